@@ -22,8 +22,8 @@ log = logging.getLogger("medmcl")
 class Bar(Protocol):
     """What is told of progress."""
 
-    def __call__(self, done: int, note: str = "") -> None:
-        """Move to ``done`` and show the note."""
+    def __call__(self, done: float, note: str = "") -> None:
+        """Move to ``done``, which may lie within a piece of work, and show the note."""
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def progress(title: str, total: int, *, shown: bool = True, lines: bool = True) 
             yield bar
 
 
-def _nothing(done: int, note: str = "") -> None:
+def _nothing(done: float, note: str = "") -> None:
     del done, note
 
 
@@ -58,12 +58,14 @@ class _Lines:
         self.pace = Pace(total)
         self.said = time.monotonic()
 
-    def __call__(self, done: int, note: str = "") -> None:
+    def __call__(self, done: float, note: str = "") -> None:
         """Log a line if it is time for one and there is more to do."""
         now = time.monotonic()
         if now - self.said >= EVERY and done < self.total:
             self.said = now
-            said = [f"{done:,} of {self.total:,}", note, self.pace.left(done)]
+            is_whole = float(done).is_integer()
+            far = f"{done:,.0f} of {self.total:,}" if is_whole else f"{done / self.total:.0%}"
+            said = [far, note, self.pace.told(done)]
             log.info("%s: %s", self.title, ", ".join(one for one in said if one))
 
 
@@ -105,7 +107,17 @@ class Pace:
         self.total, self.before = total, done
         self.began = time.monotonic()
 
-    def left(self, done: int) -> str:
+    def told(self, done: float) -> str:
+        """Say ``2 min gone, about 3 min left``; empty where nothing is done yet, or all is."""
+        left = self.left(done)
+        return left and f"{span(time.monotonic() - self.began)} gone, {left}"
+
+    def place(self, number: int) -> str:
+        """Say ``3 of 5, 2 min gone, about 3 min left`` before a piece; the first is 0."""
+        so_far = self.told(number)
+        return f"{number + 1} of {self.total}{so_far and f', {so_far}'}"
+
+    def left(self, done: float) -> str:
         """Say ``about 3 min left``; empty where nothing is done yet, or all is."""
         new = done - self.before
         if new <= 0 or done >= self.total:

@@ -45,7 +45,9 @@ def test_what_is_left_goes_by_the_pace_since_it_went_on(now):
     assert pace.left(40) == ""
     now[0] += 120
     assert pace.left(70) == "about 2 min left"
-    assert pace.left(100) == ""
+    assert pace.told(70) == "2 min gone, about 2 min left"
+    assert pace.place(69) == "70 of 100, 2 min gone, about 2 min left"
+    assert pace.left(100) == pace.told(100) == pace.told(40) == ""
 
 
 def test_without_a_terminal_a_line_comes_every_half_minute(now, capsys, caplog):
@@ -55,12 +57,21 @@ def test_without_a_terminal_a_line_comes_every_half_minute(now, capsys, caplog):
             now[0] += 1
     said = [record.message for record in caplog.records]
     assert said == [
-        "reading: 300 of 1,000, about 70 s left",
-        "reading: 600 of 1,000, about 40 s left",
-        "reading: 900 of 1,000, about 10 s left",
+        "reading: 300 of 1,000, 30 s gone, about 70 s left",
+        "reading: 600 of 1,000, 60 s gone, about 40 s left",
+        "reading: 900 of 1,000, 2 min gone, about 10 s left",
     ]
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_a_line_within_a_piece_of_work_says_its_share(now, caplog):
+    with caplog.at_level(logging.INFO, logger="medmcl"), progress("tasks", 2) as bar:
+        now[0] += 40
+        bar(0.5, "lvef")
+    assert [one.message for one in caplog.records] == [
+        "tasks: 25%, lvef, 40 s gone, about 2 min left"
+    ]
 
 
 def test_work_that_logs_its_own_lines_and_hidden_work_log_none(now, caplog):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from medmcl.evaluation.protocol.predicted import (
     Seeds,
     as_given,
     as_seeds,
+    fits_of,
     predict,
     take,
 )
@@ -37,6 +38,9 @@ from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.protocol.scoring import Samplers, differences, rows_of, score
 from medmcl.evaluation.protocol.setting import Setting, decide_rows
 from medmcl.evaluation.protocol.subgroups import subgroup_rows
+
+_OF_FIGURES = 5
+"""What the data of a method's figures count beside a fit or its metrics, where time is foretold."""
 
 
 @dataclass(kw_only=True)
@@ -94,6 +98,7 @@ def evaluate_task(
     sites: Sites = None,
     patterns: np.ndarray | None = None,
     further_metrics: bool = True,
+    told: Callable[[float], object] | None = None,
 ) -> TaskEvaluation:
     """Score methods on a task, with intervals and paired differences to one of them.
 
@@ -143,6 +148,8 @@ def evaluate_task(
             it, and as if only some modalities were there where a method has variants. (N,)
         further_metrics: Every metric of the kind at the largest label fraction; False: the basic
             ones there, too.
+        told: Called with the share of the work that is done, 0 to 1: after each fit of a method,
+            label fraction, draw and seed, and after the metrics of each method and fraction.
 
     Returns:
         Rows for each method, fraction, target and metric; then the differences, their ``versus``
@@ -184,16 +191,26 @@ def evaluate_task(
     same = _coinciding(setting, fractions)
     fractions = [fraction for fraction in fractions if fraction not in same]
     most = max(fractions, default=1.0)
-    tables = [
-        predict(setting, _name(name), method, fraction, with_variants=fraction == most)
+    fits = [
+        (_name(name), method, fraction)
         for fraction in fractions
         for name, method in methods.items()
         if method.fractions is None or fraction in method.fractions
     ]
+    taken = [key for key in given if (_name(key), same.get(_fraction(key))) not in given]
+    drawn = {*(name for name, *_ in fits), *map(_name, taken)}.intersection(shown)
+    units = sum(len(fits_of(setting, *one[1:])) for one in fits) + len(fits) + len(taken)
+    units += _OF_FIGURES * len(drawn) + 1  # one for subgroups and differences
+    passed = [0]
+
+    def done(pieces: int = 1) -> None:
+        passed[0] += pieces
+        if told is not None:
+            told(passed[0] / units)
+
+    tables = [predict(setting, *one, with_variants=one[2] == most, done=done) for one in fits]
     tables += [
-        take(setting, _name(key), _fraction(key), parts, predictions_protocol)
-        for key, parts in given.items()
-        if (_name(key), same.get(_fraction(key))) not in given
+        take(setting, _name(key), _fraction(key), given[key], predictions_protocol) for key in taken
     ]
     tables = [_says_which(table, same) for table in tables]
     samplers = Samplers.of(setting, bootstrap_draws, min(dear_draws, bootstrap_draws))
@@ -203,11 +220,12 @@ def evaluate_task(
     for table in tables:
         full = further_metrics and table.fraction == largest[table.method]
         table.sampled.update(score(setting, table, samplers, table.rows, full=full))
+        done()
     rows = [row for table in tables for row in rows_of(setting, table, level)]
     first = baseline or next((_name(key) for key in (*methods, *given)), "")
     whole = [table for table in tables if table.fraction == largest[table.method]]
     figures = [table for table in whole if table.method in shown]
-    found, more = _figures(setting, figures, first, min(dear_draws, bootstrap_draws), level)
+    found, more = _figures(setting, figures, first, min(dear_draws, bootstrap_draws), level, done)
     ledger = [*setting.ledger(), *(line for table in tables for line in table.fitted)]
     return TaskEvaluation(
         results=[*rows, *more, *differences(setting, tables, first, level)],
@@ -238,20 +256,21 @@ def _figures(
     first: str,
     draws: int,
     level: float,
+    done: Callable[[int], object],
 ) -> tuple[list[TaskEvidence], list[Result]]:
-    """Collect figures' data and the rows that come with them.
+    """Collect what figures show and the rows that come with them; ``done`` follows each table.
 
     Other methods than the first have half the draws; of a multiclass task only the first is shown.
     """
     found: list[TaskEvidence] = []
     rows: list[Result] = []
     for table in tables:
-        if setting.targets.kind == "multiclass" and table.method != first:
-            continue
-        enough = draws if table.method == first else draws // 2
-        for one in task_evidence(setting, table, enough, level):
-            found.append(one)
-            rows += evidence_rows(setting, table, one, enough)
+        if table.method == first or setting.targets.kind != "multiclass":
+            enough = draws if table.method == first else draws // 2
+            for one in task_evidence(setting, table, enough, level):
+                found.append(one)
+                rows += evidence_rows(setting, table, one, enough)
+        done(_OF_FIGURES)
     return found, rows
 
 

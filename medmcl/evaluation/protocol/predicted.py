@@ -181,26 +181,38 @@ def as_given(predictions: Predictions) -> list[Given]:
     return [p if isinstance(p, Given) else Given(values=np.asarray(p)) for p in predictions]
 
 
+def fits_of(setting: Setting, method: Method, fraction: float) -> list[tuple[int, np.ndarray]]:
+    """Give each fit of a method: the draw of its labelled subset, and the features of a seed."""
+    draws = setting.draws if fraction < 1 and not method.is_fitted else 1
+    return [(draw, x) for draw in range(draws) for x in as_seeds(method.features)]
+
+
 def predict(
-    setting: Setting, name: str, method: Method, fraction: float, *, with_variants: bool = False
+    setting: Setting,
+    name: str,
+    method: Method,
+    fraction: float,
+    *,
+    with_variants: bool = False,
+    done: Callable[[], object] = lambda: None,
 ) -> Predicted:
     """Fit a method on each draw of the labelled subset, for each training seed.
 
-    ``with_variants``: also what the same predictors say of the method's variants.
+    ``with_variants``: also what the same predictors say of the method's variants. ``done`` is
+    called after each of `fits_of`.
     """
     parts: list[_One] = []
     variants = method.variants if with_variants else ()
-    ledger: list[FittedOn] = []
     models: list[Fitted] = []
-    for draw in range(setting.draws if fraction < 1 and not method.is_fitted else 1):
-        for x in as_seeds(method.features):
-            one = _one(setting, replace(method, variants=variants), x, fraction, draw)
-            parts.append(one)
-            if draw == 0:
-                models += [] if one.fitted is None else [one.fitted]
+    for draw, x in fits_of(setting, method, fraction):
+        one = _one(setting, replace(method, variants=variants), x, fraction, draw)
+        parts.append(one)
         if draw == 0:
-            is_crossed = any(CROSSED in note for part in parts for note in part.notes)
-            ledger = _ledger(setting, name, method, fraction, is_crossed=is_crossed)
+            models += [] if one.fitted is None else [one.fitted]
+        done()
+    first = parts[: len(as_seeds(method.features))]  # of the first draw, as the ledger says
+    is_crossed = any(CROSSED in note for part in first for note in part.notes)
+    ledger = _ledger(setting, name, method, fraction, is_crossed=is_crossed)
     how = setting.cross_validation
     whole = _joined(
         parts,

@@ -11,7 +11,7 @@ import numpy as np
 
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
-from medmcl.core.progress import Pace
+from medmcl.core.progress import Pace, progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
@@ -566,27 +566,31 @@ def _score_tasks(
         save_simple(run, sources.simple_reading)
     kept = KeptPrediction()
     pace = Pace(len(tasks))
-    for number, task in enumerate(tasks):
-        left = pace.left(number)
-        now(f"{task} (task {number + 1} of {len(tasks)}{left and f', {left}'})")
-        done = scoring.score(task)
-        evaluation.add(done)
-        evaluation.people.append((task, done))
-        if keep_probes:
-            if spec.folds:  # another fit than those scored
-                evaluation.notes += [
-                    f"{task}: {method}, as medmcl predict applies it: {note}"
-                    for method, model in done.models.items()
-                    for note in said_alike(model.notes)
-                ]
-            targets = prepared.tasks(task)
-            save_probes(run, prepared.cohort, targets, done, spec.probe, spec.covariates)
-            kept.add_task(task, done)
-            for label, curves in scoring.heads.items():
-                kept.add_head(task, label, curves)
-            evaluation.coefficients += coefficient_rows(
-                targets, done.models, sources.covariates, done.setting, spec.level
-            )
+    with progress(f"{spec.name}: tasks", len(tasks)) as bar:
+        for number, task in enumerate(tasks):
+            now(f"{task} (task {pace.place(number)})")
+
+            def told(share: float, number: int = number, task: str = task) -> None:
+                bar(number + share, task)
+
+            done = scoring.score(task, told)
+            evaluation.add(done)
+            evaluation.people.append((task, done))
+            if keep_probes:
+                if spec.folds:  # another fit than those scored
+                    evaluation.notes += [
+                        f"{task}: {method}, as medmcl predict applies it: {note}"
+                        for method, model in done.models.items()
+                        for note in said_alike(model.notes)
+                    ]
+                targets = prepared.tasks(task)
+                save_probes(run, prepared.cohort, targets, done, spec.probe, spec.covariates)
+                kept.add_task(task, done)
+                for label, curves in scoring.heads.items():
+                    kept.add_head(task, label, curves)
+                evaluation.coefficients += coefficient_rows(
+                    targets, done.models, sources.covariates, done.setting, spec.level
+                )
     if keep_probes:
         kept.add_reach(scoring)
         kept.save(run)

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ConfigError
+from medmcl.core.progress import Pace
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
@@ -215,10 +216,10 @@ def refit_all(
         f"{spec.name}: refit: all trains {len(stages)} stages anew in each of {len(plan)} folds, "
         f"about {len(plan)} x {took:.0f} s; what is finished is kept in {run.path / FOLDER}"
     )
-    made = []
+    made, pace = [], Pace(len(plan))
     with nullcontext(stop) if stop is not None else StopRequest() as asked:
         for number, fold in enumerate(plan):
-            record.say(f"{spec.name}: fold {number + 1} of {len(plan)}")
+            record.say(f"{spec.name}: fold {pace.place(number)}")
             trained, own = _fold_run(run, cohort, fold, number, device, asked)
             here = trained.prepare(own, tuple(prepared.adapters), check_interrupt)
             sources = gather(spec, trained, here, device, {}, check_interrupt=check_interrupt)

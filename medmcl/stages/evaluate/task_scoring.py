@@ -90,8 +90,8 @@ class TaskScoring:
     heads: dict[str, object] = field(default_factory=dict)
     refitted: Refitted | None = None
 
-    def score(self, task: str) -> TaskEvaluation:
-        """Score one task."""
+    def score(self, task: str, told: Callable[[float], object]) -> TaskEvaluation:
+        """Score one task; ``told`` is called with the share of it that is done."""
         spec, prepared = self.scene.spec, self.scene.prepared
         targets = prepared.tasks(task)
         kept = [one for one in self.frozen if one.task == task]
@@ -144,6 +144,7 @@ class TaskScoring:
             sites=self.scene.sites,
             shown=[name for name in used if name not in self.sources.others],
             patterns=self.scene.groups.get("modalities") if self.sources.fused else None,
+            told=told,
         )
 
     def _outside(self, targets: Targets) -> tuple[Targets, np.ndarray]:

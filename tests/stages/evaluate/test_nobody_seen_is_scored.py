@@ -8,6 +8,7 @@ that rule, too, and must find them far from it.
 """
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -281,6 +282,7 @@ def test_each_fold_is_trained_without_the_people_it_tests(short, tmp_path, monke
     scored(run, cohort, tmp_path, folds="2 x 1", refit="all")
     assert sorted(row for fold in seen for row in fold) == list(range(300))
     assert "refit: all trains 5 stages anew in each of 2 folds, about 2 x" in caplog.text
+    assert re.search(r"fold 2 of 2, .+ gone, about .+ left", caplog.text)
 
 
 def test_a_stop_between_folds_goes_on_where_it_was(short, tmp_path, monkeypatch):

@@ -14,12 +14,16 @@ from read_pages import both_pages, check_pages
 import medmcl
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import prepare
+from medmcl.evaluation.aspects.selection.contact_sheet import SINGLE_PEOPLE
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.stages.run.report import write_evaluation_report, write_run_report
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import stage_sentence, study_of
 from medmcl.stages.run.subjects_table import MOST_OUTCOMES, describe_subjects
+
+CLOUD = "Embeddings in the plane coloured by outcome"
+PIXELS = r'<img[^>]*src="data:image/(?!svg)[^>]*alt="([^"]*)"'
 
 
 @pytest.fixture
@@ -209,6 +213,28 @@ def test_a_stage_sentence_says_what_was_left_out():
         assert ("overfits" in told) is is_told
     late = {**early, "best_step": 400, "last_tuning_loss": 3.5}
     assert "overfits" not in stage_sentence(late)
+
+
+def test_pixels_of_participants_are_shown_where_they_are_asked_for(trained, hearts, tmp_path):
+    pages = {}
+    for asked in (False, True):
+        out = tmp_path / f"{asked}"
+        medmcl.evaluate(
+            trained.path, hearts, tasks=["infarct"], out=out, device="cpu",
+            overrides={"evaluate.maps.pixels": asked},
+        )  # fmt: skip
+        pages[asked] = both_pages(out)
+        assert (out / "cosine_maps.csv").exists() is asked
+
+    def rasters(page):
+        """What pictures of pixels show, in words; figures of numbers are drawn as lines."""
+        return {alt.split(".")[0].split(":")[0] for alt in re.findall(PIXELS, page)}
+
+    for page in (both_pages(trained.path), pages[False]):
+        assert rasters(page) == {CLOUD}
+        assert SINGLE_PEOPLE not in page
+    assert rasters(pages[True]) == {CLOUD, "Images with cosine maps"}
+    assert SINGLE_PEOPLE in pages[True]
 
 
 def test_the_report_of_a_run_holds_study_table_and_files(trained):

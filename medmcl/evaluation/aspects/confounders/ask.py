@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import counted
+from medmcl.core.progress import Pace
 from medmcl.core.suppression import UNKNOWN, few
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
@@ -68,9 +69,9 @@ def ask_confounders(spec: ConfounderSpec, scene: Scene) -> list[Confounder]:
     for note in notes:
         scene.say(note)
     numbers = sample_numbers(cohort) if names else {}
-    found = []
-    for name in names:
-        scene.now(f"confounder {name}")
+    found, pace = [], Pace(len(names))
+    for number, name in enumerate(names):
+        scene.now(f"confounder {name} ({pace.place(number)})")
         one = _ask(scene, _values(name, scene, numbers))
         found += [] if one is None else [one]
     return found
