@@ -132,6 +132,8 @@ def test_check_says_what_people_without_outcomes_are_fit_for(place, monkeypatch,
         told = capsys.readouterr().out
         assert "have a category that training had not" in told
         assert "to fix: recode sex as in training ('f', 'm')" in told
+    assert typed("evaluate", "runs/risk", "--cohort", "new_patients", "--out", "none") == 2
+    assert "people without outcomes are predicted: medmcl predict RUN" in capsys.readouterr().err
     assert typed("check", "--cohort", "recoded", "--predict", "runs/risk", "--top", "3") == 2
     assert "means nothing without --screen" in capsys.readouterr().err
     for beside in ("--recipe", "--screen"):

@@ -297,6 +297,7 @@ def refuse_faulty(cohort: Cohort, tasks: Iterable[str]) -> None:
     Raises:
         CohortError: Names every fault, and how to leave the outcomes out.
     """
+    tasks = [*tasks]
     faulty = [
         task
         for task in tasks
@@ -310,10 +311,12 @@ def refuse_faulty(cohort: Cohort, tasks: Iterable[str]) -> None:
         return
     faults = [f for task in faulty for f in cohort.task_findings(task) if f.level == "error"]
     leave = " ".join(f"--set cohort.tasks.{task}=null" for task in faulty)
+    is_all = not set(cohort.usable_tasks) & set(tasks)
+    predicts = "; people without outcomes are predicted: medmcl predict RUN" if is_all else ""
     raise CohortError(
         "outcomes that are used here have faults:\n" + "\n".join(f"  - {f}" for f in faults),
         where=f"cohort {cohort.name}",
-        fix=f"fix them, or leave them out: {leave}",
+        fix=f"fix them, or leave them out: {leave}{predicts}",
     )
 
 

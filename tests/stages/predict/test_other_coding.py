@@ -60,13 +60,14 @@ def as_words(table):
     return table.assign(chf=np.where(table["chf"] == 1, "yes", "no"))
 
 
-def test_a_category_of_other_codes_is_refused_once_with_how_to_recode(run, tmp_path):
-    there = elsewhere(tmp_path / "c", as_digits)
+@pytest.mark.parametrize("count", [6, 60])
+def test_a_category_of_other_codes_is_refused_once_with_how_to_recode(run, tmp_path, count):
+    there = elsewhere(tmp_path / "c", as_digits, count=count)
     with pytest.raises(CohortError) as error:
         medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
     said = str(error.value)
     assert "1 column coded otherwise" in said
-    assert "60 of 60 people" in said
+    assert f"{count} of {count} people" in said
     assert "'0'" in said
     assert "'1'" in said
     assert "recode sex as in training ('female', 'male')" in said
