@@ -275,9 +275,12 @@ def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: Kept
 
 
 def refuse_people(inputs: Inputs, found: Iterable[OtherCoding], subjects: Sequence[str]) -> None:
-    """Take out whoever has a category that training had not, and say which, in place."""
+    """Take out whoever has a category that training had not, and say which, in place.
+
+    Not where training took rare categories as one: a new one is one of them.
+    """
     for one in found:
-        if one.modality in inputs.reasons:
+        if one.modality in inputs.reasons and not one.is_pooled:
             rows = np.array([name in one.strange for name in subjects]) & inputs.has[one.modality]
             inputs.present &= ~rows
             said = np.array([one.said_of(name) for name in subjects], dtype=object)

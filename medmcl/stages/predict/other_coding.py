@@ -34,6 +34,8 @@ class OtherCoding:
         known: How many people have any.
         whole: How many have a row in the table.
         strange: Subject to such a cell of theirs.
+        min_count: Rows of training that a category needed; rarer ones were taken as one, of
+            which a new one is then taken to be, too.
     """
 
     modality: str
@@ -43,11 +45,18 @@ class OtherCoding:
     known: int
     whole: int
     strange: Mapping[str, str]
+    min_count: int = 1
 
     @property
     def tells(self) -> bool:
         """Whether those with a value say how the column is coded: some, or most of the people."""
-        return self.known >= FEW_PEOPLE or self.known > TOO_MUCH * self.whole
+        most = self.known > TOO_MUCH * self.whole and not self.is_pooled
+        return self.known >= FEW_PEOPLE or most
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether training had people of rare categories, taken as one."""
+        return self.min_count > 1 and self.levels is not None
 
     @property
     def is_too_much(self) -> bool:
@@ -70,8 +79,9 @@ class OtherCoding:
         cells = _some(self.found)
         if self.levels is None:
             return f"{whom} {have} no number, as in training: {cells}"
+        how = f" {self.min_count} times" if self.is_pooled else ""
         return (
-            f"{whom} {have} a category that training had not: {cells} "
+            f"{whom} {have} a category that training had not{how}: {cells} "
             f"(training: {_some(self.levels)})"
         )
 
@@ -95,13 +105,12 @@ class OtherCoding:
         )
 
 
-def other_coding(
-    cohort: Cohort, modality: str, state: Mapping[str, Any]
-) -> tuple[OtherCoding, ...]:
-    """Compare the cells of a table with the state of the adapter that a run fitted.
+def other_coding(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> tuple[OtherCoding, ...]:
+    """Compare the cells of a table with how a run reads it: settings and state of its adapter.
 
     Cells are read as the kind that the column was in training, whatever it is here.
     """
+    state = read["state"]
     scales, levels = state.get("scales", {}), state.get("levels", {})
     found = []
     places = list(cohort.records[modality]["place"])
@@ -131,6 +140,7 @@ def other_coding(
                     known=len(known),
                     whole=len({place.subject for place in places}),
                     strange=strange,
+                    min_count=int(read["settings"].get("min_count", 1)),
                 )
             )
     return tuple(found)
@@ -147,17 +157,17 @@ def coded_otherwise(
         covariates: The table that a probe reads as it is; read as the run did if ``is_frozen``.
         is_frozen: Whether kept probes are applied.
     """
-    states: dict[str, Mapping[str, Any]] = {}
+    read: dict[str, Mapping[str, Any]] = {}
     trained = {name for spec in run.stages.values() for name in spec.towers}
     for name, entry in run.preprocessing.items():
         if name in trained or (is_frozen and name != covariates):
-            states[name] = entry["state"]
+            read[name] = entry
     kept = kept_reading(run, covariates) if covariates is not None and is_frozen else None
     if kept is not None and covariates is not None:
-        states[covariates] = kept["state"]
+        read[covariates] = kept
     have = cohort.spec.modalities
-    tables = [name for name in states if name in have and have[name].traits.tabular]
-    return tuple(one for name in tables for one in other_coding(cohort, name, states[name]))
+    tables = [name for name in read if name in have and have[name].traits.tabular]
+    return tuple(one for name in tables for one in other_coding(cohort, name, read[name]))
 
 
 def refuse_other_coding(found: Sequence[OtherCoding], where: object) -> None:

@@ -142,3 +142,17 @@ def test_one_person_of_another_code_gets_no_number_but_how_to_recode(run, sex):
         error.value.got
     )
     assert "recode sex as in training ('female', 'male')" in str(error.value.fix)
+
+
+def test_where_rare_categories_were_taken_as_one_a_new_one_is_one_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "write_run_report", lambda *_, **__: None)
+    table = people(300, 0)
+    table.loc[::40, "sex"] = [f"rare {number}" for number in range(8)]
+    pooling = {"inputs.clinic.min_count": 5, "stages.results.bootstrap_draws": 100}
+    pooled = medmcl.pretrain(write(tmp_path / "home", table), out=tmp_path / "run", device="cpu",
+                             overrides=pooling)  # fmt: skip
+    told = predict_person(pooled, {}, {"age": "63", "chf": "0", "sex": "other"}, device="cpu")
+    assert told.table["predicted"].notna().all()
+    assert "a category that training had not 5 times: 'other'" in " ".join(told.notes)
+    with pytest.raises(CohortError, match="60 of 60 people with a value have a category"):
+        predict_people(pooled, elsewhere(tmp_path / "c", as_digits), device="cpu")
