@@ -142,7 +142,7 @@ def predict_people(
     )
     tables, curves = [], []
     for plan in plans:
-        key = plan.method, _reads(plan)
+        key = plan.method, plan.spec.name  # features differ by task only in how they are named
         if key not in read:
             read[key] = read_inputs(run, plan, prepared, target, kept)
             refuse_people(read[key], strange, [*map(str, prepared.samples["subject"])])
@@ -220,11 +220,6 @@ def _warned(prepared: Prepared) -> list[str]:
         f"{first.where}: {first.what}" + (f"; {len(more):,} more are alike" if more else "")
         for first, *more in by_code.values()
     ]
-
-
-def _reads(plan: TaskPlan) -> str:
-    """Linear features differ by task only in how a protocol names them."""
-    return plan.spec.name
 
 
 def _predict(

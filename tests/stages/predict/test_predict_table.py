@@ -1,9 +1,6 @@
 """One person from a table alone: no encoder, no outcome columns; and where events compete."""
 
-import importlib
-import logging
 import re
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,6 +8,7 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 from small_tables import whas, write_cohort
+from typed import typed
 
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
@@ -205,25 +203,15 @@ def test_one_person_by_values_alone(made):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(capsys):
     """The command line in this process: words to its exit code, what it printed, and its error."""
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Typer's own, of click
-        cli = importlib.import_module("medmcl.cli.main")
-
     def run(*words):
-        monkeypatch.setattr("sys.argv", ["medmcl", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
+        code = typed(*words)
         told = capsys.readouterr()
-        return left.value.code, told.out, told.err
+        return code, told.out, told.err
 
-    logger = logging.getLogger("medmcl")
-    kept = logger.handlers[:], logger.level, logger.propagate
-    yield run
-    logger.handlers[:], logger.propagate = kept[0], kept[2]
-    logger.setLevel(kept[1])
+    return run
 
 
 def test_the_command_counts_writes_and_says_that_the_files_are_about_people(
