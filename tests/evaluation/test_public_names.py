@@ -1,7 +1,6 @@
+import json
 import subprocess
 import sys
-
-import pytest
 
 CHECK = """
 import inspect
@@ -29,8 +28,27 @@ ORDERS = [
 ]
 
 
-@pytest.mark.parametrize("before", ORDERS)
-def test_functions_are_functions_whatever_was_imported_before(before):
-    code = f"{before}\n{CHECK}\n{before}\n{CHECK}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+FORKS = """
+import json, os, sys, traceback
+import matplotlib, pandas, scipy.stats, torch
+for code in json.loads(sys.argv[1]):
+    assert not [name for name in sys.modules if name.startswith("medmcl")]
+    child = os.fork()
+    if not child:
+        try:
+            exec(code, {})
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(code)
+"""
+
+
+def test_functions_are_functions_whatever_was_imported_before():
+    """Each order in a fork of a process that has imported libraries, and nothing of medmcl."""
+    codes = [f"{before}\n{CHECK}\n{before}\n{CHECK}" for before in ORDERS]
+    words = [sys.executable, "-c", FORKS, json.dumps(codes)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

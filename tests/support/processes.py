@@ -17,15 +17,40 @@ from medmcl.cli.main import main
 sys.argv = ["medmcl", *json.loads(sys.argv[1])]
 main()
 """
+RANKS = """
+import json, os, socket, sys
+import torch
+torch.set_num_threads(1)
+import matplotlib.figure, medmcl.stages.run.pretrain
+from medmcl.cli.main import main
+sys.argv = ["medmcl", *json.loads(sys.argv[1])]
+with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+ranks = []
+for rank in ("0", "1"):
+    ranks.append(os.fork())
+    if not ranks[-1]:
+        os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
+        main()
+sys.exit(any([os.waitpid(rank, 0)[1] for rank in ranks]))
+"""
+"""What torchrun does, importing once: two processes that know of each other."""
 
 
-def start(words):
+def start(words, code=CODE):
     """Start ``medmcl`` with these words."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", CODE, json.dumps(words)],
+        [sys.executable, "-c", code, json.dumps(words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
+
+
+def run_in_two(words):
+    """Run ``medmcl`` with these words in two processes that share each batch."""
+    finish(start([*words, "--device", "cpu", "--devices", "2", "--workers", "0"], RANKS))
 
 
 def finish(process):

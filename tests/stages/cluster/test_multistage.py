@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from processes import assert_same_weights, finish, start
+from processes import assert_same_weights, run_in_two
 from sklearn.metrics import normalized_mutual_info_score
 
 import medmcl
@@ -266,11 +266,10 @@ def test_two_processes_train_as_one(factors, tmp_path):
     given = {**ONE, **still, **{f"stages.{name}.objectives": plain for name in STAGES}}
     alone = pretrain(factors, tmp_path / "one", given)
     words = ["pretrain", "--cohort", str(factors), "--recipe", "mcl_toy", "--out",
-             str(tmp_path / "two"), "--device", "cpu", "--devices", "2",
-             "--workers", "0"]  # fmt: skip
+             str(tmp_path / "two")]  # fmt: skip
     for key, value in given.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
-    finish(start(words))
+    run_in_two(words)
     both = Run(tmp_path / "two")
     for stage in (*STAGES, "joined", "distilled"):
         one, two = (r.checkpoints(stage).weights("last") for r in (alone, both))

@@ -11,7 +11,7 @@ import pytest
 import small_squares
 import torch
 import yaml
-from processes import assert_same_weights, finish, start
+from processes import assert_same_weights, run_in_two
 from read_pages import both_pages
 from small_squares import write_squares
 
@@ -557,11 +557,10 @@ def test_two_processes_select_as_one(squares, tmp_path):
     given = {**SMALL, **changes, "stages.results.retrieval": None, "stages.results.zero_shot": None}
     alone = pretrain(squares, tmp_path / "one", overrides=given)
     words = ["pretrain", "--cohort", str(squares), "--recipe", "select_then_train_toy",
-             "--out", str(tmp_path / "two"), "--device", "cpu", "--devices", "2",
-             "--workers", "0"]  # fmt: skip
+             "--out", str(tmp_path / "two")]  # fmt: skip
     for key, value in given.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
-    finish(start(words))
+    run_in_two(words)
     both = Run(tmp_path / "two")
     one, two = (Keep.load(run.path / "selection" / "chosen.parquet") for run in (alone, both))
     np.testing.assert_array_equal(one.ids, two.ids)
