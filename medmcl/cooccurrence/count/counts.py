@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -123,6 +123,11 @@ class Margin:
     pairs: np.ndarray
     patients: np.ndarray | None = None
 
+    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Margin:
+        """The same with all its numbers changed, (d,) to any length."""
+        patients = None if self.patients is None else change(self.patients)
+        return Margin(change(self.tokens), change(self.pairs), patients)
+
     def __add__(self, other: Margin) -> Margin:
         return Margin(
             self.tokens + other.tokens,
@@ -145,6 +150,11 @@ class Block:
     pairs: sparse.csr_array
     patients: sparse.csr_array | None = None
     pairs_per_patient: float | None = None
+
+    def each(self, change: Callable[[sparse.csr_array], sparse.csr_array]) -> Block:
+        """The same with all its cells changed."""
+        patients = None if self.patients is None else change(self.patients)
+        return Block(change(self.pairs), patients, self.pairs_per_patient)
 
     def __add__(self, other: Block) -> Block:
         return Block(self.pairs + other.pairs, known_sum(self.patients, other.patients))

@@ -7,13 +7,13 @@ of the patients (shards), or sites; with sites the error includes how sites diff
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Margin
+from medmcl.cooccurrence.count.counts import Counts
 from medmcl.core.errors import ArtefactError
 
 
@@ -50,33 +50,20 @@ def jackknife(groups: Sequence[Counts], statistic: Callable[[Counts], np.ndarray
             expected="counts of two groups of patients or more",
         )
     pooled = sum(groups[1:], start=groups[0])
-    rests = (_without(pooled, group) for group in groups)
+    rests = (pooled + _negative(group) for group in groups)
     found = np.stack([np.asarray(statistic(rest), dtype=np.float64) for rest in rests])
     share = (len(groups) - 1) / len(groups)
     error = np.sqrt(share * ((found - found.mean(axis=0)) ** 2).sum(axis=0))
     return Jackknifed(np.asarray(statistic(pooled), dtype=np.float64), error, len(groups))
 
 
-def _without(pooled: Counts, group: Counts) -> Counts:
-    """Counts of all patients but one group's, exact."""
-    margins = {
-        name: Margin(
-            all_.tokens - group.margins[name].tokens, all_.pairs - group.margins[name].pairs
-        )
-        for name, all_ in pooled.margins.items()
-    }
-    blocks = {
-        pair: Block(sparse.csr_array(block.pairs - group.blocks[pair].pairs))
-        for pair, block in pooled.blocks.items()
-    }
+def _negative(group: Counts) -> Counts:
+    """What added to counts of all patients takes one group's away, exact."""
     return replace(
-        pooled,
-        margins=margins,
-        blocks=blocks,
-        units=_rest(pooled.units, group.units),
-        patients=_rest(pooled.patients, group.patients),
+        group,
+        margins={name: one.each(np.negative) for name, one in group.margins.items()},
+        blocks={pair: one.each(operator.neg) for pair, one in group.blocks.items()},
+        units=None if group.units is None else -group.units,
+        patients=None if group.patients is None else -group.patients,
+        sites=-group.sites,
     )
-
-
-def _rest(whole: int | None, part: int | None) -> int | None:
-    return None if whole is None or part is None else whole - part

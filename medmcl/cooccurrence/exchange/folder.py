@@ -49,6 +49,7 @@ from medmcl.cooccurrence.exchange.tables import (
     cells_table,
     check_checksum,
     optional,
+    read_json,
     read_table,
     sha256_of,
     vocabulary_table,
@@ -134,13 +135,7 @@ def read_manifest(folder: str | Path) -> ManifestKeys:
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise _no_counts(Path(folder))
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtefactError(f"is no JSON: {error}", where=path) from None
-    if not isinstance(values, dict):
-        raise ArtefactError("is no manifest", where=path, got=type(values).__name__)
-    return check(ManifestKeys, values, path, ArtefactError)
+    return check(ManifestKeys, read_json(path), path, ArtefactError)
 
 
 def _no_counts(folder: Path) -> ArtefactError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Vocabulary, origins
+from medmcl.cooccurrence.count.counts import Counts, Vocabulary, origins
 from medmcl.cooccurrence.exchange.folder import load_counts
 from medmcl.core.errors import ArtefactError, MedmclError
 
@@ -166,21 +167,13 @@ def _spread(counts: Counts, union: dict[str, Vocabulary]) -> Counts:
             raise ArtefactError("a modality that other sites did not count", got=name)
         places = {token: place for place, token in enumerate(union[name].tokens)}
         into[name] = np.array([places[token] for token in words.tokens], dtype=np.int64)
-        one, size = counts.margins[name], len(union[name])
-        margins[name] = Margin(
-            _placed(one.tokens, into[name], size),
-            _placed(one.pairs, into[name], size),
-            None if one.patients is None else _placed(one.patients, into[name], size),
-        )
+        place = partial(_placed, into=into[name], size=len(union[name]))
+        margins[name] = counts.margins[name].each(place)
     blocks = {}
     for (a, b), block in counts.blocks.items():
         shape = (len(union[a]), len(union[b]))
-        pairs, patients = (
-            None if one is None else _placed_cells(one, into[a], into[b], shape)
-            for one in (block.pairs, block.patients)
-        )
-        assert pairs is not None  # a block always has pairs
-        blocks[a, b] = Block(pairs, patients, block.pairs_per_patient)
+        spread = partial(_placed_cells, rows=into[a], columns=into[b], shape=shape)
+        blocks[a, b] = block.each(spread)
     return replace(
         counts,
         vocabularies={name: union[name] for name in counts.vocabularies},

@@ -192,8 +192,8 @@ class SiteKeys:
                 raise ArtefactError(
                     f"has no seed of {SEED_BYTES} bytes for {other}",
                     where=self.site,
-                    fix="medmcl cooccur secure-pair: one of the two draws it and brings it to "
-                    "the other",
+                    fix=f"medmcl cooccur secure-pair --site {self.site} --other {other} --keys "
+                    "KEYS --seed FILE: one of the two draws it and brings it to the other",
                 )
         if layout != turn.layout:
             raise ArtefactError(

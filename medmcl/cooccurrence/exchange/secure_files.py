@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from medmcl.cooccurrence.count.counts import Counts
 from medmcl.cooccurrence.exchange.secure import Round, Share, SiteKeys
+from medmcl.cooccurrence.exchange.tables import read_json
 from medmcl.core.atomic import file_aside, write_atomically
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
@@ -196,14 +197,3 @@ def load_share(path: str | Path) -> Share:
         raise ArtefactError(
             f"is no masked share, or was cut short: {error}", where=path, fix="have it sent again"
         ) from None
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """Read a JSON object."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"cannot be read: {error}", where=path) from None
-    if not isinstance(values, dict):
-        raise ArtefactError("holds no keys", where=path, got=type(values).__name__)
-    return values

@@ -164,7 +164,7 @@ def check_checksum(path: Path) -> None:
     Raises:
         ArtefactError: If a value was changed, added or taken out.
     """
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
     said = values.get(KEY)
     if said is None:
         log.warning(
@@ -182,3 +182,15 @@ def check_checksum(path: Path) -> None:
             expected=f"{str(said)[:16]}…",
             fix="have the folder sent again, or make it anew; nothing in it is edited by hand",
         )
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Read a JSON object; `ArtefactError` if it is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        what = "is no JSON" if isinstance(error, ValueError) else "cannot be read"
+        raise ArtefactError(f"{what}: {error}", where=path) from None
+    if not isinstance(values, dict):
+        raise ArtefactError("holds no keys", where=path, got=type(values).__name__)
+    return values

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from medmcl.cooccurrence.exchange.manifest import Positive, Probability, SpentKeys
+from medmcl.cooccurrence.exchange.tables import read_json
 from medmcl.cooccurrence.release.accounting import check_budget, epsilon_of, rho_for
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import Config, check
@@ -74,17 +75,13 @@ class Ledger:
 
     def read(self) -> LedgerKeys:
         """Budget and releases so far."""
-        try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not self.path.is_file():
             raise ArtefactError(
                 "there is no budget here",
                 where=self.path,
                 fix=f"start one: medmcl cooccur budget {self.path} --epsilon E --delta D",
-            ) from None
-        except ValueError as error:
-            raise ArtefactError(f"is no JSON: {error}", where=self.path) from None
-        return check(LedgerKeys, values, self.path, ArtefactError)
+            )
+        return check(LedgerKeys, read_json(self.path), self.path, ArtefactError)
 
     def charge(self, what: str, rho: float) -> SpentKeys:
         """Enter one release and give what was spent so far, this one included.

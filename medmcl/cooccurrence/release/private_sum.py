@@ -38,7 +38,8 @@ from medmcl.cooccurrence.exchange.manifest import (
     Probability,
 )
 from medmcl.cooccurrence.exchange.secure import FEWEST_SITES, Round, Share, SiteKeys, masked_sum
-from medmcl.cooccurrence.exchange.secure_files import PRIVATE_ROUND, SECURE_ROUND, read_json
+from medmcl.cooccurrence.exchange.secure_files import PRIVATE_ROUND, SECURE_ROUND
+from medmcl.cooccurrence.exchange.tables import read_json
 from medmcl.cooccurrence.release.accounting import (
     add_noise,
     epsilon_of,

@@ -11,7 +11,7 @@ from medmcl.cooccurrence.exchange.flat import empty_like, layout_of
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys
 from medmcl.cooccurrence.exchange.merging import Align, merge
-from medmcl.cooccurrence.exchange.secure import Round, SiteKeys, add_shares, new_round, pair_seed
+from medmcl.cooccurrence.exchange.secure import SiteKeys, add_shares, new_round, pair_seed
 from medmcl.cooccurrence.exchange.secure_files import (
     keys_alone,
     load_keys,
@@ -88,7 +88,7 @@ def share_counts(counts: Path, keys: Path, turn: Path, out: Path) -> dict[str, A
     """
     refuse_unwritable(out, folder=False)
     started = load_round(round_file(turn))
-    refuse_unpaired(keys, started)
+    require_keys(keys)
     share = write_share(load_counts(counts), keys, started, out)
     return {"out": str(out), "site": share.site, "round": share.round}
 
@@ -120,21 +120,10 @@ def round_file(given: Path) -> Path:
     return file
 
 
-def refuse_unpaired(keys: Path, turn: Round) -> None:
-    """Refuse keys without a seed for every other site, each with the command that makes it."""
+def require_keys(keys: Path) -> None:
+    """Refuse keys that are not there, with the command that makes them."""
     pair = f"medmcl cooccur secure-pair --site SITE --other OTHER --keys {keys} --seed FILE"
     require_file(keys, ArtefactError, fix=f"make them: {pair}")
-    own = load_keys(keys)
-    missing = [site for site in turn.sites if site != own.site and site not in own.seeds]
-    if own.site in turn.sites and missing:
-        pair = pair.replace("SITE", own.site, 1).replace("OTHER", missing[0], 1)
-        raise ArtefactError(
-            f"no seed for {', '.join(missing)}",
-            where=keys,
-            got=f"keys of {own.site}, seeds for {', '.join(own.seeds) or 'nobody'}",
-            expected=f"seeds for all other sites of the round: {', '.join(turn.sites)}",
-            fix=pair,
-        )
 
 
 def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:

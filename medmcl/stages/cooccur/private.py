@@ -23,7 +23,7 @@ from medmcl.cooccurrence.release.token_rows import read_rows, read_vocabularies,
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.writing import refuse_unwritable
-from medmcl.stages.cooccur.merge import refuse_unpaired, round_file
+from medmcl.stages.cooccur.merge import require_keys, round_file
 from medmcl.stages.cooccur.release import (
     open_budget,
     read_bounds,
@@ -116,7 +116,7 @@ def share_rows(
     """
     refuse_unwritable(out, folder=False)
     turn, plan = load_private_round(round_file(started))
-    refuse_unpaired(keys, turn)
+    require_keys(keys)
     kept = open_budget(ledger)
     found = read_rows(rows, dict(plan.vocabularies))
     refuse_other_window(

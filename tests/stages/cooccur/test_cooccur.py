@@ -361,7 +361,8 @@ def test_keys_without_a_seed_name_the_command_that_makes_it(sites, tmp_path):
     start_round(sites[0], SITES, tmp_path / "round")
     save_keys(SiteKeys("Ayr", {"Bonn": pair_seed()}), tmp_path / "Ayr.keys")
     with pytest.raises(
-        ArtefactError, match=r"no seed for Cork(.|\n)*secure-pair --site Ayr --other Cork"
+        ArtefactError,
+        match=r"no seed of 32 bytes for Cork(.|\n)*secure-pair --site Ayr --other Cork",
     ):
         share_counts(sites[0], tmp_path / "Ayr.keys", tmp_path / "round", tmp_path / "s")
     assert not load_keys(tmp_path / "Ayr.keys").spent  # the round can still be masked for
