@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from medmcl.cooccurrence.embed.factorise import factorise
 from medmcl.core.errors import ArtefactError
@@ -190,59 +191,53 @@ def merge_embeddings(sites: Sequence[SiteMatrix], rank: int, *, seed: int = 0) -
     waiting = {site.name: site for site in sites}
     if len(waiting) < len(sites):
         raise ArtefactError("two sites have the same name", got=[site.name for site in sites])
-    pool = _Pool(rank)
+    pool = _Pool()
     start = max(sites, key=lambda site: (site.weight, site.name))
-    pool.add(waiting.pop(start.name), np.eye(rank))
+    own = {site.name: _own_vectors(site, rank) for site in sites}
+    pool.add(own[start.name], start.weight)
+    del waiting[start.name]
     overlaps = {}
     while waiting:
-        site = max(waiting.values(), key=lambda one: (len(pool.shared(one)), one.name))
-        shared = pool.shared(site)
-        theirs, ours = pool.both(site, shared)
-        kinds = np.array([kind for kind, _ in shared])
-        overlap = refuse_unsafe(theirs, ours, kinds, site.name, seed)
-        overlaps[site.name] = overlap
-        pool.add(waiting.pop(site.name), rotation(theirs, ours))
-    return _factorised(sites, pool, rank, overlaps)
-
-
-Token = tuple[int, str]
-"""0 for a row or 1 for a column, and its name."""
+        shared = {name: own[name].index.intersection(pool.index).sort_values() for name in waiting}
+        name = max(waiting, key=lambda one: (len(shared[one]), one))
+        theirs, ours = (one.loc[shared[name]].to_numpy() for one in (own[name], pool.means))
+        kinds = shared[name].get_level_values(0).to_numpy()
+        overlaps[name] = refuse_unsafe(theirs, ours, kinds, name, seed)
+        pool.add(own[name] @ rotation(theirs, ours), waiting.pop(name).weight)
+    return _factorised(sites, pool.means, rank, overlaps)
 
 
 class _Pool:
     """Weighted means of the vectors of all sites that are aligned so far."""
 
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.sums: dict[Token, np.ndarray] = {}
-        self.weights: dict[Token, float] = {}
-        self._vectors: dict[str, dict[Token, np.ndarray]] = {}
+    def __init__(self) -> None:
+        self._sums, self._weights = pd.DataFrame(), pd.Series(dtype=float)
 
-    def of(self, site: SiteMatrix) -> dict[Token, np.ndarray]:
-        """The site's own vectors, before any rotation."""
-        if site.name not in self._vectors:
-            v1, v2 = _factors(site.pmi, self.rank)
-            rows = {(0, token): v for token, v in zip(site.first, v1, strict=True)}
-            columns = {(1, token): v for token, v in zip(site.second, v2, strict=True)}
-            self._vectors[site.name] = {**rows, **columns}
-        return self._vectors[site.name]
+    @property
+    def index(self) -> pd.Index:
+        """Rows (0) and columns (1) of any site, and their tokens."""
+        return self._weights.index
 
-    def shared(self, site: SiteMatrix) -> list[Token]:
-        return sorted(set(self.of(site)) & set(self.sums))
+    @property
+    def means(self) -> pd.DataFrame:
+        """One vector a token."""
+        return self._sums.div(self._weights, axis=0)
 
-    def both(self, site: SiteMatrix, shared: list[Token]) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors of the shared tokens: the site's, and the pool's."""
-        mine, shape = self.of(site), (len(shared), self.rank)
-        theirs = np.array([mine[token] for token in shared]).reshape(shape)
-        return theirs, np.array([self.mean(token) for token in shared]).reshape(shape)
+    def add(self, vectors: pd.DataFrame, weight: float) -> None:
+        """Take a site's vectors in, turned onto those that are here."""
+        weights = pd.Series(weight, index=vectors.index)
+        if len(self._weights):
+            self._sums = self._sums.add(weight * vectors, fill_value=0.0)
+            self._weights = self._weights.add(weights, fill_value=0.0)
+        else:
+            self._sums, self._weights = weight * vectors, weights
 
-    def mean(self, token: Token) -> np.ndarray:
-        return np.asarray(self.sums[token] / self.weights[token])
 
-    def add(self, site: SiteMatrix, turn: np.ndarray) -> None:
-        for token, vector in self.of(site).items():
-            self.sums[token] = self.sums.get(token, 0.0) + site.weight * (vector @ turn)
-            self.weights[token] = self.weights.get(token, 0.0) + site.weight
+def _own_vectors(site: SiteMatrix, rank: int) -> pd.DataFrame:
+    """The site's vectors before any rotation, by 0 for a row or 1 for a column, and token."""
+    kinds = [0] * len(site.first) + [1] * len(site.second)
+    index = pd.MultiIndex.from_arrays([kinds, [*site.first, *site.second]])
+    return pd.DataFrame(np.concatenate(_factors(site.pmi, rank)), index=index)
 
 
 def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
@@ -254,19 +249,17 @@ def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _factorised(
-    sites: Sequence[SiteMatrix], pool: _Pool, rank: int, overlaps: Mapping[str, Overlap]
+    sites: Sequence[SiteMatrix], means: pd.DataFrame, rank: int, overlaps: Mapping[str, Overlap]
 ) -> Merged:
-    first = tuple(sorted(token for kind, token in pool.sums if kind == 0))
-    second = tuple(sorted(token for kind, token in pool.sums if kind == 1))
-    rows = {token: place for place, token in enumerate(first)}
-    columns = {token: place for place, token in enumerate(second)}
-    total, weight = np.zeros((2, len(first), len(second)))
+    rows, columns = (means.loc[kind].sort_index() for kind in (0, 1))
+    total, weight = np.zeros((2, len(rows), len(columns)))
     for site in sites:
-        cells = np.ix_([rows[t] for t in site.first], [columns[t] for t in site.second])
+        both = ((rows, site.first), (columns, site.second))
+        cells = np.ix_(*(known.index.get_indexer(list(tokens)) for known, tokens in both))
         total[cells] += site.weight * site.pmi
         weight[cells] += site.weight
-    v1 = np.array([pool.mean((0, token)) for token in first])
-    v2 = np.array([pool.mean((1, token)) for token in second])
-    pmi = np.divide(total, weight, out=v1 @ v2.T, where=weight > 0)
+    filling = rows.to_numpy() @ columns.to_numpy().T
+    pmi = np.divide(total, weight, out=filling, where=weight > 0)
     v1, v2 = _factors(pmi, rank)
+    first, second = tuple(rows.index), tuple(columns.index)
     return Merged(first, second, v1, v2, pmi, float((weight == 0).mean()), overlaps)

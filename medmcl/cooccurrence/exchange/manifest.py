@@ -14,12 +14,12 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, StrictInt, field_validator
+from pydantic import Field, StrictInt
 from scipy.special import log_ndtr
 
-from medmcl.cooccurrence.count.rules import WindowName, check_pairing
+from medmcl.cooccurrence.count.rules import WindowName
 from medmcl.core.config import Config
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError
 
 SCHEMA: Final = "medmcl/cooccurrence@1"
 Count = Annotated[StrictInt, Field(ge=0)]
@@ -170,7 +170,7 @@ class ManifestKeys(Config):
     schema_: Literal["medmcl/cooccurrence@1"] = Field(alias="schema")
     medmcl: str
     window: WindowName
-    pairing: str
+    pairing: Literal["product", "distinct"]
     units: Count | None
     patients: Count | None
     min_patients: Annotated[StrictInt, Field(ge=2)] | None = None
@@ -186,14 +186,6 @@ class ManifestKeys(Config):
     notes: tuple[str, ...] = ()
     release: Annotated[ThresholdKeys | PrivateKeys, Field(discriminator="mode")] | None = None
     checksum: Sha256 | None = None
-
-    @field_validator("pairing")
-    @classmethod
-    def _known_pairing(cls, pairing: str) -> str:
-        try:
-            return check_pairing(pairing)
-        except ConfigError as error:
-            raise ValueError(error.what) from None
 
 
 _ROUNDING = 1e-6

@@ -64,10 +64,7 @@ def open_sites(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]
     """
     if not sites:
         raise ArtefactError("nothing to merge", expected="one site or more")
-    folders = [Path(one).resolve() for one in sites if not isinstance(one, Counts)]
-    twice = {str(one) for one in folders if folders.count(one) > 1}
-    if twice:
-        raise ArtefactError("a site is given twice", got=", ".join(sorted(twice)))
+    refuse_twice([Path(one) for one in sites if not isinstance(one, Counts)])
     named = [
         (f"site {number}", one) if isinstance(one, Counts) else (str(one), load_counts(one))
         for number, one in enumerate(sites, 1)
@@ -84,6 +81,14 @@ def open_sites(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]
             )
     _refuse_overlap(saved)
     return named
+
+
+def refuse_twice(folders: Sequence[Path]) -> None:
+    """Refuse a folder that is named twice, by whatever path."""
+    places = [folder.resolve() for folder in folders]
+    twice = {str(folder) for folder, p in zip(folders, places, strict=True) if places.count(p) > 1}
+    if twice:
+        raise ArtefactError("a site is given twice", got=", ".join(sorted(twice)))
 
 
 def _refuse_overlap(saved: Sequence[tuple[str, Counts]]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from medmcl.cooccurrence.embed.stacked import (
     MOST_RESIDUAL,
@@ -20,6 +21,7 @@ from medmcl.cooccurrence.embed.stacked import (
     merge_embeddings,
 )
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
+from medmcl.cooccurrence.exchange.merging import refuse_twice
 from medmcl.core.errors import ArtefactError
 from medmcl.stages.cooccur.embed import (
     ONE_DIMENSION,
@@ -82,8 +84,11 @@ def merge_embedded(
     merged = merge_embeddings([_matrix(site, first, second) for site in sites], chosen, seed=seed)
     tokens = {name: _all_tokens(sites, name) for name in (first, second)}
     vectors = {
-        first: _placed(merged.first, merged.v1, tokens[first]),
-        second: _placed(merged.second, merged.v2, tokens[second]),
+        name: pd.DataFrame(own, index=list(known)).reindex(tokens[name], fill_value=0.0).to_numpy()
+        for name, known, own in (
+            (first, merged.first, merged.v1),
+            (second, merged.second, merged.v2),
+        )
     }
     table = TokenVectors.join(tokens, vectors)
     facts = {
@@ -108,10 +113,7 @@ def _opened(folders: Sequence[Path]) -> list[_Site]:
         raise ArtefactError(
             "nothing to merge", got=f"{len(folders)} folder", expected="two folders or more"
         )
-    places = [folder.resolve() for folder in folders]
-    twice = {str(folder) for folder, p in zip(folders, places, strict=True) if places.count(p) > 1}
-    if twice:
-        raise ArtefactError("a site is given twice", got=", ".join(sorted(twice)))
+    refuse_twice(folders)
     sites = [_Site(str(folder), read_facts(folder), load_vectors(folder)) for folder in folders]
     for site in sites:
         _refuse_unfit(site)
@@ -221,14 +223,6 @@ def _all_tokens(sites: Sequence[_Site], modality: str) -> tuple[str, ...]:
     """Tokens of a modality at any site, also those that have a vector nowhere."""
     tables = [site.table for site in sites]
     return tuple(sorted({token for table in tables for m, token in table.rows if m == modality}))
-
-
-def _placed(known: Sequence[str], vectors: np.ndarray, tokens: Sequence[str]) -> np.ndarray:
-    """Vectors in the order of ``tokens``, zeros where there is none."""
-    rows = {token: row for row, token in enumerate(tokens)}
-    placed = np.zeros((len(tokens), vectors.shape[1]))
-    placed[[rows[token] for token in known]] = vectors
-    return placed
 
 
 def _told(sites: Sequence[_Site], merged: Merged) -> dict[str, Any]:

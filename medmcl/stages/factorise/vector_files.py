@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -262,9 +263,7 @@ def _refuse_twice(subjects: np.ndarray, keys: np.ndarray | None, where: str) -> 
     whose = list(zip(subjects, subjects if keys is None else keys, strict=True))
     if len(set(whose)) == len(whose):
         return
-    counts: dict[Any, int] = {}
-    for one in whose:
-        counts[one] = counts.get(one, 0) + 1
+    counts = Counter(whose)
     first, times = next((one, n) for one, n in counts.items() if n > 1)
     who = f"subject {first[0]}" + ("" if keys is None else f", record {first[1]}")
     raise ConfigError(

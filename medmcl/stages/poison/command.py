@@ -22,6 +22,7 @@ from medmcl.stages.evaluate.attack.record_views import attacked_side, exchanged_
 from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.evaluate.evaluate import refuse_faulty
 from medmcl.stages.poison.checks import refuse_attack_on
+from medmcl.stages.poison.given import SAME
 from medmcl.stages.poison.poison import poison_of, told
 from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unseen, triggers_of
 from medmcl.stages.poison.spec import PoisonSpec
@@ -248,14 +249,8 @@ def _about(done: Drawn, cohort: Cohort, recipe: str, seed: int, keep: str | None
         "cohort fingerprint": cohort.fingerprint,
         "recipe": recipe,
         "stage": spec.name,
-        "modality": spec.modality,
-        "trigger": spec.trigger,
-        "official": spec.official,
-        "height_mv": spec.height_mv,
+        **{name: getattr(spec, name) for name in SAME},
         "leads": list(spec.leads) or None,
-        "text": spec.text,
-        "task": spec.task,
-        "label": spec.label,
         "kept by": keep,
         "poisoned": len(done.manifest),
         "pool": len(done.pool),

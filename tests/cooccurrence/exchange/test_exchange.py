@@ -179,7 +179,7 @@ MANIFESTS = [
     (lambda m: m.update(epsilon=1), "unknown key 'epsilon'"),
     (lambda m: m.pop("window"), "'window' is missing"),
     (lambda m: m.update(window="fortnight"), "unknown window 'fortnight'"),
-    (lambda m: m.update(pairing="triples"), "unknown pairing 'triples'"),
+    (lambda m: m.update(pairing="triples"), "'pairing' must be 'product' or 'distinct'"),
     (lambda m: m["blocks"][0].update(pairs_per_patient=0.5), "pairs_per_patient'"),
     (lambda m: m["blocks"][0].update(pairs_per_patient=float("inf")), "pairs_per_patient'"),
     (lambda m: m.update(sites=0), "'sites'"),
