@@ -651,7 +651,7 @@ def _screen(
         from medmcl.stages.run.folder import run_config
 
         run_config(run)
-        from medmcl.stages.screen.command import check_screen
+        from medmcl.stages.screen.screen import check_screen
 
         done = check_screen(run, cohort, overrides=overrides, **options)
     print(done.summary)

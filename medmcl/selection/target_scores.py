@@ -59,7 +59,11 @@ def direct_norm(pool: Pool, target: Pool, p: float) -> Tensor:
         for to in target.slices():
             for aims in target.block(to).split(size):
                 for some, part in zip(sums, rows, strict=True):
-                    _gather_powers(some, part @ aims.T, p)
+                    cosines = (part @ aims.T).abs_()
+                    if p == math.inf:
+                        torch.maximum(some, cosines.amax(1), out=some)
+                    else:
+                        some += (cosines if p == 1 else cosines.pow_(p)).sum(1)
     return found if p in (1, math.inf) else found.pow_(1 / p)
 
 
@@ -106,31 +110,20 @@ def norm_sim_dynamic(
     if rounds < 1:
         raise MedmclError("there must be at least 1 round", got=rounds)
     with full_precision(pool.device):
-        return _drop(pool, left, number, math.ceil((len(left) - number) / rounds))
-
-
-def _drop(pool: Pool, left: Tensor, number: int, step: int) -> Tensor:
-    own = _sum_of_squares(pool, None)
-    moment = own / len(pool)
-    if len(left) < len(pool):
-        own = _sum_of_squares(pool, left)
-    while len(left) > number:
-        scores = torch.cat(_quadratic(pool, moment, left))
-        order = scores.sort(descending=True, stable=True).indices
-        stay = max(number, len(left) - step)
-        dropped = left[order[stay:]].sort().values
-        left = left[order[:stay]].sort().values
-        own = own - _sum_of_squares(pool, dropped)
-        moment = own / len(left)
-    return left
-
-
-def _gather_powers(found: Tensor, cosines: Tensor, p: float) -> None:
-    cosines.abs_()
-    if p == math.inf:
-        torch.maximum(found, cosines.amax(1), out=found)
-    else:
-        found += (cosines if p == 1 else cosines.pow_(p)).sum(1)
+        step = math.ceil((len(left) - number) / rounds)
+        own = _sum_of_squares(pool, None)
+        moment = own / len(pool)
+        if len(left) < len(pool):
+            own = _sum_of_squares(pool, left)
+        while len(left) > number:
+            scores = torch.cat(_quadratic(pool, moment, left))
+            order = scores.sort(descending=True, stable=True).indices
+            stay = max(number, len(left) - step)
+            dropped = left[order[stay:]].sort().values
+            left = left[order[:stay]].sort().values
+            own = own - _sum_of_squares(pool, dropped)
+            moment = own / len(left)
+        return left
 
 
 def _sum_of_squares(pool: Pool, rows: Tensor | None) -> Tensor:

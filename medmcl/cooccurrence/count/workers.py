@@ -142,16 +142,10 @@ def run_jobs(
         return map_on_ray(function, jobs)
     if workers <= 1 or len(jobs) <= 1:
         return [function(*job) for job in jobs]
-    return _in_processes(function, jobs, min(workers, len(jobs)))
-
-
-def _in_processes(
-    function: Callable[..., R], jobs: Sequence[tuple[Any, ...]], workers: int
-) -> list[R]:
     context = get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=begin, initargs=(os.getpid(), stop)
+        min(workers, len(jobs)), mp_context=context, initializer=begin, initargs=(os.getpid(), stop)
     ) as pool:
         try:
             with deaf_to_ctrl_c():

@@ -24,7 +24,6 @@ import scipy.linalg
 from medmcl.cooccurrence.count.counts import Pair
 from medmcl.cooccurrence.embed.ranks import noise_level, shrunken, signflip_rank
 from medmcl.cooccurrence.embed.svd import (
-    Solver,
     Triple,
     eigen_embedding,
     signs,
@@ -39,7 +38,6 @@ def factorise(
     *,
     weights: tuple[np.ndarray, np.ndarray] | None = None,
     shrink: bool = False,
-    solver: Solver = "auto",
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Factorise an association matrix into embeddings of its rows and its columns.
@@ -55,7 +53,6 @@ def factorise(
             solution (correspondence analysis), no iteration needed. Differs from the paper.
         shrink: Shrink the singular values to undo what noise adds to them. A dimension that noise
             alone could give becomes zeros. Differs from the paper.
-        solver: See `medmcl.cooccurrence.embed.svd.truncated_svd`.
         seed: Of start vectors and sign flips.
 
     Returns:
@@ -71,7 +68,7 @@ def factorise(
         raise ConfigError("the association matrix holds values that are not finite")
     if rank == "auto":
         rank = signflip_rank(scaled, seed=seed)
-    u, s, vt = truncated_svd(scaled, rank, solver=solver, seed=seed)
+    u, s, vt = truncated_svd(scaled, rank, seed=seed)
     if shrink:
         s = shrunken(s, pmi.shape, noise_level(scaled, s))
     if scales is not None:

@@ -133,8 +133,17 @@ def _check_block(a: str, b: str, block: Block, counts: Counts, folder: Path) -> 
 def _check_release(counts: Counts, manifest: ManifestKeys, folder: Path) -> None:
     release = manifest.release
     fewest = release.min_patients if isinstance(release, ThresholdKeys) else None
-    if release is None:
-        _check_unreleased(counts, folder)
+    withheld = counts.units is None and counts.noise_sd is None
+    if release is None and (withheld or counts.min_patients is not None):
+        # A sum of noisy releases is no release; suppressed cells, and units withheld, are of one.
+        # Without its statement it would pass for exact counts, its absent cells for zeros.
+        raise ArtefactError(
+            "the manifest does not tell the truth about: release",
+            where=folder,
+            got=f"no release, and {'units withheld' if withheld else 'cells suppressed'}",
+            expected="how the counts were made safe; or exact counts, with their units",
+            fix="have the folder sent again as medmcl cooccur release wrote it",
+        )
     if release is not None:
         _same("threshold", counts.min_patients, fewest, folder)
         _same("noise", counts.noise_sd is not None, isinstance(release, PrivateKeys), folder)
@@ -149,23 +158,6 @@ def _check_release(counts: Counts, manifest: ManifestKeys, folder: Path) -> None
     if isinstance(release, PrivateKeys):
         _same("standard deviation of the noise", counts.noise_sd, release.sigma, folder)
         check_private(release, counts.modalities, folder)
-
-
-def _check_unreleased(counts: Counts, folder: Path) -> None:
-    """A sum of noisy releases is no release; suppressed cells, and units withheld, are of one.
-
-    Without its statement a release would pass for exact counts, its absent cells for zeros.
-    """
-    withheld = counts.units is None and counts.noise_sd is None
-    if counts.min_patients is None and not withheld:
-        return
-    raise ArtefactError(
-        "the manifest does not tell the truth about: release",
-        where=folder,
-        got="no release, and units withheld" if withheld else "no release, and cells suppressed",
-        expected="how the counts were made safe; or exact counts, with their units",
-        fix="have the folder sent again as medmcl cooccur release wrote it",
-    )
 
 
 def refuse_telling(counts: Counts, where: object) -> None:

@@ -78,7 +78,14 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
     counts = pd.to_numeric(table["count"], errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~((counts >= 1) & (counts <= LARGEST) & (counts == np.floor(counts)))
     if wrong.any():
-        raise _no_count(Path(path), table["count"], wrong)
+        first, is_parquet = int(np.argmax(wrong)), Path(path).suffix.lower() == ".parquet"
+        place = f"row {first + 1}" if is_parquet else f"line {first + 2}"  # its header is line 1
+        raise ArtefactError(
+            f"counts are whole, above 0 and at most {LARGEST}",
+            where=f"{path}, {place}, column count",
+            got=f"{table['count'].iloc[first]}; {int(wrong.sum())} of {len(wrong)} rows are so",
+            expected="1, 2, 3, ...",
+        )
     windowed = "window" in table
     keys = table[["subject", "window"] if windowed else ["subject"]]
     row = _numbered(keys, Path(path))
@@ -151,18 +158,6 @@ def _numbered(keys: pd.DataFrame, path: Path) -> np.ndarray:
             expected="names of one type, text or whole numbers",
         ) from None
     return number.to_numpy()
-
-
-def _no_count(path: Path, counts: pd.Series, wrong: np.ndarray) -> ArtefactError:
-    first = int(np.argmax(wrong))
-    # the header of a CSV is line 1
-    place = f"row {first + 1}" if path.suffix.lower() == ".parquet" else f"line {first + 2}"
-    return ArtefactError(
-        f"counts are whole, above 0 and at most {LARGEST}",
-        where=f"{path}, {place}, column count",
-        got=f"{counts.iloc[first]}; {int(wrong.sum())} of {len(wrong)} rows are so",
-        expected="1, 2, 3, ...",
-    )
 
 
 def _read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:

@@ -104,7 +104,10 @@ class Poisoned:
         other = self.spec.text
         if other is not None and other in inputs:
             changed = inputs[other].clone()
-            given = self._given(other, rows[places], donors)
+            if self.phrases is not None:
+                given = self.phrases(rows[places])
+            else:
+                given = self.prepared.batch(donors, modalities=[other]).inputs[other]
             changed[torch.from_numpy(places)] = given.to(changed.dtype)
             inputs[other] = changed
         targets = dict(batch.targets)
@@ -114,12 +117,6 @@ class Poisoned:
             labels[torch.from_numpy(places)] = torch.from_numpy(told.values.astype(np.float32))
             targets[self.spec.task] = labels
         return replace(batch, inputs=inputs, targets=targets)
-
-    def _given(self, other: str, samples: np.ndarray, donors: np.ndarray) -> Tensor:
-        """What poisoned samples have in the place of their own."""
-        if self.phrases is not None:
-            return self.phrases(samples)
-        return self.prepared.batch(donors, modalities=[other]).inputs[other]
 
     def triggered(self, batch: Batch) -> Batch:
         """Give the batch with the trigger on every record that can carry it, and nothing else."""

@@ -21,8 +21,7 @@ from medmcl.simulation.kinds import simulate
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen import screening
-from medmcl.stages.screen.command import FILES, check_screen, looked_at
-from medmcl.stages.screen.screen import screen, screened
+from medmcl.stages.screen.screen import FILES, check_screen, looked_at, screen, screened
 from medmcl.stages.screen.screening import open_screening
 from medmcl.threats import DETECTORS, Poison
 from medmcl.threats.detectors import FAR, batches_of, suspicion
