@@ -124,9 +124,9 @@ class Margin:
     patients: np.ndarray | None = None
 
     def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Margin:
-        """The same with all its numbers changed, (d,) to any length."""
-        patients = None if self.patients is None else change(self.patients)
-        return Margin(change(self.tokens), change(self.pairs), patients)
+        """The same with all its numbers changed, in the order of the fields."""
+        tokens, pairs = change(self.tokens), change(self.pairs)
+        return Margin(tokens, pairs, None if self.patients is None else change(self.patients))
 
     def __add__(self, other: Margin) -> Margin:
         return Margin(
@@ -152,9 +152,10 @@ class Block:
     pairs_per_patient: float | None = None
 
     def each(self, change: Callable[[sparse.csr_array], sparse.csr_array]) -> Block:
-        """The same with all its cells changed."""
+        """The same with all its cells changed, in the order of the fields."""
+        pairs = change(self.pairs)
         patients = None if self.patients is None else change(self.patients)
-        return Block(change(self.pairs), patients, self.pairs_per_patient)
+        return Block(pairs, patients, self.pairs_per_patient)
 
     def __add__(self, other: Block) -> Block:
         return Block(self.pairs + other.pairs, known_sum(self.patients, other.patients))

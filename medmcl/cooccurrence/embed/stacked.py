@@ -255,7 +255,7 @@ def _factorised(
     total, weight = np.zeros((2, len(rows), len(columns)))
     for site in sites:
         both = ((rows, site.first), (columns, site.second))
-        cells = np.ix_(*(known.index.get_indexer(list(tokens)) for known, tokens in both))
+        cells = np.ix_(*(known.index.get_indexer(pd.Index(tokens)) for known, tokens in both))
         total[cells] += site.weight * site.pmi
         weight[cells] += site.weight
     filling = rows.to_numpy() @ columns.to_numpy().T

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Provenance
+from medmcl.cooccurrence.count.counts import Counts, Provenance
 from medmcl.core.errors import ArtefactError
 
 
@@ -18,24 +20,16 @@ class Layout:
     """What stands where in the row; the same for every site, and no number of it is secret.
 
     Attributes:
-        empty: Counts with the vocabularies, blocks, window and pairing rule, and no numbers.
-        of_tokens: Modalities whose margins count patients.
-        of_cells: Pairs whose cells count patients.
+        empty: Counts of nobody, with the vocabularies, blocks, window and pairing rule; they say
+            where patients are counted. All that a coordinator needs.
     """
 
     empty: Counts
-    of_tokens: tuple[str, ...]
-    of_cells: tuple[tuple[str, str], ...]
 
     @property
     def size(self) -> int:
         """Length of the row."""
-        sizes = {name: len(words) for name, words in self.empty.vocabularies.items()}
-        tokens = sum(n * (2 + (name in self.of_tokens)) for name, n in sizes.items())
-        cells = sum(
-            sizes[a] * sizes[b] * (1 + ((a, b) in self.of_cells)) for a, b in self.empty.blocks
-        )
-        return tokens + cells + 2
+        return sum(math.prod(one.shape) for one in _numbers(self.empty)) + 2
 
     @property
     def digest(self) -> str:
@@ -45,7 +39,10 @@ class Layout:
             [
                 [[name, words.version, words.tokens] for name, words in whole.vocabularies.items()],
                 [whole.window, whole.pairing, list(whole.blocks)],
-                [self.of_tokens, self.of_cells],
+                [
+                    [name for name, one in whole.margins.items() if one.patients is not None],
+                    [pair for pair, one in whole.blocks.items() if one.patients is not None],
+                ],
                 sorted(whole.nested),
             ]
         )
@@ -63,51 +60,31 @@ def layout_of(counts: Counts) -> Layout:
             "counts that were released are not summed securely",
             expected="exact counts; suppress their sum",
         )
-    none: dict[str, Margin] = {}
-    empty = {
-        pair: Block(sparse.csr_array(block.pairs.shape, dtype=np.int64))
-        for pair, block in sorted(counts.blocks.items())
-    }
     return Layout(
-        empty=replace(
+        replace(
             counts,
-            margins=none,
-            blocks=empty,
+            margins={n: counts.margins[n].each(np.zeros_like) for n in counts.vocabularies},
+            blocks={
+                pair: block.each(lambda cells: sparse.csr_array(cells.shape, dtype=np.int64))
+                for pair, block in sorted(counts.blocks.items())
+            },
             units=0,
             patients=0,
             sites=1,
             notes=(),
             provenance=Provenance(),
-        ),
-        of_tokens=tuple(n for n, one in counts.margins.items() if one.patients is not None),
-        of_cells=tuple(
-            p for p, block in sorted(counts.blocks.items()) if block.patients is not None
-        ),
+        )
     )
-
-
-def empty_like(counts: Counts) -> Counts:
-    """Counts of nobody in the same layout: what a coordinator needs, and nothing of a site."""
-    layout = layout_of(counts)
-    return unflatten(np.zeros(layout.size, dtype=np.int64), layout)
 
 
 def flatten(counts: Counts) -> np.ndarray:
     """All numbers of a site, int64 (size,)."""
-    layout = layout_of(counts)
     if counts.units is None or counts.patients is None:
         raise ArtefactError("patients and units are not known", expected="exact counts")
-    parts = []
-    for name in layout.empty.vocabularies:
-        margin = counts.margins[name]
-        parts += [margin.tokens, margin.pairs]
-        parts += [] if margin.patients is None else [margin.patients]
-    for pair in layout.empty.blocks:
-        block = counts.blocks[pair]
-        parts.append(block.pairs.toarray().ravel())
-        parts += [] if block.patients is None else [block.patients.toarray().ravel()]
-    parts.append(np.array([counts.units, counts.patients]))
-    return np.concatenate(parts).astype(np.int64, copy=False)
+    order = layout_of(counts).empty.blocks
+    ordered = replace(counts, blocks={pair: counts.blocks[pair] for pair in order})
+    parts = [one.toarray().ravel() if sparse.issparse(one) else one for one in _numbers(ordered)]
+    return np.concatenate([*parts, [counts.units, counts.patients]]).astype(np.int64, copy=False)
 
 
 def unflatten(values: np.ndarray, layout: Layout) -> Counts:
@@ -119,18 +96,24 @@ def unflatten(values: np.ndarray, layout: Layout) -> Counts:
         place += size
         return values[place - size : place].copy()
 
-    margins = {}
-    for name, words in layout.empty.vocabularies.items():
-        tokens, pairs = take(len(words)), take(len(words))
-        patients = take(len(words)) if name in layout.of_tokens else None
-        margins[name] = Margin(tokens, pairs, patients)
-    blocks = {}
-    for pair, block in layout.empty.blocks.items():
-        rows, columns = block.pairs.shape
-        matrices = [
-            sparse.csr_array(take(rows * columns).reshape(rows, columns))
-            for _ in range(1 + (pair in layout.of_cells))
-        ]
-        blocks[pair] = Block(*matrices)
+    def cells(like: sparse.csr_array) -> sparse.csr_array:
+        return sparse.csr_array(take(math.prod(like.shape)).reshape(like.shape))
+
+    empty = layout.empty
+    margins = {name: one.each(lambda like: take(len(like))) for name, one in empty.margins.items()}
+    blocks = {pair: one.each(cells) for pair, one in empty.blocks.items()}
     units, people = map(int, take(2))
-    return replace(layout.empty, margins=margins, blocks=blocks, units=units, patients=people)
+    return replace(empty, margins=margins, blocks=blocks, units=units, patients=people)
+
+
+def _numbers(counts: Counts) -> Iterator[np.ndarray | sparse.csr_array]:
+    """All arrays of counts, as they stand in the row; units and patients come after them."""
+    for margin in (counts.margins[name] for name in counts.vocabularies):
+        yield margin.tokens
+        yield margin.pairs
+        if margin.patients is not None:
+            yield margin.patients
+    for block in counts.blocks.values():
+        yield block.pairs
+        if block.patients is not None:
+            yield block.patients

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medmcl.cooccurrence.exchange.flat import empty_like, layout_of
+from medmcl.cooccurrence.exchange.flat import layout_of
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys
 from medmcl.cooccurrence.exchange.merging import Align, merge
@@ -67,9 +67,9 @@ def start_round(counts: Path, sites: Sequence[str], out: Path) -> dict[str, Any]
         out: New folder, which holds no count of anybody.
     """
     refuse_unwritable(out)
-    empty = empty_like(load_counts(counts))
-    turn = new_round(sites, layout_of(empty))
-    save_counts(empty, out / "layout")
+    layout = layout_of(load_counts(counts))
+    turn = new_round(sites, layout)
+    save_counts(layout.empty, out / "layout")
     save_round(turn, out / ROUND)
     return {"out": str(out), "round": turn.name, "sites": list(turn.sites)}
 

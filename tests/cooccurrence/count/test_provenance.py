@@ -10,7 +10,7 @@ from small_counts import edit, some_counts, tables, vocabularies
 
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.counts import Block, Provenance, fingerprint_of
-from medmcl.cooccurrence.exchange.flat import empty_like
+from medmcl.cooccurrence.exchange.flat import layout_of
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.merging import merge
 from medmcl.cooccurrence.release.release import release_threshold
@@ -51,7 +51,7 @@ def test_a_site_is_not_counted_twice_through_a_sum(sites, tmp_path):
 
 
 def test_sites_with_nothing_counted_are_no_copies(sites, tmp_path):
-    empty = empty_like(load_counts(sites[0]))
+    empty = layout_of(load_counts(sites[0])).empty
     one, two = (save_counts(empty, tmp_path / name) for name in ("e1", "e2"))
     assert merge(sites[0], one, two).sites == 3
 
@@ -77,7 +77,7 @@ def test_a_release_tells_nothing_of_what_is_behind_it(tmp_path):
     counts = replace(some_counts(4, n=70), provenance=origin)
     folder = release_threshold(counts).save(tmp_path / "out")
     assert load_counts(folder).provenance == Provenance(splits=("train",))
-    assert empty_like(counts).provenance == Provenance()
+    assert layout_of(counts).empty.provenance == Provenance()
     released = release_threshold(counts)
     telling = replace(released, counts=replace(released.counts, provenance=origin))
     with pytest.raises(ArtefactError, match=r"outside the vocabulary; fingerprints"):
