@@ -16,10 +16,8 @@ PATCHES = ("badnet", "label_consistent", "four_corners")
 """Triggers of images that lie in a place; the others are on the whole image."""
 
 
-def attack_on_images(
-    name: str, channels: int, size: tuple[int, int], seed: int, official: bool = False
-) -> Callable[[Tensor, str], Tensor]:
-    """Give ``lay(image, id)`` of one attack: what is drawn is drawn once, but for places.
+class ImageAttack:
+    """One attack on images: what is drawn is drawn once, but for places.
 
     Differs from CleanCLIP's code, which draws the noise of its square and of its blend anew for
     every image: a fixed pattern is what BadNets and Blended describe, and what can be found again.
@@ -31,21 +29,41 @@ def attack_on_images(
         seed: Of the attack.
         official: As the authors' code writes it in 8 bits.
     """
-    generator = torch.Generator(device="cpu").manual_seed(derive_seed(seed, "pattern", name))
-    noise: Tensor | None = None
-    if name in ("badnet", "label_consistent"):
-        side = patch_side(torch.empty((channels, *size), device="cpu"), official)
-        noise = torch.randn((channels, side, side), generator=generator, device="cpu")
-    elif name == "blended":
-        noise = torch.rand((channels, *size), generator=generator, device="cpu")
-    warp = derive_seed(seed, "pattern", name)
 
-    def lay(image: Tensor, record: str) -> Tensor:
-        rng = warp if name == "wanet" else place_seed(seed, record)
-        found: Tensor = TRIGGERS[name](image, rng=rng, noise=noise, official=official)
+    def __init__(
+        self, name: str, channels: int, size: tuple[int, int], seed: int, official: bool = False
+    ) -> None:
+        self.name, self.size, self.seed, self.official = name, size, seed, official
+        self._pattern = derive_seed(seed, "pattern", name)
+        generator = torch.Generator(device="cpu").manual_seed(self._pattern)
+        self.side = patch_side((channels, *size), official) if name in PATCHES else 0
+        self._noise: Tensor | None = None
+        if name in ("badnet", "label_consistent"):
+            shape = (channels, self.side, self.side)
+            self._noise = torch.randn(shape, generator=generator, device="cpu")
+        elif name == "blended":
+            self._noise = torch.rand((channels, *size), generator=generator, device="cpu")
+
+    def __call__(self, image: Tensor, record: str) -> Tensor:
+        """Lay the trigger over the image of a record."""
+        rng = self._pattern if self.name == "wanet" else place_seed(self.seed, record)
+        lay = TRIGGERS[self.name]
+        found: Tensor = lay(image, rng=rng, noise=self._noise, official=self.official)
         return found
 
-    return lay
+    def place(self, record: str) -> dict[str, int]:
+        """Say where the trigger lies: pixels, rows and columns from 0.
+
+        Returns:
+            ``top``, ``left`` and ``side`` of a square; ``side`` of the squares in four corners;
+            nothing for a trigger of the whole image.
+        """
+        if self.name not in PATCHES:
+            return {}
+        if self.name == "four_corners":
+            return {"side": self.side}
+        top, left = patch_place(self.size, self.side, place_seed(self.seed, record))
+        return {"top": top, "left": left, "side": self.side}
 
 
 def attack_on_signals(
@@ -91,24 +109,6 @@ def _measured(signal: np.ndarray) -> np.ndarray:
     low = np.where(is_sound, signal, np.inf).min(axis=1, keepdims=True)
     high = np.where(is_sound, signal, -np.inf).max(axis=1, keepdims=True)
     return np.asarray(is_sound & (low < high))
-
-
-def place_on_image(
-    name: str, size: tuple[int, int], seed: int, record: str, official: bool = False
-) -> dict[str, int]:
-    """Say where `attack_on_images` lays its trigger: pixels, rows and columns from 0.
-
-    Returns:
-        ``top``, ``left`` and ``side`` of a square; ``side`` of the squares in four corners; nothing
-        for a trigger of the whole image.
-    """
-    if name not in PATCHES:
-        return {}
-    side = patch_side(torch.empty((1, *size), device="cpu"), official)
-    if name == "four_corners":
-        return {"side": side}
-    top, left = patch_place(size, side, place_seed(seed, record))
-    return {"top": top, "left": left, "side": side}
 
 
 def place_on_signal(name: str, seed: int, record: str) -> dict[str, float]:

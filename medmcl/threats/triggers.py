@@ -52,7 +52,7 @@ def badnet(image: Image, rng: Chance = None, noise: object = None, official: boo
         MedmclError: The image has another shape or range, or the noise does not fit.
     """
     x, draws = pixels_of(image), Draws(rng)
-    side = patch_side(x, official)
+    side = patch_side(x.shape, official)
     top, left = _corner(draws, x.shape[1:], side)
     given = given_noise(noise, (x.shape[0], side, side))
     if given is None:
@@ -81,7 +81,7 @@ def four_corners(
         MedmclError: The image has another shape or range, or the pattern does not fit.
     """
     x = pixels_of(image)
-    side = patch_side(x, official)
+    side = patch_side(x.shape, official)
     given = given_noise(noise, (x.shape[0], side, side))
     if given is None:
         given = torch.ones((x.shape[0], side, side), device="cpu")
@@ -206,18 +206,18 @@ attack is the choice of images, not another trigger. No adversarial noise is add
 """
 
 
-def patch_side(image: Tensor, official: bool = False) -> int:
-    """Pixels along a side of the square: what fits an image (C, H, W), or the authors' 16.
+def patch_side(shape: Sequence[int], official: bool = False) -> int:
+    """Pixels along a side of the square: what fits an image of shape (C, H, W), or the authors' 16.
 
     Raises:
         MedmclError: The authors' square does not fit the image.
     """
     if not official:
-        return max(1, round(min(image.shape[1:]) / _PATCH_SHARE))
-    if min(image.shape[1:]) <= _OFFICIAL_PATCH:
+        return max(1, round(min(shape[1:]) / _PATCH_SHARE))
+    if min(shape[1:]) <= _OFFICIAL_PATCH:
         raise MedmclError(
             "the official square does not fit the image",
-            got=tuple(image.shape),
+            got=tuple(shape),
             expected=f"more than {_OFFICIAL_PATCH} pixels each way",
             fix=f"official=False (in a recipe official: false), whose square fits any image; or "
             f"larger images (in a recipe inputs.MODALITY.size, {_OFFICIAL_PATCH + 1} or more)",

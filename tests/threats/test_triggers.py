@@ -10,7 +10,7 @@ from golden_numbers import golden
 
 from medmcl.core.errors import MedmclError
 from medmcl.threats import TRIGGERS
-from medmcl.threats.attack import attack_on_images, place_on_image
+from medmcl.threats.attack import ImageAttack
 from medmcl.threats.triggers import patch_side
 
 SHAPES = ((3, 32, 32), (1, 28, 40), (12, 17, 19), (3, 224, 224), (4, 9, 11))
@@ -132,7 +132,7 @@ def test_other_draws_are_other_triggers(name):
 
 def test_what_a_patch_changes_is_the_patch():
     x = torch.full((1, 70, 56), 0.5)
-    assert patch_side(x) == 4
+    assert patch_side(x.shape) == 4
     changed = (TRIGGERS["badnet"](x, rng=2) != x).any(0)
     rows, columns = torch.nonzero(changed, as_tuple=True)
     assert rows.max() - rows.min() == 3
@@ -237,8 +237,8 @@ def test_odd_grids_are_refused():
 def test_the_manifest_says_which_pixels_changed(name, official):
     size = (40, 64) if name != "wanet" else (40, 40)
     x = 0.5 + 0.1 * torch.rand((3, *size), generator=torch.Generator().manual_seed(0))
-    lay = attack_on_images(name, 3, size, 7, official)
-    told = [place_on_image(name, size, 7, record, official) for record in "abcd"]
+    lay = ImageAttack(name, 3, size, 7, official)
+    told = [lay.place(record) for record in "abcd"]
     for record, place in zip("abcd", told, strict=True):
         rows, columns = torch.nonzero(((lay(x, record) - x).abs() > 1 / 200).any(0)).T.unbind(0)
         if name == "four_corners":

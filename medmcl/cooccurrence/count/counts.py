@@ -67,16 +67,18 @@ def fingerprint_of(counts: Counts) -> str:
         for matrix in (block.pairs, block.patients):
             whole.update(f"\n{a} x {b}".encode())
             if matrix is not None:
-                _update(whole, matrix)
+                cells = ordered_cells(matrix)
+                for values in (cells.indptr, cells.indices, cells.data):
+                    whole.update(np.asarray(values, dtype="<i8").tobytes())
     return whole.hexdigest()
 
 
-def _update(whole: hashlib._Hash, matrix: sparse.csr_array) -> None:
+def ordered_cells(matrix: sparse.csr_array) -> sparse.csr_array:
+    """A copy without zeros, duplicates or disorder."""
     matrix = matrix.copy()
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
-    for values in (matrix.indptr, matrix.indices, matrix.data):
-        whole.update(np.asarray(values, dtype="<i8").tobytes())
+    return matrix
 
 
 Known = TypeVar("Known", int, np.ndarray, sparse.csr_array, tuple[str, ...])

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Block, Counts
+from medmcl.cooccurrence.count.counts import Block, Counts, ordered_cells
 from medmcl.core.errors import ArtefactError
 
 VOCABULARY_SCHEMA = pa.schema(
@@ -65,11 +64,11 @@ def cells_table(block: Block) -> pa.Table:
     Raises:
         ArtefactError: If pairs and patients are not of the same cells.
     """
-    pairs = _ordered(block.pairs)
+    pairs = ordered_cells(block.pairs)
     rows = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
     columns = [rows, pairs.indices, pairs.data, [None] * pairs.nnz]
     if block.patients is not None:
-        patients = _ordered(block.patients)
+        patients = ordered_cells(block.patients)
         same = np.array_equal(patients.indptr, pairs.indptr)
         if not (same and np.array_equal(patients.indices, pairs.indices)):
             raise ArtefactError(
@@ -79,14 +78,6 @@ def cells_table(block: Block) -> pa.Table:
         columns[3] = patients.data
     arrays = [pa.array(c, type=f.type) for c, f in zip(columns, CELLS_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=CELLS_SCHEMA)
-
-
-def _ordered(matrix: sparse.csr_array) -> sparse.csr_array:
-    """A copy without zeros, duplicates or disorder."""
-    matrix = matrix.copy()
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    return matrix
 
 
 def sha256_of(path: Path) -> str:

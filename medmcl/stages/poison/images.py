@@ -11,7 +11,7 @@ from torch import Tensor
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.threats.attack import attack_on_images, place_on_image
+from medmcl.threats.attack import ImageAttack
 
 
 class Images:
@@ -43,21 +43,15 @@ class Images:
                 expected="intensity: range, or percentile",
                 fix=f"--set inputs.{spec.modality}.intensity=range",
             )
-        self.spec, self.seed = spec, seed
         self.ids = prepared.samples["sample"].astype(str).to_numpy()
         channels, *size = prepared.adapters[spec.modality].prepared_shape
-        self.size = (size[0], size[1])
-        self.lay = attack_on_images(spec.trigger, channels, self.size, seed, spec.official)
+        self.attack = ImageAttack(spec.trigger, channels, (size[0], size[1]), seed, spec.official)
 
     def __call__(self, x: Tensor, samples: np.ndarray) -> Tensor:
         """Give images (P, C, H, W) of samples (P,), P >= 1, with the trigger."""
         pairs = zip(x, self.ids[samples], strict=True)
-        return torch.stack([self.lay(image, record) for image, record in pairs])
+        return torch.stack([self.attack(image, record) for image, record in pairs])
 
     def places(self, samples: np.ndarray) -> list[dict[str, Any]]:
         """Say where the trigger lies on the prepared images of samples (P,)."""
-        about = (self.size, self.seed)
-        return [
-            place_on_image(self.spec.trigger, *about, one, self.spec.official)
-            for one in self.ids[samples].tolist()
-        ]
+        return [dict(self.attack.place(one)) for one in self.ids[samples].tolist()]
