@@ -83,7 +83,9 @@ def flatten(counts: Counts) -> np.ndarray:
         raise ArtefactError("patients and units are not known", expected="exact counts")
     order = layout_of(counts).empty.blocks
     ordered = replace(counts, blocks={pair: counts.blocks[pair] for pair in order})
-    parts = [one.toarray().ravel() if sparse.issparse(one) else one for one in _numbers(ordered)]
+    parts = [
+        one if isinstance(one, np.ndarray) else one.toarray().ravel() for one in _numbers(ordered)
+    ]
     return np.concatenate([*parts, [counts.units, counts.patients]]).astype(np.int64, copy=False)
 
 
