@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
+from drawing import undrawn
 
 from medmcl.cooccurrence.count.spec import CooccurrenceKeys
 from medmcl.core.config import check, parse_yaml
@@ -103,7 +105,8 @@ def test_python_blocks_run_top_to_bottom_and_print_what_they_say(
         padded = "\n" * (block.line - 1) + block.text
         code = compile(padded, str(page), "exec")
         if block.reason is None:
-            exec(code, namespace)
+            with undrawn():
+                exec(code, namespace)
             printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
             assert printed == expected_output(block), said(page, block)
 
@@ -150,9 +153,14 @@ def test_specs_of_counts_and_parts_of_them_are_valid(page):
             check(CooccurrenceKeys, whole, said(page, block), ConfigError)
 
 
+@cache
+def package_source() -> str:
+    return "\n".join(path.read_text() for path in (ROOT / "medmcl").rglob("*.py"))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_finding_that_a_page_names_is_made_somewhere(page):
-    source = "\n".join(path.read_text() for path in (ROOT / "medmcl").rglob("*.py"))
+    source = package_source()
     for kind, code in CODE.findall(page.read_text(encoding="utf-8")):
         # whole, beside a prefix, after a placeholder (f"{kind}.duplicate"), or in one
         spellings = (f'"{kind}.{code}"', f'"{code}"', f'.{code}"', f"'{code}'")
