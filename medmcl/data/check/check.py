@@ -136,7 +136,12 @@ def check_cohort(
 
 
 def check_people(
-    cohort: Cohort, inputs: Collection[str], tasks: Sequence[str], *, trains: bool = False
+    cohort: Cohort,
+    inputs: Collection[str],
+    tasks: Sequence[str],
+    *,
+    trains: bool = False,
+    fits: bool = True,
 ) -> list[Finding]:
     """Note what tables alone tell: leaks, people without inputs, splits and outcomes too scant.
 
@@ -145,6 +150,7 @@ def check_people(
         inputs: Modalities that a recipe reads.
         tasks: Tasks of the cohort.
         trains: Whether the recipe trains, and so needs people to train on.
+        fits: Whether anything may be fitted or chosen on the cohort.
     """
     findings = [*_check_leaks(cohort, tasks), *_check_together(cohort, inputs)]
     if "subjects.split" in cohort.spec.left_out:
@@ -153,6 +159,7 @@ def check_people(
         count_subjects(cohort),
         count_labels(cohort, tasks),
         trains=trains,
+        fits=fits,
     )
     return [*findings, *(_of_the_draw(one, cohort) for one in scant)]
 

@@ -247,7 +247,11 @@ def _labels(cohort: Cohort, targets: Targets) -> list[LabelCount]:
 
 
 def look_for_scant(
-    subjects: Sequence[int], labels: Sequence[LabelCount], *, trains: bool
+    subjects: Sequence[int],
+    labels: Sequence[LabelCount],
+    *,
+    trains: bool,
+    fits: bool = True,
 ) -> list[Finding]:
     """Note splits without people, and held-out people too few to say much.
 
@@ -256,9 +260,10 @@ def look_for_scant(
         labels: Labels of tasks that can be used.
         trains: Whether a recipe trains: then a train split without people is an error. Where
             everybody is in held_out and none trains, no other split is missed.
+        fits: Whether anything may be fitted or chosen; otherwise only held_out matters.
     """
     train, tuning, held_out = subjects
-    scored_only = held_out == sum(subjects) and not trains
+    scored_only = not fits or (held_out == sum(subjects) and not trains)
     findings = []
     if not train and not scored_only:
         what = "nobody is in the train split: nothing can be learned"

@@ -38,6 +38,7 @@ class Evaluation(Found):
         embedding_map: ``points`` (N, D), ``modality``, ``colours`` (task to values).
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
         wrecked: Stages whose training is wrecked, each with the reason.
+        fits: Whether anything was fitted on this cohort; otherwise kept probes were applied to it.
         strange: Columns that some people have coded otherwise than the run learned them.
         title: Heading.
         subtitle: One line below it.
@@ -67,6 +68,7 @@ class Evaluation(Found):
     embedding_map: Mapping[str, Any] = field(default_factory=dict)
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     wrecked: dict[str, str] = field(default_factory=dict)
+    fits: bool = True
     strange: Sequence[str] = ()
     title: str = ""
     subtitle: str = ""

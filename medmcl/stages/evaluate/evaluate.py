@@ -372,6 +372,7 @@ def run_evaluate(
         level=spec.level,
         resampling=spec.resample,
         wrecked=run.wrecked,
+        fits=not frozen,
         strange=tuple(map(str, strange)),
     )
     sites = _sites(spec, cohort, is_frozen=bool(frozen))

@@ -110,7 +110,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
         missingness=pd.DataFrame(dict(prepared.present)),
         findings=[
             *cohort.findings,
-            *check_people(_as_scored(cohort, found), [*prepared.present], tasks),
+            *check_people(_as_scored(cohort, found), [*prepared.present], tasks, fits=found.fits),
             *prepared.excluded,
             *prepared.warnings,
             *lost_by_outcome.uneven(prepared.losses()),

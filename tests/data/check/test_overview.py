@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from medmcl.data.check.check import check_cohort
+from medmcl.data.check.check import check_cohort, check_people
 from medmcl.data.cohort.cohort import open_cohort
 
 
@@ -72,6 +72,9 @@ def test_fewer_than_thirty_tuning_people_are_a_warning(grown):
     (hit,) = only(check_cohort(grown.folder), "cohort.few_tuning")
     assert "tuning has 29 subjects" in hit.what
     assert hit.level == "warning"
+    opened = open_cohort(grown.folder)
+    assert hit in check_people(opened, ["clinic"], ["sick"])
+    assert hit not in check_people(opened, ["clinic"], ["sick"], fits=False)  # nothing is chosen
 
 
 def test_a_handful_of_held_out_events_is_a_warning_of_its_task(grown):
