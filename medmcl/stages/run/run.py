@@ -428,7 +428,8 @@ class Run(Store):
         """Predict everybody in a cohort by the probes that the run's evaluate stage kept.
 
         No outcome, split or site of the cohort is read, and nothing is fitted. Whoever the
-        evaluate stage scored gets, to the last bit, what was scored (on the same machine).
+        evaluate stage scored gets, to the last bit, what was scored (on the same machine); but
+        nobody gets a number who has a category that training had not.
 
         Args:
             cohort: Cohort, folder or name.
@@ -452,6 +453,7 @@ class Run(Store):
 
         Raises:
             ArtefactError: The run is not finished, or keeps nothing that predicts.
+            CohortError: Nobody's value in a column is one that training had: it is recoded.
             ConfigError: There is no such task or method; or the cohort has none of its modalities.
         """
         from medmcl.stages.predict.predict import predict_people
