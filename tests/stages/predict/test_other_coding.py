@@ -1,7 +1,11 @@
 """Another cohort whose table is coded otherwise than the run's: 0/1 for male/female, yes for 1."""
 
+import shutil
+
 import numpy as np
+import pandas as pd
 import pytest
+from small_omics import write_omics, write_recipe
 from small_tables import whas, write_cohort
 
 import medmcl
@@ -156,3 +160,27 @@ def test_where_rare_categories_were_taken_as_one_a_new_one_is_one_of_them(tmp_pa
     assert "a category that training had not 5 times: 'other'" in " ".join(told.notes)
     with pytest.raises(CohortError, match="60 of 60 people with a value have a category"):
         predict_people(pooled, elsewhere(tmp_path / "c", as_digits), device="cpu")
+
+
+def test_the_same_holds_of_a_table_that_an_encoder_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "write_run_report", lambda *_, **__: None)
+    home = write_omics(tmp_path / "home", 120)
+    rna = pd.read_csv(home / "rna.csv")
+    rna["r_kit"] = np.where(rna["r_3"] > 0, "a", "b")
+    rna.to_csv(home / "rna.csv", index=False)
+    recipe = write_recipe(tmp_path / "recipe.yaml", tasks=["case"], baselines=["majority"])
+    encoded = medmcl.pretrain(home, recipe=recipe, out=tmp_path / "run", device="cpu",
+                              overrides={"stages.align.steps": 3})  # fmt: skip
+    there = shutil.copytree(home, tmp_path / "there")
+    who = rna["pid"].iloc[:5].tolist()
+    rna.assign(r_kit=rna["r_kit"].where(~rna["pid"].isin(who), "c")).to_csv(
+        there / "rna.csv", index=False
+    )
+    told = predict_people(encoded, there, device="cpu").table.set_index("subject")
+    assert told.loc[who, "quality"].str.startswith("rna: r_kit is 'c', training had 'a', 'b'").all()
+    assert told["predicted"].isna().sum() == 5 + 5  # and five people without any record
+    plain = predict_people(encoded, there, method="majority", device="cpu").table
+    assert plain.set_index("subject").loc[who, "predicted"].notna().all()  # it reads no table
+    rna.assign(r_kit=rna["r_kit"].str.upper()).to_csv(there / "rna.csv", index=False)
+    with pytest.raises(CohortError, match="recode r_kit as in training"):
+        predict_people(encoded, there, device="cpu")
