@@ -16,7 +16,10 @@ from medmcl.evaluation.report.words import listed
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
 HATCHES = ("", "///", "...", "xxx", "---", "\\\\\\")  # of bars, beside colour
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # beside colour, which not all see
+DASHES = (  # beside colour, which not all see: as many as there are colours
+    "-", "--", "-.", ":",
+    (0, (5, 1, 1, 1, 1, 1)), (0, (4, 4)), (0, (1, 4)), (0, (9, 2, 3, 2)),
+)  # fmt: skip
 INK, FAINT = "#222222", "#D9D9D9"
 COLUMN, PAGE = 3.35, 7.1  # inches: 85 mm and 180 mm, the widths that journals print
 TALLEST = 8.4  # inches: what fits a printed page with its heading and reading aid

@@ -14,6 +14,7 @@ from made_report import (
     subgroup_rows,
     survival_evidence,
 )
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from medmcl.evaluation.aspects.retrieval import figures as retrieval_figures
@@ -21,6 +22,7 @@ from medmcl.evaluation.aspects.tasks import result_figures
 from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
 from medmcl.evaluation.aspects.tasks.decision_figures import decision_curves
 from medmcl.evaluation.aspects.tasks.files import risk_rows
+from medmcl.evaluation.aspects.tasks.panels import looks
 from medmcl.evaluation.aspects.tasks.subgroup_figures import subgroup_forest
 from medmcl.evaluation.aspects.tasks.survival_figures import gridded, risk_group_curves
 from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
@@ -32,7 +34,6 @@ from medmcl.evaluation.report import figures, pictures
 from medmcl.evaluation.report.labelled import people_of, share_of
 from medmcl.evaluation.report.page import pages
 from medmcl.evaluation.report.pictures import (
-    DASHES,
     TALLEST,
     distinct,
     mark,
@@ -124,7 +125,15 @@ def test_methods_differ_by_more_than_colour(figure_of, drawn):
         and line.get_color() not in ("#777777", "black")
     ]  # fmt: skip
     assert len({line.get_color() for line in lines}) == 5
-    assert len({(line.get_linestyle(), line._unscaled_dash_pattern) for line in lines}) == 5
+    assert len({repr(line._unscaled_dash_pattern) for line in lines}) == 5
+
+
+def test_up_to_eight_lines_differ_by_dash_and_marker_each_alone():
+    """In the legend of several panels, and where a figure draws all: ROC curves, modalities."""
+    methods = [f"method {k}" for k in range(8)]
+    lines = [Line2D([], [], **looks(methods, one)) for one in methods]
+    for told in (Line2D.get_color, Line2D.get_marker, lambda x: repr(x._unscaled_dash_pattern)):
+        assert len({told(line) for line in lines}) == 8
 
 
 def test_risk_groups_differ_by_dash_and_say_who_is_at_risk(drawn):
@@ -253,7 +262,6 @@ def test_names_are_cut_in_the_middle_and_stay_apart():
     labels = distinct([f"{LONG} {k}" for k in "ab"] + [LONG], 20)
     assert len(set(labels.values())) == 3
     assert all(len(label) <= 20 for label in labels.values())
-    assert len(DASHES) == 5
     assert spoken("Lead", []) == "Lead."
     assert spoken("Lead", [str(k) for k in range(10)]).endswith("7; and 2 more.")
 

@@ -24,6 +24,7 @@ from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.survival.kaplan_meier import SurvivalCurve
 from medmcl.evaluation.protocol.evidence import RiskGroup, TaskEvidence
 from medmcl.evaluation.report.pictures import (
+    DASHES,
     SMALL,
     Picture,
     cells,
@@ -46,7 +47,6 @@ COMPETE = (
 GRID = 200  # points of a drawn curve: the page holds no subject's own time
 SHOWN = 5  # times of the table
 GROUP_COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#000000", "#CC79A7")  # by risk, lowest first
-DASHES = ("-", "--", "-.", ":", "-")
 
 
 Observed = SurvivalCurve | IncidenceCurve
