@@ -286,3 +286,22 @@ def test_nothing_of_the_workplace_is_named():
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"/work\b|\.\./shared", text), page.name
+
+
+def test_words_of_the_glossary_are_those_that_code_and_settings_have():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    folders = ("medmcl", "configs", "cohorts")
+    files = [one for folder in folders for one in ROOT.glob(f"{folder}/**/*.*")]
+    code = "\n".join(
+        one.read_text(encoding="utf-8") for one in files if one.suffix in (".py", ".yaml")
+    )
+    words = re.findall(r"^\| \*\*(.+?)\*\* \|", text, re.MULTILINE)
+    assert len(words) > 20
+    keys = {key for part in re.findall(r"`([^`]+)`", text) for key in re.findall(r"\w{3,}", part)}
+    said = {one for word in words for one in word.split(", ")} | keys
+    gone = [
+        one
+        for one in sorted(said)
+        if not re.search(rf"(?<![^\W_]){re.escape(one)}", code, re.IGNORECASE)
+    ]
+    assert gone == []

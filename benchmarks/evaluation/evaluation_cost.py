@@ -153,6 +153,12 @@ that `predict` gives the same bits (a pass over several may sum in another order
 bands of calibration curves; and drawing: text and ticks of axes, whose room is measured twice
 (measured once, tick labels were cut off).
 
+Withdrawn: small fits side by side over cores. Measured by
+`OMP_NUM_THREADS=1 python benchmarks/evaluation/fit_speed.py`: two threads beside one after another
+gave 0.92 to 1.07 times the pace in the median at four sizes, and 1.29 at most in any round, on a
+loaded machine ([fit_speed](fit_speed.md#side-by-side-over-cores)); below 1.3 in the median it was
+not built.
+
 | recipe | cohort (`medmcl simulate`, subjects; or real) | training | evaluation | report | share |
 |---|---|---|---|---|---|
 {chr(10).join(lines)}

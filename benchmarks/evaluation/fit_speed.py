@@ -128,7 +128,8 @@ Independent paths in two threads, one BLAS thread, beside one after another: wal
 least of {ROUNDS} rounds in turn, and the median of the ratio loop / threads (its range).
 {os.cpu_count()} cores under a load of {os.getloadavg()[0]:.0f}: other work was running, so that a
 calm machine may show more (no gain had been seen there either). The fits are many small calls
-between which Python holds its lock. Below a gain of 1.3 in the median, fits stay one after another.
+between which Python holds its lock. Below a gain of 1.3 in the median, fits stay one after another:
+the aim of fits side by side is withdrawn.
 
 | rows x columns | classes | paths | loop | two threads | ratio |
 |---|---|---|---|---|---|

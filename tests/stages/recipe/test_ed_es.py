@@ -4,11 +4,12 @@ import pytest
 
 import medmcl
 from medmcl.stages.recipe.inspect import check
+from medmcl.stages.run import training
 from tests.support.tiny_runs import tiny
 
 
-def hearts(folder, frames):
-    settings = {"subjects": 30, "form": "shards", "cmr_size": 16, "cmr_frames": frames}
+def hearts(folder, frames, **more):
+    settings = {"subjects": 30, "form": "shards", "cmr_size": 16, "cmr_frames": frames, **more}
     return medmcl.simulate("heart", folder, settings)
 
 
@@ -44,3 +45,19 @@ def test_the_frame_between_can_still_be_asked_for_and_its_hint_is_what_to_type(p
     faults = [one for one in found if one.code == "cmr.frames"]
     assert len(faults) > 0
     assert all("--set 'inputs.cmr.frames=[es, ed]'" in one.fix for one in faults)
+
+
+def test_the_full_recipe_is_rehearsed_on_ed_and_es(tmp_path, monkeypatch):
+    """ResNet-50 on two channels, the ViT of 300 tokens, batches: built and tried, not trained."""
+    cohort = hearts(tmp_path / "pairs", 2, ecg_seconds=10)
+    real, tried = training.dry_run, {}
+
+    def spy(stages, prepared, context):
+        real(stages, prepared, context)
+        tried.update({one.name: prepared.adapters["cmr"].input_shape.names for one in stages})
+
+    monkeypatch.setattr(training, "dry_run", spy)
+    found = check(cohort, recipe="ecg_cmr")
+    assert [str(one) for one in found if one.level == "error"] == []
+    assert {"mdm", "mmcl", "finetune-infarct-1.0", "results"} <= tried.keys()
+    assert set(tried.values()) == {("es", "ed")}
