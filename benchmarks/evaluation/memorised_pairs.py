@@ -220,6 +220,13 @@ def written(table: pd.DataFrame, seeds: int, steps: int) -> list[str]:
         "and `simple_features`",
         "train no encoder, the others score held-out people only.",
         "",
+        "Not on this page: fusion of towers, factorised counts, confounders, fine-tuned stages. "
+        "`tests/stages/evaluate/test_nobody_seen_is_scored.py`",
+        "scores the first three by chance on held-out people over five seeds; that no stage and no "
+        "probe of a fold had a person",
+        "whom the fold tests, it shows by the rows that each reads, of all of these but fine-tuned "
+        "stages, of which it counts the labels.",
+        "",
     ]
 
 

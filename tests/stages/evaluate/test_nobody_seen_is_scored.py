@@ -10,6 +10,8 @@ that rule, too, and must find them far from it.
 import json
 import re
 import shutil
+from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -34,10 +36,12 @@ from benchmarks.evaluation.memorised_pairs import (
 )
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading.open_rows import OpenRows
 from medmcl.data.loading.prepare import prepare
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World
+from medmcl.evaluation.protocol import predicted
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.results import flipped, load_results
 from medmcl.evaluation.report.words import verdict
@@ -47,7 +51,9 @@ from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.task_scoring import TaskScoring
+from medmcl.stages.factorise import factorise
 from medmcl.stages.recipe.on_cohort import recipe_on
+from medmcl.stages.run import training
 from medmcl.stages.run.leaky_columns import could_name
 from medmcl.stages.run.ledger import whom_they_saw
 from medmcl.stages.run.run import Run
@@ -263,26 +269,131 @@ def test_every_stage_trained_anew_in_each_fold_scores_everybody_by_chance(
         assert not is_chance(rows), kind
 
 
-def test_each_fold_is_trained_without_the_people_it_tests(short, tmp_path, monkeypatch, caplog):
-    """Nobody is tested whom the fold's stages saw, and everybody is once."""
-    caplog.set_level("INFO", "medmcl")
-    run, cohort = short
-    seen = []
-    real = refit_all.gather
+class Reading(OpenRows):
+    """Rows that tell which of them are read."""
 
-    def spy(spec, trained, here, *args, **more):
+    def __init__(self, rows, told):
+        super().__init__(rows, np.full(len(rows), ""))
+        self.told = told
+
+    def __getitem__(self, key):
+        first = key[0] if isinstance(key, tuple) else key
+        self.told(np.atleast_1d(np.arange(len(self))[first]))
+        return super().__getitem__(key)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Fold's run and stage to the people of whom the stage read a record when it learned."""
+    found = defaultdict(set)
+    real = training.shut
+
+    @contextmanager
+    def shut(spec, prepared, context):
+        with real(spec, prepared, context) as opened:
+
+            def reading(name, one):
+                whose = opened.cohort.records[name]["subject"].to_numpy()
+                people = found[context.run.path, spec.name]
+                return replace(one, rows=Reading(one.rows, lambda k: people.update(whose[k])))
+
+            yield replace(opened, stored={k: reading(k, one) for k, one in opened.stored.items()})
+
+    monkeypatch.setattr(training, "shut", shut)
+    return found
+
+
+@pytest.fixture
+def tested(monkeypatch):
+    """Fold's run to the people whom the fold tests."""
+    found, real = {}, refit_all.gather
+
+    def gather(spec, trained, here, *args, **more):
         assert Run(trained.path).config["cohort_fingerprint"] == here.cohort.fingerprint
+        held = here.splits == "held_out"
         known = seen_people(trained, here)
-        assert not known[here.splits == "held_out"].any()
-        assert known[here.splits != "held_out"].all()
-        seen.append(frozenset(np.flatnonzero(here.splits == "held_out").tolist()))
+        assert not known[held].any()
+        assert known[~held].all()
+        found[trained.path] = set(here.samples["subject"][held])
         return real(spec, trained, here, *args, **more)
 
-    monkeypatch.setattr(refit_all, "gather", spy)
-    scored(run, cohort, tmp_path, folds="2 x 1", refit="all")
-    assert sorted(row for fold in seen for row in fold) == list(range(300))
+    monkeypatch.setattr(refit_all, "gather", gather)
+    return found
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """What every probe was fitted on in each fold: its features, its rows, and whom it tests."""
+    found, real = [], predicted.over_folds
+
+    def over_folds(made, plan, targets, **more):
+        found.extend(zip([one.features for one in made], plan, strict=True))
+        return real(made, plan, targets, **more)
+
+    monkeypatch.setattr(predicted, "over_folds", over_folds)
+    return found
+
+
+def nobody_tested_was_read(tested, read, stages, cohort):
+    """Assert it of every stage of every fold; everybody is tested once, and each stage did read."""
+    people = cohort.samples["subject"]
+    assert sorted(one for fold in tested.values() for one in fold) == sorted(people)
+    assert {stage for _, stage in read} >= set(stages)
+    for (fold, stage), whom in read.items():
+        assert not whom & tested[fold], stage
+        assert len(whom) > 100 or stage not in stages, stage
+
+
+def probes_knew_nobody_tested(fitted, subjects):
+    """Assert that no fold's probe was fitted, or chosen, on a person whom it tests."""
+    assert len(fitted) > 0
+    for _, (_, train, tuning, test) in fitted:
+        assert not np.isin(subjects[test], subjects[np.concatenate([train, tuning])]).any()
+
+
+def test_no_stage_of_a_fold_reads_the_people_it_tests(
+    short, tmp_path, caplog, read, tested, fitted
+):
+    """Contrastive, multistage, AutoBIND; fusion of two towers and confounders by what they fit."""
+    caplog.set_level("INFO", "medmcl")
+    run, cohort = short
+    keys = {"folds": "2 x 1", "refit": "all", "confounders": ("sex",)}
+    shutil.rmtree(run.path / "folds", ignore_errors=True)
+    scored(run, cohort, tmp_path, **keys)
     assert "refit: all trains 5 stages anew in each of 2 folds, about 2 x" in caplog.text
     assert re.search(r"fold 2 of 2, .+ gone, about .+ left", caplog.text)
+    nobody_tested_was_read(tested, read, ("contrast", "groups", "within", "bind"), cohort)
+    subjects = cohort.samples["subject"].to_numpy()
+    probes_knew_nobody_tested(fitted, subjects)
+    fitted.clear()
+    found = scored(run, cohort, tmp_path, modality=[LABS, VITALS], models={"fused": "bind"}, **keys)
+    probes_knew_nobody_tested(fitted, subjects)
+    one, other = (x for x, _ in fitted[:2])  # of the fused towers, a fold each
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() > 1e-3
+    assert len(by_kind(found)) == 2  # the task and sex
+
+
+def test_counts_of_a_fold_are_without_the_people_it_tests(tmp_path, monkeypatch, tested, fitted):
+    """Factorised pairs: whose records the counts of each fold hold."""
+    monkeypatch.setenv("MEDMCL_CACHE", str(tmp_path / "cache"))
+    counted, real = {}, factorise.count_records
+
+    def count_records(spec, prepared, rows):
+        counted[prepared.cohort.fingerprint] = set(prepared.samples["subject"].iloc[rows])
+        return real(spec, prepared, rows)
+
+    monkeypatch.setattr(factorise, "count_records", count_records)
+    write_hospital(tmp_path / "cohort", 0)
+    run, cohort = apart(tmp_path / "run", tmp_path / "cohort", "claime_toy", 0)
+    counted.clear()
+    scored(run, cohort, tmp_path, modality="codes", models={"CLAIME": "pmi_svd"},
+           folds="2 x 1", refit="all")  # fmt: skip
+    assert len(counted) == len(tested) == 2
+    for fold, people in tested.items():
+        whom = counted[Run(fold).config["cohort_fingerprint"]]
+        assert len(whom) > 50
+        assert not whom & people
+    probes_knew_nobody_tested(fitted, cohort.samples["subject"].to_numpy())
 
 
 def test_a_stop_between_folds_goes_on_where_it_was(short, tmp_path, monkeypatch):
