@@ -1,10 +1,14 @@
 """Every notebook runs from top to bottom, and is committed without outputs."""
 
+import os
 from pathlib import Path
 
 import nbformat
 import pytest
 
+SUPPORT = Path(__file__).parent / "support"
+UNDRAWN = "from drawing import undrawn\nimages = undrawn()\nimages.__enter__()"
+"""Reports of a notebook's runs leave their images empty; its own figures are drawn."""
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -32,7 +36,10 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    paths = [str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(UNDRAWN))
     client = NotebookClient(
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
