@@ -92,6 +92,16 @@ def subgroup_rows(task, method, metric="auroc", sites=4, seed=0):
     return [*rows, hidden]
 
 
+def one_row(**changes):
+    """The AUROC of a method, with changes."""
+    about = {
+        "task": "mi", "target": "mi", "kind": "binary", "metric": "auroc",
+        "direction": "higher", "method": "ours", "protocol": "linear_probe", "n": 50,
+        "events": 20, "value": 0.8, "low": 0.7, "high": 0.9,
+    }  # fmt: skip
+    return Result(**{**about, **changes})
+
+
 def result_rows(tasks, methods, kind="binary", metrics=("auroc", "auprc", "brier"), seed=0,
                 targets=()):  # fmt: skip
     rng = np.random.default_rng(seed)

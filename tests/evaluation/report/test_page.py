@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from made_report import one_row
 
 from medmcl.core.findings import Finding
-from medmcl.evaluation import Result
 from medmcl.evaluation.aspects.retrieval.measure import retrieval
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.headline import headline
@@ -19,15 +19,6 @@ from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.tripod import checklist
 
 EVIL = '<script>alert("x")</script> & $\\frac{1}{$ 心 --> {{ 7 * 7 }}'
-
-
-def result(**changes):
-    about = {
-        "task": "mi", "target": "mi", "kind": "binary", "metric": "auroc",
-        "direction": "higher", "method": "ours", "protocol": "linear_probe", "n": 50,
-        "events": 20, "value": 0.8, "low": 0.7, "high": 0.9,
-    }  # fmt: skip
-    return Result(**{**about, **changes})
 
 
 def full(text="ecg"):
@@ -56,9 +47,9 @@ def full(text="ecg"):
         },
         results=[
             *retrieval(x, x, names=(text, "cmr"), draws=20, method=text),
-            result(method=text, task=text, target=text, note=text),
-            result(method="scratch", task=text, target=text, value=None, low=None, high=None),
-            result(method="scratch", task=text, target=text, versus=text, value=-0.1, low=-0.2,
+            one_row(method=text, task=text, target=text, note=text),
+            one_row(method="scratch", task=text, target=text, value=None, low=None, high=None),
+            one_row(method="scratch", task=text, target=text, versus=text, value=-0.1, low=-0.2,
                    high=0.0),
         ],
         shown={"maps": [(rng.random((2, 8, 8)), rng.normal(size=(2, 4, 4)))]},
@@ -129,11 +120,11 @@ def test_json_beside_holds_every_number_and_no_nan(tmp_path):
 
 def test_the_headline_names_the_gain_with_its_interval_and_verdict():
     rows = [
-        result(),
-        result(method="scratch", value=0.7),
-        result(method="other", value=0.75),
-        result(method="scratch", versus="ours", value=-0.1, low=-0.15, high=-0.05),
-        result(method="other", versus="ours", value=-0.05, low=-0.1, high=0.01),
+        one_row(),
+        one_row(method="scratch", value=0.7),
+        one_row(method="other", value=0.75),
+        one_row(method="scratch", versus="ours", value=-0.1, low=-0.15, high=-0.05),
+        one_row(method="other", versus="ours", value=-0.05, low=-0.1, high=0.01),
     ]
     data = Evaluation(title="t", results=rows, flow=[("with ECG", 1000, 1200)])
     assert said(data, "Who") == ["50 held-out people were scored: mi (20 events)."]
@@ -147,17 +138,17 @@ def test_the_headline_names_the_gain_with_its_interval_and_verdict():
 def test_the_headline_compares_with_methods_that_do_not_hold_the_embedding():
     beside = "covariates + embedding"
     rows = [
-        result(),
-        result(method="covariates", value=0.7),
-        result(method=beside, value=0.85),
-        result(method="covariates", versus="ours", value=-0.1, low=-0.15, high=-0.05),
-        result(method=beside, versus="ours", value=0.05, low=0.02, high=0.08),
+        one_row(),
+        one_row(method="covariates", value=0.7),
+        one_row(method=beside, value=0.85),
+        one_row(method="covariates", versus="ours", value=-0.1, low=-0.15, high=-0.05),
+        one_row(method=beside, versus="ours", value=0.05, low=0.02, high=0.08),
     ]
     (line,) = said(Evaluation(title="t", results=rows), "Against what")
     assert "against covariates +0.100 (+0.050 to +0.150), better." in line
     assert "worse" not in line
     assert "adds" not in line
-    rows.append(result(method=beside, versus="covariates", value=0.15, low=0.1, high=0.2))
+    rows.append(one_row(method=beside, versus="covariates", value=0.15, low=0.1, high=0.2))
     (line,) = said(Evaluation(title="t", results=rows), "Against what")
     assert line.endswith(
         "; beside covariates the embedding adds +0.150 (+0.100 to +0.200), better."
@@ -165,7 +156,7 @@ def test_the_headline_compares_with_methods_that_do_not_hold_the_embedding():
 
 
 def test_the_headline_says_what_prompts_reach_without_labels():
-    rows = [result(method="probe"), result(method="zero-shot", protocol="zero_shot", value=0.61)]
+    rows = [one_row(method="probe"), one_row(method="zero-shot", protocol="zero_shot", value=0.61)]
     lines = said(Evaluation(title="t", results=rows), "How well")
     assert lines[-1].startswith(f"{rows[0].task} without any label, by prompts: 0.61")
     alone = said(Evaluation(title="t", results=rows[1:]), "How well")
@@ -184,8 +175,8 @@ def test_the_headline_names_the_cohort_that_was_scored():
 
 def test_lower_is_better_turns_the_verdict():
     rows = [
-        result(metric="mae", direction="lower", value=2.0, low=1.9, high=2.1),
-        result(metric="mae", direction="lower", versus="scratch", value=-1, low=-1.5, high=-0.5),
+        one_row(metric="mae", direction="lower", value=2.0, low=1.9, high=2.1),
+        one_row(metric="mae", direction="lower", versus="scratch", value=-1, low=-1.5, high=-0.5),
     ]
     assert said(Evaluation(title="t", results=rows), "Against what")[0].endswith("better.")
 

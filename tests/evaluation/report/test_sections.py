@@ -4,13 +4,18 @@ import dataclasses
 import re
 
 import pytest
-from made_report import binary_evidence, result_rows, subgroup_rows, survival_evidence
+from made_report import (
+    binary_evidence,
+    one_row,
+    result_rows,
+    subgroup_rows,
+    survival_evidence,
+)
 
 from medmcl.evaluation.aspects.tasks.tables import discrimination_tables
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn, RiskGroup
-from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.page import pages
 from medmcl.evaluation.report.sections import sections_of
 
@@ -81,21 +86,12 @@ def test_reasons_stand_where_nothing_could_be_computed():
     assert "nobody had" not in first
 
 
-def row(**changes):
-    about = {
-        "task": "mi", "target": "mi", "kind": "binary", "metric": "auroc", "direction": "higher",
-        "method": "ours", "protocol": "linear_probe", "value": 0.8, "low": 0.7, "high": 0.9,
-        "n": 50,
-    }  # fmt: skip
-    return Result(**{**about, **changes})
-
-
 def test_cells_without_a_value_point_to_their_reason():
     rows = [
-        row(),
-        row(method="b", value=None, low=None, high=None, note="one class only"),
-        row(method="c", value=None, low=None, high=None, note="too few"),
-        row(method="c", metric="brier", direction="lower", value=None, low=None, high=None,
+        one_row(),
+        one_row(method="b", value=None, low=None, high=None, note="one class only"),
+        one_row(method="c", value=None, low=None, high=None, note="too few"),
+        one_row(method="c", metric="brier", direction="lower", value=None, low=None, high=None,
             note="one class only"),
     ]  # fmt: skip
     (table,) = discrimination_tables(rows)
@@ -110,7 +106,9 @@ def test_cells_without_a_value_point_to_their_reason():
 
 def test_further_metrics_have_a_line_each_with_their_direction():
     names = ["auroc", "auprc", "brier", "accuracy", "calibration_slope"]
-    rows = [row(metric=name, direction="target" if "slope" in name else "higher") for name in names]
+    rows = [
+        one_row(metric=name, direction="target" if "slope" in name else "higher") for name in names
+    ]
     wide, further = discrimination_tables(rows)
     assert len(wide.header) - 5 == 3
     assert [line[5] for line in further.rows] == ["accuracy ↑", "calibration slope ◎"]
@@ -122,9 +120,9 @@ def test_further_metrics_have_a_line_each_with_their_direction():
 
 def test_differences_are_turned_to_the_method_of_the_report_and_read_aloud():
     rows = [
-        row(), row(method="b"),
-        row(method="b", versus="ours", value=-0.1, low=-0.2, high=-0.05, p_value=0.0001),
-        row(method="b", versus="ours", metric="brier", direction="lower", value=-0.1, low=-0.2,
+        one_row(), one_row(method="b"),
+        one_row(method="b", versus="ours", value=-0.1, low=-0.2, high=-0.05, p_value=0.0001),
+        one_row(method="b", versus="ours", metric="brier", direction="lower", value=-0.1, low=-0.2,
             high=0.05),
     ]  # fmt: skip
     data = Evaluation(title="t", results=rows, compared={"b": {"recipe": "ecg", "seed": 1}})
