@@ -17,14 +17,11 @@ from medmcl.evaluation.report.pictures import (
     PAGE,
     TALLEST,
     Picture,
-    canvas,
-    cells,
-    encode,
+    drawing,
     legend_below,
     number,
     shorten,
-    spoken,
-    style,
+    small_multiples,
 )
 
 MOST_STAGES = 12  # with a panel of their own
@@ -35,8 +32,8 @@ def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
     """Draw how many subjects and samples are left after each step."""
     if not flow:
         return None
-    with style():
-        figure, ((axes,),) = canvas(PAGE, min(0.42 * len(flow), TALLEST - 0.7) + 0.7)
+    height = min(0.42 * len(flow), TALLEST - 0.7) + 0.7
+    with drawing(PAGE, height) as (figure, ((axes,),)):
         most = max(1, max(subjects for _, subjects, _ in flow))
         heights = np.arange(len(flow))
         drawn = [0 if few(n).startswith("<") else n for _, n, _ in flow]
@@ -57,17 +54,15 @@ def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
         axes.set_xlim(0, most * 1.02)
         axes.set_xlabel("subjects")
         axes.tick_params(axis="y", length=0)
-        return Picture(
+        return Picture.of(
+            figure,
             title="Who was studied",
             aid="From the top: subjects left after each step, then those with each modality, then "
             "each split.",
-            src=encode(figure),
-            alt=spoken(
-                "Bars of subjects left after each step",
-                [f"{step}: {few(a)}" for step, a, _ in flow],
-            ),
+            lead="Bars of subjects left after each step",
+            said=[f"{step}: {few(a)}" for step, a, _ in flow],
             header=("step", "subjects", "samples"),
-            rows=cells([(step, few(a), few(b)) for step, a, b in flow]),
+            rows=[(step, few(a), few(b)) for step, a, b in flow],
         )
 
 
@@ -80,17 +75,8 @@ def missingness_patterns(missingness: pd.DataFrame, most: int = 16) -> Picture |
     if found is None or all(all(one.present.values()) for one in found.patterns):
         return None
     names, shown = found.names[:MOST_MODALITIES], found.patterns[:most]
-    with style():
-        figure, axes = canvas(
-            PAGE,
-            1.9 + 0.27 * len(names),
-            rows=2,
-            columns=2,
-            gridspec_kw={
-                "height_ratios": [1.5, 0.3 * len(names) + 0.1],
-                "width_ratios": [2.6, 1],
-            },
-        )
+    ratios = {"height_ratios": [1.5, 0.3 * len(names) + 0.1], "width_ratios": [2.6, 1]}
+    with drawing(PAGE, 1.9 + 0.27 * len(names), 2, 2, gridspec_kw=ratios) as (figure, axes):
         (bars, corner), (dots, shares) = axes
         corner.axis("off")
         places = np.arange(len(shown))
@@ -116,24 +102,20 @@ def missingness_patterns(missingness: pd.DataFrame, most: int = 16) -> Picture |
         shares.set_ylim(dots.get_ylim())
         hidden = len(found.patterns) - len(shown)
         unnamed = len(found.names) - len(names)
-        return Picture(
+        return Picture.of(
+            figure,
             title="Which modalities are present",
             aid="A column is one pattern: filled = present, hollow = absent; the bar above counts "
             "its samples; at the right, the share of samples that have each modality."
             + (f" {hidden} rarer patterns are in the table only." if hidden else "")
             + (f" {unnamed} more modalities are in the table only." if unnamed else ""),
-            src=encode(figure),
-            alt=spoken(
-                "Patterns of present modalities",
-                [f"{one.name}: {one.shown} samples" for one in shown],
-            ),
+            lead="Patterns of present modalities",
+            said=[f"{one.name}: {one.shown} samples" for one in shown],
             header=(*found.names, "samples"),
-            rows=cells(
-                [
-                    (*("present" if one.present[n] else "absent" for n in found.names), one.shown)
-                    for one in found.patterns
-                ]
-            ),
+            rows=[
+                (*("present" if one.present[n] else "absent" for n in found.names), one.shown)
+                for one in found.patterns
+            ],
         )
 
 
@@ -153,30 +135,23 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | 
     if not stages:
         return None
     panels = min(len(stages), MOST_STAGES)
-    columns = min(3, panels)
-    lines = -(-panels // columns)
     rows: list[tuple[object, ...]] = []
-    with style():
-        figure, grid = canvas(PAGE, min(2.4, TALLEST / lines) * lines, rows=lines, columns=columns)
-        for axes in grid.flat[panels:]:
-            axes.axis("off")
+    with small_multiples(panels, 2.4) as (figure, grid):
         for place, (stage, points) in enumerate(stages.items()):
             rows += _loss_rows(stage, points)
             if place < panels:
                 _loss_panel(grid.flat[place], stage, points)
         grid.flat[0].set_ylabel("loss")
         legend_below(figure, grid.flat)
-        return Picture(
+        return Picture.of(
+            figure,
             title="Loss over training",
             aid="Lower is better; a tuning curve that rises while train falls is overfitting."
             + (f" The first {panels} of {len(stages)} stages." if len(stages) > panels else ""),
-            src=encode(figure),
-            alt=spoken(
-                "Loss curves by stage",
-                [f"{row[0]}, {row[1]}: from {row[3]} to {row[4]}, best {row[5]}" for row in rows],
-            ),
+            lead="Loss curves by stage",
+            said=[f"{row[0]}, {row[1]}: from {row[3]} to {row[4]}, best {row[5]}" for row in rows],
             header=("stage", "split", "points", "first", "last", "best", "at step"),
-            rows=cells(rows),
+            rows=rows,
         )
 
 

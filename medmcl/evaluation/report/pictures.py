@@ -78,6 +78,38 @@ class Picture:
     narrow: bool = False
     further: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        drawn: Any,
+        *,
+        title: str,
+        aid: str,
+        lead: str,
+        said: Sequence[str],
+        header: tuple[str, ...],
+        rows: Iterable[Sequence[object]],
+        narrow: bool = False,
+        raster: bool = False,
+    ) -> Picture:
+        """Make one of a figure, or of the images that a long one was parted into.
+
+        Args:
+            drawn: The figure, while it is drawn (`drawing`); or a list of what `encode` gave.
+            title: What it shows.
+            aid: How to read it.
+            lead: What is drawn, for a screen reader.
+            said: Its main numbers, likewise.
+            header: Columns of the table behind it.
+            rows: Its cells; whatever they are, they are shown as text.
+            narrow: Whether it is drawn for one column of print.
+            raster: Whether it has so many points that pixels are smaller than lines.
+        """
+        first, *more = drawn if isinstance(drawn, list) else [encode(drawn, raster=raster)]
+        cells = tuple(tuple(str(cell) for cell in row) for row in rows)
+        return cls(title=title, aid=aid, src=first, alt=spoken(lead, said), header=header,
+                   rows=cells, narrow=narrow, further=tuple(more))  # fmt: skip
+
 
 @contextmanager
 def style() -> Iterator[None]:
@@ -97,6 +129,71 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **kwarg
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
+
+
+@contextmanager
+def drawing(
+    width: float, height: float, rows: int = 1, columns: int = 1, **more: Any
+) -> Iterator[tuple[Any, Any]]:
+    """Give the figure and axes of `canvas` to draw on, in the report's style."""
+    with style():
+        yield canvas(width, height, rows, columns, **more)
+
+
+@contextmanager
+def small_multiples(
+    count: int, height: float, most: int = 3, width: float = PAGE, **more: Any
+) -> Iterator[tuple[Any, Any]]:
+    """Give a figure and its panels, of some height in inches, less where all would not fit a page.
+
+    Args:
+        count: Panels.
+        height: Of a panel.
+        most: Panels beside one another.
+        width: Of the figure.
+        more: As of `canvas`.
+
+    Yields:
+        Figure, and axes (rows, columns); those that are no panel are left white.
+    """
+    columns = min(most, count)
+    lines = -(-count // columns)
+    whole = min(height, TALLEST / lines) * lines
+    with drawing(width, whole, lines, columns, **more) as (figure, grid):
+        for spare in grid.flat[count:]:
+            spare.axis("off")
+        yield figure, grid
+
+
+def model_keys(figure: Any, axes: Any, models: Sequence[str], **look: Any) -> None:
+    """Put the mark of each model in one legend below; ``look``: of the marks, as matplotlib's."""
+    names = distinct(models)
+    marks = [
+        axes.plot([], [], marker=mark(k), color=colour(k), **look)[0] for k in range(len(models))
+    ]
+    figure.legend(marks, [names[one] for one in models], loc="outside lower left", ncols=3)
+
+
+def whisker(
+    axes: Any, row: Any, place: float, look: str, mark: str, *, size: float = 6, wide: float = 2
+) -> None:
+    """Draw a value with its interval at a height of a forest, or say that there is none.
+
+    Args:
+        axes: Where.
+        row: What has ``value``, ``low`` and ``high``, each a number or None.
+        place: The height.
+        look: Colour.
+        mark: Marker.
+        size: Of the marker.
+        wide: The line.
+    """
+    if row.value is None:
+        axes.text(0.02, place, "not estimable", transform=axes.get_yaxis_transform(), fontsize=8)
+        return
+    if row.low is not None and row.high is not None:
+        axes.plot([row.low, row.high], [place, place], color=look, linewidth=wide)
+    axes.plot([row.value], [place], marker=mark, color=look, markersize=size, linestyle="")
 
 
 def legend_below(figure: Any, axes: Iterable[Any], columns: int = 4) -> None:
@@ -185,8 +282,3 @@ def pages(heights: Sequence[float]) -> list[range]:
             first, used = place, 0.0
         used += height
     return [*parts, range(first, len(heights))]
-
-
-def cells(rows: Sequence[Sequence[object]]) -> tuple[tuple[str, ...], ...]:
-    """Table cells as text."""
-    return tuple(tuple(str(cell) for cell in row) for row in rows)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.shown import ShownImage, ShownSignal
-from medmcl.evaluation.report.pictures import INK, SMALL, canvas, encode, style
+from medmcl.evaluation.report.pictures import INK, SMALL, drawing, encode
 
 LONGEST = 420
 """Pixels along the longer side of an image: larger ones are made smaller."""
@@ -72,8 +72,7 @@ def signal_src(signal: ShownSignal) -> tuple[str, str]:
     wanted = WIDTH / seconds / PAPER * height_mv
     height = min(wanted, MOST_HIGH)
     said = "" if height == wanted else f"amplitudes at {height / wanted:.0%} of that"
-    with style():
-        figure, ((axes,),) = canvas(WIDTH, height)
+    with drawing(WIDTH, height) as (figure, ((axes,),)):
         figure.set_layout_engine("none")
         axes.set_position((0, 0, 1, 1))
         _grid(axes, seconds, height_mv)

@@ -7,17 +7,7 @@ from typing import Any
 
 from medmcl.evaluation.aspects.attack.rates import RATES
 from medmcl.evaluation.protocol.results import Result
-from medmcl.evaluation.report.pictures import (
-    Picture,
-    canvas,
-    cells,
-    colour,
-    distinct,
-    encode,
-    mark,
-    spoken,
-    style,
-)
+from medmcl.evaluation.report.pictures import Picture, colour, drawing, mark, model_keys
 from medmcl.evaluation.report.section import Shown
 from medmcl.evaluation.report.words import p_shown, verdict
 
@@ -49,8 +39,7 @@ def _picture(name: str, rows: Sequence[Result]) -> Picture:
     ways = list(dict.fromkeys(row.protocol for row in rows))
     models = list(dict.fromkeys(row.method for row in rows))
     target = rows[0].target
-    with style():
-        figure, grid = canvas(WIDTH * len(ways) + 0.6, HEIGHT, columns=len(ways))
+    with drawing(WIDTH * len(ways) + 0.6, HEIGHT, columns=len(ways)) as (figure, grid):
         for axes, way in zip(grid[0], ways, strict=True):
             own = {(row.method, row.metric): row for row in rows if row.protocol == way}
             for place, model in enumerate(models):
@@ -62,28 +51,21 @@ def _picture(name: str, rows: Sequence[Result]) -> Picture:
             axes.set_title(WAYS.get(way, way))
             axes.grid()
         grid[0, 0].set_ylabel("attack success (lower is better)")
-        names = distinct(models)
-        handles = [
-            grid[0, 0].plot([], [], marker=mark(n), color=colour(n), linestyle="none")[0]
-            for n in range(len(models))
-        ]
-        figure.legend(handles, [names[one] for one in models], loc="outside lower left", ncols=3)
-        return Picture(
+        model_keys(figure, grid[0, 0], models, linestyle="none")
+        return Picture.of(
+            figure,
             title=f"Stage {name}: target {target}",
             aid="Each model once for each way of asking it, on held-out records; lines are 95 % "
             "bootstrap intervals. Attack success: share of records of other classes that are told "
             "to be the target once they carry the trigger; beside it in the table, how many are "
             "told so without it (the rows `false_success` of results.csv), and the paired "
             "difference of the two. Lower right is where a defence should be.",
-            src=encode(figure),
-            alt=spoken(
-                "Attack success and clean accuracy of each model",
-                [f"{row.method} {WAYS.get(row.protocol, row.protocol)}, {NAMES[row.metric]}: "
-                 f"{row.shown}" for row in rows],
-            ),
+            lead="Attack success and clean accuracy of each model",
+            said=[f"{row.method} {WAYS.get(row.protocol, row.protocol)}, {NAMES[row.metric]}: "
+                  f"{row.shown}" for row in rows],
             header=("model", "asked", *(NAMES[rate] for rate in RATES), "records", "note"),
-            rows=cells([_line(rows, model, way) for way in ways for model in models
-                        if any((row.method, row.protocol) == (model, way) for row in rows)]),
+            rows=[_line(rows, model, way) for way in ways for model in models
+                  if any((row.method, row.protocol) == (model, way) for row in rows)],
         )  # fmt: skip
 
 

@@ -6,21 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from medmcl.evaluation.aspects.confounders.lines import ToldLine
-from medmcl.evaluation.aspects.tasks.result_figures import whisker
 from medmcl.evaluation.report.pictures import (
     PAGE,
     TALLEST,
     Picture,
-    canvas,
-    cells,
     colour,
-    distinct,
-    encode,
+    drawing,
     mark,
+    model_keys,
     number,
     shorten,
-    spoken,
-    style,
+    whisker,
 )
 from medmcl.evaluation.report.words import metric_name
 
@@ -47,32 +43,25 @@ def told_dots(lines: Sequence[ToldLine], models: Sequence[str]) -> Picture | Non
         return None
     tall = [_height(layout, len(models)) for layout in panels.values()]
     whole = min(sum(tall) + 0.3, TALLEST)
-    with style():
-        figure, grid = canvas(PAGE, whole, rows=len(panels), height_ratios=tall)
+    shown = [line for layout in panels.values() for line in layout if isinstance(line, ToldLine)]
+    with drawing(PAGE, whole, len(panels), height_ratios=tall) as (figure, grid):
         for axes, (metric, layout) in zip(grid[:, 0], panels.items(), strict=True):
             _panel(axes, metric, layout, models)
-        labels = distinct(models)
-        handles = [
-            grid[0, 0].plot([], [], marker=mark(k), color=colour(k), linewidth=2, markersize=6)[0]
-            for k in range(len(models))
-        ]
-        figure.legend(handles, [labels[one] for one in models], loc="outside lower left",
-                      ncols=min(3, len(models)))  # fmt: skip
-        src = encode(figure)
-    shown = [line for layout in panels.values() for line in layout if isinstance(line, ToldLine)]
-    return Picture(
-        title="Confounders and tasks, from the same embeddings",
-        aid="Dot = value on subjects it was not fitted on, line = 95 % bootstrap interval over "
-        "subjects; dashed = a prediction that knows nothing; the AUROC of several classes is the "
-        "mean of each against the rest. Of a confounder, nearer to the dashed line means that the "
-        "embedding tells less of it; left of the line, it tells nothing. Of a task, further right "
-        "is better." + _rest(drawn, panels),
-        src=src,
-        alt=spoken("Dot plot of what the embeddings tell", [_said(line) for line in shown]),
-        header=("predicted", "role", "metric", "knows nothing", "model", "value (95 % interval)",
-                "n"),
-        rows=cells([row for line in shown for row in _rows(line)]),
-    )  # fmt: skip
+        model_keys(figure, grid[0, 0], models, linewidth=2, markersize=6)
+        return Picture.of(
+            figure,
+            title="Confounders and tasks, from the same embeddings",
+            aid="Dot = value on subjects it was not fitted on, line = 95 % bootstrap interval over "
+            "subjects; dashed = a prediction that knows nothing; the AUROC of several classes is "
+            "the mean of each against the rest. Of a confounder, nearer to the dashed line means "
+            "that the embedding tells less of it; left of the line, it tells nothing. Of a task, "
+            "further right is better." + _rest(drawn, panels),
+            lead="Dot plot of what the embeddings tell",
+            said=[_said(line) for line in shown],
+            header=("predicted", "role", "metric", "knows nothing", "model",
+                    "value (95 % interval)", "n"),
+            rows=[row for line in shown for row in _rows(line)],
+        )  # fmt: skip
 
 
 def _has_value(line: ToldLine) -> bool:

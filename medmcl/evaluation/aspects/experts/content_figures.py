@@ -15,14 +15,11 @@ from medmcl.evaluation.report.pictures import (
     PAGE,
     TALLEST,
     Picture,
-    canvas,
-    cells,
     colour,
-    encode,
+    drawing,
     number,
     shorten,
-    spoken,
-    style,
+    small_multiples,
 )
 from medmcl.evaluation.report.words import listed
 
@@ -80,40 +77,34 @@ def _words(content: ExpertContent, modality: str) -> Picture:
     found = content.words[modality]
     every = [one.expert for one in found]
     experts = _most(content, modality, every)
-    lines = -(-len(experts) // COLUMNS)
     longest = max(every.count(e) for e in experts)
-    with style():
-        height = min(lines * (0.45 + 0.17 * longest), TALLEST)
-        figure, grid = canvas(PAGE, height, rows=lines, columns=COLUMNS)
-        for axes in grid.flat:
-            axes.axis("off")
+    hidden = content.hidden_words.get(modality, 0)
+    with small_multiples(len(experts), 0.45 + 0.17 * longest, COLUMNS) as (figure, grid):
         for axes, expert in zip(grid.flat, experts, strict=False):
             own = [one for one in found if one.expert == expert]
             _panel(axes, own, longest, f"expert {expert}: {content.shares[modality][expert]:.0%}")
-        src = encode(figure)
-    hidden = content.hidden_words.get(modality, 0)
-    return Picture(
-        title=f"Words of {modality} that stand out with each expert, {_about(content)}",
-        aid="Beside the expert, its share of all tokens. Words that it takes more often than "
-        "others do, the most telling first; the bar is the share of a word's occurrences that go "
-        f"to it. {_looked_at(content)}; a word counts once for each token, start and end of a text "
-        f"are tokens too. Not named: {hidden:,} pairs of expert and word from fewer than "
-        f"{FEWEST_SUBJECTS} people." + _wordless(content, modality, every) + SIGNS
-        + _decided(content, modality, "The mean gate of all tokens")
-        + _rest(every, experts),
-        src=src,
-        alt=spoken("Words by expert", [_said(found, expert) for expert in experts]),
-        header=("expert", "word", "taken", "share of the expert's tokens",
-                "share of the word's occurrences", "lift"),
-        rows=cells([
-            (one.expert, one.word, one.tokens, f"{one.of_expert:.1%}", f"{one.of_word:.1%}",
-             number(one.lift, 1)) for one in found
-        ]),
-    )  # fmt: skip
+        return Picture.of(
+            figure,
+            title=f"Words of {modality} that stand out with each expert, {_about(content)}",
+            aid="Beside the expert, its share of all tokens. Words that it takes more often than "
+            "others do, the most telling first; the bar is the share of a word's occurrences that "
+            f"go to it. {_looked_at(content)}; a word counts once for each token, start and end of "
+            f"a text are tokens too. Not named: {hidden:,} pairs of expert and word from fewer "
+            f"than {FEWEST_SUBJECTS} people." + _wordless(content, modality, every) + SIGNS
+            + _decided(content, modality, "The mean gate of all tokens")
+            + _rest(every, experts),
+            lead="Words by expert",
+            said=[_said(found, expert) for expert in experts],
+            header=("expert", "word", "taken", "share of the expert's tokens",
+                    "share of the word's occurrences", "lift"),
+            rows=[
+                (one.expert, one.word, one.tokens, f"{one.of_expert:.1%}", f"{one.of_word:.1%}",
+                 number(one.lift, 1)) for one in found
+            ],
+        )  # fmt: skip
 
 
 def _panel(axes: Any, words: Sequence[TakenWord], longest: int, title: str) -> None:
-    axes.axis("on")
     places = np.arange(len(words))
     axes.barh(places, [1.0] * len(words), color="#F0F0F0", height=0.72)
     axes.barh(places, [one.of_word for one in words], color=COLOURS[5], height=0.72)
@@ -139,9 +130,13 @@ def _pieces(content: ExpertContent, modality: str) -> Picture:
     most = max(every.count(e) for e in experts)
     columns = min(MOST_PIECES, most) if is_signal else MOST_PIECES  # patches keep their size
     side = min(0.62, (TALLEST - 0.3) / len(experts))
-    with style():
-        figure, grid = canvas(PAGE, 0.3 + side * len(experts), rows=len(experts), columns=columns)
-        span = _span(found) if is_signal else 0.0
+    what = "Stretches" if is_signal else "Patches"
+    leads = f" Leads, from above: {', '.join(content.names[modality])}." if is_signal else ""
+    box = "In colour" if is_signal else "In the frame"
+    mean = float(np.mean([one.gate for one in found]))
+    span = _span(found) if is_signal else 0.0
+    height = 0.3 + side * len(experts)
+    with drawing(PAGE, height, len(experts), columns) as (figure, grid):
         for axes in grid.flat:
             axes.axis("off")
         for line, expert in zip(grid, experts, strict=True):
@@ -151,36 +146,25 @@ def _pieces(content: ExpertContent, modality: str) -> Picture:
             share = content.shares[modality][expert]
             line[0].text(-0.12, 0.5, f"expert {expert}\n{share:.0%}", ha="right", va="center",
                          transform=line[0].transAxes, fontsize=8)  # fmt: skip
-        src = encode(figure, raster=not is_signal)
-    what = "Stretches" if is_signal else "Patches"
-    leads = f" Leads, from above: {', '.join(content.names[modality])}." if is_signal else ""
-    box = "In colour" if is_signal else "In the frame"
-    return Picture(
-        title=f"{what} of {modality} that each expert takes most surely, {_about(content)}",
-        aid=f"{box}, one token, with its neighbours around it; the highest gates first, one a "
-        f"person, of {_looked_at(content)}. Under the expert's number, its share of all tokens of "
-        f"{modality}.{leads}"
-        + _decided(
-            content,
-            modality,
-            "The mean gate of those shown",
-            float(np.mean([one.gate for one in found])),
-        )
-        + " "
-        "These are pieces of single people's records, shown because the recipe asks for them "
-        "(experts.shown_pieces)." + _rest(every, experts),
-        src=src,
-        alt=spoken(
-            f"{what} by expert",
-            [
+        return Picture.of(
+            figure,
+            title=f"{what} of {modality} that each expert takes most surely, {_about(content)}",
+            aid=f"{box}, one token, with its neighbours around it; the highest gates first, one a "
+            f"person, of {_looked_at(content)}. Under the expert's number, its share of all tokens "
+            f"of {modality}.{leads}"
+            + _decided(content, modality, "The mean gate of those shown", mean)
+            + " These are pieces of single people's records, shown because the recipe asks for "
+            "them (experts.shown_pieces)." + _rest(every, experts),
+            lead=f"{what} by expert",
+            said=[
                 f"expert {e}: gates {number(max(gates), 2)} to {number(min(gates), 2)}"
                 for e in experts
                 if (gates := [one.gate for one in found if one.expert == e])
             ],
-        ),
-        header=("expert", "gate", "row of the grid", "column of the grid"),
-        rows=cells([(one.expert, number(one.gate), *one.place) for one in found]),
-    )
+            header=("expert", "gate", "row of the grid", "column of the grid"),
+            rows=[(one.expert, number(one.gate), *one.place) for one in found],
+            raster=not is_signal,
+        )
 
 
 def _crop(axes: Any, one: TakenPiece) -> None:

@@ -15,14 +15,10 @@ from medmcl.evaluation.report.pictures import (
     PAGE,
     TALLEST,
     Picture,
-    canvas,
-    cells,
     colour,
-    encode,
+    drawing,
     number,
     shorten,
-    spoken,
-    style,
 )
 
 MOST_STAGES = 4  # with figures of their own
@@ -58,11 +54,18 @@ def _shares(stage: str, rows: Rows) -> Picture:
     experts = 1 + max(row["expert"] for row in rows)
     told = {place: information_share(row, experts) for place, row in about.items()}
     table = np.array([[own.get(e, np.nan) for e in range(experts)] for own in lines.values()])
-    with style():
-        height = min(0.7 + 0.3 * len(lines), TALLEST)
-        numbered = experts <= MOST_NUMBERED
-        height = height if numbered else min(height + 0.6, TALLEST)  # for the scale below
-        figure, ((axes,),) = canvas(PAGE, height)
+    first = rows[0]
+    where = "the tuning split" if first["split"] == "tuning" else "training, over its last steps"
+    said = [
+        f"block {block}, {name}: most on expert {max(own, key=lambda e: own[e])}, "
+        f"{max(own.values()):.0%}"
+        + (f", information {_percent(told[block, name])}" if told[block, name] is not None else "")
+        for (block, name), own in lines.items()
+    ]
+    numbered = experts <= MOST_NUMBERED
+    height = min(0.7 + 0.3 * len(lines), TALLEST)
+    height = height if numbered else min(height + 0.6, TALLEST)  # for the scale below
+    with drawing(PAGE, height) as (figure, ((axes,),)):
         drawn = axes.imshow(table, cmap="Blues", vmin=0, vmax=max(table.max(), 1e-9), aspect="auto")
         if numbered:
             _write_shares(axes, table)
@@ -81,31 +84,25 @@ def _shares(stage: str, rows: Rows) -> Picture:
         axes.tick_params(length=0)
         for side in axes.spines.values():
             side.set_visible(False)
-        src = encode(figure)
-    first = rows[0]
-    where = "the tuning split" if first["split"] == "tuning" else "training, over its last steps"
-    said = [
-        f"block {block}, {name}: most on expert {max(own, key=lambda e: own[e])}, "
-        f"{max(own.values()):.0%}"
-        + (f", information {_percent(told[block, name])}" if told[block, name] is not None else "")
-        for (block, name), own in lines.items()
-    ]
-    return Picture(
-        title=f"Which expert each modality's tokens choose, stage {stage}",
-        aid=f"A row is one modality in one block and adds up to 100 %: the share of its tokens "
-        f"whose first choice is the expert, on {where}, with the weights of step "
-        f"{first['step']:,}. Even use: {1 / experts:.1%} each; one dark cell in a row: a collapse."
-        + (INFORMATION.format(ceiling=math.log(experts)) if None not in told.values() else "")
-        + (" " + little if (little := undecided(list(about.values()), experts)) else ""),
-        src=src,
-        alt=spoken(f"Shares of tokens of {experts} experts", said),
-        header=("block", "modality", "expert", "share", "information of the row", "split", "step"),
-        rows=cells([
-            (row["block"], row["modality"], row["expert"], f"{row['share']:.2%}",
-             _percent(told[row["block"], row["modality"]]), row["split"], row["step"])
-            for row in rows
-        ]),
-    )  # fmt: skip
+        return Picture.of(
+            figure,
+            title=f"Which expert each modality's tokens choose, stage {stage}",
+            aid=f"A row is one modality in one block and adds up to 100 %: the share of its tokens "
+            f"whose first choice is the expert, on {where}, with the weights of step "
+            f"{first['step']:,}. Even use: {1 / experts:.1%} each; one dark cell in a row: a "
+            "collapse."
+            + (INFORMATION.format(ceiling=math.log(experts)) if None not in told.values() else "")
+            + (" " + little if (little := undecided(list(about.values()), experts)) else ""),
+            lead=f"Shares of tokens of {experts} experts",
+            said=said,
+            header=("block", "modality", "expert", "share", "information of the row", "split",
+                    "step"),
+            rows=[
+                (row["block"], row["modality"], row["expert"], f"{row['share']:.2%}",
+                 _percent(told[row["block"], row["modality"]]), row["split"], row["step"])
+                for row in rows
+            ],
+        )  # fmt: skip
 
 
 def _percent(share: float | None) -> str:
@@ -147,8 +144,7 @@ def _curves(stage: str, rows: Rows) -> Picture | None:
         return None
     names = list(dict.fromkeys(row["modality"] for row in every))
     blocks = sorted({row["block"] for row in every})
-    with style():
-        figure, grid = canvas(PAGE, 4.6, rows=2, columns=2, sharex=True)
+    with drawing(PAGE, 4.6, 2, 2, sharex=True) as (figure, grid):
         for axes, (key, title, hint) in zip(grid.flat, PANELS, strict=True):
             split = "training" if shown[key][0]["split"] == "train" else "tuning split"
             for place, name in enumerate(names):
@@ -167,29 +163,26 @@ def _curves(stage: str, rows: Rows) -> Picture | None:
         figure.legend(
             *grid[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=8.5
         )
-        src = encode(figure)
-    table = [
-        (
-            *(row[key] for key in ("step", "split", "modality", "block")),
-            number(row["processed"]), row["used"], number(row["effective"], 2),
-            number(row["mutual_information"]), row["tokens"],
-        )
-        for row in every
-    ]  # fmt: skip
-    return Picture(
-        title=f"Routing while stage {stage} trained",
-        aid="A modality has collapsed if few experts are in use for it, or many of its tokens go "
-        "unprocessed; the usual victim is the one with fewer tokens. Effective experts near 1 say "
-        "so too; near the number of experts they are good news only with information well above "
-        "0: gates that cannot decide look the same. Training is with noise and limited slots, over "
-        "all steps since the point before; the tuning split without."
-        + (" Thick: mean of the blocks; thin: each of them." if len(blocks) > 1 else ""),
-        src=src,
-        alt=spoken(f"Routing of stage {stage} over training", _ends(shown, names)),
-        header=("step", "split", "modality", "block", "processed", "experts in use",
-                "effective experts", "mutual information", "tokens"),
-        rows=cells(table),
-    )  # fmt: skip
+        return Picture.of(
+            figure,
+            title=f"Routing while stage {stage} trained",
+            aid="A modality has collapsed if few experts are in use for it, or many of its tokens "
+            "go unprocessed; the usual victim is the one with fewer tokens. Effective experts near "
+            "1 say so too; near the number of experts they are good news only with information "
+            "well above 0: gates that cannot decide look the same. Training is with noise and "
+            "limited slots, over all steps since the point before; the tuning split without."
+            + (" Thick: mean of the blocks; thin: each of them." if len(blocks) > 1 else ""),
+            lead=f"Routing of stage {stage} over training",
+            said=_ends(shown, names),
+            header=("step", "split", "modality", "block", "processed", "experts in use",
+                    "effective experts", "mutual information", "tokens"),
+            rows=[
+                (*(row[key] for key in ("step", "split", "modality", "block")),
+                 number(row["processed"]), row["used"], number(row["effective"], 2),
+                 number(row["mutual_information"]), row["tokens"])
+                for row in every
+            ],
+        )  # fmt: skip
 
 
 def _lines(axes: Any, rows: Rows, key: str, blocks: Sequence[int], place: int, name: str) -> None:

@@ -6,16 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.report.pictures import (
-    PAGE,
-    Picture,
-    canvas,
-    cells,
-    encode,
-    number,
-    spoken,
-    style,
-)
+from medmcl.evaluation.report.pictures import PAGE, Picture, drawing, number
 
 MOST_MAPS = 8
 
@@ -33,8 +24,7 @@ def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
     most = max(1e-6, float(np.quantile(heat[:count], 0.995)))
     columns = min(4, count)
     lines = -(-count // columns)
-    with style():
-        figure, grid = canvas(PAGE, 3.5 * lines, rows=2 * lines, columns=columns)
+    with drawing(PAGE, 3.5 * lines, 2 * lines, columns) as (figure, grid):
         for axes in grid.flat:
             axes.axis("off")
         for place in range(count):
@@ -49,18 +39,17 @@ def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
         rows = [
             (i, number(high), number(mean)) for i, high, mean in map(dict.values, cosine_rows(heat))
         ]
-        return Picture(
+        return Picture.of(
+            figure,
             title="Where the embedding looks in the image",
             aid="Above the image, below it with its map. Bright = locations that point the same "
             "way as the other modality's embedding. What matters is the mass inside the organ "
             "against that of shuffled subjects.",
-            src=encode(figure, raster=True),
-            alt=spoken(
-                "Images with cosine maps",
-                [f"image {i}: highest cosine {high}" for i, high, _ in rows],
-            ),
+            lead="Images with cosine maps",
+            said=[f"image {i}: highest cosine {high}" for i, high, _ in rows],
             header=("image", "highest cosine", "mean cosine"),
-            rows=cells(rows),
+            rows=rows,
+            raster=True,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from medmcl.evaluation.aspects.paired_choice.measure import CHANCE, MACRO, OVERALL
 from medmcl.evaluation.protocol.results import Result
@@ -11,14 +10,12 @@ from medmcl.evaluation.report.pictures import (
     PAGE,
     TALLEST,
     Picture,
-    canvas,
-    cells,
     colour,
     distinct,
-    encode,
+    drawing,
     mark,
-    spoken,
-    style,
+    model_keys,
+    whisker,
 )
 from medmcl.evaluation.report.section import Shown, folded
 from medmcl.evaluation.report.words import p_shown, verdict
@@ -42,12 +39,12 @@ def _picture(name: str, rows: Sequence[Result]) -> Picture:
     drawn = targets[:MOST_TARGETS]
     rows = sorted(rows, key=lambda row: targets.index(row.target))
     step = len(methods) * LINE + GAP
-    with style():
-        figure, grid = canvas(PAGE, min(TALLEST, EDGE + step * len(drawn)))
-        axes = grid[0, 0]
-        for place, method in enumerate(methods):
-            own = {row.target: row for row in rows if row.method == method}
-            _marks(axes, [own.get(target) for target in drawn], place, step)
+    with drawing(PAGE, min(TALLEST, EDGE + step * len(drawn))) as (figure, ((axes,),)):
+        for row in rows:
+            if row.target in drawn and row.value is not None:
+                k = methods.index(row.method)
+                height = step * drawn.index(row.target) + k * LINE
+                whisker(axes, row, height, colour(k), mark(k), size=4.5, wide=1.2)
         labels = distinct([target_name(target) for target in drawn])
         middle = (len(methods) - 1) * LINE / 2
         axes.set_yticks(
@@ -60,50 +57,24 @@ def _picture(name: str, rows: Sequence[Result]) -> Picture:
         axes.set_xlabel("share of pairs with both statements right (higher is better)")
         axes.grid(axis="x")
         if len(methods) > 1:
-            figure.legend(*_keys(axes, methods), loc="outside lower left", ncols=3)
+            model_keys(figure, axes, methods, linewidth=1.2)
         more = len(targets) - len(drawn)
-        return Picture(
+        return Picture.of(
+            figure,
             title=f"Paired choice: {name}",
             aid="Share of pairs in which both statements choose their own of the two images; lines "
             "are 95 % bootstrap intervals over pairs, those of samples that share a subject or "
             "site together. Dashed: chance, 25 %; a model that sees no difference is below it, as "
             "both statements then choose the same image."
             + (f" {more} more attributes are in the table." if more > 0 else ""),
-            src=encode(figure),
-            alt=spoken(
-                "Shares of right pairs by attribute, chance 0.25",
-                [f"{target_name(row.target)}, {row.method}: {row.shown}" for row in rows],
-            ),
+            lead="Shares of right pairs by attribute, chance 0.25",
+            said=[f"{target_name(row.target)}, {row.method}: {row.shown}" for row in rows],
             header=("attribute", "model", "share (95 % interval)", "pairs", "note"),
-            rows=cells(
-                [
-                    (target_name(row.target), row.method, row.shown, f"{row.n:,}", row.note)
-                    for row in rows
-                ]
-            ),
+            rows=[
+                (target_name(row.target), row.method, row.shown, f"{row.n:,}", row.note)
+                for row in rows
+            ],
         )
-
-
-def _marks(axes: Any, rows: Sequence[Result | None], place: int, step: float) -> None:
-    """Draw the share of each attribute for one model."""
-    for number, row in enumerate(rows):
-        if row is None or row.value is None:
-            continue
-        height = step * number + place * LINE
-        if row.low is not None and row.high is not None:
-            axes.plot([row.low, row.high], [height, height], color=colour(place), linewidth=1.2)
-        axes.plot(row.value, height, marker=mark(place), color=colour(place), markersize=4.5,
-                  linestyle="none")  # fmt: skip
-
-
-def _keys(axes: Any, methods: Sequence[str]) -> tuple[list[Any], list[str]]:
-    """What the legend shows: the mark of every model."""
-    names = distinct(methods)
-    handles = [
-        axes.plot([], [], marker=mark(n), color=colour(n), linewidth=1.2)[0]
-        for n in range(len(methods))
-    ]
-    return handles, [names[one] for one in methods]
 
 
 def choice_differences(results: Sequence[Result]) -> list[Shown]:

@@ -8,17 +8,11 @@ from typing import Any
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.pictures import (
     HATCHES,
-    PAGE,
-    TALLEST,
     Picture,
-    canvas,
-    cells,
     colour,
-    encode,
     legend_below,
     shorten,
-    spoken,
-    style,
+    small_multiples,
 )
 from medmcl.evaluation.report.words import metric_name
 
@@ -32,14 +26,7 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
         return None
     ks = list(dict.fromkeys(row.metric for row in recalls))
     width = 0.8 / len(methods)
-    with style():
-        columns = min(4, len(ways))
-        lines = -(-len(ways) // columns)
-        figure, grid = canvas(
-            PAGE, min(2.5, TALLEST / lines) * lines, rows=lines, columns=columns, sharey=True
-        )
-        for axes in grid.flat[len(ways) :]:
-            axes.axis("off")
+    with small_multiples(len(ways), 2.5, 4, sharey=True) as (figure, grid):
         for axes, way in zip(grid.flat, ways, strict=False):
             for place, method in enumerate(methods):
                 rows = [r for r in recalls if r.target == way and r.method == method]
@@ -54,23 +41,19 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
         grid.flat[0].set_ylim(0, _top(recalls))
         if len(methods) > 1:
             legend_below(figure, grid.flat)
-        return Picture(
+        return Picture.of(
+            figure,
             title="Retrieval",
             aid="Share of held-out queries whose partner (or an equal item) is among the first k; "
             "whiskers are 95 % intervals over subjects, the black line is chance. The axis ends "
             "above the highest of them.",
-            src=encode(figure),
-            alt=spoken(
-                "Bars of recall at k",
-                [f"{row.target}, {row.method}: {row.metric} {row.shown}" for row in recalls],
-            ),
+            lead="Bars of recall at k",
+            said=[f"{row.target}, {row.method}: {row.metric} {row.shown}" for row in recalls],
             header=("direction", "metric", "method", "value (95 % interval)", "queries"),
-            rows=cells(
-                [
-                    (row.target, metric_name(row.metric), row.method, row.shown, f"{row.n:,}")
-                    for row in results
-                ]
-            ),
+            rows=[
+                (row.target, metric_name(row.metric), row.method, row.shown, f"{row.n:,}")
+                for row in results
+            ],
         )
 
 

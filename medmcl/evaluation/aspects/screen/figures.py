@@ -3,18 +3,7 @@
 from __future__ import annotations
 
 from medmcl.evaluation.aspects.screen.evidence import Screened
-from medmcl.evaluation.report.pictures import (
-    COLUMN,
-    DASHES,
-    Picture,
-    canvas,
-    cells,
-    colour,
-    encode,
-    shorten,
-    spoken,
-    style,
-)
+from medmcl.evaluation.report.pictures import COLUMN, DASHES, Picture, colour, drawing, shorten
 
 
 def roc_curves(found: Screened) -> Picture | None:
@@ -25,8 +14,11 @@ def roc_curves(found: Screened) -> Picture | None:
     if truth is None or not 0 < truth.sum() < len(truth):
         return None
     poisoned, clean = int(truth.sum()), int((~truth).sum())
-    with style():
-        figure, ((axes,),) = canvas(COLUMN + 0.6, COLUMN + 0.9)
+    rows = [
+        (name, str(one.auroc), f"{poisoned:,}", f"{clean:,}", one.auroc.note or "-")
+        for name, one in found.judged.items()
+    ]
+    with drawing(COLUMN + 0.6, COLUMN + 0.9) as (figure, ((axes,),)):
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, label="chance 0.500")
         for place, name in enumerate(found.detectors):
             false, true, _ = roc_curve(truth, found.table[name], drop_intermediate=True)
@@ -40,21 +32,17 @@ def roc_curves(found: Screened) -> Picture | None:
         axes.set_ylabel(f"share of the {poisoned:,} poisoned rows flagged")
         axes.grid()
         figure.legend(loc="outside lower left", ncols=2, fontsize=8.5, handlelength=2.6)
-        src = encode(figure)
-    rows = [
-        (name, str(one.auroc), f"{poisoned:,}", f"{clean:,}", one.auroc.note or "-")
-        for name, one in found.judged.items()
-    ]
-    return Picture(
-        title="Do the detectors find the poisoned rows?",
-        aid=f"ROC curves over {len(truth):,} rows, {poisoned:,} poisoned and {clean:,} clean: as "
-        "more rows are flagged, the most suspect first, the share of poisoned ones that are found "
-        "(up) against the share of clean ones that are flagged with them (right). Along the grey "
-        "line flags are as good as chance; a curve below it ranks poisoned rows as less odd than "
-        "clean ones. The legend gives the area under each.",
-        src=src,
-        alt=spoken("ROC curves of detectors", [f"{row[0]}: AUROC {row[1]}" for row in rows]),
-        header=("detector", "AUROC (95 % interval)", "poisoned", "clean", "note"),
-        rows=cells(rows),
-        narrow=True,
-    )
+        return Picture.of(
+            figure,
+            title="Do the detectors find the poisoned rows?",
+            aid=f"ROC curves over {len(truth):,} rows, {poisoned:,} poisoned and {clean:,} clean: "
+            "as more rows are flagged, the most suspect first, the share of poisoned ones that are "
+            "found (up) against the share of clean ones that are flagged with them (right). Along "
+            "the grey line flags are as good as chance; a curve below it ranks poisoned rows as "
+            "less odd than clean ones. The legend gives the area under each.",
+            lead="ROC curves of detectors",
+            said=[f"{row[0]}: AUROC {row[1]}" for row in rows],
+            header=("detector", "AUROC (95 % interval)", "poisoned", "clean", "note"),
+            rows=rows,
+            narrow=True,
+        )

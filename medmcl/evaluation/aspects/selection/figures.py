@@ -14,14 +14,10 @@ from medmcl.evaluation.report.pictures import (
     COLOURS,
     COLUMN,
     PAGE,
-    TALLEST,
     Picture,
-    canvas,
-    cells,
-    encode,
+    drawing,
     shorten,
-    spoken,
-    style,
+    small_multiples,
 )
 
 OUT, KEPT = "#C2C2C2", COLOURS[0]  # told apart by lightness too
@@ -39,35 +35,31 @@ def score_distributions(evidence: SelectionEvidence) -> Picture | None:
     if not scores:
         return None
     drawn = scores[:MOST_SCORES]
-    columns = min(COLUMNS, len(drawn))
-    lines = -(-len(drawn) // columns)
+    narrow = len(drawn) == 1
     hidden = len(scores) - len(drawn)
     infinite = sum(int(np.isinf(values).sum()) for _, values in scores)
-    with style():
-        height = min(2.5, TALLEST / lines)
-        width = COLUMN if columns == 1 else PAGE
-        figure, grid = canvas(width, height * lines, rows=lines, columns=columns)
-        for axes in grid.flat[len(drawn) :]:
-            axes.axis("off")
+    width = COLUMN if narrow else PAGE
+    with small_multiples(len(drawn), 2.5, COLUMNS, width) as (figure, grid):
         for axes, (name, values) in zip(grid.flat, drawn, strict=False):
             _bars(axes, name, values, evidence.kept)
         for axes in grid[:, 0]:
             axes.set_ylabel("pairs")
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=8.5)
-        return Picture(
+        return Picture.of(
+            figure,
             title=f"How pairs score, {evidence.name}",
             aid="Higher = keep. Bars count pairs, kept ones above the others; the dashed line is "
             "the lowest kept score where no pair that is not kept has a higher one. The outermost "
             "bars also hold what lies beyond."
             + (f" {infinite:,} scores are infinite, and in the table only." if infinite else "")
             + (f" {hidden} more scores are in the table only." if hidden else ""),
-            src=encode(figure),
-            alt=spoken("Histograms of scores", [_said(n, v, evidence.kept) for n, v in scores]),
+            lead="Histograms of scores",
+            said=[_said(name, values, evidence.kept) for name, values in scores],
             header=("score", "pairs", "number", "lowest", "lower quarter", "median",
                     "upper quarter", "highest", "infinite", "cut"),
-            rows=cells([row for name, values in scores for row in _rows(name, values, evidence)]),
-            narrow=columns == 1,
+            rows=[row for name, values in scores for row in _rows(name, values, evidence)],
+            narrow=narrow,
         )  # fmt: skip
 
 
@@ -166,8 +158,10 @@ def score_scatter(evidence: SelectionEvidence) -> Picture | None:
         draw = numpy_generator(0, "scatter of scores", evidence.name)
         rows = draw.choice(rows, MOST_DOTS, replace=False)
     agreement = rank_correlation(x[finite], y[finite])
-    with style():
-        figure, ((axes,),) = canvas(COLUMN + 0.6, COLUMN + 0.2)
+    said = "no rank correlation: a score is the same for all" if agreement is None else (
+        f"rank correlation {agreement:.2f}")  # fmt: skip
+    lost = len(evidence) - len(finite)
+    with drawing(COLUMN + 0.6, COLUMN + 0.2) as (figure, ((axes,),)):
         size = 14 if len(rows) <= 500 else 6
         for flag, look, name in ((False, OUT, "not kept"), (True, KEPT, "kept")):
             own = rows[evidence.kept[rows] == flag]
@@ -179,22 +173,20 @@ def score_scatter(evidence: SelectionEvidence) -> Picture | None:
         axes.set(xlabel=shorten(first, 40), ylabel=shorten(second, 40))
         axes.locator_params(nbins=5)
         figure.legend(loc="outside lower left", ncols=2, fontsize=8.5, markerscale=2)
-        src = encode(figure, raster=True)
-    said = "no rank correlation: a score is the same for all" if agreement is None else (
-        f"rank correlation {agreement:.2f}")  # fmt: skip
-    lost = len(evidence) - len(finite)
-    return Picture(
-        title=f"Two scores, {evidence.name}",
-        aid=f"A dot is a pair ({len(rows):,} of {len(evidence):,}); {said}. Pairs that two scores "
-        "judge differently are worth a look."
-        + (f" {lost:,} pairs with an infinite score are not drawn." if lost else ""),
-        src=src,
-        alt=spoken("Scatter of two scores", [f"{len(rows)} pairs", said]),
-        header=("score", "score", "pairs", "rank correlation"),
-        rows=cells([(first, second, f"{len(finite):,}", "-" if agreement is None else
-                     f"{agreement:.3f}")]),
-        narrow=True,
-    )  # fmt: skip
+        return Picture.of(
+            figure,
+            title=f"Two scores, {evidence.name}",
+            aid=f"A dot is a pair ({len(rows):,} of {len(evidence):,}); {said}. Pairs that two "
+            "scores judge differently are worth a look."
+            + (f" {lost:,} pairs with an infinite score are not drawn." if lost else ""),
+            lead="Scatter of two scores",
+            said=[f"{len(rows)} pairs", said],
+            header=("score", "score", "pairs", "rank correlation"),
+            rows=[(first, second, f"{len(finite):,}",
+                   "-" if agreement is None else f"{agreement:.3f}")],
+            narrow=True,
+            raster=True,
+        )  # fmt: skip
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:

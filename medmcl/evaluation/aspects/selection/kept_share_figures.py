@@ -12,13 +12,10 @@ from medmcl.evaluation.report.pictures import (
     PAGE,
     SMALL,
     Picture,
-    canvas,
-    cells,
+    drawing,
     encode,
     pages,
     shorten,
-    spoken,
-    style,
 )
 
 LINE = 0.2  # inches a line
@@ -43,24 +40,23 @@ def kept_share_bars(shares: Sequence[KeptShare], name: str) -> Picture:
         blocks.append([key, *part])
     highest = max([one.high or 0.0 for one in shares] + [0.02])
     images = []
-    with style():
-        for page in pages([LINE * len(block) for block in blocks]):
-            lines = [line for k in page for line in blocks[k]]
-            figure, ((axes,),) = canvas(PAGE, LINE * len(lines) + HEADED)
+    for page in pages([LINE * len(block) for block in blocks]):
+        lines = [line for k in page for line in blocks[k]]
+        with drawing(PAGE, LINE * len(lines) + HEADED) as (figure, ((axes,),)):
             _bars(axes, lines, whole, min(1.0, highest * 1.04))
             images.append(encode(figure))
-    return Picture(
+    return Picture.of(
+        images,
         title=f"Share kept by group, {name}",
         aid="A bar is the share of a group's pairs that is kept, the line on it its 95 % interval, "
         "the dashed line the share kept of all. Orange: less than half of that, of at least 20 "
         "pairs. Intervals are as if pairs were kept by chance."
         + (f" {hidden} groups are in the table only." if hidden else "")
         + ("" if attributes else " The cohort names no classes and no subgroups."),
-        src=images[0],
-        further=tuple(images[1:]),
-        alt=spoken("Bars of the share kept", [_said(one) for one in shares]),
+        lead="Bars of the share kept",
+        said=[_said(one) for one in shares],
         header=("by", "group", "pairs", "kept", "share kept (95 % interval)", "note"),
-        rows=cells([_cells(one) for one in shares]),
+        rows=[_cells(one) for one in shares],
     )
 
 

@@ -29,7 +29,7 @@ from medmcl.evaluation.metrics.intervals import Interval
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
 from medmcl.evaluation.protocol.evidence import TaskEvidence
-from medmcl.evaluation.report.pictures import INK, Picture, cells, encode, number, spoken, style
+from medmcl.evaluation.report.pictures import INK, Picture, number
 
 Found = Calibration | SurvivalCalibration
 
@@ -43,23 +43,23 @@ def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture |
     drawn = panels[:MOST_PANELS]
     methods = methods_of(drawn)
     entries: list[tuple[Any, str]] = []
-    with style():
-        figure, pairs = grid(panels, 3.1, 0.65)
+    with grid(panels, 3.1, 0.65) as (figure, pairs):
         for (axes, strip), panel in zip(pairs, drawn, strict=True):
             entries += _panel(axes, strip, panel, methods)
         keys(figure, entries)
-        return Picture(
+        return Picture.of(
+            figure,
             title="Calibration",
             aid="On the diagonal, predicted risk is what was observed; above it risks are too "
             "low, below too high. Points are tenths of the subjects with 95 % intervals, bars "
             "below the spread of risks. ICI = mean distance from the diagonal; raw as published "
             "(Austin & Steyerberg 2019), else with the noise that bootstrap draws show taken off "
             "(our own correction)." + rest_of(panels) + drawn_of(panels),
-            src=encode(figure),
-            alt=spoken("Observed over predicted risk", [_said(panel) for panel in drawn]),
+            lead="Observed over predicted risk",
+            said=[_said(panel) for panel in drawn],
             header=(*ABOUT, "slope (1)", "in the large (0)", "observed / expected (1)",
                     "ICI (corrected, 0)", "ICI (raw, 0)", "E50", "E90", "n", "events", "note"),
-            rows=cells([_cells(one) for one in shown]),
+            rows=[_cells(one) for one in shown],
             narrow=len(panels) == 1,
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ from medmcl.evaluation.aspects.tasks.panels import (
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evidence import TaskEvidence, sensible_thresholds
-from medmcl.evaluation.report.pictures import Picture, cells, encode, number, spoken, style
+from medmcl.evaluation.report.pictures import Picture, number
 
 SHOWN = 5  # thresholds of a curve in the table; all are in decision_curve.csv
 
@@ -40,22 +40,22 @@ def decision_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture | 
     drawn = panels[:MOST_PANELS]
     methods = methods_of(drawn)
     entries: list[tuple[Any, str]] = []
-    with style():
-        figure, places = grid(panels, 2.7)
+    with grid(panels, 2.7) as (figure, places):
         for axes, panel in zip(places, drawn, strict=True):
             entries += _panel(axes, panel, methods)
         keys(figure, entries)
-        return Picture(
+        return Picture.of(
+            figure,
             title="Decision curves",
             aid="At the risk from which one would treat, the highest line does most good: net "
             "benefit counts true positives, less false positives weighed by that risk."
             + rest_of(panels)
             + drawn_of(panels),
-            src=encode(figure),
-            alt=spoken("Net benefit over risk thresholds", [_said(panel) for panel in drawn]),
+            lead="Net benefit over risk thresholds",
+            said=[_said(panel) for panel in drawn],
             header=(*ABOUT, "threshold", "net benefit", "95 % interval", "treat all",
                     "avoided per 100", "treated", "note"),
-            rows=cells([row for one in shown for row in _cells(one)]),
+            rows=[row for one in shown for row in _cells(one)],
             narrow=len(panels) == 1,
         )  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,12 @@ from medmcl.evaluation.report.pictures import (
     PAGE,
     SMALL,
     TALLEST,
-    canvas,
     colour,
     distinct,
+    drawing,
     mark,
     shorten,
+    small_multiples,
 )
 from medmcl.evaluation.report.words import about_what, fraction_name, span_name
 
@@ -78,40 +80,36 @@ def drawn_of(panels: Sequence[Panel]) -> str:
     return f" {MOST_LINES} of {most} methods are drawn." if most > MOST_LINES else ""
 
 
-def grid(panels: Sequence[object], height: float, strip: float = 0.0) -> tuple[Any, list[Any]]:
-    """Make a figure with a cell a panel, one column of print wide for one panel.
+@contextmanager
+def grid(
+    panels: Sequence[object], height: float, strip: float = 0.0
+) -> Iterator[tuple[Any, list[Any]]]:
+    """Give a figure with a cell a panel, one column of print wide for one panel.
 
     Args:
         panels: What is drawn; the first `MOST_PANELS` of it.
         height: Inches of a panel; less where all would not fit a page.
         strip: Inches of a second, lower axis in each panel; 0 for none.
 
-    Returns:
+    Yields:
         The figure, and an axis (or a pair of them) for each panel.
     """
     count = min(len(panels), MOST_PANELS)
     columns = min(PANEL_COLUMNS, count)
-    lines = -(-count // columns)
     width = COLUMN if columns == 1 else PAGE
-    height = min(height, TALLEST / lines - strip)
     if not strip:
-        figure, axes = canvas(width, lines * height, rows=lines, columns=columns)
-        for spare in axes.flat[count:]:
+        with small_multiples(count, height, PANEL_COLUMNS, width) as (figure, axes):
+            yield figure, list(axes.flat[:count])
+        return
+    lines = -(-count // columns)
+    height = min(height, TALLEST / lines - strip)
+    ratios = {"height_ratios": [height, strip] * lines}
+    whole = lines * (height + strip)
+    with drawing(width, whole, 2 * lines, columns, gridspec_kw=ratios) as (figure, axes):
+        pairs = list(zip(axes[::2].flat, axes[1::2].flat, strict=True))
+        for spare in (one for pair in pairs[count:] for one in pair):
             spare.axis("off")
-        return figure, list(axes.flat[:count])
-    ratios = [height, strip] * lines
-    figure, axes = canvas(
-        width, lines * (height + strip), rows=2 * lines, columns=columns,
-        gridspec_kw={"height_ratios": ratios},
-    )  # fmt: skip
-    pairs = [
-        (axes[2 * (n // columns), n % columns], axes[2 * (n // columns) + 1, n % columns])
-        for n in range(lines * columns)
-    ]
-    for upper, lower in pairs[count:]:
-        upper.axis("off")
-        lower.axis("off")
-    return figure, pairs[:count]
+        yield figure, pairs[:count]
 
 
 def head(axes: Any, title: str, second: str) -> None:

@@ -21,15 +21,13 @@ from medmcl.evaluation.report.pictures import (
     SMALL,
     TALLEST,
     Picture,
-    canvas,
-    cells,
     colour,
+    drawing,
     encode,
     mark,
     pages,
     shorten,
-    spoken,
-    style,
+    whisker,
 )
 from medmcl.evaluation.report.words import fraction_name, measured
 
@@ -63,25 +61,20 @@ def task_forest(results: Sequence[Result]) -> Picture | None:
         if spec is not None and spec.chance is not None:
             axes.axvline(spec.chance, color="#777777", linestyle="--", linewidth=0.9)
 
-    with style():
-        images = _images(panels, methods, finish)
-        return Picture(
-            title="What can be predicted",
-            aid="Dot = value on subjects it was not fitted on, line = 95 % bootstrap interval "
-            "over subjects; dashed = a prediction that knows nothing. Overlapping lines do not "
-            "mean 'no difference': the paired differences below answer that." + _rest(every),
-            src=images[0],
-            further=images[1:],
-            alt=spoken(
-                "Forest plot of task results",
-                [f"{r.task}, {_said(r)} {r.shown}" for rows in every.values() for r in rows],
-            ),
-            header=(
-                "task", "metric", "method", "protocol", "labels", "value (95 % interval)",
-                "n", "events", "spread over seeds", "note",
-            ),
-            rows=cells([_cells(row) for rows in every.values() for row in rows]),
-        )  # fmt: skip
+    return Picture.of(
+        _images(panels, methods, finish),
+        title="What can be predicted",
+        aid="Dot = value on subjects it was not fitted on, line = 95 % bootstrap interval over "
+        "subjects; dashed = a prediction that knows nothing. Overlapping lines do not mean 'no "
+        "difference': the paired differences below answer that." + _rest(every),
+        lead="Forest plot of task results",
+        said=[f"{r.task}, {_said(r)} {r.shown}" for rows in every.values() for r in rows],
+        header=(
+            "task", "metric", "method", "protocol", "labels", "value (95 % interval)",
+            "n", "events", "spread over seeds", "note",
+        ),
+        rows=[_cells(row) for rows in every.values() for row in rows],
+    )  # fmt: skip
 
 
 def by_people(rows: Sequence[Result]) -> dict[str, list[Result]]:
@@ -116,7 +109,7 @@ Finish = Callable[[Any, Result], None]
 
 def _images(
     panels: Mapping[str, Sequence[Result]], methods: Sequence[str], finish: Finish
-) -> tuple[str, ...]:
+) -> list[str]:
     """Forests of every panel under one another, as few images as fit a page each."""
     layouts = {title: _layout(rows, methods) for title, rows in panels.items()}
     heights = [
@@ -126,13 +119,14 @@ def _images(
     titles, images = list(panels), []
     for page in pages(heights):
         own = [heights[k] for k in page]
-        figure, grid = canvas(PAGE, sum(own), rows=len(own), gridspec_kw={"height_ratios": own})
-        for (axes,), k in zip(grid, page, strict=True):
-            _panel(axes, layouts[titles[k]], methods)
-            axes.set_title(shorten(titles[k], 70))
-            finish(axes, panels[titles[k]][0])
-        images.append(encode(figure))
-    return tuple(images)
+        ratios = {"height_ratios": own}
+        with drawing(PAGE, sum(own), len(own), gridspec_kw=ratios) as (figure, grid):
+            for (axes,), k in zip(grid, page, strict=True):
+                _panel(axes, layouts[titles[k]], methods)
+                axes.set_title(shorten(titles[k], 70))
+                finish(axes, panels[titles[k]][0])
+            images.append(encode(figure))
+    return images
 
 
 def _panel(axes: Any, layout: Sequence[tuple[str, Result | None]], methods: Sequence[str]) -> None:
@@ -197,16 +191,6 @@ def _said(row: Result) -> str:
     return f"{measured(row.metric, row.target)} of {row.method}{over}{labels}:"
 
 
-def whisker(axes: Any, row: Result, place: float, look: str, mark: str) -> None:
-    """Draw a value with its interval at a height of a forest, or say that there is none."""
-    if row.value is None:
-        axes.text(0.02, place, "not estimable", transform=axes.get_yaxis_transform(), fontsize=8)
-        return
-    if row.low is not None and row.high is not None:
-        axes.plot([row.low, row.high], [place, place], color=look, linewidth=2)
-    axes.plot([row.value], [place], marker=mark, color=look, markersize=6, linestyle="")
-
-
 def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
     """Draw paired differences between the highlighted method and each other one.
 
@@ -231,24 +215,19 @@ def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
         axes.axvline(0, color="black", linewidth=0.9)
         axes.set_xlabel(f"difference in {measured(row.metric, row.target)} ({better} is better)")
 
-    with style():
-        images = _images(panels, methods, finish)
-        return Picture(
-            title=f"Gain of {shorten(highlight)} over each other method",
-            aid="Paired over the same subjects: a line that does not cross 0 is a "
-            "difference that the sample of subjects does not explain." + _rest(every),
-            src=images[0],
-            further=images[1:],
-            alt=spoken(
-                "Forest plot of paired differences",
-                [f"{row.task}, {_said(row)} {row.shown}" for row in rows],
-            ),
-            header=(
-                "task", "metric", "difference", "labels", "value (95 % interval)",
-                "n", "spread over seeds", "note",
-            ),
-            rows=cells([_gain_cells(row) for row in rows]),
-        )  # fmt: skip
+    return Picture.of(
+        _images(panels, methods, finish),
+        title=f"Gain of {shorten(highlight)} over each other method",
+        aid="Paired over the same subjects: a line that does not cross 0 is a difference that the "
+        "sample of subjects does not explain." + _rest(every),
+        lead="Forest plot of paired differences",
+        said=[f"{row.task}, {_said(row)} {row.shown}" for row in rows],
+        header=(
+            "task", "metric", "difference", "labels", "value (95 % interval)",
+            "n", "spread over seeds", "note",
+        ),
+        rows=[_gain_cells(row) for row in rows],
+    )  # fmt: skip
 
 
 def _gain_cells(row: Result) -> tuple[object, ...]:

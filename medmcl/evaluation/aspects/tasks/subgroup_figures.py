@@ -13,13 +13,11 @@ from medmcl.evaluation.report.pictures import (
     PAGE,
     SMALL,
     Picture,
-    canvas,
-    cells,
+    drawing,
     encode,
     pages,
     shorten,
-    spoken,
-    style,
+    whisker,
 )
 from medmcl.evaluation.report.words import about_what, counts_shown, fraction_name, metric_name
 
@@ -37,29 +35,29 @@ def subgroup_forest(rows: Sequence[SubgroupRow], highlight: str) -> Picture | No
         return None
     drawn = panels[:MOST_TASKS]
     layouts = [_layout(panel[:MOST_GROUPS]) for panel in drawn]
-    with style():
-        heights = [LINE * len(layout) + 0.9 for layout in layouts]
-        images = []
-        for page in pages(heights):
-            own = [heights[k] for k in page]
-            figure, axes = canvas(PAGE, sum(own), rows=len(own), gridspec_kw={"height_ratios": own})
+    heights = [LINE * len(layout) + 0.9 for layout in layouts]
+    images = []
+    for page in pages(heights):
+        own = [heights[k] for k in page]
+        ratios = {"height_ratios": own}
+        with drawing(PAGE, sum(own), len(own), gridspec_kw=ratios) as (figure, axes):
             for (place,), k in zip(axes, page, strict=True):
                 _panel(place, drawn[k], layouts[k])
             images.append(encode(figure))
-        hidden = sum(max(0, len(panel) - MOST_GROUPS) for panel in drawn)
-        return Picture(
-            title="Subgroups",
-            aid="Dot = value in that group, line = 95 % interval, dashed line = everyone. Wide "
-            "intervals of small groups say little; a group that lies apart needs a look."
-            + rest_of(panels)
-            + (f" {hidden} groups are in the table only." if hidden else ""),
-            src=images[0],
-            further=tuple(images[1:]),
-            alt=spoken("Forest plot over subgroups", [_said(r) for p in drawn for r in p]),
-            header=("task", "target", "method", "metric", "labels", "by", "group",
-                    "value (95 % interval)", "n", "events", "subjects", "note"),
-            rows=cells([_cells(row) for row in rows]),
-        )  # fmt: skip
+    hidden = sum(max(0, len(panel) - MOST_GROUPS) for panel in drawn)
+    return Picture.of(
+        images,
+        title="Subgroups",
+        aid="Dot = value in that group, line = 95 % interval, dashed line = everyone. Wide "
+        "intervals of small groups say little; a group that lies apart needs a look."
+        + rest_of(panels)
+        + (f" {hidden} groups are in the table only." if hidden else ""),
+        lead="Forest plot over subgroups",
+        said=[_said(r) for p in drawn for r in p],
+        header=("task", "target", "method", "metric", "labels", "by", "group",
+                "value (95 % interval)", "n", "events", "subjects", "note"),
+        rows=[_cells(row) for row in rows],
+    )  # fmt: skip
 
 
 def _of_task(rows: Sequence[SubgroupRow], task: str, highlight: str) -> list[SubgroupRow]:
@@ -101,13 +99,15 @@ def _panel(
             axes.text(0.02, place, text, transform=axes.get_yaxis_transform(), va="center_baseline",
                       fontsize=SMALL, color="#666666", style="italic")  # fmt: skip
         else:
-            _whisker(axes, row, place)
+            whole = row.attribute == "everyone"
+            look, mark = (COLOURS[6], "D") if whole else (COLOURS[0], "o")
+            whisker(axes, row, place, look, mark, size=5, wide=1.6)
         counts = _counts(row)
         axes.text(1.02, place, counts, transform=axes.get_yaxis_transform(), va="center_baseline",
                   fontsize=8)  # fmt: skip
-    whole = next((row.value for _, row in layout if row and row.attribute == "everyone"), None)
-    if whole is not None:
-        axes.axvline(whole, color="#777777", linestyle="--", linewidth=0.9)
+    among = next((row.value for _, row in layout if row and row.attribute == "everyone"), None)
+    if among is not None:
+        axes.axvline(among, color="#777777", linestyle="--", linewidth=0.9)
     axes.set_yticks(range(len(layout)), [label for label, _ in layout], ha="left")
     axes.tick_params(axis="y", length=0, pad=WIDTH * max(len(label) for label, _ in layout) + 10)
     for label, (_, row) in zip(axes.get_yticklabels(), layout, strict=True):
@@ -120,14 +120,6 @@ def _panel(
     better = {"higher": "higher is better", "lower": "lower is better"}.get(first.direction, "")
     axes.set_xlabel(metric_name(first.metric) + (f" ({better})" if better else ""))
     axes.grid(axis="x")
-
-
-def _whisker(axes: Any, row: SubgroupRow, place: float) -> None:
-    whole = row.attribute == "everyone"
-    look = COLOURS[6] if whole else COLOURS[0]
-    if row.low is not None and row.high is not None:
-        axes.plot([row.low, row.high], [place, place], color=look, linewidth=1.6)
-    axes.plot([row.value], [place], marker="D" if whole else "o", color=look, markersize=5)
 
 
 def _said(row: SubgroupRow) -> str:

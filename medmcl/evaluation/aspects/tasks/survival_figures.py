@@ -23,17 +23,7 @@ from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.survival.kaplan_meier import SurvivalCurve
 from medmcl.evaluation.protocol.evidence import RiskGroup, TaskEvidence
-from medmcl.evaluation.report.pictures import (
-    DASHES,
-    SMALL,
-    Picture,
-    cells,
-    encode,
-    number,
-    shorten,
-    spoken,
-    style,
-)
+from medmcl.evaluation.report.pictures import DASHES, SMALL, Picture, number, shorten
 from medmcl.evaluation.report.words import span_name
 
 KINDS = {
@@ -120,26 +110,23 @@ def risk_group_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture 
     kinds = {quantity(panel.first.risk_groups) for panel in panels}
     names = [name for kind, name in KINDS.items() if kind in kinds]
     entries: list[tuple[Any, str]] = []
-    with style():
-        figure, pairs = grid(panels, 2.6, 0.3 + 0.16 * tallest)
+    with grid(panels, 2.6, 0.3 + 0.16 * tallest) as (figure, pairs):
         for (axes, strip), panel in zip(pairs, panels[:MOST_PANELS], strict=True):
             entries += _panel(axes, strip, panel.first, panel.title)
         keys(figure, entries, columns=3)
-        return Picture(
+        return Picture.of(
+            figure,
             title=f"{'Survival' if 'survival' in kinds else 'Incidence'} by predicted risk",
             aid="Curves that part in the order of risk show that the model ranks subjects well; "
             f"bands are 95 % intervals; they end where fewer than {FEWEST_SUBJECTS} are followed. "
             "Below: subjects still followed at that time."
             + (COMPETE if "incidence" in kinds else "")
             + rest_of(panels),
-            src=encode(figure),
-            alt=spoken(
-                f"{' and '.join(names)} of groups by predicted risk",
-                [_said(p.first, g) for p in panels[:MOST_PANELS] for g in p.first.risk_groups],
-            ),
+            lead=f"{' and '.join(names)} of groups by predicted risk",
+            said=[_said(p.first, g) for p in panels[:MOST_PANELS] for g in p.first.risk_groups],
             header=(*ABOUT, "group", "n", "events", "time", "what", "observed", "95 % interval",
                     "at risk"),
-            rows=cells([row for one in shown for row in _cells(one)]),
+            rows=[row for one in shown for row in _cells(one)],
             narrow=len(panels) == 1,
         )  # fmt: skip
 

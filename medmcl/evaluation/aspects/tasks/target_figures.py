@@ -11,12 +11,10 @@ from medmcl.evaluation.report.pictures import (
     PAGE,
     SMALL,
     Picture,
-    canvas,
-    cells,
+    drawing,
     encode,
     shorten,
-    spoken,
-    style,
+    whisker,
 )
 from medmcl.evaluation.report.words import fraction_name, metric_name
 
@@ -33,24 +31,19 @@ def targets_overview(results: Sequence[Result], highlight: str) -> Picture | Non
     if not kinds:
         return None
     rivals = _rivals(results, highlight)
-    with style():
-        images = [_image(metric, _ordered(own), rivals) for metric, own in kinds.items()]
-        more = sum(max(0, len(own) - MOST_TARGETS) for own in kinds.values())
-        return Picture(
-            title="Every target",
-            aid=f"Blue dot = {shorten(highlight)} with its 95 % interval, orange cross = the "
-            "best other method; best target first."
-            + (f" {more} more are in the table." if more else ""),
-            src=images[0],
-            further=tuple(images[1:]),
-            alt=spoken(
-                "Dots of every target, best first",
-                [f"{_name(r)}: {r.shown}" for own in kinds.values() for r in _ordered(own)],
-            ),
-            header=("task", "target", "metric", "labels", "value (95 % interval)", "n", "events",
-                    "best other method", "its value"),
-            rows=cells([_cells(row, rivals) for own in kinds.values() for row in _ordered(own)]),
-        )  # fmt: skip
+    images = [_image(metric, _ordered(own), rivals) for metric, own in kinds.items()]
+    more = sum(max(0, len(own) - MOST_TARGETS) for own in kinds.values())
+    return Picture.of(
+        images,
+        title="Every target",
+        aid=f"Blue dot = {shorten(highlight)} with its 95 % interval, orange cross = the best "
+        "other method; best target first." + (f" {more} more are in the table." if more else ""),
+        lead="Dots of every target, best first",
+        said=[f"{_name(r)}: {r.shown}" for own in kinds.values() for r in _ordered(own)],
+        header=("task", "target", "metric", "labels", "value (95 % interval)", "n", "events",
+                "best other method", "its value"),
+        rows=[_cells(row, rivals) for own in kinds.values() for row in _ordered(own)],
+    )  # fmt: skip
 
 
 def _image(
@@ -59,11 +52,11 @@ def _image(
     """Targets of one metric in two columns, the best ones at the left."""
     ordered = ordered[:MOST_TARGETS]
     half = -(-len(ordered) // 2)
-    figure, axes = canvas(PAGE, LINE * half + 0.85, columns=2)
     span = _span([*ordered, *(rivals[k] for k in map(_key, ordered) if k in rivals)])
-    for place, part in zip(axes.flat, (ordered[:half], ordered[half:]), strict=True):
-        _column(place, part, rivals, metric, half, span)
-    return encode(figure)
+    with drawing(PAGE, LINE * half + 0.85, columns=2) as (figure, axes):
+        for place, part in zip(axes.flat, (ordered[:half], ordered[half:]), strict=True):
+            _column(place, part, rivals, metric, half, span)
+        return encode(figure)
 
 
 def _key(row: Result) -> tuple[str, str, str]:
@@ -135,13 +128,7 @@ def _column(
         rival = rivals.get(_key(row))
         if rival is not None:
             axes.plot([rival.value], [place], marker="x", color=COLOURS[1], markersize=4.5)
-        if row.value is None:
-            axes.text(0.02, place, "not estimable", transform=axes.get_yaxis_transform(),
-                      va="center_baseline", fontsize=SMALL, color="#666666")  # fmt: skip
-            continue
-        if row.low is not None and row.high is not None:
-            axes.plot([row.low, row.high], [place, place], color=COLOURS[0], linewidth=1.3)
-        axes.plot([row.value], [place], marker="o", color=COLOURS[0], markersize=3.8)
+        whisker(axes, row, place, COLOURS[0], "o", size=3.8, wide=1.3)
     axes.set_yticks(range(len(part)), [_name(row) for row in part], fontsize=SMALL)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(lines - 0.4, -0.6)

@@ -11,16 +11,11 @@ import pandas as pd
 from medmcl.core.rng import derive_seed
 from medmcl.evaluation.report.pictures import (
     COLOURS,
-    PAGE,
     Picture,
-    canvas,
-    cells,
     colour,
-    encode,
     mark,
     shorten,
-    spoken,
-    style,
+    small_multiples,
 )
 
 MOST_POINTS = 1500  # of an embedding map
@@ -72,10 +67,7 @@ def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
         return None
     flat, rows, how = project(points)
     colours = _colours(embedding)
-    columns = min(3, len(colours))
-    lines = -(-len(colours) // columns)
-    with style():
-        figure, grid = canvas(PAGE, 2.7 * lines, rows=lines, columns=columns)
+    with small_multiples(len(colours), 2.7) as (figure, grid):
         for axes in grid.flat:
             axes.axis("off")
         for axes, (task, values) in zip(grid.flat, colours.items(), strict=False):
@@ -83,18 +75,17 @@ def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
             _scatter(figure, axes, flat, chosen)
             axes.set_title(shorten(task, 30))
         modality = str(embedding.get("modality", ""))
-        return Picture(
+        return Picture.of(
+            figure,
             title=f"Map of {modality or 'the'} embeddings",
             aid=f"Each dot is a held-out sample ({how} of {len(flat):,}); marks of one kind that "
             "lie together mean that the outcome can be read from the embedding. Distances between "
             "far-apart groups mean nothing; unknown outcomes are grey.",
-            src=encode(figure, raster=True),
-            alt=spoken(
-                "Embeddings in the plane coloured by outcome",
-                [f"{t}: {_known(v, rows)} of {len(flat)} known" for t, v in colours.items()],
-            ),
+            lead="Embeddings in the plane coloured by outcome",
+            said=[f"{t}: {_known(v, rows)} of {len(flat)} known" for t, v in colours.items()],
             header=("task", "samples shown", "with a known outcome"),
-            rows=cells([tuple(row.values()) for row in map_rows(embedding)]),
+            rows=[tuple(row.values()) for row in map_rows(embedding)],
+            raster=True,
         )
 
 

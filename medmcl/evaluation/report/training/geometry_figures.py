@@ -12,16 +12,12 @@ from medmcl.evaluation.report.pictures import (
     DASHES,
     PAGE,
     Picture,
-    canvas,
-    cells,
     colour,
-    encode,
+    drawing,
     legend_below,
     mark,
     number,
     shorten,
-    spoken,
-    style,
 )
 
 _NAMED = 8
@@ -48,8 +44,7 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
     drawn = [one for one in GEOMETRY if any(_finite(row.get(one[0])) is not None for row in every)]
     if not drawn:
         return None
-    with style():
-        figure, (panels,) = canvas(PAGE, 2.8, columns=len(drawn))
+    with drawing(PAGE, 2.8, columns=len(drawn)) as (figure, (panels,)):
         for axes, (key, title, hint) in zip(panels, drawn, strict=True):
             for position, name in enumerate(names):
                 for stage in stages:
@@ -84,15 +79,16 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
             )
             for row in every
         ]
-        return Picture(
+        return Picture.of(
+            figure,
             title="Shape of the embedding space",
             aid="Collapse shows as an effective rank that falls towards 1 and a uniformity near 0."
             + (f" Of more than {_NAMED} lines none is named: see the numbers." if crowded else "")
             + (" Dotted lines part the stages: " + ", ".join(stages) + "." if stages[1:] else ""),
-            src=encode(figure),
-            alt=spoken("Shape of the space over training", _last(rows, [d[1] for d in drawn])),
+            lead="Shape of the space over training",
+            said=_last(rows, [title for _, title, _ in drawn]),
             header=("stage", "step", "modality", *(title for _, title, _ in drawn)),
-            rows=cells(rows),
+            rows=rows,
         )
 
 

@@ -10,17 +10,11 @@ import numpy as np
 from medmcl.evaluation.report.figures import MOST_STAGES
 from medmcl.evaluation.report.pictures import (
     COLOURS,
-    PAGE,
-    TALLEST,
     Picture,
-    canvas,
-    cells,
-    encode,
     legend_below,
     number,
     shorten,
-    spoken,
-    style,
+    small_multiples,
 )
 
 Rows = Sequence[Mapping[str, Any]]
@@ -33,37 +27,29 @@ def gradient_norms(curves: Mapping[str, Rows]) -> Picture | None:
     if not stages:
         return None
     panels = min(len(stages), MOST_STAGES)
-    columns = min(3, panels)
-    lines = -(-panels // columns)
-    with style():
-        figure, grid = canvas(PAGE, min(2.2, TALLEST / lines) * lines, rows=lines, columns=columns)
-        for axes in grid.flat[panels:]:
-            axes.axis("off")
-        for axes, (stage, rows) in zip(grid.flat, stages.items(), strict=False):
-            _panel(axes, stage, rows)
-        grid.flat[0].set_ylabel("gradient norm")
-        legend_below(figure, grid.flat)
-        src = encode(figure)
     table = [
         (stage, number(float(np.median([row["gradient_norm"] for row in rows]))),
          number(max(row["largest_gradient_norm"] for row in rows)),
          rows[-1]["gradient_spikes"], rows[-1]["skipped_steps"])
         for stage, rows in stages.items()
     ]  # fmt: skip
-    return Picture(
-        title="Gradient norm over training",
-        aid="Before clipping, on a scale of powers of ten. A spike is a step whose norm is more "
-        "than 10 times the median of the 100 before; steps whose loss or gradient is not finite "
-        "are skipped. Many of either: lower the learning rate, or clip."
-        + (f" The first {panels} of {len(stages)} stages." if len(stages) > panels else ""),
-        src=src,
-        alt=spoken(
-            "Gradient norms by stage",
-            [f"{row[0]}: median {row[1]}, largest {row[2]}, {row[3]} spikes" for row in table],
-        ),
-        header=("stage", "median", "largest", "spikes", "skipped steps"),
-        rows=cells(table),
-    )
+    with small_multiples(panels, 2.2) as (figure, grid):
+        for axes, (stage, rows) in zip(grid.flat, stages.items(), strict=False):
+            _panel(axes, stage, rows)
+        grid.flat[0].set_ylabel("gradient norm")
+        legend_below(figure, grid.flat)
+        return Picture.of(
+            figure,
+            title="Gradient norm over training",
+            aid="Before clipping, on a scale of powers of ten. A spike is a step whose norm is "
+            "more than 10 times the median of the 100 before; steps whose loss or gradient is not "
+            "finite are skipped. Many of either: lower the learning rate, or clip."
+            + (f" The first {panels} of {len(stages)} stages." if len(stages) > panels else ""),
+            lead="Gradient norms by stage",
+            said=[f"{row[0]}: median {row[1]}, largest {row[2]}, {row[3]} spikes" for row in table],
+            header=("stage", "median", "largest", "spikes", "skipped steps"),
+            rows=table,
+        )
 
 
 def _told(rows: Rows) -> list[Mapping[str, Any]]:

@@ -15,14 +15,10 @@ from medmcl.evaluation.report.pictures import (
     INK,
     PAGE,
     Picture,
-    canvas,
-    cells,
     colour,
-    encode,
+    drawing,
     number,
     shorten,
-    spoken,
-    style,
 )
 
 GREY = "#8A8A8A"
@@ -60,8 +56,19 @@ def _final(stage: str, rows: Rows) -> Picture:
     angles = [math.pi / 2 - 2 * math.pi * k / len(names) for k in range(len(names))]
     places = {n: (math.cos(t), math.sin(t)) for n, t in zip(names, angles, strict=True)}
     most = max([abs(last["scores"][key] or 0.0) for key in edges], default=0.0) or 1.0
-    with style():
-        figure, ((axes,),) = canvas(PAGE * 0.72, 4.3)
+    table = [
+        (
+            key.replace("~", " ~ "),
+            "yes" if key in edges else "no",
+            number(score),
+            number(last["fresh"][key]),
+            number(last["null_sds"][key], 1),
+            str((rows[0].get("rows") or {}).get(key, "-")),
+            f"{_share(rows, key):.0%}",
+        )
+        for key, score in sorted(last["scores"].items(), key=lambda one: -(one[1] or -math.inf))
+    ]
+    with drawing(PAGE * 0.72, 4.3) as (figure, ((axes,),)):
         for key, (a, b, _) in edges.items():
             score = last["scores"][key]
             (x0, y0), (x1, y1) = places[a], places[b]
@@ -87,33 +94,19 @@ def _final(stage: str, rows: Rows) -> Picture:
         axes.set(xlim=(-2.0, 2.0), ylim=(-1.35, 1.35), xticks=[], yticks=[], aspect="equal")
         for spine in axes.spines.values():
             spine.set_visible(False)
-        src = encode(figure)
-    table = [
-        (
-            key.replace("~", " ~ "),
-            "yes" if key in edges else "no",
-            number(score),
-            number(last["fresh"][key]),
-            number(last["null_sds"][key], 1),
-            str((rows[0].get("rows") or {}).get(key, "-")),
-            f"{_share(rows, key):.0%}",
-        )
-        for key, score in sorted(last["scores"].items(), key=lambda one: -(one[1] or -math.inf))
-    ]
-    return Picture(
-        title=f"The pairs that stage {stage} learned to align",
-        aid="A line is an edge of the last graph, thicker and numbered by its score on rows that "
-        "were kept apart. Hollow: a modality without an edge, which is not trained."
-        + _PHASES.get(str(last["phase"]), ""),
-        src=src,
-        alt=spoken(
-            f"The learned graph over {len(names)} modalities",
-            [f"{key.replace('~', ' and ')}: {number(last['scores'][key], 2)}" for key in edges],
-        ),
-        header=("pair", "edge", "score", "last measured", "margin, SD of null", "probe rows",
-                "observations as an edge"),
-        rows=cells(table),
-    )  # fmt: skip
+        return Picture.of(
+            figure,
+            title=f"The pairs that stage {stage} learned to align",
+            aid="A line is an edge of the last graph, thicker and numbered by its score on rows "
+            "that were kept apart. Hollow: a modality without an edge, which is not trained."
+            + _PHASES.get(str(last["phase"]), ""),
+            lead=f"The learned graph over {len(names)} modalities",
+            said=[f"{key.replace('~', ' and ')}: {number(last['scores'][key], 2)}"
+                  for key in edges],
+            header=("pair", "edge", "score", "last measured", "margin, SD of null", "probe rows",
+                    "observations as an edge"),
+            rows=table,
+        )  # fmt: skip
 
 
 _PHASES = {
@@ -131,10 +124,8 @@ def _over_time(stage: str, rows: Rows) -> Picture:
     whole = len(used) == len(rows[-1]["scores"])
     steps = [row["step"] for row in rows]
     start = next((row["step"] for row in rows if row["phase"] != "warm-up"), None)
-    with style():
-        figure, ((top,), (bottom,)) = canvas(
-            PAGE, 4.4, rows=2, sharex=True, gridspec_kw={"height_ratios": [3, 1]}
-        )
+    ratios = {"height_ratios": [3, 1]}
+    with drawing(PAGE, 4.4, 2, sharex=True, gridspec_kw=ratios) as (figure, ((top,), (bottom,))):
         grey = [key for key in rows[-1]["scores"] if whole or key not in used]
         for place, key in enumerate(grey):
             label = "_" if place else "other pairs"  # the first stands for all of them
@@ -157,25 +148,22 @@ def _over_time(stage: str, rows: Rows) -> Picture:
         width = 0.7 * min([b - a for a, b in pairwise(steps)], default=1.0)
         bottom.bar(steps, changes, width=width, color=COLOURS[1])
         bottom.set(xlabel="step", ylabel="edges changed", ylim=(0, max(1, *changes) * 1.1))
-        src = encode(figure)
-    return Picture(
-        title=f"Scores of pairs while stage {stage} trained",
-        aid="Above: in colour the edges of the last graph, in grey every other pair. Below: edges "
-        "that came or went at each rebuild; a graph to be believed stops changing.",
-        src=src,
-        alt=spoken(
-            f"Scores of {len(rows[-1]['scores'])} pairs at {len(rows)} steps",
-            [f"step {one['step']}: {one['changed']} changed" for one in rows if one["changed"]],
-        ),
-        header=("step", "phase", "edges changed", "shared with the one before (Jaccard)", "edges"),
-        rows=cells(
-            [
+        return Picture.of(
+            figure,
+            title=f"Scores of pairs while stage {stage} trained",
+            aid="Above: in colour the edges of the last graph, in grey every other pair. Below: "
+            "edges that came or went at each rebuild; a graph to be believed stops changing.",
+            lead=f"Scores of {len(rows[-1]['scores'])} pairs at {len(rows)} steps",
+            said=[f"step {one['step']}: {one['changed']} changed" for one in rows
+                  if one["changed"]],
+            header=("step", "phase", "edges changed", "shared with the one before (Jaccard)",
+                    "edges"),
+            rows=[
                 (row["step"], row["phase"], row["changed"], number(row["jaccard"], 2),
                  ", ".join(f"{a} ~ {b}" for a, b, _ in row["edges"]))
                 for row in rows
-            ]
-        ),
-    )  # fmt: skip
+            ],
+        )  # fmt: skip
 
 
 def _series(rows: Rows, key: str) -> list[float]:

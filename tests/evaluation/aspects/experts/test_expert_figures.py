@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 from made_experts import CONTENT, CURVES, line, signal_content
 
-from medmcl.evaluation.aspects.experts import content_figures as expert_content_figures
-from medmcl.evaluation.aspects.experts import figures as expert_figures
 from medmcl.evaluation.aspects.experts.content_figures import content_pictures
 from medmcl.evaluation.aspects.experts.evenness import against_even, evenness
 from medmcl.evaluation.aspects.experts.figures import routing_curves, share_pictures
 from medmcl.evaluation.aspects.experts.lines import expert_rows, share_rows
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.report import figures
+from medmcl.evaluation.report import figures, pictures
 from medmcl.evaluation.report.files import report_rows
 from medmcl.evaluation.report.numbers import as_json
 from medmcl.evaluation.report.sections import sections_of
@@ -187,8 +185,7 @@ def drawn(monkeypatch):
         kept.append(figure)
         return "data:"
 
-    for module in (expert_figures, expert_content_figures, figures, gradient_figures):
-        monkeypatch.setattr(module, "encode", keep)
+    monkeypatch.setattr(pictures, "encode", keep)
     return kept
 
 
