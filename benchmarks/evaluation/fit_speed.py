@@ -17,8 +17,8 @@ from sklearn.linear_model import LogisticRegression
 
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation.models.logistic import LogisticPath
-from medmcl.evaluation.models.probe import LOGISTIC_STRENGTHS
 from medmcl.evaluation.models.rotation import Rotation
+from medmcl.evaluation.models.strength import STRENGTHS
 
 SIZES = [
     (80, 128, 2), (113, 16, 2), (300, 128, 2), (800, 128, 2), (2000, 128, 2), (2000, 256, 2),
@@ -43,15 +43,15 @@ def made(rows: int, columns: int, classes: int) -> tuple[np.ndarray, np.ndarray]
 def path(x: np.ndarray, y: np.ndarray) -> list[float]:
     """Fit along the penalties as the probe does; the losses."""
     fits = LogisticPath(Rotation.of(x), y)
-    done = [fits.fit(strength) for strength in LOGISTIC_STRENGTHS]
-    pairs = zip(done, LOGISTIC_STRENGTHS, strict=True)
+    done = [fits.fit(strength) for strength in STRENGTHS["binary"]]
+    pairs = zip(done, STRENGTHS["binary"], strict=True)
     return [loss(x, y, fit.weights, fit.offset, strength) for fit, strength in pairs]
 
 
 def plain(x: np.ndarray, y: np.ndarray) -> list[float]:
     """One scikit-learn fit after another, with steps enough to end; the losses."""
     found = []
-    for strength in LOGISTIC_STRENGTHS:
+    for strength in STRENGTHS["binary"]:
         model = LogisticRegression(C=1 / strength, max_iter=1000).fit(x, y)
         found.append(loss(x, y, model.coef_.T, model.intercept_, strength))
     return found
@@ -113,7 +113,7 @@ def main() -> None:
     print(*threads, sep="\n", flush=True)
     text = f"""# Fits of a logistic probe
 
-`OMP_NUM_THREADS=1 python benchmarks/evaluation/fit_speed.py`: CPU milliseconds of {len(LOGISTIC_STRENGTHS)}
+`OMP_NUM_THREADS=1 python benchmarks/evaluation/fit_speed.py`: CPU milliseconds of {len(STRENGTHS["binary"])}
 penalties from 10⁵ to 10⁻¹, one thread, the quickest of {REPEATS} in one run. Beside it a plain loop
 of `LogisticRegression(C=..., max_iter=1000)` of scikit-learn {sklearn.__version__}, tolerances as
 they come; "above" is how far its penalised loss lies above ours at the worst penalty.

@@ -19,9 +19,9 @@ from sklearn.linear_model import LogisticRegression
 
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation.models import logistic
-from medmcl.evaluation.models.probe import LOGISTIC_STRENGTHS
 from medmcl.evaluation.models.rotation import Rotation
 from medmcl.evaluation.models.scaling import Scaler
+from medmcl.evaluation.models.strength import STRENGTHS
 
 WIDTHS, WRONG = (64, 128, 256), (0.0, 0.3)
 EXACT = 1e-10
@@ -63,7 +63,7 @@ def ours(data: Data, close: float) -> Path_:
     """Fit along the penalties, stopping where so much of the loss, a row, is still to fall."""
     logistic.CLOSE["close"] = close
     path = logistic.LogisticPath(Rotation.of(data.x), data.y)
-    fits = [path.fit(strength) for strength in LOGISTIC_STRENGTHS]
+    fits = [path.fit(strength) for strength in STRENGTHS["binary"]]
     return [(fit.weights, fit.offset) for fit in fits]
 
 
@@ -71,7 +71,7 @@ def warm(data: Data, tolerance: float) -> Path_:
     """scikit-learn's L-BFGS, each fit begun at the last one."""
     model = LogisticRegression(warm_start=True, max_iter=10_000, tol=tolerance)
     found = []
-    for strength in LOGISTIC_STRENGTHS:
+    for strength in STRENGTHS["binary"]:
         model.C = 1 / strength
         model.fit(data.x, data.y)
         found.append((model.coef_.T.copy(), model.intercept_.copy()))
@@ -116,7 +116,7 @@ def main() -> None:
     text = f"""# Where a fit of ten classes may stop
 
 `OMP_NUM_THREADS=1 python benchmarks/evaluation/fit_stopping.py`: CPU milliseconds of the path of
-{len(LOGISTIC_STRENGTHS)} penalties, one thread, the least of {REPEATS} in one run. The digits of
+{len(STRENGTHS["binary"])} penalties, one thread, the least of {REPEATS} in one run. The digits of
 scikit-learn (1,797, ten classes) through two random layers of so many numbers, two thirds fitted, a
 share of the labels drawn anew. "ours, c": Newton's method takes its last step when c of the loss, a
 row, is still to fall. Beside it warm L-BFGS of scikit-learn (1e-4 is its default). Against fits to

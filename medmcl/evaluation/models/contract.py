@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,20 +11,6 @@ import numpy as np
 from medmcl.core.errors import ArtefactError
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.linear_model import LINKS, LinearModel
-
-ALIKE = "the strongest penalty was chosen: nearly the same prediction for everyone"
-
-
-def alike_notes(strength: float, choices: Sequence[float], name: str = "") -> tuple[str, ...]:
-    """Note that the strongest of several penalties was chosen, for a column of that name."""
-    if len(choices) < 2 or strength < max(choices):
-        return ()
-    return (f"{name}: {ALIKE}" if name else ALIKE,)
-
-
-def said_alike(notes: Iterable[str]) -> list[str]:
-    """Those of a probe's notes that say that it predicts nearly the same for everyone."""
-    return [note for note in notes if note.endswith(ALIKE)]
 
 
 class KeptModel(Protocol):

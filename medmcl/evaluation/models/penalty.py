@@ -17,20 +17,20 @@ import numpy as np
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.contract import Fitted, alike_notes
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cox import cox_loss
 from medmcl.evaluation.models.cross_validation import strata_of, subject_folds
-from medmcl.evaluation.models.probe import (
-    STRENGTHS,
-    linear_probe,
-    linear_walk,
-    stack,
-)
+from medmcl.evaluation.models.probe import linear_probe, linear_walk, stack
 from medmcl.evaluation.models.scaling import Scaler, Scaling
+from medmcl.evaluation.models.strength import (
+    ENOUGH,
+    STRENGTHS,
+    alike_notes,
+    chosen_strength,
+    deciding_cases,
+)
 from medmcl.evaluation.models.survival_models import Walk
 
-ENOUGH = 50
-"""Cases of tuning that choose a penalty on their own."""
 CROSSED = "penalty chosen by cross-validation over train and tuning: tuning has too few cases"
 
 
@@ -95,14 +95,10 @@ def plain_probe(
 
 
 def _deciding(targets: Targets, rows: np.ndarray) -> int:
-    """Cases that tell one penalty from another: events, rows outside the commonest class, rows."""
     rows = np.asarray(rows, dtype=np.int64)
-    rows = rows[targets.complete[rows]]
-    if targets.kind == "regression":
-        return len(rows)
-    classes = strata_of(targets)[rows].astype(int)
-    counts = np.bincount(classes) if len(rows) else np.zeros(1, dtype=int)
-    return int(counts[1:].sum() if targets.kind == "survival" else len(rows) - counts.max())
+    outcome = targets.values[rows[targets.complete[rows]]]
+    column = targets.columns.index("event") if targets.kind == "survival" else 0
+    return deciding_cases(targets.kind, outcome[:, column])
 
 
 def cross_validated_strength(
@@ -141,17 +137,14 @@ def cross_validated_strength(
     if len(parts) < 2 or (targets.kind == "survival" and strata.sum() < 2):
         return grid[len(grid) // 2], ("too few subjects or events to choose the penalty on",)
     folds_of = [(walk(features, targets, train), test) for train, test in parts]
-    losses: list[float] = []
-    for strength in grid:
-        losses.append(
-            sum(
-                prediction_loss(targets.take(test), at(strength)(features[test]))
-                for at, test in folds_of
-            )
+
+    def lost(strength: float) -> float:
+        return sum(
+            prediction_loss(targets.take(test), at(strength)(features[test]))
+            for at, test in folds_of
         )
-        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
-            break
-    return grid[int(np.argmin(losses))], ()
+
+    return grid[chosen_strength(grid, lost)], ()
 
 
 def prediction_loss(targets: Targets, predicted: np.ndarray) -> float:

@@ -16,14 +16,20 @@ from scipy.special import log_expit, log_softmax
 from medmcl.core.errors import ConfigError
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.contract import Fitted, Model, alike_notes
+from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.cox_model import Cox
 from medmcl.evaluation.models.linear_model import LinearModel, Link, side_by_side
 from medmcl.evaluation.models.logistic import Logistic, LogisticPath
 from medmcl.evaluation.models.rotation import Rotation
 from medmcl.evaluation.models.scaling import Scaler, Scaling
+from medmcl.evaluation.models.strength import (
+    STRENGTHS,
+    alike_notes,
+    chosen_strength,
+    deciding_cases,
+    prior_loss,
+)
 from medmcl.evaluation.models.survival_models import (
-    COX_STRENGTHS,
     Standardised,
     Walk,
     cox_survival,
@@ -31,16 +37,6 @@ from medmcl.evaluation.models.survival_models import (
     discrete_time_survival,
 )
 
-LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # 1 / C of scikit-learn
-RIDGE_STRENGTHS = tuple(10.0 ** (power / 2) for power in range(8, -9, -1))  # times train rows
-STRENGTHS = {
-    "binary": LOGISTIC_STRENGTHS,
-    "multilabel": LOGISTIC_STRENGTHS,
-    "multiclass": LOGISTIC_STRENGTHS,
-    "regression": RIDGE_STRENGTHS,
-    "survival": COX_STRENGTHS,
-}
-"""Penalties to choose from, by kind of task, strong to weak."""
 LEAST = float(np.log(1e-15))  # log probability that a loss counts at the least
 
 
@@ -60,7 +56,8 @@ def linear_probe(
     Logistic (one-vs-rest for labels, multinomial for classes), ridge (each column on the rows where
     it is known, so that missing targets do not dilute it), or Cox with Efron ties. The strength of
     the penalty is the one with the lowest loss on ``tuning`` (log loss, squared error, or negative
-    log partial likelihood), from strong to weak.
+    log partial likelihood), from strong to weak; where fewer than `strength.ENOUGH` cases decide,
+    what they say is weighed against the middle of the grid.
 
     Args:
         features: (N, E).
@@ -192,7 +189,7 @@ def _logistic_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitt
     signs = np.where(y[tuning] == 1, 1.0, -1.0)
 
     def loss(scores: np.ndarray) -> float:
-        return float(-np.maximum(log_expit(signs * scores[:, 0]), LEAST).mean())
+        return float(-np.maximum(log_expit(signs * scores[:, 0]), LEAST).sum())
 
     best, fit, scaler = _logistic(job, column, y, (train, tuning, final), strengths, loss)
     model = LinearModel.scaled("logistic", scaler, fit.weights, fit.offset)
@@ -215,7 +212,7 @@ def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
         scores = scores if len(present) > 2 else np.hstack([0 * scores, scores])
         whole = np.full((len(tuning), count), -np.inf)
         whole[:, present] = log_softmax(scores, axis=1)
-        return float(-np.maximum(whole[np.arange(len(tuning)), y[tuning]], LEAST).mean())
+        return float(-np.maximum(whole[np.arange(len(tuning)), y[tuning]], LEAST).sum())
 
     best, fit, scaler = _logistic(job, 0, y, (train, tuning, final), strengths, loss)
     seen = np.unique(y[final])
@@ -243,23 +240,25 @@ def _logistic(
     strengths: Sequence[float],
     loss: Callable[[np.ndarray], float],
 ) -> tuple[float, Logistic, Scaler]:
-    """Walk the penalties from strong to weak; stop when tuning has worsened twice.
+    """Choose a penalty by `chosen_strength`, and fit it.
 
-    ``loss`` judges the scores of tuning rows. The fit to the final rows starts at the best one.
+    ``loss`` judges the scores of tuning rows, summed. The fit to the final rows starts at the best.
     """
     train, tuning, final = rows
     scaler, _ = job.design(train)
     seen, codes = np.unique(classes[train], return_inverse=True)
     path = job.path(train, column, codes)
-    fits: list[Logistic] = []
-    losses: list[float] = []
     checks = scaler(job.x[tuning])
-    for strength in strengths if len(tuning) else ():
+    fits: list[Logistic] = []
+
+    def lost(strength: float) -> float:
         fits.append(path.fit(strength))
-        losses.append(loss(fits[-1].scores(checks)))
-        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
-            break
-    where = int(np.argmin(losses)) if losses else len(strengths) // 2
+        return loss(fits[-1].scores(checks))
+
+    where = len(strengths) // 2
+    if len(tuning):
+        cases = deciding_cases(job.targets.kind, classes[tuning])
+        where = chosen_strength(strengths, lost, cases)
     best = strengths[where]
     if np.array_equal(train, final):
         return best, fits[where] if fits else path.fit(best), scaler
@@ -283,7 +282,8 @@ def _ridge_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitted:
         scaler, ridges = job.ridge(train, column)
         weights, offset = ridges(strengths)
         errors = (scaler(job.x[tuning]) @ weights + offset - y[tuning, None]) ** 2
-        best = strengths[int(np.argmin(errors.mean(axis=0)))]
+        losses = 0.5 * len(tuning) * np.log(np.maximum(errors.mean(axis=0), np.finfo(float).tiny))
+        best = strengths[int(np.argmin(losses + prior_loss(strengths, len(tuning))))]
     scaler, ridges = job.ridge(final, column)
     solution, offset = ridges([best])
     said = alike_notes(best, strengths, name if len(job.targets.columns) > 1 else "")

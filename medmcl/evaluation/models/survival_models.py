@@ -10,14 +10,12 @@ import numpy as np
 
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.contract import alike_notes
 from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
 from medmcl.evaluation.models.cox_model import Cox, cox_model
 from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
 from medmcl.evaluation.models.rotation import Rotation
 from medmcl.evaluation.models.scaling import Scaler, Scaling
-
-COX_STRENGTHS = tuple(10.0**power for power in range(5, -2, -1))  # against the summed likelihood
+from medmcl.evaluation.models.strength import STRENGTHS, alike_notes, chosen_strength
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +59,8 @@ def cox_survival(
 ) -> Standardised:
     """Fit a Cox model with a ridge penalty: what the linear probe fits, with its survival curves.
 
-    The strength is the one with the lowest negative log partial likelihood on ``tuning``; the walk
-    from strong to weak stops when it has risen twice. Without an event in tuning the middle one is
+    The strength is the one with the lowest negative log partial likelihood on ``tuning``, by
+    `chosen_strength`. Without an event in tuning the middle one is
     taken, with a note; without an event in training the risk is constant, with a note.
 
     Args:
@@ -257,27 +255,27 @@ def _tuned(
     """
     if not rows.have_events:
         return _constant(rows, fit)
-    grid = tuple(strengths or COX_STRENGTHS)
+    grid = tuple(strengths or STRENGTHS["survival"])
     x, event, time = rows.part(rows.train)
     scaler = scaling(x)
     path = begin(scaler(x), event, time)
     checks, seen, when = rows.part(rows.tuning)
     checks = scaler(checks)
-    losses: list[float] = []
     fits: list[np.ndarray] = []
-    for strength in grid if seen.any() else ():
+
+    def lost(strength: float) -> float:
         weights, loss = path(strength, fits[-1] if fits else None)
         fits.append(weights)
-        losses.append(loss(checks, seen, when))
-        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
-            break
-    where = int(np.argmin(losses)) if losses else len(grid) // 2
+        return loss(checks, seen, when)
+
+    events = int(seen.sum())
+    where = chosen_strength(grid, lost, events) if events else len(grid) // 2
     best = grid[where]
     x, event, time = rows.part(rows.final)
     scaler = scaling(x)
     model = fit(scaler(x), event, time, best, fits[where] if fits else None)
     notes = alike_notes(best, grid)
-    if not losses and len(grid) > 1:
+    if not events and len(grid) > 1:
         notes = ("no event in tuning: penalty not tuned",)
     return Standardised(model=model, scaler=scaler, chosen=(best,), notes=(*notes, *model.notes))
 

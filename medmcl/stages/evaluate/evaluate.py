@@ -20,7 +20,7 @@ from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.aspect import ASPECTS, trained_models
 from medmcl.evaluation.aspects.tasks.doubtful import doubtful
-from medmcl.evaluation.models.contract import said_alike
+from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.found import Found
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES

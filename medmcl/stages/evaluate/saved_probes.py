@@ -13,7 +13,8 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.simple_reading import SimpleReading
 from medmcl.evaluation.models.competing import NO_RIVAL, event_free
-from medmcl.evaluation.models.contract import KeptModel, read_model, said_alike
+from medmcl.evaluation.models.contract import KeptModel, read_model
+from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.label_counts import LabelCounts

@@ -9,7 +9,7 @@ import pandas as pd
 
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
-from medmcl.evaluation.models.contract import said_alike
+from medmcl.evaluation.models.strength import said_alike
 from medmcl.stages.predict.inputs import Inputs
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.run.run import Run

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from medmcl.evaluation.models.logistic import Logistic, LogisticPath
-from medmcl.evaluation.models.probe import LOGISTIC_STRENGTHS
 from medmcl.evaluation.models.rotation import Rotation
+from medmcl.evaluation.models.strength import STRENGTHS
 
 
 def rows(count: int, width: int, seed: int = 0) -> np.ndarray:
@@ -113,8 +113,8 @@ def test_a_warm_start_changes_nothing_but_the_work(case: str) -> None:
     x, y = CASES[case]()
     rotation = Rotation.of(x)
     path = LogisticPath(rotation, y)
-    warm = [path.fit(strength) for strength in LOGISTIC_STRENGTHS][-1]
-    cold = LogisticPath(rotation, y).fit(LOGISTIC_STRENGTHS[-1])
+    warm = [path.fit(strength) for strength in STRENGTHS["binary"]][-1]
+    cold = LogisticPath(rotation, y).fit(STRENGTHS["binary"][-1])
     again = LogisticPath(rotation, y)
     again.begin(warm)
     tight = 1e-5
@@ -160,11 +160,11 @@ def test_a_path_costs_no_more_than_a_plain_loop_of_scikit_learn(
 
     def ours() -> None:
         path = LogisticPath(Rotation.of(x), y)
-        for strength in LOGISTIC_STRENGTHS:
+        for strength in STRENGTHS["binary"]:
             path.fit(strength)
 
     def theirs() -> None:
-        for strength in LOGISTIC_STRENGTHS:
+        for strength in STRENGTHS["binary"]:
             by_library(x, y, strength, tol=1e-4)
 
     with threadpool_limits(1, user_api="blas"):

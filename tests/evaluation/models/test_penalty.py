@@ -11,18 +11,16 @@ from medmcl.evaluation.models import logistic, probe, survival_models
 from medmcl.evaluation.models.cross_validation import subject_folds
 from medmcl.evaluation.models.penalty import cross_validated_strength, prediction_loss
 from medmcl.evaluation.models.probe import (
-    LOGISTIC_STRENGTHS,
-    RIDGE_STRENGTHS,
     discrete_time_probe,
     linear_probe,
     linear_walk,
 )
 from medmcl.evaluation.models.rotation import Rotation
-from medmcl.evaluation.models.survival_models import COX_STRENGTHS, discrete_time_walk
+from medmcl.evaluation.models.strength import STRENGTHS
+from medmcl.evaluation.models.survival_models import discrete_time_walk
 
 ROWS, COLUMNS = 90, 12
 PLAIN = {linear_walk: linear_probe, discrete_time_walk: discrete_time_probe}
-GRIDS = {"regression": RIDGE_STRENGTHS, "survival": COX_STRENGTHS}
 
 
 def made(kind, seed=0):
@@ -76,7 +74,7 @@ CASES = [
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_choice_is_that_of_plain_fits(kind, walk, seed):
     x, targets = made(kind, seed)
-    grid = GRIDS.get(kind, LOGISTIC_STRENGTHS)
+    grid = STRENGTHS[kind]
     losses = by_hand(x, targets, walk, grid)
     found, notes = cross_validated_strength(walk, x, targets, np.arange(ROWS))
     rises = np.flatnonzero((losses[2:] > losses[1:-1]) & (losses[1:-1] > losses[:-2]))
@@ -89,7 +87,7 @@ def test_the_choice_is_that_of_plain_fits(kind, walk, seed):
 def test_predictions_along_a_walk_are_those_of_plain_fits(kind, walk):
     x, targets = made(kind)
     train, test = np.arange(60), np.arange(60, ROWS)
-    grid = GRIDS.get(kind, LOGISTIC_STRENGTHS)
+    grid = STRENGTHS[kind]
     at = walk(x, targets, train)
     for strength in grid[:: max(1, len(grid) // 5)]:
         plain = PLAIN[walk](x, targets, train, train[:0], strengths=[strength])
@@ -128,10 +126,10 @@ def test_a_fit_begins_where_the_last_ended(monkeypatch):
     x, targets = made("binary")
     rows = np.arange(ROWS)
     at = linear_walk(x, targets, rows)
-    for strength in LOGISTIC_STRENGTHS:
+    for strength in STRENGTHS["binary"]:
         at(strength)
     warm = len(steps)
-    for strength in LOGISTIC_STRENGTHS:
+    for strength in STRENGTHS["binary"]:
         linear_probe(x, targets, rows, rows[:0], strengths=[strength])
     assert warm < len(steps) - warm
 
@@ -147,6 +145,6 @@ def test_a_cox_fit_begins_where_the_last_ended(monkeypatch):
     monkeypatch.setattr(survival_models.CoxPath, "fit", fit)
     x, targets = made("survival")
     at = linear_walk(x, targets, np.arange(ROWS))
-    for strength in COX_STRENGTHS[:3]:
+    for strength in STRENGTHS["survival"][:3]:
         at(strength)
     assert [start is None for start in starts] == [True, False, False]

@@ -1,4 +1,4 @@
-"""The penalty of a model of plain columns, where a few tuning people would choose it by chance."""
+"""The penalty where a few tuning people would choose it by chance: of embeddings, of columns."""
 
 from dataclasses import replace
 
@@ -9,20 +9,18 @@ from medmcl.core.errors import LeakageError
 from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models import penalty
-from medmcl.evaluation.models.contract import ALIKE, said_alike
 from medmcl.evaluation.models.penalty import (
     CROSSED,
-    ENOUGH,
     cross_validated_strength,
     plain_probe,
     prediction_loss,
 )
 from medmcl.evaluation.models.probe import (
-    STRENGTHS,
     discrete_time_probe,
     linear_probe,
     linear_walk,
 )
+from medmcl.evaluation.models.strength import ALIKE, ENOUGH, STRENGTHS, said_alike
 
 KINDS = ("binary", "multiclass", "regression", "survival")
 TRAIN, TUNING = np.arange(105), np.arange(105, 118)
@@ -56,22 +54,70 @@ def targets(kind, values, columns=("y",)):
     )
 
 
-def test_thirteen_tuning_people_make_everyone_alike_and_cross_validation_does_not():
+def nats(told, rows, fitted, x):
+    """Summed loss of tuning rows, on the scale of a likelihood."""
+    if told.kind == "regression":
+        errors = (fitted.predict(x[rows]) - told.values[rows]) ** 2
+        return 0.5 * len(rows) * np.log(errors.mean())
+    return prediction_loss(told.take(rows), fitted.predict(x[rows]))
+
+
+def tuning_alone(x, told, train, tuning):
+    """What the linear probe was: the strength of the lowest loss of tuning, however few."""
+    grid = STRENGTHS[told.kind]
+    fits = [linear_probe(x, told, train, tuning[:0], strengths=[one]) for one in grid]
+    return fits[int(np.argmin([nats(told, tuning, one, x) for one in fits]))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [13, 250])
+def test_few_tuning_cases_are_weighed_against_the_middle_of_the_grid(kind, size):
+    """Loops over the grid: summed loss, and half the squared decades from the middle if few."""
+    grid = STRENGTHS[kind]
+    for seed in range(6):
+        x, told = cohort(kind, seed)
+        tuning = np.arange(105, 105 + size)
+        total = []
+        for strength in grid:
+            one = linear_probe(x, told, TRAIN, tuning[:0], strengths=[strength])
+            away = np.log10(strength) - np.log10(grid[len(grid) // 2])
+            total.append(nats(told, tuning, one, x) + 0.5 * away**2 * (size < 50))
+        assert linear_probe(x, told, TRAIN, tuning).chosen == (grid[int(np.argmin(total))],)
+
+
+def test_a_wide_embedding_is_not_left_to_seven_people():
+    """Of 20 cohorts of 75 tuning alone takes far too weak a penalty in two: nonsense."""
+    lost, alone = [], []
+    for seed in range(20):
+        rng = np.random.default_rng([seed, 7])
+        hidden, told = cohort("survival", seed)
+        x = 0.5 * hidden[:, :4] @ rng.normal(size=(4, 64)) + 1.5 * rng.normal(size=(600, 64))
+        rows = np.arange(52), np.arange(52, 59)
+        others = np.arange(59, 600)
+        best, worst = linear_probe(x, told, *rows), tuning_alone(x, told, *rows)
+        lost.append(nats(told, others, best, x) / len(others))
+        alone.append(nats(told, others, worst, x) / len(others))
+    gain = np.subtract(alone, lost)
+    assert (gain > 1).sum() == 2
+    assert gain.min() > -0.001
+
+
+def test_thirteen_tuning_people_alone_make_everyone_alike_and_cross_validation_does_not():
     """Of 40 cohorts whose columns tell the outcome, tuning alone gives two the null model."""
-    chosen = {plain_probe: [], linear_probe: []}
-    lost = {plain_probe: [], linear_probe: []}
+    strongest = max(STRENGTHS["survival"])
+    chosen, gain = {plain_probe: [], tuning_alone: []}, []
     for seed in range(40):
         x, told = cohort("survival", seed)
         others = np.arange(118, len(x))
+        lost = []
         for fit in chosen:
             fitted = fit(x, told, TRAIN, TUNING)
             chosen[fit] += fitted.chosen
-            lost[fit].append(prediction_loss(told.take(others), fitted.predict(x[others])))
-    strongest = max(STRENGTHS["survival"])
-    assert chosen[linear_probe].count(strongest) == 2
+            lost.append(nats(told, others, fitted, x) / len(others))
+        gain.append(lost[1] - lost[0])
+    assert chosen[tuning_alone].count(strongest) == 2
     assert chosen[plain_probe].count(strongest) == 0
-    gain = np.subtract(lost[linear_probe], lost[plain_probe]) / 482
-    assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain)) > 0
+    assert np.mean(gain) > 3 * np.std(gain) / np.sqrt(len(gain))
 
 
 @pytest.mark.parametrize("kind", KINDS)

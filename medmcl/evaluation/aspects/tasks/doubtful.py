@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from medmcl.evaluation.models.contract import ALIKE, said_alike
+from medmcl.evaluation.models.strength import ALIKE, said_alike
 from medmcl.evaluation.protocol.predicted import CROSS_VALIDATION
 from medmcl.evaluation.protocol.results import Result
 

@@ -3,7 +3,7 @@
 import pytest
 
 from medmcl.evaluation.aspects.tasks.doubtful import doubtful, too_good
-from medmcl.evaluation.models.contract import ALIKE
+from medmcl.evaluation.models.strength import ALIKE
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
 
