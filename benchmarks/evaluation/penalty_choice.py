@@ -144,10 +144,11 @@ under which everybody gets the same. Features:
 does, one decade wide around the middle of the grid, where fewer than {ENOUGH} cases decide.
 
 Below some 15 tuning events, tuning alone takes the strongest penalty, or one so weak that 64 numbers
-predict nonsense, in up to every third cohort. Weighed, it does not. Where nothing has learned from
-the people, cross-validation over train and tuning loses least for a table, at every size, and no
-rule is better by much for an embedding. Where an encoder knows its train people by heart,
-cross-validation sees the outcome in the features and takes too weak a penalty at every size.
+predict nonsense, in up to every third cohort. Weighed, it takes the strongest in none. Where
+nothing has learned from the people, cross-validation over train and tuning loses least, for a table
+at every size, for an embedding at most. Where an encoder knows its train people by heart,
+cross-validation sees the outcome in the features and takes too weak a penalty at every size; of
+which kind its encoder is, a run cannot tell.
 
 So embeddings, and what holds one, have tuning, weighed where it is small; covariates and simple
 features, which have learned from nobody, have cross-validation over train and tuning where fewer

@@ -20,8 +20,8 @@ FEW_SUBJECTS = 50
 """Fewer held-out people give wide intervals: an AUROC of 0.8 from 25 with and 25 without an outcome
 has a 95 % interval of about 0.68 to 0.92 (Hanley and McNeil 1982, standard error 0.06)."""
 FEW_TUNING = 30
-"""Fewer tuning people choose a penalty near chance: of 75 to 150 people, 7 to 14 of them tuning, up
-to every fourth cohort gets the strongest (``benchmarks/evaluation/penalty_choice.md``)."""
+"""Fewer tuning people choose an epoch or a penalty near chance
+(``benchmarks/evaluation/penalty_choice.md``)."""
 FEW_EVENTS = 10
 """Fewer held-out people with an outcome (or without it) say little about any model."""
 
