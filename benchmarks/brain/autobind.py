@@ -34,8 +34,8 @@ from medmcl.data.loading.prepare import Prepared, prepare
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
-from medmcl.objectives.pairs.edge_scores import SCORES, score_pairs
-from medmcl.objectives.pairs.trees import spanning_tree
+from medmcl.objectives.pairs.learned_pairs import SCORES, score_pairs
+from medmcl.objectives.pairs.pairs import spanning_tree
 from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of

@@ -44,7 +44,7 @@ from medmcl.evaluation.models.scaling import Scaler, one_scale
 from medmcl.evaluation.models.together import Together
 from medmcl.objectives.pairs.learned_pairs import LearnedPairs
 from medmcl.objectives.pairwise.cross_modal import CrossModal
-from medmcl.objectives.supervised.supervised import Supervised
+from medmcl.objectives.supervised import Supervised
 from medmcl.stages.train.probe_rows import keep_apart
 
 STEPS, LABEL_STEPS, BATCH, LEAST_BATCH = 100, 100, 128, 32

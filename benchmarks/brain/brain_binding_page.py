@@ -14,7 +14,7 @@ import torch
 from medmcl.core.rng import torch_generator
 from medmcl.evaluation import Resampler, auroc, bootstrap, paired_difference
 from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
-from medmcl.objectives.pairs.edge_scores import mutual_information
+from medmcl.objectives.pairs.learned_pairs import mutual_information
 
 OURS = "AutoBIND"
 DRAWS = 1000

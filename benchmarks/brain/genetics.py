@@ -23,7 +23,7 @@ from medmcl.core.findings import counted
 from medmcl.encoders import build_encoder
 from medmcl.evaluation.metrics.association import score_test
 from medmcl.modalities.genetics.adapter import Genetics
-from medmcl.modalities.genetics.dosages import Dosages
+from medmcl.modalities.genetics.files import Dosages
 from medmcl.modalities.genetics.settings import GeneticsSettings, GeneticsSource
 from medmcl.modalities.genetics.variants import Genotypes
 

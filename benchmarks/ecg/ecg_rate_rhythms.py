@@ -3,7 +3,7 @@
     python -m benchmarks.ecg.ecg_rate_rhythms path/to/ptbxl > benchmarks/ecg/ecg_rate_rhythms.md
 
 Drawn rhythms and folds 9 and 10 of PTB-XL (Wagner et al. 2020, CC BY 4.0); limits of
-`medmcl.modalities.ecg.checks.sinus` were chosen on rhythms of another seed and on folds 1 to 8.
+`medmcl.modalities.ecg.checks.rate` were chosen on rhythms of another seed and on folds 1 to 8.
 One minute
 on one core.
 """
@@ -21,7 +21,7 @@ import wfdb
 
 from benchmarks.ecg.ecg_rhythms import KINDS, draw
 from medmcl.modalities.ecg.checks.levels import Look
-from medmcl.modalities.ecg.checks.rate_check import check_rate
+from medmcl.modalities.ecg.checks.rate import check_rate
 from medmcl.modalities.ecg.checks.together import inspect_together
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import TWELVE

@@ -23,7 +23,7 @@ from scipy.signal import butter, resample_poly, sosfiltfilt
 from medmcl.core.contracts import RecordRef
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.checks import rate
-from medmcl.modalities.ecg.checks.rate_check import RATE_DOUBT, RATE_ERROR, pool, worst
+from medmcl.modalities.ecg.checks.rate import RATE_DOUBT, RATE_ERROR, pool, worst
 from medmcl.modalities.ecg.leads import LIMB_ROWS
 from medmcl.simulation.heart.settings import HeartSettings
 from medmcl.simulation.heart.subjects import BLOCK, draw_block

@@ -39,7 +39,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler
-from medmcl.encoders.depths import layer_depth, num_layers
+from medmcl.encoders.encoded import layer_depth, num_layers
 from medmcl.encoders.towers import Towers
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.loop import Feed, Learner, Plan, fit

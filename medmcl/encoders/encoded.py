@@ -1,13 +1,14 @@
-"""What an encoder gives, what it must offer, and how hidden tokens are left out."""
+"""What an encoder gives, what it must offer, in which layer its parameters lie, how tokens hide."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError, MedmclError
@@ -57,6 +58,15 @@ class Encoder(Protocol):
         """Encode ``x`` (B, ...); ``mask`` (B, T) bool, True = hidden, alike many in every row."""
 
 
+class EncoderModule(nn.Module):
+    """What an `Encoder` has where it says nothing else: no tokens to hide, no patches, no grid."""
+
+    num_tokens: int | None = None
+    patch: int | None = None
+    grid: tuple[int, ...] | None = None
+    early: tuple[str, ...] = ()
+
+
 @runtime_checkable
 class LayerDepths(Protocol):
     """What an encoder adds whose layers are not in ``blocks``."""
@@ -102,6 +112,17 @@ def require_axes(shape: InputShape, axes: tuple[str, ...], encoder: str) -> tupl
             fix="choose an encoder that fits, or change how the modality is prepared",
         )
     return shape.shape
+
+
+def require_words(shape: InputShape, reader: str, what: str = "encoder") -> int:
+    """Give the tokens of a text, or refuse an input that is not of token numbers."""
+    (length,) = require_axes(shape, ("tokens",), reader)
+    if shape.vocabulary < 1:
+        raise ConfigError(
+            f"the {what} '{reader}' needs token numbers",
+            got=f"{shape.kind} without a vocabulary",
+        )
+    return length
 
 
 def try_out(network: Callable[[Tensor], Tensor], axes: tuple[int, ...], encoder: str) -> Tensor:
@@ -153,3 +174,42 @@ def unmaskable(mask: Tensor | None, encoder: str) -> None:
             f"tokens of the encoder '{encoder}' cannot be hidden",
             fix="leave the modality out of the view's `mask`, or use an encoder with patches",
         )
+
+
+BLOCK = re.compile(r"^blocks\.(\d+)\.")
+
+
+def layer_depth(encoder: nn.Module) -> dict[str, int]:
+    """Give the layer of each parameter of an encoder, by its name.
+
+    The embedding is 0, block i is i + 1, what comes after the blocks is their number + 1.
+    """
+    if isinstance(encoder, LayerDepths):
+        return encoder.layer_depths()
+    return block_depths(encoder, cast(Encoder, encoder).early)
+
+
+def num_layers(encoder: nn.Module) -> int:
+    """Give the layer that a head on the encoder would have: its rate is not decayed.
+
+    A final norm shares that layer, as in Bao et al. 2022 (BEiT) and in Turgut et al. 2025.
+    """
+    depths = layer_depth(encoder)
+    top = max(depths.values(), default=0)
+    after = {depth for name, depth in depths.items() if not _is_block(name)}
+    return top if top > 0 and top in after else top + 1
+
+
+def block_depths(encoder: nn.Module, early: tuple[str, ...]) -> dict[str, int]:
+    """Depths of a module whose layers are ``blocks``; ``early`` are the prefixes of layer 0.
+
+    Without blocks it is one layer.
+    """
+    names = [name for name, _ in encoder.named_parameters()]
+    layers = {name: int(found[1]) + 1 for name in names if (found := BLOCK.match(name))}
+    last = max(layers.values(), default=0) + 1
+    return {name: layers.get(name, 0 if name.startswith(early) else last) for name in names}
+
+
+def _is_block(name: str) -> bool:
+    return name.startswith(("blocks.", "model.", "layers."))

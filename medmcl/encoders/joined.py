@@ -1,10 +1,11 @@
-"""Several models as one: what each makes of a record, side by side or averaged."""
+"""Models made of other models: several joined, side by side or averaged; one derived by a layer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -114,3 +115,51 @@ class Joined(Towers):
         if self.how == "average":
             return functional.normalize(torch.stack(unit).mean(0), dim=-1, eps=EPSILON)
         return torch.cat(unit, dim=-1) / len(unit) ** 0.5
+
+
+class Layer(Protocol):
+    """What derives embeddings: an `nn.Module` that learns from those of train people, once.
+
+    What it learns stands in its buffers or parameters, of shapes that are known when it is built,
+    and is kept with the weights of the stage.
+    """
+
+    width: int
+    """Of what it gives, D."""
+
+    def fit(self, x: np.ndarray) -> None:
+        """Learn from features of train rows, (N, E) float32; changes its buffers in place."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Give rows (B, D) for features (B, E), each from its own row alone."""
+
+
+class Derived(Towers):
+    """The model: features are what a layer makes of another model's, pooled the same, unit-norm.
+
+    Args:
+        part: The model whose features are read.
+        layers: Modality to what derives its embeddings.
+    """
+
+    def __init__(self, part: Towers, layers: Mapping[str, Layer]) -> None:
+        super().__init__({name: Side(one.width, one.width) for name, one in layers.items()})
+        self.parts = nn.ModuleList([part])
+        self.layers = nn.ModuleDict({name: cast(nn.Module, one) for name, one in layers.items()})
+
+    def depths(self) -> dict[str, tuple[int, int]]:
+        """None: it is not trained."""
+        return {}
+
+    def forward(self, batch: Batch) -> Embeddings:
+        """Encode the modalities of a batch, then derive."""
+        seen = self.parts[0](batch)
+        features = {
+            name: self.layers[name](seen.features[name].float())
+            for name in self.towers
+            if name in batch.inputs
+        }
+        pooled = {
+            name: functional.normalize(one, dim=-1, eps=EPSILON) for name, one in features.items()
+        }
+        return Embeddings(batch=batch, features=features, pooled=pooled)

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.encoded import Encoded, EncoderModule, require_axes, unmaskable
 from medmcl.encoders.settings import TabularMLPSettings
 
 
-class TabularMLP(nn.Module):
+class TabularMLP(EncoderModule):
     """Embeds each cell, and passes all cells side by side through hidden layers.
 
     A number becomes value * direction + offset, a category its own vector, an absent cell the
@@ -64,9 +64,6 @@ class TabularMLP(nn.Module):
             )
             inward = settings.hidden
         self.leave = nn.Linear(inward, self.width)
-        self.num_tokens: int | None = None
-        self.patch: int | None = None
-        self.grid: tuple[int, ...] | None = None
 
     def cells(self, x: Tensor) -> Tensor:
         """Embed the cells of rows (B, 2, F): (B, F, cell width)."""

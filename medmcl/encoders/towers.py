@@ -16,9 +16,7 @@ from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder, split_name
-from medmcl.encoders.depths import layer_depth, num_layers
-from medmcl.encoders.encoded import Encoded, Encoder
-from medmcl.encoders.heads import Head
+from medmcl.encoders.encoded import Encoded, Encoder, layer_depth, num_layers
 from medmcl.encoders.synchronised import (
     live_norms,
     norms_as_learned,
@@ -26,7 +24,35 @@ from medmcl.encoders.synchronised import (
     rows_of_all_ranks,
     without_rows,
 )
-from medmcl.encoders.tower_settings import TowerSettings
+from medmcl.encoders.tower_settings import HeadSettings, TowerSettings
+
+
+class Head(nn.Module):
+    """Linear layers, ReLU between them, and no norm unless asked for.
+
+    Source:
+        Turgut et al. 2025, arXiv 2308.05764 (code). Differs: none.
+    """
+
+    def __init__(self, width: int, settings: HeadSettings) -> None:
+        super().__init__()
+        self.width = settings.out
+        layers: list[nn.Module] = []
+        norms = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
+        for _ in range(settings.layers - 1):
+            layers.append(nn.Linear(width, settings.hidden, bias=settings.bias))
+            if settings.norm != "none":
+                layers.append(norms[settings.norm](settings.hidden))
+            layers.append(nn.ReLU())
+            width = settings.hidden
+        layers.append(nn.Linear(width, settings.out, bias=settings.bias))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project (N, E) to (N, D)."""
+        projected: Tensor = self.layers(features)
+        return projected
+
 
 EPSILON = 1e-6
 """A projection shorter than this is not stretched to unit length."""

@@ -14,7 +14,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from medmcl.modalities.cmr.readers import CMRVolume
-    from medmcl.modalities.image.record import ImageRecord
+    from medmcl.modalities.image.files import ImageRecord
 
 _BLOCKS, _FINE_BLOCKS = (1, 8, 8), (8, 64, 64)
 _IMAGE_BLOCKS, _VOLUME_BLOCKS = (1, 32, 32), (8, 32, 32)

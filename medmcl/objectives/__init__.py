@@ -13,13 +13,11 @@ from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
     from medmcl.objectives.build import OBJECTIVES, build_objective, wanted_probe
-    from medmcl.objectives.masked.reconstruction import masked_modelling
-    from medmcl.objectives.multiway.total_correlation import symile
-    from medmcl.objectives.multiway.volume import gram
+    from medmcl.objectives.masked import masked_modelling
+    from medmcl.objectives.multiway import gram, symile
     from medmcl.objectives.pairwise.contrastive import info_nce, nt_xent, sigmoid_loss
     from medmcl.objectives.pairwise.cross_modal import CrossModal
-    from medmcl.objectives.supervised.supervised import Supervised
-    from medmcl.objectives.supervised.survival import cox_partial_likelihood
+    from medmcl.objectives.supervised import Supervised, cox_partial_likelihood
 else:
     __getattr__, __dir__ = lazy(__name__)
 

@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medmcl.core.rng import numpy_generator
-from medmcl.core.whole_folder import whole_folder
-from medmcl.simulation.folder import splits_of, write_about, write_tables
+from medmcl.simulation.folder import splits_of, whole, write_about, write_tables
 from medmcl.simulation.latent_tree_settings import LatentTreeSettings
 
 Array = np.ndarray
-MARKS = ("truth.json", "truth.parquet")
 
 
-def simulate_modalities(out: Path, settings: LatentTreeSettings) -> Path:
+@whole("truth.json", "truth.parquet")
+def simulate_modalities(folder: Path, settings: LatentTreeSettings) -> None:
     """Write a cohort folder; it appears whole or not at all.
 
     ``tables/m0.parquet`` and on (one row a subject who has it), ``participants.tsv`` (split,
@@ -34,9 +32,38 @@ def simulate_modalities(out: Path, settings: LatentTreeSettings) -> Path:
     Raises:
         CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
     """
-    with whole_folder(out, marks=MARKS, overwrite=settings.overwrite) as folder:
-        _write(folder, settings)
-    return Path(out).absolute()
+    edges = draw_tree(settings)
+    latents, has = draw_latents(settings, edges), draw_presence(settings)
+    names = [f"m{number}" for number in range(settings.modalities)]
+    subjects = np.array([f"s{number:06d}" for number in range(settings.subjects)])
+    (folder / "tables").mkdir()
+    for number, name in enumerate(names):
+        rows = np.flatnonzero(has[:, number])
+        values = show(settings, latents[:, number], number)[rows].astype(np.float32)
+        table = pd.DataFrame(values, columns=[f"{name}_{k}" for k in range(settings.columns)])
+        table.insert(0, "subject_id", subjects[rows])
+        table.to_parquet(folder / "tables" / f"{name}.parquet", index=False)
+    root = edges[0][0]
+    order = numpy_generator(settings.seed, "latent tree", "splits").permutation(settings.subjects)
+    people = pd.DataFrame(
+        {"subject_id": subjects, "split": splits_of(order, settings, rounded=False)}
+    )
+    people["trait"] = latents[:, root, 0].round(4)
+    hidden = {
+        f"{name}_z{k}": latents[:, number, k].astype(np.float32)
+        for number, name in enumerate(names)
+        for k in range(settings.latent)
+    }
+    truth = pd.DataFrame({"subject_id": subjects, **hidden})
+    joined = {number for edge in edges for number in edge}
+    facts = {
+        "edges": sorted(sorted([names[a], names[b]]) for a, b in edges),
+        "root": names[root],
+        "noise": [name for number, name in enumerate(names) if number not in joined],
+        "settings": settings.model_dump(mode="json"),
+    }
+    write_tables(folder, people, truth, facts)
+    write_about(folder, "latent_tree.", settings, names=names)
 
 
 def draw_tree(settings: LatentTreeSettings) -> list[tuple[int, int]]:
@@ -95,62 +122,3 @@ def draw_presence(settings: LatentTreeSettings) -> Array:
     nothing = np.flatnonzero(~has.any(axis=1))
     has[nothing, kept[nothing]] = True
     return has
-
-
-def _write(folder: Path, settings: LatentTreeSettings) -> None:
-    edges = draw_tree(settings)
-    latents, has = draw_latents(settings, edges), draw_presence(settings)
-    names = [f"m{number}" for number in range(settings.modalities)]
-    subjects = np.array([f"s{number:06d}" for number in range(settings.subjects)])
-    (folder / "tables").mkdir()
-    for number, name in enumerate(names):
-        rows = np.flatnonzero(has[:, number])
-        values = show(settings, latents[:, number], number)[rows].astype(np.float32)
-        table = pd.DataFrame(values, columns=[f"{name}_{k}" for k in range(settings.columns)])
-        table.insert(0, "subject_id", subjects[rows])
-        table.to_parquet(folder / "tables" / f"{name}.parquet", index=False)
-    root = edges[0][0]
-    order = numpy_generator(settings.seed, "latent tree", "splits").permutation(settings.subjects)
-    people = pd.DataFrame(
-        {"subject_id": subjects, "split": splits_of(order, settings, whole=False)}
-    )
-    people["trait"] = latents[:, root, 0].round(4)
-    hidden = {
-        f"{name}_z{k}": latents[:, number, k].astype(np.float32)
-        for number, name in enumerate(names)
-        for k in range(settings.latent)
-    }
-    truth = pd.DataFrame({"subject_id": subjects, **hidden})
-    joined = {number for edge in edges for number in edge}
-    facts = {
-        "edges": sorted(sorted([names[a], names[b]]) for a, b in edges),
-        "root": names[root],
-        "noise": [name for number, name in enumerate(names) if number not in joined],
-        "settings": settings.model_dump(mode="json"),
-    }
-    write_tables(folder, people, truth, facts)
-    write_about(folder, "latent_tree.md.j2", _tree(settings, names), settings)
-
-
-def _tree(settings: LatentTreeSettings, names: list[str]) -> dict[str, Any]:
-    numbers = range(settings.columns)
-    return {
-        "schema": "medmcl/cohort@1",
-        "about": f"simulated modalities: {settings.subjects} subjects, {settings.modalities} "
-        f"tables, rho {settings.rho:g}, seed {settings.seed}",
-        "subjects": {"table": "participants.tsv", "id": "subject_id", "split": "split"},
-        "modalities": {
-            name: {
-                "reader": "table",
-                "table": f"tables/{name}.parquet",
-                "id": "subject_id",
-                "columns": {f"{name}_{k}": "number" for k in numbers},
-            }
-            for name in names
-        },
-        "tasks": {
-            "trait": {"kind": "regression", "column": "trait"},
-            "high_trait": {"kind": "binary", "column": "trait > 0"},
-        },
-        "recipe": settings.recipe,
-    }

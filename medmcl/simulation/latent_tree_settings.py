@@ -6,16 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from medmcl.core.config import Config
-
-Share = Annotated[float, Field(ge=0, lt=1)]
+from medmcl.simulation.settings import Share, SimulationSettings
 
 
-class LatentTreeSettings(Config):
+class LatentTreeSettings(SimulationSettings):
     """How many modalities, how they hang together, and how patchy they are."""
 
-    subjects: PositiveInt = Field(default=1000, description="number of subjects")
-    seed: int = Field(default=0, description="same seed, same bytes")
     modalities: Annotated[int, Field(ge=2, le=100)] = Field(
         default=6, description="tables: m0, m1, ..."
     )
@@ -36,15 +32,10 @@ class LatentTreeSettings(Config):
     noise: Annotated[float, Field(ge=0)] = Field(
         default=0.3, description="noise of a cell, standard deviation"
     )
-    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
-    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
     recipe: str = Field(default="autobind_toy", description="default recipe of the cohort")
-    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
 
     @model_validator(mode="after")
     def _check(self) -> LatentTreeSettings:
-        if self.tuning + self.held_out >= 1:
-            raise ValueError("tuning + held_out must leave something to train on")
         real = self.modalities - self.noise_modalities
         if real < 2:
             raise ValueError("at least two modalities must be related")

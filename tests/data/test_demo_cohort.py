@@ -6,8 +6,9 @@ import yaml
 
 from medmcl.core.errors import CohortError
 from medmcl.data.cohort.cohort import load_cohort, open_cohort
-from medmcl.simulation.heart.manifest import cohort_trees
+from medmcl.simulation.folder import cohort_tree
 from medmcl.simulation.heart.settings import HeartSettings
+from medmcl.simulation.heart.simulate import about
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +18,7 @@ def test_the_shipped_demo_cohort_is_what_the_simulator_writes():
     assert shipped.pop("data_root") == "data"
     assert "--subjects 6000 --set form=both --set files_subset=24" in shipped.pop("access")
     settings = HeartSettings(subjects=6000, form="both", files_subset=24)
-    assert shipped == cohort_trees(settings)["cohort.yaml"]
+    assert shipped == cohort_tree("heart/", settings, **about(settings))
 
 
 def test_where_the_data_are_not_made_yet_the_mend_says_how_to_make_them(tmp_path):

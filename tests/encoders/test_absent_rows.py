@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from medmcl.core.batch import Batch
-from medmcl.encoders.heads import Head
 from medmcl.encoders.tower_settings import HeadSettings
-from medmcl.encoders.towers import Tower, Towers
+from medmcl.encoders.towers import Head, Tower, Towers
 
 
 def test_the_content_of_absent_rows_changes_nothing(case):

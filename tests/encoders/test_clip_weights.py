@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.encoders import Towers, build_encoder
-from medmcl.encoders.tower_weights import load_tower
+from medmcl.encoders.weights import load_tower
 
 GOLDEN = golden("open_clip_towers")
 HEAD = {"layers": 1, "bias": False, "out": 6}

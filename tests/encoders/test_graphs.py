@@ -9,7 +9,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.core.graph_rows import Graphs, pack, unpack
 from medmcl.encoders import build_encoder
-from medmcl.encoders.graph.pyg import edge_list
+from medmcl.encoders.graph.network import edge_list
 from medmcl.modalities.graph.build import build_graphs
 from medmcl.modalities.graph.settings import GraphSettings
 

@@ -20,7 +20,7 @@ from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import TWELVE
 from medmcl.objectives import build_objective, masked_modelling
-from medmcl.objectives.masked.reconstruction import mean_modelling
+from medmcl.objectives.masked import mean_modelling
 
 RATE, ROWS = 50, 4
 VIT = {"name": "ecg_vit", "patch": 10, "width": 16, "depth": 1, "heads": 2}

@@ -12,7 +12,7 @@ from torch.nn import functional
 import medmcl.objectives
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.objectives import build_objective, gram, info_nce, symile
-from medmcl.objectives.multiway.volume import volumes
+from medmcl.objectives.multiway import volumes
 
 SCALE = 7.0
 

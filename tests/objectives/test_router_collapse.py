@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medmcl.encoders.shared.load_bias import LoadBias
+from medmcl.encoders.shared.moe import LoadBias
 from medmcl.objectives.router import global_entropy, local_entropy
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "experts"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.graph_rows import graph_sizes, unpack
-from medmcl.encoders.encoded import Encoded, unmaskable
+from medmcl.encoders.encoded import Encoded, EncoderModule, unmaskable
 from medmcl.encoders.settings import BrainNetCNNSettings
 
 SLOPE = 1 / 3
@@ -27,7 +27,7 @@ class EdgeToEdge(nn.Module):
         return found
 
 
-class BrainNetCNN(nn.Module):
+class BrainNetCNN(EncoderModule):
     """Edge-to-edge, edge-to-node and node-to-graph layers over edges; node features are not read.
 
     Weights belong to regions, so it is **not** invariant to their order: every record must have one
@@ -40,8 +40,6 @@ class BrainNetCNN(nn.Module):
     """
 
     Settings = BrainNetCNNSettings
-
-    early: tuple[str, ...] = ()
 
     def __init__(self, shape: InputShape, settings: BrainNetCNNSettings) -> None:
         super().__init__()
@@ -61,8 +59,6 @@ class BrainNetCNN(nn.Module):
             if isinstance(module, (nn.Conv1d, nn.Conv2d)):
                 nn.init.kaiming_normal_(module.weight, a=SLOPE)
         self.width = settings.width
-        self.num_tokens: int | None = None
-        self.patch: int | None = None
         self.grid: tuple[int, ...] = (regions,)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:

@@ -1,4 +1,4 @@
-"""A network of graph convolutions; how messages are summed is left to `dense`, `pyg`.
+"""Graph convolutions: messages as products of matrices (dense), or by torch-geometric (pyg).
 
 Both have the same parameters under the same names, and give the same numbers.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.core.graph_rows import Graphs, graph_sizes, unpack
-from medmcl.encoders.encoded import Encoded, unmaskable
+from medmcl.encoders.encoded import Encoded, EncoderModule, unmaskable
 from medmcl.encoders.settings import Conv, NetworkSettings
 
 Gather = Callable[[Tensor], Tensor]
@@ -65,7 +65,7 @@ class GraphBlock(nn.Module):
         return kept
 
 
-class GraphNetwork(nn.Module, ABC):
+class GraphNetwork(EncoderModule, ABC):
     """Graph convolutions over regions and their edges, and a pool of the regions.
 
     Invariant to the order of the regions if its node features move with them (``strength``,
@@ -92,8 +92,6 @@ class GraphNetwork(nn.Module, ABC):
             for _ in range(settings.depth)
         )
         self.norm = nn.LayerNorm(self.width)
-        self.num_tokens: int | None = None
-        self.patch: int | None = None
         self.grid: tuple[int, ...] | None = (regions,)
         if settings.pool == "concat":
             self.grid = None
@@ -141,3 +139,74 @@ def scaled_edges(graphs: Graphs, settings: NetworkSettings) -> tuple[Tensor, Ten
         return edges, itself
     count = (edges != 0).any(dim=1).sum(dim=2).clamp(min=1)
     return edges / count[:, None, :, None], itself
+
+
+class GraphDense(GraphNetwork):
+    """`GraphNetwork` whose messages are products of whole adjacency matrices.
+
+    Equal to `GraphPyG` with the same weights, but for rounding. Its time
+    does not depend on the density; which is faster: ``benchmarks/brain/graph_encoders.md``.
+    """
+
+    name = "graph_dense"
+
+    def gather(self, graphs: Graphs) -> Gather:
+        """Products with the adjacency of each channel."""
+        edges, itself = scaled_edges(graphs, self.settings)
+        edges = edges + torch.diag_embed(itself)[:, None]
+        rows, channels, regions, _ = edges.shape
+        tall = edges.permute(0, 2, 1, 3).reshape(rows, regions * channels, regions)
+
+        def messages(states: Tensor) -> Tensor:
+            found = tall.to(states.dtype) @ states
+            return found.reshape(rows, regions, channels * states.shape[-1])
+
+        return messages
+
+
+class GraphPyG(GraphNetwork):
+    """`GraphNetwork` whose messages go along edges, by torch-geometric's message passing.
+
+    Equal to `medmcl.encoders.graph.network.GraphDense` with the same weights, but for rounding; its
+    time grows with the number of edges.
+    """
+
+    name = "graph_pyg"
+
+    def __init__(self, shape: InputShape, settings: NetworkSettings) -> None:
+        super().__init__(shape, settings)
+        from torch_geometric.nn import SimpleConv
+
+        self.passing = SimpleConv(aggr="sum")
+
+    def gather(self, graphs: Graphs) -> Gather:
+        """Sums over the edges of each channel."""
+        edges, itself = scaled_edges(graphs, self.settings)
+        index, weights = edge_list(edges)
+        rows, regions = itself.shape
+
+        def messages(states: Tensor) -> Tensor:
+            flat = states.flatten(0, 1)
+            own = itself.to(states.dtype).flatten()[:, None] * flat
+            parts = [
+                self.passing(flat, index, channel.to(states.dtype)) + own for channel in weights
+            ]
+            return torch.cat(parts, dim=-1).unflatten(0, (rows, regions))
+
+        return messages
+
+
+def edge_list(edges: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges of a batch of B graphs as one graph of B·R nodes.
+
+    Args:
+        edges: Weights, 0 = no edge in this channel, (B, C, R, R); row i is what node i hears.
+
+    Returns:
+        Source and target of each edge that some channel has, (2, edges) int64; and its weights,
+        (C, edges).
+    """
+    regions = edges.shape[-1]
+    row, target, source = (edges != 0).any(dim=1).nonzero(as_tuple=True)
+    index = torch.stack([row * regions + source, row * regions + target])
+    return index, edges.permute(1, 0, 2, 3)[:, row, target, source]

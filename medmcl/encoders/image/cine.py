@@ -11,8 +11,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import EPSILON, Block, sincos_1d, start_linear
-from medmcl.encoders.depths import block_depths, layer_depth
-from medmcl.encoders.encoded import Encoded, take_tokens, visible_order
+from medmcl.encoders.encoded import Encoded, block_depths, layer_depth, take_tokens, visible_order
 from medmcl.encoders.image.small_cnn import SmallCNN
 from medmcl.encoders.image.timm_image import TimmImage
 from medmcl.encoders.settings import CineSettings

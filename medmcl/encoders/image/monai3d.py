@@ -8,19 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.encoders.encoded import Encoded, require_axes, try_out, unmaskable
+from medmcl.encoders.encoded import Encoded, EncoderModule, require_axes, try_out, unmaskable
 from medmcl.encoders.settings import Monai3dSettings, Norm
 
 
-class Monai3d(nn.Module):
+class Monai3d(EncoderModule):
     """A 3-D ResNet or DenseNet; tokens are the places of its last feature map.
 
     The stem of MONAI's ResNet does not stride by default; ours does, which costs a sixth.
     """
 
     Settings = Monai3dSettings
-
-    early: tuple[str, ...] = ()
 
     def __init__(self, shape: InputShape, settings: Monai3dSettings) -> None:
         super().__init__()
@@ -29,8 +27,6 @@ class Monai3d(nn.Module):
             _dense(settings, axes[0]) if "dense" in settings.network else _res(settings, axes[0])
         )
         self.layers = nn.ModuleList(parts)
-        self.num_tokens: int | None = None
-        self.patch: int | None = None
         training = self.training
         self.eval()
         with torch.no_grad():

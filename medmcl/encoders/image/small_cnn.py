@@ -5,20 +5,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.encoded import Encoded, EncoderModule, require_axes, unmaskable
 from medmcl.encoders.norms import norm_layer
 from medmcl.encoders.settings import SmallCNNSettings
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(EncoderModule):
     """Strided 3x3 convolutions with norm and ReLU; tokens are the places of the last one.
 
     Thirty to a hundred times cheaper than a ResNet on a CPU, for images of 16 to 96 pixels.
     """
 
     Settings = SmallCNNSettings
-
-    early: tuple[str, ...] = ()
 
     def __init__(self, shape: InputShape, settings: SmallCNNSettings) -> None:
         super().__init__()
@@ -34,8 +32,6 @@ class SmallCNN(nn.Module):
             )
             channels, height, length = width, -(-height // 2), -(-length // 2)
         self.width = settings.widths[-1]
-        self.num_tokens: int | None = None
-        self.patch: int | None = None
         self.grid: tuple[int, ...] = (height, length)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:

@@ -7,15 +7,15 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.encoded import Encoded, require_axes, try_out, unmaskable
+from medmcl.encoders.encoded import Encoded, EncoderModule, require_axes, try_out, unmaskable
 from medmcl.encoders.settings import TimmImageSettings
 
 
-class TimmImage(nn.Module):
+class TimmImage(EncoderModule):
     """A timm model without its classifier.
 
     Tokens are the places of its last feature map (or its patch tokens); features are what the
@@ -25,14 +25,10 @@ class TimmImage(nn.Module):
 
     Settings = TimmImageSettings
 
-    early: tuple[str, ...] = ()
-
     def __init__(self, shape: InputShape, settings: TimmImageSettings) -> None:
         super().__init__()
         axes = require_axes(shape, ("frames", "rows", "columns"), "timm")
         self.model: Any = _create(settings, axes)
-        self.num_tokens: int | None = None
-        self.patch: int | None = None
         training = self.training
         self.eval()
         with torch.no_grad():

@@ -93,10 +93,7 @@ def dispatch(
         MedmclError: K is not in 1 to E, a capacity is below 1, capacities and groups do not fit,
             gates are not finite or no distribution (logits), or the bias has another shape.
     """
-    capacity = _whole(capacity)
-    _check(gates, k, capacity)
-    _check_gates(gates)
-    _check_groups(len(gates), capacity, group)
+    capacity = _checked(gates, k, capacity, group)
     if bias is not None and bias.shape != gates.shape[1:]:
         raise MedmclError(
             "a bias has one number an expert",
@@ -126,11 +123,7 @@ def expert_choice(
         MedmclError: A capacity is below 1, capacities and groups do not fit, or gates are not
             finite or no distribution (logits).
     """
-    capacity = _whole(capacity)
-    _check(gates, 1, capacity)
-    _check_gates(gates)
-    _check_groups(len(gates), capacity, group)
-    return route_experts(gates, capacity, group)
+    return route_experts(gates, _checked(gates, 1, capacity, group), group)
 
 
 def route(
@@ -150,16 +143,8 @@ def route(
         order = first.argsort(descending=True, stable=True)
     token = order.repeat(k)  # choice after choice
     expert = chosen[order].T.reshape(-1)
-    key, groups = (expert, 1) if group is None else _with_group(expert, group[token])
-    by_expert = key.argsort(stable=True)
-    slot = _rank(key[by_expert], experts * groups)
-    token, expert = token[by_expert], expert[by_expert]
     asked = torch.bincount(expert, minlength=experts)
-    if capacity is not None:
-        limit = capacity if group is None or isinstance(capacity, int) else capacity[group[token]]
-        fits = (slot < limit).nonzero().squeeze(1)
-        token, expert, slot = token[fits], expert[fits], slot[fits]
-    return _dispatch(gates, token, expert, slot, capacity, asked)
+    return _dispatch(gates, token, expert, capacity, group, asked)
 
 
 def choose(gates: Tensor, k: int, bias: Tensor | None = None) -> Tensor:
@@ -179,13 +164,7 @@ def route_experts(
     token = order.reshape(-1)
     every = torch.arange(experts, device=gates.device)
     expert = every.repeat_interleave(tokens, output_size=len(token))
-    key, groups = (expert, 1) if group is None else _with_group(expert, group[token])
-    slot = _rank(key, experts * groups)
-    if capacity is not None:
-        limit = capacity if group is None or isinstance(capacity, int) else capacity[group[token]]
-        fits = (slot < limit).nonzero().squeeze(1)
-        token, expert, slot = token[fits], expert[fits], slot[fits]
-    return _dispatch(gates, token, expert, slot, capacity)
+    return _dispatch(gates, token, expert, capacity, group)
 
 
 def slots(
@@ -224,12 +203,11 @@ def slots(
     return max(1, math.ceil(whole / multiple_of) * multiple_of)
 
 
-def _whole(capacity: int | Tensor | None) -> int | Tensor | None:
-    """Give a whole number of another library (``numpy.int64``) as Python's."""
-    return int(capacity) if isinstance(capacity, Integral) else capacity
-
-
-def _check(gates: Tensor, k: int, capacity: int | Tensor | None) -> None:
+def _checked(
+    gates: Tensor, k: int, capacity: int | Tensor | None, group: Tensor | None
+) -> int | Tensor | None:
+    """Refuse what cannot be routed; give the capacity, ``numpy.int64`` and its like as Python's."""
+    capacity = int(capacity) if isinstance(capacity, Integral) else capacity
     if gates.ndim != 2 or not gates.is_floating_point() or gates.shape[1] < 1:
         raise MedmclError(
             "gates must be a matrix of floating-point numbers",
@@ -253,6 +231,9 @@ def _check(gates: Tensor, k: int, capacity: int | Tensor | None) -> None:
             got=f"capacity {int(least)}",
             fix="raise the capacity, or give None for no limit",
         )
+    _check_gates(gates)
+    _check_groups(len(gates), capacity, group)
+    return capacity
 
 
 def _check_gates(gates: Tensor) -> None:
@@ -314,11 +295,29 @@ def _dispatch(
     gates: Tensor,
     token: Tensor,
     expert: Tensor,
-    slot: Tensor,
     capacity: int | Tensor | None,
+    group: Tensor | None,
     asked: Tensor | None = None,
 ) -> Dispatch:
+    """Fill the slots of each expert (and group) with pairs in their order, as far as there is room.
+
+    Args:
+        gates: (S, E).
+        token: Token of each pair, (N,); those of one expert (and group) in the order they come.
+        expert: Expert of each pair, (N,).
+        capacity: Slots of an expert, or of an expert for each group; None = no limit.
+        group: Group of each token, (S,).
+        asked: What was asked of each expert; what it takes if not given.
+    """
     tokens, experts = gates.shape
+    key, groups = (expert, 1) if group is None else _with_group(expert, group[token])
+    by_expert = key.argsort(stable=True)
+    slot = _rank(key[by_expert], experts * groups)
+    token, expert = token[by_expert], expert[by_expert]
+    if capacity is not None:
+        limit = capacity if group is None or isinstance(capacity, int) else capacity[group[token]]
+        fits = (slot < limit).nonzero().squeeze(1)
+        token, expert, slot = token[fits], expert[fits], slot[fits]
     count = torch.bincount(expert, minlength=experts)
     if capacity is None:
         room = int(slot.max()) + 1 if len(slot) else 1

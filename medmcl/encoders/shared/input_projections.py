@@ -18,6 +18,7 @@ from medmcl.encoders.encoded import (
     Encoded,
     Encoder,
     require_axes,
+    require_words,
     take_tokens,
     unmaskable,
     visible_order,
@@ -83,12 +84,7 @@ class Table(nn.Module):
 
     def __init__(self, shape: InputShape, settings: TableSettings, width: int, patch: int) -> None:  # noqa: ARG002  (as all input projections)
         super().__init__()
-        (length,) = require_axes(shape, ("tokens",), "table")
-        if shape.vocabulary < 1:
-            raise ConfigError(
-                "the input projection 'table' needs token numbers",
-                got=f"{shape.kind} without a vocabulary",
-            )
+        length = require_words(shape, "table", "input projection")
         self.width, self.patch, self.num_tokens = width, None, None
         self.grid: tuple[int, ...] = (length,)
         self.embed = nn.Embedding(shape.vocabulary, width)

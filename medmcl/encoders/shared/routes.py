@@ -10,8 +10,7 @@ from torch import Tensor
 from medmcl.core.batch import Batch
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.shared.moe import Places, Routing
-from medmcl.encoders.shared.tower import SharedTower
-from medmcl.encoders.shared.trunk import Stream
+from medmcl.encoders.shared.tower import SharedTower, Stream
 from medmcl.encoders.towers import evaluating
 
 NOBODY = -1

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.encoded import Encoded, EncoderModule, require_axes, unmaskable
 from medmcl.encoders.norms import norm_layer
 from medmcl.encoders.settings import Norm, ResNet1dSettings
 
@@ -33,7 +33,7 @@ class Residual(nn.Module):
         return torch.relu(self.norm2(self.conv2(out)) + self.shortcut(x))
 
 
-class ResNet1d(nn.Module):
+class ResNet1d(EncoderModule):
     """A stem and residual blocks; tokens are the last block's places in time.
 
     Source:
@@ -63,8 +63,6 @@ class ResNet1d(nn.Module):
         )
         self.both = settings.pool == "mean_max"
         self.width = widths[-1] * (2 if self.both else 1)
-        self.num_tokens: int | None = None
-        self.patch: int | None = None
         for _ in range(len(widths) + 1):
             length = -(-length // settings.stride)
         self.grid: tuple[int, ...] = (length,)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.layers import masked_mean
-from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
+from medmcl.encoders.encoded import Encoded, EncoderModule, require_axes, unmaskable
 from medmcl.encoders.settings import HFTextSettings
 from medmcl.encoders.text.transformer import PADDING
 from medmcl.modalities.text.tokens import COPY_MODEL, LocalModel, import_transformers
@@ -22,15 +22,13 @@ from medmcl.modalities.text.tokens import COPY_MODEL, LocalModel, import_transfo
 BLOCK = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 
 
-class HFText(nn.Module):
+class HFText(EncoderModule):
     """The encoder of a transformers folder: BERT and its like, without the pooler.
 
     The texts must be numbered by the tokeniser of the same folder (``inputs.<text>.model``).
     """
 
     Settings = HFTextSettings
-
-    early: tuple[str, ...] = ()
 
     def __init__(self, shape: InputShape, settings: HFTextSettings) -> None:
         super().__init__()
@@ -41,8 +39,6 @@ class HFText(nn.Module):
         self.pool, self.frozen = settings.pool, settings.frozen
         self.model.requires_grad_(not self.frozen)
         self.width: int = self.model.config.hidden_size
-        self.num_tokens: int | None = None
-        self.patch: int | None = None
         self.grid: tuple[int, ...] = (length,)
         self.train(self.training)
 

@@ -294,7 +294,7 @@ class CMR:
     def _place(self, voxels: np.ndarray, raw: CMRVolume, labels: bool) -> np.ndarray:
         import torch
 
-        from medmcl.modalities.cmr.geometry import crop
+        from medmcl.modalities.cmr.augment import crop
         from medmcl.modalities.resampling import fit_length, respace
 
         settings = self.settings

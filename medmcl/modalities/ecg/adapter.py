@@ -24,7 +24,7 @@ from medmcl.modalities.ecg.checks import values as checks
 from medmcl.modalities.ecg.checks.gain import check_gain, check_lead_units
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.no_beats import check_beats
-from medmcl.modalities.ecg.checks.rate_check import check_rate
+from medmcl.modalities.ecg.checks.rate import check_rate
 from medmcl.modalities.ecg.checks.together import inspect_together
 from medmcl.modalities.ecg.dead_leads import Alive, check_dead, without_dead
 from medmcl.modalities.ecg.features import ecg_features
@@ -34,7 +34,7 @@ from medmcl.modalities.ecg.files.readers import (
     read_channels,
     to_record,
 )
-from medmcl.modalities.ecg.files.wfdb_parts import wfdb_files
+from medmcl.modalities.ecg.files.wfdb import wfdb_files
 from medmcl.modalities.ecg.leads import GROUPS, LIMB, sources, take_lead
 from medmcl.modalities.ecg.settings import (
     NOT_IN_TABLES,

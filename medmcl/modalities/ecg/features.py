@@ -8,11 +8,10 @@ from itertools import pairwise
 import numpy as np
 
 from medmcl.modalities.ecg import signal as steps
-from medmcl.modalities.ecg.beats import Beats, find_beats
+from medmcl.modalities.ecg.beats import Beats, Waves, find_beats, find_waves
 from medmcl.modalities.ecg.complexes import BEAT_HZ
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import sources, take_lead
-from medmcl.modalities.ecg.waves import Waves, find_waves
 
 BANDS_HZ = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0)
 """Edges of the bands whose power is measured."""

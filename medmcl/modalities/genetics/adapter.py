@@ -17,7 +17,6 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import LEAVE_OUT, Finding
-from medmcl.modalities.genetics.alleles import Alignment, align
 from medmcl.modalities.genetics.files import files_of, individual_of, label, open_fileset
 from medmcl.modalities.genetics.panel import Panel, fit_panel
 from medmcl.modalities.genetics.settings import (
@@ -26,7 +25,7 @@ from medmcl.modalities.genetics.settings import (
     GeneticsSource,
 )
 from medmcl.modalities.genetics.together import inspect_files
-from medmcl.modalities.genetics.variants import Genotypes
+from medmcl.modalities.genetics.variants import Alignment, Genotypes, align
 
 if TYPE_CHECKING:
     import torch

@@ -11,10 +11,9 @@ import numpy as np
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
 from medmcl.modalities.genetics import qc
-from medmcl.modalities.genetics.alleles import Alignment, align
-from medmcl.modalities.genetics.ancestry import Ancestry
+from medmcl.modalities.genetics.qc import Ancestry
 from medmcl.modalities.genetics.settings import GeneticsSettings
-from medmcl.modalities.genetics.variants import Genotypes, Variants
+from medmcl.modalities.genetics.variants import Alignment, Genotypes, Variants, align
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from medmcl.core.findings import Finding, cohort_error, cohort_warning
-from medmcl.modalities.genetics.alleles import Alignment, Turned, compare_frequencies
 from medmcl.modalities.genetics.panel import Panel
-from medmcl.modalities.genetics.variants import Genotypes, Variants
+from medmcl.modalities.genetics.variants import (
+    Alignment,
+    Genotypes,
+    Turned,
+    Variants,
+    compare_frequencies,
+)
 
 _SHOWN = 5
 

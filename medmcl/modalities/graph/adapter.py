@@ -18,8 +18,8 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.shown import ShownImage
+from medmcl.modalities.graph.build import connectivity, fisher_z, window_starts
 from medmcl.modalities.graph.checks import Atlas, graph_findings, silent_regions, uneven_sizes
-from medmcl.modalities.graph.estimates import connectivity, fisher_z, window_starts
 from medmcl.modalities.graph.readers import Connectome, read_connectome, region_order
 from medmcl.modalities.graph.settings import GraphAugment, GraphSettings, GraphSource
 

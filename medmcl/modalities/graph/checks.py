@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
-from medmcl.modalities.graph.estimates import constant_columns
+from medmcl.modalities.graph.build import constant_columns
 from medmcl.modalities.graph.readers import Connectome
 from medmcl.modalities.graph.settings import GraphSource
 

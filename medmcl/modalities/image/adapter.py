@@ -20,12 +20,16 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.shown import ShownImage, aspect_of, colours_last
-from medmcl.modalities.image.checks import Look, Usual, check_file, check_pixels, compare
-from medmcl.modalities.image.depths import check_depths
-from medmcl.modalities.image.dicom import read_dicom_image
-from medmcl.modalities.image.files import read_image
-from medmcl.modalities.image.record import ImageRecord
-from medmcl.modalities.image.scale import grey, scale
+from medmcl.modalities.image.checks import (
+    Look,
+    Usual,
+    check_depths,
+    check_file,
+    check_pixels,
+    compare,
+)
+from medmcl.modalities.image.files import ImageRecord, read_dicom_image, read_image
+from medmcl.modalities.image.geometry import grey, scale
 from medmcl.modalities.image.settings import ENDINGS, ImageAugment, ImageSettings, ImageSource
 from medmcl.modalities.sketches import block_means, image_distance, image_sketch
 from medmcl.modalities.volumes import read_nifti, zyx
@@ -199,8 +203,7 @@ class Image:
         return np.ascontiguousarray((x[:, 0] if settings.is_flat else x).numpy())
 
     def _place(self, x: Tensor, raw: ImageRecord) -> Tensor:
-        from medmcl.modalities.image.geometry import fit_to, resize_to, take_slice
-        from medmcl.modalities.image.timm_eval import fit_as_timm
+        from medmcl.modalities.image.geometry import fit_as_timm, fit_to, resize_to, take_slice
         from medmcl.modalities.resampling import respaced
 
         settings, spacing = self.settings, raw.spacing_mm
@@ -251,7 +254,7 @@ class Image:
         return self._normalised(disturb(x.float(), options, generator, unit=unit))
 
     def _normalised(self, x: Tensor) -> Tensor:
-        from medmcl.modalities.image.timm_eval import normalised
+        from medmcl.modalities.image.geometry import normalised
 
         taken = self.settings.mean_and_std
         return x if taken is None else normalised(x, *taken)

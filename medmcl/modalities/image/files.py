@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,7 +12,36 @@ import numpy as np
 
 from medmcl.core import members
 from medmcl.core.errors import RecordError
-from medmcl.modalities.image.record import ImageRecord
+from medmcl.modalities.dicom import open_dicom
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecord:
+    """One image as read.
+
+    Attributes:
+        pixels: (C, Y, X) or (C, Z, Y, X) as stored; C is 1 (grey) or 3 (red, green, blue).
+        full_scale: Largest value that the file could hold (255, 65535); NaN where nobody says.
+        spacing_mm: Distance of neighbours along (z, y, x); NaN where nobody says.
+        orientation: Direction in which z, y, x grow (``SAR``); ``?`` where the file does not say.
+        placed: False for a NIfTI volume that does not say how it lies in the body.
+        notes: Names of what reading left out: ``alpha``, ``depth``.
+        where: File it was read from, for messages.
+    """
+
+    pixels: np.ndarray
+    full_scale: float = math.nan
+    spacing_mm: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+    orientation: str = "???"
+    placed: bool = True
+    notes: tuple[str, ...] = ()
+    where: str
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return len(self.pixels)
+
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 """What is read; told by content, not by name."""
@@ -133,3 +163,66 @@ def one_if_grey(colours: np.ndarray) -> np.ndarray:
     """Give one channel of three that are equal, else all three. (3, Y, X)."""
     is_grey = (colours == colours[:1]).all()
     return np.ascontiguousarray(colours[:1] if is_grey else colours)
+
+
+def read_dicom_image(path: Path, *, window: bool = True) -> ImageRecord:
+    """Read one image: rescaled, windowed, bright where the body shows bright.
+
+    MONOCHROME1 (bright where values are low) is inverted; pixels of padding get the darkest value.
+    The image is not turned: it lies as it was stored.
+
+    Args:
+        path: The file.
+        window: Whether to apply the window or VOI table that the file names first.
+
+    Raises:
+        RecordError: No image, several frames, more pixels than the file holds.
+    """
+    dataset = open_dicom(path)
+    if "PixelData" not in dataset:
+        raise RecordError("holds no image", where=path, got=str(dataset.get("Modality", "")))
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        fix = "convert a series or cine to NIfTI (dcm2niix)"
+        raise RecordError("holds several frames", where=path, got=frames, expected=1, fix=fix)
+    stored = dataset.pixel_array  # raises on missing bytes; colours come as red, green, blue
+    if stored.ndim == 3:
+        pixels, full_scale = one_if_grey(stored.transpose(2, 0, 1)), _full_scale(dataset)
+    else:
+        pixels, full_scale = _grey(dataset, stored, window)
+    return ImageRecord(
+        pixels=pixels, full_scale=full_scale, spacing_mm=_spacing(dataset), where=str(path)
+    )
+
+
+def _grey(dataset: Any, stored: np.ndarray, window: bool) -> tuple[np.ndarray, float]:
+    """Give (1, Y, X) float32 and the full scale, NaN where rescaling leaves it open."""
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+
+    values = apply_modality_lut(stored, dataset)
+    scaled = not np.array_equal(values, stored)
+    values = apply_voi_lut(values, dataset) if window else values
+    values = np.asarray(values, dtype=np.float32)
+    signed = int(dataset.get("PixelRepresentation", 0)) == 1
+    unsure = scaled or signed or (window and "VOILUTSequence" in dataset)
+    full_scale = math.nan if unsure else _full_scale(dataset)
+    if str(dataset.PhotometricInterpretation) == "MONOCHROME1":
+        top = values.max() + values.min() if math.isnan(full_scale) else np.float32(full_scale)
+        values = top - values
+    padding = dataset.get("PixelPaddingValue")
+    if padding is not None:
+        empty = stored == padding
+        if empty.any() and not empty.all():
+            values[empty] = values[~empty].min()
+    return values[None], full_scale
+
+
+def _full_scale(dataset: Any) -> float:
+    return 2.0 ** int(dataset.BitsStored) - 1
+
+
+def _spacing(dataset: Any) -> tuple[float, float, float]:
+    given = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
+    if given is None or len(given) != 2:
+        return (math.nan, math.nan, math.nan)
+    return (math.nan, float(given[0]), float(given[1]))

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medmcl.modalities.image.settings import Fit, Interpolation
+from medmcl.core.errors import RecordError
+from medmcl.modalities.image.files import ImageRecord
+from medmcl.modalities.image.settings import Fit, ImageSettings, Interpolation, Three
+from medmcl.modalities.ordered import percentiles
 from medmcl.modalities.resampling import fit_length
 
 _MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest-exact"}
@@ -78,3 +85,108 @@ def _resize_plane(x: Tensor, plane: tuple[int, int], mode: Interpolation) -> Ten
         return x
     smooth = mode != "nearest"
     return functional.interpolate(x, plane, mode=_MODES[mode], antialias=smooth)
+
+
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""ITU-R BT.601, as Pillow and OpenCV have it."""
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """Give the luminance of colours, (3, ...) to (1, ...) float32; one channel stays."""
+    values = pixels.astype(np.float32)
+    return values if len(values) == 1 else np.tensordot(_LUMINANCE, values, axes=1)[None]
+
+
+def scale(values: np.ndarray, settings: ImageSettings, image: ImageRecord) -> np.ndarray:
+    """Scale the values of one record, all channels and slices alike. (C, ...) float32.
+
+    Raises:
+        RecordError: Nothing to scale: all alike, all zero, or an unknown range.
+    """
+    if settings.intensity == "zscore":
+        return _standardise(values, image)
+    low, high = _limits(values, settings, image)
+    return ((values - np.float32(low)) / np.float32(high - low)).clip(0, 1)
+
+
+def _limits(values: np.ndarray, settings: ImageSettings, image: ImageRecord) -> tuple[float, float]:
+    if settings.intensity == "percentile":
+        wanted = settings.lower_percentile, settings.upper_percentile
+        low, high = map(float, percentiles(values, wanted))
+        if not high > low:
+            raise RecordError(
+                "all intensities are alike",
+                where=image.where,
+                got=f"percentiles {low:g}, {high:g}",
+                fix="look at the image; if only a small part of it is bright, raise "
+                "inputs.NAME.upper_percentile",
+            )
+        return low, high
+    if settings.range is not None:
+        return settings.range
+    if math.isnan(image.full_scale):
+        raise RecordError(
+            "the file does not say which range its values have",
+            where=image.where,
+            got=f"{values.min():g} to {values.max():g}",
+            fix="give it: --set 'inputs.NAME.range=[LOW, HIGH]', or another inputs.NAME.intensity",
+        )
+    return 0.0, image.full_scale
+
+
+def _standardise(values: np.ndarray, image: ImageRecord) -> np.ndarray:
+    """Mean 0, deviation 1 of the values that are not 0, which stay 0."""
+    inside = values != 0
+    deviation = float(values[inside].std(dtype=np.float64)) if inside.any() else 0.0
+    if not deviation > 0:
+        raise RecordError("all intensities that are not 0 are alike", where=image.where)
+    mean = float(values[inside].mean(dtype=np.float64))
+    scaled = (values - np.float32(mean)) / np.float32(deviation)
+    return np.where(inside, scaled, np.float32(0))
+
+
+PILLOW = {"linear": "BILINEAR", "cubic": "BICUBIC", "nearest": "NEAREST"}
+
+
+def fit_as_timm(
+    x: Tensor, size: int, crop_pct: float, mode: Interpolation, *, eight_bits: bool
+) -> Tensor:
+    """Resize the shorter side to ``size / crop_pct``, and cut the middle out; by Pillow, as timm.
+
+    Args:
+        x: (C, 1, Y, X) in [0, 1].
+        size: Side of the square that comes out.
+        crop_pct: Share of the resized shorter side that is kept; timm's name.
+        mode: How values between pixels are found.
+        eight_bits: Whether the file has 8 bits; then multiples of 1/255 come out.
+
+    Returns:
+        (C, 1, size, size).
+
+    Source:
+        timm's evaluation transform with ``crop_mode: center``. Differs: none for 8 bits; others
+        are not rounded.
+    """
+    from PIL import Image
+
+    rows, columns = x.shape[2:]
+    short = math.floor(size / crop_pct)
+    if rows <= columns:
+        wanted = short, int(short * columns / rows)
+    else:
+        wanted = int(short * rows / columns), short
+    top, left = (round((length - size) / 2) for length in wanted)
+    planes = (x[:, 0] * 255).round().to(torch.uint8) if eight_bits else x[:, 0]
+    resized = [
+        np.asarray(Image.fromarray(plane).resize(wanted[::-1], getattr(Image, PILLOW[mode])))
+        for plane in planes.numpy()
+    ]
+    cut = np.stack(resized)[:, None, top : top + size, left : left + size].astype(np.float32)
+    return torch.from_numpy(cut / np.float32(255) if eight_bits else cut)
+
+
+def normalised(x: Tensor, mean: Three, std: Three) -> Tensor:
+    """Give (x - mean) / std for rows (B, 3, Y, X)."""
+    shift = torch.tensor(mean, dtype=x.dtype, device=x.device)[:, None, None]
+    scale = torch.tensor(std, dtype=x.dtype, device=x.device)[:, None, None]
+    return (x - shift) / scale

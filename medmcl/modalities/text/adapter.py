@@ -23,16 +23,42 @@ from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.modalities.text.bpe import BytePairs
 from medmcl.modalities.text.clip import ClipTokens
-from medmcl.modalities.text.features import text_terms
 from medmcl.modalities.text.marks import token_marks
 from medmcl.modalities.text.of_run import tokens_of_run
 from medmcl.modalities.text.sections import ReportText, take_sections
 from medmcl.modalities.text.settings import TextAugment, TextSettings, TextSource
-from medmcl.modalities.text.tokens import LocalModel, Vocabulary, split_words
+from medmcl.modalities.text.tokens import LocalModel, Vocabulary, normalise, split_words
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+SIZES = (2, 3, 4, 5)
+"""Characters of a term; short ones bear abbreviations and endings, long ones whole stems."""
+
+
+def text_terms(text: str, lowercase: bool = True) -> list[str]:
+    """Give every run of 2 to 5 characters of each word, a space at either end of the word.
+
+    Words shorter than a run are terms as they are. As often as they occur, in order.
+
+    Source:
+        Damashek 1995, Science 267:843 (n-grams of characters); within words as scikit-learn's
+        ``analyzer="char_wb"``. Differs: a short word is one term, not one for each size.
+
+    Example:
+        >>> text_terms("ST up")[:6]
+        [' s', 'st', 't ', ' st', 'st ', ' st ']
+    """
+    terms: list[str] = []
+    for word in normalise(text, lowercase).split():
+        padded = f" {word} "
+        for size in SIZES:
+            if size > len(padded):
+                break
+            terms.extend(padded[start : start + size] for start in range(len(padded) - size + 1))
+    return terms
+
 
 Tokens = Vocabulary | BytePairs | LocalModel | ClipTokens
 """What turns a text to numbers (``encode``) and a number to what it stands for (``spelling``)."""

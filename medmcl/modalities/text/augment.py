@@ -2,7 +2,7 @@
 
 Steps by marks (`delete`, `swap`, `sentence_drop`, `sentence_shuffle`) leave what a report says
 with few letters: numbers and units, negations and what they deny, sides, comparisons, uncertainty,
-dates, and all signs (`medmcl.modalities.text.pieces`). What stays keeps its tokens.
+dates, and all signs (`medmcl.modalities.text.marks`). What stays keeps its tokens.
 
 Source:
     EDA (Wei and Zou 2019, arXiv 1901.11196), and CleanCLIP (Bansal et al. 2023, arXiv 2303.03323),

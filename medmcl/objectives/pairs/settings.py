@@ -20,7 +20,7 @@ class Learned(Config):
     """``tree``: the maximum spanning tree (AutoBIND); ``knn``: the tree and the nearest neighbours;
     ``full``: every pair; ``star``: one modality with every other; ``fixed``: ``among``."""
     score: Literal["mi", "margin", "cka", "cosine"] = "mi"
-    """What an edge is worth: see `medmcl.objectives.pairs.edge_scores`. The paper's is
+    """What an edge is worth: see `medmcl.objectives.pairs.learned_pairs`. The paper's is
     ``cosine``."""
     neighbours: int = Field(default=1, ge=1)
     """``knn``: neighbours of a modality."""

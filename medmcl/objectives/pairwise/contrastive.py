@@ -4,19 +4,147 @@ Row i of one side belongs to row i of the other; every other row of the batch is
 Similarity is the cosine, higher = more alike. ``logit_scale`` = 1 / temperature. Half precision is
 widened to float32 before the similarities are taken, also under autocast; of two precisions the
 wider one is taken.
+
+Chance levels are what the losses are of embeddings that tell nothing, in nats. Embeddings that are
+all one point have just these values, whatever the logit scale; the sigmoid loss has it if its bias
+is the best one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from medmcl.core.batch import GROUPS, Batch
 from medmcl.core.errors import MedmclError
-from medmcl.objectives.pairwise.grouped import compared_rows, other_groups
-from medmcl.objectives.pairwise.tiled import tiled_info_nce
+from medmcl.objectives.settings import ScaleSettings
+
+TILE = 1024
+"""Rows and columns of a tile: 4 MiB in float32, which stays in the cache of a CPU."""
+
+
+def tiled_info_nce(a: Tensor, b: Tensor, scale: Tensor, weight: float, tile: int = TILE) -> Tensor:
+    """Give what `info_nce` gives, never holding more than one tile of similarities.
+
+    The forward pass keeps a running log-sum-exp of every row and column; the backward pass takes
+    each tile once more. Value and gradient are those of the plain formula up to rounding.
+
+    Args:
+        a: Embeddings of one side, (B, D), as they are compared.
+        b: Embeddings of the other side, (B, D).
+        scale: 1 / temperature, (1,).
+        weight: Share of the a-to-b direction.
+        tile: Rows and columns of a tile.
+
+    Returns:
+        Scalar, nats; lower is better.
+
+    Source:
+        Running log-sum-exp: Milakov and Gimelshein 2018, arXiv 1805.02867; tiles of a contrastive
+        loss: Cheng et al. 2024, arXiv 2410.17243. Differs: one process, gradients by recomputation.
+    """
+    value: Tensor = _TiledInfoNCE.apply(a, b, scale, weight, tile)
+    return value
+
+
+class _TiledInfoNCE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, scale: Tensor, weight: float, tile: int) -> Tensor:
+        over_b = a.new_full((len(a),), -math.inf)
+        over_a = over_b.clone()
+        for rows, columns in _tiles(len(a), tile):
+            logits = scale * (a[rows] @ b[columns].T)
+            over_b[rows] = torch.logaddexp(over_b[rows], logits.logsumexp(1))
+            over_a[columns] = torch.logaddexp(over_a[columns], logits.logsumexp(0))
+        ctx.save_for_backward(a, b, scale, over_b, over_a)
+        ctx.weight, ctx.tile = weight, tile
+        own = scale * (a * b).sum(1)
+        return (weight * over_b + (1 - weight) * over_a - own).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, scale, over_b, over_a = ctx.saved_tensors
+        # d loss / d logits is the mixed softmax minus the identity, over the number of rows.
+        to_a, to_b = -b.clone(), -a.clone()
+        for rows, columns in _tiles(len(a), ctx.tile):
+            logits = scale * (a[rows] @ b[columns].T)
+            share = ctx.weight * torch.exp(logits - over_b[rows, None])
+            share += (1 - ctx.weight) * torch.exp(logits - over_a[columns])
+            to_a[rows] += share @ b[columns]
+            to_b[columns] += share.T @ a[rows]
+        step = grad / len(a)
+        to_scale = (step * (a * to_a).sum()).reshape(1)
+        return step * scale * to_a, step * scale * to_b, to_scale, None, None
+
+
+def _tiles(rows: int, tile: int) -> Iterator[tuple[slice, slice]]:
+    starts = range(0, rows, tile)
+    return ((slice(i, i + tile), slice(j, j + tile)) for i in starts for j in starts)
+
+
+def not_alone(groups: Tensor) -> Tensor:
+    """Tell which rows share their group with another row, (B,) bool."""
+    _, own, counts = torch.unique(groups, return_inverse=True, return_counts=True)
+    return counts[own] > 1
+
+
+def other_groups(groups: Tensor) -> Tensor:
+    """Tell which two rows are of different groups, (B, B) bool."""
+    return groups[:, None] != groups[None, :]
+
+
+def compared_rows(
+    a: Tensor, b: Tensor, groups: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Leave out the rows that are alone in their group; all stay without groups.
+
+    Raises:
+        MedmclError: Groups are not one number a row, or every row is alone in its group.
+    """
+    if groups is None:
+        return a, b, None
+    if groups.shape != (len(a),):
+        raise MedmclError(
+            "groups must give one number for each row",
+            got=f"shape {tuple(groups.shape)}",
+            expected=f"({len(a)},)",
+        )
+    rows = not_alone(groups)
+    if not rows.any():
+        raise MedmclError(
+            "every row is alone in its group, so there is no negative",
+            got=f"{len(a)} rows in {len(a)} groups",
+            fix="leave the term out, or use larger batches",
+        )
+    return a[rows], b[rows], groups[rows]
+
+
+def with_groups(batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Give the rows that a loss can compare, and their groups if a batch mixes them.
+
+    Args:
+        batch: Whose target `GROUPS` holds the group of each row, where groups are mixed.
+        rows: Rows that have what is compared, (N,) int64.
+
+    Returns:
+        Of those the ones whose group has another of them, and their groups; all and None if the
+        batch knows no groups.
+    """
+    if GROUPS not in batch.targets:
+        return rows, None
+    known = batch.known[GROUPS][rows, 0]
+    rows = rows[known]
+    groups = batch.targets[GROUPS][rows, 0].long()
+    shared = not_alone(groups) if len(groups) else known[known]
+    return rows[shared], groups[shared]
+
 
 TILE_FROM = {"cpu": 2048}
 """Device type to the rows from which InfoNCE is computed in tiles; faster there, and lean."""
@@ -200,3 +328,57 @@ def _prepare(
 def _check_share(weight: float) -> None:
     if not 0 <= weight <= 1:
         raise MedmclError("weight must lie in [0, 1]", got=weight)
+
+
+def info_nce_chance(rows: int, groups: Tensor | None = None, views: int = 1) -> float | Tensor:
+    """Give the chance level of `info_nce`, or with two views that of `nt_xent`.
+
+    Args:
+        rows: Rows that are compared.
+        groups: Group of each, (rows,), where negatives are of a row's own.
+        views: Views whose rows are candidates; of two a row is no candidate of its own.
+    """
+    if groups is None:
+        return math.log(views * rows - (views - 1))
+    return (views * _sizes(groups) - (views - 1)).log().mean()
+
+
+def sigmoid_chance(rows: int, groups: Tensor | None = None) -> float | Tensor:
+    """Give the chance level of `sigmoid_loss`: every pair has the logit of the share that match.
+
+    Args:
+        rows: Rows that are compared, at least two.
+        groups: Group of each, (rows,), where negatives are of a row's own.
+    """
+    if groups is None:
+        return math.log(rows) + (rows - 1) * math.log(rows / (rows - 1))
+    pairs = _sizes(groups).sum()  # asked about; ``rows`` of them match
+    others = pairs - rows
+    return ((pairs / rows).log() * rows + torch.xlogy(others, pairs / others)) / rows
+
+
+def _sizes(groups: Tensor) -> Tensor:
+    """Rows of the group of each row."""
+    _, own, counts = torch.unique(groups, return_inverse=True, return_counts=True)
+    return counts[own].float()
+
+
+class LogitScale(nn.Module):
+    """Holds the logarithm of the scale, one parameter of shape (1,).
+
+    A learned scale that a step pushed above ``max`` is set back to ``max`` before it is used, so
+    its gradient never vanishes.
+    """
+
+    def __init__(self, settings: ScaleSettings) -> None:
+        super().__init__()
+        start = torch.tensor([math.log(settings.init)], device="cpu")
+        self.log = nn.Parameter(start, requires_grad=settings.learned)
+        self.max = settings.max
+
+    def forward(self) -> Tensor:
+        """Give the scale, (1,)."""
+        if self.log.requires_grad:
+            with torch.no_grad():
+                self.log.clamp_(max=math.log(self.max))
+        return self.log.exp()

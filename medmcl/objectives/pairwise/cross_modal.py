@@ -15,10 +15,14 @@ from medmcl.core.errors import ConfigError
 from medmcl.objectives.pairs.learned_pairs import LearnedPairs
 from medmcl.objectives.pairs.pairs import pair_graph
 from medmcl.objectives.pairs.settings import Learned
-from medmcl.objectives.pairwise.chance import info_nce_chance, sigmoid_chance
-from medmcl.objectives.pairwise.contrastive import info_nce, sigmoid_loss
-from medmcl.objectives.pairwise.grouped import with_groups
-from medmcl.objectives.pairwise.scale import LogitScale
+from medmcl.objectives.pairwise.contrastive import (
+    LogitScale,
+    info_nce,
+    info_nce_chance,
+    sigmoid_chance,
+    sigmoid_loss,
+    with_groups,
+)
 from medmcl.objectives.settings import CrossModalSettings
 
 

@@ -11,11 +11,14 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
-from medmcl.objectives.pairwise.chance import info_nce_chance
-from medmcl.objectives.pairwise.contrastive import info_nce, nt_xent
+from medmcl.objectives.pairwise.contrastive import (
+    LogitScale,
+    info_nce,
+    info_nce_chance,
+    nt_xent,
+    with_groups,
+)
 from medmcl.objectives.pairwise.cross_modal import require_pooled
-from medmcl.objectives.pairwise.grouped import with_groups
-from medmcl.objectives.pairwise.scale import LogitScale
 from medmcl.objectives.settings import InModalSettings
 
 

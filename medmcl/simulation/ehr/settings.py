@@ -6,17 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from medmcl.core.config import Config
+from medmcl.simulation.settings import Share, SimulationSettings
 
 Case = Literal[1, 2]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class EhrSettings(Config):
+class EhrSettings(SimulationSettings):
     """How large and how noisy a simulated EHR cohort is."""
 
     subjects: PositiveInt = Field(default=100, description="number of subjects")
-    seed: int = Field(default=0, description="same seed, same bytes")
     codes: PositiveInt = Field(default=100, description="words of the first modality, CODE//i")
     concepts: PositiveInt = Field(default=100, description="words of the second, CUI//i")
     dimensions: PositiveInt = Field(default=4, description="of a patient's state")
@@ -29,15 +27,10 @@ class EhrSettings(Config):
     mean_visits: Annotated[float, Field(ge=1)] = Field(default=10.0, description="of a subject")
     years: Annotated[float, Field(gt=0, le=50)] = Field(default=5.0, description="of records")
     sites: PositiveInt = Field(default=3, description="hospitals; they do not differ")
-    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
-    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
     recipe: str = Field(default="claime_toy", description="default recipe of the cohort")
-    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
 
     @model_validator(mode="after")
     def _check(self) -> EhrSettings:
-        if self.tuning + self.held_out >= 1:
-            raise ValueError("tuning + held_out must leave something to train on")
         if self.dimensions >= min(self.codes, self.concepts):
             raise ValueError("dimensions must be fewer than codes and than concepts")
         return self

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,19 +16,17 @@ import pyarrow.parquet as pq
 from scipy import sparse
 
 from medmcl.core.rng import numpy_generator
-from medmcl.core.whole_folder import whole_folder
 from medmcl.simulation.ehr.settings import EhrSettings
 from medmcl.simulation.ehr.tokens import BLOCK, Array, token_blocks, true_embedding
-from medmcl.simulation.folder import splits_of, write_about
+from medmcl.simulation.folder import splits_of, whole, write_about
 
 PREFIXES = ("CODE", "CUI")
-MODALITIES = ("codes", "concepts")
 FIRST_DAY = np.datetime64("2010-01-01T08:00:00", "us")
 MEDS_VERSION = "0.4.1"
-MARKS = ("truth.parquet", "metadata/dataset.json")
 
 
-def simulate_ehr(out: Path, settings: EhrSettings) -> Path:
+@whole("truth.parquet", "metadata/dataset.json")
+def simulate_ehr(folder: Path, settings: EhrSettings) -> None:
     """Write a MEDS folder; it appears whole or not at all.
 
     ``data/N.parquet`` (subject_id, time, code, visit_id, site), ``metadata/`` (codes with their
@@ -39,17 +36,15 @@ def simulate_ehr(out: Path, settings: EhrSettings) -> Path:
     Raises:
         CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
     """
-    with whole_folder(out, marks=MARKS, overwrite=settings.overwrite) as folder:
-        (folder / "data").mkdir()
-        (folder / "metadata").mkdir()
-        sizes = (settings.codes, settings.concepts)
-        truth = tuple(
-            true_embedding(d, settings.dimensions, settings.seed, m)
-            for m, d in enumerate(sizes, start=1)
-        )
-        _write_shards(folder / "data", (truth[0], truth[1]), settings)
-        _write_metadata(folder, (truth[0], truth[1]), settings)
-    return Path(out).absolute()
+    (folder / "data").mkdir()
+    (folder / "metadata").mkdir()
+    sizes = (settings.codes, settings.concepts)
+    first, second = (
+        true_embedding(d, settings.dimensions, settings.seed, m)
+        for m, d in enumerate(sizes, start=1)
+    )
+    _write_shards(folder / "data", (first, second), settings)
+    _write_metadata(folder, (first, second), settings)
 
 
 def _write_shards(folder: Path, truth: tuple[Array, Array], settings: EhrSettings) -> None:
@@ -124,7 +119,7 @@ def _write_metadata(folder: Path, truth: tuple[Array, Array], settings: EhrSetti
         folder / "truth.parquet",
     )
     order = numpy_generator(settings.seed, "ehr splits").permutation(settings.subjects)
-    split = splits_of(order, settings, whole=False)
+    split = splits_of(order, settings, rounded=False)
     ids = pa.array(np.arange(1, settings.subjects + 1))
     pq.write_table(
         pa.table({"subject_id": ids, "split": pa.array(split.tolist())}),
@@ -140,26 +135,7 @@ def _write_metadata(folder: Path, truth: tuple[Array, Array], settings: EhrSetti
         "license": "CC0-1.0",
     }
     (folder / "metadata" / "dataset.json").write_text(json.dumps(dataset, indent=2) + "\n")
-    write_about(folder, "ehr/README.md.j2", cohort_tree(settings), settings)
-
-
-def cohort_tree(settings: EhrSettings) -> dict[str, Any]:
-    """The cohort.yaml of the folder: both vocabularies of one MEDS table, each a modality."""
-    events = {"reader": "meds", "table": "data/*.parquet"}
-    return {
-        "schema": "medmcl/cohort@1",
-        "about": f"simulated EHR: {settings.subjects} subjects, seed {settings.seed}",
-        "subjects": {
-            "table": "metadata/subject_splits.parquet",
-            "id": "subject_id",
-            "split": "split",
-        },
-        "modalities": {
-            name: {**events, "kind": "codes", "present": f"startswith(code, '{prefix}//')"}
-            for name, prefix in zip(MODALITIES, PREFIXES, strict=True)
-        },
-        "recipe": settings.recipe,
-    }
+    write_about(folder, "ehr/", settings)
 
 
 def _names(settings: EhrSettings) -> list[str]:

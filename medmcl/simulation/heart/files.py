@@ -1,14 +1,18 @@
-"""Simulated records as the formats of the field: WFDB and NIfTI."""
+"""The records of a simulated heart cohort on disk: WFDB and NIfTI, or memory-mapped shards."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from medmcl.simulation.heart import cmr as heart_cmr
 from medmcl.simulation.heart.cmr import FIELD_MM, SLICE_MM
 from medmcl.simulation.heart.ecg import FILE_RATE_HZ, LEADS
+from medmcl.simulation.heart.settings import HeartSettings
 from medmcl.simulation.heart.state import Array
+from medmcl.simulation.heart.subjects import Block
 
 UNITS_PER_MV = 1000  # one step of a stored sample is 1 uV
 INTENSITY = 1000  # stored intensity of an image value of 1
@@ -62,3 +66,94 @@ def write_cmr(path: Path, voxels: Array, *, is_label: bool = False) -> None:
     image.header.set_zooms((size, size, SLICE_MM, FRAME_S))
     image.header.set_xyzt_units("mm", "sec")
     nibabel.save(image, path)
+
+
+class Shards:
+    """Memory-mapped arrays, filled block by block; rows only for who has the modality."""
+
+    def __init__(self, folder: Path, settings: HeartSettings) -> None:
+        folder.mkdir()
+        self.folder, self.settings = folder, settings
+        samples = round(settings.ecg_seconds * settings.ecg_rate_hz)
+        size = settings.cmr_size
+        depth = () if settings.cmr_slices == 1 else (settings.cmr_slices,)
+        shapes: dict[str, tuple[tuple[int, ...], str]] = {
+            "ecg": ((12, samples), settings.dtype),
+            "cmr": ((settings.cmr_frames, *depth, size, size), settings.dtype),
+            "heart_mask": ((*depth, size, size), "bool"),
+        }
+        self.arrays = {
+            name: np.lib.format.open_memmap(  # cut to the rows that exist at the end
+                folder / f"{name}.npy", "w+", dtype, (settings.subjects, *shape)
+            )
+            for name, (shape, dtype) in shapes.items()
+        }
+        self.filled = dict.fromkeys(self.arrays, 0)
+
+    def add(self, block: Block, count: int) -> None:
+        """Render the first ``count`` subjects of a block."""
+        settings = self.settings
+        rows = np.flatnonzero(block.table["has_ecg"][:count])
+        signal = block.ecg_signal(settings, rows, settings.ecg_rate_hz, settings.ecg_seconds)
+        self._append("ecg", signal)
+        images, labels = _shard_images(settings, block)
+        rows = np.flatnonzero(block.table["has_cmr"][:count])
+        self._append("cmr", images[rows])
+        self._append("heart_mask", labels[rows] > 0)
+
+    def _append(self, name: str, values: Array) -> None:
+        start = self.filled[name]
+        self.arrays[name][start : start + len(values)] = values
+        self.filled[name] = start + len(values)
+
+    def close(self) -> None:
+        """Flush, and cut off rows that nobody has."""
+        for name, array in self.arrays.items():
+            array.flush()
+            if self.filled[name] < len(array):
+                np.save(self.folder / "cut.npy", array[: self.filled[name]])
+                (self.folder / "cut.npy").replace(self.folder / f"{name}.npy")
+        self.arrays.clear()
+
+
+def _shard_images(settings: HeartSettings, block: Block) -> tuple[Array, Array]:
+    """Images of a whole block, (BLOCK, T, [Z,] Y, X), and labels at ED, (BLOCK, [Z,] Y, X)."""
+    frames = shard_frames(settings.cmr_frames, heart_cmr.end_systole(block.state))
+    start = int(np.abs(frames[0]).argmin())
+    images, labels = [], []
+    for depth in heart_cmr.slice_depth(settings.shard_slices):
+        image, label = heart_cmr.render_cmr(
+            block.state, block.cmr, frames, float(depth), settings.cmr_size
+        )
+        images.append(heart_cmr.add_noise(image, settings.cmr_noise, block.noise))
+        labels.append(label[:, start])
+    if settings.cmr_slices == 1:
+        return images[0], labels[0]
+    return np.stack(images, axis=2), np.stack(labels, axis=1)
+
+
+def shard_frames(number: int, systole: Array) -> Array:
+    """Frames of the full cycle that a shard holds, in its order, (N, number)."""
+    start = np.zeros_like(systole)
+    late = (systole + heart_cmr.CYCLE) // 2
+    few = {
+        1: [start],
+        2: [systole, start],
+        3: [systole, systole // 2, start],
+        4: [systole, systole // 2, start, late],
+    }
+    if number in few:
+        return np.stack(few[number], axis=1)
+    even = np.arange(number) * heart_cmr.CYCLE / number
+    return np.broadcast_to(even, (len(systole), number))
+
+
+def number_rows(table: pd.DataFrame, settings: HeartSettings) -> None:
+    """Rows of the shards, and the frames in them; empty for who has none."""
+    for kind in ("ecg", "cmr"):
+        present = table[f"has_{kind}"] == 1
+        table[f"{kind}_row"] = (present.cumsum() - 1).where(present).astype("Int64")
+    frames = shard_frames(settings.cmr_frames, table["cine_es"].to_numpy())
+    for name in ("ed", "mid", "es"):
+        wanted = table[f"cine_{name}"].to_numpy()[:, None]
+        table[f"shard_{name}"] = np.abs(frames - wanted).argmin(axis=1)

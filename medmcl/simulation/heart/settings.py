@@ -7,18 +7,17 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from medmcl.core.config import Config
 from medmcl.simulation.heart import cmr as heart_cmr
 from medmcl.simulation.heart.state import Array
+from medmcl.simulation.settings import SimulationSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class HeartSettings(Config):
+class HeartSettings(SimulationSettings):
     """How large, how noisy and how coupled a simulated heart cohort is."""
 
     subjects: PositiveInt = Field(default=100, description="number of subjects")
-    seed: int = Field(default=0, description="same seed, same bytes")
     coupling: Share = Field(
         default=1.0, description="correlation of the latents behind ECG and CMR; 0 = unrelated"
     )
@@ -35,8 +34,6 @@ class HeartSettings(Config):
     missing_clinic: Share = Field(
         default=0.05, description="share of empty cells for BMI; half of it for age"
     )
-    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
-    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
     sites: PositiveInt = Field(default=3, description="scanners; they differ in contrast")
     form: Literal["files", "shards", "both"] = Field(
         default="files",
@@ -68,12 +65,9 @@ class HeartSettings(Config):
     )
     dtype: Literal["float16", "float32"] = Field(default="float16", description="of the shards")
     recipe: str = Field(default="ecg_cmr_toy", description="default recipe of the cohort")
-    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
 
     @model_validator(mode="after")
     def _check(self) -> HeartSettings:
-        if self.tuning + self.held_out >= 1:
-            raise ValueError("tuning + held_out must leave something to train on")
         if self.form == "files" and self.files_subset:
             raise ValueError("files_subset belongs to form: shards or both")
         return self

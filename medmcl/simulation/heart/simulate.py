@@ -11,26 +11,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medmcl.core.rng import numpy_generator
-from medmcl.core.whole_folder import whole_folder
-from medmcl.simulation.folder import write_about, write_yaml
+from medmcl.simulation.folder import cohort_tree, whole, write_about, write_yaml
 from medmcl.simulation.heart import cmr as heart_cmr
 from medmcl.simulation.heart import ecg as heart_ecg
 from medmcl.simulation.heart import files as heart_files
-from medmcl.simulation.heart.manifest import cohort_trees
+from medmcl.simulation.heart.files import Shards, number_rows
 from medmcl.simulation.heart.settings import HeartSettings
-from medmcl.simulation.heart.shards import Shards, number_rows
 from medmcl.simulation.heart.state import Array
 from medmcl.simulation.heart.subjects import BLOCK, Block, draw_block, truth_columns
 
 logger = logging.getLogger(__name__)
 
 
-def simulate_heart(out: Path, settings: HeartSettings) -> Path:
+@whole("truth.parquet", "cohort.yaml")
+def simulate_heart(folder: Path, settings: HeartSettings) -> None:
     """Write a cohort folder; it appears whole or not at all.
 
     It holds ``participants.tsv``, ``cohort.yaml``, ``README.md``, ``truth.parquet`` (the states
@@ -40,13 +40,6 @@ def simulate_heart(out: Path, settings: HeartSettings) -> Path:
     Raises:
         CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
     """
-    marks = ("truth.parquet", "cohort.yaml")
-    with whole_folder(out, marks=marks, overwrite=settings.overwrite) as folder:
-        _write(folder, settings)
-    return Path(out).absolute()
-
-
-def _write(folder: Path, settings: HeartSettings) -> None:
     tables, truths = [], []
     shards = Shards(folder / "shards", settings) if settings.has_shards else None
     for block in _blocks(settings):
@@ -64,11 +57,22 @@ def _write(folder: Path, settings: HeartSettings) -> None:
     table.to_csv(folder / "participants.tsv", sep="\t", index=False, na_rep="n/a")
     truth = pd.concat([pd.DataFrame(part) for part in truths], ignore_index=True)
     truth.to_parquet(folder / "truth.parquet", index=False)
-    trees = cohort_trees(settings)
-    tree, cycle = trees.pop("cohort.yaml"), heart_cmr.CYCLE
-    write_about(folder, "heart/README.md.j2", tree, settings, cycle=cycle)
-    for name, other in trees.items():
-        write_yaml(folder / name, other)
+    facts = about(settings)
+    write_about(folder, "heart/", settings, **facts)
+    if settings.has_shards and settings.num_files:
+        tree = cohort_tree("heart/", settings, **{**facts, "shards": False})
+        write_yaml(folder / "cohort_files.yaml", tree)
+
+
+def about(settings: HeartSettings) -> dict[str, Any]:
+    """What cohort.yaml and README say beside the settings: of the shards, where there are any."""
+    voxel = round(heart_cmr.FIELD_MM / settings.cmr_size, 6)
+    return {
+        "shards": settings.has_shards,
+        "cycle": heart_cmr.CYCLE,
+        "spacing": [voxel, voxel, heart_cmr.SLICE_MM],
+        "frames": {1: ["ed"], 2: ["es", "ed"]}.get(settings.cmr_frames, ["es", "mid", "ed"]),
+    }
 
 
 def _blocks(settings: HeartSettings) -> Iterator[Block]:

@@ -6,19 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from medmcl.core.config import Config
 from medmcl.data.cohort.spec import NoisyWithin
+from medmcl.simulation.settings import Share, SimulationSettings
 from medmcl.simulation.shapes.words import COLOURS, FILLERS, POSITIONS, SHAPES, TEXTURES
 
-Share = Annotated[float, Field(ge=0, lt=1)]
 Named = Literal["count", "texture", "colour", "position"]
 
 
-class ShapesSettings(Config):
+class ShapesSettings(SimulationSettings):
     """How many pictures and attributes, what a caption names, and how many pairs are wrong."""
 
     subjects: PositiveInt = Field(default=1000, description="number of pictures")
-    seed: int = Field(default=0, description="same seed, same bytes")
     size: Annotated[int, Field(ge=16, le=1024)] = Field(
         default=64, description="pixels along a side; below 32 textures blur"
     )
@@ -65,15 +63,10 @@ class ShapesSettings(Config):
     )
     missing_captions: Share = Field(default=0.0, description="share of subjects without a caption")
     missing_images: Share = Field(default=0.0, description="share of subjects without a picture")
-    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
-    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
     recipe: str = Field(default="limoe_toy", description="default recipe of the cohort")
-    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
 
     @model_validator(mode="after")
     def _check(self) -> ShapesSettings:
-        if self.tuning + self.held_out >= 1:
-            raise ValueError("tuning + held_out must leave something to train on")
         if self.missing_captions + self.missing_images >= 1:
             raise ValueError("missing_captions + missing_images must leave pairs")
         if len(set(self.caption_detail)) != len(self.caption_detail):

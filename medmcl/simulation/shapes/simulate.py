@@ -14,18 +14,17 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.rng import numpy_generator
-from medmcl.core.whole_folder import whole_folder
-from medmcl.simulation.folder import write_about, write_tables
+from medmcl.simulation.folder import whole, write_about, write_tables
 from medmcl.simulation.shapes.captions import caption, prompts
 from medmcl.simulation.shapes.draw import draw_layout, draw_picture
 from medmcl.simulation.shapes.settings import ShapesSettings
 from medmcl.simulation.shapes.world import ATTRIBUTES, draw_unseen, draw_world
 
-MARKS = ("truth.json", "truth.parquet")
 _HIDDEN = ("unseen", "caption_of", "swapped", "noisy")
 
 
-def simulate_shapes(out: Path, settings: ShapesSettings) -> Path:
+@whole("truth.json", "truth.parquet")
+def simulate_shapes(folder: Path, settings: ShapesSettings) -> None:
     """Write a cohort folder; it appears whole or not at all.
 
     ``images/s000000.png`` and on (RGB, 8 bit), ``participants.tsv`` (split, presence, attributes of
@@ -37,12 +36,6 @@ def simulate_shapes(out: Path, settings: ShapesSettings) -> Path:
         CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
         ConfigError: Too few train pairs have another picture to take a caption from.
     """
-    with whole_folder(out, marks=MARKS, overwrite=settings.overwrite) as folder:
-        _write(folder, settings)
-    return Path(out).absolute()
-
-
-def _write(folder: Path, settings: ShapesSettings) -> None:
     world = draw_world(settings)
     rows = [dict(zip(ATTRIBUTES, row, strict=True)) for row in world[list(ATTRIBUTES)].to_numpy()]
     places = _write_pictures(folder / "images", settings, rows, world["has_image"].to_numpy())
@@ -54,7 +47,8 @@ def _write(folder: Path, settings: ShapesSettings) -> None:
     truth["caption_of"] = world["subject_id"].to_numpy()[world["caption_of"]]
     truth.loc[~world["has_caption"], "caption_of"] = None
     write_tables(folder, people, pd.concat([truth, places], axis=1), _facts(settings, world))
-    write_about(folder, "shapes/README.md.j2", _tree(settings), settings, attributes=ATTRIBUTES)
+    asked = prompts(settings.values, settings.named)
+    write_about(folder, "shapes/", settings, attributes=ATTRIBUTES, prompts=asked)
 
 
 def _write_pictures(
@@ -95,29 +89,4 @@ def _facts(settings: ShapesSettings, world: pd.DataFrame) -> dict[str, Any]:
         ],
         "caption_names": list(settings.named),
         "settings": settings.model_dump(mode="json"),
-    }
-
-
-def _tree(settings: ShapesSettings) -> dict[str, Any]:
-    values = settings.values
-    return {
-        "schema": "medmcl/cohort@1",
-        "about": f"simulated shapes with captions: {settings.subjects} pictures of "
-        f"{settings.size} pixels, seed {settings.seed}",
-        "subjects": {"table": "participants.tsv", "id": "subject_id", "split": "split"},
-        "modalities": {
-            "image": {
-                "reader": "image",
-                "path": "images/{subject_id}.png",
-                "present": "has_image == 1",
-            },
-            "caption": {"reader": "text", "column": "caption"},
-        },
-        "tasks": {
-            name: {"kind": "multiclass", "column": name, "classes": list(values[name])}
-            for name in ATTRIBUTES
-            if len(values[name]) > 1
-        },
-        "prompts": prompts(values, settings.named),
-        "recipe": settings.recipe,
     }

@@ -9,9 +9,8 @@ import pandas as pd
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
-from medmcl.simulation.trifactor.levels import draw_seats
 from medmcl.simulation.trifactor.settings import TrifactorSettings
-from medmcl.simulation.trifactor.world import World
+from medmcl.simulation.trifactor.world import World, draw_seats
 
 Array = np.ndarray
 SIDE = 28

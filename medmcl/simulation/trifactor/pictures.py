@@ -10,17 +10,19 @@ import pandas as pd
 
 from medmcl.core.rng import numpy_generator
 from medmcl.simulation.shapes.draw import Layout, draw_picture
-from medmcl.simulation.trifactor.levels import draw_levels, draw_seats, draw_unseen
 from medmcl.simulation.trifactor.settings import TrifactorSettings
-from medmcl.simulation.trifactor.words import (
+from medmcl.simulation.trifactor.world import (
+    World,
     captions,
     draw_kept,
+    draw_levels,
+    draw_seats,
+    draw_unseen,
     levels_of,
     named_levels,
     word_prompts,
     word_tasks,
 )
-from medmcl.simulation.trifactor.world import World
 
 Array = np.ndarray
 _RADIUS = 2 / 7

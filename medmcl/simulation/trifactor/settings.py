@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from medmcl.core.config import Config
+from medmcl.simulation.settings import SimulationSettings
 
-Share = Annotated[float, Field(ge=0, lt=1)]
 Likely = Annotated[float, Field(ge=0, le=1)]
 FACTORS = {
     "vectors": ("easy", "middle", "hard"),
@@ -31,13 +30,12 @@ _ONLY = {
 _LEVELS = {"vectors": 10, "pictures": 6}
 
 
-class TrifactorSettings(Config):
+class TrifactorSettings(SimulationSettings):
     """Which world, how many levels, how easy each factor is, and what captions keep."""
 
     subjects: PositiveInt = Field(
         default=1000, description="number of subjects, those of `pairs` on top"
     )
-    seed: int = Field(default=0, description="same seed, same bytes")
     world: Literal["vectors", "digits", "pictures"] = Field(
         default="vectors", description="vectors, digits or pictures"
     )
@@ -77,10 +75,7 @@ class TrifactorSettings(Config):
         description="pairs of held-out subjects who differ in one factor only: hard; digit; so "
         "many each of colour, texture, shape",
     )
-    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
-    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
     recipe: str = Field(default="mcl_toy", description="default recipe of the cohort")
-    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
 
     @model_validator(mode="after")
     def _check(self) -> TrifactorSettings:
@@ -88,8 +83,6 @@ class TrifactorSettings(Config):
             if self.world not in _ONLY[name]:
                 known = " and ".join(_ONLY[name])
                 raise ValueError(f"{name}: the world {self.world} has none, only {known}: leave it")
-        if self.tuning + self.held_out >= 1:
-            raise ValueError("tuning + held_out must leave something to train on")
         if list(self.ease) != sorted(self.ease, reverse=True):
             raise ValueError("ease: easy comes first, write [1.0, 0.6, 0.25]")
         if self.world == "pictures" and self.unseen and not self.held_out:

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.rng import numpy_generator
-from medmcl.simulation.trifactor.levels import draw_levels, draw_seats
 from medmcl.simulation.trifactor.settings import TrifactorSettings
-from medmcl.simulation.trifactor.words import (
+from medmcl.simulation.trifactor.world import (
+    World,
     captions,
     draw_kept,
+    draw_levels,
+    draw_seats,
     named_levels,
     word_prompts,
     word_tasks,
 )
-from medmcl.simulation.trifactor.world import World
 
 Array = np.ndarray
 COLUMNS = 64

@@ -13,7 +13,7 @@ from typing_extensions import override
 from medmcl.core.errors import ConfigError
 from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.prepare import Prepared
-from medmcl.encoders.derived import Derived, Layer
+from medmcl.encoders.joined import Derived, Layer
 from medmcl.engine.loop import Learner
 from medmcl.stages.derived.spec import DerivedSpec, UntrainedSpec
 from medmcl.stages.run.run import embed_samples

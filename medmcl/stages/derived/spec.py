@@ -20,7 +20,7 @@ from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
 
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
-    from medmcl.encoders.derived import Layer
+    from medmcl.encoders.joined import Layer
     from medmcl.encoders.towers import Towers
     from medmcl.evaluation.protocol.evidence import FittedOn
     from medmcl.stages.recipe.spec import RecipeSpec
@@ -84,7 +84,7 @@ class DerivedSpec(UntrainedSpec):
 
     @override
     def build(self, recipe: RecipeSpec, shapes: Mapping[str, InputShape], seed: int) -> Towers:
-        from medmcl.encoders.derived import Derived
+        from medmcl.encoders.joined import Derived
 
         part = named(recipe.stages, TowersSpec)[self.of].build(recipe, shapes, seed)
         layers = {name: self.layer(part.tower(name).facts.width) for name in self.towers}

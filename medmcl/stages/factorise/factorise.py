@@ -20,7 +20,7 @@ from medmcl.cooccurrence.embed.pmi import claime_pmi
 from medmcl.core.errors import ConfigError
 from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.prepare import Prepared
-from medmcl.encoders.codes.lookup import UNKNOWN, Lookup
+from medmcl.encoders.codes import UNKNOWN, Lookup
 from medmcl.encoders.towers import Towers
 from medmcl.engine.loop import Learner
 from medmcl.engine.record import Stopwatch

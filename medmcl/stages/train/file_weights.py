@@ -12,9 +12,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.encoders.encoded import ReadsPixels
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
-from medmcl.encoders.tower_weights import load_tower, require_projections
 from medmcl.encoders.towers import Towers
-from medmcl.encoders.weights import NAME_MAPS, load_weights
+from medmcl.encoders.weights import NAME_MAPS, load_tower, load_weights, require_projections
 from medmcl.stages.train.file_vocabulary import OF_RUNS, FileTokens
 from medmcl.stages.train.spec import TrainSpec, WeightsSpec
 

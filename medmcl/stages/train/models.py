@@ -17,9 +17,9 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.core.targets import Targets
 from medmcl.encoders.encoded import TakesVectors
+from medmcl.encoders.name_maps import is_upcycling, upcycle
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
-from medmcl.encoders.shared.upcycling import is_upcycling, upcycle
 from medmcl.encoders.towers import Towers
 from medmcl.engine.loop import Learner
 from medmcl.objectives import build_objective

@@ -11,9 +11,9 @@ from torch.nn import functional
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.encoders import build_encoder
-from medmcl.encoders.genetics import masked_linear
+from medmcl.encoders.genetics import snp_pathway as masked_linear
 from medmcl.encoders.genetics.gene_maps import link_genes, link_pathways, link_variants
-from medmcl.encoders.genetics.masked_linear import MaskedLinear
+from medmcl.encoders.genetics.snp_pathway import MaskedLinear
 
 WIKI = Path(os.environ.get("MEDMCL_DATA", "none")) / "wikipathways"
 

@@ -10,8 +10,7 @@ from torch.nn import functional
 from medmcl.core.config import check
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.encoders.shared.experts import dispatch, slots
-from medmcl.encoders.shared.load_bias import LoadBias
-from medmcl.encoders.shared.moe import MoE, Places, sum_rows
+from medmcl.encoders.shared.moe import LoadBias, MoE, Places, sum_rows
 from medmcl.encoders.shared.settings import ExpertSettings
 
 RATE = 0.01

@@ -10,8 +10,8 @@ import torch
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.router_stats import RouterSums
+from medmcl.encoders.name_maps import upcycle
 from medmcl.encoders.shared.tower import SharedTower
-from medmcl.encoders.shared.upcycling import upcycle
 from medmcl.objectives import build_objective
 
 INPUTS = {

@@ -5,8 +5,7 @@ import pytest
 
 from medmcl.modalities.ecg import complexes as ecg_complexes
 from medmcl.modalities.ecg.beats import find_beats
-from medmcl.modalities.ecg.complexes import BEAT_HZ
-from medmcl.modalities.ecg.template import likeness
+from medmcl.modalities.ecg.complexes import BEAT_HZ, likeness
 
 
 def trace(times, seconds=10.0, t_wave=0.0, wide=None, leads=2, noise=0.0):

@@ -6,9 +6,16 @@ import pytest
 from benchmarks.ecg.ecg_beats import count, disturbed, hearts, level
 from benchmarks.ecg.ecg_rhythms import draw
 from medmcl.modalities.ecg.beats import find_beats
-from medmcl.modalities.ecg.complexes import BEAT_HZ, find_complexes
-from medmcl.modalities.ecg.curves import REST, STEEP_HZ, band_of, smooth
-from medmcl.modalities.ecg.matched import _to_the_middle, noise_above
+from medmcl.modalities.ecg.complexes import (
+    BEAT_HZ,
+    REST,
+    STEEP_HZ,
+    _to_the_middle,
+    band_of,
+    find_complexes,
+    noise_above,
+    smooth,
+)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.limb import explain
-from medmcl.modalities.ecg.checks.rate_check import rate_odds
+from medmcl.modalities.ecg.checks.rate import rate_odds
 from medmcl.modalities.ecg.checks.values import ONE_WAVE, chest_odds
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import TWELVE

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from medmcl.modalities.ecg.beats import AFTER_SECONDS, CENTRE
+from medmcl.modalities.ecg.beats import AFTER_SECONDS, CENTRE, find_waves
 from medmcl.modalities.ecg.complexes import BEAT_HZ
-from medmcl.modalities.ecg.waves import find_waves
 
 TIMES = (np.arange(CENTRE + round(AFTER_SECONDS * BEAT_HZ) + 1) - CENTRE) / BEAT_HZ
 

@@ -5,8 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from medmcl.modalities.genetics.alleles import align, compare_frequencies, match_alleles
-from medmcl.modalities.genetics.variants import Genotypes, complement, make_variants
+from medmcl.modalities.genetics.variants import (
+    Genotypes,
+    align,
+    compare_frequencies,
+    complement,
+    make_variants,
+    match_alleles,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,8 @@ import pytest
 from small_genomes import genomes, variant_table, write_plink
 
 from medmcl.core.errors import RecordError
-from medmcl.modalities.genetics import plink as genetics_plink
-from medmcl.modalities.genetics.dosages import Dosages
-from medmcl.modalities.genetics.files import open_fileset
-from medmcl.modalities.genetics.plink import Plink, plink_files, read_fam
+from medmcl.modalities.genetics import files as genetics_plink
+from medmcl.modalities.genetics.files import Dosages, Plink, open_fileset, plink_files, read_fam
 
 NAMES = [f"s{n}" for n in range(11)]
 TOY = Path(os.environ.get("MEDMCL_DATA", "none")) / "plink" / "toydata.5chrom.bed"

@@ -12,8 +12,7 @@ from medmcl.core.contracts import RecordRef, SimpleFeatures
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.graph_rows import unpack
 from medmcl.modalities.graph.adapter import Graph
-from medmcl.modalities.graph.build import build_graphs
-from medmcl.modalities.graph.estimates import connectivity
+from medmcl.modalities.graph.build import build_graphs, connectivity
 from medmcl.modalities.graph.readers import Connectome
 from medmcl.modalities.graph.settings import GraphAugment, GraphSettings, GraphSource
 

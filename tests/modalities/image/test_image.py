@@ -16,9 +16,8 @@ from medmcl.core.contracts import RecordRef, SimpleFeatures, Sketches
 from medmcl.core.errors import RecordError
 from medmcl.data.check.copies import CERTAIN, LIKELY, NEAR
 from medmcl.modalities.image.adapter import Image, ImageSettings, ImageSource
-from medmcl.modalities.image.files import read_image
+from medmcl.modalities.image.files import ImageRecord, read_image
 from medmcl.modalities.image.geometry import fit_to, resize_to, take_slice
-from medmcl.modalities.image.record import ImageRecord
 
 PLACE = RecordRef(subject="s1", record="r1")
 RNG = np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from medmcl.modalities.text.features import SIZES, text_terms
+from medmcl.modalities.text.adapter import SIZES, text_terms
 
 
 def slow(text):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmcl.modalities.text.clinical_words import folded, is_protected
-from medmcl.modalities.text.pieces import split_pieces
+from medmcl.modalities.text.marks import split_pieces
 
 
 def shown(text):

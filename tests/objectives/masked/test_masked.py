@@ -7,7 +7,7 @@ import torch
 
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.objectives import build_objective, masked_modelling
-from medmcl.objectives.masked.decoder import MaskedDecoder
+from medmcl.objectives.masked import MaskedDecoder
 from medmcl.objectives.settings import DecoderSettings
 
 SETTINGS = {"modality": "ecg", "decoder": {"width": 16, "depth": 1, "heads": 2}, "ncc_weight": 0.3}

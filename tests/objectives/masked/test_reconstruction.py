@@ -7,7 +7,7 @@ import torch
 
 from medmcl.core.errors import MedmclError
 from medmcl.objectives import masked_modelling
-from medmcl.objectives.masked.reconstruction import lead_correlation, patchify, unpatchify
+from medmcl.objectives.masked import lead_correlation, patchify, unpatchify
 
 
 def authors_draw():

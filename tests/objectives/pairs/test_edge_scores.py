@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.objectives import info_nce
-from medmcl.objectives.pairs.edge_scores import (
+from medmcl.objectives.pairs.learned_pairs import (
     SCORES,
     TEMPERATURES,
     margin_in_null_sds,

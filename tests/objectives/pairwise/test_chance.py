@@ -10,8 +10,8 @@ from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
 from medmcl.core.targets import Targets
 from medmcl.objectives import build_objective
-from medmcl.objectives.masked.reconstruction import masked_modelling, mean_modelling
-from medmcl.objectives.pairwise.chance import info_nce_chance, sigmoid_chance
+from medmcl.objectives.masked import masked_modelling, mean_modelling
+from medmcl.objectives.pairwise.contrastive import info_nce_chance, sigmoid_chance
 
 ROWS = 12
 NAMES = ("a", "b", "c")

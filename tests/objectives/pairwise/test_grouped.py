@@ -7,7 +7,7 @@ from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.objectives import build_objective, info_nce, nt_xent, sigmoid_loss
-from medmcl.objectives.pairwise.grouped import not_alone
+from medmcl.objectives.pairwise.contrastive import not_alone
 
 GROUPS_OF = torch.tensor([2, 0, 2, 0, 7, 2, 0, 5, 2, 7])  # row 7 is alone
 

@@ -9,7 +9,7 @@ from medmcl.core.batch import Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives import build_objective, info_nce
-from medmcl.objectives.pairwise.par import departure
+from medmcl.objectives.pairwise.distil import departure
 
 SHAPE = ModelShape(
     inputs={n: InputShape(kind="tabular", shape=(6,)) for n in "xy"},

@@ -8,7 +8,7 @@ import torch
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
-from medmcl.objectives.supervised.task_losses import (
+from medmcl.objectives.supervised import (
     class_loss,
     class_weights,
     label_loss,

@@ -20,10 +20,17 @@ from medmcl.data.cohort.cohort import open_cohort
 from medmcl.simulation.kinds import simulate
 from medmcl.simulation.shapes.draw import RGB, TEXTURE_TONES, Layout, draw_picture
 from medmcl.simulation.trifactor.digits import GROUND, INK, SWING, grating
-from medmcl.simulation.trifactor.levels import draw_levels, draw_seats, draw_unseen
 from medmcl.simulation.trifactor.settings import FACTORS, PAIRED, TrifactorSettings
 from medmcl.simulation.trifactor.vectors import vectors_world
-from medmcl.simulation.trifactor.words import LEVELS, captions, draw_kept, named_levels
+from medmcl.simulation.trifactor.world import (
+    LEVELS,
+    captions,
+    draw_kept,
+    draw_levels,
+    draw_seats,
+    draw_unseen,
+    named_levels,
+)
 
 SMALL = {
     "vectors": {"subjects": 60, "world": "vectors"},

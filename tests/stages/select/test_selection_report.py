@@ -24,7 +24,7 @@ from medmcl.modalities.ecg.adapter import ECG
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.settings import ECGSettings, ECGSource
 from medmcl.modalities.image.adapter import Image
-from medmcl.modalities.image.record import ImageRecord
+from medmcl.modalities.image.files import ImageRecord
 from medmcl.modalities.image.settings import ImageSettings, ImageSource
 from medmcl.modalities.tabular.adapter import Tabular
 from medmcl.modalities.tabular.settings import Column, TabularSettings, TabularSource

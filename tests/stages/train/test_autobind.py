@@ -26,8 +26,8 @@ from medmcl.engine.probe_hooks import watchers
 from medmcl.engine.record import read_metrics
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.objectives import build_objective, wanted_probe
-from medmcl.objectives.pairs.edge_scores import SCORES, score_pairs
-from medmcl.objectives.pairs.trees import spanning_tree
+from medmcl.objectives.pairs.learned_pairs import SCORES, score_pairs
+from medmcl.objectives.pairs.pairs import spanning_tree
 from medmcl.stages.run.study import stage_sentence
 from medmcl.stages.run.training import run_stage
 from medmcl.stages.train import grouped_rows

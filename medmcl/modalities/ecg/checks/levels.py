@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from medmcl.modalities.ecg.beats import pulse_of
 from medmcl.modalities.ecg.checks.shapes import LEADS, Shapes, measure_shapes
 from medmcl.modalities.ecg.files.readers import ECGRecord
-from medmcl.modalities.ecg.pulse import pulse_of
 from medmcl.modalities.ordered import median, quantile
 
 CHECKED_SECONDS = 30.0
@@ -120,7 +120,7 @@ class Look:
     def pulse(self, leads: Sequence[str]) -> tuple[float, float]:
         """Beats a minute in the beginning of some leads, NaN where no heart beats; and width in s.
 
-        See `medmcl.modalities.ecg.pulse.beat_and_width`.
+        See `medmcl.modalities.ecg.beats.beat_and_width`.
         """
         key = tuple(leads)
         if key not in self._pulses:

@@ -8,10 +8,9 @@ import numpy as np
 
 from medmcl.core.findings import Finding
 from medmcl.modalities.ecg import signal as steps
-from medmcl.modalities.ecg.beats import BEAT_HZ, find_beats
+from medmcl.modalities.ecg.beats import BEAT_HZ, find_beats, rests_between
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.values import fault
-from medmcl.modalities.ecg.pulse import rests_between
 
 LEAST_SECONDS = 3.0
 """Shorter records hold too few beats to miss them."""

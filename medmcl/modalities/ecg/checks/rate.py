@@ -8,16 +8,91 @@ complexes) are measured at the stated rate on logarithmic scales, where a factor
 Source: McFadden 1974, multinomial logit over factors, with weights that are a curve of the
 logarithm of the factor; weights fitted by ``benchmarks/ecg/ecg_rates.py`` on folds 1 to
 8 of a subset of PTB-XL (Wagner et al. 2020, CC BY 4.0) and on simulated hearts.
+
+A wrong rate stretches every interval alike; disease does not. A ventricular tachycardia that is
+read at half its rate beats as a heart at rest does, but its complexes then last a quarter of a
+second. So a rate is doubted only where the other one makes all intervals those of a sinus rhythm:
+wide complexes, fibrillation, flutter and tachycardias are not judged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 
+from medmcl.core.findings import Finding
+from medmcl.modalities.ecg import signal as steps
+from medmcl.modalities.ecg.beats import find_beats, find_waves, pulse_of
 from medmcl.modalities.ecg.checks.learned import learned
+from medmcl.modalities.ecg.checks.levels import Look
+from medmcl.modalities.ecg.checks.values import fault, judged
+from medmcl.modalities.ecg.complexes import BEAT_HZ
 from medmcl.modalities.ordered import quantile
+
+LOOK_SECONDS = 10.0
+"""So much of a record is looked at, at the rate in question."""
+BEATS = (40.0, 130.0)
+"""Beats a minute. Of the records of folds 1 to 8 of PTB-XL that are coded NORM 99 % keep all these
+limits; the others are irregular, fast or have a long PR interval."""
+UNEVEN = 0.25
+"""Standard deviation of intervals, in intervals."""
+ALIKE = 0.7
+"""Share of beats that look like the median one."""
+QRS_MS, PR_MS, QTC_MS = (45.0, 120.0), (85.0, 300.0), (300.0, 490.0)
+"""Durations of the median beat; QTc by Fridericia."""
+MISSED = 0.75
+"""Share of the beats that the repeating steepness tells which must be found as beats: at a rate
+several times too high every second or third lies within the dead time of the one before (PTB-XL,
+317 records: 0.91 or more at the right rate, at most 0.42 where a rate five times too high was
+called plain). More may be found: steepness of an uneven rhythm repeats after several beats."""
+DEVICES_HZ = (
+    *(100.0, 120.0, 125.0, 128.0, 180.0, 200.0, 240.0, 250.0, 256.0, 300.0, 360.0, 400.0),
+    *(480.0, 500.0, 512.0, 600.0, 977.0, 1000.0, 1024.0, 2000.0, 2048.0),
+)
+"""Rates at which devices record, or archives keep, ECGs; nothing else is ever proposed."""
+
+
+def device_rate(rate_hz: float) -> float | None:
+    """Give the one of `DEVICES_HZ` that is a rate, within 0.1 %; None if no device has it."""
+    nearest = min(DEVICES_HZ, key=lambda device: abs(device - rate_hz))
+    return nearest if abs(nearest - rate_hz) <= 0.001 * nearest else None
+
+
+def sinus_beats(span: np.ndarray, rate_hz: float) -> float | None:
+    """Give the beats a minute of a plain sinus rhythm; None if it is none at this rate.
+
+    Args:
+        span: Leads in mV, finite, (L, S).
+        rate_hz: Samples a second, as supposed.
+    """
+    rows = span[:, : int(LOOK_SECONDS * rate_hz)].astype(np.float64)
+    if len(rows) == 0 or rows.shape[1] < 2 * rate_hz:
+        return None
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    rows = steps.high_pass(steps.resample(rows, rate_hz, BEAT_HZ), BEAT_HZ, 0.5)
+    beats = find_beats(rows)
+    if beats.median is None or beats.alike.mean() < ALIKE:
+        return None
+    interval = float(np.median(beats.intervals))
+    waves = find_waves(beats.median, beats.noise, interval)
+    if waves is None or waves.p_onset is None or waves.t_end is None:
+        return None
+    if 60 / interval < MISSED * pulse_of(rows, BEAT_HZ)[0]:
+        return None
+    ms = 1000 / BEAT_HZ
+    measured = (
+        (60 / interval, BEATS),
+        (float(beats.intervals.std()) / interval, (0.0, UNEVEN)),
+        (ms * (waves.offset - waves.onset), QRS_MS),
+        (ms * (waves.onset - waves.p_onset), PR_MS),
+        (ms * (waves.t_end - waves.onset) / float(np.cbrt(interval)), QTC_MS),
+    )
+    plain = all(low <= value <= high for value, (low, high) in measured)
+    return 60 / interval if plain else None
+
 
 FACTORS = (0.1, 0.2, 0.25, 0.4, 0.5, 0.8, 1.0, 1.25, 2.0, 2.5, 4.0, 5.0)
 """Stated rate over true rate; those of usual rates (100, 125, 200, 250, 400, 500, 1000 Hz)."""
@@ -225,3 +300,151 @@ def _averages(seconds: np.ndarray) -> np.ndarray:
             weight = np.maximum(0, 1 - np.abs(np.arange(LONGEST) - lag))
         rows.append(weight / weight.sum())
     return np.stack(rows)
+
+
+RATE_ERROR, RATE_DOUBT = 6.0, 3.0
+"""Log-odds of another rate that are an error, and a warning; set on folds 7 and 8 of PTB-XL."""
+POSSIBLE = (25.0, 250.0)
+"""Beats a minute that a heart may have: a rate at which it does is no error by its looks alone."""
+ALSO = 2.0
+"""Other rates that are behind the likeliest by less log-odds are named too."""
+WEIGHT_OF_ONE = 4.0
+"""A record counts at most so much in a cohort, in log-odds."""
+ENOUGH = 12.0
+"""Log-odds of all records together that are an error."""
+_FAR = [n for n, factor in enumerate(FACTORS) if factor not in NEAR and n != RIGHT]
+_CLOSE = [FACTORS.index(factor) for factor in NEAR]
+
+
+def check_rate(
+    look: Look, used: Sequence[str], declared: float | None, where: str, among: int = 1
+) -> Iterator[Finding]:
+    """A declared rate that is not the header's, or a time scale that is not a heart's.
+
+    A rate is doubted only where another, of a device, makes the ECG a plain sinus rhythm
+    (`sinus`): fast, wide, paced and irregular rhythms say nothing about it. Looks are an error
+    only with another sign: the record would last as long as usual at the other rate, or the heart
+    beats as none does. ``among`` is as `medmcl.core.contracts.WeighsOdds` says. Rates of detection
+    and of false alarms: ``docs/data_formats.md``.
+    """
+    record = look.record
+    stated = record.header_rate_hz
+    if stated is not None and declared is not None and abs(declared - stated) > 1e-3 * stated:
+        what = f"cohort.yaml says {declared:g} Hz, the file says {stated:g} Hz"
+        fix = f"set rate_hz: {stated:g}, or leave rate_hz out: the file is believed"
+        yield fault("wrong_rate", where, what, fix)
+        return
+    shape = rate_odds(look, used)
+    if shape is None:
+        return
+    length = length_odds(record.seconds, len(record.leads))
+    odds = shape + length
+    best, most = worst(odds)
+    if most <= RATE_DOUBT:
+        yield from _near(look, used, shape, length, where)
+        return
+    close = sorted((n for n in _FAR if odds[n] > odds[best] - ALSO), key=lambda n: -odds[n])
+    plain = {n: sinus for n in close if (sinus := would_be(look, used, n)) is not None}
+    if not plain:
+        return
+    likely = " or ".join(f"{sinus.rate_hz:g}" for sinus in plain.values())
+    bar = RATE_ERROR + np.log(among)
+    beats = look.pulse(used)[0]
+    sure = any(odds[n] > bar and second_sign(n, length, beats) for n in plain)
+    said = f"{_told(look, used, [*plain.values()])}; log-odds {most:.1f} that this is its rate"
+    to_fix = f"set rate_hz: {next(iter(plain.values())).rate_hz:g}"
+    if stated is not None:
+        to_fix = "correct the file's header"
+    if sure:
+        fix = judged(f"the rate is likely {likely} Hz: {to_fix}", "wrong_rate")
+        yield fault("wrong_rate", where, f"hardly any heart looks like this: {said}", fix)
+    else:
+        fix = f"see whether the rate is {likely} Hz: {to_fix} if so"
+        yield fault("wrong_rate", where, f"few hearts look like this: {said}", fix, "warning")
+
+
+def _near(
+    look: Look, used: Sequence[str], shape: np.ndarray, length: np.ndarray, where: str
+) -> Iterator[Finding]:
+    """Doubt a rate that is off by a quarter, where the length would then be the usual one."""
+    for place in _CLOSE:
+        if length[place] <= 0 or shape[place] <= 0:
+            continue
+        sinus = would_be(look, used, place)
+        if sinus is not None:
+            what = (
+                f"{_told(look, used, [sinus])}; at {sinus.rate_hz:g} Hz the record lasts "
+                f"{USUAL_SECONDS:g} s, as usual"
+            )
+            fix = f"see whether the rate is {sinus.rate_hz:g} Hz"
+            yield fault("wrong_rate", where, what, fix, "warning")
+
+
+@dataclass(frozen=True)
+class Sinus:
+    """What an ECG would be at another rate.
+
+    Attributes:
+        rate_hz: The other rate, of a device.
+        beats: Beats a minute of the plain sinus rhythm at it.
+    """
+
+    rate_hz: float
+    beats: float
+
+
+def would_be(look: Look, used: Sequence[str], number: int) -> Sinus | None:
+    """Give the sinus rhythm that an ECG is at another rate, place ``number`` of `FACTORS`.
+
+    None if no device has this rate, or the ECG is no plain sinus rhythm at it: then nothing is
+    said of its rate.
+    """
+    device = device_rate(look.record.rate_hz / FACTORS[number])
+    if device is None:
+        return None
+    beats = sinus_beats(look.beginning(used), device)
+    return None if beats is None else Sinus(device, beats)
+
+
+def rate_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
+    """Log-odds of `FACTORS` by the shape of the signal; None where no heart beats."""
+    if np.isnan(look.pulse(used)[0]):
+        return None
+    return log_odds(look.beginning(used), look.record.rate_hz)
+
+
+def second_sign(number: int, length: np.ndarray, beats: float) -> bool:
+    """Whether more than looks speaks for a factor: length, or beats that no heart has.
+
+    Args:
+        number: Place in `FACTORS`.
+        length: `length_odds` of the record.
+        beats: Beats a minute at the stated rate.
+    """
+    too_high = FACTORS[number] > 1
+    impossible = beats > POSSIBLE[1] if too_high else beats < POSSIBLE[0]
+    return bool(length[number] > 0 or impossible)
+
+
+def worst(odds: np.ndarray) -> tuple[int, float]:
+    """Give the likeliest of the factors that one record can tell, and its log-odds."""
+    best = max(_FAR, key=lambda number: odds[number])
+    return best, float(odds[best])
+
+
+def pool(odds: np.ndarray) -> tuple[int, bool]:
+    """Give the likeliest factor of many records, (N, 12), and whether they are sure of it."""
+    best = int(np.median(odds, axis=0).argmax())
+    column = odds[:, best]
+    sure = column.clip(-WEIGHT_OF_ONE, WEIGHT_OF_ONE).sum() > ENOUGH and np.median(column) > 0
+    return best, bool(sure) and best != RIGHT
+
+
+def _told(look: Look, used: Sequence[str], plain: Sequence[Sinus]) -> str:
+    """Say how fast the heart beats at the stated rate, and at others."""
+    beats, width = look.pulse(used)
+    others = " or ".join(f"{one.beats:.0f} at {one.rate_hz:g} Hz" for one in plain)
+    return (
+        f"at {look.record.rate_hz:g} Hz the heart beats {beats:.0f} times a minute with complexes "
+        f"of {width * 1000:.0f} ms; it is a sinus rhythm of {others}"
+    )

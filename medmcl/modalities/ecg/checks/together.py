@@ -10,9 +10,11 @@ from medmcl.core.findings import Finding, cohort_error
 from medmcl.modalities.ecg.checks.chest import namings
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.rate import FACTORS as RATES
-from medmcl.modalities.ecg.checks.rate import NEAR, RIGHT, length_odds
-from medmcl.modalities.ecg.checks.rate_check import (
+from medmcl.modalities.ecg.checks.rate import (
+    NEAR,
     RATE_ERROR,
+    RIGHT,
+    length_odds,
     pool,
     rate_odds,
     second_sign,

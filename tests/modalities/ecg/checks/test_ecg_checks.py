@@ -7,6 +7,7 @@ import pytest
 
 from medmcl.core.contracts import RecordRef
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
+from medmcl.modalities.ecg.beats import beat_and_width
 from medmcl.modalities.ecg.checks.chest import EXCHANGES, LEADS, log_odds, measure, namings, weights
 from medmcl.modalities.ecg.checks.levels import Look, levels_of
 from medmcl.modalities.ecg.checks.limb import exchanged, explain, residual_of
@@ -17,7 +18,6 @@ from medmcl.modalities.ecg.checks.together import inspect_together
 from medmcl.modalities.ecg.checks.values import chest_odds, is_clipped
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import LIMB, LIMB_ROWS, PRECORDIAL, TWELVE
-from medmcl.modalities.ecg.pulse import beat_and_width
 from medmcl.modalities.ordered import quantile
 
 PLACE = RecordRef(subject="s1", record="r1", paths={"path": Path("r1.npy")})

@@ -7,8 +7,13 @@ import pytest
 
 from benchmarks.ecg.ecg_rhythms import KINDS, draw
 from medmcl.modalities.ecg.checks.levels import Look
-from medmcl.modalities.ecg.checks.rate_check import check_rate
-from medmcl.modalities.ecg.checks.sinus import BEATS, DEVICES_HZ, device_rate, sinus_beats
+from medmcl.modalities.ecg.checks.rate import (
+    BEATS,
+    DEVICES_HZ,
+    check_rate,
+    device_rate,
+    sinus_beats,
+)
 from medmcl.modalities.ecg.checks.together import inspect_together
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import TWELVE

@@ -4,7 +4,7 @@ import pytest
 
 from medmcl.core.contracts import NamesFiles, RecordRef
 from medmcl.modalities.ecg.adapter import ECG
-from medmcl.modalities.ecg.files.wfdb_parts import wfdb_files
+from medmcl.modalities.ecg.files.wfdb import wfdb_files
 from medmcl.modalities.ecg.settings import ECGSettings, ECGSource
 
 

@@ -1,4 +1,4 @@
-"""A transformer over coded events that knows how long ago each was; token 0 is padding."""
+"""Encoders of coded events: a transformer that knows how long ago each was, a table of vectors."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import EPSILON, Block, masked_mean
-from medmcl.encoders.encoded import Encoded, require_axes, unmaskable
-from medmcl.encoders.settings import CodeTransformerSettings
+from medmcl.encoders.encoded import Encoded, EncoderModule, require_axes, unmaskable
+from medmcl.encoders.settings import CodeTransformerSettings, LookupSettings
 
 PADDING = 0
 LONGEST_DAYS = 40_000.0
 """Period of the slowest wave: about a century."""
 
 
-class CodeTransformer(nn.Module):
+class CodeTransformer(EncoderModule):
     """Code embeddings plus waves of their days, pre-norm blocks, mean of what is no padding.
 
     Time enters as sines and cosines of the days before the reference, with periods from 2 days to
@@ -52,8 +52,6 @@ class CodeTransformer(nn.Module):
             for _ in range(settings.depth)
         )
         self.norm = nn.LayerNorm(self.width, eps=EPSILON)
-        self.num_tokens: int | None = None
-        self.patch: int | None = None
         self.grid: tuple[int, ...] = (length,)
 
     @torch.no_grad()
@@ -102,3 +100,35 @@ def require_codes(shape: InputShape, encoder: str) -> int:
             f"the encoder '{encoder}' reads codes", got=f"{shape.kind}, shape {shape.shape}"
         )
     return length
+
+
+UNKNOWN = 1
+
+
+class Lookup(EncoderModule):
+    """The mean of the vectors of a person's codes, each as often as it stands there.
+
+    Codes without a vector of their own (number 1) count for nothing; somebody with only such codes
+    gets zeros. Started from the seed it is a bag of embeddings; a `factorise` stage fills it.
+    """
+
+    Settings = LookupSettings
+
+    def __init__(self, shape: InputShape, settings: LookupSettings) -> None:
+        super().__init__()
+        length = require_codes(shape, "lookup")
+        self.width = settings.width
+        self.table = nn.Embedding(shape.vocabulary, self.width)
+        nn.init.normal_(self.table.weight, std=self.width**-0.5)
+        self.grid: tuple[int, ...] = (length,)
+
+    def layer_depths(self) -> dict[str, int]:
+        """One layer."""
+        return {"table.weight": 1}
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
+        """Encode token numbers and days (B, T, 2) int64; the days are not read."""
+        unmaskable(mask, "lookup")
+        unread = (x[..., 0] == PADDING) | (x[..., 0] == UNKNOWN)
+        tokens = torch.where(unread[..., None], 0.0, self.table(x[..., 0]))
+        return Encoded(features=masked_mean(tokens, unread), tokens=tokens, padding=unread)

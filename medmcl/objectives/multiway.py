@@ -1,0 +1,387 @@
+"""Losses of many modalities at once: Symile, GRAM, CentroBind, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medmcl.core.batch import Batch, Embeddings, Term
+from medmcl.core.config import lookup
+from medmcl.core.contracts import ModelShape
+from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.objectives.pairwise.contrastive import (
+    LogitScale,
+    as_one_number,
+    info_nce,
+    info_nce_chance,
+    widen,
+)
+from medmcl.objectives.pairwise.cross_modal import require_pooled
+from medmcl.objectives.settings import (
+    COSINE,
+    EPS,
+    CentroBindSettings,
+    GramSettings,
+    MultiwaySettings,
+    SymileSettings,
+)
+
+Many = Sequence[Tensor] | Mapping[str, Tensor]
+
+
+class Multiway(nn.Module):
+    """What every objective over many modalities has: their names, one view, one scale."""
+
+    across_ranks: Literal["gather", "rows"] = "gather"
+    gathers: tuple[str, ...] = ("pooled",)
+
+    def __init__(self, settings: MultiwaySettings, shape: ModelShape) -> None:
+        super().__init__()
+        self.names = named_modalities(settings, shape)
+        self.views: tuple[str, ...] = (settings.view,)
+        self.scale = LogitScale(settings.scale)
+
+    def scale_of(self, pair: tuple[str, str]) -> LogitScale | None:
+        """The scale of all modalities together; None if one of the pair is not among them."""
+        return self.scale if set(pair) <= set(self.names) else None
+
+    def together(self, seen: Mapping[str, Embeddings]) -> list[Tensor] | None:
+        """Points of the rows that have every modality, (rows, D) each; None of fewer than two."""
+        (view,) = self.views
+        rows = rows_with_all(seen[view], self.names, view)
+        return [seen[view].pooled[name][rows] for name in self.names] if len(rows) > 1 else None
+
+
+def stacked(embeddings: Many, normalise: bool = True) -> Tensor:
+    """Give M tensors (B, D) as one (M, B, D), in float32 or wider, of unit length if asked.
+
+    Raises:
+        MedmclError: If there are fewer than 2 modalities or rows, shapes differ, or values are not
+            real numbers with a fraction.
+    """
+    points = list(embeddings.values() if isinstance(embeddings, Mapping) else embeddings)
+    if len(points) < 2:
+        raise MedmclError("at least 2 modalities are needed", got=len(points))
+    shapes = {tuple(x.shape) for x in points}
+    if len(shapes) > 1 or points[0].ndim != 2:
+        raise MedmclError("embeddings must be matrices of one shape (B, D)", got=sorted(shapes))
+    if len(points[0]) < 2:
+        raise MedmclError(
+            "a contrastive loss needs at least 2 rows: with fewer there is no negative",
+            got=len(points[0]),
+            fix="leave the term out, or use larger batches",
+        )
+    if not all(x.is_floating_point() for x in points):
+        raise MedmclError("embeddings must hold floating-point numbers", fix="embeddings.float()")
+    wider = widen(points[0]).dtype
+    for x in points[1:]:
+        wider = torch.promote_types(wider, widen(x).dtype)
+    whole = torch.stack([x.to(wider) for x in points])
+    return functional.normalize(whole, dim=-1) if normalise else whole
+
+
+def named_modalities(settings: MultiwaySettings, shape: ModelShape) -> tuple[str, ...]:
+    """Modalities that are taken together; `ConfigError` if one has no tower or stands twice."""
+    if settings.modalities == "all":
+        names = tuple(shape.inputs)
+    else:
+        names = tuple(lookup("modality", n, {m: m for m in shape.inputs})
+                      for n in settings.modalities)  # fmt: skip
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ConfigError("at least two different modalities are needed", got=", ".join(names))
+    return names
+
+
+def rows_with_all(embeddings: Embeddings, names: Sequence[str], view: str) -> Tensor:
+    """Numbers of the rows that have every modality named, (rows,)."""
+    for name in names:
+        require_pooled(embeddings, name, view)
+    present = torch.stack([embeddings.batch.present[name] for name in names])
+    return present.all(0).nonzero().squeeze(1)
+
+
+MOST_LOGITS = 2**28
+"""Logits of one anchor beyond which ``negatives: all`` is refused: 1 GiB in float32."""
+
+
+def symile(
+    embeddings: Many,
+    logit_scale: float | Tensor,
+    negatives: Literal["shifted", "all"] = "shifted",
+    normalise: bool = True,
+) -> Tensor:
+    """Give the Symile loss: each modality looks for the tuple of the others that belongs to it.
+
+    The logit of a tuple is ``logit_scale`` times the multilinear inner product, the sum over d of
+    the product of all M entries d.
+
+    Args:
+        embeddings: M tensors (B, D), or a mapping to them; row i of each belongs together.
+        logit_scale: 1 / temperature. The inner product of M unit vectors shrinks as
+            D^(-(M - 2) / 2), so a scale that suits two modalities is too small for more; the
+            objective ``symile`` makes up for it, this function does not.
+        negatives: ``shifted``: B - 1 tuples an anchor, the k-th of the other modalities moved on by
+            k rows: O(B^2). Rows of a batch come in random order, so this is as good as a fresh
+            shuffle, and the loss stays a pure function. ``all``: every combination of rows,
+            B^(M - 1) tuples an anchor.
+        normalise: Whether rows are scaled to unit length first.
+
+    Returns:
+        Scalar, nats; lower is better. The mean over the M anchors; log B for embeddings that tell
+        nothing (``shifted``). Two modalities: the symmetric InfoNCE loss.
+
+    Raises:
+        MedmclError: If shapes or numbers cannot be used, or ``all`` asks for too much memory.
+
+    Source:
+        Saporta et al. 2024, Contrasting with Symile, arXiv 2411.01053, eq. (3) and section 4.
+        Differs: shifts in place of random shuffles.
+    """
+    points = stacked(embeddings, normalise)
+    scale = as_one_number(logit_scale, points, "logit_scale")
+    anchors = range(len(points))
+    with torch.autocast(points.device.type, enabled=False):
+        logits = _against_shifted if negatives == "shifted" else _against_all
+        losses = [functional.cross_entropy(*logits(points, anchor, scale)) for anchor in anchors]
+    return torch.stack(losses).mean()
+
+
+def _against_shifted(points: Tensor, anchor: int, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, B) and where the positives stand: on the diagonal."""
+    others = [x for number, x in enumerate(points) if number != anchor]
+    right = reduce(torch.mul, others)
+    wrong = reduce(torch.mul, [x.roll(-k, 0) for k, x in enumerate(others)])
+    own = torch.eye(len(right), dtype=torch.bool, device=right.device)
+    positive = (points[anchor] * right).sum(1, keepdim=True)
+    logits = torch.where(own, positive, points[anchor] @ wrong.T)
+    return scale * logits, torch.arange(len(right), device=right.device)
+
+
+def _against_all(points: Tensor, anchor: int, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, B^(M - 1)) and where the positives stand."""
+    rows, others = points.shape[1], len(points) - 1
+    if rows ** (others + 1) > MOST_LOGITS:
+        raise MedmclError(
+            "negatives: all needs too much memory",
+            got=f"{rows} rows to the power of {others + 1} modalities",
+            fix="negatives: shifted, or smaller batches",
+        )
+    tuples = points.new_ones((1, points.shape[2]))
+    for number, x in enumerate(points):
+        if number != anchor:
+            tuples = (tuples[:, None] * x[None]).flatten(0, 1)
+    step = sum(rows**k for k in range(others))
+    return scale * (points[anchor] @ tuples.T), step * torch.arange(rows, device=points.device)
+
+
+class Symile(Multiway):
+    """Charges for all modalities together, over the rows that have every one of them.
+
+    Sees: everything they share, also what shows in no pair (with c = a xor b, any two are
+    independent). Cannot: use rows that lack one of them, so it learns nothing from a modality that
+    is never measured with all others; tell whether the others agree among themselves apart from the
+    anchor; nor be read as cosines, since retrieval of one modality needs all others.
+
+    Source:
+        Saporta et al. 2024, arXiv 2411.01053. Differs: see `symile`; absent modalities leave the
+        row out, where the paper puts a learned vector and a flag in their place.
+    """
+
+    Settings = SymileSettings
+
+    def __init__(self, settings: SymileSettings, shape: ModelShape) -> None:
+        super().__init__(settings, shape)
+        self.settings = settings
+        self.terms: tuple[str, ...] = (f"symile/{'+'.join(self.names)}",)
+
+    def forward(
+        self,
+        seen: Mapping[str, Embeddings],
+        batch: Batch,  # noqa: ARG002  (the contract's signature)
+    ) -> dict[str, Term]:
+        """Give one term, or none with fewer than two rows."""
+        points = self.together(seen)
+        if points is None:
+            return {}
+        wider = points[0].shape[1] ** ((len(points) - 2) / 2) if self.settings.rescale else 1.0
+        value = symile(points, wider * self.scale(), self.settings.negatives)
+        rows = len(points[0])
+        others = 1 if self.settings.negatives == "shifted" else len(points) - 1
+        return {self.terms[0]: Term(value, rows, chance=others * info_nce_chance(rows))}
+
+
+def gram(
+    embeddings: Many,
+    logit_scale: float | Tensor,
+    anchor: int = 0,
+    cosine: float = COSINE,
+    eps: float = EPS,
+) -> Tensor:
+    """Give the GRAM loss: the anchor looks for the others with which it spans the least volume.
+
+    The logit of anchor row i and the others' row j is ``logit_scale`` * (-V_ij + ``cosine`` * mean
+    cosine of i with the others at j), with V = sqrt(det(G + eps I)) and G the Gram matrix of the M
+    unit vectors. The loss is the mean of both directions.
+
+    Args:
+        embeddings: M tensors (B, D), or a mapping to them; row i of each belongs together.
+        logit_scale: 1 / temperature.
+        anchor: Number of the modality that looks for the others.
+        cosine: Weight of the mean cosine. 0 is the paper's loss, which cannot tell a vector from
+            its negative, and has no gradient for the anchor once two of the others coincide.
+        eps: Keeps the gradient finite where the volume is 0.
+
+    Returns:
+        Scalar, nats; lower is better. log B for embeddings that tell nothing.
+
+    Raises:
+        MedmclError: If shapes or numbers cannot be used.
+
+    Source:
+        Cicchetti et al. 2025, Gramian multimodal representation learning, arXiv 2412.11959, eq. (5)
+        to (8). Differs: the cosine term; eps; no label smoothing and no matching loss.
+    """
+    points = stacked(embeddings)
+    if not 0 <= anchor < len(points):
+        raise MedmclError("there is no such anchor", got=anchor, expected=f"0 to {len(points) - 1}")
+    if not eps > 0:
+        raise MedmclError("eps must be above 0: the gradient is not finite otherwise", got=eps)
+    scale = as_one_number(logit_scale, points, "logit_scale")
+    with torch.autocast(points.device.type, enabled=False):
+        others = torch.cat([points[:anchor], points[anchor + 1 :]])
+        similarity = points[anchor] @ others.transpose(1, 2)
+        logits = -_volumes(similarity, others, eps)
+        if cosine:
+            logits = logits + cosine * similarity.mean(0)
+        logits = scale * logits
+        own = torch.arange(len(logits), device=logits.device)
+        forth, back = functional.cross_entropy(logits, own), functional.cross_entropy(logits.T, own)
+    return (forth + back) / 2
+
+
+def volumes(anchors: Tensor, others: Many, eps: float = EPS) -> Tensor:
+    """Volume that each anchor spans with the others of each row, (N, B); lower = more alike.
+
+    Args:
+        anchors: (N, D).
+        others: M - 1 tensors (B, D), or a mapping to them.
+        eps: Added to the diagonal of the Gram matrix.
+    """
+    points = list(others.values() if isinstance(others, Mapping) else others)
+    whole = functional.normalize(torch.stack(points), dim=-1)
+    similarity = functional.normalize(anchors, dim=-1) @ whole.transpose(1, 2)
+    return _volumes(similarity, whole, eps)
+
+
+def _volumes(similarity: Tensor, others: Tensor, eps: float) -> Tensor:
+    """Volumes (N, B) from cosines of the anchors with the others (M - 1, N, B), others (M-1, B, D).
+
+    det(G + eps I) = det(G_o + eps I) * (1 + eps - c' (G_o + eps I)^-1 c): one small matrix a row,
+    not one a pair of rows. In float64, as eps is close to the rounding of float32.
+    """
+    wide = others.double().transpose(0, 1)
+    inner = wide @ wide.transpose(1, 2)
+    inner = inner + eps * torch.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device)
+    half = torch.linalg.cholesky(inner)
+    sides = similarity.double().permute(2, 0, 1)
+    projected = torch.linalg.solve_triangular(half, sides, upper=False)
+    height = (1 + eps - projected.square().sum(1)).clamp(min=eps).T
+    base = half.diagonal(dim1=-2, dim2=-1).prod(-1)
+    return (base * height.sqrt()).to(similarity.dtype)
+
+
+class Gram(Multiway):
+    """Charges for all modalities together by their volume, over the rows that have every one.
+
+    Sees: whether M vectors lie in a common plane, so also what shows in no pair. Cannot: tell a
+    vector from its negative, or go on learning once any two of them coincide (the volume is 0
+    whatever the third does); the cosine term fixes both. Rows that lack a modality are left out.
+    Only the anchor is contrasted: the others are drawn together through it.
+
+    Source:
+        Cicchetti et al. 2025, arXiv 2412.11959. Differs: see `gram`.
+    """
+
+    Settings = GramSettings
+
+    def __init__(self, settings: GramSettings, shape: ModelShape) -> None:
+        super().__init__(settings, shape)
+        self.settings = settings
+        numbers = {name: number for number, name in enumerate(self.names)}
+        anchor = settings.anchor
+        self.anchor = 0 if anchor is None else lookup("modality", anchor, numbers)
+        self.terms: tuple[str, ...] = (f"gram/{'+'.join(self.names)}",)
+
+    def forward(
+        self,
+        seen: Mapping[str, Embeddings],
+        batch: Batch,  # noqa: ARG002  (the contract's signature)
+    ) -> dict[str, Term]:
+        """Give one term, or none with fewer than two rows."""
+        points = self.together(seen)
+        if points is None:
+            return {}
+        settings = self.settings
+        value = gram(points, self.scale(), self.anchor, settings.cosine, settings.eps)
+        rows = len(points[0])
+        return {self.terms[0]: Term(value, rows, chance=info_nce_chance(rows))}
+
+
+class CentroBind(Multiway):
+    """Charges for every modality against the mean point of the other present ones.
+
+    Sees: what a modality shares with the others on average; needs no middle modality, and uses
+    every row with two modalities or more. Cannot: see what shows in no pair, or leave out a
+    modality that is noise, which blurs every mean it is part of.
+
+    Source:
+        Jeong et al. 2024, arXiv 2410.02086. Differs: a modality is left out of its own mean, so
+        that nothing is aligned with itself; the mean is taken over present modalities.
+    """
+
+    Settings = CentroBindSettings
+
+    def __init__(self, settings: CentroBindSettings, shape: ModelShape) -> None:
+        super().__init__(settings, shape)
+        self.settings = settings
+        self.terms: tuple[str, ...] = tuple(f"centrobind/{name}" for name in self.names)
+
+    def forward(
+        self,
+        seen: Mapping[str, Embeddings],
+        batch: Batch,  # noqa: ARG002  (the contract's signature)
+    ) -> dict[str, Term]:
+        """Give a term for each modality with at least two rows that have another one too."""
+        embeddings, scale = seen[self.settings.view], self.scale()
+        for name in self.names:
+            require_pooled(embeddings, name, self.settings.view)
+        present = torch.stack([embeddings.batch.present[name] for name in self.names])
+        points = torch.stack(
+            [
+                _present(embeddings.pooled[n], here)
+                for n, here in zip(self.names, present, strict=True)
+            ]
+        )
+        charged: dict[str, tuple[Tensor, int]] = {}
+        for number, term in enumerate(self.terms):
+            elsewhere = present.sum(0) - present[number].int() > 0
+            rows = (present[number] & elsewhere).nonzero().squeeze(1)
+            if len(rows) < 2:
+                continue
+            others = [x for k, x in enumerate(points) if k != number]
+            mean = functional.normalize(torch.stack(others).sum(0)[rows], dim=1)
+            charged[term] = (info_nce(points[number][rows], mean, scale), len(rows))
+        return {
+            name: Term(value, count, 1 / len(charged), info_nce_chance(count))
+            for name, (value, count) in charged.items()
+        }
+
+
+def _present(x: Tensor, here: Tensor) -> Tensor:
+    """Unit points, zeros where absent, whatever stands there."""
+    return functional.normalize(torch.where(here[:, None], x, 0.0), dim=1)

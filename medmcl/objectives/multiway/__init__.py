@@ -1,1 +1,0 @@
-"""Losses of many modalities at once."""
