@@ -28,7 +28,7 @@ from medmcl.simulation.shapes.world import ATTRIBUTES, draw_unseen, draw_world
 ALL = {"shapes": 10, "colours": 10, "textures": 5, "positions": 9, "counts": 4}
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 WORDS = {
-    "shape": {name: sum(forms, []) for name, forms in SHAPES.items()},
+    "shape": {name: [one for form in forms for one in form] for name, forms in SHAPES.items()},
     "colour": COLOURS,
     "texture": TEXTURES,
     "position": POSITIONS,
