@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="MedmclError")
+
 
 class MedmclError(ValueError):
     """A mistake in what the user gave: command line, configuration, cohort or artefact.
@@ -33,6 +37,18 @@ class MedmclError(ValueError):
         if fix is not None:
             lines.append(f"  to fix:   {fix}")
         super().__init__("\n".join(lines))
+
+    def again(self, kind: type[E], **changes: Any) -> E:
+        """Give the same error as one of a kind, with another ``where`` or ``fix``."""
+        said = {key: getattr(self, key) for key in ("where", "got", "expected", "fix")}
+        return kind(self.what, **{**said, **changes})
+
+    @property
+    def detailed(self) -> str:
+        """What is wrong in one line, with what was got and expected."""
+        pairs = (("got", self.got), ("expected", self.expected))
+        details = [f"{label} {value}" for label, value in pairs if value is not None]
+        return self.what + (f" ({'; '.join(details)})" if details else "")
 
 
 class ConfigError(MedmclError):

@@ -49,6 +49,15 @@ def cohort_warning(code: str, where: str, what: str, fix: str) -> Finding:
     return Finding(code=code, where=where, what=what, fix=fix, level="warning", scope="cohort")
 
 
+def task_finding(
+    task: str, code: str, what: str, fix: str, level: Literal["error", "warning"] = "warning"
+) -> Finding:
+    """Give a finding that concerns one task: an error refuses only what uses it."""
+    return Finding(
+        code=code, where=f"task {task}", what=what, fix=fix, level=level, scope="task", task=task
+    )
+
+
 LEARNED_GRAPH = "the learned pair graph"
 """Where a finding on it says that it lies; codes of the modality `graph` begin alike."""
 

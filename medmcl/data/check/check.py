@@ -14,11 +14,17 @@ from medmcl.core import members
 from medmcl.core.config import nearest
 from medmcl.core.contracts import AcceptsFaults, Adapter, RecordRef, traits
 from medmcl.core.errors import CohortError, ConfigError, ContractError, MedmclError, RecordError
-from medmcl.core.findings import LEAVE_OUT, Finding, cohort_error, cohort_warning, counted
+from medmcl.core.findings import (
+    LEAVE_OUT,
+    Finding,
+    cohort_error,
+    cohort_warning,
+    counted,
+    task_finding,
+)
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.check.copies import find_copies
-from medmcl.data.check.lacking_splits import lacking_splits
-from medmcl.data.check.lost_by_outcome import losses, told, uneven
+from medmcl.data.check.lost_by_outcome import lacking_splits, losses, told, uneven
 from medmcl.data.check.overview import (
     Overview,
     RecordCount,
@@ -28,10 +34,10 @@ from medmcl.data.check.overview import (
     kinds_of_columns,
     look_for_scant,
 )
-from medmcl.data.check.padded_ids import padded_path
 from medmcl.data.cohort.cohort import Cohort, load_cohort
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import task_texts
+from medmcl.data.cohort.records import padded_path
 from medmcl.data.cohort.splits import SPLITS, filling_seed
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.loading.prepare import build_adapters
@@ -55,6 +61,8 @@ _OF_A_RECIPE = frozenset({"ecg.too_short", "cmr.frames", "cmr.es_guessed", "text
 _OF_A_CELL = frozenset({"tabular.number"})
 """Faults that name the cell they were found in."""
 _FIT_ON, _TRIED = 200, 3
+_EXPLAINED = (ContractError, MispreparedError)
+"""What a package or its row is at fault of: shown with what was got and expected."""
 _LEVELS = ("error", "warning")
 _SCOPES = ("cohort", "task", "record")
 
@@ -539,22 +547,13 @@ def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int])
         Finding(
             code=f"{adapter.kind}.unprepared",
             where=str(error.where or f"modalities.{name}"),
-            what=_with_details(error),
+            what=error.detailed if isinstance(error, _EXPLAINED) else error.what,
             fix=error.fix or f"see inputs.{name} of the recipe",
             scope="record" if prepared else "cohort",
         )
         for error in (faults if prepared else faults[:1])
     ]
     return of_modality(unprepared, name)
-
-
-def _with_details(error: MedmclError) -> str:
-    """What is wrong, with what was got and expected where a package or its row is at fault."""
-    if not isinstance(error, ContractError | MispreparedError):
-        return error.what
-    pairs = (("got", error.got), ("expected", error.expected))
-    details = [f"{label} {value}" for label, value in pairs if value is not None]
-    return error.what + (f" ({'; '.join(details)})" if details else "")
 
 
 def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
@@ -575,20 +574,10 @@ def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
             for columns, how in ((read, "made of"), (set(task.leaky_columns) - read, "told by")):
                 both = sorted(columns & shown)
                 if both:
-                    findings.append(_leak(task_name, f"is {how} {', '.join(both)}", name))
+                    what = f"is {how} {', '.join(both)}, which the modality '{name}' shows"
+                    fix = f"take the column out of {name}, or never predict the task from it"
+                    findings.append(task_finding(task_name, "task.leak", what, fix))
     return findings
-
-
-def _leak(task: str, what: str, modality: str) -> Finding:
-    return Finding(
-        code="task.leak",
-        where=f"task {task}",
-        what=f"{what}, which the modality '{modality}' shows",
-        fix=f"take the column out of {modality}, or never predict the task from it",
-        level="warning",
-        scope="task",
-        task=task,
-    )
 
 
 def _unknown_tellers(cohort: Cohort, task: str, known: Iterable[object]) -> list[Finding]:
@@ -598,14 +587,14 @@ def _unknown_tellers(cohort: Cohort, task: str, known: Iterable[object]) -> list
     columns |= {*cohort.spec.modalities}
     unknown = [one for one in cohort.spec.tasks[task].leaky_columns if one not in columns]
     return [
-        Finding(
-            code="cohort.column",
+        replace(
+            task_finding(
+                task,
+                "cohort.column",
+                f"there is no column '{one}'{nearest(one, columns)}",
+                "correct the name, or take it out",
+            ),
             where=f"tasks.{task}.leaky_columns",
-            what=f"there is no column '{one}'{nearest(one, columns)}",
-            fix="correct the name, or take it out",
-            level="warning",
-            scope="task",
-            task=task,
         )
         for one in unknown
     ]

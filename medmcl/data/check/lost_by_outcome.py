@@ -1,4 +1,4 @@
-"""Whom excluded records take away, by outcome: a loss of cases is seen.
+"""Whom a modality lacks: splits of which nobody has it, and whom exclusion takes away, by outcome.
 
 Damaged and doubtful records are rarely spread evenly: a check that selects on disease, or a ward
 with an old device, takes cases. Outcomes of splits that are not open are unknown here, so that what
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, task_finding
 from medmcl.core.suppression import few, hide
 from medmcl.core.targets import Targets
+from medmcl.data.cohort.splits import SPLITS
 
 DEPENDS = 0.05
 """Probability of Fisher's exact test below which losses are said to depend on the outcome."""
@@ -131,18 +132,13 @@ def told(found: Sequence[Loss]) -> list[str]:
 def uneven(found: Sequence[Loss]) -> list[Finding]:
     """Warn of losses that depend on an outcome."""
     return [
-        Finding(
-            code="task.lost_cases",
-            where=f"task {one.task}",
-            what=(
-                f"who lost every {one.modality} record to the checks depends on the outcome: {one} "
-                f"(Fisher's exact test, p {_small(one.probability)})"
-            ),
-            fix="look at the excluded records: fix them, or accept: those that are right; "
+        task_finding(
+            one.task,
+            "task.lost_cases",
+            f"who lost every {one.modality} record to the checks depends on the outcome: {one} "
+            f"(Fisher's exact test, p {_small(one.probability)})",
+            "look at the excluded records: fix them, or accept: those that are right; "
             "otherwise results are about people whose records pass",
-            level="warning",
-            scope="task",
-            task=one.task,
         )
         for one in found
         if one.probability < DEPENDS
@@ -151,3 +147,36 @@ def uneven(found: Sequence[Loss]) -> list[Finding]:
 
 def _small(probability: float) -> str:
     return "< .001" if probability < 0.001 else f"= {probability:.2g}".replace("0.", ".", 1)
+
+
+CONSEQUENCES = {
+    "train": ": nothing is learned of it",
+    "tuning": ": the tuning loss says nothing of it",
+    "held_out": ": nothing predicted from it can be scored",
+}
+"""Split to what follows where nobody of it has a modality."""
+
+
+def lacking_splits(has: np.ndarray, splits: np.ndarray, subjects: np.ndarray) -> dict[str, str]:
+    """Give the splits of which no subject has a modality, each with a sentence of counts.
+
+    Args:
+        has: Samples that have it. (N,) bool
+        splits: Split of each. (N,)
+        subjects: Subject of each. (N,)
+
+    Returns:
+        Split to ``no subject of the tuning split has it (train 120 of 120, tuning 0 of 40, …)``,
+        with what follows; empty where every split has people with it, or there are none in it.
+    """
+    counts = {}
+    for split in SPLITS:
+        here = splits == split
+        if here.any():
+            counts[split] = len(set(subjects[here & has])), len(set(subjects[here]))
+    told = ", ".join(f"{split} {some:,} of {every:,}" for split, (some, every) in counts.items())
+    return {
+        split: f"no subject of the {split} split has it ({told}){CONSEQUENCES[split]}"
+        for split, (some, _) in counts.items()
+        if not some
+    }

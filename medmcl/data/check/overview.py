@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
+from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted, task_finding
 from medmcl.core.targets import Targets
 from medmcl.data.check.lost_by_outcome import outcomes_of
 from medmcl.data.cohort.cohort import Cohort
@@ -145,7 +145,7 @@ class Overview:
         )
 
 
-_SHOWN = 8
+_SHOWN, _SCANT = 8, "task.few_held_out"
 """Labels of one task in the table, and columns of one kind in a line."""
 
 
@@ -294,7 +294,11 @@ def _scant_task(task: str, labels: list[LabelCount], held_out: int) -> list[Find
     """Note a task of which held_out has no label, or a handful with or without the outcome."""
     if not any(one.known[-1] for one in labels):
         what = "no subject of held_out has a label: it cannot be scored"
-        return [_task_finding(task, what, "complete the column, or take the task out")]
+        return [
+            task_finding(
+                task, "task.few_held_out", what, "complete the column, or take the task out"
+            )
+        ]
     have, lack = [], []
     for one in labels:
         known = one.known[-1]
@@ -316,21 +320,9 @@ def _scant_task(task: str, labels: list[LabelCount], held_out: int) -> list[Find
     if not said:
         return []
     fix = f"put more people into held_out ({FEW_EVENTS} or more of each), or take scores as rough"
-    return [_task_finding(task, f"{' and '.join(said)}: scores will be rough", fix)]
+    return [task_finding(task, _SCANT, f"{' and '.join(said)}: scores will be rough", fix)]
 
 
 def _split_finding(code: str, what: str, fix: str, *, error: bool = False) -> Finding:
     make = cohort_error if error else cohort_warning
     return make(f"cohort.{code}", "subjects.split", what, fix)
-
-
-def _task_finding(task: str, what: str, fix: str) -> Finding:
-    return Finding(
-        code="task.few_held_out",
-        where=f"task {task}",
-        what=what,
-        fix=fix,
-        level="warning",
-        scope="task",
-        task=task,
-    )

@@ -87,9 +87,7 @@ def _people(place: RecordRef, source: Any, field: str) -> dict[str, int]:
 
 def _of_cohort(error: RecordError, field: str) -> CohortError:
     where = field if error.where is None else f"{field}, {error.where}"
-    return CohortError(
-        error.what, where=where, got=error.got, expected=error.expected, fix=error.fix
-    )
+    return error.again(CohortError, where=where)
 
 
 def _left_out(field: str, absent: int, unread: int) -> list[Finding]:

@@ -17,8 +17,7 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
-from medmcl.data.cohort.date_checks import undated
-from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before
+from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before, undated
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import LabelRows, build_targets, task_texts, tellers
 from medmcl.data.cohort.pairing import Pairs, pair, sample_frame, unclear_error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, counted, task_finding
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.codes import CodeMap
 from medmcl.data.cohort.follow_up import follow_up_faults
@@ -112,17 +113,8 @@ class _Builder:
 
     def add(self, code: str, what: str, fix: str, *, warning: bool = False) -> None:
         """Note a finding."""
-        self.findings.append(
-            Finding(
-                code=f"task.{code}",
-                where=f"task {self.name}",
-                what=what,
-                fix=fix,
-                level="warning" if warning else "error",
-                scope="task",
-                task=self.name,
-            )
-        )
+        level: Literal["error", "warning"] = "warning" if warning else "error"
+        self.findings.append(task_finding(self.name, f"task.{code}", what, fix, level))
 
     def build(self) -> Targets:
         """Give the targets."""

@@ -11,10 +11,8 @@ from pydantic import Field, field_validator
 
 from medmcl.core.config import Config
 from medmcl.data.cohort.spec import JoinKeys
-from medmcl.data.events.lexicon import read_lexicon
-from medmcl.data.events.notes import Notes
-from medmcl.data.events.omop import omop_tables
-from medmcl.data.events.synthea import synthea_tables
+from medmcl.data.events.exports import omop_tables, synthea_tables
+from medmcl.data.events.lexicon import Notes, read_lexicon
 from medmcl.data.events.tables import EventTable, Unit, read_events
 
 Rows = tuple[str, Iterator[pa.Table]]

@@ -25,11 +25,12 @@ import pandas as pd
 from medmcl.core.config import closest
 from medmcl.core.errors import CohortError
 from medmcl.data.cohort.codes import CodeMap, parse_codes
-from medmcl.data.expressions.hints import NO_VALUE, odd_column
 from medmcl.data.expressions.syntax import (
     FORMS,
+    NO_VALUE,
     ExpressionError,
     is_col,
+    odd_column,
     parse_expression,
     words_compared_with,
 )
@@ -228,12 +229,8 @@ class _Evaluation:
                 try:
                     seen[cell] = read(as_text(cell))
                 except CohortError as error:
-                    raise CohortError(
-                        error.what,
-                        where=f"{self.where or self.text}, column {cells.name}, row {row}",
-                        got=error.got,
-                        expected=error.expected,
-                    ) from None
+                    where = f"{self.where or self.text}, column {cells.name}, row {row}"
+                    raise error.again(CohortError, where=where) from None
             data[row] = seen[cell]
         return Values(data, cells.known, "codes", cells.name)
 

@@ -29,8 +29,14 @@ from medmcl.data.check.lost_by_outcome import Loss, losses
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.manifest import listed, refuse
 from medmcl.data.cohort.splits import SPLITS
-from medmcl.data.loading.cache import Stored, entry_key, read_entry, write_entry
-from medmcl.data.loading.open_rows import ClosedSplitError, OpenRows
+from medmcl.data.loading.cache import (
+    ClosedSplitError,
+    OpenRows,
+    Stored,
+    entry_key,
+    read_entry,
+    write_entry,
+)
 from medmcl.data.loading.reading import (
     Outcome,
     fit,

@@ -153,13 +153,7 @@ def of_this(name: str) -> Iterator[None]:
     except (ConfigError, RecordError) as error:
         if error.fix is None or ".NAME." not in error.fix:
             raise
-        raise type(error)(
-            error.what,
-            where=error.where,
-            got=error.got,
-            expected=error.expected,
-            fix=error.fix.replace(".NAME.", f".{name}."),
-        ) from None
+        raise error.again(type(error), fix=error.fix.replace(".NAME.", f".{name}.")) from None
 
 
 def outcomes(
@@ -284,18 +278,13 @@ def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Findi
     missing = not all(members.exists(file) for file in record_files(adapter, place))
     code = "misprepared" if isinstance(error, MispreparedError) else "unreadable"
     code = "missing_file" if missing else code
-    details = [
-        f"{label} {value}"
-        for label, value in (("got", error.got), ("expected", error.expected))
-        if value is not None
-    ]
     where = f"subject {place.subject}, record {place.record}"
     if error.where is not None:
         where = f"{where}, {error.where}"
     return Finding(
         code=f"{adapter.kind}.{code}",
         where=where,
-        what=error.what + (f" ({'; '.join(details)})" if details else ""),
+        what=error.detailed,
         fix=error.fix
         or (_FIND if missing else "copy the file again from its source, or correct it"),
     )

@@ -22,8 +22,7 @@ from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.cache import entry_key
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.reading import record_files
-from medmcl.data.loading.simple_reading import FilledNumbers, SimpleReading
-from medmcl.data.loading.term_weights import TermWeights
+from medmcl.data.loading.simple_reading import FilledNumbers, SimpleReading, TermWeights
 from medmcl.data.loading.worker_pool import each
 from medmcl.modalities.outside import blamed
 
@@ -82,7 +81,7 @@ class SimpleTable:
 
         Numbers: the mean of train rows where one cannot be told, and a flag ``no NAME`` for each
         pattern of such gaps; numbers that no train row has are left out. Terms: see
-        `medmcl.data.loading.term_weights.TermWeights`.
+        `medmcl.data.loading.simple_reading.TermWeights`.
 
         Args:
             train: Rows to learn from; default those of the train split.

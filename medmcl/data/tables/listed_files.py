@@ -94,7 +94,7 @@ def _shards(root: Path, above: Path, files: Sequence[Path]) -> Listed:
         try:
             found = members.archive(path)
         except RecordError as error:
-            raise _of_cohort(error) from None
+            raise error.again(CohortError) from None
         own: dict[str, _Sample] = {}
         here, said = _from(root, path), _names(path, above)
         for name in found.members:
@@ -194,12 +194,6 @@ def _text(root: Path, cell: str) -> str:
             return file.read().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CohortError("cannot be read as text", where=root / cell, got=error) from None
-
-
-def _of_cohort(error: RecordError) -> CohortError:
-    return CohortError(
-        error.what, where=error.where, got=error.got, expected=error.expected, fix=error.fix
-    )
 
 
 def is_packed(path: Path) -> bool:

@@ -12,7 +12,7 @@ from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.spec import ModalitySpec
-from medmcl.data.tables.decimal_commas import first_with_comma
+from medmcl.data.tables.files import first_with_comma
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.modalities.tabular.settings import Column, TabularSource
 

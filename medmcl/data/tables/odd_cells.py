@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from medmcl.core.findings import counted
-from medmcl.data.expressions.hints import NO_VALUE
+from medmcl.data.expressions.syntax import NO_VALUE
 
 SHOWN = 8
 _NAMED = 3

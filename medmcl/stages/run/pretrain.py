@@ -18,7 +18,7 @@ from medmcl.core.config import fingerprint, read_yaml
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.core.lazy import packages_with_parts
 from medmcl.data.check import lost_by_outcome
-from medmcl.data.check.lacking_splits import lacking_splits
+from medmcl.data.check.lost_by_outcome import lacking_splits
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record

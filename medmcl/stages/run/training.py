@@ -11,7 +11,7 @@ from typing import Any
 
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.data.loading.open_rows import ClosedSplitError
+from medmcl.data.loading.cache import ClosedSplitError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest

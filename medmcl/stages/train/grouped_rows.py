@@ -9,9 +9,8 @@ import numpy as np
 
 from medmcl.core.contracts import TakesGroups
 from medmcl.core.errors import ConfigError
-from medmcl.data.loading.group_sampler import WithinGroupSampler
 from medmcl.data.loading.prepare import Prepared
-from medmcl.data.loading.samplers import UniformSampler
+from medmcl.data.loading.samplers import UniformSampler, WithinGroupSampler
 from medmcl.grouping.groups import NOWHERE, Groups
 from medmcl.objectives import OBJECTIVES
 from medmcl.stages.cluster.column_groups import column_groups

@@ -19,9 +19,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.findings import Finding
 from medmcl.core.rng import derive_seed, torch_generator
 from medmcl.core.split_guard import SplitGuard
-from medmcl.data.loading.group_sampler import WithinGroupSampler
 from medmcl.data.loading.prepare import Prepared
-from medmcl.data.loading.samplers import UniformSampler
+from medmcl.data.loading.samplers import UniformSampler, WithinGroupSampler
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.encoders.encoded import TakesVectors

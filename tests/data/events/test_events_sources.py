@@ -7,10 +7,8 @@ import pyarrow as pa
 import pytest
 
 from medmcl.core.errors import CohortError
-from medmcl.data.events.lexicon import Lexicon, read_lexicon
-from medmcl.data.events.notes import Notes
-from medmcl.data.events.omop import omop_tables
-from medmcl.data.events.synthea import synthea_tables
+from medmcl.data.events.exports import omop_tables, synthea_tables
+from medmcl.data.events.lexicon import Lexicon, Notes, read_lexicon
 from medmcl.data.events.tables import EventTable, read_events
 
 PERSON_1 = {"person_id": 1, "visit_occurrence_id": 11}

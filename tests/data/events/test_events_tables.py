@@ -15,8 +15,7 @@ import pytest
 from medmcl.core.errors import ArtefactError, CohortError
 from medmcl.data.events import write as events_write
 from medmcl.data.events.meds import open_meds, read_shard
-from medmcl.data.events.tables import EventTable, header_of, read_events
-from medmcl.data.events.times import offsets, parse_times
+from medmcl.data.events.tables import EventTable, header_of, offsets, parse_times, read_events
 from medmcl.data.events.write import number_of, write_meds
 
 FRAME = pd.DataFrame(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medmcl.core.rng import numpy_generator
-from medmcl.data.loading.exchange import exchange
+from medmcl.data.loading.noisy_pairs import exchange
 
 
 def drawn(*kinds, seed=0):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
-from medmcl.data.loading.group_sampler import WithinGroupSampler, batches_of
+from medmcl.data.loading.samplers import WithinGroupSampler, batches_of
 from medmcl.engine.loop import Feed, Plan
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.world import World

@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from medmcl.core.errors import ArtefactError
-from medmcl.data.loading import term_weights
+from medmcl.data.loading import simple_reading as term_weights
 from medmcl.data.loading.simple_features import SimpleTable
 from medmcl.data.loading.simple_reading import SimpleReading
 

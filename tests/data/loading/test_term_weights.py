@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from medmcl.data.loading import term_weights
-from medmcl.data.loading.term_weights import TermWeights
+from medmcl.data.loading import simple_reading as term_weights
+from medmcl.data.loading.simple_reading import TermWeights
 
 
 def term_matrix(found, names, train):

@@ -15,8 +15,8 @@ from sklearn.metrics import normalized_mutual_info_score
 import medmcl
 import medmcl.stages.run.pretrain
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
-from medmcl.data.loading.group_sampler import WithinGroupSampler
 from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.samplers import WithinGroupSampler
 from medmcl.grouping import Groups
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.cluster.column_groups import column_groups

@@ -1,7 +1,10 @@
-"""OMOP CDM 5.4: clinical tables and NOTE_NLP as tables of events.
+"""OMOP CDM 5.4 and Synthea's CSV export as tables of events.
 
-https://ohdsi.github.io/CommonDataModel/cdm54.html. Concept 0 means "no matching concept" and is no
-code; concepts of notes that the text denies (term_exists N) are left out.
+OMOP: https://ohdsi.github.io/CommonDataModel/cdm54.html. Concept 0 means "no matching concept" and
+is no code; concepts of notes that the text denies (term_exists N) are left out.
+
+Synthea: https://github.com/synthetichealth/synthea/wiki/CSV-File-Data-Dictionary. Codes get the
+prefix of their vocabulary; visits are encounters.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ _TABLES = {
 """Table to its concept and its date."""
 PREFIX = "OMOP//"
 _SUFFIXES = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_OF_SYNTHEA = (".csv", ".csv.gz")
 
 
 def omop_tables(folder: Path, tables: Sequence[str] = ()) -> list[EventTable]:
@@ -42,10 +46,10 @@ def omop_tables(folder: Path, tables: Sequence[str] = ()) -> list[EventTable]:
         raise CohortError(
             "holds no OMOP table", where=folder, expected=f"for example {', '.join(_TABLES)}"
         )
-    return [_event_table(folder, name) for name in names]
+    return [_of_omop(folder, name) for name in names]
 
 
-def _event_table(folder: Path, name: str) -> EventTable:
+def _of_omop(folder: Path, name: str) -> EventTable:
     code, date = lookup("OMOP table", name, _TABLES)
     path = _found(folder, name)
     columns = {"subject": "person_id", "code": code, "time": date, "visit": "visit_occurrence_id"}
@@ -75,9 +79,9 @@ def _cased(name: str, there: Sequence[str]) -> str:
     return next((one for one in there if one.lower() == name), name)
 
 
-def _find(folder: Path, name: str) -> Path | None:
+def _find(folder: Path, name: str, suffixes: Sequence[str] = _SUFFIXES) -> Path | None:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.lower() in [name + suffix for suffix in _SUFFIXES]:
+        if path.name.lower() in [name + suffix for suffix in suffixes]:
             return path
     return None
 
@@ -88,3 +92,48 @@ def _found(folder: Path, name: str) -> Path:
         expected = f"{name} as {', '.join(_SUFFIXES)}"
         raise CohortError(f"there is no OMOP table {name}", where=folder, expected=expected)
     return path
+
+
+_PREFIXES = {
+    "conditions": "SNOMED//",
+    "medications": "RXNORM//",
+    "procedures": "SNOMED//",
+    "observations": "LOINC//",
+    "immunizations": "CVX//",
+    "allergies": "SNOMED//",
+    "careplans": "SNOMED//",
+    "devices": "SNOMED//",
+}
+
+
+def synthea_tables(folder: Path, tables: Sequence[str] = ()) -> list[EventTable]:
+    """Give the tables of events in a folder that Synthea wrote (``*.csv`` or ``*.csv.gz``).
+
+    Raises:
+        CohortError: A table that is named is not there, or none is.
+    """
+    names = tables or [name for name in _PREFIXES if _find(folder, name, _OF_SYNTHEA) is not None]
+    if not names:
+        raise CohortError(
+            "holds no table of Synthea's CSV export",
+            where=folder,
+            expected=", ".join(f"{name}.csv" for name in _PREFIXES),
+        )
+    return [_of_synthea(folder, name) for name in names]
+
+
+def _of_synthea(folder: Path, name: str) -> EventTable:
+    prefix = lookup("Synthea table", name, _PREFIXES)
+    path = _find(folder, name, _OF_SYNTHEA)
+    if path is None:
+        raise CohortError(f"there is no table {name}.csv", where=folder)
+    there = header_of(path)
+    # Older exports call the time of a procedure DATE, newer ones START.
+    time = "DATE" if "DATE" in there else "START"
+    columns = {
+        "subject": "PATIENT", "time": time, "code": "CODE", "visit": "ENCOUNTER",
+        "description": "DESCRIPTION",
+    }  # fmt: skip
+    if name == "observations":
+        columns["value"] = "VALUE"
+    return EventTable(path=path, name=name, columns=columns, prefix=prefix)
