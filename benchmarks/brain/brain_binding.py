@@ -43,7 +43,7 @@ from medmcl.evaluation.models.fusion import fuse
 from medmcl.evaluation.models.scaling import Scaler, one_scale
 from medmcl.evaluation.models.together import Together
 from medmcl.objectives.pairs.learned_pairs import LearnedPairs
-from medmcl.objectives.pairwise.cross_modal import CrossModal
+from medmcl.objectives.pairwise.alignment import CrossModal
 from medmcl.objectives.supervised import Supervised
 from medmcl.stages.train.probe_rows import keep_apart
 

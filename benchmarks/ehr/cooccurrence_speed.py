@@ -192,7 +192,7 @@ def measure_shards(data: Path, window: str, memory: int) -> dict[str, Any]:
     """Count two modalities from parquet shards: reading, vocabulary, counting, merging."""
     from medmcl.cooccurrence.count.reading import Reading
     from medmcl.cooccurrence.count.vocabulary import choose_vocabulary
-    from medmcl.data.events.modalities import ModalityRule
+    from medmcl.data.events.events import ModalityRule
 
     shards = sorted((data / "shards").glob("*.parquet"))
     reading = Reading({"a": ModalityRule(prefix="A//"), "b": ModalityRule(prefix="B//")})

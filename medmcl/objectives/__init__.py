@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from medmcl.objectives.build import OBJECTIVES, build_objective, wanted_probe
     from medmcl.objectives.masked import masked_modelling
     from medmcl.objectives.multiway import gram, symile
+    from medmcl.objectives.pairwise.alignment import CrossModal
     from medmcl.objectives.pairwise.contrastive import info_nce, nt_xent, sigmoid_loss
-    from medmcl.objectives.pairwise.cross_modal import CrossModal
     from medmcl.objectives.supervised import Supervised, cox_partial_likelihood
 else:
     __getattr__, __dir__ = lazy(__name__)

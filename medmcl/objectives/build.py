@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 OBJECTIVES = Parts(
     {
-        "cross_modal": "medmcl.objectives.pairwise.cross_modal:CrossModal",
-        "in_modal": "medmcl.objectives.pairwise.in_modal:InModal",
+        "cross_modal": "medmcl.objectives.pairwise.alignment:CrossModal",
+        "in_modal": "medmcl.objectives.pairwise.alignment:InModal",
         "masked": "medmcl.objectives.masked:Masked",
         "supervised": "medmcl.objectives.supervised:Supervised",
         "symile": "medmcl.objectives.multiway:Symile",

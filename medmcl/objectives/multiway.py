@@ -14,6 +14,7 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.objectives.pairwise.alignment import require_pooled
 from medmcl.objectives.pairwise.contrastive import (
     LogitScale,
     as_one_number,
@@ -21,7 +22,6 @@ from medmcl.objectives.pairwise.contrastive import (
     info_nce_chance,
     widen,
 )
-from medmcl.objectives.pairwise.cross_modal import require_pooled
 from medmcl.objectives.settings import (
     COSINE,
     EPS,

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import medmcl
-from medmcl.modalities.ecg.checks.learned import learned
+from medmcl.modalities.ecg.checks.shapes import learned
 
 PACKAGE = Path(medmcl.__file__).parent
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.items import Tally, Tokens
-from medmcl.data.events.events import LONGEST_CODE, Events, roll_up, starts
+from medmcl.data.events.events import LONGEST_CODE, Events, ModalityRule, assign, roll_up, starts
 from medmcl.data.events.meds import read_shard
-from medmcl.data.events.modalities import ModalityRule, assign
 
 
 @dataclass(frozen=True)

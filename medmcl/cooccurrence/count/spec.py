@@ -17,7 +17,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.path_suggestions import require_file
 from medmcl.data.cohort.locate import choose_root
-from medmcl.data.events.modalities import ModalityRule
+from medmcl.data.events.events import ModalityRule
 from medmcl.data.events.spec import MedsKeys, Source
 
 _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}

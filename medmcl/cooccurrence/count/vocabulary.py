@@ -17,8 +17,8 @@ from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.reading import Reading, Sighting
 from medmcl.core.errors import CohortError
 from medmcl.core.plain_text import encoding_fix
+from medmcl.data.events.events import SOURCE, ModalityRule
 from medmcl.data.events.meds import open_parquet
-from medmcl.data.events.modalities import SOURCE, ModalityRule
 from medmcl.data.tables.files import read_table, texts
 
 

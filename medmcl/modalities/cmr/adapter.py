@@ -22,9 +22,8 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.shown import ShownImage, aspect_of
-from medmcl.modalities.cmr.checks import check_geometry, check_voxels, fault
 from medmcl.modalities.cmr.features import cmr_features
-from medmcl.modalities.cmr.readers import CMRVolume, join
+from medmcl.modalities.cmr.readers import CMRVolume, check_geometry, check_voxels, fault, join
 from medmcl.modalities.cmr.settings import CMRAugment, CMRSettings, CMRSource
 from medmcl.modalities.ordered import percentiles
 from medmcl.modalities.sketches import cmr_distance, cmr_sketch

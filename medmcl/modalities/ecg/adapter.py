@@ -21,11 +21,10 @@ from medmcl.core.findings import Finding
 from medmcl.core.shown import SHOWN_LEADS, ShownSignal
 from medmcl.modalities.ecg import signal as steps
 from medmcl.modalities.ecg.checks import values as checks
-from medmcl.modalities.ecg.checks.gain import check_gain, check_lead_units
 from medmcl.modalities.ecg.checks.levels import Look
-from medmcl.modalities.ecg.checks.no_beats import check_beats
 from medmcl.modalities.ecg.checks.rate import check_rate
 from medmcl.modalities.ecg.checks.together import inspect_together
+from medmcl.modalities.ecg.checks.values import check_beats, check_gain, check_lead_units
 from medmcl.modalities.ecg.dead_leads import Alive, check_dead, without_dead
 from medmcl.modalities.ecg.features import ecg_features
 from medmcl.modalities.ecg.files.readers import (

@@ -9,8 +9,10 @@ takes the tokeniser of a local transformers model, ``clip_vocabulary: path`` CLI
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,7 +26,6 @@ from medmcl.core.findings import Finding
 from medmcl.modalities.text.bpe import BytePairs
 from medmcl.modalities.text.clip import ClipTokens
 from medmcl.modalities.text.marks import token_marks
-from medmcl.modalities.text.of_run import tokens_of_run
 from medmcl.modalities.text.sections import ReportText, take_sections
 from medmcl.modalities.text.settings import TextAugment, TextSettings, TextSource
 from medmcl.modalities.text.tokens import LocalModel, Vocabulary, normalise, split_words
@@ -32,6 +33,54 @@ from medmcl.modalities.text.tokens import LocalModel, Vocabulary, normalise, spl
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+FILE = "preprocessing.json"
+
+
+def tokens_of_run(folder: Path, name: str | None = None) -> Mapping[str, Any]:
+    """Give the fitted state of a text modality of a run.
+
+    Args:
+        folder: The run folder.
+        name: The modality; None: the only one of texts.
+
+    Raises:
+        ConfigError: No such run, no text modality, several and no name, or not that name.
+    """
+    file = folder / FILE
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+        states = {key: one["state"] for key, one in dict(entries).items() if one["kind"] == "text"}
+    except OSError:
+        raise ConfigError(
+            f"is not the folder of a run (it has no {FILE})",
+            where=f"vocabulary_of: {folder}",
+            fix="give the folder that `medmcl pretrain --out` named",
+        ) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError("is damaged", where=file, got=error) from None
+    if not states:
+        raise ConfigError(
+            "that run has no text modality",
+            where=f"vocabulary_of: {folder}",
+            got=", ".join(f"{key} ({one['kind']})" for key, one in entries.items()) or "none",
+        )
+    if name is None and len(states) > 1:
+        raise ConfigError(
+            "that run has several text modalities",
+            where=f"vocabulary_of: {folder}",
+            got=", ".join(states),
+            fix="name one of them: vocabulary_name",
+        )
+    if name is not None and name not in states:
+        raise ConfigError(
+            f"that run has no text modality '{name}'",
+            where=f"vocabulary_of: {folder}",
+            expected=", ".join(states),
+        )
+    found = states[name] if name is not None else next(iter(states.values()))
+    return dict(found)
+
 
 SIZES = (2, 3, 4, 5)
 """Characters of a term; short ones bear abbreviations and endings, long ones whole stems."""

@@ -13,7 +13,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.reach import ColumnReach, EmbeddingReach
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
-from medmcl.modalities.ecg.checks.no_beats import NO_BEATS
+from medmcl.modalities.ecg.checks.values import NO_BEATS
 from medmcl.stages.evaluate.methods import gather
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.table_gaps import MEASURED, TrainGaps

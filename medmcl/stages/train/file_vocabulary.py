@@ -14,7 +14,7 @@ from torch import nn
 from medmcl.core.contracts import Adapter, SharesVocabulary
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.weights import LoadReport
-from medmcl.modalities.text.of_run import FILE
+from medmcl.modalities.text.adapter import FILE
 from medmcl.stages.run.store import Store
 
 OF_RUNS = ("same", "run", "upcycled")

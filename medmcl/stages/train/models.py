@@ -23,7 +23,7 @@ from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.towers import Towers
 from medmcl.engine.loop import Learner
 from medmcl.objectives import build_objective
-from medmcl.objectives.pairwise.cross_modal import CrossModal
+from medmcl.objectives.pairwise.alignment import CrossModal
 from medmcl.stages.recipe.model_settings import shared_settings, tower_settings, trunk_stage
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run

@@ -23,7 +23,7 @@ from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
 from medmcl.cooccurrence.count.vocabulary import choose_vocabulary, read_vocabulary
 from medmcl.cooccurrence.count.workers import ray_cluster
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, ExtraNotInstalledError
-from medmcl.data.events.modalities import ModalityRule
+from medmcl.data.events.events import ModalityRule
 
 MODALITIES = {
     "codes": ModalityRule(prefix="ICD//"),

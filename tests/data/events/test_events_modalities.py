@@ -5,8 +5,7 @@ import pytest
 
 from medmcl.core.config import check
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.data.events.events import Events, Labels
-from medmcl.data.events.modalities import ModalityRule, assign
+from medmcl.data.events.events import Events, Labels, ModalityRule, assign
 
 EVENTS = Events(
     np.array([1, 1, 1, 2]), np.zeros(4, np.int64),

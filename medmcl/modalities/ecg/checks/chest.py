@@ -16,8 +16,7 @@ from itertools import combinations
 
 import numpy as np
 
-from medmcl.modalities.ecg.checks.learned import learned
-from medmcl.modalities.ecg.checks.shapes import LEADS, MEASURES, Shapes
+from medmcl.modalities.ecg.checks.shapes import LEADS, MEASURES, Shapes, learned
 
 RIDGE = 0.02
 """Added to variances before partial correlations, so that copies of a lead have some."""

@@ -15,8 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from medmcl.modalities.ecg.checks.learned import learned
-from medmcl.modalities.ecg.checks.shapes import LEADS, MEASURES, SUM, THIRD, TURNED, Shapes
+from medmcl.modalities.ecg.checks.shapes import LEADS, MEASURES, SUM, THIRD, TURNED, Shapes, learned
 
 WORDS = (
     "nothing",

@@ -26,8 +26,8 @@ import numpy as np
 from medmcl.core.findings import Finding
 from medmcl.modalities.ecg import signal as steps
 from medmcl.modalities.ecg.beats import find_beats, find_waves, pulse_of
-from medmcl.modalities.ecg.checks.learned import learned
 from medmcl.modalities.ecg.checks.levels import Look
+from medmcl.modalities.ecg.checks.shapes import learned
 from medmcl.modalities.ecg.checks.values import fault, judged
 from medmcl.modalities.ecg.complexes import BEAT_HZ
 from medmcl.modalities.ordered import quantile

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 
 from medmcl.core.findings import LEAVE_OUT, Finding
+from medmcl.modalities.ecg import signal as steps
+from medmcl.modalities.ecg.beats import BEAT_HZ, find_beats, rests_between
 from medmcl.modalities.ecg.checks import chest as ecg_chest
 from medmcl.modalities.ecg.checks import electrodes as ecg_electrodes
 from medmcl.modalities.ecg.checks.levels import Look
@@ -347,3 +349,97 @@ def check_promise(record: ECGRecord, promised: Sequence[str], where: str) -> Ite
     if absent:
         what = f"cohort.yaml promises lead {', '.join(absent)}; the file has {record.leads}"
         yield fault("missing_leads", where, what, "correct leads in cohort.yaml")
+
+
+AMPLITUDE_DOUBT = (0.25, 6.0)
+"""Peak-to-peak range in mV outside which a gain may be wrong (PTB-XL: 0.4 to 4.4)."""
+LEAD_AMPLITUDE = (0.02, 40.0)
+"""Swing of a lead in medians of all, outside which its unit is another (PTB-XL: 0.1 to 14)."""
+IN_STEP = 0.3
+"""Correlation of the steepness of a lead with that of the others from which it shows the heart."""
+
+
+def check_gain(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
+    """An amplitude that is possible and rare; a unit that is wrong is found by `check_units`."""
+    amplitude = typical_amplitude(look, used)
+    if amplitude is None or not _within(amplitude, AMPLITUDE_MV):
+        return
+    if not _within(amplitude, AMPLITUDE_DOUBT):
+        what = f"leads swing by {amplitude:.3g} mV, which few hearts make"
+        fix = "see whether the gain (units a step) in the file's header is right"
+        yield fault("wrong_units", where, what, fix, "warning")
+
+
+def check_lead_units(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
+    """Leads that swing so much more or less than the others that their unit or gain is another."""
+    places = [place for place in look.places(used) if not look.levels.flat[place]]
+    if len(places) < 3:
+        return
+    swings = look.levels.swing[places]
+    usual = float(median(np.sort(swings)))
+    odd = [n for n, swing in enumerate(swings) if not _within(swing / usual, LEAD_AMPLITUDE)]
+    for number in odd if len(odd) < len(places) / 2 else ():
+        name = look.record.leads[places[number]]
+        what = f"lead {name} swings by {swings[number]:.3g} mV, the others by {usual:.3g}"
+        if _in_step(look, name, [look.record.leads[place] for place in places]):
+            fix = f"{name} is likely in another unit: correct its gain in the file's header"
+            yield fault("wrong_units", where, what, judged(fix, "wrong_units"))
+        else:
+            fix = f"look at {name}: an electrode was off, or its gain in the header is wrong"
+            yield fault("wrong_units", where, what, fix, "warning")
+
+
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= value <= limits[1]
+
+
+def _in_step(look: Look, lead: str, leads: Sequence[str]) -> bool:
+    """Whether a lead is steep when the others are."""
+    span = look.beginning([lead, *(other for other in leads if other != lead)])
+    if span.shape[1] < 3:
+        return False
+    steep = np.abs(np.diff(span, axis=1))
+    steep /= steep.std(axis=1, keepdims=True) + 1e-30
+    return bool(np.corrcoef(steep[0], steep[1:].mean(axis=0))[0, 1] > IN_STEP)
+
+
+LEAST_SECONDS = 3.0
+"""Shorter records hold too few beats to miss them."""
+FASTEST = 350.0
+"""Beats a minute beyond any ventricle's: what repeats faster is a wave (PTB-XL: at most 182)."""
+ONE_SHAPE = 0.5
+"""Share of the complexes found that look alike, from which they are beats (PTB-XL, where
+nothing repeats: 0.66 and more; noise: 0)."""
+NO_BEATS = "ecg.no_beats"
+"""Code of the finding."""
+
+
+def check_beats(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
+    """Warn of a record without heart beats; never an error, for asystole and fibrillation exist.
+
+    Beats are found where steepness repeats as a heart does, or where complexes that stand out from
+    what is between them are of one shape. White noise has neither; of a sine no part stands out,
+    or it repeats faster than a heart.
+    """
+    if look.levels.flat[look.places(used)].all():  # which has its own finding
+        return
+    span = look.beginning(used)
+    if span.shape[1] < LEAST_SECONDS * look.record.rate_hz:
+        return
+    if _has_beats(look, used, span):
+        return
+    what = "no heart beats are found: noise, mains hum, or a heart that stands still or fibrillates"
+    fix = "look at the record: were the electrodes on, and is it an ECG?"
+    yield fault(NO_BEATS.removeprefix("ecg."), where, what, fix, "warning")
+
+
+def _has_beats(look: Look, used: Sequence[str], span: np.ndarray) -> bool:
+    pulse = look.pulse(used)[0]
+    if not np.isnan(pulse):
+        return pulse <= FASTEST
+    hertz = look.record.rate_hz
+    if not rests_between(span, hertz):
+        return False
+    rows = steps.high_pass(steps.resample(span, hertz, BEAT_HZ), BEAT_HZ, 0.5)
+    beats = find_beats(rows)
+    return len(beats.peaks) > 1 and bool(beats.alike.mean() >= ONE_SHAPE)
