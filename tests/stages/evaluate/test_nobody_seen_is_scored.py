@@ -20,7 +20,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from medmcl.data.loading.open_rows import OpenRows
 from scipy.stats import binom
 from small_hospital import write_hospital
 from tiny_runs import tiny
@@ -37,6 +36,7 @@ from benchmarks.evaluation.memorised_pairs import (
 )
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading.cache import OpenRows
 from medmcl.data.loading.prepare import prepare
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
