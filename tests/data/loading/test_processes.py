@@ -68,7 +68,7 @@ from medmcl.data.loading import worker_pool as processes
 processes._TRIED, processes._WORTH_SECONDS = 1, 0.0
 if __name__ == "__main__":
     with processes.worker_pool(2):
-        for number, _ in enumerate(processes.each(time.sleep, [0.05] * 4000)):
+        for number, _ in enumerate(processes.each(time.sleep, [0.01] * 9000)):
             if number == 1:
                 print(*[p.pid for p in processes._lent.get().pool._processes.values()], flush=True)
 """
