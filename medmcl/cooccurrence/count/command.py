@@ -124,7 +124,7 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
     refuse_unlisted(seen, vocabularies, spec.file)
     counts, tally = count_shards(
         dataset.shards, reading, vocabularies, spec.keys.rules, work / PARTS,
-        means=means, resume=True,
+        means=means,
     )  # fmt: skip
     if not counts.units:
         shutil.rmtree(work / PARTS)  # sums of nothing, which would stand in the way of the retry

@@ -96,7 +96,6 @@ def count_shards(
     folder: Path,
     *,
     means: Means | None = None,
-    resume: bool = False,
 ) -> tuple[Counts, Tally]:
     """Count the co-occurrences in shards; every subject is in one of them.
 
@@ -105,20 +104,20 @@ def count_shards(
         reading: How events become tokens.
         vocabularies: Of each modality.
         rules: What to count.
-        folder: Where finished parts are kept; empty, or with ``resume`` that of the killed run.
+        folder: Where finished parts are kept; empty, or that of a killed run, which goes on. Shards
+            that changed are counted again.
         means: Memory, workers.
-        resume: Go on with what is in ``folder``. Shards that changed are counted again.
 
     Raises:
-        ArtefactError: The folder holds parts of another count, or parts and no ``resume``; or the
-            parts that workers wrote do not hold every shard once.
+        ArtefactError: The folder holds parts of another count; or the parts that workers wrote do
+            not hold every shard once.
     """
     means = (means or Means()).settled()
     settings = _settings(reading, vocabularies, rules)
     task = _Task(reading, rules, vocabularies, means, settings)
     folder.mkdir(parents=True, exist_ok=True)
     hashed = [hash_shard(path) for path in shards]
-    parts = _usable_parts(folder, hashed, settings, resume=resume)
+    parts = _usable_parts(folder, hashed, settings)
     done = {one for part in parts for one in part.shards}
     left = {shard.path: shard for shard in hashed if shard.hash not in done}
     if parts:
@@ -149,18 +148,11 @@ def count_part(shards: Sequence[Shard], task: _Task, path: Path) -> None:
         writer.after(shard, counter, last=shard is shards[-1])
 
 
-def _usable_parts(
-    folder: Path, shards: Sequence[Shard], settings: str, *, resume: bool
-) -> list[Part]:
+def _usable_parts(folder: Path, shards: Sequence[Shard], settings: str) -> list[Part]:
     """Give the parts that count; those of shards that changed are removed."""
-    parts = list_parts(folder)
-    if parts and not resume:
-        raise ArtefactError(
-            "holds an unfinished count", where=folder, fix="go on with --resume, or remove it"
-        )
     there = {shard.hash for shard in shards}
     kept = []
-    for part in parts:
+    for part in list_parts(folder):
         if part.settings != settings:
             raise ArtefactError(
                 "was counted with other settings",

@@ -8,9 +8,10 @@ pairs of the same types (a disease and a drug, say)? Source of the test: Cai et 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +51,11 @@ class Relations:
         return len(self.first)
 
 
-def read_relations(path: Path, table: TokenVectors) -> Relations:
+Named = tuple[str, str, str]
+"""Two tokens, and the name of their relation."""
+
+
+def read_pairs(path: Path) -> Iterator[Named]:
     """Read pairs from CSV, TSV or parquet: columns first, second, and relation if there is one.
 
     Raises:
@@ -58,42 +63,29 @@ def read_relations(path: Path, table: TokenVectors) -> Relations:
     """
     given = read_columns(path, ("first", "second"), "first, second and, if you like, relation")
     kinds = given["relation"] if "relation" in given else ["related"] * len(given)
-    return relations_of(zip(given["first"], given["second"], kinds, strict=True), table)
+    return zip(given["first"], given["second"], kinds, strict=True)
 
 
-def relations_from_parents(
-    parents: Mapping[str, Sequence[str]],
-    table: TokenVectors,
-    kind: Literal["parent", "sibling"] = "sibling",
-) -> Relations:
+def pairs_of_parents(
+    parents: Mapping[str, Sequence[str]], kind: Literal["parent", "sibling"] = "sibling"
+) -> Iterator[Named]:
     """Pairs from a code hierarchy, as MEDS ``codes.parquet`` has it in ``parent_codes``.
 
     Args:
         parents: Code to its parents.
-        table: Vectors.
-        kind: ``parent``: a code and its parent, where both have vectors; ``sibling``: two codes of
-            one parent, which itself needs none.
+        kind: ``parent``: a code and its parent; ``sibling``: two codes of one parent.
     """
     if kind == "parent":
-        return relations_of(
-            ((code, parent, kind) for code, above in parents.items() for parent in above), table
-        )
+        return ((code, parent, kind) for code, above in parents.items() for parent in above)
     families: dict[str, list[str]] = {}
     for code, above in parents.items():
         for parent in above:
             families.setdefault(parent, []).append(code)
-    return relations_of(
-        (
-            (one, other, kind)
-            for members in families.values()
-            for i, one in enumerate(members)
-            for other in members[i + 1 :]
-        ),
-        table,
-    )
+    both = (pair for members in families.values() for pair in combinations(members, 2))
+    return ((one, other, kind) for one, other in both)
 
 
-def relations_of(pairs: Iterable[tuple[str, str, str]], table: TokenVectors) -> Relations:
+def relations_of(pairs: Iterable[Named], table: TokenVectors) -> Relations:
     """Relations from (token, token, relation); what cannot be used is counted."""
     embedded = table.embedded
     seen: set[tuple[int, int, str]] = set()

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmcl.cooccurrence.embed.relations import (
-    Relations,
     code_system,
     neighbours,
+    pairs_of_parents,
     read_columns,
-    read_relations,
-    relations_from_parents,
+    read_pairs,
+    relations_of,
 )
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.atomic import write_atomically
@@ -98,15 +99,14 @@ def evaluate(
     if groups is not None:
         listed["standard_error"], found["standard_errors"] = groups.errors(table, listed)
     parents = {} if hierarchy is None else read_parents(hierarchy)
-    known = [read_relations(relations, table)] if relations else []
-    if hierarchy is not None:
-        known += [
-            relations_from_parents(parents, table, "parent"),
-            relations_from_parents(parents, table, "sibling"),
-        ]
-    if known:
-        files = [str(path) for path in (relations, hierarchy) if path is not None]
-        given = _joined(known)
+    known = chain(
+        read_pairs(relations) if relations else (),
+        pairs_of_parents(parents, "parent"),
+        pairs_of_parents(parents, "sibling"),
+    )
+    files = [str(path) for path in (relations, hierarchy) if path is not None]
+    if files:
+        given = relations_of(known, table)
         type_of = code_system if types is None else _types_of(types)
         scores = score_relations(table, given, type_of=type_of, draws=draws, seed=seed)
         found["relations"] = {
@@ -188,16 +188,6 @@ def _types_of(path: Path) -> Any:
     given = read_columns(path, ("token", "type"), "CSV with columns token, type")
     named = dict(zip(given["token"], given["type"], strict=True))
     return lambda modality, token: named.get(token, code_system(modality, token))
-
-
-def _joined(parts: Sequence[Relations]) -> Relations:
-    return Relations(
-        np.concatenate([part.first for part in parts]),
-        np.concatenate([part.second for part in parts]),
-        np.concatenate([part.kinds for part in parts]),
-        sum(part.unknown for part in parts),
-        sum(part.repeated for part in parts),
-    )
 
 
 def _claim(out: Path, *, overwrite: bool) -> None:

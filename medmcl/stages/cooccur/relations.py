@@ -132,33 +132,21 @@ def score_relevance(
             where=f"{path}, row {line + 1}",
             got=given["relevance"][line],
         )
-    return [
-        _relevance_of(table, str(query), rows["candidate"], relevance[rows.index], draws, seed)
-        for query, rows in given.groupby("query", sort=False)
-    ]
-
-
-def _relevance_of(
-    table: TokenVectors,
-    query: str,
-    candidates: pd.Series,
-    relevance: pd.Series,
-    draws: int,
-    seed: int,
-) -> RelevanceScore:
-    row = table.find(query)
-    if row is None or not table.embedded[row]:
-        nothing = Interval(value=None, low=None, high=None, n=0, note="the query has no vector")
-        return RelevanceScore(query, nothing, len(candidates))
-    embedded = table.embedded
-    places = [table.find(candidate) for candidate in candidates]
-    known = np.array([p is not None and bool(embedded[p]) for p in places])
-    rows = np.array([p for p, k in zip(places, known, strict=True) if k], dtype=np.int64)
-    alike = table.units[rows] @ table.units[row]
-    tau = bootstrap(
-        kendall_tau, relevance.to_numpy(dtype=float)[known], alike, rows, draws=draws, seed=seed
-    )
-    return RelevanceScore(query, tau, int((~known).sum()))
+    embedded, found = table.embedded, []
+    for query, asked in given.groupby("query", sort=False):
+        row = table.find(str(query))
+        if row is None or not embedded[row]:
+            nothing = Interval(value=None, low=None, high=None, n=0, note="the query has no vector")
+            found.append(RelevanceScore(str(query), nothing, len(asked)))
+            continue
+        places = [table.find(candidate) for candidate in asked["candidate"]]
+        known = np.array([place is not None and bool(embedded[place]) for place in places])
+        rows = np.array([p for p, k in zip(places, known, strict=True) if k], dtype=np.int64)
+        alike = table.units[rows] @ table.units[row]
+        truth = relevance[asked.index].to_numpy(dtype=float)[known]
+        tau = bootstrap(kendall_tau, truth, alike, rows, draws=draws, seed=seed)
+        found.append(RelevanceScore(str(query), tau, int((~known).sum())))
+    return found
 
 
 def kendall_tau(relevance: np.ndarray, cosine: np.ndarray) -> float:

@@ -144,7 +144,7 @@ def test_a_killed_count_goes_on_where_it_was(shards, tmp_path, monkeypatch):
         run, "read_tokens", lambda path, *more: read.append(path) or real(path, *more)
     )
     vocabulary, rules = vocabularies(shards), RULES[1]
-    mine, tally = count_shards(shards, READING, vocabulary, rules, tmp_path / "parts", resume=True)
+    mine, tally = count_shards(shards, READING, vocabulary, rules, tmp_path / "parts")
     assert len(read) == 5 - len(part.shards)
     expected, whole = count_shards(shards, READING, vocabulary, rules, tmp_path / "fresh")
     same(mine, expected)
@@ -155,9 +155,7 @@ def test_a_changed_shard_is_counted_again(shards, tmp_path, caplog):
     vocabulary, rules, folder = vocabularies(shards), RULES[0], tmp_path / "parts"
     count_shards(shards, READING, vocabulary, rules, folder)
     write(shards[2], range(20, 30), seed=9)
-    with pytest.raises(ArtefactError, match="holds an unfinished count"):
-        count_shards(shards, READING, vocabulary, rules, folder)
-    mine, _ = count_shards(shards, READING, vocabulary, rules, folder, resume=True)
+    mine, _ = count_shards(shards, READING, vocabulary, rules, folder)
     assert "1 of its 5 shards changed" in caplog.text
     same(mine, count_shards(shards, READING, vocabulary, rules, tmp_path / "fresh")[0])
 
@@ -172,11 +170,11 @@ def test_parts_of_other_settings_or_damaged_are_refused(shards, tmp_path):
     ]
     for reading, words, rules in others:
         with pytest.raises(ArtefactError, match="counted with other settings"):
-            count_shards(shards, reading, words, rules, folder, resume=True)
+            count_shards(shards, reading, words, rules, folder)
     (part,) = folder.glob("part-*")
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(ArtefactError, match="is no whole part"):
-        count_shards(shards, READING, vocabulary, Rules("month"), folder, resume=True)
+        count_shards(shards, READING, vocabulary, Rules("month"), folder)
 
 
 def test_a_subject_in_two_shards_is_refused(shards, tmp_path):

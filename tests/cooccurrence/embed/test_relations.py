@@ -8,9 +8,9 @@ from medmcl.cooccurrence.embed.relations import (
     code_system,
     cosines,
     neighbours,
+    pairs_of_parents,
     random_pairs,
-    read_relations,
-    relations_from_parents,
+    read_pairs,
     relations_of,
     token_types,
 )
@@ -42,7 +42,7 @@ def test_pairs_from_a_file(table, tmp_path, ending):
         given.to_parquet(path)
     else:
         given.to_csv(path, sep="\t" if ending == "tsv" else ",", index=False)
-    found = read_relations(path, table)
+    found = relations_of(read_pairs(path), table)
     assert list(zip(found.first, found.second, found.kinds, strict=True)) == [
         (1, 12, "treats"), (1, 12, "causes"), (3, 14, "treats")
     ]  # fmt: skip
@@ -53,9 +53,9 @@ def test_pairs_from_a_file(table, tmp_path, ending):
 def test_a_file_without_the_columns(table, tmp_path):
     (tmp_path / "pairs.csv").write_text("a,b\n1,2\n")
     with pytest.raises(CohortError, match="no column first and second"):
-        read_relations(tmp_path / "pairs.csv", table)
+        relations_of(read_pairs(tmp_path / "pairs.csv"), table)
     with pytest.raises(CohortError, match=r"there is no such file; .* holds pairs\.csv"):
-        read_relations(tmp_path / "none.csv", table)
+        relations_of(read_pairs(tmp_path / "none.csv"), table)
 
 
 def test_pairs_from_a_hierarchy(table):
@@ -65,14 +65,14 @@ def test_pairs_from_a_hierarchy(table):
         "ICD//3": ["RX//0", "top"],
         "ICD//4": ["top"],
     }
-    parent = relations_from_parents(parents, table, "parent")
+    parent = relations_of(pairs_of_parents(parents, "parent"), table)
     assert set(zip(parent.first.tolist(), parent.second.tolist(), strict=True)) == {
         (1, 0),
         (2, 0),
         (13, 0),
     }
     assert parent.unknown == 2  # "top" has no vector
-    sibling = relations_from_parents(parents, table)
+    sibling = relations_of(pairs_of_parents(parents), table)
     assert set(zip(sibling.first.tolist(), sibling.second.tolist(), strict=True)) == {
         (1, 2), (1, 13), (2, 13), (13, 14)
     }  # fmt: skip
@@ -160,4 +160,4 @@ def test_pairs_in_another_writing_say_what_to_do(tmp_path, text, signs, said):
     (tmp_path / "p.csv").write_text(text, encoding=signs)
     table = TokenVectors(("a", "b"), ("x", "y"), np.eye(2))
     with pytest.raises(CohortError, match=said):
-        read_relations(tmp_path / "p.csv", table)
+        relations_of(read_pairs(tmp_path / "p.csv"), table)
