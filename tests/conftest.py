@@ -23,9 +23,10 @@ LONGEST = (
     "cooccurrence/test_claime_simulation.py",
 )
 """By processor seconds; `pytest --durations` says when another belongs here."""
+PLACES = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+assert all(file.is_file() for file in PLACES), "LONGEST names a file that has gone"
 
 
 def pytest_collection_modifyitems(items):
     """Files of `LONGEST`, then the others as they were."""
-    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path, len(place)))
+    items.sort(key=lambda item: PLACES.get(item.path, len(PLACES)))
