@@ -49,6 +49,18 @@ def cohort_warning(code: str, where: str, what: str, fix: str) -> Finding:
     return Finding(code=code, where=where, what=what, fix=fix, level="warning", scope="cohort")
 
 
+def record_finding(
+    kind: str,
+    code: str,
+    where: str,
+    what: str,
+    fix: str,
+    level: Literal["error", "warning"] = "error",
+) -> Finding:
+    """Give a finding on one record of a kind of modality."""
+    return Finding(code=f"{kind}.{code}", where=where, what=what, fix=fix, level=level)
+
+
 def task_finding(
     task: str, code: str, what: str, fix: str, level: Literal["error", "warning"] = "warning"
 ) -> Finding:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from medmcl.core.batch import InputShape
-from medmcl.encoders import build_encoder, layer_depth, num_layers
+from medmcl.core.contracts import AsksForProbe, ComparesPairs, LearnsFromTeacher, TakesGroups
+from medmcl.encoders import ENCODERS, build_encoder, layer_depth, num_layers
+from medmcl.encoders.encoded import LayerDepths, ReadsPixels, ResizesWeights, TakesVectors
+from medmcl.objectives import OBJECTIVES
 
 
 def test_layers_of_the_ecg_transformer_are_those_of_beit(cases):
@@ -43,3 +48,33 @@ def test_a_cine_encoder_counts_frames_first(cases):
     assert depths["blocks.0.attn.qkv.weight"] == 2
     assert depths["norm.weight"] == 3
     assert num_layers(encoder) == 3
+
+
+@pytest.mark.parametrize(
+    ("protocol", "names"),
+    [
+        (TakesVectors, {"code_transformer"}),
+        (ResizesWeights, {"timm"}),
+        (ReadsPixels, {"timm"}),
+        (LayerDepths, {"timm", "hf_text", "monai3d", "cine", "lookup", "snp_pathway"}),
+    ],
+)
+def test_encoders_keep_what_they_add(protocol, names):
+    assert {name for name, one in ENCODERS.items() if issubclass(one, protocol)} == names
+
+
+@pytest.mark.parametrize(
+    ("protocol", "names"),
+    [
+        (ComparesPairs, {"cross_modal", "symile", "gram", "centrobind"}),
+        (TakesGroups, {"cross_modal", "in_modal"}),
+    ],
+)
+def test_objectives_keep_what_they_add(protocol, names):
+    assert {name for name, one in OBJECTIVES.items() if isinstance(one, protocol)} == names
+
+
+def test_settings_of_objectives_say_what_these_ask_for():
+    models = OBJECTIVES.settings.items()
+    assert {n for n, one in models if isinstance(one, LearnsFromTeacher)} == {"par", "distil"}
+    assert {n for n, one in models if isinstance(one, AsksForProbe)} == {"cross_modal"}

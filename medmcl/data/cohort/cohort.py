@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,18 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, counted
 from medmcl.core.overrides import apply_override, blame, corrected, written
 from medmcl.core.targets import Targets
-from medmcl.data.cohort.choices import Choice
-from medmcl.data.cohort.codes import CodeMap
-from medmcl.data.cohort.loader import Opening
+from medmcl.data.cohort.loader import Opened, Opening
 from medmcl.data.cohort.locate import choose_root, find_cohort, how_to_get, list_cohorts
 from medmcl.data.cohort.manifest import parse_spec, refuse
-from medmcl.data.cohort.outcomes import LabelRows, build_targets
+from medmcl.data.cohort.outcomes import build_targets
 from medmcl.data.cohort.spec import CohortSpec
 from medmcl.data.cohort.splits import SPLITS
-from medmcl.data.loading.noisy_pairs import Noise
 
 __all__ = ["Cohort", "find_cohort", "list_cohorts", "load_cohort", "open_cohort"]
 
 
 @dataclass(kw_only=True)
-class Cohort:
+class Cohort(Opened):
     """The studied set.
 
     Attributes:
@@ -58,16 +55,7 @@ class Cohort:
     spec: CohortSpec
     path: Path
     root: Path
-    fingerprint: str
-    subjects: pd.DataFrame
-    records: dict[str, pd.DataFrame]
-    samples: pd.DataFrame
     findings: list[Finding]
-    counts: list[tuple[str, int, int]] = field(repr=False)
-    labels: Mapping[str, LabelRows] = field(repr=False)
-    maps: Mapping[str, CodeMap] = field(repr=False)
-    noise: Noise | None = field(default=None, repr=False)
-    choices: Mapping[str, Choice] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         subjects = counted(len(self.subjects), "subject")

@@ -43,9 +43,9 @@ POOLED = "pooled"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Opened:
-    """What opening gives; see `medmcl.data.cohort.cohort.Cohort`."""
+    """What opening gives of a cohort; `medmcl.data.cohort.cohort.Cohort` says what each is."""
 
     fingerprint: str
     subjects: pd.DataFrame

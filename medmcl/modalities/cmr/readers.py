@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 import numpy as np
 
 from medmcl.core.errors import RecordError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, record_finding
 from medmcl.modalities.volumes import Stack, zyx
 
 
@@ -77,11 +77,8 @@ FEW_PIXELS = 24
 MAX_ASPECT = 3.0
 
 
-def fault(
-    code: str, where: str, what: str, fix: str, level: Literal["error", "warning"] = "error"
-) -> Finding:
-    """Give a finding of this modality."""
-    return Finding(code=f"cmr.{code}", where=where, what=what, fix=fix, level=level)
+fault = partial(record_finding, "cmr")
+"""Give a finding of this modality."""
 
 
 def check_voxels(raw: CMRVolume, where: str) -> list[Finding]:

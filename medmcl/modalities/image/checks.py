@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from medmcl.core.findings import Finding, cohort_warning
+from medmcl.core.findings import Finding, cohort_warning, record_finding
 from medmcl.modalities.image.files import ImageRecord
 from medmcl.modalities.image.settings import ImageSettings
 
@@ -26,11 +27,8 @@ TWICE = 2.0
 _OBLONG, _ALIKE = 1.15, 1.03
 
 
-def fault(
-    code: str, where: str, what: str, fix: str, level: Literal["error", "warning"] = "error"
-) -> Finding:
-    """Give a finding of this modality."""
-    return Finding(code=f"image.{code}", where=where, what=what, fix=fix, level=level)
+fault = partial(record_finding, "image")
+"""Give a finding of this modality."""
 
 
 def check_pixels(raw: ImageRecord, where: str) -> list[Finding]:

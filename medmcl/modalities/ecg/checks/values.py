@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from functools import partial
 
 import numpy as np
 
-from medmcl.core.findings import LEAVE_OUT, Finding
+from medmcl.core.findings import LEAVE_OUT, Finding, record_finding
 from medmcl.modalities.ecg import signal as steps
 from medmcl.modalities.ecg.beats import BEAT_HZ, find_beats, rests_between
 from medmcl.modalities.ecg.checks import chest as ecg_chest
@@ -41,11 +41,8 @@ CLIPPED_STEPS = 10
 """The same in steps between neighbouring values: a quiet lead in coarse steps is not clipped."""
 
 
-def fault(
-    code: str, where: str, what: str, fix: str, level: Literal["error", "warning"] = "error"
-) -> Finding:
-    """Make a finding of the kind ``ecg.<code>``."""
-    return Finding(code=f"ecg.{code}", where=where, what=what, fix=fix, level=level)
+fault = partial(record_finding, "ecg")
+"""Make a finding of the kind ``ecg.<code>``."""
 
 
 def judged(fix: str, code: str) -> str:

@@ -1,4 +1,6 @@
-"""Files whose names have other leading zeros than the table: the form that finds them is told."""
+""""""
+
+from __future__ import annotations
 
 import numpy as np
 import pandas as pd

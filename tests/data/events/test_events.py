@@ -1,4 +1,6 @@
-"""Rules that say which modality an event is of."""
+""""""
+
+from __future__ import annotations
 
 import numpy as np
 import pytest
