@@ -14,7 +14,7 @@ from medmcl.core.lazy import lazy
 if TYPE_CHECKING:
     from medmcl.encoders.build import ENCODERS, build_encoder
     from medmcl.encoders.encoded import layer_depth, num_layers
-    from medmcl.encoders.tower_settings import HeadSettings, TowerSettings
+    from medmcl.encoders.settings import HeadSettings, TowerSettings
     from medmcl.encoders.towers import Head, Towers
     from medmcl.encoders.weights import NAME_MAPS, load_weights
 else:

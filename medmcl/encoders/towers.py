@@ -17,6 +17,7 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder, split_name
 from medmcl.encoders.encoded import Encoded, Encoder, layer_depth, num_layers
+from medmcl.encoders.settings import HeadSettings, TowerSettings
 from medmcl.encoders.synchronised import (
     live_norms,
     norms_as_learned,
@@ -24,7 +25,6 @@ from medmcl.encoders.synchronised import (
     rows_of_all_ranks,
     without_rows,
 )
-from medmcl.encoders.tower_settings import HeadSettings, TowerSettings
 
 
 class Head(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from medmcl.core.batch import Batch
-from medmcl.encoders.tower_settings import HeadSettings
+from medmcl.encoders.settings import HeadSettings
 from medmcl.encoders.towers import Head, Tower, Towers
 
 

@@ -24,10 +24,10 @@ from medmcl.core.layers import (
 from medmcl.core.router_stats import RouterSums
 from medmcl.encoders.build import build_input_projection
 from medmcl.encoders.encoded import Encoded, block_depths
+from medmcl.encoders.settings import HeadSettings
 from medmcl.encoders.shared.input_projections import real_tokens
 from medmcl.encoders.shared.moe import MoE, Places, Routing, no_sums, sum_rows
 from medmcl.encoders.shared.settings import TRUNK, ExpertSettings, SharedSettings, Size
-from medmcl.encoders.tower_settings import HeadSettings
 from medmcl.encoders.towers import (
     Head,
     Tower,

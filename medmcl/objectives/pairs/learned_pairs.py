@@ -30,7 +30,7 @@ from medmcl.objectives.pairs.pairs import (
     nearest_neighbours,
     spanning_tree,
 )
-from medmcl.objectives.pairs.settings import Learned
+from medmcl.objectives.settings import Learned
 
 STEADY = 0.8
 """Mean Jaccard index of successive graphs, over the later half of rebuilds, below which a graph is

@@ -17,7 +17,7 @@ import numpy as np
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError, MedmclError
-from medmcl.objectives.pairs.settings import Star, readable_pairs
+from medmcl.objectives.settings import Star, readable_pairs
 
 Edge = tuple[int, int]
 

@@ -15,7 +15,6 @@ from medmcl.core.contracts import ModelShape, PairGraph
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.pairs.learned_pairs import LearnedPairs
 from medmcl.objectives.pairs.pairs import pair_graph
-from medmcl.objectives.pairs.settings import Learned
 from medmcl.objectives.pairwise.contrastive import (
     LogitScale,
     info_nce,
@@ -25,7 +24,7 @@ from medmcl.objectives.pairwise.contrastive import (
     sigmoid_loss,
     with_groups,
 )
-from medmcl.objectives.settings import CrossModalSettings, InModalSettings
+from medmcl.objectives.settings import CrossModalSettings, InModalSettings, Learned
 
 
 class CrossModal(nn.Module):

@@ -14,7 +14,7 @@ from medmcl.core.key_help import KeyHelp, help_of
 from medmcl.core.overrides import typed
 from medmcl.data.cohort.locate import find_cohort, is_template, list_cohorts
 from medmcl.encoders.build import ENCODERS
-from medmcl.encoders.tower_settings import TowerSettings
+from medmcl.encoders.settings import TowerSettings
 from medmcl.modalities import ADAPTERS, tables
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.selection.settings import SCORERS, SELECTORS

@@ -7,8 +7,8 @@ from typing import Any
 
 from medmcl.core.config import check, faults_of, lookup
 from medmcl.core.errors import ConfigError
+from medmcl.encoders.settings import TowerSettings
 from medmcl.encoders.shared.settings import TRUNK, SharedSettings
-from medmcl.encoders.tower_settings import TowerSettings
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
 

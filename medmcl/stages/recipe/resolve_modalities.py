@@ -9,7 +9,7 @@ from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.encoders.build import check_encoder, check_input_projection
-from medmcl.encoders.tower_settings import TowerSettings
+from medmcl.encoders.settings import TowerSettings
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.model_settings import input_projections_of
 from medmcl.stages.recipe.roles import with_names

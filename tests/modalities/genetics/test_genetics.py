@@ -11,7 +11,7 @@ from small_genomes import genomes, variant_table
 from medmcl.core.contracts import NamesFiles, RecordRef
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.modalities.genetics.adapter import Genetics
-from medmcl.modalities.genetics.qc import Ancestry
+from medmcl.modalities.genetics.panel import Ancestry
 from medmcl.modalities.genetics.settings import GeneticsAugment, GeneticsSettings, GeneticsSource
 from medmcl.modalities.genetics.variants import Genotypes, make_variants
 

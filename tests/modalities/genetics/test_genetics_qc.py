@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_genomes import genomes, variant_table
 
-from medmcl.modalities.genetics import qc
+from medmcl.modalities.genetics import panel as qc
 from medmcl.modalities.genetics.variants import Variants, make_variants
 
 

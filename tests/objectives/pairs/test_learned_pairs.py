@@ -15,7 +15,7 @@ from medmcl.engine.checkpoint import load_weights_file, save_weights
 from medmcl.objectives import build_objective, info_nce
 from medmcl.objectives.pairs.learned_pairs import LearnedPairs
 from medmcl.objectives.pairs.pairs import complete_pairs
-from medmcl.objectives.pairs.settings import Learned
+from medmcl.objectives.settings import Learned
 
 NAMES = ("d", "b", "a", "c")
 CHAIN = {("a", "b"), ("b", "c"), ("c", "d")}
