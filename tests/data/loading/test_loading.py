@@ -1,3 +1,8 @@
+""""""
+
+from __future__ import annotations
+
+import copy
 import multiprocessing
 import os
 import signal as signals
@@ -7,6 +12,7 @@ import time
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,6 +21,7 @@ from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading import worker_pool as processes
 from medmcl.data.loading.prepare import build_adapters, cache_folder, prepare
+from medmcl.data.loading.reading import content_digest
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.data.loading.worker_pool import worker_pool
@@ -443,3 +450,37 @@ def test_the_flow_counts_what_is_left_after_exclusions(tiny, inputs):
         "excluded 3 records of 12: ecg.missing_file 2, ecg.unreadable 1 "
         "(cohort.on_bad_record: exclude)"
     )
+
+
+LONG = 5_000
+BASE = np.linspace(0, 1, LONG)
+
+
+def changed(middle):
+    other = BASE.copy()
+    other[LONG // 2] += middle
+    return other
+
+
+FORMS = {
+    "table": lambda x: pd.DataFrame({"minute": np.arange(LONG), "counts": x}),
+    "column": pd.Series,
+    "tensor": torch.as_tensor,
+    "array": lambda x: x,
+    "list of arrays": lambda x: [x, x],
+    "tables by name": lambda x: {"left": pd.DataFrame({"counts": x})},
+    "texts": lambda x: np.array([f"{one:.9f}" for one in x], dtype=object),
+    "plain list": list,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_two_records_that_differ_in_the_middle_are_no_copies_and_equal_ones_are(form):
+    one, again, other = FORMS[form](BASE), FORMS[form](BASE.copy()), FORMS[form](changed(1e-3))
+    assert content_digest(one) == content_digest(again) == content_digest(copy.deepcopy(one))
+    assert content_digest(one) != content_digest(other)
+
+
+def test_what_columns_are_called_counts():
+    one, other = pd.DataFrame({"a": BASE}), pd.DataFrame({"b": BASE})
+    assert content_digest(one) != content_digest(other)
