@@ -234,3 +234,8 @@ def require_heads(width: int, heads: int) -> None:
             "the width must be a multiple of the number of heads",
             got=f"width {width}, {heads} heads",
         )
+
+
+def widen(x: Tensor) -> Tensor:
+    """Turn half precision to float32; leave float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

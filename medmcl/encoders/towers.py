@@ -14,6 +14,7 @@ from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.config import check, lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.layers import widen
 from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder, split_name
 from medmcl.encoders.encoded import Encoded, Encoder, layer_depth, num_layers
@@ -255,11 +256,6 @@ class Towers(nn.Module):
         """Project tokens (B, T, E) one by one into the shared space: unit points (B, T, D)."""
         points = self.tower(modality).project(tokens.flatten(0, 1))
         return points.reshape(*tokens.shape[:2], -1)
-
-
-def widen(x: Tensor) -> Tensor:
-    """Turn half precision to float32; leave float32 and float64 as they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _spread(part: Tensor, rows: Tensor, size: int, joined: Tensor | None) -> Tensor:

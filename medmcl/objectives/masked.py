@@ -12,8 +12,7 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
-from medmcl.core.layers import Block, sincos_2d
-from medmcl.objectives.pairwise.contrastive import widen
+from medmcl.core.layers import Block, sincos_2d, widen
 from medmcl.objectives.settings import DecoderSettings, MaskedSettings
 
 

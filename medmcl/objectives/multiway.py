@@ -14,13 +14,13 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.layers import widen
 from medmcl.objectives.pairwise.alignment import require_pooled
 from medmcl.objectives.pairwise.contrastive import (
     LogitScale,
     as_one_number,
     info_nce,
     info_nce_chance,
-    widen,
 )
 from medmcl.objectives.settings import (
     COSINE,

@@ -14,9 +14,8 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
-from medmcl.core.layers import AttentionPool, masked_mean
+from medmcl.core.layers import AttentionPool, masked_mean, widen
 from medmcl.core.targets import Targets
-from medmcl.objectives.pairwise.contrastive import widen
 from medmcl.objectives.settings import SupervisedSettings
 
 

@@ -20,6 +20,7 @@ from medmcl.core.layers import (
     ProbePool,
     masked_mean,
     start_linear,
+    widen,
 )
 from medmcl.core.router_stats import RouterSums
 from medmcl.encoders.build import build_input_projection
@@ -35,7 +36,6 @@ from medmcl.encoders.towers import (
     evaluating,
     first_row,
     keep_evaluating,
-    widen,
 )
 
 

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from medmcl.core.batch import GROUPS, Batch
 from medmcl.core.errors import MedmclError
+from medmcl.core.layers import widen
 from medmcl.objectives.settings import ScaleSettings
 
 TILE = 1024
@@ -288,11 +289,6 @@ def as_one_number(value: float | Tensor, like: Tensor, name: str) -> Tensor:
     if value.device.type == "cpu" and not torch.isfinite(value.detach()).all():
         raise MedmclError(f"{name} must be finite", got=value.item())
     return value.reshape(1).to(dtype=like.dtype, device=like.device)
-
-
-def widen(x: Tensor) -> Tensor:
-    """Give half-precision values as float32; others as they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _prepare(

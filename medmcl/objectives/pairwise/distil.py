@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from medmcl.core.batch import Batch, Embeddings, Term, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
+from medmcl.core.layers import widen
 from medmcl.objectives.pairwise.alignment import require_pooled
-from medmcl.objectives.pairwise.contrastive import widen
 from medmcl.objectives.settings import DistilSettings, ParSettings
 
 
