@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation.models.logistic import LogisticPath
-from medmcl.evaluation.models.rotation import Rotation
+from medmcl.evaluation.models.scaling import Rotation
 from medmcl.evaluation.models.strength import STRENGTHS
 
 SIZES = [

@@ -19,8 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation.models import logistic
-from medmcl.evaluation.models.rotation import Rotation
-from medmcl.evaluation.models.scaling import Scaler
+from medmcl.evaluation.models.scaling import Rotation, Scaler
 from medmcl.evaluation.models.strength import STRENGTHS
 
 WIDTHS, WRONG = (64, 128, 256), (0.0, 0.3)

@@ -23,8 +23,9 @@ from scipy.stats import norm
 
 from medmcl.evaluation.metrics.decision_curve import net_benefit_metric
 from medmcl.evaluation.metrics.delong_method import AUC, delong
-from medmcl.evaluation.metrics.intervals import Interval, Resampler, Sampled
+from medmcl.evaluation.metrics.intervals import Resampler
 from medmcl.evaluation.metrics.predictions import SPECS
+from medmcl.evaluation.metrics.sampled import Interval, Sampled
 
 GRID = np.linspace(-8, 8, 400_001)
 DENSITY = norm.pdf(GRID) * (GRID[1] - GRID[0])

@@ -46,7 +46,8 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation import label_subset, linear_probe
 from medmcl.evaluation.aspects.maps.aspect import MapSpec, map_parts
 from medmcl.evaluation.aspects.maps.localisation import cosine_map, mass_inside
-from medmcl.evaluation.metrics.intervals import Resampler, Sampled
+from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from packed import unpacked
 
-from medmcl.evaluation.metrics.proportions import wilson
+from medmcl.evaluation.metrics.shares import wilson
 
 DRAWS = 2000
 IMPLANTED = 0.2

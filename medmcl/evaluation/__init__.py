@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.evaluation.aspects.attack.rates import attack_rates
+    from medmcl.evaluation.aspects.attack.rates import attack_rates, attack_success
     from medmcl.evaluation.aspects.maps.localisation import (
         Localisation,
         cosine_map,
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
         right_pairs,
     )
     from medmcl.evaluation.aspects.retrieval.measure import ranks, recall_at_k, retrieval
-    from medmcl.evaluation.metrics.attack import attack_success
     from medmcl.evaluation.metrics.calibration_curve import calibration
+    from medmcl.evaluation.metrics.calibration_metrics import (
+        calibration_intercept,
+        calibration_slope,
+        ici,
+    )
     from medmcl.evaluation.metrics.decision_curve import (
         net_benefit,
         net_benefit_metric,
@@ -33,52 +37,49 @@ if TYPE_CHECKING:
     )
     from medmcl.evaluation.metrics.delong_method import delong
     from medmcl.evaluation.metrics.geometry import alignment, degeneracy, effective_rank, uniformity
-    from medmcl.evaluation.metrics.intervals import (
-        Interval,
-        Resampler,
-        bootstrap,
-        paired_difference,
-    )
+    from medmcl.evaluation.metrics.intervals import Resampler, bootstrap, paired_difference
+    from medmcl.evaluation.metrics.metric import NotEstimable
     from medmcl.evaluation.metrics.multiclass import brier_classes
     from medmcl.evaluation.metrics.predictions import (
         METRICS,
-        NotEstimable,
         accuracy,
         auprc,
         auroc,
         balanced_accuracy,
         brier,
         c_index,
-        calibration_intercept,
-        calibration_slope,
-        ici,
         macro,
         mae,
         pearson,
         r2,
-        sensitivity_at_specificity,
-        specificity_at_sensitivity,
-        tpr_at_top,
     )
+    from medmcl.evaluation.metrics.sampled import Interval
     from medmcl.evaluation.metrics.survival.calibration import survival_calibration
     from medmcl.evaluation.metrics.survival.competing_calibration import competing_calibration
     from medmcl.evaluation.metrics.survival.d_calibration import d_calibration
     from medmcl.evaluation.metrics.survival.incidence_curve import incidence_curve
     from medmcl.evaluation.metrics.survival.kaplan_meier import kaplan_meier
-    from medmcl.evaluation.metrics.survival.metrics import (
+    from medmcl.evaluation.metrics.survival.metric import (
         auc_metric,
-        brier_at,
         brier_metric,
-        c_index_ipcw,
         c_index_ipcw_metric,
-        integrated_brier,
         integrated_brier_metric,
+    )
+    from medmcl.evaluation.metrics.survival.metrics import (
+        brier_at,
+        c_index_ipcw,
+        integrated_brier,
         time_dependent_auc,
     )
+    from medmcl.evaluation.metrics.thresholds import (
+        sensitivity_at_specificity,
+        specificity_at_sensitivity,
+        tpr_at_top,
+    )
     from medmcl.evaluation.models.baselines import combined, majority
-    from medmcl.evaluation.models.competing import cause_specific_cox, cumulative_incidence
+    from medmcl.evaluation.models.competing import cumulative_incidence
     from medmcl.evaluation.models.contract import Fitted
-    from medmcl.evaluation.models.cross_validation import repeated_cv
+    from medmcl.evaluation.models.cross_validation import out_of_fold
     from medmcl.evaluation.models.knn import knn
     from medmcl.evaluation.models.probe import cox_probe, discrete_time_probe, linear_probe
     from medmcl.evaluation.models.zero_shot import ensemble, zero_shot_classes, zero_shot_labels
@@ -124,7 +125,6 @@ __all__ = [
     "calibration",
     "calibration_intercept",
     "calibration_slope",
-    "cause_specific_cox",
     "combined",
     "compare_choices",
     "competing_calibration",
@@ -156,13 +156,13 @@ __all__ = [
     "net_benefit",
     "net_benefit_metric",
     "net_benefit_survival",
+    "out_of_fold",
     "paired_choice",
     "paired_difference",
     "pearson",
     "r2",
     "ranks",
     "recall_at_k",
-    "repeated_cv",
     "retrieval",
     "right_pairs",
     "save_results",

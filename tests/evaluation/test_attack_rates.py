@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medmcl.core.errors import MedmclError
-from medmcl.evaluation.aspects.attack.lines import attack_lines
+from medmcl.evaluation.aspects.attack.figures import attack_lines
 from medmcl.evaluation.aspects.attack.rates import RATES, attack_rates, compare_attacks
 
 

@@ -13,8 +13,8 @@ from medmcl.evaluation import (
     kaplan_meier,
     majority,
 )
+from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
-from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
 from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
 from medmcl.evaluation.protocol.predicted import Method
 
@@ -82,7 +82,7 @@ def test_risks_are_those_of_competing_exponential_hazards(protocol):
         assert group.curve.incidence[at] == pytest.approx(known)
         naive_km = 1 - kaplan_meier(codes[rows_of] == 1, time[rows_of]).at([5.0])[0]
         assert group.curve.incidence[at] < naive_km - 0.02  # Kaplan-Meier overstates it
-    assert isinstance(evidence.calibration, SurvivalCalibration)
+    assert isinstance(evidence.calibration, Calibration)
     assert rows["x", "calibration_slope_at_5y"].low < 1 < rows["x", "calibration_slope_at_5y"].high
     assert rows["x", "ici_at_5y"].value < 0.04
     assert rows["x", "d_calibration_p"].value is None

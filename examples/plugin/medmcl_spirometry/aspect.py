@@ -11,8 +11,7 @@ from medmcl.evaluation.aspects.aspect import Aspect, OfStage
 
 if TYPE_CHECKING:
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation
-    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
     from medmcl.evaluation.report.section import Said, Section
 
 NAME = "likeness"
@@ -40,7 +39,7 @@ class Likeness(Aspect[LikenessSpec]):
         """Embed whom may be scored, one record a person, and average all pairs."""
         import numpy as np
 
-        from medmcl.evaluation.protocol.found import Found
+        from medmcl.evaluation.protocol.evaluation import Found
         from medmcl.evaluation.protocol.results import Result
 
         rows = scene.scored()

@@ -19,8 +19,7 @@ from medmcl.core.lazy import Parts
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation
-    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
     from medmcl.evaluation.report.section import Said, Section
 
 _HERE = "medmcl.evaluation.aspects"
@@ -187,7 +186,7 @@ class Aspect(Generic[S]):
 
     def measure(self, spec: S, scene: Scene) -> Found:
         """Measure it."""
-        from medmcl.evaluation.protocol.found import Found
+        from medmcl.evaluation.protocol.evaluation import Found
 
         return Found()
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from medmcl.core.targets import Targets
     from medmcl.data.loading.prepare import Prepared
     from medmcl.evaluation.aspects.aspect import AspectSpec
+    from medmcl.evaluation.protocol.evaluation import Found
     from medmcl.evaluation.protocol.folds import CrossValidation
-    from medmcl.evaluation.protocol.found import Found
     from medmcl.evaluation.protocol.predicted import Method
 
 

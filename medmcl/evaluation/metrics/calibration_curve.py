@@ -16,11 +16,11 @@ from medmcl.evaluation.metrics.calibration_metrics import (
     DISTINCT,
     ICI,
 )
-from medmcl.evaluation.metrics.intervals import Interval, Resampler, sampler_of
+from medmcl.evaluation.metrics.intervals import Resampler, sampler_of
 from medmcl.evaluation.metrics.loess import loess, loess_rows
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, probabilities_of
-from medmcl.evaluation.metrics.proportions import effective_size, wilson
-from medmcl.evaluation.metrics.sampled import too_few
+from medmcl.evaluation.metrics.sampled import Interval, too_few
+from medmcl.evaluation.metrics.shares import effective_size, wilson
 
 GAP = 0.02  # share of the range of predictions without any across which no curve is believed
 GRID = 101  # points of the smooth curve, at equal steps of rank and range
@@ -72,35 +72,44 @@ class CalibrationCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Calibration of one set of probabilities; None where a number does not exist.
+    """Calibration of one set of probabilities, or of risks by a horizon.
+
+    None where a number does not exist.
 
     Attributes:
-        intercept: Calibration in the large; 0 is best, above 0 = risks are too low.
-        slope: Calibration slope; 1 is best, below 1 = risks are too extreme.
-        joint_intercept: Intercept fitted together with the slope.
-        observed_expected: Positives over the sum of probabilities; 1 is best.
+        horizon: Of risks by a horizon, in the unit of time; None of probabilities.
+        intercept: Calibration in the large; 0 is best, above 0 = risks are too low. Of
+            probabilities.
+        slope: Calibration slope; 1 is best, below 1 = risks are too extreme. At a horizon the Cox
+            coefficient of the log cumulative hazard that was predicted; under competing risks see
+            `competing_calibration`.
+        joint_intercept: Intercept fitted together with the slope. Of probabilities.
+        observed_expected: Positives over the sum of probabilities; at a horizon the observed risk
+            (Kaplan-Meier; Aalen-Johansen under competing risks) over the mean predicted one; 1 is
+            best.
         ici: Mean distance of the smooth curve from the diagonal, corrected for noise; 0 is best.
         ici_uncorrected: As published, biased upwards.
         ici_if_perfect: What the uncorrected index would be on average, were every probability
-            right.
+            right. Of probabilities.
         e50: Median distance, uncorrected.
         e90: 90th percentile of the distance, uncorrected.
         emax: Largest distance, uncorrected.
-        curve: The smooth curve, or None.
+        curve: The smooth curve, observed over predicted, or None.
         groups: Tenths of the rows by prediction; fewer where predictions are tied.
         n: Rows.
-        events: Positives.
+        events: Positives; events by the horizon.
         subjects: Subjects.
         note: What a reader must know.
     """
 
-    intercept: Interval
+    horizon: float | None = None
+    intercept: Interval | None = None
     slope: Interval
-    joint_intercept: float | None
+    joint_intercept: float | None = None
     observed_expected: Interval
     ici: Interval
     ici_uncorrected: float | None
-    ici_if_perfect: float | None
+    ici_if_perfect: float | None = None
     e50: float | None
     e90: float | None
     emax: float | None
@@ -112,16 +121,8 @@ class Calibration:
     note: str = ""
 
     def __repr__(self) -> str:
-        return brief(
-            self,
-            intercept=self.intercept,
-            slope=self.slope,
-            observed_expected=self.observed_expected,
-            ici=self.ici,
-            n=self.n,
-            events=self.events,
-            note=self.note,
-        )
+        names = ("horizon", "intercept", "slope", "observed_expected", "ici", "n", "events", "note")
+        return brief(self, **{name: getattr(self, name) for name in names})
 
 
 def _observed_expected(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -9,6 +9,12 @@ import numpy as np
 MOST_ROWS = 2048  # pairs are computed among at most so many rows
 
 
+def unit(x: np.ndarray) -> np.ndarray:
+    """Give vectors unit length along the last axis, float64; zeros stay zeros."""
+    rows = np.asarray(x, dtype=np.float64)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12))
+
+
 def effective_rank(x: np.ndarray) -> float:
     """Give the effective number of dimensions, from 1 (collapsed) to min(N, D); higher is richer.
 
@@ -103,10 +109,10 @@ def degeneracy(x: np.ndarray) -> Degeneracy:
         x: Embeddings, (N, D).
     """
     x = np.asarray(x, dtype=np.float64)
-    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    rows = unit(x)
     count = len(x)
-    total = unit.sum(axis=0)
-    own = float((unit**2).sum())
+    total = rows.sum(axis=0)
+    own = float((rows**2).sum())
     cosine = (float(total @ total) - own) / max(1, count * (count - 1))
     scale = np.abs(x).max(initial=0.0)
     dead = int((x.std(axis=0) <= 1e-7 * max(scale, 1e-30)).sum()) if count else x.shape[1]

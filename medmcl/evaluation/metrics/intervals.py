@@ -19,18 +19,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.metrics import predictions as metrics
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, is_missing, numbers
-from medmcl.evaluation.metrics.sampled import Interval, Method, Sampled, check_method, mean_of
+from medmcl.evaluation.metrics.sampled import Interval, Method, Sampled, check_method
 from medmcl.evaluation.metrics.survival import metrics as survival_metrics
-
-__all__ = [
-    "Interval",
-    "Method",
-    "Resampler",
-    "Sampled",
-    "bootstrap",
-    "mean_of",
-    "paired_difference",
-]
 
 ENTRIES_AT_ONCE = 8_000_000  # weights held at once: 64 MB
 

@@ -25,13 +25,13 @@ from medmcl.evaluation.metrics.calibration_metrics import (
 from medmcl.evaluation.metrics.metric import (
     CONSTANT,
     ONE_CLASS,
-    Draws,
     Estimate,
     Metric,
     NotEstimable,
     classes_of,
     probabilities_of,
 )
+from medmcl.evaluation.metrics.survival import kernels
 from medmcl.evaluation.metrics.survival.metric import SurvivalMetric
 from medmcl.evaluation.metrics.thresholds import (
     sensitivity_at_specificity,
@@ -42,34 +42,6 @@ from medmcl.evaluation.metrics.thresholds import (
     tpr_at_top_metric,
 )
 
-__all__ = [
-    "FUNCTIONS",
-    "METRICS",
-    "SPECS",
-    "Draws",
-    "Estimate",
-    "Metric",
-    "NotEstimable",
-    "accuracy",
-    "auprc",
-    "auroc",
-    "balanced_accuracy",
-    "brier",
-    "c_index",
-    "calibration_intercept",
-    "calibration_slope",
-    "classes_of",
-    "ici",
-    "macro",
-    "mae",
-    "pearson",
-    "probabilities_of",
-    "r2",
-    "sensitivity_at_specificity",
-    "specificity_at_sensitivity",
-    "tpr_at_top",
-]
-
 _AUROC = Metric("auroc", "higher", weighted.auroc, ONE_CLASS, 0.5, True)
 _AUPRC = Metric("auprc", "higher", weighted.auprc, "no positive outcome", None, True)
 _BRIER = Metric("brier", "lower", weighted.brier, "no rows", None, True, probabilities_of)
@@ -77,7 +49,7 @@ _R2 = Metric("r2", "higher", weighted.r2, CONSTANT, 0.0)
 _PEARSON = Metric("pearson", "higher", weighted.pearson, "outcome or prediction does not vary", 0.0)
 _MAE = Metric("mae", "lower", weighted.mae, "no rows")
 _C_INDEX = SurvivalMetric(
-    "c_index", "higher", weighted.c_index, "no event precedes another's follow-up", 0.5, True
+    "c_index", "higher", kernels.c_index, "no event precedes another's follow-up", 0.5, True
 )
 _ACCURACY = Metric("accuracy", "higher", weighted.accuracy, "no rows", prepare=classes_of)
 _BALANCED = Metric(

@@ -59,9 +59,19 @@ class Interval:
     def __str__(self) -> str:
         if self.value is None:
             return f"not estimable: {self.note}"
-        if self.low is None or self.high is None:
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return in_brackets(self.value, self.low, self.high)
+
+    def numbers(self) -> dict[str, Any]:
+        """What rows of tables take of it: the number, its ends, of whom, and the note."""
+        names = ("value", "low", "high", "n", "events", "subjects", "note")
+        return {name: getattr(self, name) for name in names}
+
+
+def in_brackets(value: float, low: float | None, high: float | None, sign: str = "") -> str:
+    """Write ``0.812 (0.790 to 0.830)``, or the value alone; ``sign``: "+" of a difference."""
+    if low is None or high is None:
+        return f"{value:{sign}.3f}"
+    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 
-PAIRS_AT_ONCE = 4_000_000  # entries of one block of the comparable-pair matrix (memory bound)
-
 
 def auroc(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, ties between classes count one half."""
@@ -101,40 +99,6 @@ def balanced_accuracy(
     )
     drawn = (~np.isnan(per_class)).sum(axis=0)
     return np.where(drawn > 1, _ratio(np.nansum(per_class, axis=0), drawn), np.nan)
-
-
-def c_index(
-    event: np.ndarray,
-    time: np.ndarray,
-    risk: np.ndarray,
-    weights: np.ndarray,
-    tied_tolerance: float = 1e-8,
-) -> np.ndarray:
-    """Harrell's concordance, exact over all comparable pairs, in blocks of events.
-
-    The numerator is the quadratic form w' C w of the concordance matrix, so that all draws cost two
-    matrix products; single precision is exact for whole-number weights and used only for those.
-    """
-    events = np.flatnonzero(event)
-    exact = bool(np.all(weights == np.rint(weights))) and float(weights.max(initial=0)) < 4096
-    dtype: type[np.floating] = np.float32 if exact and len(time) < 2**20 else np.float64
-    draws = weights.astype(dtype)
-    concordant = np.zeros(weights.shape[1])
-    comparable = np.zeros(weights.shape[1])
-    step = max(1, PAIRS_AT_ONCE // max(1, len(time)))
-    for first in range(0, len(events), step):
-        block = events[first : first + step]
-        later = time[block, None] < time[None]
-        later |= (time[block, None] == time[None]) & ~event[None].astype(bool)
-        gap = risk[block, None] - risk[None]
-        tied = np.abs(gap) <= tied_tolerance
-        won = ((gap > 0) & ~tied).astype(dtype) + np.float32(0.5) * tied.astype(dtype)
-        weight = weights[block]
-        with np.errstate(invalid="ignore"):  # single-precision BLAS may warn of finite numbers
-            above, pairs = np.matmul(won * later, draws), np.matmul(later.astype(dtype), draws)
-        concordant += np.einsum("ew,ew->w", weight, above)
-        comparable += np.einsum("ew,ew->w", weight, pairs)
-    return _ratio(concordant, comparable)
 
 
 def _tie_starts(ordered: np.ndarray) -> np.ndarray:

@@ -69,23 +69,6 @@ def tpr_at_top(
     return _ratio((group * share).sum(axis=0), true[-1])
 
 
-def at_threshold(
-    name: str, targets: np.ndarray, scores: np.ndarray, weights: np.ndarray, threshold: float
-) -> np.ndarray:
-    """One of sensitivity, specificity, ppv, npv, f1 for scores of at least the threshold."""
-    positive, called = targets > 0, scores >= threshold
-    masks = (positive & called, ~positive & called, positive & ~called, ~positive & ~called)
-    tp, fp, fn, tn = (mask.astype(float) @ weights for mask in masks)
-    above, below = {
-        "sensitivity": (tp, tp + fn),
-        "specificity": (tn, tn + fp),
-        "ppv": (tp, tp + fp),
-        "npv": (tn, tn + fn),
-        "f1": (2 * tp, np.where(tp + fn > 0, 2 * tp + fp + fn, 0.0)),
-    }[name]
-    return _ratio(above, below)
-
-
 def net_benefit(
     targets: np.ndarray,
     probability: np.ndarray,

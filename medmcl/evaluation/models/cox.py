@@ -7,8 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from medmcl.evaluation.models.rotation import Rotation
-from medmcl.evaluation.models.scaling import flat_columns
+from medmcl.evaluation.models.scaling import Rotation, flat_columns
 
 Ties = Literal["breslow", "efron"]
 

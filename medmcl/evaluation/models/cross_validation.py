@@ -152,7 +152,7 @@ class OutOfFold:
     Attributes:
         values: (N, C).
         order: The same for ranking rows of different folds: the predictions of each fold centred
-            and scaled by those of the rows it was fitted on, see `repeated_cv`. (N, C)
+            and scaled by those of the rows it was fitted on, see `out_of_fold`. (N, C)
         curves: Survival: P(T > times), (N, T); None without times, or from a fold without curves.
         notes: Notes of the probes.
         variants: Name of a variant to what the same probes say of it.
@@ -165,18 +165,20 @@ class OutOfFold:
     variants: dict[str, OutOfFold] = field(default_factory=dict)
 
 
-def repeated_cv(
+def out_of_fold(
     features: np.ndarray,
     targets: Targets,
     subjects: np.ndarray,
-    *,
     rows: np.ndarray | None = None,
+    *,
     protocol: Callable[..., Fitted] = linear_probe,
     repeats: int = 5,
     folds: int = 5,
     seed: int = 0,
     keep: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> tuple[np.ndarray, tuple[str, ...]]:
+    times: np.ndarray | None = None,
+    draw: Folds = subject_folds,
+) -> OutOfFold:
     """Predict every row from folds that do not hold its subject, averaged over repeats.
 
     In each fold the probe's setting is chosen on a quarter of the training subjects, then the probe
@@ -193,53 +195,21 @@ def repeated_cv(
     Args:
         features: (N, E).
         targets: The task.
-        subjects: Subject of each row. (N,)
+        subjects: Subject of each row; with ``draw=site_folds`` its site. (N,)
         rows: Rows to use; default those with a known outcome.
         protocol: A probe.
         repeats: Times the folds are drawn anew.
         folds: Number of folds.
         seed: Seed of the folds.
         keep: Reduces training rows (label fractions); default all.
+        times: Times of survival curves, averaged likewise. (T,)
+        draw: `subject_folds`, or `site_folds`.
 
-    Returns:
-        Out-of-fold predictions (N, C), zero outside ``rows``, and the notes of the probes.
     Source:
         Kim 2009, Comput Stat Data Anal 53:3735-3745 (repeated cross-validation). Differs: folds by
         subject, predictions averaged before scoring.
     """
-    chosen = np.flatnonzero(targets.known.any(axis=1)) if rows is None else np.asarray(rows)
-    found = out_of_fold(
-        features,
-        targets,
-        subjects,
-        chosen,
-        protocol=protocol,
-        repeats=repeats,
-        folds=folds,
-        seed=seed,
-        keep=keep,
-    )
-    return found.values, found.notes
-
-
-def out_of_fold(
-    features: np.ndarray,
-    targets: Targets,
-    subjects: np.ndarray,
-    rows: np.ndarray,
-    *,
-    protocol: Callable[..., Fitted] = linear_probe,
-    repeats: int = 5,
-    folds: int = 5,
-    seed: int = 0,
-    keep: Callable[[np.ndarray], np.ndarray] | None = None,
-    times: np.ndarray | None = None,
-    draw: Folds = subject_folds,
-) -> OutOfFold:
-    """Do what `repeated_cv` says; give survival curves at ``times`` (T,) too, averaged likewise.
-
-    With sites for ``subjects`` and ``draw=site_folds``, folds are of whole sites.
-    """
+    rows = np.flatnonzero(targets.known.any(axis=1)) if rows is None else np.asarray(rows)
     plan = tuple(
         cross_validation_rows(
             targets, np.asarray(subjects), rows, draw=draw, repeats=repeats, folds=folds, seed=seed
@@ -272,7 +242,7 @@ def over_folds(
     keep: Callable[[np.ndarray], np.ndarray] | None = None,
     times: np.ndarray | None = None,
 ) -> OutOfFold:
-    """Fit in each fold on its train and tuning rows and predict its test rows; see `repeated_cv`.
+    """Fit in each fold on its train and tuning rows and predict its test rows; see `out_of_fold`.
 
     Args:
         made: Features of each fold of the plan.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medmcl.core.targets import Targets
+from medmcl.evaluation.metrics.geometry import unit
 from medmcl.evaluation.metrics.survival.metric import integrated_brier_metric
 from medmcl.evaluation.models.contract import Fitted, Model
 
@@ -81,7 +82,7 @@ def _neighbour_mean(
     queries: np.ndarray, memory: np.ndarray, outcomes: np.ndarray, known: np.ndarray, k: int
 ) -> np.ndarray:
     """Mean outcome of the k nearest rows with a known outcome, (N, C), in blocks of queries."""
-    unit = _unit(memory)
+    vectors = unit(memory)
     found = np.zeros((len(queries), outcomes.shape[1]))
     step = max(1, CELLS // max(1, len(memory)))
     for column in range(outcomes.shape[1]):
@@ -90,7 +91,7 @@ def _neighbour_mean(
         if size == 0:
             continue
         for first in range(0, len(queries), step):
-            near = -(np.asarray(queries[first : first + step], dtype=np.float64) @ unit[rows].T)
+            near = -(np.asarray(queries[first : first + step], dtype=np.float64) @ vectors[rows].T)
             nearest = np.argpartition(near, size - 1, axis=1)[:, :size]
             found[first : first + step, column] = outcomes[rows[nearest], column].mean(axis=1)
     return found
@@ -106,7 +107,7 @@ class _Memory:
 
     @classmethod
     def of(cls, x: np.ndarray, event: np.ndarray, time: np.ndarray) -> _Memory:
-        return cls(_unit(x), event, time)
+        return cls(unit(x), event, time)
 
     def survival(self, queries: np.ndarray, k: int, times: np.ndarray) -> np.ndarray:
         """P(T > times) among the k nearest, (N, T)."""
@@ -115,7 +116,7 @@ class _Memory:
             return found
         step = max(1, CELLS // max(len(self.unit), size * len(times)))
         for first in range(0, len(queries), step):
-            near = -(_unit(queries[first : first + step]) @ self.unit.T)
+            near = -(unit(queries[first : first + step]) @ self.unit.T)
             nearest = np.argpartition(near, size - 1, axis=1)[:, :size]
             found[first : first + step] = _kaplan_meier(
                 self.event[nearest], self.time[nearest], times
@@ -191,11 +192,6 @@ def _kaplan_meier(event: np.ndarray, time: np.ndarray, times: np.ndarray) -> np.
     padded = np.concatenate([np.ones((len(curve), 1)), curve], axis=1)
     passed = (when[:, None, :] <= times[None, :, None]).sum(axis=2)
     return np.take_along_axis(padded, passed, axis=1)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    rows = np.asarray(x, dtype=np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 KNN = Model(fit=knn)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg.lapack import dposv
 
-from medmcl.evaluation.models.rotation import Rotation
+from medmcl.evaluation.models.scaling import Rotation
 
 STEPS = 200
 HALVINGS = 50

@@ -20,8 +20,7 @@ from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.cox_model import Cox
 from medmcl.evaluation.models.linear_model import LinearModel, Link, side_by_side
 from medmcl.evaluation.models.logistic import Logistic, LogisticPath
-from medmcl.evaluation.models.rotation import Rotation
-from medmcl.evaluation.models.scaling import Scaler, Scaling
+from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
 from medmcl.evaluation.models.strength import (
     STRENGTHS,
     alike_notes,

@@ -13,8 +13,7 @@ from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
 from medmcl.evaluation.models.cox_model import Cox, cox_model
 from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
-from medmcl.evaluation.models.rotation import Rotation
-from medmcl.evaluation.models.scaling import Scaler, Scaling
+from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
 from medmcl.evaluation.models.strength import STRENGTHS, alike_notes, chosen_strength
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medmcl.evaluation.metrics.geometry import unit
+
 
 def ensemble(prompts: np.ndarray) -> np.ndarray:
     """Give the direction of a class from its prompts: the normalised mean of normalised prompts.
@@ -24,10 +26,10 @@ def ensemble(prompts: np.ndarray) -> np.ndarray:
     prompts = np.asarray(prompts, dtype=np.float64)
     if prompts.ndim != 2 or len(prompts) == 0:
         raise ValueError(f"prompts must have shape (P, D) with P > 0, got {prompts.shape}")
-    mean = _unit(prompts).mean(axis=0)
+    mean = unit(prompts).mean(axis=0)
     if np.linalg.norm(mean) < 1e-12:
         raise ValueError("the prompts of a class cancel out")
-    return np.asarray(_unit(mean[None])[0])
+    return np.asarray(unit(mean[None])[0])
 
 
 def zero_shot_classes(
@@ -43,7 +45,7 @@ def zero_shot_classes(
         Radford et al. 2021, arXiv 2103.00020, §3.1. Differs: none.
     """
     directions = np.stack([ensemble(group) for group in prompts])
-    logits = logit_scale * _unit(pooled) @ directions.T
+    logits = logit_scale * unit(pooled) @ directions.T
     logits -= logits.max(axis=1, keepdims=True)
     weights = np.exp(logits)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
@@ -71,10 +73,5 @@ def zero_shot_labels(
         raise ValueError(f"{len(positive)} labels with positive, {len(negative)} with negative")
     for_it = np.stack([ensemble(group) for group in positive])
     against = np.stack([ensemble(group) for group in negative])
-    gap = logit_scale * _unit(pooled) @ (for_it - against).T
+    gap = logit_scale * unit(pooled) @ (for_it - against).T
     return np.asarray(0.5 * (1 + np.tanh(gap / 2)))
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, dtype=np.float64)
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

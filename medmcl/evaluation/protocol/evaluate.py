@@ -18,9 +18,9 @@ from medmcl.evaluation.aspects.tasks.evidence import evidence_rows, task_evidenc
 from medmcl.evaluation.aspects.tasks.metrics import FEW_DRAWS, Thresholds
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.contract import Fitted
+from medmcl.evaluation.protocol.evaluation import Found
 from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.protocol.folds import CrossValidation
-from medmcl.evaluation.protocol.found import Found
 from medmcl.evaluation.protocol.guard import guarded, near_copies
 from medmcl.evaluation.protocol.predicted import (
     Method,

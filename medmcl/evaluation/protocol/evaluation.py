@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medmcl.core.findings import Finding
-from medmcl.evaluation.protocol.found import Found
+from medmcl.evaluation.protocol.evidence import FittedOn, PresenceRow, SubgroupRow, TaskEvidence
 from medmcl.evaluation.protocol.results import Result, headline_rows
 from medmcl.evaluation.report.study import Study
 
@@ -19,6 +19,40 @@ if TYPE_CHECKING:
     from medmcl.data.loading.prepare import Prepared
     from medmcl.evaluation.protocol.evaluate import TaskEvaluation
     from medmcl.evaluation.report.table_one import TableOne
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What was measured, beside one another.
+
+    Attributes:
+        results: Rows of tasks and of aspects, differences among them.
+        evidence: Calibration, decision curves and risk groups, by task, target and method.
+        subgroups: Rows in the order they are shown.
+        presence: By what subjects have, and as if they had less.
+        fitted: The leakage ledger.
+        coefficients: The models of the covariates: a line a column, level or flag, and outcome.
+        notes: Remarks a reader must see.
+        shown: Aspect to what else it found, one of each time that it was measured.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    evidence: list[TaskEvidence] = field(default_factory=list)
+    subgroups: list[SubgroupRow] = field(default_factory=list)
+    presence: list[PresenceRow] = field(default_factory=list)
+    fitted: list[FittedOn] = field(default_factory=list)
+    coefficients: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    shown: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, other: Found) -> None:
+        """Take in what else was found; ledger lines that say the same stand once."""
+        for one in fields(Found):
+            if one.name != "shown":
+                getattr(self, one.name).extend(getattr(other, one.name))
+        self.fitted[:] = dict.fromkeys(self.fitted)
+        for name, found in other.shown.items():
+            self.shown.setdefault(name, []).extend(found)
 
 
 @dataclass(kw_only=True)

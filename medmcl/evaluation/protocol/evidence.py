@@ -13,7 +13,6 @@ from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
 from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
 from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.survival.kaplan_meier import SurvivalCurve
@@ -92,7 +91,7 @@ class TaskEvidence:
     resampling: str = "subject"
     horizon: float | None = None
     unit: str = ""
-    calibration: Calibration | SurvivalCalibration | NotEstimable | None = None
+    calibration: Calibration | NotEstimable | None = None
     d_calibration: DCalibration | NotEstimable | None = None
     decision: DecisionCurve | NotEstimable | None = None
     histogram: RiskHistogram | None = None

@@ -18,8 +18,8 @@ from medmcl.evaluation.models.cross_validation import FoldFeatures, OutOfFold, o
 from medmcl.evaluation.models.penalty import CROSSED
 from medmcl.evaluation.models.together import Variant
 from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, FittedOn
-from medmcl.evaluation.protocol.label_counts import LabelCounts
 from medmcl.evaluation.protocol.setting import Setting
+from medmcl.evaluation.protocol.subsets import LabelCounts
 
 Seeds = np.ndarray | Sequence[np.ndarray]
 

@@ -31,20 +31,14 @@ class EmbeddingReach:
     """Distance of an embedding from those of train, in standard deviations along and off its axes.
 
     Attributes:
-        mean: Of train rows. (E,)
-        axes: Principal axes, of unit length. (E, K)
-        variances: Along them. (K,)
-        rest: Variance a dimension off them; 0 if there is none.
+        shape: Where train rows lie.
         limit: Distance beyond which an embedding is flagged.
         rate: Share of people like those in training that it flags.
         people: How many the limit was set on.
         whose: Who they are: ``tuning``, or ``train and tuning, in folds``.
     """
 
-    mean: np.ndarray
-    axes: np.ndarray
-    variances: np.ndarray
-    rest: float
+    shape: Shape
     limit: float
     rate: float
     people: int
@@ -78,37 +72,28 @@ class EmbeddingReach:
         train, tuning = _one_each(subjects, train), _one_each(subjects, tuning)
         if len(train) < 2:
             return None
-        whole = _Shape.of(features[train])
+        whole = Shape.of(features[train])
         if (len(tuning) + 1) * rate >= 1:
             found, whose = whole.distance(features[tuning]), "tuning"
         else:
             every = np.concatenate([train, tuning])
             found, whose = _left_out(features[every], seed), "train and tuning, in folds"
         limit, flagged = limit_of(found, rate)
-        return cls(
-            mean=whole.mean,
-            axes=whole.axes,
-            variances=whole.variances,
-            rest=whole.rest,
-            limit=limit,
-            rate=flagged,
-            people=len(found),
-            whose=whose,
-        )
+        return cls(shape=whole, limit=limit, rate=flagged, people=len(found), whose=whose)
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Distance of each row, in units of the limit: above 1 is outside. (N,)."""
-        shape = _Shape(self.mean, self.axes, self.variances, self.rest)
-        return np.asarray(shape.distance(features) / max(self.limit, 1e-12))
+        return np.asarray(self.shape.distance(features) / max(self.limit, 1e-12))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name."""
-        return {"mean": self.mean, "axes": self.axes, "variances": self.variances}
+        shape = self.shape
+        return {"mean": shape.mean, "axes": shape.axes, "variances": shape.variances}
 
     def about(self) -> dict[str, Any]:
         """The rest, as JSON takes it."""
         return {
-            "rest": self.rest,
+            "rest": self.shape.rest,
             "limit": self.limit,
             "rate": self.rate,
             "people": self.people,
@@ -218,10 +203,7 @@ def read_reach(
             people=people,
         )
     return EmbeddingReach(
-        mean=arrays["mean"],
-        axes=arrays["axes"],
-        variances=arrays["variances"],
-        rest=float(about["rest"]),
+        shape=Shape(arrays["mean"], arrays["axes"], arrays["variances"], float(about["rest"])),
         limit=float(about["limit"]),
         rate=rate,
         people=people,
@@ -244,8 +226,15 @@ def limit_of(found: np.ndarray, rate: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """Mean, principal axes and variances."""
+class Shape:
+    """Where rows lie.
+
+    Attributes:
+        mean: Of the rows. (E,)
+        axes: Principal axes, of unit length. (E, K)
+        variances: Along them. (K,)
+        rest: Variance a dimension off them; 0 if there is none.
+    """
 
     mean: np.ndarray
     axes: np.ndarray
@@ -253,7 +242,7 @@ class _Shape:
     rest: float
 
     @classmethod
-    def of(cls, x: np.ndarray) -> _Shape:
+    def of(cls, x: np.ndarray) -> Shape:
         """Of rows (N, E)."""
         mean = x.mean(axis=0)
         centred = x - mean
@@ -283,7 +272,7 @@ def _left_out(x: np.ndarray, seed: int) -> np.ndarray:
     for number in range(FOLDS):
         part = fold == number
         if part.any() and (~part).sum() > 1:
-            found[part] = _Shape.of(x[~part]).distance(x[part])
+            found[part] = Shape.of(x[~part]).distance(x[part])
     return found
 
 

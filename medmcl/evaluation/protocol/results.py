@@ -14,7 +14,7 @@ from typing import Any, Literal
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.evaluation.aspects.aspect import ASPECTS
-from medmcl.evaluation.metrics.intervals import Interval
+from medmcl.evaluation.metrics.sampled import Interval, in_brackets
 
 MAJORITY = "majority"
 """Rows of the prediction that knows nothing."""
@@ -100,11 +100,7 @@ class Result:
         """The value with its interval, or that it is not estimable."""
         if self.value is None:
             return "not estimable"
-        sign = "+" if self.versus else ""
-        text = f"{self.value:{sign}.3f}"
-        if self.low is None or self.high is None:
-            return text
-        return f"{text} ({self.low:{sign}.3f} to {self.high:{sign}.3f})"
+        return in_brackets(self.value, self.low, self.high, "+" if self.versus else "")
 
     @property
     def is_of_task(self) -> bool:
@@ -115,18 +111,8 @@ class Result:
     def of(cls, interval: Interval, *, note: str = "", **about: Any) -> Result:
         """Make a row from an interval and what it is about."""
         notes = [text for text in (interval.note, note) if text]
-        return cls(
-            value=interval.value,
-            low=interval.low,
-            high=interval.high,
-            n=interval.n,
-            events=interval.events,
-            subjects=interval.subjects,
-            seeds=interval.seeds,
-            seed_spread=interval.seed_spread,
-            note="; ".join(dict.fromkeys(notes)),
-            **about,
-        )
+        found = {**interval.numbers(), "note": "; ".join(dict.fromkeys(notes))}
+        return cls(seeds=interval.seeds, seed_spread=interval.seed_spread, **found, **about)
 
 
 def save_results(path: Path, results: Iterable[Result]) -> None:

@@ -19,9 +19,10 @@ from medmcl.evaluation.aspects.tasks.metrics import (
     without_curves,
 )
 from medmcl.evaluation.metrics.delong_method import AUCDifference, delong
-from medmcl.evaluation.metrics.intervals import Resampler, Sampled, mean_of
+from medmcl.evaluation.metrics.intervals import Resampler
 from medmcl.evaluation.metrics.metric import Metric, probabilities_of
 from medmcl.evaluation.metrics.multiclass import shares_of
+from medmcl.evaluation.metrics.sampled import Sampled, mean_of
 from medmcl.evaluation.metrics.survival.metric import SurvivalMetric
 from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.evidence import too_few_for_curve

@@ -14,9 +14,8 @@ from medmcl.evaluation.aspects.tasks.metrics import Horizons, Thresholds, horizo
 from medmcl.evaluation.models.cross_validation import Fold, subject_folds
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.folds import CrossValidation, tested
-from medmcl.evaluation.protocol.label_counts import LabelCounts
 from medmcl.evaluation.protocol.resampling import Resampling
-from medmcl.evaluation.protocol.subsets import label_subset
+from medmcl.evaluation.protocol.subsets import LabelCounts, label_subset
 
 _SEEN = {
     "train": "rows that the model was fitted on",

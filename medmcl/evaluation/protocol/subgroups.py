@@ -193,14 +193,4 @@ def _row(
     sampled: Sampled = table.sampled[key][1]  # of everyone: the row of the results has it already
     if not np.array_equal(group.rows, table.rows):
         sampled = score(setting, table, few, group.rows, only=metric)[key][1]
-    found = sampled.interval(level)
-    return replace(
-        base,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        events=found.events,
-        subjects=found.subjects,
-        note=found.note,
-    )
+    return replace(base, **sampled.interval(level).numbers())

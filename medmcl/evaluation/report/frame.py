@@ -39,7 +39,7 @@ def page_of(
         subtitle: One line below it.
         provenance: Name to value, shown at the end.
     """
-    from medmcl.evaluation.report.numbers import plain_text
+    from medmcl.evaluation.report.files import plain_text
 
     return fill(
         "selection.html.j2",

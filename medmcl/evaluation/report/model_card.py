@@ -11,11 +11,10 @@ from typing import Any
 from medmcl.core.findings import counted
 from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
-from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.labelled import FEW_EVENTS, deciding
 from medmcl.evaluation.report.pictures import number
-from medmcl.evaluation.report.words import at_level, fraction_name, listed, measured
+from medmcl.evaluation.report.words import at_level, fraction_name, group_value, listed, measured
 
 COMPLETE = "To be completed by the author."
 MOST_ROWS = 60
@@ -196,7 +195,7 @@ def _calibration(data: Evaluation) -> tuple[tuple[str, ...], ...]:
             number(found.ici_uncorrected),
         )
         for one in data.evidence
-        if isinstance(found := one.calibration, Calibration | SurvivalCalibration)
+        if isinstance(found := one.calibration, Calibration)
         and one.method == data.method
         and one.label_fraction == 1
     )[:MOST_ROWS]
@@ -210,7 +209,7 @@ def _subgroups(data: Evaluation) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             row.task, measured(row.metric, row.target), row.attribute, row.group,
-            "too few subjects" if row.suppressed else _value(row.value, row.low, row.high),
+            "too few subjects" if row.suppressed else group_value(row),
             "-" if row.n is None else f"{row.n:,}",
             "-" if row.events is None else f"{row.events:,}",
         )
@@ -224,14 +223,6 @@ def _subgroup_lines(data: Evaluation) -> tuple[str, ...]:
         return ("Not assessed.",)
     more = len(rows) - MOST_ROWS
     return (f"{more} more rows are in subgroups.csv.",) if more > 0 else ()
-
-
-def _value(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "not estimable"
-    return (
-        f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
-    )
 
 
 def _limits(data: Evaluation) -> tuple[str, ...]:

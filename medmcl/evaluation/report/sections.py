@@ -13,7 +13,7 @@ from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.section import Section, Shown
 from medmcl.evaluation.report.tables import checklist_shown, ledger_shown, table_one_shown
 from medmcl.evaluation.report.training import embedding_figures, geometry_figures, gradient_figures
-from medmcl.evaluation.report.training.geometry_lines import geometry_of
+from medmcl.evaluation.report.training.geometry_figures import geometry_of
 from medmcl.evaluation.report.training.graph_figures import graph_pictures
 from medmcl.evaluation.report.tripod import checklist
 from medmcl.evaluation.report.words import at_level, over

@@ -21,8 +21,7 @@ from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.aspect import ASPECTS, trained_models
 from medmcl.evaluation.aspects.tasks.doubtful import doubtful
 from medmcl.evaluation.models.strength import said_alike
-from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.protocol.found import Found
+from medmcl.evaluation.protocol.evaluation import Evaluation, Found
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.evaluation.protocol.sample_groups import sample_sites
 from medmcl.stages.evaluate.coefficients import FILE as COEFFICIENTS

@@ -17,9 +17,9 @@ from medmcl.evaluation.models.contract import KeptModel, read_model
 from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
 from medmcl.evaluation.protocol.evidence import FittedOn
-from medmcl.evaluation.protocol.label_counts import LabelCounts
 from medmcl.evaluation.protocol.predicted import Given
 from medmcl.evaluation.protocol.results import COVARIATES
+from medmcl.evaluation.protocol.subsets import LabelCounts
 from medmcl.stages.evaluate.spec import ProbeSpec
 from medmcl.stages.run.features import READING
 from medmcl.stages.run.run import Run

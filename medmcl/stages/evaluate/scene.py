@@ -12,8 +12,8 @@ import numpy as np
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.aspect import AspectSpec
+from medmcl.evaluation.protocol.evaluation import Found
 from medmcl.evaluation.protocol.folds import CrossValidation
-from medmcl.evaluation.protocol.found import Found
 from medmcl.evaluation.protocol.predicted import Method
 from medmcl.evaluation.protocol.sample_groups import sample_groups
 from medmcl.stages.evaluate.prompts import embed_prompts

@@ -15,9 +15,8 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.aspects.tasks.metrics import Thresholds
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
 from medmcl.evaluation.protocol.folds import CrossValidation, tested
-from medmcl.evaluation.protocol.label_counts import LabelCounts
 from medmcl.evaluation.protocol.predicted import Given, Method, Predictions, with_baseline
-from medmcl.evaluation.protocol.subsets import label_subset
+from medmcl.evaluation.protocol.subsets import LabelCounts, label_subset
 from medmcl.stages.evaluate.methods import Sources
 from medmcl.stages.evaluate.refit_all import Refitted
 from medmcl.stages.evaluate.saved_probes import SavedProbe, load_probes

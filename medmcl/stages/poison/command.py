@@ -16,8 +16,12 @@ from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.evaluation.aspects.attack.evidence import OfClass, PoisonedRecord, PoisonEvidence
-from medmcl.evaluation.aspects.attack.page import poison_page
+from medmcl.evaluation.aspects.attack.page import (
+    OfClass,
+    PoisonedRecord,
+    PoisonEvidence,
+    poison_page,
+)
 from medmcl.stages.evaluate.attack.record_views import attacked_side, exchanged_sides
 from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.evaluate.evaluate import refuse_faulty

@@ -17,8 +17,7 @@ from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import read_metrics
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
-from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.protocol.found import Found
+from medmcl.evaluation.protocol.evaluation import Evaluation, Found
 from medmcl.evaluation.report.page import write_report
 from medmcl.stages.run.outside import EVERYBODY, NOT_DECLARED
 from medmcl.stages.run.own_cohort import COHORT_FILE

@@ -14,7 +14,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import apply_override
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.engine.world import pick_device
-from medmcl.evaluation.aspects.selection.page import selection_page
+from medmcl.evaluation.aspects.selection.section import selection_page
 from medmcl.selection.keep import Keep
 from medmcl.selection.settings import SCORERS
 from medmcl.stages.recipe.settings import only_cohort_overrides

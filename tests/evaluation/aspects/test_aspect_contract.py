@@ -10,8 +10,7 @@ from made_report import full_report
 
 import medmcl
 from medmcl.evaluation.aspects.aspect import ASPECTS, Aspect, AspectSpec, OfModels, OfStage
-from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.protocol.found import Found
+from medmcl.evaluation.protocol.evaluation import Evaluation, Found
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.section import Said, Section, Shown

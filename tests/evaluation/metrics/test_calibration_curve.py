@@ -10,9 +10,10 @@ from scipy.special import expit, logit
 
 from medmcl.evaluation.metrics import calibration_metrics as single
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
-from medmcl.evaluation.metrics.intervals import Sampled, bootstrap, mean_of
+from medmcl.evaluation.metrics.intervals import bootstrap
 from medmcl.evaluation.metrics.loess import loess
-from medmcl.evaluation.metrics.predictions import NotEstimable
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.sampled import Sampled, mean_of
 
 PUBLISHED = Path(__file__).parent / "published"
 

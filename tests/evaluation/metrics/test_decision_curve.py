@@ -13,7 +13,7 @@ from medmcl.evaluation.metrics.decision_curve import (
     net_benefit_survival,
 )
 from medmcl.evaluation.metrics.intervals import bootstrap
-from medmcl.evaluation.metrics.predictions import NotEstimable
+from medmcl.evaluation.metrics.metric import NotEstimable
 
 TABLE = Path(__file__).parent / "published" / "dcurves.csv"
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from medmcl.evaluation.metrics.delong_method import AUC, AUCDifference, delong
-from medmcl.evaluation.metrics.predictions import NotEstimable, auroc
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.predictions import auroc
 
 ASAH = Path(__file__).parent / "published" / "asah.csv"
 

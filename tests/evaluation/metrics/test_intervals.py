@@ -7,7 +7,8 @@ import pytest
 
 from medmcl import evaluation as e
 from medmcl.evaluation import auroc, bootstrap, c_index, paired_difference
-from medmcl.evaluation.metrics.intervals import Resampler, Sampled, mean_of
+from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.sampled import Sampled, mean_of
 
 
 @pytest.fixture

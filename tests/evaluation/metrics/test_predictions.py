@@ -11,7 +11,8 @@ from medmcl import evaluation as e
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics import predictions as metrics
 from medmcl.evaluation.metrics import weighted
-from medmcl.evaluation.metrics.predictions import FUNCTIONS, METRICS, SPECS, NotEstimable
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.predictions import FUNCTIONS, METRICS, SPECS
 
 
 @pytest.fixture
@@ -108,11 +109,11 @@ def test_c_index_equals_scikit_survival(rng):
 
 
 def test_c_index_counts_events_in_blocks_as_in_one_piece(rng, monkeypatch):
-    from medmcl.evaluation.metrics import weighted
+    from medmcl.evaluation.metrics.survival import kernels
 
     event, time, risk = rng.random(50) < 0.5, rng.random(50), rng.normal(size=50)
     whole = metrics.c_index(event, time, risk)
-    monkeypatch.setattr(weighted, "PAIRS_AT_ONCE", 120)
+    monkeypatch.setattr(kernels, "PAIRS_AT_ONCE", 120)
     assert metrics.c_index(event, time, risk) == whole
 
 

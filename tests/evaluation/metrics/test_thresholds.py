@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from medmcl.evaluation.metrics import thresholds
-from medmcl.evaluation.metrics.intervals import bootstrap
-from medmcl.evaluation.metrics.predictions import NotEstimable
+from medmcl.evaluation.metrics.metric import NotEstimable
 
 
 @pytest.fixture
@@ -58,39 +57,9 @@ def test_a_border_inside_a_row_counts_it_in_part():
     assert thresholds.tpr_at_top([1, 0, 0], [3, 2, 1], fraction=0.1) == pytest.approx(0.3)
 
 
-def test_decisions_at_a_threshold_equal_scikit_learn(data):
-    from sklearn import metrics as sk
-
-    y, s = data
-    called = s >= 0.7
-    assert thresholds.sensitivity(y, s, 0.7) == pytest.approx(sk.recall_score(y, called))
-    assert thresholds.specificity(y, s, 0.7) == pytest.approx(sk.recall_score(1 - y, ~called))
-    assert thresholds.ppv(y, s, 0.7) == pytest.approx(sk.precision_score(y, called))
-    assert thresholds.npv(y, s, 0.7) == pytest.approx(sk.precision_score(1 - y, ~called))
-    assert thresholds.f1(y, s, 0.7) == pytest.approx(sk.f1_score(y, called))
-
-
-def test_a_score_at_the_threshold_is_positive():
-    assert thresholds.sensitivity([1, 1], [0.5, 0.4], 0.5) == 0.5
-
-
-@pytest.mark.parametrize("name", ["sensitivity", "specificity", "ppv", "npv", "f1"])
-def test_threshold_metrics_go_into_the_bootstrap(data, name):
-    y, s = data
-    metric = thresholds.threshold_metric(name, 0.7)
-    found = bootstrap(metric, y, s, draws=50)
-    slow = bootstrap(lambda a, b: metric(a, b), y, s, draws=50)
-    assert (found.value, found.low, found.high) == pytest.approx((slow.value, slow.low, slow.high))
-
-
 @pytest.mark.parametrize(
     ("metric", "arguments", "words"),
     [
-        (thresholds.sensitivity, ([0, 0], [1, 2], 1), "no positive"),
-        (thresholds.specificity, ([1, 1], [1, 2], 1), "no negative"),
-        (thresholds.ppv, ([0, 1], [1, 2], 5), "nobody is above"),
-        (thresholds.npv, ([0, 1], [1, 2], 0), "nobody is below"),
-        (thresholds.f1, ([0, 0], [1, 2], 0), "no positive"),
         (thresholds.sensitivity_at_specificity, ([1, 1], [1, 2]), "one class"),
         (thresholds.specificity_at_sensitivity, ([0, 0], [1, 2]), "one class"),
         (thresholds.tpr_at_top, ([0, 0], [1, 2]), "no positive"),
@@ -102,14 +71,8 @@ def test_what_is_not_estimable_says_why(metric, arguments, words):
     assert words in found.reason
 
 
-def test_nobody_above_the_threshold_is_an_f1_of_zero():
-    assert thresholds.f1([0, 1], [1, 2], 5) == 0.0
-
-
-def test_shares_outside_their_range_and_unknown_names_are_refused():
+def test_shares_outside_their_range_are_refused():
     with pytest.raises(ValueError, match="specificity"):
         thresholds.sensitivity_at_specificity([1, 0], [1, 2], specificity=1.2)
     with pytest.raises(ValueError, match="fraction"):
         thresholds.tpr_at_top([1, 0], [1, 2], fraction=0)
-    with pytest.raises(ValueError, match="recall"):
-        thresholds.threshold_metric("recall", 0.5)

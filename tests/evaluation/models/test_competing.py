@@ -7,11 +7,8 @@ from hypothesis import strategies as st
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.models import competing
-from medmcl.evaluation.models.competing import (
-    CauseSpecific,
-    cause_specific_cox,
-    cumulative_incidence,
-)
+from medmcl.evaluation.models.competing import EventFree, cumulative_incidence
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cox_model import cox_model
 
 
@@ -86,30 +83,34 @@ def test_aalen_johansen_recovers_exponential_causes():
         assert found == pytest.approx(truth(hazards[:1], times, cause)[0], abs=0.02)
 
 
-def test_cause_specific_cox_recovers_exponential_causes():
+def incidences(models, x, times):
+    """Of each of two causes, by a Cox model of each."""
+    one, two = (Fitted(predict=m.risk, survival=m.survival, times=m.times) for m in models)
+    return 1 - EventFree(one, two)(x, times), 1 - EventFree(two, one)(x, times)
+
+
+def test_cox_models_of_both_causes_recover_exponential_ones():
     x, event, time, hazards = simulated(4000)
-    train, tuning = np.arange(3000), np.arange(3000, 4000)
-    model = cause_specific_cox(x, event, time, train, tuning)
+    models = [cox_model(x[:3000], event[:3000] == k, time[:3000]) for k in (1, 2)]
     times = np.array([0.5, 1.0, 3.0, 6.0])
-    for cause in (1, 2):
-        found = model.cumulative_incidence(x[:600], times, cause=cause)
+    for cause, found in enumerate(incidences(models, x[:600], times), start=1):
         assert np.abs(found - truth(hazards[:600], times, cause)).mean() < 0.03
-    assert model.models[1].model.weights == pytest.approx([0.8, 0.0], abs=0.08)
-    assert model.models[2].model.weights == pytest.approx([0.0, -0.8], abs=0.12)
-    assert len(model.chosen) == 2
+    assert models[0].weights == pytest.approx([0.8, 0.0], abs=0.08)
+    assert models[1].weights == pytest.approx([0.0, -0.8], abs=0.12)
 
 
 def test_incidences_equal_slow_loops_and_sum_to_one_minus_survival(monkeypatch):
     x, event, time, _ = simulated(60)
     time = np.ceil(time)
     models = {k: cox_model(x, event == k, time, ridge=0.1) for k in (1, 2)}
-    model = CauseSpecific(models)
     times = np.array([0.0, 1.0, 2.5, 100.0])
     monkeypatch.setattr(competing, "CELLS", 50)  # several blocks of rows
-    parts = {k: model.cumulative_incidence(x, times, cause=k) for k in (1, 2)}
-    assert parts[1] + parts[2] == pytest.approx(1 - model.survival(x, times))
+    parts = dict(enumerate(incidences(models.values(), x, times), start=1))
+    free = models[1].survival(x, times) * models[2].survival(x, times)
+    assert parts[1] + parts[2] == pytest.approx(1 - free)
     row, slow, past = x[:1], {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}
-    for t in model.times[model.times <= 2.5]:
+    steps_at = np.union1d(models[1].times, models[2].times)
+    for t in steps_at[steps_at <= 2.5]:
         now = {k: models[k].cumulative_hazard(row, np.array([t]))[0, 0] for k in (1, 2)}
         steps = {k: now[k] - past[k] for k in (1, 2)}
         free, whole = np.exp(-sum(past.values())), sum(steps.values())
@@ -120,21 +121,12 @@ def test_incidences_equal_slow_loops_and_sum_to_one_minus_survival(monkeypatch):
     assert parts[2][0, 2] == pytest.approx(slow[2])
 
 
-def test_a_single_cause_gives_one_minus_the_survival_of_cox():
-    x, event, time, _ = simulated(60)
-    alone = cox_model(x, event > 0, time, ridge=1.0)
-    times = np.linspace(0, 10, 7)
-    found = CauseSpecific({1: alone}).cumulative_incidence(x, times)
-    assert found == pytest.approx(1 - alone.survival(x, times))
-    assert (CauseSpecific({1: alone}).risk(x) == alone.risk(x)).all()
-
-
 def test_extreme_features_stay_probabilities():
     x, event, time, _ = simulated(60)
-    model = CauseSpecific({k: cox_model(x, event == k, time) for k in (1, 2)})
-    found = model.cumulative_incidence(1e5 * x, time)
-    assert np.isfinite(found).all()
-    assert ((found >= 0) & (found <= 1 + 1e-12)).all()
+    models = [cox_model(x, event == k, time) for k in (1, 2)]
+    for found in incidences(models, 1e5 * x, time):
+        assert np.isfinite(found).all()
+        assert ((found >= 0) & (found <= 1 + 1e-12)).all()
 
 
 @pytest.mark.parametrize(
@@ -143,21 +135,3 @@ def test_extreme_features_stay_probabilities():
 def test_faulty_outcomes_are_refused(event, time):
     with pytest.raises(ConfigError):
         cumulative_incidence(np.array(event), np.array(time, float), np.array([1.0]))
-
-
-def test_a_cause_that_nobody_has_is_refused():
-    x, event, time, _ = simulated(60)
-    rows = np.arange(60)
-    with pytest.raises(ConfigError):
-        cause_specific_cox(x, event, time, rows, rows, cause=7)
-    model = cause_specific_cox(x, event, time, rows[:40], rows[40:])
-    with pytest.raises(ConfigError):
-        model.cumulative_incidence(x, time, cause=3)
-
-
-def test_notes_name_their_cause():
-    x, event, time, _ = simulated(60)
-    event[:40][event[:40] == 2] = 0
-    model = cause_specific_cox(x, event, time, np.arange(40), np.arange(40, 60))
-    assert "cause 2: no event in training, constant risk" in model.notes
-    assert (model.cumulative_incidence(x, time, cause=2) == 0).all()

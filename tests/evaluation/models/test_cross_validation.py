@@ -5,20 +5,13 @@ import pytest
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation import evaluate_task, linear_probe, majority
-from medmcl.evaluation.metrics.predictions import (
-    auprc,
-    auroc,
-    brier,
-    c_index,
-    calibration_slope,
-    sensitivity_at_specificity,
-    tpr_at_top,
-)
+from medmcl.evaluation.metrics.calibration_metrics import calibration_slope
+from medmcl.evaluation.metrics.predictions import auprc, auroc, brier, c_index
+from medmcl.evaluation.metrics.thresholds import sensitivity_at_specificity, tpr_at_top
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cross_validation import (
     cross_validation_rows,
     out_of_fold,
-    repeated_cv,
     site_folds,
     subject_folds,
 )
@@ -105,10 +98,10 @@ def test_predictions_of_a_site_come_from_the_other_sites():
 
 
 def test_predictions_are_out_of_fold_and_find_what_is_there():
-    guess, _ = repeated_cv(X, Y, SUBJECTS, repeats=2, folds=4)
+    guess = out_of_fold(X, Y, SUBJECTS, repeats=2, folds=4).values
     assert auroc(Y.values[:, 0], guess[:, 0]) > 0.8
     names = np.eye(60)[SUBJECTS]  # a feature that only remembers who is who
-    memory, _ = repeated_cv(names, Y, SUBJECTS, repeats=1, folds=4)
+    memory = out_of_fold(names, Y, SUBJECTS, repeats=1, folds=4).values
     assert auroc(Y.values[:, 0], memory[:, 0]) < 0.65
 
 
@@ -119,20 +112,20 @@ def test_survival_risks_of_different_folds_can_be_ranked_together():
         name="s", kind="survival", columns=("time", "event"), values=values,
         known=np.ones((120, 2), bool),
     )  # fmt: skip
-    guess, _ = repeated_cv(X, targets, SUBJECTS, repeats=1)
+    guess = out_of_fold(X, targets, SUBJECTS, repeats=1).values
     assert c_index(values[:, 1], time, guess[:, 0]) > 0.75
 
 
 def test_the_same_seed_gives_the_same_predictions():
-    first, _ = repeated_cv(X, Y, SUBJECTS, repeats=1, folds=3, seed=4)
-    second, _ = repeated_cv(X, Y, SUBJECTS, repeats=1, folds=3, seed=4)
+    first = out_of_fold(X, Y, SUBJECTS, repeats=1, folds=3, seed=4).values
+    second = out_of_fold(X, Y, SUBJECTS, repeats=1, folds=3, seed=4).values
     assert (first == second).all()
 
 
 @pytest.mark.parametrize("subjects", [1, 2, 3])
 def test_a_handful_of_subjects_does_not_break(subjects):
     rows = np.flatnonzero(subjects > SUBJECTS)
-    guess, _ = repeated_cv(X, Y, SUBJECTS, rows=rows, repeats=1)
+    guess = out_of_fold(X, Y, SUBJECTS, rows=rows, repeats=1).values
     assert np.isfinite(guess).all()
 
 

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from medmcl.evaluation.models.logistic import Logistic, LogisticPath
-from medmcl.evaluation.models.rotation import Rotation
+from medmcl.evaluation.models.scaling import Rotation
 from medmcl.evaluation.models.strength import STRENGTHS
 
 

@@ -15,7 +15,7 @@ from medmcl.evaluation.models.probe import (
     linear_probe,
     linear_walk,
 )
-from medmcl.evaluation.models.rotation import Rotation
+from medmcl.evaluation.models.scaling import Rotation
 from medmcl.evaluation.models.strength import STRENGTHS
 from medmcl.evaluation.models.survival_models import discrete_time_walk
 

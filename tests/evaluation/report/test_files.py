@@ -21,8 +21,7 @@ from medmcl.evaluation.aspects.tasks.survival_figures import gridded
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import risk_groups
-from medmcl.evaluation.report.files import csv_text, report_rows
-from medmcl.evaluation.report.numbers import as_json
+from medmcl.evaluation.report.files import as_json, csv_text, report_rows
 from medmcl.evaluation.report.page import pages, write_report
 
 

@@ -12,9 +12,9 @@ from made_report import one_row
 from medmcl.core.findings import Finding
 from medmcl.evaluation.aspects.retrieval.measure import retrieval
 from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.report.files import as_json
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
-from medmcl.evaluation.report.numbers import as_json
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.tripod import checklist
 

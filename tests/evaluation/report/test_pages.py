@@ -12,7 +12,7 @@ from read_pages import QUESTIONS, check_pages, questions, visible
 from medmcl.evaluation.aspects.retrieval import figures as retrieval_figures
 from medmcl.evaluation.aspects.tasks import result_figures
 from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
-from medmcl.evaluation.aspects.tasks.not_shown import not_shown
+from medmcl.evaluation.aspects.tasks.tables import not_shown
 from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medmcl.core.batch import InputShape
-from medmcl.evaluation.aspects.experts.pieces import can_cut, cut
+from medmcl.evaluation.aspects.experts.content import can_cut, cut
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 

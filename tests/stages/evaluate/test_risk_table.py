@@ -12,7 +12,7 @@ from small_tables import WHAS, metabric, whas, write_cohort, write_whas
 
 import medmcl
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
-from medmcl.evaluation.aspects.tasks.coefficient_table import coefficient_section
+from medmcl.evaluation.aspects.tasks.tables import coefficient_section
 from medmcl.evaluation.models.strength import ALIKE
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.recipe.file import read_recipe

@@ -14,7 +14,7 @@ from medmcl.core.shown import ShownCells
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import build_adapters, prepare
-from medmcl.evaluation.aspects.selection.page import selection_page
+from medmcl.evaluation.aspects.selection.section import selection_page
 from medmcl.modalities.cmr.adapter import CMR
 from medmcl.modalities.cmr.readers import CMRVolume
 from medmcl.modalities.cmr.settings import CMRSettings, CMRSource

@@ -13,8 +13,7 @@ from medmcl.evaluation.aspects.aspect import Aspect, OfModels
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation
-    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
     from medmcl.evaluation.report.section import Said, Section
 
 FOREIGN = "the run's attack is of its own cohort"
@@ -76,7 +75,7 @@ class Attack(Aspect[AttackSpec]):
 
     @override
     def sentences(self, data: Evaluation) -> Iterable[Said]:
-        from medmcl.evaluation.aspects.attack.lines import attack_lines
+        from medmcl.evaluation.aspects.attack.figures import attack_lines
         from medmcl.evaluation.report.section import Said
 
         return [Said("Also", line) for line in attack_lines(data.rows_of("attack"))]

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.confounders.measure import Confounder
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation
-    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
     from medmcl.evaluation.report.section import Said, Section
 
 
@@ -61,7 +60,7 @@ class Confounders(Aspect[ConfounderSpec]):
     @override
     def measure(self, spec: ConfounderSpec, scene: Scene) -> Found:
         from medmcl.evaluation.aspects.confounders.ask import ask_confounders
-        from medmcl.evaluation.protocol.found import Found
+        from medmcl.evaluation.protocol.evaluation import Found
 
         return Found(shown={"confounders": [*ask_confounders(spec, scene)]})
 
@@ -73,7 +72,7 @@ class Confounders(Aspect[ConfounderSpec]):
 
     @override
     def sentences(self, data: Evaluation) -> Iterable[Said]:
-        from medmcl.evaluation.aspects.confounders.lines import confounder_headline
+        from medmcl.evaluation.aspects.confounders.measure import confounder_headline
         from medmcl.evaluation.report.section import Said
 
         found = data.shown.get("confounders", ())

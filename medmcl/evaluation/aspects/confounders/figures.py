@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medmcl.evaluation.aspects.confounders.lines import ToldLine
+from medmcl.evaluation.aspects.confounders.measure import ToldLine
 from medmcl.evaluation.report.pictures import (
     PAGE,
     TALLEST,

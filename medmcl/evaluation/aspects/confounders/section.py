@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medmcl.evaluation.aspects.confounders.figures import told_dots
-from medmcl.evaluation.aspects.confounders.lines import ToldLine, models_of, told_lines
-from medmcl.evaluation.aspects.confounders.measure import Confounder
+from medmcl.evaluation.aspects.confounders.measure import (
+    Confounder,
+    ToldLine,
+    models_of,
+    told_lines,
+)
 from medmcl.evaluation.aspects.tasks.tables import ARROWS, Reasons
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.pictures import number

@@ -13,8 +13,7 @@ from medmcl.evaluation.aspects.aspect import Aspect, OfStage, Rows
 if TYPE_CHECKING:
     from medmcl.evaluation.aspects.experts.content import ExpertContent
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation
-    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
     from medmcl.evaluation.report.section import Section
 
 
@@ -40,7 +39,7 @@ class Experts(Aspect[ExpertsSpec]):
     @override
     def measure(self, spec: ExpertsSpec, scene: Scene) -> Found:
         from medmcl.evaluation.aspects.experts.measure import expert_content
-        from medmcl.evaluation.protocol.found import Found
+        from medmcl.evaluation.protocol.evaluation import Found
 
         found = expert_content(spec, scene)
         if isinstance(found, str):

@@ -9,7 +9,7 @@ import numpy as np
 
 from medmcl.core.suppression import FEWEST_SUBJECTS
 from medmcl.evaluation.aspects.experts.content import ExpertContent, TakenPiece, TakenWord
-from medmcl.evaluation.aspects.experts.evenness import against_even
+from medmcl.evaluation.aspects.experts.lines import against_even
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     PAGE,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.aspects.experts.evenness import information_share, undecided
+from medmcl.evaluation.aspects.experts.lines import information_share, undecided
 from medmcl.evaluation.report.pictures import (
     DASHES,
     INK,

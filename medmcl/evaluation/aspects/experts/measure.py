@@ -15,10 +15,11 @@ from medmcl.evaluation.aspects.experts.content import (
     ExpertContent,
     TakenPiece,
     TakenWord,
+    can_cut,
+    cut,
     surest,
     taken_words,
 )
-from medmcl.evaluation.aspects.experts.pieces import can_cut, cut
 
 if TYPE_CHECKING:
     from medmcl.evaluation.aspects.experts.aspect import ExpertsSpec

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation
-    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
     from medmcl.evaluation.report.section import Section
 
 
@@ -44,7 +43,7 @@ class Maps(Aspect[MapSpec]):
     @override
     def measure(self, spec: MapSpec, scene: Scene) -> Found:
         from medmcl.evaluation.aspects.maps.localisation import cosine_map
-        from medmcl.evaluation.protocol.found import Found
+        from medmcl.evaluation.protocol.evaluation import Found
 
         if not spec.pixels:
             return Found(notes=[

@@ -8,8 +8,10 @@ from typing import Literal
 import numpy as np
 
 from medmcl.core.rng import numpy_generator
-from medmcl.evaluation.metrics.intervals import Interval, Resampler
-from medmcl.evaluation.metrics.predictions import Metric
+from medmcl.evaluation.metrics.geometry import unit
+from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.metric import Metric
+from medmcl.evaluation.metrics.sampled import Interval
 
 Share = Literal["positive", "softmax"]
 
@@ -35,7 +37,7 @@ def cosine_map(tokens: np.ndarray, pooled: np.ndarray, grid: tuple[int, int]) ->
     height, width = grid
     if tokens.shape[:2] != (len(pooled), height * width) or tokens.shape[2] != pooled.shape[1]:
         raise ValueError(f"tokens {tokens.shape} do not fit pooled {pooled.shape}, grid {grid}")
-    cosine = np.einsum("btd,bd->bt", _unit(tokens), _unit(pooled))
+    cosine = np.einsum("btd,bd->bt", unit(tokens), unit(pooled))
     return np.asarray(cosine.reshape(len(pooled), height, width))
 
 
@@ -174,8 +176,3 @@ def _overlap(cells: int, pixels: int) -> np.ndarray:
 def _softmax(maps: np.ndarray) -> np.ndarray:
     weights = np.exp(maps - maps.max(axis=(1, 2), keepdims=True))
     return np.asarray(weights / weights.sum(axis=(1, 2), keepdims=True))
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, dtype=np.float64)
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from medmcl.data.cohort.choices import Choice
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation
-    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
     from medmcl.evaluation.protocol.results import Result
     from medmcl.evaluation.report.section import Said, Section
 
@@ -59,7 +58,7 @@ class PairedChoice(Aspect[PairedChoiceSpec]):
         import numpy as np
 
         from medmcl.evaluation.aspects.paired_choice.measure import compare_choices
-        from medmcl.evaluation.protocol.found import Found
+        from medmcl.evaluation.protocol.evaluation import Found
 
         found, prepared = Found(), scene.prepared
         choices = prepared.cohort.choices

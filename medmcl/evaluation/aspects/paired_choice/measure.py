@@ -11,9 +11,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.metrics.intervals import Resampler, mean_of
+from medmcl.evaluation.metrics.intervals import Resampler
 from medmcl.evaluation.metrics.metric import is_missing
-from medmcl.evaluation.metrics.sampled import Sampled
+from medmcl.evaluation.metrics.sampled import Sampled, mean_of
 from medmcl.evaluation.metrics.shares import share_interval, share_metric
 from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.evaluation.protocol.results import Result

@@ -93,9 +93,10 @@ class _Asking:
         base = self._base("as they are", group.name)
         if reason:
             return replace(base, suppressed=True, note=reason)
-        if np.array_equal(group.rows, self.table.rows):  # the row of the results has it already
-            return replace(base, **self._numbers(self.table.sampled[self.key][1]))
-        return replace(base, **self._numbers(self._score(self.table, group.rows)))
+        sampled = self.table.sampled[self.key][1]  # of everyone: the row of the results has it
+        if not np.array_equal(group.rows, self.table.rows):
+            sampled = self._score(self.table, group.rows)
+        return replace(base, **sampled.interval(self.level).numbers())
 
     def if_only(self, variant: Predicted) -> PresenceRow:
         """The method as if only some modalities were there, and what that costs."""
@@ -104,7 +105,7 @@ class _Asking:
         if group.is_too_small:
             return replace(base, suppressed=True, note=TOO_SMALL)
         less, whole = (self._score(one, group.rows) for one in (variant, self.table))
-        found = replace(base, **self._numbers(less))
+        found = replace(base, **less.interval(self.level).numbers())
         if np.isnan(less.points).any() or np.isnan(whole.points).any():
             return found
         apart = less.minus(whole)
@@ -120,11 +121,6 @@ class _Asking:
     def _score(self, table: Predicted, rows: np.ndarray) -> Sampled:
         found = score(self.setting, table, self.samplers, rows, only=self.key[1])
         return found[self.key][1]
-
-    def _numbers(self, sampled: Sampled) -> dict[str, Any]:
-        found = sampled.interval(self.level)
-        names = ("value", "low", "high", "n", "events", "subjects", "note")
-        return {name: getattr(found, name) for name in names}
 
     def _base(self, asked: Any, modalities: str) -> PresenceRow:
         target, metric = self.key

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medmcl.core.suppression import TOO_FEW, WITHHELD
+from medmcl.evaluation.metrics.sampled import in_brackets
 from medmcl.evaluation.protocol.evidence import PresenceRow
 from medmcl.evaluation.report.section import Shown, folded
-from medmcl.evaluation.report.words import fraction_name, metric_name, p_shown
+from medmcl.evaluation.report.words import fraction_name, group_value, metric_name, p_shown
 
 
 def presence_tables(rows: Sequence[PresenceRow]) -> list[Shown]:
@@ -36,7 +36,7 @@ def presence_tables(rows: Sequence[PresenceRow]) -> list[Shown]:
 
 def _about(row: PresenceRow) -> tuple[str, ...]:
     return (row.task, row.target, row.method, metric_name(row.metric),
-            fraction_name(row.label_fraction), row.modalities, _value(row))  # fmt: skip
+            fraction_name(row.label_fraction), row.modalities, group_value(row))  # fmt: skip
 
 
 def _as_they_are(row: PresenceRow) -> tuple[str, ...]:
@@ -44,25 +44,11 @@ def _as_they_are(row: PresenceRow) -> tuple[str, ...]:
 
 
 def _as_if(row: PresenceRow) -> tuple[str, ...]:
-    difference = _number(row.difference, row.difference_low, row.difference_high, sign="+")
-    test = "-" if row.p_value is None else p_shown(row.p_value)
-    return (*_about(row), difference, test, *_counts(row), row.note)
+    ends = (row.difference_low, row.difference_high)
+    difference = "-" if row.difference is None else in_brackets(row.difference, *ends, "+")
+    return (*_about(row), difference, p_shown(row.p_value), *_counts(row), row.note)
 
 
 def _counts(row: PresenceRow) -> tuple[str, str]:
     n, events = ("-" if one is None else f"{one:,}" for one in (row.n, row.events))
     return n, events
-
-
-def _value(row: PresenceRow) -> str:
-    if row.suppressed:
-        return WITHHELD if row.note.startswith(WITHHELD) else TOO_FEW
-    return "not estimable" if row.value is None else _number(row.value, row.low, row.high)
-
-
-def _number(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
-    if value is None:
-        return "-"
-    if low is None or high is None:
-        return f"{value:{sign}.3f}"
-    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"

@@ -13,8 +13,7 @@ from medmcl.evaluation.aspects.aspect import Aspect, OfStage
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation
-    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
     from medmcl.evaluation.protocol.results import Result
     from medmcl.evaluation.report.section import Said, Section
 
@@ -61,7 +60,7 @@ class Retrieval(Aspect[RetrievalSpec]):
     @override
     def measure(self, spec: RetrievalSpec, scene: Scene) -> Found:
         from medmcl.evaluation.aspects.retrieval.measure import retrieval
-        from medmcl.evaluation.protocol.found import Found
+        from medmcl.evaluation.protocol.evaluation import Found
 
         found, prepared, scored = Found(), scene.prepared, scene.scored()
         names = dict.fromkeys(name for pair in spec.named for name in pair)

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.special import gammaln
 
 from medmcl.core.findings import counted
-from medmcl.evaluation.metrics.intervals import Interval, Resampler
-from medmcl.evaluation.metrics.predictions import Metric
+from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.metric import Metric
+from medmcl.evaluation.metrics.sampled import Interval
 from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.evaluation.protocol.results import Result
 

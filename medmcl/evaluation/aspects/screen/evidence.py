@@ -11,7 +11,8 @@ import pandas as pd
 from medmcl.core.config import lookup
 from medmcl.core.findings import counted
 from medmcl.evaluation.aspects.selection.evidence import RecordView
-from medmcl.evaluation.metrics.intervals import Interval, bootstrap
+from medmcl.evaluation.metrics.intervals import bootstrap
+from medmcl.evaluation.metrics.sampled import Interval
 
 TOP = 50
 """Most suspect rows that are looked at if nobody says."""

@@ -26,7 +26,7 @@ class Selection(Aspect[AspectSpec]):
 
     @override
     def sentences(self, data: Evaluation) -> Iterable[Said]:
-        from medmcl.evaluation.aspects.selection.lines import selection_headline
+        from medmcl.evaluation.aspects.selection.section import selection_headline
         from medmcl.evaluation.report.section import Said
 
         found = data.shown.get("selection", ())
@@ -35,7 +35,7 @@ class Selection(Aspect[AspectSpec]):
     @override
     def files(self, data: Evaluation) -> Mapping[str, Rows]:
         from medmcl.evaluation.aspects.selection.figures import score_rows
-        from medmcl.evaluation.aspects.selection.lines import selection_rows
+        from medmcl.evaluation.aspects.selection.section import selection_rows
 
         found: list[SelectionEvidence] = data.shown.get("selection", [])
         return {

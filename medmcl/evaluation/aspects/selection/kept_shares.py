@@ -9,7 +9,7 @@ import numpy as np
 
 from medmcl.core.suppression import TOO_FEW, WITHHELD, hide
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
-from medmcl.evaluation.metrics.proportions import effective_size, wilson
+from medmcl.evaluation.metrics.shares import effective_size, wilson
 
 EVERYONE = "all pairs"
 LOW = 0.5

@@ -1,16 +1,96 @@
-"""What a selection kept, as a section of a report."""
+"""What a selection kept: as a section of a report, in sentences, as rows, and as a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from medmcl.evaluation.aspects.selection.contact_sheet import contact_sheet
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.aspects.selection.figures import score_distributions, score_scatter
 from medmcl.evaluation.aspects.selection.kept_share_figures import kept_share_bars
 from medmcl.evaluation.aspects.selection.kept_shares import kept_shares, share_warnings
-from medmcl.evaluation.aspects.selection.lines import copies_lines, selection_line
+from medmcl.evaluation.report.frame import page_of
+from medmcl.evaluation.report.pictures import shorten
 from medmcl.evaluation.report.section import Section
+from medmcl.evaluation.report.words import at_level
+
+
+def selection_page(
+    evidence: SelectionEvidence,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    provenance: Mapping[str, Any] | None = None,
+    level: float = 0.95,
+) -> str:
+    """Give the section of a selection as a page, HTML text that needs nothing outside itself.
+
+    Args:
+        evidence: What was selected.
+        title: Heading; default says whose selection it is.
+        subtitle: One line below it.
+        provenance: Name to value, shown at the end.
+        level: Coverage that intervals aim at.
+    """
+    sections = [
+        replace(
+            one,
+            pictures=tuple(
+                replace(
+                    picture,
+                    aid=at_level(picture.aid, level),
+                    header=tuple(at_level(name, level) for name in picture.header),
+                )
+                for picture in one.pictures
+            ),
+        )
+        for one in selection_sections([evidence], level)
+    ]
+    title = title or f"Selection of pairs, {evidence.name}"
+    return page_of(sections, title, subtitle, provenance)
+
+
+def selection_line(evidence: SelectionEvidence) -> str:
+    """Say how many pairs are kept."""
+    kept, n = int(evidence.kept.sum()), len(evidence)
+    return f"{kept:,} of {n:,} pairs are kept ({kept / n:.1%})."
+
+
+def selection_headline(found: Sequence[SelectionEvidence]) -> list[str]:
+    """Say for the first lines of a report what was kept, and how many warnings there are."""
+    lines = []
+    for one in found:
+        count = len(one.warnings) + len(share_warnings(kept_shares(one)))
+        more = f" {count} warnings are under Selection." if count else ""
+        more = " A warning is under Selection." if count == 1 else more
+        lines.append(f"Selection {shorten(one.name, 60)}: {selection_line(one)}{more}")
+    return lines
+
+
+def copies_lines(evidence: SelectionEvidence) -> list[str]:
+    """Say how many pairs are duplicates of an earlier one, by kind."""
+    lines = []
+    for kind, first in evidence.copies.items():
+        again = first != np.arange(len(first))
+        kept = int((again & evidence.kept).sum())
+        lines.append(f"Duplicates ({kind}): {int(again.sum()):,} pairs repeat an earlier one; "
+                     f"{kept:,} of them are kept.")  # fmt: skip
+    return lines
+
+
+def selection_rows(found: Sequence[SelectionEvidence], level: float) -> list[dict[str, Any]]:
+    """What is kept of all and of each group, as plain values."""
+    names = ("attribute", "group", "n", "kept", "share", "low", "high", "is_low", "note")
+    return [
+        {"selection": one.name, **{name: getattr(share, name) for name in names}}
+        for one in found
+        for share in kept_shares(one, level)
+    ]
+
 
 NO_SHEET = "No pairs are shown: none were asked for, or none can be ranked."
 

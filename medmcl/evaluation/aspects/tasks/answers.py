@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
-from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
 from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, UNKNOWN_ENCODER
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import (
@@ -117,7 +116,7 @@ def how_sure(data: Evaluation) -> list[Said]:
     slopes = [
         f"{about_what(one.task, one.target)}{by_when(one)} {found.slope}"
         for one in data.evidence
-        if isinstance(found := one.calibration, Calibration | SurvivalCalibration)
+        if isinstance(found := one.calibration, Calibration)
         and one.method == data.method
         and found.slope.value is not None
     ]

@@ -25,10 +25,10 @@ class Tasks(Aspect[AspectSpec]):
     def sections(self, data: Evaluation) -> Iterator[Section]:
         from medmcl.evaluation.aspects.tasks import result_figures, tables
         from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
-        from medmcl.evaluation.aspects.tasks.coefficient_table import coefficient_section
         from medmcl.evaluation.aspects.tasks.decision_figures import decision_curves
         from medmcl.evaluation.aspects.tasks.subgroup_figures import subgroup_forest
         from medmcl.evaluation.aspects.tasks.survival_figures import risk_group_curves
+        from medmcl.evaluation.aspects.tasks.tables import coefficient_section
         from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
         from medmcl.evaluation.report.section import Section
 
@@ -65,7 +65,7 @@ class Tasks(Aspect[AspectSpec]):
 
     @override
     def not_shown(self, data: Evaluation) -> Iterable[str]:
-        from medmcl.evaluation.aspects.tasks.not_shown import not_shown
+        from medmcl.evaluation.aspects.tasks.tables import not_shown
 
         return not_shown(data)
 

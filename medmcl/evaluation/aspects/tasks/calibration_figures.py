@@ -25,19 +25,18 @@ from medmcl.evaluation.aspects.tasks.panels import (
     rest_of,
 )
 from medmcl.evaluation.metrics.calibration_curve import Calibration, CalibrationGroup
-from medmcl.evaluation.metrics.intervals import Interval
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
+from medmcl.evaluation.metrics.sampled import Interval
 from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.report.pictures import INK, Picture, number
-
-Found = Calibration | SurvivalCalibration
 
 
 def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture | None:
     """Draw observed over predicted risk: smooth curve, tenths of subjects, spread of risks."""
     shown = [one for one in found if one.calibration is not None]
-    panels = panels_of([one for one in shown if isinstance(one.calibration, Found)], highlight)
+    panels = panels_of(
+        [one for one in shown if isinstance(one.calibration, Calibration)], highlight
+    )
     if not panels:
         return None
     drawn = panels[:MOST_PANELS]
@@ -98,7 +97,7 @@ def _panel(axes: Any, strip: Any, panel: Panel, methods: list[str]) -> list[tupl
     return entries
 
 
-def groups_shown(found: Found) -> list[CalibrationGroup]:
+def groups_shown(found: Calibration) -> list[CalibrationGroup]:
     """Tenths of enough subjects to show."""
     return [group for group in found.groups if group.n >= FEWEST_SUBJECTS]
 
@@ -107,8 +106,8 @@ def _said(panel: Panel) -> str:
     return f"{panel.title}{by_when(panel.first)}: {_second(_of(panel.first))}".replace("\n", ", ")
 
 
-def _of(one: TaskEvidence) -> Found:
-    assert isinstance(one.calibration, Found)  # panels are made of these
+def _of(one: TaskEvidence) -> Calibration:
+    assert isinstance(one.calibration, Calibration)  # panels are made of these
     return one.calibration
 
 
@@ -134,7 +133,7 @@ def _histogram(axes: Any, one: TaskEvidence, top: float, look: str) -> None:
     axes.set_ylabel("n", color=INK, fontsize=8)
 
 
-def _second(found: Found) -> str:
+def _second(found: Calibration) -> str:
     counts = f"{found.events:,} events of {found.n:,}"
     raw = f", raw {number(found.ici_uncorrected)}" if found.ici_uncorrected is not None else ""
     return f"slope {_short(found.slope)}, {counts}\nICI {_short(found.ici)}{raw}"
@@ -155,7 +154,7 @@ def _cells(one: TaskEvidence) -> tuple[object, ...]:
             *["-"] * 5,
             f"{reason}; {one.note}".strip("; "),
         )
-    large = _short(found.intercept) if isinstance(found, Calibration) else "-"
+    large = "-" if found.intercept is None else _short(found.intercept)
     return (
         *about(one), _short(found.slope), large, _short(found.observed_expected),
         _short(found.ici), number(found.ici_uncorrected), number(found.e50), number(found.e90),

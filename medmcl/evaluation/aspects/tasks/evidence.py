@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from medmcl.evaluation.aspects.tasks.metrics import MANY_COLUMNS, event_codes
-from medmcl.evaluation.metrics.calibration_curve import calibration
+from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
 from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
-from medmcl.evaluation.metrics.intervals import Interval
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration, survival_calibration
+from medmcl.evaluation.metrics.sampled import Interval
+from medmcl.evaluation.metrics.survival.calibration import survival_calibration
 from medmcl.evaluation.metrics.survival.competing_calibration import competing_calibration
 from medmcl.evaluation.metrics.survival.d_calibration import (
     DCalibration,
@@ -190,9 +190,9 @@ def evidence_rows(
     held, test = found.calibration, found.d_calibration
     for metric, direction in (("ici", "lower"), (RAW, "lower"), ("calibration_slope", "target")):
         about = _about(table, found, f"{metric}_at_{name}", direction)
-        if isinstance(held, SurvivalCalibration) and metric == RAW:
+        if isinstance(held, Calibration) and metric == RAW:
             yield raw_ici(held.ici, held.ici_uncorrected, table.notes, **about)
-        elif isinstance(held, SurvivalCalibration):
+        elif isinstance(held, Calibration):
             interval = held.ici if metric == "ici" else held.slope
             yield Result.of(interval, note="; ".join([f"{draws} draws", *table.notes]), **about)
         else:

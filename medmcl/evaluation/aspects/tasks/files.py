@@ -13,9 +13,8 @@ from medmcl.evaluation.aspects.tasks.calibration_figures import groups_shown
 from medmcl.evaluation.aspects.tasks.survival_figures import curve_of, gridded, last_time, quantity
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
-from medmcl.evaluation.metrics.intervals import Interval
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration
+from medmcl.evaluation.metrics.sampled import Interval
 from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
 from medmcl.evaluation.protocol.evidence import TaskEvidence
 
@@ -38,12 +37,12 @@ def calibration_rows(one: TaskEvidence) -> Rows:
     rows: Rows = []
     base = {**_about(one), "n": found.n, "events": found.events}
     for name in ("intercept", "slope", "observed_expected", "ici"):
-        interval = getattr(found, name, None)
-        if isinstance(interval, Interval):
+        interval: Interval | None = getattr(found, name)
+        if interval is not None:
             ends = {"value": interval.value, "low": interval.low, "high": interval.high}
             rows.append({**base, "measure": name, **ends, "note": interval.note})
     for name in ("joint_intercept", "ici_uncorrected", "ici_if_perfect", "e50", "e90", "emax"):
-        if isinstance(found, Calibration) or name not in ("joint_intercept", "ici_if_perfect"):
+        if found.horizon is None or name not in ("joint_intercept", "ici_if_perfect"):
             rows.append({**base, "measure": name, "value": getattr(found, name)})
     return rows
 
@@ -51,7 +50,7 @@ def calibration_rows(one: TaskEvidence) -> Rows:
 def curve_rows(one: TaskEvidence) -> Rows:
     """One row a point of the calibration curve of a task, group of risk, or bar."""
     found = one.calibration
-    if not isinstance(found, Calibration | SurvivalCalibration):
+    if not isinstance(found, Calibration):
         return []
     rows: Rows = []
     curve = found.curve

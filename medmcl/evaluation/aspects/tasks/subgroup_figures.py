@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medmcl.core.suppression import TOO_FEW, WITHHELD
 from medmcl.evaluation.aspects.tasks.panels import head, rest_of
 from medmcl.evaluation.protocol.evidence import SubgroupRow
 from medmcl.evaluation.report.pictures import (
@@ -19,7 +18,13 @@ from medmcl.evaluation.report.pictures import (
     shorten,
     whisker,
 )
-from medmcl.evaluation.report.words import about_what, counts_shown, fraction_name, metric_name
+from medmcl.evaluation.report.words import (
+    about_what,
+    counts_shown,
+    fraction_name,
+    group_value,
+    metric_name,
+)
 
 MOST_TASKS = 6
 MOST_GROUPS = 40  # lines of a panel; all are in the table
@@ -95,7 +100,7 @@ def _panel(
         if row is None:
             continue
         if row.value is None:
-            text = _value(row)
+            text = group_value(row)
             axes.text(0.02, place, text, transform=axes.get_yaxis_transform(), va="center_baseline",
                       fontsize=SMALL, color="#666666", style="italic")  # fmt: skip
         else:
@@ -124,7 +129,7 @@ def _panel(
 
 def _said(row: SubgroupRow) -> str:
     group = "everyone" if row.attribute == "everyone" else f"{row.attribute} {row.group}"
-    return f"{row.task}, {metric_name(row.metric)}, {group}: {_value(row)}"
+    return f"{row.task}, {metric_name(row.metric)}, {group}: {group_value(row)}"
 
 
 def _counts(row: SubgroupRow) -> str:
@@ -133,19 +138,10 @@ def _counts(row: SubgroupRow) -> str:
     return counts_shown(row.n, row.events, row.target)
 
 
-def _value(row: SubgroupRow) -> str:
-    if row.suppressed:
-        return WITHHELD if row.note.startswith(WITHHELD) else TOO_FEW
-    if row.value is None:
-        return "not estimable"
-    if row.low is None or row.high is None:
-        return f"{row.value:.3f}"
-    return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})"
-
-
 def _cells(row: SubgroupRow) -> tuple[object, ...]:
     counts = ("-" if one is None else f"{one:,}" for one in (row.n, row.events, row.subjects))
     return (
         row.task, row.target, row.method, metric_name(row.metric),
-        fraction_name(row.label_fraction), row.attribute, row.group, _value(row), *counts, row.note,
+        fraction_name(row.label_fraction), row.attribute, row.group, group_value(row), *counts,
+        row.note,
     )  # fmt: skip

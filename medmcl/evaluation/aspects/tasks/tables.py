@@ -1,21 +1,24 @@
-"""Tables of tasks: discrimination, paired differences, D-calibration."""
+"""Tables of tasks: discrimination, differences, D-calibration, coefficients; what was not made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from medmcl.evaluation.aspects.tasks.panels import ABOUT, about
+from medmcl.evaluation.aspects.tasks.survival_figures import curve_of
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.protocol.results import Result, flipped
 from medmcl.evaluation.report.labelled import people_of
-from medmcl.evaluation.report.section import Shown, folded
+from medmcl.evaluation.report.section import Section, Shown, folded
 from medmcl.evaluation.report.words import (
     about_what,
     counts_shown,
     fraction_name,
+    listed,
     metric_name,
     p_shown,
     verdict,
@@ -207,3 +210,102 @@ def _d_cells(found: DCalibration | NotEstimable | None) -> tuple[str, ...]:
         " ".join(f"{100 * share:.0f}" for share in found.shares),
         found.note,
     )
+
+
+MOST_NAMED = 8  # tasks that share a reason
+
+
+def not_shown(data: Evaluation) -> list[str]:
+    """Say of what was asked for and could not be made why, each reason once."""
+    reasons: dict[tuple[str, str], dict[str, None]] = {}
+    for one in data.evidence:
+        parts: list[tuple[str, object]] = [
+            ("calibration curve", one.calibration),
+            ("decision curve", one.decision),
+            ("D-calibration", one.d_calibration),
+            *((f"survival curve ({group.name})", curve_of(group)) for group in one.risk_groups),
+        ]
+        for what, part in parts:
+            if isinstance(part, NotEstimable):
+                about = reasons.setdefault((what, part.reason), {})
+                about[about_what(one.task, one.target)] = None
+    by_reason: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (what, reason), tasks in reasons.items():
+        by_reason.setdefault((reason, tuple(tasks)), []).append(what)
+    lines = [
+        f"{' and '.join(kinds)} of {listed(tasks, MOST_NAMED)}: {reason}."
+        for (reason, tasks), kinds in by_reason.items()
+    ]
+    lines = [f"{line[0].upper()}{line[1:]}" for line in lines]
+    return lines
+
+
+FEW_COEFFICIENTS = 12  # coefficients to which the first page leads its reader
+MODEL_TITLE = "The model written out"
+COEFFICIENT_AID = (
+    "A coefficient is what a unit of the column adds to the log hazard (hazard ratio), to the log "
+    "odds (odds ratio), or to the predicted value (no ratio). The ratio of a number is that of one "
+    "standard deviation (SD) of the train people; of a category or a flag, that of yes against no. "
+    "They predict, and say nothing of causes. Intervals: how much the penalised coefficients would "
+    "vary over samples of people (Wald, robust, several records of a person counted as one, the "
+    "penalty as it was chosen). The penalty draws coefficients towards zero: an interval is not "
+    "for what a model without it would find, and one that holds zero does not say that a column is "
+    "of no use. The same numbers, unrounded: coefficients.csv."
+)
+
+
+def coefficient_section(rows: Sequence[Mapping[str, Any]]) -> Section:
+    """Show the rows of ``coefficients.csv``; empty without any."""
+    header = ("outcome", "predictor", "coefficient", "SD", "ratio", "of")
+    lines = tuple(_coefficient(row) for row in rows)
+    penalties = {
+        about_what(str(row["task"]), str(row["target"])): row["penalty"]
+        for row in rows
+        if row.get("penalty") is not None
+    }
+    table = Shown(
+        title="Coefficients",
+        aid=COEFFICIENT_AID,
+        header=header,
+        rows=lines,
+        folded=folded(lines),
+        notes=tuple(f"Ridge penalty of {of}: {value:g}." for of, value in penalties.items()),
+        is_looked_up=True,
+    )
+    said = "A line a predictor, with its coefficient and ratio, is in the appendix."
+    return Section(
+        key="model",
+        title=MODEL_TITLE,
+        pictures=(),
+        tables=(table,) if lines else (),
+        short="The model",
+        lines=(said,) if 0 < len(lines) <= FEW_COEFFICIENTS else (),
+    )
+
+
+def _coefficient(row: Mapping[str, Any]) -> tuple[str, ...]:
+    what = row.get("is", "")
+    predictor = str(row["column"])
+    if what == "measured":
+        predictor += " was measured"
+    elif what not in ("number", ""):
+        predictor += f" is {what}"
+    ratio = row.get("ratio_value")
+    per = "one SD" if row.get("ratio_per") == "sd" else "yes against no"
+    return (
+        about_what(str(row["task"]), str(row["target"])),
+        predictor,
+        _short(row["coefficient"]) + _ends(row, "coefficient"),
+        _short(row.get("sd")),
+        "" if ratio is None else f"{row['ratio']} {_short(ratio)}{_ends(row, 'ratio')}",
+        "" if ratio is None else per,
+    )
+
+
+def _ends(row: Mapping[str, Any], name: str) -> str:
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return "" if low is None or high is None else f" ({_short(low)} to {_short(high)})"
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

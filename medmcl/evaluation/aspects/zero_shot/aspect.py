@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from medmcl.core.targets import Targets
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.found import Found
+    from medmcl.evaluation.protocol.evaluation import Found
 
 NAME = "zero-shot"
 
@@ -44,7 +44,7 @@ class ZeroShot(Aspect[ZeroShotSpec]):
     @override
     def measure(self, spec: ZeroShotSpec, scene: Scene) -> Found:
         from medmcl.evaluation.protocol.evaluate import evaluate_embeddings
-        from medmcl.evaluation.protocol.found import Found
+        from medmcl.evaluation.protocol.evaluation import Found
 
         found, prepared = Found(), scene.prepared
         pooled = scene.vectors(spec.stage, spec.modality)

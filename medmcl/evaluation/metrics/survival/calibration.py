@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.metrics.brief import brief
 from medmcl.evaluation.metrics.calibration_curve import (
+    Calibration,
     CalibrationCurve,
     CalibrationGroup,
     curve_grid,
     rank_groups,
 )
 from medmcl.evaluation.metrics.decision_curve import incidence_at
-from medmcl.evaluation.metrics.intervals import Interval, Resampler, Sampled, sampler_of
+from medmcl.evaluation.metrics.intervals import Resampler, sampler_of
 from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
-from medmcl.evaluation.metrics.sampled import too_few
+from medmcl.evaluation.metrics.sampled import Sampled, too_few
 from medmcl.evaluation.metrics.survival.kaplan_meier import outcome_of
 from medmcl.evaluation.metrics.weighted_binary import HARDLY_VARY, LEAST_SPREAD
 from medmcl.evaluation.models.cox import cox_fit
@@ -28,55 +27,6 @@ KNOTS = (0.1, 0.5, 0.9)  # quantiles; Austin et al. 2020, Harrell 2015 table 2.3
 HEAD = ("slope", "observed_expected", "ici", "e50", "e90", "emax")
 """Numbers that stand before the curve."""
 HIGHEST = 1e3  # of a cumulative hazard, so that its exponential is finite
-
-
-@dataclass(frozen=True, kw_only=True)
-class SurvivalCalibration:
-    """Calibration at a horizon; None where a number does not exist.
-
-    Attributes:
-        horizon: In the unit of time.
-        slope: Cox coefficient of the log cumulative hazard that was predicted; 1 is best. Under
-            competing risks see `competing_calibration`.
-        observed_expected: Observed risk at the horizon (Kaplan-Meier; Aalen-Johansen under
-            competing risks) over the mean predicted one; 1 is best.
-        ici: Mean distance of the smooth curve from the diagonal, corrected for noise; 0 is best.
-        ici_uncorrected: As published, biased upwards.
-        e50: Median distance, uncorrected.
-        e90: 90th percentile of the distance, uncorrected.
-        emax: Largest distance, uncorrected.
-        curve: Risk by the horizon, observed over predicted.
-        groups: Tenths of the rows by predicted risk, observed in the same way.
-        n: Rows.
-        events: Events by the horizon.
-        note: What a reader must know.
-    """
-
-    horizon: float
-    slope: Interval
-    observed_expected: Interval
-    ici: Interval
-    ici_uncorrected: float
-    e50: float
-    e90: float
-    emax: float
-    curve: CalibrationCurve
-    groups: tuple[CalibrationGroup, ...]
-    n: int
-    events: int
-    note: str = ""
-
-    def __repr__(self) -> str:
-        return brief(
-            self,
-            horizon=self.horizon,
-            slope=self.slope,
-            observed_expected=self.observed_expected,
-            ici=self.ici,
-            n=self.n,
-            events=self.events,
-            note=self.note,
-        )
 
 
 def survival_calibration(
@@ -92,7 +42,7 @@ def survival_calibration(
     level: float = 0.95,
     strata: Any = None,
     clusters: Any = None,
-) -> SurvivalCalibration | NotEstimable:
+) -> Calibration | NotEstimable:
     """Give slope, ICI and curves of predicted survival at a horizon.
 
     The observed risk at a predicted risk p is that of a Cox model on log(-log(1 - p)) with
@@ -113,7 +63,7 @@ def survival_calibration(
         clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
 
     Returns:
-        `SurvivalCalibration`, or `NotEstimable` for no rows, no event by the horizon, nobody
+        `Calibration`, or `NotEstimable` for no rows, no event by the horizon, nobody
         followed to it, or fewer than three distinct predictions.
 
     Raises:
@@ -162,7 +112,7 @@ def at_horizon(
     *,
     unfitted: str = "",
     note: str = "",
-) -> SurvivalCalibration:
+) -> Calibration:
     """Put the numbers of a sample and of its draws together, with their intervals.
 
     Args:
@@ -200,9 +150,11 @@ def at_horizon(
     tails = [(1 - level) / 2, (1 + level) / 2]
     enough = len(usable) > 1 and not too_few(sampler.num_subjects, sampler.num_clusters())
     ends = np.quantile(usable, tails, axis=0) if enough else np.empty((2, 0))
-    return SurvivalCalibration(
+    return Calibration(
         horizon=float(horizon),
-        **intervals,
+        slope=intervals["slope"],
+        observed_expected=intervals["observed_expected"],
+        ici=intervals["ici"],
         ici_uncorrected=float(whole[2]),
         e50=float(whole[3]),
         e90=float(whole[4]),
@@ -216,6 +168,7 @@ def at_horizon(
         groups=horizon_groups(event, time, risk, horizon, bins, sampler, level),
         n=len(time),
         events=events,
+        subjects=sampler.num_subjects,
         note=note,
     )
 

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.metrics.calibration_curve import curve_grid
+from medmcl.evaluation.metrics.calibration_curve import Calibration, curve_grid
 from medmcl.evaluation.metrics.decision_curve import incidence_at
 from medmcl.evaluation.metrics.intervals import sampler_of
 from medmcl.evaluation.metrics.loess import loess
 from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
 from medmcl.evaluation.metrics.survival.calibration import (
     CLIP,
-    SurvivalCalibration,
     at_horizon,
     distances,
     not_at_horizon,
@@ -75,7 +74,7 @@ def competing_calibration(
     level: float = 0.95,
     strata: Any = None,
     clusters: Any = None,
-) -> SurvivalCalibration | NotEstimable:
+) -> Calibration | NotEstimable:
     """Give slope, ICI and curves of predicted absolute risks at a horizon.
 
     Observed risks are Aalen-Johansen's. The smooth curve is a loess of the pseudo-values on the
@@ -97,7 +96,7 @@ def competing_calibration(
         clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
 
     Returns:
-        `SurvivalCalibration`, or `NotEstimable` for no rows, no event by the horizon, nobody
+        `Calibration`, or `NotEstimable` for no rows, no event by the horizon, nobody
         followed to it, or fewer than three distinct predictions.
 
     Raises:

@@ -8,14 +8,24 @@ or, by default, that of the scored rows, estimated anew in each draw, as in a ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from medmcl.evaluation.metrics.survival.censoring import Outcome, censoring_survival, estimable_at
 from medmcl.evaluation.metrics.survival.kaplan_meier import RiskSets, kaplan_meier_at
+from medmcl.evaluation.metrics.weighted import _ratio
 
 PAIRS_AT_ONCE = 2_000_000  # entries of one block of the concordance matrix (memory bound)
 EXACT = 2**22  # single precision adds whole and half numbers exactly up to twice this
 TIED = 1e-8  # risks at most this far apart are tied
+
+
+def c_index(
+    event: np.ndarray, time: np.ndarray, risk: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Harrell's concordance over all comparable pairs, (W,)."""
+    return _over_pairs(event, time, risk, weights)
 
 
 def c_index_ipcw(
@@ -27,18 +37,36 @@ def c_index_ipcw(
     censoring: Outcome | None = None,
     tau: float | None = None,
 ) -> np.ndarray:
-    """Uno's concordance over all comparable pairs whose earlier event is before ``tau``, (W,).
+    """Uno's concordance over all comparable pairs whose earlier event is before ``tau``, (W,)."""
+
+    def counted(when: np.ndarray) -> np.ndarray:
+        curve = censoring_survival(event, time, weights, when, censoring)
+        return np.divide(1.0, curve**2, out=np.zeros_like(curve), where=curve > 0)
+
+    return _over_pairs(event, time, risk, weights, np.inf if tau is None else tau, counted)
+
+
+def _over_pairs(
+    event: np.ndarray,
+    time: np.ndarray,
+    risk: np.ndarray,
+    weights: np.ndarray,
+    tau: float = np.inf,
+    counted: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Share of comparable pairs that are concordant; pairs of an event at t count ``counted(t)``.
 
     The numerator is the quadratic form of the concordance matrix, in blocks of events; the
     denominator comes from the risk sets. Single precision is used only where it is exact.
     """
     order = np.argsort(time, kind="stable")
     event, time, risk, weights = event[order], time[order], risk[order], weights[order]
-    events = np.flatnonzero(event & (time < (np.inf if tau is None else tau)))
+    events = np.flatnonzero(event & (time < tau))
     if len(events) == 0:
         return np.full(weights.shape[1], np.nan)
-    curve = censoring_survival(event, time, weights, time[events], censoring)
-    share = np.divide(1.0, curve**2, out=np.zeros_like(curve), where=curve > 0) * weights[events]
+    share = weights[events]
+    if counted is not None:
+        share = counted(time[events]) * share
     sets = RiskSets.of(time, weights, event)
     later = (sets.at_risk - sets.leaving[0])[sets.steps(time[events])]
     comparable = np.einsum("ew,ew->w", share, later)
@@ -231,9 +259,3 @@ def d_calibration(
     expected = weights.sum(axis=0) / bins
     seen = (weights[event] > 0).any(axis=0)
     return np.where(seen, _ratio(((counts - expected) ** 2).sum(axis=0), expected), np.nan)
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Quotient with NaN where the denominator is zero."""
-    nan = np.full(np.broadcast(above, below).shape, np.nan)
-    return np.divide(above, below, out=nan, where=below > 0)

@@ -18,19 +18,7 @@ import numpy as np
 
 from medmcl.evaluation.metrics.metric import Estimate, NotEstimable, weights_of
 from medmcl.evaluation.metrics.survival import kernels
-from medmcl.evaluation.metrics.survival.censoring import (
-    clamp_times,
-    grid_of,
-    limit,
-    reached,
-    remark,
-)
-from medmcl.evaluation.metrics.survival.d_calibration import (
-    DCalibration,
-    d_calibration,
-    d_calibration_metric,
-    survival_at_own_time,
-)
+from medmcl.evaluation.metrics.survival.censoring import grid_of, limit, reached, remark
 from medmcl.evaluation.metrics.survival.metric import (
     SurvivalMetric,
     auc_metric,
@@ -38,26 +26,6 @@ from medmcl.evaluation.metrics.survival.metric import (
     c_index_ipcw_metric,
     integrated_brier_metric,
 )
-
-__all__ = [
-    "FUNCTIONS",
-    "SPECS",
-    "DCalibration",
-    "OverTime",
-    "SurvivalMetric",
-    "auc_metric",
-    "brier_at",
-    "brier_metric",
-    "c_index_ipcw",
-    "c_index_ipcw_metric",
-    "clamp_times",
-    "d_calibration",
-    "d_calibration_metric",
-    "integrated_brier",
-    "integrated_brier_metric",
-    "survival_at_own_time",
-    "time_dependent_auc",
-]
 
 
 @dataclass(frozen=True, kw_only=True)

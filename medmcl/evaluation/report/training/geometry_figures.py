@@ -1,4 +1,4 @@
-"""Figure of the shape of the embedding space over training."""
+"""The shape of the embedding space over training: read from the lines it wrote, and drawn."""
 
 from __future__ import annotations
 
@@ -125,3 +125,21 @@ def _first(rows: Sequence[Mapping[str, Any]], key: str, name: str) -> str:
 
 def _finite(value: Any) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
+
+
+def geometry_of(
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Collect geometry from lines with keys such as ``uniformity/ecg`` or ``alignment/a~b``."""
+    found: dict[tuple[str, Any, str], dict[str, Any]] = {}
+    for stage, lines in curves.items():
+        for line in lines:
+            for key, value in line.items():
+                measure, slash, name = key.partition("/")
+                if slash and measure in ("effective_rank", "uniformity", "alignment"):
+                    place = (stage, line.get("step", 0), name)
+                    row = found.setdefault(
+                        place, {"stage": stage, "step": place[1], "modality": name}
+                    )
+                    row[measure] = value
+    return list(found.values())

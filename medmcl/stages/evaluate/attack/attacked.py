@@ -14,8 +14,8 @@ from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.attack.aspect import FOREIGN, AttackSpec
 from medmcl.evaluation.aspects.attack.rates import KIND, compare_attacks
+from medmcl.evaluation.protocol.evaluation import Found
 from medmcl.evaluation.protocol.evidence import FittedOn
-from medmcl.evaluation.protocol.found import Found
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked, attack_of
 from medmcl.stages.evaluate.attack.beside import asked_beside

@@ -7,13 +7,17 @@ import pytest
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.confounders.figures import told_dots
-from medmcl.evaluation.aspects.confounders.lines import models_of, told_lines
-from medmcl.evaluation.aspects.confounders.measure import READING, confounder_of
+from medmcl.evaluation.aspects.confounders.measure import (
+    READING,
+    confounder_of,
+    models_of,
+    told_lines,
+)
 from medmcl.evaluation.aspects.confounders.section import confounder_sections
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.files import as_json
 from medmcl.evaluation.report.model_card import model_card
-from medmcl.evaluation.report.numbers import as_json
 from medmcl.evaluation.report.page import pages, write_report
 
 MODELS = ("before", "after")

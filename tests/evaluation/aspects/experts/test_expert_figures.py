@@ -11,13 +11,11 @@ import pytest
 from made_experts import CONTENT, CURVES, line, signal_content
 
 from medmcl.evaluation.aspects.experts.content_figures import content_pictures
-from medmcl.evaluation.aspects.experts.evenness import against_even, evenness
 from medmcl.evaluation.aspects.experts.figures import routing_curves, share_pictures
-from medmcl.evaluation.aspects.experts.lines import expert_rows, share_rows
+from medmcl.evaluation.aspects.experts.lines import against_even, evenness, expert_rows, share_rows
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report import figures, pictures
-from medmcl.evaluation.report.files import report_rows
-from medmcl.evaluation.report.numbers import as_json
+from medmcl.evaluation.report.files import as_json, report_rows
 from medmcl.evaluation.report.sections import sections_of
 from medmcl.evaluation.report.training import gradient_figures
 from medmcl.evaluation.report.training.gradient_figures import gradient_norms

@@ -10,8 +10,7 @@ import pytest
 from made_selection import shown_pair
 
 from medmcl.evaluation.aspects.screen.evidence import Screened, Suspect, judge, most_suspect
-from medmcl.evaluation.aspects.screen.figures import roc_curves
-from medmcl.evaluation.aspects.screen.page import screen_page
+from medmcl.evaluation.aspects.screen.page import roc_curves, screen_page
 
 EVIL = '<script>alert("x")</script> & {{ 7 * 7 }}'
 

@@ -9,7 +9,7 @@ from made_selection import selection
 from medmcl.core.suppression import TOO_FEW, WITHHELD
 from medmcl.evaluation.aspects.selection.evidence import cut_of
 from medmcl.evaluation.aspects.selection.kept_shares import EVERYONE, kept_shares, share_warnings
-from medmcl.evaluation.metrics.proportions import effective_size, wilson
+from medmcl.evaluation.metrics.shares import effective_size, wilson
 
 
 def flags(n, *places):

@@ -25,10 +25,9 @@ from medmcl.evaluation.aspects.selection.figures import (
     score_rows,
     score_scatter,
 )
-from medmcl.evaluation.aspects.selection.page import selection_page
-from medmcl.evaluation.aspects.selection.section import NO_SHEET
+from medmcl.evaluation.aspects.selection.section import NO_SHEET, selection_page
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.report.numbers import as_json
+from medmcl.evaluation.report.files import as_json
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.record_pictures import image_src, signal_src, windowed
 from medmcl.evaluation.report.sections import sections_of

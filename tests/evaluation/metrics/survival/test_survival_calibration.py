@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medmcl.evaluation.metrics.predictions import NotEstimable
-from medmcl.evaluation.metrics.survival.calibration import SurvivalCalibration, survival_calibration
+from medmcl.evaluation.metrics.calibration_curve import Calibration
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival.calibration import survival_calibration
 
 
 def sample(size=400, factor=1.0, power=1.0, seed=0):
@@ -18,7 +19,7 @@ def sample(size=400, factor=1.0, power=1.0, seed=0):
 
 def test_true_predictions_are_calibrated():
     found = survival_calibration(*sample(2000), 1.0, draws=20)
-    assert isinstance(found, SurvivalCalibration)
+    assert isinstance(found, Calibration)
     assert found.slope.value == pytest.approx(1, abs=0.12)
     assert found.observed_expected.value == pytest.approx(1, abs=0.07)
     assert found.ici_uncorrected < 0.02

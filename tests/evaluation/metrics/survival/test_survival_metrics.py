@@ -13,6 +13,11 @@ from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.predictions import c_index
 from medmcl.evaluation.metrics.survival import metrics as sm
 from medmcl.evaluation.metrics.survival.censoring import clamp_times, ipcw
+from medmcl.evaluation.metrics.survival.d_calibration import (
+    DCalibration,
+    d_calibration,
+    d_calibration_metric,
+)
 
 
 def cohort(seed, size=120, *, ties=True, rate=0.6):
@@ -189,7 +194,7 @@ def specs(censoring):
         "auc_at": sm.auc_metric(3, censoring=censoring),
         "brier": sm.brier_metric(3, censoring=censoring),
         "integrated_brier": sm.integrated_brier_metric(TIMES, censoring=censoring),
-        "d_calibration": sm.d_calibration_metric(bins=4),
+        "d_calibration": d_calibration_metric(bins=4),
     }
 
 
@@ -357,7 +362,7 @@ def everything(event, time, risk, censoring=None, weights=None):
         "mean_auc": auc.mean,
         "brier": brier.values[1],
         "ibs": brier.mean,
-        "d": sm.d_calibration(event, time, np.exp(-time)),
+        "d": d_calibration(event, time, np.exp(-time)),
     }
 
 
@@ -395,7 +400,7 @@ def test_what_the_data_cannot_give_has_a_reason(event, time, reasons):
         assert isinstance(found[name], NotEstimable), name
         assert reason in found[name].reason
     for name, value in found.items():
-        assert isinstance(value, (NotEstimable, sm.DCalibration)) or np.isfinite(value), name
+        assert isinstance(value, (NotEstimable, DCalibration)) or np.isfinite(value), name
 
 
 ROWS = st.lists(
@@ -466,8 +471,8 @@ def test_administrative_censoring_at_the_horizon_is_said():
         (lambda: sm.brier_at([1, 0], [1.0, 2.0], [1.2, 0.5], 1.0), "probabilities"),
         (lambda: sm.brier_at([1, 0], [1.0, 2.0], np.ones((2, 3)), [0.5, 1.0]), r"\(N, 2\)"),
         (lambda: sm.brier_metric([1.0, 2.0]), "one time"),
-        (lambda: sm.d_calibration([1, 0], [1.0, 2.0], [0.5, 0.5], bins=1), "two bins"),
-        (lambda: sm.d_calibration([1, 0], [1.0, 2.0], [0.5, 1.5]), "probabilities"),
+        (lambda: d_calibration([1, 0], [1.0, 2.0], [0.5, 0.5], bins=1), "two bins"),
+        (lambda: d_calibration([1, 0], [1.0, 2.0], [0.5, 1.5]), "probabilities"),
     ],
 )
 def test_malformed_input_is_refused(call, said):
