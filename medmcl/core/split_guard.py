@@ -36,11 +36,14 @@ class SplitGuard:
         subjects: Subject of each row, any codes; None = every row is its own. (N,)
         contents: Codes of what each row holds, equal for equal content, -1 = nothing; one array
             a modality. (N,) int
+        units: What rows are parted by inside a fold: sites, where folds are of sites; None = by
+            subject. (N,)
     """
 
     splits: np.ndarray
     subjects: np.ndarray | None = None
     contents: tuple[np.ndarray, ...] = ()
+    units: np.ndarray | None = None
     barred: np.ndarray = field(init=False, repr=False)
     """0 = may be fitted on; otherwise the number of the reason why not. (N,) int8"""
 
@@ -67,8 +70,15 @@ class SplitGuard:
             splits=self.splits[rows],
             subjects=None if self.subjects is None else self.subjects[rows],
             contents=tuple(codes[rows] for codes in self.contents),
+            units=None if self.units is None else self.units[rows],
         )
         object.__setattr__(part, "barred", self.barred[rows])
+        return part
+
+    def parted_by(self, units: np.ndarray) -> SplitGuard:
+        """Give the same, parted inside folds by other units than subjects. (N,)."""
+        part = replace(self, units=units)
+        object.__setattr__(part, "barred", self.barred)
         return part
 
     def fold(self, test: np.ndarray) -> SplitGuard:

@@ -214,7 +214,7 @@ def test_cross_validation_of_plain_targets_leaves_copies_out_of_their_folds():
                          cross_validation=everyone(N, 5))  # fmt: skip
     assert {row.n for row in done.results} == {N}
     assert all("also in the test fold were not fitted on" in row.note for row in done.results)
-    kept = next(line for line in done.fitted if "for other cohorts" in line.note)
+    kept = next(line for line in done.fitted if "and other cohorts" in line.note)
     assert kept.rows == 350 - 4  # nor is the probe that goes to other cohorts
 
 

@@ -47,9 +47,10 @@ def plain_probe(
     """Fit the linear probe to features that nothing has learned from these people.
 
     Where fewer than `ENOUGH` cases of ``tuning`` would decide (events; rows outside the commonest
-    class; rows of a number), the penalty is chosen by 5-fold cross-validation over train and
-    tuning, by the subjects that the targets know (else each row is its own); otherwise, and in all
-    other respects, it is `linear_probe`. The fit itself is on ``train``.
+    class; rows of a number), and ``train`` is no smaller than ``tuning``, the penalty is chosen by
+    5-fold cross-validation over both, by the subjects that the targets know (sites, where folds are
+    of sites; else each row is its own); otherwise, and in all other respects, it is `linear_probe`.
+    The fit itself is on ``train``.
 
     Args:
         features: (N, E), such as covariates; not those of an encoder.
@@ -65,7 +66,8 @@ def plain_probe(
     parts = [targets]
     if targets.kind in ("binary", "multilabel", "regression"):
         parts = [targets.column(number) for number in range(len(targets.columns))]
-    if all(_deciding(one, tuning) >= ENOUGH for one in parts):
+    is_small = len(train) < len(tuning)  # a share of the labels: the folds would be larger than it
+    if is_small or all(_deciding(one, tuning) >= ENOUGH for one in parts):
         return linear_probe(features, targets, train, tuning, refit_on=refit_on, scaling=scaling)
     if len(parts) > 1:
         return stack(
@@ -78,11 +80,12 @@ def plain_probe(
     both = np.union1d(train, tuning).astype(np.int64)
     both = both[targets.complete[both]]
     x, grid, sides = np.asarray(features, dtype=np.float64), STRENGTHS[targets.kind], targets.sides
+    units = None if sides is None else sides.subjects if sides.units is None else sides.units
     best, notes = cross_validated_strength(
         partial(linear_walk, scaling=scaling),
         x[both],
         targets.take(both),
-        both if sides is None or sides.subjects is None else sides.subjects[both],
+        both if units is None else units[both],
     )
     fitted = linear_probe(
         x, targets, train, both[:0], strengths=[best], refit_on=refit_on, scaling=scaling

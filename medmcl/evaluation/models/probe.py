@@ -1,4 +1,4 @@
-"""Probes: simple predictors on frozen embeddings, the same for every method.
+"""Probes: simple predictors on frozen embeddings.
 
 A probe sees train rows to fit and tuning rows to choose its one setting; where the targets know
 the split of their rows, those of `held_out` are refused. Features are standardised with train
@@ -27,6 +27,7 @@ from medmcl.evaluation.models.strength import (
     chosen_strength,
     deciding_cases,
     prior_loss,
+    weighed_notes,
 )
 from medmcl.evaluation.models.survival_models import (
     Standardised,
@@ -192,7 +193,7 @@ def _logistic_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitt
 
     best, fit, scaler = _logistic(job, column, y, (train, tuning, final), strengths, loss)
     model = LinearModel.scaled("logistic", scaler, fit.weights, fit.offset)
-    said = alike_notes(best, strengths, name if len(job.targets.columns) > 1 else "")
+    said = _chosen_notes(job, best, strengths, y[tuning], name)
     return Fitted.of(model, (best,), (*_unfinished(fit, f"{name}: "), *said))
 
 
@@ -223,7 +224,7 @@ def _softmax_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
     all_weights, all_offsets = np.zeros((len(weights), count)), np.full(count, -np.inf)
     all_weights[:, seen], all_offsets[seen] = weights, offset
     found = LinearModel.scaled("softmax", scaler, all_weights, all_offsets)
-    notes += [*_unfinished(fit), *alike_notes(best, strengths)]
+    notes += [*_unfinished(fit), *_chosen_notes(job, best, strengths, y[tuning])]
     return Fitted.of(found, (best,), tuple(notes))
 
 
@@ -256,8 +257,7 @@ def _logistic(
 
     where = len(strengths) // 2
     if len(tuning):
-        cases = deciding_cases(job.targets.kind, classes[tuning])
-        where = chosen_strength(strengths, lost, cases)
+        where = chosen_strength(strengths, lost, deciding_cases(job.targets.kind, classes[tuning]))
     best = strengths[where]
     if np.array_equal(train, final):
         return best, fits[where] if fits else path.fit(best), scaler
@@ -267,6 +267,15 @@ def _logistic(
     if fits and np.array_equal(seen, present):
         path.begin(fits[where])
     return best, path.fit(best), scaler
+
+
+def _chosen_notes(
+    job: _Job, best: float, strengths: Sequence[float], tuning: np.ndarray, name: str = ""
+) -> tuple[str, ...]:
+    """What a reader must know of a choice by these outcomes of tuning rows."""
+    name = name if len(job.targets.columns) > 1 else ""
+    cases = deciding_cases(job.targets.kind, tuning)
+    return (*weighed_notes(strengths, cases), *alike_notes(best, strengths, name))
 
 
 def _ridge_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitted:
@@ -285,7 +294,7 @@ def _ridge_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitted:
         best = strengths[int(np.argmin(losses + prior_loss(strengths, len(tuning))))]
     scaler, ridges = job.ridge(final, column)
     solution, offset = ridges([best])
-    said = alike_notes(best, strengths, name if len(job.targets.columns) > 1 else "")
+    said = _chosen_notes(job, best, strengths, y[tuning], name)
     return Fitted.of(LinearModel.scaled("value", scaler, solution, offset), (best,), said)
 
 

@@ -28,6 +28,7 @@ ENOUGH = 50
 """Cases of tuning that choose a penalty on their own."""
 DECADES = 1.0
 """Standard deviation of the prior, of the common logarithm of the strength."""
+WEIGHED = "penalty weighed against the middle of its grid: tuning has few cases"
 ALIKE = "the strongest penalty was chosen: nearly the same prediction for everyone"
 
 
@@ -74,6 +75,11 @@ def chosen_strength(
         if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
             break
     return int(np.argmin(losses))
+
+
+def weighed_notes(strengths: Sequence[float], cases: int) -> tuple[str, ...]:
+    """Note that few cases chose among several penalties."""
+    return (WEIGHED,) if len(strengths) > 1 and cases < ENOUGH else ()
 
 
 def alike_notes(strength: float, choices: Sequence[float], name: str = "") -> tuple[str, ...]:

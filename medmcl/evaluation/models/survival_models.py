@@ -14,7 +14,7 @@ from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
 from medmcl.evaluation.models.cox_model import Cox, cox_model
 from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
 from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
-from medmcl.evaluation.models.strength import STRENGTHS, alike_notes, chosen_strength
+from medmcl.evaluation.models.strength import STRENGTHS, alike_notes, chosen_strength, weighed_notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +273,7 @@ def _tuned(
     x, event, time = rows.part(rows.final)
     scaler = scaling(x)
     model = fit(scaler(x), event, time, best, fits[where] if fits else None)
-    notes = alike_notes(best, grid)
+    notes = (*weighed_notes(grid, events), *alike_notes(best, grid))
     if not events and len(grid) > 1:
         notes = ("no event in tuning: penalty not tuned",)
     return Standardised(model=model, scaler=scaler, chosen=(best,), notes=(*notes, *model.notes))

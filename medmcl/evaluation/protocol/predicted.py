@@ -18,6 +18,7 @@ from medmcl.evaluation.models.cross_validation import FoldFeatures, OutOfFold, o
 from medmcl.evaluation.models.penalty import CROSSED
 from medmcl.evaluation.models.together import Variant
 from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, FittedOn
+from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.evaluation.protocol.subsets import LabelCounts
 
@@ -296,15 +297,19 @@ def _one(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw:
 
 def _crossed(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw: int) -> _One:
     """Predict the scored rows from the other folds."""
-    targets, rows = setting.targets, setting.scored
+    targets, rows, how = setting.targets, setting.scored, setting.cross_validation
     own = FoldFeatures(features=x, fit=method.fit, variants=method.variants)
     anew = method.anew or (own,) * len(setting.plan)
     if not method.variants:  # not asked for at this label fraction
         anew = tuple(replace(one, variants=()) for one in anew)
+    inside = targets
+    if how is not None and how.sites is not None and how.by == "site" and targets.sides is not None:
+        units = site_codes(how.sites, setting.subjects)
+        inside = replace(targets, sides=targets.sides.parted_by(units))
     found = over_folds(
         anew,
         setting.plan,
-        targets,
+        inside,
         keep=lambda part: setting.keep(part, fraction, draw),
         times=None if setting.horizons is None else setting.horizons.fine,
     )

@@ -20,7 +20,10 @@ from medmcl.evaluation.models.probe import (
     linear_probe,
     linear_walk,
 )
-from medmcl.evaluation.models.strength import ALIKE, ENOUGH, STRENGTHS, said_alike
+from medmcl.evaluation.models.strength import ALIKE, ENOUGH, STRENGTHS, WEIGHED, said_alike
+from medmcl.evaluation.protocol.evaluate import evaluate_task
+from medmcl.evaluation.protocol.folds import CrossValidation
+from medmcl.evaluation.protocol.predicted import Method
 
 KINDS = ("binary", "multiclass", "regression", "survival")
 TRAIN, TUNING = np.arange(105), np.arange(105, 118)
@@ -98,7 +101,7 @@ def test_a_wide_embedding_is_not_left_to_seven_people():
         lost.append(nats(told, others, best, x) / len(others))
         alone.append(nats(told, others, worst, x) / len(others))
     gain = np.subtract(alone, lost)
-    assert (gain > 1).sum() == 2
+    assert 1 <= (gain > 1).sum() <= 4
     assert gain.min() > -0.001
 
 
@@ -115,7 +118,7 @@ def test_thirteen_tuning_people_alone_make_everyone_alike_and_cross_validation_d
             chosen[fit] += fitted.chosen
             lost.append(nats(told, others, fitted, x) / len(others))
         gain.append(lost[1] - lost[0])
-    assert chosen[tuning_alone].count(strongest) == 2
+    assert chosen[tuning_alone].count(strongest) >= 1
     assert chosen[plain_probe].count(strongest) == 0
     assert np.mean(gain) > 3 * np.std(gain) / np.sqrt(len(gain))
 
@@ -153,22 +156,22 @@ def test_enough_tuning_people_choose_on_their_own(kind):
     ],
 )
 def test_what_decides_is_events_and_the_rarer_class(kind, tuning, is_enough):
-    _, told = cohort(kind, rows=105)
+    _, told = cohort(kind, rows=300)
     values = np.vstack([told.values, np.array(tuning, dtype=float)])
     whole = targets(kind, values)
     x = np.random.default_rng(0).normal(size=(len(values), 3))
-    found = plain_probe(x, whole, TRAIN, np.arange(105, len(values)))
+    found = plain_probe(x, whole, np.arange(300), np.arange(300, len(values)))
     assert (CROSSED in found.notes) is not is_enough
 
 
 def test_each_column_of_several_chooses_for_itself():
-    x, one = cohort("binary", rows=400)
-    rare = np.zeros(400)
+    x, one = cohort("binary", rows=600)
+    rare = np.zeros(600)
     rare[::30] = 1
     told = targets("multilabel", np.column_stack([one.values[:, 0], rare]), ("often", "rare"))
-    tuning = np.arange(105, 400)
-    found = plain_probe(x, told, TRAIN, tuning)
-    often = linear_probe(x, told.column(0), TRAIN, tuning)
+    train, tuning = np.arange(300), np.arange(300, 600)
+    found = plain_probe(x, told, train, tuning)
+    often = linear_probe(x, told.column(0), train, tuning)
     np.testing.assert_array_equal(found.predict(x)[:, :1], often.predict(x))
     assert CROSSED in found.notes
     assert len(found.chosen) == 2
@@ -189,6 +192,39 @@ def test_records_of_a_person_are_in_one_fold(monkeypatch):
     monkeypatch.setattr(penalty, "cross_validated_strength", spy)
     plain_probe(x, told, np.arange(106), np.arange(106, 150))
     np.testing.assert_array_equal(asked[0], people)
+
+
+def test_the_penalty_of_folds_of_sites_is_chosen_on_other_sites(monkeypatch):
+    """As the folds themselves: no inner fold holds a part of a site."""
+    x, told = cohort("binary", rows=160)
+    sites = np.repeat(np.arange(16), 10).astype(str)
+    asked = []
+    real = penalty.cross_validated_strength
+
+    def spy(walk, features, inside, units, **more):
+        asked.append(units)
+        return real(walk, features, inside, units, **more)
+
+    monkeypatch.setattr(penalty, "cross_validated_strength", spy)
+    everyone = np.ones(160, dtype=bool)
+    how = CrossValidation(
+        folds=4, repeats=1, refit="probe", unseen=everyone, by="site", sites=sites
+    )
+    evaluate_task(
+        {"covariates": Method(features=x, fit=plain_probe, protocol="linear_probe")},
+        told, np.full(160, "held_out"), np.arange(160), cross_validation=how, bootstrap_draws=10,
+    )  # fmt: skip
+    assert len(asked) == 4
+    for units in asked:
+        assert np.unique(units, return_counts=True)[1].min() == 10
+
+
+def test_a_share_of_the_labels_smaller_than_tuning_is_not_cross_validated():
+    x, told = cohort("survival")
+    few, tuning = np.arange(12), np.arange(105, 160)
+    found = plain_probe(x, told, few, tuning)
+    assert CROSSED not in found.notes
+    assert found.chosen == linear_probe(x, told, few, tuning).chosen
 
 
 def test_held_out_people_choose_nothing():
@@ -213,4 +249,6 @@ def test_a_model_of_nothing_says_that_everyone_is_alike(kind):
     assert found.chosen == (max(STRENGTHS[kind]),)
     assert said_alike(found.notes) == [ALIKE]
     assert said_alike(usual.notes) == []
+    assert WEIGHED not in usual.notes
+    assert WEIGHED in fit(x, told, TRAIN, np.arange(105, 120)).notes
     assert np.ptp(found.predict(x), axis=0).max() < 0.1 * np.ptp(usual.predict(x), axis=0).max()
