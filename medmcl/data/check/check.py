@@ -569,6 +569,7 @@ def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
         except CohortError:  # its own finding says it
             continue
         findings += _unknown_tellers(cohort, task_name, known)
+        findings += _told_by_gaps(cohort, task_name, {*read, *task.leaky_columns})
         for name, spec in cohort.spec.modalities.items():
             shown = {*spec.cell_columns, *spec.needed_columns}
             for columns, how in ((read, "made of"), (set(task.leaky_columns) - read, "told by")):
@@ -577,6 +578,39 @@ def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
                     what = f"is {how} {', '.join(both)}, which the modality '{name}' shows"
                     fix = f"take the column out of {name}, or never predict the task from it"
                     findings.append(task_finding(task_name, "task.leak", what, fix))
+    return findings
+
+
+FEW_EACH, NEARLY_ALL = 5, 0.95
+
+
+def _told_by_gaps(cohort: Cohort, task_name: str, own: set[str]) -> list[Finding]:
+    """Note input columns that are filled for those with the outcome, and for nobody else."""
+    targets = cohort.targets(task_name) if task_name in cohort.usable_tasks else None
+    if targets is None or targets.kind not in ("binary", "multilabel", "survival"):
+        return []
+    table = cohort.subjects.reindex(cohort.samples["subject"].to_numpy(object))
+    findings = []
+    for number, label in enumerate(targets.columns):
+        if targets.kind == "survival" and label != "event":
+            continue
+        known, has = targets.known[:, number], targets.values[:, number] > 0
+        if min((known & has).sum(), (known & ~has).sum()) < FEW_EACH:
+            continue
+        for name, spec in cohort.spec.modalities.items():
+            for column in spec.cell_columns:
+                if column in own or column not in table:
+                    continue
+                filled = table[column].notna().to_numpy()
+                with_it, without = filled[known & has].mean(), filled[known & ~has].mean()
+                if abs(with_it - without) < NEARLY_ALL:
+                    continue
+                what = (
+                    f"whether {column} of '{name}' is filled tells the outcome: it is in "
+                    f"{100 * with_it:.0f} % of those with it and {100 * without:.0f} % of others"
+                )
+                fix = f"leaky_columns: [{column}] under the task, if it is known only afterwards"
+                findings.append(task_finding(task_name, "task.leak", what, fix))
     return findings
 
 

@@ -153,7 +153,21 @@ class Tabular:
                 least = self.settings.min_count
                 self._levels[name] = sorted(v for v, n in counts.items() if n >= least)
 
-    def inspect_together(self, raws: Iterable[Mapping[str, Cell]]) -> list[Finding]:  # noqa: ARG002  (the adapters' signature)
+    def inspect_together(self, raws: Iterable[Mapping[str, Cell]]) -> list[Finding]:
+        """Columns with one value, categories spelt in two ways, numbers that stand for a gap."""
+        cells: dict[str, list[Any]] = {name: [] for name in self.columns}
+        for raw in raws:
+            for name, value in raw.items():
+                if value is not None:
+                    cells[name].append(value)
+        looks = {"number": _codes_for_gaps, "category": _two_spellings}
+        found = [
+            one for name, column in self.columns.items()
+            if (one := looks[column.kind](name, cells[name])) is not None
+        ]  # fmt: skip
+        return [*self._constant(), *found]
+
+    def _constant(self) -> list[Finding]:
         """Name the columns that had one value or none in the rows that `fit` saw."""
         names = self._without_variation
         if not names:
@@ -303,6 +317,52 @@ class Tabular:
         self._scales = {name: (mean, sd) for name, (mean, sd) in state["scales"].items()}
         self._levels = {name: list(levels) for name, levels in state["levels"].items()}
         self._need_fit()
+
+
+FEW_CELLS = 10
+"""Fewer other cells say nothing of where a column's numbers lie."""
+
+
+def _codes_for_gaps(name: str, cells: list[float]) -> Finding | None:
+    """Numbers of nines, such as 999, farther from all others than these lie apart."""
+    values = np.array(cells)
+    nines = np.isin(np.abs(values), [9.0, 99.0, 999.0, 9999.0, 99999.0])
+    others = values[~nines]
+    if not nines.any() or len(others) < FEW_CELLS:
+        return None
+    low, high = others.min(), others.max()
+    far = values[nines & ((values > 2 * high - low) | (values < 2 * low - high))]
+    if not len(far):
+        return None
+    code, count = Counter(far.tolist()).most_common(1)[0]
+    return Finding(
+        code="tabular.gap_code",
+        where=f"column '{name}'",
+        what=f"{code:g} stands in {counted(count, 'cell')} of the {len(values):,} looked at, far "
+        f"from all others ({low:g} to {high:g}): a code for a missing value?",
+        fix=f"leave such cells empty, or say what is possible: {name}: {{kind: number, min: "
+        f"{low:g}, max: {high:g}}} under columns:",
+        level="warning",
+    )
+
+
+def _two_spellings(name: str, cells: list[str]) -> Finding | None:
+    """Categories that differ by capitals or spaces alone."""
+    spelt: dict[str, Counter[str]] = {}
+    for cell in cells:
+        spelt.setdefault(" ".join(cell.casefold().split()), Counter())[cell] += 1
+    twice = [ways for ways in spelt.values() if len(ways) > 1]
+    if not twice:
+        return None
+    ways = twice[0].most_common()
+    told = " and ".join(f"'{way}' ({count:,})" for way, count in ways)
+    return Finding(
+        code="tabular.two_spellings",
+        where=f"column '{name}'",
+        what=f"{told} are taken as {len(ways)} categories",
+        fix=f"write '{ways[0][0]}' for each, if they are one",
+        level="warning",
+    )
 
 
 def _some(names: Iterable[str], most: int = 8) -> str:

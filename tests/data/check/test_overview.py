@@ -63,6 +63,21 @@ def test_fewer_than_fifty_held_out_people_are_a_warning(grown):
     assert "held_out has 1 subject:" in hit.what
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_column_that_is_filled_with_the_outcome_alone_is_a_leak(grown, share):
+    has = grown.table["event"].to_numpy() == 1
+    filled = has & (np.arange(150) < 150 * share)
+    grown.table["death_year"] = np.where(filled, 2001.0, np.nan)
+    clinic = grown.tree["modalities"]["clinic"]
+    columns = clinic["columns"]
+    clinic["columns"] = {**columns, "death_year": "number"} if isinstance(columns, dict) else [
+        *columns, "death_year"
+    ]  # fmt: skip
+    grown.write()
+    hits = [one for one in only(check_cohort(grown.folder), "task.leak") if one.task == "death"]
+    assert ["death_year of 'clinic' is filled" in one.what for one in hits] == [True] * (share == 1)
+
+
 def test_fewer_than_thirty_tuning_people_are_a_warning(grown):
     grown.table = grown.table.iloc[np.r_[:50, 70:150]]
     grown.write()

@@ -84,6 +84,30 @@ def test_columns_with_one_value_or_none_in_train_are_named_once_for_all():
     assert elsewhere.inspect_together([]) == []
 
 
+@pytest.mark.parametrize(
+    ("ages", "told"),
+    [
+        ([*range(40, 70), 999, 999], "999 stands in 2 cells of the 32 looked at"),
+        ([*range(40, 70), -9], "-9 stands in 1 cell"),
+        ([*range(40, 100), 99], ""),  # an age like others
+        ([*np.linspace(0, 900, 30), 999], ""),  # not far from others
+        ([1, 2, 3, 999], ""),  # of four cells nothing is far
+    ],
+)
+def test_a_number_of_nines_far_from_all_others_may_stand_for_a_gap(ages, told):
+    rows = [{"age": float(age), "sex": "f", "bmi": None} for age in ages]
+    found = [one for one in adapter().inspect_together(rows) if one.code == "tabular.gap_code"]
+    assert [told in one.what for one in found] == [True] * bool(told)
+
+
+def test_categories_that_differ_by_capitals_or_spaces_are_told():
+    cells = ["m", "f", "M", "m ", "f"]
+    rows = [{"age": 1.0, "sex": cell, "bmi": None} for cell in cells]
+    (found,) = adapter().inspect_together(rows)
+    assert (found.code, found.level) == ("tabular.two_spellings", "warning")
+    assert found.what.startswith("'m' (1) and 'M' (1) and 'm ' (1) are taken as 3 categories")
+
+
 def test_categories_are_numbered_from_one_and_new_ones_are_zero_and_counted():
     table = fitted()
     x = prepared(table, [{**TRAIN[0], "sex": sex} for sex in ("f", "m", "x", "x")])
