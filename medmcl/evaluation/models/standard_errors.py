@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.sparse import csr_array, eye_array
 from scipy.special import expit, softmax
 
 from medmcl.core.one_thread import one_blas_thread
@@ -28,8 +29,9 @@ def standard_errors(
     subjects: np.ndarray,
     rows: np.ndarray,
     strengths: tuple[float, ...],
+    contrasts: csr_array | None = None,
 ) -> np.ndarray:
-    """Robust standard errors of the weights, a unit of each feature; (E, C).
+    """Robust standard errors of the weights, a unit of each feature, or of sums of them; (K, C).
 
     The square roots of the diagonal of ``H^-1 J H^-1``: H is the curvature of the penalised loss, J
     the covariance of the subjects' scores (rows of one subject are summed), so that neither several
@@ -44,14 +46,18 @@ def standard_errors(
         subjects: Subject of each row. (N,)
         rows: Rows that it was fitted on (indices); of each column those where it is known.
         strengths: Penalty of each column, or one for all.
+        contrasts: What to add up: ``contrasts @ weights``, (K, E); default each weight alone.
 
     Returns:
-        NaN where a feature has no weight, or the rows are not at the minimum of the loss.
+        NaN where a feature that counts has no weight, or the rows are not at the minimum of the
+        loss.
     Source:
         Huber 1967; White 1982; Lin & Wei 1989, JASA 84:1074-1078 (Cox); Gray 1992, JASA 87:942-951
         (with a penalty). Differs: scores are centred, for the penalty keeps their sum from zero.
     """
-    found = np.full(model.weights.shape, np.nan)
+    if contrasts is None:
+        contrasts = eye_array(len(model.weights), format="csr")
+    found = np.full((contrasts.shape[0], model.weights.shape[1]), np.nan)
     if model.link == "discrete_time" or not strengths:
         return found
     x = np.asarray(features, dtype=np.float64)
@@ -71,10 +77,18 @@ def standard_errors(
             ridge = np.full(len(hessian), strength * (len(at) if link == "value" else 1.0))
             ridge[weights.size :] = 0.0
         own = np.concatenate([weights.T.ravel(), np.zeros(len(hessian) - weights.size)])
-        errors = _sandwich(scores, hessian + np.diag(ridge), ridge * own, np.asarray(subjects)[at])
-        if errors is not None:
-            per_sd = errors[: weights.size].reshape(len(columns), -1).T
-            found[np.ix_(used, columns)] = per_sd / scaler.scale[:, None]
+        influence = _influence(
+            scores, hessian + np.diag(ridge), ridge * own, np.asarray(subjects)[at]
+        )
+        if influence is None:
+            continue
+        unused = np.ones(len(model.weights), dtype=bool)
+        unused[used] = False
+        has_all = abs(contrasts) @ unused == 0
+        asked = contrasts[has_all][:, used]
+        for place, column in enumerate(columns):
+            part = influence[place * len(used) :][: len(used)] / scaler.scale[:, None]
+            found[has_all, column] = np.sqrt(((asked @ part) ** 2).sum(axis=1))
     return found
 
 
@@ -163,10 +177,13 @@ def _cox(
     return found, derivatives(eta, x, terms)[1]
 
 
-def _sandwich(
+def _influence(
     scores: np.ndarray, hessian: np.ndarray, pull: np.ndarray, subjects: np.ndarray
 ) -> np.ndarray | None:
-    """Standard errors (P,) of weights at the minimum of the penalised loss; None elsewhere."""
+    """What each person moves the weights by, (P, people); None off the minimum of the loss.
+
+    It is scaled so that the squares of a weight, summed over people, are its variance.
+    """
     _, who = np.unique(subjects, return_inverse=True)
     people = int(who.max()) + 1
     if people < 2:
@@ -180,7 +197,6 @@ def _sandwich(
         step = np.linalg.solve(hessian, slope)
     except np.linalg.LinAlgError:
         return None
-    errors = np.sqrt((influence**2).sum(axis=1) * people / (people - 1))
-    if not np.isfinite(errors).all() or float(slope @ step) > AT_REST:
+    if not np.isfinite(influence).all() or float(slope @ step) > AT_REST:
         return None
-    return np.asarray(errors)
+    return np.asarray(influence * np.sqrt(people / (people - 1)))

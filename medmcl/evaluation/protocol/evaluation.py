@@ -32,6 +32,7 @@ class Found:
         presence: By what subjects have, and as if they had less.
         fitted: The leakage ledger.
         coefficients: The models of the covariates: a line a column, level or flag, and outcome.
+        baselines: Of those of survival the hazard where every cell is zero: a line a time.
         notes: Remarks a reader must see.
         shown: Aspect to what else it found, one of each time that it was measured.
     """
@@ -42,6 +43,7 @@ class Found:
     presence: list[PresenceRow] = field(default_factory=list)
     fitted: list[FittedOn] = field(default_factory=list)
     coefficients: list[dict[str, Any]] = field(default_factory=list)
+    baselines: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     shown: dict[str, list[Any]] = field(default_factory=dict)
 

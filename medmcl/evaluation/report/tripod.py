@@ -288,7 +288,14 @@ def _analysed(data: Evaluation) -> str | None:
 
 def _specified(data: Evaluation) -> str | None:
     mark = data.provenance.get("config_hash")
-    return f"config.yaml and weights of the run, settings hash {mark}." if mark else None
+    if not mark:
+        return None
+    parts = {"coefficients.csv": data.coefficients, "baseline.csv": data.baselines}
+    written = [name for name, rows in parts.items() if rows]
+    own = (
+        f"; the models of the covariates written out in {' and '.join(written)}" if written else ""
+    )
+    return f"config.yaml and weights of the run, settings hash {mark}{own}."
 
 
 def _performance(data: Evaluation) -> str | None:

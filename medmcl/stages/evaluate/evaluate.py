@@ -24,8 +24,7 @@ from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.evaluation.protocol.sample_groups import sample_sites
-from medmcl.stages.evaluate.coefficients import FILE as COEFFICIENTS
-from medmcl.stages.evaluate.coefficients import coefficient_rows, write_coefficients
+from medmcl.stages.evaluate.coefficients import baseline_rows, coefficient_rows, write_model
 from medmcl.stages.evaluate.methods import Sources, gather
 from medmcl.stages.evaluate.nobody import refuse_nobody
 from medmcl.stages.evaluate.refit_all import refit_all
@@ -591,15 +590,16 @@ def _score_tasks(
                 kept.add_task(task, done)
                 for label, curves in scoring.heads.items():
                     kept.add_head(task, label, curves)
-                evaluation.coefficients += coefficient_rows(
-                    targets, done.models, sources.covariates, done.setting, spec.level
-                )
+                plain = targets, done.models, sources.covariates, done.setting
+                evaluation.coefficients += coefficient_rows(*plain, spec.level)
+                evaluation.baselines += baseline_rows(*plain)
     if keep_probes:
         kept.add_reach(scoring)
         kept.save(run)
     if evaluation.coefficients:
-        write_coefficients(run.path, evaluation.coefficients)
-        evaluation.notes.append(f"the models of the covariates, written out: {COEFFICIENTS}")
+        written = write_model(run.path, evaluation.coefficients, evaluation.baselines)
+        said = " and ".join(written)
+        evaluation.notes.append(f"the models of the covariates, written out: {said}")
 
 
 def _what_there_is(spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str]) -> EvaluateSpec:

@@ -386,10 +386,45 @@ def test_a_mixed_table_with_gaps_categories_and_odd_cells(tmp_path, cache):
     hand += coefficient["stage", "measured"] * cohort.subjects["stage"].notna().to_numpy()
     said = kept_probe(run, "ef").predict(read.values).values[:, 0]
     assert hand == pytest.approx(said, abs=1e-4)
+    files = [pd.read_csv(run.path / f"{name}.csv") for name in ("coefficients", "baseline")]
+    risks = risks_by_hand(cohort.subjects, *(one.query("task == 'death'") for one in files))
+    predicted = run.predict(folder, tasks=["death"])
+    assert len(predicted) == 2 * len(table)
+    for row in predicted.itertuples():
+        assert row.predicted == pytest.approx(risks[row.subject, row.horizon_years], abs=1e-6)
+    _, appendix = check_pages(run.path)
+    at = files[1].dropna(subset="horizon_years")
+    assert at["time"].tolist() == [365.25, 3 * 365.25]
+    for row in at.itertuples():
+        assert f">{row.survival:.6g}<" in appendix
+        assert f">{row.log_cumulative_hazard:.6g}<" in appendix
+    assert len(files[1]) > 50  # the other rows are of event times
+    (per,) = set(rows["ratio_per"].dropna()) - {"sd", "reference", "early against not measured"}
+    assert (per, f">{per}<" in appendix) == ("late against early", True)
+    assert "written out in coefficients.csv and baseline.csv" in appendix
     assert "constant" not in {column for column, _ in read.terms}
     assert {("stage", "early"), ("stage", "late"), ("stage", "measured")} <= {*read.terms}
     told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
     assert [f for f in told["findings"] if f["code"] == "tabular.constant"]
+
+
+def risks_by_hand(people, coefficients, baseline):
+    """Risk of each (person, horizon) from the two files alone."""
+    eta = np.zeros(len(people))
+    for row in coefficients.itertuples():
+        kind, cells = row._4, people[row.column]
+        if kind == "number":
+            values = cells.astype(float).fillna(row.if_missing)
+        elif kind == "measured":
+            values = cells.notna().astype(float)
+        else:
+            values = (cells == kind).where(cells.notna(), row.if_missing).astype(float)
+        eta += row.coefficient * values.to_numpy()
+    return {
+        (name, row.horizon_years): 1 - row.survival ** np.exp(one)
+        for row in baseline.dropna(subset="horizon_years").itertuples()
+        for name, one in zip(people.index, eta, strict=True)
+    }
 
 
 def test_an_embedding_cannot_be_had_of_a_run_without_encoder(made, tmp_path):

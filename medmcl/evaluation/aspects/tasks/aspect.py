@@ -46,7 +46,7 @@ class Tasks(Aspect[AspectSpec]):
         yield of("comparisons", "Against what: other methods on the same people",
                  result_figures.gain_forest(rows, method), tables=tables.comparison_tables(data),
                  short="Against what")  # fmt: skip
-        yield coefficient_section(data.coefficients)
+        yield coefficient_section(data.coefficients, data.baselines)
 
     @override
     def sentences(self, data: Evaluation) -> Iterator[Said]:

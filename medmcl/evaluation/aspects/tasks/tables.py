@@ -244,19 +244,38 @@ FEW_COEFFICIENTS = 12  # coefficients to which the first page leads its reader
 MODEL_TITLE = "The model written out"
 COEFFICIENT_AID = (
     "A coefficient is what a unit of the column adds to the log hazard (hazard ratio), to the log "
-    "odds (odds ratio), or to the predicted value (no ratio). The ratio of a number is that of one "
-    "standard deviation (SD) of the train people; of a category or a flag, that of yes against no. "
+    "odds (odds ratio), or to the predicted value (a difference). The ratio or difference of a "
+    "number is that of one standard deviation (SD) of the train people; of a flag, that of yes "
+    "against no. Every level of a category has a coefficient, and who is of one level is not of "
+    "another: a level is compared with the commonest one of train (reference), by the difference "
+    "of their coefficients, whose interval is shown; a coefficient of a level alone compares no "
+    "people, and its exponential is no ratio of theirs. "
     "They predict, and say nothing of causes. Intervals: how much the penalised coefficients would "
     "vary over samples of people (Wald, robust, several records of a person counted as one, the "
     "penalty as it was chosen). The penalty draws coefficients towards zero: an interval is not "
     "for what a model without it would find, and one that holds zero does not say that a column is "
-    "of no use. The same numbers, unrounded: coefficients.csv."
+    "of no use. What the fit makes smallest is the negative log likelihood summed over train rows "
+    "(of a number half the sum of squared errors) plus penalty / 2 (of a number times the count of "
+    "rows) times the sum of squared coefficients, each a SD of its column, levels and flags too. "
+    "The same numbers, unrounded: coefficients.csv."
+)
+BASELINE_AID = (
+    "Survival where every cell, and every level and flag, is zero: S0. Of a person x, S(t | x) = "
+    "S0(t) ^ exp(sum of coefficient * x), and the risk by t is 1 - S(t | x). A number counts in "
+    "its own unit, a level or flag as 1 (is so) or 0; a cell that is missing as coefficients.csv "
+    "says (if_missing). Zero may be far from anybody (an age of 0): log H0 is the log of the "
+    "cumulative hazard, -log S0, and S(t | x) = exp(-exp(log H0 + sum)) is the same with fewer "
+    "digits lost. Unrounded, and at every event time: baseline.csv."
 )
 
 
-def coefficient_section(rows: Sequence[Mapping[str, Any]]) -> Section:
-    """Show the rows of ``coefficients.csv``; empty without any."""
-    header = ("outcome", "predictor", "coefficient", "SD", "ratio", "of")
+def coefficient_section(
+    rows: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]] = ()
+) -> Section:
+    """Show the rows of ``coefficients.csv`` and, at horizons, of ``baseline.csv``.
+
+    It is empty without any.
+    """
     lines = tuple(_coefficient(row) for row in rows)
     penalties = {
         about_what(str(row["task"]), str(row["target"])): row["penalty"]
@@ -266,7 +285,7 @@ def coefficient_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     table = Shown(
         title="Coefficients",
         aid=COEFFICIENT_AID,
-        header=header,
+        header=("outcome", "predictor", "coefficient", "SD", "ratio or difference", "of"),
         rows=lines,
         folded=folded(lines),
         notes=tuple(f"Ridge penalty of {of}: {value:g}." for of, value in penalties.items()),
@@ -277,10 +296,34 @@ def coefficient_section(rows: Sequence[Mapping[str, Any]]) -> Section:
         key="model",
         title=MODEL_TITLE,
         pictures=(),
-        tables=(table,) if lines else (),
+        tables=(table, *_baseline_shown(baselines)) if lines else (),
         short="The model",
         lines=(said,) if 0 < len(lines) <= FEW_COEFFICIENTS else (),
     )
+
+
+def _baseline_shown(baselines: Sequence[Mapping[str, Any]]) -> list[Shown]:
+    """Baseline survival at the horizons, if there are any."""
+    at = [row for row in baselines if row["horizon_years"] is not None]
+    rows = tuple(
+        (
+            str(row["task"]),
+            f"{row['time']:g} {row['unit']}".strip(),
+            f"{row['survival']:.6g}",
+            f"{row['log_cumulative_hazard']:.6g}",
+        )
+        for row in at
+    )
+    rivals = dict.fromkeys(str(row["task"]) for row in at if row["event"])
+    notes = tuple(
+        f"{task}: the competing event is censored here; medmcl predict counts it, so that its "
+        "risks are lower."
+        for task in rivals
+    )
+    header = ("outcome", "by", "S0", "log H0")
+    shown = Shown(title="Baseline survival", aid=BASELINE_AID, header=header, rows=rows,
+                  folded=folded(rows), notes=notes, is_looked_up=True)  # fmt: skip
+    return [shown] if rows else []
 
 
 def _coefficient(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -290,15 +333,16 @@ def _coefficient(row: Mapping[str, Any]) -> tuple[str, ...]:
         predictor += " was measured"
     elif what not in ("number", ""):
         predictor += f" is {what}"
-    ratio = row.get("ratio_value")
-    per = "one SD" if row.get("ratio_per") == "sd" else "yes against no"
+    name = "ratio_value" if row.get("ratio_value") is not None else "contrast"
+    value, per = row.get(name), str(row.get("ratio_per", ""))
+    ends = _ends(row, name.removesuffix("_value"))
     return (
         about_what(str(row["task"]), str(row["target"])),
         predictor,
         _short(row["coefficient"]) + _ends(row, "coefficient"),
         _short(row.get("sd")),
-        "" if ratio is None else f"{row['ratio']} {_short(ratio)}{_ends(row, 'ratio')}",
-        "" if ratio is None else per,
+        "" if value is None else f"{row['ratio'] or 'difference'} {_short(value)}{ends}",
+        "" if value is None else {"sd": "one SD"}.get(per, per),
     )
 
 

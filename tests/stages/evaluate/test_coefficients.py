@@ -1,0 +1,130 @@
+"""The model of a table written out: people of one level against those of another, their risk."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from medmcl.core.targets import Targets
+from medmcl.evaluation.aspects.tasks.tables import coefficient_section
+from medmcl.evaluation.models.probe import linear_probe
+from medmcl.evaluation.models.standard_errors import standard_errors
+from medmcl.stages.evaluate.coefficients import coefficient_rows
+from medmcl.stages.run.features import Covariates
+
+AGE = (60.0, 10.0)
+"""Mean and deviation by which the table was standardised."""
+
+
+def drawn(kind, seed, effect, people=300):
+    """Codes of a category (0 the commonest), standardised ages, and an outcome that both tell."""
+    rng = np.random.default_rng(seed)
+    count = len(effect)
+    codes = rng.choice(count, people, p=np.arange(count, 0, -1) / (count * (count + 1) / 2))
+    age = rng.normal(size=people)
+    eta = np.asarray(effect)[codes] + 0.3 * age
+    if kind == "survival":
+        due, seen = rng.exponential(np.exp(-eta)), rng.exponential(2.0, people)
+        values, columns = np.stack([np.minimum(due, seen), due <= seen], axis=1), ("time", "event")
+    elif kind == "binary":
+        values, columns = (rng.random(people) < 1 / (1 + np.exp(-eta)))[:, None], ("y",)
+    else:
+        values, columns = (eta + rng.normal(size=people))[:, None], ("y",)
+    unit = "days" if kind == "survival" else ""
+    known = np.ones(values.shape, dtype=bool)
+    values = values.astype(float)
+    return codes, age, Targets(name="y", kind=kind, columns=columns, values=values, known=known,
+                               unit=unit)  # fmt: skip
+
+
+def written_out(targets, values, terms, shares, penalty):
+    """Rows of a model that was fitted to everybody, by column and what it is."""
+    rows = np.arange(len(values))
+    read = Covariates(
+        values=values, present=rows >= 0, cells=None, faults={}, terms=terms, gaps=None,
+        reading={"state": {"scales": {"age": AGE}}, "shares": {"sex": shares}},
+    )  # fmt: skip
+    fitted = linear_probe(values, targets, rows, rows[:0], strengths=[penalty])
+    setting = SimpleNamespace(targets=targets, subjects=rows, train=rows, keep=lambda r, *_: r)
+    found = coefficient_rows(targets, {"covariates": fitted}, read, setting)
+    return {(row["column"], row.get("is", "")): row for row in found}
+
+
+def of_two(kind, seed, effect, penalty):
+    codes, age, targets = drawn(kind, seed, (0.0, effect))
+    values = np.stack([age, codes == 0, codes == 1], axis=1).astype(float)
+    terms = (("age", ""), ("sex", "f"), ("sex", "m"))
+    shares = {"unseen": 0.0, "f": float(np.mean(codes == 0)), "m": float(np.mean(codes == 1))}
+    return written_out(targets, values, terms, shares, penalty)
+
+
+@pytest.mark.parametrize("kind", ["survival", "binary", "regression"])
+def test_intervals_of_a_level_against_the_reference_cover_the_truth_at_their_rate(kind):
+    """Of one level alone they did in 3 of 16: who is m is not f, and both have a weight."""
+    truth, cohorts, covered = np.log(1.65), 60, 0
+    for seed in range(cohorts):
+        row = of_two(kind, seed, truth, 0.001 if kind == "regression" else 0.5)["sex", "m"]
+        covered += row["contrast_low"] < truth < row["contrast_high"]
+        assert row["ratio_per"] == "m against f"
+        if kind != "regression":
+            for end in ("value", "low", "high"):
+                log = row["contrast" if end == "value" else f"contrast_{end}"]
+                assert row[f"ratio_{end}"] == pytest.approx(np.exp(log))
+    assert binom.ppf(0.001, cohorts, 0.95) <= covered
+
+
+@pytest.mark.parametrize("kind", ["survival", "binary"])
+def test_with_hardly_a_penalty_ratios_are_those_of_dummy_coding(kind):
+    """Three levels and people without one: the reference and the gap are told apart, too."""
+    codes, age, targets = drawn(kind, 1, (0.0, 0.5, -0.6, 0.9), people=600)
+    names = ["a", "b", "c"]
+    hot = np.stack([codes == level for level in range(3)], axis=1)
+    values = np.hstack([hot.any(axis=1)[:, None], age[:, None], hot]).astype(float)
+    terms = (("sex", "measured"), ("age", ""), *(("sex", name) for name in names))
+    shares = dict(zip(names, hot[hot.any(axis=1)].mean(axis=0), strict=True))
+    found = written_out(targets, values, terms, shares, 1e-5)
+    rows = np.arange(len(values))
+    dummies = np.hstack([age[:, None], hot[:, 1:], (codes == 3)[:, None]]).astype(float)
+    plain = linear_probe(dummies, targets, rows, rows[:0], strengths=[1e-5])
+    errors = standard_errors(plain.model, dummies, targets, rows, rows, plain.chosen)[:, 0]
+    truth = plain.model.weights[:, 0]
+    if kind == "survival" and pytest.importorskip("sksurv"):
+        from sksurv.linear_model import CoxPHSurvivalAnalysis
+        from sksurv.util import Surv
+
+        time, event = targets.values.T
+        other = CoxPHSurvivalAnalysis(ties="efron").fit(dummies, Surv.from_arrays(event > 0, time))
+        assert truth == pytest.approx(other.coef_, abs=1e-4)
+    for place, level in ((1, "b"), (2, "c")):
+        row = found["sex", level]
+        assert row["ratio_per"] == f"{level} against a"
+        assert row["ratio_value"] == pytest.approx(np.exp(truth[place]), rel=1e-4)
+        half = 1.959964 * errors[place]
+        assert row["contrast_high"] - row["contrast"] == pytest.approx(half, rel=1e-3)
+    gap = found["sex", "measured"]
+    assert gap["ratio_per"] == "a against not measured"
+    assert gap["ratio_value"] == pytest.approx(np.exp(-truth[3]), rel=1e-4)
+    assert gap["contrast"] - gap["contrast_low"] == pytest.approx(1.959964 * errors[3], rel=1e-3)
+    reference, number = found["sex", "a"], found["age", "number"]
+    assert (reference["ratio_value"], reference["ratio_per"]) == (1.0, "reference")
+    assert reference["ratio_low"] is None
+    assert number["ratio_per"] == "sd"
+    assert number["coefficient"] * AGE[1] == pytest.approx(truth[0], rel=1e-3)
+    assert number["contrast_high"] == pytest.approx(number["coefficient_per_sd_high"])
+
+
+def test_the_appendix_says_who_is_compared_with_whom():
+    rows = of_two("survival", 0, 0.5, 1.0)
+    m = rows["sex", "m"]
+    (table,) = coefficient_section([*rows.values()]).tables
+    lines = {line[1]: line[4:] for line in table.rows}
+    shown = f"{m['ratio_value']:.3g} ({m['ratio_low']:.3g} to {m['ratio_high']:.3g})"
+    assert lines["sex is m"] == (f"hazard ratio {shown}", "m against f")
+    assert lines["sex is f"] == ("hazard ratio 1", "reference")
+    assert lines["age"][1] == "one SD"
+    rows = of_two("regression", 0, 0.5, 0.01)
+    (table,) = coefficient_section([*rows.values()]).tables
+    lines = {line[1]: line[4:] for line in table.rows}
+    assert lines["sex is m"][0].startswith(f"difference {rows['sex', 'm']['contrast']:.3g} (")
+    assert lines["intercept"] == ("", "")
