@@ -24,33 +24,53 @@ from medmcl.modalities.ecg.complexes import (
 
 @pytest.fixture(scope="module")
 def simulated():
-    return hearts()[:32]
+    return hearts()
+
+
+def counted(records, leads, kind, size, seed=5):
+    """Beats found, told though there are none, and missed."""
+    generator = np.random.default_rng(seed)
+    noisy = (level(disturbed(signal[leads], kind, size, generator)) for signal, _ in records)
+    pairs = zip(noisy, (true for _, true in records), strict=True)
+    return sum(count(find_beats(rows).peaks / BEAT_HZ, true) for rows, true in pairs)
+
+
+def rates(counts):
+    """Precision and recall."""
+    hits, wrong, missed = counts
+    return hits / (hits + wrong), hits / (hits + missed)
 
 
 def found(records, leads, kind, size):
-    """Precision and recall."""
-    generator, sums = np.random.default_rng(5), np.zeros(3)
-    for signal, true in records:
-        noisy = level(disturbed(signal[leads], kind, size, generator))
-        sums += count(find_beats(noisy).peaks / BEAT_HZ, true)
-    hits, wrong, missed = sums
-    return hits / (hits + wrong), hits / (hits + missed)
+    return rates(counted(records, leads, kind, size))
 
 
 @pytest.mark.parametrize(
     ("kind", "size", "precision"),
-    [("none", 0.0, 0.995), ("white", 0.3, 0.99), ("muscle", 0.2, 0.97), ("wander", 0.5, 0.995)],
+    [("none", 0.0, 0.995), ("muscle", 0.2, 0.97), ("wander", 0.5, 0.995)],
 )
 def test_two_leads_under_noise(simulated, kind, size, precision):
-    told, recalled = found(simulated, [1, 10], kind, size)
+    told, recalled = found(simulated[:32], [1, 10], kind, size)
     assert told >= precision
     assert recalled >= 0.97
 
 
-@pytest.mark.parametrize(("size", "precision", "recall"), [(0.1, 0.998, 0.978), (0.3, 0.99, 0.98)])
-def test_two_leads_of_small_complexes_under_noise(simulated, size, precision, recall):
-    """I and V2: of some hearts their QRS holds no more power than the noise of its window."""
-    told, recalled = found(simulated, [0, 7], "white", size)
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_two_leads_under_white_noise(simulated, seed):
+    """II and V5, each draw of noise on its own: .99 is reached."""
+    assert min(rates(counted(simulated, [1, 10], "white", 0.3, seed))) >= 0.99
+
+
+@pytest.mark.parametrize(("size", "precision", "recall"), [(0.1, 0.997, 0.988), (0.3, 0.97, 0.97)])
+def test_two_leads_of_small_complexes_under_white_noise(simulated, size, precision, recall):
+    """I and V2, three draws of noise together: .99 is NOT reached at 0.3 mV.
+
+    Of some hearts the QRS holds no more power than the noise of its window: four of the 96 have
+    most of the errors (benchmarks/ecg/ecg_beats.md).
+    """
+    told, recalled = rates(
+        sum(counted(simulated, [0, 7], "white", size, seed) for seed in (5, 6, 7))
+    )
     assert told >= precision
     assert recalled >= recall
 
