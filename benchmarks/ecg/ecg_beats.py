@@ -165,7 +165,7 @@ def peers() -> dict[str, Detector]:
 def by_seed() -> None:
     """Write precision / recall of two leads in draws of white noise that chose nothing, and pooled.
 
-    Beside them those without the four hearts with most errors in that draw, in all draws for the pooled row.
+    Beside them those without the four hearts with most errors, of that draw or of all.
     """
     print("| leads | noise | precision / recall | without the 4 worst of the 96 hearts |")
     print("|---|---|---|---|")

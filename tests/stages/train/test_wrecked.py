@@ -75,7 +75,33 @@ def test_a_learning_rate_a_thousand_times_too_high_wrecks_a_run(omics, tmp_path)
     assert {row["method"] for row in report(run)["results"]} >= {"aligned"}  # scored all the same
     page = (run.path / "report.html").read_text("utf-8")
     assert "This run is wrecked" in page
-    assert "gather more" not in page
+
+
+@pytest.mark.parametrize("lr", [0.003, 30.0])
+def test_more_data_are_advised_for_few_pairs_and_never_for_a_wreck(omics, tmp_path, capsys, lr):
+    """Too few rows to score pairs: of a sound stage that is the reason, of a wrecked one it is not.
+
+    The advice stands in all places of the sound run, so that its lack in the other says something.
+    """
+    tree = recipe_for(**QUICK)
+    learned = {"pairs": {"learn": "tree", "every": 10}, "scale": {"init": 10.0}}
+    tree["stages"][0] |= {"steps": 60, "objectives": {"cross_modal": learned},
+                          "optimiser": {"lr": lr, "clip_norm": None}}  # fmt: skip
+    tree["stages"][1]["baselines"] = ["majority"]
+    path, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    words = ["--cohort", omics, "--device", "cpu", "--recipe", path, "--out", run]
+    wrecked = lr > 1
+    assert typed("pretrain", *words) == (3 if wrecked else 0)
+    terminal = capsys.readouterr()
+    told = json.loads((run / "report.json").read_text("utf-8"))
+    (found,) = (one for one in told["findings"] if one["code"] == "graph.too_little_data")
+    assert bool(told["wrecked"]) == wrecked
+    assert ("lower the learning rate" in found["fix"]) == wrecked
+    pages = [(run / name).read_text("utf-8") for name in ("report.html", "appendix.html")]
+    for place in (terminal.out + terminal.err, "".join(pages), json.dumps(told)):
+        assert "no pair of modalities has a score" in place
+        assert ("gather more" in place) == (not wrecked)
 
 
 class Broken(CrossModal):
