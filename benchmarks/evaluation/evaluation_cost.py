@@ -63,7 +63,10 @@ LEFT_OUT = {
     "volume_graph_toy": "no simulated cohort has volumes and graphs",
 }
 
-WHY = {"claime_toy": " (it trains for hundredths of a second: no report can cost less)"}
+WHY = {
+    "claime_toy": " (it trains for {training:.2f} s: its evaluation alone, {evaluation:.2f} s, takes "
+    "more, and no report can cost less)"
+}
 
 
 def cpu() -> float:
@@ -133,7 +136,9 @@ def page(found: dict[str, dict[str, float]]) -> str:
     left = [f"- `{name}`: {why}" for name, why in LEFT_OUT.items()]
     left += [f"- `{name}`: not run" for name in missing]
     wrecked = sum(part.get("wrecked", 0) > 0 for part in found.values()) or "none"
-    said = "; ".join(f"`{name}`{WHY.get(name, '')}" for name in above) or "none"
+    said = (
+        "; ".join(f"`{name}`{WHY.get(name, '').format(**found[name])}" for name in above) or "none"
+    )
     return f"""# Evaluation beside training
 
 `OMP_NUM_THREADS=1 python benchmarks/evaluation/evaluation_cost.py WORK`; CPU seconds within one run and one

@@ -64,6 +64,14 @@ def test_a_sound_run_is_not_wrecked(omics, tmp_path, seed):
     assert not report(run)["headline"][0].startswith("This run is wrecked")
 
 
+def test_a_short_sound_run_is_above_chance_and_not_called_wrecked(omics, tmp_path):
+    tree = recipe(steps=20, optimiser={"lr": 0.0003})
+    run = train(omics, tmp_path, {**tree, "stages": tree["stages"][:1]})
+    health = run.checkpoints("align").done["health"]
+    assert health["chance"] < health["loss"] < health["first"]  # it falls, and is not there yet
+    assert run.wrecked == {}
+
+
 def test_a_learning_rate_a_thousand_times_too_high_wrecks_a_run(omics, tmp_path):
     run = train(omics, tmp_path, recipe(steps=200, optimiser={"lr": 3.0, "clip_norm": None}))
     assert "align" in run.wrecked
@@ -218,7 +226,9 @@ def cloud(spread, **more):
         ({"loss": 4.9, "labelled": True}, ""),  # at chance, as where labels mean nothing
         ({"loss": 5.2, "labelled": True}, "no better than chance"),
         ({"loss": 5.2, "labelled": True, "error": 0.3}, ""),
-        ({"loss": 5.2, "steps": 20}, ""),  # too short to have learned
+        ({"loss": 5.2}, "no better than chance"),
+        ({"loss": 5.2, "steps": 50}, "no better than chance"),
+        ({"loss": 5.2, "steps": 49}, ""),  # too short: sound ones are above chance, see below
         ({"loss": 12.0, "steps": 20}, "no better than chance"),
         ({"loss": 9.9, "chance": float("nan"), "first": 3.0}, "above the 3 it began with"),
         ({"loss": 2.9, "chance": float("nan"), "first": 3.0}, ""),
