@@ -27,3 +27,25 @@ def drawn(monkeypatch):
     monkeypatch.setattr(FigureCanvasAgg, "print_png", watched(FigureCanvasAgg.print_png))
     monkeypatch.setattr(FigureCanvasSVG, "print_svg", watched(FigureCanvasSVG.print_svg))
     return found
+
+
+@pytest.fixture
+def legends_beside(drawn):
+    """Say how many legends the painted figures have; none may lie over a plot."""
+
+    def count():
+        seen = 0
+        for figure in drawn:
+            figure.draw_without_rendering()
+            legends = [*figure.legends, *(a.get_legend() for a in figure.axes if a.get_legend())]
+            seen += len(legends)
+            for legend in legends:
+                box = legend.get_window_extent()
+                for axes in figure.axes:
+                    other = axes.get_window_extent()
+                    wide = min(box.x1, other.x1) - max(box.x0, other.x0)
+                    high = min(box.y1, other.y1) - max(box.y0, other.y0)
+                    assert wide <= 1 or high <= 1, (axes.get_title("left"), box, other)
+        return seen
+
+    return count

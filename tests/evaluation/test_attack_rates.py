@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medmcl.core.errors import MedmclError
-from medmcl.evaluation.aspects.attack.figures import attack_lines
+from medmcl.evaluation.aspects.attack.figures import attack_lines, attack_pictures
 from medmcl.evaluation.aspects.attack.rates import RATES, attack_rates, compare_attacks
 
 
@@ -77,6 +77,19 @@ def test_in_short_says_that_an_attack_did_not_take():
     assert "The attack took (trigger_effect linear-probe 0.8" in line
     assert "not zero-shot 0.000 (0.000 to 0.000))" in line
     assert line.count("attack success") == 2
+
+
+def test_the_legend_of_models_lies_beside_the_panels(legends_beside):
+    labels = np.random.default_rng(5).integers(0, 3, 90)
+    told = {f"model number {k} of six": (logits(labels), logits(0 * labels)) for k in range(6)}
+    rows = [
+        row
+        for way in ("zero_shot", "linear_probe")
+        for row in compare_attacks(told, labels, 0, task="attack", protocol=way, draws=20)
+    ]
+    (picture,) = attack_pictures(rows)
+    assert len(picture.rows) == 12
+    assert legends_beside() == 1
 
 
 def test_other_shapes_are_refused():

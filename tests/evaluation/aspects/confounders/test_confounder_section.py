@@ -121,9 +121,10 @@ def test_the_table_has_a_column_a_model_and_says_why_a_cell_is_empty():
     assert section.lines[0].startswith("These are no tasks")
 
 
-def test_the_figure_shows_tasks_on_the_scale_of_confounders_and_counts_the_others():
+def test_the_figure_shows_tasks_on_the_scale_of_confounders_and_counts_the_others(legends_beside):
     found = [site(), age()]
     picture = told_dots(told_lines(found, TASKS), models_of(found))
+    assert legends_beside() == 1
     assert [line[0] for line in picture.rows] == [
         "site (4 classes)", "site (4 classes)", "mi", "mi", "age (a number)", "age (a number)",
     ]  # fmt: skip

@@ -67,8 +67,9 @@ def test_shares_are_of_the_kept_weights_on_the_tuning_split(kept, step):
     assert {(row["step"], row["split"]) for row in share_rows(lone, kept)} == {(30, "train")}
 
 
-def test_the_section_shows_shares_curves_words_and_pieces():
+def test_the_section_shows_shares_curves_words_and_pieces(legends_beside):
     pictures = section(DATA).pictures
+    assert legends_beside() >= 1  # of the curves; the sections beside it are drawn too
     shares, curves, words, pieces = pictures
     assert "step 20" in shares.aid
     assert shares.rows[0][:3] == ("1", "image", "0")

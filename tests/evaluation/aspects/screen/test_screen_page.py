@@ -70,8 +70,9 @@ def test_draws_are_over_subjects():
     assert whole.high - whole.low > 2 * (each.high - each.low)
 
 
-def test_the_curves_go_where_the_scores_say_and_the_caption_counts_rows(drawn):
+def test_the_curves_go_where_the_scores_say_and_the_caption_counts_rows(drawn, legends_beside):
     picture = roc_curves(screening(last())[0])
+    assert legends_beside() == 1
     chance, dao, lid = drawn[0].axes[0].lines
     assert np.array_equal(*chance.get_data())
     assert {(0.0, 1.0)} <= set(zip(*dao.get_data(), strict=True))  # all found, nobody flagged
