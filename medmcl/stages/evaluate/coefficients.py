@@ -233,4 +233,4 @@ def write_model(
 
 
 def _exp(weight: float) -> float:
-    return math.exp(min(max(weight, -700.0), 700.0))
+    return math.exp(min(weight, 700.0))

@@ -1,5 +1,6 @@
 """The model of a table written out: people of one level against those of another, their risk."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.tasks.tables import coefficient_section
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.standard_errors import standard_errors
-from medmcl.stages.evaluate.coefficients import coefficient_rows
+from medmcl.stages.evaluate.coefficients import baseline_rows, coefficient_rows
 from medmcl.stages.run.features import Covariates
 
 AGE = (60.0, 10.0)
@@ -128,3 +129,35 @@ def test_the_appendix_says_who_is_compared_with_whom():
     lines = {line[1]: line[4:] for line in table.rows}
     assert lines["sex is m"][0].startswith(f"difference {rows['sex', 'm']['contrast']:.3g} (")
     assert lines["intercept"] == ("", "")
+
+
+def test_a_baseline_far_from_anybody_gives_risks_by_its_logarithm():
+    """A year of birth: at year 0 survival is 1 or 0 to the last digit."""
+    rng = np.random.default_rng(5)
+    year = 1950 + 10 * rng.normal(size=300)
+    _, _, targets = drawn("survival", 5, (0.0, 0.5))
+    due = rng.exponential(np.exp(0.1 * (year - 1950)))
+    targets = replace(targets, values=np.stack([due, np.ones(300)], axis=1))
+    rows = np.arange(300)
+    values = ((year - 1950) / 10)[:, None]
+    read = Covariates(
+        values=values, present=rows >= 0, cells=None, faults={}, terms=(("born", ""),), gaps=None,
+        reading={"state": {"scales": {"born": (1950.0, 10.0)}}, "shares": {}},
+    )  # fmt: skip
+    fitted = linear_probe(values, targets, rows, rows[:0], strengths=[1e-3])
+    at = (0.0, 1.0)
+    setting = SimpleNamespace(horizons=SimpleNamespace(years=at, times=at, suffix="y"))
+    models = {"covariates": fitted}
+    before, middle, *events = baseline_rows(targets, models, read, setting)
+    assert (before["survival"], before["cumulative_hazard"]) == (1.0, 0.0)
+    assert before["log_cumulative_hazard"] == -np.inf
+    assert [row["time"] for row in events] == sorted(due)
+    (row,) = coefficient_rows(targets, models, read)
+    said = fitted.survival(values, np.ones(1))[:, 0]
+    hand = np.exp(-np.exp(middle["log_cumulative_hazard"] + row["coefficient"] * year))
+    assert hand == pytest.approx(said, abs=1e-9)
+    rival = replace(targets, values=targets.values * [1, 0], competing=np.ones(300, dtype=bool))
+    made = baseline_rows(rival, models, read, setting)
+    _, shown = coefficient_section([row], made).tables
+    assert shown.rows[0] == ("y", "0 days", "1", "-inf")
+    assert "y: the competing event is censored here" in shown.notes[0]
