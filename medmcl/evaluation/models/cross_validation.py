@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.probe import linear_probe
+from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.models.together import Variant
 
 FLAT = 1e-12  # of their size: predictions that differ by less differ by rounding
@@ -257,7 +259,7 @@ def over_folds(
     survives = targets.kind == "survival"
     names = [one.name for one in made[0].variants] if made else []
     first, *rest = (_Sum(shape, survives, times) for _ in ("", *names))
-    notes: dict[str, None] = {}
+    notes: Counter[str] = Counter()  # to the number of folds that say so
     for one, (_, train, tuning, test) in zip(made, plan, strict=True):
         x = np.asarray(one.features)
         if keep is not None:
@@ -268,16 +270,24 @@ def over_folds(
             inside, allowed = replace(targets, sides=fold), fold.barred == 0
             copies = int((~allowed[train]).sum() + (~allowed[tuning]).sum())
             if copies:
-                notes["rows whose record is also in the test fold were not fitted on"] = None
+                notes["rows whose record is also in the test fold were not fitted on"] += 1
             train, tuning = train[allowed[train]], tuning[allowed[tuning]]
         both = np.sort(np.concatenate([train, tuning]))
         fitted = one.fit(x, inside, train, tuning, refit_on=both)
         first.add(fitted, test, both, every, x.__getitem__)
         for total, variant in zip(rest, one.variants, strict=True):
             total.add(fitted, test, both, variant.has, variant.features)
-        notes.update(dict.fromkeys(fitted.notes))
-    whole, *others = (one.mean(tuple(notes)) for one in (first, *rest))
+        notes.update([*dict.fromkeys(fitted.notes)])
+    said = tuple(_of_folds(note, count, len(plan)) for note, count in notes.items())
+    whole, *others = (one.mean(said) for one in (first, *rest))
     return replace(whole, variants=dict(zip(names, others, strict=True)))
+
+
+def _of_folds(note: str, count: int, folds: int) -> str:
+    """A note; in how many of the folds, where some alone predict nearly the same for everyone."""
+    if count == folds or not said_alike([note]):
+        return note
+    return f"{note}, in {count} of {folds} folds"
 
 
 class _Sum:

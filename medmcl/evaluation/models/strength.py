@@ -89,6 +89,11 @@ def alike_notes(strength: float, choices: Sequence[float], name: str = "") -> tu
     return (f"{name}: {ALIKE}" if name else ALIKE,)
 
 
+def is_alike(note: str, target: str = "") -> bool:
+    """Whether the note of a row says that all of its target's predictions are nearly the same."""
+    return bool({ALIKE, f"{target}: {ALIKE}"} & set(note.split("; ")))
+
+
 def said_alike(notes: Iterable[str]) -> list[str]:
     """Those of a probe's notes that say that it predicts nearly the same for everyone."""
     return [note for note in notes if note.endswith(ALIKE)]

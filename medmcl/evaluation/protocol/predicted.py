@@ -19,13 +19,11 @@ from medmcl.evaluation.models.penalty import CROSSED
 from medmcl.evaluation.models.together import Variant
 from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, FittedOn
 from medmcl.evaluation.protocol.resampling import site_codes
+from medmcl.evaluation.protocol.results import CROSS_VALIDATION
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.evaluation.protocol.subsets import LabelCounts
 
 Seeds = np.ndarray | Sequence[np.ndarray]
-
-CROSS_VALIDATION = "cross-validation"
-"""What the split of predictions out of fold is called."""
 
 
 @dataclass(frozen=True, kw_only=True)

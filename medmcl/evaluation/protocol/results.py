@@ -13,9 +13,18 @@ from typing import Any, Literal
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
+from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.aspect import ASPECTS
 from medmcl.evaluation.metrics.sampled import Interval, in_brackets
 
+CROSS_VALIDATION = "cross-validation"
+"""What the split of predictions out of fold is called."""
+OUT_OF_FOLD = "no test out of fold: the interval is of people alone, and too narrow"
+"""Why differences out of fold have no p value: fits of different folds share people, and no
+estimator of the variance of K-fold cross-validation is unbiased (Bengio & Grandvalet 2004, JMLR
+5:1089-1105)."""
+FEWEST_DECIDING = 10
+"""Events (or people without, if fewer) below which chance alone may order everybody."""
 MAJORITY = "majority"
 """Rows of the prediction that knows nothing."""
 COVARIATES, BESIDE = "covariates", "covariates + embedding"
@@ -47,7 +56,7 @@ class Result:
         low: Lower end of the interval.
         high: Upper end of the interval.
         n: Rows scored.
-        events: Positives or events among them.
+        events: Positives or events among them; of a metric at a horizon events by then.
         seeds: Predictions averaged (training seeds times draws of the labelled subset).
         seed_spread: Standard deviation over them.
         note: Remarks and reasons.
@@ -107,12 +116,49 @@ class Result:
         """Whether it is about a task, and not a row of another aspect's own."""
         return self.kind not in ASPECTS
 
+    @property
+    def deciding(self) -> tuple[int, str]:
+        """How many rows decide it, and what they are: see `deciding_of`."""
+        return deciding_of(self.kind, self.target, self.n, self.events)
+
+    @property
+    def untested(self) -> str:
+        """Why a difference has no p value, and is not called better or worse; empty if it may."""
+        return untested(self.split, self.deciding) if self.is_of_task else ""
+
     @classmethod
     def of(cls, interval: Interval, *, note: str = "", **about: Any) -> Result:
         """Make a row from an interval and what it is about."""
         notes = [text for text in (interval.note, note) if text]
         found = {**interval.numbers(), "note": "; ".join(dict.fromkeys(notes))}
         return cls(seeds=interval.seeds, seed_spread=interval.seed_spread, **found, **about)
+
+
+def deciding_of(kind: str, target: str, n: int, events: int | None) -> tuple[int, str]:
+    """Give how many rows decide a number, and what they are.
+
+    Those with or without the event, whichever are fewer; of a survival task, and of a mean over
+    targets, those with it; where there is no event all of them.
+    """
+    if events is None:
+        return n, "people"
+    counts = [(events, "events")]
+    if kind != "survival" and target != "macro":
+        counts.append((n - events, "without the event"))
+    return min(counts)
+
+
+def untested(split: str, deciding: tuple[int, str]) -> str:
+    """Say why a paired difference of a task has no p value and no verdict; empty if it may.
+
+    Args:
+        split: What was scored.
+        deciding: As `deciding_of` gives it.
+    """
+    if split == CROSS_VALIDATION:
+        return OUT_OF_FOLD
+    count, what = deciding
+    return "" if count >= FEWEST_DECIDING else f"too few {what} ({few(count)}) for a verdict"
 
 
 def save_results(path: Path, results: Iterable[Result]) -> None:

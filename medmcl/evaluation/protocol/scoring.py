@@ -140,6 +140,10 @@ def _column(
     ):
         reason = "the predictions are scores, not probabilities"
         line = replace(line, spec=nothing(line.spec, reason))
+    if line.metric == "ici":
+        happens = outcome[rows] > 0
+        scarce = too_few_for_curve(int(happens.sum()), int((~happens).sum()))
+        line = replace(line, spec=nothing(line.spec, scarce)) if scarce else line
     return line, samplers.pick(line).sample(line.spec, (outcome,), predictions, rows)
 
 
@@ -159,7 +163,10 @@ def _survival(
         outcome = (codes == 1, followed)
     sampled = samplers.pick(line).sample(line.spec, outcome, arrays, rows)
     if sampled.events is not None:
-        sampled = replace(sampled, events=int((codes[rows] == 1).sum()))
+        counts = codes == 1
+        if line.horizon is not None:
+            counts &= followed <= line.horizon
+        sampled = replace(sampled, events=int(counts[rows].sum()))
     spec: Metric = line.spec
     if isinstance(spec, SurvivalMetric):
         event, time = (part[rows] for part in outcome)
@@ -198,7 +205,8 @@ def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result
         ranked = RANKED if line.is_order and table.orders else ""
         note = "; ".join(text for text in (line.note, few, ranked, said) if text)
         found = sampled.interval(level)
-        if metric in SHOWN_ELSEWHERE and target != "macro" and found.events is not None:
+        judged = metric in SHOWN_ELSEWHERE and target != "macro" and found.value is not None
+        if judged and found.events is not None:
             scarce = too_few_for_curve(found.events, found.n - found.events)
             note = "; ".join(text for text in (scarce, note) if text)
         yield Result.of(found, note=note, **about)
@@ -208,7 +216,7 @@ def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result
                 for (name, other), (_, one) in table.sampled.items()
                 if other == metric and name != "macro" and target in (name, "macro")
             ]
-            value = None if found.value is None else float(np.mean(raw))
+            value = np.nan if found.value is None else float(np.mean(raw))
             yield raw_ici(found, value, table.notes, **{**about, "metric": RAW})
 
 
@@ -242,8 +250,8 @@ def differences(
 
     Metrics that aim at a target (slope, intercept, observed over expected) have no differences: a
     larger one is not better. Differences of AUROC of single predictions carry DeLong's p value, all
-    others that of the bootstrap (`Sampled.p_value`). One that does not exist has no value, and a
-    note of what lacks.
+    others that of the bootstrap (`Sampled.p_value`), and those out of fold or of few events none
+    (`Result.untested`). One that does not exist has no value, and a note of what lacks.
     """
     for table in tables:
         pairs = [t for t in tables if t.method == baseline and t.fraction == table.fraction]
@@ -274,9 +282,12 @@ def _pair(setting: Setting, table: Predicted, other: Predicted, level: float) ->
             exact = _delong(setting, table, other, key, table.rows)
             by = "site" if setting.resampling.kind == "site" else "subject"
             p_value, test = (p_value, test) if exact is None else (exact, f"DeLong, by {by}")
-        note = line.note if p_value is None else f"p: {test}; {line.note}".rstrip("; ")
-        difference = apart.interval(level)
-        yield Result.of(difference, note=note, versus=other.method, p_value=p_value, **about)
+        row = Result.of(apart.interval(level), versus=other.method, **about)
+        said = row.untested if p_value is not None else ""
+        p_value = None if said else p_value
+        said = f"p: {test}" if p_value is not None else said
+        notes = dict.fromkeys(text for text in (row.note, said, line.note) if text)
+        yield replace(row, p_value=p_value, note="; ".join(notes))
 
 
 def _who_was_told(table: Predicted, other: Predicted) -> dict[str, str]:

@@ -53,10 +53,5 @@ def deciding(data: Evaluation) -> dict[str, tuple[int, str]]:
             continue
         if row.n == 0:
             continue
-        counts = [(row.n, "people")]
-        if row.events is not None:
-            counts = [(row.events, "events")]
-            if row.kind != "survival":
-                counts.append((row.n - row.events, "without the event"))
-        fewest[row.task] = min(*counts, fewest.get(row.task, counts[0]))
+        fewest[row.task] = min(row.deciding, fewest.get(row.task, row.deciding))
     return fewest

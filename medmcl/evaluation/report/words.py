@@ -9,7 +9,7 @@ from medmcl.core.suppression import TOO_FEW, WITHHELD
 from medmcl.evaluation.metrics.sampled import in_brackets
 from medmcl.evaluation.protocol.evidence import PresenceRow, SubgroupRow
 from medmcl.evaluation.protocol.resampling import OVER
-from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.protocol.results import OUT_OF_FOLD, Result
 
 METRIC_NAMES = {
     "auroc": "AUROC",
@@ -108,9 +108,14 @@ def listed(names: Sequence[str], most: int, between: str = ", ") -> str:
 
 
 def verdict(row: Result) -> str:
-    """Say of a paired difference whether it is better, worse, not clear; empty if unknown."""
-    if row.low is None or row.high is None:
+    """Say of a paired difference whether it is better, worse, not clear; empty if unknown.
+
+    Out of fold it is not known, and of few events the words say that they are too few.
+    """
+    if row.low is None or row.high is None or row.untested == OUT_OF_FOLD:
         return ""
+    if row.untested:
+        return f", {row.untested}"
     if row.low <= 0 <= row.high:
         return ", no clear difference"
     if row.direction == "target":

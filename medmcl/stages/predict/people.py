@@ -12,6 +12,7 @@ import pandas as pd
 from medmcl.core.atomic import write_atomically
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.aspects.tasks.metrics import event_codes
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
 from medmcl.evaluation.protocol.predicted import Predicted
 from medmcl.evaluation.protocol.setting import Setting
@@ -73,9 +74,11 @@ def scored_people(
 
     Returns:
         ``subject, sample, split, task, target, horizon_years, kind, predicted``; of survival tasks
-        also ``log_hazard`` (higher = earlier); ``observed`` (survival: whether the event happened)
-        and ``time`` (survival: follow-up in the unit of the task); ``method, protocol,
-        label_fraction``. Predictions of several seeds are meaned.
+        also ``log_hazard`` (higher = earlier); ``observed``, NaN where it is not known (survival: 1
+        = had the event by the horizon, 0 = followed to it without, or had a competing event
+        before), of survival also ``event`` (whether it was seen at all) and ``time`` (follow-up in
+        the unit of the task); ``method, protocol, label_fraction``. Predictions of several seeds
+        are meaned.
     """
     parts = []
     for task, done in evaluated:
@@ -108,21 +111,26 @@ def _of_table(prepared: Prepared, task: str, setting: Setting, table: Predicted)
     }
     parts = long_rows(targets, values, risks, horizon_years(setting))
     for number, part in enumerate(parts):
-        part |= _observed(targets, rows, number) | said
+        part |= _observed(setting, rows, number) | said
         if targets.kind == "survival":
             part["log_hazard"] = values[:, 0]
     return stacked(parts, people)
 
 
-def _observed(targets: Targets, rows: np.ndarray, number: int) -> dict[str, Any]:
-    """What happened to people, NaN where it is not known."""
+def _observed(setting: Setting, rows: np.ndarray, number: int) -> dict[str, Any]:
+    """What happened to people (of survival by a horizon), NaN where it is not known."""
+    targets = setting.targets
     if targets.kind == "survival":
-        event, time = (targets.columns.index(name) for name in ("event", "time"))
+        assert setting.horizons is not None
+        at = setting.horizons.times[number]
+        codes, time = event_codes(targets, rows)
         known = targets.known[rows].all(axis=1)
-        happened = np.where(known, targets.values[rows, event], np.nan)
+        by_then = (codes > 0) & (time <= at)
+        told = known & (by_then | (time >= at))
         return {
-            "observed": happened,
-            "time": np.where(known, targets.values[rows, time], np.nan),
+            "observed": np.where(told, by_then & (codes == 1), np.nan),
+            "event": np.where(known, codes == 1, np.nan),
+            "time": np.where(known, time, np.nan),
         }
     column = 0 if targets.kind == "multiclass" else number
     known, values = targets.known[rows, column], targets.values[rows, column]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from medmcl.evaluation.models.cross_validation import (
     site_folds,
     subject_folds,
 )
+from medmcl.evaluation.models.strength import ALIKE, is_alike
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.predicted import Method
 
@@ -152,6 +155,8 @@ def test_constants_of_folds_rank_nobody(kind):
     )  # fmt: skip
     rows = {(r.target, r.metric): r for r in found.results if r.method == "nobody"}
     assert {row.split for row in rows.values()} == {"cross-validation"}
+    assert all(r.p_value is None and r.untested for r in found.results)
+    assert any("no test out of fold" in r.note for r in found.results if r.versus)
     half = [r for (_, m), r in rows.items() if m.startswith(("auroc", "c_index", "auc_at"))]
     assert all(row.value == pytest.approx(0.5) for row in half)
     assert all(row.low == pytest.approx(0.5) == row.high for row in half)
@@ -289,3 +294,17 @@ def test_out_of_fold_the_auc_at_a_horizon_of_noise_is_a_half():
     assert len(found) >= 10
     assert abs(np.mean(found) - 0.5) < 3 * np.std(found) / len(found) ** 0.5
     assert np.mean(found) > 0.4
+
+
+def test_how_many_folds_give_everyone_the_same_is_said():
+    rows = np.arange(120)
+    once = []
+
+    def fit(x, targets, train, tuning, refit_on):
+        once.append("fold")
+        said = ("other", ALIKE) if len(once) == 1 else ("other",)
+        return replace(majority(x, targets, train, tuning, refit_on=refit_on), notes=said)
+
+    found = out_of_fold(X, Y, SUBJECTS, rows=rows, protocol=fit, repeats=1, folds=3)
+    assert found.notes == ("other", f"{ALIKE}, in 1 of 3 folds")
+    assert not is_alike("; ".join(found.notes))

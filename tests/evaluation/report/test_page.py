@@ -7,11 +7,13 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_report import one_row
+from made_report import binary_evidence, one_row
 
 from medmcl.core.findings import Finding
 from medmcl.evaluation.aspects.retrieval.measure import retrieval
+from medmcl.evaluation.models.strength import ALIKE
 from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.evidence import SubgroupRow
 from medmcl.evaluation.report.files import as_json
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
@@ -153,6 +155,69 @@ def test_the_headline_compares_with_methods_that_do_not_hold_the_embedding():
     assert line.endswith(
         "; beside covariates the embedding adds +0.150 (+0.100 to +0.200), better."
     )
+
+
+def test_the_headline_gives_no_verdict_of_few_events():
+    rows = [one_row(events=6), one_row(events=6, versus="covariates", value=0.3, low=0.1, high=0.5)]
+    (line,) = said(Evaluation(title="t", results=rows), "Against what")
+    assert line.endswith("+0.300 (+0.100 to +0.500), too few events (6) for a verdict.")
+
+
+def test_the_headline_gives_no_verdict_out_of_fold_and_says_why_once():
+    about = {"split": "cross-validation", "protocol": "linear_probe, 5 x 2 by subject"}
+    gain = {"versus": "covariates", "value": 0.3, "low": 0.1, "high": 0.5}
+    rows = [
+        one_row(**about, task=task, target=task, **more)
+        for task in ("mi", "stroke")
+        for more in ({}, {"method": "covariates"}, gain)
+    ]
+    data = Evaluation(title="t", results=rows)
+    for line in said(data, "Against what"):
+        assert line.endswith("+0.300 (+0.100 to +0.500).")
+    assert sum("Bengio & Grandvalet 2004" in line for line in said(data, "How sure")) == 1
+    assert "Not where the note says: no test out of fold" in "".join(pages(data))
+
+
+@pytest.mark.parametrize("target", ["mi", "macro"])
+def test_the_headline_claims_nothing_of_a_method_that_gives_everyone_the_same(target):
+    note = f"few; {ALIKE}" if target == "mi" else f"a: {ALIKE}; b: {ALIKE}"
+    group = {"task": "mi", "target": target, "method": "ours", "metric": "auroc", "value": 0.3,
+             "direction": "higher", "attribute": "sex", "n": 30}  # fmt: skip
+    rows = [
+        *(
+            one_row(target=name, value=0.22, note=note)
+            for name in dict.fromkeys([target, "a", "b"])
+        ),
+        one_row(target=target, method="other", versus="ours", value=0.3, low=0.2, high=0.4),
+    ]
+    data = Evaluation(
+        title="t",
+        results=rows,
+        subgroups=[SubgroupRow(**group, group=name) for name in ("f", "m")],
+        evidence=[binary_evidence("mi", "ours", target="a" if target == "macro" else "mi")],
+    )
+    told = [one.text for one in headline(data)]
+    same = "ours gives nearly the same prediction for everyone: no discrimination is claimed."
+    assert f"mi: {same}" in told
+    for never in ("0.220", "0.3", "worse", "Calibration slope (", "by sex", "no other method"):
+        assert not any(never in line for line in told), never
+    alone = dataclasses.replace(data, results=[dataclasses.replace(r, note=f"a: {ALIKE}")
+                                               for r in rows])  # fmt: skip
+    assert any("reaches" in one.text for one in headline(alone))  # one column of several
+
+
+def test_the_headline_claims_no_gain_over_a_method_that_gives_everyone_the_same():
+    gain = {"value": 0.58, "low": 0.4, "high": 0.7}
+    rows = [
+        one_row(),
+        one_row(method="covariates", value=0.22, note=ALIKE),
+        one_row(versus="covariates", **gain),
+        one_row(method="covariates + embedding", versus="covariates", **gain),
+    ]
+    assert said(Evaluation(title="t", results=rows), "Against what") == []
+    rows.append(one_row(versus="other", value=0.1, low=0.05, high=0.2))
+    (line,) = said(Evaluation(title="t", results=rows), "Against what")
+    assert line == "mi: ours against other +0.100 (+0.050 to +0.200), better."
 
 
 def test_the_headline_says_what_prompts_reach_without_labels():

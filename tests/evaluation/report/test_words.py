@@ -1,4 +1,5 @@
 import pytest
+from made_report import one_row
 
 from medmcl.evaluation.report.words import (
     about_what,
@@ -8,6 +9,7 @@ from medmcl.evaluation.report.words import (
     metric_name,
     p_shown,
     span_name,
+    verdict,
 )
 
 
@@ -51,3 +53,21 @@ def test_counts_with_events_but_not_of_a_mean():
 def test_names_beyond_the_most_are_counted_once_said(between, said):
     assert listed(["a", "b", "c", "d"], 2, between) == said
     assert listed(["a", "b"], 2, between) == between.join("ab")
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({}, ", better"),
+        ({"events": 9}, ", too few events (9) for a verdict"),
+        ({"events": 3}, ", too few events (<5) for a verdict"),
+        ({"events": 43}, ", too few without the event (7) for a verdict"),
+        ({"events": 43, "kind": "survival"}, ", better"),
+        ({"events": 43, "target": "macro"}, ", better"),
+        ({"events": None, "n": 9}, ", too few people (9) for a verdict"),
+        ({"events": None, "n": 9, "kind": "attack"}, ", better"),
+        ({"split": "cross-validation"}, ""),
+    ],
+)
+def test_a_verdict_needs_ten_who_decide_and_people_whom_no_fit_shares(about, said):
+    assert verdict(one_row(versus="other", value=0.3, low=0.2, high=0.4, **about)) == said

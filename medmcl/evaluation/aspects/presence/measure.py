@@ -11,6 +11,7 @@ import numpy as np
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.protocol.evidence import PresenceRow
 from medmcl.evaluation.protocol.predicted import Predicted
+from medmcl.evaluation.protocol.results import deciding_of, untested
 from medmcl.evaluation.protocol.scoring import Samplers, score
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.evaluation.protocol.subgroups import (
@@ -110,12 +111,15 @@ class _Asking:
             return found
         apart = less.minus(whole)
         lost = apart.interval(self.level)
+        counts = deciding_of(self.setting.targets.kind, base.target, lost.n, lost.events)
+        said = untested(self.table.split, counts)
         return replace(
             found,
             difference=lost.value,
             difference_low=lost.low,
             difference_high=lost.high,
-            p_value=apart.p_value(),
+            p_value=None if said else apart.p_value(),
+            note="; ".join(text for text in (found.note, said) if text),
         )
 
     def _score(self, table: Predicted, rows: np.ndarray) -> Sampled:

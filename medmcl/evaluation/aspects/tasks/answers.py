@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
+from medmcl.evaluation.models.strength import is_alike
 from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, UNKNOWN_ENCODER
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import (
     BESIDE,
     COVARIATES,
+    CROSS_VALIDATION,
     Result,
     difference_rows,
     flipped,
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 MOST_TASKS = 6  # with a sentence of their own
 MOST_NAMED = 12  # tasks in the list of who was scored
+TOO_SURE = (
+    "Intervals out of fold are of people alone and too narrow, since fits of different folds share "
+    "people (Bengio & Grandvalet 2004, JMLR 5:1089-1105): no difference is tested."
+)
 
 
 def who(data: Evaluation) -> list[Said]:
@@ -50,7 +56,7 @@ def who(data: Evaluation) -> list[Said]:
 def _people(count: str, split: str) -> str:
     if split == "held_out":
         return f"{count} held-out people were scored"
-    if split == "cross-validation":
+    if split == CROSS_VALIDATION:
         return f"{count} people were scored out of fold"
     return f"{count} people of {split.replace('_', ' ')} were scored"
 
@@ -78,6 +84,12 @@ def how_well(data: Evaluation) -> list[Said]:
         task, rows = row.task, headline_rows(data.task_rows, row.task)
         if row.value is None:
             said.append(f"{task}: not estimable ({row.note}).")
+            continue
+        if _is_alike(data.task_rows, row):
+            said.append(
+                f"{task}: {row.method} gives nearly the same prediction for everyone: no "
+                "discrimination is claimed."
+            )
             continue
         shares = [one for one in rows if one.method == row.method]
         fewest = min(shares, key=lambda one: one.label_fraction)
@@ -113,12 +125,14 @@ def how_sure(data: Evaluation) -> list[Said]:
             f"Few people decide: {listed(scarce, MOST_TASKS)}. Below {FEW_EVENTS}, intervals are "
             "wide, and what lies inside them cannot be told apart."
         )
+    notes = {row.task: row.note for row in data.main_rows}
     slopes = [
         f"{about_what(one.task, one.target)}{by_when(one)} {found.slope}"
         for one in data.evidence
         if isinstance(found := one.calibration, Calibration)
         and one.method == data.method
         and found.slope.value is not None
+        and not is_alike(notes.get(one.task, ""), one.target)
     ]
     if slopes:
         said.append(f"Calibration slope (1 is best): {listed(slopes, 3, '; ')}.")
@@ -133,7 +147,8 @@ def for_whom(data: Evaluation) -> list[Said]:
     if not data.main_rows:
         return []
     said = []
-    for main in data.main_rows[:3]:
+    told = [row for row in data.main_rows[:3] if not _is_alike(data.task_rows, row)]
+    for main in told:
         rows = [
             row
             for row in data.subgroups
@@ -150,7 +165,7 @@ def for_whom(data: Evaluation) -> list[Said]:
                                (ends[0], ends[-1]))  # fmt: skip
             few_of = f"; {hidden} groups are too small to show" if hidden else ""
             said.append(f"{main.task}, {metric_name(main.metric)} by {by}: {text}{few_of}.")
-    if not said:
+    if told and not said:
         said.append("No subgroup had enough people, or none was named: nothing is known by group.")
     if not data.study.external:
         said.append("Nobody outside the cohort that it was trained on was scored.")
@@ -162,21 +177,41 @@ def against_what(data: Evaluation) -> list[Said]:
     said = [
         f"{row.task}: {text}"
         for row in data.main_rows[:MOST_TASKS]
-        if (text := _gain(data.task_rows, row) + _added(data.task_rows, row))
+        if not _is_alike(data.task_rows, row)
+        and (text := _gain(data.task_rows, row) + _added(data.task_rows, row))
     ]
-    if data.main_rows and not said:
+    if data.main_rows and not said and not any(row.versus for row in data.task_rows):
         said = ["Nothing: no other method was scored on the same people."]
     return [Said("Against what", f"{text.removesuffix('.')}.") for text in said]
 
 
+def _is_alike(results: Sequence[Result], row: Result) -> bool:
+    """Whether a method predicts nearly the same for everyone: of a mean, in each of its targets."""
+    if row.target != "macro":
+        return is_alike(row.note, row.target)
+    own = {one.target for one in results if (one.task, one.metric) == (row.task, row.metric)}
+    return all(is_alike(row.note, target) for target in own - {"macro"})
+
+
+def _alike(results: Sequence[Result], row: Result) -> set[str]:
+    """Rivals of a row that predict nearly the same for everyone: nothing is said against them."""
+    return {
+        one.method
+        for one in headline_rows(results, row.task)
+        if one.label_fraction == row.label_fraction and _is_alike(results, one)
+    }
+
+
 def _gain(results: Sequence[Result], row: Result) -> str:
     """The difference to the hardest rival: the best of those without the embedding itself."""
+    alike = _alike(results, row)
     every = [
         turned
         for other in difference_rows(results, row.task)
         if (turned := flipped(other) if other.versus == row.method else other).method == row.method
         and other.label_fraction == row.label_fraction
         and other.value is not None
+        and turned.versus not in alike
     ]
     gains = [other for other in every if other.versus != BESIDE]
     if not gains:
@@ -192,6 +227,8 @@ def _gain(results: Sequence[Result], row: Result) -> str:
 
 def _added(results: Sequence[Result], row: Result) -> str:
     """What the embedding adds to covariates, where that difference was made."""
+    if _alike(results, row) & {BESIDE, COVARIATES}:
+        return ""
     for other in difference_rows(results, row.task):
         turned = flipped(other) if other.versus == BESIDE else other
         pair = (turned.method, turned.versus) == (BESIDE, COVARIATES)
@@ -213,11 +250,12 @@ def _left_out(data: Evaluation) -> list[str]:
 def how_scored(data: Evaluation) -> list[Said]:
     """Say what readers must know of how predictions came about."""
     said = _left_out(data)
-    crossed = [row for row in data.task_rows if row.split == "cross-validation"]
+    crossed = [row for row in data.task_rows if row.split == CROSS_VALIDATION]
     if crossed:
         sites = any("by site" in row.protocol for row in crossed)
         how = "whole sites left out" if sites else "by subject"
         said.append(f"Probes are scored out of fold, {how}: nobody by a fit that saw them.")
+        said.append(TOO_SURE)
         if any(line.note == KEPT_BESIDE_FOLDS for line in data.fitted):
             said.append(
                 "What medmcl predict applies is fitted once more, on train, and is none of the "

@@ -6,16 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from medmcl.evaluation.models.strength import ALIKE, said_alike
-from medmcl.evaluation.protocol.predicted import CROSS_VALIDATION
-from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.protocol.results import CROSS_VALIDATION, FEWEST_DECIDING, Result
 
 if TYPE_CHECKING:
     from medmcl.evaluation.protocol.evaluation import Evaluation
 
 NEARLY_PERFECT = 0.995
 """A metric of `_PERFECT_AT_1` above this is remarked on."""
-FEWEST_EVENTS = 10
-"""People with the outcome, and without it, below which chance alone may order everybody."""
 _PERFECT_AT_1 = {"auroc": "AUROC", "c_index": "C-index", "r2": "R²"}
 
 
@@ -48,10 +45,7 @@ def _is_too_good(row: Result) -> bool:
         return False
     if row.target in ("macro", "all classes"):  # the rows of single targets have their own counts
         return False
-    if row.events is None:
-        return row.n >= FEWEST_EVENTS
-    without = row.n if row.kind == "survival" else row.n - row.events
-    return min(row.events, without) >= FEWEST_EVENTS
+    return row.deciding[0] >= FEWEST_DECIDING
 
 
 def _sentence(task: str, metric: str, rows: list[Result]) -> str:

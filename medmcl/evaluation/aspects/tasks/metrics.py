@@ -88,6 +88,11 @@ class Line:
     is_whole: bool = False
 
     @property
+    def horizon(self) -> float | None:
+        """The one time that it judges risks by: events after it do not decide it."""
+        return self.at[0] if len(self.at) == 1 else None
+
+    @property
     def compares(self) -> bool:
         """Whether a difference of two methods has a direction: not where a target is aimed at."""
         return self.spec.direction != "target"

@@ -219,7 +219,7 @@ def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
         _images(panels, methods, finish),
         title=f"Gain of {shorten(highlight)} over each other method",
         aid="Paired over the same subjects: a line that does not cross 0 is a difference that the "
-        "sample of subjects does not explain." + _rest(every),
+        "sample of subjects does not explain." + _doubted(rows) + _rest(every),
         lead="Forest plot of paired differences",
         said=[f"{row.task}, {_said(row)} {row.shown}" for row in rows],
         header=(
@@ -228,6 +228,12 @@ def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
         ),
         rows=[_gain_cells(row) for row in rows],
     )  # fmt: skip
+
+
+def _doubted(rows: Sequence[Result]) -> str:
+    """Say of which lines that does not hold."""
+    said = {row.untested.partition(" (")[0] for row in rows} - {""}
+    return f" Not where the note says: {' or '.join(sorted(said))}." if said else ""
 
 
 def _gain_cells(row: Result) -> tuple[object, ...]:

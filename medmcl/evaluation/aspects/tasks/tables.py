@@ -157,9 +157,10 @@ def comparison_tables(data: Evaluation) -> list[Shown]:
             Shown(
                 title="Every paired difference",
                 aid="Both methods on the same subjects and draws. Better or worse: the 95 % "
-                "interval does not hold 0; of many intervals, some miss it by chance. p is "
-                "two-sided: DeLong's for an AUROC of one seed, else the bootstrap's (the level at "
-                "which the interval would touch 0).",
+                "interval does not hold 0; of many intervals, some miss it by chance. Out of fold, "
+                "and of fewer than 10 events, there is neither verdict nor p. p is two-sided: "
+                "DeLong's for an AUROC of one seed, else the bootstrap's (the level at which the "
+                "interval would touch 0).",
                 header=("task", "metric", "difference", "labels", "value (95 % interval)",
                         "reading", "p", "n", "note"),
                 rows=rows,

@@ -16,6 +16,7 @@ from medmcl.evaluation.metrics.survival.kaplan_meier import outcome_of
 from medmcl.evaluation.metrics.survival.metric import SurvivalMetric, survival_probabilities
 
 FEWEST_A_BIN = 5  # expected rows a bin, below which the chi-square distribution does not hold
+LITTLE_POWER = "more than half are censored: little power, a large p says little"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,8 @@ def d_calibration(
     statistic = float(kernels.d_calibration(happened, followed, own, ones, bins=bins)[0])
     shares = kernels.calibration_counts(happened, own, bins).mean(axis=0)
     p_value = float(gammaincc((bins - 1) / 2, statistic / 2))
+    if happened.mean() < 0.5:
+        note = "; ".join(part for part in (note, LITTLE_POWER) if part)
     return DCalibration(
         statistic=statistic, p_value=p_value, shares=tuple(shares.tolist()), note=note
     )

@@ -262,3 +262,32 @@ def test_given_predictions_name_how_they_were_made():
     slope = single(rows, "flat")["calibration_slope"]
     assert slope.value is None
     assert slope.note
+
+
+def test_events_of_a_horizon_are_those_by_then():
+    rows = score({"x": X, "weak": X[:, 1:]}, DEATH)
+    time, event = DEATH.values[HELD].T
+    for row in rows:
+        by = {"1y": 365.25, "3y": 3 * 365.25}.get(row.metric.partition("_at_")[2], np.inf)
+        if row.events is not None:
+            assert row.events == int(((event > 0) & (time <= by)).sum()), row.metric
+
+
+def rare(count):
+    """The task of labels with so many positives among those held out."""
+    values = LABEL.values.copy()
+    values[HELD[count:]] = 0
+    values[HELD[:count]] = 1
+    return Targets(**{**vars(LABEL), "values": values})
+
+
+@pytest.mark.parametrize("count", [9, 10])
+def test_below_ten_events_there_is_no_test_and_no_calibration_index(count):
+    rows = score({"x": X, "weak": X[:, 1:]}, rare(count))
+    (gain,) = [row for row in rows if row.versus and row.metric == "auroc"]
+    assert (gain.p_value is not None) == ("DeLong" in gain.note) == (count == 10)
+    assert ("too few events (9) for a verdict" in gain.note) == (count == 9)
+    assert gain.low < gain.value < gain.high
+    for name in ("ici", "ici_uncorrected"):
+        row = single(rows)[name]
+        assert (row.value is None) == ("a curve needs at least 10" in row.note) == (count == 9)

@@ -94,3 +94,9 @@ def test_reading_a_curve_at_the_own_time_is_linear_from_one_at_zero():
     assert survival_at_own_time([[0.7], [0.7]], [0.0], [0.0, 2.0]).tolist() == [0.7, 0.7]
     with pytest.raises(ValueError, match=r"must be \(2, 1\)"):
         survival_at_own_time([[0.7]], [1.0], [0.0, 2.0])
+
+
+@pytest.mark.parametrize(("events", "said"), [(60, False), (59, True)])
+def test_where_most_are_censored_d_calibration_says_that_it_has_little_power(events, said):
+    found = d_calibration(np.arange(120) < events, np.ones(120), np.linspace(0.05, 0.95, 120))
+    assert ("little power" in found.note) == said
