@@ -23,6 +23,7 @@ OUT_OF_FOLD = "no test out of fold: the interval is of people alone, and too nar
 """Why differences out of fold have no p value: fits of different folds share people, and no
 estimator of the variance of K-fold cross-validation is unbiased (Bengio & Grandvalet 2004, JMLR
 5:1089-1105)."""
+FOR_A_VERDICT = "for a verdict"
 FEWEST_DECIDING = 10
 """Events (or people without, if fewer) below which chance alone may order everybody."""
 MAJORITY = "majority"
@@ -123,8 +124,13 @@ class Result:
 
     @property
     def untested(self) -> str:
-        """Why a difference has no p value, and is not called better or worse; empty if it may."""
-        return untested(self.split, self.deciding) if self.is_of_task else ""
+        """Why a difference has no p value, and is not called better or worse; empty if it may.
+
+        Of a mean over classes the note says so, where the rarest class is too small.
+        """
+        said = untested(self.split, self.deciding) if self.is_of_task else ""
+        noted = (part for part in self.note.split("; ") if part.endswith(FOR_A_VERDICT))
+        return said or next(noted, "")
 
     @classmethod
     def of(cls, interval: Interval, *, note: str = "", **about: Any) -> Result:
@@ -158,7 +164,7 @@ def untested(split: str, deciding: tuple[int, str]) -> str:
     if split == CROSS_VALIDATION:
         return OUT_OF_FOLD
     count, what = deciding
-    return "" if count >= FEWEST_DECIDING else f"too few {what} ({few(count)}) for a verdict"
+    return "" if count >= FEWEST_DECIDING else f"too few {what} ({few(count)}) {FOR_A_VERDICT}"
 
 
 def save_results(path: Path, results: Iterable[Result]) -> None:

@@ -27,7 +27,7 @@ from medmcl.evaluation.metrics.survival.metric import SurvivalMetric
 from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.evidence import too_few_for_curve
 from medmcl.evaluation.protocol.predicted import Predicted
-from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.protocol.results import Result, deciding_of, untested
 from medmcl.evaluation.protocol.setting import Setting
 
 RANKED = "subjects ranked by predictions standardised in each fold"
@@ -283,11 +283,26 @@ def _pair(setting: Setting, table: Predicted, other: Predicted, level: float) ->
             by = "site" if setting.resampling.kind == "site" else "subject"
             p_value, test = (p_value, test) if exact is None else (exact, f"DeLong, by {by}")
         row = Result.of(apart.interval(level), versus=other.method, **about)
-        said = row.untested if p_value is not None else ""
+        rarest = _rarest(setting, ours, key)
+        said = (
+            "" if p_value is None else row.untested or untested(table.split, rarest or row.deciding)
+        )
         p_value = None if said else p_value
         said = f"p: {test}" if p_value is not None else said
         notes = dict.fromkeys(text for text in (row.note, said, line.note) if text)
         yield replace(row, p_value=p_value, note="; ".join(notes))
+
+
+def _rarest(setting: Setting, scores: Scores, key: tuple[str, str]) -> tuple[int, str] | None:
+    """Who decides a mean over classes: those of the rarest in it; None of anything else."""
+    if setting.targets.kind != "multiclass" or key[0] != "macro":
+        return None
+    each = [
+        deciding_of("multiclass", name, one.n, one.events)
+        for (name, metric), (_, one) in scores.items()
+        if metric == key[1] and name != "macro" and not np.isnan(one.points).any()
+    ]
+    return min(each, default=None)
 
 
 def _who_was_told(table: Predicted, other: Predicted) -> dict[str, str]:

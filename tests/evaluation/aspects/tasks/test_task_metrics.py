@@ -22,6 +22,7 @@ from medmcl.evaluation.models.cox_model import cox_model
 from medmcl.evaluation.models.scaling import Scaler
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.predicted import with_baseline
+from medmcl.evaluation.report.words import verdict
 
 N = 900
 RNG = np.random.default_rng(0)
@@ -291,3 +292,21 @@ def test_below_ten_events_there_is_no_test_and_no_calibration_index(count):
     for name in ("ici", "ici_uncorrected"):
         row = single(rows)[name]
         assert (row.value is None) == ("a curve needs at least 10" in row.note) == (count == 9)
+
+
+@pytest.mark.parametrize("count", [9, 10])
+def test_a_mean_over_classes_is_decided_by_the_rarest(count):
+    values = np.digitize(X[:, :1] + RNG.normal(size=(N, 1)), [0.0]).astype(float)
+    values[::7] = 2
+    values[HELD] = np.minimum(values[HELD], 1)
+    values[HELD[:count]] = 2
+    classes = Targets(
+        name="y", kind="multiclass", columns=("y",), values=values, known=np.ones((N, 1), bool),
+        classes=("a", "b", "c"),
+    )  # fmt: skip
+    rows = score({"x": X, "weak": X[:, 1:]}, classes, bootstrap_draws=30)
+    gains = {r.target: r for r in rows if r.versus and r.metric == "auroc"}
+    for name in ("macro", "c"):
+        assert (gains[name].p_value is None) == (count == 9)
+        assert ("too few events (9) for a verdict" in verdict(gains[name])) == (count == 9)
+    assert gains["a"].p_value is not None
