@@ -160,12 +160,13 @@ class Tabular:
             for name, value in raw.items():
                 if value is not None:
                     cells[name].append(value)
-        looks = {"number": _codes_for_gaps, "category": _two_spellings}
         found = [
-            one for name, column in self.columns.items()
-            if (one := looks[column.kind](name, cells[name])) is not None
-        ]  # fmt: skip
-        return [*self._constant(), *found]
+            _codes_for_gaps(name, cells[name])
+            if column.kind == "number"
+            else _two_spellings(name, cells[name])
+            for name, column in self.columns.items()
+        ]
+        return [*self._constant(), *(one for one in found if one is not None)]
 
     def _constant(self) -> list[Finding]:
         """Name the columns that had one value or none in the rows that `fit` saw."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.findings import LEAVE_OUT, Finding
+from medmcl.core.findings import LEAVE_OUT, Finding, cohort_error, counted
 from medmcl.data.check.check import Checked
 from medmcl.data.check.overview import Overview, count_records, count_subjects, kinds_of_columns
 from medmcl.stages.predict.cohort import open_people
@@ -54,6 +54,18 @@ def check_people(
         splits_read=False,
         columns=kinds_of_columns(opened),
     )
+    unread = [
+        cohort_error(
+            "cohort.no_usable",
+            f"modalities.{name}",
+            f"none of its {counted(len(opened.records[name]), 'record')} can be used: everybody "
+            "would be predicted without it, or not at all",
+            "correct what the findings on its records say; leave the modality out of cohort.yaml "
+            "if nobody has it",
+        )
+        for name, out in bad.items()
+        if out and len(out) == len(opened.records[name])
+    ]
     coding = [
         Finding(
             code="tabular.other_coding",
@@ -75,4 +87,4 @@ def check_people(
         for one in prepared.excluded
     ]
     seen = [one for one in prepared.warnings if not one.code.endswith(".unseen")]  # of `coding`
-    return Checked([*opened.findings, *coding, *lost, *seen], overview)
+    return Checked([*opened.findings, *unread, *coding, *lost, *seen], overview)

@@ -93,7 +93,8 @@ def read_inputs(
             if several is None
             else dict(several.vectors)
         )
-        has = {one: prepared.present.get(one, sources.present[name]) for one in vectors}
+        absent = sources.present[name] if several is None else np.zeros(count, dtype=bool)
+        has = {one: prepared.present.get(one, absent) for one in vectors}
         header = run.tasks[plan.task]
         made = sources.methods(_empty(header, count), own.probe.protocol)
         features = np.asarray(made[method if method in made else name].features)
@@ -103,8 +104,12 @@ def read_inputs(
             assert covariates is not None  # it is among the methods
             present = present & covariates.present
         notes = [note for note in sources.notes if "left out" in note]
-    reasons = {name: _reasons(prepared, name, prepared.faults(name)) for name in vectors
-               if name in prepared.present}  # fmt: skip
+    reasons = {
+        name: _reasons(prepared, name, prepared.faults(name))
+        if name in prepared.present
+        else np.full(count, f"no {name}", dtype=object)
+        for name in vectors
+    }
     if covariates is not None:
         table = str(spec.covariates)
         has[table] = covariates.present
@@ -123,7 +128,8 @@ def read_inputs(
     _flag_embeddings(inputs, plan, vectors, kept)
     _flag_warned(inputs, prepared, vectors)
     for name in vectors:
-        _flag_cells(inputs, name, prepared, kept)
+        if name in prepared.present:
+            _flag_cells(inputs, name, prepared, kept)
     if covariates is not None:
         _flag_columns(inputs, str(spec.covariates), covariates, kept)
     for name, why in reasons.items():

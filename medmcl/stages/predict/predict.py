@@ -53,6 +53,7 @@ class PeoplePredicted:
         notes: What a reader must know.
         rate: Share of people like those in training that is flagged by chance.
         faults: What is wrong with records that were left out.
+        without: Modality to how many people are predicted without it.
     """
 
     table: pd.DataFrame
@@ -60,6 +61,7 @@ class PeoplePredicted:
     notes: list[str] = field(default_factory=list)
     rate: float = 0.0
     faults: list[Finding] = field(default_factory=list)
+    without: dict[str, int] = field(default_factory=dict)
 
     @property
     def sentences(self) -> list[str]:
@@ -80,6 +82,10 @@ class PeoplePredicted:
         lines += [f"  {count:,} x {reason}" for reason, count in reasons.head(8).items()]
         if len(reasons) > 8:
             lines.append(f"  and {len(reasons) - 8:,} more reasons, in the column quality")
+        lines += [
+            f"  {count:,} of them without {name}, from what else they have"
+            for name, count in self.without.items()
+        ]
         if told.empty:
             return lines
         if told["outside"].isna().all():
@@ -146,6 +152,10 @@ def predict_people(
         if key not in read:
             read[key] = read_inputs(run, plan, prepared, target, kept)
             refuse_people(read[key], strange, [*map(str, prepared.samples["subject"])])
+            for name, has in read[key].has.items():
+                lacking = prepared.samples["subject"][read[key].present & ~has].nunique()
+                if lacking:
+                    found.without[name] = max(lacking, found.without.get(name, 0))
         one = _predict(run, plan, prepared, read[key], kept, target)
         tables.append(one.table)
         curves.append(one.curves)

@@ -6,10 +6,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from small_omics import write_omics, write_recipe
 
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.stages.predict.check import check_people
 from medmcl.stages.predict.predict import predict_people
 from medmcl.stages.run import pretrain
 
@@ -92,6 +94,36 @@ def test_nobody_is_dropped_and_what_is_missing_is_told(omics):
     learned = told.set_index("subject")["in_training"].dropna().astype(bool)
     held = people["split"].reindex(learned.index) == "held_out"
     assert (learned == ~held).all()
+
+
+def test_a_cohort_without_one_of_the_modalities_is_predicted_from_the_others(omics, tmp_path):
+    """And said to be: on the terminal, and in ``modalities`` of every row."""
+    folder, run, _ = omics
+    new = only(folder, [f"p{n:03d}" for n in range(20, 30)], tmp_path / "new")
+    tree = yaml.safe_load((new / "cohort.yaml").read_text(encoding="utf-8"))
+    del tree["modalities"]["proteins"]
+    (new / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    found = predict_people(run, new, device="cpu")
+    told = found.table[found.table["predicted"].notna()]
+    assert told["subject"].nunique() == 10
+    assert not told["modalities"].str.contains("proteins").any()
+    assert "  10 of them without proteins, from what else they have" in found.sentences
+    whole = predict_people(run, folder, device="cpu")
+    lacks = whole.table[~whole.table["modalities"].str.contains("metabolites")]
+    count = lacks[lacks["predicted"].notna()]["subject"].nunique()
+    assert f"  {count} of them without metabolites, from what else they have" in whole.sentences
+
+
+def test_check_names_a_modality_of_which_nothing_can_be_used(trained, hearts, tmp_path):
+    new = shutil.copytree(hearts, tmp_path / "new")
+    files = [one for one in (new / "ecg").iterdir() if one.suffix != ".hea"]
+    assert files
+    for file in files:
+        file.unlink()
+    found = check_people(trained, new / "cohort_files.yaml")
+    (error,) = [one for one in found if one.level == "error"]
+    assert (error.code, error.where) == ("cohort.no_usable", "modalities.ecg")
+    assert "predicted without it, or not at all" in error.what
 
 
 def test_a_cohort_of_people_without_any_record_is_told_person_by_person(omics, tmp_path):
