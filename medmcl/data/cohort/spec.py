@@ -312,6 +312,11 @@ class SurvivalKeys(TaskKeys):
     unit: Literal["days", "weeks", "months", "years"] = "days"
     horizons_years: tuple[float, ...] = ()
 
+    @field_validator("horizons_years", mode="before")
+    @classmethod
+    def _blank_is_not_given(cls, years: Any) -> Any:
+        return () if years is None else years
+
     @field_validator("horizons_years")
     @classmethod
     def _later_and_later(cls, years: tuple[float, ...]) -> tuple[float, ...]:

@@ -23,6 +23,11 @@ TOO_SMALL = (
     f"or fewer than {FEWEST_EVENTS} with (or without) the event"
 )
 WITHHELD = "withheld, so that a smaller group cannot be told by subtraction"
+COUNTS_WITHHELD = f"counts {WITHHELD}; the value is rounded to two digits for the same reason"
+RANKED = ("auroc", "c_index", "c_index_ipcw")
+"""Metrics of pairs of people: those of everyone and of one group do not give that of the others,
+as a mean over people would. Written in full they would give counts away, being a count of pairs by
+another: two digits do not."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ def subgroup_rows(
     Groups of fewer than 20 subjects, or with fewer than 5 subjects with or without the event (of
     any column, or class that is scored at all), show no number. Where what is held back of an
     attribute could be told by subtraction (one group alone, or too few in all), the next smallest
-    group is held back too. Sites of fewer than 20 subjects are pooled first.
+    group is held back too; of metrics in `RANKED` only its counts. Sites of fewer than 20 subjects
+    are pooled first.
 
     Args:
         setting: The evaluation.
@@ -187,10 +193,17 @@ def _row(
         label_fraction=table.fraction,
         resampling=setting.resampling.kind,
     )
-    if reason:
+    if reason and not (reason == WITHHELD and metric in RANKED):
         return replace(base, suppressed=True, note=reason)
     few = Samplers(samplers.short, samplers.short)
     sampled: Sampled = table.sampled[key][1]  # of everyone: the row of the results has it already
     if not np.array_equal(group.rows, table.rows):
         sampled = score(setting, table, few, group.rows, only=metric)[key][1]
-    return replace(base, **sampled.interval(level).numbers())
+    numbers = sampled.interval(level).numbers()
+    if reason:
+        shown = {
+            name: None if numbers[name] is None else round(float(numbers[name]), 2)
+            for name in ("value", "low", "high")
+        }
+        return replace(base, **shown, note=COUNTS_WITHHELD)
+    return replace(base, **numbers)

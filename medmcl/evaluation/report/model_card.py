@@ -12,9 +12,17 @@ from medmcl.core.findings import counted
 from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.predicted import CROSS_VALIDATION
 from medmcl.evaluation.report.labelled import FEW_EVENTS, deciding
 from medmcl.evaluation.report.pictures import number
-from medmcl.evaluation.report.words import at_level, fraction_name, group_value, listed, measured
+from medmcl.evaluation.report.words import (
+    at_level,
+    fraction_name,
+    group_value,
+    held_back_by_reason,
+    listed,
+    measured,
+)
 
 COMPLETE = "To be completed by the author."
 MOST_ROWS = 60
@@ -209,7 +217,7 @@ def _subgroups(data: Evaluation) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             row.task, measured(row.metric, row.target), row.attribute, row.group,
-            "too few subjects" if row.suppressed else group_value(row),
+            group_value(row),
             "-" if row.n is None else f"{row.n:,}",
             "-" if row.events is None else f"{row.events:,}",
         )
@@ -225,6 +233,9 @@ def _subgroup_lines(data: Evaluation) -> tuple[str, ...]:
     return (f"{more} more rows are in subgroups.csv.",) if more > 0 else ()
 
 
+_BY_SUBTRACTION = ", so that a smaller one cannot be told by subtraction"
+
+
 def _limits(data: Evaluation) -> tuple[str, ...]:
     lines = []
     rows = data.main_rows
@@ -238,15 +249,15 @@ def _limits(data: Evaluation) -> tuple[str, ...]:
     excluded = sum(finding.level == "error" for finding in data.findings)
     if excluded:
         lines.append(f"{counted(excluded, 'finding')} of the checks excluded records.")
-    hidden = dict.fromkeys(
-        f"{row.attribute} {row.group}" for row in data.subgroups if row.suppressed
-    )
-    if hidden:
-        lines.append(f"Groups with too few subjects to show: {listed(list(hidden), 8)}.")
+    for why, names in held_back_by_reason(data.subgroups).items():
+        because = "" if why.startswith("too small") else _BY_SUBTRACTION
+        lines.append(f"Groups {why}{because}: {listed(names, 8)}.")
     if any(line.peeks for line in data.fitted):
         lines.append("Something was fitted on held_out: its results are no test.")
     if rows and not data.study.external:
-        lines.append("Scored on held-out subjects of the cohort it was trained on, not elsewhere.")
+        folds = any(row.split == CROSS_VALIDATION for row in rows)
+        how = "out of fold, each by a fit without them, in" if folds else "on held-out subjects of"
+        lines.append(f"Scored {how} the cohort it was trained on, not elsewhere.")
     return tuple(lines)
 
 

@@ -93,6 +93,19 @@ def group_value(row: SubgroupRow | PresenceRow) -> str:
     return "not estimable" if row.value is None else in_brackets(row.value, row.low, row.high)
 
 
+def held_back_by_reason(rows: Sequence[SubgroupRow]) -> dict[str, list[str]]:
+    """Groups that lack a number or their counts, by why, as sentences of a list have it."""
+    whys: dict[str, str] = {}
+    for row in rows:
+        name = f"{row.attribute} {row.group}"
+        if row.value is not None and row.n is None:
+            whys[name] = "shown without counts"  # though another metric of it be withheld
+        elif row.suppressed:
+            withheld = row.note.startswith(WITHHELD)
+            whys.setdefault(name, "withheld" if withheld else "too small to show")
+    return {why: [name for name, own in whys.items() if own == why] for why in whys.values()}
+
+
 def p_shown(value: float | None) -> str:
     """A p value as people write it; a dash where there is no test."""
     if value is None:

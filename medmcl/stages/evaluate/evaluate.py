@@ -37,6 +37,7 @@ from medmcl.stages.evaluate.vectors import evaluate_vectors
 from medmcl.stages.factorise.vector_files import vectors_by_name
 from medmcl.stages.predict.other_coding import (
     OtherCoding,
+    OtherRange,
     coded_otherwise,
     refuse_other_coding,
 )
@@ -357,7 +358,7 @@ def run_evaluate(
         if stop is not None:
             stop.check_interrupt(spec.name)
 
-    strange: tuple[OtherCoding, ...] = ()
+    strange: tuple[OtherCoding | OtherRange, ...] = ()
     if is_another(run, cohort):
         strange = coded_otherwise(run, cohort, spec.covariates, is_frozen=bool(frozen))
     refuse_other_coding([one for one in strange if one.is_too_much], cohort.path)

@@ -16,6 +16,9 @@ from medmcl.stages.run.run import Run
 if TYPE_CHECKING:
     from medmcl.evaluation.protocol.evaluation import Evaluation
 
+ASKS_OTHERWISE = "asks for another"
+"""Begins the note on a task of which the run's own has another kind, columns, classes or unit."""
+
 
 def refuse_nobody(
     evaluation: Evaluation, run: Run, spec: EvaluateSpec, tasks: Iterable[str]
@@ -23,13 +26,18 @@ def refuse_nobody(
     """Refuse an evaluation that has not a single number; note tasks that have none.
 
     Raises:
-        CohortError: Says of each task how many held-out people have its outcome and its inputs, and
-            all that was noted: why parts of the stage were left out.
+        CohortError: Says of each task how many held-out people have its outcome and its inputs, or
+            what it asks otherwise than the run's own, and all that was noted: why parts of the
+            stage were left out.
     """
     told = [row for row in evaluation.results if row.value is not None and row.method != "chance"]
     tasks = list(tasks)
     without = [task for task in tasks if task not in {row.task for row in told}]
-    reasons = [_reason(evaluation.prepared, run, spec, task) for task in without]
+    other = {task for task in without for note in evaluation.notes
+             if note.startswith(f"{task}: {ASKS_OTHERWISE}")}  # fmt: skip
+    reasons = [
+        _reason(evaluation.prepared, run, spec, task) for task in without if task not in other
+    ]
     found = any(evaluation.shown.values())
     if told or found:
         evaluation.notes += reasons
@@ -43,7 +51,9 @@ def refuse_nobody(
         where=f"cohort {prepared.cohort.name}",
         got="\n            ".join(lines) or None,
         expected=scored if tasks else f"tasks and {scored}, or what else the evaluate stage reads",
-        fix="see `split:` of subjects, the columns under tasks:, and `medmcl check`; a prediction "
+        fix=f"give {', '.join(sorted(other))} in cohort.yaml as the run has it; or --probe refit"
+        if other and not reasons
+        else "see `split:` of subjects, the columns under tasks:, and `medmcl check`; a prediction "
         "without an outcome is `medmcl predict`",
     )
 

@@ -51,14 +51,26 @@ class SavedProbe:
     model: KeptModel
     about: Mapping[str, Any]
 
-    def fits(self, targets: Targets) -> bool:
-        """Whether a task of another cohort asks the same: kind, columns, classes and unit."""
+    def differs(self, targets: Targets) -> str:
+        """Say what a task of another cohort asks otherwise; empty where a probe fits it."""
         said = self.about
-        return (said["kind"], tuple(said["columns"]), tuple(map(str, said["classes"]))) == (
-            targets.kind,
-            targets.columns,
-            tuple(map(str, targets.classes)),
-        ) and said["unit"] == targets.unit
+        run, here = (
+            {
+                "kind": kind,
+                "columns": ", ".join(columns),
+                "classes": ", ".join(map(str, classes)) or "none",
+                "unit": unit or "none",
+            }
+            for kind, columns, classes, unit in (
+                (said["kind"], said["columns"], said["classes"], said["unit"]),
+                (targets.kind, targets.columns, targets.classes, targets.unit),
+            )
+        )
+        return ", ".join(
+            f"{name} (run: {run[name]}, here: {here[name]})"
+            for name in run
+            if run[name] != here[name]
+        )
 
     def predict(self, features: np.ndarray, rival: KeptModel | None = None) -> Given:
         """Predict every row of features (N, E), nothing fitted.

@@ -18,6 +18,7 @@ from medmcl.evaluation.protocol.folds import CrossValidation, tested
 from medmcl.evaluation.protocol.predicted import Given, Method, Predictions, with_baseline
 from medmcl.evaluation.protocol.subsets import LabelCounts, label_subset
 from medmcl.stages.evaluate.methods import Sources
+from medmcl.stages.evaluate.nobody import ASKS_OTHERWISE
 from medmcl.stages.evaluate.refit_all import Refitted
 from medmcl.stages.evaluate.saved_probes import SavedProbe, load_probes
 from medmcl.stages.evaluate.scene import RunScene
@@ -94,11 +95,12 @@ class TaskScoring:
         spec, prepared = self.scene.spec, self.scene.prepared
         targets = prepared.tasks(task)
         kept = [one for one in self.frozen if one.task == task]
-        usable = [one for one in kept if one.fits(targets)]
+        usable = [one for one in kept if not one.differs(targets)]
         if self.frozen:
             targets, splits = self._outside(targets)
             if not usable:
-                why = "asks for another kind, columns or unit" if kept else "has no kept probe"
+                other = kept[0].differs(targets) if kept else ""
+                why = f"{ASKS_OTHERWISE} {other}" if kept else "has no kept probe"
                 self.scene.notes.append(f"{task}: {why}; --probe refit fits one on this cohort")
         else:
             splits = prepared.splits if self.refitted is not None else self._unseen()

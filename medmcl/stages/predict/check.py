@@ -68,7 +68,7 @@ def check_people(
     ]
     coding = [
         Finding(
-            code="tabular.other_coding",
+            code=one.code,
             where=f"modalities.{one.modality}, {one.column}",
             what=one.what,
             fix=one.fix,

@@ -17,7 +17,7 @@ from medmcl.modalities.ecg.checks.values import NO_BEATS
 from medmcl.stages.evaluate.methods import gather
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.table_gaps import MEASURED, TrainGaps
-from medmcl.stages.predict.other_coding import OtherCoding
+from medmcl.stages.predict.other_coding import OtherCoding, OtherRange
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.predict.saved import COLUMNS, KeptPrediction
 from medmcl.stages.run.features import Cells, Covariates
@@ -280,13 +280,18 @@ def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: Kept
             inputs.remarks[row] += f"{mark}{names} missing: {stands}"
 
 
-def refuse_people(inputs: Inputs, found: Iterable[OtherCoding], subjects: Sequence[str]) -> None:
+def refuse_people(
+    inputs: Inputs, found: Iterable[OtherCoding | OtherRange], subjects: Sequence[str]
+) -> None:
     """Take out whoever has a category that training had not, and say which, in place.
 
-    Not where training took rare categories as one: a new one is one of them.
+    Not where training took rare categories as one: a new one is one of them. A number far beyond
+    those of training is told in its row.
     """
     for one in found:
-        if one.modality in inputs.reasons and not one.is_pooled:
+        if not isinstance(one, OtherCoding) or one.is_pooled:
+            continue
+        if one.modality in inputs.reasons:
             rows = np.array([name in one.strange for name in subjects]) & inputs.has[one.modality]
             inputs.present &= ~rows
             said = np.array([one.said_of(name) for name in subjects], dtype=object)

@@ -1,19 +1,25 @@
-"""Columns of a cohort that are coded otherwise than in training: 0/1 for male/female."""
+"""Columns of a cohort that are coded otherwise than in training: 0/1 for male/female, months."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
+from medmcl.evaluation.protocol.reach import ColumnReach
 from medmcl.modalities.tabular.adapter import read_cell
+from medmcl.stages.predict.saved import COLUMNS, load_prediction
 from medmcl.stages.run.features import kept_reading
 from medmcl.stages.run.run import Run
 
+HANDFUL = 5
+"""Fewer values say nothing of the unit of a column: each is told of its own row."""
 SHOWN = 8
 """Levels that are named."""
 TOO_MUCH = 0.5
@@ -46,6 +52,7 @@ class OtherCoding:
     whole: int
     strange: Mapping[str, str]
     min_count: int = 1
+    code: ClassVar[str] = "tabular.other_coding"
 
     @property
     def tells(self) -> bool:
@@ -105,6 +112,92 @@ class OtherCoding:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class OtherRange:
+    """A column with numbers far beyond the range that they had in training.
+
+    Attributes:
+        modality: The table.
+        column: The column.
+        low: Smallest number of training.
+        high: Largest.
+        known: Numbers that the cohort has.
+        beyond: Of them, those beyond that range by more than its width.
+    """
+
+    modality: str
+    column: str
+    low: float
+    high: float
+    known: int
+    beyond: int
+    code: ClassVar[str] = "tabular.other_range"
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether more than half of at least a handful are: no score means much."""
+        return self.known >= HANDFUL and self.beyond > TOO_MUCH * self.known
+
+    is_recoded = is_too_much
+
+    def __str__(self) -> str:
+        return f"{self.modality}, {self.column}: {self.what}"
+
+    @property
+    def what(self) -> str:
+        """How many numbers lie outside of what."""
+        lie = "lies" if self.known == 1 else "lie"
+        doubt = "another unit?" if self.is_too_much else "mistakes, or another unit?"
+        return (
+            f"{self.beyond:,} of {counted(self.known, 'value')} {lie} far outside "
+            f"{self.low:.4g} to {self.high:.4g} of training: {doubt}"
+        )
+
+    @property
+    def fix(self) -> str:
+        """How to bring the column into the unit of training."""
+        return (
+            f"write {self.column} in the unit of training, in which it was {self.low:.4g} to "
+            f"{self.high:.4g} (and a code for missing as an empty cell); people who truly have "
+            "such values are not like those the run learned from: leave them out (subjects.where)"
+        )
+
+
+def other_ranges(
+    cohort: Cohort, modality: str, read: Mapping[str, Any], reach: ColumnReach
+) -> tuple[OtherRange, ...]:
+    """Compare the numbers of a table with what a run keeps of each column's range.
+
+    Args:
+        cohort: The cohort.
+        modality: The table.
+        read: How the run reads it: settings and state of its adapter.
+        reach: Ranges, of numbers standardised as the state says.
+    """
+    found = []
+    places = cohort.records[modality]["place"]
+    for column in cohort.spec.modalities[modality].cell_columns:
+        if column not in read["state"].get("scales", {}) or column not in reach.names:
+            continue
+        mean, deviation = read["state"]["scales"][column]
+        one = reach.of([column])
+        cells = [read_cell(place.values.get(column), "number")[0] for place in places]
+        numbers = np.array([cell for cell in cells if cell is not None], dtype=np.float64)
+        beyond = one.implausible(((numbers - mean) / deviation)[:, None]).sum()
+        if beyond:
+            found.append(
+                OtherRange(
+                    modality=modality,
+                    column=column,
+                    low=float(one.low[0] * deviation + mean),
+                    high=float(one.high[0] * deviation + mean),
+                    known=len(numbers),
+                    beyond=int(beyond),
+                )
+            )
+    return tuple(found)
+
+
 def other_coding(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> tuple[OtherCoding, ...]:
     """Compare the cells of a table with how a run reads it: settings and state of its adapter.
 
@@ -148,8 +241,8 @@ def other_coding(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> tupl
 
 def coded_otherwise(
     run: Run, cohort: Cohort, covariates: str | None, *, is_frozen: bool
-) -> tuple[OtherCoding, ...]:
-    """Look at every table that is read as the run read it.
+) -> tuple[OtherCoding | OtherRange, ...]:
+    """Look at every table that is read as the run read it: its codes, and its ranges.
 
     Args:
         run: The run.
@@ -167,10 +260,17 @@ def coded_otherwise(
         read[covariates] = kept
     have = cohort.spec.modalities
     tables = [name for name in read if name in have and have[name].traits.tabular]
-    return tuple(one for name in tables for one in other_coding(cohort, name, read[name]))
+    kept_reach = load_prediction(run).reach
+    found: list[OtherCoding | OtherRange] = []
+    for name in tables:
+        found += other_coding(cohort, name, read[name])
+        reach = kept_reach.get((COLUMNS, name))
+        if isinstance(reach, ColumnReach):
+            found += other_ranges(cohort, name, read[name], reach)
+    return tuple(found)
 
 
-def refuse_other_coding(found: Sequence[OtherCoding], where: object) -> None:
+def refuse_other_coding(found: Sequence[OtherCoding | OtherRange], where: object) -> None:
     """Refuse columns that are coded otherwise, all in one error.
 
     Raises:

@@ -165,6 +165,12 @@ def test_horizons_are_later_and_later(years, words):
     assert spec.left_out == {"tasks.death"}
 
 
+def test_horizons_left_blank_are_none_given():
+    spec, lines = said(change(tasks__death__horizons_years=None))
+    assert not lines
+    assert spec.tasks["death"].horizons_years == ()
+
+
 def test_several_faults_come_in_one_error():
     tree = change(schema="x", subject={}, tasks__sick__kind="z", modalities__ecg__unit="mV")
     _, findings = parse_spec(tree, "cohort.yaml")

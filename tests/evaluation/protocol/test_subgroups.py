@@ -3,7 +3,13 @@ import pytest
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation import auroc, evaluate_task, linear_probe
-from medmcl.evaluation.protocol.subgroups import WITHHELD, held_back, in_order, pooled_sites
+from medmcl.evaluation.protocol.subgroups import (
+    COUNTS_WITHHELD,
+    WITHHELD,
+    held_back,
+    in_order,
+    pooled_sites,
+)
 
 N = 1200
 RNG = np.random.default_rng(1)
@@ -46,14 +52,20 @@ def test_small_groups_show_nothing_and_cannot_be_told_by_subtraction():
     band = np.full(N, "old", dtype=object)
     band[HELD[:7]] = "young"
     band[HELD[7:100]] = "middle"
-    rows = {r.group: r for r in subgroups({"age": band}) if r.metric == "auroc"}
+    every = subgroups({"age": band})
+    rows = {r.group: r for r in every if r.metric == "auroc"}
     assert rows["young"].suppressed
     assert "fewer than 20" in rows["young"].note
-    assert rows["middle"].suppressed
-    assert rows["middle"].note == WITHHELD
+    middle = rows["middle"]  # what cannot be subtracted is shown, in two digits, without counts
+    assert middle.note == COUNTS_WITHHELD
+    assert (middle.n, middle.events, middle.subjects) == (None, None, None)
+    assert all(one == round(one, 2) for one in (middle.value, middle.low, middle.high))
+    (slope,) = [r for r in every if (r.group, r.metric) == ("middle", "calibration_slope")]
+    assert slope.suppressed
+    assert slope.note == WITHHELD
     assert rows["old"].n == 400
     everyone = rows["everyone"].n
-    hidden = [r for r in rows.values() if r.suppressed]
+    hidden = [r for r in rows.values() if r.n is None]
     assert everyone - rows["old"].n >= 20
     assert len(hidden) == 2
 
@@ -66,7 +78,9 @@ def test_few_events_are_held_back_too():
     targets = Targets(**{**vars(TARGETS), "values": values})
     rows = {row.group: row for row in subgroups({"g": group}, targets)}
     assert rows["a"].suppressed
-    assert rows["b"].suppressed  # else the events of a follow from those of everyone
+    assert (
+        rows["b"].events is rows["b"].n is None
+    )  # else the events of a follow from those of everyone
 
 
 def test_few_people_with_an_event_are_not_made_many_by_their_rows():
@@ -119,7 +133,7 @@ def test_few_people_of_a_class_are_held_back_and_a_class_of_nobody_is_not_counte
 
     rows = shown(values)
     assert rows["a"].suppressed
-    assert rows["b"].suppressed  # else those of a follow from everyone
+    assert rows["b"].events is rows["b"].n is None  # else those of a follow from everyone
     assert not rows["everyone"].suppressed
     values[inside[:8]] = 2.0
     rows = shown(values)

@@ -4,8 +4,10 @@ import dataclasses
 
 import yaml
 
+from medmcl.evaluation.aspects.tasks.answers import for_whom
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.evaluation.protocol.evidence import FittedOn, SubgroupRow
+from medmcl.evaluation.protocol.subgroups import COUNTS_WITHHELD, TOO_SMALL, WITHHELD
 from medmcl.evaluation.report.model_card import COMPLETE, model_card
 from medmcl.evaluation.report.study import Study
 
@@ -50,8 +52,30 @@ def test_the_card_is_about_the_highlighted_method(report):
 def test_suppressed_groups_hold_no_number(report):
     rows = [r for r in section(model_card(report), "Subgroups").rows if r[3] == "Ålesund"]
     assert rows
-    assert all(row[4:] == ("too few subjects", "-", "-") for row in rows)
+    assert all(row[4:] == ("too few subjects to show", "-", "-") for row in rows)
     assert any("Ålesund" in line for line in section(model_card(report), "Limits").lines)
+
+
+def test_a_group_that_is_withheld_or_shown_without_counts_is_not_called_small(report):
+    men = SubgroupRow(task="mi", target="mi", method="ours", metric="auroc", direction="higher",
+                      attribute="sex", group="m", value=0.71, note=COUNTS_WITHHELD)  # fmt: skip
+    slope = dataclasses.replace(
+        men, metric="calibration_slope", value=None, suppressed=True, note=WITHHELD
+    )
+    women = dataclasses.replace(slope, metric="auroc", group="f", note=TOO_SMALL)
+    old = dataclasses.replace(slope, attribute="age", group=">=70")
+    card = model_card(dataclasses.replace(report, subgroups=[men, slope, women, old]))
+    lines = section(card, "Limits").lines
+    why = ", so that a smaller one cannot be told by subtraction"
+    assert "Groups too small to show: sex f." in lines
+    assert f"Groups withheld{why}: age >=70." in lines
+    assert f"Groups shown without counts{why}: sex m." in lines
+    assert [row[4:] for row in section(card, "Subgroups").rows] == [
+        ("0.710", "-", "-"), ("withheld", "-", "-"), ("too few subjects to show", "-", "-"),
+        ("withheld", "-", "-"),
+    ]  # fmt: skip
+    told = for_whom(dataclasses.replace(report, subgroups=[men, women]))[0].text
+    assert "0.710 (sex m); 1 group too small to show; 1 group shown without counts, so" in told
 
 
 def test_a_peek_at_held_out_is_a_limit(report):
@@ -68,6 +92,13 @@ def test_few_events_and_one_cohort_are_limits(report):
     assert "not elsewhere" in lines
     elsewhere = dataclasses.replace(report, study=Study(external=True))
     assert "not elsewhere" not in " ".join(section(model_card(elsewhere), "Limits").lines)
+
+
+def test_limits_say_that_folds_scored_everybody_out_of_fold(report):
+    rows = [dataclasses.replace(row, split="cross-validation") for row in report.results]
+    lines = " ".join(section(model_card(dataclasses.replace(report, results=rows)), "Limits").lines)
+    assert "Scored out of fold, each by a fit without them, in the cohort" in lines
+    assert "held-out" not in lines
 
 
 def test_the_card_of_another_cohort_keeps_training_and_scored_data_apart(report):

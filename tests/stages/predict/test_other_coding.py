@@ -1,5 +1,6 @@
 """Another cohort whose table is coded otherwise than the run's: 0/1 for male/female, yes for 1."""
 
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ import medmcl
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.headline import headline
+from medmcl.stages.predict.check import check_people
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.run import pretrain, report
 
@@ -184,3 +186,55 @@ def test_the_same_holds_of_a_table_that_an_encoder_reads(tmp_path, monkeypatch):
     rna.assign(r_kit=rna["r_kit"].str.upper()).to_csv(there / "rna.csv", index=False)
     with pytest.raises(CohortError, match="recode r_kit as in training"):
         predict_people(encoded, there, device="cpu")
+
+
+def test_a_number_in_another_unit_is_told_once_and_refused(run, tmp_path):
+    there = elsewhere(tmp_path / "c", lambda table: table.assign(age=table["age"] * 12))
+    checked = check_people(run, there)
+    (one,) = [one for one in checked if one.code == "tabular.other_range"]
+    assert one.level == "error"
+    assert one.where == "modalities.clinic, age"
+    assert re.fullmatch(
+        r"60 of 60 values lie far outside [\d.]+ to [\d.]+ of training: another unit\?", one.what
+    )
+    with pytest.raises(CohortError) as error:
+        medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    assert f"clinic, age: {one.what}" in str(error.value.got)
+    assert "write age in the unit of training" in str(error.value.fix)
+    with pytest.raises(CohortError, match="another unit"):
+        predict_people(run, there, device="cpu")
+
+
+def test_some_impossible_numbers_are_told_once_a_column_and_scored(run, tmp_path, unpainted):
+    def some(table):
+        return table.assign(age=table["age"].where(np.arange(len(table)) >= 3, 900))
+
+    there = elsewhere(tmp_path / "c", some)
+    line = r"clinic, age: 3 of 60 values lie far outside .* of training: mistakes, or another unit?"
+    done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    (said,) = done.strange
+    assert re.fullmatch(re.escape(line).replace(r"\.\*", ".*"), said)
+    first = [str(one) for one in headline(Evaluation(title="x", strange=done.strange))]
+    assert sum(said in one for one in first) == 1
+    told = predict_people(run, there, device="cpu")
+    assert told.notes.count(said) == 1
+    assert told.table["predicted"].notna().all()
+    found = {one.what: one.level for one in check_people(run, there)}
+    assert found[said.removeprefix("clinic, age: ")] == "warning"
+
+
+def test_fewer_than_a_handful_of_numbers_say_nothing_of_a_unit(run, tmp_path):
+    there = elsewhere(tmp_path / "c", lambda table: table.assign(age=table["age"] * 12), count=4)
+    told = predict_people(run, there, device="cpu").table
+    assert told["quality"].str.startswith("implausible: age").all()
+
+
+def test_follow_up_in_another_unit_is_refused_with_both_units(run, tmp_path):
+    there = elsewhere(tmp_path / "c", lambda table: table.assign(lenfol=table["lenfol"] / 7))
+    weeks = {**FEW, "cohort.tasks.death.unit": "weeks"}
+    with pytest.raises(CohortError) as error:
+        medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=weeks)
+    said = str(error.value.got)
+    assert "death: asks for another unit (run: days, here: weeks)" in said
+    assert "of 60 held-out people" not in said
+    assert "give death in cohort.yaml as the run has it" in str(error.value.fix)

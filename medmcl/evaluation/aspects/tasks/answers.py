@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from medmcl.core.findings import counted
 from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.models.strength import is_alike
-from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, UNKNOWN_ENCODER
+from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, UNKNOWN_ENCODER, SubgroupRow
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import (
     BESIDE,
@@ -22,7 +23,14 @@ from medmcl.evaluation.protocol.results import (
 )
 from medmcl.evaluation.report.labelled import FEW_EVENTS, deciding, people_of
 from medmcl.evaluation.report.section import Said
-from medmcl.evaluation.report.words import about_what, listed, measured, metric_name, verdict
+from medmcl.evaluation.report.words import (
+    about_what,
+    held_back_by_reason,
+    listed,
+    measured,
+    metric_name,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from medmcl.evaluation.protocol.evaluation import Evaluation
@@ -157,19 +165,29 @@ def for_whom(data: Evaluation) -> list[Said]:
             and row.attribute != "everyone"
         ]
         shown = [row for row in rows if row.value is not None]
-        hidden = sum(row.suppressed for row in rows)
-        if len(shown) > 1:
+        if shown:
             ends = sorted(shown, key=lambda row: row.value or 0.0)
+            ends = [ends[0], ends[-1]] if ends[1:] else ends
             by = listed(list(dict.fromkeys(row.attribute for row in shown)), 4)
-            text = " to ".join(f"{r.value:.3f} ({r.attribute} {r.group})" for r in
-                               (ends[0], ends[-1]))  # fmt: skip
-            few_of = f"; {hidden} groups are too small to show" if hidden else ""
-            said.append(f"{main.task}, {metric_name(main.metric)} by {by}: {text}{few_of}.")
+            text = " to ".join(f"{r.value:.3f} ({r.attribute} {r.group})" for r in ends)
+            said.append(
+                f"{main.task}, {metric_name(main.metric)} by {by}: {text}{_held_back(rows)}."
+            )
     if told and not said:
         said.append("No subgroup had enough people, or none was named: nothing is known by group.")
     if not data.study.external:
         said.append("Nobody outside the cohort that it was trained on was scored.")
     return [Said("For whom", text) for text in said]
+
+
+def _held_back(rows: Sequence[SubgroupRow]) -> str:
+    """Say how many groups show no number, or no counts, and why."""
+    found = {why: counted(len(names), "group") for why, names in held_back_by_reason(rows).items()}
+    few = found.pop("too small to show", "")
+    parts = [f"{few} too small to show"] if few else []
+    parts += [f"{count} {why}, so that a smaller one cannot be told by subtraction"
+              for why, count in found.items()]  # fmt: skip
+    return "".join(f"; {part}" for part in parts)
 
 
 def against_what(data: Evaluation) -> list[Said]:
