@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -201,7 +202,7 @@ def _row(
         sampled = score(setting, table, few, group.rows, only=metric)[key][1]
     numbers = sampled.interval(level).numbers()
     if reason:
-        shown = {
+        shown: dict[str, Any] = {
             name: None if numbers[name] is None else round(float(numbers[name]), 2)
             for name in ("value", "low", "high")
         }

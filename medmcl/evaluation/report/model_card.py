@@ -134,12 +134,23 @@ def _data_sections(data: Evaluation) -> tuple[CardSection, ...]:
     trained = (
         f"Cohort: {data.trained_on or 'not stated'}" + (f" (fingerprint {mark})." if mark else "."),
         "Subjects: those of the stages under Model. More is in the model card of the run itself.",
+        *_development(data),
     )
     scored = (f"Cohort: {data.scored_on or 'not stated'}.", *_described(data))
     return (
         CardSection(title="Training data", lines=trained),
         CardSection(title="Evaluation data", lines=scored),
     )
+
+
+def _development(data: Evaluation) -> tuple[str, ...]:
+    """On which splits of the cohort it was trained on the kept probes were fitted."""
+    kept = dict.fromkeys(
+        f"{' and '.join(line.splits)} ({few(line.subjects)} subjects)"
+        for line in data.fitted
+        if line.labels and line.use == "fit" and line.subjects is not None
+    )
+    return (f"Split: fitted on {listed(list(kept), 4, '; ')} of that cohort.",) if kept else ()
 
 
 def _described(data: Evaluation) -> tuple[str, ...]:
@@ -273,7 +284,9 @@ def _unknown(data: Evaluation) -> tuple[str, ...]:
         ("On what each part was fitted.", bool(data.fitted)),
         ("When the records it was trained on were made.", own and bool(study.first_date)),
         ("From which sites they come.", own and study.sites is not None),
-        ("How the splits compare.", data.table_one is not None),
+        ("How the scored people compare with those it was trained on." if study.external
+         else "How the splits compare.",
+         data.table_one is not None and len(data.table_one.splits) > 1),
     ]  # fmt: skip
     fixed = (
         "Whether outcomes were assessed without knowledge of the inputs.",

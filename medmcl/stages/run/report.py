@@ -22,9 +22,12 @@ from medmcl.evaluation.report.page import write_report
 from medmcl.stages.run.outside import EVERYBODY, NOT_DECLARED
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.run import Run
+from medmcl.stages.run.seen import seen_people
 from medmcl.stages.run.study import cost_sentence, is_another, stage_sentence, study_of
 from medmcl.stages.run.subjects_table import describe_subjects
 from medmcl.stages.train.wrecked import REMEDY
+
+ALL_PEOPLE = "none: all people are scored, and nothing is fitted on them"
 
 
 def write_run_report(
@@ -93,6 +96,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
     study = study_of(run, cohort, tasks, found.seconds)
     cost = cost_sentence(study.seconds)
     scored = {"scored cohort": cohort.name, "scored cohort fingerprint": cohort.fingerprint}
+    scores_all = _scores_all(found)
     notes = dict.fromkeys([*prepared.masked_leads(), *found.notes])
     return replace(
         found,
@@ -103,9 +107,13 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
             "source": run.recipe.source or "not stated",
             **(scored if is_another(run, cohort) else {}),
         },
-        study=replace(study, gaps=tuple(dict.fromkeys(found.gaps))),
+        study=replace(
+            study,
+            gaps=tuple(dict.fromkeys(found.gaps)),
+            split_rule=ALL_PEOPLE if scores_all else study.split_rule,
+        ),
         flow=_flow(found),
-        table_one=describe_subjects(prepared, tasks),
+        table_one=describe_subjects(prepared, tasks, _whom(run, cohort, found)),
         missingness=pd.DataFrame(dict(prepared.present)),
         findings=[
             *cohort.findings,
@@ -121,9 +129,24 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
     )
 
 
+def _scores_all(found: Evaluation) -> bool:
+    """Whether no split of the cohort was heeded."""
+    return bool({NOT_DECLARED, EVERYBODY} & {*found.notes})
+
+
+def _whom(run: Run, cohort: Cohort, found: Evaluation) -> np.ndarray | None:
+    """Samples of whom kept probes were applied to in another cohort, (N,) bool; None elsewhere."""
+    if found.fits or not is_another(run, cohort):
+        return None
+    prepared = found.prepared
+    held = (prepared.splits == "held_out") | _scores_all(found)
+    seen = seen_people(run, prepared)
+    return np.asarray(held if seen is None else held & ~seen)
+
+
 def _as_scored(cohort: Cohort, found: Evaluation) -> Cohort:
     """The cohort with everybody in held_out, where no split of it was heeded."""
-    if not {NOT_DECLARED, EVERYBODY} & {*found.notes}:
+    if not _scores_all(found):
         return cohort
     subjects, samples = (
         table.assign(split="held_out") for table in (cohort.subjects, cohort.samples)

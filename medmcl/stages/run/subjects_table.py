@@ -19,6 +19,7 @@ from medmcl.evaluation.report.table_one import TableOne, Variable, table_one
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.modalities.tabular.settings import Column, TabularSource
 
+SCORED = "scored"
 MOST_OUTCOMES = 30  # outcome columns in the table; the others are counted
 MOST_COVARIATES = 40  # columns of one modality; of a wider one the first, the others are counted
 
@@ -55,7 +56,9 @@ class _Described:
         return self.kind == other.kind and all(a == b for a, b in pairs)
 
 
-def describe_subjects(prepared: Prepared, tasks: Sequence[str]) -> TableOne:
+def describe_subjects(
+    prepared: Prepared, tasks: Sequence[str], scored: np.ndarray | None = None
+) -> TableOne:
     """Describe the subjects of the open splits: age, sex, covariates, site, outcomes.
 
     A subject with several samples counts once, with the values of the first one that is kept.
@@ -63,8 +66,10 @@ def describe_subjects(prepared: Prepared, tasks: Sequence[str]) -> TableOne:
     Args:
         prepared: The cohort as it was scored.
         tasks: Outcomes to describe.
+        scored: Samples of those who were scored, (N,) bool, where the run is applied to another
+            cohort: one column of them alone, whose splits had no part in it.
     """
-    rows = _first_samples(prepared)
+    rows = _first_samples(prepared, scored)
     covariates = list(_covariates(prepared, rows))
     outcomes = [one for task in tasks for one in _outcomes(prepared.tasks(task).take(rows))]
     sites = list(_sites(prepared, rows))
@@ -74,13 +79,14 @@ def describe_subjects(prepared: Prepared, tasks: Sequence[str]) -> TableOne:
     table = table_one(
         pd.DataFrame({str(n): pd.Series(list(one.values), dtype=object)
                       for n, one in enumerate(described)}, index=range(len(rows))),
-        prepared.splits[rows],
+        prepared.splits[rows] if scored is None else [SCORED] * len(rows),
         [Variable(name=str(n), kind="number" if one.kind == "number" else "category",
                   unit=one.unit, about=one.about) for n, one in enumerate(described)],
-        splits=[name for name in SPLITS if name in prepared.opened],
+        splits=[SCORED] if scored is not None
+        else [name for name in SPLITS if name in prepared.opened],
     )  # fmt: skip
     notes = [*table.notes, *twice]
-    if len(rows) < int(prepared.kept.sum()):
+    if len(rows) < int((prepared.kept if scored is None else prepared.kept & scored).sum()):
         notes.append("Subjects with several samples are described by the first.")
     for name, columns in _tables(prepared):
         if len(columns) > MOST_COVARIATES:
@@ -91,9 +97,10 @@ def describe_subjects(prepared: Prepared, tasks: Sequence[str]) -> TableOne:
     return replace(table, notes=tuple(notes))
 
 
-def _first_samples(prepared: Prepared) -> np.ndarray:
-    """The first kept sample of each subject in the open splits."""
-    usable = np.flatnonzero(prepared.kept & np.isin(prepared.splits, prepared.opened))
+def _first_samples(prepared: Prepared, scored: np.ndarray | None) -> np.ndarray:
+    """The first kept sample of each subject in the open splits, or of those who were scored."""
+    wanted = np.isin(prepared.splits, prepared.opened) if scored is None else scored
+    usable = np.flatnonzero(prepared.kept & wanted)
     return usable[np.sort(np.unique(prepared.subjects[usable], return_index=True)[1])]
 
 

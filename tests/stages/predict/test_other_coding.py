@@ -13,6 +13,8 @@ import medmcl
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.headline import headline
+from medmcl.evaluation.report.model_card import model_card
+from medmcl.evaluation.report.tripod import checklist
 from medmcl.stages.predict.check import check_people
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.run import pretrain, report
@@ -238,3 +240,24 @@ def test_follow_up_in_another_unit_is_refused_with_both_units(run, tmp_path):
     assert "death: asks for another unit (run: days, here: weeks)" in said
     assert "of 60 held-out people" not in said
     assert "give death in cohort.yaml as the run has it" in str(error.value.fix)
+
+
+def test_table_one_of_another_cohort_is_of_those_who_were_scored(run, tmp_path, unpainted):
+    table = people(80, 1).assign(id=lambda t: "x" + t["id"])
+    there = write(tmp_path / "c", table)  # declares no split: all are scored, none by a draw
+    done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    data = report.described(medmcl.load(run.path), done.prepared.cohort, done)
+    assert data.table_one.splits == ("scored",)
+    assert [cell.count for cell in data.table_one.rows[0].cells] == [80]
+    cited = {one.part.code: one.value for one in checklist(data).cited}
+    assert cited["16"] is cited["20c"] is None
+    assert "80" in cited["21"]
+    parts = {part.title: " ".join(part.lines) for part in model_card(data).sections}
+    assert "Split: none: all people are scored" in parts["Evaluation data"]
+    assert "at random" not in parts["Evaluation data"]
+    assert re.search(r"Split: fitted on train.* subjects\) of that cohort", parts["Training data"])
+    assert "How the scored people compare" in parts["What is not known"]
+    home = medmcl.evaluate(run, there, out=tmp_path / "y", device="cpu", probe="refit",
+                           overrides=FEW)  # fmt: skip
+    data = report.described(medmcl.load(run.path), home.prepared.cohort, home)
+    assert data.table_one.splits == ("train", "tuning", "held_out")
