@@ -104,6 +104,8 @@ def test_folds_are_asked_as_well(fusion):
     assert are["everyone"].n == int(together.any.sum())
     rows = together.present["a"] & (together.flags.sum(axis=1) > 1)
     assert as_if["only a"].n == int(rows.sum())
+    assert as_if["only a"].p_value is None
+    assert "no test out of fold" in as_if["only a"].note
     assert 0.6 < as_if["only a"].value < 1
     nothing = int((~together.any).sum())
     assert nothing > 0
