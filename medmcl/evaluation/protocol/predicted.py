@@ -242,7 +242,7 @@ def predict(
 
 
 def _of_told(told: tuple[str, ...]) -> list[str]:
-    return [f"its encoder was paired with {name}, which could name the outcome" for name in told]
+    return [f"{name}, which it was paired with or reads, could name the outcome" for name in told]
 
 
 def _joined(parts: Sequence[_One], like: Predicted | None = None, **about: Any) -> Predicted:

@@ -64,7 +64,7 @@ class Result:
         versus: Another method; then the row is the paired difference method minus versus.
         subjects: Subjects scored.
         p_value: Of a difference, two-sided, where there is a test; the note names it.
-        told: Modalities that ``method`` was paired with in training, and ``versus`` was not, and
+        told: Modalities that ``method`` was paired with or reads, and ``versus`` was not, and
             that could have named the outcome: where it is ahead, it is not called better.
         versus_told: The same, turned around.
         resampling: What the bootstrap of the interval drew: ``subject``, ``site`` (whole),

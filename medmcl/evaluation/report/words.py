@@ -137,5 +137,5 @@ def verdict(row: Result) -> str:
     if not better:
         return ", worse"
     if row.told:
-        return f", ahead, but {row.told}, which it was paired with, could name the outcome"
+        return f", ahead, but {row.told}, which it was paired with or reads, could name the outcome"
     return ", better"

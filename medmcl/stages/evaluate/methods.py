@@ -31,7 +31,7 @@ from medmcl.stages.evaluate.saved_probes import load_simple
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.factorise.given_vectors import lay_vectors
 from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
-from medmcl.stages.run.leaky_columns import leaky_by_task
+from medmcl.stages.run.leaky_columns import leaky_by_task, leaky_reading
 from medmcl.stages.run.run import Run, vector_width
 from medmcl.stages.run.runs_beside import RunBeside, apart, run_beside
 
@@ -150,6 +150,7 @@ class Sources:
                 fit=self.simple_fit,
                 protocol=linear,
                 variants=self.simple_variants,
+                told=self.told(self.simple_name, targets.name),
             )
         if "majority" in self.baselines:
             name = "Kaplan-Meier" if survival else MAJORITY
@@ -353,6 +354,7 @@ def _simple(
     found.simple = table.matrix(reading=found.simple_reading)[0]
     found.simple_fit = probe_terms if table.has_terms else plain_probe
     found.simple_name = f"simple features ({modality})"
+    found.leaky_columns[found.simple_name] = leaky_reading(run, (modality,), prepared)
     found.notes += [table.note()] if table.note() else []
     found.gaps += [table.note()] if table.note() else []
 
@@ -383,4 +385,5 @@ def _simple_of_several(
     found.simple, found.simple_fit = fused.features, fused.fit
     found.simple_variants = fused.variants
     found.simple_name = f"simple features ({' + '.join(vectors)})"
+    found.leaky_columns[found.simple_name] = leaky_reading(run, tuple(vectors), prepared)
     found.present[found.simple_name] = fused.present

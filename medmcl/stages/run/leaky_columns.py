@@ -40,15 +40,28 @@ def leaky_by_task(
     """Give, for each task, what a stage was paired with that could have named its outcome.
 
     As the run's own cohort said when it was trained, whatever stands in the cohort in hand; and as
-    that one says.
+    that one says. What is read itself is among them where it shows the outcome; free texts that are
+    read are predictors like others.
     """
+    read = tuple(read)
     paired = paired_with(run, stage, read)
     kept, here = run.could_name, could_name(prepared)
-    free = set(kept.get(ANY, ()))
+    free, shown = set(kept.get(ANY, ())), leaky_reading(run, read, prepared)
     return {
-        task: tuple(
-            name for name in paired if name in free | set(kept.get(task, ())) | set(here[task])
+        task: (
+            *(n for n in paired if n in free | set(kept.get(task, ())) | set(here[task])),
+            *shown[task],
         )
+        for task in here
+    }
+
+
+def leaky_reading(run: Run, read: Iterable[str], prepared: Prepared) -> dict[str, tuple[str, ...]]:
+    """Give, for each task, the modalities among those read that show its outcome."""
+    kept, here = run.could_name, could_name(prepared)
+    free = {*kept.get(ANY, ()), *kept_names(prepared)[ANY]}
+    return {
+        task: tuple(n for n in read if n in {*kept.get(task, ()), *here[task]} - free)
         for task in here
     }
 

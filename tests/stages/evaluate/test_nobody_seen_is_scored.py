@@ -54,7 +54,7 @@ from medmcl.stages.evaluate.task_scoring import TaskScoring
 from medmcl.stages.factorise import factorise
 from medmcl.stages.recipe.on_cohort import recipe_on
 from medmcl.stages.run import training
-from medmcl.stages.run.leaky_columns import could_name
+from medmcl.stages.run.leaky_columns import could_name, leaky_by_task, leaky_reading
 from medmcl.stages.run.ledger import whom_they_saw
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.seen import chance_twins, seen_people
@@ -472,24 +472,39 @@ def test_another_split_of_the_same_people_does_not_open_those_who_were_seen(runs
     assert any(f"{len(held) - len(both)} held-out subjects whom" in note for note in found.notes)
 
 
+TOLD = "answer, which it was paired with or reads, could name the outcome"
+
+
 def test_who_was_paired_with_what_names_the_outcome_is_not_called_better(runs, tmp_path):
     run, cohort = runs[0]
     found = scored(run, cohort, tmp_path, models={"AutoBIND": "bind", "raw": "untrained"})
     plain = {row.method: row for row in aurocs(found.results)}
     assert (plain["AutoBIND"].told, plain["raw"].told) == (ANSWER, "")
-    assert "paired with answer, which could name the outcome" in plain["AutoBIND"].note
+    assert (
+        "answer, which it was paired with or reads, could name the outcome"
+        in plain["AutoBIND"].note
+    )
     (gap,) = [r for r in found.results if r.versus and r.metric == "auroc"]
     assert (gap.method, gap.versus, gap.told, gap.versus_told) == ("raw", "AutoBIND", "", ANSWER)
     turned = flipped(replace(gap, value=-0.1, low=-0.2, high=-0.05))
-    assert verdict(turned) == (
-        ", ahead, but answer, which it was paired with, could name the outcome"
-    )
+    assert verdict(turned) == (f", ahead, but {TOLD}")
     assert verdict(flipped(turned)) == ", worse"
     assert verdict(replace(turned, told="")) == ", better"
     equals = {"contrastive": "contrast", "multistage": "joined"}  # each was paired with reports
     both = scored(run, cohort, tmp_path, models=equals)
     assert {r.told for r in aurocs(both.results)} == {REPORT}
     assert {r.told for r in both.results if r.versus} == {""}
+
+
+def test_what_is_read_and_shows_the_outcome_is_told_as_what_was_paired_is(runs):
+    run, cohort = runs[0]
+    prepared = run.prepare(cohort, (LABS, ANSWER))
+    assert leaky_reading(run, (LABS, ANSWER), prepared)["ill"] == (ANSWER,)
+    assert leaky_reading(run, (LABS,), prepared)["ill"] == ()
+    for read in ((LABS,), (LABS, ANSWER)):  # paired with it, or reading it
+        assert leaky_by_task(run, "bind", read, prepared)["ill"] == (ANSWER,)
+    words = run.prepare(cohort, (LABS, REPORT))  # a text that is read predicts like others
+    assert leaky_reading(run, (LABS, REPORT), words)["ill"] == ()
 
 
 def test_another_cohort_is_told_what_could_have_named_the_outcome_in_training(runs, tmp_path):
@@ -507,7 +522,7 @@ def test_another_cohort_is_told_what_could_have_named_the_outcome_in_training(ru
     done = run_evaluate(spec, kept, other, CPU, record, frozen=load_probes(kept))
     there, here = ({row.method: row for row in aurocs(one.results)} for one in (home, done))
     assert (here["AutoBIND"].told, here["raw"].told) == (ANSWER, "")
-    assert "paired with answer, which could name the outcome" in here["AutoBIND"].note
+    assert TOLD in here["AutoBIND"].note
     for method, row in here.items():
         own = there[method]
         assert (row.train_subjects, row.train_events) == (own.train_subjects, own.train_events)
