@@ -43,9 +43,9 @@ READING = """- A few cases alone choose badly. Up to 9 cases and where features 
   strongest penalty in 2 to 43 % of cohorts; of 64 numbers it takes one far too weak in a few, whose
   loss makes the mean (.63 against a median of .02: survival, embedding, 75 people).
 - Weighed, the strongest is all but out of reach (4.5 nats): that it is never chosen where few decide
-  is by construction. Up to 15 cases an embedding loses half or less of what tuning alone does, an
-  overfitted one as much or less but for survival at 300; from 18 cases on the two differ within two
-  standard errors but in three lines, for better and worse. On noise the median is worse, the mean
+  is by construction. Up to 15 cases an embedding loses about half or less of what tuning alone does,
+  an overfitted one as much or less but for survival at 300; from 18 cases on the two differ little,
+  for better and worse. On noise the median is worse, the mean
   worse (up to .004 of log loss, .04 of squared error) or better: people who cannot be told apart are
   told apart a little. So a report cannot say of an embedding that it found nothing; its held-out
   interval must.
