@@ -40,6 +40,7 @@ from medmcl.stages.predict.other_coding import (
     OtherRange,
     coded_otherwise,
     refuse_other_coding,
+    said_once,
 )
 from medmcl.stages.predict.people import scored_people, write_people
 from medmcl.stages.predict.saved import KeptPrediction
@@ -362,8 +363,9 @@ def run_evaluate(
     if is_another(run, cohort):
         strange = coded_otherwise(run, cohort, spec.covariates, is_frozen=bool(frozen))
     refuse_other_coding([one for one in strange if one.is_too_much], cohort.path)
-    for one in strange:
-        record.say(str(one))
+    lines = tuple(said_once(strange))
+    for line in lines:
+        record.say(line)
     prepared = run.prepare(cohort, modalities, check_interrupt=check_interrupt)
     evaluation = Evaluation(
         folder=run.path,
@@ -372,7 +374,7 @@ def run_evaluate(
         resampling=spec.resample,
         wrecked=run.wrecked,
         fits=not frozen,
-        strange=tuple(map(str, strange)),
+        strange=lines,
     )
     sites = _sites(spec, cohort, is_frozen=bool(frozen))
     seed = run.seed if seed is None else seed

@@ -138,7 +138,8 @@ class OtherRange:
         """Whether more than half of at least a handful are: no score means much."""
         return self.known >= HANDFUL and self.beyond > TOO_MUCH * self.known
 
-    is_recoded = is_too_much
+    is_recoded: ClassVar[bool] = False
+    """Not refused by a prediction: it says so of every row, in ``quality``."""
 
     def __str__(self) -> str:
         return f"{self.modality}, {self.column}: {self.what}"
@@ -157,9 +158,8 @@ class OtherRange:
     def fix(self) -> str:
         """How to bring the column into the unit of training."""
         return (
-            f"write {self.column} in the unit of training, in which it was {self.low:.4g} to "
-            f"{self.high:.4g} (and a code for missing as an empty cell); people who truly have "
-            "such values are not like those the run learned from: leave them out (subjects.where)"
+            f"write {self.column} in the unit of training ({self.low:.4g} to {self.high:.4g}), a "
+            "code for missing as an empty cell"
         )
 
 
@@ -270,6 +270,18 @@ def coded_otherwise(
     return tuple(found)
 
 
+def said_once(found: Sequence[OtherCoding | OtherRange]) -> list[str]:
+    """A line a column; columns of other ranges beyond `SHOWN` are counted, the worst come first."""
+    ranges = [one for one in found if isinstance(one, OtherRange)]
+    ranges.sort(key=lambda one: -one.beyond / one.known)
+    more = len(ranges) - SHOWN
+    return [
+        *(str(one) for one in found if isinstance(one, OtherCoding)),
+        *map(str, ranges[:SHOWN]),
+        *([f"{counted(more, 'more column')} with values far outside training"] if more > 0 else []),
+    ]
+
+
 def refuse_other_coding(found: Sequence[OtherCoding | OtherRange], where: object) -> None:
     """Refuse columns that are coded otherwise, all in one error.
 
@@ -281,8 +293,10 @@ def refuse_other_coding(found: Sequence[OtherCoding | OtherRange], where: object
             f"{counted(len(found), 'column')} coded otherwise than where the run learned "
             + ("them" if len(found) > 1 else "it"),
             where=where,
-            got="; ".join(map(str, found)),
-            fix="; ".join(one.fix for one in found),
+            got="; ".join(said_once(found)),
+            fix="; ".join(one.fix for one in found[:SHOWN])
+            + "; leave out people who truly have such values (subjects.where)"
+            * any(isinstance(one, OtherRange) for one in found),
         )
 
 

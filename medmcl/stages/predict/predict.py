@@ -24,7 +24,7 @@ from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.stages.predict.cohort import open_people
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
 from medmcl.stages.predict.one_person import fix_of_person, write_person
-from medmcl.stages.predict.other_coding import refuse_other_coding
+from medmcl.stages.predict.other_coding import refuse_other_coding, said_once
 from medmcl.stages.predict.people import long_rows, stacked
 from medmcl.stages.predict.plan import TaskPlan, plan_tasks
 from medmcl.stages.predict.rows import (
@@ -138,7 +138,7 @@ def predict_people(
     found_at_opening = [one for one in opened.cohort.findings if one.code in _COUNTED]
     notes = [*opened.notes, *(f"{one.where}: {one.what}" for one in found_at_opening)]
     prepared = run.prepare(opened.cohort, opened.names)
-    notes += [str(one) for one in strange]
+    notes += said_once(strange)
     notes += prepared.masked_leads()
     notes += _warned(prepared)
     target, kept = pick_device(device), load_prediction(run)

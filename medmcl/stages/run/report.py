@@ -158,10 +158,11 @@ def _flow(evaluation: Evaluation) -> list[tuple[str, int, int]]:
     """From the tables to who is scored; a split that is drawn and not heeded is no step."""
     prepared = evaluation.prepared
     steps = prepared.flow()
-    if NOT_DECLARED not in evaluation.notes:
+    if not _scores_all(evaluation):
         return steps
     kept = prepared.subjects[prepared.kept]
-    return [*steps[: -len(SPLITS)], ("no split declared", len(np.unique(kept)), len(kept))]
+    why = "no split declared" if NOT_DECLARED in evaluation.notes else "no held-out split"
+    return [*steps[: -len(SPLITS)], (why, len(np.unique(kept)), len(kept))]
 
 
 def _scored(cohort: Cohort, evaluation: Evaluation) -> list[str]:

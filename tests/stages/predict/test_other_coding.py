@@ -16,6 +16,7 @@ from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.tripod import checklist
 from medmcl.stages.predict.check import check_people
+from medmcl.stages.predict.other_coding import OtherRange, said_once
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.run import pretrain, report
 
@@ -190,11 +191,11 @@ def test_the_same_holds_of_a_table_that_an_encoder_reads(tmp_path, monkeypatch):
         predict_people(encoded, there, device="cpu")
 
 
-def test_a_number_in_another_unit_is_told_once_and_refused(run, tmp_path):
+def test_a_number_in_another_unit_is_told_once_and_not_scored(run, tmp_path):
     there = elsewhere(tmp_path / "c", lambda table: table.assign(age=table["age"] * 12))
     checked = check_people(run, there)
     (one,) = [one for one in checked if one.code == "tabular.other_range"]
-    assert one.level == "error"
+    assert one.level == "warning"
     assert one.where == "modalities.clinic, age"
     assert re.fullmatch(
         r"60 of 60 values lie far outside [\d.]+ to [\d.]+ of training: another unit\?", one.what
@@ -203,8 +204,17 @@ def test_a_number_in_another_unit_is_told_once_and_refused(run, tmp_path):
         medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
     assert f"clinic, age: {one.what}" in str(error.value.got)
     assert "write age in the unit of training" in str(error.value.fix)
-    with pytest.raises(CohortError, match="another unit"):
-        predict_people(run, there, device="cpu")
+    told = predict_people(run, there, device="cpu")
+    assert told.notes.count(f"clinic, age: {one.what}") == 1
+    assert told.table["quality"].str.startswith("implausible: age").all()
+
+
+def test_many_columns_of_other_ranges_are_counted_the_worst_first():
+    found = [OtherRange(modality="rna", column=f"g{n}", low=0, high=1, known=99, beyond=n + 1)
+             for n in range(20)]  # fmt: skip
+    lines = said_once(found)
+    assert lines[0].startswith("rna, g19: 20 of 99 values lie far outside 0 to 1")
+    assert lines[8:] == ["12 more columns with values far outside training"]
 
 
 def test_some_impossible_numbers_are_told_once_a_column_and_scored(run, tmp_path, unpainted):
@@ -252,6 +262,7 @@ def test_table_one_of_another_cohort_is_of_those_who_were_scored(run, tmp_path, 
     cited = {one.part.code: one.value for one in checklist(data).cited}
     assert cited["16"] is cited["20c"] is None
     assert "80" in cited["21"]
+    assert "80 people were scored" in str(headline(data)[0])
     parts = {part.title: " ".join(part.lines) for part in model_card(data).sections}
     assert "Split: none: all people are scored" in parts["Evaluation data"]
     assert "at random" not in parts["Evaluation data"]
@@ -261,3 +272,14 @@ def test_table_one_of_another_cohort_is_of_those_who_were_scored(run, tmp_path, 
                            overrides=FEW)  # fmt: skip
     data = report.described(medmcl.load(run.path), home.prepared.cohort, home)
     assert data.table_one.splits == ("train", "tuning", "held_out")
+
+
+def test_a_cohort_that_calls_everybody_train_has_no_split_in_its_report(run, tmp_path, unpainted):
+    table = people(60, 1).assign(id=lambda t: "x" + t["id"])
+    there = write(tmp_path / "c", table, split={"everyone": "train"})
+    done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    data = report.described(medmcl.load(run.path), done.prepared.cohort, done)
+    assert data.flow[-1] == ("no held-out split", 60, 60)
+    (scored,) = [part for part in model_card(data).sections if part.title == "Evaluation data"]
+    assert "Subjects: 60 (no held-out split)." in scored.lines
+    assert not [line for line in scored.lines if "train" in line]

@@ -52,7 +52,8 @@ def who(data: Evaluation) -> list[Said]:
     for (split, people, n), rows in groups.items():
         records = f" ({few(n)} records)" if n != people else ""
         tasks = listed([_with_events(row) for row in rows], MOST_NAMED)
-        said.append(f"{_people(few(people), split)}{records}: {tasks}")
+        is_elsewhere = data.study.external and not data.fits
+        said.append(f"{_people(few(people), split, is_elsewhere)}{records}: {tasks}")
     made = _made(data)
     if not said and data.flow:
         step, people, n = data.flow[-1]
@@ -61,7 +62,9 @@ def who(data: Evaluation) -> list[Said]:
     return [Said("Who", f"{text[0].upper()}{text[1:]}.")] if text else []
 
 
-def _people(count: str, split: str) -> str:
+def _people(count: str, split: str, is_elsewhere: bool) -> str:
+    if split == "held_out" and is_elsewhere:
+        return f"{count} people were scored"  # all of another cohort, or those it holds out
     if split == "held_out":
         return f"{count} held-out people were scored"
     if split == CROSS_VALIDATION:
