@@ -216,7 +216,9 @@ def test_runs_set_beside_have_paired_differences_on_the_same_rows(trained, heart
     done = run_on(trained, hearts, tmp_path / "x", compare=[other], tasks=["infarct"])
     gains = [r for r in done.results if r.method == "twin" and r.versus]
     assert {r.versus for r in gains} == {"MDM + contrastive"}
-    assert all(r.value == 0 for r in gains)  # the same weights
+    few = [r for r in gains if r.value is None]  # six events make no calibration curve
+    assert {r.metric for r in few} <= {"ici"}
+    assert all(r.value == 0 for r in gains if r not in few)  # the same weights
     assert "unknown" not in " ".join(done.notes)
 
 
