@@ -15,7 +15,9 @@ from medmcl.evaluation.protocol.results import deciding_of, untested
 from medmcl.evaluation.protocol.scoring import Samplers, score
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.evaluation.protocol.subgroups import (
+    COUNTS_WITHHELD,
     FEWEST_SUBJECTS,
+    RANKED,
     TOO_SMALL,
     Group,
     group_of,
@@ -59,6 +61,17 @@ def pooled_patterns(patterns: np.ndarray, subjects: np.ndarray) -> np.ndarray:
         if len(np.unique(subjects[rows])) < FEWEST_SUBJECTS:
             names[rows] = OTHERS
     return names
+
+
+def _uncounted(row: PresenceRow) -> PresenceRow:
+    """Take the counts away: beside those of everyone they would tell the few who are left."""
+    note = "; ".join(text for text in (row.note, COUNTS_WITHHELD) if text)
+    row = replace(row, n=None, events=None, subjects=None, note=note)
+    if row.metric not in RANKED:
+        return row
+    names = ("value", "low", "high", "difference", "difference_low", "difference_high")
+    cut = {name: one for name in names if (one := getattr(row, name)) is not None}
+    return replace(row, **{name: round(one, 2) for name, one in cut.items()})
 
 
 class _Asking:
@@ -105,15 +118,16 @@ class _Asking:
         group = group_of(self.setting, variant.method, variant.rows & self.table.rows)
         if group.is_too_small:
             return replace(base, suppressed=True, note=TOO_SMALL)
+        rest = group_of(self.setting, "the others", self.table.rows & ~group.rows)
         less, whole = (self._score(one, group.rows) for one in (variant, self.table))
         found = replace(base, **less.interval(self.level).numbers())
         if np.isnan(less.points).any() or np.isnan(whole.points).any():
-            return found
+            return _uncounted(found) if rest.subjects and rest.is_too_small else found
         apart = less.minus(whole)
         lost = apart.interval(self.level)
         counts = deciding_of(self.setting.targets.kind, base.target, lost.n, lost.events)
         said = untested(self.table.split, counts)
-        return replace(
+        found = replace(
             found,
             difference=lost.value,
             difference_low=lost.low,
@@ -121,6 +135,7 @@ class _Asking:
             p_value=None if said else apart.p_value(),
             note="; ".join(text for text in (found.note, said) if text),
         )
+        return _uncounted(found) if rest.subjects and rest.is_too_small else found
 
     def _score(self, table: Predicted, rows: np.ndarray) -> Sampled:
         found = score(self.setting, table, self.samplers, rows, only=self.key[1])

@@ -145,3 +145,38 @@ def test_the_page_shows_both_tables():
     assert only[7].startswith("-0.")
     assert all(len(row) == len(table.header) for table in (are, as_if) for row in table.rows)
     assert presence_tables([]) == []
+
+
+@pytest.mark.parametrize("lacking", [0, 3, 40])
+def test_counts_as_if_are_withheld_where_they_would_tell_the_few_who_are_left(lacking):
+    """Everyone less those whom a variant changes: three people would be told by subtraction."""
+    rng = np.random.default_rng(5)
+    rows = 500
+    state = rng.normal(size=rows)
+    vectors = {n: state[:, None] + rng.normal(size=(rows, 3)) for n in ("a", "b")}
+    split = np.array(["train", "train", "tuning", "held_out", "held_out"] * 100)
+    held = np.flatnonzero(split == "held_out")
+    has = np.ones(rows, dtype=bool)
+    has[held[:lacking]] = False
+    together = Together(vectors=vectors, present={"a": np.ones(rows, dtype=bool), "b": has})
+    fused = fuse(together, "mean")
+    targets = Targets(
+        name="y", kind="binary", columns=("y",), known=np.ones((rows, 1), dtype=bool),
+        values=(state + rng.normal(size=rows) > 0)[:, None].astype(float),
+    )  # fmt: skip
+    method = Method(features=fused.features, fit=fused.fit, protocol="linear_probe",
+                    variants=fused.variants)  # fmt: skip
+    found = evaluate_task(
+        {"fused": method}, targets, split, np.arange(rows), bootstrap_draws=50,
+        patterns=together.patterns(),
+    )  # fmt: skip
+    row = named(found, "as if")["only a"]
+    assert row.value is not None
+    if lacking == 3:
+        assert (row.n, row.events, row.subjects) == (None, None, None)
+        assert row.value == round(row.value, 2)
+        assert row.difference == round(row.difference, 2)
+        assert "told by subtraction" in row.note
+    else:
+        assert row.n == 200 - lacking
+        assert "subtraction" not in row.note
