@@ -96,7 +96,9 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     why = f"subset ({fact['subset']}), " if "subset" in fact else ""
     why += "selection, fold or group"
     chosen = f" ({counted(gone, 'sample')} left out by {why})" if gone else ""
-    last = f" Wrecked: {fact['wrecked']}." if "wrecked" in fact else _overfits(fact)
+    last = f" Wrecked: {fact['wrecked']}." if "wrecked" in fact else ""
+    if not last and (said := overfitting(fact)):
+        last = f" {said}"
     return (
         f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects{bad}"
         f"{without if lacking else ''}{later if kept else ''}{chosen}, "
@@ -105,7 +107,7 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     )
 
 
-def _overfits(fact: Mapping[str, Any]) -> str:
+def overfitting(fact: Mapping[str, Any]) -> str:
     """Say that tuning loss was best in the first half and rose by a tenth or more since."""
     best, last = fact.get("best_tuning_loss"), fact.get("last_tuning_loss")
     if best is None or last is None or 2 * fact["best_step"] > fact["steps"]:
@@ -113,7 +115,7 @@ def _overfits(fact: Mapping[str, Any]) -> str:
     if last - best < ROSE * abs(best):
         return ""
     return (
-        f" Tuning loss was best at step {fact['best_step']} of {fact['steps']} ({best:.3g}) and "
+        f"Tuning loss was best at step {fact['best_step']} of {fact['steps']} ({best:.3g}) and "
         f"{last:.3g} at the end: the stage overfits; more data, weaker towers, stronger views or "
         "fewer steps help."
     )

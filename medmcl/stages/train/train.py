@@ -186,8 +186,13 @@ class Train(Stage[TrainSpec]):
             **_watched(parts),
         }
         if context.world.rank == 0:
+            from medmcl.stages.run.study import overfitting
+
             facts |= _health(spec, parts, feed, state, prepared, context)
             _say_findings(facts, context)
+            if WRECKED not in facts and (said := overfitting(facts)):
+                kept = " The last step is kept." if spec.keep == "last" else ""
+                context.record.say(f"warning: {spec.name}: {said}{kept}")
         return facts
 
 

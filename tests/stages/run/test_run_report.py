@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from read_pages import both_pages, check_pages
+from small_omics import write_omics, write_recipe
 
 import medmcl
 from medmcl.data.cohort.cohort import open_cohort
@@ -313,3 +314,21 @@ def test_the_report_says_what_training_and_evaluation_took(trained, hearts, tmp_
     write_evaluation_report(trained, cohort, empty)
     notes = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["notes"]
     assert not any(said.match(note) for note in notes)
+
+
+def test_a_stage_that_overfits_says_so_when_it_ends(tmp_path, caplog, monkeypatch):
+    """What makes it so is tried above; here that it is asked, and told on the terminal."""
+    asked = []
+    told = "Tuning loss was best at step 1 of 2: the stage overfits."
+    monkeypatch.setattr(
+        "medmcl.stages.run.study.overfitting", lambda fact: asked.append(dict(fact)) or told
+    )
+    with caplog.at_level("INFO"):
+        medmcl.pretrain(
+            write_omics(tmp_path / "omics", 60), recipe=write_recipe(tmp_path / "recipe.yaml"),
+            out=tmp_path / "run", device="cpu",
+            overrides={"stages.align.steps": 2, "stages.align.keep": "last"},
+        )  # fmt: skip
+    assert f"warning: align: {told} The last step is kept." in caplog.text
+    assert asked[0]["steps"] == 2
+    assert {"best_step", "best_tuning_loss", "last_tuning_loss"} <= set(asked[0])
