@@ -154,7 +154,8 @@ def unclear_error(unclear: Sequence[tuple[str, str]], keys: PairingKeys) -> Coho
         where="pairing",
         got=f"on: {keys.on}; subjects {shown}",
         fix="pairing: {on: record} with `record:` in both modalities, or pairing: {on: date, "
-        "max_gap_days: 30} with `date:` in both, or choose the anchor: pairing: {anchor: NAME}",
+        "max_gap_days: 30} with `date:` in both, or choose the anchor: pairing: {anchor: NAME}; or "
+        "keep one record of each subject",
     )
 
 

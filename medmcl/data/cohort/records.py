@@ -184,7 +184,10 @@ def _require_agreeing(spec: ModalitySpec, subjects: SubjectTable, field: str) ->
     known = pd.Index([*subjects.frame.columns, *subjects.varying])
     read = columns_of(present, known, f"{field}.present") if present else []
     varying = [name for name in [*_named_columns(spec), *read] if name in subjects.varying]
-    mine = f"give {field} a table of its own: `table: {subjects.where}`, `id:` and `record:`"
+    mine = (
+        f"keep one row of each subject; or, where {field} has several records of somebody, give "
+        f"it a table of its own: `table: {subjects.where}`, `id:` and `record:`"
+    )
     subjects.require(varying, field, mine)
 
 
