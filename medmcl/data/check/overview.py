@@ -283,7 +283,10 @@ def look_for_scant(
         return findings
     if held_out < FEW_SUBJECTS:
         what = f"held_out has {counted(held_out, 'subject')}: intervals will be wide"
-        fix = f"put more people into held_out ({FEW_SUBJECTS} or more), or take scores as rough"
+        fix = (
+            f"put more people into held_out ({FEW_SUBJECTS} or more), score everybody out of fold "
+            "(`folds` of the evaluate stage), or take scores as rough"
+        )
         findings.append(_split_finding("few_held_out", what, fix))
     for task in dict.fromkeys(one.task for one in labels):
         findings += _scant_task(task, [one for one in labels if one.task == task], held_out)
