@@ -51,7 +51,7 @@ def prior_loss(strengths: Sequence[float], cases: int) -> np.ndarray:
 
     Source:
         The negative logarithm of a normal density, so that the choice is the most probable strength
-        (MAP). Its width was chosen on seeds of the study that its page does not report.
+        (MAP). Its width was chosen on other seeds than those that the study's page judges it by.
     """
     if cases >= ENOUGH or min(strengths) <= 0:
         return np.zeros(len(strengths))

@@ -65,8 +65,8 @@ class Sources:
         fitted: Ledger lines of what the features come from.
         tellers: Task to the columns of the covariates that it is made of, or that tell it: its own
             covariates are without them.
-        leaky_columns: Method to task to what its encoder was paired with that could name the
-        outcome.
+        leaky_columns: Method to task to what its encoder was paired with, or it reads, that could
+            name the outcome.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -100,7 +100,7 @@ class Sources:
         return (*tuple(self.embeddings)[1:], *self.beside)
 
     def told(self, method: str, task: str) -> tuple[str, ...]:
-        """Name what the encoder of a method was paired with that could name the outcome."""
+        """Name what a method was paired with, or reads, that could name the outcome."""
         return self.leaky_columns.get(method, {}).get(task, ())
 
     def methods(self, targets: Targets, protocol: str) -> dict[str, Method]:

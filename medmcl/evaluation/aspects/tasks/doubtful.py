@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from medmcl.evaluation.models.strength import ALIKE, said_alike
-from medmcl.evaluation.protocol.results import CROSS_VALIDATION, FEWEST_DECIDING, Result
+from medmcl.evaluation.protocol.results import FEWEST_DECIDING, Result
 
 if TYPE_CHECKING:
     from medmcl.evaluation.protocol.evaluation import Evaluation
@@ -19,10 +19,11 @@ _PERFECT_AT_1 = {"auroc": "AUROC", "c_index": "C-index", "r2": "R²"}
 def doubtful(data: Evaluation) -> list[str]:
     """Give a sentence for each result, and each kept model, that is not what it seems."""
     alike = [
-        f"{row.task}: {row.method}: {ALIKE}{' in a fold' * (row.split == CROSS_VALIDATION)}; it "
-        "found nothing to go by, or had too few people to find it"
+        f"{row.task}: {row.method}: {note}; it found nothing to go by, or had too few people to "
+        "find it"
         for row in data.main_rows
-        if ALIKE in row.note
+        for note in row.note.split("; ")
+        if ALIKE in note  # of which column, and in how many folds, it says itself
     ]
     return [*too_good(data.task_rows), *alike, *said_alike(data.notes)]
 
