@@ -10,6 +10,7 @@ from typing import Any
 
 from medmcl.core.findings import counted
 from medmcl.core.suppression import few
+from medmcl.evaluation.aspects.tasks.doubtful import doubtful, is_of_nothing
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.predicted import CROSS_VALIDATION
@@ -26,6 +27,7 @@ from medmcl.evaluation.report.words import (
 
 COMPLETE = "To be completed by the author."
 MOST_ROWS = 60
+NOTHING = "not claimed: nearly the same prediction for everyone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ def model_card(data: Evaluation) -> ModelCard:
                     lines=() if data.study.predictors else ("Not stated.",)),
         CardSection(title="Model", lines=_model(data)),
         CardSection(title="Performance", header=_at(_PERFORMANCE, data), rows=_performance(data),
-                    lines=() if data.task_rows else ("Nothing was evaluated.",)),
+                    lines=_doubts(data) if data.task_rows else ("Nothing was evaluated.",)),
         CardSection(title="Calibration", header=_CALIBRATION, rows=_calibration(data),
                     lines=() if _calibration(data) else ("Not assessed.",)),
         CardSection(title="Subgroups", header=_at(_SUBGROUPS, data), rows=_subgroups(data),
@@ -105,7 +107,8 @@ def _front(data: Evaluation) -> dict[str, Any]:
     kinds = dict.fromkeys(predictor.kind for predictor in data.study.predictors)
     if kinds:
         front["tags"] = list(kinds)
-    scored = [row for row in data.main_rows if row.value is not None]
+    scored = [row for row in data.main_rows
+              if row.value is not None and not is_of_nothing(data.task_rows, row)]  # fmt: skip
     if scored:
         front["metrics"] = list(dict.fromkeys(row.metric for row in scored))
         name = str(data.provenance.get("recipe") or data.title)
@@ -182,11 +185,17 @@ _PERFORMANCE = (
 )  # fmt: skip
 
 
+def _doubts(data: Evaluation) -> tuple[str, ...]:
+    """What the first page doubts of the numbers."""
+    return tuple(f"In doubt: {line}." for line in doubtful(data))
+
+
 def _performance(data: Evaluation) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             row.task, measured(row.metric, row.target), row.method, row.protocol.replace("_", " "),
-            fraction_name(row.label_fraction), row.split, row.shown, f"{row.n:,}",
+            fraction_name(row.label_fraction), row.split,
+            NOTHING if is_of_nothing(data.task_rows, row) else row.shown, f"{row.n:,}",
             "-" if row.events is None else f"{row.events:,}",
         )
         for row in data.main_rows[:MOST_ROWS]

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import yaml
 
 from medmcl.evaluation.aspects.tasks.answers import for_whom
+from medmcl.evaluation.models.strength import ALIKE
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn, SubgroupRow
 from medmcl.evaluation.protocol.subgroups import COUNTS_WITHHELD, TOO_SMALL, WITHHELD
+from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import COMPLETE, model_card
 from medmcl.evaluation.report.study import Study
 
@@ -47,6 +50,24 @@ def test_a_full_card_holds_the_values_of_the_run(report):
 def test_the_card_is_about_the_highlighted_method(report):
     card = model_card(dataclasses.replace(report, highlight="covariates"))
     assert {row[2] for row in section(card, "Performance").rows} == {"covariates"}
+
+
+def test_a_model_of_nothing_has_no_number_on_the_card_and_the_doubt_of_page_one(report):
+    rows = [
+        dataclasses.replace(row, note=ALIKE) if row.task == "mi" and row.method == "ours" else row
+        for row in report.results
+    ]
+    data = dataclasses.replace(report, results=rows)
+    card = model_card(data)
+    performance = section(card, "Performance")
+    (line,) = [one.text for one in headline(data) if ALIKE in one.text]
+    assert f"In doubt: {line}" in performance.lines
+    value = {row[0]: row[6] for row in performance.rows}
+    assert value["mi"] == "not claimed: nearly the same prediction for everyone"
+    assert re.match(r"0\.\d", value["af"])
+    results = front(card.markdown())["model-index"][0]["results"]
+    assert [one["task"]["name"] for one in results] == ["af", "death"]
+    assert not section(model_card(report), "Performance").lines
 
 
 def test_suppressed_groups_hold_no_number(report):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medmcl.core.findings import counted
 from medmcl.core.suppression import few
+from medmcl.evaluation.aspects.tasks.doubtful import is_of_nothing
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.models.strength import is_alike
@@ -96,7 +97,7 @@ def how_well(data: Evaluation) -> list[Said]:
         if row.value is None:
             said.append(f"{task}: not estimable ({row.note}).")
             continue
-        if _is_alike(data.task_rows, row):
+        if is_of_nothing(data.task_rows, row):
             said.append(
                 f"{task}: {row.method} gives nearly the same prediction for everyone: no "
                 "discrimination is claimed."
@@ -158,7 +159,7 @@ def for_whom(data: Evaluation) -> list[Said]:
     if not data.main_rows:
         return []
     said = []
-    told = [row for row in data.main_rows[:3] if not _is_alike(data.task_rows, row)]
+    told = [row for row in data.main_rows[:3] if not is_of_nothing(data.task_rows, row)]
     for main in told:
         rows = [
             row
@@ -198,7 +199,7 @@ def against_what(data: Evaluation) -> list[Said]:
     said = [
         f"{row.task}: {text}"
         for row in data.main_rows[:MOST_TASKS]
-        if not _is_alike(data.task_rows, row)
+        if not is_of_nothing(data.task_rows, row)
         and (text := _gain(data.task_rows, row) + _added(data.task_rows, row))
     ]
     if data.main_rows and not said and not any(row.versus for row in data.task_rows):
@@ -206,20 +207,12 @@ def against_what(data: Evaluation) -> list[Said]:
     return [Said("Against what", f"{text.removesuffix('.')}.") for text in said]
 
 
-def _is_alike(results: Sequence[Result], row: Result) -> bool:
-    """Whether a method predicts nearly the same for everyone: of a mean, in each of its targets."""
-    if row.target != "macro":
-        return is_alike(row.note, row.target)
-    own = {one.target for one in results if (one.task, one.metric) == (row.task, row.metric)}
-    return all(is_alike(row.note, target) for target in own - {"macro"})
-
-
 def _alike(results: Sequence[Result], row: Result) -> set[str]:
     """Rivals of a row that predict nearly the same for everyone: nothing is said against them."""
     return {
         one.method
         for one in headline_rows(results, row.task)
-        if one.label_fraction == row.label_fraction and _is_alike(results, one)
+        if one.label_fraction == row.label_fraction and is_of_nothing(results, one)
     }
 
 

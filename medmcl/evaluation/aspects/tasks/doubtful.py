@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from medmcl.evaluation.models.strength import ALIKE, said_alike
+from medmcl.evaluation.models.strength import ALIKE, is_alike, said_alike
 from medmcl.evaluation.protocol.results import FEWEST_DECIDING, Result
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ def doubtful(data: Evaluation) -> list[str]:
         if ALIKE in note  # of which column, and in how many folds, it says itself
     ]
     return [*too_good(data.task_rows), *alike, *said_alike(data.notes)]
+
+
+def is_of_nothing(results: Sequence[Result], row: Result) -> bool:
+    """Whether a method predicts nearly the same for everyone: of a mean, in each of its targets."""
+    if row.target != "macro":
+        return is_alike(row.note, row.target)
+    own = {one.target for one in results if (one.task, one.metric) == (row.task, row.metric)}
+    return all(is_alike(row.note, target) for target in own - {"macro"})
 
 
 def too_good(results: Iterable[Result]) -> list[str]:
