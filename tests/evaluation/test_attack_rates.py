@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from medmcl.core.errors import MedmclError
 from medmcl.evaluation.aspects.attack.figures import attack_lines, attack_pictures
 from medmcl.evaluation.aspects.attack.rates import RATES, attack_rates, compare_attacks
 
@@ -90,11 +89,6 @@ def test_the_legend_of_models_lies_beside_the_panels(legends_beside):
     (picture,) = attack_pictures(rows)
     assert len(picture.rows) == 12
     assert legends_beside() == 1
-
-
-def test_other_shapes_are_refused():
-    with pytest.raises(MedmclError, match="the same records"):
-        attack_rates(logits([0, 1]), logits([0, 1, 2]), np.array([0, 1]), 0)
 
 
 def test_a_rate_of_nothing_keeps_an_interval_with_a_width():

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation import (
     Given,
     cumulative_incidence,
@@ -31,12 +31,12 @@ def simulated(censored=True):
     ends = generator.uniform(3, 15, SIZE) if censored else np.full(SIZE, np.inf)
     seen = time <= ends
     values = np.stack([np.minimum(time, ends), seen & first], axis=1)
-    targets = Targets(
-        name="t", kind="survival", columns=("time", "event"), values=values,
-        known=np.ones(values.shape, bool), unit="years", horizons_years=(5.0,),
-        competing=seen & ~first,
-    )  # fmt: skip
-    return x, targets, own / (own + other) * -np.expm1(-5 * (own + other))
+    more = {"unit": "years", "horizons_years": (5.0,), "competing": seen & ~first}
+    return (
+        x,
+        targets_of("survival", values, **more),
+        own / (own + other) * -np.expm1(-5 * (own + other)),
+    )
 
 
 SPLIT = np.array(["train"] * 2400 + ["tuning"] * 600 + ["held_out"] * 1000)

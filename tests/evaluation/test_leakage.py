@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 from scipy.sparse import csr_matrix
 
 from medmcl.core.errors import LeakageError
 from medmcl.core.split_guard import SplitGuard
-from medmcl.core.targets import Targets
 from medmcl.data.loading.simple_features import SimpleTable
 from medmcl.evaluation import evaluate_task, knn, linear_probe, majority
 from medmcl.evaluation.aspects.tasks.metrics import horizons_of, thresholds_of
@@ -29,17 +29,12 @@ SUBJECTS = np.arange(N)
 
 
 def targets(kind="binary", sides=None):
-    columns = ("y",)
     values = (X[:, :1] + RNG.normal(size=(N, 1)) > 0) + 0.0
     if kind == "survival":
-        columns = ("time", "event")
         values = np.stack([RNG.exponential(np.exp(-X[:, 0])), RNG.random(N) < 0.6], axis=1)
     elif kind == "regression":
         values = X[:, :1] + RNG.normal(size=(N, 1))
-    return Targets(
-        name="t", kind=kind, columns=columns, values=values,
-        known=np.ones(values.shape, bool), sides=sides or SplitGuard(splits=SPLIT),
-    )  # fmt: skip
+    return targets_of(kind, values, sides=sides or SplitGuard(splits=SPLIT))
 
 
 FITS = [
@@ -79,14 +74,6 @@ def test_a_record_under_two_names_in_train_and_held_out_is_refused():
         evaluate_task({"x": X}, targets(sides=sides), SPLIT, SUBJECTS)
 
 
-def test_a_subject_on_both_sides_is_refused():
-    people = SUBJECTS.copy()
-    people[HELD[0]] = people[TRAIN[0]]
-    sides = SplitGuard(splits=SPLIT, subjects=people)
-    with pytest.raises(LeakageError, match="subjects who are also in held_out"):
-        evaluate_task({"x": X}, targets(sides=sides), SPLIT, people)
-
-
 def test_a_split_that_names_held_out_rows_train_is_refused():
     lie = np.where(np.arange(N) < 500, "train", SPLIT)  # 50 held-out rows among them
     with pytest.raises(LeakageError, match="rows of held_out"):
@@ -101,11 +88,13 @@ def plain(kind="binary"):
     return replace(targets(kind), sides=None)
 
 
-@pytest.mark.parametrize("sides", [None, SplitGuard(splits=SPLIT)])
+@pytest.mark.parametrize("knows", ["nothing", "splits", "people"])
 @pytest.mark.parametrize("side", [TRAIN, TUNING])
-def test_a_person_on_both_sides_is_refused_by_the_arguments_alone(sides, side):
+def test_a_person_on_both_sides_is_refused_by_the_arguments_alone(knows, side):
     people = SUBJECTS.copy()
     people[HELD[0]] = people[side[3]]
+    told = {"subjects": people} if knows == "people" else {}
+    sides = None if knows == "nothing" else SplitGuard(splits=SPLIT, **told)
     with pytest.raises(LeakageError, match="subjects who are also in held_out"):
         evaluate_task({"x": X}, replace(plain(), sides=sides), SPLIT, people)
     names = np.where(SPLIT == "held_out", "external", SPLIT)  # a scored split of another name
@@ -284,7 +273,7 @@ def test_held_out_outcomes_and_inputs_change_no_prediction_threshold_or_weight(k
     task = targets(kind)
     values, other = task.values.copy(), X.copy()
     values[HELD], other[HELD] = values[HELD][::-1], other[HELD] + 5
-    cheat = Targets(**{**vars(task), "values": values})
+    cheat = replace(task, values=values)
     before = evaluate_task({"x": X}, task, SPLIT, SUBJECTS, bootstrap_draws=100)
     after = evaluate_task({"x": other}, cheat, SPLIT, SUBJECTS, bootstrap_draws=100)
     rows = X[TRAIN]

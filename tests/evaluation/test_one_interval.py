@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_targets import targets_of
 from read_pages import both_pages
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation import evaluate_task
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
 from medmcl.evaluation.metrics.metric import NotEstimable
@@ -32,16 +33,13 @@ def task(kind, events=None):
     if kind == "survival":
         time = RNG.exponential(8 * np.exp(-0.6 * X[:, 0]))
         last = RNG.uniform(2, 14, N)
-        values = np.stack([np.minimum(time, last), time <= last], axis=1).astype(float)
-        return Targets(name="hf", kind=kind, columns=("time", "event"), values=values,
-                       known=np.ones((N, 2), bool), unit="years",
-                       horizons_years=(1.0, 5.0))  # fmt: skip
+        values = np.stack([np.minimum(time, last), time <= last], axis=1)
+        return targets_of(kind, values, name="hf", unit="years", horizons_years=(1.0, 5.0))
     y = (RNG.random(N) < 1 / (1 + np.exp(1 - X[:, 0]))).astype(float)
     if events is not None:
         y[HELD] = 0
         y[HELD[:events]] = 1
-    return Targets(name="mi", kind="binary", columns=("mi",), values=y[:, None],
-                   known=np.ones((N, 1), bool))  # fmt: skip
+    return targets_of("binary", y, name="mi", columns=("mi",))
 
 
 def evaluated(targets, seeds=1):
@@ -166,8 +164,7 @@ def test_survival_curves_take_the_last_horizon_that_enough_people_reach():
     late = np.flatnonzero((SPLIT == "held_out") & (time > 5))
     values = full.values.copy()
     values[late[9:], 0], values[late[9:], 1] = 4.9, 0  # nine are followed beyond five years
-    short = Targets(name="hf", kind="survival", columns=full.columns, values=values,
-                    known=full.known, unit="years", horizons_years=(1.0, 5.0))  # fmt: skip
+    short = replace(full, values=values.copy())
     assert ((event == 1) & (time <= 1) & (SPLIT == "held_out")).sum() >= FEWEST_FOR_CURVE
     figures = {one.horizon: one for one in evaluated(full).evidence}
     assert set(figures) == {5.0}
@@ -177,9 +174,7 @@ def test_survival_curves_take_the_last_horizon_that_enough_people_reach():
     values[:, 1] = 0
     values[HELD[:4], 1] = 1
     values[SPLIT != "held_out"] = full.values[SPLIT != "held_out"]
-    rare = Targets(name="hf", kind="survival", columns=full.columns, values=values,
-                   known=full.known, unit="years", horizons_years=(1.0, 5.0))  # fmt: skip
-    done = evaluated(rare)
+    done = evaluated(replace(full, values=values))
     assert {type(one.decision) for one in done.evidence} == {NotEstimable}
     slopes = [row for row in done.results if row.metric.startswith("calibration_slope")]
     assert slopes

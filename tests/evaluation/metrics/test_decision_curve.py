@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from slow_survival import slow_incidence
 
 from medmcl.evaluation.metrics.decision_curve import (
     incidence_at,
@@ -57,17 +58,6 @@ def test_survival_curves_are_those_that_dcurves_publishes(published):
     assert found.prevalence == pytest.approx(0.14728706774292788)
 
 
-def slow_incidence(event, time, horizon):
-    """Aalen-Johansen, term by term."""
-    alive = risk = 0.0
-    alive = 1.0
-    for t in np.unique(time[time <= horizon]):
-        at_risk = (time >= t).sum()
-        risk += alive * ((time == t) & (event == 1)).sum() / at_risk
-        alive *= 1 - ((time == t) & (event > 0)).sum() / at_risk
-    return risk
-
-
 def test_incidence_equals_slow_loops_and_weights_are_copies():
     rng = np.random.default_rng(0)
     time = rng.integers(0, 9, 60).astype(float)
@@ -77,10 +67,6 @@ def test_incidence_equals_slow_loops_and_weights_are_copies():
     for column, value in zip(weights.T, found, strict=True):
         rows = np.repeat(np.arange(60), column.astype(int))
         assert value == pytest.approx(slow_incidence(event[rows], time[rows], 5))
-    binary = incidence_at(event == 1, time, np.ones((60, 1)), 5)[0]
-    sksurv = pytest.importorskip("sksurv.nonparametric")
-    times, survival = sksurv.kaplan_meier_estimator(event == 1, time)
-    assert binary == pytest.approx(1 - survival[times <= 5][-1])
 
 
 def test_competing_events_lower_the_risk_against_calling_them_censored(published):
@@ -155,42 +141,34 @@ def test_what_is_not_estimable_is_said():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("call", "words"),
     [
-        (([0, 1], [0.1, 1.2], [0.1]), "probabilities"),
-        (([0, 1], [0.1, 0.2], [0.0]), "thresholds"),
-        (([0, 1], [0.1, 0.2], [1.0]), "thresholds"),
-        (([0, 1], [0.1, 0.2], []), "thresholds"),
-        (([0, 1], [0.1], [0.1]), "must be"),
+        (lambda: net_benefit([0, 1], [0.1, 1.2], [0.1]), "probabilities"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], [0.0]), "thresholds"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], [1.0]), "thresholds"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], []), "thresholds"),
+        (lambda: net_benefit([0, 1], [0.1], [0.1]), "must be"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], [0.1], prevalence=1.0), "prevalence"),
+        (lambda: net_benefit_survival([0, 1], [-1, 2], [0.1, 0.2], 1, [0.1]), "negative"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, np.arange(3), draws=0), "equal lengths"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, np.arange(3), draws=10), "equal lengths"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, level=95, draws=5), "level"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, draws=-1), "draws"),
+        *(
+            (lambda code=code: net_benefit_survival([0, 1, code], [1, 2, 3], [0.1] * 3, 2.0),
+             "event: must be 0")
+            for code in (0.5, -1, np.nan)
+        ),
     ],
-)
-def test_wrong_input_is_refused(arguments, words):
+)  # fmt: skip
+def test_wrong_input_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
-        net_benefit(*arguments)
+        call()
 
 
-def test_wrong_prevalence_and_negative_times_are_refused():
-    with pytest.raises(ValueError, match="prevalence"):
-        net_benefit([0, 1], [0.1, 0.2], [0.1], prevalence=1.0)
-    with pytest.raises(ValueError, match="negative"):
-        net_benefit_survival([0, 1], [-1, 2], [0.1, 0.2], 1, [0.1])
-
-
-def test_one_subject_gives_no_band_and_groups_of_another_length_are_refused():
+def test_one_subject_gives_no_band():
     y, p = np.array([0, 1, 0, 1]), np.array([0.1, 0.8, 0.3, 0.6])
     found = net_benefit(y, p, 0.2, np.zeros(4), draws=20)
     assert found.low == found.high == (None,)
     assert found.note == "one subject: no interval"
     assert found.thresholds == (0.2,)
-    for draws in (0, 10):
-        with pytest.raises(ValueError, match="equal lengths"):
-            net_benefit(y, p, 0.2, np.arange(3), draws=draws)
-    for wrong in ({"level": 95, "draws": 5}, {"draws": -1}):
-        with pytest.raises(ValueError, match=r"level|draws"):
-            net_benefit(y, p, 0.2, **wrong)
-
-
-def test_event_codes_are_whole_numbers():
-    for event in ([0, 1, 0.5], [0, 1, -1], [0, 1, np.nan]):
-        with pytest.raises(ValueError, match="event: must be 0"):
-            net_benefit_survival(event, [1, 2, 3], [0.1, 0.2, 0.3], 2.0)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from made_targets import targets_of
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.targets import Targets
 from medmcl.evaluation import (
     bootstrap,
     brier,
@@ -41,11 +41,8 @@ def test_what_is_no_class_and_no_probability_is_refused():
 def test_a_task_of_classes_has_its_brier_score_and_the_calibration_of_each_class():
     size = 700
     x = RNG.normal(size=(size, 2))
-    values = np.digitize(x[:, :1] + RNG.normal(size=(size, 1)), [-0.5, 0.7]).astype(float)
-    task = Targets(
-        name="t", kind="multiclass", columns=("g",), values=values,
-        known=np.ones((size, 1), bool), classes=("low", "mid", "high"),
-    )  # fmt: skip
+    values = np.digitize(x[:, 0] + RNG.normal(size=size), [-0.5, 0.7])
+    task = targets_of("multiclass", values)
     split = np.array(["train"] * 350 + ["tuning"] * 100 + ["held_out"] * 250)
     rows = {
         (r.target, r.metric): r
@@ -53,7 +50,7 @@ def test_a_task_of_classes_has_its_brier_score_and_the_calibration_of_each_class
     }
     held = np.flatnonzero(split == "held_out")
     p = linear_probe(x, task, np.arange(350), np.arange(350, 450)).predict(x[held])
-    y = values[held, 0]
+    y = values[held]
     whole = rows["all classes", "brier"]
     assert whole.value == pytest.approx(brier_classes(y, p))
     assert whole.low < whole.value < whole.high
@@ -75,14 +72,9 @@ def test_a_task_of_classes_has_its_brier_score_and_the_calibration_of_each_class
 
 
 def test_scores_of_classes_have_no_brier_score():
-    size = 40
-    task = Targets(
-        name="t", kind="multiclass", columns=("g",), values=CLASSES[:size, None] + 0.0,
-        known=np.ones((size, 1), bool), classes=("a", "b", "c"),
-    )  # fmt: skip
     rows = evaluate_embeddings(
-        {}, task, np.full(size, "held_out"), np.arange(size), bootstrap_draws=20,
-        predictions={"zero-shot": 9 * SHARES[:size]},
+        {}, targets_of("multiclass", CLASSES), np.full(60, "held_out"), np.arange(60),
+        bootstrap_draws=20, predictions={"zero-shot": 9 * SHARES},
     )  # fmt: skip
     found = next(r for r in rows if r.metric == "brier")
     assert found.value is None

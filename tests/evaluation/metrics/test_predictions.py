@@ -24,12 +24,6 @@ def tied_scores(rng, size=80):
     return np.round(rng.normal(size=size), 1)
 
 
-def test_auroc_equals_the_count_of_ordered_pairs(rng):
-    y, s = rng.random(40) < 0.4, tied_scores(rng, 40)
-    won = [float(a > b) + 0.5 * (a == b) for a in s[y] for b in s[~y]]
-    assert metrics.auroc(y, s) == pytest.approx(np.mean(won), abs=1e-12)
-
-
 @pytest.mark.parametrize("weighted", [False, True])
 def test_classification_metrics_equal_scikit_learn(rng, weighted):
     from sklearn import metrics as sk

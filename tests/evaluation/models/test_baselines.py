@@ -4,23 +4,14 @@ import pickle
 
 import numpy as np
 import pytest
+from made_targets import targets_of as targets
+from slow_survival import slow_survival
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation.models.baselines import NO_FEATURES, beside, combined, majority, probe_terms
 from medmcl.evaluation.models.probe import linear_probe
 
 N = 300
 TRAIN, TUNING, HELD = np.arange(180), np.arange(180, 240), np.arange(240, 300)
-
-
-def targets(kind, values, known=None, classes=()):
-    values = np.asarray(values, dtype=float).reshape(N, -1)
-    known = np.ones(values.shape, bool) if known is None else known
-    names = ("time", "event") if kind == "survival" else tuple(map(str, range(values.shape[1])))
-    return Targets(
-        name="t", kind=kind, columns=names, values=np.where(known, values, 0), known=known,
-        classes=classes,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -55,13 +46,7 @@ def test_survival_is_kaplan_meier_and_the_risk_is_constant(generator):
     fitted = majority(np.zeros((N, 1)), task, TRAIN, TUNING)
     assert not fitted.predict(np.zeros((4, 1))).any()
     times = np.array([0.05, 1.0, 3.0, 7.5, 1e6])
-    slow = []
-    for at in times:
-        alive = 1.0
-        for t in np.unique(time[TRAIN][event[TRAIN]]):
-            if t <= at:
-                alive *= 1 - ((time[TRAIN] == t) & event[TRAIN]).sum() / (time[TRAIN] >= t).sum()
-        slow.append(alive)
+    slow = [slow_survival(event[TRAIN], time[TRAIN], at) for at in times]
     curve = fitted.survival(np.zeros((2, 1)), times)
     assert curve.shape == (2, 5)
     assert np.allclose(curve, slow)
@@ -82,8 +67,7 @@ def test_only_train_rows_count(generator):
 
 
 def test_no_label_at_all_is_said():
-    nothing = np.zeros((N, 1), bool)
-    values = np.zeros((N, 1))
+    nothing, values = np.zeros((N, 1), bool), np.zeros(N)
     for task, expected in (
         (targets("binary", values, nothing), [[0.5]]),
         (targets("regression", values, nothing), [[0.0]]),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation import c_index
-from medmcl.evaluation.metrics.survival.metrics import integrated_brier
+from medmcl.evaluation.metrics.survival import metrics as sm
 from medmcl.evaluation.models.cox import cox_fit
 from medmcl.evaluation.models.cox_model import baseline_hazard, cox_model
 
@@ -184,7 +184,7 @@ def table_of(name):
 @pytest.mark.parametrize("name", ["support2", "gbsg_rotterdam", "heart_failure"])
 def test_real_tables_give_coefficients_curves_c_index_and_brier_of_scikit_survival(name, ties):
     linear = pytest.importorskip("sksurv.linear_model")
-    from sksurv.metrics import concordance_index_censored, integrated_brier_score
+    from sksurv import metrics as oracle
     from sksurv.util import Surv
 
     x, event, time = table_of(name)
@@ -201,12 +201,22 @@ def test_real_tables_give_coefficients_curves_c_index_and_brier_of_scikit_surviv
         curves = np.array([f(grid) for f in theirs.predict_survival_function(x[test])])
         found = ours.survival(x[test], grid)
         assert found == pytest.approx(curves, abs=1e-6)
-        expected = concordance_index_censored(event[test], time[test], theirs.predict(x[test]))[0]
+        scored, risk = (event[test], time[test]), theirs.predict(x[test])
+        expected = oracle.concordance_index_censored(*scored, risk)[0]
+        assert c_index(*scored, risk) == pytest.approx(expected, abs=1e-9)
         # scikit-survival counts risks within 1e-8 of one another as tied
-        assert c_index(event[test], time[test], ours.risk(x[test])) == pytest.approx(
-            expected, abs=1e-4
-        )
-        score = integrated_brier_score(outcome[train], outcome[test], curves, grid)
-        seen = (event[train], time[train])
-        own = integrated_brier(event[test], time[test], found, grid, censoring=seen)
-        assert own == pytest.approx(score, abs=1e-6)
+        assert c_index(*scored, ours.risk(x[test])) == pytest.approx(expected, abs=1e-4)
+        for own in (True, False):
+            rows = test if own else np.flatnonzero(train)
+            seen = None if own else (event[rows], time[rows])
+            expected = oracle.integrated_brier_score(outcome[rows], outcome[test], curves, grid)
+            found = sm.brier_at(*scored, curves, grid, censoring=seen).mean
+            assert found == pytest.approx(expected, abs=1e-9)
+            values, mean = oracle.cumulative_dynamic_auc(outcome[rows], outcome[test], risk, grid)
+            auc = sm.time_dependent_auc(*scored, risk, grid, censoring=seen)
+            assert auc.values == pytest.approx(values, abs=1e-9)
+            assert auc.mean == pytest.approx(mean, abs=1e-9)
+            tau = float(grid[-1])
+            expected = oracle.concordance_index_ipcw(outcome[rows], outcome[test], risk, tau=tau)[0]
+            concordance = sm.c_index_ipcw(*scored, risk, censoring=seen, tau=tau)
+            assert concordance == pytest.approx(expected, abs=1e-9)

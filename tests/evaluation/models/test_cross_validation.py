@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation import evaluate_task, linear_probe, majority
 from medmcl.evaluation.metrics.calibration_metrics import calibration_slope
 from medmcl.evaluation.metrics.predictions import auprc, auroc, brier, c_index
@@ -24,10 +24,7 @@ from medmcl.evaluation.protocol.predicted import Method
 RNG = np.random.default_rng(0)
 SUBJECTS = np.repeat(np.arange(60), 2)
 X = np.repeat(RNG.normal(size=(60, 3)), 2, axis=0)
-Y = Targets(
-    name="t", kind="binary", columns=("y",), known=np.ones((120, 1), bool),
-    values=(X[:, :1] + 0.5 * np.repeat(RNG.normal(size=(60, 1)), 2, axis=0) > 0.8).astype(float),
-)  # fmt: skip
+Y = targets_of("binary", X[:, :1] + 0.5 * np.repeat(RNG.normal(size=(60, 1)), 2, axis=0) > 0.8)
 
 
 def over(size):
@@ -86,10 +83,7 @@ def test_a_site_never_stands_on_two_sides_and_folds_are_of_like_size():
 
 def test_predictions_of_a_site_come_from_the_other_sites():
     own = np.eye(8)[SITES]  # a feature that only remembers the site
-    label = Targets(
-        name="t", kind="binary", columns=("y",), known=np.ones((120, 1), bool),
-        values=(SITES % 2 == 0)[:, None].astype(float),
-    )  # fmt: skip
+    label = targets_of("binary", SITES % 2 == 0)
     settings = {"repeats": 2, "folds": 4}
     known = out_of_fold(own, label, SUBJECTS, np.arange(120), **settings)
     assert auroc(label.values[:, 0], known.order[:, 0]) == 1
@@ -110,13 +104,9 @@ def test_predictions_are_out_of_fold_and_find_what_is_there():
 
 def test_survival_risks_of_different_folds_can_be_ranked_together():
     time = np.repeat(RNG.exponential(np.exp(-2 * X[::2, 0])), 2)
-    values = np.stack([time, np.ones(120)], axis=1)
-    targets = Targets(
-        name="s", kind="survival", columns=("time", "event"), values=values,
-        known=np.ones((120, 2), bool),
-    )  # fmt: skip
+    targets = targets_of("survival", np.stack([time, np.ones(120)], axis=1))
     guess = out_of_fold(X, targets, SUBJECTS, repeats=1).values
-    assert c_index(values[:, 1], time, guess[:, 0]) > 0.75
+    assert c_index(np.ones(120), time, guess[:, 0]) > 0.75
 
 
 def test_the_same_seed_gives_the_same_predictions():
@@ -143,10 +133,8 @@ def test_constants_of_folds_rank_nobody(kind):
         values = np.stack([generator.exponential(size=117), generator.random(117) < 0.5], axis=1)
     elif kind != "regression":
         values = (values > 0.5) + 0.0
-    task = Targets(
-        name="t", kind=kind, columns=columns, values=values, known=np.ones(values.shape, bool),
-        classes=("low", "high") if kind == "multiclass" else (),
-    )  # fmt: skip
+    classes = ("low", "high") if kind == "multiclass" else ()
+    task = targets_of(kind, values, columns=columns, classes=classes)
     nobody = Method(features=np.zeros((117, 1)), fit=majority, protocol="majority")
     split = np.where(np.arange(117) < 80, "train", "held_out")
     found = evaluate_task(
@@ -182,12 +170,7 @@ def cohort(seed, size, strength, kind="binary"):
     x = rng.normal(size=(size + 2000, 2))
     score = strength * x.sum(axis=1) / 2**0.5 + rng.logistic(size=size + 2000)
     cuts = [0.85] if kind == "binary" else [-0.7, 0.7]
-    values = np.digitize(score, cuts)[:, None].astype(float)
-    task = Targets(
-        name="t", kind=kind, columns=("y",), values=values, known=np.ones(values.shape, bool),
-        classes=("a", "b", "c") if kind == "multiclass" else (),
-    )  # fmt: skip
-    return x, task
+    return x, targets_of(kind, np.digitize(score, cuts))
 
 
 def scores(seed, size, strength, kind="binary", **more):
@@ -280,11 +263,8 @@ def test_out_of_fold_the_auc_at_a_horizon_of_noise_is_a_half():
     for seed in range(12):
         rng = np.random.default_rng(seed)
         waits, ends = rng.exponential(3000, 60), rng.uniform(500, 4000, 60)
-        values = np.column_stack([np.minimum(waits, ends), waits < ends]).astype(float)
-        death = Targets(
-            name="death", kind="survival", columns=("time", "event"), values=values,
-            known=np.ones(values.shape, bool), unit="days", horizons_years=(1.0,),
-        )  # fmt: skip
+        values = np.column_stack([np.minimum(waits, ends), waits < ends])
+        death = targets_of("survival", values, unit="days", horizons_years=(1.0,))
         split = np.array(["train"] * 40 + ["held_out"] * 20)
         rows = evaluate_task(
             {"noise": rng.normal(size=(60, 2))}, death, split, np.arange(60), bootstrap_draws=20

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_targets import targets_of as make
 from scipy.special import expit, logit
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.targets import Targets
 from medmcl.evaluation.models.fusion import FUSIONS, fuse
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.together import Together
@@ -37,24 +37,15 @@ def targets_of(kind, state, seed=1):
     if kind == "survival":
         time = rng.exponential(np.exp(-noisy))
         values = np.stack([np.minimum(time, 1.0) + 0.01, time < 1.0], axis=1)
-        return make(kind, values, ("time", "event"))
+        return make(kind, values)
     if kind == "multiclass":
-        return make(kind, np.digitize(noisy, [-0.5, 0.5])[:, None], ("k",), ("x", "y", "z"))
+        return make(kind, np.digitize(noisy, [-0.5, 0.5]))
     if kind == "regression":
-        return make(kind, np.stack([noisy, -2 * noisy + 5], axis=1), ("u", "v"))
+        return make(kind, np.stack([noisy, -2 * noisy + 5], axis=1))
     if kind == "multilabel":
         known = rng.random((len(state), 2)) < 0.8
-        return make(kind, np.stack([noisy > 0, noisy > 1], axis=1), ("p", "q"), known=known)
-    return make(kind, noisy[:, None] > 0.3, ("y",))
-
-
-def make(kind, values, columns, classes=(), known=None):
-    values = np.asarray(values, dtype=np.float64)
-    known = np.ones(values.shape, dtype=bool) if known is None else known
-    return Targets(
-        name="t", kind=kind, columns=columns, values=np.where(known, values, 0.0), known=known,
-        classes=classes,
-    )  # fmt: skip
+        return make(kind, np.stack([noisy > 0, noisy > 1], axis=1), known)
+    return make(kind, noisy > 0.3)
 
 
 KINDS = ("binary", "multilabel", "multiclass", "regression", "survival")
@@ -187,7 +178,7 @@ def test_independent_experts_reach_the_posterior_that_bayes_gives():
     present = {n: rng.random(rows) < 0.6 for n in shifts}
     together = Together(vectors=vectors, present=present)
     fused = fuse(together, "product_of_experts")
-    targets = make("binary", y[:, None], ("y",))
+    targets = make("binary", y)
     has = np.flatnonzero(together.any)
     train, tuning, test = has[has < 3500], has[(has >= 3500) & (has < 4500)], has[has >= 4500]
     fitted = fused.fit(fused.features, targets, train, tuning)
@@ -207,7 +198,7 @@ def test_correlated_experts_are_calibrated_on_tuning():
     here = np.ones(8000, dtype=bool)
     together = Together(vectors=dict.fromkeys(NAMES, x), present=dict.fromkeys(NAMES, here))
     fused = fuse(together, "product_of_experts")
-    targets = make("binary", y[:, None], ("y",))
+    targets = make("binary", y)
     train, tuning, test = np.arange(3000), np.arange(3000, 7000), np.arange(7000, 8000)
     one = linear_probe(x, targets, train, tuning).predict(x[test])
     three = fused.fit(fused.features, targets, train, tuning).predict(fused.features[test])
@@ -227,7 +218,7 @@ def test_gaussian_experts_are_weighted_by_their_precision():
     fused = fuse(together, "product_of_experts")
     has = np.flatnonzero(together.any)
     train, tuning, test = has[has < 2500], has[(has >= 2500) & (has < 3200)], has[has >= 3200]
-    fitted = fused.fit(fused.features, make("regression", y[:, None], ("y",)), train, tuning)
+    fitted = fused.fit(fused.features, make("regression", y), train, tuning)
     weight, total = np.full(4000, 1 / 4.0), np.full(4000, 3 / 4.0)
     for name, sigma in noise.items():
         weight += present[name] / sigma**2

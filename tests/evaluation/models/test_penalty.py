@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 
 from medmcl.core.rng import numpy_generator
-from medmcl.core.targets import Targets
 from medmcl.evaluation.models import logistic, probe, survival_models
 from medmcl.evaluation.models.cross_validation import subject_folds
 from medmcl.evaluation.models.penalty import cross_validated_strength, prediction_loss
@@ -34,15 +34,7 @@ def made(kind, seed=0):
         "regression": score[:, None],
         "survival": np.column_stack([rng.exponential(np.exp(-score)), rng.random(ROWS) < 0.6]),
     }[kind]
-    return x, Targets(
-        name="t",
-        kind=kind,
-        columns=("time", "event") if kind == "survival" else ("y",),
-        classes=("a", "b", "c") if kind == "multiclass" else (),
-        values=values.astype(float),
-        known=np.ones(values.shape, dtype=bool),
-        unit="days" if kind == "survival" else "",
-    )
+    return x, targets_of(kind, values)
 
 
 def by_hand(x, targets, walk, grid):

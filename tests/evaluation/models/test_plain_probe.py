@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 
 from medmcl.core.errors import LeakageError
 from medmcl.core.split_guard import SplitGuard
-from medmcl.core.targets import Targets
 from medmcl.evaluation.models import penalty
 from medmcl.evaluation.models.penalty import (
     CROSSED,
@@ -41,20 +41,8 @@ def cohort(kind, seed=0, *, rows=600, strength=1.0):
         values = (score + rng.normal(size=rows))[:, None]
     else:
         cuts = [0.0] if kind == "binary" else [-0.7, 0.7]
-        values = np.digitize(score + rng.logistic(size=rows), cuts)[:, None]
-    return x, targets(kind, values.astype(float))
-
-
-def targets(kind, values, columns=("y",)):
-    return Targets(
-        name="t",
-        kind=kind,
-        columns=("time", "event") if kind == "survival" else columns,
-        classes=("a", "b", "c") if kind == "multiclass" else (),
-        values=values,
-        known=np.ones(values.shape, dtype=bool),
-        unit="days" if kind == "survival" else "",
-    )
+        values = np.digitize(score + rng.logistic(size=rows), cuts)
+    return x, targets_of(kind, values)
 
 
 def nats(told, rows, fitted, x):
@@ -158,7 +146,7 @@ def test_enough_tuning_people_choose_on_their_own(kind):
 def test_what_decides_is_events_and_the_rarer_class(kind, tuning, is_enough):
     _, told = cohort(kind, rows=300)
     values = np.vstack([told.values, np.array(tuning, dtype=float)])
-    whole = targets(kind, values)
+    whole = targets_of(kind, values)
     x = np.random.default_rng(0).normal(size=(len(values), 3))
     found = plain_probe(x, whole, np.arange(300), np.arange(300, len(values)))
     assert (CROSSED in found.notes) is not is_enough
@@ -168,7 +156,7 @@ def test_each_column_of_several_chooses_for_itself():
     x, one = cohort("binary", rows=600)
     rare = np.zeros(600)
     rare[::30] = 1
-    told = targets("multilabel", np.column_stack([one.values[:, 0], rare]), ("often", "rare"))
+    told = targets_of("multilabel", np.column_stack([one.values[:, 0], rare]))
     train, tuning = np.arange(300), np.arange(300, 600)
     found = plain_probe(x, told, train, tuning)
     often = linear_probe(x, told.column(0), train, tuning)
@@ -177,35 +165,33 @@ def test_each_column_of_several_chooses_for_itself():
     assert len(found.chosen) == 2
 
 
-def test_records_of_a_person_are_in_one_fold(monkeypatch):
+@pytest.fixture
+def asked(monkeypatch):
+    """The units that each inner cross-validation was given."""
+    found = []
+    real = penalty.cross_validated_strength
+
+    def spy(walk, features, inside, units, **more):
+        found.append(units)
+        return real(walk, features, inside, units, **more)
+
+    monkeypatch.setattr(penalty, "cross_validated_strength", spy)
+    return found
+
+
+def test_records_of_a_person_are_in_one_fold(asked):
     x, told = cohort("binary", rows=150)
     people = np.arange(150) // 2
     splits = np.where(np.arange(150) < 106, "train", "tuning")
     told = replace(told, sides=SplitGuard(splits=splits, subjects=people))
-    asked = []
-    real = penalty.cross_validated_strength
-
-    def spy(walk, features, inside, subjects, **more):
-        asked.append(subjects)
-        return real(walk, features, inside, subjects, **more)
-
-    monkeypatch.setattr(penalty, "cross_validated_strength", spy)
     plain_probe(x, told, np.arange(106), np.arange(106, 150))
     np.testing.assert_array_equal(asked[0], people)
 
 
-def test_the_penalty_of_folds_of_sites_is_chosen_on_other_sites(monkeypatch):
+def test_the_penalty_of_folds_of_sites_is_chosen_on_other_sites(asked):
     """As the folds themselves: no inner fold holds a part of a site."""
     x, told = cohort("binary", rows=160)
     sites = np.repeat(np.arange(16), 10).astype(str)
-    asked = []
-    real = penalty.cross_validated_strength
-
-    def spy(walk, features, inside, units, **more):
-        asked.append(units)
-        return real(walk, features, inside, units, **more)
-
-    monkeypatch.setattr(penalty, "cross_validated_strength", spy)
     everyone = np.ones(160, dtype=bool)
     how = CrossValidation(
         folds=4, repeats=1, refit="probe", unseen=everyone, by="site", sites=sites

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_targets import targets_of
+from slow_survival import slow_survival
 
 from medmcl.core.errors import ArtefactError, LeakageError
 from medmcl.core.split_guard import SplitGuard
-from medmcl.core.targets import Targets
 from medmcl.evaluation import knn, linear_probe
 from medmcl.evaluation.metrics.predictions import auroc, c_index, r2
 from medmcl.evaluation.models import MODELS
@@ -22,7 +23,6 @@ TRAIN, TUNING, HELD = np.arange(120), np.arange(120, 170), np.arange(170, N)
 def make(kind, known=None):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(N, 6))
-    columns, classes = ("a", "b"), ()
     if kind == "regression":
         values = np.stack([3 * x[:, 0] + 50, x[:, 1] - x[:, 2]], axis=1)
         values += 0.3 * rng.normal(size=(N, 2))
@@ -30,17 +30,12 @@ def make(kind, known=None):
         values = (x[:, :2] + 0.5 * rng.normal(size=(N, 2)) > 0).astype(float)
     elif kind == "survival":
         values = np.stack([rng.exponential(np.exp(-2 * x[:, 0])), rng.random(N) < 0.6], axis=1)
-        columns = ("time", "event")
     elif kind == "multiclass":
-        values = np.digitize(x[:, :1], [-0.5, 0.5]).astype(float)
-        columns, classes = ("group",), ("low", "mid", "high")
+        values = np.digitize(x[:, 0], [-0.5, 0.5])
+        return x, targets_of(kind, values, known, classes=("low", "mid", "high"))
     else:
-        values, columns = (x[:, :1] > 0).astype(float), ("a",)
-    known = np.ones(values.shape, bool) if known is None else known(values)
-    targets = Targets(
-        name="t", kind=kind, columns=columns, classes=classes, values=values * known, known=known
-    )
-    return x, targets
+        values = x[:, :1] > 0
+    return x, targets_of(kind, values, known)
 
 
 KINDS = ["binary", "multilabel", "multiclass", "regression", "survival"]
@@ -72,11 +67,7 @@ def test_held_out_rows_cannot_change_the_probe(kind, protocol):
     other, values = x.copy(), targets.values.copy()
     other[HELD] = 1e6
     values[HELD] = 0
-    cheat = Targets(
-        name="t", kind=kind, columns=targets.columns, classes=targets.classes,
-        values=values, known=targets.known,
-    )  # fmt: skip
-    after = protocol(other, cheat, TRAIN, TUNING)
+    after = protocol(other, replace(targets, values=values), TRAIN, TUNING)
     assert after.chosen == before.chosen
     assert (after.predict(x[HELD]) == before.predict(x[HELD])).all()
 
@@ -106,13 +97,10 @@ def test_ridge_with_more_features_than_rows_equals_the_small_form():
 
 @pytest.mark.parametrize("kind", ["regression", "multilabel"])
 def test_missing_targets_of_one_column_do_not_dilute_another(kind):
-    def half(values):
-        known = np.ones(values.shape, bool)
-        known[::2, 1] = False
-        return known
-
+    known = np.ones((N, 2), bool)
+    known[::2, 1] = False
     x, full = make(kind)
-    _, patchy = make(kind, half)
+    _, patchy = make(kind, known)
     whole = linear_probe(x, full, TRAIN, TUNING).predict(x[HELD])
     masked = linear_probe(x, patchy, TRAIN, TUNING).predict(x[HELD])
     assert masked[:, 0] == pytest.approx(whole[:, 0])
@@ -134,11 +122,7 @@ def test_one_class_in_training_gives_a_constant_and_a_note(kind):
     x, targets = make(kind)
     values = targets.values.copy()
     values[TRAIN] = 0
-    flat = Targets(
-        name="t", kind=kind, columns=targets.columns, classes=targets.classes,
-        values=values, known=targets.known,
-    )  # fmt: skip
-    fitted = linear_probe(x, flat, TRAIN, TUNING)
+    fitted = linear_probe(x, replace(targets, values=values), TRAIN, TUNING)
     assert np.ptp(fitted.predict(x[HELD]), axis=0) == pytest.approx(0)
     assert fitted.notes
 
@@ -181,13 +165,8 @@ def test_survival_of_neighbours_is_their_kaplan_meier_curve():
     for row in HELD[:5]:
         near = TRAIN[np.argsort(-(unit[row] @ unit[TRAIN].T))[:15]]
         time, event = targets.values[near].T
-        curve = []
-        for at in times:
-            alive = 1.0
-            for t in np.unique(time[(event > 0) & (time <= at)]):
-                alive *= 1 - ((time == t) & (event > 0)).sum() / (time >= t).sum()
-            curve.append(alive)
-        assert fitted.survival(x[[row]], times)[0] == pytest.approx(np.array(curve))
+        curve = np.array([slow_survival(event > 0, time, at) for at in times])
+        assert fitted.survival(x[[row]], times)[0] == pytest.approx(curve)
     assert fitted.predict(x[HELD]).shape == (len(HELD), 1)
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.scaling import Scaler
 from medmcl.evaluation.models.standard_errors import standard_errors
@@ -20,22 +20,15 @@ def drawn(kind, people, seed, *, ties=False):
         due, seen = rng.exponential(np.exp(-eta)), rng.exponential(2.0, people)
         time = np.minimum(due, seen)
         values = np.stack([np.ceil(4 * time) if ties else time, due <= seen], axis=1)
-        return x, of(kind, ("time", "event"), values)
+        return x, targets_of(kind, values)
     if kind == "regression":
-        return x, of(kind, ("y",), (eta + rng.normal(size=people) * (1 + (x[:, 0] > 0)))[:, None])
+        return x, targets_of(kind, eta + rng.normal(size=people) * (1 + (x[:, 0] > 0)))
     if kind == "multiclass":
         odds = np.exp(np.stack([0 * eta, eta, -eta], axis=1))
         chance = (odds / odds.sum(axis=1, keepdims=True)).cumsum(axis=1)
         values = (rng.random((people, 1)) > chance).sum(axis=1, keepdims=True)
-        return x, of(kind, ("y",), values, classes=("a", "b", "c"))
-    return x, of(kind, ("y",), (rng.random(people) < 1 / (1 + np.exp(-eta)))[:, None])
-
-
-def of(kind, columns, values, **more):
-    values = np.asarray(values, dtype=float)
-    known = np.ones(values.shape, dtype=bool)
-    unit = {"unit": "days"} if kind == "survival" else {}
-    return Targets(name="y", kind=kind, columns=columns, values=values, known=known, **unit, **more)
+        return x, targets_of(kind, values)
+    return x, targets_of(kind, rng.random(people) < 1 / (1 + np.exp(-eta)))
 
 
 def errors_of(x, targets, strength, subjects=None, rows=None):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_targets import targets_of
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.targets import Targets
 from medmcl.evaluation import c_index, linear_probe
 from medmcl.evaluation.models.cox import cox_fit
 from medmcl.evaluation.models.discrete_time import (
@@ -28,16 +28,8 @@ def simulated(count=240, seed=0):
 
 
 def task(event, time, known=None):
-    values = np.column_stack([time, event]).astype(float)
     known = np.ones(len(time), bool) if known is None else known
-    both = np.column_stack([known, known])
-    return Targets(
-        name="death",
-        kind="survival",
-        columns=("time", "event"),
-        values=np.where(both, values, 0),
-        known=both,
-    )
+    return targets_of("survival", np.column_stack([time, event]), np.column_stack([known, known]))
 
 
 def slow_loss(x, event, time, cuts, weights, intercepts):

@@ -2,10 +2,10 @@
 
 import json
 
+import made_targets
 import numpy as np
 import pytest
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.confounders.figures import told_dots
 from medmcl.evaluation.aspects.confounders.measure import (
     READING,
@@ -30,9 +30,9 @@ def row(task, metric, method, value, *, target="", versus="", kind="binary", fra
                   label_fraction=fraction, events=40, **value_, **more)  # fmt: skip
 
 
-def targets_of(name, kind, classes=()):
-    return Targets(name=name, kind=kind, columns=(name,), classes=classes, values=np.zeros((2, 1)),
-                   known=np.zeros((2, 1), bool))  # fmt: skip
+def targets_of(name, kind, **more):
+    nobody = np.zeros((2, 1))
+    return made_targets.targets_of(kind, nobody, nobody, name=name, columns=(name,), **more)
 
 
 def site(**more):
@@ -48,7 +48,7 @@ def site(**more):
         row("site", "balanced_accuracy", "majority", 0.25, target="all classes", **about),
         row("site", "brier", "before", 0.2, target="all classes", **about),
     ]
-    return confounder_of(targets_of("site", "multiclass", ("a", "b", "c", "d")), rows,
+    return confounder_of(targets_of("site", "multiclass", classes=tuple("abcd")), rows,
                          **more)  # fmt: skip
 
 

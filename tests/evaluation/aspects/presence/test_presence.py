@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 from sklearn.metrics import roc_auc_score
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation import Method
 from medmcl.evaluation.aspects.presence.measure import OTHERS, pooled_patterns
 from medmcl.evaluation.aspects.presence.table import presence_tables
@@ -27,11 +27,7 @@ def world(rows, seed=0):
     vectors = {n: state[:, None] + rng.normal(size=(rows, 3)) for n in NAMES}
     present = {"a": rng.random(rows) < 0.9, "b": rng.random(rows) < 0.7}
     present["c"] = rng.random(rows) < 0.05
-    y = (state + 0.5 * rng.normal(size=rows) > 0).astype(float)
-    targets = Targets(
-        name="y", kind="binary", columns=("y",), values=y[:, None],
-        known=np.ones((rows, 1), dtype=bool),
-    )  # fmt: skip
+    targets = targets_of("binary", state + 0.5 * rng.normal(size=rows) > 0)
     return Together(vectors=vectors, present=present), targets
 
 
@@ -160,10 +156,7 @@ def test_counts_as_if_are_withheld_where_they_would_tell_the_few_who_are_left(la
     has[held[:lacking]] = False
     together = Together(vectors=vectors, present={"a": np.ones(rows, dtype=bool), "b": has})
     fused = fuse(together, "mean")
-    targets = Targets(
-        name="y", kind="binary", columns=("y",), known=np.ones((rows, 1), dtype=bool),
-        values=(state + rng.normal(size=rows) > 0)[:, None].astype(float),
-    )  # fmt: skip
+    targets = targets_of("binary", state + rng.normal(size=rows) > 0)
     method = Method(features=fused.features, fit=fused.fit, protocol="linear_probe",
                     variants=fused.variants)  # fmt: skip
     found = evaluate_task(

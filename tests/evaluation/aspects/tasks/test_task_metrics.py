@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from made_targets import targets_of
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation import (
     Given,
     bootstrap,
@@ -35,21 +37,15 @@ X = RNG.normal(size=(N, 4))
 def survival(unit="days", horizons=(1.0, 3.0)):
     days = RNG.exponential(900 * np.exp(-X[:, 0]))
     ends = RNG.uniform(200, 2000, N)
-    values = np.stack([np.minimum(days, ends), (days <= ends) + 0.0], axis=1)
-    return Targets(
-        name="death", kind="survival", columns=("time", "event"), values=values,
-        known=np.ones((N, 2), bool), unit=unit, horizons_years=horizons,
-    )  # fmt: skip
+    values = np.stack([np.minimum(days, ends), days <= ends], axis=1)
+    return targets_of("survival", values, name="death", unit=unit, horizons_years=horizons)
 
 
 def labels(width=1, rate=0.3):
     chance = 1 / (1 + np.exp(-(X[:, :1] + np.log(rate / (1 - rate)))))
-    values = (RNG.random((N, width)) < chance) + 0.0
     kind = "binary" if width == 1 else "multilabel"
     columns = tuple(f"y{k}" for k in range(width))
-    return Targets(
-        name="y", kind=kind, columns=columns, values=values, known=np.ones((N, width), bool)
-    )
+    return targets_of(kind, RNG.random((N, width)) < chance, columns=columns)
 
 
 DEATH, LABEL = survival(), labels()
@@ -110,7 +106,7 @@ def test_without_an_event_by_the_horizon_no_number_looks_perfect(when):
     if when == "later":
         last = HELD[np.argsort(values[HELD, 0])[-20:]]
         values[last, 1] = 1.0
-    rows = single(score({"x": X}, Targets(**{**vars(DEATH), "values": values})))
+    rows = single(score({"x": X}, replace(DEATH, values=values)))
     for name in ("observed_expected_at_1y", "net_benefit_at_1y"):
         assert rows[name].value is None
         assert "no event" in rows[name].note
@@ -119,7 +115,7 @@ def test_without_an_event_by_the_horizon_no_number_looks_perfect(when):
 def test_without_a_positive_row_there_is_no_net_benefit():
     values = LABEL.values.copy()
     values[HELD] = 0.0
-    row = single(score({"x": X}, Targets(**{**vars(LABEL), "values": values})))["net_benefit"]
+    row = single(score({"x": X}, replace(LABEL, values=values)))["net_benefit"]
     assert row.value is None
     assert "no event" in row.note
 
@@ -165,8 +161,7 @@ def test_the_baseline_hazard_of_a_head_is_the_one_of_cox_on_train_rows_alone():
     assert given.fitted[0].labels
     changed = DEATH.values.copy()
     changed[HELD] = 1.0
-    other = Targets(**{**vars(DEATH), "values": changed})
-    same = with_baseline(eta, other, TRAIN).survival(times)
+    same = with_baseline(eta, replace(DEATH, values=changed), TRAIN).survival(times)
     assert np.array_equal(same, given.survival(times))
     rows = single(score({}, DEATH, predictions={"head": given}), "head")
     assert rows["integrated_brier"].value is not None
@@ -279,7 +274,7 @@ def rare(count):
     values = LABEL.values.copy()
     values[HELD[count:]] = 0
     values[HELD[:count]] = 1
-    return Targets(**{**vars(LABEL), "values": values})
+    return replace(LABEL, values=values)
 
 
 @pytest.mark.parametrize("count", [9, 10])
@@ -300,10 +295,7 @@ def test_a_mean_over_classes_is_decided_by_the_rarest(count):
     values[::7] = 2
     values[HELD] = np.minimum(values[HELD], 1)
     values[HELD[:count]] = 2
-    classes = Targets(
-        name="y", kind="multiclass", columns=("y",), values=values, known=np.ones((N, 1), bool),
-        classes=("a", "b", "c"),
-    )  # fmt: skip
+    classes = targets_of("multiclass", values)
     rows = score({"x": X, "weak": X[:, 1:]}, classes, bootstrap_draws=30)
     gains = {r.target: r for r in rows if r.versus and r.metric == "auroc"}
     for name in ("macro", "c"):

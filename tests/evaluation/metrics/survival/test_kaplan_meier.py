@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_survival import slow_incidence, slow_survival
 
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.kaplan_meier import (
@@ -15,23 +16,6 @@ from medmcl.evaluation.metrics.survival.kaplan_meier import (
 )
 
 
-def slow_kaplan_meier(event, time, at):
-    value = 1.0
-    for u in sorted(set(time.tolist())):
-        if u <= at:
-            value *= 1 - (event & (time == u)).sum() / (time >= u).sum()
-    return value
-
-
-def slow_incidence(event, time, at, cause):
-    value = 0.0
-    for u in sorted(set(time.tolist())):
-        if u <= at:
-            before = slow_kaplan_meier(event > 0, time, np.nextafter(u, -1))
-            value += before * ((event == cause) & (time == u)).sum() / (time >= u).sum()
-    return value
-
-
 def tied_follow_up(seed, size=60, kinds=2):
     rng = np.random.default_rng(seed)
     return rng.integers(0, kinds, size), np.ceil(rng.exponential(8, size))
@@ -41,7 +25,7 @@ def test_survival_equals_the_product_in_loops_before_between_and_at_tied_times()
     event, time = tied_follow_up(0)
     at = np.array([0.0, 0.5, 1.0, 3.0, 3.5, 7.0, time.max()])
     found = kaplan_meier_at(event == 1, time, np.ones((60, 1)), at)[:, 0]
-    assert found == pytest.approx([slow_kaplan_meier(event == 1, time, t) for t in at], abs=1e-14)
+    assert found == pytest.approx([slow_survival(event == 1, time, t) for t in at], abs=1e-14)
 
 
 def test_incidence_of_each_cause_equals_the_sum_in_loops_and_adds_up_with_survival():
@@ -108,14 +92,6 @@ def test_curve_and_log_log_interval_equal_scikit_survival():
     inside = (survival > 0) & (survival < 1)
     assert np.array(curve.low)[inside] == pytest.approx(ends[0][inside], abs=1e-9)
     assert np.array(curve.high)[inside] == pytest.approx(ends[1][inside], abs=1e-9)
-
-
-def test_incidence_equals_scikit_survival():
-    oracle = pytest.importorskip("sksurv.nonparametric")
-    event, time = tied_follow_up(5, 120, kinds=4)
-    times, found = oracle.cumulative_incidence_competing_risks(event, time)
-    ours = aalen_johansen_at(event, time, np.ones((120, 1)), times, causes=(1, 2, 3))
-    assert ours[:, :, 0] == pytest.approx(found[1:], abs=1e-12)
 
 
 def test_reading_a_curve_beyond_its_end_gives_a_reason():

@@ -39,7 +39,7 @@ def survival_of(risk, times, scale=10.0):
 TIMES = np.array([1.0, 2.5, 4.0, 7.0])
 
 
-# --- scikit-survival and torchsurv -----------------------------------------------------------
+# --- scikit-survival --------------------------------------------------------------------------
 
 
 def oracle(name):
@@ -74,12 +74,6 @@ def test_ipcw_concordance_equals_scikit_survival(setting, tau, ties):
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_harrells_concordance_equals_scikit_survival(setting):
-    (event, time, risk), _, _ = setting
-    expected = oracle("concordance_index_censored")(event, time, risk)[0]
-    assert c_index(event, time, risk) == pytest.approx(expected, abs=1e-12)
-
-
 @pytest.mark.parametrize("changing", [False, True])
 def test_auc_at_each_time_and_its_mean_equal_scikit_survival(setting, changing):
     (event, time, risk), censoring, train = setting
@@ -107,32 +101,6 @@ def test_brier_scores_and_their_integral_equal_scikit_survival(setting):
     one = sm.brier_at(event, time, survival[:, 1], 2.5, censoring=censoring)
     assert one.values == (pytest.approx(values[1], abs=1e-12),)
     assert one.mean == one.values[0]
-
-
-def test_metrics_equal_torchsurv_given_the_same_weights():
-    import torch
-    from torchsurv.metrics.auc import Auc
-    from torchsurv.metrics.brier_score import BrierScore
-    from torchsurv.metrics.cindex import ConcordanceIndex
-
-    event, time, risk = cohort(3, ties=False)
-    survival = survival_of(risk, TIMES)
-    at_time = torch.from_numpy(ipcw(np.ones(len(event), bool), time, censoring=(event, time)))
-    at_time[time == time.max()] = 0.0  # the last row is censored: its weight is not used
-    at_grid = torch.from_numpy(ipcw([True] * 4, TIMES, censoring=(event, time)))
-    seen, followed = torch.from_numpy(event), torch.from_numpy(time)
-    score, grid = torch.from_numpy(risk), torch.from_numpy(TIMES)
-    expected = ConcordanceIndex()(score, seen, followed, weight=at_time)
-    assert sm.c_index_ipcw(event, time, risk) == pytest.approx(float(expected), abs=1e-9)
-    kind = {"new_time": grid, "weight": at_time, "weight_new_time": at_grid}
-    auc = Auc()(score, seen, followed, auc_type="cumulative", **kind)
-    assert sm.time_dependent_auc(event, time, risk, TIMES).values == pytest.approx(
-        auc.numpy(), abs=1e-6
-    )
-    brier = BrierScore()(torch.from_numpy(survival), seen, followed, **kind)
-    assert sm.brier_at(event, time, survival, TIMES).values == pytest.approx(
-        brier.numpy(), abs=1e-9
-    )
 
 
 # --- loops ------------------------------------------------------------------------------------
