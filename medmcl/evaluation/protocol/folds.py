@@ -40,6 +40,8 @@ class CrossValidation:
         plan: Folds over all rows, of ``refit="all"``.
         sites: Site of each row, for ``by="site"``. (N,)
         seed: Seed of the folds, of ``refit="probe"``.
+        trains: Whether there is a stage to train; without one ``all`` fits anew how inputs are
+            read, and the probes.
     """
 
     folds: int
@@ -50,11 +52,13 @@ class CrossValidation:
     plan: tuple[Fold, ...] = ()
     sites: np.ndarray | None = None
     seed: int = 0
+    trains: bool = True
 
     @property
     def name(self) -> str:
         """As it stands in a protocol: ``5 x 1-fold by subject, probes refitted``."""
-        what = "every stage" if self.refit == "all" else "probes"
+        every = "every stage" if self.trains else "reading and probes"
+        what = every if self.refit == "all" else "probes"
         return f"{self.folds} x {self.repeats}-fold by {self.by}, {what} refitted"
 
     def of(self, targets: Targets, subjects: np.ndarray, usable: np.ndarray) -> tuple[Fold, ...]:

@@ -336,7 +336,8 @@ def _ledger(
         note = "in each fold its test subjects are left out of fit and choice"
         what = f"{method.protocol}, its standardisation and its setting"
         if setting.cross_validation.refit == "all":
-            what = f"every stage, {what}"
+            before = "every stage" if setting.cross_validation.trains else "how inputs are read"
+            what = f"{before}, {what}"
         rows = np.unique(np.concatenate([part for one in setting.plan for part in one[1:3]]))
         lines = [setting.fitted(what, rows, note=note, use="out_of_fold", **about)]
         if fraction == 1 and len(setting.train) and not method.is_fitted:

@@ -212,6 +212,11 @@ def decide_rows(
 
 def _who(how: CrossValidation, splits: np.ndarray, scored: np.ndarray) -> str:
     """Say whom the folds score."""
+    if how.refit == "all" and not how.trains:
+        return (
+            "nothing is trained; how inputs are read, and the probes, were fitted anew in each "
+            "fold, without the people it is scored on"
+        )
     if how.refit == "all":
         return "every stage was trained anew in each fold, without the people it is scored on"
     names = ", ".join(s for s in ("train", "tuning", "held_out") if (splits[scored] == s).any())

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ConfigError
+from medmcl.core.findings import counted
 from medmcl.core.progress import Pace
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
@@ -211,11 +212,15 @@ def refit_all(
     refuse_ranks(int(os.environ.get("WORLD_SIZE", "1")), spec.name)
     plan = _plan(spec, prepared, tasks, seed, sites)
     stages = [one for one in run.recipe.stages if one.learns]
-    took = seconds_of(run, stages)
-    record.say(
-        f"{spec.name}: refit: all trains {len(stages)} stages anew in each of {len(plan)} folds, "
-        f"about {len(plan)} x {took:.0f} s; what is finished is kept in {run.path / FOLDER}"
+    what = (
+        f"trains {counted(len(stages), 'stage')} anew in each of {len(plan)} folds, about "
+        f"{len(plan)} x {seconds_of(run, stages):.0f} s; what is finished is kept in "
+        f"{run.path / FOLDER}"
+        if stages
+        else f"the recipe has no stage to train, so nothing is trained; how inputs are read, and "
+        f"the probes, are fitted anew in each of {len(plan)} folds"
     )
+    record.say(f"{spec.name}: refit: all{' ' if stages else ': '}{what}")
     made, pace = [], Pace(len(plan))
     with nullcontext(stop) if stop is not None else StopRequest() as asked:
         for number, fold in enumerate(plan):

@@ -189,7 +189,8 @@ class TaskScoring:
         if plan:
             unseen = tested(plan, len(splits))
             return CrossValidation(folds=folds, repeats=repeats, refit="all", unseen=unseen,
-                                   by=spec.fold_by, plan=plan, sites=self.scene.sites)  # fmt: skip
+                                   by=spec.fold_by, plan=plan, sites=self.scene.sites,
+                                   trains=self.scene.run.trains)  # fmt: skip
         seen = np.isin(splits, ("train", "tuning")) if self.seen is None else self.seen
         unseen = ~seen if self.scene.run.trains else np.ones(len(splits), dtype=bool)
         if self._declares_its_split:

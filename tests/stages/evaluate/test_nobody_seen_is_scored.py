@@ -243,7 +243,7 @@ def test_every_stage_trained_anew_in_each_fold_scores_everybody_by_chance(
         return scored(run, cohort, tmp_path, **keys)
 
     found = [score(run, cohort, refit="all") for run, cohort in runs]
-    assert "refit: all trains 1 stages anew in each of 2 folds, about 2 x" in caplog.text
+    assert "refit: all trains 1 stage anew in each of 2 folds, about 2 x" in caplog.text
     for one in found:
         said = [line for line in one.fitted if line.use == "out_of_fold"]
         assert all(line.what.startswith("every stage, ") for line in said)

@@ -136,6 +136,22 @@ def test_folds_say_that_predict_applies_another_fit(tmp_path, cache):
     assert "What medmcl predict applies is fitted once more, on train" in " ".join(told["headline"])
 
 
+def test_refit_all_says_that_a_table_trains_nothing(tmp_path, cache, caplog):
+    folder = write_whas(tmp_path / "c", whas(150)[0])
+    few = {"stages.results.bootstrap_draws": 100, "stages.results.folds": "3x1",
+           "stages.results.refit": "all"}  # fmt: skip
+    with caplog.at_level("INFO"):
+        run = medmcl.pretrain(folder, out=tmp_path / "run", device="cpu", overrides=few)
+    assert "refit: all: the recipe has no stage to train, so nothing is trained" in caplog.text
+    assert "stages anew" not in caplog.text
+    row = rows_of(run).loc["death", "covariates", "c_index"]
+    assert row["protocol"] == "cox, 3 x 1-fold by subject, reading and probes refitted"
+    assert "nothing is trained; how inputs are read" in row["note"]
+    told = (run.path / "report.json").read_text(encoding="utf-8")
+    assert "how inputs are read, cox, its standardisation" in told
+    assert "every stage" not in told
+
+
 def test_the_report_is_of_the_kept_model_and_near_to_the_truth(made):
     run, cohort, risk = made
     probe = kept_probe(run, "death")
