@@ -8,8 +8,26 @@ import pandas as pd
 import pytest
 import yaml
 
+from medmcl.core.config import parse_yaml
+from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading.prepare import Prepared, prepare
+
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 RATE_HZ, SECONDS = 100, 2
+
+
+TREE = f"""
+schema: medmcl/cohort@1
+subjects: {{table: people.csv, id: subject_id, split: split, group: site}}
+modalities:
+  ecg: {{reader: wfdb, path: "ecg/{{subject_id}}", rate_hz: {RATE_HZ}, units: mV}}
+  cmr: {{kind: cmr, reader: npy, path: cmr.npy, row: row, axes: tyx, present: has_cmr == 1}}
+  clinic: {{reader: table, columns: {{age: number, sex: category}}}}
+  report: {{reader: text, column: note}}
+tasks:
+  sick: {{kind: binary, column: sick == 1}}
+  death: {{kind: survival, time: days, event: event}}
+"""
 
 
 def signal(seed: int) -> np.ndarray:
@@ -63,37 +81,7 @@ class Tiny:
                 "event": (numbers % 3 == 0).astype(int),
             }
         )
-        self.tree = {
-            "schema": "medmcl/cohort@1",
-            "subjects": {
-                "table": "people.csv",
-                "id": "subject_id",
-                "split": "split",
-                "group": "site",
-            },
-            "modalities": {
-                "ecg": {
-                    "reader": "wfdb",
-                    "path": "ecg/{subject_id}",
-                    "rate_hz": RATE_HZ,
-                    "units": "mV",
-                },
-                "cmr": {
-                    "kind": "cmr",
-                    "reader": "npy",
-                    "path": "cmr.npy",
-                    "row": "row",
-                    "axes": "tyx",
-                    "present": "has_cmr == 1",
-                },
-                "clinic": {"reader": "table", "columns": {"age": "number", "sex": "category"}},
-                "report": {"reader": "text", "column": "note"},
-            },
-            "tasks": {
-                "sick": {"kind": "binary", "column": "sick == 1"},
-                "death": {"kind": "survival", "time": "days", "event": "event"},
-            },
-        }
+        self.tree = parse_yaml(TREE)
         for number, subject in enumerate(self.table["subject_id"]):
             write_wfdb(folder / "ecg" / subject, signal(number))
         images = generator.uniform(0, 255, (count, 3, 24, 24)).astype(np.float32)
@@ -105,6 +93,12 @@ class Tiny:
         self.table.to_csv(self.folder / "people.csv", index=False)
         (self.folder / "cohort.yaml").write_text(yaml.safe_dump(self.tree, sort_keys=False))
         return self.folder
+
+    def prepared(self, inputs: dict, **options) -> Prepared:
+        """Prepare the cohort as it is now; all that is read is kept in its folder."""
+        overrides = {"on_bad_record": "exclude"} if options.pop("exclude", False) else None
+        cohort = open_cohort(self.write(), overrides)
+        return prepare(cohort, inputs, cache=self.folder / "cache", **options)
 
     def write_ecg(self, subject: str, rows: np.ndarray, **options) -> None:
         """Write another ECG, (12, S) mV, for a subject."""
@@ -118,7 +112,7 @@ class Tiny:
     def only(self, *names: str) -> "Tiny":
         """Keep some modalities."""
         kept = {name: self.tree["modalities"][name] for name in names}
-        self.tree = {**copy.deepcopy(self.tree), "modalities": kept}
+        self.tree = {**self.tree, "modalities": kept}
         self.write()
         return self
 

@@ -37,8 +37,7 @@ def test_enough_people_in_every_split_give_no_warning(grown):
 )
 def test_a_split_without_people_is_a_warning(grown, split, what):
     grown.table = grown.table[grown.table["split"] != split]
-    grown.write()
-    hits = only(check_cohort(grown.folder), "cohort.empty_split")
+    hits = only(check_cohort(grown.write()), "cohort.empty_split")
     assert [(one.level, what in one.what) for one in hits] == [("warning", True)]
     trained = only(check_cohort(grown.folder, trains=True), "cohort.empty_split")
     assert [one.level for one in trained] == ["error" if split == "train" else "warning"]
@@ -46,20 +45,17 @@ def test_a_split_without_people_is_a_warning(grown, split, what):
 
 def test_a_cohort_that_is_only_scored_needs_no_other_split(grown):
     grown.tree["subjects"]["split"] = {"everyone": "held_out"}
-    grown.write()
-    assert check_cohort(grown.folder) == []
+    assert check_cohort(grown.write()) == []
     trained = only(check_cohort(grown.folder, trains=True), "cohort.empty_split")
     assert [one.level for one in trained] == ["error", "warning"]
 
 
 def test_fewer_than_fifty_held_out_people_are_a_warning(grown):
     grown.table = grown.table.iloc[:-1]
-    grown.write()
-    (hit,) = only(check_cohort(grown.folder), "cohort.few_held_out")
+    (hit,) = only(check_cohort(grown.write()), "cohort.few_held_out")
     assert "held_out has 49 subjects" in hit.what
     grown.table = grown.table.iloc[:101]
-    grown.write()
-    (hit,) = only(check_cohort(grown.folder), "cohort.few_held_out")
+    (hit,) = only(check_cohort(grown.write()), "cohort.few_held_out")
     assert "held_out has 1 subject:" in hit.what
 
 
@@ -68,23 +64,16 @@ def test_a_column_that_is_filled_with_the_outcome_alone_is_a_leak(grown, share):
     has = grown.table["event"].to_numpy() == 1
     filled = has & (np.arange(150) < 150 * share)
     grown.table["death_year"] = np.where(filled, 2001.0, np.nan)
-    clinic = grown.tree["modalities"]["clinic"]
-    columns = clinic["columns"]
-    clinic["columns"] = {**columns, "death_year": "number"} if isinstance(columns, dict) else [
-        *columns, "death_year"
-    ]  # fmt: skip
-    grown.write()
-    hits = [one for one in only(check_cohort(grown.folder), "task.leak") if one.task == "death"]
+    grown.tree["modalities"]["clinic"]["columns"]["death_year"] = "number"
+    hits = [one for one in only(check_cohort(grown.write()), "task.leak") if one.task == "death"]
     assert ["death_year of 'clinic' is filled" in one.what for one in hits] == [True] * (share == 1)
 
 
 def test_fewer_than_thirty_tuning_people_are_a_warning(grown):
     grown.table = grown.table.iloc[np.r_[:50, 70:150]]
-    grown.write()
-    assert only(check_cohort(grown.folder), "cohort.few_tuning") == []
+    assert only(check_cohort(grown.write()), "cohort.few_tuning") == []
     grown.table = grown.table.iloc[np.r_[:50, 51:130]]
-    grown.write()
-    (hit,) = only(check_cohort(grown.folder), "cohort.few_tuning")
+    (hit,) = only(check_cohort(grown.write()), "cohort.few_tuning")
     assert "tuning has 29 subjects" in hit.what
     assert hit.level == "warning"
     opened = open_cohort(grown.folder)
@@ -99,13 +88,11 @@ def test_a_handful_of_held_out_events_is_a_warning_of_its_task(grown):
     grown.table.iloc[rows[:9], grown.table.columns.get_loc("event")] = 1
     grown.table.iloc[rows, grown.table.columns.get_loc("sick")] = 1
     grown.table.iloc[rows[:4], grown.table.columns.get_loc("sick")] = 0
-    grown.write()
-    hits = {one.task: one.what for one in only(check_cohort(grown.folder), "task.few_held_out")}
+    hits = {one.task: one.what for one in only(check_cohort(grown.write()), "task.few_held_out")}
     assert "have the event (9 of 50)" in hits["death"]
     assert "lack it (4 of 50)" in hits["sick"]
     grown.table.iloc[rows[9], grown.table.columns.get_loc("event")] = 1
-    grown.write()
-    assert [one.task for one in only(check_cohort(grown.folder), "task.few_held_out")] == ["sick"]
+    assert [one.task for one in only(check_cohort(grown.write()), "task.few_held_out")] == ["sick"]
 
 
 def test_rare_classes_are_named_and_a_task_without_held_out_labels_too(grown):
@@ -117,14 +104,12 @@ def test_rare_classes_are_named_and_a_task_without_held_out_labels_too(grown):
         "stage": {"kind": "multiclass", "column": "stage"},
         "ef": {"kind": "regression", "column": "ef"},
     }
-    grown.write()
-    hits = {one.task: one.what for one in only(check_cohort(grown.folder), "task.few_held_out")}
+    hits = {one.task: one.what for one in only(check_cohort(grown.write()), "task.few_held_out")}
     assert "have grave (1 of 50)" in hits["stage"]
     assert "lack mild (1 of 50)" in hits["stage"]
     assert "no subject of held_out has a label" in hits["ef"]
     grown.table.iloc[rows[:9], grown.table.columns.get_loc("ef")] = 3.0
-    grown.write()
-    hits = {one.task: one.what for one in only(check_cohort(grown.folder), "task.few_held_out")}
+    hits = {one.task: one.what for one in only(check_cohort(grown.write()), "task.few_held_out")}
     assert "have a value (9)" in hits["ef"]
 
 
@@ -133,8 +118,7 @@ def test_the_overview_counts_people_records_and_labels(tiny):
     tiny.write_ecg("s001", tiny.read_ecg("s011"))
     tiny.table.loc[2, "days"] = np.nan
     tiny.tree["tasks"]["word"] = {"kind": "binary", "column": "sex"}
-    tiny.write()
-    seen = check_cohort(tiny.folder).overview
+    seen = check_cohort(tiny.write()).overview
     assert seen.subjects == (8, 2, 2)
     records = {one.modality: one for one in seen.records}
     ecg, cmr = records["ecg"], records["cmr"]
@@ -161,29 +145,25 @@ def test_people_with_several_records_are_counted_once(tiny):
     cmr = tiny.tree["modalities"]["cmr"]
     cmr |= {"table": "scans.csv", "record": "scan", "present": "notnull(scan)"}
     tiny.tree["tasks"] = {"found": {"kind": "binary", "of": "cmr", "column": "found"}}
-    tiny.write()
-    (label,) = check_cohort(tiny.folder).overview.labels
+    (label,) = check_cohort(tiny.write()).overview.labels
     assert (label.known, label.positive, label.negative) == ((2, 0, 2), (2, 0, 1), (1, 0, 1))
 
 
 def test_columns_known_for_the_same_people_share_a_line(tiny):
     tiny.tree["tasks"] = {"size": {"kind": "regression", "columns": ["age", "days"]}}
-    tiny.write()
-    lines = str(check_cohort(open_cohort(tiny.folder)).overview).splitlines()
+    lines = str(check_cohort(open_cohort(tiny.write())).overview).splitlines()
     (line,) = [line for line in lines if line.startswith("size")]
     assert line.split() == ["size", "8", "2", "2", "with", "a", "value", "of", "each", "of", "2"]
 
 
 def test_a_cohort_that_cannot_be_opened_has_no_overview(tiny):
     del tiny.tree["subjects"]["id"]
-    tiny.write()
-    assert check_cohort(tiny.folder).overview is None
+    assert check_cohort(tiny.write()).overview is None
 
 
 def test_a_split_that_cannot_be_used_shows_people_in_no_split(grown):
     grown.tree["subjects"]["split"] = "splt"
-    grown.write()
-    checked = check_cohort(grown.folder)
+    checked = check_cohort(grown.write())
     assert only(checked, "cohort.column")
     shown = [line.split() for line in str(checked.overview).splitlines()]
     assert shown[0] == ["in", "all"]
@@ -199,16 +179,13 @@ def test_an_empty_split_that_was_drawn_says_so_and_names_a_seed_that_works(grown
     named = 0
     for seed in range(60):
         grown.tree["subjects"]["split"] = {"random": {"seed": seed, **shares}}
-        grown.write()
-        for found in only(check_cohort(grown.folder), "cohort.empty_split"):
+        for found in only(check_cohort(grown.write()), "cohort.empty_split"):
             assert "each person is drawn alone, by id, and of 30" in found.what
             other = int(re.search(r"seed: (\d+)", found.fix)[1])
             grown.tree["subjects"]["split"] = {"random": {"seed": other, **shares}}
-            grown.write()
-            assert not only(check_cohort(grown.folder), "cohort.empty_split")
+            assert not only(check_cohort(grown.write()), "cohort.empty_split")
             named += 1
     assert named
     grown.tree["subjects"]["split"] = {"random": {"tuning": 0.0, "held_out": 0.5}}
-    grown.write()
-    (found,) = only(check_cohort(grown.folder), "cohort.empty_split")
+    (found,) = only(check_cohort(grown.write()), "cohort.empty_split")
     assert "drawn" not in found.what  # nobody asked for one

@@ -75,6 +75,28 @@ def test_a_pair_of_other_than_two_samples_is_found(squares):
     assert open_cohort(squares, {"cohort.choices.squares": None}).choices == {}
 
 
+MIXED = ("choice.attribute", "1 pair with two attributes, or without (5-0)")
+
+
+@pytest.mark.parametrize(
+    ("count", "column", "value", "found"),
+    [
+        (1, "split", "train", ("choice.split", "1 pair across splits (5-0)")),
+        (1, "differs", "colour", MIXED),
+        (1, "differs", None, MIXED),
+        (2, "differs", None, MIXED),
+    ],
+)
+def test_a_pair_across_splits_or_not_of_one_attribute_is_found(
+    squares, count, column, value, found
+):
+    def move(table):
+        table.loc[table.index[table["pair"] == "5-0"][:count], column] = value
+
+    change(squares, move)
+    assert said(squares) == [(found[0], "error", found[1])]
+
+
 def test_a_column_in_which_no_two_agree_is_found(squares):
     path = squares / "cohort.yaml"
     tree = yaml.safe_load(path.read_text())
@@ -82,33 +104,6 @@ def test_a_column_in_which_no_two_agree_is_found(squares):
     path.write_text(yaml.safe_dump(tree))
     assert [(c, level) for c, level, _ in said(squares)] == [("choice.pair", "error")]
     assert "72 ids in 72 samples" in said(squares)[0][2]
-
-
-def test_a_pair_across_splits_is_found(squares):
-    def move(table):
-        table.loc[table.index[table["pair"] == "5-0"][0], "split"] = "train"
-
-    change(squares, move)
-    assert said(squares) == [("choice.split", "error", "1 pair across splits (5-0)")]
-
-
-@pytest.mark.parametrize("value", ["colour", None])
-def test_a_pair_of_two_attributes_or_of_half_of_one_is_found(squares, value):
-    def move(table):
-        table.loc[table.index[table["pair"] == "5-0"][0], "differs"] = value
-
-    change(squares, move)
-    assert [(c, w) for c, _, w in said(squares)] == [
-        ("choice.attribute", "1 pair with two attributes, or without (5-0)")
-    ]
-
-
-def test_a_pair_without_attribute_is_found(squares):
-    def move(table):
-        table.loc[table["pair"] == "5-0", "differs"] = None
-
-    change(squares, move)
-    assert [c for c, _, _ in said(squares)] == ["choice.attribute"]
 
 
 @pytest.mark.parametrize("key", ["pair", "attribute"])

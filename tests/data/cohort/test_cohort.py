@@ -68,8 +68,7 @@ def test_labels_may_belong_to_records(tiny):
         "of": "ecg",
         "columns": {"a": "'A' in codes", "b": "'B' in codes and sick == 1"},
     }
-    tiny.write()
-    cohort = open_cohort(tiny.folder)
+    cohort = open_cohort(tiny.write())
     targets = cohort.targets("labels")
     by_record = dict(zip(cohort.samples["ecg"], targets.values.tolist(), strict=True))
     assert by_record["v1"] == [1, 0]
@@ -85,8 +84,7 @@ def test_records_after_the_index_date_are_left_out_and_counted(tiny):
     visits(tiny)
     tiny.table["baseline"] = "2020-01-05"
     tiny.tree["index"] = {"column": "baseline"}
-    tiny.write()
-    cohort = open_cohort(tiny.folder)
+    cohort = open_cohort(tiny.write())
     assert "v2" not in cohort.records["ecg"].index
     assert "v3" in cohort.records["ecg"].index
     found = {f.code: f.what for f in cohort.findings}
@@ -113,8 +111,7 @@ def test_the_index_may_be_the_date_of_a_modality(tiny):
     tiny.table.loc[1, "hf"] = None
     tiny.table["last"] = "2022-01-01"
     tiny.tree["tasks"]["hf"] = {"kind": "survival", "event_date": "hf", "censor_date": "last"}
-    tiny.write()
-    cohort = open_cohort(tiny.folder)
+    cohort = open_cohort(tiny.write())
     row = cohort.samples.set_index("ecg")
     assert row.loc["v3", "cmr"] == "c2"
     assert row.loc["v1", "cmr"] is None
@@ -126,8 +123,7 @@ def test_the_index_may_be_the_date_of_a_modality(tiny):
 
 def test_several_rows_of_a_subject_may_agree(tiny):
     tiny.table = pd.concat([tiny.table, tiny.table.iloc[[0]]])
-    tiny.write()
-    cohort = open_cohort(tiny.folder)
+    cohort = open_cohort(tiny.write())
     assert len(cohort.subjects) == 12
     assert cohort.flow()[0] == ("in the subjects table", 12, 13)
 
@@ -135,28 +131,24 @@ def test_several_rows_of_a_subject_may_agree(tiny):
 def test_a_column_that_differs_within_a_subject_is_refused_where_it_is_used(tiny):
     other = tiny.table.iloc[[0]].assign(sick=1 - tiny.table["sick"].iloc[0])
     tiny.table = pd.concat([tiny.table, other])
-    tiny.write()
-    cohort = open_cohort(tiny.folder)
+    cohort = open_cohort(tiny.write())
     assert cohort.usable_tasks == ["death"]
     with pytest.raises(CohortError, match=r"'sick' differs between the rows(?s:.*)of: MODALITY"):
         cohort.targets("sick")
     tiny.table.iloc[-1, tiny.table.columns.get_loc("row")] = 7
-    tiny.write()
     with pytest.raises(CohortError, match=r"modalities\.cmr(?s:.*)'row' differs"):
-        open_cohort(tiny.folder)
+        open_cohort(tiny.write())
 
 
 def test_a_subject_in_two_splits_refuses_the_cohort(tiny):
     tiny.table = pd.concat([tiny.table, tiny.table.iloc[[0]].assign(split="held_out")])
-    tiny.write()
     with pytest.raises(CohortError, match=r"two splits: held_out \(row 13\), train \(row 1\)"):
-        open_cohort(tiny.folder)
+        open_cohort(tiny.write())
 
 
 def test_subjects_without_a_split_are_left_out_and_counted(tiny):
     tiny.table.loc[0, "split"] = None
-    tiny.write()
-    cohort = open_cohort(tiny.folder)
+    cohort = open_cohort(tiny.write())
     assert len(cohort.subjects) == 11
     assert "s000" not in cohort.records["ecg"]["subject"].tolist()
     assert cohort.flow()[:2] == [("in the subjects table", 12, 12), ("in a split", 11, 11)]
@@ -168,9 +160,8 @@ def test_every_fault_of_the_tables_comes_at_once(tiny):
     tiny.tree["modalities"]["ecg"]["path"] = "ecg/{subject}"
     tiny.tree["modalities"]["report"]["table"] = "reports.csv"
     tiny.tree["modalities"]["cmr"]["presnt"] = "x"
-    tiny.write()
     with pytest.raises(CohortError) as caught:
-        open_cohort(tiny.folder)
+        open_cohort(tiny.write())
     for words in ("'age'", "'sex'", "'subject_id'", "reports.csv", "unknown key"):
         assert words in str(caught.value)
 
@@ -180,8 +171,7 @@ def test_cells_and_paths_that_are_missing_are_absences(tiny):
     tiny.table["file"] = tiny.table["subject_id"].where(tiny.table.index > 1)
     tiny.table["age"] = tiny.table["age"].where(tiny.table.index > 2)
     tiny.tree["modalities"]["ecg"]["path"] = "ecg/{file}"
-    tiny.write()
-    samples = open_cohort(tiny.folder).samples
+    samples = open_cohort(tiny.write()).samples
     assert samples["report"].isna().sum() == 1
     assert samples["ecg"].isna().sum() == 2
     assert samples["clinic"].notna().all()
@@ -191,8 +181,7 @@ def test_a_path_may_take_the_first_letters_of_a_number_or_a_text(tiny):
     tiny.table["number"] = 10000032.0 + tiny.table.index
     tiny.table["share"] = 0.125
     tiny.tree["modalities"]["ecg"]["path"] = "p{number:.2}/{number}/{subject_id:.1}/{share:.2}"
-    tiny.write()
-    places = open_cohort(tiny.folder).records["ecg"]["place"]
+    places = open_cohort(tiny.write()).records["ecg"]["place"]
     parts = [place.paths["path"].parts[-4:] for place in places]
     assert parts[0] == ("p10", "10000032", "s", "0.12")  # of a fraction: its digits, as always
 
@@ -201,21 +190,18 @@ def test_a_text_of_several_columns_is_absent_where_all_are_empty(tiny):
     tiny.table["findings"] = [None if n < 2 else "a" for n in tiny.table.index]
     tiny.table["impression"] = [None if n < 1 else "b" for n in tiny.table.index]
     tiny.tree["modalities"]["report"]["column"] = ["findings", "impression"]
-    tiny.write()
-    cohort = open_cohort(tiny.folder)
+    cohort = open_cohort(tiny.write())
     texts = [place.values for place in cohort.records["report"]["place"]]
     assert cohort.samples["report"].isna().sum() == 1
     assert texts[0] == {"findings": None, "impression": "b"} | texts[0]
     tiny.tree["modalities"]["report"]["column"] = ["findings", "impresion"]
-    tiny.write()
     with pytest.raises(CohortError, match="impresion"):
-        open_cohort(tiny.folder)
+        open_cohort(tiny.write())
 
 
 def test_unknown_presence_is_absence_and_counted(tiny):
     tiny.table["has_cmr"] = tiny.table["has_cmr"].where(tiny.table.index > 0)
-    tiny.write()
-    cohort = open_cohort(tiny.folder)
+    cohort = open_cohort(tiny.write())
     assert cohort.samples["cmr"][0] is None
     assert "1 row of which `present` is unknown" in cohort.findings[0].what
 
@@ -267,11 +253,9 @@ def test_the_fingerprint_follows_what_is_said_and_the_bytes_of_tables(tiny):
     first = open_cohort(tiny.folder).fingerprint
     assert open_cohort(tiny.folder).fingerprint == first
     tiny.table.loc[0, "age"] += 1
-    tiny.write()
-    second = open_cohort(tiny.folder).fingerprint
+    second = open_cohort(tiny.write()).fingerprint
     tiny.tree["about"] = "other"
-    tiny.write()
-    assert len({first, second, open_cohort(tiny.folder).fingerprint}) == 3
+    assert len({first, second, open_cohort(tiny.write()).fingerprint}) == 3
 
 
 def test_ids_are_text_whatever_they_look_like(tiny):
@@ -285,9 +269,8 @@ def test_records_need_ids_that_are_unique(tiny):
     with pytest.raises(CohortError, match=r"1 record id more than once(?s:.*)v1"):
         open_cohort(tiny.folder)
     del tiny.tree["modalities"]["ecg"]["record"]
-    tiny.write()
     with pytest.raises(CohortError, match="record: COLUMN"):
-        open_cohort(tiny.folder)
+        open_cohort(tiny.write())
 
 
 def test_a_mistake_in_an_expression_has_a_code_of_its_own(tiny):
@@ -296,8 +279,7 @@ def test_a_mistake_in_an_expression_has_a_code_of_its_own(tiny):
         ("site == NOR", "task.missing_column", "there is no column 'NOR'"),
     ):
         tiny.tree["tasks"]["sick"]["column"] = text
-        tiny.write()
-        (found,) = open_cohort(tiny.folder).task_findings("sick")
+        (found,) = open_cohort(tiny.write()).task_findings("sick")
         assert found.code == code
         assert what in found.what
 
@@ -387,21 +369,17 @@ def test_an_index_date_needs_the_dates_of_records_with_a_table_of_their_own(tiny
     assert levels(tiny) == []
 
 
-def test_a_modality_of_the_subjects_table_is_taken_as_known_at_the_index_date_and_it_is_said(
-    tiny,
+@pytest.mark.parametrize(
+    ("index", "level"), [({"column": "base"}, "warning"), ({"modality": "clinic"}, "error")]
+)
+def test_a_modality_of_the_subjects_table_is_known_at_an_index_date_and_gives_none(
+    tiny, index, level
 ):
     visits(tiny)
     tiny.only("ecg", "clinic")
     tiny.table["base"] = "2020-02-01"
-    tiny.tree["index"] = {"column": "base"}
-    assert levels(tiny) == [("warning", "index.no_date", "modalities.clinic")]
-
-
-def test_the_modality_that_gives_the_index_date_needs_a_date(tiny):
-    visits(tiny)
-    tiny.only("ecg", "clinic")
-    tiny.tree["index"] = {"modality": "clinic"}
-    assert levels(tiny) == [("error", "index.no_date", "modalities.clinic")]
+    tiny.tree["index"] = index
+    assert levels(tiny) == [(level, "index.no_date", "modalities.clinic")]
 
 
 @pytest.mark.parametrize(

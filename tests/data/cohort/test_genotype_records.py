@@ -26,6 +26,17 @@ def rewrite(folder, change):
     file.write_text(yaml.safe_dump(tree))
 
 
+def errors(folder):
+    return [one for one in medmcl.check(folder) if one.level == "error"]
+
+
+def prepared(folder, splits="all", **genes):
+    """The genotypes of a cohort in a folder, as they are prepared; by default, 2 components."""
+    cohort = open_cohort(folder)
+    inputs = {"genes": genes or {"components": 2}}
+    return prepare(cohort, inputs, cache=folder / "c", splits=splits)
+
+
 def codes(found):
     return [(one.code, one.level) for one in found]
 
@@ -34,18 +45,17 @@ def test_a_sound_cohort_has_no_findings_and_is_read_in_the_order_of_the_file(tmp
     genotypes, table = write_genome_cohort(tmp_path)
     table.sample(frac=1, random_state=0).to_csv(tmp_path / "people.csv", index=False)
     assert medmcl.check(tmp_path) == []
-    cohort = open_cohort(tmp_path)
-    assert list(cohort.records["genes"].index) == [f"s{n:03d}" for n in range(240)]
-    prepared = prepare(cohort, {"genes": {"components": 2}}, cache=tmp_path / "c", splits="all")
+    read = prepared(tmp_path)
+    assert list(read.cohort.records["genes"].index) == [f"s{n:03d}" for n in range(240)]
     train = (table["split"] == "train").to_numpy()
-    adapter = prepared.adapters["genes"]
+    adapter = read.adapters["genes"]
     for place, name in enumerate(adapter.panel.variants.ids):
         column = genotypes[train, int(name[2:])]
         assert adapter.panel.frequency[place] == pytest.approx(column[column >= 0].mean() / 2)
-    (quality,) = prepared.warnings
+    (quality,) = read.warnings
     assert quality.code == "genetics.quality"
     assert f"judged on {train.sum()} train records" in quality.what
-    values, names, _ = simple_features(prepared, "genes")
+    values, names, _ = simple_features(read, "genes")
     assert list(names) == ["call_rate", "heterozygosity", "PC1", "PC2"]
     assert np.isfinite(values).all()
 
@@ -58,10 +68,8 @@ def test_held_out_people_teach_nothing(tmp_path):
         if fill is not None:
             other[(table["split"] != "train").to_numpy()] = fill
         write_plink(tmp_path / "genotypes", other, variant_table(60), list(table["subject_id"]))
-        cohort = open_cohort(tmp_path)
-        prepared = prepare(cohort, {"genes": {"residualise": True, "components": 2}},
-                           cache=tmp_path / "c")  # fmt: skip
-        states.append(prepared.adapters["genes"].state())
+        read = prepared(tmp_path, splits=("train", "tuning"), residualise=True, components=2)
+        states.append(read.adapters["genes"].state())
     assert states[0] == states[1] == states[2]
 
 
@@ -118,14 +126,14 @@ def test_a_damaged_fileset_is_one_finding_of_the_cohort(tmp_path):
     bed = tmp_path / "genotypes.bed"
     whole = bed.read_bytes()
     bed.write_bytes(whole[:-7])
-    (finding,) = [one for one in medmcl.check(tmp_path) if one.level == "error"]
+    (finding,) = errors(tmp_path)
     assert "is truncated" in finding.what
     assert str(bed) in finding.where
     bed.unlink()
-    (finding,) = [one for one in medmcl.check(tmp_path) if one.level == "error"]
+    (finding,) = errors(tmp_path)
     assert "no such file" in finding.what
     rewrite(tmp_path, lambda tree: tree["modalities"]["genes"].pop("path"))
-    (finding,) = [one for one in medmcl.check(tmp_path) if one.level == "error"]
+    (finding,) = errors(tmp_path)
     assert "genotypes need a path" in finding.what
 
 
@@ -167,18 +175,16 @@ def test_two_batches_lie_in_files_of_their_own(tmp_path):
         rows = np.arange(240) % 2 == batch
         write_plink(tmp_path / f"batch{batch}", genotypes[rows], variant_table(60), names[rows])
     table.assign(batch=np.arange(240) % 2).to_csv(tmp_path / "people.csv", index=False)
-    whole = prepare(open_cohort(tmp_path), {"genes": {"components": 2}}, cache=tmp_path / "c",
-                    splits="all")  # fmt: skip
+    whole = prepared(tmp_path)
     rewrite(tmp_path, lambda t: t["modalities"]["genes"].update(path="batch{batch}.bed"))
-    parts = prepare(open_cohort(tmp_path), {"genes": {"components": 2}}, cache=tmp_path / "c",
-                    splits="all")  # fmt: skip
+    parts = prepared(tmp_path)
     rows = [one.inputs("genes")[one.index("genes")] for one in (whole, parts)]
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-6)
 
 
 def test_dosage_tables_give_what_the_fileset_gives(tmp_path):
     genotypes, table = write_genome_cohort(tmp_path)
-    whole = prepare(open_cohort(tmp_path), {"genes": {}}, cache=tmp_path / "c", splits="all")
+    whole = prepared(tmp_path)
     info = variant_table(60)
     frame = pd.DataFrame(np.where(genotypes < 0, np.nan, genotypes), columns=list(info["id"]))
     frame.insert(0, "person", list(table["subject_id"]))
@@ -187,7 +193,7 @@ def test_dosage_tables_give_what_the_fileset_gives(tmp_path):
     path = {"dosages": "dosages.parquet", "variants": "variants.csv"}
     rewrite(tmp_path, lambda t: t["modalities"]["genes"].update(reader="dosages", path=path))
     assert medmcl.check(tmp_path) == []
-    other = prepare(open_cohort(tmp_path), {"genes": {}}, cache=tmp_path / "c", splits="all")
+    other = prepared(tmp_path)
     np.testing.assert_allclose(whole.inputs("genes"), other.inputs("genes"), atol=1e-6)
     rewrite(tmp_path, lambda t: t["modalities"]["genes"].update(path="dosages.parquet"))
     with pytest.raises(CohortError, match="the path has no dosages and no variants"):
@@ -210,16 +216,14 @@ modalities:
 tasks:
   y: {{kind: regression, column: y}}
 """)
-    assert [one for one in medmcl.check(tmp_path) if one.level == "error"] == []
-    prepared = prepare(
-        open_cohort(tmp_path), {"genes": {"components": 2}}, cache=tmp_path / "c", splits="all"
-    )
-    (quality,) = [one for one in prepared.warnings if one.code == "genetics.quality"]
+    assert errors(tmp_path) == []
+    read = prepared(tmp_path)
+    (quality,) = [one for one in read.warnings if one.code == "genetics.quality"]
     assert "of 10,000 used" in quality.what
-    rows = prepared.inputs("genes")
+    rows = read.inputs("genes")
     assert rows.shape[0] == 500
-    assert rows.shape[2] == len(prepared.adapters["genes"].panel.variants) > 9000
-    train = rows[prepared.index("genes")[prepared.rows("train")]]
+    assert rows.shape[2] == len(read.adapters["genes"].panel.variants) > 9000
+    train = rows[read.index("genes")[read.rows("train")]]
     assert np.abs(train[:, 0].mean(axis=0)).max() < 1e-4
 
 

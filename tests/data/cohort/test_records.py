@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
+from small_tables import write_cohort
 
 from medmcl.core.errors import CohortError
 from medmcl.data.check.check import check_cohort
@@ -18,12 +18,12 @@ def write(folder, ids, files, path):
     for number, name in enumerate(files):
         pixels = np.random.default_rng(number).integers(0, 255, (24, 24), dtype="uint8")
         Image.fromarray(pixels).save(folder / "img" / f"{name}.png")
-    pd.DataFrame({"id": ids}).to_csv(folder / "people.csv", index=False)
-    modality = {"reader": "image", "path": path}
-    tree = {"schema": "medmcl/cohort@1", "subjects": {"table": "people.csv", "id": "id"},
-            "modalities": {"img": modality}}  # fmt: skip
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    return folder
+    return write_cohort(
+        folder,
+        pd.DataFrame({"id": ids}),
+        subjects={"table": "table.csv", "id": "id"},
+        modalities={"img": {"reader": "image", "path": path}},
+    )
 
 
 def errors_of(folder):

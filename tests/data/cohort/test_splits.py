@@ -82,15 +82,6 @@ def test_a_value_may_stand_for_several_and_one_that_is_named_goes_first():
     assert list(sides) == ["train", "tuning", "held_out", None, None, None]
 
 
-def test_a_subject_in_two_splits_is_an_error():
-    names = np.array(["a", "a", "b"], dtype=object)
-    sides = np.array(["train", "held_out", "train"], dtype=object)
-    _, findings = subject_splits(names, sides, np.arange(1, len(names) + 1))
-    assert [(f.code, f.level, f.where) for f in findings] == [
-        ("cohort.split_leak", "error", "subject a")
-    ]
-
-
 def test_one_row_without_split_does_not_undo_the_other():
     names = np.array(["a", "a"], dtype=object)
     split, findings = subject_splits(

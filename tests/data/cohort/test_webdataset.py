@@ -5,15 +5,14 @@ import gzip
 import io
 import json
 import shutil
-import sys
 import tarfile
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from typed import typed
 
 import medmcl
 from medmcl.core import members
@@ -634,18 +633,12 @@ def test_pretrain_runs_on_shards_and_never_on_an_empty_caption(packed, tmp_path,
     assert "1 of 9 left out, 1 subject without" in str(medmcl.check(packed).overview)
 
 
-def test_the_command_says_what_it_wrote(packed, tmp_path, monkeypatch, capsys):
+def test_the_command_says_what_it_wrote(packed, tmp_path, capsys):
     out = tmp_path / "new"
-    words = ["medmcl", "shards", "--cohort", str(packed), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", [*words, "--per-shard", "5", "--modality", "image"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of click, as typer is imported
-        from medmcl.cli.main import main as cli
-
-        with pytest.raises(SystemExit) as done:
-            cli()
+    options = ("--per-shard", 5, "--modality", "image")
+    code = typed("shards", "--cohort", packed, "--out", out, *options)
     said = capsys.readouterr().out
-    assert not done.value.code, said
+    assert code == 0, said
     assert "not written: modality caption (reader text)" in said
     assert "(10 samples; shards: 2 train, 1 tuning, 1 held_out)" in said
     assert set(open_cohort(out).subjects.index) == {f"{n:04d}" for n in range(10)}

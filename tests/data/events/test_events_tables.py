@@ -50,6 +50,13 @@ def events(path, **more):
     return pa.concat_tables(read_events(table)).to_pylist()
 
 
+def written_table(path, text, encoding="utf-8", **columns):
+    """A small table of other columns than `COLUMNS`, written as it is given."""
+    path.write_text(text, encoding=encoding)
+    columns = {"subject": "p", "code": "c", **columns}
+    return EventTable(path=path, name="e", columns=columns)
+
+
 @pytest.mark.parametrize(
     "name", ["t.csv", "t.csv.gz", "t.tsv", "t.tsv.gz", "t.jsonl", "t.jsonl.gz", "t.parquet"]
 )
@@ -248,8 +255,7 @@ def test_nothing_to_write_and_a_full_folder_are_refused(tmp_path):
 
 
 def test_codes_and_ids_are_tidied_and_it_is_said(tmp_path, caplog):
-    (tmp_path / "e.csv").write_text("p,c\n1.0, DM\n2,HT\n3.0,C1 \n4.5,C2\n", encoding="utf-8")
-    table = EventTable(path=tmp_path / "e.csv", name="e", columns={"subject": "p", "code": "c"})
+    table = written_table(tmp_path / "e.csv", "p,c\n1.0, DM\n2,HT\n3.0,C1 \n4.5,C2\n")
     with caplog.at_level("INFO"):
         (rows,) = read_events(table)
     assert rows["subject"].to_pylist() == ["1", "2", "3", "4.5"]
@@ -260,11 +266,8 @@ def test_codes_and_ids_are_tidied_and_it_is_said(tmp_path, caplog):
 
 @pytest.mark.parametrize("sign", [";", "\t", "|"])
 def test_a_csv_without_commas_is_split_at_what_it_has(tmp_path, sign):
-    lines = ["p,t,c", "1,2020-01-02,DM"]
-    text = "\n".join(lines).replace(",", sign) + "\n"
-    (tmp_path / "e.csv").write_text(text, encoding="utf-8")
-    columns = {"subject": "p", "time": "t", "code": "c"}
-    (rows,) = read_events(EventTable(path=tmp_path / "e.csv", name="e", columns=columns))
+    text = "p,t,c\n1,2020-01-02,DM\n".replace(",", sign)
+    (rows,) = read_events(written_table(tmp_path / "e.csv", text, time="t"))
     assert rows["code"].to_pylist() == ["DM"]
     assert header_of(tmp_path / "e.csv") == ["p", "t", "c"]
 
@@ -272,8 +275,7 @@ def test_a_csv_without_commas_is_split_at_what_it_has(tmp_path, sign):
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
 def test_utf_16_is_one_clear_error(tmp_path, suffix):
     path = tmp_path / f"e.{suffix}"
-    path.write_text("p,c\n1,DM\n", encoding="utf-16")
-    table = EventTable(path=path, name="e", columns={"subject": "p", "code": "c"})
+    table = written_table(path, "p,c\n1,DM\n", "utf-16")
     with pytest.raises(CohortError, match=r"table of events(.|\n)*UTF-16: save it"):
         list(read_events(table))
     with pytest.raises(CohortError, match=r"UTF-16: save it as UTF-8"):
@@ -286,7 +288,6 @@ def test_utf_16_is_one_clear_error(tmp_path, suffix):
      ("20190331", "with hyphens: 2019-03-31")],
 )  # fmt: skip
 def test_a_date_in_another_form_says_how_to_write_it(tmp_path, cell, said):
-    (tmp_path / "e.csv").write_text(f"p,t,c\n1,{cell},DM\n", encoding="utf-8")
-    columns = {"subject": "p", "time": "t", "code": "c"}
+    table = written_table(tmp_path / "e.csv", f"p,t,c\n1,{cell},DM\n", time="t")
     with pytest.raises(CohortError, match=said):
-        list(read_events(EventTable(path=tmp_path / "e.csv", name="e", columns=columns)))
+        list(read_events(table))

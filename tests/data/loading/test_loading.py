@@ -21,7 +21,7 @@ from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading import worker_pool as processes
 from medmcl.data.loading.prepare import build_adapters, cache_folder, prepare
-from medmcl.data.loading.reading import content_digest
+from medmcl.data.loading.reading import content_digest, inspect_together
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.data.loading.worker_pool import worker_pool
@@ -30,7 +30,7 @@ from medmcl.modalities.ecg.adapter import ECG
 
 def test_a_batch_holds_prepared_rows_and_zeros_where_absent(tiny, inputs):
     inputs = {**inputs, "cmr": {**inputs["cmr"], "size": 24}}  # as stored
-    prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    prepared = tiny.prepared(inputs)
     rows = prepared.rows("train")
     batch = prepared.batch(rows, tasks=("sick", "death"))
     assert batch.ids.tolist() == rows.tolist()
@@ -51,8 +51,7 @@ def test_a_batch_holds_prepared_rows_and_zeros_where_absent(tiny, inputs):
 
 def test_rows_ask_for_all_or_any_of_some_modalities(tiny, inputs):
     tiny.table.loc[0, "note"] = None
-    tiny.write()
-    prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    prepared = tiny.prepared(inputs)
     assert 3 not in prepared.rows("train", ("cmr",))
     assert set(range(8)) - set(prepared.rows("train", ("cmr", "report"))) == {0, 3, 7}
     assert len(prepared.rows("train", ("cmr", "report"), how="any")) == 8
@@ -84,7 +83,7 @@ def test_adapters_are_fitted_on_train_alone(tiny, inputs):
     one = {"clinic": inputs["clinic"], "report": inputs["report"]}
     states = {}
     for attempt in (0, 1):
-        prepared = prepare(open_cohort(tiny.folder), one, cache=tiny.folder / "cache")
+        prepared = tiny.prepared(one)
         states[attempt] = {name: a.state() for name, a in prepared.adapters.items()}
         tiny.table.loc[8:, "age"] = 3
         tiny.write()
@@ -110,7 +109,7 @@ def test_prepared_records_are_reused_until_what_they_depend_on_changes(tiny, inp
 
     def count(**changes):
         inputs["cmr"].update(changes)
-        prepare(open_cohort(tiny.folder), {"cmr": inputs["cmr"]}, cache=folder)
+        tiny.prepared({"cmr": inputs["cmr"]})
         entries.append(sorted(path.name for path in folder.iterdir()))
         return len(entries[-1])
 
@@ -168,11 +167,11 @@ def test_a_writer_killed_half_way_leaves_nothing_that_is_read(tiny, inputs, monk
     left = [path.name for path in folder.iterdir()]
     assert len(left) == 1
     assert left[0].endswith(".part")
-    prepared = prepare(open_cohort(tiny.folder), one, cache=folder)
+    prepared = tiny.prepared(one)
     assert prepared.usable("clinic").all()
     assert prepared.inputs("clinic")[11].any()
     monkeypatch.setattr(atomic, "_STALE_SECONDS", -1.0)
-    prepare(open_cohort(tiny.folder), {"clinic": {"clip_sd": 3}}, cache=folder)
+    tiny.prepared({"clinic": {"clip_sd": 3}})
     assert not [path for path in folder.iterdir() if path.name.endswith(".part")]
 
 
@@ -201,7 +200,7 @@ def test_of_two_writers_at_once_one_wins_and_both_read_the_same(tiny, inputs):
 def test_a_damaged_entry_is_made_again(tiny, inputs, damage):
     folder = tiny.folder / "cache"
     one = {"clinic": inputs["clinic"]}
-    whole = np.array(prepare(open_cohort(tiny.folder), one, cache=folder).inputs("clinic"))
+    whole = np.array(tiny.prepared(one).inputs("clinic"))
     path = next(folder.glob("*/clinic.npy"))
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-40])
@@ -209,7 +208,7 @@ def test_a_damaged_entry_is_made_again(tiny, inputs, damage):
         path.with_suffix(".json").write_text("{")
     else:
         np.save(path, whole[:5])
-    again = prepare(open_cohort(tiny.folder), one, cache=folder)
+    again = tiny.prepared(one)
     assert np.array_equal(again.inputs("clinic"), whole)
 
 
@@ -219,7 +218,7 @@ def test_bad_records_refuse_the_run_and_all_are_named(tiny, inputs):
         path.write_bytes(path.read_bytes()[:100])
     (tiny.folder / "ecg" / "s005.hea").unlink()
     with pytest.raises(CohortError) as caught:
-        prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+        tiny.prepared(inputs)
     text = str(caught.value)
     for words in ("s001", "s009", "s005", "missing_file", "3 faults", "on_bad_record=exclude"):
         assert words in text
@@ -227,8 +226,7 @@ def test_bad_records_refuse_the_run_and_all_are_named(tiny, inputs):
 
 def test_bad_records_may_be_excluded_and_are_counted(tiny, inputs):
     (tiny.folder / "ecg" / "s005.hea").unlink()
-    cohort = open_cohort(tiny.folder, {"on_bad_record": "exclude"})
-    prepared = prepare(cohort, inputs, cache=tiny.folder / "cache")
+    prepared = tiny.prepared(inputs, exclude=True)
     assert [finding.code for finding in prepared.excluded] == ["ecg.missing_file"]
     assert not prepared.present["ecg"][5]
     assert prepared.present["cmr"][5]
@@ -247,7 +245,7 @@ def test_dead_leads_are_masked_counted_and_told_apart_to_the_views(tiny, inputs)
     masking = {"ecg": {**inputs["ecg"], "dead_leads": "mask"}}
     for told in (inputs, masking):
         with pytest.raises(CohortError, match=r"s008.*lead V1, V2, V3, V4 is constant"):
-            prepare(open_cohort(tiny.folder), told, cache=tiny.folder / "cache")
+            tiny.prepared(told)
     cohort = open_cohort(tiny.folder, {"on_bad_record": "exclude"})
     for _ in range(2):  # the second is from the cache
         prepared = prepare(cohort, masking, cache=tiny.folder / "cache")
@@ -275,9 +273,8 @@ def test_a_copy_under_another_subject_is_out_of_both(tiny, inputs):
         data = (tiny.folder / "ecg" / f"s000{suffix}").read_bytes()
         (tiny.folder / "ecg" / f"s008{suffix}").write_bytes(data.replace(b"s000.dat", b"s008.dat"))
     with pytest.raises(CohortError, match="exactly the content of record s008 of subject s008"):
-        prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
-    cohort = open_cohort(tiny.folder, {"on_bad_record": "exclude"})
-    prepared = prepare(cohort, inputs, cache=tiny.folder / "cache")
+        tiny.prepared(inputs)
+    prepared = tiny.prepared(inputs, exclude=True)
     assert np.flatnonzero(~prepared.present["ecg"]).tolist() == [0, 8]
     assert len(prepared.excluded) == 2
 
@@ -285,8 +282,7 @@ def test_a_copy_under_another_subject_is_out_of_both(tiny, inputs):
 def test_equal_texts_are_no_copies_but_share_an_identity(tiny, inputs):
     tiny.table.loc[:3, "note"] = "sinus rhythm"
     tiny.table.loc[5, "note"] = None
-    tiny.write()
-    prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    prepared = tiny.prepared(inputs)
     codes = prepared.identity("report")
     assert codes[5] == -1
     assert len(set(codes[:4])) == 1
@@ -294,10 +290,13 @@ def test_equal_texts_are_no_copies_but_share_an_identity(tiny, inputs):
     assert (prepared.identity("cmr") == -1).tolist() == [n % 4 == 3 for n in range(12)]
 
 
+def test_adapters_without_a_check_of_all_together_read_nothing():
+    assert inspect_together(object(), "clinic", [None] * 3) == []
+
+
 def test_a_modality_that_nobody_has_is_all_absent(tiny, inputs):
     tiny.tree["modalities"]["cmr"]["present"] = "has_cmr == 9"
-    tiny.write()
-    prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    prepared = tiny.prepared(inputs)
     assert not prepared.present["cmr"].any()
     assert prepared.batch(np.arange(3)).inputs["cmr"].shape == (3, 3, 8, 8)
     assert (prepared.identity("cmr") == -1).all()
@@ -332,7 +331,7 @@ def test_the_cache_lies_beside_the_runs_or_where_the_environment_says(tmp_path, 
 def test_exactly_one_bad_record_is_named_with_its_code_and_fix(tiny, inputs):
     (tiny.folder / "ecg" / "s005.hea").unlink()
     with pytest.raises(CohortError) as caught:
-        prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+        tiny.prepared(inputs)
     text = str(caught.value)
     for words in ("subject s005, record s005", "[ecg.missing_file]", "1 fault)", "to fix"):
         assert words in text

@@ -11,7 +11,6 @@ from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading import simple_features as module
 from medmcl.data.loading import worker_pool as processes
-from medmcl.data.loading.prepare import prepare
 from medmcl.data.loading.simple_features import SimpleTable, simple_features, simple_table
 from medmcl.data.loading.worker_pool import worker_pool
 from medmcl.modalities import ADAPTERS
@@ -19,7 +18,7 @@ from medmcl.modalities import ADAPTERS
 
 @pytest.fixture
 def prepared(tiny, inputs):
-    return prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache", splits="all")
+    return tiny.prepared(inputs, splits="all")
 
 
 def test_every_modality_of_a_cohort_has_finite_features(prepared):
@@ -70,8 +69,7 @@ def test_tables_are_the_covariates_that_an_encoder_sees(tiny, inputs):
     tiny.table["age"] = tiny.table["age"].astype(float)
     tiny.table.loc[1, "age"] = np.nan
     tiny.table.loc[9, "sex"] = "X"
-    tiny.write()
-    prepared = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache", splits="all")
+    prepared = tiny.prepared(inputs, splits="all")
     name = next(n for n, a in prepared.adapters.items() if a.kind == "tabular")
     table = simple_table(prepared, name)
     assert table.untold == {"age": 1}
@@ -125,7 +123,7 @@ def test_lent_processes_measure_the_same(prepared, monkeypatch):
 
 
 def test_rows_of_splits_that_are_shut_are_absent(tiny, inputs):
-    shut = prepare(open_cohort(tiny.folder), inputs, cache=tiny.folder / "cache")
+    shut = tiny.prepared(inputs)
     held = shut.splits == "held_out"
     for name in shut.adapters:
         table = simple_table(shut, name)
