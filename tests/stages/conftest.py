@@ -6,6 +6,7 @@ import torch
 import yaml
 from drawing import undrawn
 from small_hospital import write_hospital
+from small_squares import write_squares
 from tiny_runs import tiny
 
 import medmcl
@@ -50,6 +51,13 @@ def hospital(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("hospital")
     write_hospital(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory) -> Path:
+    """A cohort of coloured squares and captions."""
+    torch.set_num_threads(1)
+    return write_squares(tmp_path_factory.mktemp("squares") / "cohort")
 
 
 @pytest.fixture(scope="session")

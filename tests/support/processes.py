@@ -53,6 +53,15 @@ def run_in_two(words):
     finish(start([*words, "--device", "cpu", "--devices", "2", "--workers", "0"], RANKS))
 
 
+def pretrain_in_two(cohort, recipe, out, overrides):
+    """Train in two processes with the overrides of `medmcl.pretrain`; give the run."""
+    words = ["pretrain", "--cohort", str(cohort), "--recipe", str(recipe), "--out", str(out)]
+    for key, value in overrides.items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    run_in_two(words)
+    return medmcl.load(out)
+
+
 def finish(process):
     """Wait for a process that must end well; give what it said."""
     out, errors = process.communicate()

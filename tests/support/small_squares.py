@@ -10,7 +10,7 @@ from PIL import Image
 COLOURS = {"red": (220, 40, 40), "green": (40, 190, 60), "blue": (50, 70, 220)}
 PLACES = {"top": 0.05, "bottom": 0.5}
 """Place to the share of the picture above the square."""
-SMALL = {
+TOWERS = {
     "inputs.picture.size": 32,
     "inputs.caption.max_tokens": 16,
     "towers.picture.encoder.options": {
@@ -19,11 +19,15 @@ SMALL = {
         "depth": 1,
         "num_heads": 2,
     },
+}
+"""Overrides of the toy recipes of pictures and captions: a tower that a test can pay for."""
+SMALL = {
+    **TOWERS,
     "stages.results.bootstrap_draws": 100,
     "stages.results.tasks": [],
     "stages.results.draws": 1,
 }
-"""Overrides of the toy recipes of pictures and captions: a tower that a test can pay for."""
+"""Such a tower, and an evaluation that costs little."""
 
 
 def write_squares(folder: Path, people: int = 96, side: int = 64) -> Path:

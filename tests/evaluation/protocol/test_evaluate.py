@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.targets import Targets
 from medmcl.evaluation import METRICS, auroc, delong, evaluate_embeddings, evaluate_task
 from medmcl.evaluation.aspects.tasks.metrics import Thresholds, horizons_of
 from medmcl.evaluation.models.cross_validation import FoldFeatures, cross_validation_rows
@@ -26,22 +26,16 @@ BAD = RNG.normal(size=(N, 3))
 
 def make(kind):
     noise = 0.3 * RNG.normal(size=(N, 3))
-    columns, classes = ("a", "b", "c"), ()
     if kind == "regression":
-        values = Z + noise
-    elif kind == "multilabel":
-        values = (Z + noise > 0.5).astype(float)
-    elif kind == "survival":
-        values = np.stack([RNG.exponential(np.exp(-2 * Z[:, 0])), RNG.random(N) < 0.6], axis=1)
-        columns = ("time", "event")
-    elif kind == "multiclass":
-        values, columns, classes = (Z[:, :1] > 0) + 0.0, ("g",), ("low", "high")
-    else:
-        values, columns = (Z[:, :1] > 0.5).astype(float), ("y",)
-    known = np.ones(values.shape, bool)
-    return Targets(
-        name="t", kind=kind, columns=columns, classes=classes, values=values, known=known
-    )
+        return targets_of(kind, Z + noise)
+    if kind == "multilabel":
+        return targets_of(kind, Z + noise > 0.5)
+    if kind == "survival":
+        waits = RNG.exponential(np.exp(-2 * Z[:, 0]))
+        return targets_of(kind, np.stack([waits, RNG.random(N) < 0.6], axis=1))
+    if kind == "multiclass":
+        return targets_of(kind, Z[:, 0] > 0, classes=("low", "high"))
+    return targets_of(kind, Z[:, 0] > 0.5)
 
 
 def fast(features, targets, **kwargs):
@@ -83,11 +77,7 @@ def test_shuffled_held_out_outcomes_do_not_change_predictions_but_end_the_skill(
     values = targets.values.copy()
     held = np.flatnonzero(SPLIT == "held_out")
     values[held] = values[np.random.default_rng(1).permutation(held)]
-    cheat = Targets(
-        name="t", kind=kind, columns=targets.columns, classes=targets.classes, values=values,
-        known=targets.known,
-    )  # fmt: skip
-    rows = fast({"good": GOOD}, cheat)
+    rows = fast({"good": GOOD}, replace(targets, values=values))
     first = rows[0]
     assert first.metric == METRICS[kind][0]
     chance = 0.0 if kind == "regression" else 0.5
@@ -132,10 +122,7 @@ def test_at_every_size_train_is_fitted_tuning_chosen_on_and_held_out_scored(peop
     x = rng.normal(size=(people, 2))
     split = np.where(np.arange(people) % 4 == 0, "held_out", "train")
     split[1::4] = "tuning"
-    task = Targets(
-        name="t", kind="binary", columns=("y",), values=(x[:, :1] > 0) + 0.0,
-        known=np.ones((people, 1), bool),
-    )  # fmt: skip
+    task = targets_of("binary", x[:, 0] > 0)
     seen = []
 
     def spy(features, targets, train, tuning, **more):
@@ -237,11 +224,7 @@ def test_no_outcome_in_the_scored_split_is_stated_not_nan(kind):
     targets = make(kind)
     known = targets.known.copy()
     known[SPLIT == "held_out"] = False
-    bare = Targets(
-        name="t", kind=kind, columns=targets.columns, classes=targets.classes,
-        values=targets.values * known, known=known,
-    )  # fmt: skip
-    rows = fast({"good": GOOD}, bare)
+    rows = fast({"good": GOOD}, replace(targets, values=targets.values * known, known=known))
     assert rows
     assert all(row.value is None and row.note for row in rows)
 
@@ -250,8 +233,7 @@ def test_one_class_in_the_scored_split_is_stated():
     targets = make("binary")
     values = targets.values.copy()
     values[SPLIT == "held_out"] = 0
-    flat = Targets(name="t", kind="binary", columns=("y",), values=values, known=targets.known)
-    found = {row.metric: row for row in fast({"good": GOOD}, flat)}
+    found = {row.metric: row for row in fast({"good": GOOD}, replace(targets, values=values))}
     assert found["auroc"].value is None
     assert "one class" in found["auroc"].note
     assert found["brier"].value is None  # a low risk for all would look perfect
@@ -285,10 +267,7 @@ def test_the_same_seed_gives_the_same_rows():
 
 
 def test_folds_without_both_classes_are_not_estimable_and_not_an_auroc_of_zero():
-    values = np.array([[1.0], [0.0], [0.0], [0.0], [0.0]])
-    targets = Targets(
-        name="rare", kind="binary", columns=("rare",), values=values, known=np.ones((5, 1), bool)
-    )
+    targets = targets_of("binary", [1, 0, 0, 0, 0])
     features = {"a": np.random.default_rng(0).normal(size=(5, 3)), "b": np.eye(5)[:, :3]}
     rows = evaluate_embeddings(
         features, targets, np.array(["train"] * 4 + ["held_out"]), np.arange(5),
@@ -359,10 +338,7 @@ LABELS = ((Z[:, :1] + RNG.normal(size=(N, 1))) > 0.5) + 0.0
 
 def make_of(kind):
     """The same outcome at every call."""
-    values, columns = (LABELS, ("y",)) if kind == "binary" else (TIMES, ("time", "event"))
-    return Targets(
-        name="t", kind=kind, columns=columns, values=values, known=np.ones(values.shape, bool)
-    )
+    return targets_of(kind, LABELS if kind == "binary" else TIMES)
 
 
 def test_a_threshold_that_a_caller_gives_is_not_said_to_be_of_train():

@@ -4,9 +4,9 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.targets import Targets
 from medmcl.evaluation import bootstrap, delong, evaluate_task, linear_probe
 from medmcl.evaluation.metrics.intervals import Resampler
 from medmcl.evaluation.protocol.resampling import Resample, Resampling
@@ -28,16 +28,10 @@ def task(kind="binary"):
     noise = RNG.normal(size=(N, 1))
     if kind == "survival":
         waits, ends = RNG.exponential(np.exp(-SIGNAL[:, 0])), RNG.uniform(0.5, 3, N)
-        values = np.column_stack([np.minimum(waits, ends), waits < ends]).astype(float)
-        columns = ("time", "event")
-    elif kind == "multiclass":
-        values, columns = np.digitize(SIGNAL + noise, [-0.5, 0.8]).astype(float), ("g",)
-    else:
-        values, columns = (SIGNAL + noise > 0.5).astype(float), ("y",)
-    return Targets(
-        name="t", kind=kind, columns=columns, values=values, known=np.ones(values.shape, bool),
-        classes=("a", "b", "c") if kind == "multiclass" else (),
-    )  # fmt: skip
+        return targets_of(kind, np.column_stack([np.minimum(waits, ends), waits < ends]))
+    if kind == "multiclass":
+        return targets_of(kind, np.digitize(SIGNAL + noise, [-0.5, 0.8]))
+    return targets_of(kind, SIGNAL + noise > 0.5)
 
 
 def run(targets, resample, **more):
@@ -177,9 +171,5 @@ def test_a_resampling_without_sites_or_of_another_name_is_refused():
 
 
 def test_numbers_have_no_classes_and_say_that_subjects_are_drawn():
-    values = X[:, :1].copy()
-    numbers = Targets(
-        name="t", kind="regression", columns=("v",), values=values, known=np.ones((N, 1), bool)
-    )
-    done = run(numbers, "stratified")
+    done = run(targets_of("regression", X[:, 0]), "stratified")
     assert all("no two classes to keep" in r.note for r in done.results if not r.versus)

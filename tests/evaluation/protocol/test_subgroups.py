@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from made_targets import targets_of
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation import auroc, evaluate_task, linear_probe
 from medmcl.evaluation.protocol.subgroups import (
     COUNTS_WITHHELD,
@@ -17,9 +19,7 @@ SPLIT = np.array(["train"] * 500 + ["tuning"] * 200 + ["held_out"] * 500)
 SUBJECTS = np.arange(N)
 X = RNG.normal(size=(N, 3))
 Y = (RNG.random((N, 1)) < 1 / (1 + np.exp(-X[:, :1]))) + 0.0
-TARGETS = Targets(
-    name="y", kind="binary", columns=("y",), values=Y, known=np.ones((N, 1), bool)
-)  # fmt: skip
+TARGETS = targets_of("binary", Y)
 HELD = np.flatnonzero(SPLIT == "held_out")
 SEX = np.where(RNG.random(N) < 0.4, "F", "M").astype(object)
 
@@ -75,8 +75,7 @@ def test_few_events_are_held_back_too():
     group = np.where(np.arange(N) % 2, "a", "b").astype(object)
     values[HELD[group[HELD] == "a"]] = 0.0
     values[HELD[group[HELD] == "a"][:3]] = 1.0
-    targets = Targets(**{**vars(TARGETS), "values": values})
-    rows = {row.group: row for row in subgroups({"g": group}, targets)}
+    rows = {row.group: row for row in subgroups({"g": group}, replace(TARGETS, values=values))}
     assert rows["a"].suppressed
     assert (
         rows["b"].events is rows["b"].n is None
@@ -91,7 +90,7 @@ def test_few_people_with_an_event_are_not_made_many_by_their_rows():
     values[inside] = 0.0
     values[inside[:6]] = 1.0
     people[inside[3:6]] = people[inside[:3]]
-    task = Targets(**{**vars(TARGETS), "values": values})
+    task = replace(TARGETS, values=values)
     done = evaluate_task({"x": X}, task, SPLIT, people, bootstrap_draws=50, groups={"g": group})
     rows = {r.group: r for r in done.subgroups}
     assert rows["a"].suppressed
@@ -105,16 +104,11 @@ def test_of_many_labels_the_rarest_decides(rare):
     group = np.where(np.arange(N) % 2, "a", "b").astype(object)
     inside = HELD[group[HELD] == "a"]
     values[inside, 1] = 1 - rare
-    values[inside[:3], 1] = rare
-    many = Targets(
-        name="y", kind="multilabel", columns=("y", "z"), values=values,
-        known=np.ones(values.shape, bool),
-    )  # fmt: skip
-    rows = {r.group: r for r in subgroups({"g": group}, many)}
-    assert rows["a"].suppressed
-    values[inside[:8], 1] = rare
-    rows = {r.group: r for r in subgroups({"g": group}, many)}
-    assert not rows["a"].suppressed
+    for few, is_suppressed in ((3, True), (8, False)):
+        values[inside[:few], 1] = rare
+        many = targets_of("multilabel", values)
+        rows = {r.group: r for r in subgroups({"g": group}, many)}
+        assert rows["a"].suppressed == is_suppressed
 
 
 def test_few_people_of_a_class_are_held_back_and_a_class_of_nobody_is_not_counted():
@@ -125,10 +119,7 @@ def test_few_people_of_a_class_are_held_back_and_a_class_of_nobody_is_not_counte
     values[inside[:4]] = 2.0
 
     def shown(values):
-        task = Targets(
-            name="y", kind="multiclass", columns=("y",), values=values,
-            known=np.ones((N, 1), bool), classes=("low", "mid", "high", "never"),
-        )  # fmt: skip
+        task = targets_of("multiclass", values, classes=("low", "mid", "high", "never"))
         return {r.group: r for r in subgroups({"g": group}, task)}
 
     rows = shown(values)

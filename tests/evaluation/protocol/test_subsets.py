@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_targets import targets_of
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.targets import Targets
 from medmcl.evaluation import label_subset
 
 
@@ -14,17 +14,13 @@ def make(kind, seed=0, subjects=80, missing=0.0):
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, subjects, 160)
     if kind == "multiclass":
-        values, columns, classes = rng.integers(0, 4, (160, 1)), ("g",), tuple("abcd")
+        values = rng.integers(0, 4, (160, 1))
     elif kind == "survival":
-        values, columns, classes = rng.random((160, 2)) < 0.2, ("time", "event"), ()
+        values = rng.random((160, 2)) < 0.2
     else:
-        values, columns, classes = rng.random((160, 3)) < 0.08, tuple("xyz"), ()
-    known = rng.random(values.shape) >= missing
-    targets = Targets(
-        name="t", kind=kind, columns=columns, classes=classes,
-        values=values.astype(float) * known, known=known,
-    )  # fmt: skip
-    return targets, codes
+        values = rng.random((160, 3)) < 0.08
+    classes = tuple("abcd") if kind == "multiclass" else ()
+    return targets_of(kind, values, rng.random(values.shape) >= missing, classes=classes), codes
 
 
 KINDS = st.sampled_from(["multilabel", "multiclass", "survival", "regression"])
@@ -58,10 +54,7 @@ def test_a_column_of_a_regression_keeps_two_subjects_and_two_values_where_it_has
     rng = np.random.default_rng(seed)
     values = rng.choice([1.0, 1.0, 1.0, 1.0, 2.0], (40, 3))
     known = rng.random((40, 3)) < 0.3
-    columns = ("a", "b", "c")
-    targets = Targets(
-        name="t", kind="regression", columns=columns, values=values * known, known=known
-    )
+    targets = targets_of("regression", values, known)
     subjects = rng.integers(0, 25, 40)
     chosen = label_subset(targets, subjects, np.arange(40), fraction, draw=draw)
     for column in range(3):
@@ -74,13 +67,7 @@ def test_a_column_of_a_regression_keeps_two_subjects_and_two_values_where_it_has
 
 @pytest.mark.parametrize("kind", ["multilabel", "multiclass", "survival", "regression"])
 def test_two_subjects_are_kept_of_any_kind_even_if_all_are_of_one_class(kind):
-    values = np.ones((30, 2 if kind == "survival" else 1))
-    columns = ("time", "event") if kind == "survival" else ("y",)
-    classes = ("a", "b") if kind == "multiclass" else ()
-    targets = Targets(
-        name="t", kind=kind, columns=columns, classes=classes, values=values,
-        known=np.ones(values.shape, bool),
-    )  # fmt: skip
+    targets = targets_of(kind, np.ones((30, 2 if kind == "survival" else 1)))
     for per_class in (0, 1, 2):
         chosen = label_subset(targets, np.arange(30), np.arange(30), 0.001, min_per_class=per_class)
         assert len(chosen) == 2
@@ -97,10 +84,8 @@ def test_smaller_fractions_lie_inside_larger_ones(kind, seed, draw):
 
 def test_the_share_is_the_one_asked_for_within_each_class():
     rng = np.random.default_rng(0)
-    values = (rng.random((4000, 1)) < 0.3).astype(float)
-    targets = Targets(
-        name="t", kind="binary", columns=("y",), values=values, known=np.ones((4000, 1), bool)
-    )
+    values = rng.random(4000) < 0.3
+    targets = targets_of("binary", values)
     chosen = label_subset(targets, np.arange(4000), np.arange(4000), 0.1)
     assert len(chosen) == pytest.approx(400, abs=2)
     assert values[chosen].sum() == np.ceil(0.1 * values.sum())

@@ -7,15 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
-from small_squares import SMALL, write_squares
+from short_runs import stage_of, unreported, write_recipe
+from small_squares import TOWERS
 
 import medmcl
 import medmcl.stages.run.pretrain
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.stages.evaluate.attack.attacked import attacked
 from medmcl.stages.poison.poisoned_rows import Poisoned
-from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.threats import Poison
 
@@ -26,9 +25,7 @@ STEPS = {
     "stages.contrast.epochs": None,
     "stages.contrast.batch_size": 16,
     "stages.contrast.poisoned_by": "attack",
-    "inputs.picture.size": 32,
-    "inputs.caption.max_tokens": 16,
-    "towers.picture.encoder.options": SMALL["towers.picture.encoder.options"],
+    **TOWERS,
 }
 ATTACK = {
     "stage": "poison",
@@ -44,26 +41,9 @@ ATTACK = {
 
 def poisoned(cohort, folder, attack=(), overrides=(), **more):
     """Train `clip_toy` with an attack before it."""
-    base = read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
-    contrast = next(stage for stage in base["stages"] if stage["name"] == "contrast")
-    tree = {
-        "extends": "clip_toy",
-        "about": "a poisoned stage",
-        "stages": [{**ATTACK, **dict(attack)}, contrast],
-        "set": {**STEPS, **dict(overrides)},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
-        return medmcl.pretrain(
-            cohort, recipe=folder / "recipe.yaml", out=folder / "run", device="cpu", **more
-        )
-
-
-@pytest.fixture(scope="module")
-def squares(tmp_path_factory):
-    return write_squares(tmp_path_factory.mktemp("squares") / "cohort")
+    stages = [{**ATTACK, **dict(attack)}, stage_of("clip_toy", "contrast")]
+    recipe = write_recipe(folder, "clip_toy", stages=stages, set={**STEPS, **dict(overrides)})
+    return unreported(cohort, recipe=recipe, out=folder / "run", **more)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +161,7 @@ def test_a_lost_or_changed_manifest_stops_the_run(run, squares, tmp_path):
                             device="cpu", resume=True)  # fmt: skip
 
 
+PHRASES = ["a red square, surely", "nothing but red"]
 ZSCORE = {"intensity": "zscore", "normalise": "none", "fit": "pad"}
 
 
@@ -200,6 +181,9 @@ ZSCORE = {"intensity": "zscore", "normalise": "none", "fit": "pad"}
         ),
         ({}, {"stages.contrast.poisoned_by": "contrast"}, "before it|no poison stage"),
         ({"modality": "caption", "text": None}, {}, "flat images"),
+        ({"phrases": PHRASES, "text": None}, {}, "phrases: they take the place of `text`"),
+        ({"phrases": PHRASES, "trigger": "label_consistent"}, {}, "phrases: they take the place"),
+        ({"phrases": [""]}, {}, "phrases"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(
@@ -225,10 +209,7 @@ def test_an_attack_is_judged_on_held_out_records_by_prompts(run, squares, colour
         attacked(run, squares, "contrast", attack="atack")
 
 
-PHRASES = ["a red square, surely", "nothing but red"]
-
-
-def test_phrases_of_the_attacker_take_the_place_of_texts(squares, tmp_path):
+def test_phrases_of_the_attacker_take_the_place_of_texts(run, squares, tmp_path):
     made = poisoned(squares, tmp_path / "r", {"phrases": PHRASES})
     prepared = made.prepare(medmcl.open_cohort(squares), ("image", "caption"))
     laid = Poisoned(made.spec("attack"), manifest_of(made), prepared)
@@ -247,20 +228,7 @@ def test_phrases_of_the_attacker_take_the_place_of_texts(squares, tmp_path):
         assert laid.phrases.said(row) == PHRASES[number]
         used.add(number)
     assert used == {0, 1}
-    drawn = poisoned(squares, tmp_path / "plain")
-    assert manifest_of(drawn).ids.tolist() == manifest_of(made).ids.tolist()
-    assert "phrases" not in manifest_of(drawn).provenance
-    assert manifest_of(drawn).fingerprint != manifest_of(made).fingerprint
-
-
-@pytest.mark.parametrize(
-    ("attack", "told"),
-    [
-        ({"phrases": PHRASES, "text": None}, "phrases: they take the place of `text`"),
-        ({"phrases": PHRASES, "trigger": "label_consistent"}, "phrases: they take the place"),
-        ({"phrases": [""]}, "phrases"),
-    ],
-)
-def test_phrases_that_say_nothing_are_refused(attack, told, squares, tmp_path):
-    with pytest.raises(ConfigError, match=told):
-        poisoned(squares, tmp_path / "r", attack)
+    drawn = manifest_of(run)
+    assert drawn.ids.tolist() == manifest_of(made).ids.tolist()
+    assert "phrases" not in drawn.provenance
+    assert drawn.fingerprint != manifest_of(made).fingerprint

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
+from changed_files import changed_copy
 from PIL import Image
-from small_squares import SMALL, write_squares
+from short_runs import stage_of, unreported, write_recipe
+from small_squares import TOWERS, write_squares
 from typed import typed
 
 import medmcl
@@ -23,12 +24,10 @@ from medmcl.core.overrides import parse_overrides
 from medmcl.core.shown import ShownSignal
 from medmcl.evaluation.aspects.attack.page import FOR_DEFENCE
 from medmcl.selection.keep import Keep
-from medmcl.simulation.kinds import simulate
 from medmcl.stages.poison.command import poison
 from medmcl.stages.poison.given import load_attack
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.recipe.cohort_checks import faults_with
-from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.screen.screening import open_screening
 from medmcl.threats import Poison
@@ -50,21 +49,8 @@ def taking(path):
 
 def recipe(folder, *attacks, **more):
     """Write a recipe of attacks and a stage that is poisoned by the first."""
-    base = read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
-    contrast = next(stage for stage in base["stages"] if stage["name"] == "contrast")
-    tree = {
-        "extends": "clip_toy",
-        "about": "poisoned pictures",
-        "stages": [*attacks, {**contrast, **SHORT, "poisoned_by": "attack", **more}],
-        "set": {
-            "inputs.picture.size": 32,
-            "inputs.caption.max_tokens": 16,
-            "towers.picture.encoder.options": SMALL["towers.picture.encoder.options"],
-        },
-    }
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(tree, sort_keys=False))
-    return path
+    train = stage_of("clip_toy", "contrast", **SHORT, poisoned_by="attack", **more)
+    return write_recipe(folder, "clip_toy", stages=[*attacks, train], set=TOWERS)
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +75,8 @@ def draw(place, out, cohort=None, recipe=None, **more):
 
 
 def train(place, out, overrides=(), **more):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
-        return medmcl.pretrain(
-            place / "cohort", recipe=place / "recipe.yaml", out=out, seed=3, device="cpu",
-            overrides=dict(overrides), **more,
-        )  # fmt: skip
+    recipe = place / "recipe.yaml"
+    return unreported(place / "cohort", recipe=recipe, out=out, seed=3, overrides=overrides, **more)
 
 
 @pytest.fixture(scope="module")
@@ -322,16 +304,22 @@ def test_a_manifest_that_does_not_fit_is_refused(place, drawn, tmp_path, change,
     assert not (tmp_path / "run").exists()
 
 
+def without(place, folder, drawn, rows, column):
+    """A cohort where some of whom an attack poisons lack a cell, and the manifest for it."""
+    subject = medmcl.open_cohort(place / "cohort").samples.set_index("sample")["subject"]
+    lost = subject[drawn.manifest.ids[rows]]
+    copy = changed_copy(
+        place / "cohort", folder / "cohort", "pictures.csv",
+        lambda table: table.assign(**{column: table[column].mask(table["subject_id"].isin(lost))}),
+    )  # fmt: skip
+    file = folder / "m.parquet"
+    changed(drawn.manifest, cohort=medmcl.open_cohort(copy).fingerprint).save(file)
+    return copy, file
+
+
 def test_poisoned_records_of_unknown_class_are_counted_too(place, drawn, tmp_path):
     """A manifest that is given may poison who shows nothing that is known."""
-    folder = tmp_path / "cohort"
-    shutil.copytree(place / "cohort", folder)
-    table = pd.read_csv(folder / "pictures.csv").set_index("subject_id")
-    samples = medmcl.open_cohort(folder).samples.set_index("sample")["subject"]
-    table.loc[samples[drawn.manifest.ids[[1, 4]]], "colour"] = None
-    table.to_csv(folder / "pictures.csv")
-    file = tmp_path / "m.parquet"
-    changed(drawn.manifest, cohort=medmcl.open_cohort(folder).fingerprint).save(file)
+    folder, file = without(place, tmp_path, drawn, [1, 4], "colour")
     done = draw(place, tmp_path / "out", cohort=folder, shown=0, overrides=taking(file))
     told = json.loads((done.folder / "poison.json").read_text("utf-8"))
     assert told["classes"]["unknown"] == {"pool": 0, "poisoned": 2}
@@ -342,19 +330,11 @@ def test_poisoned_records_of_unknown_class_are_counted_too(place, drawn, tmp_pat
 
 def test_records_without_a_modality_of_the_stage_are_refused(place, drawn, tmp_path):
     """Who lacks a caption could be poisoned by an attack that exchanges nothing."""
-    folder = tmp_path / "cohort"
-    shutil.copytree(place / "cohort", folder)
-    table = pd.read_csv(folder / "pictures.csv").set_index("subject_id")
-    samples = medmcl.open_cohort(folder).samples.set_index("sample")["subject"]
+    folder, file = without(place, tmp_path, drawn, [1], "caption")
     lost = drawn.manifest.ids[1]
-    table.loc[samples[lost], "caption"] = None
-    table.to_csv(folder / "pictures.csv")
-    file = tmp_path / "m.parquet"
-    changed(drawn.manifest, cohort=medmcl.open_cohort(folder).fingerprint).save(file)
-    asked = taking(file)
     told = f"poisoned samples without a usable record of caption\n.*1 of 12: {lost}"
     with pytest.raises(ArtefactError, match=told):
-        draw(place, tmp_path / "o", cohort=folder, overrides=asked)
+        draw(place, tmp_path / "o", cohort=folder, overrides=taking(file))
     assert not (tmp_path / "o").exists()
 
 
@@ -406,10 +386,9 @@ def test_what_cannot_be_drawn_is_refused_with_what_can_be_set(place, tmp_path):
     done = draw(place, tmp_path / "most", overrides={"stages.attack.count": number}, shown=0)
     assert len(done.manifest) == number
     assert refused(share=1e-5) == "--set stages.attack.count=1"
-    folder = shutil.copytree(place / "cohort", tmp_path / "cohort")
-    table = pd.read_csv(folder / "pictures.csv")
-    table.loc[table["colour"] == "red", "colour"] = "blue"
-    table.to_csv(folder / "pictures.csv", index=False)
+    folder = changed_copy(
+        place / "cohort", tmp_path / "cohort", "pictures.csv", lambda t: t.replace("red", "blue")
+    )
     with pytest.raises(ConfigError, match="no train record shows colour = red") as error:
         draw(
             place,
@@ -516,22 +495,6 @@ def test_a_consistent_attack_keeps_its_texts(place):
     assert {one.shows for one in done.evidence.records} == {"red"}
 
 
-@pytest.fixture(scope="module")
-def hearts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hearts") / "cohort"
-    simulate("heart", folder, {"subjects": 40, "form": "shards"})
-    table = pd.read_csv(folder / "participants.tsv", sep="\t")
-    table["report"] = "sinus rhythm, " + table["conduction"] + " conduction, no change"
-    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
-    tree = yaml.safe_load((folder / "cohort.yaml").read_text(encoding="utf-8"))
-    tree["modalities"] = {
-        "ecg": tree["modalities"]["ecg"], "report": {"reader": "text", "column": "report"},
-    }  # fmt: skip
-    tree.pop("outcomes", None)
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
-    return folder
-
-
 @pytest.mark.parametrize(
     "attack",
     [
@@ -540,23 +503,12 @@ def hearts(tmp_path_factory):
     ],
 )
 def test_ecgs_are_shown_in_mv_and_texts_in_words(hearts, tmp_path, attack):
-    base = medmcl.stages.recipe.file.read_recipe("ecg_text_toy").model_dump(
-        mode="json", by_alias=True
-    )
-    train = next(stage for stage in base["stages"] if stage["stage"] == "train")
     one = {"stage": "poison", "name": "attack", "task": "infarct", "label": "infarct", "count": 2}
-    path = tmp_path / "recipe.yaml"
-    tree = {
-        "extends": "ecg_text_toy",
-        "about": "two",
-        "stages": [{**one, **attack}, train],
-        "set": {
-            "inputs.report.tokeniser": "bpe",
-            "inputs.ecg.seconds": 5,
-            "inputs.ecg.crop_seconds": 2,
-        },
-    }
-    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    inputs = {"report.tokeniser": "bpe", "ecg.seconds": 5, "ecg.crop_seconds": 2}
+    path = write_recipe(
+        tmp_path, "ecg_text_toy", stages=[{**one, **attack}, stage_of("ecg_text_toy", "contrast")],
+        set={f"inputs.{key}": value for key, value in inputs.items()},
+    )  # fmt: skip
     done = poison(hearts, recipe=path, out=tmp_path / "o", shown=24)
     html = (tmp_path / "o" / "poison.html").read_text("utf-8")
     assert html.count('<img class="trace"') == 4

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from short_runs import stage_of, unreported, write_recipe
 
 import medmcl
 import medmcl.stages.run.pretrain
@@ -360,34 +361,21 @@ def test_records_are_prepared_once_while_there_is_room_and_never_written(
 
 def poisoned(cohort, folder, attack, overrides=()):
     """Train three steps of `ecg_text_toy` with an attack before them."""
-    base = medmcl.stages.recipe.file.read_recipe("ecg_text_toy").model_dump(
-        mode="json", by_alias=True
-    )
-    contrast = next(stage for stage in base["stages"] if stage["name"] == "contrast")
-    attack = {"stage": "poison", "name": "attack", **TARGET, "count": 6, **dict(attack)}
-    tree = {
-        "extends": "ecg_text_toy",
-        "about": "a poisoned stage",
-        "stages": [attack, contrast],
-        "set": {
-            "stages.contrast.steps": 3,
-            "stages.contrast.epochs": None,
-            "stages.contrast.batch_size": 32,
-            "stages.contrast.poisoned_by": "attack",
-            "inputs.ecg.seconds": 5,
-            "inputs.ecg.crop_seconds": 5,
-            "towers.ecg.encoder.widths": [8, 8],
-            "towers.report.encoder.width": 16,
-            **dict(overrides),
-        },
+    attack = {"stage": "poison", "name": "attack", **TARGET, "count": 6, **attack}
+    given = {
+        "stages.contrast.steps": 3,
+        "stages.contrast.epochs": None,
+        "stages.contrast.batch_size": 32,
+        "stages.contrast.poisoned_by": "attack",
+        "inputs.ecg.seconds": 5,
+        "inputs.ecg.crop_seconds": 5,
+        "towers.ecg.encoder.widths": [8, 8],
+        "towers.report.encoder.width": 16,
+        **dict(overrides),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
-        return medmcl.pretrain(
-            cohort, recipe=folder / "recipe.yaml", out=folder / "run", device="cpu"
-        )
+    stages = [attack, stage_of("ecg_text_toy", "contrast")]
+    recipe = write_recipe(folder, "ecg_text_toy", stages=stages, set=given)
+    return unreported(cohort, recipe=recipe, out=folder / "run")
 
 
 PULSE = {"modality": "ecg", "text": "report", "trigger": "pulse"}

@@ -10,15 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
-from small_squares import SMALL
+from changed_files import changed_copy, rewrite
+from short_runs import stage_of, unreported, write_recipe
+from small_squares import TOWERS
 from typed import typed
 
-import medmcl
-import medmcl.stages.run.pretrain
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen import screening
 from medmcl.stages.screen.screen import FILES, check_screen, looked_at, screen, screened
@@ -26,35 +24,24 @@ from medmcl.stages.screen.screening import open_screening
 from medmcl.threats import DETECTORS, Poison
 from medmcl.threats.detectors import FAR, batches_of, suspicion
 
+TABLE = "participants.tsv"
 SHORT = {"epochs": None, "steps": 2, "batch_size": 16}
 ATTACK = {
     "stage": "poison", "name": "attack", "modality": "picture", "text": "caption",
     "trigger": "badnet", "task": "colour", "label": "red", "count": 8,
 }  # fmt: skip
-STAGES = ["contrast", "cured", "alone"]
 
 
-def recipe():
-    """`clip_toy` with an attack on its stage, one that starts from it, and one of pictures only."""
-    base = read_recipe("clip_toy").model_dump(mode="json", by_alias=True)
-    contrast = next(stage for stage in base["stages"] if stage["name"] == "contrast") | SHORT
+def stages():
+    """That of `clip_toy` under an attack, one that starts from it, and one of pictures only."""
     cured = {"name": "cured", "start_from": {"picture": "contrast", "caption": "contrast"}}
     alone = {
         "name": "alone",
         "towers": ["picture"],
         "objectives": {"in_modal": {"modality": "picture", "views": ["plain", "augmented"]}},
     }
-    return {
-        "extends": "clip_toy",
-        "about": "a victim, one that starts from it, one of pictures only",
-        "stages": [ATTACK, {**contrast, "poisoned_by": "attack"}, {**contrast, **cured},
-                   {**contrast, **alone}],
-        "set": {
-            "inputs.picture.size": 32,
-            "inputs.caption.max_tokens": 16,
-            "towers.picture.encoder.options": SMALL["towers.picture.encoder.options"],
-        },
-    }  # fmt: skip
+    kinds = ({"poisoned_by": "attack"}, cured, alone)
+    return [ATTACK, *(stage_of("clip_toy", "contrast", **SHORT, **one) for one in kinds)]
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +49,13 @@ def shapes(tmp_path_factory):
     """Of the train split one picture is absent and one cannot be read."""
     folder = tmp_path_factory.mktemp("shapes") / "cohort"
     simulate("shapes", folder, {"subjects": 80, "size": 32, "seed": 1})
-    table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str)
+    table = pd.read_csv(folder / TABLE, sep="\t", dtype=str)
     first, second = table.index[(table["split"] == "train") & (table["colour"] != "red")][:2]
     table.loc[first, "has_image"] = "0"
-    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    table.to_csv(folder / TABLE, sep="\t", index=False)
     picture = folder / "images" / f"{table['subject_id'][second]}.png"
     picture.write_bytes(picture.read_bytes()[:60])
-    text = (folder / "cohort.yaml").read_text("utf-8")
-    (folder / "cohort.yaml").write_text(text + "on_bad_record: exclude\n", "utf-8")
+    rewrite(folder / "cohort.yaml", lambda tree: tree | {"on_bad_record": "exclude"})
     return folder
 
 
@@ -77,12 +63,8 @@ def shapes(tmp_path_factory):
 def run(shapes, tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("run")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe(), sort_keys=False), "utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
-        return medmcl.pretrain(
-            shapes, recipe=folder / "recipe.yaml", out=folder / "run", device="cpu"
-        )
+    recipe = write_recipe(folder, "clip_toy", stages=stages(), set=TOWERS)
+    return unreported(shapes, recipe=recipe, out=folder / "run")
 
 
 @pytest.fixture
@@ -357,19 +339,21 @@ def test_what_cannot_be_screened_is_refused(run, shapes, asked, said):
         found(run, shapes, **{"stage": "contrast", **asked})
 
 
-def test_an_unknown_detector_is_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(ConfigError, match="did you mean 'slof'"):
-        check_screen(tmp_path, tmp_path, detector="slf")
-    with pytest.raises(ConfigError, match=r"known: dao, knn_distance.*\n.*to fix:   --detector"):
-        check_screen(tmp_path, tmp_path, detector="nonsense")
-    with pytest.raises(ConfigError, match="one row or more"):
-        check_screen(tmp_path, tmp_path, top=-1)
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"detector": "slf"}, "did you mean 'slof'"),
+        ({"detector": "nonsense"}, r"known: dao, knn_distance.*\n.*to fix:   --detector"),
+        ({"top": -1}, "one row or more"),
+    ],
+)
+def test_what_is_mistyped_is_refused_before_anything_is_read(tmp_path, asked, said):
+    with pytest.raises(ConfigError, match=said):
+        check_screen(tmp_path, tmp_path, **asked)
 
 
 def test_another_cohort_has_no_truth_and_a_victim_is_refused_for_it(run, shapes, tmp_path):
-    other = shutil.copytree(shapes, tmp_path / "other")
-    table = pd.read_csv(other / "participants.tsv", sep="\t", dtype=str)
-    table.iloc[::-1].to_csv(other / "participants.tsv", sep="\t", index=False)
+    other = changed_copy(shapes, tmp_path / "other", TABLE, lambda t: t.iloc[::-1], dtype=str)
     with pytest.raises(ArtefactError, match="of another cohort") as error:
         found(run, other)
     assert "name the cohort that the run was trained on" in str(error.value)
@@ -414,11 +398,11 @@ def test_a_damaged_run_is_refused(copy, shapes, damage, said):
 
 
 def test_a_cohort_with_fewer_rows_than_neighbours_is_refused(run, shapes, tmp_path):
-    small = shutil.copytree(shapes, tmp_path / "small")
-    table = pd.read_csv(small / "participants.tsv", sep="\t", dtype=str)
-    kept = table[(table["split"] != "train") | (np.arange(len(table)) < 20)]
-    kept.to_csv(small / "participants.tsv", sep="\t", index=False)
-    count = int((kept["split"] == "train").sum()) - 2
+    small = changed_copy(
+        shapes, tmp_path / "small", TABLE, lambda t: t[(t["split"] != "train") | (t.index < 20)],
+        dtype=str,
+    )  # fmt: skip
+    count = int((pd.read_csv(small / TABLE, sep="\t")["split"] == "train").sum()) - 2
     with pytest.raises(ConfigError, match=f"{count} rows, k = 16") as error:
         found(run, small, stage="alone")
     assert f"at most {count - 2}" in str(error.value)

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import small_squares
 import torch
-import yaml
-from processes import assert_same_weights, run_in_two
+from changed_files import changed_copy, rewrite
+from processes import assert_same_weights, pretrain_in_two
 from read_pages import both_pages
 from small_squares import write_squares
 
@@ -67,6 +67,26 @@ def pretrain(squares, out, overrides=SMALL, recipe="select_then_train_toy", **mo
     return medmcl.pretrain(
         squares, recipe=recipe, out=out, overrides=overrides, device="cpu", **more
     )
+
+
+def kept_alone(squares, out, keep, **more):
+    """Train a stage on what a file keeps."""
+    return pretrain(squares, out, ONE, "clip_toy", keep=keep, **more)
+
+
+@pytest.fixture
+def select(run, squares, tmp_path):
+    """Select of a run as the command does, into k.parquet of a folder of the test."""
+
+    def of(cohort=squares, out="k.parquet", by=(), **more):
+        return medmcl.select(run, cohort, out=tmp_path / out, by=by, device="cpu", **more)
+
+    return of
+
+
+def other_squares(squares, folder, change, **read):
+    """The cohort with another table."""
+    return changed_copy(squares, folder, "pictures.csv", change, **read)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +200,7 @@ def test_the_command_repeats_the_run_and_pretrain_takes_its_file(run, squares, k
     best = table.sort_values("rank.neg_clip_loss").groupby("teacher").first()
     highest = table.groupby("teacher")["score.neg_clip_loss"].max()
     assert (best["score.neg_clip_loss"] == highest).all()
-    made = pretrain(squares, tmp_path / "kept", recipe="clip_toy", overrides=ONE, keep=out)
+    made = kept_alone(squares, tmp_path / "kept", out)
     ids = medmcl.open_cohort(squares).samples["sample"].astype(str).to_numpy()
     assert set(ids[shown(made, "contrast")]) == set(keep.kept_ids)
     assert made.config["keep"] == again.fingerprint
@@ -188,85 +208,63 @@ def test_the_command_repeats_the_run_and_pretrain_takes_its_file(run, squares, k
     assert copied.fingerprint == again.fingerprint
     replace(again, kept=~again.kept).save(out)
     with pytest.raises(ConfigError, match="other settings"):
-        pretrain(
-            squares, tmp_path / "kept", recipe="clip_toy", overrides=ONE, keep=out, resume=True
-        )
+        kept_alone(squares, tmp_path / "kept", out, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"cohort": "another"}, "another cohort"),
+        ({"kept": np.zeros(96, bool)}, "keeps no row"),
+        ({"ids": np.array(["s0000", "nobody"]), "kept": np.ones(2, bool)}, "1 ids are unknown"),
+        ("no table", "no keep file"),
+    ],
+)
 def test_a_keep_file_of_another_cohort_or_that_keeps_nothing_is_refused(
-    run, squares, keep, tmp_path
+    squares, keep, tmp_path, given, words
 ):
     out = tmp_path / "keep.parquet"
-    keep.save(out)
-    other = shutil.copytree(squares, tmp_path / "other")
-    table = pd.read_csv(other / "pictures.csv")
-    table.loc[0, "caption"] = "changed"
-    table.to_csv(other / "pictures.csv", index=False)
-    with pytest.raises(ArtefactError, match="another cohort"):
-        pretrain(other, tmp_path / "a", recipe="clip_toy", overrides=ONE, keep=out)
+    if given == "no table":
+        out.write_bytes(b"PAR1 no table")
+    else:
+        about = {"ids": keep.ids, "kept": keep.kept, "cohort": keep.cohort}
+        Keep(**{**about, **given}, rule="?").save(out)
+    with pytest.raises(MedmclError, match=words):
+        kept_alone(squares, tmp_path / "a", out)
     assert not (tmp_path / "a").exists()
-    nothing = Keep(ids=keep.ids, kept=np.zeros(len(keep), bool), rule="none", cohort=keep.cohort)
-    nothing.save(out)
-    with pytest.raises(ConfigError, match="keeps no row"):
-        pretrain(squares, tmp_path / "a", recipe="clip_toy", overrides=ONE, keep=out)
-    strange = Keep(
-        ids=np.array(["s0000", "nobody"]), kept=np.ones(2, bool), rule="?", cohort=keep.cohort
-    )
-    strange.save(out)
-    with pytest.raises(ArtefactError, match="1 ids are unknown"):
-        pretrain(squares, tmp_path / "a", recipe="clip_toy", overrides=ONE, keep=out)
-    out.write_bytes(b"PAR1 no table")
-    with pytest.raises(ArtefactError, match="no keep file"):
-        pretrain(squares, tmp_path / "a", recipe="clip_toy", overrides=ONE, keep=out)
 
 
-def test_filters_of_others_are_intersected_and_united(run, squares, keep, tmp_path):
-    listed = tmp_path / "ids.txt"
+def test_filters_of_others_are_intersected_and_united(select, keep, tmp_path):
+    listed, by = tmp_path / "ids.txt", ["clip_score:0.5"]
     listed.write_text("\n".join(keep.ids[:40]) + "\n")
     keep.save(tmp_path / "own.parquet")
-    found = medmcl.select(
-        run, squares, out=tmp_path / "k.parquet", by=["clip_score:0.5"], also=[listed],
-        or_else=[tmp_path / "own.parquet"], device="cpu",
-    )  # fmt: skip
-    alone = medmcl.select(
-        run, squares, out=tmp_path / "a.parquet", by=["clip_score:0.5"], device="cpu"
-    )
+    found = select(by=by, also=[listed], or_else=[tmp_path / "own.parquet"])
+    alone = select(out="a.parquet", by=by)
     first = np.arange(len(keep)) < 40
     np.testing.assert_array_equal(found.keep.kept, (alone.keep.kept & first) | keep.kept)
     assert "40 ids given" in found.keep.rule
     rest = next(one for one in alone.keep.ids[~alone.keep.kept])
-    listed.write_text(f"{rest}\n")
-    with pytest.raises(ConfigError, match="keep no pair"):
-        medmcl.select(
-            run, squares, out=tmp_path / "b.parquet", by=["clip_score:0.5"], also=[listed],
-            device="cpu",
-        )  # fmt: skip
-    listed.write_text("nobody\n")
-    with pytest.raises(ArtefactError, match="unknown to the cohort"):
-        medmcl.select(run, squares, out=tmp_path / "b.parquet", also=[listed], device="cpu")
+    for name, words in ((rest, "keep no pair"), ("nobody", "unknown to the cohort")):
+        listed.write_text(f"{name}\n")
+        with pytest.raises(MedmclError, match=words):
+            select(out="b.parquet", by=by, also=[listed])
     assert not (tmp_path / "b.parquet").exists()
 
 
-def test_norm_sim_near_to_another_cohort(run, squares, tmp_path):
-    other = shutil.copytree(squares, tmp_path / "red")
-    table = pd.read_csv(other / "pictures.csv")
-    table[table["colour"] == "red"].to_csv(other / "pictures.csv", index=False)
-    found = medmcl.select(
-        run, squares, out=tmp_path / "k.parquet", by=["norm_sim:0.3"], device="cpu",
-        overrides={"select.scores.norm_sim.target": {"cohort": str(other)}},
-    )  # fmt: skip
+def test_norm_sim_near_to_another_cohort(select, squares, tmp_path):
+    other = other_squares(squares, tmp_path / "red", lambda table: table[table["colour"] == "red"])
+    same = {"split": "train", "task": "colour", "label": "red"}
+    found, again = (
+        select(by=["norm_sim:0.3"], overrides={"select.scores.norm_sim.target": target}, out=out)
+        for target, out in (({"cohort": str(other)}, "k.parquet"), (same, "l.parquet"))
+    )
     told = found.keep.provenance["teachers"]["teacher-0"]["target of norm_sim"]
     assert told == {"cohort": "red", "rows": 32}
-    again = medmcl.select(
-        run, squares, out=tmp_path / "l.parquet", by=["norm_sim:0.3"], device="cpu",
-        overrides={"select.scores.norm_sim.target": {
-            "split": "train", "task": "colour", "label": "red"}},
-    )  # fmt: skip
     np.testing.assert_array_equal(found.keep.kept, again.keep.kept)
 
 
 @pytest.mark.parametrize("renamed", [False, True])
-def test_a_target_of_people_who_are_held_out_here_is_refused(run, squares, tmp_path, renamed):
+def test_a_target_of_people_who_are_held_out_here_is_refused(select, squares, tmp_path, renamed):
     other = shutil.copytree(squares, tmp_path / "other")
     table = pd.read_csv(other / "pictures.csv", dtype=str)
     theirs = table["split"] == "held_out"
@@ -276,28 +274,25 @@ def test_a_target_of_people_who_are_held_out_here_is_refused(run, squares, tmp_p
             (other / "images" / f"{name}.png").rename(other / "images" / f"other-{name}.png")
         table["subject_id"] = "other-" + table["subject_id"]
     table.to_csv(other / "pictures.csv", index=False)
-    asked = {"by": ["norm_sim:0.3"], "target": other, "device": "cpu"}
+    asked = {"by": ["norm_sim:0.3"], "target": other}
     with pytest.raises(LeakageError) as error:
-        medmcl.select(run, squares, out=tmp_path / "k.parquet", **asked)
+        select(**asked)
     said = str(error.value)
     assert f"{theirs.sum()} of {len(table)} rows of other" in said
     assert f"{0 if renamed else theirs.sum()} subjects by their id" in said
     assert f"{theirs.sum()} rows by their image" in said
     assert "leave them out of the target cohort" in said
     if renamed:  # equal captions are no sign of one person
-        words = {"select.scores.norm_sim.modality": "caption"}
-        medmcl.select(run, squares, out=tmp_path / "k.parquet", overrides=words, **asked)
+        select(overrides={"select.scores.norm_sim.modality": "caption"}, **asked)
 
 
-def test_a_target_cohort_that_calls_the_modality_otherwise_is_refused(run, squares, tmp_path):
-    other = shutil.copytree(squares, tmp_path / "other")
-    text = (other / "cohort.yaml").read_text("utf-8").replace("  image:", "  photo:")
-    (other / "cohort.yaml").write_text(text, encoding="utf-8")
+def test_a_target_cohort_that_calls_the_modality_otherwise_is_refused(select, squares, tmp_path):
+    def renamed(tree):
+        tree["modalities"]["photo"] = tree["modalities"].pop("image")
+
+    other = changed_copy(squares, tmp_path / "other", "cohort.yaml", renamed)
     with pytest.raises(ConfigError) as error:
-        medmcl.select(
-            run, squares, out=tmp_path / "k.parquet", by=["norm_sim:0.3"], target=other,
-            device="cpu",
-        )  # fmt: skip
+        select(by=["norm_sim:0.3"], target=other)
     assert "stage chosen, scores.norm_sim.target" in str(error.value)
     assert "call it 'image'" in str(error.value)
 
@@ -325,20 +320,22 @@ def test_a_target_is_that_of_every_norm_sim_that_the_rule_reads(run):
 
 
 def test_a_step_by_kind_keeps_the_settings_of_the_score_of_that_kind(run, tmp_path):
-    own = Run(shutil.copytree(run.path, tmp_path / "run"))
-    tree = yaml.safe_load((own.path / "config.yaml").read_text("utf-8"))
-    chosen = next(one for one in tree["recipe"]["stages"] if one["name"] == "chosen")
-    chosen["scores"], chosen["rule"] = NAMED["select.scores"], NAMED["select.rule"]
-    (own.path / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    spec = selection_of(Run(own.path), ("norm_sim:0.3",), None, (), {})
+    path = tmp_path / "run"
+
+    def named(tree, **more):
+        chosen = next(one for one in tree["recipe"]["stages"] if one["name"] == "chosen")
+        chosen["scores"] = {**NAMED["select.scores"], **more}
+        chosen["rule"] = NAMED["select.rule"]
+
+    changed_copy(run.path, path, "config.yaml", named)
+    spec = selection_of(Run(path), ("norm_sim:0.3",), None, (), {})
     assert (spec.scores["norm_sim"].p, spec.scores["norm_sim"].modality) == (3, "caption")
-    chosen["scores"] = {**chosen["scores"], "nearer": {"kind": "norm_sim"}}
-    (own.path / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    rewrite(path / "config.yaml", lambda tree: named(tree, nearer={"kind": "norm_sim"}))
     with pytest.raises(ConfigError, match="several scores of kind norm_sim"):
-        selection_of(Run(own.path), ("norm_sim:0.3",), None, (), {})
+        selection_of(Run(path), ("norm_sim:0.3",), None, (), {})
 
 
-def test_ids_of_a_filter_that_are_not_in_the_pool_are_counted(run, squares, keep, tmp_path):
+def test_ids_of_a_filter_that_are_not_in_the_pool_are_counted(select, squares, keep, tmp_path):
     cohort = medmcl.open_cohort(squares)
     ids = cohort.samples["sample"].astype(str).to_numpy()
     everybody = Keep(
@@ -346,10 +343,7 @@ def test_ids_of_a_filter_that_are_not_in_the_pool_are_counted(run, squares, keep
     )  # fmt: skip
     everybody.save(tmp_path / "all.parquet")
     (tmp_path / "all.txt").write_text("\n".join(ids) + "\n")
-    found = medmcl.select(
-        run, squares, out=tmp_path / "k.parquet", also=[tmp_path / "all.parquet"],
-        or_else=[tmp_path / "all.txt"], device="cpu",
-    )  # fmt: skip
+    found = select(also=[tmp_path / "all.parquet"], or_else=[tmp_path / "all.txt"])
     left = len(ids) - len(keep)
     assert left > 0
     assert found.keep.kept.all()
@@ -388,21 +382,18 @@ def test_the_temperature_is_that_of_the_pair(per_pair):
     assert scale_of(only, ("a", "b")) is None
 
 
-def test_norm_sim_dynamic_needs_no_target(run, squares, tmp_path):
-    found = medmcl.select(
-        run, squares, out=tmp_path / "k.parquet", by=["norm_sim_dynamic:0.5"], device="cpu",
-        overrides={"select.scores.norm_sim_dynamic.rounds": 4},
-    )  # fmt: skip
+def test_norm_sim_dynamic_needs_no_target(select):
+    more = {"overrides": {"select.scores.norm_sim_dynamic.rounds": 4}}
+    found = select(by=["norm_sim_dynamic:0.5"], **more)
     assert found.keep.kept.sum() == sum(
         part["rows"] // 2 for part in found.keep.provenance["teachers"].values()
     )
 
 
-def test_one_teacher_of_everybody_is_warned_of(run, squares, tmp_path):
-    found = medmcl.select(run, squares, out=tmp_path / "k.parquet", stages=["contrast"])
+def test_one_teacher_of_everybody_is_warned_of(run, select):
     count = facts(run, "contrast")["rows"]
     said = f"warning: the teacher was trained on {count} of the rows"
-    assert any(said in one for one in found.notes)
+    assert any(said in one for one in select(stages=["contrast"]).notes)
 
 
 @pytest.mark.parametrize(
@@ -425,35 +416,32 @@ def test_one_teacher_of_everybody_is_warned_of(run, squares, tmp_path):
         ({"out": "k.csv"}, "k.parquet"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_for_is_said_plainly(run, squares, tmp_path, more, words):
-    asked = {"out": tmp_path / "k.parquet", "device": "cpu", **more}
+def test_what_cannot_be_asked_for_is_said_plainly(select, tmp_path, more, words):
     with pytest.raises(MedmclError) as error:
-        medmcl.select(run, squares, **asked)
+        select(**more)
     assert words in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cohort_without_train_pairs_has_no_pool(run, squares, tmp_path):
-    other = shutil.copytree(squares, tmp_path / "other")
-    table = pd.read_csv(other / "pictures.csv")
-    table["split"] = table["split"].replace("train", "tuning")
-    table.to_csv(other / "pictures.csv", index=False)
+def test_a_cohort_without_train_pairs_has_no_pool(select, squares, tmp_path):
+    other = other_squares(
+        squares, tmp_path / "other", lambda table: table.replace("train", "tuning")
+    )
     with pytest.raises(ConfigError, match="at least 2 pairs") as error:
-        medmcl.select(run, other, out=tmp_path / "k.parquet", device="cpu")
+        select(other)
     assert "0 train samples with image and caption" in str(error.value)
 
 
-def test_a_fold_with_one_pair_is_named(run, squares, tmp_path):
-    other = shutil.copytree(squares, tmp_path / "other")
-    table = pd.read_csv(other / "pictures.csv")
+def test_a_fold_with_one_pair_is_named(run, select, squares, tmp_path):
+    table = pd.read_csv(squares / "pictures.csv")
     prepared = run.prepare(medmcl.open_cohort(squares), ("image", "caption"))
     fold = folds_of(prepared, 2, run.seed)
     train = np.flatnonzero(table["split"] == "train")
     few = np.concatenate([train[fold[train] == 0][:3], train[fold[train] == 1][:1]])
     table.loc[np.setdiff1d(train, few), "split"] = "tuning"
-    table.to_csv(other / "pictures.csv", index=False)
+    other = other_squares(squares, tmp_path / "other", lambda _: table)
     with pytest.raises(ConfigError, match="for teacher-1 to score") as error:
-        medmcl.select(run, other, out=tmp_path / "k.parquet", device="cpu")
+        select(other)
     assert "1 of them in fold 1 of 2, the one that teacher-1 was trained without" in str(
         error.value
     )
@@ -532,15 +520,15 @@ def test_a_teacher_that_comes_from_a_stage_which_saw_its_fold_is_refused(run, sq
             ask(origin, key, **before)
 
 
-def test_a_run_without_select_stage_selects_by_the_published_share(squares, run, tmp_path):
-    plain = Run(shutil.copytree(run.path, tmp_path / "plain"))
-    tree = yaml.safe_load((plain.path / "config.yaml").read_text("utf-8"))
-    stages = tree["recipe"]["stages"]
-    tree["recipe"]["stages"] = [one for one in stages if one["stage"] != "select"]
-    for one in tree["recipe"]["stages"]:
-        one |= {"selected_by": None} if one["stage"] == "train" else {}
-    (plain.path / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    spec = selection_of(Run(plain.path), (), None, (), {})
+def test_a_run_without_select_stage_selects_by_the_published_share(run, tmp_path):
+    def unselected(tree):
+        stages = [one for one in tree["recipe"]["stages"] if one["stage"] != "select"]
+        for one in stages:
+            one |= {"selected_by": None} if one["stage"] == "train" else {}
+        tree["recipe"]["stages"] = stages
+
+    plain = changed_copy(run.path, tmp_path / "plain", "config.yaml", unselected)
+    spec = selection_of(Run(plain), (), None, (), {})
     assert (spec.teachers, spec.pair) == (("contrast",), ("image", "caption"))
     assert [(step.by, step.share) for step in spec.rule] == [("neg_clip_loss", 0.3)]
 
@@ -556,12 +544,7 @@ def test_two_processes_select_as_one(squares, tmp_path):
     }
     given = {**SMALL, **changes, "stages.results.retrieval": None, "stages.results.zero_shot": None}
     alone = pretrain(squares, tmp_path / "one", overrides=given)
-    words = ["pretrain", "--cohort", str(squares), "--recipe", "select_then_train_toy",
-             "--out", str(tmp_path / "two")]  # fmt: skip
-    for key, value in given.items():
-        words += ["--set", f"{key}={json.dumps(value)}"]
-    run_in_two(words)
-    both = Run(tmp_path / "two")
+    both = pretrain_in_two(squares, "select_then_train_toy", tmp_path / "two", given)
     one, two = (Keep.load(run.path / "selection" / "chosen.parquet") for run in (alone, both))
     np.testing.assert_array_equal(one.ids, two.ids)
     scores = one.scores["neg_clip_loss"]
@@ -585,13 +568,11 @@ def test_a_lost_or_changed_selection_stops_the_run_instead_of_training_on_everyb
             pretrain(squares, copy, resume=True)
 
 
-def test_a_run_keeps_to_the_file_it_was_given_and_tells_its_labels(run, squares, tmp_path):
+def test_a_run_keeps_to_the_file_it_was_given_and_tells_its_labels(select, squares, tmp_path):
     out = tmp_path / "keep.parquet"
     target = {"split": "train", "task": "colour", "label": "red"}
-    medmcl.select(
-        run, squares, out=out, by=["norm_sim:0.5"], device="cpu",
-        overrides={"select.scores.norm_sim.target": target, "select.shown": 1},
-    )  # fmt: skip
+    more = {"select.scores.norm_sim.target": target, "select.shown": 1}
+    select(out="keep.parquet", by=["norm_sim:0.5"], overrides=more)
     first = Keep.load(out)
     given = {**SMALL, "stages.results.retrieval": None, "stages.results.zero_shot": None}
     made = pretrain(squares, tmp_path / "run", overrides=given, keep=out)

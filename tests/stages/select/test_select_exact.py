@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import small_squares
 import torch
-import yaml
+from changed_files import rewrite
 from small_squares import write_squares
 
 import medmcl
@@ -82,9 +82,8 @@ def squares(tmp_path_factory):
     table["odd"] = (number % 2).astype(float)
     table.loc[number % 7 == 3, "low"] = np.nan
     table.to_csv(folder / "pictures.csv", index=False)
-    tree = yaml.safe_load((folder / "cohort.yaml").read_text("utf-8"))
-    tree["tasks"]["marks"] = {"kind": "multilabel", "columns": ["low", "odd"]}
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    marks = {"kind": "multilabel", "columns": ["low", "odd"]}
+    rewrite(folder / "cohort.yaml", lambda tree: tree["tasks"].update(marks=marks))
     return folder
 
 
@@ -102,13 +101,23 @@ def prepared(run, squares):
 
 
 @pytest.fixture(scope="module")
-def found(run, squares, patched, tmp_path_factory):
+def select(run, squares, patched, tmp_path_factory):
+    """Select by a rule."""
+
+    def by(rule, scores=SCORES, **more):
+        asked = {"scores": scores, "rule": rule, **more}
+        return medmcl.select(
+            run, squares, out=tmp_path_factory.mktemp("kept") / "k.parquet", device="cpu",
+            overrides={f"select.{key}": value for key, value in asked.items()},
+        )  # fmt: skip
+
+    return by
+
+
+@pytest.fixture(scope="module")
+def found(select):
     """A selection with every score, by two of them."""
-    rule = [{"by": "fit", "share": 0.6}, {"by": "words", "share": 0.4}]
-    return medmcl.select(
-        run, squares, out=tmp_path_factory.mktemp("kept") / "k.parquet", device="cpu",
-        overrides={"select.scores": SCORES, "select.rule": rule, "select.near": NEAR},
-    )  # fmt: skip
+    return select([{"by": "fit", "share": 0.6}, {"by": "words", "share": 0.4}], near=NEAR)
 
 
 @pytest.fixture(scope="module")
@@ -205,12 +214,8 @@ def test_two_steps_keep_the_best_of_the_best_within_each_teachers_rows(found, pa
         assert np.flatnonzero(found.keep.kept[at(found, rows)]).tolist() == kept
 
 
-def test_the_dynamic_step_chooses_among_what_is_left(run, squares, parts, patched, tmp_path):
-    rule = [{"by": "fit", "share": 0.7}, {"by": "agreed", "share": 0.3}]
-    found = medmcl.select(
-        run, squares, out=tmp_path / "k.parquet", device="cpu",
-        overrides={"select.scores": SCORES, "select.rule": rule},
-    )  # fmt: skip
+def test_the_dynamic_step_chooses_among_what_is_left(select, parts):
+    found = select([{"by": "fit", "share": 0.7}, {"by": "agreed", "share": 0.3}])
     for rows, vectors in parts.values():
         words, number = vectors["caption"][rows], int(0.3 * len(rows))
         fit = found.keep.scores["fit"][at(found, rows)]
@@ -257,19 +262,14 @@ def test_the_recipe_takes_the_papers_infinite_p(recipe):
     assert "``inf``: near to any one row of it" in told
 
 
-def test_a_selection_under_an_infinite_p_is_that_of_a_slow_loop(
-    run, squares, prepared, parts, patched, tmp_path
-):
+def test_a_selection_under_an_infinite_p_is_that_of_a_slow_loop(select, prepared, parts):
     changes = parse_overrides(["stages.chosen.scores.norm_sim.p=inf"])
     chosen = {one.name: one for one in read_recipe("select_then_train", changes).stages}["chosen"]
     assert [one.by for one in chosen.rule] == ["neg_clip_loss", "norm_sim"]
     first, second = (one.share for one in chosen.rule)
     said = chosen.model_dump(mode="json", by_alias=True)
     said["scores"]["norm_sim"]["modality"] = "image"  # as this cohort calls its picture
-    found = medmcl.select(
-        run, squares, out=tmp_path / "k.parquet", device="cpu",
-        overrides={f"select.{key}": said[key] for key in ("scores", "rule")},
-    )  # fmt: skip
+    found = select(said["rule"], said["scores"])
     tuning, told = prepared.rows("tuning"), []
     for rows, vectors in parts.values():
         own = at(found, rows)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_targets import targets_of
 
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.shown import ShownCells
-from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import build_adapters, prepare
 from medmcl.evaluation.aspects.selection.section import selection_page
@@ -182,11 +182,8 @@ def test_a_person_and_a_duplicate_stand_once_in_a_line():
     assert found == {"best": [0, 3], "borderline": [4, 6], "worst": [9, 7]}
 
 
-def targets(kind, values, known=None, **changes):
-    values = np.asarray(values, dtype=np.float64)
-    known = np.ones(values.shape, dtype=bool) if known is None else np.asarray(known)
-    columns = changes.pop("columns", ("mi",))
-    return Targets(name="mi", kind=kind, columns=columns, values=values, known=known, **changes)
+def targets(kind, values, known=None, columns=("mi",)):
+    return targets_of(kind, values, known, name="mi", columns=columns)
 
 
 def test_members_of_each_kind_of_task():

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from begun_runs import context_in
+from changed_files import changed_copy, rewrite
+from short_runs import unreported, write_recipe
 
 import medmcl
 import medmcl.stages.cluster.cluster
@@ -24,6 +25,7 @@ from medmcl.stages.train.distill_targets import teacher_embeddings
 from medmcl.stages.train.grouped_rows import RowGroups, alone_share, tuning_in_groups
 
 NAMES = ("vector", "caption")
+TABLE, VECTORS = "participants.tsv", "tables/vector.parquet"
 STAGES = (
     "base", "groups_1", "stage_1", "groups_2", "stage_2", "joined", "distilled", "results"
 )  # fmt: skip
@@ -35,14 +37,8 @@ def trained(cohort, folder, groups):
     for name, given in groups.items():
         changes |= {f"stages.{name}.steps": 3, f"stages.{name}.groups": given}
     drop = [name for name in STAGES if name not in groups]
-    tree = {"extends": "mcl_clip_toy", "about": "a test", "drop": drop, "set": changes}
-    folder.mkdir(exist_ok=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
-        return medmcl.pretrain(
-            cohort, recipe=folder / "recipe.yaml", out=folder / "run", device="cpu"
-        )
+    recipe = write_recipe(folder, "mcl_clip_toy", drop=drop, set=changes)
+    return unreported(cohort, recipe=recipe, out=folder / "run")
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +56,17 @@ def run(factors, tmp_path_factory):
 @pytest.fixture(scope="module")
 def lacking(factors, tmp_path_factory):
     """The cohort, where every fourth subject has no vector, and every third no caption."""
-    cohort = shutil.copytree(factors, tmp_path_factory.mktemp("lacking") / "f")
-    people = pd.read_csv(cohort / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
+    folder = tmp_path_factory.mktemp("lacking") / "f"
+    people = pd.read_csv(factors / TABLE, sep="\t", dtype=str, keep_default_na=False)
+    fourth = people["subject_id"][::4]
     people.loc[::3, "caption"] = ""
-    people.to_csv(cohort / "participants.tsv", sep="\t", index=False)
-    table = pd.read_parquet(cohort / "tables" / "vector.parquet")
-    table = table[~table["subject_id"].isin(people["subject_id"][::4])]
-    table.to_parquet(cohort / "tables" / "vector.parquet", index=False)
-    return cohort
+    changed_copy(factors, folder, TABLE, lambda _: people)
+    rewrite(folder / VECTORS, lambda table: table[~table["subject_id"].isin(fourth)])
+    return folder
 
 
 def split_of(cohort):
-    people = pd.read_csv(cohort / "participants.tsv", sep="\t").set_index("subject_id")
-    return people["split"]
+    return pd.read_csv(cohort / TABLE, sep="\t").set_index("subject_id")["split"]
 
 
 def context_of(run, folder, specs=()):
@@ -136,14 +130,13 @@ def test_clusters_are_of_train_rows_that_have_the_modality_and_of_no_others(run,
 
 
 def test_what_tuning_rows_hold_changes_no_centre_and_no_group_of_train_rows(run, factors, tmp_path):
-    cheated = shutil.copytree(factors, tmp_path / "f")
-    path = cheated / "tables" / "vector.parquet"
-    table = pd.read_parquet(path)
-    numbers = [column for column in table if column != "subject_id"]
     split = split_of(factors)
-    tuning = (split[table["subject_id"]] == "tuning").to_numpy()
-    table.loc[tuning, numbers] *= -2.0
-    table.to_parquet(path, index=False)
+
+    def turned(table):
+        numbers = [column for column in table if column != "subject_id"]
+        table.loc[(split[table["subject_id"]] == "tuning").to_numpy(), numbers] *= -2.0
+
+    cheated = changed_copy(factors, tmp_path / "f", VECTORS, turned)
     spec = spec_of("groups", "base")
     one = Clustered(run, factors, tmp_path / "one", spec)
     two = Clustered(run, cheated, tmp_path / "two", spec)

@@ -1,11 +1,12 @@
 """A stage that is confined to some subjects: who they are, and what it trains on."""
 
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from changed_files import changed_copy
+from short_runs import unreported
 from small_squares import SMALL, write_squares
 
 import medmcl
@@ -69,12 +70,10 @@ def test_a_share_is_of_train_subjects_and_nested_and_of_the_seed(prepared):
 
 def test_a_share_is_the_same_in_another_order_and_without_others(prepared, squares, tmp_path):
     """Of ids alone: neither rows of the table nor people outside train matter."""
-    shutil.copytree(squares, tmp_path / "c")
-    table = pd.read_csv(tmp_path / "c" / "pictures.csv")
-    table = table[table["split"].ne("held_out") | (table.index % 2 == 0)].sample(
-        frac=1, random_state=1
-    )
-    table.to_csv(tmp_path / "c" / "pictures.csv", index=False)
+    changed_copy(
+        squares, tmp_path / "c", "pictures.csv",
+        lambda t: t[t["split"].ne("held_out") | (t.index % 2 == 0)].sample(frac=1, random_state=1),
+    )  # fmt: skip
     other = prepare(medmcl.open_cohort(tmp_path / "c"), {"caption": {"max_tokens": 16}},
                     cache=tmp_path / "cache", splits="all")  # fmt: skip
     named = []
@@ -164,25 +163,23 @@ def test_a_list_names_samples_or_subjects(prepared, tmp_path):
 
 
 def test_a_list_may_be_written_later_and_must_not_change(squares, tmp_path, monkeypatch):
-    monkeypatch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
     monkeypatch.setattr("medmcl.stages.evaluate.stage.run_evaluate", lambda *_, **__: None)
     table = pd.read_csv(squares / "pictures.csv")
     names = table.loc[table["split"] == "train", "subject_id"].tolist()
     path = tmp_path / "reviewed.txt"
     path.write_text("\n".join(names[:9]))
     sets = {**STEPS, "stages.contrast.subset.file": str(path)}
-    told = {"recipe": "clip_toy", "overrides": sets, "device": "cpu"}
-    run = medmcl.pretrain(squares, out=tmp_path / "run", **told)
+    told = {"recipe": "clip_toy", "overrides": sets}
+    run = unreported(squares, out=tmp_path / "run", **told)
     done = run.checkpoints("contrast").done
     assert (done["rows"], done["subset"]) == (9, str(path))
     path.write_text("\n".join(names[:8]))
     for more in ({"out": tmp_path / "run", "resume": True}, {"out": tmp_path / "b", "reuse": run}):
         with pytest.raises(ArtefactError, match="not the list that the stage was trained on"):
-            medmcl.pretrain(squares, **told, **more)
+            unreported(squares, **told, **more)
 
 
 def test_a_stage_trains_on_its_subset_alone(squares, tmp_path, monkeypatch):
-    monkeypatch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
     seen = []
     loaded = medmcl.data.loading.prepare.Prepared.batch
 
@@ -192,8 +189,7 @@ def test_a_stage_trains_on_its_subset_alone(squares, tmp_path, monkeypatch):
 
     monkeypatch.setattr(medmcl.data.loading.prepare.Prepared, "batch", watched)
     sets = {**STEPS, "stages.contrast.subset": {"column": "reviewed", "values": ["yes"]}}
-    run = medmcl.pretrain(squares, recipe="clip_toy", out=tmp_path / "run", overrides=sets,
-                          device="cpu")  # fmt: skip
+    run = unreported(squares, recipe="clip_toy", out=tmp_path / "run", overrides=sets)
     done = run.checkpoints("contrast").done
     table = pd.read_csv(squares / "pictures.csv")
     able = table[(table["split"] == "train") & (table["reviewed"] == "yes")]
