@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from medmcl.core.config import fingerprint
+from medmcl.core.config import fingerprint, nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
@@ -21,7 +22,7 @@ from medmcl.data.cohort.index_date import index_dates, index_samples, keep_befor
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import LabelRows, build_targets, task_texts, tellers
 from medmcl.data.cohort.pairing import Pairs, pair, sample_frame, unclear_error
-from medmcl.data.cohort.records import Records, load_records, refuse_packed
+from medmcl.data.cohort.records import Records, load_records, path_columns, refuse_packed
 from medmcl.data.cohort.removal import draw_removal, kept_records, thin
 from medmcl.data.cohort.spec import CohortSpec, JoinKeys, ModalitySpec, NoisyPairsKeys, Task
 from medmcl.data.cohort.splits import row_splits, stand_in_splits, subject_splits
@@ -30,6 +31,7 @@ from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_finding
 from medmcl.data.tables.files import NoTableError, Table, join, read_table, texts
+from medmcl.data.tables.missing_codes import emptied_finding, empty_cells
 from medmcl.data.tables.named_columns import write_out
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError, one_row_each
 
@@ -88,6 +90,7 @@ class Opening:
             self.findings += one.findings
         self.spec = self.spec.without(modalities=set(self.spec.modalities) - set(found))
         self.findings += undated(self.spec)
+        self.findings += self._missing_of_nothing()
         samples = self._try(partial(self._samples, found, table, split))
         if samples is None:
             return None
@@ -232,9 +235,49 @@ class Opening:
             magic = any(letter in pattern for letter in "*?[") or pattern.endswith(".tar")
             here = magic or (self.root / pattern).exists() or not (beside / pattern).exists()
             codes = code_columns(self.spec.modalities.values(), pattern)
-            self.tables[pattern] = read_table(self.root if here else beside, pattern, codes)
+            counts: dict[str, int] = {}
+
+            def emptied(frame: pd.DataFrame) -> pd.DataFrame:
+                said = self.spec.keys.missing
+                return empty_cells(frame, said, {*self._spared(), *codes}, counts)
+
+            where = self.root if here else beside
+            self.tables[pattern] = read_table(where, pattern, codes, emptied)
             self.findings += [_listing(pattern, note) for note in self.tables[pattern].notes]
+            if counts:
+                self.findings.append(emptied_finding(pattern, counts))
         return self.tables[pattern]
+
+    def _missing_of_nothing(self) -> list[Finding]:
+        """Columns under ``missing:`` that no table has."""
+        known = {str(name) for table in self.tables.values() for name in table.frame.columns}
+        named = [
+            one
+            for one in self.spec.keys.missing
+            if not any(fnmatchcase(name, one) for name in known)
+        ]
+        return [
+            cohort_warning(
+                "cohort.missing_code",
+                "missing",
+                f"no table has a column '{one}'{nearest(one, known)}",
+                "correct the name; names are case-sensitive",
+            )
+            for one in named
+            if one not in known
+        ]
+
+    def _spared(self) -> set[str]:
+        """Columns that say whose a row is, or where a file lies: no pattern takes them."""
+        keys = self.spec.keys
+        named = {keys.subjects.id, *(one.key for one in keys.maps.values())}
+        joins = [*keys.subjects.join]
+        for spec in self.spec.modalities.values():
+            row = spec.source.model_dump().get("row")  # of an array: 999 is one like others
+            named |= {spec.keys.id, spec.keys.record, row, *path_columns(spec)}
+            joins += spec.keys.join
+        named |= {one for join in joins for both in join.on.items() for one in both}
+        return {one for one in named if one is not None}
 
     def _subjects(self) -> tuple[SubjectTable, pd.Series, pd.Series | None]:
         keys = self.spec.keys.subjects

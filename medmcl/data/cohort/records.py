@@ -168,7 +168,8 @@ def _templates(spec: ModalitySpec) -> dict[str, str]:
     return {"path": path} if isinstance(path, str) else path
 
 
-def _path_columns(spec: ModalitySpec) -> list[str]:
+def path_columns(spec: ModalitySpec) -> list[str]:
+    """Give the columns that the paths of a modality name."""
     where = f"modalities.{spec.name}.path"
     return [name for t in _templates(spec).values() for name in template_columns(t, where)]
 
@@ -176,7 +177,7 @@ def _path_columns(spec: ModalitySpec) -> list[str]:
 def _named_columns(spec: ModalitySpec) -> list[str]:
     keys = spec.keys
     own = [name for name in (keys.date, keys.record) if name is not None]
-    return list(dict.fromkeys([*own, *spec.source_columns, *_path_columns(spec)]))
+    return list(dict.fromkeys([*own, *spec.source_columns, *path_columns(spec)]))
 
 
 def _require_agreeing(spec: ModalitySpec, subjects: SubjectTable, field: str) -> None:
@@ -282,7 +283,7 @@ def present(
             )
     if spec.cell_columns:
         has &= table[spec.cell_columns].notna().any(axis=1).to_numpy()
-    for name in dict.fromkeys([*spec.needed_columns, *_path_columns(spec)]):
+    for name in dict.fromkeys([*spec.needed_columns, *path_columns(spec)]):
         has &= table[name].notna().to_numpy()
     return has
 

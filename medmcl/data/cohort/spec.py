@@ -368,6 +368,9 @@ class CohortKeys(Config):
     pairing: PairingKeys = PairingKeys()
     subgroups: dict[str, SubgroupKeys] = {}
     """Name to the column, with bands where it is a number, that results are shown by."""
+    missing: dict[str, tuple[str | int | float, ...]] = {}
+    """Column of any table, or a pattern, to the values that stand for a missing cell; a list alone
+    is of every column but ids and places of files."""
     on_bad_record: Literal["refuse", "exclude"] = "refuse"
     remove: RemoveKeys | None = None
     """Entries to take out at random: ``--set cohort.remove.share=0.4``."""
@@ -378,6 +381,19 @@ class CohortKeys(Config):
     """Task to class (or label) to the texts that describe it, for zero-shot classification."""
     choices: dict[str, ChoiceKeys] = {}
     """Name to the column that pairs samples, for the metric ``paired_choice``."""
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _of_every_column(cls, codes: Any) -> Any:
+        by_column = codes if isinstance(codes, Mapping) else {"*": codes}
+        every = {
+            str(name): tuple(some) if isinstance(some, (list, tuple)) else (some,)
+            for name, some in by_column.items()
+        }
+        for one in (one for some in every.values() for one in some):
+            if isinstance(one, bool) or one is None:
+                raise ValueError(f"{one} is no value of a cell: write words in quotes, ['no']")
+        return every
 
     @field_validator("prompts", mode="before")
     @classmethod

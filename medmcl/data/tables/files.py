@@ -10,7 +10,7 @@ import glob
 import json
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
 
+Emptied = Callable[[pd.DataFrame], pd.DataFrame]
 _MARK = "decimal_commas"
 _NUMBER = re.compile(r"[-+]?\d+(?:,\d+)?(?:[eE][-+]?\d+)?")
 _NO_THOUSANDS = re.compile(r"[-+]?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?:[eE][-+]?\d+)?")
@@ -123,7 +124,12 @@ def missing_column(column: str, known: list[str], where: str) -> CohortError:
     )
 
 
-def read_table(root: Path, pattern: str, text: Collection[str] = ()) -> Table:
+def read_table(
+    root: Path,
+    pattern: str,
+    text: Collection[str] = (),
+    emptied: Emptied = lambda frame: frame,
+) -> Table:
     """Read ``root / pattern``: one file, or a glob of tables, key-value files, images or shards.
 
     A glob of key-value files (``KEY: value`` lines) gives one row a file, with the columns
@@ -134,6 +140,7 @@ def read_table(root: Path, pattern: str, text: Collection[str] = ()) -> Table:
         root: Where the pattern starts.
         pattern: Path or glob.
         text: Columns that stay text as it stands: 250.00 and 250 are two codes.
+        emptied: Empties cells that stand for nothing, before it is told which columns are numbers.
 
     Raises:
         CohortError: No such file, a format that is not known, or bytes that cannot be read.
@@ -141,24 +148,26 @@ def read_table(root: Path, pattern: str, text: Collection[str] = ()) -> Table:
     if not any(letter in pattern for letter in "*?["):
         path = root / pattern
         if path.is_file() and is_packed(path):
-            return _listed(root, pattern, (path,), text)
-        return Table(_tidied(_read_file(path), path, text), pattern, (path,))
+            return _listed(root, pattern, (path,), text, emptied)
+        return Table(_tidied(emptied(_read_file(path)), path, text), pattern, (path,))
     names = glob.glob(str(root / pattern), recursive=True)  # noqa: PTH207  # takes absolute ones
     files = tuple(sorted(path for path in map(Path, names) if path.is_file()))
     if not files:
         raise _no_file(root / pattern)
     if is_listing(files):
-        return _listed(root, pattern, files, text)
+        return _listed(root, pattern, files, text, emptied)
     if _suffix(files[0]) in _READERS:
         whole = pd.concat(map(_read_file, files), ignore_index=True)
-        return Table(_tidied(whole, root / pattern, text), pattern, files)
+        return Table(_tidied(emptied(whole), root / pattern, text), pattern, files)
     rows = [{"folder": path.parent.name, "stem": path.stem, **_pairs(path)} for path in files]
-    return Table(tidy(pd.DataFrame(rows)), pattern, files)
+    return Table(tidy(emptied(pd.DataFrame(rows))), pattern, files)
 
 
-def _listed(root: Path, pattern: str, files: tuple[Path, ...], text: Collection[str]) -> Table:
+def _listed(
+    root: Path, pattern: str, files: tuple[Path, ...], text: Collection[str], emptied: Emptied
+) -> Table:
     found = list_files(root, pattern, files)
-    frame = _tidied(found.frame, root / pattern, text)
+    frame = _tidied(emptied(found.frame), root / pattern, text)
     return Table(frame, pattern, files, listed=True, notes=found.notes)
 
 

@@ -6,7 +6,9 @@ absent cell is zeroed before anything else sees it.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -341,10 +343,16 @@ def _codes_for_gaps(name: str, cells: list[float]) -> Finding | None:
         where=f"column '{name}'",
         what=f"{code:g} stands in {counted(count, 'cell')} of the {len(values):,} looked at, far "
         f"from all others ({low:g} to {high:g}): a code for a missing value?",
-        fix=f"leave such cells empty, or say what is possible: {name}: {{kind: number, min: "
-        f"{low:g}, max: {high:g}}} under columns:",
+        fix=f"if it is, write `missing: {{{_key(name)}: [{code:g}]}}` at the top level of "
+        "cohort.yaml, or leave such cells empty; otherwise say what is possible: "
+        f"{name}: {{kind: number, min: {low:g}, max: {high:g}}} under columns:",
         level="warning",
     )
+
+
+def _key(name: str) -> str:
+    """A column as YAML takes it for a key."""
+    return name if re.fullmatch(r"[A-Za-z_]\w*", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _two_spellings(name: str, cells: list[str]) -> Finding | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.tables.files import read_table
+from medmcl.data.tables.missing_codes import Codes, codes_of, empty_cells, plain
 from medmcl.modalities import ADAPTERS, tables
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.stages.predict.plan import TaskPlan
@@ -58,7 +59,8 @@ def write_person(
                 where=f"--record {name}={records[name]}",
                 expected=", ".join(known),
             )
-    _refuse_values(values, known)
+    codes = _missing_codes(run, known)
+    _refuse_values(values, known, codes)
     if not records and not values:
         raise ConfigError("nothing is given of the person", where="--record",
                           expected=f"--record MODALITY=FILE, of {', '.join(known)}")  # fmt: skip
@@ -71,7 +73,8 @@ def write_person(
         if _is_table(kind) and (name in records or cells):
             row = {} if name not in records else _one_row(name, records[name], columns)
             table = {ID: subject, **dict.fromkeys(columns), **row, **cells}
-            pd.DataFrame([table], dtype=object).to_csv(folder / f"{name}.csv", index=False)
+            frame = empty_cells(pd.DataFrame([table], dtype=object), codes, (ID,), {})
+            frame.to_csv(folder / f"{name}.csv", index=False)
             modalities[name] = {**source, "reader": "table", "table": f"{name}.csv", "id": ID}
         elif name in records:
             _refuse_missing(name, records[name])
@@ -123,6 +126,15 @@ def _known(run: Run, plans: list[TaskPlan]) -> dict[str, tuple[str, dict[str, An
     return found
 
 
+def _missing_codes(run: Run, names: Iterable[str]) -> Codes:
+    """What stood for a missing cell where the run was trained."""
+    kept = [kept_reading(run, name) or {} for name in names]
+    for entry in (*run.preprocessing.values(), *kept):
+        if "missing" in entry:
+            return {column: tuple(some) for column, some in entry["missing"].items()}
+    return {}
+
+
 def _is_table(kind: str) -> bool:
     return traits(ADAPTERS[kind]).tabular
 
@@ -137,7 +149,9 @@ def _of_state(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_values(
-    values: Mapping[str, str], known: Mapping[str, tuple[str, Mapping[str, Any]]]
+    values: Mapping[str, str],
+    known: Mapping[str, tuple[str, Mapping[str, Any]]],
+    codes: Codes,
 ) -> None:
     columns: list[str] = []
     numbers = set()
@@ -153,7 +167,8 @@ def _refuse_values(
                 where=f"--value {name}={value}",
                 expected=", ".join(columns[:20]) or "a run that reads a table",
             )
-        if name in numbers and not read_cell(value, "number")[1]:
+        is_none = plain(value) in codes_of(name, codes)
+        if name in numbers and not is_none and not read_cell(value, "number")[1]:
             raise ConfigError(
                 f"'{name}' is a number in training",
                 where=f"--value {name}={value}",

@@ -158,8 +158,8 @@ class OtherRange:
     def fix(self) -> str:
         """How to bring the column into the unit of training."""
         return (
-            f"write {self.column} in the unit of training ({self.low:.4g} to {self.high:.4g}), a "
-            "code for missing as an empty cell"
+            f"write {self.column} in the unit of training ({self.low:.4g} to {self.high:.4g}); "
+            "a code for a missing cell is named under `missing:` in cohort.yaml"
         )
 
 

@@ -19,7 +19,7 @@ from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.stages.evaluate.table_gaps import MEASURED, TrainGaps, indicators_that_count
 from medmcl.stages.run.outside import no_split_to_heed
-from medmcl.stages.run.run import Run, embed_samples, source_of
+from medmcl.stages.run.run import Run, embed_samples, reading_of
 from medmcl.stages.run.seen import seen_people
 from medmcl.stages.train.spec import TowersSpec
 
@@ -287,7 +287,7 @@ class Covariates:
                 "terms": [list(one) for one in shown],
                 "shares": shares,
                 "gaps": None if gaps is None else gaps.about(),
-                "source": source_of(cohort, modality),
+                **reading_of(cohort, modality),
             },
             terms=shown,
             gaps=gaps,

@@ -634,10 +634,19 @@ _OF_ROWS = ("values", "known", "competing", "sides")
 """Parts of targets that say something of single samples: no run keeps them."""
 
 
-def source_of(cohort: Cohort, modality: str) -> dict[str, Any]:
-    """Say how a cohort's files of a modality are read, without what names single records."""
+def reading_of(cohort: Cohort, modality: str) -> dict[str, Any]:
+    """Say how a cohort's files of a modality are read, without what names single records.
+
+    Returns:
+        ``source``: what its section says; ``missing``, where the cohort has such values: what
+        stands for a missing cell.
+    """
     source = cohort.spec.modalities[modality].source.model_dump(mode="json", exclude_defaults=True)
-    return {key: value for key, value in source.items() if key != "accept"}
+    codes = {name: list(some) for name, some in cohort.spec.keys.missing.items()}
+    return {
+        "source": {key: value for key, value in source.items() if key != "accept"},
+        **({"missing": codes} if codes else {}),
+    }
 
 
 def write_run_files(run: Run, prepared: Prepared) -> None:
@@ -648,7 +657,7 @@ def write_run_files(run: Run, prepared: Prepared) -> None:
             "settings": json.loads(adapter.settings.model_dump_json()),
             "state": adapter.state(),
             "input_shape": asdict(adapter.input_shape),
-            "source": source_of(prepared.cohort, name),
+            **reading_of(prepared.cohort, name),
         }
         for name, adapter in prepared.adapters.items()
     }

@@ -1,8 +1,12 @@
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from medmcl.core.errors import CohortError
+from medmcl.data.check.check import check_cohort
 from medmcl.data.cohort.cohort import find_cohort, list_cohorts, load_cohort, open_cohort
 
 
@@ -455,3 +459,50 @@ def test_small_groups_are_pooled_and_told(tiny):
     assert "2 groups of fewer than 5 subjects (5 in all)" in told.what
     tiny.tree["subjects"]["group_min"] = 1
     assert set(open_cohort(tiny.write()).subjects["group"].dropna()) == {"A", "B", "C"}
+
+
+def test_a_value_that_stands_for_a_missing_cell_is_one_everywhere_and_counted(tiny):
+    before = open_cohort(tiny.folder).fingerprint
+    tiny.table["subject_id"] = [str(number) for number in 998 + np.arange(len(tiny.table))]
+    tiny.only("clinic")
+    tiny.table["ldl"] = [999 if n % 5 == 0 else n for n in range(len(tiny.table))]
+    tiny.table["grade"] = ["not known" if n % 4 == 0 else str(n) for n in range(len(tiny.table))]
+    tiny.tree["modalities"]["clinic"]["columns"] |= {"ldl": "auto", "grade": "auto"}
+    tiny.tree["tasks"]["high"] = {"kind": "binary", "column": "ldl > 3"}
+    tiny.tree["missing"] = {"l*": 999, "grade": ["not known"], "hdl": [-9]}
+    tiny.write()
+    cohort = open_cohort(tiny.folder)
+    assert cohort.fingerprint != before
+    cells = [place.values for place in cohort.records["clinic"]["place"]]
+    assert [row["ldl"] for row in cells][:6] == [None, 1, 2, 3, 4, None]
+    assert [row["grade"] for row in cells][:3] == [None, 1, 2]  # a number: the word is none
+    assert cohort.spec.modalities["clinic"].source.columns["grade"].kind == "number"
+    assert (~cohort.targets("high").known[:, 0]).tolist() == [
+        n % 5 == 0 for n in range(len(tiny.table))
+    ]
+    told = [one for one in cohort.findings if one.code == "cohort.missing_code"]
+    lost = [sum(n % k == 0 for n in range(len(tiny.table))) for k in (5, 4)]
+    assert f"{sum(lost)} cells taken as missing" in told[0].what
+    assert told[0].what.endswith(f"ldl {lost[0]}, grade {lost[1]}")
+    assert told[1].what.startswith("no table has a column 'hdl'; did you mean 'ldl'?")
+    tiny.tree["missing"] = [999]  # of every column but ids
+    tiny.write()
+    assert open_cohort(tiny.folder).subjects.index.tolist() == tiny.table["subject_id"].tolist()
+    tiny.tree["missing"] = {"ldl": [False]}
+    tiny.write()
+    with pytest.raises(CohortError, match="write words in quotes"):
+        open_cohort(tiny.folder)
+
+
+def test_the_key_that_a_code_for_a_gap_is_named_under_works_as_it_is_told(tiny):
+    tiny.table["Age (y)"] = [float(n) for n in range(len(tiny.table) - 1)] + [-9999.0]
+    tiny.tree["modalities"]["clinic"]["columns"]["Age (y)"] = "number"
+    tiny.only("clinic")
+
+    def told():
+        return [one for one in check_cohort(tiny.folder) if one.code == "tabular.gap_code"]
+
+    (found,) = told()
+    tiny.tree |= yaml.safe_load(re.search(r"`(missing: .*?)`", found.fix)[1])
+    tiny.write()
+    assert told() == []

@@ -33,6 +33,7 @@ def write(folder, table):
         folder, table, recipe="risk_table", tasks=TASKS,
         subjects={"table": "table.csv", "id": "id"},
         modalities={"clinic": {"reader": "table", "columns": "*"}},
+        missing={"bmi": [-9999, "not done"]},
     )  # fmt: skip
 
 
@@ -41,7 +42,9 @@ def made(tmp_path_factory):
     """A run of `risk_table` on a table of deaths, of which some are of another cause."""
     folder = tmp_path_factory.mktemp("table")
     table, _ = whas()
-    table.loc[::9, "bmi"] = np.nan
+    table["bmi"] = table["bmi"].astype(object)
+    table.loc[::9, "bmi"] = -9999
+    table.loc[::18, "bmi"] = "not done"
     table["cardiac"] = np.random.default_rng(1).integers(0, 2, len(table))
     cohort = write(folder / "cohort", table)
     with pytest.MonkeyPatch.context() as patch:
@@ -200,6 +203,9 @@ def test_one_person_by_values_alone(made):
     row["bmi"] = np.nan
     told = predict_person(run, {}, {n: str(v) for n, v in row.dropna().items()}, device="cpu").table
     assert not told["outside"].any()
+    for code in ("-9999.0", "not done"):  # what the cohort.yaml of the run says is no number
+        cells = {n: str(v) for n, v in row.items()} | {"bmi": code}
+        pd.testing.assert_frame_equal(predict_person(run, {}, cells, device="cpu").table, told)
 
 
 @pytest.fixture
