@@ -273,6 +273,10 @@ def _fault(model: type[BaseModel], detail: Any, values: Any, under: str = "") ->
         return Fault(path, what, what)
     if detail["type"] == "missing":
         return Fault(path, f"'{field}' is missing", f"'{field}' is missing")
+    if detail["type"] == "invalid_key":
+        what = _no_word(".".join([under, *path[:-1]] if under else path[:-1]), detail["input"],
+                        _known_keys(model, [str(part) for part in detail["loc"][:-1]]))  # fmt: skip
+        return Fault(path, what, what)
     given, choices = detail.get("input"), detail.get("ctx", {}).get("expected", "")
     if detail["type"].startswith("union_tag"):  # a mapping of one kind of several
         key = str(detail["ctx"]["discriminator"]).strip("'")
@@ -300,6 +304,20 @@ def _fault(model: type[BaseModel], detail: Any, values: Any, under: str = "") ->
         hint = f"; did you mean '{near}'?" if near is not None else ""
     what = f"'{field}' cannot be used{hint}"
     return Fault(path, f"'{field}' must be {expected}{shown}{hint}", what, got, expected)
+
+
+def _no_word(section: str, key: Any, known: Iterable[str]) -> str:
+    """Say that a key is no text: YAML 1.1, which other tools write, takes ``on`` for true."""
+    said = f"'{section or '(top level)'}': the key {str(key).lower()} must be text"
+    meant = [one for one in known if one in _YAML_1_1.get(key, ())] if isinstance(key, bool) else []
+    if not meant:
+        return f'{said}: write "{str(key).lower()}" in quotes'
+    return (
+        f'{said}: other tools read {meant[0]} as {str(key).lower()}; write "{meant[0]}" in quotes'
+    )
+
+
+_YAML_1_1 = {True: ("on", "yes", "y"), False: ("off", "no", "n")}
 
 
 def _expected(detail: Any) -> str | None:
@@ -408,5 +426,14 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], where: object, wh
 
 def fingerprint(value: Any) -> str:
     """Give a short hash of plain values, independent of the order of keys."""
-    text = json.dumps(value, sort_keys=True, default=str)
+    try:
+        text = json.dumps(value, sort_keys=True, default=str)
+    except TypeError:  # keys of several types, {0: no, unknown: none}, have no order
+        text = json.dumps(_with_text_keys(value), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _with_text_keys(one) for key, one in value.items()}
+    return [_with_text_keys(one) for one in value] if isinstance(value, (list, tuple)) else value

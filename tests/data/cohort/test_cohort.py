@@ -506,3 +506,16 @@ def test_the_key_that_a_code_for_a_gap_is_named_under_works_as_it_is_told(tiny):
     tiny.tree |= yaml.safe_load(re.search(r"`(missing: .*?)`", found.fix)[1])
     tiny.write()
     assert told() == []
+
+
+def test_a_key_that_another_tool_wrote_as_true_is_named_with_its_quotes(tiny):
+    tiny.tree["pairing"] = {True: "date", "max_gap_days": 30}  # `on` by YAML 1.1
+    tiny.tree["subgroups"] = {"sex": {"column": "sex", "names": {0: "none", "M": "men"}}}
+    tiny.write()
+    (fault,) = [one for one in check_cohort(tiny.folder) if one.level == "error"]
+    assert fault.what == (
+        "'pairing': the key true must be text: other tools read on as true; write \"on\" in quotes"
+    )
+    tiny.tree["pairing"] = {"on": "subject"}  # safe_dump writes it in quotes
+    tiny.write()
+    assert open_cohort(tiny.folder).spec.keys.pairing.on == "subject"
