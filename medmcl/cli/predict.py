@@ -115,6 +115,8 @@ def predict(
                 found = predict_person(opened, records, values, **about)
     except ConfigError as error:
         raise naming_overrides(error, overrides) from None
+    if not found.table["predicted"].notna().any():
+        _refuse_nobody(found, cohort, run)
     for line in (*found.notes, *found.sentences):
         print(line)
     if is_one:
@@ -151,6 +153,21 @@ def _refuse_places(
         claim_table(path, overwrite=overwrite)
         refuse_unwritable(path, folder=False)
     return curves
+
+
+def _refuse_nobody(found: Any, cohort: str | None, run: Path) -> None:
+    """End as an evaluation of nobody does: nothing is written, and every reason is said."""
+    from medmcl.core.errors import CohortError
+
+    for line in found.notes:
+        print(line)
+    raise CohortError(
+        "nobody gets a prediction",
+        where=cohort,
+        got="; ".join(line.strip() for line in found.sentences),
+        fix=f"medmcl check --cohort {cohort} --predict {run} says what is at fault; another "
+        "--method may read what these people have",
+    )
 
 
 def _write(found: Any, out: Path, curves: Path | None) -> None:

@@ -289,3 +289,16 @@ def test_an_evaluation_of_nobody_ends_with_code_2(made, tmp_path, command):
     assert code == 2
     assert "known" in told
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_prediction_of_nobody_ends_with_code_2_and_writes_nothing(made, tmp_path, command):
+    run, _, table, _ = made
+    gaps = {name: np.nan for name in table.columns if name != "id"}
+    new = write(tmp_path / "new", table.head(2).assign(**gaps).drop(columns=OUTCOMES))
+    out = tmp_path / "risks.csv"
+    code, _, told = command("predict", run.path, "--cohort", new, "--out", out, "--workers", 0)
+    assert code == 2
+    assert "nobody gets a prediction" in told
+    assert "2 people: 0 predicted, 2 without a prediction" in told
+    assert f"medmcl check --cohort {new} --predict {run.path}" in told
+    assert not list(tmp_path.glob("risks*"))
