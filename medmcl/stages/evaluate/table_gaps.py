@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.protocol.reach import RATE, limit_of
+
 LEAST_PEOPLE = 10
 """Train people with a cell, and without it, from whom the weight of its being there is learned."""
 MEASURED = "measured"
@@ -20,12 +22,15 @@ class TrainGaps:
     Attributes:
         people: All of them.
         lacking: Column to those without its cell.
-        rate: Share of them that lacked a cell that fewer than `LEAST_PEOPLE` lacked.
+        rate: Share of people like them that `strange` flags by chance.
+        limit: Sum of the rarities of somebody's gaps beyond which they are flagged; of runs that
+            kept none 0: every rare gap is.
     """
 
     people: int
     lacking: Mapping[str, int]
     rate: float
+    limit: float = 0.0
 
     @classmethod
     def of(cls, names: Sequence[str], known: np.ndarray, subjects: np.ndarray) -> TrainGaps:
@@ -34,11 +39,14 @@ class TrainGaps:
         without = np.zeros((len(people), len(names)), dtype=bool)
         np.logical_or.at(without, place, ~known)
         counts = without.sum(axis=0)
-        rare = without[:, counts < LEAST_PEOPLE].any(axis=1)
+        alike = without.sum(axis=0) - without  # how many others lack the cell
+        found = (without * _rarity(alike)).sum(axis=1)
+        limit, rate = limit_of(found, RATE) if found.any() else (0.0, 0.0)
         return cls(
             people=len(people),
             lacking={name: int(one) for name, one in zip(names, counts, strict=True)},
-            rate=float(rare.mean()) if len(people) else 0.0,
+            rate=rate,
+            limit=limit,
         )
 
     @classmethod
@@ -48,11 +56,23 @@ class TrainGaps:
 
     def about(self) -> dict[str, Any]:
         """All, as JSON takes it."""
-        return {"people": self.people, "lacking": dict(self.lacking), "rate": self.rate}
+        return {"people": self.people, "lacking": dict(self.lacking), "rate": self.rate,
+                "limit": self.limit}  # fmt: skip
 
-    def is_rare(self, name: str) -> bool:
-        """Whether too few lacked the cell for anything to be learned of those without it."""
-        return self.lacking.get(name, LEAST_PEOPLE) < LEAST_PEOPLE
+    def strange(self, names: Sequence[str], gaps: np.ndarray) -> np.ndarray:
+        """Choose the gaps (N, F) that fewer than `LEAST_PEOPLE` had, of rows beyond the limit.
+
+        A gap weighs the more the fewer had it, 1 where nobody had: by ranks (`limit_of`), of
+        people like those in training no more than `RATE` are beyond.
+        """
+        lacking = np.array([self.lacking.get(name, LEAST_PEOPLE) for name in names])
+        weights = gaps * _rarity(lacking)
+        return np.asarray((weights > 0) & (weights.sum(axis=1) > self.limit)[:, None])
+
+
+def _rarity(others: np.ndarray) -> np.ndarray:
+    """What a gap weighs that so many others have; 0 where they are enough to learn from."""
+    return np.where(others < LEAST_PEOPLE, 1.0 / (1.0 + others), 0.0)
 
 
 def indicators_that_count(known: np.ndarray, subjects: np.ndarray) -> np.ndarray:

@@ -255,7 +255,7 @@ def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: Kept
         rate = reach.rate
         beyond = reach.outside(cells.numbers)
         if train is not None:
-            beyond |= gaps & np.array([train.is_rare(name) for name in cells.columns])
+            beyond |= train.strange(cells.columns, gaps)
             rate += train.rate
         said = _blank(len(has))
         for row in np.flatnonzero(beyond.any(axis=1)).tolist():

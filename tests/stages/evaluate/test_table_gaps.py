@@ -1,6 +1,7 @@
 """Missing cells of a table as features: few people do not decide for all who lack them."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from small_tables import write_cohort
 
 import medmcl
+from medmcl.stages.evaluate.table_gaps import TrainGaps
 from medmcl.stages.run.features import Covariates
 from medmcl.stages.run.store import Store
 
@@ -82,6 +84,28 @@ def test_what_train_people_lacked_is_counted(read):
         9,
         10,
     ]
-    assert frozen.gaps.is_rare("nine")
-    assert not frozen.gaps.is_rare("ten")
-    assert frozen.gaps.rate == 10 / 200
+    names = ["age", "nine", "ten"]
+    flagged = frozen.gaps.strange(names, np.eye(3, dtype=bool))
+    assert flagged.any(axis=0).tolist() == [True, False, False]  # of nine 4 % are people like them
+    assert frozen.gaps.rate == 2 / 201
+    every = replace(frozen.gaps, limit=0.0).strange(names, np.eye(3, dtype=bool))  # older runs
+    assert every.diagonal().tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("people", [150, 600])
+@pytest.mark.parametrize("rare", [0.0, 0.004, 0.02])
+def test_of_people_like_those_in_training_no_more_than_one_percent_lack_too_much(people, rare):
+    """40 columns, each lacked by few: a tenth of all lack a cell that fewer than ten lacked."""
+    draw = np.random.default_rng(0)
+    names = [f"x{column}" for column in range(40)]
+    flagged, promised = [], []
+    for _ in range(20):
+        gone = draw.random((people + 2000, 40)) < rare * draw.random(40) * 2
+        train, new = gone[:people], gone[people:]
+        gaps = TrainGaps.of(names, ~train, np.arange(people))
+        flagged.append(gaps.strange(names, new).any(axis=1).mean())
+        promised.append(gaps.rate)
+        assert gaps.strange(names, np.ones((1, 40), dtype=bool)).any() or rare * people > 5
+    assert np.mean(flagged) <= 0.011
+    assert max(promised) <= 0.01
+    assert np.mean(flagged) <= np.mean(promised) + 0.001
