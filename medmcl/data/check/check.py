@@ -31,6 +31,7 @@ from medmcl.data.check.overview import (
     count_labels,
     count_records,
     count_subjects,
+    few_sites,
     kinds_of_columns,
     look_for_scant,
 )
@@ -169,7 +170,7 @@ def check_people(
         trains=trains,
         fits=fits,
     )
-    return [*findings, *(_of_the_draw(one, cohort) for one in scant)]
+    return [*findings, *(_of_the_draw(one, cohort) for one in scant), *few_sites(cohort)]
 
 
 def _check_modality(

@@ -293,6 +293,29 @@ def look_for_scant(
     return findings
 
 
+FEW_SITES = 10
+"""Fewer say little of other sites: an interval by site is marked as rough (docs/evaluation.md)."""
+
+
+def few_sites(cohort: Cohort) -> list[Finding]:
+    """Note a held_out of a few sites that train has not: what is scored is of these sites."""
+    people = cohort.subjects[cohort.subjects["group"].notna()]
+    held = people["split"] == "held_out"
+    sites, others = set(people["group"][held]), set(people["group"][~held])
+    if not sites or not others or sites & others or len(sites) >= FEW_SITES:
+        return []
+    what = (
+        f"held_out is {counted(len(sites), 'site')} that train has not: what is scored may not "
+        "hold at other sites"
+    )
+    fix = (
+        f"put more sites into held_out ({FEW_SITES} or more), or score everybody by fits without "
+        "their site: take out the column of the split, and set `folds: 5 x 1`, `fold_by: site` and "
+        "`refit: all` in the evaluate stage"
+    )
+    return [_split_finding("few_sites", what, fix)]
+
+
 def _scant_task(task: str, labels: list[LabelCount], held_out: int) -> list[Finding]:
     """Note a task of which held_out has no label, or a handful with or without the outcome."""
     if not any(one.known[-1] for one in labels):

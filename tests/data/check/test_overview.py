@@ -59,6 +59,18 @@ def test_fewer_than_fifty_held_out_people_are_a_warning(grown):
     assert "held_out has 1 subject:" in hit.what
 
 
+@pytest.mark.parametrize(("held", "told"), [(1, "1 site "), (9, "9 sites "), (10, ""), (0, "")])
+def test_a_held_out_of_few_other_sites_names_folds_of_sites(grown, held, told):
+    split = grown.table["split"].to_numpy()
+    names = np.array([f"s{n % max(held, 1)}" for n in range(150)])
+    grown.table["site"] = np.where((split == "held_out") | (held == 0), names, "home")
+    grown.write()
+    hits = only(check_cohort(grown.folder), "cohort.few_sites")
+    assert [told in one.what and "`fold_by: site`" in one.fix for one in hits] == [True] * bool(
+        told
+    )
+
+
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_a_column_that_is_filled_with_the_outcome_alone_is_a_leak(grown, share):
     has = grown.table["event"].to_numpy() == 1
