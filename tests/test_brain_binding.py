@@ -1,28 +1,20 @@
 """The study of real brains: who is in a test fold changes nothing that others are predicted by."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.brain import brain_binding
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cross_validation import cross_validation_rows
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "brain"
 
 
 @pytest.fixture
 def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import brain_binding
-
     monkeypatch.setattr(brain_binding, "STEPS", 3)
     monkeypatch.setattr(brain_binding, "LABEL_STEPS", 3)
-    yield brain_binding
-    for name in ("brain_binding", "brain_binding_page", "brain_binding_people"):
-        sys.modules.pop(name, None)
+    return brain_binding
 
 
 def people(study, rows: int = 120):

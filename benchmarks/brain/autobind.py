@@ -1,7 +1,7 @@
 """Does AutoBIND find the tree, does it help, and does it say when it cannot? World T, truth known.
 
-    python benchmarks/brain/autobind.py --out OUT [--only A1,A4] [--seeds 5] [--minutes M] [--report-only]
-    python benchmarks/brain/autobind.py --out OUT --cost [--steps 100]
+    python -m benchmarks.brain.autobind --out OUT [--only A1,A4] [--seeds 5] [--minutes M] [--report-only]
+    python -m benchmarks.brain.autobind --out OUT --cost [--steps 100]
 
 Cohorts are those of `medmcl simulate modalities`; a cell is one training of the recipe
 `autobind_toy` with one policy on one cohort, a line of OUT/cells.jsonl. Cells that are there are
@@ -26,23 +26,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from medmcl.core.rng import numpy_generator
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import Prepared, prepare
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
-from medmcl.engine.world import World
-from medmcl.objectives.pairs.learned_pairs import SCORES, score_pairs
 from medmcl.objectives.pairs.pairs import spanning_tree
 from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.training import run_stage
 from medmcl.stages.stage import Context
-from medmcl.stages.train.models import build_learner
 from medmcl.stages.train.probe_rows import keep_apart
 
 HERE = Path(__file__).parent
@@ -126,6 +121,10 @@ def train(
     prepared: Prepared, pairs: Mapping[str, Any], folder: Path, seed: int, steps: int = 600
 ) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
     """Train one policy; give the history of its graph, the stage's facts, and the towers."""
+    from medmcl.engine.world import World
+    from medmcl.stages.run.training import run_stage
+    from medmcl.stages.train.models import build_learner
+
     wanted = {PAIRS: dict(pairs), "stages.bind.steps": steps, "stages.bind.evaluate_every": 1000,
               "stages.bind.log_every": 1000}  # fmt: skip
     recipe = for_cohort(read_recipe("autobind_toy", wanted), kinds_of(prepared.cohort))
@@ -146,13 +145,15 @@ def train(
     return [row for row in rows if row["split"] == "probe"], facts, learner.model
 
 
-@torch.no_grad()
 def recall(model: Any, prepared: Prepared, edges: list[list[str]]) -> float:
     """Mean recall@1 over edges and directions, %, on people of held_out who have both."""
+    import torch
+
     model.eval()
     batch = prepared.batch(prepared.rows("held_out"))
     plain = {name: prepared.adapters[name].plain(x) for name, x in batch.inputs.items()}
-    seen = model(batch.with_inputs(plain))
+    with torch.no_grad():
+        seen = model(batch.with_inputs(plain))
     found = []
     for a, b in edges:
         both = batch.both(a, b)
@@ -198,6 +199,11 @@ def run(cell: Cell) -> dict[str, Any]:
 
 def at_init(seeds: int) -> list[dict[str, Any]]:
     """A3: edges of the tree of encoders that never took a step, by score, correlation and seed."""
+    import torch
+
+    from medmcl.objectives.pairs.learned_pairs import SCORES, score_pairs
+    from medmcl.stages.train.models import build_learner
+
     found = []
     for rho in (0.9, 0.7, 0.5):
         for seed in range(seeds):
@@ -243,7 +249,11 @@ def cost(steps: int) -> list[dict[str, Any]]:
 
 def cost_of(size: int, policy: str, steps: int) -> dict[str, Any]:
     """Time the part of a stage after the first graph, on random tables; batch 128."""
+    import torch
+
     from medmcl.engine.distributed import charge
+    from medmcl.engine.world import World
+    from medmcl.stages.train.models import build_learner
 
     cell = Cell("cost", policy, 0)
     with tempfile.TemporaryDirectory() as name:
@@ -339,6 +349,8 @@ def as_table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", default="")

@@ -1,8 +1,8 @@
 """Does binding modalities help on real brains? OASIS-1 and ABIDE I, with entries removed.
 
-    python benchmarks/brain/brain_binding.py --out OUT [--cohorts oasis1 abide] [--shares 0 0.2 0.4 0.6]
+    python -m benchmarks.brain.brain_binding --out OUT [--cohorts oasis1 abide] [--shares 0 0.2 0.4 0.6]
                                        [--repeats 5] [--minutes M]
-    python benchmarks/brain/brain_binding.py --out OUT --report-only
+    python -m benchmarks.brain.brain_binding --out OUT --report-only
 
 A cell is one cohort, share of entries removed, and repeat: five folds with every method in each, a
 line of OUT/COHORT.jsonl. Cells that are there are not made again, so the command goes on where it
@@ -20,32 +20,28 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from brain_binding_page import publish
-from brain_binding_people import LAYOUTS, People, read_people
 from sklearn.decomposition import PCA
 
+from benchmarks.brain.brain_binding_page import publish
+from benchmarks.brain.brain_binding_people import LAYOUTS, People, read_people
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.rng import derive_seed, numpy_generator
 from medmcl.core.targets import Targets
-from medmcl.encoders.towers import Towers
-from medmcl.engine.loop import Learner
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
-from medmcl.engine.probe_hooks import watch
-from medmcl.engine.world import World
 from medmcl.evaluation import linear_probe
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cross_validation import out_of_fold
 from medmcl.evaluation.models.fusion import fuse
 from medmcl.evaluation.models.scaling import Scaler, one_scale
 from medmcl.evaluation.models.together import Together
-from medmcl.objectives.pairs.learned_pairs import LearnedPairs
-from medmcl.objectives.pairwise.alignment import CrossModal
-from medmcl.objectives.supervised import Supervised
 from medmcl.stages.train.probe_rows import keep_apart
+
+if TYPE_CHECKING:
+    from medmcl.encoders.towers import Towers
+    from medmcl.objectives.pairwise.alignment import CrossModal
 
 STEPS, LABEL_STEPS, BATCH, LEAST_BATCH = 100, 100, 128, 32
 TOWER = {"encoder": {"name": "tabular_mlp", "cell_width": 4, "hidden": 64, "depth": 1, "width": 64},
@@ -104,6 +100,8 @@ class Fold:
     @cached_property
     def batch(self) -> Batch:
         """Everyone, as towers read it: values and presence of cells."""
+        import torch
+
         inputs = {
             name: torch.tensor(np.stack([np.nan_to_num(x), ~np.isnan(x)], 1), dtype=torch.float32)
             for name, x in self.vectors.items()
@@ -119,6 +117,10 @@ class Fold:
 
     def towers(self, names: Sequence[str]) -> tuple[Towers, dict[str, InputShape]]:
         """New towers; a modality starts with the same weights whatever stands beside it."""
+        import torch
+
+        from medmcl.encoders.towers import Towers
+
         shapes = {name: _shape(x.shape[1]) for name, x in self.vectors.items() if name in names}
         built = {}
         for name, shape in shapes.items():
@@ -133,6 +135,13 @@ class Fold:
 
     def fit(self, model: Towers, objective: Any, rows: np.ndarray, steps: int) -> None:
         """Train as a stage does: the same rates, watchers and loss."""
+        import torch
+
+        from medmcl.engine.loop import Learner
+        from medmcl.engine.probe_hooks import watch
+        from medmcl.engine.world import World
+        from medmcl.objectives.pairs.learned_pairs import LearnedPairs
+
         learner = Learner(model, {"one": objective}, {"one": 1.0})
         wanted = [part.probe for part in objective.modules() if isinstance(part, LearnedPairs)]
         rows, apart = keep_apart(rows, self.people.subjects[rows], wanted, (self.seed, "bind"))
@@ -177,6 +186,10 @@ class Fold:
         self, pairs: Any, names: Sequence[str], *, every: bool = False, steps: int | None = None
     ) -> tuple[Together, CrossModal]:
         """Train towers on pairs, and embed everyone."""
+        import torch
+
+        from medmcl.objectives.pairwise.alignment import CrossModal
+
         model, shapes = self.towers(names)
         settings = CrossModal.Settings.model_validate({"pairs": pairs, "scale": SCALE})
         objective = CrossModal(settings, model.shape(shapes))
@@ -239,6 +252,8 @@ def scores(fold: Fold, share: float) -> dict[str, np.ndarray]:
 
 def _graph(objective: CrossModal) -> dict[str, Any]:
     """The last graph, and the pair with the highest score when all had been trained alike."""
+    from medmcl.objectives.pairs.learned_pairs import LearnedPairs
+
     assert isinstance(objective.graph, LearnedPairs)
     history = objective.graph.history
     first = next(row for row in history if row["step"] == round(TREE["warm_up"] * STEPS))
@@ -282,6 +297,10 @@ def early(fold: Fold, names: Sequence[str]) -> np.ndarray:
 
 def supervised(fold: Fold, name: str) -> np.ndarray:
     """The tower of one modality, trained with labels for a fixed number of steps."""
+    import torch
+
+    from medmcl.objectives.supervised import Supervised
+
     people, rows = fold.people, fold.both[fold.people.present[name][fold.both]]
     model, shapes = fold.towers([name])
     task = people.targets.take(rows)
@@ -353,6 +372,8 @@ def run_cell(people: People, share: float, repeat: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cohorts", nargs="+", default=list(LAYOUTS), choices=list(LAYOUTS))

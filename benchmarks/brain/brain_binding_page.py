@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from medmcl.core.rng import torch_generator
 from medmcl.evaluation import Resampler, auroc, bootstrap, paired_difference
 from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
-from medmcl.objectives.pairs.learned_pairs import mutual_information
 
 OURS = "AutoBIND"
 DRAWS = 1000
@@ -46,6 +44,10 @@ def publish(people: Mapping[str, Any], cells: Mapping[str, list[Any]], out: Path
 
 def score_of_nothing(draws: int = 1000) -> str:
     """The calibrated score of points that have nothing in common, by rows."""
+    import torch
+
+    from medmcl.objectives.pairs.learned_pairs import mutual_information
+
     lines = ["| rows | mean, nats | above 0.05 | 95th percentile |", "|---|---|---|---|"]
     for rows in (16, 24, 32, 64, 150):
         generator = torch_generator(0, "nothing", rows, device="cpu")

@@ -1,6 +1,6 @@
 """Stratification in a case-control study: what it does to association and to prediction.
 
-``python benchmarks/brain/genetics.py path/to/snp`` reads genotypes of HapMap people of two ancestries
+``python -m benchmarks.brain.genetics path/to/snp`` reads genotypes of HapMap people of two ancestries
 (``chr10_5000snps.npz``, ``snps.csv``, ``subjects.csv``) whose case status is simulated, and prints
 Markdown. Everything that is fitted is fitted on the train people of each fold.
 """
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 
@@ -140,11 +139,17 @@ def maps(adapter: Genetics, folder: Path, seed: int | None) -> dict:
 
 def network(adapter, x, y, train, seed, settings) -> np.ndarray:
     """Predictions of everybody; when to stop is chosen on a seventh of train."""
+    import torch
+
     torch.manual_seed(seed)
     encoder = build_encoder(
         "snp_pathway", adapter.input_shape, {"width": 32, "dropout": 0.3, **settings}
     )
-    model = torch.nn.Sequential(encoder, Head(32))
+    model = torch.nn.ModuleList([encoder, torch.nn.Linear(32, 1)])
+
+    def logits(x):
+        return model[1](model[0](x).features)[:, 0]
+
     optimiser = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01)
     generator = torch.Generator().manual_seed(seed)
     order = train[torch.randperm(len(train), generator=generator).numpy()]
@@ -158,13 +163,13 @@ def network(adapter, x, y, train, seed, settings) -> np.ndarray:
         ):
             drop = (torch.rand(len(part), 1, x.shape[2], generator=generator) > 0.1).float()
             seen = torch.cat([rows[part, :1], rows[part, 1:] * drop], dim=1)
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(model(seen), target[part])
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits(seen), target[part])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
         model.eval()
         with torch.no_grad():
-            said = model(rows)
+            said = logits(rows)
         loss = float(
             torch.nn.functional.binary_cross_entropy_with_logits(said[tuning], target[tuning])
         )
@@ -174,17 +179,6 @@ def network(adapter, x, y, train, seed, settings) -> np.ndarray:
         if waited == PATIENCE:
             break
     return kept
-
-
-class Head(torch.nn.Linear):
-    """One logit of the features."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, 1)
-
-    def forward(self, encoded):
-        """Give logits (B,)."""
-        return super().forward(encoded.features)[:, 0]
 
 
 def ridge(x: np.ndarray, y: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -285,6 +279,8 @@ def interval(parts: list[tuple], draws: list[np.ndarray]) -> str:
 
 
 def main() -> None:
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     torch.set_num_threads(1)

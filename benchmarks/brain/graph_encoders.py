@@ -1,6 +1,6 @@
 """Time of one training step of the graph encoders: whole matrices against message passing.
 
-``python benchmarks/brain/graph_encoders.py``; about two minutes of one idle core. Random signed graphs of
+``python -m benchmarks.brain.graph_encoders``; about two minutes of one idle core. Random signed graphs of
 200 regions, 32 a batch, at several densities; `graph_dense` and `graph_pyg` have the same weights,
 and their outputs are compared before they are timed. Each time is the median of interleaved
 repeats, so that a busy machine slows all alike. Printed is the page ``graph_encoders.md``.
@@ -13,22 +13,22 @@ import sys
 import time
 from importlib.metadata import version
 from statistics import median
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from medmcl.core.batch import InputShape
-from medmcl.core.graph_rows import pack
 from medmcl.encoders import build_encoder
-from medmcl.modalities.graph.build import build_graphs
 from medmcl.modalities.graph.settings import GraphSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 REGIONS, ROWS, REPEATS = 200, 32, 7
 DENSITIES = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 CONVS = ("graphconv", "gcn", "gin")
 PAGE = """# Graph encoders: whole matrices, or messages along edges
 
-Made by `python benchmarks/brain/graph_encoders.py`: milliseconds of one forward and backward pass, median
+Made by `python -m benchmarks.brain.graph_encoders`: milliseconds of one forward and backward pass, median
 of {repeats} interleaved repeats; {rows} graphs of {regions} regions, features: the row of the
 matrix and 2 strengths, width 64, depth 2. {machine}; torch-geometric {pyg} without its compiled
 extensions. *Ratio*: `graph_pyg` over `graph_dense`. *Difference*: the largest between the outputs
@@ -51,6 +51,11 @@ noisy, the ratios of one run are less so. Nothing was measured on a GPU.
 
 def graphs(density: float, made: torch.Generator) -> tuple[Tensor, InputShape, float]:
     """Encoder rows of random signed graphs, their shape, and milliseconds to build them."""
+    import torch
+
+    from medmcl.core.graph_rows import pack
+    from medmcl.modalities.graph.build import build_graphs
+
     weights = torch.randn(ROWS, REGIONS, REGIONS, generator=made, device="cpu").triu(1)
     weights = (weights + weights.transpose(1, 2)).tanh()
     present = torch.ones(ROWS, REGIONS, dtype=torch.bool, device="cpu")
@@ -74,6 +79,8 @@ def step(net: nn.Module, x: Tensor) -> float:
 
 def compare(conv: str, x: Tensor, shape: InputShape) -> tuple[float, float, float]:
     """Milliseconds of both paths, and how far their outputs are apart."""
+    import torch
+
     dense, passing = (
         build_encoder(name, shape, {"conv": conv}) for name in ("graph_dense", "graph_pyg")
     )
@@ -86,6 +93,8 @@ def compare(conv: str, x: Tensor, shape: InputShape) -> tuple[float, float, floa
 
 
 def main() -> int:
+    import torch
+
     torch.manual_seed(0)
     torch.set_num_threads(1)
     made = torch.Generator(device="cpu").manual_seed(0)

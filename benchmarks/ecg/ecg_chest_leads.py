@@ -1,6 +1,6 @@
 """Fit the weights that tell mixed-up chest leads, and say how often they are right.
 
-    python benchmarks/ecg/ecg_chest_leads.py path/to/ptbxl \
+    python -m benchmarks.ecg.ecg_chest_leads path/to/ptbxl \
         > medmcl/modalities/ecg/checks/chest.yaml
 
 Reads the 100 Hz files of PTB-XL (Wagner et al. 2020, CC BY 4.0) and simulated hearts, each also
@@ -13,10 +13,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from textwrap import indent
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.signal import butter, sosfiltfilt
 
 from medmcl.core.contracts import RecordRef
@@ -26,6 +26,9 @@ from medmcl.modalities.ecg.checks.shapes import LEADS, measure_shapes
 from medmcl.modalities.ecg.leads import TWELVE
 from medmcl.simulation.heart.settings import HeartSettings
 from medmcl.simulation.heart.subjects import BLOCK, draw_block
+
+if TYPE_CHECKING:
+    import torch
 
 RIDGE = 1e-3
 LEVELS = (5, 10)
@@ -70,6 +73,8 @@ def disturb(signals: np.ndarray, seed: int) -> np.ndarray:
 
 def design(signals: np.ndarray) -> torch.Tensor:
     """Give what each naming changes in measures and pairs, (N, K, 312)."""
+    import torch
+
     orders, _ = namings()
     first, second = pairs()
     rows = []
@@ -87,6 +92,8 @@ def design(signals: np.ndarray) -> torch.Tensor:
 
 def fit(x: torch.Tensor) -> torch.Tensor:
     """Fit a ridge conditional logit in which the first naming is right, (312,)."""
+    import torch
+
     scale = x.reshape(-1, x.shape[-1]).std(0)
     x = x / scale
     weight = torch.zeros(x.shape[-1], dtype=x.dtype, requires_grad=True)
@@ -132,6 +139,8 @@ def table(name: str, about: str, rows: np.ndarray) -> str:
 
 def main() -> None:
     """Fit, judge and write."""
+    import torch
+
     signals, folds = read(Path(sys.argv[1]))
     clean, noisy = design(signals), design(disturb(signals, 0))
     made = hearts(HEARTS)
@@ -152,7 +161,7 @@ def main() -> None:
     tell("hearts", (toy[half:] @ weight).numpy())
     parts = weight[:96].numpy().reshape(16, 6), weight[96:].numpy().reshape(8, 27)
     sys.stdout.write(
-        "# Weights of `chest`; written by `python benchmarks/ecg/ecg_chest_leads.py path/to/ptbxl`.\n"
+        "# Weights of `chest`; written by `python -m benchmarks.ecg.ecg_chest_leads path/to/ptbxl`.\n"
     )
     about = "Eight measures and their squares, of V1 to V6: (16, 6)."
     sys.stdout.write(table("lead", about, parts[0]))

@@ -1,6 +1,6 @@
 """Damage real ECG files in every way that ``medmcl check`` looks for, and count what it finds.
 
-    python benchmarks/ecg/ecg_damage.py path/to/ptbxl > benchmarks/ecg/ecg_damage.md
+    python -m benchmarks.ecg.ecg_damage path/to/ptbxl > benchmarks/ecg/ecg_damage.md
 
 Records of folds 9 and 10 of PTB-XL (no weight was fitted on them; one a patient), written anew as
 WFDB files, are damaged on disk and go through the real readers and the real check. Six minutes of
@@ -247,7 +247,7 @@ def main() -> None:
     signals = read(Path(sys.argv[1]))
     generator = np.random.default_rng(0)
     print("# What `medmcl check` finds in damaged ECG files\n")
-    print("    python benchmarks/ecg/ecg_damage.py path/to/ptbxl > benchmarks/ecg/ecg_damage.md\n")
+    print("    python -m benchmarks.ecg.ecg_damage path/to/ptbxl > benchmarks/ecg/ecg_damage.md\n")
     print(f"{len(signals)} records of folds 9 and 10 of PTB-XL (100 Hz, one a patient), written")
     print("anew as WFDB, damaged on disk, read and checked as any cohort. Columns:\n")
     print(f"- **{DAMAGED} of {SIZE}**: share of damaged records with an error / with an error or")

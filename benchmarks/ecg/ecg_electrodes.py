@@ -1,6 +1,6 @@
 """Fit the weights that tell exchanged limb electrodes, and say how often they are right.
 
-    python benchmarks/ecg/ecg_electrodes.py path/to/ptbxl \
+    python -m benchmarks.ecg.ecg_electrodes path/to/ptbxl \
         > medmcl/modalities/ecg/checks/electrodes.yaml
 
 Data and method as in ``ecg_chest_leads.py``. Folds 1 to 8 are fitted; thresholds were chosen on
@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from ecg_chest_leads import disturb, fit, hearts, read, table
 
+from benchmarks.ecg.ecg_chest_leads import disturb, fit, hearts, read, table
 from medmcl.modalities.ecg.checks.electrodes import ELECTRODES, TRUE, WORDS, measure
 from medmcl.modalities.ecg.checks.shapes import measure_shapes
+
+if TYPE_CHECKING:
+    import torch
 
 LEVELS = (5, 6, 8, 10)
 HEARTS = 2400
@@ -27,6 +30,8 @@ HEARTS = 2400
 
 def design(signals: np.ndarray) -> torch.Tensor:
     """Give what each mistake changes in measures and their squares, (N, 6, 100)."""
+    import torch
+
     rows = []
     for signal in signals - np.median(signals, axis=-1, keepdims=True):
         shapes = measure_shapes(signal, 100)
@@ -53,6 +58,8 @@ def judge(name: str, signals: np.ndarray, weight: torch.Tensor) -> None:
 
 def main() -> None:
     """Fit, judge and write."""
+    import torch
+
     signals, folds = read(Path(sys.argv[1]))
     made = hearts(HEARTS)
     half = HEARTS // 2
@@ -65,7 +72,7 @@ def main() -> None:
         judge(f"folds {judged[0]} and {judged[1]}, disturbed", disturb(signals[chosen], 1), weight)
     judge("hearts", made[half:], weight)
     sys.stdout.write(
-        "# Weights of `electrodes`; written by `python benchmarks/ecg/ecg_electrodes.py PTBXL`.\n"
+        "# Weights of `electrodes`; written by `python -m benchmarks.ecg.ecg_electrodes PTBXL`.\n"
     )
     about = "Fifty measures and their squares."
     sys.stdout.write(table("weights", about, weight[None].numpy()))

@@ -1,6 +1,6 @@
 """Fit the weights that tell a wrong sampling rate, and say how often they are right.
 
-    python benchmarks/ecg/ecg_rates.py path/to/ptbxl > medmcl/modalities/ecg/checks/rate.yaml
+    python -m benchmarks.ecg.ecg_rates path/to/ptbxl > medmcl/modalities/ecg/checks/rate.yaml
 
 Reads the 100 Hz files of PTB-XL (Wagner et al. 2020, CC BY 4.0); adds simulated hearts and ECGs
 drawn from five waves with random timing. Each record is stated at 12 rates as it is, at 500 Hz and
@@ -14,10 +14,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from textwrap import indent
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from medmcl.core.contracts import RecordRef
@@ -27,6 +27,9 @@ from medmcl.modalities.ecg.checks.rate import RATE_DOUBT, RATE_ERROR, pool, wors
 from medmcl.modalities.ecg.leads import LIMB_ROWS
 from medmcl.simulation.heart.settings import HeartSettings
 from medmcl.simulation.heart.subjects import BLOCK, draw_block
+
+if TYPE_CHECKING:
+    import torch
 
 RIDGE = 1e-4
 HEARTS, DRAWN = 600, 400
@@ -124,6 +127,8 @@ def design(signals: np.ndarray, kind: int) -> np.ndarray:
 
 def fit(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Fit the ridge logit of factors, (2 * MEASURES, 4) and (12,)."""
+    import torch
+
     rows = np.concatenate([part.reshape(-1, rate.MEASURES) for part in parts])
     factor = np.tile(np.arange(len(FACTORS)), len(rows) // len(FACTORS))
     good = np.isfinite(rows).all(axis=1)
@@ -216,7 +221,7 @@ def main() -> None:
     for name, kinds in zip(("hearts", "drawn"), made, strict=True):
         tell(name, odds_of(kinds[0][len(kinds[0]) // 2 :], fitted))
     sys.stdout.write(
-        "# Weights of `rate`; written by `python benchmarks/ecg/ecg_rates.py path/to/ptbxl`.\n"
+        "# Weights of `rate`; written by `python -m benchmarks.ecg.ecg_rates path/to/ptbxl`.\n"
     )
     about = "Measures and their squares by four curves: (134, 4)."
     sys.stdout.write(table("weights", about, fitted[0]))

@@ -1,6 +1,6 @@
 """CLAIME's three simulations at full size: where it beats factorising everything, and where not.
 
-    python benchmarks/ehr/claime_study.py --out OUT [--repetitions 5] [--minutes M] [--report-only]
+    python -m benchmarks.ehr.claime_study --out OUT [--repetitions 5] [--minutes M] [--report-only]
 
 Err = max over modalities of ||V V' - V* V*'||_F, and the largest sin-theta distance of the column
 spaces. E1: n = 2 to 10 x 10^4 at d = 1000; E2: d = 200 to 1000 at n = 10^5; E3: noise c (case 1)
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claime_page import write_page
 
+from benchmarks.ehr.claime_page import write_page
 from medmcl.cooccurrence import (
     Counts,
     cl,

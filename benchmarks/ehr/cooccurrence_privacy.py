@@ -1,6 +1,6 @@
 """What privacy costs the embedding, and what it buys against someone who traces a patient.
 
-    python benchmarks/ehr/cooccurrence_privacy.py [--quick]
+    python -m benchmarks.ehr.cooccurrence_privacy [--quick]
 
 Writes ``cooccurrence_privacy.md`` beside itself and three figures to ``docs/figures``. Patients are
 simulated as in Cai et al. (arXiv 2403.14926), case 2; Err is their error of the embedding. Noise

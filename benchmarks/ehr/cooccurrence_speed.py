@@ -1,6 +1,6 @@
 """Speed and memory of co-occurrence counts beside scipy, duckdb and a plain numba loop.
 
-``python benchmarks/ehr/cooccurrence_speed.py``
+``python -m benchmarks.ehr.cooccurrence_speed``
 
 One run, one table. Each method runs in its own process on one thread, after a warm-up on a few
 patients, and counts the same rows; medmcl and its peer take turns, and the table gives medians.
@@ -32,7 +32,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from cooccurrence_peers import (
+from scipy import sparse
+
+from benchmarks.ehr.cooccurrence_peers import (
     DAY,
     EVENTS_A_PATIENT,
     blocks_of_events,
@@ -43,8 +45,6 @@ from cooccurrence_peers import (
     sizes_of,
     write_rows,
 )
-from scipy import sparse
-
 from medmcl.cooccurrence.count.rules import Rules, parse_window
 from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
 

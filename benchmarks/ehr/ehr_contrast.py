@@ -1,6 +1,6 @@
 """CLAIME against contrastive learning over the same codes: death after a landmark.
 
-    python benchmarks/ehr/ehr_contrast.py --synthea FOLDER --out OUT
+    python -m benchmarks.ehr.ehr_contrast --synthea FOLDER --out OUT
 
 The cohort, the landmark and the outcome are those of ``ehr_study.py``: codes are conditions,
 concepts are drugs and procedures. `ehr_contrastive_toy` is trained on the train people who have
@@ -22,12 +22,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
-from ehr_study import build, recipe
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import medmcl
+from benchmarks.ehr.ehr_study import build, recipe
 from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
 from medmcl.evaluation import c_index
@@ -130,6 +129,8 @@ def targets_of(cohort: Path, index: pd.Index) -> tuple[Targets, np.ndarray]:
 
 def main() -> None:
     """Run the comparison."""
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--synthea", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

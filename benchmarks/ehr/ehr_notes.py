@@ -1,6 +1,6 @@
 """Codes to notes and back: retrieval by CLAIME and by a contrastive transformer, synthetic people.
 
-    python benchmarks/ehr/ehr_notes.py --notes FOLDER --out OUT
+    python -m benchmarks.ehr.ehr_notes --notes FOLDER --out OUT
 
 ``FOLDER`` holds codes, notes and patients of Synthea (codes.csv.gz, notes.jsonl.gz,
 patients.csv.gz). A person has their conditions, drugs and procedures, and their last note. The
@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -110,6 +109,8 @@ def bag(cohort: Path) -> pd.DataFrame:
 
 def main() -> None:
     """Run both recipes."""
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--notes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -1,6 +1,6 @@
 """Are drugs close to what they treat? AUC of known pairs in embeddings of synthetic records.
 
-    python benchmarks/ehr/ehr_relations.py --synthea FOLDER --out OUT
+    python -m benchmarks.ehr.ehr_relations --synthea FOLDER --out OUT
 
 ``FOLDER`` as in ``ehr_study.py``. Conditions (SNOMED) and drugs (RxNorm) of all people are counted
 over whole records and over calendar months, and embedded at the automatic rank. Known pairs are

@@ -1,6 +1,6 @@
 """Outcome prediction from codes: factorised counts against a bag of codes, on synthetic records.
 
-    python benchmarks/ehr/ehr_study.py --synthea FOLDER --out OUT
+    python -m benchmarks.ehr.ehr_study --synthea FOLDER --out OUT
 
 ``FOLDER`` holds Synthea's tables, flattened: patients, conditions, medications, procedures and
 encounters as csv.gz. People are taken at a landmark: codes up to 1 January 2012 are inputs; from it

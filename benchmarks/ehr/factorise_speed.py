@@ -1,6 +1,6 @@
 """CPU seconds of the 300 leading singular triplets of a 5000 x 5000 association matrix.
 
-    python benchmarks/ehr/factorise_speed.py [--size 5000] [--rank 300] [--gensim PYTHON]
+    python -m benchmarks.ehr.factorise_speed [--size 5000] [--rank 300] [--gensim PYTHON]
 
 Single-threaded processor time, one run each, against the peers that a user would take: numpy, scipy
 (ARPACK), scikit-learn (TruncatedSVD as it comes and with ARPACK; its randomised SVD at the first
@@ -141,7 +141,7 @@ def main() -> None:
     lines = [
         "# How long a factorisation takes",
         "",
-        f"`python benchmarks/ehr/factorise_speed.py --size {options.size} --rank {options.rank}`, "
+        f"`python -m benchmarks.ehr.factorise_speed --size {options.size} --rank {options.rank}`, "
         f"{platform.machine()}, one thread, processor seconds, one run each; numpy "
         f"{version('numpy')}, scipy {version('scipy')}, scikit-learn {version('scikit-learn')}. "
         "Error: the largest relative error of a singular value against LAPACK's.",

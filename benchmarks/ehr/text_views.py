@@ -1,6 +1,6 @@
 """What of a note survives a disturbed view? Numbers, units, negations and sides, counted.
 
-    python benchmarks/ehr/text_views.py --out OUT [--notes 400] [--draws 5]
+    python -m benchmarks.ehr.text_views --out OUT [--notes 400] [--draws 5]
 
 Notes of the MTSamples subset (397 have a text), found by MEDMCL_DATA; the first 128 tokens of each,
 as byte pairs. ``ours``: the view `disturbed` of the shipped cures, by marks: words taken (0.1),
@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from medmcl.modalities.text.adapter import Text, TextAugment, TextSettings, TextSource
 
@@ -122,6 +121,8 @@ def judged(texts: list[str], view: Callable[[int], list[str]], draws: int) -> di
 
 def main() -> None:
     """Count, print and write."""
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--notes", type=int, default=400)

@@ -1,6 +1,6 @@
 """How large the house is, and how much of it a run walks through.
 
-``python benchmarks/engine/house.py --before CHECKOUT`` measures this checkout beside another one and
+``python -m benchmarks.engine.house --before CHECKOUT`` measures this checkout beside another one and
 writes ``house.md`` beside itself. Code lines are lines without blanks, comments
 and docstrings. Functions are distinct functions and methods of medmcl (no bodies of classes or
 modules, no lambdas, no comprehensions) that are entered between the call of `pretrain` and the first
@@ -23,9 +23,10 @@ import tempfile
 import tokenize
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve()
-ROOT = HERE.parents[2]
+from benchmarks.study import ROOT, Study, commit, table
+
 COUNTED = ("expand", "build_learner")
 
 WALK = """
@@ -174,35 +175,28 @@ def measured(root: Path) -> dict[str, int]:
     }
 
 
-def commit(root: Path) -> str:
-    """The commit that a checkout is of."""
-    call = ["git", "rev-parse", "--short", "HEAD"]
-    told = subprocess.run(call, cwd=root, capture_output=True, text=True, check=True)
-    return told.stdout.strip()
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--before", type=Path, required=True, help="another checkout")
 
 
-def main() -> None:
-    """Measure both, write the page."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--before", type=Path, required=True)
-    roots = [parser.parse_args().before.resolve(), ROOT]
+def parts(rows: dict[str, Any]) -> dict[str, str]:
+    columns = {"": "what", **dict(zip(rows["commits"], ("before", "after"), strict=True))}
+    return {"counts": table(columns, rows["counts"])}
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Measure both."""
+    roots = [given.before.resolve(), ROOT]
     before, after = (measured(root) for root in roots)
     keys = sorted({**before, **after})
     keys.sort(key=lambda key: key.startswith("code lines, "))
-    rows = [f"| {key} | {before.get(key, 0):,} | {after.get(key, 0):,} |" for key in keys]
-    page = f"""# The house, before and after
+    counts = [
+        {"what": key, "before": before.get(key, 0), "after": after.get(key, 0)} for key in keys
+    ]
+    return {"commits": [commit(root) for root in roots], "counts": counts}
 
-`python benchmarks/engine/house.py --before CHECKOUT` (its head says what is counted). The audit that asked for fewer
-functions told 505 in 115 files, of a commit of 612 files and of a run that it does not name; at that commit (28f09ae)
-this script counts 540 in 120 for `clip_toy`, 599 in 125 for `ecg_scratch_toy`, 652 in 134 for `ecg_cmr_toy`.
 
-| | {" | ".join(map(commit, roots))} |
-|---|---|---|
-{chr(10).join(rows)}
-"""
-    HERE.with_suffix(".md").write_text(page, encoding="utf-8")
-    print(page)
-
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,7 +1,7 @@
 """Whether a rebuilt house trains the same weights and scores the same numbers as it did, bit for bit.
 
-``python benchmarks/engine/same_bits.py WORK --before CHECKOUT`` trains toy recipes in either checkout, a few
-steps a stage, on the same simulated cohorts, and writes ``same_bits.md`` beside itself: by recipe, how
+``python -m benchmarks.engine.same_bits WORK --before CHECKOUT`` trains toy recipes in either checkout, a few
+steps a stage, on the same simulated cohorts: by recipe, how
 many tensors of how many are equal to the last bit, and how many numbers of ``results.csv``. What either
 checkout gave is kept in WORK by its commit, so that one side may be run before the other.
 """
@@ -15,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve()
-ROOT = HERE.parents[2]
+from benchmarks.evaluation.evaluation_cost import COHORTS, REAL, RECIPES
+from benchmarks.study import ROOT, Cell, Row, Study, commit, table
 
 TRAIN = """
 import csv, hashlib, json, sys, tempfile
@@ -58,11 +58,7 @@ print(json.dumps({"bits": bits, "rows": rows}))
 
 def trained(root: Path, recipe: str, cohort: str, work: Path) -> dict[str, dict[str, object]]:
     """Hashes of every tensor and the numbers of every row, kept by commit."""
-    call = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(
-        call, cwd=root, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    kept = work / f"bits-{commit}" / f"{recipe}.json"
+    kept = work / f"bits-{commit(root)}" / f"{recipe}.json"
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True, parents=True)
         env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
@@ -79,21 +75,35 @@ def trained(root: Path, recipe: str, cohort: str, work: Path) -> dict[str, dict[
     return found
 
 
-def main() -> None:
-    """Train in both checkouts, compare, write the page."""
-    sys.path.insert(0, str(HERE.parents[1] / "evaluation"))
-    from evaluation_cost import COHORTS, REAL, RECIPES
-
-    import medmcl
-
-    parser = argparse.ArgumentParser()
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("work", type=Path)
-    parser.add_argument("--before", type=Path, required=True)
+    parser.add_argument("--before", type=Path, required=True, help="another checkout")
     parser.add_argument("--only-before", action="store_true")
     parser.add_argument("--recipes", nargs="+", default=[n for n in RECIPES if RECIPES[n] != REAL])
-    given = parser.parse_args()
 
-    lines = []
+
+def parts(rows: list[Row]) -> dict[str, str]:
+    def same(key: str) -> Cell:
+        def show(row: Row) -> str:
+            alike, before, more = row[key]
+            return f"{alike:,} of {before:,}" + (f"; {more:+,}" if more else "")
+
+        return show
+
+    columns = {
+        "recipe": "recipe",
+        "tensors": same("tensors"),
+        "rows": same("rows"),
+        "fault": "fault",
+    }
+    return {"same": table(columns, rows)}
+
+
+def run(given: argparse.Namespace) -> list[Row] | None:
+    """Train in both checkouts, compare."""
+    import medmcl
+
+    rows: list[Row] = []
     for recipe in given.recipes:
         name = RECIPES[recipe]
         cohort = given.work / name.replace(", ", "_")
@@ -103,42 +113,20 @@ def main() -> None:
         if given.only_before:
             continue
         after = trained(ROOT, recipe, str(cohort.resolve()), given.work)
-        cells = []
-        for part in ("bits", "rows"):
+        row: Row = {"recipe": recipe}
+        for key, part in (("tensors", "bits"), ("rows", "rows")):
             old, new = before[part], after[part]
-            same = sum(new.get(key) == one for key, one in old.items())
-            cells.append(
-                f"{same:,} of {len(old):,}"
-                + (f"; {len(new) - len(old):+,}" if len(new) != len(old) else "")
-            )
-        fault = [str(side["fault"]["said"]) for side in (before, after) if "fault" in side]
-        lines.append(f"| {recipe} | {cells[0]} | {cells[1]} | {'; '.join(fault)} |")
-        print(lines[-1], flush=True)
-    if given.only_before:
-        return
-    commits = [
-        subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for root in (given.before, ROOT)
-    ]
-    page = f"""# The same weights and numbers as before
+            alike = sum(new.get(name) == one for name, one in old.items())
+            row[key] = [alike, len(old), len(new) - len(old)]
+        row["fault"] = "; ".join(
+            str(side["fault"]["said"]) for side in (before, after) if "fault" in side
+        )
+        rows.append(row)
+        print(row, flush=True)
+    return None if given.only_before else rows
 
-`python benchmarks/engine/same_bits.py WORK --before CHECKOUT`: toy recipes, 4 steps a train stage, seed 0, one thread;
-commits {commits[0]} and {commits[1]}. Tensors of all checkpoints that are equal to the last bit, and rows of
-`results.csv` whose value and interval are; what follows a semicolon is how many more there are now.
-Recipes that are not named were not run.
 
-| recipe | tensors | rows | fault |
-|---|---|---|---|
-{chr(10).join(lines)}
-"""
-    HERE.with_suffix(".md").write_text(page, encoding="utf-8")
-
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

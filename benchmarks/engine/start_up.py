@@ -1,7 +1,7 @@
 """What commands cost before they begin: processor seconds, and what they import.
 
-``python benchmarks/engine/start_up.py --before CHECKOUT`` measures this checkout beside another one, in
-turn, and writes ``start_up.md`` beside itself; without ``--before`` it prints this one alone.
+``python -m benchmarks.engine.start_up --before CHECKOUT`` measures this checkout beside another one, in
+turn.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve().parents[2]
+from benchmarks.study import ROOT, Cell, Row, Study, table
+
 REPEATS = 2
 HEAVY = ("torch", "pandas", "scipy", "sklearn")
 CODE = """
@@ -86,53 +88,43 @@ def measure(checkout: Path, words: str, folder: Path) -> tuple[float, list[str]]
     return spent() - before, json.loads(told.read_text())
 
 
-def cells(seconds: list[float], modules: list[str]) -> str:
-    """The cells of a command in one checkout: seconds, modules of medmcl, packages."""
-    own = len([one for one in modules if one.split(".")[0] == "medmcl"])
-    heavy = ", ".join(one for one in HEAVY if one in modules) or "none"
-    return f"{min(seconds):.2f} | {own} | {heavy}"
+def parts(rows: list[Row]) -> dict[str, str]:
+    def of(side: str, key: str, form: str = "") -> Cell:
+        return lambda row: format(row[side][key], form)
+
+    columns: dict[str, Cell] = {"command": lambda row: f"`{row['command']}`"}
+    for side in ("before", "after"):
+        columns[f"s {side}"] = of(side, "seconds", ".2f")
+        columns[f"modules {side}"] = of(side, "modules")
+        columns[f"packages {side}"] = of(side, "packages")
+    return {"commands": table(columns, rows)}
 
 
-def main() -> None:
-    """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--before", type=Path, help="an older checkout")
-    before = parser.parse_args().before
-    checkouts = [HERE] if before is None else [before.resolve(), HERE]
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--before", type=Path, required=True, help="an older checkout")
+
+
+def run(given: argparse.Namespace) -> list[Row]:
+    """Measure both checkouts in turn; the least of all rounds."""
+    sides = {"before": given.before.resolve(), "after": ROOT}
     rows = []
     with tempfile.TemporaryDirectory() as made:
         write_table(Path(made) / "table")
         for words in COMMANDS:
-            times: list[list[float]] = [[] for _ in checkouts]
-            loaded: list[list[str]] = [[] for _ in checkouts]
+            row: dict[str, Any] = {"command": words}
             for _ in range(REPEATS):
-                for number, checkout in enumerate(checkouts):
-                    seconds, loaded[number] = measure(checkout, words, Path(made))
-                    times[number].append(seconds)
-            pairs = zip(times, loaded, strict=True)
-            rows.append(f"| `{words}` | " + " | ".join(cells(*one) for one in pairs) + " |")
-            print(rows[-1], flush=True)
-    if before is None:
-        return
-    sha = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=before,
-    ).stdout.strip()
-    head = f"""# What commands cost before they begin
+                for side, checkout in sides.items():
+                    seconds, modules = measure(checkout, words, Path(made))
+                    least = min(seconds, row.get(side, {"seconds": seconds})["seconds"])
+                    own = sum(one.split(".")[0] == "medmcl" for one in modules)
+                    heavy = ", ".join(one for one in HEAVY if one in modules) or "none"
+                    row[side] = {"seconds": least, "modules": own, "packages": heavy}
+            rows.append(row)
+            print(row, flush=True)
+    return rows
 
-`python benchmarks/engine/start_up.py --before CHECKOUT`: processor seconds (user and system) of a whole
-command in a process of its own, one thread, the least of {REPEATS}, both checkouts in turn in one
-run; modules of medmcl that were imported when it ended; and which of {", ".join(HEAVY)} were.
-Before: {sha}. A command with a word that is wrong ends in its refusal. The table has 500 people.
 
-| command | s before | modules | packages | s after | modules | packages |
-|---|---|---|---|---|---|---|
-"""
-    Path(__file__).with_suffix(".md").write_text(head + "\n".join(rows) + "\n")
-
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

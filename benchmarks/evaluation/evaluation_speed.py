@@ -1,17 +1,16 @@
 """How long all metrics of fixed predictions take: 2,500 subjects, 1,000 bootstrap draws.
 
-``python benchmarks/evaluation/evaluation_speed.py`` writes ``evaluation_speed.md`` beside itself.
+``python -m benchmarks.evaluation.evaluation_speed``.
 """
 
 from __future__ import annotations
 
-import os
-import platform
+import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.study import Row, Study, number, table
 from medmcl.core.targets import Targets
 from medmcl.evaluation import Given, evaluate_task
 
@@ -53,13 +52,24 @@ def predictions(kind: str, x: np.ndarray, noise: float, rng: np.random.Generator
     return Given(values=seen, survival=lambda times: np.exp(-rate * times))
 
 
-def main() -> None:
+def parts(rows: list[Row]) -> dict[str, str]:
+    total = {"task": "all", "seconds": sum(row["seconds"] for row in rows)}
+    columns = {
+        "task": "task",
+        "metrics": "metrics",
+        "rows": "rows",
+        "seconds": number("seconds", ".1f"),
+    }
+    return {"speed": table(columns, [*rows, total])}
+
+
+def run(_: argparse.Namespace) -> list[Row]:
     """Time each kind with two models and their paired difference."""
     rng = np.random.default_rng(0)
     train = 500  # censoring weights and thresholds come from other people
     x = rng.normal(size=(SUBJECTS + train, 1))
     split = np.array(["train"] * train + ["held_out"] * SUBJECTS)
-    lines, total = [], 0.0
+    rows = []
     for kind in ("binary", "regression", "survival"):
         targets = task(kind, x, rng)
         models = {"a": predictions(kind, x, 0.3, rng), "b": predictions(kind, x, 1.0, rng)}
@@ -75,29 +85,13 @@ def main() -> None:
             shown=["a", "b"],
         )
         seconds = time.perf_counter() - start
-        total += seconds
         metrics = len({row.metric for row in found.results})
-        lines.append(f"| {kind} | {metrics} | {len(found.results)} | {seconds:.1f} |")
-    threads = os.environ.get("OMP_NUM_THREADS", "not set")
-    text = f"""# Speed of evaluation
+        counts = {"metrics": metrics, "rows": len(found.results)}
+        rows.append({"task": kind, **counts, "seconds": seconds})
+    return rows
 
-`OMP_NUM_THREADS={threads} python benchmarks/evaluation/evaluation_speed.py`, {os.cpu_count()} cores,
-{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}.
 
-{SUBJECTS:,} subjects, {DRAWS:,} bootstrap draws of every metric, also of those that are fitted
-anew in each (ICI, Kaplan-Meier risks by a horizon; reports draw 200 there), half of them for
-the second model's figures (bands of calibration curves: 200 at most); fixed predictions of two
-models, every metric of each, their paired differences, calibration and decision curves with
-bands.
-
-| task | metrics | rows | seconds |
-|---|---|---|---|
-{chr(10).join(lines)}
-| all | | | {total:.1f} |
-"""
-    Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
-    print(text)
-
+STUDY = Study(__file__, parts=parts, run=run)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,20 +1,19 @@
 """What the fits of a logistic probe cost beside a plain loop of scikit-learn, same penalties.
 
-``OMP_NUM_THREADS=1 python benchmarks/evaluation/fit_speed.py`` writes ``fit_speed.md`` beside itself.
+``OMP_NUM_THREADS=1 python -m benchmarks.evaluation.fit_speed``.
 """
 
 from __future__ import annotations
 
-import os
+import argparse
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
-import sklearn
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.study import Row, Study, interval, number, table
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation.models.logistic import LogisticPath
 from medmcl.evaluation.models.scaling import Rotation
@@ -77,8 +76,8 @@ def least_ms(work: Callable[..., list[float]], *inputs: np.ndarray) -> tuple[flo
     return 1e3 * best, found
 
 
-def beside(size: tuple[int, int, int], count: int) -> str:
-    """Line of a table: the wall time of paths one after another over that in two threads."""
+def beside(size: tuple[int, int, int], count: int) -> Row:
+    """The wall time of paths one after another, and in two threads, ms."""
     jobs = [made(*size)] * count
     ratios, least = [], [np.inf, np.inf]
     with ThreadPoolExecutor(2) as pool:
@@ -90,53 +89,63 @@ def beside(size: tuple[int, int, int], count: int) -> str:
                 walls.append(time.perf_counter() - began)
             ratios.append(walls[0] / walls[1])
             least = [min(pair) for pair in zip(least, walls, strict=True)]
-    return (
-        f"| {size[0]:,} x {size[1]:,} | {size[2]} | {count} | {1e3 * least[0]:.0f} | "
-        f"{1e3 * least[1]:.0f} | {np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
-    )
+    return {
+        "rows": size[0],
+        "columns": size[1],
+        "classes": size[2],
+        "paths": count,
+        "loop": 1e3 * least[0],
+        "threads": 1e3 * least[1],
+        "ratio": float(np.median(ratios)),
+        "low": min(ratios),
+        "high": max(ratios),
+    }
+
+
+def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
+    size = {
+        "rows x columns": lambda row: f"{row['rows']:,} x {row['columns']:,}",
+        "classes": "classes",
+    }
+    fits = {
+        "ours": number("ours", ".1f"),
+        "scikit-learn": number("theirs", ".1f"),
+        "ratio": number("ratio", ".1f"),
+        "above": number("above", ".0e"),
+    }
+    beside = {
+        "paths": "paths",
+        "loop": number("loop", ".0f"),
+        "two threads": number("threads", ".0f"),
+        "ratio": interval("ratio", 2),
+    }
+    return {
+        "fits": table({**size, **fits}, rows["fits"]),
+        "beside": table({**size, **beside}, rows["beside"]),
+    }
 
 
 @one_blas_thread()
-def main() -> None:
+def run(_: argparse.Namespace) -> dict[str, list[Row]]:
     """Time both at every size."""
-    lines = []
+    fits = []
     for size in SIZES:
         x, y = made(*size)
         (ours, low), (theirs, other) = least_ms(path, x, y), least_ms(plain, x, y)
         worst = max((b - a) / a for a, b in zip(low, other, strict=True))
-        lines.append(
-            f"| {size[0]:,} x {size[1]:,} | {size[2]} | {ours:.1f} | {theirs:.1f} | "
-            f"{theirs / ours:.1f} | {worst:.0e} |"
-        )
-        print(lines[-1], flush=True)
-    threads = [beside(size, count) for size, count in BESIDE.items()]
-    print(*threads, sep="\n", flush=True)
-    text = f"""# Fits of a logistic probe
+        row = {
+            "rows": size[0],
+            "columns": size[1],
+            "classes": size[2],
+            "ours": ours,
+            "theirs": theirs,
+        }
+        fits.append({**row, "ratio": theirs / ours, "above": worst})
+        print(fits[-1], flush=True)
+    return {"fits": fits, "beside": [beside(size, count) for size, count in BESIDE.items()]}
 
-`OMP_NUM_THREADS=1 python benchmarks/evaluation/fit_speed.py`: CPU milliseconds of {len(STRENGTHS["binary"])}
-penalties from 10⁵ to 10⁻¹, one thread, the quickest of {REPEATS} in one run. Beside it a plain loop
-of `LogisticRegression(C=..., max_iter=1000)` of scikit-learn {sklearn.__version__}, tolerances as
-they come; "above" is how far its penalised loss lies above ours at the worst penalty.
 
-| rows x columns | classes | ours | scikit-learn | ratio | above |
-|---|---|---|---|---|---|
-{chr(10).join(lines)}
-
-## Side by side over cores
-
-Independent paths in two threads, one BLAS thread, beside one after another: wall milliseconds, the
-least of {ROUNDS} rounds in turn, and the median of the ratio loop / threads (its range).
-{os.cpu_count()} cores under a load of {os.getloadavg()[0]:.0f}: other work was running, so that a
-calm machine may show more (no gain had been seen there either). The fits are many small calls
-between which Python holds its lock. Below a gain of 1.3 in the median, fits stay one after another:
-the aim of fits side by side is withdrawn.
-
-| rows x columns | classes | paths | loop | two threads | ratio |
-|---|---|---|---|---|---|
-{chr(10).join(threads)}
-"""
-    Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
-
+STUDY = Study(__file__, parts=parts, run=run)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

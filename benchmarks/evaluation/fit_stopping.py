@@ -1,22 +1,23 @@
 """Where a logistic fit of ten classes may stop: time against held-out predictions.
 
-``OMP_NUM_THREADS=1 python benchmarks/evaluation/fit_stopping.py`` writes ``fit_stopping.md`` beside itself.
+``OMP_NUM_THREADS=1 python -m benchmarks.evaluation.fit_stopping``.
 The one case in which a warm loop of L-BFGS is quicker than ours: many classes, well separated.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.study import Row, Study, number, table
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation.models import logistic
 from medmcl.evaluation.models.scaling import Rotation, Scaler
@@ -77,8 +78,8 @@ def warm(data: Data, tolerance: float) -> Path_:
     return found
 
 
-def line(name: str, data: Data, fit: Callable[[], Path_], exact: Path_) -> str:
-    """Line of a table: time, and how far held-out predictions lie from exact ones."""
+def measured(data: Data, fit: Callable[[], Path_], exact: Path_) -> Row:
+    """Time of a fit, ms, and how far held-out predictions lie from exact ones."""
     best, fits = np.inf, exact
     for _ in range(REPEATS):
         began = time.process_time()
@@ -86,55 +87,54 @@ def line(name: str, data: Data, fit: Callable[[], Path_], exact: Path_) -> str:
         best = min(best, time.process_time() - began)
     (logs, losses), (known, least) = data.said(fits), data.said(exact)
     far = max(np.abs(np.exp(a) - np.exp(b)).max() for a, b in zip(logs, known, strict=True))
-    same = "yes" if losses.argmin() == least.argmin() else "no"
     chosen = int(least.argmin())
-    return (
-        f"{name} | {1e3 * best:.0f} | {far:.0e} | {np.abs(losses - least).max():.0e} | "
-        f"{losses[chosen] - least[chosen]:+.0e} | {same} |"
-    )
+    return {
+        "ms": 1e3 * best,
+        "probability": float(far),
+        "loss": float(np.abs(losses - least).max()),
+        "chosen": float(losses[chosen] - least[chosen]),
+        "same": "yes" if losses.argmin() == chosen else "no",
+    }
+
+
+def parts(rows: list[Row]) -> dict[str, str]:
+    columns = {
+        "numbers": "width",
+        "labels drawn anew": lambda row: f"{row['wrong']:.0f} %",
+        "fit": "fit",
+        "ms": number("ms", ".0f"),
+        "probability": number("probability", ".0e"),
+        "loss": number("loss", ".0e"),
+        "loss at the choice": number("chosen", "+.0e"),
+        "same choice": "same",
+    }
+    return {"fits": table(columns, rows)}
 
 
 @one_blas_thread()
-def main() -> None:
+def run(_: argparse.Namespace) -> list[Row]:
     """Time each stopping rule on each data set."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    usual, lines = logistic.CLOSE["close"], []
+    usual, rows = logistic.CLOSE["close"], []
     for wrong in WRONG:
         for width in WIDTHS:
             data = Data.of(width, wrong)
             exact = ours(data, EXACT)
-            about = f"| {width} | {100 * wrong:.0f} % |"
+            fits: dict[str, Callable[[], Path_]] = {}
             for close in (usual, 1e-5, 1e-4, 1e-3):
-                name = f"{about} ours, {close:.0e}{' (as it is)' if close == usual else ''}"
-                lines.append(line(name, data, lambda c=close, d=data: ours(d, c), exact))
+                name = f"ours, {close:.0e}{' (as it is)' if close == usual else ''}"
+                fits[name] = lambda c=close, d=data: ours(d, c)
             for tolerance in (1e-4, 1e-6):
-                name = f"{about} warm L-BFGS, tol {tolerance:.0e}"
-                lines.append(line(name, data, lambda t=tolerance, d=data: warm(d, t), exact))
-            print(*lines[-6:], sep="\n", flush=True)
+                fits[f"warm L-BFGS, tol {tolerance:.0e}"] = lambda t=tolerance, d=data: warm(d, t)
+            for name, fit in fits.items():
+                about = {"width": width, "wrong": 100 * wrong, "fit": name}
+                rows.append({**about, **measured(data, fit, exact)})
+                print(rows[-1], flush=True)
     logistic.CLOSE["close"] = usual
-    text = f"""# Where a fit of ten classes may stop
+    return rows
 
-`OMP_NUM_THREADS=1 python benchmarks/evaluation/fit_stopping.py`: CPU milliseconds of the path of
-{len(STRENGTHS["binary"])} penalties, one thread, the least of {REPEATS} in one run. The digits of
-scikit-learn (1,797, ten classes) through two random layers of so many numbers, two thirds fitted, a
-share of the labels drawn anew. "ours, c": Newton's method takes its last step when c of the loss, a
-row, is still to fall. Beside it warm L-BFGS of scikit-learn (1e-4 is its default). Against fits to
-{EXACT:.0e}, over all penalties: largest difference of a held-out probability and of the mean
-held-out log loss; that of the loss at the penalty which exact fits choose; and whether the same
-penalty is chosen.
 
-Where labels are clean, L-BFGS at its default takes .4 to .7 of our time, and single held-out
-probabilities lie .2 from where they belong. At a tolerance that brings them within .005 it takes
-the time that ours takes, or up to 2.5 times that. Ours could stop at 1e-4, which would save a
-fifth to two fifths of the time, for probabilities that move by up to .03. It does not: a
-probability that is shown to a patient is not to hang on where a solver stopped.
-
-| numbers | labels drawn anew | fit | ms | probability | loss | loss at the choice | same choice |
-|---|---|---|---|---|---|---|---|
-{chr(10).join(lines)}
-"""
-    Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
-
+STUDY = Study(__file__, parts=parts, run=run)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

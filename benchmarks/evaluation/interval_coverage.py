@@ -1,26 +1,24 @@
 """How often 95 % intervals hold the true value: simulated samples, truth by integration.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluation/interval_coverage.py --out benchmarks/evaluation
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluation.interval_coverage
 
-Writes interval_coverage.json, and the table at the end of interval_coverage.md. Intervals were
-chosen on other sizes, outcomes and seeds (`--tuning`, which also tries BCa).
+Intervals were chosen on other sizes, outcomes and seeds (`--tuning --out FOLDER`, which also tries BCa).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
+from benchmarks.study import Row, Study, number, percent, table
 from medmcl.evaluation.metrics.decision_curve import net_benefit_metric
 from medmcl.evaluation.metrics.delong_method import AUC, delong
 from medmcl.evaluation.metrics.intervals import Resampler
@@ -191,8 +189,9 @@ def _delong(found: Any) -> tuple[float | None, float | None, float]:
     return (found.low, found.high, found.value) if isinstance(found, AUC) else (None, None, np.nan)
 
 
-def study(kind: str, replicates: int, save: Callable[[list[dict[str, Any]]], None]) -> None:
-    """Every scenario at every size; one row a metric; saved after each."""
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
+    """Every scenario at every size; one row a metric; told after each."""
+    kind = "tuning" if given.tuning else "reported"
     rows: list[dict[str, Any]] = []
     normal = {"auroc": float(norm.cdf(1 / np.sqrt(2)))}
     case, calibrated = SCENARIOS[kind][0], CALIBRATED[kind]
@@ -203,12 +202,12 @@ def study(kind: str, replicates: int, save: Callable[[list[dict[str, Any]]], Non
         (case.name, case.truth(), ici, (case,)),
         (calibrated.name, calibrated.truth(), ici, (calibrated,)),
     ]
-    for number, (name, truth, job, arguments) in enumerate(jobs):
+    for place, (name, truth, job, arguments) in enumerate(jobs):
         for size in SIZES[kind]:
             began = time.process_time()
             kept: dict[str, list[tuple[float | None, float | None, float]]] = defaultdict(list)
-            for replicate in range(replicates):
-                seed = [kind == "tuning", size, number, replicate]
+            for replicate in range(given.replicates):
+                seed = [kind == "tuning", size, place, replicate]
                 rng = np.random.default_rng(np.random.SeedSequence(seed))
                 for found in job(*arguments, size, rng, replicate):
                     for metric, ends in found.items():
@@ -220,7 +219,7 @@ def study(kind: str, replicates: int, save: Callable[[list[dict[str, Any]]], Non
                 for metric, ends in kept.items()
             ]
             rows[-1]["cpu_s"] = round(spent, 1)
-            save(rows)
+            yield rows
 
 
 def _row(
@@ -249,47 +248,29 @@ def _row(
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
-    head = "| metric | scenario | n | truth | mean | coverage | too low | too high | width |"
-    lines = [head, "|" + "---|" * 9]
-    for row in sorted(rows, key=lambda r: (r["metric"].split(",")[0], r["metric"], r["n"])):
-        inside = 0.90 <= row["coverage"] <= 0.97
-        shown = f"{100 * row['coverage']:.1f} %" + ("" if inside else " *")
-        lines.append(
-            f"| {row['metric']} | {row['scenario']} | {row['n']} | {row['truth']:.3f} | "
-            f"{row['mean']:.3f} | {shown} | {100 * row['too_low']:.1f} % | "
-            f"{100 * row['too_high']:.1f} % | {row['width']:.3f} |"
-        )
-    return "\n".join(lines)
+def parts(rows: list[Row]) -> dict[str, str]:
+    covers = percent("coverage", 1)
+    columns = {
+        "metric": "metric",
+        "scenario": "scenario",
+        "n": lambda row: str(row["n"]),
+        "truth": number("truth", ".3f"),
+        "mean": number("mean", ".3f"),
+        "coverage": lambda row: covers(row) + ("" if 0.90 <= row["coverage"] <= 0.97 else " *"),
+        "too low": percent("too_low", 1),
+        "too high": percent("too_high", 1),
+        "width": number("width", ".3f"),
+    }
+    order = sorted(rows, key=lambda r: (r["metric"].split(",")[0], r["metric"], r["n"]))
+    return {"coverage": table(columns, order)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--tuning", action="store_true", help="other sizes, outcomes and seeds")
-    options = parser.parse_args()
-    kind = "tuning" if options.tuning else "reported"
-    options.out.mkdir(parents=True, exist_ok=True)
-    name = "coverage_tuning" if options.tuning else "coverage"
 
-    def save(rows: list[dict[str, Any]]) -> None:
-        facts = {
-            "draws": DRAWS,
-            "ici_draws": ICI_DRAWS,
-            "replicates": options.replicates,
-            "cpu_s": round(sum(row.get("cpu_s", 0) for row in rows), 1),
-        }
-        text = json.dumps({**facts, "rows": rows}, indent=1) + "\n"
-        (options.out / f"{name}.json").write_text(text, encoding="utf-8")
-        page = options.out / f"{name}.md"
-        start = "<!-- table -->"
-        old = page.read_text(encoding="utf-8").split(start)[0] if page.exists() else ""
-        page.write_text(f"{old}{start}\n{table(rows)}\n", encoding="utf-8")
 
-    study(kind, options.replicates, save)
-
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,16 +1,14 @@
 """Statistics of our own beside libraries that have them: equal numbers, and how long they take.
 
-``OMP_NUM_THREADS=1 python benchmarks/evaluation/kernel_speed.py`` writes the page beside it. Needs
+``OMP_NUM_THREADS=1 python -m benchmarks.evaluation.kernel_speed``. Needs
 scikit-survival (extra ``[dev]``).
 """
 
 from __future__ import annotations
 
-import platform
+import argparse
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from sksurv.metrics import concordance_index_censored
 from sksurv.nonparametric import cumulative_incidence_competing_risks, kaplan_meier_estimator
 from sksurv.util import Surv
 
+from benchmarks.study import Row, Study, number, table
 from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation import bootstrap
 from medmcl.evaluation.metrics.survival.kaplan_meier import aalen_johansen_at, kaplan_meier_at
@@ -97,33 +96,34 @@ def jobs() -> Iterator[tuple[str, str, Job, Job, float]]:
            lambda: np.stack([incidence(r) for r in rows]), 1e-9)  # fmt: skip
 
 
-def main() -> None:
-    lines = []
+def parts(rows: list[Row]) -> dict[str, str]:
+    columns = {
+        "what": "what",
+        "library": "library",
+        "ours": number("ours", ".1f"),
+        "library's": number("theirs", ".0f"),
+        "ratio": lambda row: f"{row['ratio']:.0f}x",
+        "apart": number("apart", ".0e"),
+    }
+    return {"kernels": table(columns, rows)}
+
+
+def run(_: argparse.Namespace) -> list[Row]:
+    rows = []
     with one_blas_thread():
         for what, library, mine, theirs, apart in jobs():
-            gap = ""
+            worst = None
             if np.isfinite(apart):
                 worst = float(np.nanmax(np.abs(np.asarray(mine()) - np.asarray(theirs()))))
                 assert worst <= apart, (what, worst)
-                gap = f"{worst:.0e}"
-            a, b = seconds(mine), seconds(theirs, times=1)
-            lines.append(f"| {what} | {library} | {1e3 * a:.1f} | {1e3 * b:.0f} "
-                         f"| {b / a:.0f}x | {gap} |")  # fmt: skip
-            print(lines[-1], flush=True)
-    page = f"""# Statistics of our own beside libraries
+            a, b = 1e3 * seconds(mine), 1e3 * seconds(theirs, times=1)
+            times = {"ours": a, "theirs": b, "ratio": b / a, "apart": worst}
+            rows.append({"what": what, "library": library, **times})
+            print(rows[-1], flush=True)
+    return rows
 
-`OMP_NUM_THREADS=1 python benchmarks/evaluation/kernel_speed.py`: CPU milliseconds of one thread in
-one run, {ROWS:,} rows, ours the least of 3 rounds, theirs one round after a warm-up.
-{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, scipy
-{version("scipy")}, scikit-learn {version("scikit-learn")}, scikit-survival
-{version("scikit-survival")}. "apart" is the largest difference of the numbers; draws of the
-bootstrap differ by their random numbers, so that there is none.
 
-| what | library | ours | library's | ratio | apart |
-|---|---|---|---|---|---|
-""" + "\n".join(lines)
-    Path(__file__).with_suffix(".md").write_text(page + "\n", encoding="utf-8")
-
+STUDY = Study(__file__, parts=parts, run=run)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

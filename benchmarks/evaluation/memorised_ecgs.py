@@ -1,12 +1,12 @@
 """What scoring people whom an encoder has seen is worth: ECGs of other people beside the reports.
 
-    python benchmarks/evaluation/memorised_ecgs.py PTBXL [--people 480] [--epochs 80]
+    python -m benchmarks.evaluation.memorised_ecgs PTBXL [--people 480] [--epochs 80]
 
 PTBXL is a folder with PTB-XL at 100 Hz. One record each of some people; within train, tuning and
 held-out people ECG files are dealt out anew, so that an ECG tells nothing of report and diagnoses
 beside it. ECG and report are then aligned until they are known by heart. The same embeddings are
 scored by the rule that medmcl had below 500 people until November 2026, and on held-out people:
-whatever is above .5 is memory. One CPU thread; writes ``memorised_ecgs.md`` beside itself.
+whatever is above .5 is memory. One CPU thread.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
-from memorised_pairs import by_the_withdrawn_rule, write_recipe
 
 import medmcl
+from benchmarks.evaluation.memorised_pairs import by_the_withdrawn_rule, write_recipe
+from benchmarks.study import Row, Study, interval, table
 from medmcl.engine.record import Record
-from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec
 
 COHORT = Path(__file__).parents[2] / "cohorts" / "ptbxl" / "cohort.yaml"
@@ -84,21 +83,36 @@ def memorising(epochs: int) -> dict:
     }  # fmt: skip
 
 
-def main() -> None:
-    """Permute, learn by heart, score in two ways, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("--people", type=int, default=480)
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+
+
+def parts(rows: list[Row]) -> dict[str, str]:
+    columns = {
+        "scored": "rule",
+        "records": "records",
+        "model": "model",
+        "macro AUROC (95 % interval)": interval(),
+    }
+    return {"scored": table(columns, rows)}
+
+
+def run(given: argparse.Namespace) -> list[Row]:
+    """Permute, learn by heart, score in two ways."""
+    import torch
+
+    from medmcl.stages.evaluate.evaluate import run_evaluate
+
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as work:
         folder = permuted(given.source, Path(work) / "cohort", given.people, given.seed)
         recipe = write_recipe(Path(work) / "recipe.yaml", memorising(given.epochs))
         run = medmcl.pretrain(folder, recipe=recipe, out=Path(work) / "run", device="cpu",
                               seed=given.seed)  # fmt: skip
-        health = run.checkpoints("contrast").done["health"]
+        print(run.checkpoints("contrast").done["health"])
         cohort = medmcl.open_cohort(folder)
         spec = EvaluateSpec(stage="evaluate", baselines=(), bootstrap_draws=1000,
                             probe={"modality": "ecg", "models": {"contrastive": "contrast",
@@ -112,29 +126,22 @@ def main() -> None:
                 spec, run, cohort, torch.device("cpu"), record
             ).results,
         }
-    rows = [
-        f"| {rule} | {row.n} | {row.method} | {row.value:.3f} ({row.low:.3f} to {row.high:.3f}) |"
+    return [
+        {
+            "rule": rule,
+            "records": row.n,
+            "model": row.method,
+            "value": row.value,
+            "low": row.low,
+            "high": row.high,
+        }
         for rule, found in rules.items()
         for row in found
         if (row.metric, row.target, row.versus, row.label_fraction) == ("auroc", "macro", "", 1.0)
     ]
-    page = f"""# ECGs of other people, known by heart
 
-Made by `python benchmarks/evaluation/memorised_ecgs.py PTBXL --people {given.people} --epochs {given.epochs} --seed {given.seed}`:
-one record each of {given.people} people of PTB-XL, ECG files dealt out anew within each split, ECG and report aligned for
-{given.epochs} epochs (no augmentation, last step kept; loss of the last tenth {health["loss"]:.3f}, chance {health["chance"]:.2f}).
-Diagnostic superclasses from the ECG's embedding by a linear probe; the truth is .5. One seed.
 
-| scored | records | model | macro AUROC (95 % interval) |
-|---|---|---|---|
-{chr(10).join(rows)}
-
-The first rule is the one that cohorts below 500 people had until November 2026; noise tables and five seeds
-are on the page on [memorised pairs](memorised_pairs.md).
-"""
-    Path(__file__).with_suffix(".md").write_text(page, encoding="utf-8")
-    print(page)
-
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

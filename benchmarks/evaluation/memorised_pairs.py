@@ -1,6 +1,6 @@
 """What scoring people whom an encoder has seen is worth: pairs that name the outcome, by heart.
 
-    python benchmarks/evaluation/memorised_pairs.py --out benchmarks/evaluation [--seeds 5] [--steps 200]
+    python -m benchmarks.evaluation.memorised_pairs [--seeds 5] [--steps 200]
 
 A cohort whose inputs are noise, paired with reports, and with a table, that name outcome and sex;
 a step is an epoch. The same embeddings are scored by the rule that medmcl had below 500 people
@@ -17,17 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 import medmcl
+from benchmarks.study import Row, Study, table
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.engine.record import Record
 from medmcl.evaluation import evaluate_task
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.results import Result
-from medmcl.stages.evaluate.evaluate import run_evaluate
-from medmcl.stages.evaluate.methods import gather
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run.run import Run
 
@@ -142,25 +140,53 @@ RULES = {
 }
 
 
-def main() -> None:
-    """Train, score in four ways, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=200)
-    given = parser.parse_args()
+def parts(rows: list[Row]) -> dict[str, str]:
+    def people(row: Row) -> str:
+        ends = (str(row["least"]), str(row["most"]))
+        return " to ".join(dict.fromkeys(ends))
+
+    def auroc(row: Row) -> str:
+        return f"{row['mean']:.3f} ({', '.join(f'{one:.2f}' for one in row['auroc'])})"
+
+    columns = {
+        "scored": "rule",
+        "people": people,
+        "model": "model",
+        "AUROC, mean (each seed)": auroc,
+        "intervals that cover .5": lambda row: f"{row['cover']} of {len(row['auroc'])}",
+    }
+    return {"scored": table(columns, rows)}
+
+
+def run(given: argparse.Namespace) -> list[Row]:
+    """Train, and score in four ways; a row a rule and model."""
+    import torch
+
     torch.set_num_threads(1)
-    rows = []
+    every = []
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as work:
-            rows += scored(Path(work), seed, given.steps)
-    page = "\n".join(written(pd.DataFrame(rows), given.seeds, given.steps))
-    (given.out / "memorised_pairs.md").write_text(page, encoding="utf-8")
-    print(page)
+            every += scored(Path(work), seed, given.steps)
+    return [
+        {
+            "rule": rule,
+            "model": model,
+            "least": int(part["n"].min()),
+            "most": int(part["n"].max()),
+            "mean": float(part["auroc"].mean()),
+            "auroc": part["auroc"].tolist(),
+            "cover": int(part["covers"].sum()),
+        }
+        for (rule, model), part in pd.DataFrame(every).groupby(["rule", "model"], sort=False)
+    ]
 
 
 def scored(work: Path, seed: int, steps: int) -> list[dict]:
     """The AUROC of every model by every rule, one seed."""
+    import torch
+
+    from medmcl.stages.evaluate.evaluate import run_evaluate
+
     plain = {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
              "probe": {"modality": LABS, "models": {"contrastive": "contrast"}}}  # fmt: skip
     recipe = write_recipe(work / "recipe.yaml", memorising(steps, plain))
@@ -186,6 +212,10 @@ def scored(work: Path, seed: int, steps: int) -> list[dict]:
 
 def by_the_withdrawn_rule(spec: EvaluateSpec, run: Run, cohort: Cohort, task: str) -> list[Result]:
     """Score everybody in 5 x 5 folds of probes, of an encoder that was trained once on most of them."""
+    import torch
+
+    from medmcl.stages.evaluate.methods import gather
+
     prepared = run.prepare(cohort, (spec.probe.modality,))
     targets = prepared.tasks(task)
     sources = gather(spec, run, prepared, torch.device("cpu"), {})
@@ -196,49 +226,11 @@ def by_the_withdrawn_rule(spec: EvaluateSpec, run: Run, cohort: Cohort, task: st
     ).results  # fmt: skip
 
 
-def written(table: pd.DataFrame, seeds: int, steps: int) -> list[str]:
-    """The page."""
-    lines = [
-        "# People whom an encoder has seen",
-        "",
-        f"Made by `python benchmarks/evaluation/memorised_pairs.py --out benchmarks/evaluation --seeds {seeds} --steps "
-        f"{steps}`: {PEOPLE} people,",
-        f"{WIDTH} columns of noise, paired with reports (contrastive, multistage) or a table "
-        "(AutoBIND) that name the outcome;",
-        f"{steps} epochs a stage, the last kept; {seeds} seeds. The truth is .5 everywhere.",
-        "",
-        "| scored | people | model | AUROC, mean (each seed) | intervals that cover .5 |",
-        "|---|---|---|---|---|",
-    ]
-    for (rule, model), part in table.groupby(["rule", "model"], sort=False):
-        each = ", ".join(f"{value:.2f}" for value in part["auroc"])
-        people = f"{part['n'].min()} to {part['n'].max()}"
-        people = people if part["n"].nunique() > 1 else str(part["n"].iloc[0])
-        lines.append(
-            f"| {rule} | {people} | {model} | {part['auroc'].mean():.3f} ({each}) | "
-            f"{int(part['covers'].sum())} of {len(part)} |"
-        )
-    return [
-        *lines,
-        "",
-        "The first rule is the one that cohorts below 500 people had until November 2026. No study "
-        "of this folder",
-        "has numbers from it: `brain_binding` trains everything anew in each fold, `pooled_folds` "
-        "and `simple_features`",
-        "train no encoder, the others score held-out people only.",
-        "",
-        "ECGs of PTB-XL beside the reports of other people, known by heart: "
-        "[memorised ECGs](memorised_ecgs.md).",
-        "",
-        "Not on this page: fusion of towers, factorised counts, confounders, fine-tuned stages. "
-        "`tests/stages/evaluate/test_nobody_seen_is_scored.py`",
-        "scores the first three by chance on held-out people over five seeds; that no stage and no "
-        "probe of a fold had a person",
-        "whom the fold tests, it shows by the rows that each reads, of all of these but fine-tuned "
-        "stages, of which it counts the labels.",
-        "",
-    ]
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=200)
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, seeds=5)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

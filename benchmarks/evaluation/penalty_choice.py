@@ -1,64 +1,37 @@
 """What should choose a probe's penalty: a few tuning people, or cross-validation over train too.
 
-``OMP_NUM_THREADS=1 python benchmarks/evaluation/penalty_choice.py`` writes ``penalty_choice.json`` and
-``penalty_choice.md`` beside itself. The truth is simulated: 2,000 further people of each cohort judge.
+``OMP_NUM_THREADS=1 python -m benchmarks.evaluation.penalty_choice``. The truth is simulated:
+2,000 further people of each cohort judge. What is kept is not run again.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import argparse
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from benchmarks.study import Study, grid
 from medmcl.core.targets import Targets, TaskKind
 from medmcl.evaluation.models.penalty import cross_validated_strength, prediction_loss
 from medmcl.evaluation.models.probe import linear_probe, linear_walk
 from medmcl.evaluation.models.strength import (
-    ENOUGH,
     STRENGTHS,
     chosen_strength,
     deciding_cases,
     prior_loss,
 )
 
-HERE = Path(__file__)
 FURTHER = 2_000
 SIZES = (75, 150, 300, 600, 1_200)
 KINDS: tuple[TaskKind, ...] = ("survival", "binary", "regression")
-FEATURES = {
-    "table": "6 columns, of which 4 tell the outcome",
-    "embedding": "64 numbers that hold the 4 in noise, of an encoder that learned elsewhere",
-    "overfitted": "the same 64; those of train people also hold their outcome, as of an encoder "
-    "that has learned them by heart",
-    "noise": "64 numbers that tell nothing",
-}
+FEATURES = ("table", "embedding", "overfitted", "noise")
 RULES = ("tuning alone", "tuning, weighed", "folds of train", "folds of train and tuning")
 HALF_PRECISIONS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Half the inverse squared width of the prior; 0 = no prior."""
 CHOOSE, REPORT = range(30), range(1_000, 1_060)
 """Seeds that the width was chosen on, and those of the page."""
-
-READING = """- A few cases alone choose badly. Up to 9 cases and where features tell, tuning alone takes the
-  strongest penalty in 2 to 43 % of cohorts; of 64 numbers it takes one far too weak in a few, whose
-  loss makes the mean (.63 against a median of .02: survival, embedding, 75 people).
-- Weighed, the strongest is all but out of reach (4.5 nats): that it is never chosen where few decide
-  is by construction. Up to 15 cases an embedding loses about half or less of what tuning alone does,
-  an overfitted one as much or less but for survival at 300; from 18 cases on the two differ little,
-  for better and worse. On noise the median is worse, the mean
-  worse (up to .004 of log loss, .04 of squared error) or better: people who cannot be told apart are
-  told apart a little. So a report cannot say of an embedding that it found nothing; its held-out
-  interval must.
-- Folds of train and tuning lose least for a table at every size, and for an embedding of elsewhere.
-  Of an overfitted one they see the outcome in the features: too weak a penalty in 87 to 100 % of
-  cohorts, at every size. Which of the two its encoder is, a run cannot tell.
-
-So embeddings, and what holds one, have tuning, weighed where fewer than 50 cases decide; covariates
-and simple features, which have learned from nobody, have folds of train and tuning there, unless a
-share of the labels leaves train smaller than tuning. A paired difference of the two holds that
-difference of rules as well. Multiclass, multilabel and discrete-time tasks have the same rules, and
-were not measured.
-"""
 
 
 def cohort(kind: TaskKind, features: str, size: int, seed: int) -> tuple[np.ndarray, Targets]:
@@ -131,10 +104,9 @@ def losses(kind: TaskKind, features: str, size: int, seed: int) -> dict[str, lis
     }
 
 
-def main() -> None:
-    """Run what is not yet kept, and write the page."""
-    kept = HERE.with_suffix(".json")
-    found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+def run(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Run what is not yet kept."""
+    found = STUDY.kept(given.out) or {}
     for kind in KINDS:
         for features in FEATURES:
             for size in SIZES:
@@ -146,62 +118,33 @@ def main() -> None:
                             part: np.round([one[part] for one in each], 5).tolist()
                             for part in each[0]
                         }
-                        kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
-    HERE.with_suffix(".md").write_text(page(found), encoding="utf-8")
+                        yield found
 
 
-def page(found: dict[str, dict[str, list[list[float]]]]) -> str:
-    """The page of what was found."""
+def parts(found: dict[str, Any]) -> dict[str, str]:
     rows, widths = [], []
     for key, part in found.items():
-        name, kind, features, size = key.split()
+        name, *about = key.split()
         if name == "choose":
-            mean = np.mean(part["widths"], axis=0)
-            cells = " | ".join(f"{one:.4f}" for one in mean)
-            widths.append(f"| {kind} | {features} | {size} | {cells} |")
+            widths.append([*about, *(f"{one:.4f}" for one in np.mean(part["widths"], axis=0))])
             continue
         lost = np.array(part["lost"])
         error = lost.std(axis=0, ddof=1) / np.sqrt(len(lost))
-        cells = " | ".join(
-            f"{lost[:, rule].mean():.4f} ± {error[rule]:.4f} | {np.median(lost[:, rule]):.4f} | "
-            f"{100 * np.mean(part['strongest'], axis=0)[rule]:.0f} | "
-            f"{100 * np.mean(part['weaker'], axis=0)[rule]:.0f}"
-            for rule in range(len(RULES))
-        )
-        rows.append(f"| {kind} | {features} | {size} | {np.mean(part['cases']):.0f} | {cells} |")
-    header = " | ".join(f"{name} | median | strongest % | too weak %" for name in RULES)
-    what = "\n".join(f"- {name}: {said}" for name, said in FEATURES.items())
-    return f"""# What chooses a penalty
+        shares = [100 * np.mean(part[one], axis=0) for one in ("strongest", "weaker")]
+        cells = [*about, f"{np.mean(part['cases']):.0f}"]
+        for rule in range(len(RULES)):
+            cells += [f"{lost[:, rule].mean():.4f} ± {error[rule]:.4f}"]
+            cells += [f"{np.median(lost[:, rule]):.4f}", *(f"{one[rule]:.0f}" for one in shares)]
+        rows.append(cells)
+    about = ["outcome", "features", "people"]
+    head = [one for name in RULES for one in (name, "median", "strongest %", "too weak %")]
+    return {
+        "lost": grid([*about, "cases of tuning", *head], rows),
+        "widths": grid([*about, *map(str, HALF_PRECISIONS)], widths),
+    }
 
-`OMP_NUM_THREADS=1 python benchmarks/evaluation/penalty_choice.py`: {len(REPORT)} simulated cohorts
-a line, {FURTHER:,} further people of each judge. 70 % of a cohort are train, 9 % tuning. Every rule
-chooses from the same grid, and the fit is on train. Shown is what is lost, mean ± standard error
-and median over cohorts: the loss a person (Cox: negative log partial likelihood; logistic: log
-loss; ridge: squared error) above that of the best penalty of the grid; how often the strongest
-penalty was chosen, under which everybody gets the same; and how often a weaker one than the best.
-Features:
 
-{what}
-
-"Weighed" adds to the summed loss of tuning (of numbers: half the rows times the log of the mean
-squared error) what a normal prior of the logarithm of the penalty does, one decade wide around the
-middle of the grid, where fewer than {ENOUGH} cases decide. "Folds" are 5-fold cross-validation.
-
-{READING}
-| outcome | features | people | cases of tuning | {header} |
-|---|---|---|---|{"---|---|---|---|" * len(RULES)}
-{chr(10).join(rows)}
-
-## The width of the prior
-
-Mean lost over the {len(CHOOSE)} cohorts that the width was chosen on, by half the inverse squared
-width (in decades); 0.5 is one decade.
-
-| outcome | features | people | {" | ".join(str(one) for one in HALF_PRECISIONS)} |
-|---|---|---|{"---|" * len(HALF_PRECISIONS)}
-{chr(10).join(widths)}
-"""
-
+STUDY = Study(__file__, parts=parts, run=run)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,18 +1,19 @@
 """How near out-of-fold AUROCs come to the truth, pooled in three ways.
 
-``python benchmarks/evaluation/pooled_folds.py``; about two minutes of one idle core. Cohorts of noise and of a
+``python -m benchmarks.evaluation.pooled_folds``; about two minutes of one idle core. Cohorts of noise and of a
 known signal are cross-validated 5 x 5-fold, as small cohorts are. Beside them stands the truth: the
-probe of as many people, on 2,000 others. Printed is the page ``pooled_folds.md``.
+probe of as many people, on 2,000 others.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
+from benchmarks.study import Cell, Row, Study, table
 from medmcl.core.targets import Targets
 from medmcl.evaluation import auprc, auroc, knn, linear_probe
 from medmcl.evaluation.models.cross_validation import cross_validation_rows, out_of_fold
@@ -27,34 +28,7 @@ CASES = (
     ("knn", 100, 8, 1.0, 40),
 )
 PROTOCOLS: dict[str, Any] = {"linear_probe": linear_probe, "knn": knn}
-PAGE = """# Out-of-fold AUROC, pooled in three ways
-
-Made by `python benchmarks/evaluation/pooled_folds.py`: cohorts with about 30 % positive, 5 x 5-fold by
-subject. *Probabilities*: predictions averaged over repeats and pooled. *Standardised*: centred and
-scaled in each fold by the rows it was fitted on, then the same; **this is what the tables show**
-for AUROC, AUPRC, sensitivity at a specificity and top shares. *By fold*: the mean of the AUROCs of
-25 folds (LeDell et al. 2015). *Truth*: the probe of all people of the cohort, on {others:,} others;
-of noise it is a half. In brackets the standard error.
-
-| protocol | people | features | cohorts | signal | probabilities | standardised | by fold | truth |
-|---|---|---|---|---|---|---|---|---|
-{lines}
-
-Pooled probabilities are too low: a fold's prevalence is low where its test rows have many
-positives, and a fold is surest of itself where its test rows happen to speak against it. (Centring
-without scaling fixes the first half only.) The mean over folds is right for the AUROC of a
-probe of 80 % of the people, but needs both classes in every fold, ranks a dozen people at a time
-(so that precision comes out too high, next table), and has no test such as DeLong's. Standardised
-predictions are one score for each person, and serve all metrics that only rank. They are means of
-five probes, one a repeat, of 80 % of the people each: of a signal that helps about as much as the
-people left out cost; of noise the averaging leaves a small part of the gap.
-
-AUPRC of noise minus the share of positives; of random ranks it is {random:.3f} at 60 people:
-
-| protocol | people | features | probabilities | standardised | by fold |
-|---|---|---|---|---|---|
-{precision}
-"""
+WAYS = ("probabilities", "standardised", "by_fold")
 
 
 def cohort(seed: int, size: int, width: int, slope: float) -> tuple[np.ndarray, Targets]:
@@ -107,30 +81,43 @@ def random_precision(size: int) -> float:
     return float(np.mean(found))
 
 
-def main() -> None:
-    """Print the page."""
-    lines, precision = [], []
-    for protocol, size, width, slope, count in CASES:
-        table = np.array([one(seed, protocol, size, width, slope) for seed in range(count)])
-        mean, error = table.mean(axis=0), table.std(axis=0) / count**0.5
-        cells = [f"{m:.3f} ({e:.3f})" for m, e in zip(mean[:4], error[:4], strict=True)]
-        cells[3] = cells[3] if slope else "0.5"
-        about = f"| {protocol} | {size} | {width} |"
-        lines.append(
-            f"{about} {count} | {f'slope {slope:g}' if slope else 'none'} | {' | '.join(cells)} |"
-        )
-        if not slope:
-            shown = [f"{m:.3f} ({e:.3f})" for m, e in zip(mean[4:], error[4:], strict=True)]
-            precision.append(f"{about} {' | '.join(shown)} |")
-        print(lines[-1], file=sys.stderr, flush=True)
-    print(
-        PAGE.format(
-            others=OTHERS, lines="\n".join(lines), random=random_precision(60),
-            precision="\n".join(precision),
-        ),
-        end="",
-    )  # fmt: skip
+def with_error(key: str) -> Cell:
+    """Mean over cohorts (standard error)."""
+    error = f"{key}_error"
+    return lambda row: f"{row[key]:.3f} ({row[error]:.3f})" if error in row else f"{row[key]}"
 
+
+def parts(found: dict[str, Any]) -> dict[str, str]:
+    about = {name: name for name in ("protocol", "people", "features")}
+    ways = {key.replace("_", " "): with_error(key) for key in WAYS}
+    signal = {"signal": lambda row: f"slope {row['slope']:g}" if row["slope"] else "none"}
+    columns = {**about, "cohorts": "cohorts", **signal, **ways, "truth": with_error("truth")}
+    return {
+        "auroc": table(columns, found["auroc"]),
+        "auprc": table({**about, **ways}, found["auprc"]),
+        "random": f"{found['random_auprc']:.3f}",
+    }
+
+
+def run(_: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, list[Row]] = {"auroc": [], "auprc": []}
+    for protocol, size, width, slope, count in CASES:
+        made = np.array([one(seed, protocol, size, width, slope) for seed in range(count)])
+        mean, error = made.mean(axis=0), made.std(axis=0) / count**0.5
+        about = {"protocol": protocol, "people": size, "features": width}
+        told = {key: float(mean[k]) for k, key in enumerate((*WAYS, "truth"))}
+        told |= {f"{key}_error": float(error[k]) for k, key in enumerate((*WAYS, "truth"))}
+        if not slope:
+            del told["truth_error"]
+            both = {key: float(mean[4 + k]) for k, key in enumerate(WAYS)}
+            both |= {f"{key}_error": float(error[4 + k]) for k, key in enumerate(WAYS)}
+            found["auprc"].append({**about, **both})
+        found["auroc"].append({**about, "cohorts": count, "slope": slope, **told})
+        print(found["auroc"][-1], flush=True)
+    return {"random_auprc": random_precision(60), **found}
+
+
+STUDY = Study(__file__, parts=parts, run=run)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

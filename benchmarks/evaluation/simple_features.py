@@ -1,6 +1,6 @@
 """What simple features of each modality are worth, and what they cost.
 
-    python benchmarks/evaluation/simple_features.py --data-root FOLDER [--out simple_features.md]
+    python -m benchmarks.evaluation.simple_features --data-root FOLDER
 
 ``FOLDER`` holds ``ptbxl/`` and ``acdc/``. PTB-XL: macro AUROC of the five superclasses on fold 10
 by the linear probe on ECG features and on TF-IDF of the reports, penalty chosen on fold 9. ACDC:
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.study import Cell, Row, Study, table
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import Prepared, prepare
@@ -35,41 +35,35 @@ from medmcl.simulation.heart.ecg import LEADS, qrs_duration
 from medmcl.simulation.heart.settings import HeartSettings
 from medmcl.simulation.heart.subjects import draw_block
 
+ARMS = {
+    "covariates": "covariates",
+    "embedding": "embedding",
+    "joint, no blocks": "joint",
+    "joint, blocks": "blocks",
+}
 
-def main() -> None:
-    """Measure, and write a page."""
-    parser = argparse.ArgumentParser(description="what simple features are worth")
+
+def options(parser: argparse.ArgumentParser) -> None:
     root = os.environ.get("MEDMCL_DATA")
-    parser.add_argument("--data-root", type=Path, default=Path(root) if root else None)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    if options.data_root is None:
-        parser.error("give --data-root, or set MEDMCL_DATA")
+    parser.add_argument("--data-root", type=Path, default=root, required=not root)
+
+
+def parts(found: dict[str, list[Row]]) -> dict[str, str]:
+    def both(key: str) -> Cell:
+        return lambda row: f"{row[f'{key}_tuning']:.3f} / {row[key]:.3f}"
+
+    named = {"seed, task": lambda row: f"{row['seed']}, {row['task']}"}
+    arms = {name: both(key) for name, key in ARMS.items()}
+    features = table({"what": "what", "value": lambda row: str(row["value"])}, found["features"])
+    return {"features": features, "together": table({**named, **arms}, found["together"])}
+
+
+def run(given: argparse.Namespace) -> dict[str, list[Row]]:
+    root = Path(given.data_root)
     with tempfile.TemporaryDirectory() as cache:
-        lines = [
-            "# Simple features",
-            "",
-            "`python benchmarks/evaluation/simple_features.py`; one thread. The sharpness of blood in CMR was",
-            "chosen on these ACDC patients and on simulated hearts, so ACDC's numbers flatter a",
-            "little; nothing was chosen on fold 10 of PTB-XL or on the simulated block below.",
-            "",
-            "| what | value |",
-            "|---|---|",
-            *(f"| {what} | {value} |" for what, value in _ptbxl(options.data_root, Path(cache))),
-            *(f"| {what} | {value} |" for what, value in _acdc(options.data_root, Path(cache))),
-            *(f"| {what} | {value} |" for what, value in _intervals()),
-            "",
-            "Simulated hearts, ECG embedding of 256 dimensions and age, sex, BMI; tuning rows / "
-            "held-out rows of three seeds:",
-            "",
-            "| seed, task | covariates | embedding | joint, no blocks | joint, blocks |",
-            "|---|---|---|---|---|",
-            *_together(),
-        ]
-    page = "\n".join(lines) + "\n"
-    sys.stdout.write(page)
-    if options.out:
-        options.out.write_text(page, encoding="utf-8")
+        told = [*_ptbxl(root, Path(cache)), *_acdc(root, Path(cache)), *_intervals()]
+    features = [{"what": what, "value": value} for what, value in told]
+    return {"features": features, "together": _together()}
 
 
 def _ptbxl(root: Path, cache: Path) -> list[tuple[str, str]]:
@@ -157,21 +151,22 @@ def _intervals() -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def _together() -> list[str]:
-    lines = []
+def _together() -> list[Row]:
+    rows = []
     for seed in range(3):
         clinic, wide, tasks = _hearts(seed)
         count = len(clinic)
         train, tuning, held = np.split(np.arange(count), [int(0.7 * count), int(0.85 * count)])
         for task in tasks:
-            cells = []
+            row = {"seed": seed, "task": task.name}
             plain = np.hstack([clinic, wide])
             fits = [(linear_probe(x, task, train, tuning), x) for x in (clinic, wide, plain)]
-            for fitted, x in (*fits, combined([clinic, wide], task, train, tuning)):
-                scores = [_score(task.take(r), fitted.predict(x[r])[:, 0]) for r in (tuning, held)]
-                cells.append(" / ".join(f"{score:.3f}" for score in scores))
-            lines.append(f"| {seed}, {task.name} | " + " | ".join(cells) + " |")
-    return lines
+            fits.append(combined([clinic, wide], task, train, tuning))
+            for key, (fitted, x) in zip(ARMS.values(), fits, strict=True):
+                for name, part in ((f"{key}_tuning", tuning), (key, held)):
+                    row[name] = _score(task.take(part), fitted.predict(x[part])[:, 0])
+            rows.append(row)
+    return rows
 
 
 def _hearts(seed: int) -> tuple[np.ndarray, np.ndarray, list[Targets]]:
@@ -215,5 +210,7 @@ def _score(task: Targets, predicted: np.ndarray) -> float:
     return _value(c_index(task.values[:, 1], task.values[:, 0], predicted))
 
 
+STUDY = Study(__file__, parts=parts, run=run, options=options)
+
 if __name__ == "__main__":
-    main()
+    STUDY.main()

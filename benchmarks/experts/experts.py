@@ -1,6 +1,6 @@
 """A layer of experts beside the dense MLP of equal active size, and beside one-hot dispatch.
 
-    python benchmarks/experts/experts.py [--rounds 5] [--rows 64] [--tokens 197] [--width 384] [--experts 8]
+    python -m benchmarks.experts.experts [--rounds 5] [--rows 64] [--tokens 197] [--width 384] [--experts 8]
 
 Forward and backward pass in float32 on one thread. All layers take their turn in every round, so
 that what else the machine does falls on all alike; the figure is the median over rounds of the
@@ -18,16 +18,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
-from medmcl.core.layers import MLP
-from medmcl.encoders.shared.experts import route, slots
-from medmcl.encoders.shared.moe import MoE, Places, sum_rows
 from medmcl.encoders.shared.settings import ExpertSettings
-from medmcl.objectives.router import importance, load, local_entropy, z_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medmcl.encoders.shared.moe import MoE, Places
 
 Layer = Callable[[Tensor], Tensor]
 FACTOR = 1.05
@@ -36,6 +34,10 @@ DENSE, ONE_HOT = "dense MLP", f"one-hot dispatch, capacity {FACTOR}"
 
 
 def places_of(rows: int, tokens: int) -> Places:
+    import torch
+
+    from medmcl.encoders.shared.moe import Places
+
     every = torch.arange(rows * tokens, device="cpu")
     return Places(
         real=every, sequence=every // tokens, sequences=rows, group=None, sizes=(len(every),)
@@ -44,6 +46,11 @@ def places_of(rows: int, tokens: int) -> Places:
 
 def one_hot(moe: MoE, x: Tensor) -> Tensor:
     """The same experts with the dense (tokens, experts, slots) form on both ways."""
+    import torch
+    from torch.nn import functional
+
+    from medmcl.encoders.shared.experts import route, slots
+
     own = moe.settings
     logits = moe.router(x)
     gates = (logits + torch.randn_like(logits) * own.noise_std).softmax(-1)
@@ -59,6 +66,12 @@ def one_hot(moe: MoE, x: Tensor) -> Tensor:
 
 def layers(options: argparse.Namespace) -> dict[str, Layer]:
     """Layers by name, at one and the same first weights."""
+    import torch
+
+    from medmcl.core.layers import MLP
+    from medmcl.encoders.shared.moe import MoE, sum_rows
+    from medmcl.objectives.router import importance, load, local_entropy, z_loss
+
     places = places_of(options.rows, options.tokens)
 
     def experts(factor: float) -> MoE:
@@ -94,6 +107,8 @@ def layers(options: argparse.Namespace) -> dict[str, Layer]:
 
 def step(layer: Layer, x: Tensor, weights: Tensor) -> float:
     """Processor seconds of a forward and backward pass."""
+    import torch
+
     began = time.process_time()
     torch.manual_seed(1)
     (layer(x) * weights).sum().backward()
@@ -101,6 +116,8 @@ def step(layer: Layer, x: Tensor, weights: Tensor) -> float:
 
 
 def inputs(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    import torch
+
     torch.manual_seed(2)
     x = torch.randn(options.rows * options.tokens, options.width, device="cpu", requires_grad=True)
     return x, torch.randn(x.shape, device="cpu")
@@ -145,6 +162,8 @@ def peak_of(options: argparse.Namespace, name: str) -> float:
 
 
 def main() -> None:
+    import torch
+
     reader = argparse.ArgumentParser()
     for name, value in {"rounds": 5, "rows": 64, "tokens": 197, "width": 384, "experts": 8}.items():
         reader.add_argument(f"--{name}", type=int, default=value)

@@ -1,6 +1,6 @@
 """Does text collapse in a shared tower with experts, and what do entropies and priority change?
 
-    python benchmarks/experts/limoe_collapse.py --out OUT [--seeds 3] [--steps 300] [--workers 1]
+    python -m benchmarks.experts.limoe_collapse --out OUT [--seeds 3] [--steps 300] [--workers 1]
         [--minutes M] [--experts N ...] [--sets NAME ...] [--report-only]
 
 Image tokens to a text token (4, 16, 32) x experts (4, 8, 16) x what is charged x seeds. The tower
@@ -22,22 +22,19 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from limoe_collapse_page import write_page
-from torch import Tensor
-
+from benchmarks.experts.limoe_collapse_page import write_page
 from medmcl.core.batch import Batch, Embeddings, InputShape
-from medmcl.core.router_stats import RouterSums, entropy
-from medmcl.encoders.shared.tower import SharedTower
-from medmcl.engine.distributed import charge
-from medmcl.engine.loop import Learner
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
-from medmcl.engine.post_step_hooks import move
-from medmcl.engine.world import World
 from medmcl.evaluation.aspects.retrieval.measure import ranks, recall_at_k
 from medmcl.objectives import build_objective
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from medmcl.engine.loop import Learner
 
 HERE = Path(__file__).parent
 SIDE, BATCH, LAST = 32, 64, 50
@@ -95,6 +92,8 @@ def values_of(rows: Tensor) -> dict[str, Tensor]:
 
 def pictures(values: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
     """A shape at one of four places, on grey, shifted and noisy, (B, 3, SIDE, SIDE)."""
+    import torch
+
     rows = len(values["shape"])
     shift = torch.rand(2, rows, generator=generator, device="cpu") * 4 - 2
     middle = torch.stack([values["place"] % 2, values["place"] // 2]) * 15.0 + 8.0 + shift
@@ -118,6 +117,8 @@ def pictures(values: Mapping[str, Tensor], generator: torch.Generator) -> Tensor
 
 def captions(values: Mapping[str, Tensor], words: int) -> Tensor:
     """Four words, or the same in two compound ones; (B, words), from 1."""
+    import torch
+
     parts, first = [], 1
     names = list(FACTORS)
     each = len(names) // words
@@ -132,6 +133,8 @@ def captions(values: Mapping[str, Tensor], words: int) -> Tensor:
 
 
 def batch_of(rows: Tensor, words: int, generator: torch.Generator) -> Batch:
+    import torch
+
     values = values_of(rows)
     inputs = {"image": pictures(values, generator), "text": captions(values, words)}
     present = {name: torch.ones(len(rows), dtype=torch.bool, device="cpu") for name in inputs}
@@ -139,6 +142,11 @@ def batch_of(rows: Tensor, words: int, generator: torch.Generator) -> Batch:
 
 
 def learner_of(cell: Cell) -> Learner:
+    import torch
+
+    from medmcl.encoders.shared.tower import SharedTower
+    from medmcl.engine.loop import Learner
+
     patch, words = RATIOS[cell.ratio]
     losses, routing = SETS[cell.losses]
     inputs = {
@@ -172,6 +180,8 @@ class Sums:
     @classmethod
     def of(cls, seen: Embeddings, name: str) -> Sums:
         """Sum over the rows of a batch."""
+        from medmcl.core.router_stats import RouterSums
+
         sums = RouterSums.read(seen.stats, name)
         assert sums is not None
         return cls(**{f: getattr(sums, f).detach().sum(0) for f in cls.__annotations__})
@@ -181,6 +191,8 @@ class Sums:
 
     def told(self) -> dict[str, list[float]]:
         """Layer by layer."""
+        from medmcl.core.router_stats import entropy
+
         share = self.first / self.tokens
         return {
             "processed": (self.kept / self.tokens)[:, 0].tolist(),
@@ -193,6 +205,12 @@ class Sums:
 
 def run(cell: Cell) -> dict[str, Any]:
     """Train one tower; what its routers did in the last steps, and how well it retrieves."""
+    import torch
+
+    from medmcl.engine.distributed import charge
+    from medmcl.engine.post_step_hooks import move
+    from medmcl.engine.world import World
+
     torch.set_num_threads(1)
     began = time.process_time()
     own, world = learner_of(cell), World()
@@ -239,6 +257,8 @@ def run(cell: Cell) -> dict[str, Any]:
 @torch.no_grad()
 def retrieved(own: Learner, words: int) -> float:
     """R@1, image to text, over new pictures of everything there is: as many captions, all apart."""
+    import torch
+
     generator = torch.Generator(device="cpu").manual_seed(77)
     rows = torch.arange(math.prod(FACTORS.values()), device="cpu")
     own.eval()

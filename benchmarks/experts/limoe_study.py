@@ -1,6 +1,6 @@
 """One tower with experts against the dense one of equal active size, and against two towers.
 
-    python benchmarks/experts/limoe_study.py --work FOLDER --out OUT
+    python -m benchmarks.experts.limoe_study --work FOLDER --out OUT
 
 The cohort is `medmcl simulate shapes`: pictures of 32 pixels (16 patches) and captions that name
 shape, colour and texture. All models see the same batches for the same number of steps at one
@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 import medmcl
@@ -34,8 +33,6 @@ from medmcl.engine.record import read_metrics
 from medmcl.evaluation.aspects.retrieval.measure import ranks
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.prompts import embed_prompts
-from medmcl.stages.run.features import sample_vectors
 
 SEEDS = (0, 1, 2)
 RATE = 2.0e-3
@@ -133,6 +130,8 @@ def one_run(
     work: Path, model: str, size: str, seed: int, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Train and score one model; what each held-out subject got right comes along."""
+    import torch
+
     folder = work / "runs" / f"{model}-{size}-{seed}".replace(" ", "_")
     shutil.rmtree(folder, ignore_errors=True)
     written = work / "recipe.yaml"
@@ -164,6 +163,11 @@ def one_run(
 
 def scores(run: Any, folder: Path) -> dict[str, Any]:
     """What each held-out subject got right, 0 or 1."""
+    import torch
+
+    from medmcl.stages.evaluate.prompts import embed_prompts
+    from medmcl.stages.run.features import sample_vectors
+
     device = torch.device("cpu")
     opened = open_cohort(folder)
     prepared = run.prepare(opened, ("image", "caption"))
@@ -203,6 +207,8 @@ def plan() -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/experts/experts"))

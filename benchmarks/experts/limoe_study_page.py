@@ -1,6 +1,6 @@
 """The table of ``limoe_study.json``, as ``limoe_study.md`` has it.
 
-python benchmarks/experts/limoe_study_page.py limoe_study.json
+python -m benchmarks.experts.limoe_study_page limoe_study.json
 """
 
 from __future__ import annotations

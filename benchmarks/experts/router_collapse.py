@@ -1,6 +1,6 @@
 """Why entropy losses exist: text that sits on one expert, under the losses of a router alone.
 
-    python benchmarks/experts/router_collapse.py [--steps 400] [--out benchmarks]
+    python -m benchmarks.experts.router_collapse [--steps 400] [--out benchmarks]
 
 Twelve image tokens to each text token. At the start all text is on expert 0 and images fill the
 rest evenly, so that every expert has the same load and importance. Then gradient descent, on the
@@ -15,11 +15,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-from medmcl.objectives.router import global_entropy, importance, load, local_entropy
 
 EXPERTS, TEXTS, RATIO = 8, 32, 12
 IMAGES = TEXTS * RATIO
@@ -63,6 +64,8 @@ class Seen:
 
 def owners() -> Tensor:
     """Expert of every token at the start, text first: each expert has as many as any other."""
+    import torch
+
     each = (TEXTS + IMAGES) // EXPERTS
     counts = torch.tensor([each - TEXTS, *[each] * (EXPERTS - 1)], device="cpu")
     images = torch.arange(EXPERTS, device="cpu").repeat_interleave(counts)
@@ -75,6 +78,8 @@ def start(kind: str, generator: torch.Generator) -> tuple[Tensor, Callable[[], T
     ``router``: a token is the direction of its sort (text, or one of eight sorts of image) beside
     `FEATURES` random numbers of its own; the weight starts on both.
     """
+    import torch
+
     own = owners()
     tokens = len(own)
     sure = SURE * torch.nn.functional.one_hot(own, EXPERTS).double()
@@ -92,11 +97,15 @@ def start(kind: str, generator: torch.Generator) -> tuple[Tensor, Callable[[], T
 
 
 def _normal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    import torch
+
     return torch.randn(rows, columns, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def values(logits: Tensor, noise: Tensor) -> dict[str, Tensor]:
     """Every loss of a router, by its name."""
+    from medmcl.objectives.router import global_entropy, importance, load, local_entropy
+
     gates = logits.softmax(-1)
     text = gates[:TEXTS]
     return {
@@ -109,6 +118,10 @@ def values(logits: Tensor, noise: Tensor) -> dict[str, Tensor]:
 
 def look(logits: Tensor, found: dict[str, Tensor]) -> Seen:
     """What can be said of text and of balance."""
+    import torch
+
+    from medmcl.objectives.router import global_entropy, local_entropy
+
     text = logits.detach()[:TEXTS].softmax(-1)
     return Seen(
         top=text.mean(0).max().item(),
@@ -122,6 +135,8 @@ def look(logits: Tensor, found: dict[str, Tensor]) -> Seen:
 
 def trajectory(kind: str, charged: tuple[str, ...], steps: int, seed: int = 0) -> list[Seen]:
     """Descend the mean of the losses that are charged; the first entry is the start."""
+    import torch
+
     generator = torch.Generator(device="cpu").manual_seed(seed)
     trained, logits = start(kind, generator)
     size = (TEXTS + IMAGES, EXPERTS)
@@ -186,6 +201,8 @@ def lines_of(paths: dict[tuple[str, str], list[Seen]]) -> list[str]:
 
 
 def main() -> None:
+    import torch
+
     reader = argparse.ArgumentParser()
     reader.add_argument("--steps", type=int, default=400)
     reader.add_argument("--out", type=Path, default=Path(__file__).parent)

@@ -1,8 +1,8 @@
 """What ECG-CMR pretraining gives an ECG on simulated hearts, with controls that could disprove it.
 
-    python benchmarks/heart/heart_study.py --out OUT [--seeds 0 1 2 3 4] [--subjects 6000] [--arms ...]
+    python -m benchmarks.heart.heart_study --out OUT [--seeds 0 1 2 3 4] [--subjects 6000] [--arms ...]
                                      [--quick]
-    python benchmarks/heart/heart_study.py --out OUT --report-only [--publish benchmarks]
+    python -m benchmarks.heart.heart_study --out OUT --report-only [--publish benchmarks]
 
 Every arm is one simulated cohort and, for each training seed, one run that holds all methods:
 
@@ -35,7 +35,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 import medmcl
@@ -49,13 +48,10 @@ from medmcl.evaluation.aspects.maps.localisation import cosine_map, mass_inside
 from medmcl.evaluation.metrics.intervals import Resampler
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.recipe.file import read_recipe
-from medmcl.stages.run.features import predict, sample_vectors
 from medmcl.stages.run.run import Run
 
-CPU = torch.device("cpu")
 OURS, ALONE, MDM = "MDM + contrastive", "contrastive alone", "MDM alone"
 SCRATCH, COVARIATES, UNTRAINED = "from scratch", "age, sex, BMI", "untrained"
 STAGES = {OURS: "mmcl", ALONE: "mmcl_alone", MDM: "mdm", UNTRAINED: "untrained"}
@@ -90,6 +86,9 @@ ARMS = {
 
 
 def main() -> None:
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     options = _options()
     study = Study(options)
     if not options.report_only:
@@ -279,6 +278,10 @@ class Scorer:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Predictions by protocol, method, label fraction and task; and the mass of the maps."""
+        import torch
+
+        from medmcl.stages.run.features import predict
+
         found: dict[str, np.ndarray] = {}
         held = self.prepared.rows("held_out")
         for method, features in self._features().items():
@@ -290,13 +293,19 @@ class Scorer:
             for task in METRICS:
                 stage = _finetuned(method, task)
                 targets = self.prepared.tasks(task)
-                guess = predict(self.run, stage, self.prepared, targets, CPU)[held]
+                guess = predict(self.run, stage, self.prepared, targets, torch.device("cpu"))[held]
                 found[_key(FINETUNE, method, FEW, task)] = guess
         return found | self._maps(held)
 
     def _features(self) -> dict[str, np.ndarray]:
+        import torch
+
+        from medmcl.stages.run.features import sample_vectors
+
         found = {
-            method: sample_vectors(self.run, self.prepared, stage, "ecg", "features", CPU)
+            method: sample_vectors(
+                self.run, self.prepared, stage, "ecg", "features", torch.device("cpu")
+            )
             for method, stage in STAGES.items()
             if method in (*self.arm.methods, UNTRAINED)
         }
@@ -312,10 +321,19 @@ class Scorer:
 
     def _maps(self, held: np.ndarray) -> dict[str, np.ndarray]:
         """Mass of each held-out map inside the heart, with the own and with others' ECGs."""
+        import torch
+
+        from medmcl.stages.evaluate.scene import RunScene
+
         spec = MapSpec(stage="mmcl", query="ecg", image="cmr")
         stage = EvaluateSpec(stage="evaluate")
         scene = RunScene(
-            spec=stage, run=self.run, prepared=self.prepared, device=CPU, seed=0, notes=[]
+            spec=stage,
+            run=self.run,
+            prepared=self.prepared,
+            device=torch.device("cpu"),
+            seed=0,
+            notes=[],
         )
         tokens, pooled, _, grid = map_parts(spec, scene, held)
         table = _participants(self.cohort)
@@ -469,6 +487,9 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _machine() -> dict[str, Any]:
+
+    import torch
+
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -553,5 +574,4 @@ def _loss_lines(training: list[list[dict[str, Any]]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     main()

@@ -1,6 +1,6 @@
 """ECG~report pretraining on PTB-XL, then five superclasses from the ECG alone, against baselines.
 
-    python benchmarks/heart/ptbxl_study.py --data-root PTBXL --out OUT [--seeds 3] [--quick]
+    python -m benchmarks.heart.ptbxl_study --data-root PTBXL --out OUT [--seeds 3] [--quick]
                                      [--split tuning|held_out] [--only DRAW ...]
 
 Every prediction is kept under OUT/predictions and is not made again: the command goes on where it
@@ -25,10 +25,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 import yaml
 
 import medmcl
@@ -39,29 +38,24 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler
-from medmcl.encoders.encoded import layer_depth, num_layers
-from medmcl.encoders.towers import Towers
-from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.loop import Feed, Learner, Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
-from medmcl.engine.world import World
 from medmcl.evaluation import evaluate_embeddings, label_subset, linear_probe, save_results
 from medmcl.evaluation.protocol.results import Result
-from medmcl.objectives import Supervised
-from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.run.features import sample_vectors
 from medmcl.stages.run.run import Run
-from medmcl.stages.train.models import build_learner
 from medmcl.stages.train.spec import ObjectiveSpec, TrainSpec
-from medmcl.stages.train.train import build_views
+
+if TYPE_CHECKING:
+    import torch
+
+if TYPE_CHECKING:
+    from medmcl.engine.loop import Learner
 
 TASK = "superclass"
 FRACTIONS = (0.01, 0.1, 1.0)
 DRAWS = 10
-CPU = torch.device("cpu")
 PRECISION = "bf16"
 RECIPE = "ecg_text_toy"
 CONTRAST = "contrast"
@@ -98,6 +92,8 @@ FULL_PLAN = TrainingPlan(epochs=10)
 
 def main() -> None:
     """Make what is missing, then score."""
+    import torch
+
     options = _options()
     torch.set_num_threads(1)
     study = Study(options.out, options.data_root, 1 if options.quick else options.seeds)
@@ -223,10 +219,14 @@ class Study:
 
     def vectors(self, seed: int, modality: str) -> np.ndarray:
         """Frozen features of every sample, (N, E)."""
+        import torch
+
+        from medmcl.stages.run.features import sample_vectors
+
         path = self.out / "features" / f"{modality}-seed{seed}.npy"
         if not path.exists():
             found = sample_vectors(
-                self.runs[seed], self.prepared, CONTRAST, modality, "features", CPU
+                self.runs[seed], self.prepared, CONTRAST, modality, "features", torch.device("cpu")
             )
             _save(path, found)
         return np.load(path)
@@ -261,6 +261,10 @@ class Study:
 
     def scores_of_run(self, seed: int) -> list[Result]:
         """Zero-shot by the cohort's prompts, and retrieval both ways, of one seed on fold 10."""
+        import torch
+
+        from medmcl.stages.evaluate.evaluate import run_evaluate
+
         spec = EvaluateSpec.model_validate(
             {
                 "stage": "evaluate",
@@ -270,7 +274,9 @@ class Study:
             }
         )
         record = Record(self.out / "evaluate.jsonl", active=False)
-        return run_evaluate(spec, self.runs[seed], self.prepared.cohort, CPU, record).results
+        return run_evaluate(
+            spec, self.runs[seed], self.prepared.cohort, torch.device("cpu"), record
+        ).results
 
     def score(self, split: str) -> list[Result]:
         """Every method with intervals, and its paired differences to each baseline."""
@@ -304,6 +310,8 @@ class Study:
 
     def page(self, results: list[Result], split: str) -> str:
         """Tables of the macro AUROC, differences, zero-shot and retrieval, in Markdown."""
+        import torch
+
         fold = {"tuning": "fold 9 (tuning)", "held_out": "fold 10 (held out)"}[split]
         lines = [f"Macro AUROC on {fold}, mean over draws and seeds, 95 % bootstrap interval "
                  "over subjects:", ""]  # fmt: skip
@@ -377,6 +385,10 @@ class Trainer:
 
     def predict(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Train on ``labels`` (N, 5) in [0, 1] of some train rows; predict folds 9 and 10."""
+        from medmcl.encoders.towers import Towers
+        from medmcl.stages.train.models import build_learner
+        from medmcl.stages.train.train import build_views
+
         study, plan = self.study, PLANS[self.method].get(self.fraction, FULL_PLAN)
         run = study.runs[study.seed(self.draw)]
         spec = TrainSpec(  # type: ignore[call-arg]  # mypy does not see pydantic's defaults
@@ -419,6 +431,12 @@ class Trainer:
         labels: np.ndarray,
     ) -> dict[str, torch.Tensor]:
         """Fit, and give the weights that did best on fold 9."""
+        import torch
+
+        from medmcl.engine.checkpoint import Checkpoints
+        from medmcl.engine.loop import Feed, Plan, fit
+        from medmcl.engine.world import World
+
         study = self.study
         sampler = UniformSampler(
             rows, study.prepared.subjects[rows], batch_size=plan.batch_size, seed=self.draw
@@ -448,7 +466,7 @@ class Trainer:
                 ),
                 record=Record(folder / "metrics.jsonl", active=False),
                 checkpoints=checkpoints,
-                world=World(rank=0, size=1, device=CPU),
+                world=World(rank=0, size=1, device=torch.device("cpu")),
                 depths=_depths(learner),
                 stop=stop,
             )
@@ -458,6 +476,9 @@ class Trainer:
 
 
 def _depths(learner: Learner) -> dict[str, tuple[int, int]]:
+    from medmcl.encoders.encoded import layer_depth, num_layers
+    from medmcl.encoders.towers import Towers
+
     encoder = cast(Towers, learner.model).tower("ecg").encoder
     last = num_layers(encoder)
     return {
@@ -468,6 +489,8 @@ def _depths(learner: Learner) -> dict[str, tuple[int, int]]:
 
 def _batch(prepared: Prepared, rows: np.ndarray, labels: np.ndarray) -> Batch:
     """A batch with the labels of the method: true on fold 9, true or pseudo on train."""
+    import torch
+
     batch = prepared.batch(rows, modalities=("ecg",))
     values = torch.from_numpy(labels[rows].astype(np.float32))
     known = torch.ones_like(values, dtype=torch.bool)
@@ -476,10 +499,15 @@ def _batch(prepared: Prepared, rows: np.ndarray, labels: np.ndarray) -> Batch:
 
 @torch.no_grad()
 def _predict(study: Study, learner: Learner, view: Any) -> np.ndarray:
+
+    import torch
+
+    from medmcl.objectives import Supervised
+
     learner.eval()
     rows = np.concatenate([study.rows("tuning"), study.rows("held_out")])
     answer = np.zeros_like(study.targets.values)
-    generator = torch.Generator(device=CPU)
+    generator = torch.Generator(device=torch.device("cpu"))
     objective = cast(Supervised, learner.objectives["supervised"])
     for chosen in np.array_split(rows, 4):
         batch = study.prepared.batch(chosen, modalities=("ecg",))
@@ -566,7 +594,9 @@ def student(study: Study, fraction: float, draw: int) -> np.ndarray:
 
 
 def _weights(study: Study, draw: int) -> Mapping[str, torch.Tensor]:
-    towers = study.runs[study.seed(draw)].towers(CONTRAST, CPU)
+    import torch
+
+    towers = study.runs[study.seed(draw)].towers(CONTRAST, torch.device("cpu"))
     return dict(towers.tower("ecg").state_dict())
 
 

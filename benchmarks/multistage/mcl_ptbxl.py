@@ -1,6 +1,6 @@
 """Multistage contrastive learning and negatives of one device on PTB-XL: trainings and embeddings.
 
-    python benchmarks/multistage/mcl_ptbxl.py --work FOLDER --out OUT [--seeds 5] [--only BLOCK ...]
+    python -m benchmarks.multistage.mcl_ptbxl --work FOLDER --out OUT [--seeds 5] [--only BLOCK ...]
 
 PTB-XL is found by MEDMCL_DATA. Three blocks are trained a seed, each a recipe of its own:
 
@@ -29,14 +29,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
-from multistage import seconds_of
 
 import medmcl
+from benchmarks.multistage.multistage import seconds_of
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.stages.cluster.spec import ClusterSpec
-from medmcl.stages.run.features import sample_vectors
 from medmcl.stages.run.run import Run
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -63,7 +61,6 @@ TRIED, CHOSEN = (5, 10), 10
 """K of seed 0 of ``ecg``, compared on fold 9, and of everything else."""
 SMALLEST = 32
 LR, FURTHER_LR = 1.0e-3, 1.0e-4
-CPU = torch.device("cpu")
 
 
 def ptbxl() -> Cohort:
@@ -170,6 +167,10 @@ def recipe(block: str, what: str, seed: int) -> dict[str, Any]:
 
 def made(cohort: Cohort, work: Path, block: str, what: str, seed: int) -> list[dict[str, Any]]:
     """Train a recipe, keep the ECG features of its stages, and give a row a stage."""
+    import torch
+
+    from medmcl.stages.run.features import sample_vectors
+
     folder = work / "runs" / f"{block}-{what}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     written = work / f"recipe-{block}-{what}-{seed}.yaml"
@@ -181,7 +182,9 @@ def made(cohort: Cohort, work: Path, block: str, what: str, seed: int) -> list[d
     seconds = time.process_time() - began
     prepared = run.prepare(cohort, ("ecg",))
     vectors = {
-        name: sample_vectors(run, prepared, name, "ecg", "features", CPU).astype(np.float32)
+        name: sample_vectors(run, prepared, name, "ecg", "features", torch.device("cpu")).astype(
+            np.float32
+        )
         for name in run.stages
     }
     aside = work / "vectors"
@@ -204,6 +207,9 @@ def _groups(run: Run) -> dict[str, Any]:
 
 
 def main() -> None:
+
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/multistage/multistage"))

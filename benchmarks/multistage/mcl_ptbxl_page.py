@@ -1,6 +1,6 @@
 """Score what ``mcl_ptbxl.py`` trained, and print the tables of ``mcl_ptbxl.md``.
 
-    python benchmarks/multistage/mcl_ptbxl_page.py --work FOLDER --out OUT --split tuning|held_out
+    python -m benchmarks.multistage.mcl_ptbxl_page --work FOLDER --out OUT --split tuning|held_out
 
 Choices are made on ``tuning`` (fold 9); fold 10 is ``held_out``. The linear probe is fitted on all
 train records, its penalty chosen on fold 9. Predictions are kept in FOLDER and not made again.
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mcl_ptbxl import CHOSEN, SEEDS, TRIED, ptbxl
 
+from benchmarks.multistage.mcl_ptbxl import CHOSEN, SEEDS, TRIED, ptbxl
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import prepare
 from medmcl.evaluation import evaluate_embeddings, linear_probe

@@ -1,6 +1,6 @@
 """What does multistage contrastive learning find that one stage leaves unlearned?
 
-    python benchmarks/multistage/multistage.py WORLD --work FOLDER --out OUT [--seeds 0 1 ...]
+    python -m benchmarks.multistage.multistage WORLD --work FOLDER --out OUT [--seeds 0 1 ...]
 
 WORLD, of `medmcl simulate trifactor`:
 
@@ -39,7 +39,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import normalized_mutual_info_score
@@ -351,6 +350,8 @@ SETTINGS: dict[str, dict[str, Setting]] = {
 
 def main() -> None:
     """Make what is missing."""
+    import torch
+
     parser = argparse.ArgumentParser()
     parser.add_argument("world", choices=SETTINGS)
     parser.add_argument("--work", type=Path, required=True)

@@ -1,6 +1,6 @@
 """What does the stop rule of a cluster stage see? Vectors of `simulate trifactor`, five seeds.
 
-    python benchmarks/multistage/multistage_adds.py --work FOLDER --out OUT
+    python -m benchmarks.multistage.multistage_adds --work FOLDER --out OUT
 
 ``adds``: the share of a stage's embedding that no linear map of an earlier one gives, on train rows
 (0 nothing new, 1 nothing in common). Of MCL's stages; of an ordinary stage of another start; of one
@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from multistage import COHORTS, SEEDS, recipe_of, run_of
 
+from benchmarks.multistage.multistage import COHORTS, SEEDS, recipe_of, run_of
 from medmcl.grouping import added
 from medmcl.simulation.kinds import simulate
 
@@ -59,6 +58,8 @@ def of_seed(work: Path, seed: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure every seed and print the table."""
+    import torch
+
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

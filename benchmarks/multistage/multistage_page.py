@@ -1,6 +1,6 @@
 """Print the tables of multistage.md from what multistage.py measured.
 
-python benchmarks/multistage/multistage_page.py --out benchmarks/multistage/multistage
+python -m benchmarks.multistage.multistage_page --out benchmarks/multistage/multistage
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Poisoned pairs of cohorts: how many implant a trigger, what cures, what finds.
 
-    python benchmarks/poison/poison_cohorts.py COHORT --work FOLDER --out OUT [--seeds 0 1 2] [--jobs ...]
+    python -m benchmarks.poison.poison_cohorts COHORT --work FOLDER --out OUT [--seeds 0 1 2] [--jobs ...]
 
 COHORT, found by MEDMCL_DATA:
 
@@ -29,9 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from poison_shapes import CURES, TRUSTED, asked, found_by, go_on, study, trained
-
 import medmcl
+from benchmarks.poison.poison_shapes import CURES, TRUSTED, asked, found_by, go_on, study, trained
 from medmcl.data.cohort.cohort import Cohort
 
 

@@ -1,6 +1,6 @@
 """Print the tables of ``poison.md`` from what the studies of poison wrote.
 
-    python benchmarks/poison/poison_page.py --out benchmarks/poison/poison
+    python -m benchmarks.poison.poison_page --out benchmarks/poison/poison
 
 Each cell: mean over seeds (95 % interval over held-out people, of the mean over seeds; least to
 most over seeds). Differences are paired by person and seed. Writes ``poison.svg`` to OUT.
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from packed import unpacked
 
+from benchmarks.poison.packed import unpacked
 from medmcl.evaluation.metrics.shares import wilson
 
 DRAWS = 2000

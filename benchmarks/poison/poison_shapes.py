@@ -1,6 +1,6 @@
 """Poisoned pairs of drawn shapes and captions: how many implant a trigger, what cures, what finds.
 
-    python benchmarks/poison/poison_shapes.py BLOCK --work FOLDER --out OUT [--seeds 0 1 2] [--jobs ...]
+    python -m benchmarks.poison.poison_shapes BLOCK --work FOLDER --out OUT [--seeds 0 1 2] [--jobs ...]
 
 BLOCK:
 
@@ -32,18 +32,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from packed import packed
 
-import medmcl
-import medmcl.stages.evaluate.stage
-import medmcl.stages.run.pretrain
+from benchmarks.poison.packed import packed
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.attack.aspect import AttackSpec
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.attack.backdoor_eval import Asked
 from medmcl.stages.run.run import Run
-from medmcl.stages.screen.screen import screen
 
 SUBJECTS = 3000
 COUNTS = (10, 30, 60, 120, 250, 500)
@@ -122,6 +116,8 @@ def jobs(block: str) -> dict[str, dict[str, Any]]:
 
 def made(job: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
     """Train a victim and its cures, ask them, and give the row."""
+    import medmcl.stages.run.pretrain
+
     subjects = job.get("subjects", SUBJECTS)
     folder = work / f"shapes-{subjects}"
     if not folder.exists():
@@ -157,6 +153,8 @@ def trained(
     reuse: Run | None = None,
 ) -> tuple[Run, float]:
     """Train without evaluation and report; give the run and its CPU seconds."""
+    import medmcl.stages.run.pretrain
+
     began = time.process_time()
     run = medmcl.pretrain(cohort, recipe=recipe, out=out, overrides=sets, seed=seed, device="cpu",
                           precision="bf16", reuse=reuse)  # fmt: skip
@@ -169,6 +167,9 @@ def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
 
     ``people``: number of its person, two bytes each.
     """
+    from medmcl.engine.world import pick_device
+    from medmcl.stages.evaluate.attack.backdoor_eval import Asked
+
     notes: list[str] = []
     spec = AttackSpec(models={stage: stage}, ks=())
     prepared = run.prepare(cohort, tuple(run.recipe.inputs))
@@ -185,12 +186,16 @@ def asked(run: Run, cohort: Cohort, stage: str) -> dict[str, Any]:
 
 def found_by(run: Run, cohort: Cohort) -> dict[str, float | None]:
     """Give the AUROC of every detector against the manifest, over the table of train records."""
+    from medmcl.stages.screen.screen import screen
+
     screened = screen(run, cohort, stage="victim", modality=run.spec("attack").modality)
     return {name: one.auroc.value for name, one in screened.judged.items()}
 
 
 def study(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Read what a study is asked for, and let runs end without evaluation and report."""
+    import medmcl.stages.run.pretrain
+
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -1,6 +1,6 @@
 """Training on a part of each batch against training on all of it: accuracy against total time.
 
-    python benchmarks/selection/dissect_study.py --work FOLDER --out OUT
+    python -m benchmarks.selection.dissect_study --work FOLDER --out OUT
 
 Pictures and captions of `medmcl simulate shapes`, all pairs right or 40 % of the captions swapped;
 recipe `dissect_toy` with each selector and ratio, `clip_toy` for full training. `SETTINGS` and
@@ -31,27 +31,20 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 import medmcl
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
-from medmcl.engine import loop
 from medmcl.evaluation import linear_probe
 from medmcl.evaluation.aspects.retrieval.measure import ranks
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.prompts import embed_prompts
-from medmcl.stages.run import pretrain
-from medmcl.stages.run.features import sample_vectors
 from medmcl.stages.run.run import Run
-from medmcl.stages.train import train
 
 SEEDS = (0, 1, 2)
 NOISE = (0.0, 0.4)
 ATTRIBUTES = ("shape", "colour", "texture")
-CPU = torch.device("cpu")
 PAIR = ["image", "caption"]
 EPOCHS = 25
 COHORT: dict[str, Any] = {
@@ -134,6 +127,9 @@ class Witness:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Note what train stages do within."""
+        from medmcl.engine import loop
+        from medmcl.stages.train import train
+
         keep_rows, fit, evaluate = loop.keep_rows, train.fit, loop._evaluate
 
         def keeping(rows: np.ndarray, *args: Any, epoch: int, **named: Any) -> np.ndarray:
@@ -180,6 +176,8 @@ class Witness:
 
 def trained(work: Path, asked: dict[str, Any]) -> tuple[Run, Witness]:
     """Train one model under a witness."""
+    from medmcl.stages.run import pretrain
+
     folder = work / "runs" / "-".join(str(v) for v in asked.values()).replace(" ", "_")
     shutil.rmtree(folder, ignore_errors=True)
     settings = {**SETTINGS, "stages.contrast.epochs": asked["epochs"]}
@@ -245,17 +243,25 @@ def scores(
     run: Run, opened: Cohort, prepared: Prepared, truth: pd.DataFrame, split: str
 ) -> dict[str, np.ndarray]:
     """Whether each subject of a split was right: zero-shot, retrieval, probe."""
+    import torch
+
+    from medmcl.stages.evaluate.prompts import embed_prompts
+    from medmcl.stages.run.features import sample_vectors
+
     rows = prepared.rows(split)
     points = {
-        name: sample_vectors(run, prepared, "contrast", name, "pooled", CPU)[rows] for name in PAIR
+        name: sample_vectors(run, prepared, "contrast", name, "pooled", torch.device("cpu"))[rows]
+        for name in PAIR
     }
-    features = sample_vectors(run, prepared, "contrast", "image", "features", CPU)
+    features = sample_vectors(run, prepared, "contrast", "image", "features", torch.device("cpu"))
     prompts = opened.spec.prompts
     right: dict[str, np.ndarray] = {}
     for task in ATTRIBUTES:
         classes = list(prompts[task])
         is_true = truth[task].to_numpy()[rows]
-        texts = embed_prompts(run, prepared, "contrast", "caption", prompts[task], CPU)
+        texts = embed_prompts(
+            run, prepared, "contrast", "caption", prompts[task], torch.device("cpu")
+        )
         said = np.array(classes)[
             zero_shot_classes(points["image"], list(texts.values()), logit_scale=10.0).argmax(1)
         ]
@@ -280,6 +286,9 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/selection"))

@@ -1,6 +1,6 @@
 """The tables and the figure of `dissect_study`, from its lines.
 
-python benchmarks/selection/dissect_study_page.py OUT
+python -m benchmarks.selection.dissect_study_page OUT
 
 Renews ``dissect_study.svg`` and what stands between the marks of ``dissect_study.md`` in OUT.
 """
@@ -15,8 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dissect_study import ATTRIBUTES, EPOCHS, EQUAL_TIME, LATE, NOISE, SELECTORS
 
+from benchmarks.selection.dissect_study import (
+    ATTRIBUTES,
+    EPOCHS,
+    EQUAL_TIME,
+    LATE,
+    NOISE,
+    SELECTORS,
+)
 from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
 
 Run = dict[str, Any]

@@ -1,6 +1,6 @@
 """Do scores find wrong pairs, and does it help to train without them? Simulated, and on PTB-XL.
 
-    python benchmarks/selection/noisy_pairs.py WORLD --work FOLDER --out OUT
+    python -m benchmarks.selection.noisy_pairs WORLD --work FOLDER --out OUT
 
 WORLD is ``shapes`` (`medmcl simulate shapes`: pictures of 32 pixels and captions that name shape,
 colour and texture) or ``ptbxl`` (ECGs and their reports, found by MEDMCL_DATA). A known share of
@@ -37,7 +37,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 from sklearn.metrics import roc_auc_score
 
@@ -46,10 +45,7 @@ from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.evaluation.aspects.retrieval.measure import ranks
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
-from medmcl.selection.keep import Keep
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.prompts import embed_prompts
-from medmcl.stages.run.features import sample_vectors
 from medmcl.stages.run.run import Run
 
 SEEDS = (0, 1, 2)
@@ -59,7 +55,6 @@ ARMS = ("all", "random", *SCORERS, "truth")
 RELEVANT = 0.2
 """Share that NormSim keeps."""
 HALVES = ("half-0", "half-1")
-DEVICE = torch.device("cpu")
 SHAPES = {
     "subjects": 3000,
     "tuning": 0.1,
@@ -245,10 +240,14 @@ def relevance(run: Run, cohort: Cohort, world: World, work: Path) -> list[dict[s
 
 def scored(run: Run, world: World, cohort: Cohort, work: Path, name: str) -> dict[str, Any]:
     """What each held-out subject got right; predictions of tasks go to ``work``."""
+    import torch
+
+    from medmcl.stages.run.features import sample_vectors
+
     prepared = run.prepare(cohort, (world.image, world.text))
     rows = prepared.rows("held_out", (world.image, world.text))
     points = {
-        side: sample_vectors(run, prepared, "contrast", side, "pooled", DEVICE)
+        side: sample_vectors(run, prepared, "contrast", side, "pooled", torch.device("cpu"))
         for side in (world.image, world.text)
     }
     image, text = (points[side][rows] for side in (world.image, world.text))
@@ -257,7 +256,9 @@ def scored(run: Run, world: World, cohort: Cohort, work: Path, name: str) -> dic
         way: (ranks(a, b, identity, identity) <= world.hits).astype(int).tolist()
         for way, a, b in (("image to text", image, text), ("text to image", text, image))
     }
-    features = sample_vectors(run, prepared, "contrast", world.image, "features", DEVICE)
+    features = sample_vectors(
+        run, prepared, "contrast", world.image, "features", torch.device("cpu")
+    )
     predictions: dict[str, np.ndarray] = {}
     for task in world.tasks:
         predictions[f"zero-shot {task}"] = zero_shot(run, world, cohort, prepared, points, task)
@@ -278,10 +279,14 @@ def zero_shot(
     task: str,
 ) -> np.ndarray:  # fmt: skip
     """Probabilities by the prompts of the cohort, (N, C)."""
+    import torch
+
+    from medmcl.stages.evaluate.prompts import embed_prompts
+
     prompts = cohort.spec.prompts[task]
     targets = prepared.tasks(task)
     names = targets.classes if targets.kind == "multiclass" else targets.columns
-    told = embed_prompts(run, prepared, "contrast", world.text, prompts, DEVICE)
+    told = embed_prompts(run, prepared, "contrast", world.text, prompts, torch.device("cpu"))
     said = [told[str(name)] for name in names]
     if targets.kind == "multiclass":
         return zero_shot_classes(points[world.image], said, logit_scale=10.0)
@@ -293,6 +298,8 @@ def zero_shot(
 
 def kept_by(arm: str, noise: pd.Series, folder: Path, seed: int) -> Path | None:
     """The keep file of an arm: `found_noise` left those of the scorers."""
+    from medmcl.selection.keep import Keep
+
     if arm == "all":
         return None
     if arm in SCORERS:
@@ -385,6 +392,9 @@ class Study:
 
 
 def main() -> None:
+
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("world", choices=WORLDS)
     parser.add_argument("--work", type=Path, required=True)

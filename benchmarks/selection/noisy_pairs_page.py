@@ -1,6 +1,6 @@
 """The tables of ``noisy_pairs_WORLD.json``, as ``noisy_pairs.md`` has them.
 
-    python benchmarks/selection/noisy_pairs_page.py WORLD --work FOLDER --out OUT
+    python -m benchmarks.selection.noisy_pairs_page WORLD --work FOLDER --out OUT
 
 FOLDER holds the predictions and keep files that ``noisy_pairs.py`` left there. Intervals (95 %)
 draw held-out subjects, of the mean over seeds; a gain is a paired difference to training on all
@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisy_pairs import ARMS, SEEDS, SHARES, WORLDS, World
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.selection.noisy_pairs import ARMS, SEEDS, SHARES, WORLDS, World
 from medmcl.core.rng import derive_seed
 from medmcl.evaluation import evaluate_embeddings
 from medmcl.evaluation.protocol.results import Result
-from medmcl.selection.keep import Keep
 
 DRAWS = 2000
 TEACHERS = ("in sample", "cross-fitted", "clean")
@@ -37,6 +36,8 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 def within(world: World, work: Path, share: float, seed: int, scorer: str) -> float:
     """AUROC of a score at finding noise among the pairs of one teacher, the mean of both."""
+    from medmcl.selection.keep import Keep
+
     keep = Keep.load(work / "keep" / f"{round(100 * share)}-{seed}" / f"{scorer}.parquet")
     cohort = world.cohort(work, share)
     wrong = world.noise(cohort, work, share).reindex(keep.ids).to_numpy(bool)

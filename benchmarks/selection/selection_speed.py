@@ -1,6 +1,6 @@
 """Processor time of negCLIPLoss and NormSim beside the rate of the machine's matrix product.
 
-    python benchmarks/selection/selection_speed.py [--rounds 5] [--million FOLDER] [--million-batch 4096]
+    python -m benchmarks.selection.selection_speed [--rounds 5] [--million FOLDER] [--million-batch 4096]
 
 One thread. negCLIPLoss: N = 16,384, D = 512, B = 4,096, one division, which is 2 N B D operations
 of products; the rate it reaches is given as a share of that of the bare product (B, D) x (D, B).
@@ -15,6 +15,7 @@ Prints Markdown.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 os.environ.update(
     dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -29,13 +30,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from medmcl.selection import neg_clip_loss, norm_sim
-from medmcl.selection.pools import LogSums, Pool
-from medmcl.selection.target_scores import direct_norm
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 N, D, B, TARGET = 16_384, 512, 4_096, 10_000
 MILLION = 1_000_000
@@ -48,6 +46,9 @@ POOLS = {
 
 def pairs(rows: int, seed: int) -> tuple[Tensor, Tensor]:
     """Pairs of unit rows whose cosine is about 0.4."""
+    import torch
+    from torch.nn import functional
+
     generator = torch.Generator().manual_seed(seed)
     image = functional.normalize(torch.randn(rows, D, generator=generator), dim=1)
     noise = functional.normalize(torch.randn(rows, D, generator=generator), dim=1)
@@ -62,12 +63,18 @@ def seconds(work: Callable[[], object]) -> float:
 
 def refused(image: Tensor, text: Tensor, temperature: float) -> bool:
     """Whether the guard refuses a batch of this pool."""
+    from medmcl.selection.pools import LogSums
+
     sums = LogSums(1 / temperature)
     sums(image[:B] / temperature, text[:B])
     return sums.exact
 
 
 def neg_clip_rows(rounds: int) -> list[str]:
+    import torch
+
+    from medmcl.selection import neg_clip_loss
+
     image, text = pairs(N, 0)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
     left, right = image[:B].clone(), text[:B].clone()
@@ -101,6 +108,10 @@ def neg_clip_rows(rounds: int) -> list[str]:
 
 
 def norm_sim_rows(rounds: int) -> list[str]:
+    from medmcl.selection import norm_sim
+    from medmcl.selection.pools import Pool
+    from medmcl.selection.target_scores import direct_norm
+
     pool, target = pairs(N, 1)[0], pairs(TARGET, 2)[0]
     times: list[tuple[float, float]] = []
     for _ in range(rounds):
@@ -136,6 +147,8 @@ class Watch(threading.Thread):
 
 
 def million_rows(folder: Path, batch: int) -> list[str]:
+    from medmcl.selection import neg_clip_loss
+
     files = [folder / "selection_speed_image.npy", folder / "selection_speed_text.npy"]
     shape = (MILLION, D)
     pools = [np.lib.format.open_memmap(file, "w+", np.float16, shape) for file in files]
@@ -160,6 +173,8 @@ def million_rows(folder: Path, batch: int) -> list[str]:
 
 
 def main() -> None:
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--million", type=Path, help="Folder for 2 GB of pools.")

@@ -6,17 +6,15 @@ The code is that of `benchmarks/experts/router_collapse.py`, which draws these p
 from __future__ import annotations
 
 import math
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.experts import router_collapse
 from medmcl.encoders.shared.moe import LoadBias
 from medmcl.objectives.router import global_entropy, local_entropy
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "experts"
 STEPS = 400
 CLASSIC, WITH_GLOBAL, WITH_BOTH = (
     ("importance", "load"),
@@ -27,12 +25,7 @@ CLASSIC, WITH_GLOBAL, WITH_BOTH = (
 
 @pytest.fixture(scope="module")
 def collapse():
-    sys.path.insert(0, str(BENCHMARKS))
-    import router_collapse
-
-    yield router_collapse
-    sys.path.remove(str(BENCHMARKS))
-    sys.modules.pop("router_collapse")
+    return router_collapse
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,89 @@
+"""Pages of benchmarks/ are what their studies write from the rows that are kept."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.study import MARK, fill, grid, lines
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+PROSE = {"README.md", "new_user_trials.md"}
+"""Pages without rows."""
+LATER = {"brain", "ecg", "ehr", "experts", "heart", "multistage", "poison", "selection"}
+"""Themes whose pages are not yet written from rows."""
+
+LOOK = """
+import json, sys
+from benchmarks.study import pages, studies
+found, marks = studies(), {}
+for study in found:
+    page = str(study.path.parent / f"{study.page or study.name}.md")
+    marks.setdefault(page, []).extend(study.texts())
+print(json.dumps({
+    "same": {str(file): text == file.read_text("utf-8") for file, text in pages(found).items()},
+    "marks": marks,
+    "rows": [str(study.path.with_suffix(".json")) for study in found],
+    "usage": {study.command: study.parser().format_usage() for study in found},
+    "head": {study.command: sys.modules[study.run.__module__].__doc__ for study in found},
+    "torch": "torch" in sys.modules,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def told():
+    call = [sys.executable, "-c", LOOK]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ours(ending):
+    """Files of the folders that are done."""
+    files = (file for file in BENCHMARKS.rglob(f"*.{ending}") if file.parent.name not in LATER)
+    return {str(file) for file in files if file.name not in PROSE}
+
+
+def test_every_page_is_what_its_studies_write_from_the_rows_that_are_kept(told):
+    assert [page for page, same in told["same"].items() if not same] == []
+    assert set(told["same"]) == ours("md")
+    assert set(told["rows"]) == ours("json"), "rows of no study, or a study without rows"
+
+
+def test_every_mark_of_a_page_is_of_a_study_and_of_one_only(told):
+    for page, names in told["marks"].items():
+        marks = [mark.group(1) for mark in MARK.finditer(Path(page).read_text("utf-8"))]
+        assert sorted(set(marks)) == sorted(names), page
+
+
+def test_the_head_of_a_study_names_its_command(told):
+    for command, usage in told["usage"].items():
+        assert command in told["head"][command]
+        assert command in " ".join(usage.split())
+        assert "--page" in usage
+
+
+def test_pages_need_no_torch(told):
+    assert not told["torch"]
+
+
+def test_marks_within_a_line_and_on_lines_of_their_own():
+    page = "It is <!-- a --> <!-- / -->.\n<!-- b -->\nold\n<!-- / -->\n<!-- other -->1<!-- / -->"
+    once = fill(page, {"a": "5", "b": grid(["x"], [["1"]])})
+    assert once == (
+        "It is <!-- a -->5<!-- / -->.\n<!-- b -->\n| x |\n|---|\n| 1 |\n<!-- / -->\n"
+        "<!-- other -->1<!-- / -->"
+    )
+    assert fill(once, {"a": "5"}) == once
+    with pytest.raises(ValueError, match=r"has no place for \['c'\]"):
+        fill(page, {"c": "6"})
+
+
+def test_rows_are_kept_a_row_a_line():
+    rows = {"made": {"by": "me"}, "rows": {"a": [{"x": [1, 2]}, {"x": []}], "b": []}}
+    assert json.loads(lines(rows)) == rows
+    assert '{"x": [1, 2]},\n{"x": []}' in lines(rows)
