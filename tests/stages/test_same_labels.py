@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 import torch
+from short_runs import unreported
 from tiny_runs import tiny
 
-import medmcl
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.simulation.kinds import simulate
@@ -38,8 +38,8 @@ def test_fine_tuning_and_the_probe_see_the_same_tenth_of_the_labels(missing, tmp
 
     monkeypatch.setattr(Prepared, "batch", watched_batch)
     monkeypatch.setattr(Setting, "keep", watched_keep)
-    run = medmcl.pretrain(
-        folder, recipe="ecg_mdm_toy", out=tmp_path / "run", device="cpu",
+    run = unreported(
+        folder, recipe="ecg_mdm_toy", out=tmp_path / "run",
         overrides={
             **tiny("ecg_mdm_toy"),
             f"{FINETUNE}.for_each": {"task": ["lvef"], "label_fraction": [0.1]},

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
-from processes import assert_same_weights, run_in_two
+from changed_files import changed_copy
+from processes import assert_same_weights, pretrain_in_two
+from short_runs import unreported, write_recipe
 from sklearn.metrics import normalized_mutual_info_score
 
 import medmcl
@@ -23,9 +24,10 @@ from medmcl.stages.cluster.column_groups import column_groups
 from medmcl.stages.cluster.spec import GroupsSpec
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.ledger import label_tasks, run_ledger
-from medmcl.stages.run.run import Run
 
 STAGES = ("base", "stage_1", "stage_2")
+TABLE = "participants.tsv"
+AS_WRITTEN = {"dtype": str, "keep_default_na": False}
 SMALL = {
     **{f"stages.{name}.steps": 6 for name in (*STAGES, "distilled")},
     **{f"stages.groups_{number}.clusters": 4 for number in (1, 2)},
@@ -42,15 +44,33 @@ ONE = {**SMALL, "stages.results.tasks": [], "stages.results.probe": None}
 
 def pretrain(cohort, out, overrides=ONE, recipe="mcl_toy", **more):
     """Run without writing the report: its pictures would take most of the time of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
-        return reported(cohort, out, overrides, recipe, **more)
+    return unreported(cohort, recipe=recipe, out=out, overrides=overrides, **more)
 
 
 def reported(cohort, out, overrides=SMALL, recipe="mcl_toy", **more):
     return medmcl.pretrain(
         cohort, recipe=recipe, out=out, overrides=overrides, device="cpu", **more
     )
+
+
+def vectors(run, cohort, stage):
+    """What a stage makes of the vectors of a cohort, as columns."""
+    return run.embed(cohort, modality="vector", stage=stage).filter(regex=r"^e\d+$").to_numpy()
+
+
+def people_of(cohort):
+    return pd.read_csv(cohort / TABLE, sep="\t").set_index("subject_id")
+
+
+def with_vectors(cohort, folder, change):
+    """A copy of a cohort of which the numbers of some vectors, by subject, are changed."""
+
+    def changed(table):
+        numbers = [column for column in table if column != "subject_id"]
+        rows, value = change(table["subject_id"])
+        table.loc[rows, numbers] = value
+
+    return changed_copy(cohort, folder, "tables/vector.parquet", changed)
 
 
 def facts(run, stage):
@@ -89,7 +109,7 @@ def test_labels_are_those_of_all_partitions_and_held_out_is_in_none(run, factors
     assert (first.labels == first.clusters).all()
     before = first.of(second.ids, "labels")
     assert (second.labels == 4 * before + second.clusters).all()
-    people = pd.read_csv(factors / "participants.tsv", sep="\t").set_index("subject_id")
+    people = people_of(factors)
     assert set(people.loc[first.ids, "split"]) == {"train", "tuning"}
     assert len(first) == (people["split"] != "held_out").sum()
     assert first.provenance["clusters"] == 4
@@ -113,16 +133,11 @@ def test_every_batch_of_a_later_stage_is_of_one_group(run, factors):
 
 
 def test_what_is_joined_is_each_stage_at_unit_length(run, factors):
-    wide = run.embed(factors, modality="vector", stage="joined").filter(regex=r"^e\d+$").to_numpy()
-    parts = [
-        run.embed(factors, modality="vector", stage=name).filter(regex=r"^e\d+$").to_numpy()
-        for name in STAGES
-    ]
+    wide, *parts = (vectors(run, factors, name) for name in ("joined", *STAGES))
     unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
     np.testing.assert_allclose(wide * 3**0.5, np.concatenate(unit, axis=1), atol=1e-5)
     assert facts(run, "joined")["parts"] == list(STAGES)
-    narrow = run.embed(factors, modality="vector", stage="distilled").filter(regex=r"^e\d+$")
-    assert narrow.shape[1] == parts[0].shape[1]
+    assert vectors(run, factors, "distilled").shape[1] == parts[0].shape[1]
 
 
 def test_the_distilled_encoder_starts_as_the_last_of_the_joined_ones(factors, tmp_path):
@@ -186,14 +201,8 @@ def test_lost_or_changed_groups_stop_the_run(run, factors, tmp_path):
 
 
 def test_what_held_out_rows_hold_changes_no_group_and_no_weight(run, factors, tmp_path):
-    cheated = shutil.copytree(factors, tmp_path / "f")
-    people = pd.read_csv(cheated / "participants.tsv", sep="\t").set_index("subject_id")
-    path = cheated / "tables" / "vector.parquet"
-    table = pd.read_parquet(path)
-    numbers = [column for column in table if column != "subject_id"]
-    hidden = (people.loc[table["subject_id"], "split"] == "held_out").to_numpy()
-    table.loc[hidden, numbers] = 0.5
-    table.to_parquet(path, index=False)
+    held_out = people_of(factors).query("split == 'held_out'").index
+    cheated = with_vectors(factors, tmp_path / "f", lambda ids: (ids.isin(held_out), 0.5))
     again = pretrain(cheated, tmp_path / "r")
     for stage in ("groups_1", "groups_2"):
         one, two = groups_of(run, stage), groups_of(again, stage)
@@ -245,7 +254,7 @@ def test_placebo_groups_have_the_sizes_and_not_the_members(run, factors, tmp_pat
     found = pretrain(factors, tmp_path / "r", {**ONE, "stages.groups_1.placebo": True})
     real, dealt = groups_of(run, "groups_1"), groups_of(found, "groups_1")
     assert (real.groups != dealt.groups).any()
-    people = pd.read_csv(factors / "participants.tsv", sep="\t").set_index("subject_id")
+    people = people_of(factors)
     train = (people.loc[real.ids, "split"] == "train").to_numpy()
     sizes = [np.unique(g.groups[train], return_counts=True)[1].tolist() for g in (real, dealt)]
     assert sizes[0] == sizes[1]
@@ -265,12 +274,7 @@ def test_two_processes_train_as_one(factors, tmp_path):
              "towers.record.encoder.dropout": 0.0}  # fmt: skip
     given = {**ONE, **still, **{f"stages.{name}.objectives": plain for name in STAGES}}
     alone = pretrain(factors, tmp_path / "one", given)
-    words = ["pretrain", "--cohort", str(factors), "--recipe", "mcl_toy", "--out",
-             str(tmp_path / "two")]  # fmt: skip
-    for key, value in given.items():
-        words += ["--set", f"{key}={json.dumps(value)}"]
-    run_in_two(words)
-    both = Run(tmp_path / "two")
+    both = pretrain_in_two(factors, "mcl_toy", tmp_path / "two", given)
     for stage in (*STAGES, "joined", "distilled"):
         one, two = (r.checkpoints(stage).weights("last") for r in (alone, both))
         for name, value in one.items():
@@ -286,11 +290,7 @@ def test_more_clusters_than_rows_are_refused_before_anything_is_trained(factors,
 
 
 def test_a_constant_embedding_is_refused_and_names_the_stage(factors, tmp_path):
-    cohort = shutil.copytree(factors, tmp_path / "f")
-    path = cohort / "tables" / "vector.parquet"
-    table = pd.read_parquet(path)
-    table[[column for column in table if column != "subject_id"]] = 1.0
-    table.to_parquet(path, index=False)
+    cohort = with_vectors(factors, tmp_path / "f", lambda ids: (ids.notna(), 1.0))
     with pytest.raises(MedmclError, match=r"stage groups_1, embeddings of base: every row has"):
         pretrain(cohort, tmp_path / "r")
 
@@ -300,21 +300,16 @@ COLUMNS = {"stages.grouped.steps": 3, "stages.plain.steps": 3, "stages.results.p
 
 
 def by_columns(cohort, out, **groups):
-    (out.parent / "columns.yaml").write_text(
-        "extends: deconfound_toy\nabout: a test\ndrop: [placebo]\n"
-        "set:\n  stages.results.probe.models: {grouped: grouped}\n"
-    )
-    given = {**COLUMNS, "stages.grouped.groups": groups}
-    return pretrain(cohort, out, given, out.parent / "columns.yaml")
+    models = {"stages.results.probe.models": {"grouped": "grouped"}}
+    recipe = write_recipe(out.parent, "deconfound_toy", drop=["placebo"], set=models)
+    return pretrain(cohort, out, {**COLUMNS, "stages.grouped.groups": groups}, recipe)
 
 
 def with_site(factors, folder, site):
-    cohort = shutil.copytree(factors, folder)
-    path = cohort / "participants.tsv"
-    people = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    people["scanner"] = [site(number) for number in range(len(people))]
-    people.to_csv(path, sep="\t", index=False)
-    return cohort
+    def scanned(people):
+        people["scanner"] = [site(number) for number in range(len(people))]
+
+    return changed_copy(factors, folder, TABLE, scanned, **AS_WRITTEN)
 
 
 def test_groups_of_columns_are_every_combination_and_small_ones_are_pooled(factors, tmp_path):
@@ -363,9 +358,15 @@ def test_groups_that_mean_nothing_have_the_sizes_of_those_of_columns(factors, tm
     assert normalized_mutual_info_score(*seen.values()) < 0.1
 
 
-def test_groups_by_the_outcome_are_refused_by_run_and_check(factors, tmp_path):
-    with pytest.raises(ConfigError, match="the groups are those of the task 'middle'"):
-        by_columns(factors, tmp_path / "r", columns=["middle"])
+def test_groups_of_a_column_that_means_none_are_refused_by_run_and_check(factors, tmp_path):
+    many = with_site(factors, tmp_path / "f", lambda n: f"s{n}")
+    for cohort, column, told in (
+        (factors, "middle", "the groups are those of the task 'middle'"),
+        (factors, "eazy", "did you mean 'easy'"),
+        (many, "scanner", "300 values"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            by_columns(cohort, tmp_path / "r", columns=[column])
     for key, value, told in (
         ("stages.grouped.groups", ["middle"], "those of the task 'middle'"),
         ("stages.grouped.groups", ["scaner"], "there is no column 'scaner'"),
@@ -382,17 +383,6 @@ def test_one_group_that_holds_nearly_all_is_warned_of(factors, tmp_path):
     cohort = with_site(factors, tmp_path / "f", lambda n: "b" if n < 3 else "a")
     found = by_columns(cohort, tmp_path / "r", columns=["scanner"], smallest=2)
     assert "one group holds" in " ".join(facts(found, "grouped")["notes"])
-
-
-def test_an_unknown_column_names_the_nearest(factors, tmp_path):
-    with pytest.raises(ConfigError, match="did you mean 'easy'"):
-        by_columns(factors, tmp_path / "r", columns=["eazy"])
-
-
-def test_a_column_of_too_many_values_is_refused(factors, tmp_path):
-    cohort = with_site(factors, tmp_path / "f", lambda n: f"s{n}")
-    with pytest.raises(ConfigError, match="300 values"):
-        by_columns(cohort, tmp_path / "r", columns=["scanner"])
 
 
 @pytest.mark.parametrize(
@@ -431,26 +421,26 @@ def test_faults_of_a_recipe_are_told_before_anything_is_read(factors, tmp_path, 
     assert not (tmp_path / "r").exists()
 
 
+TWO = {
+    **{f"stages.{name}.steps": 2 for name in (*STAGES, "distilled")},
+    "stages.groups_1.clusters": 3,
+    "stages.groups_1.smallest": 2,
+    "stages.groups_2.modality": ["picture", "caption"],
+    **{f"stages.results.{key}": None for key in ("probe", "retrieval", "zero_shot")},
+    "stages.results.paired_choice": None,
+}
+"""Overrides of `mcl_clip_toy`: clusters of pictures and captions, and no evaluation."""
+
+
 def test_clusters_of_two_modalities_are_products_or_side_by_side(factors, tmp_path):
-    tree = {
-        "extends": "mcl_clip_toy",
-        "set": {
-            **{f"stages.{name}.steps": 2 for name in (*STAGES, "distilled")},
-            "stages.groups_1.modality": ["picture", "caption"],
-            "stages.groups_1.clusters": 3,
-            "stages.groups_1.smallest": 2,
-            "stages.groups_2.modality": ["picture", "caption"],
-            "stages.groups_2.together": "side_by_side",
-            "stages.groups_2.stop": False,
-            "stages.groups_2.clusters": "auto",
-            "stages.results.probe": None,
-            "stages.results.retrieval": None,
-            "stages.results.zero_shot": None,
-            "stages.results.paired_choice": None,
-        },
+    given = {
+        **TWO,
+        "stages.groups_1.modality": ["picture", "caption"],
+        "stages.groups_2.together": "side_by_side",
+        "stages.groups_2.stop": False,
+        "stages.groups_2.clusters": "auto",
     }
-    (tmp_path / "two.yaml").write_text(yaml.safe_dump(tree))
-    found = medmcl.pretrain(factors, recipe=tmp_path / "two.yaml", out=tmp_path / "r", device="cpu")
+    found = pretrain(factors, tmp_path / "r", given, "mcl_clip_toy")
     first, second = groups_of(found, "groups_1"), groups_of(found, "groups_2")
     assert first.provenance["clusters"] == 9
     assert set(first.clusters) <= set(range(9))
@@ -472,7 +462,7 @@ def test_the_sampler_of_a_stage_with_columns_deals_one_group_a_batch(factors, tm
         patch.setattr(WithinGroupSampler, "__call__", spy)
         by_columns(factors, tmp_path / "r", columns=["easy"], smallest=2)
     samples = medmcl.open_cohort(factors).samples["subject"]
-    people = pd.read_csv(factors / "participants.tsv", sep="\t").set_index("subject_id")
+    people = people_of(factors)
     easy = people.loc[samples, "easy"].to_numpy()
     assert seen
     assert all(len(set(easy[batch])) == 1 for batch in seen)
@@ -481,28 +471,21 @@ def test_the_sampler_of_a_stage_with_columns_deals_one_group_a_batch(factors, tm
 def test_rows_without_a_modality_are_a_cluster_of_their_own_and_keep_earlier_labels(
     factors, tmp_path
 ):
-    cohort = shutil.copytree(factors, tmp_path / "f")
-    path = cohort / "participants.tsv"
-    people = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    people.loc[::3, "caption"] = ""
-    people.to_csv(path, sep="\t", index=False)
+    def untold(people):
+        people.loc[::3, "caption"] = ""
+
+    cohort = changed_copy(factors, tmp_path / "f", TABLE, untold, **AS_WRITTEN)
     given = {
-        **{f"stages.{name}.steps": 2 for name in (*STAGES, "distilled")},
+        **TWO,
         **{f"stages.{name}.rows": "any" for name in (*STAGES, "distilled")},
-        "stages.groups_1.clusters": 3,
-        "stages.groups_1.smallest": 2,
-        "stages.groups_2.modality": ["picture", "caption"],
         "stages.groups_2.clusters": 2,
         "stages.groups_2.smallest": 5,
         "stages.groups_2.adds": 0.0,
-        "stages.results.probe": None,
-        "stages.results.retrieval": None,
-        "stages.results.zero_shot": None,
-        "stages.results.paired_choice": None,
     }
     found = pretrain(cohort, tmp_path / "r", given, "mcl_clip_toy")
+    people = people_of(cohort)
     first, second = groups_of(found, "groups_1"), groups_of(found, "groups_2")
-    lacks = (people.set_index("subject_id").loc[second.ids, "caption"] == "").to_numpy()
+    lacks = people.loc[second.ids, "caption"].isna().to_numpy()
     assert second.provenance["clusters"] == 2 * 3
     assert (second.clusters[lacks] % 3 == 2).all()
     assert (second.clusters[~lacks] % 3 < 2).all()

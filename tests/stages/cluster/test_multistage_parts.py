@@ -4,10 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import yaml
+from short_runs import unreported, write_recipe
 
-import medmcl
-import medmcl.stages.run.pretrain
 from medmcl.grouping import Groups
 from medmcl.simulation.kinds import simulate
 
@@ -35,14 +33,8 @@ VIEW = {"rotation_deg": 0, "zoom": [1, 1], "crop": [0.8, 1], "brightness": 0.1, 
 
 def trained(cohort, folder, name, changes, **more):
     """Train a recipe without its evaluation."""
-    tree = {"extends": name, "about": "a test", "drop": ["results"], **more}
-    tree["set"] = {**SHORT, **changes}
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
-        return medmcl.pretrain(
-            cohort, recipe=folder / "recipe.yaml", out=folder / "run", device="cpu"
-        )
+    recipe = write_recipe(folder, name, drop=["results"], set={**SHORT, **changes}, **more)
+    return unreported(cohort, recipe=recipe, out=folder / "run")
 
 
 def assert_staged(run, cohort, modality, others=()):

@@ -9,6 +9,7 @@ import torch
 import yaml
 from processes import weights
 from read_pages import both_pages
+from short_runs import unreported
 from small_hospital import PEOPLE, write_hospital
 from tiny_runs import TINY_EHR
 
@@ -20,6 +21,13 @@ from medmcl.stages.factorise.factorise import counted_on
 from medmcl.stages.run.ledger import run_ledger
 
 RECIPES = ("claime_toy", "ehr_contrastive_toy")
+
+
+def pretrain(cohort, out, recipe="claime_toy", overrides=None, by=medmcl.pretrain, **more):
+    given = TINY_EHR[recipe] if overrides is None else overrides
+    return by(cohort, recipe=recipe, out=out, overrides=given, **more)
+
+
 SHRUNK_CONCATE = {
     "stage": "factorise", "name": "pmi_svd", "towers": ["codes", "concepts"],
     "estimator": "concate", "shrink": True,
@@ -30,8 +38,7 @@ NOT_SCORED = {"stages.results.tasks": [], "stages.results.retrieval": None}
 @pytest.fixture(scope="module")
 def claime(hospital, tmp_path_factory):
     torch.set_num_threads(1)
-    out = tmp_path_factory.mktemp("runs") / "claime"
-    return medmcl.pretrain(hospital, recipe="claime_toy", out=out, overrides=TINY_EHR["claime_toy"])
+    return pretrain(hospital, tmp_path_factory.mktemp("runs") / "claime")
 
 
 def test_tables_are_the_factors_of_the_train_subjects_counts(claime, hospital):
@@ -81,9 +88,7 @@ def test_people_who_are_held_out_change_nothing(claime, hospital, tmp_path):
     held = events["subject_id"].isin(people["subject_id"][people["split"] != "train"])
     events.loc[held, "code"] = events.loc[held, "code"].str[:4] + "//0"
     events.to_parquet(tmp_path / "other" / "events.parquet", index=False)
-    again = medmcl.pretrain(
-        tmp_path / "other", recipe="claime_toy", out=tmp_path / "run", overrides=NOT_SCORED
-    )
+    again = pretrain(tmp_path / "other", tmp_path / "run", overrides=NOT_SCORED, by=unreported)
     first, second = weights(claime.path, "pmi_svd"), weights(again.path, "pmi_svd")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -101,13 +106,7 @@ def test_resume_goes_on_from_the_factors(claime, hospital, monkeypatch):
         raise AssertionError("counted again")
 
     monkeypatch.setattr("medmcl.stages.factorise.factorise.count_records", never)
-    medmcl.pretrain(
-        hospital,
-        recipe="claime_toy",
-        out=claime.path,
-        overrides=TINY_EHR["claime_toy"],
-        resume=True,
-    )
+    pretrain(hospital, claime.path, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -125,28 +124,19 @@ def test_what_cannot_be_factorised_is_refused_before_anything_is_written(
     key, value, message, hospital, tmp_path
 ):
     with pytest.raises(ConfigError, match=message):
-        medmcl.pretrain(hospital, recipe="claime_toy", out=tmp_path / "run", overrides={key: value})
+        pretrain(hospital, tmp_path / "run", overrides={key: value})
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 @pytest.mark.parametrize("estimator", ["concate", "cl", "within_only"])
 def test_the_baselines_of_the_paper_are_a_word_in_the_recipe(estimator, hospital, tmp_path):
-    run = medmcl.pretrain(
-        hospital,
-        recipe="claime_toy",
-        out=tmp_path / "run",
-        overrides={"stages.pmi_svd.estimator": estimator, **NOT_SCORED},
-    )
+    given = {"stages.pmi_svd.estimator": estimator, **NOT_SCORED}
+    run = pretrain(hospital, tmp_path / "run", overrides=given, by=unreported)
     assert estimator in run.checkpoints("pmi_svd").done["sentence"]
 
 
 def test_codes_and_notes_train_with_the_ordinary_contrastive_objective(hospital, tmp_path):
-    run = medmcl.pretrain(
-        hospital,
-        recipe="ehr_contrastive_toy",
-        out=tmp_path / "run",
-        overrides=TINY_EHR["ehr_contrastive_toy"],
-    )
+    run = pretrain(hospital, tmp_path / "run", "ehr_contrastive_toy")
     assert run.checkpoints("contrast").done["steps"] == 8
     assert "codes → notes" in set(pd.read_csv(run.path / "results.csv")["target"])
 
@@ -181,7 +171,7 @@ def with_vectors(folder, encoder="code_transformer"):
 
 
 def test_a_transformer_starts_from_the_vectors(hospital, tmp_path):
-    run = medmcl.pretrain(hospital, recipe=with_vectors(tmp_path), out=tmp_path / "run")
+    run = unreported(hospital, recipe=with_vectors(tmp_path), out=tmp_path / "run")
     table = weights(run.path, "pmi")["model.towers.codes.encoder.table.weight"]
     started = weights(run.path, "tuned")["model.towers.codes.encoder.embed.weight"]
     ratio = started[2:, :4] / table[2:]
@@ -216,7 +206,7 @@ def test_vectors_of_a_network_embed_the_people_of_a_hospital(hospital, tmp_path,
         "stages.pmi_svd.towers": ["codes"],
         **NOT_SCORED,
     }
-    run = medmcl.pretrain(hospital, recipe="claime_toy", out=tmp_path / "run", overrides=overrides)
+    run = pretrain(hospital, tmp_path / "run", overrides=overrides, by=unreported)
     kept = weights(run.path, "pmi_svd")["model.towers.codes.encoder.table.weight"].numpy()
     for number, code in enumerate(run.preprocessing["codes"]["state"]["codes"]):
         row = table.find(code)
@@ -230,11 +220,9 @@ def test_vectors_of_a_network_embed_the_people_of_a_hospital(hospital, tmp_path,
     assert "their held-out records went into the vectors" in caplog.text
     assert counted_on(["train"]) == "counted on split train of their source"
     assert counted_on(None).endswith("is not known here")
+    narrow = {**overrides, "towers.codes.encoder.width": 3}
     with pytest.raises(ConfigError, match="another length"):
-        medmcl.pretrain(
-            hospital, recipe="claime_toy", out=tmp_path / "other",
-            overrides={**overrides, "towers.codes.encoder.width": 3},
-        )  # fmt: skip
+        pretrain(hospital, tmp_path / "other", overrides=narrow)
 
 
 def test_a_factorised_run_is_evaluated_on_another_hospital(claime, tmp_path):
@@ -247,10 +235,7 @@ def test_a_factorised_run_is_evaluated_on_another_hospital(claime, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_toy_recipes_of_codes_run_in_bf16_on_a_gpu(recipe, hospital, tmp_path):
-    run = medmcl.pretrain(
-        hospital, recipe=recipe, out=tmp_path / "run", overrides=TINY_EHR[recipe],
-        device="cuda", precision="bf16",
-    )  # fmt: skip
+    run = pretrain(hospital, tmp_path / "run", recipe, device="cuda", precision="bf16")
     rows = read_metrics(run.path / "metrics.jsonl")
     assert rows or recipe == "claime_toy"  # factors have no loss
     assert all(row["loss"] is not None and np.isfinite(row["loss"]) for row in rows)

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from changed_files import rewrite
+from short_runs import unreported
 from small_tables import whas, write_cohort, write_whas
 
 import medmcl
@@ -17,14 +19,6 @@ from medmcl.stages.factorise.given_vectors import lay_vectors
 from medmcl.stages.factorise.vector_files import vectors_by_name
 
 QUICK = {"evaluate.bootstrap_draws": 100}
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDMCL_CACHE", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +45,12 @@ def scored(people, tmp_path_factory, cache):
     out = tmp_path_factory.mktemp("scored")
     made(ids, risk, 0.3).reset_index().to_csv(out / "sharp.csv", index=False)
     made(ids, risk, 3.0, seed=1).to_parquet(out / "dull.parquet")
-    done = medmcl.evaluate(
-        embeddings=[out / "sharp.csv", out / "dull.parquet"], cohort=folder, out=out / "run",
-        overrides=QUICK, device="cpu",
-    )  # fmt: skip
-    return done, out
+    files = [out / "sharp.csv", out / "dull.parquet"]
+    return evaluate(embeddings=files, cohort=folder, out=out / "run"), out
+
+
+def evaluate(run=None, cohort=None, out=None, overrides=QUICK, **more):
+    return medmcl.evaluate(run, cohort, out=out, overrides=overrides, device="cpu", **more)
 
 
 def row_of(done, method, metric="c_index", versus=""):
@@ -114,20 +109,17 @@ def test_other_people_are_scored_by_the_kept_probe_on_their_own_vectors(
     table, risk = whas(200, seed=8)  # other people of the same ids
     there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
     with pytest.raises(ConfigError, match="those of this cohort are not given") as caught:
-        medmcl.evaluate(out / "run", there, out=tmp_path / "x", device="cpu")
+        evaluate(out / "run", there, tmp_path / "x", overrides={})
     assert caught.value.fix == "--embeddings sharp=FILE --embeddings dull=FILE"
     frames = {"sharp": made(table["id"], risk, 0.3, 5), "dull": made(table["id"], risk, 3.0, 6)}
     few = {**frames, "dull": frames["dull"].iloc[:150]}
     with pytest.raises(ConfigError, match="nothing is fitted") as caught:
-        medmcl.evaluate(out / "run", there, embeddings=few, out=tmp_path / "x", device="cpu",
-                        label_fractions=[0.1, 1])  # fmt: skip
+        evaluate(out / "run", there, tmp_path / "x", {}, embeddings=few, label_fractions=[0.1, 1])
     assert caught.value.where == "--label-fraction 0.1,1"
     assert "--probe refit" in str(caught.value.fix)
     monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
     caplog.set_level("INFO")
-    done = medmcl.evaluate(
-        out / "run", there, embeddings=few, out=tmp_path / "y", overrides=QUICK, device="cpu"
-    )
+    done = evaluate(out / "run", there, tmp_path / "y", embeddings=few)
     assert "150 of 200 people have a vector of 'dull'" in caplog.text
     page = "".join(one.read_text(encoding="utf-8") for one in (tmp_path / "y").rglob("*.html"))
     assert "encoder of the vectors" in page
@@ -137,23 +129,22 @@ def test_other_people_are_scored_by_the_kept_probe_on_their_own_vectors(
     assert row.low > 0.6
 
 
+def undeclared(subjects):
+    return {key: value for key, value in subjects.items() if key != "split"}
+
+
 def test_everybody_is_scored_elsewhere_where_no_split_is_declared(scored, people, tmp_path):
     """One that is only drawn for want of a declared one would leave four of five unscored."""
     _, out = scored
     table, risk = whas(120, seed=8)
     table["id"] = [f"other-{one}" for one in table["id"]]
     there = write_whas(tmp_path / "there", table)
-    tree = yaml.safe_load((there / "cohort.yaml").read_text(encoding="utf-8"))
-    tree["subjects"].pop("split", None)
-    (there / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    rewrite(there / "cohort.yaml", lambda tree: {**tree, "subjects": undeclared(tree["subjects"])})
     frames = {"sharp": made(table["id"], risk, 0.3, 5), "dull": made(table["id"], risk, 3.0, 6)}
 
     def on(name, split=None, **more):
-        return medmcl.evaluate(
-            out / "run", there, embeddings=frames, out=tmp_path / name, device="cpu",
-            overrides={**QUICK, **({} if split is None else {"cohort.subjects.split": split})},
-            **more,
-        )  # fmt: skip
+        told = {**QUICK, **({} if split is None else {"cohort.subjects.split": split})}
+        return evaluate(out / "run", there, tmp_path / name, told, embeddings=frames, **more)
 
     done = on("x")
     assert row_of(done, "sharp").n == 120
@@ -178,11 +169,9 @@ def test_settings_of_the_stage_are_changed_without_training_and_slips_are_told(
 ):
     _, out = scored
     folder, _, _ = people
-    done = medmcl.evaluate(
-        out / "run", folder, out=tmp_path / "x", device="cpu",
-        overrides={**QUICK, "evaluate.covariates": None, "evaluate.label_fractions": [0.5, 1],
-                   "evaluate.draws": 2, "evaluate.level": 0.8},
-    )  # fmt: skip
+    changes = {"covariates": None, "label_fractions": [0.5, 1], "draws": 2, "level": 0.8}
+    told = {**QUICK, **{f"evaluate.{key}": value for key, value in changes.items()}}
+    done = evaluate(out / "run", folder, tmp_path / "x", told)
     assert "covariates" not in {row.method for row in done.results}
     assert {row.label_fraction for row in done.results if row.method == "sharp"} == {0.5, 1.0}
     assert done.level == 0.8
@@ -193,17 +182,12 @@ def test_settings_of_the_stage_are_changed_without_training_and_slips_are_told(
         ("recipe.name", "this command reads none"),
     ):
         with pytest.raises(ConfigError, match=meant):
-            medmcl.evaluate(
-                out / "run", folder, out=tmp_path / "z", device="cpu", overrides={key: 3}
-            )
+            evaluate(out / "run", folder, tmp_path / "z", {key: 3})
     table, risk = whas(60, seed=8)
     there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
     frames = {"sharp": made(table["id"], risk, 0.3), "dull": made(table["id"], risk, 3.0)}
     with pytest.raises(ConfigError, match="nothing is fitted, so this would not be read"):
-        medmcl.evaluate(
-            out / "run", there, embeddings=frames, out=tmp_path / "w", device="cpu",
-            overrides={"evaluate.draws": 3},
-        )  # fmt: skip
+        evaluate(out / "run", there, tmp_path / "w", {"evaluate.draws": 3}, embeddings=frames)
 
 
 def test_a_run_made_before_folds_were_k_by_r_is_read(scored, tmp_path):
@@ -214,48 +198,41 @@ def test_a_run_made_before_folds_were_k_by_r_is_read(scored, tmp_path):
     assert medmcl.load(tmp_path).recipe.stages[0].folds is None
 
 
-def test_vectors_stand_beside_the_models_of_a_run(people, tmp_path, cache):
+@pytest.fixture(scope="module")
+def table_run(people, tmp_path_factory, cache):
+    """A run of the columns of the same people."""
+    out, few = tmp_path_factory.mktemp("table") / "run", {"stages.results.bootstrap_draws": 100}
+    return unreported(people[0], recipe="risk_table_toy", out=out, overrides=few)
+
+
+def test_vectors_stand_beside_the_models_of_a_run(people, table_run, tmp_path):
     folder, ids, risk = people
-    few = {"stages.results.bootstrap_draws": 100}
-    run = medmcl.pretrain(
-        folder, recipe="risk_table_toy", out=tmp_path / "run", device="cpu", overrides=few
-    )
-    done = medmcl.evaluate(
-        run, folder, embeddings=made(ids, risk, 0.3), out=tmp_path / "x", overrides=QUICK,
-        device="cpu",
-    )  # fmt: skip
+    done = evaluate(table_run, folder, tmp_path / "x", embeddings=made(ids, risk, 0.3))
     assert row_of(done, "embeddings").low > 0.6
     assert row_of(done, "covariates", versus="embeddings").n == row_of(done, "embeddings").n
 
 
 def test_runs_without_an_encoder_are_set_beside_each_other_on_the_same_people(
-    scored, people, tmp_path, cache
+    scored, people, table_run, tmp_path
 ):
     _, out = scored
     folder, ids, risk = people
-    few = {"stages.results.bootstrap_draws": 100}
-    run, rival = (
-        medmcl.pretrain(folder, recipe="risk_table_toy", out=tmp_path / name, device="cpu",
-                        overrides=few)
-        for name in ("first", "rival")
-    )  # fmt: skip
+    rival = shutil.copytree(table_run.path, tmp_path / "rival")
     mine = {"mine": made(ids, risk, 0.3)}
-    done = medmcl.evaluate(run, folder, embeddings=mine, compare=[rival.path],
-                           out=tmp_path / "x", overrides=QUICK, device="cpu")  # fmt: skip
+    done = evaluate(table_run, folder, tmp_path / "x", embeddings=mine, compare=[rival])
     gain = row_of(done, "rival", versus="mine")
     assert gain.value == pytest.approx(row_of(done, "rival").value - row_of(done, "mine").value)
     assert gain.n == row_of(done, "mine").n == row_of(done, "rival").n
-    done = medmcl.evaluate(run, folder, compare=[rival.path], out=tmp_path / "y", overrides=QUICK,
-                           device="cpu")  # fmt: skip
+    done = evaluate(table_run, folder, tmp_path / "y", compare=[rival])
     gain = row_of(done, "rival", versus="covariates")
     assert (gain.value, gain.low, gain.high) == (0, 0, 0)  # the same columns
     with pytest.raises(ConfigError, match="scored vectors made elsewhere") as told:
-        medmcl.evaluate(run, folder, compare=[out / "run"], out=tmp_path / "z", device="cpu")
+        evaluate(table_run, folder, tmp_path / "z", compare=[out / "run"])
     assert "--embeddings sharp=FILE" in told.value.fix
     table, _ = whas(60, seed=8)
     there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
     with pytest.raises(ConfigError, match="nothing is fitted, so other runs"):
-        medmcl.evaluate(run, there, compare=[rival.path], out=tmp_path / "w", device="cpu")
+        evaluate(table_run, there, tmp_path / "w", compare=[rival])
 
 
 def test_a_cohort_of_outcomes_alone_will_do(people, tmp_path, cache):
@@ -266,10 +243,7 @@ def test_a_cohort_of_outcomes_alone_will_do(people, tmp_path, cache):
         tmp_path / "c", table[["id", "old"]], subjects={"table": "table.csv", "id": "id"},
         tasks={"old": {"kind": "binary", "column": "old"}},
     )  # fmt: skip
-    done = medmcl.evaluate(
-        embeddings={"v": made(ids, risk, 0.3)}, cohort=folder, out=tmp_path / "x",
-        overrides=QUICK, device="cpu",
-    )  # fmt: skip
+    done = evaluate(embeddings={"v": made(ids, risk, 0.3)}, cohort=folder, out=tmp_path / "x")
     assert row_of(done, "v", "auroc").low > 0.5
     assert {row.method for row in done.results} == {"v", "majority"}
 
@@ -384,10 +358,7 @@ def test_files_that_cannot_be_used_are_refused_before_anything_is_written(people
         ("gone.csv", "there is no such file"), (".", "is a folder"),
     ):  # fmt: skip
         with pytest.raises(MedmclError, match=words):
-            medmcl.evaluate(
-                embeddings={"v": tmp_path / name}, cohort=folder, out=tmp_path / "out",
-                device="cpu",
-            )  # fmt: skip
+            evaluate(embeddings={"v": tmp_path / name}, cohort=folder, out=tmp_path / "out")
         assert not (tmp_path / "out").exists()
     frame = made(ids, risk, 0.3)
     for given, words in (
@@ -420,10 +391,7 @@ def test_vectors_that_hold_the_outcome_are_warned_of(tmp_path, monkeypatch, capl
     leaky.index.name = "subject"
     monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
     caplog.set_level("INFO")
-    medmcl.evaluate(
-        embeddings={"leaky": leaky}, cohort=folder, out=tmp_path / "run", overrides=QUICK,
-        device="cpu",
-    )  # fmt: skip
+    evaluate(embeddings={"leaky": leaky}, cohort=folder, out=tmp_path / "run")
     line = "case: AUROC of 1.000 (leaky) on held-out people is rarely true: look for the outcome"
     assert f"warning: {line}" in caplog.text
     told = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))

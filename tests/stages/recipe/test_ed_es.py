@@ -1,6 +1,7 @@
 """Cohorts whose cardiac MR is end-diastole and end-systole alone, on a recipe for three frames."""
 
 import pytest
+from short_runs import unreported
 
 import medmcl
 from medmcl.stages.recipe.inspect import check
@@ -28,9 +29,7 @@ def test_ecg_cmr_runs_on_ed_and_es_and_embeds_cines_by_the_same_two_frames(pairs
         "stages.results.tasks": ["infarct"],
         "stages.results.baselines": ["majority"],
     }
-    run = medmcl.pretrain(
-        pairs, recipe="ecg_cmr_toy", out=tmp_path / "run", overrides=overrides, device="cpu"
-    )
+    run = unreported(pairs, recipe="ecg_cmr_toy", out=tmp_path / "run", overrides=overrides)
     cines = hearts(tmp_path / "cines", 3)
     for cohort in (pairs, cines):
         prepared = run.prepare(medmcl.open_cohort(cohort), ("cmr",))
