@@ -1,13 +1,12 @@
 """Does AutoBIND find the tree, does it help, and does it say when it cannot? World T, truth known.
 
-    python -m benchmarks.brain.autobind --out OUT [--only A1,A4] [--seeds 5] [--minutes M] [--report-only]
-    python -m benchmarks.brain.autobind --out OUT --cost [--steps 100]
+    python -m benchmarks.brain.autobind WORK [--only A1,A4] [--seeds 5] [--minutes M]
+    python -m benchmarks.brain.autobind WORK --cost [--steps 100]
 
 Cohorts are those of `medmcl simulate modalities`; a cell is one training of the recipe
-`autobind_toy` with one policy on one cohort, a line of OUT/cells.jsonl. Cells that are there are
+`autobind_toy` with one policy on one cohort, a line of WORK/cells.jsonl. Cells that are there are
 not made again, so the command goes on where it stopped. Scored are 1,000 held-out people: recall@1
-among 1,000 candidates over the true edges, both directions. ``--report-only`` writes the tables
-between the marks of ``autobind.md``.
+among 1,000 candidates over the true edges, both directions.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.study import ROOT, Row, Study, number, table
 from medmcl.core.rng import numpy_generator
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import Prepared, prepare
@@ -40,7 +40,6 @@ from medmcl.stages.run.run import Run
 from medmcl.stages.stage import Context
 from medmcl.stages.train.probe_rows import keep_apart
 
-HERE = Path(__file__).parent
 PAIRS = "stages.bind.objectives.cross_modal.pairs"
 OURS = {"learn": "tree", "score": "mi", "warm_up": 1 / 3, "every": 50, "ema": 0.8,
         "probe_share": 0.2, "probe_rows": 500}  # fmt: skip
@@ -163,7 +162,7 @@ def recall(model: Any, prepared: Prepared, edges: list[list[str]]) -> float:
     return 100 * float(np.mean(found))
 
 
-def run(cell: Cell) -> dict[str, Any]:
+def run_cell(cell: Cell) -> dict[str, Any]:
     began = time.process_time()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -238,10 +237,10 @@ def cost(steps: int) -> list[dict[str, Any]]:
     rows = []
     for size in (3, 6, 12):
         for policy in ("autobind", "full graph"):
+            code = f"import json; from benchmarks.brain.autobind import cost_of; print(json.dumps(cost_of({size}, {policy!r}, {steps})))"
             done = subprocess.run(
-                [sys.executable, __file__, "--cost-of", f"{size}:{policy}:{steps}"],
-                capture_output=True, text=True, check=True,
-            )  # fmt: skip
+                [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+            )
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1], flush=True)
     return rows
@@ -299,110 +298,96 @@ def cost_of(size: int, policy: str, steps: int) -> dict[str, Any]:
         }
 
 
-def table_of(done: list[dict[str, Any]]) -> str:
-    """One line a world and policy, over the seeds that were run."""
+def grouped(done: list[dict[str, Any]]) -> list[Row]:
+    """One row a world and policy, over the seeds that were run."""
     keys = ["policy", "seed", "rho", "noise", "missing", "subjects"]
     frame = pd.DataFrame([{**dict(zip(keys, one["key"], strict=True)), **one} for one in done])
-    lines = [
-        "| rho | noise | missing | people | policy | seeds | true edges found | recall@1, % "
-        "| weakest true edge | strongest noise edge | flags |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    groups = frame.groupby(["rho", "noise", "missing", "subjects", "policy"], sort=False)
-    for (rho, noise, missing, subjects, policy), rows in groups:
+    found = []
+    about = ["rho", "noise", "missing", "subjects", "policy"]
+    for key, rows in frame.groupby(about, sort=False):
         rows = rows.sort_values("seed")
-        found = ", ".join(f"{one.found}/{one.of}" for one in rows.itertuples())
-        scores = " / ".join(f"{value:.1f}" for value in rows.recall)
         noisy = rows.strongest_noise.dropna()
-        said = "; ".join(
-            ", ".join(code.removeprefix("graph.") for code in one) or "none"
-            for one in rows["flags"]
-        )
-        strongest = "" if noisy.empty else f"{noisy.max():.2f}"
-        lines.append(
-            f"| {rho:g} | {noise} | {missing:g} | {subjects} | {policy} | "
-            f"{', '.join(map(str, rows.seed))} | {found} | {scores} | {rows.weakest_true.min():.2f}"
-            f" | {strongest} | {said} |"
-        )
-    return "\n".join(lines)
+        flags = [[code.removeprefix("graph.") for code in one] for one in rows["flags"]]
+        found.append({
+            **dict(zip(about, key, strict=True)),
+            "seeds": rows.seed.tolist(),
+            "found": [f"{one.found}/{one.of}" for one in rows.itertuples()],
+            "recall": rows.recall.tolist(),
+            "weakest": float(rows.weakest_true.min()),
+            "strongest": None if noisy.empty else float(noisy.max()),
+            "flags": flags,
+        })  # fmt: skip
+    return found
 
 
-def write_page(path: Path, parts: Mapping[str, str]) -> None:
-    """Put each table between its marks."""
-    text = path.read_text(encoding="utf-8")
-    for name, table in parts.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
-    path.write_text(text, encoding="utf-8")
+def as_table(rows: list[Row]) -> str:
+    """A table of alike rows, numbers with a digit after the point."""
+    first = rows[0].items()
+    return table(
+        {k: number(k, ".1f") if isinstance(v, float) and k != "rho" else k for k, v in first}, rows
+    )
 
 
-def as_table(rows: list[dict[str, Any]]) -> str:
-    """A list of alike rows as Markdown."""
-    head = list(rows[0])
-    shown = [
-        [f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
-        for row in rows
-    ]
-    lines = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *shown)]
-    return "\n".join(lines)
+def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
+    columns = {
+        "rho": number("rho", "g"),
+        "noise": "noise",
+        "missing": number("missing", "g"),
+        "people": lambda row: str(row["subjects"]),
+        "policy": "policy",
+        "seeds": lambda row: ", ".join(map(str, row["seeds"])),
+        "true edges found": lambda row: ", ".join(row["found"]),
+        "recall@1, %": lambda row: " / ".join(f"{value:.1f}" for value in row["recall"]),
+        "weakest true edge": number("weakest", ".2f"),
+        "strongest noise edge": number("strongest", ".2f"),
+        "flags": lambda row: "; ".join(", ".join(one) or "none" for one in row["flags"]),
+    }
+    return {
+        "cells": table(columns, rows["cells"]),
+        "init": as_table(rows["init"]),
+        "cost": as_table(rows["cost"]),
+    }
 
 
-def main() -> None:
-    import torch
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("work", type=Path)
     parser.add_argument("--only", default="")
-    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--init-seeds", type=int, default=8)
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--cost-of", default="")
-    parser.add_argument("--report-only", action="store_true")
-    given = parser.parse_args()
+
+
+def run(given: argparse.Namespace) -> dict[str, list[Row]]:
+    """Make the cells that are missing, or measure what a step costs."""
+    import torch
+
     torch.set_num_threads(1)
-    if given.cost_of:
-        size, policy, steps = given.cost_of.split(":")
-        print(json.dumps(cost_of(int(size), policy, int(steps))))
-        return
-    given.out.mkdir(parents=True, exist_ok=True)
-    file, inits, costs = (given.out / f"{n}.jsonl" for n in ("cells", "init", "cost"))
-    if given.report_only:
-        read = {f: [json.loads(x) for x in f.read_text().splitlines()] if f.exists() else []
-                for f in (file, inits, costs)}  # fmt: skip
-        parts = {"cells": table_of(read[file])} if read[file] else {}
-        if read[costs]:
-            parts["cost"] = as_table(read[costs])
-        if read[inits]:
-            means = pd.DataFrame(read[inits]).groupby("rho", sort=False).mean().drop(columns="seed")
-            seeds = pd.DataFrame(read[inits]).groupby("rho", sort=False).size()
-            parts["init"] = as_table(
-                [
-                    {"rho": f"{r:g}", "seeds": int(seeds[r]), **dict(row)}
-                    for r, row in means.iterrows()
-                ]
-            )
-        write_page(HERE / "autobind.md", parts)
-        return
+    rows = STUDY.kept(given.out) or {}
     if given.cost:
-        costs.write_text("".join(json.dumps(row) + "\n" for row in cost(given.steps)))
-        return
+        return {**rows, "cost": cost(given.steps)}
+    given.work.mkdir(parents=True, exist_ok=True)
+    file = given.work / "cells.jsonl"
     wanted = set(given.only.split(",")) - {""}
     until = time.monotonic() + 60 * given.minutes
-    done = [json.loads(x)["key"] for x in file.read_text().splitlines()] if file.exists() else []
-    if (not wanted or "A3" in wanted) and not inits.exists():
-        inits.write_text("".join(json.dumps(row) + "\n" for row in at_init(given.init_seeds)))
+    done = [json.loads(x) for x in file.read_text().splitlines()] if file.exists() else []
+    if not wanted or "A3" in wanted:
+        by = pd.DataFrame(at_init(given.init_seeds)).groupby("rho", sort=False)
+        means = by.mean().drop(columns="seed")
+        rows["init"] = [{"rho": rho, "seeds": len(by.get_group(rho)), **dict(row)}
+                        for rho, row in means.iterrows()]  # fmt: skip
     for cell in cells(given.seeds):
-        if cell.key in done or (wanted and cell.test not in wanted) or time.monotonic() > until:
+        made = [one["key"] for one in done]
+        if cell.key in made or (wanted and cell.test not in wanted) or time.monotonic() > until:
             continue
-        row = run(cell)
+        done.append(run_cell(cell))
         with file.open("a") as opened:
-            opened.write(json.dumps(row) + "\n")
-        done.append(cell.key)
-        print({k: v for k, v in row.items() if k != "trees"}, flush=True)
+            opened.write(json.dumps(done[-1]) + "\n")
+        print({k: v for k, v in done[-1].items() if k != "trees"}, flush=True)
+    return {**rows, "cells": grouped(done)} if done else rows
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, seeds=5)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,14 +1,12 @@
 """Does binding modalities help on real brains? OASIS-1 and ABIDE I, with entries removed.
 
-    python -m benchmarks.brain.brain_binding --out OUT [--cohorts oasis1 abide] [--shares 0 0.2 0.4 0.6]
-                                       [--repeats 5] [--minutes M]
-    python -m benchmarks.brain.brain_binding --out OUT --report-only
+    python -m benchmarks.brain.brain_binding WORK [--cohorts oasis1 abide]
+                                                  [--shares 0 0.2 0.4 0.6] [--repeats 5] [--minutes M]
 
 A cell is one cohort, share of entries removed, and repeat: five folds with every method in each, a
-line of OUT/COHORT.jsonl. Cells that are there are not made again, so the command goes on where it
+line of WORK/COHORT.jsonl. Cells that are there are not made again, so the command goes on where it
 stopped. Everything is fitted inside a fold: components, scales, towers, the graph, the best pair,
 probes. Towers are small perceptrons on reduced inputs, see ``brain_binding.md``.
-``--report-only`` writes the tables of that page, ``brain_binding.json`` and ``.svg``.
 """
 
 from __future__ import annotations
@@ -25,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.decomposition import PCA
 
-from benchmarks.brain.brain_binding_page import publish
+from benchmarks.brain.brain_binding_page import draw, parts, score_of_nothing, summary
 from benchmarks.brain.brain_binding_people import LAYOUTS, People, read_people
+from benchmarks.study import Study
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.rng import derive_seed, numpy_generator
 from medmcl.core.targets import Targets
@@ -371,24 +370,22 @@ def run_cell(people: People, share: float, repeat: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    import torch
-
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--out", type=Path, required=True)
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("work", type=Path)
     parser.add_argument("--cohorts", nargs="+", default=list(LAYOUTS), choices=list(LAYOUTS))
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.2, 0.4, 0.6])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--report-only", action="store_true")
-    given = parser.parse_args()
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Make the cells that are missing, and sum all of them up."""
+    import torch
+
     torch.set_num_threads(1)
-    given.out.mkdir(parents=True, exist_ok=True)
+    given.work.mkdir(parents=True, exist_ok=True)
     people = {name: read_people(name) for name in given.cohorts}
-    files = {name: given.out / f"{name}.jsonl" for name in given.cohorts}
-    if given.report_only:
-        publish(people, {n: _lines(f) for n, f in files.items()}, Path(__file__).parent)
-        return
+    files = {name: given.work / f"{name}.jsonl" for name in given.cohorts}
     until = time.monotonic() + 60 * given.minutes
     wanted = [(n, share, r) for r in range(given.repeats) for share in given.shares for n in people]
     wanted = sorted(wanted, key=lambda one: one[1] > 0)  # all repeats with every entry come first
@@ -400,11 +397,16 @@ def main() -> None:
         with files[name].open("a") as opened:
             opened.write(json.dumps(row) + "\n")
         print(name, row["key"], row["cpu_s"], "s", flush=True)
+    cells = {name: _lines(file) for name, file in files.items()}
+    found = {name: summary(people[name], one) for name, one in cells.items() if one}
+    return {**(STUDY.kept(given.out) or {}), **found, "nothing": score_of_nothing()}
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(x) for x in file.read_text().splitlines()] if file.exists() else []
 
 
+STUDY = Study(__file__, parts=parts, run=run, options=options, draw=draw)
+
 if __name__ == "__main__":
-    main()
+    STUDY.main()

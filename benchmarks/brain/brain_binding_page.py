@@ -1,8 +1,7 @@
-"""Tables, figure and JSON of `brain_binding`, from its cells. No person's prediction is kept."""
+"""Rows, tables and figure of `brain_binding`, from its cells. No person's prediction is kept."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.study import Row, number, table
 from medmcl.core.rng import torch_generator
 from medmcl.evaluation import Resampler, auroc, bootstrap, paired_difference
-from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
 
 OURS = "AutoBIND"
 DRAWS = 1000
@@ -24,40 +23,35 @@ DRAWN = (OURS, "full graph", "stars, mean", "CLIP on the best pair", "untrained 
          "early fusion, logistic")  # fmt: skip
 
 
-def publish(people: Mapping[str, Any], cells: Mapping[str, list[Any]], out: Path) -> None:
-    """Renew ``brain_binding.json``, ``.svg`` and the tables between the marks of ``.md``."""
-    found = {name: summary(people[name], cells[name]) for name in people if cells[name]}
-    (out / "brain_binding.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
-    draw(found, out / "brain_binding.svg")
-    parts = {"score of nothing": score_of_nothing()}
-    for name, one in found.items():
-        parts |= {f"{name} methods": methods_table(one), f"{name} removed": removed_table(one),
+def parts(rows: Mapping[str, Any]) -> dict[str, str]:
+    nothing = {
+        "rows": "rows",
+        "mean, nats": number("mean", ".3f"),
+        "above 0.05": number("above", ".0%"),
+        "95th percentile": number("high", ".3f"),
+    }
+    found = {"score of nothing": table(nothing, rows["nothing"])}
+    for name in TITLES:
+        one = rows[name]
+        found |= {f"{name} methods": methods_table(one), f"{name} removed": removed_table(one),
                   f"{name} edges": edges(one)}  # fmt: skip
-    page = out / "brain_binding.md"
-    text = page.read_text(encoding="utf-8")
-    for part, table in parts.items():
-        begin, end = (f"<!-- {part}: {mark} -->" for mark in ("begin", "end"))
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
-    page.write_text(text, encoding="utf-8")
+    return found
 
 
-def score_of_nothing(draws: int = 1000) -> str:
+def score_of_nothing(draws: int = 1000) -> list[Row]:
     """The calibrated score of points that have nothing in common, by rows."""
     import torch
 
     from medmcl.objectives.pairs.learned_pairs import mutual_information
 
-    lines = ["| rows | mean, nats | above 0.05 | 95th percentile |", "|---|---|---|---|"]
+    told = []
     for rows in (16, 24, 32, 64, 150):
         generator = torch_generator(0, "nothing", rows, device="cpu")
         drawn = torch.randn(draws, 2, rows, 16, generator=generator)
         found = np.array([mutual_information(a, b) for a, b in drawn])
-        lines.append(
-            f"| {rows} | {found.mean():.3f} | {(found > 0.05).mean():.0%} | "
-            f"{np.quantile(found, 0.95):.3f} |"
-        )
-    return "\n".join(lines)
+        above, high = float((found > 0.05).mean()), float(np.quantile(found, 0.95))
+        told.append({"rows": rows, "mean": float(found.mean()), "above": above, "high": high})
+    return told
 
 
 def summary(people: Any, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -190,8 +184,11 @@ def edges(one: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(found: Mapping[str, Any], path: Path) -> None:
+def draw(rows: Mapping[str, Any], path: Path) -> None:
     """AUROC against the share of entries removed, a panel a cohort."""
+    from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
+
+    found = {name: rows[name] for name in TITLES}
     with style():
         figure, grid = canvas(PAGE, 3.4, columns=len(found))
         for axes, (name, one) in zip(grid[0], found.items(), strict=True):

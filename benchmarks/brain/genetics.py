@@ -1,15 +1,14 @@
 """Stratification in a case-control study: what it does to association and to prediction.
 
 ``python -m benchmarks.brain.genetics path/to/snp`` reads genotypes of HapMap people of two ancestries
-(``chr10_5000snps.npz``, ``snps.csv``, ``subjects.csv``) whose case status is simulated, and prints
-Markdown. Everything that is fitted is fitted on the train people of each fold.
+(``chr10_5000snps.npz``, ``snps.csv``, ``subjects.csv``) whose case status is simulated.
+Everything that is fitted is fitted on the train people of each fold.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,8 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 
+from benchmarks import study
+from benchmarks.study import Row, number, table
 from medmcl.core.findings import counted
 from medmcl.encoders import build_encoder
 from medmcl.evaluation.metrics.association import score_test
@@ -33,7 +34,7 @@ EPOCHS, PATIENCE, BATCH, LR = 40, 5, 64, 1e-3
 
 
 @dataclass(frozen=True)
-class Study:
+class People:
     """People: genotypes, case or control, and ancestry."""
 
     raws: list[Genotypes]
@@ -41,7 +42,7 @@ class Study:
     stratum: np.ndarray
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path) -> People:
     """The study through the reader of dosage tables, as a user would have it."""
     with np.load(folder / "chr10_5000snps.npz", allow_pickle=False) as file:
         genotype, subjects, ids = file["genotype"], file["subject"], file["snp"]
@@ -63,62 +64,65 @@ def read_study(folder: Path) -> Study:
         Genotypes(*source.row(source.individuals[name]), source.variants, group)
         for name, group in zip(subjects, stratum, strict=True)
     ]
-    return Study(raws, people["cc"].to_numpy(int), stratum)
+    return People(raws, people["cc"].to_numpy(int), stratum)
 
 
-def fitted(study: Study, rows: np.ndarray, gives: str = "dosages", **settings) -> Genetics:
+def fitted(people: People, rows: np.ndarray, gives: str = "dosages", **settings) -> Genetics:
     adapter = Genetics(
         GeneticsSource(reader="dosages", gives=gives),
         GeneticsSettings(components=COMPONENTS, **settings),
     )
-    adapter.fit(study.raws[row] for row in rows)
+    adapter.fit(people.raws[row] for row in rows)
     return adapter
 
 
-def prepared(adapter: Genetics, study: Study) -> np.ndarray:
+def prepared(adapter: Genetics, people: People) -> np.ndarray:
     """Everybody, (N, 2, V)."""
-    return np.stack([adapter.prepare(raw) for raw in study.raws])
+    return np.stack([adapter.prepare(raw) for raw in people.raws])
 
 
-def association(study: Study) -> None:
-    everyone = np.arange(len(study.case))
-    adapter = fitted(study, everyone)
+def association(people: People) -> dict[str, list[Row]]:
+    """Tests of all variants, of everybody, and of a half that is projected."""
+    everyone = np.arange(len(people.case))
+    adapter = fitted(people, everyone)
     print(f"Quality control: {adapter.panel.summary()}.\n")
-    pooled = Study(
-        [Genotypes(r.dosage, r.called, r.variants, "") for r in study.raws],
-        study.case, study.stratum,
+    pooled = People(
+        [Genotypes(r.dosage, r.called, r.variants, "") for r in people.raws],
+        people.case, people.stratum,
     )  # fmt: skip
     together = fitted(pooled, everyone)
     lost = len(together.panel.excluded["equilibrium"])
     print(f"With both ancestries tested together {lost} variants would be out of equilibrium.\n")
-    x = prepared(adapter, study)
-    scores = prepared(fitted(study, everyone, "components"), study)[:, 0]
-    known = (study.stratum == study.stratum[0]).astype(float)[:, None]
-    print("| covariates, all 1,000 people | lambda | variants with p < .05 | smallest p |")
-    print("|---|---|---|---|")
-    tested = [("none", None)]
-    tested += [(counted(k, "component"), scores[:, :k]) for k in (1, 2, 5, 10)]
-    tested += [("the true stratum", known)]
-    for name, covariates in tested:
-        found = score_test(x[:, 0], study.case, covariates, x[:, 1] > 0)
-        print(line(name, found))
-    half = np.random.default_rng(0).permutation(len(study.case))
+    x = prepared(adapter, people)
+    scores = prepared(fitted(people, everyone, "components"), people)[:, 0]
+    known = (people.stratum == people.stratum[0]).astype(float)[:, None]
+    asked = [("none", None)]
+    asked += [(counted(k, "component"), scores[:, :k]) for k in (1, 2, 5, 10)]
+    asked += [("the true stratum", known)]
+    whole = [
+        tested(name, score_test(x[:, 0], people.case, covariates, x[:, 1] > 0))
+        for name, covariates in asked
+    ]
+    half = np.random.default_rng(0).permutation(len(people.case))
     train, new = half[: len(half) // 2], np.sort(half[len(half) // 2 :])
-    adapter = fitted(study, np.sort(train))
-    components = fitted(study, np.sort(train), "components")
-    x, scores = prepared(adapter, study)[new], prepared(components, study)[new, 0]
-    print("\n| covariates, 500 people who are projected | lambda | p < .05 | smallest p |")
-    print("|---|---|---|---|")
-    tested = [("none", None), ("1 component", scores[:, :1]), ("10 components", scores)]
-    for name, covariates in [*tested, ("the true stratum", known[new])]:
-        print(line(name, score_test(x[:, 0], study.case[new], covariates, x[:, 1] > 0)))
+    adapter = fitted(people, np.sort(train))
+    components = fitted(people, np.sort(train), "components")
+    x, scores = prepared(adapter, people)[new], prepared(components, people)[new, 0]
+    asked = [("none", None), ("1 component", scores[:, :1]), ("10 components", scores)]
+    projected = [
+        tested(name, score_test(x[:, 0], people.case[new], covariates, x[:, 1] > 0))
+        for name, covariates in [*asked, ("the true stratum", known[new])]
+    ]
     shrinkage = ", ".join(f"{value:.2f}" for value in components.panel.ancestry.shrinkage)
     print(f"\nSize of projected people's components, as a share of train people's: {shrinkage}.\n")
+    return {"association": whole, "projected": projected}
 
 
-def line(name: str, found) -> str:
-    share = float(np.nanmean(found.p < 0.05))
-    return f"| {name} | {found.inflation:.2f} | {share:.1%} | {np.nanmin(found.p):.1e} |"
+def tested(name: str, found) -> Row:
+    """Inflation, share of variants with p < .05, and the smallest p."""
+    share, least = np.nanmean(found.p < 0.05), np.nanmin(found.p)
+    told = {"share": 100 * float(share), "smallest": float(least)}
+    return {"covariates": name, "inflation": float(found.inflation), **told}
 
 
 def maps(adapter: Genetics, folder: Path, seed: int | None) -> dict:
@@ -190,15 +194,15 @@ def ridge(x: np.ndarray, y: np.ndarray, train: np.ndarray) -> np.ndarray:
     return model.fit(x[train], y[train]).decision_function(x)
 
 
-def predict_all(study: Study, train: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    y = study.case
-    plain = fitted(study, train)
-    residual = fitted(study, train, residualise=True)
-    x, r = prepared(plain, study), prepared(residual, study)
-    scores = prepared(fitted(study, train, "components"), study)[:, 0]
-    rate = {s: y[train][study.stratum[train] == s].mean() for s in set(study.stratum)}
+def predict_all(people: People, train: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    y = people.case
+    plain = fitted(people, train)
+    residual = fitted(people, train, residualise=True)
+    x, r = prepared(plain, people), prepared(residual, people)
+    scores = prepared(fitted(people, train, "components"), people)[:, 0]
+    rate = {s: y[train][people.stratum[train] == s].mean() for s in set(people.stratum)}
     said = {
-        "case rate of the true stratum": np.array([rate[s] for s in study.stratum]),
+        "case rate of the true stratum": np.array([rate[s] for s in people.stratum]),
         "10 components, logistic": LogisticRegression(max_iter=2000)
         .fit(scores[train], y[train])
         .decision_function(scores),
@@ -218,41 +222,41 @@ def predict_all(study: Study, train: np.ndarray, seed: int) -> dict[str, np.ndar
     return said
 
 
-def simulated(study: Study) -> Study:
+def simulated(people: People) -> People:
     """The same genotypes, a case status with a known cause, and the stratification kept.
 
     Liability: 60 causal variants in 6 blocks (half of its variance within strata), the rest
     noise; a person is a case if it is above the stratum's quantile of the true case rate.
     """
     rng = np.random.default_rng(0)
-    adapter = fitted(study, np.arange(len(study.case)))
-    x = prepared(adapter, study)[:, 0]
+    adapter = fitted(people, np.arange(len(people.case)))
+    x = prepared(adapter, people)[:, 0]
     block = np.array([int(p.split(":")[1]) // BLOCK_BP for p in adapter.input_shape.places])
     sizes = pd.Series(block).value_counts()
     chosen = rng.choice(np.sort(sizes.index[sizes >= 10]), size=6, replace=False)
     causal = np.concatenate([rng.choice(np.flatnonzero(block == b), 10, False) for b in chosen])
     score = x[:, causal] @ rng.normal(size=len(causal))
     case = np.zeros(len(x), dtype=int)
-    for stratum in sorted(set(study.stratum)):
-        rows = np.flatnonzero(study.stratum == stratum)
+    for stratum in sorted(set(people.stratum)):
+        rows = np.flatnonzero(people.stratum == stratum)
         genetic = (score[rows] - score[rows].mean()) / score[rows].std()
         liability = genetic + rng.normal(size=len(rows))
-        rate = study.case[rows].mean()
+        rate = people.case[rows].mean()
         case[rows] = liability > np.quantile(liability, 1 - rate)
-    return Study(study.raws, case, study.stratum)
+    return People(people.raws, case, people.stratum)
 
 
-def prediction(study: Study, repeats: int) -> None:
+def prediction(people: People, repeats: int) -> list[Row]:
     """AUROC over pairs of one fold: all of them, and those of one stratum."""
-    y, count = study.case, len(study.case)
+    y, count = people.case, len(people.case)
     cells: dict[tuple[str, str], list[list[tuple]]] = {}
     for repeat in range(repeats):
-        label = np.char.add(study.stratum.astype(str), y.astype(str))
+        label = np.char.add(people.stratum.astype(str), y.astype(str))
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(label, label)
         for fold, (train, test) in enumerate(folds):
-            for name, values in predict_all(study, train, 10 * repeat + fold).items():
-                for group in ("all", *sorted(set(study.stratum))):
-                    rows = test if group == "all" else test[study.stratum[test] == group]
+            for name, values in predict_all(people, train, 10 * repeat + fold).items():
+                for group in ("all", *sorted(set(people.stratum))):
+                    rows = test if group == "all" else test[people.stratum[test] == group]
                     cases, controls = rows[y[rows] == 1], rows[y[rows] == 0]
                     gap = values[cases][:, None] - values[controls][None]
                     won = (np.sign(gap) + 1) / 2
@@ -261,39 +265,64 @@ def prediction(study: Study, repeats: int) -> None:
     rng = np.random.default_rng(0)
     draws = [np.ones(count)]
     draws += [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(DRAWS)]
-    print("| method | AUROC, all pairs | AUROC within strata |")
-    print("|---|---|---|")
-    names = dict.fromkeys(name for name, _ in cells)
-    for name in names:
-        shown = [interval(cells[name, part], draws) for part in ("all", "within")]
-        print(f"| {name} | {shown[0]} | {shown[1]} |")
+    return [
+        {"method": name, **{part: interval(cells[name, part], draws) for part in ("all", "within")}}
+        for name in dict.fromkeys(name for name, _ in cells)
+    ]
 
 
-def interval(parts: list[tuple], draws: list[np.ndarray]) -> str:
+def interval(parts: list[tuple], draws: list[np.ndarray]) -> Row:
     values = []
     for weight in draws:
         won = sum(weight[a] @ table @ weight[b] for table, a, b in parts)
         values.append(won / sum(weight[a].sum() * weight[b].sum() for _, a, b in parts))
     low, high = np.quantile(values[1:], [0.025, 0.975])
-    return f"{values[0]:.3f} ({low:.3f} to {high:.3f})"
+    return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
-def main() -> None:
+def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
+    def tests(key: str, people: str, share: str) -> str:
+        columns = {
+            f"covariates, {people}": "covariates",
+            "lambda": number("inflation", ".2f"),
+            share: lambda row: f"{row['share']:.1f}%",
+            "smallest p": number("smallest", ".1e"),
+        }
+        return table(columns, rows[key])
+
+    def areas(key: str) -> str:
+        shown = study.interval()
+        columns = {
+            "method": "method",
+            "AUROC, all pairs": lambda row: shown(row["all"]),
+            "AUROC within strata": lambda row: shown(row["within"]),
+        }
+        return table(columns, rows[key])
+
+    return {
+        "association": tests("association", "all 1,000 people", "variants with p < .05"),
+        "projected": tests("projected", "500 people who are projected", "p < .05"),
+        "published": areas("published"),
+        "simulated": areas("simulated"),
+    }
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path)
+
+
+def run(given: argparse.Namespace) -> dict[str, list[Row]]:
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
     torch.set_num_threads(1)
-    study = read_study(parser.parse_args().folder)
-    started = time.perf_counter()
-    association(study)
-    print(f"({time.perf_counter() - started:.0f} s)\n")
-    print("Case status as published (simulated there, cause unknown):\n")
-    prediction(study, REPEATS)
-    print("\nCase status simulated here, with a known cause:\n")
-    prediction(simulated(study), 1)
-    print(f"\n({time.perf_counter() - started:.0f} s in all)")
+    people = read_study(given.folder)
+    found = association(people)
+    print(found, flush=True)
+    published = prediction(people, REPEATS)  # simulated there, cause unknown
+    return {**found, "published": published, "simulated": prediction(simulated(people), 1)}
 
+
+STUDY = study.Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

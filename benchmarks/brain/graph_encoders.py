@@ -3,18 +3,17 @@
 ``python -m benchmarks.brain.graph_encoders``; about two minutes of one idle core. Random signed graphs of
 200 regions, 32 a batch, at several densities; `graph_dense` and `graph_pyg` have the same weights,
 and their outputs are compared before they are timed. Each time is the median of interleaved
-repeats, so that a busy machine slows all alike. Printed is the page ``graph_encoders.md``.
+repeats, so that a busy machine slows all alike.
 """
 
 from __future__ import annotations
 
-import platform
-import sys
+import argparse
 import time
-from importlib.metadata import version
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.study import Row, Study, number, table
 from medmcl.core.batch import InputShape
 from medmcl.encoders import build_encoder
 from medmcl.modalities.graph.settings import GraphSettings
@@ -26,27 +25,6 @@ if TYPE_CHECKING:
 REGIONS, ROWS, REPEATS = 200, 32, 7
 DENSITIES = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 CONVS = ("graphconv", "gcn", "gin")
-PAGE = """# Graph encoders: whole matrices, or messages along edges
-
-Made by `python -m benchmarks.brain.graph_encoders`: milliseconds of one forward and backward pass, median
-of {repeats} interleaved repeats; {rows} graphs of {regions} regions, features: the row of the
-matrix and 2 strengths, width 64, depth 2. {machine}; torch-geometric {pyg} without its compiled
-extensions. *Ratio*: `graph_pyg` over `graph_dense`. *Difference*: the largest between the outputs
-of both with the same weights, in float32.
-
-| density | edges a graph | convolution | `graph_dense` | `graph_pyg` | ratio | difference |
-|---|---|---|---|---|---|---|
-{lines}
-
-Beside them: building a batch of graphs (threshold and features, without gradient) takes
-{prepare:.0f} ms at density .1; `brainnet_cnn` ({brainnet} parameters, 16 channels)
-{cnn:.0f} ms a step at any density.
-
-The time of whole matrices does not depend on the density, that of messages grows with the number of
-edges. Below a density of about .05 both cost the same; above it, as brain graphs are, whole
-matrices are faster, the more so the denser the graphs. The machine was shared: single times are
-noisy, the ratios of one run are less so. Nothing was measured on a GPU.
-"""
 
 
 def graphs(density: float, made: torch.Generator) -> tuple[Tensor, InputShape, float]:
@@ -92,38 +70,49 @@ def compare(conv: str, x: Tensor, shape: InputShape) -> tuple[float, float, floa
     return median(t[0] for t in times), median(t[1] for t in times), apart
 
 
-def main() -> int:
+def parts(rows: dict[str, Any]) -> dict[str, str]:
+    columns = {
+        "density": number("density", "g"),
+        "edges a graph": "edges",
+        "convolution": lambda row: f"`{row['conv']}`",
+        "`graph_dense`": number("dense", ".0f"),
+        "`graph_pyg`": number("passing", ".0f"),
+        "ratio": number("ratio", ".1f"),
+        "difference": number("apart", ".0e"),
+    }
+    return {
+        "steps": table(columns, rows["steps"]),
+        "build": f"{rows['build_ms']:.0f} ms",
+        "brainnet": f"{rows['brainnet']['ms']:.0f} ms",
+    }
+
+
+def run(_: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
     made = torch.Generator(device="cpu").manual_seed(0)
-    lines, prepare, cnn, count = [], 0.0, 0.0, 0
+    steps: list[Row] = []
+    found: dict[str, Any] = {"steps": steps}
     for density in DENSITIES:
         x, shape, built = graphs(density, made)
         edges = round(density * REGIONS * (REGIONS - 1) / 2)
         for conv in CONVS:
             dense, passing, apart = compare(conv, x, shape)
-            lines.append(
-                f"| {density:g} | {edges:,} | `{conv}` | {dense:.0f} | {passing:.0f} "
-                f"| {passing / dense:.1f} | {apart:.0e} |"
-            )
-            print(lines[-1], file=sys.stderr)
+            times = {"dense": dense, "passing": passing, "ratio": passing / dense, "apart": apart}
+            steps.append({"density": density, "edges": edges, "conv": conv, **times})
+            print(steps[-1], flush=True)
         if density == 0.1:
-            prepare = built
+            found["build_ms"] = built
             net = build_encoder("brainnet_cnn", shape, {})
-            count = sum(p.numel() for p in net.parameters())
             step(net, x)
-            cnn = median(step(net, x) for _ in range(3))
-    machine = f"One thread of a {platform.machine()} CPU, torch {torch.__version__}"
-    print(
-        PAGE.format(
-            repeats=REPEATS, rows=ROWS, regions=REGIONS, machine=machine, lines="\n".join(lines),
-            pyg=version("torch-geometric"), prepare=prepare, brainnet=f"{count:,}", cnn=cnn,
-        )
-    )  # fmt: skip
-    return 0
+            count = sum(p.numel() for p in net.parameters())
+            found["brainnet"] = {"parameters": count, "ms": median(step(net, x) for _ in range(3))}
+    return found
 
+
+STUDY = Study(__file__, parts=parts, run=run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    STUDY.main()
