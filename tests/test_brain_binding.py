@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 
 from benchmarks.brain import brain_binding
-from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cross_validation import cross_validation_rows
 
 
@@ -27,7 +27,7 @@ def people(study, rows: int = 120):
     raw["one"][::7, 1] = np.nan
     raw["scan"][::5] = np.nan
     known = (np.arange(rows) < 100)[:, None]
-    values = np.where(known, rng.integers(0, 2, (rows, 1)), 0).astype(float)
+    values = rng.integers(0, 2, (rows, 1))
     ids = np.array([f"p{i}" for i in range(rows)])
     return study.People(
         layout=study.LAYOUTS["oasis1"].__class__(
@@ -35,7 +35,7 @@ def people(study, rows: int = 120):
         ),
         raw=raw,
         present={name: ~np.isnan(x).all(axis=1) for name, x in raw.items()},
-        targets=Targets(name="autism", kind="binary", columns=("y",), values=values, known=known),
+        targets=targets_of("binary", values, known, name="autism"),
         subjects=ids,
         units=ids,
     )

@@ -67,22 +67,18 @@ def test_the_kinds_of_simulation_are_listed():
     assert "docs/cohort.md" in shown
 
 
-def test_what_ships_is_listed():
-    assert "ecg_cmr_toy" in answer("recipes").stdout
-    listed = answer("cohorts").stdout
-    for name in ("demo", "ptbxl", "acdc", "ukb_cardiac", "my_cohort"):
-        assert name in listed
+def test_what_ships_is_listed_with_what_is_needed_and_what_is_only_a_template():
+    shown = {list_: answer(list_).stdout.splitlines() for list_ in ("recipes", "cohorts")}
 
+    def lines(list_, name):
+        row = next(n for n, line in enumerate(shown[list_]) if line.startswith(f"{name} "))
+        return "\n".join(shown[list_][row : row + 2])
 
-def test_the_lists_say_what_is_needed_and_what_is_only_a_template():
-    listed = answer("recipes").stdout.splitlines()
-    row = next(n for n, line in enumerate(listed) if line.startswith("ecg_text "))
-    assert "needs: ecg, report (text)" in listed[row + 1]
-    listed = answer("cohorts").stdout.splitlines()
-    row = next(n for n, line in enumerate(listed) if line.startswith("my_cohort "))
-    assert "template" in listed[row]
-    row = next(n for n, line in enumerate(listed) if line.startswith("demo "))
-    assert "recipe: ecg_cmr_toy" in listed[row + 1]
+    assert lines("recipes", "ecg_cmr_toy")
+    assert "needs: ecg, report (text)" in lines("recipes", "ecg_text")
+    assert "template" in lines("cohorts", "my_cohort")
+    assert "recipe: ecg_cmr_toy" in lines("cohorts", "demo")
+    assert all(lines("cohorts", name) for name in ("ptbxl", "acdc", "ukb_cardiac"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -43,10 +43,24 @@ def hospitals(tmp_path_factory):
             },
         }
         (folder / f"{site}.yaml").write_text(yaml.safe_dump(tree))
-        assert (
-            typed("cooccur", "count", folder / f"{site}.yaml", "--out", folder / f"{site}-n") == 0
-        )
+        assert cooccur("count", folder / f"{site}.yaml", "--out", folder / f"{site}-n") == 0
     return folder
+
+
+def cooccur(*words):
+    """Exit code of ``medmcl cooccur`` with these words."""
+    return typed("cooccur", *words)
+
+
+def write_rows(folder):
+    """Rows of forty patients, and vocabularies of which a third is not seen."""
+    rows = [(s, m, f"{m}{k}", 1) for s in range(40) for m in ("codes", "concepts") for k in (0, 1)]
+    words = [(m, f"{m}{k}", "1") for m in ("codes", "concepts") for k in range(3)]
+    for name, table, columns in (
+        ("rows", rows, ["subject", "modality", "code", "count"]),
+        ("words", words, ["modality", "code", "version"]),
+    ):
+        pd.DataFrame(table, columns=columns).to_csv(folder / f"{name}.csv", index=False)
 
 
 def same(one, other):
@@ -55,7 +69,7 @@ def same(one, other):
 
 def test_sites_merged_are_all_patients_counted(hospitals, tmp_path):
     sites = [hospitals / f"{site}-n" for site in SITES]
-    assert typed("cooccur", "merge", *sites, "--out", tmp_path / "sum") == 0
+    assert cooccur("merge", *sites, "--out", tmp_path / "sum") == 0
     assert same(load_counts(tmp_path / "sum"), load_counts(hospitals / "all-n"))
 
 
@@ -65,42 +79,42 @@ def pair_up(tmp_path):
         for site, other in ((first, second), (second, first)):
             words = ("--site", site, "--other", other, "--keys", tmp_path / f"{site}.keys")
             seed = tmp_path / f"{first}-{second}.seed"
-            assert typed("cooccur", "secure-pair", *words, "--seed", seed) == 0
+            assert cooccur("secure-pair", *words, "--seed", seed) == 0
 
 
 def test_a_secure_sum_is_the_same_sum(hospitals, tmp_path):
     pair_up(tmp_path)
     names = [word for site in SITES for word in ("--site", site)]
-    start = ("cooccur", "secure-start", hospitals / "Ayr-n", *names)
-    assert typed(*start, "--out", tmp_path / "round") == 0
+    start = ("secure-start", hospitals / "Ayr-n", *names)
+    assert cooccur(*start, "--out", tmp_path / "round") == 0
     shares = []
     for site in SITES:
         shares.append(tmp_path / f"{site}.share")
         words = ("--keys", tmp_path / f"{site}.keys", "--out", shares[-1])
         turn = ("--round", tmp_path / "round" / ("round.json" if site == "Bonn" else ""))
-        assert typed("cooccur", "secure-share", hospitals / f"{site}-n", *words, *turn) == 0
+        assert cooccur("secure-share", hospitals / f"{site}-n", *words, *turn) == 0
     words = ("--round", tmp_path / "round", "--out", tmp_path / "sum")
-    assert typed("cooccur", "secure-sum", *shares[:2], *words) == 2  # Cork is missing
-    assert typed("cooccur", "secure-sum", *shares, *words) == 0
+    assert cooccur("secure-sum", *shares[:2], *words) == 2  # Cork is missing
+    assert cooccur("secure-sum", *shares, *words) == 0
     words = ("--round", tmp_path / "round" / "round.json", "--out", tmp_path / "again")
-    assert typed("cooccur", "secure-sum", *shares, *words) == 0
+    assert cooccur("secure-sum", *shares, *words) == 0
     assert same(load_counts(tmp_path / "sum"), load_counts(hospitals / "all-n"))
 
 
 def test_two_sites_are_refused(hospitals, tmp_path, capsys):
     words = ("--site", "Ayr", "--site", "Bonn", "--out", tmp_path / "round")
-    assert typed("cooccur", "secure-start", hospitals / "Ayr-n", *words) == 2
+    assert cooccur("secure-start", hospitals / "Ayr-n", *words) == 2
     assert "3 sites or more" in capsys.readouterr().err
 
 
 def test_a_release_is_embedded_and_scored(hospitals, tmp_path, capsys):
-    assert typed("cooccur", "release", hospitals / "all-n", "--out", tmp_path / "out") == 0
+    assert cooccur("release", hospitals / "all-n", "--out", tmp_path / "out") == 0
     assert load_counts(tmp_path / "out").min_patients == 11
     told = capsys.readouterr().out
     assert re.search(r"cells suppressed: \d+ of 120 \(\d+\.\d%\)", told)
     assert told.count("\nwarning: ") == 3
     words = ("--out", tmp_path / "vectors", "--set", "rank=3")
-    assert typed("cooccur", "embed", tmp_path / "out", *words) == 0
+    assert cooccur("embed", tmp_path / "out", *words) == 0
     facts = json.loads((tmp_path / "vectors" / "embedding.json").read_text())
     released = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert facts["release"] == released["release"]
@@ -110,56 +124,51 @@ def test_a_release_is_embedded_and_scored(hospitals, tmp_path, capsys):
     related = [("CODE//0", "CODE//1"), ("CODE//2", "CUI//3"), ("CODE//4", "CUI//5")]
     pd.DataFrame(related, columns=["first", "second"]).to_csv(tmp_path / "known.csv", index=False)
     words = ("--relations", tmp_path / "known.csv", "--neighbours", "CODE//3")
-    assert typed("cooccur", "evaluate", tmp_path / "vectors", "--out", tmp_path / "e", *words) == 0
+    assert cooccur("evaluate", tmp_path / "vectors", "--out", tmp_path / "e", *words) == 0
     assert "AUC" in capsys.readouterr().out
     assert json.loads((tmp_path / "e" / "evaluation.json").read_text())["relations"]
     assert len(pd.read_csv(tmp_path / "e" / "neighbours.csv")) >= 10
-    again = ("cooccur", "evaluate", tmp_path / "vectors", "--out", tmp_path / "e")
-    assert typed(*again, *words) == 2
+    again = ("evaluate", tmp_path / "vectors", "--out", tmp_path / "e")
+    assert cooccur(*again, *words) == 2
     assert "--overwrite" in capsys.readouterr().err
     known = [*related, ("CODE//1", "CODE//0"), ("CODE//0", "CODE//999")]
     pd.DataFrame(known, columns=["first", "second"]).to_csv(tmp_path / "known.csv", index=False)
-    assert typed(*again, "--relations", tmp_path / "known.csv", "--overwrite") == 0
+    assert cooccur(*again, "--relations", tmp_path / "known.csv", "--overwrite") == 0
     told = capsys.readouterr().out
     known = tmp_path / "known.csv"
     assert f"1 pairs of {known} left out: a token is not among the vectors" in told
     assert f"1 pairs of {known} left out: given twice" in told
     assert not (tmp_path / "e" / "neighbours.csv").exists()  # none were asked for this time
-    assert typed(*again, "--neighbours", "CODE//O", "--overwrite") == 2
+    assert cooccur(*again, "--neighbours", "CODE//O", "--overwrite") == 2
     assert "nearest: CODE//" in capsys.readouterr().err
 
 
 def test_a_private_release_is_paid_for(tmp_path, capsys):
-    rows = [(s, m, f"{m}{k}", 1) for s in range(40) for m in ("codes", "concepts") for k in (0, 1)]
-    columns = ["subject", "modality", "code", "count"]
-    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "rows.csv", index=False)
-    words = [(m, f"{m}{k}", "1") for m in ("codes", "concepts") for k in range(3)]
-    vocabulary = pd.DataFrame(words, columns=["modality", "code", "version"])
-    vocabulary.to_csv(tmp_path / "words.csv", index=False)
-    budget = ("cooccur", "budget", tmp_path / "ledger.json")
-    assert typed(*budget) == 2  # none was started
-    assert typed(*budget, "--epsilon", 1.2, "--delta", 1e-6) == 0
+    write_rows(tmp_path)
+    budget = ("budget", tmp_path / "ledger.json")
+    assert cooccur(*budget) == 2  # none was started
+    assert cooccur(*budget, "--epsilon", 1.2, "--delta", 1e-6) == 0
     release = (
-        "cooccur", "release-private", tmp_path / "rows.csv", "--vocabulary", tmp_path / "words.csv",
+        "release-private", tmp_path / "rows.csv", "--vocabulary", tmp_path / "words.csv",
         "--ledger", tmp_path / "ledger.json", "--clip", "codes=2", "--clip", "concepts=2",
         "--epsilon", 1, "--delta", 1e-6,
     )  # fmt: skip
-    assert typed(*release, "--out", tmp_path / "one") == 0
+    assert cooccur(*release, "--out", tmp_path / "one") == 0
     noisy = load_counts(tmp_path / "one")
     assert noisy.noise_sd > 1
     assert noisy.D.shape == (3, 3)
-    assert typed(*release, "--out", tmp_path / "two") == 2
+    assert cooccur(*release, "--out", tmp_path / "two") == 2
     assert "budget does not cover" in capsys.readouterr().err
     ledger = json.loads((tmp_path / "ledger.json").read_text())
     (tmp_path / "ledger.json").write_text(json.dumps({**ledger, "releases": []}))
     chosen = [word.replace("codes=2", "codes=quantile:0.5") for word in map(str, release)]
-    assert typed(*chosen, "--clip-longest", 5, "--out", tmp_path / "chosen") == 0
+    assert cooccur(*chosen, "--clip-longest", 5, "--out", tmp_path / "chosen") == 0
     release_keys = json.loads((tmp_path / "chosen" / "manifest.json").read_text())["release"]
     assert f"clip: {json.dumps(release_keys['clip'])}" in capsys.readouterr().out
     assert release_keys["clip_chosen"]["codes"]["quantile"] == 0.5
     for wrong in ("codes=quantile:half", "codes=0", "codes", "concepts=3", "codes=quantile:2"):
         bad = [word if word != "codes=2" else wrong for word in map(str, release)]
-        assert typed(*bad, "--out", tmp_path / "bad") == 2
+        assert cooccur(*bad, "--out", tmp_path / "bad") == 2
     assert not (tmp_path / "two").exists()
 
 
@@ -177,34 +186,34 @@ def test_mistakes_of_the_user_end_with_2_and_a_message(
     words, message, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    assert typed("cooccur", *words) == 2
+    assert cooccur(*words) == 2
     assert message in capsys.readouterr().err
 
 
 def test_ctrl_c_in_a_count_says_how_to_go_on(hospitals, tmp_path, monkeypatch, capsys):
-    words = ("cooccur", "count", hospitals / "Ayr.yaml", "--out", tmp_path / "n")
+    words = ("count", hospitals / "Ayr.yaml", "--out", tmp_path / "n")
 
     def pressed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("medmcl.cooccurrence.count.command.scan_shards", pressed)
-        assert typed(*words) == 130  # nothing was counted yet
+        assert cooccur(*words) == 130  # nothing was counted yet
     assert not (tmp_path / "n.unfinished").exists()
     with monkeypatch.context() as patch:
         patch.setattr("medmcl.cooccurrence.exchange.folder.save_counts", pressed)
-        assert typed(*words) == 75
+        assert cooccur(*words) == 75
     said = capsys.readouterr().err
     assert f"go on with: medmcl cooccur count {hospitals / 'Ayr.yaml'}" in said
     assert said.rstrip().endswith("--resume")
-    assert typed(*words, "--resume") == 0
+    assert cooccur(*words, "--resume") == 0
     assert same(load_counts(tmp_path / "n"), load_counts(hospitals / "Ayr-n"))
 
 
 def test_rows_of_a_spec_are_released(hospitals, tmp_path):
     rows = tmp_path / "rows.parquet"
-    assert typed("cooccur", "rows", hospitals / "all.yaml", "--out", rows) == 0
-    assert typed("cooccur", "rows", hospitals / "all.yaml", "--out", rows) == 2  # is there already
+    assert cooccur("rows", hospitals / "all.yaml", "--out", rows) == 0
+    assert cooccur("rows", hospitals / "all.yaml", "--out", rows) == 2  # is there already
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet"]
     table = pd.read_parquet(rows)
     exact = load_counts(hospitals / "all-n")
@@ -218,16 +227,16 @@ def test_rows_of_a_spec_are_released(hospitals, tmp_path):
         for kind in ("codes", "concepts")
     ]
     pd.concat(parts).to_csv(tmp_path / "words.csv", index=False)
-    budget = ("cooccur", "budget", tmp_path / "b.json", "--epsilon", 2, "--delta", 1e-6)
-    assert typed(*budget) == 0
+    budget = ("budget", tmp_path / "b.json", "--epsilon", 2, "--delta", 1e-6)
+    assert cooccur(*budget) == 0
     release = (
-        "cooccur", "release-private", rows, "--vocabulary", tmp_path / "words.csv",
+        "release-private", rows, "--vocabulary", tmp_path / "words.csv",
         "--ledger", tmp_path / "b.json", "--clip", "codes=4", "--clip", "concepts=4",
         "--epsilon", 1, "--delta", 1e-6, "--out", tmp_path / "noisy",
     )  # fmt: skip
-    assert typed(*release) == 0
+    assert cooccur(*release) == 0
     words = ("--out", tmp_path / "v", "--set", "rank=1")
-    assert typed("cooccur", "embed", tmp_path / "noisy", *words) == 0
+    assert cooccur("embed", tmp_path / "noisy", *words) == 0
     facts = json.loads((tmp_path / "v" / "embedding.json").read_text())
     assert (
         facts["release"]
@@ -245,13 +254,11 @@ def test_an_embedding_of_few_known_cells_is_warned_of(hospitals, tmp_path, capsy
         "--min-patients",
         int(np.quantile(people, 0.7)) + 1,
     )
-    assert typed("cooccur", "release", *words, "--public-vocabulary") == 0
+    assert cooccur("release", *words, "--public-vocabulary") == 0
     known = load_counts(tmp_path / "out").D.nnz / 120
     assert known < 0.5
     capsys.readouterr()
-    assert (
-        typed("cooccur", "embed", tmp_path / "out", "--out", tmp_path / "v", "--set", "rank=2") == 0
-    )
+    assert cooccur("embed", tmp_path / "out", "--out", tmp_path / "v", "--set", "rank=2") == 0
     assert f"only {100 * known:.0f} % of the cells are known" in capsys.readouterr().out
     facts = json.loads((tmp_path / "v" / "embedding.json").read_text())
     assert facts["known_cells"] == pytest.approx(known)
@@ -266,79 +273,71 @@ def test_sites_of_other_vocabularies_are_merged_as_embeddings(hospitals, tmp_pat
             own.to_csv(hospitals / f"{site}-{kind}.csv", index=False)
             tree["vocabulary"]["files"][kind] = f"{site}-{kind}.csv"
         (hospitals / f"{site}-own.yaml").write_text(yaml.safe_dump(tree))
-        count = ("cooccur", "count", hospitals / f"{site}-own.yaml", "--out", tmp_path / site)
-        assert typed(*count) == 0
+        count = ("count", hospitals / f"{site}-own.yaml", "--out", tmp_path / site)
+        assert cooccur(*count) == 0
         words = ("--out", tmp_path / f"{site}-v", "--set", "rank=2")
-        assert typed("cooccur", "embed", tmp_path / site, *words) == 0
+        assert cooccur("embed", tmp_path / site, *words) == 0
     capsys.readouterr()
     both = [tmp_path / "Ayr", tmp_path / "Bonn"]
-    assert typed("cooccur", "merge", *both, "--out", tmp_path / "sum") == 2
+    assert cooccur("merge", *both, "--out", tmp_path / "sum") == 2
     assert "medmcl cooccur merge-embeddings" in capsys.readouterr().err
-    assert typed("cooccur", "merge-embeddings", *both, "--out", tmp_path / "v") == 2
+    assert cooccur("merge-embeddings", *both, "--out", tmp_path / "v") == 2
     assert f"medmcl cooccur embed {both[0]} --out" in capsys.readouterr().err
     vectors = [tmp_path / "Ayr-v", tmp_path / "Bonn-v"]
-    assert typed("cooccur", "merge-embeddings", *vectors, "--out", tmp_path / "v") == 0
+    assert cooccur("merge-embeddings", *vectors, "--out", tmp_path / "v") == 0
     told = capsys.readouterr().out
     assert "18 shared, safe: residual" in told
     assert "of the cells were seen by no site" in told
     words = ("--out", tmp_path / "e", "--neighbours", "CODE//3")
-    assert typed("cooccur", "evaluate", tmp_path / "v", *words) == 0
-    assert (
-        typed("cooccur", "evaluate", tmp_path / "v", *words, "--overwrite", "--groups", both[0])
-        == 2
-    )
+    assert cooccur("evaluate", tmp_path / "v", *words) == 0
+    assert cooccur("evaluate", tmp_path / "v", *words, "--overwrite", "--groups", both[0]) == 2
     assert "no counts that groups could be left out of" in capsys.readouterr().err
 
 
 def test_neighbours_have_standard_errors_from_the_sites(hospitals, tmp_path, capsys):
     words = ("--out", tmp_path / "v", "--set", "rank=2")
-    assert typed("cooccur", "embed", hospitals / "all-n", *words) == 0
+    assert cooccur("embed", hospitals / "all-n", *words) == 0
     groups = [word for site in SITES for word in ("--groups", hospitals / f"{site}-n")]
     words = ("--out", tmp_path / "e", "--neighbours", "CODE//3", *groups)
-    assert typed("cooccur", "evaluate", tmp_path / "v", *words) == 0
+    assert cooccur("evaluate", tmp_path / "v", *words) == 0
     assert "3 groups left out one by one" in capsys.readouterr().out
     assert (pd.read_csv(tmp_path / "e" / "neighbours.csv")["standard_error"] > 0).all()
 
 
 def test_three_sites_release_a_sum_that_nobody_holds(tmp_path, capsys):
     pair_up(tmp_path)
-    rows = [(s, m, f"{m}{k}", 1) for s in range(40) for m in ("codes", "concepts") for k in (0, 1)]
-    columns = ["subject", "modality", "code", "count"]
-    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "rows.csv", index=False)
-    words = [(m, f"{m}{k}", "1") for m in ("codes", "concepts") for k in range(3)]
-    vocabulary = pd.DataFrame(words, columns=["modality", "code", "version"])
-    vocabulary.to_csv(tmp_path / "words.csv", index=False)
+    write_rows(tmp_path)
     turn = tmp_path / "round.json"
     sites = [word for site in SITES for word in ("--site", site)]
     start = (
-        "cooccur", "private-start", tmp_path / "words.csv", "--clip", "codes=2",
+        "private-start", tmp_path / "words.csv", "--clip", "codes=2",
         "--epsilon", 1, "--delta", 1e-6, "--out", turn,
     )  # fmt: skip
-    assert typed(*start, *sites, "--clip", "concepts=quantile:0.5") == 2
-    assert typed(*start, *sites[:4], "--clip", "concepts=2") == 2  # two sites
-    assert typed(*start, *sites, "--clip", "concepts=2", "--honest", 3) == 2
+    assert cooccur(*start, *sites, "--clip", "concepts=quantile:0.5") == 2
+    assert cooccur(*start, *sites[:4], "--clip", "concepts=2") == 2  # two sites
+    assert cooccur(*start, *sites, "--clip", "concepts=2", "--honest", 3) == 2
     assert not turn.exists()
-    assert typed(*start, *sites, "--clip", "concepts=2") == 0
+    assert cooccur(*start, *sites, "--clip", "concepts=2") == 0
     assert "as long as 2 of 3 sites add their noise" in capsys.readouterr().out
     shares = []
     for site in SITES:
-        budget = ("cooccur", "budget", tmp_path / f"{site}.json", "--delta", 1e-6)
-        assert typed(*budget, "--epsilon", 1.2) == 0
+        budget = ("budget", tmp_path / f"{site}.json", "--delta", 1e-6)
+        assert cooccur(*budget, "--epsilon", 1.2) == 0
         shares.append(tmp_path / f"{site}.share")
         share = (
-            "cooccur", "private-share", tmp_path / "rows.csv", "--round", turn,
+            "private-share", tmp_path / "rows.csv", "--round", turn,
             "--keys", tmp_path / f"{site}.keys", "--ledger", tmp_path / f"{site}.json",
         )  # fmt: skip
-        assert typed(*share, "--out", shares[-1]) == 0
+        assert cooccur(*share, "--out", shares[-1]) == 0
         assert (
-            typed(*share, "--out", tmp_path / "again.share") == 2
+            cooccur(*share, "--out", tmp_path / "again.share") == 2
         )  # masked for, and not paid twice
         ledger = json.loads((tmp_path / f"{site}.json").read_text())
         assert len(ledger["releases"]) == 1
-    total = ("cooccur", "private-sum", "--round", turn, "--out", tmp_path / "sum")
-    assert typed(*total, *shares[:2]) == 2
+    total = ("private-sum", "--round", turn, "--out", tmp_path / "sum")
+    assert cooccur(*total, *shares[:2]) == 2
     assert "dropped out" in capsys.readouterr().err
-    assert typed(*total, *shares) == 0
+    assert cooccur(*total, *shares) == 0
     counts = load_counts(tmp_path / "sum")
     assert (counts.sites, counts.D.shape) == (3, (3, 3))
     error = counts.D.toarray() - np.array([[120, 120, 0], [120, 120, 0], [0, 0, 0]])
@@ -346,12 +345,12 @@ def test_three_sites_release_a_sum_that_nobody_holds(tmp_path, capsys):
     values = json.loads(turn.read_text())
     values["plan"]["scale"] /= 2
     turn.write_text(json.dumps(values))
-    assert typed(*share, "--out", tmp_path / "less.share") == 2
+    assert cooccur(*share, "--out", tmp_path / "less.share") == 2
     assert "does not keep its promise" in capsys.readouterr().err
 
 
 def test_a_command_that_does_not_exist_points_to_the_help_of_its_group(capsys):
-    assert typed("cooccur", "cuont") == 2
+    assert cooccur("cuont") == 2
     said = capsys.readouterr().err
     assert "did you mean 'count'?" in said
     assert "`medmcl cooccur --help`" in said

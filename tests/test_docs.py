@@ -111,46 +111,32 @@ def test_python_blocks_run_top_to_bottom_and_print_what_they_say(
             assert printed == expected_output(block), said(page, block)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_cohort_files_and_parts_of_them_are_valid(page):
-    for block in blocks(page, "yaml"):
-        tree = parse_yaml(block.text, said(page, block))
-        if not of_cohort(tree):
-            continue
-        base = {} if "schema" in tree else parse_yaml(WHOLE)
-        for key, value in tree.items():
-            merged = key in ("modalities", "tasks") and key in base
-            base[key] = {**base[key], **value} if merged else value
-        parsed, findings = parse_spec(base, said(page, block))
-        assert not findings, "\n".join(map(str, findings))
-        assert parsed is not None
+def valid_cohort(tree: dict, where: str) -> None:
+    base = {} if "schema" in tree else parse_yaml(WHOLE)
+    for key, value in tree.items():
+        merged = key in ("modalities", "tasks") and key in base
+        base[key] = {**base[key], **value} if merged else value
+    parsed, findings = parse_spec(base, where)
+    assert not findings, "\n".join(map(str, findings))
+    assert parsed is not None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_recipes_are_valid(page, tmp_path):
+def test_cohorts_recipes_and_specs_of_counts_and_parts_of_them_are_valid(page, tmp_path):
     for block in blocks(page, "yaml"):
-        tree = parse_yaml(block.text, said(page, block))
-        if tree.get("schema") == "medmcl/recipe@1" or "extends" in tree:
+        where = said(page, block)
+        tree = parse_yaml(block.text, where)
+        is_recipe = tree.get("schema") == "medmcl/recipe@1" or "extends" in tree
+        assert of_cohort(tree) or is_recipe or of_counts(tree), where
+        if of_cohort(tree):
+            valid_cohort(tree, where)
+        if is_recipe:
             file = tmp_path / f"line_{block.line}.yaml"
             file.write_text(block.text, encoding="utf-8")
-            assert read_recipe(file).stages, said(page, block)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_yaml_blocks_are_of_a_kind_that_is_checked(page):
-    for block in blocks(page, "yaml"):
-        tree = parse_yaml(block.text, said(page, block))
-        is_recipe = tree.get("schema") == "medmcl/recipe@1" or "extends" in tree
-        assert of_cohort(tree) or is_recipe or of_counts(tree), said(page, block)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_specs_of_counts_and_parts_of_them_are_valid(page):
-    for block in blocks(page, "yaml"):
-        tree = parse_yaml(block.text, said(page, block))
+            assert read_recipe(file).stages, where
         if of_counts(tree):
             whole = {"schema": "medmcl/cooccurrence@1", **tree}
-            check(CooccurrenceKeys, whole, said(page, block), ConfigError)
+            check(CooccurrenceKeys, whole, where, ConfigError)
 
 
 @cache

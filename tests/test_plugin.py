@@ -27,9 +27,8 @@ def test_its_copied_files_are_found(environment, tmp_path):
 def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_path):
     cohort = write_lungs(tmp_path / "cohort")
     run = tmp_path / "run"
-    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE, "--out", run,
-                  "--device", "cpu", "--set", "stages.results.bootstrap_draws=100",
-                  "--set", "stages.results.probe.protocol=two_means")  # fmt: skip
+    done = pretrain(environment, tmp_path, "stages.results.bootstrap_draws=100",
+                    "stages.results.probe.protocol=two_means")  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads((run / "report.json").read_text(encoding="utf-8"))
     scored = {row["method"]: row["value"] for row in told["results"]
@@ -67,10 +66,9 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
 
 
 def test_its_scorer_chooses_pairs_and_its_selector_rows_of_batches(environment, tmp_path):
-    cohort, recipe, run = tmp_path / "cohort", PLUGIN / "selection.yaml", tmp_path / "run"
-    write_lungs(cohort)
-    typed = ("pretrain", "--cohort", cohort, "--recipe", recipe, "--device", "cpu")
-    done = medmcl(environment, *typed, "--out", run)
+    recipe, run = PLUGIN / "selection.yaml", tmp_path / "run"
+    write_lungs(tmp_path / "cohort")
+    done = pretrain(environment, tmp_path, recipe=recipe)
     assert done.returncode == 0, done.stderr
     keep = Keep.load(run / "selection" / "chosen.parquet")
     scores = keep.scores["typical"]
@@ -82,7 +80,7 @@ def test_its_scorer_chooses_pairs_and_its_selector_rows_of_batches(environment, 
     out = medmcl(environment, "recipes", recipe, "stages.chosen.scores.typical")
     assert "quantile = 0.6" in out.stdout, out.stderr
     slip = "stages.chosen.scores.typical.quantil=0.5"
-    done = medmcl(environment, *typed, "--out", tmp_path / "no", "--set", slip)
+    done = pretrain(environment, tmp_path, slip, recipe=recipe, out="no")
     assert done.returncode == 2
     assert "did you mean 'quantile'" in done.stderr
 
@@ -90,7 +88,7 @@ def test_its_scorer_chooses_pairs_and_its_selector_rows_of_batches(environment, 
 def test_parts_lists_it_and_says_whose_it_is(environment):
     done = medmcl(environment, "parts")
     assert done.returncode == 0, done.stderr
-    for name in (
+    for name in [
         "spirometry",
         "flow_cnn",
         "uniform",
@@ -98,7 +96,7 @@ def test_parts_lists_it_and_says_whose_it_is(environment):
         "whiten",
         "two_means",
         "likeness",
-    ):
+    ]:
         (line,) = [one for one in done.stdout.splitlines() if one.strip().startswith(name)]
         assert "medmcl-spirometry" in line
     done = medmcl(environment, "parts", "flow_cnn")
@@ -115,38 +113,33 @@ def test_parts_lists_it_and_says_whose_it_is(environment):
     assert done.stderr.count("clip_score,") == 1
 
 
+def pretrain(environment, folder, *settings, recipe=RECIPE, out="run"):
+    """Train on the cohort of a folder, with settings."""
+    words = [word for one in settings for word in ("--set", one)]
+    return medmcl(environment, "pretrain", "--cohort", folder / "cohort", "--recipe", recipe,
+                  "--out", folder / out, "--device", "cpu", *words)  # fmt: skip
+
+
+SLIPS = (
+    (["inputs.lungs.rate_hertz=50"], "rate_hz"),
+    (["towers.lungs.encoder.widht=8"], "did you mean 'width'"),
+    (["stages.results.probe.protocol=two_mean"], "did you mean 'two_means'"),
+    (["stages.results.likeness.modalty=lungs"], "did you mean 'modality'"),
+    (["stages.usual.modality=lung"], "did you mean 'lungs'"),
+    ([f"cohort.subjects.split.random.{split}=0.4" for split in ("tuning", "held_out")],
+     "could show one of them"),
+)  # fmt: skip
+
+
 def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, tmp_path):
     cohort = write_lungs(tmp_path / "cohort", people=12)
-    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
-                  "--out", tmp_path / "run", "--set", "inputs.lungs.rate_hertz=50")  # fmt: skip
-    assert done.returncode == 2
-    assert "rate_hz" in done.stderr
+    for settings, told in SLIPS:
+        done = pretrain(environment, tmp_path, *settings)
+        assert done.returncode == 2, settings
+        assert told in done.stderr
     done = medmcl(environment, "check", "--cohort", cohort, "--recipe", RECIPE,
                   "--set", "inputs.lungs.rate_hertz=50")  # fmt: skip
     assert (done.stdout + done.stderr).count("unknown key 'inputs.lungs.rate_hertz'") == 1
-    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
-                  "--out", tmp_path / "run", "--set", "towers.lungs.encoder.widht=8")  # fmt: skip
-    assert done.returncode == 2
-    assert "did you mean 'width'" in done.stderr
-    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
-                  "--out", tmp_path / "run",
-                  "--set", "stages.results.probe.protocol=two_mean")  # fmt: skip
-    assert done.returncode == 2
-    assert "did you mean 'two_means'" in done.stderr
-    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
-                  "--out", tmp_path / "run",
-                  "--set", "stages.results.likeness.modalty=lungs")  # fmt: skip
-    assert done.returncode == 2
-    assert "did you mean 'modality'" in done.stderr
-    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
-                  "--out", tmp_path / "run", "--set", "stages.usual.modality=lung")  # fmt: skip
-    assert done.returncode == 2
-    assert "did you mean 'lungs'" in done.stderr
-    done = medmcl(environment, "pretrain", "--cohort", cohort, "--recipe", RECIPE,
-                  "--out", tmp_path / "run", "--set", "cohort.subjects.split.random.tuning=0.4",
-                  "--set", "cohort.subjects.split.random.held_out=0.4")  # fmt: skip
-    assert done.returncode == 2
-    assert "could show one of them" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import small_squares
 import torch
 from small_squares import write_squares
 
@@ -14,21 +15,15 @@ from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.train.parts import refuse_empty_parts
 
 SMALL = {
+    **small_squares.SMALL,
     "inputs.picture.size": 16,
-    "inputs.caption.max_tokens": 16,
-    "towers.picture.encoder.options": {
-        "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2,
-    },
     "towers.caption.encoder": {"name": "clip_text", "width": 16, "depth": 1, "heads": 2},
     "stages.contrast.batch_size": 16,
     "stages.contrast.epochs": None,
     "stages.contrast.steps": 4,
     "stages.contrast.log_every": 1,
     "stages.contrast.optimiser": {"name": "sgd", "lr": 0.1},
-    "stages.results.bootstrap_draws": 100,
-    "stages.results.tasks": [],
-    "stages.results.draws": 1,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -4,53 +4,14 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
-import pandas as pd
 import pytest
 from read_pages import check_pages
+from small_omics import TABLES, write_omics
 
 import medmcl
 from medmcl.core.errors import ConfigError
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort
-
-COHORT = """
-schema: medmcl/cohort@1
-subjects: {table: people.csv, id: patient, split: {random: {seed: 0, tuning: 0.1, held_out: 0.25}}}
-modalities:
-  rna: {reader: table, table: rna.csv, id: patient, columns: {r0: number, r1: number, r2: number}}
-  protein: {reader: table, table: protein.csv, id: patient, columns: {p0: number, kind: category}}
-  methylation: {reader: table, table: m.csv, id: patient, columns: {c0: number, c1: number}}
-tasks:
-  case: {kind: binary, column: case}
-"""
-
-
-@pytest.fixture
-def omics(tmp_path):
-    """Three omics tables; a third of the people have no methylation."""
-    folder = tmp_path / "omics"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    state = rng.normal(size=(240, 3))
-    ids = np.array([f"P{i:03d}" for i in range(240)])
-    pd.DataFrame({"patient": ids, "case": (state[:, 0] > 0).astype(int)}).to_csv(
-        folder / "people.csv", index=False
-    )
-    rna = state + 0.2 * rng.normal(size=state.shape)
-    pd.DataFrame({"patient": ids, "r0": rna[:, 0], "r1": rna[:, 1], "r2": rna[:, 2]}).to_csv(
-        folder / "rna.csv", index=False
-    )
-    kind = np.where(state[:, 1] > 0, "high", "low")
-    pd.DataFrame({"patient": ids, "p0": state[:, 0], "kind": kind}).to_csv(
-        folder / "protein.csv", index=False
-    )
-    has = np.arange(240) % 3 > 0
-    some = pd.DataFrame({"patient": ids, "c0": state[:, 1], "c1": state[:, 2]})[has]
-    some.to_csv(folder / "m.csv", index=False)
-    (folder / "cohort.yaml").write_text(COHORT)
-    return folder
-
 
 QUICK = {
     "stages.bind.steps": 12,
@@ -59,10 +20,11 @@ QUICK = {
 }
 
 
-def test_three_omics_tables_one_of_them_patchy_need_no_code(omics, tmp_path):
+def test_three_omics_tables_one_of_them_patchy_need_no_code(tmp_path):
+    omics = write_omics(tmp_path / "omics")
     run = medmcl.pretrain(omics, recipe="autobind_toy", out=tmp_path / "run", overrides=QUICK)
-    assert list(run.recipe.inputs) == ["rna", "protein", "methylation"]
-    assert run.stages["bind"].towers == ("rna", "protein", "methylation")
+    assert list(run.recipe.inputs) == list(TABLES)
+    assert run.stages["bind"].towers == tuple(TABLES)
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     probe = [row for row in rows if row["split"] == "probe"]
     assert [row["step"] for row in probe] == [4, 8, 12]
@@ -73,7 +35,7 @@ def test_three_omics_tables_one_of_them_patchy_need_no_code(omics, tmp_path):
     told = [one["code"] for one in report["findings"]]
     facts = json.loads((run.path / "checkpoint" / "bind" / "done.json").read_text())
     assert [one["code"] for one in facts["findings"] if one["code"] not in told] == []
-    assert len(run.embed(omics, modality="methylation")) > 100
+    assert len(run.embed(omics, modality="metabolites")) > 100
     errors = [f for f in medmcl.check(omics, recipe="autobind_toy") if f.level == "error"]
     assert errors == []
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from golden_numbers import case, golden
 from safetensors.torch import load_file, save_file
+from short_runs import unreported, write_recipe
 from small_squares import write_squares
 
 import medmcl
@@ -72,22 +72,11 @@ def learned(made):
     return {k.split("cross_modal.")[-1]: x for k, x in weights.items() if "objectives." in k}
 
 
-def train_only(folder, recipe):
-    """The recipe without its evaluation, as a file."""
-    path = folder / f"{recipe}_trained.yaml"
-    path.write_text(f"extends: {recipe}\nabout: without evaluation\ndrop: [results]\n")
-    return path
-
-
 def trained(squares, folder, recipe, overrides):
+    """Train a recipe without its evaluation."""
     given = {k: v for k, v in overrides.items() if not k.startswith("stages.results.")}
-    return medmcl.pretrain(
-        squares,
-        recipe=train_only(folder, recipe),
-        out=folder / "run",
-        overrides=copy.deepcopy(given),
-        device="cpu",
-    )
+    path = write_recipe(folder, recipe, drop=["results"])
+    return unreported(squares, recipe=path, out=folder / "run", overrides=copy.deepcopy(given))
 
 
 def test_the_sigmoid_loss_falls_and_moves_its_scale_and_bias(squares, tmp_path):
@@ -202,37 +191,19 @@ def test_stages_within_clusters_go_on_from_clips_weights_with_the_text_tower_loc
 ):
     given, state = pretrained
     own = {k: v for k, v in given.items() if not k.startswith(("stages.", "towers.image.enc"))}
-    source = given["stages.contrast.weights"]
-    tree = {
-        "extends": "mcl_clip",
-        "about": "from CLIP's weights",
-        "drop": ["results"],
-        "set": {
-            **{f"stages.{name}.batch_size": 16 for name in STAGES},
-            **{f"stages.{name}.epochs": None for name in STAGES},
-            **{f"stages.{name}.steps": 2 for name in STAGES},
-            **{f"stages.groups_{n}.clusters": 3 for n in (1, 2)},
-            **{f"stages.groups_{n}.smallest": 8 for n in (1, 2)},
-            **{f"stages.groups_{n}.stop": False for n in (1, 2)},
-            "stages.base.frozen": ["caption"],
-        },
+    short = {"batch_size": 16, "epochs": None, "steps": 2}
+    groups = {"clusters": 3, "smallest": 8, "stop": False}
+    encoder = {"name": "timm", "model": "vit_base_patch16_clip_224",
+               "options": given["towers.image.encoder.options"]}  # fmt: skip
+    changes = {
+        **own,
+        **{f"stages.{name}.{key}": value for name in STAGES for key, value in short.items()},
+        **{f"stages.groups_{n}.{key}": value for n in (1, 2) for key, value in groups.items()},
+        "stages.base.frozen": ["caption"],
+        "stages.base.weights": given["stages.contrast.weights"],
+        "towers.image.encoder": encoder,
     }
-    (tmp_path / "mcl.yaml").write_text(yaml.safe_dump(tree))
-    made = medmcl.pretrain(
-        squares,
-        recipe=tmp_path / "mcl.yaml",
-        out=tmp_path / "run",
-        overrides={
-            **copy.deepcopy(own),
-            "stages.base.weights": source,
-            "towers.image.encoder": {
-                "name": "timm",
-                "model": "vit_base_patch16_clip_224",
-                "options": given["towers.image.encoder.options"],
-            },
-        },
-        device="cpu",
-    )
+    made = trained(squares, tmp_path, "mcl_clip", changes)
     pictures = {}
     for stage in ("base", "stage_1", "stage_2"):
         towers = made.towers(stage, torch.device("cpu"))

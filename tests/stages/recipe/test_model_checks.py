@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from changed_files import rewrite
 from small_squares import write_squares
 
 import medmcl
@@ -23,10 +24,12 @@ RUN = "checkpoint/contrast/step-00000003"
 def cohort(tmp_path_factory):
     """Pictures that are called cxr, texts that are called report."""
     folder = write_squares(tmp_path_factory.mktemp("squares") / "cohort", people=12, side=8)
-    tree = yaml.safe_load((folder / "cohort.yaml").read_text())
-    own = tree["modalities"]
-    tree["modalities"] = {"cxr": own["image"], "report": own["caption"]}
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def renamed(tree):
+        own = tree["modalities"]
+        tree["modalities"] = {"cxr": own["image"], "report": own["caption"]}
+
+    rewrite(folder / "cohort.yaml", renamed)
     return folder
 
 
@@ -41,6 +44,7 @@ def files(tmp_path_factory):
 
 SHARED = [
     ("shared.experts.k", 9, "k 9 is above the number of experts, 8"),
+    ("shared.experts", {"expert": 4}, "did you mean 'experts'"),
     ("shared.wdith", 8, "did you mean 'width'"),
     ("shared.input_projections", {"picture": "patch"}, "input_projections.cxr: must be a mapping"),
     ("shared.input_projections", ["picture"], "shared.input_projections: must be a mapping"),
