@@ -169,11 +169,15 @@ def fill(page: str, texts: Mapping[str, str], name: str = "the page") -> str:
 def lines(value: Any, depth: int = 0) -> str:
     """JSON with a row a line."""
     if not (_holds_rows(value) or (depth < 2 and isinstance(value, dict) and value)):
-        return json.dumps(value)
+        return json.dumps(value, default=_plain)
     if isinstance(value, dict):
         parts = [f"{json.dumps(key)}: {lines(one, depth + 1)}" for key, one in value.items()]
         return "{\n" + ",\n".join(parts) + "\n}"
     return "[\n" + ",\n".join(lines(one, 2) for one in value) + "\n]"
+
+
+def _plain(number: Any) -> float:
+    return number.item()  # of numpy
 
 
 def _holds_rows(value: Any) -> bool:

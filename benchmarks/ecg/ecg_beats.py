@@ -1,7 +1,6 @@
 """Say how many beats are found, and how many that are none, where noise lies on an ECG.
 
-    python -m benchmarks.ecg.ecg_beats path/to/ptbxl path/to/wfdb_samples > benchmarks/ecg/ecg_beats.md
-    python -m benchmarks.ecg.ecg_beats seeds  # two leads, 0.3 mV of white noise, draw by draw
+    python -m benchmarks.ecg.ecg_beats path/to/ptbxl path/to/wfdb_samples
 
 Simulated hearts and drawn rhythms, whose beats are known; MIT-BIH 100 with its annotations; PTB-XL
 (Wagner et al. 2020, CC BY 4.0), where what is found without noise stands for the truth. Thresholds
@@ -11,10 +10,11 @@ were chosen on hearts of seeds 1 and 2, rhythms of seeds 3 and 4, even tenths of
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from scipy.signal import butter, sosfilt
 from wfdb.processing import xqrs_detect
 
 from benchmarks.ecg.ecg_rhythms import draw
+from benchmarks.study import Cell, Row, Study, table
 from medmcl.modalities.ecg import signal as steps
 from medmcl.modalities.ecg.beats import find_beats
 from medmcl.simulation.heart.ecg import beat_times
@@ -122,17 +123,17 @@ def count(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.array([hits, wrong, int((free & inside).sum())])
 
 
-def score(records: Records, leads: Sequence[int] | None, detector: Detector) -> list[str]:
-    """Give precision / recall for each of `NOISES`."""
-    cells = []
+def score(records: Records, leads: Sequence[int] | None, detector: Detector) -> Row:
+    """Give precision and recall for each of `NOISES`."""
+    found = {}
     for kind, size in NOISES:
         generator, sums = np.random.default_rng(SEED), np.zeros(3)
         for signal, true in records:
             chosen = signal if leads is None else signal[list(leads)]
             noisy = level(disturbed(chosen, kind, size, generator))
             sums += count(detector(noisy) / RATE, true)
-        cells.append(_cell(sums))
-    return cells
+        found[f"{kind} {size:g}"] = rates(sums)
+    return found
 
 
 def ours(rows: np.ndarray) -> np.ndarray:
@@ -162,13 +163,12 @@ def peers() -> dict[str, Detector]:
     return {"wfdb xqrs": xqrs, "neurokit2": neurokit}
 
 
-def by_seed() -> None:
-    """Write precision / recall of two leads in draws of white noise that chose nothing, and pooled.
+def by_draw() -> list[Row]:
+    """Precision and recall of two leads in draws of white noise that chose nothing, and pooled.
 
     Beside them those without the four hearts with most errors, of that draw or of all.
     """
-    print("| leads | noise | precision / recall | without the 4 worst of the 96 hearts |")
-    print("|---|---|---|---|")
+    rows = []
     records = hearts()
     for name, leads in (("II and V5", [1, 10]), ("I and V2", [0, 7])):
         counts = np.zeros((len(NOISE_SEEDS), len(records), 3))
@@ -180,17 +180,46 @@ def by_seed() -> None:
         said = [f"seed {seed}" for seed in NOISE_SEEDS]
         for what, each in zip([*said, "pooled"], [*counts, counts.sum(axis=0)], strict=True):
             best = np.argsort(each[:, 1:].sum(axis=1), kind="stable")[:-4]
-            cells = [_cell(one.sum(axis=0)) for one in (each, each[best])]
-            print(f"| {name} | {what} | {cells[0]} | {cells[1]} |", flush=True)
+            whole, without = (rates(one.sum(axis=0)) for one in (each, each[best]))
+            rows.append({"leads": name, "noise": what, "all": whole, "without": without})
+            print(rows[-1], flush=True)
+    return rows
 
 
-def _cell(counts: np.ndarray) -> str:
+def rates(counts: np.ndarray) -> list[float]:
+    """Give precision and recall."""
     hits, wrong, missed = counts
-    return f"{hits / max(hits + wrong, 1):.3f} / {hits / max(hits + missed, 1):.3f}"
+    return [float(hits / max(hits + wrong, 1)), float(hits / max(hits + missed, 1))]
 
 
-def main() -> None:
-    """Disturb, find, write a table."""
+def parts(rows: dict[str, Any]) -> dict[str, str]:
+    def both(key: str) -> Cell:
+        return lambda row: " / ".join(f"{one:.3f}" for one in row[key])
+
+    names = [f"{kind} {size:g}" for kind, size in NOISES]
+    columns = {"records": "records", **{name: both(name) for name in names}}
+    without = "without the 4 worst of the 96 hearts"
+    draws = {
+        "leads": "leads",
+        "noise": "noise",
+        "precision / recall": both("all"),
+        without: both("without"),
+    }
+    return {
+        "ours": table(columns, rows["ours"]),
+        "peers": table(columns, rows["peers"]),
+        "draws": table(draws, rows["draws"]),
+        "times": f"{rows['times']:.1f}",
+    }
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ptbxl", type=Path)
+    parser.add_argument("wfdb_samples", type=Path)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Disturb and find."""
     sets = {
         "simulated hearts, II and V5": (hearts(), (1, 10)),
         "simulated hearts, I and V2": (hearts(), (0, 7)),
@@ -198,30 +227,21 @@ def main() -> None:
         f"drawn: {', '.join(NARROW)}; I and II": (rhythms(NARROW), (0, 1)),
         f"drawn: {', '.join(WIDE)}; I and II": (rhythms(WIDE), (0, 1)),
         f"drawn: {', '.join(WIDE)}; 12 leads": (rhythms(WIDE), None),
-        "MIT-BIH 100, 2 leads": (annotated(Path(sys.argv[2])), None),
-        "PTB-XL as without noise, II and V5": (real(Path(sys.argv[1])), (1, 10)),
-        "PTB-XL as without noise, 12 leads": (real(Path(sys.argv[1])), None),
+        "MIT-BIH 100, 2 leads": (annotated(given.wfdb_samples), None),
+        "PTB-XL as without noise, II and V5": (real(given.ptbxl), (1, 10)),
+        "PTB-XL as without noise, 12 leads": (real(given.ptbxl), None),
     }
-    print("# Beats of an ECG under noise\n")
-    print("    python -m benchmarks.ecg.ecg_beats path/to/ptbxl path/to/wfdb_samples\n")
-    print("Precision / recall of the detector; a beat is found if it is told within")
-    print(f"{TOLERANCE * 1000:.0f} ms. Noise in mV (standard deviation at {RATE} Hz, each lead its")
-    print("own): white; bursts of muscle, 20 to 150 Hz; a wandering baseline. What the page is")
-    print("about took no part in choosing thresholds (see the head of the script).\n")
-    print("| records | " + " | ".join(f"{kind} {size:g}" for kind, size in NOISES) + " |")
-    print("|---|" + "---|" * len(NOISES))
+    own = []
     for name, (records, leads) in sets.items():
-        print(f"| {name} | {' | '.join(score(records, leads, ours))} |", flush=True)
-    print("\nOther libraries read one lead, the first:\n")
-    print("| records | " + " | ".join(f"{kind} {size:g}" for kind, size in NOISES) + " |")
-    print("|---|" + "---|" * len(NOISES))
+        own.append({"records": name, **score(records, leads, ours)})
+        print(own[-1], flush=True)
+    others = []
     for name in ("simulated hearts, II and V5", "MIT-BIH 100, 2 leads"):
         records, leads = sets[name]
         first = [(signal[list(leads)[:1] if leads else [0]], true) for signal, true in records]
         for peer, detector in {"medmcl": ours, **peers()}.items():
-            print(
-                f"| {name.rsplit(',', 1)[0]}, {peer} | {' | '.join(score(first, None, detector))} |"
-            )
+            shown = f"{name.rsplit(',', 1)[0]}, {peer}"
+            others.append({"records": shown, **score(first, None, detector)})
     noisy = [disturbed(level(s), "white", 0.3, np.random.default_rng(SEED)) for s, _ in hearts()]
     took = []
     for signals in ([level(signal) for signal, _ in hearts()], noisy):
@@ -229,10 +249,10 @@ def main() -> None:
         for signal in signals:
             find_beats(signal)
         took.append(time.process_time() - start)
-    print(
-        f"\nWith 0.3 mV of white noise in 12 leads it takes {took[1] / took[0]:.1f} times the time."
-    )
+    return {"ours": own, "peers": others, "times": took[1] / took[0], "draws": by_draw()}
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    by_seed() if sys.argv[1:] == ["seeds"] else main()
+    STUDY.main()

@@ -1,6 +1,6 @@
 """Damage real ECG files in every way that ``medmcl check`` looks for, and count what it finds.
 
-    python -m benchmarks.ecg.ecg_damage path/to/ptbxl > benchmarks/ecg/ecg_damage.md
+    python -m benchmarks.ecg.ecg_damage path/to/ptbxl
 
 Records of folds 9 and 10 of PTB-XL (no weight was fitted on them; one a patient), written anew as
 WFDB files, are damaged on disk and go through the real readers and the real check. Six minutes of
@@ -9,14 +9,15 @@ CPU.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.study import Cell, Row, Study, number, table
 from medmcl.core.contracts import RecordRef
 from medmcl.core.findings import Finding
 from medmcl.data.check.check import check_cohort
@@ -157,8 +158,8 @@ def read(root: Path) -> np.ndarray:
 def cohort(folder: Path, signals: np.ndarray, damage: Damage, damaged: int) -> list[str]:
     """Write a cohort whose first records are damaged, and give the ids of all."""
     ids = [f"r{number:04d}" for number in range(len(signals))]
-    for number, (name, rows) in enumerate(zip(ids, signals, strict=True)):
-        (damage if number < damaged else write)(folder / name, rows)
+    for place, (name, rows) in enumerate(zip(ids, signals, strict=True)):
+        (damage if place < damaged else write)(folder / name, rows)
     (folder / "people.csv").write_text("id\n" + "\n".join(ids) + "\n", encoding="utf-8")
     (folder / "cohort.yaml").write_text(COHORT, encoding="utf-8")
     return ids
@@ -197,8 +198,8 @@ def among(signals: np.ndarray, damage: Damage) -> list[float]:
     shares = []
     with TemporaryDirectory() as folder:
         places = []
-        for number, rows in enumerate(signals):
-            path = Path(folder) / f"r{number:04d}"
+        for place, rows in enumerate(signals):
+            path = Path(folder) / f"r{place:04d}"
             damage(path, rows)
             places.append(RecordRef(subject=path.name, record=path.name, paths={"path": path}))
         for count in AMONG:
@@ -242,46 +243,42 @@ def whole(finding: Finding) -> bool:
     return finding.level == "error" and finding.scope == "cohort" and wrong
 
 
-def main() -> None:
-    """Damage, check, write a table."""
-    signals = read(Path(sys.argv[1]))
+def parts(rows: list[Row]) -> dict[str, str]:
+    def shares(key: str, digits: int = 0) -> Cell:
+        return lambda row: " / ".join(f"{share:.{digits}%}" for share in row[key])
+
+    few, names_of = f"{DAMAGED} of {SIZE}", ", ".join(f"{count:,}" for count in AMONG)
+    columns = {
+        "damage": "damage",
+        f"{few}: records": shares("damaged"),
+        f"{few}: cohort": number("cohort", ".0%"),
+        "sound": shares("sound", 1),
+        f"error among {names_of}": shares("among"),
+        "all alike: cohort": number("alike_cohort", ".0%"),
+        "all alike: records": shares("alike"),
+    }
+    return {"damages": table(columns, rows)}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ptbxl", type=Path)
+
+
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
+    """Damage and check."""
+    signals, rows = read(given.ptbxl), []
     generator = np.random.default_rng(0)
-    print("# What `medmcl check` finds in damaged ECG files\n")
-    print("    python -m benchmarks.ecg.ecg_damage path/to/ptbxl > benchmarks/ecg/ecg_damage.md\n")
-    print(f"{len(signals)} records of folds 9 and 10 of PTB-XL (100 Hz, one a patient), written")
-    print("anew as WFDB, damaged on disk, read and checked as any cohort. Columns:\n")
-    print(f"- **{DAMAGED} of {SIZE}**: share of damaged records with an error / with an error or")
-    print(f"  a warning, in {CHECKS} cohorts of {SIZE} records of which {DAMAGED} are damaged;")
-    print("- **sound**: the same of the other records of these cohorts (false);")
-    names_of = ", ".join(f"{count:,}" for count in AMONG)
-    print(f"- **error among N**: share of {SIZE} damaged records that are an error by themselves")
-    print(f"  in cohorts of {names_of} records: the bar rises by ln N because of N chances for a")
-    print("  false alarm; the bar of a warning does not rise;")
-    print(
-        f"- **all alike**: {DRAWS} cohorts of {ALIKE} records, all damaged in the same way: share"
-    )
-    print("  of cohorts with an error about the cohort; of records with an error / with an error")
-    print("  or a warning.\n")
-    print(
-        "An error about the cohort says that rates or names are wrong in most files, or that some"
-    )
-    print("files last a usual ratio of rates longer or shorter than the others.\n")
-    print(
-        f"| damage | {DAMAGED} of {SIZE}: records | {DAMAGED} of {SIZE}: cohort | sound "
-        f"| error among {names_of} | all alike: cohort | all alike: records |"
-    )
-    print("|---|---|---|---|---|---|---|")
     for name, damage in {"none": write, **DAMAGES}.items():
         shares = few(signals, damage, generator)
-        errors = " / ".join(f"{share:.0%}" for share in among(signals[:SIZE], damage))
-        together, sure, said = alike(signals, damage, generator)
-        found, false = f"{shares[0]:.0%} / {shares[1]:.0%}", f"{shares[2]:.1%} / {shares[3]:.1%}"
-        print(
-            f"| {name} | {found} | {shares[4]:.0%} | {false} | {errors} "
-            f"| {together:.0%} | {sure:.0%} / {said:.0%} |",
-            flush=True,
-        )
+        errors = among(signals[:SIZE], damage)
+        together, *said = alike(signals, damage, generator)
+        row = {"damage": name, "damaged": shares[:2], "cohort": shares[4], "sound": shares[2:4]}
+        rows.append({**row, "among": errors, "alike_cohort": together, "alike": said})
+        print(rows[-1], flush=True)
+        yield rows
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,17 +1,16 @@
 """Say whose sampling rate is doubted though it is right, by rhythm, and which wrong ones are found.
 
-    python -m benchmarks.ecg.ecg_rate_rhythms path/to/ptbxl > benchmarks/ecg/ecg_rate_rhythms.md
+    python -m benchmarks.ecg.ecg_rate_rhythms path/to/ptbxl
 
 Drawn rhythms and folds 9 and 10 of PTB-XL (Wagner et al. 2020, CC BY 4.0); limits of
-`medmcl.modalities.ecg.checks.rate` were chosen on rhythms of another seed and on folds 1 to 8.
-One minute
+`medmcl.modalities.ecg.checks.rate` were chosen on rhythms of another seed and on folds 1 to 8. One minute
 on one core.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pandas as pd
 import wfdb
 
 from benchmarks.ecg.ecg_rhythms import KINDS, draw
+from benchmarks.study import Row, Study, number, table
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.rate import check_rate
 from medmcl.modalities.ecg.checks.together import inspect_together
@@ -39,55 +39,72 @@ def record(signal: np.ndarray, stated: float) -> ECGRecord:
     )
 
 
-def levels(records: Iterable[ECGRecord]) -> str:
-    """Share with an error / with an error or a warning, and how many records."""
+def levels(records: Iterable[ECGRecord]) -> Row:
+    """Share with an error, share with an error or a warning, and how many records."""
     said = [{f.level for f in check_rate(Look(one), TWELVE, None, "")} for one in records]
     if not said:
-        return "- (0)"
+        return {"records": 0}
     error, either = np.mean(["error" in one for one in said]), np.mean([bool(one) for one in said])
-    return f"{error:.1%} / {either:.1%} ({len(said)})"
+    return {"error": float(error), "either": float(either), "records": len(said)}
 
 
-def main() -> None:
-    """Judge and write tables."""
-    root = Path(sys.argv[1])
-    table = pd.read_csv(root / "ptbxl_database.csv")
-    table = table[table["strat_fold"] >= 9]
-    codes = [set(ast.literal_eval(text)) for text in table["scp_codes"]]
-    signals = [wfdb.rdrecord(str(root / name)).p_signal.T for name in table["filename_lr"]]
-    print("# Sampling rates of ECGs of many rhythms\n")
-    print("    python -m benchmarks.ecg.ecg_rate_rhythms path/to/ptbxl\n")
-    print("Share of records whose rate is an error / an error or a warning, and their number.\n")
-    print("| true rate | error / either (records) | 20 together |\n|---|---|---|")
+def together(records: list[ECGRecord]) -> str:
+    """What is said of the rate of so many records together; - where there are fewer."""
+    if len(records) < COHORT:
+        return "-"
+    found = {f.level for f in inspect_together(records[:COHORT], TWELVE) if "rate" in f.code}
+    return ", ".join(found) or "nothing"
+
+
+def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
+    def shares(row: Row) -> str:
+        if not row["records"]:
+            return "- (0)"
+        return f"{row['error']:.1%} / {row['either']:.1%} ({row['records']})"
+
+    right = {"true rate": "rate", "error / either (records)": shares, "20 together": "together"}
+    sets = [key for key in rows["wrong"][0] if key != "factor"]
+    wrong = {
+        "stated over true": number("factor", "g"),
+        **{k: lambda row, k=k: shares(row[k]) for k in sets},
+    }
+    return {"true": table(right, rows["true"]), "wrong": table(wrong, rows["wrong"])}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ptbxl", type=Path)
+
+
+def run(given: argparse.Namespace) -> dict[str, list[Row]]:
+    """Judge right rates, then wrong ones."""
+    people = pd.read_csv(given.ptbxl / "ptbxl_database.csv")
+    people = people[people["strat_fold"] >= 9]
+    codes = [set(ast.literal_eval(text)) for text in people["scp_codes"]]
+    signals = [wfdb.rdrecord(str(given.ptbxl / name)).p_signal.T for name in people["filename_lr"]]
     generator = np.random.default_rng(SEED)
-    for kind in KINDS:
-        drawn = [record(draw(kind, generator).signal, 500.0) for _ in range(EACH)]
-        together = {f.level for f in inspect_together(drawn[:COHORT], TWELVE) if "rate" in f.code}
-        print(f"| drawn: {kind} | {levels(drawn)} | {', '.join(together) or 'nothing'} |")
+    right = {f"drawn: {kind}": [record(draw(kind, generator).signal, 500.0) for _ in range(EACH)]
+             for kind in KINDS}  # fmt: skip
     for code in CODES:
         chosen = [s for s, found in zip(signals, codes, strict=True) if code in found]
-        records = [record(signal, 100.0) for signal in chosen]
-        said = "-"
-        if len(records) >= COHORT:
-            found = {
-                f.level for f in inspect_together(records[:COHORT], TWELVE) if "rate" in f.code
-            }
-            said = ", ".join(found) or "nothing"
-        print(f"| PTB-XL: {code} | {levels(records)} | {said} |")
-    print("\n| stated over true | NORM, 10 s | NORM, 7 s | all codes, 10 s | drawn sinus rhythm |")
-    print("|---|---|---|---|---|")
+        right[f"PTB-XL: {code}"] = [record(signal, 100.0) for signal in chosen]
     norm = [s for s, found in zip(signals, codes, strict=True) if "NORM" in found][::2]
     sinus = [draw("sinus rhythm", generator).signal for _ in range(EACH)]
+    wrong = []
     for factor in WRONG:
         rate = 100 * factor
-        cells = [
-            levels(record(signal, rate) for signal in norm),
-            levels(record(signal[:, :700], rate) for signal in norm),
-            levels(record(signal, rate) for signal in signals[::3]),
-            levels(record(signal, 500 * factor) for signal in sinus),
-        ]
-        print(f"| {factor:g} | {' | '.join(cells)} |", flush=True)
+        wrong.append({
+            "factor": factor,
+            "NORM, 10 s": levels(record(signal, rate) for signal in norm),
+            "NORM, 7 s": levels(record(signal[:, :700], rate) for signal in norm),
+            "all codes, 10 s": levels(record(signal, rate) for signal in signals[::3]),
+            "drawn sinus rhythm": levels(record(signal, 500 * factor) for signal in sinus),
+        })  # fmt: skip
+        print(wrong[-1], flush=True)
+    told = [{"rate": name, **levels(one), "together": together(one)} for name, one in right.items()]
+    return {"true": told, "wrong": wrong}
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

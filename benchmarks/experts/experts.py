@@ -10,16 +10,15 @@ ratio within a round. Memory is the growth of the peak of a process of its own.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.study import ROOT, Row, Study, interval, number, table
 from medmcl.encoders.shared.settings import ExpertSettings
 
 if TYPE_CHECKING:
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 
     from medmcl.encoders.shared.moe import MoE, Places
 
-Layer = Callable[[Tensor], Tensor]
+Layer = Callable[["Tensor"], "Tensor"]
+SIZES = {"rounds": 5, "rows": 64, "tokens": 197, "width": 384, "experts": 8}
 FACTOR = 1.05
 EXPERTS = f"experts, capacity {FACTOR}"
 DENSE, ONE_HOT = "dense MLP", f"one-hot dispatch, capacity {FACTOR}"
@@ -64,7 +64,7 @@ def one_hot(moe: MoE, x: Tensor) -> Tensor:
     return torch.einsum("sec,ecd->sd", combine, made)
 
 
-def layers(options: argparse.Namespace) -> dict[str, Layer]:
+def layers(given: argparse.Namespace) -> dict[str, Layer]:
     """Layers by name, at one and the same first weights."""
     import torch
 
@@ -72,15 +72,15 @@ def layers(options: argparse.Namespace) -> dict[str, Layer]:
     from medmcl.encoders.shared.moe import MoE, sum_rows
     from medmcl.objectives.router import importance, load, local_entropy, z_loss
 
-    places = places_of(options.rows, options.tokens)
+    places = places_of(given.rows, given.tokens)
 
     def experts(factor: float) -> MoE:
         torch.manual_seed(0)
-        settings = ExpertSettings(experts=options.experts, capacity_factor=factor)
-        return MoE(options.width, 4 * options.width, settings)
+        settings = ExpertSettings(experts=given.experts, capacity_factor=factor)
+        return MoE(given.width, 4 * given.width, settings)
 
-    dense = MLP(options.width, 4 * options.width, approximate="tanh")
-    all_kept, usual = experts(float(options.experts)), experts(FACTOR)
+    dense = MLP(given.width, 4 * given.width, approximate="tanh")
+    all_kept, usual = experts(float(given.experts)), experts(FACTOR)
 
     def with_losses(x: Tensor) -> Tensor:
         y, routing = usual(x, places)
@@ -115,20 +115,20 @@ def step(layer: Layer, x: Tensor, weights: Tensor) -> float:
     return time.process_time() - began
 
 
-def inputs(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
+def inputs(given: argparse.Namespace) -> tuple[Tensor, Tensor]:
     import torch
 
     torch.manual_seed(2)
-    x = torch.randn(options.rows * options.tokens, options.width, device="cpu", requires_grad=True)
+    x = torch.randn(given.rows * given.tokens, given.width, device="cpu", requires_grad=True)
     return x, torch.randn(x.shape, device="cpu")
 
 
-def timings(options: argparse.Namespace, *names: str) -> dict[str, list[float]]:
-    x, weights = inputs(options)
-    every = layers(options)
+def timings(given: argparse.Namespace, *names: str) -> dict[str, list[float]]:
+    x, weights = inputs(given)
+    every = layers(given)
     every = {name: every[name] for name in names or every if name != ONE_HOT or name in names}
     seconds: dict[str, list[float]] = {name: [] for name in every}
-    for turn in range(options.rounds + 1):
+    for turn in range(given.rounds + 1):
         for name, layer in every.items():
             taken = step(layer, x, weights)
             if turn:  # the first round warms up
@@ -142,57 +142,70 @@ def high_water() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def peak(options: argparse.Namespace) -> float:
+def peak(given: argparse.Namespace) -> float:
     """MiB by which one step raises the peak of this process."""
-    x, weights = inputs(options)
-    layer = layers(options)[options.layer]
+    x, weights = inputs(given)
+    layer = layers(given)[given.layer]
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building all layers
     before = high_water()
     step(layer, x, weights)
     return high_water() - before
 
 
-def peak_of(options: argparse.Namespace, name: str) -> float:
+def peak_of(given: argparse.Namespace, name: str) -> float:
     """`peak` of one layer, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--peak", json.dumps({**vars(options), "layer": name})],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    asked = {name: getattr(given, name) for name in SIZES} | {"layer": name}
+    code = f"from benchmarks.experts.experts import *; print(peak(argparse.Namespace(**{asked})))"
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def main() -> None:
+def options(parser: argparse.ArgumentParser) -> None:
+    for name, value in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+
+
+def parts(rows: list[Row]) -> dict[str, str]:
+    columns = {
+        "layer": "layer",
+        "rows": "rows",
+        "CPU s": number("seconds", ".2f"),
+        "over dense (min to max)": interval("ratio", 2),
+        "MiB": number("mib", ".0f"),
+    }
+    return {"layers": table(columns, rows)}
+
+
+def run(given: argparse.Namespace) -> list[Row]:
     import torch
 
-    reader = argparse.ArgumentParser()
-    for name, value in {"rounds": 5, "rows": 64, "tokens": 197, "width": 384, "experts": 8}.items():
-        reader.add_argument(f"--{name}", type=int, default=value)
-    reader.add_argument("--peak", help=argparse.SUPPRESS)
-    options = reader.parse_args()
     torch.set_num_threads(1)
-    if options.peak:
-        print(peak(argparse.Namespace(**json.loads(options.peak))))
-        return
-    print(f"{platform.machine()}, torch {torch.__version__}, one thread, {options.rounds} rounds; "
-          f"{options.rows} x {options.tokens} tokens, width {options.width}, "
-          f"{options.experts} experts, K = 1\n")  # fmt: skip
-    print("| layer | rows | CPU s | over dense (min to max) | MiB |\n|---|---|---|---|---|")
-    show(options, timings(options))
-    for rows in (options.rows // 8, options.rows // 4):  # it grows with the square of the tokens
-        fewer = argparse.Namespace(**{**vars(options), "rows": rows, "rounds": 2})
-        show(fewer, timings(fewer, DENSE, EXPERTS, ONE_HOT))
+    rows = [*told(given, timings(given))]
+    for count in (given.rows // 8, given.rows // 4):  # it grows with the square of the tokens
+        fewer = argparse.Namespace(**{**vars(given), "rows": count, "rounds": 2})
+        rows += told(fewer, timings(fewer, DENSE, EXPERTS, ONE_HOT))
+    return rows
 
 
-def show(options: argparse.Namespace, seconds: dict[str, list[float]]) -> None:
+def told(given: argparse.Namespace, seconds: dict[str, list[float]]) -> Iterator[Row]:
+    """A row a layer: median of seconds, ratio to the dense one with its range, memory."""
     for name, taken in seconds.items():
         ratios = [mine / theirs for mine, theirs in zip(taken, seconds[DENSE], strict=True)]
-        print(
-            f"| {name} | {options.rows} | {statistics.median(taken):.2f} "
-            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-            f"| {peak_of(options, name):.0f} |",
-            flush=True,
-        )
+        row = {
+            "layer": name,
+            "rows": given.rows,
+            "seconds": statistics.median(taken),
+            "ratio": statistics.median(ratios),
+            "low": min(ratios),
+            "high": max(ratios),
+            "mib": peak_of(given, name),
+        }
+        print(row, flush=True)
+        yield row
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,14 +1,13 @@
 """Does text collapse in a shared tower with experts, and what do entropies and priority change?
 
-    python -m benchmarks.experts.limoe_collapse --out OUT [--seeds 3] [--steps 300] [--workers 1]
-        [--minutes M] [--experts N ...] [--sets NAME ...] [--report-only]
+    python -m benchmarks.experts.limoe_collapse WORK [--seeds 3] [--steps 300]
+        [--workers 1] [--minutes M] [--experts N ...] [--sets NAME ...]
 
 Image tokens to a text token (4, 16, 32) x experts (4, 8, 16) x what is charged x seeds. The tower
 is ``tiny`` (width 64, 4 blocks, experts in 2, MLP ratio 2), trained from scratch on pictures of one
 shape, 32 x 32 pixels, and captions that name all of it. Each run is one line of
-OUT/limoe_collapse.jsonl; runs that are there are not made again, so the command goes on where it
-stopped, and a sweep cut short is a sweep of fewer seeds. ``--report-only`` writes
-``limoe_collapse.md`` and ``.svg`` beside this file.
+WORK/limoe_collapse.jsonl; runs that are there are not made again, so the command goes on where it
+stopped, and a sweep cut short is a sweep of fewer seeds.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.experts.limoe_collapse_page import write_page
+from benchmarks.experts.limoe_collapse_page import draw, frame, parts, summed
+from benchmarks.study import Study
 from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
 from medmcl.evaluation.aspects.retrieval.measure import ranks, recall_at_k
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from medmcl.engine.loop import Learner
 
-HERE = Path(__file__).parent
 SIDE, BATCH, LAST = 32, 64, 50
 RATIOS = {4: (8, 4), 16: (4, 4), 32: (4, 2)}
 """Image tokens to a text token: edge of a patch, words of a caption."""
@@ -203,7 +202,7 @@ class Sums:
         }
 
 
-def run(cell: Cell) -> dict[str, Any]:
+def run_cell(cell: Cell) -> dict[str, Any]:
     """Train one tower; what its routers did in the last steps, and how well it retrieves."""
     import torch
 
@@ -254,7 +253,6 @@ def run(cell: Cell) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def retrieved(own: Learner, words: int) -> float:
     """R@1, image to text, over new pictures of everything there is: as many captions, all apart."""
     import torch
@@ -262,7 +260,8 @@ def retrieved(own: Learner, words: int) -> float:
     generator = torch.Generator(device="cpu").manual_seed(77)
     rows = torch.arange(math.prod(FACTORS.values()), device="cpu")
     own.eval()
-    pooled = own.model(batch_of(rows, words, generator)).pooled
+    with torch.no_grad():
+        pooled = own.model(batch_of(rows, words, generator)).pooled
     return recall_at_k(ranks(pooled["image"].numpy(), pooled["text"].numpy()), 1)
 
 
@@ -291,7 +290,7 @@ def sweep(options: argparse.Namespace, path: Path) -> None:
     print(f"{len(done)} runs are there, {len(left)} to make", flush=True)
     ends = time.monotonic() + 60 * options.minutes
     with ProcessPoolExecutor(options.workers) as pool, path.open("a", encoding="utf-8") as file:
-        coming = {pool.submit(run, cell): cell for cell in left[: options.workers]}
+        coming = {pool.submit(run_cell, cell): cell for cell in left[: options.workers]}
         waiting = iter(left[options.workers :])
         while coming:
             ready = next(as_completed(coming))
@@ -304,26 +303,32 @@ def sweep(options: argparse.Namespace, path: Path) -> None:
                   f"{one['seconds']:.0f} s", flush=True)  # fmt: skip
             cell = next(waiting, None) if time.monotonic() < ends else None
             if cell is not None:
-                coming[pool.submit(run, cell)] = cell
+                coming[pool.submit(run_cell, cell)] = cell
 
 
-def main() -> None:
-    reader = argparse.ArgumentParser()
-    reader.add_argument("--out", type=Path, default=HERE)
-    reader.add_argument("--seeds", type=int, default=3)
-    reader.add_argument("--steps", type=int, default=300)
-    reader.add_argument("--workers", type=int, default=1)
-    reader.add_argument("--experts", type=int, nargs="+", default=EXPERTS)
-    reader.add_argument("--minutes", type=float, default=math.inf)
-    reader.add_argument("--sets", nargs="+", choices=SETS, default=USUAL)
-    reader.add_argument("--report-only", action="store_true")
-    options = reader.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "limoe_collapse.jsonl"
-    if not options.report_only:
-        sweep(options, path)
-    write_page(list(read(path).values()), HERE)
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--experts", type=int, nargs="+", default=EXPERTS)
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=USUAL)
 
+
+def run(given: argparse.Namespace) -> dict[str, Any] | None:
+    """Make the runs that are missing, draw all, and sum them up."""
+    given.work.mkdir(parents=True, exist_ok=True)
+    path = given.work / "limoe_collapse.jsonl"
+    sweep(given, path)
+    runs = list(read(path).values())
+    if not runs:
+        return None
+    given.out.mkdir(parents=True, exist_ok=True)
+    draw(frame(runs), given.out / "limoe_collapse.svg")
+    return summed(runs)
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, seeds=3)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

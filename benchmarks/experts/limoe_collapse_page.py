@@ -1,18 +1,15 @@
-"""The page and the figure of `limoe_collapse`, from its lines."""
+"""The rows, tables and figure of `limoe_collapse`, from its lines."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
+from benchmarks.study import Cell, Row, table
 
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 COLUMNS = {
     "text": "text processed",
     "image": "images processed",
@@ -54,53 +51,67 @@ def frame(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def spread(values: pd.Series, digits: int) -> str:
+def summed(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean, least and most over seeds of each layer and setting; and what broke."""
+    every = frame(runs)
+    layers: list[Row] = []
+    for key, rows in every.groupby(["layer", "ratio", "experts", "losses"], sort=False):
+        row: Row = dict(zip(("layer", "ratio", "experts", "losses"), key, strict=True))
+        told = {name: rows[name].agg(["mean", "min", "max"]).tolist() for name in COLUMNS}
+        layers.append({**row, "seeds": len(rows), **told})
+    order = list(dict.fromkeys(every.losses))
+    layers.sort(key=lambda r: (r["layer"], r["ratio"], r["experts"], order.index(r["losses"])))
+    once = every[every.layer == 0]
+    spikes = [
+        {"losses": losses, "runs": len(rows), "spikes": int(rows.spikes.sum()),
+         "broken": int(rows.broken.sum())}
+        for losses, rows in once.groupby("losses", sort=False)
+    ]  # fmt: skip
+    minutes = sum(one["seconds"] for one in runs) / 60
+    steps = sorted(every.steps.unique().tolist())
+    return {
+        "runs": len(runs),
+        "steps": steps,
+        "minutes": minutes,
+        "layers": layers,
+        "spikes": spikes,
+    }
+
+
+def spread(key: str, digits: int) -> Cell:
     """Mean over seeds, with the least and the most."""
-    mean, low, high = values.mean(), values.min(), values.max()
-    if f"{low:.{digits}f}" == f"{high:.{digits}f}":
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+    def show(row: Row) -> str:
+        mean, low, high = (f"{one:.{digits}f}" for one in row[key])
+        return mean if low == high else f"{mean} ({low} to {high})"
+
+    return show
 
 
-def lines_of(table: pd.DataFrame) -> list[str]:
+def parts(rows: Mapping[str, Any]) -> dict[str, str]:
     """A table for each layer, and one of what broke."""
-    order = list(dict.fromkeys(table.losses))
-    lines = []
-    for layer, mine in table.groupby("layer"):
-        lines += [
-            f"### Layer {layer + 1} of {table.layer.nunique()} with experts",
-            "",
-            "| image : text | E | charged | seeds | " + " | ".join(COLUMNS.values()) + " |",
-            "|---|---|---|---|" + "---|" * len(COLUMNS),
-        ]
-        for (ratio, experts), cell in mine.groupby(["ratio", "experts"]):
-            for losses in order:
-                rows = cell[cell.losses == losses]
-                if rows.empty:
-                    continue
-                told = [
-                    spread(rows[name], 1 if name in ("over", "effective", "unsure") else 2)
-                    for name in COLUMNS
-                ]
-                cells = [f"{ratio} : 1", str(experts), losses, str(len(rows)), *told]
-                lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-    once = table[table.layer == 0]
-    broken = once.groupby("losses", sort=False)[["spikes", "broken"]].sum()
-    lines += [
-        "### Spikes",
-        "",
-        "| charged | runs | spikes | steps not finite |",
-        "|---|---|---|---|",
-    ]
-    for losses, row in broken.iterrows():
-        count = (once.losses == losses).sum()
-        lines.append(f"| {losses} | {count} | {row.spikes} | {row.broken} |")
-    return [*lines, ""]
+    columns = {
+        "image : text": lambda row: f"{row['ratio']} : 1",
+        "E": "experts",
+        "charged": "losses",
+        "seeds": "seeds",
+    }
+    for name, head in COLUMNS.items():
+        columns[head] = spread(name, 1 if name in ("over", "effective", "unsure") else 2)
+    broken = {"charged": "losses", "runs": "runs", "spikes": "spikes", "steps not finite": "broken"}
+    steps = " or ".join(map(str, rows["steps"]))
+    return {
+        "runs": f"{rows['runs']} of {steps} steps, {rows['minutes']:.0f} processor minutes",
+        **{f"layer {n + 1}": table(columns, [row for row in rows["layers"] if row["layer"] == n])
+           for n in sorted({row["layer"] for row in rows["layers"]})},
+        "spikes": table(broken, rows["spikes"]),
+    }  # fmt: skip
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     """The worse of the layers of each run; points are means over seeds, bars least to most."""
+    from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
+
     worst = table.groupby([*FACTORS, "seed"], sort=False)[list(PANELS)].min().reset_index()
     ratios, order = sorted(worst.ratio.unique()), list(dict.fromkeys(worst.losses))
     experts = sorted(worst.experts.unique())
@@ -130,22 +141,3 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
         figure.savefig(path, metadata={"Date": None, "Creator": None})
-
-
-def write_page(runs: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Renew ``limoe_collapse.svg``, and the figures of the page between their marks."""
-    table = frame(runs)
-    if table.empty:
-        return
-    draw(table, out / "limoe_collapse.svg")
-    seconds, steps = sum(one["seconds"] for one in runs), sorted(table.steps.unique())
-    head = (
-        f"{len(runs)} runs of {' or '.join(str(s) for s in steps)} steps, "
-        f"{seconds / 60:.0f} processor minutes ({platform.machine()}; torch {version('torch')}, "
-        "one thread a run). Mean over seeds (least to most); all but R@1 over the last 50 steps."
-    )
-    page = out / "limoe_collapse.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    text = "\n".join([BEGIN, "", head, "", *lines_of(table), END])
-    page.write_text(before + text + after, encoding="utf-8")

@@ -1,6 +1,6 @@
 """One tower with experts against the dense one of equal active size, and against two towers.
 
-    python -m benchmarks.experts.limoe_study --work FOLDER --out OUT
+    python -m benchmarks.experts.limoe_study --work FOLDER
 
 The cohort is `medmcl simulate shapes`: pictures of 32 pixels (16 patches) and captions that name
 shape, colour and texture. All models see the same batches for the same number of steps at one
@@ -9,16 +9,15 @@ Held-out pictures are scored once: zero-shot accuracy (mean of the three attribu
 ways, where every caption that names the same attributes is a hit. A spike is a gradient norm above
 ten times the median of the 100 steps before it, from step 100 on.
 
-Writes ``limoe_study.json`` to OUT, run after run (those that are in it are not made again), and
-prints the page.
+Runs that are kept are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ import pandas as pd
 import yaml
 
 import medmcl
+from benchmarks.study import Row, Study, grid
 from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.engine.record import read_metrics
@@ -206,26 +206,104 @@ def plan() -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
+DRAWS = 2000
+SHOWN = {
+    "zero-shot": ("shape", "colour", "texture"),
+    "image to text": ("image to text",),
+    "text to image": ("text to image",),
+}
+
+
+def per_subject(runs: list[Row], outcome: str) -> np.ndarray:
+    """Share that each seed got right of each held-out subject, (seeds, subjects)."""
+    return np.array([np.mean([run["right"][p] for p in SHOWN[outcome]], axis=0) for run in runs])
+
+
+def with_interval(values: np.ndarray) -> str:
+    """Mean over subjects with a 95 % interval that draws subjects, in percent."""
+    rng = np.random.default_rng(0)
+    draws = values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(1)
+    low, high = np.percentile(100 * draws, [2.5, 97.5])
+    return f"{100 * values.mean():.1f} ({low:.1f} to {high:.1f})"
+
+
+def line(name: str, runs: list[Row], base: list[Row] | None) -> list[str]:
+    """One row of the table: values, the paired difference to ``base``, seeds, cost."""
+    sound = [run for run in runs if "right" in run]
+    cells = [name]
+    for outcome in SHOWN:
+        values = per_subject(sound, outcome)
+        spread = ", ".join(f"{100 * one:.0f}" for one in values.mean(1))
+        cells.append(f"{with_interval(values.mean(0))} [{spread}]")
+    if base is None:
+        cells.append("")
+    else:
+        cells.append(
+            "; ".join(
+                with_interval(per_subject(sound, o).mean(0) - per_subject(base, o).mean(0))
+                for o in ("zero-shot", "image to text")
+            )
+        )
+    failed = len(runs) - len(sound)
+    spikes = sum(run["spikes"] for run in sound)
+    skipped = sum(run["skipped"] for run in sound)
+    cells.append(f"{failed}, {spikes}, {skipped}")
+    cells.append(f"{np.mean([run['seconds'] for run in runs]):.0f}")
+    cells.append(f"{sound[0]['weights'] / 1e6:.2f}")
+    return cells
+
+
+HEAD = (
+    "model",
+    *(f"{name}, %" for name in ("zero-shot", "R@1 image to text", "R@1 text to image")),
+    "zero-shot and R@1 image to text less those of the first row, points",
+    "failed, spikes, skipped",
+    "CPU s",
+    "weights, M",
+)
+
+
+def parts(done: list[Row]) -> dict[str, str]:
+    def made(model: str, size: str, changed: str = "nothing") -> list[Row]:
+        key = (model, size, changed)
+        return [run for run in done if (run["model"], run["size"], run["changed"]) == key]
+
+    lines = []
+    for size in ("tiny", "small"):
+        dense = made("dense", size)
+        for model in ("dense", "limoe", "two towers"):
+            runs = made(model, size)
+            if runs:
+                base = None if model == "dense" else dense[: len(runs)]
+                lines.append(line(f"{size}: {model}, {len(runs)} seeds", runs, base))
+    whole = made("limoe", "tiny")
+    for changed in dict.fromkeys(run["changed"] for run in done if run["changed"] != "nothing"):
+        runs = made("limoe", "tiny", changed)
+        lines.append(line(f"tiny: limoe, {changed}, {len(runs)} seeds", runs, whole[: len(runs)]))
+    return {"models": grid(HEAD, lines)}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, required=True)
+
+
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/experts/experts"))
-    given = parser.parse_args()
     torch.set_num_threads(1)
     given.work.mkdir(parents=True, exist_ok=True)
-    file = given.out / "limoe_study.json"
-    done: list[dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.is_file() else []
+    done: list[Row] = STUDY.kept(given.out) or []
     for asked in plan():
         if any(asked.items() <= row.items() for row in done):
             continue
         changes = ABLATIONS.get(asked["changed"], {})
         found = one_run(given.work, asked["model"], asked["size"], asked["seed"], changes)
         done.append({**asked, **found})
-        file.write_text(json.dumps(done) + "\n", encoding="utf-8")
-        print(json.dumps({k: v for k, v in done[-1].items() if k != "right"}), flush=True)
+        print({k: v for k, v in done[-1].items() if k != "right"}, flush=True)
+        yield done
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,6 +1,6 @@
 """Why entropy losses exist: text that sits on one expert, under the losses of a router alone.
 
-    python -m benchmarks.experts.router_collapse [--steps 400] [--out benchmarks]
+    python -m benchmarks.experts.router_collapse [--steps 400]
 
 Twelve image tokens to each text token. At the start all text is on expert 0 and images fill the
 rest evenly, so that every expert has the same load and importance. Then gradient descent, on the
@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks.study import Row, Study, number, table
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +40,6 @@ LOSSES = {
     "with local and global": ("importance", "load", "local", "global"),
 }
 RATES = {"logits": 40.0, "router": 3.0}
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,45 +184,44 @@ def draw(paths: dict[tuple[str, str], list[Seen]], out: Path) -> None:
         figure.savefig(out / "router_collapse.svg", metadata={"Date": None, "Creator": None})
 
 
-def lines_of(paths: dict[tuple[str, str], list[Seen]]) -> list[str]:
-    lines = [
-        "| descent on | losses | text on one expert | effective experts of text "
-        "| experts a text token is torn between | importance | load |",
-        "|---|---|---|---|---|---|---|",
-    ]
-
-    def line(kind: str, name: str, one: Seen) -> str:
-        return (f"| {kind} | {name} | {one.top:.3f} | {one.effective:.2f} | {one.unsure:.2f} "
-                f"| {one.importance:.1e} | {one.load:.1e} |")  # fmt: skip
-
-    for kind in RATES:
-        lines.append(line(kind, "the start", paths[kind, next(iter(LOSSES))][0]))
-        lines += [line(kind, name, paths[kind, name][-1]) for name in LOSSES]
-    return lines
+def parts(rows: list[Row]) -> dict[str, str]:
+    columns = {
+        "descent on": "kind",
+        "losses": "losses",
+        "text on one expert": number("top", ".3f"),
+        "effective experts of text": number("effective", ".2f"),
+        "experts a text token is torn between": number("unsure", ".2f"),
+        "importance": number("importance", ".1e"),
+        "load": number("load", ".1e"),
+    }
+    return {"paths": table(columns, rows)}
 
 
-def main() -> None:
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=400)
+
+
+def run(given: argparse.Namespace) -> list[Row]:
+    """Start and end of every path; the figure has all of it."""
     import torch
 
-    reader = argparse.ArgumentParser()
-    reader.add_argument("--steps", type=int, default=400)
-    reader.add_argument("--out", type=Path, default=Path(__file__).parent)
-    options = reader.parse_args()
     torch.set_num_threads(1)
     paths = {
-        (kind, name): trajectory(kind, charged, options.steps)
+        (kind, name): trajectory(kind, charged, given.steps)
         for kind in RATES
         for name, charged in LOSSES.items()
     }
-    draw(paths, options.out)
-    text = "\n".join(lines_of(paths))
-    print(text)
-    page = options.out / "router_collapse.md"
-    if page.exists():
-        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    given.out.mkdir(parents=True, exist_ok=True)
+    draw(paths, given.out)
+    rows = []
+    for kind in RATES:
+        start = paths[kind, next(iter(LOSSES))][0]
+        rows.append({"kind": kind, "losses": "the start", **asdict(start)})
+        rows += [{"kind": kind, "losses": name, **asdict(paths[kind, name][-1])} for name in LOSSES]
+    return rows
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()
