@@ -6,7 +6,7 @@ an encoder, so that a view that cuts edges cuts them in the features too.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +18,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.shown import ShownImage
+from medmcl.modalities.graph.as_in_training import UsualWeights, WeightSums, unlike_training
 from medmcl.modalities.graph.build import connectivity, fisher_z, window_starts
 from medmcl.modalities.graph.checks import Atlas, graph_findings, silent_regions, uneven_sizes
 from medmcl.modalities.graph.readers import Connectome, read_connectome, region_order
@@ -52,6 +53,8 @@ class Graph:
     def __init__(self, source: GraphSource, settings: GraphSettings) -> None:
         self.source, self.settings = source, settings
         self._fitted = False
+        self._usual: UsualWeights | None = None
+        self._is_given = False  # learned elsewhere: see load_state
         self._atlas = Atlas(count=source.regions or 0)
         is_series = source.reader == "timeseries"
         if not is_series and (settings.estimate != "pearson" or settings.windows):
@@ -86,21 +89,27 @@ class Graph:
         return ShownImage(pixels=weights, note=f"weights of {count} by {count} regions")
 
     def inspect_together(self, raws: Iterable[Connectome]) -> list[Finding]:
-        """Records of different numbers of regions."""
+        """Records of different numbers of regions; elsewhere, weights unlike those of training."""
+        if self._is_given and self._usual is not None:
+            return unlike_training(raws, self.source, self._usual)
         grows = self.source.reader == "edge_list"
         return [] if self._fitted or grows else uneven_sizes(raws)
 
     def fit(self, raws: Iterable[Connectome]) -> None:
-        """Learn the atlas: number and names of the regions, from train records."""
+        """Learn the atlas, number and names of the regions, and usual weights of train records."""
         atlases: Counter[tuple[int, tuple[str, ...] | None]] = Counter()
+        sums: dict[tuple[int, tuple[str, ...] | None], WeightSums] = defaultdict(WeightSums)
         for raw in raws:
             atlases[raw.regions, raw.names] += 1
-        self._fitted = True
+            if raw.weights is not None:
+                sums[raw.regions, raw.names].add(raw.weights)
+        self._fitted, self._is_given, self._usual = True, False, None
         grows = self.source.reader == "edge_list"
         if not atlases:
             self._atlas = Atlas(count=self.source.regions or 0, grows=grows)
             return
         (count, names), _ = min(atlases.items(), key=lambda one: (-one[1], one[0][0]))
+        self._usual = None if grows else sums[count, names].usual
         if grows:
             every = dict.fromkeys(name for _, some in atlases for name in some or ())
             names = max((some or () for _, some in atlases), key=len)
@@ -252,15 +261,17 @@ class Graph:
         return pack(build_graphs(weights, present, self.settings, cut | cut.transpose(1, 2)))
 
     def state(self) -> dict[str, Any]:
-        """The atlas."""
+        """The atlas, and what weights are like."""
         names = None if self.atlas.names is None else list(self.atlas.names)
-        return {"regions": self.atlas.count, "names": names}
+        usual = {} if self._usual is None else {"usual": self._usual.about()}
+        return {"regions": self.atlas.count, "names": names, **usual}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
         names = None if state["names"] is None else tuple(state["names"])
         grows = self.source.reader == "edge_list"
         self._atlas, self._fitted = Atlas(int(state["regions"]), names, grows), True
+        self._usual, self._is_given = UsualWeights.read(state.get("usual")), True
 
 
 def _taken(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -464,6 +464,49 @@ def test_shapes_are_what_the_adapter_says():
     assert isinstance(made, SimpleFeatures)
 
 
+def connected(seed, regions=20):
+    """Correlations of people whose first regions go together the more, the earlier they are."""
+    draw = np.random.default_rng(seed)
+    shared = draw.normal(size=(1, 200)) * np.linspace(1.5, 0, regions)[:, None]
+    return np.corrcoef(shared + draw.normal(size=(regions, 200)))
+
+
+@pytest.mark.parametrize("people", [1, 12])
+@pytest.mark.parametrize(
+    ("written", "said", "times", "told"),
+    [
+        ("upper", "upper", 1.0, None),
+        ("lower", "upper", 1.0, "layout: lower"),
+        ("upper", "lower", 1.0, "layout: upper"),
+        ("upper", "upper", 100.0, "divide_by: 100"),
+        ("upper", "upper", 0.001, "divide_by: 0.001"),
+        ("upper", "upper", 5.0, None),
+    ],
+)
+def test_weights_of_another_unit_or_triangle_than_in_training_are_told(
+    tmp_path, people, written, said, times, told
+):
+    home = adapter(fit=[Connectome(connected(k)) for k in range(40)], measure="other")
+    turn, back = (np.triu_indices, 1) if written == "upper" else (np.tril_indices, -1)
+    for k in range(people):
+        np.save(tmp_path / f"{k}.npy", times * connected(100 + k)[turn(20, back)])
+
+    def found(**source):
+        new = adapter(**{"measure": "other", "layout": said, **source})
+        new.load_state(home.state())
+        raws = [new.read(place(tmp_path / f"{k}.npy")) for k in range(people)]
+        return new.inspect_together(raws)
+
+    hits = found()
+    assert [told in one.fix for one in hits] == [True] * (told is not None)
+    if told is not None:  # the fix works as it is told
+        key, value = told.split(": ")
+        assert found(**{key: value if key == "layout" else float(value)}) == []
+    older = adapter(layout=said, measure="other")
+    older.load_state({key: home.state()[key] for key in ("regions", "names")})
+    assert older.inspect_together([]) == []
+
+
 def seen(made, x):
     return unpack(x, made.input_shape.channels)
 
