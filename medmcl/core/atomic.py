@@ -2,22 +2,27 @@
 
 Everything that medmcl writes for later goes through here. A reader sees the old content or the
 new; a process that is killed leaves the old, and beside it a part (``.NAME.….part``) that the next
-writer in the same folder takes away once it is a day old.
+writer in the same folder takes away: at once if its writer is known to be dead, after a week if
+that ran where this process cannot see it (another host, container, or before a restart).
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import re
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
-_STALE_SECONDS = 86_400
-_OURS = re.compile(r"\.\d+-[0-9a-f]{8}\.part$")
+_UNSEEN_SECONDS = 7 * 86_400
+_PART = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.part$")
 
 
 @contextmanager
@@ -35,6 +40,7 @@ def file_aside(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
         yield aside
         _bring_to_disk(aside)
         aside.replace(path)
+        _bring_to_disk(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -52,10 +58,11 @@ def folder_aside(path: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
-        for made in aside.rglob("*"):
-            if made.is_file():
+        for made in (*aside.rglob("*"), aside):
+            if made.is_file() or made.is_dir():
                 _bring_to_disk(made)
         aside.rename(path)
+        _bring_to_disk(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -66,22 +73,53 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666) -> 
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def is_content(path: Path) -> bool:
+    """Whether something in a folder is more than a lock, or a part of what is being written."""
+    return not (path.name.startswith(".") and path.suffix in (".lock", ".part"))
+
+
 def _aside(path: Path) -> Path:
-    """A name beside a path that nobody else has; parts that were left there long ago go."""
+    """A name beside a path that nobody else has; parts of dead writers that lie there go."""
     for left in path.parent.glob(".*.part"):
-        if not _OURS.search(left.name):
-            continue
-        try:
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+        with suppress(OSError):  # another process takes it away, or it is not ours to take
+            if _is_dead(left):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-        except OSError:  # another process takes it away, or it is not ours
-            continue
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    who = f"{_place()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name}.{who}.part")
+
+
+def _is_dead(part: Path) -> bool:
+    """Whether nobody writes a part any more."""
+    named = _PART.search(part.name)
+    if named is None:
+        return False
+    if named["place"] != _place():
+        return time.time() - part.stat().st_mtime > _UNSEEN_SECONDS
+    try:
+        os.kill(int(named["process"]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it lives, and is somebody else's
+        return False
+    return False
+
+
+@cache
+def _place() -> str:
+    """Where a process number means this process: host, its present start, its name space."""
+    said = [socket.gethostname()]
+    with suppress(OSError):  # elsewhere than on Linux the host must do
+        said.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        said.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.blake2b("\n".join(said).encode(), digest_size=4).hexdigest()
 
 
 def _bring_to_disk(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # file systems that have no such thing for folders
+            raise
     finally:
         os.close(handle)

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import time
@@ -46,7 +47,7 @@ def test_the_old_content_stays_and_nothing_is_left_where_writing_fails(tmp_path)
 @pytest.mark.parametrize(
     ("how", "inside"), [("file_aside", "aside"), ("folder_aside", "aside / 'x'")]
 )
-def test_a_killed_writer_leaves_a_part_that_goes_after_a_day(tmp_path, how, inside):
+def test_a_part_goes_when_its_writer_is_dead_and_not_before(tmp_path, how, inside):
     path = tmp_path / "made"
     if how == "file_aside":
         path.write_text("old")
@@ -55,14 +56,21 @@ def test_a_killed_writer_leaves_a_part_that_goes_after_a_day(tmp_path, how, insi
     assert done.returncode == -9
     assert not path.exists() if how == "folder_aside" else path.read_text() == "old"
     (part,) = [name for name in names(tmp_path) if name.endswith(".part")]
-    write_atomically(tmp_path / "other", "young parts stay")
-    assert (tmp_path / part).exists()
-    old = time.time() - 2 * 86_400
-    os.utime(tmp_path / part, (old, old))
     (tmp_path / ".somebody.part").write_text("not ours")
-    os.utime(tmp_path / ".somebody.part", (old, old))
-    write_atomically(tmp_path / "other", "old parts go")
+    living = tmp_path / re.sub(r"-\d+-", f"-{os.getppid()}-", part)
+    elsewhere = tmp_path / re.sub(r"\.[0-9a-f]{8}-", ".00000000-", part)
+    living.touch()
+    elsewhere.touch()
+    write_atomically(tmp_path / "other", "parts of the dead go")
     assert not (tmp_path / part).exists()
+    assert living.exists()
+    assert elsewhere.exists()
+    old = time.time() - 8 * 86_400
+    for one in (living, elsewhere, tmp_path / ".somebody.part"):
+        os.utime(one, (old, old))
+    write_atomically(tmp_path / "other", "and after a week those of writers that cannot be asked")
+    assert not elsewhere.exists()
+    assert living.exists()
     assert (tmp_path / ".somebody.part").exists()
 
 

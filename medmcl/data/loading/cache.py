@@ -1,17 +1,19 @@
 """Prepared records on disk: written once, atomically, and read back memory-mapped.
 
 A cache entry is a folder whose name is a hash of everything that its rows depend on. It is written
-aside and renamed when it is whole, so a killed writer leaves nothing that could be read, and of two
-writers one wins and both read the same bytes.
+aside and renamed when it is whole, so a killed writer leaves nothing that could be read. Of two
+processes that want the same entry one makes it, and the other waits and reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,12 @@ from medmcl.core import members
 from medmcl.core.atomic import folder_aside
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import alone
 from medmcl.core.findings import Finding
 from medmcl.data.loading.reading import Outcome
 from medmcl.data.tables.wide_cells import WideCells
+
+log = logging.getLogger("medmcl")
 
 
 class ClosedSplitError(ArtefactError):
@@ -162,7 +167,7 @@ def _list(folder: Path) -> _Folder:
 
 
 def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | None:
-    """Read an entry; None if there is none. A damaged one is removed and counts as none."""
+    """Read an entry; None if there is none, or it is damaged."""
     folder = cache / key
     if not folder.is_dir():
         return None
@@ -184,27 +189,41 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
         }
         shared = tuple(Finding(**finding) for finding in facts["shared"])
     except (OSError, ValueError, KeyError, TypeError):
-        shutil.rmtree(folder, ignore_errors=True)
         return None
     usable = np.array([bool(one) for one in digests], dtype=bool)
     return Stored(rows, usable, digests, findings, sketches, shared)
+
+
+@contextmanager
+def claimed_entry(cache: Path, key: str, wait: Callable[[], object]) -> Iterator[None]:
+    """Make an entry while nobody else does; ``wait`` is called until another has made it."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"the cache cannot be made: {error}", where=cache) from None
+    told: set[str] = set()
+
+    def waiting(owner: str) -> None:
+        if owner not in told:
+            log.info("these records are being prepared by %s; waiting for it", owner)
+            told.add(owner)
+        wait()
+
+    with alone(cache / key, "records are being prepared", wait=waiting):
+        yield
 
 
 def write_entry(
     cache: Path, key: str, modality: str, outcomes: Iterable[Outcome], shape: tuple[int, ...],
     count: int, shared: Sequence[Finding] = (),
 ) -> None:  # fmt: skip
-    """Write an entry from outcomes in order; it appears whole or not at all."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtefactError(f"the cache cannot be made: {error}", where=cache) from None
-    try:
-        with folder_aside(cache / key) as aside:
-            _fill(aside, modality, outcomes, shape, count, shared)
-    except OSError:
-        if not (cache / key).is_dir():  # else another writer was first
-            raise
+    """Write a claimed entry from outcomes in order; it appears whole or not at all.
+
+    What was there takes no part: it is damaged, or of records that have become sound.
+    """
+    shutil.rmtree(cache / key, ignore_errors=True)
+    with folder_aside(cache / key) as aside:
+        _fill(aside, modality, outcomes, shape, count, shared)
 
 
 def _fill(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ from medmcl.data.loading.cache import (
     ClosedSplitError,
     OpenRows,
     Stored,
+    claimed_entry,
     entry_key,
     read_entry,
     write_entry,
@@ -442,8 +442,12 @@ class _Told:
         for outcome in source:
             yield outcome
             self.done += 1
-            if self.progress is not None:
-                self.progress(self.done)
+            self.again()
+
+    def again(self) -> None:
+        """Tell what was told before, so that whoever waits can be stopped."""
+        if self.progress is not None:
+            self.progress(self.done)
 
 
 def _stored(
@@ -466,25 +470,39 @@ def _stored(
     description = [adapter.kind, source, adapter.settings.model_dump(mode="json")]
     description.append(checked_state(adapter))
     key = entry_key(description, places, partial(record_files, adapter))
-    found = read_entry(cache, key, name, len(places))
-    if found is not None:
-        found = _look_again(adapter, name, places, found)
-        if found is None:  # a record is sound now
-            shutil.rmtree(cache / key, ignore_errors=True)
+    found = _read_sound(adapter, name, places, cache, key)
     if found is None:
-        shared = inspect_together(adapter, name, places)
-        faults = [finding for finding in shared if finding.level == "error"]
-        if faults:
-            raise refuse(faults, f"cohort {cohort.name}")
-        made = counter(outcomes(adapter, name, places, prepared=True))
-        shape = fitted_shape(adapter, name)
-        write_entry(cache, key, name, made, shape, len(places), shared)
-        found = read_entry(cache, key, name, len(places))
+        with claimed_entry(cache, key, counter.again):
+            found = _read_sound(adapter, name, places, cache, key)
+            if found is None:
+                _write(cohort, name, adapter, places, cache, key, counter)
+                found = read_entry(cache, key, name, len(places))
     if found is None:
         raise ArtefactError(
             "the prepared records cannot be read back", where=cache / key, fix="is the disk full?"
         )
     return found
+
+
+def _read_sound(
+    adapter: Adapter, name: str, places: Sequence[RecordRef], cache: Path, key: str
+) -> Stored | None:
+    """Read an entry; None if there is none, or a record that it refused is sound now."""
+    found = read_entry(cache, key, name, len(places))
+    return None if found is None else _look_again(adapter, name, places, found)
+
+
+def _write(
+    cohort: Cohort, name: str, adapter: Adapter, places: Sequence[RecordRef], cache: Path,
+    key: str, counter: _Told,
+) -> None:  # fmt: skip
+    """Prepare records and write them as an entry."""
+    shared = inspect_together(adapter, name, places)
+    faults = [finding for finding in shared if finding.level == "error"]
+    if faults:
+        raise refuse(faults, f"cohort {cohort.name}")
+    made = counter(outcomes(adapter, name, places, prepared=True))
+    write_entry(cache, key, name, made, fitted_shape(adapter, name), len(places), shared)
 
 
 def _rehearse(cohort: Cohort, name: str, adapter: Adapter) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from medmcl.core.errors import ConfigError
+from medmcl.core.file_lock import alone
 from medmcl.engine.signals import EXIT_CODE
+
+log = logging.getLogger("medmcl")
 
 WRECKED_CODE = 3
 """Exit code of a run that was done, but of which a stage is wrecked
@@ -32,6 +38,29 @@ def new_run_folder(name: str) -> Path:
     """Name a run folder after what it holds and the time."""
     stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{name}-{stamp}"
+
+
+@contextmanager
+def claimed_run(folder: Path) -> Iterator[None]:
+    """Be the only one who makes a run in a folder; of several processes the first holds it.
+
+    A folder in which nothing was written goes again.
+
+    Raises:
+        ArtefactError: Another process makes a run there.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with alone(folder / "config.yaml", "a run is being made in this folder") as killed:
+            if killed:
+                log.info("the run folder was held by %s, which was killed: taken over", killed)
+            yield
+    finally:
+        with suppress(OSError):  # something was written
+            folder.rmdir()
 
 
 def relaunch(processes: int) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from medmcl.core.atomic import is_content
 from medmcl.core.config import fingerprint, read_yaml
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.core.lazy import packages_with_parts
@@ -31,7 +32,7 @@ from medmcl.stages.recipe.cohort_checks import faults_with, used_tasks
 from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
 from medmcl.stages.recipe.settings import cohort_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.run.launch import choose_precision, new_run_folder
+from medmcl.stages.run.launch import choose_precision, claimed_run, new_run_folder
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.report import write_run_report
 from medmcl.stages.run.run import GIVEN, PACKAGES_WITH_PARTS, Run, write_run_files
@@ -128,21 +129,23 @@ def run_recipe(
     given = None if keep is None else read_keep(keep, opened)
     if given is not None:
         config["keep"] = given.fingerprint
-    folder = _run_folder(out, opened, spec, config, resume)
-    other, until = (None, None) if reuse is None else run_and_stage(reuse)
-    shared = [] if other is None else shared_stages(other, config, spec.stages, until)
-    _refuse_bad_tasks(opened, spec, folder)
-    run = Run.begun(folder, config, spec, given)
-    world = start_world(device)
-    try:
-        with StopRequest() as stop:
-            reused = (other, shared) if other else None
-            return _run(run, opened, world, stop, resume=resume, reused=reused)
-    except Interrupted as stopped:
-        stopped.folder = folder
-        raise
-    finally:
-        stop_world(world)
+    folder = _named_folder(out, opened, spec, resume)
+    with claimed_run(folder):
+        _refuse_taken(folder, config, resume)
+        other, until = (None, None) if reuse is None else run_and_stage(reuse)
+        shared = [] if other is None else shared_stages(other, config, spec.stages, until)
+        _refuse_bad_tasks(opened, spec, folder)
+        run = Run.begun(folder, config, spec, given)
+        world = start_world(device)
+        try:
+            with StopRequest() as stop:
+                reused = (other, shared) if other else None
+                return _run(run, opened, world, stop, resume=resume, reused=reused)
+        except Interrupted as stopped:
+            stopped.folder = folder
+            raise
+        finally:
+            stop_world(world)
 
 
 def _run(
@@ -242,45 +245,37 @@ def _remarks(prepared: Prepared) -> list[str]:
     return [*wrong, prepared.exclusions(), *lost_by_outcome.told(found), *uneven]
 
 
-def _run_folder(
-    out: str | Path | None,
-    cohort: Cohort,
-    spec: RecipeSpec,
-    config: dict[str, Any],
-    resume: bool,
-) -> Path:
-    """Choose and claim the run folder; a resumed run must ask for what the first one did."""
-    if out is None:
-        if resume:
-            raise ConfigError("--resume needs --out, the folder of the run to go on with")
-        return new_run_folder(f"{cohort.name}-{spec.name}")
-    folder = Path(out)
+def _named_folder(out: str | Path | None, cohort: Cohort, spec: RecipeSpec, resume: bool) -> Path:
+    """Give the folder of the run: as it was named, or after what it holds."""
+    if out is not None:
+        return Path(out)
+    if resume:
+        raise ConfigError("--resume needs --out, the folder of the run to go on with")
+    return new_run_folder(f"{cohort.name}-{spec.name}")
+
+
+def _refuse_taken(folder: Path, config: dict[str, Any], resume: bool) -> None:
+    """Refuse a folder that holds something else; a resumed run must ask for what the first did.
+
+    What a run leaves that was killed before it wrote its config is nothing.
+    """
     before = folder / "config.yaml"
-    if not resume:
-        if folder.exists() and any(folder.iterdir()):
-            raise ArtefactError(
-                "the run folder is not empty", where=folder, fix="--resume, or another --out"
-            )
-        return folder
-    if not before.exists():
-        if folder.exists() and any(p.name != "metrics.jsonl" for p in folder.iterdir()):
-            raise ArtefactError(
-                "there is no run to resume",
+    if resume and before.exists():
+        new = json.loads(json.dumps(config))
+        differing = differences(read_yaml(before), new)
+        if differing:
+            raise ConfigError(
+                "the run to resume was started with other settings (then -> now)",
                 where=folder,
-                fix="give the --out of the run that stopped, or a new --out without --resume",
+                got=named(differing),
+                fix="give the same cohort, recipe, --set, --keep and --seed, or start a new --out",
             )
-        return folder
-    old = read_yaml(before)
-    new = json.loads(json.dumps(config))
-    differing = differences(old, new)
-    if differing:
-        raise ConfigError(
-            "the run to resume was started with other settings (then -> now)",
+    elif any(is_content(one) for one in folder.iterdir() if one.name != "metrics.jsonl"):
+        raise ArtefactError(
+            "there is no run to resume" if resume else "the run folder is not empty",
             where=folder,
-            got=named(differing),
-            fix="give the same cohort, recipe, --set, --keep and --seed, or start a new --out",
+            fix="--resume, or another --out" if before.exists() else "name another --out",
         )
-    return folder
 
 
 _READ_AT_ONCE = 2000

@@ -650,7 +650,8 @@ def reading_of(cohort: Cohort, modality: str) -> dict[str, Any]:
 
 
 def write_run_files(run: Run, prepared: Prepared) -> None:
-    """Write config, preprocessing and tasks of a run that is begun."""
+    """Write config, preprocessing and tasks of a run that is begun; what is asked stands first."""
+    write_atomically(run.path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
     preprocessing = {
         name: {
             "kind": adapter.kind,
@@ -669,4 +670,3 @@ def write_run_files(run: Run, prepared: Prepared) -> None:
     run.save_tree("tasks", headers)
     run.save_tree("could_name", kept_names(prepared))
     save_train_records(run, prepared)
-    write_atomically(run.path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))

@@ -24,6 +24,7 @@ from medmcl.cooccurrence.exchange.secure_files import (
 )
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import alone
 
 SITES = ("Ayr", "Bonn", "Cork")
 
@@ -196,15 +197,14 @@ def test_sites_must_agree_on_whether_codes_are_nested():
 def test_two_shares_are_not_made_with_the_same_keys_at_once(tmp_path):
     counts, _, turn, _, _ = everything()
     save_keys(agreed()["Ayr"], tmp_path / "k")
-    (tmp_path / "k.lock").touch()
-    with pytest.raises(ArtefactError, match=r"with these keys(.|\n)*remove this file"):
+    refused = pytest.raises(ArtefactError, match=r"with these keys(.|\n)*wait until")
+    with alone(tmp_path / "k", "held"), refused:
         write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
     assert not (tmp_path / "share").exists()
     with pytest.raises(ArtefactError, match="cannot be locked"):
         write_share(counts["Ayr"], tmp_path / "none" / "k", turn, tmp_path / "share")
-    (tmp_path / "k.lock").unlink()
     write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
-    assert not (tmp_path / "k.lock").exists()
+    assert {one.name for one in tmp_path.iterdir()} == {"k", "share"}
 
 
 def test_missing_and_short_seeds_are_named():

@@ -20,6 +20,7 @@ from medmcl.cooccurrence.release.clipping import clip_rows, patient_lengths
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import RESOLUTION, release_private
 from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError
+from medmcl.core.file_lock import alone
 
 
 @pytest.fixture
@@ -309,13 +310,14 @@ def test_a_release_that_dies_was_paid_for(ledger, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         private(ledger, *tables())
     assert len(ledger.read().releases) == 1
-    assert not ledger.path.with_name("ledger.json.lock").exists()
+    assert not ledger.path.with_name(".ledger.json.lock").exists()
 
 
 def test_two_releases_do_not_charge_at_once(ledger):
-    ledger.path.with_name("ledger.json.lock").touch()
-    with pytest.raises(ArtefactError, match="another release is being charged"):
+    refused = pytest.raises(ArtefactError, match="another release is being charged")
+    with alone(ledger.path, "held"), refused:
         private(ledger, *tables())
+    assert not ledger.read().releases
 
 
 @pytest.mark.parametrize("rho", [-1, 0, "NaN", float("inf")])

@@ -15,6 +15,7 @@ from medmcl.cooccurrence.exchange.secure_files import load_keys, save_keys
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.token_rows import read_rows, read_vocabularies
 from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import alone
 from medmcl.stages.cooccur.embed import embed, read_facts
 from medmcl.stages.cooccur.merge import (
     merge_folders,
@@ -300,8 +301,7 @@ def test_two_sites_agree_on_a_seed_through_a_file(tmp_path):
     with pytest.raises(ArtefactError, match=r"drawn by this site(.|\n)*never rebuilt"):
         share_seed("a", "b", a, seed)
     assert not a.exists()
-    b.with_name("b.json.lock").touch()
-    with pytest.raises(ArtefactError, match="with these keys"):
+    with alone(b, "held"), pytest.raises(ArtefactError, match="with these keys"):
         share_seed("b", "d", b, tmp_path / "bd.seed")
     assert not (tmp_path / "bd.seed").exists()
 

@@ -1,0 +1,62 @@
+"""A command that is killed as it begins to write something: at its first write, its second, …
+
+An audit hook counts what a process opens to write, renames, makes and removes below a folder, and
+sends SIGKILL to itself before the write that is asked for: nothing is tidied up. Commands run in
+forks, so that what takes seconds to import is imported once.
+"""
+
+import os
+import signal
+import sys
+import traceback
+
+COUNTED = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.truncate"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def is_write(event, args, folder):
+    """Whether an audited event is about to change something below a folder."""
+    if event == "open":
+        path, mode, flags = args
+        writes = any(sign in mode for sign in "wxa+") if isinstance(mode, str) else flags & WRITING
+    else:
+        path, writes = args[0] if args else None, event in COUNTED
+    return bool(writes) and isinstance(path, (str, os.PathLike)) and str(path).startswith(folder)
+
+
+def forked(run, folder, at=None):
+    """Run something in a fork; give its exit code (-9: killed) and how many writes it began.
+
+    Args:
+        run: What to do, without arguments.
+        folder: Writes below it count.
+        at: The write, from 1, that it does not live to do, or what the path of the first such write
+            ends with; None: it lives.
+    """
+    reads, writes = os.pipe()
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            seen = [0]
+
+            def hook(event, args):
+                if is_write(event, args, str(folder)):
+                    seen[0] += 1
+                    path = str(args[1] if event == "os.rename" else args[0])
+                    if seen[0] == at or (isinstance(at, str) and path.endswith(at)):
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(hook)
+            code = run() or 0
+            os.write(writes, str(seen[0]).encode())
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(writes)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with os.fdopen(reads) as said:
+        return status, int(said.read() or 0)
