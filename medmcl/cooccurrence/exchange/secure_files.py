@@ -157,7 +157,7 @@ def write_made(make: Callable[[SiteKeys], Share], keys: str | Path, path: str | 
     return share
 
 
-def keys_alone(keys: str | Path) -> AbstractContextManager[None]:
+def keys_alone(keys: str | Path) -> AbstractContextManager[str]:
     """Nobody else uses or changes these keys meanwhile: no round is masked for twice."""
     return alone(Path(keys), "another share or seed is being made with these keys")
 

@@ -117,7 +117,7 @@ class Ledger:
     def _write(self, keys: LedgerKeys) -> None:
         write_atomically(self.path, json.dumps(keys.model_dump(by_alias=True), indent=2) + "\n")
 
-    def _alone(self) -> AbstractContextManager[None]:
+    def _alone(self) -> AbstractContextManager[str]:
         """Nobody else charges meanwhile: two releases must not both see the same rest."""
         return alone(self.path, "another release is being charged")
 
