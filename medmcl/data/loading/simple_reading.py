@@ -222,6 +222,6 @@ def _places(names: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
             "simple features lack numbers that were learned from",
             got=f"without {', '.join(missing[:4])}",
             expected=f"{len(wanted)} numbers by name",
-            fix="use the version of medmcl that the run was made with, or --probe refit",
+            fix="use the version of medmcl that the run was made with, or evaluate --probe refit",
         )
     return [where[name] for name in wanted]

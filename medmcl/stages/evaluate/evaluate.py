@@ -567,8 +567,8 @@ def _score_tasks(
     evaluation.add(Found(fitted=[*fitted]))
     if keep_probes and sources.covariates is not None and spec.covariates is not None:
         save_reading(run, spec.covariates, sources.covariates.reading)
-    if keep_probes and sources.simple_reading is not None:
-        save_simple(run, sources.simple_reading)
+    if keep_probes and spec.probe is not None:
+        save_simple(run, sources.simple_readings, several=bool(sources.fused))
     kept = KeptPrediction()
     pace = Pace(len(tasks))
     with progress(f"{spec.name}: tasks", len(tasks)) as bar:

@@ -52,7 +52,7 @@ class Sources:
         simple_fit: Probe for it.
         simple_variants: The same as if only some modalities were there.
         simple_name: Its name in the table.
-        simple_reading: What it learned from train rows.
+        simple_readings: Modality to what it learned from train rows.
         beside: Other runs to what they predict from, where they or this one have no encoder.
         beside_tellers: Other run, and task, to columns of its table that tell the task.
         baselines: Which baselines are asked for.
@@ -76,7 +76,7 @@ class Sources:
     simple_fit: Callable[..., Fitted] = plain_probe
     simple_variants: tuple[Variant, ...] = ()
     simple_name: str = ""
-    simple_reading: SimpleReading | None = None
+    simple_readings: Mapping[str, SimpleReading] = field(default_factory=dict)
     beside: dict[str, RunBeside] = field(default_factory=dict)
     beside_tellers: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     baselines: tuple[str, ...] = ()
@@ -350,8 +350,9 @@ def _simple(
         why = "this kind of modality has none" if table is None else "no train row to learn from"
         found.notes.append(f"simple features of {modality} left out: {why}")
         return
-    found.simple_reading = reading or table.learn()
-    found.simple = table.matrix(reading=found.simple_reading)[0]
+    reading = reading or table.learn()
+    found.simple_readings = {modality: reading}
+    found.simple = table.matrix(reading=reading)[0]
     found.simple_fit = probe_terms if table.has_terms else plain_probe
     found.simple_name = f"simple features ({modality})"
     found.leaky_columns[found.simple_name] = leaky_reading(run, (modality,), prepared)
@@ -367,21 +368,31 @@ def _simple_of_several(
     check_interrupt: Callable[[Any], None] | None,
 ) -> None:
     """Early fusion: what is plain to see of each modality, side by side, with presence flags."""
-    if is_frozen:
-        found.notes.append("simple features of several modalities are not kept in a run: left out")
+    names = next(iter(found.fused.values())).names
+    kept = {name: load_simple(run, name, several=True) for name in names} if is_frozen else {}
+    if is_frozen and not any(kept.values()):
+        found.notes.append("simple features left out: the run did not keep what they learned")
         return
-    vectors, present = {}, {}
-    for name in next(iter(found.fused.values())).names:
-        if name not in prepared.present:
+    vectors, present, readings = {}, {}, {}
+    for name in names:
+        reading = kept.get(name)
+        if is_frozen and reading is None:  # a kind that has none, in training too
             continue
-        table = simple_table(prepared, name, cache=run.cache, progress=check_interrupt)
-        if table is not None and len(table.train):
-            vectors[name], present[name] = table.matrix()[0], table.present
+        table = None
+        if name in prepared.present:
+            table = simple_table(prepared, name, cache=run.cache, progress=check_interrupt)
+        if table is not None and (reading is not None or len(table.train)):
+            readings[name] = reading or table.learn()
+            vectors[name], present[name] = table.matrix(reading=readings[name])[0], table.present
             found.gaps += [table.note()] if table.note() else []
+        elif reading is not None:  # absent for everyone
+            vectors[name] = np.zeros((found.rows, len(reading.learned.columns)))
+            present[name] = np.zeros(found.rows, dtype=bool)
     if not vectors:
         found.notes.append("simple features left out: these kinds of modalities have none")
         return
     fused = fuse(Together(vectors=vectors, present=present), "learned", seed=found.seed)
+    found.simple_readings = readings
     found.simple, found.simple_fit = fused.features, fused.fit
     found.simple_variants = fused.variants
     found.simple_name = f"simple features ({' + '.join(vectors)})"

@@ -87,7 +87,8 @@ class SavedProbe:
                 f"the kept probe of '{self.method}' reads other features",
                 got=f"{features.shape[1]} columns",
                 expected=self.model.width,
-                fix="--probe refit",
+                fix="evaluate --probe refit fits it on a cohort with outcomes; predict takes "
+                "another --method",
             )
         model, labels = self.model, self.about.get("labels")  # runs made before kept no count
         curves = event_free(model, rival) if model.has_curves else None
@@ -188,25 +189,31 @@ def save_reading(run: Run, modality: str, kept: Mapping[str, Any]) -> None:
     run.save_tree(READING, {modality: dict(kept)})
 
 
-def save_simple(run: Run, learned: SimpleReading) -> None:
-    """Keep what simple features learned from train rows."""
-    run.save_arrays(SIMPLE, learned.arrays())
-    run.save_tree(SIMPLE, {"schema": SIMPLE_SCHEMA, **learned.about()})
+def save_simple(run: Run, learned: Mapping[str, SimpleReading], *, several: bool) -> None:
+    """Keep what simple features learned from train rows, by modality.
+
+    ``several``: they are those of several modalities side by side, each with a file of its own.
+    """
+    for modality, one in learned.items():
+        name = f"{SIMPLE}.{modality}" if several else SIMPLE
+        run.save_arrays(name, one.arrays())
+        run.save_tree(name, {"schema": SIMPLE_SCHEMA, **one.about()})
 
 
-def load_simple(run: Run, modality: str) -> SimpleReading | None:
+def load_simple(run: Run, modality: str, *, several: bool = False) -> SimpleReading | None:
     """Read what the simple features of a modality learned; None if the run did not keep it.
 
     Raises:
         ArtefactError: A file is damaged.
     """
-    file = run.path / f"{SIMPLE}.json"
+    name = f"{SIMPLE}.{modality}" if several else SIMPLE
+    file = run.path / f"{name}.json"
     if not file.exists():
         return None
-    about = run.tree(SIMPLE)
+    about = run.tree(name)
     with reading(file):
         refuse_schema(about, SIMPLE_SCHEMA)
-        found = SimpleReading.of(about, run.arrays(SIMPLE) or {})
+        found = SimpleReading.of(about, run.arrays(name) or {})
     return found if found.modality == modality else None
 
 

@@ -127,7 +127,7 @@ def test_simple_features_are_read_elsewhere_as_the_run_learned_them(
     assert "the run did not keep what they learned" in " ".join(scored().notes)
     home = run.prepare(medmcl.open_cohort(hearts), ("ecg",))
     learned = simple_table(home, "ecg").learn()
-    save_simple(run, learned)
+    save_simple(run, {"ecg": learned}, several=False)
     name, infarct = "simple features (ecg)", home.tasks("infarct")
     rows = np.flatnonzero((home.splits == "train") & home.present["ecg"] & infarct.known[:, 0])
     probe = linear_probe(

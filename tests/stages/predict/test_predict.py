@@ -23,7 +23,7 @@ def omics(tmp_path_factory):
     """A run over three tables, any of which a person may lack; every kind of task."""
     base = tmp_path_factory.mktemp("predict")
     folder = write_omics(base / "omics", 160)
-    settings = {"baselines": ["majority"], "predictions": True}
+    settings = {"baselines": ["simple", "majority"], "predictions": True}
     recipe = write_recipe(base / "recipe.yaml", **settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrain, "write_run_report", lambda *_, **__: None)  # figures take half
@@ -75,6 +75,28 @@ def test_one_person_alone_without_outcomes_gets_the_same_bits(omics, tmp_path):
     untrained = run.predict(tmp_path / "2", method="untrained", tasks=["death"], device="cpu")
     one, other = compared(untrained, wanted[wanted["task"] == "death"], "untrained")
     assert (one == other).all()
+
+
+def test_simple_features_of_several_modalities_predict_whoever_comes(omics, tmp_path):
+    folder, run, scored = omics
+    name = "simple features (rna + proteins + metabolites)"
+    ids = list(dict.fromkeys(scored["subject"]))[:7]
+    new = only(folder, ids, tmp_path / "few")
+    told = run.predict(new, method=name, tasks=["case", "death"], device="cpu")
+    wanted = scored[scored["subject"].isin(ids) & scored["task"].isin(["case", "death"])]
+    one, other = compared(told, wanted, name)
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+    tree = yaml.safe_load((new / "cohort.yaml").read_text(encoding="utf-8"))
+    del tree["modalities"]["metabolites"]
+    (new / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    fewer = run.predict(new, method=name, tasks=["case"], device="cpu")
+    assert fewer["predicted"].notna().all()
+    assert set(fewer["modalities"]) <= {"rna + proteins", "rna", "proteins"}
+    older = shutil.copytree(run.path, tmp_path / "older")
+    for file in (older / "probes").glob("simple_features.*"):
+        file.unlink()
+    with pytest.raises(ArtefactError, match="predict takes another --method"):
+        medmcl.load(older).predict(new, method=name, tasks=["case"], device="cpu")
 
 
 def test_nobody_is_dropped_and_what_is_missing_is_told(omics):
