@@ -1,10 +1,10 @@
 """Training on a part of each batch against training on all of it: accuracy against total time.
 
-    python -m benchmarks.selection.dissect_study --work FOLDER --out OUT
+    python -m benchmarks.selection.dissect_study --work FOLDER
 
 Pictures and captions of `medmcl simulate shapes`, all pairs right or 40 % of the captions swapped;
 recipe `dissect_toy` with each selector and ratio, `clip_toy` for full training. `SETTINGS` and
-`plan` were fixed beforehand (``--pilot`` scores the tuning split of one seed); nothing is chosen on
+`plan` were fixed beforehand (``--pilot --out OTHER`` scores the tuning split of one seed); nothing is chosen on
 the held-out split. Full training is also made with fewer epochs, its schedule shortened with it:
 as many as take the time of a selector at each ratio (`EQUAL_TIME`).
 
@@ -12,14 +12,12 @@ Time is processor time of one thread over the whole train stage, warm-up, scorin
 the kept rows, tuning loss and checkpoints included; what of it is scoring and choosing is measured
 apart. Which rows each step kept is noted on the way, and set against the truth of the cohort.
 
-Writes ``dissect_study.json`` to OUT, run after run (those that are in it are not made again).
-``dissect_study_page.py`` makes the tables and the figure.
+Runs that are kept are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from collections import defaultdict
@@ -34,6 +32,17 @@ import pandas as pd
 import yaml
 
 import medmcl
+from benchmarks.selection.dissect_study_page import (
+    ATTRIBUTES,
+    EPOCHS,
+    EQUAL_TIME,
+    LATE,
+    NOISE,
+    SELECTORS,
+    draw,
+    parts,
+)
+from benchmarks.study import Row, Study
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation import linear_probe
@@ -43,10 +52,7 @@ from medmcl.simulation.kinds import simulate
 from medmcl.stages.run.run import Run
 
 SEEDS = (0, 1, 2)
-NOISE = (0.0, 0.4)
-ATTRIBUTES = ("shape", "colour", "texture")
 PAIR = ["image", "caption"]
-EPOCHS = 25
 COHORT: dict[str, Any] = {
     "subjects": 2500,
     "tuning": 0.12,
@@ -67,20 +73,6 @@ SETTINGS: dict[str, Any] = {
     "stages.contrast.keep": "last",
     "stages.contrast.evaluate_every": 5,
 }
-SELECTORS: dict[str, dict[str, Any]] = {
-    "differential warmup": {"kind": "differential", "mode": "warmup", "warmup_epochs": 5},
-    "differential momentum": {"kind": "differential", "mode": "momentum"},
-    "random": {"kind": "random"},
-    "small_loss": {"kind": "small_loss"},
-    "big_loss": {"kind": "big_loss"},
-    "clip_score": {"kind": "clip_score"},
-}
-LATE = "differential warmup, late"
-SELECTORS[LATE] = {"kind": "differential", "mode": "warmup", "warmup_epochs": 12}
-"""Not a rival but a question: does the history come too early? Ratio 0.5 of noisy pairs only."""
-EQUAL_TIME = {0.2: 15.5, 0.3: 18.25, 0.5: 21.5}
-"""Epochs of full training in the time that a selector at a ratio takes for `EPOCHS`, by a pilot."""
-
 TIMED, ROUNDS = "differential momentum", 5
 
 
@@ -285,36 +277,29 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "right": means, "precision": row["precision"]["kept"][-1:]}
 
 
-def main() -> None:
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--pilot", action="store_true", help="seed 7, scored on the tuning split")
 
+
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/selection"))
-    parser.add_argument("--pilot", action="store_true", help="seed 7, scored on the tuning split")
-    given = parser.parse_args()
     torch.set_num_threads(1)
     given.work.mkdir(parents=True, exist_ok=True)
-    file = given.out / ("dissect_pilot.json" if given.pilot else "dissect_study.json")
-    done: list[dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.is_file() else []
-
-    def keep(row: dict[str, Any]) -> None:
-        done.append(row)
-        fresh = file.with_suffix(".part")
-        fresh.write_text(json.dumps(done) + "\n", encoding="utf-8")
-        fresh.replace(file)
-
+    done: list[Row] = STUDY.kept(given.out) or []
     runs = [{**one, "seed": 7} for one in plan() if one["seed"] == 0] if given.pilot else plan()
     for asked in runs:
         if not any(asked.items() <= row.items() for row in done):
-            keep(asked | one_run(given.work, asked, "tuning" if given.pilot else "held_out"))
-            print(json.dumps(shown(done[-1])), flush=True)
+            split = "tuning" if given.pilot else "held_out"
+            done.append(asked | one_run(given.work, asked, split))
+            print(shown(done[-1]), flush=True)
+            yield done
     if not any("round" in row for row in done):
-        for row in list(costs(given.work)):
-            keep(row)
-            print(json.dumps(row), flush=True)
+        yield [*done, *costs(given.work)]
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, draw=draw)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

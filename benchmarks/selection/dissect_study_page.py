@@ -1,33 +1,31 @@
-"""The tables and the figure of `dissect_study`, from its lines.
-
-python -m benchmarks.selection.dissect_study_page OUT
-
-Renews ``dissect_study.svg`` and what stands between the marks of ``dissect_study.md`` in OUT.
-"""
+"""The tables and the figure of `dissect_study`, from its runs; and what those are of."""
 
 from __future__ import annotations
 
-import json
-import platform
-import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.selection.dissect_study import (
-    ATTRIBUTES,
-    EPOCHS,
-    EQUAL_TIME,
-    LATE,
-    NOISE,
-    SELECTORS,
-)
-from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
+from benchmarks.study import grid
 
 Run = dict[str, Any]
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+NOISE = (0.0, 0.4)
+ATTRIBUTES = ("shape", "colour", "texture")
+EPOCHS = 25
+SELECTORS: dict[str, dict[str, Any]] = {
+    "differential warmup": {"kind": "differential", "mode": "warmup", "warmup_epochs": 5},
+    "differential momentum": {"kind": "differential", "mode": "momentum"},
+    "random": {"kind": "random"},
+    "small_loss": {"kind": "small_loss"},
+    "big_loss": {"kind": "big_loss"},
+    "clip_score": {"kind": "clip_score"},
+}
+LATE = "differential warmup, late"
+SELECTORS[LATE] = {"kind": "differential", "mode": "warmup", "warmup_epochs": 12}
+"""Not a rival but a question: does the history come too early? Ratio 0.5 of noisy pairs only."""
+EQUAL_TIME = {0.2: 15.5, 0.3: 18.25, 0.5: 21.5}
+"""Epochs of full training in the time that a selector at a ratio takes for `EPOCHS`, by a pilot."""
 DRAWS = 2000
 OUTCOMES = {
     "zero-shot": tuple(f"zero-shot {task}" for task in ATTRIBUTES),
@@ -85,13 +83,7 @@ class Done:
         return {key: runs for key in names if (runs := self.arm(noise, *key))}
 
 
-def table(head: tuple[str, ...], lines: list[list[str]]) -> list[str]:
-    """A table in Markdown, with an empty line after it."""
-    rows = [" | ".join(cells) for cells in [list(head), *lines]]
-    return [f"| {rows[0]} |", "|---" * len(head) + "|", *(f"| {row} |" for row in rows[1:]), ""]
-
-
-def equal_epochs(done: Done, noise: float) -> list[str]:
+def equal_epochs(done: Done, noise: float) -> str:
     """What each arm reached, and what it took."""
     whole = done.arm(noise, "full", 1.0)
     shorter = {("full", e): done.arm(noise, "full", 1.0, e) for e in sorted(EQUAL_TIME.values())}
@@ -108,10 +100,10 @@ def equal_epochs(done: Done, noise: float) -> list[str]:
         "arm", "ratio", *(f"{name}, %" for name in SHOWN), "CPU s", "of full, %",
         "scoring and choosing, % of the CPU s",
     )  # fmt: skip
-    return table(head, lines)
+    return grid(head, lines)
 
 
-def gains(done: Done, noise: float) -> list[str]:
+def gains(done: Done, noise: float) -> str:
     """Each arm less full training: at equal epochs, and at equal time."""
     whole, lines = done.arm(noise, "full", 1.0), []
     for (name, ratio), runs in done.arms(noise).items():
@@ -122,10 +114,10 @@ def gains(done: Done, noise: float) -> list[str]:
                 *(told(gained(runs, base, parts), "+") for parts in OUTCOMES.values()),
             ])  # fmt: skip
     head = ("arm", "ratio", "equal", "CPU s of both", *(f"{name}, points" for name in OUTCOMES))
-    return table(head, lines)
+    return grid(head, lines)
 
 
-def precision(done: Done) -> list[str]:
+def precision(done: Done) -> str:
     """Share of right pairs among those kept, epoch by epoch."""
     runs = done.arms(0.4)
     lines = []
@@ -136,10 +128,10 @@ def precision(done: Done) -> list[str]:
     offered = np.array([r["precision"]["offered"] for seeds in runs.values() for r in seeds])
     shares = [f"{100 * offered[:, epoch - 1].mean():.0f}" for epoch in SHOWN_EPOCHS]
     lines.append(["all pairs offered", "1", *shares, f"{100 * offered.mean():.1f}"])
-    return table(("arm", "ratio", *(f"epoch {e}" for e in SHOWN_EPOCHS), "all epochs"), lines)
+    return grid(("arm", "ratio", *(f"epoch {e}" for e in SHOWN_EPOCHS), "all epochs"), lines)
 
 
-def costs(done: Done) -> list[str]:
+def costs(done: Done) -> str:
     """Processor time in turns: each arm beside full training of the same round."""
     by: dict[tuple[str, float], list[float]] = {}
     full = {row["round"]: row["cpu"]["total"] for row in done.rounds if row["arm"] == "full"}
@@ -151,11 +143,14 @@ def costs(done: Done) -> list[str]:
          f"{1 / 3 + ratio:.2f}" if name != "full" else "1"]
         for (name, ratio), shares in by.items()
     ]  # fmt: skip
-    return table(("arm", "ratio", "time, of full", "1/3 + ratio"), lines) if lines else []
+    return grid(("arm", "ratio", "time, of full", "1/3 + ratio"), lines)
 
 
-def draw(done: Done, path: Path) -> None:
+def draw(rows: list[Run], path: Path) -> None:
     """Outcome against processor seconds; points of an arm are its ratios, of full its epochs."""
+    from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
+
+    done = Done(rows)
     with style():
         figure, grid = canvas(PAGE * 1.2, 5.6, rows=len(NOISE), columns=len(OUTCOMES), sharex=True)
         for row, noise in enumerate(NOISE):
@@ -185,28 +180,11 @@ def draw(done: Done, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
-def main() -> None:
-    out = Path(sys.argv[1])
-    done = Done(json.loads((out / "dissect_study.json").read_text("utf-8")))
-    draw(done, out / "dissect_study.svg")
-    total = sum(run["cpu"]["total"] for run in done.runs)
-    lines = [
-        f"{len(done.runs)} runs, {total / 60:.0f} processor minutes of training "
-        f"({platform.machine()}; torch {version('torch')}, one thread).", "",
-    ]  # fmt: skip
+def parts(rows: list[Run]) -> dict[str, str]:
+    done = Done(rows)
+    minutes = sum(run["cpu"]["total"] for run in done.runs) / 60
+    found = {"runs": f"{len(done.runs)}, {minutes:.0f} processor minutes of training"}
     for noise in NOISE:
-        lines += [f"### {100 * noise:g} % noisy pairs: what was reached", ""]
-        lines += equal_epochs(done, noise)
-        lines += [f"### {100 * noise:g} % noisy pairs: less full training, points", ""]
-        lines += gains(done, noise)
-    lines += ["### Right pairs among those kept, %, 40 % noisy pairs", "", *precision(done)]
-    if done.rounds:
-        lines += ["### Time in turns", "", *costs(done)]
-    page = out / "dissect_study.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    text = "\n".join([BEGIN, "", *lines, END])
-    page.write_text(before + text + rest.partition(END)[2], encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+        found[f"reached {100 * noise:g}"] = equal_epochs(done, noise)
+        found[f"gains {100 * noise:g}"] = gains(done, noise)
+    return {**found, "precision": precision(done), "turns": costs(done)}

@@ -41,6 +41,8 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 import medmcl
+from benchmarks.selection.noisy_pairs_page import ARMS, SEEDS, SHARES, parts, summed
+from benchmarks.study import Study
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.evaluation.aspects.retrieval.measure import ranks
 from medmcl.evaluation.models.probe import linear_probe
@@ -48,10 +50,7 @@ from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labe
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.run.run import Run
 
-SEEDS = (0, 1, 2)
-SHARES = (0.4, 0.2, 0.1)
 SCORERS = ("clip_score", "neg_clip_loss")
-ARMS = ("all", "random", *SCORERS, "truth")
 RELEVANT = 0.2
 """Share that NormSim keeps."""
 HALVES = ("half-0", "half-1")
@@ -316,7 +315,7 @@ def kept_by(arm: str, noise: pd.Series, folder: Path, seed: int) -> Path | None:
     return path
 
 
-class Study:
+class Runs:
     """The runs of one world, and the file they are written to."""
 
     def __init__(self, world: World, work: Path, file: Path) -> None:
@@ -391,27 +390,31 @@ class Study:
         self.add({**key, "arm": arm, "training": seconds, "pairs": pairs}, found)
 
 
-def main() -> None:
-
-    import torch
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", choices=WORLDS)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/selection"))
-    given = parser.parse_args()
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Make the runs of a world that are not in FOLDER, and sum them up."""
+    import torch
+
     torch.set_num_threads(1)
-    work = given.work / given.world
+    world, work = WORLDS[given.world], given.work / given.world
     work.mkdir(parents=True, exist_ok=True)
-    study = Study(WORLDS[given.world], work, given.out / f"noisy_pairs_{given.world}.json")
+    runs = Runs(world, work, work / "runs.json")
     for seed in SEEDS:
-        study.clean_teachers(seed)
+        runs.clean_teachers(seed)
         for share in SHARES:
-            study.find(share, seed)
+            runs.find(share, seed)
     for share in SHARES:
         for seed in SEEDS:
-            study.arms(share, seed)
+            runs.arms(share, seed)
+    found = {"runs": runs.done, **summed(world, work, runs.done)}
+    return {**(STUDY.kept(given.out) or {}), given.world: found}
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,6 +1,4 @@
-"""The tables of ``noisy_pairs_WORLD.json``, as ``noisy_pairs.md`` has them.
-
-    python -m benchmarks.selection.noisy_pairs_page WORLD --work FOLDER --out OUT
+"""What `noisy_pairs` found, summed up, and its tables.
 
 FOLDER holds the predictions and keep files that ``noisy_pairs.py`` left there. Intervals (95 %)
 draw held-out subjects, of the mean over seeds; a gain is a paired difference to training on all
@@ -10,20 +8,24 @@ cross-fitted teachers is that within what one teacher scored, the mean of two.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.selection.noisy_pairs import ARMS, SEEDS, SHARES, WORLDS, World
+from benchmarks.study import Row, grid
 from medmcl.core.rng import derive_seed
 from medmcl.evaluation import evaluate_embeddings
 from medmcl.evaluation.protocol.results import Result
 
+if TYPE_CHECKING:
+    from benchmarks.selection.noisy_pairs import World
+
+SEEDS = (0, 1, 2)
+SHARES = (0.4, 0.2, 0.1)
+ARMS = ("all", "random", "clip_score", "neg_clip_loss", "truth")
 DRAWS = 2000
 TEACHERS = ("in sample", "cross-fitted", "clean")
 
@@ -47,58 +49,55 @@ def within(world: World, work: Path, share: float, seed: int, scorer: str) -> fl
                           for k in (0, 1)]))  # fmt: skip
 
 
-def all_areas(
-    world: World, work: Path, rows: list[dict[str, Any]]
-) -> dict[tuple[str, str, float], list[float]]:
-    """AUROC by teacher, scorer and share, one a seed; that of one teacher is in the rows."""
-    found: dict[tuple[str, str, float], list[float]] = {}
-    for row in rows:
-        teacher = row.get("teacher")
-        if teacher in ("in sample", "cross-fitted"):
-            key = (teacher, row["scorer"], row["share"])
-            value = row["auroc"]
-            if teacher == "cross-fitted":
-                value = within(world, work, row["share"], row["seed"], row["scorer"])
-            found.setdefault(key, []).append(value)
-    return found
+def found_within(world: World, work: Path) -> list[Row]:
+    """AUROC of cross-fitted teachers within what one of them scored, by share and scorer."""
+    rows = []
+    for share in sorted(SHARES):
+        for scorer in ("clip_score", "neg_clip_loss"):
+            seeds = [within(world, work, share, seed, scorer) for seed in SEEDS]
+            mean = float(np.mean(seeds))
+            rows.append({"share": share, "scorer": scorer, "mean": mean, "seeds": seeds})
+    return rows
 
 
-def detection(
-    rows: list[dict[str, Any]], areas: Mapping[tuple[str, str, float], list[float]]
-) -> list[str]:
+def detection(runs: list[Row], areas: list[Row]) -> str:
     """How well noise is found."""
-    lines = ["| pairs swapped | noise | teacher | score | AUROC | precision | recall |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    crossed = {(row["share"], row["scorer"]): row for row in areas}
+    lines = []
     for share in sorted(SHARES):
         for teacher in TEACHERS:
             for scorer in ("clip_score", "neg_clip_loss"):
                 asked = {"share": share, "teacher": teacher, "scorer": scorer}
-                found = [row for row in rows if asked.items() <= row.items()]
-                if found:
-                    area = spread(areas[teacher, scorer, share]) if teacher != "clean" else ""
-                    cells = (area, *(spread([row[key] for row in found])
-                                     for key in ("precision", "recall")))  # fmt: skip
-                    base = f"{100 * found[0]['base rate']:.1f} %"
-                    lines.append(f"| {100 * share:.0f} % | {base} | {teacher} | {scorer} | "
-                                 f"{' | '.join(cells)} |")  # fmt: skip
-    return lines
+                found = [row for row in runs if asked.items() <= row.items()]
+                if not found:
+                    continue
+                area = ""  # of clean teachers it was not kept
+                if teacher == "in sample":
+                    area = spread([row["auroc"] for row in found])
+                elif teacher == "cross-fitted":
+                    one = crossed[share, scorer]
+                    area = f"{one['mean']:.2f} [{', '.join(f'{x:.2f}' for x in one['seeds'])}]"
+                cells = [spread([row[key] for row in found]) for key in ("precision", "recall")]
+                base = f"{100 * found[0]['base rate']:.1f} %"
+                lines.append([f"{100 * share:.0f} %", base, teacher, scorer, area, *cells])
+    head = ["pairs swapped", "noise", "teacher", "score", "AUROC", "precision", "recall"]
+    return grid(head, lines)
 
 
-def relevance(rows: list[dict[str, Any]]) -> list[str]:
+def relevance(runs: list[Row]) -> str:
     """What NormSim keeps."""
-    lines = ["| pairs swapped | p | kept rows with the target's label | all rows |",
-             "|---|---|---|---|"]  # fmt: skip
+    lines = []
     for share in sorted(SHARES):
         for p in ("2.0", "2", "inf"):
             asked = {"share": share, "norm_sim": True, "p": p}
-            found = [row for row in rows if asked.items() <= row.items()]
+            found = [row for row in runs if asked.items() <= row.items()]
             if found:
-                lines.append(f"| {100 * share:.0f} % | {p} | {spread([r['kept'] for r in found])} "
-                             f"| {found[0]['base rate']:.2f} |")  # fmt: skip
-    return lines
+                kept, base = spread([r["kept"] for r in found]), f"{found[0]['base rate']:.2f}"
+                lines.append([f"{100 * share:.0f} %", p, kept, base])
+    return grid(["pairs swapped", "p", "kept rows with the target's label", "all rows"], lines)
 
 
-def with_interval(values: np.ndarray, subjects: np.ndarray) -> str:
+def with_interval(values: np.ndarray, subjects: np.ndarray) -> Row:
     """Mean over samples in percent, with an interval that draws their subjects."""
     rng = np.random.default_rng(0)
     codes = np.unique(subjects, return_inverse=True)[1]
@@ -106,7 +105,7 @@ def with_interval(values: np.ndarray, subjects: np.ndarray) -> str:
     drawn = rng.integers(len(sums), size=(DRAWS, len(sums)))
     draws = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.percentile(100 * draws, [2.5, 97.5])
-    return f"{100 * values.mean():.1f} ({low:.1f} to {high:.1f})"
+    return {"value": 100 * float(values.mean()), "low": float(low), "high": float(high)}
 
 
 class Outcomes:
@@ -138,7 +137,7 @@ class Outcomes:
         name = round(100 * self.share)
         return [np.load(folder / f"{name}-{seed}-{arm}.npz")[key] for seed in self.seeds]
 
-    def of_tasks(self, kind: str, versus: str) -> dict[str, tuple[str, str]]:
+    def of_tasks(self, kind: str, versus: str) -> dict[str, Row]:
         """Arm to its value, and its gain over another, of ``zero-shot`` or ``probe``."""
         if len(self.world.tasks) > 1:
             return self.told(self._right(kind), versus)
@@ -151,9 +150,13 @@ class Outcomes:
             predictions_protocol=kind, bootstrap_draws=DRAWS,
         )  # fmt: skip
         rows = [row for row in results if row.metric == "auroc" and row.target == "macro"]
-        own = {row.method: _shown(row) for row in rows if not row.versus}
-        gain = {row.method: _shown(row, seeds=False) for row in rows if row.versus}
-        return {arm: (own[arm], gain.get(arm, "")) for arm in ARMS}
+        found = {row.method: _points(row) for row in rows if not row.versus}
+        for row in rows:
+            if row.versus:
+                found[row.method]["gain"] = _points(row)
+            elif row.seed_spread is not None:
+                found[row.method]["sd"] = 100 * row.seed_spread
+        return {arm: found[arm] for arm in ARMS}
 
     def _right(self, kind: str) -> dict[str, np.ndarray]:
         values = {}
@@ -166,18 +169,19 @@ class Outcomes:
             values[arm] = np.mean(hits, axis=0)  # (seeds, samples)
         return values
 
-    def told(self, values: Mapping[str, np.ndarray], versus: str) -> dict[str, tuple[str, str]]:
+    def told(self, values: Mapping[str, np.ndarray], versus: str) -> dict[str, Row]:
         """Arm to value and gain, from (seeds, samples)."""
         base = values[versus].mean(0)
-        shown = {}
+        found = {}
         for arm, each in values.items():
-            seeds = ", ".join(f"{100 * one:.0f}" for one in each.mean(1))
             mean = each.mean(0)
-            gain = "" if arm == versus else with_interval(mean - base, self.subjects)
-            shown[arm] = (f"{with_interval(mean, self.subjects)} [{seeds}]", gain)
-        return shown
+            found[arm] = with_interval(mean, self.subjects)
+            found[arm]["seeds"] = (100 * each.mean(1)).tolist()
+            if arm != versus:
+                found[arm]["gain"] = with_interval(mean - base, self.subjects)
+        return found
 
-    def all(self, versus: str) -> dict[str, dict[str, tuple[str, str]]]:
+    def all(self, versus: str) -> dict[str, dict[str, Row]]:
         """Outcome to arm to value and gain."""
         ways = ("image to text", "text to image")
         return {
@@ -187,46 +191,60 @@ class Outcomes:
         }
 
 
-def _shown(row: Result, *, seeds: bool = True) -> str:
-    each = f" [sd {100 * row.seed_spread:.1f}]" if seeds and row.seed_spread is not None else ""
-    return f"{100 * row.value:.1f} ({100 * row.low:.1f} to {100 * row.high:.1f}){each}"  # type: ignore[operator]  # estimable
+def _points(row: Result) -> Row:
+    return {"value": 100 * row.value, "low": 100 * row.low, "high": 100 * row.high}  # type: ignore[operator]  # estimable
 
 
-def training(told: Outcomes) -> list[str]:
-    """What training on each part gives."""
-    found = told.all("all")
-    lines = [f"| trained on | pairs | {' | '.join(f'{name} | gain' for name in found)} | CPU s |",
-             "|---" * (3 + 2 * len(found)) + "|"]  # fmt: skip
-    for arm in ARMS:
-        own = [row for row in told.rows if row["arm"] == arm]
-        cells = [cell for one in found.values() for cell in one[arm]]
-        seconds = np.mean([row["training"] for row in own])
-        lines.append(f"| {arm} | {own[0]['pairs']} | {' | '.join(cells)} | {seconds:.0f} |")
-    lines += ["", f"| negCLIPLoss less | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
-    for other in ("random", "clip_score"):
-        gains = [one["neg_clip_loss"][1] for one in told.all(other).values()]
-        lines.append(f"| {other} | {' | '.join(gains)} |")
-    return lines
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("world", choices=WORLDS)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/selection"))
-    given = parser.parse_args()
-    world, work = WORLDS[given.world], given.work / given.world
-    rows = json.loads((given.out / f"noisy_pairs_{world.name}.json").read_text("utf-8"))
-    areas = all_areas(world, work, rows)
-    print("\n".join(["### Finding noise", "", *detection(rows, areas), "",
-                     "### What NormSim keeps", "", *relevance(rows)]))  # fmt: skip
+def summed(world: World, work: Path, runs: list[Row]) -> dict[str, Any]:
+    """What needs predictions and keep files: AUROC within, and what training on each part gives."""
+    training = {}
     for share in sorted(SHARES):
-        made = [row["seed"] for row in rows if row.get("share") == share and "arm" in row]
+        made = [row["seed"] for row in runs if row.get("share") == share and "arm" in row]
         seeds = [seed for seed in SEEDS if made.count(seed) == len(ARMS)]
-        if seeds:
-            print(f"\n### Training, {100 * share:.0f} % swapped, {len(seeds)} seeds\n")
-            print("\n".join(training(Outcomes(world, work, rows, share, seeds))))
+        if not seeds:
+            continue
+        told = Outcomes(world, work, runs, share, seeds)
+        found, arms = told.all("all"), []
+        for arm in ARMS:
+            own = [row for row in told.rows if row["arm"] == arm]
+            seconds = float(np.mean([row["training"] for row in own]))
+            outcomes = {name: one[arm] for name, one in found.items()}
+            arms.append(
+                {"arm": arm, "pairs": own[0]["pairs"], "seconds": seconds, "outcomes": outcomes}
+            )
+        less = [
+            {"arm": other, "outcomes": {name: one["neg_clip_loss"]["gain"]
+                                        for name, one in told.all(other).items()}}
+            for other in ("random", "clip_score")
+        ]  # fmt: skip
+        training[f"{share:g}"] = {"seeds": len(seeds), "arms": arms, "less": less}
+    return {"within": found_within(world, work), "training": training}
 
 
-if __name__ == "__main__":
-    main()
+def _span(row: Row | None) -> str:
+    if row is None:
+        return ""
+    each = ""
+    if "sd" in row:
+        each = f" [sd {row['sd']:.1f}]"
+    elif "seeds" in row:
+        each = f" [{', '.join(f'{one:.0f}' for one in row['seeds'])}]"
+    return f"{row['value']:.1f} ({row['low']:.1f} to {row['high']:.1f}){each}"
+
+
+def parts(rows: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    for world, one in rows.items():
+        found[f"{world} noise"] = detection(one["runs"], one["within"])
+        found[f"{world} relevance"] = relevance(one["runs"])
+        for share, told in one["training"].items():
+            names, lines = list(told["arms"][0]["outcomes"]), []
+            for arm in told["arms"]:
+                cells = [_span(x) for o in arm["outcomes"].values() for x in (o, o.get("gain"))]
+                lines.append([arm["arm"], str(arm["pairs"]), *cells, f"{arm['seconds']:.0f}"])
+            head = ["trained on", "pairs", *(x for name in names for x in (name, "gain")), "CPU s"]
+            less = [[row["arm"], *map(_span, row["outcomes"].values())] for row in told["less"]]
+            percent = round(100 * float(share))
+            found[f"{world} training {percent}"] = grid(head, lines)
+            found[f"{world} less {percent}"] = grid(["negCLIPLoss less", *names], less)
+    return found

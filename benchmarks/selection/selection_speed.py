@@ -9,20 +9,18 @@ Three temperatures: two at which the guarded fast way holds, and one so cold tha
 and the exact way is taken. NormSim with p = 2 against 10,000 target rows: by the second moment, and
 by its definition. ``--million`` writes two pools of a million rows there (float16, 2 GB, removed
 afterwards), and scores them memory-mapped while the anonymous memory of the process is watched.
-Prints Markdown.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ.update(
     dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 )
 
 import argparse
-import platform
 import statistics
 import threading
 import time
@@ -31,6 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.study import Row, Study, grid, number, percent, table
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 N, D, B, TARGET = 16_384, 512, 4_096, 10_000
 MILLION = 1_000_000
 POOLS = {
-    "fast, t = 0.07": (0.07, False),
-    "fast, t = 0.01": (0.01, False),
-    "exact fallback, t = 0.001": (0.001, True),
+    "guarded fast way, t = 0.07": (0.07, False, 0.7),
+    "guarded fast way, t = 0.01": (0.01, False, 0.7),
+    "exact fallback, t = 0.001": (0.001, True, 0.4),
 }
 
 
@@ -70,7 +70,7 @@ def refused(image: Tensor, text: Tensor, temperature: float) -> bool:
     return sums.exact
 
 
-def neg_clip_rows(rounds: int) -> list[str]:
+def neg_clip_rows(rounds: int) -> dict[str, Any]:
     import torch
 
     from medmcl.selection import neg_clip_loss
@@ -78,13 +78,13 @@ def neg_clip_rows(rounds: int) -> list[str]:
     image, text = pairs(N, 0)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
     left, right = image[:B].clone(), text[:B].clone()
-    for name, (temperature, exact) in POOLS.items():
+    for name, (temperature, exact, _) in POOLS.items():
         assert refused(image, text, temperature) == exact, name
     products: list[float] = []
     taken: dict[str, list[float]] = {name: [] for name in POOLS}
     for turn in range(rounds + 1):
         rate = 2 * B * B * D / seconds(lambda: left @ right.T)
-        for name, (temperature, _) in POOLS.items():
+        for name, (temperature, _, _) in POOLS.items():
             took = seconds(
                 lambda temperature=temperature: neg_clip_loss(image, text, temperature, B, order)
             )
@@ -93,21 +93,18 @@ def neg_clip_rows(rounds: int) -> list[str]:
                 products.append((rate + rate_after) / 2)
                 taken[name].append(took)
             rate = rate_after
-    lines = [f"Bare product: median {statistics.median(products) / 1e9:.1f} GFLOP/s "
-             f"({min(products) / 1e9:.1f} to {max(products) / 1e9:.1f}).", "",
-             "| negCLIPLoss | CPU s (median) | share of the product's rate: median | least |",
-             "|---|---|---|---|"]  # fmt: skip
+    rows = []
     for at, (name, times) in enumerate(taken.items()):
         beside = products[at :: len(POOLS)]
         shares = [2 * N * B * D / t / rate for t, rate in zip(times, beside, strict=True)]
-        lines.append(
-            f"| {name} | {statistics.median(times):.2f} | {statistics.median(shares):.0%} "
-            f"| {min(shares):.0%} |"
-        )
-    return lines
+        taken_s, share = statistics.median(times), statistics.median(shares)
+        rows.append({"pool": name, "seconds": taken_s, "median": share, "least": min(shares)})
+    rate = (statistics.median(products), min(products), max(products))
+    product = {key: one / 1e9 for key, one in zip(("median", "low", "high"), rate, strict=True)}
+    return {"product": product, "neg_clip": rows}
 
 
-def norm_sim_rows(rounds: int) -> list[str]:
+def norm_sim_rows(rounds: int) -> Row:
     from medmcl.selection import norm_sim
     from medmcl.selection.pools import Pool
     from medmcl.selection.target_scores import direct_norm
@@ -121,10 +118,13 @@ def norm_sim_rows(rounds: int) -> list[str]:
     apart = norm_sim(pool, target, 2) - direct_norm(Pool(pool, "a"), Pool(target, "b"), 2)
     moment, direct = (statistics.median(column) for column in zip(*times, strict=True))
     ratios = [slow / quick for quick, slow in times]
-    return ["| NormSim, p = 2 | CPU s (median) |", "|---|---|",
-            f"| second moment | {moment:.3f} |", f"| definition, in tiles | {direct:.3f} |", "",
-            f"{statistics.median(ratios):.1f} times as fast (least {min(ratios):.1f}); values "
-            f"differ by {apart.abs().max().item():.1e} at most."]  # fmt: skip
+    return {
+        "moment": moment,
+        "definition": direct,
+        "ratio": statistics.median(ratios),
+        "least": min(ratios),
+        "apart": apart.abs().max().item(),
+    }
 
 
 def anonymous() -> int:
@@ -146,7 +146,7 @@ class Watch(threading.Thread):
             self.most = max(self.most, anonymous())
 
 
-def million_rows(folder: Path, batch: int) -> list[str]:
+def million_rows(folder: Path, batch: int) -> Row:
     from medmcl.selection import neg_clip_loss
 
     files = [folder / "selection_speed_image.npy", folder / "selection_speed_text.npy"]
@@ -165,28 +165,51 @@ def million_rows(folder: Path, batch: int) -> list[str]:
     watch.join()
     for file in files:
         file.unlink()
-    return [
-        f"A million pairs x {D}, memory-mapped float16, B = {batch:,}, K = 1: {took:.0f} s of "
-        f"processor ({wall:.0f} s by the clock); anonymous memory at most "
-        f"{watch.most / 1e9:.2f} GB, of which {before / 1e9:.2f} GB were there before."
-    ]
+    memory = {"most_gb": watch.most / 1e9, "before_gb": before / 1e9}
+    return {"batch": batch, "cpu_s": took, "wall_s": wall, **memory}
 
 
-def main() -> None:
-    import torch
-
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--million", type=Path, help="Folder for 2 GB of pools.")
     parser.add_argument("--million-batch", type=int, default=B)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"{platform.machine()}, torch {torch.__version__}, one thread, processor seconds, "
-          f"{options.rounds} rounds. N = {N:,}, D = {D}, B = {B:,}.\n")  # fmt: skip
-    print("\n".join([*neg_clip_rows(options.rounds), "", *norm_sim_rows(options.rounds)]))
-    if options.million:
-        print("\n" + "\n".join(million_rows(options.million, options.million_batch)))
 
+
+def parts(rows: dict[str, Any]) -> dict[str, str]:
+    columns = {
+        "": "pool",
+        "CPU s (median)": number("seconds", ".2f"),
+        "share of the product's rate: median": percent("median"),
+        "least": percent("least"),
+        "aim": lambda row: f"{100 * POOLS[row['pool']][2]:.0f} %",
+    }
+    norm, product, million = rows["norm_sim"], rows["product"], rows["million"]
+    cells = [["second moment", f"{norm['moment']:.3f}"]]
+    cells.append(["definition, in tiles", f"{norm['definition']:.3f}"])
+    return {
+        "neg clip": table(columns, rows["neg_clip"]),
+        "product": f"{product['median']:.1f} GFLOP/s ({product['low']:.1f} to {product['high']:.1f})",
+        "norm sim": grid(["", "CPU s (median)"], cells),
+        "norm sim ratio": f"{norm['ratio']:.1f} times as fast (least {norm['least']:.1f})",
+        "norm sim apart": f"{norm['apart']:.1e}",
+        "million": f"{million['batch']:,}, K = 1: {million['cpu_s']:.0f} s of processor "
+        f"({million['wall_s']:.0f} s by the clock); anonymous memory at most "
+        f"{million['most_gb']:.2f} GB, of which {million['before_gb']:.2f} GB were there before",
+    }
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    rows = {**(STUDY.kept() or {}), **neg_clip_rows(given.rounds)}
+    rows["norm_sim"] = norm_sim_rows(given.rounds)
+    if given.million:
+        rows["million"] = million_rows(given.million, given.million_batch)
+    return rows
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()
