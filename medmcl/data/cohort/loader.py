@@ -33,7 +33,12 @@ from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_fi
 from medmcl.data.tables.files import NoTableError, Table, join, read_table, texts
 from medmcl.data.tables.missing_codes import emptied_finding, empty_cells
 from medmcl.data.tables.named_columns import write_out
-from medmcl.data.tables.subject_rows import SubjectTable, VaryingError, one_row_each
+from medmcl.data.tables.subject_rows import (
+    SubjectTable,
+    VaryingError,
+    one_row_each,
+    repeated_rows,
+)
 
 ID_COLUMNS = frozenset(
     ("id", "eid", "pid", "mrn", "iid", "subject", "subject_id", "subjectid", "patient",
@@ -309,6 +314,7 @@ class Opening:
         split = split.dropna()
         rows &= np.array([one in split.index for one in ids], dtype=bool)
         self._count("in a split", ids[rows])
+        self._say_what_is_repeated(table, ids, rows)
         lines = np.flatnonzero(rows) + 1
         agreed = one_row_each(table.frame[rows], ids[rows], lines, keys.id or "id", keys.table)
         if not len(agreed.frame):
@@ -395,6 +401,27 @@ class Opening:
 
     def _count(self, step: str, ids: np.ndarray) -> None:
         self.counts.append((step, len(set(ids) - {None}), len(ids)))
+
+    def _say_what_is_repeated(self, table: Table, ids: np.ndarray, rows: np.ndarray) -> None:
+        """Count rows that tell of a subject what another row does, word for word."""
+        if self.spec.keys.subjects.id is None:
+            return
+        again = np.zeros(len(ids), dtype=bool)
+        again[rows] = repeated_rows(table.frame[rows], ids[rows])
+        if not again.any():
+            return
+        self._count("without repeated rows", ids[rows & ~again])
+        line, whose = int(np.flatnonzero(again)[0]) + 1, counted(len(set(ids[again])), "subject")
+        self.findings.append(
+            cohort_warning(
+                "cohort.repeated_rows",
+                f"subjects, table {self.spec.keys.subjects.table}",
+                f"{counted(int(again.sum()), 'row')} of {whose} equal to another row of the same "
+                f"subject in every column, the first is row {line:,}: counted once",
+                "nothing, if the file was put together twice; if they are visits, a date or a "
+                "record id is missing",
+            )
+        )
 
     def _left_out(self, what: str) -> None:
         self.findings.append(

@@ -94,6 +94,17 @@ class Differing:
         return f"rows {self.lines[0]:,} and {self.lines[1]:,}"
 
 
+def repeated_rows(frame: pd.DataFrame, ids: np.ndarray) -> np.ndarray:
+    """Say which rows equal an earlier one of the same subject in every column, (N,) bool.
+
+    Args:
+        frame: Rows of the subjects table.
+        ids: Subject of each. (N,) object
+    """
+    hashes = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    return pd.DataFrame({"subject": ids, "row": hashes}).duplicated().to_numpy()
+
+
 def one_row_each(
     frame: pd.DataFrame, ids: np.ndarray, lines: np.ndarray, column: str, where: str
 ) -> SubjectTable:

@@ -125,11 +125,19 @@ def test_the_index_may_be_the_date_of_a_modality(tiny):
     assert times["v2"] == 306
 
 
-def test_several_rows_of_a_subject_may_agree(tiny):
-    tiny.table = pd.concat([tiny.table, tiny.table.iloc[[0]]])
+def test_rows_of_a_subject_that_are_equal_in_all_are_counted_once_and_said(tiny):
+    assert "without repeated rows" not in {step for step, *_ in open_cohort(tiny.folder).flow()}
+    other = tiny.table.iloc[[0]].assign(sick=1 - tiny.table["sick"].iloc[0])  # no copy
+    tiny.table = pd.concat([tiny.table, tiny.table.iloc[[0, 0, 3]], other])
     cohort = open_cohort(tiny.write())
     assert len(cohort.subjects) == 12
-    assert cohort.flow()[0] == ("in the subjects table", 12, 13)
+    steps = {step: counts for step, *counts in cohort.flow()}
+    assert list(steps)[:3] == ["in the subjects table", "in a split", "without repeated rows"]
+    assert steps["in the subjects table"] == [12, 16]
+    assert steps["without repeated rows"] == [12, 13]
+    (found,) = [one for one in check_cohort(cohort) if one.code == "cohort.repeated_rows"]
+    assert found.what.startswith("3 rows of 2 subjects equal to another row of the same subject")
+    assert "the first is row 13: counted once" in found.what
 
 
 def test_a_column_that_differs_within_a_subject_is_refused_where_it_is_used(tiny):
