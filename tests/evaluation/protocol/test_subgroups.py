@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,9 @@ from made_targets import targets_of
 from medmcl.evaluation import auroc, evaluate_task, linear_probe
 from medmcl.evaluation.protocol.subgroups import (
     COUNTS_WITHHELD,
+    FEWEST_EVENTS,
+    FEWEST_SUBJECTS,
+    RANKED,
     WITHHELD,
     held_back,
     in_order,
@@ -29,6 +33,17 @@ def subgroups(groups, targets=TARGETS):
         {"x": X, "other": X[:, 1:]}, targets, SPLIT, SUBJECTS, bootstrap_draws=100, groups=groups
     )
     return done.subgroups
+
+
+def test_the_page_says_what_is_held_back_and_what_is_rounded():
+    page = Path(__file__).parents[3] / "docs" / "evaluation.md"
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    said = text.split("## Whom it holds for")[1].split(" ## ")[0]
+    assert f"Groups of under {FEWEST_SUBJECTS} people, or of under {FEWEST_EVENTS} with" in said
+    assert "neither estimate nor interval" in said
+    assert "withheld**, but for AUROC and C-index, which are shown rounded to two digits" in said
+    assert RANKED == ("auroc", "c_index", "c_index_ipcw")
+    assert "rounded to two digits" in COUNTS_WITHHELD
 
 
 def test_each_group_has_the_metric_of_its_rows_beside_everyone():
