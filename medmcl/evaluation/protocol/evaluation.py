@@ -75,7 +75,8 @@ class Evaluation(Found):
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
         wrecked: Stages whose training is wrecked, each with the reason.
         fits: Whether anything was fitted on this cohort; otherwise kept probes were applied to it.
-        strange: Columns that some people have coded otherwise than the run learned them.
+        strange: How the cohort differs from what the run was trained on: columns that some people
+            have coded otherwise, its own tables changed since.
         title: Heading.
         subtitle: One line below it.
         provenance: Recipe, cohort, seed, versions, hashes: name to value, shown at the end.

@@ -50,7 +50,7 @@ from medmcl.stages.run.own_cohort import open_as_own
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.runs_beside import apart, what_it_reads
 from medmcl.stages.run.seen import save_vectors, seen_by_any, seen_vectors
-from medmcl.stages.run.study import is_another
+from medmcl.stages.run.study import changed_since, is_another
 
 if TYPE_CHECKING:
     import torch
@@ -363,7 +363,8 @@ def run_evaluate(
     if is_another(run, cohort):
         strange = coded_otherwise(run, cohort, spec.covariates, is_frozen=bool(frozen))
     refuse_other_coding([one for one in strange if one.is_too_much], cohort.path)
-    lines = tuple(said_once(strange))
+    changed = changed_since(run, cohort)
+    lines = (*([changed] if changed else []), *said_once(strange))
     for line in lines:
         record.say(line)
     prepared = run.prepare(cohort, modalities, check_interrupt=check_interrupt)

@@ -23,7 +23,13 @@ from medmcl.stages.run.outside import EVERYBODY, NOT_DECLARED
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.seen import seen_people
-from medmcl.stages.run.study import cost_sentence, is_another, stage_sentence, study_of
+from medmcl.stages.run.study import (
+    changed_since,
+    cost_sentence,
+    is_another,
+    stage_sentence,
+    study_of,
+)
 from medmcl.stages.run.subjects_table import describe_subjects
 from medmcl.stages.train.wrecked import REMEDY
 
@@ -105,7 +111,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
         provenance={
             **provenance,
             "source": run.recipe.source or "not stated",
-            **(scored if is_another(run, cohort) else {}),
+            **(scored if is_another(run, cohort) or changed_since(run, cohort) else {}),
         },
         study=replace(
             study,

@@ -66,6 +66,18 @@ def is_another(run: Run, cohort: Cohort) -> bool:
     return cohort.name != own[0] and cohort.fingerprint != own[1]
 
 
+def changed_since(run: Run, cohort: Cohort) -> str:
+    """Say that the run's own cohort is no longer what it was trained on; empty where it is."""
+    trained = run.config.get("cohort_fingerprint")
+    if trained in (None, cohort.fingerprint) or is_another(run, cohort):
+        return ""
+    return (
+        f"cohort {cohort.name} is not as it was when the run was trained on it (fingerprint "
+        f"{cohort.fingerprint}, then {trained}): a table, cohort.yaml or a key of --set has "
+        "changed since; what was trained is of then, what is fitted and scored here is of now"
+    )
+
+
 def stage_sentence(fact: Mapping[str, Any]) -> str:
     """Say in a sentence what a stage trained on; a stage without steps has said it itself."""
     if "sentence" in fact:

@@ -1,5 +1,6 @@
 """A run's own cohort is opened as the run opened it; an evaluation of nobody ends with an error."""
 
+import json
 import shutil
 
 import numpy as np
@@ -68,6 +69,30 @@ def test_predict_and_evaluate_say_to_the_last_bit_what_the_report_scored(places)
     spoilt = told.set_index("subject").loc[["p000", "p003"]]
     assert not spoilt["modalities"].str.contains("rna").any()
     assert spoilt["remarks"].str.contains("rna: column 'r_2' must be a number").all()
+
+
+def test_its_own_cohort_changed_since_is_remarked_on(places, tmp_path, caplog):
+    _, folder, run = places
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    few = {"cohort.on_bad_record": "exclude", "evaluate.bootstrap_draws": 100}
+    said = "cohort omics is not as it was when the run was trained on it (fingerprint"
+
+    def headline(out):
+        with caplog.at_level("INFO", logger="medmcl"):
+            medmcl.evaluate(run.path, copy, out=tmp_path / out, device="cpu", overrides=few)
+        told = json.loads((tmp_path / out / "report.json").read_text(encoding="utf-8"))
+        return " ".join(told["headline"]), told["provenance"]
+
+    assert said not in headline("before")[0]
+    assert said not in caplog.text
+    table = pd.read_csv(copy / "people.csv")
+    table.loc[3, "case"] = 1 - table.loc[3, "case"]
+    table.to_csv(copy / "people.csv", index=False)
+    text, facts = headline("after")
+    assert f"Who: {said}" in text
+    assert said in caplog.text
+    assert facts["scored cohort fingerprint"] != facts["cohort_fingerprint"]
 
 
 def test_nothing_is_taken_for_another_cohort(places, tmp_path):
