@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from medmcl.core.errors import ConfigError
+from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cross_validation import (
     Fold,
@@ -16,6 +17,7 @@ from medmcl.evaluation.models.cross_validation import (
     site_folds,
     subject_folds,
 )
+from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.resampling import site_codes
 
 Refit = Literal["probe", "all"]
@@ -70,7 +72,7 @@ class CrossValidation:
             usable: Rows with a label and every input. (N,) bool
 
         Raises:
-            ConfigError: There are fewer than two subjects (or sites) to score.
+            ConfigError: There are fewer than two subjects (or sites) to score, or than folds.
         """
         if self.refit == "all":
             kept = (
@@ -91,6 +93,14 @@ class CrossValidation:
                 fix="leave `folds` out: held_out is scored; or `refit: all`, which trains every "
                 "stage anew in each fold",
             )
+        refuse_more_folds(
+            self.folds,
+            self.repeats,
+            count,
+            self.by,
+            where=f"task {targets.name}, folds",
+            who="with the outcome and every input that no stage has seen",
+        )
         return tuple(
             cross_validation_rows(
                 targets,
@@ -103,6 +113,79 @@ class CrossValidation:
                 seed=self.seed,
             )
         )
+
+    def remarks(
+        self, plan: Sequence[Fold], targets: Targets, subjects: np.ndarray
+    ) -> tuple[str, ...]:
+        """Say what is odd about the folds of a task: single people, or nobody with the event.
+
+        Leaving one person out at a time is a way to fold a small cohort, and is named, not warned
+        of: what ranks people is put on the scale of each fold's own fits.
+        """
+        parts = [np.unique(subjects[one.test]) for one in plan]
+        singles = sum(len(part) == 1 for part in parts)
+        if plan and singles == len(plan):
+            again = (
+                f", and drawing them {self.repeats} times changes only on whom penalties are chosen"
+                if self.repeats > 1
+                else ""
+            )
+            return (f"{FOLDS} leave-one-out, each holds a single person{again}",)
+        said = []
+        if singles:
+            said.append(f"{FOLDS} {singles} of {len(plan)} hold a single person")
+        rarest, without = _without_cases(plan, targets)
+        if without:
+            said.append(f"{FOLDS} {without} of {len(plan)} hold nobody with {rarest}")
+        return tuple(said)
+
+
+FOLDS = "folds:"
+"""How a remark on folds begins."""
+
+
+def refuse_more_folds(
+    folds: int, repeats: int, count: int, by: By, *, where: str, who: str
+) -> None:
+    """Refuse more folds than there are people (or sites) to score.
+
+    As many folds as people are right: they leave one out at a time.
+
+    Raises:
+        ConfigError: Says how many there can be.
+    """
+    if folds <= count:
+        return
+    raise ConfigError(
+        f"there are more folds than {by}s to score",
+        where=where,
+        got=f"folds: {folds} x {repeats}, and {counted(count, by)} {who}",
+        expected=f"2 to {count} folds ({count}: one {by} left out at a time)",
+        fix=f"folds: {min(5, count)} x {repeats}; at the command line --set "
+        f"evaluate.folds='{min(5, count)} x {repeats}'",
+    )
+
+
+def _without_cases(plan: Sequence[Fold], targets: Targets) -> tuple[str, int]:
+    """Name the rarest outcome (event, label, class), and count the folds whose test lacks it."""
+    if targets.kind == "regression":
+        return "", 0
+    if targets.kind == "survival":
+        cases = {"the event": targets.values[:, targets.columns.index("event")] > 0}
+    else:
+        values, known = one_hot(targets)
+        names = targets.classes if targets.kind == "multiclass" else targets.columns
+        cases = {str(n): known[:, k] & (values[:, k] > 0) for k, n in enumerate(names)}
+    scored = tested(plan, len(targets.values))
+    lacking = {
+        name: sum(not has[one.test].any() for one in plan)
+        for name, has in cases.items()
+        if has[scored].any()  # else it is not scored at all
+    }
+    if not lacking:
+        return "", 0
+    rarest = max(lacking, key=lambda name: lacking[name])
+    return rarest, lacking[rarest]
 
 
 def tested(plan: Sequence[Fold], size: int) -> np.ndarray:

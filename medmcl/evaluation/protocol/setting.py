@@ -63,6 +63,12 @@ class Setting:
     cross_validation: CrossValidation | None = None
     plan: tuple[Fold, ...] = ()
 
+    @property
+    def fold_remarks(self) -> tuple[str, ...]:
+        """What is odd about the folds."""
+        how = self.cross_validation
+        return () if how is None else how.remarks(self.plan, self.targets, self.subjects)
+
     def keep(self, rows: np.ndarray, fraction: float, draw: int) -> np.ndarray:
         """Reduce rows to a share of labelled subjects."""
         return label_subset(self.targets, self.subjects, rows, fraction, draw=draw, seed=self.seed)
@@ -182,6 +188,7 @@ def decide_rows(
         plan = cross_validation.of(targets, subjects, part)
         scored = np.flatnonzero(tested(plan, len(splits)))
         notes.append(f"cross-validated: {_who(cross_validation, splits, scored)}")
+        notes += cross_validation.remarks(plan, targets, subjects)
     elif split in _SEEN:
         notes.append(f"scored on {split}: {_SEEN[split]}")
     resampling = resampling or Resampling.of("subject", targets, subjects)

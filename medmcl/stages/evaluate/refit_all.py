@@ -33,6 +33,7 @@ from medmcl.evaluation.models.cross_validation import (
     strata_of,
     subject_folds,
 )
+from medmcl.evaluation.protocol.folds import refuse_more_folds
 from medmcl.evaluation.protocol.predicted import Method, with_baseline
 from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.stages.evaluate.methods import Sources, gather
@@ -286,6 +287,10 @@ def _plan(
             got=f"{count} beside those that the cohort holds out itself",
             fix="leave folds out: held_out is scored",
         )
+    refuse_more_folds(
+        folds, repeats, count, spec.fold_by, where=f"{spec.name}.folds",
+        who="beside those that the cohort holds out itself",
+    )  # fmt: skip
     return tuple(
         draw_folds(
             units,

@@ -126,7 +126,7 @@ class TaskScoring:
         if not methods and not predictions:
             return TaskEvaluation(results=[])
         used = {k if isinstance(k, str) else k[0] for k in (*methods, *predictions)}
-        return evaluate_task(
+        done = evaluate_task(
             methods,
             targets,
             splits,
@@ -147,6 +147,9 @@ class TaskScoring:
             patterns=self.scene.groups.get("modalities") if self.sources.fused else None,
             told=told,
         )
+        for remark in () if done.setting is None else done.setting.fold_remarks:
+            self.scene.now(f"{task}: {remark}")
+        return done
 
     def _outside(self, targets: Targets) -> tuple[Targets, np.ndarray]:
         """Choose the rows to score: held_out, or everybody; not who the run learned from."""

@@ -12,6 +12,7 @@ from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.models.strength import is_alike
 from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, UNKNOWN_ENCODER, SubgroupRow
+from medmcl.evaluation.protocol.folds import FOLDS
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import (
     BESIDE,
@@ -270,6 +271,8 @@ def how_scored(data: Evaluation) -> list[Said]:
         how = "whole sites left out" if sites else "by subject"
         said.append(f"Probes are scored out of fold, {how}: nobody by a fit that saw them.")
         said.append(TOO_SURE)
+        notes = [(row.task, note) for row in data.main_rows for note in row.note.split("; ")]
+        said += [f"{task}, {note}." for task, note in notes if note.startswith(FOLDS)]
         if any(line.note == KEPT_BESIDE_FOLDS for line in data.fitted):
             said.append(
                 "What medmcl predict applies is fitted once more, on train, and is none of the "
