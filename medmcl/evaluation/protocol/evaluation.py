@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medmcl.core.findings import Finding
-from medmcl.evaluation.protocol.evidence import FittedOn, PresenceRow, SubgroupRow, TaskEvidence
+from medmcl.evaluation.protocol.evidence import (
+    Applied,
+    FittedOn,
+    PresenceRow,
+    SubgroupRow,
+    TaskEvidence,
+)
 from medmcl.evaluation.protocol.results import Result, headline_rows
 from medmcl.evaluation.report.study import Study
 
@@ -32,6 +38,7 @@ class Found:
         presence: By what subjects have, and as if they had less.
         fitted: The leakage ledger.
         coefficients: The models of the covariates: a line a column, level or flag, and outcome.
+        applied: Where folds were scored, what ``medmcl predict`` applies instead.
         baselines: Of those of survival the hazard where every cell is zero: a line a time.
         notes: Remarks a reader must see.
         shown: Aspect to what else it found, one of each time that it was measured.
@@ -44,6 +51,7 @@ class Found:
     fitted: list[FittedOn] = field(default_factory=list)
     coefficients: list[dict[str, Any]] = field(default_factory=list)
     baselines: list[dict[str, Any]] = field(default_factory=list)
+    applied: list[Applied] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     shown: dict[str, list[Any]] = field(default_factory=dict)
 

@@ -226,6 +226,29 @@ def _refuse_shown(suppressed: bool, numbers: Sequence[float | None], where: str)
         raise ValueError(f"{where} holds numbers")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What ``medmcl predict`` applies where folds were scored: none of the models of the folds.
+
+    Attributes:
+        task: Task name.
+        method: Name in the results.
+        protocol: How it was fitted.
+        splits: Splits that it was fitted on.
+        subjects: How many subjects; None = not counted.
+        cohort: Their cohort.
+        encoder: Whether it reads a stage of the run, trained on the same splits.
+    """
+
+    task: str
+    method: str
+    protocol: str
+    splits: tuple[str, ...]
+    subjects: int | None = None
+    cohort: str
+    encoder: bool = False
+
+
 KEPT_BESIDE_FOLDS = "for medmcl predict and other cohorts; not scored on this one"
 UNKNOWN_ENCODER = "whether the encoder saw these people, or their outcomes, is unknown"
 """Note of the ledger line of vectors that were made elsewhere."""

@@ -22,13 +22,20 @@ from medmcl.evaluation.aspects.aspect import ASPECTS, trained_models
 from medmcl.evaluation.aspects.tasks.doubtful import doubtful
 from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
+from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.evaluation.protocol.sample_groups import sample_sites
 from medmcl.stages.evaluate.coefficients import baseline_rows, coefficient_rows, write_model
 from medmcl.stages.evaluate.methods import Sources, gather
 from medmcl.stages.evaluate.nobody import refuse_nobody
 from medmcl.stages.evaluate.refit_all import refit_all
-from medmcl.stages.evaluate.saved_probes import SavedProbe, save_probes, save_reading, save_simple
+from medmcl.stages.evaluate.saved_probes import (
+    SavedProbe,
+    applied_by_predict,
+    save_probes,
+    save_reading,
+    save_simple,
+)
 from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.settings import evaluate_overrides, of_fitting, with_settings
 from medmcl.stages.evaluate.spec import KEYS, EvaluateSpec, ProbeSpec
@@ -600,10 +607,23 @@ def _score_tasks(
     if keep_probes:
         kept.add_reach(scoring)
         kept.save(run)
+    _say_what_is_applied(scoring, tasks, evaluation, keep_probes=keep_probes)
     if evaluation.coefficients:
         written = write_model(run.path, evaluation.coefficients, evaluation.baselines)
         said = " and ".join(written)
         evaluation.notes.append(f"the models of the covariates, written out: {said}")
+
+
+def _say_what_is_applied(
+    scoring: TaskScoring, tasks: Sequence[str], evaluation: Evaluation, *, keep_probes: bool
+) -> None:
+    """Where folds were scored, say what `predict` applies: none of the models of the folds."""
+    spec = scoring.scene.spec
+    if spec.folds is None or scoring.frozen:
+        return
+    evaluation.applied += applied_by_predict(scoring.scene.run, spec, tasks)
+    if not keep_probes:  # what was fitted beside the folds is not kept: no line of the ledger
+        evaluation.fitted[:] = [x for x in evaluation.fitted if x.note != KEPT_BESIDE_FOLDS]
 
 
 def _what_there_is(spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str]) -> EvaluateSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,11 +16,11 @@ from medmcl.evaluation.models.competing import NO_RIVAL, event_free
 from medmcl.evaluation.models.contract import KeptModel, read_model
 from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
-from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.evaluation.protocol.evidence import Applied, FittedOn
 from medmcl.evaluation.protocol.predicted import Given
 from medmcl.evaluation.protocol.results import COVARIATES
 from medmcl.evaluation.protocol.subsets import LabelCounts
-from medmcl.stages.evaluate.spec import ProbeSpec
+from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.run.features import READING
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.store import reading, refuse_schema
@@ -182,6 +182,41 @@ def _read_by(method: str, probe: ProbeSpec | None, covariates: str | None) -> di
         "fusion": probe.fusion if probe.several else "",
         "space": probe.space,
     }
+
+
+def applied_by_predict(run: Run, spec: EvaluateSpec, tasks: Sequence[str]) -> list[Applied]:
+    """Say of every model of a run that `predict` can apply on whom it was fitted.
+
+    Args:
+        run: The run.
+        spec: The evaluate stage whose folds were scored.
+        tasks: What was scored; a task without a kept model is named, too.
+    """
+    found = [
+        Applied(
+            task=one.task,
+            method=one.method,
+            protocol=one.protocol,
+            splits=tuple(one.about["fitted_on"]["splits"]),
+            subjects=one.about["fitted_on"]["subjects"],
+            cohort=one.about["cohort"],
+            encoder=bool(one.about["stage"]) and one.about["stage"] != "untrained",
+        )
+        for one in load_probes(run)
+        if one.task in tasks and one.method not in spec.embeddings
+    ]
+    found += [
+        Applied(
+            task=task,
+            method=label,
+            protocol="fine_tune",
+            splits=("train",),
+            cohort=str(run.config["cohort"]),
+        )
+        for label in spec.finetuned
+        for task in tasks
+    ]
+    return found
 
 
 def save_reading(run: Run, modality: str, kept: Mapping[str, Any]) -> None:

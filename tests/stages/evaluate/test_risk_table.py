@@ -1,6 +1,7 @@
 """A risk model from a table alone: a recipe of one evaluate stage."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +133,31 @@ def test_folds_say_that_predict_applies_another_fit(tmp_path, cache):
     folder = write_whas(tmp_path / "c", whas(150)[0])
     few = {"stages.results.bootstrap_draws": 100, "stages.results.folds": "5x1"}
     run = medmcl.pretrain(folder, out=tmp_path / "run", device="cpu", overrides=few)
-    told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
-    assert "What medmcl predict applies is fitted once more, on train" in " ".join(told["headline"])
+    train = int((medmcl.open_cohort(folder).samples["split"] == "train").sum())
+    kept = (
+        f"predict applies none of them, but cox of covariates, fitted once on {train} people of "
+        "train of cohort c; nobody was scored by it. The fits of the folds had 120 people, it has "
+        "fewer, so expect it to do a little worse."
+    )
+
+    def beside_the_result(path):
+        told = json.loads((path / "report.json").read_text(encoding="utf-8"))
+        well = [line for line in told["headline"] if line.startswith("How well: death")]
+        assert "covariates reaches C-index" in well[0]
+        notes = {line["note"] for line in told["fitted_on"]}
+        return well[1], any("medmcl predict" in note for note in notes)
+
+    said, in_ledger = beside_the_result(run.path)
+    assert said.endswith(kept)
+    assert in_ledger
+    again = {"evaluate.bootstrap_draws": 100, "evaluate.folds": "5x1"}
+    medmcl.evaluate(run, folder, out=tmp_path / "again", device="cpu", overrides=again)
+    said, in_ledger = beside_the_result(tmp_path / "again")
+    assert said.endswith(kept)
+    assert not in_ledger  # nothing was kept of what was fitted there
+    shutil.rmtree(run.path / "probes")
+    medmcl.evaluate(run, folder, out=tmp_path / "bare", device="cpu", overrides=again)
+    assert "the run keeps no model of covariates" in beside_the_result(tmp_path / "bare")[0]
 
 
 def test_refit_all_says_that_a_table_trains_nothing(tmp_path, cache, caplog):

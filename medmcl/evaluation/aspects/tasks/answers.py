@@ -11,7 +11,7 @@ from medmcl.evaluation.aspects.tasks.doubtful import is_of_nothing
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.models.strength import is_alike
-from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS, UNKNOWN_ENCODER, SubgroupRow
+from medmcl.evaluation.protocol.evidence import UNKNOWN_ENCODER, SubgroupRow
 from medmcl.evaluation.protocol.folds import FOLDS
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import (
@@ -114,6 +114,8 @@ def how_well(data: Evaluation) -> list[Said]:
             share = f"{100 * fewest.label_fraction:g} % of the labels{people_of([fewest])}"
             text += f"; with {share} {fewest.shown}"
         said.append(f"{text}.")
+        if row.split == CROSS_VALIDATION:
+            said.append(_applied(data, row))
         for one in rows:
             if one.protocol == "zero_shot" and one.method != row.method and one.value is not None:
                 said.append(f"{task} without any label, by prompts: {one.shown}.")
@@ -121,6 +123,35 @@ def how_well(data: Evaluation) -> list[Said]:
     if more > 0:
         said.append(f"{more} more tasks are drawn below.")
     return [Said("How well", text) for text in said]
+
+
+def _applied(data: Evaluation, row: Result) -> str:
+    """Say which model `predict` applies, on whom it was fitted, and what the folds tell of it."""
+    own = (one for one in data.applied if (one.task, one.method) == (row.task, row.method))
+    one = next(own, None)
+    if one is None:
+        return (
+            f"{row.task}: that is of models fitted in folds, and the run keeps no model of "
+            f"{row.method} that medmcl predict could apply."
+        )
+    known = "the people" if one.subjects is None else f"{few(one.subjects)} people"
+    encoder = ", with stages trained on train" if one.encoder else ""
+    text = (
+        f"{row.task}: that is of models fitted in folds. medmcl predict applies none of them, but "
+        f"{one.protocol.replace('_', ' ')} of {one.method}, fitted once on {known} of "
+        f"{' and '.join(one.splits)} of cohort {one.cohort}{encoder}; nobody was scored by it"
+    )
+    if one.subjects is None or row.train_subjects is None:
+        return f"{text}."
+    here = row.train_subjects
+    rather = (
+        "fewer, so expect it to do a little worse"
+        if one.subjects < here
+        else "as many, so expect the same of it"
+        if one.subjects == here
+        else "more, so expect it to do as well or a little better"
+    )
+    return f"{text}. The fits of the folds had {few(here)} people, it has {rather}."
 
 
 def how_sure(data: Evaluation) -> list[Said]:
@@ -273,11 +304,6 @@ def how_scored(data: Evaluation) -> list[Said]:
         said.append(TOO_SURE)
         notes = [(row.task, note) for row in data.main_rows for note in row.note.split("; ")]
         said += [f"{task}, {note}." for task, note in notes if note.startswith(FOLDS)]
-        if any(line.note == KEPT_BESIDE_FOLDS for line in data.fitted):
-            said.append(
-                "What medmcl predict applies is fitted once more, on train, and is none of the "
-                "models scored here."
-            )
     foreign = [line.method for line in data.fitted if line.note == UNKNOWN_ENCODER]
     if foreign:
         said.append(f"Vectors from elsewhere ({listed(foreign, MOST_TASKS)}): {UNKNOWN_ENCODER}.")
