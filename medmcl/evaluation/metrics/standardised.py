@@ -19,9 +19,14 @@ def smd_numbers(a: np.ndarray, b: np.ndarray) -> float | None:
     """
     if min(len(a), len(b)) < 2:
         return None
-    gap = abs(float(a.mean() - b.mean()))
-    spread = float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2))
-    if spread <= 1e-12 * max(1.0, abs(float(a.mean()))):
+    return smd_moments((a.mean(), a.var(ddof=1)), (b.mean(), b.var(ddof=1)))
+
+
+def smd_moments(a: tuple[float, float], b: tuple[float, float]) -> float | None:
+    """Give the same from the mean and the variance (n - 1) of each group."""
+    gap = abs(float(a[0] - b[0]))
+    spread = float(np.sqrt((a[1] + b[1]) / 2))
+    if spread <= 1e-12 * max(1.0, abs(float(a[0]))):
         return 0.0 if gap <= spread else None
     return gap / spread
 

@@ -283,6 +283,8 @@ def _limits(data: Evaluation) -> tuple[str, ...]:
 
 def _unknown(data: Evaluation) -> tuple[str, ...]:
     study = data.study
+    rows = data.main_rows
+    is_of_folds = bool(rows) and all(row.split == CROSS_VALIDATION for row in rows)
     own = not study.external  # then the study describes the training data
     missing = [
         ("How it performs in another cohort.", study.external),
@@ -295,7 +297,7 @@ def _unknown(data: Evaluation) -> tuple[str, ...]:
         ("From which sites they come.", own and study.sites is not None),
         ("How the scored people compare with those it was trained on." if study.external
          else "How the splits compare.",
-         data.table_one is not None and len(data.table_one.splits) > 1),
+         is_of_folds or (data.table_one is not None and len(data.table_one.splits) > 1)),
     ]  # fmt: skip
     fixed = (
         "Whether outcomes were assessed without knowledge of the inputs.",

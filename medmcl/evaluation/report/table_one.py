@@ -6,15 +6,15 @@ number from which such a count could be worked out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from medmcl.core.suppression import FEWEST_SUBJECTS, WITHHELD, few, hide
-from medmcl.evaluation.metrics.standardised import smd_categories, smd_numbers
+from medmcl.evaluation.metrics.standardised import smd_categories, smd_moments, smd_numbers
 
 Kind = Literal["number", "category"]
 MOST_LEVELS = 12  # levels of a category with lines of their own; the rarest others are pooled
@@ -105,6 +105,22 @@ class TableOne:
     fewest: int
     notes: tuple[str, ...] = ()
 
+    def column(self, split: str, name: str) -> TableOne:
+        """Give the table of one split alone, under another name."""
+        place = self.splits.index(split)
+        rows = (replace(row, cells=(row.cells[place],), differences=()) for row in self.rows)
+        return replace(self, splits=(name,), rows=tuple(rows), notes=())
+
+    @classmethod
+    def read(cls, tree: Mapping[str, Any]) -> TableOne:
+        """Read what `dataclasses.asdict` gave of a table of one column."""
+        rows = tuple(
+            Row(variable=one["variable"], level=one["level"], statistic=one["statistic"],
+                cells=tuple(Cell(**cell) for cell in one["cells"]))
+            for one in tree["rows"]
+        )  # fmt: skip
+        return cls(splits=tuple(tree["splits"]), rows=rows, fewest=int(tree["fewest"]))
+
     @property
     def header(self) -> tuple[str, ...]:
         """Names of the columns of `cells`."""
@@ -170,6 +186,82 @@ def table_one(
             else _categories(variable, columns, fewest)
         )
     return TableOne(splits=used, rows=tuple(rows), fewest=fewest, notes=_notes(used, fewest))
+
+
+def beside(first: TableOne, other: TableOne) -> TableOne:
+    """Set two tables of one column each beside one another, with the differences to the first.
+
+    Variables are those of ``other``, told by name and unit; differences come from what either
+    table shows, so that nothing is given away that they hold back.
+    """
+    known, here = _by_variable(first), _by_variable(other)
+    rows = [row for name, lines in here.items() for row in _joined(known.get(name, {}), lines)]
+    splits = (*first.splits, *other.splits)
+    lost = [name for name in known if name not in here]
+    alone = [name for name in here if name not in known]
+    notes = [
+        *_notes(splits, max(first.fewest, other.fewest)),
+        *other.notes[len(_notes(other.splits, other.fewest)) :],
+        *(f"Of {splits[0]} only: {', '.join(one[:8])}{' …' if one[8:] else ''}."
+          for one in (lost,) if one),
+        *(f"Not described of {splits[0]}: {', '.join(one[:8])}{' …' if one[8:] else ''}."
+          for one in (alone,) if one),
+    ]  # fmt: skip
+    return replace(other, splits=splits, rows=tuple(rows), notes=tuple(notes))
+
+
+_Lines = dict[tuple[str, str], Row]
+"""Level and statistic to the line of a variable."""
+NOBODY = Cell(text="0", count=0)
+NOT_THERE = Cell(text="-")
+
+
+def _by_variable(table: TableOne) -> dict[str, _Lines]:
+    found: dict[str, _Lines] = {}
+    for row in table.rows:
+        found.setdefault(row.variable, {})[row.level, row.statistic] = row
+    return found
+
+
+def _joined(known: _Lines, here: _Lines) -> list[Row]:
+    """Lines of a variable with a cell of either table, and levels that only the first has."""
+    kinds = [{key[1] for key in lines} - {"missing"} for lines in (known, here)]
+    known = known if kinds[0] == kinds[1] else {}  # a number in one, a category in the other
+    every = [*here, *known]
+    keys = dict.fromkeys([*(key for key in every if key[1] != "missing"), *every])
+    pooled = any(level == OTHERS for level, _ in keys)
+
+    def cell(lines: _Lines, key: tuple[str, str]) -> Cell:
+        if key in lines:
+            return lines[key].cells[0]
+        return NOBODY if lines and not (pooled and key[1] == "count") else NOT_THERE
+
+    pairs = {key: (cell(known, key), cell(here, key)) for key in keys}
+    (variable,) = {row.variable for row in here.values()}
+    gap = _gap(pairs)
+    return [
+        Row(variable=variable, level=level, statistic=statistic, cells=cells,
+            differences=(None, gap) if not number and statistic != "subjects" else ())
+        for number, ((level, statistic), cells) in enumerate(pairs.items())
+    ]  # fmt: skip
+
+
+def _gap(pairs: Mapping[tuple[str, str], tuple[Cell, Cell]]) -> float | None:
+    """The standardised difference of a variable from cells as shown; None where one is hidden."""
+    counts = [cells for (_, statistic), cells in pairs.items() if statistic == "count"]
+    if counts:
+        a, b = ([cell.count for cell in side] for side in zip(*counts, strict=True))
+        if None in a or None in b:
+            return None
+        return smd_categories(np.array(a, dtype=np.float64), np.array(b, dtype=np.float64))
+    for (_, statistic), cells in pairs.items():
+        if statistic == "mean (SD)":
+            moments = [(one.mean, one.sd) for one in cells]
+            if any(mean is None or sd is None for mean, sd in moments):
+                return None
+            first, other = ((float(mean or 0.0), float(sd or 0.0) ** 2) for mean, sd in moments)
+            return smd_moments(first, other)
+    return None
 
 
 def _notes(splits: Sequence[str], fewest: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ def table_one_shown(table: TableOne | None) -> list[Shown]:
         last = variable
     return [
         Shown(
-            title="The subjects of each split" if table.splits[1:] else "The subjects",
+            title="The subjects of each split" if "train" in table.splits else "The subjects",
             aid=" ".join(table.notes),
             header=("variable", "level or statistic", *table.header[3:]),
             rows=tuple(rows),

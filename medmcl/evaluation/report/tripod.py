@@ -10,7 +10,7 @@ from medmcl.core.suppression import few
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import RiskHistogram
 from medmcl.evaluation.protocol.resampling import OVER
-from medmcl.evaluation.protocol.results import headline_rows
+from medmcl.evaluation.protocol.results import CROSS_VALIDATION, headline_rows
 from medmcl.evaluation.report.patterns import presence
 from medmcl.evaluation.report.tripod_items import PARTS, Part
 from medmcl.evaluation.report.words import listed, measured, metric_name
@@ -146,6 +146,9 @@ def _division(data: Evaluation) -> str | None:
     ]
     if not (data.study.split_rule and parts):
         return None
+    if folds := _in_folds(data):
+        most = max(row.subjects or row.n for row in data.main_rows)
+        return f"{folds}People scored: {few(most)}; no split was scored."
     return f"{data.study.split_rule}; subjects: {', '.join(parts)}."
 
 
@@ -233,10 +236,29 @@ def _output(data: Evaluation) -> str | None:
     return listed(shown, MOST_CITED, "; ") + "." if shown else None
 
 
+def _in_folds(data: Evaluation) -> str:
+    """How people were parted where every task is scored in folds; empty elsewhere."""
+    rows = data.main_rows
+    if not rows or any(row.split != CROSS_VALIDATION for row in rows):
+        return ""
+    alone = data.table_one is not None and len(data.table_one.splits) > 1
+    rest = (
+        "who were fitted on and never scored stand apart in Table 1"
+        if alone
+        else "so people fitted on and people scored are the same"
+    )
+    ways = dict.fromkeys(row.protocol.partition(", ")[2] for row in rows)
+    return (
+        f"Scored out of fold ({listed(list(ways), MOST_CITED)}): nobody by a fit that saw them, "
+        f"all by fits on the others; {rest}. "
+    )
+
+
 def _splits_differ(data: Evaluation) -> str | None:
     table = data.table_one
     if table is None:
         return None
+    folds = _in_folds(data)
     found = [
         (value, row.variable, table.splits[column])
         for row in table.rows
@@ -244,10 +266,10 @@ def _splits_differ(data: Evaluation) -> str | None:
         if value is not None
     ]
     if not found:
-        return None
+        return folds or None
     value, variable, split = max(found)
     return (
-        f"Table 1; the largest standardised difference to {table.splits[0]} is {value:.2f} "
+        f"{folds}Table 1; the largest standardised difference to {table.splits[0]} is {value:.2f} "
         f"({variable}, {split})."
     )
 

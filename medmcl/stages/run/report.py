@@ -19,6 +19,7 @@ from medmcl.engine.record import read_metrics
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
 from medmcl.evaluation.report.page import write_report
+from medmcl.evaluation.report.table_one import TableOne
 from medmcl.stages.run.outside import EVERYBODY, NOT_DECLARED
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.run import Run
@@ -30,7 +31,13 @@ from medmcl.stages.run.study import (
     stage_sentence,
     study_of,
 )
-from medmcl.stages.run.subjects_table import describe_subjects
+from medmcl.stages.run.subjects_table import (
+    SCORED,
+    beside_training,
+    describe_subjects,
+    folds_parts,
+    keep_training,
+)
 from medmcl.stages.train.wrecked import REMEDY
 
 ALL_PEOPLE = "none: all people are scored, and nothing is fitted on them"
@@ -52,6 +59,10 @@ def write_run_report(
     if selections:
         found.add(Found(shown={"selection": [*selections]}))
     data = described(run, cohort, found, [stage_sentence(fact) for fact in facts])
+    shown = data.table_one
+    if shown is None or "train" not in shown.splits:  # of folds
+        shown = describe_subjects(prepared, _scored(cohort, found))
+    keep_training(run, shown)
     data.curves = curves
     data.findings = [
         *data.findings,
@@ -119,7 +130,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
             split_rule=ALL_PEOPLE if scores_all else study.split_rule,
         ),
         flow=_flow(found),
-        table_one=describe_subjects(prepared, tasks, _whom(run, cohort, found)),
+        table_one=_table_one(run, cohort, found, tasks),
         missingness=pd.DataFrame(dict(prepared.present)),
         findings=[
             *cohort.findings,
@@ -140,14 +151,17 @@ def _scores_all(found: Evaluation) -> bool:
     return bool({NOT_DECLARED, EVERYBODY} & {*found.notes})
 
 
-def _whom(run: Run, cohort: Cohort, found: Evaluation) -> np.ndarray | None:
-    """Samples of whom kept probes were applied to in another cohort, (N,) bool; None elsewhere."""
-    if found.fits or not is_another(run, cohort):
-        return None
+def _table_one(run: Run, cohort: Cohort, found: Evaluation, tasks: Sequence[str]) -> TableOne:
+    """Table 1 by what was done: with the training people of a run that is applied elsewhere."""
     prepared = found.prepared
+    if found.fits or not is_another(run, cohort):
+        settings = [done.setting for _, done in found.people if done.setting is not None]
+        return describe_subjects(prepared, tasks, folds_parts(prepared, settings))
     held = (prepared.splits == "held_out") | _scores_all(found)
     seen = seen_people(run, prepared)
-    return np.asarray(held if seen is None else held & ~seen)
+    scored = held if seen is None else held & ~seen
+    parts = np.where(scored, SCORED, "").astype(object)
+    return beside_training(run, describe_subjects(prepared, tasks, parts))
 
 
 def _as_scored(cohort: Cohort, found: Evaluation) -> Cohort:

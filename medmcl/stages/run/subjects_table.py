@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,18 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.sample_groups import AGES, SEXES
-from medmcl.evaluation.report.table_one import TableOne, Variable, table_one
+from medmcl.evaluation.protocol.setting import Setting
+from medmcl.evaluation.report.table_one import TableOne, Variable, beside, table_one
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.modalities.tabular.settings import Column, TabularSource
+from medmcl.stages.run.run import Run
+from medmcl.stages.run.store import reading, refuse_schema
 
-SCORED = "scored"
+FILE, SCHEMA = "table_one", "medmcl/table-one@1"
+"""Where a run keeps the training column of its Table 1."""
+
+TRAINING, SCORED = "training", "scored"
+OUT_OF_FOLD, FITTED_ONLY = "scored out of fold", "fitted on only"
 MOST_OUTCOMES = 30  # outcome columns in the table; the others are counted
 MOST_COVARIATES = 40  # columns of one modality; of a wider one the first, the others are counted
 
@@ -57,7 +64,7 @@ class _Described:
 
 
 def describe_subjects(
-    prepared: Prepared, tasks: Sequence[str], scored: np.ndarray | None = None
+    prepared: Prepared, tasks: Sequence[str], parts: np.ndarray | None = None
 ) -> TableOne:
     """Describe the subjects of the open splits: age, sex, covariates, site, outcomes.
 
@@ -66,10 +73,14 @@ def describe_subjects(
     Args:
         prepared: The cohort as it was scored.
         tasks: Outcomes to describe.
-        scored: Samples of those who were scored, (N,) bool, where the run is applied to another
-            cohort: one column of them alone, whose splits had no part in it.
+        parts: What part each sample had, (N,) object, where the splits had none: `SCORED` of
+            another cohort that a run is applied to, `OUT_OF_FOLD` and `FITTED_ONLY` in folds;
+            others, empty, are not described.
     """
-    rows = _first_samples(prepared, scored)
+    sides = prepared.splits if parts is None else parts
+    columns = list(prepared.opened) if parts is None else [OUT_OF_FOLD, FITTED_ONLY, SCORED]
+    described_here = prepared.kept & np.isin(sides, columns)
+    rows = _first_samples(prepared, described_here)
     covariates = list(_covariates(prepared, rows))
     outcomes = [one for task in tasks for one in _outcomes(prepared.tasks(task).take(rows))]
     sites = list(_sites(prepared, rows))
@@ -79,14 +90,13 @@ def describe_subjects(
     table = table_one(
         pd.DataFrame({str(n): pd.Series(list(one.values), dtype=object)
                       for n, one in enumerate(described)}, index=range(len(rows))),
-        prepared.splits[rows] if scored is None else [SCORED] * len(rows),
+        sides[rows],
         [Variable(name=str(n), kind="number" if one.kind == "number" else "category",
                   unit=one.unit, about=one.about) for n, one in enumerate(described)],
-        splits=[SCORED] if scored is not None
-        else [name for name in SPLITS if name in prepared.opened],
+        splits=columns if parts is not None else [name for name in SPLITS if name in columns],
     )  # fmt: skip
     notes = [*table.notes, *twice]
-    if len(rows) < int((prepared.kept if scored is None else prepared.kept & scored).sum()):
+    if len(rows) < int((prepared.kept if parts is None else described_here).sum()):
         notes.append("Subjects with several samples are described by the first.")
     for name, columns in _tables(prepared):
         if len(columns) > MOST_COVARIATES:
@@ -97,10 +107,40 @@ def describe_subjects(
     return replace(table, notes=tuple(notes))
 
 
-def _first_samples(prepared: Prepared, scored: np.ndarray | None) -> np.ndarray:
-    """The first kept sample of each subject in the open splits, or of those who were scored."""
-    wanted = np.isin(prepared.splits, prepared.opened) if scored is None else scored
-    usable = np.flatnonzero(prepared.kept & wanted)
+def keep_training(run: Run, table: TableOne) -> None:
+    """Keep the training column of Table 1 in a run, as shown: counts of few people hidden."""
+    if "train" in table.splits:
+        run.save_tree(FILE, {"schema": SCHEMA, **asdict(table.column("train", TRAINING))})
+
+
+def beside_training(run: Run, here: TableOne) -> TableOne:
+    """Set the training people of a run beside those of another cohort that were scored."""
+    kept = run.tree(FILE, {})
+    if not kept:
+        note = "The run kept no table of its training people: they are not set beside."
+        return replace(here, notes=(*here.notes, note))
+    with reading(run.path / f"{FILE}.json"):
+        refuse_schema(kept, SCHEMA)
+        training = TableOne.read(kept)
+    return beside(training, here)
+
+
+def folds_parts(prepared: Prepared, settings: Sequence[Setting]) -> np.ndarray | None:
+    """Say who was scored out of fold, and who was fitted on only; None where not all is folds."""
+    if not settings or not all(one.plan for one in settings):
+        return None
+    parts = np.full(len(prepared.splits), "", dtype=object)
+    for one in settings:
+        for fold in one.plan:
+            parts[np.concatenate([fold.train, fold.tuning])] = FITTED_ONLY
+    for one in settings:
+        parts[one.scored] = OUT_OF_FOLD
+    return parts
+
+
+def _first_samples(prepared: Prepared, wanted: np.ndarray) -> np.ndarray:
+    """The first of each subject's samples that are wanted, (N,) bool."""
+    usable = np.flatnonzero(wanted)
     return usable[np.sort(np.unique(prepared.subjects[usable], return_index=True)[1])]
 
 

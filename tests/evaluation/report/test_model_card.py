@@ -120,6 +120,8 @@ def test_limits_say_that_folds_scored_everybody_out_of_fold(report):
     lines = " ".join(section(model_card(dataclasses.replace(report, results=rows)), "Limits").lines)
     assert "Scored out of fold, each by a fit without them, in the cohort" in lines
     assert "held-out" not in lines
+    parts = model_card(dataclasses.replace(report, results=rows, table_one=None))
+    assert "How the splits compare." not in section(parts, "What is not known").lines
 
 
 def test_the_card_of_another_cohort_keeps_training_and_scored_data_apart(report):

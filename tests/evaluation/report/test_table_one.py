@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from medmcl.core.suppression import WITHHELD
 from medmcl.evaluation.metrics.standardised import smd_categories, smd_numbers
-from medmcl.evaluation.report.table_one import Variable, table_one
+from medmcl.evaluation.report.table_one import TableOne, Variable, beside, table_one
 
 SEX = Variable(name="sex", kind="category")
 AGE = Variable(name="age", kind="number", unit="years")
@@ -141,6 +144,44 @@ def test_numbers_of_few_subjects_are_not_summarised():
     frame = pd.DataFrame({"age": [60.0, 61, 62, np.nan, np.nan, np.nan, np.nan, np.nan]})
     table = table_one(frame, ["train"] * 8, [AGE])
     assert [c.text for r in table.rows[1:] for c in r.cells] == [WITHHELD] * 3
+
+
+def test_two_tables_beside_one_another_say_what_one_table_of_both_says():
+    rng = np.random.default_rng(4)
+    side = np.repeat(["train", "held_out"], [90, 60])
+    people = pd.DataFrame({
+        "age": np.where(rng.random(150) < 0.1, np.nan, rng.normal(60, 9, 150)),
+        "sex": rng.choice(["f", "m"], 150), "group": rng.choice(["a", "b", "c"], 150),
+    })  # fmt: skip
+    people.loc[side == "train", "group"] = people["group"].replace("c", "b")
+    variables = [Variable(name="age", kind="number"), SEX, Variable(name="group", kind="category")]
+    whole = table_one(people, side, variables)
+    kept = TableOne.read(json.loads(json.dumps(asdict(whole.column("train", "training")))))
+    people["shoe"] = 1.0
+    here = table_one(
+        people[side == "held_out"], side[side == "held_out"],
+        [*variables, Variable(name="shoe", kind="number")],
+    )  # fmt: skip
+    both = beside(kept, here.column("held_out", "scored"))
+    assert both.splits == ("training", "scored")
+    assert both.header[-1] == "SMD scored"
+    compared = [row for row in both.rows if row.variable != "shoe"]
+    for row, other in zip(compared, whole.rows, strict=True):
+        assert (row.variable, row.level) == (other.variable, other.level)
+        for cell, its in zip(row.cells, other.cells, strict=True):
+            assert cell.count == its.count
+            assert cell.mean == pytest.approx(its.mean)
+        assert row.differences[1:] == pytest.approx(other.differences[1:])
+    assert next(row for row in both.rows if row.level == "c").cells[0].count == 0
+    assert "Not described of training: shoe." in both.notes
+
+
+def test_nothing_that_is_held_back_comes_out_by_setting_tables_beside_one_another():
+    table = made({"train": {"f": 50, "m": 60, "x": 3}, "held_out": {"f": 30, "m": 40, "x": 8}})
+    both = beside(table.column("train", "training"), table.column("held_out", "scored"))
+    assert cells(both, "x") == ["<5", "8 (10.3 %)"]
+    assert cells(both, "f")[0] == WITHHELD
+    assert next(r for r in both.rows if r.variable == "sex").differences == (None, None)
 
 
 def test_a_subject_with_two_rows_is_refused():

@@ -145,6 +145,14 @@ def test_folds_say_that_predict_applies_another_fit(tmp_path, cache):
         well = [line for line in told["headline"] if line.startswith("How well: death")]
         assert "covariates reaches C-index" in well[0]
         notes = {line["note"] for line in told["fitted_on"]}
+        assert {line["split"] for line in told["table_one"]} == {"scored out of fold"}
+        (whole,) = [x["count"] for x in told["table_one"] if x["statistic"] == "subjects"]
+        cited = {one["item"]: one["from_this_run"] for one in told["checklist"]}
+        assert whole == 150
+        for item in ("12a", "16", "20c"):
+            assert "Scored out of fold (5 x 1-fold by subject, probes refitted)" in cited[item]
+            assert "train" not in cited[item]
+        assert "People scored: 150" in cited["12a"]
         return well[1], any("medmcl predict" in note for note in notes)
 
     said, in_ledger = beside_the_result(run.path)
@@ -259,7 +267,7 @@ def test_the_appendix_shows_every_coefficient_and_few_are_led_to_from_the_first_
 
 
 def test_other_people_are_scored_by_the_kept_model(made, tmp_path):
-    run, _, _ = made
+    run, cohort, _ = made
     table, _ = whas(250, seed=5)
     table.loc[::4, "hr"] = np.nan  # a column that had no gap in training
     there = write_whas(tmp_path / "elsewhere", table, split={"everyone": "held_out"})
@@ -268,6 +276,16 @@ def test_other_people_are_scored_by_the_kept_model(made, tmp_path):
         r for r in done.results if (r.method, r.metric, r.versus) == ("covariates", "c_index", "")
     ]
     assert (row.protocol, row.n) == ("cox, frozen", 250)
+    told = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    age = {x["split"]: x for x in told["table_one"] if x["level"] == "" and x["variable"] == "age"
+           and x["statistic"] == "mean (SD)"}  # fmt: skip
+    own = cohort.subjects
+    assert age["training"]["mean"] == pytest.approx(own[own["split"] == "train"]["age"].mean())
+    assert age["scored"]["mean"] == pytest.approx(table["age"].mean())
+    assert 0 < age["scored"]["smd"] < 0.5
+    cited = {one["item"]: one["from_this_run"] for one in told["checklist"]}
+    assert "the largest standardised difference to training is" in cited["16"]
+    assert cited["20c"] == cited["16"]
     scales = run.preprocessing["clinic"]["state"]["scales"]
     shown = json.loads((run.path / "probes" / "covariates.json").read_text())["clinic"]["terms"]
     cells = {n: ((table[n] - scales[n][0]) / scales[n][1]).fillna(0.0) for n in WHAS}

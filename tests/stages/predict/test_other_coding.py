@@ -259,6 +259,7 @@ def test_table_one_of_another_cohort_is_of_those_who_were_scored(run, tmp_path, 
     data = report.described(medmcl.load(run.path), done.prepared.cohort, done)
     assert data.table_one.splits == ("scored",)
     assert [cell.count for cell in data.table_one.rows[0].cells] == [80]
+    assert "The run kept no table of its training people" in data.table_one.notes[-1]
     cited = {one.part.code: one.value for one in checklist(data).cited}
     assert cited["16"] is cited["20c"] is None
     assert "80" in cited["21"]
