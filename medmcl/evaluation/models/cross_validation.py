@@ -243,6 +243,7 @@ def over_folds(
     *,
     keep: Callable[[np.ndarray], np.ndarray] | None = None,
     times: np.ndarray | None = None,
+    done: Callable[[float], object] = lambda _: None,
 ) -> OutOfFold:
     """Fit in each fold on its train and tuning rows and predict its test rows; see `out_of_fold`.
 
@@ -252,6 +253,7 @@ def over_folds(
         targets: The task.
         keep: Reduces training rows (label fractions); default all.
         times: Times of survival curves. (T,)
+        done: Called with its share of the work after each fold.
     """
     size = len(targets.values)
     every = np.ones(size, dtype=bool)
@@ -278,6 +280,7 @@ def over_folds(
         for total, variant in zip(rest, one.variants, strict=True):
             total.add(fitted, test, both, variant.has, variant.features)
         notes.update([*dict.fromkeys(fitted.notes)])
+        done(1 / len(plan))
     said = tuple(_of_folds(note, count, len(plan)) for note, count in notes.items())
     whole, *others = (one.mean(said) for one in (first, *rest))
     return replace(whole, variants=dict(zip(names, others, strict=True)))

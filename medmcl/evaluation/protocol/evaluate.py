@@ -149,7 +149,7 @@ def evaluate_task(
         further_metrics: Every metric of the kind at the largest label fraction; False: the basic
             ones there, too.
         told: Called with the share of the work that is done, 0 to 1: after each fit of a method,
-            label fraction, draw and seed, and after the metrics of each method and fraction.
+            label fraction, draw, seed and fold, and after the metrics of each method and fraction.
 
     Returns:
         Rows for each method, fraction, target and metric; then the differences, their ``versus``
@@ -201,9 +201,9 @@ def evaluate_task(
     drawn = {*(name for name, *_ in fits), *map(_name, taken)}.intersection(shown)
     units = sum(len(fits_of(setting, *one[1:])) for one in fits) + len(fits) + len(taken)
     units += _OF_FIGURES * len(drawn) + 1  # one for subgroups and differences
-    passed = [0]
+    passed = [0.0]
 
-    def done(pieces: int = 1) -> None:
+    def done(pieces: float = 1) -> None:
         passed[0] += pieces
         if told is not None:
             told(passed[0] / units)

@@ -193,22 +193,21 @@ def predict(
     fraction: float,
     *,
     with_variants: bool = False,
-    done: Callable[[], object] = lambda: None,
+    done: Callable[[float], object] = lambda _: None,
 ) -> Predicted:
     """Fit a method on each draw of the labelled subset, for each training seed.
 
     ``with_variants``: also what the same predictors say of the method's variants. ``done`` is
-    called after each of `fits_of`.
+    called with what was done of each of `fits_of`, in folds after each fold.
     """
     parts: list[_One] = []
     variants = method.variants if with_variants else ()
     models: list[Fitted] = []
     for draw, x in fits_of(setting, method, fraction):
-        one = _one(setting, replace(method, variants=variants), x, fraction, draw)
+        one = _one(setting, replace(method, variants=variants), x, fraction, draw, done)
         parts.append(one)
         if draw == 0:
             models += [] if one.fitted is None else [one.fitted]
-        done()
     first = parts[: len(as_seeds(method.features))]  # of the first draw, as the ledger says
     is_crossed = any(CROSSED in note for part in first for note in part.notes)
     ledger = _ledger(setting, name, method, fraction, is_crossed=is_crossed)
@@ -269,15 +268,23 @@ class _One:
     variants: tuple[_One, ...] = ()
 
 
-def _one(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw: int) -> _One:
+def _one(
+    setting: Setting,
+    method: Method,
+    x: np.ndarray,
+    fraction: float,
+    draw: int,
+    done: Callable[[float], object],
+) -> _One:
     """Predict the scored rows from train rows or from the other folds."""
     targets, times = setting.targets, None if setting.horizons is None else setting.horizons.fine
     if targets.competing is not None:
         method = replace(method, fit=AbsoluteRisk(method.fit))
     rows = setting.scored
     if setting.plan:
-        return _crossed(setting, method, x, fraction, draw)
+        return _crossed(setting, method, x, fraction, draw, done)
     if len(rows) == 0:
+        done(1.0)
         nothing = _One(values=np.zeros((0, targets.num_outputs)))
         return replace(nothing, variants=(nothing,) * len(method.variants))
     fitted = method.fit(x, targets, setting.keep(setting.train, fraction, draw), setting.tuning)
@@ -290,10 +297,18 @@ def _one(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw:
         return _One(values=values, curves=curves, notes=fitted.notes, fitted=fitted)
 
     others = tuple(said(one.features(rows)) for one in method.variants)
+    done(1.0)
     return replace(said(x[rows]), variants=others)
 
 
-def _crossed(setting: Setting, method: Method, x: np.ndarray, fraction: float, draw: int) -> _One:
+def _crossed(
+    setting: Setting,
+    method: Method,
+    x: np.ndarray,
+    fraction: float,
+    draw: int,
+    done: Callable[[float], object],
+) -> _One:
     """Predict the scored rows from the other folds."""
     targets, rows, how = setting.targets, setting.scored, setting.cross_validation
     own = FoldFeatures(features=x, fit=method.fit, variants=method.variants)
@@ -310,6 +325,7 @@ def _crossed(setting: Setting, method: Method, x: np.ndarray, fraction: float, d
         inside,
         keep=lambda part: setting.keep(part, fraction, draw),
         times=None if setting.horizons is None else setting.horizons.fine,
+        done=done,
     )
     fitted = None
     if fraction == 1 and len(setting.train) and not method.is_fitted:  # kept for other cohorts

@@ -12,6 +12,7 @@ import numpy as np
 from medmcl.core.config import nearest
 from medmcl.core.contracts import Predicts
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.progress import progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, prepare
@@ -119,8 +120,11 @@ def predict(
     rows = rows[np.logical_and.reduce([prepared.present[name][rows] for name in spec.towers])]
     answer = np.zeros((len(targets.values), targets.num_outputs))
     apart = np.isin(rows, rows if alone is None else alone)
-    with torch.no_grad():
+    with progress(f"predicting by {stage}", len(rows)) as bar, torch.no_grad():
+        done = 0
         for chosen in (*chunks(rows[~apart]), *rows[apart, None]):
+            bar(done)
+            done += len(chosen)
             batch = prepared.batch(chosen, modalities=spec.towers).to(device)
             made = cast(Predicts, objective).predict(learner.model(view(batch)))
             answer[chosen] = made.float().cpu().numpy()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.config import check, lookup, nearest, read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError
-from medmcl.core.progress import progress
+from medmcl.core.progress import Bar, progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
@@ -556,21 +557,23 @@ def embed_records(
     space: str,
     device: torch.device,
     size: int = EMBED_BATCH,
+    bar: Bar | None = None,
 ) -> np.ndarray:
     """Encode records (by their number) plainly, without gradients. Returns (N, E).
 
     ``size`` records a pass. With 1 an embedding is the same to the last bit whoever else is
     encoded; with more it is not, for kernels choose how to sum by the size of a batch, and experts
-    read as many rows as are sent to them.
+    read as many rows as are sent to them. ``bar`` is told how many are done, if one is shown.
     """
     import torch
 
     adapter = prepared.adapters[modality]
     parts: list[np.ndarray] = []
     towers.eval()
-    with progress(f"embedding {modality}", len(records)) as bar, torch.no_grad():
+    own = progress(f"embedding {modality}", len(records)) if bar is None else nullcontext(bar)
+    with own as told, torch.no_grad():
         for number, (chosen, x) in enumerate(_record_batches(prepared, modality, records, size)):
-            bar(number * size)
+            told(number * size)
             batch = Batch(
                 ids=torch.as_tensor(chosen, device=device),
                 inputs={modality: adapter.plain(x.to(device))},
@@ -599,12 +602,18 @@ def embed_samples(
     index = prepared.index(modality)[rows]
     apart = np.zeros(len(rows), dtype=bool) if alone is None else alone
     full = np.zeros((len(rows), vector_width(towers, modality, space)), dtype=np.float32)
-    for size, which in ((EMBED_BATCH, ~apart), (1, apart)):
-        there = which & (index >= 0)
-        if there.any():
-            records = np.unique(index[there])
-            known = embed_records(towers, prepared, modality, records, space, device, size)
+    parts = [(size, which & (index >= 0)) for size, which in ((EMBED_BATCH, ~apart), (1, apart))]
+    parts = [(size, there, np.unique(index[there])) for size, there in parts if there.any()]
+    before = 0
+    with progress(f"embedding {modality}", sum(len(one) for *_, one in parts)) as bar:
+        for size, there, records in parts:
+
+            def told(done: float, note: str = "", before: int = before) -> None:
+                bar(before + done, note)
+
+            known = embed_records(towers, prepared, modality, records, space, device, size, told)
             full[there] = known[np.searchsorted(records, index[there])]
+            before += len(records)
     return full
 
 
