@@ -1,7 +1,9 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,13 @@ from typed import answer
 
 from medmcl import __version__
 from medmcl.core.errors import OverrideError
+from medmcl.core.overrides import parse_overrides
 from medmcl.simulation.kinds import SIMULATORS, simulate
+from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
+from medmcl.stages.evaluate.spec import Resample
+from medmcl.stages.evaluate.task_scoring import ProbeMode
 from medmcl.stages.recipe.settings import refuse_settings
+from medmcl.threats.detectors import DETECTORS
 
 COMMANDS = (
     "pretrain", "evaluate", "embed", "check", "simulate", "shards", "recipes", "cohorts", "cooccur",
@@ -44,6 +51,47 @@ def test_help_promises_no_override_that_a_command_refuses():
         shown = " ".join(answer(command, "--help").stdout.split())
         assert "cohort.on_bad_record=exclude" in shown
         assert ("stages.NAME.epochs=5" in shown) is reads_recipe, command
+
+
+SHOWN = re.compile(r"(?:evaluate|cohort|stages)\.[\w.]+=(?:'[^']*'|[\w/]+)|data_root=[\w/]+")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "check"])
+def test_every_override_that_help_shows_is_taken(command):
+    shown = " ".join(answer(command, "--help").stdout.split())
+    examples = parse_overrides(
+        one.replace("NAME", "simclr").replace("'", "") for one in SHOWN.findall(shown)
+    )
+    assert len(examples) >= 2
+    own, _ = evaluate_overrides({k: v for k, v in examples.items() if k.startswith("evaluate.")})
+    folds = {"evaluate.folds": "5 x 1"}  # `refit: all` is said beside folds
+    for key, value in own.items():
+        spec = with_settings({"stage": "evaluate", "covariates": None}, {**folds, key: value})
+        assert getattr(spec, key.removeprefix("evaluate.")) == value
+    rest = {key: value for key, value in examples.items() if key not in own}
+    refuse_settings("ptbxl", "ecg_simclr" if command == "check" else None, rest)
+
+
+def test_every_value_that_help_shows_is_one():
+    shown = {
+        command: " ".join(answer(command, "--help").stdout.split())
+        for command in ("evaluate", "predict", "check")
+    }
+    from medmcl.cli.main import _fractions, _probe  # typer's own warnings are passed over by now
+    from medmcl.cli.predict import _pairs
+
+    assert _fractions("0.01,0.1,1") == (0.01, 0.1, 1.0)
+    assert "for example 0.01,0.1,1," in shown["evaluate"]
+    for name in get_args(ProbeMode):
+        assert f"{name}:" in shown["evaluate"]
+        assert _probe(name) == name
+    drawn = shown["evaluate"].split("What the bootstrap draws: ")[1].split(";")[0]
+    assert all(name in drawn for name in get_args(Resample))
+    files = re.findall(r"(?<=[ (])(\w+=[\w.]+)(?=[ ,)])", shown["predict"])
+    assert {"ecg=a.hea", "cmr=b.nii.gz", "clinic=c.csv", "age=63"} <= set(files)
+    assert len(_pairs("--record", files, "")) == len(files)
+    listed = shown["check"].split("--detector TEXT ")[1].split(":")[0]
+    assert {*re.findall(r"\w+", listed)} - {"or"} == set(DETECTORS)
 
 
 @pytest.mark.parametrize("reads_recipe", [True, False])

@@ -226,16 +226,23 @@ def evaluate(
         typer.Option("--task", help="Task to score; all if not given. Repeatable."),
     ] = None,
     label_fraction: Annotated[
-        str | None, typer.Option(help="Shares of the train labels, for example 0.01,0.1,1.")
+        str | None,
+        typer.Option(
+            help="Shares of the train labels, for example 0.01,0.1,1, where probes are fitted; as "
+            "the recipe says if not given."
+        ),
     ] = None,
     compare: Annotated[
-        list[Path] | None, typer.Option("--compare", help="Another run to set beside. Repeatable.")
+        list[Path] | None,
+        typer.Option(
+            "--compare", help="Another run to set beside RUN, on the same people. Repeatable."
+        ),
     ] = None,
     probe: Annotated[
         str,
         typer.Option(
             help="frozen: the probes that the run kept; refit: fitted on this cohort's train "
-            "split; auto: frozen on another cohort than the run's own."
+            "split; auto: frozen on another cohort than the run's own, if it kept any, else refit."
         ),
     ] = "auto",
     resample: Annotated[
@@ -253,28 +260,44 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for report and results; must hold none yet.")
+        Path | None,
+        typer.Option(
+            help="Folder for report and results; must hold none yet. RUN/evaluation-COHORT if not "
+            "given; needed without a RUN."
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write over what is there.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Write over the report of --out and the table of --predictions; never over a run.",
+        ),
     ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="A.B=C",
-            help="Override a value of the evaluate stage, nothing is trained again "
-            "(evaluate.draws=5, evaluate.covariates=clinic), or of the cohort "
+            help="Override a value of the evaluate stage (evaluate.draws=5, "
+            "evaluate.covariates=clinic, evaluate.folds='5 x 1'; stages are trained again only by "
+            "evaluate.refit=all beside folds), or of the cohort "
             "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of label subsets and bootstrap; the run's.")
+        int | None,
+        typer.Option(
+            "--seed",
+            help="Of label subsets, folds and bootstrap; the run's if not given, 0 without a RUN.",
+        ),
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
-    """Score a run, or vectors from elsewhere, on the held-out split of a cohort."""
+    """Score a run, or vectors from elsewhere, on people whom nothing was fitted on.
+
+    They are the held-out split; of another cohort that declares no split, everybody.
+    """
     from medmcl.core.writing import refuse_unwritable
 
     fractions = _fractions(label_fraction)
@@ -493,7 +516,13 @@ def select(
 @app.command(cls=Command)
 def check(
     cohort: CohortOption,
-    recipe: Annotated[str | None, typer.Option(help="Recipe to check it for.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Recipe to check it for: file, or a name that `medmcl recipes` lists; the "
+            "cohort's own if not given."
+        ),
+    ] = None,
     screen: Annotated[
         Path | None,
         typer.Option(
@@ -515,7 +544,9 @@ def check(
     ] = None,
     stage: Annotated[
         str | None,
-        typer.Option(help="Stage whose tower to use; the last one trained without labels."),
+        typer.Option(
+            help="Stage whose tower to use; the last one trained without labels if not given."
+        ),
     ] = None,
     modality: Annotated[
         str | None,
@@ -535,7 +566,9 @@ def check(
     k: Annotated[int | None, typer.Option("--k", min=1, help="Neighbours (default 16).")] = None,
     batch: Annotated[
         int | None,
-        typer.Option(help="Look for neighbours in drawn batches of so many rows; among all."),
+        typer.Option(
+            help="Look for neighbours in drawn batches of so many rows; among all if not given."
+        ),
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Suspects to show (default 50).")] = None,
     out: Annotated[
@@ -554,7 +587,16 @@ def check(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default auto).")
     ] = None,
-    set_: SetOption = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Override a value of the recipe (stages.NAME.epochs=5; not with --screen or "
+            "--predict, whose recipe is the run's), or of the cohort "
+            "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+        ),
+    ] = None,
     workers: WorkersOption = None,
 ) -> None:
     """Find in seconds what would fail in hours: every fault at once, each with how to fix it.

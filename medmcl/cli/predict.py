@@ -44,8 +44,8 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Table to write (.parquet, .csv or .tsv); must be new. Survival curves go beside "
-            "it, as NAME.curves.*. Of one person also shown."
+            help="Table to write (.parquet, .csv or .tsv); must be new. Needed with --cohort; one "
+            "person is shown in any case. Survival curves go beside it, as NAME.curves.*."
         ),
     ] = None,
     record: RecordOption = None,
@@ -58,7 +58,7 @@ def predict(
         str | None,
         typer.Option(
             help="Method by its name in the run's results (a probe, a baseline, a fine-tuned "
-            "model); the first of its evaluate stage if not given."
+            "model), as it was kept; the first of the evaluate stage if not given."
         ),
     ] = None,
     overwrite: Annotated[
