@@ -602,8 +602,11 @@ def embed_samples(
     index = prepared.index(modality)[rows]
     apart = np.zeros(len(rows), dtype=bool) if alone is None else alone
     full = np.zeros((len(rows), vector_width(towers, modality, space)), dtype=np.float32)
-    parts = [(size, which & (index >= 0)) for size, which in ((EMBED_BATCH, ~apart), (1, apart))]
-    parts = [(size, there, np.unique(index[there])) for size, there in parts if there.any()]
+    parts = [
+        (size, there, np.unique(index[there]))
+        for size, which in ((EMBED_BATCH, ~apart), (1, apart))
+        if (there := which & (index >= 0)).any()
+    ]
     before = 0
     with progress(f"embedding {modality}", sum(len(one) for *_, one in parts)) as bar:
         for size, there, records in parts:

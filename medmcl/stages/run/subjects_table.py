@@ -78,8 +78,8 @@ def describe_subjects(
             others, empty, are not described.
     """
     sides = prepared.splits if parts is None else parts
-    columns = list(prepared.opened) if parts is None else [OUT_OF_FOLD, FITTED_ONLY, SCORED]
-    described_here = prepared.kept & np.isin(sides, columns)
+    shown = list(prepared.opened) if parts is None else [OUT_OF_FOLD, FITTED_ONLY, SCORED]
+    described_here = prepared.kept & np.isin(sides, shown)
     rows = _first_samples(prepared, described_here)
     covariates = list(_covariates(prepared, rows))
     outcomes = [one for task in tasks for one in _outcomes(prepared.tasks(task).take(rows))]
@@ -93,7 +93,7 @@ def describe_subjects(
         sides[rows],
         [Variable(name=str(n), kind="number" if one.kind == "number" else "category",
                   unit=one.unit, about=one.about) for n, one in enumerate(described)],
-        splits=columns if parts is not None else [name for name in SPLITS if name in columns],
+        splits=shown if parts is not None else [name for name in SPLITS if name in shown],
     )  # fmt: skip
     notes = [*table.notes, *twice]
     if len(rows) < int((prepared.kept if parts is None else described_here).sum()):
