@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.errors import ConfigError
 from medmcl.simulation.ehr.tokens import BLOCK, autoregressive_noise, simulate_tokens, token_blocks
 from medmcl.simulation.kinds import simulate
 
@@ -136,23 +136,3 @@ def test_events_are_the_tokens(folder):
         f"FAMILY//{k}{'+' if s > 0 else '-'}" for k, s in zip(strongest, signs, strict=True)
     ]
     assert truth.family[:20].tolist() == expected
-
-
-def test_same_seed_same_bytes(folder, tmp_path):
-    settings = {"subjects": BLOCK + 40, "codes": 20, "concepts": 15, "case": 2, "sites": 3}
-    again = simulate("ehr", tmp_path / "again", settings)
-    for path in (p for p in folder.rglob("*") if p.is_file()):
-        assert path.read_bytes() == (again / path.relative_to(folder)).read_bytes(), path.name
-
-
-def test_a_foreign_folder_is_left_alone(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    for overwrite in (False, True):
-        with pytest.raises(CohortError, match=r"not empty|only an earlier simulated"):
-            simulate("ehr", tmp_path, {"subjects": 5, "overwrite": overwrite})
-    assert (tmp_path / "mine.txt").read_text() == "mine"
-
-
-def test_settings_that_do_not_go_together(tmp_path):
-    with pytest.raises(ConfigError, match="dimensions must be fewer"):
-        simulate("ehr", tmp_path / "x", {"codes": 4})

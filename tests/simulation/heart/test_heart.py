@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import nibabel
@@ -12,7 +10,6 @@ import pandas as pd
 import pytest
 import wfdb
 
-from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.check.check import check_cohort
 from medmcl.data.cohort.cohort import load_cohort
 from medmcl.simulation.heart import simulate as heart
@@ -28,15 +25,7 @@ from medmcl.simulation.heart.state import (
     phenotypes,
     profile,
 )
-from medmcl.simulation.kinds import SIMULATORS, simulate
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
+from medmcl.simulation.kinds import simulate
 
 
 def participants(folder: Path) -> pd.DataFrame:
@@ -58,16 +47,6 @@ def both(tmp_path_factory) -> Path:
         "cmr_noise": 0.0,
     }
     return simulate("heart", out, settings)
-
-
-def test_the_same_seed_gives_the_same_bytes(tmp_path):
-    settings = HeartSettings(subjects=3, form="both", cmr_file_size=16, seed=3)
-    one = simulate_heart(tmp_path / "one", settings)
-    two = simulate_heart(tmp_path / "two", settings)
-    other = simulate_heart(tmp_path / "other", settings.model_copy(update={"seed": 5}))
-    assert digests(one) == digests(two)
-    assert digests(one)["shards/ecg.npy"] != digests(other)["shards/ecg.npy"]
-    assert digests(one)["participants.tsv"] != digests(other)["participants.tsv"]
 
 
 def test_a_subject_does_not_depend_on_how_many_are_simulated(tmp_path):
@@ -168,27 +147,6 @@ def test_files_alone_need_no_shards(tmp_path):
     assert "ecg_row" not in participants(out)
 
 
-def test_a_folder_that_holds_something_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    settings = HeartSettings(subjects=2, form="shards")
-    with pytest.raises(CohortError, match="not empty"):
-        simulate_heart(tmp_path, settings)
-    with pytest.raises(CohortError, match="this is none"):
-        simulate_heart(tmp_path, settings.model_copy(update={"overwrite": True}))
-    with pytest.raises(CohortError, match="is a file"):
-        simulate_heart(tmp_path / "notes.txt", settings)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_an_earlier_cohort_is_overwritten_only_if_asked(tmp_path):
-    settings = HeartSettings(subjects=2, form="shards")
-    out = simulate_heart(tmp_path / "out", settings)
-    with pytest.raises(CohortError, match="overwrite=true"):
-        simulate_heart(out, settings)
-    larger = settings.model_copy(update={"overwrite": True, "subjects": 3})
-    assert len(participants(simulate_heart(out, larger))) == 3
-
-
 def test_what_breaks_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError("disk full")
@@ -197,22 +155,6 @@ def test_what_breaks_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         simulate_heart(tmp_path / "out", HeartSettings(subjects=2, form="shards"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_settings_that_cannot_be_are_refused(tmp_path):
-    for wrong in (
-        {"coupling": 1.5},
-        {"form": "files", "files_subset": 3},
-        {"tuning": 0.5, "held_out": 0.5},
-        {"ecg_rate_hz": 99},
-        {"subject": 3},
-    ):
-        with pytest.raises(ConfigError):
-            simulate("heart", tmp_path / "out", wrong)
-    with pytest.raises(ConfigError, match="heart"):
-        simulate("hart", tmp_path / "out")
-    assert set(SIMULATORS) == {"ehr", "heart", "modalities", "shapes", "trifactor"}
-    assert "subjects" in json.dumps(HeartSettings.model_json_schema())
 
 
 def explained(features: np.ndarray, target: np.ndarray, penalty: float) -> float:
