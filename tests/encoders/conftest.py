@@ -89,6 +89,8 @@ GENOTYPES = InputShape(
 )
 SMALL_VIT = {"patch": 10, "width": 16, "depth": 2, "heads": 2}
 THIN = {"network": "resnet10", "widen": 0.125, "norm": "group"}
+TEXT = InputShape(kind="text", shape=(7,), vocabulary=20)
+CODES = InputShape(kind="codes", shape=(7, 2), vocabulary=20)
 CASES = {
     "ecg_vit": Case("ecg_vit", ECG, SMALL_VIT),
     "ecg_vit_joint": Case(
@@ -121,37 +123,15 @@ CASES = {
         _cmr(4, 2, 12, 12),
         {"frame": {"widths": [8]}, "width": 16, "heads": 2, "drop_path": 0.1},
     ),
-    "text_transformer": Case(
-        "text_transformer",
-        InputShape(kind="text", shape=(7,), vocabulary=20),
-        {"width": 16, "heads": 2, "dropout": 0.1},
-    ),
+    "text_transformer": Case("text_transformer", TEXT, {"width": 16, "heads": 2, "dropout": 0.1}),
     "text_cls": Case(
-        "text_transformer",
-        InputShape(kind="text", shape=(7,), vocabulary=20),
-        {"width": 16, "heads": 2, "depth": 1, "pool": "cls"},
+        "text_transformer", TEXT, {"width": 16, "heads": 2, "depth": 1, "pool": "cls"}
     ),
-    "clip_text": Case(
-        "clip_text",
-        InputShape(kind="text", shape=(7,), vocabulary=20),
-        {"width": 16, "heads": 2, "depth": 2},
-    ),
-    "hf_text": Case(
-        "hf_text",
-        InputShape(kind="text", shape=(7,), vocabulary=20),
-        {"path": TINY_BERT, "pretrained": False},
-    ),
-    "hf_text_cls": Case(
-        "hf_text",
-        InputShape(kind="text", shape=(7,), vocabulary=20),
-        {"path": TINY_BERT, "pretrained": False, "pool": "cls"},
-    ),
-    "code_transformer": Case(
-        "code_transformer",
-        InputShape(kind="codes", shape=(7, 2), vocabulary=20),
-        {"width": 16, "heads": 2, "dropout": 0.1},
-    ),
-    "lookup": Case("lookup", InputShape(kind="codes", shape=(7, 2), vocabulary=20), {"width": 6}),
+    "clip_text": Case("clip_text", TEXT, {"width": 16, "heads": 2, "depth": 2}),
+    "hf_text": Case("hf_text", TEXT, {"path": TINY_BERT, "pretrained": False}),
+    "hf_text_cls": Case("hf_text", TEXT, {"path": TINY_BERT, "pretrained": False, "pool": "cls"}),
+    "code_transformer": Case("code_transformer", CODES, {"width": 16, "heads": 2, "dropout": 0.1}),
+    "lookup": Case("lookup", CODES, {"width": 6}),
     "tabular_mlp": Case(
         "tabular_mlp",
         InputShape(kind="tabular", shape=(2, 5), cardinalities=(0, 3, 0, 4, 0)),

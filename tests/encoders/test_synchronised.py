@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from medmcl.encoders import ENCODERS
 from medmcl.encoders.synchronised import (
     live_norms,
     nothing_of,
@@ -33,10 +32,6 @@ def test_every_encoder_takes_no_rows_and_gives_no_gradient(case):
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None, name
         assert not parameter.grad.any(), name
-
-
-def test_every_encoder_has_a_case_here(cases):
-    assert {case.encoder for case in cases.values()} == set(ENCODERS)
 
 
 def test_nothing_is_zero_even_of_what_is_not_finite():

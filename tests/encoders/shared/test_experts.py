@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from golden_numbers import case, golden
+from small_moe import by_rule
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from medmcl.core.errors import MedmclError
@@ -26,23 +27,6 @@ def gates(tokens, experts, seed=0, sharp=1.0):
 
 def whole(values):
     return torch.tensor(values, device="cpu")
-
-
-def slowly(g, k, capacity, priority, group=None):
-    """The rule, token by token: (token, expert) to slot."""
-    tokens = list(range(len(g)))
-    if priority:
-        tokens.sort(key=lambda t: -g[t].max().item())
-    filled, taken = {}, {}
-    for choice in range(k):
-        for t in tokens:
-            expert = sorted(range(g.shape[1]), key=lambda e: (-g[t, e].item(), e))[choice]
-            key = (expert, 0 if group is None else int(group[t]))
-            slot = filled.get(key, 0)
-            if capacity is None or slot < capacity:
-                taken[t, expert] = slot
-            filled[key] = slot + 1
-    return taken
 
 
 def pairs(routed):
@@ -107,9 +91,8 @@ def test_dispatch_is_the_rule_applied_token_by_token(k, capacity, priority, grou
     g[3:6] = g[2]  # ties
     g[9] = 0.2
     group = torch.arange(23, device="cpu") % 3 if grouped else None
-    assert pairs(dispatch(g, k, capacity, priority, group)) == slowly(
-        g, k, capacity, priority, group
-    )
+    taken, _ = by_rule(g, k, capacity, priority, group)
+    assert pairs(dispatch(g, k, capacity, priority, group)) == taken
 
 
 def test_priority_drops_exactly_the_lowest_gates():

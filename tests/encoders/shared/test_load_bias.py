@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import pytest
+import small_moe
 import torch
-from torch import nn
+from small_moe import assert_same_gradients, by_rule, one_group, random
 from torch.nn import functional
 
 from medmcl.core.config import check
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.encoders.shared.experts import dispatch, slots
-from medmcl.encoders.shared.moe import LoadBias, MoE, Places, sum_rows
+from medmcl.encoders.shared.moe import LoadBias, sum_rows
 from medmcl.encoders.shared.settings import ExpertSettings
 
 RATE = 0.01
 
 
-def random(*size, seed=0):
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    return torch.randn(*size, generator=generator, dtype=torch.float64, device="cpu")
-
-
-def one_group(tokens):
-    every = torch.arange(tokens, device="cpu")
-    return Places(real=every, sequence=every * 0, sequences=1, group=None, sizes=(tokens,))
-
-
 def layer(bias=None, **settings):
-    torch.manual_seed(0)
-    own = {"experts": 4, "noise": 0.0, "capacity_factor": 1.0, "bias_rate": RATE, **settings}
-    made = MoE(6, 10, ExpertSettings(**own)).double()
-    nn.init.normal_(made.router.weight)
+    made = small_moe.layer(**{"bias_rate": RATE, **settings})
     if bias is not None:
         made.balance.bias.copy_(torch.tensor(bias, device="cpu"))
     return made
@@ -40,23 +28,6 @@ def alone(x):
     return x
 
 
-def slowly(gates, k, capacity, priority, bias):
-    """The rule token by token: (token, expert) to slot, and how often each expert was asked."""
-    experts = range(gates.shape[1])
-    chosen = [sorted(experts, key=lambda e: (-(g[e] + bias[e]).item(), e))[:k] for g in gates]
-    tokens = list(range(len(gates)))
-    if priority:
-        tokens.sort(key=lambda t: -gates[t, chosen[t][0]].item())
-    asked, taken = [0] * gates.shape[1], {}
-    for choice in range(k):
-        for token in tokens:
-            expert = chosen[token][choice]
-            if asked[expert] < capacity:
-                taken[token, expert] = asked[expert]
-            asked[expert] += 1
-    return taken, asked
-
-
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("priority", [False, True])
 def test_the_bias_chooses_and_gates_weigh(k, priority):
@@ -64,7 +35,7 @@ def test_the_bias_chooses_and_gates_weigh(k, priority):
     gates[4] = gates[3]  # a tie
     bias = torch.tensor([0.4, -0.2, 0.0, 0.1], dtype=torch.float64, device="cpu")
     found = dispatch(gates, k, 7, priority, bias=bias)
-    taken, asked = slowly(gates, k, 7, priority, bias)
+    taken, asked = by_rule(gates, k, 7, priority, bias=bias)
     want = torch.zeros(31, 4, 7, dtype=torch.float64, device="cpu")
     for (token, expert), slot in taken.items():
         want[token, expert, slot] = gates[token, expert]
@@ -92,7 +63,7 @@ def test_a_biased_layer_is_a_slow_dense_one_and_the_bias_has_no_gradient(setting
     y, routing = moe(x, one_group(21))
     gates = functional.linear(x, moe.router.weight).softmax(-1)
     room = slots(21, own.k, own.capacity_factor, own.experts)
-    taken, _ = slowly(gates, own.k, room, True, moe.balance.bias)
+    taken, _ = by_rule(gates, own.k, room, True, bias=moe.balance.bias)
     want = torch.zeros_like(x)
     for token, expert in taken:
         liked = gates[token].detach() + moe.balance.bias
@@ -104,14 +75,7 @@ def test_a_biased_layer_is_a_slow_dense_one_and_the_bias_has_no_gradient(setting
             0, torch.tensor([token], device="cpu"), (made * gates[token, expert] / whole)[None]
         )
     torch.testing.assert_close(y, want)
-    weights = random(21, 6, seed=5)
-    given = list(moe.parameters())
-    for found, right in zip(
-        torch.autograd.grad((y * weights).sum(), given),
-        torch.autograd.grad((want * weights).sum(), given),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, right)
+    assert_same_gradients(y, want, list(moe.parameters()))
     assert "balance.bias" not in dict(moe.named_parameters())
     first = sum_rows(routing, one_group(21), own)["first"][0]
     liked = (gates + moe.balance.bias).argmax(1)
@@ -134,7 +98,7 @@ def test_the_bias_moves_once_a_step_by_the_sign_of_what_was_asked_in_it():
         for x in views:
             moe(x, one_group(len(x)))
             gates = functional.linear(x, moe.router.weight).softmax(-1)
-            _, here = slowly(gates, 1, 99, False, before)
+            _, here = by_rule(gates, 1, 99, False, bias=before)
             asked = [a + b for a, b in zip(asked, here, strict=True)]
         other = random(40, 6, seed=99)
         with torch.no_grad():

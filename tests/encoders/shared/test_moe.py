@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from golden_numbers import case, golden
+from small_moe import assert_same_gradients, layer, one_group, random
 from torch import nn
 from torch.nn import functional
 
@@ -14,30 +15,10 @@ from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import ProbePool
 from medmcl.encoders.shared.experts import dispatch, expert_choice, slots
-from medmcl.encoders.shared.moe import ExpertMLPs, MoE, Places
+from medmcl.encoders.shared.moe import ExpertMLPs, Places
 from medmcl.encoders.shared.settings import ExpertSettings
 
 NUMBERS = golden("limoe_vmoe_router")
-
-
-def random(*size, seed=0, dtype=torch.float64):
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    return torch.randn(*size, generator=generator, dtype=dtype, device="cpu")
-
-
-def one_group(tokens):
-    every = torch.arange(tokens, device="cpu")
-    return Places(real=every, sequence=every * 0, sequences=1, group=None, sizes=(tokens,))
-
-
-def layer(width=6, hidden=10, seed=0, **settings):
-    torch.manual_seed(seed)
-    own = ExpertSettings(**{"experts": 4, "noise": 0.0, "capacity_factor": 1.0} | settings)
-    made = MoE(width, hidden, own).double()
-    nn.init.normal_(made.router.weight)
-    for bias in (made.mlps.bias1, made.mlps.bias2):
-        nn.init.normal_(bias)
-    return made
 
 
 def densely(moe, x, combine):
@@ -118,15 +99,7 @@ def test_values_and_gradients_are_those_of_a_slow_dense_layer(settings):
         combine = combine / gates.sort(1, descending=True).values[:, : own.k].sum(1)[:, None, None]
     want = densely(moe, x, combine)
     torch.testing.assert_close(y, want)
-    given = (x, *moe.parameters())
-    weights = random(21, 6, seed=5)
-    for found, right in zip(
-        torch.autograd.grad((y * weights).sum(), given),
-        torch.autograd.grad((want * weights).sum(), given),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, right)
-        assert right.any()
+    assert_same_gradients(y, want, (x, *moe.parameters()))
 
 
 def test_gradients_are_numerically_right():
