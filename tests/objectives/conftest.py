@@ -77,18 +77,24 @@ def model_shape(tasks):
     )
 
 
+def presence(present, order, *, apart):
+    """Who has what in each view; other rows in the second one, where dropout has left it so."""
+    flags = {
+        name: torch.tensor(present[name], dtype=torch.bool, device="cpu")[order]
+        for name in MODALITIES
+    }
+    others = {name: x.roll(1) for name, x in flags.items()} if apart else flags
+    return {"augmented": flags, "augmented_2": others, "masked": flags}
+
+
 @pytest.fixture
 def make_seen(tasks):
     """Give (seen, batch, leaves): three views, and the leaf tensors gradients arrive at."""
 
-    def make(present=None, dtype=torch.float32, seed=0, order=None, absent=0.0):
+    def make(present=None, dtype=torch.float32, seed=0, order=None, absent=0.0, apart=False):
         generator = torch.Generator(device="cpu").manual_seed(seed)
-        present = PRESENT if present is None else present
         order = torch.arange(ROWS, device="cpu") if order is None else order
-        flags = {
-            name: torch.tensor(present[name], dtype=torch.bool, device="cpu")[order]
-            for name in MODALITIES
-        }
+        has = presence(PRESENT if present is None else present, order, apart=apart)
         targets = {
             name: torch.tensor(task.values, dtype=torch.float32, device="cpu")[order]
             for name, task in tasks.items()
@@ -106,7 +112,7 @@ def make_seen(tasks):
 
         def draw(view, field, name, *shape):
             x = torch.randn(ROWS, *shape, generator=generator, dtype=dtype, device="cpu")[order]
-            x[~flags[name]] = absent
+            x[~has[view][name]] = absent
             leaves[view, field, name] = x.requires_grad_()
             return x
 
@@ -123,7 +129,7 @@ def make_seen(tasks):
                 x = 5 * (x.softmax(-1) if wide else x.square())
                 if field == "tokens":
                     x = torch.full_like(x, 5.0)
-                x[~flags[name]] = absent
+                x[~has[view][name]] = absent
                 if field not in ("tokens", "kept", "first"):
                     leaves[view, field, name] = x.requires_grad_()
                 sums[field] = x
@@ -131,8 +137,9 @@ def make_seen(tasks):
 
         def view(name, visible, masks):
             signal = torch.randn(ROWS, 3, 20, generator=generator, dtype=dtype, device="cpu")[order]
-            signal[~flags["ecg"]] = absent
+            signal[~has[name]["ecg"]] = absent
             inputs = {m: signal if m == "ecg" else signal[:, 0] for m in MODALITIES}
+            flags = has[name]
             batch = Batch(
                 ids=order, inputs=inputs, present=flags, targets=targets, known=known, masks=masks
             )

@@ -240,25 +240,6 @@ def test_centrobind_compares_each_with_the_mean_of_the_other_present_ones(model_
         assert terms[f"centrobind/{name}"].weight == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_stands_in_absent_entries_changes_no_bit(kind, model_shape, make_seen):
-    objective, found = build_objective(kind, KINDS[kind], model_shape), []
-    for absent in (0.0, 3.0, math.inf):
-        seen, batch, leaves = make_seen(absent=absent)
-        terms = objective(seen, batch)
-        sum(term.value * term.weight for term in terms.values()).backward()
-        grads = {key: leaf.grad for key, leaf in leaves.items() if leaf.grad is not None}
-        found.append((terms, grads))
-    (terms, grads), *others = found
-    for other_terms, other_grads in others:
-        for name, term in terms.items():
-            assert torch.equal(term.value, other_terms[name].value)
-        for key, grad in grads.items():
-            assert torch.equal(grad, other_grads[key]), key
-            absent = ~batch.present[key[2]]
-            assert not grad[absent].any()
-
-
 def test_modalities_that_are_not_there_are_named(model_shape):
     for kind in KINDS:
         with pytest.raises(ConfigError, match="did you mean 'ecg'"):

@@ -22,6 +22,7 @@ CASES = {
     "symile": ("symile", {"scale": SCALE, "negatives": "all"}),
     "symile_shifted": ("symile", {"scale": SCALE, "modalities": ["ecg", "cmr"]}),
     "gram": ("gram", {"scale": SCALE}),
+    "gram_of_two": ("gram", {"scale": SCALE, "modalities": ["ecg", "report"]}),
     "centrobind": ("centrobind", {"scale": SCALE}),
     "in_modal": ("in_modal", {"modality": "ecg", "scale": SCALE}),
     "in_modal_cross": ("in_modal", {"modality": "ecg", "negatives": "cross"}),
@@ -34,7 +35,7 @@ CASES = {
     ),
     "multiclass": (
         "supervised",
-        {"task": "multiclass", "modalities": "ecg", "pooling": "attention", "heads": 2},
+        {"task": "multiclass", "modalities": ["ecg", "cmr"], "pooling": "attention", "heads": 2},
     ),
     "regression": (
         "supervised",
@@ -43,7 +44,10 @@ CASES = {
     "survival": ("supervised", {"task": "survival", "modalities": "ecg"}),
     "par": ("par", {"threshold": 4.0}),
     "distil": ("distil", {"view": "augmented", "vectors": 2.0}),
-    "router": ("router", {"gshard": True, "min_experts": {"ecg": None, "report": 3.9}}),
+    "router": (
+        "router",
+        {"gshard": True, "local": ["ecg"], "min_experts": {"cmr": None, "report": 3.9}},
+    ),
 }
 
 
@@ -109,11 +113,13 @@ def test_the_order_of_rows_does_not_matter(objective, make_seen):
         assert term.count == after[name].count
 
 
-@pytest.mark.parametrize("content", [1e6, math.nan])
-def test_what_stands_in_absent_rows_has_no_influence_at_all(objective, make_seen, content):
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("content", [1e30, math.nan])
+def test_what_stands_in_absent_rows_has_no_influence_at_all(objective, make_seen, content, apart):
+    """Loss and gradients, bit for bit."""
     answers = []
     for absent in (0.0, content):
-        seen, batch, leaves = make_seen(absent=absent)
+        seen, batch, leaves = make_seen(absent=absent, apart=apart)
         terms = objective(seen, batch)
         answers.append((terms, gradients(objective, terms, leaves)))
     (terms, grads), (other_terms, other_grads) = answers
