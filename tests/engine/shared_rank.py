@@ -87,14 +87,7 @@ def compare_shared(presence, world, noise=0.0):
     module = wrap(shared, world)
     shared_loss, _ = module({"plain": mine}, mine, world)
     shared_loss.backward()
-    worst, untouched = 0.0, []
-    largest = max(p.grad.norm().item() for p in alone.parameters() if p.grad is not None)
-    for (name, ours), theirs in zip(shared.named_parameters(), alone.parameters(), strict=True):
-        if (ours.grad is None) != (theirs.grad is None):
-            untouched.append(name)
-        elif ours.grad is not None:
-            gap = (ours.grad - theirs.grad).norm().item()
-            worst = max(worst, gap / max(theirs.grad.norm().item(), 1e-3 * largest))
+    worst, untouched = gradients_apart(shared, alone)
     move(alone, World(), taken=True)
     move(shared, world, taken=True)
     steps = [torch.stack([moe.balance.bias for moe in own.model.trunk.moes])
@@ -124,3 +117,16 @@ def compare_sums(alone, shared, world):
         return float("inf")  # it would be counted twice
     both = over_ranks(shared, world), over_ranks(first, world)
     return max((found[key] - x).abs().max().item() for found in both for key, x in alone.items())
+
+
+def gradients_apart(shared, alone):
+    """Give how far gradients are apart, and the names of those that only one of them has."""
+    worst, untouched = 0.0, []
+    largest = max(p.grad.norm().item() for p in alone.parameters() if p.grad is not None)
+    for (name, ours), theirs in zip(shared.named_parameters(), alone.parameters(), strict=True):
+        if (ours.grad is None) != (theirs.grad is None):
+            untouched.append(name)
+        elif ours.grad is not None:
+            gap = (ours.grad - theirs.grad).norm().item()
+            worst = max(worst, gap / max(theirs.grad.norm().item(), 1e-3 * largest))
+    return worst, untouched

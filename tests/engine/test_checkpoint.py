@@ -1,9 +1,6 @@
-import json
-
 import pytest
 import torch
 
-from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.engine.checkpoint import Checkpoints, load_weights_file
 
@@ -64,15 +61,6 @@ def test_damaged_files_say_which_and_what_to_do(tmp_path):
     (tmp_path / "last.json").write_text("{")
     with pytest.raises(ArtefactError, match="damaged"):
         checkpoints.find("last")
-
-
-def test_atomic_writing_leaves_the_old_content_if_it_fails(tmp_path, monkeypatch):
-    path = tmp_path / "x.json"
-    write_atomically(path, json.dumps(1))
-    monkeypatch.setattr("os.fsync", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, json.dumps(2))
-    assert json.loads(path.read_text()) == 1
 
 
 def test_a_stage_is_done_only_when_it_says_so(tmp_path):

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import ranks_of
 from torch import nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
@@ -32,6 +29,7 @@ PRESENCE = (
     "nothing on rank 1",
     "no row on rank 1",
     "dropped in one view, not in another",
+    "negatives of a row's own group",
     "one modality nowhere",
 )
 
@@ -39,29 +37,8 @@ PRESENCE = (
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What two processes found; they are started once for all checks."""
-    folder = tmp_path_factory.mktemp("ranks")
     worker = Path(__file__).with_name("two_ranks.py")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(worker), str(folder)],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(sys.path),  # also tests/support
-                "RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "LOCAL_RANK": str(rank),
-                "OMP_NUM_THREADS": "1",
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
-    for process, error in zip(processes, errors, strict=True):
-        assert process.returncode == 0, error
-        assert "Warning" not in error
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    return ranks_of(worker, tmp_path_factory.mktemp("ranks"), timeout=240)
 
 
 @pytest.mark.dist

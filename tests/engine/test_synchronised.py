@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import ranks_of
 
 CASES = (
     "everybody",
@@ -23,25 +20,9 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What two processes found; a rank that waits for ever is ended, and the test fails."""
-    folder = tmp_path_factory.mktemp("ranks")
+    """What two processes found."""
     worker = Path(__file__).with_name("synchronised_ranks.py")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(worker), str(folder)],
-            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=90)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    return ranks_of(worker, tmp_path_factory.mktemp("ranks"), timeout=90)
 
 
 @pytest.mark.dist

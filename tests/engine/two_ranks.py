@@ -17,7 +17,7 @@ from pathlib import Path
 import judged_pairs
 import numpy as np
 import torch
-from shared_rank import SHARED_PRESENCE, compare_noisy, compare_shared
+from shared_rank import SHARED_PRESENCE, compare_noisy, compare_shared, gradients_apart
 from torch import nn
 from torch.nn import functional
 
@@ -56,41 +56,31 @@ VISIBLE = 3
 MODALITIES = ("ecg", "cmr", "report")
 VIEWS = ("augmented", "augmented_2", "masked")
 
+PATCHY = {
+    "ecg": [1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0],
+    "cmr": [1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0],
+    "report": [0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1],
+}
 PRESENCE = {
     "everybody": {name: [1] * ROWS for name in MODALITIES},
-    "patchy": {
-        "ecg": [1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0],
-        "cmr": [1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0],
-        "report": [0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1],
-    },
+    "patchy": PATCHY,
     "one pair only on rank 0": {
         "ecg": [1] * ROWS,
         "cmr": [1] * FIRST + [0] * (ROWS - FIRST),
         "report": [1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1],
     },
     "nothing on rank 1": {name: [1] * FIRST + [0] * (ROWS - FIRST) for name in MODALITIES},
-    "no row on rank 1": {
-        "ecg": [1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0],
-        "cmr": [1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0],
-        "report": [0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1],
-    },
+    "no row on rank 1": PATCHY,
     "dropped in one view, not in another": {
-        "ecg": [1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0],
-        "cmr": [1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0],
-        "report": [0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1],
+        **PATCHY,
         "drops": {"augmented": "ecg", "augmented_2": "cmr", "masked": "report"},
     },
     "negatives of a row's own group": {
-        "ecg": [1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0],
+        **PATCHY,
         "cmr": [1] * ROWS,
-        "report": [0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1],
         "groups": [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 5, 0],
     },
-    "one modality nowhere": {
-        "ecg": [1] * ROWS,
-        "cmr": [0] * ROWS,
-        "report": [1] * ROWS,
-    },
+    "one modality nowhere": {"ecg": [1] * ROWS, "cmr": [0] * ROWS, "report": [1] * ROWS},
 }
 SCALE = {"init": 5.0, "learned": True}
 MIX = {
@@ -295,14 +285,7 @@ def compare(mix, presence, dtype, world, *, in_parts=False):
     shared_loss, shared_terms = (
         step_in_parts(shared, own, world) if in_parts else step(wrap(shared, world), own, world)
     )
-    worst, untouched = 0.0, []
-    largest = max(p.grad.norm().item() for p in alone.parameters() if p.grad is not None)
-    for (name, ours), theirs in zip(shared.named_parameters(), alone.parameters(), strict=True):
-        if (ours.grad is None) != (theirs.grad is None):
-            untouched.append(name)
-        elif ours.grad is not None:
-            gap = (ours.grad - theirs.grad).norm().item()
-            worst = max(worst, gap / max(theirs.grad.norm().item(), 1e-3 * largest))
+    worst, untouched = gradients_apart(shared, alone)
     return {
         "gradient": worst,
         "loss": abs(loss - shared_loss) / abs(loss),

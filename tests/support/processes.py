@@ -69,6 +69,32 @@ def finish(process):
     return out, errors
 
 
+def ranks_of(worker, folder, timeout):
+    """What two processes of a script found: each writes ``rank-N.json`` to a folder.
+
+    A rank that waits for ever is ended, and so is the other.
+    """
+    environment = {**os.environ, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # also tests/support
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", str(worker), str(folder)],
+            env={**environment, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    try:
+        errors = [process.communicate(timeout=timeout)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    assert not any("Warning" in error for error in errors), errors
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+
+
 def weights(run, stage, pointer="last"):
     return medmcl.load(run).checkpoints(stage).weights(pointer)
 
