@@ -510,15 +510,6 @@ def test_one_of_three_shared_modalities_may_be_empty_at_a_site(folder, caplog):
     assert "no event is of modality drugs" in caplog.text
 
 
-def test_a_fault_of_the_data_leaves_nothing_in_the_way(folder):
-    (folder / "e.csv").rename(folder / "elsewhere.csv")
-    with pytest.raises(CohortError):
-        counted(load_spec(written(folder)), folder / "out")
-    assert not (folder / "out.unfinished").exists()
-    (folder / "elsewhere.csv").rename(folder / "e.csv")
-    counted(load_spec(written(folder)), folder / "out")
-
-
 def test_a_fault_after_counting_says_what_is_kept(folder):
     spec, out = load_spec(written(folder)), folder / "out"
 

@@ -1,12 +1,17 @@
-"""Factorisation against LAPACK, brute force and known truth."""
+"""Factorisation of blocks against LAPACK, brute force and known truth; the rank that is found."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from medmcl.cooccurrence import factorise
-from medmcl.cooccurrence.embed.ranks import noise_level, shrunken, signflip_rank
+from medmcl.cooccurrence import Block, count_tokens, factorise
+from medmcl.cooccurrence.embed.factorise import joint_factorise
+from medmcl.cooccurrence.embed.ranks import noise_level, null_rank, shrunken, signflip_rank
 from medmcl.cooccurrence.embed.svd import truncated_svd
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.simulation.ehr.tokens import simulate_tokens as simulate
 
 
 def low_rank(d1=90, d2=70, rank=4, noise=0.0, seed=0, scale=1.0):
@@ -170,3 +175,130 @@ def test_values_that_are_not_finite():
     pmi[3, 4] = np.nan
     with pytest.raises(ConfigError, match="not finite"):
         factorise(pmi, 3)
+
+
+SIZES = {"a": 50, "b": 40, "c": 30}
+
+
+def truth_and_blocks(noise=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = {name: rng.normal(size=(d, 4)) / np.sqrt(d) for name, d in SIZES.items()}
+    blocks = {
+        (a, b): truth[a] @ truth[b].T + noise * rng.normal(size=(SIZES[a], SIZES[b]))
+        for a, b in (("a", "b"), ("a", "c"), ("b", "c"))
+    }
+    return truth, blocks
+
+
+def test_the_truth_comes_back_up_to_one_rotation():
+    truth, blocks = truth_and_blocks()
+    found = joint_factorise(blocks, 4)
+    for a in SIZES:
+        for b in SIZES:
+            np.testing.assert_allclose(found[a] @ found[b].T, truth[a] @ truth[b].T, atol=1e-6)
+
+
+def test_two_modalities_are_claime():
+    blocks = {("a", "b"): truth_and_blocks(0.02)[1]["a", "b"]}
+    found, (v1, v2) = joint_factorise(blocks, 4), factorise(blocks["a", "b"], 4)
+    np.testing.assert_allclose(found["a"] @ found["b"].T, v1 @ v2.T, atol=1e-6)
+    np.testing.assert_allclose(found["a"] @ found["a"].T, v1 @ v1.T, atol=1e-6)
+
+
+def test_noise_is_shared_out_over_the_pairs():
+    truth, blocks = truth_and_blocks(0.05)
+    found = joint_factorise(blocks, 4)
+    for (a, b), block in blocks.items():
+        v1, v2 = factorise(block, 4)
+        alone = np.linalg.norm(v1 @ v2.T - truth[a] @ truth[b].T)
+        assert np.linalg.norm(found[a] @ found[b].T - truth[a] @ truth[b].T) < 0.85 * alone
+
+
+def test_modalities_that_never_met_are_related_through_a_third():
+    truth, blocks = truth_and_blocks(0.02)
+    del blocks["b", "c"]
+    found = joint_factorise(blocks, 4)
+    got, expected = found["b"] @ found["c"].T, truth["b"] @ truth["c"].T
+    assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.9
+
+
+def test_a_modality_related_to_no_other():
+    _, blocks = truth_and_blocks()
+    lonely = {("a", "b"): blocks["a", "b"], ("c", "d"): np.ones((30, 8))}
+    with pytest.raises(ArtefactError, match="related to no other"):
+        joint_factorise(lonely, 2)
+
+
+def test_blocks_of_other_sizes():
+    _, blocks = truth_and_blocks()
+    blocks["b", "c"] = blocks["b", "c"][:-1]
+    with pytest.raises(ArtefactError, match="differ in their tokens of b"):
+        joint_factorise(blocks, 2)
+
+
+def test_a_token_that_is_related_to_nothing_gets_zeros():
+    _, blocks = truth_and_blocks(0.02)
+    blocks["a", "b"][:, 3] = blocks["b", "c"][3] = 0
+    assert np.flatnonzero(~joint_factorise(blocks, 4)["b"].any(axis=1)).tolist() == [3]
+
+
+def test_impossible_rank_of_several():
+    with pytest.raises(ConfigError, match="no such rank"):
+        joint_factorise(truth_and_blocks()[1], 31)
+
+
+@pytest.mark.parametrize("case", [1, 2])
+@pytest.mark.parametrize("p", [2, 4])
+def test_the_rank_of_the_truth(case, p):
+    x1, x2, *_ = simulate(10_000, 60, 60, p, case, seed=1)
+    assert null_rank(count_tokens(x1, x2)) == p
+
+
+def test_no_structure_is_one_dimension():
+    x1, x2, *_ = simulate(4_000, 60, 60, 2, 2, seed=0)
+    strangers = x2[np.random.default_rng(0).permutation(4_000)]
+    assert null_rank(count_tokens(x1, strangers)) == 1
+
+
+def test_rare_pairs_that_always_meet_are_dimensions():
+    """Three rare code-concept pairs among 40 common ones that have nothing to do with each other.
+
+    Signs cannot break them, and each is a dimension of its own.
+    """
+    rng = np.random.default_rng(0)
+    x1, x2 = ((rng.random((5_000, 40)) < 0.2).astype(int) for _ in range(2))
+    for token in range(3):
+        x1[:, token] = x2[:, token] = rng.random(5_000) < 0.004
+    assert null_rank(count_tokens(x1, x2)) == 3
+
+
+def test_a_release_with_its_pairs_a_patient():
+    x1, x2, *_ = simulate(10_000, 60, 60, 4, 2, seed=1)
+    counts = count_tokens(x1, x2)
+    ((pair, block),) = counts.blocks.items()
+    per_patient = block.pairs.sum() / block.patients.sum()
+    released = replace(
+        counts, blocks={pair: Block(block.pairs, None, float(per_patient))}, min_patients=11
+    )
+    assert null_rank(released) == 4
+    with pytest.raises(ConfigError, match="what a patient adds"):
+        null_rank(replace(counts, blocks={pair: Block(block.pairs)}))
+
+
+def test_noise_of_a_private_release_is_not_structure():
+    x1, x2, *_ = simulate(10_000, 60, 60, 4, 2, seed=1)
+    counts = count_tokens(x1, x2)
+    ((pair, block),) = counts.blocks.items()
+    cells = block.pairs.toarray()
+    spread = 0.2 * cells.mean()
+    noise = np.random.default_rng(0).normal(size=cells.shape) * spread
+    noisy = Block(sparse.csr_array(np.rint(cells + noise).astype(np.int64)), None, 1.5)
+    assert null_rank(replace(counts, blocks={pair: noisy}, noise_sd=float(spread))) < 4
+    told_nothing = replace(counts, blocks={pair: noisy})
+    assert null_rank(told_nothing) > 4
+
+
+def test_more_than_looked_for():
+    x1, x2, *_ = simulate(10_000, 60, 60, 4, 2, seed=1)
+    with pytest.raises(ConfigError, match="3 dimensions or more"):
+        null_rank(count_tokens(x1, x2), most=3)
