@@ -21,9 +21,9 @@ Writes the ECG features of every encoder to FOLDER, and what each training took,
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ import yaml
 
 import medmcl
 from benchmarks.multistage.multistage import seconds_of
+from benchmarks.study import Row, Study
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.run.run import Run
@@ -206,20 +207,17 @@ def _groups(run: Run) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=BLOCKS, default=BLOCKS)
 
+
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/multistage/multistage"))
-    parser.add_argument("--seeds", type=int, default=len(SEEDS))
-    parser.add_argument("--only", nargs="*", choices=BLOCKS, default=BLOCKS)
-    given = parser.parse_args()
     torch.set_num_threads(1)
     given.work.mkdir(parents=True, exist_ok=True)
-    file = given.out / "mcl_ptbxl.json"
-    done: list[dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.is_file() else []
+    done: list[Row] = STUDY.kept(given.out) or []
     cohort = ptbxl()
     for seed in SEEDS[: given.seeds]:
         for block, what in (("ecg", "main"), ("report", "main"), ("ecg", "device")):
@@ -229,9 +227,12 @@ def main() -> None:
             if any(key.items() <= row.items() for row in done):
                 continue
             done += made(cohort, given.work, block, what, seed)
-            file.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-            print(json.dumps(done[-1]), flush=True)
+            print(done[-1], flush=True)
+            yield done
+
+
+STUDY = Study(__file__, parts=lambda _: {}, run=run, options=options, seeds=len(SEEDS))
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,6 +1,6 @@
 """What does multistage contrastive learning find that one stage leaves unlearned?
 
-    python -m benchmarks.multistage.multistage WORLD --work FOLDER --out OUT [--seeds 0 1 ...]
+    python -m benchmarks.multistage.multistage WORLD --work FOLDER [--seeds 0 1 ...]
 
 WORLD, of `medmcl simulate trifactor`:
 
@@ -22,8 +22,7 @@ from MCL; ``ceiling`` the encoder trained with the labels of the hardest factor;
 A ridge classifier, its penalty chosen on tuning, names the level of each factor from frozen
 features; held-out subjects are scored once. The world and everything trained change with the seed.
 
-Rows go to ``multistage_WORLD.json`` in OUT, seed after seed; what is in it is not made again.
-``multistage_page.py`` prints the tables.
+Rows are kept seed after seed; what is kept is not made again.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ import copy
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,8 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import normalized_mutual_info_score
 
 import medmcl
+from benchmarks.multistage.multistage_page import parts
+from benchmarks.study import Row, Study
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.evaluation.aspects.paired_choice.measure import right_pairs
 from medmcl.grouping import Groups
@@ -348,21 +349,21 @@ SETTINGS: dict[str, dict[str, Setting]] = {
 """Of each world, what is run: seeds, changes to the shipped toy, arms beside MCL."""
 
 
-def main() -> None:
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", choices=SETTINGS)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="*")
+    parser.add_argument("--settings", nargs="*")
+
+
+def run(args: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
     """Make what is missing."""
     import torch
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("world", choices=SETTINGS)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="*")
-    parser.add_argument("--settings", nargs="*")
-    args = parser.parse_args()
     torch.set_num_threads(1)
     world, factors = args.world, FACTORS[args.world]
-    file = args.out / f"multistage_{args.world}.json"
-    kept = json.loads(file.read_text()) if file.exists() else []
+    every = STUDY.kept(args.out) or {}
+    kept = every.setdefault(world, [])
     for label, (seeds, changes, arms) in SETTINGS[world].items():
         for seed in seeds:
             asked = (not args.seeds or seed in args.seeds) and (
@@ -379,22 +380,24 @@ def main() -> None:
             factor = factors[-1]
             tree = recipe_of(world, arms, changes, factor)
             folder = args.work / "runs" / f"{world}-{label.replace(' ', '_')}-{seed}"
-            run = run_of(world, cohort, tree, seed, folder)
-            rows = scored(run, cohort, arms, factors)
-            if "caption" in run.recipe.inputs and made.get("pairs"):
-                rows += chosen(run, cohort, arms)
-            rows += clusters_of(run, cohort, factors)
+            made_run = run_of(world, cohort, tree, seed, folder)
+            rows = scored(made_run, cohort, arms, factors)
+            if "caption" in made_run.recipe.inputs and made.get("pairs"):
+                rows += chosen(made_run, cohort, arms)
+            rows += clusters_of(made_run, cohort, factors)
             kept.append({
-                "setting": label, "seed": seed, "rows": rows, "wall_seconds": seconds_of(run),
+                "setting": label, "seed": seed, "rows": rows, "wall_seconds": seconds_of(made_run),
                 "cpu_seconds": round(time.process_time() - began, 1),
             })  # fmt: skip
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(kept, indent=None, separators=(",", ":")) + "\n")
             shutil.rmtree(folder)
             found = {row["arm"]: row["accuracy"] for row in rows if row.get("factor") == factor
                      and "accuracy" in row}  # fmt: skip
             print(label, seed, found, flush=True)
+            yield every
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,23 +1,22 @@
 """What does the stop rule of a cluster stage see? Vectors of `simulate trifactor`, five seeds.
 
-    python -m benchmarks.multistage.multistage_adds --work FOLDER --out OUT
+    python -m benchmarks.multistage.multistage_adds --work FOLDER
 
 ``adds``: the share of a stage's embedding that no linear map of an earlier one gives, on train rows
 (0 nothing new, 1 nothing in common). Of MCL's stages; of an ordinary stage of another start; of one
-within groups dealt out at random; and of the first stage trained for 100 steps more. Writes
-``multistage_adds.json`` and prints a table.
+within groups dealt out at random; and of the first stage trained for 100 steps more.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.multistage.multistage import COHORTS, SEEDS, recipe_of, run_of
+from benchmarks.study import Study, grid
 from medmcl.grouping import added
 from medmcl.simulation.kinds import simulate
 
@@ -56,23 +55,26 @@ def of_seed(work: Path, seed: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Measure every seed and print the table."""
+def parts(rows: list[dict[str, float]]) -> dict[str, str]:
+    lines = []
+    for asked in ASKED:
+        values = [100 * one[asked] for one in rows]
+        lines.append([asked, f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"])
+    return {"adds": grid(["what", "adds, mean (least to most), %"], lines)}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, required=True)
+
+
+def run(given: argparse.Namespace) -> list[dict[str, float]]:
     import torch
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
     torch.set_num_threads(1)
-    found = [of_seed(args.work, seed) for seed in SEEDS]
-    path = args.out / "multistage_adds.json"
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print("| what | adds, mean (least to most), % |\n|---|---|")
-    for asked in ASKED:
-        values = [100 * one[asked] for one in found]
-        print(f"| {asked} | {np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f}) |")
+    return [of_seed(given.work, seed) for seed in SEEDS]
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="multistage")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

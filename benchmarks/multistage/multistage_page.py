@@ -1,17 +1,12 @@
-"""Print the tables of multistage.md from what multistage.py measured.
-
-python -m benchmarks.multistage.multistage_page --out benchmarks/multistage/multistage
-"""
+"""The tables of `multistage`, from its runs."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
+
+from benchmarks.study import Row, grid
 
 ARMS = ("base", "stage_1", "stage_2", "joined", "distilled", "ensemble", "placebo", "last",
         "oracle", "ceiling", "untrained")  # fmt: skip
@@ -22,7 +17,6 @@ AGAINST = ("base", "ensemble", "placebo", "last")
 TRAINED_WITHIN = {"groups_1": "stage_1", "groups_2": "stage_2", "random_1": "placebo_1",
                   "random_2": "placebo_2", "last_groups": "last_2"}  # fmt: skip
 DRAWS = 2000
-Row = dict[str, Any]
 
 
 def rights(runs: Sequence[Row], key: str, what: str, arm: str) -> list[np.ndarray]:
@@ -58,19 +52,19 @@ def interval(values: Sequence[np.ndarray]) -> str:
     return f"{np.mean(seeds):.1f} ({low:.1f} to {high:.1f}{spread})"
 
 
-def table(runs: Sequence[Row], key: str, names: Sequence[str]) -> list[str]:
+def arms_of(runs: Sequence[Row], key: str, names: Sequence[str]) -> str:
     """One row an arm, one column a factor or kind of pairs."""
-    lines = ["| arm | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = []
     for arm in ARMS:
         cells = [interval(rights(runs, key, name, arm)) for name in names]
         if any(cells):
-            lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    return lines
+            lines.append([arm, *cells])
+    return grid(["arm", *names], lines)
 
 
-def differences(runs: Sequence[Row], key: str, names: Sequence[str]) -> list[str]:
+def differences(runs: Sequence[Row], key: str, names: Sequence[str]) -> str:
     """What MCL has more than each control, paired by subject."""
-    lines = ["| joined less | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = []
     for arm in (*AGAINST, "distilled"):
         cells = []
         for name in names:
@@ -78,22 +72,22 @@ def differences(runs: Sequence[Row], key: str, names: Sequence[str]) -> list[str
             paired = [a - b for a, b in zip(own, other, strict=True)] if other else []
             cells.append(interval(paired) if other else "")
         if any(cells):
-            lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    return lines
+            lines.append([arm, *cells])
+    return grid(["joined less", *names], lines)
 
 
-def clusters(runs: Sequence[Row], factors: Sequence[str]) -> list[str]:
+def clusters(runs: Sequence[Row], factors: Sequence[str]) -> str:
     """Mutual information of the clusters of each stage with each factor, least to most."""
     names = list(dict.fromkeys(r["clusters"] for one in runs for r in one["rows"] if "nmi" in r))
-    lines = ["| clusters | " + " | ".join(factors) + " |", "|---" * (len(factors) + 1) + "|"]
+    lines = []
     for name in names:
         cells = []
         for factor in factors:
             found = [r["nmi"] for one in runs for r in one["rows"]
                      if r.get("clusters") == name and r["factor"] == factor]  # fmt: skip
             cells.append(f"{min(found):.2f} to {max(found):.2f}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+        lines.append([name, *cells])
+    return grid(["clusters", *factors], lines)
 
 
 def mean(values: Sequence[np.ndarray]) -> str:
@@ -103,14 +97,14 @@ def mean(values: Sequence[np.ndarray]) -> str:
     return f"{np.mean(seeds):.1f}{spread}" if seeds else ""
 
 
-def summary(every: Sequence[Row], key: str, what: str) -> list[str]:
+def summary(every: Sequence[Row], key: str, what: str) -> str:
     """One row a setting: arms and what MCL has more than three of them, of one factor or pairs."""
     settings = list(dict.fromkeys(one["setting"] for one in every))
     told = {setting: [one for one in every if one["setting"] == setting] for setting in settings}
     shown = [arm for arm in SHORT if any(rights(runs, key, what, arm) for runs in told.values())]
     less = [arm for arm in ("base", "ensemble", "placebo") if arm in shown]
     heads = ["setting", "seeds", *shown, *(f"joined less {arm}" for arm in less)]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines = []
     for setting, runs in told.items():
         if not (own := rights(runs, key, what, "joined")):
             continue
@@ -119,25 +113,28 @@ def summary(every: Sequence[Row], key: str, what: str) -> list[str]:
             other = rights(runs, key, what, arm)
             paired = [a - b for a, b in zip(own, other, strict=True)] if other else []
             cells.append(interval(paired))
-        lines.append(f"| {setting} | {len(runs)} | " + " | ".join(cells) + " |")
-    return lines
+        lines.append([setting, str(len(runs)), *cells])
+    return grid(heads, lines)
 
 
-def in_full(world: str, setting: str, runs: Sequence[Row]) -> list[str]:
+def in_full(world: str, runs: Sequence[Row]) -> dict[str, str]:
     """Every table of one setting."""
     own = [r for one in runs for r in one["rows"]]
     factors = list(dict.fromkeys(r["factor"] for r in own if "accuracy" in r))
     pairs = list(dict.fromkeys(r["pairs"] for r in own if "pairs" in r))
     seeds = ", ".join(str(one["seed"]) for one in runs)
     cpu = [one["cpu_seconds"] for one in runs]
-    lines = [f"## {world}, {setting}", "", f"Seeds {seeds}; {min(cpu):.0f} to {max(cpu):.0f} CPU "
-             f"seconds a seed; {of_clustering(runs)}.", ""]  # fmt: skip
-    lines += [*table(runs, "factor", factors), "", *differences(runs, "factor", factors), ""]
-    if pairs:
-        lines += ["Both of a pair right:", "", *table(runs, "pairs", pairs), ""]
-        lines += [*differences(runs, "pairs", pairs), ""]
-    return [*lines, "Mutual information of clusters and factors, normalised, on train rows:", "",
-            *clusters(runs, factors), ""]  # fmt: skip
+    took = f"{min(cpu):.0f} to {max(cpu):.0f} CPU seconds a seed"
+    found = {
+        f"{world} seeds": f"{seeds}; {took}; {of_clustering(runs)}",
+        f"{world} arms": arms_of(runs, "factor", factors),
+        f"{world} less": differences(runs, "factor", factors),
+        f"{world} clusters": clusters(runs, factors),
+    }
+    if pairs:  # both of a pair right
+        found[f"{world} pairs"] = arms_of(runs, "pairs", pairs)
+        found[f"{world} pairs less"] = differences(runs, "pairs", pairs)
+    return found
 
 
 def of_clustering(runs: Sequence[Row]) -> str:
@@ -154,29 +151,18 @@ def of_clustering(runs: Sequence[Row]) -> str:
     )
 
 
-def main() -> None:
-    """Print every table that there are rows for."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    for world in ("vectors", "captions", "digits", "pictures"):
-        file = args.out / f"multistage_{world}.json"
-        if not file.exists():
-            continue
-        every = json.loads(file.read_text())
-        every.sort(key=lambda one: one["setting"] != IN_FULL)
+def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
+    """Every table that there are rows for."""
+    found = {}
+    for world, runs in rows.items():
+        every = sorted(runs, key=lambda one: one["setting"] != IN_FULL)
         full = [one for one in every if one["setting"] == IN_FULL]
         if full:
-            print("\n".join(in_full(world, IN_FULL, full)))
+            found |= in_full(world, full)
         own = [r for one in every for r in one["rows"]]
         factor = list(dict.fromkeys(r["factor"] for r in own if "accuracy" in r))[-1]
-        print(f"## {world}, every setting: {factor}\n\nOf each arm the mean over seeds and least "
-              f"to most; {of_clustering(every)}.\n")  # fmt: skip
-        print("\n".join(summary(every, "factor", factor)), "\n")
+        found[f"{world} time"] = of_clustering(every)
+        found[f"{world} settings"] = summary(every, "factor", factor)
         for kind in dict.fromkeys(r["pairs"] for r in own if "pairs" in r):
-            print(f"Both of a pair right, pairs that differ in {kind} only:\n")
-            print("\n".join(summary(every, "pairs", kind)), "\n")
-
-
-if __name__ == "__main__":
-    main()
+            found[f"{world} settings, {kind}"] = summary(every, "pairs", kind)
+    return found

@@ -1,18 +1,16 @@
-"""Score what ``mcl_ptbxl.py`` trained, and print the tables of ``mcl_ptbxl.md``.
+"""Score what ``mcl_ptbxl.py`` trained.
 
-    python -m benchmarks.multistage.mcl_ptbxl_page --work FOLDER --out OUT --split tuning|held_out
+    python -m benchmarks.multistage.mcl_ptbxl_scores --work FOLDER --split tuning|held_out
 
-Choices are made on ``tuning`` (fold 9); fold 10 is ``held_out``. The linear probe is fitted on all
-train records, its penalty chosen on fold 9. Predictions are kept in FOLDER and not made again.
+Choices are made on ``tuning`` (fold 9, printed); fold 10 is ``held_out``. The linear probe is fitted
+on all train records, its penalty chosen on fold 9. Predictions are kept in FOLDER and not made again.
 Intervals (95 %) draw subjects of the mean over seeds; differences are paired by subject and seed;
-``sd`` is the standard deviation over seeds. With ``held_out`` the results are written to
-``OUT/mcl_ptbxl_results.json``.
+``sd`` is the standard deviation over seeds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.multistage.mcl_ptbxl import CHOSEN, SEEDS, TRIED, ptbxl
+from benchmarks.study import Cell, Row, Study, grid, table
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import prepare
 from medmcl.evaluation import evaluate_embeddings, linear_probe
@@ -60,6 +59,9 @@ DEVICE_ARMS = {
     "spectrum": ("spectrum", "log_spectrum"),
 }
 UNKNOWN = "unknown"
+TASKS = ("superclass", "scp")
+ASKED = {"device": "auroc", "site": "auroc", "sex": "auroc", "age": "r2",
+         "superclass": "auroc", "scp": "auroc"}  # fmt: skip
 
 
 class Data:
@@ -121,7 +123,7 @@ def log_spectrum(cache: Path) -> np.ndarray:
     return np.where((index >= 0)[:, None], own[index], 0.0)
 
 
-class Study:
+class Scores:
     """Embeddings and predictions in a folder."""
 
     def __init__(self, work: Path) -> None:
@@ -211,7 +213,7 @@ class Study:
 
     def within_devices(
         self, block: str, arms: Mapping[str, tuple[str, str]], task: str
-    ) -> dict[str, str]:
+    ) -> list[Row]:
         """AUROC within each held-out device, all its records in every fold, mean over classes.
 
         The mean over devices counts records. Intervals draw subjects.
@@ -224,7 +226,6 @@ class Study:
             np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
             for _ in range(DRAWS)
         )])[:, codes]  # fmt: skip
-        told: dict[str, str] = {}
         drawn: dict[str, np.ndarray] = {}
         for arm, (what, stage) in arms.items():
             seeds = self.seeds(block, what, stage)
@@ -236,15 +237,17 @@ class Study:
                 each.append(_by_device(found, targets.values[scored], data.device[scored], weights))
             drawn[arm] = np.stack(each)  # (seeds, 1 + draws, devices + mean)
         shown = [*np.unique(data.device[scored]), "mean"]
-        for arm, values in drawn.items():
-            other = drawn[PLAIN]
-            for k, device in enumerate(shown):
-                told[f"{arm} | {device}"] = _interval(values.mean(0)[:, k])
+        rows = []
+        for k, device in enumerate(shown):
+            row: Row = {"device": device}
+            for arm, values in drawn.items():
+                row[arm] = _interval(values.mean(0)[:, k])
                 if arm != PLAIN:
-                    count = min(len(values), len(other))
-                    gap = values[:count].mean(0)[:, k] - other[:count].mean(0)[:, k]
-                    told[f"{arm} less plain | {device}"] = _interval(gap, "+")
-        return told
+                    count = min(len(values), len(drawn[PLAIN]))
+                    gap = values[:count].mean(0)[:, k] - drawn[PLAIN][:count].mean(0)[:, k]
+                    row[f"{arm} less plain"] = _interval(gap)
+            rows.append(row)
+        return rows
 
 
 def _by_device(
@@ -284,9 +287,9 @@ def _macro(data: Data, found: np.ndarray, task: str, split: str) -> float:
     return float(np.mean(areas))
 
 
-def _interval(values: np.ndarray, sign: str = "") -> str:
+def _interval(values: np.ndarray) -> list[float]:
     low, high = np.nanpercentile(values[1:], [2.5, 97.5])
-    return f"{values[0]:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+    return [float(values[0]), float(low), float(high)]
 
 
 def _headline(rows: Sequence[Result], metric: str) -> list[Result]:
@@ -294,108 +297,138 @@ def _headline(rows: Sequence[Result], metric: str) -> list[Result]:
     return [r for r in rows if r.metric == metric and (r.target == "macro" or len(columns) == 1)]
 
 
-def _shown(row: Result) -> str:
-    spread = "" if row.seed_spread is None else f" [sd {row.seed_spread:.3f}]"
-    return f"{row.shown}{spread}"
+def span(value: float, low: float, high: float, sign: str = "") -> str:
+    """A value with its interval."""
+    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
-def table(columns: Mapping[str, Mapping[str, str]], head: str) -> list[str]:
-    """Lines of a table: column to row to cell."""
+def by_column(columns: Mapping[str, Mapping[str, str]], head: str) -> str:
+    """A table from column to row to cell."""
     rows = list(dict.fromkeys(name for one in columns.values() for name in one))
-    return [
-        f"| {head} | {' | '.join(columns)} |",
-        "|---" * (1 + len(columns)) + "|",
-        *(f"| {name} | {' | '.join(c.get(name, '') for c in columns.values())} |" for name in rows),
-    ]
+    lines = [[name, *(one.get(name, "") for one in columns.values())] for name in rows]
+    return grid([head, *columns], lines)
 
 
-def multistage(study: Study, block: str, split: str) -> tuple[list[str], list[Result]]:
-    """Tables of MCL of one block."""
-    values: dict[str, dict[str, str]] = {}
-    gains: dict[str, dict[str, str]] = {}
-    kept: list[Result] = []
-    for task in study.data.tasks:
+def shown(rows: Sequence[Row]) -> dict[str, str]:
+    """Method, or method less another, to its cell."""
+    found = {}
+    for row in rows:
+        name = f"{row['method']} less {row['versus']}" if row["versus"] else row["method"]
+        cell = span(row["value"], row["low"], row["high"], "+" if row["versus"] else "")
+        spread = row["seed_spread"]
+        found[name] = cell if spread is None else f"{cell} [sd {spread:.3f}]"
+    return found
+
+
+def parts(rows: Mapping[str, list[Row]]) -> dict[str, str]:
+    def of(note: str, task: str, versus: bool | None = None) -> list[Row]:
+        found = [
+            r for r in rows["results"] if r["note"].startswith(f"{note};") and r["task"] == task
+        ]
+        return [r for r in found if versus is None or bool(r["versus"]) == versus]
+
+    seeds = {(one["block"], one["task"], one["method"], one["versus"]): one["seeds"]
+             for one in rows["gaps"]}  # fmt: skip
+    found = {}
+    for block in ("ecg", "report"):
+        found[f"{block} arms"] = by_column(
+            {t: shown(of(block, t, False)) for t in TASKS}, "encoder"
+        )
+        gains: dict[str, dict[str, str]] = {}
+        for task in TASKS:
+            gains[task] = {}
+            for r in of(block, task, True):
+                each = seeds[block, task, r["method"], r["versus"]]
+                told = ", ".join(f"{one:+.3f}" for one in each)
+                cell = span(r["value"], r["low"], r["high"], "+")
+                gains[task][f"{r['method']} less {r['versus']}"] = f"{cell} [{told}]"
+        found[f"{block} gains"] = by_column(gains, "difference")
+    columns = {
+        f"{name}, {metric}": shown(of("device study", name)) for name, metric in ASKED.items()
+    }
+    without = "superclass by a probe without the device, auroc"
+    columns[without] = shown(of("probe without the device", "superclass"))
+    found["device"] = by_column(columns, "features")
+
+    def within(arm: str) -> Cell:
+        return lambda row: span(*row[arm], "+" if " less " in arm else "")
+
+    arms = {arm: within(arm) for arm in rows["within"][0] if arm != "device"}
+    found["within"] = table({"held-out device, all folds": "device", **arms}, rows["within"])
+    return found
+
+
+def multistage(scores: Scores, block: str, split: str) -> dict[str, list[Row]]:
+    """Results of MCL of one block, and the gap of each seed."""
+    kept, gaps = [], []
+    for task in TASKS:
         arms = {arm: ARMS[arm] for arm in ARMS if task == "superclass" or arm not in ALONE}
-        rows = _headline(study.results(block, arms, task, split, PAIRS), "auroc")
-        kept += [replace(row, note=f"{block}; {row.note}") for row in rows]
-        values[task] = {r.method: f"{_shown(r)} n={r.seeds}" for r in rows if not r.versus}
-        gains[task] = {}
+        rows = _headline(scores.results(block, arms, task, split, PAIRS), "auroc")
+        kept += [asdict(replace(row, note=f"{block}; {row.note}")) for row in rows]
         for row in (one for one in rows if one.versus):
-            each = study.gaps(block, ARMS[row.method], ARMS[row.versus], task, split)
-            seeds = ", ".join(f"{one:+.3f}" for one in each)
-            gains[task][f"{row.method} less {row.versus}"] = f"{row.shown} [{seeds}]"
-    lines = [f"### {block}, {split}", "", *table(values, "encoder"), ""]
-    return [*lines, *table(gains, "difference"), ""], kept
+            each = scores.gaps(block, ARMS[row.method], ARMS[row.versus], task, split)
+            about = {"block": block, "task": task, "method": row.method, "versus": row.versus}
+            gaps.append({**about, "seeds": each})
+    return {"results": kept, "gaps": gaps}
 
 
-def of_clusters(study: Study) -> list[str]:
+def of_clusters(scores: Scores) -> str:
     """Table of the numbers of clusters that were tried, seed 0, fold 9."""
     columns: dict[str, dict[str, str]] = {}
-    for task in study.data.tasks:
+    for task in TASKS:
         own = columns.setdefault(task, {})
         for k in TRIED:
             for what in ("joined", "distilled", "stage_1", "stage_2"):
-                found = study.predicted("ecg", "main", 0, f"k{k}_{what}", task)
-                own[f"K = {k}, {what}"] = f"{_macro(study.data, found, task, 'tuning'):.3f}"
-    return ["### K, seed 0, fold 9", "", *table(columns, "encoder"), ""]
+                found = scores.predicted("ecg", "main", 0, f"k{k}_{what}", task)
+                own[f"K = {k}, {what}"] = f"{_macro(scores.data, found, task, 'tuning'):.3f}"
+    return by_column(columns, "K, seed 0, fold 9")
 
 
-def devices(study: Study, split: str) -> tuple[list[str], list[Result]]:
-    """Tables of negatives of one device."""
-    path = study.work / "vectors" / "ecg-spectrum-0.npz"
+def devices(scores: Scores, split: str) -> dict[str, list[Row]]:
+    """Results of negatives of one device."""
+    path = scores.work / "vectors" / "ecg-spectrum-0.npz"
     if not path.is_file():
-        np.savez(path, log_spectrum=log_spectrum(study.work / "cache"))
+        np.savez(path, log_spectrum=log_spectrum(scores.work / "cache"))
     pairs = [(arm, PLAIN) for arm in ("other start", "one device a batch")]
     kept: list[Result] = []
-    columns: dict[str, dict[str, str]] = {}
-    asked = {"device": "auroc", "site": "auroc", "sex": "auroc", "age": "r2",
-             "superclass": "auroc", "scp": "auroc"}  # fmt: skip
-    for name, metric in asked.items():
-        rows = _headline(study.results("ecg", DEVICE_ARMS, name, split, pairs), metric)
+    for name, metric in ASKED.items():
+        rows = _headline(scores.results("ecg", DEVICE_ARMS, name, split, pairs), metric)
         kept += [replace(row, note=f"device study; {row.note}") for row in rows]
-        columns[f"{name}, {metric}"] = {
-            (f"{r.method} less {r.versus}" if r.versus else r.method): _shown(r) for r in rows
-        }
-    rows = study.results("ecg", DEVICE_ARMS, "superclass", split, pairs, elsewhere=True)
+    rows = scores.results("ecg", DEVICE_ARMS, "superclass", split, pairs, elsewhere=True)
     rows = _headline(rows, "auroc")
     kept += [replace(row, note=f"probe without the device; {row.note}") for row in rows]
-    columns["superclass by a probe without the device, auroc"] = {
-        (f"{r.method} less {r.versus}" if r.versus else r.method): _shown(r) for r in rows
-    }
-    lines = [f"### device, {split}", "", *table(columns, "features"), ""]
+    found: dict[str, list[Row]] = {"results": [asdict(row) for row in kept]}
     if split == "held_out":
-        told = study.within_devices("ecg", DEVICE_ARMS, "superclass")
-        by: dict[str, dict[str, str]] = {}
-        for key, cell in told.items():
-            arm, device = key.split(" | ")
-            by.setdefault(arm, {})[device] = cell
-        lines += [*table(by, "held-out device, all folds"), ""]
-    return lines, kept
+        found["within"] = scores.within_devices("ecg", DEVICE_ARMS, "superclass")
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/multistage/multistage"))
     parser.add_argument("--split", choices=("tuning", "held_out"), default="tuning")
-    given = parser.parse_args()
-    study = Study(given.work)
-    if given.split == "tuning":
-        print("\n".join(of_clusters(study)))
-    kept: list[Result] = []
-    for block in ("ecg", "report"):
-        if study.seeds(block, "main", "base"):
-            lines, rows = multistage(study, block, given.split)
-            print("\n".join(lines))
-            kept += rows
-    if study.seeds("ecg", "device", "one_device"):
-        lines, rows = devices(study, given.split)
-        print("\n".join(lines))
-        kept += rows
-    if given.split == "held_out":
-        path = given.out / "mcl_ptbxl_results.json"
-        path.write_text(json.dumps([asdict(row) for row in kept], indent=1) + "\n", "utf-8")
 
+
+def run(given: argparse.Namespace) -> dict[str, list[Row]] | None:
+    """Score what is there; that of fold 10 is kept."""
+    scores = Scores(given.work)
+    if given.split == "tuning":
+        print(of_clusters(scores))
+    blocks = [block for block in ("ecg", "report") if scores.seeds(block, "main", "base")]
+    found = [multistage(scores, block, given.split) for block in blocks]
+    if scores.seeds("ecg", "device", "one_device"):
+        found.append(devices(scores, given.split))
+    kept: dict[str, list[Row]] = {"results": [], "gaps": [], "within": []}
+    for one in found:
+        for key, rows in one.items():
+            kept[key] += rows
+    if given.split == "held_out":
+        return kept
+    for row in kept["results"]:
+        print(row["note"], row["task"], shown([row]))
+    return None
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="mcl_ptbxl")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()
