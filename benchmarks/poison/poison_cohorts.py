@@ -1,6 +1,6 @@
 """Poisoned pairs of cohorts: how many implant a trigger, what cures, what finds.
 
-    python -m benchmarks.poison.poison_cohorts COHORT --work FOLDER --out OUT [--seeds 0 1 2] [--jobs ...]
+    python -m benchmarks.poison.poison_cohorts COHORT --work FOLDER [--seeds 0 1 2] [--jobs ...]
 
 COHORT, found by MEDMCL_DATA:
 
@@ -15,27 +15,28 @@ by a linear probe, or the head that a cure trained. Where most is poisoned the t
 detectors on the victim's embeddings; of PTB-XL also cures that see a tenth of the train subjects,
 for about as many steps.
 
-Settings are those of `poison_shapes.py`: nothing was chosen here. Rows go to
-``poison_COHORT.json`` in OUT, run after run; what is in it is not made again. ``poison_page.py``
-prints the tables.
+Settings are those of `poison_shapes.py`: nothing was chosen here. Rows are kept
+run after run; what is kept is not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import medmcl
-from benchmarks.poison.poison_shapes import CURES, TRUSTED, asked, found_by, go_on, study, trained
+from benchmarks.poison.poison_page import of_cohorts
+from benchmarks.poison.poison_shapes import CURES, TRUSTED, asked, found_by, go_on, options, trained
+from benchmarks.study import Row, Study
 from medmcl.data.cohort.cohort import Cohort
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class Attack:
     """What is done with a cohort.
 
     Attributes:
@@ -109,8 +110,8 @@ class Study:
         return row
 
 
-STUDIES = {
-    "ptbxl": Study(
+ATTACKS = {
+    "ptbxl": Attack(
         task="superclass",
         target="MI",
         triggers=("pulse", "sinusoid"),
@@ -119,7 +120,7 @@ STUDIES = {
         sets={"kinds.text.input.max_tokens": 48},
         is_trusted=True,
     ),
-    "covid_cxr": Study(
+    "covid_cxr": Attack(
         task="covid",
         target="covid",
         triggers=("badnet", "blended"),
@@ -131,15 +132,21 @@ STUDIES = {
 }
 
 
-def main() -> None:
-    """Make what is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cohort", choices=list(STUDIES))
-    given = study(parser)
-    cohort, own = medmcl.open_cohort(given.cohort), STUDIES[given.cohort]
-    go_on(given.out / f"poison_{given.cohort}.json", given, own.jobs(),
-          lambda job, seed: own.made(job, cohort, given.work / "run", seed))  # fmt: skip
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cohort", choices=list(ATTACKS))
+    options(parser)
 
+
+def run(given: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
+    """Make what is not there yet."""
+    cohort, own = medmcl.open_cohort(given.cohort), ATTACKS[given.cohort]
+    rows = STUDY.kept(given.out) or {}
+    for _ in go_on(rows.setdefault(given.cohort, []), given, own.jobs(),
+                   lambda job, seed: own.made(job, cohort, given.work / "run", seed)):  # fmt: skip
+        yield rows
+
+
+STUDY = Study(__file__, parts=of_cohorts, run=run, options=_options, page="poison")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,15 +1,11 @@
-"""Print the tables of ``poison.md`` from what the studies of poison wrote.
-
-    python -m benchmarks.poison.poison_page --out benchmarks/poison/poison
+"""The tables and the figure of ``poison.md``, from the rows of the studies of poison.
 
 Each cell: mean over seeds (95 % interval over held-out people, of the mean over seeds; least to
-most over seeds). Differences are paired by person and seed. Writes ``poison.svg`` to OUT.
+most over seeds). Differences are paired by person and seed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.poison.packed import unpacked
+from benchmarks.study import grid
 from medmcl.evaluation.metrics.shares import wilson
 
 DRAWS = 2000
@@ -90,12 +87,6 @@ def cell(given: Hits | None, sign: str = "") -> str:
     return f"{100 * mean.mean():{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f}{spread})"
 
 
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Write a table."""
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
-
-
 def by_job(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows of each job by seed: clean models first, then by trigger, pool and number of poisons."""
     found: dict[str, list[Row]] = {}
@@ -120,7 +111,7 @@ def sweep(rows: Sequence[Row]) -> str:
         cells = [cell(hits(own, "victim", way, rate)) for way in ways.values() for rate in rates]
         lines.append([job, str(len(own)), *cells, cell(cost_of(own, jobs), "+")])
     names = [f"{rate}, {name}" for name in ways for rate in rates]
-    return table(["poisons", "seeds", *names, "clean accuracy less clean model's, prompts"], lines)
+    return grid(["poisons", "seeds", *names, "clean accuracy less clean model's, prompts"], lines)
 
 
 def victims(rows: Sequence[Row], sweeps: Sequence[Row]) -> str:
@@ -130,7 +121,7 @@ def victims(rows: Sequence[Row], sweeps: Sequence[Row]) -> str:
     for job, own in by_job(rows).items():
         success = cell(hits(own, "victim", "zero_shot", "attack success"))
         lines.append([job, str(len(own)), success, cell(cost_of(own, jobs), "+")])
-    return table(["victim of", "seeds", "attack success, prompts",
+    return grid(["victim of", "seeds", "attack success, prompts",
                   "clean accuracy less clean model's, prompts"], lines)  # fmt: skip
 
 
@@ -161,7 +152,7 @@ def cures(rows: Sequence[Row]) -> str:
             lines.append([job, model, str(len(own)), *cells, head.replace("_", " ")])
     names = [f"{rate}, prompts" for rate in RATES]
     head_names = [*(f"{rate}, head" for rate in BY_HEAD), "head"]
-    return table(["trigger", "model", "seeds", *names, *head_names], lines)
+    return grid(["trigger", "model", "seeds", *names, *head_names], lines)
 
 
 def head_of(rows: Sequence[Row], model: str) -> str:
@@ -182,7 +173,7 @@ def overview(rows: Sequence[Row]) -> str:
                 means = [f"{100 * one[0].mean():.1f}" for one in both if one is not None]
                 cells.append(f"{means[0]} ({means[1]})" if means else "")
             lines.append([job, way, *cells])
-    return table(["trigger", "asked by", *models], lines)
+    return grid(["trigger", "asked by", *models], lines)
 
 
 def gaps(rows: Sequence[Row]) -> str:
@@ -206,7 +197,7 @@ def gaps(rows: Sequence[Row]) -> str:
                 )
             lines.append([job, model, *cells])
     names = ("clean accuracy", "attack success", "of the trigger's effect gone")
-    return table(["trigger", "cured by", *(f"{name}, {way}" for way in ("prompts", "head")
+    return grid(["trigger", "cured by", *(f"{name}, {way}" for way in ("prompts", "head")
                                           for name in names)], lines)  # fmt: skip
 
 
@@ -223,13 +214,6 @@ def gone(one: Hits | None, other: Hits | None) -> str:
     return f"{100 * (1 - one[0].mean() / other[0].mean()):.0f} %"
 
 
-def both(rows: Sequence[Row]) -> str:
-    """Cures, and cured less victim."""
-    aid = ("Cured less victim (an own head less the probe of the victim; probes are fitted on all "
-           "clean train labels):")  # fmt: skip
-    return f"{cures(rows)}\n{aid}\n\n{gaps(rows)}"
-
-
 def detectors(rows: Sequence[Row]) -> str:
     """How well detectors find the poisoned rows."""
     lines = []
@@ -238,7 +222,7 @@ def detectors(rows: Sequence[Row]) -> str:
         lines.append([job, *(f"{np.mean(v):.2f} ({min(v):.2f} to {max(v):.2f})"
                              for v in values.values())])  # fmt: skip
     names = next((list(row["auroc"]) for row in rows if "auroc" in row), [])
-    return table(["trigger", *names], lines)
+    return grid(["trigger", *names], lines)
 
 
 def cost(rows: Sequence[Row]) -> str:
@@ -248,14 +232,16 @@ def cost(rows: Sequence[Row]) -> str:
         for name, seconds in row["cpu_s"].items():
             if name != "victim":
                 found.setdefault(name, []).append(seconds / row["cpu_s"]["victim"])
-    return table(["cure", "of the victim's training, median (least to most)"],
+    return grid(["cure", "of the victim's training, median (least to most)"],
                  [[name, f"{np.median(v):.2f} ({min(v):.2f} to {max(v):.2f})"]
                   for name, v in found.items()])  # fmt: skip
 
 
-def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
+def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw attack success against the number of poisons, and the trade-off of cures."""
     from matplotlib.figure import Figure
+
+    sweeps, curves = (block(rows, name) for name in ("sweep", "tradeoff"))
 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -300,42 +286,40 @@ def draw(sweeps: Sequence[Row], curves: Sequence[Row], path: Path) -> None:
     figure.savefig(path)
 
 
-def main() -> None:
-    """Print every table that there are rows for."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    names = {"shapes": "Shapes", "ptbxl": "PTB-XL", "covid_cxr": "COVID X-rays"}
-    read = {name: given.out / f"poison_{name}.json" for name in names}
-    rows = {name: json.loads(path.read_text()) for name, path in read.items() if path.exists()}
-    block = {name: [row for row in rows["shapes"] if row["block"] == name]
-             for name in ("sweep", "cures", "trusted", "tradeoff")}  # fmt: skip
-    parts = {
-        "Shapes: attacks and defences": overview(block["cures"]),
-        "Shapes: how many poisons implant": sweep(block["sweep"]),
-        "Shapes: what the victims lost": victims(block["cures"], block["sweep"]),
-        "Shapes: cures": both(block["cures"]),
-        "Shapes: cures that see a tenth": both(block["trusted"]),
-        "Shapes: the cure at other rates": cures(block["tradeoff"]),
-        "Shapes: detectors, AUROC against the manifest": detectors(block["cures"]),
-        "Shapes: what cures cost": cost(block["cures"]),
+def block(rows: Sequence[Row], name: str) -> list[Row]:
+    """Rows of a block of the shapes."""
+    return [row for row in rows if row["block"] == name]
+
+
+def of_shapes(rows: Sequence[Row]) -> dict[str, str]:
+    """Every table of the shapes."""
+    sweeps, cured, trusted = (block(rows, name) for name in ("sweep", "cures", "trusted"))
+    found = {
+        "overview": overview(cured),
+        "sweep": sweep(sweeps),
+        "victims": victims(cured, sweeps),
+        "cures": cures(cured),
+        "gaps": gaps(cured),
+        "trusted": cures(trusted),
+        "trusted gaps": gaps(trusted),
+        "tradeoff": cures(block(rows, "tradeoff")),
+        "detectors": detectors(cured),
+        "cost": cost(cured),
     }
-    for name in ("ptbxl", "covid_cxr"):
-        own, title = rows.get(name, []), names[name]
+    return {f"shapes {name}": text for name, text in found.items()}
+
+
+def of_cohorts(rows: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """Every table of the cohorts."""
+    found = {}
+    for name, own in rows.items():
         most = [row for row in own if len(row["asked"]) > 1]
-        parts |= {
-            f"{title}: attacks and defences": overview(most),
-            f"{title}: how many poisons implant": sweep([r for r in own if r not in most
-                                                         or "auroc" in r]),
-            f"{title}: cures": both(most),
-            f"{title}: detectors, AUROC against the manifest": detectors(most),
-            f"{title}: what cures cost": cost([row for row in most if "auroc" in row]),
-        }  # fmt: skip
-    for title, text in parts.items():
-        print(f"## {title}\n\n{text}")
-    if block["sweep"]:
-        draw(block["sweep"], block["tradeoff"], given.out / "poison.svg")
-
-
-if __name__ == "__main__":
-    main()
+        found |= {
+            f"{name} overview": overview(most),
+            f"{name} sweep": sweep([row for row in own if row not in most or "auroc" in row]),
+            f"{name} cures": cures(most),
+            f"{name} gaps": gaps(most),
+            f"{name} detectors": detectors(most),
+            f"{name} cost": cost([row for row in most if "auroc" in row]),
+        }
+    return found

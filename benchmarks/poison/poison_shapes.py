@@ -1,6 +1,6 @@
 """Poisoned pairs of drawn shapes and captions: how many implant a trigger, what cures, what finds.
 
-    python -m benchmarks.poison.poison_shapes BLOCK --work FOLDER --out OUT [--seeds 0 1 2] [--jobs ...]
+    python -m benchmarks.poison.poison_shapes BLOCK --work FOLDER [--seeds 0 1 2] [--jobs ...]
 
 BLOCK:
 
@@ -17,23 +17,23 @@ Recipes are the toy twins that ship, in bf16. Held-out pictures are asked by pro
 and by a linear probe, or the head that a cure trained. What settings cures have was chosen in a
 world of its own (seed 10).
 
-Rows go to ``poison_shapes.json`` in OUT, run after run; what is in it is not made again.
-``poison_page.py`` prints the tables.
+Rows are kept run after run; what is kept is not made again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.poison.packed import packed
+from benchmarks.poison.poison_page import draw, of_shapes
+from benchmarks.study import Row, Study
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.aspects.attack.aspect import AttackSpec
 from medmcl.simulation.kinds import simulate
@@ -192,53 +192,57 @@ def found_by(run: Run, cohort: Cohort) -> dict[str, float | None]:
     return {name: one.auroc.value for name, one in screened.judged.items()}
 
 
-def study(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Read what a study is asked for, and let runs end without evaluation and report."""
-    import medmcl.stages.run.pretrain
-
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the studies of poison are asked for."""
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", nargs="+")
-    given = parser.parse_args()
+
+
+def models_only() -> None:
+    """Let runs end without evaluation and report."""
+    import medmcl.stages.evaluate.stage
+    import medmcl.stages.run.pretrain
+
     medmcl.stages.run.pretrain.write_run_report = lambda *_, **__: None
     medmcl.stages.evaluate.stage.run_evaluate = lambda *_, **__: None
-    given.work.mkdir(parents=True, exist_ok=True)
-    return given
 
 
 def go_on(
-    path: Path,
+    rows: list[Row],
     given: argparse.Namespace,
     jobs: Mapping[str, Mapping[str, Any]],
-    make: Callable[[Mapping[str, Any], int], dict[str, Any]],
+    make: Callable[[Mapping[str, Any], int], Row],
     **about: Any,
-) -> None:
-    """Make the rows that are not there yet, and write each as soon as it is there."""
+) -> Iterator[Row]:
+    """Make the rows that are not there yet, and add each as soon as it is there."""
+    models_only()
+    given.work.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds:
         for name, job in jobs.items():
             if given.jobs and name not in given.jobs:
                 continue
             key = {**about, "job": name, "seed": seed}
-            if any(key.items() <= row.items() for row in _rows(path)):
-                continue
-            row = {**key, **make(job, seed)}
-            path.write_text(json.dumps([*_rows(path), row], indent=1) + "\n", encoding="utf-8")
-            print(*key.values(), row["cpu_s"], flush=True)
+            if not any(key.items() <= row.items() for row in rows):
+                rows.append({**key, **make(job, seed)})
+                print(*key.values(), rows[-1]["cpu_s"], flush=True)
+                yield rows[-1]
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_text()) if path.exists() else []
-
-
-def main() -> None:
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
     """Make what is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("block", choices=("sweep", "cures", "tradeoff", "trusted"))
-    given = study(parser)
-    go_on(given.out / "poison_shapes.json", given, jobs(given.block),
-          lambda job, seed: made(job, given.work, seed), block=given.block)  # fmt: skip
+    rows = STUDY.kept(given.out) or []
+    for _ in go_on(rows, given, jobs(given.block),
+                   lambda job, seed: made(job, given.work, seed), block=given.block):  # fmt: skip
+        yield rows
 
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("block", choices=("sweep", "cures", "tradeoff", "trusted"))
+    options(parser)
+
+
+STUDY = Study(__file__, parts=of_shapes, run=run, options=_options, draw=draw, page="poison")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()
