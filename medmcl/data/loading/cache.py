@@ -26,7 +26,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 from medmcl.core.findings import Finding
-from medmcl.data.loading.reading import Outcome
+from medmcl.data.loading.reading import Outcome, content_digest
 from medmcl.data.tables.wide_cells import WideCells
 
 log = logging.getLogger("medmcl")
@@ -44,16 +44,15 @@ class ClosedSplitError(ArtefactError):
         )
 
 
-class OpenRows:
-    """Rows of an array that refuses those of closed splits.
+class Rows:
+    """Rows of an array, looked at before they are read.
 
     Args:
         rows: Prepared rows, (R, ...).
-        closed: Split of each row that is closed, empty where a row may be read. (R,) str
     """
 
-    def __init__(self, rows: np.ndarray | OpenRows, closed: np.ndarray) -> None:
-        self._rows, self._names, self._shut = rows, closed, closed != ""
+    def __init__(self, rows: np.ndarray | Rows) -> None:
+        self._rows = rows
         self.shape: tuple[int, ...] = rows.shape
         self.dtype: np.dtype[Any] = rows.dtype
         self.ndim: int = rows.ndim
@@ -62,24 +61,78 @@ class OpenRows:
         return len(self._rows)
 
     def __getitem__(self, key: Any) -> Any:
-        """Index as an array is indexed.
+        """Index as an array is indexed; what `look` raises is raised."""
+        first = key[0] if isinstance(key, tuple) and key else key
+        chosen = slice(None) if first is None or first is Ellipsis else first
+        self.look(np.atleast_1d(np.arange(len(self))[chosen]))
+        return self._rows[key]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Give all rows."""
+        return np.array(self[:], dtype=dtype, copy=copy)
+
+    def look(self, numbers: np.ndarray) -> None:
+        """Raise if one of these rows must not be read."""
+        raise NotImplementedError
+
+
+class OpenRows(Rows):
+    """Rows of an array that refuses those of closed splits.
+
+    Args:
+        rows: Prepared rows, (R, ...).
+        closed: Split of each row that is closed, empty where a row may be read. (R,) str
+    """
+
+    def __init__(self, rows: np.ndarray | Rows, closed: np.ndarray) -> None:
+        super().__init__(rows)
+        self._names, self._shut = closed, closed != ""
+
+    def look(self, numbers: np.ndarray) -> None:
+        """Refuse closed rows.
 
         Raises:
             ClosedSplitError: Names the split of the first row that is closed.
         """
-        first = key[0] if isinstance(key, tuple) and key else key
-        chosen = slice(None) if first is None or first is Ellipsis else first
-        shut = np.atleast_1d(self._shut[chosen])
+        shut = self._shut[numbers]
         if shut.any():
-            raise ClosedSplitError(str(np.atleast_1d(self._names[chosen])[shut][0]))
-        return self._rows[key]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Give all rows; refused where one is closed."""
-        return np.array(self[:], dtype=dtype, copy=copy)
+            raise ClosedSplitError(str(self._names[numbers][shut][0]))
 
 
-VERSION = 6  # of what lies in an entry; raise it when preparing changes its meaning
+class WrittenRows(Rows):
+    """Rows of an entry, each compared with the hash of what was written when it is first read.
+
+    Args:
+        rows: Memory-mapped rows, (R, ...).
+        digests: Hash of each row, empty where there is none.
+        file: Where they lie.
+    """
+
+    def __init__(self, rows: np.ndarray, digests: Sequence[str], file: Path) -> None:
+        super().__init__(rows)
+        self._digests, self._file = digests, file
+        self._sound = np.array([not one for one in digests], dtype=bool)
+
+    def look(self, numbers: np.ndarray) -> None:
+        """Refuse rows that are not what was written.
+
+        Raises:
+            ArtefactError: Names the file, and the first such row.
+        """
+        for number in numbers[~self._sound[numbers]].tolist():
+            if content_digest(self._rows[number]) != self._digests[number]:
+                raise ArtefactError(
+                    "prepared records are not what was written: the disk, or something on it, "
+                    "changed them",
+                    where=self._file,
+                    got=f"row {number} with another hash",
+                    fix=f"delete {self._file.parent} and start again, or --resume: its records are "
+                    "then prepared anew; where it happens again, check the disk",
+                )
+            self._sound[number] = True
+
+
+VERSION = 7  # of what lies in an entry; raise it when preparing changes its meaning
 
 
 @dataclass(frozen=True)
@@ -88,7 +141,7 @@ class Stored:
 
     Attributes:
         rows: (R, *prepared_shape) float32 or int64; zeros where not usable. A stage that
-            learns cannot read those of held_out.
+            learns cannot read those of held_out; nobody reads what is not as it was written.
         usable: (R,) bool.
         digests: Hash of each row, empty where not usable.
         findings: Number of the record to what was found in it.
@@ -97,7 +150,7 @@ class Stored:
         shared: What was found in many records together.
     """
 
-    rows: np.ndarray | OpenRows
+    rows: np.ndarray | Rows
     usable: np.ndarray
     digests: list[str]
     findings: dict[int, list[Finding]]
@@ -191,7 +244,8 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
     except (OSError, ValueError, KeyError, TypeError):
         return None
     usable = np.array([bool(one) for one in digests], dtype=bool)
-    return Stored(rows, usable, digests, findings, sketches, shared)
+    written = WrittenRows(rows, digests, folder / f"{modality}.npy") if usable.any() else rows
+    return Stored(written, usable, digests, findings, sketches, shared)
 
 
 @contextmanager
@@ -244,8 +298,9 @@ def _fill(
         if outcome.row is None:
             continue
         if rows is None:
-            kind = np.int64 if np.issubdtype(outcome.row.dtype, np.integer) else np.float32
-            rows = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(count, *shape))
+            rows = np.lib.format.open_memmap(
+                path, mode="w+", dtype=outcome.row.dtype, shape=(count, *shape)
+            )
         rows[number] = outcome.row
     if rows is None:
         rows = np.zeros((count, *shape), dtype=np.float32)

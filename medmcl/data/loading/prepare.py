@@ -31,6 +31,7 @@ from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.cache import (
     ClosedSplitError,
     OpenRows,
+    Rows,
     Stored,
     claimed_entry,
     entry_key,
@@ -97,7 +98,7 @@ class Prepared:
     """Modalities whose adapters were fitted on a part of the train records (`stand_in`): what they
     learned, as a vocabulary, is not what training will have."""
 
-    def inputs(self, modality: str) -> np.ndarray | OpenRows:
+    def inputs(self, modality: str) -> np.ndarray | Rows:
         """Prepared rows of every record, (R, ...), in the order of ``cohort.records[modality]``.
 
         What `for_learning` gives refuses those of held_out (`ClosedSplitError`).

@@ -116,7 +116,7 @@ class MispreparedError(RecordError):
 
 
 def prepared_row(adapter: Adapter, raw: Any, place: RecordRef) -> np.ndarray:
-    """Prepare a record, (*prepared_shape), finite.
+    """Prepare a record, (*prepared_shape), finite, float32 or int64.
 
     Raises:
         RecordError: The adapter refuses it; `MispreparedError`, if what it made is not so.
@@ -137,7 +137,8 @@ def prepared_row(adapter: Adapter, raw: Any, place: RecordRef) -> np.ndarray:
         count = int((~finite).sum())
         what = f"preparing gave {count} of {row.size} values that are not finite"
         raise MispreparedError(what, fix=fix)
-    return row
+    kind = np.int64 if np.issubdtype(row.dtype, np.integer) else np.float32
+    return row.astype(kind, copy=False)
 
 
 def of_modality(findings: Iterable[Finding], name: str) -> list[Finding]:

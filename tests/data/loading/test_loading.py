@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+import shutil
 import signal as signals
 import subprocess
 import sys
@@ -206,6 +207,28 @@ def test_a_damaged_entry_is_made_again(tiny, inputs, damage):
         np.save(path, whole[:5])
     again = tiny.prepared(one)
     assert np.array_equal(again.inputs("clinic"), whole)
+
+
+def test_prepared_records_that_the_disk_changed_are_not_read(tiny, inputs):
+    folder = tiny.folder / "cache"
+    one = {"clinic": inputs["clinic"]}
+    whole = np.array(tiny.prepared(one).inputs("clinic"))
+    rows = np.load(next(folder.glob("*/clinic.npy")), mmap_mode="r+")
+    rows[len(rows) // 2 :] = 0
+    rows.flush()
+    prepared = tiny.prepared(one)
+    half = len(rows) // 2
+    assert np.array_equal(prepared.inputs("clinic")[:half], whole[:half])
+    for read in (
+        lambda: prepared.inputs("clinic")[half],
+        lambda: prepared.inputs("clinic")[[0, half + 1], 0],
+        lambda: np.asarray(prepared.inputs("clinic")),
+        lambda: prepared.batch(np.flatnonzero(prepared.splits == "train")),
+    ):
+        with pytest.raises(ArtefactError, match=r"clinic\.npy: prepared .* not what was written"):
+            read()
+    shutil.rmtree(next(folder.glob("*/")))
+    assert np.array_equal(tiny.prepared(one).inputs("clinic"), whole)
 
 
 def test_bad_records_refuse_the_run_and_all_are_named(tiny, inputs):
