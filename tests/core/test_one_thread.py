@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from medmcl.core.one_thread import one_blas_thread
@@ -68,10 +69,7 @@ def survival_task() -> tuple[np.ndarray, Targets]:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 3))
     values = np.stack([rng.exponential(np.exp(-x[:, 0])), rng.random(60) < 0.7], axis=1)
-    known = np.ones(values.shape, bool)
-    return x, Targets(
-        name="death", kind="survival", columns=("time", "event"), values=values, known=known
-    )
+    return x, targets_of("survival", values, name="death")
 
 
 ROWS = np.arange(60)

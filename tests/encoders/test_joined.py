@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from made_batches import batch_of
 from torch.nn import functional
 
-from medmcl.core.batch import Batch, InputShape
+from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.joined import Joined
 from medmcl.encoders.shared.tower import SharedTower
@@ -30,12 +31,11 @@ def towers(seed, width=6, out=4):
 
 def batch(rows=5):
     generator = torch.Generator(device="cpu").manual_seed(3)
-    present = {n: torch.ones(rows, dtype=torch.bool, device="cpu") for n in SHAPES}
-    present["right"][1] = False
+    present = {"right": torch.arange(rows, device="cpu") != 1}
     x = {n: torch.randn(rows, 2, 5, generator=generator, device="cpu") for n in SHAPES}
     for one in x.values():
         one[:, 1] = 1.0
-    return Batch(ids=torch.arange(rows, device="cpu"), inputs=x, present=present)
+    return batch_of(x, present)
 
 
 def test_concatenation_is_each_part_at_unit_length_side_by_side():
@@ -98,8 +98,7 @@ def test_shared_towers_join_too():
         parts.append(SharedTower.build(words, settings).eval())
     joined = Joined(parts, ["note"], "concatenation").eval()
     tokens = torch.tensor([[2, 3, 4, 0, 0], [5, 6, 7, 8, 9]], device="cpu")
-    here = {"note": torch.ones(2, dtype=torch.bool, device="cpu")}
-    one = Batch(ids=torch.arange(2, device="cpu"), inputs={"note": tokens}, present=here)
+    one = batch_of({"note": tokens})
     seen = joined(one)
     assert (seen.features["note"].shape, seen.pooled["note"].shape) == ((2, 16), (2, 12))
     again = Joined(parts, ["note"], "concatenation")

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from made_batches import batch_of, charged
 
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.errors import ConfigError, MedmclError
@@ -56,15 +57,11 @@ def batch(present: dict[str, list[int]] | None = None, masked: bool = False, **e
             inputs[name] = torch.randint(0, 2, size, generator=generator, device="cpu").float()
         else:
             inputs[name] = torch.randn(size, generator=generator, device="cpu")
-    flags = {}
-    for name in SHAPES:
-        rows = (present or {}).get(name, range(ROWS))
-        flags[name] = torch.tensor([row in rows for row in range(ROWS)], device="cpu")
+    flags = {name: [row in rows for row in range(ROWS)] for name, rows in (present or {}).items()}
     masks = {}
     if masked:
         masks["ecg"] = torch.tensor([[True, False] * 4] * ROWS, device="cpu")
-    ids = torch.arange(ROWS, device="cpu")
-    return Batch(ids=ids, inputs=inputs, present=flags, masks=masks, **extra)
+    return batch_of(inputs, flags, masks=masks, **extra)
 
 
 def spoil(given: Batch, value: float) -> Batch:
@@ -74,15 +71,6 @@ def spoil(given: Batch, value: float) -> Batch:
         absent = ~given.present[name].reshape(-1, *[1] * (x.ndim - 1))
         inputs[name] = x.masked_fill(absent, fill)
     return given.with_inputs(inputs)
-
-
-def charge(seen) -> torch.Tensor:
-    total = torch.zeros((), device="cpu")
-    for group in (seen.pooled, seen.features, seen.tokens):
-        for number, tensor in enumerate(group.values()):
-            weights = torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
-            total = total + (tensor * (weights + number).sin()).sum()
-    return total
 
 
 PRESENCE = [
@@ -100,7 +88,7 @@ def test_absent_content_has_no_influence_bit_for_bit(present, masked, value):
     for given in (batch(present, masked), spoil(batch(present, masked), value)):
         towers = build()
         seen = towers(given)
-        charge(seen).backward()
+        charged(seen).backward()
         results.append((seen, towers))
     (one, a), (two, b) = results
     for group in ("pooled", "features", "tokens", "padding"):
@@ -131,7 +119,7 @@ def test_a_modality_without_any_row_gives_zeros_zero_gradients_and_keeps_statist
     before = {name: b.clone() for name, b in towers.named_buffers()}
     modes = [m.training for m in towers.modules()]
     seen = towers(batch({name: [] for name in SHAPES}, masked=True))
-    charge(seen).backward()
+    charged(seen).backward()
     assert not any(t.any() for t in seen.pooled.values())
     assert all(p.grad is not None and not p.grad.any() for p in towers.parameters())
     assert all(torch.equal(b, before[name]) for name, b in towers.named_buffers())
@@ -147,7 +135,7 @@ def test_one_row_alone_passes_batch_norms_with_their_running_statistics():
     modes = [m.training for m in towers.modules()]
     one = batch({"cmr": [3], "ecg": [1]})
     seen = towers(one)
-    charge(seen).backward()
+    charged(seen).backward()
     assert all(p.grad is not None for p in towers.tower("cmr").parameters())
     assert all(torch.equal(b, before[name]) for name, b in towers.named_buffers())
     assert [m.training for m in towers.modules()] == modes
@@ -187,11 +175,7 @@ def test_a_mask_of_what_cannot_be_masked_is_refused():
 def test_modalities_without_a_tower_and_towers_without_input_are_passed_over():
     towers = Towers.build(SHAPES, {"ecg": SETTINGS["ecg"], "cmr": SETTINGS["cmr"]})
     given = batch()
-    some = Batch(
-        ids=given.ids,
-        inputs={"ecg": given.inputs["ecg"], "report": given.inputs["report"]},
-        present={"ecg": given.present["ecg"], "report": given.present["report"]},
-    )
+    some = batch_of({"ecg": given.inputs["ecg"], "report": given.inputs["report"]})
     assert set(towers(some).pooled) == {"ecg"}
 
 
@@ -207,7 +191,7 @@ def test_objectives_are_told_the_shape_of_the_model():
 def test_frozen_parts_do_not_move_and_keep_their_statistics(frozen):
     towers = build(cmr={"frozen": frozen}).train()
     tower = towers.tower("cmr")
-    charge(towers(batch())).backward()
+    charged(towers(batch())).backward()
     assert all(p.grad is None for p in tower.encoder.parameters())
     assert all((p.grad is None) == (frozen is True) for p in tower.head.parameters())
     statistics = [b for n, b in tower.named_buffers() if n.endswith("running_mean")]
@@ -223,7 +207,7 @@ def test_under_autocast_pooled_and_features_are_float32():
     towers = build()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         seen = towers(batch(PRESENCE[0]))
-    charge(seen).backward()
+    charged(seen).backward()
     assert {t.dtype for t in seen.pooled.values()} == {torch.float32}
     assert {t.dtype for t in seen.features.values()} == {torch.float32}
     for name, points in seen.pooled.items():
@@ -314,8 +298,7 @@ def test_the_content_of_absent_rows_changes_nothing(case):
         torch.manual_seed(3)
         head = Head(encoder.width, HeadSettings(hidden=8, out=4, norm="batch"))
         towers = Towers({"m": Tower(encoder, head, case.shape.shape)})
-        ids = torch.arange(5, device="cpu")
-        seen = towers(Batch(ids=ids, inputs={"m": rows}, present={"m": present}))
+        seen = towers(batch_of({"m": rows}, {"m": present}))
         parts = [seen.pooled["m"], seen.features["m"], *seen.tokens.values()]
         weights = [torch.arange(p.numel(), device="cpu").sin().reshape(p.shape) for p in parts]
         sum((p * w).sum() for p, w in zip(parts, weights, strict=True)).backward()

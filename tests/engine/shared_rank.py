@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 
 import torch
+from made_batches import batch_of
 
-from medmcl.core.batch import Batch, InputShape
+from medmcl.core.batch import InputShape
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.engine.distributed import World, gather_embeddings, wrap
 from medmcl.engine.loop import Learner
@@ -59,7 +60,7 @@ def make_batch(presence):
         "image": image * present["image"][:, None, None, None],
         "text": text * present["text"][:, None],
     }
-    return Batch(ids=torch.arange(ROWS, device="cpu"), inputs=inputs, present=present)
+    return batch_of(inputs, present)
 
 
 def noise_of_the_token(logits):

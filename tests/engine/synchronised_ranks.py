@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from made_batches import batch_of
+from made_targets import targets_of
 from torch import nn
 
-from medmcl.core.batch import Batch, InputShape
-from medmcl.core.targets import Targets
+from medmcl.core.batch import InputShape
 from medmcl.encoders import Towers
 from medmcl.engine.distributed import World, barrier, start_world, stop_world, wrap
 from medmcl.engine.grad_allreduce import average_gradients
@@ -126,27 +127,21 @@ def make_tasks(known_on_first):
     labels[:2] = [[0.0], [1.0]]
     numbers = rng.normal(50, 9, (ROWS, 1))
     return {
-        "labels": Targets(
-            name="labels", kind="binary", columns=("a",), values=labels, known=known
-        ),
-        "numbers": Targets(
-            name="numbers", kind="regression", columns=("u",), values=numbers,
-            known=np.ones((ROWS, 1), bool),
-        ),
-    }  # fmt: skip
+        "labels": targets_of("binary", labels, known, name="labels"),
+        "numbers": targets_of("regression", numbers, name="numbers"),
+    }
 
 
 def make_batch(presence, tasks):
     generator = torch.Generator(device="cpu").manual_seed(0)
-    return Batch(
-        ids=torch.arange(ROWS, device="cpu"),
-        inputs={
+    return batch_of(
+        {
             name: torch.randn(
                 (ROWS, *shape.shape), generator=generator, dtype=torch.float64, device="cpu"
             )
             for name, shape in SHAPES.items()
         },
-        present={n: torch.tensor(p, dtype=torch.bool, device="cpu") for n, p in presence.items()},
+        presence,
         targets={n: torch.tensor(t.values, device="cpu").float() for n, t in tasks.items()},
         known={n: torch.tensor(t.known, device="cpu") for n, t in tasks.items()},
     )

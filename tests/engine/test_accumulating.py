@@ -9,9 +9,10 @@ from contextlib import nullcontext
 import pytest
 import small_shared
 import torch
+from made_batches import batch_of
 from torch import nn
 
-from medmcl.core.batch import Batch, InputShape
+from medmcl.core.batch import InputShape
 from medmcl.core.rng import derive_seed
 from medmcl.encoders import Towers
 from medmcl.engine.gradient_cache import accumulate, encode_in_parts, join, split
@@ -66,14 +67,11 @@ def make_views(presence="everybody", rows=ROWS):
     text = torch.randint(1, 9, (ROWS, 5), generator=generator, device="cpu")[:rows]
     text[::2, 3:] = 0
     noise = torch.rand(ROWS, 12, generator=generator, device="cpu")[:rows]
-    batch = Batch(
-        ids=torch.arange(rows, device="cpu"),
-        inputs={
-            "ecg": ecg * present["ecg"][:, None, None],
-            "text": text * present["text"][:, None],
-        },
-        present=present,
-    )
+    inputs = {
+        "ecg": ecg * present["ecg"][:, None, None],
+        "text": text * present["text"][:, None],
+    }
+    batch = batch_of(inputs, present)
     hidden = {"ecg": noise.argsort(1).argsort(1) < HIDDEN}
     return {"plain": batch, "masked": batch.with_inputs(batch.inputs, hidden)}
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_batches import batch_of
 from processes import ranks_of
 from torch import nn
 
-from medmcl.core.batch import Batch, Embeddings, Term
+from medmcl.core.batch import Embeddings, Term
 from medmcl.core.errors import ConfigError
 from medmcl.engine.distributed import (
     World,
@@ -144,11 +145,7 @@ class Charges(nn.Module):
 
 @pytest.fixture
 def seen():
-    batch = Batch(
-        ids=torch.arange(2, device="cpu"),
-        inputs={"ecg": torch.zeros(2, 3, device="cpu")},
-        present={"ecg": torch.ones(2, dtype=torch.bool, device="cpu")},
-    )
+    batch = batch_of({"ecg": torch.zeros(2, 3, device="cpu")})
     return {"plain": Embeddings(batch=batch, pooled={"ecg": torch.zeros(2, 4, device="cpu")})}
 
 

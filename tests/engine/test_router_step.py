@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from made_batches import batch_of
 
-from medmcl.core.batch import Batch, InputShape
+from medmcl.core.batch import InputShape
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.engine.loop import Learner
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser
@@ -41,9 +42,7 @@ def loss_of(own):
     text = torch.randint(1, 9, (ROWS, 5), generator=generator, device="cpu")
     text[2, 3:] = 0
     ecg = torch.randn(ROWS, 3, 40, generator=generator, dtype=torch.float64, device="cpu")
-    present = {name: torch.ones(ROWS, dtype=torch.bool, device="cpu") for name in INPUTS}
-    batch = Batch(ids=torch.arange(ROWS, device="cpu"), inputs={"ecg": ecg, "text": text},
-                  present=present)  # fmt: skip
+    batch = batch_of({"ecg": ecg, "text": text})
     torch.manual_seed(9)  # the noise of the routers
     return own({"plain": batch}, batch, World())
 

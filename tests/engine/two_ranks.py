@@ -17,6 +17,7 @@ from pathlib import Path
 import judged_pairs
 import numpy as np
 import torch
+from made_targets import targets_of
 from shared_rank import SHARED_PRESENCE, compare_noisy, compare_shared, gradients_apart
 from torch import nn
 from torch.nn import functional
@@ -24,7 +25,6 @@ from torch.nn import functional
 from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
-from medmcl.core.targets import Targets
 from medmcl.engine.distributed import (
     World,
     any_rank,
@@ -174,24 +174,14 @@ def make_tasks():
     known = rng.random((ROWS, 2)) < 0.7
     known[:3] = True
     known[FIRST:, 1] = False
-
-    def make(kind, columns, values, known=None, classes=()):
-        values = np.asarray(values, dtype=float)
-        known = np.ones(values.shape, bool) if known is None else known
-        return Targets(
-            name=kind, kind=kind, columns=columns, values=np.where(known, values, 0), known=known,
-            classes=classes,
-        )  # fmt: skip
-
     survival = np.stack([rng.integers(1, 6, ROWS), rng.random(ROWS) < 0.6], 1)
-    return {
-        "multilabel": make("multilabel", ("a", "b"), rng.random((ROWS, 2)) < 0.5, known),
-        "multiclass": make(
-            "multiclass", ("k",), np.arange(ROWS)[:, None] % 3, classes=("x", "y", "z")
-        ),
-        "regression": make("regression", ("u", "v"), rng.normal(50, 9, (ROWS, 2)), known),
-        "survival": make("survival", ("time", "event"), survival),
+    values = {
+        "multilabel": (rng.random((ROWS, 2)) < 0.5, known),
+        "multiclass": (np.arange(ROWS) % 3,),
+        "regression": (rng.normal(50, 9, (ROWS, 2)), known),
+        "survival": (survival,),
     }
+    return {kind: targets_of(kind, *given, name=kind) for kind, given in values.items()}
 
 
 def make_shape(tasks):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from made_targets import targets_of
 
 from medmcl.core.batch import Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.router_stats import FIELDS, RouterSums
-from medmcl.core.targets import Targets
 
 ROWS, SHARED, WIDTH, TOKENS = 7, 6, 8, 12
 MODALITIES = ("ecg", "cmr", "report")
@@ -20,40 +20,18 @@ PRESENT = {
 }
 
 
-def make_targets(kind, columns, values, known=None, classes=()):
-    values = np.asarray(values, dtype=np.float64)
-    known = np.ones(values.shape, dtype=bool) if known is None else np.asarray(known, dtype=bool)
-    return Targets(
-        name=kind,
-        kind=kind,
-        columns=tuple(columns),
-        values=np.where(known, values, 0),
-        known=known,
-        classes=tuple(classes),
-    )
-
-
 def make_tasks():
     rng = np.random.default_rng(0)
     some = rng.random((ROWS, 2)) < 0.7
     some[0] = some[1] = True
-    return {
-        "binary": make_targets("binary", ["y"], [[1], [0], [1], [0], [0], [1], [0]]),
-        "multilabel": make_targets(
-            "multilabel", ["a", "b"], [[1, 0], [0, 1], [1, 1], [0, 0], [1, 0], [0, 1], [1, 1]], some
-        ),
-        "multiclass": make_targets(
-            "multiclass", ["k"], [[0], [1], [2], [0], [1], [2], [0]], classes=["x", "y", "z"]
-        ),
-        "regression": make_targets(
-            "regression", ["ef", "mass"], rng.normal([60, 110], [8, 20], (ROWS, 2)), some
-        ),
-        "survival": make_targets(
-            "survival",
-            ["time", "event"],
-            [[5, 1], [3, 1], [9, 0], [3, 1], [7, 0], [2, 0], [8, 1]],
-        ),
+    values = {
+        "binary": ([1, 0, 1, 0, 0, 1, 0],),
+        "multilabel": ([[1, 0], [0, 1], [1, 1], [0, 0], [1, 0], [0, 1], [1, 1]], some),
+        "multiclass": ([0, 1, 2, 0, 1, 2, 0],),
+        "regression": (rng.normal([60, 110], [8, 20], (ROWS, 2)), some),
+        "survival": ([[5, 1], [3, 1], [9, 0], [3, 1], [7, 0], [2, 0], [8, 1]],),
     }
+    return {kind: targets_of(kind, *given, name=kind) for kind, given in values.items()}
 
 
 @pytest.fixture

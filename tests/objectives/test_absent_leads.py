@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from made_batches import batch_of
 
-from medmcl.core.batch import Batch
 from medmcl.core.errors import MedmclError
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
@@ -69,11 +69,7 @@ def learnt(encoder, ecg, x, *, disturbed, over=None):
         augment={"ecg": AUGMENT} if disturbed else {}, mask={"ecg": 0.6} if over else {}
     )
     view = View(settings, {"ecg": ecg}, shape.num_tokens)
-    batch = Batch(
-        ids=torch.arange(ROWS, device="cpu"),
-        inputs={"ecg": x},
-        present={"ecg": torch.ones(ROWS, dtype=torch.bool, device="cpu")},
-    )
+    batch = batch_of({"ecg": x})
     shown = view(batch, torch.Generator(device="cpu").manual_seed(1))
     seen = towers(shown)
     parameters = dict(towers.named_parameters())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from golden_numbers import case, golden
+from made_batches import batch_of
 
 from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
@@ -187,8 +188,7 @@ def embeddings(given, noise=0.25):
     rows = len(next(iter(given.values()))[2])
     flags = {name: real > 0 for name, (_, _, real) in given.items()}
     inputs = {name: torch.zeros(rows, 1, device="cpu") for name in given}
-    batch = Batch(ids=torch.arange(rows, device="cpu"), inputs=inputs, present=flags)
-    return Embeddings(batch=batch, stats=stats)
+    return Embeddings(batch=batch_of(inputs, flags), stats=stats)
 
 
 def charged(given, noise=0.25, **settings):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from made_batches import batch_of
 
-from medmcl.core.batch import Batch, InputShape
+from medmcl.core.batch import InputShape
 from medmcl.encoders.shared.tower import SharedTower
 
 INPUTS = {
@@ -34,10 +35,6 @@ def batch():
     generator = torch.Generator(device="cpu").manual_seed(2)
     text = torch.randint(1, 11, (ROWS, 5), generator=generator, device="cpu")
     text[::2, 3:] = 0
-    return Batch(
-        ids=torch.arange(ROWS, device="cpu"),
-        inputs={"image": torch.randn(ROWS, 1, 8, 8, generator=generator, device="cpu"),
-                "text": text},
-        present={"image": torch.tensor([1, 1, 0, 1, 1, 1], device="cpu").bool(),
-                 "text": torch.tensor([1, 0, 1, 1, 1, 0], device="cpu").bool()},
-    )  # fmt: skip
+    image = torch.randn(ROWS, 1, 8, 8, generator=generator, device="cpu")
+    flags = {"image": [1, 1, 0, 1, 1, 1], "text": [1, 0, 1, 1, 1, 0]}
+    return batch_of({"image": image, "text": text}, flags)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from made_batches import batch_of
 
-from medmcl.core.batch import Batch
 from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import torch_generator
@@ -79,7 +79,7 @@ def view_of(drop, **more):
 def batch(rows=200):
     has = presence(rows)
     x = {n: torch.randn(rows, 2, 3, device="cpu") for n in has}
-    return Batch(ids=torch.arange(rows, device="cpu"), inputs=x, present=has)
+    return batch_of(x, has)
 
 
 def test_a_view_drops_in_training_only_and_empties_the_rows():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from made_batches import batch_of, charged
 
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
@@ -48,24 +49,15 @@ def batch(present=None, masked=False, seed=7):
         "ecg": torch.randn(ROWS, 3, 40, generator=generator, device="cpu"),
         "codes": codes,
     }
-    flags = {
-        name: torch.tensor([r in (present or {}).get(name, range(ROWS)) for r in range(ROWS)],
-                           device="cpu")
-        for name in INPUTS
-    }  # fmt: skip
+    flags = {name: [row in rows for row in range(ROWS)] for name, rows in (present or {}).items()}
     masks = {}
     if masked:
         masks = {"ecg": torch.tensor([[True, False, True] * 4] * ROWS, device="cpu")}
-    return Batch(ids=torch.arange(ROWS, device="cpu"), inputs=inputs, present=flags, masks=masks)
+    return batch_of(inputs, flags, masks=masks)
 
 
 def charge(seen):
-    total = torch.zeros((), device="cpu")
-    for group in (seen.pooled, seen.features, seen.tokens):
-        for number, tensor in enumerate(group.values()):
-            weights = torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
-            total = total + (tensor * (weights + number).sin()).sum()
-    return total + sum(x.sum() for x in seen.stats.values())
+    return charged(seen) + sum(x.sum() for x in seen.stats.values())
 
 
 @pytest.mark.parametrize("pool", ["gap", "map"])
@@ -135,8 +127,7 @@ def test_a_row_does_not_see_the_others_in_evaluation(routing):
     some = torch.tensor([3, 1], device="cpu")
     alone = tower(batch()[some])
     only = {"text": batch().inputs["text"][some]}
-    flags = {"text": torch.ones(2, dtype=torch.bool, device="cpu")}
-    text = tower(Batch(ids=some, inputs=only, present=flags))
+    text = tower(batch_of(only))
     for name in INPUTS:
         torch.testing.assert_close(alone.pooled[name], whole.pooled[name][some])
     torch.testing.assert_close(text.pooled["text"], whole.pooled["text"][some])
@@ -175,8 +166,7 @@ def test_groups_of_rows_and_of_modalities_keep_their_slots():
         pair = torch.tensor([2, 3], device="cpu")
         whole, alone = tower(given), tower(given[pair])
         torch.testing.assert_close(whole.pooled["image"][pair], alone.pooled["image"])
-    text = {"text": given.inputs["text"]}
-    only = Batch(ids=given.ids, inputs=text, present={"text": given.present["text"]})
+    only = batch_of({"text": given.inputs["text"]})
     torch.testing.assert_close(tower(only).pooled["text"], whole.pooled["text"])
     joint = build(experts={"capacity_factor": 0.6})
     assert not torch.allclose(joint(only).pooled["text"], joint(given).pooled["text"])
@@ -193,8 +183,7 @@ def test_a_modality_of_padding_only_does_no_harm():
     (sum(term.value for term in terms.values()) + charge(seen)).backward()
     assert seen.pooled["text"].isfinite().all()
     assert all(p.grad.isfinite().all() for p in tower.parameters() if p.grad is not None)
-    only = Batch(ids=given.ids, inputs={"text": inputs["text"]},
-                 present={"text": given.present["text"]})  # fmt: skip
+    only = batch_of({"text": inputs["text"]})
     seen = tower(only)
     assert objective({"plain": seen}, only) == {}
     charge(seen).backward()
@@ -293,13 +282,12 @@ def test_a_step_runs_at_sizes_that_are_trained_through(size):
                 parameter.fill_(float(name.endswith("weight")))
             else:
                 parameter.uniform_(-0.03, 0.03)
-    flags = {name: torch.ones(2, dtype=torch.bool, device="cpu") for name in inputs}
-    given = Batch(
-        ids=torch.arange(2, device="cpu"),
-        inputs={"image": torch.randn(2, 1, 32, 32, device="cpu"),
-                "text": torch.tensor([[1, 2, 3], [4, 5, 0]], device="cpu")},
-        present=flags,
-    )  # fmt: skip
+    given = batch_of(
+        {
+            "image": torch.randn(2, 1, 32, 32, device="cpu"),
+            "text": torch.tensor([[1, 2, 3], [4, 5, 0]], device="cpu"),
+        }
+    )
 
     def apart():
         seen = tower.eval()(given)

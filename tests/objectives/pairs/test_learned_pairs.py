@@ -9,10 +9,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_batches import batch_of
 from torch import nn
 from torch.nn import functional
 
-from medmcl.core.batch import Batch, Embeddings, InputShape
+from medmcl.core.batch import Embeddings, InputShape
 from medmcl.core.contracts import ModelShape, Watches
 from medmcl.core.errors import ConfigError
 from medmcl.engine.checkpoint import load_weights_file, save_weights
@@ -88,17 +89,14 @@ def test_the_margin_in_null_deviations_is_that_of_every_way_to_pair_rows(share):
 
 def test_pairs_are_scored_over_rows_with_both_and_only_with_enough_of_them():
     names = ("x", "y", "z")
-    present = {
-        "x": torch.tensor([1, 1, 1, 1, 1, 0], dtype=torch.bool, device="cpu"),
-        "y": torch.tensor([1, 1, 1, 1, 0, 1], dtype=torch.bool, device="cpu"),
-        "z": torch.tensor([0, 0, 1, 1, 1, 1], dtype=torch.bool, device="cpu"),
-    }
     pooled = {name: points(6, k) for k, name in enumerate(names)}
-    batch = Batch(ids=torch.arange(6, device="cpu"), inputs=pooled, present=present)
+    batch = batch_of(
+        pooled, {"x": [1, 1, 1, 1, 1, 0], "y": [1, 1, 1, 1, 0, 1], "z": [0, 0, 1, 1, 1, 1]}
+    )
     seen = Embeddings(batch=batch, pooled=pooled)
     scores, rows = score_pairs(seen, names, SCORES["cosine"], min_rows=4)
     assert rows.tolist() == [[0, 4, 3], [4, 0, 3], [3, 3, 0]]
-    both = present["x"] & present["y"]
+    both = batch.both("x", "y")
     wanted = SCORES["cosine"](pooled["x"][both], pooled["y"][both])
     assert scores[0, 1] == scores[1, 0] == wanted
     assert np.isnan(scores[0, 2])
@@ -123,10 +121,7 @@ def shown(strength, seed=0, names="abcd", present=None):
         fresh = draw()
         last = functional.normalize(strength * last + (1 - strength) * fresh, dim=1)
         pooled[name] = last
-    every = torch.ones(ROWS, dtype=torch.bool, device="cpu")
-    has = {name: every if present is None else present[name] for name in pooled}
-    batch = Batch(ids=torch.arange(ROWS, device="cpu"), inputs=pooled, present=has)
-    return Embeddings(batch=batch, pooled=pooled)
+    return Embeddings(batch=batch_of(pooled, present), pooled=pooled)
 
 
 def swapped(seen):

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_batches import batch_of
+from made_targets import targets_of
 
-from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
+from medmcl.core.batch import GROUPS, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
-from medmcl.core.targets import Targets
 from medmcl.objectives import build_objective
 from medmcl.objectives.masked import masked_modelling, mean_modelling
 from medmcl.objectives.pairwise.contrastive import info_nce_chance, sigmoid_chance
@@ -25,10 +26,7 @@ def one_point(groups=None):
     if groups is not None:
         more = {"targets": {GROUPS: groups[:, None].float()},
                 "known": {GROUPS: torch.ones(ROWS, 1, dtype=torch.bool)}}  # fmt: skip
-    batch = Batch(
-        ids=torch.arange(ROWS), present=present,
-        inputs={name: torch.zeros(ROWS, 1) for name in NAMES}, **more,
-    )  # fmt: skip
+    batch = batch_of({name: torch.zeros(ROWS, 1) for name in NAMES}, present, **more)
     point = torch.nn.functional.normalize(torch.arange(1.0, 6.0), dim=0)
     pooled = {name: torch.where(present[name][:, None], point, 0.0) for name in NAMES}
     return Embeddings(batch=batch, pooled=pooled)
@@ -104,11 +102,11 @@ def test_chance_of_masked_modelling_is_that_of_the_mean(is_masked):
 
 
 KINDS = {
-    "binary": (("x",), [[0], [0], [0], [1]], {}),
-    "multilabel": (("x", "y"), [[0, 1], [0, 1], [0, 0], [1, 1]], {}),
-    "multiclass": (("x",), [[0], [2], [2], [2]], {"classes": ("p", "q", "r")}),
-    "regression": (("x",), [[3.0], [5.0], [9.0], [1.0]], {}),
-    "survival": (("time", "event"), [[3, 1], [5, 0], [9, 1], [1, 1]], {}),
+    "binary": [[0], [0], [0], [1]],
+    "multilabel": [[0, 1], [0, 1], [0, 0], [1, 1]],
+    "multiclass": [[0], [2], [2], [2]],
+    "regression": [[3.0], [5.0], [9.0], [1.0]],
+    "survival": [[3, 1], [5, 0], [9, 1], [1, 1]],
 }
 
 
@@ -116,24 +114,22 @@ KINDS = {
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_chance_of_a_task_is_about_that_of_the_best_constant(kind, smoothing, balance):
-    columns, values, more = KINDS[kind]
+    values = KINDS[kind]
     if balance == "balanced" and kind == "multiclass":
         values = [[0], [2], [1], [2]]
     values = np.tile(np.array(values, dtype=float), (200, 1))  # so that one row more is little
-    task = Targets(name="t", kind=kind, columns=columns, values=values,
-                   known=np.ones(values.shape, dtype=bool), **more)  # fmt: skip
+    task = targets_of(kind, values)
     made = ModelShape(inputs={"a": InputShape(kind="tabular", shape=(1,))}, widths={"a": 2},
                       tasks={"t": task})  # fmt: skip
     settings = {"task": "t", "modalities": ["a"], "view": "plain", "label_smoothing": smoothing,
                 "class_weights": balance}  # fmt: skip
     objective = build_objective("supervised", settings, made)
     rows = len(values)
-    batch = Batch(
-        ids=torch.arange(rows), inputs={"a": torch.zeros(rows, 1)},
-        present={"a": torch.ones(rows, dtype=torch.bool)},
+    batch = batch_of(
+        {"a": torch.zeros(rows, 1)},
         targets={"t": torch.tensor(values, dtype=torch.float32)},
         known={"t": torch.ones(values.shape, dtype=torch.bool)},
-    )  # fmt: skip
+    )
     seen = Embeddings(batch=batch, features={"a": torch.zeros(rows, 2)})
     chance = float(objective({"plain": seen}, batch)["supervised/t"].chance)
     best = torch.zeros_like(objective.head.bias, requires_grad=True)
@@ -150,16 +146,14 @@ def test_chance_of_a_task_is_about_that_of_the_best_constant(kind, smoothing, ba
 
 
 def test_a_task_without_train_rows_has_no_chance_level():
-    values = np.zeros((0, 1))
-    task = Targets(name="t", kind="binary", columns=("x",), values=values, known=values > 0)
+    task = targets_of("binary", np.zeros((0, 1)))
     made = ModelShape(inputs={"a": InputShape(kind="tabular", shape=(1,))}, widths={"a": 2},
                       tasks={"t": task})  # fmt: skip
     settings = {"task": "t", "modalities": ["a"], "view": "plain"}
-    batch = Batch(
-        ids=torch.arange(2), inputs={"a": torch.zeros(2, 1)},
-        present={"a": torch.ones(2, dtype=torch.bool)},
-        targets={"t": torch.tensor([[0.0], [1.0]])}, known={"t": torch.ones(2, 1).bool()},
-    )  # fmt: skip
+    known = {"t": torch.ones(2, 1, dtype=torch.bool)}
+    batch = batch_of(
+        {"a": torch.zeros(2, 1)}, targets={"t": torch.tensor([[0.0], [1.0]])}, known=known
+    )
     seen = Embeddings(batch=batch, features={"a": torch.zeros(2, 2)})
     term = build_objective("supervised", settings, made)({"plain": seen}, batch)["supervised/t"]
     assert term.chance is None

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from made_batches import batch_of
 from torch.nn import functional
 
-from medmcl.core.batch import Batch, Embeddings, InputShape, distill_target
+from medmcl.core.batch import Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.objectives import build_objective
@@ -24,14 +25,12 @@ def seen(present=None, known=None, seed=0):
     def draw(width):
         return torch.randn(ROWS, width, generator=generator, device="cpu")
 
-    everyone = torch.ones(ROWS, dtype=torch.bool, device="cpu")
     lessons = {distill_target(n, "features"): draw(w) for n, w in SHAPE.teacher_widths.items()}
     lessons |= {distill_target(n, "pooled"): functional.normalize(draw(7), dim=1) for n in "xy"}
-    known = everyone if known is None else known
-    batch = Batch(
-        ids=torch.arange(ROWS, device="cpu"),
-        inputs={n: draw(6) for n in "xy"},
-        present={n: everyone if present is None else present.get(n, everyone) for n in "xy"},
+    known = torch.ones(ROWS, dtype=torch.bool, device="cpu") if known is None else known
+    batch = batch_of(
+        {n: draw(6) for n in "xy"},
+        present,
         targets=lessons,
         known={n: known[:, None].expand(ROWS, x.shape[1]) for n, x in lessons.items()},
     )
@@ -99,7 +98,10 @@ def test_only_what_has_a_weight_is_charged():
         build_objective("distil", {"vectors": 0.0, "relations": 0.0}, SHAPE)
 
 
-def test_without_a_teacher_it_says_how_to_name_one():
+@pytest.mark.parametrize(
+    ("name", "words"), [("distil", "teacher: joined"), ("par", "teacher: victim")]
+)
+def test_without_a_teacher_it_says_how_to_name_one(name, words):
     bare = ModelShape(inputs=SHAPE.inputs, widths=SHAPE.widths)
-    with pytest.raises(ConfigError, match="teacher: joined"):
-        build_objective("distil", {}, bare)
+    with pytest.raises(ConfigError, match=words):
+        build_objective(name, {}, bare)

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from made_batches import batch_of
 
-from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
+from medmcl.core.batch import GROUPS, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
 from medmcl.objectives import build_objective, info_nce, nt_xent, sigmoid_loss
@@ -91,11 +92,9 @@ def test_large_batches_with_groups_are_not_tiled_away():
 
 
 def seen(a, b, present_b, groups, known):
-    here = {"x": torch.ones(len(a), dtype=torch.bool, device="cpu"), "y": present_b}
-    batch = Batch(
-        ids=torch.arange(len(a), device="cpu"),
-        inputs={"x": a, "y": b},
-        present=here,
+    batch = batch_of(
+        {"x": a, "y": b},
+        {"y": present_b},
         targets={GROUPS: groups.float()[:, None]},
         known={GROUPS: known[:, None]},
     )

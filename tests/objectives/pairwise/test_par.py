@@ -3,11 +3,11 @@
 import pytest
 import torch
 from golden_numbers import case, golden
+from made_batches import batch_of
 from torch.nn import functional
 
-from medmcl.core.batch import Batch, Embeddings, InputShape, distill_target
+from medmcl.core.batch import Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
-from medmcl.core.errors import ConfigError
 from medmcl.objectives import build_objective, info_nce
 from medmcl.objectives.pairwise.distil import departure
 
@@ -48,14 +48,12 @@ def seen():
 
     lessons = {distill_target(n, "pooled"): unit() for n in "xy"}
     known = torch.tensor([1, 1, 1, 1, 0], dtype=torch.bool, device="cpu")[:, None]
-    batch = Batch(
-        ids=torch.arange(5, device="cpu"),
-        inputs={n: torch.zeros(5, 6, device="cpu") for n in "xy"},
-        present={"x": torch.tensor([1, 1, 0, 1, 1], dtype=torch.bool, device="cpu"),
-                 "y": torch.ones(5, dtype=torch.bool, device="cpu")},
+    batch = batch_of(
+        {n: torch.zeros(5, 6, device="cpu") for n in "xy"},
+        {"x": [1, 1, 0, 1, 1]},
         targets=lessons,
         known={name: known.expand(5, 3) for name in lessons},
-    )  # fmt: skip
+    )
     return Embeddings(batch=batch, features={}, pooled={n: unit() for n in "xy"})
 
 
@@ -73,9 +71,3 @@ def test_rows_that_are_there_and_known_depart_by_half():
     assert all(
         t.value.item() == 0 for t in near({"augmented": embeddings}, embeddings.batch).values()
     )
-
-
-def test_without_a_teacher_it_says_how_to_name_one():
-    bare = ModelShape(inputs=SHAPE.inputs, widths=SHAPE.widths)
-    with pytest.raises(ConfigError, match="teacher: victim"):
-        build_objective("par", {}, bare)

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_targets import targets_of
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.targets import Targets
 from medmcl.objectives.supervised import (
     class_loss,
     class_weights,
@@ -74,34 +74,26 @@ def test_gradients_are_those_of_finite_differences(kind):
     assert torch.autograd.gradcheck(losses[kind], x)
 
 
-def make(kind, values, known=None, classes=()):
-    values = np.asarray(values, dtype=float)
-    known = np.ones(values.shape, bool) if known is None else np.asarray(known, bool)
-    names = tuple("abc"[: values.shape[1]])
-    return Targets(
-        name="t", kind=kind, columns=names, values=np.where(known, values, 0), known=known,
-        classes=classes,
-    )  # fmt: skip
-
-
 def test_balanced_weights_give_classes_equal_shares_of_the_known_rows():
-    task = make("multilabel", [[1, 0], [0, 0], [0, 1], [0, 1]], [[1, 1], [1, 1], [1, 1], [1, 0]])
+    task = targets_of(
+        "multilabel", [[1, 0], [0, 0], [0, 1], [0, 1]], [[1, 1], [1, 1], [1, 1], [1, 0]]
+    )
     np.testing.assert_allclose(label_weights(task), [[4 / 6, 4 / 2], [3 / 4, 3 / 2]])
-    task = make("multiclass", [[0], [1], [1], [1]], classes=("x", "y"))
+    task = targets_of("multiclass", [[0], [1], [1], [1]], classes=("x", "y"))
     np.testing.assert_allclose(class_weights(task), [4 / 2, 4 / 6])
 
 
 def test_a_class_that_train_does_not_have_cannot_be_balanced():
     with pytest.raises(ConfigError, match="missing: 1"):
-        label_weights(make("binary", [[0], [0]]))
+        label_weights(targets_of("binary", [[0], [0]]))
     with pytest.raises(ConfigError, match="missing: z"):
-        class_weights(make("multiclass", [[0], [1]], classes=("x", "y", "z")))
+        class_weights(targets_of("multiclass", [[0], [1]], classes=("x", "y", "z")))
 
 
 def test_standardisation_sees_known_values_only():
-    task = make("regression", [[1, 50], [3, 60], [0, 70]], [[1, 1], [1, 1], [0, 1]])
+    task = targets_of("regression", [[1, 50], [3, 60], [0, 70]], [[1, 1], [1, 1], [0, 1]])
     mean, deviation = mean_and_deviation(task)
     np.testing.assert_allclose(mean, [2, 60])
     np.testing.assert_allclose(deviation, [1, math.sqrt(200 / 3)])
     with pytest.raises(ConfigError, match="two different"):
-        mean_and_deviation(make("regression", [[1], [1]]))
+        mean_and_deviation(targets_of("regression", [[1], [1]]))
