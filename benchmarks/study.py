@@ -19,6 +19,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,9 @@ class Study:
         """Run, keep rows and write the page; or write it from the rows that are kept."""
         if "--page" not in sys.argv:
             given = self.parser().parse_args()
+            if getattr(given, "quick", False) and given.out == self.path.parent:
+                given.out = Path(tempfile.mkdtemp())  # what is kept is of whole runs
+                print(f"rows and page: {given.out}")
             found = self.run(given)
             for rows in found if isinstance(found, Iterator) else [found]:
                 self.keep(rows, given.out)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 PROSE = {"README.md", "new_user_trials.md"}
 """Pages without rows."""
-LATER = {"ehr", "heart"}
+LATER = {"heart"}
 """Themes whose pages are not yet written from rows."""
 
 LOOK = """

@@ -1,23 +1,21 @@
-"""The page and the figure of `claime_study`, from its lines."""
+"""The rows, tables and figure of `claime_study`, from its lines."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
+from benchmarks.study import Row, grid
 
 SHOWN = ("CLAIME", "CLAIME shrunk", "Concate", "CL", "within only")
 TABLED = (*SHOWN[:2], "CLAIME weighted", *SHOWN[2:], "all zeros")
 USUAL = {1: 0.2, 2: 0.8}
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 NAMES = {1: "c", 2: "rho"}
+PAIRS = (("CLAIME", "Concate"), ("CLAIME", "CL"), ("CLAIME shrunk", "Concate"))
 
 
 def frame(done: Mapping[str, Any]) -> pd.DataFrame:
@@ -46,6 +44,8 @@ def panels(table: pd.DataFrame) -> dict[tuple[int, str], tuple[pd.DataFrame, str
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Err of every method in every experiment; the dotted line is all zeros."""
+    from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, style
+
     with style():
         figure, grid = canvas(PAGE * 1.5, 5.4, rows=2, columns=4, sharey=True)
         for axes, ((case, title), (rows, along)) in zip(
@@ -92,54 +92,52 @@ def crossings(rows: pd.DataFrame, along: str, ours: str, peer: str) -> str:
     )
 
 
-def lines_of(table: pd.DataFrame) -> list[str]:
-    """Tables of all experiments, then who is ahead where."""
-    lines = []
+def summed(done: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and standard deviation at every point, and where the curves cross."""
+    table, points, crossed = frame(done), [], []
     for (case, title), (rows, along) in panels(table).items():
-        name = NAMES[case] if along == "noise" else along
-        lines += [
-            f"### Case {case}, {title}",
-            "",
-            f"| {name} | repetitions | " + " | ".join(TABLED) + " | sine: CLAIME | Concate |",
-            "|" + "---|" * (len(TABLED) + 4),
-        ]
+        about = {"case": case, "experiment": title, "along": along}
         for value, group in rows.groupby(along):
             by = group.groupby("method")
             err, spread, sine = by.err.mean(), by.err.std().fillna(0), by.sine.mean()
-            cells = [f"{err[m]:.2f} ({spread[m]:.2f})" for m in TABLED]
-            sines = [f"{sine[m]:.2f}" for m in ("CLAIME", "Concate")]
-            shown = f"{value:,.0f}" if along in "nd" else f"{value:g}"
-            count = group.repetition.nunique()
-            lines.append(f"| {shown} | {count} | " + " | ".join([*cells, *sines]) + " |")
-        lines.append("")
-    lines += [
-        "## Where the curves cross",
-        "",
-        "| | along | CLAIME v Concate | CLAIME v CL | CLAIME shrunk v Concate |",
-        "|---|---|---|---|---|",
-    ]
-    for (case, title), (rows, along) in panels(table).items():
-        name = NAMES[case] if along == "noise" else along
-        pairs = (("CLAIME", "Concate"), ("CLAIME", "CL"), ("CLAIME shrunk", "Concate"))
-        found = [crossings(rows, along, *pair) for pair in pairs]
-        lines.append(f"| case {case}, {title} | {name} | " + " | ".join(found) + " |")
-    return [*lines, ""]
-
-
-def write_page(done: Mapping[str, Any], out: Path) -> None:
-    """Renew ``claime.svg``, and the figures of ``claime.md`` between their marks."""
-    table = frame(done)
-    draw(table, out / "claime.svg")
-    seconds = sum(one["seconds"] for one in done.values())
+            row = {**about, "at": float(value), "repetitions": group.repetition.nunique()}
+            row["err"] = {m: [float(err[m]), float(spread[m])] for m in TABLED}
+            row["sine"] = {m: float(sine[m]) for m in ("CLAIME", "Concate")}
+            points.append(row)
+        found = [crossings(rows, along, *pair) for pair in PAIRS]
+        crossed.append({**about, "crossings": found})
     repetitions = table.groupby(["case", "noise", "d"]).repetition.nunique()
-    span = " to ".join(str(n) for n in sorted({repetitions.min(), repetitions.max()}))
-    head = (
-        f"{len(done)} cohorts of 100,000 patients, {span} "
-        f"repetitions a setting, {seconds / 60:.0f} processor minutes of one core "
-        f"({platform.machine()}; numpy {version('numpy')}, scipy {version('scipy')})."
-    )
-    page = out / "claime.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    text = "\n".join([BEGIN, "", head, "", *lines_of(table), END])
-    page.write_text(before + text + after, encoding="utf-8")
+    return {
+        "cohorts": len(done),
+        "repetitions": sorted({int(repetitions.min()), int(repetitions.max())}),
+        "minutes": sum(one["seconds"] for one in done.values()) / 60,
+        "points": points,
+        "crossings": crossed,
+    }
+
+
+def parts(rows: Mapping[str, Any]) -> dict[str, str]:
+    """Tables of all experiments, then who is ahead where."""
+
+    def name(row: Row) -> str:
+        return NAMES[row["case"]] if row["along"] == "noise" else row["along"]
+
+    span = " to ".join(map(str, rows["repetitions"]))
+    found = {
+        "drawn": f"{rows['cohorts']} cohorts of 100,000 patients, {span} repetitions a setting, "
+        f"{rows['minutes']:.0f} processor minutes of one core"
+    }
+    lines: dict[str, list[list[str]]] = {}
+    heads: dict[str, list[str]] = {}
+    for row in rows["points"]:
+        title = f"Case {row['case']}, {row['experiment']}"
+        heads[title] = [name(row), "repetitions", *TABLED, "sine: CLAIME", "Concate"]
+        at = f"{row['at']:,.0f}" if row["along"] in "nd" else f"{row['at']:g}"
+        cells = [f"{mean:.2f} ({sd:.2f})" for mean, sd in (row["err"][m] for m in TABLED)]
+        sines = [f"{one:.2f}" for one in row["sine"].values()]
+        lines.setdefault(title, []).append([at, str(row["repetitions"]), *cells, *sines])
+    found |= {title: grid(heads[title], one) for title, one in lines.items()}
+    head = ["", "along", *(f"{ours} v {peer}" for ours, peer in PAIRS)]
+    crossed = [[f"case {row['case']}, {row['experiment']}", name(row), *row["crossings"]]
+               for row in rows["crossings"]]  # fmt: skip
+    return {**found, "crossings": grid(head, crossed)}

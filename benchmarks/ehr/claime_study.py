@@ -1,15 +1,15 @@
 """CLAIME's three simulations at full size: where it beats factorising everything, and where not.
 
-    python -m benchmarks.ehr.claime_study --out OUT [--repetitions 5] [--minutes M] [--report-only]
+    python -m benchmarks.ehr.claime_study WORK [--repetitions 5] [--minutes M]
 
 Err = max over modalities of ||V V' - V* V*'||_F, and the largest sin-theta distance of the column
 spaces. E1: n = 2 to 10 x 10^4 at d = 1000; E2: d = 200 to 1000 at n = 10^5; E3: noise c (case 1)
 and rho (case 2) at n = 10^5, d = 1000 (and 200, which the paper has not). Half of the d words are
 codes, half concepts; p = 4.
 
-Each drawn cohort is a cell of the study, one line of OUT/cells.jsonl; cells that are there are not
+Each drawn cohort is a cell of the study, one line of WORK/cells.jsonl; cells that are there are not
 made again, so the command goes on where it stopped. The sizes of E1 are the first n patients of one
-cohort of 10^5. ``--report-only`` writes ``claime.md`` and ``claime.svg`` beside this file.
+cohort of 10^5.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ehr.claime_page import write_page
+from benchmarks.ehr.claime_page import draw, frame, parts, summed
+from benchmarks.study import Study
 from medmcl.cooccurrence import (
     Counts,
     cl,
@@ -36,7 +37,6 @@ from medmcl.cooccurrence import (
 )
 from medmcl.simulation.ehr.tokens import token_blocks, true_embedding
 
-HERE = Path(__file__).parent
 P, C, RHO = 4, 0.2, 0.8
 SIZES = (20_000, 40_000, 60_000, 80_000, 100_000)
 WORDS = (200, 400, 600, 800, 1000)
@@ -73,7 +73,7 @@ def cells(repetitions: int) -> Iterator[Cell]:
                     yield Cell(case, noise, d, repetition)
 
 
-def run(cell: Cell) -> dict[str, Any]:
+def run_cell(cell: Cell) -> dict[str, Any]:
     """Draw, count and embed; at the usual noise and d = 1000 at every size, else at the last."""
     began = time.process_time()
     half = cell.d // 2
@@ -144,29 +144,32 @@ def sine(v: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(np.maximum(1 - np.minimum(cosines, 1) ** 2, 0).sum()))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--out", type=Path, required=True)
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("work", type=Path)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after as much CPU time")
-    parser.add_argument("--report-only", action="store_true")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    lines = options.out / "cells.jsonl"
+
+
+def run(given: argparse.Namespace) -> dict[str, Any] | None:
+    """Make the cells that are missing, draw all, and sum them up."""
+    given.work.mkdir(parents=True, exist_ok=True)
+    lines = given.work / "cells.jsonl"
     done = _read(lines)
-    if not options.report_only:
-        for cell in cells(options.repetitions):
-            if time.process_time() > 60 * options.minutes:
-                break
-            if json.dumps(cell.key) in done:
-                continue
-            made = run(cell)
-            done[json.dumps(cell.key)] = made
-            with lines.open("a") as file:
-                file.write(json.dumps(made) + "\n")
-            print(cell, f"{made['seconds']:.0f} s", flush=True)
-    else:
-        write_page(done, HERE)
+    for cell in cells(given.repetitions):
+        if time.process_time() > 60 * given.minutes:
+            break
+        if json.dumps(cell.key) in done:
+            continue
+        made = run_cell(cell)
+        done[json.dumps(cell.key)] = made
+        with lines.open("a") as file:
+            file.write(json.dumps(made) + "\n")
+        print(cell, f"{made['seconds']:.0f} s", flush=True)
+    if not done:
+        return None
+    given.out.mkdir(parents=True, exist_ok=True)
+    draw(frame(done), given.out / "claime.svg")
+    return summed(done)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -176,5 +179,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {json.dumps(one["key"]): one for one in made}
 
 
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="claime")
+
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -2,7 +2,7 @@
 
     python -m benchmarks.ehr.cooccurrence_privacy [--quick]
 
-Writes ``cooccurrence_privacy.md`` beside itself and three figures to ``docs/figures``. Patients are
+Three figures go to ``docs/figures``. Patients are
 simulated as in Cai et al. (arXiv 2403.14926), case 2; Err is their error of the embedding. Noise
 comes from the operating system, so figures under noise move a little from run to run.
 """
@@ -14,11 +14,12 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 
 from benchmarks.ehr.record_tracing import largest_advantage, trace_scores, traced
+from benchmarks.study import ROOT, Row, Study, grid, number, table
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.counts import Counts
 from medmcl.cooccurrence.count.tokens import whole
@@ -30,11 +31,10 @@ from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import release_private
 from medmcl.cooccurrence.release.release import release_threshold
 
-mpl.use("agg")
-import matplotlib.pyplot as plt
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-HERE = Path(__file__).resolve().parent
-FIGURES = HERE.parent / "docs" / "figures"
+FIGURES = ROOT / "docs" / "figures"
 RANK, DELTA = 4, 1e-6
 SITES, BELOW = (1, 10, 20, 50, 100, 200), (5, 11, 20)
 EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -219,6 +219,9 @@ def everyone_else_known(x: Tables, epsilon: float):
 
 
 def draw(found: dict, noisy: dict, attack: dict, below: tuple[int, ...]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
     mpl.rcParams.update({"font.size": 9, "svg.hashsalt": "medmcl", "axes.spines.top": False,
                          "axes.spines.right": False})  # fmt: skip
     FIGURES.mkdir(exist_ok=True)
@@ -228,6 +231,8 @@ def draw(found: dict, noisy: dict, attack: dict, below: tuple[int, ...]) -> None
 
 
 def draw_suppression(found: dict, below: tuple[int, ...]) -> None:
+    from matplotlib import pyplot as plt
+
     figure, panels = plt.subplots(1, len(below), figsize=(3.1 * len(below), 3.2), sharey=True,
                                   layout="constrained", squeeze=False)  # fmt: skip
     for axes, limit in zip(panels[0], below, strict=True):
@@ -250,6 +255,8 @@ def draw_suppression(found: dict, below: tuple[int, ...]) -> None:
 
 
 def draw_noise(noisy: dict) -> None:
+    from matplotlib import pyplot as plt
+
     sizes = sorted({size for size, _ in noisy}, key=lambda size: (size[1], size[0]))
     figure, panels = plt.subplots(1, len(sizes), figsize=(3.1 * len(sizes), 3.0), sharey=True,
                                   layout="constrained", squeeze=False)  # fmt: skip
@@ -277,6 +284,8 @@ def draw_noise(noisy: dict) -> None:
 
 
 def draw_tracing(attack: dict) -> None:
+    from matplotlib import pyplot as plt
+
     sizes = sorted({n for n, _ in attack})
     names = [name for n, name in attack if n == sizes[0] and not name.startswith("share")]
     colors = {"exact": "#000000", "threshold 11": "#D55E00"}
@@ -299,71 +308,41 @@ def draw_tracing(attack: dict) -> None:
     save(figure, "cooccurrence_tracing")
 
 
-def save(figure: plt.Figure, name: str) -> None:
+def save(figure: Figure, name: str) -> None:
+    from matplotlib import pyplot as plt
+
     figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
 
-def mean(values: list[float]) -> str:
-    return f"{np.mean(values):.2f}"
+def mean(values: list[float]) -> float:
+    return float(np.mean(values))
 
 
-def tables(found: dict, noisy: dict, attack: dict, below: tuple[int, ...]) -> list[str]:
-    """The figures as markdown tables."""
-    lines = [
-        "## Suppression",
-        "",
-        "![Err against sites](../../docs/figures/cooccurrence_suppression.svg)",
-        "",
-    ]
-    ways = list(LOOK)
-    lines += [
-        "| below | sites | cells absent | " + " | ".join(ways) + " |",
-        "|---" * (3 + len(ways)) + "|",
-    ]
-    for limit in below:
-        for sites in SITES:
-            cells = [mean(found[limit, sites, way]) for way in ways]
-            absent = f"{np.mean(found[limit, sites, 'absent']):.0%}"
-            lines.append(f"| {limit} | {sites} | {absent} | " + " | ".join(cells) + " |")
-    sizes = sorted({size for size, _ in noisy}, key=lambda size: (size[1], size[0]))
-    lines += [
-        "",
-        "## Noise",
-        "",
-        "![Err against epsilon](../../docs/figures/cooccurrence_epsilon.svg)",
-        "",
-    ]
-    keys = ["exact", "clipped", *EPSILONS[::-1], "nothing"]
-    names = [k if isinstance(k, str) else f"eps {k:g}" for k in keys]
-    lines += ["| patients, tokens | " + " | ".join(names) + " |", "|---" * (1 + len(keys)) + "|"]
-    for size in sizes:
-        cells = [mean(noisy[size, key]) for key in keys]
-        lines.append(f"| {size[0]:,}, {size[1]} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "## Tracing a patient",
-        "",
-        "![AUC of tracing](../../docs/figures/cooccurrence_tracing.svg)",
-        "",
-    ]
-    counts = sorted({n for n, _ in attack})
-    rows = [name for n, name in attack if n == counts[0]]
-    lines += ["| AUC (advantage) | " + " | ".join(f"{n:,} patients" for n in counts) + " |",
-              "|---" * (1 + len(counts)) + "|"]  # fmt: skip
-    for name in rows:
-        pairs = [np.mean(attack[n, name], axis=0) for n in counts]
-        share = name.startswith("share")
-        lines.append(f"| {name} | " + " | ".join(
-            f"{a:.0%}" if share else f"{a:.2f} ({b:.2f})" for a, b in pairs) + " |")  # fmt: skip
-    return lines
+def parts(rows: dict[str, Any]) -> dict[str, str]:
+    """The figures as tables."""
+    lost = {"below": "below", "sites": "sites", "cells absent": number("absent", ".0%")}
+    keys = ["exact", "clipped", *(f"eps {e:g}" for e in EPSILONS[::-1]), "nothing"]
+    size = {"patients, tokens": lambda row: f"{row['patients']:,}, {row['tokens']}"}
+    traces = []
+    counts = [key for key in rows["tracing"][0] if key != "release"]
+    for row in rows["tracing"]:
+        pairs = [row[key] for key in counts]
+        cells = [f"{p[0]:.2f} ({p[1]:.2f})" if len(p) > 1 else f"{p[0]:.0%}" for p in pairs]
+        traces.append([row["release"], *cells])
+    heads = [f"{int(key):,} patients" for key in counts]
+    bounds = ", ".join(f"{bound:.2f} at {e}" for e, bound in rows["bounds"].items())
+    return {
+        "suppression": table({**lost, **{w: number(w, ".2f") for w in LOOK}}, rows["suppression"]),
+        "noise": table({**size, **{key: number(key, ".2f") for key in keys}}, rows["noise"]),
+        "tracing": grid(["AUC (advantage)", *heads], traces),
+        "bounds": bounds,
+        "took": f"{rows['cpu_s']:.0f} CPU seconds, {rows['seeds']} seeds",
+    }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a smoke run: nothing is written")
-    quick = parser.parse_args().quick
-    began = time.process_time()
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    quick, began = given.quick, time.process_time()
     seeds = 1 if quick else 3
     below = BELOW[1:2] if quick else BELOW
     sizes = ((5_000, 100),) if quick else ((50_000, 100), (100_000, 200))
@@ -371,22 +350,35 @@ def main() -> None:
     found = suppression(5_000 if quick else 100_000, 50, seeds, below)
     noisy = noise(sizes, seeds)
     attack = tracing(people, 100, (1.0, 4.0, 8.0), seeds)
-    lines = tables(found, noisy, attack, below)
     seconds = time.process_time() - began
-    bounds = ", ".join(f"{largest_advantage(e, DELTA):.2f} at {e:g}" for e in (1.0, 4.0, 8.0))
-    lines += ["", f"No attack on an (epsilon, 1e-6) release can have an advantage above {bounds}.",
-              "", f"{seconds:.0f} CPU seconds, {seeds} seeds, one thread."]  # fmt: skip
-    print("\n".join(lines))
-    if quick:
-        return
-    draw(found, noisy, attack, below)
-    page = HERE / "cooccurrence_privacy.md"
-    begin, end = "<!-- figures: begin -->", "<!-- figures: end -->"
-    text = page.read_text(encoding="utf-8") if page.exists() else f"{begin}\n{end}\n"
-    head, rest = text.split(begin)
-    tail = rest.split(end)[1]
-    page.write_text(head + "\n".join([begin, *lines, end]) + tail, encoding="utf-8")
+    if not quick:
+        draw(found, noisy, attack, below)
+    lost: list[Row] = [
+        {"below": limit, "sites": sites, "absent": mean(found[limit, sites, "absent"]),
+         **{way: mean(found[limit, sites, way]) for way in LOOK}}
+        for limit in below for sites in SITES
+    ]  # fmt: skip
+    names = {"exact": "exact", "clipped": "clipped"}
+    names |= {e: f"eps {e:g}" for e in EPSILONS[::-1]} | {"nothing": "nothing"}
+    noises: list[Row] = [
+        {
+            "patients": n,
+            "tokens": d,
+            **{name: mean(noisy[(n, d), key]) for key, name in names.items()},
+        }
+        for n, d in sizes
+    ]
+    traces: list[Row] = []
+    for name in [name for n, name in attack if n == people[0]]:
+        pairs = {str(n): np.mean(attack[n, name], axis=0).tolist() for n in people}
+        share = name.startswith("share")
+        traces.append({"release": name, **{n: p[:1] if share else p for n, p in pairs.items()}})
+    bounds = {f"{e:g}": largest_advantage(e, DELTA) for e in (1.0, 4.0, 8.0)}
+    told = {"bounds": bounds, "cpu_s": seconds, "seeds": seeds}
+    return {"suppression": lost, "noise": noises, "tracing": traces, **told}
 
+
+STUDY = Study(__file__, parts=parts, run=run, quick=True)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -45,6 +45,7 @@ from benchmarks.ehr.cooccurrence_peers import (
     sizes_of,
     write_rows,
 )
+from benchmarks.study import ROOT, Cell, Row, Study, number, shown, table
 from medmcl.cooccurrence.count.rules import Rules, parse_window
 from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
 
@@ -53,6 +54,7 @@ SMALL = [(60_000, codes, window) for codes in (5_000, 10_000) for window in PEER
 LARGE = [(500_000, 10_000, window) for window in ("month", "days:30")]
 KINDS = ("within", "across")
 Result = dict[str, Any]
+CHILD = [sys.executable, "-m", "benchmarks.ehr.cooccurrence_speed", "--child"]
 
 
 def peak_mb() -> float:
@@ -89,9 +91,8 @@ class Contestant:
     """A process that has the rows of a task in memory and counts when told to."""
 
     def __init__(self, words: list[str], limit: int) -> None:
-        command = [sys.executable, __file__, "--child", *words]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*CHILD, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._limit = limit
         self.found: list[Result] = []
@@ -147,45 +148,65 @@ def run_task(task: tuple[int, int, str, str], wanted: argparse.Namespace) -> Res
             found |= race(["duckdb"], wanted.duckdb_limit, 1)
     hashes = {one["hash"] for one in found.values() if "hash" in one}
     assert len(hashes) == 1, f"{task}: methods disagree, or none counted"
-    return {"events": patients * EVENTS_A_PATIENT, "codes": codes, "window": window, "kind": kind,
-            "peer": peer, "methods": found}  # fmt: skip
+    mine, theirs, duckdb = found["medmcl"], found[peer], found.get("duckdb")
+    ratio = theirs["seconds"] / mine["seconds"] if "seconds" in theirs else None
+    return {
+        "events": patients * EVENTS_A_PATIENT / 1e6,
+        "codes": codes,
+        "task": f"{window}, {kind}",
+        "ours": _took(mine),
+        "patients": _took(found.get("medmcl + patients")),
+        "peer": peer,
+        "theirs": _took(theirs),
+        "ratio": ratio,
+        "duckdb": _took(duckdb),
+        "mb_ours": _memory(mine),
+        "mb_peer": _memory(theirs),
+        "mb_duckdb": _memory(duckdb),
+    }
 
 
 def run_child(words: list[str]) -> str:
-    command = [sys.executable, __file__, "--child", *words]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    done = subprocess.run([*CHILD, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
 
 
-def row_of(result: Result) -> str:
-    """One line of the table."""
-    found = result["methods"]
-    mine, peer = found["medmcl"], found[result["peer"]]
-    ratio = f"{peer['seconds'] / mine['seconds']:.1f}x" if "seconds" in peer else ""
-    cells = [
-        f"{result['events'] / 1e6:g} M", f"{result['codes']:,}",
-        f"{result['window']}, {result['kind']}", _seconds(mine),
-        _seconds(found.get("medmcl + patients")), f"{result['peer']} {_seconds(peer)}", ratio,
-        _seconds(found.get("duckdb")), *(_memory(one) for one in (mine, peer, found.get("duckdb"))),
-    ]  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
+def _took(one: Result | None) -> float | str | None:
+    """Seconds, or why it was stopped."""
+    return one and one.get("seconds", one.get("stopped"))
 
 
-HEAD = (
-    "| events | codes | task | medmcl | with patients | peer | ratio | duckdb | MB medmcl "
-    "| MB peer | MB duckdb |\n|" + "---|" * 11
-)
-
-TOKENS_HEAD = "| events | codes | task | count_tokens | scipy | ratio |\n|" + "---|" * 6
+def _memory(one: Result | None) -> list[float] | None:
+    """Peak, and what was there before."""
+    return [one["peak_mb"], one["before_mb"]] if one and "peak_mb" in one else None
 
 
-def _seconds(one: Result | None) -> str:
-    if one is None:
-        return ""
-    return f"{one['seconds']:.2f}" if "seconds" in one else str(one["stopped"])
+def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
+    def memory(key: str) -> Cell:
+        return lambda row: f"{row[key][0]:,.0f} ({row[key][1]:,.0f})" if row[key] else ""
 
-
-def _memory(one: Result | None) -> str:
-    return f"{one['peak_mb']:,.0f} ({one['before_mb']:,.0f})" if one and "peak_mb" in one else ""
+    tasks = {
+        "events": lambda row: f"{row['events']:g} M",
+        "codes": "codes",
+        "task": "task",
+        "medmcl": number("ours", ".2f"),
+        "with patients": number("patients", ".2f"),
+        "peer": lambda row: f"{row['peer']} {shown(row['theirs'], '.2f')}",
+        "ratio": lambda row: f"{row['ratio']:.1f}x" if row["ratio"] else "",
+        "duckdb": number("duckdb", ".2f"),
+        "MB medmcl": memory("mb_ours"),
+        "MB peer": memory("mb_peer"),
+        "MB duckdb": memory("mb_duckdb"),
+    }
+    shards = {
+        "events": lambda row: f"{row['events']:g} M",
+        "codes": "codes",
+        "window": "window",
+        "processor seconds": number("seconds", ".1f"),
+        "of these vocabulary": number("scan_seconds", ".1f"),
+        "peak MB": number("peak_mb", ",.0f"),
+    }
+    return {"tasks": table(tasks, rows["tasks"]), "shards": table(shards, rows["shards"])}
 
 
 def measure_shards(data: Path, window: str, memory: int) -> dict[str, Any]:
@@ -213,8 +234,8 @@ def measure_shards(data: Path, window: str, memory: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run_tokens(wanted: argparse.Namespace) -> Iterator[str]:
-    """`count_tokens` beside the sparse products it stands for, in turn: the rows of a table."""
+def run_tokens(wanted: argparse.Namespace) -> Iterator[Row]:
+    """`count_tokens` beside the sparse products it stands for, in turn."""
     from medmcl.cooccurrence import count_tokens
 
     patients, codes, tables = 10_000, 2_500, []
@@ -245,7 +266,7 @@ def run_tokens(wanted: argparse.Namespace) -> Iterator[str]:
         del mine, theirs
         ours, peer = median(seconds["medmcl"]), median(seconds["scipy"])
         what = f"{'within and ' if within else ''}across{', with patients' if patients else ''}"
-        yield f"| 2 x 2 M | {codes:,} | {what} | {ours:.2f} | {peer:.2f} | {peer / ours:.1f}x |"
+        yield {"codes": codes, "task": what, "ours": ours, "scipy": peer, "ratio": peer / ours}
 
 
 def write_shards(data: Path, patients: int, codes: int, seed: int) -> None:
@@ -254,25 +275,20 @@ def write_shards(data: Path, patients: int, codes: int, seed: int) -> None:
 
     (data / "shards").mkdir()
     names = np.array([f"{'AB'[n % 2]}//{n // 2}" for n in range(codes)])
-    for number, events in enumerate(blocks_of_events(patients, codes, seed)):
+    for place, events in enumerate(blocks_of_events(patients, codes, seed)):
         code = pa.DictionaryArray.from_arrays(events["token"], names).cast(pa.string())
         time_ = pa.array(events["day"] * DAY).cast(pa.timestamp("us"))
         columns = {"subject_id": events["subject"], "time": time_, "code": code}
-        pq.write_table(pa.table(columns), data / "shards" / f"{number:04d}.parquet")
+        pq.write_table(pa.table(columns), data / "shards" / f"{place:04d}.parquet")
 
 
-def run_shards(wanted: argparse.Namespace) -> str:
+def run_shards(wanted: argparse.Namespace) -> Row:
     """From parquet to counts in bounded memory: one line."""
     with tempfile.TemporaryDirectory(dir=wanted.scratch) as folder:
         words = [folder, "10000", "month", "shards"]
         run_child([*words, "prepare", "500000", str(wanted.seed)])
         one = json.loads(run_child([*words, str(wanted.memory)]))
-    return (
-        f"100 M events, 10,000 codes, month, from {one['shards']} parquet shards to counts of two "
-        f"modalities with the patients of each cell, memory {wanted.memory / (1 << 30):g} GB: "
-        f"{one['seconds']:.1f} s (of these {one['scan_seconds']:.1f} for the vocabulary), peak "
-        f"{one['peak_mb']:,.0f} MB."
-    )
+    return {"events": 100.0, "codes": 10_000, "window": "month", **one}
 
 
 def child(words: list[str]) -> None:
@@ -299,11 +315,7 @@ def tasks(wanted: argparse.Namespace) -> Iterator[tuple[int, int, str, str]]:
                     yield (*task, kind)
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2:])
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="*", default=["small", "large", "shards", "tokens"])
     parser.add_argument("--only", default="", help="Part of a task's name: '10000 month within'.")
     parser.add_argument("--times", type=int, default=2, help="Turns of medmcl and its peer.")
@@ -313,22 +325,30 @@ def main() -> None:
     parser.add_argument("--room-gb", type=int, default=18, help="Address space of a process.")
     parser.add_argument("--skip", nargs="*", default=[], help="'duckdb' to leave it out.")
     parser.add_argument("--scratch", default=None, help="Folder for the events.")
-    parser.add_argument("--json", type=Path, help="File to write.")
-    wanted = parser.parse_args()
-    if "tokens" in wanted.parts:
-        print(TOKENS_HEAD, *run_tokens(wanted), sep="\n", flush=True)
-    if wanted.parts == ["tokens"]:
-        return
-    print("\n" + HEAD, flush=True)
-    found = []
-    for task in tasks(wanted):
-        found.append(run_task(task, wanted))
-        print(row_of(found[-1]), flush=True)
-        if wanted.json:
-            wanted.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if "shards" in wanted.parts:
-        print("\n" + run_shards(wanted), flush=True)
 
+
+def run(wanted: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
+    """The parts that are asked for; rows of other tasks stay. Those of `tokens` are printed only."""
+    if "tokens" in wanted.parts:
+        print(*run_tokens(wanted), sep="\n", flush=True)
+    rows = STUDY.kept(wanted.out) or {"tasks": [], "shards": []}
+    for task in tasks(wanted):
+        yield _renewed(rows, "tasks", run_task(task, wanted), ("events", "codes", "task"))
+    if "shards" in wanted.parts:
+        yield _renewed(rows, "shards", run_shards(wanted), ("events", "codes", "window"))
+
+
+def _renewed(
+    rows: dict[str, list[Row]], part: str, row: Row, keys: tuple[str, ...]
+) -> dict[str, list[Row]]:
+    print(row, flush=True)
+    same = [all(one[key] == row[key] for key in keys) for one in rows[part]]
+    rows[part] = [row if is_it else one for one, is_it in zip(rows[part], same, strict=True)]
+    rows[part] += [] if any(same) else [row]
+    return rows
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    child(sys.argv[2:]) if sys.argv[1:2] == ["--child"] else STUDY.main()

@@ -1,14 +1,12 @@
 """CLAIME against contrastive learning over the same codes: death after a landmark.
 
-    python -m benchmarks.ehr.ehr_contrast --synthea FOLDER --out OUT
+    python -m benchmarks.ehr.ehr_contrast --synthea FOLDER --work WORK
 
 The cohort, the landmark and the outcome are those of ``ehr_study.py``: codes are conditions,
 concepts are drugs and procedures. `ehr_contrastive_toy` is trained on the train people who have
 both (a time-aware transformer over either, symmetric InfoNCE), three seeds; CLAIME factorises their
 counts. Rank and epochs are chosen on the tuning people by a Cox probe, held-out people are scored
 once: probes of all methods have the same label subsets, differences are paired by person.
-
-Writes ``ehr_contrast.json`` to OUT, and prints the table.
 """
 
 from __future__ import annotations
@@ -26,7 +24,8 @@ import yaml
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import medmcl
-from benchmarks.ehr.ehr_study import build, recipe
+from benchmarks.ehr.ehr_study import against, build, ranks, recipe
+from benchmarks.study import Study
 from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
 from medmcl.evaluation import c_index
@@ -127,26 +126,38 @@ def targets_of(cohort: Path, index: pd.Index) -> tuple[Targets, np.ndarray]:
     return replace(opened.targets("death").take(row), sides=sides), split
 
 
-def main() -> None:
-    """Run the comparison."""
+def parts(found: dict[str, Any]) -> dict[str, str]:
+    names = {"bag of codes": "bag of codes (TF-IDF)"}
+    keys = dict.fromkeys(row["method"] for row in found["rows"])
+    methods = {key: names.get(key, key) for key in keys}
+    for key in keys:
+        if key.startswith("contrastive"):
+            methods[key] = f"{key}, {len(SEEDS)} seeds"
+    table = against(found["rows"], methods, "CLAIME")
+    return {"contrast": table, "epochs": ranks(found["tuning_c_index"]["contrastive"])}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--synthea", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Choose rank and epochs, train, and score once."""
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--synthea", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    cohort = arguments.out / "cohort"
-    counts = build(arguments.synthea, cohort, 0)
-    seen = without_held_out(cohort, arguments.out / "choosing")
+    cohort = given.work / "cohort"
+    counts = build(given.synthea, cohort, 0)
+    seen = without_held_out(cohort, given.work / "choosing")
     tuning = {
         "claime": tuning_scores(seen, claime, RANKS),
         "contrastive": tuning_scores(seen, contrastive, EPOCHS),
     }
     rank, epochs = (max(one, key=lambda v: one[v]) for one in tuning.values())
-    table = embedded(cohort, claime(arguments.out, rank), arguments.out / "claime")
+    table = embedded(cohort, claime(given.work, rank), given.work / "claime")
     trained = [
-        embedded(cohort, contrastive(arguments.out, epochs), arguments.out / f"seed-{seed}", seed)
+        embedded(cohort, contrastive(given.work, epochs), given.work / f"seed-{seed}", seed)
         for seed in SEEDS
     ]
     index = table.index
@@ -164,17 +175,12 @@ def main() -> None:
         fractions=(0.1, 1.0),
         draws=10,
     )
-    found: dict[str, Any] = {
-        "counts": counts,
-        "tuning_c_index": tuning,
-        "rows": [vars(row) for row in rows if row.metric in ("c_index", "auc_at_horizon")],
-    }
-    written = json.dumps(found, indent=1, default=str)
-    (arguments.out / "ehr_contrast.json").write_text(written, encoding="utf-8")
-    print(json.dumps({k: v for k, v in found.items() if k != "rows"}, indent=1))
-    shown = ["metric", "method", "versus", "label_fraction", "value", "low", "high", "seed_spread"]
-    print(pd.DataFrame(found["rows"])[shown].to_string(index=False))
+    rows = [vars(row) for row in rows if row.metric in ("c_index", "auc_at_horizon")]
+    scores = {name: {str(k): v for k, v in one.items()} for name, one in tuning.items()}
+    return {"counts": counts, "tuning_c_index": scores, "rows": rows}
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="ehr")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,6 +1,6 @@
 """Codes to notes and back: retrieval by CLAIME and by a contrastive transformer, synthetic people.
 
-    python -m benchmarks.ehr.ehr_notes --notes FOLDER --out OUT
+    python -m benchmarks.ehr.ehr_notes --notes FOLDER --work WORK
 
 ``FOLDER`` holds codes, notes and patients of Synthea (codes.csv.gz, notes.jsonl.gz,
 patients.csv.gz). A person has their conditions, drugs and procedures, and their last note. The
@@ -9,8 +9,6 @@ of it either method finds from 109 train people. CLAIME (`claime_toy`, rank 10) 
 that a lexicon of the codes' own names finds in the note, `ehr_contrastive_toy` its words. The bag
 matches the codes with the concepts by name, TF-IDF, which only works because both are one
 vocabulary here. Nothing is chosen on these people; held-out people are scored once.
-
-Prints and writes ``ehr_notes.json``.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ import yaml
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import medmcl
+from benchmarks.study import Row, Study, grid, interval
 from medmcl.data.events.lexicon import read_lexicon
 from medmcl.evaluation.aspects.retrieval.measure import ranks, recall_at_k
 
@@ -107,36 +107,59 @@ def bag(cohort: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(run="bag of codes", method="bag of codes", n=len(held))
 
 
-def main() -> None:
+def parts(found: dict[str, Any]) -> dict[str, str]:
+    def of(name: str, metric: str, *, back: bool) -> list[Row]:
+        rows = [row for row in found["rows"] if row["run"].startswith(name)]
+        rows = [row for row in rows if row["metric"] == metric and row["method"] != "chance"]
+        return [row for row in rows if row["target"].startswith("codes") != back]
+
+    def recall(row: Row) -> str:
+        return f"{row['value']:.3f}" if row["low"] is None else interval()(row)
+
+    seeds = f"contrastive, seeds {', '.join(map(str, SEEDS))}"
+    names = {"CLAIME": "CLAIME", "contrastive": seeds, "bag": "bag of codes, matched by name"}
+    lines = []
+    for key, name in names.items():
+        cells = [name]
+        for back in (False, True):
+            recalls, places = (of(key, m, back=back) for m in ("recall@10", "median_rank"))
+            one = recall if len(recalls) == 1 else lambda row: f"{row['value']:.3f}"
+            cells.append(", ".join(map(one, recalls)))
+            cells.append(", ".join(f"{row['value']:.0f}" for row in places))
+        lines.append(cells)
+    ways = ["codes to notes, recall@10", "median rank", "notes to codes, recall@10", "median rank"]
+    return {"notes": grid(["method", *ways], lines)}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--notes", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
     """Run both recipes."""
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--notes", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    cohort = arguments.out / "cohort"
-    counts = build(arguments.notes, cohort)
+    cohort = given.work / "cohort"
+    counts = build(given.notes, cohort)
     rank = {f"towers.{name}.encoder.width": 10 for name in ("codes", "concepts")}
     runs = [("CLAIME, codes and concepts", "claime_toy", rank, 0)]
     runs += [(f"contrastive, seed {s}", "ehr_contrastive_toy", {}, s) for s in SEEDS]
     rows = []
     for method, recipe, overrides, seed in runs:
-        out = arguments.out / f"{recipe}-{seed}"
+        out = given.work / f"{recipe}-{seed}"
         own = {**overrides, "stages.results.tasks": []}
-        run = medmcl.pretrain(cohort, recipe=recipe, out=out, overrides=own, seed=seed)
-        assert run is not None
-        rows.append(pd.read_csv(run.path / "results.csv").assign(run=method))
+        trained = medmcl.pretrain(cohort, recipe=recipe, out=out, overrides=own, seed=seed)
+        assert trained is not None
+        rows.append(pd.read_csv(trained.path / "results.csv").assign(run=method))
     table = pd.concat([*rows, bag(cohort)])
     shown = ["run", "method", "target", "metric", "value", "low", "high", "n"]
     table = table[[name for name in shown if name in table]]
-    found = {"counts": counts, "rows": json.loads(table.to_json(orient="records"))}
-    written = json.dumps(found, indent=1)
-    (arguments.out / "ehr_notes.json").write_text(written, encoding="utf-8")
-    print(json.dumps(counts))
-    print(table.to_string(index=False))
+    return {"counts": counts, "rows": json.loads(table.to_json(orient="records"))}
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="ehr")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,12 +1,12 @@
 """Are drugs close to what they treat? AUC of known pairs in embeddings of synthetic records.
 
-    python -m benchmarks.ehr.ehr_relations --synthea FOLDER --out OUT
+    python -m benchmarks.ehr.ehr_relations --synthea FOLDER --work WORK
 
 ``FOLDER`` as in ``ehr_study.py``. Conditions (SNOMED) and drugs (RxNorm) of all people are counted
 over whole records and over calendar months, and embedded at the automatic rank. Known pairs are
 those of `TREATS`, written down from general medical knowledge before any embedding was looked at;
 each is set against random pairs of the same condition with other drugs. Nothing is chosen by the
-result: all variants are shown. Writes ``ehr_relations.json`` to OUT, and prints the table.
+result: all variants are shown.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from benchmarks.study import Study, interval, table
 from medmcl.cooccurrence.count.command import count
 from medmcl.cooccurrence.count.run import Means
 from medmcl.cooccurrence.count.spec import load_spec
@@ -69,9 +71,9 @@ VARIANTS = {
 def known(folder: Path) -> list[tuple[str, str, str]]:
     """Pairs of codes whose descriptions hold the words of a pair of `TREATS`."""
     names = {}
-    for table, prefix in (("conditions", "condition//"), ("medications", "drug//")):
-        rows = pd.read_csv(folder / f"{table}.csv.gz", dtype=str).drop_duplicates("code")
-        names[table] = {prefix + c: str(d).lower() for c, d in zip(rows["code"], rows["display"],
+    for kind, prefix in (("conditions", "condition//"), ("medications", "drug//")):
+        rows = pd.read_csv(folder / f"{kind}.csv.gz", dtype=str).drop_duplicates("code")
+        names[kind] = {prefix + c: str(d).lower() for c, d in zip(rows["code"], rows["display"],
                                                                     strict=True)}  # fmt: skip
     return [
         (one, other, "treats")
@@ -86,7 +88,7 @@ def known(folder: Path) -> list[tuple[str, str, str]]:
 def counted(folder: Path, window: str, out: Path) -> object:
     """Counts of one window."""
     sources = [
-        {"kind": "table", "path": str((folder / f"{table}.csv.gz").resolve()),
+        {"kind": "table", "path": str((folder / f"{kind}.csv.gz").resolve()),
          "subject": "patient_id", "time": "start", "code": "code", "prefix": f"{kind}//"}
         for table, kind in (("conditions", "condition"), ("medications", "drug"))
     ]  # fmt: skip
@@ -104,26 +106,33 @@ def counted(folder: Path, window: str, out: Path) -> object:
     return count(spec, out / window, save_counts, means=Means(memory=spec.keys.memory))[0]
 
 
-def main() -> None:
-    """Count, embed, score."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+def parts(found: dict[str, Any]) -> dict[str, str]:
+    columns = {key: key for key in ("window", "variant", "rank", "pairs")}
+    auc = interval()
+    return {"relations": table({**columns, "AUC": lambda row: auc(row["auc"])}, found["rows"])}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--synthea", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    pairs, rows = known(arguments.synthea), []
+    parser.add_argument("--work", type=Path, required=True)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Count, embed, score."""
+    pairs, rows = known(given.synthea), []
     for window in ("record", "month"):
-        counts = counted(arguments.synthea, window, arguments.out)
+        counts = counted(given.synthea, window, given.work)
         for name, settings in VARIANTS.items():
             found = embed_tokens(counts, settings)
             relations = relations_of(pairs, found.table)
             score = score_relations(found.table, relations)[-1]
             rows.append({"window": window, "variant": name, "rank": found.facts["rank"],
                          "unknown": relations.unknown, **asdict(score)})  # fmt: skip
-            auc = score.auc
-            print(window, name, found.facts["rank"], score.pairs, auc.value, auc.low, auc.high)
-    text = json.dumps({"pairs": len(pairs), "rows": rows}, indent=1)
-    (arguments.out / "ehr_relations.json").write_text(text, encoding="utf-8")
+            print(rows[-1], flush=True)
+    return {"pairs": len(pairs), "rows": rows}
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="ehr")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

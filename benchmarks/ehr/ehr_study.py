@@ -1,6 +1,6 @@
 """Outcome prediction from codes: factorised counts against a bag of codes, on synthetic records.
 
-    python -m benchmarks.ehr.ehr_study --synthea FOLDER --out OUT
+    python -m benchmarks.ehr.ehr_study --synthea FOLDER --work WORK
 
 ``FOLDER`` holds Synthea's tables, flattened: patients, conditions, medications, procedures and
 encounters as csv.gz. People are taken at a landmark: codes up to 1 January 2012 are inputs; from it
@@ -8,14 +8,13 @@ are counted days to death, censored at the last encounter. Left out and counted 
 or left before it, and those without a code before it. Every method reads the same modality, has
 the same label subsets (10 draws of 10 %), and is scored once on the same held-out people. The rank
 is chosen on the tuning people by a Cox probe, among 5, 10, 20 and 40.
-
-Writes ``ehr.json`` to OUT, and prints the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import pandas as pd
 import yaml
 
 import medmcl
+from benchmarks.study import Row, Study, grid, interval
 
 LANDMARK = pd.Timestamp("2012-01-01")
 RANKS = (5, 10, 20, 40)
@@ -177,34 +177,68 @@ def choose_rank(cohort: Path, out: Path) -> dict[int, float]:
     return scores
 
 
-def main() -> None:
-    """Run the study."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+def against(rows: list[Row], methods: Mapping[str, str], base: str) -> str:
+    """A table of C-indices with a tenth of the labels and with all, and of differences to a base."""
+    found = {
+        (row["method"], bool(row["versus"]), row["label_fraction"]): row
+        for row in rows
+        if row["metric"] == "c_index"
+    }
+
+    def cell(method: str, versus: bool, fraction: float) -> str:
+        row = found.get((method, versus, fraction))
+        return "" if row is None else interval(sign="+" if versus else "")(row)
+
+    columns = [(versus, fraction) for versus in (False, True) for fraction in (0.1, 1.0)]
+    lines = [[name, *(cell(key, *column) for column in columns)] for key, name in methods.items()]
+    less = [f"against {base}, {share}" for share in ("10 %", "all")]
+    return grid(["method", "10 % of the labels", "all labels", *less], lines)
+
+
+def ranks(scores: Mapping[str, float]) -> str:
+    """What was chosen among, with its score."""
+    return ", ".join(f"{one}: {score:.3f}" for one, score in scores.items())
+
+
+def parts(found: dict[str, Any]) -> dict[str, str]:
+    rank = found["rank"]
+    methods = {
+        "CLAIME": f"CLAIME, rank {rank}",
+        "simple features (codes)": "bag of codes (TF-IDF)",
+        "within-only PMI-SVD": f"within-only PMI-SVD, rank {rank}",
+        "covariates": "age and sex",
+        "covariates + embedding": "age, sex and CLAIME",
+    }
+    table = against(found["rows"], methods, "CLAIME")
+    return {"death": table, "ranks": ranks(found["tuning_c_index_by_rank"])}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--synthea", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    cohort = arguments.out / "cohort"
-    counts = build(arguments.synthea, cohort, arguments.seed)
-    scores = choose_rank(cohort, arguments.out)
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Build the cohort, choose the rank, train and score."""
+    cohort = given.work / "cohort"
+    counts = build(given.synthea, cohort, given.seed)
+    scores = choose_rank(cohort, given.work)
     rank = max(scores, key=lambda one: scores[one])
-    run = medmcl.pretrain(
-        cohort, recipe=recipe(arguments.out, (rank,), 10), out=arguments.out / "run"
-    )
-    assert run is not None
-    rows = pd.read_csv(run.path / "results.csv")
+    path = recipe(given.work, (rank,), 10)
+    trained = medmcl.pretrain(cohort, recipe=path, out=given.work / "run")
+    assert trained is not None
+    rows = pd.read_csv(trained.path / "results.csv")
     rows = rows[rows["metric"].isin(["c_index", "c_index_ipcw", "auc_at_horizon"])]
-    found: dict[str, Any] = {
+    return {
         "counts": counts,
-        "tuning_c_index_by_rank": scores,
+        "tuning_c_index_by_rank": {str(one): score for one, score in scores.items()},
         "rank": rank,
         "rows": json.loads(rows.to_json(orient="records", double_precision=12)),
     }
-    (arguments.out / "ehr.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    shown = ["metric", "method", "versus", "label_fraction", "value", "low", "high", "seed_spread"]
-    print(json.dumps({"counts": counts, "tuning": scores, "rank": rank}, indent=1))
-    print(rows[shown].to_string(index=False))
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="ehr")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -7,8 +7,7 @@ Single-threaded processor time, one run each, against the peers that a user woul
 number of power iterations that is exact enough), gensim's LsiModel as it comes and with more power
 iterations. gensim runs in an interpreter that has it. A peer counts if its singular values agree
 with LAPACK's to 1e-3. Two spectra: ``flat``, the positive PMI of counts without structure, on which
-any iteration is slowest, and ``falling``, 400 dimensions whose sizes fall. Writes
-``factorise_speed.md`` beside itself.
+any iteration is slowest, and ``falling``, 400 dimensions whose sizes fall.
 """
 
 from __future__ import annotations
@@ -20,16 +19,15 @@ os.environ.update(
 )
 
 import argparse
-import platform
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.study import Row, Study, number, table
 from medmcl.cooccurrence.embed.pmi import log_pmi
 from medmcl.cooccurrence.embed.svd import truncated_svd
 
@@ -131,41 +129,32 @@ def rows(matrix: np.ndarray, rank: int, gensim: str | None) -> list[tuple[str, f
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=5000)
     parser.add_argument("--rank", type=int, default=300)
     parser.add_argument("--gensim", help="Python interpreter that has gensim.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    options = parser.parse_args()
-    lines = [
-        "# How long a factorisation takes",
-        "",
-        f"`python -m benchmarks.ehr.factorise_speed --size {options.size} --rank {options.rank}`, "
-        f"{platform.machine()}, one thread, processor seconds, one run each; numpy "
-        f"{version('numpy')}, scipy {version('scipy')}, scikit-learn {version('scikit-learn')}. "
-        "Error: the largest relative error of a singular value against LAPACK's.",
-        "",
-    ]
-    for name, make in (("flat", flat), ("falling", falling)):
-        found = rows(make(options.size, np.random.default_rng(0)), options.rank, options.gensim)
-        ours = next(seconds for who, seconds, _ in found if "medmcl" in who)
-        best = min(s for who, s, error in found if "medmcl" not in who and error <= ENOUGH)
-        lines += [f"## {name.capitalize()} spectrum", "", "| | CPU s | error |", "|---|---|---|"]
-        lines += [f"| {who} | {s:.1f} | {error:.1e} |" for who, s, error in found]
-        lines += [
-            "",
-            f"medmcl takes {ours / best:.2f} times the fastest peer within {ENOUGH:g}.",
-            "",
-        ]
-        print("\n".join(lines), flush=True)
-    lines.append(
-        "Randomised SVD with its usual 4 to 7 power iterations is quicker where the spectrum is "
-        "flat, and wrong by several per cent there; medmcl grows its basis until the residual of "
-        "every vector is below 0.3 % of its singular value, and needs no number of iterations."
-    )
-    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
+
+def parts(found: dict[str, list[Row]]) -> dict[str, str]:
+    columns = {"": "solver", "CPU s": number("seconds", ".1f"), "error": number("error", ".1e")}
+    told = {}
+    for name, solvers in found.items():
+        ours = next(row["seconds"] for row in solvers if "medmcl" in row["solver"])
+        exact = [r for r in solvers if "medmcl" not in r["solver"] and r["error"] <= ENOUGH]
+        told[name] = table(columns, solvers)
+        told[f"{name} ratio"] = f"{ours / min(row['seconds'] for row in exact):.2f}"
+    return told
+
+
+def run(given: argparse.Namespace) -> dict[str, list[Row]]:
+    found = {}
+    for name, make in (("flat", flat), ("falling", falling)):
+        made = rows(make(given.size, np.random.default_rng(0)), given.rank, given.gensim)
+        found[name] = [{"solver": who, "seconds": s, "error": error} for who, s, error in made]
+    return found
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -1,6 +1,6 @@
 """What of a note survives a disturbed view? Numbers, units, negations and sides, counted.
 
-    python -m benchmarks.ehr.text_views --out OUT [--notes 400] [--draws 5]
+    python -m benchmarks.poison.text_views [--notes 400] [--draws 5]
 
 Notes of the MTSamples subset (397 have a text), found by MEDMCL_DATA; the first 128 tokens of each,
 as byte pairs. ``ours``: the view `disturbed` of the shipped cures, by marks: words taken (0.1),
@@ -15,13 +15,12 @@ words; units behind either, short and written out; about, up to and their like b
 between two, every, each; negations and what is unable, failed, held, stopped; sides and positions.
 Lost: of those that a text has, how many the view has not, text by text; the last word of a text is
 not counted, as the row may have cut it. Also the share of words that changed place or went, without
-which nothing lost would be no news. Writes ``text_views.json`` to OUT.
+which nothing lost would be no news.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
@@ -32,6 +31,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.study import Study, grid
 from medmcl.modalities.text.adapter import Text, TextAugment, TextSettings, TextSource
 
 COUNTS = (
@@ -119,15 +119,24 @@ def judged(texts: list[str], view: Callable[[int], list[str]], draws: int) -> di
     }
 
 
-def main() -> None:
-    """Count, print and write."""
-    import torch
+def parts(found: dict[str, Any]) -> dict[str, str]:
+    kinds = list(next(iter(found.values()))["lost"])
+    lines = []
+    for view, one in found.items():
+        lost = [f"{gone:,} of {there:,}" for gone, there in one["lost"].values()]
+        lines.append([view, *lost, f"{100 * one['neighbours_changed']:.0f} %"])
+    return {"text views": grid(["view", *kinds, "neighbours changed"], lines)}
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
+
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--notes", type=int, default=400)
     parser.add_argument("--draws", type=int, default=5)
-    given = parser.parse_args()
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Count what every view loses."""
+    import torch
+
     file = Path(os.environ["MEDMCL_DATA"]) / "mtsamples" / "mtsamples_subset.csv.gz"
     notes = pd.read_csv(file)["transcription"].dropna().astype(str).tolist()[: given.notes]
     text = Text(TextSource(column="x"), TextSettings(max_tokens=128, tokeniser="bpe",
@@ -149,13 +158,10 @@ def main() -> None:
         return [at_random(one, draw) for one in texts]
 
     views = {**{name: by_marks(options) for name, options in VIEWS.items()}, "random": anyhow}
-    found = {name: judged(texts, view, given.draws) for name, view in views.items()}
-    (given.out / "text_views.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    for name, one in found.items():
-        lost = ", ".join(f"{k} {a:,} of {b:,}" for k, (a, b) in one["lost"].items())
-        print(f"{name}: lost {lost}; neighbours changed {100 * one['neighbours_changed']:.0f} %")
-        print(f"  before: {one['example'][0][:300]}\n  after:  {one['example'][1][:300]}")
+    return {name: judged(texts, view, given.draws) for name, view in views.items()}
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="poison")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()
