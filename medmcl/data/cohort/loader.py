@@ -18,11 +18,18 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
+from medmcl.data.cohort.confined import refuse_escaping
 from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before, undated
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import LabelRows, build_targets, task_texts, tellers
 from medmcl.data.cohort.pairing import Pairs, pair, sample_frame, unclear_error
-from medmcl.data.cohort.records import Records, load_records, path_columns, refuse_packed
+from medmcl.data.cohort.records import (
+    Records,
+    load_records,
+    path_columns,
+    path_templates,
+    refuse_packed,
+)
 from medmcl.data.cohort.removal import draw_removal, kept_records, thin
 from medmcl.data.cohort.spec import CohortSpec, JoinKeys, ModalitySpec, NoisyPairsKeys, Task
 from medmcl.data.cohort.splits import row_splits, stand_in_splits, subject_splits
@@ -471,6 +478,8 @@ class Opening:
                 check_shards(spec, self._read(spec.keys.table).files)
             return load_events(spec, own, subjects, maps, self.spec.keys.index)
         records = load_records(spec, own, subjects, self.root, maps)
+        roots = [self.root, *(self.file.parent / one for one in self.spec.keys.roots)]
+        refuse_escaping(name, records.frame["place"], [*path_templates(spec).values()], roots)
         refuse_packed(spec, records)
         if spec.traits.records_from == "genotypes":
             from medmcl.data.cohort.genotype_records import keep_genotyped

@@ -161,7 +161,8 @@ def template_columns(template: str, where: str) -> list[str]:
     return [name for _, name, _, _ in parts if name is not None]
 
 
-def _templates(spec: ModalitySpec) -> dict[str, str]:
+def path_templates(spec: ModalitySpec) -> dict[str, str]:
+    """Give the path templates of a modality by the name of the file."""
     path = spec.keys.path
     if path is None:
         return {}
@@ -171,7 +172,7 @@ def _templates(spec: ModalitySpec) -> dict[str, str]:
 def path_columns(spec: ModalitySpec) -> list[str]:
     """Give the columns that the paths of a modality name."""
     where = f"modalities.{spec.name}.path"
-    return [name for t in _templates(spec).values() for name in template_columns(t, where)]
+    return [name for t in path_templates(spec).values() for name in template_columns(t, where)]
 
 
 def _named_columns(spec: ModalitySpec) -> list[str]:
@@ -296,7 +297,7 @@ def _places(
     order = {name: place for place, name in enumerate(wide)}
     numbers = table[wide].to_numpy(np.float64)
     columns = {n: [native(cell) for cell in table[n]] for n in named if n not in order}
-    templates = _templates(spec)
+    templates = path_templates(spec)
     places = np.empty(len(table), dtype=object)
     for row in range(len(table)):
         values: Mapping[str, Any] = {name: cells[row] for name, cells in columns.items()}

@@ -360,6 +360,8 @@ class CohortKeys(Config):
     access: str | None = None
     """One line: how to get the data; shown where they are not found."""
     data_root: str | None = None
+    roots: tuple[str, ...] = ()
+    """Other folders in which files of records may lie; relative ones from cohort.yaml."""
     subjects: SubjectsKeys
     modalities: dict[str, dict[str, Any]] = {}
     maps: dict[str, MapKeys] = {}

@@ -88,6 +88,7 @@ def write_person(
     pd.DataFrame([people], dtype=object).to_csv(folder / "people.csv", index=False)
     tree = {
         "schema": "medmcl/cohort@1",
+        "roots": ["/"],  # the files are those that the user named
         "subjects": {"table": "people.csv", "id": ID, "split": {"everyone": "held_out"}},
         "modalities": modalities,
     }

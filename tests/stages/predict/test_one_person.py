@@ -19,6 +19,7 @@ from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT
 from medmcl.stages.predict.one_person import fix_of_person, write_person
 from medmcl.stages.predict.predict import predict_person
+from medmcl.stages.run.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,8 @@ def test_a_setting_of_training_is_no_way_out_for_one_person(fix):
 
 
 def test_what_a_file_of_numbers_cannot_say_is_asked_for_at_once(tmp_path):
-    run = SimpleNamespace(preprocessing={"ecg": {"kind": "ecg", "source": {"reader": "wfdb"}}})
+    said = {"ecg": {"kind": "ecg", "source": {"reader": "wfdb"}}}
+    run = SimpleNamespace(preprocessing=said, tree=Store(tmp_path).tree)
     for file in (tmp_path / "a.csv", tmp_path / "a.npy"):
         file.write_text("I,II\n0,1\n")
         with pytest.raises(ConfigError) as told:
