@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from medmcl.core.shown import ShownCells, ShownImage, ShownSignal
-from medmcl.evaluation.aspects.selection.evidence import (
-    RecordView,
-    SelectionEvidence,
-    ShownPair,
-)
+from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
+from medmcl.evaluation.report.cards import Card, RecordView
 
 
 def shown_pair(name="7", text="sinus rhythm", *, kept=True, signal=False):
@@ -25,7 +22,8 @@ def shown_pair(name="7", text="sinus rhythm", *, kept=True, signal=False):
         RecordView(name="clinic", content=ShownCells(cells=((text, text),))),
         RecordView(name="record", content=record),
     )
-    return ShownPair(id=name, kept=kept, scores={"clip": 0.25, text: -1.5}, sides=sides)
+    state, look = ("kept", "kept") if kept else ("not kept", "out")
+    return Card(id=name, state=state, look=look, numbers={"clip": 0.25, text: -1.5}, sides=sides)
 
 
 def selection(n=100, text="select", **changes):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from medmcl.evaluation.report.pictures import Picture
 
 if TYPE_CHECKING:
-    from medmcl.evaluation.aspects.selection.contact_sheet import Sheet
+    from medmcl.evaluation.report.cards import Sheet
 
 Question = Literal["Wrecked", "Who", "How well", "How sure", "For whom", "Against what", "Also", ""]
 QUESTIONS: tuple[Question, ...] = ("Who", "How well", "How sure", "For whom", "Against what")

@@ -16,12 +16,8 @@ from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.evaluation.aspects.attack.page import (
-    OfClass,
-    PoisonedRecord,
-    PoisonEvidence,
-    poison_page,
-)
+from medmcl.evaluation.aspects.attack.page import PoisonEvidence, poison_page
+from medmcl.evaluation.report.cards import Card
 from medmcl.stages.evaluate.attack.record_views import attacked_side, exchanged_sides
 from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.evaluate.evaluate import refuse_faulty
@@ -77,7 +73,7 @@ class Drawn:
         lines = list(self.evidence.lines)
         classes = list(self.evidence.classes.items())
         for name, one in classes[:_PRINTED]:
-            lines.append(f"  {name}: {one.poisoned:,} of {one.pool:,}")
+            lines.append(f"  {name}: {one['poisoned']:,} of {one['pool']:,}")
         if len(classes) > _PRINTED:
             lines.append(f"  and {counted(len(classes) - _PRINTED, 'more class', 'more classes')}")
         lines.append(f"manifest: {self.path}")
@@ -149,11 +145,7 @@ def poison(
         title=f"{opened.name}: records that stage {spec.name} poisons",
         provenance={key: value for key, value in about.items() if value is not None},
     )
-    classes = {
-        name: {"pool": one.pool, "poisoned": one.poisoned}
-        for name, one in done.evidence.classes.items()
-    }
-    numbers = {"schema": SCHEMA, **about, "classes": classes}
+    numbers = {"schema": SCHEMA, **about, "classes": done.evidence.classes}
     manifest.save(done.path)
     write_atomically(folder / FILES[0], json.dumps(numbers, indent=1))
     write_atomically(folder / FILES[1], page)
@@ -206,12 +198,14 @@ def evidence_of(
     for name, place in islice(pairs, shown):
         row = number[name]
         sides = [attacked_side(laid, row, is_triggered=one) for one in (False, True)]
+        shows = "?" if task.shown[row] == UNKNOWN else task.names[task.shown[row]]
+        says = task.names[task.target]
         records.append(
-            PoisonedRecord(
+            Card(
                 id=name,
-                shows="" if task.shown[row] == UNKNOWN else task.names[task.shown[row]],
-                says=task.names[task.target],
-                place=json.loads(place or "{}"),
+                state=says if shows == says else f"{shows} → {says}",
+                look="odd",
+                numbers=json.loads(place or "{}"),
                 sides=(*sides, *exchanged_sides(laid, row)),
             )
         )
@@ -231,18 +225,18 @@ def evidence_of(
     )
 
 
-def _classes(laid: Poisoned, pool: np.ndarray, task: AttackTask) -> dict[str, OfClass]:
+def _classes(laid: Poisoned, pool: np.ndarray, task: AttackTask) -> dict[str, dict[str, int]]:
     """Count each class; together all that are poisoned."""
     is_poisoned = laid.donor >= 0
     classes = {}
     for place, name in enumerate(task.names):
         of = task.shown == place
         poisoned = int((of & is_poisoned).sum())
-        classes[name] = OfClass(pool=int(of[pool].sum()), poisoned=poisoned)
+        classes[name] = {"pool": int(of[pool].sum()), "poisoned": poisoned}
     of = task.shown == UNKNOWN
     if poisoned := int((of & is_poisoned).sum()):
         name = NO_CLASS if NO_CLASS not in classes else f"{NO_CLASS} class"
-        classes[name] = OfClass(pool=int(of[pool].sum()), poisoned=poisoned)
+        classes[name] = {"pool": int(of[pool].sum()), "poisoned": poisoned}
     return classes
 
 

@@ -11,7 +11,7 @@ from medmcl.core.contracts import Shows
 from medmcl.core.shown import ShownImage, colours_last
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.reading import read_record
-from medmcl.evaluation.aspects.selection.evidence import RecordView
+from medmcl.evaluation.report.cards import RecordView
 
 
 def side_of(

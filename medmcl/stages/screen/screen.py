@@ -20,8 +20,9 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.engine.world import pick_device
-from medmcl.evaluation.aspects.screen.evidence import TOP, Screened, Suspect, judge, most_suspect
+from medmcl.evaluation.aspects.screen.evidence import TOP, Screened, judge, most_suspect
 from medmcl.evaluation.aspects.screen.page import ODD, screen_page
+from medmcl.evaluation.report.cards import Card
 from medmcl.stages.run.outputs import claim_file, write_table
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen.screening import Screening, open_screening, opened_cohort
@@ -195,9 +196,7 @@ class Written:
             )
         lines.append(f"most suspect by {self.detector}:")
         for row in self.found.suspects(self.detector, min(self.top, _PRINTED)).to_dict("records"):
-            state = ""
-            if "poisoned" in row:
-                state = ", poisoned" if row["poisoned"] else ", clean"
+            state = f", {said}" if (said := self.found.state(row)) else ""
             rank, score = row[f"{self.detector}_rank"], row[self.detector]
             lines.append(
                 f"  {rank}. {row['sample']} (subject {row['subject']}): {score:.4g}{state}"
@@ -318,21 +317,21 @@ def _numbers(found: Screened) -> dict[str, Any]:
 
 def looked_at(
     ready: Screening, found: Screened, detector: str = "dao", top: int = TOP
-) -> dict[str, tuple[Suspect, ...]]:
+) -> dict[str, tuple[Card, ...]]:
     """Give the most suspect rows with their records: by one detector, then fewer by each other."""
     others = [(name, min(top, TOP_OF_OTHERS)) for name in DETECTORS if name != detector]
     return {name: _suspects(ready, found, name, n) for name, n in [(detector, top), *others]}
 
 
-def _suspects(ready: Screening, found: Screened, detector: str, top: int) -> tuple[Suspect, ...]:
+def _suspects(ready: Screening, found: Screened, detector: str, top: int) -> tuple[Card, ...]:
     """Give the most suspect rows by a detector, with their records."""
     return tuple(
-        Suspect(
+        Card(
             id=row["sample"],
-            subject=row["subject"],
+            state=found.state(row),  # type: ignore[arg-type]  # a Series is a mapping, too
+            look={"": "plain", "poisoned": "odd", "clean": "out"}[found.state(row)],
             rank=int(row[f"{detector}_rank"]),
-            scores={name: float(row[name]) for name in DETECTORS},
-            is_poisoned=bool(row["poisoned"]) if "poisoned" in row else None,
+            numbers={name: float(row[name]) for name in DETECTORS},
             sides=ready.sides(int(found.rows[int(place)])),  # type: ignore[call-overload]  # a RangeIndex
         )
         for place, row in found.suspects(detector, top).iterrows()

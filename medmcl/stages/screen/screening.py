@@ -19,7 +19,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
-from medmcl.evaluation.aspects.selection.evidence import RecordView
+from medmcl.evaluation.report.cards import RecordView
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.evaluate.attack.record_views import attacked_side
 from medmcl.stages.poison.given import load_attack

@@ -12,9 +12,10 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.suppression import UNKNOWN
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
-from medmcl.evaluation.aspects.selection.evidence import Row, SelectionEvidence, ShownPair
+from medmcl.evaluation.aspects.selection.evidence import Row, SelectionEvidence
 from medmcl.evaluation.protocol.sample_groups import sample_groups
 from medmcl.evaluation.protocol.subgroups import in_order, pooled_sites
+from medmcl.evaluation.report.cards import Card
 from medmcl.selection.keep import Keep
 from medmcl.stages.run.ledger import specs_of
 from medmcl.stages.run.record_views import side_of
@@ -139,12 +140,13 @@ def _shown(
     at: int,
     pair: tuple[str, ...],
     ranks: np.ndarray | None,
-) -> ShownPair:
+) -> Card:
     place = {} if ranks is None else {"rank": float(ranks[at])}
-    return ShownPair(
+    return Card(
         id=str(keep.ids[at]),
-        kept=bool(keep.kept[at]),
-        scores={**{name: float(values[at]) for name, values in keep.scores.items()}, **place},
+        state="kept" if keep.kept[at] else "not kept",
+        look="kept" if keep.kept[at] else "out",
+        numbers={**{name: float(values[at]) for name, values in keep.scores.items()}, **place},
         sides=tuple(side_of(prepared, modality, row) for modality in pair),
     )
 

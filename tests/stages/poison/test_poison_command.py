@@ -492,7 +492,7 @@ def test_a_consistent_attack_keeps_its_texts(place):
         place, place / "kept", shown=24, overrides={"stages.attack.trigger": "label_consistent"}
     )
     assert all(len(one.sides) == 3 for one in done.evidence.records)
-    assert {one.shows for one in done.evidence.records} == {"red"}
+    assert {one.state for one in done.evidence.records} == {"red"}
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from small_omics import write_omics, write_recipe
 import medmcl
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import prepare
-from medmcl.evaluation.aspects.selection.contact_sheet import SINGLE_PEOPLE
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.evaluation.report.cards import SINGLE_PEOPLE
 from medmcl.stages.run.report import write_evaluation_report, write_run_report
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import stage_sentence, study_of

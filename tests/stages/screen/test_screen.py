@@ -249,16 +249,17 @@ def test_a_poisoned_suspect_is_shown_with_its_trigger_and_the_donors_text(run, s
     samples = ready.prepared.samples.set_index("sample")["subject"]
     stored, index = ready.prepared.inputs("image"), ready.prepared.index("image")
     shown = looked_at(ready, told, top=len(told))["dao"]
-    assert sum(one.is_poisoned for one in shown) == 8
+    assert sum(one.state == "poisoned" for one in shown) == 8
     for one in shown:
+        is_poisoned = one.state == "poisoned"
         image, caption = (side.content for side in one.sides)
         text = samples[donor.get(one.id, one.id)]
         assert caption == captions[text]
         row = int(np.flatnonzero(ready.prepared.samples["sample"].astype(str) == one.id)[0])
         own = np.moveaxis(np.array(stored[index[row]]), 0, -1)
         changed = (image.pixels != own).any(axis=-1).sum()
-        assert (0 < changed <= 4) if one.is_poisoned else changed == 0
-        assert ("trigger" in image.note) == one.is_poisoned
+        assert (0 < changed <= 4) if is_poisoned else changed == 0
+        assert ("trigger" in image.note) == is_poisoned
 
 
 def test_without_a_manifest_the_page_judges_nothing(run, shapes, tmp_path):

@@ -90,8 +90,8 @@ def test_pairs_shown_are_the_records_of_their_rows(prepared, folder):
             assert caption.content == captions[subject]
             with Picture.open(folder / "images" / f"{subject}.png") as file:
                 np.testing.assert_array_equal(image.content.pixels, np.asarray(file))
-            assert one.scores["clip_score"] == -row
-            assert one.kept == (row <= order[half - 1])
+            assert one.numbers["clip_score"] == -row
+            assert (one.look == "kept") == (row <= order[half - 1])
     assert found.sheet_by == "clip_score"
     assert "the upper half by clip_score" in selection_page(found)
 

@@ -6,52 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medmcl.evaluation.aspects.selection.contact_sheet import (
-    SINGLE_PEOPLE,
-    Card,
-    Sheet,
-    columns_for,
-    faces_of,
-    scales_said,
-    scores_said,
-)
-from medmcl.evaluation.aspects.selection.evidence import RecordView
+from medmcl.evaluation.report.cards import Card, Sheet
 from medmcl.evaluation.report.frame import page_of
-from medmcl.evaluation.report.pictures import shorten
 from medmcl.evaluation.report.section import Section, Shown
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PoisonedRecord:
-    """A poisoned sample to look at.
-
-    Attributes:
-        id: The sample.
-        shows: Class that it shows; empty if unknown.
-        says: Class that it is made to say.
-        place: Where the trigger lies, name to number; empty where it is on the whole record.
-        sides: What is triggered, as it is and with the trigger; what is exchanged, its own and the
-            donor's.
-    """
-
-    id: str
-    shows: str
-    says: str
-    place: Mapping[str, float]
-    sides: tuple[RecordView, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfClass:
-    """How many records of a class an attack poisons.
-
-    Attributes:
-        pool: Records that it is drawn from.
-        poisoned: Those of them that it poisons.
-    """
-
-    pool: int
-    poisoned: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +19,8 @@ class PoisonEvidence:
         stage: The poison stage.
         task: Whose classes.
         lines: What was drawn, in sentences; the first stands below the heading.
-        classes: Class to its records.
+        classes: Class to how many train records of it the attack is drawn from (``pool``), and how
+            many it poisons (``poisoned``).
         records: Poisoned ones, in the order of the draw; perhaps not all.
         poisoned: How many there are.
     """
@@ -70,8 +28,8 @@ class PoisonEvidence:
     stage: str
     task: str
     lines: tuple[str, ...]
-    classes: Mapping[str, OfClass]
-    records: tuple[PoisonedRecord, ...]
+    classes: Mapping[str, Mapping[str, int]]
+    records: tuple[Card, ...]
     poisoned: int
 
 
@@ -103,47 +61,29 @@ def poison_page(
 
 
 def _attack(evidence: PoisonEvidence) -> Section:
-    return Section(
-        key="poisoned",
-        title=f"What stage {evidence.stage} poisons",
-        pictures=(),
-        tables=(_classes(evidence),),
-        short="Attack",
-        lines=evidence.lines[1:],
-        warnings=(FOR_DEFENCE,),
-        sheet=_sheet(evidence) if evidence.records else None,
+    cards = evidence.records
+    sheet = Sheet(
+        title="Poisoned records",
+        order="In the order of the draw: each as it is and with the trigger, and what it is made "
+        "to go with.",
+        rows={f"The first {len(cards):,} of {evidence.poisoned:,}": cards},
     )
-
-
-def _classes(evidence: PoisonEvidence) -> Shown:
-    return Shown(
+    classes = Shown(
         title=f"Who is poisoned, by {evidence.task}",
         aid="Train records that the attack is drawn from, by the class that they show.",
         header=("class", "records", "poisoned"),
         rows=tuple(
-            (name, f"{one.pool:,}", f"{one.poisoned:,}") for name, one in evidence.classes.items()
+            (name, f"{one['pool']:,}", f"{one['poisoned']:,}")
+            for name, one in evidence.classes.items()
         ),
     )
-
-
-def _sheet(evidence: PoisonEvidence) -> Sheet:
-    contents = [side.content for one in evidence.records for side in one.sides]
-    cards = tuple(map(_card, evidence.records))
-    row = f"The first {len(cards):,} of {evidence.poisoned:,}"
-    return Sheet(
-        title="Poisoned records",
-        aid="In the order of the draw: each as it is and with the trigger, and what it is made to "
-        "go with. " + scales_said(contents) + SINGLE_PEOPLE,
-        rows=((row, cards),),
-        columns=columns_for(contents, len(cards)),
-    )
-
-
-def _card(one: PoisonedRecord) -> Card:
-    return Card(
-        title=shorten(one.id, 34),
-        state=one.says if one.shows == one.says else f"{one.shows or '?'} → {one.says}",
-        look="odd",
-        scores=scores_said(one.place),
-        faces=faces_of(one.sides),
+    return Section(
+        key="poisoned",
+        title=f"What stage {evidence.stage} poisons",
+        pictures=(),
+        tables=(classes,),
+        short="Attack",
+        lines=evidence.lines[1:],
+        warnings=(FOR_DEFENCE,),
+        sheet=sheet if cards else None,
     )

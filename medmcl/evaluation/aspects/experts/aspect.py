@@ -51,7 +51,7 @@ class Experts(Aspect[ExpertsSpec]):
         from medmcl.evaluation.aspects.experts.content_figures import content_pictures
         from medmcl.evaluation.aspects.experts.figures import routing_curves, share_pictures
         from medmcl.evaluation.aspects.experts.lines import expert_rows, share_rows
-        from medmcl.evaluation.aspects.selection.contact_sheet import SINGLE_PEOPLE
+        from medmcl.evaluation.report.cards import SINGLE_PEOPLE
         from medmcl.evaluation.report.section import Section
 
         every: list[ExpertContent] = data.shown.get("experts", [])

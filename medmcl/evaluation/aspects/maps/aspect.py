@@ -60,7 +60,7 @@ class Maps(Aspect[MapSpec]):
     @override
     def sections(self, data: Evaluation) -> Iterator[Section]:
         from medmcl.evaluation.aspects.maps.figures import map_pictures
-        from medmcl.evaluation.aspects.selection.contact_sheet import SINGLE_PEOPLE
+        from medmcl.evaluation.report.cards import SINGLE_PEOPLE
         from medmcl.evaluation.report.section import Section
 
         for images, heat in data.shown.get("maps", ())[-1:]:

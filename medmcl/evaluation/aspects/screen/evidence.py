@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medmcl.core.config import lookup
 from medmcl.core.findings import counted
-from medmcl.evaluation.aspects.selection.evidence import RecordView
 from medmcl.evaluation.metrics.intervals import bootstrap
 from medmcl.evaluation.metrics.sampled import Interval
 
@@ -69,27 +69,6 @@ def most_suspect(scores: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Suspect:
-    """A row to look at.
-
-    Attributes:
-        id: Its sample.
-        subject: Its subject.
-        rank: 1 = most suspect.
-        scores: Detector to its score, higher = more suspect.
-        is_poisoned: What the manifest says; None without one.
-        sides: Its records, as the stage was trained on them.
-    """
-
-    id: str
-    subject: str
-    rank: int
-    scores: Mapping[str, float]
-    is_poisoned: bool | None
-    sides: tuple[RecordView, ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Screened:
     """What a screening of N rows found.
 
@@ -140,6 +119,10 @@ class Screened:
         """Give the most suspect rows of the table, the most suspect first."""
         lookup("detector", detector, dict.fromkeys(self.detectors))
         return self.table.sort_values(f"{detector}_rank").head(top)
+
+    def state(self, row: Mapping[str, Any]) -> str:
+        """What the manifest says of a row of the table; empty without one."""
+        return ("poisoned" if row["poisoned"] else "clean") if "poisoned" in row else ""
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medmcl.evaluation.aspects.screen.evidence import Screened, Suspect
-from medmcl.evaluation.aspects.selection.contact_sheet import (
-    SINGLE_PEOPLE,
-    Card,
-    Look,
-    Sheet,
-    columns_for,
-    faces_of,
-    scales_said,
-    scores_said,
-)
+from medmcl.evaluation.aspects.screen.evidence import Screened
+from medmcl.evaluation.report.cards import Card, Sheet
 from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import COLUMN, DASHES, Picture, colour, drawing, shorten
 from medmcl.evaluation.report.section import OPEN_ROWS, Section, Shown
@@ -29,7 +20,7 @@ ODD = (
 
 def screen_page(
     found: Screened,
-    suspects: Mapping[str, tuple[Suspect, ...]],
+    suspects: Mapping[str, Sequence[Card]],
     *,
     title: str = "",
     provenance: Mapping[str, Any] | None = None,
@@ -82,26 +73,34 @@ def _judged(found: Screened) -> Shown:
     )  # fmt: skip
 
 
-def _looked_at(found: Screened, suspects: Mapping[str, tuple[Suspect, ...]]) -> Section:
+def _looked_at(found: Screened, suspects: Mapping[str, Sequence[Card]]) -> Section:
     by = next(iter(suspects))
+    attacked = (
+        " Pictures are shown as the stage saw them, with the triggers of the attack, and poisoned "
+        "rows with the texts that it gave them."
+    )
     return Section(
         key="suspects",
         title=f"The most suspect rows by {by}"
         + (", and the first by each other detector" if len(suspects) > 1 else ""),
         pictures=(),
-        tables=(_listed(found, suspects[by], by),),
+        tables=(_listed(found, by, len(suspects[by])),),
         short="Suspects",
-        sheet=_sheet(suspects, is_attacked=bool(found.attack)),
+        sheet=Sheet(
+            title="Pairs to look at",
+            order="The most suspect first." + (attacked if found.attack else ""),
+            rows={f"By {name}": some for name, some in suspects.items()},
+        ),
     )
 
 
-def _listed(found: Screened, suspects: tuple[Suspect, ...], by: str) -> Shown:
+def _listed(found: Screened, by: str, top: int) -> Shown:
     names = found.detectors
     said = () if found.is_poisoned is None else ("manifest",)
     rows = tuple(
-        (f"{one.rank:,}", one.id, one.subject, *(f"{one.scores[name]:.4g}" for name in names),
-         *([_state(one)] if said else []))
-        for one in suspects
+        (f"{row[f'{by}_rank']:,}", str(row["sample"]), str(row["subject"]),
+         *(f"{row[name]:.4g}" for name in names), *([found.state(row)] if said else []))
+        for row in found.suspects(by, top).to_dict("records")
     )  # fmt: skip
     return Shown(
         title=f"{len(rows):,} of {len(found):,} rows, by {by}",
@@ -111,40 +110,6 @@ def _listed(found: Screened, suspects: tuple[Suspect, ...], by: str) -> Shown:
         rows=rows,
         folded="The rows and their scores" if len(rows) > OPEN_ROWS else "",
     )
-
-
-def _sheet(suspects: Mapping[str, tuple[Suspect, ...]], *, is_attacked: bool) -> Sheet:
-    contents = [side.content for some in suspects.values() for one in some for side in one.sides]
-    attacked = (
-        "Pictures are shown as the stage saw them, with the triggers of the attack, and poisoned "
-        "rows with the texts that it gave them. "
-        if is_attacked
-        else ""
-    )
-    rows = tuple((f"By {name}", tuple(map(_card, some))) for name, some in suspects.items())
-    return Sheet(
-        title="Pairs to look at",
-        aid="The most suspect first. " + attacked + scales_said(contents) + SINGLE_PEOPLE,
-        rows=rows,
-        columns=columns_for(contents, len(next(iter(suspects.values())))),
-    )
-
-
-def _card(one: Suspect) -> Card:
-    look: Look = "plain" if one.is_poisoned is None else "odd" if one.is_poisoned else "out"
-    return Card(
-        title=f"{one.rank}. {shorten(one.id, 34)}",
-        state=_state(one),
-        look=look,
-        scores=scores_said(one.scores),
-        faces=faces_of(one.sides),
-    )
-
-
-def _state(one: Suspect) -> str:
-    if one.is_poisoned is None:
-        return ""
-    return "poisoned" if one.is_poisoned else "clean"
 
 
 def roc_curves(found: Screened) -> Picture | None:

@@ -8,40 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from medmcl.core.shown import Shown
+from medmcl.evaluation.report.cards import Card
 
 Row = Literal["best", "borderline", "worst"]
 ROWS: tuple[Row, ...] = ("best", "borderline", "worst")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RecordView:
-    """One modality's record of a pair.
-
-    Attributes:
-        name: The modality.
-        content: What is looked at.
-    """
-
-    name: str
-    content: Shown
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ShownPair:
-    """A pair to look at.
-
-    Attributes:
-        id: Id of the row.
-        kept: Whether it is kept.
-        scores: Name to its score, higher = keep.
-        sides: Its records.
-    """
-
-    id: str
-    kept: bool
-    scores: Mapping[str, float]
-    sides: tuple[RecordView, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +40,7 @@ class SelectionEvidence:
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     groups: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     subjects: np.ndarray | None = None
-    pairs: Mapping[Row, tuple[ShownPair, ...]] = field(default_factory=dict)
+    pairs: Mapping[Row, tuple[Card, ...]] = field(default_factory=dict)
     sheet_by: str = ""
     copies: Mapping[str, np.ndarray] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

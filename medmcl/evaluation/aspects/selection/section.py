@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.aspects.selection.contact_sheet import contact_sheet
-from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
+from medmcl.evaluation.aspects.selection.evidence import ROWS, SelectionEvidence
 from medmcl.evaluation.aspects.selection.figures import score_distributions, score_scatter
 from medmcl.evaluation.aspects.selection.kept_share_figures import kept_share_bars
 from medmcl.evaluation.aspects.selection.kept_shares import kept_shares, share_warnings
+from medmcl.evaluation.report.cards import Sheet
 from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import shorten
 from medmcl.evaluation.report.section import Section
@@ -90,6 +90,19 @@ def selection_rows(found: Sequence[SelectionEvidence], level: float) -> list[dic
         for one in found
         for share in kept_shares(one, level)
     ]
+
+
+def contact_sheet(evidence: SelectionEvidence) -> Sheet | None:
+    """Lay out the pairs; None if there are none."""
+    if not any(evidence.pairs.values()):
+        return None
+    by = f"score {evidence.sheet_by}" if evidence.sheet_by else "score"
+    return Sheet(
+        title=f"Pairs to look at, {evidence.name}",
+        order=f"By the {by}: the highest; those nearest to the place where as many pairs as are "
+        "kept end, from either side; the lowest. One a person in each row.",
+        rows={row.capitalize(): evidence.pairs.get(row, ()) for row in ROWS},
+    )
 
 
 NO_SHEET = "No pairs are shown: none were asked for, or none can be ranked."

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.shown import SHOWN_LEADS, ShownSignal
-from medmcl.evaluation.aspects.selection.evidence import RecordView
+from medmcl.evaluation.report.cards import RecordView
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.stages.poison.again import PreparedAgain
 from medmcl.stages.poison.poisoned_rows import Poisoned

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from made_selection import shown_pair
 
-from medmcl.evaluation.aspects.screen.evidence import Screened, Suspect, judge, most_suspect
+from medmcl.evaluation.aspects.screen.evidence import Screened, judge, most_suspect
 from medmcl.evaluation.aspects.screen.page import roc_curves, screen_page
+from medmcl.evaluation.report.cards import Card
 
 EVIL = '<script>alert("x")</script> & {{ 7 * 7 }}'
 
@@ -28,12 +29,12 @@ def screening(truth, *, text="7", signal=False, n=40, attack=""):
     found = Screened(stage=text, modality=text, attack=attack, k=4, batch=None,
                      rows=np.arange(n), table=table, judged=judged)  # fmt: skip
     suspects = tuple(
-        Suspect(
+        Card(
             id=f"{text}{row}",
-            subject=text,
+            state="" if truth is None else "poisoned" if truth[row] else "clean",
+            look="plain" if truth is None else "odd" if truth[row] else "out",
             rank=rank,
-            scores={name: float(x[row]) for name, x in scores.items()},
-            is_poisoned=None if truth is None else bool(truth[row]),
+            numbers={name: float(x[row]) for name, x in scores.items()},
             sides=shown_pair(text=text, signal=signal).sides,
         )
         for rank, row in enumerate(most_suspect(scores["dao"])[:3].tolist(), 1)

@@ -14,19 +14,15 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from medmcl.core.shown import ShownCells, ShownImage, ShownSignal
-from medmcl.evaluation.aspects.selection.contact_sheet import LONGEST_TEXT, contact_sheet, cut_text
-from medmcl.evaluation.aspects.selection.evidence import (
-    RecordView,
-    ShownPair,
-)
 from medmcl.evaluation.aspects.selection.figures import (
     rank_correlation,
     score_distributions,
     score_rows,
     score_scatter,
 )
-from medmcl.evaluation.aspects.selection.section import NO_SHEET, selection_page
+from medmcl.evaluation.aspects.selection.section import NO_SHEET, contact_sheet, selection_page
 from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.report.cards import LONGEST_TEXT, Card, RecordView, cut_text
 from medmcl.evaluation.report.files import as_json
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.record_pictures import image_src, signal_src, windowed
@@ -164,9 +160,9 @@ def test_text_of_users_is_escaped_everywhere():
 
 def test_cards_show_pictures_first_and_say_what_is_kept():
     sheet = contact_sheet(selection())
-    names = [(name, len(cards)) for name, cards in sheet.rows]
+    names = [(name, len(cards)) for name, cards in sheet.rows.items()]
     assert names == [("Best", 1), ("Borderline", 0), ("Worst", 1)]
-    card = sheet.rows[0][1][0]
+    card = sheet.rows["Best"][0]
     assert card.scores == (("clip", "0.25"), ("select", "-1.5"))
     assert [bool(face.src) for face in card.faces] == [True, False, False]
     assert [face.text for face in card.faces] == ["", "select", ""]
@@ -188,10 +184,8 @@ def test_long_texts_are_cut_at_a_word_and_lines_are_kept():
 
 def test_a_wide_row_of_a_table_counts_what_is_not_shown():
     cells = ShownCells(cells=tuple((f"c{k}", "1") for k in range(20)), note="3 cells are missing")
-    pair = ShownPair(
-        id="1", kept=True, scores={}, sides=(RecordView(name="clinic", content=cells),)
-    )
-    face = contact_sheet(selection(pairs={"best": (pair,)})).rows[0][1][0].faces[0]
+    sides = (RecordView(name="clinic", content=cells),)
+    (face,) = Card(id="1", state="kept", look="kept", sides=sides).faces
     assert len(face.cells) == 12
     assert face.note == "3 cells are missing; 8 more are not shown"
 
