@@ -102,22 +102,8 @@ class Scene(Protocol):
     def towers(self, stage: str) -> Any:
         """Give the trained towers of a stage."""
 
-    def towers_of(self, stage: str) -> tuple[str, ...]:
-        """Name the modalities that a stage has towers for."""
-
-    def batches(
-        self, stage: str, rows: np.ndarray, modalities: Sequence[str] | None = None
-    ) -> Iterator[tuple[np.ndarray, Any]]:
-        """Give samples with a batch of them as the towers of a stage read them, plainly.
-
-        ``modalities``: those of the stage's that are read; default all.
-        """
-
-    def experts(self, towers: Any) -> int:
-        """Give the number of experts of a shared tower; 0 of any other."""
-
-    def routes(self, towers: Any, batch: Any) -> Mapping[str, Any]:
-        """Give where the routers of a shared tower send the tokens of each modality."""
+    def batches(self, stage: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
+        """Give samples with a batch of them as the towers of a stage read them, plainly."""
 
     def probes(self, targets: Targets) -> Mapping[str, Method]:
         """Give the probes of `features` for some target, and the prediction that knows nothing."""

@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 
 from medmcl.core.suppression import FEWEST_SUBJECTS as FEWEST_SUBJECTS
-from medmcl.core.suppression import few
+from medmcl.core.suppression import TOO_FEW, WITHHELD, few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.sampled import in_brackets
 from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
 from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.survival.kaplan_meier import SurvivalCurve
@@ -110,8 +111,35 @@ class TaskEvidence:
         return (self.split,)
 
 
+class OfSomePeople:
+    """What is known of some of the scored people; nothing in numbers where they are too few."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str
+    suppressed: bool
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of a suppressed group: it would show what must not be shown."""
+        told = vars(self)
+        numbers = {name for name, one in told.items() if isinstance(one, int | float)}
+        if self.suppressed and numbers > {"suppressed", "label_fraction"}:
+            what, name = ("group",) * 2 if "group" in told else ("pattern", "modalities")
+            raise ValueError(f"{told['task']}: the suppressed {what} {told[name]} holds numbers")
+
+    @property
+    def shown(self) -> str:
+        """The value with its interval, or why there is none."""
+        if self.suppressed:
+            return WITHHELD if self.note.startswith(WITHHELD) else TOO_FEW
+        return (
+            "not estimable" if self.value is None else in_brackets(self.value, self.low, self.high)
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
-class SubgroupRow:
+class SubgroupRow(OfSomePeople):
     """One metric of one method among some of the scored subjects.
 
     Attributes:
@@ -153,14 +181,9 @@ class SubgroupRow:
     note: str = ""
     resampling: str = "subject"
 
-    def __post_init__(self) -> None:
-        """Refuse numbers of a suppressed group: it would show what must not be shown."""
-        numbers = (self.value, self.low, self.high, self.n, self.events, self.subjects)
-        _refuse_shown(self.suppressed, numbers, f"{self.task}: the suppressed group {self.group}")
-
 
 @dataclass(frozen=True, kw_only=True)
-class PresenceRow:
+class PresenceRow(OfSomePeople):
     """The headline of one method among subjects who have, or might have, some modalities only.
 
     Attributes:
@@ -210,20 +233,6 @@ class PresenceRow:
     label_fraction: float = 1.0
     note: str = ""
     resampling: str = "subject"
-
-    def __post_init__(self) -> None:
-        """Refuse numbers of a suppressed group: it would show what must not be shown."""
-        numbers = (
-            self.value, self.low, self.high, self.difference, self.difference_low,
-            self.difference_high, self.p_value, self.n, self.events, self.subjects,
-        )  # fmt: skip
-        where = f"{self.task}: the suppressed pattern {self.modalities}"
-        _refuse_shown(self.suppressed, numbers, where)
-
-
-def _refuse_shown(suppressed: bool, numbers: Sequence[float | None], where: str) -> None:
-    if suppressed and any(number is not None for number in numbers):
-        raise ValueError(f"{where} holds numbers")
 
 
 @dataclass(frozen=True, kw_only=True)

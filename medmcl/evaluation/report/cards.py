@@ -20,6 +20,9 @@ SINGLE_PEOPLE = (
 PAPER = "ECGs are in the proportion of 25 mm/s to 10 mm/mV: a large square is 0.2 s by 0.5 mV. "
 WINDOWS = "Each image has its own window, its 1st to 99th percentile. "
 
+Look = Literal["kept", "out", "odd", "plain"]
+"""How the edge of a card is drawn."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
@@ -95,7 +98,7 @@ class Card:
 
     id: str
     state: str
-    look: Literal["kept", "out", "odd", "plain"]
+    look: Look
     sides: tuple[RecordView, ...]
     numbers: Mapping[str, float] = field(default_factory=dict)
     rank: int = 0

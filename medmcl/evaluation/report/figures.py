@@ -140,9 +140,9 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | 
         for place, (stage, points) in enumerate(stages.items()):
             rows += _loss_rows(stage, points)
             if place < panels:
-                _loss_panel(grid.flat[place], stage, points)
-        grid.flat[0].set_ylabel("loss")
-        legend_below(figure, grid.flat)
+                _loss_panel(grid[place], stage, points)
+        grid[0].set_ylabel("loss")
+        legend_below(figure)
         return Picture.of(
             figure,
             title="Loss over training",

@@ -19,7 +19,6 @@ from medmcl.evaluation.report.pictures import number
 from medmcl.evaluation.report.words import (
     at_level,
     fraction_name,
-    group_value,
     held_back_by_reason,
     listed,
     measured,
@@ -237,7 +236,7 @@ def _subgroups(data: Evaluation) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             row.task, measured(row.metric, row.target), row.attribute, row.group,
-            group_value(row),
+            row.shown,
             "-" if row.n is None else f"{row.n:,}",
             "-" if row.events is None else f"{row.events:,}",
         )

@@ -14,15 +14,15 @@ from medmcl.core.garbage import old_objects_passed_over
 from medmcl.evaluation.aspects.aspect import ASPECTS, aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result, save_results
+from medmcl.evaluation.report.columns import SHARE, VALUE, written
 from medmcl.evaluation.report.files import json_text, plain_text, write_csv_files
 from medmcl.evaluation.report.frame import fill
 from medmcl.evaluation.report.headline import headline
-from medmcl.evaluation.report.labelled import share_of
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.section import Section, Shown
 from medmcl.evaluation.report.sections import sections_of
-from medmcl.evaluation.report.words import at_level, metric_name
+from medmcl.evaluation.report.words import at_level
 
 MOST_FINDINGS = 200
 APPENDIX = "appendix.html"
@@ -73,7 +73,10 @@ def pages(data: Evaluation, name: str = "report.html") -> tuple[str, str]:
     """
     said = headline(data)
     front, back = parted(sections_of(data), words(str(one) for one in said))
-    numbers = {section.key for section in back}
+    numbers = written(
+        [row for row in data.task_rows if not row.versus], "task", "target", "metric", "method",
+        "protocol", SHARE, "split", VALUE, "n", "events", ("seeds", _seeds), "note",
+    )  # fmt: skip
     found = alike_once(data.findings)
     first = fill(
         "report.html.j2",
@@ -83,7 +86,7 @@ def pages(data: Evaluation, name: str = "report.html") -> tuple[str, str]:
             for key, own in groupby(said, key=lambda one: one.question)
         ],
         appendix=APPENDIX,
-        numbers=numbers,
+        numbers={section.key for section in back},
         finding_counts=Counter(finding.code for finding in data.findings).most_common(MOST_CODES),
         excluded=sum(finding.level == "error" for finding in data.findings),
         title=data.title,
@@ -102,8 +105,8 @@ def pages(data: Evaluation, name: str = "report.html") -> tuple[str, str]:
         findings=found[:MOST_FINDINGS],
         hidden_findings=max(0, len(found) - MOST_FINDINGS),
         finding_counts=Counter(finding.code for finding in data.findings).most_common(),
-        header=tuple(at_level(name, data.level) for name in _TABLE_HEADER),
-        rows=[_table_row(row) for row in data.task_rows if not row.versus],
+        header=tuple(at_level(name, data.level) for name in numbers["header"]),
+        rows=numbers["rows"],
         provenance={str(key): plain_text(value) for key, value in data.provenance.items()},
         title=f"Appendix: {data.title}",
         subtitle=data.subtitle,
@@ -114,28 +117,9 @@ def pages(data: Evaluation, name: str = "report.html") -> tuple[str, str]:
 MOST_CODES = 12  # kinds of findings that the first page counts
 
 
-_TABLE_HEADER = (
-    "task", "target", "metric", "method", "protocol", "labels", "split",
-    "value (95 % interval)", "n", "events", "seeds", "note",
-)  # fmt: skip
-
-
-def _table_row(row: Result) -> tuple[str, ...]:
+def _seeds(row: Result) -> str:
     spread = "" if row.seed_spread is None else f" (SD {row.seed_spread:.3f})"
-    return (
-        row.task,
-        row.target,
-        metric_name(row.metric),
-        row.method,
-        row.protocol.replace("_", " "),
-        share_of([row]),
-        row.split,
-        row.shown,
-        f"{row.n:,}",
-        "-" if row.events is None else f"{row.events:,}",
-        f"{row.seeds}{spread}",
-        row.note,
-    )
+    return f"{row.seeds}{spread}"
 
 
 MOST_WORDS = 2_500

@@ -142,8 +142,8 @@ def drawing(
 
 @contextmanager
 def small_multiples(
-    count: int, height: float, most: int = 3, width: float = PAGE, **more: Any
-) -> Iterator[tuple[Any, Any]]:
+    count: int, height: float, most: int = 3, width: float = PAGE, strip: float = 0.0, **more: Any
+) -> Iterator[tuple[Any, list[Any]]]:
     """Give a figure and its panels, of some height in inches, less where all would not fit a page.
 
     Args:
@@ -151,18 +151,22 @@ def small_multiples(
         height: Of a panel.
         most: Panels beside one another.
         width: Of the figure.
+        strip: Height of a second, lower axis in each panel; 0: there is none.
         more: As of `canvas`.
 
     Yields:
-        Figure, and axes (rows, columns); those that are no panel are left white.
+        Figure, and the axes of each panel (with a strip a pair of them).
     """
     columns = min(most, count)
     lines = -(-count // columns)
-    whole = min(height, TALLEST / lines) * lines
-    with drawing(width, whole, lines, columns, **more) as (figure, grid):
-        for spare in grid.flat[count:]:
+    height = min(height, TALLEST / lines - strip)
+    tall = [height, strip] if strip else [height]
+    with drawing(width, lines * (height + strip), len(tall) * lines, columns,
+                 height_ratios=tall * lines, **more) as (figure, grid):  # fmt: skip
+        parts = [grid[k :: len(tall)].flat for k in range(len(tall))]
+        for spare in (axes for part in parts for axes in part[count:]):
             spare.axis("off")
-        yield figure, grid
+        yield figure, list(zip(*parts, strict=True) if strip else parts[0])[:count]
 
 
 def model_keys(figure: Any, axes: Any, models: Sequence[str], **look: Any) -> None:
@@ -174,38 +178,31 @@ def model_keys(figure: Any, axes: Any, models: Sequence[str], **look: Any) -> No
     figure.legend(marks, [names[one] for one in models], loc="outside lower left", ncols=3)
 
 
-def whisker(
-    axes: Any, row: Any, place: float, look: str, mark: str, *, size: float = 6, wide: float = 2
-) -> None:
-    """Draw a value with its interval at a height of a forest, or say that there is none.
+def head(axes: Any, title: str, second: str, most: int = 36) -> None:
+    """Write the title of a panel with a smaller second line, clear of what is drawn."""
+    lines = second.count("\n") + 1
+    axes.set_title(shorten(title, most) + lines * "\n", fontsize=9)
+    axes.text(0, 1.03, second, transform=axes.transAxes, fontsize=SMALL, color="#444444")
+
+
+def legend_below(figure: Any, columns: int = 4, **look: Any) -> None:
+    """Put one legend below all axes, clear of what they show; the same name stands once.
 
     Args:
-        axes: Where.
-        row: What has ``value``, ``low`` and ``high``, each a number or None.
-        place: The height.
-        look: Colour.
-        mark: Marker.
-        size: Of the marker.
-        wide: The line.
+        figure: What is labelled in it is named.
+        columns: Names beside one another, on a figure of one column of print one.
+        look: Of the legend, as matplotlib's.
     """
-    if row.value is None:
-        axes.text(0.02, place, "not estimable", transform=axes.get_yaxis_transform(), fontsize=8)
-        return
-    if row.low is not None and row.high is not None:
-        axes.plot([row.low, row.high], [place, place], color=look, linewidth=wide)
-    axes.plot([row.value], [place], marker=mark, color=look, markersize=size, linestyle="")
-
-
-def legend_below(figure: Any, axes: Iterable[Any], columns: int = 4) -> None:
-    """Put one legend below all axes, clear of what they show; the same name stands once."""
-    named = {
-        label: handle
-        for one in axes
-        for handle, label in zip(*one.get_legend_handles_labels(), strict=True)
-    }
+    named: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
     if named:
-        figure.legend(list(named.values()), list(named), loc="outside lower left", ncols=columns,
-                      fontsize=8.5, handlelength=2.6)  # fmt: skip
+        names = distinct(list(named), 38)
+        wide = figure.get_size_inches()[0] > COLUMN
+        figure.legend(list(named.values()), [names[one] for one in named],
+                      loc="outside lower left", ncols=columns if wide else 1,
+                      **{"fontsize": 8.5, "handlelength": 2.6, **look})  # fmt: skip
 
 
 def encode(figure: Any, *, raster: bool = False) -> str:

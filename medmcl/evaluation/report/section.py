@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from medmcl.evaluation.report.pictures import Picture
 
 if TYPE_CHECKING:
     from medmcl.evaluation.report.cards import Sheet
+    from medmcl.evaluation.report.columns import Cells
 
 Question = Literal["Wrecked", "Who", "How well", "How sure", "For whom", "Against what", "Also", ""]
 QUESTIONS: tuple[Question, ...] = ("Who", "How well", "How sure", "For whom", "Against what")
@@ -64,6 +65,12 @@ class Shown:
     is_looked_up: bool = False
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, title: str, aid: str, cells: Cells, **more: Any) -> Shown:
+        """Make one of rows that were `written`; a long one is folded."""
+        more = {"folded": folded(cells["rows"]), **more}
+        return cls(title=title, aid=aid, **cells, **more)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
@@ -101,12 +108,15 @@ class Section:
         short: str = "",
         **more: tuple[str, ...],
     ) -> Section:
-        """Make one of the pictures that there are; it is called by its title in the menu, too."""
+        """Make one of the pictures that there are, and of the tables that have rows.
+
+        It is called by its title in the menu, too.
+        """
         return cls(
             key=key,
             title=title,
             pictures=tuple(picture for picture in pictures if picture is not None),
-            tables=tuple(tables),
+            tables=tuple(table for table in tables if table.rows),
             short=short or title,
             **more,  # type: ignore[arg-type]  # lines and warnings
         )

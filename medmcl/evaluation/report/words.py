@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from medmcl.core.suppression import TOO_FEW, WITHHELD
-from medmcl.evaluation.metrics.sampled import in_brackets
-from medmcl.evaluation.protocol.evidence import PresenceRow, SubgroupRow
+from medmcl.core.suppression import WITHHELD
+from medmcl.evaluation.protocol.evidence import SubgroupRow
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import OUT_OF_FOLD, Result
 
@@ -84,13 +83,6 @@ def fraction_name(fraction: float) -> str:
 def counts_shown(n: int, events: int | None, target: str = "") -> str:
     """Rows with their events in brackets; a mean over targets has no events of its own."""
     return f"{n:,}" if events is None or target == "macro" else f"{n:,} ({events:,})"
-
-
-def group_value(row: SubgroupRow | PresenceRow) -> str:
-    """The value of some people with its interval, or why there is none."""
-    if row.suppressed:
-        return WITHHELD if row.note.startswith(WITHHELD) else TOO_FEW
-    return "not estimable" if row.value is None else in_brackets(row.value, row.low, row.high)
 
 
 def held_back_by_reason(rows: Sequence[SubgroupRow]) -> dict[str, list[str]]:

@@ -166,33 +166,13 @@ class RunScene:
         """Give the trained towers of a stage."""
         return self.run.towers(stage, self.device)
 
-    def towers_of(self, stage: str) -> tuple[str, ...]:
-        """Name the modalities that a stage has towers for."""
-        return self.run.stage(stage).towers
-
-    def batches(
-        self, stage: str, rows: np.ndarray, modalities: Sequence[str] | None = None
-    ) -> Iterator[tuple[np.ndarray, Any]]:
+    def batches(self, stage: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
         """Give samples with a batch of them as the towers of a stage read them, plainly."""
         spec = self.run.stage(stage)
-        if modalities is not None:
-            spec = spec.model_copy(update={"towers": tuple(modalities)})
         view = plain_view(spec, self.prepared)
         for chosen in chunks(rows):
             batch = self.prepared.batch(chosen, modalities=spec.towers).to(self.device)
             yield chosen, view(batch)
-
-    def experts(self, towers: Any) -> int:
-        """Give the number of experts of a shared tower; 0 of any other."""
-        from medmcl.encoders.shared.tower import SharedTower
-
-        return towers.experts if isinstance(towers, SharedTower) else 0
-
-    def routes(self, towers: Any, batch: Any) -> Mapping[str, Any]:
-        """Give where the routers of a shared tower send the tokens of each modality."""
-        from medmcl.encoders.shared.routes import routes
-
-        return routes(towers, batch)
 
     def probes(self, targets: Targets) -> Mapping[str, Method]:
         """Give the probes of `features` for some target, and the prediction that knows nothing."""

@@ -22,7 +22,7 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.screen.evidence import TOP, Screened, judge, most_suspect
 from medmcl.evaluation.aspects.screen.page import ODD, screen_page
-from medmcl.evaluation.report.cards import Card
+from medmcl.evaluation.report.cards import Card, Look
 from medmcl.stages.run.outputs import claim_file, write_table
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen.screening import Screening, open_screening, opened_cohort
@@ -162,6 +162,7 @@ SCHEMA = "medmcl/screen@1"
 TOP_OF_OTHERS = 12
 """Suspects by a detector that nobody asked for, on the page at most."""
 CHANCE = 0.5
+LOOKS: dict[str, Look] = {"": "plain", "poisoned": "odd", "clean": "out"}
 _PRINTED = 5
 """Suspects that a terminal shows."""
 
@@ -328,8 +329,8 @@ def _suspects(ready: Screening, found: Screened, detector: str, top: int) -> tup
     return tuple(
         Card(
             id=row["sample"],
-            state=found.state(row),  # type: ignore[arg-type]  # a Series is a mapping, too
-            look={"": "plain", "poisoned": "odd", "clean": "out"}[found.state(row)],
+            state=found.state(row),
+            look=LOOKS[found.state(row)],
             rank=int(row[f"{detector}_rank"]),
             numbers={name: float(row[name]) for name in DETECTORS},
             sides=ready.sides(int(found.rows[int(place)])),  # type: ignore[call-overload]  # a RangeIndex

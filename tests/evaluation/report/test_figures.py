@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from made_experts import CONTENT, CURVES, signal_content
+from made_experts import CURVES
 from made_report import (
     binary_evidence,
     full_report,
@@ -21,10 +21,13 @@ from medmcl.evaluation.aspects.retrieval import figures as retrieval_figures
 from medmcl.evaluation.aspects.tasks import result_figures
 from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
 from medmcl.evaluation.aspects.tasks.decision_figures import decision_curves
-from medmcl.evaluation.aspects.tasks.files import risk_rows
 from medmcl.evaluation.aspects.tasks.panels import looks
 from medmcl.evaluation.aspects.tasks.subgroup_figures import subgroup_forest
-from medmcl.evaluation.aspects.tasks.survival_figures import gridded, risk_group_curves
+from medmcl.evaluation.aspects.tasks.survival_figures import (
+    gridded,
+    risk_group_curves,
+    risk_rows,
+)
 from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.models.competing import cumulative_incidence
@@ -71,8 +74,7 @@ def whole_report(methods=METHODS):
         } | CURVES,
         embedding_map={"points": rng.normal(size=(80, 4)), "modality": "ecg",
                        "colours": {"mi": ["yes", "no"] * 40, "ef": rng.normal(size=80)}},
-        shown={"experts": [CONTENT, signal_content()],
-               "maps": [(rng.random((6, 16, 16)), rng.normal(size=(6, 4, 4)))]},
+        shown={"maps": [(rng.random((6, 16, 16)), rng.normal(size=(6, 4, 4)))]},
         missingness=pd.DataFrame(
             [[bool(k >> i & 1) for i in range(6)] for k in range(40) for _ in range(6)],
             columns=[f"modality {i}" for i in range(6)],
@@ -131,7 +133,7 @@ def test_methods_differ_by_more_than_colour(figure_of, drawn):
 def test_up_to_eight_lines_differ_by_dash_and_marker_each_alone():
     """In the legend of several panels, and where a figure draws all: ROC curves, modalities."""
     methods = [f"method {k}" for k in range(8)]
-    lines = [Line2D([], [], **looks(methods, one)) for one in methods]
+    lines = [Line2D([], [], **one) for one in looks(methods).values()]
     for told in (Line2D.get_color, Line2D.get_marker, lambda x: repr(x._unscaled_dash_pattern)):
         assert len({told(line) for line in lines}) == 8
 

@@ -18,7 +18,7 @@ def made():
         axes.set(title="a title", xlabel="a long name of what is shown", ylabel="value")
     grid[0, 0].set_yticks([0, 3], ["a name of many letters", "short"])
     figure.colorbar(grid[1, 0].scatter([0, 1], [1, 2], c=[0, 1]), ax=grid[1, 0])
-    legend_below(figure, grid.flat)
+    legend_below(figure)
     return figure
 
 

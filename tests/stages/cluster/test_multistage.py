@@ -405,7 +405,6 @@ def test_one_group_that_holds_nearly_all_is_warned_of(factors, tmp_path):
             {"stages.results.maps": {"stage": "joined", "query": "record", "image": "record"}},
             "looked at in one stage, not in joined",
         ),
-        ({"stages.results.experts": {"stage": "joined"}}, "not in joined"),
         (
             {
                 "stages.stage_1.groups": {"stage": "groups_1", "batches": "mixed"},

@@ -165,7 +165,7 @@ def test_the_mend_of_a_dense_tower_with_a_router_works():
 @pytest.mark.parametrize(
     "key",
     ["stages.contrast.encoder.shared", "stages.contrast.start_from", "stages.contrast.frozen",
-     "stages.results.experts"],
+     "stages.results.retrieval"],
 )  # fmt: skip
 def test_null_takes_an_entry_of_a_stage_out(key):
     assert resolved("limoe_toy", {key: None})[1] == []

@@ -5,7 +5,6 @@ import json
 import signal
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -16,16 +15,11 @@ from stopping import stopped_at
 
 import medmcl
 from medmcl.core.errors import ConfigError
-from medmcl.data.cohort.cohort import open_cohort
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.record import Record, read_metrics
-from medmcl.evaluation.aspects.experts import measure
-from medmcl.stages.evaluate.evaluate import run_evaluate
-from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.engine.record import read_metrics
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.run.run import Run
 
 KINDS = {"ecg": "ecg", "cmr": "cmr", "report": "text"}
 DENSE = {"experts": None}
@@ -79,8 +73,6 @@ RECIPE = {
             "finetuned": {"tuned": "tuned"},
             "retrieval": {"stage": "contrast", "pairs": [["signal", "words"]]},
             "zero_shot": {"stage": "contrast", "modality": "signal", "text": "words"},
-            "experts": {"stage": "contrast", "rows": 60, "shown_words": 3,
-                        "shown_pieces": 2},
             "bootstrap_draws": 100,
         },
     ],
@@ -161,79 +153,6 @@ def test_the_report_shows_what_experts_take_of_the_tuning_split(run):
     done = run.checkpoints("contrast").done
     shares = [row for row in found["expert_shares"] if row["stage"] == "contrast"]
     assert {(row["split"], row["step"]) for row in shares} == {("tuning", done["best_step"])}
-    pieces = pd.DataFrame(found["expert_pieces"])
-    assert set(pieces["modality"]) == {"ecg"}
-    assert pieces.groupby("expert").size().max() <= 2
-    assert set(pieces["grid_row"]) == {0}
-
-
-class Sure(Run):
-    """The run with words and routers drawn anew: after six steps one expert takes all words."""
-
-    def towers(self, stage, device):
-        model = super().towers(stage, device)
-        torch.manual_seed(0)
-        torch.nn.init.normal_(model.tower("report").encoder.embed.weight)
-        for moe in model.trunk.moes:
-            torch.nn.init.normal_(moe.router.weight)
-        return model
-
-
-class Dense(Run):
-    """The run as if its tower had no experts."""
-
-    def towers(self, stage, device):
-        recipe = self.recipe.model_copy(update={"shared": {**self.recipe.shared, **DENSE}})
-        return self.stage(stage).build(recipe, self.shapes, 0).to(device)
-
-
-def experts_of(run, hearts, **asked):
-    spec = EvaluateSpec(stage="evaluate", tasks=(), experts={"stage": "contrast", **asked})
-    record = Record(run.path / "unused.jsonl", active=False)
-    return run_evaluate(spec, run, open_cohort(hearts), torch.device("cpu"), record)
-
-
-def test_words_are_named_if_five_people_have_them_and_pieces_if_asked_for(run, hearts):
-    people = pd.read_csv(hearts / "participants.tsv", sep="\t")
-    texts = people.loc[people["split"] == "tuning", "report"]
-    (content,) = experts_of(Sure(run.path), hearts, shown_words=50).shown["experts"]
-    assert content.split == "tuning"
-    assert content.block == 1
-    assert content.subjects <= len(texts)
-    assert len({one.expert for one in content.words["report"]}) > 1
-    for one in content.words["report"]:
-        if not one.word.startswith("<"):
-            word = one.word.removeprefix("##")
-            assert texts.str.contains(word, regex=False).sum() >= 5, word
-    rare = {w for text in texts for w in text.split() if texts.str.contains(w).sum() < 5}
-    assert rare
-    assert content.hidden_words["report"] > 0
-    assert not content.pieces
-    (more,) = experts_of(Sure(run.path), hearts, rows=8, shown_pieces=1, shown_words=0).shown[
-        "experts"
-    ]
-    assert (more.rows, set(more.pieces), more.words) == (8, {"ecg"}, {})
-    assert more.names["ecg"] == ("II", "V1", "V5")
-
-
-def test_what_cannot_be_cut_is_noted(run, hearts, monkeypatch):
-    monkeypatch.setattr(measure, "can_cut", lambda shape, _: shape.kind != "ecg")
-    done = experts_of(run, hearts, shown_pieces=2, rows=5)
-    no_pieces, no_words = done.notes
-    assert no_pieces == "pieces of 'ecg' left out: no patches of an image or a signal"
-    assert no_words.startswith("words of 'report' left out: no word")  # one expert takes all
-    assert "5 people" in no_words
-    (content,) = done.shown["experts"]
-    assert not content.pieces
-    assert not content.words["report"]
-    assert all(0.25 <= gate <= 1 for gate in content.gates.values())
-    assert set(content.gates) == {"ecg", "report"}
-
-
-def test_a_stage_without_experts_is_noted(run, hearts):
-    done = experts_of(Dense(run.path), hearts)
-    assert "experts" not in done.shown
-    assert done.notes == ["experts left out: stage 'contrast' has none"]
 
 
 def test_a_frozen_trunk_stays_and_the_rest_moves(run):

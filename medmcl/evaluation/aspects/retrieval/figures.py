@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.columns import VALUE, counted, written
 from medmcl.evaluation.report.pictures import (
     HATCHES,
     Picture,
@@ -14,7 +15,6 @@ from medmcl.evaluation.report.pictures import (
     shorten,
     small_multiples,
 )
-from medmcl.evaluation.report.words import metric_name
 
 
 def retrieval_bars(results: Sequence[Result]) -> Picture | None:
@@ -27,7 +27,7 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
     ks = list(dict.fromkeys(row.metric for row in recalls))
     width = 0.8 / len(methods)
     with small_multiples(len(ways), 2.5, 4, sharey=True) as (figure, grid):
-        for axes, way in zip(grid.flat, ways, strict=False):
+        for axes, way in zip(grid, ways, strict=False):
             for place, method in enumerate(methods):
                 rows = [r for r in recalls if r.target == way and r.method == method]
                 _bars(axes, rows, ks, place * width - 0.4 + width / 2, width, place)
@@ -37,10 +37,10 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
             axes.set_title(shorten(way, 34))
             axes.set_xticks(range(len(ks)), [one.removeprefix("recall") for one in ks])
             axes.grid(axis="y")
-        grid.flat[0].set_ylabel("recall")
-        grid.flat[0].set_ylim(0, _top(recalls))
+        grid[0].set_ylabel("recall")
+        grid[0].set_ylim(0, _top(recalls))
         if len(methods) > 1:
-            legend_below(figure, grid.flat)
+            legend_below(figure)
         return Picture.of(
             figure,
             title="Retrieval",
@@ -49,12 +49,9 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
             "above the highest of them.",
             lead="Bars of recall at k",
             said=[f"{row.target}, {row.method}: {row.metric} {row.shown}" for row in recalls],
-            header=("direction", "metric", "method", "value (95 % interval)", "queries"),
-            rows=[
-                (row.target, metric_name(row.metric), row.method, row.shown, f"{row.n:,}")
-                for row in results
-            ],
-        )
+            **written(results, ("direction", "target"), "metric", "method", VALUE,
+                      ("queries", counted("n"))),
+        )  # fmt: skip
 
 
 def _top(recalls: Sequence[Result]) -> float:

@@ -120,7 +120,7 @@ class Screened:
         lookup("detector", detector, dict.fromkeys(self.detectors))
         return self.table.sort_values(f"{detector}_rank").head(top)
 
-    def state(self, row: Mapping[str, Any]) -> str:
+    def state(self, row: Any) -> str:
         """What the manifest says of a row of the table; empty without one."""
         return ("poisoned" if row["poisoned"] else "clean") if "poisoned" in row else ""
 

@@ -9,13 +9,14 @@ import pandas as pd
 
 from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence, cut_of
-from medmcl.evaluation.aspects.tasks.panels import head
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     COLUMN,
     PAGE,
     Picture,
     drawing,
+    head,
+    legend_below,
     shorten,
     small_multiples,
 )
@@ -40,12 +41,11 @@ def score_distributions(evidence: SelectionEvidence) -> Picture | None:
     infinite = sum(int(np.isinf(values).sum()) for _, values in scores)
     width = COLUMN if narrow else PAGE
     with small_multiples(len(drawn), 2.5, COLUMNS, width) as (figure, grid):
-        for axes, (name, values) in zip(grid.flat, drawn, strict=False):
+        for axes, (name, values) in zip(grid, drawn, strict=False):
             _bars(axes, name, values, evidence.kept)
-        for axes in grid[:, 0]:
+        for axes in grid[::COLUMNS]:
             axes.set_ylabel("pairs")
-        handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=8.5)
+        legend_below(figure, 3)
         return Picture.of(
             figure,
             title=f"How pairs score, {evidence.name}",

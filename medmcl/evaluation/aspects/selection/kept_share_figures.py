@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from medmcl.evaluation.aspects.selection.kept_shares import EVERYONE, KeptShare
-from medmcl.evaluation.report.pictures import (
-    COLOURS,
-    INK,
-    PAGE,
-    SMALL,
-    Picture,
-    drawing,
-    encode,
-    pages,
-    shorten,
-)
+from medmcl.evaluation.report.forest import Forest, Line, planted
+from medmcl.evaluation.report.pictures import Picture, shorten
 
-LINE = 0.2  # inches a line
 MOST_GROUPS = 24  # lines of an attribute, those with a warning first; all are in the table
-LETTER = 5.4  # points a letter of a label, on average
-HEADED = 0.75  # inches of a figure beside its lines
+OF_GROUP, LOW, ALL = 0, 1, 7  # how bars look
 
 
 def kept_share_bars(shares: Sequence[KeptShare], name: str) -> Picture:
@@ -33,20 +21,18 @@ def kept_share_bars(shares: Sequence[KeptShare], name: str) -> Picture:
     """
     whole = shares[0]
     attributes = list(dict.fromkeys(one.attribute for one in shares[1:]))
-    parts = [_drawn([one for one in shares if one.attribute == key]) for key in attributes]
-    hidden = len(shares) - 1 - sum(map(len, parts))
-    blocks: list[list[KeptShare | str]] = [[whole]]
-    for key, part in zip(attributes, parts, strict=True):
-        blocks.append([key, *part])
+    parts = {key: _drawn([one for one in shares if one.attribute == key]) for key in attributes}
+    hidden = len(shares) - 1 - sum(map(len, parts.values()))
+    lines = [_line(whole)]
+    for key, part in parts.items():
+        lines += [Line(label=shorten(key, 40), is_bold=True), *map(_line, part)]
     highest = max([one.high or 0.0 for one in shares] + [0.02])
-    images = []
-    for page in pages([LINE * len(block) for block in blocks]):
-        lines = [line for k in page for line in blocks[k]]
-        with drawing(PAGE, LINE * len(lines) + HEADED) as (figure, ((axes,),)):
-            _bars(axes, lines, whole, min(1.0, highest * 1.04))
-            images.append(encode(figure))
+    forest = Forest(
+        lines=lines, xlabel="share kept", reference=whole.share, beside="kept of",
+        span=(0, min(1.0, highest * 1.04)), size=5, are_bars=True, are_indented=True,
+    )  # fmt: skip
     return Picture.of(
-        images,
+        planted(forest.parted()),
         title=f"Share kept by group, {name}",
         aid="A bar is the share of a group's pairs that is kept, the line on it its 95 % interval, "
         "the dashed line the share kept of all. Orange: less than half of that, of at least 20 "
@@ -66,50 +52,17 @@ def _drawn(part: Sequence[KeptShare]) -> list[KeptShare]:
     return [part[k] for k in sorted(chosen)]
 
 
-def _bars(
-    axes: Any, lines: Sequence[KeptShare | str], whole: KeptShare, highest: float
-) -> None:  # fmt: skip
-    assert whole.share is not None
-    across = axes.get_yaxis_transform()
-    for place, line in enumerate(lines):
-        if isinstance(line, str):
-            continue
-        if line.share is None:
-            look = COLOURS[1] if line.is_low else "#666666"
-            axes.text(0.01, place, line.note, transform=across, va="center_baseline",
-                      fontsize=SMALL, color=look, style="italic")  # fmt: skip
-        else:
-            _bar(axes, line, place)
-        axes.text(1.02, place, _counts(line), transform=across, va="center_baseline", fontsize=8)
-    axes.axvline(whole.share, color="#555555", linestyle="--", linewidth=0.9)
-    labels = [shorten(x, 40) if isinstance(x, str) else _label(x) for x in lines]
-    axes.set_yticks(range(len(lines)), labels, ha="left")
-    axes.tick_params(axis="y", length=0, pad=LETTER * max(map(len, labels)) + 10)
-    for label, line in zip(axes.get_yticklabels(), lines, strict=True):
-        bold = isinstance(line, str) or line.is_low or line.attribute == EVERYONE
-        label.set_fontweight("bold" if bold else "normal")
-    axes.set_ylim(len(lines) - 0.4, -0.7)
-    axes.set_xlim(0, highest)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    axes.locator_params(axis="x", nbins=6)
-    axes.set_xlabel("share kept")
-    axes.grid(axis="x")
-    axes.text(1.02, -0.85, "kept of", transform=across, va="bottom", fontsize=8, color="#444444")
-
-
-def _bar(axes: Any, line: KeptShare, place: float) -> None:
-    shade = COLOURS[1] if line.is_low else COLOURS[0]
-    grey = "#8A8A8A" if line.attribute == EVERYONE else shade
-    axes.barh(place, line.share, height=0.62, color=grey, alpha=0.75)
-    axes.plot([line.low, line.high], [place, place], color=INK, linewidth=1.1)
-
-
-def _label(line: KeptShare) -> str:
-    return EVERYONE if line.attribute == EVERYONE else f"   {shorten(line.group, 34)}"
-
-
-def _counts(line: KeptShare) -> str:
-    return "-" if line.n is None else f"{line.kept:,} of {line.n:,}"
+def _line(one: KeptShare) -> Line:
+    """A bar with its counts; where there are too few people for it, why."""
+    is_whole = one.attribute == EVERYONE
+    look = LOW if one.is_low else ALL if is_whole else OF_GROUP
+    return Line(
+        label=EVERYONE if is_whole else f"   {shorten(one.group, 34)}",
+        marks=[] if one.share is None else [(one, look)],
+        instead=one.note if one.share is None else "",
+        beside="-" if one.n is None else f"{one.kept:,} of {one.n:,}",
+        is_bold=one.is_low or is_whole,
+    )
 
 
 def _said(line: KeptShare) -> str:

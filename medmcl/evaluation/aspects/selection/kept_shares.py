@@ -44,6 +44,11 @@ class KeptShare:
     is_low: bool = False
     note: str = ""
 
+    @property
+    def value(self) -> float | None:
+        """The share, as forests draw it."""
+        return self.share
+
 
 def kept_shares(evidence: SelectionEvidence, level: float = 0.95) -> list[KeptShare]:
     """Count what is kept of all pairs and of each group; groups without pairs are left out.

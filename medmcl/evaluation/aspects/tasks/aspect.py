@@ -37,7 +37,7 @@ class Tasks(Aspect[AspectSpec]):
                  result_figures.task_forest(rows), targets_overview(rows, method),
                  tables=tables.discrimination_tables(rows), short="How well")  # fmt: skip
         yield of("calibration", "How sure: calibration", calibration_plot(found, method),
-                 tables=tables.d_calibration_shown(found), short="How sure")  # fmt: skip
+                 tables=[tables.d_calibration_shown(found)], short="How sure")  # fmt: skip
         yield of("decisions", "Decision curves", decision_curves(found, method), short="Decisions")
         yield of("survival", "Survival by predicted risk", risk_group_curves(found, method),
                  short="Survival")  # fmt: skip
@@ -71,14 +71,16 @@ class Tasks(Aspect[AspectSpec]):
 
     @override
     def files(self, data: Evaluation) -> Mapping[str, Rows]:
-        from medmcl.evaluation.aspects.tasks import files
+        from medmcl.evaluation.aspects.tasks import calibration_figures, decision_figures
+        from medmcl.evaluation.aspects.tasks.survival_figures import risk_rows
+        from medmcl.evaluation.aspects.tasks.tables import d_rows
 
         makers = {
-            "calibration": files.calibration_rows,
-            "calibration_curve": files.curve_rows,
-            "decision_curve": files.decision_rows,
-            "risk_groups": files.risk_rows,
-            "d_calibration": files.d_rows,
+            "calibration": calibration_figures.calibration_rows,
+            "calibration_curve": calibration_figures.curve_rows,
+            "decision_curve": decision_figures.decision_rows,
+            "risk_groups": risk_rows,
+            "d_calibration": d_rows,
         }
         return {
             **{name: [row for one in data.evidence for row in rows_of(one)]

@@ -1,34 +1,30 @@
-"""Calibration plots: whether a risk of 20 % means that 20 in 100 have the outcome."""
+"""Calibration: whether a risk of 20 % means that 20 in 100 have the outcome, drawn and as rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from medmcl.core.suppression import FEWEST_SUBJECTS
+from medmcl.core.suppression import FEWEST_SUBJECTS, few
+from medmcl.evaluation.aspects.aspect import Rows
 from medmcl.evaluation.aspects.tasks.panels import (
     ABOUT,
     MOST_LINES,
-    MOST_PANELS,
     Panel,
     about,
-    by_when,
     drawn_of,
-    grid,
-    head,
-    keys,
-    looks,
-    methods_of,
+    evidence_picture,
     panels_of,
-    rest_of,
 )
 from medmcl.evaluation.metrics.calibration_curve import Calibration, CalibrationGroup
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.sampled import Interval
 from medmcl.evaluation.protocol.evidence import TaskEvidence
-from medmcl.evaluation.report.pictures import INK, Picture, number
+from medmcl.evaluation.report.columns import written
+from medmcl.evaluation.report.pictures import INK, Picture, head, number
 
 
 def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture | None:
@@ -37,40 +33,36 @@ def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture |
     panels = panels_of(
         [one for one in shown if isinstance(one.calibration, Calibration)], highlight
     )
-    if not panels:
-        return None
-    drawn = panels[:MOST_PANELS]
-    methods = methods_of(drawn)
-    entries: list[tuple[Any, str]] = []
-    with grid(panels, 3.1, 0.65) as (figure, pairs):
-        for (axes, strip), panel in zip(pairs, drawn, strict=True):
-            entries += _panel(axes, strip, panel, methods)
-        keys(figure, entries)
-        return Picture.of(
-            figure,
-            title="Calibration",
-            aid="On the diagonal, predicted risk is what was observed; above it risks are too "
-            "low, below too high. Points are tenths of the subjects with 95 % intervals, bars "
-            "below the spread of risks. ICI = mean distance from the diagonal; raw as published "
-            "(Austin & Steyerberg 2019), else with the noise that bootstrap draws show taken off "
-            "(our own correction)." + rest_of(panels) + drawn_of(panels),
-            lead="Observed over predicted risk",
-            said=[_said(panel) for panel in drawn],
-            header=(*ABOUT, "slope (1)", "in the large (0)", "observed / expected (1)",
-                    "ICI (corrected, 0)", "ICI (raw, 0)", "E50", "E90", "n", "events", "note"),
-            rows=[_cells(one) for one in shown],
-            narrow=len(panels) == 1,
-        )  # fmt: skip
+    return evidence_picture(
+        panels,
+        _panel,
+        lambda panel: [f"{panel.dated}: {_second(_of(panel.first))}".replace("\n", ", ")],
+        height=3.1,
+        strip=0.65,
+        title="Calibration",
+        aid="On the diagonal, predicted risk is what was observed; above it risks are too "
+        "low, below too high. Points are tenths of the subjects with 95 % intervals, bars "
+        "below the spread of risks. ICI = mean distance from the diagonal; raw as published "
+        "(Austin & Steyerberg 2019), else with the noise that bootstrap draws show taken off "
+        "(our own correction)." + drawn_of(panels),
+        lead="Observed over predicted risk",
+        **written(
+            shown, *ABOUT, ("slope (1)", _interval("slope")),
+            ("in the large (0)", _interval("intercept")),
+            ("observed / expected (1)", _interval("observed_expected")),
+            ("ICI (corrected, 0)", _interval("ici")), ("ICI (raw, 0)", _plain("ici_uncorrected")),
+            ("E50", _plain("e50")), ("E90", _plain("e90")), ("n", _plain("n", ",")),
+            ("events", _plain("events", ",")), ("note", _note),
+        ),
+    )  # fmt: skip
 
 
-def _panel(axes: Any, strip: Any, panel: Panel, methods: list[str]) -> list[tuple[Any, str]]:
-    entries = []
-    first = _of(panel.first)
+def _panel(pair: Any, panel: Panel, look_of: Callable[[str], dict[str, Any]]) -> None:
+    (axes, strip), first = pair, _of(panel.first)
     top = _top(panel)
-    (line,) = axes.plot([0, 1], [0, 1], color="#777777", linewidth=0.9, linestyle=":")
-    entries.append((line, "perfect"))
+    axes.plot([0, 1], [0, 1], color="#777777", linewidth=0.9, linestyle=":", label="perfect")
     for one in panel.lines[:MOST_LINES]:
-        curve, look = _of(one).curve, looks(methods, one.method)
+        curve, look = _of(one).curve, look_of(one.method) | {"marker": ""}
         if curve is None:
             continue
         main = one is panel.first
@@ -78,32 +70,30 @@ def _panel(axes: Any, strip: Any, panel: Panel, methods: list[str]) -> list[tupl
             axes.fill_between(
                 curve.predicted, curve.low, curve.high, color=look["color"], alpha=0.18, linewidth=0
             )
-        (line,) = axes.plot(
-            curve.predicted, curve.observed, color=look["color"], linestyle=look["linestyle"],
-            linewidth=1.7 if main else 1.1,
-        )  # fmt: skip
-        entries.append((line, one.method))
-    look = looks(methods, panel.first.method)
+        axes.plot(curve.predicted, curve.observed, linewidth=1.7 if main else 1.1,
+                  label=one.method, **look)  # fmt: skip
+    shade = look_of(panel.first.method)["color"]
     for group in groups_shown(first):
-        axes.plot([group.predicted] * 2, [group.low, group.high], color=look["color"], lw=1)
+        axes.plot([group.predicted] * 2, [group.low, group.high], color=shade, lw=1)
     points = np.array([(g.predicted, g.observed) for g in groups_shown(first)]).reshape(-1, 2)
-    axes.plot(*points.T, linestyle="", marker="o", markersize=4, color=look["color"],
+    axes.plot(*points.T, linestyle="", marker="o", markersize=4, color=shade,
               markeredgecolor="white", markeredgewidth=0.5)  # fmt: skip
     axes.set(xlim=(0, top), ylim=(0, top), ylabel="observed")
     axes.tick_params(labelbottom=False)
     axes.grid()
-    _histogram(strip, panel.first, top, look["color"])
-    head(axes, f"{panel.title}{by_when(panel.first)}", _second(first))
-    return entries
+    if panel.first.histogram is not None:
+        edges = np.array(panel.first.histogram.edges)
+        strip.bar(edges[:-1], panel.first.histogram.counts, width=np.diff(edges), align="edge",
+                  color=shade, alpha=0.6, linewidth=0)  # fmt: skip
+    strip.set(xlim=(0, top), yticks=[], xlabel="predicted risk")
+    strip.spines["left"].set_visible(False)
+    strip.set_ylabel("n", color=INK, fontsize=8)
+    head(axes, panel.dated, _second(first))
 
 
 def groups_shown(found: Calibration) -> list[CalibrationGroup]:
     """Tenths of enough subjects to show."""
     return [group for group in found.groups if group.n >= FEWEST_SUBJECTS]
-
-
-def _said(panel: Panel) -> str:
-    return f"{panel.title}{by_when(panel.first)}: {_second(_of(panel.first))}".replace("\n", ", ")
 
 
 def _of(one: TaskEvidence) -> Calibration:
@@ -122,17 +112,6 @@ def _top(panel: Panel) -> float:
     return min(1.02, 1.05 * max(highest))
 
 
-def _histogram(axes: Any, one: TaskEvidence, top: float, look: str) -> None:
-    bars = one.histogram
-    if bars is not None:
-        edges = np.array(bars.edges)
-        axes.bar(edges[:-1], bars.counts, width=np.diff(edges), align="edge", color=look,
-                 alpha=0.6, linewidth=0)  # fmt: skip
-    axes.set(xlim=(0, top), yticks=[], xlabel="predicted risk")
-    axes.spines["left"].set_visible(False)
-    axes.set_ylabel("n", color=INK, fontsize=8)
-
-
 def _second(found: Calibration) -> str:
     counts = f"{found.events:,} events of {found.n:,}"
     raw = f", raw {number(found.ici_uncorrected)}" if found.ici_uncorrected is not None else ""
@@ -144,19 +123,68 @@ def _short(one: Interval) -> str:
     return "not estimable" if one.value is None else str(one)
 
 
-def _cells(one: TaskEvidence) -> tuple[object, ...]:
+def _interval(name: str) -> Callable[[TaskEvidence], str]:
+    """Write a number of a calibration that has an interval."""
+
+    def write(one: TaskEvidence) -> str:
+        if isinstance(one.calibration, NotEstimable):
+            return "not estimable"
+        found = getattr(one.calibration, name)
+        return "-" if found is None else _short(found)
+
+    return write
+
+
+def _plain(name: str, form: str = ".3f") -> Callable[[TaskEvidence], str]:
+    """Write a number of a calibration that has none."""
+
+    def write(one: TaskEvidence) -> str:
+        found = getattr(one.calibration, name, None)
+        return "-" if found is None else f"{found:{form}}"
+
+    return write
+
+
+def _note(one: TaskEvidence) -> str:
     found = one.calibration
-    if isinstance(found, NotEstimable) or found is None:
-        reason = found.reason if found is not None else ""
-        return (
-            *about(one),
-            *["not estimable"] * 4,
-            *["-"] * 5,
-            f"{reason}; {one.note}".strip("; "),
-        )
-    large = "-" if found.intercept is None else _short(found.intercept)
-    return (
-        *about(one), _short(found.slope), large, _short(found.observed_expected),
-        _short(found.ici), number(found.ici_uncorrected), number(found.e50), number(found.e90),
-        f"{found.n:,}", f"{found.events:,}", "; ".join(t for t in (found.note, one.note) if t),
-    )  # fmt: skip
+    said = found.reason if isinstance(found, NotEstimable) else found and found.note
+    return "; ".join(text for text in (said, one.note) if text)
+
+
+def calibration_rows(one: TaskEvidence) -> Rows:
+    """One row a number of the calibration of a task."""
+    found = one.calibration
+    if found is None:
+        return []
+    if isinstance(found, NotEstimable):
+        return [{**about(one), "measure": "calibration", "note": found.reason}]
+    rows: Rows = []
+    base = {**about(one), "n": found.n, "events": found.events}
+    for name in ("intercept", "slope", "observed_expected", "ici"):
+        interval: Interval | None = getattr(found, name)
+        if interval is not None:
+            ends = {"value": interval.value, "low": interval.low, "high": interval.high}
+            rows.append({**base, "measure": name, **ends, "note": interval.note})
+    for name in ("joint_intercept", "ici_uncorrected", "ici_if_perfect", "e50", "e90", "emax"):
+        if found.horizon is None or name not in ("joint_intercept", "ici_if_perfect"):
+            rows.append({**base, "measure": name, "value": getattr(found, name)})
+    return rows
+
+
+def curve_rows(one: TaskEvidence) -> Rows:
+    """One row a point of the calibration curve of a task, group of risk, or bar."""
+    found, parts = one.calibration, list[dict[str, Any]]()
+    if not isinstance(found, Calibration):
+        return []
+    if (curve := found.curve) is not None:
+        nothing = [None] * len(curve.predicted)
+        columns = (curve.predicted, curve.observed, curve.low or nothing, curve.high or nothing)
+        names = ("predicted", "observed", "low", "high")
+        parts += [{"part": "smooth", **dict(zip(names, point, strict=True))}
+                  for point in zip(*columns, strict=True)]  # fmt: skip
+    parts += [{"part": "group", **asdict(group)} for group in groups_shown(found)]
+    if (bars := one.histogram) is not None:
+        parts += [{"part": "histogram", "low": low, "high": high, "n": few(count)}
+                  for low, high, count in zip(bars.edges[:-1], bars.edges[1:], bars.counts,
+                                              strict=True)]  # fmt: skip
+    return [{**about(one), **part} for part in parts]

@@ -2,103 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.aspects.aspect import Rows
 from medmcl.evaluation.aspects.tasks.panels import (
     ABOUT,
     MOST_LINES,
-    MOST_PANELS,
     Panel,
     about,
-    by_when,
     drawn_of,
-    grid,
-    head,
-    keys,
-    looks,
-    methods_of,
+    evidence_picture,
     panels_of,
-    rest_of,
 )
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
-from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evidence import TaskEvidence, sensible_thresholds
-from medmcl.evaluation.report.pictures import Picture, number
+from medmcl.evaluation.report.columns import Column, written
+from medmcl.evaluation.report.pictures import Picture, head, number
 
 SHOWN = 5  # thresholds of a curve in the table; all are in decision_curve.csv
+COLUMNS: tuple[Column, ...] = (
+    ("threshold", lambda row: "-" if row.threshold is None else f"{row.threshold:.3g}"),
+    ("net benefit", lambda row: (
+        "not estimable" if row.threshold is None else number(row.model, 4))),
+    ("95 % interval", lambda row: (
+        "-" if row.threshold is None else f"{number(row.low, 4)} to {number(row.high, 4)}")),
+    ("treat all", lambda row: number(row.treat_all, 4)),
+    ("avoided per 100", lambda row: number(row.avoided, 1)),
+    ("treated", lambda row: number(row.treated)),
+    "note",
+)  # fmt: skip
 
 
 def decision_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture | None:
     """Draw net benefit over risk thresholds around the prevalence."""
-    shown = [one for one in found if one.decision is not None]
-    panels = panels_of([one for one in shown if isinstance(one.decision, DecisionCurve)], highlight)
-    if not panels:
-        return None
-    drawn = panels[:MOST_PANELS]
-    methods = methods_of(drawn)
-    entries: list[tuple[Any, str]] = []
-    with grid(panels, 2.7) as (figure, places):
-        for axes, panel in zip(places, drawn, strict=True):
-            entries += _panel(axes, panel, methods)
-        keys(figure, entries)
-        return Picture.of(
-            figure,
-            title="Decision curves",
-            aid="At the risk from which one would treat, the highest line does most good: net "
-            "benefit counts true positives, less false positives weighed by that risk."
-            + rest_of(panels)
-            + drawn_of(panels),
-            lead="Net benefit over risk thresholds",
-            said=[_said(panel) for panel in drawn],
-            header=(*ABOUT, "threshold", "net benefit", "95 % interval", "treat all",
-                    "avoided per 100", "treated", "note"),
-            rows=[row for one in shown for row in _cells(one)],
-            narrow=len(panels) == 1,
-        )  # fmt: skip
+    panels = panels_of([one for one in found if isinstance(one.decision, DecisionCurve)], highlight)
+    return evidence_picture(
+        panels,
+        _panel,
+        _said,
+        height=2.7,
+        title="Decision curves",
+        aid="At the risk from which one would treat, the highest line does most good: net "
+        "benefit counts true positives, less false positives weighed by that risk."
+        + drawn_of(panels),
+        lead="Net benefit over risk thresholds",
+        **written([row for one in found for row in _picked(one)], *ABOUT, *COLUMNS),
+    )
 
 
-def _panel(axes: Any, panel: Panel, methods: list[str]) -> list[tuple[Any, str]]:
-    entries = []
+def _panel(axes: Any, panel: Panel, look_of: Callable[[str], dict[str, Any]]) -> None:
     first = _of(panel.first)
     low, high = _range(first)
     best = [first.prevalence]
     for one in panel.lines[:MOST_LINES]:
-        curve, look = _of(one), looks(methods, one.method)
+        curve, look = _of(one), look_of(one.method) | {"marker": ""}
         x, y = np.array(curve.thresholds), _floats(curve.model)
         inside = (x >= low) & (x <= high)
         main = one is panel.first
         if main:
             band = np.stack([_floats(curve.low), _floats(curve.high)])
             axes.fill_between(x, *band, color=look["color"], alpha=0.18, linewidth=0)
-        (line,) = axes.plot(x, y, color=look["color"], linestyle=look["linestyle"],
-                            linewidth=1.8 if main else 1.1)  # fmt: skip
-        entries.append((line, one.method))
+        axes.plot(x, y, linewidth=1.8 if main else 1.1, label=one.method, **look)
         best += y[inside & np.isfinite(y)].tolist()
     x = np.array(first.thresholds)
-    (all_,) = axes.plot(x, _floats(first.treat_all), color="#777777", lw=1.2, ls=(0, (4, 2)))
-    none = axes.axhline(0, color="black", linewidth=1)
-    entries += [(all_, "treat all"), (none, "treat none")]
+    axes.plot(x, _floats(first.treat_all), color="#777777", lw=1.2, ls=(0, (4, 2)),
+              label="treat all")  # fmt: skip
+    axes.axhline(0, color="black", linewidth=1, label="treat none")
     top = max(*best, 0.01)
     axes.set(xlim=(low, high), ylim=(-0.18 * top, 1.12 * top), xlabel="risk threshold",
              ylabel="net benefit")  # fmt: skip
     axes.grid()
-    head(axes, f"{panel.title}{by_when(panel.first)}",
+    head(axes, panel.dated,
          f"prevalence {first.prevalence:.1%} · {first.events:,} of {first.n:,}")  # fmt: skip
-    return entries
 
 
-def _said(panel: Panel) -> str:
+def _said(panel: Panel) -> list[str]:
     """Net benefit at the threshold nearest to the prevalence, in words."""
     curve = _of(panel.first)
     gaps = [abs(pt - curve.prevalence) for pt in curve.thresholds]
     k = gaps.index(min(gaps))
-    return (
+    return [
         f"{panel.title}: at {curve.thresholds[k]:.3g}, {panel.first.method} "
         f"{number(curve.model[k], 4)}, treat all {number(curve.treat_all[k], 4)}"
-    )
+    ]
 
 
 def _of(one: TaskEvidence) -> DecisionCurve:
@@ -117,20 +106,31 @@ def _floats(values: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _cells(one: TaskEvidence) -> list[tuple[object, ...]]:
-    curve = one.decision
-    if isinstance(curve, NotEstimable) or curve is None:
-        reason = "" if curve is None else curve.reason
-        return [(*about(one), "-", "not estimable", "-", "-", "-", "-", reason)]
+def _picked(one: TaskEvidence) -> Rows:
+    """Rows of a few thresholds, evenly spaced, for the table."""
+    rows, curve = decision_rows(one), one.decision
+    if not isinstance(curve, DecisionCurve):
+        return rows
     low, high = _range(curve)
-    inside = [k for k, pt in enumerate(curve.thresholds) if low <= pt <= high]
-    picked = dict.fromkeys(inside[round(q * (len(inside) - 1))] for q in np.linspace(0, 1, SHOWN))
+    inside = [row for row in rows if low <= row["threshold"] <= high]
+    places = {round(q * (len(inside) - 1)) for q in np.linspace(0, 1, SHOWN)} if inside else ()
+    note = "; ".join(text for text in (curve.note, one.note) if text)
+    return [{**inside[k], "note": note} for k in sorted(places)]
+
+
+def decision_rows(one: TaskEvidence) -> Rows:
+    """One row a threshold of the decision curve of a task."""
+    curve = one.decision
+    if curve is None:
+        return []
+    if not isinstance(curve, DecisionCurve):
+        return [{**about(one), "note": curve.reason}]
+    names = ("thresholds", "model", "low", "high", "treat_all", "treat_none", "standardised",
+             "avoided", "treated")  # fmt: skip
+    columns = [getattr(curve, name) for name in names]
+    base = {"prevalence": curve.prevalence, "n": curve.n, "events": curve.events}
     return [
-        (
-            *about(one), f"{curve.thresholds[k]:.3g}", number(curve.model[k], 4),
-            f"{number(curve.low[k], 4)} to {number(curve.high[k], 4)}",
-            number(curve.treat_all[k], 4), number(curve.avoided[k], 1), number(curve.treated[k]),
-            "; ".join(text for text in (curve.note, one.note) if text),
-        )
-        for k in picked
-    ] if inside else []  # fmt: skip
+        {**about(one), **dict(zip(("threshold", *names[1:]), values, strict=True)), **base,
+         "note": curve.note}
+        for values in zip(*columns, strict=True)
+    ]  # fmt: skip

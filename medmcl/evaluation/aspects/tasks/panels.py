@@ -1,31 +1,38 @@
-"""Small multiples of the evidence: which tasks get a panel, how panels are laid out and named."""
+"""Small multiples of the evidence: which tasks get a panel, how panels are drawn and named."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from medmcl.evaluation.protocol.evidence import TaskEvidence
+from medmcl.evaluation.report.columns import Column
 from medmcl.evaluation.report.pictures import (
     COLUMN,
     DASHES,
     PAGE,
     SMALL,
-    TALLEST,
+    Picture,
     colour,
-    distinct,
-    drawing,
+    legend_below,
     mark,
-    shorten,
     small_multiples,
 )
-from medmcl.evaluation.report.words import about_what, fraction_name, span_name
+from medmcl.evaluation.report.words import about_what, span_name
 
 MOST_PANELS = 6
 MOST_LINES = 5  # methods drawn in a panel; all are in the table
 PANEL_COLUMNS = 2
+ABOUT: tuple[Column, ...] = ("task", "target", "method", "protocol", "labels")
+"""First columns of a table of evidence."""
+LABELLED = ("task", "target", "kind", "method", "protocol", "label_fraction", "split",
+            "resampling", "horizon", "unit")  # fmt: skip
+
+
+def about(one: TaskEvidence) -> dict[str, Any]:
+    """First values of a row of a file: what it is evidence of."""
+    return {name: getattr(one, name) for name in LABELLED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +40,7 @@ class Panel:
     """What is drawn for one task and target: the method of the report first.
 
     Attributes:
-        title: Task, and target where it says more.
+        title: Task, and target where it says more; of survival also the horizon.
         lines: One a method, the highlighted one first.
     """
 
@@ -44,6 +51,16 @@ class Panel:
     def first(self) -> TaskEvidence:
         """The method the panel is about."""
         return self.lines[0]
+
+    @property
+    def dated(self) -> str:
+        """The title, of a survival task with its horizon."""
+        return f"{self.title}{by_when(self.first)}"
+
+
+def by_when(one: TaskEvidence) -> str:
+    """The horizon of a survival task as a panel's title says it; empty for others."""
+    return "" if one.horizon is None else f", by {span_name(one.horizon, one.unit)}"
 
 
 def panels_of(found: Sequence[TaskEvidence], highlight: str) -> list[Panel]:
@@ -63,96 +80,63 @@ def panels_of(found: Sequence[TaskEvidence], highlight: str) -> list[Panel]:
     return panels
 
 
-def by_when(one: TaskEvidence) -> str:
-    """The horizon of a survival task as a panel's title says it; empty for others."""
-    return "" if one.horizon is None else f", by {span_name(one.horizon, one.unit)}"
-
-
 def rest_of(panels: Sequence[object], what: str = "others") -> str:
     """Say how many panels are in the table only; empty if none."""
     more = len(panels) - MOST_PANELS
     return f" The first {MOST_PANELS}; {more} {what} are in the table." if more > 0 else ""
 
 
-def drawn_of(panels: Sequence[Panel]) -> str:
-    """Say that some methods are in the table only; empty if none."""
-    most = max(len(panel.lines) for panel in panels)
-    return f" {MOST_LINES} of {most} methods are drawn." if most > MOST_LINES else ""
-
-
-@contextmanager
-def grid(
-    panels: Sequence[object], height: float, strip: float = 0.0
-) -> Iterator[tuple[Any, list[Any]]]:
-    """Give a figure with a cell a panel, one column of print wide for one panel.
+def evidence_picture(
+    panels: Sequence[Panel],
+    draw: Callable[[Any, Panel, Callable[[str], dict[str, Any]]], None],
+    said: Callable[[Panel], Iterable[str]],
+    *,
+    height: float,
+    strip: float = 0.0,
+    columns: int = 2,
+    **told: Any,
+) -> Picture | None:
+    """Draw the first panels, two beside one another, with one legend below; None of none.
 
     Args:
-        panels: What is drawn; the first `MOST_PANELS` of it.
+        panels: What is drawn.
+        draw: Draws a panel on its axes (on a pair of them with a strip), told the look of a method
+            by its name; what is labelled is in the legend.
+        said: Main numbers of a panel, in words.
         height: Inches of a panel; less where all would not fit a page.
         strip: Inches of a second, lower axis in each panel; 0 for none.
-
-    Yields:
-        The figure, and an axis (or a pair of them) for each panel.
+        columns: Of the legend.
+        told: As of `Picture.of`.
     """
-    count = min(len(panels), MOST_PANELS)
-    columns = min(PANEL_COLUMNS, count)
-    width = COLUMN if columns == 1 else PAGE
-    if not strip:
-        with small_multiples(count, height, PANEL_COLUMNS, width) as (figure, axes):
-            yield figure, list(axes.flat[:count])
-        return
-    lines = -(-count // columns)
-    height = min(height, TALLEST / lines - strip)
-    ratios = {"height_ratios": [height, strip] * lines}
-    whole = lines * (height + strip)
-    with drawing(width, whole, 2 * lines, columns, gridspec_kw=ratios) as (figure, axes):
-        pairs = list(zip(axes[::2].flat, axes[1::2].flat, strict=True))
-        for spare in (one for pair in pairs[count:] for one in pair):
-            spare.axis("off")
-        yield figure, pairs[:count]
+    drawn = panels[:MOST_PANELS]
+    if not drawn:
+        return None
+    methods = [panel.first.method for panel in drawn]
+    methods += [one.method for panel in drawn for one in panel.lines]
+    known = looks(methods)
+    width = COLUMN if len(drawn) == 1 else PAGE
+    with small_multiples(len(drawn), height, PANEL_COLUMNS, width, strip) as (figure, places):
+        for axes, panel in zip(places, drawn, strict=True):
+            draw(axes, panel, known.__getitem__)
+        legend_below(figure, columns, fontsize=SMALL, handlelength=2.2, columnspacing=1.4)
+        return Picture.of(
+            figure,
+            said=[text for panel in drawn for text in said(panel)],
+            narrow=len(panels) == 1,
+            **told,
+        )
 
 
-def head(axes: Any, title: str, second: str) -> None:
-    """Write the title of a panel with a smaller second line, clear of what is drawn."""
-    lines = second.count("\n") + 1
-    axes.set_title(shorten(title, 36) + lines * "\n", fontsize=9)
-    axes.text(0, 1.03, second, transform=axes.transAxes, fontsize=SMALL, color="#444444")
+def drawn_of(panels: Sequence[Panel]) -> str:
+    """Say which panels, and which methods, are in the table only; empty if none."""
+    most = max((len(panel.lines) for panel in panels), default=0)
+    lines = f" {MOST_LINES} of {most} methods are drawn." if most > MOST_LINES else ""
+    return rest_of(panels) + lines
 
 
-def keys(figure: Any, entries: Sequence[tuple[Any, str]], columns: int = 2) -> None:
-    """Put one legend below all panels; the same name stands once."""
-    once: dict[str, Any] = {}
-    for handle, label in entries:
-        once.setdefault(label, handle)
-    if once:
-        wide = figure.get_size_inches()[0] > COLUMN
-        names = distinct(list(once), 38)
-        figure.legend(
-            list(once.values()), [names[name] for name in once], loc="outside lower left",
-            fontsize=SMALL, ncols=columns if wide else 1, handlelength=2.2, columnspacing=1.4,
-        )  # fmt: skip
-
-
-def looks(methods: Sequence[str], method: str) -> dict[str, Any]:
-    """Colour, dash and marker of a method: told apart without colour too."""
-    place = methods.index(method)
+def looks(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour, dash and marker of each method: told apart without colour too."""
     return {
-        "color": colour(place),
-        "linestyle": DASHES[place % len(DASHES)],
-        "marker": mark(place),
+        method: {"color": colour(k), "linestyle": DASHES[k % len(DASHES)], "marker": mark(k)}
+        for k, method in enumerate(dict.fromkeys(methods))
     }
-
-
-def methods_of(panels: Sequence[Panel]) -> list[str]:
-    """Every method drawn, highlighted ones first."""
-    firsts = [panel.first.method for panel in panels]
-    return list(dict.fromkeys([*firsts, *(one.method for p in panels for one in p.lines)]))
-
-
-def about(one: TaskEvidence) -> tuple[str, ...]:
-    """First cells of a table row: which task, target, method, protocol and share of labels."""
-    return (one.task, one.target, one.method, one.protocol.replace("_", " "),
-            fraction_name(one.label_fraction))  # fmt: skip
-
-
-ABOUT = ("task", "target", "method", "protocol", "labels")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from medmcl.core.suppression import FEWEST_SUBJECTS, TOO_FEW, few
+from medmcl.core.suppression import FEWEST_SUBJECTS, TOO_FEW, few, plain_few
+from medmcl.evaluation.aspects.aspect import Rows
 from medmcl.evaluation.aspects.tasks.panels import (
     ABOUT,
-    MOST_PANELS,
+    Panel,
     about,
-    grid,
-    head,
-    keys,
+    evidence_picture,
     panels_of,
     rest_of,
 )
@@ -23,7 +22,8 @@ from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.survival.kaplan_meier import SurvivalCurve
 from medmcl.evaluation.protocol.evidence import RiskGroup, TaskEvidence
-from medmcl.evaluation.report.pictures import DASHES, SMALL, Picture, number, shorten
+from medmcl.evaluation.report.columns import Column, written
+from medmcl.evaluation.report.pictures import DASHES, SMALL, Picture, head, number, shorten
 from medmcl.evaluation.report.words import span_name
 
 KINDS = {
@@ -35,7 +35,8 @@ COMPETE = (
     "in a world where the others happen too."
 )
 GRID = 200  # points of a drawn curve: the page holds no subject's own time
-SHOWN = 5  # times of the table
+CURVE_POINTS = 41  # of a curve in risk_groups.csv
+SHOWN = 5  # of them in the table
 GROUP_COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#000000", "#CC79A7")  # by risk, lowest first
 
 
@@ -104,31 +105,28 @@ def risk_group_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture 
     """
     shown = [one for one in found if last_time(one.risk_groups) > 0]
     panels = panels_of(shown, highlight)
-    if not panels:
-        return None
-    tallest = max(len(panel.first.risk_groups) for panel in panels)
+    tallest = max((len(panel.first.risk_groups) for panel in panels), default=0)
     kinds = {quantity(panel.first.risk_groups) for panel in panels}
     names = [name for kind, name in KINDS.items() if kind in kinds]
-    entries: list[tuple[Any, str]] = []
-    with grid(panels, 2.6, 0.3 + 0.16 * tallest) as (figure, pairs):
-        for (axes, strip), panel in zip(pairs, panels[:MOST_PANELS], strict=True):
-            entries += _panel(axes, strip, panel.first, panel.title)
-        keys(figure, entries, columns=3)
-        return Picture.of(
-            figure,
-            title=f"{'Survival' if 'survival' in kinds else 'Incidence'} by predicted risk",
-            aid="Curves that part in the order of risk show that the model ranks subjects well; "
-            f"bands are 95 % intervals; they end where fewer than {FEWEST_SUBJECTS} are followed. "
-            "Below: subjects still followed at that time."
-            + (COMPETE if "incidence" in kinds else "")
-            + rest_of(panels),
-            lead=f"{' and '.join(names)} of groups by predicted risk",
-            said=[_said(p.first, g) for p in panels[:MOST_PANELS] for g in p.first.risk_groups],
-            header=(*ABOUT, "group", "n", "events", "time", "what", "observed", "95 % interval",
-                    "at risk"),
-            rows=[row for one in shown for row in _cells(one)],
-            narrow=len(panels) == 1,
-        )  # fmt: skip
+    return evidence_picture(
+        panels,
+        _panel,
+        lambda panel: [_said(panel.first, group) for group in panel.first.risk_groups],
+        height=2.6,
+        strip=0.3 + 0.16 * tallest,
+        columns=3,
+        title=f"{'Survival' if 'survival' in kinds else 'Incidence'} by predicted risk",
+        aid="Curves that part in the order of risk show that the model ranks subjects well; "
+        f"bands are 95 % intervals; they end where fewer than {FEWEST_SUBJECTS} are followed. "
+        "Below: subjects still followed at that time."
+        + (COMPETE if "incidence" in kinds else "")
+        + rest_of(panels),
+        lead=f"{' and '.join(names)} of groups by predicted risk",
+        **written(
+            [row for one in shown for row in risk_rows(one, SHOWN)], *ABOUT, "group",
+            ("n", _whole("n")), ("events", _whole("events")), *COLUMNS,
+        ),
+    )  # fmt: skip
 
 
 def _said(one: TaskEvidence, group: RiskGroup) -> str:
@@ -144,8 +142,9 @@ def _said(one: TaskEvidence, group: RiskGroup) -> str:
     return f"{one.task}, {group.name}: {what} {there} at {span_name(time, one.unit)}"
 
 
-def _panel(axes: Any, strip: Any, one: TaskEvidence, title: str) -> list[tuple[Any, str]]:
-    entries, end = [], last_time(one.risk_groups)
+def _panel(pair: Any, panel: Panel, _: object) -> None:
+    (axes, strip), one = pair, panel.first
+    end = last_time(one.risk_groups)
     times = np.linspace(0, end, GRID)
     what, lowest, highest = quantity(one.risk_groups), 1.0, 0.0
     for place, group in enumerate(one.risk_groups):
@@ -156,8 +155,7 @@ def _panel(axes: Any, strip: Any, one: TaskEvidence, title: str) -> list[tuple[A
         look, dash = GROUP_COLOURS[place % 5], DASHES[place % 5]
         axes.fill_between(times, curve.low, curve.high, step="post", color=look, alpha=0.15,
                           linewidth=0)  # fmt: skip
-        (line,) = axes.step(times, curve.values, where="post", color=look, linestyle=dash)
-        entries.append((line, group.name))
+        axes.step(times, curve.values, where="post", color=look, linestyle=dash, label=group.name)
         lowest = min(lowest, float(np.nanmin(curve.low)))
         highest = max(highest, float(np.nanmax(curve.high)))
     bottom = 0.0 if lowest < 0.5 else max(0.0, lowest - 0.05)
@@ -173,8 +171,7 @@ def _panel(axes: Any, strip: Any, one: TaskEvidence, title: str) -> list[tuple[A
     _numbers_at_risk(strip, one, np.array(marks), end)
     events = sum(group.events for group in one.risk_groups)
     total = sum(group.n for group in one.risk_groups)
-    head(axes, title, f"{shorten(one.method, 26)} · {events:,} events of {total:,}")
-    return entries
+    head(axes, panel.title, f"{shorten(one.method, 26)} · {events:,} events of {total:,}")
 
 
 def _numbers_at_risk(axes: Any, one: TaskEvidence, marks: np.ndarray, end: float) -> None:
@@ -204,22 +201,55 @@ def _brief(name: str) -> str:
     return shorten(name.replace(" third of risk", "").replace(" risk", ""), 10)
 
 
-def _cells(one: TaskEvidence) -> list[tuple[object, ...]]:
-    times = np.linspace(0, last_time(one.risk_groups), SHOWN)
-    rows: list[tuple[object, ...]] = []
+def _whole(name: str) -> Callable[[Any], str]:
+    """Write a count as shown: a number, or the text that stands for few."""
+
+    def write(row: Any) -> str:
+        found = getattr(row, name)
+        return f"{found:,}" if isinstance(found, int) else found or "-"
+
+    return write
+
+
+def _what(row: Any) -> str:
+    return "-" if row.time is None else "incidence" if "incidence" in vars(row) else "survival"
+
+
+def _observed(row: Any) -> str:
+    return row.note or number(row.survival if row.incidence is None else row.incidence)
+
+
+COLUMNS: tuple[Column, ...] = (
+    ("time", lambda row: "-" if row.time is None else f"{row.time:,.4g}"),
+    ("what", _what),
+    ("observed", _observed),
+    ("95 % interval", lambda row: (
+        "-" if row.low is None else f"{number(row.low)} to {number(row.high)}")),
+    ("at risk", lambda row: row.at_risk or "-"),
+)  # fmt: skip
+
+
+def risk_rows(one: TaskEvidence, points: int = CURVE_POINTS) -> Rows:
+    """Survival (or incidence, where events compete) of each risk group on an even grid."""
+    rows: Rows = []
+    times = np.linspace(0, last_time(one.risk_groups), points)
     for group in one.risk_groups:
-        start = (*about(one), group.name, few(group.n), few(group.events))
-        found = curve_of(group)
-        if not isinstance(found, Observed):
-            rows.append((*start, "-", "-", found.reason, "-", "-"))
+        found, shown = curve_of(group), group.n >= FEWEST_SUBJECTS
+        base = {
+            **about(one),
+            "group": group.name,
+            "lowest_risk": group.low if shown else None,
+            "highest_risk": group.high if shown else None,
+            "n": plain_few(group.n),
+            "events": plain_few(group.events) if shown else None,
+        }
+        if isinstance(found, NotEstimable):
+            rows.append({**base, "note": found.reason})
             continue
         curve = gridded(found, times)
-        for k, time in enumerate(times):
-            value, low, high = (
-                None if np.isnan(part[k]) else float(part[k])
-                for part in (curve.values, curve.low, curve.high)
-            )
-            span = "-" if low is None else f"{number(low)} to {number(high)}"
-            rows.append((*start, f"{time:,.4g}", quantity([group]), number(value), span,
-                         few(curve.at_risk[k])))  # fmt: skip
+        columns = (curve.values, curve.low, curve.high)
+        for k, time in enumerate(times.tolist()):
+            value, low, high = (float(x[k]) if np.isfinite(x[k]) else None for x in columns)
+            rows.append({**base, "time": time, quantity([group]): value, "low": low, "high": high,
+                         "at_risk": few(curve.at_risk[k])})  # fmt: skip
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medmcl.evaluation.aspects.aspect import Rows
 from medmcl.evaluation.aspects.tasks.panels import ABOUT, about
 from medmcl.evaluation.aspects.tasks.survival_figures import curve_of
 from medmcl.evaluation.metrics.metric import NotEstimable
@@ -12,16 +13,15 @@ from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.protocol.results import Result, flipped
+from medmcl.evaluation.report.columns import VALUE, Column, written
 from medmcl.evaluation.report.labelled import people_of
 from medmcl.evaluation.report.section import Section, Shown, folded
 from medmcl.evaluation.report.words import (
     about_what,
-    counts_shown,
     fraction_name,
     listed,
     metric_name,
     p_shown,
-    verdict,
 )
 
 MOST_METRICS = 3  # side by side: more do not fit a page
@@ -54,61 +54,44 @@ def _side_by_side(results: Sequence[Result], names: Sequence[str], title: str) -
     arrows = {row.metric: ARROWS[row.direction] for row in own}
     lines: dict[tuple[object, ...], dict[str, Result]] = {}
     for row in own:
-        key = (row.task, row.target, row.method, row.protocol, row.label_fraction, row.split, row.n)
-        lines.setdefault(key, {})[row.metric] = row
+        lines.setdefault(_line(row), {})[row.metric] = row
     reasons = Reasons()
-    rows = tuple(
-        (
-            *_start(next(iter(found.values()))),
-            *(reasons.cell(found[name]) if name in found else "-" for name in names),
-        )
-        for found in lines.values()
-    )
-    return Shown(
-        title=title,
-        aid=_aid(own),
-        header=(*START, *(f"{metric_name(name)} {arrows[name]}" for name in names)),
-        rows=rows,
-        folded=folded(rows),
-        is_looked_up=True,
-        notes=reasons.lines,
-    )
+
+    def cell(name: str) -> Column:
+        heading = f"{metric_name(name)} {arrows[name]}"
+        return heading, lambda row: reasons.cell(lines[_line(row)].get(name))
+
+    cells = written([next(iter(found.values())) for found in lines.values()], *START,
+                    *map(cell, names))  # fmt: skip
+    return Shown.of(title, _aid(own), cells, is_looked_up=True, notes=reasons.lines)
+
+
+def _line(row: Result) -> tuple[object, ...]:
+    """What rows of one line have in common."""
+    return (row.task, row.target, row.method, row.protocol, row.label_fraction, row.split, row.n)
 
 
 def _one_a_line(results: Sequence[Result], title: str) -> Shown:
     reasons = Reasons()
-    rows = tuple(
-        (
-            *_start(row),
-            f"{metric_name(row.metric)} {ARROWS[row.direction]}",
-            reasons.cell(row),
-            row.note if row.value is not None else "",
-        )
-        for row in sorted(results, key=lambda row: -row.label_fraction)
+    cells = written(
+        sorted(results, key=lambda row: -row.label_fraction),
+        *START,
+        ("metric", lambda row: f"{metric_name(row.metric)} {ARROWS[row.direction]}"),
+        (VALUE, reasons.cell),
+        ("note", lambda row: row.note if row.value is not None else ""),
     )
-    return Shown(
-        title=title,
-        aid=_aid(results),
-        header=(*START, "metric", "value (95 % interval)", "note"),
-        rows=rows,
-        folded=f"{len(rows)} lines",
-        is_looked_up=True,
-        notes=reasons.lines,
-    )
+    fold = f"{len(results)} lines"
+    return Shown.of(title, _aid(results), cells, folded=fold, is_looked_up=True,
+                    notes=reasons.lines)  # fmt: skip
 
 
-START = ("task", "method", "protocol", "labels", "n (events)")
-
-
-def _start(row: Result) -> tuple[str, ...]:
+def _labels(row: Result) -> str:
     share = fraction_name(row.label_fraction).removesuffix(" labels")
-    return (
-        about_what(row.task, row.target),
-        row.method,
-        row.protocol.replace("_", " "),
-        "none" if row.train_subjects == 0 else share + people_of([row]),
-        counts_shown(row.n, row.events, row.target),
-    )
+    return "none" if row.train_subjects == 0 else share + people_of([row])
+
+
+ABOUT_WHAT: Column = ("task", lambda row: about_what(row.task, row.target))
+START: tuple[Column, ...] = (ABOUT_WHAT, "method", "protocol", ("labels", _labels), "n (events)")
 
 
 def _aid(results: Sequence[Result]) -> str:
@@ -122,8 +105,10 @@ class Reasons:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
-    def cell(self, row: Result) -> str:
-        """The value of a cell, or that there is none and where it is said why."""
+    def cell(self, row: Result | None) -> str:
+        """The value of a cell, or that there is none and where it is said why; - of no row."""
+        if row is None:
+            return "-"
         if row.value is not None:
             return row.shown
         reason = row.note or "no reason was recorded"
@@ -137,80 +122,62 @@ class Reasons:
 
 def comparison_tables(data: Evaluation) -> list[Shown]:
     """The runs that were set beside, and every paired difference."""
-    tables = []
-    if data.compared:
-        names = list(dict.fromkeys(key for facts in data.compared.values() for key in facts))
-        tables.append(
-            Shown(
-                title="Runs set beside this one",
-                aid="Their embeddings were scored as this run's: same subjects, same probes.",
-                header=("run", *names),
-                rows=tuple(
-                    (name, *(str(facts.get(key, "")) for key in names))
-                    for name, facts in data.compared.items()
-                ),
-            )
-        )
-    rows = tuple(_difference(row, data.method) for row in data.task_rows if row.versus)
-    if rows:
-        tables.append(
-            Shown(
-                title="Every paired difference",
-                aid="Both methods on the same subjects and draws. Better or worse: the 95 % "
-                "interval does not hold 0; of many intervals, some miss it by chance. Out of fold, "
-                "and of fewer than 10 events, there is neither verdict nor p. p is two-sided: "
-                "DeLong's for an AUROC of one seed, else the bootstrap's (the level at which the "
-                "interval would touch 0).",
-                header=("task", "metric", "difference", "labels", "value (95 % interval)",
-                        "reading", "p", "n", "note"),
-                rows=rows,
-                folded=folded(rows),
-                is_looked_up=True,
-            )
-        )  # fmt: skip
-    return tables
+    names = dict.fromkeys(key for facts in data.compared.values() for key in facts)
+    blank = dict.fromkeys(names, "")
+    apart = [row for row in data.task_rows if row.versus]
+    return [
+        Shown.of(
+            "Runs set beside this one",
+            "Their embeddings were scored as this run's: same subjects, same probes.",
+            written([{"run": name, **blank, **f} for name, f in data.compared.items()], "run",
+                    *names),
+        ),
+        Shown.of(
+            "Every paired difference",
+            "Both methods on the same subjects and draws. Better or worse: the 95 % "
+            "interval does not hold 0; of many intervals, some miss it by chance. Out of fold, "
+            "and of fewer than 10 events, there is neither verdict nor p. p is two-sided: "
+            "DeLong's for an AUROC of one seed, else the bootstrap's (the level at which the "
+            "interval would touch 0).",
+            written([flipped(row) if row.versus == data.method else row for row in apart],
+                    ABOUT_WHAT, "metric", "difference", "labels", VALUE, "reading", "p", "n",
+                    "note"),
+            is_looked_up=True,
+        ),
+    ]  # fmt: skip
 
 
-def _difference(row: Result, highlight: str) -> tuple[str, ...]:
-    turned = flipped(row) if row.versus == highlight else row
-    return (
-        about_what(turned.task, turned.target), metric_name(turned.metric),
-        f"{turned.method} minus {turned.versus}", fraction_name(turned.label_fraction),
-        turned.shown, verdict(turned).removeprefix(", "), p_shown(turned.p_value),
-        f"{turned.n:,}", turned.note,
+def d_calibration_shown(found: Sequence[TaskEvidence]) -> Shown:
+    """Whether survival curves are calibrated over all of time, as a table of the page."""
+    return Shown.of(
+        "D-calibration",
+        "Predicted survival at each subject's own time, in tenths: were the curves right, "
+        "each tenth would hold 10 % of the subjects. A small p says that they are not.",
+        written([row for one in found for row in d_rows(one)], *ABOUT,
+                ("χ²", lambda row: "not estimable" if row.p_value is None
+                 else f"{row.statistic:.1f}"),
+                ("p", lambda row: p_shown(row.p_value)),
+                ("% in each tenth, from low survival to high", _tenths), "note"),
+        is_looked_up=True,
     )  # fmt: skip
 
 
-def d_calibration_shown(found: Sequence[TaskEvidence]) -> list[Shown]:
-    """Whether survival curves are calibrated over all of time, as a table of the page."""
-    rows = [
-        (*about(one), *_d_cells(one.d_calibration))
-        for one in found
-        if one.d_calibration is not None
-    ]
-    if not rows:
+def _tenths(row: Any) -> str:
+    if row.p_value is None:
+        return "-"
+    return " ".join(f"{100 * share:.0f}" for name, share in vars(row).items() if "share_" in name)
+
+
+def d_rows(one: TaskEvidence) -> Rows:
+    """One row for the D-calibration of a task."""
+    found = one.d_calibration
+    if found is None:
         return []
-    return [
-        Shown(
-            title="D-calibration",
-            aid="Predicted survival at each subject's own time, in tenths: were the curves right, "
-            "each tenth would hold 10 % of the subjects. A small p says that they are not.",
-            header=(*ABOUT, "χ²", "p", "% in each tenth, from low survival to high", "note"),
-            rows=tuple(rows),
-            is_looked_up=True,
-        )
-    ]
-
-
-def _d_cells(found: DCalibration | NotEstimable | None) -> tuple[str, ...]:
     if not isinstance(found, DCalibration):
-        return ("not estimable", "-", "-", "" if found is None else found.reason)
-    return (
-        f"{found.statistic:.1f}",
-        p_shown(found.p_value),
-        " ".join(f"{100 * share:.0f}" for share in found.shares),
-        found.note,
-    )
+        return [{**about(one), "note": found.reason}]
+    shares = {f"share_{k}": share for k, share in enumerate(found.shares)}
+    return [{**about(one), "statistic": found.statistic, "p_value": found.p_value, **shares,
+             "note": found.note}]  # fmt: skip
 
 
 MOST_NAMED = 8  # tasks that share a reason
@@ -237,8 +204,7 @@ def not_shown(data: Evaluation) -> list[str]:
         f"{' and '.join(kinds)} of {listed(tasks, MOST_NAMED)}: {reason}."
         for (reason, tasks), kinds in by_reason.items()
     ]
-    lines = [f"{line[0].upper()}{line[1:]}" for line in lines]
-    return lines
+    return [f"{line[0].upper()}{line[1:]}" for line in lines]
 
 
 FEW_COEFFICIENTS = 12  # coefficients to which the first page leads its reader

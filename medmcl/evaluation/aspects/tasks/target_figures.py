@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from medmcl.evaluation.protocol.results import Result, people
+from medmcl.evaluation.report.columns import VALUE, written
+from medmcl.evaluation.report.forest import Forest, Line, plant
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     PAGE,
@@ -14,10 +15,10 @@ from medmcl.evaluation.report.pictures import (
     drawing,
     encode,
     shorten,
-    whisker,
 )
-from medmcl.evaluation.report.words import fraction_name, metric_name
+from medmcl.evaluation.report.words import metric_name
 
+Rivals = dict[tuple[str, str, str], Result]
 MANY = 6  # targets from which on this figure is worth its place
 MOST_TARGETS = 90  # of one metric; all are in the table
 LINE = 0.16  # inches a target
@@ -33,29 +34,42 @@ def targets_overview(results: Sequence[Result], highlight: str) -> Picture | Non
     rivals = _rivals(results, highlight)
     images = [_image(metric, _ordered(own), rivals) for metric, own in kinds.items()]
     more = sum(max(0, len(own) - MOST_TARGETS) for own in kinds.values())
+    rows = [row for own in kinds.values() for row in _ordered(own)]
     return Picture.of(
         images,
         title="Every target",
         aid=f"Blue dot = {shorten(highlight)} with its 95 % interval, orange cross = the best "
         "other method; best target first." + (f" {more} more are in the table." if more else ""),
         lead="Dots of every target, best first",
-        said=[f"{_name(r)}: {r.shown}" for own in kinds.values() for r in _ordered(own)],
-        header=("task", "target", "metric", "labels", "value (95 % interval)", "n", "events",
-                "best other method", "its value"),
-        rows=[_cells(row, rivals) for own in kinds.values() for row in _ordered(own)],
+        said=[f"{_name(row)}: {row.shown}" for row in rows],
+        **written(rows, "task", "target", "metric", "labels", VALUE, "n", "events",
+                  ("best other method", lambda row: _of(rivals, row, "method")),
+                  ("its value", lambda row: _of(rivals, row, "shown"))),
     )  # fmt: skip
 
 
-def _image(
-    metric: str, ordered: Sequence[Result], rivals: dict[tuple[str, str, str], Result]
-) -> str:
+def _of(rivals: Rivals, row: Result, name: str) -> object:
+    return getattr(rivals.get(_key(row)), name, "-")
+
+
+def _image(metric: str, ordered: Sequence[Result], rivals: Rivals) -> str:
     """Targets of one metric in two columns, the best ones at the left."""
     ordered = ordered[:MOST_TARGETS]
     half = -(-len(ordered) // 2)
     span = _span([*ordered, *(rivals[k] for k in map(_key, ordered) if k in rivals)])
+    better = "higher" if ordered[0].direction == "higher" else "lower"
     with drawing(PAGE, LINE * half + 0.85, columns=2) as (figure, axes):
         for place, part in zip(axes.flat, (ordered[:half], ordered[half:]), strict=True):
-            _column(place, part, rivals, metric, half, span)
+            lines = [Line(label=_name(row), marks=[(row, 0)]) for row in part]
+            spare = [Line(label="")] * (half - len(part))
+            label = f"{metric_name(metric)} ({better} is better)"
+            plant(place, Forest(lines=[*lines, *spare], xlabel=label, span=span, size=3.8))
+            for line, row in enumerate(part):
+                if rival := rivals.get(_key(row)):
+                    place.plot([rival.value], [line], marker="x", color=COLOURS[1],
+                               markersize=4.5, zorder=1.9)  # fmt: skip
+            place.tick_params(axis="y", labelsize=SMALL)
+            place.grid()
         return encode(figure)
 
 
@@ -88,9 +102,9 @@ def _ordered(rows: Sequence[Result]) -> list[Result]:
     return sorted(rows, key=lambda r: (r.value is None, sign * (r.value or 0.0)))
 
 
-def _rivals(results: Sequence[Result], highlight: str) -> dict[tuple[str, str, str], Result]:
+def _rivals(results: Sequence[Result], highlight: str) -> Rivals:
     """The best other method of each target, on the same people."""
-    found: dict[tuple[str, str, str], Result] = {}
+    found: Rivals = {}
     first = _first_metric(results)
     ours = {_key(row): people(row) for row in first if row.method == highlight}
     for row in first:
@@ -117,35 +131,5 @@ def _span(rows: Sequence[Result]) -> tuple[float, float]:
     return low - edge, high + edge
 
 
-def _column(
-    axes: Any, part: Sequence[Result], rivals: dict[tuple[str, str, str], Result], metric: str,
-    lines: int, span: tuple[float, float],
-) -> None:  # fmt: skip
-    if not part:
-        axes.axis("off")
-        return
-    for place, row in enumerate(part):
-        rival = rivals.get(_key(row))
-        if rival is not None:
-            axes.plot([rival.value], [place], marker="x", color=COLOURS[1], markersize=4.5)
-        whisker(axes, row, place, COLOURS[0], "o", size=3.8, wide=1.3)
-    axes.set_yticks(range(len(part)), [_name(row) for row in part], fontsize=SMALL)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(lines - 0.4, -0.6)
-    axes.set_xlim(*span)
-    axes.grid()
-    better = "higher" if part[0].direction == "higher" else "lower"
-    axes.set_xlabel(f"{metric_name(metric)} ({better} is better)")
-
-
 def _name(row: Result) -> str:
     return shorten(row.task if row.target in ("", row.task) else f"{row.target} ({row.task})", 27)
-
-
-def _cells(row: Result, rivals: dict[tuple[str, str, str], Result]) -> tuple[object, ...]:
-    rival = rivals.get(_key(row))
-    return (
-        row.task, row.target, metric_name(row.metric), fraction_name(row.label_fraction),
-        row.shown, f"{row.n:,}", "-" if row.events is None else f"{row.events:,}",
-        "-" if rival is None else rival.method, "-" if rival is None else rival.shown,
-    )  # fmt: skip

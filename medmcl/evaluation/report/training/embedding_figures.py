@@ -68,9 +68,9 @@ def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
     flat, rows, how = project(points)
     colours = _colours(embedding)
     with small_multiples(len(colours), 2.7) as (figure, grid):
-        for axes in grid.flat:
+        for axes in grid:
             axes.axis("off")
-        for axes, (task, values) in zip(grid.flat, colours.items(), strict=False):
+        for axes, (task, values) in zip(grid, colours.items(), strict=False):
             chosen = None if values is None else np.asarray(values, dtype=object)[rows]
             _scatter(figure, axes, flat, chosen)
             axes.set_title(shorten(task, 30))

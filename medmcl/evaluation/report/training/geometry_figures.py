@@ -71,7 +71,7 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
             axes.grid(axis="y")
         crowded = len(names) > _NAMED
         if not crowded:
-            legend_below(figure, panels)
+            legend_below(figure)
         rows = [
             (
                 *(row.get(key, "") for key in ("stage", "step", "modality")),

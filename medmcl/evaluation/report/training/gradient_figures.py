@@ -34,10 +34,10 @@ def gradient_norms(curves: Mapping[str, Rows]) -> Picture | None:
         for stage, rows in stages.items()
     ]  # fmt: skip
     with small_multiples(panels, 2.2) as (figure, grid):
-        for axes, (stage, rows) in zip(grid.flat, stages.items(), strict=False):
+        for axes, (stage, rows) in zip(grid, stages.items(), strict=False):
             _panel(axes, stage, rows)
-        grid.flat[0].set_ylabel("gradient norm")
-        legend_below(figure, grid.flat)
+        grid[0].set_ylabel("gradient norm")
+        legend_below(figure)
         return Picture.of(
             figure,
             title="Gradient norm over training",

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 
 import numpy as np
 import pytest
-from made_experts import CONTENT, CURVES, line, signal_content
+from made_experts import CURVES, line
 
-from medmcl.evaluation.aspects.experts.content_figures import content_pictures
 from medmcl.evaluation.aspects.experts.figures import routing_curves, share_pictures
 from medmcl.evaluation.aspects.experts.lines import against_even, evenness, expert_rows, share_rows
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report import figures, pictures
-from medmcl.evaluation.report.files import as_json, report_rows
+from medmcl.evaluation.report.files import report_rows
 from medmcl.evaluation.report.sections import sections_of
 from medmcl.evaluation.report.training import gradient_figures
 from medmcl.evaluation.report.training.gradient_figures import gradient_norms
 
-PARTS = ("experts", "expert_shares", "expert_words", "expert_pieces")
+PARTS = ("experts", "expert_shares")
 
 
-DATA = Evaluation(
-    title="t", curves=CURVES, kept_steps={"contrast": 20}, shown={"experts": [CONTENT]}
-)
+DATA = Evaluation(title="t", curves=CURVES, kept_steps={"contrast": 20})
 
 
 def section(data):
@@ -67,42 +63,27 @@ def test_shares_are_of_the_kept_weights_on_the_tuning_split(kept, step):
     assert {(row["step"], row["split"]) for row in share_rows(lone, kept)} == {(30, "train")}
 
 
-def test_the_section_shows_shares_curves_words_and_pieces(legends_beside):
+def test_the_section_shows_shares_and_curves(legends_beside):
     pictures = section(DATA).pictures
     assert legends_beside() >= 1  # of the curves; the sections beside it are drawn too
-    shares, curves, words, pieces = pictures
+    shares, curves = pictures
     assert "step 20" in shares.aid
     assert shares.rows[0][:3] == ("1", "image", "0")
     assert "image: 73.3% processed, 3.0 experts in use, 1.3 effective" in curves.alt
-    assert words.rows[0] == ("0", "<b>cross", "40", "40.0%", "80.0%", "2.5")
-    assert "Not named: 17" in words.aid
-    assert "recipe asks" in pieces.aid
     for picture in pictures:
         assert re.search(r"\d", picture.alt)
         assert picture.aid.endswith(".")
         assert {len(row) for row in picture.rows} == {len(picture.header)}
 
 
-def test_files_hold_numbers_and_no_pixels():
-    rows = report_rows(DATA)
-    assert set(PARTS) <= set(rows)
-    assert rows["expert_words"][1] == {
-        "stage": "contrast", "block": 3, "split": "tuning", "modality": "note", "expert": 2,
-        "word": "star", "tokens": 9, "of_expert": 0.9, "of_word": 0.5, "lift": 3.0,
-    }  # fmt: skip
-    assert set(rows["expert_pieces"][0]) == {
-        "stage", "block", "split", "modality", "expert", "gate", "grid_row", "grid_column"
-    }  # fmt: skip
-    assert "pixels" not in str(as_json(DATA))
+def test_files_hold_the_numbers():
+    assert set(PARTS) <= set(report_rows(DATA))
 
 
-def test_many_experts_blocks_and_traces_of_signals_can_be_drawn():
+def test_many_experts_and_blocks_can_be_drawn():
     many = {"contrast": [line(s, "tuning", range(1, 32, 2), 64) for s in range(3)]}
-    data = Evaluation(title="t", curves=many, shown={"experts": [signal_content()]})
-    _, curves, words, pieces = section(data).pictures
+    _, curves = section(Evaluation(title="t", curves=many)).pictures
     assert {row[1] for row in curves.rows} == {"tuning"}
-    assert "8 more experts" in words.aid
-    assert "II, V1, V5" in pieces.aid
 
 
 def routed(sharp, modality_wide=0.0, tokens=400, experts=8):
@@ -161,18 +142,6 @@ def test_a_mean_gate_is_set_beside_an_even_one():
             rest.append(min(gate, left))
             left -= rest[-1]
         assert 1 + sum(p * math.log(p) for p in rest) / math.log(8) <= math.log(1.25) / math.log(8)
-    few = dataclasses.replace(CONTENT, gates={"note": 0.26})
-    words, pieces = content_pictures(few)
-    assert "mean gate of all tokens is 0.260; even gates are 0.250. So gates are" in words.aid
-    assert "mean gate of those shown is 0.800; even gates are 0.250. These" in pieces.aid
-
-
-def test_signs_of_words_and_experts_without_any_are_explained():
-    words, pieces = content_pictures(CONTENT)
-    assert "Without any word: expert 1, 3." in words.aid
-    for sign in ("▁", "##", "<cls>", "<end>"):
-        assert sign in words.aid
-    assert "Under the expert's number, its share of all tokens of image" in pieces.aid
 
 
 @pytest.fixture
@@ -186,16 +155,6 @@ def drawn(monkeypatch):
 
     monkeypatch.setattr(pictures, "encode", keep)
     return kept
-
-
-def test_patches_keep_their_width_however_few_there_are(drawn):
-    piece = next(iter(CONTENT.pieces["image"]))
-    for own in ([piece], [piece] * 8):
-        content_pictures(dataclasses.replace(CONTENT, words={}, pieces={"image": own}))
-    for figure in drawn:
-        figure.draw_without_rendering()
-    few, many = (figure.axes[0].get_position().width for figure in drawn)
-    assert few == pytest.approx(many, rel=0.02)
 
 
 def test_one_training_line_hides_neither_the_curves_nor_itself(drawn):

@@ -60,7 +60,7 @@ def test_of_many_attributes_the_first_are_drawn_and_all_are_told():
 
 def test_each_set_of_pairs_has_a_figure_and_one_model_has_no_differences():
     one = rows_of(2, later=())
-    assert choice_differences(one) == []
+    assert not choice_differences(one)[0].rows  # a section leaves it out
     titles = [p.title for p in choice_pictures([*one, *rows_of(2, task="more")])]
     assert titles == ["Paired choice: cells", "Paired choice: more"]
     assert choice_pictures([]) == []

@@ -1,0 +1,87 @@
+"""How rows of numbers are written in a table: a column is told by its heading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any, TypedDict
+
+from medmcl.evaluation.report.labelled import share_of
+from medmcl.evaluation.report.words import (
+    counts_shown,
+    fraction_name,
+    measured,
+    metric_name,
+    p_shown,
+    verdict,
+)
+
+VALUE = "value (95 % interval)"
+Column = str | tuple[str, str | Callable[[Any], object]]
+"""A heading of `WRITTEN`, or of a field as it is; or another heading with the field or writer."""
+
+
+class Cells(TypedDict):
+    """A table as text: what a figure or table of the page is made with."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def counted(name: str) -> Callable[[Any], str]:
+    """Write a field that counts; a dash where it is held back or has no meaning."""
+
+    def write(row: Any) -> str:
+        count = getattr(row, name)
+        return "-" if count is None else f"{count:,}"
+
+    return write
+
+
+WRITTEN: Mapping[str, str | Callable[[Any], object]] = {
+    VALUE: "shown",
+    "metric": lambda row: metric_name(row.metric),
+    "protocol": lambda row: row.protocol.replace("_", " "),
+    "labels": lambda row: fraction_name(row.label_fraction),
+    "difference": lambda row: f"{row.method} minus {row.versus}",
+    "reading": lambda row: verdict(row).removeprefix(", "),
+    "p": lambda row: p_shown(row.p_value),
+    "by": "attribute",
+    "n": counted("n"),
+    "events": counted("events"),
+    "subjects": counted("subjects"),
+    "n (events)": lambda row: counts_shown(row.n, row.events, row.target),
+    "spread over seeds": lambda row: (
+        "-" if row.seed_spread is None else f"{row.seed_spread:.3f} ({row.seeds})"
+    ),
+}
+"""Heading to the field of a row, or to what writes it, where that is not the field of its name."""
+MEASURED: Column = ("metric", lambda row: measured(row.metric, row.target))
+SHARE: Column = ("labels", lambda row: share_of([row]))
+
+
+def _text(row: Any, how: str | Callable[[Any], object]) -> str:
+    found = getattr(row, how) if isinstance(how, str) else how(row)
+    return "" if found is None else str(found)
+
+
+class _Plain(SimpleNamespace):
+    """A row of plain values: what it has not is None."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def written(rows: Iterable[Any], *columns: Column) -> Cells:
+    """Write rows under headings.
+
+    Args:
+        rows: Results, evidence, or rows of plain values (`Mapping`).
+        columns: In their order.
+    """
+    pairs = [(one, WRITTEN.get(one, one)) if isinstance(one, str) else one for one in columns]
+    told = (_Plain(**row) if isinstance(row, Mapping) else row for row in rows)
+    return Cells(
+        header=tuple(heading for heading, _ in pairs),
+        rows=tuple(tuple(_text(row, how) for _, how in pairs) for row in told),
+    )
