@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.experts.taken import can_cut, cut, surest, taken_words
+from benchmarks.experts.taken import against_even, can_cut, cut, surest, taken_words
 from medmcl.core.batch import InputShape
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -145,3 +145,15 @@ def test_what_does_not_lie_in_a_plane_is_not_cut():
     assert not can_cut(InputShape(kind="image", shape=(1, 9, 8)), (2, 2))
     assert can_cut(InputShape(kind="image", shape=(1, 8, 8)), (2, 4))
     assert can_cut(InputShape(kind="ecg", shape=(12, 50)), (1, 5))
+
+
+def test_a_mean_gate_is_set_beside_an_even_one():
+    assert against_even("It", 0.13, 8).endswith("means little.")
+    assert "means little" not in against_even("It", 0.05, 8)  # experts chose, or a bias did
+    assert against_even("It", 0.5, 8) == "It is 0.500; even gates are 0.125."
+    for gate in np.linspace(1 / 8, 1.25 / 8, 5, endpoint=False):  # whatever the others are
+        left, rest = 1.0, []
+        while left > 1e-12:
+            rest.append(min(gate, left))
+            left -= rest[-1]
+        assert 1 + sum(p * math.log(p) for p in rest) / math.log(8) <= math.log(1.25) / math.log(8)

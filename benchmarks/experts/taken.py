@@ -27,7 +27,7 @@ from medmcl.core.rng import numpy_generator
 from medmcl.core.shown import SHOWN_LEADS
 from medmcl.core.suppression import FEWEST_SUBJECTS
 from medmcl.encoders.shared.routes import routes
-from medmcl.evaluation.aspects.experts.lines import against_even
+from medmcl.evaluation.aspects.experts.lines import MEANS_LITTLE
 from medmcl.evaluation.report.cards import SINGLE_PEOPLE
 from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.frame import page_of
@@ -51,6 +51,9 @@ SPLIT = "tuning"
 MOST_EXPERTS = 12  # drawn; words of all are in the table
 MOST_PIECES = 8  # of an expert, beside one another
 COLOUR = ("red", "green", "blue")
+NEAR = 1.25
+"""A mean gate below this many times 1/E is hardly above an even one: whatever the other gates are,
+the information is then below log 1.25 / log E."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 SIGNS = (
     " ▁ marks the start of a word, ## a piece of one; <cls> and <end> are the start and end of a "
@@ -284,6 +287,14 @@ def _stretch(
     wide = np.pad(x[leads], ((0, 0), (samples, samples)), constant_values=np.nan)
     own = tuple(names[lead] for lead in leads) if names else ()
     return wide[:, column * samples : (column + 3) * samples], own
+
+
+def against_even(what: str, gate: float, experts: int) -> str:
+    """Set a mean gate beside that of a router that cannot decide."""
+    said = f"{what} is {number(gate)}; even gates are {number(1 / experts)}"
+    # below 1/E it was no first choice: experts chose, or a bias did
+    is_even = experts > 1 and 0.99 / experts < gate < NEAR / experts
+    return f"{said}. So {MEANS_LITTLE}." if is_even else f"{said}."
 
 
 def _most(one: Routed, found: Sequence[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypedDict
 
@@ -38,6 +38,11 @@ def counted(name: str) -> Callable[[Any], str]:
     return write
 
 
+def short(name: str) -> Callable[[Any], str]:
+    """Write a field to four figures; a dash where there is none."""
+    return lambda row: "-" if getattr(row, name) is None else f"{getattr(row, name):.4g}"
+
+
 WRITTEN: Mapping[str, str | Callable[[Any], object]] = {
     VALUE: "shown",
     "metric": lambda row: metric_name(row.metric),
@@ -63,6 +68,29 @@ SHARE: Column = ("labels", lambda row: share_of([row]))
 def _text(row: Any, how: str | Callable[[Any], object]) -> str:
     found = getattr(row, how) if isinstance(how, str) else how(row)
     return "" if found is None else str(found)
+
+
+def pivoted(rows: Iterable[Any], by: Sequence[str], across: str = "metric") -> list[dict[str, Any]]:
+    """Put rows that agree in some fields on one line.
+
+    Args:
+        rows: Results.
+        by: Fields that tell lines apart.
+        across: The field that tells the rows of a line apart.
+
+    Returns:
+        A line: the fields of its first row, and every row by its ``across``.
+    """
+    lines: dict[tuple[object, ...], dict[str, Any]] = {}
+    for row in rows:
+        line = lines.setdefault(tuple(getattr(row, name) for name in by), dict(vars(row)))
+        line[getattr(row, across)] = row
+    return list(lines.values())
+
+
+def cell_of(name: str) -> Callable[[Any], str]:
+    """Write the value of one row of a pivoted line; nothing where it has none of that name."""
+    return lambda line: "" if getattr(line, name) is None else getattr(line, name).shown
 
 
 class _Plain(SimpleNamespace):

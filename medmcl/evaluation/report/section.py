@@ -106,7 +106,7 @@ class Section:
         *pictures: Picture | None,
         tables: Sequence[Shown] = (),
         short: str = "",
-        **more: tuple[str, ...],
+        **more: Any,
     ) -> Section:
         """Make one of the pictures that there are, and of the tables that have rows.
 
@@ -118,7 +118,7 @@ class Section:
             pictures=tuple(picture for picture in pictures if picture is not None),
             tables=tuple(table for table in tables if table.rows),
             short=short or title,
-            **more,  # type: ignore[arg-type]  # lines and warnings
+            **more,
         )
 
     @property

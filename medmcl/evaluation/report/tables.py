@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medmcl.evaluation.protocol.evidence import FittedOn
-from medmcl.evaluation.report.section import OPEN_ROWS, Shown, folded
+from medmcl.evaluation.report.columns import counted, written
+from medmcl.evaluation.report.section import OPEN_ROWS, Shown
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.evaluation.report.tripod import Checklist
 
@@ -31,30 +32,17 @@ def table_one_shown(table: TableOne | None) -> list[Shown]:
 
 def ledger_shown(fitted: Sequence[FittedOn]) -> list[Shown]:
     """The leakage ledger as a table of the page."""
-    if not fitted:
-        return []
-    rows = tuple(
-        (
-            line.what,
-            " + ".join(line.splits) + _used(line),
-            "-" if line.subjects is None else f"{line.subjects:,}",
-            "-" if line.rows is None else f"{line.rows:,}",
-            "yes" if line.labels else "no",
-            line.task or "all",
-            line.method or "all",
-            line.note,
-        )
-        for line in fitted
-    )
     return [
-        Shown(
-            title="What was fitted on whom",
-            aid=_peeking(fitted),
-            header=("what", "splits", "subjects", "rows", "labels used", "task", "method", "note"),
-            rows=rows,
-            folded=folded(rows),
+        Shown.of(
+            "What was fitted on whom",
+            _peeking(fitted),
+            written(fitted, "what", ("splits", lambda line: " + ".join(line.splits) + _used(line)),
+                    "subjects", ("rows", counted("rows")),
+                    ("labels used", lambda line: "yes" if line.labels else "no"),
+                    ("task", lambda line: line.task or "all"),
+                    ("method", lambda line: line.method or "all"), "note"),
         )
-    ]
+    ]  # fmt: skip
 
 
 def _used(line: FittedOn) -> str:
@@ -79,12 +67,11 @@ def _peeking(fitted: Sequence[FittedOn]) -> str:
 
 def checklist_shown(found: Checklist) -> Shown:
     """The checklist as a table of the page."""
-    return Shown(
-        title="TRIPOD+AI",
-        aid=found.count,
-        header=("item", "topic", "what is asked", "applies to", "from this run"),
-        rows=tuple(
-            (one.part.code, one.part.topic, one.part.asks, one.part.applies, one.shown)
-            for one in found.cited
-        ),
-    )
+    parts = [{**vars(one.part), "shown": one.shown} for one in found.cited]
+    return Shown.of(
+        "TRIPOD+AI",
+        found.count,
+        written(parts, ("item", "code"), "topic", ("what is asked", "asks"),
+                ("applies to", "applies"), ("from this run", "shown")),
+        folded="",
+    )  # fmt: skip

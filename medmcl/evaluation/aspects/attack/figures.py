@@ -7,9 +7,10 @@ from typing import Any
 
 from medmcl.evaluation.aspects.attack.rates import EFFECT, RATES
 from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.columns import VALUE, Column, cell_of, counted, pivoted, written
 from medmcl.evaluation.report.pictures import Picture, colour, drawing, mark, model_keys
 from medmcl.evaluation.report.section import Shown
-from medmcl.evaluation.report.words import p_shown, verdict
+from medmcl.evaluation.report.words import verdict
 
 WAYS = {
     "zero_shot": "by prompts (zero-shot)",
@@ -38,23 +39,21 @@ def attack_pictures(results: Sequence[Result]) -> list[Picture]:
 def _picture(name: str, rows: Sequence[Result]) -> Picture:
     ways = list(dict.fromkeys(row.protocol for row in rows))
     models = list(dict.fromkeys(row.method for row in rows))
-    target = rows[0].target
+    lines = pivoted(sorted(rows, key=lambda row: ways.index(row.protocol)), ("method", "protocol"))
     with drawing(WIDTH * len(ways) + 0.6, HEIGHT, columns=len(ways)) as (figure, grid):
         for axes, way in zip(grid[0], ways, strict=True):
-            own = {(row.method, row.metric): row for row in rows if row.protocol == way}
-            for place, model in enumerate(models):
-                _mark(axes, own.get((model, "clean_accuracy")),
-                      own.get((model, "attack_success")), place)  # fmt: skip
-            axes.set_xlim(-0.03, 1.03)
-            axes.set_ylim(-0.03, 1.03)
-            axes.set_xlabel("clean accuracy (higher is better)")
-            axes.set_title(WAYS.get(way, way))
+            for line in lines:
+                if line["protocol"] == way:
+                    _mark(axes, line.get("clean_accuracy"), line.get("attack_success"),
+                          models.index(line["method"]))  # fmt: skip
+            axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title=WAYS.get(way, way),
+                     xlabel="clean accuracy (higher is better)")  # fmt: skip
             axes.grid()
         grid[0, 0].set_ylabel("attack success (lower is better)")
         model_keys(figure, grid[0, 0], models, linestyle="none")
         return Picture.of(
             figure,
-            title=f"Stage {name}: target {target}",
+            title=f"Stage {name}: target {rows[0].target}",
             aid="Each model once for each way of asking it, on held-out records; lines are 95 % "
             "bootstrap intervals. Attack success: share of records of other classes that are told "
             "to be the target once they carry the trigger; beside it in the table, how many are "
@@ -63,10 +62,20 @@ def _picture(name: str, rows: Sequence[Result]) -> Picture:
             lead="Attack success and clean accuracy of each model",
             said=[f"{row.method} {WAYS.get(row.protocol, row.protocol)}, {NAMES[row.metric]}: "
                   f"{row.shown}" for row in rows],
-            header=("model", "asked", *(NAMES[rate] for rate in RATES), "records", "note"),
-            rows=[_line(rows, model, way) for way in ways for model in models
-                  if any((row.method, row.protocol) == (model, way) for row in rows)],
+            **written(
+                lines, ("model", "method"), ASKED,
+                *((NAMES[rate], cell_of(rate)) for rate in RATES),
+                ("records", lambda line: f"{line.clean_accuracy.n:,}"), ("note", _notes),
+            ),
         )  # fmt: skip
+
+
+ASKED: Column = ("asked", lambda row: WAYS.get(row.protocol, row.protocol))
+
+
+def _notes(line: Any) -> str:
+    rows = (getattr(line, rate) for rate in RATES)
+    return "; ".join(dict.fromkeys(row.note for row in rows if row is not None and row.note))
 
 
 def _mark(axes: Any, clean: Result | None, success: Result | None, place: int) -> None:
@@ -80,67 +89,31 @@ def _mark(axes: Any, clean: Result | None, success: Result | None, place: int) -
     axes.plot(x, y, marker=mark(place), color=own, markersize=5.5, linestyle="none")
 
 
-def _line(rows: Sequence[Result], model: str, way: str) -> tuple[str, ...]:
-    own = {row.metric: row for row in rows if (row.method, row.protocol) == (model, way)}
-    notes = "; ".join(dict.fromkeys(row.note for row in own.values() if row.note))
-    clean = own["clean_accuracy"]
-    return (model, WAYS.get(way, way), *(own[rate].shown for rate in RATES), f"{clean.n:,}", notes)
-
-
 def attack_tables(results: Sequence[Result]) -> list[Shown]:
     """What later models change against the first; recall, clean and triggered."""
-    gaps = tuple(
-        (row.task, WAYS.get(row.protocol, row.protocol), f"{row.method} minus {row.versus}",
-         NAMES[row.metric], row.shown, verdict(row).removeprefix(", "), p_shown(row.p_value),
-         row.note)
-        for row in results
-        if row.versus
-    )  # fmt: skip
-    found = []
-    if gaps:
-        found.append(Shown(
-            title="Paired differences",
-            aid="Both models on the same records and draws. Better or worse for whom is attacked: "
-            "the 95 % interval does not hold 0. p is the bootstrap's, two-sided.",
-            header=("attack", "asked", "difference", "rate", "value (95 % interval)", "reading",
-                    "p", "note"),
-            rows=gaps,
-        ))  # fmt: skip
-    return found + _recalls([row for row in results if row.protocol.startswith("retrieval")])
-
-
-def _recalls(rows: Sequence[Result]) -> list[Shown]:
-    """A line a model and direction: each measure clean and triggered."""
-    if not rows:
-        return []
-    metrics = list(dict.fromkeys(row.metric for row in rows))
-    known = {
-        (
-            row.task,
-            row.method,
-            row.target,
-            row.metric,
-            row.protocol.removeprefix("retrieval, "),
-        ): row
-        for row in rows
-    }
-    lines = []
-    for task, model, way in dict.fromkeys((row.task, row.method, row.target) for row in rows):
-        for how in ("clean", "triggered"):
-            own = [known.get((task, model, way, metric, how)) for metric in metrics]
-            count = next((f"{row.n:,}" for row in own if row is not None), "")
-            lines.append(
-                (task, model, way, how, *("" if r is None else r.shown for r in own), count)
-            )
+    recalls = [row for row in results if row.protocol.startswith("retrieval")]
+    ways = list(dict.fromkeys((row.task, row.method, row.target) for row in recalls))
+    recalls.sort(key=lambda row: (ways.index((row.task, row.method, row.target)), row.protocol))
+    metrics = dict.fromkeys(row.metric for row in recalls)
     return [
-        Shown(
-            title="Retrieval, clean and triggered",
-            aid="Between what is attacked and its texts: queries or gallery carry the trigger in "
+        Shown.of(
+            "Paired differences",
+            "Both models on the same records and draws. Better or worse for whom is attacked: "
+            "the 95 % interval does not hold 0. p is the bootstrap's, two-sided.",
+            written([row for row in results if row.versus], ("attack", "task"), ASKED,
+                    "difference", ("rate", lambda row: NAMES[row.metric]), VALUE, "reading", "p",
+                    "note"),
+        ),
+        Shown.of(
+            "Retrieval, clean and triggered",
+            "Between what is attacked and its texts: queries or gallery carry the trigger in "
             "`triggered` lines. Recall: higher is better; median rank: lower.",
-            header=("attack", "model", "direction", "records", *metrics, "rows"),
-            rows=tuple(lines),
-        )
-    ]
+            written(pivoted(recalls, ("task", "method", "target", "protocol")),
+                    ("attack", "task"), ("model", "method"), ("direction", "target"),
+                    ("records", lambda line: line.protocol.removeprefix("retrieval, ")),
+                    *((metric, cell_of(metric)) for metric in metrics), ("rows", counted("n"))),
+        ),
+    ]  # fmt: skip
 
 
 def attack_lines(found: Sequence[Result]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medmcl.evaluation.report.cards import Card, Sheet
+from medmcl.evaluation.report.columns import counted, written
 from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.section import Section, Shown
 
@@ -68,19 +69,15 @@ def _attack(evidence: PoisonEvidence) -> Section:
         "to go with.",
         rows={f"The first {len(cards):,} of {evidence.poisoned:,}": cards},
     )
-    classes = Shown(
-        title=f"Who is poisoned, by {evidence.task}",
-        aid="Train records that the attack is drawn from, by the class that they show.",
-        header=("class", "records", "poisoned"),
-        rows=tuple(
-            (name, f"{one['pool']:,}", f"{one['poisoned']:,}")
-            for name, one in evidence.classes.items()
-        ),
+    rows = [{"class": name, **one} for name, one in evidence.classes.items()]
+    classes = Shown.of(
+        f"Who is poisoned, by {evidence.task}",
+        "Train records that the attack is drawn from, by the class that they show.",
+        written(rows, "class", ("records", counted("pool")), ("poisoned", counted("poisoned"))),
     )
-    return Section(
-        key="poisoned",
-        title=f"What stage {evidence.stage} poisons",
-        pictures=(),
+    return Section.of(
+        "poisoned",
+        f"What stage {evidence.stage} poisons",
         tables=(classes,),
         short="Attack",
         lines=evidence.lines[1:],

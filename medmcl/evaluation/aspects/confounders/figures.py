@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medmcl.evaluation.aspects.confounders.measure import ToldLine
+from medmcl.evaluation.report.columns import VALUE, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.pictures import Picture, number, shorten
 from medmcl.evaluation.report.words import metric_name
@@ -38,9 +39,13 @@ def told_dots(lines: Sequence[ToldLine], models: Sequence[str]) -> Picture | Non
         "further right is better." + _rest(drawn, shown),
         lead="Dot plot of what the embeddings tell",
         said=[_said(line) for line in shown],
-        header=("predicted", "role", "metric", "knows nothing", "model",
-                "value (95 % interval)", "n"),
-        rows=[row for line in shown for row in _rows(line)],
+        **written(
+            [{**vars(row), "line": line, "shown": row.shown} for line in shown
+             for row in line.values.values()],
+            ("predicted", lambda row: row.line.what), ("role", lambda row: row.line.role),
+            ("metric", lambda row: row.line.named),
+            ("knows nothing", lambda row: number(row.line.chance)), ("model", "method"), VALUE, "n",
+        ),
     )  # fmt: skip
 
 
@@ -77,11 +82,3 @@ def _said(line: ToldLine) -> str:
     return f"{line.what}, {line.named}: " + ", ".join(
         f"{name} {row.shown}" for name, row in line.values.items()
     )
-
-
-def _rows(line: ToldLine) -> list[tuple[object, ...]]:
-    role = "task" if line.is_task else "confounder"
-    return [
-        (line.what, role, line.named, number(line.chance), name, row.shown, f"{row.n:,}")
-        for name, row in line.values.items()
-    ]

@@ -146,6 +146,11 @@ class ToldLine:
     differences: dict[str, Result]
     is_first: bool = True
 
+    @property
+    def role(self) -> str:
+        """What it is, in a word."""
+        return "task" if self.is_task else "confounder"
+
 
 def models_of(found: Sequence[Confounder]) -> list[str]:
     """Every model that was asked, in order."""

@@ -13,6 +13,7 @@ from medmcl.evaluation.aspects.confounders.measure import (
 )
 from medmcl.evaluation.aspects.tasks.tables import ARROWS, Reasons
 from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.pictures import number
 from medmcl.evaluation.report.section import Section, Shown
 
@@ -31,12 +32,11 @@ def confounder_sections(
     if not found:
         return ()
     models, lines = models_of(found), told_lines(found, results)
-    picture = told_dots(lines, models)
     return (
-        Section(
-            key="confounders",
-            title=TITLE,
-            pictures=() if picture is None else (picture,),
+        Section.of(
+            "confounders",
+            TITLE,
+            told_dots(lines, models),
             tables=(_table(lines, models),),
             short="Confounders",
             lines=(
@@ -50,37 +50,25 @@ def confounder_sections(
 
 
 def _table(lines: Sequence[ToldLine], models: Sequence[str]) -> Shown:
-    others = models[1:]
-    reasons = Reasons()
-
-    def cell(row: Result | None) -> str:
-        return "-" if row is None else reasons.cell(row)
-
-    rows = tuple(
-        (
-            line.what,
-            "task" if line.is_task else "confounder",
-            _named(line),
-            number(line.chance, 2),
-            *(cell(line.values.get(name)) for name in models),
-            *(cell(line.differences.get(name)) for name in others),
-            _scored(line),
-        )
-        for line in lines
-    )
-    return Shown(
-        title="Confounders beside the tasks",
-        aid="Columns of models: value (95 % interval). Differences are paired: both models on the "
+    reasons, first = Reasons(), models[0]
+    cells = written(
+        lines, ("predicted", "what"), "role", ("metric", _named),
+        ("knows nothing", lambda line: number(line.chance, 2)),
+        *((one, lambda line, one=one: reasons.cell(line.values.get(one))) for one in models),
+        *((f"{first} minus {one}", lambda line, one=one: reasons.cell(line.differences.get(one)))
+          for one in models[1:]),
+        ("scored on", _scored),
+    )  # fmt: skip
+    return Shown.of(
+        "Confounders beside the tasks",
+        "Columns of models: value (95 % interval). Differences are paired: both models on the "
         "same subjects and draws, 95 % intervals over subjects. Of a confounder (◇) neither "
         "direction is better: the nearer to what a prediction reaches that knows nothing, the less "
         "is told, and nothing on its other side (few people, predicted out of fold).",
-        header=(
-            "predicted", "role", "metric", "knows nothing", *models,
-            *(f"{models[0]} minus {name}" for name in others), "scored on",
-        ),
-        rows=rows,
+        cells,
+        folded="",
         notes=reasons.lines,
-    )  # fmt: skip
+    )
 
 
 def _named(line: ToldLine) -> str:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medmcl.evaluation.report.pictures import number
-
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]
 MEASURES = ("effective", "mutual_information", "used", "dropped")
 """Of `medmcl.evaluation.metrics.routing.describe_routers`, those of a modality in a block."""
@@ -77,9 +75,6 @@ LITTLE = 0.05
 """Information below this share of log E says little."""
 EVEN = 0.9
 """Mean entropy of a token's gates above this share of log E: the gates are nearly even."""
-NEAR = 1.25
-"""A mean gate below this many times 1/E is hardly above an even one: whatever the other gates are,
-the information is then below log 1.25 / log E."""
 MEANS_LITTLE = "gates are nearly even: which expert is first means little"
 
 
@@ -123,11 +118,3 @@ def undecided(rows: Sequence[Mapping[str, Any]], experts: int) -> str:
     if all(one is not None and one > EVEN for one in even):
         return f"{said}{MEANS_LITTLE}."
     return f"{said}the tokens of a modality have nearly the same gates, whatever they show."
-
-
-def against_even(what: str, gate: float, experts: int) -> str:
-    """Set a mean gate beside that of a router that cannot decide."""
-    said = f"{what} is {number(gate)}; even gates are {number(1 / experts)}"
-    # below 1/E it was no first choice: experts chose, or a bias did
-    is_even = experts > 1 and 0.99 / experts < gate < NEAR / experts
-    return f"{said}. So {MEANS_LITTLE}." if is_even else f"{said}."

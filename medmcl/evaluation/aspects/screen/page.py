@@ -7,6 +7,7 @@ from typing import Any
 
 from medmcl.evaluation.aspects.screen.evidence import Screened
 from medmcl.evaluation.report.cards import Card, Sheet
+from medmcl.evaluation.report.columns import counted, short, written
 from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import COLUMN, DASHES, Picture, colour, drawing, shorten
 from medmcl.evaluation.report.section import OPEN_ROWS, Section, Shown
@@ -42,11 +43,10 @@ def screen_page(
 
 
 def _found(found: Screened) -> Section:
-    picture = roc_curves(found)
-    return Section(
-        key="screening",
-        title=f"Screening of {found.modality}, stage {found.stage}",
-        pictures=() if picture is None else (picture,),
+    return Section.of(
+        "screening",
+        f"Screening of {found.modality}, stage {found.stage}",
+        roc_curves(found),
         tables=() if not found.judged else (_judged(found),),
         empty="Nobody says which rows are poisoned, so the detectors are not judged.",
         short="Screening",
@@ -57,18 +57,15 @@ def _found(found: Screened) -> Section:
 
 def _judged(found: Screened) -> Shown:
     top = next(iter(found.judged.values())).top
-    rows = tuple(
-        (name, str(one.auroc), f"{one.in_top:,}", f"{one.by_chance:.3g}")
-        for name, one in found.judged.items()
-    )
+    rows = [{"detector": name, **vars(one)} for name, one in found.judged.items()]
     notes = dict.fromkeys(one.auroc.note for one in found.judged.values() if one.auroc.note)
-    return Shown(
-        title="Detectors against the manifest",
-        aid="AUROC: the chance that a poisoned row is more suspect than a clean one, with its "
+    return Shown.of(
+        "Detectors against the manifest",
+        "AUROC: the chance that a poisoned row is more suspect than a clean one, with its "
         "95 % bootstrap interval over subjects; 0.5 = no better than chance.",
-        header=("detector", "AUROC (95 % interval)", f"poisoned among the top {top:,}",
-                "as many by chance"),
-        rows=rows,
+        written(rows, "detector", ("AUROC (95 % interval)", "auroc"),
+                (f"poisoned among the top {top:,}", counted("in_top")),
+                ("as many by chance", lambda row: f"{row.by_chance:.3g}")),
         notes=tuple(notes),
     )  # fmt: skip
 
@@ -79,11 +76,10 @@ def _looked_at(found: Screened, suspects: Mapping[str, Sequence[Card]]) -> Secti
         " Pictures are shown as the stage saw them, with the triggers of the attack, and poisoned "
         "rows with the texts that it gave them."
     )
-    return Section(
-        key="suspects",
-        title=f"The most suspect rows by {by}"
+    return Section.of(
+        "suspects",
+        f"The most suspect rows by {by}"
         + (", and the first by each other detector" if len(suspects) > 1 else ""),
-        pictures=(),
         tables=(_listed(found, by, len(suspects[by])),),
         short="Suspects",
         sheet=Sheet(
@@ -97,17 +93,21 @@ def _looked_at(found: Screened, suspects: Mapping[str, Sequence[Card]]) -> Secti
 def _listed(found: Screened, by: str, top: int) -> Shown:
     names = found.detectors
     said = () if found.is_poisoned is None else ("manifest",)
-    rows = tuple(
-        (f"{row[f'{by}_rank']:,}", str(row["sample"]), str(row["subject"]),
-         *(f"{row[name]:.4g}" for name in names), *([found.state(row)] if said else []))
-        for row in found.suspects(by, top).to_dict("records")
-    )  # fmt: skip
-    return Shown(
-        title=f"{len(rows):,} of {len(found):,} rows, by {by}",
-        aid="Higher = more suspect. All rows, with the scores and ranks of every detector, are in "
+    rows = [
+        {**row, "manifest": found.state(row)} for row in found.suspects(by, top).to_dict("records")
+    ]
+    return Shown.of(
+        f"{len(rows):,} of {len(found):,} rows, by {by}",
+        "Higher = more suspect. All rows, with the scores and ranks of every detector, are in "
         "suspects.csv.",
-        header=("rank", "sample", "subject", *names, *said),
-        rows=rows,
+        written(
+            rows,
+            ("rank", counted(f"{by}_rank")),
+            "sample",
+            "subject",
+            *((name, short(name)) for name in names),
+            *said,
+        ),
         folded="The rows and their scores" if len(rows) > OPEN_ROWS else "",
     )
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence, cut_of
+from medmcl.evaluation.report.columns import counted, short, written
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     COLUMN,
@@ -56,9 +57,9 @@ def score_distributions(evidence: SelectionEvidence) -> Picture | None:
             + (f" {hidden} more scores are in the table only." if hidden else ""),
             lead="Histograms of scores",
             said=[_said(name, values, evidence.kept) for name, values in scores],
-            header=("score", "pairs", "number", "lowest", "lower quarter", "median",
-                    "upper quarter", "highest", "infinite", "cut"),
-            rows=[row for name, values in scores for row in _rows(name, values, evidence)],
+            **written(score_rows(evidence), "score", "pairs", ("number", counted("n")),
+                      *((name.replace("_", " "), short(name)) for name in QUANTILES),
+                      "infinite", ("cut", short("cut"))),
             narrow=narrow,
         )  # fmt: skip
 
@@ -97,20 +98,6 @@ def _edges(low: float, high: float, cut: float | None) -> np.ndarray:
         return np.linspace(low, high, BARS + 1)
     wide = (high - low) / BARS
     return cut + wide * np.arange(-np.ceil((cut - low) / wide), np.ceil((high - cut) / wide) + 1)
-
-
-def _rows(
-    name: str, values: np.ndarray, evidence: SelectionEvidence
-) -> list[tuple[object, ...]]:  # fmt: skip
-    cut = cut_of(values, evidence.kept)
-    rows: list[tuple[object, ...]] = []
-    for row in score_rows(evidence):
-        if row["score"] == name:
-            ends = [row[key] for key in QUANTILES]
-            numbers = ["-" if one is None else f"{one:.4g}" for one in ends]
-            shown = "-" if cut is None else f"{cut:.4g}"
-            rows.append((name, row["pairs"], f"{row['n']:,}", *numbers, row["infinite"], shown))
-    return rows
 
 
 QUANTILES = {"lowest": 0.0, "lower_quarter": 0.25, "median": 0.5, "upper_quarter": 0.75,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medmcl.evaluation.aspects.selection.kept_shares import EVERYONE, KeptShare
+from medmcl.evaluation.report.columns import counted, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.pictures import Picture, shorten
 
@@ -41,9 +42,18 @@ def kept_share_bars(shares: Sequence[KeptShare], name: str) -> Picture:
         + ("" if attributes else " The cohort names no classes and no subgroups."),
         lead="Bars of the share kept",
         said=[_said(one) for one in shares],
-        header=("by", "group", "pairs", "kept", "share kept (95 % interval)", "note"),
-        rows=[_cells(one) for one in shares],
-    )
+        **written(shares, "by", "group", ("pairs", counted("n")), ("kept", counted("kept")),
+                  ("share kept (95 % interval)", _share), ("note", _note)),
+    )  # fmt: skip
+
+
+def _share(one: KeptShare) -> str:
+    return "-" if one.share is None else f"{one.share:.1%} ({one.low:.1%} to {one.high:.1%})"
+
+
+def _note(one: KeptShare) -> str:
+    low = "less than half of the overall share" if one.is_low else ""
+    return one.note if one.share is None else low
 
 
 def _drawn(part: Sequence[KeptShare]) -> list[KeptShare]:
@@ -68,11 +78,3 @@ def _line(one: KeptShare) -> Line:
 def _said(line: KeptShare) -> str:
     group = EVERYONE if line.attribute == EVERYONE else f"{line.attribute} {line.group}"
     return f"{group}: " + (line.note if line.share is None else f"{line.share:.1%}")
-
-
-def _cells(line: KeptShare) -> tuple[object, ...]:
-    if line.share is None or line.n is None or line.kept is None:
-        return line.attribute, line.group, "-", "-", "-", line.note
-    interval = f"{line.share:.1%} ({line.low:.1%} to {line.high:.1%})"
-    note = "less than half of the overall share" if line.is_low else ""
-    return line.attribute, line.group, f"{line.n:,}", f"{line.kept:,}", interval, note

@@ -121,16 +121,12 @@ def selection_sections(found: Sequence[SelectionEvidence], level: float) -> tupl
 def _section(evidence: SelectionEvidence, number: int, level: float) -> Section:
     shares = kept_shares(evidence, level)
     sheet = contact_sheet(evidence)
-    drawn = (
+    return Section.of(
+        "selection" if number == 0 else f"selection-{number + 1}",
+        f"Selection of pairs, {evidence.name}",
         kept_share_bars(shares, evidence.name),
         score_distributions(evidence),
         score_scatter(evidence),
-    )
-    return Section(
-        key="selection" if number == 0 else f"selection-{number + 1}",
-        title=f"Selection of pairs, {evidence.name}",
-        pictures=tuple(picture for picture in drawn if picture is not None),
-        tables=(),
         short="Selection" if number == 0 else f"Selection {number + 1}",
         lines=(
             selection_line(evidence),

@@ -13,9 +13,9 @@ from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.protocol.results import Result, flipped
-from medmcl.evaluation.report.columns import VALUE, Column, written
+from medmcl.evaluation.report.columns import VALUE, Column, pivoted, written
 from medmcl.evaluation.report.labelled import people_of
-from medmcl.evaluation.report.section import Section, Shown, folded
+from medmcl.evaluation.report.section import Section, Shown
 from medmcl.evaluation.report.words import (
     about_what,
     fraction_name,
@@ -52,23 +52,18 @@ MARKS = {"↑": "↑ higher is better", "↓": "↓ lower is better", "◎": "�
 def _side_by_side(results: Sequence[Result], names: Sequence[str], title: str) -> Shown:
     own = [row for row in results if row.metric in names]
     arrows = {row.metric: ARROWS[row.direction] for row in own}
-    lines: dict[tuple[object, ...], dict[str, Result]] = {}
-    for row in own:
-        lines.setdefault(_line(row), {})[row.metric] = row
     reasons = Reasons()
 
     def cell(name: str) -> Column:
         heading = f"{metric_name(name)} {arrows[name]}"
-        return heading, lambda row: reasons.cell(lines[_line(row)].get(name))
+        return heading, lambda line: reasons.cell(getattr(line, name))
 
-    cells = written([next(iter(found.values())) for found in lines.values()], *START,
-                    *map(cell, names))  # fmt: skip
+    cells = written(pivoted(own, LINE), *START, *map(cell, names))
     return Shown.of(title, _aid(own), cells, is_looked_up=True, notes=reasons.lines)
 
 
-def _line(row: Result) -> tuple[object, ...]:
-    """What rows of one line have in common."""
-    return (row.task, row.target, row.method, row.protocol, row.label_fraction, row.split, row.n)
+LINE = ("task", "target", "method", "protocol", "label_fraction", "split", "n")
+"""What rows of one line have in common."""
 
 
 def _one_a_line(results: Sequence[Result], title: str) -> Shown:
@@ -91,6 +86,7 @@ def _labels(row: Result) -> str:
 
 
 ABOUT_WHAT: Column = ("task", lambda row: about_what(row.task, row.target))
+OUTCOME: Column = ("outcome", lambda row: about_what(str(row.task), str(row.target)))
 START: tuple[Column, ...] = (ABOUT_WHAT, "method", "protocol", ("labels", _labels), "n (events)")
 
 
@@ -243,78 +239,67 @@ def coefficient_section(
 
     It is empty without any.
     """
-    lines = tuple(_coefficient(row) for row in rows)
     penalties = {
         about_what(str(row["task"]), str(row["target"])): row["penalty"]
         for row in rows
         if row.get("penalty") is not None
     }
-    table = Shown(
-        title="Coefficients",
-        aid=COEFFICIENT_AID,
-        header=("outcome", "predictor", "coefficient", "SD", "ratio or difference", "of"),
-        rows=lines,
-        folded=folded(lines),
+    table = Shown.of(
+        "Coefficients",
+        COEFFICIENT_AID,
+        written(rows, OUTCOME, ("predictor", _predictor),
+                ("coefficient", lambda row: _short(row.coefficient) + _ends(row, "coefficient")),
+                ("SD", lambda row: _short(row.sd)), ("ratio or difference", _ratio),
+                ("of", lambda row: {"sd": "one SD"}.get(row.ratio_per, row.ratio_per)
+                 if _ratio(row) else "")),
         notes=tuple(f"Ridge penalty of {of}: {value:g}." for of, value in penalties.items()),
         is_looked_up=True,
-    )
+    )  # fmt: skip
     said = "A line a predictor, with its coefficient and ratio, is in the appendix."
-    return Section(
-        key="model",
-        title=MODEL_TITLE,
-        pictures=(),
-        tables=(table, *_baseline_shown(baselines)) if lines else (),
+    return Section.of(
+        "model",
+        MODEL_TITLE,
+        tables=(table, _baseline_shown(baselines)),
         short="The model",
-        lines=(said,) if 0 < len(lines) <= FEW_COEFFICIENTS else (),
+        lines=(said,) if 0 < len(rows) <= FEW_COEFFICIENTS else (),
     )
 
 
-def _baseline_shown(baselines: Sequence[Mapping[str, Any]]) -> list[Shown]:
-    """Baseline survival at the horizons, if there are any."""
+def _baseline_shown(baselines: Sequence[Mapping[str, Any]]) -> Shown:
+    """Baseline survival at the horizons."""
     at = [row for row in baselines if row["horizon_years"] is not None]
-    rows = tuple(
-        (
-            str(row["task"]),
-            f"{row['time']:g} {row['unit']}".strip(),
-            f"{row['survival']:.6g}",
-            f"{row['log_cumulative_hazard']:.6g}",
-        )
-        for row in at
-    )
     rivals = dict.fromkeys(str(row["task"]) for row in at if row["event"])
-    notes = tuple(
-        f"{task}: the competing event is censored here; medmcl predict counts it, so that its "
-        "risks are lower."
-        for task in rivals
-    )
-    header = ("outcome", "by", "S0", "log H0")
-    shown = Shown(title="Baseline survival", aid=BASELINE_AID, header=header, rows=rows,
-                  folded=folded(rows), notes=notes, is_looked_up=True)  # fmt: skip
-    return [shown] if rows else []
+    return Shown.of(
+        "Baseline survival",
+        BASELINE_AID,
+        written(at, ("outcome", "task"), ("by", lambda row: f"{row.time:g} {row.unit}".strip()),
+                ("S0", lambda row: f"{row.survival:.6g}"),
+                ("log H0", lambda row: f"{row.log_cumulative_hazard:.6g}")),
+        notes=tuple(
+            f"{task}: the competing event is censored here; medmcl predict counts it, so that its "
+            "risks are lower."
+            for task in rivals
+        ),
+        is_looked_up=True,
+    )  # fmt: skip
 
 
-def _coefficient(row: Mapping[str, Any]) -> tuple[str, ...]:
-    what = row.get("is", "")
-    predictor = str(row["column"])
+def _predictor(row: Any) -> str:
+    what = getattr(row, "is") or ""  # a keyword of Python
     if what == "measured":
-        predictor += " was measured"
-    elif what not in ("number", ""):
-        predictor += f" is {what}"
-    name = "ratio_value" if row.get("ratio_value") is not None else "contrast"
-    value, per = row.get(name), str(row.get("ratio_per", ""))
-    ends = _ends(row, name.removesuffix("_value"))
-    return (
-        about_what(str(row["task"]), str(row["target"])),
-        predictor,
-        _short(row["coefficient"]) + _ends(row, "coefficient"),
-        _short(row.get("sd")),
-        "" if value is None else f"{row['ratio'] or 'difference'} {_short(value)}{ends}",
-        "" if value is None else {"sd": "one SD"}.get(per, per),
-    )
+        return f"{row.column} was measured"
+    return str(row.column) if what in ("number", "") else f"{row.column} is {what}"
 
 
-def _ends(row: Mapping[str, Any], name: str) -> str:
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+def _ratio(row: Any) -> str:
+    name = "ratio" if row.ratio_value is not None else "contrast"
+    value = row.ratio_value if row.ratio_value is not None else row.contrast
+    said = row.ratio or "difference"
+    return "" if value is None else f"{said} {_short(value)}{_ends(row, name)}"
+
+
+def _ends(row: Any, name: str) -> str:
+    low, high = getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
     return "" if low is None or high is None else f" ({_short(low)} to {_short(high)})"
 
 

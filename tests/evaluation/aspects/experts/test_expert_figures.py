@@ -10,7 +10,7 @@ import pytest
 from made_experts import CURVES, line
 
 from medmcl.evaluation.aspects.experts.figures import routing_curves, share_pictures
-from medmcl.evaluation.aspects.experts.lines import against_even, evenness, expert_rows, share_rows
+from medmcl.evaluation.aspects.experts.lines import evenness, expert_rows, share_rows
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report import figures, pictures
 from medmcl.evaluation.report.files import report_rows
@@ -130,18 +130,6 @@ def test_a_record_without_information_shows_shares_alone():
     (picture,) = share_pictures(share_rows({"s": [line]}, {}))
     assert "At the right" not in picture.aid
     assert {row[4] for row in picture.rows} == {"-"}
-
-
-def test_a_mean_gate_is_set_beside_an_even_one():
-    assert against_even("It", 0.13, 8).endswith("means little.")
-    assert "means little" not in against_even("It", 0.05, 8)  # experts chose, or a bias did
-    assert against_even("It", 0.5, 8) == "It is 0.500; even gates are 0.125."
-    for gate in np.linspace(1 / 8, 1.25 / 8, 5, endpoint=False):  # whatever the others are
-        left, rest = 1.0, []
-        while left > 1e-12:
-            rest.append(min(gate, left))
-            left -= rest[-1]
-        assert 1 + sum(p * math.log(p) for p in rest) / math.log(8) <= math.log(1.25) / math.log(8)
 
 
 @pytest.fixture
