@@ -77,7 +77,7 @@ class Forest:
         line: Inches of a mark.
         gap: Room between lines of several marks, in marks.
         size: Of a marker, in points.
-        are_bars: Whether values are bars, not dots.
+        are_bars: Whether values are shares, drawn as bars, not dots.
         are_indented: Whether names stand at the left, so that an indent is seen.
     """
 
@@ -142,6 +142,8 @@ def plant(axes: Any, forest: Forest) -> None:
     axes.set_ylim(used + 0.1, -0.6)
     axes.set(xlim=forest.span, xlabel=forest.xlabel)
     axes.grid(axis="x")
+    if forest.are_bars:
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     if forest.second:
         head(axes, forest.title, forest.second)
     else:
