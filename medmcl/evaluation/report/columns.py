@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, TypedDict
 
 from medmcl.evaluation.report.labelled import share_of
+from medmcl.evaluation.report.pictures import number
 from medmcl.evaluation.report.words import (
     counts_shown,
     fraction_name,
@@ -36,6 +37,11 @@ def counted(name: str) -> Callable[[Any], str]:
         return "-" if count is None else f"{count:,}"
 
     return write
+
+
+def rounded(name: str, digits: int = 3) -> Callable[[Any], str]:
+    """Write a field with so many digits; a dash where there is none."""
+    return lambda row: number(getattr(row, name), digits)
 
 
 def short(name: str) -> Callable[[Any], str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.evaluation.aspects.experts.lines import information_share, undecided
+from medmcl.evaluation.report.columns import rounded, written
 from medmcl.evaluation.report.pictures import (
     DASHES,
     INK,
@@ -17,7 +18,6 @@ from medmcl.evaluation.report.pictures import (
     Picture,
     colour,
     drawing,
-    number,
     shorten,
 )
 
@@ -95,13 +95,10 @@ def _shares(stage: str, rows: Rows) -> Picture:
             + (" " + little if (little := undecided(list(about.values()), experts)) else ""),
             lead=f"Shares of tokens of {experts} experts",
             said=said,
-            header=("block", "modality", "expert", "share", "information of the row", "split",
-                    "step"),
-            rows=[
-                (row["block"], row["modality"], row["expert"], f"{row['share']:.2%}",
-                 _percent(told[row["block"], row["modality"]]), row["split"], row["step"])
-                for row in rows
-            ],
+            **written(rows, "block", "modality", "expert",
+                      ("share", lambda row: f"{row.share:.2%}"),
+                      ("information of the row",
+                       lambda row: _percent(told[row.block, row.modality])), "split", "step"),
         )  # fmt: skip
 
 
@@ -174,14 +171,10 @@ def _curves(stage: str, rows: Rows) -> Picture | None:
             + (" Thick: mean of the blocks; thin: each of them." if len(blocks) > 1 else ""),
             lead=f"Routing of stage {stage} over training",
             said=_ends(shown, names),
-            header=("step", "split", "modality", "block", "processed", "experts in use",
-                    "effective experts", "mutual information", "tokens"),
-            rows=[
-                (*(row[key] for key in ("step", "split", "modality", "block")),
-                 number(row["processed"]), row["used"], number(row["effective"], 2),
-                 number(row["mutual_information"]), row["tokens"])
-                for row in every
-            ],
+            **written(every, "step", "split", "modality", "block",
+                      ("processed", rounded("processed")), ("experts in use", "used"),
+                      ("effective experts", rounded("effective", 2)),
+                      ("mutual information", rounded("mutual_information")), "tokens"),
         )  # fmt: skip
 
 

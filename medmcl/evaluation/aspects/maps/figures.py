@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.report.columns import rounded, written
 from medmcl.evaluation.report.pictures import PAGE, Picture, drawing, number
 
 MOST_MAPS = 8
+COSINES = ("highest cosine", "mean cosine")
 
 
 def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
@@ -36,9 +38,7 @@ def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
             drawn, ax=list(grid.flat), orientation="horizontal", shrink=0.4, pad=0.01, aspect=40
         )
         bar.set_label("cosine")
-        rows = [
-            (i, number(high), number(mean)) for i, high, mean in map(dict.values, cosine_rows(heat))
-        ]
+        rows = cosine_rows(heat)
         return Picture.of(
             figure,
             title="Where the embedding looks in the image",
@@ -46,9 +46,11 @@ def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
             "way as the other modality's embedding. What matters is the mass inside the organ "
             "against that of shuffled subjects.",
             lead="Images with cosine maps",
-            said=[f"image {i}: highest cosine {high}" for i, high, _ in rows],
-            header=("image", "highest cosine", "mean cosine"),
-            rows=rows,
+            said=[
+                f"image {one['image']}: highest cosine {number(one['highest cosine'])}"
+                for one in rows
+            ],
+            **written(rows, "image", *((name, rounded(name)) for name in COSINES)),
             raster=True,
         )
 

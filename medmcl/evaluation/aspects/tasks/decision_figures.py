@@ -19,7 +19,7 @@ from medmcl.evaluation.aspects.tasks.panels import (
 )
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.protocol.evidence import TaskEvidence, sensible_thresholds
-from medmcl.evaluation.report.columns import Column, written
+from medmcl.evaluation.report.columns import Column, rounded, written
 from medmcl.evaluation.report.pictures import Picture, head, number
 
 SHOWN = 5  # thresholds of a curve in the table; all are in decision_curve.csv
@@ -29,9 +29,9 @@ COLUMNS: tuple[Column, ...] = (
         "not estimable" if row.threshold is None else number(row.model, 4))),
     ("95 % interval", lambda row: (
         "-" if row.threshold is None else f"{number(row.low, 4)} to {number(row.high, 4)}")),
-    ("treat all", lambda row: number(row.treat_all, 4)),
-    ("avoided per 100", lambda row: number(row.avoided, 1)),
-    ("treated", lambda row: number(row.treated)),
+    ("treat all", rounded("treat_all", 4)),
+    ("avoided per 100", rounded("avoided", 1)),
+    ("treated", rounded("treated")),
     "note",
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.rng import derive_seed
+from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     Picture,
@@ -83,8 +84,7 @@ def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
             "far-apart groups mean nothing; unknown outcomes are grey.",
             lead="Embeddings in the plane coloured by outcome",
             said=[f"{t}: {_known(v, rows)} of {len(flat)} known" for t, v in colours.items()],
-            header=("task", "samples shown", "with a known outcome"),
-            rows=[tuple(row.values()) for row in map_rows(embedding)],
+            **written(map_rows(embedding), "task", "samples shown", "with a known outcome"),
             raster=True,
         )
 

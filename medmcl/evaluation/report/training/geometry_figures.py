@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.figures import MOST_STAGES
 from medmcl.evaluation.report.pictures import (
     DASHES,
@@ -14,6 +15,7 @@ from medmcl.evaluation.report.pictures import (
     Picture,
     colour,
     drawing,
+    head,
     legend_below,
     mark,
     number,
@@ -65,20 +67,12 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
             for stage in stages[1:]:
                 axes.axvline(offset[stage], color="#AAAAAA", linewidth=0.8, linestyle=":")
             axes.ticklabel_format(axis="y", useOffset=False)  # it would lie on the title
-            axes.set_title(f"{title}\n", fontsize=9.5)
-            axes.text(0, 1.03, hint, transform=axes.transAxes, fontsize=8, color="#555555")
+            head(axes, title, hint)
             axes.set_xlabel("step")
             axes.grid(axis="y")
         crowded = len(names) > _NAMED
         if not crowded:
             legend_below(figure)
-        rows = [
-            (
-                *(row.get(key, "") for key in ("stage", "step", "modality")),
-                *(number(_finite(row.get(key))) for key, _, _ in drawn),
-            )
-            for row in every
-        ]
         return Picture.of(
             figure,
             title="Shape of the embedding space",
@@ -86,19 +80,24 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
             + (f" Of more than {_NAMED} lines none is named: see the numbers." if crowded else "")
             + (" Dotted lines part the stages: " + ", ".join(stages) + "." if stages[1:] else ""),
             lead="Shape of the space over training",
-            said=_last(rows, [title for _, title, _ in drawn]),
-            header=("stage", "step", "modality", *(title for _, title, _ in drawn)),
-            rows=rows,
-        )
+            said=_last(every, drawn),
+            **written(every, "stage", "step", "modality",
+                      *((title, lambda row, key=key: _written(getattr(row, key)))
+                        for key, title, _ in drawn)),
+        )  # fmt: skip
 
 
-def _last(rows: Sequence[tuple[object, ...]], titles: Sequence[str]) -> list[str]:
+def _written(value: Any) -> str:
+    return number(_finite(value))
+
+
+def _last(rows: Sequence[Mapping[str, Any]], drawn: Sequence[tuple[str, str, str]]) -> list[str]:
     """The last numbers of each stage and modality, in words."""
-    last = {(row[0], row[2]): row[3:] for row in rows}
+    last = {(row.get("stage", ""), row.get("modality", "")): row for row in rows}
     return [
         f"{stage} {name}: "
-        + ", ".join(f"{title} {shown}" for title, shown in zip(titles, numbers, strict=True))
-        for (stage, name), numbers in last.items()
+        + ", ".join(f"{title} {_written(row.get(key))}" for key, title, _ in drawn)
+        for (stage, name), row in last.items()
     ]
 
 

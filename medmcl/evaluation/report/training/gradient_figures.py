@@ -11,9 +11,9 @@ from medmcl.evaluation.report.figures import MOST_STAGES
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     Picture,
+    head,
     legend_below,
     number,
-    shorten,
     small_multiples,
 )
 
@@ -81,7 +81,6 @@ def _panel(axes: Any, stage: str, rows: Rows) -> None:
         axes.yaxis.set_major_formatter("{x:g}")  # powers would be drawn as formulas
         axes.yaxis.set_minor_formatter(NullFormatter())
     said = f"{rows[-1]['gradient_spikes']} spikes, {rows[-1]['skipped_steps']} steps skipped"
-    axes.set_title(f"{shorten(stage, 30)}\n", fontsize=9.5)
-    axes.text(0, 1.03, said, transform=axes.transAxes, fontsize=8, color="#555555")
+    head(axes, stage, said, most=30)
     axes.set_xlabel("step")
     axes.grid(axis="y")

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from medmcl.core.findings import LEARNED_GRAPH, Finding
+from medmcl.evaluation.report.columns import rounded, written
 from medmcl.evaluation.report.pictures import (
     COLOURS,
     DASHES,
@@ -156,13 +157,9 @@ def _over_time(stage: str, rows: Rows) -> Picture:
             lead=f"Scores of {len(rows[-1]['scores'])} pairs at {len(rows)} steps",
             said=[f"step {one['step']}: {one['changed']} changed" for one in rows
                   if one["changed"]],
-            header=("step", "phase", "edges changed", "shared with the one before (Jaccard)",
-                    "edges"),
-            rows=[
-                (row["step"], row["phase"], row["changed"], number(row["jaccard"], 2),
-                 ", ".join(f"{a} ~ {b}" for a, b, _ in row["edges"]))
-                for row in rows
-            ],
+            **written(rows, "step", "phase", ("edges changed", "changed"),
+                      ("shared with the one before (Jaccard)", rounded("jaccard", 2)),
+                      ("edges", lambda row: ", ".join(f"{a} ~ {b}" for a, b, _ in row.edges))),
         )  # fmt: skip
 
 
