@@ -126,8 +126,6 @@ MOST_WORDS = 2_500
 """Words of the first page, what somebody asked to be shown (records of people) apart."""
 FRAME = 250  # of them for the frame: menu, title, headings, links, what the checks found
 SHORT = 30  # rows of a table that may stand on the first page
-ONLY_APPENDIX = ("ledger", "tripod")
-"""Sections that are looked up, not read."""
 BEHIND = "Behind the figure: "
 
 
@@ -144,7 +142,7 @@ def parted(sections: Sequence[Section], used: int) -> tuple[list[Section], list[
     Returns:
         Sections of the first page, and of the appendix; neither holds an empty one.
     """
-    front = [one for one in sections if one.key not in ONLY_APPENDIX]
+    front = [one for one in sections if one.part != "Appendix"]
     room = MOST_WORDS - FRAME - used - sum(_must(one) for one in front)
     kept: dict[str, Section] = {}
     for one in front:

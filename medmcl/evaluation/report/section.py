@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from medmcl.evaluation.report.pictures import Picture
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 Question = Literal["Wrecked", "Who", "How well", "How sure", "For whom", "Against what", "Also", ""]
 QUESTIONS: tuple[Question, ...] = ("Who", "How well", "How sure", "For whom", "Against what")
 ORDER: tuple[Question, ...] = ("Wrecked", *QUESTIONS, "Also", "")
-
+Part = Literal["Who", "How well", "How sure", "For whom", "Against what", "Also", "Embeddings",
+               "Training", "Beside", "Appendix"]  # fmt: skip
+"""Where a section stands: with the question that it answers; ``Appendix``: it is looked up."""
+PARTS: tuple[Part, ...] = get_args(Part)
 
 OPEN_ROWS = 24  # a longer table is folded
 
@@ -82,6 +85,7 @@ class Section:
         pictures: Figures.
         tables: Tables, after the figures.
         short: Its name in the menu.
+        part: Where it stands; of one part sections stand as they came.
         empty: The sentence that says why there is neither, on a page that must say so.
         lines: Plain sentences before the figures.
         warnings: What a reader must see, before everything else.
@@ -93,6 +97,7 @@ class Section:
     pictures: tuple[Picture, ...]
     tables: tuple[Shown, ...]
     short: str
+    part: Part = "Beside"
     empty: str = ""
     lines: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from medmcl.evaluation.aspects.aspect import aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report import figures
 from medmcl.evaluation.report.pictures import Picture
-from medmcl.evaluation.report.section import Section, Shown
+from medmcl.evaluation.report.section import PARTS, Section, Shown
 from medmcl.evaluation.report.tables import checklist_shown, ledger_shown, table_one_shown
 from medmcl.evaluation.report.training import embedding_figures, geometry_figures, gradient_figures
 from medmcl.evaluation.report.training.geometry_figures import geometry_of
@@ -19,13 +19,6 @@ from medmcl.evaluation.report.tripod import checklist
 from medmcl.evaluation.report.words import at_level, over
 
 P = TypeVar("P", Picture, Shown)
-ORDER = (
-    "cohort", "missingness", "selection", "results", "calibration", "decisions", "survival",
-    "subgroups", "presence", "comparisons", "model", "confounders", "retrieval", "choices",
-    "attack", "embeddings", "maps", "training", "graph", "experts",
-)  # fmt: skip
-"""Keys of sections as they stand; what is not among them comes next, and last what is looked up."""
-LAST = ("ledger", "tripod")
 
 
 def sections_of(data: Evaluation) -> tuple[Section, ...]:
@@ -37,33 +30,30 @@ def sections_of(data: Evaluation) -> tuple[Section, ...]:
             pictures=tuple(_as_drawn(part, data) for part in one.pictures),
             tables=tuple(_as_drawn(part, data) for part in one.tables),
         )
-        for one in sorted(every, key=_place)
+        for one in sorted(every, key=lambda one: PARTS.index(one.part))
         if not one.is_empty
     )
-
-
-def _place(section: Section) -> int:
-    """Where a section stands; of several of one key (``selection-2``) in the order they came."""
-    places = {key: place for place, key in enumerate((*ORDER, "", *LAST))}
-    return places.get(section.key.partition("-")[0], places[""])
 
 
 def _own(data: Evaluation) -> Iterator[Section]:
     """What a report shows that is no aspect: whom it is of, the training, what may be trusted."""
     of = Section.of
     yield of("cohort", "Who was scored", figures.cohort_flow(data.flow),
-             tables=table_one_shown(data.table_one), short="Who")  # fmt: skip
+             tables=table_one_shown(data.table_one), short="Who", part="Who")  # fmt: skip
     yield of("missingness", "Missing modalities", figures.missingness_patterns(data.missingness),
-             short="Missingness")  # fmt: skip
-    yield of("embeddings", "Embeddings", embedding_figures.embedding_map(data.embedding_map))
+             short="Missingness", part="Who")  # fmt: skip
+    yield of("embeddings", "Embeddings", embedding_figures.embedding_map(data.embedding_map),
+             part="Embeddings")  # fmt: skip
     geometry = data.geometry or geometry_of(data.curves)
     yield of("training", "Training", figures.loss_curves(data.curves),
              gradient_figures.gradient_norms(data.curves),
-             geometry_figures.geometry_curves(geometry))  # fmt: skip
-    yield of("graph", "Learned pairs", *graph_pictures(data.curves, data.findings), short="Pairs")
-    yield of("ledger", "Leakage ledger", tables=ledger_shown(data.fitted), short="Leakage")
+             geometry_figures.geometry_curves(geometry), part="Training")  # fmt: skip
+    yield of("graph", "Learned pairs", *graph_pictures(data.curves, data.findings), short="Pairs",
+             part="Training")  # fmt: skip
+    yield of("ledger", "Leakage ledger", tables=ledger_shown(data.fitted), short="Leakage",
+             part="Appendix")  # fmt: skip
     yield of("tripod", "TRIPOD+AI checklist", tables=[checklist_shown(checklist(data))],
-             short="TRIPOD+AI")  # fmt: skip
+             short="TRIPOD+AI", part="Appendix")  # fmt: skip
 
 
 def _as_drawn(part: P, data: Evaluation) -> P:

@@ -71,7 +71,8 @@ class Attack(Aspect[AttackSpec]):
         from medmcl.evaluation.report.section import Section
 
         rows = data.rows_of("attack")
-        yield Section.of("attack", "Attack", *attack_pictures(rows), tables=attack_tables(rows))
+        yield Section.of("attack", "Attack", *attack_pictures(rows), tables=attack_tables(rows),
+                         part="Also")  # fmt: skip
 
     @override
     def sentences(self, data: Evaluation) -> Iterable[Said]:

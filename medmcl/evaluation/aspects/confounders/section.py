@@ -39,6 +39,7 @@ def confounder_sections(
             told_dots(lines, models),
             tables=(_table(lines, models),),
             short="Confounders",
+            part="Also",
             lines=(
                 "These are no tasks: the same probe, on the same embeddings, is asked for what "
                 "should not matter. Nearer to chance, the embedding tells less of it. A linear "

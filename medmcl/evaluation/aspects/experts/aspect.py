@@ -28,7 +28,7 @@ class Experts(Aspect[AspectSpec]):
 
         shares = share_pictures(share_rows(data.curves, data.kept_steps))
         curves = routing_curves(expert_rows(data.curves))
-        yield Section.of("experts", "Experts", *shares, *curves)
+        yield Section.of("experts", "Experts", *shares, *curves, part="Training")
 
     @override
     def files(self, data: Evaluation) -> Mapping[str, Rows]:

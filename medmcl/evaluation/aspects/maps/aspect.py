@@ -66,7 +66,7 @@ class Maps(Aspect[MapSpec]):
         for images, heat in data.shown.get("maps", ())[-1:]:
             picture = map_pictures(images, heat)
             said = () if picture is None else (SINGLE_PEOPLE,)
-            yield Section.of("maps", "Cosine maps", picture, warnings=said)
+            yield Section.of("maps", "Cosine maps", picture, warnings=said, part="Embeddings")
 
     @override
     def files(self, data: Evaluation) -> Mapping[str, Rows]:

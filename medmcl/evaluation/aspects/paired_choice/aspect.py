@@ -101,7 +101,8 @@ class PairedChoice(Aspect[PairedChoiceSpec]):
 
         rows = data.rows_of("paired_choice")
         yield Section.of("choices", "Paired choice", *choice_pictures(rows),
-                         tables=choice_differences(rows), short="Pairs told apart")  # fmt: skip
+                         tables=choice_differences(rows), short="Pairs told apart",
+                         part="Also")  # fmt: skip
 
     @override
     def sentences(self, data: Evaluation) -> Iterable[Said]:

@@ -27,7 +27,7 @@ class Presence(Aspect[AspectSpec]):
         from medmcl.evaluation.report.section import Section
 
         yield Section.of("presence", "By modalities present", short="By modalities",
-                         tables=presence_tables(data.presence))  # fmt: skip
+                         part="For whom", tables=presence_tables(data.presence))  # fmt: skip
 
     @override
     def files(self, data: Evaluation) -> Mapping[str, Rows]:

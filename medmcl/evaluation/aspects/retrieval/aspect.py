@@ -87,7 +87,8 @@ class Retrieval(Aspect[RetrievalSpec]):
         from medmcl.evaluation.aspects.retrieval.figures import retrieval_bars
         from medmcl.evaluation.report.section import Section
 
-        yield Section.of("retrieval", "Retrieval", retrieval_bars(data.rows_of("retrieval")))
+        yield Section.of("retrieval", "Retrieval", retrieval_bars(data.rows_of("retrieval")),
+                         part="Also")  # fmt: skip
 
     @override
     def sentences(self, data: Evaluation) -> Iterable[Said]:

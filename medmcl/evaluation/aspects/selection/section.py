@@ -128,6 +128,7 @@ def _section(evidence: SelectionEvidence, number: int, level: float) -> Section:
         score_distributions(evidence),
         score_scatter(evidence),
         short="Selection" if number == 0 else f"Selection {number + 1}",
+        part="Who",
         lines=(
             selection_line(evidence),
             f"Rule: {evidence.rule or 'not stated'}",

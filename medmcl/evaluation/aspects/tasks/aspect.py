@@ -35,17 +35,20 @@ class Tasks(Aspect[AspectSpec]):
         rows, found, method, of = data.task_rows, data.evidence, data.method, Section.of
         yield of("results", "How well: discrimination",
                  result_figures.task_forest(rows), targets_overview(rows, method),
-                 tables=tables.discrimination_tables(rows), short="How well")  # fmt: skip
+                 tables=tables.discrimination_tables(rows), short="How well",
+                 part="How well")  # fmt: skip
         yield of("calibration", "How sure: calibration", calibration_plot(found, method),
-                 tables=[tables.d_calibration_shown(found)], short="How sure")  # fmt: skip
-        yield of("decisions", "Decision curves", decision_curves(found, method), short="Decisions")
+                 tables=[tables.d_calibration_shown(found)], short="How sure",
+                 part="How sure")  # fmt: skip
+        yield of("decisions", "Decision curves", decision_curves(found, method), short="Decisions",
+                 part="How sure")  # fmt: skip
         yield of("survival", "Survival by predicted risk", risk_group_curves(found, method),
-                 short="Survival")  # fmt: skip
+                 short="Survival", part="How sure")  # fmt: skip
         yield of("subgroups", "For whom: subgroups", subgroup_forest(data.subgroups, method),
-                 short="For whom")  # fmt: skip
+                 short="For whom", part="For whom")  # fmt: skip
         yield of("comparisons", "Against what: other methods on the same people",
                  result_figures.gain_forest(rows, method), tables=tables.comparison_tables(data),
-                 short="Against what")  # fmt: skip
+                 short="Against what", part="Against what")  # fmt: skip
         yield coefficient_section(data.coefficients, data.baselines)
 
     @override

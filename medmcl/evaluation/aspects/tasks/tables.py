@@ -261,6 +261,7 @@ def coefficient_section(
         MODEL_TITLE,
         tables=(table, _baseline_shown(baselines)),
         short="The model",
+        part="Against what",
         lines=(said,) if 0 < len(rows) <= FEW_COEFFICIENTS else (),
     )
 
