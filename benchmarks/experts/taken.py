@@ -2,34 +2,31 @@
 
     medmcl simulate shapes --out shapes --subjects 1000
     medmcl pretrain --cohort shapes --recipe limoe_toy --out runs/limoe
-    python benchmarks/experts/taken.py runs/limoe shapes [--stage contrast] [--pieces 8]
+    python -m benchmarks.experts.taken runs/limoe shapes [--stage contrast] [--pieces 8]
 
 Rows are of the tuning split, drawn by the seed (held_out is not opened), and routed as in
-evaluation: no noise, nothing dropped. Figures and every number go into ``taken.html``, the words
-into ``taken.md``. Words and pieces come from people: a word is named only if an expert takes it
-from five of them, and pieces are shown only where somebody asks for them.
+evaluation: no noise, nothing dropped. The words are kept; figures go into ``taken.html`` where
+``--html`` asks for it. Words and pieces come from people: a word is named only if an expert takes
+it from five of them, and pieces are shown only where somebody asks for them.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import medmcl
-from medmcl.core.batch import InputShape
-from medmcl.core.contracts import Spells
+from benchmarks.study import Study, number, percent, table
 from medmcl.core.rng import numpy_generator
 from medmcl.core.shown import SHOWN_LEADS
 from medmcl.core.suppression import FEWEST_SUBJECTS
-from medmcl.encoders.shared.routes import routes
 from medmcl.evaluation.aspects.experts.lines import MEANS_LITTLE
 from medmcl.evaluation.report.cards import SINGLE_PEOPLE
-from medmcl.evaluation.report.columns import written
+from medmcl.evaluation.report.columns import rounded, written
 from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import (
     COLOURS,
@@ -38,13 +35,14 @@ from medmcl.evaluation.report.pictures import (
     Picture,
     colour,
     drawing,
-    number,
     shorten,
     small_multiples,
 )
 from medmcl.evaluation.report.section import Section
 from medmcl.evaluation.report.words import listed
-from medmcl.stages.run.features import chunks, plain_view
+
+if TYPE_CHECKING:
+    from medmcl.core.batch import InputShape
 
 SPLIT = "tuning"
 """Rows that are looked at: no weight was fitted to them, and held_out is not opened for it."""
@@ -54,7 +52,6 @@ COLOUR = ("red", "green", "blue")
 NEAR = 1.25
 """A mean gate below this many times 1/E is hardly above an even one: whatever the other gates are,
 the information is then below log 1.25 / log E."""
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 SIGNS = (
     " ▁ marks the start of a word, ## a piece of one; <cls> and <end> are the start and end of a "
     "text, <unk> is a word without a number."
@@ -88,6 +85,9 @@ class Routed:
 
 def routed(run: Any, prepared: Any, stage: str, most: int) -> tuple[Any, list[Routed]]:
     """Route rows of the tuning split through the tower of a stage; the tower, and what became."""
+    from medmcl.encoders.shared.routes import routes
+    from medmcl.stages.run.features import chunks, plain_view
+
     tower = run.towers(stage, "cpu")
     names = [name for name in run.stage(stage).towers if name in prepared.adapters]
     rows = prepared.rows(SPLIT, names, "any")
@@ -291,7 +291,7 @@ def _stretch(
 
 def against_even(what: str, gate: float, experts: int) -> str:
     """Set a mean gate beside that of a router that cannot decide."""
-    said = f"{what} is {number(gate)}; even gates are {number(1 / experts)}"
+    said = f"{what} is {gate:.3f}; even gates are {1 / experts:.3f}"
     # below 1/E it was no first choice: experts chose, or a bias did
     is_even = experts > 1 and 0.99 / experts < gate < NEAR / experts
     return f"{said}. So {MEANS_LITTLE}." if is_even else f"{said}."
@@ -335,7 +335,7 @@ def words_picture(one: Routed, found: Sequence[TakenWord], hidden: int) -> Pictu
                 found, "expert", "word", ("taken", "tokens"),
                 ("share of the expert's tokens", lambda row: f"{row.of_expert:.1%}"),
                 ("share of the word's occurrences", lambda row: f"{row.of_word:.1%}"),
-                ("lift", lambda row: number(row.lift, 1)),
+                ("lift", rounded("lift", 1)),
             ),
         )  # fmt: skip
 
@@ -388,7 +388,7 @@ def pieces_picture(one: Routed, found: Sequence[TakenPiece], leads: tuple[str, .
             lead="Pieces by expert",
             said=[f"expert {e}: {every.count(e)}" for e in experts],
             raster=not is_signal,
-            **written(found, "expert", ("gate", lambda row: number(row.gate)),
+            **written(found, "expert", ("gate", rounded("gate")),
                       ("row and column of the grid", lambda row: f"{row.place}")),
         )  # fmt: skip
 
@@ -420,67 +420,76 @@ def _trace(axes: Any, one: TakenPiece, span: float) -> None:
     axes.set_ylim(-span * (len(one.pixels) - 0.2), span * 0.9)
 
 
-def pictures_of(one: Routed, tower: Any, adapter: Any, most: int, pieces: int) -> list[Picture]:
-    """Draw what the experts take of one modality: words of texts, pieces if they are asked for."""
-    if isinstance(adapter, Spells):
-        if one.inputs.shape != one.expert.shape:
-            return []  # its tokens are not those of the text
-        whose = np.broadcast_to(one.subject[:, None], one.expert.shape).reshape(-1)
-        found, hidden = taken_words(
-            one.expert.reshape(-1), one.inputs.reshape(-1), whose, most=most
-        )
-        named = [replace(word, word=adapter.spell(word.number)) for word in found]
-        return [words_picture(one, named, hidden)] if named else []
-    grid = tower.tower(one.name).facts.grid
-    if not pieces or not can_cut(one.shape, grid):
-        return []
+def words_of(one: Routed, adapter: Any, most: int) -> tuple[list[TakenWord], int]:
+    """Words of a text modality, and how many pairs of expert and word stay unnamed."""
+    if one.inputs.shape != one.expert.shape:
+        return [], 0  # its tokens are not those of the text
+    whose = np.broadcast_to(one.subject[:, None], one.expert.shape).reshape(-1)
+    found, hidden = taken_words(one.expert.reshape(-1), one.inputs.reshape(-1), whose, most=most)
+    return [replace(word, word=adapter.spell(word.number)) for word in found], hidden
+
+
+def pieces_of(one: Routed, grid: Any, most: int) -> Picture | None:
+    """The figure of the surest pieces of a modality; None where its tokens are no pieces."""
+    if not most or not can_cut(one.shape, grid):
+        return None
     made, leads = [], ()
-    for expert, places in surest(one.expert, one.gate, one.subject, most=pieces).items():
+    for expert, places in surest(one.expert, one.gate, one.subject, most=most).items():
         for row, token in places:
             pixels, leads = cut(one.inputs[row], one.shape, grid, token)
             made.append(TakenPiece(expert=expert, gate=float(one.gate[row, token]),
                                    place=divmod(token, grid[1]), pixels=pixels))  # fmt: skip
-    return [pieces_picture(one, made, leads)]
+    return pieces_picture(one, made, leads)
 
 
-def main() -> None:
-    reader = argparse.ArgumentParser()
-    reader.add_argument("run", type=Path)
-    reader.add_argument("cohort")
-    reader.add_argument("--stage", default="contrast")
-    reader.add_argument("--rows", type=int, default=512)
-    reader.add_argument("--words", type=int, default=8)
-    reader.add_argument("--pieces", type=int, default=0)
-    reader.add_argument("--out", type=Path, default=Path(__file__).parent)
-    options = reader.parse_args()
-    run = medmcl.load(options.run)
-    prepared = run.prepare(medmcl.open_cohort(options.cohort), run.stage(options.stage).towers)
-    tower, found = routed(run, prepared, options.stage, options.rows)
-    pictures = [
-        picture
-        for one in found
-        for picture in pictures_of(one, tower, prepared.adapters[one.name], options.words,
-                                   options.pieces)
-    ]  # fmt: skip
-    section = Section.of("taken", "What each expert takes", *pictures,
-                         warnings=(SINGLE_PEOPLE,) if options.pieces else ())  # fmt: skip
-    page = page_of([section], f"What the experts of stage {options.stage} take",
-                   provenance={"run": run.path, "cohort": options.cohort})  # fmt: skip
-    (options.out / "taken.html").write_text(page, encoding="utf-8")
-    lines = []
-    for picture in pictures:
-        lines += [f"**{picture.title}**", "", f"| {' | '.join(picture.header)} |",
-                  "|" + "---|" * len(picture.header)]  # fmt: skip
-        lines += [f"| {' | '.join(row)} |" for row in picture.rows] + [""]
-    text = "\n".join(lines)
-    print(text)
-    file = options.out / "taken.md"
-    if file.exists() and not options.pieces:
-        before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
-        file.write_text(
-            f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8"
-        )
+def run(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Words of every text modality, a row a word; the figures where they are asked for."""
+    import medmcl
+    from medmcl.core.contracts import Spells
 
+    of = medmcl.load(given.run)
+    prepared = of.prepare(medmcl.open_cohort(given.cohort), of.stage(given.stage).towers)
+    tower, found = routed(of, prepared, given.stage, given.rows)
+    rows, pictures = [], []
+    for one in found:
+        adapter = prepared.adapters[one.name]
+        if isinstance(adapter, Spells):
+            words, hidden = words_of(one, adapter, given.words)
+            rows += [{"modality": one.name, **asdict(word)} for word in words]
+            pictures += [words_picture(one, words, hidden)] if words else []
+        else:
+            pictures.append(pieces_of(one, tower.tower(one.name).facts.grid, given.pieces))
+    if given.html:
+        section = Section.of("taken", "What each expert takes", *pictures,
+                             warnings=(SINGLE_PEOPLE,) if given.pieces else ())  # fmt: skip
+        page = page_of([section], f"What the experts of stage {given.stage} take")
+        (given.out / "taken.html").write_text(page, encoding="utf-8")
+    return rows
+
+
+def parts(rows: list[dict[str, Any]]) -> dict[str, str]:
+    columns = {
+        "expert": "expert",
+        "word": lambda row: f"`{row['word']}`",
+        "taken": "tokens",
+        "share of the expert's tokens": percent("of_expert", 1),
+        "share of the word's occurrences": percent("of_word"),
+        "lift": number("lift", ".1f"),
+    }
+    return {"words": table(columns, rows)}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path)
+    parser.add_argument("cohort")
+    parser.add_argument("--stage", default="contrast")
+    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--words", type=int, default=8)
+    parser.add_argument("--pieces", type=int, default=0)
+    parser.add_argument("--html", action="store_true", help="figures, too: taken.html")
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()
