@@ -14,15 +14,10 @@ from medmcl.evaluation.aspects.tasks.doubtful import doubtful, is_of_nothing
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.predicted import CROSS_VALIDATION
+from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.columns import MEASURED, VALUE, Cells, rounded, written
 from medmcl.evaluation.report.labelled import FEW_EVENTS, deciding
-from medmcl.evaluation.report.pictures import number
-from medmcl.evaluation.report.words import (
-    at_level,
-    fraction_name,
-    held_back_by_reason,
-    listed,
-    measured,
-)
+from medmcl.evaluation.report.words import at_level, held_back_by_reason, listed
 
 COMPLETE = "To be completed by the author."
 MOST_ROWS = 60
@@ -81,17 +76,16 @@ def model_card(data: Evaluation) -> ModelCard:
             "A research result. The run holds no approval for care.",
         )),
         *_data_sections(data),
-        CardSection(title="Modalities", header=("modality", "kind", "records", "preparation"),
-                    rows=tuple((p.name, p.kind, p.source or "not stated",
-                                p.preparation or "not stated") for p in data.study.predictors),
-                    lines=() if data.study.predictors else ("Not stated.",)),
+        CardSection(title="Modalities", lines=() if data.study.predictors else ("Not stated.",),
+                    **written(data.study.predictors, ("modality", "name"), "kind",
+                              ("records", lambda one: one.source or "not stated"),
+                              ("preparation", lambda one: one.preparation or "not stated"))),
         CardSection(title="Model", lines=_model(data)),
-        CardSection(title="Performance", header=_at(_PERFORMANCE, data), rows=_performance(data),
+        CardSection(title="Performance", **_performance(data),
                     lines=_doubts(data) if data.task_rows else ("Nothing was evaluated.",)),
-        CardSection(title="Calibration", header=_CALIBRATION, rows=_calibration(data),
-                    lines=() if _calibration(data) else ("Not assessed.",)),
-        CardSection(title="Subgroups", header=_at(_SUBGROUPS, data), rows=_subgroups(data),
-                    lines=_subgroup_lines(data)),
+        CardSection(title="Calibration", **_calibration(data),
+                    lines=() if _calibration(data)["rows"] else ("Not assessed.",)),
+        _subgroups(data),
         CardSection(title="Limits", lines=_limits(data) or ("None were found by the checks.",)),
         CardSection(title="What is not known", lines=_unknown(data)),
     )  # fmt: skip
@@ -122,10 +116,6 @@ def _front(data: Evaluation) -> dict[str, Any]:
         ]
         front["model-index"] = [{"name": name, "results": results}]
     return front
-
-
-def _at(header: Sequence[str], data: Evaluation) -> tuple[str, ...]:
-    return tuple(at_level(name, data.level) for name in header)
 
 
 def _data_sections(data: Evaluation) -> tuple[CardSection, ...]:
@@ -178,78 +168,41 @@ def _model(data: Evaluation) -> tuple[str, ...]:
     return (*towers, *data.study.training) or ("Not stated.",)
 
 
-_PERFORMANCE = (
-    "task", "metric", "method", "protocol", "labels", "split", "value (95 % interval)", "n",
-    "events",
-)  # fmt: skip
-
-
 def _doubts(data: Evaluation) -> tuple[str, ...]:
     """What the first page doubts of the numbers."""
     return tuple(f"In doubt: {line}." for line in doubtful(data))
 
 
-def _performance(data: Evaluation) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        (
-            row.task, measured(row.metric, row.target), row.method, row.protocol.replace("_", " "),
-            fraction_name(row.label_fraction), row.split,
-            NOTHING if is_of_nothing(data.task_rows, row) else row.shown, f"{row.n:,}",
-            "-" if row.events is None else f"{row.events:,}",
-        )
-        for row in data.main_rows[:MOST_ROWS]
-    )  # fmt: skip
+def _performance(data: Evaluation) -> Cells:
+    def value(row: Result) -> str:
+        return NOTHING if is_of_nothing(data.task_rows, row) else row.shown
+
+    return written(data.main_rows[:MOST_ROWS], "task", MEASURED, "method", "protocol", "labels",
+                   "split", (at_level(VALUE, data.level), value), "n", "events")  # fmt: skip
 
 
-_CALIBRATION = (
-    "task",
-    "target",
-    "slope (1 is best)",
-    "observed / expected (1)",
-    "ICI (corrected, 0)",
-    "ICI (raw, 0)",
-)
-
-
-def _calibration(data: Evaluation) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        (
-            one.task,
-            one.target,
-            str(found.slope),
-            str(found.observed_expected),
-            str(found.ici),
-            number(found.ici_uncorrected),
-        )
+def _calibration(data: Evaluation) -> Cells:
+    shown = [
+        {**vars(found), "task": one.task, "target": one.target}
         for one in data.evidence
         if isinstance(found := one.calibration, Calibration)
         and one.method == data.method
         and one.label_fraction == 1
-    )[:MOST_ROWS]
-
-
-_SUBGROUPS = ("task", "metric", "by", "group", "value (95 % interval)", "n", "events")
-
-
-def _subgroups(data: Evaluation) -> tuple[tuple[str, ...], ...]:
-    rows = [row for row in data.subgroups if row.method == data.method]
-    return tuple(
-        (
-            row.task, measured(row.metric, row.target), row.attribute, row.group,
-            row.shown,
-            "-" if row.n is None else f"{row.n:,}",
-            "-" if row.events is None else f"{row.events:,}",
-        )
-        for row in rows[:MOST_ROWS]
+    ]
+    return written(
+        shown[:MOST_ROWS], "task", "target", ("slope (1 is best)", "slope"),
+        ("observed / expected (1)", "observed_expected"), ("ICI (corrected, 0)", "ici"),
+        ("ICI (raw, 0)", rounded("ici_uncorrected")),
     )  # fmt: skip
 
 
-def _subgroup_lines(data: Evaluation) -> tuple[str, ...]:
+def _subgroups(data: Evaluation) -> CardSection:
     rows = [row for row in data.subgroups if row.method == data.method]
-    if not rows:
-        return ("Not assessed.",)
     more = len(rows) - MOST_ROWS
-    return (f"{more} more rows are in subgroups.csv.",) if more > 0 else ()
+    lines = (f"{more} more rows are in subgroups.csv.",) if more > 0 else ()
+    cells = written(rows[:MOST_ROWS], "task", MEASURED, "by", "group",
+                    (at_level(VALUE, data.level), "shown"), "n", "events")  # fmt: skip
+    return CardSection(title="Subgroups", lines=lines if rows else ("Not assessed.",), **cells)
 
 
 _BY_SUBTRACTION = ", so that a smaller one cannot be told by subtraction"
@@ -288,7 +241,7 @@ def _unknown(data: Evaluation) -> tuple[str, ...]:
     missing = [
         ("How it performs in another cohort.", study.external),
         ("How it performs in women and men, ages, or sites.", bool(data.subgroups)),
-        ("Whether its probabilities are calibrated.", bool(_calibration(data))),
+        ("Whether its probabilities are calibrated.", bool(_calibration(data)["rows"])),
         ("Whether acting on it does more good than harm at any threshold.",
          any(one.decision for one in data.evidence)),
         ("On what each part was fitted.", bool(data.fitted)),
