@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from medmcl.core.findings import counted
@@ -81,130 +81,101 @@ def checklist(data: Evaluation) -> Checklist:
     """
     return Checklist(
         cited=tuple(
-            Cited(part=part, value=CITE[part.code](data) if part.code in CITE else None)
+            Cited(part=part, value=CITE[part.code](data) or None if part.code in CITE else None)
             for part in PARTS
         )
     )
 
 
-def _source(data: Evaluation) -> str | None:
-    about, own = data.study.about, data.provenance.get("cohort_fingerprint")
-    print_ = data.provenance.get("scored cohort fingerprint", own)
-    if not about:
-        return None
-    return f"{about}" + (f" (fingerprint {print_})." if print_ else ".")
+def _named(
+    names: Iterable[str], start: str = "", end: str = ".", between: str = "; ", most: int = 6
+) -> str:
+    """Put names into a sentence, the first few and how many more; nothing without any."""
+    every = list(dict.fromkeys(names))
+    return f"{start}{listed(every, most, between)}{end}" if every else ""
 
 
-def _dates(data: Evaluation) -> str | None:
+def _source(data: Evaluation) -> str:
+    own = data.provenance.get("cohort_fingerprint")
+    mark = data.provenance.get("scored cohort fingerprint", own)
+    said = f" (fingerprint {mark})" if mark else ""
+    return f"{data.study.about}{said}." if data.study.about else ""
+
+
+def _dates(data: Evaluation) -> str:
     study = data.study
     if not (study.first_date and study.last_date):
-        return None
+        return ""
     index = f" Outcomes are counted from {study.index}." if study.index else ""
     return f"Records from {study.first_date} to {study.last_date}.{index}"
 
 
-def _sites(data: Evaluation) -> str | None:
-    sites = data.study.sites
-    return None if sites is None else f"{counted(sites, 'site')}."
-
-
-def _eligible(data: Evaluation) -> str | None:
-    rules = data.study.eligibility
-    return listed(rules, MOST_CITED, "; ") + "." if rules else None
-
-
-def _preparation(data: Evaluation) -> str | None:
+def _preparation(data: Evaluation) -> str:
     made = [f"{p.name}: {p.preparation}" for p in data.study.predictors if p.preparation]
     if not made:
-        return None
+        return ""
     out = sum(finding.level == "error" for finding in data.findings)
     return f"{'; '.join(made)}. {counted(out, 'finding')} of the checks excluded records."
 
 
-def _outcomes(data: Evaluation) -> str | None:
-    outcomes = [outcome.shown for outcome in data.study.outcomes]
-    return listed(outcomes, MOST_CITED, "; ") + "." if outcomes else None
-
-
-def _predictors(data: Evaluation) -> str | None:
-    made = [f"{p.name} ({p.kind}): {p.source}" for p in data.study.predictors if p.source]
-    return "; ".join(made) + "." if made else None
-
-
-def _missing(data: Evaluation) -> str | None:
+def _missing(data: Evaluation) -> str:
     found = presence(data.missingness)
     if found is None or not data.study.gaps:
-        return None
+        return ""
     shares = [f"{name} {share}" for name, share in found.absent.items()]
     return f"Absent in samples: {listed(shares, MOST_CITED)}. {'; '.join(data.study.gaps)}."
 
 
-def _division(data: Evaluation) -> str | None:
+def _division(data: Evaluation) -> str:
     sizes = {step: subjects for step, subjects, _ in data.flow}
     parts = [
         f"{name} {few(sizes[name])}" for name in ("train", "tuning", "held_out") if name in sizes
     ]
     if not (data.study.split_rule and parts):
-        return None
+        return ""
     if folds := _in_folds(data):
         most = max(row.subjects or row.n for row in data.main_rows)
         return f"{folds}People scored: {few(most)}; no split was scored."
     return f"{data.study.split_rule}; subjects: {', '.join(parts)}."
 
 
-def _handling(data: Evaluation) -> str | None:
-    fitted = [line for line in data.fitted if not line.labels]
-    if not fitted:
-        return None
-    lines = dict.fromkeys(
+def _handling(data: Evaluation) -> str:
+    lines = (
         f"{line.what} on {' and '.join(line.splits)}"
         if line.splits
         else f"{line.what} elsewhere ({line.note or 'on whom is not known'})"
-        for line in fitted
+        for line in data.fitted
+        if not line.labels
     )
-    return f"Fitted: {listed(list(lines), MOST_CITED, '; ')}."
+    return _named(lines, "Fitted: ")
 
 
-def _model(data: Evaluation) -> str | None:
+def _model(data: Evaluation) -> str:
     towers = [f"{name}: {what}" for name, what in data.study.towers.items()]
     if not towers or not data.study.training:
-        return None
+        return ""
     return f"{'; '.join(towers)}. {' '.join(data.study.training)}"
 
 
-def _clusters(data: Evaluation) -> str | None:
+def _clusters(data: Evaluation) -> str:
     groups = [row for row in data.subgroups if row.attribute == "site"]
     names = dict.fromkeys(row.group for row in groups if row.value is not None)
     metrics = dict.fromkeys(metric_name(row.metric) for row in groups if row.value is not None)
     if not names:
-        return None
+        return ""
     return f"{listed(list(metrics), MOST_CITED)} in each of {counted(len(names), 'site')}."
 
 
-def _measures(data: Evaluation) -> str | None:
+def _measures(data: Evaluation) -> str:
     names = dict.fromkeys(metric_name(row.metric) for row in data.task_rows if not row.versus)
     if not names:
-        return None
+        return ""
     spans = any(row.low is not None for row in data.task_rows)
     drawn = OVER[data.resampling]
     wide = f", with {100 * data.level:g} % intervals {drawn}" if spans else ""
     compared = any(row.versus for row in data.task_rows)
     paired = "; methods compared by paired differences" if compared else ""
     return f"{listed(list(names), 20)}{wide}{paired}."
-
-
-def _calculated(data: Evaluation) -> str | None:
-    ways = dict.fromkeys(row.protocol.replace("_", " ") for row in data.task_rows)
-    return f"By {listed(list(ways), MOST_CITED)}, with the weights of the run." if ways else None
-
-
-def _fairness(data: Evaluation) -> str | None:
-    names = dict.fromkeys(
-        row.attribute
-        for row in data.subgroups
-        if row.attribute != "everyone" and row.value is not None
-    )
-    return f"Performance by {listed(list(names), MOST_CITED)}." if names else None
 
 
 OUTPUTS = {
@@ -221,7 +192,7 @@ def _span(found: RiskHistogram) -> tuple[float, float]:
     return found.edges[held[0]], found.edges[held[-1] + 1]
 
 
-def _output(data: Evaluation) -> str | None:
+def _output(data: Evaluation) -> str:
     spans: dict[tuple[str, str], tuple[float, float]] = {}
     for one in data.evidence:
         if one.method == data.method and one.histogram is not None and any(one.histogram.counts):
@@ -233,7 +204,7 @@ def _output(data: Evaluation) -> str | None:
         f"{task}: {what}, among the scored from {low:.2f} to {high:.2f}"
         for (task, what), (low, high) in spans.items()
     ]
-    return listed(shown, MOST_CITED, "; ") + "." if shown else None
+    return _named(shown)
 
 
 def _in_folds(data: Evaluation) -> str:
@@ -254,10 +225,10 @@ def _in_folds(data: Evaluation) -> str:
     )
 
 
-def _splits_differ(data: Evaluation) -> str | None:
+def _splits_differ(data: Evaluation) -> str:
     table = data.table_one
     if table is None:
-        return None
+        return ""
     folds = _in_folds(data)
     found = [
         (value, row.variable, table.splits[column])
@@ -266,7 +237,7 @@ def _splits_differ(data: Evaluation) -> str | None:
         if value is not None
     ]
     if not found:
-        return folds or None
+        return folds
     value, variable, split = max(found)
     return (
         f"{folds}Table 1; the largest standardised difference to {table.splits[0]} is {value:.2f} "
@@ -274,27 +245,13 @@ def _splits_differ(data: Evaluation) -> str | None:
     )
 
 
-def _code(data: Evaluation) -> str | None:
+def _code(data: Evaluation) -> str:
     versions = data.provenance.get("versions")
-    version = versions.get("medmcl") if isinstance(versions, dict) else None
-    return f"medmcl {version}." if version else None
+    version = versions.get("medmcl") if isinstance(versions, dict) else ""
+    return f"medmcl {version}." if version else ""
 
 
-def _flow(data: Evaluation) -> str | None:
-    if not data.flow:
-        return None
-    steps = [f"{step} {few(subjects)}" for step, subjects, _ in data.flow]
-    return f"Subjects: {listed(steps, 12)}; the figure of the flow."
-
-
-def _characteristics(data: Evaluation) -> str | None:
-    if data.table_one is None:
-        return None
-    names = list(dict.fromkeys(row.variable for row in data.table_one.rows[1:]))
-    return f"Table 1: {listed(names, MOST_CITED)}." if names else None
-
-
-def _analysed(data: Evaluation) -> str | None:
+def _analysed(data: Evaluation) -> str:
     rows = [headline_rows(data.task_rows, task)[:1] for task in _tasks(data)]
     shown = [
         f"{row.task} {row.n:,}" + ("" if row.events is None else f" with {row.events:,} events")
@@ -303,15 +260,15 @@ def _analysed(data: Evaluation) -> str | None:
     ]
     fitted = [line for line in data.fitted if line.labels and line.subjects is not None]
     if not (shown and fitted):
-        return None
+        return ""
     trained = dict.fromkeys(f"{line.what} on {line.subjects:,} subjects" for line in fitted)
     return f"Scored: {listed(shown, MOST_CITED)}. Fitted: {listed(list(trained), MOST_CITED)}."
 
 
-def _specified(data: Evaluation) -> str | None:
+def _specified(data: Evaluation) -> str:
     mark = data.provenance.get("config_hash")
     if not mark:
-        return None
+        return ""
     parts = {"coefficients.csv": data.coefficients, "baseline.csv": data.baselines}
     written = [name for name, rows in parts.items() if rows]
     own = (
@@ -320,7 +277,7 @@ def _specified(data: Evaluation) -> str | None:
     return f"config.yaml and weights of the run, settings hash {mark}{own}."
 
 
-def _performance(data: Evaluation) -> str | None:
+def _performance(data: Evaluation) -> str:
     found = []
     for task in _tasks(data):
         rows = [row for row in headline_rows(data.task_rows, task) if row.method == data.method]
@@ -328,13 +285,13 @@ def _performance(data: Evaluation) -> str | None:
         if rows:
             best = max(rows, key=lambda row: row.label_fraction)
             found.append(f"{task}: {measured(best.metric, best.target)} {best.shown}")
-    return listed(found, MOST_CITED, "; ") + "." if found else None
+    return _named(found)
 
 
-def _between(data: Evaluation) -> str | None:
+def _between(data: Evaluation) -> str:
     rows = [r for r in data.subgroups if r.attribute == "site" and r.value is not None]
     if len({row.group for row in rows}) < 2:
-        return None
+        return ""
     first = [r for r in rows if (r.task, r.target, r.method, r.metric) == _key(rows[0])]
     values = [row.value for row in first if row.value is not None]
     low, high = min(values), max(values)
@@ -350,30 +307,48 @@ def _tasks(data: Evaluation) -> list[str]:
     return list(dict.fromkeys(row.task for row in data.task_rows))
 
 
-CITE: dict[str, Callable[[Evaluation], str | None]] = {
+CITE: dict[str, Callable[[Evaluation], str]] = {
     "5a": _source,
     "5b": _dates,
-    "6a": _sites,
-    "6b": _eligible,
+    "6a": lambda data: (
+        "" if data.study.sites is None else f"{counted(data.study.sites, 'site')}."
+    ),
+    "6b": lambda data: _named(data.study.eligibility),
     "7": _preparation,
-    "8a": _outcomes,
-    "9b": _predictors,
+    "8a": lambda data: _named(one.shown for one in data.study.outcomes),
+    "9b": lambda data: _named(
+        (f"{p.name} ({p.kind}): {p.source}" for p in data.study.predictors if p.source), most=99
+    ),
     "11": _missing,
     "12a": _division,
     "12b": _handling,
     "12c": _model,
     "12d": _clusters,
     "12e": _measures,
-    "12g": _calculated,
-    "14": _fairness,
+    "12g": lambda data: _named(
+        (row.protocol.replace("_", " ") for row in data.task_rows),
+        "By ", ", with the weights of the run.", ", ",
+    ),
+    "14": lambda data: _named(
+        (row.attribute for row in data.subgroups
+         if row.attribute != "everyone" and row.value is not None),
+        "Performance by ", ".", ", ",
+    ),
     "15": _output,
     "16": _splits_differ,
     "18f": _code,
-    "20a": _flow,
-    "20b": _characteristics,
+    "20a": lambda data: _named(
+        (f"{step} {few(subjects)}" for step, subjects, _ in data.flow),
+        "Subjects: ", "; the figure of the flow.", ", ", 12,
+    ),
+    "20b": lambda data: _named(
+        (row.variable for row in (data.table_one.rows[1:] if data.table_one else ())),
+        "Table 1: ", ".", ", ",
+    ),
     "20c": _splits_differ,
     "21": _analysed,
     "22": _specified,
     "23a": _performance,
     "23b": _between,
-}
+}  # fmt: skip
+"""Part of the checklist to what says what the run can cite; empty: the author completes it."""
