@@ -115,7 +115,7 @@ def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
         raise ConfigError(
             "must be a YAML mapping (key: value)", where=where, got=type(value).__name__
         )
-    return cast(dict[str, Any], _apart(value))
+    return cast(dict[str, Any], _apart(value, where))
 
 
 _DOUBTFUL = re.compile("[\t\ufeff\ud800-\udfff]|[|>][-+0-9]*#")
@@ -130,16 +130,37 @@ def _parsed(text: str) -> Any:
     return yaml.load(text, Loader=Loader)
 
 
-def _apart(value: Any) -> Any:
+MOST_VALUES = 1_000_000
+"""Values of a YAML file, anchors written out; beyond, or nested deeper than `DEEPEST`, it is no
+file of settings, but one that was made to fill the memory of whoever reads it."""
+DEEPEST = 100
+
+
+def _apart(value: Any, where: object) -> Any:
     """Copy what stands behind an anchor for each place that names it.
 
     YAML gives one object for all of them: what is set at one place would change the others.
+
+    Raises:
+        ConfigError: There is more than any file of settings holds.
     """
-    if isinstance(value, dict):
-        return {key: _apart(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_apart(one) for one in value]
-    return value
+    left = MOST_VALUES
+
+    def copied(one: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > DEEPEST:
+            raise ConfigError(
+                "holds more than a file of settings does, its anchors (&, *) written out",
+                where=where,
+                expected=f"at most {MOST_VALUES:,} values, at most {DEEPEST} within one another",
+                fix="write out what the anchors stand for, or split the file",
+            )
+        if isinstance(one, dict):
+            return {key: copied(part, depth + 1) for key, part in one.items()}
+        return [copied(part, depth + 1) for part in one] if isinstance(one, list) else one
+
+    return copied(value, 0)
 
 
 def _yaml_error(error: yaml.YAMLError, text: str, where: object) -> ConfigError:

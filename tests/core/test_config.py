@@ -1,3 +1,4 @@
+import time
 from typing import Literal
 
 import pytest
@@ -163,3 +164,19 @@ def test_what_has_no_plain_words_keeps_those_of_its_check():
     (fault,) = faults_of(Kinds, {"label": "y"})
     assert "pattern" in fault.text
     assert fault.expected is None
+
+
+LEVELS = [f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]" for n in range(9)]
+BOMBS = {
+    "nine levels of aliases": "\n".join(["a0: &a0 [x, x]", *LEVELS]),
+    "an alias of itself": "a: &a {b: [*a]}",
+    "deeply nested": "a: " + "[" * 200 + "]" * 200,
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_a_file_that_was_made_to_fill_the_memory_is_refused_at_once(bomb):
+    began = time.process_time()
+    with pytest.raises(ConfigError, match=r"bomb.yaml(.|\n)*more than a file of settings"):
+        parse_yaml(bomb, where="bomb.yaml")
+    assert time.process_time() - began < 10
