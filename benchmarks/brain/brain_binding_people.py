@@ -110,7 +110,7 @@ def read_people(name: str) -> People:
     for group, names in layout.groups.items():
         raw[group] = cells[:, [columns.index(one) for one in names]]
     subjects = cohort.samples["subject"].astype(str).to_numpy()
-    sites = cohort.subjects["group"].reindex(subjects).to_numpy() if name == "abide" else subjects
+    sites = cohort.sites.reindex(subjects).to_numpy() if name == "abide" else subjects
     return People(
         layout=layout,
         raw=raw,

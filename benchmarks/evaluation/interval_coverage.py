@@ -176,7 +176,7 @@ def clustered(size: int, rng: np.random.Generator, seed: int) -> Iterator[Found]
     sampler = Resampler(codes, draws=DRAWS, seed=seed)
     yield {
         "auroc, records drawn by subject": _ends(sampler.sample("auroc", (y,), [score]).interval()),
-        "auroc, DeLong by subject": _delong(delong(y, score, groups=codes)),
+        "auroc, DeLong by subject": _delong(delong(y, score, subjects=codes)),
         "auroc, DeLong blind to subjects": _delong(delong(y, score)),
     }
 

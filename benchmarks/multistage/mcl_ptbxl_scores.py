@@ -24,7 +24,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import prepare
 from medmcl.evaluation import evaluate_embeddings, linear_probe
 from medmcl.evaluation.protocol.results import Result
-from medmcl.evaluation.protocol.sample_groups import sample_groups, sample_numbers
+from medmcl.evaluation.protocol.sample_subgroups import sample_numbers, sample_subgroups
 
 DRAWS = 1000
 FEWEST = 5
@@ -72,7 +72,7 @@ class Data:
         self.split = cohort.samples["split"].to_numpy(object).astype(str)
         self.subjects = cohort.samples["subject"].to_numpy(object).astype(str)
         self.has_ecg = cohort.samples["ecg"].notna().to_numpy()
-        groups = sample_groups(cohort, {})
+        groups = sample_subgroups(cohort, {})
         self.device = np.asarray(groups["device"]).astype(str)
         of = cohort.subjects.reindex(cohort.samples["subject"])
         site = of["site"].to_numpy(float)

@@ -17,7 +17,7 @@ from medmcl.core.errors import ArtefactError, CohortError
 from medmcl.data.cohort.cohort import load_cohort, open_cohort
 from medmcl.data.loading.prepare import prepare
 from medmcl.data.loading.shards import write_shards
-from medmcl.evaluation.protocol.sample_groups import sample_groups
+from medmcl.evaluation.protocol.sample_subgroups import sample_subgroups
 from medmcl.selection.keep import Keep
 from medmcl.stages.run.study import study_of
 from medmcl.stages.run.subjects_table import describe_subjects
@@ -217,9 +217,9 @@ def test_people_are_described_by_their_own_records(clinic, tmp_path):
     before, after = (open_cohort(clinic, {**weighed, **more}) for more in ({}, keys))
     assert not before.samples["clinic"].equals(after.samples["clinic"])
     assert after.own_records("clinic").equals(before.samples["clinic"])
-    groups = sample_groups(before, {})["heavy"]
+    groups = sample_subgroups(before, {})["heavy"]
     assert set(groups) == {"yes", "no"}
-    assert (groups == sample_groups(after, {})["heavy"]).all()
+    assert (groups == sample_subgroups(after, {})["heavy"]).all()
     tables = [
         describe_subjects(prepare(one, {"clinic": {}}, cache=tmp_path / "c", splits="all"), [])
         for one in (before, after)

@@ -92,4 +92,4 @@ def test_groups_and_logits_of_other_records_are_refused():
     with pytest.raises(MedmclError, match="the same records"):
         attack_rates(LOGITS[:2], LOGITS, LABELS, 0)
     with pytest.raises(MedmclError, match="a subject for each record"):
-        attack_rates(LOGITS, LOGITS, LABELS, 0, groups=np.arange(4))
+        attack_rates(LOGITS, LOGITS, LABELS, 0, subjects=np.arange(4))

@@ -47,7 +47,7 @@ def evaluated(targets, seeds=1):
     noisy = [X + rng.normal(size=X.shape) for _ in range(seeds)]
     return evaluate_task(
         {"ours": noisy if seeds > 1 else noisy[0], "plain": X[:, 1:]}, targets, SPLIT,
-        np.arange(N), bootstrap_draws=120, dear_draws=40, groups={"sex": SEX}, patterns=HAS,
+        np.arange(N), bootstrap_draws=120, dear_draws=40, subgroups={"sex": SEX}, patterns=HAS,
         shown=("ours", "plain"), protocol="cox" if targets.kind == "survival" else "linear_probe",
     )  # fmt: skip
 

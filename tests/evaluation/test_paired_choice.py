@@ -129,7 +129,7 @@ def test_pairs_that_share_a_subject_are_drawn_together():
     pair = np.concatenate([PAIR + 1000 * k for k in range(copies)])
     who = np.tile(PAIR, copies)
     alone = by_target(paired_choice(image, text, pair))["overall"]
-    together = by_target(paired_choice(image, text, pair, groups=who))["overall"]
+    together = by_target(paired_choice(image, text, pair, subjects=who))["overall"]
     plain = by_target(paired_choice(IMAGE, TEXT, PAIR))["overall"]
     assert (together.value, together.subjects, together.n) == (alone.value, N // 2, copies * N // 2)
     assert together.high - together.low == pytest.approx(plain.high - plain.low, abs=0.05)
@@ -140,18 +140,18 @@ def test_a_chain_of_subjects_is_one_unit_and_rows_of_their_own_are_none():
     # pair 0 has subjects a and b, pair 1 b and c, pair 2 d and e
     rows = by_target(
         paired_choice(
-            IMAGE[:6], TEXT[:6], [0, 0, 1, 1, 2, 2], groups=["a", "b", "b", "c", "d", "e"]
+            IMAGE[:6], TEXT[:6], [0, 0, 1, 1, 2, 2], subjects=["a", "b", "b", "c", "d", "e"]
         )
     )
     assert rows["overall"].subjects == 2
-    own = by_target(paired_choice(IMAGE, TEXT, PAIR, groups=np.arange(N)))["overall"]
+    own = by_target(paired_choice(IMAGE, TEXT, PAIR, subjects=np.arange(N)))["overall"]
     default = by_target(paired_choice(IMAGE, TEXT, PAIR))["overall"]
     assert own == default
 
 
 def test_whole_sites_are_drawn_where_they_are_given():
     sites = np.array([f"site {i}" for i in PAIR % 6])
-    row = by_target(paired_choice(IMAGE, TEXT, PAIR, groups=np.arange(N), sites=sites))["overall"]
+    row = by_target(paired_choice(IMAGE, TEXT, PAIR, subjects=np.arange(N), sites=sites))["overall"]
     assert row.resampling == "site"
     assert "6 sites: rough interval" in row.note
     few = by_target(paired_choice(IMAGE, TEXT, PAIR, sites=["one"] * N))["overall"]
@@ -200,8 +200,8 @@ def test_models_of_other_widths_are_compared():
         ({"attribute": ["a", "a", None, None]}, "2 of 4"),
         ({"attribute": ["a", "a"]}, "2 of 4"),
         ({"attribute": ["a", "a", "macro", "macro"]}, "called 'macro'"),
-        ({"groups": [0, 1]}, "groups must have one entry a row"),
-        ({"groups": [0.0, 1.0, np.nan, 2.0]}, "groups must have one entry a row"),
+        ({"subjects": [0, 1]}, "subjects must have one entry a row"),
+        ({"subjects": [0.0, 1.0, np.nan, 2.0]}, "subjects must have one entry a row"),
         ({"sites": ["x"]}, "sites must have one entry a row"),
     ],
 )

@@ -101,9 +101,9 @@ def test_no_rows_are_stated():
     [(1, None, None, "1 person"), (3, [5, 5, 5], None, "1 person"), (4, None, [2] * 4, "1 item")],
 )
 def test_one_person_or_one_item_is_no_result(rows, subjects, reports, said):
-    groups = None if subjects is None else np.array(subjects)
+    people = None if subjects is None else np.array(subjects)
     codes = None if reports is None else np.array(reports)
-    found = retrieval(A[:rows], B[:rows], identity=(codes, codes), groups=groups, draws=10)
+    found = retrieval(A[:rows], B[:rows], identity=(codes, codes), subjects=people, draws=10)
     assert len(found) == 8
     assert not [row for row in found if row.value is not None or row.method == "chance"]
     assert all(row.note.startswith(f"not estimable: retrieval among {said}") for row in found)

@@ -36,7 +36,7 @@ def selection(n=100, text="select", **changes):
         "kept": kept,
         "rule": text,
         "scores": {"clip": scores, "other": np.random.default_rng(1).normal(size=n)},
-        "groups": {"sex": {"a": low, "b": ~low}},
+        "subgroups": {"sex": {"a": low, "b": ~low}},
         "pairs": {"best": (shown_pair(text=text),), "worst": (shown_pair(text=text, kept=False),)},
         "sheet_by": "clip",
     }

@@ -13,6 +13,7 @@ from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted,
 from medmcl.core.targets import Targets
 from medmcl.data.check.lost_by_outcome import outcomes_of
 from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.spec import SITE
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.modalities.tabular.settings import TabularSource
 
@@ -299,9 +300,9 @@ FEW_SITES = 10
 
 def few_sites(cohort: Cohort) -> list[Finding]:
     """Note a held_out of a few sites that train has not: what is scored is of these sites."""
-    people = cohort.subjects[cohort.subjects["group"].notna()]
+    people = cohort.subjects[cohort.sites.notna()]
     held = people["split"] == "held_out"
-    sites, others = set(people["group"][held]), set(people["group"][~held])
+    sites, others = set(people[SITE][held]), set(people[SITE][~held])
     if not sites or not others or sites & others or len(sites) >= FEW_SITES:
         return []
     what = (

@@ -21,7 +21,7 @@ from medmcl.data.cohort.loader import Opened, Opening
 from medmcl.data.cohort.locate import choose_root, find_cohort, how_to_get, list_cohorts
 from medmcl.data.cohort.manifest import parse_spec, refuse
 from medmcl.data.cohort.outcomes import build_targets
-from medmcl.data.cohort.spec import CohortSpec
+from medmcl.data.cohort.spec import SITE, CohortSpec
 from medmcl.data.cohort.splits import SPLITS
 
 __all__ = ["Cohort", "find_cohort", "list_cohorts", "load_cohort", "open_cohort"]
@@ -38,7 +38,7 @@ class Cohort(Opened):
         root: Folder that paths start from.
         fingerprint: Hash of what cohort.yaml says and of the bytes of its tables; of shards and
             folders of images, of the rows that they are read as.
-        subjects: Indexed by subject id: ``split``, ``group`` and the columns of the table.
+        subjects: Indexed by subject id: ``split``, `SITE` and the columns of the table.
         records: Modality to its records, indexed by record id: ``subject, date, place``.
         samples: One row a sample: ``sample, subject, split`` and the record of each modality
             (None where absent). The row number is the sample's number everywhere.
@@ -60,6 +60,11 @@ class Cohort(Opened):
     def __repr__(self) -> str:
         subjects = counted(len(self.subjects), "subject")
         return f"Cohort({self.name!r}, {subjects}, {counted(len(self.samples), 'sample')})"
+
+    @property
+    def sites(self) -> pd.Series:
+        """Site of each subject, as ``subjects.site`` names its column; None where there is none."""
+        return self.subjects[SITE]
 
     def split(self, name: str) -> np.ndarray:
         """Give the numbers of the samples of a split."""

@@ -31,7 +31,14 @@ from medmcl.data.cohort.records import (
     refuse_packed,
 )
 from medmcl.data.cohort.removal import draw_removal, kept_records, thin
-from medmcl.data.cohort.spec import CohortSpec, JoinKeys, ModalitySpec, NoisyPairsKeys, Task
+from medmcl.data.cohort.spec import (
+    SITE,
+    CohortSpec,
+    JoinKeys,
+    ModalitySpec,
+    NoisyPairsKeys,
+    Task,
+)
 from medmcl.data.cohort.splits import row_splits, stand_in_splits, subject_splits
 from medmcl.data.events.records import check_shards, code_columns, load_events
 from medmcl.data.expressions.expression import evaluate
@@ -53,7 +60,7 @@ ID_COLUMNS = frozenset(
 )  # fmt: skip
 """What columns that name subjects are called, in small letters."""
 POOLED = "pooled"
-"""Name of the group that small groups are pooled into."""
+"""Name of the site that small sites are pooled into."""
 T = TypeVar("T")
 
 
@@ -89,7 +96,7 @@ class Opening:
         maps = {name: self._try(partial(self._map, name)) for name in self.spec.keys.maps}
         if subjects is None:
             return None
-        table, split, group = subjects
+        table, split, site = subjects
         if not self._index_is_sound(table):
             self.spec = self.spec.without(index=True)
         known_maps = {name: one for name, one in maps.items() if one is not None}
@@ -109,7 +116,7 @@ class Opening:
         frame, index = samples
         shown = table.frame.copy()
         shown["split"] = split.reindex(shown.index)
-        shown["group"] = None if group is None else group.reindex(shown.index)
+        shown[SITE] = None if site is None else site.reindex(shown.index)
         opened = Opened(
             fingerprint=self._fingerprint(tree),
             subjects=shown,
@@ -326,11 +333,11 @@ class Opening:
         agreed = one_row_each(table.frame[rows], ids[rows], lines, keys.id or "id", keys.table)
         if not len(agreed.frame):
             raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
-        group = None
-        if keys.group is not None:
-            named = table.frame.loc[rows, keys.group] if keys.group in table.frame else None
-            group = self._try(partial(self._groups, agreed, named, ids[rows]))
-        return agreed, split, group
+        site = None
+        if keys.site is not None:
+            named = table.frame.loc[rows, keys.site] if keys.site in table.frame else None
+            site = self._try(partial(self._sites, agreed, named, ids[rows]))
+        return agreed, split, site
 
     def _row_ids(self, table: Table) -> np.ndarray:
         """Call every row by its number, where no column names the subject. (rows,) object.
@@ -359,24 +366,24 @@ class Opening:
         )
         return np.array([str(number + 1) for number in range(len(table.frame))], dtype=object)
 
-    def _groups(
+    def _sites(
         self, subjects: SubjectTable, cells: pd.Series | None, owner: np.ndarray
     ) -> pd.Series:
-        """Group of each subject; those of fewer than ``group_min`` subjects are one, `POOLED`.
+        """Site of each subject; those of fewer than ``site_min`` subjects are one, `POOLED`.
 
         Args:
             subjects: The subjects.
-            cells: Column of the groups, a row each as in the file; None if there is none.
+            cells: Column of the sites, a row each as in the file; None if there is none.
             owner: Subject of each row. (rows,) object
         """
         keys = self.spec.keys.subjects
-        column, least = str(keys.group), keys.group_min
-        if cells is None or keys.group_varies == "refuse":
+        column, least = str(keys.site), keys.site_min
+        if cells is None or keys.site_varies == "refuse":
             on_purpose = (
-                "whoever was in several groups is in none: write `group_varies: unknown` under "
-                "`subjects:` (--set cohort.subjects.group_varies=unknown)"
+                "whoever was at several sites is at none: write `site_varies: unknown` under "
+                "`subjects:` (--set cohort.subjects.site_varies=unknown)"
             )
-            subjects.require([column], "subjects.group", on_purpose)
+            subjects.require([column], "subjects.site", on_purpose)
         assert cells is not None  # else it was refused
         rows = pd.DataFrame({"owner": owner, "said": texts(cells)}).dropna()
         each = rows.groupby("owner")["said"].agg(["first", "nunique"])
@@ -385,10 +392,10 @@ class Opening:
         if len(several):
             self.findings.append(
                 cohort_warning(
-                    "cohort.several_groups",
-                    "subjects.group",
-                    f"{counted(len(several), 'subject')} with rows of several groups, for "
-                    f"example {several[0]}: the group is not known",
+                    "cohort.several_sites",
+                    "subjects.site",
+                    f"{counted(len(several), 'subject')} with rows of several sites, for "
+                    f"example {several[0]}: the site is not known",
                     "nothing, if that is meant; otherwise correct the rows",
                 )
             )
@@ -398,10 +405,10 @@ class Opening:
             self.findings.append(
                 cohort_warning(
                     "cohort.pooled",
-                    "subjects.group",
-                    f"{counted(len(small), 'group')} of fewer than {least} subjects "
-                    f"({int(small.sum())} in all) are one group, '{POOLED}'",
-                    "nothing, if that is meant; otherwise lower group_min",
+                    "subjects.site",
+                    f"{counted(len(small), 'site')} of fewer than {least} subjects "
+                    f"({int(small.sum())} in all) are one site, '{POOLED}'",
+                    "nothing, if that is meant; otherwise lower site_min",
                 )
             )
         return names.mask(names.isin(small.index), POOLED)
@@ -496,7 +503,7 @@ class Opening:
         frame = subjects.frame if own is None else own.frame
         reserved |= self._outcome_columns(None if own is None else spec.name, frame.columns)
         if own is None:
-            reserved |= {people.split.column, people.group}
+            reserved |= {people.split.column, people.site}
         written = write_out(spec, frame, {one for one in reserved if one is not None})
         if written is not spec:
             modalities = {**self.spec.modalities, spec.name: written}

@@ -81,6 +81,10 @@ class SplitKeys(Config):
         return bool(self.train or self.tuning or self.held_out)
 
 
+SITE = "subjects.site"
+"""Column of `Cohort.subjects` with the site: no table calls one of its own so."""
+
+
 class SubjectsKeys(Config):
     """The table of subjects; several rows a subject are allowed where used columns agree."""
 
@@ -88,13 +92,13 @@ class SubjectsKeys(Config):
     id: str | None = None
     """Column that names the subject; without it every row is one, called by its number."""
     split: SplitKeys = SplitKeys(random=RandomSplit(tuning=0.1, held_out=0.2))
-    group: str | None = None
-    """Column with the site or group of a subject."""
-    group_min: int = Field(1, ge=1)
-    """Groups of fewer subjects are pooled into one, ``pooled``."""
-    group_varies: Literal["refuse", "unknown"] = "refuse"
-    """Subjects whose rows name several groups, as people who were seen at two sites: a fault of the
-    table, or a group that is not known, and counted. A row that names none differs from no other.
+    site: str | None = None
+    """Column with the site of a subject: hospital, centre, scanner."""
+    site_min: int = Field(1, ge=1)
+    """Sites of fewer subjects are pooled into one, ``pooled``."""
+    site_varies: Literal["refuse", "unknown"] = "refuse"
+    """Subjects whose rows name several sites, as people who were seen at two: a fault of the
+    table, or a site that is not known, and counted. A row that names none differs from no other.
     """
     join: tuple[JoinKeys, ...] = ()
     where: str | None = None

@@ -305,9 +305,9 @@ class _Writer:
         cohort = self.cohort
         sample = cohort.samples.iloc[row]
         said = {"sample": self.records[row], "subject": sample["subject"], "split": sample["split"]}
-        group = cohort.subjects["group"].get(sample["subject"])
-        if isinstance(group, str):
-            said["group"] = group
+        site = cohort.sites.get(sample["subject"])
+        if isinstance(site, str):
+            said["site"] = site
         told = json.dumps({**said, **self.targets.row(row)}, ensure_ascii=False)
         yield "json", told.encode("utf-8")
         for part in self.parts:
@@ -338,7 +338,7 @@ def _tree(cohort: Cohort, parts: Sequence[_Part], targets: TargetFields) -> dict
         "schema": "medmcl/cohort@1",
         "about": f"{keys.about or cohort.name}; images and texts as WebDataset shards",
         "data_root": ".",
-        "subjects": subjects | ({"group": "group"} if keys.subjects.group else {}),
+        "subjects": subjects | ({"site": "site"} if keys.subjects.site else {}),
         "modalities": modalities,
         "tasks": targets.tasks,
         "pairing": pairing,

@@ -66,7 +66,7 @@ class Scene(Protocol):
         """Method to the samples that have its inputs, (N,) bool."""
 
     @property
-    def groups(self) -> Mapping[str, np.ndarray]:
+    def subgroups(self) -> Mapping[str, np.ndarray]:
         """Attribute of subjects to the group of each sample, (N,) text."""
 
     def now(self, part: str) -> None:

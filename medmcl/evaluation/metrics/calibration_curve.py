@@ -145,7 +145,7 @@ OBSERVED_EXPECTED = Metric(
 def calibration(
     targets: Any,
     probability: Any,
-    groups: Any = None,
+    subjects: Any = None,
     *,
     bins: int = 10,
     draws: int = 1000,
@@ -167,7 +167,7 @@ def calibration(
     Args:
         targets: Outcome, above zero = positive. (N,)
         probability: Predicted probability. (N,)
-        groups: Subject of each row, for intervals.
+        subjects: Subject of each row, for intervals.
         bins: Groups of the grouped curve.
         draws: Bootstrap draws; the curve's band takes the first 200.
         seed: Seed of the draws.
@@ -183,7 +183,7 @@ def calibration(
         `NotEstimable` without rows.
 
     Raises:
-        ValueError: If a prediction is not a probability, for unequal lengths, missing groups and
+        ValueError: If a prediction is not a probability, for unequal lengths, missing subjects and
             settings out of range.
     Source:
         Van Calster et al. 2019, BMC Med 17:230; Austin & Steyerberg 2019, Stat Med 38:4051-4065.
@@ -195,7 +195,7 @@ def calibration(
     y = (y > 0).astype(float)
     check_level(level)
     strata = y if isinstance(strata, str) and strata == "outcome" else strata
-    sampler = sampler_of(len(y), groups, draws=draws, seed=seed, strata=strata, clusters=clusters)
+    sampler = sampler_of(len(y), subjects, draws=draws, seed=seed, strata=strata, clusters=clusters)
     shown = known or {}
     intercept, slope, ratio, ici = (
         shown.get(metric.name) or sampler.sample(metric, (y,), [p]).interval(level)
@@ -203,7 +203,7 @@ def calibration(
     )
     joint = float(kernels.logistic_recalibration(y, p, np.ones((len(y), 1)))[0][0])
     ends = int(((p == 0) | (p == 1)).sum())
-    distances = _distances(y, p, None if groups is None else sampler.codes)
+    distances = _distances(y, p, None if subjects is None else sampler.codes)
     return Calibration(
         intercept=intercept,
         slope=slope,

@@ -91,7 +91,7 @@ def net_benefit(
     targets: Any,
     probability: Any,
     thresholds: float | Sequence[float] = THRESHOLDS,
-    groups: Any = None,
+    subjects: Any = None,
     *,
     prevalence: float | None = None,
     draws: int = 0,
@@ -109,7 +109,7 @@ def net_benefit(
         targets: Outcome, above zero = positive. (N,)
         probability: Predicted probability. (N,)
         thresholds: Risk thresholds, each inside (0, 1); or one.
-        groups: Subject of each row, for the interval.
+        subjects: Subject of each row, for the interval.
         prevalence: Prevalence in the population where the sample was taken by outcome
             (case-control); default that of the sample.
         draws: Bootstrap draws for the model's interval (pointwise); 0 for none.
@@ -139,7 +139,7 @@ def net_benefit(
         return kernels.net_benefit(y, p, weights, threshold, prevalence)
 
     treated = [_share_treated(y > 0, p >= pt, prevalence) for pt in grid]
-    sampler = _sampler(len(y), groups, draws, seed=seed, strata=strata, clusters=clusters)
+    sampler = _sampler(len(y), subjects, draws, seed=seed, strata=strata, clusters=clusters)
     band = _band(grid, at, sampler if draws else None, level)
     return _curve(grid, at, share, treated, band, n=len(y), events=events)
 
@@ -150,7 +150,7 @@ def net_benefit_survival(
     probability_at_t: Any,
     horizon: float,
     thresholds: float | Sequence[float] = THRESHOLDS,
-    groups: Any = None,
+    subjects: Any = None,
     *,
     draws: int = 0,
     seed: int = 0,
@@ -169,7 +169,7 @@ def net_benefit_survival(
         probability_at_t: Predicted probability of the event by the horizon. (N,)
         horizon: In the unit of time.
         thresholds: Risk thresholds, each inside (0, 1); or one.
-        groups: Subject of each row, for the interval.
+        subjects: Subject of each row, for the interval.
         draws: Bootstrap draws for the model's interval (pointwise); 0 for none.
         seed: Seed of the draws.
         level: Coverage aimed at.
@@ -205,7 +205,7 @@ def net_benefit_survival(
 
     treated = [float((p >= pt).mean()) for pt in grid]
     events = int(((kinds == 1) & (times <= horizon)).sum())
-    sampler = _sampler(len(p), groups, draws, seed=seed, strata=strata, clusters=clusters)
+    sampler = _sampler(len(p), subjects, draws, seed=seed, strata=strata, clusters=clusters)
     band = _band(grid, at, sampler if draws else None, level)
     return _curve(grid, at, overall, treated, band, n=len(p), events=events)
 
@@ -232,10 +232,10 @@ def _share_treated(positive: np.ndarray, called: np.ndarray, prevalence: float |
     return float(prevalence * called[positive].mean() + (1 - prevalence) * called[~positive].mean())
 
 
-def _sampler(size: int, groups: Any, draws: int, **settings: Any) -> Resampler | None:
-    if draws == 0 and groups is None:
+def _sampler(size: int, subjects: Any, draws: int, **settings: Any) -> Resampler | None:
+    if draws == 0 and subjects is None:
         return None
-    return sampler_of(size, groups, draws=draws or 1, **settings)
+    return sampler_of(size, subjects, draws=draws or 1, **settings)
 
 
 def _curve(

@@ -27,7 +27,7 @@ class AUC:
         high: Upper end of the interval.
         n: Rows.
         events: Positives.
-        subjects: Independent subjects (rows, unless groups were given).
+        subjects: Independent subjects (rows, unless subjects were given).
         note: What a reader must know.
     """
 
@@ -72,7 +72,7 @@ def delong(
     targets: Any,
     a: Any,
     b: Any = None,
-    groups: Any = None,
+    subjects: Any = None,
     *,
     level: float = 0.95,
     scale: Scale = "logit",
@@ -85,7 +85,7 @@ def delong(
         targets: Outcome, above zero = positive. (N,)
         a: Scores, higher = more likely positive. (N,)
         b: Scores of a second model on the same rows; then the difference a - b is tested. (N,)
-        groups: Subject of each row; rows of one subject may be correlated, and a subject may have
+        subjects: Subject of each row; rows of one subject may be correlated, and a subject may have
             positive and negative rows. Default: each row is its own subject.
         level: Coverage aimed at.
         scale: ``logit``: the interval of a single AUROC is symmetric on the logit scale and stays
@@ -95,7 +95,7 @@ def delong(
         `AUC`, or `AUCDifference` if b is given; `NotEstimable` for one class.
 
     Raises:
-        ValueError: For unequal lengths, numbers that are not finite, missing groups, and settings
+        ValueError: For unequal lengths, numbers that are not finite, missing subjects, and settings
             that do not exist.
     Source:
         DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837-845; midranks as in Sun & Xu 2014,
@@ -107,11 +107,11 @@ def delong(
     check_level(level)
     if scale not in get_args(Scale):
         raise ConfigError("no such scale", where="scale", got=scale, expected=get_args(Scale))
-    positive, scores, codes = _check(targets, a, b, groups)
+    positive, scores, codes = _check(targets, a, b, subjects)
     if positive.all() or not positive.any():
         return NotEstimable(ONE_CLASS if len(positive) else "no rows")
     values, parts = _components(positive, scores)
-    clustered = groups is not None
+    clustered = subjects is not None
     covariance = _covariance(positive, parts, codes) if clustered else _plain(positive, parts)
     subjects = int(codes.max()) + 1
     z = float(ndtri((1 + level) / 2))
@@ -125,12 +125,14 @@ def delong(
     return _difference(curves[0], curves[1], covariance, z)
 
 
-def _check(targets: Any, a: Any, b: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _check(
+    targets: Any, a: Any, b: Any, subjects: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     arrays = [numbers(x, "targets and scores") for x in (targets, a, b) if x is not None]
-    codes = np.arange(arrays[0].size) if groups is None else codes_of_labels(groups, "groups")
+    codes = np.arange(arrays[0].size) if subjects is None else codes_of_labels(subjects, "subjects")
     shapes = {array.shape for array in (*arrays, codes)}
     if len(shapes) != 1 or arrays[0].ndim != 1:
-        raise ValueError(f"delong: targets, scores and groups must be (N,), got {sorted(shapes)}")
+        raise ValueError(f"delong: targets, scores and subjects must be (N,), got {sorted(shapes)}")
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("delong: targets and scores must be finite numbers")
     return arrays[0] > 0, np.stack(arrays[1:]), codes

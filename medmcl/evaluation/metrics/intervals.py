@@ -39,7 +39,7 @@ class Resampler:
     """Draws subjects with replacement, the same for every metric and method.
 
     Args:
-        groups: Subject of each row, any codes. (N,)
+        subjects: Subject of each row, any codes. (N,)
         draws: Number of bootstrap draws W.
         seed: Seed of the draws.
         strata: Class of each row, any ordered codes, as its outcome. Every draw has as many
@@ -52,7 +52,7 @@ class Resampler:
 
     Raises:
         ValueError: If several of strata, sites and clusters are given, for wrong lengths, for a
-            subject of several sites or clusters, missing groups, or draws below one.
+            subject of several sites or clusters, missing subjects, or draws below one.
     Source:
         Davison & Hinkley 1997, §3.8: clusters drawn whole have nearer the right spread than those
         whose members are drawn anew. Differs: none.
@@ -60,7 +60,7 @@ class Resampler:
 
     def __init__(
         self,
-        groups: Any,
+        subjects: Any,
         *,
         draws: int = 1000,
         seed: int = 0,
@@ -70,7 +70,7 @@ class Resampler:
     ) -> None:
         if isinstance(draws, bool) or draws != int(draws) or draws < 1:
             raise ConfigError("bootstrap: draws must be a whole number of at least 1", got=draws)
-        self.codes = codes_of_labels(groups, "groups")
+        self.codes = codes_of_labels(subjects, "subjects")
         self.num_rows = len(self.codes)
         self.num_subjects = int(self.codes.max(initial=-1)) + 1
         self.num_draws = int(draws)
@@ -170,8 +170,8 @@ class Resampler:
                 size = len(array) if np.ndim(array) else 0
                 if size != self.num_rows:
                     raise ConfigError(
-                        f"bootstrap: {name} and groups must have one entry a row",
-                        got=f"{size} {name}, {self.num_rows} groups (or rows of the first outcome)",
+                        f"bootstrap: {name} and subjects must have one entry a row",
+                        got=f"{size} {name}, {self.num_rows} subjects (or first outcomes)",
                         expected="equal lengths, rows in the same order",
                     )
 
@@ -267,7 +267,7 @@ def bootstrap(
     metric: str | Callable[..., Any],
     targets: Any,
     predictions: Any,
-    groups: Any = None,
+    subjects: Any = None,
     *,
     draws: int = 1000,
     seed: int = 0,
@@ -284,7 +284,7 @@ def bootstrap(
             ``(*targets, predictions) -> number``.
         targets: Outcomes (N,); a tuple of arrays for several, as ``(event, time)`` for c_index.
         predictions: (N,), or (N, C) where the metric takes scores a class or a column a time.
-        groups: Subject of each row; records of one subject are drawn together. Default: each row
+        subjects: Subject of each row; records of one subject are drawn together. Default: each row
             is its own subject.
         draws: Bootstrap draws.
         seed: Seed of the draws; equal seeds and subjects give equal draws.
@@ -292,7 +292,7 @@ def bootstrap(
         strata: Class of each row whose number of subjects every draw keeps, or ``"outcome"`` for
             the (first) outcome above zero. Fits a sample that was taken by outcome.
         sites: Site of each row; sites are drawn first, then subjects inside them. To draw whole
-            sites, give them as ``groups``.
+            sites, give them as ``subjects``.
         method: ``percentile``, or ``bca`` (one more evaluation a subject).
 
     Returns:
@@ -302,7 +302,7 @@ def bootstrap(
 
     Raises:
         ValueError: For unequal lengths, strata and sites together, a subject of several sites,
-            missing groups, and settings that do not exist.
+            missing subjects, and settings that do not exist.
     Source:
         Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13 (percentile interval) and
         14 (BCa); Davison & Hinkley 1997, §3.2 (strata), §3.8 (clusters drawn whole, two-stage).
@@ -312,7 +312,7 @@ def bootstrap(
     check_level(level)
     check_method(method)
     outcomes = _outcomes(targets)
-    sampler = _sampler(outcomes, groups, draws=draws, seed=seed, strata=strata, sites=sites)
+    sampler = _sampler(outcomes, subjects, draws=draws, seed=seed, strata=strata, sites=sites)
     found = sampler.sample(metric, outcomes, [predictions], jackknife=method == "bca")
     return found.interval(level, method)
 
@@ -322,7 +322,7 @@ def paired_difference(
     targets: Any,
     predictions: Sequence[Any],
     baseline: Sequence[Any],
-    groups: Any = None,
+    subjects: Any = None,
     *,
     draws: int = 1000,
     seed: int = 0,
@@ -343,7 +343,7 @@ def paired_difference(
         predictions: Predictions of A, (N,) or a list of one array a seed.
         baseline: Predictions of B, (N,) or a list of one array a seed (in the same order; a
             single one is compared to each of A's, other numbers by their means).
-        groups: Subject of each row.
+        subjects: Subject of each row.
         draws: Bootstrap draws.
         seed: Seed of the draws.
         level: Coverage aimed at.
@@ -360,7 +360,7 @@ def paired_difference(
     check_method(method)
     predictions, baseline = _seeds(predictions, "predictions"), _seeds(baseline, "baseline")
     outcomes = _outcomes(targets)
-    sampler = _sampler(outcomes, groups, draws=draws, seed=seed, strata=strata, sites=sites)
+    sampler = _sampler(outcomes, subjects, draws=draws, seed=seed, strata=strata, sites=sites)
     more = method == "bca"
     ours = sampler.sample(metric, outcomes, predictions, jackknife=more)
     theirs = sampler.sample(metric, outcomes, baseline, jackknife=more)
@@ -378,23 +378,25 @@ def _seeds(predictions: Sequence[Any], name: str) -> Sequence[Any]:
     return [predictions] if plain else predictions
 
 
-def sampler_of(size: int, groups: Any, **settings: Any) -> Resampler:
-    """Draw the subjects of N rows; each row is its own subject without groups.
+def sampler_of(size: int, subjects: Any, **settings: Any) -> Resampler:
+    """Draw the subjects of N rows; each row is its own subject without subjects.
 
     Raises:
         ConfigError: Groups of another length.
     """
-    sampler = Resampler(np.arange(size) if groups is None else groups, **settings)
+    sampler = Resampler(np.arange(size) if subjects is None else subjects, **settings)
     sampler.check_rows(targets=[np.empty(size)])
     return sampler
 
 
-def _sampler(outcomes: tuple[Any, ...], groups: Any, *, strata: Any, **settings: Any) -> Resampler:
+def _sampler(
+    outcomes: tuple[Any, ...], subjects: Any, *, strata: Any, **settings: Any
+) -> Resampler:
     if not outcomes or np.ndim(outcomes[0]) == 0:
         raise ConfigError(
             "bootstrap: targets must be (N,), or a tuple of such arrays", got=str(outcomes)
         )
-    codes = np.arange(len(outcomes[0])) if groups is None else groups
+    codes = np.arange(len(outcomes[0])) if subjects is None else subjects
     if isinstance(strata, str):
         if strata != "outcome":
             raise ValueError(f"bootstrap: strata must be codes or 'outcome', got {strata!r}")

@@ -91,7 +91,7 @@ def evaluate_task(
     baseline: str | None = None,
     cross_validation: CrossValidation | None = None,
     scored_split: str = "held_out",
-    groups: Mapping[str, np.ndarray] | None = None,
+    subgroups: Mapping[str, np.ndarray] | None = None,
     shown: Sequence[str] = (),
     thresholds: Thresholds | None = None,
     resample: str = "subject",
@@ -136,7 +136,7 @@ def evaluate_task(
         baseline: Method that all others are compared with; default the first.
         cross_validation: How to score people out of fold instead.
         scored_split: The split that is scored; rows of train and tuning are scored with a note.
-        groups: Attribute to the group of each sample, (N,) text, for subgroups of the method that
+        subgroups: Attribute to the subgroup of each sample, (N,) text, for the method that
             all others are compared with.
         shown: Methods whose calibration, decision curve and risk groups are collected, at their
             largest label fraction.
@@ -233,8 +233,8 @@ def evaluate_task(
         subgroups=[
             row
             for table in whole
-            if table.method == first and groups
-            for row in subgroup_rows(setting, table, groups, samplers, level)
+            if table.method == first and subgroups
+            for row in subgroup_rows(setting, table, subgroups, samplers, level)
         ],
         presence=[
             row

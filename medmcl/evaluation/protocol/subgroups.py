@@ -68,7 +68,7 @@ def pooled_sites(sites: np.ndarray, subjects: np.ndarray) -> np.ndarray:
 def subgroup_rows(
     setting: Setting,
     table: Predicted,
-    groups: Mapping[str, np.ndarray],
+    subgroups: Mapping[str, np.ndarray],
     samplers: Samplers,
     level: float = 0.95,
     metrics: Sequence[str] | None = None,
@@ -84,7 +84,7 @@ def subgroup_rows(
     Args:
         setting: The evaluation.
         table: Predictions.
-        groups: Attribute to the group of every row of the task, (N,) text.
+        subgroups: Attribute to the group of every row of the task, (N,) text.
         samplers: Bootstrap of the scored rows.
         level: Coverage aimed at.
         metrics: Metrics to show; default the headline, and the calibration slope of a binary task.
@@ -98,7 +98,7 @@ def subgroup_rows(
     chosen = {metric: next(key for key in table.sampled if key[1] == metric) for metric in wanted}
     subjects = setting.subjects[setting.scored]
     parts: dict[str, list[Group]] = {"everyone": [group_of(setting, "everyone", table.rows)]}
-    for attribute, labels in groups.items():
+    for attribute, labels in subgroups.items():
         names = np.asarray(labels, dtype=object)[setting.scored]
         if attribute == "site":
             names = pooled_sites(names, subjects)

@@ -15,7 +15,7 @@ from medmcl.core.suppression import UNKNOWN
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.outcomes import task_texts
 from medmcl.data.expressions.syntax import columns_of
-from medmcl.evaluation.protocol.sample_groups import sample_groups, sample_table
+from medmcl.evaluation.protocol.sample_subgroups import sample_subgroups, sample_table
 from medmcl.grouping import pool_small
 from medmcl.grouping.groups import NOWHERE
 from medmcl.stages.cluster.spec import GroupsSpec, cell_text, nearly_all, told
@@ -208,7 +208,7 @@ def column_texts(name: str, cohort: Cohort, where: str) -> np.ndarray:
     Raises:
         ConfigError: There is no such column, or it has too many values.
     """
-    known = {k: v for k, v in sample_groups(cohort, {}).items() if k != "modalities"}
+    known = {k: v for k, v in sample_subgroups(cohort, {}).items() if k != "modalities"}
     if name in known:
         return np.asarray(known[name], dtype=object)
     table = sample_table(cohort, name)

@@ -24,7 +24,7 @@ from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
 from medmcl.evaluation.protocol.evidence import KEPT_BESIDE_FOLDS
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
-from medmcl.evaluation.protocol.sample_groups import sample_sites
+from medmcl.evaluation.protocol.sample_subgroups import sample_sites
 from medmcl.stages.evaluate.coefficients import baseline_rows, coefficient_rows, write_model
 from medmcl.stages.evaluate.methods import Sources, gather
 from medmcl.stages.evaluate.nobody import refuse_nobody
@@ -551,7 +551,7 @@ def _sites(spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool) -> np.ndarray
             "names none",
             where=f"{spec.name}.{key}",
             got="site",
-            expected="`group:` of `subjects:` in cohort.yaml, the column that holds the site",
+            expected="`site:` of `subjects:` in cohort.yaml, the column that holds the site",
             fix=f"name it in {cohort.path}, or draw subjects ({key}: subject)",
         )
     return sites

@@ -15,7 +15,7 @@ from medmcl.evaluation.aspects.aspect import AspectSpec
 from medmcl.evaluation.protocol.evaluation import Found
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.predicted import Method
-from medmcl.evaluation.protocol.sample_groups import sample_groups
+from medmcl.evaluation.protocol.sample_subgroups import sample_subgroups
 from medmcl.stages.evaluate.prompts import embed_prompts
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run.features import chunks, plain_view, sample_vectors, scored_rows
@@ -104,9 +104,9 @@ class RunScene:
         return self._scoring.sources.present
 
     @cached_property
-    def groups(self) -> Mapping[str, np.ndarray]:
+    def subgroups(self) -> Mapping[str, np.ndarray]:
         """Attribute to the group of each sample."""
-        return sample_groups(self.prepared.cohort, self.prepared.present)
+        return sample_subgroups(self.prepared.cohort, self.prepared.present)
 
     @property
     def _scoring(self) -> TaskScoring:

@@ -139,12 +139,12 @@ class TaskScoring:
             present={k: v for k, v in self.sources.present.items() if k in used or not self.frozen},
             predictions=predictions,
             cross_validation=None if self.frozen else self.cross_validation(),
-            groups=self.scene.groups,
+            subgroups=self.scene.subgroups,
             thresholds=_kept_thresholds(usable) if self.frozen else None,
             resample=spec.resample,
             sites=self.scene.sites,
             shown=[name for name in used if name not in self.sources.others],
-            patterns=self.scene.groups.get("modalities") if self.sources.fused else None,
+            patterns=self.scene.subgroups.get("modalities") if self.sources.fused else None,
             told=told,
         )
         for remark in () if done.setting is None else done.setting.fold_remarks:

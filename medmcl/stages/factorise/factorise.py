@@ -89,7 +89,12 @@ class Factorise(Stage[FactoriseSpec]):
                 _fill(towers.tower(name).encoder, one)
         if context.world.rank == 0:
             context.run.save_learner(spec.name, Learner(towers, {}, {}))
-        return {"keep": spec.keep, "rank": rank, "seconds": round(watch.seconds, 3), **facts}
+        return {
+            "checkpoint": spec.checkpoint,
+            "rank": rank,
+            "seconds": round(watch.seconds, 3),
+            **facts,
+        }
 
 
 Made = tuple[dict[str, np.ndarray], dict[str, Any]]

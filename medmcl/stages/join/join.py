@@ -36,7 +36,7 @@ class Join(Stage[JoinSpec]):
         if context.world.rank == 0:
             context.run.save_learner(spec.name, learner)
         return {
-            "keep": spec.keep,
+            "checkpoint": spec.checkpoint,
             "parts": list(found.of),
             "sentence": f"Stage {spec.name}: {spec.how} of {', '.join(found.of)}{lacks}; width of "
             f"features: {widths}.",

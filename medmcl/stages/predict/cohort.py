@@ -20,7 +20,7 @@ from medmcl.stages.run.run import Run
 
 WITHOUT_OUTCOMES = {
     "subjects.split": {"everyone": "held_out"},
-    "subjects.group": None,
+    "subjects.site": None,
     "tasks": {},
     "prompts": {},
     "choices": {},

@@ -14,7 +14,7 @@ from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
-from medmcl.evaluation.protocol.sample_groups import AGES, SEXES
+from medmcl.evaluation.protocol.sample_subgroups import AGES, SEXES
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.evaluation.report.table_one import TableOne, Variable, beside, table_one
 from medmcl.modalities.tabular.adapter import read_cell
@@ -189,9 +189,9 @@ def _people(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
 
 
 def _sites(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
-    if prepared.cohort.spec.keys.subjects.group is not None:
+    if prepared.cohort.spec.keys.subjects.site is not None:
         ids = prepared.samples["subject"].iloc[rows]
-        sites = prepared.cohort.subjects["group"].reindex(ids)
+        sites = prepared.cohort.sites.reindex(ids)
         yield _Described(about="site", kind="category", values=list(sites))
 
 

@@ -13,7 +13,7 @@ from medmcl.core.suppression import UNKNOWN
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.selection.evidence import Row, SelectionEvidence
-from medmcl.evaluation.protocol.sample_groups import sample_groups
+from medmcl.evaluation.protocol.sample_subgroups import sample_subgroups
 from medmcl.evaluation.protocol.subgroups import in_order, pooled_sites
 from medmcl.evaluation.report.cards import Card
 from medmcl.selection.keep import Keep
@@ -114,14 +114,14 @@ def selection_evidence(
     placed = keep.ranks.get(by)
     if shown and by:
         equal = [first for kind, first in keep.copies.items() if kind != "near"]
-        alike = [subjects, *equal]  # near-duplicates are what a weak teacher takes for them
+        alike = [subjects, *equal]  # near-duplicates are what a weak judge takes for them
         chosen = rows_to_show(keep.comparable(keep.scores[by]), keep.kept, alike, shown)
     return SelectionEvidence(
         name=name,
         kept=keep.kept,
         rule=keep.rule,
         scores=keep.scores,
-        groups=pair_groups(prepared, rows),
+        subgroups=pair_groups(prepared, rows),
         subjects=subjects,
         pairs={
             line: tuple(_shown(prepared, keep, int(rows[at]), at, pair, placed) for at in places)
@@ -216,7 +216,7 @@ def pair_groups(prepared: Prepared, rows: np.ndarray) -> Groups:
     found: Groups = {}
     for task in prepared.cohort.usable_tasks:
         found[task] = task_groups(prepared.tasks(task).take(rows))
-    for attribute, labels in sample_groups(prepared.cohort, prepared.present).items():
+    for attribute, labels in sample_subgroups(prepared.cohort, prepared.present).items():
         names = labels[rows]
         if attribute == "site":
             names = pooled_sites(names, prepared.subjects[rows])

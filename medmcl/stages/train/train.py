@@ -158,7 +158,7 @@ class Train(Stage[TrainSpec]):
             summarise=summary_of(learner.model),
         )
         facts = {
-            "keep": spec.keep,
+            "checkpoint": spec.checkpoint,
             "rows": len(rows),
             "subjects": len(np.unique(prepared.subjects[rows])),
             "lacking": _lacking(spec, prepared),
@@ -191,7 +191,7 @@ class Train(Stage[TrainSpec]):
             facts |= _health(spec, parts, feed, state, prepared, context)
             _say_findings(facts, context)
             if WRECKED not in facts and (said := overfitting(facts)):
-                kept = " The last step is kept." if spec.keep == "last" else ""
+                kept = " The last step is kept." if spec.checkpoint == "last" else ""
                 context.record.say(f"warning: {spec.name}: {said}{kept}")
         return facts
 
@@ -212,7 +212,7 @@ def _health(
 ) -> dict[str, Any]:  # fmt: skip
     """Say how the stage ended, by its losses and by what its kept weights make of some rows."""
     learner = parts.learner
-    learner.load_state_dict(context.run.checkpoints(spec.name).weights(spec.keep))
+    learner.load_state_dict(context.run.checkpoints(spec.name).weights(spec.checkpoint))
     learner.eval()
     rows = np.concatenate(feed.tuning) if feed.tuning else parts.rows
     adapters = {name: prepared.adapters[name] for name in spec.towers}

@@ -181,7 +181,7 @@ def test_a_made_up_adnimerge_opens_at_baseline_by_patient(tmp_path):
     cohort, findings = adni(tmp_path, adnimerge())
     assert codes(findings) == []
     assert len(cohort.subjects) == len(cohort.samples) == 6
-    assert set(cohort.subjects["group"].astype(str)) == {"11", "12"}
+    assert set(cohort.sites.astype(str)) == {"11", "12"}
     assert len(cohort.records["csf"]) == 4
     assert len(cohort.records["genetics"]) == 5
     assert len(cohort.records["mri"]) == len(cohort.records["pet"]) == 0

@@ -255,7 +255,7 @@ def test_abide_checks_without_an_error_and_reads_each_persons_own_matrix(tmp_pat
     table = pd.read_csv(cohort.root / "subjects.csv").set_index("sub_id")
     sizes = table["site"].value_counts()
     assert len(pooled) == (sizes < 20).any()
-    assert (cohort.subjects["group"].value_counts() >= 20).all()
+    assert (cohort.sites.value_counts() >= 20).all()
     institution = cohort.subjects["site"].str.extract(r"^([A-Z]+)")[0]
     assert (cohort.subjects.groupby(institution)["split"].nunique() == 1).all()
     for name, said in (("autism", table["DX_GROUP"] == 1), ("sex", table["SEX"] == 2)):

@@ -473,7 +473,7 @@ def hospital(folder):
     image = {"reader": "image", "table": "views.csv", "record": "view"}
     tree = {
         "schema": "medmcl/cohort@1",
-        "subjects": {"table": "people.csv", "id": "who", "split": "split", "group": "site"},
+        "subjects": {"table": "people.csv", "id": "who", "split": "split", "site": "site"},
         "modalities": {
             "front": {**image, "path": "{view}.front.png", "orient": "stored"},
             "side": {**image, "path": "{view}.side.png", "present": "view != 'v70'"},
@@ -513,8 +513,8 @@ def test_every_kind_of_task_and_several_records_a_person_come_back(tmp_path):
     rows_old = position[new.index].to_numpy().copy()
     assert new["subject"].equals(old["subject"][new.index])
     assert new["split"].equals(old["split"][new.index])
-    groups = two.subjects["group"]
-    assert groups.fillna("-").to_dict() == one.subjects["group"].fillna("-")[groups.index].to_dict()
+    groups = two.sites
+    assert groups.fillna("-").to_dict() == one.sites.fillna("-")[groups.index].to_dict()
     for name in ("grade", "size", "both", "death"):
         before, after = one.targets(name).take(rows_old), two.targets(name)
         assert (before.known == after.known).all(), name

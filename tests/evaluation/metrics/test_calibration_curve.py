@@ -199,7 +199,7 @@ def test_reversed_separation_is_seen_too():
         (lambda: calibration([0, 1], [0.2, np.nan]), "finite"),
         (lambda: single.ici([0, 1, 0], [0.1, 0.2, 0.3], weights=[0.5, 1, 1]), "whole"),
         (lambda: calibration([0, 1] * 30, [0.2, 0.3] * 30, np.arange(59), draws=10),
-         "60 targets, 59 groups[^\n]*\n[^\n]*equal lengths"),
+         "60 targets, 59 subjects[^\n]*\n[^\n]*equal lengths"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_refused(call, words):

@@ -83,12 +83,12 @@ def test_the_fast_form_equals_the_definition_with_ties():
 def test_a_model_does_not_differ_from_itself():
     rng = np.random.default_rng(1)
     y, s = rng.random(50) < 0.5, rng.normal(size=50)
-    for groups in (None, np.arange(50) // 2):
-        found = delong(y, s, s.copy(), groups)
+    for subjects in (None, np.arange(50) // 2):
+        found = delong(y, s, s.copy(), subjects)
         assert (found.value, found.z, found.p, found.low, found.high) == (0, 0, 1, 0, 0)
 
 
-def slow_clustered(y, s, groups):
+def slow_clustered(y, s, subjects):
     """Obuchowski 1997 for one score, term by term."""
     m, n = y.sum(), (1 - y).sum()
     ones, zeros = np.flatnonzero(y), np.flatnonzero(1 - y)
@@ -96,12 +96,12 @@ def slow_clustered(y, s, groups):
     v10 = {i: np.mean([won[i, j] for j in zeros]) for i in ones}
     v01 = {j: np.mean([won[i, j] for i in ones]) for j in zeros}
     area = np.mean(list(v10.values()))
-    subjects = np.unique(groups)
-    a = np.array([sum(v10[i] - area for i in v10 if groups[i] == g) for g in subjects])
-    b = np.array([sum(v01[j] - area for j in v01 if groups[j] == g) for g in subjects])
-    i10 = len({groups[i] for i in v10})
-    i01 = len({groups[j] for j in v01})
-    i = len(subjects)
+    people = np.unique(subjects)
+    a = np.array([sum(v10[i] - area for i in v10 if subjects[i] == g) for g in people])
+    b = np.array([sum(v01[j] - area for j in v01 if subjects[j] == g) for g in people])
+    i10 = len({subjects[i] for i in v10})
+    i01 = len({subjects[j] for j in v01})
+    i = len(people)
     s10 = i10 / ((i10 - 1) * m) * (a**2).sum()
     s01 = i01 / ((i01 - 1) * n) * (b**2).sum()
     s11 = i / (i - 1) * (a * b).sum()
@@ -110,11 +110,11 @@ def slow_clustered(y, s, groups):
 
 def test_clusters_follow_obuchowski():
     rng = np.random.default_rng(2)
-    groups = rng.integers(0, 15, 60)
+    subjects = rng.integers(0, 15, 60)
     y = (rng.random(60) < 0.5).astype(int)
-    s = np.round(rng.normal(size=60) + y + rng.normal(size=15)[groups], 1)
-    found = delong(y, s, groups=groups)
-    assert found.se**2 == pytest.approx(slow_clustered(y, s, groups))
+    s = np.round(rng.normal(size=60) + y + rng.normal(size=15)[subjects], 1)
+    found = delong(y, s, subjects=subjects)
+    assert found.se**2 == pytest.approx(slow_clustered(y, s, subjects))
     assert found.subjects == 15
 
 
@@ -122,7 +122,7 @@ def test_repeated_records_do_not_narrow_the_clustered_interval():
     rng = np.random.default_rng(4)
     y, s = rng.random(60) < 0.5, rng.normal(size=60)
     four = np.tile(np.arange(60), 4)
-    clustered = delong(np.tile(y, 4), np.tile(s, 4), groups=four)
+    clustered = delong(np.tile(y, 4), np.tile(s, 4), subjects=four)
     assert clustered.se == pytest.approx(delong(y, s).se, rel=1e-12)
     assert delong(np.tile(y, 4), np.tile(s, 4)).se < 0.6 * clustered.se
 
@@ -160,8 +160,8 @@ def test_what_is_not_estimable_is_said():
         ([1, 2, 3], {"scale": "log"}, "scale"),
         ([1, 2, 3], {"level": 95}, "level"),
         ([1, 2, 3], {"level": 0}, "level"),
-        ([1, 2, 3], {"groups": [1, 1, np.nan]}, "missing"),
-        ([1, 2, 3], {"groups": ["a", None, "b"]}, "missing"),
+        ([1, 2, 3], {"subjects": [1, 1, np.nan]}, "missing"),
+        ([1, 2, 3], {"subjects": ["a", None, "b"]}, "missing"),
     ],
 )
 def test_what_makes_no_sense_is_refused(scores, settings, words):

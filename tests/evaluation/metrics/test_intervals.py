@@ -62,7 +62,7 @@ def test_weights_of_a_draw_sum_to_the_number_of_subjects():
 
 
 @pytest.mark.parametrize(
-    ("metric", "targets", "groups", "words"),
+    ("metric", "targets", "subjects", "words"),
     [
         ("auroc", np.ones(9), None, "one class"),
         ("c_index", (np.zeros(9), np.arange(9.0)), None, "no event"),
@@ -70,9 +70,9 @@ def test_weights_of_a_draw_sum_to_the_number_of_subjects():
         ("auroc", np.zeros(0), None, "no rows"),
     ],
 )
-def test_what_is_not_estimable_is_stated_and_never_nan(metric, targets, groups, words):
+def test_what_is_not_estimable_is_stated_and_never_nan(metric, targets, subjects, words):
     size = len(targets[0] if isinstance(targets, tuple) else targets)
-    found = bootstrap(metric, targets, np.arange(size, dtype=float), groups, draws=30)
+    found = bootstrap(metric, targets, np.arange(size, dtype=float), subjects, draws=30)
     assert words in found.note
     assert found.low is None
     assert found.high is None
@@ -315,21 +315,26 @@ def test_the_macro_mean_of_ici_is_the_mean_of_corrected_values(data):
     assert found.points[0] == pytest.approx(np.mean([p.corrected().points[0] for p in parts]))
 
 
-@pytest.mark.parametrize("cut", ["targets", "predictions", "groups", "second"])
+@pytest.mark.parametrize("cut", ["targets", "predictions", "subjects", "second"])
 def test_unequal_lengths_are_refused_with_both(data, cut):
     y, s = data
-    arrays = {"targets": y, "predictions": s, "groups": np.arange(120), "second": s}
+    arrays = {"targets": y, "predictions": s, "subjects": np.arange(120), "second": s}
     arrays[cut] = arrays[cut][:100]
-    groups = None if cut in ("targets", "predictions") else arrays["groups"]
+    subjects = None if cut in ("targets", "predictions") else arrays["subjects"]
     with pytest.raises(ValueError, match="equal lengths") as said:
         paired_difference(
-            "auroc", arrays["targets"], [arrays["predictions"]], [arrays["second"]], groups, draws=5
+            "auroc",
+            arrays["targets"],
+            [arrays["predictions"]],
+            [arrays["second"]],
+            subjects,
+            draws=5,
         )
     assert "100" in str(said.value)
     assert "120" in str(said.value)
     if cut != "second":
         with pytest.raises(ValueError, match="equal lengths"):
-            bootstrap("auroc", arrays["targets"], arrays["predictions"], groups, draws=5)
+            bootstrap("auroc", arrays["targets"], arrays["predictions"], subjects, draws=5)
 
 
 def test_settings_that_do_not_exist_are_refused(data):
@@ -342,9 +347,9 @@ def test_settings_that_do_not_exist_are_refused(data):
         ({"draws": 0}, "draws"),
         ({"draws": -1}, "draws"),
         ({"draws": 1.5}, "draws"),
-        ({"groups": np.where(np.arange(120) < 3, np.nan, np.arange(120))}, "3 of 120 missing"),
-        ({"groups": [None, *map(str, range(119))]}, "1 of 120 missing"),
-        ({"groups": np.array([1, *map(str, range(119))], dtype=object)}, "one kind"),
+        ({"subjects": np.where(np.arange(120) < 3, np.nan, np.arange(120))}, "3 of 120 missing"),
+        ({"subjects": [None, *map(str, range(119))]}, "1 of 120 missing"),
+        ({"subjects": np.array([1, *map(str, range(119))], dtype=object)}, "one kind"),
     ]
     for settings, text in wrong:
         with pytest.raises(ValueError, match=text):

@@ -37,7 +37,7 @@ def task(kind="binary"):
 def run(targets, resample, **more):
     settings = {
         "bootstrap_draws": 200, "dear_draws": 60, "shown": ["x"],
-        "groups": {"sex": np.where(np.arange(N) % 3, "F", "M").astype(object)}, **more,
+        "subgroups": {"sex": np.where(np.arange(N) % 3, "F", "M").astype(object)}, **more,
     }  # fmt: skip
     sites = settings.pop("sites", SITES)
     return evaluate_task(
@@ -157,7 +157,7 @@ def test_delong_by_site_takes_sites_for_the_independent_units():
     assert gain.p_value is not None
     y = targets.values[HELD, 0]
     p = b.predict(X[HELD])[:, 0]
-    by_site = delong(y, p, groups=SITES[HELD])
+    by_site = delong(y, p, subjects=SITES[HELD])
     assert by_site.se > 1.3 * delong(y, p).se
     assert a is not b
 

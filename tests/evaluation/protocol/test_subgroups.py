@@ -30,7 +30,7 @@ SEX = np.where(RNG.random(N) < 0.4, "F", "M").astype(object)
 
 def subgroups(groups, targets=TARGETS):
     done = evaluate_task(
-        {"x": X, "other": X[:, 1:]}, targets, SPLIT, SUBJECTS, bootstrap_draws=100, groups=groups
+        {"x": X, "other": X[:, 1:]}, targets, SPLIT, SUBJECTS, bootstrap_draws=100, subgroups=groups
     )
     return done.subgroups
 
@@ -106,10 +106,12 @@ def test_few_people_with_an_event_are_not_made_many_by_their_rows():
     values[inside[:6]] = 1.0
     people[inside[3:6]] = people[inside[:3]]
     task = replace(TARGETS, values=values)
-    done = evaluate_task({"x": X}, task, SPLIT, people, bootstrap_draws=50, groups={"g": group})
+    done = evaluate_task({"x": X}, task, SPLIT, people, bootstrap_draws=50, subgroups={"g": group})
     rows = {r.group: r for r in done.subgroups}
     assert rows["a"].suppressed
-    apart = evaluate_task({"x": X}, task, SPLIT, SUBJECTS, bootstrap_draws=50, groups={"g": group})
+    apart = evaluate_task(
+        {"x": X}, task, SPLIT, SUBJECTS, bootstrap_draws=50, subgroups={"g": group}
+    )
     assert not {r.group: r for r in apart.subgroups}["a"].suppressed
 
 

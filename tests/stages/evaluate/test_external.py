@@ -17,7 +17,7 @@ from medmcl.data.loading.simple_features import simple_table
 from medmcl.engine.record import Record
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
-from medmcl.evaluation.protocol.sample_groups import sample_groups
+from medmcl.evaluation.protocol.sample_subgroups import sample_subgroups
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.saved_probes import load_probes, save_probes, save_simple
@@ -274,7 +274,7 @@ def test_the_evaluation_carries_figures_subgroups_and_ledger(trained, hearts, tm
 def test_groups_are_read_from_the_usual_columns_or_from_cohort_yaml(hearts, tmp_path):
     cohort = medmcl.open_cohort(hearts)
     present = {name: cohort.samples[name].notna().to_numpy() for name in ("ecg", "cmr")}
-    found = sample_groups(cohort, present)
+    found = sample_subgroups(cohort, present)
     assert set(found) == {"sex", "age", "site", "modalities"}
     table = pd.read_csv(hearts / "participants.tsv", sep="\t").set_index("subject_id")
     person = table.loc[cohort.samples["subject"]]
@@ -287,18 +287,18 @@ def test_groups_are_read_from_the_usual_columns_or_from_cohort_yaml(hearts, tmp_
     shutil.copytree(hearts, copy)
     named = {"weight": {"column": "bmi", "bands": [25, 30]}, "old": "age >= 65"}
     change(copy, lambda tree: tree.update(subgroups=named))
-    found = sample_groups(medmcl.open_cohort(copy), present)
+    found = sample_subgroups(medmcl.open_cohort(copy), present)
     assert set(found) == {"weight", "old", "site", "modalities"}
     assert set(found["weight"]) <= {"<25", "25 to <30", ">=30", "unknown"}
     assert set(found["old"]) <= {"yes", "no", "unknown"}
     codes = {"mi": {"column": "infarct", "names": {0: "no infarct", 1: "infarct"}}}
     change(copy, lambda tree: tree.update(subgroups=codes))
-    found = sample_groups(medmcl.open_cohort(copy), present)
+    found = sample_subgroups(medmcl.open_cohort(copy), present)
     infarct = (person["infarct"] == 1).to_numpy()
     assert (found["mi"] == np.where(infarct, "infarct", "no infarct")).all()
     change(copy, lambda tree: tree.update(subgroups={"who": "subject_id"}))
     with pytest.raises(CohortError, match="more than 30 groups"):
-        sample_groups(medmcl.open_cohort(copy), present)
+        sample_subgroups(medmcl.open_cohort(copy), present)
     change(copy, lambda tree: tree.update(subgroups={"w": {"column": "bmi", "bands": [3, 2]}}))
     with pytest.raises(CohortError, match="ascend"):
         medmcl.open_cohort(copy)
@@ -315,7 +315,7 @@ def test_groups_of_records_are_those_of_the_samples_own_record(hearts, tmp_path)
     change(copy, lambda tree: tree["modalities"]["clinic"].update(own))
     change(copy, lambda tree: tree["modalities"]["clinic"]["columns"].pop("bmi"))
     cohort = medmcl.open_cohort(copy)
-    found = sample_groups(cohort, {})
+    found = sample_subgroups(cohort, {})
     person = visits.set_index("subject_id").loc[cohort.samples["subject"]]
     young, known = (person["age"] < 50).to_numpy(), person["sex"].notna().to_numpy()
     assert young.any()

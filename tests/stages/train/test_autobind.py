@@ -201,7 +201,7 @@ def chained(prepared, later):
     recipe = recipe_of(prepared, later, 2)
     bind, results = recipe.stages
     first = bind.model_copy(update={
-        "name": "before", "keep": "last",
+        "name": "before", "checkpoint": "last",
         "objectives": {"cross_modal": ObjectiveSpec(
             kind="cross_modal", settings={"pairs": "all", "view": "plain"})},
     })  # fmt: skip

@@ -144,7 +144,7 @@ def attack_rates(
     triggered: Any,
     labels: Any,
     target: Any,
-    groups: Any = None,
+    subjects: Any = None,
     *,
     draws: int = 1000,
     seed: int = 0,
@@ -157,7 +157,7 @@ def attack_rates(
         triggered: Logits of the same records with the trigger, (N, C).
         labels: True class of each, (N,) integers.
         target: Class that the attacker wants.
-        groups: Subject of each record; each its own if not given.
+        subjects: Subject of each record; each its own if not given.
         draws: Bootstrap draws.
         seed: Of the draws.
         level: Coverage aimed at.
@@ -174,7 +174,7 @@ def attack_rates(
         MedmclError: As `attack_success`; clean and triggered logits of different shapes.
     """
     hits = _hits(clean, triggered, labels, target)
-    found = _sampled(Resampler(_subjects(hits, groups), draws=draws, seed=seed), hits)
+    found = _sampled(Resampler(_subjects(hits, subjects), draws=draws, seed=seed), hits)
     return {name: _interval(name, one, level) for name, one in found.items()}
 
 
@@ -183,7 +183,7 @@ def compare_attacks(
     labels: Any,
     target: Any,
     *,
-    groups: Any = None,
+    subjects: Any = None,
     sites: Any = None,
     draws: int = 1000,
     seed: int = 0,
@@ -199,7 +199,7 @@ def compare_attacks(
         models: Name to logits of the same records, clean and triggered, each (N, C).
         labels: As in `attack_rates`, as all up to the level.
         target: Class that the attacker wants.
-        groups: Subjects.
+        subjects: Subjects.
         sites: Site of each record; then whole sites are drawn.
         draws: Bootstrap draws.
         seed: Of the draws.
@@ -217,7 +217,7 @@ def compare_attacks(
         MedmclError: As `attack_rates`.
     """
     hits = {name: _hits(*both, labels, target) for name, both in models.items()}
-    subjects = _subjects(next(iter(hits.values())), groups)
+    subjects = _subjects(next(iter(hits.values())), subjects)
     clusters = None if sites is None else site_codes(sites, subjects)
     sampler = Resampler(subjects, draws=draws, seed=seed, clusters=clusters)
     found = {name: _sampled(sampler, one) for name, one in hits.items()}
@@ -241,12 +241,12 @@ def compare_attacks(
     return rows
 
 
-def _subjects(hits: Hits, groups: Any) -> np.ndarray:
+def _subjects(hits: Hits, subjects: Any) -> np.ndarray:
     count = len(next(iter(hits.values()))[0])
-    found = np.arange(count) if groups is None else np.asarray(groups)
+    found = np.arange(count) if subjects is None else np.asarray(subjects)
     if found.shape != (count,):
         raise MedmclError(
-            "groups and labels do not fit",
+            "subjects and labels do not fit",
             got=f"{found.shape}, {count:,} labels",
             expected="a subject for each record",
         )

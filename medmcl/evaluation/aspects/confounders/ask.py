@@ -21,7 +21,7 @@ from medmcl.evaluation.protocol.evaluate import evaluate_task
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.resampling import site_codes
-from medmcl.evaluation.protocol.sample_groups import sample_numbers
+from medmcl.evaluation.protocol.sample_subgroups import sample_numbers
 
 FEWEST = 10  # subjects of a class: below, a probe of it cannot be scored
 MANY_VALUES = 10  # of a column of numbers: above, it is a number and no class
@@ -81,8 +81,8 @@ def _values(name: str, scene: Scene, numbers: dict[str, np.ndarray]) -> Asked:
     """Look a confounder up: a number that has bands, a group, or a column of the subjects table."""
     if name in numbers:
         return Asked(name, numbers=numbers[name])
-    if name in scene.groups:
-        return Asked(name, labels=scene.groups[name])
+    if name in scene.subgroups:
+        return Asked(name, labels=scene.subgroups[name])
     prepared = scene.prepared
     cells = prepared.cohort.subjects[name].reindex(prepared.samples["subject"])
     as_numbers = pd.to_numeric(cells, errors="coerce")

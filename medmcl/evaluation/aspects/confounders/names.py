@@ -5,8 +5,9 @@ from __future__ import annotations
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.spec import SITE
 from medmcl.evaluation.aspects.confounders.aspect import ConfounderSpec
-from medmcl.evaluation.protocol.sample_groups import attribute_names
+from medmcl.evaluation.protocol.sample_subgroups import attribute_names
 
 USUAL = ("site", "sex", "age")
 """Names that a recipe may ask for before it knows the cohort."""
@@ -33,7 +34,7 @@ def confounder_names(
     if spec.names == "all":
         notes = [] if attributes else ["confounders: the cohort has none of site, sex, age"]
         return list(attributes), notes
-    columns = [str(one) for one in cohort.subjects.columns if one not in ("split", "group")]
+    columns = [str(one) for one in cohort.subjects.columns if one not in ("split", SITE)]
     have = list(dict.fromkeys([*attributes, *columns]))
     missing = [name for name in dict.fromkeys(spec.names) if name not in have]
     for name in missing:

@@ -100,7 +100,7 @@ def localise(
     masks: np.ndarray,
     grid: tuple[int, int],
     *,
-    groups: np.ndarray | None = None,
+    subjects: np.ndarray | None = None,
     share: Share = "softmax",
     temperature: float = 0.1,
     shuffles: int = 10,
@@ -114,14 +114,14 @@ def localise(
         pooled: As in `cosine_map`.
         masks: As in `mass_inside`.
         grid: (H, W) of the tokens.
-        groups: Subject of each row; a shuffled partner is always another subject. (B,)
+        subjects: Subject of each row; a shuffled partner is always another subject. (B,)
         share: As in `mass_inside`.
         temperature: As in `mass_inside`.
         shuffles: Other subjects each map is compared with.
         draws: Bootstrap draws.
         seed: Seed of the shuffling and of the draws.
     """
-    codes = np.arange(len(pooled)) if groups is None else np.asarray(groups)
+    codes = np.arange(len(pooled)) if subjects is None else np.asarray(subjects)
     kept: dict[str, object] = {"share": share, "temperature": temperature}
     own, defined = mass_inside(cosine_map(tokens, pooled, grid), masks, **kept)  # type: ignore[arg-type]  # keyword arguments held in a dict
     generator = numpy_generator(seed, "localisation")

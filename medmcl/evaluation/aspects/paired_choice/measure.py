@@ -33,7 +33,7 @@ def paired_choice(
     pair: Any,
     attribute: Any = None,
     *,
-    groups: Any = None,
+    subjects: Any = None,
     sites: Any = None,
     draws: int = 1000,
     seed: int = 0,
@@ -53,7 +53,7 @@ def paired_choice(
         text: Embeddings of the statements, row i the one of image i. (N, D)
         pair: Id of the pair of each row; each of exactly two rows. (N,)
         attribute: What the two rows of a pair differ in; the same in both. (N,)
-        groups: Subject of each row; pairs that share a subject are drawn together. Default: each
+        subjects: Subject of each row; pairs that share a subject are drawn together. Default: each
             pair is drawn alone. (N,)
         sites: Site of each row; then whole sites are drawn. (N,)
         draws: Bootstrap draws.
@@ -78,7 +78,7 @@ def paired_choice(
         are ours: percentiles of the bootstrap, Wilson 1927 where all pairs are right or all wrong.
     """
     return compare_choices(
-        {method: (image, text)}, pair, attribute, groups=groups, sites=sites, draws=draws,
+        {method: (image, text)}, pair, attribute, subjects=subjects, sites=sites, draws=draws,
         seed=seed, level=level, task=task, split=split,
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def compare_choices(
     pair: Any,
     attribute: Any = None,
     *,
-    groups: Any = None,
+    subjects: Any = None,
     sites: Any = None,
     draws: int = 1000,
     seed: int = 0,
@@ -102,7 +102,7 @@ def compare_choices(
         models: Name to its ``(image, text)`` embeddings of the same rows; widths may differ.
         pair: As in `paired_choice`, as all that follows.
         attribute: What a pair is about.
-        groups: Subjects.
+        subjects: Subjects.
         sites: Sites.
         draws: Bootstrap draws.
         seed: Seed of the draws.
@@ -122,7 +122,7 @@ def compare_choices(
     sides = _sides(pair)
     about = _attributes(attribute, sides, pair)
     right = {name: _right(image, text, sides) for name, (image, text) in models.items()}
-    sampler = _sampler(sides, groups, sites, draws=draws, seed=seed)
+    sampler = _sampler(sides, subjects, sites, draws=draws, seed=seed)
     found = {name: _sampled(sampler, one, about) for name, one in right.items()}
     named: dict[str, Any] = {
         "task": task, "kind": KIND, "protocol": KIND, "metric": KIND, "direction": "higher",
@@ -266,23 +266,24 @@ def _sampled(
     return {**found, MACRO: mean, **parts}
 
 
-def _sampler(sides: np.ndarray, groups: Any, sites: Any, *, draws: int, seed: int) -> Resampler:
+def _sampler(sides: np.ndarray, subjects: Any, sites: Any, *, draws: int, seed: int) -> Resampler:
     """What draws pairs: those that share a subject together, whole sites where they are given."""
-    subjects = np.empty(sides.size, dtype=np.int64)
-    subjects[sides] = np.arange(len(sides))[:, None]
-    if groups is not None:
-        subjects = np.unique(_one_each(groups, "groups", sides), return_inverse=True)[1].reshape(-1)
-    units = _linked(subjects[sides])
+    codes = np.empty(sides.size, dtype=np.int64)
+    codes[sides] = np.arange(len(sides))[:, None]
+    if subjects is not None:
+        own = _one_each(subjects, "subjects", sides)
+        codes = np.unique(own, return_inverse=True)[1].reshape(-1)
+    units = _linked(codes[sides])
     if sites is None:
         return Resampler(units, draws=draws, seed=seed)
-    places = site_codes(_one_each(sites, "sites", sides), subjects)
+    places = site_codes(_one_each(sites, "sites", sides), codes)
     linked = _linked(np.concatenate([places[sides], units[:, None] + places.max(initial=0) + 1], 1))
     return Resampler(units, draws=draws, seed=seed, clusters=linked)
 
 
 def _one_each(labels: Any, name: str, sides: np.ndarray) -> np.ndarray:
     found = np.asarray(labels, dtype=object if name == "sites" else None)
-    if found.shape != (sides.size,) or (name == "groups" and is_missing(found).any()):
+    if found.shape != (sides.size,) or (name == "subjects" and is_missing(found).any()):
         raise ConfigError(
             f"paired_choice: {name} must have one entry a row",
             got=f"shape {found.shape}, {sides.size} rows",

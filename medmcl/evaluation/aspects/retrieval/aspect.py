@@ -72,7 +72,7 @@ class Retrieval(Aspect[RetrievalSpec]):
                 vectors[b][both],
                 names=(a, b),
                 identity=(prepared.identity(a)[both], prepared.identity(b)[both]),
-                groups=prepared.subjects[both],
+                subjects=prepared.subjects[both],
                 sites=scene.drawn_sites(both),
                 ks=spec.ks,
                 draws=scene.draws,

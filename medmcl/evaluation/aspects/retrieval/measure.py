@@ -106,7 +106,7 @@ def retrieval(
     *,
     names: tuple[str, str] = ("a", "b"),
     identity: np.ndarray | tuple[np.ndarray | None, np.ndarray | None] | None = None,
-    groups: np.ndarray | None = None,
+    subjects: np.ndarray | None = None,
     sites: np.ndarray | None = None,
     ks: Sequence[int] = (1, 5, 10),
     draws: int = 1000,
@@ -126,7 +126,7 @@ def retrieval(
         identity: Codes of equal items; one array (N,) for both sides, or one a side: ``(of a, of
             b)``, either None for "all different". Two rows are each other's right answers if they
             are equal on the gallery's side.
-        groups: Subject of each row. (N,)
+        subjects: Subject of each row. (N,)
         sites: Site of each row; then whole sites are drawn, not subjects. (N,)
         ks: Numbers of items looked at.
         draws: Bootstrap draws.
@@ -143,7 +143,7 @@ def retrieval(
     if len(a) != len(b):
         raise ValueError(f"a has {len(a)} rows, b has {len(b)}")
     codes = identity if isinstance(identity, tuple) else (identity, identity)
-    subjects = np.arange(len(a)) if groups is None else groups
+    subjects = np.arange(len(a)) if subjects is None else subjects
     clusters = None if sites is None else site_codes(sites, subjects)
     sampler = Resampler(subjects, draws=draws, seed=seed, clusters=clusters)
     rows: list[Result] = []

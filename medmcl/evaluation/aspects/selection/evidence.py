@@ -23,7 +23,7 @@ class SelectionEvidence:
         kept: (N,) bool.
         rule: In words: what was kept, by which scores and shares.
         scores: Name to (N,), higher = keep; may be infinite, never NaN.
-        groups: Attribute (a task, sex, site) to group to its members, (N,) bool; groups of one
+        subgroups: Attribute (a task, sex, site) to group to its members, (N,) bool; groups of one
             attribute may overlap (labels of a multilabel task).
         subjects: Code of the subject of each pair, (N,); None = every pair is of its own.
         pairs: Row of the contact sheet to its pairs, in the order shown; empty: no sheet.
@@ -38,7 +38,7 @@ class SelectionEvidence:
     kept: np.ndarray
     rule: str
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
-    groups: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    subgroups: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     subjects: np.ndarray | None = None
     pairs: Mapping[Row, tuple[Card, ...]] = field(default_factory=dict)
     sheet_by: str = ""
@@ -51,7 +51,7 @@ class SelectionEvidence:
         if self.kept.dtype != bool or self.kept.ndim != 1 or not len(self.kept):
             raise ValueError(f"kept must be (N,) bool, N >= 1, got {self.kept.shape}")
         columns = {**self.scores, **self.copies}
-        for attribute, members in self.groups.items():
+        for attribute, members in self.subgroups.items():
             columns |= {f"{attribute}: {name}": rows for name, rows in members.items()}
         if self.subjects is not None:
             columns["subjects"] = self.subjects

@@ -64,7 +64,7 @@ def kept_shares(evidence: SelectionEvidence, level: float = 0.95) -> list[KeptSh
     whole = float(evidence.kept.mean())
     every = np.ones(len(evidence), dtype=bool)
     found = [_share(evidence.kept, people, every, EVERYONE, "", whole, level)]
-    for attribute, groups in evidence.groups.items():
+    for attribute, groups in evidence.subgroups.items():
         members = {name: rows for name, rows in groups.items() if rows.any()}
         shown = hide({name: len(np.unique(people[rows])) for name, rows in members.items()})
         for name, rows in members.items():

@@ -105,8 +105,8 @@ def _probabilities(
         reason = "the predictions are scores, not probabilities" if len(p) else "no rows"
         missing = NotEstimable(reason)
         return replace(base, calibration=missing, decision=missing)
-    thresholds, groups = sensible_thresholds(float((y > 0).mean())), setting.subjects[rows]
-    lacks = too_few_for_curve(*(len(np.unique(groups[(y > 0) == one])) for one in (True, False)))
+    thresholds, subjects = sensible_thresholds(float((y > 0).mean())), setting.subjects[rows]
+    lacks = too_few_for_curve(*(len(np.unique(subjects[(y > 0) == one])) for one in (True, False)))
     if lacks:
         return replace(base, calibration=NotEstimable(lacks), decision=NotEstimable(lacks))
     how = _how(setting, rows, draws, level)
@@ -117,8 +117,8 @@ def _probabilities(
     }
     return replace(
         base,
-        calibration=calibration(y, p, groups, known=known, **how),
-        decision=net_benefit(y, p, thresholds, groups, **how),
+        calibration=calibration(y, p, subjects, known=known, **how),
+        decision=net_benefit(y, p, thresholds, subjects, **how),
         histogram=risk_histogram(p),
     )
 

@@ -34,7 +34,7 @@ def survival_calibration(
     time: Any,
     survival_at_t: Any,
     horizon: float,
-    groups: Any = None,
+    subjects: Any = None,
     *,
     bins: int = 10,
     draws: int = 200,
@@ -54,7 +54,7 @@ def survival_calibration(
         time: Follow-up, not negative. (N,)
         survival_at_t: Predicted probability of no event by the horizon. (N,)
         horizon: In the unit of time.
-        groups: Subject of each row, for intervals.
+        subjects: Subject of each row, for intervals.
         bins: Groups of the grouped curve.
         draws: Bootstrap draws; each fits two Cox models.
         seed: Seed of the draws.
@@ -81,7 +81,7 @@ def survival_calibration(
     if reason:
         return NotEstimable(reason)
     size = len(times)
-    sampler = sampler_of(size, groups, draws=draws, seed=seed, strata=strata, clusters=clusters)
+    sampler = sampler_of(size, subjects, draws=draws, seed=seed, strata=strata, clusters=clusters)
     at = curve_grid(risk)
     whole = _numbers(happened, times, risk, horizon, at)
     if whole is None:

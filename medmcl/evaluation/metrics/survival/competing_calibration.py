@@ -66,7 +66,7 @@ def competing_calibration(
     time: Any,
     risk_at_t: Any,
     horizon: float,
-    groups: Any = None,
+    subjects: Any = None,
     *,
     bins: int = 10,
     draws: int = 200,
@@ -87,7 +87,7 @@ def competing_calibration(
         time: Follow-up, not negative. (N,)
         risk_at_t: Predicted probability of event 1 by the horizon. (N,)
         horizon: In the unit of time.
-        groups: Subject of each row, for intervals.
+        subjects: Subject of each row, for intervals.
         bins: Groups of the grouped curve.
         draws: Bootstrap draws.
         seed: Seed of the draws.
@@ -117,7 +117,7 @@ def competing_calibration(
     if reason:
         return NotEstimable(reason)
     size = len(risk)
-    sampler = sampler_of(size, groups, draws=draws, seed=seed, strata=strata, clusters=clusters)
+    sampler = sampler_of(size, subjects, draws=draws, seed=seed, strata=strata, clusters=clusters)
     order = np.argsort(risk, kind="stable")
     seen = pseudo_values(codes, followed, horizon)
     at = curve_grid(risk)

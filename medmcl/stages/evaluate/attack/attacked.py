@@ -116,7 +116,7 @@ def attack_results(
             logits,
             asked.task.shown[asked.rows],
             asked.task.target,
-            groups=prepared.subjects[asked.rows],
+            subjects=prepared.subjects[asked.rows],
             sites=None if sites is None or stage.resample != "site" else sites[asked.rows],
             draws=stage.bootstrap_draws,
             seed=seed,

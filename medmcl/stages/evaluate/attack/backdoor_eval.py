@@ -141,7 +141,7 @@ class Asked:
                         self.prepared.identity(name)[rows],
                         self.prepared.identity(text)[rows],
                     ),
-                    groups=self.prepared.subjects[rows],
+                    subjects=self.prepared.subjects[rows],
                     sites=None if sites is None or stage.resample != "site" else sites[rows],
                     ks=self.spec.ks,
                     draws=stage.bootstrap_draws,

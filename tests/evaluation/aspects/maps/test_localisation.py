@@ -71,6 +71,6 @@ def test_maps_without_a_mask_are_counted_and_one_subject_has_no_partner():
     tokens, pooled, masks = make(30)
     masks[:5] = False
     assert localise(tokens, pooled, masks, (4, 4), draws=20, shuffles=2).left_out == 5
-    alone = localise(tokens, pooled, masks, (4, 4), groups=np.zeros(30), draws=20)
+    alone = localise(tokens, pooled, masks, (4, 4), subjects=np.zeros(30), draws=20)
     assert alone.left_out == 30
     assert alone.difference.value is None

@@ -22,7 +22,7 @@ def test_counts_of_groups_are_those_of_a_loop_over_pairs():
     rng = np.random.default_rng(0)
     kept, labels = rng.random(400) < 0.4, rng.integers(0, 3, 400)
     groups = {"class": {f"c{k}": labels == k for k in range(3)}}
-    found = kept_shares(selection(400, kept=kept, groups=groups))
+    found = kept_shares(selection(400, kept=kept, subgroups=groups))
     assert [one.group for one in found] == ["", "c0", "c1", "c2"]
     for k, one in enumerate(found[1:]):
         n = there = 0
@@ -43,7 +43,7 @@ def test_a_group_of_which_less_than_half_the_overall_share_is_kept_gets_a_warnin
     exactly = flags(100, *range(16), 60, 61, 62, 63)  # 4 of 20: 20 %, half and no less
     fewer = flags(100, *range(17), 60, 61, 62)  # 3 of 20: 15 %
     groups = {"site": {"A": nineteen, "B": twenty, "C": exactly, "D": fewer}}
-    found = {one.group: one for one in kept_shares(selection(kept=kept, groups=groups))}
+    found = {one.group: one for one in kept_shares(selection(kept=kept, subgroups=groups))}
     assert [name for name, one in found.items() if one.is_low] == ["D"]
     (line,) = share_warnings(list(found.values()))
     assert "site, D" in line
@@ -56,7 +56,7 @@ def test_groups_of_few_people_show_no_number_nor_does_what_tells_theirs():
     one = flags(100, *range(30))
     rest, most = flags(100, *range(30, 50)), flags(100, *range(50, 100))
     groups = {"site": {"A": one, "B": rest, "C": most}}
-    found = {s.group: s for s in kept_shares(selection(groups=groups, subjects=subjects))}
+    found = {s.group: s for s in kept_shares(selection(subgroups=groups, subjects=subjects))}
     assert (found["A"].n, found["A"].share, found["A"].note) == (None, None, TOO_FEW)
     assert (found["B"].n, found["B"].note) == (None, WITHHELD)
     assert found["C"].n == 50
@@ -67,7 +67,7 @@ def test_groups_of_few_people_show_no_number_nor_does_what_tells_theirs():
 
 
 def test_a_group_without_pairs_is_left_out_and_one_pair_is_enough():
-    found = kept_shares(selection(1, groups={"sex": {"a": flags(1), "b": flags(1, 0)}}))
+    found = kept_shares(selection(1, subgroups={"sex": {"a": flags(1), "b": flags(1, 0)}}))
     assert [one.group for one in found] == ["", "b"]
     assert found[0].n == 1
     assert found[1].note == TOO_FEW
@@ -75,9 +75,9 @@ def test_a_group_without_pairs_is_left_out_and_one_pair_is_enough():
 
 def test_pairs_of_one_subject_widen_the_interval():
     kept, groups = np.repeat(np.arange(50) % 2 == 0, 4), {}
-    alone = kept_shares(selection(200, kept=kept, groups=groups))[0]
+    alone = kept_shares(selection(200, kept=kept, subgroups=groups))[0]
     people = np.repeat(np.arange(50), 4)
-    together = kept_shares(selection(200, kept=kept, groups=groups, subjects=people))[0]
+    together = kept_shares(selection(200, kept=kept, subgroups=groups, subjects=people))[0]
     assert together.low < alone.low
     assert together.high > alone.high
 
@@ -113,7 +113,7 @@ def test_the_cut_is_the_lowest_kept_score_where_no_other_is_above(scores, kept, 
     ({"kept": np.zeros(100)}, "bool"),
     ({"scores": {"clip": np.zeros(99)}}, "'clip'"),
     ({"scores": {"clip": np.full(100, np.nan)}}, "NaN for 100"),
-    ({"groups": {"sex": {"a": np.ones(99, dtype=bool)}}}, "'sex: a'"),
+    ({"subgroups": {"sex": {"a": np.ones(99, dtype=bool)}}}, "'sex: a'"),
     ({"subjects": np.zeros(99)}, "'subjects'"),
 ])  # fmt: skip
 def test_columns_that_do_not_agree_are_refused(changes, said):

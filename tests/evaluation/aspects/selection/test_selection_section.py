@@ -80,7 +80,7 @@ def test_bars_count_every_pair_and_none_is_of_both_kinds_at_a_cut(drawn):
     scores = rng.normal(size=1000)
     scores[:3] = 50.0  # far out: in the last bar
     kept = scores >= np.quantile(scores, 0.7)
-    score_distributions(selection(1000, scores={"clip": scores}, kept=kept, groups={}))
+    score_distributions(selection(1000, scores={"clip": scores}, kept=kept, subgroups={}))
     grey, blue = bars(drawn[-1], (0.76, 0.76, 0.76)), bars(drawn[-1], (0, 0.447, 0.698))
     assert sum(grey) == (~kept).sum()
     assert sum(blue) == kept.sum()
@@ -118,13 +118,13 @@ def test_rank_correlation_is_that_of_a_loop_and_none_of_a_constant():
 
 
 @pytest.mark.parametrize("found", [
-    selection(1, groups={}),
+    selection(1, subgroups={}),
     selection(scores={"clip": np.ones(100), "other": np.ones(100)}),
-    selection(scores={}, groups={}, pairs={}),
+    selection(scores={}, subgroups={}, pairs={}),
     selection(scores={"clip": np.arange(100.0)}, kept=np.ones(100, dtype=bool)),
     selection(kept=np.zeros(100, dtype=bool)),
     selection(2000, scores={f"s{k}": np.arange(2000.0) for k in range(20)},
-              groups={"site": {f"s{k}": np.arange(2000) % 99 == k for k in range(99)},
+              subgroups={"site": {f"s{k}": np.arange(2000) % 99 == k for k in range(99)},
                       "task": {f"c{k}": np.arange(2000) % 30 == k for k in range(30)}}),
 ], ids=["one pair", "constant", "nothing known", "all kept", "none kept", "many"])  # fmt: skip
 def test_odd_selections_are_drawn_too(found):
@@ -143,7 +143,8 @@ def test_without_pairs_the_page_says_so():
 
 def test_text_of_users_is_escaped_everywhere():
     bad = selection(
-        text=EVIL, groups={EVIL: {EVIL: np.ones(100, dtype=bool)}}, warnings=(EVIL,), sheet_by=EVIL,
+        text=EVIL, subgroups={EVIL: {EVIL: np.ones(100, dtype=bool)}}, warnings=(EVIL,),
+        sheet_by=EVIL,
         copies={EVIL: np.arange(100)}, scores={EVIL: np.arange(100.0)},
         pairs={"best": (shown_pair(EVIL, EVIL), shown_pair(EVIL, EVIL, signal=True))},
     )  # fmt: skip

@@ -11,7 +11,7 @@ import pandas as pd
 from medmcl.core.errors import CohortError
 from medmcl.core.suppression import UNKNOWN
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.data.cohort.spec import SubgroupKeys
+from medmcl.data.cohort.spec import SITE, SubgroupKeys
 from medmcl.data.expressions.expression import Values, evaluate
 from medmcl.modalities.tabular.settings import TabularSource
 
@@ -23,7 +23,7 @@ WIDE = 64
 AGE_BANDS = (50.0, 60.0, 70.0)
 
 
-def sample_groups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def sample_subgroups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Give the group of every sample, (N,) text, by attribute.
 
     ``subgroups:`` of cohort.yaml is taken if there is one; otherwise columns that are called as sex
@@ -64,15 +64,15 @@ def sample_numbers(cohort: Cohort) -> dict[str, np.ndarray]:
 
 
 def attribute_names(cohort: Cohort) -> tuple[str, ...]:
-    """Name the attributes of `sample_groups` that say who a subject is: all but ``modalities``."""
+    """Name the attributes of `sample_subgroups` that say who one is: all but ``modalities``."""
     named = cohort.spec.keys.subgroups or _usual(sample_table(cohort, ""))
-    has_sites = cohort.subjects["group"].notna().any()
+    has_sites = cohort.sites.notna().any()
     return tuple(dict.fromkeys([*named, *(["site"] if has_sites else [])]))
 
 
 def sample_sites(cohort: Cohort) -> np.ndarray | None:
     """Give the site of every sample, ``unknown`` where a subject has none, (N,); None without."""
-    sites = cohort.subjects["group"]
+    sites = cohort.sites
     if not sites.notna().any():
         return None
     where = cohort.subjects.index.get_indexer(pd.Index(cohort.samples["subject"]))
@@ -99,7 +99,7 @@ def sample_table(cohort: Cohort, named: str) -> pd.DataFrame:
 
     Of wide tables only the columns that ``named`` names, and those called as sex and age are.
     """
-    table = cohort.subjects.drop(columns=["split", "group"])
+    table = cohort.subjects.drop(columns=["split", SITE])
     table = table.loc[cohort.samples["subject"]].reset_index(drop=True)
     more: dict[str, pd.Series] = {}
     for name, spec in cohort.spec.modalities.items():
