@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-import yaml
+from changed_files import rewrite
 from tiny_runs import tiny
 
 import medmcl
@@ -21,9 +21,8 @@ def renamed(hearts, tmp_path):
     shutil.copytree(hearts, folder)
 
     def write(accept):
-        tree = yaml.safe_load((hearts / "cohort.yaml").read_text(encoding="utf-8"))
-        tree["modalities"]["ecg"] |= {"leads": NAMES, "accept": accept}
-        (folder / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+        told = {"leads": NAMES, "accept": accept}
+        rewrite(folder / "cohort.yaml", lambda tree: tree["modalities"]["ecg"].update(told))
         return folder
 
     return write

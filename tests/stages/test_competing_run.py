@@ -1,12 +1,11 @@
 """An outcome with competing events goes from cohort.yaml through a run to its reports."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
+from changed_files import changed_copy, rewrite
 from read_pages import both_pages
 from tiny_runs import tiny
 
@@ -17,16 +16,17 @@ FINETUNE = "stages.finetune-{task}-{label_fraction}"
 
 def with_competing(hearts, folder):
     """The cohort, of whom two in three without heart failure died of something else."""
-    shutil.copytree(hearts, folder)
-    table = pd.read_csv(folder / "participants.tsv", sep="\t")
-    other = np.random.default_rng(0).random(len(table)) < 2 / 3
-    table["cause"] = np.where(table["hf_event"] == 1, "hf", np.where(other, "other", "alive"))
-    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
-    tree = yaml.safe_load((folder / "cohort.yaml").read_text(encoding="utf-8"))
-    task = {**tree["tasks"]["heart_failure"], "competing": "cause == 'other'"}
-    tree["tasks"] = {"heart_failure": task}
-    tree.pop("prompts")
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+
+    def caused(table):
+        other = np.random.default_rng(0).random(len(table)) < 2 / 3
+        table["cause"] = np.where(table["hf_event"] == 1, "hf", np.where(other, "other", "alive"))
+
+    def competing(tree):
+        task = {**tree["tasks"]["heart_failure"], "competing": "cause == 'other'"}
+        tree["tasks"] = {"heart_failure": task}
+        tree.pop("prompts")
+
+    rewrite(changed_copy(hearts, folder, "participants.tsv", caused) / "cohort.yaml", competing)
     return folder
 
 

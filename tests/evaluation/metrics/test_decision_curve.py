@@ -172,3 +172,4 @@ def test_one_subject_gives_no_band():
     assert found.low == found.high == (None,)
     assert found.note == "one subject: no interval"
     assert found.thresholds == (0.2,)
+    assert net_benefit(y, p, 0.3).treated == (0.75,)  # who is at the threshold is treated

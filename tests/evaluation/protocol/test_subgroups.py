@@ -121,7 +121,7 @@ def test_of_many_labels_the_rarest_decides(rare):
     group = np.where(np.arange(N) % 2, "a", "b").astype(object)
     inside = HELD[group[HELD] == "a"]
     values[inside, 1] = 1 - rare
-    for few, is_suppressed in ((3, True), (8, False)):
+    for few, is_suppressed in ((4, True), (5, False)):
         values[inside[:few], 1] = rare
         many = targets_of("multilabel", values)
         rows = {r.group: r for r in subgroups({"g": group}, many)}

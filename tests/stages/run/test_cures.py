@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import yaml
 from read_pages import both_pages
+from short_runs import stage_of, write_recipe
 from small_squares import write_squares
 from typed import typed
 
@@ -64,11 +64,6 @@ def trained(cohort, recipe, out, overrides=(), *, is_reported=False, **more):
         )  # fmt: skip
     assert found is not None
     return found
-
-
-@pytest.fixture(scope="module")
-def squares(tmp_path_factory):
-    return write_squares(tmp_path_factory.mktemp("squares") / "cohort")
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +196,7 @@ def test_cures_of_other_runs_are_set_beside(cured, squares, tmp_path, evaluated)
 def trojans(squares, victim, tmp_path_factory):
     """A run under the same manifest with names, numbers and pictures of its own."""
     folder = tmp_path_factory.mktemp("trojans")
-    base = read_recipe("poisoned_toy").model_dump(mode="json", by_alias=True)
-    attack, first, _ = base["stages"]
+    attack, first = (stage_of("poisoned_toy", name) for name in ("attack", "victim"))
     manifest = str(victim.file("attack", Poison))
     stages = [
         {**attack, "name": "trojan", "count": None, "manifest": manifest},
@@ -212,14 +206,13 @@ def trojans(squares, victim, tmp_path_factory):
         {"stage": "evaluate", "name": "results",
          "attack": {"attack": "trojan", "models": {"early": "first", "late": "second"}}},
     ]  # fmt: skip
-    tree = {"extends": "poisoned_toy", "about": "trojans", "stages": stages}
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
+    recipe = write_recipe(folder, "poisoned_toy", stages=stages)
     own = {key: value for key, value in TINY.items() if key.startswith("kinds.")}
     with pytest.MonkeyPatch.context() as patch:
         for name in UNREAD:
             patch.setattr(name, lambda *_, **__: None)
         return medmcl.pretrain(
-            squares, recipe=folder / "recipe.yaml", out=folder / "trojans", device="cpu",
+            squares, recipe=recipe, out=folder / "trojans", device="cpu",
             overrides={**own, "kinds.image.input.size": 40},
         )  # fmt: skip
 
@@ -388,20 +381,11 @@ def test_a_killed_run_that_took_stages_over_goes_on_to_the_same_weights(
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (
-            {"stages.cured.objectives.of_record.scale": {"of": "cros_modal"}},
-            "did you mean 'cross_modal'",
-        ),
-        (
-            {"stages.cured.objectives.of_record.scale": {"of": "of_report"}},
-            "scale of its own called 'of_report'",
-        ),
-        (
-            {"stages.cured.objectives.of_record.scale": {"of": "cross_modal", "init": 3.0}},
-            "leave the rest",
-        ),
-        ({"stages.cured.objectives.cross_modal.scale.start_from": "attack"}, "called 'attack'"),
-        ({"stages.cured.objectives.cross_modal.scale.init": 5.0}, "no init"),
+        ({f"{OBJECTIVES}.of_record.scale": {"of": "cros_modal"}}, "did you mean 'cross_modal'"),
+        ({f"{OBJECTIVES}.of_record.scale": {"of": "of_report"}}, "its own called 'of_report'"),
+        ({f"{OBJECTIVES}.of_record.scale": {"of": "cross_modal", "init": 3.0}}, "leave the rest"),
+        ({f"{OBJECTIVES}.cross_modal.scale.start_from": "attack"}, "called 'attack'"),
+        ({f"{OBJECTIVES}.cross_modal.scale.init": 5.0}, "no init"),
         ({"stages.results.attack.attack": "atack"}, "atack"),
         ({"stages.results.attack.models": {"victim": "vctim"}}, "vctim"),
         ({"stages.results.attack.by": ["zero_short"]}, "zero_short"),

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from changed_files import changed_copy, rewrite
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.linear_model import LogisticRegression
@@ -217,14 +218,12 @@ def test_weights_that_change_are_not_taken_from_memory(run, hearts, people, tmp_
 def gaps(hearts, tmp_path_factory):
     """The cohort with one subject without an image and one whose image is broken."""
     folder = tmp_path_factory.mktemp("gaps") / "cohort"
-    shutil.copytree(hearts, folder)
-    table = pd.read_csv(folder / "people.csv")
     absent, broken = 0, 1
+    changed_copy(hearts, folder, "people.csv", lambda t: t.assign(has_cmr=(t["row"] != absent) + 0))
     images = np.load(folder / "cmr.npy")
     images[broken] = np.nan
     np.save(folder / "cmr.npy", images)
-    table.loc[absent, "has_cmr"] = 0
-    table.to_csv(folder / "people.csv", index=False)
+    table = pd.read_csv(folder / "people.csv")
     return folder, table.loc[[absent, broken, 2, 3, 4], ["subject_id"]]
 
 
@@ -328,10 +327,11 @@ def test_a_table_that_changes_is_read_again(run, gaps, tmp_path):
     embedder = medmcl.MedMCLEmbedder(run, cohort=tmp_path / "cohort", missing="nan", device="cpu")
     with pytest.warns(UserWarning, match="2 of 5"):
         embedder.transform(gaps[1])
-    table = pd.read_csv(tmp_path / "cohort" / "people.csv")
-    changed = table["subject_id"] == gaps[1]["subject_id"].iloc[2]
-    table.loc[changed, "has_cmr"] = 0
-    table.to_csv(tmp_path / "cohort" / "people.csv", index=False)
+    gone = gaps[1]["subject_id"].iloc[2]
+    rewrite(
+        tmp_path / "cohort" / "people.csv",
+        lambda t: t.assign(has_cmr=t["has_cmr"].mask(t["subject_id"] == gone, 0)),
+    )
     with pytest.warns(UserWarning, match="3 of 5"):
         embedder.transform(gaps[1])
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
+from changed_files import rewrite
 from read_pages import both_pages
 from small_genomes import variant_table, write_genome_cohort, write_plink
 
@@ -41,9 +41,11 @@ def study(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("genes")
     genotypes, table = write_genome_cohort(folder / "one")
-    tree = yaml.safe_load((folder / "one" / "cohort.yaml").read_text())
-    tree["modalities"]["ancestry"] = {**tree["modalities"]["genes"], "gives": "components"}
-    (folder / "one" / "cohort.yaml").write_text(yaml.safe_dump(tree))
+
+    def ancestral(tree):
+        tree["modalities"]["ancestry"] = {**tree["modalities"]["genes"], "gives": "components"}
+
+    rewrite(folder / "one" / "cohort.yaml", ancestral)
     info = variant_table(60)
     genes = [(f"G{n // 5}", c, 1000 * (1 + n % 30), 1000 * (5 + n % 30))
              for n, c in zip(range(0, 60, 5), info["chromosome"][::5], strict=True)]  # fmt: skip

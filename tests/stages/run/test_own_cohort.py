@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from changed_files import changed_copy, rewrite
 from small_omics import write_omics, write_recipe
 
 import medmcl
@@ -15,24 +15,16 @@ from medmcl.stages.run.own_cohort import open_as_own, own_overrides
 from medmcl.stages.run.run import Run
 
 
-def spoil(folder):
+def spoil(table):
     """One train and one held-out person with a number that is none."""
-    table = pd.read_csv(folder / "rna.csv", dtype=object)
     table.loc[table["pid"].isin(["p000", "p003"]), "r_2"] = "12;4"
-    table.to_csv(folder / "rna.csv", index=False)
-
-
-def change(folder, edit):
-    tree = yaml.safe_load((folder / "cohort.yaml").read_text(encoding="utf-8"))
-    edit(tree)
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     base = tmp_path_factory.mktemp("own")
     folder = write_omics(base / "omics", 120)
-    spoil(folder)
+    rewrite(folder / "rna.csv", spoil, dtype=object)
     recipe = write_recipe(
         base / "recipe.yaml", tasks=["case"], baselines=["majority"], predictions=True
     )
@@ -100,8 +92,7 @@ def test_nothing_is_taken_for_another_cohort(places, tmp_path):
     copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
     assert own_overrides(run, copy, {}) == {"on_bad_record": "exclude"}  # the same bytes
-    table = pd.read_csv(copy / "people.csv")
-    table.assign(score=table["score"] + 1).to_csv(copy / "people.csv", index=False)
+    rewrite(copy / "people.csv", lambda table: table.assign(score=table["score"] + 1))
     assert own_overrides(run, copy, {}) == {}
     with pytest.raises(CohortError, match=r"must be a number"):
         medmcl.evaluate(run.path, copy, out=tmp_path / "refused", device="cpu")
@@ -110,16 +101,19 @@ def test_nothing_is_taken_for_another_cohort(places, tmp_path):
 def test_where_the_data_lie_is_not_taken_over_to_a_copy(places, tmp_path):
     """A copy of cohort.yaml at another hospital was read with this hospital's data."""
     _, folder, run = places
-    kept = tmp_path / "run"
-    shutil.copytree(run.path, kept)
-    config = yaml.safe_load((kept / "config.yaml").read_text())
-    config["cohort_overrides"] = {"data_root": str(folder), "on_bad_record": "exclude"}
-    (kept / "config.yaml").write_text(yaml.safe_dump(config))
-    assert own_overrides(Run(kept), folder, {}) == config["cohort_overrides"]
+    told = {"data_root": str(folder), "on_bad_record": "exclude"}
+    kept = changed_copy(
+        run.path, tmp_path / "run", "config.yaml", lambda tree: tree | {"cohort_overrides": told}
+    )
+    assert own_overrides(Run(kept), folder, {}) == told
     copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
     assert "data_root" not in own_overrides(Run(kept), copy, {})
-    change(copy, lambda tree: tree["tasks"].pop("score"))
+
+    def unscored(tree):
+        del tree["tasks"]["score"]
+
+    rewrite(copy / "cohort.yaml", unscored)
     assert own_overrides(Run(kept), copy, {}) == {}
     opened, said = open_as_own(Run(kept), folder, {"data_root": str(copy)})
     assert opened.root == copy
@@ -135,20 +129,19 @@ def test_embed_says_what_it_took_from_the_run(places, caplog):
 
 def test_an_evaluation_of_nobody_ends_with_an_error_that_counts(places, tmp_path):
     _, folder, run = places
-    copy = tmp_path / "unknown"
-    shutil.copytree(folder, copy)
-    table = pd.read_csv(copy / "people.csv")
-    held = (table["split"] == "held_out").to_numpy()
-    table["case"] = np.where(held, np.nan, table["case"])
-    table.to_csv(copy / "people.csv", index=False)
+    held = (pd.read_csv(folder / "people.csv")["split"] == "held_out").to_numpy()
+    copy = changed_copy(
+        folder, tmp_path / "unknown", "people.csv",
+        lambda table: table.assign(case=np.where(held, np.nan, table["case"])),
+    )  # fmt: skip
     leave = {"cohort.on_bad_record": "exclude"}
     with pytest.raises(CohortError, match="nobody can be scored") as told:
         medmcl.evaluate(run.path, copy, out=tmp_path / "x", tasks=["case"], probe="refit",
                         overrides=leave, device="cpu")  # fmt: skip
     assert f"of {held.sum() - 2} held-out people 0 have a known outcome" in str(told.value)
     assert not (tmp_path / "x" / "report.html").exists()
-    table["split"] = np.where(held, "train", table["split"])
-    table.to_csv(copy / "people.csv", index=False)
+    split = {"train": "train", "tuning": "tuning", "held_out": "train"}
+    rewrite(copy / "people.csv", lambda table: table.assign(split=table["split"].map(split)))
     with pytest.raises(CohortError, match="no one is held out"):
         medmcl.evaluate(run.path, copy, out=tmp_path / "y", tasks=["case"], probe="refit",
                         overrides=leave, device="cpu")  # fmt: skip

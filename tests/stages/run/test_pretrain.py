@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from changed_files import changed_copy, rewrite
 from processes import assert_same_weights, finish, start, weights
 from read_pages import check_pages
+from short_runs import unreported
 from tiny_runs import STAGES, tiny
 from typed import answer
 
@@ -68,15 +70,10 @@ def test_every_toy_recipe_runs_in_bf16_on_a_gpu(recipe, hearts, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trained, hearts, tmp_path):
-    overrides = tiny("ecg_cmr_toy")
-    again = medmcl.pretrain(
-        hearts, recipe="ecg_cmr_toy", out=tmp_path / "again", overrides=overrides, device="cpu"
-    )
+    given = {"recipe": "ecg_cmr_toy", "overrides": tiny("ecg_cmr_toy")}
+    again = unreported(hearts, out=tmp_path / "again", **given)
     assert_same_weights(trained.path, again.path, ("mdm", "mmcl", "finetune-lvef-1.0"))
-    other = medmcl.pretrain(
-        hearts, recipe="ecg_cmr_toy", out=tmp_path / "other", overrides=overrides, seed=1,
-        device="cpu",
-    )  # fmt: skip
+    other = unreported(hearts, out=tmp_path / "other", seed=1, **given)
     assert any(
         not torch.equal(value, weights(other.path, "mdm")[name])
         for name, value in weights(trained.path, "mdm").items()
@@ -115,6 +112,14 @@ def test_resuming_a_finished_run_changes_nothing(trained, hearts):
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+TABLE = "participants.tsv"
+
+
+def negative(table):
+    """A change of the table: a time that cannot be."""
+    table.loc[3, "hf_days"] = -5
+
+
 def spoil(hearts, tmp_path):
     """A copy of the cohort in which one train record is NaN and one is flat."""
     copy = tmp_path / "spoilt"
@@ -137,7 +142,7 @@ def test_bad_records_refuse_a_run_or_are_excluded_and_counted(hearts, tmp_path, 
     assert "ecg.nan" in str(caught.value)
     assert "ecg.flat" in str(caught.value)
     assert "on_bad_record=exclude" in str(caught.value)
-    whole = medmcl.pretrain(hearts, out=tmp_path / "b", overrides=overrides, **kwargs)
+    whole = unreported(hearts, recipe="ecg_mdm_toy", out=tmp_path / "b", overrides=overrides)
     caplog.set_level("INFO", logger="medmcl")
     run = medmcl.pretrain(
         copy, out=tmp_path / "c", overrides={**overrides, "cohort.on_bad_record": "exclude"},
@@ -156,26 +161,17 @@ def test_bad_records_refuse_a_run_or_are_excluded_and_counted(hearts, tmp_path, 
 
 
 def test_a_faulty_outcome_refuses_only_what_uses_it(hearts, tmp_path):
-    copy = tmp_path / "negative"
-    shutil.copytree(hearts, copy)
-    table = pd.read_csv(copy / "participants.tsv", sep="\t")
-    table.loc[3, "hf_days"] = -5
-    table.to_csv(copy / "participants.tsv", sep="\t", index=False)
+    copy = changed_copy(hearts, tmp_path / "negative", TABLE, negative)
     overrides = tiny("ecg_mdm_toy")
     with pytest.raises(CohortError, match=r"hf_days|heart_failure"):
         medmcl.pretrain(copy, recipe="ecg_mdm_toy", out=tmp_path / "a", overrides=overrides)
-    run = medmcl.pretrain(
-        copy, recipe="ecg_mdm_toy", out=tmp_path / "b", device="cpu",
-        overrides={**overrides, "stages.results.tasks": ["lvef"]},
-    )  # fmt: skip
-    assert run is not None
+    used = {**overrides, "stages.results.tasks": ["lvef"]}
+    assert unreported(copy, recipe="ecg_mdm_toy", out=tmp_path / "b", overrides=used) is not None
 
 
 def test_outcomes_and_records_at_fault_are_refused_together(hearts, tmp_path, monkeypatch):
     copy = spoil(hearts, tmp_path)
-    table = pd.read_csv(copy / "participants.tsv", sep="\t")
-    table.loc[3, "hf_days"] = -5
-    table.to_csv(copy / "participants.tsv", sep="\t", index=False)
+    rewrite(copy / TABLE, negative)
     kwargs = {"recipe": "ecg_mdm_toy", "device": "cpu", "overrides": tiny("ecg_mdm_toy")}
     with pytest.raises(CohortError) as caught:
         medmcl.pretrain(copy, out=tmp_path / "a", **kwargs)
@@ -194,14 +190,14 @@ def test_outcomes_and_records_at_fault_are_refused_together(hearts, tmp_path, mo
 def test_resuming_where_nothing_lies_says_so(hearts, tmp_path, caplog):
     caplog.set_level("INFO", logger="medmcl")
     kwargs = {
-        "recipe": "ecg_mdm_toy", "device": "cpu", "out": tmp_path / "new", "resume": True,
+        "recipe": "ecg_mdm_toy", "out": tmp_path / "new", "resume": True,
         "overrides": {**tiny("ecg_mdm_toy"), "stages.results.tasks": ["lvef"]},
     }  # fmt: skip
-    medmcl.pretrain(hearts, **kwargs)
+    unreported(hearts, **kwargs)
     said = f"nothing to resume in {tmp_path / 'new'}; starting"
     assert caplog.messages.count(said) == 1
     caplog.clear()
-    medmcl.pretrain(hearts, **kwargs)
+    unreported(hearts, **kwargs)
     assert said not in caplog.messages
 
 
@@ -310,15 +306,15 @@ def test_a_tower_starts_from_a_local_weights_file_and_the_run_says_so(
         "stages.mdm.steps": 1,
         "stages.mdm.optimiser.lr": 0.0,
     }
-    kwargs = {"recipe": "ecg_mdm_toy", "device": "cpu"}
+    kwargs = {"recipe": "ecg_mdm_toy", "overrides": overrides}
     with caplog.at_level("INFO", logger="medmcl"):
-        run = medmcl.pretrain(hearts, out=tmp_path / "run", overrides=overrides, **kwargs)
+        run = unreported(hearts, out=tmp_path / "run", **kwargs)
     assert "encoder.safetensors" in caplog.text
     trained_from = weights(run.path, "mdm")
     assert all(torch.equal(value, trained_from[prefix + name]) for name, value in saved.items())
     (tmp_path / "encoder.safetensors").write_bytes(b"junk")
     with pytest.raises(ArtefactError, match=r"encoder\.safetensors"):
-        medmcl.pretrain(hearts, out=tmp_path / "b", overrides=overrides, **kwargs)
+        unreported(hearts, out=tmp_path / "b", **kwargs)
 
 
 def test_two_processes_run_a_recipe_with_missing_modalities(tmp_path):
@@ -347,8 +343,7 @@ def test_another_cohort_with_the_ecg_alone_is_scored_by_what_it_has(trained, hea
     assert "covariates left out" in notes
     assert "maps left out" in notes
     assert {"MDM + contrastive", "fine-tuned"} <= {row.method for row in evaluation.results}
-    tree["subjects"]["split"] = {"everyone": "held_out"}
-    alone.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    rewrite(alone, lambda tree: tree["subjects"].update(split={"everyone": "held_out"}))
     evaluation = medmcl.evaluate(trained.path, alone, tasks=["lvef"], out=tmp_path / "y")
     assert {"MDM + contrastive", "fine-tuned"} <= {row.method for row in evaluation.results}
     assert "have a record that the run learned from: not scored" in " ".join(evaluation.notes)
@@ -360,20 +355,14 @@ def test_another_cohort_with_the_ecg_alone_is_scored_by_what_it_has(trained, hea
 
 
 def test_an_outcome_at_fault_refuses_a_recipe_that_uses_all_and_can_be_left_out(hearts, tmp_path):
-    copy = tmp_path / "one_class"
-    shutil.copytree(hearts, copy)
-    table = pd.read_csv(copy / "participants.tsv", sep="\t")
-    table["infarct"] = 0
-    table.to_csv(copy / "participants.tsv", sep="\t", index=False)
+    copy = changed_copy(hearts, tmp_path / "one_class", TABLE, lambda t: t.assign(infarct=0))
     overrides = {**tiny("ecg_mdm_toy"), "stages.results.tasks": "all"}
     kwargs = {"recipe": "ecg_mdm_toy", "device": "cpu"}
     with pytest.raises(CohortError, match=r"--set cohort\.tasks\.infarct=null"):
         medmcl.pretrain(copy, out=tmp_path / "a", overrides=overrides, **kwargs)
     assert not (tmp_path / "a").exists()
-    overrides["stages.finetune-{task}-{label_fraction}.for_each"] = {
-        "task": ["lvef"],
-        "label_fraction": [1.0],
-    }
+    one = {"task": ["lvef"], "label_fraction": [1.0]}
+    overrides["stages.finetune-{task}-{label_fraction}.for_each"] = one
     overrides["cohort.tasks.infarct"] = None
     run = medmcl.pretrain(copy, out=tmp_path / "b", overrides=overrides, **kwargs)
     assert "infarct" not in set(pd.read_csv(run.path / "results.csv")["task"])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from changed_files import rewrite
 from read_pages import both_pages, check_pages
 from small_omics import write_omics, write_recipe
 
@@ -103,14 +104,11 @@ def test_table_one_reads_the_cohorts_own_columns(clinic, tmp_path):
 
 def renamed(clinic, tmp_path, columns):
     """The clinic with more columns in its table of visits, each twice."""
-    visits = pd.read_csv(tmp_path / "visits.csv")
-    visits.assign(**{n: np.repeat(v, 2) for n, v in columns.items()}).to_csv(
-        tmp_path / "visits.csv", index=False
-    )
-    tree = yaml.safe_load((tmp_path / "cohort.yaml").read_text(encoding="utf-8"))
+    twice = {name: np.repeat(values, 2) for name, values in columns.items()}
+    rewrite(tmp_path / "visits.csv", lambda visits: visits.assign(**twice))
     kinds = {"AGE_AT_SCAN": "number", "Gender": "category"}
-    tree["modalities"]["labs"]["columns"] |= {name: kinds[name] for name in columns}
-    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    more = {name: kinds[name] for name in columns}
+    rewrite(tmp_path / "cohort.yaml", lambda t: t["modalities"]["labs"]["columns"].update(more))
     return describe_subjects(prepared_of(open_cohort(tmp_path), tmp_path), [])
 
 

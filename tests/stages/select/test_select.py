@@ -13,6 +13,7 @@ import torch
 from changed_files import changed_copy, rewrite
 from processes import assert_same_weights, pretrain_in_two
 from read_pages import both_pages
+from short_runs import unreported
 from small_squares import write_squares
 
 import medmcl
@@ -60,13 +61,15 @@ def squares(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(squares, tmp_path_factory):
-    return pretrain(squares, tmp_path_factory.mktemp("runs") / "run")
+    """The run that the tests share, with its report."""
+    return medmcl.pretrain(
+        squares, recipe="select_then_train_toy", out=tmp_path_factory.mktemp("runs") / "run",
+        overrides=SMALL, device="cpu",
+    )  # fmt: skip
 
 
 def pretrain(squares, out, overrides=SMALL, recipe="select_then_train_toy", **more):
-    return medmcl.pretrain(
-        squares, recipe=recipe, out=out, overrides=overrides, device="cpu", **more
-    )
+    return unreported(squares, recipe=recipe, out=out, overrides=overrides, **more)
 
 
 def kept_alone(squares, out, keep, **more):
@@ -573,7 +576,10 @@ def test_a_run_keeps_to_the_file_it_was_given_and_tells_its_labels(select, squar
     select(out="keep.parquet", by=["norm_sim:0.5"], overrides=more)
     first = Keep.load(out)
     given = {**SMALL, "stages.results.retrieval": None, "stages.results.zero_shot": None}
-    made = pretrain(squares, tmp_path / "run", overrides=given, keep=out)
+    made = medmcl.pretrain(
+        squares, recipe="select_then_train_toy", out=tmp_path / "run", overrides=given, keep=out,
+        device="cpu",
+    )  # fmt: skip
     pool = Keep.load(made.path / "selection" / "chosen.parquet")
     assert set(pool.ids) == set(first.kept_ids)  # what the file leaves out is not scored either
     line = next(one for one in run_ledger(made, ["contrast"]) if "--keep" in one.what and one.task)

@@ -8,6 +8,7 @@ import pytest
 import small_squares
 import torch
 from changed_files import rewrite
+from short_runs import unreported
 from small_squares import write_squares
 
 import medmcl
@@ -89,10 +90,8 @@ def squares(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(squares, tmp_path_factory):
-    return medmcl.pretrain(
-        squares, recipe="select_then_train_toy", out=tmp_path_factory.mktemp("runs") / "run",
-        overrides=SMALL, device="cpu",
-    )  # fmt: skip
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return unreported(squares, recipe="select_then_train_toy", out=out, overrides=SMALL)
 
 
 @pytest.fixture(scope="module")
