@@ -23,9 +23,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from medmcl.core.atomic import write_atomically
 
@@ -104,7 +107,8 @@ class Study:
             known = argparse.ArgumentParser()
             known.add_argument("--out", type=Path, default=self.path.parent)
             given = known.parse_known_args()[0]
-        self.write(given.out)
+        if self.kept(given.out) is not None:
+            self.write(given.out)
 
     def kept(self, out: Path | None = None) -> Any:
         """Rows that are kept, None if there are none."""
@@ -253,6 +257,13 @@ def interval(key: str = "value", digits: int = 3, scale: float = 1, sign: str = 
         return f"{a} ({b} to {c})"
 
     return show
+
+
+@lru_cache(maxsize=16)
+def drawn(sizes: tuple[int, ...], draws: int) -> list[np.ndarray]:
+    """Whom each bootstrap sample of each group has, (draws, size) a group; always the same."""
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, size, size=(draws, size)) for size in sizes]
 
 
 def studies() -> list[Study]:

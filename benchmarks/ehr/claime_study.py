@@ -165,7 +165,9 @@ def run(given: argparse.Namespace) -> dict[str, Any] | None:
         with lines.open("a") as file:
             file.write(json.dumps(made) + "\n")
         print(cell, f"{made['seconds']:.0f} s", flush=True)
-    if not done:
+    missing = sum(json.dumps(cell.key) not in done for cell in cells(given.repetitions))
+    if missing:
+        print(f"{missing} cells are missing: run it again, which goes on here")
         return None
     given.out.mkdir(parents=True, exist_ok=True)
     draw(frame(done), given.out / "claime.svg")

@@ -88,7 +88,7 @@ def known(folder: Path) -> list[tuple[str, str, str]]:
 def counted(folder: Path, window: str, out: Path) -> object:
     """Counts of one window."""
     sources = [
-        {"kind": "table", "path": str((folder / f"{kind}.csv.gz").resolve()),
+        {"kind": "table", "path": str((folder / f"{table}.csv.gz").resolve()),
          "subject": "patient_id", "time": "start", "code": "code", "prefix": f"{kind}//"}
         for table, kind in (("conditions", "condition"), ("medications", "drug"))
     ]  # fmt: skip

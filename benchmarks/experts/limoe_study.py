@@ -26,7 +26,7 @@ import pandas as pd
 import yaml
 
 import medmcl
-from benchmarks.study import Row, Study, grid
+from benchmarks.study import Row, Study, drawn, grid
 from medmcl.core.errors import ArtefactError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.engine.record import read_metrics
@@ -221,8 +221,7 @@ def per_subject(runs: list[Row], outcome: str) -> np.ndarray:
 
 def with_interval(values: np.ndarray) -> str:
     """Mean over subjects with a 95 % interval that draws subjects, in percent."""
-    rng = np.random.default_rng(0)
-    draws = values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(1)
+    draws = values[drawn((len(values),), DRAWS)[0]].mean(1)
     low, high = np.percentile(100 * draws, [2.5, 97.5])
     return f"{100 * values.mean():.1f} ({low:.1f} to {high:.1f})"
 

@@ -1,8 +1,7 @@
 """What ECG-CMR pretraining gives an ECG on simulated hearts, with controls that could disprove it.
 
-    python -m benchmarks.heart.heart_study --out OUT [--seeds 0 1 2 3 4] [--subjects 6000] [--arms ...]
-                                     [--quick]
-    python -m benchmarks.heart.heart_study --out OUT --report-only [--publish benchmarks]
+    python -m benchmarks.heart.heart_study --work WORK [--seeds 0 1 2 3 4] [--subjects 6000]
+        [--arms ...] [--quick] [--report-only]
 
 Every arm is one simulated cohort and, for each training seed, one run that holds all methods:
 
@@ -15,7 +14,7 @@ Every arm is one simulated cohort and, for each training seed, one run that hold
 All methods are the stages of ``ecg_cmr_toy`` and its twins, on the same rows, with the same first
 weights, the same labelled tenth of the train subjects (one draw a seed) and the same rule to choose
 a checkpoint or a penalty (loss on the whole tuning split). Finished runs and predictions are kept
-under OUT and are not made again: the command goes on where it stopped.
+under WORK and are not made again: the command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -38,6 +37,7 @@ import pandas as pd
 import yaml
 
 import medmcl
+from benchmarks.study import Study, grid
 from medmcl.core.atomic import write_atomically
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort, open_cohort
@@ -65,7 +65,6 @@ STEPS, EPOCHS, PATIENCE = 400, 15, 4
 """Contrastive steps and fine-tuning epochs of the study; the toy recipe has fewer since."""
 COHORT_SEED = 2026
 SHUFFLES = 10
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 @dataclass(frozen=True)
@@ -85,45 +84,36 @@ ARMS = {
 }
 
 
-def main() -> None:
-    import torch
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    options = _options()
-    study = Study(options)
-    if not options.report_only:
-        for seed in options.seeds:
-            for name in options.arms:
-                study.predictions(name, seed)
-                study.write()
-    study.write()
-    if options.publish is not None:
-        study.publish(options.publish)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--out", type=Path, required=True, help="cohorts, runs, predictions")
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, required=True, help="cohorts, runs, predictions")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)), help="to train")
     parser.add_argument("--subjects", type=int, default=6000)
     parser.add_argument("--arms", nargs="+", default=["coupled", "uncoupled"], choices=list(ARMS))
-    parser.add_argument(
-        "--quick", action="store_true", help="a smoke run: its figures mean nothing"
-    )
     parser.add_argument("--report-only", action="store_true", help="train nothing")
-    parser.add_argument("--publish", type=Path, help="folder of heart.json and heart.md to renew")
-    options = parser.parse_args()
-    options.out = options.out.resolve()
-    if options.quick:
-        options.seeds, options.subjects = options.seeds[:2], 600
-    return options
 
 
-class Study:
+def run(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Train what is missing; the figures of everything that is finished, after each run."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if given.quick:
+        given.seeds, given.subjects = given.seeds[:2], 600
+    runs = Runs(given)
+    if given.report_only:
+        yield runs.report()
+        return
+    for seed in given.seeds:
+        for name in given.arms:
+            runs.predictions(name, seed)
+            yield runs.report()
+
+
+class Runs:
     """Runs, predictions and figures of all arms."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.out = options, options.out
+        self.options, self.out = options, options.work.resolve()
         self.out.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("MEDMCL_CACHE", str(self.out / "prepared"))
 
@@ -237,10 +227,10 @@ class Study:
             "training": losses,
         }
 
-    def write(self) -> None:
-        """Write what is finished to OUT/heart.json and OUT/heart.md."""
+    def report(self) -> dict[str, Any]:
+        """What is finished."""
         arms = {name: found for name in ARMS if (found := self.figures(name)) is not None}
-        report = {
+        return {
             "schema": "medmcl/heart-study@1",
             "quick": self.options.quick,
             "subjects": self.options.subjects,
@@ -249,17 +239,6 @@ class Study:
             "machine": _machine(),
             "arms": arms,
         }
-        write_atomically(self.out / "heart.json", json.dumps(report, indent=1))
-        write_atomically(self.out / "heart.md", page(report))
-
-    def publish(self, folder: Path) -> None:
-        """Renew heart.json and the figures in heart.md of a folder."""
-        shutil.copyfile(self.out / "heart.json", folder / "heart.json")
-        made = (self.out / "heart.md").read_text(encoding="utf-8")
-        note = folder / "heart.md"
-        old = note.read_text(encoding="utf-8") if note.exists() else f"{BEGIN}\n{END}\n"
-        before, after = old.split(BEGIN)[0], old.split(END)[1]
-        write_atomically(note, f"{before}{BEGIN}\n{made}{END}{after}")
 
 
 @dataclass
@@ -505,37 +484,34 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def page(report: dict[str, Any]) -> str:
-    """The figures as markdown."""
+def parts(report: dict[str, Any]) -> dict[str, str]:
     machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
-    lines = [f"{report['subjects']} subjects, cohort seed {report['cohort_seed']}. {machine}.", ""]
-    if report["quick"]:
-        lines += ["**A smoke run: these figures mean nothing.**", ""]
-    for arm in report["arms"].values():
-        lines += [
-            f"### {arm['about'][0].upper()}{arm['about'][1:]}",
-            "",
-            f"{arm['held_out']} held-out subjects, {len(arm['seeds'])} training seeds.",
-            "",
-        ]
-        for protocol, fraction in ((PROBE, FEW), (FINETUNE, FEW), (PROBE, 1.0)):
-            rows = [
-                r for r in arm["results"] if (r["protocol"], r["fraction"]) == (protocol, fraction)
-            ]
-            lines += [f"{protocol.capitalize()}, {fraction:.0%} of the labels:", ""]
-            lines += _table([r for r in rows if "versus" not in r], "method")
+    found = {
+        "cohort": f"{report['subjects']} subjects, cohort seed {report['cohort_seed']}. {machine}."
+    }
+    shares = {"probe 10": (PROBE, FEW), "fine-tuned 10": (FINETUNE, FEW), "probe 100": (PROBE, 1.0)}
+    for name, arm in report["arms"].items():
+        seeds = len(arm["seeds"])
+        found[f"{name}, people"] = f"{arm['held_out']} held-out subjects, {seeds} training seeds."
+        for what, asked in shares.items():
+            rows = [r for r in arm["results"] if (r["protocol"], r["fraction"]) == asked]
             gains = [r for r in rows if "versus" in r and r["versus"] != UNTRAINED]
-            lines += ["", *_table(gains, "versus", f"gain of {OURS} over"), ""]
-        lines += _map_lines(arm["maps"]) + _loss_lines(arm["training"])
-    return "\n".join(lines) + "\n"
+            found[f"{name}, {what}"] = _table([r for r in rows if "versus" not in r], "method")
+            found[f"{name}, {what}, gains"] = _table(gains, "versus", f"gain of {OURS} over")
+        maps = [
+            [f"{r['what']}{', ' * bool(r['share'])}{r['share']}", _cell(r)] for r in arm["maps"]
+        ]
+        found[f"{name}, maps"] = grid(["map", "mass"], maps)
+        found[f"{name}, losses"] = "\n".join(_loss_lines(arm["training"]))
+    return found
 
 
-def _table(rows: list[dict[str, Any]], by: str, title: str = "method") -> Iterable[str]:
-    yield f"| {title} | " + " | ".join(SAID.values()) + " |"
-    yield "|---" * (len(SAID) + 1) + "|"
+def _table(rows: list[dict[str, Any]], by: str, title: str = "method") -> str:
+    lines = []
     for name in dict.fromkeys(row[by] for row in rows):
         cells = {row["task"]: _cell(row) for row in rows if row[by] == name}
-        yield f"| {name} | " + " | ".join(cells[task] for task in SAID) + " |"
+        lines.append([name, *(cells[task] for task in SAID)])
+    return grid([title, *SAID.values()], lines)
 
 
 def _cell(row: dict[str, Any]) -> str:
@@ -554,14 +530,6 @@ def _cell(row: dict[str, Any]) -> str:
     return f"{text} ± {row['seed_spread']:.3f}"
 
 
-def _map_lines(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["Mass of the cosine maps inside the heart mask:", "", "| map | mass |", "|---|---|"]
-    lines += [
-        f"| {row['what']}{', ' * bool(row['share'])}{row['share']} | {_cell(row)} |" for row in rows
-    ]
-    return [*lines, ""]
-
-
 def _loss_lines(training: list[list[dict[str, Any]]]) -> list[str]:
     parts = []
     for stage in ("mdm", "mmcl", "mmcl_alone"):
@@ -570,8 +538,10 @@ def _loss_lines(training: list[list[dict[str, Any]]]) -> list[str]:
             losses = ", ".join(f"{f['best_tuning_loss']:.3f}" for f in facts)
             chance = f" (chance {np.log(facts[0]['batch_size']):.3f})" if stage != "mdm" else ""
             parts.append(f"- `{stage}`: {losses}{chance}")
-    return ["Best tuning loss by seed:", "", *parts, ""]
+    return parts
 
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="heart", quick=True)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

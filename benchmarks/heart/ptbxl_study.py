@@ -1,9 +1,9 @@
 """ECG~report pretraining on PTB-XL, then five superclasses from the ECG alone, against baselines.
 
-    python -m benchmarks.heart.ptbxl_study --data-root PTBXL --out OUT [--seeds 3] [--quick]
-                                     [--split tuning|held_out] [--only DRAW ...]
+    python -m benchmarks.heart.ptbxl_study --work WORK [--data-root PTBXL] [--seeds 3] [--quick]
+        [--split tuning|held_out] [--only DRAW ...]
 
-Every prediction is kept under OUT/predictions and is not made again: the command goes on where it
+Every prediction is kept under WORK/predictions and is not made again: the command goes on where it
 stopped. ``--split tuning`` scores fold 9 only, for choosing settings.
 
 All networks are one encoder (the ECG tower of ``ecg_text_toy``), one trainer (`Trainer.predict`),
@@ -17,12 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -31,6 +30,7 @@ import numpy as np
 import yaml
 
 import medmcl
+from benchmarks.study import Row, Study, grid, interval
 from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch
 from medmcl.core.config import Config
@@ -41,7 +41,7 @@ from medmcl.data.loading.samplers import UniformSampler
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
-from medmcl.evaluation import evaluate_embeddings, label_subset, linear_probe, save_results
+from medmcl.evaluation import evaluate_embeddings, label_subset, linear_probe
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run.run import Run
@@ -90,48 +90,39 @@ FULL_PLAN = TrainingPlan(epochs=10)
 """At 100 % labels the same for all."""
 
 
-def main() -> None:
-    """Make what is missing, then score."""
-    import torch
-
-    options = _options()
-    torch.set_num_threads(1)
-    study = Study(options.out, options.data_root, 1 if options.quick else options.seeds)
-    study.quick = options.quick
-    began = time.process_time()
-    for draw in options.only or range(DRAWS):
-        for fraction in FRACTIONS:
-            for method in METHODS if draw < study.draws(fraction) else ():
-                study.prediction(method, fraction, draw)
-    if options.only:
-        return
-    results = study.score(options.split)
-    study.note("cpu_seconds_of_this_call", round(time.process_time() - began))
-    save_results(options.out / f"results-{options.split}.json", results)
-    page = study.page(results, options.split)
-    write_atomically(options.out / f"results-{options.split}.md", page)
-    sys.stdout.write(page)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="ECG~report pretraining on PTB-XL")
+def options(parser: argparse.ArgumentParser) -> None:
     root = os.environ.get("MEDMCL_DATA")
-    parser.add_argument("--data-root", type=Path, default=Path(root) / "ptbxl" if root else None)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="1 seed, 2 draws, few epochs")
+    found = Path(root) / "ptbxl" if root else None
+    parser.add_argument("--data-root", type=Path, default=found, required=not found)
+    parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--split", choices=("tuning", "held_out"), default="held_out")
     parser.add_argument(
         "--only", type=int, nargs="+", help="make these draws and score nothing: for two processes"
     )
-    options = parser.parse_args()
-    if options.data_root is None:
-        parser.error("give --data-root, the folder of ptbxl_database.csv, or set MEDMCL_DATA")
-    return options
+
+
+def run(given: argparse.Namespace) -> dict[str, list[Row]] | None:
+    """Make what is missing, then score; ``--quick``: 1 seed, 2 draws, few epochs."""
+    import torch
+
+    torch.set_num_threads(1)
+    made = Made(given.work, given.data_root, 1 if given.quick else given.seeds)
+    made.quick = given.quick
+    began = time.process_time()
+    for draw in given.only or range(DRAWS):
+        for fraction in FRACTIONS:
+            for method in METHODS if draw < made.draws(fraction) else ():
+                made.prediction(method, fraction, draw)
+    if given.only:
+        return None
+    results = made.score(given.split)
+    made.note("cpu_seconds_of_this_call", round(time.process_time() - began))
+    rows = [asdict(result) for result in results]
+    return {**(STUDY.kept(given.out) or {}), given.split: rows}
 
 
 @dataclass
-class Study:
+class Made:
     """Everything that is made once and read often."""
 
     out: Path
@@ -308,31 +299,6 @@ class Study:
                 ]
         return rows
 
-    def page(self, results: list[Result], split: str) -> str:
-        """Tables of the macro AUROC, differences, zero-shot and retrieval, in Markdown."""
-        import torch
-
-        fold = {"tuning": "fold 9 (tuning)", "held_out": "fold 10 (held out)"}[split]
-        lines = [f"Macro AUROC on {fold}, mean over draws and seeds, 95 % bootstrap interval "
-                 "over subjects:", ""]  # fmt: skip
-        macro = [r for r in results if r.task == TASK and r.target == "macro"]
-        macro = [r for r in macro if r.metric == "auroc" and r.protocol == "as named"]
-        lines += _table([r for r in macro if not r.versus])
-        for baseline in BASELINES:
-            lines += ["", f"Paired difference to *{baseline}*:", ""]
-            lines += _table([r for r in macro if r.versus == baseline])
-        lines += ["", "Each class at 100 % labels:", ""]
-        lines += _classes(results)
-        rest = [r for r in results if r.protocol != "as named"]
-        rest = [r for r in rest if r.kind == "retrieval" or r.metric == "auroc"]
-        if rest:
-            lines += ["", "Zero-shot and retrieval, each pretraining seed:", ""]
-            lines += ["| what | target | metric | value |", "|---|---|---|---|"]
-            lines += [f"| {r.protocol}, {r.method} {r.note} | {r.target} | {r.metric} | {r.shown} |"
-                      for r in rest]  # fmt: skip
-        lines += ["", f"Machine: {platform.machine()}, torch {torch.__version__}, 1 thread."]
-        return "\n".join(lines) + "\n"
-
 
 def _save(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -341,28 +307,80 @@ def _save(path: Path, array: np.ndarray) -> None:
     aside.replace(path)
 
 
-def _table(rows: list[Result]) -> list[str]:
-    heads = [f"{fraction:.0%} labels" for fraction in FRACTIONS]
-    lines = ["| method | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
-    for method in dict.fromkeys(row.method for row in rows):
-        cells = {row.label_fraction: row.shown for row in rows if row.method == method}
-        lines.append(f"| {method} | " + " | ".join(cells.get(f, "") for f in FRACTIONS) + " |")
-    return lines
+def parts(found: dict[str, list[Row]]) -> dict[str, str]:
+    """Tables of fold 10."""
+    rows = found.get("held_out", [])
+    area = [r for r in rows if r["metric"] == "auroc"]
+    named = [r for r in area if r["protocol"] == "as named" and r["task"] == TASK]
+    macro = [r for r in named if r["target"] == "macro"]
+    told = {"macro": _by_fraction([r for r in macro if not r.get("versus")])}
+    for name, baseline in zip(("scratch", "report labels", "spectrum"), BASELINES, strict=True):
+        told[f"less {name}"] = _by_fraction([r for r in macro if r.get("versus") == baseline])
+    full = [r for r in named if r["label_fraction"] == 1.0 and not r.get("versus")]
+    told["classes"] = _by_target([r for r in full if r["target"] != "macro"])
+    told["zero-shot"] = _zero_shot([r for r in area if r["protocol"] == "zero_shot"])
+    told["retrieval"] = _retrieval([r for r in rows if r["protocol"] == "retrieval"])
+    return told
 
 
-def _classes(results: list[Result]) -> list[str]:
-    chosen = [
-        r
-        for r in results
-        if r.metric == "auroc" and r.protocol == "as named" and not r.versus
-        if r.label_fraction == 1.0 and r.task == TASK and r.target != "macro"
-    ]
-    names = list(dict.fromkeys(r.target for r in chosen))
-    lines = ["| method | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for method in dict.fromkeys(r.method for r in chosen):
-        cells = {r.target: r.shown for r in chosen if r.method == method}
-        lines.append(f"| {method} | " + " | ".join(cells[name] for name in names) + " |")
-    return lines
+def _cell(row: Row) -> str:
+    return interval(sign="+" if row.get("versus") else "")(row)
+
+
+def _by_fraction(rows: list[Row]) -> str:
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        cells = {row["label_fraction"]: _cell(row) for row in rows if row["method"] == method}
+        lines.append([method, *(cells.get(fraction, "") for fraction in FRACTIONS)])
+    return grid(["method", *(f"{fraction:.0%} labels" for fraction in FRACTIONS)], lines)
+
+
+def _by_target(rows: list[Row]) -> str:
+    names = list(dict.fromkeys(row["target"] for row in rows))
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        cells = {row["target"]: _cell(row) for row in rows if row["method"] == method}
+        lines.append([method, *(cells[name] for name in names)])
+    return grid(["method", *names], lines)
+
+
+def _seed(row: Row) -> str:
+    return str(row["note"].split(";")[0].removeprefix("seed "))
+
+
+def _zero_shot(rows: list[Row]) -> str:
+    names = list(dict.fromkeys(row["target"] for row in rows))
+    lines = []
+    for seed in dict.fromkeys(map(_seed, rows)):
+        own = {row["target"]: row for row in rows if _seed(row) == seed}
+        values = [f"{own[name]['value']:.3f}" for name in names[1:]]
+        lines.append([seed, _cell(own[names[0]]), *values])
+    return grid(["seed", *names], lines)
+
+
+def _retrieval(rows: list[Row]) -> str:
+    """Recall and rank both ways by seed, and by chance."""
+    lines = []
+    ways = list(dict.fromkeys(row["target"] for row in rows))
+
+    def line(name: str, some: list[Row]) -> list[str]:
+        found = {(row["target"], row["metric"]): row["value"] for row in some}
+        cells = [name]
+        for way in ways:
+            recalls = [found[way, f"recall@{k}"] for k in (1, 5, 10)]
+            cells.append(" / ".join(f"{one:.3f}".removeprefix("0") for one in recalls))
+            rank = found.get((way, "median_rank"))
+            cells.append("" if rank is None else f"{rank:g}")
+        return cells
+
+    chance = [row for row in rows if row["method"] == "chance"]
+    if chance:
+        lines.append(line("chance", chance))
+    for seed in dict.fromkeys(map(_seed, rows)):
+        own = [row for row in rows if _seed(row) == seed and row["method"] != "chance"]
+        lines.append(line(seed, own))
+    heads = [f"{way}: recall@1 / 5 / 10" for way in ("ECG to report", "report to ECG")]
+    return grid(["seed", heads[0], "median rank", heads[1], "median rank"], lines)
 
 
 @dataclass(frozen=True)
@@ -370,14 +388,14 @@ class Trainer:
     """Trains an ECG tower and a linear head on labels or pseudo-labels.
 
     Attributes:
-        study: Whose data.
+        made: Whose data.
         method: Key of `PLANS`.
         fraction: Label fraction, for the epochs.
         draw: Draw, for the seeds.
         start: Weights of an ECG tower to start from; None for random ones.
     """
 
-    study: Study
+    made: Made
     method: str
     fraction: float
     draw: int
@@ -389,8 +407,8 @@ class Trainer:
         from medmcl.stages.train.models import build_learner
         from medmcl.stages.train.train import build_views
 
-        study, plan = self.study, PLANS[self.method].get(self.fraction, FULL_PLAN)
-        run = study.runs[study.seed(self.draw)]
+        made, plan = self.made, PLANS[self.method].get(self.fraction, FULL_PLAN)
+        run = made.runs[made.seed(self.draw)]
         spec = TrainSpec(  # type: ignore[call-arg]  # mypy does not see pydantic's defaults
             stage="train",
             name=f"{self.method}-{self.fraction}-{self.draw}",
@@ -411,15 +429,15 @@ class Trainer:
             epochs=plan.epochs,
         )
         shapes = {"ecg": run.shapes["ecg"]}
-        tasks = {TASK: study.targets.take(rows)}
+        tasks = {TASK: made.targets.take(rows)}
         learner = build_learner(run.recipe, spec, shapes, tasks, self.draw)
         if self.start is not None:
             cast(Towers, learner.model).tower("ecg").load_state_dict(self.start)
-        adapters = {"ecg": study.prepared.adapters["ecg"]}
+        adapters = {"ecg": made.prepared.adapters["ecg"]}
         views = build_views(run.recipe, spec, learner, adapters, shapes)
         kept = self._train(learner, views, spec, plan, rows, labels)
         learner.load_state_dict(kept)
-        return _predict(study, learner, views["finetune"])
+        return _predict(made, learner, views["finetune"])
 
     def _train(
         self,
@@ -437,12 +455,12 @@ class Trainer:
         from medmcl.engine.loop import Feed, Plan, fit
         from medmcl.engine.world import World
 
-        study = self.study
+        made = self.made
         sampler = UniformSampler(
-            rows, study.prepared.subjects[rows], batch_size=plan.batch_size, seed=self.draw
+            rows, made.prepared.subjects[rows], batch_size=plan.batch_size, seed=self.draw
         )
-        steps = max(1, round((spec.epochs or 1) * len(sampler) * (0.2 if study.quick else 1)))
-        folder = study.out / "training" / f"{spec.name}-{os.getpid()}".replace(" ", "-")
+        steps = max(1, round((spec.epochs or 1) * len(sampler) * (0.2 if made.quick else 1)))
+        folder = made.out / "training" / f"{spec.name}-{os.getpid()}".replace(" ", "-")
         shutil.rmtree(folder, ignore_errors=True)
         checkpoints = Checkpoints(folder)
         with StopRequest() as stop:
@@ -450,8 +468,8 @@ class Trainer:
                 learner,
                 Feed(
                     sampler=sampler,
-                    load=lambda chosen: _batch(study.prepared, chosen, labels),
-                    tuning=(study.rows("tuning"),),
+                    load=lambda chosen: _batch(made.prepared, chosen, labels),
+                    tuning=(made.rows("tuning"),),
                 ),
                 views,
                 Plan(
@@ -497,55 +515,54 @@ def _batch(prepared: Prepared, rows: np.ndarray, labels: np.ndarray) -> Batch:
     return replace(batch, targets={TASK: values}, known={TASK: known})
 
 
-@torch.no_grad()
-def _predict(study: Study, learner: Learner, view: Any) -> np.ndarray:
-
+def _predict(made: Made, learner: Learner, view: Any) -> np.ndarray:
     import torch
 
     from medmcl.objectives import Supervised
 
     learner.eval()
-    rows = np.concatenate([study.rows("tuning"), study.rows("held_out")])
-    answer = np.zeros_like(study.targets.values)
+    rows = np.concatenate([made.rows("tuning"), made.rows("held_out")])
+    answer = np.zeros_like(made.targets.values)
     generator = torch.Generator(device=torch.device("cpu"))
     objective = cast(Supervised, learner.objectives["supervised"])
     for chosen in np.array_split(rows, 4):
-        batch = study.prepared.batch(chosen, modalities=("ecg",))
-        seen = learner.model(view(batch, generator, disturb=False))
-        answer[chosen] = objective.predict(seen).double().numpy()
+        batch = made.prepared.batch(chosen, modalities=("ecg",))
+        with torch.no_grad():
+            seen = learner.model(view(batch, generator, disturb=False))
+            answer[chosen] = objective.predict(seen).double().numpy()
     return answer
 
 
-def spectrum(study: Study, fraction: float, draw: int) -> np.ndarray:
+def spectrum(made: Made, fraction: float, draw: int) -> np.ndarray:
     """Logistic regression on the log spectrum."""
-    return study.probe(study.spectrum, study.labelled(fraction, draw))(study.spectrum)
+    return made.probe(made.spectrum, made.labelled(fraction, draw))(made.spectrum)
 
 
-def from_scratch(study: Study, fraction: float, draw: int) -> np.ndarray:
+def from_scratch(made: Made, fraction: float, draw: int) -> np.ndarray:
     """The same encoder from random weights, on the labels alone."""
-    rows = study.labelled(fraction, draw)
-    return Trainer(study, SCRATCH, fraction, draw).predict(rows, study.targets.values)
+    rows = made.labelled(fraction, draw)
+    return Trainer(made, SCRATCH, fraction, draw).predict(rows, made.targets.values)
 
 
-def tfidf(study: Study, fraction: float, draw: int) -> np.ndarray:
+def tfidf(made: Made, fraction: float, draw: int) -> np.ndarray:
     """Read the label off the report: character n-grams and logistic regression. An upper mark."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    rows = study.labelled(fraction, draw)
+    rows = made.labelled(fraction, draw)
     vectoriser = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
-    vectoriser.fit(study.reports[rows])
-    x = vectoriser.transform(study.reports)
+    vectoriser.fit(made.reports[rows])
+    x = vectoriser.transform(made.reports)
     columns = []
-    for column in range(study.targets.values.shape[1]):
+    for column in range(made.targets.values.shape[1]):
         model = LogisticRegression(C=1.0, max_iter=500)
-        model.fit(x[rows], study.targets.values[rows, column] > 0)
+        model.fit(x[rows], made.targets.values[rows, column] > 0)
         columns.append(model.predict_proba(x)[:, 1])
     return np.column_stack(columns)
 
 
 def read_from_reports(
-    study: Study, readings: list[np.ndarray], fraction: float, draw: int
+    made: Made, readings: list[np.ndarray], fraction: float, draw: int
 ) -> np.ndarray:
     """True labels where known, else the readings of the reports, (N, 5) in [0, 1].
 
@@ -554,53 +571,53 @@ def read_from_reports(
     """
     odds = [np.log(p / (1 - p)) for p in (np.clip(p, 1e-6, 1 - 1e-6) for p in readings)]
     labels = np.asarray(1 / (1 + np.exp(-np.mean(odds, axis=0))))
-    known = study.rows("tuning")
+    known = made.rows("tuning")
     if fraction < 1:
-        known = np.concatenate([known, study.labelled(fraction, draw)])
-    labels[known] = study.targets.values[known]
+        known = np.concatenate([known, made.labelled(fraction, draw)])
+    labels[known] = made.targets.values[known]
     return labels
 
 
-def on_report_labels(study: Study, fraction: float, draw: int) -> np.ndarray:
+def on_report_labels(made: Made, fraction: float, draw: int) -> np.ndarray:
     """The same encoder from random weights, on labels that TF-IDF reads in the train reports."""
-    labels = read_from_reports(study, [tfidf(study, fraction, draw)], fraction, draw)
-    return Trainer(study, PSEUDO, fraction, draw).predict(study.rows("train"), labels)
+    labels = read_from_reports(made, [tfidf(made, fraction, draw)], fraction, draw)
+    return Trainer(made, PSEUDO, fraction, draw).predict(made.rows("train"), labels)
 
 
-def frozen_probe(study: Study, fraction: float, draw: int) -> np.ndarray:
+def frozen_probe(made: Made, fraction: float, draw: int) -> np.ndarray:
     """Logistic regression on the frozen pretrained encoder."""
-    x = study.vectors(study.seed(draw), "ecg")
-    return study.probe(x, study.labelled(fraction, draw))(x)
+    x = made.vectors(made.seed(draw), "ecg")
+    return made.probe(x, made.labelled(fraction, draw))(x)
 
 
-def fine_tuned(study: Study, fraction: float, draw: int) -> np.ndarray:
+def fine_tuned(made: Made, fraction: float, draw: int) -> np.ndarray:
     """The pretrained encoder, trained on the labels; below 100 % averaged with the frozen probe."""
-    rows = study.labelled(fraction, draw)
-    trainer = Trainer(study, TUNED, fraction, draw, _weights(study, draw))
-    found = trainer.predict(rows, study.targets.values)
-    return found if fraction == 1 else (found + frozen_probe(study, fraction, draw)) / 2
+    rows = made.labelled(fraction, draw)
+    trainer = Trainer(made, TUNED, fraction, draw, _weights(made, draw))
+    found = trainer.predict(rows, made.targets.values)
+    return found if fraction == 1 else (found + frozen_probe(made, fraction, draw)) / 2
 
 
-def student(study: Study, fraction: float, draw: int) -> np.ndarray:
+def student(made: Made, fraction: float, draw: int) -> np.ndarray:
     """The pretrained encoder, on labels that TF-IDF and the pretrained report tower read."""
-    tower = study.vectors(study.seed(draw), "report")
+    tower = made.vectors(made.seed(draw), "report")
     readings = [
-        tfidf(study, fraction, draw),
-        study.probe(tower, study.labelled(fraction, draw))(tower),
+        tfidf(made, fraction, draw),
+        made.probe(tower, made.labelled(fraction, draw))(tower),
     ]
-    labels = read_from_reports(study, readings, fraction, draw)
-    trainer = Trainer(study, STUDENT, fraction, draw, _weights(study, draw))
-    return trainer.predict(study.rows("train"), labels)
+    labels = read_from_reports(made, readings, fraction, draw)
+    trainer = Trainer(made, STUDENT, fraction, draw, _weights(made, draw))
+    return trainer.predict(made.rows("train"), labels)
 
 
-def _weights(study: Study, draw: int) -> Mapping[str, torch.Tensor]:
+def _weights(made: Made, draw: int) -> Mapping[str, torch.Tensor]:
     import torch
 
-    towers = study.runs[study.seed(draw)].towers(CONTRAST, torch.device("cpu"))
+    towers = made.runs[made.seed(draw)].towers(CONTRAST, torch.device("cpu"))
     return dict(towers.tower("ecg").state_dict())
 
 
-METHODS: dict[str, Callable[[Study, float, int], np.ndarray]] = {
+METHODS: dict[str, Callable[[Made, float, int], np.ndarray]] = {
     TUNED: fine_tuned,
     STUDENT: student,
     PROBE: frozen_probe,
@@ -610,5 +627,7 @@ METHODS: dict[str, Callable[[Study, float, int], np.ndarray]] = {
     TEACHER: tfidf,
 }
 
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="ptbxl", seeds=3, quick=True)
+
 if __name__ == "__main__":
-    main()
+    STUDY.main()

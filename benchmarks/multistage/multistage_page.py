@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.study import Row, grid
+from benchmarks.study import Row, drawn, grid
 
 ARMS = ("base", "stage_1", "stage_2", "joined", "distilled", "ensemble", "placebo", "last",
         "oracle", "ceiling", "untrained")  # fmt: skip
@@ -38,16 +38,10 @@ def interval(values: Sequence[np.ndarray]) -> str:
     """
     if not values:
         return ""
-    generator = np.random.default_rng(0)
-    drawn = np.mean(
-        [
-            [row[generator.integers(0, len(row), len(row))].mean() for _ in range(DRAWS)]
-            for row in values
-        ],
-        axis=0,
-    )
+    samples = drawn(tuple(map(len, values)), DRAWS)
+    means = [row[chosen].mean(axis=1) for chosen, row in zip(samples, values, strict=True)]
     seeds = [100 * row.mean() for row in values]
-    low, high = 100 * np.quantile(drawn, [0.025, 0.975])
+    low, high = 100 * np.quantile(np.mean(means, axis=0), [0.025, 0.975])
     spread = f"; {min(seeds):.1f} to {max(seeds):.1f}" if len(seeds) > 1 else ""
     return f"{np.mean(seeds):.1f} ({low:.1f} to {high:.1f}{spread})"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.poison.packed import unpacked
-from benchmarks.study import grid
+from benchmarks.study import drawn, grid
 from medmcl.evaluation.metrics.shares import wilson
 
 DRAWS = 2000
@@ -77,9 +77,8 @@ def cell(given: Hits | None, sign: str = "") -> str:
     mean = values.mean(axis=0)
     codes = np.unique(people, return_inverse=True)[1]
     sums, sizes = np.bincount(codes, mean), np.bincount(codes)
-    generator = np.random.default_rng(0)
-    drawn = generator.integers(len(sums), size=(DRAWS, len(sums)))
-    low, high = 100 * np.percentile(sums[drawn].sum(1) / sizes[drawn].sum(1), [2.5, 97.5])
+    (chosen,) = drawn((len(sums),), DRAWS)
+    low, high = 100 * np.percentile(sums[chosen].sum(1) / sizes[chosen].sum(1), [2.5, 97.5])
     if low == high and not sign:  # all alike: Wilson
         low, high = (100 * edge for edge in wilson(float(mean.mean()), len(sums), 0.95))
     seeds = 100 * values.mean(axis=1)

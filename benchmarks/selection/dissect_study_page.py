@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.study import grid
+from benchmarks.study import drawn, grid
 
 Run = dict[str, Any]
 NOISE = (0.0, 0.4)
@@ -46,8 +46,8 @@ def per_subject(runs: list[Run], parts: tuple[str, ...]) -> np.ndarray:
 
 def told(values: np.ndarray, sign: str = "") -> str:
     """Mean with a 95 % interval that draws subjects, and each seed; points. (seeds, subjects)."""
-    mean, rng = values.mean(0), np.random.default_rng(0)
-    draws = mean[rng.integers(len(mean), size=(DRAWS, len(mean)))].mean(1)
+    mean = values.mean(0)
+    draws = mean[drawn((len(mean),), DRAWS)[0]].mean(1)
     low, high = np.percentile(100 * draws, [2.5, 97.5])
     seeds = ", ".join(f"{100 * one:{sign}.0f}" for one in values.mean(1))
     return f"{100 * mean.mean():{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f}) [{seeds}]"
