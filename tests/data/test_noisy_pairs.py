@@ -315,12 +315,18 @@ def needs(name):
     return pytest.mark.skipif(not there, reason=f"needs MEDMCL_DATA with a folder {name}")
 
 
+@pytest.fixture(scope="module")
+def ptbxl():
+    """PTB-XL as it ships, and the table that it is made of."""
+    cohort = open_cohort("ptbxl")
+    return cohort, pd.read_csv(cohort.root / "ptbxl_database.csv").set_index("ecg_id")
+
+
 @needs("ptbxl")
 @pytest.mark.parametrize("within", ["any", "within", "across"])
-def test_ptbxl_reports_change_places_and_the_ecg_labels_do_not(within):
-    before = open_cohort("ptbxl")
+def test_ptbxl_reports_change_places_and_the_ecg_labels_do_not(ptbxl, within):
+    before, table = ptbxl
     after = open_cohort("ptbxl", {"noisy_pairs.share": 0.2, "noisy_pairs.within": within})
-    table = pd.read_csv(before.root / "ptbxl_database.csv").set_index("ecg_id")
     noise, samples = after.noise, after.samples
     assert (
         noise.pairs.sum()

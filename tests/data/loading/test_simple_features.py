@@ -208,7 +208,7 @@ def test_real_ecgs_tell_the_superclasses_better_than_the_spectrum_alone():
     split = cohort.samples["split"].to_numpy(object)
     known = targets.complete & places.notna().to_numpy()
     train, held = (np.flatnonzero(known & (split == s)) for s in ("train", "held_out"))
-    train, rows = train[::8], np.concatenate([train[::8], held[::2]])
+    train, rows = train[::16], np.concatenate([train[::16], held[::4]])
     adapter = ADAPTERS["ecg"](
         cohort.spec.modalities["ecg"].source, ADAPTERS["ecg"].Settings(rate_hz=100)
     )
