@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from medmcl.evaluation.report.pictures import Picture
+from medmcl.evaluation.report.words import at_level, over
 
 if TYPE_CHECKING:
     from medmcl.evaluation.report.cards import Sheet
@@ -130,3 +131,17 @@ class Section:
     def is_empty(self) -> bool:
         """Whether there is nothing in it."""
         return not (self.pictures or self.tables or self.lines or self.warnings or self.sheet)
+
+    def telling(self, level: float, resampling: str = "subject") -> Section:
+        """Give it with figures and tables whose words say the level of intervals, and over what."""
+
+        def said(part: P) -> P:
+            header = tuple(at_level(text, level) for text in part.header)
+            return replace(part, aid=over(at_level(part.aid, level), resampling), header=header)
+
+        return replace(
+            self, pictures=tuple(map(said, self.pictures)), tables=tuple(map(said, self.tables))
+        )
+
+
+P = TypeVar("P", Picture, Shown)

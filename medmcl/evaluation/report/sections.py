@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TypeVar
 
 from medmcl.evaluation.aspects.aspect import aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report import figures
-from medmcl.evaluation.report.pictures import Picture
-from medmcl.evaluation.report.section import PARTS, Section, Shown
+from medmcl.evaluation.report.section import PARTS, Section
 from medmcl.evaluation.report.tables import checklist_shown, ledger_shown, table_one_shown
 from medmcl.evaluation.report.training import embedding_figures, geometry_figures, gradient_figures
 from medmcl.evaluation.report.training.geometry_figures import geometry_of
 from medmcl.evaluation.report.training.graph_figures import graph_pictures
 from medmcl.evaluation.report.tripod import checklist
-from medmcl.evaluation.report.words import at_level, over
-
-P = TypeVar("P", Picture, Shown)
 
 
 def sections_of(data: Evaluation) -> tuple[Section, ...]:
     """Make every section that has something to show."""
     every = [*_own(data), *(one for part in aspects().values() for one in part.sections(data))]
     return tuple(
-        replace(
-            one,
-            pictures=tuple(_as_drawn(part, data) for part in one.pictures),
-            tables=tuple(_as_drawn(part, data) for part in one.tables),
-        )
+        one.telling(data.level, data.resampling)
         for one in sorted(every, key=lambda one: PARTS.index(one.part))
         if not one.is_empty
     )
@@ -54,9 +44,3 @@ def _own(data: Evaluation) -> Iterator[Section]:
              part="Appendix")  # fmt: skip
     yield of("tripod", "TRIPOD+AI checklist", tables=[checklist_shown(checklist(data))],
              short="TRIPOD+AI", part="Appendix")  # fmt: skip
-
-
-def _as_drawn(part: P, data: Evaluation) -> P:
-    """A figure or table whose words say the level of its intervals, and what they are over."""
-    header = tuple(at_level(text, data.level) for text in part.header)
-    return replace(part, aid=over(at_level(part.aid, data.level), data.resampling), header=header)

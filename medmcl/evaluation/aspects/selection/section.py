@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from medmcl.evaluation.report.cards import Sheet
 from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import shorten
 from medmcl.evaluation.report.section import Section
-from medmcl.evaluation.report.words import at_level
 
 
 def selection_page(
@@ -36,20 +34,7 @@ def selection_page(
         provenance: Name to value, shown at the end.
         level: Coverage that intervals aim at.
     """
-    sections = [
-        replace(
-            one,
-            pictures=tuple(
-                replace(
-                    picture,
-                    aid=at_level(picture.aid, level),
-                    header=tuple(at_level(name, level) for name in picture.header),
-                )
-                for picture in one.pictures
-            ),
-        )
-        for one in selection_sections([evidence], level)
-    ]
+    sections = [one.telling(level) for one in selection_sections([evidence], level)]
     title = title or f"Selection of pairs, {evidence.name}"
     return page_of(sections, title, subtitle, provenance)
 
