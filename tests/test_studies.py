@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 PROSE = {"README.md", "new_user_trials.md"}
 """Pages without rows."""
+NO_PAGE = {"ecg_chest_leads.py", "ecg_electrodes.py", "ecg_rates.py"}
+"""Scripts that fit weights which ship, and write those."""
 
 LOOK = """
 import json, sys
@@ -63,6 +65,14 @@ def test_the_head_of_a_study_names_its_command(told):
         assert command in told["head"][command]
         assert command in " ".join(usage.split())
         assert "--page" in usage
+
+
+def test_every_script_is_a_study_but_those_that_write_weights():
+    scripts = {file: file.read_text("utf-8") for file in BENCHMARKS.glob("*/*.py")}
+    run = {file.name for file, text in scripts.items() if "__main__" in text}
+    studies = {file.name for file, text in scripts.items() if "\nSTUDY = " in text}
+    assert run - studies == NO_PAGE
+    assert studies <= run
 
 
 def test_pages_need_no_torch(told):

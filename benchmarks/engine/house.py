@@ -1,8 +1,7 @@
 """How large the house is, and how much of it a run walks through.
 
-``python -m benchmarks.engine.house --before CHECKOUT`` measures this checkout beside another one and
-writes ``house.md`` beside itself. Code lines are lines without blanks, comments
-and docstrings. Functions are distinct functions and methods of medmcl (no bodies of classes or
+``python -m benchmarks.engine.house --before CHECKOUT`` measures this checkout beside another one.
+Code lines are lines without blanks, comments and docstrings. Functions are distinct functions and methods of medmcl (no bodies of classes or
 modules, no lambdas, no comprehensions) that are entered between the call of `pretrain` and the first
 backward pass of a loss, imports included: of ``clip_toy`` on simulated shapes (one train stage, two
 modalities), and of ``ecg_cmr_toy`` on simulated hearts, whose whole run, a step a stage, also tells

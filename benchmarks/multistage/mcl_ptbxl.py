@@ -1,6 +1,6 @@
 """Multistage contrastive learning and negatives of one device on PTB-XL: trainings and embeddings.
 
-    python -m benchmarks.multistage.mcl_ptbxl --work FOLDER --out OUT [--seeds 5] [--only BLOCK ...]
+    python -m benchmarks.multistage.mcl_ptbxl --work FOLDER [--seeds 5] [--only BLOCK ...]
 
 PTB-XL is found by MEDMCL_DATA. Three blocks are trained a seed, each a recipe of its own:
 
@@ -14,8 +14,8 @@ PTB-XL is found by MEDMCL_DATA. Three blocks are trained a seed, each a recipe o
 All encoders of a block have the same size, views, rate and number of epochs. The block ``device``
 has ``base`` of ``ecg`` for its plain SimCLR. The blocks of a seed begin at the same weights.
 
-Writes the ECG features of every encoder to FOLDER, and what each training took, row after row, to
-``OUT/mcl_ptbxl.json``; what is in it is not made again. ``mcl_ptbxl_page.py`` scores them.
+The ECG features of every encoder go to FOLDER, what each training took is kept, row after row; what
+is kept is not made again. ``mcl_ptbxl_scores.py`` scores them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Do scores find wrong pairs, and does it help to train without them? Simulated, and on PTB-XL.
 
-    python -m benchmarks.selection.noisy_pairs WORLD --work FOLDER --out OUT
+    python -m benchmarks.selection.noisy_pairs WORLD --work FOLDER
 
 WORLD is ``shapes`` (`medmcl simulate shapes`: pictures of 32 pixels and captions that name shape,
 colour and texture) or ``ptbxl`` (ECGs and their reports, found by MEDMCL_DATA). A known share of
@@ -20,8 +20,7 @@ subjects are scored once.
 NormSim sees one side of a pair, so it cannot find noise: it is judged by how many of what it keeps
 have the label that its target, tuning rows with that label, has.
 
-Writes ``noisy_pairs_WORLD.json`` to OUT, run after run; those that are in it are not made again.
-``noisy_pairs_page.py`` prints the tables.
+Runs are noted in FOLDER, one after another, and not made again; at the end all are kept.
 """
 
 from __future__ import annotations
