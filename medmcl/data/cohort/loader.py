@@ -486,7 +486,7 @@ class Opening:
             return load_events(spec, own, subjects, maps, self.spec.keys.index)
         records = load_records(spec, own, subjects, self.root, maps)
         roots = [self.root, *(self.file.parent / one for one in self.spec.keys.roots)]
-        refuse_escaping(name, records.frame["place"], [*path_templates(spec).values()], roots)
+        refuse_escaping(name, list(records.frame["place"]), [*path_templates(spec).values()], roots)
         refuse_packed(spec, records)
         if spec.traits.records_from == "genotypes":
             from medmcl.data.cohort.genotype_records import keep_genotyped

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
 
 from medmcl.core.config import check, nearest
 from medmcl.core.errors import ConfigError
@@ -19,23 +18,14 @@ from medmcl.stages.stage import Check, Plan
 from medmcl.stages.train.checks import refuse_view
 
 
-def refuse_models(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:
-    """Refuse a recipe whose models cannot be built, from the recipe alone.
+def faults_of_models(recipe: RecipeSpec, kinds: Mapping[str, str]) -> list[ConfigError]:
+    """Say why the models of a recipe cannot be built, each fault once, from the recipe alone.
 
     Args:
         recipe: The recipe as resolved for a cohort, of single stages
             (`medmcl.stages.recipe.resolve_modalities.for_cohort`, `expand`).
         kinds: Modality of the cohort to its kind.
-
-    Raises:
-        ConfigError: The first fault.
     """
-    for fault in faults_of_models(recipe, kinds):
-        raise fault
-
-
-def faults_of_models(recipe: RecipeSpec, kinds: Mapping[str, str]) -> list[ConfigError]:
-    """Give every fault that `refuse_models` would refuse, each once."""
     found: dict[tuple[str, ...], ConfigError] = {}
     for one in _checks(recipe, kinds):
         try:
@@ -50,18 +40,13 @@ def _checks(recipe: RecipeSpec, kinds: Mapping[str, str]) -> Iterable[Check]:
     yield partial(_refuse_unread_towers, recipe, kinds)
     for name, settings in recipe.inputs.items():
         if name in kinds:
-            yield partial(_check_input, recipe, name, settings, kinds[name])
+            where, own = recipe.stands(f"inputs.{name}"), ADAPTERS.settings[kinds[name]]
+            yield partial(check, own, settings, where, ConfigError, under=where)
     for name, view in recipe.views.items():
         yield partial(refuse_view, f"views.{name}", view, recipe, kinds)
     for number, stage in enumerate(recipe.stages):
         before = recipe.stages[:number]
         yield from stage.checks(Plan(recipe, before, kinds, recipe.called(stage.name)))
-
-
-def _check_input(recipe: RecipeSpec, name: str, settings: Mapping[str, Any], kind: str) -> None:
-    """Check how a modality is prepared."""
-    where = recipe.stands(f"inputs.{name}")
-    check(ADAPTERS.settings[kind], settings, where, ConfigError, under=where)
 
 
 def _refuse_unread_towers(recipe: RecipeSpec, kinds: Mapping[str, str]) -> None:

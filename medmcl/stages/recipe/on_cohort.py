@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.progress import progress
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
+from medmcl.engine.signals import StopRequest
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import list_recipes, read_recipe
-from medmcl.stages.recipe.model_checks import refuse_models
+from medmcl.stages.recipe.model_checks import faults_of_models
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, recipe_overrides
@@ -45,7 +46,8 @@ def recipe_on(
     named = recipe if isinstance(recipe, Mapping) else _recipe_name(recipe, opened)
     spec = for_cohort(read_recipe(named, recipe_overrides(overrides)), kinds_of(opened))
     spec = expand(spec, list(opened.spec.tasks))
-    refuse_models(spec, kinds_of(opened))
+    for fault in faults_of_models(spec, kinds_of(opened)):
+        raise fault
     return opened, spec
 
 
@@ -55,7 +57,7 @@ def prepare_inputs(
     folder: Path,
     *,
     shown: bool = True,
-    check_interrupt: Callable[[], None] | None = None,
+    stop: StopRequest | None = None,
 ) -> Prepared:
     """Prepare the records that a recipe reads; the splits of training only.
 
@@ -64,11 +66,12 @@ def prepare_inputs(
         spec: The recipe, as `recipe_on` gives it.
         folder: What is written; prepared records are cached beside it.
         shown: Whether a bar tells how far it is.
-        check_interrupt: Called after every record; stops by raising.
+        stop: Asked after every record whether to stop.
 
     Raises:
         ConfigError: The cohort lacks a modality.
         CohortError: Records that cannot be used.
+        Interrupted: A stop signal came.
     """
     for name in spec.inputs:
         if name not in cohort.spec.modalities:
@@ -81,8 +84,8 @@ def prepare_inputs(
     with progress("reading records", total, shown=shown) as bar:
 
         def told(done: int) -> None:
-            if check_interrupt is not None:
-                check_interrupt()
+            if stop is not None:
+                stop.check_interrupt("reading records")
             bar(done)
 
         return prepare(cohort, spec.inputs, cache=cache_folder(folder.parent), progress=told)

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -163,12 +163,12 @@ def _run(
         if resume and not (folder / "config.yaml").exists():
             record.say(f"nothing to resume in {folder}; starting")
         record.say(f"cohort {cohort.name}: {len(cohort.subjects)} subjects; recipe {spec.name}")
-        prepared = _prepare(cohort, spec, folder, first, stop)
+        prepared = prepare_inputs(cohort, spec, folder, stop=stop)
         for line in _remarks(prepared):
             record.say(line)
     barrier(world)
     if not first:
-        prepared = _prepare(cohort, spec, folder, first, stop)
+        prepared = prepare_inputs(cohort, spec, folder, shown=False, stop=stop)
     context = Context(run=run, world=world, record=record, stop=stop)
     dry_run(spec.stages, prepared, context)
     if first:
@@ -215,19 +215,6 @@ def _run_stages(prepared: Prepared, context: Context) -> list[dict[str, Any]]:
         elif context.world.rank == 0:
             STAGES[stage.stage](stage).run(prepared, context)
     return facts
-
-
-def _prepare(
-    cohort: Cohort, spec: RecipeSpec, folder: Path, shown: bool, stop: StopRequest
-) -> Prepared:
-    """Prepare the records that the recipe reads; the splits of training only."""
-    return prepare_inputs(
-        cohort,
-        spec,
-        folder,
-        shown=shown,
-        check_interrupt=lambda: stop.check_interrupt("reading records"),
-    )
 
 
 def _remarks(prepared: Prepared) -> list[str]:
@@ -289,25 +276,21 @@ def _refuse_bad_tasks(cohort: Cohort, spec: RecipeSpec, folder: Path) -> None:
     as they are read, so that the next try does not read them again.
     """
     try:
-        _refuse_used(cohort, spec.stages)
+        for fault in faults_with(cohort, spec.stages, files=False):
+            raise fault
+        refuse_faulty(cohort, used_tasks(cohort, spec.stages))
     except CohortError as outcomes:
         count = sum(len(cohort.records.get(name, ())) for name in spec.inputs)
         if count > _READ_AT_ONCE or int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise
         try:
             with StopRequest() as stop:
-                _prepare(cohort, spec, folder, shown=True, stop=stop)
+                prepare_inputs(cohort, spec, folder, stop=stop)
         except MedmclError as records:
             what = f"{outcomes.what}\n{records.what}"
             fix = "; ".join(error.fix for error in (outcomes, records) if error.fix)
             raise CohortError(what, where=outcomes.where, fix=fix) from None
         raise
-
-
-def _refuse_used(cohort: Cohort, stages: Sequence[StageSpec]) -> None:
-    for fault in faults_with(cohort, stages, files=False):
-        raise fault
-    refuse_faulty(cohort, used_tasks(cohort, stages))
 
 
 def _write_provenance(

@@ -138,13 +138,7 @@ def train_apart(
         Interrupted: A stop signal came; the state is saved.
     """
     run = Run.begun(folder, config, recipe)
-    prepared = prepare_inputs(
-        cohort,
-        recipe,
-        folder,
-        shown=False,
-        check_interrupt=lambda: stop.check_interrupt("reading records"),
-    )
+    prepared = prepare_inputs(cohort, recipe, folder, shown=False, stop=stop)
     folder.mkdir(parents=True, exist_ok=True)
     record = Record(folder / "metrics.jsonl", active=True)
     context = Context(run=run, world=world, record=record, stop=stop)

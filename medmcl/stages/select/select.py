@@ -21,7 +21,6 @@ from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.target import target_of
 from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.models import temperature_of
-from medmcl.stages.train.spec import TowersSpec
 from medmcl.stages.train.train import first_learner
 from medmcl.stages.train.train_filter import given_rows
 
@@ -34,7 +33,7 @@ class Select(Stage[SelectSpec]):
     @override
     def dry_run(self, prepared: Prepared, context: Context) -> None:
         spec = self.spec
-        made = context.run.of(TowersSpec)
+        made = context.run.stages
         pool = given_rows(prepared.rows("train", spec.wanted), prepared, context.run.given_keep)
         parts = scored_by(spec, made, prepared, context.run.seed, pool)
         refuse_rule(spec, parts)

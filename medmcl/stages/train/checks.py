@@ -39,8 +39,12 @@ _SHOWN = 3
 
 def source_checks(spec: TrainSpec, before: Sequence[StageSpec]) -> Iterable[Check]:
     """Give the checks of the stages that a train stage reads."""
-    yield partial(_refuse_selected_by, spec, tuple(named(before, SelectSpec)))
-    yield partial(_refuse_poisoned_by, spec, tuple(named(before, PoisonSpec)))
+    for key, what, kind in (
+        ("selected_by", "select", SelectSpec),
+        ("poisoned_by", "poison", PoisonSpec),
+    ):
+        yield partial(_refuse_source, spec, key, what, tuple(named(before, kind)))
+    yield partial(_refuse_fold, spec)
     yield partial(refuse_sources, spec, named(before, TowersSpec), named(before, ClusterSpec))
 
 
@@ -159,30 +163,24 @@ def _check_objective(
     )
 
 
-def _refuse_selected_by(spec: TrainSpec, chosen: Sequence[str]) -> None:
-    if spec.selected_by is not None and spec.selected_by not in chosen:
+def _refuse_source(spec: TrainSpec, key: str, what: str, known: Sequence[str]) -> None:
+    """Refuse a key that names what is no stage of its kind before it."""
+    name = getattr(spec, key)
+    if name is not None and name not in known:
         raise ConfigError(
-            f"'{spec.selected_by}' is no select stage before it{nearest(spec.selected_by, chosen)}",
-            where=f"stage {spec.name}, selected_by",
-            expected=", ".join(chosen) or "the name of a select stage",
+            f"'{name}' is no {what} stage before it{nearest(name, known)}",
+            where=f"stage {spec.name}, {key}",
+            expected=", ".join(known) or f"the name of a {what} stage",
         )
+
+
+def _refuse_fold(spec: TrainSpec) -> None:
     if spec.without_fold is not None and not 0 <= int(spec.without_fold) < spec.folds:
         raise ConfigError(
             "there is no such fold",
             where=f"stage {spec.name}, without_fold",
             got=spec.without_fold,
             expected=f"0 to {spec.folds - 1}, as folds: {spec.folds}",
-        )
-
-
-def _refuse_poisoned_by(spec: TrainSpec, attacks: Sequence[str]) -> None:
-    """Refuse a stage that is poisoned by what is no poison stage before it."""
-    if spec.poisoned_by is not None and spec.poisoned_by not in attacks:
-        raise ConfigError(
-            f"'{spec.poisoned_by}' is no poison stage before it"
-            f"{nearest(spec.poisoned_by, attacks)}",
-            where=f"stage {spec.name}, poisoned_by",
-            expected=", ".join(attacks) or "the name of a poison stage",
         )
 
 

@@ -57,7 +57,6 @@ from medmcl.stages.train.router_summary import summary_of
 from medmcl.stages.train.scales import take_scales
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
 from medmcl.stages.train.subset import list_of, refuse_another_list
-from medmcl.stages.train.subset_spec import SubsetSpec
 from medmcl.stages.train.train_filter import kept_rows
 from medmcl.stages.train.wrecked import REMEDY, Health, finite_weights, look
 from medmcl.threats import Poison
@@ -115,7 +114,8 @@ class Train(Stage[TrainSpec]):
         if parts.not_selected:
             context.record.say(
                 f"{spec.name}: {len(rows):,} samples; {parts.not_selected:,} left out by "
-                f"{'selection, fold or group' if spec.subset is None else _left_by(spec.subset)}"
+                f"{'' if spec.subset is None else f'subset ({spec.subset.said}), '}"
+                "selection, fold or group"
             )
         take_weights(learner, spec, prepared.adapters, context)
         take_scales(learner, spec, context.run)
@@ -157,15 +157,16 @@ class Train(Stage[TrainSpec]):
             describe=describe_geometry,
             summarise=summary_of(learner.model),
         )
+        train, tuned = prepared.rows("train"), int(sum(map(len, tuning)))
         facts = {
             "checkpoint": spec.checkpoint,
             "rows": len(rows),
             "subjects": len(np.unique(prepared.subjects[rows])),
-            "lacking": _lacking(spec, prepared),
+            "lacking": len(train) - len(_with_modalities(spec, prepared, train)),
             "not_selected": parts.not_selected,
             "kept_for_later": len(watched_later(spec, prepared, context)),
-            "tuning_rows": int(sum(map(len, tuning))),
-            "tuning_left_out": len(_tuning_rows(spec, prepared)) - int(sum(map(len, tuning))),
+            "tuning_rows": tuned,
+            "tuning_left_out": len(_rows_of("tuning", spec, prepared)) - tuned,
             "batch_size": sampler.batch_size,
             "steps": state.step,
             "best_step": state.best_step,
@@ -238,10 +239,6 @@ def _health(
     if health.unusable:
         facts[SKIPPED] = f"it is wrecked: {health.unusable}"
     return facts
-
-
-def _left_by(subset: SubsetSpec) -> str:
-    return f"subset ({subset.said}), selection, fold or group"
 
 
 def _keep_list(spec: TrainSpec, context: Context) -> str:
@@ -494,21 +491,13 @@ def _with_modalities(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> n
     return rows[have.all(axis=0) if wanted == "all" else have.any(axis=0)]
 
 
-def _lacking(spec: TrainSpec, prepared: Prepared) -> int:
-    """Train samples that a stage leaves out because they lack modalities."""
-    train = prepared.rows("train")
-    return len(train) - len(_with_modalities(spec, prepared, train))
-
-
 def training_rows(spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:
     """Samples of the train split that a stage draws from."""
-    rows = _with_modalities(spec, prepared, prepared.rows("train"))
+    rows = _rows_of("train", spec, prepared)
     if spec.task is None:
         return rows
-    targets = prepared.tasks(spec.task)
-    rows = rows[targets.known[rows].any(axis=1)]
     return label_subset(
-        targets,
+        prepared.tasks(spec.task),
         prepared.subjects,
         rows,
         float(spec.label_fraction),
@@ -517,8 +506,9 @@ def training_rows(spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:
     )
 
 
-def _tuning_rows(spec: TrainSpec, prepared: Prepared) -> np.ndarray:
-    rows = _with_modalities(spec, prepared, prepared.rows("tuning"))
+def _rows_of(split: str, spec: TrainSpec, prepared: Prepared) -> np.ndarray:
+    """Samples of a split with the modalities, and with the label that a stage learns."""
+    rows = _with_modalities(spec, prepared, prepared.rows(split))
     if spec.task is not None:
         rows = rows[prepared.tasks(spec.task).known[rows].any(axis=1)]
     return rows
@@ -531,7 +521,7 @@ def _tuning_batches(
 
     Where training has batches of one group, so has tuning.
     """
-    rows = _tuning_rows(spec, prepared)
+    rows = _rows_of("tuning", spec, prepared)
     if len(rows) < 2:
         return ()
     if groups is not None and not groups.is_mixed:
