@@ -101,9 +101,9 @@ def test_groups_are_the_classes_of_the_cohort(prepared):
     found = selection_evidence(prepared, kept(prepared, rows), rows, PAIR, name="s", shown=0)
     targets = prepared.tasks("shape")
     for place, name in enumerate(targets.classes):
-        members = found.groups["shape"][name]
+        members = found.subgroups["shape"][name]
         assert members.tolist() == [targets.values[row, 0] == place for row in rows]
-    assert not found.groups["shape"]["unknown"].any()
+    assert not found.subgroups["shape"]["unknown"].any()
     assert found.pairs == {}
 
 
