@@ -179,7 +179,7 @@ def trained(work: Path, asked: dict[str, Any]) -> tuple[Run, Witness]:
             **SELECTORS[asked["arm"]], "pair": PAIR, "share": asked["ratio"],
         }  # fmt: skip
     witness = Witness()
-    with witness.watching(), patch.object(pretrain, "write_run_report", lambda *_: None):
+    with witness.watching(), patch.object(pretrain, "write_run_report", lambda *_, **__: None):
         run = medmcl.pretrain(
             cohort(work, asked["noise"]),
             recipe=recipe(work, "clip_toy" if is_full else "dissect_toy"),
