@@ -6,6 +6,7 @@ import os
 import pandas as pd
 import pytest
 from plugin_package import PLUGIN, installed, medmcl, write_lungs
+from started import started
 
 from medmcl.selection import Keep
 
@@ -77,47 +78,44 @@ def test_its_scorer_chooses_pairs_and_its_selector_rows_of_batches(environment, 
     assert "middle" in keep.provenance["judges"]["judge"]["scores"]["typical"]
     said = (run / "report.json").read_text(encoding="utf-8") + done.stdout + done.stderr
     assert "rows kept" in said
-    out = medmcl(environment, "recipes", recipe, "stages.chosen.scores.typical")
-    assert "quantile = 0.6" in out.stdout, out.stderr
-    slip = "stages.chosen.scores.typical.quantil=0.5"
-    done = pretrain(environment, tmp_path, slip, recipe=recipe, out="no")
-    assert done.returncode == 2
-    assert "did you mean 'quantile'" in done.stderr
+    slip = words_of(tmp_path, "stages.chosen.scores.typical.quantil=0.5", recipe=recipe, out="no")
+    shown = ["recipes", recipe, "stages.chosen.scores.typical"]
+    listed, refused = started(tmp_path, shown, slip, environment=environment)
+    assert "quantile = 0.6" in listed.said
+    assert refused.code == 2
+    assert "did you mean 'quantile'" in refused.said
 
 
-def test_parts_lists_it_and_says_whose_it_is(environment):
-    done = medmcl(environment, "parts")
-    assert done.returncode == 0, done.stderr
-    for name in [
-        "spirometry",
-        "flow_cnn",
-        "uniform",
-        "mean_curve",
-        "whiten",
-        "two_means",
-        "likeness",
-    ]:
-        (line,) = [one for one in done.stdout.splitlines() if one.strip().startswith(name)]
+def test_parts_lists_it_and_says_whose_it_is(environment, tmp_path):
+    names = ("flow_cnn", "spirometry", "two_means", "flow_cn")
+    commands = [["parts"], *(["parts", name] for name in names)]
+    every, *each = started(tmp_path, *commands, environment=environment)
+    told = dict(zip(names, each, strict=True))
+    assert [one.code for one in (every, *each)] == [0, 0, 0, 0, 2]
+    for name in ("spirometry", "flow_cnn", "uniform", "mean_curve", "whiten", "two_means",
+                 "likeness"):  # fmt: skip
+        (line,) = [one for one in every.said.splitlines() if one.strip().startswith(name)]
         assert "medmcl-spirometry" in line
-    done = medmcl(environment, "parts", "flow_cnn")
-    assert "width" in done.stdout
-    done = medmcl(environment, "parts", "spirometry")
+    assert "width" in told["flow_cnn"].said
     sections = ["in cohort.yaml", "time  (", "in a recipe", "seconds  (", "in a view", "effort  ("]
-    places = [done.stdout.index(one) for one in sections]
+    places = [told["spirometry"].said.index(one) for one in sections]
     assert places == sorted(places)
-    done = medmcl(environment, "parts", "two_means")
-    assert "for tasks of kind: binary, multilabel; probe: {protocol: two_means}" in done.stdout
-    done = medmcl(environment, "parts", "flow_cn")
-    assert done.returncode == 2
-    assert "did you mean 'flow_cnn'" in done.stderr
-    assert done.stderr.count("clip_score,") == 1
+    kinds = "for tasks of kind: binary, multilabel; probe: {protocol: two_means}"
+    assert kinds in told["two_means"].said
+    assert "did you mean 'flow_cnn'" in told["flow_cn"].said
+    assert told["flow_cn"].said.count("clip_score,") == 1
 
 
-def pretrain(environment, folder, *settings, recipe=RECIPE, out="run"):
-    """Train on the cohort of a folder, with settings."""
+def words_of(folder, *settings, recipe=RECIPE, out="run"):
+    """Words that train on the cohort of a folder, with settings."""
     words = [word for one in settings for word in ("--set", one)]
-    return medmcl(environment, "pretrain", "--cohort", folder / "cohort", "--recipe", recipe,
-                  "--out", folder / out, "--device", "cpu", *words)  # fmt: skip
+    return ["pretrain", "--cohort", folder / "cohort", "--recipe", recipe, "--out", folder / out,
+            "--device", "cpu", *words]  # fmt: skip
+
+
+def pretrain(environment, folder, *settings, **more):
+    """Train on the cohort of a folder, with settings."""
+    return medmcl(environment, *words_of(folder, *settings, **more))
 
 
 SLIPS = (
@@ -133,13 +131,13 @@ SLIPS = (
 
 def test_a_mistake_in_its_settings_is_told_before_anything_is_read(environment, tmp_path):
     cohort = write_lungs(tmp_path / "cohort", people=12)
-    for settings, told in SLIPS:
-        done = pretrain(environment, tmp_path, *settings)
-        assert done.returncode == 2, settings
-        assert told in done.stderr
-    done = medmcl(environment, "check", "--cohort", cohort, "--recipe", RECIPE,
-                  "--set", "inputs.lungs.rate_hertz=50")  # fmt: skip
-    assert (done.stdout + done.stderr).count("unknown key 'inputs.lungs.rate_hertz'") == 1
+    check = ["check", "--cohort", cohort, "--recipe", RECIPE, "--set", *SLIPS[0][0]]
+    commands = [words_of(tmp_path, *settings) for settings, _ in SLIPS]
+    *each, checked = started(tmp_path, *commands, check, environment=environment)
+    for (settings, told), done in zip(SLIPS, each, strict=True):
+        assert done.code == 2, settings
+        assert told in done.said
+    assert checked.said.count("unknown key 'inputs.lungs.rate_hertz'") == 1
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Started:
         return {name for name in self.modules if name.startswith(prefixes)}
 
 
-def started(folder, *commands):
+def started(folder, *commands, environment=os.environ):
     """Run commands, a list of words each, in one process with one thread; tell of each."""
     done = subprocess.run(
         [sys.executable, "-c", CODE, json.dumps([list(map(str, one)) for one in commands])],
@@ -55,7 +55,7 @@ def started(folder, *commands):
         text=True,
         check=False,
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        env={**environment, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
     )
     assert done.returncode == 0, done.stderr
     return [
