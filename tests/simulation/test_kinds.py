@@ -31,7 +31,11 @@ CASES = {
     ),
     "modalities": ({"subjects": 60, "modalities": 4, "missing": 0.3}, "participants.tsv"),
     "shapes": ({"subjects": 30, "noisy_pairs": 0.4, "unseen": 4, "size": 32}, "images/s000000.png"),
-    "trifactor vectors": ({"subjects": 60, "pairs": 2}, "tables/vector.parquet"),
+    "trifactor vectors": (
+        {"subjects": 60, "pairs": 2},
+        "tables/vector.parquet",
+        "participants.tsv",
+    ),
     "trifactor digits": ({"subjects": 40, "world": "digits", "pairs": 2}, "images/s000000.png"),
     "trifactor pictures": (
         {"subjects": 40, "world": "pictures", "size": 16, "pairs": 2},
