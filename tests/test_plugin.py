@@ -75,7 +75,7 @@ def test_its_scorer_chooses_pairs_and_its_selector_rows_of_batches(environment, 
     scores = keep.scores["typical"]
     assert keep.kept.sum() == int(0.8 * len(keep))
     assert scores[keep.kept].min() >= scores[~keep.kept].max()
-    assert "middle" in keep.provenance["judges"]["judge"]["scores"]["typical"]
+    assert "middle" in keep.provenance["teachers"]["teacher"]["scores"]["typical"]
     said = (run / "report.json").read_text(encoding="utf-8") + done.stdout + done.stderr
     assert "rows kept" in said
     slip = words_of(tmp_path, "stages.chosen.scores.typical.quantil=0.5", recipe=recipe, out="no")

@@ -48,7 +48,7 @@ def contrastive(folder: Path, epochs: int) -> Path:
     for name in ("codes", "concepts"):
         tree["inputs"][name] |= {"min_patients": 5, "max_events": 64}
     stage = tree["stages"][0]
-    stage |= {"towers": ["codes", "concepts"], "epochs": epochs, "checkpoint": "last"}
+    stage |= {"towers": ["codes", "concepts"], "epochs": epochs, "keep": "last"}
     stage["evaluate_every"] = epochs
     stage["objectives"]["cross_modal"]["settings"]["pairs"] = [["codes", "concepts"]]
     tree["stages"] = [stage]

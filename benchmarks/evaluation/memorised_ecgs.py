@@ -75,7 +75,7 @@ def memorising(epochs: int) -> dict:
             {"stage": "train", "name": "contrast", "towers": ["ecg", "report"],
              "objectives": {"cross_modal": {"view": "plain", "pairs": [["ecg", "report"]],
                                             "scale": {"init": 14.3, "learned": True}}},
-             "batch_size": 64, "epochs": epochs, "checkpoint": "last",
+             "batch_size": 64, "epochs": epochs, "keep": "last",
              "optimiser": {"name": "adamw", "lr": 1.0e-3, "weight_decay": 0.0, "warmup": 0.05}},
             {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
              "probe": {"modality": "ecg", "models": {"contrastive": "contrast"}}},

@@ -95,7 +95,7 @@ def memorising(steps: int, *evaluations: dict, binds: bool = True) -> dict:
     text = {"encoder": {"name": "text_transformer", "width": 16, "depth": 1, "heads": 1},
             "head": {"layers": 1, "out": 16}}  # fmt: skip
     common = {
-        "batch_size": 256, "steps": steps, "checkpoint": "last", "evaluate_every": 1000,
+        "batch_size": 256, "steps": steps, "keep": "last", "evaluate_every": 1000,
         "optimiser": {"name": "adamw", "lr": 5.0e-3, "weight_decay": 0.0, "warmup": 0},
     }  # fmt: skip
     aligned = {"cross_modal": {"view": "plain", "pairs": [[LABS, REPORT]], "scale": {"init": 5.0}}}

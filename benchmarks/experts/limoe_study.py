@@ -79,7 +79,7 @@ def recipe(model: str, size: str) -> dict[str, Any]:
         "steps": STEPS,
         "log_every": 1,
         "evaluate_every": 2,
-        "checkpoint": "last",
+        "keep": "last",
         "optimiser": {"name": "adamw", "lr": RATE, "weight_decay": 0.05, "warmup": 0.1,
                       "clip_norm": 1.0},
     }  # fmt: skip

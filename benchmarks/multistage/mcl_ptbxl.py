@@ -93,7 +93,7 @@ def train(name: str, block: str, lr: float = LR, **more: Any) -> dict[str, Any]:
         "evaluate_every": EPOCHS,
         "optimiser": {"name": "adamw", "lr": lr, "weight_decay": 0.05, "warmup": 0.1,
                       "clip_norm": 1.0},
-        "checkpoint": "last",
+        "keep": "last",
         **more,
     }  # fmt: skip
 

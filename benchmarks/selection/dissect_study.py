@@ -70,7 +70,7 @@ COHORT: dict[str, Any] = {
 SETTINGS: dict[str, Any] = {
     "inputs.picture.size": 32,
     "inputs.caption.max_tokens": 12,
-    "stages.contrast.checkpoint": "last",
+    "stages.contrast.keep": "last",
     "stages.contrast.evaluate_every": 5,
 }
 TIMED, ROUNDS = "differential momentum", 5

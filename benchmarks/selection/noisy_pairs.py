@@ -7,12 +7,12 @@ colour and texture) or ``ptbxl`` (ECGs and their reports, found by MEDMCL_DATA).
 the train pairs, 10, 20 or 40 %, has the caption or report of another; tuning and held-out pairs
 are clean. A swapped pair counts as noise only if its text or its labels differ from its own.
 
-Finding noise: pairs are scored by two judges that were trained on the noisy pairs, each without
+Finding noise: pairs are scored by two teachers that were trained on the noisy pairs, each without
 the half of the subjects that it scores (cross-fitted); by one trained on all of them (in sample);
 and by two cross-fitted ones trained on the clean pairs (a ceiling nobody has). Noise is what has
 the lowest scores, as many as there were swapped.
 
-Training: on all pairs, on a random part, on what CLIP score, negCLIPLoss (cross-fitted judges)
+Training: on all pairs, on a random part, on what CLIP score, negCLIPLoss (cross-fitted teachers)
 or the truth keep, as many pairs as were not swapped; the same number of steps each, the checkpoint
 of the lowest tuning loss. Three seeds of weights and batches; the swaps are the same. Held-out
 subjects are scored once.
@@ -137,7 +137,7 @@ def recipe(world: World, *, halves: bool) -> dict[str, Any]:
         "batch_size": world.batch,
         "steps": world.steps,
         "evaluate_every": world.every,
-        "checkpoint": "best",
+        "keep": "best",
         "optimiser": {"name": "adamw", "lr": world.rate, "weight_decay": world.decay,
                       "warmup": 0.1, "clip_norm": 1.0},
     }  # fmt: skip
@@ -182,7 +182,7 @@ def trained(
 def found_noise(
     run: Run, cohort: Cohort, noise: pd.Series, stages: tuple[str, ...], folder: Path, share: float
 ) -> list[dict[str, Any]]:
-    """How well each score finds noise with these judges; keep files stay in ``folder``."""
+    """How well each score finds noise with these teachers; keep files stay in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for kind in SCORERS:
@@ -335,15 +335,15 @@ class Runs:
         """Whether a row is kept already."""
         return any(key.items() <= row.items() for row in self.done)
 
-    def clean_judges(self, seed: int) -> None:
-        """Score every noisy cohort by judges of the clean one."""
-        if all(self.there(judge="clean", share=share, seed=seed) for share in SHARES):
+    def clean_teachers(self, seed: int) -> None:
+        """Score every noisy cohort by teachers of the clean one."""
+        if all(self.there(teacher="clean", share=share, seed=seed) for share in SHARES):
             return
         run, _ = trained(self.world, self.work, 0.0, seed, halves=True)
         for share in SHARES:
             cohort, noise = self.noisy(share)
             rows = found_noise(run, cohort, noise, HALVES, self.work / "clean", share)
-            key = {"share": share, "seed": seed, "judge": "clean"}
+            key = {"share": share, "seed": seed, "teacher": "clean"}
             if not self.there(**key):
                 self.add(key, *rows)
 
@@ -353,19 +353,19 @@ class Runs:
         return cohort, self.world.noise(cohort, self.work, share)
 
     def kept(self, share: float, seed: int) -> Path:
-        """Folder of the keep files of the cross-fitted judges."""
+        """Folder of the keep files of the cross-fitted teachers."""
         return self.work / "keep" / f"{round(100 * share)}-{seed}"
 
     def find(self, share: float, seed: int) -> None:
-        """Find noise with judges of the noisy cohort."""
+        """Find noise with teachers of the noisy cohort."""
         key = {"share": share, "seed": seed}
-        if self.there(judge="cross-fitted", **key):
+        if self.there(teacher="cross-fitted", **key):
             return
         cohort, noise = self.noisy(share)
         run, seconds = trained(self.world, self.work, share, seed, halves=True)
         rows = found_noise(run, cohort, noise, HALVES, self.kept(share, seed), share)
         self.add({**key, "norm_sim": True}, *relevance(run, cohort, self.world, self.work))
-        self.add({**key, "judge": "cross-fitted", "training": seconds}, *rows)
+        self.add({**key, "teacher": "cross-fitted", "training": seconds}, *rows)
 
     def arms(self, share: float, seed: int) -> None:
         """Train on what each arm keeps."""
@@ -382,10 +382,10 @@ class Runs:
         pairs = (run.checkpoints("contrast").done or {})["rows"]
         name = f"{round(100 * share)}-{seed}-{arm}"
         found = scored(run, self.world, cohort, self.work, name)
-        if arm == "all" and not self.there(judge="in sample", **key):
+        if arm == "all" and not self.there(teacher="in sample", **key):
             aside = self.work / "in-sample"
             rows = found_noise(run, cohort, noise, ("contrast",), aside, share)
-            self.add({**key, "judge": "in sample"}, *rows)
+            self.add({**key, "teacher": "in sample"}, *rows)
         self.add({**key, "arm": arm, "training": seconds, "pairs": pairs}, found)
 
 
@@ -403,7 +403,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     runs = Runs(world, work, work / "runs.json")
     for seed in SEEDS:
-        runs.clean_judges(seed)
+        runs.clean_teachers(seed)
         for share in SHARES:
             runs.find(share, seed)
     for share in SHARES:

@@ -3,7 +3,7 @@
 FOLDER holds the predictions and keep files that ``noisy_pairs.py`` left there. Intervals (95 %)
 draw held-out subjects, of the mean over seeds; a gain is a paired difference to training on all
 pairs. In brackets: each seed, or their standard deviation where it says sd. The AUROC of
-cross-fitted judges is that within what one judge scored, the mean of two.
+cross-fitted teachers is that within what one teacher scored, the mean of two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SEEDS = (0, 1, 2)
 SHARES = (0.4, 0.2, 0.1)
 ARMS = ("all", "random", "clip_score", "neg_clip_loss", "truth")
 DRAWS = 2000
-JUDGES = ("in sample", "cross-fitted", "clean")
+TEACHERS = ("in sample", "cross-fitted", "clean")
 
 
 def spread(values: list[float], digits: int = 2) -> str:
@@ -37,7 +37,7 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 
 def within(world: World, work: Path, share: float, seed: int, scorer: str) -> float:
-    """AUROC of a score at finding noise among the pairs of one judge, the mean of both."""
+    """AUROC of a score at finding noise among the pairs of one teacher, the mean of both."""
     from medmcl.selection.keep import Keep
 
     keep = Keep.load(work / "keep" / f"{round(100 * share)}-{seed}" / f"{scorer}.parquet")
@@ -50,7 +50,7 @@ def within(world: World, work: Path, share: float, seed: int, scorer: str) -> fl
 
 
 def found_within(world: World, work: Path) -> list[Row]:
-    """AUROC of cross-fitted judges within what one of them scored, by share and scorer."""
+    """AUROC of cross-fitted teachers within what one of them scored, by share and scorer."""
     rows = []
     for share in sorted(SHARES):
         for scorer in ("clip_score", "neg_clip_loss"):
@@ -65,22 +65,22 @@ def detection(runs: list[Row], areas: list[Row]) -> str:
     crossed = {(row["share"], row["scorer"]): row for row in areas}
     lines = []
     for share in sorted(SHARES):
-        for judge in JUDGES:
+        for teacher in TEACHERS:
             for scorer in ("clip_score", "neg_clip_loss"):
-                asked = {"share": share, "judge": judge, "scorer": scorer}
+                asked = {"share": share, "teacher": teacher, "scorer": scorer}
                 found = [row for row in runs if asked.items() <= row.items()]
                 if not found:
                     continue
-                area = ""  # of clean judges it was not kept
-                if judge == "in sample":
+                area = ""  # of clean teachers it was not kept
+                if teacher == "in sample":
                     area = spread([row["auroc"] for row in found])
-                elif judge == "cross-fitted":
+                elif teacher == "cross-fitted":
                     one = crossed[share, scorer]
                     area = f"{one['mean']:.2f} [{', '.join(f'{x:.2f}' for x in one['seeds'])}]"
                 cells = [spread([row[key] for row in found]) for key in ("precision", "recall")]
                 base = f"{100 * found[0]['base rate']:.1f} %"
-                lines.append([f"{100 * share:.0f} %", base, judge, scorer, area, *cells])
-    head = ["pairs swapped", "noise", "judge", "score", "AUROC", "precision", "recall"]
+                lines.append([f"{100 * share:.0f} %", base, teacher, scorer, area, *cells])
+    head = ["pairs swapped", "noise", "teacher", "score", "AUROC", "precision", "recall"]
     return grid(head, lines)
 
 

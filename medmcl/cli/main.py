@@ -422,7 +422,7 @@ def embed(
 
 @app.command(cls=Command)
 def select(
-    run: Annotated[Path, typer.Argument(help="Run folder: its towers are the judge.")],
+    run: Annotated[Path, typer.Argument(help="Run folder: its towers are the teacher.")],
     cohort: CohortOption,
     out: Annotated[Path, typer.Option(help="Keep file to write (.parquet); must be new.")],
     by: Annotated[

@@ -459,7 +459,7 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredPool:
-    """Rows of the train split, N of them, as one judge sees them.
+    """Rows of the train split, N of them, as one teacher sees them.
 
     Attributes:
         ids: Sample numbers, (N,) int64.
@@ -467,7 +467,7 @@ class ScoredPool:
         pair: The two modalities that are selected.
         device: Where to compute.
         seed: Of what is left to chance.
-        temperature: Gives the temperature at which the judge was trained to tell the pair;
+        temperature: Gives the temperature at which the teacher was trained to tell the pair;
             `ConfigError` if it has none.
         target: Gives embeddings (M, D) of a modality of the rows that a `TargetSpec` names.
         told: Takes plain values that the keep file shall say of the score.

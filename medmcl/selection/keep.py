@@ -34,10 +34,10 @@ class Keep:
         kept: (N,) bool.
         rule: In words: what was kept, by which scores and shares.
         cohort: Fingerprint of the cohort the ids are of.
-        provenance: Plain JSON values: judge, temperature, batch size, seed, parents.
+        provenance: Plain JSON values: teacher, temperature, batch size, seed, parents.
         copies: Kind (``exact``, ``near``) to (N,) int64: position of the first row of a row's
             group of duplicates; its own where there is none.
-        parts: Name of the judge that scored each row, (N,): scores of one are comparable, and
+        parts: Name of the teacher that scored each row, (N,): scores of one are comparable, and
             `ranks` compare rows by the share of their part that is lower. None: one scored all.
     """
 
@@ -96,7 +96,7 @@ class Keep:
     def comparable(self, scores: np.ndarray) -> np.ndarray:
         """Give scores that rows of all parts can be compared by, (N,), higher = keep.
 
-        The scores themselves if one judge scored all; else the share of a row's part that ranks
+        The scores themselves if one teacher scored all; else the share of a row's part that ranks
         no higher.
         """
         if self.parts is None or len(set(self.parts.tolist())) < 2:
@@ -162,7 +162,7 @@ class Keep:
             columns[f"score.{name}"] = value
             columns[f"rank.{name}"] = placed[name]
         if self.parts is not None:
-            columns["judge"] = pa.array(self.parts.tolist())
+            columns["teacher"] = pa.array(self.parts.tolist())
         for kind, first in self.copies.items():
             alone = first == np.arange(len(self))
             columns[f"copy_of.{kind}"] = pa.array(self.ids[first].tolist(), mask=alone)
@@ -194,7 +194,7 @@ class Keep:
                 scores={n: _plain(table[f"score.{n}"]) for n in _names(table, "score.")},
                 provenance=said["provenance"],
                 copies={n: _first(table, n) for n in _names(table, "copy_of.")},
-                parts=_plain(table["judge"]) if "judge" in table.column_names else None,
+                parts=_plain(table["teacher"]) if "teacher" in table.column_names else None,
             )
         except FileNotFoundError:
             raise ArtefactError("there is no such file", where=path) from None

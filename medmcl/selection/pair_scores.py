@@ -65,7 +65,7 @@ def neg_clip_loss(
     Args:
         image: Embeddings (N, D) of one modality; may be memory-mapped.
         text: Embeddings (N, D) of the other.
-        temperature: t, the one the judge was trained to (1 / its logit scale).
+        temperature: t, the one the teacher was trained to (1 / its logit scale).
         batch_size: Rows of a batch; a smaller pool is one batch.
         permutations: Orders of the pool, (K, N), each cut into batches; drawn if not given.
         tail: What to do with the last batch of a division if it is smaller. ``wrap`` fills it with

@@ -49,7 +49,7 @@ class ScoreSettings(Config):
 
     @property
     def needs_temperature(self) -> bool:
-        """Whether it asks for the temperature that the judge was trained to."""
+        """Whether it asks for the temperature that the teacher was trained to."""
         return False
 
 
@@ -64,7 +64,7 @@ class NegClipLossSettings(ScoreSettings):
 
     kind: Literal["neg_clip_loss"]
     temperature: float | None = Field(default=None, gt=0)
-    """The one the judge was trained to, if not given."""
+    """The one the teacher was trained to, if not given."""
     batch_size: int = Field(default=32768, ge=2)
     """Rows of a batch; a smaller pool is one batch."""
     divisions: int = Field(default=10, ge=1)

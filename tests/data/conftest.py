@@ -18,7 +18,7 @@ RATE_HZ, SECONDS = 100, 2
 
 TREE = f"""
 schema: medmcl/cohort@1
-subjects: {{table: people.csv, id: subject_id, split: split, site: site}}
+subjects: {{table: people.csv, id: subject_id, split: split, group: site}}
 modalities:
   ecg: {{reader: wfdb, path: "ecg/{{subject_id}}", rate_hz: {RATE_HZ}, units: mV}}
   cmr: {{kind: cmr, reader: npy, path: cmr.npy, row: row, axes: tyx, present: has_cmr == 1}}

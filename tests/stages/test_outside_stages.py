@@ -249,7 +249,7 @@ class Hollow(Stage[TowersOfNothingSpec]):
     Settings = TowersOfNothingSpec
 
     def run(self, prepared, context):
-        return {"checkpoint": "last"}
+        return {"keep": "last"}
 
 
 def test_a_finished_stage_that_saved_no_weights_is_not_told_to_finish(people, bring, tmp_path):

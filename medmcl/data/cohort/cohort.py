@@ -63,7 +63,7 @@ class Cohort(Opened):
 
     @property
     def sites(self) -> pd.Series:
-        """Site of each subject, as ``subjects.site`` names its column; None where there is none."""
+        """Site of each subject, of the column `subjects.group`; None where there is none."""
         return self.subjects[SITE]
 
     def split(self, name: str) -> np.ndarray:

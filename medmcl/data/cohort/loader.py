@@ -334,8 +334,8 @@ class Opening:
         if not len(agreed.frame):
             raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
         site = None
-        if keys.site is not None:
-            named = table.frame.loc[rows, keys.site] if keys.site in table.frame else None
+        if keys.group is not None:
+            named = table.frame.loc[rows, keys.group] if keys.group in table.frame else None
             site = self._try(partial(self._sites, agreed, named, ids[rows]))
         return agreed, split, site
 
@@ -369,7 +369,7 @@ class Opening:
     def _sites(
         self, subjects: SubjectTable, cells: pd.Series | None, owner: np.ndarray
     ) -> pd.Series:
-        """Site of each subject; those of fewer than ``site_min`` subjects are one, `POOLED`.
+        """Site of each subject; those of fewer than ``group_min`` subjects are one, `POOLED`.
 
         Args:
             subjects: The subjects.
@@ -377,13 +377,13 @@ class Opening:
             owner: Subject of each row. (rows,) object
         """
         keys = self.spec.keys.subjects
-        column, least = str(keys.site), keys.site_min
-        if cells is None or keys.site_varies == "refuse":
+        column, least = str(keys.group), keys.group_min
+        if cells is None or keys.group_varies == "refuse":
             on_purpose = (
-                "whoever was at several sites is at none: write `site_varies: unknown` under "
-                "`subjects:` (--set cohort.subjects.site_varies=unknown)"
+                "whoever was at several sites is at none: write `group_varies: unknown` under "
+                "`subjects:` (--set cohort.subjects.group_varies=unknown)"
             )
-            subjects.require([column], "subjects.site", on_purpose)
+            subjects.require([column], "subjects.group", on_purpose)
         assert cells is not None  # else it was refused
         rows = pd.DataFrame({"owner": owner, "said": texts(cells)}).dropna()
         each = rows.groupby("owner")["said"].agg(["first", "nunique"])
@@ -392,8 +392,8 @@ class Opening:
         if len(several):
             self.findings.append(
                 cohort_warning(
-                    "cohort.several_sites",
-                    "subjects.site",
+                    "cohort.several_groups",
+                    "subjects.group",
                     f"{counted(len(several), 'subject')} with rows of several sites, for "
                     f"example {several[0]}: the site is not known",
                     "nothing, if that is meant; otherwise correct the rows",
@@ -405,10 +405,10 @@ class Opening:
             self.findings.append(
                 cohort_warning(
                     "cohort.pooled",
-                    "subjects.site",
+                    "subjects.group",
                     f"{counted(len(small), 'site')} of fewer than {least} subjects "
                     f"({int(small.sum())} in all) are one site, '{POOLED}'",
-                    "nothing, if that is meant; otherwise lower site_min",
+                    "nothing, if that is meant; otherwise lower group_min",
                 )
             )
         return names.mask(names.isin(small.index), POOLED)
@@ -503,7 +503,7 @@ class Opening:
         frame = subjects.frame if own is None else own.frame
         reserved |= self._outcome_columns(None if own is None else spec.name, frame.columns)
         if own is None:
-            reserved |= {people.split.column, people.site}
+            reserved |= {people.split.column, people.group}
         written = write_out(spec, frame, {one for one in reserved if one is not None})
         if written is not spec:
             modalities = {**self.spec.modalities, spec.name: written}

@@ -81,7 +81,7 @@ class SplitKeys(Config):
         return bool(self.train or self.tuning or self.held_out)
 
 
-SITE = "subjects.site"
+SITE = "subjects.group"
 """Column of `Cohort.subjects` with the site: no table calls one of its own so."""
 
 
@@ -92,11 +92,11 @@ class SubjectsKeys(Config):
     id: str | None = None
     """Column that names the subject; without it every row is one, called by its number."""
     split: SplitKeys = SplitKeys(random=RandomSplit(tuning=0.1, held_out=0.2))
-    site: str | None = None
+    group: str | None = None
     """Column with the site of a subject: hospital, centre, scanner."""
-    site_min: int = Field(1, ge=1)
+    group_min: int = Field(1, ge=1)
     """Sites of fewer subjects are pooled into one, ``pooled``."""
-    site_varies: Literal["refuse", "unknown"] = "refuse"
+    group_varies: Literal["refuse", "unknown"] = "refuse"
     """Subjects whose rows name several sites, as people who were seen at two: a fault of the
     table, or a site that is not known, and counted. A row that names none differs from no other.
     """

@@ -338,7 +338,7 @@ def _tree(cohort: Cohort, parts: Sequence[_Part], targets: TargetFields) -> dict
         "schema": "medmcl/cohort@1",
         "about": f"{keys.about or cohort.name}; images and texts as WebDataset shards",
         "data_root": ".",
-        "subjects": subjects | ({"site": "site"} if keys.subjects.site else {}),
+        "subjects": subjects | ({"group": "site"} if keys.subjects.group else {}),
         "modalities": modalities,
         "tasks": targets.tasks,
         "pairing": pairing,

@@ -75,7 +75,7 @@ class Resampling:
                 "sites are to be drawn, but no row has one",
                 got="resample: site",
                 expected="the site of each subject",
-                fix="name its column as `site:` of `subjects:` in cohort.yaml, or draw subjects "
+                fix="name its column as `group:` of `subjects:` in cohort.yaml, or draw subjects "
                 "(resample: subject)",
             )
         return cls(kind="site", subjects=people, clusters=site_codes(sites, people))

@@ -63,7 +63,7 @@ class Derive(Stage[S]):
         told = ", ".join(f"{count} of {name}" for name, count in counted.items())
         context.record.say(f"{spec.name}: learned from embeddings of {spec.of}: {told}")
         return {
-            "checkpoint": spec.checkpoint,
+            "keep": spec.keep,
             "parts": [spec.of],
             "rows": counted,
             "sentence": f"Stage {spec.name} ({spec.stage}): derived from embeddings of {spec.of}; "

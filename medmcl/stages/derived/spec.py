@@ -40,7 +40,7 @@ class UntrainedSpec(TowersSpec):
     task: None = None
     label_fraction: Annotated[float, Field(ge=1, le=1)] = 1.0
     restart: Literal[0] = 0
-    checkpoint: Literal["last"] = "last"
+    keep: Literal["last"] = "last"
 
     @override
     def for_cohort(

@@ -551,7 +551,7 @@ def _sites(spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool) -> np.ndarray
             "names none",
             where=f"{spec.name}.{key}",
             got="site",
-            expected="`site:` of `subjects:` in cohort.yaml, the column that holds the site",
+            expected="`group:` of `subjects:` in cohort.yaml, the column that holds the site",
             fix=f"name it in {cohort.path}, or draw subjects ({key}: subject)",
         )
     return sites

@@ -90,7 +90,7 @@ class Factorise(Stage[FactoriseSpec]):
         if context.world.rank == 0:
             context.run.save_learner(spec.name, Learner(towers, {}, {}))
         return {
-            "checkpoint": spec.checkpoint,
+            "keep": spec.keep,
             "rank": rank,
             "seconds": round(watch.seconds, 3),
             **facts,

@@ -35,7 +35,7 @@ class FactoriseSpec(TowersSpec):
     that they name."""
 
     objectives: dict[str, ObjectiveSpec] = Field(default={}, max_length=0)
-    checkpoint: Literal["last"] = "last"
+    keep: Literal["last"] = "last"
 
     @model_validator(mode="after")
     def _two_to_count(self) -> FactoriseSpec:

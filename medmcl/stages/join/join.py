@@ -36,7 +36,7 @@ class Join(Stage[JoinSpec]):
         if context.world.rank == 0:
             context.run.save_learner(spec.name, learner)
         return {
-            "checkpoint": spec.checkpoint,
+            "keep": spec.keep,
             "parts": list(found.of),
             "sentence": f"Stage {spec.name}: {spec.how} of {', '.join(found.of)}{lacks}; width of "
             f"features: {widths}.",

@@ -20,7 +20,7 @@ from medmcl.stages.run.run import Run
 
 WITHOUT_OUTCOMES = {
     "subjects.split": {"everyone": "held_out"},
-    "subjects.site": None,
+    "subjects.group": None,
     "tasks": {},
     "prompts": {},
     "choices": {},

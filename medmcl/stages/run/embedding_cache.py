@@ -72,7 +72,7 @@ def weights_stamp(run: Run, stage: str) -> str:
     """Tell which weights these are: changes when the run is trained again in the same folder."""
     files = [run.path / "config.yaml", run.path / "preprocessing.json"]
     if stage != "untrained":
-        folder = run.checkpoints(stage).find(run.stage(stage).checkpoint)
+        folder = run.checkpoints(stage).find(run.stage(stage).keep)
         files += [] if folder is None else [folder / "weights.safetensors"]
     return "|".join(_stamp(file) for file in files)
 

@@ -74,7 +74,7 @@ def write_run_report(
 
 def _kept_step(fact: Mapping[str, Any]) -> int:
     """The step whose weights a stage keeps."""
-    is_best = fact["checkpoint"] == "best" and fact["best_tuning_loss"] is not None
+    is_best = fact["keep"] == "best" and fact["best_tuning_loss"] is not None
     return int(fact["best_step"] if is_best else fact["steps"])
 
 

@@ -252,7 +252,7 @@ class Run(Store):
             raise ArtefactError(
                 f"the run did without the stage '{stage}': {self.skipped(stage)}", where=self.path
             )
-        key = (stage, str(device), self.checkpoints(stage).find(spec.checkpoint))
+        key = (stage, str(device), self.checkpoints(stage).find(spec.keep))
         return self.learners.get(key, lambda: self._loaded(spec).to(device).eval())
 
     def _loaded(self, spec: TowersSpec) -> Learner:
@@ -262,7 +262,7 @@ class Run(Store):
         tasks = {} if spec.task is None else {spec.task: self.tasks[spec.task]}
         widths = teacher_widths(self, spec, self.shapes)
         learner = build_learner(self.recipe, spec, self.shapes, tasks, self.seed, widths)
-        learner.load_state_dict(self.checkpoints(spec.name).weights(spec.checkpoint))
+        learner.load_state_dict(self.checkpoints(spec.name).weights(spec.keep))
         return learner
 
     def towers(self, stage: str, device: torch.device) -> Towers:
@@ -499,7 +499,7 @@ class Run(Store):
         names = [
             name
             for name, spec in self.stages.items()
-            if modality in spec.towers and self.checkpoints(name).find(spec.checkpoint) is not None
+            if modality in spec.towers and self.checkpoints(name).find(spec.keep) is not None
         ]
         free = [name for name in names if self.stages[name].task is None]
         if not self.stages:

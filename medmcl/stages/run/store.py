@@ -119,7 +119,7 @@ class Store:
         return MODEL if parts is None else f"{MODEL}parts.{len(parts) - 1}."
 
     def _weights(self, stage: str, prefix: str) -> dict[str, Tensor]:
-        saved = self.checkpoints(stage).weights(self.facts(stage).get("checkpoint", "best"))
+        saved = self.checkpoints(stage).weights(self.facts(stage).get("keep", "best"))
         return {key[len(prefix) :]: one for key, one in saved.items() if key.startswith(prefix)}
 
     def file(self, stage: str, kind: type[Artefact]) -> Path:

@@ -47,7 +47,7 @@ def study_of(run: Run, cohort: Cohort, tasks: Sequence[str], evaluated_s: float 
         about=keys.about,
         first_date=first,
         last_date=last,
-        sites=None if keys.subjects.site is None else cohort.sites.nunique(),
+        sites=None if keys.subjects.group is None else cohort.sites.nunique(),
         eligibility=_rules(cohort),
         split_rule=_split_rule(keys.subjects),
         index=_index(cohort),
@@ -85,7 +85,7 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     spare = fact.get("tuning_left_out", 0)
     left = f" ({spare} of the tuning split left out of its batches)"
     best = f", best at step {fact['best_step']}{left if spare else ''}"
-    if fact.get("checkpoint") == "last" and fact["best_step"] != fact["steps"]:
+    if fact.get("keep") == "last" and fact["best_step"] != fact["steps"]:
         best = f", the last step kept (tuning loss was best at step {fact['best_step']})"
         best += left if spare else ""
     if fact["best_tuning_loss"] is None:

@@ -189,7 +189,7 @@ def _people(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
 
 
 def _sites(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
-    if prepared.cohort.spec.keys.subjects.site is not None:
+    if prepared.cohort.spec.keys.subjects.group is not None:
         ids = prepared.samples["subject"].iloc[rows]
         sites = prepared.cohort.sites.reindex(ids)
         yield _Described(about="site", kind="category", values=list(sites))

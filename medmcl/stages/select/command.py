@@ -21,11 +21,11 @@ from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.outputs import claim_file
 from medmcl.stages.run.run import Run
 from medmcl.stages.select.filters import read_filter
-from medmcl.stages.select.judges import scored_by
 from medmcl.stages.select.pairs import Selected, select_pairs
 from medmcl.stages.select.report import evidence_of
 from medmcl.stages.select.select import refuse_rule
 from medmcl.stages.select.spec import SelectSpec
+from medmcl.stages.select.teachers import scored_by
 
 DEFAULT = "neg_clip_loss:0.3"
 """What is kept if nobody says: 30 % by negCLIPLoss, the published share for web pages."""
@@ -55,7 +55,7 @@ def select(
         by: Steps ``KIND:SHARE`` one after the other, shares of the pool. If none is given, those of
             the run's own select stage, else `DEFAULT`.
         pair: The two modalities; the run's first two if not given.
-        stages: Judges: a stage, or several that were trained without a fold each. If none is
+        stages: Teachers: a stage, or several that were trained without a fold each. If none is
             given, those of the run's own select stage, else the last that trained without labels.
         target: Cohort whose train split every norm_sim of the rule should be near to; as the
             selection says if not given.
@@ -83,7 +83,7 @@ def select(
         cohort if isinstance(cohort, Cohort) else open_cohort(cohort, only_cohort_overrides(others))
     )
     spec = selection_of(run, by, pair, stages, own, target=target)
-    for name in spec.judges:
+    for name in spec.teachers:
         run.refuse_unfinished(name)
     for name in spec.wanted:
         lookup("modality of the run", name, run.recipe.inputs, where=run.path)
@@ -135,18 +135,18 @@ def selection_of(
     earlier = list(run.of(SelectSpec).values())
     tree: dict[str, Any] = earlier[-1].model_dump(mode="json") if earlier else {}
     if not earlier:
-        judge = stages[0] if stages else run.default_stage(next(iter(run.recipe.inputs)))
-        towers = run.stage(judge).towers
+        teacher = stages[0] if stages else run.default_stage(next(iter(run.recipe.inputs)))
+        towers = run.stage(teacher).towers
         if pair is None and len(towers) < 2:
             raise ConfigError(
-                f"stage '{judge}' has one tower, and a pair needs two",
+                f"stage '{teacher}' has one tower, and a pair needs two",
                 where=run.path,
                 got=", ".join(towers),
                 fix="name a stage with two towers: --stage NAME",
             )
-        tree = {"stage": "select", "name": "select", "judges": [judge], "pair": towers[:2]}
+        tree = {"stage": "select", "name": "select", "teachers": [teacher], "pair": towers[:2]}
     tree |= {} if pair is None else {"pair": tuple(pair)}
-    tree |= {"judges": tuple(stages)} if stages else {}
+    tree |= {"teachers": tuple(stages)} if stages else {}
     if by or not earlier:
         steps = [_step(text) for text in (by or (DEFAULT,))]
         kept = tree.get("scores", {})

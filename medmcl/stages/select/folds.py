@@ -1,4 +1,4 @@
-"""Folds of subjects, so that every pair can be scored by a judge that never saw its subject.
+"""Folds of subjects, so that every pair can be scored by a teacher that never saw its subject.
 
 A fold depends on seed and subject id only: the same in every process, and in every cohort that has
 the subject.

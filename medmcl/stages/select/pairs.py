@@ -1,4 +1,4 @@
-"""Pairs of the train split scored by their judges, and the choice of a rule among them.
+"""Pairs of the train split scored by their teachers, and the choice of a rule among them.
 
 `notes_of` says what was not scored, and why scores may mislead.
 """
@@ -31,9 +31,9 @@ from medmcl.selection.ranking import follow, written
 from medmcl.selection.settings import SCORERS, NegClipLossSettings, TargetSpec
 from medmcl.stages.run.run import Run, embed_records, vector_width
 from medmcl.stages.run.train_records import learned_from
-from medmcl.stages.select.judges import scored_by
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.target import target_of
+from medmcl.stages.select.teachers import scored_by
 from medmcl.stages.train.models import temperature_of
 
 POOL = ".pool-"
@@ -71,7 +71,7 @@ class Selected:
         for kind, first in self.keep.copies.items():
             again = first != np.arange(len(first))
             what = (
-                "pairs are near-duplicates of earlier ones, as the judge sees them"
+                "pairs are near-duplicates of earlier ones, as the teacher sees them"
                 if kind == "near"
                 else f"{kind.removeprefix('exact_')} records repeat an earlier one"
             )
@@ -93,8 +93,8 @@ def select_pairs(
     """Score every pair of a pool, and choose by the rule.
 
     Args:
-        spec: Judges, scores, rule.
-        run: Holds the judges.
+        spec: Teachers, scores, rule.
+        run: Holds the teachers.
         prepared: The cohort, as the run prepares it.
         device: Where to encode and to score.
         folder: Where embeddings lie meanwhile: 4 bytes x D x modalities for each pair.
@@ -103,11 +103,11 @@ def select_pairs(
         work.
 
     Returns:
-        The choice. Shares hold within what each judge scores, so that one that is sterner than
+        The choice. Shares hold within what each teacher scores, so that one that is sterner than
         another is not.
 
     Raises:
-        ConfigError: Judges cannot score, a target is empty, or there are fewer than 2 pairs.
+        ConfigError: Teachers cannot score, a target is empty, or there are fewer than 2 pairs.
         LeakageError: A row, or its subject, is of held_out.
     """
     with Stopwatch() as watch, tempfile.TemporaryDirectory(dir=folder, prefix=POOL) as aside:
@@ -119,19 +119,19 @@ def select_pairs(
         near = np.arange(len(rows))
         who = np.empty(len(rows), dtype=object)
         told: dict[str, Any] = {}
-        for judge, own in parts.items():
-            here = Path(aside) / judge
+        for teacher, own in parts.items():
+            here = Path(aside) / teacher
             here.mkdir(parents=True)
-            part = _Part(spec, run, prepared, judge, own, here, device, check_interrupt)
+            part = _Part(spec, run, prepared, teacher, own, here, device, check_interrupt)
             at = np.searchsorted(rows, own)
             found, chosen = part.judged()
             kept[at] = chosen
             for name, values in found.items():
                 scores[name][at] = values
-            who[at] = judge
+            who[at] = teacher
             if len(rows) <= MOST_COMPARED:
                 near[at] = at[part.near()]
-            told[judge] = part.told
+            told[teacher] = part.told
     exact = {f"exact_{name}": _repeated(prepared.identity(name)[rows]) for name in spec.pair}
     copies = exact if len(rows) > MOST_COMPARED else {**exact, "near": near}
     keep = Keep(
@@ -148,7 +148,7 @@ def select_pairs(
             "config": fingerprint(run.config),
             "seed": run.seed,
             "spec": json.loads(spec.model_dump_json()),
-            "judges": told,
+            "teachers": told,
         },
     )
     notes = notes_of(spec, run, prepared, rows, copies, parts)
@@ -156,15 +156,15 @@ def select_pairs(
 
 
 class _Part:
-    """What one judge scores."""
+    """What one teacher scores."""
 
     def __init__(
-        self, spec: SelectSpec, run: Run, prepared: Prepared, judge: str, rows: np.ndarray,
+        self, spec: SelectSpec, run: Run, prepared: Prepared, teacher: str, rows: np.ndarray,
         folder: Path, device: torch.device, check_interrupt: Callable[[], object],
     ) -> None:  # fmt: skip
         self.spec, self.run, self.prepared, self.rows = spec, run, prepared, rows
         self.folder, self.device, self.check_interrupt = folder, device, check_interrupt
-        self.learner = run.learner(judge, device)
+        self.learner = run.learner(teacher, device)
         self.towers = cast(Towers, self.learner.model)
         self.pooled = {one: self._vectors(prepared, one, rows, folder) for one in spec.wanted}
         self.told: dict[str, Any] = {"rows": len(rows), "scores": {}}
@@ -224,7 +224,7 @@ class _Part:
         return self._vectors(place, side, rows, folder)
 
     def _vectors(self, place: Prepared, name: str, rows: np.ndarray, folder: Path) -> np.ndarray:
-        """Embed samples, by number, in the space that the judge's modalities share.
+        """Embed samples, by number, in the space that the teacher's modalities share.
 
         Args:
             place: The cohort.
@@ -260,7 +260,7 @@ def _repeated(codes: np.ndarray) -> np.ndarray:
 
 
 MOST_ALIKE = 0.9
-"""Share of near-duplicates above which a judge is warned of."""
+"""Share of near-duplicates above which a teacher is warned of."""
 MOST_COMPARED = 50_000
 """Rows up to which near-duplicates are looked for: the time grows with their square."""
 
@@ -277,11 +277,11 @@ def notes_of(
 
     Args:
         spec: The selection.
-        run: Holds the judges.
+        run: Holds the teachers.
         prepared: The cohort.
         rows: The pool, sample numbers, (N,).
         copies: Kind of duplicates to the first row of each row's group, (N,).
-        parts: Judge to the rows that it scored.
+        parts: Teacher to the rows that it scored.
 
     Returns:
         Lines; those that begin with ``warning: `` concern whether to believe it at all.
@@ -293,7 +293,7 @@ def notes_of(
     if again.mean() > MOST_ALIKE:
         notes.append(
             f"warning: {int(again.sum()):,} of {len(rows):,} pairs are near-duplicates to the "
-            "judge: it hardly tells pairs apart, as before it has learned, or after it collapsed"
+            "teacher: it hardly tells pairs apart, as before it has learned, or after it collapsed"
         )
     able = len(prepared.rows("train", spec.wanted))
     for left, why in (
@@ -305,14 +305,14 @@ def notes_of(
     smallest = min(map(len, parts.values()))
     if len(parts) > 1:
         notes.append(
-            "each judge's scores are ranked and cut on their own, and near-duplicates looked for "
-            "among the pairs of one judge"
+            "each teacher's scores are ranked and cut on their own, and near-duplicates looked for "
+            "among the pairs of one teacher"
         )
     small = [name for name, one in spec.scores.items()
              if isinstance(one, NegClipLossSettings) and one.batch_size >= smallest]  # fmt: skip
     if small:
         notes.append(
-            f"a judge's pool is smaller than a batch of {', '.join(small)}, so it is one batch"
+            f"a teacher's pool is smaller than a batch of {', '.join(small)}, so it is one batch"
         )
     made_wrong = [one for one in prepared.cohort.findings if one.code == "cohort.noisy_pairs"]
     notes += [f"warning: {one.what}" for one in made_wrong]
@@ -322,10 +322,10 @@ def notes_of(
 
 
 def _met(spec: SelectSpec, run: Run, prepared: Prepared, rows: np.ndarray) -> list[str]:
-    """Warn of a judge that was trained on rows it scores."""
-    judge = spec.judges[0]
+    """Warn of a teacher that was trained on rows it scores."""
+    teacher = spec.teachers[0]
     seen = learned_from(run, prepared, spec.pair)
-    by = getattr(run.stages[judge], "selected_by", None)
+    by = getattr(run.stages[teacher], "selected_by", None)
     if seen is not None and by is not None:
         kept = set(Keep.load(run.file(by, Keep)).kept_ids.tolist())
         seen &= prepared.samples["sample"].astype(str).isin(kept).to_numpy()
@@ -334,7 +334,7 @@ def _met(spec: SelectSpec, run: Run, prepared: Prepared, rows: np.ndarray) -> li
         return []
     whose = "perhaps all" if seen is None else f"{count:,}"
     return [
-        f"warning: the judge was trained on {whose} of the rows it scores, and what it learned "
-        "by heart scores high; judges without a fold (`without_fold`) score rows that they never "
+        f"warning: the teacher was trained on {whose} of the rows it scores, and what it learned "
+        "by heart scores high; teachers without a fold (`without_fold`) score rows that they never "
         "saw"
     ]

@@ -114,7 +114,7 @@ def selection_evidence(
     placed = keep.ranks.get(by)
     if shown and by:
         equal = [first for kind, first in keep.copies.items() if kind != "near"]
-        alike = [subjects, *equal]  # near-duplicates are what a weak judge takes for them
+        alike = [subjects, *equal]  # near-duplicates are what a weak teacher takes for them
         chosen = rows_to_show(keep.comparable(keep.scores[by]), keep.kept, alike, shown)
     return SelectionEvidence(
         name=name,

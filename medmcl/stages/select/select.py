@@ -1,4 +1,4 @@
-"""The select stage: judges score the pairs of the train split, a rule keeps some of them."""
+"""The select stage: teachers score the pairs of the train split, a rule keeps some of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
 from medmcl.selection.ranking import Chooser, follow
-from medmcl.stages.select.judges import scored_by
 from medmcl.stages.select.pairs import POOL, select_pairs
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.target import target_of
+from medmcl.stages.select.teachers import scored_by
 from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.models import temperature_of
 from medmcl.stages.train.train import first_learner
@@ -44,9 +44,9 @@ class Select(Stage[SelectSpec]):
                     side = score.sides(spec.pair)[0]
                     target_of(target, prepared, context.run.path, side, f"{where}.target")
             if score.needs_temperature:
-                for judge in parts:
-                    learner = first_learner(made[judge], prepared, context.run)
-                    temperature_of(learner, spec.pair, f"{where}, judge {judge}")
+                for teacher in parts:
+                    learner = first_learner(made[teacher], prepared, context.run)
+                    temperature_of(learner, spec.pair, f"{where}, teacher {teacher}")
 
     @override
     def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
@@ -85,21 +85,21 @@ def refuse_rule(spec: SelectSpec, parts: Mapping[str, np.ndarray]) -> None:
 
     Args:
         spec: The select stage.
-        parts: Judge to the rows that it scores.
+        parts: Teacher to the rows that it scores.
 
     Raises:
         ConfigError: A share is no row, or more than the steps before can leave.
     """
     dynamic = [name for name, one in spec.scores.items() if one.chooses]
     choosers: dict[str, Chooser] = dict.fromkeys(dynamic, lambda left, number: left[:number])
-    for judge, rows in parts.items():
+    for teacher, rows in parts.items():
         alike = torch.full((len(rows),), math.inf, device="cpu")
         try:
             follow(spec.rule, {"": alike, **dict.fromkeys(spec.scores, alike)}, choosers)
         except MedmclError as error:
             raise ConfigError(
                 error.what,
-                where=f"stage {spec.name}, rule, {len(rows)} pairs that {judge} scores",
+                where=f"stage {spec.name}, rule, {len(rows)} pairs that {teacher} scores",
                 got=error.got,
                 expected=error.expected,
                 fix=error.fix,

@@ -1,4 +1,4 @@
-"""What a recipe says of a select stage: judges, scores, and the rule that keeps rows."""
+"""What a recipe says of a select stage: teachers, scores, and the rule that keeps rows."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class SelectSpec(StageSpec):
     open_fields: ClassVar[Mapping[str, Any]] = {"scores": SCORERS.settings.values}
 
     stage: Literal["select"]
-    judges: tuple[str, ...] = Field(min_length=1)
+    teachers: tuple[str, ...] = Field(min_length=1)
     """Train stages whose towers score. Several, each trained without one fold of the subjects
-    (``without_fold``): every pair is then scored by a judge that never saw it."""
+    (``without_fold``): every pair is then scored by a teacher that never saw it."""
     pair: tuple[str, str]
     """The two modalities of a pair."""
     scores: dict[str, AnyScore] = Field(min_length=1)
@@ -80,7 +80,7 @@ class SelectSpec(StageSpec):
 
     @override
     def sources(self) -> list[str]:
-        return list(self.judges)
+        return list(self.teachers)
 
     @override
     def used_tasks(self, known: Iterable[str]) -> Iterable[str]:
@@ -89,7 +89,7 @@ class SelectSpec(StageSpec):
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:
-        from medmcl.stages.select.judges import refuse_selection
+        from medmcl.stages.select.teachers import refuse_selection
         from medmcl.stages.train.spec import TowersSpec
 
         yield partial(refuse_selection, plan.recipe, self, plan.named(TowersSpec))

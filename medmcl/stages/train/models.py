@@ -115,7 +115,7 @@ def scale_of(learner: Learner, pair: tuple[str, str]) -> Callable[[], Tensor] | 
 
 
 def temperature_of(learner: Learner, pair: tuple[str, str], where: str) -> float:
-    """The temperature to which a judge was trained to tell pairs.
+    """The temperature to which a teacher was trained to tell pairs.
 
     Raises:
         ConfigError: None of its objectives aligns the pair.
@@ -123,11 +123,11 @@ def temperature_of(learner: Learner, pair: tuple[str, str], where: str) -> float
     scale = scale_of(learner, pair)
     if scale is None:
         raise ConfigError(
-            "the judge has no temperature of its own",
+            "the teacher has no temperature of its own",
             where=where,
             got=f"objectives: {', '.join(learner.objectives) or 'none'}; none of them aligns "
             f"{' and '.join(pair)}",
-            expected="a judge trained with cross_modal on this pair",
+            expected="a teacher trained with cross_modal on this pair",
             fix="name one: temperature: 0.07",
         )
     return 1 / float(scale().detach())

@@ -76,7 +76,7 @@ class TowersSpec(StageSpec):
     """Modality to encoder settings that differ in this stage (drop path in fine-tuning); to those
     of its input projection, and ``shared`` to those of the tower, where it is shared."""
     objectives: dict[str, ObjectiveSpec] = {}
-    checkpoint: Literal["best", "last"] = "best"
+    keep: Literal["best", "last"] = "best"
     """Which checkpoint later stages take."""
     patience: int | None = Field(None, ge=1)
     task: str | None = None
@@ -167,7 +167,7 @@ class TowersSpec(StageSpec):
             labels=self.task is not None,
             note=f"of {cohort}{share}{wrong}",
         )
-        chosen = ["checkpoint"] if self.checkpoint == "best" else []
+        chosen = ["checkpoint"] if self.keep == "best" else []
         chosen += ["early stopping"] if self.patience is not None else []
         if not chosen:
             return [weights]

@@ -159,7 +159,7 @@ class Train(Stage[TrainSpec]):
         )
         train, tuned = prepared.rows("train"), int(sum(map(len, tuning)))
         facts = {
-            "checkpoint": spec.checkpoint,
+            "keep": spec.keep,
             "rows": len(rows),
             "subjects": len(np.unique(prepared.subjects[rows])),
             "lacking": len(train) - len(_with_modalities(spec, prepared, train)),
@@ -192,7 +192,7 @@ class Train(Stage[TrainSpec]):
             facts |= _health(spec, parts, feed, state, prepared, context)
             _say_findings(facts, context)
             if WRECKED not in facts and (said := overfitting(facts)):
-                kept = " The last step is kept." if spec.checkpoint == "last" else ""
+                kept = " The last step is kept." if spec.keep == "last" else ""
                 context.record.say(f"warning: {spec.name}: {said}{kept}")
         return facts
 
@@ -213,7 +213,7 @@ def _health(
 ) -> dict[str, Any]:  # fmt: skip
     """Say how the stage ended, by its losses and by what its kept weights make of some rows."""
     learner = parts.learner
-    learner.load_state_dict(context.run.checkpoints(spec.name).weights(spec.checkpoint))
+    learner.load_state_dict(context.run.checkpoints(spec.name).weights(spec.keep))
     learner.eval()
     rows = np.concatenate(feed.tuning) if feed.tuning else parts.rows
     adapters = {name: prepared.adapters[name] for name in spec.towers}

@@ -99,11 +99,11 @@ def test_a_copy_under_two_subjects_is_an_error_and_within_one_a_warning(tiny):
 
 
 def test_columns_that_are_not_there_name_the_nearest(tiny):
-    spoil(tiny, modalities__clinic__columns={"agee": "number"}, subjects__site="sitee")
+    spoil(tiny, modalities__clinic__columns={"agee": "number"}, subjects__group="sitee")
     findings = found(tiny)
     text = " ".join(f.what for f in of(findings, "cohort.column"))
     assert "did you mean 'site'" in text
-    spoil(tiny, subjects__site="site")
+    spoil(tiny, subjects__group="site")
     findings = found(tiny)
     assert "did you mean 'age'" in of(findings, "cohort.column")[0].what
     assert of(findings, "cohort.column")[0].scope == "cohort"
@@ -322,7 +322,7 @@ def truncate(tiny, subject="s001"):
         ({"tasks__death__horizons_years": [5, 1]}, "config.invalid", "rising order"),
         ({"subjects__split": {}}, "config.invalid", "either a column, or random"),
         ({"subjects__where": "agee > 3"}, "cohort.column", "did you mean 'age'"),
-        ({"subjects__site": "sitee"}, "cohort.column", "did you mean 'site'"),
+        ({"subjects__group": "sitee"}, "cohort.column", "did you mean 'site'"),
         ({"subjects__split": "sex"}, "cohort.invalid", "values that name no split: F, M"),
         (
             {"subjects__join": [{"table": "none.csv", "on": "subject_id"}]},

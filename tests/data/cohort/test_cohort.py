@@ -422,13 +422,13 @@ def test_people_seen_at_two_sites_are_refused_or_of_no_known_site_and_counted(ti
     fix = str(caught.value)
     assert "rows 1 and 13, both subject s000" in fix
     assert "correct 'subject_id' or 'site' of these rows" in fix
-    assert "--set cohort.subjects.site_varies=unknown" in fix
+    assert "--set cohort.subjects.group_varies=unknown" in fix
     assert "of: MODALITY" not in fix  # that is how labels belong to records, not sites
-    cohort = open_cohort(tiny.folder, {"subjects.site_varies": "unknown"})
+    cohort = open_cohort(tiny.folder, {"subjects.group_varies": "unknown"})
     groups = cohort.sites
     assert groups.isna().to_dict() == {name: name == "s000" for name in groups.index}
     assert groups.value_counts().to_dict() == {"A": 5, "B": 6}  # s001: one row names none
-    (told,) = [one for one in cohort.findings if one.code == "cohort.several_sites"]
+    (told,) = [one for one in cohort.findings if one.code == "cohort.several_groups"]
     assert told.level == "warning"
     assert "1 subject with rows of several sites, for example s000" in told.what
 
@@ -457,7 +457,7 @@ def test_what_differs_within_a_subject_says_how_its_own_key_is_put_right(tiny, c
 
 def test_small_groups_are_pooled_and_told(tiny):
     tiny.table["site"] = ["A"] * 6 + ["B"] * 2 + ["C"] * 3 + [None]
-    tiny.tree["subjects"]["site_min"] = 5
+    tiny.tree["subjects"]["group_min"] = 5
     cohort = open_cohort(tiny.write())
     groups = cohort.sites
     assert groups.value_counts().to_dict() == {"A": 6, "pooled": 5}
@@ -465,7 +465,7 @@ def test_small_groups_are_pooled_and_told(tiny):
     (told,) = [one for one in cohort.findings if one.code == "cohort.pooled"]
     assert told.level == "warning"
     assert "2 sites of fewer than 5 subjects (5 in all)" in told.what
-    tiny.tree["subjects"]["site_min"] = 1
+    tiny.tree["subjects"]["group_min"] = 1
     assert set(open_cohort(tiny.write()).sites.dropna()) == {"A", "B", "C"}
 
 

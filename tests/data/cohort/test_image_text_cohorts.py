@@ -316,14 +316,14 @@ def test_covid_takes_patients_of_two_hospitals_and_ids_that_are_all_numbers(tmp_
     cohort = opened("covid_cxr", tmp_path)
     assert set(cohort.subjects.index) == {"17", "285", "287", "20"}
     assert list(cohort.subjects.index[cohort.sites.isna()]) == ["17"]
-    told = [one.what for one in cohort.findings if one.code == "cohort.several_sites"]
+    told = [one.what for one in cohort.findings if one.code == "cohort.several_groups"]
     assert told == ["1 subject with rows of several groups, for example 17: the group is not known"]
     assert codes(check_cohort(cohort)) == []
     prepared = prepare(cohort, INPUTS, cache=tmp_path / "cache")
     assert prepared.excluded == []
     assert "17" in set(prepared.samples["subject"].astype(str))
     _, findings = load_cohort(
-        "covid_cxr", {"data_root": str(tmp_path), "subjects.site_varies": "refuse"}
+        "covid_cxr", {"data_root": str(tmp_path), "subjects.group_varies": "refuse"}
     )
     (fault,) = [one for one in findings if one.level == "error"]  # as it was shipped before
     assert "location" in f"{fault.what} {fault.fix}"

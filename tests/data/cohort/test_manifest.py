@@ -61,7 +61,7 @@ def test_every_unknown_key_is_named_with_its_neighbour_and_the_rest_is_kept():
         modalities__ecg__recrod="x",
         modalities__clinic__colums={},
         tasks__sick__colum="y",
-        subjects__sites="site",
+        subjects__groups="site",
         pairing__max_gap=3,
     )
     tree["subjects"]["join"][0]["onn"] = {}
@@ -74,7 +74,7 @@ def test_every_unknown_key_is_named_with_its_neighbour_and_the_rest_is_kept():
         "modalities.ecg.recrod": "record",
         "modalities.clinic.colums": "columns",
         "tasks.sick.colum": "column",
-        "subjects.sites": "site",
+        "subjects.groups": "group",
         "pairing.max_gap": "max_gap_days",
         "subjects.join.0.onn": "on",
         "modalities.clinic.columns.age.units": "unit",

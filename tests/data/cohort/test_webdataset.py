@@ -473,7 +473,7 @@ def hospital(folder):
     image = {"reader": "image", "table": "views.csv", "record": "view"}
     tree = {
         "schema": "medmcl/cohort@1",
-        "subjects": {"table": "people.csv", "id": "who", "split": "split", "site": "site"},
+        "subjects": {"table": "people.csv", "id": "who", "split": "split", "group": "site"},
         "modalities": {
             "front": {**image, "path": "{view}.front.png", "orient": "stored"},
             "side": {**image, "path": "{view}.side.png", "present": "view != 'v70'"},

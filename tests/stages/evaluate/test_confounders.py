@@ -33,7 +33,7 @@ from medmcl.stages.evaluate.task_scoring import TaskScoring
 N = 600
 TREE = {
     "schema": "medmcl/cohort@1",
-    "subjects": {"table": "people.csv", "id": "id", "split": "fold", "site": "centre"},
+    "subjects": {"table": "people.csv", "id": "id", "split": "fold", "group": "centre"},
     "modalities": {"labs": {"reader": "table", "table": "labs.csv",
                             "columns": {"l0": "number", "l1": "number", "l2": "number"}},
                    "blood": {"reader": "table", "table": "blood.csv",
@@ -107,7 +107,7 @@ def told(cohort):
     rng = np.random.default_rng(5)
     people = cohort.subjects.loc[cohort.samples["subject"]]
     noise = rng.normal(size=(len(people), 4))
-    sites = pd.get_dummies(people["subjects.site"]).to_numpy(float)
+    sites = pd.get_dummies(people["subjects.group"]).to_numpy(float)
     age = people["age"].to_numpy(float)[:, None] / 10
     return {"removed": noise, "holds": np.hstack([noise, sites, age])}
 
@@ -169,7 +169,7 @@ def test_held_out_people_of_a_site_that_train_never_saw_are_left_out_and_counted
     found, _ = asked(cohort, tmp_path, told(cohort), ("site", "sex"))
     site, people = found["site"], cohort.subjects
     held = people["split"] == TEST
-    west = int((held & (people["subjects.site"] == "west")).sum())
+    west = int((held & (people["subjects.group"] == "west")).sum())
     assert site.row("auroc", "holds").value > 0.999
     assert {row.split for row in site.rows} == {TEST}
     assert {row.n for row in site.rows} == {int(held.sum()) - west}

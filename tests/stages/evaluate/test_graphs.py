@@ -74,7 +74,7 @@ def brains(tmp_path):
     table.to_csv(tmp_path / "people.csv", index=False)
     tree = {
         "schema": "medmcl/cohort@1",
-        "subjects": {"table": "people.csv", "id": "id", "split": "split", "site": "site"},
+        "subjects": {"table": "people.csv", "id": "id", "split": "split", "group": "site"},
         "modalities": {
             "brain": {"reader": "timeseries", "path": "rois/{id}.1D"},
             "table": {"reader": "table", "columns": {"age": "number"}},

@@ -180,7 +180,7 @@ def test_intervals_cover_chance_whatever_was_learned_by_heart(runs, tmp_path, ol
         for stage in ("contrast", "bind"):
             done = run.checkpoints(stage).done
             assert done["steps"] * done["batch_size"] >= 200 * done["rows"]
-            assert done["checkpoint"] == "last"
+            assert done["keep"] == "last"
     score = everything(tmp_path)
     kinds = over_seeds(runs, score)
     assert len(kinds) == 8

@@ -52,7 +52,7 @@ def test_sites_that_a_cohort_does_not_name_cannot_be_drawn(trained, hearts, tmp_
     shutil.copytree(hearts, copy)
     path = copy / "cohort.yaml"
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    del tree["subjects"]["site"]
+    del tree["subjects"]["group"]
     path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"the cohort names none(.|\n)*group"):
         medmcl.evaluate(trained.path, copy, out=tmp_path / "x", resample="site", device="cpu")

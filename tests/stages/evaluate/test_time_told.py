@@ -42,7 +42,7 @@ def lines(tmp_path, ticking, caplog):
     people.to_csv(cohort / "people.csv", index=False)
     tree = yaml.safe_load((cohort / "cohort.yaml").read_text())
     tree["tasks"]["ward"] = {"kind": "binary", "column": "ward"}
-    tree["subjects"]["site"] = "site"
+    tree["subjects"]["group"] = "site"
     (cohort / "cohort.yaml").write_text(yaml.safe_dump(tree))
     vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(len(people), 4)))
     vectors = vectors.set_axis([f"v{k}" for k in range(4)], axis=1).assign(pid=people["pid"])

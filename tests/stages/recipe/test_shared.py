@@ -99,7 +99,7 @@ def run(hearts, tmp_path_factory):
 
 
 def weights(run, stage):
-    return Checkpoints(run.path / "checkpoint" / stage).weights(run.stage(stage).checkpoint)
+    return Checkpoints(run.path / "checkpoint" / stage).weights(run.stage(stage).keep)
 
 
 def test_the_run_knows_its_modalities_by_the_cohorts_names(run):

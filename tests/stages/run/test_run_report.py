@@ -55,7 +55,7 @@ def clinic(tmp_path):
     visits.to_csv(tmp_path / "visits.csv", index=False)
     tree = {
         "schema": "medmcl/cohort@1", "about": "two clinics",
-        "subjects": {"table": "people.csv", "id": "id", "split": "fold", "site": "centre",
+        "subjects": {"table": "people.csv", "id": "id", "split": "fold", "group": "centre",
                      "where": "consent == 1"},
         "modalities": {"labs": {"reader": "table", "table": "visits.csv", "record": "visit",
                                 "date": "when",
@@ -325,7 +325,7 @@ def test_a_stage_that_overfits_says_so_when_it_ends(tmp_path, caplog, monkeypatc
         medmcl.pretrain(
             write_omics(tmp_path / "omics", 60), recipe=write_recipe(tmp_path / "recipe.yaml"),
             out=tmp_path / "run", device="cpu",
-            overrides={"stages.align.steps": 2, "stages.align.checkpoint": "last"},
+            overrides={"stages.align.steps": 2, "stages.align.keep": "last"},
         )  # fmt: skip
     assert f"warning: align: {told} The last step is kept." in caplog.text
     assert asked[0]["steps"] == 2

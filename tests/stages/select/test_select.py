@@ -29,7 +29,7 @@ from medmcl.stages.run.ledger import label_tasks, run_ledger
 from medmcl.stages.run.run import Run
 from medmcl.stages.select.command import selection_of
 from medmcl.stages.select.folds import folds_of
-from medmcl.stages.select.judges import scored_by
+from medmcl.stages.select.teachers import scored_by
 from medmcl.stages.train.models import scale_of
 from medmcl.stages.train.train_filter import kept_rows
 
@@ -39,7 +39,7 @@ SMALL = {
     **small_squares.SMALL,
     **{
         f"stages.{stage}.{key}": value
-        for stage in ("judge-{half}", "contrast")
+        for stage in ("teacher-{half}", "contrast")
         for key, value in {
             "batch_size": 24,
             "epochs": None,
@@ -49,7 +49,7 @@ SMALL = {
     },
 }
 ONE = {
-    **{k.replace("judge-{half}", "contrast"): v for k, v in SMALL.items() if "judge" not in k},
+    **{k.replace("teacher-{half}", "contrast"): v for k, v in SMALL.items() if "teacher" not in k},
 }
 
 
@@ -107,18 +107,18 @@ def facts(run, stage):
     return json.loads((run.path / "checkpoint" / stage / "done.json").read_text("utf-8"))
 
 
-def test_each_judge_is_trained_without_the_subjects_it_scores(run, squares):
+def test_each_teacher_is_trained_without_the_subjects_it_scores(run, squares):
     cohort = medmcl.open_cohort(squares)
     train = set(cohort.split("train").tolist())
     prepared = run.prepare(cohort, ("image", "caption"))
     fold = folds_of(prepared, 2, run.seed)
     for number in (0, 1):
-        seen = set(shown(run, f"judge-{number}").tolist())
+        seen = set(shown(run, f"teacher-{number}").tolist())
         assert seen == {row for row in train if fold[row] != number}
-        assert facts(run, f"judge-{number}")["not_selected"] == len(train) - len(seen)
+        assert facts(run, f"teacher-{number}")["not_selected"] == len(train) - len(seen)
 
 
-def test_scores_are_those_of_the_judge_that_never_saw_the_row(run, squares, keep):
+def test_scores_are_those_of_the_teacher_that_never_saw_the_row(run, squares, keep):
     cohort = medmcl.open_cohort(squares)
     prepared = run.prepare(cohort, ("image", "caption"))
     fold = folds_of(prepared, 2, run.seed)
@@ -127,7 +127,7 @@ def test_scores_are_those_of_the_judge_that_never_saw_the_row(run, squares, keep
     np.testing.assert_array_equal(keep.ids, ids[train])
     tuning = cohort.split("tuning")
     for number in (0, 1):
-        stage = f"judge-{number}"
+        stage = f"teacher-{number}"
         sides = {
             name: run.embed(cohort, modality=name, stage=stage, space="pooled")
             .drop(columns="quality").to_numpy(np.float32)
@@ -159,7 +159,7 @@ def test_the_report_says_what_was_kept_and_of_what(run, keep):
     report = both_pages(run.path)
     assert f"{int(keep.kept.sum())} of 96 pairs kept" in report
     assert "best 70 % of the pool by neg_clip_loss" in report
-    assert keep.provenance["judges"]["judge-0"]["rows"] > 0
+    assert keep.provenance["teachers"]["teacher-0"]["rows"] > 0
     assert keep.provenance["config"]
     assert keep.cohort == run.config["cohort_fingerprint"]
 
@@ -200,8 +200,8 @@ def test_the_command_repeats_the_run_and_pretrain_takes_its_file(run, squares, k
     assert not any("was trained on" in note for note in found.notes)
     table = pd.read_parquet(out)
     assert {"id", "kept", "score.neg_clip_loss", "rank.neg_clip_loss"} <= set(table.columns)
-    best = table.sort_values("rank.neg_clip_loss").groupby("judge").first()
-    highest = table.groupby("judge")["score.neg_clip_loss"].max()
+    best = table.sort_values("rank.neg_clip_loss").groupby("teacher").first()
+    highest = table.groupby("teacher")["score.neg_clip_loss"].max()
     assert (best["score.neg_clip_loss"] == highest).all()
     made = kept_alone(squares, tmp_path / "kept", out)
     ids = medmcl.open_cohort(squares).samples["sample"].astype(str).to_numpy()
@@ -261,7 +261,7 @@ def test_norm_sim_near_to_another_cohort(select, squares, tmp_path):
         select(by=["norm_sim:0.3"], overrides={"select.scores.norm_sim.target": target}, out=out)
         for target, out in (({"cohort": str(other)}, "k.parquet"), (same, "l.parquet"))
     )
-    told = found.keep.provenance["judges"]["judge-0"]["target of norm_sim"]
+    told = found.keep.provenance["teachers"]["teacher-0"]["target of norm_sim"]
     assert told == {"cohort": "red", "rows": 32}
     np.testing.assert_array_equal(found.keep.kept, again.keep.kept)
 
@@ -389,13 +389,13 @@ def test_norm_sim_dynamic_needs_no_target(select):
     more = {"overrides": {"select.scores.norm_sim_dynamic.rounds": 4}}
     found = select(by=["norm_sim_dynamic:0.5"], **more)
     assert found.keep.kept.sum() == sum(
-        part["rows"] // 2 for part in found.keep.provenance["judges"].values()
+        part["rows"] // 2 for part in found.keep.provenance["teachers"].values()
     )
 
 
-def test_one_judge_of_everybody_is_warned_of(run, select):
+def test_one_teacher_of_everybody_is_warned_of(run, select):
     count = facts(run, "contrast")["rows"]
-    said = f"warning: the judge was trained on {count} of the rows"
+    said = f"warning: the teacher was trained on {count} of the rows"
     assert any(said in one for one in select(stages=["contrast"]).notes)
 
 
@@ -407,7 +407,7 @@ def test_one_judge_of_everybody_is_warned_of(run, select):
         ({"by": ["clip_score"]}, "KIND:SHARE"),
         ({"by": ["clip_score:0.3", "norm_sim:0.5"]}, "more than the steps before have left"),
         ({"by": ["clip_score:0.001"]}, "is no row"),
-        ({"stages": ["judge-0"]}, "another fold"),
+        ({"stages": ["teacher-0"]}, "another fold"),
         ({"stages": ["chosen"]}, "stage 'chosen' (select) gives no embeddings"),
         ({"pair": ["image", "image"]}, "two different modalities"),
         ({"pair": ["image", "txt"]}, "unknown modality of the run 'txt'"),
@@ -443,21 +443,23 @@ def test_a_fold_with_one_pair_is_named(run, select, squares, tmp_path):
     few = np.concatenate([train[fold[train] == 0][:3], train[fold[train] == 1][:1]])
     table.loc[np.setdiff1d(train, few), "split"] = "tuning"
     other = other_squares(squares, tmp_path / "other", lambda _: table)
-    with pytest.raises(ConfigError, match="for judge-1 to score") as error:
+    with pytest.raises(ConfigError, match="for teacher-1 to score") as error:
         select(other)
-    assert "1 of them in fold 1 of 2, the one that judge-1 was trained without" in str(error.value)
+    assert "1 of them in fold 1 of 2, the one that teacher-1 was trained without" in str(
+        error.value
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"stages.chosen.judges": ["judge-0"]}, "another fold"),
-        ({"stages.chosen.judges": ["judge-2", "judge-1"]}, "judge-2"),
+        ({"stages.chosen.teachers": ["teacher-0"]}, "another fold"),
+        ({"stages.chosen.teachers": ["teacher-2", "teacher-1"]}, "teacher-2"),
         ({"stages.chosen.pair": ["picture", "words"]}, "words"),
         ({"stages.contrast.selected_by": "chosn"}, "chosn"),
-        ({"stages.contrast.selected_by": "judge-0"}, "no select stage before it"),
-        ({"stages.judge-{half}.folds": 3}, "another fold"),
-        ({"stages.judge-{half}.for_each": {"half": [0, 2]}}, "judge-1"),
+        ({"stages.contrast.selected_by": "teacher-0"}, "no select stage before it"),
+        ({"stages.teacher-{half}.folds": 3}, "another fold"),
+        ({"stages.teacher-{half}.for_each": {"half": [0, 2]}}, "teacher-1"),
         ({"stages.contrast.without_fold": 2}, "no such fold"),
         ({"stages.chosen.scores.norm_sim.target": {"task": "colour", "label": "pink"}},
          "no label 'pink'"),
@@ -469,7 +471,7 @@ def test_a_fold_with_one_pair_is_named(run, select, squares, tmp_path):
           "stages.chosen.rule": [{"by": "neg_clip_loss", "at_least": 5},
                                  {"by": "agreed", "share": 0.5},
                                  {"by": "neg_clip_loss", "share": 0.6}]}, "steps before have left"),
-        ({"stages.judge-{half}.objectives":
+        ({"stages.teacher-{half}.objectives":
           {"in_modal": {"modality": "picture", "views": ["plain", "augmented"]}}},
          "no temperature of its own"),
         ({"stages.chosen.rule": [{"by": "neg_clip_loss"}]}, "say one"),
@@ -488,18 +490,18 @@ def test_a_recipe_that_could_not_select_is_refused_before_training(
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
-def test_a_judge_that_comes_from_a_stage_which_saw_its_fold_is_refused(run, squares):
+def test_a_teacher_that_comes_from_a_stage_which_saw_its_fold_is_refused(run, squares):
     prepared = run.prepare(medmcl.open_cohort(squares), ("image", "caption"))
     spec, made = run.spec("chosen"), run.stages
 
     def ask(origin, key="start_from", **first):
-        """Rows by judge; judge-0 starts from ``origin``, after stages of these settings."""
+        """Rows by teacher; teacher-0 starts from ``origin``, after stages of these settings."""
         plain = made["contrast"].model_copy(update={"selected_by": None})
         before = {
             name: plain.model_copy(update={"name": name, **told}) for name, told in first.items()
         }
-        taught = made["judge-0"].model_copy(update={key: {"image": origin}})
-        stages = {**before, "judge-0": taught, "judge-1": made["judge-1"]}
+        taught = made["teacher-0"].model_copy(update={key: {"image": origin}})
+        stages = {**before, "teacher-0": taught, "teacher-1": made["teacher-1"]}
         recipe = run.recipe.model_copy(update={"stages": (*stages.values(), spec)})
         kinds = {"image": "image", "caption": "text"}
         assert ("which was trained on it" in str(faults_of_models(recipe, kinds))) == refused
@@ -507,7 +509,7 @@ def test_a_judge_that_comes_from_a_stage_which_saw_its_fold_is_refused(run, squa
         return scored_by(spec, stages, prepared, run.seed, rows)
 
     refused = False
-    assert set(ask("a", a={"without_fold": 0})) == {"judge-0", "judge-1"}
+    assert set(ask("a", a={"without_fold": 0})) == {"teacher-0", "teacher-1"}
     refused = True
     half = {"without_fold": 0, "start_from": {"image": "a"}}
     for origin, key, before in (
@@ -530,7 +532,7 @@ def test_a_run_without_select_stage_selects_by_the_published_share(run, tmp_path
 
     plain = changed_copy(run.path, tmp_path / "plain", "config.yaml", unselected)
     spec = selection_of(Run(plain), (), None, (), {})
-    assert (spec.judges, spec.pair) == (("contrast",), ("image", "caption"))
+    assert (spec.teachers, spec.pair) == (("contrast",), ("image", "caption"))
     assert [(step.by, step.share) for step in spec.rule] == [("neg_clip_loss", 0.3)]
 
 
@@ -540,7 +542,7 @@ def test_two_processes_select_as_one(squares, tmp_path):
     }
     changes = {
         f"stages.{stage}.{key}": value
-        for stage in ("judge-{half}", "contrast")
+        for stage in ("teacher-{half}", "contrast")
         for key, value in {"objectives": plain, "steps": 4}.items()
     }
     given = {**SMALL, **changes, "stages.results.retrieval": None, "stages.results.zero_shot": None}
@@ -595,7 +597,7 @@ def test_a_run_keeps_to_the_file_it_was_given_and_tells_its_labels(select, squar
     assert facts(again, "contrast")["rows"] == int(pool.kept.sum())
 
 
-def test_ranks_and_the_choice_agree_though_two_judges_scored(keep):
+def test_ranks_and_the_choice_agree_though_two_teachers_scored(keep):
     ranks = keep.ranks["neg_clip_loss"]
     assert sorted(ranks.tolist()) == list(range(1, len(keep) + 1))
     assert ranks[keep.kept].max() <= int(keep.kept.sum()) + 1

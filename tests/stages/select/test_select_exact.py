@@ -27,7 +27,7 @@ SMALL = {
     **small_squares.SMALL,
     **{
         f"stages.{stage}.{key}": value
-        for stage in ("judge-{half}", "contrast")
+        for stage in ("teacher-{half}", "contrast")
         for key, value in {
             "batch_size": 24,
             "epochs": None,
@@ -51,9 +51,9 @@ SCORES = {
 
 
 def made_up(towers, prepared, modality, records, space, device):
-    """What a judge might make of records: seven heaps of pictures and five of captions.
+    """What a teacher might make of records: seven heaps of pictures and five of captions.
 
-    Towers of a few steps see all pictures as one; these points lie apart, others for each judge.
+    Towers of a few steps see all pictures as one; these points lie apart, others for each teacher.
     """
     weights = torch.cat([one.detach().flatten() for one in towers.parameters()])
     seed = int(1e4 * weights.double().abs().sum().item()) + SIDES.index(modality)
@@ -121,19 +121,19 @@ def found(select):
 
 @pytest.fixture(scope="module")
 def parts(run, prepared):
-    """Judge to its rows, and to what it makes of every sample, side by side in float64."""
+    """Teacher to its rows, and to what it makes of every sample, side by side in float64."""
     fold = folds_of(prepared, 2, run.seed)
     train = prepared.rows("train", SIDES)
     made = {}
     for number in (0, 1):
-        judge = f"judge-{number}"
-        towers = run.learner(judge, CPU).model
+        teacher = f"teacher-{number}"
+        towers = run.learner(teacher, CPU).model
         vectors = {
             side: made_up(towers, prepared, side, prepared.index(side), "pooled", CPU)
             for side in SIDES
         }
         own = train[fold[train] == number]
-        made[judge] = own, {side: one.astype(np.float64) for side, one in vectors.items()}
+        made[teacher] = own, {side: one.astype(np.float64) for side, one in vectors.items()}
     return made
 
 
@@ -178,9 +178,9 @@ def best(scores, rows, number):
 
 
 def test_the_loss_in_batches_is_that_of_a_slow_loop(run, found, parts):
-    for judge, (rows, vectors) in parts.items():
+    for teacher, (rows, vectors) in parts.items():
         a, b = (vectors[side][rows] for side in SIDES)
-        own = run.learner(judge, CPU).objectives["cross_modal"].scale().detach()
+        own = run.learner(teacher, CPU).objectives["cross_modal"].scale().detach()
         fit = slow_loss(run, a, b, 1 / float(own), "fit", "wrap")
         np.testing.assert_allclose(found.keep.scores["fit"][at(found, rows)], fit, atol=2e-5)
         small = slow_loss(run, a, b, 0.3, "official", "official")
@@ -205,7 +205,7 @@ def test_nearness_is_to_the_rows_that_the_target_names(found, prepared, parts):
             np.testing.assert_allclose(got, slow, rtol=2e-5, err_msg=name)
 
 
-def test_two_steps_keep_the_best_of_the_best_within_each_judges_rows(found, parts):
+def test_two_steps_keep_the_best_of_the_best_within_each_teachers_rows(found, parts):
     for rows, _ in parts.values():
         fit, words = (found.keep.scores[name][at(found, rows)] for name in ("fit", "words"))
         left = best(fit, range(len(rows)), int(0.6 * len(rows)))
@@ -285,6 +285,6 @@ def test_a_selection_under_an_infinite_p_is_that_of_a_slow_loop(select, prepared
 
 
 def test_the_file_names_infinity_as_a_recipe_does(found):
-    told = found.keep.provenance["judges"]["judge-0"]["scores"]
+    told = found.keep.provenance["teachers"]["teacher-0"]["scores"]
     assert told["words"]["p"] == "inf"
     assert told["official"]["temperature"] == 0.3

@@ -201,7 +201,7 @@ def chained(prepared, later):
     recipe = recipe_of(prepared, later, 2)
     bind, results = recipe.stages
     first = bind.model_copy(update={
-        "name": "before", "checkpoint": "last",
+        "name": "before", "keep": "last",
         "objectives": {"cross_modal": ObjectiveSpec(
             kind="cross_modal", settings={"pairs": "all", "view": "plain"})},
     })  # fmt: skip

@@ -98,7 +98,7 @@ def _models(own: Asked, other: Run, attack: PoisonSpec) -> dict[str, str]:
 
 
 def _weights(run: Run, stage: str) -> Weights:
-    return run.checkpoints(stage).weights(run.stage(stage).checkpoint)
+    return run.checkpoints(stage).weights(run.stage(stage).keep)
 
 
 def _is_one_of(known: Sequence[Weights], weights: Weights) -> bool:
