@@ -317,7 +317,7 @@ def test_covid_takes_patients_of_two_hospitals_and_ids_that_are_all_numbers(tmp_
     assert set(cohort.subjects.index) == {"17", "285", "287", "20"}
     assert list(cohort.subjects.index[cohort.sites.isna()]) == ["17"]
     told = [one.what for one in cohort.findings if one.code == "cohort.several_groups"]
-    assert told == ["1 subject with rows of several groups, for example 17: the group is not known"]
+    assert told == ["1 subject with rows of several sites, for example 17: the site is not known"]
     assert codes(check_cohort(cohort)) == []
     prepared = prepare(cohort, INPUTS, cache=tmp_path / "cache")
     assert prepared.excluded == []
