@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made_targets import targets_of
 from scipy.stats import binom
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.tasks.tables import coefficient_section
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.standard_errors import standard_errors
@@ -27,16 +27,13 @@ def drawn(kind, seed, effect, people=300):
     eta = np.asarray(effect)[codes] + 0.3 * age
     if kind == "survival":
         due, seen = rng.exponential(np.exp(-eta)), rng.exponential(2.0, people)
-        values, columns = np.stack([np.minimum(due, seen), due <= seen], axis=1), ("time", "event")
+        values = np.stack([np.minimum(due, seen), due <= seen], axis=1)
     elif kind == "binary":
-        values, columns = (rng.random(people) < 1 / (1 + np.exp(-eta)))[:, None], ("y",)
+        values = rng.random(people) < 1 / (1 + np.exp(-eta))
     else:
-        values, columns = (eta + rng.normal(size=people))[:, None], ("y",)
+        values = eta + rng.normal(size=people)
     unit = "days" if kind == "survival" else ""
-    known = np.ones(values.shape, dtype=bool)
-    values = values.astype(float)
-    return codes, age, Targets(name="y", kind=kind, columns=columns, values=values, known=known,
-                               unit=unit)  # fmt: skip
+    return codes, age, targets_of(kind, values, name="y", unit=unit)
 
 
 def written_out(targets, values, terms, shares, penalty):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from changed_files import changed_copy, rewrite
 from safetensors.numpy import load_file
 from typed import answer
 
@@ -25,21 +26,27 @@ from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run import pretrain, report
 from medmcl.stages.run.train_records import learned_from
 
+COHORT, TABLE = "cohort.yaml", "participants.tsv"
+
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """Other people, none of them for training, of another hospital."""
     folder = tmp_path_factory.mktemp("elsewhere") / "hospital"
     simulate("heart", folder, {"subjects": 70, "form": "shards", "seed": 9})
-    change(folder, lambda tree: tree["subjects"].update(split={"everyone": "held_out"}))
+    rewrite(folder / COHORT, split_as({"everyone": "held_out"}))
     return folder
 
 
-def change(folder, edit):
-    path = folder / "cohort.yaml"
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    edit(tree)
-    path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+def split_as(split):
+    """A change of cohort.yaml: another split."""
+    return lambda tree: tree["subjects"].update(split=split)
+
+
+def turned(hearts, folder):
+    """The cohort in which those of train are held out, and the other way around."""
+    split = {"train": "held_out", "held_out": "train", "tuning": "tuning"}
+    return changed_copy(hearts, folder, TABLE, lambda t: t.assign(split=t["split"].map(split)))
 
 
 def run_on(run, cohort, out, **more):
@@ -78,13 +85,12 @@ def test_another_cohort_without_train_people_is_scored_by_the_kept_probes(
     assert row.protocol == "linear_probe, frozen"
     assert "nothing was fitted on this cohort" in row.note
     table = trained.embed(elsewhere, modality="ecg", stage="mmcl", device="cpu")
-    probe = next(
+    one = next(
         p for p in load_probes(trained) if (p.task, p.method) == ("infarct", "MDM + contrastive")
     )
     people = pd.read_csv(elsewhere / "participants.tsv", sep="\t").set_index("subject_id")
     features = table[table["quality"] == "ok"].filter(regex=r"^e\d")
-    one = probe
-    chance = probe.model.predict(features.to_numpy())[:, 0]
+    chance = one.model.predict(features.to_numpy())[:, 0]
     outcome = people["infarct"].reindex(features.index.get_level_values(0)).to_numpy(float)
     assert row.value == pytest.approx(medmcl.evaluation.auroc(outcome, chance), abs=1e-6)
     assert row.n == len(features)
@@ -99,9 +105,8 @@ def test_another_cohort_without_train_people_is_scored_by_the_kept_probes(
     fitted = done.fitted
     assert not [line for line in fitted if line.peeks]
     assert any("kept in the run" in line.what for line in fitted)
-    copy = tmp_path / "all_train"  # a split that calls everybody train changes nothing
-    shutil.copytree(elsewhere, copy)
-    change(copy, lambda tree: tree["subjects"].update(split={"everyone": "train"}))
+    # a split that calls everybody train changes nothing
+    copy = changed_copy(elsewhere, tmp_path / "train", COHORT, split_as({"everyone": "train"}))
     again = run_on(trained, copy, tmp_path / "y")
     assert "all of its people are scored" in " ".join(again.notes)
     assert [r.value for r in again.results] == [r.value for r in done.results]
@@ -149,9 +154,7 @@ def test_simple_features_are_read_elsewhere_as_the_run_learned_them(
 
 
 def test_held_out_of_another_cohort_is_scored_alone(trained, elsewhere, tmp_path):
-    copy = tmp_path / "split"
-    shutil.copytree(elsewhere, copy)
-    change(copy, lambda tree: tree["subjects"].update(split="split"))
+    copy = changed_copy(elsewhere, tmp_path / "split", COHORT, split_as("split"))
     done = run_on(trained, copy, tmp_path / "x", tasks=["infarct"])
     people = pd.read_csv(copy / "participants.tsv", sep="\t")
     held = int(((people["split"] == "held_out") & (people["has_ecg"] == 1)).sum())
@@ -161,14 +164,10 @@ def test_held_out_of_another_cohort_is_scored_alone(trained, elsewhere, tmp_path
 
 
 def test_people_the_run_learned_from_are_not_scored_under_another_name(trained, hearts, tmp_path):
-    copy = tmp_path / "renamed"
-    shutil.copytree(hearts, copy)
-    path = copy / "participants.tsv"
-    table = pd.read_csv(path, sep="\t")
+    copy = changed_copy(hearts, tmp_path / "renamed", COHORT, split_as({"everyone": "held_out"}))
+    table = pd.read_csv(copy / TABLE, sep="\t")
     learned = int(table["split"].isin(["train", "tuning"]).sum())
-    table["subject_id"] = [f"other-{k}" for k in range(len(table))]
-    table.to_csv(path, sep="\t", index=False)
-    change(copy, lambda tree: tree["subjects"].update(split={"everyone": "held_out"}))
+    rewrite(copy / TABLE, lambda t: t.assign(subject_id=[f"other-{k}" for k in t.index]))
     done = run_on(trained, copy, tmp_path / "x", tasks=["lvef"])
     assert f"{learned} subjects have a record that the run learned from" in " ".join(done.notes)
     rows = [r for r in done.results if r.method == "MDM + contrastive" and not r.versus]
@@ -190,14 +189,7 @@ def test_a_run_without_kept_probes_says_so(trained, elsewhere, tmp_path):
 
 
 def test_a_run_that_learned_from_people_held_out_here_is_not_set_beside(trained, hearts, tmp_path):
-    copy = tmp_path / "turned"
-    shutil.copytree(hearts, copy)
-    path = copy / "participants.tsv"
-    table = pd.read_csv(path, sep="\t")
-    table["split"] = table["split"].map(
-        {"train": "held_out", "held_out": "train", "tuning": "tuning"}
-    )
-    table.to_csv(path, sep="\t", index=False)
+    copy = turned(hearts, tmp_path / "turned")
     other = tmp_path / "rival"
     shutil.copytree(trained.path, other)
     with pytest.raises(CohortError, match="learned from people who are held out here") as said:
@@ -248,12 +240,7 @@ def test_a_risk_model_and_an_encoder_are_set_beside_each_other_either_way(
         assert gain.n == rows[method, ""].n == rows[versus, ""].n
         gains.append(gain.value)
     assert gains[0] == pytest.approx(-gains[1], abs=1e-6)  # the same models on the same people
-    copy = tmp_path / "turned"
-    shutil.copytree(hearts, copy)
-    table = pd.read_csv(copy / "participants.tsv", sep="\t")
-    turned = {"train": "held_out", "held_out": "train", "tuning": "tuning"}
-    table["split"] = table["split"].map(turned)
-    table.to_csv(copy / "participants.tsv", sep="\t", index=False)
+    copy = turned(hearts, tmp_path / "turned")
     with pytest.raises(CohortError, match="learned from people who are held out here"):
         run_on(risk, copy, tmp_path / "z", compare=[encoder], probe="refit", **quick)
 
@@ -283,37 +270,38 @@ def test_groups_are_read_from_the_usual_columns_or_from_cohort_yaml(hearts, tmp_
     young = (person["age"] < 50).to_numpy()
     assert (found["age"][young] == "<50").all()
     assert (found["age"][(person["age"] >= 70).to_numpy()] == ">=70").all()
-    copy = tmp_path / "named"
-    shutil.copytree(hearts, copy)
-    named = {"weight": {"column": "bmi", "bands": [25, 30]}, "old": "age >= 65"}
-    change(copy, lambda tree: tree.update(subgroups=named))
-    found = sample_subgroups(medmcl.open_cohort(copy), present)
+    copy = shutil.copytree(hearts, tmp_path / "named")
+
+    def groups_of(**asked):
+        rewrite(copy / COHORT, lambda tree: tree.update(subgroups=asked))
+        return sample_subgroups(medmcl.open_cohort(copy), present)
+
+    found = groups_of(weight={"column": "bmi", "bands": [25, 30]}, old="age >= 65")
     assert set(found) == {"weight", "old", "site", "modalities"}
     assert set(found["weight"]) <= {"<25", "25 to <30", ">=30", "unknown"}
     assert set(found["old"]) <= {"yes", "no", "unknown"}
-    codes = {"mi": {"column": "infarct", "names": {0: "no infarct", 1: "infarct"}}}
-    change(copy, lambda tree: tree.update(subgroups=codes))
-    found = sample_subgroups(medmcl.open_cohort(copy), present)
+    found = groups_of(mi={"column": "infarct", "names": {0: "no infarct", 1: "infarct"}})
     infarct = (person["infarct"] == 1).to_numpy()
     assert (found["mi"] == np.where(infarct, "infarct", "no infarct")).all()
-    change(copy, lambda tree: tree.update(subgroups={"who": "subject_id"}))
     with pytest.raises(CohortError, match="more than 30 groups"):
-        sample_subgroups(medmcl.open_cohort(copy), present)
-    change(copy, lambda tree: tree.update(subgroups={"w": {"column": "bmi", "bands": [3, 2]}}))
+        groups_of(who="subject_id")
     with pytest.raises(CohortError, match="ascend"):
-        medmcl.open_cohort(copy)
+        groups_of(w={"column": "bmi", "bands": [3, 2]})
 
 
 def test_groups_of_records_are_those_of_the_samples_own_record(hearts, tmp_path):
-    copy = tmp_path / "visits"
-    shutil.copytree(hearts, copy)
-    table = pd.read_csv(copy / "participants.tsv", sep="\t")
+    table = pd.read_csv(hearts / TABLE, sep="\t")
     visits = table[["subject_id", "age", "sex"]].assign(visit=[f"v{n}" for n in range(len(table))])
+    other = table.drop(columns=["age", "sex"])
+    copy = changed_copy(hearts, tmp_path / "visits", TABLE, lambda _: other)
     visits.to_csv(copy / "visits.csv", index=False)
-    table.drop(columns=["age", "sex"]).to_csv(copy / "participants.tsv", sep="\t", index=False)
-    own = {"table": "visits.csv", "id": "subject_id", "record": "visit"}
-    change(copy, lambda tree: tree["modalities"]["clinic"].update(own))
-    change(copy, lambda tree: tree["modalities"]["clinic"]["columns"].pop("bmi"))
+
+    def of_visits(tree):
+        own = {"table": "visits.csv", "id": "subject_id", "record": "visit"}
+        tree["modalities"]["clinic"] |= own
+        tree["modalities"]["clinic"]["columns"].pop("bmi")
+
+    rewrite(copy / COHORT, of_visits)
     cohort = medmcl.open_cohort(copy)
     found = sample_subgroups(cohort, {})
     person = visits.set_index("subject_id").loc[cohort.samples["subject"]]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
+from changed_files import rewrite
 from read_pages import both_pages
 from small_omics import TABLES, write_omics, write_recipe
 
@@ -52,20 +52,13 @@ def scored(run, cohort, tmp_path, **changes):
     return run_evaluate(spec, run, cohort, torch.device("cpu"), record)
 
 
-def rows(path):
-    return pd.read_csv(path)
-
-
 def without(folder, changes, **kept):
     """Blank a modality for the subjects that ``changes`` names by split."""
     folder = write_omics(folder, **kept)
     people = pd.read_csv(folder / "people.csv").set_index("pid")["split"]
     for name, split in changes.items():
         path = next(folder.glob(f"{name}.*"))
-        is_parquet = path.suffix == ".parquet"
-        table = pd.read_parquet(path) if is_parquet else pd.read_csv(path)
-        table = table[table["pid"].map(people) != split]
-        table.to_parquet(path) if is_parquet else table.to_csv(path, index=False)
+        rewrite(path, lambda table, s=split: table[table["pid"].map(people) != s])
     return folder
 
 
@@ -78,13 +71,13 @@ def test_check_finds_nothing_wrong_and_counts_who_has_nothing(omics):
 
 
 def test_everyone_with_something_is_scored_and_the_report_says_by_what(run):
-    results = rows(run.path / "results.csv")
+    results = pd.read_csv(run.path / "results.csv")
     auroc = results[(results["metric"] == "auroc") & results["versus"].isna()].set_index("method")
     assert (auroc["n"] == 58).all()  # held-out people who have something
     assert auroc.loc["aligned", "protocol"].startswith("linear_probe, mean")
     assert auroc.loc["aligned", "value"] > 0.85
     assert "simple features (rna + proteins + metabolites)" in auroc.index
-    presence = rows(run.path / "presence.csv")
+    presence = pd.read_csv(run.path / "presence.csv")
     own = presence[presence["method"] == "aligned"].set_index("modalities")
     assert own.loc["rna + proteins", "n"] == 20
     assert own.loc["rna + proteins + metabolites", "n"] == 38
@@ -120,9 +113,11 @@ def test_embeddings_of_several_are_the_mean_of_what_is_there(run, omics):
 
 def test_the_kept_probe_scores_a_cohort_that_lacks_a_modality(run, tmp_path):
     other = write_omics(tmp_path / "abroad", seed=5)
-    tree = yaml.safe_load((other / "cohort.yaml").read_text(encoding="utf-8"))
-    del tree["modalities"]["metabolites"]
-    (other / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+
+    def without_metabolites(tree):
+        del tree["modalities"]["metabolites"]
+
+    rewrite(other / "cohort.yaml", without_metabolites)
     found = evaluate(run, other, out=tmp_path / "out", device="cpu")
     auroc = next(r for r in found.results if r.metric == "auroc" and r.method == "aligned")
     assert "frozen" in auroc.protocol
@@ -140,9 +135,9 @@ def test_entries_can_be_removed_for_pretraining_and_evaluation(omics, run, tmp_p
     recipe = write_recipe(tmp_path / "r.yaml", **FEW)
     thin = pretrain(omics, recipe=recipe, out=tmp_path / "run", overrides=overrides, device="cpu")
     assert thin.config["cohort_overrides"] == {"remove.share": 0.4}
-    results = rows(thin.path / "results.csv")
+    results = pd.read_csv(thin.path / "results.csv")
     assert results["n"].max() == 58
-    patterns = rows(thin.path / "presence.csv")
+    patterns = pd.read_csv(thin.path / "presence.csv")
     assert (patterns["asked"] == "as they are").sum() >= 4  # of two methods
     assert "removed at random" in both_pages(thin.path)
     again = scored(run, medmcl.open_cohort(omics, {"cohort.remove.share": 0.4}), tmp_path)
@@ -219,9 +214,8 @@ def test_modality_pairs_that_nobody_has_both_are_told(tmp_path):
     folder = write_omics(tmp_path / "cohort")
     people = sorted(pd.read_csv(folder / "rna.csv")["pid"])
     half = set(people[::2])
-    rna, proteins = pd.read_csv(folder / "rna.csv"), pd.read_parquet(folder / "proteins.parquet")
-    rna[rna["pid"].isin(half)].to_csv(folder / "rna.csv", index=False)
-    proteins[~proteins["pid"].isin(half)].to_parquet(folder / "proteins.parquet")
+    rewrite(folder / "rna.csv", lambda table: table[table["pid"].isin(half)])
+    rewrite(folder / "proteins.parquet", lambda table: table[~table["pid"].isin(half)])
     found = check_cohort(folder, INPUTS, trains=True)
     said = [f.what for f in found if f.code == "cohort.no_pair"]
     assert said == ["0 train samples with both rna and proteins: they cannot be aligned"]

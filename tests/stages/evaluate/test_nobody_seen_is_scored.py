@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
+from changed_files import changed_copy, rewrite
 from scipy.stats import binom
 from small_hospital import write_hospital
 from tiny_runs import tiny
@@ -507,6 +507,11 @@ def test_what_is_read_and_shows_the_outcome_is_told_as_what_was_paired_is(runs):
     assert leaky_reading(run, (LABS, REPORT), words)["ill"] == ()
 
 
+def untold(tree):
+    """A change of cohort.yaml: nothing names the outcome."""
+    del tree["modalities"][ANSWER], tree["tasks"]["ill"]["leaky_columns"]
+
+
 def test_another_cohort_is_told_what_could_have_named_the_outcome_in_training(runs, tmp_path):
     """There is no such modality in the other cohort: only the kept probe can know."""
     run, cohort = runs[0]
@@ -515,9 +520,7 @@ def test_another_cohort_is_told_what_could_have_named_the_outcome_in_training(ru
     spec = spec_of(models={"AutoBIND": "bind", "raw": "untrained"})
     home = run_evaluate(spec, kept, cohort, CPU, record, keep_probes=True)
     folder = write_told(tmp_path / "other", 77)
-    tree = yaml.safe_load((folder / "cohort.yaml").read_text())
-    del tree["modalities"][ANSWER], tree["tasks"]["ill"]["leaky_columns"]
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    rewrite(folder / "cohort.yaml", untold)
     other = open_cohort(folder)
     done = run_evaluate(spec, kept, other, CPU, record, frozen=load_probes(kept))
     there, here = ({row.method: row for row in aurocs(one.results)} for one in (home, done))
@@ -621,10 +624,8 @@ def test_people_are_known_by_rows_that_chance_does_not_make_equal(short, tmp_pat
         there, here = pd.read_csv(folder / f"{name}.csv"), pd.read_csv(home / f"{name}.csv")
         there.iloc[5:25, 1:] = here.iloc[learned, 1:].to_numpy()
         there.iloc[:30].to_csv(folder / f"{name}.csv", index=False)
-    tree = yaml.safe_load((folder / "cohort.yaml").read_text())
-    del tree["modalities"][ANSWER], tree["tasks"]["ill"]["leaky_columns"]
-    tree["subjects"]["split"] = {"everyone": "held_out"}
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    rewrite(folder / "cohort.yaml", untold)
+    rewrite(folder / "cohort.yaml", lambda t: t["subjects"].update(split={"everyone": "held_out"}))
     other = open_cohort(folder)
     for read in ((LABS,), (LABS, REPORT)):
         prepared = run.prepare(other, read)
@@ -647,9 +648,11 @@ def test_zero_shot_scores_those_whom_probes_that_are_fitted_here_score(short, tm
     """A cohort that declares no split: nobody else where probes are fitted on what is drawn."""
     run, _ = short
     folder = write_told(tmp_path / "undeclared", 9)
-    tree = yaml.safe_load((folder / "cohort.yaml").read_text())
-    del tree["subjects"]["split"]
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
+
+    def undeclared(tree):
+        del tree["subjects"]["split"]
+
+    rewrite(folder / "cohort.yaml", undeclared)
     prepared = run.prepare(open_cohort(folder), (LABS,))
     targets, notes = prepared.tasks("ill"), []
     fits = EvaluateSpec(stage="evaluate", covariates=LABS)
@@ -701,12 +704,12 @@ def test_vectors_of_people_that_a_probe_was_fitted_on_are_known_elsewhere(tmp_pa
     few = {"evaluate.bootstrap_draws": 100, "evaluate.covariates": None}
     medmcl.evaluate(embeddings=tmp_path / "v.csv", cohort=home, out=tmp_path / "run", device="cpu",
                     overrides=few)  # fmt: skip
-    away = tmp_path / "away"
-    shutil.copytree(home, away)
-    tree = yaml.safe_load((away / "cohort.yaml").read_text())
-    tree["subjects"]["split"] = {"everyone": "train"}
-    tree["tasks"]["ill"]["about"] = "as elsewhere"
-    (away / "cohort.yaml").write_text(yaml.safe_dump(tree))
+
+    def renamed_as(tree):
+        tree["subjects"]["split"] = {"everyone": "train"}
+        tree["tasks"]["ill"]["about"] = "as elsewhere"
+
+    away = changed_copy(home, tmp_path / "away", "cohort.yaml", renamed_as)
     done = medmcl.evaluate(tmp_path / "run", away, embeddings={"v": tmp_path / "v.csv"},
                            out=tmp_path / "there", device="cpu")  # fmt: skip
     held = int((open_cohort(home).subjects["split"] == "held_out").sum())

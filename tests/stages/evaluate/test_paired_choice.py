@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pandas as pd
 import pytest
 import torch
-import yaml
+from changed_files import changed_copy, rewrite
 from read_pages import both_pages
 from small_squares import SMALL, pair_squares, write_squares
 
@@ -22,6 +21,7 @@ from medmcl.stages.recipe.model_checks import faults_of_models
 
 ASKED = {"models": {"first": "untrained", "later": "contrast"}, "image": "picture",
          "text": "caption"}  # fmt: skip
+TABLE = "pictures.csv"
 QUICK = {
     **SMALL,
     "stages.contrast.batch_size": 32,
@@ -32,14 +32,6 @@ QUICK = {
     "stages.results.retrieval": None,
     "stages.results.zero_shot": None,
 }
-
-
-def change(folder, edit):
-    """Edit cohort.yaml."""
-    path = folder / "cohort.yaml"
-    tree = yaml.safe_load(path.read_text())
-    edit(tree)
-    path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
 @pytest.fixture(scope="module")
@@ -120,18 +112,14 @@ def test_pairs_that_lack_a_side_are_counted_in_the_report(run):
 
 
 def test_another_cohort_of_held_out_pairs_without_tasks_is_scored(run, squares, tmp_path):
-    folder = tmp_path / "only_pairs"
-    shutil.copytree(squares, folder)
-
     def edit(tree):
         tree["subjects"]["split"] = {"everyone": "held_out"}
         tree["subjects"]["where"] = "notnull(pair)"
         del tree["tasks"], tree["prompts"]
         tree["choices"]["again"] = {"pair": "pair"}
 
-    change(folder, edit)
-    table = pd.read_csv(folder / "pictures.csv").assign(subject_id=lambda t: "x" + t["subject_id"])
-    table.to_csv(folder / "pictures.csv", index=False)
+    folder = changed_copy(squares, tmp_path / "only_pairs", "cohort.yaml", edit)
+    rewrite(folder / TABLE, lambda table: table.assign(subject_id="x" + table["subject_id"]))
     for path in (folder / "images").glob("*.png"):
         path.rename(path.with_name(f"x{path.name}"))
     done = medmcl.evaluate(run, folder, out=tmp_path / "out", device="cpu")
@@ -153,11 +141,10 @@ def test_a_cohort_without_pairs_says_so(run, squares, tmp_path):
 
 
 def test_pairs_outside_of_what_is_scored_are_said_to_be(run, squares, tmp_path):
-    folder = tmp_path / "elsewhere"
-    shutil.copytree(squares, folder)
-    table = pd.read_csv(folder / "pictures.csv")
-    table["split"] = ["tuning" if s == "held_out" else "held_out" for s in table["split"]]
-    table.to_csv(folder / "pictures.csv", index=False)
+    def moved(table):
+        table["split"] = ["tuning" if s == "held_out" else "held_out" for s in table["split"]]
+
+    folder = changed_copy(squares, tmp_path / "elsewhere", TABLE, moved)
     with pytest.raises(CohortError, match="squares: no pair lies in what is scored"):
         medmcl.evaluate(run, folder, out=tmp_path / "b", device="cpu")
 
@@ -181,12 +168,11 @@ def test_what_is_left_out_beside_other_results_has_a_note(run, squares, tmp_path
 
 
 def test_whole_sites_are_drawn_where_the_stage_says_so(run, squares, tmp_path):
-    folder = tmp_path / "sites"
-    shutil.copytree(squares, folder)
-    change(folder, lambda tree: tree["subjects"].update(group="site"))
-    table = pd.read_csv(folder / "pictures.csv")
-    table["site"] = [f"site {n // 6 % 2}{n % 3}" for n in range(len(table))]
-    table.to_csv(folder / "pictures.csv", index=False)
+    folder = changed_copy(
+        squares, tmp_path / "sites", TABLE,
+        lambda table: table.assign(site=[f"site {n // 6 % 2}{n % 3}" for n in table.index]),
+    )  # fmt: skip
+    rewrite(folder / "cohort.yaml", lambda tree: tree["subjects"].update(group="site"))
     done = medmcl.evaluate(run, folder, out=tmp_path / "d", device="cpu", resample="site")
     assert {row.resampling for row in done.results} == {"site"}
 
@@ -194,13 +180,12 @@ def test_whole_sites_are_drawn_where_the_stage_says_so(run, squares, tmp_path):
 def test_a_run_whose_recipe_names_no_models_is_scored_by_its_zero_shot_towers(
     run, squares, tmp_path
 ):
-    copy = tmp_path / "run"
-    shutil.copytree(run.path, copy)
-    config = yaml.safe_load((copy / "config.yaml").read_text())
-    (stage,) = [one for one in config["recipe"]["stages"] if one["stage"] == "evaluate"]
-    del stage["paired_choice"]
-    stage["zero_shot"] = {"stage": "contrast", "modality": "image", "text": "caption"}
-    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    def unasked(config):
+        (stage,) = [one for one in config["recipe"]["stages"] if one["stage"] == "evaluate"]
+        del stage["paired_choice"]
+        stage["zero_shot"] = {"stage": "contrast", "modality": "image", "text": "caption"}
+
+    copy = changed_copy(run.path, tmp_path / "run", "config.yaml", unasked)
     done = medmcl.evaluate(copy, squares, out=tmp_path / "out", device="cpu")
     scored = [row for row in done.results if row.kind == "paired_choice"]
     assert {row.method for row in scored} == {"contrast", "chance"}

@@ -1,18 +1,17 @@
 """What an evaluate stage draws, whom zero-shot scores, and what a fine-tuned encoder saw."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from changed_files import changed_copy
+from made_targets import targets_of
 from read_pages import both_pages
 
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.zero_shot.aspect import refuse_nobody
 from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec
@@ -48,12 +47,10 @@ def test_sites_are_drawn_from_the_command_on_and_files_and_page_say_so(trained, 
 
 
 def test_sites_that_a_cohort_does_not_name_cannot_be_drawn(trained, hearts, tmp_path):
-    copy = tmp_path / "nowhere"
-    shutil.copytree(hearts, copy)
-    path = copy / "cohort.yaml"
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    del tree["subjects"]["group"]
-    path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    def ungrouped(tree):
+        del tree["subjects"]["group"]
+
+    copy = changed_copy(hearts, tmp_path / "nowhere", "cohort.yaml", ungrouped)
     with pytest.raises(ConfigError, match=r"the cohort names none(.|\n)*group"):
         medmcl.evaluate(trained.path, copy, out=tmp_path / "x", resample="site", device="cpu")
     with pytest.raises(ConfigError, match="resample"):
@@ -77,11 +74,7 @@ def shown_cohort(tmp_path, splits, *, own):
     prepared = SimpleNamespace(
         splits=splits, subjects=np.arange(len(splits)), cohort=cohort, adapters={}
     )
-    values = np.array([[1.0], [0.0], [1.0], [0.0]])
-    targets = Targets(
-        name="mi", kind="binary", columns=("mi",), values=values, known=np.ones((4, 1), bool)
-    )
-    return run, prepared, targets
+    return run, prepared, targets_of("binary", [1, 0, 1, 0], name="mi")
 
 
 def scored(run, prepared, targets, notes):

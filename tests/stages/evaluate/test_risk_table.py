@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from changed_files import rewrite
 from read_pages import check_pages
 from small_tables import WHAS, metabric, whas, write_cohort, write_whas
 
@@ -18,14 +18,6 @@ from medmcl.evaluation.models.strength import ALIKE
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.features import Covariates
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDMCL_CACHE", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -414,16 +406,18 @@ def test_a_mixed_table_with_gaps_categories_and_odd_cells(tmp_path, cache):
     table.loc[5:49, "stage"] = None
     table["ef"] = 60 - 0.3 * (table["age"] - 70) + np.where(table["stage"] == "late", -15, 0)
     folder = write_whas(tmp_path / "c", table)
-    tree = yaml.safe_load((folder / "cohort.yaml").read_text(encoding="utf-8"))
-    tree["modalities"]["clinic"]["columns"] = {
-        "age": "number", "bmi": "number", "constant": "number", "stage": "category",
-    }  # fmt: skip
-    tree["tasks"] = {
-        "death": {**tree["tasks"]["death"], "event": "fstat == 'dead'"},
-        "ef": {"kind": "regression", "column": "ef"},
-        "stage": {"kind": "multiclass", "column": "stage", "classes": ["early", "late"]},
-    }
-    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+
+    def mixed(tree):
+        tree["modalities"]["clinic"]["columns"] = {
+            "age": "number", "bmi": "number", "constant": "number", "stage": "category",
+        }  # fmt: skip
+        tree["tasks"] = {
+            "death": {**tree["tasks"]["death"], "event": "fstat == 'dead'"},
+            "ef": {"kind": "regression", "column": "ef"},
+            "stage": {"kind": "multiclass", "column": "stage", "classes": ["early", "late"]},
+        }
+
+    rewrite(folder / "cohort.yaml", mixed)
     few = {"stages.results.bootstrap_draws": 100}
     run = medmcl.pretrain(folder, out=tmp_path / "run", device="cpu", overrides=few)
     found = rows_of(run)

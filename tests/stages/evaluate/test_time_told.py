@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from changed_files import rewrite
 from small_omics import write_omics, write_recipe
 
 import medmcl
@@ -40,10 +40,12 @@ def lines(tmp_path, ticking, caplog):
     people["ward"] = people["ill"] ^ (np.arange(len(people)) % 3 == 0)
     people["site"] = np.where(np.arange(len(people)) % 2, "east", "west")
     people.to_csv(cohort / "people.csv", index=False)
-    tree = yaml.safe_load((cohort / "cohort.yaml").read_text())
-    tree["tasks"]["ward"] = {"kind": "binary", "column": "ward"}
-    tree["subjects"]["group"] = "site"
-    (cohort / "cohort.yaml").write_text(yaml.safe_dump(tree))
+
+    def warded(tree):
+        tree["tasks"]["ward"] = {"kind": "binary", "column": "ward"}
+        tree["subjects"]["group"] = "site"
+
+    rewrite(cohort / "cohort.yaml", warded)
     vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(len(people), 4)))
     vectors = vectors.set_axis([f"v{k}" for k in range(4)], axis=1).assign(pid=people["pid"])
     vectors.to_csv(tmp_path / "v.csv", index=False)

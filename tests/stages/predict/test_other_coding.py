@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from changed_files import rewrite
+from short_runs import unreported
 from small_omics import write_omics, write_recipe
 from small_tables import whas, write_cohort
 
@@ -18,7 +20,7 @@ from medmcl.evaluation.report.tripod import checklist
 from medmcl.stages.predict.check import check_people
 from medmcl.stages.predict.other_coding import OtherRange, said_once
 from medmcl.stages.predict.predict import predict_people, predict_person
-from medmcl.stages.run import pretrain, report
+from medmcl.stages.run import report
 
 KINDS = {"age": "number", "chf": "number", "sex": "category"}
 FEW = {"evaluate.bootstrap_draws": 100}
@@ -45,15 +47,18 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coding")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDMCL_CACHE", str(folder / "cache"))
-        patch.setattr(pretrain, "write_run_report", lambda *_, **__: None)
         home = write(folder / "home", people(300, 0))
         few = {"stages.results.bootstrap_draws": 100}
-        yield medmcl.pretrain(home, out=folder / "run", device="cpu", overrides=few)
+        yield unreported(home, out=folder / "run", overrides=few)
 
 
 @pytest.fixture
 def unpainted(monkeypatch):
     monkeypatch.setattr(report, "write_evaluation_report", lambda *_, **__: None)
+
+
+def evaluate(run, cohort, out, overrides=FEW, **more):
+    return medmcl.evaluate(run, cohort, out=out, device="cpu", overrides=overrides, **more)
 
 
 def elsewhere(folder, change, kinds=KINDS, count=60):
@@ -73,7 +78,7 @@ def as_words(table):
 def test_a_category_of_other_codes_is_refused_once_with_how_to_recode(run, tmp_path, count):
     there = elsewhere(tmp_path / "c", as_digits, count=count)
     with pytest.raises(CohortError) as error:
-        medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+        evaluate(run, there, tmp_path / "x")
     said = str(error.value)
     assert "1 column coded otherwise" in said
     assert f"{count} of {count} people" in said
@@ -87,7 +92,7 @@ def test_a_number_in_words_is_refused_once_and_no_advice_goes_in_a_circle(run, t
     for number, kinds in enumerate((KINDS, list(KINDS))):
         there = elsewhere(tmp_path / str(number), as_words, kinds)
         with pytest.raises((CohortError, ConfigError)) as error:
-            medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+            evaluate(run, there, tmp_path / "x")
         said = str(error.value)
         assert said.count("chf") == 2
         assert "recode chf as in training (numbers" in said
@@ -101,7 +106,7 @@ def test_few_people_of_other_codes_are_told_once_a_column(run, tmp_path, unpaint
         return table.assign(sex=table["sex"].where(np.arange(len(table)) >= 7, "diverse"))
 
     there = elsewhere(tmp_path / "c", some)
-    done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    done = evaluate(run, there, tmp_path / "x")
     (line,) = done.strange
     assert "7 of 60 people with a value have a category that training had not: 'diverse'" in line
     first = [str(one) for one in headline(Evaluation(title="x", strange=done.strange))]
@@ -153,13 +158,12 @@ def test_one_person_of_another_code_gets_no_number_but_how_to_recode(run, sex):
     assert "recode sex as in training ('female', 'male')" in str(error.value.fix)
 
 
-def test_where_rare_categories_were_taken_as_one_a_new_one_is_one_of_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "write_run_report", lambda *_, **__: None)
+def test_where_rare_categories_were_taken_as_one_a_new_one_is_one_of_them(tmp_path):
     table = people(300, 0)
     table.loc[::40, "sex"] = [f"rare {number}" for number in range(8)]
     pooling = {"inputs.clinic.min_count": 5, "stages.results.bootstrap_draws": 100}
-    pooled = medmcl.pretrain(write(tmp_path / "home", table), out=tmp_path / "run", device="cpu",
-                             overrides=pooling)  # fmt: skip
+    home = write(tmp_path / "home", table)
+    pooled = unreported(home, out=tmp_path / "run", overrides=pooling)
     told = predict_person(pooled, {}, {"age": "63", "chf": "0", "sex": "other"}, device="cpu")
     assert told.table["predicted"].notna().all()
     assert "a category that training had not 5 times: 'other'" in " ".join(told.notes)
@@ -167,15 +171,13 @@ def test_where_rare_categories_were_taken_as_one_a_new_one_is_one_of_them(tmp_pa
         predict_people(pooled, elsewhere(tmp_path / "c", as_digits), device="cpu")
 
 
-def test_the_same_holds_of_a_table_that_an_encoder_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "write_run_report", lambda *_, **__: None)
+def test_the_same_holds_of_a_table_that_an_encoder_reads(tmp_path):
     home = write_omics(tmp_path / "home", 120)
+    rewrite(home / "rna.csv", lambda table: table.assign(r_kit=np.where(table["r_3"] > 0, *"ab")))
     rna = pd.read_csv(home / "rna.csv")
-    rna["r_kit"] = np.where(rna["r_3"] > 0, "a", "b")
-    rna.to_csv(home / "rna.csv", index=False)
     recipe = write_recipe(tmp_path / "recipe.yaml", tasks=["case"], baselines=["majority"])
-    encoded = medmcl.pretrain(home, recipe=recipe, out=tmp_path / "run", device="cpu",
-                              overrides={"stages.align.steps": 3})  # fmt: skip
+    few = {"stages.align.steps": 3}
+    encoded = unreported(home, recipe=recipe, out=tmp_path / "run", overrides=few)
     there = shutil.copytree(home, tmp_path / "there")
     who = rna["pid"].iloc[:5].tolist()
     rna.assign(r_kit=rna["r_kit"].where(~rna["pid"].isin(who), "c")).to_csv(
@@ -201,7 +203,7 @@ def test_a_number_in_another_unit_is_told_once_and_not_scored(run, tmp_path):
         r"60 of 60 values lie far outside [\d.]+ to [\d.]+ of training: another unit\?", one.what
     )
     with pytest.raises(CohortError) as error:
-        medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+        evaluate(run, there, tmp_path / "x")
     assert f"clinic, age: {one.what}" in str(error.value.got)
     assert "write age in the unit of training" in str(error.value.fix)
     told = predict_people(run, there, device="cpu")
@@ -223,7 +225,7 @@ def test_some_impossible_numbers_are_told_once_a_column_and_scored(run, tmp_path
 
     there = elsewhere(tmp_path / "c", some)
     line = r"clinic, age: 3 of 60 values lie far outside .* of training: mistakes, or another unit?"
-    done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    done = evaluate(run, there, tmp_path / "x")
     (said,) = done.strange
     assert re.fullmatch(re.escape(line).replace(r"\.\*", ".*"), said)
     first = [str(one) for one in headline(Evaluation(title="x", strange=done.strange))]
@@ -245,7 +247,7 @@ def test_follow_up_in_another_unit_is_refused_with_both_units(run, tmp_path):
     there = elsewhere(tmp_path / "c", lambda table: table.assign(lenfol=table["lenfol"] / 7))
     weeks = {**FEW, "cohort.tasks.death.unit": "weeks"}
     with pytest.raises(CohortError) as error:
-        medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=weeks)
+        evaluate(run, there, tmp_path / "x", weeks)
     said = str(error.value.got)
     assert "death: asks for another unit (run: days, here: weeks)" in said
     assert "of 60 held-out people" not in said
@@ -255,7 +257,7 @@ def test_follow_up_in_another_unit_is_refused_with_both_units(run, tmp_path):
 def test_table_one_of_another_cohort_is_of_those_who_were_scored(run, tmp_path, unpainted):
     table = people(80, 1).assign(id=lambda t: "x" + t["id"])
     there = write(tmp_path / "c", table)  # declares no split: all are scored, none by a draw
-    done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    done = evaluate(run, there, tmp_path / "x")
     data = report.described(medmcl.load(run.path), done.prepared.cohort, done)
     assert data.table_one.splits == ("scored",)
     assert [cell.count for cell in data.table_one.rows[0].cells] == [80]
@@ -269,8 +271,7 @@ def test_table_one_of_another_cohort_is_of_those_who_were_scored(run, tmp_path, 
     assert "at random" not in parts["Evaluation data"]
     assert re.search(r"Split: fitted on train.* subjects\) of that cohort", parts["Training data"])
     assert "How the scored people compare" in parts["What is not known"]
-    home = medmcl.evaluate(run, there, out=tmp_path / "y", device="cpu", probe="refit",
-                           overrides=FEW)  # fmt: skip
+    home = evaluate(run, there, tmp_path / "y", probe="refit")
     data = report.described(medmcl.load(run.path), home.prepared.cohort, home)
     assert data.table_one.splits == ("train", "tuning", "held_out")
 
@@ -278,7 +279,7 @@ def test_table_one_of_another_cohort_is_of_those_who_were_scored(run, tmp_path, 
 def test_a_cohort_that_calls_everybody_train_has_no_split_in_its_report(run, tmp_path, unpainted):
     table = people(60, 1).assign(id=lambda t: "x" + t["id"])
     there = write(tmp_path / "c", table, split={"everyone": "train"})
-    done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
+    done = evaluate(run, there, tmp_path / "x")
     data = report.described(medmcl.load(run.path), done.prepared.cohort, done)
     assert data.flow[-1] == ("no held-out split", 60, 60)
     (scored,) = [part for part in model_card(data).sections if part.title == "Evaluation data"]

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+from made_targets import targets_of
 
-from medmcl.core.targets import Targets
 from medmcl.evaluation import evaluate_task, linear_probe
 from medmcl.evaluation.protocol.predicted import Method
 from medmcl.stages.predict.people import scored_people
@@ -16,10 +16,8 @@ def test_what_was_observed_is_the_status_at_the_horizon():
     values = np.stack([rng.exponential(800, 100), rng.random(100) < 0.5], axis=1)
     values[90:96] = [[100, 1], [400, 1], [100, 0], [400, 0], [365.25, 0], [100, 0]]
     competing = np.arange(100) == 95
-    targets = Targets(
-        name="death", kind="survival", columns=("time", "event"), values=values,
-        known=np.ones((100, 2), bool), unit="days", horizons_years=(1.0, 2.0), competing=competing,
-    )  # fmt: skip
+    about = {"unit": "days", "horizons_years": (1.0, 2.0), "competing": competing}
+    targets = targets_of("survival", values, name="death", **about)
     split = np.where(np.arange(100) < 60, "train", "tuning").astype(object)
     split[80:] = "held_out"
     x = Method(features=rng.normal(size=(100, 2)), fit=linear_probe, protocol="linear_probe")

@@ -6,14 +6,14 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from changed_files import changed_copy, rewrite
+from short_runs import unreported
 from small_omics import write_omics, write_recipe
 
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.stages.predict.check import check_people
 from medmcl.stages.predict.predict import predict_people
-from medmcl.stages.run import pretrain
 
 KEYS = ["subject", "task", "target", "horizon_years"]
 
@@ -25,12 +25,8 @@ def omics(tmp_path_factory):
     folder = write_omics(base / "omics", 160)
     settings = {"baselines": ["simple", "majority"], "predictions": True}
     recipe = write_recipe(base / "recipe.yaml", **settings)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "write_run_report", lambda *_, **__: None)  # figures take half
-        run = medmcl.pretrain(
-            folder, recipe=recipe, out=base / "run", overrides={"stages.align.steps": 5},
-            device="cpu",
-        )  # fmt: skip
+    few = {"stages.align.steps": 5}
+    run = unreported(folder, recipe=recipe, out=base / "run", overrides=few)
     return folder, run, pd.read_parquet(run.path / "predictions-results.parquet")
 
 
@@ -55,11 +51,9 @@ def test_whoever_was_scored_gets_what_was_scored_to_the_last_bit(omics):
 def only(folder, subjects, out):
     """The cohort with some of its people, and no outcomes or splits in any table."""
     shutil.copytree(folder, out)
-    table = pd.read_csv(out / "people.csv")
-    table[table["pid"].isin(subjects)][["pid", "sex"]].to_csv(out / "people.csv", index=False)
-    for name in ("rna", "metabolites"):
-        rows = pd.read_csv(out / f"{name}.csv")
-        rows[rows["pid"].isin(subjects)].to_csv(out / f"{name}.csv", index=False)
+    for name in ("people", "rna", "metabolites"):
+        rewrite(out / f"{name}.csv", lambda table: table[table["pid"].isin(subjects)])
+    rewrite(out / "people.csv", lambda table: table[["pid", "sex"]])
     return out
 
 
@@ -86,9 +80,11 @@ def test_simple_features_of_several_modalities_predict_whoever_comes(omics, tmp_
     wanted = scored[scored["subject"].isin(ids) & scored["task"].isin(["case", "death"])]
     one, other = compared(told, wanted, name)
     np.testing.assert_allclose(one, other, rtol=1e-12)
-    tree = yaml.safe_load((new / "cohort.yaml").read_text(encoding="utf-8"))
-    del tree["modalities"]["metabolites"]
-    (new / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+
+    def without_metabolites(tree):
+        del tree["modalities"]["metabolites"]
+
+    rewrite(new / "cohort.yaml", without_metabolites)
     fewer = run.predict(new, method=name, tasks=["case"], device="cpu")
     assert fewer["predicted"].notna().all()
     assert set(fewer["modalities"]) <= {"rna + proteins", "rna", "proteins"}
@@ -122,9 +118,11 @@ def test_a_cohort_without_one_of_the_modalities_is_predicted_from_the_others(omi
     """And said to be: on the terminal, and in ``modalities`` of every row."""
     folder, run, _ = omics
     new = only(folder, [f"p{n:03d}" for n in range(20, 30)], tmp_path / "new")
-    tree = yaml.safe_load((new / "cohort.yaml").read_text(encoding="utf-8"))
-    del tree["modalities"]["proteins"]
-    (new / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+
+    def without_proteins(tree):
+        del tree["modalities"]["proteins"]
+
+    rewrite(new / "cohort.yaml", without_proteins)
     found = predict_people(run, new, device="cpu")
     told = found.table[found.table["predicted"].notna()]
     assert told["subject"].nunique() == 10
@@ -151,8 +149,7 @@ def test_check_names_a_modality_of_which_nothing_can_be_used(trained, hearts, tm
 def test_a_cohort_of_people_without_any_record_is_told_person_by_person(omics, tmp_path):
     folder, run, _ = omics
     new = only(folder, ["p155", "p159"], tmp_path / "new")
-    rows = pd.read_parquet(new / "proteins.parquet")
-    rows.iloc[:0].to_parquet(new / "proteins.parquet")
+    rewrite(new / "proteins.parquet", lambda table: table.iloc[:0])
     found = predict_people(run, new, device="cpu")
     told = found.table
     assert set(told["subject"]) == {"p155", "p159"}
@@ -203,12 +200,12 @@ def test_a_method_whose_probe_holds_rows_of_people_is_not_there_and_others_are_n
 
 def test_inputs_unlike_those_of_training_are_flagged(omics, tmp_path):
     folder, run, _ = omics
-    odd = tmp_path / "odd"
-    shutil.copytree(folder, odd)
-    table = pd.read_csv(odd / "rna.csv")
-    columns = [name for name in table if name.startswith("r_")]
-    table[columns] = -40 * table[columns] + 300
-    table.to_csv(odd / "rna.csv", index=False)
+
+    def turned(table):
+        columns = [name for name in table if name.startswith("r_")]
+        table[columns] = -40 * table[columns] + 300
+
+    odd = changed_copy(folder, tmp_path / "odd", "rna.csv", turned)
     plain = run.predict(folder, tasks=["case"], device="cpu")
     known = plain[(plain["quality"] == "ok") & ~plain["in_training"].fillna(True)]
     assert known["outside"].mean() < 0.15
@@ -220,11 +217,9 @@ def test_inputs_unlike_those_of_training_are_flagged(omics, tmp_path):
 
 def test_an_impossible_cell_of_a_table_that_an_encoder_reads_is_named(omics, tmp_path):
     folder, run, _ = omics
-    odd = tmp_path / "odd"
-    shutil.copytree(folder, odd)
-    table = pd.read_csv(odd / "rna.csv")
+    table = pd.read_csv(folder / "rna.csv")
     table.loc[0, "r_2"], table.loc[1, "r_0"] = 1e4, 9.0  # r_0 never varied: no width, no claim
-    table.to_csv(odd / "rna.csv", index=False)
+    odd = changed_copy(folder, tmp_path / "odd", "rna.csv", lambda _: table)
     told = run.predict(odd, tasks=["case"], device="cpu").set_index("subject")
     who = str(table["pid"].iloc[0])
     assert told.loc[who, "quality"].startswith("implausible: r_2 10000 (train: ")

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from changed_files import rewrite
 from scipy.stats import binomtest
+from short_runs import unreported
 from small_tables import whas, write_cohort
 from typed import typed
 
@@ -15,7 +16,7 @@ from medmcl.core.errors import CohortError, ConfigError
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.predict.saved import load_prediction
-from medmcl.stages.run import pretrain, report
+from medmcl.stages.run import report
 
 KEYS = ["subject", "task", "target", "horizon_years"]
 OUTCOMES = ["lenfol", "fstat", "cardiac"]
@@ -47,12 +48,8 @@ def made(tmp_path_factory):
     table.loc[::18, "bmi"] = "not done"
     table["cardiac"] = np.random.default_rng(1).integers(0, 2, len(table))
     cohort = write(folder / "cohort", table)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "write_run_report", lambda *_, **__: None)  # figures take half
-        run = medmcl.pretrain(
-            cohort, out=folder / "run", device="cpu",
-            overrides={"stages.results.predictions": True, "stages.results.bootstrap_draws": 100},
-        )  # fmt: skip
+    few = {"stages.results.predictions": True, "stages.results.bootstrap_draws": 100}
+    run = unreported(cohort, out=folder / "run", overrides=few)
     return run, cohort, table, pd.read_parquet(run.path / "predictions-results.parquet")
 
 
@@ -129,8 +126,7 @@ def test_without_a_competing_event_it_is_said_whose_risk_is_told(made, tmp_path,
     alone = {name: {k: v for k, v in keys.items() if k != "competing"}
              for name, keys in TASKS.items()}  # fmt: skip
     new = write(tmp_path / "new", table.assign(id="x" + table["id"], age=table["age"] + 0.5))
-    tree = yaml.safe_load((new / "cohort.yaml").read_text())
-    (new / "cohort.yaml").write_text(yaml.safe_dump(tree | {"tasks": alone}))
+    rewrite(new / "cohort.yaml", lambda tree: tree | {"tasks": alone})
     done = medmcl.evaluate(run, new, out=tmp_path / "x", tasks=["heart_death"], device="cpu",
                            overrides={"evaluate.bootstrap_draws": 100})  # fmt: skip
     assert "heart_death: the cohort names no competing event" in " ".join(done.notes)
