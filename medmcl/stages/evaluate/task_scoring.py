@@ -26,7 +26,7 @@ from medmcl.stages.predict.saved import load_prediction
 from medmcl.stages.run.features import predict
 from medmcl.stages.run.leaky_columns import leaky_by_task
 from medmcl.stages.run.ledger import run_ledger
-from medmcl.stages.run.outside import outside_splits
+from medmcl.stages.run.outside import OWN_NAME, outside_splits
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
 from medmcl.stages.train.spec import fill
@@ -174,7 +174,7 @@ class TaskScoring:
         lost = self.seen & (splits == "held_out")
         if lost.any():
             people = counted(len(np.unique(self.scene.prepared.subjects[lost])), "held-out subject")
-            self.scene.say(f"{people} {SEEN}")
+            self.scene.say(f"{people} {SEEN}; {OWN_NAME}")
             splits[lost] = "not scored"
         return splits
 

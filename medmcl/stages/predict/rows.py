@@ -13,7 +13,7 @@ from medmcl.evaluation.models.strength import said_alike
 from medmcl.stages.predict.inputs import Inputs
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.seen import seen_people
+from medmcl.stages.run.seen import same_ids, seen_people
 from medmcl.stages.run.study import is_another
 
 IMPLAUSIBLE = "implausible"
@@ -97,6 +97,7 @@ def in_training(run: Run, prepared: Prepared, table: pd.DataFrame) -> Any:
     rows = table["row"].to_numpy()
     known = rows >= 0
     answer[known] = seen[rows[known]]
+    answer[known & (same_ids(run, prepared) & ~seen)[np.maximum(rows, 0)]] = pd.NA
     return answer
 
 

@@ -8,7 +8,7 @@ from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.seen import chance_twins, seen_people
+from medmcl.stages.run.seen import chance_twins, same_ids, seen_people
 from medmcl.stages.run.study import is_another
 
 EVERYBODY = (
@@ -18,6 +18,11 @@ EVERYBODY = (
 NOT_DECLARED = (
     "cohort.yaml declares no split, and nothing is fitted on this cohort: all of its people are "
     "scored, but those whom the run is known to have learned from"
+)
+
+OWN_NAME = (
+    "in a cohort of the run's own name ids tell, too: where these are other people, give the "
+    "folder of their cohort another name"
 )
 
 
@@ -62,5 +67,14 @@ def outside_splits(
     elif seen.any():
         people = len(np.unique(prepared.subjects[seen]))
         splits[seen] = "not scored"
-        notes.append(f"{people} subjects have a record that the run learned from: not scored")
+        said = f"{people} subjects have a record that the run learned from: not scored"
+        notes.append(said if is_another(run, prepared.cohort) else f"{said}; {OWN_NAME}")
+    alike = same_ids(run, prepared) if seen is None else same_ids(run, prepared) & ~seen
+    if alike.any():
+        people = [len(np.unique(prepared.subjects[one])) for one in (alike, alike | True)]
+        notes.append(
+            f"{people[0]} of {people[1]} subjects have ids of people that the run learned from, "
+            "and records that differ: if they are the same people, saved anew, their numbers are "
+            "too good; score others"
+        )
     return splits, tuple(notes)

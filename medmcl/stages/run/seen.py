@@ -25,9 +25,10 @@ FEWEST = 10
 def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
     """Say which samples are of people that the run was fitted or chosen on, (N,) bool.
 
-    People are told by the content of their records, whatever they are called; in the run's own
-    cohort by their ids, too, however it is split now. Records of a kind that is not measured, and
-    that are as often equal by chance, tell nobody (`chance_twins`).
+    People are told by the content of their records, whatever they are called; in a cohort of the
+    run's name by their ids, too, however it is split now: unless its records are measured, none of
+    them is equal, and hardly half of the people have ids of people in training. Records of a kind
+    that is not measured, and that are as often equal by chance, tell nobody (`chance_twins`).
 
     Args:
         run: The run.
@@ -43,12 +44,31 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
     measured = any(adapter.measured for adapter in prepared.adapters.values())
     found = known_again(run, prepared)
     seen = None if found is None else found[0]
-    if is_own or (not is_another(run, cohort) and (not measured or seen is None or seen.any())):
+    if is_own or not is_another(run, cohort):
         by_id = _by_id(run, prepared)
-        seen = by_id if seen is None or not measured else seen | by_id
+        if is_own or not measured or seen is None or seen.any() or _are_most(by_id, prepared):
+            seen = by_id if seen is None or not measured else seen | by_id
     if seen is None:
         return None
     return np.asarray(np.isin(prepared.subjects, prepared.subjects[seen]))
+
+
+def same_ids(run: Run, prepared: Prepared) -> np.ndarray:
+    """Say which samples of a cohort of another name have ids of people in training, (N,) bool.
+
+    None of them where these are few: ids of two hospitals agree by chance.
+    """
+    none = np.zeros(len(prepared.splits), dtype=bool)
+    if not is_another(run, prepared.cohort) or PEOPLE not in (kept_hashes(run) or {}):
+        return none
+    known = _by_id(run, prepared)
+    return known if _are_most(known, prepared) else none
+
+
+def _are_most(known: np.ndarray, prepared: Prepared) -> bool:
+    """Whether so many people here have ids of people in training that they are hardly others."""
+    people = len(np.unique(prepared.subjects[known]))
+    return people >= FEWEST and 2 * people > len(np.unique(prepared.subjects))
 
 
 def seen_by_any(run: Run, prepared: Prepared, others: np.ndarray) -> np.ndarray | None:

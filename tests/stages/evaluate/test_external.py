@@ -174,6 +174,42 @@ def test_people_the_run_learned_from_are_not_scored_under_another_name(trained, 
     assert rows[0].n <= len(table) - learned
 
 
+def saved_anew(hearts, folder):
+    """The cohort with measurements that differ in the last digits, and everybody held out."""
+    copy = changed_copy(hearts, folder, COHORT, split_as({"everyone": "held_out"}))
+    for file in ("ecg.npy", "cmr.npy"):
+        np.save(copy / "shards" / file, np.load(copy / "shards" / file) * 1.001)
+    return copy
+
+
+def test_people_saved_anew_are_known_by_their_ids_in_a_cohort_of_the_runs_name(
+    trained, hearts, tmp_path
+):
+    table = pd.read_csv(hearts / TABLE, sep="\t")
+    held = table[table["split"] == "held_out"]
+    done = run_on(
+        trained, saved_anew(hearts, tmp_path / hearts.name), tmp_path / "x", tasks=["lvef"]
+    )
+    said = " ".join(done.notes)
+    assert f"{len(table) - len(held)} held-out subjects whom the run learned from: not" in said
+    assert "give the folder of their cohort another name" in said
+    assert max(r.subjects for r in done.results if r.n) <= len(held)
+
+
+def test_people_saved_anew_under_another_name_are_told_by_their_ids(trained, hearts, tmp_path):
+    copy = saved_anew(hearts, tmp_path / "other")
+    learned = int(pd.read_csv(hearts / TABLE, sep="\t")["split"].isin(["train", "tuning"]).sum())
+    done = run_on(trained, copy, tmp_path / "x", tasks=["lvef"])
+    assert f"{learned} of 160 subjects have ids of people that the run learned from" in " ".join(
+        done.notes
+    )
+    said = trained.predict(copy, tasks=["lvef"]).drop_duplicates("subject")["in_training"]
+    assert (int(said.isna().sum()), said.fillna(False).any()) == (learned, False)
+    rewrite(copy / TABLE, lambda t: t.assign(subject_id=[f"new-{k}" for k in t.index]))
+    done = run_on(trained, copy, tmp_path / "y", tasks=["lvef"])
+    assert "have ids of people" not in " ".join(done.notes)
+
+
 def test_a_run_without_kept_probes_says_so(trained, elsewhere, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(trained.path, bare)
