@@ -70,6 +70,9 @@ def task_finding(
     )
 
 
+UNLIKE_TRAINING = ".other_"
+"""Begins the last part of codes of what differs between a cohort and that of training."""
+
 LEARNED_GRAPH = "the learned pair graph"
 """Where a finding on it says that it lies; codes of the modality `graph` begin alike."""
 

@@ -23,6 +23,8 @@ ROWS_AN_AXIS = 10
 """Train rows for each of them."""
 FAR_BEYOND = 1.0
 """Widths of the range of train beyond it from which a number is called implausible."""
+ROUNDING = 1e-6
+"""Share of a range within which a number is its end."""
 FOLDS = 5
 
 
@@ -164,6 +166,14 @@ class ColumnReach:
     def outside(self, values: np.ndarray) -> np.ndarray:
         """Which numbers lie outside; a missing one does not. (N, F) bool."""
         return np.asarray(_excess(values, self.low, self.high) > self.slack)
+
+    def beyond_range(self, values: np.ndarray) -> np.ndarray:
+        """Which numbers lie outside the bare range, without the slack. (N, F) bool.
+
+        Not of a column that never varied: it tells nothing.
+        """
+        beyond = _excess(values, self.low, self.high) > ROUNDING
+        return np.asarray(beyond & (self.high > self.low))
 
     def implausible(self, values: np.ndarray) -> np.ndarray:
         """Which numbers lie beyond the range by more than `FAR_BEYOND` of its width. (N, F) bool.

@@ -18,7 +18,12 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.shown import ShownImage
-from medmcl.modalities.graph.as_in_training import UsualWeights, WeightSums, unlike_training
+from medmcl.modalities.graph.as_in_training import (
+    UsualWeights,
+    WeightSums,
+    other_measure,
+    unlike_training,
+)
 from medmcl.modalities.graph.build import connectivity, fisher_z, window_starts
 from medmcl.modalities.graph.checks import Atlas, graph_findings, silent_regions, uneven_sizes
 from medmcl.modalities.graph.readers import Connectome, read_connectome, region_order
@@ -55,6 +60,7 @@ class Graph:
         self._fitted = False
         self._usual: UsualWeights | None = None
         self._is_given = False  # learned elsewhere: see load_state
+        self._measure = source.measure  # of training
         self._atlas = Atlas(count=source.regions or 0)
         is_series = source.reader == "timeseries"
         if not is_series and (settings.estimate != "pearson" or settings.windows):
@@ -89,9 +95,15 @@ class Graph:
         return ShownImage(pixels=weights, note=f"weights of {count} by {count} regions")
 
     def inspect_together(self, raws: Iterable[Connectome]) -> list[Finding]:
-        """Records of different numbers of regions; elsewhere, weights unlike those of training."""
-        if self._is_given and self._usual is not None:
-            return unlike_training(raws, self.source, self._usual)
+        """Records of different numbers of regions; elsewhere, weights unlike those of training.
+
+        Another measure than that of training among them.
+        """
+        if self._is_given:
+            found = other_measure(self.source.measure, self._measure)
+            if self._usual is not None:
+                found += unlike_training(raws, self.source, self._usual)
+            return found
         grows = self.source.reader == "edge_list"
         return [] if self._fitted or grows else uneven_sizes(raws)
 
@@ -104,6 +116,7 @@ class Graph:
             if raw.weights is not None:
                 sums[raw.regions, raw.names].add(raw.weights)
         self._fitted, self._is_given, self._usual = True, False, None
+        self._measure = self.source.measure
         grows = self.source.reader == "edge_list"
         if not atlases:
             self._atlas = Atlas(count=self.source.regions or 0, grows=grows)
@@ -261,10 +274,11 @@ class Graph:
         return pack(build_graphs(weights, present, self.settings, cut | cut.transpose(1, 2)))
 
     def state(self) -> dict[str, Any]:
-        """The atlas, and what weights are like."""
+        """The atlas, and of what measure and like what weights are."""
         names = None if self.atlas.names is None else list(self.atlas.names)
         usual = {} if self._usual is None else {"usual": self._usual.about()}
-        return {"regions": self.atlas.count, "names": names, **usual}
+        measure = {} if self.source.reader == "timeseries" else {"measure": self._measure}
+        return {"regions": self.atlas.count, "names": names, **measure, **usual}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
@@ -272,6 +286,7 @@ class Graph:
         grows = self.source.reader == "edge_list"
         self._atlas, self._fitted = Atlas(int(state["regions"]), names, grows), True
         self._usual, self._is_given = UsualWeights.read(state.get("usual")), True
+        self._measure = state.get("measure", self.source.measure)
 
 
 def _taken(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -98,7 +98,7 @@ def unlike_training(
             f"half of the weights are below {here.size:.3g}, of training below {usual.size:.3g}: "
             "another unit?"
         )
-        fix = f"if so, write divide_by: {divide_by:g} under modalities.NAME in cohort.yaml"
+        fix = f"if so, write in cohort.yaml modalities.NAME.divide_by: {divide_by:g}"
         found.append(_warning("other_scale", what, fix))
     if otherwise is not None:
         *_, other = TRIANGLES[source.layout]
@@ -108,9 +108,21 @@ def unlike_training(
                 f"read as layout: {source.layout}, regions are connected otherwise than in "
                 f"training (r = {now:.2f}); as layout: {other} alike (r = {then:.2f})"
             )
-            fix = f"write layout: {other} under modalities.NAME in cohort.yaml"
+            fix = f"write in cohort.yaml modalities.NAME.layout: {other}"
             found.append(_warning("other_layout", what, fix))
     return found
+
+
+def other_measure(here: str, training: str) -> list[Finding]:
+    """Tell weights that are of another measure than those of training; one of none is none."""
+    if here == training:
+        return []
+    what = f"the weights are of measure: {here}, those of training of measure: {training}"
+    fix = (
+        f"write the files as {training}, or, if that is what they hold, write in cohort.yaml "
+        f"modalities.NAME.measure: {training}"
+    )
+    return [_warning("other_measure", what, fix)]
 
 
 def read_otherwise(weights: np.ndarray, layout: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.core.findings import counted
+from medmcl.core.findings import UNLIKE_TRAINING, counted
 from medmcl.core.progress import Pace, progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
@@ -43,8 +43,7 @@ from medmcl.stages.evaluate.task_scoring import ProbeMode, TaskScoring, frozen_p
 from medmcl.stages.evaluate.vectors import evaluate_vectors
 from medmcl.stages.factorise.vector_files import vectors_by_name
 from medmcl.stages.predict.other_coding import (
-    OtherCoding,
-    OtherRange,
+    StrangeColumn,
     coded_otherwise,
     refuse_other_coding,
     said_once,
@@ -366,15 +365,19 @@ def run_evaluate(
         if stop is not None:
             stop.check_interrupt(spec.name)
 
-    strange: tuple[OtherCoding | OtherRange, ...] = ()
+    strange: tuple[StrangeColumn, ...] = ()
     if is_another(run, cohort):
         strange = coded_otherwise(run, cohort, spec.covariates, is_frozen=bool(frozen))
     refuse_other_coding([one for one in strange if one.is_too_much], cohort.path)
     changed = changed_since(run, cohort)
-    lines = (*([changed] if changed else []), *said_once(strange))
+    prepared = run.prepare(cohort, modalities, check_interrupt=check_interrupt)
+    lines = (
+        *([changed] if changed else []),
+        *said_once(strange),
+        *(f"{one.where}: {one.what}" for one in prepared.warnings if UNLIKE_TRAINING in one.code),
+    )
     for line in lines:
         record.say(line)
-    prepared = run.prepare(cohort, modalities, check_interrupt=check_interrupt)
     evaluation = Evaluation(
         folder=run.path,
         prepared=prepared,

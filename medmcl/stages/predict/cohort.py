@@ -12,7 +12,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort, find_cohort
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.protocol.results import COVARIATES
-from medmcl.stages.predict.other_coding import OtherCoding, OtherRange, coded_otherwise
+from medmcl.stages.predict.other_coding import StrangeColumn, coded_otherwise
 from medmcl.stages.predict.plan import TaskPlan, plan_tasks
 from medmcl.stages.run.features import kept_reading
 from medmcl.stages.run.own_cohort import open_as_own
@@ -40,7 +40,7 @@ class OpenedPeople:
         plans: What predicts each task.
         names: Modalities that are prepared.
         covariates: Tables that are read as they are.
-        strange: Columns that are not coded as in training, or of another range.
+        strange: Columns that are not coded as in training, of another range, or that nobody has.
         notes: What a reader must know.
     """
 
@@ -48,7 +48,7 @@ class OpenedPeople:
     plans: list[TaskPlan]
     names: tuple[str, ...]
     covariates: tuple[str, ...]
-    strange: list[OtherCoding | OtherRange]
+    strange: list[StrangeColumn]
     notes: list[str]
 
 

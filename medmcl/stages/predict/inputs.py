@@ -17,7 +17,7 @@ from medmcl.modalities.ecg.checks.values import NO_BEATS
 from medmcl.stages.evaluate.methods import gather
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.table_gaps import MEASURED, TrainGaps
-from medmcl.stages.predict.other_coding import OtherCoding, OtherRange
+from medmcl.stages.predict.other_coding import OtherCoding, StrangeColumn, shown_in
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.predict.saved import COLUMNS, KeptPrediction
 from medmcl.stages.run.features import Cells, Covariates
@@ -280,9 +280,7 @@ def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: Kept
             inputs.remarks[row] += f"{mark}{names} missing: {stands}"
 
 
-def refuse_people(
-    inputs: Inputs, found: Iterable[OtherCoding | OtherRange], subjects: Sequence[str]
-) -> None:
+def refuse_people(inputs: Inputs, found: Iterable[StrangeColumn], subjects: Sequence[str]) -> None:
     """Take out whoever has a category that training had not, and say which, in place.
 
     Not where training took rare categories as one: a new one is one of them. A number far beyond
@@ -309,7 +307,8 @@ def _range(cells: Cells, reach: ColumnReach, row: int, column: int) -> str:
         cells.raw(name, float(one))
         for one in (cells.numbers[row, column], reach.low[column], reach.high[column])
     )
-    return f"{name} {value:.6g} (train: {low:.6g} to {high:.6g})"
+    shown = (shown_in(one, low, high, digits=6) for one in (low, high))
+    return f"{name} {value:.6g} (train: {' to '.join(shown)})"
 
 
 def _mark(inputs: Inputs, far: np.ndarray, said: np.ndarray, rate: float) -> None:

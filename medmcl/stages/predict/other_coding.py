@@ -1,7 +1,8 @@
-"""Columns of a cohort that are coded otherwise than in training: 0/1 for male/female, months."""
+"""Columns of a cohort unlike those of training: 0/1 for male/female, months, empty."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,32 +115,41 @@ class OtherCoding:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherRange:
-    """A column with numbers far beyond the range that they had in training.
+    """A column with numbers far beyond the range of training, or with most of them outside.
 
     Attributes:
         modality: The table.
         column: The column.
         low: Smallest number of training.
         high: Largest.
-        known: Numbers that the cohort has.
-        beyond: Of them, those beyond that range by more than its width.
+        median: Of the numbers that the cohort has.
+        known: How many these are.
+        outside: Of them, those outside that range.
+        beyond: Of them, those beyond it by more than its width.
     """
 
     modality: str
     column: str
     low: float
     high: float
+    median: float
     known: int
+    outside: int
     beyond: int
     code: ClassVar[str] = "tabular.other_range"
 
     @property
     def is_too_much(self) -> bool:
-        """Whether more than half of at least a handful are: no score means much."""
+        """Whether more than half of at least a handful are far beyond: no score means much."""
         return self.known >= HANDFUL and self.beyond > TOO_MUCH * self.known
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether more than half of at least a handful lie outside, however near."""
+        return self.known >= HANDFUL and self.outside > TOO_MUCH * self.known
+
     is_recoded: ClassVar[bool] = False
-    """Not refused by a prediction: it says so of every row, in ``quality``."""
+    """Not refused by a prediction: it says so of every row, in ``quality`` or ``outside_of``."""
 
     def __str__(self) -> str:
         return f"{self.modality}, {self.column}: {self.what}"
@@ -148,19 +158,77 @@ class OtherRange:
     def what(self) -> str:
         """How many numbers lie outside of what."""
         lie = "lies" if self.known == 1 else "lie"
-        doubt = "another unit?" if self.is_too_much else "mistakes, or another unit?"
+        count, far = (self.beyond, "far ") if self.is_too_much else (self.outside, "")
+        if not self.is_elsewhere:
+            count, far = self.beyond, "far "
+        here = f" (median {shown_in(self.median, self.low, self.high)})" * self.is_elsewhere
+        doubt = "another unit?" if self.is_elsewhere else "mistakes, or another unit?"
         return (
-            f"{self.beyond:,} of {counted(self.known, 'value')} {lie} far outside "
-            f"{self.low:.4g} to {self.high:.4g} of training: {doubt}"
+            f"{count:,} of {counted(self.known, 'value')}{here} {lie} {far}outside "
+            f"{self._range} of training: {doubt}"
         )
 
     @property
     def fix(self) -> str:
         """How to bring the column into the unit of training."""
         return (
-            f"write {self.column} in the unit of training ({self.low:.4g} to {self.high:.4g}); "
+            f"write {self.column} in the unit of training ({self._range}); "
             "a code for a missing cell is named under `missing:` in cohort.yaml"
         )
+
+    @property
+    def _range(self) -> str:
+        ends = self.low, self.high
+        return " to ".join(shown_in(one, *ends) for one in ends)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NobodyHas:
+    """A column that training had and of which nobody here has a cell.
+
+    Attributes:
+        modality: The table.
+        column: The column.
+        whole: How many people have a row in the table.
+    """
+
+    modality: str
+    column: str
+    whole: int
+    code: ClassVar[str] = "tabular.nobody_has"
+    is_too_much: ClassVar[bool] = False
+    is_recoded: ClassVar[bool] = False
+    """Nor refused by a prediction: the others' columns may tell enough."""
+
+    def __str__(self) -> str:
+        return f"{self.modality}, {self.column}: {self.what}"
+
+    @property
+    def what(self) -> str:
+        """How many people lack it, and what follows."""
+        return (
+            f"none of {counted(self.whole, 'person', 'people')} has a value, which training had: "
+            "everybody gets the train mean of it, and is predicted from the rest"
+        )
+
+    @property
+    def fix(self) -> str:
+        """What to look at."""
+        return (
+            f"look whether the cells of {self.column} were lost, or stand in another column; if "
+            "nobody was measured, expect worse predictions than at home"
+        )
+
+
+StrangeColumn = OtherCoding | OtherRange | NobodyHas
+
+
+def shown_in(number: float, low: float, high: float, digits: int = 4) -> str:
+    """Write a number to some digits of a range: of 0 to 1, rounding leaves 0, not -5.7e-09."""
+    width = high - low
+    if width > 0:
+        number = round(number, digits - 1 - math.floor(math.log10(width))) + 0.0
+    return f"{number:.{digits}g}"
 
 
 def other_ranges(
@@ -183,19 +251,45 @@ def other_ranges(
         one = reach.of([column])
         cells = [read_cell(place.values.get(column), "number")[0] for place in places]
         numbers = np.array([cell for cell in cells if cell is not None], dtype=np.float64)
-        beyond = one.implausible(((numbers - mean) / deviation)[:, None]).sum()
-        if beyond:
-            found.append(
-                OtherRange(
-                    modality=modality,
-                    column=column,
-                    low=float(one.low[0] * deviation + mean),
-                    high=float(one.high[0] * deviation + mean),
-                    known=len(numbers),
-                    beyond=int(beyond),
-                )
-            )
+        if not len(numbers):
+            continue  # see `nobody_has`
+        standard = ((numbers - mean) / deviation)[:, None]
+        own = OtherRange(
+            modality=modality,
+            column=column,
+            low=float(one.low[0] * deviation + mean),
+            high=float(one.high[0] * deviation + mean),
+            median=float(np.median(numbers)),
+            known=len(numbers),
+            outside=int(one.beyond_range(standard).sum()),
+            beyond=int(one.implausible(standard).sum()),
+        )
+        if own.beyond or own.is_elsewhere:
+            found.append(own)
     return tuple(found)
+
+
+def nobody_has(
+    cohort: Cohort, modality: str, read: Mapping[str, Any], reach: ColumnReach | None
+) -> tuple[NobodyHas, ...]:
+    """Find columns that a cohort names and nobody in it has, though people in training had."""
+    state = read["state"]
+    places = list(cohort.records[modality]["place"])
+    whole = len({place.subject for place in places})
+    had = {name for name, levels in state.get("levels", {}).items() if levels}
+    if reach is not None:
+        had |= {
+            name
+            for name, low in zip(reach.names, reach.low, strict=True)
+            if np.isfinite(low) and name in state.get("scales", {})
+        }
+    return tuple(
+        NobodyHas(modality=modality, column=column, whole=whole)
+        for column in cohort.spec.modalities[modality].cell_columns
+        if whole >= HANDFUL
+        and column in had
+        and all(read_cell(place.values.get(column), "category")[0] is None for place in places)
+    )
 
 
 def other_coding(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> tuple[OtherCoding, ...]:
@@ -241,8 +335,8 @@ def other_coding(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> tupl
 
 def coded_otherwise(
     run: Run, cohort: Cohort, covariates: str | None, *, is_frozen: bool
-) -> tuple[OtherCoding | OtherRange, ...]:
-    """Look at every table that is read as the run read it: its codes, and its ranges.
+) -> tuple[StrangeColumn, ...]:
+    """Look at every table that is read as the run read it: its codes, its ranges, its gaps.
 
     Args:
         run: The run.
@@ -261,28 +355,35 @@ def coded_otherwise(
     have = cohort.spec.modalities
     tables = [name for name in read if name in have and have[name].traits.tabular]
     kept_reach = load_prediction(run).reach
-    found: list[OtherCoding | OtherRange] = []
+    found: list[StrangeColumn] = []
     for name in tables:
         found += other_coding(cohort, name, read[name])
         reach = kept_reach.get((COLUMNS, name))
-        if isinstance(reach, ColumnReach):
-            found += other_ranges(cohort, name, read[name], reach)
+        kept_range = reach if isinstance(reach, ColumnReach) else None
+        if kept_range is not None:
+            found += other_ranges(cohort, name, read[name], kept_range)
+        found += nobody_has(cohort, name, read[name], kept_range)
     return tuple(found)
 
 
-def said_once(found: Sequence[OtherCoding | OtherRange]) -> list[str]:
-    """A line a column; columns of other ranges beyond `SHOWN` are counted, the worst come first."""
+def said_once(found: Sequence[StrangeColumn]) -> list[str]:
+    """A line a column; ranges and gaps beyond `SHOWN` are counted, the worst come first."""
     ranges = [one for one in found if isinstance(one, OtherRange)]
-    ranges.sort(key=lambda one: -one.beyond / one.known)
-    more = len(ranges) - SHOWN
-    return [
-        *(str(one) for one in found if isinstance(one, OtherCoding)),
-        *map(str, ranges[:SHOWN]),
-        *([f"{counted(more, 'more column')} with values far outside training"] if more > 0 else []),
-    ]
+    ranges.sort(key=lambda one: (-one.beyond / one.known, -one.outside / one.known))
+    empty = [one for one in found if isinstance(one, NobodyHas)]
+    lines = [str(one) for one in found if isinstance(one, OtherCoding)]
+    some: tuple[tuple[Sequence[StrangeColumn], str], ...] = (
+        (ranges, "with values outside training"),
+        (empty, "that nobody has and training had"),
+    )
+    for kind, how in some:
+        lines += map(str, kind[:SHOWN])
+        if len(kind) > SHOWN:
+            lines.append(f"{counted(len(kind) - SHOWN, 'more column')} {how}")
+    return lines
 
 
-def refuse_other_coding(found: Sequence[OtherCoding | OtherRange], where: object) -> None:
+def refuse_other_coding(found: Sequence[StrangeColumn], where: object) -> None:
     """Refuse columns that are coded otherwise, all in one error.
 
     Raises:

@@ -9,12 +9,16 @@ import pytest
 import torch
 import yaml
 from read_pages import both_pages
+from short_runs import unreported
 
 import medmcl
 from medmcl.core.errors import CohortError
 from medmcl.engine.record import Record
+from medmcl.evaluation.report.headline import headline
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.predict.check import check_people
+from medmcl.stages.run import report
 
 DATA = os.environ.get("MEDMCL_DATA")
 REGIONS, FRAMES, PEOPLE = 8, 60, 60
@@ -124,6 +128,69 @@ def test_check_finds_a_graph_of_another_region_count_as_the_run_would(brains):
     out = {**masked, "cohort.on_bad_record": "exclude"}
     told = [one for one in medmcl.check(brains, recipe=path, overrides=out) if "p07" in one.where]
     assert [(one.code, one.level) for one in told] == [("graph.regions", "warning")]
+
+
+def connectomes(folder, seed, said, times=1.0, split="split"):
+    """People of whom the first regions go together; lower triangles, of which cohort.yaml says."""
+    rng = np.random.default_rng(seed)
+    (folder / "fc").mkdir(parents=True)
+    ids = [f"{seed}p{number:02d}" for number in range(40)]
+    ill = np.arange(40) % 2
+    for one, is_ill in zip(ids, ill, strict=True):
+        shared = rng.normal(size=(1, 100)) * np.linspace(1.5 + is_ill, 0, 12)[:, None]
+        matrix = np.corrcoef(shared + rng.normal(size=(12, 100)))
+        np.save(folder / "fc" / f"{one}.npy", times * matrix[np.tril_indices(12, -1)])
+    table = pd.DataFrame({"id": ids, "ill": ill, "age": rng.normal(50, 8, 40)})
+    table["split"] = np.resize(["train", "train", "tuning", "held_out", "held_out"], 40)
+    table.to_csv(folder / "people.csv", index=False)
+    tree = {
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "people.csv", "id": "id", "split": split},
+        "modalities": {
+            "brain": {"reader": "connectivity", "path": "fc/{id}.npy", **said},
+            "table": {"reader": "table", "columns": {"age": "number"}},
+        },
+        "tasks": {"ill": {"kind": "binary", "column": "ill == 1"}},
+    }
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    return folder
+
+
+def test_connectomes_unlike_those_of_training_are_told_by_an_evaluation_elsewhere(
+    tmp_path, monkeypatch, caplog
+):
+    home = connectomes(tmp_path / "home", 0, {"layout": "lower"})
+    scored = {**SCORED, "baselines": []}
+    path = written(tmp_path, recipe("brain", "table", scored))
+    run = unreported(home, recipe=path, out=tmp_path / "run")
+    monkeypatch.setattr(report, "write_evaluation_report", lambda *_, **__: None)
+    few = {"evaluate.bootstrap_draws": 100}
+
+    def told(name, said, times=1.0):
+        there = connectomes(tmp_path / name, 1, said, times, split={"everyone": "held_out"})
+        found = [one for one in check_people(run, there) if one.code.startswith("graph.other_")]
+        assert not any("NAME" in one.fix for one in found)
+        caplog.clear()
+        with caplog.at_level("INFO", "medmcl"):
+            out = tmp_path / f"{name}-out"
+            done = medmcl.evaluate(run, there, out=out, device="cpu", overrides=few)
+        first = [str(one) for one in headline(done)]
+        for one in found:
+            line = f"{one.where}: {one.what}"
+            assert caplog.messages.count(line) == 1  # what the terminal shows
+            assert sum(line in text for text in first) == 1
+        assert not any("?." in text for text in first)
+        return {one.code.removeprefix("graph.other_"): one.fix for one in found}
+
+    assert told("same", {"layout": "lower"}) == {}
+    assert told("turned", {"layout": "upper", "measure": "fisher_z"}) == {
+        "measure": "write the files as correlation, or, if that is what they hold, write in "
+        "cohort.yaml modalities.brain.measure: correlation",
+        "layout": "write in cohort.yaml modalities.brain.layout: lower",
+    }
+    found = told("larger", {"layout": "lower", "measure": "other"}, 100.0)
+    assert set(found) == {"measure", "scale"}
+    assert found["scale"] == "if so, write in cohort.yaml modalities.brain.divide_by: 100"
 
 
 @pytest.mark.skipif(

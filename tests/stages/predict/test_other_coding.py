@@ -18,7 +18,7 @@ from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.tripod import checklist
 from medmcl.stages.predict.check import check_people
-from medmcl.stages.predict.other_coding import OtherRange, said_once
+from medmcl.stages.predict.other_coding import OtherRange, said_once, shown_in
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.run import report
 
@@ -200,7 +200,9 @@ def test_a_number_in_another_unit_is_told_once_and_not_scored(run, tmp_path):
     assert one.level == "warning"
     assert one.where == "modalities.clinic, age"
     assert re.fullmatch(
-        r"60 of 60 values lie far outside [\d.]+ to [\d.]+ of training: another unit\?", one.what
+        r"60 of 60 values \(median [\d.]+\) lie far outside [\d.]+ to [\d.]+ of training: "
+        r"another unit\?",
+        one.what,
     )
     with pytest.raises(CohortError) as error:
         evaluate(run, there, tmp_path / "x")
@@ -212,11 +214,67 @@ def test_a_number_in_another_unit_is_told_once_and_not_scored(run, tmp_path):
 
 
 def test_many_columns_of_other_ranges_are_counted_the_worst_first():
-    found = [OtherRange(modality="rna", column=f"g{n}", low=0, high=1, known=99, beyond=n + 1)
-             for n in range(20)]  # fmt: skip
+    found = [OtherRange(modality="rna", column=f"g{n}", low=-5.7e-09, high=1, median=0, known=99,
+                        outside=n + 1, beyond=n + 1) for n in range(20)]  # fmt: skip
     lines = said_once(found)
     assert lines[0].startswith("rna, g19: 20 of 99 values lie far outside 0 to 1")
-    assert lines[8:] == ["12 more columns with values far outside training"]
+    assert lines[8:] == ["12 more columns with values outside training"]
+
+
+def first_page(done):
+    return [str(one) for one in headline(Evaluation(title="x", strange=done.strange))]
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_most_numbers_outside_training_however_near_are_told_once_and_scored(
+    run, tmp_path, unpainted, caplog, count
+):
+    there = elsewhere(tmp_path / "c", lambda table: table.assign(age=table["age"] / 7), count=count)
+    (one,) = [one for one in check_people(run, there) if one.code == "tabular.other_range"]
+    assert one.level == "warning"
+    assert re.fullmatch(
+        rf"{count} of {count} values \(median \d+(\.\d+)?\) lie outside \d+ to \d+ of training: "
+        r"another unit\?", one.what
+    )  # fmt: skip
+    told = predict_people(run, there, device="cpu")
+    assert told.notes.count(f"clinic, age: {one.what}") == 1
+    assert told.table["outside"].all()
+    if count < 60:
+        return
+    with caplog.at_level("INFO", "medmcl"):
+        done = evaluate(run, there, tmp_path / "x")
+    assert done.strange == (f"clinic, age: {one.what}",)
+    assert sum(str(line).endswith(f"{one.what}") for line in first_page(done)) == 1
+    assert caplog.messages.count(f"clinic, age: {one.what}") == 1  # what the terminal shows
+
+
+def test_a_column_that_nobody_has_is_told_once_and_people_are_predicted_from_the_rest(
+    run, tmp_path, unpainted
+):
+    def lost(table):
+        return table.assign(age=None, sex=None)
+
+    there = elsewhere(tmp_path / "c", lost)
+    found = {one.where: one for one in check_people(run, there) if one.code == "tabular.nobody_has"}
+    assert set(found) == {"modalities.clinic, age", "modalities.clinic, sex"}
+    age = found["modalities.clinic, age"]
+    assert age.level == "warning"
+    assert age.what.startswith("none of 60 people has a value, which training had")
+    told = predict_people(run, there, device="cpu")
+    assert told.notes.count(f"clinic, age: {age.what}") == 1
+    assert told.table["predicted"].notna().all()
+    done = evaluate(run, there, tmp_path / "x")
+    assert [line.split(":")[0] for line in done.strange] == ["clinic, age", "clinic, sex"]
+    assert sum(f"clinic, age: {age.what}." in line for line in first_page(done)) == 1
+    few = predict_people(run, elsewhere(tmp_path / "d", lost, count=1), device="cpu")
+    assert not [note for note in few.notes if "none of" in note]  # her remarks say it
+    assert few.table["remarks"].str.contains("age, sex missing").all()
+
+
+def test_ends_of_a_range_are_shown_without_the_rounding_of_its_scale():
+    assert [shown_in(one, -5.729e-09, 1) for one in (-5.729e-09, 1)] == ["0", "1"]
+    assert [shown_in(one, 40.3, 90.5) for one in (40.300003, 90.5)] == ["40.3", "90.5"]
+    assert shown_in(71.2345678, 71.2345678, 203, digits=6) == "71.235"
 
 
 def test_some_impossible_numbers_are_told_once_a_column_and_scored(run, tmp_path, unpainted):
