@@ -423,10 +423,7 @@ def run_evaluate(
             is_frozen=bool(frozen),
             check_interrupt=check_interrupt,
         )
-        for name in spec.embeddings:
-            have = len(np.unique(prepared.subjects[sources.present[name]]))
-            everyone = counted(len(np.unique(prepared.subjects)), "person", "people")
-            record.say(f"{spec.name}: {have:,} of {everyone} have a vector of '{name}'")
+        _say_given(spec, sources, evaluation, record)
         scene.scoring = TaskScoring(
             scene=scene,
             sources=sources,
@@ -458,6 +455,20 @@ def run_evaluate(
         record.say(f"warning: {line}")
     evaluation.seconds = time.monotonic() - began
     return evaluation
+
+
+def _say_given(
+    spec: EvaluateSpec, sources: Sources, evaluation: Evaluation, record: Record
+) -> None:
+    """Say how many have a vector of those that were given, and which lie outside of training."""
+    people = evaluation.prepared.subjects
+    for line in sources.strange:
+        record.say(f"warning: {line}")
+    evaluation.strange = (*evaluation.strange, *sources.strange)
+    for name in spec.embeddings:
+        have = len(np.unique(people[sources.present[name]]))
+        everyone = counted(len(np.unique(people)), "person", "people")
+        record.say(f"{spec.name}: {have:,} of {everyone} have a vector of '{name}'")
 
 
 def _set_beside_nowhere(

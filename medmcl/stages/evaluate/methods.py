@@ -26,10 +26,12 @@ from medmcl.evaluation.models.penalty import plain_probe
 from medmcl.evaluation.models.together import Together, Variant
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.predicted import Method
+from medmcl.evaluation.protocol.reach import ColumnReach
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES, MAJORITY
 from medmcl.stages.evaluate.saved_probes import load_simple
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.factorise.given_vectors import lay_vectors
+from medmcl.stages.predict.saved import VECTORS, load_prediction, with_length
 from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.run.leaky_columns import leaky_by_task, leaky_reading
 from medmcl.stages.run.run import Run, vector_width
@@ -47,6 +49,8 @@ class Sources:
         embeddings: Method to (N, E): the run's stages, then vectors that were given, then other
             runs. None: the covariates are what is judged.
         present: Method to (N,) bool.
+        columns: Given vectors to what their E are called.
+        strange: Warnings of given vectors that lie outside of those a kept probe learned from.
         covariates: Plain columns of a table; None without.
         simple: What is plain to see of the modality; None if it has none, or was not asked for.
         simple_fit: Probe for it.
@@ -71,6 +75,8 @@ class Sources:
 
     embeddings: dict[str, np.ndarray]
     present: dict[str, np.ndarray]
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    strange: list[str] = field(default_factory=list)
     covariates: Covariates | None = None
     simple: np.ndarray | None = None
     simple_fit: Callable[..., Fitted] = plain_probe
@@ -197,11 +203,7 @@ def gather(
         )
         for task, out in _tellers(spec, prepared.cohort, one.modality).items():
             found.beside_tellers[name, task] = out
-    for name, source in spec.embeddings.items():
-        laid = lay_vectors(name, Path(source), prepared.cohort)
-        found.embeddings[name], found.present[name] = laid.values, laid.present
-        found.notes += laid.notes
-        found.fitted.append(laid.fitted)
+    _lay_given(found, spec, run, prepared.cohort, is_frozen=is_frozen)
     is_read = bool({"covariates", "covariates+embedding"} & set(wanted)) or not found.embeddings
     if spec.covariates is not None and is_read:
         found.covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=is_frozen)
@@ -218,6 +220,35 @@ def gather(
     else:
         _simple_of_several(found, run, prepared, is_frozen, check_interrupt)
     return found
+
+
+def _lay_given(
+    found: Sources, spec: EvaluateSpec, run: Run, cohort: Cohort, *, is_frozen: bool
+) -> None:
+    """Add vectors that were made elsewhere, their columns in the order of the run's own."""
+    reach = load_prediction(run).reach if spec.embeddings else {}
+    for name, source in spec.embeddings.items():
+        ranges = reach.get((name, VECTORS))
+        kept = ranges.names[:-1] if isinstance(ranges, ColumnReach) else None
+        laid = lay_vectors(name, Path(source), cohort, kept, is_frozen=is_frozen)
+        found.embeddings[name], found.present[name] = laid.values, laid.present
+        found.columns[name] = laid.columns
+        found.notes += laid.notes
+        found.fitted.append(laid.fitted)
+        if not is_frozen:
+            continue
+        if not isinstance(ranges, ColumnReach):
+            found.notes.append(
+                f"{name}: columns taken by their place: the run was made before it kept their names"
+            )
+            continue
+        far = int(ranges.outside(with_length(laid.values[laid.present])).any(axis=1).sum())
+        if 2 * far > (have := int(laid.present.sum())):
+            found.strange.append(
+                f"{name}: {far:,} of {counted(have, 'vector')} lie outside of those in "
+                "training (another scale, or another encoder?): what the kept probe says of them "
+                "may mean nothing"
+            )
 
 
 def _leave_out_tellers(found: Sources, spec: EvaluateSpec, cohort: Cohort) -> None:

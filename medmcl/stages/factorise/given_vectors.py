@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,27 +28,47 @@ class SampleVectors:
         present: Samples that have one. (N,) bool
         notes: What a reader must know: what was left out.
         fitted: The line of the ledger: nobody knows what the encoder saw.
+        columns: What the E are called.
     """
 
     values: np.ndarray
     present: np.ndarray
     notes: tuple[str, ...]
     fitted: FittedOn
+    columns: tuple[str, ...]
 
 
-def lay_vectors(name: str, path: Path, cohort: Cohort) -> SampleVectors:
+_PLACE = re.compile(r"e?(\d+)")
+"""Columns of arrays, and of tables without names, are called by their place: e0 or 0."""
+_SHOWN = 5
+
+
+def lay_vectors(
+    name: str,
+    path: Path,
+    cohort: Cohort,
+    columns: Sequence[str] | None = None,
+    *,
+    is_frozen: bool = False,
+) -> SampleVectors:
     """Read vectors and give each sample its own: by record or sample if they say, else by subject.
 
     Args:
         name: What they are called in results.
         path: The file; see `medmcl.stages.factorise.vector_files.read_vectors`.
         cohort: Whose samples.
+        columns: Those of the vectors that a run fitted its probes on: the file's are put into
+            their order. None where it kept none.
+        is_frozen: Whether these probes are applied, so that other columns are none of theirs.
 
     Raises:
         ArtefactError: The file cannot be read.
-        ConfigError: It does not hold vectors by subject; none is of this cohort; all are alike.
+        ConfigError: It does not hold vectors by subject; none is of this cohort; all are alike;
+            ``is_frozen``, and its columns are others than the run's.
     """
     vectors = read_vectors(name, path, cohort.spec.keys.subjects.id or "id")
+    if columns is not None:
+        vectors = _in_order(vectors, columns, is_frozen=is_frozen)
     _refuse_outcomes(vectors, cohort)
     rows, how = _rows_of(vectors, cohort)
     present = rows >= 0
@@ -66,7 +88,56 @@ def lay_vectors(name: str, path: Path, cohort: Cohort) -> SampleVectors:
         notes.append(f"{name}: {int(flat.sum())} of {len(flat)} columns are alike for everyone")
     what = f"encoder of the vectors '{name}'"
     line = FittedOn(what=what, splits=(), method=name, note=UNKNOWN_ENCODER)
-    return SampleVectors(values=values, present=present, notes=tuple(notes), fitted=line)
+    return SampleVectors(
+        values=values, present=present, notes=tuple(notes), fitted=line, columns=vectors.columns
+    )
+
+
+def _in_order(vectors: Vectors, wanted: Sequence[str], *, is_frozen: bool) -> Vectors:
+    """Put columns into the order in which a run has them, by name.
+
+    Where neither names more than places, as arrays do, the place counts.
+
+    Raises:
+        ConfigError: ``is_frozen``, and they are others.
+    """
+    have = vectors.columns
+    if have == tuple(wanted):
+        return vectors
+    if len(set(have)) == len(have) and set(have) == set(wanted):
+        places = [have.index(name) for name in wanted]
+        said = "columns put into the order of the run, by name"
+        return replace(
+            vectors,
+            values=vectors.values[:, places],
+            columns=tuple(wanted),
+            notes=(*vectors.notes, said),
+        )
+    is_bare = all(_names_places(names) for names in (have, wanted))
+    if not is_frozen or (is_bare and len(have) == len(wanted)):
+        return vectors
+    lacking, other = ([one for one in left if one not in right] for left, right in
+                      ((wanted, have), (have, wanted)))  # fmt: skip
+    raise ConfigError(
+        "the columns of the vectors are not those that the kept probe reads",
+        where=vectors.where,
+        got=f"{len(have)} columns; not in the run: {_some(other)}",
+        expected=f"the {len(wanted)} columns of the run, in any order; missing: {_some(lacking)}",
+        fix="give the vectors of the same encoder under the names that the run has, or "
+        "--probe refit, which fits a probe on this cohort's train split",
+    )
+
+
+def _names_places(names: Sequence[str]) -> bool:
+    """Whether columns are called by nothing but their place, from the first to the last."""
+    found = [_PLACE.fullmatch(name) for name in names]
+    places = [int(one[1]) for one in found if one is not None]
+    return len(places) == len(names) and places == [*range(places[0], places[0] + len(names))]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) or "none") + more
 
 
 def _refuse_outcomes(vectors: Vectors, cohort: Cohort) -> None:

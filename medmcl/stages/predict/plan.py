@@ -41,7 +41,8 @@ def plan_tasks(
     Args:
         run: The run.
         tasks: Tasks to predict; all that have something to predict them if not given.
-        method: Name in the results; if not given, the first of the evaluate stage.
+        method: Name in the results; if not given, the first of the evaluate stage; where that is
+            of vectors made elsewhere the covariates, and that is said.
 
     Returns:
         Plans in the order of the run's tasks, and what a reader must know.
@@ -79,6 +80,9 @@ def plan_tasks(
     lost = [task for task, plan in zip(wanted, plans, strict=True) if plan is None]
     found = [plan for plan in plans if plan is not None]
     name = method or _first(next(iter(offered.values())).spec)
+    said = [f"{task}: not predicted, the run keeps no probe of '{name}'" for task in lost]
+    if method is None:
+        said += _instead(found)
     if not found:
         raise ConfigError(
             f"no probe of '{name}' is kept in the run",
@@ -87,7 +91,21 @@ def plan_tasks(
             fix=f"--method '{methods[0]}'. Probes that hold people's rows (protocol: knn) are not "
             "kept, on purpose",
         )
-    return found, [f"{task}: not predicted, the run keeps no probe of '{name}'" for task in lost]
+    return found, said
+
+
+def _instead(plans: Sequence[TaskPlan]) -> list[str]:
+    """Say which method is taken where the evaluate stage is about vectors made elsewhere."""
+    found: dict[tuple[str, ...], str] = {}
+    for plan in plans:
+        if plan.spec.embeddings and not plan.spec.probe and not plan.spec.finetuned:
+            found[tuple(plan.spec.embeddings)] = plan.method
+    return [
+        f"predicted by '{method}': the run's first method is of vectors made elsewhere "
+        f"({', '.join(names)}), which predict does not read. A cohort with outcomes and such "
+        f"vectors is scored: medmcl evaluate RUN --cohort COHORT --embeddings {names[0]}=FILE"
+        for names, method in found.items()
+    ]
 
 
 def _plan(

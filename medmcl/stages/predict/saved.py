@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 SCHEMA = "medmcl/prediction@1"
 FILE = "prediction"
 COLUMNS = "columns"
+VECTORS = "vectors"
+LENGTH = "length of the vector"
+"""Stands behind the columns of vectors in what is kept of their ranges."""
 Reach = EmbeddingReach | ColumnReach
 
 
@@ -46,7 +49,8 @@ class KeptPrediction:
         heads: (task, name of a fine-tuned model) to its baseline hazard.
         rivals: (task, method) to the model of the competing event.
         competing: Survival tasks in which other events compete.
-        reach: (method, modality) to where its train embeddings lie; (`COLUMNS`, table) to ranges.
+        reach: (method, modality) to where its train embeddings lie; (`COLUMNS`, table) to ranges;
+            (name of given vectors, `VECTORS`) to theirs, and that of their `LENGTH`.
     """
 
     horizons: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
@@ -90,6 +94,13 @@ class KeptPrediction:
                     if found is not None:
                         self.reach[method, name] = found
                     self._add_ranges(name, prepared, scene.seed)
+        for name, columns in sources.columns.items():
+            both = np.flatnonzero((train | tuning) & sources.present[name])
+            given = with_length(sources.embeddings[name])
+            names = (*columns, LENGTH)
+            ranges = ColumnReach.learn(given, names, both, people, seed=scene.seed)
+            if ranges is not None:
+                self.reach[name, VECTORS] = ranges
         covariates = sources.covariates
         if covariates is not None and spec.covariates is not None:
             both = np.flatnonzero((train | tuning) & covariates.present)
@@ -136,6 +147,11 @@ class KeptPrediction:
             arrays |= {f"reach.{number}.{name}": one for name, one in reach.arrays().items()}
         run.save_arrays(FILE, arrays)
         run.save_tree(FILE, about)
+
+
+def with_length(vectors: np.ndarray) -> np.ndarray:
+    """Set the length of vectors (N, E) beside them: it tells another scale. (N, E + 1)."""
+    return np.column_stack([vectors, np.linalg.norm(vectors, axis=1)])
 
 
 def horizon_years(setting: Setting) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from medmcl.evaluation.models.probe import linear_probe
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.factorise.given_vectors import lay_vectors
 from medmcl.stages.factorise.vector_files import vectors_by_name
+from medmcl.stages.predict.plan import plan_tasks
 
 QUICK = {"evaluate.bootstrap_draws": 100}
 
@@ -396,3 +397,60 @@ def test_vectors_that_hold_the_outcome_are_warned_of(tmp_path, monkeypatch, capl
     assert f"warning: {line}" in caplog.text
     told = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert line in " ".join(told["headline"])
+
+
+def test_columns_of_later_vectors_are_matched_by_name(scored, tmp_path, caplog, monkeypatch):
+    """A probe is of columns by name: in another order the same file gives the same numbers."""
+    _, out = scored
+    table, risk = whas(200, seed=8)
+    there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
+    sharp, dull = made(table["id"], risk, 0.3, 5), made(table["id"], risk, 3.0, 6)
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    caplog.set_level("INFO")
+
+    def on(folder, one):
+        frames = {"sharp": one, "dull": dull}
+        return evaluate(out / "run", there, tmp_path / folder, {}, embeddings=frames)
+
+    same = on("x", sharp)
+    assert "outside" not in caplog.text
+    turned = on("y", sharp[sharp.columns[::-1]])
+    assert row_of(turned, "sharp").value == row_of(same, "sharp").value > 0.6
+    assert "sharp: columns put into the order of the run, by name" in turned.notes
+    bare = on("z", sharp.set_axis([str(n) for n in range(6)], axis=1))  # e0.. are places, too
+    assert row_of(bare, "sharp").value == row_of(same, "sharp").value
+    for number, other in enumerate(
+        (sharp.rename(columns={"e2": "f2"}), sharp.drop(columns="e2"), sharp.assign(f2=1.0))
+    ):
+        with pytest.raises(ConfigError, match="not those that the kept probe reads") as caught:
+            on(f"no{number}", other)
+        assert ("f2" in caught.value.got, "e2" in caught.value.expected) in (
+            (True, True), (False, True), (True, False),
+        )  # fmt: skip
+    for factor in (10, 0.01):
+        far = on(f"far{factor}", sharp * factor)
+        (line,) = far.strange
+        assert line.startswith("sharp: ")
+        assert f"warning: {line}" in caplog.text
+
+
+def test_names_of_columns_are_kept_where_only_arrays_came_later(people, tmp_path, cache):
+    folder, ids, risk = people
+    named = made(ids, risk, 0.3).rename(columns=lambda name: name.replace("e", "dim_"))
+    evaluate(embeddings={"v": named}, cohort=folder, out=tmp_path / "run")
+    table, risk = whas(60, seed=8)
+    there = write_whas(tmp_path / "there", table, split={"everyone": "held_out"})
+    array = tmp_path / "v.npz"
+    np.savez(array, ids=table["id"].to_numpy(str), vectors=made(table["id"], risk, 0.3).to_numpy())
+    with pytest.raises(ConfigError, match="not those that the kept probe reads") as caught:
+        evaluate(tmp_path / "run", there, tmp_path / "x", {}, embeddings=array)
+    assert "dim_0" in caught.value.expected
+
+
+def test_predict_of_vectors_says_that_it_takes_the_covariates_instead(scored, people):
+    _, out = scored
+    _, notes = plan_tasks(medmcl.load(out / "run"))
+    (said,) = notes
+    assert said.startswith("predicted by 'covariates': the run's first method is of vectors made")
+    assert "(sharp, dull)" in said
+    assert plan_tasks(medmcl.load(out / "run"), method="covariates")[1] == []
