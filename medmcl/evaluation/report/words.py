@@ -112,16 +112,21 @@ def listed(names: Sequence[str], most: int, between: str = ", ") -> str:
     return f"{shown}{between.removesuffix('and ')}and {more} more" if more > 0 else shown
 
 
+NOT_CLEAR = 0.05
+"""Two-sided p above which a difference is not clear, whatever its interval says."""
+
+
 def verdict(row: Result) -> str:
     """Say of a paired difference whether it is better, worse, not clear; empty if unknown.
 
-    Out of fold it is not known, and of few events the words say that they are too few.
+    Out of fold it is not known, and of few events the words say that they are too few. Where the
+    test (DeLong's) and the bootstrap interval disagree, the difference is not clear.
     """
     if row.low is None or row.high is None or row.untested == OUT_OF_FOLD:
         return ""
     if row.untested:
         return f", {row.untested}"
-    if row.low <= 0 <= row.high:
+    if row.low <= 0 <= row.high or (row.p_value is not None and row.p_value > NOT_CLEAR):
         return ", no clear difference"
     if row.direction == "target":
         return ", different"

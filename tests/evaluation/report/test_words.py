@@ -71,3 +71,11 @@ def test_names_beyond_the_most_are_counted_once_said(between, said):
 )
 def test_a_verdict_needs_ten_who_decide_and_people_whom_no_fit_shares(about, said):
     assert verdict(one_row(versus="other", value=0.3, low=0.2, high=0.4, **about)) == said
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.062, "no clear difference"), (0.05, "better"), (None, "better")]
+)
+def test_a_verdict_needs_the_test_to_agree_with_the_interval(p, said):
+    row = one_row(versus="other", value=0.09, low=0.001, high=0.174, events=30, n=90, p_value=p)
+    assert verdict(row) == f", {said}"

@@ -249,7 +249,7 @@ def _alike(results: Sequence[Result], row: Result) -> set[str]:
 
 
 def _gain(results: Sequence[Result], row: Result) -> str:
-    """The difference to the hardest rival: the best of those without the embedding itself."""
+    """The difference to the hardest rival, `BESIDE` apart: it holds the embedding itself."""
     alike = _alike(results, row)
     every = [
         turned
@@ -266,8 +266,8 @@ def _gain(results: Sequence[Result], row: Result) -> str:
     hardest = min(gains, key=lambda other: sign * (other.value or 0.0))
     rival = hardest.versus
     if gains[1:]:
-        without = " without the embedding" if len(gains) < len(every) else ""
-        rival = f"the best of the {len(gains)} others{without}, {rival},"
+        apart = f" ({BESIDE} apart)" if len(gains) < len(every) else ""
+        rival = f"the best of the {len(gains)} others{apart}, {rival},"
     return f"{row.method} against {rival} {hardest.shown}{verdict(hardest)}"
 
 

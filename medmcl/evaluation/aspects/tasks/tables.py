@@ -131,8 +131,9 @@ def comparison_tables(data: Evaluation) -> list[Shown]:
         Shown.of(
             "Every paired difference",
             "Both methods on the same subjects and draws. Better or worse: the 95 % "
-            "interval does not hold 0; of many intervals, some miss it by chance. Out of fold, "
-            "and of fewer than 10 events, there is neither verdict nor p. p is two-sided: "
+            "interval does not hold 0, and p is at most .05; of many, some miss it by chance. "
+            "Out of fold, and of fewer than 10 events, there is neither verdict nor p. p is "
+            "two-sided: "
             "DeLong's for an AUROC of one seed, else the bootstrap's (the level at which the "
             "interval would touch 0).",
             written([flipped(row) if row.versus == data.method else row for row in apart],
