@@ -11,9 +11,10 @@ from made_report import binary_evidence, one_row
 
 from medmcl.core.findings import Finding
 from medmcl.evaluation.aspects.retrieval.measure import retrieval
+from medmcl.evaluation.metrics.calibration_curve import calibration
 from medmcl.evaluation.models.strength import ALIKE
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.protocol.evidence import SubgroupRow
+from medmcl.evaluation.protocol.evidence import SubgroupRow, TaskEvidence
 from medmcl.evaluation.report.files import as_json
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
@@ -178,6 +179,25 @@ def test_the_headline_gives_no_verdict_out_of_fold_and_says_why_once():
     assert "Not where the note says: no test out of fold" in "".join(pages(data))
 
 
+def test_the_headline_tells_a_model_that_is_wrong_everywhere_by_a_shift():
+    rng = np.random.default_rng(0)
+    logit = rng.normal(size=4000)
+    y = rng.random(4000) < 1 / (1 + np.exp(-logit))
+    low = calibration(y, 1 / (1 + np.exp(-logit + 1.5)), np.arange(4000), draws=100)
+    one = TaskEvidence(
+        task="mi", target="mi", kind="binary", method="ours", protocol="x", calibration=low
+    )
+    (line,) = [
+        text
+        for text in said(Evaluation(title="t", results=[one_row()], evidence=[one]), "How sure")
+        if "Observed over predicted risk (1 is best): mi " in text
+    ]
+    assert abs(low.slope.value - 1) < 0.15  # the slope alone says that all is well
+    assert line.endswith(f"mi {low.observed_expected}.")
+    assert low.observed_expected.value > 1.7
+    assert len(line.split()) <= 16
+
+
 @pytest.mark.parametrize("target", ["mi", "macro"])
 def test_the_headline_claims_nothing_of_a_method_that_gives_everyone_the_same(target):
     note = f"few; {ALIKE}" if target == "mi" else f"a: {ALIKE}; b: {ALIKE}"
@@ -199,7 +219,15 @@ def test_the_headline_claims_nothing_of_a_method_that_gives_everyone_the_same(ta
     told = [one.text for one in headline(data)]
     same = "ours gives nearly the same prediction for everyone: no discrimination is claimed."
     assert f"mi: {same}" in told
-    for never in ("0.220", "0.3", "worse", "Calibration slope (", "by sex", "no other method"):
+    for never in (
+        "0.220",
+        "0.3",
+        "worse",
+        "Calibration slope (",
+        "Observed over",
+        "by sex",
+        "no other method",
+    ):
         assert not any(never in line for line in told), never
     alone = dataclasses.replace(data, results=[dataclasses.replace(r, note=f"a: {ALIKE}")
                                                for r in rows])  # fmt: skip

@@ -170,17 +170,24 @@ def how_sure(data: Evaluation) -> list[Said]:
             "wide, and what lies inside them cannot be told apart."
         )
     notes = {row.task: row.note for row in data.main_rows}
-    slopes = [
-        f"{about_what(one.task, one.target)}{by_when(one)} {found.slope}"
+    calibrated = [
+        (f"{about_what(one.task, one.target)}{by_when(one)}", found)
         for one in data.evidence
         if isinstance(found := one.calibration, Calibration)
         and one.method == data.method
-        and found.slope.value is not None
         and not is_alike(notes.get(one.task, ""), one.target)
+    ]
+    slopes = [f"{what} {one.slope}" for what, one in calibrated if one.slope.value is not None]
+    ratios = [
+        f"{what} {one.observed_expected}"
+        for what, one in calibrated
+        if one.observed_expected.value is not None
     ]
     if slopes:
         said.append(f"Calibration slope (1 is best): {listed(slopes, 3, '; ')}.")
-    elif any(one.calibration is not None for one in data.evidence):
+    if ratios:
+        said.append(f"Observed over predicted risk (1 is best): {listed(ratios, 3, '; ')}.")
+    if not (slopes or ratios) and any(one.calibration is not None for one in data.evidence):
         said.append("Whether predicted risks are right cannot be told; the appendix says why.")
     said.append(f"Brackets hold {100 * data.level:g} % intervals {OVER[data.resampling]}.")
     return [Said("How sure", text) for text in said]
