@@ -144,14 +144,14 @@ class Prepared:
             if not stored.usable[row]
         }
 
-    def warned(self, modality: str, codes: Sequence[str]) -> dict[str, str]:
-        """Record id to what was found of some codes, of records that are kept."""
+    def warned(self, modality: str, is_told: Callable[[str], bool]) -> dict[str, str]:
+        """Record id to what was found, of codes that are told, of records that are kept."""
         ids = list(self.cohort.records[modality].index)
         stored = self.stored[modality]
         return {
             str(ids[row]): "; ".join(said)
             for row, found in stored.findings.items()
-            if stored.usable[row] and (said := [f.what for f in found if f.code in codes])
+            if stored.usable[row] and (said := [f.what for f in found if is_told(f.code)])
         }
 
     def index(self, modality: str) -> np.ndarray:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 UNLIKE_TRAINING = (NO_BEATS,)
 """Warnings about a record that no training cohort is made of: it lies outside, however near its
 embedding is."""
+TOLD_OTHERWISE = (".unseen",)
+"""How codes of warnings end that a column's own line tells."""
 MOST_NAMED = 3
 """Columns that a remark names; the others are counted."""
 
@@ -207,20 +209,24 @@ def _flag_embeddings(
 
 
 def _flag_warned(inputs: Inputs, prepared: Prepared, names: Iterable[str]) -> None:
-    """Flag records whose reader says that they are none of their kind; others stay as they are."""
+    """Flag records whose reader says that they are none of their kind; remark other warnings."""
+
+    def is_plain(code: str) -> bool:
+        return code not in UNLIKE_TRAINING and not code.endswith(TOLD_OTHERWISE)
+
     for name in names:
         if name not in prepared.samples or name not in prepared.stored:
             continue
-        found = prepared.warned(name, UNLIKE_TRAINING)
-        said = np.array([found.get(str(one), "") for one in prepared.samples[name]], dtype=object)
-        odd = (said != "") & inputs.has[name]
-        if not odd.any():
-            continue
-        said[odd] = [f"{name}: {one}" for one in said[odd]]
-        if inputs.outside is None:  # of the others it stays unknown
-            _add(inputs.remarks, odd, f"{name}:", said)
-        else:
-            _mark(inputs, odd, said, 0.0)
+        for is_told in (UNLIKE_TRAINING.__contains__, is_plain):
+            found = prepared.warned(name, is_told)
+            records = prepared.samples[name]
+            said = np.array([found.get(str(one), "") for one in records], dtype=object)
+            odd = (said != "") & inputs.has[name]
+            said[odd] = [f"{name}: {one}" for one in said[odd]]
+            if is_told is is_plain or inputs.outside is None:  # of the others it stays unknown
+                _add(inputs.remarks, odd, "", said)
+            elif odd.any():
+                _mark(inputs, odd, said, 0.0)
 
 
 def _flag_cells(inputs: Inputs, table: str, prepared: Prepared, kept: KeptPrediction) -> None:

@@ -12,7 +12,7 @@ import yaml
 from medmcl.core.config import nearest
 from medmcl.core.contracts import GuessesReader, traits
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.core.findings import LEAVE_OUT
+from medmcl.core.findings import LEAVE_OUT, Finding
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.tables.files import read_table
 from medmcl.data.tables.missing_codes import Codes, codes_of, empty_cells, plain
@@ -110,6 +110,16 @@ def fix_of_person(fix: str) -> str:
         "give a file of the kind that the run was trained on (the same device, units and range): "
         "predict reads it as the run reads its own, which is settled in training"
     )
+
+
+def way_out_of_person(run: Run, warning: Finding) -> str:
+    """Say by which ``--value`` a frame is named that a warning says was guessed; else nothing."""
+    for name, (_, source) in _known(run, []).items():
+        for frame, column in source.get("frames", {}).items():
+            if f"modalities.{name}.frames: {{{frame}: " in warning.fix:
+                first = source.get("first_frame", 0)
+                return f"; if you know it: --value {column}=NUMBER (the first frame is {first})"
+    return ""
 
 
 def _known(run: Run, plans: list[TaskPlan]) -> dict[str, tuple[str, dict[str, Any]]]:

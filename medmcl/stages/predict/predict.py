@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from medmcl.evaluation.models.contract import KeptModel
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.stages.predict.cohort import open_people
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
-from medmcl.stages.predict.one_person import fix_of_person, write_person
+from medmcl.stages.predict.one_person import fix_of_person, way_out_of_person, write_person
 from medmcl.stages.predict.other_coding import refuse_other_coding, said_once
 from medmcl.stages.predict.people import long_rows, stacked
 from medmcl.stages.predict.plan import TaskPlan, plan_tasks
@@ -116,6 +117,7 @@ def predict_people(
     device: str = "auto",
     overrides: Mapping[str, Any] | None = None,
     where: object = None,
+    way_out: Callable[[Finding], str] = lambda _: "",
 ) -> PeoplePredicted:
     """Predict everybody in a cohort; outcomes are not read. See `Run.predict`.
 
@@ -128,6 +130,7 @@ def predict_people(
         overrides: Cohort overrides, as ``--set``.
         where: What an error of how columns are coded calls the people; their cohort.yaml if not
             given.
+        way_out: Ends what is said of a warning about a record, with how to do without it.
 
     Raises:
         CohortError: Nobody's value in a column is one that the run learned.
@@ -140,7 +143,7 @@ def predict_people(
     prepared = run.prepare(opened.cohort, opened.names)
     notes += said_once(strange)
     notes += prepared.masked_leads()
-    notes += _warned(prepared)
+    notes += _warned(prepared, way_out)
     target, kept = pick_device(device), load_prediction(run)
     read: dict[tuple[str, str], Inputs] = {}
     found = PeoplePredicted(
@@ -199,7 +202,7 @@ def predict_person(
         alone = Run(run.path, cache=Path(folder) / "prepared")
         found = predict_people(
             alone, path, tasks=tasks, method=method, device=device, overrides=overrides,
-            where=" ".join(given),
+            where=" ".join(given), way_out=partial(way_out_of_person, run),
         )  # fmt: skip
     if found.faults:
         said = [replace(one, fix=fix_of_person(one.fix)) for one in found.faults]
@@ -220,14 +223,15 @@ def predict_person(
 _COUNTED = ("cohort.left_out", "cohort.nothing_present", "cohort.no_split")
 
 
-def _warned(prepared: Prepared) -> list[str]:
+def _warned(prepared: Prepared, way_out: Callable[[Finding], str]) -> list[str]:
     """What was assumed in reading records, the first of each kind and how many more there are."""
     by_code: dict[str, list[Finding]] = {}
     for one in prepared.warnings:
         if not one.code.endswith((".masked_lead", ".unseen")):  # counted by lead, by column
             by_code.setdefault(one.code, []).append(one)
     return [
-        f"{first.where}: {first.what}" + (f"; {len(more):,} more are alike" if more else "")
+        f"{first.where}: {first.what}{way_out(first)}"
+        + (f"; {len(more):,} more are alike" if more else "")
         for first, *more in by_code.values()
     ]
 

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 import wfdb
+import yaml
 from ecg_files import EIGHT, muse_waveform, ukb_waves, write_dicom, write_muse, write_ukb
 from image_dicom import write_dicom_image
 from PIL import Image
+from short_runs import unreported
 from small_squares import SMALL, write_squares
 from typed import typed
 
@@ -161,6 +163,56 @@ def test_a_cine_is_read_by_its_frames_and_a_guess_is_said(trained, hearts, files
     (tmp_path / "bad.nii.gz").write_bytes(b"none")
     with pytest.raises(CohortError, match="cannot be read"):
         alone(trained, tmp_path / "s", {"cmr": tmp_path / "bad.nii.gz"})
+
+
+@pytest.fixture(scope="module")
+def by_cine(hearts, tmp_path_factory):
+    """A run whose probe reads cines, after a step of training."""
+    tree = {
+        "schema": "medmcl/recipe@1",
+        "inputs": {"cmr": {"mode": "multi_frame_2d", "size": 32, "crop": "none"}},
+        "towers": {"cmr": {"encoder": {"name": "small_cnn", "widths": [8, 16]},
+                           "head": {"hidden": 16, "out": 8}}},
+        "views": {"one": {"modalities": ["cmr"]}, "two": {"modalities": ["cmr"]}},
+        "stages": [{"stage": "train", "name": "brief", "towers": ["cmr"], "steps": 1,
+                    "objectives": {"in_modal": {"modality": "cmr", "views": ["one", "two"]}},
+                    "batch_size": 16},
+                   {"stage": "evaluate", "name": "results", "tasks": ["infarct"],
+                    "probe": {"modality": "cmr", "models": {"brief": "brief"}},
+                    "bootstrap_draws": 100}],
+    }  # fmt: skip
+    recipe = tmp_path_factory.mktemp("cine") / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return unreported(hearts, recipe=recipe, out=recipe.parent / "run")
+
+
+def test_one_cine_alone_is_predicted_and_a_guess_stands_in_its_row_with_the_way_out(
+    by_cine, hearts, tmp_path, capsys
+):
+    people = pd.read_csv(hearts / "participants.tsv", sep="\t", dtype={"subject_id": str})
+    path = next(one for one in sorted((hearts / "cmr").glob("*.nii.gz")) if "mask" not in one.name)
+    who = people.set_index("subject_id").loc[path.name.removesuffix(".nii.gz")]
+    home = by_cine.predict(hearts / "cohort_files.yaml", device="cpu").set_index("subject")
+    words = ["predict", by_cine.path, "--record", f"cmr={path}", "--device", "cpu", "--workers", 0]
+    words += ["--set", "cohort.modalities.cmr.orient=stored"]
+
+    def told(name, *more):
+        assert not typed(*words, *more, "--out", tmp_path / name)
+        (row,) = pd.read_csv(tmp_path / name, keep_default_na=False).to_dict("records")
+        return row, capsys.readouterr().out
+
+    named = [f"--value=shard_{name}={int(who[f'cine_{name}'])}" for name in ("es", "mid", "ed")]
+    row, said = told("named.csv", *named)
+    assert row["predicted"] == pytest.approx(home.loc[who.name, "predicted"], rel=1e-14)
+    assert (row["quality"], row["remarks"]) == ("ok", "")
+    assert "end-systole" not in said
+    row, said = told("guessed.csv")
+    assert row["quality"] == "ok"
+    assert row["remarks"].startswith("cmr: end-systole is not named; frame ")
+    assert said.count("if you know it: --value shard_es=NUMBER (the first frame is 0)") == 1
+    row, said = told("out.csv", named[0])  # the way out works as it is told
+    assert row["remarks"] == ""
+    assert "end-systole" not in said
 
 
 @pytest.fixture(scope="module")
