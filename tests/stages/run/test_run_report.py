@@ -330,3 +330,30 @@ def test_a_stage_that_overfits_says_so_when_it_ends(tmp_path, caplog, monkeypatc
     assert f"warning: align: {told} The last step is kept." in caplog.text
     assert asked[0]["steps"] == 2
     assert {"best_step", "best_tuning_loss", "last_tuning_loss"} <= set(asked[0])
+
+
+def test_a_run_that_loses_cases_to_excluded_records_says_so_by_outcome(tmp_path, caplog):
+    folder = write_omics(tmp_path / "omics", 120)
+    people = pd.read_csv(folder / "people.csv")
+    learned = people[people["split"] != "held_out"]
+    lost = learned[learned["case"] == 1]["pid"].iloc[5:23]
+
+    def spoil(table):
+        table.loc[table["pid"].isin(lost), "r_2"] = "12;4"
+
+    rewrite(folder / "rna.csv", spoil, dtype=object)
+    recipe = write_recipe(tmp_path / "recipe.yaml", tasks=["case"], baselines=["majority"])
+    overrides = {"cohort.on_bad_record": "exclude", "stages.align.steps": 1}
+    with caplog.at_level("INFO", "medmcl"):
+        run = medmcl.pretrain(
+            folder, recipe=recipe, out=tmp_path / "run", overrides=overrides, device="cpu"
+        )
+    had = learned[learned["pid"].isin(pd.read_csv(folder / "rna.csv")["pid"])]["case"]
+    counts = f"{len(lost)} of {had.sum()} with case, 0 of {(had == 0).sum()} without"
+    first, warned = (line for line in caplog.messages if counts in line)
+    assert first.startswith(f"people whose rna was excluded: {counts}; ")
+    assert warned.startswith("warning: who lost every rna record")
+    found = json.loads((run.path / "report.json").read_text(encoding="utf-8"))["findings"]
+    (one,) = [one for one in found if (one["code"], one["task"]) == ("task.lost_cases", "case")]
+    assert one["level"] == "warning"
+    assert f"{len(lost)} of " in one["what"]
