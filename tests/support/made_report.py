@@ -70,6 +70,7 @@ def survival_evidence(task, method, n=300, seed=0):
                                       sensible_thresholds(0.4), draws=DRAWS),
         histogram=risk_histogram(1 - survival),
         risk_groups=risk_groups(event, time, x),
+        followed=(n, n, int(event.sum())),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from medmcl.evaluation.metrics.calibration_metrics import (
 from medmcl.evaluation.metrics.intervals import Resampler, sampler_of
 from medmcl.evaluation.metrics.loess import loess, loess_rows
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, probabilities_of
-from medmcl.evaluation.metrics.sampled import Interval, too_few
+from medmcl.evaluation.metrics.sampled import Interval, people_among, too_few
 from medmcl.evaluation.metrics.shares import effective_size, wilson
 
 GAP = 0.02  # share of the range of predictions without any across which no curve is believed
@@ -35,7 +35,8 @@ class CalibrationGroup:
 
     Attributes:
         n: Rows.
-        events: Positives; by Kaplan-Meier, not whole, for survival.
+        subjects: Subjects of these rows.
+        events: Those of them with a positive row; by Kaplan-Meier, not whole, for survival.
         predicted: Mean predicted probability.
         observed: Share of positives.
         low: Lower end of its interval.
@@ -43,6 +44,7 @@ class CalibrationGroup:
     """
 
     n: int
+    subjects: int
     events: float
     predicted: float
     observed: float
@@ -97,7 +99,7 @@ class Calibration:
         curve: The smooth curve, observed over predicted, or None.
         groups: Tenths of the rows by prediction; fewer where predictions are tied.
         n: Rows.
-        events: Positives; events by the horizon.
+        events: People with a positive row; with the event by the horizon.
         subjects: Subjects.
         note: What a reader must know.
     """
@@ -211,9 +213,9 @@ def calibration(
         observed_expected=ratio,
         ici=ici,
         curve=_smooth(y, p, sampler, level),
-        groups=_grouped(y, p, sampler.units, bins, level),
+        groups=_grouped(y, p, sampler, bins, level),
         n=len(y),
-        events=int(y.sum()),
+        events=people_among(sampler.codes, y > 0),
         subjects=sampler.num_subjects,
         note=f"{ends} probabilities are exactly 0 or 1" if ends else "",
         **distances,
@@ -301,16 +303,17 @@ def rank_groups(p: np.ndarray, bins: int) -> list[np.ndarray]:
 
 
 def _grouped(
-    y: np.ndarray, p: np.ndarray, codes: np.ndarray, bins: int, level: float
+    y: np.ndarray, p: np.ndarray, sampler: Resampler, bins: int, level: float
 ) -> tuple[CalibrationGroup, ...]:
     found = []
     for rows in rank_groups(p, bins):
         share = float(y[rows].mean())
-        low, high = wilson(share, effective_size(y[rows], codes[rows]), level)
+        low, high = wilson(share, effective_size(y[rows], sampler.units[rows]), level)
         found.append(
             CalibrationGroup(
                 n=len(rows),
-                events=float(y[rows].sum()),
+                subjects=len(np.unique(sampler.codes[rows])),
+                events=float(people_among(sampler.codes[rows], y[rows] > 0)),
                 predicted=float(p[rows].mean()),
                 observed=share,
                 low=low,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from medmcl.evaluation.metrics.metric import (
     numbers,
     probabilities_of,
 )
-from medmcl.evaluation.metrics.sampled import too_few
+from medmcl.evaluation.metrics.sampled import people_among, too_few
 from medmcl.evaluation.metrics.survival.kaplan_meier import aalen_johansen_at, codes_of
 
 THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(1, 100))
@@ -43,7 +43,8 @@ class DecisionCurve:
         high: Upper end.
         prevalence: Share with the event (by the horizon).
         n: Rows.
-        events: Events (by the horizon, where there is one).
+        events: People with a positive row (with the event by the horizon, where there is one).
+        subjects: Subjects; each row is one where they were not given.
         note: What a reader must know.
     """
 
@@ -59,6 +60,7 @@ class DecisionCurve:
     prevalence: float
     n: int
     events: int
+    subjects: int
     note: str = ""
 
     def __repr__(self) -> str:
@@ -130,10 +132,10 @@ def net_benefit(
     if len(np.asarray(targets)) == 0:
         return NotEstimable("no rows")
     y, p = spec.check((targets, probability))
-    events = int((y > 0).sum())
-    if prevalence is not None and events in (0, len(y)):
+    positives = int((y > 0).sum())
+    if prevalence is not None and positives in (0, len(y)):
         return NotEstimable(spec.missing)
-    share = events / len(y) if prevalence is None else prevalence
+    share = positives / len(y) if prevalence is None else prevalence
 
     def at(threshold: float, weights: np.ndarray) -> np.ndarray:
         return kernels.net_benefit(y, p, weights, threshold, prevalence)
@@ -141,7 +143,7 @@ def net_benefit(
     treated = [_share_treated(y > 0, p >= pt, prevalence) for pt in grid]
     sampler = _sampler(len(y), subjects, draws, seed=seed, strata=strata, clusters=clusters)
     band = _band(grid, at, sampler if draws else None, level)
-    return _curve(grid, at, share, treated, band, n=len(y), events=events)
+    return _curve(grid, at, share, treated, band, people=_people(subjects, y > 0))
 
 
 def net_benefit_survival(
@@ -204,10 +206,10 @@ def net_benefit_survival(
         return np.where(size > 0, size * (risk - (1 - risk) * odds), 0.0)
 
     treated = [float((p >= pt).mean()) for pt in grid]
-    events = int(((kinds == 1) & (times <= horizon)).sum())
     sampler = _sampler(len(p), subjects, draws, seed=seed, strata=strata, clusters=clusters)
     band = _band(grid, at, sampler if draws else None, level)
-    return _curve(grid, at, overall, treated, band, n=len(p), events=events)
+    people = _people(subjects, (kinds == 1) & (times <= horizon))
+    return _curve(grid, at, overall, treated, band, people=people)
 
 
 def incidence_at(
@@ -245,12 +247,11 @@ def _curve(
     treated: Sequence[float],
     band: tuple[np.ndarray, str],
     *,
-    n: int,
-    events: int,
+    people: Mapping[str, int],
 ) -> DecisionCurve:
     pt = np.array(grid)
     odds = pt / (1 - pt)
-    model = np.array([at(threshold, np.ones((n, 1)))[0] for threshold in grid])
+    model = np.array([at(threshold, np.ones((people["n"], 1)))[0] for threshold in grid])
     treat_all = prevalence - (1 - prevalence) * odds
     (low, high), alone = band
     lost = int(np.isnan(model).sum())
@@ -268,10 +269,15 @@ def _curve(
         low=_values(low),
         high=_values(high),
         prevalence=prevalence,
-        n=n,
-        events=events,
         note="; ".join(notes),
+        **people,
     )
+
+
+def _people(subjects: Any, has: np.ndarray) -> dict[str, int]:
+    """Count rows, subjects, and those with the event in a row, (N,)."""
+    own = np.arange(len(has)) if subjects is None else np.asarray(subjects)
+    return {"n": len(has), "subjects": len(np.unique(own)), "events": people_among(own, has)}
 
 
 def _band(

@@ -19,7 +19,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.metrics import predictions as metrics
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, is_missing, numbers
-from medmcl.evaluation.metrics.sampled import Interval, Method, Sampled, check_method
+from medmcl.evaluation.metrics.sampled import Interval, Method, Sampled, check_method, people_among
 from medmcl.evaluation.metrics.survival import metrics as survival_metrics
 
 ENTRIES_AT_ONCE = 8_000_000  # weights held at once: 64 MB
@@ -204,11 +204,12 @@ class Resampler:
             spec.check([*(np.asarray(o)[chosen] for o in outcomes), np.asarray(p)[chosen]])
             for p in predictions
         ]
-        events = int((arrays[0][0] > 0).sum()) if spec.counts_events else None
+        people, counts = self.codes[chosen], spec.counts_events
         base: dict[str, Any] = {
             "n": len(chosen),
-            "events": events,
-            "subjects": len(np.unique(self.codes[chosen])),
+            "events": people_among(people, arrays[0][0] > 0) if counts else None,
+            "non_events": people_among(people, arrays[0][0] <= 0) if counts else None,
+            "subjects": len(np.unique(people)),
             "clusters": self.num_clusters(chosen),
             "inflated": spec.inflated,
         }

@@ -39,7 +39,8 @@ class Interval:
         low: Lower end, or None.
         high: Upper end, or None.
         n: Rows scored.
-        events: Positives or events among them; None where the outcome has none.
+        events: People with a positive row or an event; None where the outcome has none.
+        non_events: People with a row without it; None where that says nothing.
         note: What a reader must know; the reason if something is None.
         subjects: Subjects drawn.
         seeds: Predictions averaged (seeds, or draws of the labelled subset).
@@ -51,6 +52,7 @@ class Interval:
     high: float | None
     n: int
     events: int | None = None
+    non_events: int | None = None
     note: str = ""
     subjects: int = 0
     seeds: int = 1
@@ -82,8 +84,9 @@ class Sampled:
         points: One value a seed, (S,); NaN where not estimable.
         draws: Mean over seeds in each draw, (W,); NaN where not estimable.
         n: Rows scored.
-        events: Positives or events among them.
+        events: People with a positive row or an event.
         subjects: Subjects drawn.
+        non_events: People with a row without it; None where that says nothing.
         note: Reason or remark so far.
         inflated: Whether noise can only add to the metric, see `corrected`.
         left_out: The metric without each subject in turn, (J,), for BCa; None if not asked for.
@@ -98,6 +101,7 @@ class Sampled:
     n: int
     events: int | None
     subjects: int
+    non_events: int | None = None
     note: str = ""
     inflated: bool = False
     left_out: np.ndarray | None = None
@@ -189,8 +193,8 @@ class Sampled:
         if self.inflated:
             return self.corrected().interval(level, method)
         value = float(self.points.mean())
-        base: dict[str, Any] = {"n": self.n, "events": self.events}
-        base["subjects"] = self.subjects
+        base: dict[str, Any] = {"n": self.n, "events": self.events, "subjects": self.subjects}
+        base["non_events"] = self.non_events
         seeds = len(self.points)
         if np.isnan(value):
             return Interval(value=None, low=None, high=None, note=self.note, seeds=seeds, **base)
@@ -219,6 +223,16 @@ class Sampled:
         if self.encloses:
             low, high = min(low, value), max(high, value)
         return replace(found, low=low, high=high, note="; ".join(notes))
+
+
+def people_among(subjects: np.ndarray, rows: np.ndarray) -> int:
+    """Count the people of some rows: whoever has several counts once.
+
+    Args:
+        subjects: Subject of each row, any codes. (N,)
+        rows: Which rows. (N,) bool
+    """
+    return len(np.unique(subjects[rows]))
 
 
 def too_few(subjects: int, clusters: int | None, drawn: str = "subjects") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from medmcl.core.suppression import TOO_FEW, WITHHELD, few
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.sampled import in_brackets
+from medmcl.evaluation.metrics.sampled import in_brackets, people_among
 from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
 from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.survival.kaplan_meier import SurvivalCurve
@@ -46,15 +46,18 @@ class RiskGroup:
         low: Lowest predicted risk of the group.
         high: Highest.
         n: Rows.
-        events: Events among them.
+        subjects: Subjects of these rows.
+        events: Those of them with the event.
         curve: Observed Kaplan-Meier curve, or cumulative incidence (Aalen-Johansen) where other
-            events compete; `NotEstimable` says why there is none.
+            events compete, of the rows; whom it counts at risk are subjects. `NotEstimable` says
+            why there is none.
     """
 
     name: str
     low: float
     high: float
     n: int
+    subjects: int
     events: int
     curve: SurvivalCurve | IncidenceCurve | NotEstimable
 
@@ -79,6 +82,8 @@ class TaskEvidence:
         decision: Decision curve; thresholds from `sensible_thresholds` (figures show these).
         histogram: Spread of predicted risks.
         risk_groups: For survival: observed curves by predicted risk, lowest first.
+        followed: For survival: rows, subjects, and subjects with the event, of all risk groups
+            together; whoever has rows in several counts once.
         note: Remarks a reader must see, as which of several seeds it is.
     """
 
@@ -97,14 +102,14 @@ class TaskEvidence:
     decision: DecisionCurve | NotEstimable | None = None
     histogram: RiskHistogram | None = None
     risk_groups: tuple[RiskGroup, ...] = ()
+    followed: tuple[int, int, int] = (0, 0, 0)
     note: str = ""
 
     @property
     def people(self) -> tuple[object, ...]:
         """Whom it is about: split, rows and events; what differs in it is not set side by side."""
-        groups = self.risk_groups
-        if groups:
-            return (self.split, sum(one.n for one in groups), sum(one.events for one in groups))
+        if self.risk_groups:
+            return (self.split, *self.followed)
         for part in (self.calibration, self.decision):
             if part is not None and not isinstance(part, NotEstimable):
                 return (self.split, part.n, part.events)
@@ -155,7 +160,7 @@ class SubgroupRow(OfSomePeople):
         low: Lower end of the interval.
         high: Upper end.
         n: Rows; None where suppressed.
-        events: Events or positives; None where suppressed or without meaning.
+        events: People with it in any row; None where suppressed or without meaning.
         subjects: Subjects; None where suppressed.
         suppressed: Too few subjects to show any number.
         label_fraction: Share of training labels used.
@@ -204,7 +209,7 @@ class PresenceRow(OfSomePeople):
         difference_high: Upper end.
         p_value: Two-sided, of the difference; of the bootstrap.
         n: Rows; None where suppressed.
-        events: Events or positives; None where suppressed or without meaning.
+        events: People with it in any row; None where suppressed or without meaning.
         subjects: Subjects; None where suppressed.
         suppressed: Too few subjects to show any number.
         label_fraction: Share of training labels used.
@@ -340,6 +345,7 @@ def risk_groups(
     risk: np.ndarray,
     groups: int = 3,
     *,
+    people: np.ndarray | None = None,
     level: float = 0.95,
     has_competing: bool | None = None,
 ) -> tuple[RiskGroup, ...]:
@@ -353,6 +359,7 @@ def risk_groups(
         time: Follow-up. (N,)
         risk: Higher = earlier event expected. (N,)
         groups: Number of parts.
+        people: Subject of each row; default: each row is one. (N,)
         level: Coverage of the pointwise intervals.
         has_competing: Whether other events compete; default if any is there.
     """
@@ -364,6 +371,7 @@ def risk_groups(
     competes = bool((codes > 1).any()) if has_competing is None else has_competing
     observed = incidence_curve if competes else kaplan_meier
     risks = np.asarray(risk, dtype=np.float64)
+    own = np.arange(len(risks)) if people is None else np.asarray(people)
     if len(risks) == 0:
         return ()
     parts = rank_groups(risks, groups)
@@ -374,11 +382,29 @@ def risk_groups(
             low=float(risks[rows].min()),
             high=float(risks[rows].max()),
             n=len(rows),
-            events=int((codes[rows] == 1).sum()),
-            curve=observed(codes[rows], followed[rows], level=level),
+            subjects=len(np.unique(own[rows])),
+            events=people_among(own[rows], codes[rows] == 1),
+            curve=_of_people(
+                observed(codes[rows], followed[rows], level=level), own[rows], followed[rows]
+            ),
         )
         for name, rows in zip(names, parts, strict=True)
     )
+
+
+def _of_people(
+    curve: SurvivalCurve | IncidenceCurve | NotEstimable, people: np.ndarray, time: np.ndarray
+) -> SurvivalCurve | IncidenceCurve | NotEstimable:
+    """Count subjects at risk in place of rows: those with a row followed to a time or longer."""
+    if isinstance(curve, NotEstimable):
+        return curve
+    names, codes = np.unique(people, return_inverse=True)
+    if len(names) == len(people):
+        return curve
+    longest = np.full(len(names), -np.inf)
+    np.maximum.at(longest, codes.reshape(-1), time)
+    ended = np.searchsorted(np.sort(longest), np.array(curve.times), side="left")
+    return replace(curve, at_risk=tuple((len(names) - ended).astype(float).tolist()))
 
 
 def _group_names(count: int) -> Sequence[str]:

@@ -15,7 +15,7 @@ from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.aspect import ASPECTS
-from medmcl.evaluation.metrics.sampled import Interval, in_brackets
+from medmcl.evaluation.metrics.sampled import Interval, Sampled, in_brackets
 
 CROSS_VALIDATION = "cross-validation"
 """What the split of predictions out of fold is called."""
@@ -57,7 +57,7 @@ class Result:
         low: Lower end of the interval.
         high: Upper end of the interval.
         n: Rows scored.
-        events: Positives or events among them; of a metric at a horizon events by then.
+        events: People with it in any row; of a metric at a horizon by then.
         seeds: Predictions averaged (training seeds times draws of the labelled subset).
         seed_spread: Standard deviation over them.
         note: Remarks and reasons.
@@ -67,6 +67,7 @@ class Result:
         told: Modalities that ``method`` was paired with or reads, and ``versus`` was not, and
             that could have named the outcome: where it is ahead, it is not called better.
         versus_told: The same, turned around.
+        non_events: People with a row without the event; None where that says nothing.
         resampling: What the bootstrap of the interval drew: ``subject``, ``site`` (whole),
             ``stratified`` (subjects inside classes of the outcome), or ``pair`` (of two samples).
     """
@@ -97,6 +98,7 @@ class Result:
     tuning_subjects: int | None = None
     told: str = ""
     versus_told: str = ""
+    non_events: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that are not finite: a table never holds NaN."""
@@ -119,8 +121,8 @@ class Result:
 
     @property
     def deciding(self) -> tuple[int, str]:
-        """How many rows decide it, and what they are: see `deciding_of`."""
-        return deciding_of(self.kind, self.target, self.n, self.events)
+        """How many people decide it, and what they are: see `deciding_of`."""
+        return deciding_of(self.kind, self.target, self)
 
     @property
     def untested(self) -> str:
@@ -137,20 +139,24 @@ class Result:
         """Make a row from an interval and what it is about."""
         notes = [text for text in (interval.note, note) if text]
         found = {**interval.numbers(), "note": "; ".join(dict.fromkeys(notes))}
+        found["non_events"] = interval.non_events
         return cls(seeds=interval.seeds, seed_spread=interval.seed_spread, **found, **about)
 
 
-def deciding_of(kind: str, target: str, n: int, events: int | None) -> tuple[int, str]:
-    """Give how many rows decide a number, and what they are.
+def deciding_of(kind: str, target: str, row: Result | Interval | Sampled) -> tuple[int, str]:
+    """Give how many people decide a number, and what they are.
 
-    Those with or without the event, whichever are fewer; of a survival task, and of a mean over
-    targets, those with it; where there is no event all of them.
+    Those with or without the event, whichever are fewer (a person with rows of both is on both
+    sides); of a survival task, and of a mean over targets, those with it; where there is no event
+    all of them.
     """
-    if events is None:
-        return n, "people"
-    counts = [(events, "events")]
+    people = row.subjects or row.n
+    if row.events is None:
+        return people, "people"
+    counts = [(row.events, "events")]
     if kind != "survival" and target != "macro":
-        counts.append((n - events, "without the event"))
+        without = people - row.events if row.non_events is None else row.non_events
+        counts.append((without, "without the event"))
     return min(counts)
 
 

@@ -22,7 +22,7 @@ from medmcl.evaluation.metrics.delong_method import AUCDifference, delong
 from medmcl.evaluation.metrics.intervals import Resampler
 from medmcl.evaluation.metrics.metric import Metric, probabilities_of
 from medmcl.evaluation.metrics.multiclass import shares_of
-from medmcl.evaluation.metrics.sampled import Sampled, mean_of
+from medmcl.evaluation.metrics.sampled import Sampled, mean_of, people_among
 from medmcl.evaluation.metrics.survival.metric import SurvivalMetric
 from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.evidence import too_few_for_curve
@@ -142,7 +142,8 @@ def _column(
         line = replace(line, spec=nothing(line.spec, reason))
     if line.metric == "ici":
         happens = outcome[rows] > 0
-        scarce = too_few_for_curve(int(happens.sum()), int((~happens).sum()))
+        people = samplers.whole.codes[rows]
+        scarce = too_few_for_curve(*(people_among(people, happens == one) for one in (True, False)))
         line = replace(line, spec=nothing(line.spec, scarce)) if scarce else line
     return line, samplers.pick(line).sample(line.spec, (outcome,), predictions, rows)
 
@@ -166,7 +167,8 @@ def _survival(
         counts = codes == 1
         if line.horizon is not None:
             counts &= followed <= line.horizon
-        sampled = replace(sampled, events=int(counts[rows].sum()))
+        events = people_among(samplers.whole.codes[rows], counts[rows])
+        sampled = replace(sampled, events=events, non_events=None)
     spec: Metric = line.spec
     if isinstance(spec, SurvivalMetric):
         event, time = (part[rows] for part in outcome)
@@ -207,7 +209,7 @@ def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result
         found = sampled.interval(level)
         judged = metric in SHOWN_ELSEWHERE and target != "macro" and found.value is not None
         if judged and found.events is not None:
-            scarce = too_few_for_curve(found.events, found.n - found.events)
+            scarce = too_few_for_curve(found.events, found.non_events or 0)
             note = "; ".join(text for text in (scarce, note) if text)
         yield Result.of(found, note=note, **about)
         if metric == "ici":
@@ -273,6 +275,7 @@ def _pair(setting: Setting, table: Predicted, other: Predicted, level: float) ->
         if lacks:
             yield Result(
                 n=sampled.n, events=sampled.events, subjects=sampled.subjects,
+                non_events=sampled.non_events,
                 note=f"no difference: {lacks}", versus=other.method, **about,
             )  # fmt: skip
             continue
@@ -298,7 +301,7 @@ def _rarest(setting: Setting, scores: Scores, key: tuple[str, str]) -> tuple[int
     if setting.targets.kind != "multiclass" or key[0] != "macro":
         return None
     each = [
-        deciding_of("multiclass", name, one.n, one.events)
+        deciding_of("multiclass", name, one)
         for (name, metric), (_, one) in scores.items()
         if metric == key[1] and name != "macro" and not np.isnan(one.points).any()
     ]

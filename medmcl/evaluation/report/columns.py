@@ -14,6 +14,7 @@ from medmcl.evaluation.report.words import (
     measured,
     metric_name,
     p_shown,
+    rows_shown,
     verdict,
 )
 
@@ -58,10 +59,10 @@ WRITTEN: Mapping[str, str | Callable[[Any], object]] = {
     "reading": lambda row: verdict(row).removeprefix(", "),
     "p": lambda row: p_shown(row.p_value),
     "by": "attribute",
-    "n": counted("n"),
+    "n": lambda row: "-" if row.n is None else rows_shown(row.n, getattr(row, "subjects", None)),
     "events": counted("events"),
     "subjects": counted("subjects"),
-    "n (events)": lambda row: counts_shown(row.n, row.events, row.target),
+    "n (events)": lambda row: counts_shown(row.n, row.events, row.target, row.subjects),
     "spread over seeds": lambda row: (
         "-" if row.seed_spread is None else f"{row.seed_spread:.3f} ({row.seeds})"
     ),

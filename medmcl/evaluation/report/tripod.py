@@ -13,7 +13,7 @@ from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import CROSS_VALIDATION, headline_rows
 from medmcl.evaluation.report.patterns import presence
 from medmcl.evaluation.report.tripod_items import PARTS, Part
-from medmcl.evaluation.report.words import listed, measured, metric_name
+from medmcl.evaluation.report.words import listed, measured, metric_name, people_shown
 
 TO_COMPLETE = "to complete by the author"
 MOST_CITED = 6  # names in one citation; the others are counted
@@ -254,7 +254,8 @@ def _code(data: Evaluation) -> str:
 def _analysed(data: Evaluation) -> str:
     rows = [headline_rows(data.task_rows, task)[:1] for task in _tasks(data)]
     shown = [
-        f"{row.task} {row.n:,}" + ("" if row.events is None else f" with {row.events:,} events")
+        f"{row.task} {people_shown(row.n, row.subjects or row.n)}"
+        + ("" if row.events is None else f" with {row.events:,} events")
         for found in rows
         for row in found
     ]

@@ -80,9 +80,22 @@ def fraction_name(fraction: float) -> str:
     return f"{100 * fraction:g} % labels"
 
 
-def counts_shown(n: int, events: int | None, target: str = "") -> str:
-    """Rows with their events in brackets; a mean over targets has no events of its own."""
-    return f"{n:,}" if events is None or target == "macro" else f"{n:,} ({events:,})"
+def rows_shown(n: int, subjects: int | None) -> str:
+    """A count of rows, called records where their subjects are fewer."""
+    return f"{n:,} records" if subjects and subjects != n else f"{n:,}"
+
+
+def counts_shown(n: int, events: int | None, target: str = "", subjects: int | None = None) -> str:
+    """Rows with the people that have the event in brackets; a mean over targets has none."""
+    rows = rows_shown(n, subjects)
+    if events is None or target == "macro":
+        return rows
+    return f"{rows} ({events:,} people)" if rows.endswith("records") else f"{rows} ({events:,})"
+
+
+def people_shown(n: int, subjects: int) -> str:
+    """A count of people, with their records where these are more."""
+    return f"{subjects:,}" if n == subjects else f"{subjects:,} ({n:,} records)"
 
 
 def held_back_by_reason(rows: Sequence[SubgroupRow]) -> dict[str, list[str]]:

@@ -198,7 +198,7 @@ def test_figures_without_anything_to_show_are_none():
     one = dataclasses.replace(
         binary_evidence("mi", "ours"), calibration=lost, decision=lost, histogram=None
     )
-    group = RiskGroup(name="everyone", low=0.1, high=0.1, n=9, events=0, curve=lost)
+    group = RiskGroup(name="everyone", low=0.1, high=0.1, n=9, subjects=9, events=0, curve=lost)
     assert calibration_plot([one], "ours") is None
     assert decision_curves([one], "ours") is None
     assert risk_group_curves([dataclasses.replace(one, risk_groups=(group,))], "ours") is None

@@ -72,7 +72,7 @@ def test_reasons_stand_where_nothing_could_be_computed():
     one = dataclasses.replace(
         binary_evidence("mi", "ours"), calibration=lost, decision=lost, histogram=None
     )
-    group = RiskGroup(name="everyone", low=0.0, high=1.0, n=20, events=0, curve=lost)
+    group = RiskGroup(name="everyone", low=0.0, high=1.0, n=20, subjects=20, events=0, curve=lost)
     dead = dataclasses.replace(
         survival_evidence("death", "ours"), calibration=lost, decision=lost, d_calibration=lost,
         risk_groups=(group,),

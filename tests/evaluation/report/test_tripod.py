@@ -40,7 +40,7 @@ VALUES = {
     "20a": ["in the table 450", "held_out 100"],
     "20b": ["age (years)", "smoking"],
     "20c": ["train"],
-    "21": ["mi 300 with 60 events", "probe on 200 subjects"],
+    "21": ["mi 290 (300 records) with 60 events", "probe on 200 subjects"],
     "22": ["f27fee411ce096a0"],
     "23a": ["mi: AUROC 0.", "death: C-index 0.", " to "],
     "23b": ["over 4 sites"],

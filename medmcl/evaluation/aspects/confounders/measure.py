@@ -24,6 +24,8 @@ METRICS = {
     "regression": ("r2", "mae"),
 }
 """Metrics of a confounder by its kind; the first is the one that is drawn."""
+HELD_BACK = ("task", "events", "non_events")
+"""Columns of a result that a confounder has not."""
 READING = "the nearer to chance, the less the embedding tells of it"
 
 
@@ -68,7 +70,7 @@ class Confounder:
         """Rows of plain values, each with the notes of the confounder."""
         plain = []
         for row in self.rows:
-            told = {k: v for k, v in asdict(row).items() if k not in ("task", "events")}
+            told = {k: v for k, v in asdict(row).items() if k not in HELD_BACK}
             said = dict.fromkeys(part for part in (row.note, *self.notes) if part)
             own = {"reading": READING, "chance": self.chance.get(row.metric)}
             plain.append({"confounder": self.name, **told, **own, "note": "; ".join(said)})
@@ -103,7 +105,7 @@ def confounder_of(
     is_number = targets.kind == "regression"
     whole = set(targets.columns) if is_number else {"macro", "all classes"}
     rows = tuple(
-        replace(row, direction="chance", events=None)
+        replace(row, direction="chance", events=None, non_events=None)
         for metric in metrics
         for row in results
         if row.metric == metric and row.target in whole and MAJORITY not in (row.method, row.versus)

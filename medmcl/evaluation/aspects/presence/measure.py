@@ -125,7 +125,7 @@ class _Asking:
             return _uncounted(found) if rest.subjects and rest.is_too_small else found
         apart = less.minus(whole)
         lost = apart.interval(self.level)
-        counts = deciding_of(self.setting.targets.kind, base.target, lost.n, lost.events)
+        counts = deciding_of(self.setting.targets.kind, base.target, lost)
         said = untested(self.table.split, counts)
         found = replace(
             found,

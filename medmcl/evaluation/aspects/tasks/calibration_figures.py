@@ -25,6 +25,7 @@ from medmcl.evaluation.metrics.sampled import Interval
 from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.pictures import INK, Picture, head, number
+from medmcl.evaluation.report.words import people_shown
 
 
 def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture | None:
@@ -93,7 +94,7 @@ def _panel(pair: Any, panel: Panel, look_of: Callable[[str], dict[str, Any]]) ->
 
 def groups_shown(found: Calibration) -> list[CalibrationGroup]:
     """Tenths of enough subjects to show."""
-    return [group for group in found.groups if group.n >= FEWEST_SUBJECTS]
+    return [group for group in found.groups if group.subjects >= FEWEST_SUBJECTS]
 
 
 def _of(one: TaskEvidence) -> Calibration:
@@ -113,7 +114,7 @@ def _top(panel: Panel) -> float:
 
 
 def _second(found: Calibration) -> str:
-    counts = f"{found.events:,} events of {found.n:,}"
+    counts = f"{found.events:,} events of {people_shown(found.n, found.subjects)}"
     raw = f", raw {number(found.ici_uncorrected)}" if found.ici_uncorrected is not None else ""
     return f"slope {_short(found.slope)}, {counts}\nICI {_short(found.ici)}{raw}"
 

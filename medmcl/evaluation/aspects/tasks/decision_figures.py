@@ -21,6 +21,7 @@ from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.protocol.evidence import TaskEvidence, sensible_thresholds
 from medmcl.evaluation.report.columns import Column, rounded, written
 from medmcl.evaluation.report.pictures import Picture, head, number
+from medmcl.evaluation.report.words import people_shown
 
 SHOWN = 5  # thresholds of a curve in the table; all are in decision_curve.csv
 COLUMNS: tuple[Column, ...] = (
@@ -76,7 +77,8 @@ def _panel(axes: Any, panel: Panel, look_of: Callable[[str], dict[str, Any]]) ->
              ylabel="net benefit")  # fmt: skip
     axes.grid()
     head(axes, panel.dated,
-         f"prevalence {first.prevalence:.1%} · {first.events:,} of {first.n:,}")  # fmt: skip
+         f"prevalence {first.prevalence:.1%} · {first.events:,} of "
+         f"{people_shown(first.n, first.subjects)}")  # fmt: skip
 
 
 def _said(panel: Panel) -> list[str]:

@@ -12,7 +12,7 @@ from medmcl.evaluation.aspects.tasks.metrics import MANY_COLUMNS, event_codes
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
 from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.sampled import Interval
+from medmcl.evaluation.metrics.sampled import Interval, people_among
 from medmcl.evaluation.metrics.survival.calibration import survival_calibration
 from medmcl.evaluation.metrics.survival.competing_calibration import competing_calibration
 from medmcl.evaluation.metrics.survival.d_calibration import (
@@ -106,7 +106,7 @@ def _probabilities(
         missing = NotEstimable(reason)
         return replace(base, calibration=missing, decision=missing)
     thresholds, subjects = sensible_thresholds(float((y > 0).mean())), setting.subjects[rows]
-    lacks = too_few_for_curve(*(len(np.unique(subjects[(y > 0) == one])) for one in (True, False)))
+    lacks = too_few_for_curve(*(people_among(subjects, (y > 0) == one) for one in (True, False)))
     if lacks:
         return replace(base, calibration=NotEstimable(lacks), decision=NotEstimable(lacks))
     how = _how(setting, rows, draws, level)
@@ -136,23 +136,25 @@ def _survival(setting: Setting, table: Predicted, draws: int, level: float) -> T
     rows = table.rows
     kinds, time = (part[rows] for part in event_codes(setting.targets, setting.scored))
     competes = setting.targets.competing is not None
+    people = setting.subjects[setting.scored[rows]]
     if setting.resampling.kind == "site":
         base = replace(base, note="; ".join(part for part in (base.note, BANDS) if part))
-    groups = risk_groups(kinds, time, table.arrays[0][rows, 0], level=level, has_competing=competes)
+    groups = risk_groups(
+        kinds, time, table.arrays[0][rows, 0], people=people, level=level, has_competing=competes
+    )
+    counts = (len(time), len(np.unique(people)), people_among(people, kinds == 1))
+    base = replace(base, risk_groups=groups, followed=counts)
     if not table.curves or len(time) == 0:
         missing = NotEstimable(NO_CURVES if len(time) else "no rows")
         lost = NotEstimable(NO_D_CALIBRATION) if competes and len(time) else missing
-        return replace(
-            base, calibration=missing, decision=missing, d_calibration=lost, risk_groups=groups
-        )
-    people = setting.subjects[setting.scored[rows]]
+        return replace(base, calibration=missing, decision=missing, d_calibration=lost)
     followed = [at for at in horizons.times if at < time.max()]
     lacking = {at: _lacking(kinds, time, people, at) for at in followed or horizons.times[:1]}
     at = next((at for at in reversed(lacking) if not lacking[at]), [*lacking][-1])
     survival = table.curves[0][rows]
     own_time = survival_at_own_time(survival, horizons.fine, time)
     test = NotEstimable(NO_D_CALIBRATION) if competes else d_calibration(kinds == 1, time, own_time)
-    base = replace(base, horizon=at, risk_groups=groups, d_calibration=test)
+    base = replace(base, horizon=at, d_calibration=test)
     if lacking[at]:
         missing = NotEstimable(lacking[at])
         return replace(base, calibration=missing, decision=missing)
@@ -172,7 +174,7 @@ def _survival(setting: Setting, table: Predicted, draws: int, level: float) -> T
 def _lacking(kinds: np.ndarray, time: np.ndarray, people: np.ndarray, at: float) -> str:
     """Say that too few people decide a curve at a horizon; empty if enough do."""
     by_then, without = (kinds == 1) & (time <= at), time > at
-    return too_few_for_curve(*(len(np.unique(people[rows])) for rows in (by_then, without)))
+    return too_few_for_curve(*(people_among(people, rows) for rows in (by_then, without)))
 
 
 def evidence_rows(
@@ -220,7 +222,7 @@ def raw_ici(beside: Interval, value: float | None, notes: Sequence[str], **about
     if value is not None and not np.isfinite(value):  # a class that nobody has, and a mean over it
         value, note = None, "; ".join([beside.note or "not every class can be judged", *notes])
     return Result(value=value, n=beside.n, events=beside.events, subjects=beside.subjects,
-                  seeds=beside.seeds, note=note, **about)  # fmt: skip
+                  non_events=beside.non_events, seeds=beside.seeds, note=note, **about)  # fmt: skip
 
 
 def _about(table: Predicted, found: TaskEvidence, metric: str, direction: str) -> dict[str, Any]:

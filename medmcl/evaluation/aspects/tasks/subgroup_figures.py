@@ -65,7 +65,9 @@ def _forest(panel: Sequence[SubgroupRow]) -> Forest:
                     label="everyone" if whole else f"   {shorten(row.group, 30)}",
                     marks=[(row, EVERYONE if whole else OF_GROUP)] if row.value is not None else [],
                     instead="" if row.value is not None else row.shown,
-                    beside="-" if row.n is None else counts_shown(row.n, row.events, row.target),
+                    beside="-"
+                    if row.n is None
+                    else counts_shown(row.n, row.events, row.target, row.subjects),
                 )
             )
     first = panel[0]

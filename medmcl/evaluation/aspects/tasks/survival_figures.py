@@ -24,7 +24,7 @@ from medmcl.evaluation.metrics.survival.kaplan_meier import SurvivalCurve
 from medmcl.evaluation.protocol.evidence import RiskGroup, TaskEvidence
 from medmcl.evaluation.report.columns import Column, written
 from medmcl.evaluation.report.pictures import DASHES, SMALL, Picture, head, number, shorten
-from medmcl.evaluation.report.words import span_name
+from medmcl.evaluation.report.words import people_shown, span_name
 
 KINDS = {
     "survival": "Kaplan-Meier curves",
@@ -34,6 +34,7 @@ COMPETE = (
     " Where other events compete, curves rise: cumulative incidence by Aalen-Johansen, the risk "
     "in a world where the others happen too."
 )
+OF_RECORDS = " Curves and bands are of records, as if each were independent."
 GRID = 200  # points of a drawn curve: the page holds no subject's own time
 CURVE_POINTS = 41  # of a curve in risk_groups.csv
 SHOWN = 5  # of them in the table
@@ -53,7 +54,7 @@ class Gridded:
             followed: their steps say little, and of whom.
         low: Lower end of the interval.
         high: Upper end.
-        at_risk: Rows followed to each time or longer.
+        at_risk: Subjects followed to each time or longer.
     """
 
     times: np.ndarray
@@ -88,7 +89,7 @@ def quantity(groups: Sequence[RiskGroup]) -> str:
 
 def curve_of(group: RiskGroup) -> Observed | NotEstimable:
     """The curve of a group as shown: none of too few subjects."""
-    return group.curve if group.n >= FEWEST_SUBJECTS else NotEstimable(reason=TOO_FEW)
+    return group.curve if group.subjects >= FEWEST_SUBJECTS else NotEstimable(reason=TOO_FEW)
 
 
 def last_time(groups: Sequence[RiskGroup]) -> float:
@@ -108,6 +109,7 @@ def risk_group_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture 
     tallest = max((len(panel.first.risk_groups) for panel in panels), default=0)
     kinds = {quantity(panel.first.risk_groups) for panel in panels}
     names = [name for kind, name in KINDS.items() if kind in kinds]
+    each = [one.followed for one in shown]
     return evidence_picture(
         panels,
         _panel,
@@ -119,12 +121,13 @@ def risk_group_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture 
         aid="Curves that part in the order of risk show that the model ranks subjects well; "
         f"bands are 95 % intervals; they end where fewer than {FEWEST_SUBJECTS} are followed. "
         "Below: subjects still followed at that time."
+        + (OF_RECORDS if any(n != subjects for n, subjects, _ in each) else "")
         + (COMPETE if "incidence" in kinds else "")
         + rest_of(panels),
         lead=f"{' and '.join(names)} of groups by predicted risk",
         **written(
             [row for one in shown for row in risk_rows(one, SHOWN)], *ABOUT, "group",
-            ("n", _whole("n")), ("events", _whole("events")), *COLUMNS,
+            ("n", _rows), ("events", _whole("events")), *COLUMNS,
         ),
     )  # fmt: skip
 
@@ -169,9 +172,9 @@ def _panel(pair: Any, panel: Panel, _: object) -> None:
     axes.grid(axis="y")
     marks = [tick for tick in axes.get_xticks() if 0 <= tick <= end][:7]
     _numbers_at_risk(strip, one, np.array(marks), end)
-    events = sum(group.events for group in one.risk_groups)
-    total = sum(group.n for group in one.risk_groups)
-    head(axes, panel.title, f"{shorten(one.method, 26)} · {events:,} events of {total:,}")
+    n, subjects, events = one.followed
+    counts = f"{events:,} events of {people_shown(n, subjects)}"
+    head(axes, panel.title, f"{shorten(one.method, 26)} · {counts}")
 
 
 def _numbers_at_risk(axes: Any, one: TaskEvidence, marks: np.ndarray, end: float) -> None:
@@ -211,6 +214,11 @@ def _whole(name: str) -> Callable[[Any], str]:
     return write
 
 
+def _rows(row: Any) -> str:
+    """Write a count of rows, called records where their subjects are fewer."""
+    return _whole("n")(row) + ("" if row.n == row.subjects else " records")
+
+
 def _what(row: Any) -> str:
     return "-" if row.time is None else "incidence" if "incidence" in vars(row) else "survival"
 
@@ -234,13 +242,14 @@ def risk_rows(one: TaskEvidence, points: int = CURVE_POINTS) -> Rows:
     rows: Rows = []
     times = np.linspace(0, last_time(one.risk_groups), points)
     for group in one.risk_groups:
-        found, shown = curve_of(group), group.n >= FEWEST_SUBJECTS
+        found, shown = curve_of(group), group.subjects >= FEWEST_SUBJECTS
         base = {
             **about(one),
             "group": group.name,
             "lowest_risk": group.low if shown else None,
             "highest_risk": group.high if shown else None,
             "n": plain_few(group.n),
+            "subjects": plain_few(group.subjects),
             "events": plain_few(group.events) if shown else None,
         }
         if isinstance(found, NotEstimable):

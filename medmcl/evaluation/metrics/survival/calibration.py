@@ -17,7 +17,7 @@ from medmcl.evaluation.metrics.calibration_curve import (
 from medmcl.evaluation.metrics.decision_curve import incidence_at
 from medmcl.evaluation.metrics.intervals import Resampler, sampler_of
 from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
-from medmcl.evaluation.metrics.sampled import Sampled, too_few
+from medmcl.evaluation.metrics.sampled import Sampled, people_among, too_few
 from medmcl.evaluation.metrics.survival.kaplan_meier import outcome_of
 from medmcl.evaluation.metrics.weighted_binary import HARDLY_VARY, LEAST_SPREAD
 from medmcl.evaluation.models.cox import cox_fit
@@ -129,7 +129,7 @@ def at_horizon(
         unfitted: Why a slope may be NaN.
         note: What a reader must know.
     """
-    events = int(((event == 1) & (time <= horizon)).sum())
+    events = people_among(sampler.codes, (event == 1) & (time <= horizon))
     base: dict[str, Any] = {"n": len(time), "events": events, "subjects": sampler.num_subjects}
     base["clusters"] = sampler.num_clusters()
     flat = hardly_vary(risk)
@@ -301,10 +301,12 @@ def horizon_groups(
         if np.isnan(value) or len(usable) < len(draws) / 2:
             continue
         low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+        subjects = len(np.unique(sampler.codes[rows]))
         found.append(
             CalibrationGroup(
                 n=len(rows),
-                events=value * len(rows),
+                subjects=subjects,
+                events=value * subjects,
                 predicted=float(risk[rows].mean()),
                 observed=value,
                 low=float(low),
