@@ -228,13 +228,19 @@ def require_columns(spec: ModalitySpec, table: pd.DataFrame, where: str) -> None
     """Refuse a modality that names columns which are not there, all at once."""
     missing = [name for name in _named_columns(spec) if name not in table.columns]
     faults = [missing_column(name, list(table.columns), where) for name in missing[:MOST_NAMED]]
+    are_cells = spec.traits.tabular and set(missing) <= set(spec.cell_columns)
+    fix = (
+        "correct the name in cohort.yaml; names are case-sensitive; where the table truly has "
+        "none, add an empty column of that name to it: everybody is then without it"
+    )
     if len(missing) == 1:
-        raise faults[0]
+        fault = faults[0]
+        raise fault.again(CohortError, fix=fix if are_cells else fault.fix)
     if faults:
         what = "\n".join(fault.what for fault in faults)
         if len(missing) > MOST_NAMED:
             what += f"\nand {len(missing) - MOST_NAMED:,} more columns are not there"
-        raise CohortError(what, where=where, fix=faults[0].fix)
+        raise CohortError(what, where=where, fix=fix if are_cells else faults[0].fix)
 
 
 def _record_ids(

@@ -36,6 +36,7 @@ from medmcl.data.expressions.syntax import (
 )
 from medmcl.data.tables.files import as_text, missing_column, texts
 from medmcl.data.tables.odd_cells import correct, meant_as_one, odd_cells, told
+from medmcl.modalities.tabular.gap_codes import said_missing
 
 Kind = Literal["number", "text", "truth", "codes"]
 _DEEPEST = 60
@@ -313,10 +314,13 @@ class _Evaluation:
         odd = odd_cells(words.data, words.known)
         if not odd.any():
             return
-        fix = correct(odd)
+        columns, is_column = self.frame.columns, False
+        if words.name in columns:
+            is_column = _is(words, column_values(self.frame, words.name))
+        values = dict.fromkeys(map(str, words.data[odd]))
+        fix = (said_missing(words.name, values) if is_column else "") + correct(odd)
         one = other is not None and other.name in ("1", "1.0", "True")
-        columns = self.frame.columns
-        if one and words.name in columns and _is(words, column_values(self.frame, words.name)):
+        if one and is_column:
             meant = meant_as_one(words.name, words.data, words.known, odd)
             if meant is not None:
                 fix += f"; or say every value that means yes: {meant}; any other then means no"

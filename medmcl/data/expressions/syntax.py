@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from medmcl.core.errors import CohortError
+from medmcl.modalities.tabular.gap_codes import NO_VALUE
 
-NO_VALUE = frozenset({"null", "na", "nan", "none", "nil", "missing", "empty"})
 _CURLY = "\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u00b4"
 _KEYWORDS = ("and", "or", "not", "in", "is", "if", "else", "True", "False", "None")
 

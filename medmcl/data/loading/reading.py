@@ -21,7 +21,7 @@ from medmcl.data.loading.worker_pool import each
 from medmcl.modalities import ADAPTERS
 from medmcl.modalities.outside import blamed, checked_findings, checked_row, fitted_shape, said_of
 
-_FIND = "correct the path in cohort.yaml, or say with `present` which subjects have it"
+FIND_FILE = "correct the path in cohort.yaml, or say with `present` which subjects have it"
 TOGETHER = 200
 """So many records of a modality are also judged together."""
 
@@ -276,7 +276,12 @@ class _Array(Protocol):
 
 
 def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Finding:
-    missing = not all(members.exists(file) for file in record_files(adapter, place))
+    files = record_files(adapter, place)
+    missing = [file for file in files if not members.exists(file)]
+    find = FIND_FILE
+    if 0 < len(missing) < len(files):  # of a header and its signals, say
+        there = next(file for file in files if file not in missing)
+        find = f"put {', '.join(file.name for file in missing)} beside {there}, which needs it"
     code = "misprepared" if isinstance(error, MispreparedError) else "unreadable"
     code = "missing_file" if missing else code
     where = f"subject {place.subject}, record {place.record}"
@@ -287,5 +292,5 @@ def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Findi
         where=where,
         what=error.detailed,
         fix=error.fix
-        or (_FIND if missing else "copy the file again from its source, or correct it"),
+        or (find if missing else "copy the file again from its source, or correct it"),
     )

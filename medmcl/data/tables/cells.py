@@ -14,7 +14,8 @@ import pandas as pd
 
 from medmcl.data.expressions.expression import Values
 from medmcl.data.tables.files import as_text, native
-from medmcl.data.tables.odd_cells import NO, UNCLEAR, named
+from medmcl.data.tables.odd_cells import NO, named
+from medmcl.modalities.tabular.gap_codes import UNCLEAR, said_missing
 
 _SHOWN = 8
 _ONES, _ZEROS = ("1", "1.0", "true"), ("0", "0.0", "false")
@@ -76,7 +77,8 @@ def no_truth(
         ones += [one for one in values if one.lower() not in _NO]
     meant = f"isin({said}, {', '.join(map(written, ones or ['1']))})"
     cells = "the cell" if sum(values.values()) == 1 else "the cells"
-    return what, f"correct {cells} to 0, 1 or empty (unknown); or {_write(key, meant, 'value')}"
+    fix = f"{said_missing(said.strip('`'), values)}correct {cells} to 0, 1 or empty (unknown)"
+    return what, f"{fix}; or {_write(key, meant, 'value')}"
 
 
 def _write(key: str, expression: str, noun: str) -> str:

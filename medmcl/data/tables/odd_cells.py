@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from medmcl.core.findings import counted
-from medmcl.data.expressions.syntax import NO_VALUE
+from medmcl.modalities.tabular.gap_codes import UNCLEAR
 
 SHOWN = 8
 _NAMED = 3
-UNCLEAR = frozenset({"unknown", "?", "-", "."}) | NO_VALUE
-"""Words that say neither yes nor no."""
 NO = frozenset({"no", "n", "f", "false", "neg", "negative"})
 
 

@@ -6,9 +6,7 @@ absent cell is zeroed before anything else sees it.
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -22,6 +20,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding, counted
 from medmcl.core.shown import ShownCells
+from medmcl.modalities.tabular.gap_codes import in_yaml, said_missing
 from medmcl.modalities.tabular.settings import (
     Column,
     Kind,
@@ -313,8 +312,14 @@ class Tabular:
                         f"the column '{name}' was a {kind} where it was learned",
                         where="columns of a table modality",
                         got=here,
-                        fix=f"write {name}: {kind} under columns: in cohort.yaml, and recode its "
-                        f"cells as in training ({_coded(kind, learned[name])}) where they differ",
+                        fix=f"write {name}: {kind} under columns: in cohort.yaml, and "
+                        + (
+                            f"where the table has no {name} add an empty column of that name to "
+                            "it: everybody is then without it"
+                            if name not in self.columns
+                            else "recode its cells as in training "
+                            f"({_coded(kind, learned[name])}) where they differ"
+                        ),
                     )
         self._is_given = True
         self._scales = {name: (mean, sd) for name, (mean, sd) in state["scales"].items()}
@@ -343,16 +348,11 @@ def _codes_for_gaps(name: str, cells: list[float]) -> Finding | None:
         where=f"column '{name}'",
         what=f"{code:g} stands in {counted(count, 'cell')} of the {len(values):,} looked at, far "
         f"from all others ({low:g} to {high:g}): a code for a missing value?",
-        fix=f"if it is, write `missing: {{{_key(name)}: [{code:g}]}}` at the top level of "
+        fix=f"if it is, write `missing: {{{in_yaml(name)}: [{code:g}]}}` at the top level of "
         "cohort.yaml, or leave such cells empty; otherwise say what is possible: "
         f"{name}: {{kind: number, min: {low:g}, max: {high:g}}} under columns:",
         level="warning",
     )
-
-
-def _key(name: str) -> str:
-    """A column as YAML takes it for a key."""
-    return name if re.fullmatch(r"[A-Za-z_]\w*", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _two_spellings(name: str, cells: list[str]) -> Finding | None:
@@ -440,7 +440,8 @@ def _unreadable(name: str, cell: Any, where: str, *, is_given: bool) -> Finding:
         code="tabular.number",
         where=where,
         what=f"column '{name}' must be a number, got {cell!r}",
-        fix="write a plain number with a point (89+, 3,5 and <4 are none), or leave it empty; if "
+        fix=f"{said_missing(name, [str(cell)])}write a plain number with a point (89+, 3,5 and <4 "
+        "are none), or leave it empty; if "
         f"its cells are words, {words}",
     )
 

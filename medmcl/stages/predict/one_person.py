@@ -14,6 +14,7 @@ from medmcl.core.contracts import GuessesReader, traits
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT, Finding
 from medmcl.core.path_suggestions import instead_of
+from medmcl.data.loading.reading import FIND_FILE
 from medmcl.data.tables.files import read_table
 from medmcl.data.tables.missing_codes import Codes, codes_of, empty_cells, plain
 from medmcl.modalities import ADAPTERS, tables
@@ -104,6 +105,8 @@ def fix_of_person(fix: str) -> str:
     here, and there is nobody else to go on with.
     """
     fix = fix.replace(LEAVE_OUT, "")
+    if fix == FIND_FILE:
+        return "correct the path of the file that is given"
     if "inputs." not in fix:
         return fix
     return (

@@ -271,6 +271,25 @@ def test_odd_cells_are_counted_by_row_and_a_no_is_never_said_to_mean_yes():
     assert "isin(x, 1)" in codes_of_numbers.fix
 
 
+@pytest.mark.parametrize(
+    ("cells", "text", "codes"),
+    [
+        ([1, 0, -9, 1, 0], "x", "[-9]"),
+        ([1, 0, 99, 0, 9], "x", "[99, 9]"),
+        (["1", "0", "ND", "0"], "x", "[ND]"),
+        (["1", "0", "?", "0"], "x", '["?"]'),
+        (["1", "0", "ND", "0"], "x == 1", "[ND]"),
+        (["1", "0", "unknown", "0"], "x > 0", "[unknown]"),
+    ],
+)
+def test_cells_that_look_like_codes_are_first_offered_as_missing(cells, text, codes):
+    """An isin alone would make a no of everybody whose outcome is not known."""
+    _, (finding,) = build({"x": cells}, kind="binary", column=text)
+    stated = f"write `missing: {{x: {codes}}}` at the top level of cohort.yaml; otherwise correct"
+    assert stated in finding.fix
+    assert finding.fix.startswith("if ")
+
+
 def test_words_that_are_neither_are_listed_with_counts():
     _, (finding,) = build({"g": ["control"] * 3 + ["case"]}, kind="binary", column="g")
     assert "it holds 'control' (3), 'case' (1)" in finding.what

@@ -198,6 +198,18 @@ def test_what_was_learned_survives_json():
             adapter(columns).load_state(table.state())
 
 
+def test_a_word_for_a_gap_in_a_number_is_first_offered_as_missing():
+    values = {"age": "ND", "sex": "f", "bmi": 22}
+    (finding,) = fitted().inspect(fitted().read(place(values)), place(values))
+    assert finding.fix.startswith("if ND stands for unknown, write `missing: {age: [ND]}` at the")
+
+
+def test_a_column_that_is_not_there_is_written_into_the_table():
+    with pytest.raises(ConfigError, match="add an empty column of that name") as caught:
+        adapter({"weight": "number"}).load_state(fitted().state())
+    assert "recode" not in caught.value.fix
+
+
 def test_who_applies_what_was_learned_is_told_to_recode_and_not_in_a_circle():
     table, other = fitted(), adapter()
     with pytest.raises(ConfigError, match=r"age: number .* recode its cells as in training"):

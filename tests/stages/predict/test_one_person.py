@@ -264,3 +264,16 @@ def test_a_grey_picture_is_the_same_as_dicom_and_a_flat_nifti_is_read(pictures, 
     (tmp_path / "bad.png").write_bytes(b"none")
     with pytest.raises(CohortError, match="cannot be read as an image"):
         predict_person(run, {"image": tmp_path / "bad.png"}, device="cpu")
+
+
+def test_a_header_without_its_signals_says_which_file_is_missing_beside_it(
+    trained, hearts, tmp_path
+):
+    header = sorted((hearts / "ecg").glob("*.hea"))[0]
+    alone = tmp_path / header.name
+    alone.write_bytes(header.read_bytes())
+    with pytest.raises(CohortError) as caught:
+        predict_person(trained, {"ecg": alone}, device="cpu")
+    said = str(caught.value)
+    assert f"put {header.stem}.dat beside {alone}" in said
+    assert "cohort.yaml" not in said

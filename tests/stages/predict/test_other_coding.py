@@ -343,3 +343,19 @@ def test_a_cohort_that_calls_everybody_train_has_no_split_in_its_report(run, tmp
     (scored,) = [part for part in model_card(data).sections if part.title == "Evaluation data"]
     assert "Subjects: 60 (no held-out split)." in scored.lines
     assert not [line for line in scored.lines if "train" in line]
+
+
+def test_a_column_that_is_not_there_is_made_up_for_by_an_empty_one(run, tmp_path):
+    """The way out that the refusal names is gone, step by step."""
+    there = elsewhere(tmp_path / "c", lambda t: t.drop(columns="age"))
+    with pytest.raises(CohortError, match="there is no column 'age'") as caught:
+        run.predict(there, device="cpu")
+    assert "add an empty column of that name to it" in caught.value.fix
+    fewer = {name: kind for name, kind in KINDS.items() if name != "age"}
+    without = elsewhere(tmp_path / "w", lambda t: t.drop(columns="age"), fewer)
+    with pytest.raises(ConfigError) as refused:
+        evaluate(run, without, tmp_path / "x")
+    assert "add an empty column of that name to it" in refused.value.fix
+    assert "recode" not in refused.value.fix
+    empty = elsewhere(tmp_path / "e", lambda t: t.assign(age=np.nan))
+    assert run.predict(empty, device="cpu")["predicted"].notna().all()
