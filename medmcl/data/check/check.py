@@ -23,7 +23,7 @@ from medmcl.core.findings import (
     task_finding,
 )
 from medmcl.core.path_suggestions import instead_of
-from medmcl.data.check.copies import find_copies
+from medmcl.data.check.copies import find_copies, same_rows
 from medmcl.data.check.lost_by_outcome import lacking_splits, losses, told, uneven
 from medmcl.data.check.overview import (
     Overview,
@@ -191,6 +191,7 @@ def _check_modality(
     ignored = frozenset() if wanted else _OF_A_RECIPE
     read = _read(cohort, name, adapter, rows, progress, ignored)
     copies = _find_copies(cohort, name, adapter, rows, read)
+    findings += _same_rows(cohort, name, rows, read)
     records = _check_records(cohort, name, adapter, rows, read)
     records += [finding for found in copies.values() for finding in found]
     beside: dict[int, list[Finding]] = {}
@@ -362,6 +363,16 @@ def _find_copies(
     digests = [outcome.digest if outcome.usable else "" for outcome in read]
     sketches = [outcome.sketch for outcome in read]
     return find_copies(adapter, list(table["place"]), list(side), digests, sketches)
+
+
+def _same_rows(cohort: Cohort, name: str, rows: list[int], read: list[Outcome]) -> list[Finding]:
+    """Look for rows of a table that people share."""
+    if not cohort.spec.modalities[name].traits.tabular:
+        return []
+    table = cohort.records[name].iloc[rows]
+    side = cohort.subjects["split"].reindex(table["subject"])
+    digests = [outcome.digest if outcome.usable else "" for outcome in read]
+    return same_rows(name, list(table["place"]), list(side), digests)
 
 
 def _of_all(name: str, findings: list[Finding], count: int) -> list[Finding]:

@@ -7,6 +7,7 @@ candidates, and each pair is read once more and compared closely before anything
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.contracts import Adapter, RecordRef, Sketches
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, cohort_warning
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.reading import read_record
 
@@ -29,6 +30,10 @@ some copies are only warned of. Images (OASIS, chest X-rays) saved as JPEG, at 0
 size, with another gain or gamma: at most 0.17. Not copies: 1.3 or more in the nearest of PTB-XL,
 0.82 in ACDC, 0.87 in OASIS, 0.96 in 296 chest X-rays."""
 _NEIGHBOURS = 3
+WIDE = 5
+"""Cells of a row of a table, one of them no whole number, from which equal rows are looked at."""
+UNLIKELY = 100
+"""Times as many equal rows as columns that know nothing of one another would give by chance."""
 _FIX = "find out whose it is, and take the other row out of the table"
 
 
@@ -103,6 +108,67 @@ def find_copies(
         for row, finding in _near(adapter, members, pairs):
             found.setdefault(row, []).append(finding)
     return found
+
+
+def same_rows(
+    name: str, places: Sequence[RecordRef], splits: Sequence[str], digests: Sequence[str]
+) -> list[Finding]:
+    """Warn of rows of a table that several people share, where that is no chance.
+
+    By chance two rows agree as often as their cells do, column by column.
+
+    Args:
+        name: The modality, a table.
+        places: Its rows.
+        splits: Split of each.
+        digests: Digest of each; empty if it cannot be used.
+    """
+    groups: dict[str, dict[str, int]] = {}
+    for row, digest in enumerate(digests):
+        if digest and _is_telling(places[row]):
+            groups.setdefault(digest, {}).setdefault(places[row].subject, row)
+    shared = [list(group.values()) for group in groups.values() if len(group) > 1]
+    if not shared:
+        return []
+    count = len(places)
+    chance = count * (count - 1) / 2
+    for column in places[0].values:
+        cells = Counter(str(place.values.get(column)) for place in places)
+        chance *= sum(n * (n - 1) for n in cells.values()) / (count * (count - 1))
+    if sum(len(rows) * (len(rows) - 1) / 2 for rows in shared) < UNLIKELY * chance:
+        return []
+    people = sum(len(rows) for rows in shared)
+    parted = sum(len(rows) for rows in shared if len({splits[row] for row in rows}) > 1)
+    first = " and ".join(places[row].subject for row in shared[0][:2])
+    across = f"; {parted:,} of them share it across splits" if parted else ""
+    fix = "find out whether they are one person under two ids, and take the second out of the table"
+    good = "; scores of people whose copy is in training are too good" if parted else ""
+    return [
+        cohort_warning(
+            "tabular.same_rows",
+            f"modalities.{name}",
+            f"{people:,} people have exactly the row of another id, {len(shared):,} different rows "
+            f"(for example {first}); chance would give {chance:.1g} such pairs{across}",
+            f"{fix}{good}",
+        )
+    ]
+
+
+def _is_telling(place: RecordRef) -> bool:
+    """Whether a row has many cells, and one that is no whole number."""
+    cells = [cell for cell in place.values.values() if not _is_gap(cell)]
+    return len(cells) >= WIDE and any(_is_fraction(cell) for cell in cells)
+
+
+def _is_gap(cell: Any) -> bool:
+    return cell is None or cell != cell or not str(cell).strip()
+
+
+def _is_fraction(cell: Any) -> bool:
+    try:
+        return not float(cell).is_integer()
+    except (TypeError, ValueError):
+        return False
 
 
 def neighbours(sketches: np.ndarray, reach: float = NEAR) -> list[tuple[int, int]]:

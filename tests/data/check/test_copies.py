@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_tables import write_cohort
 
 from medmcl.core.errors import CohortError
 from medmcl.data.check.check import check_cohort
@@ -123,3 +124,40 @@ def test_ptbxl_has_one_signal_under_two_patients_and_none_that_only_looks_like_i
     owners = cohort.records["ecg"]["subject"]
     assert [pair for pair in found if len({owners[one] for one in pair}) > 1] == [{"145", "463"}]
     assert CERTAIN < LIKELY
+
+
+def clinic(folder, table):
+    return write_cohort(
+        folder, table, subjects={"table": "table.csv", "id": "id"},
+        modalities={"clinic": {"reader": "table", "columns": [*table.columns[1:]]}},
+    )  # fmt: skip
+
+
+def same_rows_of(folder, table):
+    return [one for one in check_cohort(clinic(folder, table)) if one.code == "tabular.same_rows"]
+
+
+def test_the_row_of_a_table_under_another_id_is_warned_of_where_that_is_no_chance(tmp_path):
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "id": [f"p{n:03d}" for n in range(300)],
+            "age": generator.normal(60, 10, 300).round(),
+            "sex": generator.choice(["f", "m"], 300),
+            "sbp": generator.normal(140, 15, 300).round(),
+            "crp": generator.lognormal(0, 1, 300).round(2) + 0.001,
+            "smoker": generator.integers(0, 2, 300),
+        }
+    )
+    twins = table.head(40).assign(id=lambda t: "z" + t["id"])
+    both = pd.concat([table, twins])
+    (found,) = same_rows_of(tmp_path / "c", both)
+    assert found.level == "warning"
+    assert found.what.startswith("80 people have exactly the row of another id, 40 different rows")
+    assert "for example p000 and zp000" in found.what
+    assert "share it across splits" in found.what
+    assert same_rows_of(tmp_path / "one", table) == []
+    assert same_rows_of(tmp_path / "narrow", both.drop(columns="smoker")) == []
+    assert same_rows_of(tmp_path / "whole", both.drop(columns="crp").assign(x=1)) == []
+    common = both.assign(age=60, sbp=140, crp=generator.choice([0.5, 1.5], 340))  # by chance
+    assert same_rows_of(tmp_path / "chance", common) == []
