@@ -281,7 +281,7 @@ def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Findi
     find = FIND_FILE
     if 0 < len(missing) < len(files):  # of a header and its signals, say
         there = next(file for file in files if file not in missing)
-        find = f"put {', '.join(file.name for file in missing)} beside {there}, which needs it"
+        find = f"put {', '.join(file.name for file in missing)} beside {there.name}, which needs it"
     code = "misprepared" if isinstance(error, MispreparedError) else "unreadable"
     code = "missing_file" if missing else code
     where = f"subject {place.subject}, record {place.record}"

@@ -275,5 +275,5 @@ def test_a_header_without_its_signals_says_which_file_is_missing_beside_it(
     with pytest.raises(CohortError) as caught:
         predict_person(trained, {"ecg": alone}, device="cpu")
     said = str(caught.value)
-    assert f"put {header.stem}.dat beside {alone}" in said
+    assert f"put {header.stem}.dat beside {header.name}" in said
     assert "cohort.yaml" not in said
