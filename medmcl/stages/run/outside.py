@@ -71,10 +71,10 @@ def outside_splits(
         notes.append(said if is_another(run, prepared.cohort) else f"{said}; {OWN_NAME}")
     alike = same_ids(run, prepared) if seen is None else same_ids(run, prepared) & ~seen
     if alike.any():
-        people = [len(np.unique(prepared.subjects[one])) for one in (alike, alike | True)]
+        people = len(np.unique(prepared.subjects[alike]))
         notes.append(
-            f"{people[0]} of {people[1]} subjects have ids of people that the run learned from, "
-            "and records that differ: if they are the same people, saved anew, their numbers are "
-            "too good; score others"
+            f"{people} of {len(np.unique(prepared.subjects))} subjects have ids of people that the "
+            "run learned from, and records that differ: if they are the same people, saved anew, "
+            "their numbers are too good; score others"
         )
     return splits, tuple(notes)

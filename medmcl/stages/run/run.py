@@ -273,6 +273,12 @@ class Run(Store):
         for spec in self.stages.values():
             for name in spec.towers:
                 first.setdefault(name, spec)
+        if not first:
+            raise ConfigError(
+                "no stage makes towers, so there are none untrained",
+                where=self.path,
+                fix="take 'untrained' out, or train a stage",
+            )
         spec = next(iter(first.values()))
         widest = spec.model_copy(update={"towers": tuple(first), "encoder": {}, "frozen": ()})
         return widest.build(self.recipe, self.shapes, self.seed).to(device).eval()
