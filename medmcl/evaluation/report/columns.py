@@ -59,7 +59,7 @@ WRITTEN: Mapping[str, str | Callable[[Any], object]] = {
     "reading": lambda row: verdict(row).removeprefix(", "),
     "p": lambda row: p_shown(row.p_value),
     "by": "attribute",
-    "n": lambda row: "-" if row.n is None else rows_shown(row.n, getattr(row, "subjects", None)),
+    "n": lambda row: "-" if row.n is None else rows_shown(row.n, vars(row).get("subjects")),
     "events": counted("events"),
     "subjects": counted("subjects"),
     "n (events)": lambda row: counts_shown(row.n, row.events, row.target, row.subjects),

@@ -486,7 +486,7 @@ def test_who_was_paired_with_what_names_the_outcome_is_not_called_better(runs, t
     )
     (gap,) = [r for r in found.results if r.versus and r.metric == "auroc"]
     assert (gap.method, gap.versus, gap.told, gap.versus_told) == ("raw", "AutoBIND", "", ANSWER)
-    turned = flipped(replace(gap, value=-0.1, low=-0.2, high=-0.05))
+    turned = flipped(replace(gap, value=-0.1, low=-0.2, high=-0.05, p_value=0.01))
     assert verdict(turned) == (f", ahead, but {TOLD}")
     assert verdict(flipped(turned)) == ", worse"
     assert verdict(replace(turned, told="")) == ", better"

@@ -40,11 +40,20 @@ def begin(hearts, folder, splits="all"):
 )
 def test_choosing_on_held_out_rows_is_refused(hearts, tmp_path, monkeypatch, splits, error):
     spec, prepared, context = begin(hearts, tmp_path, splits)
-    held = np.flatnonzero(prepared.splits == "held_out")
-    monkeypatch.setattr(train, "_tuning_rows", lambda *_: prepared.rows("held_out"))
+    held, real = np.flatnonzero(prepared.splits == "held_out"), train._rows_of
+
+    def peek(rows):
+        """Let the stage choose on these rows."""
+        monkeypatch.setattr(
+            train,
+            "_rows_of",
+            lambda split, *how: rows() if split == "tuning" else real(split, *how),
+        )
+
+    peek(lambda: prepared.rows("held_out"))
     with pytest.raises(error, match="held_out"):
         run_stage(spec, prepared, context)
-    monkeypatch.setattr(train, "_tuning_rows", lambda *_: held)
+    peek(lambda: held)
     with pytest.raises(LeakageError, match=r"early stopping.*would see rows of held_out"):
         run_stage(spec, prepared, context)
 

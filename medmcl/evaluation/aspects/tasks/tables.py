@@ -287,7 +287,7 @@ def _baseline_shown(baselines: Sequence[Mapping[str, Any]]) -> Shown:
 
 
 def _predictor(row: Any) -> str:
-    what = getattr(row, "is") or ""  # a keyword of Python
+    what = vars(row).get("is") or ""  # a keyword of Python
     if what == "measured":
         return f"{row.column} was measured"
     return str(row.column) if what in ("number", "") else f"{row.column} is {what}"
