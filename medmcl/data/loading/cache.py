@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class ClosedSplitError(ArtefactError):
         )
 
 
-class Rows:
+class Rows(ABC):
     """Rows of an array, looked at before they are read.
 
     Args:
@@ -71,9 +72,9 @@ class Rows:
         """Give all rows."""
         return np.array(self[:], dtype=dtype, copy=copy)
 
+    @abstractmethod
     def look(self, numbers: np.ndarray) -> None:
         """Raise if one of these rows must not be read."""
-        raise NotImplementedError
 
 
 class OpenRows(Rows):
