@@ -5,7 +5,8 @@ Exit codes:
 ==== ==============================================================================================
 0    done
 1    a fault of medmcl, or of the machine
-2    the user's mistake (command line, configuration, cohort, artefact): one message, with the fix
+2    the user's mistake (command line, configuration, cohort, artefact), or a full disk: one
+     message, with the fix
 3    done, but a stage of the run is wrecked; the last line says which (``pretrain``, ``evaluate``,
      ``predict``, ``embed``)
 75   saved on a signal or Ctrl-C; ``--resume`` goes on
@@ -868,6 +869,7 @@ def cohorts(
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
     from medmcl.core.errors import MedmclError
+    from medmcl.core.writing import disk_error
 
     try:
         app()
@@ -876,7 +878,11 @@ def main() -> None:
         sys.exit(2)
     except Exception as error:
         if type(error).__name__ != "Interrupted":
-            raise
+            told = disk_error(error)
+            if told is None:
+                raise
+            print(f"error: {told}", file=sys.stderr)
+            sys.exit(2)
         from medmcl.engine.signals import EXIT_CODE
 
         folder = getattr(error, "folder", None)

@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from medmcl.core.writing import writing
+
 _UNSEEN_SECONDS = 7 * 86_400
 _PART = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.part$")
 
@@ -32,15 +34,19 @@ def file_aside(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
     Args:
         path: The file to make, or to replace.
         mode: Its permissions, less those that the umask of the process withholds.
+
+    Raises:
+        DiskError: The disk is full, or fails; also of `folder_aside` and `write_atomically`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
-    os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     try:
-        yield aside
-        _bring_to_disk(aside)
-        aside.replace(path)
-        _bring_to_disk(path.parent)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+            yield aside
+            _bring_to_disk(aside)
+            aside.replace(path)
+            _bring_to_disk(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -53,18 +59,35 @@ def folder_aside(path: Path) -> Iterator[Path]:
         path: The folder to make; absent, or empty. If somebody else made it meanwhile, renaming
             fails with `OSError`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
-    aside.mkdir()
     try:
-        yield aside
-        for made in (*aside.rglob("*"), aside):
-            if made.is_file() or made.is_dir():
-                _bring_to_disk(made)
-        aside.rename(path)
-        _bring_to_disk(path.parent)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.mkdir()
+            yield aside
+            for made in (*aside.rglob("*"), aside):
+                if made.is_file() or made.is_dir():
+                    _bring_to_disk(made)
+            aside.rename(path)
+            _bring_to_disk(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file that is read line by line, whole or not at all.
+
+    Raises:
+        DiskError: The disk is full, or fails.
+    """
+    with writing(path), path.open("ab", buffering=0) as file:
+        before, left = file.tell(), f"{line}\n".encode()
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:

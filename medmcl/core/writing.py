@@ -1,11 +1,173 @@
-"""Whether a place can be written to, asked before any work is done."""
+"""Places that cannot be written to: asked before work begins; a disk that fills up is one message.
+
+Whatever medmcl writes is either whole or not there (`medmcl.core.atomic`), so that a command that a
+full disk ended goes on from what was saved once there is space.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, MedmclError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_FULL = "the disk is full"
+_WHAT = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: "the quota of disk space is used up",
+    errno.EFBIG: "a file is larger than files may be here (`ulimit -f`)",
+    errno.EIO: "the disk failed (input/output error)",
+    errno.EROFS: "the disk can only be read",
+}
+_SAID = re.compile(
+    r"No space left on device|os error 28\b|StorageFull|QuotaExceeded|Disk quota exceeded"
+    r"|Input/output error|os error 5\b|\d+ requested and \d+ written|PytorchStreamWriter"
+    r"|unexpected pos \d+ vs \d+|encoder error -2 when writing"
+)
+"""What libraries say whose writing failed, where they pass on no number of the system."""
+_FAULTS = {"uota": errno.EDQUOT, "Input/": errno.EIO, "error 5": errno.EIO}
+
+
+class DiskError(ArtefactError):
+    """A disk that takes no more: of the machine, and for the person to make space on."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What a full or failing disk raises inside becomes a `DiskError` that names the path."""
+    try:
+        yield
+    except Exception as error:
+        told = disk_error(error, path)
+        if told is None:
+            raise
+        raise told from error
+
+
+def disk_error(error: BaseException, path: Path | None = None) -> DiskError | None:
+    """Say what is wrong with a disk where that is behind an error; None if something else is.
+
+    Args:
+        error: What was raised.
+        path: What was being written, where that is known.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, MedmclError):  # it is told already
+            return None
+        number = cause.errno if isinstance(cause, OSError) else None
+        if number not in _WHAT:
+            said = _SAID.search(str(cause))
+            number = None if said is None else _number_of(said.group())
+        if number is not None:
+            named = getattr(cause, "filename", None)
+            return _told(number, path if path is not None or named is None else Path(str(named)))
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _number_of(said: str) -> int:
+    return next((number for sign, number in _FAULTS.items() if sign in said), errno.ENOSPC)
+
+
+def _told(number: int, path: Path | None) -> DiskError:
+    room = "make space there" if number in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+    free = free_bytes(path or Path())
+    return DiskError(
+        _WHAT[number],
+        where=path,
+        got=None if free is None else f"{size(free)} free",
+        fix=f"{room}, and give the same command again (a run: with --resume); what was saved "
+        "before is whole",
+    )
+
+
+def refuse_full(folder: Path, needed: int, what: str, fix: str) -> None:
+    """Refuse to begin what would not fit onto a disk.
+
+    Args:
+        folder: Where it would lie; need not exist.
+        needed: Bytes.
+        what: What takes them, as a subject: ``the prepared records of ecg``.
+        fix: Where else it could lie.
+
+    Raises:
+        DiskError: There is less space than that.
+    """
+    free = free_bytes(folder)
+    if free is not None and free < needed:
+        raise DiskError(
+            f"{what} will not fit onto this disk",
+            where=folder,
+            got=f"{size(free)} free ({free:,} bytes)",
+            expected=f"{size(needed)} ({needed:,} bytes)",
+            fix=f"make space there, or {fix}",
+        )
+
+
+def free_bytes(path: Path) -> int | None:
+    """Bytes that may still be written below a path, which need not exist; None if unknown."""
+    path = path.absolute()
+    with suppress(OSError):
+        there = next(one for one in (path, *path.parents) if one.exists())
+        return shutil.disk_usage(there).free
+    return None
+
+
+def reserved_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
+    """Make an array file of zeros to write into, memory-mapped, with its space on disk reserved.
+
+    Without that a disk that fills up kills whoever writes into the mapping (SIGBUS).
+
+    Raises:
+        DiskError: There is not enough space.
+    """
+    import numpy as np
+
+    with writing(path):
+        made = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        with path.open("r+b") as file:
+            try:
+                _reserve(file.fileno(), made.offset, path.stat().st_size)
+            except OSError:
+                os.truncate(path, 0)
+                raise
+    return made
+
+
+def _reserve(handle: int, start: int, end: int) -> None:
+    """Reserve the bytes of a new file; as zeros after ``start`` where nothing else can."""
+    with suppress(AttributeError):  # of Linux
+        try:
+            os.posix_fallocate(handle, 0, end)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+    zeros = bytes(2**20)
+    for place in range(start, end, len(zeros)):
+        os.pwrite(handle, zeros[: end - place], place)
+
+
+def size(count: float) -> str:
+    """Give bytes in the unit in which people say them: ``3.2 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
+        count /= 1000
+    return f"{count:,.1f} TB"
 
 
 def refuse_unwritable(path: Path, *, folder: bool = True, where: str = "--out") -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from medmcl.core.atomic import write_atomically
+from medmcl.core.atomic import append_line, write_atomically
 
 log = logging.getLogger("medmcl")
 TIMES = ("time", "elapsed")
@@ -49,8 +49,7 @@ class Record:
         now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
         elapsed = round(self.before + time.monotonic() - self.started, 3)
         timed = {**_finite(row), "time": now, "elapsed": elapsed}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(timed) + "\n")
+        append_line(self.path, json.dumps(timed))
 
     def say(self, text: str) -> None:
         """One line for a person."""

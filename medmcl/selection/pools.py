@@ -24,6 +24,7 @@ from torch import Tensor
 
 from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError, MedmclError
+from medmcl.core.writing import reserved_array
 
 Rows = Tensor | np.ndarray
 """Embeddings (N, D): a tensor, an array or a `numpy.memmap`."""
@@ -174,7 +175,7 @@ def map_parquet(table: Path, prefix: str, out: Path) -> np.ndarray:
         with pq.ParquetFile(table) as file, file_aside(out) as aside:
             names = _numbered(file.schema_arrow.names, prefix, table)
             shape = (file.metadata.num_rows, len(names))
-            pool = np.lib.format.open_memmap(aside, "w+", np.float32, shape)
+            pool = reserved_array(aside, np.float32, shape)
             start = 0
             for group in range(file.num_row_groups):
                 read = file.read_row_group(group, columns=names)

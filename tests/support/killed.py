@@ -1,8 +1,10 @@
-"""A command that is killed as it begins to write something: at its first write, its second, …
+"""A command that is killed, or meets a full disk, as it begins to write something: at its first
+write, its second, …
 
 An audit hook counts what a process opens to write, renames, makes and removes below a folder, and
-sends SIGKILL to itself before the write that is asked for: nothing is tidied up. Commands run in
-forks, so that what takes seconds to import is imported once.
+sends SIGKILL to itself before the write that is asked for: nothing is tidied up. Or that write and
+all later ones that need space fail, as on a full disk. Commands run in forks, so that what takes
+seconds to import is imported once.
 """
 
 import os
@@ -11,6 +13,7 @@ import sys
 import traceback
 
 COUNTED = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.truncate"}
+FREEING = {"os.remove", "os.rmdir"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -24,7 +27,7 @@ def is_write(event, args, folder):
     return bool(writes) and isinstance(path, (str, os.PathLike)) and str(path).startswith(folder)
 
 
-def forked(run, folder, at=None):
+def forked(run, folder, at=None, fault=None):
     """Run something in a fork; give its exit code (-9: killed) and how many writes it began.
 
     Args:
@@ -32,20 +35,25 @@ def forked(run, folder, at=None):
         folder: Writes below it count.
         at: The write, from 1, that it does not live to do, or what the path of the first such write
             ends with; None: it lives.
+        fault: Number of the error that the disk gives from there on, instead of being killed.
     """
     reads, writes = os.pipe()
     process = os.fork()
     if not process:
         code = 1
         try:
-            seen = [0]
+            seen, failing = [0], [False]
 
             def hook(event, args):
                 if is_write(event, args, str(folder)):
                     seen[0] += 1
                     path = str(args[1] if event == "os.rename" else args[0])
                     if seen[0] == at or (isinstance(at, str) and path.endswith(at)):
-                        os.kill(os.getpid(), signal.SIGKILL)
+                        if fault is None:
+                            os.kill(os.getpid(), signal.SIGKILL)
+                        failing[0] = True
+                    if failing[0] and event not in FREEING:
+                        raise OSError(fault, os.strerror(fault), path)
 
             sys.addaudithook(hook)
             code = run() or 0

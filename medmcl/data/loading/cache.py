@@ -14,7 +14,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 from medmcl.core.findings import Finding
+from medmcl.core.writing import reserved_array
 from medmcl.data.loading.reading import Outcome, content_digest
 from medmcl.data.tables.wide_cells import WideCells
 
@@ -101,18 +102,27 @@ class OpenRows(Rows):
 
 
 class WrittenRows(Rows):
-    """Rows of an entry, each compared with the hash of what was written when it is first read.
+    """Rows of an entry, compared with the hashes of what was written.
+
+    Each is compared when it is first read, and anew once somebody has written into the file (by its
+    size and time); and one of those that are asked for together whenever rows are read, for what
+    changes without that.
 
     Args:
         rows: Memory-mapped rows, (R, ...).
         digests: Hash of each row, empty where there is none.
         file: Where they lie.
+        stamp: Its `_stamp_of` before it was mapped.
     """
 
-    def __init__(self, rows: np.ndarray, digests: Sequence[str], file: Path) -> None:
+    def __init__(
+        self, rows: np.ndarray, digests: Sequence[str], file: Path, stamp: tuple[int, int, int]
+    ) -> None:
         super().__init__(rows)
-        self._digests, self._file = digests, file
-        self._sound = np.array([not one for one in digests], dtype=bool)
+        self._digests, self._file, self._stamp = digests, file, stamp
+        self._has = np.array([bool(one) for one in digests], dtype=bool)
+        self._sound = ~self._has
+        self._looks = 0
 
     def look(self, numbers: np.ndarray) -> None:
         """Refuse rows that are not what was written.
@@ -120,17 +130,42 @@ class WrittenRows(Rows):
         Raises:
             ArtefactError: Names the file, and the first such row.
         """
+        self._look_at_file()
         for number in numbers[~self._sound[numbers]].tolist():
-            if content_digest(self._rows[number]) != self._digests[number]:
-                raise ArtefactError(
-                    "prepared records are not what was written: the disk, or something on it, "
-                    "changed them",
-                    where=self._file,
-                    got=f"row {number} with another hash",
-                    fix=f"delete {self._file.parent} and start again, or --resume: its records are "
-                    "then prepared anew; where it happens again, check the disk",
-                )
+            self._compare(number)
             self._sound[number] = True
+        self._looks += 1
+        held = numbers[self._has[numbers]]
+        if len(held):
+            self._compare(int(held[self._looks % len(held)]))
+
+    def _look_at_file(self) -> None:
+        """Take no row for sound any more if the file was written to; one that is gone stays."""
+        with suppress(OSError):
+            stamp = _stamp_of(self._file)
+            if stamp != self._stamp and stamp[0] == self._stamp[0]:
+                if stamp[1] < self._stamp[1]:  # what is mapped beyond the end kills who reads it
+                    raise self._changed(f"{stamp[1]:,} of {self._stamp[1]:,} bytes")
+                self._stamp, self._sound = stamp, ~self._has
+
+    def _compare(self, number: int) -> None:
+        if content_digest(self._rows[number]) != self._digests[number]:
+            raise self._changed(f"row {number} with another hash")
+
+    def _changed(self, got: str) -> ArtefactError:
+        return ArtefactError(
+            "prepared records are not what was written: the disk, or something on it, changed them",
+            where=self._file,
+            got=got,
+            fix=f"delete {self._file.parent} and start again, or --resume: its records are then "
+            "prepared anew; where it happens again, check the disk",
+        )
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int]:
+    """Number, size and time of a file."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 VERSION = 7  # of what lies in an entry; raise it when preparing changes its meaning
@@ -225,11 +260,11 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
     folder = cache / key
     if not folder.is_dir():
         return None
+    path = folder / f"{modality}.npy"
     try:
+        stamp = _stamp_of(path)
         facts = json.loads((folder / f"{modality}.json").read_text(encoding="utf-8"))
-        rows = np.load(
-            folder / f"{modality}.npy", mmap_mode="r" if facts["size"] else None, allow_pickle=False
-        )
+        rows = np.load(path, mmap_mode="r" if facts["size"] else None, allow_pickle=False)
         digests = list(facts["digests"])
         sketches = None
         if facts["sketched"]:
@@ -245,7 +280,7 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
     except (OSError, ValueError, KeyError, TypeError):
         return None
     usable = np.array([bool(one) for one in digests], dtype=bool)
-    written = WrittenRows(rows, digests, folder / f"{modality}.npy") if usable.any() else rows
+    written = WrittenRows(rows, digests, path, stamp) if usable.any() else rows
     return Stored(written, usable, digests, findings, sketches, shared)
 
 
@@ -275,6 +310,9 @@ def write_entry(
     """Write a claimed entry from outcomes in order; it appears whole or not at all.
 
     What was there takes no part: it is damaged, or of records that have become sound.
+
+    Raises:
+        DiskError: The disk is full, or fails.
     """
     shutil.rmtree(cache / key, ignore_errors=True)
     with folder_aside(cache / key) as aside:
@@ -299,9 +337,7 @@ def _fill(
         if outcome.row is None:
             continue
         if rows is None:
-            rows = np.lib.format.open_memmap(
-                path, mode="w+", dtype=outcome.row.dtype, shape=(count, *shape)
-            )
+            rows = reserved_array(path, outcome.row.dtype, (count, *shape))
         rows[number] = outcome.row
     if rows is None:
         rows = np.zeros((count, *shape), dtype=np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from medmcl.core.errors import ArtefactError, CohortError, ConfigError, Contract
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
+from medmcl.core.writing import refuse_full
 from medmcl.data.check.copies import find_copies
 from medmcl.data.check.lost_by_outcome import Loss, losses
 from medmcl.data.cohort.cohort import Cohort
@@ -375,10 +377,12 @@ def prepare(
 
     Raises:
         CohortError: Records that cannot be used, unless the cohort says to exclude them.
+        DiskError: They do not fit onto the disk of the cache.
     """
     adapters = build_adapters(cohort, inputs)
     stored: dict[str, Stored] = {}
     done = 0
+    _require_room(cohort, adapters, cache)
     for name, adapter in adapters.items():
         stored[name] = _stored(
             cohort,
@@ -498,12 +502,37 @@ def _write(
     key: str, counter: _Told,
 ) -> None:  # fmt: skip
     """Prepare records and write them as an entry."""
+    _refuse_full(cache, row_bytes(adapter) * len(places), name)
     shared = inspect_together(adapter, name, places)
     faults = [finding for finding in shared if finding.level == "error"]
     if faults:
         raise refuse(faults, f"cohort {cohort.name}")
     made = counter(outcomes(adapter, name, places, prepared=True))
     write_entry(cache, key, name, made, fitted_shape(adapter, name), len(places), shared)
+
+
+def row_bytes(adapter: Adapter) -> int:
+    """Bytes of a prepared record; 0 while that is not known, as for most kinds before `fit`."""
+    try:
+        return 4 * math.prod(adapter.prepared_shape)
+    except Exception:  # what has learned nothing yet may raise anything
+        return 0
+
+
+def _require_room(cohort: Cohort, adapters: Mapping[str, Adapter], cache: Path) -> None:
+    """Refuse before any record is read what will not fit, as far as its size is known by then."""
+    needed: dict[str, int] = {}
+    for name, adapter in adapters.items():
+        count = row_bytes(adapter) * len(cohort.records[name])
+        kept = [*cache.glob(f"*/{name}.npy")]  # one of its size may be what is wanted
+        if not any(one.is_file() and one.stat().st_size >= count for one in kept):
+            needed[name] = count
+    _refuse_full(cache, sum(needed.values()), " and ".join(needed))
+
+
+def _refuse_full(cache: Path, needed: int, names: str) -> None:
+    fix = "set MEDMCL_CACHE=FOLDER to keep them on another disk"
+    refuse_full(cache, needed, f"the prepared records of {names}", fix)
 
 
 def _rehearse(cohort: Cohort, name: str, adapter: Adapter) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medmcl.core.writing import reserved_array
 from medmcl.simulation.heart import cmr as heart_cmr
 from medmcl.simulation.heart.cmr import FIELD_MM, SLICE_MM
 from medmcl.simulation.heart.ecg import FILE_RATE_HZ, LEADS
@@ -83,8 +84,8 @@ class Shards:
             "heart_mask": ((*depth, size, size), "bool"),
         }
         self.arrays = {
-            name: np.lib.format.open_memmap(  # cut to the rows that exist at the end
-                folder / f"{name}.npy", "w+", dtype, (settings.subjects, *shape)
+            name: reserved_array(  # cut to the rows that exist at the end
+                folder / f"{name}.npy", dtype, (settings.subjects, *shape)
             )
             for name, (shape, dtype) in shapes.items()
         }

@@ -22,6 +22,7 @@ from medmcl.core.contracts import ChoosesFromPool, ScoredPool
 from medmcl.core.errors import MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.rng import derive_seed
+from medmcl.core.writing import reserved_array
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.towers import Towers
 from medmcl.engine.record import Stopwatch
@@ -236,7 +237,7 @@ class _Part:
             (M, D) float32 of unit length, memory-mapped.
         """
         path, shape = folder / f"{name}.npy", (len(rows), vector_width(self.towers, name, "pooled"))
-        written = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        written = reserved_array(path, np.float32, shape)
         records = place.index(name)[rows]
         for start in range(0, len(rows), BLOCK):
             self.check_interrupt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import multiprocessing
 import os
 import shutil
@@ -17,7 +18,9 @@ import pandas as pd
 import pytest
 import torch
 
+from medmcl.core import writing
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.writing import DiskError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading import worker_pool as processes
 from medmcl.data.loading.prepare import build_adapters, cache_folder, prepare
@@ -229,6 +232,64 @@ def test_prepared_records_that_the_disk_changed_are_not_read(tiny, inputs):
             read()
     shutil.rmtree(next(folder.glob("*/")))
     assert np.array_equal(tiny.prepared(one).inputs("clinic"), whole)
+
+
+@pytest.mark.parametrize("keeps_time", [False, True])
+def test_rows_that_are_changed_after_they_were_read_are_not_read_again(tiny, inputs, keeps_time):
+    """As in a second epoch; without a new time of the file the rows sampled in each step tell."""
+    prepared = tiny.prepared({"clinic": inputs["clinic"]})
+    train = np.flatnonzero(prepared.splits == "train")
+    for _ in range(3):
+        prepared.batch(train)
+    path = next((tiny.folder / "cache").glob("*/clinic.npy"))
+    before = path.stat()
+    rows = np.load(path, mmap_mode="r+")
+    rows[len(rows) // 2 :] = 0
+    rows.flush()
+    if keeps_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ArtefactError, match=r"clinic\.npy: prepared .* not what was written"):
+        [prepared.batch(train) for _ in range(len(train) if keeps_time else 1)]
+
+
+def test_a_mapped_file_that_was_cut_is_an_error_and_no_signal(tiny, inputs):
+    prepared = tiny.prepared({"clinic": inputs["clinic"]})
+    path = next((tiny.folder / "cache").glob("*/clinic.npy"))
+    os.truncate(path, 0)
+    with pytest.raises(ArtefactError, match=r"got: +0 of \d+ bytes"):
+        prepared.inputs("clinic")[0]
+
+
+def test_what_will_not_fit_into_the_cache_is_refused_before_records_are_read(
+    tiny, inputs, monkeypatch
+):
+    one = {"ecg": inputs["ecg"]}
+    free = writing.shutil.disk_usage(tiny.folder)._replace(free=1000)
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(ECG, "read", lambda *_: pytest.fail("a record was read"))
+    with pytest.raises(
+        DiskError, match=r"records of ecg (.|\n)*1 kB free(.|\n)*MEDMCL_CACHE=FOLDER"
+    ):
+        tiny.prepared(one)
+    monkeypatch.undo()
+    kept = np.array(tiny.prepared(one).inputs("ecg"))
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda _: free)
+    assert np.array_equal(tiny.prepared(one).inputs("ecg"), kept)  # it is there, and needs none
+
+
+@pytest.mark.parametrize("name", ["os.posix_fallocate", "os.fsync"])
+def test_a_cache_disk_that_fills_up_leaves_nothing_half_and_goes_on(
+    name, tiny, inputs, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(name, full)
+    with pytest.raises(DiskError, match="the disk is full"):
+        tiny.prepared({"ecg": inputs["ecg"]})
+    assert not list((tiny.folder / "cache").iterdir())
+    monkeypatch.undo()
+    assert len(tiny.prepared({"ecg": inputs["ecg"]}).inputs("ecg")) == len(tiny.table)
 
 
 def test_bad_records_refuse_the_run_and_all_are_named(tiny, inputs):
