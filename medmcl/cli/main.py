@@ -29,6 +29,7 @@ import typer
 from medmcl.cli.command import Command, Group, end_wrecked
 from medmcl.cli.cooccur import app as cooccur
 from medmcl.cli.predict import predict
+from medmcl.core.file_lock import one_writer
 from medmcl.core.progress import Clocked
 
 app = typer.Typer(
@@ -369,6 +370,7 @@ app.command(cls=Command)(predict)
 
 
 @app.command(cls=Command)
+@one_writer("embeddings are being written")
 def embed(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     cohort: CohortOption,
@@ -394,11 +396,9 @@ def embed(
     workers: WorkersOption = None,
 ) -> None:
     """Write the embedding of every record of a cohort, with a quality flag."""
-    from medmcl.core.writing import refuse_unwritable
     from medmcl.stages.run.outputs import claim_table, write_table
 
     claim_table(out, overwrite=overwrite)
-    refuse_unwritable(out, folder=False)
     with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
         from medmcl.stages.run.folder import run_config
 

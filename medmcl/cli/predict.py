@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from medmcl.cli.command import end_wrecked
+from medmcl.core.file_lock import one_writer
 
 RecordOption = Annotated[
     list[str] | None,
@@ -31,6 +32,7 @@ ValueOption = Annotated[
 ]
 
 
+@one_writer("predictions are being written")
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     cohort: Annotated[
@@ -131,7 +133,6 @@ def _refuse_places(
 ) -> Path | None:
     """Refuse a command line that names nobody, or no place to write; give that of curves."""
     from medmcl.core.errors import ConfigError
-    from medmcl.core.writing import refuse_unwritable
     from medmcl.stages.run.outputs import claim_table
 
     if is_one == (cohort is not None):
@@ -151,7 +152,6 @@ def _refuse_places(
     curves = out.with_name(f"{out.stem}.curves{out.suffix}")
     for path in (out, curves):
         claim_table(path, overwrite=overwrite)
-        refuse_unwritable(path, folder=False)
     return curves
 
 

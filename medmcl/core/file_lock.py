@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import json
+import logging
 import os
+import shlex
 import socket
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from medmcl.core.errors import ArtefactError
+from medmcl.core.writing import refuse_unwritable
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+log = logging.getLogger("medmcl")
+P = ParamSpec("P")
+R = TypeVar("R")
 _SECONDS_BETWEEN_LOOKS = 0.2
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @contextmanager
@@ -22,7 +38,8 @@ def alone(path: Path, doing: str, *, wait: Callable[[str], None] | None = None) 
     The lock is ``.NAME.lock`` beside it, so that ``path`` need not exist; of files that belong
     together one is guarded. The system holds it (flock, also over NFS; where a file system has
     none, a file with host and process), so that a lock whose owner is dead is free. Who holds it
-    stands in it.
+    stands in it. One that another machine left is refused, as if it lived: network file systems
+    may keep the locks of a machine to it, and its processes cannot be looked at from here.
 
     Args:
         path: What is guarded; its folder must exist.
@@ -36,48 +53,162 @@ def alone(path: Path, doing: str, *, wait: Callable[[str], None] | None = None) 
     Raises:
         ArtefactError: Another process holds it; or the folder is missing or cannot be written.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock, SoftFileLock
 
     file = path.with_name(f".{path.name}.lock")
     if not file.parent.is_dir():
         raise ArtefactError("cannot be locked: there is no such folder", where=file.parent)
     lock = FileLock(file)  # goes on if the file that it locked was removed meanwhile
-    while not lock.is_locked:
-        try:
-            lock.acquire(timeout=0 if wait is None else _SECONDS_BETWEEN_LOOKS)
-            killed = _owner(file)
-            _write_owner(file)
-        except Timeout:
-            owner = _owner(file) or "another process"
-            if wait is None:
-                raise ArtefactError(
-                    doing,
-                    where=path,
-                    got=f"held by {owner}",
-                    fix="wait until it has ended, or stop it",
-                ) from None
-            wait(owner)
-        except OSError as error:
-            lock.release()
-            raise ArtefactError(f"cannot be locked: {error.strerror}", where=path) from None
+    unsaid = 0
     try:
-        yield killed
+        while not (taken := _take(lock, file))[0]:
+            owner = taken[1]
+            unsaid += owner is None  # it has only just begun
+            if wait is None and (owner or unsaid > 1):
+                raise _held(path, file, doing, owner)
+            if wait is not None:
+                told = f"; {_if_dead(owner, file)}" if owner and owner.is_elsewhere else ""
+                wait(f"{owner or 'another process'}{told}")
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    except OSError as error:
+        lock.release()
+        raise ArtefactError(f"cannot be locked: {error.strerror}", where=path) from None
+    try:
+        yield str(taken[1] or "")
     finally:
-        with suppress(OSError):  # a lock that stays tells of an owner who was killed
-            file.unlink()
+        if not isinstance(lock, SoftFileLock):
+            with suppress(OSError):  # a lock that stays tells of an owner who was killed
+                file.unlink()
         lock.release()
 
 
-def _write_owner(file: Path) -> None:
-    since = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
-    about = {"host": socket.gethostname(), "process": os.getpid(), "since": since}
-    file.write_text(json.dumps(about), encoding="utf-8")
+def _take(lock: BaseFileLock, file: Path) -> tuple[bool, _Owner | None]:
+    """Try to take a lock: whether it was, and who holds it, or held it last and was killed."""
+    from filelock import SoftFileLock, Timeout
 
-
-def _owner(file: Path) -> str:
-    """Who wrote their name into a lock; empty where nobody did, or it is not whole."""
+    before = _Owner.read(file)
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-        return f"process {said['process']} on {said['host']}, since {said['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        with warnings.catch_warnings(action="ignore"):  # of a file system without flock
+            lock.acquire(timeout=0)
+    except Timeout:
+        return False, _Owner.read(file)
+    if isinstance(lock, SoftFileLock):  # host and process stand in it already
+        return True, before
+    before = _Owner.read(file)
+    if before is not None and before.is_elsewhere:
+        lock.release()
+        return False, before
+    _Owner.here().write(file)
+    return True, before
+
+
+@contextmanager
+def claimed(out: Path, doing: str, *, filled: bool = False) -> Iterator[None]:
+    """Be the only one who makes an output; folders that it needs are made, and go if unused.
+
+    Args:
+        out: File or folder that is made.
+        doing: What goes on, for the message to whoever comes second.
+        filled: Whether ``out`` is a folder that files are put into one after the other; the lock
+            lies in it, and it may lie where nothing else can be written.
+
+    Raises:
+        ArtefactError: Another process makes it; or it cannot be written.
+    """
+    guarded = out / "folder" if filled else out
+    refuse_unwritable(out, folder=filled)
+    new = [one for one in guarded.absolute().parents if not one.exists()]
+    guarded.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with alone(guarded, doing) as killed:
+            if killed:
+                log.info("%s was held by %s, which was killed: taken over", out, killed)
+            yield
+    finally:
+        with suppress(OSError):  # something was written
+            for one in new:
+                one.rmdir()
+
+
+def one_writer(
+    doing: str, *, out: str = "out", filled: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function be the only one that makes its output, from before it prepares anything.
+
+    Args:
+        doing: As for `claimed`.
+        out: The parameter that names the output; nothing is claimed where it is None.
+        filled: As for `claimed`.
+    """
+
+    def wrapped(make: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(make)
+
+        @wraps(make)
+        def claiming(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs).arguments.get(out)
+            if given is None:
+                return make(*args, **kwargs)
+            with claimed(Path(given), doing, filled=filled):
+                return make(*args, **kwargs)
+
+        return claiming
+
+    return wrapped
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """Who holds a lock: ``boot`` names the start of the machine, where it tells."""
+
+    host: str
+    process: int
+    since: str
+    boot: str = ""
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}, since {self.since}"
+
+    @classmethod
+    def here(cls) -> _Owner:
+        since = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
+        boot = ""
+        with suppress(OSError):  # elsewhere than on Linux the host must do
+            boot = _BOOT.read_text(encoding="ascii").strip()
+        return cls(socket.gethostname(), os.getpid(), since, boot)
+
+    @classmethod
+    def read(cls, file: Path) -> _Owner | None:
+        """Who wrote their name into a lock; None where nobody did, or it is not whole."""
+        try:
+            text = file.read_text(encoding="utf-8")
+            if text[:1].isdigit():  # as filelock names them where there is no flock
+                process, host, *_ = text.split()
+                since = datetime.datetime.fromtimestamp(file.stat().st_mtime, tz=datetime.UTC)
+                return cls(host, int(process), since.isoformat(timespec="seconds"))
+            said = json.loads(text)
+            return cls(said["host"], said["process"], said["since"], said.get("boot", ""))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, file: Path) -> None:
+        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it ran on a machine that this one cannot look into, under any name."""
+        here = _Owner.here()
+        is_same_start = bool(self.boot) and self.boot == here.boot
+        return self.host != here.host and not is_same_start
+
+
+def _held(path: Path, file: Path, doing: str, owner: _Owner | None) -> ArtefactError:
+    ends = "wait until it has ended, or stop it"
+    if owner is not None and owner.is_elsewhere:
+        ends += f"; {_if_dead(owner, file)}"
+    return ArtefactError(doing, where=path, got=f"held by {owner or 'another process'}", fix=ends)
+
+
+def _if_dead(owner: _Owner, file: Path) -> str:
+    free = f"rm {shlex.quote(str(file))}"
+    return f"if it is dead, which only {owner.host} can tell, free its lock: {free}"

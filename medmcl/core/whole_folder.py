@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medmcl.core.atomic import folder_aside
 from medmcl.core.errors import CohortError
+from medmcl.core.file_lock import claimed
 
 
 @contextmanager
@@ -24,11 +25,12 @@ def whole_folder(out: Path, *, marks: Sequence[str], overwrite: bool) -> Iterato
         CohortError: The folder is not empty, and is no earlier simulation to overwrite.
     """
     out = Path(out).absolute()
-    _refuse_foreign(out, marks, overwrite)
-    with folder_aside(out) as aside:
-        yield aside
-        if out.exists():
-            shutil.rmtree(out)
+    with claimed(out, "a cohort is being written"):
+        _refuse_foreign(out, marks, overwrite)
+        with folder_aside(out) as aside:
+            yield aside
+            if out.exists():
+                shutil.rmtree(out)
 
 
 def _refuse_foreign(out: Path, marks: Sequence[str], overwrite: bool) -> None:

@@ -1,5 +1,6 @@
 """One process at a time: whoever lives is waited for or named, whoever is dead is not."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from medmcl.core.errors import ArtefactError, MedmclError
-from medmcl.core.file_lock import alone
+from medmcl.core.file_lock import alone, claimed, one_writer
 
 
 def hold(path, ready):
@@ -90,3 +91,77 @@ def test_a_place_that_is_missing_or_shut_is_named(tmp_path):
     refused = pytest.raises(ArtefactError, match="cannot be locked: there is no such")
     with refused, alone(tmp_path / "none" / "file", "busy"):
         pytest.fail("no such place")
+
+
+ELSEWHERE = {"host": "ward-17", "process": 312, "since": "2026-11-28T10:00:00+00:00", "boot": "b"}
+
+
+def test_what_another_machine_left_is_not_taken_over_and_the_hint_works(tmp_path):
+    """Whether process 312 lives cannot be seen from here."""
+    path, lock = tmp_path / "place", tmp_path / ".place.lock"
+    lock.write_text(json.dumps(ELSEWHERE))
+    for _ in range(2):
+        refused = pytest.raises(ArtefactError, match=r"process 312 on ward-17, since 2026")
+        with refused as found, alone(path, "busy"):
+            pytest.fail("taken over")
+        assert json.loads(lock.read_text()) == ELSEWHERE
+    told = []
+
+    def wait(owner):
+        told.append(owner)
+        os.system(owner.partition("free its lock: ")[2])
+
+    assert found.value.fix.endswith(f"if it is dead, which only ward-17 can tell, "
+                                    f"free its lock: rm {lock}")  # fmt: skip
+    with alone(path, "busy", wait=wait) as killed:
+        assert killed == ""
+    assert len(told) == 1
+
+
+def test_a_machine_that_was_started_again_or_renamed_is_the_same(tmp_path):
+    """What was killed by a restart is dead; a container has another name on each start."""
+    with alone(tmp_path / "place", "busy"):
+        here = json.loads((tmp_path / ".place.lock").read_text())
+    for changed in ({"boot": "earlier"}, {"host": "f3ab17"}):
+        (tmp_path / ".place.lock").write_text(json.dumps({**here, **changed}))
+        with alone(tmp_path / "place", "busy") as killed:
+            assert f"process {os.getpid()} on" in killed
+
+
+def test_where_there_is_no_flock_a_file_does_it(tmp_path, monkeypatch):
+    def missing(*_):
+        raise OSError(errno.ENOSYS, "no flock")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    path, lock = tmp_path / "place", tmp_path / ".place.lock"
+    refused = pytest.raises(ArtefactError, match=f"process {os.getpid()} on")
+    with alone(path, "busy"):
+        os.utime(lock, (0, 0))  # old, which is no sign of death
+        with refused, alone(path, "busy"):
+            pytest.fail("two at once")
+    assert not list(tmp_path.iterdir())
+    lock.write_text("312\nward-17\n")
+    refused = pytest.raises(ArtefactError, match=rf"process 312 on ward-17(.|\n)*rm {lock}")
+    with refused, alone(path, "busy"):
+        pytest.fail("taken over")
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_an_output_has_one_writer_and_folders_that_stay_empty_go(filled, tmp_path):
+    out = tmp_path / "new" / "folder" / "out"
+
+    @one_writer("being made", filled=filled)
+    def make(what, out=None):
+        return what
+
+    with claimed(out, "being made", filled=filled):
+        with pytest.raises(ArtefactError, match="being made"):
+            make(1, out)
+        with pytest.raises(ArtefactError, match="being made"):
+            make(1, out=str(out))
+        assert make(2) == 2
+    assert not list(tmp_path.iterdir())
+    assert make(3, out) == 3
+    with claimed(out, "being made", filled=filled):
+        (out.parent / "other").touch()
+    assert [one.name for one in out.parent.iterdir()] == ["other"]

@@ -41,6 +41,7 @@ from medmcl.cooccurrence.count.workers import ray_cluster
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.file_lock import one_writer
 from medmcl.data.events.events import starts
 from medmcl.data.events.meds import MedsDataset, open_meds
 from medmcl.data.events.spec import MedsKeys
@@ -51,6 +52,7 @@ _SHARD_BYTES = 32 << 20
 _MOST_SHARDS = 256
 
 
+@one_writer("a count is being made")
 def count(
     spec: Spec,
     out: Path,

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from medmcl.core.atomic import folder_aside
 from medmcl.core.errors import ArtefactError, CohortError
+from medmcl.core.file_lock import one_writer
 from medmcl.data.events.events import NO_TIME
 
 MEDS_VERSION = "0.4.1"
@@ -55,6 +56,7 @@ class Written:
     subjects: dict[str, int] = field(default_factory=dict)
 
 
+@one_writer("events are being written")
 def write_meds(
     sources: Iterable[tuple[str, Iterator[pa.Table]]], out: Path, *, shards: int, name: str = ""
 ) -> Written:
@@ -73,28 +75,15 @@ def write_meds(
     """
     if out.exists() and any(out.iterdir()):
         raise ArtefactError("holds something already", where=out, fix="name a new folder")
-    with _removed_on_failure(out):
-        return _write(sources, out, shards, name)
-
-
-@contextmanager
-def _removed_on_failure(out: Path) -> Iterator[None]:
-    """Leave nothing of a folder that was new or empty, so that the command can be given again."""
-    was_there = out.exists()
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        if was_there:
-            out.mkdir(exist_ok=True)
-        raise
+    with folder_aside(out) as aside:
+        return _write(sources, aside, shards, name or out.name)
 
 
 def _write(
     sources: Iterable[tuple[str, Iterator[pa.Table]]], out: Path, shards: int, name: str
 ) -> Written:
     dealt = out / ".unsorted"
-    dealt.mkdir(parents=True)
+    dealt.mkdir()
     done, described = Written(), dict[str, str]()
     with _Dealer(dealt, shards) as dealer:
         for source, tables in sources:
@@ -212,7 +201,7 @@ def _write_metadata(
     folder = out / "metadata"
     folder.mkdir()
     head = {
-        "dataset_name": name or out.name,
+        "dataset_name": name,
         "etl_name": "medmcl",
         "etl_version": __version__,
         "meds_version": MEDS_VERSION,

@@ -23,6 +23,7 @@ from medmcl.cooccurrence.embed.stacked import (
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.cooccurrence.exchange.merging import refuse_twice
 from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import one_writer
 from medmcl.stages.cooccur.embed import (
     ONE_DIMENSION,
     load_vectors,
@@ -47,6 +48,7 @@ class _Site:
     table: TokenVectors
 
 
+@one_writer("vectors are being merged")
 def merge_embedded(
     folders: Sequence[Path], out: Path, *, rank: int | None = None, seed: int = 0
 ) -> dict[str, Any]:

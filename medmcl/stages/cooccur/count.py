@@ -15,7 +15,7 @@ from typing import Any
 from medmcl.cooccurrence.count.command import rows_of
 from medmcl.cooccurrence.count.parts import work_folder
 from medmcl.cooccurrence.count.spec import Spec
-from medmcl.core.writing import refuse_unwritable
+from medmcl.core.file_lock import one_writer
 from medmcl.engine.signals import Interrupted
 from medmcl.stages.run.outputs import claim_table, write_table
 
@@ -65,6 +65,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
     raise _Terminated
 
 
+@one_writer("rows are being written")
 def write_rows(spec: Spec, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
     """Write the ROWS table of a private release; it holds patients' records and stays at the site.
 
@@ -77,8 +78,6 @@ def write_rows(spec: Spec, out: Path, *, overwrite: bool = False) -> dict[str, A
         What to tell the site.
     """
     claim_table(out, overwrite=overwrite)
-    refuse_unwritable(out, folder=False)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".medmcl-rows-") as work:
         table, tally = rows_of(spec, Path(work))
     write_table(table.set_index("subject"), out)

@@ -14,10 +14,10 @@ from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.cooccurrence.exchange.folder import MANIFEST
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys, ThresholdKeys
 from medmcl.cooccurrence.exchange.tables import sha256_of
-from medmcl.core.atomic import write_atomically
+from medmcl.core.atomic import folder_aside, write_atomically
 from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import one_writer
 from medmcl.core.path_suggestions import instead_of
-from medmcl.core.writing import refuse_unwritable
 
 log = logging.getLogger(__name__)
 VECTORS, FACTS = "vectors.parquet", "embedding.json"
@@ -33,6 +33,7 @@ ONE_DIMENSION = (
 )
 
 
+@one_writer("vectors are being made")
 def embed(
     counts: Counts,
     out: Path,
@@ -79,17 +80,16 @@ def refuse_used(out: Path) -> None:
     """Refuse a folder that holds something, or cannot be written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArtefactError("the folder is not empty", where=out, fix="choose a new folder")
-    refuse_unwritable(out)
 
 
 def write_vectors(table: TokenVectors, facts: dict[str, Any], out: Path) -> dict[str, Any]:
     """Write a folder of vectors; gives the facts as they stand in it, schema and version first."""
-    out.mkdir(parents=True, exist_ok=True)
-    table.save(out / VECTORS)
-    digest = sha256_of(out / VECTORS)
-    said = {"schema": SCHEMA, "medmcl": medmcl.__version__, **facts, DIGEST: digest}
-    text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(out / FACTS, text)
+    with folder_aside(out) as aside:
+        table.save(aside / VECTORS)
+        digest = sha256_of(aside / VECTORS)
+        said = {"schema": SCHEMA, "medmcl": medmcl.__version__, **facts, DIGEST: digest}
+        text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(aside / FACTS, text)
     return said
 
 

@@ -27,8 +27,9 @@ from medmcl.cooccurrence.embed.relations import (
     relations_of,
 )
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
-from medmcl.core.atomic import write_atomically
+from medmcl.core.atomic import file_aside, write_atomically
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.file_lock import one_writer
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.writing import refuse_unwritable
 from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, shorten, style
@@ -36,10 +37,12 @@ from medmcl.evaluation.report.training.embedding_figures import project
 from medmcl.stages.cooccur.embed import ONE_DIMENSION
 from medmcl.stages.cooccur.errors import Groups
 from medmcl.stages.cooccur.relations import score_relations, score_relevance
+from medmcl.stages.run.outputs import write_table
 
 SCORES, NEIGHBOURS, MAP = "evaluation.json", "neighbours.csv", "map.svg"
 
 
+@one_writer("an evaluation is being written", filled=True)
 def evaluate(
     table: TokenVectors,
     out: Path,
@@ -118,10 +121,9 @@ def evaluate(
     if relevance is not None:
         scored = score_relevance(table, relevance, draws=draws, seed=seed)
         found["relevance"] = [asdict(one) for one in scored]
-    out.mkdir(parents=True, exist_ok=True)
     (out / NEIGHBOURS).unlink(missing_ok=True)  # of an evaluation that is written over
     if neighbours_of:
-        listed.to_csv(out / NEIGHBOURS, index=False)
+        write_table(listed.set_index(listed.columns[0]), out / NEIGHBOURS)
     families = {code: above[0] for code, above in parents.items() if above}
     found["on_the_map"] = draw_map(table, families, out / MAP, seed=seed)
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
@@ -257,5 +259,7 @@ def draw_map(table: TokenVectors, families: Mapping[str, str], path: Path, *, se
         axes.axis("off")
         axes.set_title(f"Codes and concepts: near = alike ({how} of cosines)")
         dated = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix)
-        figure.savefig(path, dpi=150, metadata={dated: None} if dated else None)
+        kind, undated = path.suffix.removeprefix("."), {dated: None} if dated else None
+        with file_aside(path) as aside:
+            figure.savefig(aside, dpi=150, format=kind, metadata=undated)
     return len(rows)

@@ -23,13 +23,17 @@ from medmcl.cooccurrence.exchange.secure_files import (
     save_seed,
     write_share,
 )
+from medmcl.core.atomic import folder_aside
 from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import one_writer
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.writing import refuse_unwritable
+from medmcl.stages.cooccur.embed import refuse_used
 
 ROUND = "round.json"
 
 
+@one_writer("counts are being summed")
 def merge_folders(
     sites: Sequence[Path], out: Path, *, align: Align | None = None
 ) -> dict[str, Any]:
@@ -38,7 +42,6 @@ def merge_folders(
     What private releases promise their patients is no promise of the sum's, whose manifest keeps it
     as notes.
     """
-    refuse_unwritable(out)
     counts = merge(*sites, align=align)
     promised = (_promise(number, site) for number, site in enumerate(sites, 1))
     notes = (*counts.notes, *(one for one in promised if one))
@@ -58,6 +61,7 @@ def _promise(number: int, site: Path) -> str | None:
     )
 
 
+@one_writer("a round is being started")
 def start_round(counts: Path, sites: Sequence[str], out: Path) -> dict[str, Any]:
     """Start a secure sum: ``round.json`` for all, and the empty layout for the coordinator.
 
@@ -66,14 +70,16 @@ def start_round(counts: Path, sites: Sequence[str], out: Path) -> dict[str, Any]
         sites: Names of all that take part.
         out: New folder, which holds no count of anybody.
     """
-    refuse_unwritable(out)
     layout = layout_of(load_counts(counts))
     turn = new_round(sites, layout)
-    save_counts(layout.empty, out / "layout")
-    save_round(turn, out / ROUND)
+    refuse_used(out)
+    with folder_aside(out) as aside:
+        save_counts(layout.empty, aside / "layout")
+        save_round(turn, aside / ROUND)
     return {"out": str(out), "round": turn.name, "sites": list(turn.sites)}
 
 
+@one_writer("a share is being made")
 def share_counts(counts: Path, keys: Path, turn: Path, out: Path) -> dict[str, Any]:
     """Mask one site's counts for a round; the share may go to the coordinator, ``keys`` may not.
 
@@ -86,13 +92,13 @@ def share_counts(counts: Path, keys: Path, turn: Path, out: Path) -> dict[str, A
     Raises:
         ArtefactError: A file is missing, a seed too, or the round was masked for before.
     """
-    refuse_unwritable(out, folder=False)
     started = load_round(round_file(turn))
     require_keys(keys)
     share = write_share(load_counts(counts), keys, started, out)
     return {"out": str(out), "site": share.site, "round": share.round}
 
 
+@one_writer("shares are being summed")
 def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, Any]:
     """Sum the shares of all sites into a new folder of exact counts of all of them together.
 
@@ -101,7 +107,6 @@ def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, An
         started: What `start_round` wrote, or the ``round.json`` in it.
         out: New folder; suppress or noise it before it goes further.
     """
-    refuse_unwritable(out)
     file = round_file(started)
     turn = load_round(file)
     layout = layout_of(load_counts(file.parent / "layout"))

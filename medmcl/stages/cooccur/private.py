@@ -21,8 +21,8 @@ from medmcl.cooccurrence.release.private_sum import (
 )
 from medmcl.cooccurrence.release.token_rows import read_rows, read_vocabularies, refuse_other_window
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.file_lock import one_writer
 from medmcl.core.path_suggestions import require_file
-from medmcl.core.writing import refuse_unwritable
 from medmcl.stages.cooccur.merge import require_keys, round_file
 from medmcl.stages.cooccur.release import (
     open_budget,
@@ -33,6 +33,7 @@ from medmcl.stages.cooccur.release import (
 )
 
 
+@one_writer("a round is being started")
 def start_private(
     vocabulary: Path,
     sites: Sequence[str],
@@ -67,7 +68,6 @@ def start_private(
     """
     if out.exists():
         raise ArtefactError("a round is written to a new file", where=out)
-    refuse_unwritable(out, folder=False)
     bounds = {name: bound for name, bound in read_bounds(clip, 1).items() if isinstance(bound, int)}
     if len(bounds) < len(clip):
         raise ConfigError(
@@ -98,6 +98,7 @@ def start_private(
     }
 
 
+@one_writer("a share is being made")
 def share_rows(
     rows: Path, keys: Path, ledger: Path, started: Path, out: Path, *, allow_unlisted: bool = False
 ) -> dict[str, Any]:
@@ -114,7 +115,6 @@ def share_rows(
     Returns:
         What to tell the site: budget spent, and occurrences that the vocabulary does not list.
     """
-    refuse_unwritable(out, folder=False)
     turn, plan = load_private_round(round_file(started))
     require_keys(keys)
     kept = open_budget(ledger)
@@ -155,6 +155,7 @@ def _private_round() -> Iterator[None]:
         ) from None
 
 
+@one_writer("shares are being summed")
 def sum_private(shares: Sequence[Path], started: Path, out: Path) -> dict[str, Any]:
     """Sum the shares of all sites into a release.
 
@@ -163,7 +164,6 @@ def sum_private(shares: Sequence[Path], started: Path, out: Path) -> dict[str, A
         started: File of `start_private`.
         out: New folder of the release.
     """
-    refuse_unwritable(out)
     turn, plan = load_private_round(round_file(started))
     for share in shares:
         require_file(share, ArtefactError)

@@ -19,9 +19,10 @@ from medmcl.cooccurrence.release.token_rows import (
     refuse_other_window,
 )
 from medmcl.core.errors import ArtefactError, ConfigError
-from medmcl.core.writing import refuse_unwritable
+from medmcl.core.file_lock import one_writer
 
 
+@one_writer("a release is being written")
 def release_folders(
     sites: Sequence[Path],
     out: Path,
@@ -44,7 +45,6 @@ def release_folders(
     Returns:
         What to tell the site: cells and tokens left out, and the share. Not part of the release.
     """
-    refuse_unwritable(out)
     counts = merge(*sites, align=align)
     release = release_threshold(
         counts, min_patients, public_vocabulary=public_vocabulary, allow_nested=allow_nested
@@ -61,6 +61,7 @@ def release_folders(
     }
 
 
+@one_writer("a release is being written")
 def release_rows(
     rows: Path,
     vocabulary: Path,
@@ -100,7 +101,6 @@ def release_rows(
         ArtefactError: A file that cannot be used, no budget, or a vocabulary that hardly lists
             what the rows hold; nothing is charged then.
     """
-    refuse_unwritable(out)
     if out.exists() and any(out.iterdir()):  # before the budget is charged
         raise ArtefactError("a release is written to a new folder", where=out)
     vocabularies = read_vocabularies(vocabulary)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.file_lock import claimed, one_writer
 from medmcl.core.findings import UNLIKE_TRAINING, counted
 from medmcl.core.progress import Pace, progress
 from medmcl.core.targets import Targets
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     import torch
 
 
+@one_writer("predictions are being written", out="predictions")
 def evaluate(
     run: Run | str | Path | None = None,
     cohort: Cohort | str | Path | None = None,
@@ -178,29 +180,29 @@ def _evaluate_run(
     models = spec.probe.models if spec.probe else ()
     _refuse_names(others, [*models, *spec.embeddings, COVARIATES, BESIDE])
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
-    claim_report_folder(folder, overwrite=overwrite)
-    asked = opened.spec.tasks if spec.tasks == "all" else spec.tasks
-    refuse_faulty(opened, asked)
-    record = Record(folder / "metrics.jsonl", active=True)
-    if said:
-        record.say(said)
-    evaluation = run_evaluate(
-        spec,
-        opened_run,
-        opened,
-        pick_device(device),
-        record,
-        others=others,
-        seed=seed,
-        frozen=frozen,
-    )
-    if not evaluation.wrecked:  # a wreck may have left nothing to score: the report says so
-        refuse_nobody(evaluation, opened_run, spec, asked)
-    evaluation.folder = folder
-    evaluation.notes += [said] if said else []
-    evaluation.compared = {name: _facts(other) for name, other in others.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_evaluation_report(opened_run, opened, evaluation)
+    with claimed(folder, "an evaluation is being written", filled=True):
+        claim_report_folder(folder, overwrite=overwrite)
+        asked = opened.spec.tasks if spec.tasks == "all" else spec.tasks
+        refuse_faulty(opened, asked)
+        record = Record(folder / "metrics.jsonl", active=True)
+        if said:
+            record.say(said)
+        evaluation = run_evaluate(
+            spec,
+            opened_run,
+            opened,
+            pick_device(device),
+            record,
+            others=others,
+            seed=seed,
+            frozen=frozen,
+        )
+        if not evaluation.wrecked:  # a wreck may have left nothing to score: the report says so
+            refuse_nobody(evaluation, opened_run, spec, asked)
+        evaluation.folder = folder
+        evaluation.notes += [said] if said else []
+        evaluation.compared = {name: _facts(other) for name, other in others.items()}
+        write_evaluation_report(opened_run, opened, evaluation)
     return evaluation
 
 

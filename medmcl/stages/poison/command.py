@@ -14,6 +14,7 @@ import numpy as np
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
+from medmcl.core.file_lock import one_writer
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.aspects.attack.page import PoisonEvidence, poison_page
@@ -81,6 +82,7 @@ class Drawn:
         return "\n".join(lines)
 
 
+@one_writer("an attack is being drawn", filled=True)
 def poison(
     cohort: Cohort | str | Path,
     *,

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.file_lock import alone
+from medmcl.core.file_lock import claimed
 from medmcl.engine.signals import EXIT_CODE
-
-log = logging.getLogger("medmcl")
 
 WRECKED_CODE = 3
 """Exit code of a run that was done, but of which a stage is wrecked
@@ -52,15 +49,8 @@ def claimed_run(folder: Path) -> Iterator[None]:
     if os.environ.get("RANK", "0") != "0":
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with alone(folder / "config.yaml", "a run is being made in this folder") as killed:
-            if killed:
-                log.info("the run folder was held by %s, which was killed: taken over", killed)
-            yield
-    finally:
-        with suppress(OSError):  # something was written
-            folder.rmdir()
+    with claimed(folder, "a run is being made in this folder", filled=True):
+        yield
 
 
 def relaunch(processes: int) -> bool:

@@ -17,6 +17,7 @@ import pandas as pd
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.file_lock import claimed
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.engine.world import pick_device
@@ -251,13 +252,21 @@ def check_screen(
     lookup("detector", detector, DETECTORS, fix="--detector dao")
     refuse_top(top)
     if out is not None:
-        _claim(Path(out), overwrite=overwrite)
+        _refuse_screened(Path(out), overwrite=overwrite)
     run = run if isinstance(run, Run) else Run(run)
     cohort = opened_cohort(cohort, overrides)
     folder = Path(out) if out else run.path / f"screen-{cohort.name}"
-    _claim(folder, overwrite=overwrite)
-    ready = open_screening(run, cohort, stage, modality, attack)
-    found = screened(ready, k=k, batch=batch, top=top, draws=draws, seed=seed, device=device)
+    with claimed(folder, "suspects are being written", filled=True):
+        _refuse_screened(folder, overwrite=overwrite)
+        ready = open_screening(run, cohort, stage, modality, attack)
+        found = screened(ready, k=k, batch=batch, top=top, draws=draws, seed=seed, device=device)
+        _write(ready, found, folder, detector, top, seed)
+    return Written(found=found, folder=folder, detector=detector, top=top)
+
+
+def _write(
+    ready: Screening, found: Screened, folder: Path, detector: str, top: int, seed: int
+) -> None:
     opened = ready.prepared.cohort
     about = {
         "cohort": opened.name,
@@ -269,7 +278,7 @@ def check_screen(
         "attack": found.attack or None,
         "manifest": None if ready.manifest is None else ready.manifest.fingerprint,
         "detector": detector,
-        "k": k,
+        "k": found.k,
         "batch": found.batch,
         "seed": seed,
     }
@@ -280,15 +289,13 @@ def check_screen(
         provenance={key: value for key, value in about.items() if value is not None},
     )
     table = found.suspects(detector, len(found)).set_index("sample")
-    folder.mkdir(parents=True, exist_ok=True)
     write_table(table, folder / FILES[0])
     numbers = {"schema": SCHEMA, **about, **_numbers(found)}
     write_atomically(folder / FILES[1], json.dumps(numbers, indent=1))
     write_atomically(folder / FILES[2], page)
-    return Written(found=found, folder=folder, detector=detector, top=top)
 
 
-def _claim(folder: Path, *, overwrite: bool) -> None:
+def _refuse_screened(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds a screening: it has every detector already."""
     for name in FILES:
         try:

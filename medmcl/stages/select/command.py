@@ -11,6 +11,7 @@ from typing import Any
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
+from medmcl.core.file_lock import one_writer
 from medmcl.core.overrides import apply_override
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.engine.world import pick_device
@@ -31,6 +32,7 @@ DEFAULT = "neg_clip_loss:0.3"
 """What is kept if nobody says: 30 % by negCLIPLoss, the published share for web pages."""
 
 
+@one_writer("a selection is being made")
 def select(
     run: Run | str | Path,
     cohort: Cohort | str | Path,
@@ -94,7 +96,6 @@ def select(
     pool = opened.samples["sample"].astype(str).to_numpy()[rows]
     read = [(Keep.intersection, read_filter(one, opened, pool)) for one in also]
     read += [(Keep.union, read_filter(one, opened, pool)) for one in or_else]
-    path.parent.mkdir(parents=True, exist_ok=True)
     found = select_pairs(spec, run, prepared, pick_device(device), path.parent, rows)
     for combine, (other, _) in read:
         found = replace(found, keep=combine(found.keep, other))

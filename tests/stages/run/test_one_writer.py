@@ -1,16 +1,22 @@
 """One writer a run folder; a run killed at any write is gone on with, to the same numbers."""
 
+import os
 import signal
 import time
 
 import pytest
 import torch
+import yaml
 from killed import forked
 from processes import start
+from typed import answer
 
 import medmcl
 from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.file_lock import claimed
+from medmcl.stages.cooccur.embed import embed
+from medmcl.stages.cooccur.evaluate import evaluate as cooccur_evaluate
 
 WRITES = ("run", "config.yaml", "labs.npy", "step-00000002", "done.json", "report.html")
 """What it was about to make, first the folder itself."""
@@ -39,12 +45,18 @@ def pretraining(short, out, **more):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(short, tmp_path_factory):
+def whole(short, tmp_path_factory):
+    """A run that nothing disturbed."""
     home = tmp_path_factory.mktemp("whole")
     status, writes = forked(pretraining(short, home / "run"), home)
     assert status == 0
     assert writes > 100
-    return (home / "run" / "results.csv").read_text()
+    return home / "run"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(whole):
+    return (whole / "results.csv").read_text()
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -92,3 +104,126 @@ def test_a_refused_run_leaves_no_folder(short, tmp_path):
     with pytest.raises(ArtefactError, match="not a run folder"):
         medmcl.pretrain(short[0], recipe=short[1], out=tmp_path / "run", reuse=other)
     assert not list(tmp_path.iterdir())
+
+
+ON_RUN = "{run} --cohort {cohort}"
+WRITERS = {
+    "evaluate": (f"evaluate {ON_RUN} --out", "folder/"),
+    "evaluate of vectors": ("evaluate --embeddings {table} --cohort {cohort} --out", "folder/"),
+    "predictions": (f"evaluate {ON_RUN} --out {{run}}/other --predictions", "table.csv"),
+    "embed": (f"embed {ON_RUN} --out", "table.csv"),
+    "predict": (f"predict {ON_RUN} --out", "table.csv"),
+    "select": (f"select {ON_RUN} --out", "keep.parquet"),
+    "screen": (f"check --screen {ON_RUN} --out", "folder/"),
+    "poison": ("poison --cohort {cohort} --out", "folder/"),
+    "simulate": ("simulate shapes --out", "folder"),
+    "shards": ("shards --cohort {cohort} --out", "folder"),
+    "count": ("cooccur count {spec} --out", "folder"),
+    "to-meds": ("cooccur to-meds {table}.yaml --out", "folder"),
+    "rows": ("cooccur rows {spec} --out", "table.csv"),
+    "merge": ("cooccur merge {run} {run} --out", "folder"),
+    "release": ("cooccur release {run} --out", "folder"),
+    "release-private": ("cooccur release-private {table} --vocabulary {table} --epsilon 1 "
+                        "--delta 1e-6 --ledger {table} --clip codes=1 --out", "folder"),
+    "secure-start": ("cooccur secure-start {run} --site a --site b --site c --out",
+                     "folder"),
+    "secure-share": ("cooccur secure-share {run} --keys {table} --round {run} --out",
+                     "share"),
+    "secure-sum": ("cooccur secure-sum {table} --round {run} --out", "folder"),
+    "private-start": ("cooccur private-start {table} --site a --site b --site c "
+                      "--clip codes=1 --epsilon 1 --delta 1e-6 --out", "round.json"),
+    "private-share": ("cooccur private-share {table} --keys {table} --ledger {table} "
+                      "--round {table} --out", "share"),
+    "private-sum": ("cooccur private-sum {table} --round {table} --out", "folder"),
+    "merge-embeddings": ("cooccur merge-embeddings {run} {run} --out", "folder"),
+}  # fmt: skip
+"""What a command is given before its output, and that; a folder that is filled ends in ``/``."""
+
+
+@pytest.fixture(scope="module")
+def given(short, whole, tmp_path_factory):
+    """What a command reads; tables and specs are looked at only after the output is claimed."""
+    home = tmp_path_factory.mktemp("given")
+    tree = {"schema": "medmcl/cooccurrence@1", "sources": [{"kind": "meds", "path": "."}],
+            "modalities": {"codes": {"prefix": "CODE//"}}, "within": True}  # fmt: skip
+    (home / "spec.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    (home / "table.csv").write_text("subject,e0\n", encoding="utf-8")
+    tree["sources"] = [{"kind": "table", "path": "table.csv", "subject": "subject", "code": "e0"}]
+    (home / "table.csv.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return {"run": whole, "cohort": short[0], "spec": home / "spec.yaml",
+            "table": home / "table.csv"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_whatever_is_written_has_one_writer(name, given, tmp_path):
+    words, out = WRITERS[name]
+    filled, out = out.endswith("/"), tmp_path / out
+    with claimed(out, "by this test", filled=filled):
+        before = sorted(tmp_path.rglob("*"))
+        done = answer(*words.format(**given).split(), out)
+        assert done.returncode == 2, done.stderr
+        assert f"process {os.getpid()} on" in done.stderr, done.stderr
+        assert sorted(tmp_path.rglob("*")) == before
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("make", "filled"), [(embed, False), (cooccur_evaluate, True)])
+def test_so_have_vectors_of_codes_and_their_evaluation(make, filled, tmp_path):
+    refused = pytest.raises(ArtefactError, match=f"process {os.getpid()} on")
+    with claimed(tmp_path / "out", "by this test", filled=filled), refused:
+        make(None, tmp_path / "out")
+
+
+def together(run, count=2):
+    """Exit codes of forks that begin at the same time, and what they said."""
+    started = []
+    gate, opened = os.pipe()
+    for _ in range(count):
+        reads, writes = os.pipe()
+        process = os.fork()
+        if not process:
+            code = 1
+            try:
+                os.close(opened)
+                os.read(gate, 1)  # ends when the parent closes its end
+                done = run()
+                code = done.returncode
+                os.write(writes, (done.stdout + done.stderr).encode())
+            finally:
+                os._exit(code)
+        os.close(writes)
+        started.append((process, reads))
+    os.close(gate)
+    os.close(opened)
+    found = []
+    for process, reads in started:
+        with os.fdopen(reads) as said:
+            text = said.read()
+        found.append((os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), text))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"), [("embed", ""), ("evaluate", "results.csv"), ("simulate", "participants.tsv")]
+)
+def test_of_two_at_once_one_writes_what_one_alone_would(name, read, given, tmp_path):
+    words, out = WRITERS[name]
+    words = words.format(**given).split()
+    assert answer(*words, tmp_path / "alone" / out).returncode == 0
+    done, refused = together(lambda: answer(*words, tmp_path / "both" / out))
+    assert (done[0], refused[0]) == (0, 2), (done, refused)
+    assert "process " in refused[1], refused
+    paths = [tmp_path / place / out / read for place in ("alone", "both")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert not [one for one in tmp_path.rglob(".*") if not one.name.endswith(".prepared")]
+
+
+def test_a_report_that_is_being_written_is_not_written_over(given, tmp_path):
+    words, out = WRITERS["evaluate"]
+    words = [*words.format(**given).split(), tmp_path / out, "--overwrite"]
+    assert answer(*words).returncode == 0
+    before = (tmp_path / out / "results.csv").read_bytes()
+    with claimed(tmp_path / out, "by this test", filled=True):
+        assert answer(*words).returncode == 2
+    assert (tmp_path / out / "results.csv").read_bytes() == before
+    assert answer(*words).returncode == 0
