@@ -33,7 +33,6 @@ WRITERS = {
     "data/loading/shards.py": "into `whole_folder`",
     "data/loading/simple_features.py": "into `file_aside`",
     "engine/checkpoint.py": "into `folder_aside`",
-    "engine/record.py": "appends lines to metrics.jsonl; a line that is cut is dropped on resume",
     "simulation/": "into the `whole_folder` of `simulation.folder.whole`",
     "stages/cooccur/evaluate.py": "into `file_aside`",
     "stages/factorise/vector_files.py": "into a temporary folder of the process",
