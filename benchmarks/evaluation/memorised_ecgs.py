@@ -112,7 +112,7 @@ def run(given: argparse.Namespace) -> list[Row]:
         recipe = write_recipe(Path(work) / "recipe.yaml", memorising(given.epochs))
         run = medmcl.pretrain(folder, recipe=recipe, out=Path(work) / "run", device="cpu",
                               seed=given.seed)  # fmt: skip
-        print(run.checkpoints("contrast").done["health"])
+        print(run.facts("contrast")["health"])
         cohort = medmcl.open_cohort(folder)
         spec = EvaluateSpec(stage="evaluate", baselines=(), bootstrap_draws=1000,
                             probe={"modality": "ecg", "models": {"contrastive": "contrast",

@@ -368,7 +368,7 @@ def _shuffle_pairs(path: Path) -> None:
 
 def _facts(run: Run) -> list[dict[str, Any]]:
     """What each train stage came to."""
-    return [done for stage in run.stages if (done := run.checkpoints(stage).done) is not None]
+    return [done for stage in run.stages if (done := run.facts(stage)) is not None]
 
 
 @dataclass(frozen=True)

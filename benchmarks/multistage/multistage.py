@@ -296,7 +296,7 @@ def chosen(run: Run, cohort: Path, arms: Sequence[str]) -> list[dict[str, Any]]:
 def seconds_of(run: Run) -> dict[str, float]:
     """Wall seconds of each stage that took any."""
     names = [*run.stages, *run.of(ClusterSpec)]
-    done = {name: run.checkpoints(name).done or {} for name in names}
+    done = {name: run.facts(name) or {} for name in names}
     return {name: one["seconds"] for name, one in done.items() if "seconds" in one}
 
 

@@ -90,7 +90,7 @@ class Attack:
             sets["stages.victim.poisoned_by"] = None
         shutil.rmtree(runs, ignore_errors=True)
         victim, seconds = trained("poisoned_toy", cohort, runs / "victim", sets, seed)
-        done = victim.checkpoints("attack").done or {}
+        done = victim.facts("attack") or {}
         row: dict[str, Any] = {
             "poisoned": done["poisoned"], "pool": done["rows"], "cpu_s": {"victim": seconds},
             "asked": {"victim": asked(victim, cohort, "victim")},

@@ -196,7 +196,7 @@ def trained(work: Path, asked: dict[str, Any]) -> tuple[Run, Witness]:
 def one_run(work: Path, asked: dict[str, Any], split: str) -> dict[str, Any]:
     """Train and score one model; what each subject of the split got right comes along."""
     run, witness = trained(work, asked)
-    facts = run.checkpoints("contrast").done
+    facts = run.facts("contrast")
     where = cohort(work, asked["noise"])
     opened = open_cohort(where)
     prepared = run.prepare(opened, tuple(PAIR))

@@ -379,7 +379,7 @@ class Runs:
         key = {"share": share, "seed": seed}
         keep = kept_by(arm, noise, self.kept(share, seed), seed)
         run, seconds = trained(self.world, self.work, share, seed, halves=False, keep=keep)
-        pairs = (run.checkpoints("contrast").done or {})["rows"]
+        pairs = (run.facts("contrast") or {})["rows"]
         name = f"{round(100 * share)}-{seed}-{arm}"
         found = scored(run, self.world, cohort, self.work, name)
         if arm == "all" and not self.there(teacher="in sample", **key):

@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,21 +44,24 @@ def file_aside(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+            allowed = stat.S_IMODE(aside.stat().st_mode)
             yield aside
-            _bring_to_disk(aside)
+            aside.chmod(allowed)  # who writes it may have put a private file in its place
+            bring_to_disk(aside)
             aside.replace(path)
-            _bring_to_disk(path.parent)
+            bring_to_disk(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
 
 @contextmanager
-def folder_aside(path: Path) -> Iterator[Path]:
+def folder_aside(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give an empty folder to fill; it becomes ``path`` if all went well, and goes if it did not.
 
     Args:
         path: The folder to make; absent, or empty. If somebody else made it meanwhile, renaming
             fails with `OSError`.
+        replace: Whether one that is there goes. It is whole until the new one is.
     """
     aside = _aside(path)
     try:
@@ -67,9 +71,11 @@ def folder_aside(path: Path) -> Iterator[Path]:
             yield aside
             for made in (*aside.rglob("*"), aside):
                 if made.is_file() or made.is_dir():
-                    _bring_to_disk(made)
+                    bring_to_disk(made)
+            if replace:
+                remove_whole(path)
             aside.rename(path)
-            _bring_to_disk(path.parent)
+            bring_to_disk(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -77,17 +83,45 @@ def folder_aside(path: Path) -> Iterator[Path]:
 def append_line(path: Path, line: str) -> None:
     """Append a line to a file that is read line by line, whole or not at all.
 
+    What a killed process left of its last line stays a line of its own.
+
     Raises:
         DiskError: The disk is full, or fails.
     """
-    with writing(path), path.open("ab", buffering=0) as file:
-        before, left = file.tell(), f"{line}\n".encode()
+    with writing(path), path.open("a+b", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        file.seek(max(0, before - 1))
+        left = (b"\n" if file.read(1) not in (b"", b"\n") else b"") + f"{line}\n".encode()
         try:
             while left:
                 left = left[file.write(left) :]
         except OSError:
             file.truncate(before)
             raise
+
+
+@contextmanager
+def working_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``path`` for what is needed meanwhile, and take it away.
+
+    Of a process that is killed the next writer there takes it away.
+    """
+    aside = _aside(path)
+    aside.mkdir(mode=0o700)
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_whole(path: Path) -> None:
+    """Remove a file or a folder if it is there; no folder is left with some of its files."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    aside = _aside(path)
+    path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
@@ -137,7 +171,8 @@ def _place() -> str:
     return hashlib.blake2b("\n".join(said).encode(), digest_size=4).hexdigest()
 
 
-def _bring_to_disk(path: Path) -> None:
+def bring_to_disk(path: Path) -> None:
+    """Wait until a file or a folder would outlive a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,10 +26,8 @@ def whole_folder(out: Path, *, marks: Sequence[str], overwrite: bool) -> Iterato
     out = Path(out).absolute()
     with claimed(out, "a cohort is being written"):
         _refuse_foreign(out, marks, overwrite)
-        with folder_aside(out) as aside:
+        with folder_aside(out, replace=True) as aside:
             yield aside
-            if out.exists():
-                shutil.rmtree(out)
 
 
 def _refuse_foreign(out: Path, marks: Sequence[str], overwrite: bool) -> None:

@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -181,6 +180,8 @@ def refuse_unwritable(path: Path, *, folder: bool = True, where: str = "--out") 
     Raises:
         ArtefactError: A file stands in the way, or the disk does not let us.
     """
+    from medmcl.core.atomic import working_folder
+
     target = path.absolute() if folder else path.absolute().parent
     there = next(one for one in (target, *target.parents) if one.exists())
     if not there.is_dir():
@@ -188,7 +189,7 @@ def refuse_unwritable(path: Path, *, folder: bool = True, where: str = "--out") 
             "is a file, not a folder", where=where, got=there, fix="name another folder"
         )
     try:
-        with tempfile.TemporaryDirectory(dir=there, prefix=".medmcl-"):
+        with working_folder(there / "writable"):
             pass
     except OSError as error:
         raise ArtefactError(

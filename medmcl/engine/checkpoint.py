@@ -1,15 +1,17 @@
-"""Checkpoints that are whole or absent: written aside, renamed into place, then pointed at.
+"""Checkpoints that are whole or absent: written aside, brought to disk, renamed, then pointed at.
 
-``checkpoint/<stage>/step-00000400/`` holds ``weights.safetensors`` and, to go on training,
-``training.pt`` (tensors and plain values only). ``last.json`` and ``best.json`` are pointers,
-replaced atomically after the folder they name is complete; a process killed at any instant leaves
-the previous pointer and the folder it names.
+``checkpoint/<stage>/step-00000400/`` holds ``weights.safetensors``, to go on training
+``training.pt`` (tensors and plain values only), and ``whole.json``: the digests of both and the
+name of the best step so far. ``last.json`` and ``best.json`` are pointers, replaced after the
+folder they name is complete; where one is damaged, the folders say what it said. The step before
+the last stays until the stage is done and what it keeps has been read again, so that a run whose
+last step is damaged goes on from an older one.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,17 +19,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from medmcl.core.atomic import folder_aside, write_atomically
+from medmcl.core.atomic import file_aside, folder_aside, remove_whole, write_atomically
 from medmcl.core.errors import ArtefactError
+from medmcl.core.sealed import file_digest, read_sealed, reading, refuse_changed, sealed
 
+log = logging.getLogger("medmcl")
 Pointer = Literal["last", "best"]
+WEIGHTS, TRAINING, WHOLE = "weights.safetensors", "training.pt", "whole.json"
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors; shared memory is written once for each name."""
     from safetensors.torch import save_file
 
-    save_file({name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}, path)
+    with file_aside(path) as aside:
+        save_file(
+            {name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}, aside
+        )
 
 
 def load_weights_file(path: Path) -> dict[str, Tensor]:
@@ -56,80 +64,187 @@ class Checkpoints:
     def save(
         self, step: int, weights: Mapping[str, Tensor], training: dict[str, Any], *, best: bool
     ) -> None:
-        """Save this step as the last (and as the best) and drop what no pointer names."""
+        """Save this step as the last (and as the best); drop all but the last two and the best."""
         target = self.folder / f"step-{step:08d}"
-        if not target.exists():
-            with folder_aside(target) as aside:
-                save_weights(aside / "weights.safetensors", weights)
-                torch.save(training, aside / "training.pt")
+        known = target if best else self.find("best")
+        if not _is_whole(target):  # a process that was killed may have saved it
+            with folder_aside(target, replace=True) as aside:
+                save_weights(aside / WEIGHTS, weights)
+                torch.save(training, aside / TRAINING)
+                about = {
+                    "files": {name: file_digest(aside / name) for name in (WEIGHTS, TRAINING)},
+                    "best": None if known is None else known.name,
+                }
+                (aside / WHOLE).write_text(json.dumps(sealed(about)), encoding="utf-8")
         if best:
             self._point("best", target.name)
         self._point("last", target.name)
-        self._prune()
+        self._prune(before=True)
+
+    def settle(self) -> None:
+        """Read again what a stage that is done keeps, and drop the step before the last.
+
+        Raises:
+            ArtefactError: It is damaged; a run that is resumed goes on from an older step.
+        """
+        for folder in {self.find("last"), self.find("best")} - {None}:
+            refuse_changed(folder / WEIGHTS, _about(folder)["files"].get(WEIGHTS))
+        if self.folder.is_dir():
+            self._prune(before=False)
 
     def _point(self, pointer: Pointer, name: str) -> None:
-        write_atomically(self.folder / f"{pointer}.json", json.dumps({"folder": name}))
+        write_atomically(self.folder / f"{pointer}.json", json.dumps(sealed({"folder": name})))
 
-    def _prune(self) -> None:
-        named = {self._named(pointer) for pointer in ("last", "best")}
+    def _prune(self, *, before: bool) -> None:
+        last = self.find("last")
+        kept = {last, self.find("best")}
+        if before and last is not None:
+            older = [one for one in self._steps() if one.name < last.name][:1]
+            kept |= {*older, *(self._best_at(one) for one in older)}
         for folder in self.folder.iterdir():
-            stale = folder.name.startswith("step-") and folder.name not in named
+            stale = folder.name.startswith("step-") and folder not in kept
             if stale or folder.name.endswith(".part"):
-                if folder.is_dir():
-                    shutil.rmtree(folder, ignore_errors=True)
-                else:
-                    folder.unlink(missing_ok=True)
+                remove_whole(folder)
 
-    def _named(self, pointer: str) -> str | None:
-        try:
-            text = (self.folder / f"{pointer}.json").read_text(encoding="utf-8")
-            return str(json.loads(text)["folder"])
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            raise ArtefactError(
-                "is damaged", where=self.folder / f"{pointer}.json", fix="delete it and resume"
-            ) from None
+    def _steps(self) -> list[Path]:
+        """Folders of steps that are there, the newest first."""
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+    def _best_at(self, folder: Path) -> Path | None:
+        """The best step when one was saved, as its folder says it."""
+        name = _about(folder)["best"]
+        return None if name is None else self.folder / str(name)
 
     def find(self, pointer: Pointer) -> Path | None:
-        """Folder of the last or best checkpoint; None if there is none yet."""
-        name = self._named(pointer)
-        return None if name is None else self.folder / name
+        """Folder of the last or best checkpoint; None if there is none yet.
+
+        Where the pointer is gone or damaged, the newest step whose folder can be read says it.
+        """
+        file = self.folder / f"{pointer}.json"
+        try:
+            return self.folder / str(read_sealed(file)["folder"])
+        except (ArtefactError, KeyError):
+            pass
+        for folder in self._steps():
+            try:
+                return folder if pointer == "last" else self._best_at(folder)
+            except ArtefactError:
+                continue
+        if file.exists():
+            raise self._lost(ArtefactError("is damaged, and no step is there", where=file))
+        return None
 
     def weights(self, pointer: Pointer) -> dict[str, Tensor]:
-        """Weights of the last or best checkpoint."""
+        """Weights of the last or best checkpoint.
+
+        Raises:
+            ArtefactError: There are none; or they are not what was written.
+        """
+        self.refuse_damaged(pointer)
         found = self.find(pointer)
         if found is None:
             raise ArtefactError(
                 f"has no '{pointer}' checkpoint",
                 where=self.folder,
-                fix="finish the run first (`medmcl pretrain … --resume`)"
-                if self.done is None
-                else "the stage is finished and saved no weights; one that gives embeddings keeps "
-                "them with `context.run.save_learner`",
+                fix="the stage is finished and saved no weights; one that gives embeddings keeps "
+                "them with `context.run.save_learner`"
+                if (self.folder / "done.json").exists()
+                else "finish the run first (`medmcl pretrain … --resume`)",
             )
-        return load_weights_file(found / "weights.safetensors")
+        return load_weights_file(found / WEIGHTS)
 
-    def training(self) -> dict[str, Any] | None:
-        """Training state of the last checkpoint, or None."""
-        found = self.find("last")
-        if found is None:
+    def refuse_damaged(self, pointer: Pointer) -> None:
+        """Refuse weights that are not what was written; nothing where there are none.
+
+        Raises:
+            ArtefactError: Names the file, what is still good, and how to go on.
+        """
+        found = self.find(pointer)
+        if found is not None:
+            try:
+                refuse_changed(found / WEIGHTS, _about(found)["files"].get(WEIGHTS))
+            except ArtefactError as error:
+                raise self._lost(error) from None
+
+    def resume(self, *, point: bool) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Weights and training state of the newest step that is whole; None if none was saved.
+
+        Args:
+            point: Whether the pointers are to name it, where it is not the last.
+
+        Raises:
+            ArtefactError: None of those that are there is whole.
+        """
+        last = self.find("last")
+        if last is None:
             return None
-        try:
-            return dict(torch.load(found / "training.pt", map_location="cpu", weights_only=True))
-        except Exception as error:
-            raise ArtefactError(
-                f"cannot be read: {error}",
-                where=found / "training.pt",
-                fix="the file is damaged; delete the run folder and start again",
-            ) from None
+        rest = [one for one in self._steps() if one != last]
+        older = [one for one in rest if one.name < last.name]
+        faults: list[ArtefactError] = []
+        for folder in (last, *older, *(one for one in rest if one not in older)):
+            try:
+                state = self._state(folder)
+            except ArtefactError as error:
+                faults.append(error)
+                continue
+            if faults:
+                log.warning("%s; going on from %s", faults[0].args[0], folder.name)
+                if point:
+                    best = self._best_at(folder)
+                    if best is None:
+                        (self.folder / "best.json").unlink(missing_ok=True)
+                    else:
+                        self._point("best", best.name)
+                    self._point("last", folder.name)
+            return state
+        raise self._lost(faults[0])
 
-    def finish(self, facts: dict[str, Any]) -> None:
-        """Mark the stage as complete; a resumed run skips it."""
-        write_atomically(self.folder / "done.json", json.dumps(facts, indent=1))
+    def _state(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Read a step from which training goes on.
 
-    @property
-    def done(self) -> dict[str, Any] | None:
-        """What `finish` wrote, or None."""
-        path = self.folder / "done.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        Raises:
+            ArtefactError: A file of it, or the weights of the best step by then, are damaged.
+        """
+        files = _about(folder)["files"]
+        for name in (WEIGHTS, TRAINING):
+            refuse_changed(folder / name, files.get(name))
+        best = self._best_at(folder)
+        if best is not None:
+            refuse_changed(best / WEIGHTS, _about(best)["files"].get(WEIGHTS))
+        with reading(folder / TRAINING):
+            state = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
+            return load_weights_file(folder / WEIGHTS), dict(state)
+
+    def _lost(self, error: ArtefactError) -> ArtefactError:
+        """Say what is still good where a stage has lost its weights, and how to go on with it."""
+        others = sorted(
+            one.parent.name for one in self.folder.parent.glob("*/done.json")
+            if one.parent != self.folder
+        )  # fmt: skip
+        return error.again(
+            ArtefactError,
+            got=f"finished and kept: {', '.join(others) or 'no other stage'}",
+            fix=f"put the file back; or delete {self.folder} and give the same `medmcl pretrain` "
+            "command with --resume: this stage alone is then trained again",
+        )
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What a step says of itself; of one that was saved before steps did, nothing.
+
+    Raises:
+        ArtefactError: It is damaged.
+    """
+    file = folder / WHOLE
+    return read_sealed(file) if file.exists() else {"files": {}, "best": None}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a step is there with the files that it says it has."""
+    try:
+        files = _about(folder)["files"]
+        for name in (WEIGHTS, TRAINING):
+            refuse_changed(folder / name, files.get(name))
+    except ArtefactError:
+        return False
+    return True

@@ -238,6 +238,7 @@ def fit(
                 )
                 state.seconds = before + time.monotonic() - began
                 better = better or (last and checkpoints.find("best") is None)
+                record.bring_to_disk()
                 _save(learner, optimiser, state, checkpoints, world, feed.selector, best=better)
             if stopping and not last:
                 raise Interrupted(f"{plan.stage}: saved at step {state.step} of {plan.steps}")
@@ -517,10 +518,11 @@ def _resume(
     world: World,
     selector: Selector | None,
 ) -> Progress:
-    training = checkpoints.training()
-    if training is None:
+    found = checkpoints.resume(point=world.rank == 0)
+    if found is None:
         return Progress()
-    learner.load_state_dict(checkpoints.weights("last"))
+    weights, training = found
+    learner.load_state_dict(weights)
     optimiser.load_state_dict(training["optimiser"])
     if selector is not None:
         selector.load_state_dict(training.get("selector", {}))

@@ -7,11 +7,13 @@ import json
 import logging
 import math
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from medmcl.core.atomic import append_line, write_atomically
+from medmcl.core.atomic import append_line, bring_to_disk, write_atomically
+from medmcl.core.sealed import sealed, unsealed
 
 log = logging.getLogger("medmcl")
 TIMES = ("time", "elapsed")
@@ -32,15 +34,11 @@ class Record:
         """Forget lines of ``stage`` after ``step``, and a half-written last line."""
         if not self.active or not self.path.exists():
             return
-        kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # the line a killed process was writing
-            if row.get("stage") != stage or row.get("step", 0) <= step:
-                kept.append(line)
-        write_atomically(self.path, "".join(f"{line}\n" for line in kept))
+        rows = read_metrics(self.path, times=True)
+        write_metrics(
+            self.path,
+            [row for row in rows if row.get("stage") != stage or row.get("step", 0) <= step],
+        )
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one line and its `TIMES`; a number that is not finite is written as null."""
@@ -49,7 +47,12 @@ class Record:
         now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
         elapsed = round(self.before + time.monotonic() - self.started, 3)
         timed = {**_finite(row), "time": now, "elapsed": elapsed}
-        append_line(self.path, json.dumps(timed))
+        append_line(self.path, _line(timed))
+
+    def bring_to_disk(self) -> None:
+        """Let what was written outlive a loss of power."""
+        if self.active and self.path.exists():
+            bring_to_disk(self.path)
 
     def say(self, text: str) -> None:
         """One line for a person."""
@@ -66,7 +69,7 @@ def _finite(value: Any) -> Any:
 
 
 def read_metrics(path: Path, *, times: bool = False) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``; an incomplete last line is passed over.
+    """Read ``metrics.jsonl``; an incomplete last line is passed over, others are counted aloud.
 
     Args:
         path: The file.
@@ -74,14 +77,27 @@ def read_metrics(path: Path, *, times: bool = False) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    rows, damaged = [], 0
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = unsealed(dict(json.loads(line)), path)
+        except (ValueError, TypeError):
+            damaged += number < len(lines)  # the last one a killed process was writing
             continue
         rows.append({key: value for key, value in row.items() if times or key not in TIMES})
+    if damaged:
+        log.warning("%s: %d damaged lines of %d are left out", path, damaged, len(lines) - 1)
     return rows
+
+
+def write_metrics(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write all lines of ``metrics.jsonl`` anew."""
+    write_atomically(path, "".join(f"{_line(row)}\n" for row in rows))
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(sealed(row))
 
 
 class Stopwatch:

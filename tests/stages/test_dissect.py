@@ -38,7 +38,7 @@ def test_half_of_each_batch_takes_the_step_and_history_is_kept(squares, tmp_path
     assert 0 < facts["selection_seconds"] < facts["seconds"]
     lines = [row for row in read_metrics(made.path / "metrics.jsonl") if row["split"] == "train"]
     assert [row["kept_rows"] for row in lines] == [12 * step for step in range(1, 13)]
-    saved = Checkpoints(made.path / "checkpoint" / "contrast").training()["selector"]
+    saved = Checkpoints(made.path / "checkpoint" / "contrast").resume(point=False)[1]["selector"]
     assert len(saved["history"]) == 144
     assert saved["seen"].sum() == facts["rows"]
     report = both_pages(made.path)

@@ -47,6 +47,6 @@ def test_fine_tuning_and_the_probe_see_the_same_tenth_of_the_labels(missing, tmp
             "stages.results.tasks": ["lvef"], "stages.results.label_fractions": [0.1],
         },
     )  # fmt: skip
-    assert run.checkpoints("finetune-lvef-0.1").done["rows"] == len(trained) > 5
+    assert run.facts("finetune-lvef-0.1")["rows"] == len(trained) > 5
     assert len(probed) > 1
     assert all(people == trained for people in probed)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.findings import alike_once
-from medmcl.core.garbage import old_objects_passed_over
 from medmcl.evaluation.aspects.aspect import ASPECTS, aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result, save_results
 from medmcl.evaluation.report.columns import SHARE, VALUE, written
 from medmcl.evaluation.report.files import json_text, plain_text, write_csv_files
 from medmcl.evaluation.report.frame import fill
+from medmcl.evaluation.report.garbage import old_objects_passed_over
 from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.pictures import Picture

@@ -9,7 +9,6 @@ takes the tokeniser of a local transformers model, ``clip_vocabulary: path`` CLI
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.sealed import read_sealed
 from medmcl.modalities.text.bpe import BytePairs
 from medmcl.modalities.text.clip import ClipTokens
 from medmcl.modalities.text.marks import token_marks
@@ -48,15 +48,15 @@ def tokens_of_run(folder: Path, name: str | None = None) -> Mapping[str, Any]:
         ConfigError: No such run, no text modality, several and no name, or not that name.
     """
     file = folder / FILE
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-        states = {key: one["state"] for key, one in dict(entries).items() if one["kind"] == "text"}
-    except OSError:
+    if not file.is_file():
         raise ConfigError(
             f"is not the folder of a run (it has no {FILE})",
             where=f"vocabulary_of: {folder}",
             fix="give the folder that `medmcl pretrain --out` named",
-        ) from None
+        )
+    try:
+        entries = read_sealed(file)
+        states = {key: one["state"] for key, one in entries.items() if one["kind"] == "text"}
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError("is damaged", where=file, got=error) from None
     if not states:

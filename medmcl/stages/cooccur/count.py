@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 from medmcl.cooccurrence.count.command import rows_of
 from medmcl.cooccurrence.count.parts import work_folder
 from medmcl.cooccurrence.count.spec import Spec
+from medmcl.core.atomic import working_folder
 from medmcl.core.file_lock import one_writer
 from medmcl.engine.signals import Interrupted
 from medmcl.stages.run.outputs import claim_table, write_table
@@ -78,8 +78,8 @@ def write_rows(spec: Spec, out: Path, *, overwrite: bool = False) -> dict[str, A
         What to tell the site.
     """
     claim_table(out, overwrite=overwrite)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".medmcl-rows-") as work:
-        table, tally = rows_of(spec, Path(work))
+    with working_folder(out) as work:
+        table, tally = rows_of(spec, work)
     write_table(table.set_index("subject"), out)
     told: dict[str, Any] = {"out": str(out), "patients": int(table["subject"].nunique())}
     told |= {

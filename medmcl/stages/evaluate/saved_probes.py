@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import ArtefactError
+from medmcl.core.sealed import reading
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.simple_reading import SimpleReading
@@ -23,7 +24,7 @@ from medmcl.evaluation.protocol.subsets import LabelCounts
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.run.features import READING
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.store import reading, refuse_schema
+from medmcl.stages.run.store import refuse_schema
 
 FOLDER = "probes"
 SIMPLE = f"{FOLDER}/simple_features"

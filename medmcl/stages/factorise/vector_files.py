@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmcl.core.atomic import working_folder
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.path_suggestions import instead_of
@@ -288,12 +289,12 @@ def vectors_by_name(given: Any) -> Iterator[dict[str, Path]]:
         ConfigError: Two are called alike, a name is empty, or a table cannot be written.
     """
     named = _named(given)
-    with tempfile.TemporaryDirectory(prefix="medmcl-vectors-") as folder:
+    with working_folder(Path(gettempdir()) / "medmcl-vectors") as folder:
         found = {}
         for number, (name, one) in enumerate(named.items()):
             if not name.strip():
                 raise ConfigError("a name is empty", where="--embeddings", got=str(one))
-            found[name] = Path(folder) / f"{number}.parquet" if _is_table(one) else Path(one)
+            found[name] = folder / f"{number}.parquet" if _is_table(one) else Path(one)
             if _is_table(one):
                 _write(one, found[name], name)
         yield {name: path.absolute() for name, path in found.items()}

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from medmcl.core.atomic import working_folder
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted
 from medmcl.data.cohort.cohort import Cohort
@@ -197,9 +198,9 @@ def predict_person(
     values = values or {}
     given = [f"--record {name}={path}" for name, path in records.items()]
     given += [f"--value {name}={value}" for name, value in values.items()]
-    with TemporaryDirectory(prefix="medmcl-person-") as folder:
-        path = write_person(run, plans, Path(folder), records, values, overrides)
-        alone = Run(run.path, cache=Path(folder) / "prepared")
+    with working_folder(Path(gettempdir()) / "medmcl-person") as folder:
+        path = write_person(run, plans, folder, records, values, overrides)
+        alone = Run(run.path, cache=folder / "prepared")
         found = predict_people(
             alone, path, tasks=tasks, method=method, device=device, overrides=overrides,
             where=" ".join(given), way_out=partial(way_out_of_person, run),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmcl.core.contracts import traits
+from medmcl.core.sealed import reading
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.models.competing import EventFree
@@ -26,7 +27,7 @@ from medmcl.evaluation.protocol.reach import RATE, ColumnReach, EmbeddingReach, 
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.stages.run.features import Cells
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.store import reading, refuse_schema
+from medmcl.stages.run.store import refuse_schema
 
 if TYPE_CHECKING:
     from medmcl.stages.evaluate.task_scoring import TaskScoring

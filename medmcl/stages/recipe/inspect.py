@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any
 
+from medmcl.core.atomic import working_folder
 from medmcl.core.errors import MedmclError, OverrideError
 from medmcl.core.findings import Finding, cohort_error, counted
 from medmcl.core.progress import progress as shown_progress
@@ -93,11 +94,11 @@ def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:
     from medmcl.stages.run.training import dry_run
 
     refused: list[MedmclError] = []
-    with TemporaryDirectory() as folder:
+    with working_folder(Path(gettempdir()) / "medmcl-rehearsal") as folder:
         context = Context(
-            run=Run.begun(Path(folder), {"seed": 0, "precision": "fp32"}, recipe),
+            run=Run.begun(folder, {"seed": 0, "precision": "fp32"}, recipe),
             world=World(),
-            record=Record(Path(folder), active=False),
+            record=Record(folder, active=False),
             stop=StopRequest(),
         )
         try:

@@ -19,6 +19,13 @@ def run_config(run: Path | str) -> Path:
     file = Path(run) / "config.yaml"
     if file.is_file():
         return file
+    if (Path(run) / "provenance.json").is_file():
+        raise ArtefactError(
+            "there is no such file, but for which this is a run folder",
+            where=file,
+            fix="put the file back; or give the same `medmcl pretrain` command with "
+            f"`--out {run} --resume`, which writes it anew and trains no finished stage",
+        )
     is_vectors = str(run).lower().endswith(VECTORS)
     raise ArtefactError(
         "is not a run folder" if is_vectors else "is not a run folder (it has no config.yaml)",

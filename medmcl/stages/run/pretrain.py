@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import os
 import platform
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from medmcl.core.atomic import is_content
-from medmcl.core.config import fingerprint, read_yaml
+from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.core.lazy import packages_with_parts
 from medmcl.data.check import lost_by_outcome
@@ -35,7 +36,15 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.launch import choose_precision, claimed_run, new_run_folder
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.report import write_run_report
-from medmcl.stages.run.run import GIVEN, PACKAGES_WITH_PARTS, Run, write_run_files
+from medmcl.stages.run.run import (
+    FIRST_FILES,
+    GIVE_KEEP,
+    GIVEN,
+    PACKAGES_WITH_PARTS,
+    Run,
+    read_config,
+    write_run_files,
+)
 from medmcl.stages.run.stage_reuse import (
     differences,
     named,
@@ -43,12 +52,13 @@ from medmcl.stages.run.stage_reuse import (
     shared_stages,
     take_over,
 )
-from medmcl.stages.run.store import Store
+from medmcl.stages.run.store import FIRST, Store
 from medmcl.stages.run.training import dry_run, run_stage
 from medmcl.stages.select.report import selections_of
 from medmcl.stages.stage import STAGES, Context, StageSpec
 from medmcl.stages.train.train_filter import read_keep
 
+log = logging.getLogger("medmcl")
 PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")
 
 
@@ -126,7 +136,10 @@ def run_recipe(
     kept = None if out is None else Store(Path(out)).file(GIVEN, Keep)
     if keep is None and resume and kept is not None and kept.exists():
         keep = kept
-    given = None if keep is None else read_keep(keep, opened)
+    try:
+        given = None if keep is None else read_keep(keep, opened)
+    except ArtefactError as error:
+        raise error if keep != kept else error.again(ArtefactError, fix=GIVE_KEEP) from None
     if given is not None:
         config["keep"] = given.fingerprint
     folder = _named_folder(out, opened, spec, resume)
@@ -187,19 +200,27 @@ def _write_first_files(
     prepared: Prepared, context: Context, reused: tuple[Run, list[StageSpec]] | None
 ) -> None:
     """Write what a run is before its first step."""
-    run = context.run
+    run, record = context.run, context.record
     write_run_files(run, prepared)
+    run.forget_damaged(stage.name for stage in run.recipe.stages)
     parents, keep = [], run.given_keep
     if keep is not None:
-        if not run.file(GIVEN, Keep).exists():
-            run.save(GIVEN, keep)
+        run.save(GIVEN, keep)  # the one that is there may be damaged
         parents.append({"keep": keep.fingerprint, "rule": keep.rule, "of": dict(keep.provenance)})
     if reused is not None:
         other, stages = reused
         parents.append(take_over(other, stages, run.path))
         told = ", ".join(stage.name for stage in stages)
-        context.record.say(f"taken over from {other.path}: {told}")
-    if not (run.path / "provenance.json").exists():
+        record.say(f"taken over from {other.path}: {told}")
+    try:
+        is_told = bool(run.tree("provenance", {}))
+    except ArtefactError as error:
+        record.say(f"{error.args[0].splitlines()[0]}; written anew")
+        is_told, parents = (
+            False,
+            [*parents, {"lost": "what provenance.json said before it was damaged"}],
+        )
+    if not is_told:
         _write_provenance(run, context.world, parents, prepared.cohort.path)
 
 
@@ -247,9 +268,9 @@ def _refuse_taken(folder: Path, config: dict[str, Any], resume: bool) -> None:
     What a run leaves that was killed before it wrote its config is nothing.
     """
     before = folder / "config.yaml"
-    if resume and before.exists():
-        new = json.loads(json.dumps(config))
-        differing = differences(read_yaml(before), new)
+    is_begun = before.exists() or (folder / "provenance.json").exists()
+    if resume and is_begun:
+        differing = differences(_asked_before(folder, config), json.loads(json.dumps(config)))
         if differing:
             raise ConfigError(
                 "the run to resume was started with other settings (then -> now)",
@@ -261,8 +282,38 @@ def _refuse_taken(folder: Path, config: dict[str, Any], resume: bool) -> None:
         raise ArtefactError(
             "there is no run to resume" if resume else "the run folder is not empty",
             where=folder,
-            fix="--resume, or another --out" if before.exists() else "name another --out",
+            fix="--resume, or another --out" if is_begun else "name another --out",
         )
+
+
+def _asked_before(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Give the settings that a run was begun with.
+
+    Where config.yaml is damaged, ``provenance.json`` says whether they are those of now.
+
+    Raises:
+        ArtefactError: It is, and that says otherwise, or nothing.
+    """
+    store = Store(folder)
+    try:
+        return read_config(store)
+    except ArtefactError as error:
+        try:
+            before = store.tree("provenance", {}).get("config_hash")
+        except ArtefactError:
+            before = None
+        if before == fingerprint(config):
+            log.warning("%s; written anew, for provenance.json has the hash of the settings that "
+                        "are given now", error.args[0])  # fmt: skip
+            return dict(json.loads(json.dumps(config)))
+        others = "of other settings than are given now" if before else "not whole, either"
+        raise error.again(
+            ArtefactError,
+            expected=f"the settings of the first command: provenance.json is {others}",
+            fix="give the cohort, recipe, --set, --keep and --seed of the first command"
+            if before
+            else "put one of the two files back; finished stages stay in this folder meanwhile",
+        ) from None
 
 
 _READ_AT_ONCE = 2000
@@ -316,6 +367,7 @@ def _write_provenance(
         PACKAGES_WITH_PARTS: packages_with_parts(),
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         "parents": parents,
+        FIRST: FIRST_FILES,
     }
     run.save_tree("provenance", provenance)
 

@@ -22,8 +22,9 @@ import yaml
 from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.config import check, lookup, nearest, read_yaml
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.progress import Bar, progress
+from medmcl.core.sealed import sealed, unsealed
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
@@ -34,7 +35,7 @@ from medmcl.stages.run.folder import run_config
 from medmcl.stages.run.leaky_columns import kept_names
 from medmcl.stages.run.learners import Learners
 from medmcl.stages.run.store import Store
-from medmcl.stages.run.train_records import save_train_records
+from medmcl.stages.run.train_records import RECORDS, save_train_records
 from medmcl.stages.stage import SKIPPED, STAGES, WRECKED, StageSpec, named
 from medmcl.stages.train.spec import TowersSpec
 
@@ -52,6 +53,9 @@ EMBED_BATCH = 256
 S = TypeVar("S")
 GIVEN = "given"
 """What stands for a stage in the name of the keep file that ``--keep`` gave."""
+FIRST_FILES = ["config.yaml", "preprocessing.json", "tasks.json", "could_name.json",
+               f"{RECORDS}.safetensors"]  # fmt: skip
+"""Files that a run is begun with, before ``provenance.json``."""
 PACKAGES_WITH_PARTS = "packages_with_parts"
 """Key of ``provenance.json``: packages outside, with their versions and the parts they bring."""
 
@@ -76,13 +80,7 @@ class Run(Store):
 
     def __init__(self, path: Path | str, *, cache: Path | None = None) -> None:
         where = run_config(path)
-        config = read_yaml(where)
-        if not isinstance(config.get("recipe"), dict):
-            raise ArtefactError(
-                "is not the config.yaml of a run (it has no recipe)",
-                where=where,
-                fix="give the folder that `medmcl pretrain --out` named",
-            )
+        config = read_config(Store(Path(path)))
         _refuse_absent_parts(Store(Path(path)), config["recipe"])
         written = check(RecipeSpec, config["recipe"], where=where, error=ArtefactError)
         self._begin(Path(path), config, expand(written, config["tasks"]), cache)
@@ -140,8 +138,16 @@ class Run(Store):
         """What ``--keep`` gave; None if it gave nothing."""
         from medmcl.selection.keep import Keep
 
-        file = self.file(GIVEN, Keep)
-        return Keep.load(file) if self.config.get("keep") and file.exists() else None
+        if not self.config.get("keep"):
+            return None
+        file, way_out = self.file(GIVEN, Keep), f"put the file back; or {GIVE_KEEP}"
+        try:
+            found = Keep.load(file)
+        except ArtefactError as error:
+            raise error.again(ArtefactError, fix=way_out) from None
+        if found.fingerprint != self.config["keep"]:
+            raise ArtefactError("is not what --keep gave", where=file, fix=way_out)
+        return found
 
     @property
     def could_name(self) -> dict[str, list[str]]:
@@ -550,6 +556,35 @@ def _refuse_absent_parts(run: Store, recipe: Mapping[str, Any]) -> None:
             )
 
 
+GIVE_KEEP = (
+    "give it once more: the same `medmcl pretrain` command with --keep FILE and --resume; finished "
+    "stages stay"
+)
+
+
+def read_config(run: Store) -> dict[str, Any]:
+    """Read what a run was asked.
+
+    Raises:
+        ArtefactError: It is damaged, or not that of a run.
+    """
+    file = run.path / "config.yaml"
+    try:
+        config = unsealed(read_yaml(file), file)
+    except MedmclError as error:
+        what = error.what if isinstance(error, ArtefactError) else f"is damaged: {error.what}"
+        raise ArtefactError(what, where=file, got=run.finished(), fix=run.on_resume) from None
+    if not isinstance(config.get("recipe"), dict):
+        raise ArtefactError(
+            "is not the config.yaml of a run (it has no recipe)",
+            where=file,
+            got=run.finished(),
+            fix="give the folder that `medmcl pretrain --out` named; if it is this one, "
+            + run.on_resume,
+        )
+    return config
+
+
 def load(path: Path | str) -> Run:
     """Open a run folder."""
     return Run(path)
@@ -669,7 +704,8 @@ def reading_of(cohort: Cohort, modality: str) -> dict[str, Any]:
 
 def write_run_files(run: Run, prepared: Prepared) -> None:
     """Write config, preprocessing and tasks of a run that is begun; what is asked stands first."""
-    write_atomically(run.path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
+    config = yaml.safe_dump(sealed(run.config), sort_keys=False)
+    write_atomically(run.path / "config.yaml", config)
     preprocessing = {
         name: {
             "kind": adapter.kind,

@@ -11,7 +11,7 @@ from typing import Any
 from medmcl.core.atomic import folder_aside, write_atomically
 from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ConfigError
-from medmcl.engine.record import read_metrics
+from medmcl.engine.record import read_metrics, write_metrics
 from medmcl.objectives import wanted_probe
 from medmcl.stages.run.run import Run
 from medmcl.stages.stage import StageSpec
@@ -166,9 +166,7 @@ def take_over(other: Run, stages: Sequence[StageSpec], folder: Path) -> dict[str
     own = read_metrics(folder / "metrics.jsonl", times=True)
     kept = [row for row in own if row.get("stage") not in names]
     rows = [row for row in lines if row.get("stage") in names]
-    write_atomically(
-        folder / "metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in [*rows, *kept])
-    )
+    write_metrics(folder / "metrics.jsonl", [*rows, *kept])
     return {
         "run": str(other.path.resolve()),
         "config_hash": fingerprint(other.config),

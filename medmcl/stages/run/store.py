@@ -8,8 +8,10 @@ stands in ``NAME.json`` and ``NAME.safetensors``.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
@@ -18,6 +20,15 @@ import numpy as np
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
+from medmcl.core.sealed import (
+    CHANGED,
+    SEAL,
+    file_digest,
+    read_sealed,
+    reading,
+    refuse_changed,
+    sealed,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,11 +36,16 @@ if TYPE_CHECKING:
     from medmcl.engine.checkpoint import Checkpoints
     from medmcl.engine.loop import Learner
 
+log = logging.getLogger("medmcl")
 MODEL = "model."
 """What the weights of a model are called in a checkpoint, before their own names."""
 
 KEPT_IN = "kept_in"
 """Fact of a stage that made artefacts: the folders of the run that hold them."""
+KEPT_AS = "kept_as"
+"""Fact of such a stage: the digest of the file in each of these folders."""
+FIRST = "first_files"
+"""Key of ``provenance.json``, the last of the files that a run is begun with: the others."""
 
 
 class Artefact(Protocol):
@@ -75,16 +91,63 @@ class Store:
         return self._done(stage).exists()
 
     def facts(self, stage: str) -> dict[str, Any]:
-        """Give what a finished stage says of itself; nothing of one that is not finished."""
+        """Give what a finished stage says of itself; nothing of one that is not finished.
+
+        Raises:
+            ArtefactError: It is damaged.
+        """
         file = self._done(stage)
-        return _read_json(file) if file.exists() else {}
+        with self._written_on_resume():
+            return read_sealed(file) if file.exists() else {}
 
     def finish(self, stage: str, facts: Mapping[str, Any]) -> None:
-        """Say that a stage is done, and what it says of itself; a resumed run passes it over."""
-        if stage in self._kept:
-            facts = {**facts, KEPT_IN: self._kept[stage]}
-        self._done(stage).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._done(stage), json.dumps(dict(facts), indent=1))
+        """Say that a stage is done, and what it says of itself; a resumed run passes it over.
+
+        Raises:
+            ArtefactError: Weights that it saved are damaged.
+        """
+        kept = self._kept.get(stage)
+        if kept is not None:
+            digests = {name: file_digest(self.path / name / f"{stage}.parquet") for name in kept}
+            facts = {**facts, KEPT_IN: kept, KEPT_AS: digests}
+        folder = self._done(stage).parent
+        if folder.is_dir():
+            self.checkpoints(stage).settle()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._done(stage), json.dumps(sealed(facts), indent=1))
+
+    def forget_damaged(self, stages: Iterable[str]) -> None:
+        """Take away what finished stages said of themselves where it is damaged.
+
+        They go on from their last checkpoint, which is that of their end.
+        """
+        for stage in stages:
+            try:
+                self.facts(stage)
+            except ArtefactError as error:
+                log.warning("%s; the stage goes on from what it saved", error.args[0])
+                self._done(stage).unlink()
+
+    @contextmanager
+    def _written_on_resume(self) -> Iterator[None]:
+        """Say of a damaged file that the run writes it anew, and which stages stay."""
+        try:
+            yield
+        except ArtefactError as error:
+            raise error.again(ArtefactError, got=self.finished(), fix=self.on_resume) from None
+
+    @property
+    def on_resume(self) -> str:
+        """How a file that is damaged is written anew."""
+        return (
+            "put the file back; or give the same `medmcl pretrain` command with "
+            f"`--out {self.path} --resume`, which writes it anew and trains no finished stage"
+        )
+
+    def finished(self) -> str:
+        """Say which stages are done, whatever else is damaged."""
+        done = sorted(one.parent.name for one in (self.path / "checkpoint").glob("*/done.json"))
+        return f"finished and kept: {', '.join(done) or 'no stage'}"
 
     def _done(self, stage: str) -> Path:
         return self.path / "checkpoint" / stage / "done.json"
@@ -136,29 +199,32 @@ class Store:
             kept.append(file.parent.name)
 
     def kept(self, stage: str) -> list[Path]:
-        """Give the files that a finished stage made beside weights.
+        """Give the files that a finished stage made beside weights; its weights are looked at, too.
 
         Where its facts do not name them, as of runs made before they did: those that stand there.
 
         Raises:
-            ArtefactError: One is gone.
+            ArtefactError: One is gone or damaged.
         """
-        folders, name = self.facts(stage).get(KEPT_IN), f"{stage}.parquet"
-        if folders is None:
+        facts, name = self.facts(stage), f"{stage}.parquet"
+        self.checkpoints(stage).refuse_damaged(facts.get("keep", "best"))
+        if KEPT_IN not in facts:
             return [one / name for one in sorted(self.path.iterdir()) if (one / name).is_file()]
-        files = [self.path / Path(folder).name / name for folder in folders]
+        files = [self.path / Path(folder).name / name for folder in facts[KEPT_IN]]
         for file in files:
             self._refuse_gone(stage, file)
         return files
 
     def _refuse_gone(self, stage: str, file: Path) -> None:
-        if not file.is_file():
-            raise ArtefactError(
-                "there is no such file",
-                where=file,
+        try:
+            refuse_changed(file, self.facts(stage).get(KEPT_AS, {}).get(file.parent.name))
+        except ArtefactError as error:
+            raise error.again(
+                ArtefactError,
                 expected=f"what stage {stage} made",
-                fix=f"put the file back, or delete {self._done(stage).parent} and --resume",
-            )
+                fix=f"put the file back, or delete {self._done(stage).parent} and give the same "
+                "`medmcl pretrain` command with --resume: other finished stages stay",
+            ) from None
 
     def artefact(self, stage: str, kind: type[A], cohort: str | None = None) -> A | None:
         """Read what a stage made; None if it is not finished.
@@ -202,11 +268,27 @@ class Store:
             ArtefactError: It is damaged; or there is none, and no default.
         """
         file = self.path / f"{name}.json"
-        return default if default is not None and not file.exists() else _read_json(file)
+        with self._written_on_resume():
+            if default is not None and self._has_none(file):
+                return default
+            return read_sealed(file)
+
+    def _has_none(self, file: Path) -> bool:
+        """Whether a file is not there and never was.
+
+        Raises:
+            ArtefactError: The run was begun with it.
+        """
+        if file.exists():
+            return False
+        about = self.path / "provenance.json"
+        if about.exists() and file != about and file.name in read_sealed(about).get(FIRST, ()):
+            raise ArtefactError("there is no such file", where=file)
+        return True
 
     def save_tree(self, name: str, tree: Mapping[str, Any]) -> None:
         """Keep plain JSON values as ``NAME.json``."""
-        write_atomically(self.path / f"{name}.json", json.dumps(dict(tree), indent=1))
+        write_atomically(self.path / f"{name}.json", json.dumps(sealed(tree), indent=1))
 
     def arrays(self, name: str) -> dict[str, np.ndarray] | None:
         """Read ``NAME.safetensors``; None where a run has none.
@@ -214,43 +296,38 @@ class Store:
         Raises:
             ArtefactError: It is damaged.
         """
-        from safetensors.numpy import load_file
+        from safetensors import safe_open
 
         file = self.path / f"{name}.safetensors"
-        with reading(file):
-            return dict(load_file(file)) if file.exists() else None
+        with self._written_on_resume():
+            if self._has_none(file):
+                return None
+            with reading(file), safe_open(file, framework="numpy") as opened:
+                arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+                seal = (opened.metadata() or {}).get(SEAL)
+            if seal is not None and seal != _digest_of(arrays):
+                raise ArtefactError(CHANGED, where=file)
+            return arrays
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep arrays as ``NAME.safetensors``."""
         from safetensors.numpy import save
 
-        content = save({key: np.ascontiguousarray(one) for key, one in arrays.items()})
+        whole = {key: np.ascontiguousarray(one) for key, one in arrays.items()}
+        content = save(whole, metadata={SEAL: _digest_of(whole)})
         write_atomically(self.path / f"{name}.safetensors", content)
 
 
-@contextmanager
-def reading(file: Path) -> Iterator[None]:
-    """Say of whatever goes wrong that a file is damaged: damaged files raise many kinds of errors.
-
-    Raises:
-        ArtefactError: Names the file.
-    """
-    try:
-        yield
-    except ArtefactError:
-        raise
-    except FileNotFoundError:
-        raise ArtefactError("there is no such file", where=file) from None
-    except Exception as error:
-        raise ArtefactError(f"is damaged: {error}", where=file) from None
+def _digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """Hash arrays with their names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key, one in sorted(arrays.items()):
+        digest.update(f"{key}\0{one.dtype.str}{one.shape}".encode())
+        digest.update(np.ascontiguousarray(one).tobytes())
+    return digest.hexdigest()
 
 
 def refuse_schema(about: Mapping[str, Any], expected: str) -> None:
     """Refuse what is of another form; to be told as damage, within `reading`."""
     if about.get("schema") != expected:
         raise ValueError(f"schema {about.get('schema')}, expected {expected}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    with reading(path):
-        return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import counted
+from medmcl.core.sealed import reading
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
@@ -20,7 +21,7 @@ from medmcl.evaluation.report.table_one import TableOne, Variable, beside, table
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.modalities.tabular.settings import Column, TabularSource
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.store import reading, refuse_schema
+from medmcl.stages.run.store import refuse_schema
 
 FILE, SCHEMA = "table_one", "medmcl/table-one@1"
 """Where a run keeps the training column of its Table 1."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medmcl.core.atomic import working_folder
 from medmcl.core.config import fingerprint
 from medmcl.core.contracts import ChoosesFromPool, ScoredPool
 from medmcl.core.errors import MedmclError
@@ -37,8 +37,6 @@ from medmcl.stages.select.target import target_of
 from medmcl.stages.select.teachers import scored_by
 from medmcl.stages.train.models import temperature_of
 
-POOL = ".pool-"
-"""What the name of a folder with embeddings begins with, until they are scored."""
 BLOCK = 4096
 """Samples that are encoded between two writes: no more of a pool is held in memory."""
 
@@ -111,7 +109,7 @@ def select_pairs(
         ConfigError: Teachers cannot score, a target is empty, or there are fewer than 2 pairs.
         LeakageError: A row, or its subject, is of held_out.
     """
-    with Stopwatch() as watch, tempfile.TemporaryDirectory(dir=folder, prefix=POOL) as aside:
+    with Stopwatch() as watch, working_folder(folder / "pool") as aside:
         parts = scored_by(spec, run.stages, prepared, run.seed, pool)
         rows = np.sort(np.concatenate(list(parts.values())))
         prepared.sides.refuse_leak(rows, f"the choice of stage {spec.name}")
@@ -121,7 +119,7 @@ def select_pairs(
         who = np.empty(len(rows), dtype=object)
         told: dict[str, Any] = {}
         for teacher, own in parts.items():
-            here = Path(aside) / teacher
+            here = aside / teacher
             here.mkdir(parents=True)
             part = _Part(spec, run, prepared, teacher, own, here, device, check_interrupt)
             at = np.searchsorted(rows, own)

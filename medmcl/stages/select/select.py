@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
 from medmcl.selection.ranking import Chooser, follow
-from medmcl.stages.select.pairs import POOL, select_pairs
+from medmcl.stages.select.pairs import select_pairs
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.target import target_of
 from medmcl.stages.select.teachers import scored_by
@@ -53,8 +52,6 @@ class Select(Stage[SelectSpec]):
         spec = self.spec
         path, run = context.run.file(spec.name, Keep), context.run
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f"{POOL}*"):  # of a killed process
-            shutil.rmtree(stale)
 
         def check_interrupt() -> None:
             context.stop.check_interrupt(f"{spec.name}: scoring")

@@ -178,7 +178,7 @@ def test_intervals_cover_chance_whatever_was_learned_by_heart(runs, tmp_path, ol
     """Contrastive and multistage (reports), AutoBIND (a table), fusion, confounders: 200 epochs."""
     for run, _ in runs:
         for stage in ("contrast", "bind"):
-            done = run.checkpoints(stage).done
+            done = run.facts(stage)
             assert done["steps"] * done["batch_size"] >= 200 * done["rows"]
             assert done["keep"] == "last"
     score = everything(tmp_path)

@@ -132,12 +132,12 @@ def test_what_cannot_be_factorised_is_refused_before_anything_is_written(
 def test_the_baselines_of_the_paper_are_a_word_in_the_recipe(estimator, hospital, tmp_path):
     given = {"stages.pmi_svd.estimator": estimator, **NOT_SCORED}
     run = pretrain(hospital, tmp_path / "run", overrides=given, by=unreported)
-    assert estimator in run.checkpoints("pmi_svd").done["sentence"]
+    assert estimator in run.facts("pmi_svd")["sentence"]
 
 
 def test_codes_and_notes_train_with_the_ordinary_contrastive_objective(hospital, tmp_path):
     run = pretrain(hospital, tmp_path / "run", "ehr_contrastive_toy")
-    assert run.checkpoints("contrast").done["steps"] == 8
+    assert run.facts("contrast")["steps"] == 8
     assert "codes → notes" in set(pd.read_csv(run.path / "results.csv")["target"])
 
 
@@ -214,7 +214,7 @@ def test_vectors_of_a_network_embed_the_people_of_a_hospital(hospital, tmp_path,
         np.testing.assert_allclose(kept[number], expected, atol=1e-6)
     assert not kept.any(axis=1).all()  # one code of this hospital has no vector
     said = "counted on splits held_out, train of their source"
-    assert said in run.checkpoints("pmi_svd").done["sentence"]
+    assert said in run.facts("pmi_svd")["sentence"]
     (line,) = (one for one in run_ledger(run, ["pmi_svd"]) if one.what.startswith("vectors"))
     assert line.note.endswith(said)
     assert "their held-out records went into the vectors" in caplog.text

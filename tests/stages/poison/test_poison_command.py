@@ -189,9 +189,9 @@ def test_a_run_that_takes_the_manifest_is_the_run_that_drew_it(run, given, place
         assert torch.equal(one, weights(given)[name]), name
     own = Poison.load(given.file("attack", Poison))
     assert own.fingerprint == drawn.manifest.fingerprint
-    done = given.checkpoints("attack").done
+    done = given.facts("attack")
     assert done["fingerprint"] == drawn.manifest.fingerprint
-    assert (done["poisoned"], done["rows"]) == (12, run.checkpoints("attack").done["rows"])
+    assert (done["poisoned"], done["rows"]) == (12, run.facts("attack")["rows"])
     assert any("stage attack poisons" in line.what for line in run_ledger(given, ["contrast"]))
     cohort = medmcl.open_cohort(place / "cohort")
     assert load_attack(given, given.spec("attack"), cohort).fingerprint == own.fingerprint
@@ -462,11 +462,11 @@ def test_a_keep_file_may_leave_poisoned_records_out_and_the_run_says_so(place, d
     keep = Keep(ids=ids, kept=kept, rule="screened", cohort=cohort.fingerprint)
     keep.save(tmp_path / "k.parquet")
     run = train(place, tmp_path / "run", taking(drawn.path), keep=tmp_path / "k.parquet")
-    told = run.checkpoints("attack").done
+    told = run.facts("attack")
     assert (told["poisoned"], told["rows"]) == (12, 67)
     assert "7 of 67 train records poisoned" in told["sentence"]
     assert "; 5 are not among the records drawn from" in told["sentence"]
-    assert run.checkpoints("contrast").done["poisoned"] == 7
+    assert run.facts("contrast")["poisoned"] == 7
     shown = draw(
         place,
         tmp_path / "s",
@@ -477,7 +477,7 @@ def test_a_keep_file_may_leave_poisoned_records_out_and_the_run_says_so(place, d
     assert shown.evidence.lines[0].startswith("7 of 67 train records poisoned")
     numbers = json.loads((tmp_path / "s" / "poison.json").read_text())
     assert keep.fingerprint in numbers["kept by"]
-    assert run.checkpoints("contrast").done["rows"] == 67
+    assert run.facts("contrast")["rows"] == 67
     again = draw(place, tmp_path / "kept", shown=0, keep=tmp_path / "k.parquet")
     assert len(again.pool) == 67
     assert not np.isin(drawn.manifest.ids[:5], again.manifest.ids).any()

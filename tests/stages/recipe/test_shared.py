@@ -143,14 +143,14 @@ def test_routing_is_recorded_by_modality_and_block(run):
     assert {row["experts/tokens/ecg"] for row in train} == {32 * 10}
     assert all(row["experts/dropped/ecg/1"] == 0 for row in tuning)
     assert any(row["experts/dropped/ecg/1"] > 0 for row in train)
-    assert run.checkpoints("contrast").done["gradient_spikes"] == 0  # too few steps to have any
+    assert run.facts("contrast")["gradient_spikes"] == 0  # too few steps to have any
 
 
 def test_the_report_shows_what_experts_take_of_the_tuning_split(run):
     html = both_pages(run.path)
     assert '<section id="experts"' in html
     found = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
-    done = run.checkpoints("contrast").done
+    done = run.facts("contrast")
     shares = [row for row in found["expert_shares"] if row["stage"] == "contrast"]
     assert {(row["split"], row["step"]) for row in shares} == {("tuning", done["best_step"])}
 
@@ -192,7 +192,7 @@ def test_experts_can_start_from_a_dense_stage(hearts, tmp_path, caplog):
 
     with caplog.at_level("INFO"):
         run = unreported(hearts, recipe=write(tmp_path, two_stages), out=tmp_path / "run")
-    subjects = run.checkpoints("dense").done["batch_size"]
+    subjects = run.facts("dense")["batch_size"]
     said = f"dense: {subjects} subjects, so batches of {subjects}, not 1,024"
     assert caplog.text.count(", so batches of ") == caplog.text.count(said) == 1
     dense, experts = weights(run, "dense"), weights(run, "contrast")

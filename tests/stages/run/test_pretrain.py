@@ -52,7 +52,7 @@ def test_every_toy_recipe_runs_to_its_report(recipe, hearts, tmp_path, request):
         assert "ecg → report" in set(results["target"])
     for stage in STAGES[recipe]:
         lines = [r for r in read_metrics(run.path / "metrics.jsonl") if r["stage"] == stage]
-        assert max(line["step"] for line in lines) == run.checkpoints(stage).done["steps"]
+        assert max(line["step"] for line in lines) == run.facts(stage)["steps"]
         assert weights(run.path, stage)
 
 
@@ -152,8 +152,8 @@ def test_bad_records_refuse_a_run_or_are_excluded_and_counted(hearts, tmp_path, 
     assert len(said) == 1
     assert "ecg.nan 1" in said[0]
     assert said[0].endswith("(cohort.on_bad_record: exclude)")
-    fewer = run.checkpoints("mdm").done["rows"]
-    assert fewer == whole.checkpoints("mdm").done["rows"] - 2
+    fewer = run.facts("mdm")["rows"]
+    assert fewer == whole.facts("mdm")["rows"] - 2
     report = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
     assert {"ecg.nan", "ecg.flat"} <= {finding["code"] for finding in report["findings"]}
     flow = {step["step"]: step["samples"] for step in report["flow"]}
@@ -326,7 +326,7 @@ def test_two_processes_run_a_recipe_with_missing_modalities(tmp_path):
     words = arguments(patchy, tmp_path / "run", **{"stages.mmcl.rows": "any"})
     finish(start([*words, "--devices", "2", "--device", "cpu"]))
     run = medmcl.load(tmp_path / "run")
-    assert run.checkpoints("mmcl").done["steps"] == 6
+    assert run.facts("mmcl")["steps"] == 6
     facts = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
     assert facts["processes"] == 2
 

@@ -99,7 +99,7 @@ def keep(run):
 
 def shown(run, stage):
     """Numbers of the samples that a stage was shown."""
-    saved = Checkpoints(run.path / "checkpoint" / stage).training()["selector"]
+    saved = Checkpoints(run.path / "checkpoint" / stage).resume(point=False)[1]["selector"]
     return saved["seen"].nonzero().flatten().numpy()
 
 

@@ -171,7 +171,7 @@ def test_a_list_may_be_written_later_and_must_not_change(squares, tmp_path, monk
     sets = {**STEPS, "stages.contrast.subset.file": str(path)}
     told = {"recipe": "clip_toy", "overrides": sets}
     run = unreported(squares, out=tmp_path / "run", **told)
-    done = run.checkpoints("contrast").done
+    done = run.facts("contrast")
     assert (done["rows"], done["subset"]) == (9, str(path))
     path.write_text("\n".join(names[:8]))
     for more in ({"out": tmp_path / "run", "resume": True}, {"out": tmp_path / "b", "reuse": run}):
@@ -190,7 +190,7 @@ def test_a_stage_trains_on_its_subset_alone(squares, tmp_path, monkeypatch):
     monkeypatch.setattr(medmcl.data.loading.prepare.Prepared, "batch", watched)
     sets = {**STEPS, "stages.contrast.subset": {"column": "reviewed", "values": ["yes"]}}
     run = unreported(squares, recipe="clip_toy", out=tmp_path / "run", overrides=sets)
-    done = run.checkpoints("contrast").done
+    done = run.facts("contrast")
     table = pd.read_csv(squares / "pictures.csv")
     able = table[(table["split"] == "train") & (table["reviewed"] == "yes")]
     assert done["rows"] == len(able)

@@ -57,7 +57,7 @@ def test_a_sound_run_is_not_wrecked(omics, tmp_path, seed):
     tree["stages"][2:] = tree["stages"][2:] if seed == 0 else []
     run = train(omics, tmp_path, tree, seed=seed)
     assert run.wrecked == {}
-    health = run.checkpoints("align").done["health"]
+    health = run.facts("align")["health"]
     assert health["loss"] < health["chance"] < 1.1 * health["first"]
     assert min(health["spread"].values()) > 0.03
     assert report(run)["wrecked"] == {}
@@ -67,7 +67,7 @@ def test_a_sound_run_is_not_wrecked(omics, tmp_path, seed):
 def test_a_short_sound_run_is_above_chance_and_not_called_wrecked(omics, tmp_path):
     tree = recipe(steps=20, optimiser={"lr": 0.0003})
     run = train(omics, tmp_path, {**tree, "stages": tree["stages"][:1]})
-    health = run.checkpoints("align").done["health"]
+    health = run.facts("align")["health"]
     assert health["chance"] < health["loss"] < health["first"]  # it falls, and is not there yet
     assert run.wrecked == {}
 
@@ -78,7 +78,7 @@ def test_a_learning_rate_a_thousand_times_too_high_wrecks_a_run(omics, tmp_path)
     assert report(run)["wrecked"] == run.wrecked
     first = report(run)["headline"][0]
     assert first.startswith(f"This run is wrecked: align ({run.wrecked['align']})")
-    assert run.checkpoints("tuned").done["steps"] == 50  # what can go on does
+    assert run.facts("tuned")["steps"] == 50  # what can go on does
     assert "lower the learning rate" in first
     assert {row["method"] for row in report(run)["results"]} >= {"aligned"}  # scored all the same
     page = (run.path / "report.html").read_text("utf-8")
@@ -131,7 +131,7 @@ def test_a_loss_that_is_not_finite_ends_the_stage_and_not_with_an_exception(
     monkeypatch.setitem(OBJECTIVES, "cross_modal", Broken)
     monkeypatch.setattr(Broken, "asked", 0)
     run = train(omics, tmp_path, recipe())
-    done = run.checkpoints("align").done
+    done = run.facts("align")
     assert done["steps"] == 10 + MAX_SKIPPED
     assert run.wrecked["align"].startswith(
         f"loss or gradient were not finite in {MAX_SKIPPED} of {done['steps']} steps, and it was "
@@ -182,7 +182,7 @@ def test_weights_that_are_not_finite_are_not_scored(omics, tmp_path, monkeypatch
     run = train(omics, tmp_path, recipe())
     assert "not finite" in run.wrecked["align"]
     assert "aligned" not in {row["method"] for row in report(run)["results"]}
-    assert run.checkpoints("align").done["skipped_steps"] == loop.MAX_SKIPPED
+    assert run.facts("align")["skipped_steps"] == loop.MAX_SKIPPED
     done = medmcl.evaluate(run, omics, out=tmp_path / "again")  # and this is no mistake of the user
     assert done.wrecked == run.wrecked
 

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from medmcl.core.garbage import old_objects_passed_over
+from medmcl.evaluation.report.garbage import old_objects_passed_over
 
 
 class Node:

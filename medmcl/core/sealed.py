@@ -1,0 +1,102 @@
+"""Seals: what is read is what was written, or one message says which file is not.
+
+A tree of plain values carries the hash of the rest of it under `SEAL`; of files that are no trees
+a sealed tree beside them, or whatever names them, keeps `file_digest`. What carries no seal, as of
+versions before there were any, is taken as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import ArtefactError
+
+SEAL = "seal"
+"""Key of the hash of all other keys of a tree."""
+CHANGED = "is damaged: it is not what was written"
+
+
+def plain(tree: Any) -> Any:
+    """Give a tree as JSON keeps it: text keys, lists, what is no JSON as text."""
+    return json.loads(json.dumps(tree, default=str))
+
+
+def sealed(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a tree with its seal, at the end."""
+    rest = {key: one for key, one in tree.items() if key != SEAL}
+    return {**rest, SEAL: fingerprint(plain(rest))}
+
+
+def unsealed(tree: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """Give a tree without its seal.
+
+    Raises:
+        ArtefactError: It is not what was sealed; also where the name of the seal itself is damaged.
+    """
+    rest = dict(tree)
+    seal = rest.pop(SEAL, None)
+    if (seal is not None and seal != fingerprint(plain(rest))) or _is_misnamed(tree):
+        raise ArtefactError(CHANGED, where=where)
+    return rest
+
+
+def _is_misnamed(tree: Mapping[str, Any]) -> bool:
+    """Whether the last key, which is not called so, is a seal."""
+    *rest, last = tree.items() if tree else [("", None)]
+    return (
+        last[0] != SEAL and isinstance(last[1], str) and last[1] == fingerprint(plain(dict(rest)))
+    )
+
+
+def file_digest(path: Path) -> str:
+    """Hash the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def refuse_changed(path: Path, digest: str | None) -> None:
+    """Refuse a file that is not the one of this digest; without a digest any is taken.
+
+    Raises:
+        ArtefactError: It is missing, or another.
+    """
+    if not path.is_file():
+        raise ArtefactError("there is no such file", where=path)
+    if digest is not None and file_digest(path) != digest:
+        raise ArtefactError(CHANGED, where=path)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Say of whatever goes wrong that a file is damaged: damaged files raise many kinds of errors.
+
+    Raises:
+        ArtefactError: Names the file.
+    """
+    try:
+        yield
+    except ArtefactError:
+        raise
+    except FileNotFoundError:
+        raise ArtefactError("there is no such file", where=file) from None
+    except Exception as error:
+        raise ArtefactError(f"is damaged: {error}", where=file) from None
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read a tree that was written as JSON.
+
+    Raises:
+        ArtefactError: It is missing or damaged; names the file.
+    """
+    with reading(path):
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(tree, dict):
+            raise ArtefactError(CHANGED, where=path)
+        return unsealed(tree, path)
