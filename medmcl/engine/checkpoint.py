@@ -87,8 +87,8 @@ class Checkpoints:
         Raises:
             ArtefactError: It is damaged; a run that is resumed goes on from an older step.
         """
-        for folder in {self.find("last"), self.find("best")} - {None}:
-            refuse_changed(folder / WEIGHTS, _about(folder)["files"].get(WEIGHTS))
+        for pointer in ("last", "best"):
+            self.refuse_damaged(pointer)
         if self.folder.is_dir():
             self._prune(before=False)
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from medmcl.core import members
-from medmcl.core.atomic import folder_aside
+from medmcl.core.atomic import folder_aside, remove_whole
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 from medmcl.core.findings import Finding
+from medmcl.core.sealed import file_digest, read_sealed, refuse_changed, sealed
 from medmcl.core.writing import reserved_array
 from medmcl.data.loading.reading import Outcome, content_digest
 from medmcl.data.tables.wide_cells import WideCells
@@ -157,8 +157,9 @@ class WrittenRows(Rows):
             "prepared records are not what was written: the disk, or something on it, changed them",
             where=self._file,
             got=got,
-            fix=f"delete {self._file.parent} and start again, or --resume: its records are then "
-            "prepared anew; where it happens again, check the disk",
+            fix=f"delete {self._file.parent} and give the same command again (a run: with "
+            "--resume, which trains no finished stage): its records are then prepared anew; where "
+            "it happens again, check the disk",
         )
 
 
@@ -263,12 +264,14 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
     path = folder / f"{modality}.npy"
     try:
         stamp = _stamp_of(path)
-        facts = json.loads((folder / f"{modality}.json").read_text(encoding="utf-8"))
+        facts = read_sealed(folder / f"{modality}.json")
         rows = np.load(path, mmap_mode="r" if facts["size"] else None, allow_pickle=False)
         digests = list(facts["digests"])
         sketches = None
         if facts["sketched"]:
-            sketches = np.load(folder / f"{modality}.sketches.npy", allow_pickle=False)
+            beside = folder / f"{modality}.sketches.npy"
+            refuse_changed(beside, facts.get("sketches"))
+            sketches = np.load(beside, allow_pickle=False)
         lengths = {len(one) for one in (rows, digests, sketches) if one is not None}
         if lengths != {count}:
             raise ValueError("another number of records")
@@ -314,7 +317,7 @@ def write_entry(
     Raises:
         DiskError: The disk is full, or fails.
     """
-    shutil.rmtree(cache / key, ignore_errors=True)
+    remove_whole(cache / key)
     with folder_aside(cache / key) as aside:
         _fill(aside, modality, outcomes, shape, count, shared)
 
@@ -328,6 +331,7 @@ def _fill(
     digests: list[str] = []
     sketches: dict[int, np.ndarray] = {}
     findings: dict[int, list[dict[str, Any]]] = {}
+    kept: dict[str, str] = {}
     for number, outcome in enumerate(outcomes):
         if outcome.findings:
             findings[number] = [finding.as_dict() for finding in outcome.findings]
@@ -348,12 +352,15 @@ def _fill(
         numbers = list(sketches)
         every = np.full((count, len(sketches[numbers[0]])), np.nan, dtype=np.float32)
         every[numbers] = np.stack([sketches[number] for number in numbers])
-        np.save(folder / f"{modality}.sketches.npy", every)
+        beside = folder / f"{modality}.sketches.npy"
+        np.save(beside, every)
+        kept["sketches"] = file_digest(beside)
     facts = {
+        **kept,
         "digests": digests,
         "findings": findings,
         "shared": [finding.as_dict() for finding in shared],
         "size": int(rows.size),
         "sketched": bool(sketches),
     }
-    (folder / f"{modality}.json").write_text(json.dumps(facts), encoding="utf-8")
+    (folder / f"{modality}.json").write_text(json.dumps(sealed(facts)), encoding="utf-8")
