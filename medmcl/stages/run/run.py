@@ -35,7 +35,7 @@ from medmcl.stages.run.folder import run_config
 from medmcl.stages.run.leaky_columns import kept_names
 from medmcl.stages.run.learners import Learners
 from medmcl.stages.run.store import Store
-from medmcl.stages.run.train_records import RECORDS, save_train_records
+from medmcl.stages.run.train_records import save_train_records
 from medmcl.stages.stage import SKIPPED, STAGES, WRECKED, StageSpec, named
 from medmcl.stages.train.spec import TowersSpec
 
@@ -53,9 +53,9 @@ EMBED_BATCH = 256
 S = TypeVar("S")
 GIVEN = "given"
 """What stands for a stage in the name of the keep file that ``--keep`` gave."""
-FIRST_FILES = ["config.yaml", "preprocessing.json", "tasks.json", "could_name.json",
-               f"{RECORDS}.safetensors"]  # fmt: skip
-"""Files that a run is begun with, before ``provenance.json``."""
+FIRST_FILES = ["config.yaml", "preprocessing.json", "tasks.json", "could_name.json"]
+"""Files that a run is begun with, before ``provenance.json``, and without which it says less; that
+it kept no records of its people (`train_records`) is told where it matters."""
 PACKAGES_WITH_PARTS = "packages_with_parts"
 """Key of ``provenance.json``: packages outside, with their versions and the parts they bring."""
 

@@ -219,8 +219,9 @@ class Store:
         try:
             refuse_changed(file, self.facts(stage).get(KEPT_AS, {}).get(file.parent.name))
         except ArtefactError as error:
-            raise error.again(
-                ArtefactError,
+            raise ArtefactError(
+                error.what if error.what != CHANGED else f"is not what stage {stage} wrote",
+                where=file,
                 expected=f"what stage {stage} made",
                 fix=f"put the file back, or delete {self._done(stage).parent} and give the same "
                 "`medmcl pretrain` command with --resume: other finished stages stay",

@@ -195,7 +195,8 @@ def test_a_run_made_before_folds_were_k_by_r_is_read(scored, tmp_path):
     _, out = scored
     text = (out / "run" / "config.yaml").read_text(encoding="utf-8")
     assert "folds: null" in text
-    (tmp_path / "config.yaml").write_text(text.replace("folds: null", "folds: auto"))
+    old = text.replace("folds: null", "folds: auto").partition("\nseal:")[0]
+    (tmp_path / "config.yaml").write_text(old)
     assert medmcl.load(tmp_path).recipe.stages[0].folds is None
 
 
