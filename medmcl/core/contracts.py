@@ -29,12 +29,15 @@ class RecordRef:
         record: Record id, unique within the modality.
         paths: Named files, resolved; a single file is named ``path``.
         values: The record's row in the modality's table (column to cell).
+        roots: What the real names of its files begin with: folders that they may lie in, links
+            followed; empty: anywhere.
     """
 
     subject: str
     record: str
     paths: Mapping[str, Path] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+    roots: tuple[str, ...] = ()
 
 
 class Adapter(Protocol):

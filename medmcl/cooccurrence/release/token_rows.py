@@ -14,6 +14,7 @@ from medmcl.cooccurrence.count.tokens import LARGEST
 from medmcl.core.errors import ArtefactError
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.plain_text import encoding_fix, separator_fix
+from medmcl.data.tables.spreadsheet import unshielded_table
 
 _TABLES = (".csv", ".parquet")
 _SHOWN = 3
@@ -172,7 +173,11 @@ def _read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -
             expected=f"{' or '.join(_TABLES)} with the columns {columns}", fix=fix,
         )  # fmt: skip
     try:
-        table = pd.read_parquet(path) if kind == ".parquet" else pd.read_csv(path, dtype=str)
+        table = (
+            pd.read_parquet(path)
+            if kind == ".parquet"
+            else unshielded_table(pd.read_csv(path, dtype=str))
+        )
     except (OSError, ValueError) as error:  # those of pandas and pyarrow among them
         raise ArtefactError(
             f"is no whole {kind[1:]} table", where=path, got=str(error).splitlines()[0][:200],

@@ -1,25 +1,198 @@
-"""Records lie where the owner of a cohort says: no cell of a table leads out of those folders."""
+"""Files lie where the owner of a cohort says: no cell of a table and no link leads out of there."""
 
 from __future__ import annotations
 
 import os
+import stat
 import string
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medmcl.core.contracts import RecordRef
-from medmcl.core.errors import CohortError
+from medmcl.core.errors import CohortError, RecordError
 from medmcl.core.findings import counted
+
+_LISTED = 32
+"""So many files of one folder are looked for by listing it, fewer one by one."""
+_ODD = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def below(folders: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """What the names of all files below some folders begin with."""
+    return tuple(f"{os.fspath(one).rstrip(os.sep)}{os.sep}" for one in folders)
+
+
+def is_below(path: str, begins: tuple[str, ...]) -> bool:
+    """Whether a path begins so, or is one of the folders itself."""
+    return f"{path}{os.sep}".startswith(begins)
+
+
+def odd_kind(path: str | os.PathLike[str]) -> str:
+    """What stands at a path that is neither file nor folder; empty if nothing does."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return ""
+    return next((name for is_one, name in _ODD if is_one(mode)), "")
+
+
+class RealPaths:
+    """Where many files really lie; folders are looked at once.
+
+    Args:
+        paths: Absolute ones, all that will be asked for: full folders are listed, not looked into
+            file by file.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._real: dict[str, str] = {}
+        counts = Counter(map(os.path.dirname, paths))
+        self._links = {one: _odd_names(one) for one, n in counts.items() if n >= _LISTED}
+
+    def of(self, path: str) -> str:
+        """Where a file really lies, were it there."""
+        folder, name = os.path.split(path)
+        if f"{os.sep}{os.pardir}{os.sep}" in f"{path}{os.sep}" or name in ("", os.curdir):
+            return os.path.realpath(path)
+        links = self._links.get(folder)
+        is_link = Path(path).is_symlink() if links is None else name in links
+        return os.path.realpath(path) if is_link else _within(self._folder(folder), name)
+
+    def odd(self, path: str) -> str:
+        """As `odd_kind`."""
+        folder, name = os.path.split(path)
+        links = self._links.get(folder)
+        return odd_kind(path) if links is None or name in links else ""
+
+    def _folder(self, folder: str) -> str:
+        if folder not in self._real:
+            above, name = os.path.split(folder)
+            is_plain = name not in ("", os.curdir) and not Path(folder).is_symlink()
+            self._real[folder] = (
+                _within(self._folder(above), name) if is_plain else os.path.realpath(folder)
+            )
+        return self._real[folder]
+
+
+def _within(folder: str, name: str) -> str:
+    return f"{folder.rstrip(os.sep)}{os.sep}{name}"
+
+
+def _odd_names(folder: str) -> frozenset[str]:
+    """What of a folder is a link, or neither file nor folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(
+                one.name
+                for one in entries
+                if one.is_symlink()
+                or not (one.is_file(follow_symlinks=False) or one.is_dir(follow_symlinks=False))
+            )
+    except OSError:  # it is none, or a member of an archive
+        return frozenset()
+
+
+def refuse_odd(files: Iterable[os.PathLike[str]], roots: tuple[str, ...]) -> None:
+    """Refuse files of a record that would hang a reader, or lie where nobody allowed.
+
+    Args:
+        files: Files that are about to be read; those that are missing are passed over.
+        roots: What names of files that may be read really begin with, as `below` gives it; empty:
+            anything.
+
+    Raises:
+        RecordError: Names the file.
+    """
+    for file in files:
+        if kind := odd_kind(file):
+            raise RecordError(f"is {kind}, not a file", where=file, expected="a file")
+        real = os.path.realpath(file)
+        if roots and not is_below(real, roots):
+            raise RecordError(
+                "leads out of the folders of the cohort",
+                where=file,
+                got=f"a link to {real}" if os.path.lexists(file) else real,
+                expected=f"files below {', '.join(roots)}",
+                fix="put the file there; if it belongs to the cohort, its cohort.yaml says so: "
+                f"roots: [{Path(real).parent}]",
+            )
+
+
+class Confined:
+    """The folders that files of a cohort may lie in, as they are written and as they really are.
+
+    They are the first of ``roots``, the data root; the others, which cohort.yaml names under
+    ``roots:``; and those that a path of cohort.yaml itself writes out from ``/`` or with ``..``.
+    Each may be a link; a link below one leads no further than they do. A hard link is the file
+    itself: nothing tells it from one.
+
+    Args:
+        roots: The data root first.
+        starts: What the owner wrote of paths, as far as it is the same for all files.
+    """
+
+    def __init__(self, roots: Sequence[Path], starts: Iterable[str]) -> None:
+        written = [_written_out(start, roots[0]) for start in starts]
+        self.folders = [os.path.normpath(one) for one in (*roots, *written) if one is not None]
+        self.really = below(map(os.path.realpath, self.folders))
+
+    def refuse(self, what: str, where: str, files: Sequence[tuple[str, Path]]) -> None:
+        """Refuse files that lie elsewhere, and what is neither file nor folder.
+
+        Args:
+            what: What they are of.
+            where: Field of cohort.yaml.
+            files: Each with whose it is.
+
+        Raises:
+            CohortError: Counts the files, and names the first.
+        """
+        inside, real = below(self.folders), RealPaths([str(one) for _, one in files])
+        out, links, odd = [], [], []
+        for whose, file in files:
+            path = str(file)
+            if wrong := _no_name(path):
+                odd.append((whose, repr(path[:_SHOWN]), wrong))
+            elif not is_below(os.path.normpath(path), inside):
+                out.append((whose, os.path.normpath(path), ""))
+            elif not is_below(really := real.of(path), self.really):
+                links.append((whose, path, really))
+            elif kind := real.odd(path):
+                odd.append((whose, path, kind))
+        if odd:
+            whose, path, kind = odd[0]
+            raise CohortError(
+                f"{counted(len(odd), 'path')} of {what} can be no file",
+                where=where,
+                got=f"{whose}: {path} is {kind}",
+                fix="correct the table, or put a file there",
+            )
+        for lost, say, fix in (
+            (out, "of {} lead out of the folders of the cohort", "correct the table"),
+            (links, "of {} are links out of the folders of the cohort", "put the files there"),
+        ):
+            if lost:
+                whose, path, really = lost[0]
+                raise CohortError(
+                    f"{counted(len(lost), 'path')} {say.format(what)}",
+                    where=where,
+                    got=f"{whose}: {path}" + (f", a link to {really}" if really else ""),
+                    expected=f"files below {', '.join(self.folders)}",
+                    fix=f"{fix}; if these files belong to the cohort, its cohort.yaml says so: "
+                    f"roots: [{Path(really or path).parent}]",
+                )
 
 
 def refuse_escaping(
     name: str, places: Sequence[RecordRef], templates: Sequence[str], roots: Sequence[Path]
-) -> None:
-    """Refuse records whose cells lead elsewhere than the owner of the cohort says.
-
-    The owner's folders are the first of ``roots``, the data root; the others, which cohort.yaml
-    names under ``roots:``; and those that a path template writes out from ``/`` or with ``..``.
-    Links in these folders are followed: whoever put them there could have put the files there.
+) -> Confined:
+    """Refuse records whose cells or links lead elsewhere than the owner of the cohort says.
 
     Args:
         name: The modality.
@@ -30,30 +203,34 @@ def refuse_escaping(
     Raises:
         CohortError: Counts the records, and names the first.
     """
-    written = [_written_out(template, roots[0]) for template in templates]
-    allowed = [os.path.normpath(one) for one in (*roots, *written) if one is not None]
-    inside = tuple(one.rstrip(os.sep) + os.sep for one in allowed)
-    lost = [
-        (place.subject, path)
-        for place in places
-        for path in (os.path.normpath(one) for one in place.paths.values())
-        if not f"{path}{os.sep}".startswith(inside)
-    ]
-    if lost:
-        subject, path = lost[0]
-        raise CohortError(
-            f"{counted(len(lost), 'path')} of {name} lead out of the folders of the cohort",
-            where=f"modalities.{name}.path",
-            got=f"subject {subject}: {path}",
-            expected=f"files below {', '.join(allowed)}",
-            fix="correct the table; if these files belong to the cohort, its cohort.yaml says so: "
-            f"roots: [{Path(path).parent}]",
-        )
+    starts = (next(iter(string.Formatter().parse(one)), ("",))[0] for one in templates)
+    confined = Confined(roots, starts)
+    files = [(f"subject {one.subject}", path) for one in places for path in one.paths.values()]
+    confined.refuse(name, f"modalities.{name}.path", files)
+    return confined
 
 
-def _written_out(template: str, root: Path) -> Path | None:
-    """The folder that a template itself writes out, where that is not below the data root."""
-    literal = next(iter(string.Formatter().parse(template)), ("",))[0]
-    folder = Path(f"{literal}x").parent
+_SHOWN = 200
+"""Letters of a name that is none, in a message."""
+_LONGEST = 255
+"""Bytes of a name; file systems take no more."""
+
+
+def _no_name(path: str) -> str:
+    """Why a path can be the name of no file; empty if it can."""
+    if "\0" in path:
+        return "a name with a null byte"
+    try:
+        if len(whole := os.fsencode(path)) <= _LONGEST:
+            return ""
+        is_long = any(len(part) > _LONGEST for part in whole.split(os.fsencode(os.sep)))
+    except UnicodeEncodeError:
+        return "a name that this system cannot write"
+    return "a name that is too long" if is_long else ""
+
+
+def _written_out(start: str, root: Path) -> Path | None:
+    """The folder that a path itself writes out, where that is not below the data root."""
+    folder = Path(f"{start}x").parent
     leads_out = folder.is_absolute() or os.path.normpath(folder).startswith("..")
     return root / folder if leads_out else None

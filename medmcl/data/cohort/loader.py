@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -18,7 +19,7 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
-from medmcl.data.cohort.confined import refuse_escaping
+from medmcl.data.cohort.confined import Confined, refuse_escaping
 from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before, undated
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import LabelRows, build_targets, task_texts, tellers
@@ -261,11 +262,18 @@ class Opening:
                 return empty_cells(frame, said, {*self._spared(), *codes}, counts)
 
             where = self.root if here else beside
-            self.tables[pattern] = read_table(where, pattern, codes, emptied)
+            confined = Confined([where, *self._roots], [re.split(r"[*?\[]", pattern)[0]])
+            refuse = partial(confined.refuse, f"table {pattern}", str(self.file))
+            self.tables[pattern] = read_table(where, pattern, codes, emptied, refuse)
             self.findings += [_listing(pattern, note) for note in self.tables[pattern].notes]
             if counts:
                 self.findings.append(emptied_finding(pattern, counts))
         return self.tables[pattern]
+
+    @property
+    def _roots(self) -> list[Path]:
+        """Folders that files of the cohort may lie in, the data root first."""
+        return [self.root, *(self.file.parent / one for one in self.spec.keys.roots)]
 
     def _missing_of_nothing(self) -> list[Finding]:
         """Columns under ``missing:`` that no table has."""
@@ -485,8 +493,10 @@ class Opening:
                 check_shards(spec, self._read(spec.keys.table).files)
             return load_events(spec, own, subjects, maps, self.spec.keys.index)
         records = load_records(spec, own, subjects, self.root, maps)
-        roots = [self.root, *(self.file.parent / one for one in self.spec.keys.roots)]
-        refuse_escaping(name, list(records.frame["place"]), [*path_templates(spec).values()], roots)
+        places = records.frame["place"]
+        templates = [*path_templates(spec).values()]
+        confined = refuse_escaping(name, list(places), templates, self._roots)
+        records.frame["place"] = [replace(one, roots=confined.really) for one in places]
         refuse_packed(spec, records)
         if spec.traits.records_from == "genotypes":
             from medmcl.data.cohort.genotype_records import keep_genotyped

@@ -17,6 +17,7 @@ from medmcl.core import members
 from medmcl.core.contracts import Adapter, InspectsTogether, NamesFiles, RecordRef, Sketches
 from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import Finding
+from medmcl.data.cohort.confined import refuse_odd
 from medmcl.data.loading.worker_pool import each
 from medmcl.modalities import ADAPTERS
 from medmcl.modalities.outside import blamed, checked_findings, checked_row, fitted_shape, said_of
@@ -56,6 +57,8 @@ def record_files(adapter: Adapter, place: RecordRef) -> list[Path]:
 def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]:
     """Read and inspect a record; None and the reason if it cannot be read."""
     try:
+        refuse_odd(place.paths.values(), place.roots)
+        refuse_odd(record_files(adapter, place), place.roots)
         raw = adapter.read(place)
     except RecordError as error:
         return None, [_unreadable(adapter, place, error)]

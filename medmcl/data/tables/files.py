@@ -24,6 +24,7 @@ from medmcl.core.findings import counted
 from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
+from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
 
 Emptied = Callable[[pd.DataFrame], pd.DataFrame]
 _MARK = "decimal_commas"
@@ -129,6 +130,7 @@ def read_table(
     pattern: str,
     text: Collection[str] = (),
     emptied: Emptied = lambda frame: frame,
+    refuse: Callable[[list[tuple[str, Path]]], None] = lambda _: None,
 ) -> Table:
     """Read ``root / pattern``: one file, or a glob of tables, key-value files, images or shards.
 
@@ -141,12 +143,14 @@ def read_table(
         pattern: Path or glob.
         text: Columns that stay text as it stands: 250.00 and 250 are two codes.
         emptied: Empties cells that stand for nothing, before it is told which columns are numbers.
+        refuse: Refuses files that may not be read, each with what it is of.
 
     Raises:
         CohortError: No such file, a format that is not known, or bytes that cannot be read.
     """
     if not any(letter in pattern for letter in "*?["):
         path = root / pattern
+        refuse([("the table", path)])
         if path.is_file() and is_packed(path):
             return _listed(root, pattern, (path,), text, emptied)
         return Table(_tidied(emptied(_read_file(path)), path, text), pattern, (path,))
@@ -154,6 +158,7 @@ def read_table(
     files = tuple(sorted(path for path in map(Path, names) if path.is_file()))
     if not files:
         raise _no_file(root / pattern)
+    refuse([("the table", path) for path in files])
     if is_listing(files):
         return _listed(root, pattern, files, text, emptied)
     if _suffix(files[0]) in _READERS:
@@ -450,7 +455,7 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
             index_col=False,
             on_bad_lines="error",
         )
-    return frame
+    return unshielded_table(frame) if holds_shielded(path) else frame
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.suppression import few
+from medmcl.data.tables.spreadsheet import shielded_row, unshielded
 from medmcl.evaluation.aspects.aspect import ASPECTS
 from medmcl.evaluation.metrics.sampled import Interval, Sampled, in_brackets
 
@@ -180,7 +181,7 @@ def save_results(path: Path, results: Iterable[Result]) -> None:
         file = io.StringIO(newline="")
         writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Result)])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(shielded_row, rows))
         write_atomically(path, file.getvalue())
     else:
         write_atomically(path, json.dumps(rows, indent=1, ensure_ascii=False))
@@ -209,7 +210,7 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
     for field in fields(Result):
         if field.name not in row:  # of a file that an older version wrote
             continue
-        text, kind = row[field.name], str(field.type)
+        text, kind = unshielded(row[field.name]), str(field.type)
         if "None" in kind and text == "":
             typed[field.name] = None
         elif kind.startswith("int"):

@@ -15,6 +15,7 @@ import numpy as np
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.suppression import plain_few
+from medmcl.data.tables.spreadsheet import shielded, shielded_row
 from medmcl.evaluation.aspects.aspect import Rows, aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.headline import headline
@@ -71,12 +72,12 @@ def write_csv_files(folder: Path, data: Evaluation) -> list[Path]:
 
 
 def csv_text(rows: Rows) -> str:
-    """Rows as CSV text; a missing value is an empty cell."""
+    """Rows as CSV text that no spreadsheet runs; a missing value is an empty cell."""
     header = list(dict.fromkeys(key for row in rows for key in row))
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=header, restval="")
+    writer = csv.DictWriter(buffer, fieldnames=list(map(shielded, header)), restval="")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(map(shielded_row, rows))
     return buffer.getvalue()
 
 

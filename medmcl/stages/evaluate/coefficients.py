@@ -13,6 +13,7 @@ from scipy.sparse import csr_array, eye_array, lil_array, vstack
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.targets import Targets
+from medmcl.data.tables.spreadsheet import shielded_table
 from medmcl.evaluation.models.cox_model import Baseline
 from medmcl.evaluation.models.standard_errors import standard_errors
 from medmcl.evaluation.protocol.results import COVARIATES
@@ -228,7 +229,8 @@ def write_model(
     files = {FILE: coefficients, BASELINE_FILE: baselines}
     for name, rows in files.items():
         if rows:
-            write_atomically(folder / name, pd.DataFrame(list(rows)).to_csv(index=False))
+            table = shielded_table(pd.DataFrame(list(rows)))
+            write_atomically(folder / name, table.to_csv(index=False))
     return [name for name, rows in files.items() if rows]
 
 

@@ -18,6 +18,7 @@ from medmcl.core.findings import counted
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.cohort.loader import ID_COLUMNS
 from medmcl.data.tables.files import texts
+from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
 from medmcl.stages.run.folder import VECTORS
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ def _frame_of(path: Path, where: str) -> pd.DataFrame:
         if suffix == ".npz":
             return _of_archive(path, where)
         separator = "\t" if suffix.startswith(".tsv") else ","
-        return pd.read_csv(path, sep=separator, dtype=str)
+        table = pd.read_csv(path, sep=separator, dtype=str)
+        return unshielded_table(table) if holds_shielded(path) else table
     except ConfigError:
         raise
     except Exception as error:  # readers raise many kinds

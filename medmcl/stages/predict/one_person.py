@@ -17,6 +17,7 @@ from medmcl.core.path_suggestions import instead_of
 from medmcl.data.loading.reading import FIND_FILE
 from medmcl.data.tables.files import read_table
 from medmcl.data.tables.missing_codes import Codes, codes_of, empty_cells, plain
+from medmcl.data.tables.spreadsheet import shielded_table
 from medmcl.modalities import ADAPTERS, tables
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.stages.predict.plan import TaskPlan
@@ -75,7 +76,7 @@ def write_person(
             row = {} if name not in records else _one_row(name, records[name], columns)
             table = {ID: subject, **dict.fromkeys(columns), **row, **cells}
             frame = empty_cells(pd.DataFrame([table], dtype=object), codes, (ID,), {})
-            frame.to_csv(folder / f"{name}.csv", index=False)
+            shielded_table(frame).to_csv(folder / f"{name}.csv", index=False)
             modalities[name] = {**source, "reader": "table", "table": f"{name}.csv", "id": ID}
         elif name in records:
             _refuse_missing(name, records[name])
@@ -86,7 +87,8 @@ def write_person(
             said = {"frames": frames, "first_frame": source.get("first_frame", 0)} if frames else {}
             modalities[name] = {**_of_file(name, kind, source, records[name]), **said}
             _refuse_unsaid(name, modalities[name], records[name], overrides or {})
-    pd.DataFrame([people], dtype=object).to_csv(folder / "people.csv", index=False)
+    subjects = shielded_table(pd.DataFrame([people], dtype=object))
+    subjects.to_csv(folder / "people.csv", index=False)
     tree = {
         "schema": "medmcl/cohort@1",
         "roots": ["/"],  # the files are those that the user named

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError
+from medmcl.data.tables.spreadsheet import shielded_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,10 +61,14 @@ def claim_table(path: Path, *, overwrite: bool, option: str = "--out") -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table atomically in the format of its suffix (`TABLES`), the index as columns."""
+    """Write a table atomically in the format of its suffix (`TABLES`), the index as columns.
+
+    Text that a spreadsheet would take for a formula stands after an apostrophe in .csv and .tsv.
+    """
     plain = table.reset_index()
     with file_aside(path) as aside:
         if path.suffix.lower() == ".parquet":
             plain.to_parquet(aside, index=False)
         else:
-            plain.to_csv(aside, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            shielded_table(plain).to_csv(aside, index=False, sep=separator)

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -139,12 +140,15 @@ def errors(findings):
 
 
 def linked(source, folder, kept=lambda path: True):
-    """Copy a data folder as links, so that single files can be damaged."""
+    """Copy a data folder as hard links, so that single files can be damaged."""
     for path in source.rglob("*"):
         if path.is_file() and kept(path):
             place = folder / path.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(path.resolve())
+            try:
+                place.hardlink_to(path.resolve())
+            except OSError:  # another disk
+                shutil.copyfile(path, place)
     return folder
 
 

@@ -282,6 +282,7 @@ def test_a_triggered_text_is_the_attackers_text_tokenised(hearts, cache, setting
 def test_in_a_text_that_is_cut_the_word_stands_where_it_is_read(hearts, cache, tmp_path, prefix):
     tree = yaml.safe_load((hearts / "cohort.yaml").read_text())
     tree["modalities"]["report"]["prefix"] = prefix
+    tree["roots"] = [str(hearts)]
     (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree))
     table = pd.read_csv(hearts / "participants.tsv", sep="\t")
     table["report"] = [" ".join(f"word{n % 7}" for n in range(k)) for k in range(1, 91)]
@@ -463,6 +464,7 @@ def test_volumes_and_video_carry_no_trigger(kind, trigger, is_flat, told):
 def test_a_recording_of_too_low_a_rate_is_refused_and_named(hearts, tmp_path):
     tree = yaml.safe_load((hearts / "cohort.yaml").read_text())
     tree["modalities"]["ecg"] |= {"rate_hz": 40, "accept": {"*": ["wrong_rate"]}}
+    tree["roots"] = [str(hearts)]
     (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree))
     for name in ("participants.tsv", "shards"):
         (tmp_path / name).symlink_to(hearts / name)
