@@ -326,7 +326,7 @@ def _read(
     read = []
     for number, outcome in enumerate(outcomes(adapter, name, places, prepared=False), 1):
         kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
-        read.append(replace(outcome, findings=kept))
+        read.append(outcome if kept == outcome.findings else replace(outcome, findings=kept))
         progress(number)
     return read
 

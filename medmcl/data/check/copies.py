@@ -125,9 +125,10 @@ def same_rows(
     """
     groups: dict[str, dict[str, int]] = {}
     for row, digest in enumerate(digests):
-        if digest and _is_telling(places[row]):
+        if digest:
             groups.setdefault(digest, {}).setdefault(places[row].subject, row)
-    shared = [list(group.values()) for group in groups.values() if len(group) > 1]
+    alike = [list(group.values()) for group in groups.values() if len(group) > 1]
+    shared = [rows for rows in alike if _is_telling(places[rows[0]])]
     if not shared:
         return []
     count = len(places)

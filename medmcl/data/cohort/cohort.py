@@ -15,6 +15,7 @@ import pandas as pd
 from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, counted
+from medmcl.core.garbage import collector_paused
 from medmcl.core.overrides import apply_override, blame, corrected, written
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.loader import Opened, Opening
@@ -208,7 +209,8 @@ def load_cohort(
     except CohortError as error:
         return None, [*findings, _no_root(error, how_to_get(spec.keys.access, file))]
     opening = Opening(spec, file, root, findings)
-    opened = opening.run(tree)
+    with collector_paused():
+        opened = opening.run(tree)
     if opened is None:
         return None, opening.findings
     cohort = Cohort(

@@ -334,7 +334,7 @@ class Opening:
         split, findings = subject_splits(ids[rows], splits[rows], lines)
         self.findings += findings
         split = split.dropna()
-        rows &= np.array([one in split.index for one in ids], dtype=bool)
+        rows &= pd.Series(ids, dtype=object).isin(split.index).to_numpy()
         self._count("in a split", ids[rows])
         self._say_what_is_repeated(table, ids, rows)
         lines = np.flatnonzero(rows) + 1

@@ -76,9 +76,13 @@ def pair(
     rows = {name: _by_subject(records[name]) for name in order}
     pairs = Pairs()
     for subject in subjects:
-        own = {name: rows[name].get(subject, []) for name in order}
+        own = {name: rows[name][subject] for name in order if subject in rows[name]}
+        if len(own) == 1:  # nothing to choose
+            ((name, mine),) = own.items()
+            pairs.samples.extend((subject, {name: records[name].record[row]}) for row in mine)
+            continue
         chooser = _Chooser(records, keys, pairs)
-        pairs.samples.extend((subject, sample) for sample in chooser.samples(own, order))
+        pairs.samples.extend((subject, sample) for sample in chooser.samples(own, list(own)))
         pairs.unclear += [(subject, name) for name in chooser.unclear]
     return pairs
 

@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from medmcl.data.cohort.pairing import Candidates
 from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of
-from medmcl.data.tables.files import Table, dates, missing_column, native, texts
+from medmcl.data.tables.files import Table, dates, missing_column, natives, texts
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError
 from medmcl.data.tables.wide_cells import WideCells, wide_columns
 from medmcl.modalities import packed_readers
@@ -302,22 +303,20 @@ def _places(
     wide = wide_columns(table, named)
     order = {name: place for place, name in enumerate(wide)}
     numbers = table[wide].to_numpy(np.float64)
-    columns = {n: [native(cell) for cell in table[n]] for n in named if n not in order}
+    narrow = [name for name in named if name not in order]
+    columns = [natives(table[name]) for name in narrow]
+    rows = zip(*columns, strict=True) if columns else repeat(())
     templates = path_templates(spec)
     places = np.empty(len(table), dtype=object)
-    for row in range(len(table)):
-        values: Mapping[str, Any] = {name: cells[row] for name, cells in columns.items()}
+    for row, cells in zip(range(len(table)), rows, strict=False):
+        values: Mapping[str, Any] = dict(zip(narrow, cells, strict=True))
         if wide:
             values = WideCells(order, numbers[row].copy(), values)
-        places[row] = RecordRef(
-            subject=owner[row],
-            record=ids[row],
-            paths={
-                name: root / fill_template(template, values, f"modalities.{spec.name}.path")
-                for name, template in templates.items()
-            },
-            values=values,
-        )
+        paths = {
+            name: root / fill_template(template, values, f"modalities.{spec.name}.path")
+            for name, template in templates.items()
+        }
+        places[row] = RecordRef(subject=owner[row], record=ids[row], paths=paths, values=values)
     return places
 
 

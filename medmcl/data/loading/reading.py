@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,13 @@ def read_outcome(adapter: Adapter, place: RecordRef) -> Outcome:
 
 
 def _sketch(adapter: Adapter, raw: Any) -> np.ndarray | None:
-    return adapter.sketch(raw) if isinstance(adapter, Sketches) else None
+    return cast(Sketches, adapter).sketch(raw) if _can_sketch(type(adapter)) else None
+
+
+@cache
+def _can_sketch(adapter: type) -> bool:
+    """Asked once a class: looking at a protocol takes longer than reading a row of a table."""
+    return issubclass(adapter, Sketches)
 
 
 def prepare_outcome(adapter: Adapter, place: RecordRef) -> Outcome:
@@ -172,7 +178,11 @@ def outcomes(
         prepared: Whether to prepare them, or only to read and inspect.
     """
     found = each(partial(prepare_outcome if prepared else read_outcome, adapter), places)
-    return (replace(one, findings=tuple(of_modality(one.findings, name))) for one in found)
+    for one in found:
+        if one.findings:
+            yield replace(one, findings=tuple(of_modality(one.findings, name)))
+        else:
+            yield one
 
 
 def good_records(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[tuple[RecordRef, Any]]:
@@ -239,6 +249,10 @@ def _feed(digest: Any, content: Any) -> None:
         digest.update(f"{content.dtype.str}{content.shape}".encode())
         digest.update(np.ascontiguousarray(content).tobytes())
         return
+    if type(content) is dict and all(type(cell) in _PLAIN_CELLS for cell in content.values()):
+        row = "".join([f"{name}{cell!r}" for name, cell in content.items()])
+        digest.update(row.encode())
+        return
     parts = _parts(content)
     if parts is None:
         digest.update(repr(content).encode())
@@ -265,17 +279,13 @@ def _parts(content: Any) -> Iterable[tuple[object, Any]] | None:
     if isinstance(content, list | tuple):
         is_plain = all(isinstance(one, _PLAIN) for one in content)
         return None if is_plain else tuple(enumerate(content))
-    return (("", np.asarray(content)),) if isinstance(content, _Array) else None
+    is_array = hasattr(content, "__array__")  # a tensor, a column of a table
+    return (("", np.asarray(content)),) if is_array else None
 
 
 _PLAIN = (str, bytes, bool, int, float, type(None))
-
-
-@runtime_checkable
-class _Array(Protocol):
-    """What numpy reads as an array: a tensor, a column of a table."""
-
-    def __array__(self) -> np.ndarray: ...
+_PLAIN_CELLS = frozenset(_PLAIN)
+"""Types of the cells of most rows; a number of NumPy is none of them, and is hashed as an array."""
 
 
 def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Finding:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.data.expressions.expression import Values
-from medmcl.data.tables.files import as_text, native
+from medmcl.data.tables.files import as_text, natives
 from medmcl.data.tables.odd_cells import NO, named
 from medmcl.modalities.tabular.gap_codes import UNCLEAR, said_missing
 
@@ -25,7 +25,7 @@ _NO = NO | UNCLEAR
 
 def held(column: pd.Series) -> str:
     """Write the values of a column with how many cells hold each: ``0 (50), 2 (9), empty (1)``."""
-    cells = [native(cell) for cell in column]
+    cells = natives(column)
     known = Counter(as_text(cell) for cell in cells if cell is not None)
     parts = [f"{value} ({count:,})" for value, count in known.most_common(_SHOWN)]
     if len(known) > _SHOWN:

@@ -101,8 +101,10 @@ def repeated_rows(frame: pd.DataFrame, ids: np.ndarray) -> np.ndarray:
         frame: Rows of the subjects table.
         ids: Subject of each. (N,) object
     """
-    hashes = pd.util.hash_pandas_object(frame, index=False).to_numpy()
-    return pd.DataFrame({"subject": ids, "row": hashes}).duplicated().to_numpy()
+    several = pd.Series(ids, dtype=object).duplicated(keep=False).to_numpy(copy=True)
+    hashes = pd.util.hash_pandas_object(frame[several], index=False).to_numpy()
+    several[several] = pd.DataFrame({"subject": ids[several], "row": hashes}).duplicated()
+    return several
 
 
 def one_row_each(

@@ -186,3 +186,45 @@ def test_dates_are_read_and_nonsense_is_named():
     assert list(dates(column, "x").isna()) == [False, True, False]
     with pytest.raises(CohortError, match=r"1 cells are no dates(?s:.*)31\.3\.2019"):
         dates(pd.Series(["2019-03-31", "31.3.2019"], name="when"), "x")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1", "2"],
+        ["01", "2"],
+        ["1.0", "2"],
+        ["nan", "1"],
+        ["inf", "1"],
+        ["+1", "2"],
+        ["9" * 18, "1"],
+        ["9" * 19, "1"],
+        [" 1 ", ""],
+        [None, "3"],
+        ["1_0", "2"],
+        ["0x1", "2"],
+        ["1e400", "2"],
+        ["-01.5", "2"],
+        ["1\x1f2", "3"],
+        ["1,5", "2"],
+        [1, "2"],
+        [True, "2"],
+        [["1"], "2"],
+    ],
+)
+def test_the_quick_way_to_numbers_reads_what_the_long_one_does(
+    cells: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column = pd.Series(cells, dtype=object)
+    quick = tidy(column.to_frame("x"))["x"]
+    monkeypatch.setattr("medmcl.data.tables.files._plain_numbers", lambda column: None)
+    slow = tidy(column.to_frame("x"))["x"]
+    assert quick.dtype == slow.dtype
+    assert [repr(cell) for cell in quick] == [repr(cell) for cell in slow]
+
+
+def test_numbers_are_read_to_the_last_bit() -> None:
+    draw = np.random.default_rng(0)
+    numbers = draw.normal(size=5_000) * 10.0 ** draw.integers(-8, 8, 5_000)
+    written = pd.DataFrame({"x": [f"{number:.17g}" for number in numbers]})
+    assert (tidy(written)["x"].to_numpy() == numbers).all()
