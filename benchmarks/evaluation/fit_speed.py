@@ -14,8 +14,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.study import Row, Study, interval, number, table
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation.models.logistic import LogisticPath
+from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Rotation
 from medmcl.evaluation.models.strength import STRENGTHS
 

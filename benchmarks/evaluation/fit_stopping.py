@@ -18,8 +18,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.study import Row, Study, number, table
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation.models import logistic
+from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Rotation, Scaler
 from medmcl.evaluation.models.strength import STRENGTHS
 

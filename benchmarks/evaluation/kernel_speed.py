@@ -20,10 +20,10 @@ from sksurv.nonparametric import cumulative_incidence_competing_risks, kaplan_me
 from sksurv.util import Surv
 
 from benchmarks.study import Row, Study, number, table
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.evaluation import bootstrap
 from medmcl.evaluation.metrics.survival.kaplan_meier import aalen_johansen_at, kaplan_meier_at
 from medmcl.evaluation.models.cox_model import cox_model
+from medmcl.evaluation.models.one_thread import one_blas_thread
 
 ROWS, DRAWS = 1_000, 200
 Job = Callable[[], Any]

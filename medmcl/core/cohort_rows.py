@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError
+from medmcl.core.limits import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +55,7 @@ def read_rows(
                 fix="cut such a file with pyarrow, whose tables keep their metadata, not with "
                 "pandas",
             )
-        about = dict(json.loads((table.schema.metadata or {})[_MARK]))
+        about = dict(parse_json((table.schema.metadata or {})[_MARK]))
         found, own = about["schema"], about["cohort"]
         lacks = [name for name in columns if name not in table.column_names]
     except ArtefactError:

@@ -16,10 +16,12 @@ from typing import Any, Literal
 import numpy as np
 
 from medmcl.core.errors import RecordError
+from medmcl.core.limits import refuse_large
 
 DEFLATE_LIMIT = 1040  # no deflate stream expands further than 1032 times
 GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = 540  # of NIfTI-2, the longer one
+VOXEL_BYTES = 4  # as read: float32
 SPARE_BYTES = 2**24  # what a file may hold before and after its voxels: header extensions, padding
 Turn = Literal["plane", "body", "none"]
 MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
@@ -118,6 +120,7 @@ def read_npy(path: Path, axes: str, row: int | None = None) -> Stack:
                 "has no such row", where=path, got=row, expected=f"0 to {len(array) - 1}"
             )
         array = array[row]
+    refuse_large(array.size * VOXEL_BYTES, path, f"its header {array.shape}")
     letters = _match_axes(array.shape, axes, path)
     return Stack(voxels=np.ascontiguousarray(_to_tzyx(np.asarray(array, np.float32), letters)))
 
@@ -165,6 +168,8 @@ def _open_nifti(path: Path) -> Any:
             expected=f"{math.prod(shape) * dtype.itemsize} bytes of voxels {shape}",
             fix="copy it again from its source",
         )
+    claimed = math.prod(shape) * (dtype.itemsize + VOXEL_BYTES)
+    refuse_large(claimed, path, f"its header ({' x '.join(map(str, shape))} voxels)")
     if not zipped:
         return image
     before = min(max(int(image.dataobj.offset), 0), SPARE_BYTES)

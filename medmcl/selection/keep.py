@@ -17,6 +17,7 @@ import medmcl
 from medmcl.core.cohort_rows import write_rows
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
+from medmcl.core.limits import parse_json
 from medmcl.selection.ranking import ranks
 
 SCHEMA = "medmcl/keep@1"
@@ -183,7 +184,7 @@ class Keep:
         """
         try:
             table = pq.read_table(path)
-            said = json.loads((table.schema.metadata or {})[_MARK])
+            said = parse_json((table.schema.metadata or {})[_MARK])
             if said["schema"] != SCHEMA:
                 raise KeyError(said["schema"])
             found = cls(

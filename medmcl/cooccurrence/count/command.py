@@ -42,6 +42,7 @@ from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.file_lock import one_writer
+from medmcl.core.limits import parse_json
 from medmcl.data.events.events import starts
 from medmcl.data.events.meds import MedsDataset, open_meds
 from medmcl.data.events.spec import MedsKeys
@@ -186,7 +187,7 @@ def events_of(spec: Spec, work: Path) -> tuple[MedsDataset, dict[str, Any]]:
     folder, mark = work / "events", work / EVENTS_WRITTEN
     state = _sources_state(spec)
     if mark.is_file():
-        known = json.loads(mark.read_text(encoding="utf-8"))
+        known = parse_json(mark.read_text(encoding="utf-8"))
         if known["state"] == state:
             return open_meds(folder), known["written"]
     shutil.rmtree(folder, ignore_errors=True)

@@ -29,6 +29,7 @@ from medmcl.cooccurrence.count.counts import Block, Margin
 from medmcl.cooccurrence.count.items import Tally
 from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.limits import parse_json
 
 VERSION = 1
 """Counted into the settings; a change of what is counted raises it."""
@@ -106,7 +107,7 @@ def absorb_parts(counter: PairCounter, parts: Sequence[Part]) -> None:
 def _head(path: Path) -> Part:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            head = json.loads(str(arrays["head"]))
+            head = parse_json(str(arrays["head"]))
         return Part(path, tuple(head["shards"]), head["settings"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from None

@@ -20,6 +20,7 @@ from medmcl.core.atomic import file_aside, write_atomically
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
+from medmcl.core.limits import parse_json
 
 _SCHEMA = "medmcl/masked-share@1"
 SECURE_ROUND: Final = "medmcl/secure-round@1"
@@ -189,7 +190,7 @@ def load_share(path: str | Path) -> Share:
             values = file.get_tensor("values")
         if said.get("schema") != _SCHEMA:
             raise ArtefactError("is no masked share", where=path, got=said.get("schema"))
-        pairs = json.loads(said["pairs"])
+        pairs = parse_json(said["pairs"])
         return Share(said["site"], said["round"], said["layout"], values, pairs, said["checksum"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         if isinstance(error, ArtefactError):

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from medmcl.cooccurrence.count.counts import Block, Counts, ordered_cells
 from medmcl.core.errors import ArtefactError
+from medmcl.core.limits import parse_json
 
 VOCABULARY_SCHEMA = pa.schema(
     [
@@ -178,7 +179,7 @@ def check_checksum(path: Path) -> None:
 def read_json(path: Path) -> dict[str, object]:
     """Read a JSON object; `ArtefactError` if it is none."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         what = "is no JSON" if isinstance(error, ValueError) else "cannot be read"
         raise ArtefactError(f"{what}: {error}", where=path) from None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 from medmcl.core.errors import CohortError
+from medmcl.core.limits import parse_json
 from medmcl.data.tables.files import as_text
 
 _SEPARATORS = re.compile(r"[;|,]")
@@ -49,7 +49,7 @@ def _literal(text: str) -> Any:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     try:
-        return json.loads(text)
+        return parse_json(text)
     except (ValueError, RecursionError):
         return None
 

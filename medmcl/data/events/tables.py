@@ -7,7 +7,6 @@ same columns (`COLUMNS`); rows need no order.
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from pyarrow import csv
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
+from medmcl.core.limits import parse_json
 from medmcl.core.plain_text import encoding_fix, separator_of
 from medmcl.data.events.meds import open_parquet
 
@@ -265,7 +265,7 @@ def header_of(path: Path) -> list[str]:
     if _suffix(path) not in _LINES:
         return next(split_lines([header], delimiter=_separator(path, header)), [])
     try:
-        return list(json.loads(header))
+        return list(parse_json(header))
     except (ValueError, TypeError) as error:
         raise _damaged(path, error) from None
 
@@ -329,7 +329,7 @@ def _read_lines(path: Path, columns: list[str]) -> Iterator[pa.Table]:
                 number += 1
                 if not line.strip():
                     continue
-                value = json.loads(line)
+                value = parse_json(line)
                 known.update(value)
                 cells = {c: value.get(c) for c in columns}
                 rows.append({c: None if v is None else str(v) for c, v in cells.items()})

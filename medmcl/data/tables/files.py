@@ -21,6 +21,7 @@ import pandas as pd
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
+from medmcl.core.limits import refuse_large_parquet, refuse_large_text
 from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
@@ -430,6 +431,8 @@ def _read_file(path: Path) -> pd.DataFrame:
         )
     try:
         return reader(path)
+    except CohortError:
+        raise
     except Exception as error:  # pandas and pyarrow raise many kinds on damaged bytes
         raise _unreadable(path, error) from None
 
@@ -459,6 +462,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:
+    refuse_large_text(path, error=CohortError)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "error", pd.errors.ParserWarning
@@ -475,6 +479,7 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
+    refuse_large_parquet(path, error=CohortError)
     return pd.read_parquet(path)
 
 

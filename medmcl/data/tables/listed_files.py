@@ -7,7 +7,6 @@ has none. Fields of ``.json`` files, and what ``.cls`` files and the like hold, 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ import pandas as pd
 from medmcl.core import members
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.core.findings import counted
+from medmcl.core.limits import parse_json
 from medmcl.modalities.image.settings import ENDINGS
 
 VALUES = ("cls", "cls2", "class", "count", "index", "inx", "id")
@@ -178,7 +178,7 @@ def _twice(names: Sequence[str]) -> list[str]:
 
 def _tree(root: Path, cell: str) -> dict[str, Any]:
     try:
-        tree = json.loads(_text(root, cell))
+        tree = parse_json(_text(root, cell))
     except ValueError as error:
         raise CohortError("is not JSON", where=root / cell, got=error) from None
     if not isinstance(tree, dict):

@@ -14,12 +14,12 @@ from functools import partial
 
 import numpy as np
 
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cox import cox_loss
 from medmcl.evaluation.models.cross_validation import strata_of, subject_folds
+from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.probe import linear_probe, linear_walk, stack
 from medmcl.evaluation.models.scaling import Scaler, Scaling
 from medmcl.evaluation.models.strength import (

@@ -14,12 +14,12 @@ import numpy as np
 from scipy.special import log_expit, log_softmax
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.cox_model import Cox
 from medmcl.evaluation.models.linear_model import LinearModel, Link, side_by_side
 from medmcl.evaluation.models.logistic import Logistic, LogisticPath
+from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
 from medmcl.evaluation.models.strength import (
     STRENGTHS,

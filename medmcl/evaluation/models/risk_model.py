@@ -18,11 +18,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from medmcl.core.config import closest
 from medmcl.core.errors import ConfigError, LeakageError
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.predictions import c_index
 from medmcl.evaluation.models.contract import Fitted
+from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.outcome import KINDS, Kind, Outcome, read_outcome
 from medmcl.evaluation.models.penalty import cross_validated_strength
 from medmcl.evaluation.models.probe import discrete_time_probe, linear_probe, linear_walk

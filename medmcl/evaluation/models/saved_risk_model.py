@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.limits import parse_json
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.linear_model import LinearModel
 
@@ -72,7 +73,7 @@ def load_risk_model(path: Path | str) -> RiskModel:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
         if header.get("schema") != SCHEMA:
             raise ValueError(f"schema {header.get('schema')}, expected {SCHEMA}")
-        about = json.loads(header["about"])
+        about = parse_json(header["about"])
         followed = arrays.pop(_FOLLOWED, None)
         linear = LinearModel.of(about["link"], arrays)
         model = RiskModel(**about["params"])

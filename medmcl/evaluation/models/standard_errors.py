@@ -8,10 +8,10 @@ import numpy as np
 from scipy.sparse import csr_array, eye_array
 from scipy.special import expit, softmax
 
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cox import derivatives, log_denominators, risk_sets
 from medmcl.evaluation.models.linear_model import LinearModel, Link
+from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Scaler
 
 WIDEST = 2000

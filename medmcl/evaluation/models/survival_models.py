@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
 from medmcl.evaluation.models.cox_model import Cox, cox_model
 from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
+from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
 from medmcl.evaluation.models.strength import STRENGTHS, alike_notes, chosen_strength, weighed_notes
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from medmcl.core.config import lookup, nearest
 from medmcl.core.errors import ConfigError
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.split_guard import TEST
 from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.presence.measure import presence_rows
@@ -18,6 +17,7 @@ from medmcl.evaluation.aspects.tasks.evidence import evidence_rows, task_evidenc
 from medmcl.evaluation.aspects.tasks.metrics import FEW_DRAWS, Thresholds
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.contract import Fitted
+from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.protocol.evaluation import Found
 from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.protocol.folds import CrossValidation

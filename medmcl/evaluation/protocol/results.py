@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
+from medmcl.core.limits import parse_json
 from medmcl.core.suppression import few
 from medmcl.data.tables.spreadsheet import shielded_row, unshielded
 from medmcl.evaluation.aspects.aspect import ASPECTS
@@ -197,7 +198,7 @@ def load_results(path: Path) -> list[Result]:
         if path.suffix == ".csv":
             with path.open(newline="", encoding="utf-8") as file:
                 return [Result(**_typed(row)) for row in csv.DictReader(file)]
-        return [Result(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        return [Result(**row) for row in parse_json(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
         raise ArtefactError("there is no such results file", where=path) from None
     except (TypeError, ValueError, KeyError) as error:

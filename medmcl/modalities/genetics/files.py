@@ -22,7 +22,8 @@ import numpy as np
 
 from medmcl.core.config import nearest
 from medmcl.core.contracts import RecordRef
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import MedmclError, RecordError
+from medmcl.core.limits import refuse_large_parquet, refuse_large_text
 from medmcl.modalities.genetics.variants import Fileset, Variants, make_variants
 
 if TYPE_CHECKING:
@@ -92,9 +93,13 @@ def _read(path: Path) -> pd.DataFrame:
         raise RecordError("there is no such file", where=path)
     try:
         if path.suffix == ".parquet":
+            refuse_large_parquet(path)
             return pd.read_parquet(path)
+        refuse_large_text(path)
         separator = "\t" if ".tsv" in path.name else ","
         return pd.read_csv(path, sep=separator, low_memory=False)
+    except MedmclError:
+        raise
     except Exception as error:  # pandas and pyarrow raise many kinds on damaged bytes
         raise RecordError(
             "cannot be read as a table", where=path, got=f"{type(error).__name__}: {error}"[:200],

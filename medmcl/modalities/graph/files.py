@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
+from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet, refuse_large_text
 
 TABLES = (".csv", ".tsv", ".txt", ".1d", ".parquet", ".pq")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -79,6 +80,7 @@ def _numbers(values: np.ndarray, where: object) -> np.ndarray:
 
 
 def _from_npz(path: Path, array: str | None, ids: str | None) -> Block:
+    refuse_large_arrays(path)
     with np.load(path, allow_pickle=False) as file:
         known = file.files
         for name in (array, ids):
@@ -109,7 +111,9 @@ def read_frame(path: Path, ids: str | None = None) -> Any:
 
     ending = ending_of(path)
     if ending in (".parquet", ".pq"):
+        refuse_large_parquet(path)
         return pd.read_parquet(path)
+    refuse_large_text(path)
     separator = _SEPARATORS.get(ending, r"\s+")
     comments, first = _head(path)
     words = first.split("\t" if separator == "\t" else "," if separator == "," else None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +14,7 @@ import numpy as np
 
 from medmcl.core import members
 from medmcl.core.errors import RecordError
+from medmcl.core.limits import refuse_large
 from medmcl.modalities.dicom import open_dicom
 
 
@@ -46,6 +49,8 @@ class ImageRecord:
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 """What is read; told by content, not by name."""
 _SEES_THROUGH = ("LA", "PA", "La", "RGBA", "RGBa")
+PIXEL_BYTES = 32
+"""Memory that a pixel takes while it is read: decoded, in colours, and in single precision."""
 _WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262
 _EIGHT, _SIXTEEN = 255.0, 65535.0
 
@@ -81,9 +86,8 @@ def read_image(path: Path, *, turn: bool = True) -> ImageRecord:
 def _decoded(file: IO[bytes], path: Path, turn: bool) -> ImageRecord:
     from PIL import Image
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _pixels_bounded_here():
         warnings.simplefilter("ignore")  # odd metadata; pixels that are missing raise
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file, formats=FORMATS) as image:
                 return _record(image, path, turn)
@@ -99,9 +103,23 @@ def _decoded(file: IO[bytes], path: Path, turn: bool) -> ImageRecord:
             ) from None
 
 
+@contextmanager
+def _pixels_bounded_here() -> Iterator[None]:
+    """Leave the bound on pixels to `refuse_large`: Pillow's is one for all programs."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 def _record(image: Any, path: Path, turn: bool) -> ImageRecord:
     from PIL import ImageOps
 
+    across, down = image.size
+    refuse_large(across * down * PIXEL_BYTES, path, f"its header ({across} x {down} pixels)")
     count = getattr(image, "n_frames", 1)
     if count > 1 and image.format != "MPO":  # a JPEG of a camera: the others are previews
         raise RecordError(
@@ -185,6 +203,8 @@ def read_dicom_image(path: Path, *, window: bool = True) -> ImageRecord:
     if frames > 1:
         fix = "convert a series or cine to NIfTI (dcm2niix)"
         raise RecordError("holds several frames", where=path, got=frames, expected=1, fix=fix)
+    across, down = int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0)
+    refuse_large(across * down * PIXEL_BYTES, path, f"its header ({across} x {down} pixels)")
     stored = dataset.pixel_array  # raises on missing bytes; colours come as red, green, blue
     if stored.ndim == 3:
         pixels, full_scale = one_if_grey(stored.transpose(2, 0, 1)), _full_scale(dataset)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import html
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.limits import parse_json
 from medmcl.modalities.text.tokens import SENTENCE_ENDS
 
 MERGES = 49152 - 256 - 2
@@ -82,7 +82,7 @@ class ClipTokens:
             is_packed = content[:2] == b"\x1f\x8b"
             text = (gzip.decompress(content) if is_packed else content).decode("utf-8")
             if text.lstrip().startswith("{"):
-                return cls._from_json(json.loads(text), str(path))
+                return cls._from_json(parse_json(text), str(path))
             return cls(_pairs(text.split("\n")[1 : MERGES + 1]), str(path))
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(

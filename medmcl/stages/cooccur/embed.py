@@ -17,6 +17,7 @@ from medmcl.cooccurrence.exchange.tables import sha256_of
 from medmcl.core.atomic import folder_aside, write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import one_writer
+from medmcl.core.limits import parse_json
 from medmcl.core.path_suggestions import instead_of
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
             else f"make it: medmcl cooccur embed COUNTS --out {folder}",
         )
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts = parse_json((folder / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtefactError(
             f"is no folder of token vectors: {error}",

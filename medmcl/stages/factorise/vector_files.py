@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmcl.core.atomic import working_folder
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
+from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet, refuse_large_text
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.cohort.loader import ID_COLUMNS
 from medmcl.data.tables.files import texts
@@ -137,13 +138,15 @@ def _frame_of(path: Path, where: str) -> pd.DataFrame:
         raise ArtefactError(f"there is no such file{instead_of(path)}", where=where)
     try:
         if suffix == ".parquet":
+            refuse_large_parquet(path, error=ArtefactError)
             return pd.read_parquet(path)
         if suffix == ".npz":
             return _of_archive(path, where)
+        refuse_large_text(path, error=ArtefactError)
         separator = "\t" if suffix.startswith(".tsv") else ","
         table = pd.read_csv(path, sep=separator, dtype=str)
         return unshielded_table(table) if holds_shielded(path) else table
-    except ConfigError:
+    except MedmclError:
         raise
     except Exception as error:  # readers raise many kinds
         raise ArtefactError(f"cannot be read: {error}", where=where) from None
@@ -153,6 +156,7 @@ def _of_archive(path: Path, where: str) -> pd.DataFrame:
     """Read ``ids`` (R,) and ``vectors`` (R, E), perhaps ``records`` (R,), of an .npz archive."""
     import pandas as pd
 
+    refuse_large_arrays(path, "table", ArtefactError)
     with np.load(path, allow_pickle=False) as archive:
         names = list(archive.files)
         ids = next((one for one in names if one.lower() in ("ids", "subjects", *ID_COLUMNS)), None)

@@ -9,7 +9,7 @@ import numpy as np
 
 from medmcl.core.errors import RecordError
 from medmcl.modalities.dicom import open_dicom
-from medmcl.modalities.ecg.files.readers import MAX_VALUES, Channels
+from medmcl.modalities.ecg.files.readers import Channels, refuse_long
 from medmcl.modalities.ecg.leads import TWELVE, is_known
 
 _SCP_NUMBERS = (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8)
@@ -68,8 +68,7 @@ def _check_size(group: Any, path: Path) -> None:
             got=len(group.ChannelDefinitionSequence),
             expected=leads,
         )
-    if samples * leads > MAX_VALUES:
-        raise RecordError("states a length that no ECG has", where=path, got=samples)
+    refuse_long(samples * leads, path)
     width = int(group.WaveformBitsAllocated) // 8 * leads
     found = len(group.WaveformData) // width
     if found < samples:

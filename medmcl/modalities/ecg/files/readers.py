@@ -15,6 +15,12 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
+from medmcl.core.limits import (
+    most_bytes,
+    refuse_large,
+    refuse_large_parquet,
+    refuse_large_text,
+)
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
 from medmcl.modalities.ecg.settings import Reader
 
@@ -45,8 +51,10 @@ def read_leads(path: Path, row: int | None) -> tuple[tuple[str, ...], np.ndarray
         lists = _list_columns(path)
         if lists:
             return tuple(lists), _read_lists(path, lists, row)
+        refuse_large_parquet(path, "record")
         frame = pd.read_parquet(path)
     else:
+        refuse_large_text(path, "record")
         separator = "\t" if ".tsv" in path.name.lower() else ","
         frame = pd.read_csv(path, sep=separator, low_memory=False)
     if row is not None:
@@ -139,19 +147,26 @@ def _row_group(path: Path, group: int, leads: tuple[str, ...], *_stamp: int) -> 
     with pq.ParquetFile(path) as file:
         about = file.metadata.row_group(group)
         values = sum(about.column(number).num_values for number in range(about.num_columns))
-        if values > MAX_VALUES:
+        most = most_bytes() // VALUE_BYTES
+        if values > most:
             raise RecordError(
                 "a row group is too large to be read for one record",
                 where=path,
                 got=f"{values} values",
-                expected=f"at most {MAX_VALUES}",
+                expected=f"at most {most}",
                 fix="write it with to_parquet(..., row_group_size=100)",
             )
         return file.read_row_group(group, columns=list(leads))
 
 
-MAX_VALUES = 200_000_000
-"""Samples times leads of one record: a file that says more is broken, or bursts the memory."""
+VALUE_BYTES = 16
+"""Memory that a sample takes while it is read: as stored, and in double precision."""
+
+
+def refuse_long(values: float, where: object) -> None:
+    """Refuse a record of more samples, times leads, than the memory of one may hold."""
+    refuse_large(values * VALUE_BYTES, where, f"its length ({values:,.0f} values)")
+
 
 _TO_MV = {
     **dict.fromkeys(("mv", "millivolt", "millivolts", "mvolt", "mdc_dim_milli_volt"), 1.0),
@@ -356,13 +371,7 @@ def to_record(
 def _require_shape(channels: Channels, where: str) -> None:
     if channels.signal.ndim != 2 or 0 in channels.signal.shape:
         raise RecordError("there is no signal", where=where, got=f"shape {channels.signal.shape}")
-    if channels.signal.size > MAX_VALUES:
-        raise RecordError(
-            "the record is too long to be an ECG",
-            where=where,
-            got=f"{channels.signal.size} values",
-            expected=f"at most {MAX_VALUES}",
-        )
+    refuse_long(channels.signal.size, where)
 
 
 def _factors(
@@ -424,8 +433,7 @@ def read_npy(path: Path, axes: str, leads: Sequence[str], row: int | None) -> Ch
             expected=f"({len(leads)}, S)" if axes == "LS" else f"(S, {len(leads)})",
             fix="correct axes (LS or SL) or leads; an array of many records needs row: COLUMN",
         )
-    if array.size > MAX_VALUES:
-        raise RecordError("the record is too long to be an ECG", where=path, got=array.shape)
+    refuse_long(array.size, path)
     signal = np.array(array if axes == "LS" else array.T)
     return Channels(names=tuple(leads), units=(None,) * len(leads), signal=signal, rate_hz=None)
 

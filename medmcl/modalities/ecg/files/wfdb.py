@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
-from medmcl.modalities.ecg.files.readers import MAX_VALUES, Channels, require_content, unit_factor
+from medmcl.modalities.ecg.files.readers import Channels, refuse_long, require_content, unit_factor
 from medmcl.modalities.ecg.leads import is_known
 
 MAX_HEADER_BYTES = 1_000_000
@@ -156,10 +156,9 @@ def _join(header: Any, record: Path) -> Channels:
             "segments have different sampling rates", where=record, got=sorted(map(str, rates))
         )
     total = sum(length for _, length, _ in parts)
-    if total * len(units) > MAX_VALUES:
-        raise RecordError("states a length that no ECG has", where=f"{record}.hea", got=total)
     names = list(units)
     scale = round((whole[0].rate_hz or 0) / header.fs)
+    refuse_long(total * scale * len(units), f"{record}.hea")
     signal = np.full((len(names), total * scale), np.nan)
     for start, _, content in parts:
         if content is not None:
@@ -229,12 +228,8 @@ def _read_header(record: Path) -> Any:
             where=path,
             got=f"{header.n_sig} signals at {header.fs} Hz",
         )
-    if (header.sig_len or 0) * header.n_sig > MAX_VALUES:
-        raise RecordError(
-            "the header states a length that no ECG has",
-            where=path,
-            got=f"{header.sig_len} samples of {header.n_sig} signals",
-        )
+    a_frame = sum(one or 1 for one in getattr(header, "samps_per_frame", None) or ())
+    refuse_long((header.sig_len or 0) * max(header.n_sig, a_frame), path)
     if getattr(header, "units", None):
         header.units = _true_units(path, header.units)
     return header

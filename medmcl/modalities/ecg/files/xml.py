@@ -10,13 +10,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree.ElementTree import TreeBuilder
 
 import numpy as np
 
 from medmcl.core.errors import RecordError
+from medmcl.core.limits import refuse_large
 from medmcl.modalities.ecg.files.readers import Channels, require_content
 
-MAX_XML_BYTES = 200_000_000
+_PER_BYTE, _PER_NODE = 40, 1_000
+"""Memory that a byte of XML, and an element or an attribute, takes, about."""
+_DEEPEST = 100
+"""Elements within one another; those of ECG files are within ten."""
 _DIGITS = {"1": "I", "2": "II", "3": "III"}
 _SAMPLE_TYPES = {1: "<i1", 2: "<i2", 4: "<i4"}
 
@@ -175,13 +180,14 @@ def _stack(
 
 def _parse(path: Path) -> Any:
     from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import ParseError, fromstring
+    from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
     require_content(path)
-    if path.stat().st_size > MAX_XML_BYTES:
-        raise RecordError("is too large to be an ECG in XML", where=path)
+    refuse_large(path.stat().st_size * _PER_BYTE, path, "its XML")
     try:
-        return fromstring(path.read_bytes())
+        parser = DefusedXMLParser(target=_Bounded(path))
+        parser.feed(path.read_bytes())
+        return parser.close()
     except DefusedXmlException as error:
         raise RecordError(
             f"defines entities, which an ECG file has no need of: {type(error).__name__}",
@@ -193,6 +199,36 @@ def _parse(path: Path) -> Any:
             where=path,
             fix="copy the file again from its source",
         ) from None
+
+
+class _Bounded(TreeBuilder):
+    """Builds a tree of no more elements, and no deeper, than an ECG may have."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path, self._depth, self._nodes = path, 0, 0
+
+    def start(self, tag: Any, attrs: Any) -> Any:
+        """Begin an element."""
+        self._depth += 1
+        self._nodes += 1 + len(attrs)
+        if self._depth > _DEEPEST:
+            raise RecordError(
+                "has elements within one another as no ECG has",
+                where=self._path,
+                got=f"{self._depth} deep",
+                expected=f"at most {_DEEPEST}",
+                fix="copy the file again from its source",
+            )
+        if not self._nodes % 1000:
+            claimed = self._nodes * _PER_NODE
+            refuse_large(claimed, self._path, "the tree of its elements", so_far=True)
+        return super().start(tag, attrs)
+
+    def end(self, tag: Any) -> Any:
+        """End an element."""
+        self._depth -= 1
+        return super().end(tag)
 
 
 def _tag(node: Any) -> str:

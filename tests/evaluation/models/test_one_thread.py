@@ -15,10 +15,10 @@ import pytest
 from made_targets import targets_of
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from medmcl.core.one_thread import one_blas_thread
 from medmcl.core.targets import Targets
 from medmcl.evaluation import evaluate_task
 from medmcl.evaluation.models import probe
+from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.risk_model import RiskModel
 from medmcl.evaluation.models.survival_models import cox_survival, discrete_time_survival
 
