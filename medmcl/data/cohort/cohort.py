@@ -15,9 +15,9 @@ import pandas as pd
 from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, counted
-from medmcl.core.garbage import collector_paused
 from medmcl.core.overrides import apply_override, blame, corrected, written
 from medmcl.core.targets import Targets
+from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.cohort.loader import Opened, Opening
 from medmcl.data.cohort.locate import choose_root, find_cohort, how_to_get, list_cohorts
 from medmcl.data.cohort.manifest import parse_spec, refuse

@@ -24,20 +24,3 @@ def old_objects_passed_over() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Let no garbage be looked for in a block or a function that makes many objects, all to stay.
-
-    The collector would walk through the rows of a table again and again while they are made: a
-    fifth of the CPU seconds of opening a cohort of 100,000 people.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
