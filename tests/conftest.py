@@ -1,7 +1,13 @@
-"""The order of files: those that take longest begin first, so that no process is left with one."""
+"""The order of files, those that take longest first; and a register of releases for each test."""
 
+import os
+import tempfile
 from pathlib import Path
 
+import pytest
+
+REGISTERS = tempfile.TemporaryDirectory(prefix="medmcl-registers-")
+os.environ["MEDMCL_REGISTER"] = REGISTERS.name  # that of fixtures of a module or session
 LONGEST = (
     "test_notebooks.py",
     "test_multistage_study.py",
@@ -30,3 +36,11 @@ assert all(file.is_file() for file in PLACES), "LONGEST names a file that has go
 def pytest_collection_modifyitems(items):
     """Files of `LONGEST`, then the others as they were."""
     items.sort(key=lambda item: PLACES.get(item.path, len(PLACES)))
+
+
+@pytest.fixture(autouse=True)
+def register(monkeypatch):
+    """Nothing was released before a test, and nothing of it is remembered at home."""
+    folder = Path(tempfile.mkdtemp(dir=REGISTERS.name))
+    monkeypatch.setenv("MEDMCL_REGISTER", str(folder))
+    return folder

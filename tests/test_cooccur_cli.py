@@ -52,9 +52,10 @@ def cooccur(*words):
     return typed("cooccur", *words)
 
 
-def write_rows(folder):
-    """Rows of forty patients, and vocabularies of which a third is not seen."""
+def write_rows(folder, *, other=False):
+    """Rows of forty patients, or of others, and vocabularies of which a third is not seen."""
     rows = [(s, m, f"{m}{k}", 1) for s in range(40) for m in ("codes", "concepts") for k in (0, 1)]
+    rows += [(s, "codes", "codes0", 1) for s in range(40) if other]
     words = [(m, f"{m}{k}", "1") for m in ("codes", "concepts") for k in range(3)]
     for name, table, columns in (
         ("rows", rows, ["subject", "modality", "code", "count"]),
@@ -159,8 +160,11 @@ def test_a_private_release_is_paid_for(tmp_path, capsys):
     assert noisy.D.shape == (3, 3)
     assert cooccur(*release, "--out", tmp_path / "two") == 2
     assert "budget does not cover" in capsys.readouterr().err
-    ledger = json.loads((tmp_path / "ledger.json").read_text())
-    (tmp_path / "ledger.json").write_text(json.dumps({**ledger, "releases": []}))
+    (tmp_path / "ledger.json").unlink()
+    assert cooccur(*budget, "--epsilon", 1.2, "--delta", 1e-6) == 0  # a fresh one for the same rows
+    assert cooccur(*release, "--out", tmp_path / "two") == 2
+    assert "have a privacy budget already" in capsys.readouterr().err
+    write_rows(tmp_path, other=True)  # other people
     chosen = [word.replace("codes=2", "codes=quantile:0.5") for word in map(str, release)]
     assert cooccur(*chosen, "--clip-longest", 5, "--out", tmp_path / "chosen") == 0
     release_keys = json.loads((tmp_path / "chosen" / "manifest.json").read_text())["release"]
@@ -304,7 +308,7 @@ def test_neighbours_have_standard_errors_from_the_sites(hospitals, tmp_path, cap
     assert (pd.read_csv(tmp_path / "e" / "neighbours.csv")["standard_error"] > 0).all()
 
 
-def test_three_sites_release_a_sum_that_nobody_holds(tmp_path, capsys):
+def test_three_sites_release_a_sum_that_nobody_holds(tmp_path, capsys, monkeypatch):
     pair_up(tmp_path)
     write_rows(tmp_path)
     turn = tmp_path / "round.json"
@@ -324,6 +328,7 @@ def test_three_sites_release_a_sum_that_nobody_holds(tmp_path, capsys):
         budget = ("budget", tmp_path / f"{site}.json", "--delta", 1e-6)
         assert cooccur(*budget, "--epsilon", 1.2) == 0
         shares.append(tmp_path / f"{site}.share")
+        monkeypatch.setenv("MEDMCL_REGISTER", str(tmp_path / f"{site}-register"))
         share = (
             "private-share", tmp_path / "rows.csv", "--round", turn,
             "--keys", tmp_path / f"{site}.keys", "--ledger", tmp_path / f"{site}.json",

@@ -45,13 +45,6 @@ PrivateRound = Annotated[Path, typer.Option("--round", help="File of private-sta
 Epsilon = Annotated[float, typer.Option(help="Of this release.")]
 Delta = Annotated[float, typer.Option(help="Of this release; well below 1 / patients.")]
 WindowOption = Annotated[str, typer.Option(help="Window of a row, if the table has one.")]
-AllowUnlisted = Annotated[
-    bool,
-    typer.Option(
-        "--allow-unlisted",
-        help="Release also where the vocabulary lists fewer than half of the occurrences.",
-    ),
-]
 AllowNoise = Annotated[
     bool,
     typer.Option(
@@ -176,6 +169,10 @@ def release(
         typer.Option("--allow-nested", help="Codes count one another's events: release anyway."),
     ] = False,
     align: AlignOption = None,
+    largest_share: Annotated[
+        float,
+        typer.Option(help="Most of a cell that one patient or site may give; 1: no such rule."),
+    ] = 0.8,
 ) -> None:
     """Write counts that may leave: cells of few patients absent, nothing else that tells them.
 
@@ -190,10 +187,24 @@ def release(
         public_vocabulary=public_vocabulary,
         allow_nested=allow_nested,
         align=_align(align),
+        largest_share=largest_share,
     )
     cells, share, warnings = (done.pop(key) for key in ("cells", "share suppressed", "warnings"))
     done["cells suppressed"] = f"{done['cells suppressed']:,} of {cells:,} ({share:.1%})"
     _say({**done, "warnings": warnings})
+
+
+@app.command(cls=Command)
+def listed(
+    rows: Annotated[
+        Path, typer.Argument(help="Table: subject, modality, code, count; see `rows`.")
+    ],
+    vocabulary: Annotated[Path, typer.Option(help="Public table: modality, code, version.")],
+) -> None:
+    """Say how much of a table of rows a vocabulary lists, before a release is paid for."""
+    from medmcl.stages.cooccur.release import listed_rows
+
+    _say(listed_rows(rows, vocabulary))
 
 
 @app.command("release-private", cls=Command)
@@ -221,7 +232,6 @@ def release_private(
     clip_longest: Annotated[
         int, typer.Option(min=1, help="Where the search for a quantile ends; fixed in public.")
     ] = 64,
-    allow_unlisted: AllowUnlisted = False,
     allow_noise: AllowNoise = False,
 ) -> None:
     """Write noisy counts under differential privacy, a patient being the unit (extra [dp])."""
@@ -237,7 +247,6 @@ def release_private(
         ledger=ledger,
         window=window,
         clip_share=clip_share,
-        allow_unlisted=allow_unlisted,
         allow_noise=allow_noise,
     )
     _say(done)
@@ -351,12 +360,11 @@ def private_share(
     ledger: Annotated[Path, typer.Option(help="Budget of this site's patients; see `budget`.")],
     round_: PrivateRound,
     out: ShareFile,
-    allow_unlisted: AllowUnlisted = False,
 ) -> None:
     """Clip this site's patients, add its share of the noise, and mask; the share may leave."""
     from medmcl.stages.cooccur.private import share_rows
 
-    _say(share_rows(rows, keys, ledger, round_, out, allow_unlisted=allow_unlisted))
+    _say(share_rows(rows, keys, ledger, round_, out))
 
 
 @app.command("private-sum", cls=Command)

@@ -27,6 +27,7 @@ from medmcl.cooccurrence.count.parts import (
     refuse_unfinished,
     work_folder,
 )
+from medmcl.cooccurrence.count.people import people_of_subjects
 from medmcl.cooccurrence.count.reading import Reading, Sighting, read_tokens
 from medmcl.cooccurrence.count.rules import parse_window
 from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
@@ -141,7 +142,15 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
     meds = spec.meds  # splits whose subjects are counted: those asked for, or all that are listed
     asked = tuple(sorted(set(meds.splits))) if meds and meds.splits else None
     splits = asked or (dataset.splits() if meds else None)
-    provenance = Provenance(outside_vocabulary=tally.outside_vocabulary, splits=splits)
+    provenance = Provenance(
+        outside_vocabulary=tally.outside_vocabulary,
+        splits=splits,
+        people=people_of_subjects(
+            f"{subject} {began}"  # a number alone may be another's at another hospital
+            for shard in seen.counted.values()
+            for subject, began in zip(*(one.tolist() for one in shard), strict=True)
+        ),
+    )
     return replace(counts, provenance=provenance), tally, written
 
 

@@ -112,7 +112,7 @@ class PairCounter:
             more = margin_of(items, size, chunk.reach)
             if self._by_patient:  # pairs follow from the block, when all are counted
                 people = patients_of(items, size)
-                more = Margin(people, np.zeros_like(people), people)
+                more = Margin(people, np.zeros_like(people), people, np.minimum(people, 1))
             self.margins[name] = self.margins[name] + more
         for a, b in self.sums:
             self.add_items((a, b), named[a], named[b], chunk.reach)

@@ -13,12 +13,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 from scipy import sparse
 
+from medmcl.cooccurrence.count.people import People
 from medmcl.core.errors import ArtefactError
 
 
@@ -33,11 +34,13 @@ class Provenance:
             code; None if it is not known.
         splits: Splits of the source whose subjects were counted, all that it lists if none was
             asked for; None if the source lists none, or it is not known.
+        people: Whose counts these are, site by site; empty if it is not known.
     """
 
     merged_from: tuple[str, ...] = ()
     outside_vocabulary: int | None = None
     splits: tuple[str, ...] | None = None
+    people: tuple[People, ...] = field(default=(), compare=False)
 
     def __add__(self, other: Provenance) -> Provenance:
         splits = known_sum(self.splits, other.splits)
@@ -45,12 +48,21 @@ class Provenance:
             tuple(sorted({*self.merged_from, *other.merged_from})),
             known_sum(self.outside_vocabulary, other.outside_vocabulary),
             None if splits is None else tuple(sorted(set(splits))),
+            self.people + other.people,
         )
 
 
 def origins(counts: Counts) -> tuple[str, ...]:
     """Fingerprints of all that stands behind counts; their own if they were not added up."""
     return counts.provenance.merged_from or (fingerprint_of(counts),)
+
+
+def people_of(counts: Counts) -> tuple[People, ...]:
+    """Whose counts they are, site by site; where that is not known, the counts stand for them."""
+    if counts.provenance.people:
+        return counts.provenance.people
+    behind = origins(counts)
+    return tuple(People(one, counts.patients if len(behind) == 1 else None) for one in behind)
 
 
 def fingerprint_of(counts: Counts) -> str:
@@ -119,22 +131,29 @@ class Margin:
         pairs: Ordered pairs within the modality that start with the token, self-pairs left out,
             g_w = sum_i x_iw (T_i - 1) with T_i the tokens of unit i.
         patients: Patients who have the token at all; None if it was not counted.
+        most: Most occurrences in one patient; None if it is not known. A release needs it to see
+            that no cell is one patient's.
     """
 
     tokens: np.ndarray
     pairs: np.ndarray
     patients: np.ndarray | None = None
+    most: np.ndarray | None = None
 
     def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Margin:
         """The same with all its numbers changed, in the order of the fields."""
-        tokens, pairs = change(self.tokens), change(self.pairs)
-        return Margin(tokens, pairs, None if self.patients is None else change(self.patients))
+        asked = (self.tokens, self.pairs, self.patients, self.most)
+        tokens, pairs, patients, most = (None if one is None else change(one) for one in asked)
+        assert tokens is not None
+        assert pairs is not None
+        return Margin(tokens, pairs, patients, most)
 
     def __add__(self, other: Margin) -> Margin:
         return Margin(
             self.tokens + other.tokens,
             self.pairs + other.pairs,
             known_sum(self.patients, other.patients),
+            None if self.most is None or other.most is None else np.maximum(self.most, other.most),
         )
 
 
@@ -147,20 +166,33 @@ class Block:
         patients: Patients who add to the cell; None if it was not counted. A release needs it.
         pairs_per_patient: Mean over the cells that a release kept, which turns its threshold on
             patients into one on pairs; None where nothing was suppressed.
+        largest: Most pairs that one of several sites adds to the cell; None if there is one site,
+            or it is not known.
     """
 
     pairs: sparse.csr_array
     patients: sparse.csr_array | None = None
     pairs_per_patient: float | None = None
+    largest: sparse.csr_array | None = None
 
     def each(self, change: Callable[[sparse.csr_array], sparse.csr_array]) -> Block:
         """The same with all its cells changed, in the order of the fields."""
         pairs = change(self.pairs)
         patients = None if self.patients is None else change(self.patients)
-        return Block(pairs, patients, self.pairs_per_patient)
+        largest = None if self.largest is None else change(self.largest)
+        return Block(pairs, patients, self.pairs_per_patient, largest)
 
     def __add__(self, other: Block) -> Block:
         return Block(self.pairs + other.pairs, known_sum(self.patients, other.patients))
+
+    def with_largest(self, other: Block, sites: tuple[int, int]) -> Block:
+        """Both together, of so many sites each, and what the largest of them adds to each cell."""
+        mine, theirs = (
+            block.pairs if number == 1 else block.largest
+            for block, number in zip((self, other), sites, strict=True)
+        )
+        known = None if mine is None or theirs is None else sparse.csr_array(mine.maximum(theirs))
+        return replace(self + other, largest=known)
 
 
 @dataclass(frozen=True)
@@ -207,7 +239,7 @@ class Counts:
     def __post_init__(self) -> None:
         for (a, b), block in self.blocks.items():
             shape = (len(self.vocabularies[a]), len(self.vocabularies[b]))
-            for matrix in (block.pairs, block.patients):
+            for matrix in (block.pairs, block.patients, block.largest):
                 if matrix is not None and matrix.shape != shape:
                     raise ArtefactError(
                         f"block {a} x {b} does not fit its vocabularies",
@@ -269,7 +301,12 @@ class Counts:
         return Counts(
             vocabularies=self.vocabularies,
             margins={m: self.margins[m] + other.margins[m] for m in self.margins},
-            blocks={p: self.blocks[p] + other.blocks[p] for p in self.blocks},
+            blocks={
+                pair: block.with_largest(other.blocks[pair], (self.sites, other.sites))
+                if self.noise_sd is None
+                else block + other.blocks[pair]
+                for pair, block in self.blocks.items()
+            },
             units=known_sum(self.units, other.units),
             patients=known_sum(self.patients, other.patients),
             window=self.window,
@@ -280,7 +317,9 @@ class Counts:
             sites=self.sites + other.sites,
             nested=tuple(sorted({*self.nested, *other.nested})),
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
-            provenance=self.provenance + other.provenance,
+            provenance=replace(
+                self.provenance + other.provenance, people=people_of(self) + people_of(other)
+            ),
         )
 
     def __radd__(self, other: int | Counts) -> Counts:

@@ -127,12 +127,13 @@ def margin_of(items: Items, size: int, reach: int) -> Margin:
         _by_token(items.token, items.weight, size),
         _by_token(items.token, pairs, size),
         patients_of(items, size),
+        most_of(items, size),
     )
 
 
 def zeros(size: int) -> Margin:
     """Give the sums over nobody."""
-    return Margin(*(np.zeros(size, dtype=np.int64) for _ in range(3)))
+    return Margin(*(np.zeros(size, dtype=np.int64) for _ in range(4)))
 
 
 def _by_token(token: np.ndarray, value: np.ndarray, size: int) -> np.ndarray:
@@ -148,6 +149,20 @@ def patients_of(items: Items, size: int) -> np.ndarray:
     key = items.patient.astype(np.int64) * size + items.token
     key = starts(key if ascends(key) else np.sort(key))
     return np.bincount(key % size, minlength=size).astype(np.int64)
+
+
+def most_of(items: Items, size: int) -> np.ndarray:
+    """Most occurrences of each token in one patient, (d,) int64."""
+    found = np.zeros(size, dtype=np.int64)
+    if not len(items):
+        return found
+    key, weight = items.patient.astype(np.int64) * size + items.token, items.weight
+    if not ascends(key):
+        order = np.argsort(key, kind="stable")
+        key, weight = key[order], weight[order]
+    first = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
+    np.maximum.at(found, key[first] % size, np.add.reduceat(weight.astype(np.int64), first))
+    return found
 
 
 def self_pairs(items: Items, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.limits import parse_json
 
-VERSION = 1
+VERSION = 2
 """Counted into the settings; a change of what is counted raises it."""
 _SHARE_OF_TIME = 20
 """A part is written when counting has taken this many times as long as writing it last did."""
@@ -129,7 +129,9 @@ def state_of(counter: PairCounter) -> dict[str, np.ndarray]:
     }
     for number, (name, margin) in enumerate(counter.margins.items()):
         assert margin.patients is not None  # the counter always counts them
-        found[f"margin/{number}"] = np.stack([margin.tokens, margin.pairs, margin.patients])
+        assert margin.most is not None
+        values = [margin.tokens, margin.pairs, margin.patients, margin.most]
+        found[f"margin/{number}"] = np.stack(values)
         found[f"diagonal/{number}"] = np.stack(counter.diagonals[name])
     for number, total in enumerate(counter.sums.values()):
         block = total.peek()

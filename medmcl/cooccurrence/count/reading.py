@@ -10,7 +10,15 @@ import numpy as np
 
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.items import Tally, Tokens
-from medmcl.data.events.events import LONGEST_CODE, Events, ModalityRule, assign, roll_up, starts
+from medmcl.data.events.events import (
+    LONGEST_CODE,
+    NO_TIME,
+    Events,
+    ModalityRule,
+    assign,
+    roll_up,
+    starts,
+)
 from medmcl.data.events.meds import read_shard
 
 
@@ -45,11 +53,14 @@ class Sighting:
 
     Attributes:
         subjects: Patients of each shard, (n,) int64.
+        counted: Those of them of whom an event is counted, (n,) int64, with the time of the first
+            event that they have at all (`NO_TIME`: none has one), (n,) int64.
         codes: Modality to code to its occurrences and patients.
         tally: What was read and left out.
     """
 
     subjects: dict[Path, np.ndarray] = field(default_factory=dict)
+    counted: dict[Path, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     codes: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
@@ -61,6 +72,7 @@ class Sighting:
 
     def __iadd__(self, other: Sighting) -> Sighting:
         self.subjects.update(other.subjects)
+        self.counted.update(other.counted)
         self.tally += other.tally
         for name, codes in other.codes.items():
             for code, (tokens, people) in codes.items():
@@ -74,8 +86,9 @@ def scan(paths: Sequence[Path], reading: Reading, size: int) -> Sighting:
     names = list(reading.modalities)
     for path in paths:
         found.tally.shards += 1
-        subjects = [np.zeros(0, dtype=np.int64)]
-        for events, modality in _assigned(path, reading, size, found.tally, subjects):
+        subjects, began, counted = ([np.zeros(0, dtype=np.int64)] for _ in range(3))
+        for events, modality in _assigned(path, reading, size, found.tally, subjects, began):
+            counted.append(starts(events.subject))
             values = events.code.values
             key = modality * len(values) + events.code.number
             tokens = np.bincount(key, minlength=len(names) * len(values))
@@ -86,6 +99,8 @@ def scan(paths: Sequence[Path], reading: Reading, size: int) -> Sighting:
                 modality_, code = divmod(one, len(values))
                 found.add(names[modality_], values[code], int(tokens[one]), int(people[one]))
         found.subjects[path] = np.concatenate(subjects)
+        there = np.isin(found.subjects[path], np.concatenate(counted))
+        found.counted[path] = (found.subjects[path][there], np.concatenate(began)[there])
     return found
 
 
@@ -103,7 +118,7 @@ def read_tokens(
         numbers.append(dict(zip(tokens, range(begin, begin + len(tokens)), strict=True)))
         begin += len(tokens)
     tally.shards += 1
-    for events, modality in _assigned(path, reading, size, tally, []):
+    for events, modality in _assigned(path, reading, size, tally, [], []):
         table = np.array([[n.get(v, -1) for v in events.code.values] for n in numbers])
         token = table.reshape(len(numbers), -1)[modality, events.code.number]
         known = token >= 0
@@ -112,7 +127,12 @@ def read_tokens(
 
 
 def _assigned(
-    path: Path, reading: Reading, size: int, tally: Tally, subjects: list[np.ndarray]
+    path: Path,
+    reading: Reading,
+    size: int,
+    tally: Tally,
+    subjects: list[np.ndarray],
+    began: list[np.ndarray],
 ) -> Iterator[tuple[Events, np.ndarray]]:
     """Give events with their modality, those of none left out and counted."""
     for events in read_shard(path, size=size, visit=reading.visit, columns=reading.columns):
@@ -123,6 +143,7 @@ def _assigned(
             events = events.take(wanted)
         people = starts(events.subject)
         subjects.append(people)
+        began.append(_first_times(events))
         tally.rows += len(events)
         tally.subjects += len(people)
         if reading.only is not None:
@@ -139,3 +160,14 @@ def _assigned(
         modality = assign(events, reading.modalities)
         tally.unassigned += int((modality < 0).sum())
         yield events.take(modality >= 0), modality[modality >= 0]
+
+
+def _first_times(events: Events) -> np.ndarray:
+    """Time of each patient's first event that has one, (patients,) int64."""
+    if not len(events):
+        return np.zeros(0, dtype=np.int64)
+    never = np.iinfo(np.int64).max
+    times = np.where(events.time == NO_TIME, never, events.time)
+    first = np.flatnonzero(np.r_[True, events.subject[1:] != events.subject[:-1]])
+    found = np.minimum.reduceat(times, first)
+    return np.where(found == never, NO_TIME, found)

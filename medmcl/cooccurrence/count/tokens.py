@@ -10,8 +10,9 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counter import PairCounter
-from medmcl.cooccurrence.count.counts import Counts, Vocabulary
+from medmcl.cooccurrence.count.counts import Counts, Provenance, Vocabulary
 from medmcl.cooccurrence.count.items import Chunk, Items
+from medmcl.cooccurrence.count.people import people_of_records
 from medmcl.cooccurrence.count.rules import Rules
 from medmcl.core.errors import ArtefactError
 
@@ -75,7 +76,16 @@ def count_tokens(
     step = max(1, counter.piece * rows[first] // max(int((a + b).sum()), 1))
     for begin in range(0, rows[first], step):
         counter.add_chunk(_chunk([t[begin : begin + step] for t in tables.values()]))
-    return replace(counter.counts(), units=rows[first], patients=rows[first], notes=())
+    people = people_of_records(
+        list(tables.values()), {name: one.tokens for name, one in words.items()}
+    )
+    return replace(
+        counter.counts(),
+        units=rows[first],
+        patients=rows[first],
+        notes=(),
+        provenance=Provenance(people=people),
+    )
 
 
 def _chunk(tables: Sequence[sparse.csr_array]) -> Chunk:

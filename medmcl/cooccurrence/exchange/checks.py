@@ -69,6 +69,14 @@ def check_block_sums(
     _none(patients > pairs, "a cell holds more patients than pairs", path, patients)
 
 
+def check_largest(pairs: np.ndarray, largest: np.ndarray | None, sites: int, path: Path) -> None:
+    """Refuse a largest site that adds nothing, or more than all, or less than an equal share."""
+    if largest is None:
+        return
+    _none(largest > pairs, "one site adds more pairs than all", path, largest)
+    _none(largest < -(-pairs // sites), "no site adds as much as its share", path, largest)
+
+
 def check_whole(counts: Counts, manifest: ManifestKeys, folder: Path) -> None:
     """Refuse counts whose parts do not fit one another, or that are not released as said."""
     _check_people(counts, folder)
@@ -76,6 +84,12 @@ def check_whole(counts: Counts, manifest: ManifestKeys, folder: Path) -> None:
         _check_margin(name, counts, folder)
     for (a, b), block in counts.blocks.items():
         _check_block(a, b, block, counts, folder)
+    for name, margin in counts.margins.items():
+        if margin.most is None or margin.patients is None:
+            continue
+        least = -(-margin.tokens // np.maximum(margin.patients, 1))
+        wrong = (margin.most > margin.tokens) | (margin.most < least)
+        _none(wrong, "no patient can have so many of a token", f"{folder}, {name}", margin.most)
     if strange := sorted(set(counts.nested) - set(counts.modalities)):
         _same("nested", ", ".join(strange), ", ".join(counts.modalities), folder)
     _check_release(counts, manifest, folder)
@@ -166,10 +180,13 @@ def refuse_telling(counts: Counts, where: object) -> None:
     told += [
         f"patients of {a} x {b}" for (a, b), k in counts.blocks.items() if k.patients is not None
     ]
+    told += [f"most of {name}" for name, m in counts.margins.items() if m.most is not None]
+    told += [f"sites of {a} x {b}" for (a, b), k in counts.blocks.items() if k.largest is not None]
     told += [what for what in ("units", "patients") if getattr(counts, what) is not None]
     origin = counts.provenance
     told += ["events outside the vocabulary"] if origin.outside_vocabulary is not None else []
     told += ["fingerprints of the counts behind it"] if origin.merged_from else []
+    told += ["tags of patients"] if origin.people else []
     if not counts.is_released:
         told.append("exact cells")
     expected = margins_of_cells(counts.vocabularies, counts.blocks)

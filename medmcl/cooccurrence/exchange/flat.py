@@ -63,9 +63,14 @@ def layout_of(counts: Counts) -> Layout:
     return Layout(
         replace(
             counts,
-            margins={n: counts.margins[n].each(np.zeros_like) for n in counts.vocabularies},
+            margins={
+                name: replace(counts.margins[name], most=None).each(np.zeros_like)
+                for name in counts.vocabularies
+            },
             blocks={
-                pair: block.each(lambda cells: sparse.csr_array(cells.shape, dtype=np.int64))
+                pair: replace(block, largest=None).each(
+                    lambda cells: sparse.csr_array(cells.shape, dtype=np.int64)
+                )
                 for pair, block in sorted(counts.blocks.items())
             },
             units=0,

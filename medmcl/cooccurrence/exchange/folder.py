@@ -9,7 +9,6 @@ loaded is checked first (`medmcl.cooccurrence.exchange.checks`); a manifest that
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,11 @@ from medmcl.cooccurrence.count.counts import (
     Vocabulary,
     exact_sum,
 )
+from medmcl.cooccurrence.count.people import People, named
 from medmcl.cooccurrence.exchange.checks import (
     check_block_sums,
     check_cells,
+    check_largest,
     check_margin_sums,
     check_whole,
     refuse_telling,
@@ -39,16 +40,20 @@ from medmcl.cooccurrence.exchange.manifest import (
     BlockKeys,
     ManifestKeys,
     ModalityKeys,
+    PatientsKeys,
+    PeopleKeys,
     PrivateKeys,
     ThresholdKeys,
     VocabularyKeys,
 )
 from medmcl.cooccurrence.exchange.tables import (
     CELLS_SCHEMA,
+    PEOPLE_SCHEMA,
     VOCABULARY_SCHEMA,
     cells_table,
     check_checksum,
     optional,
+    people_table,
     read_json,
     read_table,
     sha256_of,
@@ -61,12 +66,13 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.path_suggestions import instead_of
 from medmcl.core.writing import refuse_unwritable
 
-MANIFEST, VOCABULARY = "manifest.json", "vocabulary.parquet"
+MANIFEST, VOCABULARY, PEOPLE = "manifest.json", "vocabulary.parquet", "people.parquet"
 _SAID = (
     "window", "pairing", "units", "patients", "min_patients", "noise_sd", "sites", "nested",
     "notes",
 )  # fmt: skip
 """What the manifest says of counts as they have it."""
+_KNOWN_OF_IT = ("merged_from", "outside_vocabulary", "splits")
 
 
 def save_counts(
@@ -89,12 +95,17 @@ def save_counts(
     folder = Path(folder)
     if release is not None:
         refuse_telling(counts, folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtefactError("counts are written to a new folder", where=folder, got="a used one")
+    refuse_used(folder)
     refuse_unwritable(folder, where="counts")
     with folder_aside(folder) as aside:
         _write(counts, aside, release)
     return folder
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder that holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtefactError("counts are written to a new folder", where=folder, got="a used one")
 
 
 def load_counts(folder: str | Path) -> Counts:
@@ -119,7 +130,12 @@ def load_counts(folder: str | Path) -> Counts:
         blocks=blocks,
         **{name: getattr(manifest, name) for name in _SAID if name != "sites"},
         sites=_sites(manifest),
-        provenance=Provenance(manifest.merged_from, manifest.outside_vocabulary, manifest.splits),
+        provenance=Provenance(
+            manifest.merged_from,
+            manifest.outside_vocabulary,
+            manifest.splits,
+            _read_people(folder, manifest),
+        ),
     )
     check_whole(counts, manifest, folder)
     check_checksum(folder / MANIFEST)
@@ -175,7 +191,8 @@ def _write(counts: Counts, folder: Path, release: ThresholdKeys | PrivateKeys | 
         "schema": SCHEMA,
         "medmcl": medmcl.__version__,
         **{name: getattr(counts, name) for name in _SAID},
-        **asdict(counts.provenance),
+        **{name: getattr(counts.provenance, name) for name in _KNOWN_OF_IT},
+        "people": _write_people(counts.provenance.people, folder),
         "modalities": tuple(
             ModalityKeys(
                 name=name,
@@ -220,7 +237,10 @@ def _read_vocabulary(
             )
         vocabularies[keys.name] = Vocabulary(tuple(part["code"].to_pylist()), keys.version)
         margin = Margin(
-            part["tokens"].to_numpy(), part["pairs"].to_numpy(), optional(part, "patients", path)
+            part["tokens"].to_numpy(),
+            part["pairs"].to_numpy(),
+            optional(part, "patients", path),
+            optional(part, "most", path),
         )
         check_margin_sums(margin, keys, path)
         margins[keys.name] = margin
@@ -253,10 +273,70 @@ def _read_block(
     patients = optional(table, "patients", path)
     if not len(table) and not keys.patients_counted:
         patients = None
+    largest = optional(table, "largest", path) if len(table) else None
     check_cells(i, j, shape, path)
     check_block_sums(pairs, patients, keys, path, noisy=manifest.noise_sd is not None)
+    check_largest(pairs, largest, _sites(manifest), path)
+
+    def cells(values: np.ndarray | None) -> sparse.csr_array | None:
+        return None if values is None else sparse.csr_array((values, (i, j)), shape=shape)
+
     return Block(
         pairs=sparse.csr_array((pairs, (i, j)), shape=shape),
-        patients=None if patients is None else sparse.csr_array((patients, (i, j)), shape=shape),
+        patients=cells(patients),
         pairs_per_patient=keys.pairs_per_patient,
+        largest=cells(largest),
     )
+
+
+def _write_people(people: tuple[People, ...], folder: Path) -> PeopleKeys | None:
+    if not people:
+        return None
+    known = [one.tags for one in people if one.tags is not None]
+    if known:
+        none = np.zeros(0, dtype=np.uint64)
+        table = people_table([none if one.tags is None else one.tags for one in people])
+        pq.write_table(table, folder / PEOPLE)
+    return PeopleKeys(
+        file=PEOPLE if known else None,
+        sha256=sha256_of(folder / PEOPLE) if known else None,
+        sites=tuple(
+            PatientsKeys(
+                site=one.site,
+                patients=one.patients,
+                kind=one.kind,
+                tags=None if one.tags is None else len(one.tags),
+            )
+            for one in people
+        ),
+    )
+
+
+def _read_people(folder: Path, manifest: ManifestKeys) -> tuple[People, ...]:
+    keys = manifest.people
+    if keys is None:
+        return ()
+    site, tag = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64)
+    if keys.file is not None and keys.sha256 is not None:
+        table = read_table(folder / keys.file, keys.sha256, PEOPLE_SCHEMA)
+        site, tag = table["site"].to_numpy(), table["tag"].to_numpy()
+    found = []
+    for number, one in enumerate(keys.sites):
+        tags = tag[site == number]
+        if len(tags) != (one.tags or 0):
+            raise ArtefactError(
+                "the manifest does not tell the truth about: people",
+                where=folder,
+                got=f"{len(tags)} tags of site {number}",
+                expected=f"{one.tags or 0}, as the manifest says",
+            )
+        there = None if one.tags is None else named(tags, one.kind)
+        if there is not None and there.site != one.site:
+            raise ArtefactError(
+                "the manifest does not tell the truth about: people",
+                where=folder,
+                got=f"other tags of site {number} than its hash is of",
+                expected="the tags that were written with the counts",
+            )
+        found.append(there or People(one.site, one.patients, one.kind))
+    return tuple(found)

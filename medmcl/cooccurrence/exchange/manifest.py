@@ -25,6 +25,7 @@ SCHEMA: Final = "medmcl/cooccurrence@1"
 Count = Annotated[StrictInt, Field(ge=0)]
 Number = Annotated[StrictInt, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 File = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.parquet$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -60,12 +61,32 @@ class VocabularyKeys(Config):
     sha256: Sha256
 
 
+class PatientsKeys(Config):
+    """The patients of one site (`medmcl.cooccurrence.count.people.People`)."""
+
+    site: Sha256
+    patients: Count | None
+    kind: Literal["subjects", "records"]
+    tags: Count | None
+
+
+class PeopleKeys(Config):
+    """Whose counts these are: the file of tags, none if none are known, and the sites in it."""
+
+    file: File | None
+    sha256: Sha256 | None
+    sites: tuple[PatientsKeys, ...]
+
+
 class ThresholdKeys(Config):
     """A release in which cells of few patients are absent.
 
     Attributes:
         min_patients: Cells of fewer patients are absent.
         absent: What an absent cell means.
+        largest_share: Most of a cell's pairs that one patient may have given, or one of several
+            sites; None in older folders, where nothing said so.
+        entry: Keyed hash of what the register of the site says of this release.
         public_vocabulary: Whether tokens of few patients are named, because the vocabulary was
             fixed in public beforehand; otherwise they are left out.
         sites: Sites that were summed before cells were suppressed.
@@ -75,7 +96,12 @@ class ThresholdKeys(Config):
     mode: Literal["threshold"] = "threshold"
     unit: Literal["patient"] = "patient"
     min_patients: Annotated[StrictInt, Field(ge=2)]
-    absent: Literal["0 or below the threshold"] = "0 or below the threshold"
+    absent: Literal[
+        "0 or below the threshold",
+        "0, below the threshold, mostly of one patient or site, or told by earlier releases",
+    ] = "0 or below the threshold"
+    largest_share: Share | None = None
+    entry: Sha256 | None = None
     public_vocabulary: bool
     sites: Number
     warnings: tuple[str, ...] = ()
@@ -161,6 +187,7 @@ class ManifestKeys(Config):
         min_patients: See `medmcl.cooccurrence.count.counts.Counts`; likewise ``noise_sd``,
         ``sites``
             (absent in older folders) and ``nested``.
+        people: Whose counts they are; never in a release.
         merged_from: See `medmcl.cooccurrence.count.counts.Provenance`; likewise
             ``outside_vocabulary`` and ``splits``.
         release: How the counts were made safe to leave a site; none if they were not.
@@ -180,6 +207,7 @@ class ManifestKeys(Config):
     merged_from: tuple[Sha256, ...] = ()
     outside_vocabulary: Count | None = None
     splits: tuple[str, ...] | None = None
+    people: PeopleKeys | None = None
     modalities: tuple[ModalityKeys, ...]
     vocabulary: VocabularyKeys
     blocks: tuple[BlockKeys, ...]

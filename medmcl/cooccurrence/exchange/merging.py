@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Counts, Vocabulary, origins
+from medmcl.cooccurrence.count.people import shared_patients
 from medmcl.cooccurrence.exchange.folder import load_counts
 from medmcl.core.errors import ArtefactError, MedmclError
 
@@ -51,6 +52,9 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
             raise ArtefactError(
                 error.what, where=where, got=error.got, expected=error.expected, fix=error.fix
             ) from None
+    _refuse_shared_patients(
+        [one for one, given in zip(named, sites, strict=True) if not isinstance(given, Counts)]
+    )
     provenance = replace(total.provenance, merged_from=tuple(sorted(behind)))
     return replace(total, notes=tuple(sorted(total.notes)), provenance=provenance)
 
@@ -103,6 +107,23 @@ def _refuse_overlap(saved: Sequence[tuple[str, Counts]]) -> None:
                 got=f"{shared} of the {len(theirs)} counts behind it are in {one} too",
                 expected="counts of other patients",
                 fix="give each site once, or the sum without the sites that are in it",
+            )
+
+
+def _refuse_shared_patients(saved: Sequence[tuple[str, Counts]]) -> None:
+    """Refuse counts of the same patients who were counted otherwise: they would count twice."""
+    for (one, mine), (other, theirs) in combinations(saved, 2):
+        twice = sum(
+            shared_patients(a, b) for a in mine.provenance.people for b in theirs.provenance.people
+        )
+        if twice and _any_pair(mine) and _any_pair(theirs):
+            raise ArtefactError(
+                "the same patients would be added twice, though they were counted otherwise",
+                where=other,
+                got=f"{twice:,} patients who are in {one} too",
+                expected="counts of other patients",
+                fix="count each patient once; other people whose subjects have the same names and "
+                "times are taken for the same: give them names of their own",
             )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ VOCABULARY_SCHEMA = pa.schema(
         pa.field("tokens", pa.int64(), nullable=False),
         pa.field("pairs", pa.int64(), nullable=False),
         pa.field("patients", pa.int64()),
+        pa.field("most", pa.int64()),
     ]
 )
 CELLS_SCHEMA = pa.schema(
@@ -37,8 +38,14 @@ CELLS_SCHEMA = pa.schema(
         pa.field("j", pa.int64(), nullable=False),
         pa.field("pairs", pa.int64(), nullable=False),
         pa.field("patients", pa.int64()),
+        pa.field("largest", pa.int64()),
     ]
 )
+PEOPLE_SCHEMA = pa.schema(
+    [pa.field("site", pa.int64(), nullable=False), pa.field("tag", pa.uint64(), nullable=False)]
+)
+_LATER = ("most", "largest")
+"""Columns that are written only where they are known; older folders lack them."""
 
 
 def vocabulary_table(counts: Counts) -> pa.Table:
@@ -53,10 +60,24 @@ def vocabulary_table(counts: Counts) -> pa.Table:
             margin.tokens,
             margin.pairs,
             [None] * size if margin.patients is None else margin.patients,
+            [None] * size if margin.most is None else margin.most,
         ]
         arrays = [pa.array(c, type=f.type) for c, f in zip(columns, VOCABULARY_SCHEMA, strict=True)]
         parts.append(pa.Table.from_arrays(arrays, schema=VOCABULARY_SCHEMA))
-    return pa.concat_tables(parts)
+    return _known(pa.concat_tables(parts))
+
+
+def _known(table: pa.Table) -> pa.Table:
+    """The table without those of the later columns of which nothing is known."""
+    empty = [name for name in _LATER if name in table.column_names]
+    return table.drop_columns([name for name in empty if table[name].null_count == len(table)])
+
+
+def people_table(tags: Sequence[np.ndarray]) -> pa.Table:
+    """Tags of the patients of each site."""
+    site = np.repeat(np.arange(len(tags)), [len(one) for one in tags])
+    tag = np.concatenate([np.zeros(0, dtype=np.uint64), *tags])
+    return pa.Table.from_arrays([pa.array(site), pa.array(tag)], schema=PEOPLE_SCHEMA)
 
 
 def cells_table(block: Block) -> pa.Table:
@@ -67,7 +88,7 @@ def cells_table(block: Block) -> pa.Table:
     """
     pairs = ordered_cells(block.pairs)
     rows = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
-    columns = [rows, pairs.indices, pairs.data, [None] * pairs.nnz]
+    columns = [rows, pairs.indices, pairs.data, [None] * pairs.nnz, [None] * pairs.nnz]
     if block.patients is not None:
         patients = ordered_cells(block.patients)
         same = np.array_equal(patients.indptr, pairs.indptr)
@@ -77,8 +98,10 @@ def cells_table(block: Block) -> pa.Table:
                 got=f"{pairs.nnz} cells with pairs, {patients.nnz} with patients",
             )
         columns[3] = patients.data
+    if block.largest is not None:
+        columns[4] = ordered_cells(block.largest).data  # one where there are pairs: the sum of them
     arrays = [pa.array(c, type=f.type) for c, f in zip(columns, CELLS_SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=CELLS_SCHEMA)
+    return _known(pa.Table.from_arrays(arrays, schema=CELLS_SCHEMA))
 
 
 def sha256_of(path: Path) -> str:
@@ -108,6 +131,9 @@ def read_table(path: Path, sha256: str, schema: pa.Schema) -> pa.Table:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise ArtefactError(f"is no parquet file: {error}", where=path) from None
+    for field in schema:
+        if field.name in _LATER and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
     got = {field.name: str(field.type) for field in table.schema}
     expected = {field.name: str(field.type) for field in schema}
     if got != expected:

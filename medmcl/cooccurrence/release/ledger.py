@@ -1,9 +1,19 @@
-"""What all releases from the same patients cost together, in a file that the site keeps."""
+"""What all releases from the same patients cost together, in a file that the site keeps.
+
+The file is bound to its patients by the register (`medmcl.cooccurrence.release.register`), which
+keeps a copy of each budget as it was last charged and the tags of whom it was charged for. So a
+second ledger for the same rows is refused, and a ledger that was cut, edited or set back to an
+older copy.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
+import secrets
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +21,17 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from medmcl.cooccurrence.count.people import PLACE, People
 from medmcl.cooccurrence.exchange.manifest import Positive, Probability, SpentKeys
 from medmcl.cooccurrence.exchange.tables import read_json
 from medmcl.cooccurrence.release.accounting import check_budget, epsilon_of, rho_for
+from medmcl.cooccurrence.release.register import BudgetKeys, Register
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 
+log = logging.getLogger(__name__)
 SCHEMA: Final = "medmcl/privacy-ledger@1"
 
 
@@ -30,12 +43,19 @@ class EntryKeys(Config):
 
 
 class LedgerKeys(Config):
-    """The whole file: the budget, fixed when it was made, and every release charged to it."""
+    """The whole file: the budget, fixed when it was made, and every release charged to it.
+
+    Attributes:
+        id: By which the register knows it; files that older versions wrote get one when charged.
+        checksum: Of all the rest; finds edits by hand.
+    """
 
     schema_: Literal["medmcl/privacy-ledger@1"] = Field(alias="schema")
+    id: str | None = None
     epsilon: Positive
     delta: Probability
     releases: tuple[EntryKeys, ...] = ()
+    checksum: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +68,16 @@ class Ledger:
 
     Attributes:
         path: Where the ledger is kept. Not part of any release; back it up with the patients.
+        register: What binds it to the patients; that of this user if not given.
     """
 
     path: Path
+    register: Register | None = None
 
     @classmethod
-    def start(cls, path: str | Path, *, epsilon: float, delta: float) -> Ledger:
+    def start(
+        cls, path: str | Path, *, epsilon: float, delta: float, register: Register | None = None
+    ) -> Ledger:
         """A new ledger with this budget.
 
         Raises:
@@ -68,31 +92,52 @@ class Ledger:
                 fix=f"read it: medmcl cooccur budget {path}; another file for other patients only",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        ledger = cls(path)
+        ledger = cls(path, register)
         with ledger._alone():
-            ledger._write(LedgerKeys(schema=SCHEMA, epsilon=epsilon, delta=delta))
+            keys = LedgerKeys(schema=SCHEMA, id=secrets.token_hex(16), epsilon=epsilon, delta=delta)
+            ledger._write(_checked(keys))
         return ledger
 
     def read(self) -> LedgerKeys:
-        """Budget and releases so far."""
+        """Budget and releases so far.
+
+        Raises:
+            ArtefactError: There is none, or it is not as it was written.
+        """
         if not self.path.is_file():
             raise ArtefactError(
                 "there is no budget here",
                 where=self.path,
                 fix=f"start one: medmcl cooccur budget {self.path} --epsilon E --delta D",
             )
-        return check(LedgerKeys, read_json(self.path), self.path, ArtefactError)
+        keys = check(LedgerKeys, read_json(self.path), self.path, ArtefactError)
+        if keys.id is not None and keys != _checked(keys):
+            raise ArtefactError(
+                "was changed after it was written: its checksum is another",
+                where=self.path,
+                fix="restore the ledger as it was last charged; nothing in it is edited by hand",
+            )
+        return keys
 
-    def charge(self, what: str, rho: float) -> SpentKeys:
+    def charge(self, what: str, rho: float, people: Sequence[People] = ()) -> SpentKeys:
         """Enter one release and give what was spent so far, this one included.
 
+        Args:
+            what: The release, in words.
+            rho: What it costs.
+            people: Whose it is; the budget is theirs from now on.
+
         Raises:
-            ArtefactError: If the budget does not cover it; nothing is entered then.
+            ArtefactError: If the budget does not cover it, some of the patients have another
+                budget, or the ledger is not as it was last charged; nothing is entered then.
         """
-        with self._alone():
-            keys = self.read()
+        register = self.register or Register.here()
+        with self._alone(), register.alone():
+            keys = self._as_last_charged(register)
+            assert keys.id is not None
+            register.refuse_other_budget(keys.id, people, self.path)
             entries = (*keys.releases, EntryKeys(what=what, rho=rho))
-            after = keys.model_copy(update={"releases": entries})
+            after = _checked(keys.model_copy(update={"releases": entries}))
             spent = _spent(after)
             if spent.epsilon > keys.epsilon * (1 + 1e-9):  # the bisection's last digits
                 raise ArtefactError(
@@ -103,7 +148,17 @@ class Ledger:
                     fix=f"an epsilon of at most {_left(keys):.3g} at that delta; spent is "
                     f"{_spent(keys).epsilon:.3g}",
                 )
+            known = register.budget(keys.id)
+            owners = dict.fromkeys((*(known.people if known else ()), *register.owners(people)))
+            budget = BudgetKeys(
+                path=str(self.path.absolute()),
+                values=after.model_dump(by_alias=True, mode="json"),
+                pending=True,
+                people=tuple(owners),
+            )
+            register.enter_budget(keys.id, budget)
             self._write(after)
+            register.enter_budget(keys.id, budget.model_copy(update={"pending": False}))
         return spent
 
     def spent(self) -> SpentKeys:
@@ -114,12 +169,52 @@ class Ledger:
         """The largest epsilon, at the ledger's delta, that one more release may cost."""
         return _left(self.read())
 
+    def _as_last_charged(self, register: Register) -> LedgerKeys:
+        """The file, if it is what the register saw last.
+
+        A process that was killed after it had entered a charge and before it wrote the file left
+        the file one release behind: what was entered is spent, and the file is written now.
+        """
+        keys = self.read()
+        if keys.id is None:
+            return keys.model_copy(update={"id": secrets.token_hex(16)})
+        known = register.budget(keys.id)
+        if known is None:
+            if keys.releases:
+                log.warning(
+                    "%s was charged elsewhere: the register in %s does not know it (%s names "
+                    "another)", self.path, register.folder, PLACE,
+                )  # fmt: skip
+            return keys
+        last = check(LedgerKeys, known.values, self.path, ArtefactError)
+        before = _checked(last.model_copy(update={"releases": last.releases[:-1]}))
+        if keys == last or (known.pending and keys == before):
+            if keys != last:
+                log.warning("%s: the last charge was entered and not written; it stands", self.path)
+            return last
+        raise ArtefactError(
+            "the ledger is not as it was last charged: it was edited, or set back to an older copy",
+            where=self.path,
+            got=f"{len(keys.releases)} releases, rho {_spent(keys).rho:.6g}",
+            expected=f"{len(last.releases)} releases, rho {_spent(last).rho:.6g}, as the register "
+            "knows it",
+            fix=f"restore the newest copy; the register's stands in {register.folder} "
+            f"(register.json, budgets, {keys.id})",
+        )
+
     def _write(self, keys: LedgerKeys) -> None:
         write_atomically(self.path, json.dumps(keys.model_dump(by_alias=True), indent=2) + "\n")
 
     def _alone(self) -> AbstractContextManager[str]:
         """Nobody else charges meanwhile: two releases must not both see the same rest."""
         return alone(self.path, "another release is being charged")
+
+
+def _checked(keys: LedgerKeys) -> LedgerKeys:
+    """The same with its checksum."""
+    said = keys.model_dump(by_alias=True, mode="json", exclude={"checksum"})
+    whole = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return keys.model_copy(update={"checksum": whole})
 
 
 def _spent(keys: LedgerKeys) -> SpentKeys:

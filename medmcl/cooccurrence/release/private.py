@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Block, Counts, Vocabulary
+from medmcl.cooccurrence.count.people import people_of_rows
 from medmcl.cooccurrence.count.rules import parse_window
 from medmcl.cooccurrence.count.tokens import Table, whole
 from medmcl.cooccurrence.exchange.checks import margins_of_cells
@@ -89,7 +90,8 @@ def release_private(
     for_cells, for_bound = _costs(asked, rho, clip_share)
     if not allow_noise:
         refuse_hidden(1 / math.sqrt(2 * for_cells), epsilon)
-    spent = ledger.charge(f"{first} x {second}, {window}{_choice(asked)}", rho)
+    people = people_of_rows((one, two), words_of(vocabularies), patients)
+    spent = ledger.charge(f"{first} x {second}, {window}{_choice(asked)}", rho, people)
     bounds = {
         name: noisy_quantile(table, bound, scale_of(1, for_bound), patients)
         if isinstance(bound, PrivateQuantile)
@@ -224,6 +226,11 @@ def _choice(asked: Mapping[str, Bound]) -> str:
         if isinstance(bound, PrivateQuantile)
     ]
     return f", with {' and '.join(chosen)}" if chosen else ""
+
+
+def words_of(vocabularies: Mapping[str, Vocabulary]) -> dict[str, tuple[str, ...]]:
+    """The tokens of each modality."""
+    return {name: words.tokens for name, words in vocabularies.items()}
 
 
 def names_of(vocabularies: Mapping[str, Vocabulary]) -> tuple[str, str]:

@@ -28,6 +28,7 @@ import numpy as np
 from pydantic import Field
 
 from medmcl.cooccurrence.count.counts import Vocabulary
+from medmcl.cooccurrence.count.people import people_of_rows
 from medmcl.cooccurrence.count.rules import WindowName
 from medmcl.cooccurrence.count.tokens import Table, whole
 from medmcl.cooccurrence.exchange.manifest import (
@@ -55,6 +56,7 @@ from medmcl.cooccurrence.release.private import (
     names_of,
     noisy_counts,
     refuse_unfit,
+    words_of,
 )
 from medmcl.cooccurrence.release.release import Release
 from medmcl.core.atomic import write_atomically
@@ -206,7 +208,9 @@ def share_privately(
     one, two = whole(x1, first), whole(x2, second)
     refuse_unfit((one, two), plan.vocabularies, patients, plan.window)
     keys.check(turn, plan.digest)
-    ledger.charge(f"{first} x {second}, {plan.window}, share of round {turn.name}", plan.rho)
+    people = people_of_rows((one, two), words_of(plan.vocabularies), patients)
+    what = f"{first} x {second}, {plan.window}, share of round {turn.name}"
+    ledger.charge(what, plan.rho, people)
     noisy = add_noise(clipped_pairs(one, two, plan.clip, patients).ravel(), plan.scale)
     if _beyond(noisy, _LARGEST // len(turn.sites)):
         raise ArtefactError("cells are too large to be summed", where=keys.site)

@@ -5,34 +5,56 @@ Two ways lead here. `release_threshold` leaves out cells of few patients; `relea
 sums of released cells: no patients of a token or a cell, no number of patients, no total that was
 counted, because each of these could tell what an absent cell hides.
 
-The rule holds cell by cell. Where a code counts the events of others (a code and its roll-up in one
-vocabulary), an absent cell may be the difference of two that are there. Counts that say so
-(`Counts.nested`) are refused; a hierarchy that was counted without saying so cannot be seen here.
+The threshold is a rule on each cell by itself. Two more look further: no cell is mostly one
+patient's or one site's (`medmcl.cooccurrence.release.dominance`), and all releases of the same
+patients are looked at together (`medmcl.cooccurrence.release.differences`), as the site's register
+remembers them (`medmcl.cooccurrence.release.register`). A release by threshold is entered there
+before it is written.
+
+Where a code counts the events of others (a code and its roll-up in one vocabulary), an absent cell
+may be the difference of two that are there. Counts that say so (`Counts.nested`) are refused; a
+hierarchy that was counted without saying so cannot be seen here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Block, Counts, Provenance, Vocabulary, exact_sum
+from medmcl.cooccurrence.count.counts import (
+    Block,
+    Counts,
+    Pair,
+    Provenance,
+    Vocabulary,
+    exact_sum,
+)
 from medmcl.cooccurrence.exchange.checks import margins_of_cells, refuse_telling
-from medmcl.cooccurrence.exchange.folder import save_counts
+from medmcl.cooccurrence.exchange.folder import refuse_used, save_counts
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys, ThresholdKeys
+from medmcl.cooccurrence.release.differences import Past, told_by_others
+from medmcl.cooccurrence.release.dominance import (
+    LARGEST_SHARE,
+    check_share,
+    keep_cells,
+    sites_are_known,
+    undominated,
+)
+from medmcl.cooccurrence.release.register import Register, memory_of
 from medmcl.core.errors import ArtefactError
 
 Keys = TypeVar("Keys", ThresholdKeys, PrivateKeys)
 FEWEST_PATIENTS = 11
 """CMS and PCORnet show no count of 1 to 10 patients."""
 _TWO_RELEASES = (
-    "A threshold does not hide a patient from someone who holds two releases of nearly the same "
-    "patients and subtracts them, nor from someone who knows the patient's record and traces it; "
-    "differential privacy does."
+    "A threshold does not hide a patient from someone who knows the patient's record and traces "
+    "it, nor from someone who subtracts a release of nearly the same patients that this site's "
+    "register does not know of; differential privacy does."
 )
 _NESTED = (
     "Cells are not derivable from one another unless one code counts the events of others: release "
@@ -48,6 +70,13 @@ _OWN_COUNTS = (
     "the other sites added, however few their patients; where there are two sites, that is the "
     "other one's cell."
 )
+_UNKNOWN_SITES = (
+    "What each site gives to a cell is not known, so that a cell may be one site's for the most "
+    "part."
+)
+_ABSENT: Final = (
+    "0, below the threshold, mostly of one patient or site, or told by earlier releases"
+)
 
 
 @dataclass(frozen=True)
@@ -59,24 +88,68 @@ class Release(Generic[Keys]):
         keys: What the manifest says of the release.
         left_out: For the site's own record: how much was suppressed. It is not written, because
             "one cell was suppressed" would tell which zero is none.
+        entry: What the register is to remember; none of a release that a ledger pays for.
     """
 
     counts: Counts
     keys: Keys
     left_out: Mapping[str, int] = field(default_factory=dict)
+    entry: Entry | None = None
 
     def save(self, folder: str | Path) -> Path:
-        """Write the release to a new folder.
+        """Write the release to a new folder; the register remembers it from before that.
 
         Raises:
-            ArtefactError: If it holds more than cells and their sums.
+            ArtefactError: If it holds more than cells and their sums, or tells too much beside
+                what was released since it was made.
         """
         refuse_telling(self.counts, folder)
         if self.counts.notes:
             raise ArtefactError(
                 "notes of the site are no part of a release", where=folder, got=self.counts.notes[0]
             )
-        return save_counts(self.counts, folder, release=self.keys)
+        if self.entry is None:
+            return save_counts(self.counts, folder, release=self.keys)
+        refuse_used(Path(folder))
+        with self.entry.register.alone():
+            self.entry.enter()
+            return save_counts(self.counts, folder, release=self.keys)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a register is to remember of a release by threshold.
+
+    Attributes:
+        register: Which register.
+        past: What it remembers.
+        share: See `release_threshold`.
+        beside: Folders of counts that remember it too.
+    """
+
+    register: Register
+    past: Past
+    share: float
+    beside: tuple[Path, ...] = ()
+
+    def told(self) -> dict[Pair, sparse.csr_array]:
+        """Cells that earlier releases would tell more of: 1 where (`told_by_others`)."""
+        return told_by_others(self.past, self.register.past(self.beside), self.share)
+
+    def enter(self) -> None:
+        """Remember it; to be called alone, and before it is written.
+
+        Raises:
+            ArtefactError: Something was released meanwhile, and together they tell too much.
+        """
+        for (a, b), cells in self.told().items():
+            if cells.nnz:
+                raise ArtefactError(
+                    "another release of these patients was made meanwhile, and together they tell "
+                    f"of few patients in {cells.nnz} cells of {a} x {b}",
+                    fix="make this one anew",
+                )
+        self.register.enter(self.past, self.beside)
 
 
 def release_threshold(
@@ -85,6 +158,9 @@ def release_threshold(
     *,
     public_vocabulary: bool = False,
     allow_nested: bool = False,
+    largest_share: float = LARGEST_SHARE,
+    register: Register | None = None,
+    beside: Sequence[Path] = (),
 ) -> Release[ThresholdKeys]:
     """Leave out every cell of fewer patients than ``min_patients``, and all that could tell it.
 
@@ -94,6 +170,9 @@ def release_threshold(
     ``min_patients``", unless a code counts the events of others: a roll-up G of P1 and P2 gives P2
     as G - P1. Of a sum of sites, the cells of the sum are meant: a site can subtract its own.
 
+    The release is made beside all that the register remembers, and is entered there when it is
+    saved: a release in memory has left nobody.
+
     Args:
         counts: Exact counts with patients counted, best the sum of several sites.
         min_patients: Fewest patients of a cell that is released.
@@ -101,11 +180,17 @@ def release_threshold(
             that naming a token says nothing. Otherwise tokens of few patients are left out.
         allow_nested: Release counts that say that their codes are nested (`Counts.nested`): you
             have seen that no small cell is the difference of two that are released.
+        largest_share: Most of a cell that one patient may give, or one of several sites; cells of
+            which one may give more are left out. 1 leaves none out.
+        register: What was released before; that of this user if not given.
+        beside: Folders of counts that remember releases of their own.
 
     Raises:
         ArtefactError: If patients were not counted, the counts were released before, their codes
-            are nested, or no cell is left.
+            are nested, no cell is left, or a combination with earlier releases shows one site or
+            few patients.
     """
+    check_share(largest_share)
     _refuse_unfit(counts, min_patients, public_vocabulary)
     if counts.nested and not allow_nested:
         raise ArtefactError(
@@ -120,16 +205,32 @@ def release_threshold(
     kept = {
         name: _kept_tokens(counts, name, min_patients, public_vocabulary) for name in counts.margins
     }
-    blocks, absent = {}, 0
-    for (a, b), block in counts.blocks.items():
-        blocks[a, b] = _suppress(block, kept[a], kept[b], min_patients)
-        absent += block.pairs.nnz - blocks[a, b].pairs.nnz
-    if not any(block.pairs.nnz for block in blocks.values()):
-        raise ArtefactError(
-            "no cell has enough patients to be released",
-            got=f"{absent} cells, all of fewer than {min_patients} patients",
-            fix="sum several sites first, or count wider windows or coarser codes",
-        )
+    register = register or Register.here()
+    enough: dict[Pair, Block] = {}
+    dominated = 0
+    for pair, block in counts.blocks.items():
+        above = keep_cells(block, _enough(block, min_patients))
+        enough[pair] = keep_cells(above, undominated(counts, pair, largest_share))
+        dominated += above.pairs.nnz - enough[pair].pairs.nnz
+    for told in (
+        None,
+        _entry(counts, enough, min_patients, largest_share, register, beside).told(),
+    ):
+        if told is not None:
+            enough = {pair: keep_cells(one, _but(one, told[pair])) for pair, one in enough.items()}
+        if not any(block.pairs.nnz for block in enough.values()):
+            raise ArtefactError(
+                "no cell has enough patients to be released"
+                if told is None
+                else "no cell can be released beside earlier releases of these patients",
+                got=f"{sum(block.pairs.nnz for block in counts.blocks.values())} cells, all of "
+                f"fewer than {min_patients} patients, or mostly of one"
+                + ("" if told is None else ", or telling of few by a difference"),
+                fix="sum several sites first, or count wider windows or coarser codes",
+            )
+    entry = _entry(counts, enough, min_patients, largest_share, register, beside)
+    blocks = {(a, b): _released(one, kept[a], kept[b]) for (a, b), one in enough.items()}
+    absent = sum(one.pairs.nnz - blocks[pair].pairs.nnz for pair, one in counts.blocks.items())
     vocabularies = {
         name: Vocabulary(tuple(np.array(words.tokens, dtype=object)[kept[name]]), words.version)
         for name, words in counts.vocabularies.items()
@@ -148,17 +249,38 @@ def release_threshold(
         provenance=Provenance(splits=counts.provenance.splits),
     )
     warnings = (_TWO_RELEASES, _NESTED, _ONE_SITE if counts.sites == 1 else _OWN_COUNTS)
+    if largest_share < 1 and not sites_are_known(counts):
+        warnings += (_UNKNOWN_SITES,)
     dropped = {f"{n} left out": int((~k).sum()) for n, k in kept.items()}
     return Release(
         released,
         ThresholdKeys(
             min_patients=min_patients,
+            absent=_ABSENT,
+            largest_share=largest_share,
+            entry=entry.past.name.partition("-")[2],
             public_vocabulary=public_vocabulary,
             sites=counts.sites,
             warnings=warnings,
         ),
-        {"cells suppressed": absent, **dropped},
+        {"cells suppressed": absent, "cells mostly of one": dominated, **dropped},
+        entry,
     )
+
+
+def _entry(
+    counts: Counts,
+    enough: Mapping[Pair, Block],
+    min_patients: int,
+    share: float,
+    register: Register,
+    beside: Sequence[Path],
+) -> Entry:
+    """What a register is to remember: the cells that are released, with their patients."""
+    sums = margins_of_cells(counts.vocabularies, enough)
+    memory = memory_of(replace(counts, margins=sums, blocks=dict(enough)), counts)
+    name = register.name_of(memory, min_patients)
+    return Entry(register, Past(name, memory, min_patients), share, tuple(beside))
 
 
 def refuse_private_vocabulary(vocabularies: Mapping[str, Vocabulary]) -> None:
@@ -205,13 +327,28 @@ def _kept_tokens(
     return np.asarray(patients >= min_patients)
 
 
-def _suppress(block: Block, rows: np.ndarray, columns: np.ndarray, min_patients: int) -> Block:
-    """Cells of enough patients, over the tokens that are kept."""
+def _enough(block: Block, min_patients: int) -> sparse.csr_array:
+    """1 in the cells of enough patients."""
     assert block.patients is not None  # _refuse_unfit
     enough = block.patients.copy()
     enough.data = (enough.data >= min_patients).astype(np.int64)
     enough.eliminate_zeros()
-    pairs = sparse.csr_array(block.pairs * enough)[rows][:, columns]
-    patients = sparse.csr_array(block.patients * enough)
-    mean = exact_sum(pairs.data) / exact_sum(patients.data) if patients.nnz else 1.0
-    return Block(sparse.csr_array(pairs), pairs_per_patient=float(f"{mean:.3g}"))
+    return enough
+
+
+def _but(block: Block, told: sparse.csr_array) -> sparse.csr_array:
+    """1 in the cells of a block that are not 1 in ``told``."""
+    rest = block.pairs.copy()
+    rest.data = np.ones_like(rest.data)
+    rest = sparse.csr_array(rest - told * rest)
+    rest.eliminate_zeros()
+    return rest
+
+
+def _released(block: Block, rows: np.ndarray, columns: np.ndarray) -> Block:
+    """Pairs over the tokens that are kept; whoever has a cell of enough patients is kept."""
+    assert block.patients is not None
+    pairs = sparse.csr_array(block.pairs[rows][:, columns])
+    patients = exact_sum(block.patients.data)
+    mean = exact_sum(pairs.data) / patients if patients else 1.0
+    return Block(pairs, pairs_per_patient=float(f"{mean:.3g}"))

@@ -28,8 +28,8 @@ from medmcl.stages.cooccur.release import (
     open_budget,
     read_bounds,
     refuse_unbounded,
-    refuse_unlisted,
     repeated_rows,
+    unlisted_rows,
 )
 
 
@@ -99,9 +99,7 @@ def start_private(
 
 
 @one_writer("a share is being made")
-def share_rows(
-    rows: Path, keys: Path, ledger: Path, started: Path, out: Path, *, allow_unlisted: bool = False
-) -> dict[str, Any]:
+def share_rows(rows: Path, keys: Path, ledger: Path, started: Path, out: Path) -> dict[str, Any]:
     """Make a site's share of a private round; the share may go to the coordinator, nothing else.
 
     Args:
@@ -110,7 +108,6 @@ def share_rows(
         ledger: Budget of the site's patients, charged with the whole release.
         started: File of `start_private`.
         out: File of the share; must be new.
-        allow_unlisted: Also where the vocabulary lists fewer than half of the occurrences.
 
     Returns:
         What to tell the site: budget spent, and occurrences that the vocabulary does not list.
@@ -122,8 +119,6 @@ def share_rows(
     refuse_other_window(
         found, plan.window, rows, "rows as the round wants them, or private-start with --window"
     )
-    if not allow_unlisted:
-        refuse_unlisted(found, started)
     with _private_round():
         share = write_made(
             lambda mine: share_privately(
@@ -139,7 +134,7 @@ def share_rows(
         "round": share.round,
         "unlisted": found.unlisted,
         **kept.spent().model_dump(),
-        "warnings": repeated_rows(found),
+        "warnings": [*unlisted_rows(found), *repeated_rows(found)],
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from medmcl.cooccurrence.exchange.merging import Align, merge
 from medmcl.cooccurrence.release.clipping import PrivateQuantile
+from medmcl.cooccurrence.release.dominance import LARGEST_SHARE
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import CLIP_SHARE, Bound, release_private
 from medmcl.cooccurrence.release.release import FEWEST_PATIENTS, release_threshold
@@ -31,6 +32,7 @@ def release_folders(
     public_vocabulary: bool = False,
     allow_nested: bool = False,
     align: Align | None = None,
+    largest_share: float = LARGEST_SHARE,
 ) -> dict[str, Any]:
     """Sum saved counts and release the sum without cells of few patients.
 
@@ -41,13 +43,19 @@ def release_folders(
         public_vocabulary: See `release_threshold`.
         allow_nested: See `release_threshold`.
         align: See `merge`.
+        largest_share: See `release_threshold`.
 
     Returns:
         What to tell the site: cells and tokens left out, and the share. Not part of the release.
     """
     counts = merge(*sites, align=align)
     release = release_threshold(
-        counts, min_patients, public_vocabulary=public_vocabulary, allow_nested=allow_nested
+        counts,
+        min_patients,
+        public_vocabulary=public_vocabulary,
+        allow_nested=allow_nested,
+        largest_share=largest_share,
+        beside=sites,
     )
     release.save(out)
     cells = sum(block.pairs.nnz for block in counts.blocks.values())
@@ -73,7 +81,6 @@ def release_rows(
     ledger: Path,
     window: str = "record",
     clip_share: float = CLIP_SHARE,
-    allow_unlisted: bool = False,
     allow_noise: bool = False,
 ) -> dict[str, Any]:
     """Release patients' token counts as noisy pairs under differential privacy.
@@ -90,7 +97,6 @@ def release_rows(
         ledger: The budget of these patients, a file that `start_budget` made.
         window: Name of the window that ``rows`` has, if it has one.
         clip_share: Share of the cost that goes for bounds that are chosen from the patients.
-        allow_unlisted: Release also where the vocabulary lists fewer than half of the occurrences.
         allow_noise: See `medmcl.cooccurrence.release.private.release_private`.
 
     Returns:
@@ -98,8 +104,8 @@ def release_rows(
         not list.
 
     Raises:
-        ArtefactError: A file that cannot be used, no budget, or a vocabulary that hardly lists
-            what the rows hold; nothing is charged then.
+        ArtefactError: A file that cannot be used, or no budget; nothing is charged then. What the
+            rows hold decides nothing: a release that is refused would tell of them unpaid.
     """
     if out.exists() and any(out.iterdir()):  # before the budget is charged
         raise ArtefactError("a release is written to a new folder", where=out)
@@ -108,8 +114,6 @@ def release_rows(
     kept = open_budget(ledger)
     found = read_rows(rows, vocabularies)
     refuse_other_window(found, window, rows, "name it: --window month, or --window record")
-    if not allow_unlisted:
-        refuse_unlisted(found, vocabulary)
     first, second = vocabularies
     release = release_private(
         found.x1,
@@ -138,7 +142,7 @@ def release_rows(
         f"most {keys.sensitivity} to a cell",
         "unlisted": found.unlisted,
         **kept.spent().model_dump(),
-        "warnings": [*ends, *repeated_rows(found)],
+        "warnings": [*ends, *unlisted_rows(found), *repeated_rows(found)],
     }
 
 
@@ -193,21 +197,27 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def refuse_unlisted(found: TokenRows, vocabulary: Path) -> None:
-    """Refuse rows that the vocabulary hardly knows: their release would be paid for noise."""
-    for name, listed in found.listed.items():
-        whole = listed + found.unlisted[name]
-        if listed and 2 * listed >= whole:
-            continue
-        seen = ", ".join(found.examples.get(name, ())) or "none: the rows have none of it"
-        raise ArtefactError(
-            f"the vocabulary lists too few occurrences of {name}; nothing was charged",
-            where=vocabulary,
-            got=f"{listed:,} of {whole:,} occurrences listed; not listed, for example: {seen}",
-            expected="at least half",
-            fix="write codes in both as they stand in the public vocabulary, prefix and capitals "
-            "included; --allow-unlisted releases all the same",
-        )
+def unlisted_rows(found: TokenRows) -> list[str]:
+    """What to say of rows that the vocabulary hardly knows: their release is mostly noise."""
+    return [
+        f"the vocabulary lists {listed:,} of {listed + found.unlisted[name]:,} occurrences of "
+        f"{name}; not listed, for example: {', '.join(found.examples.get(name, ())) or 'none'}. "
+        "Write codes in both as they stand in the public vocabulary, prefix and capitals included"
+        for name, listed in found.listed.items()
+        if not listed or 2 * listed < listed + found.unlisted[name]
+    ]
+
+
+def listed_rows(rows: Path, vocabulary: Path) -> dict[str, Any]:
+    """How much of a ROWS table a public vocabulary lists; the answer stays at the site."""
+    found = read_rows(rows, read_vocabularies(vocabulary))
+    return {
+        **{
+            f"occurrences of {name}": f"{listed:,} of {listed + found.unlisted[name]:,} listed"
+            for name, listed in found.listed.items()
+        },
+        "warnings": [*unlisted_rows(found), *repeated_rows(found)],
+    }
 
 
 def open_budget(path: Path) -> Ledger:

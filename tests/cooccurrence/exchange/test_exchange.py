@@ -133,6 +133,11 @@ LIES = [
     ("vocabulary.parquet", lambda t: put(t, "patients", 0, 61), "more patients than"),
     ("vocabulary.parquet", lambda t: put(t, "patients", 0, 2), "more patients than its codes"),
     ("vocabulary.parquet", lambda t: put(t, "patients", 0, 0), "occurs in no patient"),
+    ("vocabulary.parquet", lambda t: put(t, "most", 0, 0), "can have so many"),
+    ("vocabulary.parquet", lambda t: put(t, "most", 0, 999), "can have so many"),
+    ("vocabulary.parquet", lambda t: put(t, "most", 0, -1), "can have so many"),
+    ("vocabulary.parquet", lambda t: put(t, "most", 0, None), "'most' is empty in 1 of"),
+    ("vocabulary.parquet", lambda t: put(t, "most", 0, 1.5), "no whole numbers"),
 ]
 
 

@@ -96,3 +96,15 @@ def test_a_union_of_full_vocabularies_equals_the_pooled_count():
         merge(*parts)
     assert numbers(merge(*parts, align="union")) == numbers(pooled)
     assert numbers(merge(*parts[::-1], align="union")) == numbers(pooled)
+
+
+def test_patients_who_were_counted_otherwise_are_not_added_twice(tmp_path):
+    """Ten patients of a cell, counted twice, would pass a threshold of eleven."""
+    x = tables(0)
+    one = save_counts(count_tokens(*x, vocabularies=vocabularies(6, 5)), tmp_path / "one")
+    most = tuple(part[:50] for part in x)
+    again = save_counts(count_tokens(*most, vocabularies=vocabularies(6, 5)), tmp_path / "again")
+    with pytest.raises(ArtefactError, match=r"patients would be added twice(.|\n)*got: +5\d patie"):
+        merge(one, again)
+    other = save_counts(count_tokens(*tables(1), vocabularies=vocabularies(6, 5)), tmp_path / "o")
+    assert merge(one, other).sites == 2

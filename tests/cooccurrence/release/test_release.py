@@ -15,6 +15,7 @@ from medmcl.cooccurrence.count.counts import Block, Margin
 from medmcl.cooccurrence.count.rules import nested_modalities
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.merging import merge
+from medmcl.cooccurrence.release.dominance import LARGEST_SHARE
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import release_private
 from medmcl.cooccurrence.release.release import Release, release_threshold
@@ -26,11 +27,12 @@ def dense(matrix):
 
 
 def release_or_none(counts, below, public):
+    settings_ = {"public_vocabulary": public, "largest_share": 1}  # the threshold alone
     if all(block.patients.max() < below for block in counts.blocks.values()):
         with pytest.raises(ArtefactError, match="no cell has enough patients"):
-            release_threshold(counts, below, public_vocabulary=public)
+            release_threshold(counts, below, **settings_)
         return None
-    return release_threshold(counts, below, public_vocabulary=public)
+    return release_threshold(counts, below, **settings_)
 
 
 CASES = st.tuples(
@@ -145,9 +147,10 @@ def test_the_folder_says_what_was_done_and_loads(tmp_path):
     keys = read_manifest(folder)
     assert (keys.units, keys.patients, keys.min_patients) == (None, None, 11)
     assert keys.release.min_patients == 11
-    assert keys.release.absent == "0 or below the threshold"
+    assert keys.release.absent.startswith("0, below the threshold, mostly of one patient")
+    assert keys.release.largest_share == LARGEST_SHARE
     assert keys.release.sites == 3
-    assert len(keys.release.warnings) == 3  # that of a single site is not needed
+    assert len(keys.release.warnings) == 4  # not that of a single site; that none is known apart
     assert "one level of a hierarchy" in keys.release.warnings[1]
     assert load_counts(folder).sites == 3
     assert numbers(load_counts(folder)) == numbers(release.counts)
@@ -236,7 +239,9 @@ def test_the_sum_of_three_sites_is_released_as_such(tmp_path):
 def test_a_site_reads_few_patients_of_the_others_off_a_sum_and_the_manifest_says_so():
     """The attack that no threshold on the sum stops: subtract one's own counts."""
     mine, theirs = some_counts(0, n=300), some_counts(1, n=6)
-    release = release_threshold(mine + theirs)
+    with pytest.raises(ArtefactError, match="mostly of one"):
+        release_threshold(mine + theirs)  # one site gives nearly all of every cell
+    release = release_threshold(mine + theirs, largest_share=1)
     left = dense(release.counts.D) - dense(mine.D)
     assert (dense(release.counts.D) > 0).all()
     np.testing.assert_array_equal(left, dense(theirs.D))

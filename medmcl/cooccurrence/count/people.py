@@ -1,0 +1,215 @@
+"""Whose counts they are, without saying who: keyed tags by which the same patients are known again.
+
+A tag is a keyed hash (BLAKE2b, 64 bits) of a patient's name, or, where a table has no names, of the
+whole record. The key lies in the register's folder of this user on this machine and goes nowhere.
+Whoever lacks the key cannot find out a patient by trying all names; who holds two folders of counts
+of one site sees how many patients they share, and nothing else. So tags go with exact counts only
+(which tell more than that) and no release carries any.
+
+The same patient has another tag under another key: overlaps between machines are not seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+
+from medmcl.core.atomic import write_atomically
+from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import alone
+
+log = logging.getLogger(__name__)
+PLACE = "MEDMCL_REGISTER"
+"""The environment variable that names the folder of the register."""
+KEY = "key"
+_KEY_BYTES = 32
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+FEWEST_ALIKE = 8
+"""Different records that two tables must share before they are taken for the same patients'."""
+Kind = Literal["subjects", "records"]
+
+
+@dataclass(frozen=True)
+class People:
+    """The patients of one site.
+
+    Attributes:
+        site: Hash that names them, hexadecimal: of their tags, or, where they are not known one by
+            one, of the counts or of the site's name.
+        patients: How many; None if it is not known.
+        kind: What the tags are of.
+        tags: One a patient, ascending, uint64; of records two may be alike. None if not known.
+    """
+
+    site: str
+    patients: int | None
+    kind: Kind = "subjects"
+    tags: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+
+def register_folder() -> Path:
+    """Give the folder of the register: ``$MEDMCL_REGISTER``, or one in the user's state folder."""
+    said = os.environ.get(PLACE)
+    if said:
+        return Path(said)
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "medmcl" / "register"
+
+
+def register_key(folder: Path) -> bytes:
+    """Give the key of a register; it is drawn when it is first asked for.
+
+    Raises:
+        ArtefactError: The folder cannot be written, or the key is not whole.
+    """
+    file = folder / KEY
+    if not file.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with alone(file, "a key is being drawn", wait=lambda _: None):
+                if not file.exists():
+                    write_atomically(file, secrets.token_hex(_KEY_BYTES) + "\n", mode=0o600)
+        except OSError as error:
+            raise _no_register(folder, error) from None
+    try:
+        key = bytes.fromhex(file.read_text(encoding="ascii"))
+    except OSError as error:
+        raise _no_register(folder, error) from None
+    except ValueError:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise ArtefactError(
+            "is no whole key of a register", where=file, expected=f"{_KEY_BYTES} bytes, as hex",
+            fix="restore it from a backup: without it patients of earlier releases are not known "
+            "again",
+        )  # fmt: skip
+    return key
+
+
+def _no_register(folder: Path, error: OSError) -> ArtefactError:
+    return ArtefactError(
+        f"the register of releases cannot be used: {error.strerror}",
+        where=folder,
+        fix=f"name a folder that lasts and that you may write to: {PLACE}=FOLDER",
+    )
+
+
+def people_of_subjects(subjects: Iterable[object]) -> tuple[People, ...]:
+    """Give the tags of patients by their names; nothing where no key can be kept."""
+    key = _key_if_any()
+    if key is None:
+        return ()
+    names = sorted({str(one) for one in subjects})
+    tags = [hashlib.blake2b(one.encode(), key=key, digest_size=8).digest() for one in names]
+    return (named(_numbers(tags), "subjects"),)
+
+
+def people_of_records(
+    tables: Sequence[sparse.csr_array],
+    tokens: Mapping[str, Sequence[str]],
+    patients: Sequence[object] | np.ndarray | None = None,
+    *,
+    empty: bool = True,
+) -> tuple[People, ...]:
+    """Give tags of what patients have, whatever they are called and in whatever order.
+
+    Args:
+        tables: Whole counts of each modality, (n, d).
+        tokens: Names of the columns of each modality, in the order of ``tables``.
+        patients: Whose window each row is, (n,); every row its own patient if not given.
+        empty: Also of patients who have nothing.
+    """
+    key = _key_if_any()
+    if key is None:
+        return ()
+    rows = tables[0].shape[0] if tables else 0
+    owner = np.arange(rows)
+    if patients is not None:
+        owner = np.unique(np.asarray(patients), return_inverse=True)[1]
+    sums = np.zeros(int(owner.max(initial=-1)) + 1, dtype=np.uint64)
+    for table, (name, words) in zip(tables, tokens.items(), strict=True):
+        column = _numbers([_digest(key, f"{name}\n{word}") for word in words])
+        row = np.repeat(owner, np.diff(table.indptr))
+        np.add.at(sums, row, _mixed(column[table.indices] + _ODD * table.data.astype(np.uint64)))
+    sums = sums if empty else sums[sums != 0]
+    tags = [_digest(key, str(one)) for one in sums.tolist()]
+    return (named(_numbers(tags), "records"),)
+
+
+def people_of_rows(
+    tables: Sequence[sparse.csr_array],
+    tokens: Mapping[str, Sequence[str]],
+    patients: Sequence[object] | np.ndarray | None,
+) -> tuple[People, ...]:
+    """Give tags of what patients have, and of their names where they are more than row numbers.
+
+    For arguments see `people_of_records`.
+    """
+    found = people_of_records(tables, tokens, patients, empty=False)
+    if patients is None:
+        return found
+    names = {str(one) for one in np.asarray(patients).tolist()}
+    for first in (0, 1):
+        if names == {str(number) for number in range(first, first + len(names))}:
+            return found
+    return found + people_of_subjects(names)
+
+
+def named(tags: np.ndarray, kind: Kind) -> People:
+    """Give patients by their tags."""
+    tags = np.sort(tags)
+    site = hashlib.sha256(kind.encode() + tags.astype("<u8").tobytes()).hexdigest()
+    return People(site, len(tags), kind, tags)
+
+
+def shared_patients(one: People, other: People) -> int:
+    """How many patients two sites have in common, 0 where it cannot be told.
+
+    Patients who are known by their records alone are taken for the same if all are alike, or if
+    half of the smaller table stands in the other and that is no matter of a few records that many
+    people have.
+    """
+    if one.site == other.site:
+        return 1 if one.patients is None else one.patients
+    if one.tags is None or other.tags is None or one.kind != other.kind:
+        return 0
+    mine, often = np.unique(one.tags, return_counts=True)
+    theirs, again = np.unique(other.tags, return_counts=True)
+    _, i, j = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
+    alike = int(np.minimum(often[i], again[j]).sum())
+    if one.kind == "subjects":
+        return alike
+    few = len(i) < FEWEST_ALIKE or 2 * alike < min(len(one.tags), len(other.tags))
+    return 0 if few else alike
+
+
+def _key_if_any() -> bytes | None:
+    try:
+        return register_key(register_folder())
+    except ArtefactError as error:
+        log.warning("patients get no tags, so that releases of them are not compared: %s", error)
+        return None
+
+
+def _digest(key: bytes, text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), key=key, digest_size=8).digest()
+
+
+def _numbers(digests: Sequence[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """Spread numbers over 64 bits (the finaliser of SplitMix64)."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    return values ^ (values >> np.uint64(31))

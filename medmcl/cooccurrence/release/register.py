@@ -1,0 +1,286 @@
+"""What a site has released, and which budgets it gave to whom: kept where copies do not escape it.
+
+One register a user and machine: ``$MEDMCL_REGISTER``, or ``medmcl/register`` in the user's state
+folder (``$XDG_STATE_HOME``, ``~/.local/state``). It holds
+
+- ``key``: 32 bytes, by which patients get tags (`medmcl.cooccurrence.count.people`);
+- ``releases/NAME``: the cells of each release by threshold with their patients, and the tags of all
+  its patients. Nothing that was suppressed is in it. The same stands in ``released`` of each
+  folder of counts that was released from, so that another register finds it too;
+- ``people/SITE.npy``: tags of the patients that a budget was charged for;
+- ``register.json``: the list of all that, a copy of every budget as it was last charged, and a
+  keyed hash of it all.
+
+It stays at the site: it is as secret as the counts. Entries are made before anything leaves, and
+never taken back. Whoever removes or restores every copy of it, the key among them, on a machine of
+their own is not stopped, and nothing on that machine could stop them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from pydantic import Field
+
+from medmcl.cooccurrence.count.counts import Counts, Margin, Provenance, fingerprint_of, people_of
+from medmcl.cooccurrence.count.people import (
+    People,
+    named,
+    register_folder,
+    register_key,
+    shared_patients,
+)
+from medmcl.cooccurrence.exchange.folder import MANIFEST, load_counts, save_counts
+from medmcl.cooccurrence.exchange.manifest import Sha256
+from medmcl.cooccurrence.exchange.tables import read_json, sha256_of
+from medmcl.cooccurrence.release.differences import Past
+from medmcl.core.atomic import file_aside, is_content, write_atomically
+from medmcl.core.config import Config, check
+from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import alone
+
+log = logging.getLogger(__name__)
+SCHEMA: Final = "medmcl/release-register@1"
+RELEASED = "released"
+"""Folder in a folder of counts: what was released of them."""
+_BACKUP = "restore the register from a backup that is no older than the last release"
+
+
+class EntryKeys(Config):
+    """One release by threshold: its folder, and the hash of the manifest in it."""
+
+    name: str
+    sha256: Sha256
+
+
+class OwnerKeys(Config):
+    """Patients whom a budget was charged for: a file of tags."""
+
+    site: Sha256
+    kind: Literal["subjects", "records"]
+    patients: int
+
+
+class BudgetKeys(Config):
+    """A budget as it was last charged.
+
+    Attributes:
+        path: Where its file was.
+        values: What stands in the file.
+        pending: The file may not have been written yet.
+        people: Whom it was charged for.
+    """
+
+    path: str
+    values: dict[str, Any]
+    pending: bool
+    people: tuple[OwnerKeys, ...] = ()
+
+
+class RegisterKeys(Config):
+    """The whole of ``register.json``."""
+
+    schema_: Literal["medmcl/release-register@1"] = Field(SCHEMA, alias="schema")
+    releases: tuple[EntryKeys, ...] = ()
+    budgets: dict[str, BudgetKeys] = {}
+    seal: str = ""
+
+
+@dataclass(frozen=True)
+class Register:
+    """The register of this user on this machine, or of a folder that is named.
+
+    Attributes:
+        folder: Where it lies.
+    """
+
+    folder: Path
+
+    @classmethod
+    def here(cls) -> Register:
+        """The one that `register_folder` names."""
+        return cls(register_folder())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else releases or charges meanwhile: two must not both see the same past."""
+        register_key(self.folder)  # the folder is there, or it is said why not
+        with alone(self._file, "another release is being entered", wait=lambda _: None):
+            yield
+
+    def past(self, beside: Sequence[Path] = ()) -> list[Past]:
+        """All releases by threshold so far.
+
+        Args:
+            beside: Folders of counts that may remember releases of their own.
+
+        Raises:
+            ArtefactError: An entry is missing, or was changed.
+        """
+        found: dict[str, Past] = {}
+        for entry in self.read().releases:
+            place = self.folder / "releases" / entry.name
+            if not (place / MANIFEST).is_file() or sha256_of(place / MANIFEST) != entry.sha256:
+                raise ArtefactError(
+                    "an entry of the register is missing, or was changed", where=place, fix=_BACKUP
+                )
+            found[entry.name] = _past(place)
+        for folder in beside:
+            there = folder / RELEASED
+            for place in sorted(there.iterdir()) if there.is_dir() else ():
+                if is_content(place) and place.name not in found:
+                    found[place.name] = _past(place)
+        return list(found.values())
+
+    def name_of(self, counts: Counts, min_patients: int) -> str:
+        """Name a release: the threshold, and a keyed hash of its cells and of whose they are."""
+        said = [fingerprint_of(counts), sorted(one.site for one in people_of(counts))]
+        return f"{min_patients}-{self._sealed(json.dumps(said))}"
+
+    def enter(self, new: Past, beside: Sequence[Path] = ()) -> None:
+        """Remember a release; to be called alone, before it is written.
+
+        The same release again is no other: nothing new is told by it.
+        """
+        if not self._file.exists():
+            self._write(RegisterKeys())  # an entry without it tells of a register that was lost
+        place = self.folder / "releases" / new.name
+        for folder, one in [(None, place), *((one, one / RELEASED / new.name) for one in beside)]:
+            try:
+                if not one.exists():
+                    save_counts(new.counts, one)
+            except ArtefactError as error:
+                if folder is None:
+                    raise
+                log.warning("%s does not remember this release: %s", folder, error.what)
+        keys = self.read()
+        if any(entry.name == new.name for entry in keys.releases):
+            return
+        entry = EntryKeys(name=new.name, sha256=sha256_of(place / MANIFEST))
+        self._write(keys.model_copy(update={"releases": (*keys.releases, entry)}))
+
+    def budget(self, ledger: str) -> BudgetKeys | None:
+        """A budget as it was last charged; None if it never was."""
+        return self.read().budgets.get(ledger)
+
+    def enter_budget(self, ledger: str, budget: BudgetKeys) -> None:
+        """Remember a budget; to be called alone."""
+        keys = self.read()
+        self._write(keys.model_copy(update={"budgets": {**keys.budgets, ledger: budget}}))
+
+    def owners(self, people: Sequence[People]) -> tuple[OwnerKeys, ...]:
+        """Keep the tags of patients, and give what names them."""
+        found = []
+        for one in people:
+            assert one.tags is not None
+            file = self.folder / "people" / f"{one.site}.npy"
+            if not file.exists():
+                with file_aside(file, mode=0o600) as aside, aside.open("wb") as opened:
+                    np.save(opened, one.tags)
+            found.append(OwnerKeys(site=one.site, kind=one.kind, patients=len(one.tags)))
+        return tuple(found)
+
+    def refuse_other_budget(self, ledger: str, people: Sequence[People], where: Path) -> None:
+        """Refuse patients who have a budget already, under whatever name their table comes.
+
+        Raises:
+            ArtefactError: Another budget was charged for some of them.
+        """
+        for name, budget in self.read().budgets.items():
+            if name == ledger:
+                continue
+            for known in budget.people:
+                mine = [one for one in people if one.kind == known.kind]
+                alike = max((shared_patients(one, self._people(known)) for one in mine), default=0)
+                if alike:
+                    raise ArtefactError(
+                        "these patients have a privacy budget already, and it is fixed once",
+                        where=where,
+                        got=f"{alike:,} patients for whom {budget.path} was charged",
+                        expected="the same ledger for all releases of a patient",
+                        fix=f"--ledger {budget.path} (wherever it lies now). Other people whose "
+                        "subjects have the same names are taken for the same: give them names of "
+                        "their own, or keep a register for each site (MEDMCL_REGISTER)",
+                    )
+
+    def read(self) -> RegisterKeys:
+        """What stands in ``register.json``.
+
+        Raises:
+            ArtefactError: It was changed by another hand, or with another key.
+        """
+        if not self._file.exists():
+            lost = self.folder / "releases"
+            if lost.is_dir() and any(is_content(one) for one in lost.iterdir()):
+                raise ArtefactError("is missing, and releases were made", where=self._file,
+                                    fix=_BACKUP)  # fmt: skip
+            return RegisterKeys()
+        keys = check(RegisterKeys, read_json(self._file), self._file, ArtefactError)
+        if not hmac.compare_digest(keys.seal, self._seal(keys)):
+            raise ArtefactError(
+                "was changed by another hand: its seal is another", where=self._file, fix=_BACKUP
+            )
+        return keys
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "register.json"
+
+    def _people(self, keys: OwnerKeys) -> People:
+        file = self.folder / "people" / f"{keys.site}.npy"
+        try:
+            found = named(np.load(file, allow_pickle=False), keys.kind)
+        except (OSError, ValueError) as error:
+            raise ArtefactError(f"cannot be read: {error}", where=file, fix=_BACKUP) from None
+        if found.site != keys.site:
+            raise ArtefactError("was changed by another hand", where=file, fix=_BACKUP)
+        return found
+
+    def _write(self, keys: RegisterKeys) -> None:
+        sealed = keys.model_copy(update={"seal": self._seal(keys)})
+        text = json.dumps(sealed.model_dump(by_alias=True, mode="json"), indent=1)
+        write_atomically(self._file, text + "\n", mode=0o600)
+
+    def _seal(self, keys: RegisterKeys) -> str:
+        said = keys.model_dump(by_alias=True, mode="json", exclude={"seal"})
+        return self._sealed(json.dumps(said, sort_keys=True))
+
+    def _sealed(self, text: str) -> str:
+        return hmac.new(register_key(self.folder), text.encode(), hashlib.sha256).hexdigest()
+
+
+def memory_of(kept: Counts, exact: Counts) -> Counts:
+    """What a register remembers of a release: its cells with their patients, and whose they are.
+
+    Args:
+        kept: The release's cells, blocks with patients.
+        exact: The counts that it is made of.
+    """
+    margins = {
+        name: Margin(one.tokens + one.pairs, one.pairs) for name, one in kept.margins.items()
+    }
+    return replace(
+        kept,
+        margins=margins,  # sums of cells, by which the folder is checked when it is read
+        units=0,
+        patients=0,
+        min_patients=None,
+        notes=(),
+        provenance=Provenance(people=people_of(exact)),
+    )
+
+
+def _past(place: Path) -> Past:
+    fewest, _, _ = place.name.partition("-")
+    if not fewest.isdecimal():
+        raise ArtefactError("is no entry of a register", where=place)
+    return Past(place.name, load_counts(place), int(fewest))

@@ -1,0 +1,370 @@
+"""What was released before is known again: each attack here gave patients or sites away before."""
+
+import json
+import shutil
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from killed import forked
+from small_counts import tables, vocabularies
+
+from medmcl.cooccurrence import count_tokens
+from medmcl.cooccurrence.count.people import (
+    People,
+    people_of_rows,
+    people_of_subjects,
+    register_key,
+    shared_patients,
+)
+from medmcl.cooccurrence.count.tokens import whole
+from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
+from medmcl.cooccurrence.exchange.merging import merge
+from medmcl.cooccurrence.release.accounting import rho_for
+from medmcl.cooccurrence.release.ledger import Ledger
+from medmcl.cooccurrence.release.private import release_private
+from medmcl.cooccurrence.release.register import Register
+from medmcl.cooccurrence.release.release import release_threshold
+from medmcl.core.errors import ArtefactError
+from medmcl.stages.cooccur.release import release_folders
+
+D = (20, 20)
+ISOLATED = "show one site by itself"
+OTHER_BUDGET = "have a privacy budget already"
+
+
+def site_tables(seed, n=150):
+    return tables(seed, n=n, d1=D[0], d2=D[1], rate=0.7)
+
+
+def counted(x):
+    return count_tokens(*x, vocabularies=vocabularies(*D))
+
+
+@pytest.fixture
+def sites(tmp_path):
+    """Five hospitals of like size."""
+    return {
+        name: save_counts(counted(site_tables(seed)), tmp_path / name)
+        for seed, name in enumerate("ABCDE")
+    }
+
+
+def release(sites, names, out, **settings):
+    return release_folders([sites[name] for name in names], out, **settings)
+
+
+def test_a_site_is_not_read_off_the_difference_of_two_sums(sites, tmp_path):
+    """A + B + C less A + B was C, in 400 of 400 cells."""
+    release(sites, "ABC", tmp_path / "abc")
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release(sites, "AB", tmp_path / "ab")
+    assert not (tmp_path / "ab").exists()
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release_threshold(merge(sites["A"], sites["B"]))  # refused before anything is saved
+    release(sites, "DE", tmp_path / "de")  # other sites are in nobody's way
+
+
+CHAINS = [
+    (["AB", "BC"], "AC"),  # half of the first and third less the second
+    (["AB", "BC", "CD"], "AD"),  # A + B - (B + C) + (C + D) is A + D: then half of both
+    (["ABCDE", "AB"], "CD"),  # all less both is E
+    (["ABC", "DE"], "ABCD"),
+    (["A", "ABC"], "BCD"),
+]
+
+
+@pytest.mark.parametrize(("before", "last"), CHAINS, ids=[f"{b}-{c}" for b, c in CHAINS])
+def test_chains_of_releases_are_looked_at_together(sites, tmp_path, before, last):
+    expected = last if last != "AD" else None
+    for names in before:
+        release(sites, names, tmp_path / f"release-{names}")
+    if expected is None:
+        release(sites, last, tmp_path / "last")  # an even ring of pairs gives no site away
+        return
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release(sites, last, tmp_path / "last")
+
+
+def test_renamed_and_copied_counts_are_known_again(sites, tmp_path):
+    release(sites, "ABC", tmp_path / "abc")
+    copies = [shutil.copytree(sites[name], tmp_path / f"other-{name}") for name in "AB"]
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release_folders(copies, tmp_path / "ab")
+    summed = save_counts(merge(*copies), tmp_path / "sum")
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release_folders([summed], tmp_path / "ab")
+
+
+def test_counts_that_were_released_are_known_by_another_register(sites, tmp_path, monkeypatch):
+    """The folders of counts remember too, in the copies as well."""
+    release(sites, "ABC", tmp_path / "abc")
+    copy = shutil.copytree(sites["A"], tmp_path / "copy")
+    monkeypatch.setenv("MEDMCL_REGISTER", str(tmp_path / "another"))
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release_folders([copy, sites["B"]], tmp_path / "ab")
+
+
+def test_a_recount_of_overlapping_patients_is_known_again(sites, tmp_path):
+    """C would be left but for twenty patients of A; with other vocabularies likewise."""
+    release(sites, "ABC", tmp_path / "abc")
+    most = tuple(x[:130] for x in site_tables(0))
+    again = save_counts(counted(most), tmp_path / "again")
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release_folders([again, sites["B"]], tmp_path / "ab")
+
+
+def test_few_patients_are_not_read_off_two_counts_of_one_site(sites, tmp_path):
+    release(sites, "A", tmp_path / "all")
+    fewer = counted(tuple(x[5:] for x in site_tables(0)))
+    with pytest.raises(ArtefactError, match=r"show few patients(.|\n)*groups of 5 patients"):
+        release_threshold(fewer)
+
+
+def test_cells_of_few_patients_are_left_out_of_a_later_release(sites, tmp_path):
+    """Forty patients come: of no cell is it told what fewer than eleven of them have."""
+    before = release_threshold(load_counts(sites["A"]))
+    before.save(tmp_path / "before")
+    x, more = site_tables(0), site_tables(9, n=40)
+    grown = counted(tuple(np.concatenate(both) for both in zip(x, more, strict=True)))
+    after = release_threshold(grown)
+    one, two = (r.counts.D.toarray() for r in (before, after))
+    new = counted(more)
+    few = (new.cross().patients.toarray() < 11) & (new.D.toarray() > 0)
+    assert ((grown.D.toarray() > 0) & (one > 0) & few).sum() > 50
+    assert not ((one > 0) & (two > 0) & few).any()
+    same = (one > 0) & (new.D.toarray() == 0)
+    assert (two[same] == one[same]).all()
+
+
+def test_the_same_release_again_tells_nothing_and_is_let_through(sites, tmp_path):
+    """Whoever was killed before the folder was there gives the same command again."""
+    for out in ("one", "two"):
+        release(sites, "ABC", tmp_path / out)
+    names = [read_manifest(tmp_path / out).release.entry for out in ("one", "two")]
+    assert names[0] == names[1]
+    assert len(Register.here().past()) == 1
+
+
+def test_a_release_that_is_killed_was_made(sites, tmp_path, register):
+    """Whatever is written when: nothing stands at --out that the register does not know."""
+    out = tmp_path / "abc"
+
+    def run():
+        release(sites, "ABC", out)
+
+    at, status = 0, -9
+    while status == -9:
+        at += 1
+        shutil.rmtree(register, ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)
+        for name in "ABC":
+            shutil.rmtree(sites[name] / "released", ignore_errors=True)
+        status, _ = forked(run, tmp_path.parent.parent, at=at)
+        if (out / "manifest.json").exists():
+            assert len(Register.here().past()) == 1
+        if at % 9 == 0 and status == -9:
+            release(sites, "ABC", out)  # and the same command goes on
+    assert status == 0
+    assert at > 20
+
+
+def test_a_register_that_was_cut_or_edited_is_refused(sites, tmp_path, register):
+    release(sites, "ABC", tmp_path / "abc")
+    (entry,) = (register / "releases").iterdir()
+    whole = (register / "register.json").read_text()
+    for harm, said in (
+        (lambda: (register / "register.json").unlink(), "is missing, and releases were made"),
+        (
+            lambda: (register / "register.json").write_text(
+                json.dumps({**json.loads(whole), "releases": []})
+            ),
+            "its seal is another",
+        ),
+        (lambda: entry.rename(tmp_path / "hidden"), "is missing, or was changed"),
+    ):
+        harm()
+        with pytest.raises(ArtefactError, match=said):
+            release(sites, "AB", tmp_path / "ab")
+        (register / "register.json").write_text(whole)
+    (register / "key").write_text("00")
+    with pytest.raises(ArtefactError, match="no whole key"):
+        release(sites, "AB", tmp_path / "ab")
+
+
+def test_a_register_holds_nothing_that_was_suppressed(sites, tmp_path):
+    release(sites, "A", tmp_path / "a", min_patients=40)
+    (past,) = Register.here().past()
+    assert past.counts.cross().patients.data.min() >= 40
+    assert past.counts.D.nnz < load_counts(sites["A"]).D.nnz
+    assert (past.counts.units, past.counts.patients) == (0, 0)
+
+
+def test_no_release_carries_tags(sites, tmp_path):
+    release(sites, "ABC", tmp_path / "abc")
+    names = {path.name for path in (tmp_path / "abc").iterdir()}
+    assert names == {"manifest.json", "vocabulary.parquet", "cells_0_1.parquet"}
+    assert read_manifest(tmp_path / "abc").people is None
+    made = release_threshold(merge(*(sites[name] for name in "ABC")))
+    assert not made.counts.provenance.people
+
+
+def private(ledger, x, **changes):
+    settings = {"vocabularies": vocabularies(*D), "clip": (3, 3), "epsilon": 1, "delta": 1e-6}
+    return release_private(*x, ledger=ledger, **settings | changes)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger.start(tmp_path / "ledger.json", epsilon=2, delta=1e-6)
+
+
+def names(number, prefix="patient"):
+    return [f"{prefix} {k}" for k in range(number)]
+
+
+FRESH = {
+    "the same rows": lambda x: (x, None),
+    "in another order": lambda x: (tuple(one[::-1] for one in x), None),
+    "some left out": lambda x: (tuple(one[40:] for one in x), None),
+    "some more": lambda x: (tuple(np.r_[one, one[:30]] for one in x), None),
+    "renamed": lambda x: (x, names(len(x[0]), "somebody")),
+    "with other counts": lambda x: (tuple(one + 1 for one in x), names(len(x[0]))),
+    "one of them": lambda x: (tuple(one[:1] for one in x), names(1)),
+}
+
+
+@pytest.mark.parametrize("how", list(FRESH))
+def test_a_fresh_ledger_for_the_same_patients_is_refused(ledger, tmp_path, how):
+    x = site_tables(0)
+    private(ledger, x, patients=names(len(x[0])))
+    other = Ledger.start(tmp_path / "fresh.json", epsilon=2, delta=1e-6)
+    rows, patients = FRESH[how](x)
+    with pytest.raises(ArtefactError, match=OTHER_BUDGET):
+        private(other, rows, patients=patients)
+    assert not other.read().releases
+    ledger.path.unlink()  # nor does it help to lose the first
+    with pytest.raises(ArtefactError, match=OTHER_BUDGET):
+        private(other, rows, patients=patients)
+    private(other, site_tables(1), patients=names(150, "other"))  # other people
+
+
+def test_a_ledger_set_back_cut_or_edited_is_refused(ledger):
+    x = site_tables(0)
+    fresh = ledger.path.read_text()
+    private(ledger, x, epsilon=0.5)
+    once = ledger.path.read_text()
+    private(ledger, x, epsilon=0.5)
+    twice = json.loads(ledger.path.read_text())
+    for text in (
+        fresh,
+        once,
+        json.dumps({**twice, "releases": twice["releases"][1:]}),
+        json.dumps({**twice, "epsilon": 9}),
+        json.dumps({**twice, "releases": [{**one, "rho": 1e-9} for one in twice["releases"]]}),
+    ):
+        ledger.path.write_text(text)
+        with pytest.raises(ArtefactError, match=r"older copy|its checksum is another"):
+            private(ledger, x, epsilon=0.1)
+    ledger.path.write_text(json.dumps(twice))
+    private(ledger, x, epsilon=0.1)
+    anonymous = json.loads(fresh) | {"id": None, "checksum": None}
+    ledger.path.write_text(json.dumps(anonymous))  # as older versions wrote them
+    with pytest.raises(ArtefactError, match=OTHER_BUDGET):
+        private(ledger, x, epsilon=0.1)
+
+
+def test_a_copy_of_a_ledger_is_no_second_budget(ledger, tmp_path):
+    copy = Ledger(tmp_path / "copy.json")
+    shutil.copy(ledger.path, copy.path)
+    private(ledger, site_tables(0))
+    with pytest.raises(ArtefactError, match="older copy"):
+        private(copy, site_tables(0))
+    ledger.path.rename(tmp_path / "moved.json")
+    private(Ledger(tmp_path / "moved.json"), site_tables(0))  # a ledger may be moved
+
+
+def test_a_charge_that_was_killed_stands(ledger, tmp_path, register):
+    """At every write: what was entered is spent, and no noise was drawn that is not."""
+    x, drawn = site_tables(0), tmp_path / "drawn"
+    fresh = ledger.path.read_text()
+
+    def run():
+        private(ledger, x)
+        drawn.touch()
+
+    at, status, healed = 0, -9, 0
+    while status == -9:
+        at += 1
+        shutil.rmtree(register, ignore_errors=True)
+        ledger.path.write_text(fresh)
+        status, _ = forked(run, tmp_path.parent.parent, at=at)
+        if status:
+            written = len(ledger.read().releases)
+            budget = Register.here().budget(json.loads(fresh)["id"])
+            entered = len(budget.values["releases"]) if budget else 0
+            assert written <= entered
+            private(ledger, x, epsilon=0.1)
+            assert len(ledger.read().releases) == entered + 1
+            healed += written < entered
+    assert status == 0
+    assert healed
+
+
+def spend(path, register, times):
+    """Charge a ledger as often as it goes, from a process of its own."""
+    import os
+
+    os.environ["MEDMCL_REGISTER"] = register
+    done = 0
+    for _ in range(times):
+        try:
+            Ledger(path).charge("race", rho_for(0.5, 1e-6), people_of_subjects(["a", "b"]))
+            done += 1
+        except ArtefactError as error:
+            assert "being charged" in str(error) or "does not cover" in str(error)  # noqa: PT017
+    return done
+
+
+def test_processes_that_race_do_not_overspend(ledger, tmp_path, register):
+    copies = [ledger.path, tmp_path / "copy.json"]  # the copy is behind at once, and refused
+    with get_context("fork").Pool(3) as pool:
+        jobs = [(copies[0], str(register), 40)] * 3
+        done = sum(pool.starmap(spend, jobs))
+    assert done == len(ledger.read().releases)
+    assert ledger.spent().epsilon <= 2
+    with pytest.raises(ArtefactError, match="does not cover"):
+        ledger.charge("one more", rho_for(0.5, 1e-6))
+
+
+def test_tags_need_the_key_and_tell_no_name(register):
+    (one,) = people_of_subjects(["Ann", "Bob"])
+    assert one.patients == len(one.tags) == 2
+    assert shared_patients(one, people_of_subjects(["Bob", "Cyd"])[0]) == 1
+    assert oct((register / "key").stat().st_mode)[-3:] == "600"
+    (register / "key").unlink()
+    assert len(register_key(register)) == 32
+    assert shared_patients(one, people_of_subjects(["Ann", "Bob"])[0]) == 0  # another key
+    assert shared_patients(one, People(one.site, 2)) == 2
+
+
+def test_records_that_many_people_have_are_no_sign(register):
+    """Two tables of other people, of whom most have nothing, or one common thing."""
+    words = {"codes": ("a", "b"), "concepts": ("x",)}
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(2):
+        x = [whole((generator.random((200, d)) < 0.5).astype(int), "codes") for d in (2, 1)]
+        found.append(people_of_rows(x, words, range(200))[0])
+    assert len(np.intersect1d(found[0].tags, found[1].tags)) > 4
+    assert shared_patients(*found) == 0
+
+
+def test_a_machine_without_a_register_counts_and_says_so(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MEDMCL_REGISTER", str(tmp_path / "file" / "register"))
+    counts = counted(site_tables(0))
+    assert not counts.provenance.people
+    assert "patients get no tags" in caplog.text
+    with pytest.raises(ArtefactError, match="MEDMCL_REGISTER=FOLDER"):
+        release_threshold(counts).save(tmp_path / "out")
