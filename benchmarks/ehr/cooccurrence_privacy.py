@@ -29,6 +29,7 @@ from medmcl.cooccurrence.release.censored import fill_censored
 from medmcl.cooccurrence.release.clipping import clip_rows
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import release_private
+from medmcl.cooccurrence.release.register import Register
 from medmcl.cooccurrence.release.release import release_threshold
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def released(counts: Counts, below: int) -> tuple[np.ndarray, float]:
     """Cells of a release, zeros where absent, and the pairs that a patient adds to one."""
     if counts.cross().patients.max() < below:
         return np.zeros(counts.D.shape), 1.0
-    block = release_threshold(counts, below, public_vocabulary=True).counts.cross()
+    block = release_threshold(
+        counts, below, public_vocabulary=True, largest_share=1
+    ).counts.cross()  # the threshold alone is what is looked at
     return block.pairs.toarray().astype(float), float(block.pairs_per_patient or 1)
 
 
@@ -167,7 +170,12 @@ def noise(sizes: tuple[tuple[int, int], ...], seeds: int) -> dict:
 
 def private(x: Tables, clip: tuple[int, int], epsilon: float) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger.start(Path(folder) / "ledger.json", epsilon=epsilon * 1.001, delta=DELTA)
+        ledger = Ledger.start(
+            Path(folder) / "ledger.json",
+            epsilon=epsilon * 1.001,
+            delta=DELTA,
+            register=Register(Path(folder) / "register"),
+        )
         release = release_private(
             *x, vocabularies=counted((x[0][:1], x[1][:1])).vocabularies, clip=clip,
             epsilon=epsilon, delta=DELTA, ledger=ledger,

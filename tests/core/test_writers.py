@@ -28,6 +28,7 @@ WRITERS = {
     "cooccurrence/embed/token_vectors.py": "into the `folder_aside` of `write_vectors`",
     "cooccurrence/exchange/folder.py": "into the `folder_aside` of `save_counts`",
     "cooccurrence/exchange/secure_files.py": "into `file_aside`",
+    "cooccurrence/release/register.py": "into `file_aside`",
     "data/events/write.py": "into the `folder_aside` of `write_meds`",
     "data/loading/cache.py": "into the `folder_aside` of `write_entry`",
     "data/loading/shards.py": "into `whole_folder`",

@@ -15,7 +15,8 @@ import hashlib
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,8 @@ PLACE = "MEDMCL_REGISTER"
 """The environment variable that names the folder of the register."""
 KEY = "key"
 _KEY_BYTES = 32
+_LONGEST_WAIT = 120
+"""Seconds; a register is held for as long as a release is written."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 FEWEST_ALIKE = 8
 """Different records that two tables must share before they are taken for the same patients'."""
@@ -75,7 +78,7 @@ def register_key(folder: Path) -> bytes:
     if not file.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with alone(file, "a key is being drawn", wait=lambda _: None):
+            with alone(file, "a key is being drawn", wait=for_a_while(folder)):
                 if not file.exists():
                     write_atomically(file, secrets.token_hex(_KEY_BYTES) + "\n", mode=0o600)
         except OSError as error:
@@ -93,6 +96,22 @@ def register_key(folder: Path) -> bytes:
             "again",
         )  # fmt: skip
     return key
+
+
+def for_a_while(folder: Path) -> Callable[[str], None]:
+    """Give what waits for another process that uses a register, and gives up in the end."""
+    end = time.monotonic() + _LONGEST_WAIT
+
+    def wait(owner: str) -> None:
+        if time.monotonic() > end:
+            raise ArtefactError(
+                "the register of releases is in use",
+                where=folder,
+                got=f"held for {_LONGEST_WAIT} seconds by {owner}",
+                fix="wait until it has ended, or stop it",
+            )
+
+    return wait
 
 
 def _no_register(folder: Path, error: OSError) -> ArtefactError:

@@ -18,6 +18,7 @@ bounds and takes the smallest; this one alone is used here, so that a cost is ne
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ def rho_of(sensitivity: int, scale: float) -> float:
     return float(_gaussian("i64", scale).map(sensitivity))
 
 
+@lru_cache(maxsize=256)
 def scale_of(sensitivity: int, rho: float) -> float:
     """The noise for which a release costs no more than ``rho``."""
     scale = sensitivity / math.sqrt(2 * rho)
@@ -50,6 +52,7 @@ def scale_of(sensitivity: int, rho: float) -> float:
     return scale
 
 
+@lru_cache(maxsize=256)
 def epsilon_of(rho: float, delta: float) -> float:
     """The epsilon of (epsilon, delta) that ``rho`` comes to, by OpenDP's conversion."""
     dp = _opendp()
@@ -61,6 +64,7 @@ def epsilon_of(rho: float, delta: float) -> float:
     return float(approximate.map(1.0)[0])
 
 
+@lru_cache(maxsize=256)
 def rho_for(epsilon: float, delta: float) -> float:
     """The largest rho that comes to at most this (epsilon, delta)."""
     check_budget(epsilon, delta)

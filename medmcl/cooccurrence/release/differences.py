@@ -114,8 +114,9 @@ def _share_any(ours: Sequence[People], theirs: Sequence[People]) -> bool:
         for other in theirs:
             if one.site == other.site:
                 return True
-            known = one.tags is not None and other.tags is not None and one.kind == other.kind
-            if known and len(np.intersect1d(one.tags, other.tags)):
+            if one.tags is None or other.tags is None or one.kind != other.kind:
+                continue
+            if len(np.intersect1d(one.tags, other.tags)):
                 return True
     return False
 
@@ -134,9 +135,9 @@ def _groups(releases: Sequence[Sequence[People]]) -> _Groups:
             continue
         tags = np.concatenate([one for _, one in known])
         owner = np.repeat([k for k, _ in known], [len(one) for _, one in known])
-        _, row = np.unique(tags, return_inverse=True)
-        often = np.zeros((int(row.max(initial=-1)) + 1, len(parts)), dtype=np.int64)
-        np.add.at(often, (row, owner), 1)
+        each, place = np.unique(tags, return_inverse=True)
+        often = np.zeros((len(each), len(parts)), dtype=np.int64)
+        np.add.at(often, (place, owner), 1)
         kinds, place = np.unique(often, axis=0, return_inverse=True)
         patterns.append(kinds)
         sizes.append(np.bincount(place.ravel(), often.max(axis=1), minlength=len(kinds)))
@@ -257,6 +258,8 @@ def _few(
     shown = _ones(pairs)
     for _, one in used:
         shown = sparse.csr_array(shown * _ones(one[pair][0]))
+    if not shown.nnz:  # an empty choice of cells would come back as a matrix
+        return sparse.csr_array(pairs.shape, dtype=np.int64)
     where = sparse.coo_array(shown).coords
     values, people = pairs[where], patients[where]
     for factor, one in used:

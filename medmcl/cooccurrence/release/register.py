@@ -34,6 +34,7 @@ from pydantic import Field
 from medmcl.cooccurrence.count.counts import Counts, Margin, Provenance, fingerprint_of, people_of
 from medmcl.cooccurrence.count.people import (
     People,
+    for_a_while,
     named,
     register_folder,
     register_key,
@@ -89,7 +90,7 @@ class BudgetKeys(Config):
 class RegisterKeys(Config):
     """The whole of ``register.json``."""
 
-    schema_: Literal["medmcl/release-register@1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["medmcl/release-register@1"] = Field(alias="schema")
     releases: tuple[EntryKeys, ...] = ()
     budgets: dict[str, BudgetKeys] = {}
     seal: str = ""
@@ -114,7 +115,7 @@ class Register:
     def alone(self) -> Iterator[None]:
         """Nobody else releases or charges meanwhile: two must not both see the same past."""
         register_key(self.folder)  # the folder is there, or it is said why not
-        with alone(self._file, "another release is being entered", wait=lambda _: None):
+        with alone(self._file, "another release is being entered", wait=for_a_while(self.folder)):
             yield
 
     def past(self, beside: Sequence[Path] = ()) -> list[Past]:
@@ -152,7 +153,9 @@ class Register:
         The same release again is no other: nothing new is told by it.
         """
         if not self._file.exists():
-            self._write(RegisterKeys())  # an entry without it tells of a register that was lost
+            self._write(
+                RegisterKeys(schema=SCHEMA)
+            )  # an entry without it tells of a register that was lost
         place = self.folder / "releases" / new.name
         for folder, one in [(None, place), *((one, one / RELEASED / new.name) for one in beside)]:
             try:
@@ -223,7 +226,7 @@ class Register:
             if lost.is_dir() and any(is_content(one) for one in lost.iterdir()):
                 raise ArtefactError("is missing, and releases were made", where=self._file,
                                     fix=_BACKUP)  # fmt: skip
-            return RegisterKeys()
+            return RegisterKeys(schema=SCHEMA)
         keys = check(RegisterKeys, read_json(self._file), self._file, ArtefactError)
         if not hmac.compare_digest(keys.seal, self._seal(keys)):
             raise ArtefactError(

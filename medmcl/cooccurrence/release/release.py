@@ -248,9 +248,9 @@ def release_threshold(
         nested=counts.nested,
         provenance=Provenance(splits=counts.provenance.splits),
     )
-    warnings = (_TWO_RELEASES, _NESTED, _ONE_SITE if counts.sites == 1 else _OWN_COUNTS)
+    warnings = [_TWO_RELEASES, _NESTED, _ONE_SITE if counts.sites == 1 else _OWN_COUNTS]
     if largest_share < 1 and not sites_are_known(counts):
-        warnings += (_UNKNOWN_SITES,)
+        warnings.append(_UNKNOWN_SITES)
     dropped = {f"{n} left out": int((~k).sum()) for n, k in kept.items()}
     return Release(
         released,
@@ -261,7 +261,7 @@ def release_threshold(
             entry=entry.past.name.partition("-")[2],
             public_vocabulary=public_vocabulary,
             sites=counts.sites,
-            warnings=warnings,
+            warnings=tuple(warnings),
         ),
         {"cells suppressed": absent, "cells mostly of one": dominated, **dropped},
         entry,
