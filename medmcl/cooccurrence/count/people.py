@@ -38,7 +38,11 @@ _LONGEST_WAIT = 120
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 FEWEST_ALIKE = 8
 """Different records that two tables must share before they are taken for the same patients'."""
-Kind = Literal["subjects", "records"]
+_UNIQUE = 0.6
+"""Share of records that no other patient of a table has, from which on records identify: of other
+people's fewer than the rest are found in the table by chance, and half are asked for."""
+Kind = Literal["subjects", "records", "rows"]
+"""Tags of names, of what patients have, or of both together."""
 
 
 @dataclass(frozen=True)
@@ -150,18 +154,29 @@ def people_of_records(
     key = _key_if_any()
     if key is None:
         return ()
+    return (named(_numbers(_records(key, tables, tokens, patients, empty=empty)[1]), "records"),)
+
+
+def _records(
+    key: bytes,
+    tables: Sequence[sparse.csr_array],
+    tokens: Mapping[str, Sequence[str]],
+    patients: Sequence[object] | np.ndarray | None,
+    *,
+    empty: bool,
+) -> tuple[list[str], list[bytes]]:
+    """Name and tag of the record of each patient."""
     rows = tables[0].shape[0] if tables else 0
-    owner = np.arange(rows)
-    if patients is not None:
-        owner = np.unique(np.asarray(patients), return_inverse=True)[1]
+    who = np.arange(rows) if patients is None else np.asarray(patients)
+    names, owner = np.unique(who, return_inverse=True)
     sums = np.zeros(int(owner.max(initial=-1)) + 1, dtype=np.uint64)
     for table, (name, words) in zip(tables, tokens.items(), strict=True):
         column = _numbers([_digest(key, f"{name}\n{word}") for word in words])
         row = np.repeat(owner, np.diff(table.indptr))
         np.add.at(sums, row, _mixed(column[table.indices] + _ODD * table.data.astype(np.uint64)))
-    sums = sums if empty else sums[sums != 0]
-    tags = [_digest(key, str(one)) for one in sums.tolist()]
-    return (named(_numbers(tags), "records"),)
+    kept = np.flatnonzero(sums) if not empty else np.arange(len(sums))
+    tags = [_digest(key, str(one)) for one in sums[kept].tolist()]
+    return list(map(str, names[kept].tolist())), tags
 
 
 def people_of_rows(
@@ -171,16 +186,22 @@ def people_of_rows(
 ) -> tuple[People, ...]:
     """Give tags of what patients have, and of their names where they are more than row numbers.
 
-    For arguments see `people_of_records`.
+    For arguments see `people_of_records`; patients who have nothing get no tag.
     """
-    found = people_of_records(tables, tokens, patients, empty=False)
+    key = _key_if_any()
+    if key is None:
+        return ()
+    who, records = _records(key, tables, tokens, patients, empty=False)
+    found = [named(_numbers(records), "records")]
     if patients is None:
-        return found
+        return tuple(found)
+    both = [_digest(key, f"{name}\n{one.hex()}") for name, one in zip(who, records, strict=True)]
+    found.append(named(_numbers(both), "rows"))
     names = {str(one) for one in np.asarray(patients).tolist()}
     for first in (0, 1):
         if names == {str(number) for number in range(first, first + len(names))}:
-            return found
-    return found + people_of_subjects(names)
+            return tuple(found)
+    return (*found, *people_of_subjects(names))
 
 
 def named(tags: np.ndarray, kind: Kind) -> People:
@@ -193,13 +214,15 @@ def named(tags: np.ndarray, kind: Kind) -> People:
 def shared_patients(one: People, other: People) -> int:
     """How many patients two sites have in common, 0 where it cannot be told.
 
-    Patients who are known by their records alone are taken for the same if all are alike, or if
-    half of the smaller table stands in the other and that is no matter of a few records that many
-    people have.
+    Patients whose names may be others' too are taken for the same if all are alike, or if half of
+    the smaller table stands in the other: names and records together; or records alone, where
+    hardly two patients of a table have the same.
     """
     if one.site == other.site:
         return 1 if one.patients is None else one.patients
     if one.tags is None or other.tags is None or one.kind != other.kind:
+        return 0
+    if not len(one.tags) or not len(other.tags):
         return 0
     mine, often = np.unique(one.tags, return_counts=True)
     theirs, again = np.unique(other.tags, return_counts=True)
@@ -207,8 +230,11 @@ def shared_patients(one: People, other: People) -> int:
     alike = int(np.minimum(often[i], again[j]).sum())
     if one.kind == "subjects":
         return alike
-    few = len(i) < FEWEST_ALIKE or 2 * alike < min(len(one.tags), len(other.tags))
-    return 0 if few else alike
+    if one.kind == "records":
+        unique = min((often == 1).sum() / len(one.tags), (again == 1).sum() / len(other.tags))
+        if len(i) < FEWEST_ALIKE or unique < _UNIQUE:
+            return 0
+    return alike if 2 * alike >= min(len(one.tags), len(other.tags)) else 0
 
 
 def _key_if_any() -> bytes | None:

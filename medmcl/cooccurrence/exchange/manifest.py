@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, StrictInt
 from scipy.special import log_ndtr
 
+from medmcl.cooccurrence.count.people import Kind
 from medmcl.cooccurrence.count.rules import WindowName
 from medmcl.core.config import Config
 from medmcl.core.errors import ArtefactError
@@ -66,7 +67,7 @@ class PatientsKeys(Config):
 
     site: Sha256
     patients: Count | None
-    kind: Literal["subjects", "records"]
+    kind: Kind
     tags: Count | None
 
 

@@ -8,9 +8,9 @@ looked at together with all earlier ones whose patients it shares, directly or t
   releases is a vector over the groups. Refused are combinations that live on groups of few patients
   alone, or on one site alone but for a few others, unless that site was released by itself: ranks
   of matrices decide that for all combinations at once, whatever their factors.
-- *Cells*: a combination with factors -1, 0, 1 that adds patients only (E + F as the difference of
-  two sums), or cancels (the same patients counted otherwise), is a release of its own that nobody
-  suppressed. Where it gives a cell of few patients, the cell is left out of the new release.
+- *Cells*: a combination with factors -1, 0, 1 that adds patients only, but for a few (E + F as the
+  difference of two sums), or cancels (the same patients counted otherwise), is a release of its own
+  that nobody suppressed. Where it gives a cell of few patients, the new release leaves it out.
 
 Up to `TOGETHER` earlier releases all factors are tried, beyond it those of up to three of them.
 """
@@ -87,7 +87,8 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
     others = [_in_the_places_of(one.counts, new.counts) for one in near]
     for factors in _factors(len(near)):
         combined = np.r_[1, factors] @ groups.rows
-        if (combined < 0).any() and (combined > 0).any():
+        sides = [groups.size[side].sum() for side in (combined < 0, combined > 0)]
+        if min(sides) >= fewest:  # of so many less so many it tells nothing of few
             continue
         used = [(f, one) for f, one in zip(factors, others, strict=True) if f]
         for pair, block in new.counts.blocks.items():

@@ -33,6 +33,7 @@ from pydantic import Field
 
 from medmcl.cooccurrence.count.counts import Counts, Margin, Provenance, fingerprint_of, people_of
 from medmcl.cooccurrence.count.people import (
+    Kind,
     People,
     for_a_while,
     named,
@@ -67,7 +68,7 @@ class OwnerKeys(Config):
     """Patients whom a budget was charged for: a file of tags."""
 
     site: Sha256
-    kind: Literal["subjects", "records"]
+    kind: Kind
     patients: int
 
 

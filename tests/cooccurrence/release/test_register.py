@@ -137,6 +137,19 @@ def test_cells_of_few_patients_are_left_out_of_a_later_release(sites, tmp_path):
     assert (two[same] == one[same]).all()
 
 
+def test_patients_who_leave_hide_no_difference(sites, tmp_path):
+    """A + forty others less A is those forty, also if three of A have gone meanwhile."""
+    before = release_threshold(load_counts(sites["A"]))
+    before.save(tmp_path / "before")
+    new = counted(site_tables(9, n=40))
+    x = [
+        np.concatenate([a[3:], b]) for a, b in zip(site_tables(0), site_tables(9, 40), strict=True)
+    ]
+    after = release_threshold(counted(x)).counts.D.toarray()
+    shown = (before.counts.D.toarray() > 0) & (after > 0)
+    assert ((new.cross().patients.toarray()[shown] >= 8) | (new.D.toarray()[shown] == 0)).all()
+
+
 def test_the_same_release_again_tells_nothing_and_is_let_through(sites, tmp_path):
     """Whoever was killed before the folder was there gives the same command again."""
     for out in ("one", "two"):
@@ -224,6 +237,7 @@ def names(number, prefix="patient"):
 
 
 FRESH = {
+    "numbered": lambda x: (x, range(len(x[0]))),
     "the same rows": lambda x: (x, None),
     "in another order": lambda x: (tuple(one[::-1] for one in x), None),
     "some left out": lambda x: (tuple(one[40:] for one in x), None),
@@ -247,6 +261,20 @@ def test_a_fresh_ledger_for_the_same_patients_is_refused(ledger, tmp_path, how):
     with pytest.raises(ArtefactError, match=OTHER_BUDGET):
         private(other, rows, patients=patients)
     private(other, site_tables(1), patients=names(150, "other"))  # other people
+
+
+@pytest.mark.parametrize("gone", [0, 7])
+def test_rows_of_numbered_patients_are_known_again(ledger, tmp_path, gone):
+    """Row numbers for names, and few codes: names and records together tell."""
+    x = tuple(np.random.default_rng(seed).poisson(0.6, (200, 3)) for seed in (1, 2))
+    words = vocabularies(3, 3)
+    private(ledger, x, patients=range(200), vocabularies=words)
+    other = Ledger.start(tmp_path / "fresh.json", epsilon=2, delta=1e-6)
+    rows = tuple(one[gone:] for one in x)
+    with pytest.raises(ArtefactError, match=OTHER_BUDGET):
+        private(other, rows, patients=range(gone, 200), vocabularies=words)
+    else_ = tuple(np.random.default_rng(seed).poisson(0.6, (200, 3)) for seed in (3, 4))
+    private(other, else_, patients=range(200), vocabularies=words)  # another hospital's numbers
 
 
 def test_a_ledger_set_back_cut_or_edited_is_refused(ledger):
@@ -358,6 +386,11 @@ def test_records_that_many_people_have_are_no_sign(register):
         found.append(people_of_rows(x, words, range(200))[0])
     assert len(np.intersect1d(found[0].tags, found[1].tags)) > 4
     assert shared_patients(*found) == 0
+    x = [np.random.default_rng(seed).poisson(0.6, (1000, 5)) for seed in (1, 2)]
+    sites = [count_tokens(one[:, :3], one[:, 3:], vocabularies=vocabularies(3, 2)) for one in x]
+    one, other = (site.provenance.people[0] for site in sites)
+    assert np.isin(one.tags, other.tags).mean() > 0.5
+    assert shared_patients(one, other) == 0
 
 
 def test_a_machine_without_a_register_counts_and_says_so(tmp_path, monkeypatch, caplog):
