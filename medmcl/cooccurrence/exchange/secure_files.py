@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from medmcl.cooccurrence.count.counts import Counts
+from medmcl.cooccurrence.count.people import register_folder
 from medmcl.cooccurrence.exchange.secure import Round, Share, SiteKeys
 from medmcl.cooccurrence.exchange.tables import read_json
 from medmcl.core.atomic import file_aside, write_atomically
@@ -154,8 +156,29 @@ def write_made(make: Callable[[SiteKeys], Share], keys: str | Path, path: str | 
         mine = load_keys(keys)
         share = make(mine)
         save_keys(mine, keys)
+        _refuse_masked_before(share, keys)
         save_share(share, path)
     return share
+
+
+def _refuse_masked_before(share: Share, keys: str | Path) -> None:
+    """Refuse a second share of a round by keys that were set back to an older copy.
+
+    The register of releases remembers for which rounds a site has masked; it is told before the
+    share is written.
+    """
+    name = hashlib.sha256(f"{share.round} {share.site}".encode()).hexdigest()
+    mark = register_folder() / "rounds" / name
+    if mark.exists():
+        raise ArtefactError(
+            "has masked for this round before, though the keys do not know of it; a second share "
+            "would tell the difference",
+            where=keys,
+            got=share.round,
+            fix="keys are never restored from a copy: agree on new seeds with every site (medmcl "
+            "cooccur secure-pair) and start a new round",
+        )
+    write_atomically(mark, "")
 
 
 def keys_alone(keys: str | Path) -> AbstractContextManager[str]:

@@ -1,6 +1,7 @@
 """Release, merge and secure sum as a site and a coordinator run them, from folder to folder."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,46 @@ def test_nested_counts_are_released_only_if_said_twice(tmp_path):
     assert not (tmp_path / "out").exists()
     told = release_folders([site], tmp_path / "out", allow_nested=True)
     assert any("one level of a hierarchy" in warning for warning in told["warnings"])
+
+
+def secure_sum(folder, sites, names):
+    """A secure sum of some sites, from keys to counts."""
+    folder.mkdir()
+    seeds = {pair: pair_seed() for pair in combinations(names, 2)}
+    start_round(sites[names[0]], names, folder / "round")
+    shares = []
+    for name in names:
+        own = {b if a == name else a: s for (a, b), s in seeds.items() if name in (a, b)}
+        save_keys(SiteKeys(name, own), folder / f"{name}.keys")
+        shares.append(folder / f"{name}.share")
+        share_counts(sites[name], folder / f"{name}.keys", folder / "round", shares[-1])
+    sum_shares(shares, folder / "round", folder / "sum")
+    return folder / "sum"
+
+
+def test_secure_sums_that_differ_by_a_site_are_not_both_released(tmp_path):
+    """Nobody knows the patients of a secure sum one by one; the names of its sites are known."""
+    sites = {
+        name: save_counts(some_counts(k, n=60), tmp_path / name) for k, name in enumerate("ABCD")
+    }
+    release_folders([secure_sum(tmp_path / "four", sites, "ABCD")], tmp_path / "out")
+    three = secure_sum(tmp_path / "three", sites, "ABC")
+    with pytest.raises(ArtefactError, match="show one site by itself"):
+        release_folders([three], tmp_path / "other")
+    again = secure_sum(tmp_path / "again", sites, "DCBA")
+    release_folders([again], tmp_path / "same")
+
+
+def test_keys_set_back_to_a_copy_mask_no_round_twice(sites, tmp_path):
+    start_round(sites[0], SITES, tmp_path / "round")
+    keys, copy = tmp_path / "Ayr.keys", tmp_path / "copy"
+    save_keys(SiteKeys("Ayr", {other: pair_seed() for other in SITES[1:]}), keys)
+    copy.write_bytes(keys.read_bytes())
+    share_counts(sites[0], keys, tmp_path / "round", tmp_path / "one.share")
+    keys.write_bytes(copy.read_bytes())
+    with pytest.raises(ArtefactError, match="though the keys do not know of it"):
+        share_counts(sites[1], keys, tmp_path / "round", tmp_path / "two.share")
+    assert not (tmp_path / "two.share").exists()
 
 
 def test_a_secure_sum_over_files(sites, tmp_path):
