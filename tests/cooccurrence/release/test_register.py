@@ -65,6 +65,26 @@ def test_a_site_is_not_read_off_the_difference_of_two_sums(sites, tmp_path):
     release(sites, "DE", tmp_path / "de")  # other sites are in nobody's way
 
 
+def test_releases_that_are_made_at_once_are_not_both_written(sites, tmp_path):
+    """Both were made beside the same past; whoever is written second is looked at again."""
+    first, second = (
+        release_threshold(merge(*(sites[name] for name in names))) for names in ("ABC", "AB")
+    )
+    first.save(tmp_path / "abc")
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        second.save(tmp_path / "ab")
+    assert not (tmp_path / "ab").exists()
+
+
+def test_cells_that_a_release_made_meanwhile_tells_are_found_at_the_end(sites, tmp_path):
+    grown = [np.concatenate(both) for both in zip(site_tables(0), site_tables(9, 40), strict=True)]
+    late = release_threshold(counted(grown))
+    release(sites, "A", tmp_path / "a")
+    with pytest.raises(ArtefactError, match=r"made meanwhile(.|\n)*make this one anew"):
+        late.save(tmp_path / "late")
+    release_threshold(counted(grown)).save(tmp_path / "late")
+
+
 CHAINS = [
     (["AB", "BC"], "AC"),  # half of the first and third less the second
     (["AB", "BC", "CD"], "AD"),  # A + B - (B + C) + (C + D) is A + D: then half of both
