@@ -212,22 +212,15 @@ def release_threshold(
         above = keep_cells(block, _enough(block, min_patients))
         enough[pair] = keep_cells(above, undominated(counts, pair, largest_share))
         dominated += above.pairs.nnz - enough[pair].pairs.nnz
-    for told in (
-        None,
-        _entry(counts, enough, min_patients, largest_share, register, beside).told(),
-    ):
-        if told is not None:
-            enough = {pair: keep_cells(one, _but(one, told[pair])) for pair, one in enough.items()}
-        if not any(block.pairs.nnz for block in enough.values()):
-            raise ArtefactError(
-                "no cell has enough patients to be released"
-                if told is None
-                else "no cell can be released beside earlier releases of these patients",
-                got=f"{sum(block.pairs.nnz for block in counts.blocks.values())} cells, all of "
-                f"fewer than {min_patients} patients, or mostly of one"
-                + ("" if told is None else ", or telling of few by a difference"),
-                fix="sum several sites first, or count wider windows or coarser codes",
-            )
+    told = _entry(counts, enough, min_patients, largest_share, register, beside).told()
+    enough = {pair: keep_cells(one, _but(one, told[pair])) for pair, one in enough.items()}
+    if not any(block.pairs.nnz for block in enough.values()):
+        raise ArtefactError(
+            "no cell has enough patients to be released",
+            got=f"{sum(block.pairs.nnz for block in counts.blocks.values())} cells, all of fewer "
+            f"than {min_patients} patients, mostly of one, or told by earlier releases",
+            fix="sum several sites first, or count wider windows or coarser codes",
+        )
     entry = _entry(counts, enough, min_patients, largest_share, register, beside)
     blocks = {(a, b): _released(one, kept[a], kept[b]) for (a, b), one in enough.items()}
     absent = sum(one.pairs.nnz - blocks[pair].pairs.nnz for pair, one in counts.blocks.items())
