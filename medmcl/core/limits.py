@@ -124,10 +124,96 @@ def refuse_large_parquet(
 
     with pq.ParquetFile(path) as file:
         about = file.metadata
-        groups = (about.row_group(number) for number in range(about.num_row_groups))
-        columns = (group.column(n) for group in groups for n in range(group.num_columns))
-        claimed = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
+        sizes = [about.row_group(number).total_byte_size for number in range(about.num_row_groups)]
+        claimed = max(8 * about.num_rows * about.num_columns, sum(sizes))
+    claimed = max(claimed, 8 * sum(values_of_groups(path)))
     refuse_large(claimed, path, "its columns", kind, error)
+
+
+_LONG_FOOTER = 2**18
+"""Of a longer one, which has thousands of columns, rows and columns are told by pyarrow."""
+
+
+def values_of_groups(path: Path) -> list[int]:
+    """Values of each row group of a parquet file, those in lists counted; none of a long footer.
+
+    Read here, as pyarrow ends the process where the footer of a column is damaged.
+
+    Raises:
+        ValueError: The file has no such footer.
+    """
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little")
+        if length > _LONG_FOOTER:
+            return []
+        file.seek(-8 - length, os.SEEK_END)
+        footer = file.read(length)
+    try:
+        groups = _struct(footer, 0)[0].get(4, [])
+        return [sum(one[3][5] for one in group[1]) for group in groups]
+    except (IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"the footer is damaged: {error}") from None
+
+
+def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
+    """Read a struct of Thrift's compact protocol: number of a field to its value.
+
+    Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
+    """
+    found: dict[int, Any] = {}
+    number = 0
+    while data[at]:
+        step, kind = data[at] >> 4, data[at] & 15
+        at += 1
+        if step:
+            number += step
+        else:
+            number, at = _whole(data, at)
+        if kind in (1, 2):  # a truth value is its own kind
+            found[number] = kind == 1
+        else:
+            found[number], at = _value(data, at, kind)
+    return found, at + 1
+
+
+def _value(data: bytes, at: int, kind: int) -> tuple[Any, int]:
+    if kind in (1, 2, 3):
+        return data[at], at + 1
+    if kind in (4, 5, 6):
+        return _whole(data, at)
+    if kind == 7:
+        return None, at + 8
+    if kind == 8:
+        length, at = _varint(data, at)
+        return None, at + length
+    if kind in (9, 10):
+        count, kind = data[at] >> 4, data[at] & 15
+        at += 1
+        if count == 15:
+            count, at = _varint(data, at)
+        values = []
+        for _ in range(count):
+            value, at = _value(data, at, kind)
+            values.append(value)
+        return values, at
+    if kind == 12:
+        return _struct(data, at)
+    raise TypeError(f"a field of kind {kind}")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 128:
+            return value, at
+
+
+def _whole(data: bytes, at: int) -> tuple[int, int]:
+    value, at = _varint(data, at)
+    return (value >> 1) ^ -(value & 1), at
 
 
 def refuse_large_arrays(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 import medmcl
 from medmcl.core.cohort_rows import write_rows
 from medmcl.core.config import fingerprint
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, MedmclError
 from medmcl.core.limits import parse_json
 from medmcl.selection.ranking import ranks
 
@@ -199,7 +198,9 @@ class Keep:
             )
         except FileNotFoundError:
             raise ArtefactError("there is no such file", where=path) from None
-        except (OSError, pa.ArrowInvalid, KeyError, TypeError, json.JSONDecodeError) as error:
+        except MedmclError:
+            raise
+        except Exception as error:  # pyarrow raises many kinds on damaged bytes
             raise ArtefactError(
                 f"is no keep file that can be read: {error}",
                 where=path,

@@ -33,6 +33,7 @@ from medmcl.data.check.overview import (
     count_subjects,
     few_sites,
     kinds_of_columns,
+    look_for_room,
     look_for_scant,
 )
 from medmcl.data.cohort.cohort import Cohort, load_cohort
@@ -41,7 +42,7 @@ from medmcl.data.cohort.outcomes import task_texts
 from medmcl.data.cohort.records import padded_path
 from medmcl.data.cohort.splits import SPLITS, filling_seed
 from medmcl.data.expressions.syntax import columns_of
-from medmcl.data.loading.prepare import build_adapters
+from medmcl.data.loading.prepare import build_adapters, cache_folder, row_bytes
 from medmcl.data.loading.reading import (
     MispreparedError,
     Outcome,
@@ -126,6 +127,7 @@ def check_cohort(
             findings += _lost(cohort, name, rows, bad, chosen)
         counts.append(count)
         done += len(rows)
+    findings += look_for_room(counts, cache_folder(Path("runs")))
     overview = Overview(
         root=cohort.root,
         subjects=count_subjects(cohort),
@@ -217,7 +219,10 @@ def _check_modality(
     bad = (set(rows) - set(usable)) | doubtful | set(beside)
     out = bad if cohort.spec.on_bad_record == "exclude" else set()
     findings += _check_presence(cohort, name, out, wanted=wanted)
-    return [*findings, *records, *together], count_records(cohort, name, rows, bad), bad
+    held = max((one.held for one in read), default=0)
+    cached = row_bytes(adapter) * len(cohort.records[name]) if wanted else 0
+    counted_ = count_records(cohort, name, rows, bad, held, cached)
+    return [*findings, *records, *together], counted_, bad
 
 
 def _lost(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import pandas as pd
 
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted, task_finding
 from medmcl.core.targets import Targets
+from medmcl.core.writing import free_bytes, size
 from medmcl.data.check.lost_by_outcome import outcomes_of
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.spec import SITE
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.modalities.tabular.settings import TabularSource
 
+HOLDS = 4
+"""Times that a reader holds a record: as stored, decoded, as read, prepared."""
 FEW_SUBJECTS = 50
 """Fewer held-out people give wide intervals: an AUROC of 0.8 from 25 with and 25 without an outcome
 has a 95 % interval of about 0.68 to 0.92 (Hanley and McNeil 1982, standard error 0.06)."""
@@ -37,6 +41,8 @@ class RecordCount:
         usable: Of those, how many can be used, by split.
         faulty: How many cannot: refused, or left out where the cohort says so.
         absent: Subjects without a record.
+        held: Bytes of the largest record as read.
+        cached: Bytes of all records as prepared; 0 where no recipe says how.
     """
 
     modality: str
@@ -44,6 +50,8 @@ class RecordCount:
     usable: tuple[int, ...]
     faulty: int
     absent: int
+    held: int = 0
+    cached: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,23 @@ class Overview:
         for first, *numbers, note in rows:
             cells = [f"{n:>{width}}" for n, width in zip(numbers, widths[1:], strict=False)]
             lines.append("  ".join([f"{first:{widths[0]}}", *cells, note]).rstrip())
-        return "\n".join([*lines, *self.columns])
+        return "\n".join([*lines, *self.columns, *self._needs()])
+
+    def _needs(self) -> list[str]:
+        """Say what memory and disk the records take."""
+        if not any(one.held for one in self.records):
+            return []
+        largest = max(self.records, key=lambda one: one.held)
+        lines = [
+            f"memory: {size(largest.held * HOLDS)} for records in each process that reads them "
+            f"(the largest, of {largest.modality}, is {size(largest.held)})"
+        ]
+        cached = {one.modality: size(one.cached) for one in self.records if one.cached}
+        if cached:
+            total = size(sum(one.cached for one in self.records))
+            said = ", ".join(f"{name} {count}" for name, count in cached.items())
+            lines.append(f"disk: {total} for prepared records ({said})")
+        return lines
 
     def _shown(self, counts: tuple[int, ...]) -> tuple[int, ...]:
         """Counts by split as they are shown: one sum where nothing says who is in which."""
@@ -203,7 +227,40 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join([*names[:_SHOWN], *more])
 
 
-def count_records(cohort: Cohort, name: str, rows: Sequence[int], bad: set[int]) -> RecordCount:
+def look_for_room(records: Sequence[RecordCount], cache: Path) -> list[Finding]:
+    """Warn where records take more memory or disk than is free here.
+
+    Args:
+        records: What each modality takes.
+        cache: Folder that prepared records would go to.
+    """
+    found: list[Finding] = []
+    needed, free = sum(one.cached for one in records), free_bytes(cache)
+    if free is not None and needed > free:
+        what = f"prepared records take {size(needed)} of disk, and {size(free)} are free in {cache}"
+        fix = "make space, or set MEDMCL_CACHE=FOLDER on another disk"
+        found.append(cohort_warning("check.disk", "prepared records", what, fix))
+    largest = max(records, key=lambda one: one.held, default=None)
+    free = _free_memory()
+    if largest is not None and free is not None and largest.held * HOLDS > free:
+        needs = size(largest.held * HOLDS)
+        what = f"to read the largest record takes {needs} of memory, and {size(free)} are free here"
+        fix = "read on a machine with more memory; --workers 0 reads in one process"
+        found.append(cohort_warning("check.memory", f"modalities.{largest.modality}", what, fix))
+    return found
+
+
+def _free_memory() -> int | None:
+    with suppress(OSError, StopIteration, ValueError):  # of Linux
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        said = next(line.split() for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(said[1])
+    return None
+
+
+def count_records(
+    cohort: Cohort, name: str, rows: Sequence[int], bad: set[int], held: int = 0, cached: int = 0
+) -> RecordCount:
     """Count the records of a modality.
 
     Args:
@@ -211,6 +268,8 @@ def count_records(cohort: Cohort, name: str, rows: Sequence[int], bad: set[int])
         name: The modality.
         rows: Numbers of the records that were read.
         bad: Numbers of those that cannot be used.
+        held: Bytes of the largest as read.
+        cached: Bytes of all as prepared.
     """
     owners = cohort.records[name]["subject"]
     good = [row for row in rows if row not in bad]
@@ -221,6 +280,8 @@ def count_records(cohort: Cohort, name: str, rows: Sequence[int], bad: set[int])
         usable=tuple(int((sides == split).sum()) for split in SPLITS),
         faulty=len(rows) - len(good),
         absent=len(cohort.subjects) - owners.nunique(),
+        held=held,
+        cached=cached,
     )
 
 

@@ -212,6 +212,7 @@ def _whole_patients(
     rows = 0
     try:
         for batch in file.iter_batches(batch_size=min(_ROWS, size), columns=columns):
+            batch.validate(full=True)  # text that is no UTF-8 shows here
             waiting.append(batch)
             rows += batch.num_rows
             if rows < size:

@@ -315,6 +315,7 @@ def _read_parquet(path: Path, columns: list[str]) -> Iterator[pa.Table]:
     file = open_parquet(path)
     _require(columns, file.schema_arrow.names, path)
     for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
+        batch.validate(full=True)  # text that is no UTF-8 shows here
         yield pa.Table.from_batches([batch])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -36,12 +37,14 @@ class Outcome:
         digest: Hash of the prepared array, or of the raw content; empty if there is none.
         findings: What was found.
         sketch: Numbers by which copies know each other; None if its kind has none.
+        held: Bytes of the record as read; 0 where that was not asked for.
     """
 
     row: np.ndarray | None
     digest: str
     findings: tuple[Finding, ...]
     sketch: np.ndarray | None = None
+    held: int = 0
 
     @property
     def usable(self) -> bool:
@@ -95,7 +98,8 @@ def read_outcome(adapter: Adapter, place: RecordRef) -> Outcome:
     raw, findings = read_record(adapter, place)
     if raw is None:
         return Outcome(None, "", tuple(findings))
-    return Outcome(None, content_digest(raw), tuple(findings), _sketch(adapter, raw))
+    held, sketch = held_bytes(raw), _sketch(adapter, raw)
+    return Outcome(None, content_digest(raw), tuple(findings), sketch, held)
 
 
 def _sketch(adapter: Adapter, raw: Any) -> np.ndarray | None:
@@ -234,6 +238,16 @@ def _raws(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[Any]:
         raw, _ = read_record(adapter, place)
         if raw is not None:
             yield raw
+
+
+def held_bytes(content: Any) -> int:
+    """Bytes of memory that the arrays and texts of a record hold."""
+    if isinstance(content, np.ndarray) and content.dtype != object:
+        return content.nbytes
+    parts = _parts(content)
+    if parts is None:
+        return sys.getsizeof(content)
+    return sum(held_bytes(part) for _, part in parts)
 
 
 def content_digest(content: Any) -> str:

@@ -28,6 +28,7 @@ from medmcl.modalities.ecg.checks.values import check_beats, check_gain, check_l
 from medmcl.modalities.ecg.dead_leads import Alive, check_dead, without_dead
 from medmcl.modalities.ecg.features import ecg_features
 from medmcl.modalities.ecg.files.readers import (
+    CHECKSUM,
     ECGRecord,
     guess_reader,
     read_channels,
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
 
 EVERY = "*"
 """Stands in ``accept:`` for every record and for the cohort."""
+_COPY_AGAIN = (
+    "copy header and signals again from their source; if the headers are wrong and the samples "
+    "right, say accept: {'*': [checksum]} in cohort.yaml"
+)
 SHOWN_SECONDS = 5.0
 """Of a signal, from its start: ten seconds are too narrow beside another pair."""
 _UNSAID = {"rate_hz": ("its sampling rate", "500"), "units": ("its unit", "mV")}
@@ -178,7 +183,11 @@ class ECG:
         padded = self.settings.pad is not None
         findings += checks.check_length(raw, self.settings.seconds, padded, where)
         fix = "look at the file; what was read may not be what you expect"
-        findings += [checks.fault("reader", where, note, fix, "warning") for note in raw.quality]
+        for note in raw.quality:
+            if note.startswith(CHECKSUM):
+                findings.append(checks.fault("checksum", where, note, _COPY_AGAIN))
+            else:
+                findings.append(checks.fault("reader", where, note, fix, "warning"))
         return [self._accepted(finding, place.record) for finding in findings]
 
     def inspect_together(self, raws: Iterable[ECGRecord]) -> list[Finding]:

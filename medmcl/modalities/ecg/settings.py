@@ -43,7 +43,9 @@ class ECGSource(Config):
         description="npy, parquet with a list a lead: column of your table with the number of the "
         "row",
     )
-    accept: dict[str, tuple[Literal["swapped_leads", "wrong_rate", "wrong_units"], ...]] = Field(
+    accept: dict[
+        str, tuple[Literal["checksum", "swapped_leads", "wrong_rate", "wrong_units"], ...]
+    ] = Field(
         default={},
         description="record id to faults that somebody looked at and found none: they become "
         "warnings; '*' is every record and the cohort as a whole",

@@ -76,7 +76,7 @@ def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
             cells that are NaN or infinite beside others that are not.
     """
     where = f"embeddings {name}, {path}"
-    frame = _with_index_as_columns(_frame_of(path, where))
+    frame = _with_index_as_columns(_frame_of(path, where), where)
     subject, key = _id_columns(frame, id_column, where)
     subjects = texts(frame[subject])
     keys = None if key is None else texts(frame[key])
@@ -184,7 +184,7 @@ def _of_archive(path: Path, where: str) -> pd.DataFrame:
     return frame
 
 
-def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_index_as_columns(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Make columns of the levels of an index that says something."""
     import pandas as pd
 
@@ -193,6 +193,13 @@ def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
     if isinstance(index, pd.RangeIndex) and index.name is None:
         return frame
     names = [str(one) if one is not None else "index" for one in index.names]
+    twice = {*names}.intersection(frame.columns)
+    if twice:
+        raise ConfigError(
+            f"'{min(twice)}' is called both a column and the index of its rows",
+            where=where,
+            fix="name them apart, or write the file without an index",
+        )
     return frame.reset_index(names=names)
 
 

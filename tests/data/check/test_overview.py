@@ -201,3 +201,21 @@ def test_an_empty_split_that_was_drawn_says_so_and_names_a_seed_that_works(grown
     grown.tree["subjects"]["split"] = {"random": {"tuning": 0.0, "held_out": 0.5}}
     (found,) = only(check_cohort(grown.write()), "cohort.empty_split")
     assert "drawn" not in found.what  # nobody asked for one
+
+
+def test_what_records_take_of_memory_and_disk_is_told(tiny, inputs, monkeypatch):
+    checked = check_cohort(tiny.write(), inputs)
+    said = {count.modality: count for count in checked.overview.records}
+    assert said["ecg"].cached == 12 * 12 * 200 * 4
+    assert said["cmr"].held == 3 * 24 * 24 * 4
+    assert "memory: 38.4 kB for records in each process" in str(checked.overview)
+    assert "(the largest, of ecg, is 9.6 kB)" in str(checked.overview)
+    assert "disk: 123 kB for prepared records (ecg 115 kB, cmr 6.91 kB," in str(checked.overview)
+    assert not {"check.disk", "check.memory"} & {one.code for one in checked}
+    monkeypatch.setattr("medmcl.data.check.overview.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("medmcl.data.check.overview._free_memory", lambda: 1000)
+    found = {one.code: one for one in check_cohort(tiny.write(), inputs)}
+    assert "1 kB are free in runs/.prepared" in found["check.disk"].what
+    assert "MEDMCL_CACHE=FOLDER" in found["check.disk"].fix
+    assert "38.4 kB of memory, and 1 kB are free" in found["check.memory"].what
+    assert found["check.memory"].where == "modalities.ecg"

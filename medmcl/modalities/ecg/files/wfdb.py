@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
-from medmcl.modalities.ecg.files.readers import Channels, refuse_long, require_content, unit_factor
+from medmcl.modalities.ecg.files.readers import (
+    CHECKSUM,
+    Channels,
+    refuse_long,
+    require_content,
+    unit_factor,
+)
 from medmcl.modalities.ecg.leads import is_known
 
 MAX_HEADER_BYTES = 1_000_000
@@ -303,7 +309,7 @@ def _checksum_notes(found: Any, computed: list[int]) -> tuple[str, ...]:
     wrong = [name for name, said, is_ in pairs if said and (said - is_) % 65536]
     if not wrong:
         return ()
-    return (f"the checksum of {', '.join(map(str, wrong))} differs from the header's",)
+    return (f"{CHECKSUM} {', '.join(map(str, wrong))} differs from the header's",)
 
 
 def _channels(

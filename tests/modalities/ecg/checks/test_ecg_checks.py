@@ -424,8 +424,12 @@ def test_checks_that_share_their_work_agree_with_plain_ones():
 
 
 def test_remarks_of_the_reader_reach_the_user():
-    found = findings(replace(heart(), quality=("the checksum of I differs",)))
-    assert found["ecg.reader"].what == "the checksum of I differs"
+    found = findings(
+        replace(heart(), quality=("3 values are no whole sample", "the checksum of I differs"))
+    )
+    assert found["ecg.reader"].what == "3 values are no whole sample"
+    assert found["ecg.checksum"].what == "the checksum of I differs"
+    assert (found["ecg.reader"].level, found["ecg.checksum"].level) == ("warning", "error")
 
 
 def test_precordial_names_are_the_twelve_without_the_limb():
