@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from medmcl.core.errors import ArtefactError
-from medmcl.core.writing import refuse_unwritable
+from medmcl.core.writing import disk_error, refuse_unwritable
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -72,7 +72,8 @@ def alone(path: Path, doing: str, *, wait: Callable[[str], None] | None = None) 
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     except OSError as error:
         lock.release()
-        raise ArtefactError(f"cannot be locked: {error.strerror}", where=path) from None
+        said = ArtefactError(f"cannot be locked: {error.strerror}", where=path)
+        raise disk_error(error, path) or said from None
     try:
         yield str(taken[1] or "")
     finally:

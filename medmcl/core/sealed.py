@@ -53,8 +53,10 @@ def _is_misnamed(tree: Mapping[str, Any]) -> bool:
     *rest, last = tree.items() if tree else [("", None)]
     if last[0] == SEAL or not isinstance(last[1], str):
         return False
-    looks_so = _HASH.fullmatch(last[1]) is not None and closest(last[0], [SEAL]) is not None
-    return looks_so or last[1] == fingerprint(plain(dict(rest)))
+    is_like = not last[0].isidentifier() or closest(last[0], [SEAL]) is not None
+    return (is_like and _HASH.fullmatch(last[1]) is not None) or last[1] == fingerprint(
+        plain(dict(rest))
+    )
 
 
 def file_digest(path: Path) -> str:

@@ -141,7 +141,7 @@ def open_parquet(path: Path, **more: Any) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path, **more)
-    except (OSError, pa.ArrowException) as error:
+    except Exception as error:  # pyarrow raises many kinds on damaged bytes
         raise _damaged(path, error) from None
 
 

@@ -193,12 +193,14 @@ def _with_index_as_columns(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     if isinstance(index, pd.RangeIndex) and index.name is None:
         return frame
     names = [str(one) if one is not None else "index" for one in index.names]
-    twice = {*names}.intersection(frame.columns)
+    called = [*names, *frame.columns]
+    twice = [one for one in names if called.count(one) > 1]
     if twice:
         raise ConfigError(
-            f"'{min(twice)}' is called both a column and the index of its rows",
+            f"'{twice[0]}' is called both a column and the index of its rows",
             where=where,
-            fix="name them apart, or write the file without an index",
+            fix="name them apart, or write the file without an index; in a text file a row may "
+            "have more cells than the heading",
         )
     return frame.reset_index(names=names)
 

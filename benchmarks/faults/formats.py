@@ -1,0 +1,484 @@
+"""One small sound example of each format that is read, and how it is read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+RATE, SAMPLES = 100, 200
+
+
+class RefusedError(Exception):
+    """What is read was refused, with findings that say why."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format.
+
+    Attributes:
+        write: Writes sound files into a folder.
+        read: Reads them from there; gives what they hold, as arrays, texts and plain values.
+        damaged: Names of the files of which mutants are made.
+        sealed: Whether the format has a checksum of all that it holds, so that another content is
+            a wrong one.
+    """
+
+    write: Callable[[Path], object]
+    read: Callable[[Path], Any]
+    damaged: tuple[str, ...]
+    sealed: bool = False
+
+
+@dataclass
+class Recorded:
+    """Reads a record through its adapter, as `medmcl check` and `pretrain` do: (S,) finite."""
+
+    kind: str
+    source: Mapping[str, Any]
+    paths: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, folder: Path) -> np.ndarray:
+        """Read and prepare the record of a folder."""
+        from medmcl.core.contracts import RecordRef
+        from medmcl.data.loading.reading import prepare_outcome, read_record
+        from medmcl.modalities import ADAPTERS
+
+        kind = ADAPTERS[self.kind]
+        paths = {name: folder / file for name, file in self.paths.items()}
+        place = RecordRef(subject="s001", record="s001", paths=paths, values=self.values)
+        if not hasattr(self, "adapter"):  # fitted on the sound record, which is read first
+            adapter = kind(kind.Source(**self.source), kind.Settings(**self.settings))
+            raw, found = read_record(adapter, place)
+            if raw is None:
+                raise RuntimeError(f"the sound record of {self.kind} is refused: {found}")
+            adapter.fit([raw])
+            self.adapter = adapter
+        outcome = prepare_outcome(self.adapter, place)
+        if outcome.row is None:
+            self.said = outcome.findings
+            if not any(one.level == "error" and one.what for one in outcome.findings):
+                raise RuntimeError("nothing is given, and no reason")
+            raise RefusedError
+        return outcome.row
+
+
+def ecg(count: int = 12) -> np.ndarray:
+    """An ECG whose limb leads agree, (12, S) int16 in microvolts."""
+    time = np.arange(SAMPLES) / RATE
+    beat = np.exp(-(((time % 0.64) - 0.24) ** 2) / 1.3e-3)
+    noise = np.random.default_rng(0).normal(0, 0.01, (8, SAMPLES))
+    one, two = 0.6 * beat + noise[0], 1.1 * beat + noise[1]
+    limb = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2]
+    chest = [height * beat + noise[n + 2] for n, height in enumerate(np.linspace(0.3, 1.5, 6))]
+    return np.round(1000 * np.stack([*limb, *chest])[:count]).astype(np.int16)
+
+
+def _wfdb(folder: Path) -> None:
+    rows = ecg()
+    (folder / "a.dat").write_bytes(rows.T.astype("<i2").tobytes())
+    head = [f"a 12 {RATE} {SAMPLES}"]
+    head += [f"a.dat 16 1000/mV 16 0 {row[0]} {int(row.sum()) % 65536} 0 {lead}"
+             for row, lead in zip(rows, LEADS, strict=True)]  # fmt: skip
+    (folder / "a.hea").write_text("\n".join(head) + "\n")
+
+
+def _muse(folder: Path) -> None:
+    from tests.support.ecg_files import EIGHT, muse_waveform, write_muse
+
+    rows = dict(zip(LEADS, ecg(), strict=True))
+    leads = {name: np.round(rows[name] / 4.88) for name in EIGHT}
+    write_muse(folder / "a.xml", muse_waveform("Rhythm", leads, RATE))
+
+
+def _ukb(folder: Path) -> None:
+    from tests.support.ecg_files import ukb_waves, write_ukb
+
+    strip = ukb_waves(dict(zip(LEADS, np.round(ecg() / 5).astype(int), strict=True)))
+    write_ukb(folder / "a.xml", strip, samples=SAMPLES)
+    text = (folder / "a.xml").read_text().replace(">500</SampleRate>", f">{RATE}</SampleRate>")
+    (folder / "a.xml").write_text(text)
+
+
+def _ecg_dicom(folder: Path) -> None:
+    from pydicom import dcmread
+
+    from tests.support.ecg_files import write_dicom
+
+    write_dicom(folder / "a.dcm", np.round(ecg() / 4.88).astype(int), LEADS, median=False)
+    dataset = dcmread(folder / "a.dcm")
+    dataset.WaveformSequence[0].SamplingFrequency = RATE
+    dataset.save_as(folder / "a.dcm")
+
+
+def _frame(table: Mapping[str, Any], path: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(table)
+    if ".parquet" in path.name:
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if ".tsv" in path.name else ",")
+
+
+def _ecg_table(name: str) -> Callable[[Path], None]:
+    table = dict(zip(LEADS, ecg() / 1000, strict=True))
+    return lambda folder: _frame(table, folder / name)
+
+
+def _ecg_lists(folder: Path) -> None:
+    table = {lead: [row.astype(np.float32) / 1000] for lead, row in zip(LEADS, ecg(), strict=True)}
+    _frame(table, folder / "a.parquet")
+
+
+def _nifti(name: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        import nibabel
+
+        voxels = np.random.default_rng(0).integers(0, 900, (24, 24, 8, 3)).astype(np.int16)
+        image = nibabel.Nifti1Image(voxels, np.diag([1.8, 1.8, 8.0, 1.0]))
+        image.header.set_xyzt_units("mm", "sec")
+        nibabel.save(image, folder / name)
+
+    return write
+
+
+def _picture(name: str, **more: Any) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        from PIL import Image
+
+        pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+        picture = Image.fromarray(pixels)
+        (picture.convert("P") if name.endswith("gif") else picture).save(folder / name, **more)
+
+    return write
+
+
+def _image_dicom(folder: Path) -> None:
+    from tests.support.image_dicom import write_dicom_image
+
+    pixels = np.random.default_rng(0).integers(0, 4096, (32, 32)).astype(np.uint16)
+    write_dicom_image(folder / "a.dcm", pixels)
+
+
+def _matrix() -> np.ndarray:
+    series = np.random.default_rng(0).normal(size=(40, 8))
+    return np.corrcoef(series.T)
+
+
+def _edges(folder: Path) -> None:
+    weights = _matrix()
+    rows, columns = np.triu_indices(8, 1)
+    table = {"source": rows, "target": columns, "weight": weights[rows, columns]}
+    _frame(table, folder / "a.csv")
+
+
+def _plink(folder: Path) -> None:
+    from tests.support.small_genomes import genomes, variant_table, write_plink
+
+    genotypes, _, _ = genomes(20, 30)
+    names = [f"s{number:03d}" for number in range(1, 21)]
+    write_plink(folder / "g.bed", genotypes, variant_table(30), names)
+
+
+def _dosages(folder: Path) -> None:
+    from tests.support.small_genomes import genomes, variant_table
+
+    genotypes, _, _ = genomes(20, 30, missing=0)
+    table = variant_table(30)
+    _frame(table, folder / "v.csv")
+    columns = {name: genotypes[:, number] for number, name in enumerate(table["id"])}
+    _frame({"person": [f"s{n:03d}" for n in range(1, 21)], **columns}, folder / "d.csv")
+
+
+COHORT = """schema: medmcl/cohort@1
+subjects: {table: people.csv, id: subject, split: split, group: site}
+missing: {age: [-9999]}
+modalities:
+  clinic: {reader: table, columns: {age: number, sex: category}}
+  report: {reader: text, column: note}
+tasks:
+  sick: {kind: binary, column: "sick == 1"}
+  death: {kind: survival, time: days, event: event, horizons_years: [1, 2]}
+"""
+
+
+def _people(count: int = 20) -> dict[str, Any]:
+    numbers = np.arange(count)
+    return {
+        "subject": [f"s{n:03d}" for n in numbers],
+        "split": ["train"] * (count - 8) + ["tuning"] * 4 + ["held_out"] * 4,
+        "site": ["A", "B"] * (count // 2),
+        "age": 40 + numbers,
+        "sex": ["F", "M"] * (count // 2),
+        "note": [f"finding number {n} in words" for n in numbers],
+        "sick": numbers % 2,
+        "days": 100 * numbers + 5,
+        "event": numbers % 3 == 0,
+    }
+
+
+def _cohort(name: str = "people.csv") -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "cohort.yaml").write_text(COHORT.replace("people.csv", name))
+        _frame(_people(), folder / name)
+
+    return write
+
+
+def _open(folder: Path) -> Any:
+    from medmcl.data.check.check import check_people
+    from medmcl.data.cohort.cohort import load_cohort
+
+    cohort, findings = load_cohort(folder)
+    if cohort is None or any(one.level == "error" for one in findings):
+        raise RefusedError
+    check_people(cohort, [*cohort.spec.modalities], [*cohort.usable_tasks])
+    return [cohort.samples.astype(str).to_numpy().tolist(), [*cohort.spec.modalities]]
+
+
+def _shards(folder: Path) -> None:
+    import tarfile
+
+    from PIL import Image
+
+    with tarfile.open(folder / "people.tar", "w") as tar:
+        for number in range(6):
+            held = io.BytesIO()
+            Image.fromarray(np.full((8, 8), 9 * number, np.uint8)).save(held, "png")
+            parts = {"png": held.getvalue(), "txt": b"a finding",
+                     "json": json.dumps({"age": number, "split": "train"}).encode()}  # fmt: skip
+            for ending, content in parts.items():
+                info = tarfile.TarInfo(f"{number:04d}.{ending}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
+def _listed(name: str) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:
+        from medmcl.data.tables.files import read_table
+
+        return read_table(folder, name).frame.astype(str).to_numpy().tolist()
+
+    return read
+
+
+def _events() -> dict[str, Any]:
+    numbers = np.arange(60)
+    return {
+        "subject": [f"p{n // 6}" for n in numbers],
+        "time": [f"2020-01-{1 + n % 28:02d} 10:00:00" for n in numbers],
+        "code": [f"ICD10CM//I{n % 9}" for n in numbers],
+    }
+
+
+def _event_lines(folder: Path) -> None:
+    table = _events()
+    rows = [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
+    (folder / "e.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def _read_events(name: str) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:
+        from medmcl.data.events.tables import EventTable, read_events
+
+        columns = {"subject": "subject", "time": "time", "code": "code"}
+        table = EventTable(path=folder / name, name="e", columns=columns)
+        return [rows.to_pylist() for rows in read_events(table)]
+
+    return read
+
+
+def _meds(folder: Path) -> None:
+    import pandas as pd
+
+    table = _events()
+    table["subject_id"] = np.arange(60) // 6
+    table["time"] = pd.to_datetime(table["time"]).astype("datetime64[us]")
+    table["numeric_value"] = np.arange(60, dtype=np.float32)
+    del table["subject"]
+    _frame(table, folder / "m.parquet")
+
+
+def _read_meds(folder: Path) -> Any:
+    from medmcl.data.events.meds import read_shard
+
+    return [repr(events) for events in read_shard(folder / "m.parquet", size=100)]
+
+
+def _vectors(name: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        ids = [f"s{n:03d}" for n in range(20)]
+        values = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+        if name.endswith(".npz"):
+            np.savez_compressed(folder / name, ids=np.array(ids), vectors=values)
+        else:
+            columns = {f"e{n}": values[:, n] for n in range(6)}
+            _frame({"subject": ids, **columns}, folder / name)
+
+    return write
+
+
+def _read_vectors(name: str) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:
+        from medmcl.stages.factorise.vector_files import read_vectors
+
+        return read_vectors("v", folder / name, "subject").values
+
+    return read
+
+
+def _counts(folder: Path) -> None:
+    from medmcl.cooccurrence.exchange.folder import save_counts
+    from tests.support.small_counts import some_counts
+
+    save_counts(some_counts(), folder / "counts")
+    for file in (folder / "counts").iterdir():
+        file.rename(folder / file.name)
+    (folder / "counts").rmdir()
+
+
+def _read_counts(folder: Path) -> Any:
+    from medmcl.cooccurrence.exchange.folder import load_counts
+    from tests.support.small_counts import numbers
+
+    return repr(numbers(load_counts(folder)))
+
+
+def _keep(folder: Path) -> None:
+    from medmcl.selection.keep import Keep
+
+    scores = {"clip": np.linspace(0, 1, 20)}
+    kept = Keep(
+        ids=np.arange(20), kept=scores["clip"] > 0.5, rule="half", cohort="c", scores=scores
+    )
+    kept.save(folder / "keep.parquet")
+
+
+def _read_keep(folder: Path) -> Any:
+    from medmcl.selection.keep import Keep
+
+    found = Keep.load(folder / "keep.parquet")
+    return [found.ids.tolist(), found.kept.tolist(), found.rule]
+
+
+def _sealed_tree(folder: Path) -> None:
+    from medmcl.core.sealed import sealed
+
+    tree = {"stage": "contrast", "losses": [0.5, 0.25], "names": {"a": 1, "b": None}, "on": True}
+    (folder / "done.json").write_text(json.dumps(sealed(tree)))
+
+
+def _read_tree(folder: Path) -> Any:
+    from medmcl.core.sealed import read_sealed
+
+    return read_sealed(folder / "done.json")
+
+
+def _ecg_format(
+    write: Any, name: str, reader: str, damaged: str = "", *, sealed: bool = False, **more: Any
+) -> Format:
+    settings = {"rate_hz": RATE, "seconds": 2, "crop_seconds": 2, "baseline": "none"}
+    read = Recorded("ecg", {"reader": reader, **more}, {"path": name}, settings)
+    return Format(write, read, (damaged or name,), sealed)
+
+
+def _save(name: str, values: Callable[[], np.ndarray]) -> Callable[[Path], None]:
+    return lambda folder: np.save(folder / name, values())
+
+
+def formats() -> dict[str, Format]:
+    """Every format by name."""
+    stated = {"rate_hz": RATE, "units": "mV"}
+    cmr = {"mode": "cine_2dt", "frames": 3, "size": 8}
+    graph: dict[str, Any] = {"reader": "connectivity"}
+    small = {"size": 8, "channels": "colour"}
+    found = {
+        "WFDB header": _ecg_format(_wfdb, "a", "wfdb", "a.hea"),
+        "WFDB signal": _ecg_format(_wfdb, "a", "wfdb", "a.dat", sealed=True),
+        "MUSE XML": _ecg_format(_muse, "a.xml", "muse_xml"),
+        "UK Biobank XML": _ecg_format(_ukb, "a.xml", "ukb_xml"),
+        "DICOM waveform": _ecg_format(_ecg_dicom, "a.dcm", "dicom"),
+        "npy of an ECG": _ecg_format(
+            _save("a.npy", lambda: ecg() / 1000),
+            "a.npy",
+            "npy",
+            axes="LS",
+            leads=[*LEADS],
+            **stated,
+        ),
+        "parquet, a column a lead": _ecg_format(
+            _ecg_table("a.parquet"), "a.parquet", "parquet", **stated
+        ),
+        "parquet, a list a lead": _ecg_format(_ecg_lists, "a.parquet", "parquet", **stated),
+        "csv of an ECG": _ecg_format(_ecg_table("a.csv"), "a.csv", "parquet", **stated),
+        "csv.gz of an ECG": _ecg_format(
+            _ecg_table("a.csv.gz"), "a.csv.gz", "parquet", sealed=True, **stated
+        ),
+    }
+    for name in ("a.nii", "a.nii.gz"):
+        read = Recorded("cmr", {"reader": "nifti", "axes": "xyzt"}, {"path": name}, cmr)
+        found[f"NIfTI {name[1:]}"] = Format(_nifti(name), read, (name,), sealed="gz" in name)
+    pictures = {"PNG": "a.png", "JPEG": "a.jpg", "TIFF": "a.tif", "BMP": "a.bmp", "GIF": "a.gif"}
+    for name, file in pictures.items():
+        read = Recorded("image", {"reader": "image"}, {"path": file}, small)
+        found[name] = Format(_picture(file), read, (file,), sealed=name == "PNG")
+    read = Recorded("image", {"reader": "dicom"}, {"path": "a.dcm"}, {"size": 8})
+    found["DICOM image"] = Format(_image_dicom, read, ("a.dcm",))
+    saves: dict[str, Callable[[Path], object]] = {
+        "a.npy": _save("a.npy", _matrix),
+        "a.npz": lambda folder: np.savez_compressed(folder / "a.npz", a=_matrix()),
+        "a.csv": lambda folder: np.savetxt(folder / "a.csv", _matrix(), delimiter=","),
+        "a.txt": lambda folder: np.savetxt(folder / "a.txt", _matrix()),
+    }
+    for file, save in saves.items():
+        read = Recorded("graph", graph, {"path": file})
+        found[f"graph {file[1:]}"] = Format(save, read, (file,), sealed=file == "a.npz")
+    read = Recorded("graph", {"reader": "edge_list"}, {"path": "a.csv"})
+    found["edge list"] = Format(_edges, read, ("a.csv",))
+    plink = {"reader": "plink"}
+    for part in ("bed", "bim", "fam"):
+        read = Recorded("genetics", plink, {"path": "g.bed"})
+        found[f"PLINK .{part}"] = Format(_plink, read, (f"g.{part}",))
+    read = Recorded("genetics", {"reader": "dosages"}, {"dosages": "d.csv", "variants": "v.csv"})
+    found["dosages"] = Format(_dosages, read, ("d.csv", "v.csv"))
+    read = Recorded(
+        "text", {"reader": "text"}, {"path": "a.txt"}, {"max_tokens": 12, "min_count": 1}
+    )
+    found["text"] = Format(
+        lambda folder: (folder / "a.txt").write_text("The heart is not enlarged.\n" * 4),
+        read,
+        ("a.txt",),
+    )
+    found["cohort.yaml"] = Format(_cohort(), _open, ("cohort.yaml",))
+    for name in ("people.csv", "people.tsv", "people.parquet", "people.csv.gz"):
+        read = _open if name == "people.csv" else _listed(name)  # the cohort takes 30 times as long
+        found[f"table {name[6:]}"] = Format(_cohort(name), read, (name,), sealed="gz" in name)
+    found["tar shards"] = Format(_shards, _listed("people.tar"), ("people.tar",))
+    found["events .csv"] = Format(
+        lambda f: _frame(_events(), f / "e.csv"), _read_events("e.csv"), ("e.csv",)
+    )
+    found["events .jsonl"] = Format(_event_lines, _read_events("e.jsonl"), ("e.jsonl",))
+    found["events .parquet"] = Format(
+        lambda f: _frame(_events(), f / "e.parquet"), _read_events("e.parquet"), ("e.parquet",)
+    )
+    found["MEDS shard"] = Format(_meds, _read_meds, ("m.parquet",))
+    for name in ("v.csv", "v.parquet", "v.npz"):
+        found[f"vectors {name[1:]}"] = Format(
+            _vectors(name), _read_vectors(name), (name,), sealed=name == "v.npz"
+        )
+    found["counts"] = Format(
+        _counts, _read_counts, ("manifest.json", "vocabulary.parquet"), sealed=False
+    )
+    found["keep file"] = Format(_keep, _read_keep, ("keep.parquet",))
+    found["done.json of a run"] = Format(_sealed_tree, _read_tree, ("done.json",), sealed=True)
+    return found

@@ -1,0 +1,15 @@
+"""Damaged files are read into what was promised or refused in words; see benchmarks/faults."""
+
+import pytest
+
+from benchmarks.faults.formats import formats
+from benchmarks.faults.mutants import BAD, tried
+
+FORMATS = formats()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_mutant_of_a_format_is_a_traceback_a_hang_or_another_content(name):
+    row = tried(name, FORMATS[name], seed=7, count=20)
+    assert {code: row[code] for code in BAD} == dict.fromkeys(BAD, 0), row["faults"]
+    assert row["refused"]
