@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from small_counts import edit, some_counts
 
+from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, RecordError
 from medmcl.core.limits import most_bytes, parse_json
 from medmcl.data.tables.files import read_table
@@ -213,3 +215,10 @@ def test_a_bound_is_a_number_of_megabytes(given, monkeypatch):
     monkeypatch.setenv("MEDMCL_RECORD_MB", given)
     with pytest.raises(ConfigError, match=r"MEDMCL_RECORD_MB(.|\n)*above 0"):
         most_bytes()
+
+
+def test_counts_whose_manifest_promises_more_than_there_is(tmp_path):
+    folder = save_counts(some_counts(), tmp_path / "counts")
+    edit(folder, lambda values: values["modalities"][0].update(size=10**12))
+    with pytest.raises(ArtefactError, match=r"0 to 999999999999|add up|truth"):
+        load_counts(folder)

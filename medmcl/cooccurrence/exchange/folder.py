@@ -228,7 +228,7 @@ def _read_vocabulary(
     for keys in manifest.modalities:
         part = table.filter(pa.array(names == keys.name))
         index = part["index"].to_numpy()
-        if not np.array_equal(index, np.arange(keys.size)):
+        if len(index) != keys.size or not np.array_equal(index, np.arange(len(index))):
             raise ArtefactError(
                 f"the indices of {keys.name} are not 0, 1, 2, ...",
                 where=path,
