@@ -17,6 +17,7 @@ Exit codes:
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -173,17 +174,34 @@ def pretrain(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the unfinished run at --out.")
     ] = False,
+    rank_timeout: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="With --devices (or torchrun): seconds that processes wait for one that is silent "
+            "or late in a step, before all end. What is saved stays whole.",
+        ),
+    ] = 600,
 ) -> None:
     """Train a recipe on a cohort; ends with a run folder and its report.html."""
     from medmcl.core.writing import refuse_unwritable
+    from medmcl.engine.peers import together
+    from medmcl.engine.rank_store import rank_and_size
 
-    refuse_unwritable(out or Path("runs"))
-    with _reading(workers), _overrides(set_, cohort, recipe, builds=True) as overrides:
-        if devices > 1:
-            from medmcl.stages.run.launch import relaunch
+    size = rank_and_size()[1]
+    if devices > 1 and size == 1 and "RANK" not in os.environ:
+        with _overrides(set_, cohort, recipe, builds=True):
+            refuse_unwritable(out or Path("runs"))
+        from medmcl.stages.run.launch import relaunch
 
-            if relaunch(devices):
-                return
+        relaunch(devices)
+        return
+    with (
+        together(rank_timeout),
+        _reading(workers),
+        _overrides(set_, cohort, recipe, builds=True) as overrides,
+    ):
+        refuse_unwritable(out or Path("runs"))
         from medmcl.stages.recipe.on_cohort import recipe_on
 
         opened, resolved = recipe_on(cohort, recipe, overrides)  # before torch is imported
@@ -877,6 +895,10 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
+        if type(error).__name__ == "EndedTogether":
+            if error.said:  # type: ignore[attr-defined]  # of medmcl.engine.peers
+                print(error, file=sys.stderr)
+            sys.exit(error.code)  # type: ignore[attr-defined]
         if type(error).__name__ != "Interrupted":
             told = disk_error(error)
             if told is None:

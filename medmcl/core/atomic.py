@@ -141,7 +141,7 @@ def _aside(path: Path) -> Path:
         with suppress(OSError):  # another process takes it away, or it is not ours to take
             if _is_dead(left):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-    who = f"{_place()}-{os.getpid()}-{secrets.token_hex(4)}"
+    who = f"{process_space()}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f".{path.name}.{who}.part")
 
 
@@ -150,7 +150,7 @@ def _is_dead(part: Path) -> bool:
     named = _PART.search(part.name)
     if named is None:
         return False
-    if named["place"] != _place():
+    if named["place"] != process_space():
         return time.time() - part.stat().st_mtime > _UNSEEN_SECONDS
     try:
         os.kill(int(named["process"]), 0)
@@ -162,7 +162,7 @@ def _is_dead(part: Path) -> bool:
 
 
 @cache
-def _place() -> str:
+def process_space() -> str:
     """Where a process number means this process: host, its present start, its name space."""
     said = [socket.gethostname()]
     with suppress(OSError):  # elsewhere than on Linux the host must do

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +26,7 @@ from medmcl.engine.distributed import CHANCE, charge, share_norms, tied, wrap
 from medmcl.engine.grad_allreduce import average_gradients
 from medmcl.engine.gradient_cache import Terms, accumulate, encode_in_parts
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
+from medmcl.engine.peers import same_on_all
 from medmcl.engine.post_step_hooks import move
 from medmcl.engine.probe_hooks import watch
 from medmcl.engine.record import Record
@@ -32,7 +34,7 @@ from medmcl.engine.running_sums import Sums, added, over_ranks, row_sums
 from medmcl.engine.selecting import keep_rows
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.state import Progress
-from medmcl.engine.world import World, any_rank
+from medmcl.engine.world import World, any_rank, barrier
 
 MAX_SKIPPED = 20
 """Steps in a row whose loss or gradient is not finite before a stage is given up."""
@@ -152,15 +154,16 @@ class Feed:
         One is read ahead.
         """
         with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = None
-            for rows in self._rows(first, plan):
-                own = np.array_split(rows, world.size)[world.rank]
-                coming = rows, reader.submit(self.load, own)
+            ahead: tuple[np.ndarray, Future[Batch]] | None = None
+            for step, rows in enumerate(chain(self._rows(first, plan), (None,)), first):
+                coming = None
+                if rows is not None:
+                    own = np.array_split(rows, world.size)[world.rank]
+                    coming = rows, reader.submit(self.load, own)
                 if ahead is not None:
+                    world.at(f"{plan.stage}, reading rows of step {step}", in_step=True)
                     yield ahead[0], ahead[1].result()
                 ahead = coming
-            if ahead is not None:
-                yield ahead[0], ahead[1].result()
 
     def _rows(self, first: int, plan: Plan) -> Iterator[np.ndarray]:
         epoch, skip = divmod(first, plan.steps_per_epoch)
@@ -213,6 +216,7 @@ def fit(
     """
     optimiser = build_optimiser(learner, plan.optimiser, depths or {})
     state = _resume(learner, optimiser, checkpoints, world, feed.selector)
+    same_on_all(world.peers, f"the step at which {plan.stage} begins", state.step)
     before, began = state.seconds, time.monotonic()
     record.rewind(plan.stage, state.step or -1)  # nothing is saved before the first step
     if state.step == 0:
@@ -223,6 +227,7 @@ def fit(
     pace = Pace(plan.steps, state.step)
     with progress(plan.stage, plan.steps, shown=world.rank == 0, lines=False) as bar:
         for rows, batch in feed.batches(state.step, plan, world):
+            world.at(f"{plan.stage}, step {state.step + 1}", in_step=True)
             _step(step_module, learner, rows, batch, feed, views, plan, optimiser, state, world)
             bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")
             given_up = state.skipped_in_a_row >= MAX_SKIPPED
@@ -241,6 +246,7 @@ def fit(
                 record.bring_to_disk()
                 _save(learner, optimiser, state, checkpoints, world, feed.selector, best=better)
             if stopping and not last:
+                barrier(world, "the first rank to save", heeds=False)
                 raise Interrupted(f"{plan.stage}: saved at step {state.step} of {plan.steps}")
             ending = _ending(plan, state)
             if ending:
@@ -444,6 +450,7 @@ def _evaluate(
     summarise: Summarise | None,
 ) -> bool:
     """Write the tuning line; tell whether this is the best state so far."""
+    world.at(f"{plan.stage}, the tuning loss after step {state.step}")
     means = tuning_loss(learner, feed, views, plan, world, describe, summarise)
     if "loss" not in means:
         return True  # nothing to choose by: the last state is the best known
@@ -505,10 +512,12 @@ def _save(
 ) -> None:
     saved = state.saved(world)
     if world.rank == 0:
+        world.at(f"saving step {state.step}", saving=True)
         training = {"progress": saved, "optimiser": optimiser.state_dict()}
         if selector is not None:
             training["selector"] = dict(selector.state_dict())
         checkpoints.save(state.step, learner.state_dict(), training, best=best)
+    world.at(f"after step {state.step}")
 
 
 def _resume(

@@ -27,12 +27,16 @@ class Interrupted(Exception):  # noqa: N818 - an event, not an error
 
 
 class StopRequest:
-    """Listens for stop signals while it is open; only the main thread can listen."""
+    """Listens for stop signals while it is open; only the main thread can listen.
+
+    Args:
+        speaks: Whether it says that it heard Ctrl-C: of several ranks that all hear it, one does.
+    """
 
     signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, *, speaks: bool = True) -> None:
+        self.asked, self.speaks = False, speaks
         self._pressed: float | None = None
         self._before: dict[int, object] = {}
 
@@ -44,10 +48,15 @@ class StopRequest:
     def _press(self, now: float) -> None:
         if self._pressed is None:
             self._pressed = now
-            _tell("stopping, after the step is saved; Ctrl-C again ends at once")
+            self._tell("stopping, after the step is saved; Ctrl-C again ends at once")
         elif now - self._pressed > ONE_PRESS:
-            _tell("ended at once; --resume goes on from the last checkpoint, if there is one")
+            self._tell("ended at once; --resume goes on from the last checkpoint, if there is one")
             raise KeyboardInterrupt
+
+    def _tell(self, text: str) -> None:
+        """Write a line to stderr from a signal handler, where buffered files must not be used."""
+        if self.speaks:
+            os.write(2, f"\n{text}\n".encode())
 
     def check_interrupt(self, where: str) -> None:
         """Stop here if a signal came: for work between steps, which is done again on resume."""
@@ -68,8 +77,3 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
-
-
-def _tell(text: str) -> None:
-    """Write a line to stderr from a signal handler, where buffered files must not be used."""
-    os.write(2, f"\n{text}\n".encode())

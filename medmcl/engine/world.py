@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from medmcl.core.errors import ConfigError
+from medmcl.engine.peers import Peers, peers_here
+from medmcl.engine.rank_store import rank_and_size
 
 V = TypeVar("V")
 
@@ -25,6 +28,7 @@ class World:
         device: Where this process computes.
         group: Process group of our own collectives; None in a world of one.
         started: Whether `start_world` made the default process group (and `stop_world` ends it).
+        peers: The other ranks, as `medmcl.engine.peers.together` knows them; None without it.
     """
 
     rank: int = 0
@@ -32,11 +36,17 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     group: Any = None
     started: bool = False
+    peers: Peers | None = None
 
     @property
     def leads(self) -> bool:
         """Whether this process writes files and speaks."""
         return self.rank == 0
+
+    def at(self, place: str, *, in_step: bool = False, saving: bool = False) -> None:
+        """Tell the others where this rank stands (`Peers.at`)."""
+        if self.peers is not None:
+            self.peers.at(place, in_step=in_step, saving=saving)
 
 
 def start_world(device: str = "auto", *, init_method: str | None = None) -> World:
@@ -44,27 +54,31 @@ def start_world(device: str = "auto", *, init_method: str | None = None) -> Worl
 
     Args:
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-        init_method: How ranks find one another; the environment's way if not given.
+        init_method: How ranks find one another where they are not `together`; the environment's
+            way if not given.
 
     Raises:
-        ConfigError: If a GPU is asked for and there is none for this process.
+        ConfigError: If a GPU is asked for and there is none for this process, or the environment
+            tells of ranks in part.
     """
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    rank, size = rank_and_size()
     place = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if size == 1:
         return World(device=place)
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    started = not dist.is_initialized()
+    started, peers = not dist.is_initialized(), peers_here()
     if started:
         dist.init_process_group(
             "nccl" if place.type == "cuda" else "gloo",
             init_method=init_method,
+            store=None if peers is None else peers.meeting,
+            timeout=None if peers is None else timedelta(seconds=peers.timeout + 60),  # we say it
             rank=rank,
             world_size=size,
             device_id=place if place.type == "cuda" else None,
         )
-    return World(rank, size, place, dist.new_group(), started)
+    return World(rank, size, place, dist.new_group(), started, peers)
 
 
 def stop_world(world: World) -> None:
@@ -119,6 +133,9 @@ def broadcast(value: V, world: World) -> V:
     return received
 
 
-def barrier(world: World) -> None:
-    """Wait until every rank is here."""
-    any_rank(False, world)
+def barrier(world: World, what: str = "the others", *, heeds: bool = True) -> None:
+    """Wait until every rank is here; ``what`` for, others may be told (`Peers.wait`)."""
+    if world.peers is None:
+        any_rank(False, world)
+    else:
+        world.peers.wait(what, heeds=heeds)

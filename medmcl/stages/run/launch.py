@@ -53,13 +53,10 @@ def claimed_run(folder: Path) -> Iterator[None]:
         yield
 
 
-def relaunch(processes: int) -> bool:
-    """Start this command again as ``processes`` ranks under torchrun, and wait for them.
-
-    Returns False inside a rank (nothing is started), so that the command goes on.
-    """
-    if "RANK" in os.environ:
-        return False
+def relaunch(processes: int) -> None:
+    """Start this command again as ``processes`` ranks under torchrun, and wait for them."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what is wrong, the ranks say
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # of torchrun
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -74,4 +71,3 @@ def relaunch(processes: int) -> bool:
         sys.exit(code if code in (2, WRECKED_CODE, EXIT_CODE) else 1)
     except SignalException:  # the ranks were told to save and stop
         sys.exit(EXIT_CODE)
-    return True

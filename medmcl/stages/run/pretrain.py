@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from medmcl.data.check import lost_by_outcome
 from medmcl.data.check.lost_by_outcome import lacking_splits
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
+from medmcl.engine.peers import Peers, same_on_all, together
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
@@ -33,7 +35,12 @@ from medmcl.stages.recipe.cohort_checks import faults_with, used_tasks
 from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
 from medmcl.stages.recipe.settings import cohort_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.run.launch import choose_precision, claimed_run, new_run_folder
+from medmcl.stages.run.launch import (
+    WRECKED_CODE,
+    choose_precision,
+    claimed_run,
+    new_run_folder,
+)
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.report import write_run_report
 from medmcl.stages.run.run import (
@@ -74,6 +81,7 @@ def pretrain(
     keep: str | Path | None = None,
     reuse: Run | str | Path | None = None,
     resume: bool = False,
+    rank_timeout: float | None = None,
 ) -> Run | None:
     """Run every stage of a recipe on a cohort and write the report.
 
@@ -92,17 +100,20 @@ def pretrain(
             under the same names and settings: the weights are those that training would give.
             ``FOLDER:STAGE``: that stage and those that it needs, and no others.
         resume: Go on with the unfinished run at ``out``; the same weights as if never stopped.
+        rank_timeout: Seconds that ranks wait for one that is silent or late in a step, before all
+            end (`medmcl.engine.peers`).
 
     Returns:
         The run; None on ranks other than the first.
 
     Raises:
+        EndedTogether: Another rank ended the run.
         MedmclError: Something the user gave cannot be used; nothing was trained.
         Interrupted: A stop signal came; the state is saved.
     """
     return run_recipe(
         cohort, recipe=recipe, out=out, overrides=overrides, seed=seed, device=device,
-        precision=precision, keep=keep, reuse=reuse, resume=resume,
+        precision=precision, keep=keep, reuse=reuse, resume=resume, rank_timeout=rank_timeout,
     )[0]  # fmt: skip
 
 
@@ -118,8 +129,29 @@ def run_recipe(
     keep: str | Path | None = None,
     reuse: Run | str | Path | None = None,
     resume: bool = False,
+    rank_timeout: float | None = None,
 ) -> tuple[Run | None, list[Evaluation]]:
     """Do what `pretrain` does, of a recipe that may be given as its tree; its evaluations, too."""
+    with together(rank_timeout) as peers:
+        return _begin(
+            cohort, recipe, out, overrides, seed, device, precision, keep, reuse, resume, peers
+        )
+
+
+def _begin(
+    cohort: Cohort | str | Path,
+    recipe: str | Path | Mapping[str, Any] | RecipeSpec | None,
+    out: str | Path | None,
+    overrides: Mapping[str, Any] | None,
+    seed: int,
+    device: str,
+    precision: str,
+    keep: str | Path | None,
+    reuse: Run | str | Path | None,
+    resume: bool,
+    peers: Peers | None,
+) -> tuple[Run | None, list[Evaluation]]:
+    first = peers is None or peers.rank == 0
     overrides = dict(overrides or {})
     opened, spec = recipe_on(cohort, recipe, overrides)
     where = pick_device(device)
@@ -143,22 +175,35 @@ def run_recipe(
     if given is not None:
         config["keep"] = given.fingerprint
     folder = _named_folder(out, opened, spec, resume)
+    if peers is not None:
+        asked = {**config, "--resume": resume, "--out": out and str(out), "versions": _versions()}
+        same_on_all(peers, "what they are asked for", asked, _said)
+        folder = Path(peers.shared("the run folder", str(folder))[0])
     with claimed_run(folder):
-        _refuse_taken(folder, config, resume)
+        if first:  # the others see what it makes of the folder
+            _refuse_taken(folder, config, resume)
         other, until = (None, None) if reuse is None else run_and_stage(reuse)
         shared = [] if other is None else shared_stages(other, config, spec.stages, until)
         _refuse_bad_tasks(opened, spec, folder)
         run = Run.begun(folder, config, spec, given)
         world = start_world(device)
         try:
-            with StopRequest() as stop:
+            with StopRequest() if peers is None else nullcontext(peers.stop) as stop:
                 reused = (other, shared) if other else None
-                return _run(run, opened, world, stop, resume=resume, reused=reused)
+                found = _run(run, opened, world, stop, resume=resume, reused=reused)
         except Interrupted as stopped:
             stopped.folder = folder
             raise
-        finally:
-            stop_world(world)
+        if first and peers is not None and run.wrecked:
+            peers.code = WRECKED_CODE
+        if peers is not None:
+            peers.wait("the first rank to evaluate")
+        stop_world(world)  # where a rank failed, the others are told before connections close
+        return found
+
+
+def _said(first: Any, other: Any) -> str:
+    return named(differences(first, other))
 
 
 def _run(
@@ -179,14 +224,15 @@ def _run(
         prepared = prepare_inputs(cohort, spec, folder, stop=stop)
         for line in _remarks(prepared):
             record.say(line)
-    barrier(world)
+    barrier(world, "the first rank to prepare records")
     if not first:
         prepared = prepare_inputs(cohort, spec, folder, shown=False, stop=stop)
+    same_on_all(world.peers, "the records that they prepared", _digests(prepared), _said)
     context = Context(run=run, world=world, record=record, stop=stop)
     dry_run(spec.stages, prepared, context)
     if first:
         _write_first_files(prepared, context, reused)
-    barrier(world)  # no rank reads a run that the first has not written whole
+    barrier(world, "the first rank to write what the run is")  # nobody reads a part of it
     facts = _run_stages(prepared, context)
     if not first:
         return None, []
@@ -232,7 +278,7 @@ def _run_stages(prepared: Prepared, context: Context) -> list[dict[str, Any]]:
             raise Interrupted(f"before {stage.name}")
         if stage.learns:
             facts.append(run_stage(stage, prepared, context))
-            barrier(context.world)  # no rank reads a stage that the first has not written whole
+            barrier(context.world, f"the first rank to end {stage.name}")  # and to write all of it
         elif context.world.rank == 0:
             STAGES[stage.stage](stage).run(prepared, context)
     return facts
@@ -363,13 +409,25 @@ def _write_provenance(
         else "cpu",
         "threads": torch.get_num_threads(),
         "processes": world.size,
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": _versions(),
         PACKAGES_WITH_PARTS: packages_with_parts(),
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         "parents": parents,
         FIRST: FIRST_FILES,
     }
     run.save_tree("provenance", provenance)
+
+
+def _digests(prepared: Prepared) -> dict[str, str]:
+    """A hash of the records of each modality, and of who has which, for a comparison."""
+    return {
+        name: fingerprint([stored.digests, prepared.present[name].tolist()])
+        for name, stored in prepared.stored.items()
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str:

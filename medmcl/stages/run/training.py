@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,6 @@ from medmcl.stages.recipe.on_cohort import prepare_inputs
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run, write_run_files
 from medmcl.stages.stage import SKIPPED, STAGES, Context, Stage, StageSpec
-
-_LOOK = 0.5
-"""Seconds between two looks whether the first rank is done."""
 
 
 def dry_run(stages: Sequence[StageSpec], prepared: Prepared, context: Context) -> None:
@@ -53,7 +49,8 @@ def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str
     """Run a stage from where it stands, unless what its sources became makes it pointless.
 
     Returns:
-        The facts that stand in its record, or of a finished stage stood there already.
+        The facts that stand in its record, or of a finished stage stood there already. None on a
+        rank that has no part in the stage: the first is about to write them.
     """
     run, name = context.run, spec.name
     reason = spec.why_skipped(run.facts)
@@ -63,7 +60,7 @@ def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str
         work.refuse_other(run.facts(name))
         return run.facts(name)
     if not reason and work.by_first_rank and context.world.rank != 0:
-        return _awaited(name, context)
+        return {}  # who calls waits for the first rank
     if reason:
         context.record.say(f"{name}: left out, {reason}")
         done = {SKIPPED: reason, "sentence": f"Stage {name} left out: {reason}."}
@@ -102,17 +99,6 @@ def _refuse_facts(work: Stage[Any], facts: object) -> None:
             fix="return one, {} at least; int(…) and float(…) of numpy numbers, and arrays as an "
             "artefact (`context.run.save`)",
         )
-
-
-def _awaited(stage: str, context: Context) -> dict[str, Any]:
-    """Wait until the first rank has done a stage, and give what it wrote of it.
-
-    The others wait for its files: it may take longer than ranks wait for a message.
-    """
-    while not context.run.is_finished(stage):
-        context.stop.check_interrupt(f"{stage}: waiting for the first process")
-        time.sleep(_LOOK)
-    return context.run.facts(stage)
 
 
 def train_apart(

@@ -17,7 +17,7 @@ from short_runs import unreported
 from small_squares import write_squares
 
 import medmcl
-from medmcl.core.atomic import _place
+from medmcl.core.atomic import process_space
 from medmcl.core.batch import InputShape
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ArtefactError, ConfigError, LeakageError, MedmclError
@@ -180,7 +180,9 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_end(run, squares, tmp_path, l
     shutil.rmtree(copy / "checkpoint" / "contrast")
     if lost != "contrast":
         (copy / "checkpoint" / "chosen" / "done.json").unlink()
-        (copy / "selection" / f".pool.{_place()}-{2**30}-00000000.part").mkdir()  # of the dead
+        (
+            copy / "selection" / f".pool.{process_space()}-{2**30}-00000000.part"
+        ).mkdir()  # of the dead
     if lost == "selection":
         (copy / "selection" / "chosen.parquet").unlink()
     again = pretrain(squares, copy, resume=True)

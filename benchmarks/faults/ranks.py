@@ -1,0 +1,365 @@
+"""Faults of one rank of several: do all end, or go on, together, and is what was saved whole?
+
+    python -m benchmarks.faults.ranks [--seed 0] [--faults 25] [--quick]
+
+The ranks of a run (a fork each, of one process that has imported medmcl) train one small recipe of
+two stages' worth of work, steps and an evaluation. Each time one fault, drawn with the seed, meets
+one of them: a kind of fault, at a point of the run. 25 of them where there are two ranks, 25 where
+there are three. Ranks wait `WAITS` seconds for one that is silent or late. What is counted: whether
+all ended within the stated time, with one exit code (of those that were not killed) and one
+message; whether the run, gone on with, has the weights and results of one that nothing disturbed;
+and what is left of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.study import Row, Study, table
+
+WAITS = 4.0
+"""Seconds that ranks wait here (``--rank-timeout``)."""
+STATED = WAITS + 10
+"""Seconds after a fault within which all are to have ended."""
+HANGS = 60.0
+"""Seconds after which a run is ended from outside, and counts as hung."""
+STEPS = 6
+
+POINTS = {
+    "before the group": ("medmcl.engine.peers:join_store", 1),
+    "at the group": ("medmcl.stages.run.pretrain:start_world", 1),
+    "preparing": ("medmcl.stages.run.pretrain:prepare_inputs", 1),
+    "rehearsing": ("medmcl.stages.run.pretrain:dry_run", 1),
+    "the first step": ("medmcl.engine.loop:_step", 1),
+    "a step in the middle": ("medmcl.engine.loop:_learn", 4),
+    "reading rows": ("medmcl.data.loading.prepare:Prepared.batch", 3),
+    "the tuning loss": ("medmcl.engine.loop:tuning_loss", 1),
+    "saving": ("medmcl.engine.loop:_save", 2),
+    "within a save": ("medmcl.engine.checkpoint:Checkpoints._point", 1),
+    "the last wait": ("medmcl.engine.peers:Peers.wait", -1),
+    "evaluating": ("medmcl.stages.evaluate.stage:Evaluate.run", 1),
+}
+"""Where a fault comes: the function that is about to be called, and at which of its calls; -1: the
+last wait of a run."""
+FIRST_RANK = ("within a save", "evaluating")
+"""Points that only the first rank comes to."""
+BEFORE_GROUP = ("killed", "late")
+"""What is drawn before ranks know of each other: nothing of the user's is read there, and one that
+is stopped is for its launcher to end."""
+IMPORTED_ONCE = (
+    "PIL.JpegImagePlugin", "filelock", "jinja2.ext", "matplotlib.backends.backend_svg",
+    "matplotlib.figure", "matplotlib.offsetbox",
+    "medmcl.cli.main", "medmcl.evaluation.report.page", "medmcl.stages.evaluate.evaluate",
+    "medmcl.stages.run.pretrain", "medmcl.stages.train.train", "sympy", "torch._dynamo",
+)  # fmt: skip
+"""What a rank would import as it goes, of libraries too: half of its time."""
+
+
+def _signalled(number: int) -> Callable[[], None]:
+    def send() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(0.2)  # a handler in Python runs between two lines
+
+    return send
+
+
+def _raising(make: Callable[[], BaseException]) -> Callable[[], None]:
+    def fail() -> None:
+        raise make()
+
+    return fail
+
+
+def _record_error() -> BaseException:
+    from medmcl.core.errors import RecordError
+
+    return RecordError("cannot be read", where="labs.csv, p007")
+
+
+KINDS: dict[str, Callable[[], None]] = {
+    "killed": _signalled(signal.SIGKILL),
+    "stopped": _signalled(signal.SIGSTOP),
+    "late": lambda: time.sleep(3 * STATED),
+    "told to stop": _signalled(signal.SIGTERM),
+    "Ctrl-C": _signalled(signal.SIGINT),
+    "a record cannot be read": _raising(_record_error),
+    "out of memory": _raising(MemoryError),
+    "a fault of the code": _raising(lambda: RuntimeError("shapes do not fit")),
+    "the disk is full": _raising(lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run")),
+}
+CODES = {"told to stop": (75, 0), "Ctrl-C": (75, 130, 0), "a record cannot be read": (2,)}
+"""Exit codes that are right, where it is not 1; 0: everything was done when the signal came."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a rank, and where."""
+
+    kind: str
+    point: str
+    rank: int
+
+    def install(self) -> None:
+        """Wait for it in this process, a rank."""
+        place, at = POINTS[self.point]
+        module, _, name = place.partition(":")
+        owner: Any = importlib.import_module(module)
+        *outer, name = name.split(".")
+        for part in outer:
+            owner = getattr(owner, part)
+        before, calls = getattr(owner, name), 0
+
+        def meet(*given: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == at or (at < 0 and given[1] == "the first rank to evaluate"):
+                KINDS[self.kind]()
+            return before(*given, **named)
+
+        patch.object(owner, name, meet).start()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a rank ended: exit code (negative: by a signal; None: not by itself) and its words."""
+
+    code: int | None
+    said: str
+
+
+def launched(
+    words: Sequence[object],
+    folder: Path,
+    ranks: int = 2,
+    *,
+    each: Callable[[int], object] = id,
+    own: Callable[[int], Sequence[object]] = lambda _: (),
+    environment: Callable[[int], dict[str, str]] = lambda _: {},
+    limit: float = HANGS,
+) -> tuple[list[Ended], float]:
+    """Run ``medmcl`` in ranks, forks of this process; how each ended, and after how many seconds.
+
+    Args:
+        words: Of the command line.
+        folder: Where they write what they say.
+        ranks: How many.
+        each: Called in a rank with its number, before the command.
+        own: Words of a rank alone.
+        environment: What a rank has of its own.
+        limit: Seconds after which they are killed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    told = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    began = time.monotonic()
+    processes = []
+    for rank in range(ranks):
+        process = os.fork()
+        if not process:
+            own_told = {"RANK": str(rank), "LOCAL_RANK": str(rank), **environment(rank)}
+            _be(folder, {**told, **own_told}, [*words, *own(rank)], rank, each)
+        processes.append(process)
+    codes: dict[int, int | None] = {}
+    while len(codes) < ranks and time.monotonic() - began < limit:
+        for rank, process in enumerate(processes):
+            if rank not in codes:
+                found, status = os.waitpid(process, os.WNOHANG)
+                if found:
+                    codes[rank] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    seconds = time.monotonic() - began
+    for rank, process in enumerate(processes):
+        if rank not in codes:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+    said = [(folder / f"rank-{rank}.txt").read_text("utf-8") for rank in range(ranks)]
+    return [Ended(codes.get(rank), said[rank]) for rank in range(ranks)], seconds
+
+
+def _be(
+    folder: Path, told: dict[str, str], words: Sequence[object], rank: int,
+    each: Callable[[int], object],
+) -> None:  # fmt: skip
+    """Be a rank, to the end of this process."""
+    code = 1
+    try:
+        file = os.open(folder / f"rank-{rank}.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        warnings.simplefilter("ignore")  # a test may have made errors of them
+        from medmcl.cli.main import main
+
+        os.environ.update({name: value for name, value in told.items() if value})
+        for name in (name for name, value in told.items() if not value):
+            os.environ.pop(name, None)
+        sys.argv = ["medmcl", *map(str, words)]
+        each(rank)
+        main()
+        code = 0
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+
+def words_of(cohort: Path, recipe: Path, out: Path) -> list[object]:
+    """The command line of a run."""
+    return ["--quiet", "pretrain", "--cohort", cohort, "--recipe", recipe, "--out", out,
+            "--device", "cpu", "--workers", "0", "--rank-timeout", WAITS]  # fmt: skip
+
+
+def begun(home: Path, *, evaluates: bool = True) -> tuple[Path, Path]:
+    """A cohort and a recipe of a few steps; what is imported here no rank imports again."""
+    import torch
+
+    from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
+
+    with warnings.catch_warnings(action="ignore"):
+        for name in IMPORTED_ONCE:
+            importlib.import_module(name)
+    torch.set_num_threads(1)
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"
+    results = {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
+               "probe": {"modality": LABS, "models": {"contrastive": "contrast"}}}  # fmt: skip
+    tree = memorising(STEPS, *([results] if evaluates else []), binds=False)
+    tree["stages"][0]["evaluate_every"] = 2
+    return write_told(home / "cohort", 0), write_recipe(home / "recipe.yaml", tree)
+
+
+def made(run: Path) -> tuple[bytes, str]:
+    """Weights of the last step, and results, of a run that is done."""
+    from medmcl.engine.checkpoint import Checkpoints
+
+    last = Checkpoints(run / "checkpoint" / "contrast").find("last")
+    weights = b"" if last is None else (last / "weights.safetensors").read_bytes()
+    results = run / "results.csv"
+    return weights, results.read_text("utf-8") if results.exists() else ""
+
+
+def drawn(count: int, ranks: int, seed: int) -> list[Fault]:
+    """Faults: every kind in turn, at points and ranks that are drawn."""
+    rng = np.random.default_rng([seed, ranks])
+    kinds = [*KINDS]
+    found = []
+    for number in range(count):
+        point = str(rng.choice([*POINTS]))
+        while point == "before the group" and kinds[number % len(kinds)] not in BEFORE_GROUP:
+            point = str(rng.choice([*POINTS]))
+        rank = 0 if point in FIRST_RANK else int(rng.integers(ranks))
+        found.append(Fault(kinds[number % len(kinds)], point, rank))
+    return found
+
+
+def tried(fault: Fault, ranks: int, inputs: tuple[Path, Path], home: Path, whole: Any) -> Row:
+    """Let a fault meet a run, go on with it, and tell."""
+    out = home / "run"
+    words = words_of(*inputs, out)
+
+    def each(rank: int) -> None:
+        if rank == fault.rank:
+            fault.install()
+
+    ended, seconds = launched(words, home / "said", ranks, each=each)
+    said = "".join(one.said for one in ended)
+    codes = [one.code for one in ended]
+    by_signal = fault.kind in ("killed", "stopped")
+    rest = {code for rank, code in enumerate(codes) if not (by_signal and rank == fault.rank)}
+    again, _ = launched([*words, "--resume"], home / "again", ranks)
+    return {
+        "ranks": ranks, "kind": fault.kind, "point": fault.point, "rank": fault.rank,
+        "codes": ["hung" if code is None else code for code in codes],
+        "seconds": round(seconds, 1),
+        "hung": None in codes,
+        "one_code": len(rest) == 1 and rest <= {*CODES.get(fault.kind, (1,))},
+        "messages": len(re.findall(r"^(?:error|stopped): ", said, re.MULTILINE)),
+        "tracebacks": said.count("Traceback (most recent"),
+        "resumed": {one.code for one in again} == {0} and made(out) == whole,
+        "said": next(iter(re.findall(r"^(?:error|stopped): .*", said, re.MULTILINE)), ""),
+    }  # fmt: skip
+
+
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
+    """Draw faults, and try each."""
+    with tempfile.TemporaryDirectory() as where:
+        home = Path(where)
+        inputs = begun(home)
+        rows: list[Row] = []
+        for ranks in (2, 3):
+            calm = home / f"calm-{ranks}"
+            began = launched(words_of(*inputs, calm / "run"), calm, ranks)
+            if {one.code for one in began[0]} != {0}:
+                raise RuntimeError("\n".join(one.said for one in began[0]))
+            whole = made(calm / "run")
+            count = 3 if given.quick else given.faults
+            for number, fault in enumerate(drawn(count, ranks, given.seed)):
+                row = tried(fault, ranks, inputs, home / f"{ranks}-{number}", whole)
+                rows.append({"calm": round(began[1], 1), **row})
+                print(rows[-1], flush=True)
+                yield rows
+
+
+def parts(rows: list[Row]) -> dict[str, str]:
+    groups = []
+    for ranks in (2, 3):
+        own = [row for row in rows if row["ranks"] == ranks]
+        groups.append({
+            "ranks": ranks, "faults": len(own),
+            "hung": sum(row["hung"] for row in own),
+            "one_code": sum(row["one_code"] for row in own),
+            "one_message": sum(row["messages"] == any(row["codes"]) for row in own),
+            "tracebacks": sum(row["tracebacks"] for row in own),
+            "resumed": sum(row["resumed"] for row in own),
+            "longest": max((row["seconds"] - row["calm"] for row in own), default=0.0),
+        })  # fmt: skip
+    return {
+        "rank faults": table(
+            {"ranks": "ranks", "faults": "faults", "hung": "hung", "one exit code": "one_code",
+             "one message": "one_message", "tracebacks": "tracebacks",
+             "equal after `--resume`": "resumed",
+             "longest, beyond an undisturbed run": lambda row: f"{row['longest']:.1f} s"},
+            groups,
+        ),
+        "each fault": table(
+            {"ranks": "ranks", "fault": "kind", "at": "point", "of rank": "rank",
+             "exit codes": lambda row: ", ".join(map(str, row["codes"])),
+             "ended after": lambda row: f"{row['seconds']:.1f} s", "messages": "messages",
+             "equal after": lambda row: "yes" if row["resumed"] else "no"},
+            rows,
+        ),
+    }  # fmt: skip
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--faults", type=int, default=25, help="at two ranks, and at three")
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, quick=True)
+
+if __name__ == "__main__":
+    STUDY.main()
