@@ -1,9 +1,13 @@
-"""Small counts: what is shown of them, and what must go with them so that they stay unknown."""
+"""What leaves a machine without: small counts, with what would tell them; and where files lie."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Hashable, Mapping
-from typing import TypeVar
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
 
 FEWEST_SUBJECTS = 5  # counts of fewer people are not shown; the usual rule of biobanks
 WITHHELD = "withheld"
@@ -51,3 +55,57 @@ def hide(counts: Mapping[Level, int], fewest: int = FEWEST_SUBJECTS) -> dict[Lev
     if hidden and told and rest:
         masked[min(rest, key=lambda level: counts[level])] = WITHHELD
     return masked
+
+
+_PLACE = re.compile(r"""(?<![\w.:/\u2026])(?:~|(?=/))(?:/[^\s/"'`<>|,;()\[\]{}]+)+""")
+
+_QUOTED = re.compile(r"""(["'])(~?/[^"'\n]+)\1""")
+
+
+def placeless(value: Any, but: str = "") -> Any:
+    """Plain values whose texts do not say where files lie on this machine, or whose it is.
+
+    Of a path that is written out from ``/`` the last name stays: ``…/cohort.yaml``. What begins as
+    no folder of this machine does (a class ``/a/b``) is no path, and stays.
+
+    Args:
+        value: Text, number, mapping or list.
+        but: A key below which everything stays.
+    """
+    if isinstance(value, str):
+        return _placeless(value)
+    if isinstance(value, Mapping):
+        return {
+            placeless(key): one if key == but else placeless(one, but) for key, one in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [placeless(one, but) for one in value]
+    return value
+
+
+def _placeless(text: str) -> str:
+    if "/" not in text:
+        return text
+    if text.startswith("/") and "\n" not in text and os.path.lexists(text) and _is_place(text):
+        return _named(text)  # its name may hold what no sentence tells from the words around it
+    for folder in (str(Path.home()), str(Path.cwd())):
+        if folder.count("/") > 1:
+            text = text.replace(f"{folder}/", "\u2026/")
+    text = _QUOTED.sub(
+        lambda one: f"{one[1]}{_named(one[2])}{one[1]}" if _is_place(one[2]) else one[0], text
+    )
+    return _PLACE.sub(lambda found: _named(found[0]) if _is_place(found[0]) else found[0], text)
+
+
+def _named(path: str) -> str:
+    return f"\u2026/{path.rstrip('/').rpartition('/')[2]}"
+
+
+def _is_place(path: str) -> bool:
+    first, _, rest = path.lstrip("/").partition("/")
+    return path.startswith("~/") or (bool(rest) and _is_there(f"/{first}"))
+
+
+@lru_cache(maxsize=256)
+def _is_there(path: str) -> bool:
+    return os.path.lexists(path)

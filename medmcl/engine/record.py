@@ -14,6 +14,7 @@ from typing import Any
 
 from medmcl.core.atomic import append_line, bring_to_disk, write_atomically
 from medmcl.core.sealed import sealed, unsealed
+from medmcl.core.suppression import placeless
 
 log = logging.getLogger("medmcl")
 TIMES = ("time", "elapsed")
@@ -65,7 +66,7 @@ def _finite(value: Any) -> Any:
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return placeless(value)
 
 
 def read_metrics(path: Path, *, times: bool = False) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
-from medmcl.core.suppression import few
+from medmcl.core.suppression import few, placeless
 from medmcl.data.tables.spreadsheet import shielded_row, unshielded
 from medmcl.evaluation.aspects.aspect import ASPECTS
 from medmcl.evaluation.metrics.sampled import Interval, Sampled, in_brackets
@@ -177,7 +177,7 @@ def untested(split: str, deciding: tuple[int, str]) -> str:
 
 def save_results(path: Path, results: Iterable[Result]) -> None:
     """Write rows as ``.json`` or ``.csv`` by the file's ending, whole or not at all."""
-    rows = [vars(result) for result in results]
+    rows = [placeless(vars(result)) for result in results]
     if path.suffix == ".csv":
         file = io.StringIO(newline="")
         writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Result)])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.atomic import write_atomically
-from medmcl.core.suppression import plain_few
+from medmcl.core.suppression import placeless, plain_few
 from medmcl.data.tables.spreadsheet import shielded, shielded_row
 from medmcl.evaluation.aspects.aspect import Rows, aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
@@ -77,7 +77,7 @@ def csv_text(rows: Rows) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(map(shielded, header)), restval="")
     writer.writeheader()
-    writer.writerows(map(shielded_row, rows))
+    writer.writerows(shielded_row(placeless(row)) for row in rows)
     return buffer.getvalue()
 
 
@@ -172,8 +172,10 @@ def json_text(data: Evaluation) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if value is None or type(value) in (str, int, bool):  # most are; asked first
+    if value is None or type(value) in (int, bool):
         return value
+    if type(value) is str:
+        return placeless(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):

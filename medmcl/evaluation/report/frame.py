@@ -12,13 +12,19 @@ MOST_ROWS = 300  # of a table on the page; all are in the CSV files
 
 
 def fill(template: str, **values: Any) -> str:
-    """Fill a template of this package; text is escaped, and a value that lacks is an error."""
+    """Fill a template of this package; a value that lacks is an error.
+
+    Text is escaped, and does not say where files lie.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from medmcl.core.suppression import placeless
 
     environment = Environment(
         loader=PackageLoader("medmcl.evaluation.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: placeless(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

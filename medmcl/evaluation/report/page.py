@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.findings import alike_once
+from medmcl.core.suppression import placeless
 from medmcl.evaluation.aspects.aspect import ASPECTS, aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result, save_results
@@ -51,7 +52,8 @@ def write_report(path: Path, data: Evaluation) -> Path:
     save_results(path.parent / "results.csv", [*data.task_rows, *apart])
     write_csv_files(path.parent, data)
     write_atomically(
-        path.parent / "model_card.md", model_card(data).markdown().encode(errors="replace")
+        path.parent / "model_card.md",
+        placeless(model_card(data).markdown()).encode(errors="replace"),
     )
     first, appendix = pages(data, path.name)
     write_atomically(path.parent / APPENDIX, appendix.encode(errors="replace"))

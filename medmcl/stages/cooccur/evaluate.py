@@ -107,7 +107,7 @@ def evaluate(
         pairs_of_parents(parents, "parent"),
         pairs_of_parents(parents, "sibling"),
     )
-    files = [str(path) for path in (relations, hierarchy) if path is not None]
+    files = [path.name for path in (relations, hierarchy) if path is not None]
     if files:
         given = relations_of(known, table)
         type_of = code_system if types is None else _types_of(types)

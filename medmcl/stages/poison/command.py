@@ -16,6 +16,7 @@ from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.file_lock import one_writer
 from medmcl.core.findings import counted
+from medmcl.core.suppression import placeless
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.aspects.attack.page import PoisonEvidence, poison_page
 from medmcl.evaluation.report.cards import Card
@@ -147,7 +148,7 @@ def poison(
         title=f"{opened.name}: records that stage {spec.name} poisons",
         provenance={key: value for key, value in about.items() if value is not None},
     )
-    numbers = {"schema": SCHEMA, **about, "classes": done.evidence.classes}
+    numbers = placeless({"schema": SCHEMA, **about, "classes": done.evidence.classes})
     manifest.save(done.path)
     write_atomically(folder / FILES[0], json.dumps(numbers, indent=1))
     write_atomically(folder / FILES[1], page)

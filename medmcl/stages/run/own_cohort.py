@@ -8,6 +8,7 @@ from typing import Any
 
 from medmcl.core.errors import ArtefactError, MedmclError
 from medmcl.core.overrides import written
+from medmcl.core.suppression import placeless
 from medmcl.data.cohort.cohort import Cohort, find_cohort, open_cohort
 from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.run import Run
@@ -65,7 +66,8 @@ def open_as_own(
 
 def _sentence(own: Mapping[str, Any]) -> str:
     said = " ".join(
-        written(key if key == "data_root" else f"cohort.{key}", value) for key, value in own.items()
+        written(key if key == "data_root" else f"cohort.{key}", value)
+        for key, value in placeless(own).items()
     )
     return f"this is the run's own cohort: opened as the run was, {said}"
 

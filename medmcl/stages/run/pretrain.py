@@ -20,6 +20,7 @@ from medmcl.core.atomic import is_content
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclError
 from medmcl.core.lazy import packages_with_parts
+from medmcl.core.suppression import placeless
 from medmcl.data.check import lost_by_outcome
 from medmcl.data.check.lost_by_outcome import lacking_splits
 from medmcl.data.cohort.cohort import Cohort
@@ -59,7 +60,7 @@ from medmcl.stages.run.stage_reuse import (
     shared_stages,
     take_over,
 )
-from medmcl.stages.run.store import FIRST, Store
+from medmcl.stages.run.store import FIRST, LOCAL, Store
 from medmcl.stages.run.training import dry_run, run_stage
 from medmcl.stages.select.report import selections_of
 from medmcl.stages.stage import STAGES, Context, StageSpec
@@ -308,6 +309,10 @@ def _named_folder(out: str | Path | None, cohort: Cohort, spec: RecipeSpec, resu
     return new_run_folder(f"{cohort.name}-{spec.name}")
 
 
+_BEFORE = ("metrics.jsonl", LOCAL)
+"""Files of a run folder that is no run yet."""
+
+
 def _refuse_taken(folder: Path, config: dict[str, Any], resume: bool) -> None:
     """Refuse a folder that holds something else; a resumed run must ask for what the first did.
 
@@ -316,7 +321,8 @@ def _refuse_taken(folder: Path, config: dict[str, Any], resume: bool) -> None:
     before = folder / "config.yaml"
     is_begun = before.exists() or (folder / "provenance.json").exists()
     if resume and is_begun:
-        differing = differences(_asked_before(folder, config), json.loads(json.dumps(config)))
+        then, now = _asked_before(folder, config), json.loads(json.dumps(config))
+        differing = differences(then, now) and differences(then, placeless(now))
         if differing:
             raise ConfigError(
                 "the run to resume was started with other settings (then -> now)",
@@ -324,7 +330,7 @@ def _refuse_taken(folder: Path, config: dict[str, Any], resume: bool) -> None:
                 got=named(differing),
                 fix="give the same cohort, recipe, --set, --keep and --seed, or start a new --out",
             )
-    elif any(is_content(one) for one in folder.iterdir() if one.name != "metrics.jsonl"):
+    elif any(is_content(one) and one.name not in _BEFORE for one in folder.iterdir()):
         raise ArtefactError(
             "there is no run to resume" if resume else "the run folder is not empty",
             where=folder,
@@ -348,7 +354,7 @@ def _asked_before(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
             before = store.tree("provenance", {}).get("config_hash")
         except ArtefactError:
             before = None
-        if before == fingerprint(config):
+        if before == fingerprint(placeless(config)):
             log.warning("%s; written anew, for provenance.json has the hash of the settings that "
                         "are given now", error.args[0])  # fmt: skip
             return dict(json.loads(json.dumps(config)))
@@ -397,7 +403,7 @@ def _write_provenance(
     provenance = {
         "recipe": config["recipe"]["name"],
         "cohort": config["cohort"],
-        "config_hash": fingerprint(config),
+        "config_hash": fingerprint(placeless(config)),
         "cohort_fingerprint": config["cohort_fingerprint"],
         COHORT_FILE: str(cohort_file.resolve()),
         "seed": config["seed"],

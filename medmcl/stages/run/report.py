@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import Finding
+from medmcl.core.suppression import placeless
 from medmcl.data.check import lost_by_outcome
 from medmcl.data.check.check import check_people
 from medmcl.data.cohort.cohort import Cohort
@@ -107,8 +108,8 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
         lines: What its stages did, in sentences.
     """
     prepared = found.prepared
-    provenance = run.tree("provenance")
-    provenance.pop(COHORT_FILE, None)  # a report leaves the machine
+    provenance = placeless(run.tree("provenance"))  # a report leaves the machine
+    provenance.pop(COHORT_FILE, None)
     tasks = _scored(cohort, found)
     study = study_of(run, cohort, tasks, found.seconds)
     cost = cost_sentence(study.seconds)

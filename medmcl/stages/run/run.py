@@ -570,7 +570,7 @@ def read_config(run: Store) -> dict[str, Any]:
     """
     file = run.path / "config.yaml"
     try:
-        config = unsealed(read_yaml(file), file)
+        config = run.with_places("config", unsealed(read_yaml(file), file))
     except MedmclError as error:
         what = error.what if isinstance(error, ArtefactError) else f"is damaged: {error.what}"
         raise ArtefactError(what, where=file, got=run.finished(), fix=run.on_resume) from None
@@ -704,7 +704,8 @@ def reading_of(cohort: Cohort, modality: str) -> dict[str, Any]:
 
 def write_run_files(run: Run, prepared: Prepared) -> None:
     """Write config, preprocessing and tasks of a run that is begun; what is asked stands first."""
-    config = yaml.safe_dump(sealed(run.config), sort_keys=False)
+    shared = run.without_places("config", run.config)
+    config = yaml.safe_dump(sealed(shared), sort_keys=False)
     write_atomically(run.path / "config.yaml", config)
     preprocessing = {
         name: {

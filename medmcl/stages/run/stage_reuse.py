@@ -11,6 +11,7 @@ from typing import Any
 from medmcl.core.atomic import folder_aside, write_atomically
 from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ConfigError
+from medmcl.core.suppression import placeless
 from medmcl.engine.record import read_metrics, write_metrics
 from medmcl.objectives import wanted_probe
 from medmcl.stages.run.run import Run
@@ -169,7 +170,7 @@ def take_over(other: Run, stages: Sequence[StageSpec], folder: Path) -> dict[str
     write_metrics(folder / "metrics.jsonl", [*rows, *kept])
     return {
         "run": str(other.path.resolve()),
-        "config_hash": fingerprint(other.config),
+        "config_hash": fingerprint(placeless(other.config)),
         "stages": names,
     }
 

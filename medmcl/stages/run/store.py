@@ -19,16 +19,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 import numpy as np
 
 from medmcl.core.atomic import write_atomically
+from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
 from medmcl.core.sealed import (
     CHANGED,
     SEAL,
     file_digest,
+    plain,
     read_sealed,
     reading,
     refuse_changed,
     sealed,
 )
+from medmcl.core.suppression import placeless
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +47,14 @@ KEPT_IN = "kept_in"
 """Fact of a stage that made artefacts: the folders of the run that hold them."""
 KEPT_AS = "kept_as"
 """Fact of such a stage: the digest of the file in each of these folders."""
+STATE = "state"
+"""What an adapter learned: words of a vocabulary are no paths, whatever they look like."""
+LOCAL = "local.json"
+"""File of a run that says where things lie on this machine. It stays when the run is shared."""
+ABOUT, NOT_SHARED = (
+    "about",
+    ("where the files of this run lie on this machine: not for others, and not needed elsewhere"),
+)
 FIRST = "first_files"
 """Key of ``provenance.json``, the last of the files that a run is begun with: the others."""
 
@@ -114,7 +125,7 @@ class Store:
         if folder.is_dir():
             self.checkpoints(stage).settle()
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._done(stage), json.dumps(sealed(facts), indent=1))
+        write_atomically(self._done(stage), json.dumps(sealed(placeless(facts)), indent=1))
 
     def forget_damaged(self, stages: Iterable[str]) -> None:
         """Take away what finished stages said of themselves where it is damaged.
@@ -272,7 +283,7 @@ class Store:
         with self._written_on_resume():
             if default is not None and self._has_none(file):
                 return default
-            return read_sealed(file)
+            return self.with_places(name, read_sealed(file))
 
     def _has_none(self, file: Path) -> bool:
         """Whether a file is not there and never was.
@@ -288,8 +299,35 @@ class Store:
         return True
 
     def save_tree(self, name: str, tree: Mapping[str, Any]) -> None:
-        """Keep plain JSON values as ``NAME.json``."""
-        write_atomically(self.path / f"{name}.json", json.dumps(sealed(tree), indent=1))
+        """Keep plain JSON values as ``NAME.json``; where files lie as `without_places` does."""
+        shared = self.without_places(name, tree)
+        write_atomically(self.path / f"{name}.json", json.dumps(sealed(shared), indent=1))
+
+    def without_places(self, name: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what a run folder may say of a tree to others; the whole is kept in `LOCAL`."""
+        whole, shared = plain(tree), placeless(plain(tree), STATE)
+        kept = self._places()
+        kept.pop(name, None)
+        if shared != whole:
+            kept[name] = {"of": fingerprint(shared), "is": whole}
+        if kept != self._places():
+            write_atomically(self.path / LOCAL, json.dumps({ABOUT: NOT_SHARED, **kept}, indent=1))
+        return dict(shared)
+
+    def with_places(self, name: str, shared: dict[str, Any]) -> dict[str, Any]:
+        """Give a tree as it was before `without_places`; what came without `LOCAL` as it is."""
+        kept = self._places().get(name)
+        try:
+            return dict(kept["is"]) if kept and kept["of"] == fingerprint(shared) else shared
+        except (TypeError, KeyError, ValueError):
+            return shared
+
+    def _places(self) -> dict[str, Any]:
+        try:
+            kept = json.loads((self.path / LOCAL).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {key: one for key, one in kept.items() if key != ABOUT} if kept else {}
 
     def arrays(self, name: str) -> dict[str, np.ndarray] | None:
         """Read ``NAME.safetensors``; None where a run has none.

@@ -19,6 +19,7 @@ from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.core.findings import counted
+from medmcl.core.suppression import placeless
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.screen.evidence import TOP, Screened, judge, most_suspect
@@ -271,8 +272,8 @@ def _write(
     about = {
         "cohort": opened.name,
         "cohort fingerprint": opened.fingerprint,
-        "run": str(ready.run.path),
-        "run config": fingerprint(ready.run.config),
+        "run": ready.run.path.absolute().name,
+        "run config": fingerprint(placeless(ready.run.config)),
         "stage": found.stage,
         "modality": found.modality,
         "attack": found.attack or None,

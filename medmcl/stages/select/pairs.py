@@ -22,6 +22,7 @@ from medmcl.core.contracts import ChoosesFromPool, ScoredPool
 from medmcl.core.errors import MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.rng import derive_seed
+from medmcl.core.suppression import placeless
 from medmcl.core.writing import reserved_array
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.towers import Towers
@@ -143,8 +144,8 @@ def select_pairs(
         parts=who,
         provenance={
             "cohort": prepared.cohort.name,
-            "run": str(run.path),
-            "config": fingerprint(run.config),
+            "run": run.path.absolute().name,
+            "config": fingerprint(placeless(run.config)),
             "seed": run.seed,
             "spec": json.loads(spec.model_dump_json()),
             "teachers": told,

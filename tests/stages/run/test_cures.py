@@ -317,7 +317,7 @@ def test_a_victim_is_taken_over_from_a_run_with_another_cure(cured, squares, tmp
     run = Run(tmp_path / "run")
     whole, stage = run_and_stage(tmp_path / "a:victim")
     assert (whole.path, stage) == (tmp_path / "a:victim", None)
-    (parent,) = json.loads((run.path / "provenance.json").read_text())["parents"]
+    (parent,) = run.tree("provenance")["parents"]
     assert parent["stages"] == ["attack", "victim"]
     assert parent["run"] == str(source.path.resolve())
     for key, value in weights(cured["par_toy"], "cured").items():

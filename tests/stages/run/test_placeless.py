@@ -1,0 +1,103 @@
+"""What leaves with a run does not say where it was made, by whom, or on which machine."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from small_omics import write_omics, write_recipe
+
+import medmcl
+from medmcl.core.suppression import placeless
+from medmcl.stages.run.own_cohort import own_overrides
+from medmcl.stages.run.run import Run
+
+HOME = "Anna Maria's ward"
+"""A folder that is to stay at home; a name with a space, and one of a person."""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """A run, an evaluation of it and predictions, all in a folder that is to stay at home."""
+    home = tmp_path_factory.mktemp("home") / HOME
+    folder = write_omics(home / "omics", 120)
+    (home / "study").mkdir()
+    shutil.move(folder / "cohort.yaml", home / "study" / "cohort.yaml")
+    recipe = write_recipe(home / "recipe.yaml", tasks=["case"], baselines=["majority"])
+    overrides = {"data_root": str(folder), "stages.align.steps": 3}
+    run = medmcl.pretrain(
+        home / "study", recipe=recipe, out=home / "run", overrides=overrides, device="cpu"
+    )
+    medmcl.evaluate(run.path, home / "study", out=home / "again", device="cpu",
+                    predictions=home / "people.csv")  # fmt: skip
+    return home, run
+
+
+def test_no_file_that_leaves_names_a_place(told):
+    home, run = told
+    strange = {HOME, HOME.replace("'", "&#39;"), "Anna Maria", socket.gethostname() + "/"}
+    strange |= {str(Path.home()) + "/", str(Path.cwd())}
+    found = [
+        (path.name, one)
+        for folder in (run.path, home / "again")
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "local.json"
+        for one in strange
+        if one in path.read_bytes().decode("utf-8", "replace")
+    ]
+    assert not found
+    assert HOME in (run.path / "local.json").read_text(encoding="utf-8")
+    about = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+    assert about["cohort_file"] == "…/cohort.yaml"
+
+
+def test_a_run_finds_its_cohort_and_settings_again(told):
+    home, run = told
+    again = Run(run.path)
+    assert again.config == run.config
+    assert own_overrides(again, home / "study", {}) == {"data_root": str(home / "omics")}
+    assert again.tree("provenance")["cohort_file"] == str(home / "study" / "cohort.yaml")
+
+
+def test_a_run_that_is_shared_without_it_is_a_run(told, tmp_path):
+    home, run = told
+    shared = tmp_path / "shared"
+    shutil.copytree(run.path, shared)
+    (shared / "local.json").unlink()
+    root = {"data_root": str(home / "omics")}
+    assert "data_root" not in own_overrides(Run(shared), home / "study", {})
+    found = medmcl.evaluate(
+        shared, home / "study", out=tmp_path / "e", overrides=root, device="cpu"
+    )
+    assert found.task_rows
+    done = medmcl.pretrain(
+        home / "study", recipe=home / "recipe.yaml", out=shared, device="cpu", resume=True,
+        overrides={**root, "stages.align.steps": 3},
+    )  # fmt: skip
+    assert done.config == run.config
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"config": 3}', '{"config": {"of": 1}}'])
+def test_a_damaged_local_file_is_passed_over(damage, told, tmp_path):
+    _, run = told
+    shared = tmp_path / "shared"
+    shutil.copytree(run.path, shared)
+    (shared / "local.json").write_text(damage)
+    assert Run(shared).tree("provenance")["cohort_file"] == "…/cohort.yaml"
+    assert Run(shared).config["cohort_overrides"]["data_root"] == "…/omics"
+
+
+def test_what_places_are(tmp_path):
+    here = tmp_path / "a b" / "c.csv"
+    here.parent.mkdir()
+    here.touch()
+    assert placeless(str(here)) == "…/c.csv"
+    told = placeless([{"k": (f"read {tmp_path}/x.csv, row 3", 1)}])
+    assert told == [{"k": ["read …/x.csv, row 3", 1]}]
+    assert placeless(f"--cohort={tmp_path}/x ~/y/z") == "--cohort=…/x …/z"
+    for text in ("mg/dl", "and/or", "1/2", "https://a.b/c/d", "/classes/of/ours", "a/b/c", "/", ""):
+        assert placeless(text) == text
+    assert placeless(f"got '{tmp_path}/a b/c.csv'") == "got '…/c.csv'"
+    tree = {"state": [f"{tmp_path}/x"], "other": f"{tmp_path}/x"}
+    assert placeless(tree, "state") == {"state": [f"{tmp_path}/x"], "other": "…/x"}
