@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 RUN    := runs/demo
 FILES  := cohorts/demo/data/cohort_files.yaml
 
-.PHONY: demo test lint types all clean
+.PHONY: demo test lint types audit all clean
 
 all: lint types test
 
@@ -34,6 +34,21 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# For the release notes; needs pip-audit (`pip install pip-audit`) and a network. No part of `test`.
+AUDIT ?= $(if $(wildcard $(BIN)/pip-audit),$(BIN)/pip-audit,pip-audit)
+FOUND := $(or $(TMPDIR),/tmp)/medmcl-audit.json
+audit:
+	@rm -f $(FOUND); \
+	if ! command -v $(AUDIT) >/dev/null 2>&1; then \
+		echo "constraints.txt: not checked, pip-audit is not installed"; \
+	elif $(AUDIT) --no-deps --disable-pip -r constraints.txt -f json -o $(FOUND) 2>/dev/null; then \
+		echo "constraints.txt: no known vulnerability in $$(grep -c == constraints.txt) pinned packages"; \
+	elif test -s $(FOUND); then \
+		cat $(FOUND); echo; echo "constraints.txt: known vulnerabilities, see above"; exit 1; \
+	else \
+		echo "constraints.txt: not checked, pip-audit had no answer (is there a network?)"; \
+	fi
 
 clean:
 	rm -rf $(VENV) runs cohorts/demo/data

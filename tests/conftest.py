@@ -1,13 +1,16 @@
-"""The order of files, those that take longest first; and a register of releases for each test."""
+"""The order of files, the longest first; a register of releases for each test; and no network."""
 
 import os
 import tempfile
 from pathlib import Path
 
+import offline
 import pytest
 
 REGISTERS = tempfile.TemporaryDirectory(prefix="medmcl-registers-")
 os.environ["MEDMCL_REGISTER"] = REGISTERS.name  # that of fixtures of a module or session
+NETWORK_NOTES = offline.begin()
+
 LONGEST = (
     "test_notebooks.py",
     "test_multistage_study.py",
@@ -44,3 +47,24 @@ def register(monkeypatch):
     folder = Path(tempfile.mkdtemp(dir=REGISTERS.name))
     monkeypatch.setenv("MEDMCL_REGISTER", str(folder))
     return folder
+
+
+@pytest.fixture
+def network_notes():
+    """The file that attempts to reach the network are noted in."""
+    return NETWORK_NOTES
+
+
+@pytest.fixture(autouse=True)
+def no_network(network_notes):
+    """A test fails that reaches for the network, in whatever process, whatever becomes of it."""
+    before = network_notes.stat().st_size
+    yield
+    with network_notes.open(encoding="utf-8") as file:
+        file.seek(before)
+        told = file.read()
+    assert not told, f"a test reached for the network:\n{told}"
+
+
+def pytest_unconfigure():
+    NETWORK_NOTES.unlink(missing_ok=True)
