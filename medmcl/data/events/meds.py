@@ -6,6 +6,7 @@ together. Rows need not be sorted by time here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ import pyarrow.parquet as pq
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
+from medmcl.core.findings import counted
+from medmcl.data.cohort.confined import below, is_below
 from medmcl.data.events.events import NO_TIME, NO_VISIT, Events, Labels, starts
 
 _ROWS = 1 << 16
@@ -105,9 +108,19 @@ def open_meds(folder: Path) -> MedsDataset:
     """Find the shards of a MEDS dataset.
 
     Raises:
-        CohortError: There are none.
+        CohortError: There are none; or one is a link out of the folder.
     """
     shards = tuple(sorted((folder / "data").rglob("*.parquet")))
+    inside = below([os.path.realpath(folder)])
+    strays = [(one, os.path.realpath(one)) for one in shards]
+    strays = [(one, real) for one, real in strays if not is_below(real, inside)]
+    if strays:
+        raise CohortError(
+            f"{counted(len(strays), 'shard')} of the dataset are links out of its folder",
+            where=folder,
+            got=f"{strays[0][0]}, a link to {strays[0][1]}",
+            fix="put the files there; the folder itself may be a link",
+        )
     if not shards:
         raise CohortError(
             "holds no MEDS shards",

@@ -156,3 +156,16 @@ def test_roll_up_puts_parents_in_the_place_of_codes():
 
 def test_an_empty_shard_has_no_events(tmp_path):
     assert list(read_shard(shard(tmp_path / "a.parquet", []), size=9)) == []
+
+
+def test_no_shard_is_a_link_out_of_the_dataset(tmp_path):
+    """A dataset of strangers would be counted together with patients of this hospital."""
+    (tmp_path / "theirs" / "data").mkdir(parents=True)
+    shard(tmp_path / "theirs" / "data" / "0.parquet", [1, 1])
+    shard(tmp_path / "ours.parquet", [2, 2])
+    (tmp_path / "linked").symlink_to(tmp_path / "theirs")
+    assert len(open_meds(tmp_path / "linked").shards) == 1
+    (tmp_path / "theirs" / "data" / "1.parquet").symlink_to(tmp_path / "ours.parquet")
+    for name in ("theirs", "linked"):
+        with pytest.raises(CohortError, match=r"1 shard of the dataset are links out(.|\n)*ours"):
+            open_meds(tmp_path / name)

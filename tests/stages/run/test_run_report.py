@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import inspect
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,13 +18,16 @@ from small_omics import write_omics, write_recipe
 import medmcl
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import prepare
+from medmcl.evaluation.aspects.maps.aspect import MapSpec
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.report.cards import SINGLE_PEOPLE
+from medmcl.stages.poison.command import poison
 from medmcl.stages.run.report import write_evaluation_report, write_run_report
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import stage_sentence, study_of
 from medmcl.stages.run.subjects_table import MOST_OUTCOMES, describe_subjects
+from medmcl.stages.select.spec import SelectSpec
 
 CLOUD = "Embeddings in the plane coloured by outcome"
 PIXELS = r'<img[^>]*src="data:image/(?!svg)[^>]*alt="([^"]*)"'
@@ -357,3 +362,27 @@ def test_a_run_that_loses_cases_to_excluded_records_says_so_by_outcome(tmp_path,
     (one,) = [one for one in found if (one["code"], one["task"]) == ("task.lost_cases", "case")]
     assert one["level"] == "warning"
     assert f"{len(lost)} of " in one["what"]
+
+
+def test_no_record_of_a_person_is_on_a_page_that_nobody_asked_for_it(trained, hearts):
+    """Neither pixels nor traces nor cells nor words; what shows some says whom it asks."""
+    html = both_pages(trained.path)
+    for shown in ('class="photo', 'class="trace', '<p class="words">', "card-of"):
+        assert shown not in html
+    table = pd.read_csv(hearts / "participants.tsv", sep="\t")
+    html = re.sub(r"base64,[^\"]*", "", html)
+    assert not [text for text in set(table["report"]) if text in html]
+    home = Path(medmcl.__file__).parent
+    draws = {
+        path.relative_to(home).as_posix()
+        for path in home.rglob("*.py")
+        if re.search(r"\bCard\(|\b(image|signal)_src\(|map_pictures\(", path.read_text("utf-8"))
+    }
+    assert draws == {
+        "evaluation/report/cards.py", "evaluation/report/record_pictures.py",
+        "evaluation/aspects/maps/aspect.py", "evaluation/aspects/maps/figures.py",
+        "stages/select/report.py", "stages/poison/command.py", "stages/screen/screen.py",
+    }  # fmt: skip
+    assert not MapSpec(query="a", image="b").pixels
+    assert SelectSpec.model_fields["shown"].default == 0
+    assert inspect.signature(poison).parameters["shown"].default == 0
