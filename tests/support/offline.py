@@ -6,10 +6,7 @@ import this by `sitecustomize`, which stands beside.
 """
 
 import os
-import socket
 import sys
-import tempfile
-from pathlib import Path
 
 NOTES = "MEDMCL_TESTS_NETWORK_NOTES"
 """Variable that names the file of notes to all processes of a test run."""
@@ -25,6 +22,8 @@ class NetworkError(RuntimeError):
 
 def is_here(host):
     """Whether a name or address is of this machine."""
+    import socket  # who asks has it; a command that is timed does not
+
     if isinstance(host, bytes):
         host = host.decode("ascii", "replace")
     own = {"", "localhost", "::1", "0.0.0.0", "::", socket.gethostname(), "localhost.localdomain"}
@@ -35,10 +34,8 @@ def asked_host(event, args):
     """The host that an audited event is about; None if it is of this machine, as files are."""
     if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
         return args[0]
-    address = args[1]
-    if args[0].family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
-        return None
-    return address[0]
+    address = args[1]  # of sockets of files it is a name
+    return address[0] if isinstance(address, tuple) else None
 
 
 def watch(event, args):
@@ -50,13 +47,16 @@ def watch(event, args):
         return
     note = f"{event} to {host!r}, process {os.getpid()}"
     if NOTES in os.environ:
-        with Path(os.environ[NOTES]).open("a", encoding="utf-8") as file:
+        with open(os.environ[NOTES], "a", encoding="utf-8") as file:  # noqa: PTH123
             file.write(f"{note}\n")
     raise NetworkError(f"tests use no network: {note}")
 
 
 def begin():
     """Watch this process, and those that it starts from now on."""
+    import tempfile
+    from pathlib import Path
+
     handle, path = tempfile.mkstemp(prefix="medmcl-network-")
     os.close(handle)
     os.environ[NOTES] = path
