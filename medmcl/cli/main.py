@@ -424,6 +424,7 @@ def embed(
         from medmcl.stages.run.run import load
 
         opened = load(run)
+        wrecked = opened.wrecked  # before anything is written
         table = opened.embed(
             cohort,
             modality=modality.split(",") if modality and "," in modality else modality,
@@ -436,7 +437,7 @@ def embed(
     refused = int((table["quality"] != "ok").sum())
     unit = "samples" if "modalities" in table else "records"
     print(f"{len(table)} {unit}, {refused} without an embedding: {out}")
-    end_wrecked(opened.wrecked)
+    end_wrecked(wrecked)
 
 
 @app.command(cls=Command)

@@ -111,6 +111,7 @@ def predict(
 
         with worker_pool(processors() if workers is None else workers):
             opened = load(run)
+            wrecked = opened.wrecked  # before anything is written
             if cohort is not None:
                 found = predict_people(opened, cohort, **about)
             else:
@@ -125,7 +126,7 @@ def predict(
         print(_shown(found.table))
     if out is not None:
         _write(found, out, curves)
-    end_wrecked(opened.wrecked)
+    end_wrecked(wrecked)
 
 
 def _refuse_places(

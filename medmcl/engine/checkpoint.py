@@ -82,18 +82,21 @@ class Checkpoints:
         self._prune(before=True)
 
     def settle(self) -> None:
-        """Read again what a stage that is done keeps, and drop the step before the last.
-
-        Raises:
-            ArtefactError: It is damaged; a run that is resumed goes on from an older step.
-        """
-        for pointer in ("last", "best"):
-            self.refuse_damaged(pointer)
+        """Drop the step before the last: of a stage that is done, and said so."""
         if self.folder.is_dir():
             self._prune(before=False)
 
     def _point(self, pointer: Pointer, name: str) -> None:
         write_atomically(self.folder / f"{pointer}.json", json.dumps(sealed({"folder": name})))
+
+    def _point_at(self, folder: Path) -> None:
+        """Let the pointers say what a step says: a killed process may have come between."""
+        best = self._best_at(folder)
+        if best is None:
+            (self.folder / "best.json").unlink(missing_ok=True)
+        else:
+            self._point("best", best.name)
+        self._point("last", folder.name)
 
     def _prune(self, *, before: bool) -> None:
         last = self.find("last")
@@ -188,14 +191,10 @@ class Checkpoints:
                 faults.append(error)
                 continue
             if faults:
-                log.warning("%s; going on from %s", faults[0].args[0], folder.name)
-                if point:
-                    best = self._best_at(folder)
-                    if best is None:
-                        (self.folder / "best.json").unlink(missing_ok=True)
-                    else:
-                        self._point("best", best.name)
-                    self._point("last", folder.name)
+                said = (faults[0].where, faults[0].what, folder.name)
+                log.warning("%s: %s; going on from %s", *said)
+            if point and (folder / WHOLE).exists():
+                self._point_at(folder)
             return state
         raise self._lost(faults[0])
 

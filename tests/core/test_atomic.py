@@ -6,7 +6,13 @@ import time
 
 import pytest
 
-from medmcl.core.atomic import file_aside, folder_aside, write_atomically
+from medmcl.core.atomic import (
+    append_line,
+    file_aside,
+    folder_aside,
+    working_folder,
+    write_atomically,
+)
 
 KILLED = """
 import os, pathlib, signal
@@ -45,7 +51,8 @@ def test_the_old_content_stays_and_nothing_is_left_where_writing_fails(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("how", "inside"), [("file_aside", "aside"), ("folder_aside", "aside / 'x'")]
+    ("how", "inside"),
+    [("file_aside", "aside"), ("folder_aside", "aside / 'x'"), ("working_folder", "aside / 'x'")],
 )
 def test_a_part_goes_when_its_writer_is_dead_and_not_before(tmp_path, how, inside):
     path = tmp_path / "made"
@@ -54,7 +61,7 @@ def test_a_part_goes_when_its_writer_is_dead_and_not_before(tmp_path, how, insid
     script = KILLED.format(how=how, path=str(path), inside=inside)
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -9
-    assert not path.exists() if how == "folder_aside" else path.read_text() == "old"
+    assert path.read_text() == "old" if how == "file_aside" else not path.exists()
     (part,) = [name for name in names(tmp_path) if name.endswith(".part")]
     (tmp_path / ".somebody.part").write_text("not ours")
     living = tmp_path / re.sub(r"-\d+-", f"-{os.getppid()}-", part)
@@ -108,3 +115,37 @@ def test_permissions_follow_the_umask_and_what_is_asked(tmp_path):
         os.umask(before)
     assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_private_file_that_a_library_wrote_is_as_the_umask_lets(tmp_path):
+    with file_aside(tmp_path / "made") as aside:
+        aside.unlink()
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT, 0o600))
+    (tmp_path / "plain").touch()
+    modes = {(tmp_path / name).stat().st_mode for name in ("made", "plain")}
+    assert len(modes) == 1
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    path = tmp_path / "made"
+    for content in ("old", "new"):
+        with folder_aside(path, replace=True) as aside:
+            (aside / content).write_text(content)
+            assert names(path) == ["old"] if content == "new" else not path.exists()
+    assert names(path) == ["new"]
+    assert names(tmp_path) == ["made"]
+
+
+def test_a_working_folder_goes(tmp_path):
+    with working_folder(tmp_path / "made") as aside:
+        (aside / "x").write_text("x")
+    assert not names(tmp_path)
+
+
+def test_a_line_after_one_that_was_cut_is_a_line(tmp_path):
+    path = tmp_path / "lines"
+    append_line(path, "one")
+    path.write_bytes(path.read_bytes() + b"tw")
+    append_line(path, "three")
+    append_line(path, "four")
+    assert path.read_text().splitlines() == ["one", "tw", "three", "four"]

@@ -93,7 +93,7 @@ def test_what_is_damaged_and_nothing_stands_for_says_which_and_what_to_do(tmp_pa
         with pytest.raises(ArtefactError, match=wanted):
             ask()
     with pytest.raises(ArtefactError, match="damaged"):
-        checkpoints.settle()
+        checkpoints.refuse_damaged("best")
     with pytest.raises(ArtefactError, match="no such file"):
         load_weights_file(tmp_path / "nothing")
 

@@ -1,6 +1,9 @@
 import datetime
 import json
 
+import pytest
+from damaged import damage
+
 import medmcl.engine.record
 from medmcl.engine.record import Record, read_metrics
 
@@ -39,3 +42,19 @@ def test_lines_carry_the_time_and_what_a_run_took_before_it_was_interrupted(tmp_
     written = [datetime.datetime.fromisoformat(row["time"]) for row in rows]
     assert all(one.utcoffset() == datetime.timedelta(0) for one in written)
     assert [set(row) for row in read_metrics(record.path)] == 2 * [{"stage", "step", "loss"}]
+
+
+@pytest.mark.parametrize("how", ["zeroed", "flipped", "cut"])
+def test_damaged_lines_are_left_out_and_counted_aloud(tmp_path, how, caplog):
+    path = tmp_path / "metrics.jsonl"
+    record = Record(path, active=True)
+    for step in range(6):
+        record.write({"stage": "a", "step": step})
+    damage(path, how)
+    record.write({"stage": "a", "step": 6})
+    steps = [row["step"] for row in read_metrics(path)]
+    assert steps[0] == 0
+    assert steps[-1] == 6
+    lost = {"flipped": 1, "zeroed": 3, "cut": 3}[how]
+    assert abs(7 - len(steps) - lost) <= 1
+    assert "damaged lines of" in caplog.text

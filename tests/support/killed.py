@@ -10,6 +10,7 @@ seconds to import is imported once.
 import os
 import signal
 import sys
+import time
 import traceback
 
 COUNTED = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.truncate"}
@@ -27,7 +28,7 @@ def is_write(event, args, folder):
     return bool(writes) and isinstance(path, (str, os.PathLike)) and str(path).startswith(folder)
 
 
-def forked(run, folder, at=None, fault=None):
+def forked(run, folder, at=None, fault=None, after=None, limit=None):
     """Run something in a fork; give its exit code (-9: killed) and how many writes it began.
 
     Args:
@@ -36,6 +37,8 @@ def forked(run, folder, at=None, fault=None):
         at: The write, from 1, that it does not live to do, or what the path of the first such write
             ends with; None: it lives.
         fault: Number of the error that the disk gives from there on, instead of being killed.
+        after: Seconds after which it is killed, wherever it is.
+        limit: Seconds after which it is given up: its exit code is None.
     """
     reads, writes = os.pipe()
     process = os.fork()
@@ -65,6 +68,22 @@ def forked(run, folder, at=None, fault=None):
         finally:
             os._exit(code)
     os.close(writes)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    status = waited(process, after, limit)
     with os.fdopen(reads) as said:
         return status, int(said.read() or 0)
+
+
+def waited(process, after, limit):
+    """Wait for a process; kill it after some seconds; give its exit code, None beyond a limit."""
+    began, found = time.monotonic(), (0, 0)
+    while not found[0]:
+        found = os.waitpid(process, os.WNOHANG if after or limit else 0)
+        passed = time.monotonic() - began
+        if not found[0] and any(one and passed > one for one in (after, limit)):
+            os.kill(process, signal.SIGKILL)
+            found = os.waitpid(process, 0)
+            if limit and passed > limit:
+                return None
+        elif not found[0]:
+            time.sleep(0.002)
+    return os.waitstatus_to_exitcode(found[1])

@@ -39,7 +39,7 @@ from medmcl.cooccurrence.count.vocabulary import (
     refuse_unread,
 )
 from medmcl.cooccurrence.count.workers import ray_cluster
-from medmcl.core.atomic import write_atomically
+from medmcl.core.atomic import remove_whole, write_atomically
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.file_lock import one_writer
@@ -52,6 +52,10 @@ from medmcl.data.events.write import Written, write_meds
 log = logging.getLogger(__name__)
 _SHARD_BYTES = 32 << 20
 _MOST_SHARDS = 256
+
+
+SAVED = "manifest.json"
+"""File of a folder that holds counts."""
 
 
 @one_writer("a count is being made")
@@ -93,18 +97,21 @@ def count(
             expected="two modalities or more, or within: true",
         )
     told = out.with_name(out.name + ".counting.json")
-    if out.exists() and any(out.iterdir()):
+    work = work_folder(out)
+    is_new = not work.exists()  # else what was saved is of a count that was killed at its end
+    if out.exists() and any(out.iterdir()) and (is_new or not (out / SAVED).is_file()):
         raise ArtefactError("holds something already", where=out, fix="name a new folder")
-    if told.exists():
+    if told.exists() and is_new:
         raise ArtefactError(
             "tells of a count whose folder was moved",
             where=told,
             fix="move it too, or remove it if those counts are gone; or name a new folder",
         )
-    work = work_folder(out)
     refuse_unfinished(work, resume=resume)
     with keeping(work), ray_cluster() if means.ray else nullcontext():
         counts, tally, written = _counted(spec, work.absolute(), means)
+        if (out / SAVED).is_file():
+            remove_whole(out)
         save(counts, out)
     # Beside the folder, not in it: the folder may be shared, this may not.
     found = {
@@ -114,7 +121,7 @@ def count(
         "tally": tally.as_dict(),
     }
     write_atomically(told, json.dumps(found, indent=2) + "\n")
-    shutil.rmtree(work)
+    remove_whole(work)
     return counts, tally
 
 

@@ -219,6 +219,7 @@ def _run(
     first, folder, spec = world.rank == 0, run.path, run.recipe
     record = Record(folder / "metrics.jsonl", active=first)
     if first:
+        run.forget_damaged(stage.name for stage in spec.stages)
         if resume and not (folder / "config.yaml").exists():
             record.say(f"nothing to resume in {folder}; starting")
         record.say(f"cohort {cohort.name}: {len(cohort.subjects)} subjects; recipe {spec.name}")
@@ -249,7 +250,6 @@ def _write_first_files(
     """Write what a run is before its first step."""
     run, record = context.run, context.record
     write_run_files(run, prepared)
-    run.forget_damaged(stage.name for stage in run.recipe.stages)
     parents, keep = [], run.given_keep
     if keep is not None:
         run.save(GIVEN, keep)  # the one that is there may be damaged

@@ -115,17 +115,18 @@ class Store:
         """Say that a stage is done, and what it says of itself; a resumed run passes it over.
 
         Raises:
-            ArtefactError: Weights that it saved are damaged.
+            ArtefactError: Weights that it saved are damaged: a run that is resumed goes on from an
+                older step.
         """
         kept = self._kept.get(stage)
         if kept is not None:
             digests = {name: file_digest(self.path / name / f"{stage}.parquet") for name in kept}
             facts = {**facts, KEPT_IN: kept, KEPT_AS: digests}
-        folder = self._done(stage).parent
-        if folder.is_dir():
-            self.checkpoints(stage).settle()
-        folder.mkdir(parents=True, exist_ok=True)
+        saved = self.checkpoints(stage)
+        saved.refuse_damaged("last")
+        saved.refuse_damaged("best")
         write_atomically(self._done(stage), json.dumps(sealed(placeless(facts)), indent=1))
+        saved.settle()
 
     def forget_damaged(self, stages: Iterable[str]) -> None:
         """Take away what finished stages said of themselves where it is damaged.
@@ -136,7 +137,7 @@ class Store:
             try:
                 self.facts(stage)
             except ArtefactError as error:
-                log.warning("%s; the stage goes on from what it saved", error.args[0])
+                log.warning("%s: %s; the stage goes on from what it saved", error.where, error.what)
                 self._done(stage).unlink()
 
     @contextmanager
@@ -227,8 +228,9 @@ class Store:
         return files
 
     def _refuse_gone(self, stage: str, file: Path) -> None:
+        digest = self.facts(stage).get(KEPT_AS, {}).get(file.parent.name)
         try:
-            refuse_changed(file, self.facts(stage).get(KEPT_AS, {}).get(file.parent.name))
+            refuse_changed(file, digest)
         except ArtefactError as error:
             raise ArtefactError(
                 error.what if error.what != CHANGED else f"is not what stage {stage} wrote",

@@ -57,6 +57,8 @@ def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str
     work: Stage[Any] = STAGES[spec.stage](spec)
     if not reason and run.is_finished(name):
         run.kept(name)
+        if context.world.rank == 0:
+            run.checkpoints(name).settle()  # a process that was killed may not have come to it
         work.refuse_other(run.facts(name))
         return run.facts(name)
     if not reason and work.by_first_rank and context.world.rank != 0:

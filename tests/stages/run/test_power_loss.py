@@ -1,0 +1,106 @@
+"""Files of a run as a loss of power leaves them: gone on from, or one message whose hint works."""
+
+import re
+import shutil
+import signal
+
+import pytest
+import torch
+from damaged import damage
+from killed import forked
+
+import medmcl
+from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
+from medmcl.core.errors import ArtefactError
+
+STEP = "checkpoint/within/step-00000002"
+TOP = ("config.yaml", "provenance.json", "preprocessing.json", "tasks.json", "could_name.json")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A cohort, a recipe of two train stages, and a run that was killed in the second."""
+    home = tmp_path_factory.mktemp("made")
+    tree = memorising(4)
+    keep = ("contrast", "groups", "within")
+    tree["stages"] = [one for one in tree["stages"] if one["name"] in keep]
+    for key in ("inputs", "towers"):
+        tree[key] = {name: tree[key][name] for name in (LABS, "report")}
+    tree["stages"][-1] |= {"evaluate_every": 0.5, "steps": 2}
+    write_told(home / "cohort", 0)
+    write_recipe(home / "recipe.yaml", tree)
+    assert go_on(home, home / "killed", at="within/done.json") == -signal.SIGKILL
+    assert go_on(home, home / "run") == 0
+    return home
+
+
+def go_on(home, out, at=None):
+    """Begin a run, or go on with it, in a fork."""
+
+    def run():
+        torch.set_num_threads(1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("medmcl.stages.run.pretrain.write_run_report", lambda *_, **__: None)
+            medmcl.pretrain(home / "cohort", recipe=home / "recipe.yaml", out=out, device="cpu",
+                            resume=True)  # fmt: skip
+
+    return forked(run, out, at=at)[0]
+
+
+def weights(run):
+    return (run / STEP / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("names", "how"),
+    [
+        ((f"{STEP}/weights.safetensors",), "flipped"),
+        ((f"{STEP}/training.pt", "config.yaml"), "zeroed"),
+        (("checkpoint/within/last.json", "checkpoint/contrast/done.json"), "cut"),
+        (("provenance.json", "checkpoint/groups/done.json", "metrics.jsonl"), "flipped"),
+        (TOP[2:], "emptied"),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_weights(made, tmp_path, names, how):
+    out = tmp_path / "run"
+    shutil.copytree(made / "killed", out)
+    for name in names:
+        damage(out / name, how)
+    assert go_on(made, out) == 0
+    assert weights(out) == weights(made / "run")
+    assert not list(out.rglob(".*"))
+    assert [one.name for one in out.glob("checkpoint/within/step-*")] == ["step-00000002"]
+    medmcl.load(out).learner("within", torch.device("cpu"))
+
+
+def test_a_finished_stage_that_is_damaged_alone_is_trained_again(made, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(made / "run", out)
+    damage(out / STEP / "weights.safetensors", "flipped")
+    with pytest.raises(ArtefactError, match="finished and kept: contrast, groups") as said:
+        medmcl.load(out).learner("within", torch.device("cpu"))
+    shutil.rmtree(re.search(r"delete (/\S+)", str(said.value))[1])
+    before = (out / "checkpoint" / "contrast" / "done.json").read_bytes()
+    assert go_on(made, out) == 0
+    assert weights(out) == weights(made / "run")
+    assert (out / "checkpoint" / "contrast" / "done.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["cut", "emptied", "zeroed", "flipped", "missing"])
+@pytest.mark.parametrize("name", [*TOP, "checkpoint/within/done.json", "groups/groups.parquet"])
+def test_whoever_reads_a_damaged_run_is_told_which_file(made, tmp_path, name, how):
+    out = tmp_path / "run"
+    shutil.copytree(made / "run", out)
+    damage(out / name, how)
+
+    def read():
+        run = medmcl.load(out)
+        _ = run.preprocessing, run.tasks, run.could_name
+        _ = run.wrecked, run.refuse_unfinished()
+        run.kept("groups")
+        run.tree("provenance")
+
+    with pytest.raises(ArtefactError) as said:
+        read()
+    assert name.rpartition("/")[2] in str(said.value) or how == "missing"
+    assert "--resume" in str(said.value)
