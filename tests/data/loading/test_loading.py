@@ -445,6 +445,7 @@ def only_ecg(tiny, inputs, cache, **overrides):
 def test_a_signal_file_of_another_name_that_is_mended_is_read_anew(tiny, inputs):
     rename_signals(tiny)
     tiny.tree["modalities"]["ecg"]["accept"] = {"*": ["checksum"]}
+    tiny.write()
     path, cache = tiny.folder / "ecg" / "signal_s001.mat", tiny.folder / "cache"
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
@@ -463,7 +464,9 @@ def test_two_sites_with_equal_names_sizes_and_times_do_not_share_an_entry(
     tmp_path, make_tiny, inputs
 ):
     kinds = [make_tiny(tmp_path / site, 8).only("ecg") for site in ("a", "b")]
-    kinds[1].tree["modalities"]["ecg"]["accept"] = {"*": ["checksum"]}
+    for one in kinds:
+        one.tree["modalities"]["ecg"]["accept"] = {"*": ["checksum"]}
+        one.write()
     for path in (tmp_path / "b" / "ecg").glob("*.dat"):
         path.write_bytes((np.fromfile(path, "<i2") // 2).astype("<i2").tobytes())
     for site in ("a", "b"):
