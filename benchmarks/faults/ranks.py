@@ -105,8 +105,14 @@ KINDS: dict[str, Callable[[], None]] = {
     "a fault of the code": _raising(lambda: RuntimeError("shapes do not fit")),
     "the disk is full": _raising(lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run")),
 }
-CODES = {"told to stop": (75, 0), "Ctrl-C": (75, 130, 0), "a record cannot be read": (2,)}
-"""Exit codes that are right, where it is not 1; 0: everything was done when the signal came."""
+CODES = {
+    "late": (1, 0),
+    "told to stop": (75, 0),
+    "Ctrl-C": (75, 130, 0),
+    "a record cannot be read": (2,),
+}
+"""Exit codes that are right, where it is not 1; 0: everything was done when the signal
+came, or the first rank was late where no step is and the others waited for it."""
 
 
 @dataclass(frozen=True)
@@ -287,15 +293,12 @@ def tried(fault: Fault, ranks: int, inputs: tuple[Path, Path], home: Path, whole
     ended, seconds = launched(words, home / "said", ranks, each=each)
     said = "".join(one.said for one in ended)
     codes = [one.code for one in ended]
-    by_signal = fault.kind in ("killed", "stopped")
-    rest = {code for rank, code in enumerate(codes) if not (by_signal and rank == fault.rank)}
     again, _ = launched([*words, "--resume"], home / "again", ranks)
     return {
         "ranks": ranks, "kind": fault.kind, "point": fault.point, "rank": fault.rank,
         "codes": ["hung" if code is None else code for code in codes],
         "seconds": round(seconds, 1),
         "hung": None in codes,
-        "one_code": len(rest) == 1 and rest <= {*CODES.get(fault.kind, (1,))},
         "messages": len(re.findall(r"^(?:error|stopped): ", said, re.MULTILINE)),
         "tracebacks": said.count("Traceback (most recent"),
         "resumed": {one.code for one in again} == {0} and made(out) == whole,
@@ -323,6 +326,13 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
                 yield rows
 
 
+def is_agreed(row: Row) -> bool:
+    """Whether all ranks ended with one code that is right, but one that the fault itself ended."""
+    by_signal = row["kind"] in ("killed", "stopped")
+    rest = {c for rank, c in enumerate(row["codes"]) if not (by_signal and rank == row["rank"])}
+    return len(rest) == 1 and rest <= {*CODES.get(row["kind"], (1,))}
+
+
 def parts(rows: list[Row]) -> dict[str, str]:
     groups = []
     for ranks in (2, 3):
@@ -330,7 +340,7 @@ def parts(rows: list[Row]) -> dict[str, str]:
         groups.append({
             "ranks": ranks, "faults": len(own),
             "hung": sum(row["hung"] for row in own),
-            "one_code": sum(row["one_code"] for row in own),
+            "one_code": sum(map(is_agreed, own)),
             "one_message": sum(row["messages"] == any(row["codes"]) for row in own),
             "tracebacks": sum(row["tracebacks"] for row in own),
             "resumed": sum(row["resumed"] for row in own),
