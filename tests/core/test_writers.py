@@ -34,6 +34,7 @@ WRITERS = {
     "data/loading/shards.py": "into `whole_folder`",
     "data/loading/simple_features.py": "into `file_aside`",
     "engine/checkpoint.py": "into `folder_aside`",
+    "engine/peers.py": "the last traceback of a rank, into the temporary folder",
     "simulation/": "into the `whole_folder` of `simulation.folder.whole`",
     "stages/cooccur/evaluate.py": "into `file_aside`",
     "stages/factorise/vector_files.py": "into a temporary folder of the process",
