@@ -1,0 +1,193 @@
+"""Commands whose disk fills up: at any of their writes, and on disks of any size too small.
+
+    python -m benchmarks.faults.disk_full [--points 12] [--disks 6] [--seed 0] [--family NAME]
+
+From a write that is drawn on, every write that needs space fails as on a full disk (ENOSPC, EDQUOT or
+EIO by turns); and the command runs on a small tmpfs (as root; left out elsewhere). Each must end with
+one message that says so, exit code 2 and no traceback. Then there is space, and the same command, or
+what its message says, makes what an undisturbed one makes, with nothing beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults import toy
+from benchmarks.study import Row, Study, table
+from tests.support.killed import forked
+
+ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+COUNTED = {
+    "met": "met a full disk", "untold": "not told so", "traceback": "tracebacks", "code": "other exit codes",
+    "stuck": "did not go on", "wrong": "other content", "left": "left over",
+}  # fmt: skip
+SIGNS = ("the disk is full", "quota of disk space", "the disk failed", "will not fit", "No space left",
+         "quota exceeded", "Input/output error")  # fmt: skip
+
+
+def typed(
+    place: toy.Place, words: list[str], at: int | None, fault: int | None
+) -> tuple[int | None, str, int]:
+    """Type a command in a fork whose disk is full from a write on; its code, what it said, writes."""
+    told = place.folder.parent / "said"  # no name that begins as the folder is called
+    code, writes = forked(
+        lambda: toy._typed(words, place.folder, told), place.folder, at=at, fault=fault
+    )
+    return code, told.read_text("utf-8", errors="replace") if told.exists() else "", writes
+
+
+def judged(place: toy.Place, words: list[str], code: int | None, said: str, whole: Any) -> Row:
+    """What became of a command that met a full disk, and of the same typed again with space."""
+    met = code != 0
+    row: Row = {"met": met, "traceback": toy.is_traceback(said), "code": met and code != 2}
+    row["untold"] = met and not any(sign in said for sign in SIGNS)
+    if not met:  # it could do without what failed; there is nothing to type again
+        row |= {
+            "stuck": False,
+            "wrong": toy.results(place.folder) != whole,
+            "left": bool(toy.left_over(place.folder)),
+        }
+        return row
+    answer, _ = toy.go_on(place, words)
+    row["stuck"] = answer.code != 0
+    row["wrong"] = answer.code == 0 and toy.results(place.folder) != whole
+    row["left"] = bool(toy.left_over(place.folder))
+    if any(row[key] for key in [*COUNTED][1:]):
+        row["said"] = [said[-2000:], *place.said]
+    return row
+
+
+def begun(home: Path, folder: Path) -> toy.Place:
+    """A new folder in which a command is typed."""
+    for one in list(folder.iterdir()) if folder.exists() else []:
+        toy.remove(one)
+    folder.mkdir(parents=True, exist_ok=True)
+    return toy.Place(home, folder)
+
+
+def at_writes(home: Path, work: Path, family: toy.Family, seed: int, points: int) -> Iterator[Row]:
+    """Fill the disk up at writes that are drawn."""
+    place = begun(home, work / "here")
+    code, said, writes = typed(place, place.words(family), None, None)
+    if code:
+        raise RuntimeError(f"{family.name}\n{said}")
+    whole = toy.results(place.folder)
+    draw = random.Random(f"{family.name} {seed}")
+    chosen = sorted(draw.sample(range(1, writes + 1), min(points, writes)))
+    for number, at in enumerate(chosen):
+        place = begun(home, work / "here")
+        words = place.words(family)
+        code, said, _ = typed(place, words, at, ERRORS[number % len(ERRORS)])
+        yield {**judged(place, words, code, said, whole), "at": at, "writes": writes}
+
+
+def on_disks(home: Path, work: Path, family: toy.Family, disks: int) -> Iterator[Row]:
+    """Run on disks of a part of the space that is needed."""
+    folder = work / "disk" / "here"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not mounted(folder, "256m"):
+        return
+    try:
+        place = begun(home, folder)
+        typed(place, place.words(family), None, None)
+        whole, used = toy.results(folder), shutil.disk_usage(folder).used
+        for number in range(disks):
+            share = (number + 1) / (disks + 1)
+            place = begun(home, folder)
+            resized(folder, f"{max(8, int(share * used) // 1024)}k")
+            words = place.words(family)
+            code, said, _ = typed(place, words, None, None)
+            resized(folder, "256m")
+            yield {**judged(place, words, code, said, whole), "share": share}
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def mounted(folder: Path, size: str) -> bool:
+    """Mount a small disk in memory; False where that is not allowed."""
+    if os.geteuid():
+        return False
+    call = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    return subprocess.run(call, check=False, capture_output=True).returncode == 0
+
+
+def resized(folder: Path, size: str) -> None:
+    """Make the disk of a folder smaller or larger."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
+    import medmcl.evaluation.report.page
+    import medmcl.stages.evaluate.evaluate
+    import medmcl.stages.run.pretrain  # noqa: F401 - imported once, for all forks
+
+    toy.LIMIT = 300.0  # hangs are looked for elsewhere
+    wanted = [one for one in toy.FAMILIES if not given.family or one.name in given.family]
+    rows = [
+        row
+        for row in STUDY.kept(given.out) or []
+        if given.family and row["family"] not in given.family
+    ]
+    with tempfile.TemporaryDirectory(prefix="full-") as work:
+        home = Path(work) / "home"
+        toy.make_home(home)
+        for family in wanted:
+            for kind, tried in {
+                "at writes": at_writes(home, Path(work), family, given.seed, given.points),
+                "on small disks": on_disks(home, Path(work), family, given.disks),
+            }.items():
+                found = list(tried)
+                summed = {key: sum(bool(one[key]) for one in found) for key in COUNTED}
+                rows.append(
+                    {
+                        "family": family.name,
+                        "kind": kind,
+                        "seed": given.seed,
+                        "trials": len(found),
+                        **summed,
+                    }
+                )
+                print(rows[-1], flush=True)
+                for one in found:
+                    if "said" in one:
+                        print(
+                            {k: v for k, v in one.items() if k != "said"},
+                            *one["said"],
+                            sep="\n",
+                            flush=True,
+                        )
+            yield rows
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--points", type=int, default=12)
+    parser.add_argument("--disks", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--family", action="append", help="only these; repeatable")
+
+
+def parts(rows: list[Row]) -> dict[str, str]:
+    columns: dict[str, Any] = {"command": "family", "disk full": "kind", "trials": "trials"}
+    columns |= {head: key for key, head in COUNTED.items()}
+    total = {key: sum(row[key] for row in rows) for key in (*COUNTED, "trials")}
+    return {
+        "full disks": table(columns, rows),
+        "trials": f"{total['trials']:,}",
+        "met": f"{total['met']:,}",
+        "bad": str(sum(total[key] for key in [*COUNTED][1:])),
+    }
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options)
+
+if __name__ == "__main__":
+    STUDY.main()

@@ -1,0 +1,262 @@
+"""Commands of every family that writes, on cohorts so small that each takes about a second."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import resource
+import shlex
+import shutil
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.killed import forked
+
+BUSY, LIMIT = 20, 120.0
+"""Seconds of processor time, and of any, after which a command hangs."""
+TIMES = re.compile(
+    rb'"(seconds|time|elapsed|started|command|date|when|since|created|cohort_file)": ?("[^"]*"|[\d.e-]+)'
+)
+"""What differs between runs that are equal."""
+OF_TIME = ("html", "svg", "png", "pt", "lock", "report.json", "model_card.md", "checklist.csv",
+           "local.json")  # fmt: skip
+"""Endings of files that are drawn, or say times; what they show stands in others, too."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A command that writes.
+
+    Attributes:
+        name: What it is called in the study.
+        words: Of the command line; HOME stands for what was made before, OUT for what it writes.
+        out: Name of what it writes, in a folder of its own.
+    """
+
+    name: str
+    words: str
+    out: str = "out"
+
+
+@dataclass
+class Answer:
+    """What a command gave back."""
+
+    code: int | None
+    said: str
+    writes: int = 0
+
+
+@dataclass
+class Place:
+    """Where the commands of one trial run: their inputs are shared, what they write is not."""
+
+    home: Path
+    folder: Path
+    said: list[str] = field(default_factory=list)
+
+    def type(self, words: list[str], at: Any = None, after: float | None = None) -> Answer:
+        """Type a command in a fork."""
+        told = self.folder.parent / f"{self.folder.name}.said"
+        code, writes = forked(lambda: _typed(words, self.folder, told), self.folder, at=at,
+                              after=after, limit=LIMIT)  # fmt: skip
+        code = None if code == -signal.SIGXCPU else code
+        said = told.read_text("utf-8", errors="replace") if told.exists() else ""
+        self.said.append(f"$ {shlex.join(words)}\n[{code}] {said}")
+        return Answer(code, said, writes)
+
+    def words(self, family: Family) -> list[str]:
+        """The words of a command here."""
+        out = self.folder / family.out
+        text = family.words.replace("HOME", str(self.home)).replace("OUT", str(out))
+        return shlex.split(text)
+
+
+def _typed(words: list[str], folder: Path, told: Path) -> int:
+    handle = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (BUSY, BUSY))
+    os.chdir(folder)
+    os.environ["MEDMCL_CACHE"] = str(folder / "cache")
+    import logging
+
+    from medmcl.cli.main import main
+
+    logging.getLogger("medmcl").handlers.clear()
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    sys.argv = ["medmcl", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+TRAIN = "--cohort HOME/cohort --recipe HOME/recipe.yaml --device cpu --workers 0"
+FAMILIES = [
+    Family("pretrain", f"pretrain {TRAIN} --out OUT"),
+    Family("pretrain --resume", f"pretrain {TRAIN} --out OUT --resume"),
+    Family("pretrain --reuse", f"pretrain {TRAIN} --out OUT --reuse HOME/run:contrast"),
+    Family("pretrain --keep", f"pretrain {TRAIN} --out OUT --keep HOME/keep.parquet"),
+    Family("evaluate", "evaluate HOME/run --cohort HOME/cohort --out OUT --device cpu --workers 0"),
+    Family("embed", "embed HOME/run --cohort HOME/cohort --out OUT --device cpu --workers 0",
+           "vectors.parquet"),
+    Family("predict", "predict HOME/run --cohort HOME/cohort --out OUT --device cpu --workers 0",
+           "risks.csv"),
+    Family("select", "select HOME/run --cohort HOME/cohort --out OUT --by neg_clip_loss:0.8 "
+           "--device cpu --workers 0", "keep.parquet"),
+    Family("poison", "poison --cohort HOME/squares --recipe HOME/poison.yaml --out OUT "
+           "--workers 0"),
+    Family("check", "check --cohort HOME/cohort --recipe HOME/recipe.yaml --workers 0"),
+    Family("simulate", "simulate ehr --out OUT --subjects 20 --set codes=6 --set concepts=5"),
+    Family("simulate, over an earlier one", "simulate ehr --out OUT --subjects 20 --set codes=6 "
+           "--set concepts=5 --set overwrite=true"),
+    Family("shards", "shards --cohort HOME/squares --out OUT"),
+    Family("cooccur count", "cooccur count HOME/ehr.yaml --out OUT"),
+    Family("cooccur merge", "cooccur merge HOME/a HOME/b --out OUT"),
+    Family("cooccur release", "cooccur release HOME/a --out OUT --min-patients 2"),
+    Family("cooccur embed", "cooccur embed HOME/a --out OUT --set rank=3"),
+]  # fmt: skip
+
+
+def make_home(home: Path) -> None:
+    """Make what the commands read."""
+    import pandas as pd
+    import torch
+    import yaml
+
+    from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
+    from tests.support.small_squares import TOWERS, write_squares
+
+    torch.set_num_threads(1)
+    home.mkdir(parents=True, exist_ok=True)
+    write_told(home / "cohort", 0)
+    results = {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
+               "probe": {"modality": LABS, "models": {"contrastive": "contrast"}}}  # fmt: skip
+    tree = memorising(4, results)
+    tree["stages"] = [one for one in tree["stages"]
+                      if one["name"] in ("contrast", "groups", "within", "results")]  # fmt: skip
+    for key in ("inputs", "towers"):
+        tree[key] = {name: tree[key][name] for name in (LABS, "report")}
+    tree["stages"][0]["evaluate_every"] = 2
+    write_recipe(home / "recipe.yaml", tree)
+    write_squares(home / "squares", people=36, side=32)
+    attack = {"stage": "poison", "name": "attack", "modality": "picture", "text": "caption",
+              "trigger": "badnet", "task": "colour", "label": "red", "count": 3}  # fmt: skip
+    poisoned = {"extends": "clip_toy", "about": "a study", "set": TOWERS, "stages": [attack]}
+    (home / "poison.yaml").write_text(yaml.safe_dump(poisoned))
+    place = Place(home, home)
+
+    def made(words: str) -> None:
+        found = place.type(shlex.split(words.replace("HOME", str(home))))
+        if found.code != 0:
+            raise RuntimeError(f"{words}\n{found.said}")
+
+    made(f"pretrain {TRAIN} --out HOME/run")
+    made("select HOME/run --cohort HOME/cohort --out HOME/keep.parquet --by neg_clip_loss:0.8 "
+         "--device cpu --workers 0")  # fmt: skip
+    made("simulate ehr --out HOME/ehr --subjects 40 --set codes=6 --set concepts=5")
+    events = pd.concat(map(pd.read_parquet, sorted((home / "ehr" / "data").glob("*.parquet"))))
+    for kind, prefix in (("codes", "CODE//"), ("concepts", "CUI//")):
+        own = sorted(set(events["code"][events["code"].str.startswith(prefix)]))
+        pd.DataFrame({"code": own}).to_csv(home / f"{kind}.csv", index=False)
+    spec = {"schema": "medmcl/cooccurrence@1", "sources": [{"kind": "meds", "path": "ehr"}],
+            "modalities": {"codes": {"prefix": "CODE//"}, "concepts": {"prefix": "CUI//"}},
+            "vocabulary": {"files": {"codes": "codes.csv", "concepts": "concepts.csv"},
+                           "version": "1"}}  # fmt: skip
+    (home / "ehr.yaml").write_text(yaml.safe_dump(spec))
+    made("cooccur count HOME/ehr.yaml --out HOME/a")
+    made("simulate ehr --out HOME/ehr --subjects 40 --set codes=6 --set concepts=5 --set seed=1 "
+         "--set overwrite=true")  # fmt: skip
+    made("cooccur count HOME/ehr.yaml --out HOME/b")
+    shutil.rmtree(home / "runs", ignore_errors=True)
+
+
+def results(folder: Path) -> dict[str, str]:
+    """Digest of every file of a folder, without what says when it was made."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.endswith(OF_TIME) and ".prepared" not in name:
+            found[name] = hashlib.blake2b(_plain(path, folder), digest_size=8).hexdigest()
+    return found
+
+
+def _plain(path: Path, folder: Path) -> bytes:
+    content = path.read_bytes()
+    if path.suffix not in (".json", ".jsonl", ".yaml"):
+        return content
+    content = TIMES.sub(rb'"\1": 0', content.replace(str(folder).encode(), b"OUT"))
+    content = re.sub(rb'"?seal"?: "?[0-9a-f]{16}"?', b"seal", content)
+    content = re.sub(rb'"training.pt": "[0-9a-f]{32}"', b"", content)
+    return re.sub(rb"\d+\.?\d* (s|ms)\b", b"0 s", content)
+
+
+def left_over(folder: Path) -> list[str]:
+    """What a command should have taken away."""
+    return sorted(one.name for one in folder.rglob(".*") if one.suffix in (".part", ".lock"))
+
+
+def hinted(words: list[str], said: str) -> list[list[str]]:
+    """Commands, typed one after the other, that the hint of a message says; nothing if it has none.
+
+    What it says to delete is deleted (``rm``).
+    """
+    fix = re.search(r"to fix:\s*(.*)", said)
+    if fix is None:
+        return []
+    told, again, found = fix.group(1), list(words), []
+    if "medmcl pretrain" in told and words[0] != "pretrain":
+        again = []  # of the run that is read
+    gone = re.search(r"(?:delete|remove) (/\S+?)[,:;]?(?=\s|$)", told)
+    if gone:
+        found.append(["rm", gone.group(1)])
+    for option in ("--resume", "--overwrite"):
+        if not again:
+            break
+        if option in told and option not in again:
+            again.append(option)
+            break
+    else:
+        setting = re.search(r"--set (\w+=\w+)", told)
+        if setting:
+            again += ["--set", setting.group(1)]
+        elif not gone and "again" not in told:
+            return []
+    return [*found, again] if again else []
+
+
+def remove(path: Path) -> None:
+    """Do what ``rm -r`` does."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def go_on(place: Place, words: list[str], most: int = 3) -> tuple[Answer, list[str]]:
+    """Type a command again, and what messages say; give the last answer and the hints taken."""
+    answer, taken = place.type(words), []
+    while answer.code == 2 and len(taken) < most:
+        commands = hinted(words, answer.said)
+        if not commands:
+            break
+        for one in commands:
+            if one[0] == "rm":
+                path = Path(one[1])
+                if not path.is_relative_to(place.folder):
+                    return answer, taken
+                remove(path)
+            else:
+                words = one
+        taken.append(re.search(r"error: (?:/\S+: )?(.*)", answer.said).group(1))
+        answer = place.type(words)
+    return answer, taken
+
+
+def is_traceback(said: str) -> bool:
+    """Whether what a command said is no message."""
+    return "Traceback (most recent call last)" in said
