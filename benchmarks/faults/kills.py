@@ -1,0 +1,159 @@
+"""Commands that are killed at any instant, and typed again.
+
+    python -m benchmarks.faults.kills [--seeds 50] [--family NAME]
+
+Every family of commands that writes is killed as often as there are seeds: by turns before a write
+that is drawn, and after a time that is drawn (SIGKILL; nothing is tidied up). Then the same command
+is typed again, and where it says what to do instead, that. In the end there must stand what an
+undisturbed command writes, and nothing beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults import toy
+from benchmarks.study import Row, Study, table
+
+BAD = ("wrong", "tracebacks", "stuck", "hangs", "left")
+"""What must not be."""
+
+
+def killed_and_typed_again(
+    home: Path, work: Path, family: toy.Family, seed: int, whole: Any
+) -> Row:
+    """Kill a command once, type it again; give what came of it.
+
+    Args:
+        home: What commands read.
+        work: Folder for this trial, which goes.
+        family: The command.
+        seed: Draws when it is killed.
+        whole: Of an undisturbed command: ``results``, ``writes``, ``seconds``.
+    """
+    draw = random.Random(f"{family.name} {seed}")
+    place = begun(home, work, family)
+    words = place.words(family)
+    if seed % 2 and whole["writes"]:
+        first = place.type(words, at=draw.randint(1, whole["writes"]))
+    else:
+        first = place.type(words, after=max(0.01, draw.random() * whole["seconds"]))
+    answer, hints = toy.go_on(place, words)
+    said = first.said + "".join(place.said)
+    is_whole = toy.results(place.folder) == whole["results"]
+    row = {
+        "killed": first.code == -9,
+        "by hint": hints,
+        "wrong": answer.code == 0 and not is_whole,
+        "tracebacks": toy.is_traceback(said),
+        "stuck": answer.code not in (0, None) and not is_whole,  # else: there already
+        "hangs": None in (first.code, answer.code),
+        "left": toy.left_over(place.folder),
+    }
+    if any(row[key] for key in BAD):
+        row["said"] = place.said
+        row["seed"] = seed
+        found = toy.results(place.folder)
+        row["differs"] = [one for one in {*found, *whole["results"]}
+                          if found.get(one) != whole["results"].get(one)]  # fmt: skip
+    shutil.rmtree(place.folder.parent)
+    return row
+
+
+def begun(home: Path, work: Path, family: toy.Family) -> toy.Place:
+    """Give a folder in which the command of a family can be typed."""
+    folder = work / "trial" / "here"
+    shutil.rmtree(folder.parent, ignore_errors=True)
+    folder.mkdir(parents=True)
+    place = toy.Place(home, folder)
+    if "earlier" in family.name:
+        place.type(place.words(family))
+        place.said.clear()
+    return place
+
+
+def undisturbed(home: Path, work: Path, family: toy.Family) -> dict[str, Any]:
+    """What a command writes that nobody disturbs, in how many writes and seconds."""
+    place = begun(home, work, family)
+    began = time.monotonic()
+    answer = place.type(place.words(family))
+    if answer.code != 0:
+        raise RuntimeError(f"{family.name}\n{answer.said}")
+    found = toy.results(place.folder)
+    return {"results": found, "writes": answer.writes, "seconds": time.monotonic() - began}
+
+
+def summed(family: toy.Family, whole: dict[str, Any], rows: Sequence[Row]) -> Row:
+    """Sum the trials of a family."""
+    hints = sorted({hint for row in rows for hint in row["by hint"]})
+    return {
+        "family": family.name,
+        "words": family.words,
+        "writes": whole["writes"],
+        "trials": len(rows),
+        "killed": sum(row["killed"] for row in rows),
+        "by hint": sum(bool(row["by hint"]) for row in rows),
+        "hints": hints,
+        **{key: sum(bool(row[key]) for row in rows) for key in BAD},
+    }
+
+
+def tried(
+    families: Sequence[toy.Family], seeds: Sequence[int], made: list[Row]
+) -> Iterator[list[Row]]:
+    """Kill commands; all rows so far, after each family, with those of before."""
+    import medmcl.evaluation.report.page
+    import medmcl.stages.evaluate.evaluate
+    import medmcl.stages.run.pretrain  # noqa: F401 - imported once, for all forks
+
+    names = [one.name for one in toy.FAMILIES]
+    with tempfile.TemporaryDirectory(prefix="kills-") as work:
+        home = Path(work) / "home"
+        toy.make_home(home)
+        for family in families:
+            whole = undisturbed(home, Path(work), family)
+            rows = [killed_and_typed_again(home, Path(work), family, seed, whole) for seed in seeds]
+            new = summed(family, whole, rows)
+            made = sorted([new, *(one for one in made if one["family"] != family.name)],
+                          key=lambda row: names.index(row["family"]))  # fmt: skip
+            print(new, flush=True)
+            for row in rows:
+                if "said" in row:
+                    print(row["seed"], *row["said"], row, sep="\n", flush=True)
+            yield made
+
+
+def parts(rows: list[Row]) -> dict[str, str]:
+    columns: dict[str, Any] = {"command": lambda row: f"`medmcl {row['family']}`"}
+    for key in ("writes", "killed", "by hint", *BAD):
+        columns[{"stuck": "neither", "left": "left behind"}.get(key, key)] = key
+    hints = dict.fromkeys(hint for row in rows for hint in row["hints"])
+    return {
+        "families": table(columns, rows),
+        "killed": str(sum(row["killed"] for row in rows)),
+        "bad": str(sum(row[key] for row in rows for key in BAD)),
+        "hints": "\n".join(f"- {hint}" for hint in hints) or "- none",
+    }
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--family", action="append", help="only this one; repeatable")
+
+
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
+    """Kill the commands of all families, or of some."""
+    chosen = [one for one in toy.FAMILIES if not given.family or one.name in given.family]
+    return tried(chosen, range(given.seeds), STUDY.kept(given.out) or [])
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, seeds=50)
+
+if __name__ == "__main__":
+    STUDY.main()
