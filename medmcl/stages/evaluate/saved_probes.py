@@ -243,11 +243,10 @@ def load_simple(run: Run, modality: str, *, several: bool = False) -> SimpleRead
         ArtefactError: A file is damaged.
     """
     name = f"{SIMPLE}.{modality}" if several else SIMPLE
-    file = run.path / f"{name}.json"
-    if not file.exists():
+    if not run.keeps(name):
         return None
     about = run.tree(name)
-    with reading(file):
+    with reading(run.path / f"{name}.json"):
         refuse_schema(about, SIMPLE_SCHEMA)
         found = SimpleReading.of(about, run.arrays(name) or {})
     return found if found.modality == modality else None
@@ -260,12 +259,11 @@ def load_probes(run: Run) -> list[SavedProbe]:
         ArtefactError: A file is damaged, or of a model that no installed package reads.
     """
     found = []
-    for path in sorted((run.path / FOLDER).glob("*.json")):
-        name = f"{FOLDER}/{path.stem}"
+    for name in run.written(FOLDER):
         about = run.tree(name)
         if about.get("schema") != SCHEMA:
             continue
-        with reading(path):
+        with reading(run.path / f"{name}.json"):
             said = {key: about[key] for key in ("task", "method", "protocol")}
             model = read_model(about["link"], run.arrays(name) or {})
             found.append(SavedProbe(model=model, about=about, **said))

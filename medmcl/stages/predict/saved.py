@@ -8,6 +8,7 @@ beside it. No row of anybody.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmcl.core.contracts import traits
+from medmcl.core.errors import ArtefactError
 from medmcl.core.sealed import reading
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
 from medmcl.data.loading.prepare import Prepared
@@ -32,6 +34,7 @@ from medmcl.stages.run.store import refuse_schema
 if TYPE_CHECKING:
     from medmcl.stages.evaluate.task_scoring import TaskScoring
 
+log = logging.getLogger("medmcl")
 SCHEMA = "medmcl/prediction@1"
 FILE = "prediction"
 COLUMNS = "columns"
@@ -123,8 +126,15 @@ class KeptPrediction:
             self.reach[COLUMNS, table] = found
 
     def save(self, run: Run) -> None:
-        """Write it into the run, beside what other evaluate stages of it kept."""
-        kept = load_prediction(run)
+        """Write it into the run, beside what other evaluate stages of it kept.
+
+        Where that is damaged, this is written anew: a run that goes on comes by each of them.
+        """
+        try:
+            kept = load_prediction(run)
+        except ArtefactError as error:
+            log.warning("%s: %s; written anew", error.where, error.what)
+            kept = KeptPrediction()
         for name in ("horizons", "heads", "rivals", "reach", "competing"):
             getattr(kept, name).update(getattr(self, name))
         arrays: dict[str, np.ndarray] = {}
@@ -168,13 +178,12 @@ def load_prediction(run: Run) -> KeptPrediction:
     """Read what a run keeps for predictions; nothing where it was made without.
 
     Raises:
-        ArtefactError: A file is damaged.
+        ArtefactError: A file is damaged, or gone.
     """
-    file = run.path / f"{FILE}.json"
-    if not file.exists():
+    if not run.keeps(FILE):
         return KeptPrediction()
     about = run.tree(FILE)
-    with reading(file):
+    with reading(run.path / f"{FILE}.json"):
         refuse_schema(about, SCHEMA)
         return _read(about, run.arrays(FILE) or {})
 

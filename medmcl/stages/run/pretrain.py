@@ -36,6 +36,7 @@ from medmcl.stages.recipe.cohort_checks import faults_with, used_tasks
 from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
 from medmcl.stages.recipe.settings import cohort_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.run.folder import finished_stages
 from medmcl.stages.run.launch import (
     WRECKED_CODE,
     choose_precision,
@@ -45,7 +46,6 @@ from medmcl.stages.run.launch import (
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.report import write_run_report
 from medmcl.stages.run.run import (
-    FIRST_FILES,
     GIVE_KEEP,
     GIVEN,
     PACKAGES_WITH_PARTS,
@@ -60,7 +60,7 @@ from medmcl.stages.run.stage_reuse import (
     shared_stages,
     take_over,
 )
-from medmcl.stages.run.store import FIRST, LOCAL, Store
+from medmcl.stages.run.store import FIRST, FIRST_FILES, LOCAL, Store
 from medmcl.stages.run.training import dry_run, run_stage
 from medmcl.stages.select.report import selections_of
 from medmcl.stages.stage import STAGES, Context, StageSpec
@@ -319,7 +319,7 @@ def _refuse_taken(folder: Path, config: dict[str, Any], resume: bool) -> None:
     What a run leaves that was killed before it wrote its config is nothing.
     """
     before = folder / "config.yaml"
-    is_begun = before.exists() or (folder / "provenance.json").exists()
+    is_begun = before.exists() or (folder / "provenance.json").exists() or finished_stages(folder)
     if resume and is_begun:
         then, now = _asked_before(folder, config), json.loads(json.dumps(config))
         differing = differences(then, now) and differences(then, placeless(now))
@@ -358,13 +358,13 @@ def _asked_before(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
             log.warning("%s; written anew, for provenance.json has the hash of the settings that "
                         "are given now", error.args[0])  # fmt: skip
             return dict(json.loads(json.dumps(config)))
-        others = "of other settings than are given now" if before else "not whole, either"
+        if before is None:
+            raise
         raise error.again(
             ArtefactError,
-            expected=f"the settings of the first command: provenance.json is {others}",
-            fix="give the cohort, recipe, --set, --keep and --seed of the first command"
-            if before
-            else "put one of the two files back; finished stages stay in this folder meanwhile",
+            expected="the settings of the first command: provenance.json is of other settings than "
+            "are given now",
+            fix="give the cohort, recipe, --set, --keep and --seed of the first command",
         ) from None
 
 

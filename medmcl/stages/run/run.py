@@ -31,7 +31,7 @@ from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.run.folder import run_config
+from medmcl.stages.run.folder import run_config, settings_fix
 from medmcl.stages.run.leaky_columns import kept_names
 from medmcl.stages.run.learners import Learners
 from medmcl.stages.run.store import Store
@@ -53,9 +53,6 @@ EMBED_BATCH = 256
 S = TypeVar("S")
 GIVEN = "given"
 """What stands for a stage in the name of the keep file that ``--keep`` gave."""
-FIRST_FILES = ["config.yaml", "preprocessing.json", "tasks.json", "could_name.json"]
-"""Files that a run is begun with, before ``provenance.json``, and without which it says less; that
-it kept no records of its people (`train_records`) is told where it matters."""
 PACKAGES_WITH_PARTS = "packages_with_parts"
 """Key of ``provenance.json``: packages outside, with their versions and the parts they bring."""
 
@@ -247,6 +244,7 @@ class Run(Store):
                 "is an unfinished run: it stopped before the end of its training",
                 where=self.path,
                 got=f"unfinished: {', '.join(missing)}; finished: {', '.join(finished) or 'none'}",
+                expected=", ".join(str(self._done(name)) for name in missing),
                 fix="finish it: the same `medmcl pretrain` command with "
                 f"`--out {self.path} --resume`",
             )
@@ -573,7 +571,8 @@ def read_config(run: Store) -> dict[str, Any]:
         config = run.with_places("config", unsealed(read_yaml(file), file))
     except MedmclError as error:
         what = error.what if isinstance(error, ArtefactError) else f"is damaged: {error.what}"
-        raise ArtefactError(what, where=file, got=run.finished(), fix=run.on_resume) from None
+        raise ArtefactError(what, where=file, got=run.finished(),
+                            fix=settings_fix(run.path)) from None  # fmt: skip
     if not isinstance(config.get("recipe"), dict):
         raise ArtefactError(
             "is not the config.yaml of a run (it has no recipe)",

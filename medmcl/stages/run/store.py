@@ -3,7 +3,8 @@
 ``checkpoint/<stage>/`` holds the weights of a stage and its facts (``done.json``); ``groups/``,
 ``selection/``, ``poison/`` and folders of other packages hold ``<stage>.parquet``, what a stage
 made beside weights, which its facts name (``kept_in``). What the run keeps of its data and probes
-stands in ``NAME.json`` and ``NAME.safetensors``.
+stands in ``NAME.json`` and ``NAME.safetensors``; ``files.json`` says which it wrote, so that one
+that is gone is missed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from medmcl.core.sealed import (
     sealed,
 )
 from medmcl.core.suppression import placeless
+from medmcl.stages.run.folder import finished_stages, on_resume
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +59,16 @@ ABOUT, NOT_SHARED = (
 )
 FIRST = "first_files"
 """Key of ``provenance.json``, the last of the files that a run is begun with: the others."""
+FIRST_FILES = (
+    "config.yaml",
+    "preprocessing.json",
+    "tasks.json",
+    "could_name.json",
+    "train_records.safetensors",
+)
+"""Those others: without one a run would say less than it knows, or score whom it has seen."""
+WRITTEN = "files.json"
+"""File of a run that says under ``files`` which others it wrote (`Store.written`)."""
 
 
 class Artefact(Protocol):
@@ -148,17 +160,43 @@ class Store:
         except ArtefactError as error:
             raise error.again(ArtefactError, got=self.finished(), fix=self.on_resume) from None
 
+    def written(self, folder: str = "") -> list[str]:
+        """Names of the ``.json`` files that a run wrote, sorted; of those in a folder of it.
+
+        Raises:
+            ArtefactError: What says so is damaged.
+        """
+        there = {f"{folder}/{one.name}" for one in (self.path / folder).glob("*.json")}
+        with self._written_on_resume():
+            promised = self._promised()
+        return sorted(
+            one.removesuffix(".json") for one in there | {*promised}
+            if one.startswith(f"{folder}/") and one.endswith(".json")
+        )  # fmt: skip
+
+    def _promised(self) -> list[str]:
+        file = self.path / WRITTEN
+        return list(read_sealed(file).get("files", ())) if file.exists() else []
+
+    def _promise(self, name: str) -> None:
+        """Say that a file is written; the whole list anew where it is damaged."""
+        try:
+            before = self._promised()
+        except ArtefactError as error:
+            log.warning("%s; written anew", error.args[0].splitlines()[0])
+            before = []
+        if name not in before:
+            now = sealed({"files": sorted([*before, name])})
+            write_atomically(self.path / WRITTEN, json.dumps(now, indent=1))
+
     @property
     def on_resume(self) -> str:
         """How a file that is damaged is written anew."""
-        return (
-            "put the file back; or give the same `medmcl pretrain` command with "
-            f"`--out {self.path} --resume`, which writes it anew and trains no finished stage"
-        )
+        return on_resume(self.path)
 
     def finished(self) -> str:
         """Say which stages are done, whatever else is damaged."""
-        done = sorted(one.parent.name for one in (self.path / "checkpoint").glob("*/done.json"))
+        done = finished_stages(self.path)
         return f"finished and kept: {', '.join(done) or 'no stage'}"
 
     def _done(self, stage: str) -> Path:
@@ -287,16 +325,26 @@ class Store:
                 return default
             return self.with_places(name, read_sealed(file))
 
+    def keeps(self, name: str) -> bool:
+        """Whether a run has ``NAME.json``.
+
+        Raises:
+            ArtefactError: It had.
+        """
+        with self._written_on_resume():
+            return not self._has_none(self.path / f"{name}.json")
+
     def _has_none(self, file: Path) -> bool:
         """Whether a file is not there and never was.
 
         Raises:
-            ArtefactError: The run was begun with it.
+            ArtefactError: The run wrote it, or what says so is damaged.
         """
         if file.exists():
             return False
         about = self.path / "provenance.json"
-        if about.exists() and file != about and file.name in read_sealed(about).get(FIRST, ()):
+        first = read_sealed(about).get(FIRST, ()) if about.exists() else ()
+        if file.relative_to(self.path).as_posix() in (*first, *self._promised()):
             raise ArtefactError("there is no such file", where=file)
         return True
 
@@ -304,6 +352,7 @@ class Store:
         """Keep plain JSON values as ``NAME.json``; where files lie as `without_places` does."""
         shared = self.without_places(name, tree)
         write_atomically(self.path / f"{name}.json", json.dumps(sealed(shared), indent=1))
+        self._promise(f"{name}.json")
 
     def without_places(self, name: str, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Give what a run folder may say of a tree to others; the whole is kept in `LOCAL`."""
@@ -357,6 +406,7 @@ class Store:
         whole = {key: np.ascontiguousarray(one) for key, one in arrays.items()}
         content = save(whole, metadata={SEAL: _digest_of(whole)})
         write_atomically(self.path / f"{name}.safetensors", content)
+        self._promise(f"{name}.safetensors")
 
 
 def _digest_of(arrays: Mapping[str, np.ndarray]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from killed import forked
 from typed import answer
 
 from medmcl.cooccurrence import count_tokens
@@ -17,6 +18,7 @@ from medmcl.cooccurrence.count.counts import Provenance
 from medmcl.cooccurrence.count.parts import work_folder
 from medmcl.cooccurrence.count.run import Means
 from medmcl.cooccurrence.count.spec import load_spec
+from medmcl.cooccurrence.exchange.folder import save_counts
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, OverrideError
 from medmcl.engine.signals import Interrupted
@@ -263,6 +265,33 @@ def test_a_count_that_failed_is_resumed_and_its_events_reused(folder, monkeypatc
     (out / "x").touch()
     with pytest.raises(ArtefactError, match="holds something already"):
         counted(spec, out)
+
+
+def test_a_count_killed_at_its_end_goes_on_to_the_same_counts(folder):
+    """At each of its last writes: counts, what tells of them, and the work folder's end."""
+    spec = load_spec(written(folder))
+
+    def run(out, **more):
+        count(spec, out, save_counts, means=Means(), **more)
+
+    def made(out):
+        told = out.with_name(f"{out.name}.counting.json").read_bytes()
+        return told, {one.name: one.read_bytes() for one in out.rglob("*") if one.is_file()}
+
+    code, writes = forked(lambda: run(folder / "whole"), folder)
+    assert code == 0
+    whole, refused = made(folder / "whole"), 0
+    for number in range(writes - 14, writes + 1):
+        out = folder / f"killed-{number}"
+        assert forked(lambda out=out: run(out), folder, at=number)[0] == -signal.SIGKILL
+        if work_folder(out).exists():
+            with pytest.raises(ArtefactError, match="add --resume"):
+                run(out)
+            run(out, resume=True)
+            refused += 1
+        assert made(out) == whole
+        assert not work_folder(out).exists()
+    assert refused
 
 
 def test_sources_that_changed_are_read_again(folder):

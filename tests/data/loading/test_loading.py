@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import json
 import multiprocessing
 import os
 import shutil
@@ -23,6 +24,7 @@ from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.writing import DiskError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading import worker_pool as processes
+from medmcl.data.loading.cache import read_entry
 from medmcl.data.loading.prepare import build_adapters, cache_folder, prepare
 from medmcl.data.loading.reading import content_digest, inspect_together
 from medmcl.data.loading.view_settings import ViewSettings
@@ -210,6 +212,46 @@ def test_a_damaged_entry_is_made_again(tiny, inputs, damage):
         np.save(path, whole[:5])
     again = tiny.prepared(one)
     assert np.array_equal(again.inputs("clinic"), whole)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digests": lambda was: ["", *was[1:]]},  # a record that was found unusable
+        {"findings": lambda was: {**was, "1": []}},
+        {"shared": lambda was: [*was, {"level": "warning", "code": "x", "what": "y"}]},
+        {"sketched": lambda was: False},
+        {"sketches": lambda was: "0" * 32},
+    ],
+    ids=lambda one: next(iter(one)),
+)
+def test_facts_of_an_entry_are_believed_only_with_their_seal(tiny, inputs, change):
+    one = {"ecg": inputs["ecg"]}
+    before = tiny.prepared(one).stored["ecg"]
+    file = next((tiny.folder / "cache").glob("*/ecg.json"))
+    text = file.read_text()
+    facts = json.loads(text)
+    for key, changed in change.items():
+        facts[key] = changed(facts[key])
+    file.write_text(json.dumps(facts))
+    again = tiny.prepared(one).stored["ecg"]
+    assert (again.digests, again.findings, again.shared) == (
+        before.digests, before.findings, before.shared)  # fmt: skip
+    assert again.usable.all()
+    assert np.array_equal(again.sketches, before.sketches)
+    assert file.read_text() == text  # prepared anew
+
+
+def test_no_bit_of_the_facts_of_an_entry_flips_unseen(tiny, inputs):
+    tiny.prepared({"clinic": inputs["clinic"]})
+    file = next((tiny.folder / "cache").glob("*/clinic.json"))
+    content, where = file.read_bytes(), (tiny.folder / "cache", file.parent.name, "clinic")
+    count = len(json.loads(content)["digests"])
+    assert read_entry(*where, count) is not None
+    for place in range(len(content)):
+        flipped = bytes([content[place] ^ 1 << place % 7])
+        file.write_bytes(content[:place] + flipped + content[place + 1 :])
+        assert read_entry(*where, count) is None, (place, flipped)
 
 
 def test_prepared_records_that_the_disk_changed_are_not_read(tiny, inputs):

@@ -214,6 +214,9 @@ def test_a_run_without_kept_probes_says_so(trained, elsewhere, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(trained.path, bare)
     shutil.rmtree(bare / "probes")
+    with pytest.raises(ArtefactError, match=r"probes/\S+\.json: there is no such file"):
+        run_on(medmcl.load(bare), elsewhere, tmp_path / "x", probe="frozen")
+    (bare / "files.json").unlink()  # as of a run that kept none
     with pytest.raises(ArtefactError, match="kept no probe"):
         run_on(medmcl.load(bare), elsewhere, tmp_path / "x", probe="frozen")
     damaged = next((trained.path / "probes").glob("infarct.*.safetensors"))
@@ -234,6 +237,11 @@ def test_a_run_that_learned_from_people_held_out_here_is_not_set_beside(trained,
     with pytest.raises(CohortError, match=r"nobody can be scored(?s:.*)whom the run learned from"):
         run_on(trained, copy, tmp_path / "z", tasks=["lvef"], probe="refit")
     (other / "train_records.safetensors").unlink()
+    with pytest.raises(ArtefactError, match="there is no such file"):
+        run_on(trained, copy, tmp_path / "y", compare=[other], tasks=["lvef"], probe="refit")
+    before = json.loads((other / "provenance.json").read_text())  # of a run made before it was kept
+    (other / "provenance.json").write_text(json.dumps(before | {"first_files": [], "seal": None}))
+    (other / "files.json").unlink()
     with pytest.raises(CohortError, match=r"nobody can be scored"):
         run_on(trained, copy, tmp_path / "y", compare=[other], tasks=["lvef"], probe="refit")
 

@@ -156,6 +156,7 @@ def test_folds_say_that_predict_applies_another_fit(tmp_path, cache):
     assert said.endswith(kept)
     assert not in_ledger  # nothing was kept of what was fitted there
     shutil.rmtree(run.path / "probes")
+    (run.path / "files.json").unlink()  # as of a run that kept none
     medmcl.evaluate(run, folder, out=tmp_path / "bare", device="cpu", overrides=again)
     assert "the run keeps no model of covariates" in beside_the_result(tmp_path / "bare")[0]
 

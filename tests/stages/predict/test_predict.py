@@ -7,13 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from changed_files import changed_copy, rewrite
+from damaged import damage
 from short_runs import unreported
 from small_omics import write_omics, write_recipe
 
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.evaluation.models.cox_model import Baseline
 from medmcl.stages.predict.check import check_people
 from medmcl.stages.predict.predict import predict_people
+from medmcl.stages.predict.saved import KeptPrediction, load_prediction
+from medmcl.stages.run.store import Store
 
 KEYS = ["subject", "task", "target", "horizon_years"]
 
@@ -89,7 +93,7 @@ def test_simple_features_of_several_modalities_predict_whoever_comes(omics, tmp_
     assert fewer["predicted"].notna().all()
     assert set(fewer["modalities"]) <= {"rna + proteins", "rna", "proteins"}
     older = shutil.copytree(run.path, tmp_path / "older")
-    for file in (older / "probes").glob("simple_features.*"):
+    for file in [*(older / "probes").glob("simple_features.*"), older / "files.json"]:
         file.unlink()
     with pytest.raises(ArtefactError, match="predict takes another --method"):
         medmcl.load(older).predict(new, method=name, tasks=["case"], device="cpu")
@@ -181,6 +185,7 @@ def test_slips_are_told_with_what_there_is(omics, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(run.path, bare)
     shutil.rmtree(bare / "probes")
+    (bare / "files.json").unlink()
     with pytest.raises(ArtefactError, match="keeps no probe"):
         medmcl.load(bare).predict(folder, device="cpu")
 
@@ -194,8 +199,29 @@ def test_a_method_whose_probe_holds_rows_of_people_is_not_there_and_others_are_n
     for path in (without / "probes").glob("*.json"):
         if json.loads(path.read_text()).get("method") == "aligned":
             path.unlink()
+    with pytest.raises(
+        ArtefactError, match=r"probes/\S+\.json: there is no such file(.|\n)*--resume"
+    ):
+        medmcl.load(without).predict(folder, device="cpu")
+    (without / "files.json").unlink()
     with pytest.raises(ConfigError, match=r"(?s)no probe of 'aligned' is kept.*hold people's rows"):
         medmcl.load(without).predict(folder, device="cpu")
+
+
+@pytest.mark.parametrize("how", ["flipped", "missing"])
+@pytest.mark.parametrize("name", ["prediction.json", "prediction.safetensors", "files.json"])
+def test_what_is_damaged_of_the_kept_prediction_is_written_anew(tmp_path, name, how):
+    """Else the hint of the message, `--resume`, would end in the same message."""
+    run = Store(tmp_path)
+    baseline = Baseline(np.arange(3.0), np.arange(3.0))
+    KeptPrediction(competing={"a"}, heads={("a", "x"): baseline}).save(run)
+    damage(tmp_path / name, how)
+    if name != "files.json":
+        with pytest.raises(ArtefactError, match=f"{name}(.|\n)*--resume"):
+            load_prediction(run)
+    KeptPrediction(competing={"b"}, heads={("b", "x"): baseline}).save(run)
+    assert load_prediction(run).competing >= {"b"}
+    assert run.tree("files")["files"] == ["prediction.json", "prediction.safetensors"]
 
 
 def test_inputs_unlike_those_of_training_are_flagged(omics, tmp_path):

@@ -128,6 +128,11 @@ def test_a_run_of_before_says_that_it_keeps_no_limits(trained, hearts, tmp_path)
     shutil.copytree(trained.path, old)
     for path in old.glob("prediction.*"):
         path.unlink()
+    with pytest.raises(
+        MedmclError, match=r"prediction\.json: there is no such file(.|\n)*--resume"
+    ):
+        medmcl.load(old).predict(hearts, device="cpu")
+    (old / "files.json").unlink()
     told = medmcl.load(old).predict(hearts, tasks=["infarct", "heart_failure"], device="cpu")
     assert told["outside"].isna().all()
     risks = told[told["task"] == "heart_failure"].dropna(subset=["predicted"])

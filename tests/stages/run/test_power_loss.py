@@ -12,6 +12,8 @@ from killed import forked
 import medmcl
 from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
 from medmcl.core.errors import ArtefactError
+from medmcl.stages.run.store import FIRST, FIRST_FILES
+from medmcl.stages.run.train_records import kept_hashes
 
 STEP = "checkpoint/within/step-00000002"
 TOP = ("config.yaml", "provenance.json", "preprocessing.json", "tasks.json", "could_name.json")
@@ -39,12 +41,17 @@ def go_on(home, out, at=None):
 
     def run():
         torch.set_num_threads(1)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("medmcl.stages.run.pretrain.write_run_report", lambda *_, **__: None)
-            medmcl.pretrain(home / "cohort", recipe=home / "recipe.yaml", out=out, device="cpu",
-                            resume=True)  # fmt: skip
+        resumed(home, out)
 
     return forked(run, out, at=at)[0]
+
+
+def resumed(home, out):
+    """Begin a run, or go on with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medmcl.stages.run.pretrain.write_run_report", lambda *_, **__: None)
+        medmcl.pretrain(home / "cohort", recipe=home / "recipe.yaml", out=out, device="cpu",
+                        resume=True)  # fmt: skip
 
 
 def weights(run):
@@ -84,6 +91,57 @@ def test_a_finished_stage_that_is_damaged_alone_is_trained_again(made, tmp_path)
     assert go_on(made, out) == 0
     assert weights(out) == weights(made / "run")
     assert (out / "checkpoint" / "contrast" / "done.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["flipped", "missing"])
+def test_where_nothing_says_what_was_asked_one_message_names_both_files(made, tmp_path, how):
+    out = tmp_path / "run"
+    shutil.copytree(made / "run", out)
+    for name in TOP[:2]:
+        damage(out / name, how)
+    before = sorted(out.rglob("*"))
+    for ask in (lambda: medmcl.load(out), lambda: resumed(made, out)):
+        with pytest.raises(
+            ArtefactError, match="finished and kept: contrast, groups, within"
+        ) as said:
+            ask()
+        assert all(str(out / name) in str(said.value) for name in TOP[:2])
+        assert "put the file back" in said.value.fix
+        assert "finished stages stay" in said.value.fix
+        assert "another --out" not in said.value.fix
+    assert {*before} <= {*out.rglob("*")}
+    shutil.copy(made / "run" / "provenance.json", out)
+    resumed(made, out)
+    assert (out / "config.yaml").read_bytes() == (made / "run" / "config.yaml").read_bytes()
+
+
+def test_nobody_is_scored_once_the_hashes_of_people_in_training_are_gone(made, tmp_path):
+    out, file = tmp_path / "run", tmp_path / "run" / "train_records.safetensors"
+    shutil.copytree(made / "run", out)
+    unseen = medmcl.load(out).unseen_subjects(made / "cohort")
+    file.unlink()
+    for also in ((), ("provenance.json",)):  # which says that they were kept
+        for name in also:
+            (out / name).unlink()
+        with pytest.raises(ArtefactError, match=r"train_records\.safetensors: there is no") as said:
+            medmcl.load(out).unseen_subjects(made / "cohort")
+        assert "--resume" in said.value.fix
+    resumed(made, out)
+    assert file.read_bytes() == (made / "run" / file.name).read_bytes()
+    assert medmcl.load(out).unseen_subjects(made / "cohort") == unseen
+
+
+def test_a_run_of_before_hashes_were_promised_may_have_none(made, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(made / "run", out)
+    run = medmcl.load(out)
+    about = run.tree("provenance")
+    run.save_tree(
+        "provenance", {**about, FIRST: [one for one in FIRST_FILES if "train" not in one]}
+    )
+    for name in ("train_records.safetensors", "files.json"):
+        (out / name).unlink()
+    assert kept_hashes(medmcl.load(out)) is None
 
 
 @pytest.mark.parametrize("how", ["cut", "emptied", "zeroed", "flipped", "missing"])
