@@ -280,3 +280,22 @@ def test_widths_that_share_no_space_have_no_mean():
     x = {"a": np.ones((2, 3)), "b": np.ones((2, 4))}
     with pytest.raises(ConfigError, match="a 3, b 4"):
         fuse(Together(vectors=x, present=dict.fromkeys(x, np.ones(2, dtype=bool))), "mean")
+
+
+def test_a_row_of_one_modality_counts_once_in_training(monkeypatch):
+    """What lost nothing by dropout would be fitted twice, and weigh double."""
+    state, together = world()
+    train, tuning, _ = rows_of(together)
+    given = []
+
+    def noted(features, targets, train, tuning, **more):
+        given.extend([train, tuning])
+        return linear_probe(features, targets, train, tuning, **more)
+
+    monkeypatch.setattr("medmcl.evaluation.models.fusion.linear_probe", noted)
+    fused = fuse(together, "learned")
+    fused.fit(fused.features, targets_of("binary", state), train, tuning)
+    several = np.sum(list(together.present.values()), axis=0) > 1
+    for rows, asked in zip(given, (train, tuning), strict=True):
+        assert sorted(rows) == sorted([*asked, *(N + asked[several[asked]])])
+    assert 0 < several[train].sum() < len(train)

@@ -109,3 +109,13 @@ def test_an_impossible_fraction_is_refused(fraction):
 def test_no_labelled_row_gives_no_row():
     targets, subjects = make("multilabel", missing=1.1)
     assert len(label_subset(targets, subjects, np.arange(160), 0.1)) == 0
+
+
+@pytest.mark.parametrize("draw", range(5))
+def test_a_subject_of_two_classes_is_drawn_as_one_of_the_positive(draw):
+    subjects = np.repeat(np.arange(10), 2)
+    positive = (subjects < 6) & (np.arange(20) % 2 == 0)  # the first six have a record of each
+    targets = targets_of("binary", positive[:, None])
+    chosen = set(subjects[label_subset(targets, subjects, np.arange(20), 0.5, draw=draw)])
+    assert sum(one < 6 for one in chosen) == 3
+    assert len(chosen) == 5
