@@ -63,8 +63,30 @@ class People:
     tags: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
+def register_beside(place: Path) -> Path:
+    """Give the folder of the register of what lies in a folder: one in it.
+
+    That of the whole site (`register_folder`) if ``$MEDMCL_REGISTER`` names one, and where nothing
+    can be written into the folder.
+    """
+    place = place.absolute()
+    there = next(one for one in (place, *place.parents) if one.exists())
+    if names_a_register() or not os.access(there, os.W_OK):
+        return register_folder()
+    return place / ".medmcl-register"
+
+
+def names_a_register() -> bool:
+    """Whether ``$MEDMCL_REGISTER`` names one register for all that is released."""
+    return bool(os.environ.get(PLACE))
+
+
 def register_folder() -> Path:
-    """Give the folder of the register: ``$MEDMCL_REGISTER``, or one in the user's state folder."""
+    """Give ``$MEDMCL_REGISTER``, the register of a site, or else one in the user's state folder.
+
+    The latter holds the key by which patients are known again, and the register of what lies in
+    folders that cannot be written into.
+    """
     said = os.environ.get(PLACE)
     if said:
         return Path(said)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from medmcl.cooccurrence.count.counts import Counts
-from medmcl.cooccurrence.count.people import register_folder
+from medmcl.cooccurrence.count.people import register_beside
 from medmcl.cooccurrence.exchange.secure import Round, Share, SiteKeys
 from medmcl.cooccurrence.exchange.tables import read_json
 from medmcl.core.atomic import file_aside, write_atomically
@@ -168,7 +168,7 @@ def _refuse_masked_before(share: Share, keys: str | Path) -> None:
     share is written.
     """
     name = hashlib.sha256(f"{share.round} {share.site}".encode()).hexdigest()
-    mark = register_folder() / "rounds" / name
+    mark = register_beside(Path(keys).parent) / "rounds" / name
     if mark.exists():
         raise ArtefactError(
             "has masked for this round before, though the keys do not know of it; a second share "

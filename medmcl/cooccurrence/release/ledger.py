@@ -131,7 +131,7 @@ class Ledger:
             ArtefactError: If the budget does not cover it, some of the patients have another
                 budget, or the ledger is not as it was last charged; nothing is entered then.
         """
-        register = self.register or Register.here()
+        register = self.register or Register.beside(self.path.parent)
         with self._alone(), register.alone():
             keys = self._as_last_charged(register)
             assert keys.id is not None

@@ -1,9 +1,11 @@
 """What a site has released, and which budgets it gave to whom: kept where copies do not escape it.
 
-One register a user and machine: ``$MEDMCL_REGISTER``, or ``medmcl/register`` in the user's state
-folder (``$XDG_STATE_HOME``, ``~/.local/state``). It holds
+One register beside what is released: ``.medmcl-register`` in the folder in which the counts, or the
+ledger, lie. Or one for a whole site, wherever its counts and ledgers lie: ``$MEDMCL_REGISTER``. It
+holds
 
-- ``key``: 32 bytes, by which patients get tags (`medmcl.cooccurrence.count.people`);
+- ``key``: 32 bytes, by which patients get tags (`medmcl.cooccurrence.count.people`); registers
+  beside counts share one, in the user's state folder;
 - ``releases/NAME``: the cells of each release by threshold with their patients, and the tags of all
   its patients. Nothing that was suppressed is in it. The same stands in ``released`` of each
   folder of counts that was released from, so that another register finds it too;
@@ -37,6 +39,7 @@ from medmcl.cooccurrence.count.people import (
     People,
     for_a_while,
     named,
+    register_beside,
     register_folder,
     register_key,
     shared_patients,
@@ -99,23 +102,31 @@ class RegisterKeys(Config):
 
 @dataclass(frozen=True)
 class Register:
-    """The register of this user on this machine, or of a folder that is named.
+    """What was released beside this.
 
     Attributes:
         folder: Where it lies.
+        keys: Folder of its key; it holds one itself if not given.
     """
 
     folder: Path
+    keys: Path | None = None
 
     @classmethod
     def here(cls) -> Register:
-        """The one that `register_folder` names."""
+        """That of the whole site, or the user's (`register_folder`)."""
         return cls(register_folder())
+
+    @classmethod
+    def beside(cls, place: Path) -> Register:
+        """That of what lies in a folder (`register_beside`)."""
+        return cls(register_beside(place), keys=register_folder())
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Nobody else releases or charges meanwhile: two must not both see the same past."""
-        register_key(self.folder)  # the folder is there, or it is said why not
+        self._key()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with alone(self._file, "another release is being entered", wait=for_a_while(self.folder)):
             yield
 
@@ -213,7 +224,7 @@ class Register:
                         expected="the same ledger for all releases of a patient",
                         fix=f"--ledger {budget.path} (wherever it lies now). Other people whose "
                         "subjects have the same names are taken for the same: give them names of "
-                        "their own, or keep a register for each site (MEDMCL_REGISTER)",
+                        "their own, or keep a register for each site (MEDMCL_REGISTER=FOLDER)",
                     )
 
     def read(self) -> RegisterKeys:
@@ -234,6 +245,9 @@ class Register:
                 "was changed by another hand: its seal is another", where=self._file, fix=_BACKUP
             )
         return keys
+
+    def _key(self) -> bytes:
+        return register_key(self.keys or self.folder)
 
     @property
     def _file(self) -> Path:
@@ -259,7 +273,7 @@ class Register:
         return self._sealed(json.dumps(said, sort_keys=True))
 
     def _sealed(self, text: str) -> str:
-        return hmac.new(register_key(self.folder), text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._key(), text.encode(), hashlib.sha256).hexdigest()
 
 
 def memory_of(kept: Counts, exact: Counts) -> Counts:

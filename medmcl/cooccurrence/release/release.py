@@ -34,6 +34,7 @@ from medmcl.cooccurrence.count.counts import (
     Vocabulary,
     exact_sum,
 )
+from medmcl.cooccurrence.count.people import names_a_register
 from medmcl.cooccurrence.exchange.checks import margins_of_cells, refuse_telling
 from medmcl.cooccurrence.exchange.folder import refuse_used, save_counts
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys, ThresholdKeys
@@ -111,8 +112,9 @@ class Release(Generic[Keys]):
         if self.entry is None:
             return save_counts(self.counts, folder, release=self.keys)
         refuse_used(Path(folder))
-        with self.entry.register.alone():
-            self.entry.enter()
+        register = self.entry.register or Register.beside(Path(folder).parent)
+        with register.alone():
+            self.entry.enter(register)
             return save_counts(self.counts, folder, release=self.keys)
 
 
@@ -121,35 +123,37 @@ class Entry:
     """What a register is to remember of a release by threshold.
 
     Attributes:
-        register: Which register.
+        register: Which register; that beside the release where nobody says where the counts lie.
         past: What it remembers.
         share: See `release_threshold`.
         beside: Folders of counts that remember it too.
     """
 
-    register: Register
+    register: Register | None
     past: Past
     share: float
     beside: tuple[Path, ...] = ()
 
-    def told(self) -> dict[Pair, sparse.csr_array]:
+    def told(self, register: Register | None = None) -> dict[Pair, sparse.csr_array]:
         """Cells that earlier releases would tell more of: 1 where (`told_by_others`)."""
-        return told_by_others(self.past, self.register.past(self.beside), self.share)
+        register = register or self.register
+        past = register.past(self.beside) if register else []
+        return told_by_others(self.past, past, self.share)
 
-    def enter(self) -> None:
+    def enter(self, register: Register) -> None:
         """Remember it; to be called alone, and before it is written.
 
         Raises:
             ArtefactError: Something was released meanwhile, and together they tell too much.
         """
-        for (a, b), cells in self.told().items():
+        for (a, b), cells in self.told(register).items():
             if cells.nnz:
                 raise ArtefactError(
                     "another release of these patients was made meanwhile, and together they tell "
                     f"of few patients in {cells.nnz} cells of {a} x {b}",
                     fix="make this one anew",
                 )
-        self.register.enter(self.past, self.beside)
+        register.enter(self.past, self.beside)
 
 
 def release_threshold(
@@ -182,7 +186,8 @@ def release_threshold(
             have seen that no small cell is the difference of two that are released.
         largest_share: Most of a cell that one patient may give, or one of several sites; cells of
             which one may give more are left out. 1 leaves none out.
-        register: What was released before; that of this user if not given.
+        register: What was released before; that beside the counts if not given, or, where nobody
+            says where they lie, beside the release, which is then looked at when it is saved.
         beside: Folders of counts that remember releases of their own.
 
     Raises:
@@ -205,7 +210,8 @@ def release_threshold(
     kept = {
         name: _kept_tokens(counts, name, min_patients, public_vocabulary) for name in counts.margins
     }
-    register = register or Register.here()
+    if register is None and (beside or names_a_register()):
+        register = Register.beside(Path(beside[0]).parent if beside else Path())
     enough: dict[Pair, Block] = {}
     dominated = 0
     for pair, block in counts.blocks.items():
@@ -266,13 +272,13 @@ def _entry(
     enough: Mapping[Pair, Block],
     min_patients: int,
     share: float,
-    register: Register,
+    register: Register | None,
     beside: Sequence[Path],
 ) -> Entry:
     """What a register is to remember: the cells that are released, with their patients."""
     sums = margins_of_cells(counts.vocabularies, enough)
     memory = memory_of(replace(counts, margins=sums, blocks=dict(enough)), counts)
-    name = register.name_of(memory, min_patients)
+    name = (register or Register.here()).name_of(memory, min_patients)
     return Entry(register, Past(name, memory, min_patients), share, tuple(beside))
 
 

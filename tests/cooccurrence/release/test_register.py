@@ -421,3 +421,48 @@ def test_a_machine_without_a_register_counts_and_says_so(tmp_path, monkeypatch, 
     assert "patients get no tags" in caplog.text
     with pytest.raises(ArtefactError, match="MEDMCL_REGISTER=FOLDER"):
         release_threshold(counts).save(tmp_path / "out")
+
+
+@pytest.fixture
+def no_site(tmp_path, monkeypatch):
+    """Nobody names a register: what is released is remembered beside it."""
+    monkeypatch.delenv("MEDMCL_REGISTER")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path.parent / f"{tmp_path.name}-state"))
+
+
+@pytest.mark.usefixtures("no_site")
+def test_beside_the_counts_it_is_remembered_what_was_released_of_them(sites, tmp_path):
+    release(sites, "ABC", tmp_path / "abc")
+    assert (tmp_path / ".medmcl-register" / "register.json").is_file()
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release(sites, "AB", tmp_path / "ab")
+    copies = [shutil.copytree(sites[name], tmp_path / "else" / f"other-{name}") for name in "AB"]
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release_folders(copies, tmp_path / "else" / "ab")
+    moved = shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}-moved")
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release_folders([moved / "A", moved / "B"], moved / "ab")
+
+
+@pytest.mark.usefixtures("no_site")
+def test_counts_in_memory_are_looked_at_beside_their_release(sites, tmp_path):
+    release_threshold(merge(*(sites[name] for name in "ABC"))).save(tmp_path / "abc")
+    two = release_threshold(merge(*(sites[name] for name in "AB")))
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        two.save(tmp_path / "ab")
+    assert not (tmp_path / "ab").exists()
+
+
+@pytest.mark.usefixtures("no_site")
+def test_a_fresh_ledger_beside_another_is_refused_and_one_elsewhere_is_not_seen(ledger, tmp_path):
+    """Who wants it seen everywhere names a register for the site."""
+    x = site_tables(0)
+    private(ledger, x, patients=names(len(x[0])))
+    fresh = Ledger.start(tmp_path / "fresh.json", epsilon=2, delta=1e-6)
+    with pytest.raises(ArtefactError, match=OTHER_BUDGET):
+        private(fresh, x, patients=names(len(x[0])))
+    private(
+        Ledger.start(tmp_path / "trial" / "ledger.json", epsilon=2, delta=1e-6),
+        x,
+        patients=names(len(x[0])),
+    )
