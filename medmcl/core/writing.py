@@ -71,7 +71,7 @@ def disk_error(error: BaseException, path: Path | None = None) -> DiskError | No
             said = _SAID.search(str(cause))
             number = None if said is None else _number_of(said.group())
         if number is not None:
-            named = getattr(cause, "filename", None)
+            named = cause.filename if isinstance(cause, OSError) else None
             return _told(number, path if path is not None or named is None else Path(str(named)))
         cause = cause.__cause__ or cause.__context__
     return None

@@ -24,7 +24,8 @@ FOREIGN = {
     "Python": {"__name__", "__metadata__", "sched_getaffinity", "pthread_sigmask", "msg"},
     "PyYAML": {"CSafeLoader", "problem_mark", "context_mark", "problem", "context"},
     "Pillow": {"n_frames"},
-    "wfdb": {"seg_name", "units"},
+    "wfdb": {"seg_name", "units", "samps_per_frame"},
+    "NumPy": {"__array__"},
     "click": {"help"},
 }  # fmt: skip
 """Names of other projects, which may lack them by version or kind: not medmcl's to declare."""
