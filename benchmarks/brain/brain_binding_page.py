@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.study import Row, number, table
 from medmcl.core.rng import torch_generator
-from medmcl.evaluation import Resampler, auroc, bootstrap, paired_difference
+from medmcl.evaluation import Resampling, auroc, bootstrap, paired_difference
 
 OURS = "AutoBIND"
 DRAWS = 1000
@@ -76,7 +76,7 @@ def summary(people: Any, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for method, orders in by_repeat.items():
             order = np.mean(orders, axis=0)
             single = [float(auroc(y, one)) for one in orders]
-            each = Resampler(ids, draws=DRAWS).sample("auroc", (y,), orders)
+            each = Resampling(ids, draws=DRAWS).sample("auroc", (y,), orders)
             row = {"auroc": _span(bootstrap("auroc", y, order, ids, draws=DRAWS)),
                    "of_a_repeat": _span(each.interval()),
                    "repeats": [round(f(single), 4) for f in (min, max)]}  # fmt: skip

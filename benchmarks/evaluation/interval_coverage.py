@@ -21,7 +21,7 @@ from scipy.stats import norm
 from benchmarks.study import Row, Study, number, percent, table
 from medmcl.evaluation.metrics.decision_curve import net_benefit_metric
 from medmcl.evaluation.metrics.delong_method import AUC, delong
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.predictions import SPECS
 from medmcl.evaluation.metrics.sampled import Interval, Sampled
 
@@ -99,7 +99,7 @@ def binary(
     case: Binary, bca: bool, size: int, rng: np.random.Generator, seed: int
 ) -> Iterator[Found]:
     y, p = case.draw(size, rng)
-    sampler = Resampler(np.arange(size), draws=DRAWS, seed=seed)
+    sampler = Resampling(np.arange(size), draws=DRAWS, seed=seed)
     names = ("auroc", "auprc", "brier", "calibration_slope", "calibration_intercept",
              "sensitivity_at_specificity", "tpr_at_top")  # fmt: skip
     specs = [*(SPECS[name] for name in names), net_benefit_metric(0.2)]
@@ -110,7 +110,7 @@ def binary(
         if bca:
             found[f"{spec.name}, BCa"] = _ends(sampled.interval(method="bca"))
     if size <= 500:
-        stratified = Resampler(np.arange(size), draws=DRAWS, seed=seed, strata=y)
+        stratified = Resampling(np.arange(size), draws=DRAWS, seed=seed, strata=y)
         for name in ("auroc", "auprc"):
             found[f"{name}, stratified"] = _ends(stratified.sample(name, (y,), [p]).interval())
     for scale in ("logit", "plain"):
@@ -120,7 +120,7 @@ def binary(
 
 def ici(case: Binary, size: int, rng: np.random.Generator, seed: int) -> Iterator[Found]:
     y, p = case.draw(size, rng)
-    sampler = Resampler(np.arange(size), draws=ICI_DRAWS, seed=seed)
+    sampler = Resampling(np.arange(size), draws=ICI_DRAWS, seed=seed)
     sampled = sampler.sample("ici", (y,), [p])
     plain = Sampled(points=sampled.points, draws=sampled.draws, n=size, events=None, subjects=size)
     yield {
@@ -131,7 +131,7 @@ def ici(case: Binary, size: int, rng: np.random.Generator, seed: int) -> Iterato
 
 def others(size: int, rng: np.random.Generator, seed: int) -> Iterator[Found]:
     x = rng.normal(size=size)
-    sampler = Resampler(np.arange(size), draws=DRAWS, seed=seed)
+    sampler = Resampling(np.arange(size), draws=DRAWS, seed=seed)
     y = x + rng.normal(size=size)
     event_at = rng.exponential(size=size) * np.exp(-x)
     censored_at = rng.exponential(size=size) / HORIZONS_CENSORING
@@ -173,7 +173,7 @@ def clustered(size: int, rng: np.random.Generator, seed: int) -> Iterator[Found]
     codes = np.repeat(np.arange(subjects), 4)
     y = (rng.random(subjects) < 0.4).astype(float)[codes]
     score = y + (rng.normal(size=subjects)[codes] + rng.normal(size=len(codes))) / np.sqrt(2)
-    sampler = Resampler(codes, draws=DRAWS, seed=seed)
+    sampler = Resampling(codes, draws=DRAWS, seed=seed)
     yield {
         "auroc, records drawn by subject": _ends(sampler.sample("auroc", (y,), [score]).interval()),
         "auroc, DeLong by subject": _delong(delong(y, score, subjects=codes)),

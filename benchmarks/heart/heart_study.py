@@ -45,7 +45,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation import label_subset, linear_probe
 from medmcl.evaluation.aspects.maps.aspect import MapSpec, map_parts
 from medmcl.evaluation.aspects.maps.localisation import cosine_map, mass_inside
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.evaluate.spec import EvaluateSpec
@@ -213,7 +213,7 @@ class Runs:
             }
             for seed in seeds
         ]
-        sampler = Resampler(np.arange(len(held)), seed=0)
+        sampler = Resampling(np.arange(len(held)), seed=0)
         rows = []
         for task, metric in METRICS.items():
             rows += _task_rows(task, metric, cohort.targets(task).take(held), arrays, sampler)
@@ -381,7 +381,7 @@ class Drawn:
     @classmethod
     def of(
         cls,
-        sampler: Resampler,
+        sampler: Resampling,
         metric: str | Callable[..., float],
         outcomes: Sequence[np.ndarray],
         predictions: Sequence[np.ndarray],
@@ -419,7 +419,7 @@ def _task_rows(
     metric: str,
     targets: Targets,
     arrays: list[dict[str, np.ndarray]],
-    sampler: Resampler,
+    sampler: Resampling,
 ) -> list[dict[str, Any]]:
     """Values of every method, and what ours gains over each other, paired by subject and seed."""
     if metric == "c_index":
@@ -447,7 +447,7 @@ def _task_rows(
     return rows
 
 
-def _map_rows(arrays: list[dict[str, np.ndarray]], sampler: Resampler) -> list[dict[str, Any]]:
+def _map_rows(arrays: list[dict[str, np.ndarray]], sampler: Resampling) -> list[dict[str, Any]]:
     """Mean mass inside the heart: own ECG, other subjects' ECGs, and the paired difference."""
     rows = []
     for share in ("softmax", "positive"):

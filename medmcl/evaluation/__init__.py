@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from medmcl.evaluation.metrics.delong_method import delong
     from medmcl.evaluation.metrics.geometry import alignment, degeneracy, effective_rank, uniformity
-    from medmcl.evaluation.metrics.intervals import Resampler, bootstrap, paired_difference
+    from medmcl.evaluation.metrics.intervals import Resampling, bootstrap, paired_difference
     from medmcl.evaluation.metrics.metric import NotEstimable
     from medmcl.evaluation.metrics.multiclass import brier_classes
     from medmcl.evaluation.metrics.predictions import (
@@ -102,7 +102,7 @@ __all__ = [
     "Localisation",
     "Method",
     "NotEstimable",
-    "Resampler",
+    "Resampling",
     "Result",
     "SubgroupRow",
     "TaskEvidence",

@@ -6,6 +6,7 @@ import torch
 
 from medmcl.core.errors import MedmclError
 from medmcl.evaluation import attack_rates, attack_success
+from medmcl.evaluation.metrics.intervals import Resampling
 
 LOGITS = np.array([[9, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9], [9, 0, 0]], dtype=float)
 LABELS = np.array([1, 2, 2, 1, 0])
@@ -61,7 +62,7 @@ def test_what_cannot_be_counted_is_refused(logits, labels, target, told):
     with pytest.raises(MedmclError, match=told):
         attack_success(logits, labels, target)
     with pytest.raises(MedmclError):
-        attack_rates(logits, logits, labels, target, draws=5)
+        attack_rates(logits, logits, labels, target, Resampling(draws=5))
 
 
 @pytest.mark.parametrize(
@@ -84,12 +85,12 @@ def test_what_cannot_be_counted_is_refused(logits, labels, target, told):
 def test_tensors_arrays_and_lists_of_any_kind_are_counted_alike(logits, target):
     for labels in (LABELS, LABELS.tolist(), torch.tensor(LABELS), LABELS.astype(float)):
         assert attack_success(logits, labels, target) == 1 / 3
-        rates = attack_rates(logits, logits, labels, target, draws=5)
+        rates = attack_rates(logits, logits, labels, target, Resampling(draws=5))
         assert rates["attack_success"].value == 1 / 3
 
 
 def test_groups_and_logits_of_other_records_are_refused():
     with pytest.raises(MedmclError, match="the same records"):
         attack_rates(LOGITS[:2], LOGITS, LABELS, 0)
-    with pytest.raises(MedmclError, match="a subject for each record"):
-        attack_rates(LOGITS, LOGITS, LABELS, 0, subjects=np.arange(4))
+    with pytest.raises(MedmclError, match="4 subjects"):
+        attack_rates(LOGITS, LOGITS, LABELS, 0, Resampling(np.arange(4)))

@@ -5,6 +5,7 @@ import pytest
 
 from medmcl.evaluation.aspects.attack.figures import attack_lines, attack_pictures
 from medmcl.evaluation.aspects.attack.rates import RATES, attack_rates, compare_attacks
+from medmcl.evaluation.metrics.intervals import Resampling
 
 
 def logits(said, classes=3):
@@ -15,7 +16,7 @@ def test_rates_are_those_counted_by_hand():
     labels = np.array([0, 0, 1, 1, 2, 2])
     clean = logits([0, 1, 1, 0, 2, 2])
     triggered = logits([0, 0, 0, 1, 0, 2])
-    found = attack_rates(clean, triggered, labels, 0, draws=50)
+    found = attack_rates(clean, triggered, labels, 0, Resampling(draws=50))
     assert list(found) == list(RATES)
     assert found["clean_accuracy"].value == pytest.approx(4 / 6)
     assert found["attack_success"].value == pytest.approx(2 / 4)
@@ -31,7 +32,8 @@ def test_intervals_draw_subjects_and_widen_where_records_go_together():
     triggered = logits(np.where(hit, 0, labels))
     clean = logits(labels)
     alone = attack_rates(clean, triggered, labels, 0)["attack_success"]
-    together = attack_rates(clean, triggered, labels, 0, np.repeat(np.arange(40), 10))
+    people = Resampling(np.repeat(np.arange(40), 10))
+    together = attack_rates(clean, triggered, labels, 0, people)
     wide = together["attack_success"]
     assert alone.value == pytest.approx(wide.value) == pytest.approx(hit.mean())
     assert alone.low < alone.value < alone.high
@@ -84,7 +86,9 @@ def test_the_legend_of_models_lies_beside_the_panels(legends_beside):
     rows = [
         row
         for way in ("zero_shot", "linear_probe")
-        for row in compare_attacks(told, labels, 0, task="attack", protocol=way, draws=20)
+        for row in compare_attacks(
+            told, labels, 0, task="attack", protocol=way, resampling=Resampling(draws=20)
+        )
     ]
     (picture,) = attack_pictures(rows)
     assert len(picture.rows) == 12
@@ -129,7 +133,7 @@ def test_whole_sites_are_drawn_where_they_are_given():
     told = {"m": (logits(labels), logits(np.where(hit, 0, labels)))}
     rows = {}
     for name, sites in (("subjects", None), ("sites", site)):
-        found = compare_attacks(told, labels, 0, sites=sites)
+        found = compare_attacks(told, labels, 0, resampling=Resampling(clusters=sites))
         rows[name] = next(row for row in found if row.metric == "attack_success")
     assert rows["sites"].resampling == "site"
     assert rows["sites"].high - rows["sites"].low > 3 * (

@@ -14,6 +14,7 @@ from read_pages import both_pages
 
 from medmcl.evaluation import evaluate_task
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FEWEST_FOR_CURVE, too_few_for_curve
@@ -128,7 +129,7 @@ def test_the_index_is_given_raw_and_corrected():
     assert corrected.value <= raw.value
     rng = np.random.default_rng(0)
     p = rng.uniform(0.05, 0.6, 150)  # right, so that all of the raw index is noise
-    found = calibration(rng.random(150) < p, p, draws=60)
+    found = calibration(rng.random(150) < p, p, Resampling(draws=60))
     assert found.ici.value < 0.8 * found.ici_uncorrected
     assert corrected.low is not None
     assert raw.low is None

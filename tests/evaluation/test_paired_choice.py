@@ -7,6 +7,7 @@ import pytest
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation import compare_choices, paired_choice, right_pairs
+from medmcl.evaluation.metrics.intervals import Resampling
 
 RNG = np.random.default_rng(0)
 N = 60
@@ -39,7 +40,7 @@ def test_pairs_are_those_of_slow_loops():
     expected = slow(IMAGE, TEXT, PAIR)
     assert right_pairs(IMAGE, TEXT, PAIR).tolist() == list(expected.values())
     assert 0.2 < np.mean(list(expected.values())) < 0.8
-    rows = by_target(paired_choice(IMAGE, TEXT, PAIR, ATTRIBUTE, draws=100))
+    rows = by_target(paired_choice(IMAGE, TEXT, PAIR, ATTRIBUTE, resampling=Resampling(draws=100)))
     assert rows["overall"].value == pytest.approx(np.mean(list(expected.values())))
     assert rows["overall"].n == N // 2
     shares = {
@@ -82,7 +83,7 @@ def test_random_embeddings_are_right_in_a_quarter():
     generator = np.random.default_rng(1)
     count = 4000
     image, text = generator.normal(size=(2, 2 * count, 16))
-    rows = paired_choice(image, text, np.arange(2 * count) // 2, draws=200)
+    rows = paired_choice(image, text, np.arange(2 * count) // 2, resampling=Resampling(draws=200))
     row = by_target(rows)["overall"]
     assert row.value == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / count))
     assert row.high - row.low == pytest.approx(2 * 1.96 * np.sqrt(0.1875 / count), rel=0.2)
@@ -117,7 +118,7 @@ def test_intervals_are_those_of_drawn_pairs():
     right = right_pairs(IMAGE, TEXT, PAIR).astype(float)
     generator = np.random.default_rng(5)
     draws = [generator.choice(right, len(right)).mean() for _ in range(4000)]
-    row = by_target(paired_choice(IMAGE, TEXT, PAIR, draws=4000))["overall"]
+    row = by_target(paired_choice(IMAGE, TEXT, PAIR, resampling=Resampling(draws=4000)))["overall"]
     assert [row.low, row.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.035)
     assert row.resampling == "pair"
     assert row.subjects == N // 2
@@ -129,7 +130,7 @@ def test_pairs_that_share_a_subject_are_drawn_together():
     pair = np.concatenate([PAIR + 1000 * k for k in range(copies)])
     who = np.tile(PAIR, copies)
     alone = by_target(paired_choice(image, text, pair))["overall"]
-    together = by_target(paired_choice(image, text, pair, subjects=who))["overall"]
+    together = by_target(paired_choice(image, text, pair, resampling=Resampling(who)))["overall"]
     plain = by_target(paired_choice(IMAGE, TEXT, PAIR))["overall"]
     assert (together.value, together.subjects, together.n) == (alone.value, N // 2, copies * N // 2)
     assert together.high - together.low == pytest.approx(plain.high - plain.low, abs=0.05)
@@ -138,23 +139,23 @@ def test_pairs_that_share_a_subject_are_drawn_together():
 
 def test_a_chain_of_subjects_is_one_unit_and_rows_of_their_own_are_none():
     # pair 0 has subjects a and b, pair 1 b and c, pair 2 d and e
-    rows = by_target(
-        paired_choice(
-            IMAGE[:6], TEXT[:6], [0, 0, 1, 1, 2, 2], subjects=["a", "b", "b", "c", "d", "e"]
-        )
-    )
+    chain = Resampling(["a", "b", "b", "c", "d", "e"])
+    rows = by_target(paired_choice(IMAGE[:6], TEXT[:6], [0, 0, 1, 1, 2, 2], resampling=chain))
     assert rows["overall"].subjects == 2
-    own = by_target(paired_choice(IMAGE, TEXT, PAIR, subjects=np.arange(N)))["overall"]
+    alone = Resampling(np.arange(N))
+    own = by_target(paired_choice(IMAGE, TEXT, PAIR, resampling=alone))["overall"]
     default = by_target(paired_choice(IMAGE, TEXT, PAIR))["overall"]
     assert own == default
 
 
 def test_whole_sites_are_drawn_where_they_are_given():
     sites = np.array([f"site {i}" for i in PAIR % 6])
-    row = by_target(paired_choice(IMAGE, TEXT, PAIR, subjects=np.arange(N), sites=sites))["overall"]
+    whole = Resampling(np.arange(N), clusters=sites)
+    row = by_target(paired_choice(IMAGE, TEXT, PAIR, resampling=whole))["overall"]
     assert row.resampling == "site"
     assert "6 sites: rough interval" in row.note
-    few = by_target(paired_choice(IMAGE, TEXT, PAIR, sites=["one"] * N))["overall"]
+    one = Resampling(clusters=["one"] * N)
+    few = by_target(paired_choice(IMAGE, TEXT, PAIR, resampling=one))["overall"]
     assert "1 site: too few for an interval by site" in few.note
     assert few.low is None
 
@@ -162,7 +163,9 @@ def test_whole_sites_are_drawn_where_they_are_given():
 def test_later_models_are_compared_with_the_first_in_the_same_draws():
     better = IMAGE + 0.5 * RNG.normal(size=IMAGE.shape)
     models = {"base": (IMAGE, TEXT), "same": (IMAGE, TEXT), "better": (IMAGE, better)}
-    rows = compare_choices(models, PAIR, ATTRIBUTE, draws=500, task="squares")
+    rows = compare_choices(
+        models, PAIR, ATTRIBUTE, task="squares", resampling=Resampling(draws=500)
+    )
     values = {(row.method, row.target): row.value for row in rows if not row.versus}
     gaps = {(row.method, row.target): row for row in rows if row.versus}
     assert {row.versus for row in gaps.values()} == {"base"}
@@ -200,9 +203,9 @@ def test_models_of_other_widths_are_compared():
         ({"attribute": ["a", "a", None, None]}, "2 of 4"),
         ({"attribute": ["a", "a"]}, "2 of 4"),
         ({"attribute": ["a", "a", "macro", "macro"]}, "called 'macro'"),
-        ({"subjects": [0, 1]}, "subjects must have one entry a row"),
-        ({"subjects": [0.0, 1.0, np.nan, 2.0]}, "subjects must have one entry a row"),
-        ({"sites": ["x"]}, "sites must have one entry a row"),
+        ({"resampling": Resampling([0, 1])}, "subjects must have one entry a row"),
+        ({"resampling": Resampling([0.0, 1.0, np.nan, 2.0])}, "subjects must have one entry a row"),
+        ({"resampling": Resampling(clusters=["x"])}, "clusters must have one entry a row"),
     ],
 )
 def test_what_is_refused(change, said):
@@ -220,7 +223,9 @@ def test_no_model_is_refused():
 def test_a_share_of_none_or_all_has_an_interval_with_width():
     eye, pair = np.eye(20), np.arange(20) // 2
     wrong = eye[[1, 0, *range(2, 20)]]
-    rows = compare_choices({"none": (eye, eye[::-1]), "all": (eye, eye)}, pair, draws=100)
+    rows = compare_choices(
+        {"none": (eye, eye[::-1]), "all": (eye, eye)}, pair, resampling=Resampling(draws=100)
+    )
     none, every = (by_target(rows, name)["overall"] for name in ("none", "all"))
     # Wilson of 0 of 10, by hand: z^2 / (n + z^2)
     assert (none.low, none.high) == pytest.approx((0, 3.8415 / 13.8415), abs=1e-4)

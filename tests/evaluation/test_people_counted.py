@@ -14,6 +14,7 @@ from medmcl.evaluation.aspects.tasks.answers import how_sure, who
 from medmcl.evaluation.aspects.tasks.calibration_figures import groups_shown
 from medmcl.evaluation.aspects.tasks.survival_figures import OF_RECORDS
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import risk_groups
@@ -146,7 +147,7 @@ def test_a_tenth_of_too_few_people_is_not_drawn():
     rng = np.random.default_rng(3)
     people = np.repeat(np.arange(24), 10)  # a tenth is 24 records of 2 or 3 people
     risk = np.clip(np.repeat(rng.uniform(0.1, 0.9, 24), 10) + rng.normal(0, 1e-3, 240), 0, 1)
-    found = calibration(np.repeat(rng.random(24) < 0.5, 10), risk, people, draws=4)
+    found = calibration(np.repeat(rng.random(24) < 0.5, 10), risk, Resampling(people, draws=4))
     assert isinstance(found, Calibration)
     sizes = Counter(group.subjects for group in found.groups)
     assert max(sizes) < 5 < min(group.n for group in found.groups)

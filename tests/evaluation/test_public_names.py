@@ -12,7 +12,7 @@ y, p = [0, 1, 0, 1, 1, 0], [0.1, 0.8, 0.4, 0.7, 0.3, 0.2]
 assert e.delong(y, p).value == e.auroc(y, p)
 assert e.bootstrap("auroc", y, p, draws=20).value == e.auroc(y, p)
 assert e.net_benefit(y, p, [0.5]).model[0] == 2 / 6
-assert e.calibration(y, p, draws=20).n == 6
+assert e.calibration(y, p, e.Resampling(draws=20)).n == 6
 assert e.c_index([1, 1, 0], [1, 2, 3], [3, 2, 1]) == 1.0
 assert e.integrated_brier([1, 1, 1], [1, 2, 3], [[0.5, 0.5]] * 3, [1.0, 2.0]) == 0.25
 """

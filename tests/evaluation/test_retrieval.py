@@ -5,6 +5,7 @@ import pytest
 
 from medmcl.evaluation import ranks, recall_at_k, retrieval
 from medmcl.evaluation.aspects.retrieval.measure import _weighted_median, chance_recall
+from medmcl.evaluation.metrics.intervals import Resampling
 
 
 def unit(x):
@@ -74,7 +75,7 @@ def test_the_weighted_median_is_the_median_of_copies():
 
 
 def test_rows_go_both_ways_with_intervals_and_chance():
-    rows = retrieval(A, B, names=("ecg", "cmr"), draws=50)
+    rows = retrieval(A, B, names=("ecg", "cmr"), resampling=Resampling(draws=50))
     assert {row.target for row in rows} == {"ecg → cmr", "cmr → ecg"}
     ours = [row for row in rows if row.method == "model"]
     assert {row.metric for row in ours} == {"recall@1", "recall@5", "recall@10", "median_rank"}
@@ -85,14 +86,16 @@ def test_rows_go_both_ways_with_intervals_and_chance():
 
 def test_each_side_may_have_its_own_equal_items():
     report = np.array([1, *[0] * 39])
-    rows = retrieval(A, B, names=("ecg", "report"), identity=(None, report), draws=20)
+    rows = retrieval(
+        A, B, names=("ecg", "report"), identity=(None, report), resampling=Resampling(draws=20)
+    )
     values = {(r.target, r.metric): r.value for r in rows if r.method == "model"}
     assert values["ecg → report", "recall@1"] >= 39 / 40
     assert values["report → ecg", "recall@1"] < 1.0
 
 
 def test_no_rows_are_stated():
-    rows = retrieval(A[:0], B[:0], draws=10)
+    rows = retrieval(A[:0], B[:0], resampling=Resampling(draws=10))
     assert all(row.value is None and row.note == "no rows" for row in rows)
 
 
@@ -103,7 +106,9 @@ def test_no_rows_are_stated():
 def test_one_person_or_one_item_is_no_result(rows, subjects, reports, said):
     people = None if subjects is None else np.array(subjects)
     codes = None if reports is None else np.array(reports)
-    found = retrieval(A[:rows], B[:rows], identity=(codes, codes), subjects=people, draws=10)
+    found = retrieval(
+        A[:rows], B[:rows], identity=(codes, codes), resampling=Resampling(people, draws=10)
+    )
     assert len(found) == 8
     assert not [row for row in found if row.value is not None or row.method == "chance"]
     assert all(row.note.startswith(f"not estimable: retrieval among {said}") for row in found)
@@ -112,11 +117,13 @@ def test_one_person_or_one_item_is_no_result(rows, subjects, reports, said):
 
 def test_by_site_whole_sites_are_drawn_and_no_point_moves():
     sites = np.arange(len(A)) % 12
-    plain, by_site = (retrieval(A, B, draws=100, sites=s) for s in (None, sites))
+    plain, by_site = (
+        retrieval(A, B, resampling=Resampling(draws=100, clusters=s)) for s in (None, sites)
+    )
     assert [r.value for r in plain] == [r.value for r in by_site]
     assert {r.resampling for r in plain} == {"subject"}
     assert {r.resampling for r in by_site} == {"site"}
     moved = [a.low != b.low for a, b in zip(plain, by_site, strict=True) if a.low is not None]
     assert any(moved)
-    few = retrieval(A, B, draws=100, sites=np.arange(len(A)) % 3)
+    few = retrieval(A, B, resampling=Resampling(draws=100, clusters=np.arange(len(A)) % 3))
     assert all("3 sites: too few" in r.note for r in few if r.method != "chance")

@@ -8,6 +8,7 @@ import pandas as pd
 from medmcl.core.findings import Finding
 from medmcl.evaluation.metrics.calibration_curve import calibration
 from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.survival.calibration import survival_calibration
 from medmcl.evaluation.metrics.survival.d_calibration import d_calibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
@@ -37,8 +38,10 @@ def binary_evidence(task, method, n=300, prevalence=0.2, seed=0, target=""):
         kind="binary",
         method=method,
         protocol="linear_probe",
-        calibration=calibration(y, risk, draws=DRAWS),
-        decision=net_benefit(y, risk, sensible_thresholds(float(y.mean())), draws=DRAWS),
+        calibration=calibration(y, risk, Resampling(draws=DRAWS)),
+        decision=net_benefit(
+            y, risk, sensible_thresholds(float(y.mean())), Resampling(draws=DRAWS)
+        ),
         histogram=risk_histogram(risk),
     )
 
@@ -64,10 +67,10 @@ def survival_evidence(task, method, n=300, seed=0):
         protocol="cox",
         horizon=1000,
         unit="days",
-        calibration=survival_calibration(event, time, survival, 1000, draws=4),
+        calibration=survival_calibration(event, time, survival, 1000, Resampling(draws=4)),
         d_calibration=d_calibration(event, time, np.exp(-time / 2000 * np.exp(0.8 * x))),
-        decision=net_benefit_survival(event, time, 1 - survival, 1000,
-                                      sensible_thresholds(0.4), draws=DRAWS),
+        decision=net_benefit_survival(event, time, 1 - survival, 1000, sensible_thresholds(0.4),
+                                      Resampling(draws=DRAWS)),
         histogram=risk_histogram(1 - survival),
         risk_groups=risk_groups(event, time, x),
         followed=(n, n, int(event.sum())),

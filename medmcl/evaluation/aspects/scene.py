@@ -10,7 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from medmcl.core.targets import Targets
     from medmcl.data.loading.prepare import Prepared
-    from medmcl.evaluation.aspects.aspect import AspectSpec
+    from medmcl.evaluation.aspects.attack.aspect import AttackSpec
+    from medmcl.evaluation.metrics.intervals import Resampling
     from medmcl.evaluation.protocol.evaluation import Found
     from medmcl.evaluation.protocol.folds import CrossValidation
     from medmcl.evaluation.protocol.predicted import Method
@@ -50,6 +51,10 @@ class Scene(Protocol):
         """What the bootstrap draws: ``subject``, ``site`` or ``stratified``."""
 
     @property
+    def resampling(self) -> Resampling:
+        """How the bootstrap draws samples where there is no outcome: subjects, or whole sites."""
+
+    @property
     def fold_by(self) -> str:
         """What a fold is made of: ``subject`` or ``site``."""
 
@@ -74,9 +79,6 @@ class Scene(Protocol):
 
     def say(self, note: str) -> None:
         """Add a note for the reader, once."""
-
-    def drawn_sites(self, rows: np.ndarray) -> np.ndarray | None:
-        """Give the site of some samples where the bootstrap draws whole sites; else None."""
 
     def scored(self, *, fits: bool | None = None) -> np.ndarray:
         """Give the samples that may be scored without an outcome, their numbers in order.
@@ -111,5 +113,5 @@ class Scene(Protocol):
     def folds(self) -> CrossValidation | None:
         """Say how tasks are scored out of fold; None where held_out is scored."""
 
-    def attacked(self, spec: AspectSpec) -> Found:
+    def attacked(self, spec: AttackSpec) -> Found:
         """Ask models of the run, and of runs beside it, about records with and without trigger."""

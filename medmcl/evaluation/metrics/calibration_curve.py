@@ -16,9 +16,9 @@ from medmcl.evaluation.metrics.calibration_metrics import (
     DISTINCT,
     ICI,
 )
-from medmcl.evaluation.metrics.intervals import Resampler, sampler_of
+from medmcl.evaluation.metrics.intervals import PLAIN, Resampling
 from medmcl.evaluation.metrics.loess import loess, loess_rows
-from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, probabilities_of
+from medmcl.evaluation.metrics.metric import Metric, NotEstimable, probabilities_of
 from medmcl.evaluation.metrics.sampled import Interval, people_among, too_few
 from medmcl.evaluation.metrics.shares import effective_size, wilson
 
@@ -147,14 +147,9 @@ OBSERVED_EXPECTED = Metric(
 def calibration(
     targets: Any,
     probability: Any,
-    subjects: Any = None,
+    resampling: Resampling = PLAIN,
     *,
     bins: int = 10,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    strata: Any = None,
-    clusters: Any = None,
     known: Mapping[str, Interval] | None = None,
 ) -> Calibration | NotEstimable:
     """Give intercept, slope, ICI and the curves of a calibration plot.
@@ -169,13 +164,8 @@ def calibration(
     Args:
         targets: Outcome, above zero = positive. (N,)
         probability: Predicted probability. (N,)
-        subjects: Subject of each row, for intervals.
+        resampling: Who is drawn for intervals; the curve's band takes the first 200 draws.
         bins: Groups of the grouped curve.
-        draws: Bootstrap draws; the curve's band takes the first 200.
-        seed: Seed of the draws.
-        level: Coverage aimed at.
-        strata: As in `bootstrap`.
-        clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
         known: Metric (``calibration_intercept``, ``calibration_slope``, ``ici``) to an interval
             that a table shows already: taken as it is, so that a number has one interval.
 
@@ -195,25 +185,23 @@ def calibration(
         return NotEstimable("no rows")
     y, p = ICI.check((targets, probability))
     y = (y > 0).astype(float)
-    check_level(level)
-    strata = y if isinstance(strata, str) and strata == "outcome" else strata
-    sampler = sampler_of(len(y), subjects, draws=draws, seed=seed, strata=strata, clusters=clusters)
+    sampler = resampling.over(y)
     shown = known or {}
     intercept, slope, ratio, ici = (
-        shown.get(metric.name) or sampler.sample(metric, (y,), [p]).interval(level)
+        shown.get(metric.name) or sampler.sample(metric, (y,), [p]).interval(sampler.level)
         for metric in (CALIBRATION_INTERCEPT, CALIBRATION_SLOPE, OBSERVED_EXPECTED, ICI)
     )
     joint = float(kernels.logistic_recalibration(y, p, np.ones((len(y), 1)))[0][0])
     ends = int(((p == 0) | (p == 1)).sum())
-    distances = _distances(y, p, None if subjects is None else sampler.codes)
+    distances = _distances(y, p, None if resampling.subjects is None else sampler.codes)
     return Calibration(
         intercept=intercept,
         slope=slope,
         joint_intercept=None if np.isnan(joint) else joint,
         observed_expected=ratio,
         ici=ici,
-        curve=_smooth(y, p, sampler, level),
-        groups=_grouped(y, p, sampler, bins, level),
+        curve=_smooth(y, p, sampler),
+        groups=_grouped(y, p, sampler, bins),
         n=len(y),
         events=people_among(sampler.codes, y > 0),
         subjects=sampler.num_subjects,
@@ -253,9 +241,7 @@ def _noise(y: np.ndarray, p: np.ndarray, codes: np.ndarray | None) -> float:
     return float(np.sqrt(2 / np.pi) * np.sqrt(variance).mean())
 
 
-def _smooth(
-    y: np.ndarray, p: np.ndarray, sampler: Resampler, level: float
-) -> CalibrationCurve | None:
+def _smooth(y: np.ndarray, p: np.ndarray, sampler: Resampling) -> CalibrationCurve | None:
     if len(np.unique(p)) < DISTINCT:
         return None
     at = curve_grid(p)
@@ -271,7 +257,7 @@ def _smooth(
         if len(drawn) >= BAND_DRAWS:
             break
     lacking = too_few(sampler.num_subjects, sampler.num_clusters())
-    ends = ((), ()) if lacking else _ends(drawn, level)
+    ends = ((), ()) if lacking else _ends(drawn, sampler.level)
     observed = loess(p, y)(at)
     return CalibrationCurve(
         predicted=tuple(at.tolist()), observed=tuple(observed.tolist()), low=ends[0], high=ends[1]
@@ -303,12 +289,12 @@ def rank_groups(p: np.ndarray, bins: int) -> list[np.ndarray]:
 
 
 def _grouped(
-    y: np.ndarray, p: np.ndarray, sampler: Resampler, bins: int, level: float
+    y: np.ndarray, p: np.ndarray, sampler: Resampling, bins: int
 ) -> tuple[CalibrationGroup, ...]:
     found = []
     for rows in rank_groups(p, bins):
         share = float(y[rows].mean())
-        low, high = wilson(share, effective_size(y[rows], sampler.units[rows]), level)
+        low, high = wilson(share, effective_size(y[rows], sampler.units[rows]), sampler.level)
         found.append(
             CalibrationGroup(
                 n=len(rows),

@@ -12,11 +12,10 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics import weighted_binary as kernels
 from medmcl.evaluation.metrics.brief import brief, span
-from medmcl.evaluation.metrics.intervals import Resampler, sampler_of
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import (
     Metric,
     NotEstimable,
-    check_level,
     numbers,
     probabilities_of,
 )
@@ -93,14 +92,9 @@ def net_benefit(
     targets: Any,
     probability: Any,
     thresholds: float | Sequence[float] = THRESHOLDS,
-    subjects: Any = None,
+    resampling: Resampling | None = None,
     *,
     prevalence: float | None = None,
-    draws: int = 0,
-    seed: int = 0,
-    level: float = 0.95,
-    strata: Any = None,
-    clusters: Any = None,
 ) -> DecisionCurve | NotEstimable:
     """Give the decision curve of a binary outcome; higher net benefit is better.
 
@@ -111,14 +105,9 @@ def net_benefit(
         targets: Outcome, above zero = positive. (N,)
         probability: Predicted probability. (N,)
         thresholds: Risk thresholds, each inside (0, 1); or one.
-        subjects: Subject of each row, for the interval.
+        resampling: Who is drawn for the model's interval (pointwise); None: there is no interval.
         prevalence: Prevalence in the population where the sample was taken by outcome
             (case-control); default that of the sample.
-        draws: Bootstrap draws for the model's interval (pointwise); 0 for none.
-        seed: Seed of the draws.
-        level: Coverage aimed at.
-        strata: Class of each row whose number of subjects every draw keeps. (N,)
-        clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
 
     Raises:
         ValueError: For probabilities, thresholds or a prevalence outside their range.
@@ -141,9 +130,9 @@ def net_benefit(
         return kernels.net_benefit(y, p, weights, threshold, prevalence)
 
     treated = [_share_treated(y > 0, p >= pt, prevalence) for pt in grid]
-    sampler = _sampler(len(y), subjects, draws, seed=seed, strata=strata, clusters=clusters)
-    band = _band(grid, at, sampler if draws else None, level)
-    return _curve(grid, at, share, treated, band, people=_people(subjects, y > 0))
+    sampler = None if resampling is None else resampling.over(y)
+    people = _people(sampler, y > 0)
+    return _curve(grid, at, share, treated, _band(grid, at, sampler), people=people)
 
 
 def net_benefit_survival(
@@ -152,13 +141,7 @@ def net_benefit_survival(
     probability_at_t: Any,
     horizon: float,
     thresholds: float | Sequence[float] = THRESHOLDS,
-    subjects: Any = None,
-    *,
-    draws: int = 0,
-    seed: int = 0,
-    level: float = 0.95,
-    strata: Any = None,
-    clusters: Any = None,
+    resampling: Resampling | None = None,
 ) -> DecisionCurve | NotEstimable:
     """Give the decision curve of an event by a horizon, with censoring; higher is better.
 
@@ -171,12 +154,7 @@ def net_benefit_survival(
         probability_at_t: Predicted probability of the event by the horizon. (N,)
         horizon: In the unit of time.
         thresholds: Risk thresholds, each inside (0, 1); or one.
-        subjects: Subject of each row, for the interval.
-        draws: Bootstrap draws for the model's interval (pointwise); 0 for none.
-        seed: Seed of the draws.
-        level: Coverage aimed at.
-        strata: As in `net_benefit`.
-        clusters: As in `net_benefit`.
+        resampling: As in `net_benefit`.
 
     Returns:
         The curve; None at thresholds whose group is not followed to the horizon. `NotEstimable` if
@@ -206,10 +184,9 @@ def net_benefit_survival(
         return np.where(size > 0, size * (risk - (1 - risk) * odds), 0.0)
 
     treated = [float((p >= pt).mean()) for pt in grid]
-    sampler = _sampler(len(p), subjects, draws, seed=seed, strata=strata, clusters=clusters)
-    band = _band(grid, at, sampler if draws else None, level)
-    people = _people(subjects, (kinds == 1) & (times <= horizon))
-    return _curve(grid, at, overall, treated, band, people=people)
+    sampler = None if resampling is None else resampling.over(kinds)
+    people = _people(sampler, (kinds == 1) & (times <= horizon))
+    return _curve(grid, at, overall, treated, _band(grid, at, sampler), people=people)
 
 
 def incidence_at(
@@ -232,12 +209,6 @@ def _share_treated(positive: np.ndarray, called: np.ndarray, prevalence: float |
     if prevalence is None:
         return float(called.mean())
     return float(prevalence * called[positive].mean() + (1 - prevalence) * called[~positive].mean())
-
-
-def _sampler(size: int, subjects: Any, draws: int, **settings: Any) -> Resampler | None:
-    if draws == 0 and subjects is None:
-        return None
-    return sampler_of(size, subjects, draws=draws or 1, **settings)
 
 
 def _curve(
@@ -274,20 +245,18 @@ def _curve(
     )
 
 
-def _people(subjects: Any, has: np.ndarray) -> dict[str, int]:
+def _people(sampler: Resampling | None, has: np.ndarray) -> dict[str, int]:
     """Count rows, subjects, and those with the event in a row, (N,)."""
-    own = np.arange(len(has)) if subjects is None else np.asarray(subjects)
+    own = np.arange(len(has)) if sampler is None else sampler.codes
     return {"n": len(has), "subjects": len(np.unique(own)), "events": people_among(own, has)}
 
 
 def _band(
     grid: tuple[float, ...],
     at: Callable[[float, np.ndarray], np.ndarray],
-    sampler: Resampler | None,
-    level: float,
+    sampler: Resampling | None,
 ) -> tuple[np.ndarray, str]:
     """Pointwise percentiles of the model's net benefit, (2, T), or NaN and the reason."""
-    check_level(level)
     nothing = np.full((2, len(grid)), np.nan)
     if sampler is None:
         return nothing, ""
@@ -296,11 +265,11 @@ def _band(
         return nothing, lacking
     parts = [np.stack([at(pt, block) for pt in grid]) for block in sampler.blocks()]
     found = np.concatenate(parts, axis=1)
-    ends = nothing
+    ends, tails = nothing, [(1 - sampler.level) / 2, (1 + sampler.level) / 2]
     for column, row in enumerate(found):
         usable = row[~np.isnan(row)]
-        if len(usable) >= sampler.num_draws / 2:
-            ends[:, column] = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+        if len(usable) >= sampler.draws / 2:
+            ends[:, column] = np.quantile(usable, tails)
     return ends, ""
 
 

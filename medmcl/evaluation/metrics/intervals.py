@@ -10,7 +10,9 @@ and may go through sites first and then subjects inside them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 
@@ -35,54 +37,111 @@ NEEDS_SETTINGS = {
 """Metrics that do not exist without a setting, and what gives them one."""
 
 
-class Resampler:
-    """Draws subjects with replacement, the same for every metric and method.
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """How the rows of a sample are drawn with replacement, the same for every metric and method.
 
     Args:
-        subjects: Subject of each row, any codes. (N,)
+        subjects: Subject of each row, any codes; default each row its own (see `over`). (N,)
         draws: Number of bootstrap draws W.
-        seed: Seed of the draws.
-        strata: Class of each row, any ordered codes, as its outcome. Every draw has as many
-            subjects of each class as the sample; a subject with rows of several classes is of the
-            highest. (N,)
+        seed: Seed of the draws; equal seeds and subjects give equal draws.
+        level: Coverage that intervals aim at.
+        strata: Class of each row, any ordered codes, whose number of subjects every draw keeps;
+            a subject with rows of several classes is of the highest. ``"outcome"``: whether the
+            outcome is above zero. Fits a sample that was taken by outcome. (N,)
         sites: Site of each row; sites are drawn with replacement first, then as many subjects as
             the site has inside each drawn site. (To draw whole sites, give them as clusters.) (N,)
         clusters: Cluster of each row, as its site; clusters are drawn with replacement, each with
             all of its subjects. Subjects are still what is counted. (N,)
 
     Raises:
-        ValueError: If several of strata, sites and clusters are given, for wrong lengths, for a
-            subject of several sites or clusters, missing subjects, or draws below one.
+        ValueError: If several of strata, sites and clusters are given, for draws below one and a
+            level outside (0, 1). When rows are drawn: for wrong lengths, a subject of several sites
+            or clusters, and missing subjects.
     Source:
         Davison & Hinkley 1997, §3.8: clusters drawn whole have nearer the right spread than those
         whose members are drawn anew. Differs: none.
     """
 
-    def __init__(
-        self,
-        subjects: Any,
-        *,
-        draws: int = 1000,
-        seed: int = 0,
-        strata: Any = None,
-        sites: Any = None,
-        clusters: Any = None,
-    ) -> None:
-        if isinstance(draws, bool) or draws != int(draws) or draws < 1:
-            raise ConfigError("bootstrap: draws must be a whole number of at least 1", got=draws)
-        self.codes = codes_of_labels(subjects, "subjects")
-        self.num_rows = len(self.codes)
-        self.num_subjects = int(self.codes.max(initial=-1)) + 1
-        self.num_draws = int(draws)
-        self.seed = seed
-        self._whole: np.ndarray | None = None
-        if sum(one is not None for one in (strata, sites, clusters)) > 1:
+    subjects: Any = None
+    _: KW_ONLY
+    draws: int = 1000
+    seed: int = 0
+    level: float = 0.95
+    strata: Any = None
+    sites: Any = None
+    clusters: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that do not exist."""
+        check_level(self.level)
+        if isinstance(self.draws, bool) or self.draws != int(self.draws) or self.draws < 1:
+            raise ConfigError(
+                "bootstrap: draws must be a whole number of at least 1", got=self.draws
+            )
+        object.__setattr__(self, "draws", int(self.draws))
+        if sum(one is not None for one in (self.strata, self.sites, self.clusters)) > 1:
             raise ValueError("bootstrap: give strata, sites or clusters, not both")
-        self.parts = None if strata is None else self._subject_codes(strata, "strata")
-        self.sites = None if sites is None else self._subject_codes(sites, "sites")
-        self.clusters = None if clusters is None else self._subject_codes(clusters, "clusters")
-        self.units = self._units(self.clusters)
-        """Code of what is drawn together: the cluster of each row, or its subject. (N,)"""
+        if isinstance(self.strata, str) and self.strata != "outcome":
+            raise ValueError(f"bootstrap: strata must be codes or 'outcome', got {self.strata!r}")
+
+    @property
+    def kind(self) -> str:
+        """What is drawn: ``subject``, ``site`` or ``stratified``."""
+        if self.strata is not None:
+            return "stratified"
+        return "subject" if self.sites is None and self.clusters is None else "site"
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Give the same for some of the rows (a mask or indices)."""
+        names = ("subjects", "strata", "sites", "clusters")
+        given = {name: getattr(self, name) for name in names}
+        taken = {name: np.asarray(x)[rows] for name, x in given.items() if np.ndim(x)}
+        return replace(self, **taken)
+
+    def over(self, outcome: Any) -> Self:
+        """Give the same for rows of an outcome, (N,): each is its own subject if none are given.
+
+        Raises:
+            ConfigError: Subjects of another length.
+        """
+        own = np.arange(len(outcome)) if self.subjects is None else self.subjects
+        strata = self.strata
+        if isinstance(strata, str):
+            strata = numbers(outcome, "targets") > 0
+        found = replace(self, subjects=own, strata=strata)
+        found.check_rows(targets=[outcome])
+        return found
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """Number of the subject of each row, (N,)."""
+        return codes_of_labels(self.subjects, "subjects")
+
+    @property
+    def num_rows(self) -> int:
+        """Rows N."""
+        return len(self.codes)
+
+    @cached_property
+    def num_subjects(self) -> int:
+        """Subjects among the rows."""
+        return int(self.codes.max(initial=-1)) + 1
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """Code of what is drawn together: the cluster of each row, or its subject, (N,)."""
+        return self._units(self._parts["clusters"])
+
+    @cached_property
+    def _parts(self) -> dict[str, list[np.ndarray] | None]:
+        """The subjects of each class, site and cluster; None where these are not given."""
+        return {
+            name: None if labels is None else self._subject_codes(labels, name)
+            for name, labels in (
+                ("strata", self.strata), ("sites", self.sites), ("clusters", self.clusters)
+            )
+        }  # fmt: skip
 
     def _subject_codes(self, labels: Any, name: str) -> list[np.ndarray]:
         """The subjects of each class or site."""
@@ -107,28 +166,35 @@ class Resampler:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield weights of the rows for some draws at a time, (N, w)."""
-        if self._whole is not None:
+        if self._at_once >= self.draws:
             yield self._whole
             return
-        size = max(1, min(self.num_draws, ENTRIES_AT_ONCE // max(1, self.num_rows)))
         generator = numpy_generator(self.seed, "bootstrap", self.num_subjects)
-        for first in range(0, self.num_draws, size):
-            weights = self._draw(generator, min(size, self.num_draws - first))
-            if size == self.num_draws:
-                self._whole = weights
-            yield weights
+        for first in range(0, self.draws, self._at_once):
+            yield self._draw(generator, min(self._at_once, self.draws - first))
+
+    @property
+    def _at_once(self) -> int:
+        return max(1, ENTRIES_AT_ONCE // max(1, self.num_rows))
+
+    @cached_property
+    def _whole(self) -> np.ndarray:
+        """All draws, kept where they are few."""
+        generator = numpy_generator(self.seed, "bootstrap", self.num_subjects)
+        return self._draw(generator, self.draws)
 
     def _draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
-        if self.sites is not None:
-            times = self._draw_sites(generator, count, self.sites)
-        elif self.clusters is not None:
+        strata, sites, clusters = self._parts.values()
+        if sites is not None:
+            times = self._draw_sites(generator, count, sites)
+        elif clusters is not None:
             times = np.zeros((count, self.num_subjects), dtype=np.int64)
-            drawn = _draw_from(generator, count, len(self.clusters))
-            for members, often in zip(self.clusters, drawn.T, strict=True):
+            drawn = _draw_from(generator, count, len(clusters))
+            for members, often in zip(clusters, drawn.T, strict=True):
                 times[:, members] = often[:, None]
-        elif self.parts is not None:
+        elif strata is not None:
             times = np.zeros((count, self.num_subjects), dtype=np.int64)
-            for members in self.parts:
+            for members in strata:
                 times[:, members] = _draw_from(generator, count, len(members))
         else:
             times = _draw_from(generator, count, self.num_subjects)
@@ -146,7 +212,7 @@ class Resampler:
 
     def leave_out(self) -> Iterator[np.ndarray]:
         """Yield weights of the rows without one subject (site, cluster) each, (N, j) at a time."""
-        parts = self.sites if self.sites is not None else self.clusters
+        parts = self._parts["sites" if self.sites is not None else "clusters"]
         units, number = self._units(parts), self.num_subjects if parts is None else len(parts)
         step = max(1, ENTRIES_AT_ONCE // max(1, self.num_rows))
         for first in range(0, number, step):
@@ -164,7 +230,9 @@ class Resampler:
 
         Raises:
             ConfigError: Names the two lengths.
+            ValueError: Strata, sites or clusters do not fit the subjects.
         """
+        assert self._parts
         for name, several in arrays.items():
             for array in several:
                 size = len(array) if np.ndim(array) else 0
@@ -217,7 +285,7 @@ class Resampler:
         empty = len(chosen) == 0
         points = np.array([np.nan if empty else spec.draws(*a, ones)[0] for a in arrays])
         if np.isnan(points).any():
-            nothing = np.full(self.num_draws, np.nan)
+            nothing = np.full(self.draws, np.nan)
             lost = arrays[int(np.isnan(points).argmax())]
             reason = "no rows" if empty else spec.reason(lost)
             return Sampled(points=points, draws=nothing, note=reason, **base)
@@ -232,6 +300,10 @@ class Resampler:
         return Sampled(
             points=points, draws=over(self.blocks()), left_out=left_out, note=note, **base
         )
+
+
+PLAIN = Resampling()
+"""What is drawn where nobody says more: rows, a thousand times."""
 
 
 def codes_of_labels(labels: Any, name: str) -> np.ndarray:
@@ -310,11 +382,12 @@ def bootstrap(
         Differs: none. How often the intervals cover:
         ``benchmarks/evaluation/interval_coverage.md``.
     """
-    check_level(level)
     check_method(method)
     outcomes = _outcomes(targets)
-    sampler = _sampler(outcomes, subjects, draws=draws, seed=seed, strata=strata, sites=sites)
-    found = sampler.sample(metric, outcomes, [predictions], jackknife=method == "bca")
+    how = Resampling(
+        subjects, draws=draws, seed=seed, level=level, strata=strata, sites=sites
+    ).over(outcomes[0])
+    found = how.sample(metric, outcomes, [predictions], jackknife=method == "bca")
     return found.interval(level, method)
 
 
@@ -357,14 +430,15 @@ def paired_difference(
     Source:
         Davison & Hinkley 1997, §3.8. Differs: the mean over seeds is taken inside each draw.
     """
-    check_level(level)
     check_method(method)
     predictions, baseline = _seeds(predictions, "predictions"), _seeds(baseline, "baseline")
     outcomes = _outcomes(targets)
-    sampler = _sampler(outcomes, subjects, draws=draws, seed=seed, strata=strata, sites=sites)
+    how = Resampling(
+        subjects, draws=draws, seed=seed, level=level, strata=strata, sites=sites
+    ).over(outcomes[0])
     more = method == "bca"
-    ours = sampler.sample(metric, outcomes, predictions, jackknife=more)
-    theirs = sampler.sample(metric, outcomes, baseline, jackknife=more)
+    ours = how.sample(metric, outcomes, predictions, jackknife=more)
+    theirs = how.sample(metric, outcomes, baseline, jackknife=more)
     return ours.minus(theirs).interval(level, method)
 
 
@@ -379,34 +453,13 @@ def _seeds(predictions: Sequence[Any], name: str) -> Sequence[Any]:
     return [predictions] if plain else predictions
 
 
-def sampler_of(size: int, subjects: Any, **settings: Any) -> Resampler:
-    """Draw the subjects of N rows; each row is its own subject without subjects.
-
-    Raises:
-        ConfigError: Groups of another length.
-    """
-    sampler = Resampler(np.arange(size) if subjects is None else subjects, **settings)
-    sampler.check_rows(targets=[np.empty(size)])
-    return sampler
-
-
-def _sampler(
-    outcomes: tuple[Any, ...], subjects: Any, *, strata: Any, **settings: Any
-) -> Resampler:
+def _outcomes(targets: Any) -> tuple[Any, ...]:
+    outcomes = targets if isinstance(targets, tuple) else (targets,)
     if not outcomes or np.ndim(outcomes[0]) == 0:
         raise ConfigError(
             "bootstrap: targets must be (N,), or a tuple of such arrays", got=str(outcomes)
         )
-    codes = np.arange(len(outcomes[0])) if subjects is None else subjects
-    if isinstance(strata, str):
-        if strata != "outcome":
-            raise ValueError(f"bootstrap: strata must be codes or 'outcome', got {strata!r}")
-        strata = numbers(outcomes[0], "targets") > 0
-    return Resampler(codes, strata=strata, **settings)
-
-
-def _outcomes(targets: Any) -> tuple[Any, ...]:
-    return targets if isinstance(targets, tuple) else (targets,)
+    return outcomes
 
 
 def _spec(metric: str | Callable[..., Any]) -> Metric:

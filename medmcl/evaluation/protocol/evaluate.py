@@ -33,7 +33,7 @@ from medmcl.evaluation.protocol.predicted import (
     predict,
     take,
 )
-from medmcl.evaluation.protocol.resampling import Resampling, Sites
+from medmcl.evaluation.protocol.resampling import Sites, resampling_of
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.protocol.scoring import Samplers, differences, rows_of, score
 from medmcl.evaluation.protocol.setting import Setting, decide_rows
@@ -185,7 +185,9 @@ def evaluate_task(
         seed=seed,
         cross_validation=cross_validation,
         thresholds=thresholds,
-        resampling=Resampling.of(resample, targets, subjects, sites),
+        resampling=resampling_of(
+            resample, subjects, sites, draws=bootstrap_draws, seed=seed, level=level
+        ),
         remarks=_remarks(targets, known, arrays),
     )
     same = _coinciding(setting, fractions)
@@ -213,7 +215,8 @@ def evaluate_task(
         take(setting, _name(key), _fraction(key), given[key], predictions_protocol) for key in taken
     ]
     tables = [_says_which(table, same) for table in tables]
-    samplers = Samplers.of(setting, bootstrap_draws, min(dear_draws, bootstrap_draws))
+    few = min(dear_draws, bootstrap_draws)
+    samplers = Samplers.of(setting, few)
     largest: dict[str, float] = {}
     for table in tables:
         largest[table.method] = max(largest.get(table.method, 0.0), table.fraction)
@@ -221,26 +224,26 @@ def evaluate_task(
         full = further_metrics and table.fraction == largest[table.method]
         table.sampled.update(score(setting, table, samplers, table.rows, full=full))
         done()
-    rows = [row for table in tables for row in rows_of(setting, table, level)]
+    rows = [row for table in tables for row in rows_of(setting, table)]
     first = baseline or next((_name(key) for key in (*methods, *given)), "")
     whole = [table for table in tables if table.fraction == largest[table.method]]
     figures = [table for table in whole if table.method in shown]
-    found, more = _figures(setting, figures, first, min(dear_draws, bootstrap_draws), level, done)
+    found, more = _figures(setting, figures, first, few, done)
     ledger = [*setting.ledger(), *(line for table in tables for line in table.fitted)]
     return TaskEvaluation(
-        results=[*rows, *more, *differences(setting, tables, first, level)],
+        results=[*rows, *more, *differences(setting, tables, first)],
         evidence=found,
         subgroups=[
             row
             for table in whole
             if table.method == first and subgroups
-            for row in subgroup_rows(setting, table, subgroups, samplers, level)
+            for row in subgroup_rows(setting, table, subgroups, samplers)
         ],
         presence=[
             row
             for table in whole
             if patterns is not None
-            for row in presence_rows(setting, table, patterns, samplers, level)
+            for row in presence_rows(setting, table, patterns, samplers)
         ],
         fitted=[*dict.fromkeys(ledger)],
         thresholds=setting.thresholds.risks,
@@ -255,7 +258,6 @@ def _figures(
     tables: Sequence[Predicted],
     first: str,
     draws: int,
-    level: float,
     done: Callable[[int], object],
 ) -> tuple[list[TaskEvidence], list[Result]]:
     """Collect what figures show and the rows that come with them; ``done`` follows each table.
@@ -267,7 +269,7 @@ def _figures(
     for table in tables:
         if table.method == first or setting.targets.kind != "multiclass":
             enough = draws if table.method == first else draws // 2
-            for one in task_evidence(setting, table, enough, level):
+            for one in task_evidence(setting, table, enough):
                 found.append(one)
                 rows += evidence_rows(setting, table, one, enough)
         done(_OF_FIGURES)

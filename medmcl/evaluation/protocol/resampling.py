@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.core.suppression import UNKNOWN
 from medmcl.core.targets import Targets
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import is_missing
 from medmcl.evaluation.models.cross_validation import strata_of
 
@@ -24,86 +25,68 @@ OVER = {
 """What intervals are over, in words."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resampling:
-    """How the bootstrap draws the rows of a task.
+def resampling_of(
+    kind: str, subjects: np.ndarray, sites: Sites = None, **settings: Any
+) -> Resampling:
+    """Say how rows are drawn.
 
-    Attributes:
+    A subject without a site (missing, or ``unknown``) is drawn on its own.
+
+    Args:
         kind: ``subject``: subjects with all their records. ``site``: whole sites, with all their
             subjects: what another set of hospitals would have given. ``stratified``: subjects
             inside the classes of the outcome, whose sizes every draw keeps.
         subjects: Subject of each row. (N,)
-        clusters: Site of each row, where sites are drawn. (N,) int
-        strata: Class of each row, where they are kept. (N,)
+        sites: Site of each row. (N,)
+        settings: Draws, seed and level, as `Resampling` takes them.
+
+    Raises:
+        ConfigError: Another kind, or sites are to be drawn and none are known.
     """
+    people = np.asarray(subjects)
+    if kind not in get_args(Resample):
+        raise ConfigError("no such resampling", got=kind, expected=get_args(Resample))
+    if kind == "stratified":
+        return Resampling(people, strata="outcome", **settings)
+    if kind == "subject":
+        return Resampling(people, **settings)
+    if sites is None:
+        raise ConfigError(
+            "sites are to be drawn, but no row has one",
+            got="resample: site",
+            expected="the site of each subject",
+            fix="name its column as `group:` of `subjects:` in cohort.yaml, or draw subjects "
+            "(resample: subject)",
+        )
+    return Resampling(people, clusters=site_codes(sites, people), **settings)
 
-    kind: Resample
-    subjects: np.ndarray
-    clusters: np.ndarray | None = None
-    strata: np.ndarray | None = None
 
-    @classmethod
-    def of(
-        cls, kind: str, targets: Targets, subjects: np.ndarray, sites: Sites = None
-    ) -> Resampling:
-        """Make it for the rows of a task.
+def of_task(how: Resampling, targets: Targets) -> Resampling:
+    """Give the strata of a task's rows their classes, where the bootstrap keeps these.
 
-        A subject without a site (missing, or ``unknown``) is drawn on its own.
+    The pattern of labels counts by the rarest label a row has; numbers have no classes.
+    """
+    if how.strata is None:
+        return how
+    strata = strata_of(targets)
+    if targets.competing is not None:
+        strata = np.where(targets.competing, 2, strata)
+    return replace(how, strata=strata)
 
-        Args:
-            kind: One of `Resample`.
-            targets: The task over N rows; its classes are the strata. The pattern of labels counts
-                by the rarest label a row has; numbers have no classes.
-            subjects: Subject of each row. (N,)
-            sites: Site of each row. (N,)
 
-        Raises:
-            ConfigError: Another kind, or sites are to be drawn and none are known.
-        """
-        people = np.asarray(subjects)
-        if kind not in get_args(Resample):
-            raise ConfigError("no such resampling", got=kind, expected=get_args(Resample))
-        if kind == "stratified":
-            strata = strata_of(targets)
-            if targets.competing is not None:
-                strata = np.where(targets.competing, 2, strata)
-            return cls(kind="stratified", subjects=people, strata=strata)
-        if kind == "subject":
-            return cls(kind="subject", subjects=people)
-        if sites is None:
-            raise ConfigError(
-                "sites are to be drawn, but no row has one",
-                got="resample: site",
-                expected="the site of each subject",
-                fix="name its column as `group:` of `subjects:` in cohort.yaml, or draw subjects "
-                "(resample: subject)",
-            )
-        return cls(kind="site", subjects=people, clusters=site_codes(sites, people))
-
-    def settings(self, rows: np.ndarray) -> dict[str, np.ndarray | None]:
-        """Give what `Resampler` and its kin are told of some rows: strata or clusters."""
-        return {
-            "strata": None if self.strata is None else self.strata[rows],
-            "clusters": None if self.clusters is None else self.clusters[rows],
-        }
-
-    def units(self, rows: np.ndarray) -> np.ndarray:
-        """Give the code of what is independent: the site of some rows, or their subject."""
-        return (self.subjects if self.clusters is None else self.clusters)[rows]
-
-    def note(self, rows: np.ndarray) -> str:
-        """Say how the intervals of some rows were drawn; empty for subjects, the default."""
-        if self.strata is not None:
-            if len(np.unique(self.strata[rows])) < 2:
-                return "intervals draw subjects: the outcome has no two classes to keep"
-            return "intervals draw subjects inside classes of the outcome"
-        if self.clusters is None:
-            return ""
-        pairs = np.unique(np.stack([self.clusters[rows], _codes(self.subjects)[rows]]), axis=1)
-        sizes = np.unique(pairs[0], return_counts=True)[1]
-        single = int((sizes == 1).sum())
-        said = f"intervals draw whole sites ({len(sizes)}"
-        return said + (f", {single} of a single subject)" if single else ")")
+def said_of(how: Resampling) -> str:
+    """Say how the intervals of rows were drawn; empty for subjects, the default."""
+    if how.strata is not None:
+        if len(np.unique(how.strata)) < 2:
+            return "intervals draw subjects: the outcome has no two classes to keep"
+        return "intervals draw subjects inside classes of the outcome"
+    if how.clusters is None:
+        return ""
+    pairs = np.unique(np.stack([how.clusters, how.codes]), axis=1)
+    sizes = np.unique(pairs[0], return_counts=True)[1]
+    single = int((sizes == 1).sum())
+    said = f"intervals draw whole sites ({len(sizes)}"
+    return said + (f", {single} of a single subject)" if single else ")")
 
 
 def site_codes(sites: Sequence[Any] | np.ndarray, subjects: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from medmcl.evaluation.aspects.tasks.metrics import (
     without_curves,
 )
 from medmcl.evaluation.metrics.delong_method import AUCDifference, delong
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import Metric, probabilities_of
 from medmcl.evaluation.metrics.multiclass import shares_of
 from medmcl.evaluation.metrics.sampled import Sampled, mean_of, people_among
@@ -38,20 +38,16 @@ Scores = dict[tuple[str, str], tuple[Line, Sampled]]
 class Samplers:
     """The bootstrap of the scored rows, and the same with fewer draws."""
 
-    whole: Resampler
-    short: Resampler
+    whole: Resampling
+    short: Resampling
 
     @classmethod
-    def of(cls, setting: Setting, draws: int, few: int) -> Samplers:
-        """Draw the scored rows ``draws`` times, and ``few`` times where a draw is dear."""
-        rows, seed = setting.scored, setting.seed
-        subjects, more = setting.subjects[rows], setting.resampling.settings(rows)
-        whole = Resampler(subjects, draws=draws, seed=seed, **more)
-        if few == draws:
-            return cls(whole, whole)
-        return cls(whole, Resampler(subjects, draws=few, seed=seed, **more))
+    def of(cls, setting: Setting, few: int) -> Samplers:
+        """Draw the scored rows, and ``few`` times where a draw is dear."""
+        whole = setting.resampling.take(setting.scored)
+        return cls(whole, whole if few == whole.draws else replace(whole, draws=few))
 
-    def pick(self, line: Line) -> Resampler:
+    def pick(self, line: Line) -> Resampling:
         """The one that a metric takes."""
         return self.short if line.dear else self.whole
 
@@ -194,7 +190,7 @@ def readings(line: Line, table: Predicted, horizons: Horizons | None) -> list[np
     return [1 - one for one in survival] if line.reads == "risk" else survival
 
 
-def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result]:
+def rows_of(setting: Setting, table: Predicted) -> Iterator[Result]:
     """Turn the metrics of one table into rows."""
     said = "; ".join(table.notes)
     for (target, metric), (line, sampled) in table.sampled.items():
@@ -206,7 +202,7 @@ def rows_of(setting: Setting, table: Predicted, level: float) -> Iterator[Result
         few = f"{sampled.draws.size} draws" if line.dear else ""
         ranked = RANKED if line.is_order and table.orders else ""
         note = "; ".join(text for text in (line.note, few, ranked, said) if text)
-        found = sampled.interval(level)
+        found = sampled.interval(setting.resampling.level)
         judged = metric in SHOWN_ELSEWHERE and target != "macro" and found.value is not None
         if judged and found.events is not None:
             scarce = too_few_for_curve(found.events, found.non_events or 0)
@@ -242,12 +238,7 @@ def about_row(
     }
 
 
-def differences(
-    setting: Setting,
-    tables: Sequence[Predicted],
-    baseline: str,
-    level: float,
-) -> Iterator[Result]:
+def differences(setting: Setting, tables: Sequence[Predicted], baseline: str) -> Iterator[Result]:
     """Compare each method with the baseline at the same label fraction, draw by draw.
 
     Metrics that aim at a target (slope, intercept, observed over expected) have no differences: a
@@ -259,10 +250,10 @@ def differences(
         pairs = [t for t in tables if t.method == baseline and t.fraction == table.fraction]
         if table.method == baseline or not pairs:
             continue
-        yield from _pair(setting, table, pairs[0], level)
+        yield from _pair(setting, table, pairs[0])
 
 
-def _pair(setting: Setting, table: Predicted, other: Predicted, level: float) -> Iterator[Result]:
+def _pair(setting: Setting, table: Predicted, other: Predicted) -> Iterator[Result]:
     ours, theirs = table.sampled, other.sampled
     same = np.array_equal(table.rows, other.rows)
     for key, (line, sampled) in ours.items():
@@ -285,7 +276,7 @@ def _pair(setting: Setting, table: Predicted, other: Predicted, level: float) ->
             exact = _delong(setting, table, other, key, table.rows)
             by = "site" if setting.resampling.kind == "site" else "subject"
             p_value, test = (p_value, test) if exact is None else (exact, f"DeLong, by {by}")
-        row = Result.of(apart.interval(level), versus=other.method, **about)
+        row = Result.of(apart.interval(setting.resampling.level), versus=other.method, **about)
         rarest = _rarest(setting, ours, key)
         said = (
             "" if p_value is None else row.untested or untested(table.split, rarest or row.deciding)
@@ -342,6 +333,6 @@ def _delong(
         values[use, column],
         table.everyone_alike().ranking[0][use, column],
         other.everyone_alike().ranking[0][use, column],
-        setting.resampling.units(setting.scored)[use],
+        setting.resampling.take(setting.scored).units[use],
     )
     return found.p if isinstance(found, AUCDifference) else None

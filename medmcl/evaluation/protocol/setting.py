@@ -11,10 +11,11 @@ import numpy as np
 from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.tasks.metrics import Horizons, Thresholds, horizons_of, thresholds_of
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.models.cross_validation import Fold, subject_folds
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.folds import CrossValidation, tested
-from medmcl.evaluation.protocol.resampling import Resampling
+from medmcl.evaluation.protocol.resampling import of_task, said_of
 from medmcl.evaluation.protocol.subsets import LabelCounts, label_subset
 
 _SEEN = {
@@ -42,7 +43,7 @@ class Setting:
         plan: Its folds over this task's rows; empty without.
         horizons: Times of a survival task.
         thresholds: Risks at which net benefit is judged.
-        resampling: Who the bootstrap draws.
+        resampling: How the bootstrap draws rows of the task.
         notes: What a reader must know.
     """
 
@@ -191,8 +192,8 @@ def decide_rows(
         notes += cross_validation.remarks(plan, targets, subjects)
     elif split in _SEEN:
         notes.append(f"scored on {split}: {_SEEN[split]}")
-    resampling = resampling or Resampling.of("subject", targets, subjects)
-    drawn = resampling.note(scored)
+    resampling = of_task(resampling or Resampling(subjects, seed=seed), targets)
+    drawn = said_of(resampling.take(scored))
     notes += [drawn] if drawn else []
     horizons = None
     if targets.kind == "survival":

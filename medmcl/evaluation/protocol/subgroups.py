@@ -70,7 +70,6 @@ def subgroup_rows(
     table: Predicted,
     subgroups: Mapping[str, np.ndarray],
     samplers: Samplers,
-    level: float = 0.95,
     metrics: Sequence[str] | None = None,
 ) -> list[SubgroupRow]:
     """Score a method among groups of the scored subjects: everyone first, then each attribute.
@@ -86,7 +85,6 @@ def subgroup_rows(
         table: Predictions.
         subgroups: Attribute to the group of every row of the task, (N,) text.
         samplers: Bootstrap of the scored rows.
-        level: Coverage aimed at.
         metrics: Metrics to show; default the headline, and the calibration slope of a binary task.
     """
     first = next(iter(table.sampled), None)
@@ -113,9 +111,7 @@ def subgroup_rows(
         held = held_back([group.subjects for group in each], [group.least for group in each])
         for group, reason in zip(each, held, strict=True):
             for metric, key in chosen.items():
-                rows.append(
-                    _row(setting, table, samplers, attribute, group, metric, key, reason, level)
-                )
+                rows.append(_row(setting, table, samplers, attribute, group, metric, key, reason))
     return rows
 
 
@@ -180,7 +176,6 @@ def _row(
     metric: str,
     key: tuple[str, str],
     reason: str,
-    level: float,
 ) -> SubgroupRow:
     line = table.sampled[key][0]
     base = SubgroupRow(
@@ -200,7 +195,7 @@ def _row(
     sampled: Sampled = table.sampled[key][1]  # of everyone: the row of the results has it already
     if not np.array_equal(group.rows, table.rows):
         sampled = score(setting, table, few, group.rows, only=metric)[key][1]
-    numbers = sampled.interval(level).numbers()
+    numbers = sampled.interval(setting.resampling.level).numbers()
     if reason:
         shown: dict[str, Any] = {
             name: None if numbers[name] is None else round(float(numbers[name]), 2)

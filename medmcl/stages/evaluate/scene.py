@@ -11,10 +11,12 @@ import numpy as np
 
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
-from medmcl.evaluation.aspects.aspect import AspectSpec
+from medmcl.evaluation.aspects.attack.aspect import AttackSpec
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.protocol.evaluation import Found
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.predicted import Method
+from medmcl.evaluation.protocol.resampling import resampling_of
 from medmcl.evaluation.protocol.sample_subgroups import sample_subgroups
 from medmcl.stages.evaluate.prompts import embed_prompts
 from medmcl.stages.evaluate.spec import EvaluateSpec
@@ -83,6 +85,13 @@ class RunScene:
         """What the bootstrap draws."""
         return self.spec.resample
 
+    @cached_property
+    def resampling(self) -> Resampling:
+        """How the bootstrap draws samples where there is no outcome."""
+        kind = "site" if self.sites is not None and self.resample == "site" else "subject"
+        return resampling_of(kind, self.prepared.subjects, self.sites, draws=self.draws,
+                             seed=self.seed, level=self.level)  # fmt: skip
+
     @property
     def fold_by(self) -> str:
         """What a fold is made of."""
@@ -122,10 +131,6 @@ class RunScene:
         """Add a note, once."""
         if note not in self.notes:
             self.notes.append(note)
-
-    def drawn_sites(self, rows: np.ndarray) -> np.ndarray | None:
-        """Give the site of some samples where the bootstrap draws whole sites; else None."""
-        return self.sites[rows] if self.sites is not None and self.resample == "site" else None
 
     def scored(self, *, fits: bool | None = None) -> np.ndarray:
         """Give the samples that may be scored without an outcome, their numbers in order."""
@@ -185,12 +190,10 @@ class RunScene:
         """Say how tasks are scored out of fold; None where held_out is scored."""
         return self._scoring.cross_validation()
 
-    def attacked(self, spec: AspectSpec) -> Found:
+    def attacked(self, spec: AttackSpec) -> Found:
         """Ask models of the run, and of runs beside it, about records with and without trigger."""
         from medmcl.stages.evaluate.attack.attacked import attack_results
 
-        asking = self.spec.asking({"attack": spec})
         return attack_results(
-            asking, self.run, self.prepared, self.device, self.seed, self.notes, self.sites,
-            self.others,
-        )  # fmt: skip
+            spec, self.run, self.prepared, self.device, self.resampling, self.notes, self.others
+        )

@@ -17,10 +17,10 @@ def found():
     time = np.minimum(time, 1.5 + rng.random(300))
     survival = np.exp(-np.exp(x))
     return {
-        "calibration": e.calibration(y, risk, draws=20),
-        "curve": e.calibration(y, risk, draws=20).curve,
-        "decision": e.net_benefit(y, risk, draws=20),
-        "survival": e.survival_calibration(seen, time, survival, 1.0, draws=5),
+        "calibration": e.calibration(y, risk, e.Resampling(draws=20)),
+        "curve": e.calibration(y, risk, e.Resampling(draws=20)).curve,
+        "decision": e.net_benefit(y, risk, resampling=e.Resampling(draws=20)),
+        "survival": e.survival_calibration(seen, time, survival, 1.0, e.Resampling(draws=5)),
         "kaplan_meier": e.kaplan_meier(seen, time),
     }
 

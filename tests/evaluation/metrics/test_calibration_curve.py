@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 
 from medmcl.evaluation.metrics import calibration_metrics as single
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
-from medmcl.evaluation.metrics.intervals import bootstrap
+from medmcl.evaluation.metrics.intervals import Resampling, bootstrap
 from medmcl.evaluation.metrics.loess import loess
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.sampled import Sampled, mean_of
@@ -31,7 +31,7 @@ def loss(parameters, x, y, offset=0.0):
 
 def test_the_numbers_are_those_that_calibration_curves_publishes():
     table = pd.read_csv(PUBLISHED / "val_prob.csv")
-    found = calibration(table["y"], table["p"], draws=40)
+    found = calibration(table["y"], table["p"], Resampling(draws=40))
     assert found.intercept.value == pytest.approx(0.22404680, abs=1e-7)
     assert found.slope.value == pytest.approx(0.82278297, abs=1e-7)
     assert found.ici_uncorrected == pytest.approx(0.04747448, abs=1e-7)  # "Eavg"
@@ -43,7 +43,7 @@ def test_intercept_and_slope_are_maximum_likelihood():
     x = logit(p)
     both = minimize(loss, [0.0, 1.0], (x, y), tol=1e-12).x
     large = minimize(lambda a: loss(a, x, y, x), [0.0], tol=1e-12).x[0]
-    found = calibration(y, p, draws=20)
+    found = calibration(y, p, Resampling(draws=20))
     assert found.slope.value == pytest.approx(both[1], abs=1e-5)
     assert found.joint_intercept == pytest.approx(both[0], abs=1e-5)
     assert found.intercept.value == pytest.approx(large, abs=1e-5)
@@ -53,7 +53,7 @@ def test_intercept_and_slope_are_maximum_likelihood():
 def test_a_slope_on_predictions_that_hardly_vary_is_not_estimable():
     y, p = sample(80)
     narrow = expit(logit(0.2) + 1e-4 * logit(p))  # autobind on 80 people: slope 957
-    found = calibration(y, narrow, draws=20)
+    found = calibration(y, narrow, Resampling(draws=20))
     assert found.slope.value is None
     assert found.slope.note == "predictions hardly vary"
     assert found.joint_intercept is None
@@ -63,13 +63,13 @@ def test_a_slope_on_predictions_that_hardly_vary_is_not_estimable():
     assert single.calibration_slope(y, wide) == pytest.approx(
         single.calibration_slope(y, p) / 0.05, rel=1e-5
     )
-    assert "hardly" not in calibration(y, wide, draws=20).ici.note
+    assert "hardly" not in calibration(y, wide, Resampling(draws=20)).ici.note
 
 
 def test_distances_are_those_of_the_loess_curve():
     y, p = sample()
     gap = np.abs(loess(p, y)(p) - p)
-    found = calibration(y, p, draws=2)
+    found = calibration(y, p, Resampling(draws=2))
     assert found.ici_uncorrected == pytest.approx(gap.mean())
     assert found.e50 == pytest.approx(np.median(gap))
     assert found.e90 == pytest.approx(np.quantile(gap, 0.9))
@@ -95,7 +95,7 @@ def test_what_noise_alone_gives_is_what_simulated_outcomes_give():
     rng = np.random.default_rng(1)
     outcomes = (rng.random((150, 800)) < p[:, None]).astype(float)
     expected = np.abs(loess(p, outcomes)(p) - p[:, None]).mean()
-    found = calibration(outcomes[:, 0], p, draws=2)
+    found = calibration(outcomes[:, 0], p, Resampling(draws=2))
     assert found.ici_if_perfect == pytest.approx(expected, rel=0.03)
 
 
@@ -119,7 +119,7 @@ def test_a_large_distance_is_hardly_corrected():
 
 def test_groups_and_curve_of_published_data():
     table = pd.read_csv(PUBLISHED / "dcurves.csv")
-    found = calibration(table["cancer"], table["model"], draws=30)
+    found = calibration(table["cancer"], table["model"], Resampling(draws=30))
     assert isinstance(found, Calibration)
     assert sum(group.n for group in found.groups) == found.n == 750
     assert sum(group.events for group in found.groups) == found.events == 105
@@ -135,14 +135,16 @@ def test_groups_and_curve_of_published_data():
 
 def test_wilson_ends_of_a_group():
     y = np.r_[np.ones(3), np.zeros(7)]
-    found = calibration(y, np.linspace(0.2, 0.4, 10), bins=1, draws=2)
+    found = calibration(y, np.linspace(0.2, 0.4, 10), Resampling(draws=2), bins=1)
     assert (found.groups[0].low, found.groups[0].high) == pytest.approx((0.1078, 0.6032), abs=1e-4)
 
 
 def test_copied_records_do_not_narrow_anything_if_they_are_of_one_subject():
     y, p = sample(80)
-    once = calibration(y, p, draws=60)
-    four = calibration(np.tile(y, 4), np.tile(p, 4), np.tile(np.arange(80), 4), draws=60)
+    once = calibration(y, p, Resampling(draws=60))
+    four = calibration(
+        np.tile(y, 4), np.tile(p, 4), Resampling(np.tile(np.arange(80), 4), draws=60)
+    )
     assert (four.slope.low, four.slope.high) == pytest.approx((once.slope.low, once.slope.high))
     assert four.subjects == 80
     assert four.ici_if_perfect > 0.8 * once.ici_if_perfect
@@ -153,7 +155,7 @@ def test_copied_records_do_not_narrow_anything_if_they_are_of_one_subject():
 def test_probabilities_of_zero_and_one_are_moved_and_counted():
     y, p = sample()
     p[:3], p[3:5] = 0.0, 1.0
-    found = calibration(y, p, draws=20)
+    found = calibration(y, p, Resampling(draws=20))
     assert "5 probabilities are exactly 0 or 1" in found.note
     moved = np.clip(p, 1e-6, 1 - 1e-6)
     assert found.slope.value == pytest.approx(single.calibration_slope(y, moved))
@@ -163,19 +165,19 @@ def test_what_does_not_exist_has_a_reason_and_the_rest_stands():
     y, p = sample()
     assert isinstance(calibration([], []), NotEstimable)
     assert isinstance(single.calibration_slope(np.ones(9), np.linspace(0.1, 0.9, 9)), NotEstimable)
-    separated = calibration((p > 0.4).astype(float), p, draws=20)
+    separated = calibration((p > 0.4).astype(float), p, Resampling(draws=20))
     assert separated.slope.value is None
     assert "separate" in separated.slope.note
     assert separated.joint_intercept is None
     assert separated.ici.value is not None
-    constant = calibration(y, np.full(len(y), 0.3), draws=20)
+    constant = calibration(y, np.full(len(y), 0.3), Resampling(draws=20))
     assert constant.slope.value is None
     assert constant.ici.value is None
     assert "three distinct" in constant.ici.note
     assert constant.curve is None
     assert constant.intercept.value == pytest.approx(logit(y.mean()) - logit(0.3))
     assert len(constant.groups) == 1
-    one_class = calibration(np.zeros(len(y)), p, draws=20)
+    one_class = calibration(np.zeros(len(y)), p, Resampling(draws=20))
     assert one_class.intercept.value is None
     assert one_class.observed_expected.value == 0
     assert one_class.slope.value is None
@@ -198,7 +200,7 @@ def test_reversed_separation_is_seen_too():
         (lambda: calibration([0, 1, 1], [0.2, 0.3]), "must be"),
         (lambda: calibration([0, 1], [0.2, np.nan]), "finite"),
         (lambda: single.ici([0, 1, 0], [0.1, 0.2, 0.3], weights=[0.5, 1, 1]), "whole"),
-        (lambda: calibration([0, 1] * 30, [0.2, 0.3] * 30, np.arange(59), draws=10),
+        (lambda: calibration([0, 1] * 30, [0.2, 0.3] * 30, Resampling(np.arange(59), draws=10)),
          "60 targets, 59 subjects[^\n]*\n[^\n]*equal lengths"),
     ],
 )  # fmt: skip
@@ -209,7 +211,7 @@ def test_wrong_input_is_refused(call, words):
 
 def test_the_groups_hold_means():
     y, p = sample(60)
-    found = calibration(y, p**3, bins=4, draws=10)
+    found = calibration(y, p**3, Resampling(draws=10), bins=4)
     rows = np.argsort(p)
     for group, part in zip(found.groups, np.split(rows, 4), strict=True):
         assert group.predicted == pytest.approx((p[part] ** 3).mean())

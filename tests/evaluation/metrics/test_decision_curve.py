@@ -13,7 +13,7 @@ from medmcl.evaluation.metrics.decision_curve import (
     net_benefit_metric,
     net_benefit_survival,
 )
-from medmcl.evaluation.metrics.intervals import bootstrap
+from medmcl.evaluation.metrics.intervals import Resampling, bootstrap
 from medmcl.evaluation.metrics.metric import NotEstimable
 
 TABLE = Path(__file__).parent / "published" / "dcurves.csv"
@@ -98,17 +98,19 @@ def test_net_benefit_at_a_threshold_goes_into_the_bootstrap(published):
     found = bootstrap(metric, *data, draws=60)
     slow = bootstrap(lambda y, p: metric(y, p), *data, draws=60)
     assert (found.value, found.low, found.high) == pytest.approx((slow.value, slow.low, slow.high))
-    curve = net_benefit(*data, [0.1], draws=60)
+    curve = net_benefit(*data, [0.1], Resampling(draws=60))
     assert (curve.low[0], curve.high[0]) == pytest.approx((found.low, found.high))
 
 
 def test_the_band_of_the_survival_curve_holds_it_and_is_wider_by_subject(published):
     rows = published.iloc[:150]
     data = (rows["cancer"], rows["years"], rows["model"], 1, [0.1])
-    single = net_benefit_survival(*data, draws=100)
+    single = net_benefit_survival(*data, resampling=Resampling(draws=100))
     four = pd.concat([rows] * 4)
     again = (four["cancer"], four["years"], four["model"], 1, [0.1])
-    clustered = net_benefit_survival(*again, np.tile(np.arange(150), 4), draws=100)
+    clustered = net_benefit_survival(
+        *again, resampling=Resampling(np.tile(np.arange(150), 4), draws=100)
+    )
     assert single.low[0] < single.model[0] < single.high[0]
     assert clustered.low == pytest.approx(single.low)
 
@@ -150,10 +152,9 @@ def test_what_is_not_estimable_is_said():
         (lambda: net_benefit([0, 1], [0.1], [0.1]), "must be"),
         (lambda: net_benefit([0, 1], [0.1, 0.2], [0.1], prevalence=1.0), "prevalence"),
         (lambda: net_benefit_survival([0, 1], [-1, 2], [0.1, 0.2], 1, [0.1]), "negative"),
-        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, np.arange(3), draws=0), "equal lengths"),
-        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, np.arange(3), draws=10), "equal lengths"),
-        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, level=95, draws=5), "level"),
-        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, draws=-1), "draws"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, Resampling(np.arange(3))), "equal lengths"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, Resampling(level=95, draws=5)), "level"),
+        (lambda: net_benefit([0, 1], [0.1, 0.2], 0.2, Resampling(draws=-1)), "draws"),
         *(
             (lambda code=code: net_benefit_survival([0, 1, code], [1, 2, 3], [0.1] * 3, 2.0),
              "event: must be 0")
@@ -168,7 +169,7 @@ def test_wrong_input_is_refused(call, words):
 
 def test_one_subject_gives_no_band():
     y, p = np.array([0, 1, 0, 1]), np.array([0.1, 0.8, 0.3, 0.6])
-    found = net_benefit(y, p, 0.2, np.zeros(4), draws=20)
+    found = net_benefit(y, p, 0.2, Resampling(np.zeros(4), draws=20))
     assert found.low == found.high == (None,)
     assert found.note == "one subject: no interval"
     assert found.thresholds == (0.2,)

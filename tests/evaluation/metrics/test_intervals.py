@@ -7,7 +7,7 @@ import pytest
 
 from medmcl import evaluation as e
 from medmcl.evaluation import auroc, bootstrap, c_index, paired_difference
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.sampled import Sampled, mean_of
 
 
@@ -55,7 +55,7 @@ def test_draws_in_blocks_are_the_draws_of_one_piece(data, monkeypatch):
 
 
 def test_weights_of_a_draw_sum_to_the_number_of_subjects():
-    sampler = Resampler(["b", "a", "b", "c"], draws=20)
+    sampler = Resampling(["b", "a", "b", "c"], draws=20)
     (weights,) = sampler.blocks()
     assert (weights[0] == weights[2]).all()
     assert (weights[[0, 1, 3]].sum(axis=0) == 3).all()
@@ -131,7 +131,7 @@ def test_a_difference_over_seeds_is_the_mean_with_the_spread_beside(data):
 
 def test_the_macro_mean_has_the_draws_of_its_columns(data):
     y, s = data
-    sampler = Resampler(np.arange(120), draws=30)
+    sampler = Resampling(np.arange(120), draws=30)
     good = sampler.sample("auroc", (y,), [s])
     bad = sampler.sample("auroc", (np.ones(120),), [s])
     mean = mean_of([good, bad], ["a", "b"])
@@ -154,7 +154,7 @@ def test_coverage_of_the_auroc_interval_is_roughly_nominal():
 
 def test_strata_keep_the_number_of_subjects_of_each_outcome(data):
     y, _ = data
-    sampler = Resampler(np.arange(120), draws=30, strata=y)
+    sampler = Resampling(np.arange(120), draws=30, strata=y)
     (weights,) = sampler.blocks()
     assert (weights[y > 0].sum(axis=0) == y.sum()).all()
     assert (weights.sum(axis=0) == 120).all()
@@ -163,7 +163,7 @@ def test_strata_keep_the_number_of_subjects_of_each_outcome(data):
 
 def test_a_subject_of_both_outcomes_is_drawn_whole_with_the_positives():
     subjects, y = np.array([0, 0, 1, 2, 3, 3]), np.array([0, 1, 0, 0, 1, 1])
-    (weights,) = Resampler(subjects, draws=40, strata=y).blocks()
+    (weights,) = Resampling(subjects, draws=40, strata=y).blocks()
     assert (weights[0] == weights[1]).all()
     assert (weights[1] + weights[4] == 2).all()
     assert (weights[2] + weights[3] == 2).all()
@@ -178,7 +178,7 @@ def test_stratified_draws_always_have_both_classes():
 
 def test_sites_are_drawn_first_and_then_subjects_inside_them():
     sites = np.repeat(["a", "b", "c", "d"], [10, 20, 30, 40])
-    sampler = Resampler(np.arange(100), draws=4000, sites=sites)
+    sampler = Resampling(np.arange(100), draws=4000, sites=sites)
     weights = np.concatenate(list(sampler.blocks()), axis=1)
     for site, size in zip("abcd", (10, 20, 30, 40), strict=True):
         total = weights[sites == site].sum(axis=0)
@@ -186,7 +186,7 @@ def test_sites_are_drawn_first_and_then_subjects_inside_them():
         assert (total == 0).mean() == pytest.approx(0.75**4, abs=0.03)
     one = weights[0]
     # once drawn, a site's subjects are drawn again with replacement
-    assert one.var() > Resampler(sites, draws=1)._draw(np.random.default_rng(0), 4000)[0].var()
+    assert one.var() > Resampling(sites, draws=1)._draw(np.random.default_rng(0), 4000)[0].var()
 
 
 def test_differences_between_sites_widen_the_interval_only_if_sites_are_drawn():
@@ -218,7 +218,7 @@ def test_strata_and_sites_that_make_no_sense_are_refused(settings, words):
 
 def test_p_is_the_level_at_which_the_percentile_interval_touches_zero(data):
     y, s = data
-    sampler = Resampler(np.arange(120), draws=1999)
+    sampler = Resampling(np.arange(120), draws=1999)
     checked = 0
     for seed in range(12):
         other = s + 0.5 * np.random.default_rng(seed).normal(size=120)
@@ -239,7 +239,7 @@ def test_p_of_two_methods_alike_is_small_as_seldom_as_it_says():
     for seed in range(200):
         rng = np.random.default_rng(seed)
         y = (rng.random(150) < 0.4).astype(float)
-        sampler = Resampler(np.arange(150), draws=400, seed=seed)
+        sampler = Resampling(np.arange(150), draws=400, seed=seed)
         a, b = (sampler.sample("auprc", (y,), [y + 1.5 * rng.normal(size=150)]) for _ in range(2))
         small += a.minus(b).p_value() < 0.05
     assert 2 <= small <= 20
@@ -262,12 +262,12 @@ def test_the_bca_interval_is_that_of_scipy(data):
 def test_the_jackknife_leaves_out_subjects_or_sites(data):
     y, s = data
     subjects = np.arange(120) // 2
-    sampler = Resampler(subjects, draws=5)
+    sampler = Resampling(subjects, draws=5)
     found = sampler.sample("auroc", (y,), [s], jackknife=True)
     slow = [auroc(y[subjects != j], s[subjects != j]) for j in range(60)]
     assert found.left_out == pytest.approx(slow)
     sites = subjects // 10
-    found = Resampler(subjects, draws=5, sites=sites).sample("auroc", (y,), [s], jackknife=True)
+    found = Resampling(subjects, draws=5, sites=sites).sample("auroc", (y,), [s], jackknife=True)
     assert found.left_out == pytest.approx([auroc(y[sites != j], s[sites != j]) for j in range(6)])
 
 
@@ -309,7 +309,7 @@ def test_the_paired_difference_of_ici_with_itself_is_zero(data):
 
 def test_the_macro_mean_of_ici_is_the_mean_of_corrected_values(data):
     y, s = data
-    sampler = Resampler(np.arange(120), draws=30)
+    sampler = Resampling(np.arange(120), draws=30)
     parts = [sampler.sample("ici", (y,), [1 / (1 + np.exp(-k * s))]) for k in (1.0, 2.0)]
     found = mean_of(parts, ["a", "b"])
     assert found.points[0] == pytest.approx(np.mean([p.corrected().points[0] for p in parts]))
@@ -393,7 +393,7 @@ def test_survival_metrics_and_net_benefit_are_bootstrapped():
 def test_draws_without_a_rare_class_average_the_others():
     y = np.repeat([0.0, 1.0, 2.0], [30, 30, 1])
     p = np.where(np.arange(61) % 5 == 0, (y + 1) % 3, y)
-    sampler = Resampler(np.arange(61), draws=50)
+    sampler = Resampling(np.arange(61), draws=50)
     found = sampler.sample("balanced_accuracy", (y,), [p])
     assert not np.isnan(found.draws).any()
     (block,) = sampler.blocks()

@@ -8,8 +8,8 @@ from made_targets import targets_of
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation import bootstrap, delong, evaluate_task, linear_probe
-from medmcl.evaluation.metrics.intervals import Resampler
-from medmcl.evaluation.protocol.resampling import Resample, Resampling
+from medmcl.evaluation.metrics.intervals import Resampling
+from medmcl.evaluation.protocol.resampling import Resample, of_task, resampling_of, said_of
 from medmcl.stages.evaluate import spec as evaluate_spec
 
 N = 900
@@ -97,21 +97,21 @@ def test_intervals_by_site_are_those_of_whole_sites_and_wider_where_sites_differ
 
 def test_draws_by_site_hold_whole_sites_and_by_outcome_its_counts():
     people = np.repeat(np.arange(40), 2)
-    sampler = Resampler(people, draws=50, clusters=people // 8)
+    sampler = Resampling(people, draws=50, clusters=people // 8)
     weights = np.concatenate(list(sampler.blocks()), axis=1)
     for site in range(5):
         inside = weights[people // 8 == site]
         assert (inside == inside[0]).all()
     assert (weights.sum(axis=0) == 80).all()
-    strata = Resampling.of("stratified", task(), SUBJECTS).settings(HELD)["strata"]
+    strata = of_task(resampling_of("stratified", SUBJECTS), task()).take(HELD).strata
     drawn = np.concatenate(
-        list(Resampler(SUBJECTS[HELD], draws=20, strata=strata).blocks()), axis=1
+        list(Resampling(SUBJECTS[HELD], draws=20, strata=strata).blocks()), axis=1
     )
     assert np.ptp(strata @ drawn) == 0
     with pytest.raises(ValueError, match="several clusters"):
-        Resampler([0, 0, 1], clusters=["a", "b", "a"])
+        list(Resampling([0, 0, 1], clusters=["a", "b", "a"]).blocks())
     with pytest.raises(ValueError, match="not both"):
-        Resampler([0, 1], clusters=["a", "b"], strata=[0, 1])
+        Resampling([0, 1], clusters=["a", "b"], strata=[0, 1])
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_sites_of_one_subject_are_counted_and_people_without_a_site_are_their_ow
     sites = SITES.copy()
     sites[HELD[:3]] = ["alone 1", "alone 2", None]
     sites[HELD[3]] = "unknown"
-    how = Resampling.of("site", task(), SUBJECTS, sites)
-    assert how.note(HELD) == "intervals draw whole sites (16, 4 of a single subject)"
-    codes = how.units(HELD)
+    how = resampling_of("site", SUBJECTS, sites).take(HELD)
+    assert said_of(how) == "intervals draw whole sites (16, 4 of a single subject)"
+    codes = how.units
     assert len({codes[2], codes[3]}) == 2
     row = run(task(), "site", sites=sites).results[0]
     assert "16, 4 of a single subject" in row.note

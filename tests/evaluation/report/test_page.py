@@ -12,6 +12,7 @@ from made_report import binary_evidence, one_row
 from medmcl.core.findings import Finding
 from medmcl.evaluation.aspects.retrieval.measure import retrieval
 from medmcl.evaluation.metrics.calibration_curve import calibration
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.models.strength import ALIKE
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import SubgroupRow, TaskEvidence
@@ -49,7 +50,7 @@ def full(text="ecg"):
             "colours": {text: [text, None, "b"] * 10, "ef": rng.normal(size=30)},
         },
         results=[
-            *retrieval(x, x, names=(text, "cmr"), draws=20, method=text),
+            *retrieval(x, x, names=(text, "cmr"), method=text, resampling=Resampling(draws=20)),
             one_row(method=text, task=text, target=text, note=text),
             one_row(method="scratch", task=text, target=text, value=None, low=None, high=None),
             one_row(method="scratch", task=text, target=text, versus=text, value=-0.1, low=-0.2,
@@ -183,7 +184,7 @@ def test_the_headline_tells_a_model_that_is_wrong_everywhere_by_a_shift():
     rng = np.random.default_rng(0)
     logit = rng.normal(size=4000)
     y = rng.random(4000) < 1 / (1 + np.exp(-logit))
-    low = calibration(y, 1 / (1 + np.exp(-logit + 1.5)), np.arange(4000), draws=100)
+    low = calibration(y, 1 / (1 + np.exp(-logit + 1.5)), Resampling(np.arange(4000), draws=100))
     one = TaskEvidence(
         task="mi", target="mi", kind="binary", method="ours", protocol="x", calibration=low
     )

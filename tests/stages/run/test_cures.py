@@ -17,6 +17,7 @@ import medmcl
 import medmcl.stages.run.pretrain
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.engine.record import Record
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.protocol.results import load_results
 from medmcl.stages.evaluate.attack.attacked import attack_results, attacked
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked
@@ -154,11 +155,11 @@ def attack_rows(made):
 
 def notes_of(run, cohort, others, **changes):
     """Ask about the attack by prompts, other runs beside; give the notes."""
-    stage = run.recipe.stages[-1]
-    spec = stage.attack.model_copy(update={"by": ("zero_shot",), **changes})
+    asked = run.recipe.stages[-1].attack
+    spec = asked.model_copy(update={"by": ("zero_shot",), **changes})
     prepared, notes = run.prepare(medmcl.open_cohort(cohort), ("image", "caption")), []
-    attack_results(stage.model_copy(update={"attack": spec}), run, prepared, torch.device("cpu"),
-                   0, notes, others=others)  # fmt: skip
+    attack_results(spec, run, prepared, torch.device("cpu"), Resampling(prepared.subjects), notes,
+                   others=others)  # fmt: skip
     return notes
 
 

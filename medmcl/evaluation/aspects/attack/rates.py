@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import MedmclError
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import PLAIN, Resampling
 from medmcl.evaluation.metrics.metric import numbers
 from medmcl.evaluation.metrics.sampled import Interval, Sampled
 from medmcl.evaluation.metrics.shares import share_interval, share_metric
-from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.evaluation.protocol.results import Result
 
 
@@ -144,11 +143,7 @@ def attack_rates(
     triggered: Any,
     labels: Any,
     target: Any,
-    subjects: Any = None,
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    resampling: Resampling = PLAIN,
 ) -> dict[str, Interval]:
     """Give the rates of an attack, each with its bootstrap interval over subjects.
 
@@ -157,10 +152,7 @@ def attack_rates(
         triggered: Logits of the same records with the trigger, (N, C).
         labels: True class of each, (N,) integers.
         target: Class that the attacker wants.
-        subjects: Subject of each record; each its own if not given.
-        draws: Bootstrap draws.
-        seed: Of the draws.
-        level: Coverage aimed at.
+        resampling: How records are drawn.
 
     Returns:
         ``clean_accuracy`` (higher = the victim looks sound), ``attack_success`` (higher = the
@@ -174,8 +166,8 @@ def attack_rates(
         MedmclError: As `attack_success`; clean and triggered logits of different shapes.
     """
     hits = _hits(clean, triggered, labels, target)
-    found = _sampled(Resampler(_subjects(hits, subjects), draws=draws, seed=seed), hits)
-    return {name: _interval(name, one, level) for name, one in found.items()}
+    found = _sampled(resampling.over(labels), hits)
+    return {name: _interval(name, one, resampling.level) for name, one in found.items()}
 
 
 def compare_attacks(
@@ -183,11 +175,7 @@ def compare_attacks(
     labels: Any,
     target: Any,
     *,
-    subjects: Any = None,
-    sites: Any = None,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    resampling: Resampling = PLAIN,
     task: str = "attack",
     label: str = "target",
     protocol: str = "zero_shot",
@@ -197,13 +185,9 @@ def compare_attacks(
 
     Args:
         models: Name to logits of the same records, clean and triggered, each (N, C).
-        labels: As in `attack_rates`, as all up to the level.
+        labels: As in `attack_rates`.
         target: Class that the attacker wants.
-        subjects: Subjects.
-        sites: Site of each record; then whole sites are drawn.
-        draws: Bootstrap draws.
-        seed: Of the draws.
-        level: Coverage aimed at.
+        resampling: How records are drawn.
         task: Name of the attack, for the rows.
         label: Name of the target, for the rows.
         protocol: How the logits were made, for the rows.
@@ -217,13 +201,12 @@ def compare_attacks(
         MedmclError: As `attack_rates`.
     """
     hits = {name: _hits(*both, labels, target) for name, both in models.items()}
-    subjects = _subjects(next(iter(hits.values())), subjects)
-    clusters = None if sites is None else site_codes(sites, subjects)
-    sampler = Resampler(subjects, draws=draws, seed=seed, clusters=clusters)
+    sampler = resampling.over(labels)
+    level = sampler.level
     found = {name: _sampled(sampler, one) for name, one in hits.items()}
     about: dict[str, Any] = {
         "task": task, "target": label, "kind": KIND, "protocol": protocol, "split": split,
-        "resampling": "subject" if sites is None else "site",
+        "resampling": sampler.kind,
     }  # fmt: skip
     rows = [
         Result.of(_interval(rate, one, level), method=name, metric=rate, direction=RATES[rate],
@@ -239,18 +222,6 @@ def compare_attacks(
                             metric=rate, direction=RATES[rate], **about)  # fmt: skip
             rows.append(replace(row, p_value=gap.p_value()))
     return rows
-
-
-def _subjects(hits: Hits, subjects: Any) -> np.ndarray:
-    count = len(next(iter(hits.values()))[0])
-    found = np.arange(count) if subjects is None else np.asarray(subjects)
-    if found.shape != (count,):
-        raise MedmclError(
-            "subjects and labels do not fit",
-            got=f"{found.shape}, {count:,} labels",
-            expected="a subject for each record",
-        )
-    return found
 
 
 def _hits(clean: Any, triggered: Any, labels: Any, target: Any) -> Hits:
@@ -273,7 +244,7 @@ def _hits(clean: Any, triggered: Any, labels: Any, target: Any) -> Hits:
     }
 
 
-def _sampled(sampler: Resampler, hits: Hits) -> dict[str, Sampled]:
+def _sampled(sampler: Resampling, hits: Hits) -> dict[str, Sampled]:
     """Give points and draws of each rate."""
     found = {
         rate: sampler.sample(

@@ -9,7 +9,7 @@ import numpy as np
 
 from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.metrics.geometry import unit
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import PLAIN, Resampling
 from medmcl.evaluation.metrics.metric import Metric
 from medmcl.evaluation.metrics.sampled import Interval
 
@@ -100,12 +100,10 @@ def localise(
     masks: np.ndarray,
     grid: tuple[int, int],
     *,
-    subjects: np.ndarray | None = None,
+    resampling: Resampling = PLAIN,
     share: Share = "softmax",
     temperature: float = 0.1,
     shuffles: int = 10,
-    draws: int = 1000,
-    seed: int = 0,
 ) -> Localisation:
     """Compare mass inside the mask for own and for shuffled embeddings, with intervals.
 
@@ -114,32 +112,30 @@ def localise(
         pooled: As in `cosine_map`.
         masks: As in `mass_inside`.
         grid: (H, W) of the tokens.
-        subjects: Subject of each row; a shuffled partner is always another subject. (B,)
+        resampling: How rows are drawn; a shuffled partner is always another subject, drawn with
+            the same seed.
         share: As in `mass_inside`.
         temperature: As in `mass_inside`.
         shuffles: Other subjects each map is compared with.
-        draws: Bootstrap draws.
-        seed: Seed of the shuffling and of the draws.
     """
-    codes = np.arange(len(pooled)) if subjects is None else np.asarray(subjects)
+    sampler = resampling.over(pooled)
     kept: dict[str, object] = {"share": share, "temperature": temperature}
     own, defined = mass_inside(cosine_map(tokens, pooled, grid), masks, **kept)  # type: ignore[arg-type]  # keyword arguments held in a dict
-    generator = numpy_generator(seed, "localisation")
+    generator = numpy_generator(sampler.seed, "localisation")
     others, paired = [], defined.copy()
     for _ in range(shuffles):
-        partner, found = _other_subject(codes, generator)
+        partner, found = _other_subject(sampler.codes, generator)
         mass, exists = mass_inside(cosine_map(tokens, pooled[partner], grid), masks, **kept)  # type: ignore[arg-type]  # as above
         others.append(mass)
         paired &= exists & found
     shuffled = np.mean(others, axis=0) if others else np.zeros_like(own)
-    sampler = Resampler(codes, draws=draws, seed=seed)
     first = sampler.sample(_MASS, [], [own], rows=paired)
     second = sampler.sample(_MASS, [], [shuffled], rows=paired)
     cells = _area_average(np.asarray(masks, dtype=np.float64), grid)
     return Localisation(
-        own=first.interval(),
-        shuffled=second.interval(),
-        difference=first.minus(second).interval(),
+        own=first.interval(sampler.level),
+        shuffled=second.interval(sampler.level),
+        difference=first.minus(second).interval(sampler.level),
         area=float(cells[paired].mean()) if paired.any() else 0.0,
         left_out=int((~paired).sum()),
     )

@@ -82,11 +82,7 @@ class PairedChoice(Aspect[PairedChoiceSpec]):
                 {label: (image[chosen], text[chosen]) for label, (image, text) in vectors.items()},
                 choices[name].pair[chosen],
                 None if attribute is None else attribute[chosen],
-                subjects=prepared.subjects[chosen],
-                sites=scene.drawn_sites(chosen),
-                draws=scene.draws,
-                seed=scene.seed,
-                level=scene.level,
+                resampling=scene.resampling.take(chosen),
                 task=name,
             )
         return found

@@ -11,11 +11,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import PLAIN, Resampling, codes_of_labels
 from medmcl.evaluation.metrics.metric import is_missing
 from medmcl.evaluation.metrics.sampled import Sampled, mean_of
 from medmcl.evaluation.metrics.shares import share_interval, share_metric
-from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.evaluation.protocol.results import Result
 
 CHANCE = 0.25
@@ -33,11 +32,7 @@ def paired_choice(
     pair: Any,
     attribute: Any = None,
     *,
-    subjects: Any = None,
-    sites: Any = None,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    resampling: Resampling = PLAIN,
     task: str = "pairs",
     method: str = "model",
     split: str = "held_out",
@@ -53,12 +48,8 @@ def paired_choice(
         text: Embeddings of the statements, row i the one of image i. (N, D)
         pair: Id of the pair of each row; each of exactly two rows. (N,)
         attribute: What the two rows of a pair differ in; the same in both. (N,)
-        subjects: Subject of each row; pairs that share a subject are drawn together. Default: each
-            pair is drawn alone. (N,)
-        sites: Site of each row; then whole sites are drawn. (N,)
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
-        level: Coverage aimed at.
+        resampling: How pairs are drawn, from what is known of each row: those that share a subject
+            together, whole clusters (sites) where they are given. Default: each pair alone.
         task: Name of this set of pairs, for the rows.
         method: Name for the rows.
         split: Name of the split for the rows.
@@ -78,9 +69,8 @@ def paired_choice(
         are ours: percentiles of the bootstrap, Wilson 1927 where all pairs are right or all wrong.
     """
     return compare_choices(
-        {method: (image, text)}, pair, attribute, subjects=subjects, sites=sites, draws=draws,
-        seed=seed, level=level, task=task, split=split,
-    )  # fmt: skip
+        {method: (image, text)}, pair, attribute, resampling=resampling, task=task, split=split
+    )
 
 
 def compare_choices(
@@ -88,11 +78,7 @@ def compare_choices(
     pair: Any,
     attribute: Any = None,
     *,
-    subjects: Any = None,
-    sites: Any = None,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    resampling: Resampling = PLAIN,
     task: str = "pairs",
     split: str = "held_out",
 ) -> list[Result]:
@@ -102,11 +88,7 @@ def compare_choices(
         models: Name to its ``(image, text)`` embeddings of the same rows; widths may differ.
         pair: As in `paired_choice`, as all that follows.
         attribute: What a pair is about.
-        subjects: Subjects.
-        sites: Sites.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
-        level: Coverage aimed at.
+        resampling: How pairs are drawn.
         task: Name of this set of pairs.
         split: Name of the split.
 
@@ -122,14 +104,16 @@ def compare_choices(
     sides = _sides(pair)
     about = _attributes(attribute, sides, pair)
     right = {name: _right(image, text, sides) for name, (image, text) in models.items()}
-    sampler = _sampler(sides, subjects, sites, draws=draws, seed=seed)
+    sampler = _of_pairs(resampling, sides)
     found = {name: _sampled(sampler, one, about) for name, one in right.items()}
     named: dict[str, Any] = {
         "task": task, "kind": KIND, "protocol": KIND, "metric": KIND, "direction": "higher",
-        "split": split, "resampling": "pair" if sites is None else "site",
+        "split": split, "resampling": "pair" if resampling.clusters is None else "site",
     }  # fmt: skip
     rows = [
-        Result.of(share_interval(one, level, alike=_ALIKE), target=target, method=name, **named)
+        Result.of(
+            share_interval(one, resampling.level, alike=_ALIKE), target=target, method=name, **named
+        )
         for name, parts in found.items()
         for target, one in parts.items()
     ]
@@ -143,7 +127,7 @@ def compare_choices(
         for target, one in found[name].items():
             gap = one.minus(found[first][target])
             told = {**named, "target": target, "method": name, "versus": first}
-            shown = share_interval(gap, level, is_share=False)
+            shown = share_interval(gap, resampling.level, is_share=False)
             rows.append(replace(Result.of(shown, **told), p_value=gap.p_value()))
     return rows
 
@@ -248,7 +232,7 @@ def _attributes(attribute: Any, sides: np.ndarray, pair: Any) -> np.ndarray | No
 
 
 def _sampled(
-    sampler: Resampler, right: np.ndarray, attribute: np.ndarray | None
+    sampler: Resampling, right: np.ndarray, attribute: np.ndarray | None
 ) -> dict[str, Sampled]:
     """Target to points and draws of its share."""
     correct = right.astype(np.float64)
@@ -266,29 +250,29 @@ def _sampled(
     return {**found, MACRO: mean, **parts}
 
 
-def _sampler(sides: np.ndarray, subjects: Any, sites: Any, *, draws: int, seed: int) -> Resampler:
+def _of_pairs(how: Resampling, sides: np.ndarray) -> Resampling:
     """What draws pairs: those that share a subject together, whole sites where they are given."""
     codes = np.empty(sides.size, dtype=np.int64)
     codes[sides] = np.arange(len(sides))[:, None]
-    if subjects is not None:
-        own = _one_each(subjects, "subjects", sides)
-        codes = np.unique(own, return_inverse=True)[1].reshape(-1)
+    if how.subjects is not None:
+        codes = _one_each(how.subjects, "subjects", sides)
     units = _linked(codes[sides])
-    if sites is None:
-        return Resampler(units, draws=draws, seed=seed)
-    places = site_codes(_one_each(sites, "sites", sides), codes)
+    if how.clusters is None:
+        return replace(how, subjects=units)
+    places = _one_each(how.clusters, "clusters", sides)
     linked = _linked(np.concatenate([places[sides], units[:, None] + places.max(initial=0) + 1], 1))
-    return Resampler(units, draws=draws, seed=seed, clusters=linked)
+    return replace(how, subjects=units, clusters=linked)
 
 
 def _one_each(labels: Any, name: str, sides: np.ndarray) -> np.ndarray:
-    found = np.asarray(labels, dtype=object if name == "sites" else None)
-    if found.shape != (sides.size,) or (name == "subjects" and is_missing(found).any()):
+    """Number the labels of rows, (N,)."""
+    found = np.asarray(labels)
+    if found.shape != (sides.size,) or is_missing(found).any():
         raise ConfigError(
             f"paired_choice: {name} must have one entry a row",
             got=f"shape {found.shape}, {sides.size} rows",
         )
-    return found
+    return codes_of_labels(found, name)
 
 
 def _linked(labels: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ OTHERS = f"other patterns (<{FEWEST_SUBJECTS} each)"
 
 
 def presence_rows(
-    setting: Setting, table: Predicted, patterns: np.ndarray, samplers: Samplers, level: float
+    setting: Setting, table: Predicted, patterns: np.ndarray, samplers: Samplers
 ) -> list[PresenceRow]:
     """Score the headline of a method by what subjects have, then as if they had less.
 
@@ -43,12 +43,11 @@ def presence_rows(
         table: Predictions, with variants if there are any.
         patterns: What every row of the task has, as ``ecg + cmr``. (N,) object
         samplers: Bootstrap of the scored rows.
-        level: Coverage aimed at.
     """
     key = next(iter(table.sampled), None)
     if key is None or table.pools_constants or table.has_no_features:
         return []
-    asking = _Asking(setting, table, samplers, level, key)
+    asking = _Asking(setting, table, samplers, key)
     rows = list(asking.by_pattern(np.asarray(patterns, dtype=object)[setting.scored]))
     return [*rows, *(asking.if_only(variant) for variant in table.variants)]
 
@@ -78,14 +77,10 @@ class _Asking:
     """Scores one metric of one method among groups of the scored rows."""
 
     def __init__(
-        self,
-        setting: Setting,
-        table: Predicted,
-        samplers: Samplers,
-        level: float,
-        key: tuple[str, str],
+        self, setting: Setting, table: Predicted, samplers: Samplers, key: tuple[str, str]
     ) -> None:
-        self.setting, self.table, self.level, self.key = setting, table, level, key
+        self.setting, self.table, self.key = setting, table, key
+        self.level = setting.resampling.level
         self.samplers = Samplers(samplers.short, samplers.short)
 
     def by_pattern(self, patterns: np.ndarray) -> Iterator[PresenceRow]:

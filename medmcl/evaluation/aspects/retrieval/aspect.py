@@ -72,12 +72,8 @@ class Retrieval(Aspect[RetrievalSpec]):
                 vectors[b][both],
                 names=(a, b),
                 identity=(prepared.identity(a)[both], prepared.identity(b)[both]),
-                subjects=prepared.subjects[both],
-                sites=scene.drawn_sites(both),
+                resampling=scene.resampling.take(both),
                 ks=spec.ks,
-                draws=scene.draws,
-                level=scene.level,
-                seed=scene.seed,
                 method=spec.stage,
             )
         return found

@@ -8,10 +8,8 @@ import numpy as np
 from scipy.special import gammaln
 
 from medmcl.core.findings import counted
-from medmcl.evaluation.metrics.intervals import Resampler
+from medmcl.evaluation.metrics.intervals import PLAIN, Resampling
 from medmcl.evaluation.metrics.metric import Metric
-from medmcl.evaluation.metrics.sampled import Interval
-from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.evaluation.protocol.results import Result
 
 BLOCK = 8_000_000  # similarities held at once
@@ -106,12 +104,8 @@ def retrieval(
     *,
     names: tuple[str, str] = ("a", "b"),
     identity: np.ndarray | tuple[np.ndarray | None, np.ndarray | None] | None = None,
-    subjects: np.ndarray | None = None,
-    sites: np.ndarray | None = None,
+    resampling: Resampling = PLAIN,
     ks: Sequence[int] = (1, 5, 10),
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
     method: str = "model",
     split: str = "held_out",
 ) -> list[Result]:
@@ -126,12 +120,8 @@ def retrieval(
         identity: Codes of equal items; one array (N,) for both sides, or one a side: ``(of a, of
             b)``, either None for "all different". Two rows are each other's right answers if they
             are equal on the gallery's side.
-        subjects: Subject of each row. (N,)
-        sites: Site of each row; then whole sites are drawn, not subjects. (N,)
+        resampling: How rows are drawn.
         ks: Numbers of items looked at.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
-        level: Coverage aimed at.
         method: Name for the rows.
         split: Name of the split for the rows.
 
@@ -143,9 +133,7 @@ def retrieval(
     if len(a) != len(b):
         raise ValueError(f"a has {len(a)} rows, b has {len(b)}")
     codes = identity if isinstance(identity, tuple) else (identity, identity)
-    subjects = np.arange(len(a)) if subjects is None else subjects
-    clusters = None if sites is None else site_codes(sites, subjects)
-    sampler = Resampler(subjects, draws=draws, seed=seed, clusters=clusters)
+    how = resampling.over(a)
     rows: list[Result] = []
     for way, queries, gallery, of_gallery in (
         (f"{names[0]} → {names[1]}", a, b, codes[1]),
@@ -153,19 +141,19 @@ def retrieval(
     ):
         about = {"task": "retrieval", "target": way, "kind": "retrieval", "split": split}
         about["protocol"] = "retrieval"
-        about["resampling"] = "subject" if sites is None else "site"
+        about["resampling"] = how.kind
         same = np.arange(len(a)) if of_gallery is None else np.asarray(of_gallery)
         _, inverse, counts = np.unique(same, return_inverse=True, return_counts=True)
         rank = ranks(queries, gallery, same, same).astype(np.float64)
-        alone = _alone(subjects, same)
+        alone = _alone(how.codes, same)
         for k in (*ks, None):
             metric = _rank_metric(k)
             named = {**about, "metric": metric.name, "direction": metric.direction}
             if alone:
-                counts_of = {"n": len(a), "subjects": len(np.unique(subjects))}
+                counts_of = {"n": len(a), "subjects": how.num_subjects}
                 rows.append(Result(method=method, note=alone, **counts_of, **named))  # type: ignore[arg-type]  # a literal held in a dict
                 continue
-            interval = _score(sampler, metric, rank, level)
+            interval = how.sample(metric, [], [rank]).interval(how.level)
             rows.append(Result.of(interval, method=method, **named))
             if k is not None and len(a):
                 value = chance_recall(counts[inverse], len(gallery), k)
@@ -182,7 +170,3 @@ def _alone(subjects: np.ndarray, items: np.ndarray) -> str:
     if people > 1:
         what = f"{counted(different, 'item')} that differs"
     return f"not estimable: retrieval among {what}; it needs two at least"
-
-
-def _score(sampler: Resampler, metric: Metric, rank: np.ndarray, level: float) -> Interval:
-    return sampler.sample(metric, [], [rank]).interval(level)

@@ -44,9 +44,7 @@ RAW = "ici_uncorrected"
 PLUG_IN = "plug-in, as published (Austin & Steyerberg 2019): too large in small samples"
 
 
-def task_evidence(
-    setting: Setting, table: Predicted, draws: int, level: float = 0.95
-) -> Iterator[TaskEvidence]:
+def task_evidence(setting: Setting, table: Predicted, draws: int) -> Iterator[TaskEvidence]:
     """Give the evidence of every column of a task (of the first `MANY_COLUMNS`, if many).
 
     Several seeds (or draws of a label subset) are shown by the first, and the note says so.
@@ -56,13 +54,12 @@ def task_evidence(
         setting: The evaluation.
         table: Predictions.
         draws: Bootstrap draws of intervals and bands.
-        level: Coverage aimed at.
     """
     if setting.targets.kind == "regression" or table.pools_constants:
         return
     table = table.everyone_alike()
     if setting.targets.kind == "survival":
-        yield _survival(setting, table, draws, level)
+        yield _survival(setting, table, draws)
         return
     targets = setting.targets.take(setting.scored)
     values, known = one_hot(targets)
@@ -71,7 +68,7 @@ def task_evidence(
         rows = table.rows & known[:, column]
         yield _probabilities(
             setting, table, str(name), values[rows, column], table.arrays[0][rows, column],
-            setting.scored[rows], draws, level,
+            setting.scored[rows], draws,
         )  # fmt: skip
 
 
@@ -98,7 +95,6 @@ def _probabilities(
     p: np.ndarray,
     rows: np.ndarray,
     draws: int,
-    level: float,
 ) -> TaskEvidence:
     base = _base(setting, table, target)
     if len(p) == 0 or (p < 0).any() or (p > 1).any():
@@ -109,27 +105,21 @@ def _probabilities(
     lacks = too_few_for_curve(*(people_among(subjects, (y > 0) == one) for one in (True, False)))
     if lacks:
         return replace(base, calibration=NotEstimable(lacks), decision=NotEstimable(lacks))
-    how = _how(setting, rows, draws, level)
+    how = replace(setting.resampling.take(rows), draws=draws)
     known = {
-        metric: sampled.interval(level)
+        metric: sampled.interval(how.level)
         for (column, metric), (_, sampled) in table.sampled.items()
         if column == target and metric in SHOWN_ELSEWHERE
     }
     return replace(
         base,
-        calibration=calibration(y, p, subjects, known=known, **how),
-        decision=net_benefit(y, p, thresholds, subjects, **how),
+        calibration=calibration(y, p, how, known=known),
+        decision=net_benefit(y, p, thresholds, how),
         histogram=risk_histogram(p),
     )
 
 
-def _how(setting: Setting, rows: np.ndarray, draws: int, level: float) -> dict[str, Any]:
-    """How intervals and bands of some rows (indices) are drawn."""
-    more = setting.resampling.settings(rows)
-    return {"draws": draws, "seed": setting.seed, "level": level, **more}
-
-
-def _survival(setting: Setting, table: Predicted, draws: int, level: float) -> TaskEvidence:
+def _survival(setting: Setting, table: Predicted, draws: int) -> TaskEvidence:
     horizons = setting.horizons
     assert horizons is not None
     base = replace(_base(setting, table, setting.targets.name), unit=setting.targets.unit)
@@ -137,11 +127,13 @@ def _survival(setting: Setting, table: Predicted, draws: int, level: float) -> T
     kinds, time = (part[rows] for part in event_codes(setting.targets, setting.scored))
     competes = setting.targets.competing is not None
     people = setting.subjects[setting.scored[rows]]
+    how = replace(setting.resampling.take(setting.scored[rows]), draws=draws)
     if setting.resampling.kind == "site":
         base = replace(base, note="; ".join(part for part in (base.note, BANDS) if part))
     groups = risk_groups(
-        kinds, time, table.arrays[0][rows, 0], people=people, level=level, has_competing=competes
-    )
+        kinds, time, table.arrays[0][rows, 0], people=people, level=how.level,
+        has_competing=competes,
+    )  # fmt: skip
     counts = (len(time), len(np.unique(people)), people_among(people, kinds == 1))
     base = replace(base, risk_groups=groups, followed=counts)
     if not table.curves or len(time) == 0:
@@ -159,15 +151,14 @@ def _survival(setting: Setting, table: Predicted, draws: int, level: float) -> T
         missing = NotEstimable(lacking[at])
         return replace(base, calibration=missing, decision=missing)
     here = survival[:, int(np.searchsorted(horizons.fine, at))]
-    how = _how(setting, setting.scored[rows], draws, level)
     thresholds = sensible_thresholds(float(((kinds == 1) & (time <= at)).mean()))
     return replace(
         base,
-        decision=net_benefit_survival(kinds, time, 1 - here, at, thresholds, people, **how),
+        decision=net_benefit_survival(kinds, time, 1 - here, at, thresholds, how),
         histogram=risk_histogram(1 - here),
-        calibration=competing_calibration(kinds, time, 1 - here, at, people, **how)
+        calibration=competing_calibration(kinds, time, 1 - here, at, how)
         if competes
-        else survival_calibration(kinds == 1, time, here, at, people, **how),
+        else survival_calibration(kinds == 1, time, here, at, how),
     )
 
 

@@ -15,14 +15,16 @@ from medmcl.evaluation.metrics.calibration_curve import (
     rank_groups,
 )
 from medmcl.evaluation.metrics.decision_curve import incidence_at
-from medmcl.evaluation.metrics.intervals import Resampler, sampler_of
-from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
+from medmcl.evaluation.metrics.intervals import Resampling
+from medmcl.evaluation.metrics.metric import NotEstimable, probabilities_of
 from medmcl.evaluation.metrics.sampled import Sampled, people_among, too_few
 from medmcl.evaluation.metrics.survival.kaplan_meier import outcome_of
 from medmcl.evaluation.metrics.weighted_binary import HARDLY_VARY, LEAST_SPREAD
 from medmcl.evaluation.models.cox import cox_fit
 
 CLIP = 1e-6
+FEW = Resampling(draws=200)
+"""Who is drawn where nobody says so: each draw is dear."""
 KNOTS = (0.1, 0.5, 0.9)  # quantiles; Austin et al. 2020, Harrell 2015 table 2.3
 HEAD = ("slope", "observed_expected", "ici", "e50", "e90", "emax")
 """Numbers that stand before the curve."""
@@ -34,14 +36,9 @@ def survival_calibration(
     time: Any,
     survival_at_t: Any,
     horizon: float,
-    subjects: Any = None,
+    resampling: Resampling = FEW,
     *,
     bins: int = 10,
-    draws: int = 200,
-    seed: int = 0,
-    level: float = 0.95,
-    strata: Any = None,
-    clusters: Any = None,
 ) -> Calibration | NotEstimable:
     """Give slope, ICI and curves of predicted survival at a horizon.
 
@@ -54,13 +51,8 @@ def survival_calibration(
         time: Follow-up, not negative. (N,)
         survival_at_t: Predicted probability of no event by the horizon. (N,)
         horizon: In the unit of time.
-        subjects: Subject of each row, for intervals.
+        resampling: Who is drawn for intervals; each draw fits two Cox models.
         bins: Groups of the grouped curve.
-        draws: Bootstrap draws; each fits two Cox models.
-        seed: Seed of the draws.
-        level: Coverage aimed at.
-        strata: Class of each row whose number of subjects every draw keeps. (N,)
-        clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
 
     Returns:
         `Calibration`, or `NotEstimable` for no rows, no event by the horizon, nobody
@@ -73,20 +65,18 @@ def survival_calibration(
         Methods Med Res 25:1692-1706. Differs: Breslow ties (so that a repeated row weighs twice),
         risks are moved into [1e-6, 1 - 1e-6], the correction of the ICI.
     """
-    check_level(level)
     happened, times = outcome_of(event, time)
     risk = 1 - probabilities_of(survival_at_t)
     _check(times, risk)
     reason = not_at_horizon(happened, times, _log_hazard(risk), horizon)
     if reason:
         return NotEstimable(reason)
-    size = len(times)
-    sampler = sampler_of(size, subjects, draws=draws, seed=seed, strata=strata, clusters=clusters)
+    sampler = resampling.over(happened)
     at = curve_grid(risk)
     whole = _numbers(happened, times, risk, horizon, at)
     if whole is None:
         return NotEstimable("the Cox model of the curve did not converge")
-    drawn = np.full((draws, len(whole)), np.nan)
+    drawn = np.full((sampler.draws, len(whole)), np.nan)
     column = 0
     for block in sampler.blocks():
         for weights in block.T:
@@ -95,7 +85,7 @@ def survival_calibration(
             if found is not None:
                 drawn[column] = found
             column += 1
-    return at_horizon(happened, times, risk, horizon, at, whole, drawn, sampler, bins, level)
+    return at_horizon(happened, times, risk, horizon, at, whole, drawn, sampler, bins)
 
 
 def at_horizon(
@@ -106,9 +96,8 @@ def at_horizon(
     at: np.ndarray,
     whole: np.ndarray,
     drawn: np.ndarray,
-    sampler: Resampler,
+    sampler: Resampling,
     bins: int,
-    level: float,
     *,
     unfitted: str = "",
     note: str = "",
@@ -125,7 +114,6 @@ def at_horizon(
         drawn: The same of each draw, NaN where they do not exist, (W, 6 + K).
         sampler: Who was drawn.
         bins: Groups of the grouped curve.
-        level: Coverage aimed at.
         unfitted: Why a slope may be NaN.
         note: What a reader must know.
     """
@@ -142,12 +130,12 @@ def at_horizon(
     intervals = {
         name: Sampled(
             points=whole[k : k + 1], draws=drawn[:, k], inflated=name == "ici", note=said, **base
-        ).interval(level)
+        ).interval(sampler.level)
         for k, (name, said) in enumerate(remarks.items())
     }
     curves = drawn[:, len(HEAD) :]
     usable = curves[~np.isnan(curves).any(axis=1)]
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    tails = [(1 - sampler.level) / 2, (1 + sampler.level) / 2]
     enough = len(usable) > 1 and not too_few(sampler.num_subjects, sampler.num_clusters())
     ends = np.quantile(usable, tails, axis=0) if enough else np.empty((2, 0))
     return Calibration(
@@ -165,7 +153,7 @@ def at_horizon(
             low=tuple(ends[0].tolist()),
             high=tuple(ends[1].tolist()),
         ),
-        groups=horizon_groups(event, time, risk, horizon, bins, sampler, level),
+        groups=horizon_groups(event, time, risk, horizon, bins, sampler),
         n=len(time),
         events=events,
         subjects=sampler.num_subjects,
@@ -280,8 +268,7 @@ def horizon_groups(
     risk: np.ndarray,
     horizon: float,
     bins: int,
-    sampler: Resampler,
-    level: float,
+    sampler: Resampling,
 ) -> tuple[CalibrationGroup, ...]:
     """Observed risk of each group with bootstrap ends; groups not followed are left out.
 
@@ -300,7 +287,7 @@ def horizon_groups(
         usable = draws[~np.isnan(draws)]
         if np.isnan(value) or len(usable) < len(draws) / 2:
             continue
-        low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(usable, [(1 - sampler.level) / 2, (1 + sampler.level) / 2])
         subjects = len(np.unique(sampler.codes[rows]))
         found.append(
             CalibrationGroup(

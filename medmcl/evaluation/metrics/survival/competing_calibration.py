@@ -9,11 +9,12 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics.calibration_curve import Calibration, curve_grid
 from medmcl.evaluation.metrics.decision_curve import incidence_at
-from medmcl.evaluation.metrics.intervals import sampler_of
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.loess import loess
-from medmcl.evaluation.metrics.metric import NotEstimable, check_level, probabilities_of
+from medmcl.evaluation.metrics.metric import NotEstimable, probabilities_of
 from medmcl.evaluation.metrics.survival.calibration import (
     CLIP,
+    FEW,
     at_horizon,
     distances,
     not_at_horizon,
@@ -66,14 +67,9 @@ def competing_calibration(
     time: Any,
     risk_at_t: Any,
     horizon: float,
-    subjects: Any = None,
+    resampling: Resampling = FEW,
     *,
     bins: int = 10,
-    draws: int = 200,
-    seed: int = 0,
-    level: float = 0.95,
-    strata: Any = None,
-    clusters: Any = None,
 ) -> Calibration | NotEstimable:
     """Give slope, ICI and curves of predicted absolute risks at a horizon.
 
@@ -87,13 +83,8 @@ def competing_calibration(
         time: Follow-up, not negative. (N,)
         risk_at_t: Predicted probability of event 1 by the horizon. (N,)
         horizon: In the unit of time.
-        subjects: Subject of each row, for intervals.
+        resampling: Who is drawn for intervals.
         bins: Groups of the grouped curve.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
-        level: Coverage aimed at.
-        strata: Class of each row whose number of subjects every draw keeps. (N,)
-        clusters: Cluster of each row, as its site, drawn whole, see `Resampler`. (N,)
 
     Returns:
         `Calibration`, or `NotEstimable` for no rows, no event by the horizon, nobody
@@ -105,7 +96,6 @@ def competing_calibration(
         van Geloven et al. 2022, BMJ 377:e069249 (pseudo-values, loess, slope on the complementary
         log-log scale). Differs: risks are moved into [1e-6, 1 - 1e-6], the correction of the ICI.
     """
-    check_level(level)
     codes, followed = codes_of(event, time)
     risk = probabilities_of(risk_at_t)
     if risk.shape != followed.shape:
@@ -116,8 +106,7 @@ def competing_calibration(
     reason = not_at_horizon(codes, followed, risk, horizon)
     if reason:
         return NotEstimable(reason)
-    size = len(risk)
-    sampler = sampler_of(size, subjects, draws=draws, seed=seed, strata=strata, clusters=clusters)
+    sampler = resampling.over(codes)
     order = np.argsort(risk, kind="stable")
     seen = pseudo_values(codes, followed, horizon)
     at = curve_grid(risk)
@@ -133,7 +122,7 @@ def competing_calibration(
     whole = np.insert(_numbers(seen[order], risk[order], at), 1, ratio)
     return at_horizon(
         codes, followed, risk, horizon, at, whole, np.insert(drawn, 1, ratios, axis=1), sampler,
-        bins, level, unfitted="the regression did not converge", note=SAID,
+        bins, unfitted="the regression did not converge", note=SAID,
     )  # fmt: skip
 
 

@@ -7,19 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.attack.aspect import FOREIGN, AttackSpec
 from medmcl.evaluation.aspects.attack.rates import KIND, compare_attacks
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.protocol.evaluation import Found
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked, attack_of
 from medmcl.stages.evaluate.attack.beside import asked_beside
-from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
@@ -68,10 +66,10 @@ def attacked(
         )
     asked_by = () if known.asked_by is None else (known.asked_by,)
     names = tuple(dict.fromkeys((known.modality, *asked_by)))
-    around = EvaluateSpec(stage="evaluate", bootstrap_draws=draws).asking({"attack": spec})
     notes: list[str] = []
     prepared = run.prepare(opened, names)
-    rows = attack_results(around, run, prepared, pick_device("cpu"), seed, notes).results
+    how = Resampling(prepared.subjects, draws=draws, seed=seed)
+    rows = attack_results(spec, run, prepared, pick_device("cpu"), how, notes).results
     found = {row.metric: row for row in rows if row.kind == KIND}
     if not found:
         raise ConfigError(
@@ -84,16 +82,15 @@ def attacked(
 
 
 def attack_results(
-    stage: EvaluateSpec,
+    spec: AttackSpec,
     run: Run,
     prepared: Prepared,
     device: torch.device,
-    seed: int,
+    resampling: Resampling,
     notes: list[str],
-    sites: np.ndarray | None = None,
     others: Mapping[str, Run] | None = None,
 ) -> Found:
-    """Score every model that ``stage.attack`` names, by each way that it can be asked.
+    """Score every model that ``spec`` names, by each way that it can be asked.
 
     By ``zero_shot``: the prompts of the task; by ``head``: the classifier of a stage that was
     trained for the task, else a linear probe on its features of clean train records. And retrieval
@@ -103,7 +100,6 @@ def attack_results(
     Returns:
         Rows, and the ledger of what models and probes were fitted on.
     """
-    spec: AttackSpec = stage.asked["attack"]
     asked = Asked.of(spec, run, prepared, device, notes)
     beside = asked_beside(asked, others or {}, device, notes)
     told = asked.logits()
@@ -116,17 +112,13 @@ def attack_results(
             logits,
             asked.task.shown[asked.rows],
             asked.task.target,
-            subjects=prepared.subjects[asked.rows],
-            sites=None if sites is None or stage.resample != "site" else sites[asked.rows],
-            draws=stage.bootstrap_draws,
-            seed=seed,
-            level=stage.level,
+            resampling=resampling.take(asked.rows),
             task=asked.poison.name,
             label=f"{asked.poison.task} = {asked.poison.label}",
             protocol=protocol,
         )
     for one in (asked, *beside.values()):
-        found = one.found(stage, seed, sites)
+        found = one.found(resampling)
         rows += [replace(row, task=asked.poison.name) for row in found]
     return Found(results=rows, fitted=_ledger(asked, beside))
 

@@ -17,12 +17,12 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.attack.aspect import AttackSpec
 from medmcl.evaluation.aspects.attack.rates import KIND
 from medmcl.evaluation.aspects.retrieval.measure import retrieval
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.evaluate.prompts import embed_prompts
-from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.poison.given import load_attack
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.poison.spec import PoisonSpec
@@ -110,9 +110,7 @@ class Asked:
                     found.setdefault(protocol, {})[label] = told
         return found
 
-    def found(
-        self, stage: EvaluateSpec, seed: int, sites: np.ndarray | None = None
-    ) -> list[Result]:
+    def found(self, resampling: Resampling) -> list[Result]:
         """Give recall@k between what has the trigger and what is exchanged."""
         name, text = self.poison.modality, self.poison.text
         if text is None or text not in self.prepared.present or not self.spec.ks:
@@ -141,12 +139,8 @@ class Asked:
                         self.prepared.identity(name)[rows],
                         self.prepared.identity(text)[rows],
                     ),
-                    subjects=self.prepared.subjects[rows],
-                    sites=None if sites is None or stage.resample != "site" else sites[rows],
+                    resampling=resampling.take(rows),
                     ks=self.spec.ks,
-                    draws=stage.bootstrap_draws,
-                    seed=seed,
-                    level=stage.level,
                     method=label,
                 )
                 about = {"kind": KIND, "task": self.poison.name, "protocol": f"retrieval, {how}"}

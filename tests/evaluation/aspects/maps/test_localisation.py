@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medmcl.evaluation import cosine_map, localise, mass_inside
+from medmcl.evaluation.metrics.intervals import Resampling
 
 RNG = np.random.default_rng(0)
 
@@ -56,21 +57,26 @@ def make(size=60, coupled=True):
 
 
 def test_own_embeddings_find_what_shuffled_ones_do_not():
-    found = localise(*make(), (4, 4), draws=200, shuffles=3)
+    found = localise(*make(), (4, 4), shuffles=3, resampling=Resampling(draws=200))
     assert found.difference.low > 0.1
     assert found.own.value > found.shuffled.value
     assert found.area == pytest.approx(1 / 16)
 
 
 def test_without_coupling_the_difference_covers_zero():
-    found = localise(*make(coupled=False), (4, 4), draws=200, shuffles=3)
+    found = localise(*make(coupled=False), (4, 4), shuffles=3, resampling=Resampling(draws=200))
     assert found.difference.low < 0 < found.difference.high
 
 
 def test_maps_without_a_mask_are_counted_and_one_subject_has_no_partner():
     tokens, pooled, masks = make(30)
     masks[:5] = False
-    assert localise(tokens, pooled, masks, (4, 4), draws=20, shuffles=2).left_out == 5
-    alone = localise(tokens, pooled, masks, (4, 4), subjects=np.zeros(30), draws=20)
+    assert (
+        localise(
+            tokens, pooled, masks, (4, 4), shuffles=2, resampling=Resampling(draws=20)
+        ).left_out
+        == 5
+    )
+    alone = localise(tokens, pooled, masks, (4, 4), resampling=Resampling(np.zeros(30), draws=20))
     assert alone.left_out == 30
     assert alone.difference.value is None

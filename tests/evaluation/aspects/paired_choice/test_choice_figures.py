@@ -10,6 +10,7 @@ import pytest
 
 from medmcl.evaluation import compare_choices
 from medmcl.evaluation.aspects.paired_choice.figures import choice_differences, choice_pictures
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.sections import sections_of
@@ -28,7 +29,7 @@ def rows_of(attributes, task="cells", later=("better", "<b>best</b>")):
         wrong = np.flatnonzero(pair % (share + 1) == 0)
         text[wrong] = text[wrong ^ 1]
         models[name] = (image, text)
-    return compare_choices(models, pair, about, draws=100, task=task)
+    return compare_choices(models, pair, about, task=task, resampling=Resampling(draws=100))
 
 
 def test_every_attribute_and_model_is_in_figure_and_table():

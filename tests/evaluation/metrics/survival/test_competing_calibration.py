@@ -3,6 +3,7 @@ import pytest
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation import competing_calibration, cumulative_incidence, survival_calibration
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.competing_calibration import pseudo_values
 
@@ -35,11 +36,11 @@ def test_pseudo_values_are_those_of_a_slow_loop_and_events_without_censoring():
 
 
 def test_true_risks_are_calibrated_and_doubled_hazards_are_not():
-    right = competing_calibration(*sample(3000), 2.0, draws=30)
+    right = competing_calibration(*sample(3000), 2.0, Resampling(draws=30))
     assert right.slope.low < 1 < right.slope.high
     assert right.observed_expected.value == pytest.approx(1, abs=0.08)
     assert right.ici_uncorrected < 0.03
-    wrong = competing_calibration(*sample(3000, factor=2.0), 2.0, draws=30)
+    wrong = competing_calibration(*sample(3000, factor=2.0), 2.0, Resampling(draws=30))
     assert wrong.observed_expected.high < 0.75
     truth, told = sample(3000)[2], sample(3000, factor=2.0)[2]
     assert wrong.ici_uncorrected == pytest.approx(np.abs(truth - told).mean(), abs=0.03)
@@ -52,14 +53,14 @@ def test_true_risks_are_calibrated_and_doubled_hazards_are_not():
 
 def test_counting_competing_events_as_censored_would_call_true_risks_too_low():
     code, time, risk = sample(3000)
-    naive = survival_calibration(code == 1, time, 1 - risk, 2.0, draws=2)
-    right = competing_calibration(code, time, risk, 2.0, draws=2)
+    naive = survival_calibration(code == 1, time, 1 - risk, 2.0, Resampling(draws=2))
+    right = competing_calibration(code, time, risk, 2.0, Resampling(draws=2))
     assert naive.observed_expected.value > 1.1 * right.observed_expected.value
 
 
 def test_risks_that_hardly_vary_have_no_slope_but_the_other_numbers():
     code, time, risk = sample()
-    found = competing_calibration(code, time, 0.2 + 1e-4 * risk, 2.0, draws=10)
+    found = competing_calibration(code, time, 0.2 + 1e-4 * risk, 2.0, Resampling(draws=10))
     assert found.slope.value is None
     assert found.slope.note == "predictions hardly vary"
     assert found.observed_expected.low < found.observed_expected.high
@@ -68,7 +69,7 @@ def test_risks_that_hardly_vary_have_no_slope_but_the_other_numbers():
 
 def test_groups_are_aalen_johansen_by_tenth():
     code, time, risk = sample(500)
-    found = competing_calibration(code, time, risk, 2.0, draws=30)
+    found = competing_calibration(code, time, risk, 2.0, Resampling(draws=30))
     rows = np.argsort(risk)[: found.groups[0].n]
     known = cumulative_incidence(code[rows], time[rows], np.array([2.0]))[0]
     assert found.groups[0].observed == pytest.approx(known)
@@ -81,7 +82,7 @@ def test_too_extreme_risks_have_a_slope_below_one():
     code, time, risk = sample(3000)
     x = np.log(-np.log1p(-risk))
     extreme = -np.expm1(-np.exp(2 * (x - x.mean()) + x.mean()))
-    found = competing_calibration(code, time, extreme, 2.0, draws=2)
+    found = competing_calibration(code, time, extreme, 2.0, Resampling(draws=2))
     assert found.slope.value == pytest.approx(0.5, abs=0.1)
 
 
@@ -95,7 +96,7 @@ def test_too_extreme_risks_have_a_slope_below_one():
     ],
 )
 def test_what_the_data_cannot_give_is_said(change, said):
-    found = competing_calibration(*change(*sample(100)), 2.0, draws=5)
+    found = competing_calibration(*change(*sample(100)), 2.0, Resampling(draws=5))
     assert isinstance(found, NotEstimable)
     assert said in found.reason
 

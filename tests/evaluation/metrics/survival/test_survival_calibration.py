@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medmcl.evaluation.metrics.calibration_curve import Calibration
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.calibration import survival_calibration
 
@@ -18,7 +19,7 @@ def sample(size=400, factor=1.0, power=1.0, seed=0):
 
 
 def test_true_predictions_are_calibrated():
-    found = survival_calibration(*sample(2000), 1.0, draws=20)
+    found = survival_calibration(*sample(2000), 1.0, Resampling(draws=20))
     assert isinstance(found, Calibration)
     assert found.slope.value == pytest.approx(1, abs=0.12)
     assert found.observed_expected.value == pytest.approx(1, abs=0.07)
@@ -28,7 +29,7 @@ def test_true_predictions_are_calibrated():
 
 
 def test_the_curve_finds_the_risk_that_data_were_drawn_with():
-    found = survival_calibration(*sample(4000, factor=2.0), 1.0, draws=2)
+    found = survival_calibration(*sample(4000, factor=2.0), 1.0, Resampling(draws=2))
     predicted = np.array(found.curve.predicted)
     right = 1 - np.sqrt(1 - predicted)  # half the predicted cumulative hazard
     inner = (predicted > 0.2) & (predicted < 0.9)
@@ -38,12 +39,12 @@ def test_the_curve_finds_the_risk_that_data_were_drawn_with():
 
 
 def test_too_extreme_predictions_have_a_slope_below_one():
-    found = survival_calibration(*sample(2000, power=2.0), 1.0, draws=2)
+    found = survival_calibration(*sample(2000, power=2.0), 1.0, Resampling(draws=2))
     assert found.slope.value == pytest.approx(0.5, abs=0.07)
 
 
 def test_risks_that_hardly_vary_have_no_slope_but_the_other_numbers():
-    found = survival_calibration(*sample(power=1e-4), 1.0, draws=10)
+    found = survival_calibration(*sample(power=1e-4), 1.0, Resampling(draws=10))
     assert found.slope.value is None
     assert found.slope.note == "predictions hardly vary"
     assert found.observed_expected.low < found.observed_expected.high
@@ -53,7 +54,7 @@ def test_risks_that_hardly_vary_have_no_slope_but_the_other_numbers():
 def test_groups_are_kaplan_meier_by_tenth():
     sksurv = pytest.importorskip("sksurv.nonparametric")
     event, time, survival = sample(300)
-    found = survival_calibration(event, time, survival, 1.0, draws=30)
+    found = survival_calibration(event, time, survival, 1.0, Resampling(draws=30))
     order = np.argsort(1 - survival)
     rows = order[: found.groups[0].n]
     times, alive = sksurv.kaplan_meier_estimator(event[rows], time[rows])
@@ -64,11 +65,9 @@ def test_groups_are_kaplan_meier_by_tenth():
 
 def test_copied_rows_give_the_same_numbers_and_by_subject_the_same_interval():
     event, time, survival = sample(120)
-    once = survival_calibration(event, time, survival, 1.0, draws=20)
-    twice = survival_calibration(
-        np.tile(event, 2), np.tile(time, 2), np.tile(survival, 2), 1.0,
-        np.tile(np.arange(120), 2), draws=20,
-    )  # fmt: skip
+    once = survival_calibration(event, time, survival, 1.0, Resampling(draws=20))
+    people = Resampling(np.tile(np.arange(120), 2), draws=20)
+    twice = survival_calibration(*(np.tile(x, 2) for x in (event, time, survival)), 1.0, people)
     assert twice.slope.value == pytest.approx(once.slope.value, abs=1e-6)
     assert twice.slope.low == pytest.approx(once.slope.low, abs=1e-6)
     assert twice.observed_expected.high == pytest.approx(once.observed_expected.high)
@@ -78,7 +77,7 @@ def test_few_distinct_predictions_fall_back_to_a_line():
     event, time, survival = sample(300)
     coarse = np.where(survival > 0.7, 0.8, np.where(survival > 0.2, 0.6, 0.1))
     coarse[coarse == 0.1] = np.where(np.arange((coarse == 0.1).sum()) % 2, 0.1, 0.15)
-    found = survival_calibration(event, time, coarse, 1.0, draws=5)
+    found = survival_calibration(event, time, coarse, 1.0, Resampling(draws=5))
     assert np.isfinite(found.ici_uncorrected)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medmcl.evaluation.metrics.intervals import Resampler, bootstrap
+from medmcl.evaluation.metrics.intervals import Resampling, bootstrap
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.predictions import c_index
 from medmcl.evaluation.metrics.survival import metrics as sm
@@ -465,7 +465,7 @@ def test_the_bootstrap_takes_every_metric_and_pairs_differences(name):
     assert found.value == pytest.approx(spec(event, time, predictions))
     assert found.low < found.high
     assert found.events == event.sum()
-    sampler = Resampler(np.arange(80), draws=60)
+    sampler = Resampling(np.arange(80), draws=60)
     same = sampler.sample(spec, (event, time), [predictions])
     assert np.nanmax(np.abs(same.minus(same).draws)) == 0
 
@@ -474,7 +474,7 @@ def test_rows_of_a_sample_can_be_chosen_for_curves_too():
     event, time, risk = cohort(10, 60)
     spec, survival = sm.integrated_brier_metric(TIMES), survival_of(risk, TIMES)
     rows = np.arange(60) % 2 == 0
-    found = Resampler(np.arange(60), draws=5).sample(spec, (event, time), [survival], rows)
+    found = Resampling(np.arange(60), draws=5).sample(spec, (event, time), [survival], rows)
     assert found.points[0] == spec(event[rows], time[rows], survival[rows])
 
 

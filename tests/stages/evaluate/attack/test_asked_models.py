@@ -10,11 +10,11 @@ from small_squares import write_squares
 import medmcl
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.aspects.attack.aspect import AttackSpec
+from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.stages.evaluate.attack import backdoor_eval as asked_models
 from medmcl.stages.evaluate.attack.attacked import attack_results
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked, Seen
 from medmcl.stages.evaluate.prompts import embed_prompts
-from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.run import features
 from medmcl.stages.run.run import Run
@@ -100,12 +100,9 @@ def test_prompts_are_embedded_at_once_as_each_alone(run, monkeypatch):
 
 
 def results(made, prepared, notes=None, **spec):
-    stage = EvaluateSpec(
-        stage="evaluate",
-        attack=AttackSpec(**{"models": {"victim": "victim"}, **spec}),
-        bootstrap_draws=100,
-    )
-    return attack_results(stage, made, prepared, torch.device("cpu"), 0,
+    asked = AttackSpec(**{"models": {"victim": "victim"}, **spec})
+    how = Resampling(prepared.subjects, draws=100)
+    return attack_results(asked, made, prepared, torch.device("cpu"), how,
                           [] if notes is None else notes).results  # fmt: skip
 
 
