@@ -192,8 +192,8 @@ def _records(
     who = np.arange(rows) if patients is None else np.asarray(patients)
     names, owner = np.unique(who, return_inverse=True)
     sums = np.zeros(int(owner.max(initial=-1)) + 1, dtype=np.uint64)
-    for table, (name, words) in zip(tables, tokens.items(), strict=True):
-        column = _numbers([_digest(key, f"{name}\n{word}") for word in words])
+    for table, words in zip(tables, tokens.values(), strict=True):
+        column = _numbers([_digest(key, word) for word in words])
         row = np.repeat(owner, np.diff(table.indptr))
         np.add.at(sums, row, _mixed(column[table.indices] + _ODD * table.data.astype(np.uint64)))
     kept = np.flatnonzero(sums) if not empty else np.arange(len(sums))

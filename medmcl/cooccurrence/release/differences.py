@@ -222,20 +222,34 @@ Cells = tuple[sparse.csr_array, sparse.csr_array]
 
 
 def _in_the_places_of(counts: Counts, new: Counts) -> dict[Pair, Cells]:
-    """Pairs and patients of each block, in the rows and columns of another release."""
+    """Pairs and patients of each block, in the rows and columns of another release.
+
+    A block is known by its tokens: modalities may have other names there, or another order.
+    """
     found = {}
     for a, b in new.blocks:
-        block = counts.blocks.get((a, b))
-        if block is None or block.patients is None:
-            continue
-        into = []
-        for name in (a, b):
-            places = {token: k for k, token in enumerate(new.vocabularies[name].tokens)}
-            words = counts.vocabularies[name].tokens
-            into.append(np.array([places.get(token, -1) for token in words], dtype=np.int64))
         shape = new.blocks[a, b].pairs.shape
-        found[a, b] = (_moved(block.pairs, into, shape), _moved(block.patients, into, shape))
+        best = (0, False)
+        for (c, d), block in counts.blocks.items():
+            for one, two, turned in ((c, d, False), (d, c, True)):
+                into = [_places_in(new, a, counts, one), _places_in(new, b, counts, two)]
+                alike = (
+                    int((into[0] >= 0).sum()) * int((into[1] >= 0).sum()),
+                    (one, two) == (a, b),
+                )
+                if block.patients is None or not alike[0] or alike <= best:
+                    continue
+                best = alike
+                cells = (block.pairs, block.patients)
+                found[a, b] = tuple(_moved(k.T if turned else k, into, shape) for k in cells)
     return found
+
+
+def _places_in(new: Counts, name: str, counts: Counts, other: str) -> np.ndarray:
+    """Where each token of a modality stands in one of ``new``; -1 of those that it lacks."""
+    places = {token: k for k, token in enumerate(new.vocabularies[name].tokens)}
+    words = counts.vocabularies[other].tokens
+    return np.array([places.get(token, -1) for token in words], dtype=np.int64)
 
 
 def _moved(

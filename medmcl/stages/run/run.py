@@ -24,7 +24,7 @@ from medmcl.core.batch import Batch, InputShape
 from medmcl.core.config import check, lookup, nearest, read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.progress import Bar, progress
-from medmcl.core.sealed import sealed, unsealed
+from medmcl.core.sealed import CHANGED, SEAL, sealed, unsealed
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
@@ -568,7 +568,10 @@ def read_config(run: Store) -> dict[str, Any]:
     """
     file = run.path / "config.yaml"
     try:
-        config = run.with_places("config", unsealed(read_yaml(file), file))
+        tree = read_yaml(file)
+        if SEAL not in tree and run.was_begun_with(file):  # cut off at a line, it is YAML still
+            raise ArtefactError(CHANGED, where=file)
+        config = run.with_places("config", unsealed(tree, file))
     except MedmclError as error:
         what = error.what if isinstance(error, ArtefactError) else f"is damaged: {error.what}"
         raise ArtefactError(what, where=file, got=run.finished(),

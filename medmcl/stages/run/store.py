@@ -342,11 +342,24 @@ class Store:
         """
         if file.exists():
             return False
-        about = self.path / "provenance.json"
-        first = read_sealed(about).get(FIRST, ()) if about.exists() else ()
-        if file.relative_to(self.path).as_posix() in (*first, *self._promised()):
+        if self._is_first(file) or file.relative_to(self.path).as_posix() in self._promised():
             raise ArtefactError("there is no such file", where=file)
         return True
+
+    def _is_first(self, file: Path) -> bool:
+        about = self.path / "provenance.json"
+        first = read_sealed(about).get(FIRST, ()) if about.exists() else ()
+        return file.relative_to(self.path).as_posix() in first
+
+    def was_begun_with(self, file: Path) -> bool:
+        """Whether a file is one that the run was begun with, and so has a seal.
+
+        Also where ``provenance.json``, which says so, is damaged itself.
+        """
+        try:
+            return self._is_first(file)
+        except ArtefactError:
+            return True
 
     def save_tree(self, name: str, tree: Mapping[str, Any]) -> None:
         """Keep plain JSON values as ``NAME.json``; where files lie as `without_places` does."""
@@ -366,10 +379,15 @@ class Store:
         return dict(shared)
 
     def with_places(self, name: str, shared: dict[str, Any]) -> dict[str, Any]:
-        """Give a tree as it was before `without_places`; what came without `LOCAL` as it is."""
+        """Give a tree as it was before `without_places`; what came without `LOCAL` as it is.
+
+        So is one of which `LOCAL` says more than where files lie: that was changed.
+        """
         kept = self._places().get(name)
         try:
-            return dict(kept["is"]) if kept and kept["of"] == fingerprint(shared) else shared
+            whole = dict(kept["is"]) if kept else shared
+            same = fingerprint(placeless(whole, STATE)) == fingerprint(placeless(shared, STATE))
+            return whole if same else shared
         except (TypeError, KeyError, ValueError):
             return shared
 

@@ -157,6 +157,29 @@ def test_cells_of_few_patients_are_left_out_of_a_later_release(sites, tmp_path):
     assert (two[same] == one[same]).all()
 
 
+@pytest.mark.parametrize("how", ["turned", "renamed"])
+def test_modalities_of_another_name_or_order_hide_no_difference(how, sites, tmp_path):
+    """Forty patients come, and the modalities are called otherwise, or counted the other way."""
+    before = release_threshold(load_counts(sites["A"]))
+    before.save(tmp_path / "before")
+    more = site_tables(9, n=40)
+    x = [np.concatenate(both) for both in zip(site_tables(0), more, strict=True)]
+    words = vocabularies(*D)
+    if how == "turned":
+        x.reverse()
+        words = dict(reversed(words.items()))
+    else:
+        words = {f"other {name}": one for name, one in words.items()}
+    grown = count_tokens(*x, names=tuple(words), vocabularies=words)
+    after = release_threshold(grown)
+    one, two = (next(iter(r.counts.blocks.values())).pairs.toarray() for r in (before, after))
+    two = two.T if how == "turned" else two
+    added = counted(more)
+    few = (added.cross().patients.toarray() < 11) & (added.D.toarray() > 0)
+    assert ((one > 0) & few).sum() > 50
+    assert not ((one > 0) & (two > 0) & few).any()
+
+
 def test_patients_who_leave_hide_no_difference(sites, tmp_path):
     """A + forty others less A is those forty, also if three of A have gone meanwhile."""
     before = release_threshold(load_counts(sites["A"]))

@@ -9,6 +9,7 @@ import pytest
 from small_omics import write_omics, write_recipe
 
 import medmcl
+from medmcl.core.errors import ArtefactError
 from medmcl.core.suppression import placeless
 from medmcl.stages.run.own_cohort import own_overrides
 from medmcl.stages.run.run import Run
@@ -76,6 +77,30 @@ def test_a_run_that_is_shared_without_it_is_a_run(told, tmp_path):
         overrides={**root, "stages.align.steps": 3},
     )  # fmt: skip
     assert done.config == run.config
+
+
+def test_a_local_file_changes_no_setting(told, tmp_path):
+    """A level of intervals that was damaged there was that of the next evaluation."""
+    _, run = told
+    shared = tmp_path / "shared"
+    shutil.copytree(run.path, shared)
+    text = (shared / "local.json").read_text(encoding="utf-8")
+    assert '"level": 0.95' in text
+    (shared / "local.json").write_text(text.replace('"level": 0.95', '"level": 0.65'))
+    found = Run(shared).config
+    assert found["recipe"] == run.config["recipe"]
+
+
+def test_a_config_that_is_cut_at_a_line_is_refused_by_name(told, tmp_path):
+    """What is left is YAML still, of fewer stages, and its seal is gone with the end."""
+    _, run = told
+    shared = tmp_path / "shared"
+    shutil.copytree(run.path, shared)
+    lines = (shared / "config.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
+    for left in (len(lines) - 1, len(lines) - 9):
+        (shared / "config.yaml").write_text("".join(lines[:left]), encoding="utf-8")
+        with pytest.raises(ArtefactError, match=r"config\.yaml: is damaged(.|\n)*--resume"):
+            Run(shared)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"config": 3}', '{"config": {"of": 1}}'])
