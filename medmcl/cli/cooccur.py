@@ -166,7 +166,10 @@ def release(
     ] = False,
     allow_nested: Annotated[
         bool,
-        typer.Option("--allow-nested", help="Codes count one another's events: release anyway."),
+        typer.Option(
+            "--allow-nested",
+            help="Codes count one another's events, or an earlier release's: release.",
+        ),
     ] = False,
     align: AlignOption = None,
     largest_share: Annotated[

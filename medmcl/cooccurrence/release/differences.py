@@ -11,13 +11,15 @@ looked at together with all earlier ones whose patients it shares, directly or t
 - *Cells*: a combination with factors -1, 0, 1 that adds patients only, but for a few (E + F as the
   difference of two sums), or cancels (the same patients counted otherwise), is a release of its own
   that nobody suppressed. Where it gives a cell of few patients, the new release leaves it out.
+- *Codes*: cells of other tokens cannot be compared one by one. A group of codes less those of its
+  codes that are shown is the one that is not: other codes of the same patients are refused.
 
 Up to `TOGETHER` earlier releases all factors are tried, beyond it those of up to three of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
@@ -25,7 +27,7 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Counts, Pair, people_of
-from medmcl.cooccurrence.count.people import People
+from medmcl.cooccurrence.count.people import People, shared_patients
 from medmcl.core.errors import ArtefactError
 
 TOGETHER = 7
@@ -97,6 +99,61 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
     for cells in told.values():
         cells.data[:] = 1
     return told
+
+
+def refuse_other_codes(new: Past, occurring: Collection[str], past: Sequence[Past]) -> None:
+    """Refuse patients whose events were released under other codes: one level less another tells.
+
+    What counts is what is there, not what a vocabulary lists: it may list two levels, of which
+    ``roll_up`` leaves one empty. More patients, or fewer codes, are no other codes.
+
+    Args:
+        new: What is to be released.
+        occurring: All tokens that occur in the counts that it is made of, also those not shown.
+        past: All earlier releases; ``new`` among them is the same release again.
+
+    Raises:
+        ArtefactError: An earlier release of some of the patients shows tokens that do not occur
+            here, and lacks some that are shown here.
+    """
+    if any(one.name == new.name for one in past):
+        return
+    mine = set().union(*_shown(new.counts).values())
+    for one in past:
+        shown = _shown(one.counts)
+        gone = sorted(set().union(*shown.values()).difference(occurring))
+        whole = [name for name, tokens in shown.items() if tokens.isdisjoint(gone)]
+        known = [one.counts.vocabularies[name].tokens for name in whole]  # rare ones, now shown
+        added = sorted(mine.difference(*shown.values(), *known))
+        if not added or not gone:
+            continue
+        shared = sum(
+            shared_patients(ours, theirs)
+            for ours in people_of(new.counts)
+            for theirs in people_of(one.counts)
+        )
+        if shared:
+            raise ArtefactError(
+                "these patients were released under other codes, so that an absent cell may be the "
+                "difference of one release and the other (a group of codes less those that are "
+                "shown)",
+                got=f"{', '.join(added[:3])} ({len(added)} tokens) here; {', '.join(gone[:3])} "
+                f"({len(gone)} tokens) in an earlier release that shares {shared:,} patients "
+                f"(register entry {one.name[-8:]})",
+                expected="codes of the same level in all releases of a patient",
+                fix="count the same vocabulary with the same roll_up as before; --allow-nested "
+                "(allow_nested=True) if you have seen that no small cell follows",
+            )
+
+
+def _shown(counts: Counts) -> dict[str, set[str]]:
+    """Tokens of each modality that have a cell."""
+    found: dict[str, set[str]] = {name: set() for name in counts.vocabularies}
+    for pair, block in counts.blocks.items():
+        for name, places in zip(pair, sparse.coo_array(block.pairs).coords, strict=True):
+            tokens = counts.vocabularies[name].tokens
+            found[name].update(tokens[k] for k in np.unique(places))
+    return found
 
 
 def _connected(new: Past, past: Sequence[Past]) -> list[Past]:

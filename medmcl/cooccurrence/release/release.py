@@ -12,8 +12,9 @@ remembers them (`medmcl.cooccurrence.release.register`). A release by threshold 
 before it is written.
 
 Where a code counts the events of others (a code and its roll-up in one vocabulary), an absent cell
-may be the difference of two that are there. Counts that say so (`Counts.nested`) are refused; a
-hierarchy that was counted without saying so cannot be seen here.
+may be the difference of two that are there. Counts that say so (`Counts.nested`) are refused, and
+so are other codes of patients of an earlier release; a hierarchy in one vocabulary that was counted
+without saying so cannot be seen here.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from medmcl.cooccurrence.count.people import names_a_register
 from medmcl.cooccurrence.exchange.checks import margins_of_cells, refuse_telling
 from medmcl.cooccurrence.exchange.folder import refuse_used, save_counts
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys, ThresholdKeys
-from medmcl.cooccurrence.release.differences import Past, told_by_others
+from medmcl.cooccurrence.release.differences import Past, refuse_other_codes, told_by_others
 from medmcl.cooccurrence.release.dominance import (
     LARGEST_SHARE,
     check_share,
@@ -127,17 +128,26 @@ class Entry:
         past: What it remembers.
         share: See `release_threshold`.
         beside: Folders of counts that remember it too.
+        occurring: Tokens that occur in the counts, shown or not; None if other codes of the same
+            patients are allowed.
     """
 
     register: Register | None
     past: Past
     share: float
     beside: tuple[Path, ...] = ()
+    occurring: frozenset[str] | None = None
 
     def told(self, register: Register | None = None) -> dict[Pair, sparse.csr_array]:
-        """Cells that earlier releases would tell more of: 1 where (`told_by_others`)."""
+        """Cells that earlier releases would tell more of: 1 where (`told_by_others`).
+
+        Raises:
+            ArtefactError: See `told_by_others` and `refuse_other_codes`.
+        """
         register = register or self.register
         past = register.past(self.beside) if register else []
+        if self.occurring is not None:
+            refuse_other_codes(self.past, self.occurring, past)
         return told_by_others(self.past, past, self.share)
 
     def enter(self, register: Register) -> None:
@@ -182,8 +192,9 @@ def release_threshold(
         min_patients: Fewest patients of a cell that is released.
         public_vocabulary: The vocabulary was fixed in public before anyone looked at the data, so
             that naming a token says nothing. Otherwise tokens of few patients are left out.
-        allow_nested: Release counts that say that their codes are nested (`Counts.nested`): you
-            have seen that no small cell is the difference of two that are released.
+        allow_nested: Release counts that say that their codes are nested (`Counts.nested`), or
+            whose patients were released under other codes: you have seen that no small cell is
+            the difference of two that are released.
         largest_share: Most of a cell that one patient may give, or one of several sites; cells of
             which one may give more are left out. 1 leaves none out.
         register: What was released before; that beside the counts if not given, or, where nobody
@@ -192,8 +203,8 @@ def release_threshold(
 
     Raises:
         ArtefactError: If patients were not counted, the counts were released before, their codes
-            are nested, no cell is left, or a combination with earlier releases shows one site or
-            few patients.
+            are nested, or others than in an earlier release of some of the patients, no cell is
+            left, or a combination with earlier releases shows one site or few patients.
     """
     check_share(largest_share)
     _refuse_unfit(counts, min_patients, public_vocabulary)
@@ -218,7 +229,9 @@ def release_threshold(
         above = keep_cells(block, _enough(block, min_patients))
         enough[pair] = keep_cells(above, undominated(counts, pair, largest_share))
         dominated += above.pairs.nnz - enough[pair].pairs.nnz
-    told = _entry(counts, enough, min_patients, largest_share, register, beside).told()
+    occurring = None if allow_nested else _occurring(counts)
+    found = _entry(counts, enough, min_patients, largest_share, register, beside, occurring)
+    told = found.told()
     enough = {pair: keep_cells(one, _but(one, told[pair])) for pair, one in enough.items()}
     if not any(block.pairs.nnz for block in enough.values()):
         raise ArtefactError(
@@ -227,7 +240,7 @@ def release_threshold(
             f"than {min_patients} patients, mostly of one, or told by earlier releases",
             fix="sum several sites first, or count wider windows or coarser codes",
         )
-    entry = _entry(counts, enough, min_patients, largest_share, register, beside)
+    entry = _entry(counts, enough, min_patients, largest_share, register, beside, occurring)
     blocks = {(a, b): _released(one, kept[a], kept[b]) for (a, b), one in enough.items()}
     absent = sum(one.pairs.nnz - blocks[pair].pairs.nnz for pair, one in counts.blocks.items())
     vocabularies = {
@@ -274,12 +287,22 @@ def _entry(
     share: float,
     register: Register | None,
     beside: Sequence[Path],
+    occurring: frozenset[str] | None,
 ) -> Entry:
     """What a register is to remember: the cells that are released, with their patients."""
     sums = margins_of_cells(counts.vocabularies, enough)
     memory = memory_of(replace(counts, margins=sums, blocks=dict(enough)), counts)
     name = (register or Register.here()).name_of(memory, min_patients)
-    return Entry(register, Past(name, memory, min_patients), share, tuple(beside))
+    return Entry(register, Past(name, memory, min_patients), share, tuple(beside), occurring)
+
+
+def _occurring(counts: Counts) -> frozenset[str]:
+    """Tokens of which there is an event."""
+    return frozenset(
+        words.tokens[k]
+        for name, words in counts.vocabularies.items()
+        for k in np.flatnonzero(counts.margins[name].tokens)
+    )
 
 
 def refuse_private_vocabulary(vocabularies: Mapping[str, Vocabulary]) -> None:

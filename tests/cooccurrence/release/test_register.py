@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -10,6 +11,7 @@ from killed import forked
 from small_counts import tables, vocabularies
 
 from medmcl.cooccurrence import count_tokens
+from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.people import (
     People,
     people_of_rows,
@@ -30,6 +32,7 @@ from medmcl.stages.cooccur.release import release_folders
 
 D = (20, 20)
 ISOLATED = "show one site by itself"
+OTHER_CODES = r"released under other codes(.|\n)*--allow-nested"
 OTHER_BUDGET = "have a privacy budget already"
 
 
@@ -155,6 +158,64 @@ def test_cells_of_few_patients_are_left_out_of_a_later_release(sites, tmp_path):
     assert not ((one > 0) & (two > 0) & few).any()
     same = (one > 0) & (new.D.toarray() == 0)
     assert (two[same] == one[same]).all()
+
+
+def levels(n=150, subjects=0, *, rolled=False, both=False, first="codes"):
+    """The same patients by code, or by group of four codes; the vocabulary may list both."""
+    x, concepts = (one[:n] for one in site_tables(0, 300))
+    names = [f"CODE//{k}" for k in range(D[0])]
+    if rolled:
+        x = x.reshape(n, 5, 4).sum(axis=2)
+        names = [f"FAM//{k}" for k in range(5)]
+    if both:
+        other = range(D[0]) if rolled else range(5)
+        names = [*names, *(f"{'CODE' if rolled else 'FAM'}//{k}" for k in other)]
+        x = np.pad(x, ((0, 0), (0, len(other))))
+    order = np.argsort(names)
+    words = {first: Vocabulary(tuple(np.array(names, dtype=object)[order]), "v")}
+    words["concepts"] = Vocabulary(tuple(f"CUI//{k}" for k in range(D[1])), "v")
+    counts = count_tokens(x[:, order], concepts, names=tuple(words), vocabularies=words)
+    people = people_of_subjects([str(k) for k in range(subjects, subjects + n)])
+    return replace(counts, provenance=replace(counts.provenance, people=people))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"rolled": True}),
+        ({"rolled": True}, {}),
+        ({}, {"rolled": True, "first": "groups"}),
+        ({"both": True}, {"rolled": True, "both": True}),
+        ({"rolled": True}, {"both": True}),
+        ({}, {"rolled": True, "n": 190}),
+    ],
+    ids=["fine first", "coarse first", "renamed", "one list of both", "a longer list", "more"],
+)
+def test_a_roll_up_does_not_give_suppressed_codes_of_another_release_away(before, after, tmp_path):
+    """A group of codes less those of its codes that are shown was the one that is not."""
+    settings = {"public_vocabulary": True, "min_patients": 20, "largest_share": 1}
+    late = release_threshold(levels(**after), **settings)
+    release_threshold(levels(**before), **settings).save(tmp_path / "before")
+    with pytest.raises(ArtefactError, match=OTHER_CODES):
+        release_threshold(levels(**after), **settings)
+    with pytest.raises(ArtefactError, match=OTHER_CODES):
+        late.save(tmp_path / "late")  # made before the other was saved
+    assert not (tmp_path / "late").exists()
+    allowed = release_threshold(levels(**after), allow_nested=True, **settings)
+    allowed.save(tmp_path / "allowed")
+    for one in (before, after):  # each again tells nothing new
+        release_threshold(levels(**one), **settings).save(tmp_path / f"again-{one is after}")
+
+
+@pytest.mark.parametrize(
+    "after",
+    [{}, {"n": 190}, {"both": True}, {"first": "dx"}, {"rolled": True, "subjects": 1000}],
+    ids=["the same", "more patients", "a longer list", "renamed", "others, by group"],
+)
+def test_the_same_codes_or_other_patients_are_no_roll_up(after, tmp_path):
+    settings = {"public_vocabulary": True, "min_patients": 20, "largest_share": 1}
+    release_threshold(levels(), **settings).save(tmp_path / "before")
+    release_threshold(levels(**after), **settings).save(tmp_path / "after")
 
 
 @pytest.mark.parametrize("how", ["turned", "renamed"])
