@@ -267,7 +267,9 @@ def _write_first_files(
             False,
             [*parents, {"lost": "what provenance.json said before it was damaged"}],
         )
-    if not is_told:
+    if is_told:
+        run.promise("provenance.json")  # a process that was killed may not have come to it
+    else:
         _write_provenance(run, context.world, parents, prepared.cohort.path)
 
 

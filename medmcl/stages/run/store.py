@@ -178,7 +178,7 @@ class Store:
         file = self.path / WRITTEN
         return list(read_sealed(file).get("files", ())) if file.exists() else []
 
-    def _promise(self, name: str) -> None:
+    def promise(self, name: str) -> None:
         """Say that a file is written; the whole list anew where it is damaged."""
         try:
             before = self._promised()
@@ -365,7 +365,7 @@ class Store:
         """Keep plain JSON values as ``NAME.json``; where files lie as `without_places` does."""
         shared = self.without_places(name, tree)
         write_atomically(self.path / f"{name}.json", json.dumps(sealed(shared), indent=1))
-        self._promise(f"{name}.json")
+        self.promise(f"{name}.json")
 
     def without_places(self, name: str, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Give what a run folder may say of a tree to others; the whole is kept in `LOCAL`."""
@@ -424,7 +424,7 @@ class Store:
         whole = {key: np.ascontiguousarray(one) for key, one in arrays.items()}
         content = save(whole, metadata={SEAL: _digest_of(whole)})
         write_atomically(self.path / f"{name}.safetensors", content)
-        self._promise(f"{name}.safetensors")
+        self.promise(f"{name}.safetensors")
 
 
 def _digest_of(arrays: Mapping[str, np.ndarray]) -> str:

@@ -66,6 +66,8 @@ def weights(run):
         (("checkpoint/within/last.json", "checkpoint/contrast/done.json"), "cut"),
         (("provenance.json", "checkpoint/groups/done.json", "metrics.jsonl"), "flipped"),
         (TOP[2:], "emptied"),
+        (TOP[:1], "cut"),  # it is YAML without its second half, too
+        (("files.json",), "missing"),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_weights(made, tmp_path, names, how):
@@ -76,6 +78,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(made, tmp_path, names, how):
     assert go_on(made, out) == 0
     assert weights(out) == weights(made / "run")
     assert not list(out.rglob(".*"))
+    assert (out / "files.json").read_bytes() == (made / "run" / "files.json").read_bytes()
     assert [one.name for one in out.glob("checkpoint/within/step-*")] == ["step-00000002"]
     medmcl.load(out).learner("within", torch.device("cpu"))
 
