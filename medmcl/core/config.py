@@ -109,6 +109,8 @@ def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
         value = _parsed(text)
     except yaml.YAMLError as error:
         raise _yaml_error(error, text, where) from None
+    except RecursionError:
+        raise _too_much(where) from None
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -150,17 +152,21 @@ def _apart(value: Any, where: object) -> Any:
         nonlocal left
         left -= 1
         if left < 0 or depth > DEEPEST:
-            raise ConfigError(
-                "holds more than a file of settings does, its anchors (&, *) written out",
-                where=where,
-                expected=f"at most {MOST_VALUES:,} values, at most {DEEPEST} within one another",
-                fix="write out what the anchors stand for, or split the file",
-            )
+            raise _too_much(where)
         if isinstance(one, dict):
             return {key: copied(part, depth + 1) for key, part in one.items()}
         return [copied(part, depth + 1) for part in one] if isinstance(one, list) else one
 
     return copied(value, 0)
+
+
+def _too_much(where: object) -> ConfigError:
+    return ConfigError(
+        "holds more than a file of settings does, its anchors (&, *) written out",
+        where=where,
+        expected=f"at most {MOST_VALUES:,} values, at most {DEEPEST} within one another",
+        fix="write out what the anchors stand for, or split the file",
+    )
 
 
 def _yaml_error(error: yaml.YAMLError, text: str, where: object) -> ConfigError:

@@ -32,7 +32,13 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @contextmanager
-def alone(path: Path, doing: str, *, wait: Callable[[str], None] | None = None) -> Iterator[str]:
+def alone(
+    path: Path,
+    doing: str,
+    *,
+    wait: Callable[[str], None] | None = None,
+    named: Path | None = None,
+) -> Iterator[str]:
     """Nobody else writes ``path`` meanwhile; gives what is known of an owner who was killed.
 
     The lock is ``.NAME.lock`` beside it, so that ``path`` need not exist; of files that belong
@@ -46,6 +52,7 @@ def alone(path: Path, doing: str, *, wait: Callable[[str], None] | None = None) 
         doing: What goes on, for the message to whoever comes second.
         wait: Wait for the other: called again and again with who it is, and may raise to give up.
             Default: refuse at once.
+        named: What the message calls it, if not ``path``.
 
     Yields:
         Who held it last and was killed (``process 312 on ward-pc, since …``), else nothing.
@@ -65,7 +72,7 @@ def alone(path: Path, doing: str, *, wait: Callable[[str], None] | None = None) 
             owner = taken[1]
             unsaid += owner is None  # it has only just begun
             if wait is None and (owner or unsaid > 1):
-                raise _held(path, file, doing, owner)
+                raise _held(named or path, file, doing, owner)
             if wait is not None:
                 told = f"; {_if_dead(owner, file)}" if owner and owner.is_elsewhere else ""
                 wait(f"{owner or 'another process'}{told}")
@@ -121,7 +128,7 @@ def claimed(out: Path, doing: str, *, filled: bool = False) -> Iterator[None]:
     new = [one for one in guarded.absolute().parents if not one.exists()]
     guarded.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with alone(guarded, doing) as killed:
+        with alone(guarded, doing, named=out) as killed:
             if killed:
                 log.info("%s was held by %s, which was killed: taken over", out, killed)
             yield

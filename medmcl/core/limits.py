@@ -119,15 +119,48 @@ def refuse_large_text(
 def refuse_large_parquet(
     path: Path, kind: Kind = "table", error: type[MedmclError] = RecordError
 ) -> None:
-    """Refuse a parquet file whose columns would take too much memory, as its footer says."""
+    """Refuse a parquet file whose columns would take too much memory, as its footer says.
+
+    A text is kept once, however many rows have it: where that might matter, the lengths of what all
+    rows have are added up, without writing them out.
+    """
     import pyarrow.parquet as pq
 
+    most = most_bytes(kind)
     with pq.ParquetFile(path) as file:
         about = file.metadata
-        sizes = [about.row_group(number).total_byte_size for number in range(about.num_row_groups)]
+        groups = [about.row_group(number) for number in range(about.num_row_groups)]
+        sizes = [one.total_byte_size for one in groups]
         claimed = max(8 * about.num_rows * about.num_columns, sum(sizes))
+        texts = [one.path for one in file.schema if one.physical_type == "BYTE_ARRAY"]
+        is_safe = sum(one.num_rows * one.total_byte_size for one in groups) <= most
     claimed = max(claimed, 8 * sum(values_of_groups(path)))
     refuse_large(claimed, path, "its columns", kind, error)
+    if texts and not is_safe:
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            for number in range(len(groups)):
+                claimed += sum(map(_text_bytes, file.read_row_group(number, columns=texts).columns))
+                refuse_large(claimed, path, "its text", kind, error)
+
+
+def _text_bytes(column: Any) -> int:
+    """Bytes that a column of texts takes once each row has its own, (N,), lists of them or not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    total = 0
+    for part in column.chunks:
+        while isinstance(part, (pa.ListArray, pa.LargeListArray, pa.StructArray)):
+            part = part.flatten()
+            part = part[0] if isinstance(part, list) else part
+        if isinstance(part, pa.DictionaryArray):
+            lengths = pc.take(pc.binary_length(part.dictionary), part.indices.drop_null())
+        elif pa.types.is_string(part.type) or pa.types.is_binary(part.type):
+            lengths = pc.binary_length(part)
+        else:
+            continue
+        total += pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0
+    return total
 
 
 _LONG_FOOTER = 2**18

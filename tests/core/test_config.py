@@ -171,6 +171,7 @@ BOMBS = {
     "nine levels of aliases": "\n".join(["a0: &a0 [x, x]", *LEVELS]),
     "an alias of itself": "a: &a {b: [*a]}",
     "deeply nested": "a: " + "[" * 200 + "]" * 200,
+    "deeper than Python goes, never closed": "a: " + "[" * 50_000,
 }
 
 

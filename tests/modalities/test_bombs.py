@@ -9,6 +9,8 @@ import zipfile
 import nibabel
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from small_counts import edit, some_counts
@@ -81,6 +83,13 @@ def vectors(path):
     return read_vectors("v", path, "subject")
 
 
+def repeated(path):
+    """A text of 100 kB that stands once in the file, and in a thousand rows of it."""
+    table = pa.table({"id": range(1000), "note": ["a" * 100_000] * 1000})
+    pq.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 20_000
+
+
 RECORDS = {
     "scan.nii.gz": (nifti, lambda path: read_nifti(path, "xyz")),
     "scan.nii": (nifti, lambda path: read_nifti(path, "xyz")),
@@ -97,6 +106,7 @@ RECORDS = {
     "a.csv.gz": (columns, ecg("parquet")),
 }
 TABLES = {
+    "text.parquet": (repeated, lambda path: read_table(path.parent, path.name)),
     "t.parquet": (columns, lambda path: read_table(path.parent, path.name)),
     "t.csv": (columns, lambda path: read_table(path.parent, path.name)),
     "t.csv.gz": (columns, lambda path: read_table(path.parent, path.name)),
