@@ -126,21 +126,43 @@ def refuse_large_parquet(
     """
     import pyarrow.parquet as pq
 
-    most = most_bytes(kind)
     with pq.ParquetFile(path) as file:
         about = file.metadata
         groups = [about.row_group(number) for number in range(about.num_row_groups)]
         sizes = [one.total_byte_size for one in groups]
         claimed = max(8 * about.num_rows * about.num_columns, sum(sizes))
-        texts = [one.path for one in file.schema if one.physical_type == "BYTE_ARRAY"]
-        is_safe = sum(one.num_rows * one.total_byte_size for one in groups) <= most
+        texts = doubtful_texts(file, kind)
     claimed = max(claimed, 8 * sum(values_of_groups(path)))
     refuse_large(claimed, path, "its columns", kind, error)
-    if texts and not is_safe:
+    if texts:
         with pq.ParquetFile(path, read_dictionary=texts) as file:
             for number in range(len(groups)):
                 claimed += sum(map(_text_bytes, file.read_row_group(number, columns=texts).columns))
                 refuse_large(claimed, path, "its text", kind, error)
+
+
+def doubtful_texts(file: Any, kind: Kind = "table") -> list[str]:
+    """Columns of an open parquet file to be read as dictionaries, for `written_out`.
+
+    Those of texts, where they might take more memory than they may; otherwise none.
+    """
+    about = file.metadata
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    if sum(one.num_rows * one.total_byte_size for one in groups) <= most_bytes(kind):
+        return []
+    return [one.path for one in file.schema if one.physical_type == "BYTE_ARRAY"]
+
+
+def written_out(batch: Any, path: Path, error: type[MedmclError] = RecordError) -> Any:
+    """Give a batch of rows with a text of its own in each; refuse what would fill the memory."""
+    import pyarrow as pa
+
+    refuse_large(sum(map(_text_bytes, batch.columns)), path, "its text", "table", error)
+    columns = [
+        one.dictionary_decode() if isinstance(one, pa.DictionaryArray) else one
+        for one in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _text_bytes(column: Any) -> int:
@@ -149,7 +171,7 @@ def _text_bytes(column: Any) -> int:
     import pyarrow.compute as pc
 
     total = 0
-    for part in column.chunks:
+    for part in column.chunks if isinstance(column, pa.ChunkedArray) else (column,):
         while isinstance(part, (pa.ListArray, pa.LargeListArray, pa.StructArray)):
             part = part.flatten()
             part = part[0] if isinstance(part, list) else part

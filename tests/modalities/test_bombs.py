@@ -18,6 +18,7 @@ from small_counts import edit, some_counts
 from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, RecordError
 from medmcl.core.limits import most_bytes, parse_json
+from medmcl.data.events.tables import EventTable, read_events
 from medmcl.data.tables.files import read_table
 from medmcl.modalities.dicom import open_dicom
 from medmcl.modalities.ecg.files.readers import read_channels
@@ -232,3 +233,16 @@ def test_counts_whose_manifest_promises_more_than_there_is(tmp_path):
     edit(folder, lambda values: values["modalities"][0].update(size=10**12))
     with pytest.raises(ArtefactError, match=r"0 to 999999999999|add up|truth"):
         load_counts(folder)
+
+
+def test_events_whose_text_stands_once_and_in_every_row_are_refused(tmp_path, monkeypatch):
+    file = tmp_path / "events.parquet"
+    codes = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), ["a" * 100_000])
+    rows = {"subject": ["p"] * 1000, "time": ["2020-01-01"] * 1000, "code": codes}
+    pq.write_table(pa.table(rows), file, compression="zstd", store_schema=False)
+    names = {one: one for one in ("subject", "time", "code")}
+    table = EventTable(path=file, name="events", columns=names)
+    assert sum(len(part) for part in read_events(table)) == 1000
+    monkeypatch.setenv("MEDMCL_TABLE_MB", "1")
+    with pytest.raises(CohortError, match="its text claims more memory than a table may"):
+        list(read_events(table))

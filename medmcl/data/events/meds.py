@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
+from medmcl.core.limits import doubtful_texts, written_out
 from medmcl.data.cohort.confined import below, is_below
 from medmcl.data.events.events import NO_TIME, NO_VISIT, Events, Labels, starts
 
@@ -224,8 +225,11 @@ def _whole_patients(
     waiting: list[pa.RecordBatch] = []
     rows = 0
     try:
-        for batch in file.iter_batches(batch_size=min(_ROWS, size), columns=columns):
-            batch.validate(full=True)  # text that is no UTF-8 shows here
+        texts = [one for one in doubtful_texts(file) if one in columns]
+        file = open_parquet(path, read_dictionary=texts)
+        for read in file.iter_batches(batch_size=min(_ROWS, size), columns=columns):
+            read.validate(full=True)  # text that is no UTF-8 shows here
+            batch = written_out(read, path, CohortError)
             waiting.append(batch)
             rows += batch.num_rows
             if rows < size:
