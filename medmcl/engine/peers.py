@@ -403,7 +403,7 @@ class Peers:
                 self._looked = time.monotonic()
         except Exception:  # the store is gone, and with it who held it
             if not self._left.is_set():
-                self.last = self._without_store("has died, without a word")
+                self.last = self.last or self._without_store("has died, without a word")
         if self.last is not None:
             self._end(self.last)
 
