@@ -54,7 +54,15 @@ class Outcome:
 
 def record_files(adapter: Adapter, place: RecordRef) -> list[Path]:
     """Give every file a record is made of, also those that are missing."""
-    return adapter.files(place) if isinstance(adapter, NamesFiles) else list(place.paths.values())
+    if _has(type(adapter), NamesFiles):
+        return cast(NamesFiles, adapter).files(place)
+    return list(place.paths.values())
+
+
+@cache
+def _has(adapter: type, hook: type) -> bool:
+    """Asked once a class: looking at a protocol takes longer than reading a row of a table."""
+    return issubclass(adapter, hook)
 
 
 def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]:
@@ -103,13 +111,7 @@ def read_outcome(adapter: Adapter, place: RecordRef) -> Outcome:
 
 
 def _sketch(adapter: Adapter, raw: Any) -> np.ndarray | None:
-    return cast(Sketches, adapter).sketch(raw) if _can_sketch(type(adapter)) else None
-
-
-@cache
-def _can_sketch(adapter: type) -> bool:
-    """Asked once a class: looking at a protocol takes longer than reading a row of a table."""
-    return issubclass(adapter, Sketches)
+    return cast(Sketches, adapter).sketch(raw) if _has(type(adapter), Sketches) else None
 
 
 def prepare_outcome(adapter: Adapter, place: RecordRef) -> Outcome:
@@ -244,6 +246,8 @@ def held_bytes(content: Any) -> int:
     """Bytes of memory that the arrays and texts of a record hold."""
     if isinstance(content, np.ndarray) and content.dtype != object:
         return content.nbytes
+    if _is_plain_row(content):
+        return sum(map(sys.getsizeof, content.values()))
     parts = _parts(content)
     if parts is None:
         return sys.getsizeof(content)
@@ -263,7 +267,7 @@ def _feed(digest: Any, content: Any) -> None:
         digest.update(f"{content.dtype.str}{content.shape}".encode())
         digest.update(np.ascontiguousarray(content).tobytes())
         return
-    if type(content) is dict and all(type(cell) in _PLAIN_CELLS for cell in content.values()):
+    if _is_plain_row(content):
         row = "".join([f"{name}{cell!r}" for name, cell in content.items()])
         digest.update(row.encode())
         return
@@ -274,6 +278,10 @@ def _feed(digest: Any, content: Any) -> None:
     for name, part in parts:
         digest.update(str(name).encode())
         _feed(digest, part)
+
+
+def _is_plain_row(content: Any) -> bool:
+    return type(content) is dict and all(type(cell) in _PLAIN_CELLS for cell in content.values())
 
 
 def _parts(content: Any) -> Iterable[tuple[object, Any]] | None:

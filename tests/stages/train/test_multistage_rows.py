@@ -255,8 +255,9 @@ def test_groups_of_mixed_batches_reach_the_loss(factors, tmp_path):
     for number, groups in {
         0: None, 1: {**mixed, "smallest": 1000}, 4: {**mixed, "smallest": 2}
     }.items():  # fmt: skip
-        found = trained(factors, tmp_path / str(number), {"base": groups}).checkpoints("base")
-        assert found.done.get("groups", 0) == number
+        run = trained(factors, tmp_path / str(number), {"base": groups})
+        found = run.checkpoints("base")
+        assert run.facts("base").get("groups", 0) == number
         weights[number] = found.weights("last")["model.towers.vector.encoder.leave.weight"]
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(weights[4], weights[0], atol=5e-4)
