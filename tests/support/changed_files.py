@@ -5,6 +5,8 @@ import shutil
 import pandas as pd
 import yaml
 
+from medmcl.core.sealed import SEAL, sealed
+
 
 def rewrite(path, change, **read):
     """Change what a file holds, a table or the tree of a YAML file.
@@ -17,9 +19,10 @@ def rewrite(path, change, **read):
     kind = path.suffix
     if kind == ".yaml":
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        tree.pop("seal", None)  # of a run: as one made before there were seals
+        seal = tree.pop(SEAL, None)  # of a run
         found = change(tree)
-        text = yaml.safe_dump(tree if found is None else found, sort_keys=False)
+        tree = tree if found is None else found
+        text = yaml.safe_dump(tree if seal is None else sealed(tree), sort_keys=False)
         path.write_text(text, encoding="utf-8")
         return
     sep = "\t" if kind == ".tsv" else ","
