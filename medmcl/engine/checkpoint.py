@@ -70,7 +70,8 @@ class Checkpoints:
         if not _is_whole(target):  # a process that was killed may have saved it
             with folder_aside(target, replace=True) as aside:
                 save_weights(aside / WEIGHTS, weights)
-                torch.save(training, aside / TRAINING)
+                with (aside / TRAINING).open("wb") as file:  # of a path, torch does not say why
+                    torch.save(training, file)
                 about = {
                     "files": {name: file_digest(aside / name) for name in (WEIGHTS, TRAINING)},
                     "best": None if known is None else known.name,
