@@ -122,7 +122,7 @@ class Study:
         out.mkdir(parents=True, exist_ok=True)
         used = {name: version(name) for key, name in LIBRARIES.items() if key in sys.modules}
         made = {
-            "command": shlex.join([*self.command.split(), *sys.argv[1:]]),
+            "command": shlex.join([*self.command.split(), *without_folders(sys.argv[1:])]),
             "commit": commit(),
             "date": time.strftime("%Y-%m-%d"),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -199,6 +199,14 @@ def commit(root: Path = ROOT) -> str:
     call = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
     done = subprocess.run(call, cwd=root, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
+
+
+def without_folders(words: Sequence[str]) -> list[str]:
+    """Options of a study without folders of one machine: where rows went, where a checkout lay."""
+    text = "\0".join(words)
+    text = re.sub("(^|\0)--out(=|\0)[^\0]*", "", text).removeprefix("\0")
+    text = re.sub("(^|\0)--before(=|\0)[^\0]*", r"\1--before\0CHECKOUT", text)
+    return text.split("\0") if text else []
 
 
 def told(file: str, made: Mapping[str, Any]) -> str:

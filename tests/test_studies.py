@@ -1,13 +1,14 @@
 """Pages of benchmarks/ are what their studies write from the rows that are kept."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.study import MARK, fill, grid, lines
+from benchmarks.study import MARK, fill, grid, lines, without_folders
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -95,3 +96,22 @@ def test_rows_are_kept_a_row_a_line():
     rows = {"made": {"by": "me"}, "rows": {"a": [{"x": [1, 2]}, {"x": []}], "b": []}}
     assert json.loads(lines(rows)) == rows
     assert '{"x": [1, 2]},\n{"x": []}' in lines(rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["--out", "/tmp/x"], []),
+        (["--seeds", "6", "--out=/tmp/x", "--family", "a b"], ["--seeds", "6", "--family", "a b"]),
+        (["--before", "/home/me/old", "--out", "y"], ["--before", "CHECKOUT"]),
+        (["--quick"], ["--quick"]),
+    ],
+)
+def test_the_command_that_is_kept_names_no_folder_of_one_machine(words, kept):
+    assert without_folders(words) == kept
+
+
+def test_no_page_names_a_folder_of_one_machine():
+    for page in BENCHMARKS.rglob("*.md"):
+        told = re.findall(r"made by `([^`]*)`", page.read_text("utf-8"))
+        assert not [one for one in told if re.search(r"(^|[ =])['\"]?(/|~)", one)], page
