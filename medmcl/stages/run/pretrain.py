@@ -25,7 +25,7 @@ from medmcl.data.check import lost_by_outcome
 from medmcl.data.check.lost_by_outcome import lacking_splits
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
-from medmcl.engine.peers import Peers, same_on_all, together
+from medmcl.engine.peers import peers_here, same_on_all, together
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
@@ -112,12 +112,14 @@ def pretrain(
         MedmclError: Something the user gave cannot be used; nothing was trained.
         Interrupted: A stop signal came; the state is saved.
     """
-    return run_recipe(
-        cohort, recipe=recipe, out=out, overrides=overrides, seed=seed, device=device,
-        precision=precision, keep=keep, reuse=reuse, resume=resume, rank_timeout=rank_timeout,
-    )[0]  # fmt: skip
+    with together(rank_timeout):
+        return run_recipe(
+            cohort, recipe=recipe, out=out, overrides=overrides, seed=seed, device=device,
+            precision=precision, keep=keep, reuse=reuse, resume=resume,
+        )[0]  # fmt: skip
 
 
+@together()
 def run_recipe(
     cohort: Cohort | str | Path,
     *,
@@ -130,28 +132,9 @@ def run_recipe(
     keep: str | Path | None = None,
     reuse: Run | str | Path | None = None,
     resume: bool = False,
-    rank_timeout: float | None = None,
 ) -> tuple[Run | None, list[Evaluation]]:
     """Do what `pretrain` does, of a recipe that may be given as its tree; its evaluations, too."""
-    with together(rank_timeout) as peers:
-        return _begin(
-            cohort, recipe, out, overrides, seed, device, precision, keep, reuse, resume, peers
-        )
-
-
-def _begin(
-    cohort: Cohort | str | Path,
-    recipe: str | Path | Mapping[str, Any] | RecipeSpec | None,
-    out: str | Path | None,
-    overrides: Mapping[str, Any] | None,
-    seed: int,
-    device: str,
-    precision: str,
-    keep: str | Path | None,
-    reuse: Run | str | Path | None,
-    resume: bool,
-    peers: Peers | None,
-) -> tuple[Run | None, list[Evaluation]]:
+    peers = peers_here()
     first = peers is None or peers.rank == 0
     overrides = dict(overrides or {})
     opened, spec = recipe_on(cohort, recipe, overrides)
