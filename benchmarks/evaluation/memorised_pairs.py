@@ -33,6 +33,9 @@ PEOPLE = 300
 WIDTH = 16
 LABS, VITALS, ANSWER, REPORT = "labs", "vitals", "answer", "report"
 """Noise, other noise, and what names the outcome: a table and a free text."""
+QUICK_RESULTS = {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
+                 "probe": {"modality": LABS, "models": {"contrastive": "contrast"}}}  # fmt: skip
+"""A stage that evaluates contrastive pairs, with little drawn."""
 
 
 def write_told(folder: Path, seed: int, *, leaky_columns: bool = True, split=None) -> Path:
@@ -187,9 +190,7 @@ def scored(work: Path, seed: int, steps: int) -> list[dict]:
 
     from medmcl.stages.evaluate.evaluate import run_evaluate
 
-    plain = {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
-             "probe": {"modality": LABS, "models": {"contrastive": "contrast"}}}  # fmt: skip
-    recipe = write_recipe(work / "recipe.yaml", memorising(steps, plain))
+    recipe = write_recipe(work / "recipe.yaml", memorising(steps, QUICK_RESULTS))
     folder = write_told(work / "cohort", seed)
     run = medmcl.pretrain(folder, recipe=recipe, out=work / "run", seed=seed, device="cpu")
     cohort, cpu = medmcl.open_cohort(folder), torch.device("cpu")

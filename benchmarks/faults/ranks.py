@@ -243,16 +243,19 @@ def begun(home: Path, *, evaluates: bool = True) -> tuple[Path, Path]:
     """A cohort and a recipe of a few steps; what is imported here no rank imports again."""
     import torch
 
-    from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
+    from benchmarks.evaluation.memorised_pairs import (
+        QUICK_RESULTS,
+        memorising,
+        write_recipe,
+        write_told,
+    )
 
     with warnings.catch_warnings(action="ignore"):
         for name in IMPORTED_ONCE:
             importlib.import_module(name)
     torch.set_num_threads(1)
     os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"
-    results = {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
-               "probe": {"modality": LABS, "models": {"contrastive": "contrast"}}}  # fmt: skip
-    tree = memorising(STEPS, *([results] if evaluates else []), binds=False)
+    tree = memorising(STEPS, *([QUICK_RESULTS] if evaluates else []), binds=False)
     tree["stages"][0]["evaluate_every"] = 2
     return write_told(home / "cohort", 0), write_recipe(home / "recipe.yaml", tree)
 

@@ -131,15 +131,19 @@ def make_home(home: Path) -> None:
     import torch
     import yaml
 
-    from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
+    from benchmarks.evaluation.memorised_pairs import (
+        LABS,
+        QUICK_RESULTS,
+        memorising,
+        write_recipe,
+        write_told,
+    )
     from tests.support.small_squares import TOWERS, write_squares
 
     torch.set_num_threads(1)
     home.mkdir(parents=True, exist_ok=True)
     write_told(home / "cohort", 0)
-    results = {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
-               "probe": {"modality": LABS, "models": {"contrastive": "contrast"}}}  # fmt: skip
-    tree = memorising(4, results)
+    tree = memorising(4, QUICK_RESULTS)
     tree["stages"] = [one for one in tree["stages"]
                       if one["name"] in ("contrast", "groups", "within", "results")]  # fmt: skip
     for key in ("inputs", "towers"):

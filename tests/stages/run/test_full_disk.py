@@ -9,7 +9,12 @@ import torch
 from killed import forked
 
 import medmcl
-from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
+from benchmarks.evaluation.memorised_pairs import (
+    QUICK_RESULTS,
+    memorising,
+    write_recipe,
+    write_told,
+)
 
 WRITES = {"metrics.jsonl": errno.ENOSPC, "results.csv": errno.EDQUOT}
 
@@ -17,9 +22,7 @@ WRITES = {"metrics.jsonl": errno.ENOSPC, "results.csv": errno.EDQUOT}
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     home = tmp_path_factory.mktemp("short")
-    results = {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
-               "probe": {"modality": LABS, "models": {"contrastive": "contrast"}}}  # fmt: skip
-    tree = memorising(2, results, binds=False)
+    tree = memorising(2, QUICK_RESULTS, binds=False)
     return write_told(home / "cohort", 0), write_recipe(home / "recipe.yaml", tree)
 
 

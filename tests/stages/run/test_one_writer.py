@@ -12,7 +12,12 @@ from processes import start
 from typed import answer
 
 import medmcl
-from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
+from benchmarks.evaluation.memorised_pairs import (
+    QUICK_RESULTS,
+    memorising,
+    write_recipe,
+    write_told,
+)
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.stages.cooccur.embed import embed
@@ -26,9 +31,7 @@ WRITES = ("run", "config.yaml", "labs.npy", "step-00000002", "done.json", "repor
 def short(tmp_path_factory):
     """A cohort, and a recipe of four steps and one probe on it."""
     home = tmp_path_factory.mktemp("short")
-    results = {"stage": "evaluate", "name": "results", "bootstrap_draws": 100, "baselines": [],
-               "probe": {"modality": LABS, "models": {"contrastive": "contrast"}}}  # fmt: skip
-    tree = memorising(4, results, binds=False)
+    tree = memorising(4, QUICK_RESULTS, binds=False)
     tree["stages"][0]["evaluate_every"] = 2
     return write_told(home / "cohort", 0), write_recipe(home / "recipe.yaml", tree)
 
