@@ -1,6 +1,7 @@
 """One writer a run folder; a run killed at any write is gone on with, to the same numbers."""
 
 import os
+import select
 import signal
 import time
 
@@ -18,6 +19,7 @@ from benchmarks.evaluation.memorised_pairs import (
     write_recipe,
     write_told,
 )
+from medmcl.core import file_lock
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.stages.cooccur.embed import embed
@@ -209,10 +211,23 @@ def together(run, count=2):
 @pytest.mark.parametrize(
     ("name", "read"), [("embed", ""), ("evaluate", "results.csv"), ("simulate", "participants.tsv")]
 )
-def test_of_two_at_once_one_writes_what_one_alone_would(name, read, given, tmp_path):
+def test_of_two_at_once_one_writes_what_one_alone_would(name, read, given, tmp_path, monkeypatch):
     words, out = WRITERS[name]
     words = words.format(**given).split()
     assert answer(*words, tmp_path / "alone" / out).returncode == 0
+    take, (came, tell) = file_lock._take, os.pipe()
+
+    def met(lock, file):
+        """Whoever is first goes on when the second has come, however slow that one is."""
+        taken = take(lock, file)
+        if tmp_path / "both" in file.parents:
+            if taken[0]:
+                select.select([came], [], [], 20)
+            else:
+                os.write(tell, b"x")
+        return taken
+
+    monkeypatch.setattr(file_lock, "_take", met)
     done, refused = together(lambda: answer(*words, tmp_path / "both" / out))
     assert (done[0], refused[0]) == (0, 2), (done, refused)
     assert "process " in refused[1], refused
