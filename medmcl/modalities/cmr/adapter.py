@@ -19,12 +19,12 @@ from pydantic import Field
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.shown import ShownImage, aspect_of
 from medmcl.modalities.cmr.features import cmr_features
 from medmcl.modalities.cmr.readers import CMRVolume, check_geometry, check_voxels, fault, join
-from medmcl.modalities.cmr.settings import CMRAugment, CMRSettings, CMRSource
+from medmcl.modalities.cmr.settings import CMRAugment, CMRSettings, CMRSource, Grid
 from medmcl.modalities.ordered import percentiles
 from medmcl.modalities.sketches import cmr_distance, cmr_sketch
 from medmcl.modalities.volumes import Stack, Turn, read_nifti, read_npy, zyx
@@ -190,6 +190,8 @@ class CMR:
             RecordError: Voxels that are not finite or all alike, unknown spacing where
                 resampling is asked for, frames that do not exist.
         """
+        if self.settings.grid is not None:
+            return self._gridded(raw, self.settings.grid)
         if not np.isfinite(raw.voxels).all():
             raise RecordError("holds NaN or infinite voxels", where=raw.where)
         wanted = self.settings.lower_percentile, self.settings.upper_percentile
@@ -201,14 +203,31 @@ class CMR:
         scaled = (self._select(raw).astype(np.float64) - low) / (high - low)
         return self._place(scaled.clip(0, 1).astype(np.float32), raw, labels=False)
 
+    def _gridded(self, raw: CMRVolume, grid: Grid) -> np.ndarray:
+        """One frame on a grid, (1, Z, Y, X)."""
+        from medmcl.modalities.cmr.grid import on_grid
+
+        depth, height, width = raw.spacing_mm
+        labels = None if raw.labels is None else raw.labels[self._pick(raw, self._chosen)][0].T
+        frame = on_grid(
+            self._select(raw)[0].T, (width, height, depth), grid, labels, where=raw.where
+        )
+        return np.ascontiguousarray(frame.T[None])
+
     def prepare_mask(self, raw: CMRVolume) -> np.ndarray:
-        """Take a label volume through the same geometry: nearest neighbour, labels kept."""
+        """Take a label volume through the same geometry: nearest neighbour, labels kept.
+
+        Raises:
+            ConfigError: A grid is asked for, which is cut about the labels of an image.
+        """
+        if self.settings.grid is not None:
+            raise ConfigError("label volumes are not taken to a grid", fix="leave grid: out")
         return self._place(self._select(raw), raw, labels=True)
 
     @property
     def prepared_shape(self) -> tuple[int, ...]:
         """(frames, Y, X), or (frames, Z, Y, X)."""
-        depth = () if self.settings.is_flat else (self.settings.slices,)
+        depth = () if self.settings.is_flat else (self.settings.depth,)
         return (len(self._names), *depth, *self.settings.plane)
 
     @property

@@ -28,6 +28,7 @@ class CMRVolume:
             turn of the plane would change its name.
         frames: Named time frames, for example ``{"ed": 0, "es": 12}``.
         where: File (and row) it was read from, for messages.
+        labels: What somebody drew, (T, Z, Y, X) of whole numbers; a grid is cut about it.
     """
 
     voxels: np.ndarray
@@ -37,6 +38,7 @@ class CMRVolume:
     diagonal: bool = False
     frames: Mapping[str, int]
     where: str
+    labels: np.ndarray | None = None
 
 
 def join(stacks: Mapping[str, Stack], where: str) -> Stack:

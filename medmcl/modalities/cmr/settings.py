@@ -63,6 +63,22 @@ class CMRSource(Config):
         return self
 
 
+class Grid(Config):
+    """A volume of one size and spacing, 8-bit levels scaled to [0, 1]; along x, y, z.
+
+    Defaults are those of CineMA (Fu et al. 2025): see `medmcl.modalities.cmr.grid`.
+    """
+
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 10.0)
+    voxels: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        default=(192, 192, 16), description="cut about the left ventricle, or the middle; padded"
+    )
+    label: PositiveInt = Field(default=3, description="of the left ventricle in a mask (ACDC: 3)")
+    lower_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.95
+    upper_percentile: Annotated[float, Field(gt=50, le=100)] = 99.5
+    levels: Annotated[int, Field(ge=2)] = Field(default=256, description="grey values kept")
+
+
 class CMRSettings(Config):
     """How a recipe prepares cardiac MR.
 
@@ -98,9 +114,17 @@ class CMRSettings(Config):
         default=99.0, description="of the whole volume, clipped and scaled to 1 (the paper's)"
     )
 
+    grid: Grid | None = Field(
+        default=None,
+        description="volume_3d: resampled, cut and scaled as CineMA's authors do it; {}: their "
+        "numbers; takes the place of spacing, size, slices, crop and percentiles",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> CMRSettings:
         chosen = self.chosen_frames
+        if self.grid is not None and self.mode != "volume_3d":
+            raise ValueError("grid: volumes only; say mode: volume_3d")
         if (
             self.mode == "volume_3d"
             and chosen != 1
@@ -133,8 +157,15 @@ class CMRSettings(Config):
         return self.mode in ("multi_frame_2d", "cine_2dt")
 
     @property
+    def depth(self) -> int:
+        """Slices of the 3-D modes."""
+        return self.slices if self.grid is None else self.grid.voxels[2]
+
+    @property
     def plane(self) -> tuple[int, int]:
         """Pixels along (y, x)."""
+        if self.grid is not None:
+            return self.grid.voxels[1], self.grid.voxels[0]
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
 

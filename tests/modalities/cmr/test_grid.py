@@ -1,0 +1,123 @@
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from golden_numbers import golden
+from pydantic import ValidationError
+
+from medmcl.core.contracts import RecordRef
+from medmcl.core.errors import ConfigError, RecordError
+from medmcl.modalities.cmr.adapter import CMR, CMRSettings, CMRSource
+from medmcl.modalities.cmr.grid import on_grid
+from medmcl.modalities.cmr.readers import CMRVolume
+from medmcl.modalities.cmr.settings import Grid
+
+SMALL = Grid(spacing_mm=(1, 1, 10), voxels=(8, 6, 4), lower_percentile=0, upper_percentile=100)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 1000, shape)
+
+
+def patient():
+    """Patient 1 of ACDC at end-diastole: intensities and labels along x, y, z, and the spacing."""
+    folder = Path(os.environ.get("MEDMCL_DATA", "/nowhere")) / "acdc" / "patient001"
+    if not folder.is_dir():
+        pytest.skip("there is no acdc folder in MEDMCL_DATA")
+    image, labels = (
+        nibabel.load(folder / f"patient001_frame01{end}.nii.gz") for end in ("", "_gt")
+    )
+    spacing = tuple(map(float, image.header.get_zooms()))
+    return np.asarray(image.dataobj), np.asarray(labels.dataobj), spacing
+
+
+def test_a_patient_is_prepared_as_the_authors_prepare_it():
+    numbers = {key: x.numpy() for key, x in golden("heart_models/cinema").items()}
+    found = on_grid(*patient()[::2], Grid(), labels=patient()[1])
+    assert found.shape == (192, 192, 16)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(
+        found[::8, ::8, ::2], numbers["acdc/prepared_sample"], rtol=0, atol=2e-6
+    )
+    spread = np.array([found.mean(), found.std(), found.min(), found.max()])
+    np.testing.assert_allclose(spread, numbers["acdc/prepared_stats_mean_std_min_max"], atol=2e-6)
+    levels = np.round(found[..., :10] * 254)
+    np.testing.assert_array_equal(levels[::6, ::6, ::2], numbers["acdc/uint8_sample"])
+
+
+def test_a_recipe_prepares_a_file_likewise_about_the_middle():
+    volume, labels, spacing = patient()
+    path = Path(os.environ["MEDMCL_DATA"]) / "acdc/patient001/patient001_frame01.nii.gz"
+    cmr = CMR(
+        CMRSource(reader="nifti", axes="xyz"), CMRSettings(mode="volume_3d", grid={"label": 3})
+    )
+    raw = cmr.read(RecordRef(subject="s", record="r", paths={"path": path}, values={}))
+    assert cmr.prepared_shape == (1, 16, 192, 192)
+    found = cmr.prepare(raw)
+    np.testing.assert_array_equal(found[0].T, on_grid(volume, spacing, Grid()))
+    drawn = replace(raw, labels=labels.T[None])
+    about = cmr.prepare(drawn)
+    np.testing.assert_array_equal(about[0].T, on_grid(volume, spacing, Grid(), labels))
+    assert (about != found).any()
+
+
+def test_at_the_same_spacing_the_crop_is_about_the_label_and_stays_inside():
+    volume = noise(20, 20, 3)
+    for at, start in ((10, 6), (1, 0), (19, 12)):
+        labels = np.zeros(volume.shape, int)
+        labels[at, 9:12], labels[0, 0, 0] = 3, 1
+        found = on_grid(volume, (1, 1, 10), SMALL, labels)
+        piece = volume[start : start + 8, 7:13].astype(np.float32)
+        assert found.shape == (8, 6, 4)
+        assert not found[..., 3].any()
+        expected = (piece - piece.min()) / np.ptp(piece)
+        assert np.abs(found[..., :3] - expected).max() <= 1 / 254 + 1e-6
+        assert found.min() == 0
+        assert found.max() == 1
+        np.testing.assert_array_equal(found, on_grid(volume, (1, 1, 10), SMALL, labels == 3))
+
+
+def test_without_labels_the_middle_is_taken_and_what_is_small_is_padded_at_the_end():
+    volume = noise(12, 4, 9)
+    found = on_grid(volume, (1, 1, 10), SMALL)
+    piece = volume[2:10, :, 2:6].astype(np.float32)
+    assert np.abs(found[:, :4] - (piece - piece.min()) / np.ptp(piece)).max() <= 1 / 254 + 1e-6
+    assert not found[:, 4:].any()
+
+
+def test_whole_numbers_stay_whole_between_voxels_and_fractions_do_not():
+    ramp = np.tile(np.arange(6.0)[:, None, None], (1, 6, 4))
+    whole, fraction = (on_grid(x, (2, 1, 10), SMALL) for x in (ramp, ramp + 0.5))
+    assert len(np.unique(whole)) < len(np.unique(fraction))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"volume": np.full((9, 9, 3), 5)}, "all intensities are alike"),
+        ({"volume": np.where(noise(9, 9, 3) > 990, np.nan, 1.0)}, "NaN or infinite"),
+        ({"volume": noise(9, 9)}, "is no volume"),
+        ({"labels": np.zeros((9, 9, 2), int)}, "another shape"),
+        ({"labels": np.zeros((9, 9, 3), int)}, "marks no left ventricle"),
+        ({"labels": np.full((9, 9, 3), 2)}, "marks no left ventricle"),
+        ({"spacing_mm": (1.0, float("nan"), 10.0)}, "needs the spacing"),
+        ({"spacing_mm": (1.0, 0.0, 10.0)}, "needs the spacing"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused(changed, words):
+    given = {"volume": noise(9, 9, 3), "spacing_mm": (1.0, 1.0, 10.0), "grid": SMALL, **changed}
+    with pytest.raises(RecordError, match=words):
+        on_grid(**given)
+
+
+def test_a_grid_is_for_volumes_and_for_intensities():
+    with pytest.raises(ValidationError, match="volume_3d"):
+        CMRSettings(grid={})
+    cmr = CMR(CMRSource(reader="npy", axes="xyz"), CMRSettings(mode="volume_3d", grid={}))
+    voxels = noise(1, 3, 9, 9).astype(np.float32)
+    raw = CMRVolume(voxels=voxels, spacing_mm=(10, 1, 1), frames={}, where="memory")
+    with pytest.raises(ConfigError, match="not taken to a grid"):
+        cmr.prepare_mask(raw)
