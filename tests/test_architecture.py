@@ -26,6 +26,7 @@ LAYERS = {
         ),
         3,
     ),
+    "models": 4,
     "engine": 4,
     "stages": 5,
     "cli": 6,

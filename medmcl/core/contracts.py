@@ -267,6 +267,15 @@ class SimpleFeatures(Protocol):
 
 
 @runtime_checkable
+class PreparesArrays(Protocol):
+    """What an adapter class adds so that a record in memory is prepared as one of a file is."""
+
+    @classmethod
+    def prepare_array(cls, array: np.ndarray, settings: Any, **about: Any) -> np.ndarray:
+        """Prepare a record without a file; ``about`` is what its file would say of it."""
+
+
+@runtime_checkable
 class LacksLeads(Protocol):
     """What an adapter of signals adds whose records may lack some of their leads."""
 

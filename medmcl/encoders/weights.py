@@ -136,10 +136,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ArtefactError: There is no such file, it is damaged, or it holds more than plain values.
     """
+    tensors = _unwrap(read_content(path))
+    if not tensors:
+        raise ArtefactError(
+            "holds no named tensors",
+            where=path,
+            expected=f"tensors by name, or such a table under {', '.join(WRAPPERS)}",
+        )
+    return tensors
+
+
+def read_content(path: Path) -> Any:
+    """Read what a file of weights holds, tensors on the CPU, whatever they stand under.
+
+    Raises:
+        ArtefactError: As `read_weights`.
+    """
     if not path.is_file():
         raise ArtefactError("there is no such file", where=path)
     try:
-        content = _read(path)
+        return _read(path)
     except pickle.UnpicklingError as error:
         raise ArtefactError(
             "holds Python objects, which may run code when they are read",
@@ -151,14 +167,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ArtefactError(
             "is no weights file that can be read", where=path, got=f"{error}"[:200]
         ) from None
-    tensors = _unwrap(content)
-    if not tensors:
-        raise ArtefactError(
-            "holds no named tensors",
-            where=path,
-            expected=f"tensors by name, or such a table under {', '.join(WRAPPERS)}",
-        )
-    return tensors
 
 
 def _read(path: Path) -> Any:

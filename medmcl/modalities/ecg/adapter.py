@@ -1,13 +1,15 @@
 """ECG: from a recording in any usual format to (leads, samples) as an encoder reads it.
 
 Signals are mV from the reader on; leads come in the order asked for. `prepare` selects and derives
-leads, resamples, cuts, clips, removes the baseline and normalises, in the order of the paper.
+leads, resamples, cuts, clips, removes the baseline and normalises, in the order of the paper; or
+takes the steps that the settings list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +18,7 @@ import numpy as np
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
-from medmcl.core.errors import ArtefactError, RecordError
+from medmcl.core.errors import ArtefactError, ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.shown import SHOWN_LEADS, ShownSignal
 from medmcl.modalities.ecg import signal as steps
@@ -29,13 +31,14 @@ from medmcl.modalities.ecg.dead_leads import Alive, check_dead, without_dead
 from medmcl.modalities.ecg.features import ecg_features
 from medmcl.modalities.ecg.files.readers import (
     CHECKSUM,
+    Channels,
     ECGRecord,
     guess_reader,
     read_channels,
     to_record,
 )
 from medmcl.modalities.ecg.files.wfdb import wfdb_files
-from medmcl.modalities.ecg.leads import GROUPS, LIMB, sources, take_lead
+from medmcl.modalities.ecg.leads import GROUPS, LIMB, TWELVE, sources, take_lead
 from medmcl.modalities.ecg.settings import (
     NOT_IN_TABLES,
     WITHOUT_HEADER,
@@ -44,6 +47,7 @@ from medmcl.modalities.ecg.settings import (
     ECGSource,
 )
 from medmcl.modalities.ecg.sketch import ecg_distance, ecg_sketch
+from medmcl.modalities.ecg.steps import run_steps
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +105,7 @@ class ECG:
             rename=source.rename,
             rate_hz=source.rate_hz,
             units=source.units,
+            exact=self.settings.steps is not None,
         )
 
     @classmethod
@@ -283,6 +288,8 @@ class ECG:
         raw = self.alive(raw).record
         present = [n for n, lead in enumerate(settings.names) if sources(lead, raw.leads)]
         signal = self._cut(raw, [settings.names[number] for number in present])
+        if settings.steps is not None:
+            return self._stepped(signal, raw)
         if settings.clip_sigma is not None:
             signal = steps.clip_to_sigma(signal, settings.clip_sigma)
         signal = steps.normalise(self._level(signal), self._groups(present))
@@ -294,16 +301,79 @@ class ECG:
         answer[present, settings.samples :] = 1.0
         return answer
 
+    @classmethod
+    def prepare_array(
+        cls,
+        array: np.ndarray,
+        settings: ECGSettings,
+        *,
+        leads: Sequence[str] = TWELVE,
+        rate_hz: float,
+        units: str = "mV",
+    ) -> np.ndarray:
+        """Prepare a signal without a file; see `medmcl.core.contracts.PreparesArrays`.
+
+        Args:
+            array: (L, S).
+            settings: How.
+            leads: Name of each row, in any order and spelling that files have.
+            rate_hz: Sampling rate.
+            units: mV, uV or V.
+
+        Raises:
+            RecordError: As `prepare`; or names and rows differ in number.
+        """
+        signal = np.asarray(array)
+        if signal.ndim != 2 or len(signal) != len(leads):
+            raise RecordError(
+                "a signal has a row for each lead",
+                got=f"shape {signal.shape}, {len(leads)} leads",
+                expected="(leads, samples)",
+                fix="give leads=(...), the name of each row",
+            )
+        channels = Channels(
+            names=tuple(map(str, leads)), units=(units,) * len(leads), signal=signal, rate_hz=None
+        )
+        record = to_record(
+            channels, where="signal", rename={}, rate_hz=rate_hz, units=units, exact=True
+        )
+        return cls(ECGSource(reader="wfdb"), settings).prepare(record)
+
+    def _stepped(self, signal: np.ndarray, raw: ECGRecord) -> np.ndarray:
+        """Take (L, S) through the steps of the settings."""
+        settings, wanted = self.settings, self.prepared_shape
+        rate_hz = raw.rate_hz if settings.enters_as_recorded else settings.rate_hz
+        try:
+            answer, _ = run_steps(settings.steps or (), signal, rate_hz)
+        except ValueError as error:
+            raise RecordError(
+                f"cannot be prepared: {error}",
+                where=raw.where,
+                got=f"{raw.seconds:.2f} s at {raw.rate_hz:g} Hz",
+            ) from None
+        if answer.shape != wanted:
+            raise RecordError(
+                "the steps give another shape of this record than of others",
+                where=raw.where,
+                got=f"{answer.shape} from {raw.seconds:.2f} s at {raw.rate_hz:g} Hz",
+                expected=wanted,
+            )
+        return np.ascontiguousarray(answer, dtype=np.float32)
+
     def _cut(self, raw: ECGRecord, leads: list[str]) -> np.ndarray:
         """Select and derive leads, bring them to the rate, take the first seconds. (L, S)."""
         settings = self.settings
-        needed = int(np.ceil((settings.seconds + 1) * raw.rate_hz))
-        signal = raw.signal_mv[:, :needed]
+        signal = raw.signal_mv
+        if not settings.whole:
+            signal = signal[:, : int(np.ceil((settings.seconds + 1) * raw.rate_hz))]
         if tuple(leads) != raw.leads:
             signal = np.stack([take_lead(lead, raw.leads, signal) for lead in leads])
         rows = self._without_gaps(signal.astype(np.float64), leads, raw.where)
-        rows = steps.resample(rows, raw.rate_hz, settings.rate_hz)[:, : settings.samples]
-        short = rows.shape[1] < settings.samples and settings.pad is None
+        rate_hz = raw.rate_hz if settings.enters_as_recorded else settings.rate_hz
+        rows = steps.resample(rows, raw.rate_hz, rate_hz)
+        wanted = round(settings.seconds * rate_hz)
+        rows = rows if settings.whole else rows[:, :wanted]
+        short = rows.shape[1] < wanted and settings.pad is None
         if short or rows.shape[1] < 3:
             raise RecordError(
                 "the record is too short",
@@ -312,6 +382,9 @@ class ECG:
                 expected=f"{settings.seconds:g} s",
                 fix="ask for fewer seconds, or set pad: zero or repeat",
             )
+        if settings.steps is not None and rows.shape[1] < wanted:
+            beyond = [(0, 0), (0, wanted - rows.shape[1])]
+            rows = np.pad(rows, beyond, mode="wrap" if settings.pad == "repeat" else "constant")
         return rows
 
     def _without_gaps(self, rows: np.ndarray, leads: list[str], where: str) -> np.ndarray:
@@ -357,16 +430,28 @@ class ECG:
 
     @property
     def prepared_shape(self) -> tuple[int, ...]:
-        """(L, seconds * rate_hz); where leads may be absent, a last column says which are there."""
+        """(L, seconds * rate_hz); where leads may be absent, a last column says which are there.
+
+        With steps, what they make of a record of ``seconds``.
+
+        Raises:
+            ConfigError: The steps cannot be taken on one.
+        """
         settings = self.settings
+        if settings.steps is not None:
+            return stepped_shape(settings)
         return (len(settings.names), settings.samples + settings.may_lack)
 
     @property
     def input_shape(self) -> InputShape:
-        """(L, crop_seconds * rate_hz), named by lead."""
+        """(L, crop_seconds * rate_hz), named by lead; or what the steps give."""
         names = self.settings.names
-        shape = (len(names), self.settings.crop_samples)
-        return InputShape(kind=self.kind, shape=shape, names=names)
+        shape: tuple[int, ...] = (len(names), self.settings.crop_samples)
+        if self.settings.steps is not None:
+            whole = self.prepared_shape
+            shape = (*whole[:-1], min(whole[-1], self.settings.crop_samples))
+        kept = len(shape) == 2 and shape[0] == len(names)
+        return InputShape(kind=self.kind, shape=shape, names=names if kept else ())
 
     def present_leads(self, x: Tensor) -> Tensor | None:
         """Which leads of prepared rows are there, (B, L) bool; None where all always are."""
@@ -386,12 +471,38 @@ class ECG:
         """
         from medmcl.modalities.ecg.augment import crop_windows, disturb, draw_starts, zero_absent
 
-        present, length = self.present_leads(x), self.settings.crop_samples
+        present, length = self.present_leads(x), self.input_shape.shape[-1]
+        if self.settings.steps is not None:
+            self._refuse_augment(options)
         if options.crop:
             x = x[..., : self.settings.samples]
             x = crop_windows(x, draw_starts(x, length, generator), length)
         rows = x[..., :length].float()
         return disturb(zero_absent(rows, present), options, generator, present)
+
+    def _refuse_augment(self, options: ECGAugment) -> None:
+        """Refuse what cannot be done to what the steps give.
+
+        Raises:
+            ConfigError: It has no leads and samples to disturb, or is too short to be cropped.
+        """
+        prepared = self.prepared_shape
+        if len(prepared) != 2 and options != ECGAugment():
+            raise ConfigError(
+                "an ECG of this shape cannot be disturbed",
+                where="views",
+                got=f"{prepared}, as the steps of inputs give it",
+                expected="(leads, samples)",
+                fix="leave the modality out of the view's augment, or out the steps that cut the "
+                "record into windows or put its leads behind one another",
+            )
+        if options.crop and self.input_shape.shape == prepared:
+            raise ConfigError(
+                "the steps leave nothing to crop",
+                where="views, crop",
+                got=f"{prepared[-1]} samples, all of which the encoder sees",
+                fix="say crop: false, or a crop_seconds below seconds (inputs.NAME)",
+            )
 
     def state(self) -> dict[str, Any]:
         """How records are prepared; nothing is learned."""
@@ -410,3 +521,36 @@ class ECG:
                 expected=state[key],
                 fix="use the settings of the run",
             )
+
+
+@cache
+def stepped_shape(settings: ECGSettings) -> tuple[int, ...]:
+    """Give the shape of what the steps of settings make of a record, from one of zeros.
+
+    Raises:
+        ConfigError: They cannot be taken, or something else was to be cropped than (L, S).
+    """
+    zeros = np.zeros((len(settings.names), settings.samples))
+    try:
+        found = run_steps(settings.steps or (), zeros, settings.rate_hz)[0].shape
+    except ValueError as error:
+        raise ConfigError(
+            f"the steps cannot be taken: {error}",
+            where="inputs.ecg.steps",
+            got=f"a record of {settings.seconds:g} s at {settings.rate_hz:g} Hz",
+        ) from None
+    if not all(found):
+        raise ConfigError(
+            "the steps leave nothing of a record",
+            where="inputs.ecg.steps",
+            got=f"a record of {settings.seconds:g} s at {settings.rate_hz:g} Hz becomes {found}",
+            fix="ask for more seconds, or cut less",
+        )
+    if settings.crop_seconds < settings.seconds and found != zeros.shape:
+        raise ConfigError(
+            "crop_seconds crops a record of leads and samples; the steps give something else",
+            where="inputs.ecg",
+            got=f"crop_seconds: {settings.crop_seconds:g}, shape {found}",
+            fix="leave out crop_seconds, and let a step cut",
+        )
+    return tuple(found)

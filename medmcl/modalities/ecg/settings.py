@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from medmcl.core.config import Config
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
+from medmcl.modalities.ecg.steps import AnyStep, Resample
 
 Reader = Literal["wfdb", "muse_xml", "ukb_xml", "dicom", "npy", "parquet"]
 
@@ -85,6 +86,10 @@ class ECGSource(Config):
         return self.leads if isinstance(self.leads, dict) else {}
 
 
+STEPS_REPLACE: dict[str, Any] = {"clip_sigma": None, "baseline": "none", "normalise": "none"}
+"""Settings of the paper's preparation, and what they are where ``steps`` are given."""
+
+
 class ECGSettings(Config):
     """How a recipe prepares ECGs. Defaults are those of Turgut et al. 2025 (code)."""
 
@@ -128,6 +133,38 @@ class ECGSettings(Config):
         description="one mean and variance each for I-III, aVR-aVF, V1-V6 (paper); or each lead; "
         "or the record; none: mV",
     )
+    steps: tuple[AnyStep, ...] | None = Field(
+        default=None,
+        description="a list of {step: NAME, ...}, taken in this order in place of clip_sigma, "
+        "baseline and normalise; none: the record in mV. A record enters at rate_hz, or at its "
+        "own rate where a step resamples; its first `seconds`, or (whole: true) all of it",
+    )
+    whole: bool = Field(
+        default=False,
+        description="steps: the whole record enters, of at least `seconds`; a step cuts it",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_replace(cls, given: Any) -> Any:
+        """With ``steps`` the paper's own are off, and nothing is cropped unless it is asked for."""
+        if not isinstance(given, dict) or given.get("steps") is None:
+            return given
+        said = [key for key, off in STEPS_REPLACE.items() if given.get(key, off) != off]
+        if said:
+            raise ValueError(f"steps replace {', '.join(said)}: give either, not both")
+        seconds = given.get("seconds", cls.model_fields["seconds"].default)
+        return {"crop_seconds": seconds, **given, **STEPS_REPLACE}
+
+    @model_validator(mode="after")
+    def _steps_alone(self) -> ECGSettings:
+        if self.steps is None and self.whole:
+            raise ValueError("whole: only where steps are given")
+        if self.steps is not None and self.may_lack:
+            raise ValueError(
+                "steps: every lead must be there; missing_leads: refuse and dead_leads: refuse"
+            )
+        return self
 
     @field_validator("leads")
     @classmethod
@@ -160,6 +197,11 @@ class ECGSettings(Config):
     def names(self) -> tuple[str, ...]:
         """Leads in their order."""
         return TWELVE if isinstance(self.leads, str) else self.leads
+
+    @property
+    def enters_as_recorded(self) -> bool:
+        """Whether records enter the steps at their own rate: a step resamples."""
+        return any(isinstance(step, Resample) for step in self.steps or ())
 
     @property
     def may_lack(self) -> bool:

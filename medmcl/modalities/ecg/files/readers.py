@@ -203,7 +203,7 @@ class ECGRecord:
     """One ECG as read.
 
     Attributes:
-        signal_mv: (L, S) float32 in mV; NaN where the file marks a sample as invalid.
+        signal_mv: (L, S) float32 (for steps float64) in mV; NaN where a sample is marked invalid.
         leads: Canonical name of each row.
         rate_hz: Sampling rate of the rows.
         units: Unit in which the values were stored.
@@ -321,6 +321,7 @@ def to_record(
     rename: Mapping[str, str],
     rate_hz: float | None,
     units: str | None,
+    exact: bool = False,
 ) -> ECGRecord:
     """Bring channels to canonical names and mV.
 
@@ -330,6 +331,7 @@ def to_record(
         rename: Name in the file to lead, before names are recognised.
         rate_hz: Declared rate; used where the file has none.
         units: Declared unit; used where the file has none.
+        exact: Keep float64; narrow filters blow up what float32 rounds off.
 
     Raises:
         RecordError: No rate, no unit, two channels of one name, no lead at all.
@@ -357,7 +359,9 @@ def to_record(
     stated = [unit for unit in stated if not _is_unsaid(unit)]
     notes = [f"'{channels.names[number]}' is not a voltage and is left out" for number in left_out]
     with np.errstate(all="ignore"):
-        signal = (channels.signal[kept] * scale[:, None]).astype(np.float32)
+        signal = (channels.signal[kept] * scale[:, None]).astype(
+            np.float64 if exact else np.float32
+        )
     return ECGRecord(
         signal_mv=signal,
         leads=leads,

@@ -1,0 +1,1 @@
+"""Published encoders: a card says what a model reads and how, a net computes what it computes."""

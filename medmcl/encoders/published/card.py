@@ -1,0 +1,198 @@
+"""Model cards: what a published encoder is, reads, gives, has seen, and may be used for.
+
+A card is a YAML file under ``cards/``, called as its model is; or of another package, by an entry
+point of the group ``medmcl.cards`` whose value is the path of such a file. Nothing here imports
+torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from medmcl.core.config import Config, check, read_yaml
+from medmcl.core.errors import ConfigError
+from medmcl.modalities import ADAPTERS
+
+CARDS = Path(__file__).parent / "cards"
+GROUP = "medmcl.cards"
+
+
+class Weights(Config):
+    """How a file of weights is laid out; names are the authors'."""
+
+    under: tuple[str, ...] = Field(
+        default=(), description="key under which the tensors stand, the first that is there"
+    )
+    prefixes: tuple[str, ...] = Field(
+        default=(), description="in front of the encoder's names, the one that most have"
+    )
+    drop: tuple[str, ...] = Field(
+        default=(), description="names that may be there and are not read; * stands for any text"
+    )
+    sha256: dict[str, str] = Field(
+        default={}, description="file name to its hash, of files that the authors publish"
+    )
+
+
+class Input(Config):
+    """What the network sees of one record, or of one window of it."""
+
+    modality: str
+    leads: Literal["12std"] | tuple[str, ...] | None = None
+    rate_hz: PositiveFloat | None = None
+    samples: PositiveInt | None = None
+    units: str = ""
+    spacing_mm: tuple[PositiveFloat, ...] | None = None
+    shape: tuple[PositiveInt, ...] = Field(default=(), description="(leads, samples) if not given")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leads_and_samples(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.get("shape") and "samples" in given:
+            leads = given.get("leads", "12std")
+            return {**given, "shape": (12 if leads == "12std" else len(leads), given["samples"])}
+        return given
+
+
+class Card(Config):
+    """A published encoder."""
+
+    name: str
+    title: str
+    net: str = Field(description="module:Class of the network")
+    licence: str
+    commercial: bool = Field(description="whether it may be used commercially")
+    source: str = Field(description="repository@commit that it was written from")
+    citation: str
+    variants: dict[str, dict[str, Any]] = Field(min_length=1, description="settings of the network")
+    default: str = Field(description="variant that a name without a colon means")
+    weights: Weights
+    input: Input
+    prepare: dict[str, Any] = Field(description="settings of the modality's adapter")
+    preparations: dict[str, dict[str, Any]] = Field(
+        default={}, description="further ones by name; what they say goes before `prepare`"
+    )
+    variant_prepare: dict[str, dict[str, Any]] = Field(
+        default={}, description="what a variant needs otherwise than `prepare` says"
+    )
+    outputs: dict[str, str] = Field(description="what the network gives, in words")
+    probe: str = Field(default="features", description="the output that its authors probe")
+    seen: dict[str, str] = Field(
+        default={}, description="data sets that it was trained on, and what of them"
+    )
+    clean: tuple[str, ...] = Field(
+        default=(), description="data sets that it has not seen, as far as read"
+    )
+    notes: tuple[str, ...] = ()
+
+    @field_validator("seen", mode="before")
+    @classmethod
+    def _all_of_them(cls, given: Any) -> Any:
+        return dict.fromkeys(given, "") if isinstance(given, (list, tuple)) else given
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> Card:
+        if self.default not in self.variants:
+            raise ValueError("default: no variant of this name")
+        if self.probe not in self.outputs:
+            raise ValueError("probe: no output of this name")
+        unknown = set(self.variant_prepare) - set(self.variants)
+        if unknown:
+            raise ValueError(f"variant_prepare: no variant '{sorted(unknown)[0]}'")
+        return self
+
+    def called(self, variant: str) -> str:
+        """Name of a variant as people ask for it."""
+        return self.name if variant == self.default else f"{self.name}:{variant}"
+
+    def settings(self, variant: str, preparation: str | None = None) -> dict[str, Any]:
+        """Settings of the modality's adapter by which records are prepared.
+
+        Args:
+            variant: One of ``variants``.
+            preparation: One of ``preparations``; None: ``prepare``.
+
+        Raises:
+            ConfigError: There is no such preparation.
+        """
+        if preparation is not None and preparation not in self.preparations:
+            raise ConfigError(
+                f"'{self.name}' knows no preparation of this name",
+                got=preparation,
+                expected=", ".join(self.preparations) or "none: it has one only",
+            )
+        chosen = {} if preparation is None else self.preparations[preparation]
+        return {**self.prepare, **self.variant_prepare.get(variant, {}), **chosen}
+
+    def checked_settings(self, variant: str, preparation: str | None = None) -> Config:
+        """The same, checked by the adapter's own model."""
+        model: type[Config] = ADAPTERS.settings[self.input.modality]
+        where = f"model '{self.name}', prepare"
+        return check(model, self.settings(variant, preparation), where, ConfigError)
+
+    @property
+    def warning(self) -> str | None:
+        """What must be said wherever it is used; None where anybody may use it."""
+        if self.commercial:
+            return None
+        return f"{self.title}: no commercial use ({self.licence})"
+
+
+def card_files() -> dict[str, Any]:
+    """Give each model's name with where its card is: a file, or an entry point that says it.
+
+    Raises:
+        ConfigError: A package outside calls a card as another is called.
+    """
+    from importlib.metadata import entry_points
+
+    found: dict[str, Any] = {path.stem: path for path in sorted(CARDS.glob("*.yaml"))}
+    for one in entry_points(group=GROUP):
+        if one.name in found:
+            raise ConfigError(
+                f"two models are called '{one.name}'",
+                where=f"entry points '{GROUP}'",
+                got=one.value,
+                fix="give it another name in the pyproject.toml of that package",
+            )
+        found[one.name] = one
+    return found
+
+
+@cache
+def read_card(name: str) -> Card:
+    """Read a card by its model's name.
+
+    Raises:
+        ConfigError: There is no such model, or its card is not valid.
+    """
+    files = card_files()
+    if name not in files:
+        near = difflib.get_close_matches(name, files, 1)
+        raise ConfigError(
+            f"there is no published model '{name}'",
+            expected=", ".join(files),
+            fix=f"did you mean '{near[0]}'?" if near else "see `medmcl models`",
+        )
+    path = files[name] if isinstance(files[name], Path) else Path(files[name].load())
+    return check(Card, {"name": name, **read_yaml(path)}, where=path, error=ConfigError)
+
+
+def find_variant(name: str) -> tuple[Card, str]:
+    """Give the card and the variant that ``NAME`` or ``NAME:VARIANT`` mean.
+
+    Raises:
+        ConfigError: There is no such model or variant.
+    """
+    model, _, variant = name.partition(":")
+    card = read_card(model)
+    if variant and variant not in card.variants:
+        raise ConfigError(
+            f"'{model}' has no variant '{variant}'", expected=", ".join(card.variants)
+        )
+    return card, variant or card.default

@@ -1,0 +1,209 @@
+"""A published model with its weights: prepares a record as its authors do, and embeds it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medmcl.core.contracts import PreparesArrays
+from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.encoders.published.card import Card, find_variant
+from medmcl.encoders.published.file import build_net, fill
+from medmcl.modalities import ADAPTERS
+
+_log = logging.getLogger("medmcl")
+WINDOWS = "windows"
+"""Name of the preparation that cuts a record into the windows that its authors evaluate on."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PublishedModel:
+    """A published encoder; what `medmcl.models.load` gives.
+
+    Attributes:
+        card: What is known of it.
+        variant: Which of the card's.
+        net: The network in evaluation mode, with the weights of the file.
+        weights: The file.
+        sha256: Hash of the file.
+        preparation: How records are prepared; None: as the card's ``prepare`` says.
+    """
+
+    card: Card
+    variant: str
+    net: nn.Module = field(compare=False)
+    weights: Path
+    sha256: str
+    preparation: str | None = None
+
+    def __repr__(self) -> str:
+        return f"PublishedModel({self.name!r}, weights={str(self.weights)!r})"
+
+    @property
+    def name(self) -> str:
+        """``NAME``, or ``NAME:VARIANT`` where it is not the card's default."""
+        return self.card.called(self.variant)
+
+    @property
+    def width(self) -> int:
+        """E, length of an embedding."""
+        return cast(int, self.net.width)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What an embedding says of the model that made it."""
+        return {
+            "model": self.card.name,
+            "variant": self.variant,
+            "preparation": self.preparation or "prepare",
+            "weights_sha256": self.sha256,
+            "weights_known": self.sha256 in self.card.weights.sha256.values(),
+            "source": self.card.source,
+            "licence": self.card.licence,
+            "commercial": self.card.commercial,
+            "seen": self.card.seen,
+        }
+
+    def prepare(
+        self,
+        record: np.ndarray,
+        *,
+        preparation: str | None = None,
+        windows: bool = False,
+        **about: Any,
+    ) -> np.ndarray:
+        """Give what the network sees of one record.
+
+        Args:
+            record: An ECG (L, S), or a volume.
+            preparation: One of the card's ``preparations``; that of the model if not given.
+            windows: Cut into the windows that the authors evaluate on, where that is a choice.
+            about: What a file would say of it: ``leads``, ``rate_hz``, ``units`` of an ECG;
+                ``spacing_mm``, ``mask`` of a volume.
+
+        Returns:
+            float32 (leads, samples), or as the card says; windows come first.
+
+        Raises:
+            RecordError: It cannot be prepared: leads are missing, it is too short, ...
+            ConfigError: There is no such preparation.
+        """
+        chosen = preparation or (WINDOWS if windows else self.preparation)
+        adapter = ADAPTERS[self.card.input.modality]
+        if not issubclass(adapter, PreparesArrays):
+            raise ConfigError(
+                f"records of the kind '{self.card.input.modality}' are prepared from files only",
+                fix="use `medmcl embed --model`",
+            )
+        settings = self.card.checked_settings(self.variant, chosen)
+        return adapter.prepare_array(np.asarray(record), settings, **about)
+
+    def features(self, array: Any, output: str | None = None, batch_size: int = 64) -> Any:
+        """Embed what `prepare` gives of several records.
+
+        Args:
+            array: (B, ...) of what `prepare` gives, or (B, windows, ...): then the mean over the
+                windows is given. numpy or torch.
+            output: One of the card's ``outputs``; what its authors probe if not given.
+            batch_size: Windows that are encoded at once.
+
+        Returns:
+            (B, E) float32; numpy for numpy, torch for torch.
+
+        Raises:
+            MedmclError: The array has other axes, or there is no such output.
+        """
+        x = torch.as_tensor(array, dtype=torch.float32, device=self.device)
+        axes = len(self.card.input.shape)
+        if x.ndim not in (axes + 1, axes + 2) or 0 in x.shape:
+            raise MedmclError(
+                f"{self.name} embeds a batch of records",
+                got=f"shape {tuple(x.shape)}",
+                expected=f"(records, {', '.join(map(str, self.card.input.shape))}), or with "
+                "windows behind the records",
+                fix="give array[None] for one record",
+            )
+        windows = x.shape[1] if x.ndim == axes + 2 else 1
+        rows = x.reshape(-1, *x.shape[-axes:])
+        with torch.no_grad():
+            parts = [
+                self._one(rows[n : n + batch_size], output) for n in range(0, len(rows), batch_size)
+            ]
+        found = torch.cat(parts)
+        found = found.reshape(len(x), windows, *found.shape[1:]).mean(1)
+        return found if isinstance(array, Tensor) else found.cpu().numpy()
+
+    def _one(self, x: Tensor, output: str | None) -> Tensor:
+        wanted = output or self.card.probe
+        try:
+            found = cast(dict[str, Tensor], self.net(x))
+        except RuntimeError as error:
+            raise MedmclError(
+                f"{self.name} cannot take an input of this size",
+                got=f"{tuple(x.shape[1:])}: {str(error).splitlines()[0][:160]}",
+                expected=tuple(self.card.input.shape),
+                fix="prepare records with .prepare(...)",
+            ) from None
+        if wanted not in found:
+            raise MedmclError(
+                f"{self.name} has no output of this name", got=wanted, expected=", ".join(found)
+            )
+        return found[wanted].float()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.net.parameters()).device
+
+    def to(self, device: str | torch.device) -> PublishedModel:
+        """Move the network; gives the model itself."""
+        self.net.to(device)
+        return self
+
+
+def load_model(
+    name: str, weights: str | Path, *, preparation: str | None = None, device: str = "cpu"
+) -> PublishedModel:
+    """Load a published model from a local file.
+
+    Args:
+        name: ``NAME`` or ``NAME:VARIANT``; see `medmcl models`.
+        weights: File in its authors' layout, or .safetensors; a transformers folder where theirs is
+            one.
+        preparation: One of the card's ``preparations``.
+        device: Where it computes.
+
+    Raises:
+        ConfigError: There is no such model, variant or preparation.
+        ArtefactError: The file is missing, damaged, runs code, or is of another model.
+    """
+    card, variant = find_variant(name)
+    card.settings(variant, preparation)
+    path = Path(weights)
+    net = build_net(card, variant)
+    digest = fill(net, card, variant, path)
+    say_licence(card)
+    return PublishedModel(
+        card=card,
+        variant=variant,
+        net=net.eval().requires_grad_(False).to(device),
+        weights=path,
+        sha256=digest,
+        preparation=preparation,
+    )
+
+
+_said: set[str] = set()
+
+
+def say_licence(card: Card) -> None:
+    """Warn once of a model that may not be used commercially."""
+    if card.warning is not None and card.name not in _said:
+        _said.add(card.name)
+        _log.warning("warning: %s", card.warning)

@@ -1,0 +1,195 @@
+"""Steps by which an ECG is prepared, in the order that a recipe or a model card names them.
+
+``inputs.ecg.steps`` is a list of these; each changes (…, L, S) and is told the rate. A step of a
+new kind is one class here and its name in `AnyStep`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from medmcl.core.config import Config
+from medmcl.modalities.ecg import signal as own
+
+Over = Literal["lead", "record"]
+"""What shares a statistic: each lead by itself, or all leads; of each window where there are
+several."""
+
+
+class Step(Config):
+    """One change of a signal.
+
+    Attributes:
+        step: Its name in a recipe.
+    """
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
+        """Change ``x`` (…, L, S), taken at ``rate_hz``; ``x`` itself stays as it is."""
+        raise NotImplementedError
+
+    def rate_after(self, rate_hz: float) -> float:
+        """Rate of what it gives, for what came at ``rate_hz``."""
+        return rate_hz
+
+
+class Resample(Step):
+    """Brings the record to a rate; records enter the steps at their own rate where it stands."""
+
+    step: Literal["resample"]
+    hz: PositiveFloat
+    method: Literal["polyphase", "fourier", "linear"] = Field(
+        default="polyphase",
+        description="fourier: scipy.signal.resample; linear: between points of which the first is "
+        "the first sample and the last the last",
+    )
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
+        """Give S * hz / rate samples, rounded (polyphase: rounded up)."""
+        samples = round(x.shape[-1] * self.hz / rate_hz)
+        if rate_hz == self.hz or samples == 0:
+            return x
+        if self.method == "fourier":
+            from scipy.signal import resample
+
+            return np.asarray(resample(x, samples, axis=-1))
+        if self.method == "linear":
+            places, at = np.arange(x.shape[-1]), np.linspace(0, x.shape[-1] - 1, samples)
+            return np.apply_along_axis(lambda row: np.interp(at, places, row), -1, x)
+        flat = own.resample(x.reshape(-1, x.shape[-1]), rate_hz, self.hz)
+        return flat.reshape(*x.shape[:-1], -1)
+
+    def rate_after(self, rate_hz: float) -> float:  # noqa: ARG002  (a Step)
+        """The rate asked for."""
+        return self.hz
+
+
+class Notch(Step):
+    """Takes out one frequency, both ways: `scipy.signal.iirnotch` and ``filtfilt``."""
+
+    step: Literal["notch"]
+    hz: PositiveFloat = 50.0
+    q: PositiveFloat = Field(default=30.0, description="quality: frequency over bandwidth")
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
+        """Filter along time."""
+        from scipy.signal import filtfilt, iirnotch
+
+        return np.asarray(filtfilt(*iirnotch(self.hz, self.q, fs=rate_hz), x, axis=-1))
+
+
+class Butterworth(Step):
+    """A Butterworth filter, both ways: high pass, low pass, or with both bounds band pass."""
+
+    step: Literal["butterworth"]
+    order: PositiveInt
+    low_hz: PositiveFloat | None = Field(default=None, description="what is slower goes")
+    high_hz: PositiveFloat | None = Field(default=None, description="what is faster goes")
+    form: Literal["sos", "ba"] = Field(
+        default="sos", description="second-order sections, or one quotient as some authors have it"
+    )
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Butterworth:
+        if self.low_hz is None and self.high_hz is None:
+            raise ValueError("give low_hz, high_hz, or both")
+        if self.low_hz is not None and self.high_hz is not None and self.low_hz >= self.high_hz:
+            raise ValueError("low_hz must lie below high_hz")
+        return self
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
+        """Filter along time, over scipy's odd ends."""
+        from scipy.signal import butter, filtfilt, sosfiltfilt
+
+        bounds = [one for one in (self.low_hz, self.high_hz) if one is not None]
+        kind = "bandpass" if len(bounds) == 2 else "lowpass" if self.low_hz is None else "highpass"
+        edge = bounds if len(bounds) == 2 else bounds[0]
+        designed = butter(self.order, edge, btype=kind, fs=rate_hz, output=self.form)
+        if self.form == "sos":
+            return np.asarray(sosfiltfilt(designed, x, axis=-1))
+        return np.asarray(filtfilt(*designed, x, axis=-1))
+
+
+class Median(Step):
+    """Takes out the baseline: what a running median gives, zeros beyond the ends."""
+
+    step: Literal["median"]
+    seconds: PositiveFloat = Field(default=0.4, description="width of the window, made odd")
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
+        """Give x minus its running median."""
+        from scipy.ndimage import median_filter
+
+        width = int(self.seconds * rate_hz)
+        width += 1 - width % 2
+        rows = x.reshape(-1, x.shape[-1])
+        smooth = [median_filter(row, size=width, mode="constant", cval=0.0) for row in rows]
+        return np.asarray(x - np.stack(smooth).reshape(x.shape))
+
+
+class ZScore(Step):
+    """Mean 0 and deviation 1 (of all values, not of a sample); zeros where nothing varies."""
+
+    step: Literal["zscore"]
+    over: Over
+    epsilon: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="added to the deviation"
+    )
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Give (x - mean) / (deviation + epsilon)."""
+        axes = axes_of(self.over)
+        mean, spread = x.mean(axes, keepdims=True), x.std(axes, keepdims=True) + self.epsilon
+        return np.asarray((x - mean) / np.where(spread > 0, spread, 1))
+
+
+class Cut(Step):
+    """One piece of the record."""
+
+    step: Literal["cut"]
+    samples: PositiveInt
+    start: NonNegativeInt = 0
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Give (…, L, samples)."""
+        return x[..., self.start : self.start + self.samples]
+
+
+class Windows(Step):
+    """Several pieces of the record: what an encoder makes of them is averaged."""
+
+    step: Literal["windows"]
+    samples: PositiveInt
+    starts: tuple[NonNegativeInt, ...] = Field(min_length=1)
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Give (W, …, L, samples)."""
+        if x.shape[-1] < max(self.starts) + self.samples:
+            return x[None, ..., :0]
+        return np.stack([x[..., start : start + self.samples] for start in self.starts])
+
+
+AnyStep = Annotated[
+    Resample | Notch | Butterworth | Median | ZScore | Cut | Windows, Field(discriminator="step")
+]
+
+
+def axes_of(over: Over) -> tuple[int, ...]:
+    """Axes of (…, L, S) that share a statistic."""
+    return (-1,) if over == "lead" else (-2, -1)
+
+
+def run_steps(
+    steps: tuple[AnyStep, ...], x: np.ndarray, rate_hz: float
+) -> tuple[np.ndarray, float]:
+    """Take a signal (L, S) through steps in their order; give what comes out, and its rate.
+
+    Raises:
+        ValueError: A step cannot be taken: the record is shorter than a filter's ends, a bound lies
+            above half of the rate.
+    """
+    for step in steps:
+        x, rate_hz = step(x, rate_hz), step.rate_after(rate_hz)
+    return x, rate_hz

@@ -1,0 +1,170 @@
+"""Files of weights that are not what they should be, and records that cannot be prepared."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from medmcl import models
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError, RecordError
+from medmcl.encoders.published import model as published
+from tests.support.published_weights import arrays, drawn, filled, save
+
+MODEL = "turgut_ecg"
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+
+
+@pytest.fixture
+def state():
+    return dict(filled(MODEL, "attention_pool"))
+
+
+def load(state, folder, name="w.pth", under="model", **beside):
+    return models.load(MODEL, weights=save(state, folder / name, under, **beside))
+
+
+def features(model):
+    return model.features(drawn(MODEL, 0, (2, 1, 12, 2500)))
+
+
+def test_wrappers_and_prefixes_that_people_add(tmp_path, state):
+    plain = features(load(state, tmp_path))
+    bare = features(load(state, tmp_path, under=None))
+    parallel = features(load({f"module.{name}": x for name, x in state.items()}, tmp_path))
+    save_file(state, tmp_path / "w.safetensors")
+    safe = features(models.load(MODEL, weights=tmp_path / "w.safetensors"))
+    (tmp_path / "folder").mkdir()
+    save_file(state, tmp_path / "folder" / "model.safetensors")
+    folder = features(models.load(MODEL, weights=str(tmp_path / "folder")))
+    decoder = features(load({**state, "decoder_embed.weight": torch.ones(2)}, tmp_path))
+    for found in (bare, parallel, safe, folder, decoder):
+        assert np.array_equal(found, plain)
+
+
+def test_what_does_not_fit_is_refused_by_name(tmp_path, state):
+    kept = state.pop("blocks.2.mlp.fc1.weight")
+    state["blocks.3.mlp.fc1.weight"] = kept
+    state["pos_embed"] = state["pos_embed"][:, :101]
+    with pytest.raises(ArtefactError) as refused:
+        load(state, tmp_path)
+    said = str(refused.value)
+    assert "1 tensors are missing (blocks.2.mlp.fc1.weight)" in said
+    assert "1 are unexpected (blocks.3.mlp.fc1.weight)" in said
+    assert "pos_embed (1, 101, 384), not (1, 301, 384)" in said
+    assert "got:" in said
+    assert "expected:" in said
+
+
+def test_a_file_of_another_variant_is_told(tmp_path):
+    with pytest.raises(ArtefactError, match="a file of turgut_ecg:cls: name that"):
+        load(filled(MODEL, "cls"), tmp_path)
+
+
+def test_a_file_of_another_model_is_refused(tmp_path, state):
+    with pytest.raises(ArtefactError, match="first_conv"):
+        models.load("ecgfounder", weights=save(state, tmp_path / "w.pth", "state_dict"))
+
+
+class Runs:
+    def __reduce__(self):
+        return (print, ("code of a stranger runs",))
+
+
+def test_damaged_and_dangerous_files(tmp_path, state, capsys):
+    whole = save(state, tmp_path / "whole.pth", "model")
+    (tmp_path / "cut.pth").write_bytes(whole.read_bytes()[:-50_000])
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "text.pth").write_text("version https://git-lfs.github.com/spec/v1\n")
+    for name in ("cut.pth", "empty.pth", "text.pth", "absent.pth"):
+        with pytest.raises(ArtefactError, match=name):
+            models.load(MODEL, weights=tmp_path / name)
+    with pytest.raises(ArtefactError, match="may run code"):
+        load(state, tmp_path, args=Runs())
+    assert "stranger" not in capsys.readouterr().out
+    with pytest.raises(ArtefactError, match="no named tensors"):
+        load({"epoch": 3}, tmp_path)
+    with pytest.raises(ArtefactError, match="NaN or infinite weights"):
+        load({**state, "fc_norm.bias": torch.full((384,), torch.nan)}, tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ArtefactError, match="holds no weights"):
+        models.load(MODEL, weights=tmp_path / "folder")
+
+
+def test_the_hash_is_checked_where_it_is_known(tmp_path, state, monkeypatch):
+    card = models.card(MODEL)
+    weights = card.weights.model_copy(update={"sha256": {"known.pth": "0" * 64}})
+    changed = card.model_copy(update={"weights": weights})
+    monkeypatch.setattr(published, "find_variant", lambda name: (changed, "attention_pool"))
+    with pytest.raises(ArtefactError, match="is not the file that the authors"):
+        load(state, tmp_path, "known.pth")
+    assert load(state, tmp_path, "other.pth").provenance["weights_known"] is False
+
+
+def test_no_commercial_use_is_said_once(tmp_path, state, caplog, monkeypatch):
+    monkeypatch.setattr(published, "_said", set())
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    for _ in range(2):
+        model = load(state, tmp_path)
+    said = [one.message for one in caplog.records if "no commercial use" in one.message]
+    assert len(said) == 1
+    assert "CC BY-NC 4.0" in said[0]
+    assert model.provenance["commercial"] is False
+    assert len(model.provenance["weights_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("ecgfoundr", "did you mean 'ecgfounder'"), ("turgut_ecg:max", "has no variant 'max'")],
+)
+def test_names_that_are_not_known(name, words):
+    with pytest.raises(ConfigError, match=words):
+        models.load(name, weights="w.pth")
+
+
+def test_records_that_cannot_be_prepared(tmp_path, state):
+    model = load(state, tmp_path)
+    signal = np.random.default_rng(0).standard_normal((12, 2500))
+    with pytest.raises(RecordError, match="too short"):
+        model.prepare(signal[:, :2400], leads=LEADS, rate_hz=500.0)
+    with pytest.raises(RecordError, match="V6 is missing"):
+        model.prepare(signal[:11], leads=LEADS[:11], rate_hz=500.0)
+    with pytest.raises(RecordError, match="a row for each lead"):
+        model.prepare(signal[:11], leads=LEADS, rate_hz=500.0)
+    with pytest.raises(RecordError, match="unit"):
+        model.prepare(signal, leads=LEADS, rate_hz=500.0, units="mmHg")
+    with pytest.raises(ConfigError, match="no preparation of this name"):
+        model.prepare(signal, leads=LEADS, rate_hz=500.0, preparation="fine")
+    slow = model.prepare(signal[:, :1250], leads=LEADS, rate_hz=250.0)
+    assert slow.shape == (12, 2500)
+
+
+def test_arrays_that_cannot_be_embedded(tmp_path, state):
+    model = load(state, tmp_path)
+    for shape in ((12, 2500), (0, 12, 2500), (2, 1, 1, 12, 2500)):
+        with pytest.raises(MedmclError, match="a batch of records"):
+            model.features(np.zeros(shape))
+    with pytest.raises(MedmclError, match="an input of this size"):
+        model.features(np.zeros((1, 12, 2400)))
+    with pytest.raises(MedmclError, match="no output of this name"):
+        model.features(np.zeros((1, 12, 2500)), output="logits")
+
+
+def test_windows_are_averaged_and_batches_are_alike(tmp_path, state):
+    model = load(state, tmp_path)
+    x = drawn(MODEL, 0, (2, 1, 12, 2500))
+    both = x.reshape(1, 2, 12, 2500)
+    stored = arrays(MODEL)["attention_pool/x/features"]
+    assert np.allclose(model.features(both)[0], stored.mean(0), atol=1e-5)
+    assert np.allclose(model.features(x, batch_size=1), stored, atol=1e-5)
+
+
+def test_cards_say_what_they_must():
+    for name in models.names():
+        card = models.card(name)
+        for variant in card.variants:
+            for preparation in (None, *card.preparations):
+                card.checked_settings(variant, preparation)
+        assert "@" in card.source
+        assert card.seen or card.clean

@@ -1,0 +1,194 @@
+"""Preparation of ECGs by steps that a recipe or a card lists."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy.signal import butter, filtfilt, iirnotch, medfilt, resample, sosfiltfilt
+
+from medmcl.core.errors import ArtefactError, ConfigError, RecordError
+from medmcl.modalities.ecg.adapter import ECG, ECGAugment, ECGSettings, ECGSource
+from medmcl.modalities.ecg.leads import TWELVE
+
+RNG = np.random.default_rng(5)
+SIGNAL = RNG.standard_normal((12, 5000)).cumsum(1) / 50
+
+
+def prepared(steps, signal=SIGNAL, rate_hz=500.0, leads=TWELVE, units="mV", **settings):
+    chosen = ECGSettings(steps=steps, **settings)
+    return ECG.prepare_array(signal, chosen, leads=leads, rate_hz=rate_hz, units=units)
+
+
+def adapter(**settings):
+    return ECG(ECGSource(reader="wfdb"), ECGSettings(**settings))
+
+
+Z = {"step": "zscore", "over": "record"}
+FILTERS = {
+    "notch": ({"step": "notch"}, lambda x: filtfilt(*iirnotch(50, 30, fs=500), x)),
+    "band": (
+        {"step": "butterworth", "order": 4, "low_hz": 0.67, "high_hz": 40, "form": "ba"},
+        lambda x: filtfilt(*butter(4, [0.67, 40], "bandpass", fs=500), x),
+    ),
+    "high": (
+        {"step": "butterworth", "order": 5, "low_hz": 0.67},
+        lambda x: sosfiltfilt(butter(5, 0.67, "highpass", fs=500, output="sos"), x),
+    ),
+    "median": ({"step": "median"}, lambda x: x - np.stack([medfilt(row, 201) for row in x])),
+    "record": (Z, lambda x: (x - x.mean()) / x.std()),
+    "lead": (
+        {"step": "zscore", "over": "lead", "epsilon": 0.5},
+        lambda x: (x - x.mean(1, keepdims=True)) / (x.std(1, keepdims=True) + 0.5),
+    ),
+    "cut": ({"step": "cut", "samples": 100, "start": 30}, lambda x: x[:, 30:130]),
+    "windows": (
+        {"step": "windows", "samples": 2500, "starts": [0, 2500]},
+        lambda x: np.stack([x[:, :2500], x[:, 2500:]]),
+    ),
+    "fourier": (
+        {"step": "resample", "hz": 250, "method": "fourier"}, lambda x: resample(x, 2500, axis=1)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_step_does_what_scipy_does(name):
+    step, expected = FILTERS[name]
+    found = prepared([step])
+    assert found.dtype == np.float32
+    assert np.allclose(found, expected(SIGNAL), atol=2e-6)
+    assert adapter(steps=[step]).prepared_shape == found.shape
+
+
+def test_order_counts():
+    cut = {"step": "cut", "samples": 2500}
+    first, last = prepared([cut, Z]), prepared([Z, cut])
+    assert abs(first.std() - 1) < 1e-5
+    assert abs(last.std() - 1) > 1e-3
+
+
+def test_no_steps_leave_the_record_in_mv():
+    assert np.allclose(prepared([]), SIGNAL, atol=1e-6)
+    assert np.allclose(prepared([], SIGNAL * 1000, units="uV"), SIGNAL, atol=1e-6)
+    assert np.allclose(prepared([], SIGNAL / 1000, units="V"), SIGNAL, atol=1e-6)
+
+
+def test_flat_leads_become_zeros():
+    signal = SIGNAL.copy()
+    signal[3] = 0.25
+    found = prepared([{"step": "zscore", "over": "lead"}], signal)
+    assert np.isfinite(found).all()
+    assert not found[3].any()
+
+
+def test_a_record_enters_at_rate_hz_unless_a_step_resamples():
+    slow = SIGNAL[:, ::2]
+    assert prepared([], slow, rate_hz=250.0).shape == (12, 5000)
+    linear = {"step": "resample", "hz": 500, "method": "linear"}
+    found = prepared([linear], slow, rate_hz=250.0)
+    at = np.linspace(0, 2499, 5000)
+    assert np.allclose(found[2], np.interp(at, np.arange(2500), slow[2]), atol=1e-6)
+    notch = {"step": "notch"}  # sees the rate that the record has by then
+    assert np.allclose(
+        prepared([notch, linear], slow, rate_hz=250.0)[0],
+        np.interp(at, np.arange(2500), filtfilt(*iirnotch(50, 30, fs=250), slow[0])),
+        atol=1e-5,
+    )
+
+
+def test_the_first_seconds_enter_or_the_whole_record():
+    cut = {"step": "cut", "samples": 1000}
+    assert np.array_equal(prepared([Z, cut], seconds=2), prepared([Z], SIGNAL[:, :1000], seconds=2))
+    whole = prepared([Z, cut], seconds=2, whole=True)
+    assert np.allclose(whole, ((SIGNAL - SIGNAL.mean()) / SIGNAL.std())[:, :1000], atol=2e-6)
+
+
+def test_short_records_are_refused_or_filled_before_the_steps():
+    short = SIGNAL[:, :3000]
+    with pytest.raises(RecordError, match="too short"):
+        prepared([Z], short)
+    zeros = np.concatenate([short, np.zeros((12, 2000))], axis=1)
+    assert np.allclose(prepared([Z], short, pad="zero"), prepared([Z], zeros), atol=1e-6)
+    again = np.concatenate([short, short[:, :2000]], axis=1)
+    assert np.allclose(prepared([Z], short, pad="repeat"), prepared([Z], again), atol=1e-6)
+
+
+def test_leads_come_by_name_and_limb_leads_are_derived():
+    limb = {"I": 0, "II": 1}
+    independent = [*limb, *TWELVE[6:]]
+    signal = SIGNAL.copy()
+    signal[2], signal[3] = signal[1] - signal[0], -(signal[0] + signal[1]) / 2
+    signal[4], signal[5] = signal[0] - signal[1] / 2, signal[1] - signal[0] / 2
+    eight = signal[[0, 1, 6, 7, 8, 9, 10, 11]]
+    assert np.allclose(prepared([], eight, leads=independent), signal, atol=1e-6)
+    order = RNG.permutation(12)
+    names = [TWELVE[n].upper() for n in order]
+    assert np.array_equal(prepared([Z], signal[order], leads=names), prepared([Z], signal))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"steps": [Z], "baseline": "als"}, "steps replace baseline"),
+        ({"steps": [Z], "normalise": "lead", "clip_sigma": 4}, "replace clip_sigma, normalise"),
+        ({"steps": [Z], "missing_leads": "zero"}, "every lead must be there"),
+        ({"steps": [Z], "dead_leads": "mask"}, "every lead must be there"),
+        ({"whole": True}, "only where steps are given"),
+        ({"steps": [{"step": "notsch"}]}, "notsch"),
+        ({"steps": [{"step": "butterworth", "order": 4}]}, "low_hz, high_hz"),
+        ({"steps": [{"step": "butterworth", "order": 4, "low_hz": 9, "high_hz": 3}]}, "below"),
+    ],
+)
+def test_settings_that_contradict_are_refused(settings, words):
+    with pytest.raises(ValidationError, match=words):
+        ECGSettings(**settings)
+
+
+def test_settings_survive_being_written_and_read():
+    given = ECGSettings(steps=[Z, {"step": "cut", "samples": 100}], seconds=7)
+    assert ECGSettings(**given.model_dump(mode="json")) == given
+    assert (given.crop_seconds, given.clip_sigma) == (7, None)
+    assert given.baseline == given.normalise == "none"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"steps": [{"step": "cut", "samples": 10, "start": 9000}]}, "leave nothing"),
+        ({"steps": [{"step": "windows", "samples": 9, "starts": [4995]}]}, "leave nothing"),
+        ({"steps": [{"step": "butterworth", "order": 2, "high_hz": 300}]}, "cannot be taken"),
+        ({"steps": [{"step": "cut", "samples": 100}], "crop_seconds": 2}, "let a step cut"),
+    ],
+)
+def test_steps_that_fit_no_record_are_refused_before_any_is_read(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        _ = adapter(**settings).input_shape
+
+
+def test_a_view_crops_and_disturbs_leads_and_samples_only():
+    rows = torch.from_numpy(np.stack([prepared([Z])] * 2))
+    noise, generator = ECGAugment(noise=0.1), torch.Generator("cpu").manual_seed(0)
+    whole = adapter(steps=[Z])
+    assert whole.input_shape.shape == (12, 5000)
+    assert torch.equal(whole.plain(rows), rows)
+    assert whole.augment(rows, noise, generator).shape == rows.shape
+    with pytest.raises(ConfigError, match="nothing to crop"):
+        whole.augment(rows, ECGAugment(crop=True), generator)
+    cropped = adapter(steps=[Z], crop_seconds=2)
+    assert cropped.input_shape.shape == (12, 1000)
+    assert torch.equal(cropped.plain(rows), rows[..., :1000])
+    assert cropped.augment(rows, ECGAugment(crop=True), generator).shape == (2, 12, 1000)
+    windows = adapter(steps=[FILTERS["windows"][0]])
+    assert windows.input_shape.names == ()
+    cut = torch.zeros(2, *windows.prepared_shape)
+    assert windows.augment(cut, ECGAugment(), generator).shape == (2, 2, 12, 2500)
+    with pytest.raises(ConfigError, match="cannot be disturbed"):
+        windows.augment(cut, noise, generator)
+
+
+def test_other_steps_are_another_preparation():
+    with pytest.raises(ArtefactError, match="another"):
+        adapter(steps=[Z]).load_state(adapter().state())
+    with pytest.raises(ArtefactError, match="'steps'"):
+        adapter(steps=[Z]).load_state(adapter(steps=[]).state())
+    adapter(steps=[Z]).load_state(adapter(steps=[Z]).state())
