@@ -12,4 +12,4 @@ FORMATS = formats()
 def test_no_mutant_of_a_format_is_a_traceback_a_hang_or_another_content(name):
     row = tried(name, FORMATS[name], seed=7, count=20)
     assert {code: row[code] for code in BAD} == dict.fromkeys(BAD, 0), row["faults"]
-    assert row["refused"]
+    assert row["refused"] or name == "local.json of a run"  # a run is read without it, too

@@ -11,30 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.faults.form import Format, RefusedError
+from benchmarks.faults.own_formats import own_formats
+
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 RATE, SAMPLES = 100, 200
-
-
-class RefusedError(Exception):
-    """What is read was refused, with findings that say why."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format.
-
-    Attributes:
-        write: Writes sound files into a folder.
-        read: Reads them from there; gives what they hold, as arrays, texts and plain values.
-        damaged: Names of the files of which mutants are made.
-        sealed: Whether the format has a checksum of all that it holds, so that another content is
-            a wrong one.
-    """
-
-    write: Callable[[Path], object]
-    read: Callable[[Path], Any]
-    damaged: tuple[str, ...]
-    sealed: bool = False
 
 
 @dataclass
@@ -481,4 +462,4 @@ def formats() -> dict[str, Format]:
     )
     found["keep file"] = Format(_keep, _read_keep, ("keep.parquet",))
     found["done.json of a run"] = Format(_sealed_tree, _read_tree, ("done.json",), sealed=True)
-    return found
+    return {**found, **own_formats()}

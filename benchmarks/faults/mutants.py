@@ -30,7 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.faults.formats import Format, RefusedError, formats
+from benchmarks.faults.form import Format, RefusedError
+from benchmarks.faults.formats import formats
 from benchmarks.study import Row, Study, percent, shown, table
 
 LIMIT = 20
@@ -172,11 +173,9 @@ def _child(
     for number in numbers:
         draw = random.Random(f"{seed} {number}")
         folder = home.with_name(f"{home.name}-{number}")
-        folder.mkdir()
         chosen = draw.choice(form.damaged)
-        for file in home.iterdir():
-            if file.name != chosen:
-                os.link(file, folder / file.name)
+        shutil.copytree(home, folder, copy_function=os.link)
+        (folder / chosen).unlink()
         (folder / chosen).write_bytes(mutated(contents[chosen], draw))
         signal.alarm(LIMIT)
         code, said = what_became(form, folder, sound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import re
@@ -10,7 +11,9 @@ import shlex
 import shutil
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +87,9 @@ def _typed(words: list[str], folder: Path, told: Path) -> int:
     os.chdir(folder)
     os.environ["MEDMCL_CACHE"] = str(folder / "cache")
     import logging
+    import warnings
 
+    warnings.simplefilter("ignore")  # a test may have made errors of them
     from medmcl.cli.main import main
 
     logging.getLogger("medmcl").handlers.clear()
@@ -123,6 +128,19 @@ FAMILIES = [
     Family("cooccur release", "cooccur release HOME/a --out OUT --min-patients 2"),
     Family("cooccur embed", "cooccur embed HOME/a --out OUT --set rank=3"),
 ]  # fmt: skip
+
+
+@cache
+def home_once() -> Path:
+    """What the commands read, made once in a process."""
+    import medmcl.evaluation.report.page
+    import medmcl.stages.evaluate.evaluate
+    import medmcl.stages.run.pretrain  # noqa: F401 - imported once, for all forks
+
+    kept = tempfile.TemporaryDirectory(prefix="toy-home-")
+    atexit.register(kept.cleanup)
+    make_home(Path(kept.name))
+    return Path(kept.name)
 
 
 def make_home(home: Path) -> None:

@@ -14,7 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.config import Fault, closest, faults_of, nearest, read_yaml
+from pydantic import Field
+
+from medmcl.core.config import Config, Fault, check, closest, faults_of, nearest, read_yaml
 from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.shipped import shipped
@@ -180,26 +182,35 @@ def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideE
     )
 
 
+class _Change(Config):
+    """What a recipe says of the one that it extends."""
+
+    extends: str | None = None
+    drop: tuple[str, ...] = ()
+    set_: dict[str, Any] = Field(default={}, alias="set")
+    insert: dict[str, list[dict[str, Any]]] = {}
+
+
 def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise ConfigError("a recipe extends itself", where=path)
     tree = read_yaml(path)
     if str(tree.get("schema")).startswith("medmcl/cohort"):
         raise ConfigError("is a cohort, not a recipe", where=path, fix=f"--cohort {path}")
-    parent = tree.pop("extends", None)
-    dropped, values = tree.pop("drop", []), tree.pop("set", {})
-    inserted = tree.pop("insert", {})
-    if parent is not None:
-        base = _extended(find_recipe(parent), (*seen, path))
+    said = {key: tree.pop(key) for key in ("extends", "drop", "set", "insert") if key in tree}
+    given = {key: one for key, one in said.items() if one is not None}
+    change = check(_Change, given, where=path, error=ConfigError)
+    if change.extends is not None:
+        base = _extended(find_recipe(change.extends), (*seen, path))
         base.pop("name", None)
         for key, value in tree.items():
             base[key] = value
         tree = base
-    for name in dropped:
+    for name in change.drop:
         _drop(tree, name, path)
-    for name, stages in inserted.items():
+    for name, stages in change.insert.items():
         _insert(tree, name, stages, path)
-    _lay(tree, copy.deepcopy(values), where=f"{path}, set: ")
+    _lay(tree, copy.deepcopy(change.set_), where=f"{path}, set: ")
     return tree
 
 
@@ -237,10 +248,10 @@ def _exclusive(stage: Any) -> tuple[str, ...]:
 
 def _insert(tree: dict[str, Any], name: str, stages: list[Any], path: Path) -> None:
     """Put stages before the one of this name."""
-    known: list[Any] = tree.get("stages", [])
+    known: list[Any] = tree.get("stages") or []
     found = _named(known, name)
     if found is None:
-        names = [one.get("name", "") for one in known]
+        names = [str(one["name"]) for one in known if isinstance(one, dict) and "name" in one]
         raise ConfigError(
             f"inserts stages before '{name}', which is not there{nearest(name, names)}", where=path
         )
@@ -256,17 +267,18 @@ def _drop(tree: dict[str, Any], name: str, path: Path) -> None:
     node: Any = tree
     for part in parts[:-1]:
         node = _named(node, part)
+    if isinstance(node, dict) and parts[-1] in node:  # its value may be null
+        del node[parts[-1]]
+        return
     found = _named(node, parts[-1])
     if found is None:
         raise ConfigError(f"drops what is not there: '{name}'", where=path)
-    if isinstance(node, list):
-        node.remove(found)
-    else:
-        del node[parts[-1]]
+    node.remove(found)
 
 
 def _named(node: Any, name: str) -> Any:
     """A key of a mapping, or the element of a list that is called so; None if there is none."""
     if isinstance(node, list):
-        return next((item for item in node if item.get("name") == name), None)
+        named = (one for one in node if isinstance(one, dict) and one.get("name") == name)
+        return next(named, None)
     return node.get(name) if isinstance(node, dict) else None

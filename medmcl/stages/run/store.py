@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
@@ -393,10 +394,13 @@ class Store:
 
     def _places(self) -> dict[str, Any]:
         try:
-            kept = json.loads((self.path / LOCAL).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            kept = dict(json.loads((self.path / LOCAL).read_text(encoding="utf-8")))
+        except OSError:
             return {}
-        return {key: one for key, one in kept.items() if key != ABOUT} if kept else {}
+        except (TypeError, ValueError):
+            _tell_damaged(self.path / LOCAL)
+            return {}
+        return {key: one for key, one in kept.items() if key != ABOUT}
 
     def arrays(self, name: str) -> dict[str, np.ndarray] | None:
         """Read ``NAME.safetensors``; None where a run has none.
@@ -425,6 +429,11 @@ class Store:
         content = save(whole, metadata={SEAL: _digest_of(whole)})
         write_atomically(self.path / f"{name}.safetensors", content)
         self.promise(f"{name}.safetensors")
+
+
+@cache
+def _tell_damaged(file: Path) -> None:
+    log.warning("%s is damaged: where the files of this run lay is not known from it", file)
 
 
 def _digest_of(arrays: Mapping[str, np.ndarray]) -> str:

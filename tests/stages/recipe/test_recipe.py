@@ -62,6 +62,27 @@ def test_dropping_what_is_not_there_and_extending_oneself_are_refused(tmp_path):
         read_recipe(write(tmp_path, f"extends: {path}\n"))
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["set: towers", "set: [1]", "drop: mdm", "drop: {mdm: 1}", "insert: results",
+     "insert: {results: [again]}", "extends: [ecg_cmr_toy]"],
+)  # fmt: skip
+def test_a_change_of_another_form_is_refused_by_its_key(tmp_path, change):
+    text = change if change.startswith("extends") else f"extends: ecg_cmr_toy\n{change}"
+    with pytest.raises(ConfigError, match=change.partition(":")[0]):
+        read_recipe(write(tmp_path, text))
+
+
+def test_what_is_null_is_set_by_none_and_can_be_dropped(tmp_path):
+    plain = read_recipe("ecg_mdm_toy")
+    assert (
+        read_recipe(write(tmp_path, "extends: ecg_mdm_toy\nset:\ndrop:\n")).stages == plain.stages
+    )
+    without = read_recipe(write(tmp_path, "extends: ecg_mdm_toy\ndrop: [inputs.ecg.clip_sigma]\n"))
+    assert plain.inputs["ecg"]["clip_sigma"] is None
+    assert "clip_sigma" not in without.inputs["ecg"]
+
+
 def test_filling_keeps_the_type_of_a_value_that_stands_alone():
     assert fill({"a": ["{x}", "n-{x}"]}, {"x": 0.1}) == {"a": [0.1, "n-0.1"]}
 

@@ -1,0 +1,40 @@
+"""The short form of benchmarks/faults, with tests/test_mutants.py: a trial a family of commands."""
+
+import pytest
+
+from benchmarks.faults import disk_full, kills, ranks, toy
+
+FAMILIES = {one.name: one for one in toy.FAMILIES if not one.name.startswith(("pretrain", "check"))}
+"""A killed `pretrain` has tests of its own, in tests/stages/run."""
+FULL = ("evaluate", "predict", "select", "cooccur count")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_killed_command_is_typed_again_and_makes_what_an_undisturbed_one_makes(name, tmp_path):
+    home, family = toy.home_once(), FAMILIES[name]
+    whole = kills.undisturbed(home, tmp_path, family)
+    row = kills.killed_and_typed_again(home, tmp_path, family, 1, whole)
+    assert {key: row[key] for key in kills.BAD} == {
+        **dict.fromkeys(kills.BAD, False),
+        "left": [],
+    }, row
+    assert whole["writes"] > 5
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_disk_is_one_message_and_the_command_goes_on_when_there_is_space(name, tmp_path):
+    (row,) = disk_full.at_writes(toy.home_once(), tmp_path, FAMILIES[name], seed=3, points=1)
+    assert not any(row[key] for key in [*disk_full.COUNTED][1:]), row
+    assert row["met"]
+
+
+def test_ranks_of_which_one_dies_end_together_and_are_gone_on_with(tmp_path):
+    inputs = ranks.begun(tmp_path)
+    words = ranks.words_of(*inputs, tmp_path / "calm" / "run")
+    assert {one.code for one in ranks.launched(words, tmp_path / "calm", 2)[0]} == {0}
+    fault = ranks.Fault("killed", "a step in the middle", 1)
+    whole = ranks.made(tmp_path / "calm" / "run")
+    row = ranks.tried(fault, 2, inputs, tmp_path / "killed", whole)
+    assert ranks.is_agreed(row)
+    assert row["resumed"]
+    assert not row["hung"] | row["tracebacks"]
