@@ -41,14 +41,14 @@ class DropPath(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with a bias on queries, keys and values."""
+    """Multi-head self-attention."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, bias: bool = True) -> None:
         super().__init__()
         require_heads(width, heads)
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width, bias)
+        self.proj = nn.Linear(width, width, bias)
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """Attend within each row.
@@ -70,12 +70,16 @@ class MLP(nn.Module):
     """Two linear layers with GELU between them: exact, or (``approximate``) in its tanh form."""
 
     def __init__(
-        self, width: int, hidden: int, approximate: Literal["none", "tanh"] = "none"
+        self,
+        width: int,
+        hidden: int,
+        approximate: Literal["none", "tanh"] = "none",
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.approximate = approximate
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = nn.Linear(width, hidden, bias)
+        self.fc2 = nn.Linear(hidden, width, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give (..., E)."""
@@ -95,16 +99,22 @@ class Block(nn.Module):
         heads: Attention heads.
         mlp_ratio: Width of the hidden layer over E.
         drop_path: Probability that a branch is left out for a row, when training.
+        bias: Whether linear layers and norms have one.
     """
 
     def __init__(
-        self, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=EPSILON)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=EPSILON)
-        self.mlp = MLP(width, int(width * mlp_ratio))
+        self.norm1 = nn.LayerNorm(width, eps=EPSILON, bias=bias)
+        self.attn = Attention(width, heads, bias)
+        self.norm2 = nn.LayerNorm(width, eps=EPSILON, bias=bias)
+        self.mlp = MLP(width, int(width * mlp_ratio), bias=bias)
         self.drop_path = DropPath(drop_path)
         for module in self.modules():
             if isinstance(module, nn.Linear):

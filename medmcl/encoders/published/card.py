@@ -69,7 +69,9 @@ class Card(Config):
     commercial: bool = Field(description="whether it may be used commercially")
     source: str = Field(description="repository@commit that it was written from")
     citation: str
-    variants: dict[str, dict[str, Any]] = Field(min_length=1, description="settings of the network")
+    variants: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="settings of the network; net: where a variant has its own"
+    )
     default: str = Field(description="variant that a name without a colon means")
     weights: Weights
     input: Input

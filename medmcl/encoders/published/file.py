@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import import_module
@@ -24,23 +25,29 @@ IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Where a transformers folder keeps its weights."""
 
 
-def build_net(card: Card, variant: str) -> nn.Module:
-    """Build the net of a variant, with first weights."""
-    module, _, name = card.net.partition(":")
-    kind: Any = getattr(import_module(module), name)
-    given = card.variants[variant]
-    checked = check(kind.Settings, given, f"model '{card.name}', variants.{variant}", ConfigError)
-    net: nn.Module = kind(**{key: getattr(checked, key) for key in type(checked).model_fields})
-    return net
+@dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+    """What a file holds.
+
+    Attributes:
+        path: The file itself, where a folder was named.
+        content: All of it, tensors and plain values.
+        state: Its tensors by the names that stand there.
+        sha256: Hash of its bytes.
+    """
+
+    path: Path
+    content: Any
+    state: Mapping[str, Tensor]
+    sha256: str
 
 
-def fill(net: nn.Module, card: Card, variant: str, path: Path) -> str:
-    """Give a net the weights of a file; give the file's sha256.
+def read_file(card: Card, path: Path) -> WeightsFile:
+    """Read a file of a model.
 
     Raises:
-        ArtefactError: The file cannot be read, is another than its authors published under this
-            name, or does not hold exactly the tensors of the net and what the card says may be
-            left.
+        ArtefactError: It cannot be read, holds no tensors, or is another than its authors published
+            under this name.
     """
     source = weights_file(path)
     content, digest = read_content(source), sha256_of(source)
@@ -54,27 +61,113 @@ def fill(net: nn.Module, card: Card, variant: str, path: Path) -> str:
             fix="copy it again from its source; weights that you trained on need another name",
         )
     state = tensors_under(content, card.weights, source)
+    return WeightsFile(path=source, content=content, state=state, sha256=digest)
+
+
+def net_class(card: Card, variant: str) -> Any:
+    """The class of a variant's net."""
+    module, _, name = card.variants[variant].get("net", card.net).partition(":")
+    return getattr(import_module(module), name)
+
+
+def build_net(card: Card, variant: str, told: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build the net of a variant, with first weights.
+
+    Args:
+        card: Of the model.
+        variant: One of the card's.
+        told: Settings that a file says of itself, before the card's; see `told_by`.
+    """
+    kind = net_class(card, variant)
+    given = {**card.variants[variant], **(told or {})}
+    given.pop("net", None)
+    checked = check(kind.Settings, given, f"model '{card.name}', variants.{variant}", ConfigError)
+    net: nn.Module = kind(**{key: getattr(checked, key) for key in type(checked).model_fields})
+    return net
+
+
+def told_by(
+    card: Card, variant: str, file: WeightsFile, *, asked: bool
+) -> tuple[str, dict[str, Any]]:
+    """Give the variant that a file says it is of, and the settings that it decides.
+
+    A net that can be told has ``told_by(content, state)``: sizes beside the weights, and which
+    heads there are.
+
+    Args:
+        card: Of the model.
+        variant: One of the card's.
+        file: Its weights.
+        asked: Whether the variant was named; otherwise the file decides.
+
+    Raises:
+        ArtefactError: The file is not of the variant that was named, or what it says of its sizes
+            is not true of its tensors.
+    """
+    kind = net_class(card, variant)
+    if not hasattr(kind, "told_by"):
+        return variant, {}
+    told = kind.told_by(file.content, file.state)
+
+    def agrees(one: str) -> bool:
+        return all(told.get(key, value) == value for key, value in card.variants[one].items())
+
+    if not agrees(variant):
+        others = [one for one in card.variants if agrees(one)]
+        if asked:
+            raise ArtefactError(
+                f"says itself that it is not of {card.name}:{variant}",
+                where=file.path,
+                got=told,
+                expected=card.variants[variant],
+                fix=f"load it as {card.called(others[0]) if others else card.name}",
+            )
+        variant = others[0] if others else variant
+    try:
+        with torch.device("meta"):  # sizes of a file are not yet to be trusted with memory
+            own = build_net(card, variant, told).state_dict()
+    except ConfigError as error:
+        raise ArtefactError(
+            f"says sizes of itself that cannot be: {error}", where=file.path, got=told
+        ) from None
+    matched(own, card, variant, file)
+    return variant, told
+
+
+def fill(net: nn.Module, card: Card, variant: str, file: WeightsFile) -> None:
+    """Give a net the weights of a file.
+
+    Raises:
+        ArtefactError: The file does not hold exactly the tensors of the net and what the card says
+            may be left.
+    """
     own = net.state_dict()
-    read_as = file_names(own, state, card.weights)
-    slips = misfits(own, state, read_as, card.weights)
+    read_as = matched(own, card, variant, file)
+    taken = {name: file.state[read_as[name]].to(own[name].dtype) for name in own}
+    broken = [name for name, value in taken.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise ArtefactError("holds NaN or infinite weights", where=file.path, got=_some(broken))
+    net.load_state_dict(taken)
+
+
+def matched(
+    own: Mapping[str, Tensor], card: Card, variant: str, file: WeightsFile
+) -> dict[str, str]:
+    """Give the name in the file of each tensor of a net, or refuse a file that does not fit."""
+    read_as, slips = compared(own, file.state, card.weights)
     if slips:
-        others = [one for one in card.variants if one != variant and _fits(card, one, state)]
+        others = [one for one in card.variants if one != variant and _fits(card, one, file.state)]
         raise ArtefactError(
             f"does not hold the weights of {card.called(variant)}: " + "; ".join(slips.values()),
-            where=source,
-            got=_some(sorted(state)),
+            where=file.path,
+            got=_some(sorted(file.state)),
             expected=_some(sorted(own)),
             fix=f"it is a file of {card.called(others[0])}: name that"
             if others
             else f"see `medmcl models {card.name}` for its files, and for its variants: "
             + ", ".join(card.variants),
         )
-    taken = {name: state[read_as[name]].to(own[name].dtype) for name in own}
-    broken = [name for name, value in taken.items() if not bool(value.isfinite().all())]
-    if broken:
-        raise ArtefactError("holds NaN or infinite weights", where=source, got=_some(broken))
-    net.load_state_dict(taken)
-    return digest
+    return read_as
 
 
 def weights_file(path: Path) -> Path:
@@ -112,29 +205,31 @@ def tensors_under(content: Any, weights: Weights, source: Path) -> dict[str, Ten
     return {name.removeprefix("module."): value for name, value in found.items()}
 
 
-def file_names(
+def compared(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], weights: Weights
-) -> dict[str, str]:
-    """Name in the net to the name in the file: under the prefix that most have, or bare."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Compare a net's tensors with a file's.
+
+    Names in the file stand under the prefix that most of them have, or bare. What stands under
+    another of the card's prefixes is a network beside, and not read.
+
+    Returns:
+        Name in the net to name in the file; and by kind, which tensors are missing, unexpected, or
+        of another shape: nothing where it fits.
+    """
     prefixes = (*weights.prefixes, "")
     hits = [sum(prefix + name in state for name in own) for prefix in prefixes]
     prefix = prefixes[hits.index(max(hits))]
-    return {name: prefix + name if prefix + name in state else name for name in own}
-
-
-def misfits(
-    own: Mapping[str, Tensor],
-    state: Mapping[str, Tensor],
-    read_as: Mapping[str, str],
-    weights: Weights,
-) -> dict[str, str]:
-    """Say by kind which tensors are missing, unexpected, or of another shape; empty: it fits."""
+    read_as = {name: prefix + name if prefix + name in state else name for name in own}
     used = set(read_as.values())
+    beside = tuple(one for one in weights.prefixes if one != prefix)
     missing = [name for name in own if read_as[name] not in state]
     left = [
         name
         for name in state
-        if name not in used and not any(fnmatchcase(name, one) for one in weights.drop)
+        if name not in used
+        and not name.startswith(beside)
+        and not any(fnmatchcase(name, one) for one in weights.drop)
     ]
     shapes = [
         f"{name} {tuple(state[read_as[name]].shape)}, not {tuple(value.shape)}"
@@ -146,14 +241,14 @@ def misfits(
         "unexpected": f"{len(left)} are unexpected ({_some(left)})" if left else "",
         "shapes": f"{len(shapes)} have another shape ({_some(shapes)})" if shapes else "",
     }
-    return {kind: words for kind, words in said.items() if words}
+    return read_as, {kind: words for kind, words in said.items() if words}
 
 
 def _fits(card: Card, variant: str, state: Mapping[str, Tensor]) -> bool:
     """Whether a file is one of another variant."""
     with torch.device("meta"):
         own = build_net(card, variant).state_dict()
-    return not misfits(own, state, file_names(own, state, card.weights), card.weights)
+    return not compared(own, state, card.weights)[1]
 
 
 def sha256_of(path: Path) -> str:

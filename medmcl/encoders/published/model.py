@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medmcl.core.contracts import PreparesArrays
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.encoders.published.card import Card, find_variant
-from medmcl.encoders.published.file import build_net, fill
+from medmcl.encoders.published.file import build_net, fill, read_file, told_by
 from medmcl.modalities import ADAPTERS
 
 _log = logging.getLogger("medmcl")
@@ -185,16 +185,17 @@ def load_model(
     """
     card, variant = find_variant(name)
     card.settings(variant, preparation)
-    path = Path(weights)
-    net = build_net(card, variant)
-    digest = fill(net, card, variant, path)
+    file = read_file(card, Path(weights))
+    variant, told = told_by(card, variant, file, asked=":" in name)
+    net = build_net(card, variant, told)
+    fill(net, card, variant, file)
     say_licence(card)
     return PublishedModel(
         card=card,
         variant=variant,
         net=net.eval().requires_grad_(False).to(device),
-        weights=path,
-        sha256=digest,
+        weights=Path(weights),
+        sha256=file.sha256,
         preparation=preparation,
     )
 

@@ -171,8 +171,100 @@ class Windows(Step):
         return np.stack([x[..., start : start + self.samples] for start in self.starts])
 
 
+class MinMax(Step):
+    """Brings what is least to ``low`` and what is most to ``high``."""
+
+    step: Literal["minmax"]
+    over: Over
+    low: float = 0.0
+    high: float = 1.0
+    epsilon: Annotated[float, Field(ge=0)] = Field(default=0.0, description="added to the range")
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Give (x - min) / (max - min + epsilon), stretched to the bounds."""
+        axes = axes_of(self.over)
+        least = x.min(axes, keepdims=True)
+        span = x.max(axes, keepdims=True) - least + self.epsilon
+        share = (x - least) / np.where(span > 0, span, 1)
+        return np.asarray((self.high - self.low) * share + self.low)
+
+
+class Standardise(Step):
+    """Takes out a mean and a deviation that are known of each lead; of the signal's precision."""
+
+    step: Literal["standardise"]
+    mean: tuple[float, ...] = Field(min_length=1, description="mV, one a lead or one for all")
+    std: tuple[PositiveFloat, ...] = Field(
+        min_length=1, description="mV, one a lead or one for all"
+    )
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Standardise:
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std: one a lead each")
+        return self
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Give (x - mean) / std, rounded after each of the two."""
+        mean, std = (np.asarray(one, dtype=np.float32)[:, None] for one in (self.mean, self.std))
+        return ((x - mean).astype(x.dtype) / std).astype(x.dtype)
+
+
+class Clip(Step):
+    """Nothing below ``low`` or above ``high``."""
+
+    step: Literal["clip"]
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Clip:
+        if self.low >= self.high:
+            raise ValueError("low must lie below high")
+        return self
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Clip every sample."""
+        return x.clip(self.low, self.high)
+
+
+class Precision(Step):
+    """Rounds to fewer bits, as some authors store or filter records."""
+
+    step: Literal["precision"]
+    dtype: Literal["float16", "float32"]
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Give the same values, rounded."""
+        return x.astype(self.dtype)
+
+
+class Pad(Step):
+    """Zeros behind a record that is shorter."""
+
+    step: Literal["pad"]
+    samples: PositiveInt
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Give (…, L, at least samples)."""
+        behind = max(0, self.samples - x.shape[-1])
+        return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, behind)])
+
+
 AnyStep = Annotated[
-    Resample | Notch | Butterworth | Median | ZScore | Cut | Windows, Field(discriminator="step")
+    Resample
+    | Notch
+    | Butterworth
+    | Median
+    | ZScore
+    | MinMax
+    | Standardise
+    | Clip
+    | Precision
+    | Cut
+    | Windows
+    | Pad,
+    Field(discriminator="step"),
 ]
 
 

@@ -40,6 +40,24 @@ FILTERS = {
         {"step": "zscore", "over": "lead", "epsilon": 0.5},
         lambda x: (x - x.mean(1, keepdims=True)) / (x.std(1, keepdims=True) + 0.5),
     ),
+    "minmax": (
+        {"step": "minmax", "over": "record", "epsilon": 0.25},
+        lambda x: (x - x.min()) / (x.max() - x.min() + 0.25),
+    ),
+    "stretched": (
+        {"step": "minmax", "over": "lead", "low": -1, "high": 1},
+        lambda x: 2 * (x - x.min(1)[:, None]) / np.ptp(x, 1)[:, None] - 1,
+    ),
+    "standardise": (
+        {"step": "standardise", "mean": list(range(12)), "std": [0.5] * 12},
+        lambda x: (x - np.arange(12)[:, None]) / 0.5,
+    ),
+    "one for all": (
+        {"step": "standardise", "mean": [0.1], "std": [0.5]}, lambda x: (x - 0.1) / 0.5
+    ),
+    "clip": ({"step": "clip", "low": -0.2, "high": 0.5}, lambda x: np.clip(x, -0.2, 0.5)),
+    "half": ({"step": "precision", "dtype": "float16"}, lambda x: x.astype(np.float16)),
+    "pad": ({"step": "pad", "samples": 5050}, lambda x: np.pad(x, [(0, 0), (0, 50)])),
     "cut": ({"step": "cut", "samples": 100, "start": 30}, lambda x: x[:, 30:130]),
     "windows": (
         {"step": "windows", "samples": 2500, "starts": [0, 2500]},
@@ -67,6 +85,17 @@ def test_order_counts():
     assert abs(last.std() - 1) > 1e-3
 
 
+def test_half_precision_lasts_through_steps_with_known_numbers():
+    steps = [
+        {"step": "precision", "dtype": "float16"},
+        {"step": "standardise", "mean": [0.1], "std": [0.3]},
+        {"step": "clip", "low": -5, "high": 5},
+    ]
+    mean, std = np.float32(0.1), np.float32(0.3)
+    half = (SIGNAL.astype(np.float16) - mean).astype(np.float16)
+    assert np.array_equal(prepared(steps), np.clip((half / std).astype(np.float16), -5, 5))
+
+
 def test_no_steps_leave_the_record_in_mv():
     assert np.allclose(prepared([]), SIGNAL, atol=1e-6)
     assert np.allclose(prepared([], SIGNAL * 1000, units="uV"), SIGNAL, atol=1e-6)
@@ -76,9 +105,10 @@ def test_no_steps_leave_the_record_in_mv():
 def test_flat_leads_become_zeros():
     signal = SIGNAL.copy()
     signal[3] = 0.25
-    found = prepared([{"step": "zscore", "over": "lead"}], signal)
-    assert np.isfinite(found).all()
-    assert not found[3].any()
+    for step in ("zscore", "minmax"):
+        found = prepared([{"step": step, "over": "lead"}], signal)
+        assert np.isfinite(found).all()
+        assert not found[3].any()
 
 
 def test_a_record_enters_at_rate_hz_unless_a_step_resamples():
@@ -135,6 +165,8 @@ def test_leads_come_by_name_and_limb_leads_are_derived():
         ({"steps": [Z], "dead_leads": "mask"}, "every lead must be there"),
         ({"whole": True}, "only where steps are given"),
         ({"steps": [{"step": "notsch"}]}, "notsch"),
+        ({"steps": [{"step": "standardise", "mean": [0, 0], "std": [1]}]}, "one a lead each"),
+        ({"steps": [{"step": "clip", "low": 1, "high": 1}]}, "low must lie below"),
         ({"steps": [{"step": "butterworth", "order": 4}]}, "low_hz, high_hz"),
         ({"steps": [{"step": "butterworth", "order": 4, "low_hz": 9, "high_hz": 3}]}, "below"),
     ],

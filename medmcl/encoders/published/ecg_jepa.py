@@ -1,0 +1,163 @@
+"""ECG-JEPA of Weimann and Conrad: a transformer that learned to predict tokens it did not see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medmcl.core.config import Config
+from medmcl.core.errors import ConfigError
+from medmcl.core.layers import EPSILON, Block, require_heads
+from medmcl.encoders.published.norm_first import zeros
+
+
+class PatchEmbed(nn.Module):
+    """Pieces of time that span all leads, as tokens."""
+
+    def __init__(self, leads: int, width: int, patch: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv1d(leads, width, patch, patch, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give tokens (B, T, E) for records (B, L, S)."""
+        out: Tensor = self.proj(x).transpose(1, 2)
+        return out
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of one query over tokens, projected to logits."""
+
+    def __init__(self, width: int, heads: int, classes: int) -> None:
+        super().__init__()
+        require_heads(width, heads)
+        self.heads = heads
+        self.q = nn.Linear(width, width, bias=False)
+        self.kv = nn.Linear(width, 2 * width, bias=False)
+        self.proj = nn.Linear(width, classes, bias=False)
+
+    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """Give (B, classes) for a query (B, 1, E) and tokens (B, T, E)."""
+        rows, count, width = tokens.shape
+        each = width // self.heads
+        asked = self.q(query).reshape(rows, 1, self.heads, each).transpose(1, 2)
+        kv = self.kv(tokens).reshape(rows, count, 2, self.heads, each).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(asked, *kv)
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(rows, width))
+        return out
+
+
+class AttentivePool(nn.Module):
+    """The authors' linear probe: attention of a learned query, over register and pieces."""
+
+    def __init__(self, width: int, heads: int, classes: int) -> None:
+        super().__init__()
+        self.query_token = zeros(1, 1, width)
+        self.cross_attention_block = CrossAttention(width, heads, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Give logits (B, classes) for tokens (B, T, E)."""
+        query = self.query_token.expand(len(tokens), -1, -1)
+        out: Tensor = self.cross_attention_block(query, tokens)
+        return out
+
+
+class ECGJEPA(nn.Module):
+    """A transformer over pieces of time, with one more token that belongs to no piece.
+
+    Outputs: ``features`` (B, E), the mean of the pieces; ``register`` (B, E), the token of no
+    piece; ``tokens`` (B, 1 + T, E), the register first. The authors probe by attention over these
+    tokens that they train with the labels; where a file holds it, ``logits`` (B, classes) are its.
+
+    Source:
+        Weimann & Conrad 2025 (Computers in Biology and Medicine), arXiv 2410.13867, and its code.
+        Differs: none.
+    """
+
+    class Settings(Config):
+        """Sizes; those of ViT-S."""
+
+        leads: int = Field(default=12, ge=1)
+        samples: int = Field(default=5000, ge=1, le=100_000)
+        """The longest record; any whole number of patches may come."""
+        patch: int = Field(default=25, ge=1)
+        width: int = Field(default=384, gt=0, le=8192, multiple_of=2)
+        depth: int = Field(default=8, ge=1, le=512)
+        heads: int = Field(default=6, ge=1)
+        mlp_ratio: float = Field(default=4.0, gt=0, le=64)
+        classes: int = Field(default=0, ge=0)
+        """Of a file with the authors' probe; 0: it has none."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        own = self.Settings(**settings)
+        self.width, self.patch, self.classes = own.width, own.patch, own.classes
+        self.pieces = own.samples // own.patch
+        self.patch_embed = PatchEmbed(own.leads, own.width, own.patch)
+        self.registers = zeros(1, 1, own.width)
+        self.positions: Tensor
+        places = interleaved_positions(self.pieces, own.width)
+        self.register_buffer("positions", places, persistent=False)
+        self.blocks = nn.ModuleList(
+            Block(own.width, own.heads, own.mlp_ratio, bias=False) for _ in range(own.depth)
+        )
+        self.norm = nn.LayerNorm(own.width, eps=EPSILON, bias=False)
+        if own.classes:
+            self.attn_pool = AttentivePool(own.width, own.heads, own.classes)
+
+    @staticmethod
+    def told_by(content: Any, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Settings that a file decides: sizes of its ``config``, classes of its probe."""
+        config = content.get("config") if isinstance(content, Mapping) else None
+        config = config if isinstance(config, Mapping) else {}
+        said = {own: config[theirs] for theirs, own in _SIZES.items() if theirs in config}
+        found = {key: one for key, one in said.items() if isinstance(one, (int, float))}
+        probe = tensors.get("attn_pool.cross_attention_block.proj.weight")
+        return found if probe is None else {**found, "classes": len(probe)}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Encode records (B, L, S), S a multiple of ``patch`` up to ``samples``."""
+        if x.shape[-1] % self.patch or x.shape[-1] > self.pieces * self.patch:
+            raise ConfigError(
+                "ECG-JEPA reads whole pieces of time",
+                got=f"{x.shape[-1]} samples",
+                expected=f"a multiple of {self.patch}, up to {self.pieces * self.patch}",
+            )
+        pieces = self.patch_embed(x)
+        pieces = pieces + self.positions[: pieces.shape[1]]
+        tokens = torch.cat([self.registers.expand(len(x), -1, -1), pieces], 1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        tokens = self.norm(tokens)
+        found = {"features": tokens[:, 1:].mean(1), "register": tokens[:, 0], "tokens": tokens}
+        if self.classes:
+            found["logits"] = self.attn_pool(tokens)
+        return found
+
+
+_SIZES = {
+    "channel_size": "samples",
+    "patch_size": "patch",
+    "dim": "width",
+    "depth": "depth",
+    "num_heads": "heads",
+    "mlp_ratio": "mlp_ratio",
+}
+"""What a file's ``config`` calls them, and we."""
+
+
+def interleaved_positions(length: int, width: int) -> Tensor:
+    """Give fixed positions, (length, width) float32; sine and cosine of a period side by side.
+
+    Source:
+        Vaswani et al. 2017, section 3.5. Differs: none; `medmcl.core.layers.sincos_1d` has all
+        sines first.
+    """
+    place = torch.arange(length, dtype=torch.float64, device="cpu")[:, None]
+    order = torch.arange(0, width, 2, dtype=torch.float64, device="cpu")
+    angle = place / 10000.0 ** (order / width)
+    return torch.stack([angle.sin(), angle.cos()], 2).reshape(length, width).float()
