@@ -110,13 +110,13 @@ class ECGJEPA(nn.Module):
             self.attn_pool = AttentivePool(own.width, own.heads, own.classes)
 
     @staticmethod
-    def told_by(content: Any, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
         """Settings that a file decides: sizes of its ``config``, classes of its probe."""
         config = content.get("config") if isinstance(content, Mapping) else None
         config = config if isinstance(config, Mapping) else {}
         said = {own: config[theirs] for theirs, own in _SIZES.items() if theirs in config}
         found = {key: one for key, one in said.items() if isinstance(one, (int, float))}
-        probe = tensors.get("attn_pool.cross_attention_block.proj.weight")
+        probe = state.get("attn_pool.cross_attention_block.proj.weight")
         return found if probe is None else {**found, "classes": len(probe)}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,15 @@ SHOWN = 12
 """Names that one message lists."""
 IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Where a transformers folder keeps its weights."""
+
+
+@runtime_checkable
+class ToldByFile(Protocol):
+    """What a net adds whose files say of themselves what they are of."""
+
+    @staticmethod
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Settings that a file decides: sizes beside its weights, which heads it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +100,6 @@ def told_by(
 ) -> tuple[str, dict[str, Any]]:
     """Give the variant that a file says it is of, and the settings that it decides.
 
-    A net that can be told has ``told_by(content, state)``: sizes beside the weights, and which
-    heads there are.
-
     Args:
         card: Of the model.
         variant: One of the card's.
@@ -105,7 +111,7 @@ def told_by(
             is not true of its tensors.
     """
     kind = net_class(card, variant)
-    if not hasattr(kind, "told_by"):
+    if not issubclass(kind, ToldByFile):
         return variant, {}
     told = kind.told_by(file.content, file.state)
 

@@ -100,9 +100,9 @@ class MERLResNet(nn.Module):
             self.att_pool_head = AttentionPool(length, own.shared_width, own.shared_heads)
 
     @staticmethod
-    def told_by(_: Any, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Settings that a file decides."""
-        return {"zero_shot": holds(tensors, "downconv.", "att_pool_head.")}
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+        """Whether the file holds a head."""
+        return {"zero_shot": holds(state, "downconv.", "att_pool_head.")}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Encode records (B, L, S)."""
@@ -157,9 +157,9 @@ class MERLViT(NumberedBlocks):
             )
 
     @staticmethod
-    def told_by(_: Any, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Settings that a file decides."""
-        return {"zero_shot": holds(tensors, "proj_e.")}
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+        """Whether the file holds a head."""
+        return {"zero_shot": holds(state, "proj_e.")}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Encode records (B, L, S)."""
