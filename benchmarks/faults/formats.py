@@ -151,6 +151,32 @@ def _image_dicom(folder: Path) -> None:
     write_dicom_image(folder / "a.dcm", pixels)
 
 
+def _cine() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 900, (3, 3, 24, 24)).astype(np.uint16)
+
+
+def _series(folder: Path) -> None:
+    from tests.support.series_dicom import write_series
+
+    write_series(folder, _cine())
+
+
+def _enhanced(folder: Path) -> None:
+    from tests.support.series_dicom import write_enhanced
+
+    write_enhanced(folder / "a.dcm", _cine())
+
+
+def _zip(folder: Path) -> None:
+    import shutil
+
+    from tests.support.series_dicom import zipped
+
+    _series(folder / "d")
+    zipped(folder / "d", folder / "a.zip")
+    shutil.rmtree(folder / "d")
+
+
 def _matrix() -> np.ndarray:
     series = np.random.default_rng(0).normal(size=(40, 8))
     return np.corrcoef(series.T)
@@ -415,6 +441,14 @@ def formats() -> dict[str, Format]:
         found[name] = Format(_picture(file), read, (file,), sealed=name == "PNG")
     read = Recorded("image", {"reader": "dicom"}, {"path": "a.dcm"}, {"size": 8})
     found["DICOM image"] = Format(_image_dicom, read, ("a.dcm",))
+    series = {
+        "DICOM cine, a file an image": (_series, ".", "IM0004", False),
+        "DICOM cine, enhanced": (_enhanced, "a.dcm", "a.dcm", False),
+        "DICOM cine in a zip": (_zip, "a.zip", "a.zip", True),
+    }
+    for name, (write, path, damaged, sealed) in series.items():
+        read = Recorded("cmr", {"reader": "dicom"}, {"path": path}, cmr)
+        found[name] = Format(write, read, (damaged,), sealed)
     saves: dict[str, Callable[[Path], object]] = {
         "a.npy": _save("a.npy", _matrix),
         "a.npz": lambda folder: np.savez_compressed(folder / "a.npz", a=_matrix()),

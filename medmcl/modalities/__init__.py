@@ -55,7 +55,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "wfdb": ("ecg",),
     "muse_xml": ("ecg",),
     "ukb_xml": ("ecg",),
-    "dicom": ("ecg", "image"),
+    "dicom": ("ecg", "image", "cmr"),
     "parquet": ("ecg",),
     "ecg": ("ecg",),
     "nifti": ("cmr", "image"),

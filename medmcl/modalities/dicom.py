@@ -1,29 +1,261 @@
-"""Opening a DICOM file, of waveforms or of an image."""
+"""DICOM files: opened one by one, and listed where they lie: alone, in a folder, or in a zip."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import csv
+import io
+import os
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from medmcl.core.errors import RecordError
 from medmcl.core.limits import refuse_large
 
 _ITEM, _PER_ITEM = b"\xfe\xff\x00\xe0", 2_000
 """How an item of a sequence begins, and memory that it takes, about."""
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_PREAMBLE, _MAGIC = 128, b"DICM"
+_BESIDE = (
+    *(".csv", ".cvs", ".tsv", ".txt", ".json", ".xml", ".html", ".htm", ".pdf", ".md", ".log"),
+    *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".inf", ".ini", ".db", ".exe", ".nii", ".gz"),
+)
+"""Endings of what lies beside images, as hidden files do. Whatever else is there must be DICOM."""
+_DIRECTORY = "1.2.840.10008.1.3.10"
+"""The class of a DICOMDIR, which lists files and holds no image."""
+_PER_FILE = 50_000
+"""Memory that the header of an image takes, about."""
+_MANIFESTS = ("manifest.csv", "manifest.cvs")
+"""What UK Biobank puts into its zips, in either spelling."""
+_MANIFEST_BYTES = 2**24
+DICOM_ENDINGS = (".dcm", ".dicom", ".ima", ".zip")
+"""Of files and zips; a folder has none."""
+FrameOrder = Literal["trigger_time", "temporal_position", "instance_number"]
+Chosen = int | str | tuple[int | str, ...]
+"""Number of a series, or its description with ``*`` and ``?`` for letters; or several."""
+DICOM_KEYS = {"series": ("dicom",), "frame_order": ("dicom",)}
+"""Keys of a cohort, and the readers that know them."""
+AGAIN = "copy it again from its source"
 
 
-def open_dicom(path: Path) -> Any:
+def open_dicom(path: Path | str, content: bytes | None = None, *, pixels: bool = True) -> Any:
     """Give the data set of a file.
+
+    Args:
+        path: The file.
+        content: Its bytes, where they do not lie in a file of their own.
+        pixels: Whether to read pixels too.
 
     Raises:
         RecordError: It is deflated, or holds more items than memory: such a file may claim it all.
     """
     from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
 
-    if str(read_file_meta_info(path).get("TransferSyntaxUID", "")) == _DEFLATED:
+    content = Path(path).read_bytes() if content is None else content
+    if _DEFLATED in content:
         raise RecordError("is deflated DICOM, which is not read", where=path)
-    items = path.read_bytes().count(_ITEM)
+    items = content.count(_ITEM)
     refuse_large(items * _PER_ITEM, path, f"its {items:,} items")
-    return dcmread(path)
+    return dcmread(io.BytesIO(content), stop_before_pixels=not pixels)
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Name the file in whatever pydicom raises, and leave its remarks on odd headers unsaid."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except RecordError:
+        raise
+    except Exception as error:  # pydicom raises many kinds on damaged bytes
+        raise RecordError(
+            "cannot be read; the file is damaged, or in a form that pydicom does not decode here",
+            where=where,
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            fix=f"{AGAIN}; compressed pixels are unpacked by `gdcmconv --raw IN OUT`",
+        ) from None
+
+
+@dataclass(frozen=True)
+class DicomFiles:
+    """The DICOM files of one folder, of one zip, or one alone.
+
+    Attributes:
+        where: The folder, zip or file.
+        sizes: Name below it to bytes, in order of names.
+        archive: The open zip; None for a folder or file.
+    """
+
+    where: Path
+    sizes: Mapping[str, int]
+    archive: zipfile.ZipFile | None = None
+
+    def path(self, name: str) -> str:
+        """A file as messages call it."""
+        return str(self.where / name) if name else str(self.where)
+
+    def content(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            RecordError: It cannot be read, or is not what the zip says.
+        """
+        try:
+            if self.archive is None:
+                return (self.where / name if name else self.where).read_bytes()
+            return self.archive.read(name)
+        except Exception as error:  # zipfile raises many kinds: a damaged stream, a password
+            raise RecordError(
+                "cannot be read",
+                where=self.path(name),
+                got=f"{type(error).__name__}: {str(error)[:200]}",
+                fix=f"{AGAIN}; a zip with a password is unpacked first",
+            ) from None
+
+    def data_sets(self) -> Iterator[tuple[str, Any]]:
+        """Give each image with its name, without its pixels.
+
+        Files of other kinds are passed over: manifests, DICOMDIR, reports, texts.
+
+        Raises:
+            RecordError: A file that is called DICOM is none, or cannot be read.
+        """
+        for name in self.sizes:
+            where = self.path(name)
+            content = self.content(name)
+            if content[_PREAMBLE : _PREAMBLE + len(_MAGIC)] != _MAGIC:
+                if _is_beside(name):
+                    continue
+                what = "is no DICOM file" if content else "the file is empty (zero bytes)"
+                raise RecordError(what, where=where, got=repr(content[:16]), fix=AGAIN)
+            with named(where):
+                from pydicom.uid import UID
+
+                found = open_dicom(where, content, pixels=False)
+                kind = found.get("SOPClassUID") or found.file_meta.get(
+                    "MediaStorageSOPClassUID", ""
+                )
+                if kind == _DIRECTORY:
+                    continue
+                if "Rows" in found:
+                    yield name, found
+                elif not kind or "Image" in UID(str(kind)).name:
+                    got = f"{len(content)} bytes, no Rows"
+                    raise RecordError("holds no image, or is cut short", where=where, got=got,
+                                      fix=AGAIN)  # fmt: skip
+
+
+def _is_beside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in _BESIDE or any(part.startswith(".") for part in path.parts)
+
+
+@contextmanager
+def dicom_files(path: Path) -> Iterator[DicomFiles]:
+    """Open a folder (with those in it), a zip, or one file.
+
+    Nothing is unpacked to disk, so that no name in a zip can lead out of a folder; one that tries
+    to is refused all the same.
+
+    Raises:
+        RecordError: Nothing is there; a damaged zip; more than memory; a manifest names a file that
+            is not there.
+    """
+    if path.is_dir():
+        sizes = {os.path.relpath(one, path): one.stat().st_size for one in below(path)}
+        found = DicomFiles(path, sizes)
+        _refuse_incomplete(found)
+        yield found
+    elif not path.is_file():
+        fix = "correct the path in cohort.yaml, or say with `present` which subjects have it"
+        raise RecordError("there is no such file or folder", where=path, fix=fix)
+    elif not is_bundle(path):
+        if path.suffix.lower() == ".zip":
+            got = f"{path.stat().st_size} bytes without the list of a zip at their end"
+            raise RecordError("is no zip, or cut short", where=path, got=got, fix=AGAIN)
+        yield DicomFiles(path, {"": path.stat().st_size})
+    else:
+        with _opened(path) as archive:
+            found = DicomFiles(path, _members(archive, path), archive)
+            _refuse_incomplete(found)
+            yield found
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path is a folder or a zip, which hold files."""
+    return path.is_dir() or zipfile.is_zipfile(path)
+
+
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """Every file of a record whose paths may be folders of DICOM files; raises nothing."""
+    return [file for path in paths for file in (below(path) if path.is_dir() else [path])]
+
+
+def below(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted; links to folders are given as they are, not followed."""
+    found = []
+    for here, folders, names in os.walk(folder):
+        links = [name for name in folders if (Path(here) / name).is_symlink()]
+        found += [Path(here) / name for name in (*names, *links)]
+    return sorted(found)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except Exception as error:  # zipfile raises many kinds on damaged bytes
+        got = f"{type(error).__name__}: {str(error)[:200]}"
+        raise RecordError("the zip is damaged", where=path, got=got, fix=AGAIN) from None
+    with archive:
+        yield archive
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
+    """Names and sizes of the files of a zip."""
+    found: dict[str, int] = {}
+    infos = [one for one in archive.infolist() if not one.is_dir()]
+    claimed = sum(one.file_size for one in infos) + len(infos) * _PER_FILE
+    refuse_large(claimed, path, f"what the zip holds ({len(infos):,} files)")
+    for one in infos:
+        name = PurePosixPath(one.filename)
+        if name.is_absolute() or ".." in name.parts or "\\" in one.filename:
+            raise RecordError(
+                "a member's name leads out of the zip",
+                where=path,
+                got=one.filename,
+                expected="names without .. and without / at the start",
+                fix="do not trust this zip; if it is your own, write it anew",
+            )
+        if one.filename in found:
+            raise RecordError("a member stands twice in the zip", where=path, got=one.filename,
+                              fix="write the zip anew, each name once")  # fmt: skip
+        found[one.filename] = one.file_size
+    return dict(sorted(found.items()))
+
+
+def _refuse_incomplete(files: DicomFiles) -> None:
+    """Refuse files of which the manifest beside them names some that are not there."""
+    refuse_large(len(files.sizes) * _PER_FILE, files.where, f"its {len(files.sizes):,} files")
+    there = {PurePosixPath(name).name for name in files.sizes}
+    for name, size in files.sizes.items():
+        if PurePosixPath(name).name.lower() not in _MANIFESTS or size > _MANIFEST_BYTES:
+            continue
+        lines = files.content(name).decode("utf-8", "replace").splitlines()
+        rows = [row for row in csv.reader(lines) if row]
+        if not rows or rows[0][0].strip().lower() != "filename":
+            continue
+        listed = [row[0].strip() for row in rows[1:]]
+        lost = [one for one in listed if PurePosixPath(one).name not in there]
+        if lost:
+            raise RecordError(
+                f"{len(lost)} of {len(listed)} files of the manifest are not there",
+                where=files.path(name),
+                got=f"no {', '.join(lost[:3])}",
+                fix="copy the folder or zip again from its source",
+            )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,33 +69,58 @@ def read_nifti(path: Path, axes: str, turn: Turn = "plane") -> Stack:
     except Exception as error:  # nibabel raises many kinds on damaged bytes
         raise _unreadable(path, error) from None
     unit = MM_PER_UNIT[_spatial_unit(image)]
-    spacing = dict.fromkeys("zyx", math.nan)
-    world: dict[str, tuple[int, int]] = {}
-    diagonal = False
-    if np.isfinite(columns).all():
-        directions = _directions(columns)
-        for number, letter in enumerate(letters):
-            if number < 3 and letter in spacing:
-                spacing[letter] = round(float(np.linalg.norm(columns[:, number])) * unit, 6)
-                if number in directions:
-                    world[letter] = directions[number]
-                    diagonal |= letter != "z" and _is_diagonal(columns[:, number])
+    space = Space.of(columns, letters, unit)
     zooms = image.header.get_zooms()
     for number, letter in enumerate(letters):
-        if number >= 3 and letter in spacing:
-            spacing[letter] = round(float(zooms[number]) * unit, 6)
-    voxels = _to_tzyx(voxels, letters)
+        if number >= 3 and letter in space.mm:
+            space.mm[letter] = round(float(zooms[number]) * unit, 6)
     placed = any(int(image.header[f"{form}form_code"]) > 0 for form in "qs")
+    return turned(_to_tzyx(voxels, letters), space, turn, placed=placed)
+
+
+@dataclass(frozen=True)
+class Space:
+    """How the axes of an array lie in the body.
+
+    Attributes:
+        mm: Axis (z, y, x) to the distance of neighbours along it; NaN where nobody says.
+        world: Axis to the body axis it is nearest to (right, anterior, superior), and +1 or -1.
+        diagonal: Whether x or y lies midway between two body axes.
+    """
+
+    mm: dict[str, float]
+    world: dict[str, tuple[int, int]]
+    diagonal: bool
+
+    @classmethod
+    def of(cls, columns: np.ndarray, letters: Sequence[str], unit: float = 1.0) -> Space:
+        """Take it from the columns of an affine, (3, 3), and the names of the first axes."""
+        mm = dict.fromkeys("zyx", math.nan)
+        world: dict[str, tuple[int, int]] = {}
+        diagonal = False
+        if np.isfinite(columns).all():
+            directions = _directions(columns)
+            for number, letter in enumerate(letters[:3]):
+                if letter in mm:
+                    mm[letter] = round(float(np.linalg.norm(columns[:, number])) * unit, 6)
+                    if number in directions:
+                        world[letter] = directions[number]
+                        diagonal |= letter != "z" and _is_diagonal(columns[:, number])
+        return cls(mm, world, diagonal)
+
+
+def turned(voxels: np.ndarray, space: Space, turn: Turn, *, placed: bool) -> Stack:
+    """Turn voxels (T, Z, Y, X) as `read_nifti` says; ``placed``: as in `Stack`."""
+    mm, world = space.mm, space.world
     if turn == "body":
-        world = world if placed else {}
-        voxels, spacing, world = _stand(voxels, spacing, world)
+        voxels, mm, world = _stand(voxels, mm, world if placed else {})
     elif turn == "plane":
-        voxels, spacing, world = _turn(voxels, spacing, world)
+        voxels, mm, world = _turn(voxels, mm, world)
     return Stack(
         voxels=np.ascontiguousarray(voxels),
-        spacing_mm=(spacing["z"], spacing["y"], spacing["x"]),
+        spacing_mm=(mm["z"], mm["y"], mm["x"]),
         orientation="".join(_name(world.get(letter)) for letter in "zyx"),
-        diagonal=diagonal,
+        diagonal=space.diagonal,
         placed=placed,
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from medmcl.core.shown import ShownImage, aspect_of
 from medmcl.modalities.cmr.features import cmr_features
 from medmcl.modalities.cmr.readers import CMRVolume, check_geometry, check_voxels, fault, join
 from medmcl.modalities.cmr.settings import CMRAugment, CMRSettings, CMRSource, Grid
+from medmcl.modalities.dicom import DICOM_ENDINGS, files_of
 from medmcl.modalities.ordered import percentiles
 from medmcl.modalities.sketches import cmr_distance, cmr_sketch
 from medmcl.modalities.volumes import Stack, Turn, read_nifti, read_npy, zyx
@@ -51,7 +53,10 @@ class CMR:
     measured: ClassVar[bool] = True
     pictured: ClassVar[bool] = True
     input_projection: ClassVar[str] = "patches"
-    endings: ClassVar[Mapping[str, str]] = {".nii": "nifti", ".nii.gz": "nifti", ".npy": "npy"}
+    endings: ClassVar[Mapping[str, str]] = {
+        **{".nii": "nifti", ".nii.gz": "nifti", ".npy": "npy"},
+        **dict.fromkeys(DICOM_ENDINGS, "dicom"),
+    }
     of_many: ClassVar[tuple[str, ...]] = ("row", "frames", "first_frame")
     Source: ClassVar[type[Config]] = CMRSource
     Settings: ClassVar[type[Config]] = CMRSettings
@@ -92,11 +97,22 @@ class CMR:
         )
 
     def _read_file(self, place: RecordRef, name: str) -> Stack:
+        path, axes = place.paths[name], self.source.axes
+        turn: Turn = "plane" if self.source.orient == "canonical" else "none"
+        if axes is None:
+            from medmcl.modalities.dicom_series import read_series
+
+            order = self.source.frame_order
+            return read_series(path, series=self.source.series, frame_order=order, turn=turn)
         if self.source.reader == "nifti":
-            turn: Turn = "plane" if self.source.orient == "canonical" else "none"
-            return read_nifti(place.paths[name], self.source.axes, turn)
+            return read_nifti(path, axes, turn)
         row = None if self.source.row is None else _row(place, self.source)
-        return read_npy(place.paths[name], self.source.axes, row)
+        return read_npy(path, axes, row)
+
+    def files(self, place: RecordRef) -> list[Path]:
+        """The files of a record: of a folder of DICOM every file in it."""
+        paths = place.paths.values()
+        return files_of(paths) if self.source.reader == "dicom" else list(paths)
 
     def _named_frames(self, place: RecordRef, length: int, where: str) -> dict[str, int]:
         frames = {}

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from medmcl.core.config import Config
+from medmcl.modalities.dicom import DICOM_KEYS, Chosen, FrameOrder
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -37,8 +38,20 @@ class FractionCrop(Config):
 class CMRSource(Config):
     """What a cohort says of its cardiac MR files."""
 
-    reader: Literal["nifti", "npy"]
-    axes: str = Field(description="a letter for each axis of a file, in its order: xyzt, xyz, tyx")
+    reader: Literal["nifti", "npy", "dicom"]
+    axes: str | None = Field(
+        default=None,
+        description="nifti, npy: a letter for each axis of a file, in its order: xyzt, xyz, tyx; "
+        "DICOM says it itself",
+    )
+    series: Chosen | None = Field(
+        default=None,
+        description="dicom: number or description of the series that is meant, * for any letters; "
+        "a list: together they are one stack",
+    )
+    frame_order: FrameOrder = Field(
+        default="trigger_time", description="dicom: what orders the frames of a slice in time"
+    )
     spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         default=None, description="along x, y, z; overrides the header"
     )
@@ -55,9 +68,16 @@ class CMRSource(Config):
 
     @model_validator(mode="after")
     def _check(self) -> CMRSource:
-        letters = set(self.axes)
-        if not {"x", "y"} <= letters <= set("xyzt") or len(letters) != len(self.axes):
-            raise ValueError("axes: each of x, y, z, t at most once; x and y are needed")
+        if self.reader != "dicom":
+            letters = set(self.axes or "")
+            if not {"x", "y"} <= letters <= set("xyzt") or len(letters) != len(self.axes or ""):
+                raise ValueError(
+                    f"axes: the {self.reader} format does not say it; each of x, y, z, t at most "
+                    "once, x and y are needed: axes: xyzt"
+                )
+        for key, readers in {"axes": ("nifti", "npy"), **DICOM_KEYS}.items():
+            if self.reader not in readers and getattr(self, key) != _default(self, key):
+                raise ValueError(f"{key}: only the reader {' and '.join(readers)} knows it")
         if self.row is not None and self.reader != "npy":
             raise ValueError("row: only the npy reader reads rows")
         return self
@@ -77,6 +97,10 @@ class Grid(Config):
     lower_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.95
     upper_percentile: Annotated[float, Field(gt=50, le=100)] = 99.5
     levels: Annotated[int, Field(ge=2)] = Field(default=256, description="grey values kept")
+
+
+def _default(source: CMRSource, key: str) -> object:
+    return type(source).model_fields[key].default
 
 
 class CMRSettings(Config):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.shown import ShownImage, aspect_of, colours_last
+from medmcl.modalities.dicom import DICOM_ENDINGS, files_of
 from medmcl.modalities.image.checks import (
     Look,
     Usual,
@@ -28,7 +30,7 @@ from medmcl.modalities.image.checks import (
     check_pixels,
     compare,
 )
-from medmcl.modalities.image.files import ImageRecord, read_dicom_image, read_image
+from medmcl.modalities.image.files import ImageRecord, of_stack, read_dicom_image, read_image
 from medmcl.modalities.image.geometry import grey, scale
 from medmcl.modalities.image.settings import ENDINGS, ImageAugment, ImageSettings, ImageSource
 from medmcl.modalities.sketches import block_means, image_distance, image_sketch
@@ -56,7 +58,7 @@ class Image:
     endings: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(ENDINGS, "image"),
         **dict.fromkeys((".nii", ".nii.gz"), "nifti"),
-        **dict.fromkeys((".dcm", ".dicom"), "dicom"),
+        **dict.fromkeys(DICOM_ENDINGS, "dicom"),
     }
     packed: ClassVar[Mapping[str, tuple[str, str]]] = {"image": ("image", "{name}")}
     Source: ClassVar[type[Config]] = ImageSource
@@ -80,18 +82,18 @@ class Image:
         if self.source.reader == "image":
             raw = read_image(path, turn=turn)
         elif self.source.reader == "dicom":
-            raw = read_dicom_image(path, window=self.source.window)
-        else:
-            stack = read_nifti(path, self.source.axes, "body" if turn else "none")
-            raw = ImageRecord(
-                pixels=stack.voxels,
-                spacing_mm=stack.spacing_mm,
-                orientation=stack.orientation,
-                placed=stack.placed,
-                where=str(path),
+            raw = read_dicom_image(
+                path, window=self.source.window, series=self.source.series, turn=turn
             )
+        else:
+            raw = of_stack(read_nifti(path, self.source.axes, "body" if turn else "none"), path)
         declared = self.source.spacing_mm
         return raw if declared is None else replace(raw, spacing_mm=zyx(declared))
+
+    def files(self, place: RecordRef) -> list[Path]:
+        """The files of a record: of a folder of DICOM every file in it."""
+        paths = place.paths.values()
+        return files_of(paths) if self.source.reader == "dicom" else list(paths)
 
     def inspect(self, raw: ImageRecord, place: RecordRef) -> list[Finding]:
         """NaN, constant, nearly empty or saturated images, and what reading left out."""

@@ -15,7 +15,8 @@ import numpy as np
 from medmcl.core import members
 from medmcl.core.errors import RecordError
 from medmcl.core.limits import refuse_large
-from medmcl.modalities.dicom import open_dicom
+from medmcl.modalities.dicom import Chosen, is_bundle, open_dicom
+from medmcl.modalities.volumes import Stack, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,26 +184,43 @@ def one_if_grey(colours: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(colours[:1] if is_grey else colours)
 
 
-def read_dicom_image(path: Path, *, window: bool = True) -> ImageRecord:
-    """Read one image: rescaled, windowed, bright where the body shows bright.
+def of_stack(stack: Stack, path: Path) -> ImageRecord:
+    """Give a volume as an image."""
+    return ImageRecord(
+        pixels=stack.voxels,
+        spacing_mm=stack.spacing_mm,
+        orientation=stack.orientation,
+        placed=stack.placed,
+        where=str(path),
+    )
 
-    MONOCHROME1 (bright where values are low) is inverted; pixels of padding get the darkest value.
-    The image is not turned: it lies as it was stored.
+
+def read_dicom_image(
+    path: Path, *, window: bool = True, series: Chosen | None = None, turn: bool = True
+) -> ImageRecord:
+    """Read one image: rescaled, windowed, bright where the body shows bright; or one volume.
+
+    Of an image MONOCHROME1 (bright where values are low) is inverted; pixels of padding get the
+    darkest value. It is not turned: it lies as it was stored. A folder, a zip and a file of several
+    frames are a volume, rescaled but not windowed.
 
     Args:
-        path: The file.
+        path: The file, folder or zip.
         window: Whether to apply the window or VOI table that the file names first.
+        series: Which one, of a volume; see `medmcl.modalities.dicom_series.read_series`.
+        turn: Whether to turn a volume towards right, anterior, superior.
 
     Raises:
-        RecordError: No image, several frames, more pixels than the file holds.
+        RecordError: No image, no volume of single slices, more pixels than the file holds.
     """
-    dataset = open_dicom(path)
+    dataset = None if is_bundle(path) else open_dicom(path)
+    if dataset is None or int(dataset.get("NumberOfFrames") or 1) > 1:
+        from medmcl.modalities.dicom_series import read_series
+
+        how: Turn = "body" if turn else "none"
+        return of_stack(read_series(path, series=series, frame_order=None, turn=how), path)
     if "PixelData" not in dataset:
         raise RecordError("holds no image", where=path, got=str(dataset.get("Modality", "")))
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1:
-        fix = "convert a series or cine to NIfTI (dcm2niix)"
-        raise RecordError("holds several frames", where=path, got=frames, expected=1, fix=fix)
     across, down = int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0)
     refuse_large(across * down * PIXEL_BYTES, path, f"its header ({across} x {down} pixels)")
     stored = dataset.pixel_array  # raises on missing bytes; colours come as red, green, blue

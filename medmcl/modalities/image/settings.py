@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from medmcl.core.config import Config
+from medmcl.modalities.dicom import Chosen
 
 Interpolation = Literal["linear", "cubic", "nearest"]
 Fit = Literal["pad", "stretch", "crop", "center"]
@@ -53,12 +54,18 @@ class ImageSource(Config):
         default=True, description="dicom: apply the window (or VOI table) that the file names"
     )
 
+    series: Chosen | None = Field(
+        default=None,
+        description="dicom: number or description of the series that is meant, * for any letters; "
+        "a list: together they are one volume",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> ImageSource:
         letters = set(self.axes)
         if not {"x", "y"} <= letters <= set("xyz") or len(letters) != len(self.axes):
             raise ValueError("axes: each of x, y, z at most once; x and y are needed")
-        for key, reader in (("axes", "nifti"), ("window", "dicom")):
+        for key, reader in (("axes", "nifti"), ("window", "dicom"), ("series", "dicom")):
             if key in self.model_fields_set and self.reader != reader:
                 raise ValueError(f"{key}: only the reader {reader} knows it")
         return self

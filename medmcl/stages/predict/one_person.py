@@ -79,7 +79,7 @@ def write_person(
             shielded_table(frame).to_csv(folder / f"{name}.csv", index=False)
             modalities[name] = {**source, "reader": "table", "table": f"{name}.csv", "id": ID}
         elif name in records:
-            _refuse_missing(name, records[name])
+            _refuse_missing(name, records[name], kind)
             people[f"{name}_file"] = str(records[name].absolute())
             frames = {one: column for one, column in source.get("frames", {}).items()
                       if column in values}  # fmt: skip
@@ -207,14 +207,19 @@ def _stem(path: Path) -> str:
     return name or ID
 
 
-def _refuse_missing(name: str, path: Path) -> None:
+def _refuse_missing(name: str, path: Path, kind: str) -> None:
     """Refuse a file that is not there; a WFDB record goes without its ending."""
-    if path.is_dir():
+    if path.is_dir() and not _reads_folders(kind):
         raise CohortError("is a folder, not a file", where=f"--record {name}={path}")
     if not path.exists() and not Path(f"{path}.hea").exists():
         raise CohortError(
             f"there is no such file{instead_of(path)}", where=f"--record {name}={path}"
         )
+
+
+def _reads_folders(kind: str) -> bool:
+    """Whether a folder can be one record: the files of a DICOM series."""
+    return ".zip" in traits(ADAPTERS[kind]).endings
 
 
 def _one_row(name: str, path: Path, columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +228,7 @@ def _one_row(name: str, path: Path, columns: Mapping[str, Any]) -> dict[str, Any
     Raises:
         CohortError: It has another number of rows, or lacks a column.
     """
-    _refuse_missing(name, path)
+    _refuse_missing(name, path, "tabular")
     frame = read_table(path.absolute().parent, path.name).frame
     where = f"--record {name}={path}"
     if len(frame) != 1:
@@ -300,6 +305,8 @@ def _reader(kind: str, path: Path, source: Mapping[str, Any], where: str) -> str
     endings = traits(adapter).endings
     if not endings:
         return str(source.get("reader"))
+    if path.is_dir():
+        return endings[".zip"]
     for ending, reader in endings.items():
         if path.name.lower().endswith(ending):
             return reader
