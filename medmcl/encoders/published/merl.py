@@ -140,10 +140,12 @@ class MERLViT(NumberedBlocks):
         shared_width: int = Field(default=256, ge=1)
 
     def __init__(self, **settings: Any) -> None:
+        super().__init__()
         own = self.Settings(**settings)
-        super().__init__(own.depth, own.width, own.heads, 4 * own.width)
+        self.width = own.width
         self.to_patch_embedding = nn.Conv1d(own.leads, own.width, own.patch, own.patch, bias=False)
         self.pos_embedding = zeros(1, own.samples // own.patch, own.width)
+        self.add_blocks(own.depth, own.width, own.heads)
         self.norm = nn.LayerNorm(own.width, eps=EPSILON)
         self.zero_shot = own.zero_shot
         if own.zero_shot:

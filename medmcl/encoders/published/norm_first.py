@@ -84,11 +84,13 @@ class NormFirstBlock(nn.Module):
 class NumberedBlocks(nn.Module):
     """A network whose blocks are called ``block0``, ``block1``, ... as the authors' are."""
 
-    def __init__(self, depth: int, width: int, heads: int, hidden: int) -> None:
-        super().__init__()
-        self.depth, self.width = depth, width
+    depth: int
+
+    def add_blocks(self, depth: int, width: int, heads: int) -> None:
+        """Add blocks, whose hidden layers are 4 E wide, behind the modules that are there."""
+        self.depth = depth
         for number in range(depth):
-            self.add_module(f"block{number}", NormFirstBlock(width, heads, hidden))
+            self.add_module(f"block{number}", NormFirstBlock(width, heads, 4 * width))
 
     def through_blocks(self, x: Tensor) -> Tensor:
         """Give tokens (B, T, E) after all blocks."""

@@ -34,8 +34,9 @@ class STMEM(NumberedBlocks):
         heads: int = Field(default=12, ge=1)
 
     def __init__(self, **settings: Any) -> None:
+        super().__init__()
         own = self.Settings(**settings)
-        super().__init__(own.depth, own.width, own.heads, 4 * own.width)
+        self.width = own.width
         self.leads, self.patch, self.pieces = own.leads, own.patch, own.samples // own.patch
         self.to_patch_embedding = nn.Sequential(
             nn.Identity(),
@@ -46,6 +47,7 @@ class STMEM(NumberedBlocks):
         self.pos_embedding = zeros(1, self.pieces + 2, own.width)
         self.sep_embedding = zeros(own.width)
         self.lead_embeddings = nn.ParameterList(zeros(own.width) for _ in range(own.leads))
+        self.add_blocks(own.depth, own.width, own.heads)
         self.norm = nn.LayerNorm(own.width, eps=EPSILON)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
