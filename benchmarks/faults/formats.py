@@ -133,6 +133,13 @@ def _nifti(name: str) -> Callable[[Path], None]:
     return write
 
 
+def _analyze(folder: Path) -> None:
+    import nibabel
+
+    voxels = np.random.default_rng(0).integers(0, 900, (24, 24, 8, 3)).astype(np.int16)
+    nibabel.save(nibabel.AnalyzeImage(voxels, np.diag([1.8, 1.8, 8.0, 1.0])), folder / "a.img")
+
+
 def _picture(name: str, **more: Any) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         from PIL import Image
@@ -435,6 +442,9 @@ def formats() -> dict[str, Format]:
     for name in ("a.nii", "a.nii.gz"):
         read = Recorded("cmr", {"reader": "nifti", "axes": "xyzt"}, {"path": name}, cmr)
         found[f"NIfTI {name[1:]}"] = Format(_nifti(name), read, (name,), sealed="gz" in name)
+    for part in ("hdr", "img"):
+        read = Recorded("cmr", {"reader": "nifti", "axes": "xyzt"}, {"path": "a.img"}, cmr)
+        found[f"Analyze .{part}"] = Format(_analyze, read, (f"a.{part}",))
     pictures = {"PNG": "a.png", "JPEG": "a.jpg", "TIFF": "a.tif", "BMP": "a.bmp", "GIF": "a.gif"}
     for name, file in pictures.items():
         read = Recorded("image", {"reader": "image"}, {"path": file}, small)

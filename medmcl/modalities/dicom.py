@@ -7,7 +7,7 @@ import io
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -189,11 +189,6 @@ def dicom_files(path: Path) -> Iterator[DicomFiles]:
 def is_bundle(path: Path) -> bool:
     """Whether a path is a folder or a zip, which hold files."""
     return path.is_dir() or zipfile.is_zipfile(path)
-
-
-def files_of(paths: Iterable[Path]) -> list[Path]:
-    """Every file of a record whose paths may be folders of DICOM files; raises nothing."""
-    return [file for path in paths for file in (below(path) if path.is_dir() else [path])]
 
 
 def below(folder: Path) -> list[Path]:

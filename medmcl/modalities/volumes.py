@@ -1,4 +1,4 @@
-"""Readers of volumes: NIfTI and NumPy files to one array with axes (t, z, y, x).
+"""Readers of volumes: NIfTI, Analyze and NumPy files to one array with axes (t, z, y, x).
 
 Which axis of a file is which is never guessed: the cohort says it (``axes: xyzt``). ``z`` is the
 axis that runs through the slices, ``x`` and ``y`` lie in the plane, ``t`` is time.
@@ -7,9 +7,10 @@ axis that runs through the slices, ``x`` and ``y`` lie in the plane, ``t`` is ti
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +19,15 @@ import numpy as np
 
 from medmcl.core.errors import RecordError
 from medmcl.core.limits import refuse_large
+from medmcl.modalities.dicom import below
 
 DEFLATE_LIMIT = 1040  # no deflate stream expands further than 1032 times
 GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = 540  # of NIfTI-2, the longer one
 VOXEL_BYTES = 4  # as read: float32
 SPARE_BYTES = 2**24  # what a file may hold before and after its voxels: header extensions, padding
+PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
+"""Endings of headers and voxels in files of their own."""
 Turn = Literal["plane", "body", "none"]
 MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
@@ -47,7 +51,8 @@ def read_nifti(path: Path, axes: str, turn: Turn = "plane") -> Stack:
     """Read one NIfTI file (1 or 2; plain or gzip, told by its first bytes, not by its name).
 
     Args:
-        path: A ``.nii`` or ``.nii.gz`` file.
+        path: A ``.nii`` or ``.nii.gz`` file; or either of a pair ``.hdr`` and ``.img``, NIfTI or
+            Analyze 7.5. Analyze does not say how a volume lies; an SPM ``.mat`` is not read.
         axes: A letter for each axis of the file.
         turn: ``plane``: turn the plane so that x and y grow towards right, anterior or superior,
             the one nearest to right first; flip z likewise. The slice axis stays the slice axis,
@@ -74,7 +79,8 @@ def read_nifti(path: Path, axes: str, turn: Turn = "plane") -> Stack:
     for number, letter in enumerate(letters):
         if number >= 3 and letter in space.mm:
             space.mm[letter] = round(float(zooms[number]) * unit, 6)
-    placed = any(int(image.header[f"{form}form_code"]) > 0 for form in "qs")
+    forms = [form for form in ("qform_code", "sform_code") if form in image.header]
+    placed = any(int(image.header[form]) > 0 for form in forms)
     return turned(_to_tzyx(voxels, letters), space, turn, placed=placed)
 
 
@@ -156,27 +162,46 @@ def zyx(spacing: tuple[float, float, float]) -> tuple[float, float, float]:
     return spacing[2], spacing[1], spacing[0]
 
 
+def files_of(reader: str, paths: Iterable[Path]) -> list[Path]:
+    """Every file of a record: of a folder of DICOM all in it, of a pair both; raises nothing."""
+    if reader == "dicom":
+        return [file for path in paths for file in (below(path) if path.is_dir() else [path])]
+    if reader == "nifti":
+        return list(dict.fromkeys(file for path in paths for file in pair(path)))
+    return list(paths)
+
+
+def pair(path: Path) -> tuple[Path, Path]:
+    """Give the files of header and voxels: one and the same, or ``.hdr`` and ``.img``."""
+    for ending in PAIRS:
+        if path.name.lower().endswith(ending):
+            stem, written = path.name[: -len(ending)], path.name[-len(ending) :]
+            header, voxels = (f".{one}{ending[4:]}" for one in ("hdr", "img"))
+            if written == ending.upper():
+                header, voxels = header.upper(), voxels.upper()
+            return path.with_name(stem + header), path.with_name(stem + voxels)
+    return path, path
+
+
 def _open_nifti(path: Path) -> Any:
     import nibabel
 
-    if not path.is_file():
-        raise _missing(path)
-    if path.stat().st_size == 0:
-        raise RecordError(
-            "the file is empty (zero bytes)", where=path, fix="copy it again from its source"
-        )
-    with path.open("rb") as file:
-        zipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    header, path = pair(path)
+    _refuse_absent(header, path)
+    zipped = _is_gzip(path)
+    is_named = zipped == path.name.lower().endswith(".gz")
     try:
         with np.errstate(all="ignore"):
-            if zipped == path.name.lower().endswith(".gz"):
-                image: Any = nibabel.load(path)
+            if header != path:
+                image: Any = _load_pair(header, path)
             else:
-                image = _load_misnamed(path, zipped)
+                image = nibabel.load(path) if is_named else _load_misnamed(path, zipped)
             shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
+    except RecordError:
+        raise
     except Exception as error:  # nibabel raises many kinds on damaged headers
-        raise _unreadable(path, error) from None
-    if not isinstance(image, nibabel.Nifti1Image):
+        raise _unreadable(header, error) from None
+    if not isinstance(image, nibabel.AnalyzeImage):  # which NIfTI's classes are, too
         raise RecordError("is not NIfTI", where=path, got=type(image).__name__, expected=".nii.gz")
     if dtype.kind not in "buif" or min(shape, default=0) < 1:
         raise RecordError(
@@ -201,9 +226,49 @@ def _open_nifti(path: Path) -> Any:
     before = min(max(int(image.dataobj.offset), 0), SPARE_BYTES)
     content = _decompress(path, before + math.prod(shape) * dtype.itemsize + SPARE_BYTES)
     try:
-        return type(image).from_bytes(content)
+        alone = header == path
+        return type(image).from_bytes(content) if alone else _load_pair(header, path, content)
     except Exception as error:  # nibabel raises many kinds on damaged headers
         raise _unreadable(path, error) from None
+
+
+def _refuse_absent(header: Path, path: Path) -> None:
+    for one, other in ((header, path), (path, header)):
+        if not one.is_file():
+            if not other.is_file():
+                raise _missing(one)
+            fix = f"put it beside {other.name}, which needs it"
+            raise RecordError("there is no such file", where=one, fix=fix)
+        if one.stat().st_size == 0:
+            raise RecordError(
+                "the file is empty (zero bytes)", where=one, fix="copy it again from its source"
+            )
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def _load_pair(header: Path, path: Path, voxels: bytes | None = None) -> Any:
+    """Open a header and, where they are not given, leave the voxels to be read from their file."""
+    import nibabel
+    from nibabel.fileholders import FileHolder
+
+    if header.stat().st_size > SPARE_BYTES:
+        refuse_large(math.inf, header, "its header")
+    start = _decompress(header, SPARE_BYTES) if _is_gzip(header) else header.read_bytes()
+    kinds = (nibabel.Nifti1Pair, nibabel.Nifti2Pair, nibabel.Spm2AnalyzeImage)
+    for kind in kinds:
+        if kind.header_class.may_contain_header(start[:HEADER_BYTES]):
+            held = {"filename": str(path)} if voxels is None else {"fileobj": io.BytesIO(voxels)}
+            files = {
+                "header": FileHolder(fileobj=io.BytesIO(start)),
+                "image": FileHolder(**held),
+                "mat": FileHolder(fileobj=io.BytesIO()),
+            }
+            return kind.from_file_map(files)
+    raise ValueError("no header of NIfTI or Analyze")
 
 
 def _load_misnamed(path: Path, zipped: bool) -> Any:
@@ -327,7 +392,7 @@ def _name(direction: tuple[int, int] | None) -> str:
 def _spatial_unit(image: Any) -> str:
     try:
         return str(image.header.get_xyzt_units()[0])
-    except KeyError:
+    except (KeyError, AttributeError):  # Analyze has no units: millimetres by habit
         return "unknown"
 
 

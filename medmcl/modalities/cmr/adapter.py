@@ -26,10 +26,10 @@ from medmcl.core.shown import ShownImage, aspect_of
 from medmcl.modalities.cmr.features import cmr_features
 from medmcl.modalities.cmr.readers import CMRVolume, check_geometry, check_voxels, fault, join
 from medmcl.modalities.cmr.settings import CMRAugment, CMRSettings, CMRSource, Grid
-from medmcl.modalities.dicom import DICOM_ENDINGS, files_of
+from medmcl.modalities.dicom import DICOM_ENDINGS
 from medmcl.modalities.ordered import percentiles
 from medmcl.modalities.sketches import cmr_distance, cmr_sketch
-from medmcl.modalities.volumes import Stack, Turn, read_nifti, read_npy, zyx
+from medmcl.modalities.volumes import PAIRS, Stack, Turn, files_of, read_nifti, read_npy, zyx
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +55,7 @@ class CMR:
     input_projection: ClassVar[str] = "patches"
     endings: ClassVar[Mapping[str, str]] = {
         **{".nii": "nifti", ".nii.gz": "nifti", ".npy": "npy"},
+        **dict.fromkeys(PAIRS, "nifti"),
         **dict.fromkeys(DICOM_ENDINGS, "dicom"),
     }
     of_many: ClassVar[tuple[str, ...]] = ("row", "frames", "first_frame")
@@ -110,9 +111,8 @@ class CMR:
         return read_npy(path, axes, row)
 
     def files(self, place: RecordRef) -> list[Path]:
-        """The files of a record: of a folder of DICOM every file in it."""
-        paths = place.paths.values()
-        return files_of(paths) if self.source.reader == "dicom" else list(paths)
+        """The files of a record: of a folder of DICOM every file in it, of a pair both."""
+        return files_of(self.source.reader, place.paths.values())
 
     def _named_frames(self, place: RecordRef, length: int, where: str) -> dict[str, int]:
         frames = {}

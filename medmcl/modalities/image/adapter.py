@@ -21,7 +21,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.shown import ShownImage, aspect_of, colours_last
-from medmcl.modalities.dicom import DICOM_ENDINGS, files_of
+from medmcl.modalities.dicom import DICOM_ENDINGS
 from medmcl.modalities.image.checks import (
     Look,
     Usual,
@@ -34,7 +34,7 @@ from medmcl.modalities.image.files import ImageRecord, of_stack, read_dicom_imag
 from medmcl.modalities.image.geometry import grey, scale
 from medmcl.modalities.image.settings import ENDINGS, ImageAugment, ImageSettings, ImageSource
 from medmcl.modalities.sketches import block_means, image_distance, image_sketch
-from medmcl.modalities.volumes import read_nifti, zyx
+from medmcl.modalities.volumes import PAIRS, files_of, read_nifti, zyx
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,7 @@ class Image:
     endings: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(ENDINGS, "image"),
         **dict.fromkeys((".nii", ".nii.gz"), "nifti"),
+        **dict.fromkeys(PAIRS, "nifti"),
         **dict.fromkeys(DICOM_ENDINGS, "dicom"),
     }
     packed: ClassVar[Mapping[str, tuple[str, str]]] = {"image": ("image", "{name}")}
@@ -91,9 +92,8 @@ class Image:
         return raw if declared is None else replace(raw, spacing_mm=zyx(declared))
 
     def files(self, place: RecordRef) -> list[Path]:
-        """The files of a record: of a folder of DICOM every file in it."""
-        paths = place.paths.values()
-        return files_of(paths) if self.source.reader == "dicom" else list(paths)
+        """The files of a record: of a folder of DICOM every file in it, of a pair both."""
+        return files_of(self.source.reader, place.paths.values())
 
     def inspect(self, raw: ImageRecord, place: RecordRef) -> list[Finding]:
         """NaN, constant, nearly empty or saturated images, and what reading left out."""
