@@ -146,8 +146,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_content(path: Path) -> Any:
+def read_content(path: Path, objects: str | None = None) -> Any:
     """Read what a file of weights holds, tensors on the CPU, whatever they stand under.
+
+    Args:
+        path: The file.
+        objects: What to do about one that holds Python objects, for the message.
 
     Raises:
         ArtefactError: As `read_weights`.
@@ -161,7 +165,7 @@ def read_content(path: Path) -> Any:
             "holds Python objects, which may run code when they are read",
             where=path,
             got=str(error).splitlines()[0][:200],
-            fix="let somebody who trusts it save its tensors alone, as .safetensors",
+            fix=objects or "let somebody who trusts it save its tensors alone, as .safetensors",
         ) from None
     except Exception as error:  # the readers raise many kinds for damaged files
         raise ArtefactError(

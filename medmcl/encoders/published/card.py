@@ -8,6 +8,7 @@ torch.
 from __future__ import annotations
 
 import difflib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -31,12 +32,27 @@ class Weights(Config):
     prefixes: tuple[str, ...] = Field(
         default=(), description="in front of the encoder's names, the one that most have"
     )
+    rename: dict[str, str] = Field(
+        default={},
+        description="regular expressions to what they become, one after another: names of the "
+        "file, without its prefix, to those of the net",
+    )
     drop: tuple[str, ...] = Field(
         default=(), description="names that may be there and are not read; * stands for any text"
     )
     sha256: dict[str, str] = Field(
         default={}, description="file name to its hash, of files that the authors publish"
     )
+    objects: str | None = Field(
+        default=None, description="what to do about a file that holds Python objects"
+    )
+
+    def own_name(self, name: str, prefix: str) -> str:
+        """Name in the net of a name in the file."""
+        name = name.removeprefix(prefix)
+        for pattern, become in self.rename.items():
+            name = re.sub(pattern, become, name)
+        return name
 
 
 class Input(Config):

@@ -59,7 +59,7 @@ def read_file(card: Card, path: Path) -> WeightsFile:
             under this name.
     """
     source = weights_file(path)
-    content, digest = read_content(source), sha256_of(source)
+    content, digest = read_content(source, card.weights.objects), sha256_of(source)
     known = card.weights.sha256.get(source.name)
     if known is not None and known != digest:
         raise ArtefactError(
@@ -217,18 +217,21 @@ def compared(
     """Compare a net's tensors with a file's.
 
     Names in the file stand under the prefix that most of them have, or bare. What stands under
-    another of the card's prefixes is a network beside, and not read.
+    another of the card's prefixes, beside one, is a network of its own, and not read.
 
     Returns:
         Name in the net to name in the file; and by kind, which tensors are missing, unexpected, or
         of another shape: nothing where it fits.
     """
-    prefixes = (*weights.prefixes, "")
-    hits = [sum(prefix + name in state for name in own) for prefix in prefixes]
-    prefix = prefixes[hits.index(max(hits))]
-    read_as = {name: prefix + name if prefix + name in state else name for name in own}
+    tables = {}
+    for prefix in (*weights.prefixes, ""):
+        bare_first = [name for under in (False, True) for name in state
+                      if name.startswith(prefix) == under]  # fmt: skip
+        tables[prefix] = {weights.own_name(name, prefix): name for name in bare_first}
+    prefix = max(tables, key=lambda one: sum(name in tables[one] for name in own))
+    read_as = {name: tables[prefix].get(name, prefix + name) for name in own}
     used = set(read_as.values())
-    beside = tuple(one for one in weights.prefixes if one != prefix)
+    beside = tuple(one for one in weights.prefixes if prefix and one != prefix)
     missing = [name for name in own if read_as[name] not in state]
     left = [
         name

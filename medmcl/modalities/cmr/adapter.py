@@ -230,6 +230,47 @@ class CMR:
         )
         return np.ascontiguousarray(frame.T[None])
 
+    @classmethod
+    def prepare_array(
+        cls,
+        array: np.ndarray,
+        settings: CMRSettings,
+        *,
+        spacing_mm: tuple[float, float, float],
+        mask: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Prepare a frame without a file; see `medmcl.core.contracts.PreparesArrays`.
+
+        Args:
+            array: (X, Y, Z), x growing to the right, y to the front.
+            settings: How; ``mode: volume_3d``.
+            spacing_mm: Distance of neighbours along x, y, z.
+            mask: (X, Y, Z) labels of the same frame; a grid is cut about them.
+
+        Returns:
+            (X, Y, Z) float32: what `prepare` gives, along x, y, z again.
+
+        Raises:
+            RecordError: As `prepare`; or it is no volume.
+        """
+        found = np.asarray(array)
+        if found.ndim != 3 or settings.mode != "volume_3d":
+            raise RecordError(
+                "an array of one frame has axes x, y, z",
+                got=f"shape {found.shape}, mode {settings.mode}",
+                expected="shape (x, y, z), mode volume_3d",
+                fix="give one frame, array[..., t], without axes of channels",
+            )
+        raw = CMRVolume(
+            voxels=np.asarray(found, np.float32).T[None],
+            spacing_mm=zyx(spacing_mm),
+            frames={"ed": 0},
+            where="volume",
+            labels=None if mask is None else np.asarray(mask).T[None],
+        )
+        prepared = cls(CMRSource(reader="npy", axes="xyz"), settings).prepare(raw)
+        return np.ascontiguousarray(prepared[0].T)
+
     def prepare_mask(self, raw: CMRVolume) -> np.ndarray:
         """Take a label volume through the same geometry: nearest neighbour, labels kept.
 

@@ -448,8 +448,9 @@ class ECG:
         names = self.settings.names
         shape: tuple[int, ...] = (len(names), self.settings.crop_samples)
         if self.settings.steps is not None:
-            whole = self.prepared_shape
-            shape = (*whole[:-1], min(whole[-1], self.settings.crop_samples))
+            shape = whole = self.prepared_shape
+            if len(whole) > 1:  # behind one another, leads have no pieces in common
+                shape = (*whole[:-1], min(whole[-1], self.settings.crop_samples))
         kept = len(shape) == 2 and shape[0] == len(names)
         return InputShape(kind=self.kind, shape=shape, names=names if kept else ())
 
@@ -461,7 +462,7 @@ class ECG:
         """The first ``crop_seconds`` of each row; zeros in absent leads, whatever stood there."""
         from medmcl.modalities.ecg.augment import zero_absent
 
-        rows = x[..., : self.settings.crop_samples].float()
+        rows = x[..., : self.input_shape.shape[-1]].float()
         return zero_absent(rows, self.present_leads(x))
 
     def augment(self, x: Tensor, options: ECGAugment, generator: torch.Generator) -> Tensor:

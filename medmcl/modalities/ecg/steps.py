@@ -171,17 +171,50 @@ class Windows(Step):
         return np.stack([x[..., start : start + self.samples] for start in self.starts])
 
 
+class FIR(Step):
+    """A band pass by a windowed sinc (Hamming), both ways: `scipy.signal.firwin`, ``filtfilt``.
+
+    Short ones let through what is slower than ``low_hz``: .98 of what is at 0 Hz, of .3 s.
+    """
+
+    step: Literal["fir"]
+    low_hz: PositiveFloat
+    high_hz: PositiveFloat
+    seconds: PositiveFloat = Field(default=0.3, description="length of the filter, made odd")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> FIR:
+        if self.low_hz >= self.high_hz:
+            raise ValueError("low_hz must lie below high_hz")
+        return self
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
+        """Filter along time, over odd ends of three lengths of the filter."""
+        from scipy.signal import filtfilt, firwin
+
+        taps = int(self.seconds * rate_hz)
+        taps += 1 - taps % 2
+        filtered = firwin(taps, [self.low_hz, self.high_hz], pass_zero=False, fs=rate_hz)
+        return np.asarray(filtfilt(filtered, 1.0, x, axis=-1))
+
+
 class MinMax(Step):
-    """Brings what is least to ``low`` and what is most to ``high``."""
+    """From the least value to the largest one onto a range; ``low`` where nothing varies."""
 
     step: Literal["minmax"]
     over: Over
     low: float = 0.0
     high: float = 1.0
-    epsilon: Annotated[float, Field(ge=0)] = Field(default=0.0, description="added to the range")
+    epsilon: Annotated[float, Field(ge=0)] = Field(default=0.0, description="added to the span")
+
+    @model_validator(mode="after")
+    def _range(self) -> MinMax:
+        if self.low >= self.high:
+            raise ValueError("low must lie below high")
+        return self
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
-        """Give (x - min) / (max - min + epsilon), stretched to the bounds."""
+        """Give low + (high - low) (x - min) / (max - min + epsilon)."""
         axes = axes_of(self.over)
         least = x.min(axes, keepdims=True)
         span = x.max(axes, keepdims=True) - least + self.epsilon
@@ -251,6 +284,33 @@ class Pad(Step):
         return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, behind)])
 
 
+class FlattenLeads(Step):
+    """Puts the leads behind one another, as one signal."""
+
+    step: Literal["flatten_leads"]
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Give (…, L * S)."""
+        return x.reshape(*x.shape[:-2], -1)
+
+
+class Decimate(Step):
+    """Keeps one sample of several behind a Chebyshev low pass: `scipy.signal.decimate`."""
+
+    step: Literal["decimate"]
+    factor: Annotated[int, Field(ge=2, le=13)] = Field(description="one sample of so many is kept")
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
+        """Give S / factor samples, rounded up; zero phase."""
+        from scipy.signal import decimate
+
+        return np.asarray(decimate(x, self.factor, axis=-1))
+
+    def rate_after(self, rate_hz: float) -> float:
+        """The rate over the factor."""
+        return rate_hz / self.factor
+
+
 AnyStep = Annotated[
     Resample
     | Notch
@@ -263,7 +323,10 @@ AnyStep = Annotated[
     | Precision
     | Cut
     | Windows
-    | Pad,
+    | Pad
+    | FIR
+    | FlattenLeads
+    | Decimate,
     Field(discriminator="step"),
 ]
 

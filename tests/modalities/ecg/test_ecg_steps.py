@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from scipy.signal import butter, filtfilt, iirnotch, medfilt, resample, sosfiltfilt
+from scipy.signal import (
+    butter,
+    decimate,
+    filtfilt,
+    firwin,
+    iirnotch,
+    medfilt,
+    resample,
+    sosfiltfilt,
+)
 
 from medmcl.core.errors import ArtefactError, ConfigError, RecordError
 from medmcl.modalities.ecg.adapter import ECG, ECGAugment, ECGSettings, ECGSource
@@ -35,6 +44,16 @@ FILTERS = {
         lambda x: sosfiltfilt(butter(5, 0.67, "highpass", fs=500, output="sos"), x),
     ),
     "median": ({"step": "median"}, lambda x: x - np.stack([medfilt(row, 201) for row in x])),
+    "fir": (
+        {"step": "fir", "low_hz": 0.05, "high_hz": 47},
+        lambda x: filtfilt(firwin(151, [0.05, 47], pass_zero=False, fs=500), 1, x),
+    ),
+    "range": (
+        {"step": "minmax", "over": "lead", "low": -1, "epsilon": 0.1},
+        lambda x: 2 * (x - x.min(1, keepdims=True)) / (np.ptp(x, 1, keepdims=True) + 0.1) - 1,
+    ),
+    "flat": ({"step": "flatten_leads"}, np.ravel),
+    "decimate": ({"step": "decimate", "factor": 5}, lambda x: decimate(x, 5, axis=1)),
     "record": (Z, lambda x: (x - x.mean()) / x.std()),
     "lead": (
         {"step": "zscore", "over": "lead", "epsilon": 0.5},
@@ -76,6 +95,16 @@ def test_a_step_does_what_scipy_does(name):
     assert found.dtype == np.float32
     assert np.allclose(found, expected(SIGNAL), atol=2e-6)
     assert adapter(steps=[step]).prepared_shape == found.shape
+
+
+def test_leads_behind_one_another_are_one_signal_that_is_seen_whole():
+    steps = [{"step": "flatten_leads"}, {"step": "decimate", "factor": 5}]
+    ecg = adapter(steps=steps, seconds=10)
+    assert ecg.prepared_shape == ecg.input_shape.shape == (12_000,)
+    found = prepared(steps)
+    assert np.allclose(found, decimate(SIGNAL.ravel(), 5), atol=2e-6)
+    assert np.abs(found - decimate(SIGNAL, 5, axis=1).ravel()).max() > 0.01  # the joins ring
+    assert ecg.plain(torch.from_numpy(found[None])).shape == (1, 12_000)
 
 
 def test_order_counts():
@@ -169,6 +198,9 @@ def test_leads_come_by_name_and_limb_leads_are_derived():
         ({"steps": [{"step": "clip", "low": 1, "high": 1}]}, "low must lie below"),
         ({"steps": [{"step": "butterworth", "order": 4}]}, "low_hz, high_hz"),
         ({"steps": [{"step": "butterworth", "order": 4, "low_hz": 9, "high_hz": 3}]}, "below"),
+        ({"steps": [{"step": "fir", "low_hz": 9, "high_hz": 3}]}, "below"),
+        ({"steps": [{"step": "minmax", "over": "lead", "low": 1, "high": 1}]}, "below"),
+        ({"steps": [{"step": "decimate", "factor": 1}]}, "factor"),
     ],
 )
 def test_settings_that_contradict_are_refused(settings, words):

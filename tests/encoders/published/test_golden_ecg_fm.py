@@ -1,0 +1,80 @@
+"""ECG-FM: what its authors' code gave, with the same weights (tests/golden/README.md)."""
+
+import argparse
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from medmcl import models
+from tests.support.published_weights import (
+    about,
+    arrays,
+    assert_equal_features,
+    assert_equal_preparation,
+    drawn,
+    filled,
+    recording,
+    save,
+    sha256,
+)
+
+MODEL = "ecg_fm"
+RECORDS = ("00001", "00017", "00030", "00009_lr")
+
+
+def load(tag, folder):
+    """A file of fairseq: the command line is an `argparse.Namespace`."""
+    beside = {"cfg": {"model": {"_name": "wav2vec2_cmsc"}}, "args": argparse.Namespace(lr=5e-5)}
+    file = save(filled(MODEL, tag), folder / f"{tag}.pt", "model", **beside)
+    return models.load(f"{MODEL}:{tag.partition('_')[0]}", weights=file)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return load("tiny_pretrained", tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize("size", ["tiny", "base"])
+def test_features_and_records_are_the_authors(tmp_path, size):
+    tag = f"{size}_pretrained"
+    assert sha256(filled(MODEL, tag)) == about(MODEL)["state_dicts"][tag]["filled_sha256"]
+    model, stored = load(tag, tmp_path), arrays(MODEL)
+    x = drawn(MODEL, 0, (2, 12, 2500))
+    assert_equal_features(model.features(x), stored[f"{size}/x/features"])
+    tokens = model.features(x, output="tokens")
+    assert tokens.shape[1] == 156
+    assert_equal_features(tokens[:, ::13, ::8], stored[f"{size}/x/tokens_sample"])
+    for ecg_id in RECORDS:
+        signal, leads, rate_hz = recording(ecg_id)
+        segments = model.prepare(signal, leads=leads, rate_hz=rate_hz, units="mV")
+        each = stored[f"{size}/{ecg_id}/features_of_segments"]
+        assert_equal_features(model.features(segments), each)
+        assert_equal_features(model.features(segments[None])[0], each.mean(0))
+    filled.cache_clear()
+
+
+def test_a_fine_tuned_file_is_read_without_its_head(tmp_path):
+    state, stored = filled(MODEL, "tiny_finetuned"), arrays(MODEL)
+    model = load("tiny_finetuned", tmp_path)
+    features = model.features(torch.from_numpy(drawn(MODEL, 0, (2, 12, 2500))))
+    logits = functional.linear(features, state["proj.weight"], state["proj.bias"])
+    assert_equal_features(logits, stored["tiny/x/logits17"])
+
+
+@pytest.mark.parametrize("ecg_id", RECORDS)
+def test_records_are_prepared_as_the_authors_do(tiny, ecg_id):
+    signal, leads, rate_hz = recording(ecg_id)
+    found = tiny.prepare(signal, leads=leads, rate_hz=rate_hz, units="mV")
+    assert found.shape == (2, 12, 2500)
+    for number, segment in enumerate(found):
+        assert_equal_preparation(segment, MODEL, f"prepared/{ecg_id}/segment{number}")
+
+
+def test_a_constant_lead_is_zero(tiny):
+    signal = np.random.default_rng(0).standard_normal((12, 5000))
+    signal[4] = 0.1
+    found = tiny.prepare(signal, rate_hz=500.0, units="mV")
+    assert np.abs(found[:, 4]).max() < 1e-6
+    assert np.isfinite(found).all()

@@ -1,0 +1,127 @@
+"""HuBERT-ECG: what its authors' code gave, with the same weights (tests/golden/README.md)."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from medmcl import models
+from medmcl.core.errors import ArtefactError, RecordError
+from medmcl.encoders.published.file import build_net
+from tests.support.published_weights import (
+    about,
+    arrays,
+    assert_equal_features,
+    drawn,
+    filled,
+    recording,
+    save,
+    sha256,
+)
+
+MODEL = "hubert_ecg"
+RECORDS = ("00001", "00017", "00030", "00009_lr")
+BEFORE = {"original0": "weight_g", "original1": "weight_v"}
+"""Names that torch gave the parts of a normed weight before it had parametrisations."""
+
+
+def load(tag, folder):
+    """A transformers folder, as the authors publish it."""
+    save_file(filled(MODEL, tag), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(about(MODEL)["outputs"][f"{tag}/config"]))
+    return models.load(f"{MODEL}:{tag}", weights=folder)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return load("tiny", tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize("tag", ["tiny", "small", "base"])
+def test_features_and_records_are_the_authors(tmp_path, tag):
+    assert sha256(filled(MODEL, tag)) == about(MODEL)["state_dicts"][tag]["filled_sha256"]
+    model, stored = load(tag, tmp_path), arrays(MODEL)
+    x = np.tanh(drawn(MODEL, 0, (2, 6000)))
+    assert_equal_features(model.features(x), stored[f"{tag}/x/features"])
+    tokens = model.features(x, output="tokens")
+    assert tokens.shape[1] == 93
+    assert_equal_features(tokens[:, ::6, ::8], stored[f"{tag}/x/tokens_sample"])
+    with torch.no_grad():
+        convs = model.net.feature_extractor(torch.from_numpy(x)[:, None])
+    assert_equal_features(convs[:, ::16, ::6], stored[f"{tag}/x/conv_sample"])
+    for ecg_id in RECORDS:
+        signal, leads, rate_hz = recording(ecg_id)
+        found = model.prepare(signal, leads=leads, rate_hz=rate_hz, units="mV")
+        assert_equal_features(model.features(found[None])[0], stored[f"{tag}/{ecg_id}/features"])
+    filled.cache_clear()
+
+
+@pytest.mark.parametrize("ecg_id", RECORDS)
+def test_records_are_prepared_as_the_authors_do(tiny, ecg_id):
+    signal, leads, rate_hz = recording(ecg_id)
+    found = tiny.prepare(signal, leads=leads, rate_hz=rate_hz, units="mV")
+    assert found.shape == (6000,)
+    assert found.dtype == np.float32
+    joins = np.stack([found[500 * lead - 10 : 500 * lead + 10] for lead in range(1, 12)])
+    spread = np.stack([found.mean(), found.std(), found.min(), found.max()])
+    parts = {"every10": found[::10], "lead_joins": joins, "stats_mean_std_min_max": spread}
+    for part, got in parts.items():
+        stored = arrays(MODEL)[f"model_input/{ecg_id}/{part}"]
+        assert got.shape == stored.shape
+        assert np.abs(got - stored).max() <= 2e-6, part
+
+
+@pytest.mark.parametrize("layout", ["pt", "older names", "classifier"])
+def test_other_files_of_the_authors_are_read(tiny, tmp_path, layout):
+    state = filled(MODEL, "tiny")
+    if layout == "older names":
+        rename = "parametrizations.weight."
+        state = {
+            name.replace(rename, "").replace(old, BEFORE[old]) if rename in name else name: value
+            for name, value in state.items()
+            for old in [name.rpartition(".")[2]]
+        }
+        assert "encoder.pos_conv_embed.conv.weight_g" in state
+    if layout == "classifier":
+        heads = ("final_proj", "label_embedding")
+        state = {f"hubert_ecg.{k}": v for k, v in state.items() if not k.startswith(heads)}
+        state["classifier.weight"] = torch.zeros(5, 96)
+    config = about(MODEL)["outputs"]["tiny/config"]
+    file = save(state, tmp_path / "a.pt", "model_state_dict", model_config=config)
+    x = np.tanh(drawn(MODEL, 0, (2, 6000)))
+    again = models.load("hubert_ecg:tiny", weights=file)
+    assert np.array_equal(again.features(x), tiny.features(x))
+    assert np.array_equal(again.features(x[:, None]), tiny.features(x))
+
+
+class Configuration:
+    """Stands for the class of the configuration that the authors' .pt holds."""
+
+
+def test_a_configuration_that_is_a_class_is_refused_with_what_to_do(tmp_path):
+    state = filled(MODEL, "tiny")
+    file = save(state, tmp_path / "a.pt", "model_state_dict", model_config=Configuration())
+    with pytest.raises(ArtefactError, match=r"Python objects[\s\S]*convert_checkpoint"):
+        models.load("hubert_ecg:tiny", weights=file)
+
+
+def test_a_file_of_another_size_is_named(tmp_path):
+    file = save(filled(MODEL, "tiny"), tmp_path / "a.pt", "model_state_dict")
+    with pytest.raises(ArtefactError, match="it is a file of hubert_ecg:tiny"):
+        models.load("hubert_ecg", weights=file)
+
+
+def test_the_large_variant_has_the_published_sizes():
+    with torch.device("meta"):
+        net = build_net(models.card(MODEL), "large")
+    assert len(net.encoder.layers) == 16
+    assert net.encoder.layers[0].feed_forward.intermediate_dense.weight.shape == (3840, 960)
+
+
+@pytest.mark.parametrize(("samples", "rate_hz"), [(2000, 500.0), (900, 90.0)])
+def test_what_the_authors_cannot_prepare_is_refused(tiny, samples, rate_hz):
+    signal = np.random.default_rng(0).standard_normal((12, samples))
+    with pytest.raises(RecordError, match=r"too short|cannot be prepared"):
+        tiny.prepare(signal, rate_hz=rate_hz, units="mV")
