@@ -302,10 +302,10 @@ class Cinema(nn.Module):
         self.enc_down_dict = nn.ModuleDict(
             {view: ViewTokens(len(size), size, settings) for view, size in lengths.items()}
         )
+        self.encoder = Transformer(settings.width, settings.depth, settings.heads)
         self.enc_fusion_dict = nn.ModuleDict(
             {view: Fusion(len(size), settings) for view, size in lengths.items()}
         )
-        self.encoder = Transformer(settings.width, settings.depth, settings.heads)
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encode views.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medmcl.core.config import check
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.limits import parse_json
 from medmcl.encoders.published.card import Card, Weights
 from medmcl.encoders.weights import read_content
 
@@ -23,6 +24,8 @@ SHOWN = 12
 """Names that one message lists."""
 IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Where a transformers folder keeps its weights."""
+CONFIG = "config.json"
+"""Where it keeps the sizes of its network."""
 
 
 @runtime_checkable
@@ -40,7 +43,7 @@ class WeightsFile:
 
     Attributes:
         path: The file itself, where a folder was named.
-        content: All of it, tensors and plain values.
+        content: All of it, tensors and plain values; of a folder, its `CONFIG`.
         state: Its tensors by the names that stand there.
         sha256: Hash of its bytes.
     """
@@ -70,6 +73,9 @@ def read_file(card: Card, path: Path) -> WeightsFile:
             fix="copy it again from its source; weights that you trained on need another name",
         )
     state = tensors_under(content, card.weights, source)
+    beside = source.with_name(CONFIG)
+    if path.is_dir() and beside.is_file():
+        content = {CONFIG: _json(beside)}
     return WeightsFile(path=source, content=content, state=state, sha256=digest)
 
 
@@ -184,6 +190,15 @@ def weights_file(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise ArtefactError("the folder holds no weights", where=path, expected=" or ".join(IN_FOLDER))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ArtefactError(
+            "is no JSON that can be read", where=path, got=f"{error}"[:200], fix="copy it again"
+        ) from None
 
 
 def tensors_under(content: Any, weights: Weights, source: Path) -> dict[str, Tensor]:

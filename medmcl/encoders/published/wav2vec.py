@@ -7,6 +7,7 @@ Parameters are called as in transformers' ``HubertModel``; of fairseq's files a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,10 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmcl.core.config import Config
+from medmcl.core.errors import ArtefactError
 from medmcl.core.layers import require_heads
 
 EPSILON = 1e-5
 """Of every normalisation; both papers keep that of torch."""
+
+
+MOST = 100
+"""Layers: no file is believed that says it has more."""
 
 
 class Wav2VecSettings(Config):
@@ -28,11 +34,11 @@ class Wav2VecSettings(Config):
     """Rows of the input: 1 where leads are laid one after another, else the leads."""
     conv_width: int = Field(default=512, ge=1)
     """Channels of each convolution."""
-    kernels: tuple[int, ...] = (10, 3, 3, 2, 2)
-    strides: tuple[int, ...] = (4, 2, 2, 2, 2)
+    kernels: tuple[int, ...] = Field(default=(10, 3, 3, 2, 2), min_length=1, max_length=MOST)
+    strides: tuple[int, ...] = Field(default=(4, 2, 2, 2, 2), min_length=1, max_length=MOST)
     width: int = Field(default=768, ge=1)
     """Width of a token."""
-    depth: int = Field(default=12, ge=1)
+    depth: int = Field(default=12, ge=1, le=MOST)
     """Transformer layers."""
     heads: int = Field(default=12, ge=1)
     hidden: int = Field(default=3072, ge=1)
@@ -43,11 +49,63 @@ class Wav2VecSettings(Config):
 
     @model_validator(mode="after")
     def _match(self) -> Wav2VecSettings:
-        if not self.kernels or len(self.kernels) != len(self.strides):
-            raise ValueError("kernels and strides: one of each a convolution, at least one")
+        if len(self.kernels) != len(self.strides):
+            raise ValueError("kernels and strides: one of each a convolution")
         if self.width % self.position_groups:
             raise ValueError("position_groups must divide width")
         return self
+
+
+CONFIGS = ("config.json", "model_config", "cfg")
+"""Where files keep their sizes: transformers folders, the .pt of HuBERT-ECG, that of fairseq."""
+SIZES = {
+    "hidden_size": "width",
+    "encoder_embed_dim": "width",
+    "num_hidden_layers": "depth",
+    "encoder_layers": "depth",
+    "num_attention_heads": "heads",
+    "encoder_attention_heads": "heads",
+    "intermediate_size": "hidden",
+    "encoder_ffn_embed_dim": "hidden",
+    "conv_kernel": "kernels",
+    "conv_stride": "strides",
+    "num_conv_pos_embeddings": "position_kernel",
+    "conv_pos": "position_kernel",
+    "num_conv_pos_embedding_groups": "position_groups",
+    "conv_pos_groups": "position_groups",
+}
+OTHERWISE = {
+    "do_stable_layer_norm": False,
+    "layer_norm_first": False,
+    "feat_extract_norm": "group",
+    "extractor_mode": "default",
+    "conv_bias": False,
+    "hidden_act": "gelu",
+    "feat_proj_layer_norm": True,
+    "conv_pos_batch_norm": False,
+}
+"""What a file may say of its network, and the one value that the network here has."""
+
+
+def told_by(content: Any) -> dict[str, Any]:
+    """Sizes that a file says of itself, as settings.
+
+    Raises:
+        ArtefactError: It says that its network normalises or activates otherwise.
+    """
+    found = content if isinstance(content, Mapping) else {}
+    config = next((found[key] for key in CONFIGS if isinstance(found.get(key), Mapping)), {})
+    config = config["model"] if isinstance(config.get("model"), Mapping) else config
+    other = {key: config[key] for key, one in OTHERWISE.items() if config.get(key, one) != one}
+    if other:
+        raise ArtefactError(
+            "holds a network of another kind",
+            got=other,
+            expected={key: OTHERWISE[key] for key in other},
+            fix="take a file that its authors published",
+        )
+    sizes = {own: config[theirs] for theirs, own in SIZES.items() if theirs in config}
+    return {key: list(one) if isinstance(one, tuple) else one for key, one in sizes.items()}
 
 
 class ConvLayer(nn.Module):
@@ -227,6 +285,11 @@ class Wav2Vec(nn.Module):
         self.feature_extractor = ConvStack(settings)
         self.feature_projection = Projection(settings.conv_width, settings.width)
         self.encoder = Transformer(settings)
+
+    @staticmethod
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+        """Sizes that a file says of itself."""
+        return told_by(content)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Encode signals (B, C, S); (B, S) where there is one channel.

@@ -107,6 +107,35 @@ def test_a_configuration_that_is_a_class_is_refused_with_what_to_do(tmp_path):
         models.load("hubert_ecg:tiny", weights=file)
 
 
+def test_a_file_says_its_size(tiny, tmp_path):
+    config = about(MODEL)["outputs"]["tiny/config"]
+    file = save(filled(MODEL, "tiny"), tmp_path / "a.pt", "model_state_dict", model_config=config)
+    model = models.load("hubert_ecg", weights=file)
+    assert model.name == "hubert_ecg:tiny"
+    x = np.tanh(drawn(MODEL, 0, (2, 6000)))
+    assert np.array_equal(model.features(x), tiny.features(x))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"num_attention_heads": 2}, "says itself that it is not of hubert_ecg:tiny"),
+        ({"num_hidden_layers": 10**9}, "says"),
+        ({"conv_stride": [4, 2, 2]}, "sizes of itself that cannot be"),
+        ({"do_stable_layer_norm": True}, "network of another kind"),
+        ({"hidden_act": "relu"}, "network of another kind"),
+        ("{", "no JSON"),
+    ],
+)
+def test_a_folder_whose_configuration_is_of_another_network_is_refused(tmp_path, changed, words):
+    save_file(filled(MODEL, "tiny"), tmp_path / "model.safetensors")
+    config = about(MODEL)["outputs"]["tiny/config"]
+    text = changed if isinstance(changed, str) else json.dumps({**config, **changed})
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ArtefactError, match=words):
+        models.load("hubert_ecg:tiny", weights=tmp_path)
+
+
 def test_a_file_of_another_size_is_named(tmp_path):
     file = save(filled(MODEL, "tiny"), tmp_path / "a.pt", "model_state_dict")
     with pytest.raises(ArtefactError, match="it is a file of hubert_ecg:tiny"):
