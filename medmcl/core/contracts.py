@@ -241,6 +241,18 @@ class SharesVocabulary(Protocol):
 
 
 @runtime_checkable
+class KnowsInputs(Protocol):
+    """What ``Settings`` of an encoder add whose weights know records prepared in one way."""
+
+    @property
+    def input_kind(self) -> str:
+        """Kind of modality that it reads."""
+
+    def inputs(self) -> Mapping[str, Any]:
+        """Settings of its adapter: what ``inputs.NAME`` is where a recipe says nothing else."""
+
+
+@runtime_checkable
 class Sketches(Protocol):
     """What an adapter of measurements adds, so that copies that were saved anew are found."""
 

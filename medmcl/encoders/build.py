@@ -12,6 +12,7 @@ from medmcl.core.config import Config, check, lookup
 from medmcl.core.contracts import traits
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.lazy import Parts
+from medmcl.encoders.published.card import card_files
 from medmcl.encoders.shared.settings import AnyEncoderSettings
 from medmcl.modalities import ADAPTERS
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
 
 _SETTINGS = "medmcl.encoders.settings"
+_PUBLISHED = "medmcl.encoders.published"
 ENCODERS = Parts(
     {
         "ecg_vit": "medmcl.encoders.signal.vit:ECGViT",
@@ -39,6 +41,10 @@ ENCODERS = Parts(
         "graph_pyg": ("medmcl.encoders.graph.network:GraphPyG", f"{_SETTINGS}:NetworkSettings"),
         "graph_dense": ("medmcl.encoders.graph.network:GraphDense", f"{_SETTINGS}:NetworkSettings"),
         "snp_pathway": "medmcl.encoders.genetics.snp_pathway:SNPPathway",
+        **{
+            name: (f"{_PUBLISHED}.encoder:{name}", f"{_PUBLISHED}.settings:{name}")
+            for name in card_files()
+        },
     },
     group="medmcl.encoders",
     settings=_SETTINGS,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,28 @@ class ResizesWeights(Protocol):
 
     def resized(self, name: str, value: Tensor) -> Tensor:
         """Give ``value`` as the parameter ``name`` can take it, or as it is."""
+
+
+@runtime_checkable
+class StartsFromFile(Protocol):
+    """What an encoder adds whose settings name a file of weights.
+
+    It is read when a stage begins to train it; a finished run is opened without.
+
+    Attributes:
+        settings: Its settings; where they keep `KnowsInputs`, another preparation is told.
+        provenance: Whose weights it started from, once they are read.
+    """
+
+    settings: Any
+    provenance: Mapping[str, Any]
+
+    def start_weights(self) -> list[str]:
+        """Take the weights of the file; give what is to be said of it.
+
+        Raises:
+            ArtefactError: The file cannot be read, or does not fit.
+        """
 
 
 @runtime_checkable
@@ -211,5 +233,10 @@ def block_depths(encoder: nn.Module, early: tuple[str, ...]) -> dict[str, int]:
     return {name: layers.get(name, 0 if name.startswith(early) else last) for name in names}
 
 
+LAYER = re.compile(r"(?:^|\.)(?:blocks?|layers?|stage_list)\.?(\d+)\.")
+"""How published nets number their layers."""
+
+
 def _is_block(name: str) -> bool:
-    return name.startswith(("blocks.", "model.", "layers."))
+    own = name.startswith(("blocks.", "model.", "layers."))
+    return own or (name.startswith("net.") and LAYER.search(name) is not None)

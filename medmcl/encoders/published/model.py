@@ -58,17 +58,7 @@ class PublishedModel:
     @property
     def provenance(self) -> dict[str, Any]:
         """What an embedding says of the model that made it."""
-        return {
-            "model": self.card.name,
-            "variant": self.variant,
-            "preparation": self.preparation or "prepare",
-            "weights_sha256": self.sha256,
-            "weights_known": self.sha256 in self.card.weights.sha256.values(),
-            "source": self.card.source,
-            "licence": self.card.licence,
-            "commercial": self.card.commercial,
-            "seen": self.card.seen,
-        }
+        return provenance_of(self.card, self.variant, self.preparation, self.sha256)
 
     def prepare(
         self,
@@ -198,6 +188,21 @@ def load_model(
         sha256=file.sha256,
         preparation=preparation,
     )
+
+
+def provenance_of(card: Card, variant: str, preparation: str | None, digest: str) -> dict[str, Any]:
+    """What runs and embeddings say of a model that others trained; ``digest`` is of its file."""
+    return {
+        "model": card.name,
+        "variant": variant,
+        "preparation": preparation or "prepare",
+        "weights_sha256": digest,
+        "weights_known": digest in card.weights.sha256.values(),
+        "source": card.source,
+        "licence": card.licence,
+        "commercial": card.commercial,
+        "seen": card.seen,
+    }
 
 
 _said: set[str] = set()

@@ -152,7 +152,10 @@ class ECGSettings(Config):
             return given
         said = [key for key, off in STEPS_REPLACE.items() if given.get(key, off) != off]
         if said:
-            raise ValueError(f"steps replace {', '.join(said)}: give either, not both")
+            raise ValueError(
+                f"steps replace {', '.join(said)}: give either (where the card of a published "
+                "encoder gives the steps, inputs.NAME={} leaves it to the card)"
+            )
         seconds = given.get("seconds", cls.model_fields["seconds"].default)
         return {"crop_seconds": seconds, **given, **STEPS_REPLACE}
 

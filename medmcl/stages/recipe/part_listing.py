@@ -75,7 +75,7 @@ def _about(parts: Parts, name: str) -> str:
     home = parts.home(name)
     home = home[0] if isinstance(home, tuple) else home
     if str(home).startswith("medmcl."):
-        said = _docstring(home)
+        said = _docstring(home) or str(parts.settings[name].__doc__)  # of a card
     else:
         part = parts[name]  # one that cannot be imported is told here
         said = str((part.fit if parts is MODELS else part).__doc__ or "")
@@ -86,7 +86,10 @@ _REFERENCE = re.compile(r"; (?:see|keeps) ")
 
 
 def _docstring(home: str) -> str:
-    """The docstring of ``module:Name``, a class, or an instance whose ``fit=`` is a function."""
+    """The docstring of ``module:Name``, a class, or an instance whose ``fit=`` is a function.
+
+    Empty if the module does not say it.
+    """
     module, _, name = home.partition(":")
     file = Path(__file__).parents[3].joinpath(*module.split(".")).with_suffix(".py")
     body = ast.parse(file.read_text(encoding="utf-8")).body
@@ -94,11 +97,12 @@ def _docstring(home: str) -> str:
         if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == name:
             assert isinstance(one.value, ast.Call)
             name = next(ast.unparse(key.value) for key in one.value.keywords if key.arg == "fit")
-    return next(
+    found = (
         ast.get_docstring(one) or ""
         for one in body
         if isinstance(one, ast.ClassDef | ast.FunctionDef) and one.name == name
     )
+    return next(found, "")
 
 
 def _lines(kind: str, name: str) -> Iterator[str]:

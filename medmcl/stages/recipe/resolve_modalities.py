@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medmcl.core.config import check, lookup, nearest
+from medmcl.core.config import check, faults_of, lookup, nearest
+from medmcl.core.contracts import KnowsInputs
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.view_settings import ViewSettings
-from medmcl.encoders.build import check_encoder, check_input_projection
+from medmcl.encoders.build import ENCODERS, check_encoder, check_input_projection
 from medmcl.encoders.settings import TowerSettings
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.model_settings import input_projections_of
@@ -72,6 +73,7 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
             if name not in before.augment:
                 stands[f"views.{view}.augment.{name}"] = f"kinds.{kinds[name]}.augment.{view}"
             views[view] = before.with_default(name, options)
+    inputs = _as_encoders_ask(inputs, towers, kinds)
     everyone = tuple(name for name in inputs if name in towers or shared is not None)
     stages: list[StageSpec] = []
     for stage in recipe.stages:
@@ -90,6 +92,33 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         **built,
     }
     return recipe.model_copy(update=update).with_stands(stands)
+
+
+def _as_encoders_ask(
+    inputs: Mapping[str, dict[str, Any]],
+    towers: Mapping[str, Mapping[str, Any]],
+    kinds: Mapping[str, str],
+) -> dict[str, dict[str, Any]]:
+    """Prepare records as the encoder of their tower knows them, where the recipe does not say."""
+    asked = {name: _asked_inputs(tower, kinds.get(name)) for name, tower in towers.items()}
+    return {name: {**asked.get(name, {}), **said} for name, said in inputs.items()}
+
+
+def _asked_inputs(tower: Mapping[str, Any], kind: str | None) -> Mapping[str, Any]:
+    """How the encoder of a tower asks for its records to be prepared; empty where it does not.
+
+    Settings that cannot be used are told by whoever checks the tower.
+    """
+    given = tower.get("encoder")
+    if not isinstance(given, Mapping) or given.get("name") not in ENCODERS:
+        return {}
+    model = ENCODERS.settings[given["name"]]
+    own = {key: value for key, value in given.items() if key != "name"}
+    if faults_of(model, own):
+        return {}
+    settings = model.model_validate(own)
+    asks = isinstance(settings, KnowsInputs) and settings.input_kind == kind
+    return settings.inputs() if asks else {}
 
 
 def _refuse_kinds(recipe: RecipeSpec) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from medmcl.core.config import lookup
-from medmcl.core.contracts import Adapter, Normalises
+from medmcl.core.contracts import Adapter, KnowsInputs, Normalises
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.encoded import ReadsPixels
+from medmcl.encoders.encoded import ReadsPixels, StartsFromFile
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.towers import Towers
@@ -19,7 +20,9 @@ from medmcl.stages.train.spec import TrainSpec, WeightsSpec
 
 
 def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter]) -> list[str]:
-    """Load what a stage's ``weights`` name; give what is to be said of it.
+    """Load what encoders and a stage's ``weights`` name; give what is to be said of it.
+
+    A tower that goes on from an earlier stage has its weights from there.
 
     Raises:
         ConfigError: No such tower or name map, another head than the file's, or a table of words
@@ -27,6 +30,12 @@ def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter])
         ArtefactError: A file that cannot be read, or does not fit.
     """
     lines = []
+    for name in spec.towers:
+        if name not in spec.start_from and name not in spec.weights:
+            for one in towers.tower(name).modules():
+                if isinstance(one, StartsFromFile):
+                    lines += [f"{spec.name}: {line}" for line in one.start_weights()]
+                    lines += other_inputs(name, one, adapters[name])
     for name, source in spec.weights.items():
         if name == TRUNK and isinstance(towers, SharedTower):
             lines += _load_shared(towers, spec, source, adapters)
@@ -42,6 +51,32 @@ def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter])
                 path=source.path, where=f"stage {spec.name}, weights.{name}", same_name=False,
             ).compare(report)  # fmt: skip
     return lines
+
+
+def other_inputs(name: str, encoder: StartsFromFile, adapter: Adapter) -> list[str]:
+    """Warn where records are prepared otherwise than the weights of a file know them."""
+    if not isinstance(encoder.settings, KnowsInputs):
+        return []
+    model = type(adapter.settings)
+    known = model.model_validate(encoder.settings.inputs()).model_dump(mode="json")
+    given = adapter.settings.model_dump(mode="json")
+    other = [key for key in known if given[key] != known[key]]
+    if not other:
+        return []
+    return [
+        f"warning: inputs.{name} prepares records otherwise than its encoder was trained on: "
+        + ", ".join(f"{key} is {given[key]}, not {known[key]}" for key in other)
+    ]
+
+
+def provenance(towers: Towers) -> dict[str, Any]:
+    """Say whose weights the towers started from, by modality; those of a file only."""
+    return {
+        name: dict(one.provenance)
+        for name in towers.towers
+        for one in towers.tower(name).modules()
+        if isinstance(one, StartsFromFile) and one.provenance
+    }
 
 
 def _load_shared(

@@ -40,7 +40,7 @@ from medmcl.stages.run.run import Run
 from medmcl.stages.select.folds import without_fold
 from medmcl.stages.stage import DEAD_END, SKIPPED, WRECKED, Context, Stage
 from medmcl.stages.train.distill_targets import as_targets, teacher_embeddings, teacher_widths
-from medmcl.stages.train.file_weights import load_files
+from medmcl.stages.train.file_weights import load_files, provenance
 from medmcl.stages.train.grouped_rows import (
     MOST_ALONE,
     RowGroups,
@@ -118,6 +118,7 @@ class Train(Stage[TrainSpec]):
                 "selection, fold or group"
             )
         take_weights(learner, spec, prepared.adapters, context)
+        published = provenance(learner.model)  # type: ignore[arg-type]  # Towers
         take_scales(learner, spec, context.run)
         learner.to(context.world.device)
         attack = _poisoned(spec, prepared, context)
@@ -182,6 +183,7 @@ class Train(Stage[TrainSpec]):
             **({} if attack is None else {"poisoned": poisoned}),
             **({} if spec.subset is None else {"subset": spec.subset.said}),
             **({"subset_list": listed} if listed else {}),
+            **({"published": published} if published else {}),
             **_grouped(parts, group_notes),
             **_selected(state),
             **_watched(parts),

@@ -1,0 +1,139 @@
+"""A published model as an encoder of recipes: fine-tuned, frozen, or aligned with others.
+
+``medmcl.encoders.published.encoder:NAME`` is that of the card ``NAME``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from medmcl.core.batch import InputShape
+from medmcl.core.errors import ConfigError
+from medmcl.encoders.encoded import LAYER, Encoded, EncoderModule, LayerDepths, unmaskable
+from medmcl.encoders.published.card import card_files
+from medmcl.encoders.published.file import build_net, fill, read_file, told_by
+from medmcl.encoders.published.model import provenance_of, say_licence
+from medmcl.encoders.published.settings import PublishedSettings, settings_of
+
+
+class PublishedEncoder(EncoderModule):
+    """The net of a card. Windows of a record are encoded one by one, and their mean stands for it.
+
+    Its weights are read from a file when a stage begins to train it (`start_weights`), never when a
+    finished run is opened.
+    """
+
+    Settings: ClassVar[type[PublishedSettings]]
+
+    def __init__(self, shape: InputShape, settings: PublishedSettings) -> None:
+        super().__init__()
+        say_licence(settings.card)
+        self.settings, self.axes = settings, len(settings.card.input.shape)
+        self.net = build_net(settings.card, settings.variant)
+        self.width, tokens = _try_out(settings, shape, self.axes)
+        self.grid = None if tokens is None else (tokens,)
+        self.provenance: Mapping[str, Any] = {}
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
+        """Encode what the card prepares, (B, ...) or (B, windows, ...)."""
+        unmaskable(mask, self.settings.card.name)
+        rows = len(x)
+        several = x.ndim > self.axes + 1
+        windows = x.shape[1] if several else 1
+        found: Mapping[str, Tensor] = self.net(x.flatten(0, 1) if several else x)
+        features = found[self.settings.output]
+        tokens = found["tokens"] if self.grid is not None else None
+        if several:
+            features = features.reshape(rows, windows, self.width).mean(1)
+            if tokens is not None:
+                tokens = tokens.reshape(rows, windows * tokens.shape[1], self.width)
+        return Encoded(features=features, tokens=tokens)
+
+    def start_weights(self) -> list[str]:
+        """Take the weights of the file; see `medmcl.encoders.encoded.StartsFromFile`."""
+        card, variant = self.settings.card, self.settings.variant
+        if self.settings.weights is None:
+            return [f"warning: {card.called(variant)} starts from first weights: no file is named"]
+        file = read_file(card, self.settings.weights)
+        told_by(card, variant, file, asked=True)
+        fill(self.net, card, variant, file)
+        self.provenance = provenance_of(card, variant, self.settings.preparation, file.sha256)
+        line = f"{card.called(variant)} from {self.settings.weights} (sha256 {file.sha256[:12]})"
+        return [line, *([] if card.warning is None else [f"warning: {card.warning}"])]
+
+    def layer_depths(self) -> dict[str, int]:
+        """Parameter to its layer: what stands before the blocks is 0, block i is i + 1."""
+        if isinstance(self.net, LayerDepths):
+            return {f"net.{name}": depth for name, depth in self.net.layer_depths().items()}
+        names = [name for name, _ in self.net.named_parameters()]
+        found = {name: int(seen[1]) for name in names if (seen := LAYER.search(name))}
+        first = min(found.values(), default=0)
+        last = max(found.values(), default=0) - first + 2
+        depths, begun = {}, False
+        for name in names:
+            begun = begun or name in found
+            depths[f"net.{name}"] = (
+                found[name] - first + 1 if name in found else last if begun else 0
+            )
+        return depths
+
+
+def _try_out(settings: PublishedSettings, shape: InputShape, axes: int) -> tuple[int, int | None]:
+    """Width and tokens of what the net gives of an input of this shape, without computing it.
+
+    Tokens of another width than the features are no tokens of theirs.
+
+    Raises:
+        ConfigError: It cannot take it.
+    """
+    card, sizes = settings.card, shape.shape
+    fix = f"leave out what inputs of it says otherwise than the card: `medmcl models {card.name}`"
+    if shape.kind != card.input.modality or len(sizes) not in (axes, axes + 1):
+        raise ConfigError(
+            f"{card.title} reads records of another kind or shape",
+            where=f"encoder '{card.name}'",
+            got=f"{shape.kind} of shape {sizes}",
+            expected=f"{card.input.modality} of shape {card.input.shape}",
+            fix=fix,
+        )
+    with torch.device("meta"), torch.no_grad():
+        net = build_net(card, settings.variant).to("meta").eval()
+        try:
+            given = net(torch.zeros(1, *sizes[-axes:], device="meta"))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ConfigError(
+                f"{card.title} cannot take an input of this size",
+                where=f"encoder '{card.name}'",
+                got=f"{sizes}: {str(error).splitlines()[0][:160]}",
+                expected=card.input.shape,
+                fix=fix,
+            ) from None
+    found, tokens = given.get(settings.output), given.get("tokens")
+    if found is None or found.ndim != 2:
+        raise ConfigError(
+            "an encoder of a recipe gives one vector a record, and has no head of its file",
+            where=f"encoder '{card.name}', output",
+            got=f"{settings.output}: {card.outputs[settings.output]}",
+            fix=f"leave out output: '{card.probe}' is what its authors probe",
+        )
+    width, windows = found.shape[1], sizes[0] if len(sizes) > axes else 1
+    fits = tokens is not None and tokens.shape[-1] == width
+    return width, windows * tokens.shape[1] if fits else None
+
+
+@cache
+def encoder_of(name: str) -> type[PublishedEncoder]:
+    """Give the encoder of a card by its name."""
+    own: dict[str, Any] = {"Settings": settings_of(name), "__doc__": settings_of(name).__doc__}
+    return type(f"Published_{name}", (PublishedEncoder,), own)
+
+
+def __getattr__(name: str) -> type[PublishedEncoder]:
+    if name.startswith("_") or name not in card_files():
+        raise AttributeError(f"there is no card '{name}'")
+    return encoder_of(name)

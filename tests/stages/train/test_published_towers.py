@@ -1,0 +1,115 @@
+"""Published encoders in recipes: weights of a file, the card's preparation, whose they are."""
+
+import logging
+
+import numpy as np
+import pytest
+import yaml
+
+import medmcl
+from medmcl import models
+from medmcl.core.errors import MedmclError
+from medmcl.modalities.ecg.adapter import ECG, ECGSettings
+from tests.support.published_weights import filled, save
+from tests.support.short_runs import unreported
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort") / "heart"
+    medmcl.simulate("heart", folder, {"subjects": 24})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    return save(filled("turgut_ecg", "global_pool"), folder / "w.pth", "model")
+
+
+def recipe(file, inputs=None, stage=None, **tower):
+    encoder = {"name": "turgut_ecg", "variant": "global_pool", "weights": str(file)}
+    return {
+        "schema": "medmcl/recipe@1",
+        "name": "published",
+        "inputs": {"ecg": inputs or {}},
+        "towers": {"ecg": {"encoder": encoder, **tower}},
+        "stages": [{
+            "stage": "train", "name": "tune", "towers": ["ecg"], "task": "infarct",
+            "objectives": {
+                "supervised": {"task": "infarct", "modalities": ["ecg"], "view": "plain"},
+            },
+            "batch_size": 8, "steps": 1, "keep": "last", **(stage or {}),
+        }],
+    }  # fmt: skip
+
+
+def of_the_model(cohort, file, record):
+    """What the model itself makes of one record of a cohort."""
+    model = models.load("turgut_ecg:global_pool", weights=file)
+    opened = medmcl.open_cohort(cohort)
+    reader = ECG(opened.spec.modalities["ecg"].source, ECGSettings())
+    raw = reader.read(opened.records["ecg"]["place"].loc[record])
+    x = model.prepare(raw.signal_mv, leads=raw.leads, rate_hz=raw.rate_hz)
+    return model.features(x[None])[0]
+
+
+def test_a_frozen_one_gives_what_the_model_gives(cohort, file, tmp_path):
+    copy = tmp_path / "copy.pth"
+    copy.write_bytes(file.read_bytes())
+    run = unreported(cohort, recipe=recipe(copy, frozen="encoder"), out=tmp_path / "run")
+    asked = run.recipe.inputs["ecg"]
+    assert (asked["steps"], asked["seconds"], asked["rate_hz"]) == ([], 5, 500)
+    said = run.facts("tune")["published"]["ecg"]
+    assert (said["model"], said["variant"], said["commercial"]) == (
+        "turgut_ecg", "global_pool", False
+    )  # fmt: skip
+    assert len(said["weights_sha256"]) == 64
+    copy.unlink()  # a finished run does without it
+    table = medmcl.load(run.path).embed(cohort, stage="tune")
+    stored = of_the_model(cohort, file, table.index[3][1])
+    found = table.iloc[3].drop("quality").to_numpy(np.float64)
+    assert np.abs(found - stored).max() < 1e-5 * stored.std()
+
+
+def test_fine_tuning_moves_it(cohort, file, tmp_path):
+    run = unreported(cohort, recipe=recipe(file), out=tmp_path / "run")
+    table = medmcl.load(run.path).embed(cohort, stage="tune")
+    stored = of_the_model(cohort, file, table.index[0][1])
+    assert np.abs(table.iloc[0].drop("quality").to_numpy(np.float64) - stored).max() > 1e-3
+
+
+def test_another_preparation_is_said(cohort, file, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    caplog.set_level(logging.INFO, "medmcl")
+    changed = recipe(file, inputs={"missing_samples": "zero"}, frozen="encoder")
+    unreported(cohort, recipe=changed, out=tmp_path / "run")
+    assert any("no commercial use" in one.message for one in caplog.records)
+    assert any("missing_samples is zero, not refuse" in one.message for one in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"inputs": {"baseline": "als"}}, "steps replace baseline"),
+        ({"inputs": {"seconds": 4}}, "cannot take an input of this size"),
+        ({"encoder": {"name": "turgut_ecg", "variant": "mean"}}, "attention_pool"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(cohort, file, tmp_path, change, words):
+    tree = recipe(file, inputs=change.get("inputs"))
+    tree["towers"]["ecg"]["encoder"] = change.get("encoder", tree["towers"]["ecg"]["encoder"])
+    with pytest.raises(MedmclError, match=words):
+        unreported(cohort, recipe=tree, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_check_finds_an_absent_and_a_wrong_file(cohort, file, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for weights, words in (
+        (tmp_path / "absent.pth", "no such file"),
+        (save(filled("turgut_ecg", "cls"), tmp_path / "cls.pth", "model"), "turgut_ecg:cls"),
+    ):
+        path.write_text(yaml.safe_dump(recipe(weights)))
+        told = medmcl.check(cohort, recipe=path)
+        assert any(words in f"{one.what} {one.fix}" for one in told), words
