@@ -94,7 +94,8 @@ def told_by(content: Any) -> dict[str, Any]:
         ArtefactError: It says that its network normalises or activates otherwise.
     """
     found = content if isinstance(content, Mapping) else {}
-    config = next((found[key] for key in CONFIGS if isinstance(found.get(key), Mapping)), {})
+    several = [found[key] for key in CONFIGS if isinstance(found.get(key), Mapping)]
+    config: Mapping[str, Any] = several[0] if several else {}
     config = config["model"] if isinstance(config.get("model"), Mapping) else config
     other = {key: config[key] for key, one in OTHERWISE.items() if config.get(key, one) != one}
     if other:
