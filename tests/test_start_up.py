@@ -45,6 +45,8 @@ LISTS = (
     ["recipes", "risk_table", "stages.results"],
     ["parts"],
     ["parts", "encoders"],
+    ["models"],
+    ["models", "ecgfounder:1_lead"],
 )
 
 

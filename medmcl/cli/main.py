@@ -874,6 +874,19 @@ def parts(
 
 
 @app.command(cls=Command)
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="NAME or NAME:VARIANT: all that is known of it, and how it is used."),
+    ] = None,
+) -> None:
+    """List published encoders that take your file of their weights: input, licence, data seen."""
+    from medmcl.encoders.published.listing import list_of_models, one_model
+
+    print(list_of_models() if name is None else one_model(name))
+
+
+@app.command(cls=Command)
 def cohorts(
     name: Annotated[
         str | None, typer.Argument(help="A cohort, name or folder: its modalities and tasks.")

@@ -1,0 +1,41 @@
+"""``medmcl models``: what a card says, for people."""
+
+import pytest
+
+from medmcl import models
+from medmcl.core.errors import ConfigError
+from medmcl.encoders.published.listing import list_of_models, one_model
+
+
+def test_every_model_is_listed_with_input_licence_and_what_it_has_seen():
+    said = list_of_models()
+    for name in models.names():
+        card = models.card(name)
+        (line,) = [n for n, one in enumerate(said.splitlines()) if one.startswith(f"{name}: ")]
+        reads, licence, seen = said.splitlines()[line + 1 : line + 4]
+        assert card.input.modality in reads
+        assert card.licence in licence
+        assert ("NO COMMERCIAL USE" in licence) is not card.commercial
+        assert next(iter(card.seen)) in seen
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_one_model_is_explained_whole(name):
+    card, said = models.card(name), one_model(name)
+    flat = " ".join(said.split())
+    for text in (card.citation, card.source, *card.seen, *card.outputs, *card.preparations,
+                 *card.notes, *card.weights.drop):  # fmt: skip
+        assert " ".join(text.split()) in flat, text
+    for step in card.prepare.get("steps", ()):
+        assert f"step: {step['step']}" in said
+    assert f"medmcl embed --model {name}:FILE" in said
+    assert f'medmcl.models.load("{name}", weights=FILE)' in said
+    assert f"encoder: {{name: {name}, weights: FILE}}" in flat
+
+
+def test_a_variant_is_named_in_how_to_use_it():
+    said = one_model("turgut_ecg:cls")
+    assert "--model turgut_ecg:cls:FILE" in said
+    assert "variant: cls" in said
+    with pytest.raises(ConfigError, match="has no variant"):
+        one_model("turgut_ecg:sum")
