@@ -13,7 +13,7 @@ from torch.nn import functional
 from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import EPSILON, Block, require_heads
-from medmcl.encoders.published.norm_first import zeros
+from medmcl.encoders.published.norm_first import learned
 
 
 class PatchEmbed(nn.Module):
@@ -56,7 +56,7 @@ class AttentivePool(nn.Module):
 
     def __init__(self, width: int, heads: int, classes: int) -> None:
         super().__init__()
-        self.query_token = zeros(1, 1, width)
+        self.query_token = learned(1, 1, width)
         self.cross_attention_block = CrossAttention(width, heads, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class ECGJEPA(nn.Module):
         self.width, self.patch, self.classes = own.width, own.patch, own.classes
         self.pieces = own.samples // own.patch
         self.patch_embed = PatchEmbed(own.leads, own.width, own.patch)
-        self.registers = zeros(1, 1, own.width)
+        self.registers = learned(1, 1, own.width)
         self.positions: Tensor
         places = interleaved_positions(self.pieces, own.width)
         self.register_buffer("positions", places, persistent=False)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.config import check
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.limits import parse_json
-from medmcl.encoders.published.card import Card, Weights
+from medmcl.encoders.published.card import Card, Weights, card_files, read_card
 from medmcl.encoders.weights import read_content
 
 SHOWN = 12
@@ -168,14 +168,14 @@ def matched(
     """Give the name in the file of each tensor of a net, or refuse a file that does not fit."""
     read_as, slips = compared(own, file.state, card.weights)
     if slips:
-        others = [one for one in card.variants if one != variant and _fits(card, one, file.state)]
+        other = whose(file.content, file.state, first=card)
         raise ArtefactError(
             f"does not hold the weights of {card.called(variant)}: " + "; ".join(slips.values()),
             where=file.path,
             got=_some(sorted(file.state)),
             expected=_some(sorted(own)),
-            fix=f"it is a file of {card.called(others[0])}: name that"
-            if others
+            fix=f"it is a file of {other}: name that"
+            if other
             else f"see `medmcl models {card.name}` for its files, and for its variants: "
             + ", ".join(card.variants),
         )
@@ -202,18 +202,10 @@ def _json(path: Path) -> Any:
 
 
 def tensors_under(content: Any, weights: Weights, source: Path) -> dict[str, Tensor]:
-    """Take the tensors out of what a file holds; ``module.`` in front of all names goes."""
-    if isinstance(content, Mapping):
-        content = next(
-            (content[key] for key in weights.under if isinstance(content.get(key), Mapping)),
-            content,
-        )
-    found = {
-        str(name): value
-        for name, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(value, Tensor)
-    }
+    """Take the tensors out of what a file holds, or refuse one without."""
+    found = _tensors(content, weights)
     if not found:
+        other = whose(content, {})
         raise ArtefactError(
             "holds no named tensors",
             where=source,
@@ -222,8 +214,45 @@ def tensors_under(content: Any, weights: Weights, source: Path) -> dict[str, Ten
             else type(content).__name__,
             expected=f"tensors by name{' under ' if weights.under else ''}"
             + " or ".join(weights.under),
+            fix=f"it is a file of {other}: name that" if other else None,
         )
-    return {name.removeprefix("module."): value for name, value in found.items()}
+    return found
+
+
+def _tensors(content: Any, weights: Weights) -> dict[str, Tensor]:
+    """Tensors by their names under one of a card's keys; ``module.`` in front of them goes."""
+    if isinstance(content, Mapping):
+        content = next(
+            (content[key] for key in weights.under if isinstance(content.get(key), Mapping)),
+            content,
+        )
+    return {
+        str(name).removeprefix("module."): value
+        for name, value in (content.items() if isinstance(content, Mapping) else ())
+        if isinstance(value, Tensor)
+    }
+
+
+def whose(content: Any, state: Mapping[str, Tensor], first: Card | None = None) -> str | None:
+    """Say of which model and variant a file is, by its tensors; None if of none that is known.
+
+    Args:
+        content: All that the file holds.
+        state: Its tensors, where they do not stand in ``content``.
+        first: Model to be looked at before the others.
+    """
+    names = sorted(card_files(), key=lambda one: first is None or one != first.name)
+    for card in map(read_card, names):
+        held = _tensors(content, card.weights) or state
+        for variant in card.variants if held else ():
+            try:
+                with torch.device("meta"):
+                    own = build_net(card, variant).state_dict()
+            except (MedmclError, ImportError):  # of a package outside
+                continue
+            if not compared(own, held, card.weights)[1]:
+                return card.called(variant)
+    return None
 
 
 def compared(
@@ -266,13 +295,6 @@ def compared(
         "shapes": f"{len(shapes)} have another shape ({_some(shapes)})" if shapes else "",
     }
     return read_as, {kind: words for kind, words in said.items() if words}
-
-
-def _fits(card: Card, variant: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether a file is one of another variant."""
-    with torch.device("meta"):
-        own = build_net(card, variant).state_dict()
-    return not compared(own, state, card.weights)[1]
 
 
 def sha256_of(path: Path) -> str:

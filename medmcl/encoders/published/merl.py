@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medmcl.core.config import Config
-from medmcl.encoders.published.norm_first import EPSILON, NumberedBlocks, zeros
+from medmcl.encoders.published.norm_first import EPSILON, NumberedBlocks, learned
 
 
 def holds(tensors: Mapping[str, Tensor], *beginnings: str) -> bool:
@@ -44,8 +44,8 @@ class AttentionPool(nn.Module):
 
     def __init__(self, places: int, width: int, heads: int) -> None:
         super().__init__()
-        self.cls_token = zeros(1, 1, width)
-        self.positional_embedding = zeros(1, places + 1, width)
+        self.cls_token = learned(1, 1, width)
+        self.positional_embedding = learned(1, places + 1, width)
         self.mhsa = nn.MultiheadAttention(width, heads, batch_first=True)
         self.c_proj = nn.Linear(width, width)
 
@@ -144,7 +144,7 @@ class MERLViT(NumberedBlocks):
         own = self.Settings(**settings)
         self.width = own.width
         self.to_patch_embedding = nn.Conv1d(own.leads, own.width, own.patch, own.patch, bias=False)
-        self.pos_embedding = zeros(1, own.samples // own.patch, own.width)
+        self.pos_embedding = learned(1, own.samples // own.patch, own.width)
         self.add_blocks(own.depth, own.width, own.heads)
         self.norm = nn.LayerNorm(own.width, eps=EPSILON)
         self.zero_shot = own.zero_shot

@@ -99,6 +99,8 @@ class NumberedBlocks(nn.Module):
         return x
 
 
-def zeros(*shape: int) -> nn.Parameter:
-    """A parameter that a file fills."""
-    return nn.Parameter(torch.zeros(shape, device="cpu"))
+def learned(*shape: int) -> nn.Parameter:
+    """A learned token or position with first values, N(0, 0.02)."""
+    value = nn.Parameter(torch.empty(shape, device="cpu"))
+    nn.init.normal_(value, std=0.02)
+    return value

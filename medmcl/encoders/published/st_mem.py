@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medmcl.core.config import Config
-from medmcl.encoders.published.norm_first import EPSILON, NumberedBlocks, zeros
+from medmcl.core.layers import sincos_1d
+from medmcl.encoders.published.norm_first import EPSILON, NumberedBlocks, learned
 
 
 class STMEM(NumberedBlocks):
@@ -44,9 +46,11 @@ class STMEM(NumberedBlocks):
             nn.Linear(own.patch, own.width),
             nn.LayerNorm(own.width, eps=EPSILON),
         )
-        self.pos_embedding = zeros(1, self.pieces + 2, own.width)
-        self.sep_embedding = zeros(own.width)
-        self.lead_embeddings = nn.ParameterList(zeros(own.width) for _ in range(own.leads))
+        positions = sincos_1d(self.pieces, own.width, "cpu")
+        # Nothing at the marks.
+        self.pos_embedding = nn.Parameter(functional.pad(positions, (0, 0, 1, 1))[None])
+        self.sep_embedding = learned(own.width)
+        self.lead_embeddings = nn.ParameterList(learned(own.width) for _ in range(own.leads))
         self.add_blocks(own.depth, own.width, own.heads)
         self.norm = nn.LayerNorm(own.width, eps=EPSILON)
 

@@ -96,6 +96,20 @@ def test_layers_fall_towards_the_input():
     assert num_layers(founder) == 8
 
 
+@pytest.mark.parametrize(("name", "shape", "first", "middle", "last"), [
+    ("merl", (12, 5000), "conv1.weight", "layer4.1.bn2.bias", None),
+    ("ecg_jepa", (12, 5000), "registers", "blocks.3.mlp.fc1.weight", "norm.weight"),
+    ("st_mem", (3, 12, 2250), "lead_embeddings.0", "block3.ff.norm.bias", "norm.bias"),
+])  # fmt: skip
+def test_layers_are_found_by_the_authors_names(name, shape, first, middle, last):
+    depths = layer_depth(built(InputShape(kind="ecg", shape=shape), name))
+    assert depths[f"net.{first}"] == 0
+    assert depths[f"net.{middle}"] == 4
+    assert max(depths.values()) == depths[f"net.{last or middle}"]
+    embed = [x for key, x in depths.items() if "patch_embed" in key]
+    assert not any(embed)
+
+
 def test_every_card_is_an_encoder_of_its_own():
     for name in models.names():
         assert name in ENCODERS

@@ -67,6 +67,17 @@ def test_a_file_of_another_model_is_refused(tmp_path, state):
         models.load("ecgfounder", weights=save(state, tmp_path / "w.pth", "state_dict"))
 
 
+def test_a_file_of_another_model_is_told(tmp_path, state):
+    bare = save(state, tmp_path / "bare.pth")
+    wrapped = save(state, tmp_path / "wrapped.pth", "model")
+    for file, other in ((bare, "ecgfounder"), (wrapped, "merl"), (wrapped, "st_mem")):
+        with pytest.raises(ArtefactError, match="it is a file of turgut_ecg: name that"):
+            models.load(other, weights=file)
+    unknown = save({"a.weight": torch.ones(2)}, tmp_path / "unknown.pth")
+    with pytest.raises(ArtefactError, match="see `medmcl models st_mem`"):
+        models.load("st_mem", weights=unknown)
+
+
 class Runs:
     def __reduce__(self):
         return (print, ("code of a stranger runs",))
