@@ -10,7 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from medmcl import models
+from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, MedmclError, RecordError
+from medmcl.encoders.build import build_encoder
+from medmcl.encoders.encoded import layer_depth
 from tests.support.published_weights import (
     about,
     arrays,
@@ -81,6 +84,26 @@ def test_two_views_are_the_authors(tiny):
 def test_a_volume_of_another_size_has_positions_between_the_stored(tiny):
     found = tiny.features(uniform(2, (1, 1, 64, 48, 6)), output="tokens")
     assert_equal_features(found, arrays(MODEL)["tiny/other_size/sax"])
+
+
+def test_a_tower_reads_what_a_recipe_prepares(tmp_path):
+    """A recipe's rows are (1, z, y, x); the network's axes are x, y, z."""
+    save_file(filled(MODEL, "tiny"), tmp_path / "cinema.safetensors")
+    shape = InputShape(kind="cmr", shape=(1, 6, 48, 64))
+    settings = {"weights": tmp_path / "cinema.safetensors", "variant": "tiny"}
+    encoder = build_encoder(MODEL, shape, settings).eval()
+    encoder.start_weights()
+    x = torch.from_numpy(uniform(2, (1, 1, 64, 48, 6)))
+    with torch.no_grad():
+        found = encoder(x.transpose(-1, -3))
+    assert_equal_features(found.tokens, arrays(MODEL)["tiny/other_size/sax"])
+    assert encoder.num_tokens is None
+    depths = layer_depth(encoder)
+    assert depths["net.enc_down_dict.sax.linear.weight"] == depths["net.encoder.cls_token"] == 0
+    assert depths["net.encoder.blocks.1.norm1.weight"] == 2
+    assert depths["net.enc_fusion_dict.sax.norm.weight"] == 3
+    taken = build_encoder(MODEL, InputShape(kind="cmr", shape=(1, 16, 192, 192)), {})
+    assert taken.grid == (2304,)
 
 
 def test_a_patient_is_prepared_and_embedded_as_the_authors_do(tmp_path):
