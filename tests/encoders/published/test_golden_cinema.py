@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 from medmcl import models
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, MedmclError, RecordError
+from medmcl.core.layers import sincos_1d
 from medmcl.encoders.build import build_encoder
 from medmcl.encoders.encoded import layer_depth
+from medmcl.encoders.published.cinema import positions_on
 from tests.support.published_weights import (
     about,
     arrays,
@@ -117,6 +119,15 @@ def test_a_patient_is_prepared_and_embedded_as_the_authors_do(tmp_path):
     assert_equal_features(found["cls"][0], stored["base/acdc/cls"])
     assert_equal_features(found["features"][0], stored["base/acdc/patch_mean"])
     assert_equal_features(found["tokens"][0, ::97, ::8], stored["base/acdc/tokens_sample"])
+
+
+def test_first_positions_are_the_authors():
+    stored = arrays(MODEL)
+    for view, grid in (("sax", (3, 3, 4)), ("lax_4c", (4, 4))):
+        found = positions_on(grid, 48).numpy()
+        assert np.abs(found - stored[f"tiny/unfilled_pos_embed/{view}"][0]).max() < 1e-6
+    second = positions_on((2, 4), 8)[1]  # of x 0, y 1; x and y have changed places
+    assert torch.equal(second, torch.cat([sincos_1d(2, 4, "cpu")[1], sincos_1d(4, 4, "cpu")[0]]))
 
 
 @pytest.mark.parametrize(
