@@ -14,6 +14,7 @@ from medmcl.core.shown import Shown
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import torch
     from torch import Tensor, nn
 
@@ -159,6 +160,22 @@ class NamesFiles(Protocol):
 
     def files(self, place: RecordRef) -> list[Path]:
         """Every file that `read` reads, also those that are missing; raises nothing."""
+
+
+@runtime_checkable
+class LooksAtRows(Protocol):
+    """What an adapter of rows of a table adds that can look at all of them at once."""
+
+    def look(self, cells: pd.DataFrame) -> list[str]:
+        """Tell which rows are sound, without reading each; called before `fit`.
+
+        Args:
+            cells: The columns that records read, a row a record.
+
+        Returns:
+            For each row a text, the same of rows with the same content, if `inspect` would find
+            nothing in it; empty where the row must be read to tell.
+        """
 
 
 @runtime_checkable

@@ -90,6 +90,13 @@ def alone(
         lock.release()
 
 
+def sweep_lock(path: Path) -> None:
+    """Take away the lock of whoever was killed once ``path`` was whole; nothing if it is held."""
+    if path.with_name(f".{path.name}.lock").exists():
+        with suppress(ArtefactError), alone(path, "it is tidied up"):
+            pass
+
+
 def _take(lock: BaseFileLock, file: Path) -> tuple[bool, _Owner | None]:
     """Try to take a lock: whether it was, and who holds it, or held it last and was killed."""
     from filelock import SoftFileLock, Timeout

@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import euclidean_distances, silhouette_score
-from threadpoolctl import threadpool_limits
 
 from medmcl.core.errors import ConfigError, MedmclError
 
@@ -103,6 +99,9 @@ def choose_clusters(vectors: np.ndarray, seed: int, candidates: Sequence[int] = 
     Source:
         Rousseeuw 1987, J. Comput. Appl. Math. 20. The rule is ours; the authors give K.
     """
+    from sklearn.metrics import euclidean_distances, silhouette_score
+    from threadpoolctl import threadpool_limits
+
     unit = unit_rows(vectors)
     if len(unit) > _LOOKED_AT:
         unit = unit[np.random.default_rng(seed).permutation(len(unit))[:_LOOKED_AT]]
@@ -129,6 +128,10 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def _sklearn(unit: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
     fitted = KMeans(
         clusters, n_init=_STARTS, max_iter=_ITERATIONS, tol=_TOLERANCE, random_state=seed % 2**32
     )
@@ -140,6 +143,8 @@ def _sklearn(unit: np.ndarray, clusters: int, seed: int) -> np.ndarray:
 
 
 def _faiss(unit: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    from threadpoolctl import threadpool_limits
+
     try:
         import faiss
     except ImportError:

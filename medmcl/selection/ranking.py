@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from medmcl.core.errors import MedmclError
@@ -124,6 +123,8 @@ def rows_of(share: float, rows: int) -> int:
 
 def _placed(scores: Tensor, ties: str) -> Tensor:
     """Ranks from 1 = the lowest, (N,) float64 on the device of the scores."""
+    from scipy.stats import rankdata
+
     found = np.asarray(rankdata(scores.cpu().numpy(), ties), dtype=np.float64)
     return torch.from_numpy(found).to(scores.device)
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from medmcl.core.errors import ArtefactError, MedmclError
-from medmcl.core.file_lock import alone, claimed, one_writer
+from medmcl.core.file_lock import alone, claimed, one_writer, sweep_lock
 
 
 def hold(path, ready):
@@ -43,6 +43,17 @@ def test_a_living_owner_is_named_and_a_killed_one_is_told(held):
         assert f"process {other.pid} on" in killed
     with alone(path, "busy") as killed:
         assert killed == ""
+    assert not list(path.parent.iterdir())
+
+
+def test_a_lock_is_swept_once_nobody_holds_it(held):
+    path, other = held
+    sweep_lock(path)
+    assert path.with_name(".place.lock").exists()
+    os.kill(other.pid, signal.SIGKILL)
+    other.join()
+    sweep_lock(path)
+    sweep_lock(path)
     assert not list(path.parent.iterdir())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from medmcl.data.check.overview import (
 from medmcl.data.cohort.cohort import Cohort, load_cohort
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import task_texts
+from medmcl.data.cohort.places import PlaceArray
 from medmcl.data.cohort.records import padded_path
 from medmcl.data.cohort.splits import SPLITS, filling_seed
 from medmcl.data.expressions.syntax import columns_of
@@ -50,6 +51,7 @@ from medmcl.data.loading.reading import (
     good_raws,
     good_records,
     inspect_together,
+    look,
     of_modality,
     outcomes,
     prepared_row,
@@ -191,26 +193,30 @@ def _check_modality(
     adapter = _build(cohort, name, settings or {}, findings)
     findings += _check_accepted(cohort, name)
     ignored = frozenset() if wanted else _OF_A_RECIPE
-    read = _read(cohort, name, adapter, rows, progress, ignored)
-    copies = _find_copies(cohort, name, adapter, rows, read)
-    findings += _same_rows(cohort, name, rows, read)
-    records = _check_records(cohort, name, adapter, rows, read)
+    places = cohort.records[name]["place"].array[rows]
+    read = _read(name, adapter, places, progress, ignored)
+    subjects = cohort.records[name]["subject"].to_numpy(object)[rows].tolist()
+    sides = cohort.subjects["split"].reindex(subjects).to_numpy(object).tolist()
+    digests = [outcome.digest if outcome.usable else "" for outcome in read]
+    sketches = [outcome.sketch for outcome in read]
+    copies = find_copies(adapter, places, sides, digests, sketches)
+    if cohort.spec.modalities[name].traits.tabular:
+        findings += same_rows(name, places, subjects, sides, digests)
+    records = _check_records(cohort, name, adapter, places, read)
     records += [finding for found in copies.values() for finding in found]
     beside: dict[int, list[Finding]] = {}
     if not any(one.usable for one in read):
         records = _of_all(name, records, len(read))
     if wanted:
-        records += _try_preparing(cohort, name, adapter, rows)
-        sound = [row for row, one in zip(rows, read, strict=True) if one.usable]
-        beside = _beside_train(cohort, name, adapter, sound)
+        records += _try_preparing(cohort, name, adapter, places, sides)
+        beside = _beside_train(name, adapter, rows, places, read)
         records += [finding for found in beside.values() for finding in found]
     if cohort.spec.on_bad_record == "exclude":
         records = [_excluded(finding) for finding in records]
         records += _check_left(cohort, name, read, wanted=wanted)
     usable = [row for row, one in zip(rows, read, strict=True) if one.usable]
-    readable = [row for row, one in zip(rows, read, strict=True) if one.digest]
-    places = list(cohort.records[name]["place"].iloc[readable])
-    together = inspect_together(adapter, name, places)
+    readable = np.array([bool(one.digest) for one in read], dtype=bool)
+    together = inspect_together(adapter, name, places[readable])
     doubtful = {
         rows[row]
         for row, found in copies.items()
@@ -319,65 +325,46 @@ def _build(
 
 
 def _read(
-    cohort: Cohort,
     name: str,
     adapter: Adapter,
-    rows: list[int],
+    places: PlaceArray,
     progress: Callable[[int], object],
     ignored: frozenset[str],
 ) -> list[Outcome]:
     """Read and inspect records, without the findings to ignore."""
-    places: list[RecordRef] = list(cohort.records[name]["place"].iloc[rows])
-    read = []
-    for number, outcome in enumerate(outcomes(adapter, name, places, prepared=False), 1):
+    read = look(adapter, places)
+    doubtful = np.flatnonzero([one is None for one in read])
+    done = len(read) - len(doubtful)
+    if done:
+        progress(done)
+    found = outcomes(adapter, name, places[doubtful], prepared=False)
+    for row, outcome in zip(doubtful.tolist(), found, strict=True):
         kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
-        read.append(outcome if kept == outcome.findings else replace(outcome, findings=kept))
-        progress(number)
-    return read
+        read[row] = outcome if kept == outcome.findings else replace(outcome, findings=kept)
+        done += 1
+        progress(done)
+    return cast(list[Outcome], read)
 
 
 def _check_records(
-    cohort: Cohort, name: str, adapter: Adapter, rows: list[int], read: list[Outcome]
+    cohort: Cohort, name: str, adapter: Adapter, places: Sequence[RecordRef], read: list[Outcome]
 ) -> list[Finding]:
     """Give what is wrong with records one by one."""
-    table = cohort.records[name].iloc[rows]
     findings = [finding for outcome in read for finding in outcome.findings]
     missing = sum(finding.code.endswith(".missing_file") for finding in findings)
-    shown = record_files(adapter, table["place"].iloc[0]) if missing else []
-    if shown and missing == len(rows) and not any(members.exists(path) for path in shown):
-        place = table["place"].iloc[0]
-        findings = [_nothing_there(cohort, name, adapter, place, missing, shown[0])]
-    if len(rows) < len(cohort.records[name]):
+    shown = record_files(adapter, places[0]) if missing else []
+    if shown and missing == len(places) and not any(members.exists(path) for path in shown):
+        findings = [_nothing_there(cohort, name, adapter, places[0], missing, shown[0])]
+    if len(places) < len(cohort.records[name]):
         findings.append(
             cohort_warning(
                 "check.sampled",
                 f"modalities.{name}",
-                f"{len(rows)} of {counted(len(cohort.records[name]), 'record')} read",
+                f"{len(places)} of {counted(len(cohort.records[name]), 'record')} read",
                 "check without a limit before a long run",
             )
         )
     return findings
-
-
-def _find_copies(
-    cohort: Cohort, name: str, adapter: Adapter, rows: list[int], read: list[Outcome]
-) -> dict[int, list[Finding]]:
-    """Look for copies among the records that can be used."""
-    table = cohort.records[name].iloc[rows]
-    side = cohort.subjects["split"].reindex(table["subject"])
-    digests = [outcome.digest if outcome.usable else "" for outcome in read]
-    sketches = [outcome.sketch for outcome in read]
-    return find_copies(adapter, list(table["place"]), list(side), digests, sketches)
-
-
-def _same_rows(cohort: Cohort, name: str, rows: list[int], read: list[Outcome]) -> list[Finding]:
-    """Look for rows of a table that people share."""
-    if not cohort.spec.modalities[name].traits.tabular:
-        return []
-    table = cohort.records[name].iloc[rows]
-    side = cohort.subjects["split"].reindex(table["subject"])
-    digests = [outcome.digest if outcome.usable else "" for outcome in read]
-    return same_rows(name, list(table["place"]), list(side), digests)
 
 
 def _of_all(name: str, findings: list[Finding], count: int) -> list[Finding]:
@@ -520,36 +507,38 @@ def _absent(name: str, what: str, wanted: bool) -> Finding:
 
 
 def _beside_train(
-    cohort: Cohort, name: str, adapter: Adapter, rows: list[int]
+    name: str,
+    adapter: Adapter,
+    rows: Sequence[int],
+    places: Sequence[RecordRef],
+    read: Sequence[Outcome],
 ) -> dict[int, list[Finding]]:
     """Errors of sound records that show only once the adapter knows from train what is usual."""
     if not traits(adapter).inspects_fitted:
         return {}
-    places = cohort.records[name]["place"].iloc[rows]
-    found = {
-        row: of_modality(read_record(adapter, place)[1], name)
-        for row, place in zip(rows, places, strict=True)
-    }
+    told = zip(rows, places, read, strict=True)
+    sound = {row: place for row, place, one in told if one.usable}
+    found = {row: of_modality(read_record(adapter, place)[1], name) for row, place in sound.items()}
     errors = {row: [one for one in all_ if one.level == "error"] for row, all_ in found.items()}
     return {row: some for row, some in errors.items() if some}
 
 
-def _try_preparing(cohort: Cohort, name: str, adapter: Adapter, rows: list[int]) -> list[Finding]:
+def _try_preparing(
+    cohort: Cohort, name: str, adapter: Adapter, places: Sequence[RecordRef], sides: list[str]
+) -> list[Finding]:
     """Prepare a few records with the recipe's settings, so that these are tried too.
 
     Where not one of them can be prepared the settings are at fault, not the records.
     """
-    table = cohort.records[name].iloc[rows]
-    side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
-    train = list(table["place"][side == "train"])
+    train = [number for number, side in enumerate(sides) if side == "train"]
     spread = _some(len(train), _FIT_ON)  # files may be sorted by outcome
     others = sorted(set(range(len(train))) - set(spread))
-    train = [train[row] for row in (*spread, *others)]
+    learned = (places[train[number]] for number in (*spread, *others))
     faults: list[MedmclError] = []
     prepared = 0
     try:
-        fit(adapter, islice(good_raws(adapter, train), _FIT_ON), name)
-        for place, raw in islice(good_records(adapter, list(table["place"])), _TRIED):
+        fit(adapter, islice(good_raws(adapter, learned), _FIT_ON), name)
+        for place, raw in islice(good_records(adapter, places), _TRIED):
             try:
                 row = prepared_row(adapter, raw, place)
             except RecordError as error:

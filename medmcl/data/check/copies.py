@@ -111,7 +111,11 @@ def find_copies(
 
 
 def same_rows(
-    name: str, places: Sequence[RecordRef], splits: Sequence[str], digests: Sequence[str]
+    name: str,
+    places: Sequence[RecordRef],
+    subjects: Sequence[str],
+    splits: Sequence[str],
+    digests: Sequence[str],
 ) -> list[Finding]:
     """Warn of rows of a table that several people share, where that is no chance.
 
@@ -120,13 +124,14 @@ def same_rows(
     Args:
         name: The modality, a table.
         places: Its rows.
+        subjects: Whose each is.
         splits: Split of each.
         digests: Digest of each; empty if it cannot be used.
     """
     groups: dict[str, dict[str, int]] = {}
     for row, digest in enumerate(digests):
         if digest:
-            groups.setdefault(digest, {}).setdefault(places[row].subject, row)
+            groups.setdefault(digest, {}).setdefault(subjects[row], row)
     alike = [list(group.values()) for group in groups.values() if len(group) > 1]
     shared = [rows for rows in alike if _is_telling(places[rows[0]])]
     if not shared:
@@ -140,7 +145,7 @@ def same_rows(
         return []
     people = sum(len(rows) for rows in shared)
     parted = sum(len(rows) for rows in shared if len({splits[row] for row in rows}) > 1)
-    first = " and ".join(places[row].subject for row in shared[0][:2])
+    first = " and ".join(subjects[row] for row in shared[0][:2])
     across = f"; {parted:,} of them share it across splits" if parted else ""
     fix = "find out whether they are one person under two ids, and take the second out of the table"
     good = "; scores of people whose copy is in training are too good" if parted else ""

@@ -189,25 +189,30 @@ class Confined:
                 )
 
 
-def refuse_escaping(
-    name: str, places: Sequence[RecordRef], templates: Sequence[str], roots: Sequence[Path]
-) -> Confined:
+def confined_to(templates: Iterable[str], roots: Sequence[Path]) -> Confined:
+    """Where the owner of a cohort lets the files of a modality lie.
+
+    Args:
+        templates: Its path templates.
+        roots: The data root first.
+    """
+    starts = (next(iter(string.Formatter().parse(one)), ("",))[0] for one in templates)
+    return Confined(roots, starts)
+
+
+def refuse_escaping(name: str, places: Iterable[RecordRef], confined: Confined) -> None:
     """Refuse records whose cells or links lead elsewhere than the owner of the cohort says.
 
     Args:
         name: The modality.
         places: Its records.
-        templates: Its path templates.
-        roots: The data root first.
+        confined: Where its files may lie.
 
     Raises:
         CohortError: Counts the records, and names the first.
     """
-    starts = (next(iter(string.Formatter().parse(one)), ("",))[0] for one in templates)
-    confined = Confined(roots, starts)
     files = [(f"subject {one.subject}", path) for one in places for path in one.paths.values()]
     confined.refuse(name, f"modalities.{name}.path", files)
-    return confined
 
 
 _SHOWN = 200

@@ -19,11 +19,11 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
-from medmcl.data.cohort.confined import Confined, refuse_escaping
+from medmcl.data.cohort.confined import Confined, confined_to, refuse_escaping
 from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before, undated
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import LabelRows, build_targets, task_texts, tellers
-from medmcl.data.cohort.pairing import Pairs, pair, sample_frame, unclear_error
+from medmcl.data.cohort.pairing import Pairs, only_choices, pair, sample_frame, unclear_error
 from medmcl.data.cohort.records import (
     Records,
     load_records,
@@ -492,11 +492,11 @@ class Opening:
             if spec.keys.table is not None:
                 check_shards(spec, self._read(spec.keys.table).files)
             return load_events(spec, own, subjects, maps, self.spec.keys.index)
-        records = load_records(spec, own, subjects, self.root, maps)
-        places = records.frame["place"]
         templates = [*path_templates(spec).values()]
-        confined = refuse_escaping(name, list(places), templates, self._roots)
-        records.frame["place"] = [replace(one, roots=confined.really) for one in places]
+        confined = confined_to(templates, self._roots)
+        records = load_records(spec, own, subjects, self.root, maps, confined.really)
+        if templates:
+            refuse_escaping(name, records.frame["place"], confined)
         refuse_packed(spec, records)
         if spec.traits.records_from == "genotypes":
             from medmcl.data.cohort.genotype_records import keep_genotyped
@@ -535,12 +535,33 @@ class Opening:
     ) -> tuple[pd.DataFrame, np.ndarray]:
         anchor = self.spec.anchor
         candidates = {name: one.candidates for name, one in records.items()}
-        ids = list(subjects.frame.index)
+        ids = subjects.frame.index.to_numpy(object).tolist()  # an index of Arrow is slow to walk
         keys = self.spec.keys.pairing
-        pairs = pair(candidates, ids, keys, anchor) if records else Pairs([(s, {}) for s in ids])
+        sides = dict(zip(split.index.to_numpy(object), split.to_numpy(object), strict=True))
+        frame = only_choices(candidates, ids, keys, anchor, sides)
+        if frame is None:
+            pairs = (
+                pair(candidates, ids, keys, anchor) if records else Pairs([(s, {}) for s in ids])
+            )
+            self._say_what_is_not_paired(pairs)
+            frame = sample_frame(pairs, list(records), anchor, sides)
+        if frame["sample"].duplicated().any():
+            raise CohortError(
+                "two samples have the same id",
+                where="pairing",
+                got=frame["sample"][frame["sample"].duplicated()].iloc[0],
+                fix="give records ids without ':'",
+            )
+        self._say_who_has_nothing(subjects, frame)
+        frame, index, noted = index_samples(frame, records, subjects, self.spec.keys.index)
+        self.findings += noted
+        return frame, index
+
+    def _say_what_is_not_paired(self, pairs: Pairs) -> None:
+        """Tell of records that could have been of one sample, and why they are not."""
         undated_pairs = any(finding.code == "pairing.no_date" for finding in self.findings)
         if pairs.unclear and "pairing" not in self.spec.left_out and not undated_pairs:
-            self._note(unclear_error(pairs.unclear, keys))
+            self._note(unclear_error(pairs.unclear, self.spec.keys.pairing))
         for counter, code, what in (
             (pairs.beyond_gap, "beyond_gap", "further than max_gap_days from the next"),
             (pairs.undated, "undated", "not paired because a date is missing"),
@@ -554,23 +575,10 @@ class Opening:
                         "nothing, if that is meant; otherwise see pairing:",
                     )
                 )
-        sides = {str(subject): str(side) for subject, side in split.items()}
-        frame = sample_frame(pairs, list(records), anchor, sides)
-        if frame["sample"].duplicated().any():
-            raise CohortError(
-                "two samples have the same id",
-                where="pairing",
-                got=frame["sample"][frame["sample"].duplicated()].iloc[0],
-                fix="give records ids without ':'",
-            )
-        self._say_who_has_nothing(subjects, frame)
-        frame, index, noted = index_samples(frame, records, subjects, self.spec.keys.index)
-        self.findings += noted
-        return frame, index
 
     def _say_who_has_nothing(self, subjects: SubjectTable, frame: pd.DataFrame) -> None:
         """Count subjects of whom no record is there: they make no sample."""
-        nothing = len(set(subjects.frame.index) - set(frame["subject"]))
+        nothing = len(subjects.frame.index.difference(pd.Index(frame["subject"]), sort=False))
         if nothing and len(frame):
             self.findings.append(
                 cohort_warning(

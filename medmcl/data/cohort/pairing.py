@@ -163,6 +163,53 @@ def unclear_error(unclear: Sequence[tuple[str, str]], keys: PairingKeys) -> Coho
     )
 
 
+def only_choices(
+    records: Mapping[str, Candidates], subjects: Sequence[str], keys: PairingKeys, anchor: str,
+    split: Mapping[str, str],
+) -> pd.DataFrame | None:  # fmt: skip
+    """Give samples as a table, at once, where each subject has one record of a modality at most.
+
+    Args:
+        records: Modality to its records.
+        subjects: Order in which samples come.
+        keys: The rule.
+        anchor: The modality whose records lead samples.
+        split: Of each subject.
+
+    Returns:
+        As `sample_frame` of what `pair` gives; None where somebody has several records of a
+        modality, or the rule compares ids or dates.
+    """
+    tells = {"record": "has_ids", "date": "has_dates"}.get(str(keys.on), "")
+    compared = sum(bool(tells and getattr(one, tells)) for one in records.values())
+    if not records or compared > 1:
+        return None
+    order = [anchor, *(name for name in records if name != anchor)]
+    own = {name: _index(records[name].subject) for name in order}
+    if not all(one.is_unique for one in own.values()):
+        return None
+    columns, everyone = {}, _index(subjects)
+    for name in order:
+        rows = own[name].get_indexer(everyone)
+        column = np.full(len(rows), None, dtype=object)
+        column[rows >= 0] = np.asarray(records[name].record, dtype=object)[rows[rows >= 0]]
+        columns[name] = column
+    ids = columns[anchor].copy()
+    for name in order[1:]:
+        led = pd.isna(ids) & pd.notna(columns[name])
+        ids[led] = [f"{name}:{one}" for one in columns[name][led]]
+    there = pd.notna(ids)
+    mine = np.asarray(subjects, dtype=object)[there]
+    found = {"sample": ids[there], "subject": mine, "split": [split[one] for one in mine]}
+    found |= {name: columns[name][there] for name in records}
+    return pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in found.items()})
+
+
+def _index(names: Sequence[str]) -> pd.Index:
+    """Texts as they are: made into Arrow they would be copied twice."""
+    return pd.Index(np.asarray(names, dtype=object), dtype="object")
+
+
 def sample_frame(
     pairs: Pairs, modalities: Sequence[str], anchor: str, split: Mapping[str, str]
 ) -> pd.DataFrame:

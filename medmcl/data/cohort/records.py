@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,15 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core import members
-from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_warning, counted
 from medmcl.data.cohort.pairing import Candidates
+from medmcl.data.cohort.places import PlaceArray, TableRows
 from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of
-from medmcl.data.tables.files import Table, dates, missing_column, natives, texts
+from medmcl.data.tables.files import Table, dates, missing_column, texts
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError
-from medmcl.data.tables.wide_cells import WideCells, wide_columns
 from medmcl.modalities import packed_readers
 
 MOST_NAMED = 20
@@ -56,8 +55,8 @@ class Records:
     def candidates(self) -> Candidates:
         """The records as pairing reads them."""
         return Candidates(
-            subject=list(self.frame["subject"]),
-            record=list(self.frame.index),
+            subject=self.frame["subject"].to_numpy(object).tolist(),
+            record=self.frame.index.to_numpy(object).tolist(),
             date=self.frame["date"].to_numpy("M8[ns]"),
             has_ids=self.has_ids,
             has_dates=self.has_dates,
@@ -75,8 +74,9 @@ class Records:
 
 
 def load_records(
-    spec: ModalitySpec, own: Table | None, subjects: SubjectTable, root: Path, maps: Mapping
-) -> Records:
+    spec: ModalitySpec, own: Table | None, subjects: SubjectTable, root: Path, maps: Mapping,
+    roots: tuple[str, ...] = (),
+) -> Records:  # fmt: skip
     """List the records of a modality.
 
     Args:
@@ -85,6 +85,7 @@ def load_records(
         subjects: The subjects that are in a split.
         root: Folder that path templates start from.
         maps: Maps that the ``present`` expression may read.
+        roots: See `RecordRef`.
 
     Raises:
         CohortError: A column is missing, record ids are missing or stand twice.
@@ -110,11 +111,15 @@ def load_records(
     when = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
     if spec.keys.date is not None:
         when = dates(table[spec.keys.date], f"{field}.date, table {where}").astype("M8[ns]")
+    templates = path_templates(spec)
+    paths = partial(_paths, spec, root, templates) if templates else _no_paths
+    rows = TableRows(table, _named_columns(spec), owner, ids, paths, roots)
+    places = PlaceArray(rows, np.arange(len(table)))
     frame = pd.DataFrame(
         {
             "subject": owner,
             "date": when.to_numpy("M8[ns]"),
-            "place": _places(spec, table, owner, ids, root),
+            "place": PlaceArray.of(list(places)) if templates else places,
         },
         index=pd.Index(ids, dtype=object, name="record"),
     )
@@ -296,28 +301,15 @@ def present(
     return has
 
 
-def _places(
-    spec: ModalitySpec, table: pd.DataFrame, owner: np.ndarray, ids: np.ndarray, root: Path
-) -> np.ndarray:
-    named = _named_columns(spec)
-    wide = wide_columns(table, named)
-    order = {name: place for place, name in enumerate(wide)}
-    numbers = table[wide].to_numpy(np.float64)
-    narrow = [name for name in named if name not in order]
-    columns = [natives(table[name]) for name in narrow]
-    rows = zip(*columns, strict=True) if columns else repeat(())
-    templates = path_templates(spec)
-    places = np.empty(len(table), dtype=object)
-    for row, cells in zip(range(len(table)), rows, strict=False):
-        values: Mapping[str, Any] = dict(zip(narrow, cells, strict=True))
-        if wide:
-            values = WideCells(order, numbers[row].copy(), values)
-        paths = {
-            name: root / fill_template(template, values, f"modalities.{spec.name}.path")
-            for name, template in templates.items()
-        }
-        places[row] = RecordRef(subject=owner[row], record=ids[row], paths=paths, values=values)
-    return places
+def _no_paths(values: Mapping[str, Any]) -> dict[str, Path]:  # noqa: ARG001  (as `_paths`)
+    return {}
+
+
+def _paths(
+    spec: ModalitySpec, root: Path, templates: Mapping[str, str], values: Mapping[str, Any]
+) -> dict[str, Path]:
+    where = f"modalities.{spec.name}.path"
+    return {name: root / fill_template(one, values, where) for name, one in templates.items()}
 
 
 def fill_template(template: str, values: Mapping[str, Any], where: str) -> str:

@@ -21,6 +21,7 @@ from medmcl.core.batch import Batch
 from medmcl.core.config import check, nearest
 from medmcl.core.contracts import Adapter, RecordRef, WeighsOdds
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, ContractError, RecordError
+from medmcl.core.file_lock import sweep_lock
 from medmcl.core.findings import LEAVE_OUT, Finding, counted
 from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
@@ -482,6 +483,8 @@ def _stored(
             if found is None:
                 _write(cohort, name, adapter, places, cache, key, counter)
                 found = read_entry(cache, key, name, len(places))
+    else:
+        sweep_lock(cache / key)
     if found is None:
         raise ArtefactError(
             "the prepared records cannot be read back", where=cache / key, fix="is the disk full?"
@@ -570,9 +573,9 @@ def _note_copies(
     errors: list[Finding] = []
     for name, adapter in adapters.items():
         one, table = stored[name], cohort.records[name]
-        side = cohort.subjects["split"].reindex(table["subject"])
+        side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object).tolist()
         sketches = [one.sketch(row) for row in range(len(one.digests))]
-        copies = find_copies(adapter, list(table["place"]), list(side), one.digests, sketches)
+        copies = find_copies(adapter, table["place"].array, side, one.digests, sketches)
         if copies:
             usable, findings = one.usable.copy(), dict(one.findings)
             for row, found in copies.items():

@@ -15,10 +15,18 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core import members
-from medmcl.core.contracts import Adapter, InspectsTogether, NamesFiles, RecordRef, Sketches
+from medmcl.core.contracts import (
+    Adapter,
+    InspectsTogether,
+    LooksAtRows,
+    NamesFiles,
+    RecordRef,
+    Sketches,
+)
 from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.data.cohort.confined import refuse_odd
+from medmcl.data.cohort.places import PlaceArray
 from medmcl.data.loading.worker_pool import each
 from medmcl.modalities import ADAPTERS
 from medmcl.modalities.outside import blamed, checked_findings, checked_row, fitted_shape, said_of
@@ -189,6 +197,20 @@ def outcomes(
             yield replace(one, findings=tuple(of_modality(one.findings, name)))
         else:
             yield one
+
+
+def look(adapter: Adapter, places: PlaceArray) -> list[Outcome | None]:
+    """Give what is known of rows of a table without reading each; None where it must be read."""
+    cells = places.cells if isinstance(adapter, LooksAtRows) else None
+    if cells is None or not len(cells):
+        return [None] * len(places)
+    with blamed(adapter, "look"):
+        digests = cast(LooksAtRows, adapter).look(cells)
+    texts = cells.select_dtypes(exclude=["number", "bool"])
+    longest = int(sum((texts[one].astype("str").str.len().fillna(0) for one in texts),
+                      np.zeros(len(cells))).argmax())  # fmt: skip
+    held = held_bytes(adapter.read(places[longest])) if digests[longest] else 0
+    return [Outcome(None, one, (), None, held) if one else None for one in digests]
 
 
 def good_records(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[tuple[RecordRef, Any]]:

@@ -220,7 +220,9 @@ def texts(column: pd.Series) -> np.ndarray:
     if isinstance(column.dtype, pd.StringDtype):
         result[known] = column[known].str.strip().to_numpy(object)
     else:
-        result[known] = [as_text(cell) for cell in column[known].to_numpy(object)]
+        cells = column[known].to_numpy(object)
+        plain = pd.api.types.infer_dtype(cells, skipna=False) == "string"
+        result[known] = [cell.strip() for cell in cells] if plain else [*map(as_text, cells)]
     return result
 
 

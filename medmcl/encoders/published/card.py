@@ -65,9 +65,6 @@ class Input(Config):
     units: str = ""
     spacing_mm: tuple[PositiveFloat, ...] | None = None
     shape: tuple[PositiveInt, ...] = Field(default=(), description="(leads, samples) if not given")
-    axes: Literal["", "xyz"] = Field(
-        default="", description="xyz: of a volume, which a recipe prepares as (1, z, y, x)"
-    )
 
     @model_validator(mode="before")
     @classmethod

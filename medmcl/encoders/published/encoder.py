@@ -15,7 +15,7 @@ from torch import Tensor
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.encoded import LAYER, Encoded, EncoderModule, LayerDepths, unmaskable
-from medmcl.encoders.published.card import Card, card_files
+from medmcl.encoders.published.card import card_files
 from medmcl.encoders.published.file import build_net, fill, read_file, told_by
 from medmcl.encoders.published.model import provenance_of, say_licence
 from medmcl.encoders.published.settings import PublishedSettings, settings_of
@@ -45,8 +45,7 @@ class PublishedEncoder(EncoderModule):
         rows = len(x)
         several = x.ndim > self.axes + 1
         windows = x.shape[1] if several else 1
-        x = _arranged(x.flatten(0, 1) if several else x, self.settings.card)
-        found: Mapping[str, Tensor] = self.net(x)
+        found: Mapping[str, Tensor] = self.net(x.flatten(0, 1) if several else x)
         features = found[self.settings.output]
         tokens = found["tokens"] if self.grid is not None else None
         if several:
@@ -84,11 +83,6 @@ class PublishedEncoder(EncoderModule):
         return depths
 
 
-def _arranged(x: Tensor, card: Card) -> Tensor:
-    """Rows of an adapter with their axes as the network has them."""
-    return x.transpose(-3, -1) if card.input.axes == "xyz" else x
-
-
 def _try_out(settings: PublishedSettings, shape: InputShape, axes: int) -> tuple[int, int | None]:
     """Width and tokens of what the net gives of an input of this shape, without computing it.
 
@@ -110,7 +104,7 @@ def _try_out(settings: PublishedSettings, shape: InputShape, axes: int) -> tuple
     with torch.device("meta"), torch.no_grad():
         net = build_net(card, settings.variant).to("meta").eval()
         try:
-            given = net(_arranged(torch.zeros(1, *sizes[-axes:], device="meta"), card))
+            given = net(torch.zeros(1, *sizes[-axes:], device="meta"))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ConfigError(
                 f"{card.title} cannot take an input of this size",

@@ -6,6 +6,7 @@ absent cell is zeroed before anything else sees it.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ from medmcl.modalities.tabular.settings import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from torch import Tensor
 
@@ -103,6 +105,26 @@ class Tabular:
                 Finding(code="tabular.empty", where=where, what="every cell is missing", fix=fix)
             )
         return findings
+
+    def look(self, cells: pd.DataFrame) -> list[str]:
+        """Which rows are sound; see `medmcl.core.contracts.LooksAtRows`."""
+        if self._levels or not {*self.columns} <= {*cells.columns}:
+            return [""] * len(cells)
+        sound, missing = np.ones(len(cells), dtype=bool), np.ones(len(cells), dtype=bool)
+        content = np.empty((len(cells), len(self.columns)))
+        for number, (name, column) in enumerate(self.columns.items()):
+            if column.kind == "category":
+                told, absent = _categories(cells[name])
+            else:
+                told, absent = _numbers(cells[name])
+                low = -math.inf if column.min is None else column.min
+                high = math.inf if column.max is None else column.max
+                sound &= absent | (np.isfinite(told) & (low <= told) & (told <= high))
+            content[:, number] = np.where(absent, np.nan, told)
+            missing &= absent
+        digests = (hashlib.blake2b(row.tobytes(), digest_size=8).hexdigest() for row in content)
+        is_sound = sound & ~missing
+        return [one if ok else "" for one, ok in zip(digests, is_sound, strict=True)]
 
     def show(self, raw: Mapping[str, Cell]) -> ShownCells:
         """Every column with its unit; cells without a value are counted."""
@@ -401,6 +423,27 @@ def _category(cell: Any) -> str:
     if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
         return str(int(cell))
     return str(cell).strip()
+
+
+def _numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of a column, and where none is said; infinite where a cell must be read to tell."""
+    import pandas as pd
+
+    absent = cells.isna().to_numpy()
+    if pd.api.types.is_numeric_dtype(cells) or pd.api.types.is_bool_dtype(cells):
+        return cells.to_numpy(np.float64, na_value=np.nan), absent
+    return np.full(len(cells), np.inf), absent
+
+
+def _categories(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the category of each cell, and where none is said."""
+    numbers, distinct = cells.factorize()
+    names = [None if str(one).strip().lower() in MISSING_WORDS else _category(one)
+             for one in distinct.tolist()]  # fmt: skip
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    codes = np.array([*(order[name] for name in names), -1], dtype=np.float64)
+    absent = np.array([*(name is None for name in names), True])
+    return codes[numbers], absent[numbers]
 
 
 def _scale(cells: list[float]) -> tuple[float, float]:

@@ -182,6 +182,9 @@ def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideE
     )
 
 
+CHANGES: tuple[str, ...] = ("extends", "drop", "set", "insert")
+
+
 class _Change(Config):
     """What a recipe says of the one that it extends."""
 
@@ -197,7 +200,7 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     tree = read_yaml(path)
     if str(tree.get("schema")).startswith("medmcl/cohort"):
         raise ConfigError("is a cohort, not a recipe", where=path, fix=f"--cohort {path}")
-    said = {key: tree.pop(key) for key in ("extends", "drop", "set", "insert") if key in tree}
+    said = {key: tree.pop(key, None) for key in CHANGES}
     given = {key: one for key, one in said.items() if one is not None}
     change = check(_Change, given, where=path, error=ConfigError)
     if change.extends is not None:

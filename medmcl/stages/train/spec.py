@@ -331,23 +331,24 @@ class TrainSpec(TowersSpec):
 
     @override
     def checks_on(self, cohort: Cohort, tasks: Sequence[str]) -> Iterable[Check]:
-        from medmcl.stages.cluster.column_groups import column_groups, refuse_outcomes
-        from medmcl.stages.train.subset import picked
-
         if self.groups is not None and self.groups.columns:
+            from medmcl.stages.cluster.column_groups import column_groups, refuse_outcomes
+
             where = f"stage {self.name}, groups"
             yield partial(refuse_outcomes, self.groups, tasks, cohort, where)
             yield partial(
                 column_groups, self.groups, cohort.train_rows(self.towers), cohort, where, 0
             )
         if self.subset is not None and self.subset.column is not None:
+            from medmcl.stages.train.subset import picked
+
             yield partial(picked, self.subset, cohort, f"stage {self.name}")
 
     @override
     def file_checks(self, cohort: Cohort) -> Iterable[Check]:
-        from medmcl.stages.train.subset import picked
-
         if self.subset is not None and self.subset.file:
+            from medmcl.stages.train.subset import picked
+
             yield partial(picked, self.subset, cohort, f"stage {self.name}")
 
     @override

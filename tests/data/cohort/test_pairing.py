@@ -1,10 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
-from medmcl.data.cohort.pairing import Candidates, pair, sample_frame, unclear_error
+from medmcl.data.cohort.pairing import Candidates, only_choices, pair, sample_frame, unclear_error
 from medmcl.data.cohort.spec import PairingKeys
 
 
@@ -154,3 +155,32 @@ def test_a_sample_without_anchor_is_called_by_modality_and_record():
     assert list(frame["sample"]) == ["1", "cmr:1"]
     assert list(frame["split"]) == ["train", "tuning"]
     assert frame["ecg"].tolist() == ["1", None]
+
+
+PEOPLE = ["p", "q", "r", "s", "t"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    who=st.lists(st.sets(st.sampled_from(PEOPLE)), min_size=1, max_size=3),
+    on=st.sampled_from(["subject", "record", "date"]),
+    told=st.integers(0, 2),
+)
+def test_samples_made_at_once_are_those_that_pairing_makes(who, on, told):
+    records = {
+        f"m{number}": candidates(*((one, f"{one}{number}", "2020-01-01") for one in sorted(own)),
+                                 has_ids=number < told, has_dates=number < told)
+        for number, own in enumerate(who)
+    }  # fmt: skip
+    keys, sides = PairingKeys(on=on), dict.fromkeys(PEOPLE, "train")
+    found = only_choices(records, PEOPLE[::-1], keys, "m0", sides)
+    compared = on != "subject" and min(told, len(who)) > 1
+    assert (found is None) == compared
+    if found is not None:
+        made = sample_frame(pair(records, PEOPLE[::-1], keys, "m0"), list(records), "m0", sides)
+        pd.testing.assert_frame_equal(found, made)
+
+
+def test_samples_are_not_made_at_once_where_somebody_has_two_records():
+    twice = candidates(("p", "a"), ("p", "b"))
+    assert only_choices({"m": twice}, ["p"], PairingKeys(), "m", {"p": "train"}) is None

@@ -175,6 +175,11 @@ def test_a_writer_killed_half_way_leaves_nothing_that_is_read(tiny, inputs):
     assert prepared.usable("clinic").all()
     assert prepared.inputs("clinic")[11].any()
     assert not [path for path in folder.iterdir() if path.suffix in (".part", ".lock")]
+    (entry,) = folder.iterdir()
+    left = folder / f".{entry.name}.lock"  # of one killed between the last write and its unlocking
+    left.touch()
+    tiny.prepared(one)
+    assert not left.exists()
 
 
 def _race(folder, inputs, cache, start, answers):

@@ -351,3 +351,32 @@ def test_a_real_table_is_read_with_its_gaps():
         cells = x[:, 0, column][~missing[:, column]]
         assert cells.mean() == pytest.approx(0, abs=1e-5)
         assert cells.std() == pytest.approx(1, abs=1e-5)
+
+
+NUMBERS = st.one_of(st.none(), st.floats(allow_infinity=True), st.integers(-5, 5))
+MIXED = st.one_of(st.none(), st.integers(-5, 5), st.sampled_from(["3", "x", " ", "NA", "2.0"]))
+
+
+@settings(deadline=None, max_examples=80)
+@given(rows=st.lists(st.tuples(NUMBERS, MIXED, MIXED), min_size=1, max_size=8))
+def test_rows_looked_at_together_are_sound_only_where_each_alone_is(rows):
+    columns = {"age": {"kind": "number", "min": 0, "max": 4}, "any": "number", "sex": "category"}
+    one = adapter(columns)
+    cells = pd.DataFrame(rows, columns=[*columns])
+    cells["age"] = cells["age"].astype(float)
+    told = one.look(cells)
+    alone = []
+    for row in cells.to_dict("records"):
+        here = place(
+            {name: None if cell is None or cell != cell else cell for name, cell in row.items()}
+        )
+        raw = one.read(here)
+        alone.append((raw, one.inspect(raw, here)))
+    assert not any(found for (_, found), digest in zip(alone, told, strict=True) if digest)
+    known = [(digest, raw) for digest, (raw, _) in zip(told, alone, strict=True) if digest]
+    assert all((a == b) == (x == y) for a, x in known for b, y in known)
+    assert len(known) >= sum(not found for _, found in alone if cells["any"].dtype.kind in "fi")
+
+
+def test_what_was_fitted_is_not_looked_at_at_once():
+    assert fitted().look(pd.DataFrame(TRAIN)) == [""] * len(TRAIN)
