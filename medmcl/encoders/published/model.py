@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,8 @@ from medmcl.encoders.published.file import build_net, fill, read_file, told_by
 from medmcl.modalities import ADAPTERS
 
 _log = logging.getLogger("medmcl")
+NUMBERS = 2**22
+"""Of an input that is encoded at once: 64 ECGs, 7 volumes."""
 WINDOWS = "windows"
 """Name of the preparation that cuts a record into the windows that its authors evaluate on."""
 
@@ -94,14 +97,16 @@ class PublishedModel:
         settings = self.card.checked_settings(self.variant, chosen)
         return adapter.prepare_array(np.asarray(record), settings, **about)
 
-    def features(self, array: Any, output: str | None = None, batch_size: int = 64) -> Any:
+    def features(self, array: Any, output: str | None = None, batch_size: int | None = None) -> Any:
         """Embed what `prepare` gives of several records.
 
         Args:
             array: (B, ...) of what `prepare` gives, or (B, windows, ...): then the mean over the
-                windows is given. numpy or torch.
+                windows is given. numpy or torch. Of a network of several views, a mapping of such
+                by their names.
             output: One of the card's ``outputs``; what its authors probe if not given.
-            batch_size: Windows that are encoded at once.
+            batch_size: Windows that are encoded at once; as many as hold four million numbers, 64
+                at most, if not given.
 
         Returns:
             (B, E) float32; numpy for numpy, torch for torch.
@@ -109,6 +114,8 @@ class PublishedModel:
         Raises:
             MedmclError: The array has other axes, or there is no such output.
         """
+        if isinstance(array, Mapping):
+            return self._of_views(array, output, batch_size)
         x = torch.as_tensor(array, dtype=torch.float32, device=self.device)
         axes = len(self.card.input.shape)
         if x.ndim not in (axes + 1, axes + 2) or 0 in x.shape:
@@ -121,22 +128,50 @@ class PublishedModel:
             )
         windows = x.shape[1] if x.ndim == axes + 2 else 1
         rows = x.reshape(-1, *x.shape[-axes:])
+        most = batch_size or max(1, min(64, NUMBERS // rows[0].numel()))
         with torch.no_grad():
-            parts = [
-                self._one(rows[n : n + batch_size], output) for n in range(0, len(rows), batch_size)
-            ]
+            parts = [self._one(rows[n : n + most], output) for n in range(0, len(rows), most)]
         found = torch.cat(parts)
         found = found.reshape(len(x), windows, *found.shape[1:]).mean(1)
         return found if isinstance(array, Tensor) else found.cpu().numpy()
 
-    def _one(self, x: Tensor, output: str | None) -> Tensor:
+    def _of_views(
+        self, views: Mapping[str, Any], output: str | None, batch_size: int | None
+    ) -> Any:
+        rows = {
+            name: torch.as_tensor(one, dtype=torch.float32, device=self.device)
+            for name, one in views.items()
+        }
+        known = getattr(self.net, "views", ())
+        lengths = {len(one) for one in rows.values()}
+        if not set(rows) <= set(known) or len(lengths) != 1 or lengths == {0}:
+            raise MedmclError(
+                f"{self.name} embeds views that it knows, of the same records",
+                got=", ".join(f"{name} {tuple(one.shape)}" for name, one in rows.items()),
+                expected=", ".join(known) or "one array",
+                fix=f"see `medmcl models {self.card.name}`",
+            )
+        (count,) = lengths
+        most = batch_size or max(
+            1, min(64, NUMBERS * count // sum(map(torch.numel, rows.values())))
+        )
+        with torch.no_grad():
+            parts = [
+                self._one({name: one[n : n + most] for name, one in rows.items()}, output)
+                for n in range(0, count, most)
+            ]
+        found = torch.cat(parts)
+        given = next(iter(views.values()))
+        return found if isinstance(given, Tensor) else found.cpu().numpy()
+
+    def _one(self, x: Tensor | Mapping[str, Tensor], output: str | None) -> Tensor:
         wanted = output or self.card.probe
         try:
             found = cast(dict[str, Tensor], self.net(x))
         except RuntimeError as error:
             raise MedmclError(
                 f"{self.name} cannot take an input of this size",
-                got=f"{tuple(x.shape[1:])}: {str(error).splitlines()[0][:160]}",
+                got=f"{_shape(x)}: {str(error).splitlines()[0][:160]}",
                 expected=tuple(self.card.input.shape),
                 fix="prepare records with .prepare(...)",
             ) from None
@@ -203,6 +238,10 @@ def provenance_of(card: Card, variant: str, preparation: str | None, digest: str
         "commercial": card.commercial,
         "seen": card.seen,
     }
+
+
+def _shape(x: Tensor | Mapping[str, Tensor]) -> Any:
+    return tuple(x.shape[1:]) if isinstance(x, Tensor) else {k: _shape(v) for k, v in x.items()}
 
 
 _said: set[str] = set()

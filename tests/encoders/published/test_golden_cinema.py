@@ -71,11 +71,14 @@ def test_one_view_is_the_authors(tiny):
 
 def test_two_views_are_the_authors(tiny):
     sax, lax, stored = uniform(0, (2, 1, 48, 48, 4)), uniform(1, (2, 1, 64, 64)), arrays(MODEL)
-    with torch.no_grad():
-        found = tiny.net({"sax": torch.from_numpy(sax), "lax_4c": torch.from_numpy(lax)})
-    assert_equal_features(found["cls"], stored["tiny/both/cls"][:, 0])
-    for view in ("sax", "lax_4c"):
-        assert_equal_features(found[view], stored[f"tiny/both/{view}"])
+    views = {"sax": sax, "lax_4c": lax}
+    assert_equal_features(tiny.features(views, output="cls"), stored["tiny/both/cls"][:, 0])
+    for view in views:
+        found = tiny.features(views, output=view, batch_size=1)
+        assert_equal_features(found, stored[f"tiny/both/{view}"])
+    for wrong in ({"sax": sax, "lax_2c": lax}, {"sax": sax, "lax_4c": lax[:1]}, {"sax": sax[:0]}):
+        with pytest.raises(MedmclError, match="views that it knows"):
+            tiny.features(wrong)
 
 
 def test_a_volume_of_another_size_has_positions_between_the_stored(tiny):
