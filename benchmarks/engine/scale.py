@@ -112,7 +112,8 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
             cohort, out = str(folder / "cohort.yaml"), str(folder / "run")
             both = {
                 "opening": ["-c", opening, cohort],
-                "check": ["-m", "medmcl", "check", "--cohort", cohort, "--workers", "0"],
+                "check": ["-m", "medmcl", "check", "--cohort", cohort, *REPORT, "--workers", "0"],
+                "check of towers": ["-m", "medmcl", "check", "--cohort", cohort, "--workers", "0"],
             }
             alone = {
                 "report": ["pretrain", "--cohort", cohort, "--out", f"{out}_report", *REPORT],

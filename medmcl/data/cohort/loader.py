@@ -497,7 +497,7 @@ class Opening:
         records = load_records(spec, own, subjects, self.root, maps, confined.really)
         if templates:
             refuse_escaping(name, records.frame["place"], confined)
-        refuse_packed(spec, records)
+            refuse_packed(spec, records)
         if spec.traits.records_from == "genotypes":
             from medmcl.data.cohort.genotype_records import keep_genotyped
 
