@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from medmcl import models
 from medmcl.core.errors import ArtefactError, MedmclError
@@ -35,7 +36,8 @@ def encoder_file(tag, folder):
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    return {tag: load(tag, tmp_path_factory.mktemp("w")) for tag in TAGS}
+    texts = {"lm_model.embeddings.word_embeddings.weight": torch.ones(3, 2)}  # beside it, not read
+    return {tag: load(tag, tmp_path_factory.mktemp("w"), **texts) for tag in TAGS}
 
 
 def x():
