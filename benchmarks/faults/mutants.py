@@ -279,8 +279,8 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
             sep="\n  ",
             flush=True,
         )
-        order = [*known]
-        yield sorted(kept, key=lambda row: order.index(row["format"]))
+        order = {one: place for place, one in enumerate(known)}
+        yield sorted(kept, key=lambda row: order.get(row["format"], len(order)))
 
 
 def options(parser: argparse.ArgumentParser) -> None:
