@@ -12,7 +12,7 @@ import pandas as pd
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, counted, task_finding
 from medmcl.core.targets import Targets
-from medmcl.data.cohort.codes import CodeMap
+from medmcl.data.cohort.codes import CodeMap, parse_codes
 from medmcl.data.cohort.follow_up import follow_up_faults
 from medmcl.data.cohort.spec import (
     UNITS_PER_YEAR,
@@ -121,6 +121,8 @@ class _Builder:
         if isinstance(self.task, BinaryKeys):
             return self._targets((self.name,), [self._truth(self.task.column, "column")])
         if isinstance(self.task, MultilabelKeys):
+            if self.task.labels is not None:
+                return self._listed(self.task.labels)
             columns = self.task.columns
             values = [self._truth(text, name) for name, text in columns.items()]
             return self._targets(tuple(columns), values)
@@ -129,6 +131,26 @@ class _Builder:
         if isinstance(self.task, RegressionKeys):
             return self._regression(self.task)
         return self._survival(self.task)
+
+    def _listed(self, text: str) -> Targets:
+        """Give a column for each label that some sample has; who has none is left out."""
+        value = self._value(text)
+        if value.kind not in ("codes", "text"):
+            raise TaskFaultError(
+                "not_labels",
+                f"'{text}' holds no labels",
+                fix="name a column of codes, or map[column]",
+            )
+        held = [frozenset[str]()] * len(value.known)
+        for row in np.flatnonzero(value.known):
+            cell = value.data[row]
+            held[row] = cell if value.kind == "codes" else parse_codes(cell)
+        known = np.array([bool(one) for one in held], dtype=bool)
+        names = sorted(frozenset[str]().union(*held))
+        if not names:
+            raise TaskFaultError("no_labels", f"'{text}' holds no label", fix="complete the column")
+        columns = [np.array([name in one for one in held], dtype=np.float64) for name in names]
+        return self._targets(tuple(names), [Values(x, known, "number", text) for x in columns])
 
     def _value(self, text: str) -> Values:
         return self.labels.spread(self._of_rows(text))
@@ -301,6 +323,9 @@ class _Builder:
 
     def look_for_one_class(self, targets: Targets) -> None:
         """Note outcomes that teach nothing: no label, all alike, or all alike in train."""
+        if isinstance(self.task, MultilabelKeys) and self.task.labels is not None:
+            self._look_for_untaught(targets)
+            return
         columns = [1] if targets.kind == "survival" else range(len(targets.columns))
         for column in columns:
             known = targets.known[:, column]
@@ -321,6 +346,19 @@ class _Builder:
                         "check the column and its expression, or take the task out",
                     )
                     break
+
+    def _look_for_untaught(self, targets: Targets) -> None:
+        """Note labels, of those that a column holds, that nobody in train has: some are rare."""
+        taught = (targets.values[self.labels.train & targets.known[:, 0]] > 0).any(axis=0)
+        untaught = [name for name, one in zip(targets.columns, taught, strict=True) if not one]
+        if untaught:
+            self.add(
+                "one_class",
+                f"{counted(len(untaught), 'label')} of {len(taught)} that nobody has in the train "
+                f"split: {', '.join(untaught[:10])}{', ...' if len(untaught) > 10 else ''}",
+                "nothing, if they are that rare: nothing is learned of them",
+                warning=any(taught),
+            )
 
     def _cells(self, column: int, samples: np.ndarray | None) -> str:
         """Say what the cells that an outcome is made of hold, ``"; x holds 0 (50), 2 (10)"``."""
@@ -346,6 +384,8 @@ def _texts(task: Task) -> list[str]:
     """Give the expression of each outcome; a survival task has one, whether the event happened."""
     if isinstance(task, SurvivalKeys):
         return [str(task.event if task.event is not None else task.event_date)]
+    if isinstance(task, MultilabelKeys) and task.labels is not None:
+        return [task.labels]
     if isinstance(task, MultilabelKeys) or (isinstance(task, RegressionKeys) and task.columns):
         return list(task.columns.values())
     return [str(task.column)]
@@ -354,7 +394,7 @@ def _texts(task: Task) -> list[str]:
 def task_texts(task: Task) -> list[str]:
     """Give every expression and column that a task reads."""
     told = task.model_dump()
-    plain = ("column", "time", "event", "event_date", "censor_date", "competing")
+    plain = ("column", "labels", "time", "event", "event_date", "censor_date", "competing")
     texts_of = [told[key] for key in plain if told.get(key) is not None]
     return [*texts_of, *(told.get("columns") or {}).values()]
 

@@ -273,15 +273,24 @@ class MulticlassKeys(TaskKeys):
 
 
 class MultilabelKeys(TaskKeys):
-    """Several yes or no at once."""
+    """Several yes or no at once: a column for each, or one that holds the labels of a record."""
 
     kind: Literal["multilabel"]
-    columns: dict[str, str] = Field(min_length=1)
+    columns: dict[str, str] = {}
+    labels: str | None = None
+    """Column of codes, or expression (``map[column]``): there is a yes or no for each label that
+    any record has, in the order of their names. Records without a label are not of the task."""
 
     @field_validator("columns", mode="before")
     @classmethod
     def _alike(cls, columns: Any) -> Any:
         return _as_mapping(columns)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> MultilabelKeys:
+        if bool(self.columns) == (self.labels is not None):
+            raise ValueError("name either columns, one for each label, or labels: one with all")
+        return self
 
 
 class RegressionKeys(TaskKeys):
@@ -383,6 +392,9 @@ class CohortKeys(Config):
     noisy_pairs: NoisyPairsKeys | None = None
     """Pairs to make wrong: ``--set cohort.noisy_pairs.share=0.2``."""
     recipe: str | None = None
+    dataset: str | None = None
+    """Published data set that it is, as the cards of models call it (``seen``, ``clean``); behind a
+    colon which part of it held_out is: ``ptbxl:fold 10``."""
     prompts: dict[str, dict[str, tuple[str, ...]]] = {}
     """Task to class (or label) to the texts that describe it, for zero-shot classification."""
     choices: dict[str, ChoiceKeys] = {}

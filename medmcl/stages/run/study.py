@@ -244,6 +244,8 @@ def _definition(task: Task) -> str:
         return f"event date {task.event_date}, end of follow-up {task.censor_date}"
     if isinstance(task, RegressionKeys) and task.column is not None:
         return task.column
+    if isinstance(task, MultilabelKeys) and task.labels is not None:
+        return f"every label in {task.labels}"
     assert isinstance(task, MultilabelKeys | RegressionKeys)  # of the kinds that are left
     parts = [n if n == text else f"{n} = {text}" for n, text in task.columns.items()]
     return listed(parts, MOST_NAMED)

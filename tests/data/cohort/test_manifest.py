@@ -99,7 +99,10 @@ def test_every_unknown_key_is_named_with_its_neighbour_and_the_rest_is_kept():
         ({"modalities__ecg": {"path": "x"}}, "needs a reader"),
         ({"modalities__ecg": {"reader": "npy", "path": "x"}}, "needs a kind"),
         ({"modalities__ecg__kind": "egg"}, "did you mean 'ecg'"),
-        ({"modalities__cmr": {"reader": "nifti", "path": "x"}}, "'modalities.cmr': axes: the nifti format does not say it"),
+        (
+            {"modalities__cmr": {"reader": "nifti", "path": "x"}},
+            "'modalities.cmr': axes: the nifti format does not say it",
+        ),
         ({"modalities__my.ecg": {"reader": "text"}}, "letters, digits and _"),
         ({"tasks__sick__kind": "binry"}, "did you mean 'binary'"),
         ({"tasks__labels__of": "egc"}, "did you mean 'ecg'"),

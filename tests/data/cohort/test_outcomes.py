@@ -72,6 +72,26 @@ def test_each_label_has_a_column():
     assert targets.known.tolist() == [[True] * 2, [True] * 2, [False] * 2, [True] * 2]
 
 
+def test_a_column_of_labels_becomes_a_column_for_each():
+    frame = {"c": ["{'B': 0.0, 'A': 100.0}", "A", "", "C"]}
+    targets, findings = build(frame, kind="multilabel", labels="c")
+    assert targets.columns == ("A", "B", "C")
+    assert targets.values.tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1]]
+    assert targets.known.tolist() == [[True] * 3, [True] * 3, [False] * 3, [True] * 3]
+    assert findings == []
+    train = [True, True, True, False]
+    targets, findings = build(frame, kind="multilabel", labels="c", train=train)
+    assert targets.columns == ("A", "B", "C")  # nobody in train has C: said, not refused
+    assert codes(findings) == [("task.one_class", "warning")]
+    assert "nobody has in the train split: C" in findings[0].what
+    assert codes(build({"c": [0.5, 2.0]}, kind="multilabel", labels="c")[1]) == [
+        ("task.not_labels", "error")
+    ]
+    assert codes(build({"c": ["", None]}, kind="multilabel", labels="c")[1]) == [
+        ("task.not_labels", "error")
+    ]
+
+
 def test_a_regression_takes_numbers_with_their_unit():
     targets, _ = build({"ef": [0.5, None, 0.7]}, kind="regression", column="ef * 100", unit="%")
     assert targets.values[:, 0] == pytest.approx([50, 0, 70])

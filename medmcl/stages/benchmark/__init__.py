@@ -1,0 +1,1 @@
+"""Benchmarks: encoders beside each other on the tasks of a suite."""

@@ -1,0 +1,109 @@
+"""A suite: the tasks that encoders are compared on, as data.
+
+A suite is a YAML file under ``suites/``: a cohort, what is laid over it (data set, maps, tasks),
+and how encoders are probed. Adding one is adding a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from medmcl.core.config import Config, check, nearest, read_yaml
+from medmcl.core.errors import ConfigError
+from medmcl.core.shipped import shipped
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+
+SUITES = shipped("suites")
+
+
+class Suite(Config):
+    """What ``suites/NAME.yaml`` may say."""
+
+    schema_: Literal["medmcl/suite@1"] = Field(alias="schema")
+    about: str
+    source: str = Field(default="", description="who defined it, and where the data are from")
+    cohort: str = Field(description="cohort by name; the command may name another of its kind")
+    modality: str = Field(description="what encoders read")
+    dataset: str | None = Field(
+        default=None,
+        description="what the cards of models call the data, and behind a colon the part that is "
+        "scored; as cohort.yaml says if not given",
+    )
+    set_: dict[str, Any] = Field(
+        default={}, alias="set", description="laid over the cohort, as --set of a command"
+    )
+    maps: dict[str, Any] = Field(default={}, description="laid over those of the cohort")
+    tasks: dict[str, Any] = Field(
+        default={}, description="laid over those of the cohort, and scored; none: the cohort's own"
+    )
+    protocols: tuple[str, ...] = Field(
+        default=("linear_probe", "knn"), description="ways to predict from frozen features"
+    )
+    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1, 1.0)
+    draws: PositiveInt = Field(default=3, description="of each label fraction below 1, averaged")
+    random_seeds: PositiveInt = Field(
+        default=1, description="first weights of the random encoder that are drawn, averaged"
+    )
+
+    def overrides(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What is laid over the cohort; what a user says goes before it."""
+        laid = {f"cohort.maps.{name}": one for name, one in self.maps.items()}
+        laid |= {f"cohort.tasks.{name}": one for name, one in self.tasks.items()}
+        laid |= {} if self.dataset is None else {"cohort.dataset": self.dataset}
+        return {**self.set_, **laid, **given}
+
+    def open(
+        self, cohort: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+    ) -> Cohort:
+        """Open the cohort with the tasks of the suite.
+
+        Args:
+            cohort: Another than the suite's.
+            overrides: As ``--set`` of a cohort.
+
+        Raises:
+            CohortError: It cannot be opened, or has no such modality.
+        """
+        laid = self.overrides({"on_bad_record": "exclude", **(overrides or {})})
+        opened = open_cohort(cohort or self.cohort, laid)
+        if self.modality not in opened.spec.modalities:
+            raise ConfigError(
+                f"the suite is about '{self.modality}', which the cohort does not have",
+                where=f"cohort {opened.name}",
+                got=", ".join(opened.spec.modalities),
+            )
+        return opened
+
+    def scored(self, cohort: Cohort) -> list[str]:
+        """Names of the tasks that are scored."""
+        return list(self.tasks) or list(cohort.usable_tasks)
+
+
+def list_suites() -> dict[str, Path]:
+    """Every suite under ``suites/`` here and shipped with medmcl, by name."""
+    found: dict[str, Path] = {}
+    for folder in (SUITES, Path("suites")):
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def read_suite(name: str | Path) -> tuple[str, Suite]:
+    """Read a suite by its name or file; gives its name too.
+
+    Raises:
+        ConfigError: There is none, or it is not valid.
+    """
+    known = list_suites()
+    path = known.get(str(name), Path(name))
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no suite '{name}'{nearest(str(name), known)}",
+            expected=", ".join(known),
+            fix="give one of these names, or a yaml file",
+        )
+    return path.stem, check(Suite, read_yaml(path), where=path, error=ConfigError)
