@@ -109,7 +109,7 @@ def test_the_mend_of_an_override_of_the_recipe_is_taken(cohort, reads_recipe):
 
 def test_the_kinds_of_simulation_are_listed():
     shown = " ".join(answer("simulate", "--help").stdout.split())
-    assert " ".join(answer("embed", "--help").stdout.split()).count("RUN Run folder.") == 1
+    assert " ".join(answer("embed", "--help").stdout.split()).count("[RUN] Run folder;") == 1
     for kind in SIMULATORS:
         assert f"{kind}:" in shown
     assert "docs/cohort.md" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 import click
@@ -152,7 +153,7 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def end_wrecked(wrecked: dict[str, str]) -> None:
+def end_wrecked(wrecked: Mapping[str, str]) -> None:
     """End with a code of its own where stages are wrecked, and say so in the last line."""
     if wrecked:
         from medmcl.stages.run.launch import WRECKED_CODE

@@ -30,7 +30,6 @@ import typer
 from medmcl.cli.command import Command, Group, end_wrecked
 from medmcl.cli.cooccur import app as cooccur
 from medmcl.cli.predict import predict
-from medmcl.core.file_lock import one_writer
 from medmcl.core.progress import Clocked
 
 app = typer.Typer(
@@ -72,6 +71,15 @@ WorkersOption = Annotated[
         min=0,
         help="Processes that read records, where that takes longer than starting them; one a "
         "processor, at most 8, if not given. 0 reads in this process.",
+    ),
+]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME[:VARIANT]:FILE",
+        help="A published model (`medmcl models`) with its file of weights: what it makes of the "
+        "cohort is scored as --embeddings are. Repeatable.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same bits on CPU.")]
@@ -229,7 +237,8 @@ def pretrain(
 def evaluate(
     cohort: CohortOption,
     run: Annotated[
-        Path | None, typer.Argument(help="Run folder; left out where only --embeddings are scored.")
+        Path | None,
+        typer.Argument(help="Run folder; left out where only --embeddings or --model are scored."),
     ] = None,
     embeddings: Annotated[
         list[str] | None,
@@ -241,6 +250,7 @@ def evaluate(
             "RUN they stand beside its models; without one --out becomes a run folder. Repeatable.",
         ),
     ] = None,
+    model: ModelOption = None,
     task: Annotated[
         list[str] | None,
         typer.Option("--task", help="Task to score; all if not given. Repeatable."),
@@ -336,6 +346,7 @@ def evaluate(
             run,
             cohort,
             embeddings=embeddings or None,
+            models=model or (),
             tasks=task or None,
             label_fractions=fractions,
             compare=compare or (),
@@ -388,24 +399,50 @@ app.command(cls=Command)(predict)
 
 
 @app.command(cls=Command)
-@one_writer("embeddings are being written")
 def embed(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
     cohort: CohortOption,
     out: Annotated[
         Path, typer.Option(help="Table to write (.parquet, .csv or .tsv); must be new.")
     ],
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder; left out where --model embeds.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:VARIANT]:FILE",
+            help="A published model (`medmcl models`) with its file of weights, in a run's place.",
+        ),
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Variant of the model, if --model does not name it.")
+    ] = None,
+    preparation: Annotated[
+        str | None, typer.Option(help="Another preparation that the card of the model knows.")
+    ] = None,
     modality: Annotated[
         str | None,
         typer.Option(
-            help="Modality to embed; the run's first if not given. Several (a,b) or all: the mean "
-            "of those a sample has; with --space pooled."
+            help="Modality to embed; the run's first if not given, or the only one that the model "
+            "reads. Of a run several (a,b) or all: the mean of those a sample has; with --space "
+            "pooled."
         ),
     ] = None,
     stage: Annotated[str | None, typer.Option(help="Stage whose tower to use.")] = None,
     space: Annotated[
         str, typer.Option(help="features (before the projection) or pooled (shared space).")
     ] = "features",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Embed one of N shares, for N processes with the same --out; whoever ends last "
+            "joins them, to the same bytes as one process writes.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an embedding that was not finished.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over what is there.")
     ] = False,
@@ -414,30 +451,30 @@ def embed(
     workers: WorkersOption = None,
 ) -> None:
     """Write the embedding of every record of a cohort, with a quality flag."""
-    from medmcl.stages.run.outputs import claim_table, write_table
+    with (
+        _reading(workers),
+        _overrides(set_, cohort, reads_recipe=False) as overrides,
+    ):
+        from medmcl.stages.run.embed import EmbedCommand
 
-    claim_table(out, overwrite=overwrite)
-    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
-        from medmcl.stages.run.folder import run_config
-
-        run_config(run)
-        from medmcl.stages.run.run import load
-
-        opened = load(run)
-        wrecked = opened.wrecked  # before anything is written
-        table = opened.embed(
-            cohort,
-            modality=modality.split(",") if modality and "," in modality else modality,
+        done = EmbedCommand(
+            run=run,
+            model=model,
+            variant=variant,
+            preparation=preparation,
+            cohort=cohort,
+            modality=modality,
             stage=stage,
             space=space,
-            device=device,
+            out=out,
+            shard=shard,
+            resume=resume,
+            overwrite=overwrite,
             overrides=overrides,
-        )
-    write_table(table, out)
-    refused = int((table["quality"] != "ok").sum())
-    unit = "samples" if "modalities" in table else "records"
-    print(f"{len(table)} {unit}, {refused} without an embedding: {out}")
-    end_wrecked(wrecked)
+            device=device,
+        ).write()
+    print(done.said)
+    end_wrecked(done.wrecked)
 
 
 @app.command(cls=Command)

@@ -13,7 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from medmcl.core.config import Config, check, read_yaml
 from medmcl.core.errors import ConfigError
@@ -65,6 +72,11 @@ class Input(Config):
     units: str = ""
     spacing_mm: tuple[PositiveFloat, ...] | None = None
     shape: tuple[PositiveInt, ...] = Field(default=(), description="(leads, samples) if not given")
+    permute: tuple[NonNegativeInt, ...] = Field(
+        default=(),
+        description="axes of what the modality's adapter prepares, in the order the net has them; "
+        "the same order if not given",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -199,6 +211,35 @@ def read_card(name: str) -> Card:
         )
     path = files[name] if isinstance(files[name], Path) else Path(files[name].load())
     return check(Card, {"name": name, **read_yaml(path)}, where=path, error=ConfigError)
+
+
+def split_model(text: str, variant: str | None = None) -> tuple[str, Path]:
+    """Give the name, as `find_variant` takes it, and the file of ``NAME[:VARIANT]:FILE``.
+
+    Args:
+        text: What a command line says.
+        variant: A variant that it says apart.
+
+    Raises:
+        ConfigError: There is no such model or variant, two variants are named, or no file is.
+    """
+    name, _, file = text.partition(":")
+    card = read_card(name)
+    first, colon, rest = file.partition(":")
+    if colon and first in card.variants:
+        if variant not in (None, first):
+            raise ConfigError(
+                "two variants are named", where="--variant", got=f"{first} and {variant}"
+            )
+        variant, file = first, rest
+    if not file or file in card.variants:
+        raise ConfigError(
+            "the file of the weights is not named",
+            where="--model",
+            got=text,
+            expected=f"{name}:FILE, or {name}:VARIANT:FILE",
+        )
+    return (name if variant is None else f"{name}:{variant}"), Path(file)
 
 
 def find_variant(name: str) -> tuple[Card, str]:

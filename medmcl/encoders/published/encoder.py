@@ -5,24 +5,103 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.encoded import LAYER, Encoded, EncoderModule, LayerDepths, unmaskable
-from medmcl.encoders.published.card import card_files
+from medmcl.encoders.published.card import Card, card_files
 from medmcl.encoders.published.file import build_net, fill, read_file, told_by
 from medmcl.encoders.published.model import provenance_of, say_licence
 from medmcl.encoders.published.settings import PublishedSettings, settings_of
 
 
-class PublishedEncoder(EncoderModule):
-    """The net of a card. Windows of a record are encoded one by one, and their mean stands for it.
+class CardNet(EncoderModule):
+    """A net as an encoder: windows of a record are encoded one by one, their mean stands for it.
+
+    Args:
+        net: The net of a card.
+        card: The card.
+        shape: Of what the modality's adapter prepares of a record.
+        output: Name of what stands for a record.
+
+    Raises:
+        ConfigError: The net cannot take records of this shape, or gives no such output of them.
+    """
+
+    def __init__(self, net: nn.Module, card: Card, shape: InputShape, output: str) -> None:
+        super().__init__()
+        self.card, self.output, self.axes = card, output, len(card.input.shape)
+        self.order = [place - self.axes for place in card.input.permute]
+        self.width, tokens = self._try_out(net, shape)
+        self.grid = None if tokens is None else (tokens,)
+        self.net = net
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
+        """Encode what the card prepares, (B, ...) or (B, windows, ...)."""
+        unmaskable(mask, self.card.name)
+        rows, several = len(x), x.ndim > self.axes + 1
+        windows = x.shape[1] if several else 1
+        found: Mapping[str, Tensor] = self.net(self._in_order(x.flatten(0, 1) if several else x))
+        features = found[self.output]
+        tokens = found["tokens"] if self.grid is not None else None
+        if several:
+            features = features.reshape(rows, windows, self.width).mean(1)
+            if tokens is not None:
+                tokens = tokens.reshape(rows, windows * tokens.shape[1], self.width)
+        return Encoded(features=features, tokens=tokens)
+
+    def _in_order(self, x: Tensor) -> Tensor:
+        return x.permute(0, *(x.ndim + place for place in self.order)) if self.order else x
+
+    def _try_out(self, net: nn.Module, shape: InputShape) -> tuple[int, int | None]:
+        """Width and tokens of what the net gives of a record, without computing it.
+
+        Tokens of another width than the features are no tokens of theirs.
+        """
+        card, sizes, axes = self.card, shape.shape, self.axes
+        fix = f"leave out what inputs says otherwise than the card: `medmcl models {card.name}`"
+        if shape.kind != card.input.modality or len(sizes) not in (axes, axes + 1):
+            raise ConfigError(
+                f"{card.title} reads records of another kind or shape",
+                where=f"encoder '{card.name}'",
+                got=f"{shape.kind} of shape {sizes}",
+                expected=f"{card.input.modality} of shape {card.input.shape}",
+                fix=fix,
+            )
+        with torch.no_grad():
+            row = self._in_order(torch.zeros(1, *sizes[-axes:], device="meta"))
+            try:
+                given = copy.deepcopy(net).to("meta").eval()(row)
+            except (RuntimeError, ValueError, AssertionError) as error:
+                raise ConfigError(
+                    f"{card.title} cannot take an input of this size",
+                    where=f"encoder '{card.name}'",
+                    got=f"{sizes}: {str(error).splitlines()[0][:160]}",
+                    expected=card.input.shape,
+                    fix=fix,
+                ) from None
+        found, tokens = given.get(self.output), given.get("tokens")
+        if found is None or found.ndim != 2:
+            raise ConfigError(
+                "an encoder of a recipe gives one vector a record, and has no head of its file",
+                where=f"encoder '{card.name}', output",
+                got=f"{self.output}: {card.outputs[self.output]}",
+                fix=f"leave out output: '{card.probe}' is what its authors probe",
+            )
+        width, windows = found.shape[1], sizes[0] if len(sizes) > axes else 1
+        fits = tokens is not None and tokens.shape[-1] == width
+        return width, windows * tokens.shape[1] if fits else None
+
+
+class PublishedEncoder(CardNet):
+    """The net of a card in a recipe.
 
     Its weights are read from a file when a stage begins to train it (`start_weights`), never when a
     finished run is opened.
@@ -31,28 +110,11 @@ class PublishedEncoder(EncoderModule):
     Settings: ClassVar[type[PublishedSettings]]
 
     def __init__(self, shape: InputShape, settings: PublishedSettings) -> None:
-        super().__init__()
         say_licence(settings.card)
-        self.settings, self.axes = settings, len(settings.card.input.shape)
-        self.net = build_net(settings.card, settings.variant)
-        self.width, tokens = _try_out(settings, shape, self.axes)
-        self.grid = None if tokens is None else (tokens,)
+        net = build_net(settings.card, settings.variant)
+        super().__init__(net, settings.card, shape, settings.output)
+        self.settings = settings
         self.provenance: Mapping[str, Any] = {}
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
-        """Encode what the card prepares, (B, ...) or (B, windows, ...)."""
-        unmaskable(mask, self.settings.card.name)
-        rows = len(x)
-        several = x.ndim > self.axes + 1
-        windows = x.shape[1] if several else 1
-        found: Mapping[str, Tensor] = self.net(x.flatten(0, 1) if several else x)
-        features = found[self.settings.output]
-        tokens = found["tokens"] if self.grid is not None else None
-        if several:
-            features = features.reshape(rows, windows, self.width).mean(1)
-            if tokens is not None:
-                tokens = tokens.reshape(rows, windows * tokens.shape[1], self.width)
-        return Encoded(features=features, tokens=tokens)
 
     def start_weights(self) -> list[str]:
         """Take the weights of the file; see `medmcl.encoders.encoded.StartsFromFile`."""
@@ -81,49 +143,6 @@ class PublishedEncoder(EncoderModule):
                 found[name] - first + 1 if name in found else last if begun else 0
             )
         return depths
-
-
-def _try_out(settings: PublishedSettings, shape: InputShape, axes: int) -> tuple[int, int | None]:
-    """Width and tokens of what the net gives of an input of this shape, without computing it.
-
-    Tokens of another width than the features are no tokens of theirs.
-
-    Raises:
-        ConfigError: It cannot take it.
-    """
-    card, sizes = settings.card, shape.shape
-    fix = f"leave out what inputs of it says otherwise than the card: `medmcl models {card.name}`"
-    if shape.kind != card.input.modality or len(sizes) not in (axes, axes + 1):
-        raise ConfigError(
-            f"{card.title} reads records of another kind or shape",
-            where=f"encoder '{card.name}'",
-            got=f"{shape.kind} of shape {sizes}",
-            expected=f"{card.input.modality} of shape {card.input.shape}",
-            fix=fix,
-        )
-    with torch.device("meta"), torch.no_grad():
-        net = build_net(card, settings.variant).to("meta").eval()
-        try:
-            given = net(torch.zeros(1, *sizes[-axes:], device="meta"))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise ConfigError(
-                f"{card.title} cannot take an input of this size",
-                where=f"encoder '{card.name}'",
-                got=f"{sizes}: {str(error).splitlines()[0][:160]}",
-                expected=card.input.shape,
-                fix=fix,
-            ) from None
-    found, tokens = given.get(settings.output), given.get("tokens")
-    if found is None or found.ndim != 2:
-        raise ConfigError(
-            "an encoder of a recipe gives one vector a record, and has no head of its file",
-            where=f"encoder '{card.name}', output",
-            got=f"{settings.output}: {card.outputs[settings.output]}",
-            fix=f"leave out output: '{card.probe}' is what its authors probe",
-        )
-    width, windows = found.shape[1], sizes[0] if len(sizes) > axes else 1
-    fits = tokens is not None and tokens.shape[-1] == width
-    return width, windows * tokens.shape[1] if fits else None
 
 
 @cache

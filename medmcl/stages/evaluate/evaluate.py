@@ -41,8 +41,8 @@ from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.settings import evaluate_overrides, of_fitting, with_settings
 from medmcl.stages.evaluate.spec import KEYS, EvaluateSpec, ProbeSpec
 from medmcl.stages.evaluate.task_scoring import ProbeMode, TaskScoring, frozen_probes
-from medmcl.stages.evaluate.vectors import evaluate_vectors
-from medmcl.stages.factorise.vector_files import vectors_by_name
+from medmcl.stages.evaluate.vectors import OfModels, evaluate_vectors, new_folder
+from medmcl.stages.factorise.vector_files import named_vectors, vectors_by_name
 from medmcl.stages.predict.other_coding import (
     StrangeColumn,
     coded_otherwise,
@@ -69,6 +69,7 @@ def evaluate(
     cohort: Cohort | str | Path | None = None,
     *,
     embeddings: Any = None,
+    models: Sequence[str] = (),
     tasks: Sequence[str] | None = None,
     label_fractions: Sequence[float] | None = None,
     compare: Sequence[str | Path] = (),
@@ -93,6 +94,8 @@ def evaluate(
         embeddings: Vectors by subject or record: a DataFrame, a file (parquet, csv, tsv, npz), a
             mapping of names to these, or several files. They stand beside the run's models, and
             take the place of vectors of the run that are called so.
+        models: Published models, ``NAME[:VARIANT]:FILE``: what each makes of the cohort is scored
+            as ``embeddings`` are.
         tasks: Tasks to score; all of the cohort if not given.
         label_fractions: Shares of the train labels; those of the recipe if not given.
         compare: Other runs to set beside, under the names of their folders.
@@ -118,12 +121,23 @@ def evaluate(
             names no sites; a run to compare is called as another, or as a model of the run; neither
             a run nor vectors, or no cohort.
     """
-    if cohort is None or (run is None and embeddings is None):
+    if cohort is None or (run is None and embeddings is None and not models):
         what = "no cohort is named" if cohort is None else "there is nothing to evaluate"
         raise ConfigError(what, fix="give a run or embeddings, and a cohort")
     changes = _changes(tasks, label_fractions, resample)
     if predictions is not None:
         claim_table(Path(predictions), overwrite=overwrite, option="--predictions")
+    source = terms = ""
+    if models:
+        folder = new_folder(out) if run is None else Path(out or "runs")
+        tree = {"stage": "evaluate", "name": "results", "embeddings": {"of": "models"}, **changes}
+        with_settings(tree, evaluate_overrides(overrides or {})[0])  # before hours of embedding
+        made = OfModels.of(
+            models, cohort, beside=folder.absolute().parent, overrides=overrides or {},
+            device=device,
+        )  # fmt: skip
+        embeddings, source = {**named_vectors(embeddings), **made.tables}, made.source
+        terms = made.terms
     with vectors_by_name(embeddings) as vectors:
         if run is not None:
             evaluation = _evaluate_run(
@@ -142,7 +156,7 @@ def evaluate(
                 )
             evaluation = evaluate_vectors(
                 vectors, cohort, out=out, changes=changes, overrides=overrides or {},
-                seed=seed or 0, device=device,
+                seed=seed or 0, device=device, source=source, terms=terms,
             )  # fmt: skip
     if predictions is not None:
         write_people(scored_people(evaluation.prepared, evaluation.people), Path(predictions))

@@ -6,7 +6,8 @@ others and applied to another cohort's vectors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,13 @@ from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
 from medmcl.stages.recipe.settings import only_cohort_overrides
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from medmcl.evaluation.protocol.evaluation import Evaluation
 
 NAME = "embeddings"
 """What the recipe of such a run is called."""
+ABOUT = "Vectors that were made elsewhere, scored as they are"
 
 
 def evaluate_vectors(
@@ -32,6 +36,8 @@ def evaluate_vectors(
     overrides: Mapping[str, Any],
     seed: int,
     device: str,
+    source: str = "",
+    terms: str = "",
 ) -> Evaluation:
     """Score vectors on a cohort: fitted on train, chosen on tuning, held_out is scored.
 
@@ -46,6 +52,8 @@ def evaluate_vectors(
         overrides: Dotted key to value: ``evaluate.x``, ``cohort.x``, ``data_root``.
         seed: Seed of label subsets and bootstrap.
         device: ``auto``, ``cpu`` or ``cuda``.
+        source: Whose they are.
+        terms: What is said of their use, on the first page.
 
     Raises:
         MedmclError: Vectors, cohort or settings cannot be used; nothing was written.
@@ -53,10 +61,7 @@ def evaluate_vectors(
     """
     from medmcl.stages.run.pretrain import run_recipe
 
-    if out is None:
-        raise ConfigError("where the report is written is not said", fix="--out FOLDER")
-    if (Path(out) / "config.yaml").exists():
-        raise ArtefactError("is a run folder already", where=out, fix="another --out")
+    out = new_folder(out)
     own, others = evaluate_overrides(overrides)
     opened = (
         cohort if isinstance(cohort, Cohort) else open_cohort(cohort, only_cohort_overrides(others))
@@ -73,7 +78,8 @@ def evaluate_vectors(
     recipe = {
         "schema": "medmcl/recipe@1",
         "name": NAME,
-        "about": "Vectors that were made elsewhere, scored as they are",
+        "about": ABOUT + (f"; {terms}" if terms else ""),
+        "source": source,
         "inputs": {} if spec.covariates is None else {spec.covariates: {}},
         "stages": [spec.model_dump(mode="json")],
     }
@@ -85,3 +91,71 @@ def evaluate_vectors(
     tasks = list(opened.spec.tasks) if spec.tasks == "all" else spec.tasks
     refuse_nobody(done, run, spec, tasks)
     return done
+
+
+def new_folder(out: str | Path | None) -> Path:
+    """Give the run folder that an evaluation of vectors becomes.
+
+    Raises:
+        ConfigError: None is named.
+        ArtefactError: It is a run folder already.
+    """
+    if out is None:
+        raise ConfigError("where the report is written is not said", fix="--out FOLDER")
+    if (Path(out) / "config.yaml").exists():
+        raise ArtefactError("is a run folder already", where=out, fix="another --out")
+    return Path(out)
+
+
+@dataclass(frozen=True)
+class OfModels:
+    """What published models make of a cohort.
+
+    Attributes:
+        tables: Name of each to its table.
+        source: Whose they are, with their licences.
+        terms: Those that may not be used commercially; empty if there are none.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    source: str
+    terms: str
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[str],
+        cohort: Cohort | str | Path,
+        *,
+        beside: Path,
+        overrides: Mapping[str, Any],
+        device: str,
+    ) -> OfModels:
+        """Embed a cohort; see `medmcl.stages.run.embedding.embedding_of_model`.
+
+        Args:
+            models: ``NAME[:VARIANT]:FILE`` of each.
+            cohort: Cohort, folder or name.
+            beside: Folder beside which prepared records are cached.
+            overrides: As those of `evaluate`.
+            device: ``auto``, ``cpu`` or ``cuda``.
+        """
+        from medmcl.stages.run.embedding import embedding_of_model
+
+        tables, said, barred = {}, [], []
+        _, others = evaluate_overrides(overrides)
+        for model in models:
+            found = embedding_of_model(
+                model, cohort, beside=beside, overrides=others, device=device
+            )
+            made_by = found.made_by
+            name = f"{made_by['model']}:{made_by['variant']}"
+            name = name if name not in tables else f"{name} ({made_by['weights_sha256'][:8]})"
+            tables[name] = found.table(found.vectors(found.records))
+            barred += [] if made_by["commercial"] else [name]
+            said.append(
+                f"{name}: {made_by['source']}, {made_by['licence']}, sha256 of its file "
+                f"{made_by['weights_sha256']}"
+            )
+        terms = f"NO COMMERCIAL USE of {', '.join(barred)}" if barred else ""
+        return cls(tables, "; ".join(said), terms)

@@ -303,7 +303,7 @@ def vectors_by_name(given: Any) -> Iterator[dict[str, Path]]:
     Raises:
         ConfigError: Two are called alike, a name is empty, or a table cannot be written.
     """
-    named = _named(given)
+    named = named_vectors(given)
     with working_folder(Path(gettempdir()) / "medmcl-vectors") as folder:
         found = {}
         for number, (name, one) in enumerate(named.items()):
@@ -315,7 +315,8 @@ def vectors_by_name(given: Any) -> Iterator[dict[str, Path]]:
         yield {name: path.absolute() for name, path in found.items()}
 
 
-def _named(given: Any) -> dict[str, Any]:
+def named_vectors(given: Any) -> dict[str, Any]:
+    """Give files and tables of vectors by name; see `vectors_by_name`."""
     if given is None:
         return {}
     if isinstance(given, Mapping):

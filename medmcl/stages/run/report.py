@@ -115,7 +115,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
     cost = cost_sentence(study.seconds)
     scored = {"scored cohort": cohort.name, "scored cohort fingerprint": cohort.fingerprint}
     scores_all = _scores_all(found)
-    notes = dict.fromkeys([*prepared.masked_leads(), *found.notes])
+    notes = dict.fromkeys([*prepared.masked_leads(), *found.notes, *_published(run)])
     return replace(
         found,
         title=f"{run.recipe.name} on {cohort.name}",
@@ -173,6 +173,16 @@ def _as_scored(cohort: Cohort, found: Evaluation) -> Cohort:
         table.assign(split="held_out") for table in (cohort.subjects, cohort.samples)
     )
     return replace(cohort, subjects=subjects, samples=samples)
+
+
+def _published(run: Run) -> list[str]:
+    """Say whose published weights the towers of a run started from, and on what terms."""
+    return [
+        f"{modality} of stage {stage} started from {said['model']} ({said['source']}; "
+        f"{said['licence']}{'' if said['commercial'] else '; NO COMMERCIAL USE'})"
+        for stage in run.stages
+        for modality, said in run.facts(stage).get("published", {}).items()
+    ]
 
 
 def _flow(evaluation: Evaluation) -> list[tuple[str, int, int]]:

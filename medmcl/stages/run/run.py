@@ -24,7 +24,7 @@ from medmcl.core.batch import Batch, InputShape
 from medmcl.core.config import check, lookup, nearest, read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.progress import Bar, progress
-from medmcl.core.sealed import CHANGED, SEAL, sealed, unsealed
+from medmcl.core.sealed import CHANGED, SEAL, file_digest, sealed, unsealed
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from medmcl.encoders.towers import Towers
     from medmcl.engine.loop import Learner
     from medmcl.selection.keep import Keep
+    from medmcl.stages.run.embedding import Embedding
 
 log = logging.getLogger(__name__)
 
@@ -380,9 +381,68 @@ class Run(Store):
         Raises:
             ArtefactError: The run, or the stage that is given, is not finished.
         """
-        import pandas as pd
+        if modality == "all" or not isinstance(modality, str | None):
+            opened = self._opened(cohort, stage, space, overrides)
+            return self._embed_several(opened, modality, stage, space, device)
+        found = self.embedding(
+            cohort, modality=modality, stage=stage, space=space, device=device, overrides=overrides
+        )
+        return found.table(found.vectors(found.records))
 
+    def embedding(
+        self,
+        cohort: Cohort | str | Path,
+        *,
+        modality: str | None = None,
+        stage: str | None = None,
+        space: str = "features",
+        device: str = "auto",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Embedding:
+        """Give what `embed` embeds of one modality by what, before anything is; as for it."""
         from medmcl.engine.world import pick_device
+        from medmcl.stages.run.embedding import Embedding
+
+        opened = self._opened(cohort, stage, space, overrides)
+        modality = modality or next(iter(self.recipe.inputs))
+        known = self.recipe.inputs
+        near = "" if modality in known else nearest(modality, known)
+        if modality not in known or modality not in opened.records:
+            raise ConfigError(
+                f"modality '{modality}' is not in both the run and the cohort{near}",
+                got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(opened.records)}",
+                fix="if the cohort has it under another name, call it as the run does in a copy "
+                "of its cohort.yaml",
+            )
+        stage = self.stage_with(modality, stage)
+        where = pick_device(device)
+        facts = {} if stage == "untrained" else self.facts(stage)
+        return Embedding(
+            towers=self.towers(stage, where),
+            prepared=self.prepare(opened, (modality,)),
+            modality=modality,
+            space=space,
+            device=where,
+            made_by={
+                "recipe": self.recipe.name,
+                "config_hash": self.tree("provenance", {}).get("config_hash"),
+                "stage": stage,
+                "weights": self._weights_digest(stage),
+                "published": facts.get("published", {}),
+            },
+        )
+
+    def _weights_digest(self, stage: str) -> str:
+        """Tell the weights of a stage; of none that were trained, the seed."""
+        kept = None
+        if stage != "untrained":
+            kept = self.checkpoints(stage).find(self.stage(stage).keep)
+        return f"seed {self.seed}" if kept is None else file_digest(kept / "weights.safetensors")
+
+    def _opened(
+        self, cohort: Cohort | str | Path, stage: str | None, space: str, overrides: Any
+    ) -> Cohort:
+        """Open a cohort that is embedded; the run's own as the run did."""
         from medmcl.stages.run.own_cohort import open_as_own
 
         if space not in ("features", "pooled"):
@@ -395,36 +455,7 @@ class Run(Store):
         opened, said = open_as_own(self, cohort, overrides, default=tolerant)
         if said:
             log.info(said)
-        modality = modality or next(iter(self.recipe.inputs))
-        if modality == "all" or not isinstance(modality, str):
-            return self._embed_several(opened, modality, stage, space, device)
-        known = self.recipe.inputs
-        near = "" if modality in known else nearest(modality, known)
-        if modality not in known or modality not in opened.records:
-            raise ConfigError(
-                f"modality '{modality}' is not in both the run and the cohort{near}",
-                got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(opened.records)}",
-                fix="if the cohort has it under another name, call it as the run does in a copy "
-                "of its cohort.yaml",
-            )
-        stage = self.stage_with(modality, stage)
-        where = pick_device(device)
-        prepared = self.prepare(opened, (modality,))
-        table = opened.records[modality]
-        usable = prepared.usable(modality)
-        vectors = embed_records(
-            self.towers(stage, where), prepared, modality, np.flatnonzero(usable), space, where
-        )
-        columns = [f"e{number}" for number in range(vectors.shape[1])]
-        full = np.full((len(table), vectors.shape[1]), np.nan, dtype=np.float32)
-        full[usable] = vectors
-        frame = pd.DataFrame(full, columns=columns)
-        reasons = prepared.faults(modality)
-        frame.insert(0, "quality", [reasons.get(str(record), "ok") for record in table.index])
-        frame.index = pd.MultiIndex.from_arrays(
-            [table["subject"].astype(str), table.index.astype(str)], names=["subject", "record"]
-        )
-        return frame
+        return opened
 
     def predict(
         self,

@@ -128,3 +128,17 @@ def test_every_card_reads_what_it_prepares(name):
         shape = made.input_shape
         width = built(shape, name, **({"preparation": preparation} if preparation else {})).width
         assert width > 0
+
+
+def test_volumes_come_in_the_order_of_the_net():
+    """The adapter gives (frame, z, y, x), CineMA reads x, y, z."""
+    card = models.card("cinema")
+    sizes = (1, 4, 48, 48)
+    encoder = built(InputShape(kind="cmr", shape=sizes), "cinema", variant="tiny").eval()
+    x = torch.randn(2, *sizes, generator=torch.Generator("cpu").manual_seed(0))
+    with torch.no_grad():
+        found = encoder(x).features
+        own = encoder.net(x[:, 0].permute(0, 3, 2, 1))[card.probe]
+        turned = encoder.net(x[:, 0].permute(0, 2, 3, 1))[card.probe]
+    assert torch.equal(found, own)
+    assert not torch.allclose(found, turned)

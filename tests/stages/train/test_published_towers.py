@@ -10,6 +10,7 @@ import medmcl
 from medmcl import models
 from medmcl.core.errors import MedmclError
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings
+from medmcl.stages.run.report import _published
 from tests.support.published_weights import filled, save
 from tests.support.short_runs import unreported
 
@@ -65,6 +66,10 @@ def test_a_frozen_one_gives_what_the_model_gives(cohort, file, tmp_path):
         "turgut_ecg", "global_pool", False
     )  # fmt: skip
     assert len(said["weights_sha256"]) == 64
+    assert _published(run) == [
+        "ecg of stage tune started from turgut_ecg (oetu/mae@68851df; CC BY-NC 4.0; "
+        "NO COMMERCIAL USE)"
+    ]
     copy.unlink()  # a finished run does without it
     table = medmcl.load(run.path).embed(cohort, stage="tune")
     stored = of_the_model(cohort, file, table.index[3][1])

@@ -1,0 +1,214 @@
+"""``medmcl embed``: what a run or a published model makes of every record, as a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.file_lock import claimed
+from medmcl.core.sealed import plain
+from medmcl.encoders.published.card import split_model
+from medmcl.stages.run.folder import run_config
+from medmcl.stages.run.outputs import claim_table, write_table
+
+if TYPE_CHECKING:
+    from medmcl.stages.run.embedding import Embedding
+    from medmcl.stages.run.run import Run
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which parts are made: of every ``of`` the one with this number, from 1."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def read(cls, text: str) -> Shard:
+        """Read ``2/8``.
+
+        Raises:
+            ConfigError: It is something else.
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if found and 1 <= int(found[1]) <= int(found[2]):
+            return cls(int(found[1]), int(found[2]))
+        raise ConfigError(
+            "is no shard", where="--shard", got=text or "''", expected="1/8 to 8/8, for example"
+        )
+
+    def has(self, part: int) -> bool:
+        """Whether a part is one of its own."""
+        return part % self.of == self.number - 1
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What was written.
+
+    Attributes:
+        said: For people.
+        wrecked: Stages of the run that are wrecked, with the reasons.
+    """
+
+    said: str
+    wrecked: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedCommand:
+    """The options of the command; see ``medmcl embed --help``.
+
+    A run or a model, never both. Several processes may write one table: each with another
+    ``shard``, the same one started twice too.
+    """
+
+    cohort: str
+    out: Path
+    run: Path | None = None
+    model: str | None = None
+    variant: str | None = None
+    preparation: str | None = None
+    modality: str | None = None
+    stage: str | None = None
+    space: str = "features"
+    shard: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+
+    def write(self) -> Embedded:
+        """Embed, and write the table.
+
+        Raises:
+            MedmclError: Run, model, cohort or output cannot be used.
+        """
+        self._refuse_options()
+        alone: AbstractContextManager[None] = nullcontext()
+        if self.shard is None:
+            alone = claimed(self.out, "embeddings are being written")
+        with alone:
+            return self._written()
+
+    def _refuse_options(self) -> None:
+        if (self.run is None) == (self.model is None):
+            raise ConfigError(
+                "a run or a published model embeds",
+                got="neither" if self.run is None else "both",
+                fix="medmcl embed RUN, or medmcl embed --model NAME:FILE",
+            )
+        of_run = {"--stage": self.stage, "--space": self.space != "features"}
+        of_model = {"--variant": self.variant, "--preparation": self.preparation}
+        wrong = [key for key, given in (of_run if self.model else of_model).items() if given]
+        if wrong:
+            raise ConfigError(
+                f"{wrong[0]} is of a {'run' if self.model else 'model'}",
+                fix=f"leave out {wrong[0]}",
+            )
+        if self.shard is not None and self.overwrite:
+            raise ConfigError(
+                "--overwrite of one shard would take away what the others write",
+                fix="remove the table and OUT.parts first, then start the shards",
+            )
+
+    def _written(self) -> Embedded:
+        shard = None if self.shard is None else Shard.read(self.shard)
+        goes_on = self.resume or shard is not None
+        claim_table(self.out, overwrite=self.overwrite or goes_on)
+        if self.model is not None:
+            split_model(self.model, self.variant)
+        run = self._opened_run()
+        from medmcl.stages.run.embedding_parts import remove_parts, write_in_parts
+
+        wrecked = {} if run is None else run.wrecked
+        if run is not None and self._is_fused:
+            return Embedded(self._several(run), wrecked)
+        found = self._embedding(run)
+        if goes_on and self.out.exists():
+            self._refuse_other_table(found)
+            return Embedded(f"{self.out} is whole already", wrecked)
+        if self.overwrite:
+            remove_parts(self.out)
+        missing = write_in_parts(found, self.out, shard=shard, resume=self.resume)
+        if missing:
+            return Embedded(
+                f"shard {self.shard} is done; {missing} parts of other shards are missing, then "
+                f"the last of them writes {self.out}",
+                wrecked,
+            )
+        total, usable = len(found.prepared.cohort.records[found.modality]), len(found.records)
+        return Embedded(
+            f"{total} records, {total - usable} without an embedding: {self.out}", wrecked
+        )
+
+    @property
+    def _is_fused(self) -> bool:
+        return self.modality is not None and (self.modality == "all" or "," in self.modality)
+
+    def _opened_run(self) -> Run | None:
+        if self.run is None:
+            return None
+        run_config(self.run)
+        from medmcl.stages.run.run import load
+
+        return load(self.run)
+
+    def _embedding(self, run: Run | None) -> Embedding:
+        from medmcl.stages.run.embedding import embedding_of_model
+
+        if run is not None:
+            return run.embedding(
+                self.cohort,
+                modality=self.modality,
+                stage=self.stage,
+                space=self.space,
+                device=self.device,
+                overrides=self.overrides,
+            )
+        assert self.model is not None
+        return embedding_of_model(
+            self.model,
+            self.cohort,
+            beside=self.out.absolute().parent,
+            variant=self.variant,
+            preparation=self.preparation,
+            modality=self.modality,
+            device=self.device,
+            overrides=self.overrides,
+        )
+
+    def _several(self, run: Run) -> str:
+        """Write what several modalities make of each sample."""
+        if self.shard is not None or self.resume:
+            raise ConfigError(
+                "several modalities are embedded in one go",
+                got=f"--modality {self.modality}",
+                fix="leave out --shard and --resume, or embed one modality",
+            )
+        modality = self.modality or ""
+        table = run.embed(
+            self.cohort,
+            modality=modality.split(",") if "," in modality else modality,
+            stage=self.stage,
+            space=self.space,
+            device=self.device,
+            overrides=self.overrides,
+        )
+        write_table(table, self.out)
+        refused = int((table["quality"] != "ok").sum())
+        return f"{len(table)} samples, {refused} without an embedding: {self.out}"
+
+    def _refuse_other_table(self, found: Embedding) -> None:
+        """Refuse to go on with a table that is of something else, or does not say of what."""
+        from medmcl.stages.run.embedding import provenance_of_table
+        from medmcl.stages.run.embedding_parts import remove_parts
+
+        if provenance_of_table(self.out) != plain(found.provenance):
+            claim_table(self.out, overwrite=False)
+        remove_parts(self.out)  # of who was killed after joining them

@@ -1,0 +1,194 @@
+"""What is embedded by what: records of a cohort, and the tower of a run or a published model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from medmcl.core.config import fingerprint
+from medmcl.core.errors import ConfigError
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
+from medmcl.encoders.published.card import Card, split_model
+from medmcl.stages.recipe.settings import only_cohort_overrides
+from medmcl.stages.run.run import EMBED_BATCH, embed_records, vector_width
+
+if TYPE_CHECKING:
+    import torch
+
+    from medmcl.encoders.towers import Towers
+
+MODEL_BATCH = 32
+"""Records of a published model that are encoded at once; they may be cut into windows."""
+PROVENANCE = "medmcl"
+"""Key of a table's ``attrs``, and so of the metadata of its parquet file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """Records of one modality of a cohort, and the towers that embed them.
+
+    Attributes:
+        towers: In evaluation mode.
+        prepared: The cohort, prepared for them.
+        modality: What is embedded.
+        space: ``features`` or ``pooled``.
+        device: Where.
+        made_by: Whose towers they are; with the cohort it decides every number.
+        batch: Records that are encoded at once: how they are grouped moves the last bits.
+    """
+
+    towers: Towers = field(repr=False)
+    prepared: Prepared = field(repr=False)
+    modality: str
+    space: str
+    device: torch.device
+    made_by: Mapping[str, Any]
+    batch: int = EMBED_BATCH
+
+    @cached_property
+    def records(self) -> np.ndarray:
+        """Numbers of the records that can be embedded, (N,)."""
+        return np.flatnonzero(self.prepared.usable(self.modality))
+
+    @property
+    def width(self) -> int:
+        """E or D."""
+        return vector_width(self.towers, self.modality, self.space)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What its table says of itself."""
+        cohort = self.prepared.cohort
+        return {
+            "made_by": dict(self.made_by),
+            "cohort": cohort.name,
+            "cohort_fingerprint": cohort.fingerprint,
+            "modality": self.modality,
+            "space": self.space,
+            "device": self.device.type,
+        }
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all that decides its numbers."""
+        index = self.prepared.cohort.records[self.modality].index
+        whom = [*map(str, index), *map(int, self.records), self.batch]
+        return fingerprint({**self.provenance, "of": whom})
+
+    def vectors(self, records: np.ndarray) -> np.ndarray:
+        """Embed some of `records`, (N, width) float32; grouped alike they are alike to the bit."""
+        return embed_records(
+            self.towers, self.prepared, self.modality, records, self.space, self.device, self.batch
+        )
+
+    def table(self, vectors: np.ndarray) -> pd.DataFrame:
+        """Give the table of all records from the vectors of `records`; see `Run.embed`."""
+        listed = self.prepared.cohort.records[self.modality]
+        full = np.full((len(listed), self.width), np.nan, dtype=np.float32)
+        full[self.records] = vectors
+        frame = pd.DataFrame(full, columns=[f"e{number}" for number in range(self.width)])
+        reasons = self.prepared.faults(self.modality)
+        frame.insert(0, "quality", [reasons.get(str(record), "ok") for record in listed.index])
+        frame.index = pd.MultiIndex.from_arrays(
+            [listed["subject"].astype(str), listed.index.astype(str)], names=["subject", "record"]
+        )
+        frame.attrs[PROVENANCE] = self.provenance
+        return frame
+
+
+def embedding_of_model(
+    model: str,
+    cohort: Cohort | str | Path,
+    *,
+    beside: Path,
+    variant: str | None = None,
+    preparation: str | None = None,
+    modality: str | None = None,
+    device: str = "auto",
+    overrides: Mapping[str, Any] | None = None,
+) -> Embedding:
+    """Give what a published model makes of a cohort, its records prepared as the card says.
+
+    Args:
+        model: ``NAME[:VARIANT]:FILE``.
+        cohort: Cohort, folder or name. Records with faults get a quality flag.
+        beside: Folder beside which prepared records are cached.
+        variant: The variant, if ``model`` does not name it.
+        preparation: Another of the card's preparations.
+        modality: Modality of the cohort; its only one of the card's kind if not given.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        overrides: Cohort overrides.
+
+    Raises:
+        ConfigError: There is no such model, variant, preparation or modality.
+        ArtefactError: The file cannot be read, or is of another model.
+        CohortError: The cohort cannot be used.
+    """
+    name, weights = split_model(model, variant)
+    from medmcl.encoders.published.encoder import CardNet
+    from medmcl.encoders.published.model import load_model
+    from medmcl.encoders.towers import Tower, Towers
+    from medmcl.engine.world import pick_device
+
+    loaded = load_model(name, weights, preparation=preparation)
+    given = {"on_bad_record": "exclude", **only_cohort_overrides(overrides or {})}
+    opened = cohort if isinstance(cohort, Cohort) else open_cohort(cohort, given)
+    chosen = _modality_for(loaded.card, opened, modality)
+    settings = loaded.card.settings(loaded.variant, preparation)
+    prepared = prepare(opened, {chosen: settings}, cache=cache_folder(beside), splits="all")
+    shape = prepared.adapters[chosen].input_shape
+    encoder = CardNet(loaded.net, loaded.card, shape, loaded.card.probe)
+    where = pick_device(device)
+    return Embedding(
+        towers=Towers({chosen: Tower(encoder, None, shape.shape)}).to(where).eval(),
+        prepared=prepared,
+        modality=chosen,
+        space="features",
+        device=where,
+        made_by=loaded.provenance,
+        batch=MODEL_BATCH,
+    )
+
+
+def _modality_for(card: Card, cohort: Cohort, asked: str | None) -> str:
+    """Name the modality of a cohort that a model can read: the one asked for, or the only one."""
+    kind = card.input.modality
+    fitting = [name for name, one in cohort.spec.modalities.items() if one.kind == kind]
+    if asked is not None and asked in fitting:
+        return asked
+    if asked is None and len(fitting) == 1:
+        return fitting[0]
+    have = ", ".join(f"{name} ({one.kind})" for name, one in cohort.spec.modalities.items())
+    raise ConfigError(
+        f"{card.title} reads {kind}, "
+        + (f"and '{asked}' is none of it" if asked else "of which the cohort has ")
+        + ("" if asked else f"several: {', '.join(fitting)}" if fitting else "none"),
+        where=f"cohort {cohort.name}",
+        got=have or "no modality",
+        fix=f"--modality {fitting[0]}" if fitting else f"name a cohort with a modality of {kind}",
+    )
+
+
+def provenance_of_table(path: Path) -> dict[str, Any]:
+    """Give what a table of embeddings says of who made it; empty where it says nothing.
+
+    That is a parquet file of ``medmcl embed``; text tables say nothing.
+    """
+    import pyarrow.parquet as pq
+
+    if path.suffix.lower() != ".parquet":
+        return {}
+    try:
+        kept = pq.read_schema(path).metadata or {}
+        said = json.loads(kept.get(b"PANDAS_ATTRS", b"{}")).get(PROVENANCE, {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return said if isinstance(said, dict) else {}

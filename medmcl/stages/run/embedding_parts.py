@@ -1,0 +1,176 @@
+"""Embeddings written in parts: killed and resumed, or by several processes, to the same bytes.
+
+Beside the table ``OUT`` lies ``OUT.parts``: ``about.json`` (sealed) says whose parts they are, and
+each part is a file whose name holds the hash of its content. Which records are one part depends on
+nothing but the records, so that whoever makes a part makes the same. Whoever finds all parts there
+joins them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from medmcl.core.atomic import remove_whole, write_atomically
+from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import alone
+from medmcl.core.progress import progress
+from medmcl.core.sealed import sealed, unsealed
+from medmcl.stages.run.embed import Shard
+from medmcl.stages.run.embedding import Embedding
+from medmcl.stages.run.outputs import write_table
+
+log = logging.getLogger("medmcl")
+ABOUT = "about.json"
+MOST_PARTS = 64
+LARGEST_PART = 1024
+"""Records of a part, at most: what is lost with a process that is killed."""
+
+
+def write_in_parts(
+    embedding: Embedding, out: Path, *, shard: Shard | None = None, resume: bool = False
+) -> int:
+    """Embed in parts, and join them into a table once all are there.
+
+    Args:
+        embedding: What is embedded by what.
+        out: The table; see `TABLES`.
+        shard: Which parts are made here; all if not given.
+        resume: Go on with the parts that lie there. A shard always does.
+
+    Returns:
+        Parts that are still missing: those of other shards.
+
+    Raises:
+        ArtefactError: The parts that lie there are of another embedding; or nobody asked to go on.
+    """
+    folder = out.with_name(f"{out.name}.parts")
+    if not _begin(folder, out, embedding, goes_on=resume or shard is not None):
+        return 0
+    parts = list(_parts(embedding))
+    mine = [number for number in range(len(parts)) if shard is None or shard.has(number)]
+    try:
+        with progress("embedding parts", len(mine)) as bar:
+            for done, number in enumerate(mine):
+                bar(done)
+                _make(folder, number, parts[number], embedding)
+    except ArtefactError:
+        if not _is_joined(folder, out):
+            raise
+    missing = sum(_find(folder, number) is None for number in range(len(parts)))
+    if missing and not _is_joined(folder, out):
+        return missing
+    beside = alone(out, "parts are being joined", wait=lambda _: None)
+    with nullcontext() if shard is None else beside:  # without shards the command holds it
+        if not _is_joined(folder, out):
+            _join(folder, out, parts, embedding)
+    return 0
+
+
+def _is_joined(folder: Path, out: Path) -> bool:
+    """Whether somebody else has joined the parts."""
+    return out.is_file() and not (folder / ABOUT).is_file()
+
+
+def _join(folder: Path, out: Path, parts: list[np.ndarray], embedding: Embedding) -> None:
+    """Write the table of all parts, and take them away."""
+    vectors = [_make(folder, number, records, embedding) for number, records in enumerate(parts)]
+    whole = np.concatenate(vectors) if vectors else np.zeros((0, embedding.width), np.float32)
+    write_table(embedding.table(whole), out)
+    remove_whole(folder)
+
+
+def _begin(folder: Path, out: Path, embedding: Embedding, *, goes_on: bool) -> bool:
+    """Make the folder of parts, or take one that is of the same embedding.
+
+    Returns:
+        Whether there is something to do: not if somebody else has joined all parts meanwhile.
+    """
+    about = folder / ABOUT
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with alone(folder, "an embedding is being begun", wait=lambda _: None):
+        if not about.is_file():
+            if goes_on and out.is_file():
+                return False
+            said = {"identity": embedding.identity, "about": embedding.provenance}
+            write_atomically(about, json.dumps(sealed(said), indent=2, default=str))
+            return True
+    if not goes_on:
+        raise ArtefactError(
+            "an embedding that was not finished lies there",
+            where=folder,
+            fix="--resume goes on with it, --overwrite begins anew",
+        )
+    try:
+        there = unsealed(json.loads(about.read_text(encoding="utf-8")), about)
+    except ValueError:
+        raise ArtefactError("is damaged", where=about, fix=f"begin anew: remove {folder}") from None
+    if there["identity"] != embedding.identity:
+        raise ArtefactError(
+            "the parts that lie there are of another embedding",
+            where=folder,
+            got=there.get("about"),
+            expected=embedding.provenance,
+            fix="finish that one with the model, cohort, settings and kind of device that it was "
+            "begun with; or name another --out",
+        )
+    return True
+
+
+def remove_parts(out: Path) -> None:
+    """Take away the parts of an embedding that was not finished."""
+    remove_whole(out.with_name(f"{out.name}.parts"))
+
+
+def _parts(embedding: Embedding) -> Iterator[np.ndarray]:
+    """Give the records of each part: whole batches, so that parts move no bit."""
+    records, batch = embedding.records, embedding.batch
+    batches = -(-len(records) // batch)
+    size = batch * max(1, min(LARGEST_PART // batch, -(-batches // MOST_PARTS)))
+    for first in range(0, len(records), size):
+        yield records[first : first + size]
+
+
+def _make(folder: Path, number: int, records: np.ndarray, embedding: Embedding) -> np.ndarray:
+    """Give a part: the one that is there, or made here while nobody else makes it."""
+    found = _read(folder, number)
+    if found is not None:
+        return found
+    with alone(folder / f"{number:06d}", "a part is being embedded", wait=lambda _: None):
+        found = _read(folder, number)
+        if found is not None:
+            return found
+        vectors = embedding.vectors(records)
+        content = io.BytesIO()
+        np.save(content, vectors, allow_pickle=False)
+        name = f"{number:06d}-{_digest(content.getvalue())}.npy"
+        write_atomically(folder / name, content.getvalue())
+        return vectors
+
+
+def _find(folder: Path, number: int) -> Path | None:
+    return next(iter(sorted(folder.glob(f"{number:06d}-*.npy"))), None)
+
+
+def _read(folder: Path, number: int) -> np.ndarray | None:
+    """Read a part if it is there as it was written; one that is damaged goes."""
+    path = _find(folder, number)
+    if path is None:
+        return None
+    content = path.read_bytes()
+    if path.stem.partition("-")[2] == _digest(content):
+        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+    log.info("%s is damaged: made again", path)
+    path.unlink(missing_ok=True)
+    return None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -1,0 +1,217 @@
+"""``medmcl embed --model``: a cohort by a published model; in shards, killed, resumed, twice."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import medmcl
+from medmcl import models
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.encoders.published.card import split_model
+from medmcl.modalities.ecg.adapter import ECG, ECGSettings
+from medmcl.stages.run import embedding
+from medmcl.stages.run.embed import EmbedCommand
+from medmcl.stages.run.embedding import provenance_of_table
+from tests.support.published_weights import filled, save
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort") / "heart"
+    medmcl.simulate("heart", folder, {"subjects": 24})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    return save(filled("turgut_ecg", "global_pool"), folder / "w.pth", "model")
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch, tmp_path_factory):
+    monkeypatch.setattr(embedding, "MODEL_BATCH", 4)
+    monkeypatch.setenv("MEDMCL_CACHE", str(tmp_path_factory.getbasetemp() / "prepared"))
+
+
+def embed(cohort, file, out, **more):
+    given = {"model": f"turgut_ecg:global_pool:{file}", "device": "cpu", **more}
+    return EmbedCommand(cohort=str(cohort), out=out, **given).write()
+
+
+@pytest.fixture(scope="module")
+def whole(cohort, file, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "MODEL_BATCH", 4)
+        out = tmp_path_factory.mktemp("whole") / "e.parquet"
+        embed(cohort, file, out)
+    return out
+
+
+def test_each_record_is_what_the_model_makes_of_it(cohort, file, whole):
+    table = pd.read_parquet(whole)
+    opened = medmcl.open_cohort(cohort)
+    assert list(table.columns[:3]) == ["subject", "record", "quality"]
+    assert len(table) == len(opened.records["ecg"])
+    model = models.load("turgut_ecg:global_pool", weights=file)
+    reader = ECG(opened.spec.modalities["ecg"].source, ECGSettings())
+    for row in (0, 5, len(table) - 1):
+        raw = reader.read(opened.records["ecg"]["place"].loc[table["record"][row]])
+        x = model.prepare(raw.signal_mv, leads=raw.leads, rate_hz=raw.rate_hz)
+        stored = model.features(x[None])[0]
+        found = table.iloc[row, 3:].to_numpy(np.float64)
+        assert np.abs(found - stored).max() < 1e-5 * stored.std()
+
+
+def test_the_table_says_who_made_it(file, whole):
+    said = provenance_of_table(whole)["made_by"]
+    assert (said["model"], said["variant"]) == ("turgut_ecg", "global_pool")
+    assert said["weights_sha256"] == models.load(
+        "turgut_ecg:global_pool", weights=file
+    ).provenance["weights_sha256"]  # fmt: skip
+    assert said["licence"] == "CC BY-NC 4.0"
+    assert said["commercial"] is False
+    assert said["seen"] == models.card("turgut_ecg").seen
+
+
+def test_shards_join_to_the_same_bytes(cohort, file, whole, tmp_path):
+    out = tmp_path / "e.parquet"
+    first = embed(cohort, file, out, shard="1/3")
+    assert "missing" in first.said
+    assert not out.exists()
+    assert "missing" in embed(cohort, file, out, shard="1/3").said  # started twice
+    embed(cohort, file, out, shard="3/3")
+    assert "24 records" in embed(cohort, file, out, shard="2/3").said
+    assert out.read_bytes() == whole.read_bytes()
+    assert not out.with_name("e.parquet.parts").exists()
+    assert "whole already" in embed(cohort, file, out, shard="1/3").said
+
+
+def test_shards_at_the_same_time_each_started_twice(cohort, file, whole, tmp_path):
+    out, faults = tmp_path / "e.parquet", []
+
+    def start(shard):
+        try:
+            embed(cohort, file, out, shard=shard)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=start, args=(one,)) for one in ("1/2", "2/2") * 2]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not faults
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_killed_and_resumed_is_the_same_as_never_killed(cohort, file, whole, tmp_path, monkeypatch):
+    out, made = tmp_path / "e.parquet", []
+    own = embedding.Embedding.vectors
+
+    def some(self, records):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(records)
+        return own(self, records)
+
+    monkeypatch.setattr(embedding.Embedding, "vectors", some)
+    with pytest.raises(KeyboardInterrupt):
+        embed(cohort, file, out)
+    assert not out.exists()
+    with pytest.raises(ArtefactError, match="--resume goes on"):
+        embed(cohort, file, out)
+    begun = []
+    monkeypatch.setattr(
+        embedding.Embedding, "vectors", lambda self, records: begun.append(1) or own(self, records)
+    )
+    shutil.copytree(out.with_name("e.parquet.parts"), tmp_path / "f.parquet.parts")
+    (damaged,) = (tmp_path / "f.parquet.parts").glob("000001-*.npy")
+    damaged.write_bytes(damaged.read_bytes()[:-3] + b"abc")
+    embed(cohort, file, out, resume=True)
+    assert len(begun) == 4
+    assert out.read_bytes() == whole.read_bytes()
+    embed(cohort, file, tmp_path / "f.parquet", resume=True)
+    assert len(begun) == 9
+    assert (tmp_path / "f.parquet").read_bytes() == whole.read_bytes()
+
+
+def test_parts_of_another_embedding_are_not_gone_on_with(cohort, file, tmp_path):
+    out = tmp_path / "e.parquet"
+    embed(cohort, file, out, shard="1/2")
+    other = save(filled("turgut_ecg", "cls"), tmp_path / "cls.pth", "model")
+    with pytest.raises(ArtefactError, match="are of another embedding"):
+        embed(cohort, file, out, shard="2/2", model=f"turgut_ecg:cls:{other}")
+    embed(cohort, file, out, overwrite=True)
+    assert out.exists()
+    with pytest.raises(ArtefactError, match="there already"):
+        embed(cohort, file, out)
+    with pytest.raises(ArtefactError, match="there already"):
+        embed(cohort, file, out, resume=True, model=f"turgut_ecg:cls:{other}")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": None}, "a run or a published model"),
+        ({"run": "run"}, "a run or a published model"),
+        ({"stage": "tune"}, "--stage is of a run"),
+        ({"shard": "3/2"}, "is no shard"),
+        ({"shard": "1/2", "overwrite": True}, "--overwrite of one shard"),
+        ({"variant": "cls"}, "two variants are named"),
+        ({"model": "turgut_ecg:cls"}, "the file of the weights is not named"),
+        ({"model": "turgut:w.pth"}, "did you mean 'turgut_ecg'"),
+        ({"modality": "cmr"}, "reads ecg, and 'cmr' is none of it"),
+    ],
+)
+def test_what_cannot_be_embedded_is_refused(cohort, file, tmp_path, change, words):
+    with pytest.raises((ConfigError, ArtefactError), match=words):
+        embed(cohort, file, tmp_path / "e.parquet", **change)
+    assert not (tmp_path / "e.parquet").exists()
+
+
+def test_a_model_is_named_with_its_file():
+    assert split_model("turgut_ecg:a:b.pth") == ("turgut_ecg", Path("a:b.pth"))
+    assert split_model("turgut_ecg:cls:b.pth") == ("turgut_ecg:cls", Path("b.pth"))
+    assert split_model("turgut_ecg:b.pth", "cls") == ("turgut_ecg:cls", Path("b.pth"))
+
+
+def test_the_command(cohort, file, whole, tmp_path):
+    words = ["embed", "--model", f"turgut_ecg:{file}", "--variant", "global_pool"]
+    out = tmp_path / "e.csv"
+    done = subprocess.run(
+        [sys.executable, "-m", "medmcl", *words, "--cohort", str(cohort), "--out", str(out)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "24 records, 0 without an embedding" in done.stdout
+    assert done.stdout.count("no commercial use") == 1
+    found, stored = pd.read_csv(out, dtype={"subject": str}), pd.read_parquet(whole)
+    assert np.allclose(found.iloc[:, 3:], stored.iloc[:, 3:], atol=1e-5)
+
+
+def test_evaluate_scores_a_model(file, tmp_path):
+    folder = tmp_path / "heart"
+    medmcl.simulate("heart", folder, {"subjects": 60})
+    quick = {
+        "evaluate.bootstrap_draws": 100,
+        "evaluate.draws": 1,
+        "evaluate.baselines": ["majority"],
+    }
+    out = tmp_path / "out"
+    done = medmcl.evaluate(
+        cohort=folder, models=[f"turgut_ecg:global_pool:{file}"], tasks=["infarct"],
+        label_fractions=[1.0], out=out, overrides=quick, device="cpu",
+    )  # fmt: skip
+    assert done.folder == out
+    report = (out / "report.html").read_text()
+    assert "turgut_ecg:global_pool" in report
+    assert "NO COMMERCIAL USE" in report
+    assert "turgut_ecg:global_pool" in (out / "results.csv").read_text()
+    with pytest.raises(ArtefactError, match="is a run folder already"):
+        medmcl.evaluate(cohort=folder, models=["turgut_ecg:absent.pth"], out=out)
