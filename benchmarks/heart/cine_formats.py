@@ -137,7 +137,7 @@ def draw(nifti: np.ndarray, dicom: np.ndarray) -> None:
         for axes, frame in zip(line, SHOWN, strict=True):
             axes.imshow(voxels[frame, middle, ::-1], cmap="gray", vmin=0, vmax=top)
             axes.set(xticks=[], yticks=[])
-            if line is panels[0]:
+            if voxels is nifti:
                 axes.set_title(f"frame {frame}")
         line[0].set_ylabel(name)
     figure.savefig(FIGURE, metadata={"Date": None})

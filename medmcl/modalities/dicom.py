@@ -37,8 +37,8 @@ DICOM_ENDINGS = (".dcm", ".dicom", ".ima", ".zip")
 FrameOrder = Literal["trigger_time", "temporal_position", "instance_number"]
 Chosen = int | str | tuple[int | str, ...]
 """Number of a series, or its description with ``*`` and ``?`` for letters; or several."""
-DICOM_KEYS = {"series": ("dicom",), "frame_order": ("dicom",)}
-"""Keys of a cohort, and the readers that know them."""
+DICOM_KEYS = ("series", "frame_order", "repeated")
+"""Keys of a cohort that only DICOM has."""
 AGAIN = "copy it again from its source"
 
 

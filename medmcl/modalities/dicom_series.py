@@ -106,8 +106,9 @@ class Series:
 
 
 def read_series(
-    path: Path, *, series: Chosen | None, frame_order: FrameOrder | None, turn: Turn
-) -> Stack:
+    path: Path, *, series: Chosen | None, frame_order: FrameOrder | None, turn: Turn,
+    is_last: bool = False, axes: str | None = None,
+) -> Stack:  # fmt: skip
     """Read one series: (T, Z, Y, X), frames in order of time, slices in order of place.
 
     Args:
@@ -117,6 +118,8 @@ def read_series(
         frame_order: What orders the frames of a slice; None: each slice has one.
         turn: As in `medmcl.modalities.volumes.read_nifti`; ``none``: x along the rows as stored, y
             along the columns, z along the normal.
+        is_last: Whether of series of one description at one place the last is taken.
+        axes: Axes that may be longer than 1; None: all.
 
     Series of one description but for a number at its end, each of its own slices (UK Biobank's
     short axis: ``CINE_segmented_SAX_b1``, ``..._b2``, ...), are one stack.
@@ -133,8 +136,15 @@ def read_series(
             got = f"{len(files.sizes)} files"
             raise RecordError("holds no DICOM image", where=path, got=got, fix="correct the path")
         _refuse_patients(frames, files)
-        chosen = _choose(frames, series, files)
+        chosen = _choose(frames, series, files, is_last=is_last)
         grid = _grid(chosen, frame_order, files)
+        long = [letter for letter, count in zip("tz", grid.shape, strict=True) if count > 1]
+        if axes is not None and not set(long) <= set(axes):
+            raise RecordError(
+                "has other axes than the cohort says", where=path, expected=f"axes {axes}",
+                got=f"{grid.shape[0]} frames of {grid.shape[1]} slices",
+                fix="take modalities.NAME.axes out, or choose another series",
+            )  # fmt: skip
         refuse_large(len(chosen) * math.prod(chosen[0].shape) * _PIXEL_BYTES, path, "its images")
         return turned(_voxels(grid, files), _space(grid), turn, placed=True)
 
@@ -154,6 +164,7 @@ def _frames(name: str, found: Any, files: DicomFiles) -> Iterator[Frame]:
             description=str(found.get("SeriesDescription") or "").strip(),
             kind="/".join(kinds[2:]),
         )
+        patient = str(found.get("PatientID") or found.get("PatientName") or "")
         count = int(found.get("NumberOfFrames") or 1)
         shape = (int(found.Rows), int(found.Columns))
         refuse_large(count * math.prod(shape) * _PIXEL_BYTES, where, f"its header ({count} images)")
@@ -169,8 +180,8 @@ def _frames(name: str, found: Any, files: DicomFiles) -> Iterator[Frame]:
                 group for group in (own[number] if own else None, shared) if group is not None
             ]
             yield Frame(
-                file=name, number=number, series=series, shape=shape,
-                patient=str(found.get("PatientID") or ""), **_said(found, groups),
+                file=name, number=number, series=series, shape=shape, patient=patient,
+                **_said(found, groups),
             )  # fmt: skip
 
 
@@ -238,7 +249,9 @@ def _refuse_patients(frames: Sequence[Frame], files: DicomFiles) -> None:
         )
 
 
-def _choose(frames: Sequence[Frame], wanted: Chosen | None, files: DicomFiles) -> list[Frame]:
+def _choose(
+    frames: Sequence[Frame], wanted: Chosen | None, files: DicomFiles, *, is_last: bool
+) -> list[Frame]:
     """Give the images of the one stack that is meant."""
     of: dict[Series, list[Frame]] = {}
     for frame in frames:
@@ -251,6 +264,8 @@ def _choose(frames: Sequence[Frame], wanted: Chosen | None, files: DicomFiles) -
             "no series is the wanted one", where=files.where, got=_listed(of, several),
             expected=f"series: {wanted}", fix="correct modalities.NAME.series in cohort.yaml",
         )  # fmt: skip
+    if is_last:
+        left = _last_of_each(left, of)
     stacks: list[list[Series]] = []
     keys: dict[Hashable, list[list[Series]]] = {}
     for one in left:
@@ -271,6 +286,21 @@ def _choose(frames: Sequence[Frame], wanted: Chosen | None, files: DicomFiles) -
             f"{_example(left)}",
         )
     return [frame for one in stacks[0] for frame in of[one]]
+
+
+def _last_of_each(left: Sequence[Series], of: dict[Series, list[Frame]]) -> list[Series]:
+    """Leave out series that were taken again, at the same place under the same description."""
+    kept: list[Series] = []
+    for one in sorted(left, key=lambda series: -series.number):
+        alike = [
+            other
+            for other in kept
+            if _key(other, of[other], any_name=True) == _key(one, of[one], any_name=True)
+            and other.description == one.description
+        ]
+        if not any(_overlap(of, [other, one]) for other in alike):
+            kept.append(one)
+    return sorted(kept, key=lambda series: series.number)
 
 
 def _fits(series: Series, which: int | str) -> bool:

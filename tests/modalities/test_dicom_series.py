@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from series_dicom import square, write_enhanced, write_series, zipped
 
+import medmcl
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.data.loading.cache import entry_key
@@ -217,11 +219,22 @@ def test_a_slice_that_was_taken_twice_is_told(tmp_path):
     voxels = drawn((3, 4, 16, 16))
     slices_of_series(tmp_path / "d", voxels, range(4))
     affine = square()
+    for path in tmp_path.glob("d/IM000?"):  # the first was blurred
+        changed(path, PixelData=bytes(2 * 16 * 16))
     write_series(tmp_path / "d", voxels[:, :1], affine, first=900, SeriesNumber=30,
                  SeriesDescription="CINE_segmented_SAX_b1")  # fmt: skip
     assert "several series" in refused(tmp_path / "d")
+    last = read(tmp_path / "d", repeated="last", orient="stored")
+    np.testing.assert_array_equal(last.voxels, voxels)
     kept = read(tmp_path / "d", series=[11, 12, 13, 30], orient="stored")
     np.testing.assert_array_equal(kept.voxels, voxels)
+
+
+def test_axes_say_which_may_be_longer_than_1(tmp_path):
+    write_series(tmp_path / "d", drawn())
+    assert read(tmp_path / "d", axes="xyzt").voxels.shape == SHAPE
+    for axes in ("xyz", "xyt"):
+        assert "4 frames of 5 slices" in refused(tmp_path / "d", axes=axes)
 
 
 def test_kinds_of_image_in_one_series_are_told_apart(tmp_path):
@@ -435,11 +448,38 @@ def test_links_out_of_a_folder_are_refused_and_every_file_counts(tmp_path):
 
 
 def test_keys_of_dicom_are_of_dicom():
-    with pytest.raises(ValidationError, match="axes: only the reader nifti and npy"):
-        CMRSource(reader="dicom", axes="xyzt")
+    with pytest.raises(ValidationError, match="axes: each of x, y, z, t"):
+        CMRSource(reader="dicom", axes="xx")
     with pytest.raises(ValidationError, match="series: only the reader dicom"):
         CMRSource(reader="nifti", axes="xyzt", series=3)
     with pytest.raises(ValidationError, match="axes: the nifti format does not say it"):
         CMRSource(reader="nifti")
     kept = CMRSource(reader="nifti", axes="xyzt")
     assert CMRSource(**kept.model_dump()) == kept
+
+
+def test_check_reads_a_cohort_of_folders_and_zips(tmp_path):
+    for number in range(1, 5):
+        voxels = drawn((4, 9, 30, 26), number)
+        paths = write_series(tmp_path / "cmr" / f"s{number}", voxels)
+        if number == 2:
+            zipped(tmp_path / "cmr" / "s2", tmp_path / "cmr" / "s2.zip")
+            shutil.rmtree(tmp_path / "cmr" / "s2")
+        if number == 3:
+            without(*range(2, 36, 9))(paths)
+    shutil.rmtree(tmp_path / "cmr" / "s4")
+    (tmp_path / "people.csv").write_text(
+        "id,split,file\ns1,train,s1\ns2,train,s2.zip\ns3,train,s3\ns4,held_out,s4\n"
+    )
+    (tmp_path / "cohort.yaml").write_text("""
+schema: medmcl/cohort@1
+subjects: {table: people.csv, id: id, split: split}
+modalities:
+  cmr: {kind: cmr, reader: dicom, path: "cmr/{file}", series: 7}
+""")
+    errors = {
+        (one.code, one.where.split(",")[0])
+        for one in medmcl.check(tmp_path / "cohort.yaml")
+        if one.level == "error"
+    }
+    assert errors == {("cmr.unreadable", "subject s3"), ("cmr.missing_file", "subject s4")}

@@ -100,11 +100,14 @@ class CMR:
     def _read_file(self, place: RecordRef, name: str) -> Stack:
         path, axes = place.paths[name], self.source.axes
         turn: Turn = "plane" if self.source.orient == "canonical" else "none"
-        if axes is None:
+        if self.source.reader == "dicom" or axes is None:
             from medmcl.modalities.dicom_series import read_series
 
-            order = self.source.frame_order
-            return read_series(path, series=self.source.series, frame_order=order, turn=turn)
+            source = self.source
+            return read_series(
+                path, series=source.series, frame_order=source.frame_order, turn=turn,
+                is_last=source.repeated == "last", axes=axes,
+            )  # fmt: skip
         if self.source.reader == "nifti":
             return read_nifti(path, axes, turn)
         row = None if self.source.row is None else _row(place, self.source)

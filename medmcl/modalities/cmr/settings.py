@@ -41,8 +41,8 @@ class CMRSource(Config):
     reader: Literal["nifti", "npy", "dicom"]
     axes: str | None = Field(
         default=None,
-        description="nifti, npy: a letter for each axis of a file, in its order: xyzt, xyz, tyx; "
-        "DICOM says it itself",
+        description="a letter for each axis of a file, in its order: xyzt, xyz, tyx; DICOM says it "
+        "itself: there, which axes may be longer than 1",
     )
     series: Chosen | None = Field(
         default=None,
@@ -51,6 +51,10 @@ class CMRSource(Config):
     )
     frame_order: FrameOrder = Field(
         default="trigger_time", description="dicom: what orders the frames of a slice in time"
+    )
+    repeated: Literal["refuse", "last"] = Field(
+        default="refuse",
+        description="dicom: of series of one description at one place, take the last by number",
     )
     spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         default=None, description="along x, y, z; overrides the header"
@@ -68,16 +72,16 @@ class CMRSource(Config):
 
     @model_validator(mode="after")
     def _check(self) -> CMRSource:
-        if self.reader != "dicom":
-            letters = set(self.axes or "")
-            if not {"x", "y"} <= letters <= set("xyzt") or len(letters) != len(self.axes or ""):
-                raise ValueError(
-                    f"axes: the {self.reader} format does not say it; each of x, y, z, t at most "
-                    "once, x and y are needed: axes: xyzt"
-                )
-        for key, readers in {"axes": ("nifti", "npy"), **DICOM_KEYS}.items():
-            if self.reader not in readers and getattr(self, key) != _default(self, key):
-                raise ValueError(f"{key}: only the reader {' and '.join(readers)} knows it")
+        if self.axes is not None:
+            letters = set(self.axes)
+            if not {"x", "y"} <= letters <= set("xyzt") or len(letters) != len(self.axes):
+                raise ValueError("axes: each of x, y, z, t at most once; x and y are needed")
+        elif self.reader != "dicom":
+            raise ValueError(f"axes: the {self.reader} format does not say it; say axes: xyzt")
+        for key in DICOM_KEYS:
+            default = type(self).model_fields[key].default
+            if self.reader != "dicom" and getattr(self, key) != default:
+                raise ValueError(f"{key}: only the reader dicom knows it")
         if self.row is not None and self.reader != "npy":
             raise ValueError("row: only the npy reader reads rows")
         return self
@@ -97,10 +101,6 @@ class Grid(Config):
     lower_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.95
     upper_percentile: Annotated[float, Field(gt=50, le=100)] = 99.5
     levels: Annotated[int, Field(ge=2)] = Field(default=256, description="grey values kept")
-
-
-def _default(source: CMRSource, key: str) -> object:
-    return type(source).model_fields[key].default
 
 
 class CMRSettings(Config):
