@@ -145,6 +145,8 @@ CASES = {
         "graph_dense", _graph(6, 2, 3), {"width": 10, "conv": "gin", "pool": "concat"}
     ),
     "graph_pyg": Case("graph_pyg", _graph(6, 2, 3), {"width": 10, "conv": "gcn", "pool": "max"}),
+    "ecg_jepa": Case("ecg_jepa", InputShape(kind="ecg", shape=(12, 250)), {"variant": "vitxs"}),
+    "merl": Case("merl", InputShape(kind="ecg", shape=(12, 400))),
     "snp_pathway": Case(
         "snp_pathway",
         GENOTYPES,
