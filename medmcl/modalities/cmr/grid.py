@@ -10,8 +10,6 @@ from medmcl.core.errors import RecordError
 from medmcl.modalities.cmr.settings import Grid
 from medmcl.modalities.resampling import respaced
 
-EPSILON = 1e-8
-"""Added to the width of the intensity window, so that its upper end is level 254, as in CineMA."""
 SIGNS = (-1, -1, 1)
 """Direction of x, y, z in SimpleITK of a NIfTI file whose axes grow right, anterior, superior."""
 
@@ -43,7 +41,8 @@ def on_grid(
 
     Source:
         Fu et al. 2025, arXiv 2506.00679 (code, SimpleITK 2.5). Differs: without labels theirs
-        fails; what is longer than the grid along z is cut about its middle, theirs stays.
+        fails; what is longer than the grid along z is cut about its middle at the end, where theirs
+        stays so long.
     """
     if volume.ndim != 3 or not np.isfinite(volume).all():
         raise RecordError(
@@ -69,19 +68,32 @@ def on_grid(
         values = _linear(values, places, axis)
         if marked is not None:
             marked = _nearest(marked, places, axis)
-    if whole:  # ITK keeps the type of the file
-        values = np.trunc(values)
-    values = values[_crop(lengths, grid.voxels, marked, where)]
-    low, high = np.percentile(values, (grid.lower_percentile, grid.upper_percentile))
+    kept = np.trunc if whole else np.float32  # ITK keeps the type of the file
+    values = np.asarray(kept(values), np.float64)[_crop(lengths, grid.voxels, marked, where)]
+    limits = np.percentile(values, (grid.lower_percentile, grid.upper_percentile))
+    low, high = np.asarray(kept(limits), np.float64)
     if not high > low:
         raise RecordError(
             "all intensities are alike", where=where, got=f"percentiles {low}, {high}"
         )
-    window = (values.clip(low, high) - low) / (high - low + EPSILON)
+    window = _rescaled(values.clip(low, high))
     levels = np.floor(window * (grid.levels - 1)).astype(np.float32)
     scaled = (levels - levels.min()) / (levels.max() - levels.min())
+    scaled = scaled[..., _about(scaled.shape[2] / 2, scaled.shape[2], grid.voxels[2])]
     ends = [(0, want - have) for want, have in zip(grid.voxels, scaled.shape, strict=True)]
     return np.pad(scaled, ends)
+
+
+def _rescaled(x: np.ndarray) -> np.ndarray:
+    """To mean 0 and deviation 1, then onto [0, 1], as ITK does one after the other.
+
+    The detour decides on which side of a level the last bit of a value falls.
+    """
+    total, count = x.sum(), x.size
+    deviation = math.sqrt(((x * x).sum() - total * total / count) / (count - 1))
+    normal = (x - total / count) * (1 / deviation)
+    factor = 1 / (normal.max() - normal.min())
+    return np.asarray((normal * factor - normal.min() * factor).clip(0, 1))
 
 
 def _marked(labels: np.ndarray, label: int, where: str) -> np.ndarray:
@@ -135,15 +147,20 @@ def _nearest(x: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
 def _crop(
     lengths: list[int], wanted: tuple[int, ...], marked: np.ndarray | None, where: str
 ) -> tuple[slice, ...]:
-    """What is cut out: about the ventricle in the plane, moved to stay inside; the middle of z."""
+    """What is cut out of the plane: about the ventricle, or the middle."""
     pieces = []
-    for axis, (have, want) in enumerate(zip(lengths, wanted, strict=True)):
+    for axis, (have, want) in enumerate(zip(lengths[:2], wanted[:2], strict=True)):
         middle = have / 2
-        if marked is not None and axis < 2:
+        if marked is not None:
             (found,) = np.nonzero(marked.any(tuple(one for one in range(3) if one != axis)))
             if not len(found):
                 raise RecordError("the marked ventricle is lost in resampling", where=where)
             middle = (found[0] + found[-1] + 1) / 2
-        start = min(max(math.floor(middle - want / 2), 0), max(have - want, 0))
-        pieces.append(slice(start, start + want))
+        pieces.append(_about(middle, have, want))
     return tuple(pieces)
+
+
+def _about(middle: float, have: int, want: int) -> slice:
+    """As many as are wanted about a place, moved to stay inside."""
+    start = min(max(math.floor(middle - want / 2), 0), max(have - want, 0))
+    return slice(start, start + want)
