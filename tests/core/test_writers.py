@@ -39,6 +39,7 @@ WRITERS = {
     "stages/cooccur/evaluate.py": "into `file_aside`",
     "stages/factorise/vector_files.py": "into a temporary folder of the process",
     "stages/predict/one_person.py": "into a temporary folder of the process",
+    "stages/run/embedding_parts.py": "into memory, and from there by `write_atomically`",
     "stages/run/outputs.py": "into `file_aside`",
     "stages/run/stage_reuse.py": "into `folder_aside`",
 }
