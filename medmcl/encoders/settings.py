@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from medmcl.core.config import Config
 
@@ -249,6 +249,15 @@ class HeadSettings(Config):
     batch norm, makes an embedding depend on the other rows of its batch."""
 
 
+class LoRASettings(Config):
+    """Low-rank adapters on the linear layers of a frozen encoder (Hu et al. 2022)."""
+
+    rank: int = Field(default=8, ge=1)
+    """Numbers that pass between the two matrices of a layer."""
+    alpha: float = Field(default=16.0, gt=0)
+    """What they add is scaled by alpha / rank."""
+
+
 class TowerSettings(Config):
     """One tower."""
 
@@ -258,3 +267,15 @@ class TowerSettings(Config):
     """Projection head; without one the features themselves are the shared space."""
     frozen: bool | Literal["encoder"] = False
     """Whether the tower, or its encoder only, keeps its weights (and batch statistics)."""
+    lora: LoRASettings | None = None
+    """Adapters that are trained in the place of the encoder's own weights: ``lora: {rank: 8}``."""
+    trainable_layers: int | None = Field(default=None, ge=0)
+    """How many of the encoder's last layers are trained; those before them keep their weights."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TowerSettings:
+        if self.lora is not None and self.trainable_layers is not None:
+            raise ValueError("lora or trainable_layers: one says what of the encoder is trained")
+        if self.frozen == "encoder" and (self.lora or self.trainable_layers is not None):
+            raise ValueError("frozen: encoder leaves nothing to lora or trainable_layers")
+        return self

@@ -18,7 +18,8 @@ from medmcl.core.layers import widen
 from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder, split_name
 from medmcl.encoders.encoded import Encoded, Encoder, layer_depth, num_layers
-from medmcl.encoders.settings import HeadSettings, TowerSettings
+from medmcl.encoders.low_rank import low_rank
+from medmcl.encoders.settings import HeadSettings, LoRASettings, TowerSettings
 from medmcl.encoders.synchronised import (
     live_norms,
     norms_as_learned,
@@ -67,6 +68,11 @@ class Tower(nn.Module):
         head: From E to D; None leaves the features as they are.
         shape: Shape of a row, without the batch axis.
         frozen: What is not trained: nothing, ``encoder``, or (True) everything.
+        lora: Adapters that are trained in the place of the encoder's weights.
+        trainable_layers: Layers of the encoder that are trained, the last ones; None: all.
+
+    Raises:
+        ConfigError: The encoder has no linear layers to adapt, or fewer layers.
     """
 
     def __init__(
@@ -75,12 +81,18 @@ class Tower(nn.Module):
         head: Head | None,
         shape: tuple[int, ...],
         frozen: bool | Literal["encoder"] = False,
+        lora: LoRASettings | None = None,
+        trainable_layers: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.shape = shape
         self.frozen = frozen
+        self.lora = None if lora is None else low_rank(encoder, lora)
+        self.kept_parts: list[nn.Module] = []
+        if trainable_layers is not None:
+            self.kept_parts = freeze_early(encoder, trainable_layers)
         for part in self._frozen_parts():
             part.requires_grad_(False)
         self.train(self.training)
@@ -101,9 +113,9 @@ class Tower(nn.Module):
             )
 
     def _frozen_parts(self) -> list[nn.Module]:
-        if self.frozen == "encoder":
-            return [self.encoder]
-        return [self] if self.frozen else []
+        if self.frozen is True:
+            return [self]
+        return [self.encoder] if self.frozen or self.lora is not None else self.kept_parts
 
     def train(self, mode: bool = True) -> Tower:
         """Set training mode; frozen parts stay in evaluation mode, statistics and all."""
@@ -169,7 +181,9 @@ class Towers(nn.Module):
             encoder = build_encoder(kind, shape, own, where=f"{where}.encoder")
             width = cast(Encoder, encoder).width
             head = None if given.head is None else Head(width, given.head)
-            built[name] = Tower(encoder, head, shape.shape, given.frozen)
+            built[name] = Tower(
+                encoder, head, shape.shape, given.frozen, given.lora, given.trainable_layers
+            )
         return cls(built)
 
     def tower(self, modality: str) -> Tower:
@@ -272,6 +286,34 @@ def _join(tower: Tower, x: Tensor) -> Tensor:
     with without_rows(x.device):
         encoded, pooled = tower(x.new_zeros((0, *x.shape[1:])))
     return nothing_of(pooled, encoded.features, encoded.tokens)
+
+
+def freeze_early(encoder: nn.Module, layers: int) -> list[nn.Module]:
+    """Keep the weights of all but the last layers of an encoder; what follows them is trained.
+
+    Returns:
+        Its parts that are frozen whole: their batch statistics stay as well.
+
+    Raises:
+        ConfigError: It has fewer layers.
+    """
+    depths, top = layer_depth(encoder), num_layers(encoder)
+    if layers >= top:
+        raise ConfigError(
+            "the encoder has fewer layers than are to be trained",
+            where="trainable_layers",
+            got=layers,
+            expected=f"at most {top - 1}",
+            fix="leave it out to train the whole encoder",
+        )
+    for name, parameter in encoder.named_parameters():
+        if depths[name] < top - layers:
+            parameter.requires_grad_(False)
+    return [
+        part
+        for part in encoder.modules()
+        if (own := list(part.parameters())) and not any(one.requires_grad for one in own)
+    ]
 
 
 def keep_evaluating(module: nn.Module) -> None:

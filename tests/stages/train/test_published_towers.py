@@ -77,8 +77,10 @@ def test_a_frozen_one_gives_what_the_model_gives(cohort, file, tmp_path):
     assert np.abs(found - stored).max() < 1e-5 * stored.std()
 
 
-def test_fine_tuning_moves_it(cohort, file, tmp_path):
-    run = unreported(cohort, recipe=recipe(file), out=tmp_path / "run")
+@pytest.mark.parametrize("way", [{}, {"lora": {"rank": 2}}, {"trainable_layers": 1}])
+def test_fine_tuning_moves_it(cohort, file, tmp_path, way):
+    stage = {"steps": 2, "optimiser": {"lr": 1e-2, "layer_decay": 0.75, "warmup": 0}}
+    run = unreported(cohort, recipe=recipe(file, stage=stage, **way), out=tmp_path / "run")
     table = medmcl.load(run.path).embed(cohort, stage="tune")
     stored = of_the_model(cohort, file, table.index[0][1])
     assert np.abs(table.iloc[0].drop("quality").to_numpy(np.float64) - stored).max() > 1e-3
