@@ -11,7 +11,7 @@ import fnmatch
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -267,15 +267,12 @@ def _choose(
     if is_last:
         left = _last_of_each(left, of)
     stacks: list[list[Series]] = []
-    keys: dict[Hashable, list[list[Series]]] = {}
     for one in left:
-        known = keys.setdefault(_key(one, of[one], any_name=len(asked) > 1), [])
-        fitting = [stack for stack in known if not _overlap(of, [*stack, one])]
-        if len(fitting) == 1 and len(known) == 1:
-            fitting[0].append(one)
+        alike = [stack for stack in stacks if _alike(of, stack[0], one, any_name=len(asked) > 1)]
+        if len(alike) == 1 and not _overlap(of, [*alike[0], one]):
+            alike[0].append(one)
         else:
-            known.append([one])
-            stacks.append(known[-1])
+            stacks.append([one])
     if len(stacks) > 1:
         raise RecordError(
             "holds several series, and nobody says which is meant",
@@ -292,12 +289,8 @@ def _last_of_each(left: Sequence[Series], of: dict[Series, list[Frame]]) -> list
     """Leave out series that were taken again, at the same place under the same description."""
     kept: list[Series] = []
     for one in sorted(left, key=lambda series: -series.number):
-        alike = [
-            other
-            for other in kept
-            if _key(other, of[other], any_name=True) == _key(one, of[one], any_name=True)
-            and other.description == one.description
-        ]
+        same = (other for other in kept if other.description == one.description)
+        alike = [other for other in same if _alike(of, other, one, any_name=True)]
         if not any(_overlap(of, [other, one]) for other in alike):
             kept.append(one)
     return sorted(kept, key=lambda series: series.number)
@@ -310,14 +303,14 @@ def _fits(series: Series, which: int | str) -> bool:
     return any(fnmatch.fnmatchcase(one.lower(), str(which).strip().lower()) for one in names)
 
 
-def _key(series: Series, frames: Sequence[Frame], *, any_name: bool) -> Hashable:
-    """What series have in common that may be slices of one stack."""
-    first = frames[0]
-    if np.isnan(first.across).any() or np.isnan(first.position).any():
-        return series
-    across = tuple(np.round(first.across.ravel(), 2) + 0.0)
-    stem = "" if any_name else series.stem
-    return stem, series.study, series.kind, across, first.shape, tuple(np.round(first.pixel_mm, 2))
+def _alike(of: dict[Series, list[Frame]], one: Series, other: Series, *, any_name: bool) -> bool:
+    """Whether two series may be slices of one stack, or the same slices taken twice."""
+    a, b = of[one][0], of[other][0]
+    same = (one.study, one.kind, a.shape) == (other.study, other.kind, b.shape)
+    if not same or not (any_name or one.stem == other.stem):
+        return False
+    lie = [np.r_[frame.across.ravel(), frame.pixel_mm, 0 * frame.position] for frame in (a, b)]
+    return bool(np.allclose(*lie, rtol=0, atol=_ALIKE))  # never where a file does not say it
 
 
 def _overlap(of: dict[Series, list[Frame]], some: Sequence[Series]) -> bool:
