@@ -112,7 +112,7 @@ class PublishedModel:
             (B, E) float32; numpy for numpy, torch for torch.
 
         Raises:
-            MedmclError: The array has other axes, or there is no such output.
+            MedmclError: The array has other axes, is not finite, or there is no such output.
         """
         if isinstance(array, Mapping):
             return self._of_views(array, output, batch_size)
@@ -126,6 +126,7 @@ class PublishedModel:
                 "windows behind the records",
                 fix="give array[None] for one record",
             )
+        _refuse_gaps(self.name, x)
         windows = x.shape[1] if x.ndim == axes + 2 else 1
         rows = x.reshape(-1, *x.shape[-axes:])
         most = batch_size or max(1, min(64, NUMBERS // rows[0].numel()))
@@ -142,6 +143,8 @@ class PublishedModel:
             name: torch.as_tensor(one, dtype=torch.float32, device=self.device)
             for name, one in views.items()
         }
+        for one in rows.values():
+            _refuse_gaps(self.name, one)
         known = getattr(self.net, "views", ())
         lengths = {len(one) for one in rows.values()}
         if not set(rows) <= set(known) or len(lengths) != 1 or lengths == {0}:
@@ -238,6 +241,17 @@ def provenance_of(card: Card, variant: str, preparation: str | None, digest: str
         "commercial": card.commercial,
         "seen": card.seen,
     }
+
+
+def _refuse_gaps(name: str, x: Tensor) -> None:
+    """Refuse what is not finite: its embedding would be no number, or a wrong one."""
+    good = torch.isfinite(x).flatten(1).all(1)
+    if not good.all():
+        raise MedmclError(
+            f"{name} cannot embed what is not finite",
+            got=f"NaN or infinite values in {int((~good).sum())} of {len(x)} records",
+            fix="prepare records with .prepare(...), or leave these out",
+        )
 
 
 def _shape(x: Tensor | Mapping[str, Tensor]) -> Any:

@@ -162,6 +162,15 @@ def test_arrays_that_cannot_be_embedded(tmp_path, state):
         model.features(np.zeros((1, 12, 2500)), output="logits")
 
 
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_embedded(tmp_path, state, hole):
+    model = load(state, tmp_path)
+    x = np.zeros((3, 12, 2500), np.float32)
+    x[1, 4, 100] = hole
+    with pytest.raises(MedmclError, match=r"not finite(.|\n)*1 of 3 records"):
+        model.features(x)
+
+
 def test_windows_are_averaged_and_batches_are_alike(tmp_path, state):
     model = load(state, tmp_path)
     x = drawn(MODEL, 0, (2, 1, 12, 2500))
