@@ -77,10 +77,11 @@ def test_every_value_that_help_shows_is_one():
         command: " ".join(answer(command, "--help").stdout.split())
         for command in ("evaluate", "predict", "check")
     }
-    from medmcl.cli.main import _fractions, _probe  # typer's own warnings are passed over by now
+    from medmcl.cli.command import fractions_of
+    from medmcl.cli.main import _probe  # typer's own warnings are passed over by now
     from medmcl.cli.predict import _pairs
 
-    assert _fractions("0.01,0.1,1") == (0.01, 0.1, 1.0)
+    assert fractions_of("0.01,0.1,1") == (0.01, 0.1, 1.0)
     assert "for example 0.01,0.1,1," in shown["evaluate"]
     for name in get_args(ProbeMode):
         assert f"{name}:" in shown["evaluate"]

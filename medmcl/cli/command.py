@@ -161,3 +161,24 @@ def end_wrecked(wrecked: Mapping[str, str]) -> None:
 
         click.echo(last_line(wrecked))
         raise click.exceptions.Exit(WRECKED_CODE)
+
+
+def fractions_of(text: str | None) -> tuple[float, ...] | None:
+    """Read ``0.01,0.1,1``: shares above 0, at most 1."""
+    from medmcl.core.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if found and all(0 < one <= 1 for one in found):
+        return found
+    raise ConfigError(
+        "is not a list of shares",
+        where="--label-fraction",
+        got=text or "''",
+        expected="numbers above 0, at most 1, with commas between them: 0.01,0.1,1",
+        fix="10 percent is 0.1",
+    )

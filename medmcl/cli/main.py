@@ -27,7 +27,8 @@ from typing import Annotated, Any
 
 import typer
 
-from medmcl.cli.command import Command, Group, end_wrecked
+from medmcl.cli.benchmark import benchmark
+from medmcl.cli.command import Command, Group, end_wrecked, fractions_of
 from medmcl.cli.cooccur import app as cooccur
 from medmcl.cli.predict import predict
 from medmcl.core.progress import Clocked
@@ -330,7 +331,7 @@ def evaluate(
     """
     from medmcl.core.writing import refuse_unwritable
 
-    fractions = _fractions(label_fraction)
+    fractions = fractions_of(label_fraction)
     target = out if out is not None or run is None or not run.is_dir() else run
     if target is not None:
         refuse_unwritable(target)
@@ -374,28 +375,8 @@ def _probe(text: str) -> Any:
     return lookup("--probe", text, {one: one for one in ("auto", "frozen", "refit")})
 
 
-def _fractions(text: str | None) -> tuple[float, ...] | None:
-    """Read ``0.01,0.1,1``: shares above 0, at most 1."""
-    from medmcl.core.errors import ConfigError
-
-    if text is None:
-        return None
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        found = ()
-    if found and all(0 < one <= 1 for one in found):
-        return found
-    raise ConfigError(
-        "is not a list of shares",
-        where="--label-fraction",
-        got=text or "''",
-        expected="numbers above 0, at most 1, with commas between them: 0.01,0.1,1",
-        fix="10 percent is 0.1",
-    )
-
-
 app.command(cls=Command)(predict)
+app.command(cls=Command)(benchmark)
 
 
 @app.command(cls=Command)

@@ -116,7 +116,9 @@ class Card(Config):
         default={}, description="data sets that it was trained on, and what of them"
     )
     clean: tuple[str, ...] = Field(
-        default=(), description="data sets that it has not seen, as far as read"
+        default=(),
+        description="data sets that it has not seen, as far as read, or parts of one that it has: "
+        "ptbxl:fold 10",
     )
     notes: tuple[str, ...] = ()
 

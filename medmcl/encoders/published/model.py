@@ -240,6 +240,7 @@ def provenance_of(card: Card, variant: str, preparation: str | None, digest: str
         "licence": card.licence,
         "commercial": card.commercial,
         "seen": card.seen,
+        "clean": list(card.clean),
     }
 
 

@@ -278,14 +278,24 @@ def mean_of(parts: Sequence[Sampled], names: Sequence[str]) -> Sampled:
         return replace(parts[0], note=": ".join(said))
     events = [part.events for part in usable if part.events is not None]
     largest = max(usable, key=lambda part: part.subjects)
-    note = f"mean over {len(usable)} of {len(parts)}; not estimable: {', '.join(lost)}"
+    notes = [f"mean over {len(usable)} of {len(parts)}; not estimable: {', '.join(lost)}"]
+    notes = notes if lost else []
+    each = np.stack([part.draws for part in usable])
+    draws = each.mean(axis=0)
+    if np.isnan(draws).sum() > len(draws) / 2:  # some columns are rare: few draws hold all
+        known = ~np.isnan(each)
+        some = known.sum(axis=0)
+        draws = np.where(
+            some > 0, np.where(known, each, 0).sum(axis=0) / np.maximum(some, 1), np.nan
+        )
+        notes.append("interval of rare columns: each draw is the mean over those it can tell")
     return Sampled(
         points=np.mean([part.points for part in usable], axis=0),
-        draws=np.mean([part.draws for part in usable], axis=0),
+        draws=draws,
         n=max(part.n for part in usable),
         events=sum(events) if events else None,
         subjects=largest.subjects,
         clusters=largest.clusters,
-        note=note if lost else "",
+        note="; ".join(notes),
         encloses=any(part.encloses for part in usable),
     )

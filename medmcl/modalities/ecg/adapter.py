@@ -287,7 +287,11 @@ class ECG:
             )
         raw = self.alive(raw).record
         present = [n for n, lead in enumerate(settings.names) if sources(lead, raw.leads)]
-        signal = self._cut(raw, [settings.names[number] for number in present])
+        named = [settings.names[number] for number in present]
+        signal = self._cut(raw, named)
+        if settings.disturb is not None:
+            rate_hz = raw.rate_hz if settings.enters_as_recorded else settings.rate_hz
+            signal = settings.disturb(signal, named, rate_hz)
         if settings.steps is not None:
             return self._stepped(signal, raw)
         if settings.clip_sigma is not None:
@@ -507,7 +511,8 @@ class ECG:
 
     def state(self) -> dict[str, Any]:
         """How records are prepared; nothing is learned."""
-        return {**self.settings.model_dump(mode="json"), "leads": list(self.settings.names)}
+        told = self.settings.model_dump(mode="json", exclude={"disturb"})  # of a study alone
+        return {**told, "leads": list(self.settings.names)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Refuse weights that were trained on ECGs prepared in another way."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from medmcl.core.config import Config
+from medmcl.modalities.ecg.disturb import Disturbance
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
 from medmcl.modalities.ecg.steps import AnyStep, Resample
 
@@ -138,6 +139,11 @@ class ECGSettings(Config):
         description="a list of {step: NAME, ...}, taken in this order in place of clip_sigma, "
         "baseline and normalise; none: the record in mV. A record enters at rate_hz, or at its "
         "own rate where a step resamples; its first `seconds`, or (whole: true) all of it",
+    )
+    disturb: Disturbance | None = Field(
+        default=None,
+        description="faults that are put into the record, in mV, before anything else: to study "
+        "how an encoder bears them",
     )
     whole: bool = Field(
         default=False,

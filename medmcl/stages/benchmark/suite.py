@@ -45,6 +45,10 @@ class Suite(Config):
     )
     label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1, 1.0)
     draws: PositiveInt = Field(default=3, description="of each label fraction below 1, averaged")
+    bootstrap_draws: Annotated[int, Field(ge=100)] = 1000
+    disturbances: dict[str, dict[str, Any]] = Field(
+        default={}, description="name to how held-out records are disturbed (inputs.ecg.disturb)"
+    )
     random_seeds: PositiveInt = Field(
         default=1, description="first weights of the random encoder that are drawn, averaged"
     )

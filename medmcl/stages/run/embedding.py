@@ -22,6 +22,7 @@ from medmcl.stages.run.run import EMBED_BATCH, embed_records, vector_width
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from medmcl.encoders.towers import Towers
 
@@ -133,19 +134,46 @@ def embedding_of_model(
         CohortError: The cohort cannot be used.
     """
     name, weights = split_model(model, variant)
-    from medmcl.encoders.published.encoder import CardNet
     from medmcl.encoders.published.model import load_model
-    from medmcl.encoders.towers import Tower, Towers
-    from medmcl.engine.world import pick_device
 
     loaded = load_model(name, weights, preparation=preparation)
     given = {"on_bad_record": "exclude", **only_cohort_overrides(overrides or {})}
     opened = cohort if isinstance(cohort, Cohort) else open_cohort(cohort, given)
-    chosen = _modality_for(loaded.card, opened, modality)
-    settings = loaded.card.settings(loaded.variant, preparation)
-    prepared = prepare(opened, {chosen: settings}, cache=cache_folder(beside), splits="all")
+    return embedding_of_net(
+        loaded.net,
+        loaded.card,
+        loaded.card.settings(loaded.variant, preparation),
+        opened,
+        beside=beside,
+        modality=modality,
+        device=device,
+        made_by=loaded.provenance,
+    )
+
+
+def embedding_of_net(
+    net: nn.Module,
+    card: Card,
+    settings: Mapping[str, Any],
+    cohort: Cohort,
+    *,
+    beside: Path,
+    modality: str | None,
+    device: str,
+    made_by: Mapping[str, Any],
+) -> Embedding:
+    """Give what the net of a card makes of a cohort, whatever its weights; ``settings`` prepare.
+
+    The rest as of `embedding_of_model`.
+    """
+    from medmcl.encoders.published.encoder import CardNet
+    from medmcl.encoders.towers import Tower, Towers
+    from medmcl.engine.world import pick_device
+
+    chosen = _modality_for(card, cohort, modality)
+    prepared = prepare(cohort, {chosen: settings}, cache=cache_folder(beside), splits="all")
     shape = prepared.adapters[chosen].input_shape
-    encoder = CardNet(loaded.net, loaded.card, shape, loaded.card.probe)
+    encoder = CardNet(net, card, shape, card.probe)
     where = pick_device(device)
     return Embedding(
         towers=Towers({chosen: Tower(encoder, None, shape.shape)}).to(where).eval(),
@@ -153,7 +181,7 @@ def embedding_of_model(
         modality=chosen,
         space="features",
         device=where,
-        made_by=loaded.provenance,
+        made_by=made_by,
         batch=MODEL_BATCH,
     )
 

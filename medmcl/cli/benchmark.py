@@ -1,0 +1,138 @@
+"""``medmcl benchmark``: encoders beside each other on the tasks of a suite.
+
+Heavy imports happen inside the command, as in `cli`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medmcl.cli.command import fractions_of
+
+
+def benchmark(
+    suite: Annotated[
+        str | None,
+        typer.Argument(help="A suite that ships (ptbxl), or a yaml file; lists them if not given."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for leaderboard and page; embeddings are kept there, too."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME[:VARIANT]:FILE",
+            help="A published model (`medmcl models`) with its file of weights. Repeatable.",
+        ),
+    ] = None,
+    run: Annotated[
+        list[Path] | None, typer.Option("--run", help="A run folder. Repeatable.")
+    ] = None,
+    embeddings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--embeddings",
+            metavar="[NAME=]FILE",
+            help="Vectors made elsewhere, by record (.parquet, .csv, .tsv, .npz). Repeatable.",
+        ),
+    ] = None,
+    random: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--random",
+            metavar="NAME[:VARIANT]",
+            help="A published architecture with first weights; that of each --model and --run is "
+            "there in any case. Repeatable.",
+        ),
+    ] = None,
+    cohort: Annotated[
+        str | None,
+        typer.Option("--cohort", help="Another cohort of the same tables than the suite's."),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", help="Folder that the paths of records start from."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="Task of the suite; all if not given. Repeatable."),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protocol", help="linear_probe or knn; those of the suite if not given. Repeatable."
+        ),
+    ] = None,
+    label_fraction: Annotated[
+        str | None,
+        typer.Option(help="Shares of the train labels: 0.01,0.1,1; of the suite if not given."),
+    ] = None,
+    disturbed: Annotated[
+        bool,
+        typer.Option(
+            "--disturbed",
+            help="Also score held-out records with leads left out, noise, fewer samples, wander.",
+        ),
+    ] = False,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option(
+            "--allow-overlap",
+            help="Score models that may have been trained on who is scored; every row says so.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over the leaderboard that --out holds.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Override a value of the cohort. Repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of label subsets and bootstrap.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Compare published models, runs and vectors on a suite, beside simple baselines."""
+    from medmcl.core.errors import ConfigError
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.stages.benchmark.suite import list_suites, read_suite
+
+    if suite is None:
+        for name in list_suites():
+            print(f"{name}: {read_suite(name)[1].about}")
+        return
+    if out is None:
+        raise ConfigError("where the leaderboard is written is not said", fix="--out FOLDER")
+    from medmcl.stages.benchmark.benchmark import Benchmark
+
+    overrides = parse_overrides(set_ or ())
+    if data_root is not None:
+        overrides["data_root"] = str(data_root)
+    rows = Benchmark(
+        suite=suite,
+        out=out,
+        models=model or (),
+        runs=run or (),
+        embeddings=embeddings or (),
+        random=random or (),
+        cohort=cohort,
+        tasks=task or (),
+        protocols=protocol or (),
+        label_fractions=fractions_of(label_fraction) or (),
+        disturbed=disturbed,
+        allow_overlap=allow_overlap,
+        overwrite=overwrite,
+        overrides=overrides,
+        seed=seed,
+        device=device,
+        command=shlex.join(["medmcl", *sys.argv[1:]]),
+    ).run()
+    for mark in dict.fromkeys(f"{row.name}: {row.mark}" for row in rows if row.mark):
+        print(f"mind {mark}")
+    print(f"{len(rows):,} rows: {out / 'leaderboard.csv'}\npage: {out / 'leaderboard.md'}")

@@ -1,0 +1,92 @@
+"""Ledger of overlap: whether a model may have seen the data that it is scored on.
+
+A card names the data sets that its model was trained on (``seen``) and those that it was not
+(``clean``); a cohort says which data set it is (``dataset``), and behind a colon which part of it
+is scored: ``ptbxl:fold 10``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from medmcl.core.errors import ConfigError
+
+Status = Literal["seen", "other parts seen", "not seen", "not known"]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What is known of one model and one data set.
+
+    Attributes:
+        status: ``seen``: what is scored may have been trained on, so that a score is no evidence of
+            transfer. ``other parts seen``: not who is scored, but others of the same data set.
+        said: Why.
+    """
+
+    status: Status
+    said: str
+
+    @property
+    def mark(self) -> str:
+        """What stands in a row and a headline; empty where there is nothing to mind."""
+        if self.status == "seen":
+            return f"NO EVIDENCE OF TRANSFER: {self.said}"
+        return "" if self.status == "not seen" else f"{self.status}: {self.said}"
+
+
+def overlap_of(dataset: str | None, seen: Mapping[str, str], clean: Sequence[str]) -> Overlap:
+    """Say whether a model may have seen a data set.
+
+    Args:
+        dataset: ``NAME`` or ``NAME:PART``; None where the cohort does not say what it is.
+        seen: Data sets that the model was trained on, and what of them.
+        clean: Data sets, or parts of them, that it was not trained on.
+    """
+    if dataset is None:
+        return Overlap("not known", "the cohort does not say which data set it is (dataset:)")
+    name = dataset.partition(":")[0]
+    what = f"{name}: {seen[name]}" if seen.get(name) else name
+    if dataset in clean or name in clean:
+        if name in seen:
+            return Overlap("other parts seen", f"trained on {what}")
+        return Overlap("not seen", f"trained on {', '.join(seen) or 'nothing that is listed'}")
+    if name in seen:
+        return Overlap("seen", f"trained on {what}")
+    return Overlap("not known", f"nothing is said of {name}")
+
+
+def worst(found: Sequence[Overlap]) -> Overlap:
+    """Give what must be minded most of several."""
+    order: tuple[Status, ...] = ("seen", "not known", "other parts seen", "not seen")
+    return min(found, key=lambda one: order.index(one.status))
+
+
+def overlap_of_provenance(dataset: str | None, made_by: Mapping[str, Any]) -> Overlap:
+    """The same of what embeddings say of who made them; ``{}`` says nothing.
+
+    A run that began with published weights has seen what they have.
+    """
+    if "seen" in made_by:
+        return overlap_of(dataset, made_by["seen"], made_by.get("clean", ()))
+    published = made_by.get("published") or {}
+    if published:
+        return worst([overlap_of_provenance(dataset, one) for one in published.values()])
+    return Overlap("not known", "nothing says what the encoder was trained on")
+
+
+def refuse_overlap(found: Mapping[str, Overlap], *, allow: bool) -> None:
+    """Refuse models that may have seen who is scored, unless that is asked for.
+
+    Raises:
+        ConfigError: Names them.
+    """
+    barred = {name: one for name, one in found.items() if one.status == "seen"}
+    if barred and not allow:
+        raise ConfigError(
+            "may have been trained on who is scored here: a score is no evidence of transfer",
+            got="; ".join(f"{name} ({one.said})" for name, one in barred.items()),
+            fix="leave it out, or give --allow-overlap: every row and headline then says so",
+        )

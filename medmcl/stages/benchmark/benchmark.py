@@ -1,0 +1,282 @@
+"""``medmcl benchmark``: encoders beside each other on the tasks of a suite."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.file_lock import claimed
+from medmcl.core.targets import Targets
+from medmcl.data.loading.prepare import Prepared
+from medmcl.encoders.published.overlap import refuse_overlap
+from medmcl.evaluation.models import LINEAR, MODELS
+from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
+from medmcl.evaluation.protocol.predicted import Method, Predicted, Predictions
+from medmcl.evaluation.protocol.results import Result
+from medmcl.stages.benchmark.board import AS_RECORDED, FILES, HEADLINE, Row, write_board
+from medmcl.stages.benchmark.contenders import SIMPLE, Contender, Field, refuse_twins
+from medmcl.stages.benchmark.suite import Suite, read_suite
+from medmcl.stages.evaluate.evaluate import refuse_faulty
+from medmcl.stages.factorise.vector_files import vectors_by_name
+
+log = logging.getLogger("medmcl")
+VECTORS = "vectors"
+"""Folder beside the leaderboard where embeddings are kept."""
+NOBODY = "nobody"
+"""No method is called so: `evaluate_task` compares none; differences are to the random encoder."""
+CALIBRATION = ("calibration_slope", "calibration_intercept", "ici", "brier")
+Key = tuple[str, str]
+"""Contender and protocol."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """The options of the command; see ``medmcl benchmark --help``."""
+
+    suite: str
+    out: Path
+    models: Sequence[str] = ()
+    runs: Sequence[Path] = ()
+    embeddings: Sequence[str] = ()
+    random: Sequence[str] = ()
+    cohort: str | None = None
+    tasks: Sequence[str] = ()
+    label_fractions: Sequence[float] = ()
+    protocols: Sequence[str] = ()
+    disturbed: bool = False
+    allow_overlap: bool = False
+    overwrite: bool = False
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    device: str = "auto"
+    command: str = ""
+
+    def run(self) -> list[Row]:
+        """Embed, score, and write the leaderboard and its page into ``out``.
+
+        Raises:
+            ConfigError: Nothing is to be compared; a model may have seen who is scored.
+            MedmclError: Suite, cohort, models or vectors cannot be used.
+        """
+        name, suite = read_suite(self.suite)
+        unknown = [task for task in self.tasks if suite.tasks and task not in suite.tasks]
+        if unknown:
+            raise ConfigError(
+                f"the suite has no task '{unknown[0]}'",
+                where="--task",
+                expected=", ".join(suite.tasks),
+            )
+        with claimed(self.out, "a benchmark is being written", filled=True):
+            there = [file for file in FILES if (self.out / file).exists()]
+            if there and not self.overwrite:
+                raise ArtefactError(
+                    "the folder holds a leaderboard already",
+                    where=self.out,
+                    got=", ".join(there),
+                    fix="another --out, or --overwrite: embeddings that are kept there are reused",
+                )
+            return self._written(name, suite)
+
+    def _written(self, name: str, suite: Suite) -> list[Row]:
+        cohort = suite.open(self.cohort, self.overrides)
+        place = Field(
+            cohort=cohort,
+            modality=suite.modality,
+            folder=self.out / VECTORS,
+            device=self.device,
+        )
+        tasks = list(self.tasks or suite.scored(cohort))
+        refuse_faulty(cohort, tasks)
+        simple, prepared = place.simple()
+        contenders = [*self._contenders(place, suite), *([] if simple is None else [simple])]
+        refuse_twins(contenders)
+        notes = [f"{suite.about}. {suite.source}", _whom(prepared)]
+        rows: list[Row] = []
+        for task in tasks:
+            log.info("scoring %s", task)
+            scoring = Scoring(self, name, suite, contenders, prepared, prepared.tasks(task))
+            rows += scoring.rows()
+            write_board(self.out, f"Benchmark {name}", rows, notes)
+        return rows
+
+    def _contenders(self, place: Field, suite: Suite) -> list[Contender]:
+        """Whoever is compared; those that may have seen who is scored are refused first."""
+        found: list[Contender] = [place.model(text) for text in self.models]
+        names = [one.beside.removeprefix("random ") for one in found]
+        with vectors_by_name(list(self.embeddings) or None) as tables:
+            found += [place.table(name, path) for name, path in tables.items()]
+        runs = [place.run(path) for path in self.runs]
+        found += [own for own, _ in runs]
+        refuse_overlap({one.name: one.overlap for one in found}, allow=self.allow_overlap)
+        found += [first for _, first in runs]
+        for name in dict.fromkeys([*names, *self.random]):
+            found.append(place.random(name, suite.random_seeds))
+        return found
+
+
+def _whom(prepared: Prepared) -> str:
+    """Say of whom the numbers are."""
+    counts = ", ".join(
+        f"{len(np.unique(prepared.subjects[prepared.splits == split])):,} {split}"
+        for split in ("train", "tuning", "held_out")
+    )
+    left = prepared.exclusions()
+    return f"People of cohort {prepared.cohort.name}: {counts}. {left}".strip()
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One task of a benchmark: every contender by every protocol, on the same people."""
+
+    asked: Benchmark
+    name: str
+    suite: Suite
+    contenders: Sequence[Contender]
+    prepared: Prepared
+    targets: Targets
+
+    def rows(self) -> list[Row]:
+        """Fit on train, choose on tuning, score held_out."""
+        by_key = dict(self._keyed())
+        found = evaluate_task(
+            {
+                _method(key): Method(
+                    features=list(one.vectors), fit=MODELS[key[1]].fit, protocol=key[1]
+                )
+                for key, one in by_key.items()
+            },
+            self.targets,
+            self.prepared.splits,
+            self.prepared.subjects,
+            fractions=self.asked.label_fractions or self.suite.label_fractions,
+            draws=self.suite.draws,
+            seed=self.asked.seed,
+            bootstrap_draws=self.suite.bootstrap_draws,
+            present={_method(key): one.present for key, one in by_key.items()},
+            baseline=NOBODY,
+        )
+        methods = {_method(key): key for key in by_key}
+        rows = [
+            self._row(row, by_key[methods[row.method]])
+            for row in found.results
+            if row.metric in (HEADLINE, "auprc", *CALIBRATION)
+        ]
+        rows += self._beside_random(found, by_key)
+        if self.asked.disturbed:
+            rows += self._disturbed(found, by_key)
+        return rows
+
+    def _keyed(self) -> Iterator[tuple[Key, Contender]]:
+        for protocol in self.asked.protocols or self.suite.protocols:
+            for one in self.contenders:
+                if one.kind != SIMPLE or protocol in LINEAR:  # numbers of many units: no distance
+                    yield (one.name, protocol), one
+
+    def _row(self, row: Result, one: Contender, **changes: Any) -> Row:
+        scored = self._scored_classes()
+        told: dict[str, Any] = {
+            "suite": self.name,
+            "cohort": self.prepared.cohort.name,
+            "task": self.targets.name,
+            "target": row.target,
+            "name": one.name,
+            "kind": one.kind,
+            "protocol": row.protocol,
+            "label_fraction": row.label_fraction,
+            "condition": AS_RECORDED,
+            "metric": row.metric,
+            "value": row.value,
+            "low": row.low,
+            "high": row.high,
+            "people": row.subjects,
+            "records": row.n,
+            "events": row.events,
+            "classes": len(self.targets.columns),
+            "left_out": ", ".join(scored),
+            "train_people": row.train_subjects,
+            "seeds": row.seeds,
+            "seed_spread": row.seed_spread,
+            "versus": "",
+            "overlap": one.overlap.status,
+            "mark": one.overlap.mark,
+            "terms": one.terms,
+            "note": row.note,
+            "command": self.asked.command,
+        }
+        return Row(**{**told, **changes})
+
+    def _scored_classes(self) -> list[str]:
+        """Classes of the task that nobody who is scored has."""
+        held = self.prepared.splits == "held_out"
+        for one in self.contenders:
+            held = held & one.present
+        has = ((self.targets.values > 0) & self.targets.known)[held].any(axis=0)
+        return [name for name, one in zip(self.targets.columns, has, strict=True) if not one]
+
+    def _beside_random(
+        self, found: TaskEvaluation, by_key: Mapping[Key, Contender]
+    ) -> Iterator[Row]:
+        """Paired differences of each to the random encoder of its architecture."""
+        tables = {table.method: table for table in found.tables}
+        for (name, protocol), one in by_key.items():
+            mate = tables.get(_method((one.beside, protocol)))
+            if mate is None or _method((name, protocol)) not in tables:
+                continue
+            yield from self._apart(tables[_method((name, protocol))], mate, one)
+
+    def _apart(self, table: Predicted, mate: Predicted, one: Contender) -> Iterator[Row]:
+        own = next(iter(table.sampled)) if len(self.targets.columns) == 1 else ("macro", HEADLINE)
+        sampled = table.sampled[own][1].minus(mate.sampled[own][1])
+        row = Result.of(
+            sampled.interval(),
+            task=self.targets.name,
+            target=own[0],
+            kind=self.targets.kind,
+            metric=HEADLINE,
+            direction="higher",
+            method=table.method,
+            protocol=table.protocol,
+        )
+        yield self._row(row, one, versus=one.beside)
+
+    def _disturbed(self, found: TaskEvaluation, by_key: Mapping[Key, Contender]) -> Iterator[Row]:
+        """Score the same people by records that are disturbed; nothing is fitted anew."""
+        for condition, how in self.suite.disturbances.items():
+            given: dict[str | tuple[str, float], Predictions] = {}
+            present: dict[str, np.ndarray] = {}
+            for key, one in by_key.items():
+                fitted = found.models.get(_method(key))
+                if fitted is None or one.disturbed is None:
+                    continue
+                vectors, has = one.disturbed(how)
+                given[_method(key)] = fitted.predict(vectors)
+                present[_method(key)] = has | (self.prepared.splits != "held_out")
+            if not given:
+                continue
+            done = evaluate_task(
+                {},
+                self.targets,
+                self.prepared.splits,
+                self.prepared.subjects,
+                seed=self.asked.seed,
+                bootstrap_draws=self.suite.bootstrap_draws,
+                present=present,
+                predictions=given,
+                baseline=NOBODY,
+                further_metrics=False,
+            )
+            methods = {_method(key): key for key in by_key}
+            for row in done.results:
+                if row.metric == HEADLINE:
+                    key = methods[row.method]
+                    yield self._row(row, by_key[key], condition=condition, protocol=key[1])
+
+
+def _method(key: Key) -> str:
+    return f"{key[0]} | {key[1]}"

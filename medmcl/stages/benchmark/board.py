@@ -1,0 +1,219 @@
+"""The leaderboard of a suite: its rows, and the page that is made of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from medmcl.core.atomic import write_atomically
+from medmcl.core.suppression import placeless
+from medmcl.data.tables.spreadsheet import shielded_row
+from medmcl.evaluation.metrics.sampled import in_brackets
+
+FILES = ("leaderboard.json", "leaderboard.csv", "leaderboard.md")
+HEADLINE = "auroc"
+AS_RECORDED = "as recorded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One number of a leaderboard, with all that is needed to read it.
+
+    Attributes:
+        suite: The suite.
+        cohort: Whose records.
+        task: Task of the suite.
+        target: ``macro``, the mean over classes, or a class.
+        name: What was evaluated.
+        kind: model, run, embeddings, random, simple features, or trained: for the task, whole.
+        protocol: How predictions were made.
+        label_fraction: Share of train labels.
+        condition: How the records that are scored were disturbed.
+        metric: By name.
+        value: The number; None = not estimable, the note says why.
+        low: Lower end of its interval over people who are scored.
+        high: Upper end.
+        people: People who are scored.
+        records: Their records.
+        events: Positive labels in them.
+        classes: Classes of the task.
+        left_out: Classes that nobody who is scored has: not in the mean.
+        train_people: People whose labels were learned from.
+        seeds: Fits that are averaged.
+        seed_spread: Standard deviation over them.
+        versus: Another; then this is the paired difference to it.
+        overlap: Whether it may have seen the data: seen, other parts seen, not seen, not known.
+        mark: What must be minded of that.
+        terms: What must be said of its use.
+        note: Remarks.
+        command: What made this row.
+    """
+
+    suite: str
+    cohort: str
+    task: str
+    target: str
+    name: str
+    kind: str
+    protocol: str
+    label_fraction: float
+    condition: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    people: int
+    records: int
+    events: int | None
+    classes: int
+    left_out: str
+    train_people: int | None
+    seeds: int
+    seed_spread: float | None
+    versus: str
+    overlap: str
+    mark: str
+    terms: str
+    note: str
+    command: str
+
+    @property
+    def shown(self) -> str:
+        """The number with its interval."""
+        if self.value is None:
+            return "not estimable"
+        return in_brackets(self.value, self.low, self.high, "+" if self.versus else "")
+
+
+def write_board(folder: Path, title: str, rows: Sequence[Row], notes: Sequence[str]) -> None:
+    """Write rows as json and csv, and the page."""
+    plain = [placeless(asdict(row)) for row in rows]
+    write_atomically(folder / FILES[0], json.dumps(plain, indent=0, ensure_ascii=False))
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Row)])
+    writer.writeheader()
+    writer.writerows(map(shielded_row, plain))
+    write_atomically(folder / FILES[1], file.getvalue())
+    write_atomically(folder / FILES[2], page(title, rows, notes))
+
+
+def read_board(file: Path) -> list[Row]:
+    """Read what `write_board` wrote as json."""
+    return [Row(**one) for one in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def page(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """Write the page: whom to mind first, then each task, then records that are disturbed."""
+    minded = {row.name: row.mark for row in rows if row.mark}
+    terms = {row.terms: None for row in rows if row.terms}
+    lines = [f"# {title}", "", *(f"{note}\n" for note in notes)]
+    if minded:
+        lines += ["**Mind**", "", *(f"- {name}: {mark}" for name, mark in minded.items()), ""]
+    lines += [*(f"- {one}" for one in terms), ""] if terms else []
+    for task in dict.fromkeys(row.task for row in rows):
+        lines += _task(task, [row for row in rows if row.task == task])
+    lines += ["## Command", "", *_commands(rows), ""]
+    return "\n".join(lines)
+
+
+def _task(task: str, rows: Sequence[Row]) -> list[str]:
+    main = [row for row in rows if row.target == "macro" or row.classes == 1]
+    plain = [row for row in main if row.condition == AS_RECORDED and not row.versus]
+    scores = [row for row in plain if row.metric == HEADLINE]
+    if not scores:
+        return []
+    first = scores[0]
+    lost = f"; nobody scored has {first.left_out}: not in the mean" if first.left_out else ""
+    lines = [
+        f"## {task}",
+        "",
+        f"{first.people:,} people scored ({first.records:,} records, {first.events or 0:,} "
+        f"positive labels), {first.classes} classes{lost}. Mean AUROC over classes, with 95 % "
+        "intervals.",
+        "",
+    ]
+    fractions = sorted({row.label_fraction for row in scores}, reverse=True)
+    head = [
+        "",
+        "probe",
+        *(f"{100 * one:g} % of labels" for one in fractions),
+        "slope",
+        "beside random",
+    ]
+    table = []
+    best = [row for row in scores if row.label_fraction == fractions[0]]
+    for row in sorted(best, key=lambda one: -(one.value or 0)):
+        own = [one for one in main if (one.name, one.protocol) == (row.name, row.protocol)]
+        at = {
+            one.label_fraction: one.shown
+            for one in own
+            if one.metric == HEADLINE and not one.versus and one.condition == AS_RECORDED
+        }
+        slope = _first(own, "calibration_slope", versus=False)
+        apart = _first(own, HEADLINE, versus=True)
+        table.append(
+            [
+                f"{row.name}{' (!)' if row.mark else ''}",
+                row.protocol,
+                *(at.get(one, "") for one in fractions),
+                slope,
+                apart,
+            ]
+        )
+    return [*lines, *_table(head, table), "", *_disturbed(main)]
+
+
+def _first(rows: Iterable[Row], metric: str, *, versus: bool) -> str:
+    return next(
+        (
+            row.shown
+            for row in rows
+            if row.metric == metric and bool(row.versus) == versus and row.condition == AS_RECORDED
+        ),
+        "",
+    )
+
+
+def _disturbed(rows: Sequence[Row]) -> list[str]:
+    """Scores on disturbed records beside those as they were recorded, at all labels."""
+    scores = [row for row in rows if row.metric == HEADLINE and not row.versus]
+    conditions = list(dict.fromkeys(row.condition for row in scores))
+    names = {(r.name, r.protocol): None for r in scores if r.condition != AS_RECORDED}
+    if not names:
+        return []
+    table = [
+        [
+            name,
+            protocol,
+            *(
+                next(
+                    (
+                        row.shown
+                        for row in scores
+                        if (row.name, row.protocol, row.condition) == (name, protocol, condition)
+                        and row.label_fraction == 1
+                    ),
+                    "",
+                )
+                for condition in conditions
+            ),
+        ]
+        for name, protocol in names
+    ]
+    return ["Records that are scored disturbed, probes fitted on records as they are:", "",
+            *_table(["", "probe", *conditions], table), ""]  # fmt: skip
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
+
+    return [line(head), line(["---"] * len(head)), *map(line, rows)]
+
+
+def _commands(rows: Sequence[Row]) -> list[str]:
+    return [f"`{one}`" for one in dict.fromkeys(row.command for row in rows)]

@@ -1,0 +1,284 @@
+"""What a benchmark compares: vectors of every sample, with whose they are.
+
+A contender is a published model with its file, a run, or a table of vectors; beside them stand a
+randomly initialised encoder of the same architecture, and what is plain to see of a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from medmcl.core.errors import ConfigError
+from medmcl.core.findings import counted
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.loading.prepare import Prepared, build_adapters, cache_folder, prepare
+from medmcl.data.loading.simple_features import simple_table
+from medmcl.encoders.published.card import Card, find_variant
+from medmcl.encoders.published.overlap import Overlap, overlap_of_provenance, worst
+from medmcl.stages.factorise.given_vectors import lay_vectors
+from medmcl.stages.run.embedding import (
+    Embedding,
+    embedding_of_model,
+    embedding_of_net,
+    provenance_of_table,
+)
+from medmcl.stages.run.outputs import write_table
+from medmcl.stages.run.run import Run
+from medmcl.stages.run.seen import seen_people
+
+if TYPE_CHECKING:
+    import torch
+
+Kind = Literal["model", "run", "embeddings", "random", "simple features"]
+SIMPLE: Kind = "simple features"
+NOTHING_LEARNED = Overlap("not seen", "nothing was learned before")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """Vectors of the samples of a cohort.
+
+    Attributes:
+        name: What rows call it.
+        kind: What it is.
+        vectors: (N, E) of every sample, zeros where there are none; one array a seed.
+        present: Samples that have some. (N,) bool
+        overlap: Whether it may have seen who is scored.
+        terms: What must be said of its use; empty if anybody may use it.
+        beside: The random encoder of the same architecture, by name; empty if there is none.
+        disturbed: Vectors (N, E) of held-out samples whose records are disturbed in a way, and who
+            has them; None where records are not encoded here.
+    """
+
+    name: str
+    kind: Kind
+    vectors: tuple[np.ndarray, ...] = field(repr=False)
+    present: np.ndarray = field(repr=False)
+    overlap: Overlap = NOTHING_LEARNED
+    terms: str = ""
+    beside: str = ""
+    disturbed: Callable[[Mapping[str, Any]], tuple[np.ndarray, np.ndarray]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """Where contenders are made: a cohort, and where vectors are kept.
+
+    Attributes:
+        cohort: Whose samples.
+        modality: What is embedded.
+        folder: Where embeddings are kept, by what decides them.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    cohort: Cohort
+    modality: str
+    folder: Path
+    device: str = "auto"
+
+    @property
+    def dataset(self) -> str | None:
+        """What the cards of models call the cohort."""
+        return self.cohort.spec.keys.dataset
+
+    def model(self, text: str) -> Contender:
+        """Embed by a published model, ``NAME[:VARIANT]:FILE``."""
+        found = embedding_of_model(
+            text, self.cohort, beside=self.folder, modality=self.modality, device=self.device
+        )
+        made_by = found.made_by
+        card, variant = find_variant(f"{made_by['model']}:{made_by['variant']}")
+        return self._embedded(
+            [found],
+            name=card.called(variant),
+            kind="model",
+            overlap=overlap_of_provenance(self.dataset, made_by),
+            terms=card.warning or "",
+            beside=random_name(card, variant),
+        )
+
+    def random(self, name: str, seeds: int) -> Contender:
+        """Embed by a model with first weights, ``NAME[:VARIANT]``, drawn ``seeds`` times."""
+        card, variant = find_variant(name)
+        found = [self._random(card, variant, seed) for seed in range(seeds)]
+        return self._embedded(found, name=random_name(card, variant), kind="random")
+
+    def _random(self, card: Card, variant: str, seed: int) -> Embedding:
+        import torch
+
+        from medmcl.encoders.published.file import build_net
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = build_net(card, variant)
+        return embedding_of_net(
+            net.eval().requires_grad_(False),
+            card,
+            card.settings(variant),
+            self.cohort,
+            beside=self.folder,
+            modality=self.modality,
+            device=self.device,
+            made_by={"model": card.name, "variant": variant, "first_weights": seed},
+        )
+
+    def run(self, path: Path) -> tuple[Contender, Contender]:
+        """Embed by a run, and by its tower before any step."""
+        run, name = Run(path), path.absolute().name
+        run.refuse_unfinished()
+        found, first = (
+            run.embedding(self.cohort, modality=self.modality, stage=stage, device=self.device)
+            for stage in (None, "untrained")
+        )
+        own = self._embedded(
+            [found],
+            name=name,
+            kind="run",
+            overlap=self._seen_by(run, found),
+            beside=f"random {name}",
+        )
+        return own, self._embedded([first], name=f"random {name}", kind="random")
+
+    def _seen_by(self, run: Run, found: Embedding) -> Overlap:
+        """What a run has seen, people told by their records; and what it began with had."""
+        scored = found.prepared.splits == "held_out"
+        seen = seen_people(run, found.prepared)
+        if seen is None:
+            own = Overlap("not known", "the run kept nothing of whom it learned from")
+        elif (seen & scored).any():
+            people = len(np.unique(found.prepared.subjects[seen & scored]))
+            own = Overlap("seen", f"trained on {counted(people, 'person', 'people')} of them")
+        elif seen.any():
+            own = Overlap("other parts seen", "trained on other people of this cohort")
+        else:
+            own = Overlap("not seen", "trained on nobody of this cohort")
+        began = found.made_by.get("published")
+        return worst([own, overlap_of_provenance(self.dataset, found.made_by)]) if began else own
+
+    def table(self, name: str, path: Path) -> Contender:
+        """Lay vectors that were made elsewhere over the samples."""
+        laid = lay_vectors(name, path, self.cohort)
+        made_by = provenance_of_table(path).get("made_by", {})
+        return Contender(
+            name=name,
+            kind="embeddings",
+            vectors=(laid.values,),
+            present=laid.present,
+            overlap=overlap_of_provenance(self.dataset, made_by),
+            terms="" if made_by.get("commercial", True) else f"{name}: no commercial use",
+        )
+
+    def simple(self) -> tuple[Contender | None, Prepared]:
+        """Give what is plain to see of a record, None if its kind has none; and the cohort."""
+        cache = cache_folder(self.folder)
+        prepared = prepare(self.cohort, {self.modality: {}}, cache=cache, splits="all")
+        table = simple_table(prepared, self.modality, cache=cache)
+        if table is None or table.has_terms:
+            return None, prepared
+        values = table.matrix()[0]
+        name = f"{SIMPLE} ({self.modality})"
+        one = Contender(name=name, kind=SIMPLE, vectors=(values,), present=table.present)
+        return one, prepared
+
+    def _embedded(self, found: Sequence[Embedding], **about: Any) -> Contender:
+        laid = [self._laid(one) for one in found]
+        present = np.logical_and.reduce([has for _, has in laid])
+        first = found[0]
+        adapter = first.prepared.adapters[self.modality]
+        can = "disturb" in type(adapter.settings).model_fields
+        return Contender(
+            vectors=tuple(x for x, _ in laid),
+            present=present,
+            disturbed=(lambda how: disturbed(first, how)) if can else None,
+            **about,
+        )
+
+    def _laid(self, found: Embedding) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors of the samples, embedded once: they are kept by what decides them."""
+        import pandas as pd
+
+        file = self.folder / f"{found.identity[:24]}.parquet"
+        if not file.is_file():
+            write_table(found.table(found.vectors(found.records)), file)
+        kept = pd.read_parquet(file)
+        columns = [f"e{number}" for number in range(found.width)]
+        values = kept[columns].to_numpy(np.float64)
+        index = found.prepared.index(self.modality)
+        full = np.zeros((len(index), found.width))
+        full[index >= 0] = values[index[index >= 0]]
+        return full, index >= 0
+
+
+def random_name(card: Card, variant: str) -> str:
+    """What rows call a model with first weights."""
+    return f"random {card.called(variant)}"
+
+
+def disturbed(found: Embedding, how: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Embed the held-out records after they are disturbed.
+
+    Args:
+        found: The encoder, and the records as they are.
+        how: What `ECGSettings.disturb` takes.
+
+    Returns:
+        Of every sample (N, E), zeros where there is none; and who has one, (N,) bool. A record that
+        cannot be prepared any more has none.
+    """
+    import torch
+
+    from medmcl.core.batch import Batch
+    from medmcl.core.errors import RecordError
+
+    prepared, name = found.prepared, found.modality
+    settings = prepared.adapters[name].settings.model_dump(mode="json")
+    adapter = build_adapters(prepared.cohort, {name: {**settings, "disturb": dict(how)}})[name]
+    adapter.load_state(prepared.adapters[name].state())
+    places = prepared.cohort.records[name]["place"]
+    index = prepared.index(name)
+    full = np.zeros((len(index), found.width))
+    has = np.zeros(len(index), dtype=bool)
+    rows = np.flatnonzero((prepared.splits == "held_out") & (index >= 0))
+    for first in range(0, len(rows), found.batch):
+        kept: list[int] = []
+        arrays: list[torch.Tensor] = []
+        for row in rows[first : first + found.batch]:
+            try:
+                arrays.append(
+                    torch.from_numpy(adapter.prepare(adapter.read(places.iloc[index[row]])))
+                )
+            except RecordError:
+                continue
+            kept.append(int(row))
+        if not kept:
+            continue
+        batch = Batch(
+            ids=torch.as_tensor(kept, device=found.device),
+            inputs={name: adapter.plain(torch.stack(arrays).to(found.device))},
+            present={name: torch.ones(len(kept), dtype=torch.bool, device=found.device)},
+        )
+        with torch.no_grad():
+            full[kept] = getattr(found.towers(batch), found.space)[name].float().cpu().numpy()
+        has[kept] = True
+    return full, has
+
+
+def refuse_twins(contenders: Sequence[Contender]) -> None:
+    """Refuse two of one name: rows go by them.
+
+    Raises:
+        ConfigError: Names it.
+    """
+    names = [one.name for one in contenders]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                "two that are compared are called alike",
+                got=name,
+                fix="give another name: --embeddings NAME=FILE, or another folder of the run",
+            )

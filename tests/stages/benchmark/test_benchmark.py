@@ -1,0 +1,198 @@
+"""``medmcl benchmark`` on a simulated cohort, by a suite of its own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import medmcl
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.encoders.published.overlap import overlap_of, overlap_of_provenance
+from medmcl.stages.benchmark.benchmark import Benchmark
+from medmcl.stages.benchmark.board import Row, read_board
+from tests.support.published_weights import filled, save
+
+MODEL, RANDOM = "turgut_ecg:global_pool", "random turgut_ecg:global_pool"
+SIMPLE = "simple features (ecg)"
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort") / "heart"
+    medmcl.simulate("heart", folder, {"subjects": 60})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    tree = {
+        "schema": "medmcl/suite@1",
+        "about": "A simulated heart",
+        "cohort": "none",
+        "modality": "ecg",
+        "dataset": "ukb:all",
+        "tasks": {"large": {"kind": "binary", "column": "lv_ef > 55"}},
+        "label_fractions": [0.5, 1.0],
+        "draws": 2,
+        "random_seeds": 2,
+        "bootstrap_draws": 100,
+        "disturbances": {"flat": {"flat_leads": ["V1", "V2"]}, "noise": {"noise_mv": 0.2}},
+    }
+    file = tmp_path_factory.mktemp("suite") / "heart.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    return file
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save(
+        filled("turgut_ecg", "global_pool"), tmp_path_factory.mktemp("w") / "w.pth", "model"
+    )
+
+
+@pytest.fixture(autouse=True)
+def prepared_once(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("MEDMCL_CACHE", str(tmp_path_factory.getbasetemp() / "prepared"))
+
+
+def benchmark(suite, cohort, out, **more):
+    given = {"device": "cpu", "command": "medmcl benchmark", **more}
+    return Benchmark(suite=str(suite), cohort=str(cohort), out=out, **given).run()
+
+
+@pytest.fixture(scope="module")
+def board(cohort, suite, weights, tmp_path_factory):
+    out = tmp_path_factory.mktemp("board") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDMCL_CACHE", str(tmp_path_factory.getbasetemp() / "prepared"))
+        benchmark(
+            suite, cohort, out, models=[f"{MODEL}:{weights}"], allow_overlap=True, disturbed=True
+        )
+    return out
+
+
+def test_a_model_stands_beside_a_random_encoder_and_simple_features(board):
+    rows = read_board(board / "leaderboard.json")
+    scores = [
+        r for r in rows if r.metric == "auroc" and not r.versus and r.condition == "as recorded"
+    ]
+    assert {(r.name, r.kind, r.protocol) for r in scores} == {
+        (MODEL, "model", "linear_probe"),
+        (MODEL, "model", "knn"),
+        (RANDOM, "random", "linear_probe"),
+        (RANDOM, "random", "knn"),
+        (SIMPLE, "simple features", "linear_probe"),
+    }
+    assert {r.label_fraction for r in scores} == {0.5, 1.0}
+    assert len({(r.people, r.records, r.events) for r in scores}) == 1  # the same people
+    assert {r.seeds for r in scores if r.name == RANDOM and r.label_fraction == 1} == {2}
+    assert all(r.seed_spread is not None for r in scores if r.name == RANDOM)
+    assert all(r.command == "medmcl benchmark" for r in rows)
+    apart = [r for r in rows if r.versus]
+    assert {(r.name, r.versus) for r in apart} == {(MODEL, RANDOM)}
+    assert {"calibration_slope", "brier"} <= {r.metric for r in rows}
+
+
+def test_disturbed_records_are_scored_by_the_same_probes_on_the_same_people(board):
+    rows = [
+        r for r in read_board(board / "leaderboard.json") if r.metric == "auroc" and not r.versus
+    ]
+    for condition in ("flat", "noise"):
+        found = {(r.name, r.protocol): r for r in rows if r.condition == condition}
+        assert {name for name, _ in found} == {MODEL, RANDOM}
+        for (name, protocol), row in found.items():
+            (plain,) = [
+                r for r in rows
+                if (r.name, r.protocol, r.condition) == (name, protocol, "as recorded")
+                and r.label_fraction == 1
+            ]  # fmt: skip
+            assert (row.people, row.events) == (plain.people, plain.events)
+    noisy = {r.condition: r.value for r in rows if r.name == MODEL and r.protocol == "linear_probe"}
+    assert len(set(noisy.values())) > 1
+
+
+def test_what_may_have_been_seen_is_marked_in_rows_and_page_and_refused_otherwise(
+    board, cohort, suite, weights, tmp_path
+):
+    rows = read_board(board / "leaderboard.json")
+    assert all(("NO EVIDENCE OF TRANSFER" in r.mark) == (r.name == MODEL) for r in rows)
+    assert {r.overlap for r in rows if r.name == MODEL} == {"seen"}
+    assert "no commercial use" in next(r.terms for r in rows if r.name == MODEL)
+    page = (board / "leaderboard.md").read_text()
+    assert "NO EVIDENCE OF TRANSFER" in page.split("## ")[0]
+    assert f"{MODEL} (!)" in page
+    with pytest.raises(ConfigError, match="no evidence of transfer") as refused:
+        benchmark(suite, cohort, tmp_path / "out", models=[f"{MODEL}:{weights}"])
+    assert "--allow-overlap" in str(refused.value)
+    assert not (tmp_path / "out" / "leaderboard.json").exists()
+
+
+def test_vectors_keep_whose_they_are_and_are_refused_like_the_model(board, cohort, suite, tmp_path):
+    kept = sorted((board / "vectors").glob("*.parquet"))
+    made = {one: pd.read_parquet(one).attrs for one in kept}
+    (own,) = [one for one, said in made.items() if "seen" in said["medmcl"]["made_by"]]
+    with pytest.raises(ConfigError, match="no evidence of transfer"):
+        benchmark(suite, cohort, tmp_path / "out", embeddings=[f"mine={own}"])
+    rows = benchmark(
+        suite, cohort, tmp_path / "out", embeddings=[f"mine={own}"], allow_overlap=True
+    )
+    again = {
+        (r.name, r.protocol): r.value for r in rows if r.metric == "auroc" and r.label_fraction == 1
+    }
+    before = read_board(board / "leaderboard.json")
+    plain = [r for r in before if r.metric == "auroc" and r.condition == "as recorded"]
+    for row in plain:
+        if (row.name, row.label_fraction, row.versus) == (MODEL, 1, ""):
+            assert again["mine", row.protocol] == pytest.approx(row.value, abs=1e-12)
+    with pytest.raises(ArtefactError, match="holds a leaderboard"):
+        benchmark(suite, cohort, tmp_path / "out", random=["turgut_ecg"])
+
+
+def test_the_command_lists_suites_and_refuses_an_unknown_task(suite, cohort, tmp_path):
+    call = [sys.executable, "-m", "medmcl", "benchmark"]
+    listed = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    assert "ptbxl: The six tasks" in listed
+    given = [*call, str(suite), "--out", str(tmp_path / "o"), "--task", "larg"]
+    found = subprocess.run(given, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "no task 'larg'" in found.stderr
+
+
+def test_a_row_is_written_whole(board):
+    table = pd.read_csv(board / "leaderboard.csv")
+    kept = json.loads((board / "leaderboard.json").read_text())
+    assert len(table) == len(kept)
+    assert list(table.columns) == list(Row.__dataclass_fields__)
+    assert not np.isinf(table["value"]).any()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "status"),
+    [
+        ("ptbxl:fold 10", "other parts seen"),
+        ("ptbxl:fold 3", "seen"),
+        ("ptbxl", "seen"),
+        ("mnist", "not known"),
+        ("sph", "not seen"),
+        (None, "not known"),
+    ],
+)
+def test_parts_of_a_data_set_may_be_clean(dataset, status):
+    seen, clean = {"ptbxl": "folds 1 to 8"}, ["ptbxl:fold 9", "ptbxl:fold 10", "sph"]
+    assert overlap_of(dataset, seen, clean).status == status
+    of_run = {"recipe": "mine", "published": {"ecg": {"seen": seen, "clean": clean}}}
+    assert overlap_of_provenance(dataset, of_run).status == status
+    assert overlap_of_provenance(dataset, {}).status == "not known"
+
+
+def test_every_card_says_of_ptbxl_what_the_literature_does():
+    said = {name: medmcl.models.card(name) for name in medmcl.models.names()}
+    found = {name: overlap_of("ptbxl:fold 10", c.seen, c.clean).status for name, c in said.items()}
+    assert found["ecg_fm"] == found["hubert_ecg"] == "seen"
+    assert found["ecg_jepa"] == "other parts seen"
+    for name in ("ecgfounder", "merl", "st_mem", "turgut_ecg"):
+        assert found[name] == "not seen"
