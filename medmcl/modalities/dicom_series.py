@@ -64,6 +64,7 @@ class Frame:
         pixel_mm: Distance of rows, and of columns.
         order: What it may be ordered by; NaN where the file does not say it.
         slice_mm: Distance of slices, and their thickness, as the file says them.
+        phases: Frames of each slice, as the file says; NaN if it does not.
         slope, intercept: From stored values to intensities.
     """
 
@@ -77,6 +78,7 @@ class Frame:
     pixel_mm: tuple[float, float]
     order: dict[str, float]
     slice_mm: tuple[float, float]
+    phases: float
     slope: float
     intercept: float
 
@@ -229,6 +231,7 @@ def _said(top: Any, groups: Sequence[Any]) -> dict[str, Any]:
             "instance_number": number("InstanceNumber") if not groups else math.nan,
         },
         "slice_mm": (number("SpacingBetweenSlices"), number("SliceThickness")),
+        "phases": number("CardiacNumberOfImages", "NumberOfTemporalPositions"),
         "slope": number("RescaleSlope", default=1.0),
         "intercept": number("RescaleIntercept", default=0.0),
     }  # fmt: skip
@@ -309,8 +312,10 @@ def _alike(of: dict[Series, list[Frame]], one: Series, other: Series, *, any_nam
     same = (one.study, one.kind, a.shape) == (other.study, other.kind, b.shape)
     if not same or not (any_name or one.stem == other.stem):
         return False
-    lie = [np.r_[frame.across.ravel(), frame.pixel_mm, 0 * frame.position] for frame in (a, b)]
-    return bool(np.allclose(*lie, rtol=0, atol=_ALIKE))  # never where a file does not say it
+    lie, lies = (
+        np.r_[frame.across.ravel(), frame.pixel_mm, 0 * frame.position] for frame in (a, b)
+    )
+    return bool(np.allclose(lie, lies, rtol=0, atol=_ALIKE))  # never where a file does not say it
 
 
 def _overlap(of: dict[Series, list[Frame]], some: Sequence[Series]) -> bool:
@@ -365,6 +370,13 @@ def _grid(frames: Sequence[Frame], frame_order: FrameOrder | None, files: DicomF
             expected="as many frames in every slice",
             fix="copy the missing files from their source; a repeated acquisition is left out by "
             "modalities.NAME.series",
+        )  # fmt: skip
+    phases = max((one.phases for one in frames if one.phases > 0), default=0)
+    if 1 < usual < phases:
+        raise RecordError(
+            "frames are missing in every slice", where=files.where, got=f"{usual} frames",
+            expected=f"{phases:g}, as the files say (CardiacNumberOfImages)",
+            fix="copy the missing files from their source",
         )  # fmt: skip
     _refuse_gaps(at, slices, files)
     rows = [_in_order(one, frame_order, files, at[number]) for number, one in enumerate(slices)]

@@ -335,6 +335,15 @@ def test_two_slices_of_three_are_told_by_the_distance_that_the_files_say(tmp_pat
     assert read(tmp_path / "e").spacing_mm[0] == 8
 
 
+def test_a_frame_that_every_slice_lacks_is_told_by_how_many_the_files_say(tmp_path):
+    paths = write_series(tmp_path / "d", drawn((4, 1, 16, 16)), CardiacNumberOfImages=4)
+    assert read(tmp_path / "d").voxels.shape[0] == 4
+    paths[2].unlink()
+    said = refused(tmp_path / "d")
+    assert "frames are missing in every slice" in said
+    assert "3 frames" in said
+
+
 @pytest.mark.parametrize("order", ["temporal_position", "instance_number"])
 def test_frames_are_ordered_by_what_the_cohort_says(tmp_path, order):
     voxels = drawn()
