@@ -28,6 +28,7 @@ ENCODERS = Parts(
         "ecg_vit": "medmcl.encoders.signal.vit:ECGViT",
         "resnet1d": "medmcl.encoders.signal.resnet1d:ResNet1d",
         "timm": "medmcl.encoders.image.timm_image:TimmImage",
+        "hf_image": "medmcl.encoders.image.hf:HFImage",
         "small_cnn": "medmcl.encoders.image.small_cnn:SmallCNN",
         "monai3d": "medmcl.encoders.image.monai3d:Monai3d",
         "cine": "medmcl.encoders.image.cine:Cine",

@@ -65,6 +65,8 @@ class EncoderModule(nn.Module):
     patch: int | None = None
     grid: tuple[int, ...] | None = None
     early: tuple[str, ...] = ()
+    pretrained: bool = False
+    """Whether it was built with weights that others have trained."""
 
 
 @runtime_checkable

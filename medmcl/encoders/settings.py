@@ -147,6 +147,18 @@ class HFTextSettings(Config):
     """Whether the model keeps its weights, and its dropout is off; a head is trained."""
 
 
+class HFImageSettings(Config):
+    """Which model, and what stands for an image."""
+
+    path: Path | None = None
+    """Folder with ``config.json`` and ``*.safetensors``, as ``save_pretrained`` writes it."""
+    pretrained: bool = True
+    """Whether to take the folder's weights; otherwise its sizes only, with first weights."""
+    pool: Literal["authors", "cls", "pooled", "mean"] = "authors"
+    """Class token, what the model pools (``pooler_output``), or mean of the patches; ``authors``:
+    the class token of ViT and DeiT, else what the model pools."""
+
+
 class TabularMLPSettings(Config):
     """Sizes; ours."""
 

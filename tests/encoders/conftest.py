@@ -79,6 +79,8 @@ def _cmr(*shape: int) -> InputShape:
 
 ECG = InputShape(kind="ecg", shape=(3, 40))
 TINY_BERT = Path(__file__).parent / "tiny_bert"
+TINY_DINOV2 = Path(__file__).parent / "tiny_dinov2"
+TINY_SIGLIP = Path(__file__).parent / "tiny_siglip"
 MAPS = Path(__file__).parent / "gene_maps"
 GENOTYPES = InputShape(
     kind="genetics",
@@ -132,6 +134,10 @@ CASES = {
     "hf_text_cls": Case("hf_text", TEXT, {"path": TINY_BERT, "pretrained": False, "pool": "cls"}),
     "code_transformer": Case("code_transformer", CODES, {"width": 16, "heads": 2, "dropout": 0.1}),
     "lookup": Case("lookup", CODES, {"width": 6}),
+    "hf_image": Case("hf_image", _cmr(3, 16, 24), {"path": TINY_DINOV2, "pretrained": False}),
+    "hf_image_mean": Case(
+        "hf_image", _cmr(2, 16, 16), {"path": TINY_SIGLIP, "pretrained": False, "pool": "mean"}
+    ),
     "tabular_mlp": Case(
         "tabular_mlp",
         InputShape(kind="tabular", shape=(2, 5), cardinalities=(0, 3, 0, 4, 0)),

@@ -427,8 +427,11 @@ def test_a_cine_encoder_counts_frames_first(cases):
     [
         (TakesVectors, {"code_transformer"}),
         (ResizesWeights, {"timm"}),
-        (ReadsPixels, {"timm"}),
-        (LayerDepths, {"timm", "hf_text", "monai3d", "cine", "lookup", "snp_pathway"}),
+        (ReadsPixels, {"timm", "hf_image"}),
+        (
+            LayerDepths,
+            {"timm", "hf_text", "hf_image", "monai3d", "cine", "lookup", "snp_pathway"},
+        ),
     ],
 )
 def test_encoders_keep_what_they_add(protocol, names):

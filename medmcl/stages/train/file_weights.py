@@ -32,6 +32,9 @@ def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter])
     lines = []
     for name in spec.towers:
         if name not in spec.start_from and name not in spec.weights:
+            encoder = towers.tower(name).encoder
+            if getattr(encoder, "pretrained", False):
+                lines += other_pixels(name, encoder, adapters[name])
             for one in towers.tower(name).modules():
                 if isinstance(one, StartsFromFile):
                     lines += [f"{spec.name}: {line}" for line in one.start_weights()]
@@ -110,7 +113,7 @@ def refuse_source(name: str, source: WeightsSpec, where: str) -> None:
 
 
 def other_pixels(name: str, encoder: object, adapter: Adapter) -> list[str]:
-    """Warn where a model of timm was trained on pixels that were normalised in another way."""
+    """Warn where a model was trained on pixels that were normalised in another way."""
     wanted = encoder.trained_pixels() if isinstance(encoder, ReadsPixels) else None
     if wanted is None or not isinstance(adapter.settings, Normalises):
         return []
@@ -119,7 +122,7 @@ def other_pixels(name: str, encoder: object, adapter: Adapter) -> list[str]:
         return []
     return [
         f"warning: {name}: weights from a file, and pixels with mean {_some(given[0])} and "
-        f"deviation {_some(given[1])} taken out; timm's model has {_some(wanted[0])} and "
+        f"deviation {_some(given[1])} taken out; the model's are {_some(wanted[0])} and "
         f"{_some(wanted[1])} (inputs.{name}.normalise)"
     ]
 
