@@ -297,6 +297,14 @@ def evaluate(
             "given; needed without a RUN."
         ),
     ] = None,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option(
+            "--allow-overlap",
+            help="Score models, or vectors of them, that may have been trained on who is scored; "
+            "every row says so.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -359,6 +367,7 @@ def evaluate(
             probe=_probe(probe),
             resample=resample,
             predictions=predictions,
+            allow_overlap=allow_overlap,
         )
     print(f"report: {done.folder / 'report.html'}")
     if predictions is not None:

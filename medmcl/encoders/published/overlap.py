@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from medmcl.core.errors import ConfigError
 
+SEEN = " (may have seen these data: no evidence of transfer)"
+"""Behind the name of such a model in rows and headlines of an evaluation."""
 Status = Literal["seen", "other parts seen", "not seen", "not known"]
 
 

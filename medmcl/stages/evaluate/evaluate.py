@@ -41,7 +41,14 @@ from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.settings import evaluate_overrides, of_fitting, with_settings
 from medmcl.stages.evaluate.spec import KEYS, EvaluateSpec, ProbeSpec
 from medmcl.stages.evaluate.task_scoring import ProbeMode, TaskScoring, frozen_probes
-from medmcl.stages.evaluate.vectors import OfModels, evaluate_vectors, new_folder
+from medmcl.stages.evaluate.vectors import (
+    OfModels,
+    dataset_of,
+    evaluate_vectors,
+    new_folder,
+    refuse_seen,
+    seen_before,
+)
 from medmcl.stages.factorise.vector_files import named_vectors, vectors_by_name
 from medmcl.stages.predict.other_coding import (
     StrangeColumn,
@@ -81,6 +88,7 @@ def evaluate(
     probe: ProbeMode = "auto",
     resample: str | None = None,
     predictions: str | Path | None = None,
+    allow_overlap: bool = False,
 ) -> Evaluation:
     """Score a run, or vectors from elsewhere, on the held-out split of a cohort.
 
@@ -111,6 +119,8 @@ def evaluate(
             recipe if not given.
         predictions: Table to write (.parquet, .csv or .tsv) of what every method said of each
             person that was scored. It is about people: see `medmcl.stages.predict.people`.
+        allow_overlap: Score models, and vectors of them, that may have been trained on who is
+            scored (`medmcl.encoders.published.overlap`); their names then say so.
 
     Raises:
         ArtefactError: A run is not finished; the folder holds a report already, or is a run;
@@ -127,8 +137,9 @@ def evaluate(
     changes = _changes(tasks, label_fractions, resample)
     if predictions is not None:
         claim_table(Path(predictions), overwrite=overwrite, option="--predictions")
-    source = terms = ""
+    source, terms, dataset = "", "", dataset_of(cohort, overrides or {})
     if models:
+        refuse_seen(models, dataset, allow=allow_overlap)
         folder = new_folder(out) if run is None else Path(out or "runs")
         tree = {"stage": "evaluate", "name": "results", "embeddings": {"of": "models"}, **changes}
         with_settings(tree, evaluate_overrides(overrides or {})[0])  # before hours of embedding
@@ -138,10 +149,14 @@ def evaluate(
         )  # fmt: skip
         embeddings, source = {**named_vectors(embeddings), **made.tables}, made.source
         terms = made.terms
-    with vectors_by_name(embeddings) as vectors:
+    run = Run(run) if isinstance(run, str | Path) else run
+    specs = () if run is None else run.of(EvaluateSpec).values()
+    own = {name for spec in specs for name in spec.embeddings}
+    with vectors_by_name(embeddings) as given:
+        vectors = seen_before(given, dataset, allow=allow_overlap, own=own)
         if run is not None:
             evaluation = _evaluate_run(
-                run if isinstance(run, Run) else Run(run), cohort, vectors, changes,
+                run, cohort, vectors, changes,
                 compare=compare, out=out, overwrite=overwrite, overrides=overrides or {},
                 seed=seed, device=device, probe=probe,
             )  # fmt: skip

@@ -202,16 +202,36 @@ def test_evaluate_scores_a_model(file, tmp_path):
         "evaluate.bootstrap_draws": 100,
         "evaluate.draws": 1,
         "evaluate.baselines": ["majority"],
+        "cohort.dataset": "ukb",
     }
     out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="no evidence of transfer") as refused:
+        medmcl.evaluate(
+            cohort=folder, models=[f"turgut_ecg:global_pool:{file}"], out=out, overrides=quick
+        )
+    assert "--allow-overlap" in str(refused.value)
+    assert not out.exists()
     done = medmcl.evaluate(
         cohort=folder, models=[f"turgut_ecg:global_pool:{file}"], tasks=["infarct"],
         label_fractions=[1.0], out=out, overrides=quick, device="cpu",
+        allow_overlap=True,
     )  # fmt: skip
     assert done.folder == out
     report = (out / "report.html").read_text()
     assert "turgut_ecg:global_pool" in report
     assert "NO COMMERCIAL USE" in report
-    assert "turgut_ecg:global_pool" in (out / "results.csv").read_text()
+    marked = "turgut_ecg:global_pool (may have seen these data: no evidence of transfer)"
+    methods = {row.method for row in done.results}
+    assert marked in methods
+    assert "turgut_ecg:global_pool" not in methods
+    assert marked in report
+    table = pd.DataFrame(np.eye(60), columns=[f"e{n}" for n in range(60)])
+    table.attrs["medmcl"] = {"made_by": {"seen": {"ukb": ""}, "clean": []}}
+    table.insert(0, "subject_id", [f"{n}" for n in range(60)])
+    table.to_parquet(tmp_path / "v.parquet")
+    with pytest.raises(ConfigError, match=r"trained on ukb"):
+        medmcl.evaluate(
+            cohort=folder, embeddings=tmp_path / "v.parquet", out=tmp_path / "2", overrides=quick
+        )
     with pytest.raises(ArtefactError, match="is a run folder already"):
         medmcl.evaluate(cohort=folder, models=["turgut_ecg:absent.pth"], out=out)
