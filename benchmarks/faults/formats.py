@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,30 @@ def _ukb(folder: Path) -> None:
     write_ukb(folder / "a.xml", strip, samples=SAMPLES)
     text = (folder / "a.xml").read_text().replace(">500</SampleRate>", f">{RATE}</SampleRate>")
     (folder / "a.xml").write_text(text)
+
+
+def _aecg(folder: Path) -> None:
+    from tests.support.ecg_files import aecg_set, write_aecg
+
+    table = dict(zip(LEADS, np.round(ecg() / 5).astype(int), strict=True))
+    write_aecg(folder / "a.xml", aecg_set(table, rate=RATE))
+
+
+def _edf(folder: Path) -> None:
+    from tests.support.ecg_files import write_edf
+
+    write_edf(
+        folder / "a.edf", dict(zip(LEADS, np.round(ecg() / 5).astype(int), strict=True)), RATE
+    )
+
+
+def _hdf5(folder: Path) -> None:
+    import h5py
+
+    with h5py.File(folder / "a.h5", "w") as file:
+        signals = np.stack([ecg().T, ecg().T[::-1]]).astype(np.float32) / 1000
+        file.create_dataset("tracings", data=signals, chunks=(1, SAMPLES, 12), compression="gzip")
+        file["exam_id"] = np.array([11, 12])
 
 
 def _ecg_dicom(folder: Path) -> None:
@@ -421,6 +446,8 @@ def formats() -> dict[str, Format]:
         "WFDB signal": _ecg_format(_wfdb, "a", "wfdb", "a.dat", sealed=True),
         "MUSE XML": _ecg_format(_muse, "a.xml", "muse_xml"),
         "UK Biobank XML": _ecg_format(_ukb, "a.xml", "ukb_xml"),
+        "HL7 aECG": _ecg_format(_aecg, "a.xml", "aecg"),
+        "EDF": _ecg_format(_edf, "a.edf", "edf"),
         "DICOM waveform": _ecg_format(_ecg_dicom, "a.dcm", "dicom"),
         "npy of an ECG": _ecg_format(
             _save("a.npy", lambda: ecg() / 1000),
@@ -439,6 +466,9 @@ def formats() -> dict[str, Format]:
             _ecg_table("a.csv.gz"), "a.csv.gz", "parquet", sealed=True, **stated
         ),
     }
+    if find_spec("h5py"):
+        read = _ecg_format(_hdf5, "a.h5", "hdf5", axes="SL", ids="exam_id", row="exam", **stated)
+        found["HDF5 of ECGs"] = replace(read, read=replace(read.read, values={"exam": 11}))
     for name in ("a.nii", "a.nii.gz"):
         read = Recorded("cmr", {"reader": "nifti", "axes": "xyzt"}, {"path": name}, cmr)
         found[f"NIfTI {name[1:]}"] = Format(_nifti(name), read, (name,), sealed="gz" in name)

@@ -115,8 +115,8 @@ def read_series(
 
     Args:
         path: A folder (and folders in it), a zip, or one file.
-        series: Number or description of the wanted one, several as a list; ``*`` and ``?`` stand
-            for letters. None: there is one.
+        series: Number, description or UID of the wanted one, several as a list; ``*`` and ``?``
+            stand for letters. None: there is one.
         frame_order: What orders the frames of a slice; None: each slice has one.
         turn: As in `medmcl.modalities.volumes.read_nifti`; ``none``: x along the rows as stored, y
             along the columns, z along the normal.
@@ -300,6 +300,8 @@ def _last_of_each(left: Sequence[Series], of: dict[Series, list[Frame]]) -> list
 
 
 def _fits(series: Series, which: int | str) -> bool:
+    if which == series.uid:
+        return True
     if str(which).strip().isdigit():
         return series.number == int(which) or series.description == str(which)
     names = (series.description, f"{series.description} / {series.kind}")
@@ -344,11 +346,11 @@ def _listed(of: dict[Series, list[Frame]], several: bool) -> str:
 
 def _example(left: Sequence[Series]) -> str:
     first = min(left, key=lambda one: one.number)
-    alike = [one for one in left if one.description == first.description]
-    if len(alike) == 1 and first.description:
-        return f'"{first.description}"'
-    same = len({one.number for one in left}) < len(left)
-    return f'"{first.description} / {first.kind}"' if same else str(first.number)
+    names = (first.description, first.number, f"{first.description} / {first.kind}")
+    for name in names:
+        if name and sum(_fits(one, name) for one in left) == 1:
+            return f'"{name}"' if isinstance(name, str) else str(name)
+    return f'"{first.uid}"'
 
 
 def _grid(frames: Sequence[Frame], frame_order: FrameOrder | None, files: DicomFiles) -> np.ndarray:

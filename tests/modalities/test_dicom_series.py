@@ -1,5 +1,6 @@
 """Series of DICOM images equal the same volumes from NIfTI, and what is wrong is told by name."""
 
+import gzip
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from series_dicom import square, write_enhanced, write_series, zipped
 
@@ -402,6 +404,56 @@ def test_several_images_of_a_slice_are_no_volume(tmp_path):
     write_series(tmp_path / "d", drawn())
     with pytest.raises(RecordError, match="several images of each slice"):
         image(tmp_path / "d")
+
+
+# ------------------------------------------------------------------ files of scanners
+
+
+SAMPLES = Path(get_testdata_file("MR_small.dcm")).parent
+
+
+@pytest.mark.parametrize(
+    "name", ["", "_RLE", "_bigendian", "_expb", "_implicit", "_jp2klossless", "_padded"]
+)
+def test_an_image_of_a_scanner_is_read_in_every_transfer_syntax(name):
+    found = read(SAMPLES / f"MR_small{name}.dcm", orient="stored")
+    expected = dcmread(SAMPLES / "MR_small.dcm").pixel_array
+    np.testing.assert_array_equal(found.voxels, expected[None, None])
+    assert found.spacing_mm == (0.8, 0.3125, 0.3125)
+
+
+def test_real_files_that_cannot_be_read_say_why():
+    assert "JPEG-LS" in refused(SAMPLES / "MR_small_jpeg_ls_lossless.dcm")
+    assert "pixel data is less than expected" in refused(SAMPLES / "MR_truncated.dcm")
+    localisers = refused(SAMPLES / "dicomdirtests" / "98892003" / "MR1")
+    assert "FAST LOCALIZER (series 1, 1 images), FAST LOCALIZER" in localisers
+    assert "1.3.6.1.4.1.5962.1.1.0.0.0.1196533885.18148.0" in localisers.splitlines()[-1]
+    assert "no ImagePosition" in refused(SAMPLES / "dicomdirtests" / "77654033" / "CR1")
+
+
+def test_a_real_series_lies_as_monai_reads_it():
+    """MONAI's reader of series knows no time, and takes any series: here of five CT slices."""
+    from monai.data.image_reader import PydicomReader
+
+    folder = SAMPLES / "dicomdirtests" / "98892001" / "CT5N"
+    voxels, about = (reader := PydicomReader()).get_data(reader.read(str(folder)))
+    nibabel_image = nibabel.Nifti1Image(np.asarray(voxels), np.asarray(about["affine"]))
+    turned = nibabel.as_closest_canonical(nibabel_image)
+    found = image(folder)
+    np.testing.assert_allclose(found.pixels[0].T, turned.get_fdata(), atol=1e-4)
+    np.testing.assert_allclose(found.spacing_mm[::-1], turned.header.get_zooms(), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The DICOM readers are highly experimental")
+def test_a_real_enhanced_object_lies_as_nibabel_reads_it(tmp_path):
+    from nibabel.nicom import dicomwrappers
+
+    packed = Path(nibabel.__file__).parent / "nicom" / "tests" / "data" / "philips_mprage.dcm.gz"
+    (tmp_path / "a.dcm").write_bytes(gzip.decompress(packed.read_bytes()))
+    theirs = dicomwrappers.wrapper_from_file(tmp_path / "a.dcm")
+    found = image(tmp_path / "a.dcm", orient="stored")
+    assert found.pixels.shape[:0:-1] == theirs.image_shape
+    np.testing.assert_allclose(found.spacing_mm[::-1], theirs.voxel_sizes, rtol=1e-5)
 
 
 # ------------------------------------------------------------------ zips

@@ -1,4 +1,4 @@
-"""Writers of ECG files: MUSE and UK Biobank XML, and DICOM waveforms."""
+"""Writers of ECG files: MUSE, UK Biobank and HL7 XML, EDF, and DICOM waveforms."""
 
 import base64
 from pathlib import Path
@@ -51,6 +51,57 @@ def write_ukb(path: Path, strip: str, extra: str = "", samples: int = 120) -> Pa
         f"<ChannelSampleCountTotal>{samples}</ChannelSampleCountTotal>"
         f'<Resolution units="uVperLsb">5</Resolution>{strip}</StripData>{extra}</CardiologyXML>'
     )
+    return path
+
+
+def aecg_set(table: dict[str, np.ndarray], rate: float = 500, scale: float = 5.0) -> str:
+    """A sequence set of HL7 aECG: leads as digits, in steps of microvolts above an origin of 0."""
+    wave = "".join(
+        f'<component><sequence><code code="MDC_ECG_LEAD_{name.upper()}"/>'
+        '<value xsi:type="SLIST_PQ"><origin value="0" unit="uV"/>'
+        f'<scale value="{scale}" unit="uV"/>'
+        f"<digits>{' '.join(map(str, row))}</digits></value></sequence></component>"
+        for name, row in table.items()
+    )
+    return (
+        '<component><sequenceSet><component><sequence><code code="TIME_ABSOLUTE"/>'
+        '<value xsi:type="GLIST_TS"><head value="20200101120000"/>'
+        f'<increment value="{1 / rate}" unit="s"/></value></sequence></component>{wave}'
+        "</sequenceSet></component>"
+    )
+
+
+def write_aecg(path: Path, *sets: str, derived: str = "") -> Path:
+    """Write one series of HL7 aECG; ``derived``: sequence sets of its representative beats."""
+    beats = f"<derivation><derivedSeries>{derived}</derivedSeries></derivation>" if derived else ""
+    path.write_text(
+        '<?xml version="1.0" encoding="UTF-8"?><AnnotatedECG xmlns="urn:hl7-org:v3" '
+        'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><component><series>'
+        f'<code code="RHYTHM"/>{"".join(sets)}{beats}</series></component></AnnotatedECG>'
+    )
+    return path
+
+
+def write_edf(
+    path: Path, signals: dict[str, np.ndarray], rate: int = 100, unit: str = "uV",
+    step: float = 5.0, per_record: dict[str, int] | None = None, reserved: str = "",
+) -> Path:  # fmt: skip
+    """Write records of a second; values are steps, their unit is that of the header."""
+    samples = {name: (per_record or {}).get(name, rate) for name in signals}
+    blocks = min(len(row) // samples[name] for name, row in signals.items())
+    count = len(signals)
+    head = f"{'0':<8}{'X X X X':<80}{'Startdate X':<80}01.01.2012.00.00"
+    head += f"{256 * (count + 1):<8}{reserved:<44}{blocks:<8}{1:<8}{count:<4}"
+    limits = (-32768 * step, 32767 * step, -32768, 32767)
+    columns = [(16, list(signals)), (80, [""] * count), (8, [unit] * count)]
+    columns += [(8, [f"{limit:g}"[:8]] * count) for limit in limits]
+    columns += [(80, [""] * count), (8, list(samples.values())), (32, [""] * count)]
+    head += "".join(f"{value:<{width}}" for width, values in columns for value in values)
+    body = [
+        row[block * samples[name] : (block + 1) * samples[name]].astype("<i2").tobytes()
+        for block in range(blocks) for name, row in signals.items()
+    ]  # fmt: skip
+    path.write_bytes(head.encode("latin-1") + b"".join(body))
     return path
 
 

@@ -225,7 +225,7 @@ def read_columns(path: Path, columns: Sequence[str], expected: str) -> pd.DataFr
         if path.suffix == ".parquet":
             given = pd.read_parquet(path)
         else:
-            given = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
+            given = pd.read_csv(path, sep="\t" if ".tsv" in path.suffixes else ",", dtype=str)
     except (OSError, ValueError) as error:
         raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
     missing = [name for name in columns if name not in given]

@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
-from medmcl.core.layers import MLP, require_heads
+from medmcl.core.layers import MLP, require_heads, sincos_1d, start_linear
+from medmcl.encoders.published.norm_first import learned
 
 CONV_EPSILON, EPSILON = 1e-6, 1e-5
 """Of norms over channels, and of norms over the width of tokens."""
@@ -166,9 +167,7 @@ class ViewTokens(nn.Module):
         self.patch_embed = PatchEmbed(high, width, last[:axes])
         self.linear = nn.Linear(width, width)
         self.grid = tokens_along(lengths)
-        self.pos_embed = nn.Parameter(
-            torch.zeros(1, math.prod(self.grid), width, device="cpu"), requires_grad=False
-        )
+        self.pos_embed = nn.Parameter(positions_on(self.grid, width)[None], requires_grad=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Give tokens (B, T, E), and the map of each stage, for (B, 1, X, Y[, Z])."""
@@ -186,6 +185,22 @@ class ViewTokens(nn.Module):
         stored = self.pos_embed.transpose(1, 2).unflatten(2, self.grid)
         mode = "bicubic" if len(grid) == FLAT else "trilinear"
         return functional.interpolate(stored, grid, mode=mode).flatten(2).transpose(1, 2)
+
+
+def positions_on(grid: tuple[int, ...], width: int) -> Tensor:
+    """First values of fixed positions, (T, width): sine and cosine of each axis, side by side.
+
+    As in the authors' code x and y have changed places, which shows where a grid is not square.
+    """
+    each = width // len(grid) // 2 * 2
+    x, y, *z = grid
+    turned = (y, x, *z)  # as numpy's meshgrid lays them
+    parts = []
+    for length, axis in zip(grid, (1, 0, 2), strict=False):
+        shape = [length if number == axis else 1 for number in range(len(grid))]
+        parts.append(sincos_1d(length, each, "cpu").reshape(*shape, each).expand(*turned, each))
+    found = torch.cat(parts, -1).flatten(0, -2)
+    return functional.pad(found, (0, width - found.shape[1]))
 
 
 def tokens_along(lengths: tuple[int, ...]) -> tuple[int, ...]:
@@ -267,7 +282,7 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int) -> None:
         super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width, device="cpu"))
+        self.cls_token = learned(1, 1, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=EPSILON)
 
@@ -306,6 +321,9 @@ class Cinema(nn.Module):
         self.enc_fusion_dict = nn.ModuleDict(
             {view: Fusion(len(size), settings) for view, size in lengths.items()}
         )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                start_linear(module)
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encode views.

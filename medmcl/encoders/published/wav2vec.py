@@ -286,6 +286,12 @@ class Wav2Vec(nn.Module):
         self.feature_extractor = ConvStack(settings)
         self.feature_projection = Projection(settings.conv_width, settings.width)
         self.encoder = Transformer(settings)
+        for module in self.modules():  # first values, as in both authors' code
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv1d):
+                nn.init.kaiming_normal_(module.weight)
 
     @staticmethod
     def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+LABELS = "labels"
+"""Among the paths of a record, that of what somebody drew."""
 FRAMES_OF = 32
 """Train records that say which frames there are."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -78,12 +80,16 @@ class CMR:
         return self.settings.chosen_frames if self._found is None else self._found
 
     def read(self, place: RecordRef) -> CMRVolume:
-        """Read one file, or one file a frame (``paths: {ed: ..., es: ...}``), stacked on t."""
-        where = " + ".join(str(path) for path in place.paths.values())
-        if "path" in place.paths:
+        """Read one file, or one file a frame (``paths: {ed: ..., es: ...}``), stacked on t.
+
+        What is called ``labels`` among them is what somebody drew.
+        """
+        names = [name for name in place.paths if name != LABELS]
+        where = " + ".join(str(place.paths[name]) for name in names)
+        if "path" in names:
             stack, frames = self._read_file(place, "path"), {}
         else:
-            stacks = {name: self._read_file(place, name) for name in place.paths}
+            stacks = {name: self._read_file(place, name) for name in names}
             stack = join(stacks, where)
             frames = {name: number for number, name in enumerate(stacks)}
         declared = self.source.spacing_mm
@@ -95,7 +101,23 @@ class CMR:
             diagonal=stack.diagonal,
             frames=frames or self._named_frames(place, len(stack.voxels), where),
             where=where if self.source.row is None else f"{where} row {_row(place, self.source)}",
+            labels=self._read_labels(place, stack.voxels.shape),
         )
+
+    def _read_labels(self, place: RecordRef, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Labels of every frame, or of one that stands for all; None where there are none."""
+        if LABELS not in place.paths:
+            return None
+        labels = self._read_file(place, LABELS).voxels
+        if labels.shape[1:] != shape[1:] or len(labels) not in (1, shape[0]):
+            raise RecordError(
+                "labels are of another shape than the image",
+                where=place.paths[LABELS],
+                got=f"{labels.shape}",
+                expected=f"{shape}, or one frame of it",
+                fix="name the labels of this image, their axes in the same order",
+            )
+        return labels
 
     def _read_file(self, place: RecordRef, name: str) -> Stack:
         path, axes = place.paths[name], self.source.axes
@@ -227,10 +249,10 @@ class CMR:
         from medmcl.modalities.cmr.grid import on_grid
 
         depth, height, width = raw.spacing_mm
-        labels = None if raw.labels is None else raw.labels[self._pick(raw, self._chosen)][0].T
-        frame = on_grid(
-            self._select(raw)[0].T, (width, height, depth), grid, labels, where=raw.where
-        )
+        (number,) = self._pick(raw, self._chosen)
+        labels = None if raw.labels is None else raw.labels[min(number, len(raw.labels) - 1)].T
+        volume, spacing_mm = raw.voxels[number].T, (width, height, depth)
+        frame = on_grid(volume, spacing_mm, grid, labels, where=raw.where)
         return np.ascontiguousarray(frame.T[None])
 
     @classmethod

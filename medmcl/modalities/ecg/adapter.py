@@ -74,7 +74,7 @@ class ECG:
     measured: ClassVar[bool] = True
     triggers: ClassVar[str] = "signal"
     input_projection: ClassVar[str] = "signal"
-    of_many: ClassVar[tuple[str, ...]] = ("row",)
+    of_many: ClassVar[tuple[str, ...]] = ("row", "ids")
     Source: ClassVar[type[Config]] = ECGSource
     Settings: ClassVar[type[Config]] = ECGSettings
     Augment: ClassVar[type[Config]] = ECGAugment
@@ -97,8 +97,10 @@ class ECG:
                 fix="give path: one template, without names",
             )
         reader = guess_reader(path) if source.reader == "ecg" else source.reader
-        row = self._row(place)
-        channels = read_channels(reader, path, axes=source.axes, leads=source.axis_names, row=row)
+        row = self._row(place, path)
+        channels = read_channels(
+            reader, path, axes=source.axes, leads=source.axis_names, row=row, dataset=source.dataset
+        )
         return to_record(
             channels,
             where=str(path) if row is None else f"{path} row {row}",
@@ -137,11 +139,15 @@ class ECG:
         except RecordError:
             return False
 
-    def _row(self, place: RecordRef) -> int | None:
-        column = self.source.row
+    def _row(self, place: RecordRef, path: Path) -> int | None:
+        column, ids = self.source.row, self.source.ids
         if column is None:
             return None
         cell = place.values.get(column)
+        if ids is not None:
+            from medmcl.modalities.ecg.files.hdf5 import row_of
+
+            return row_of(path, ids, str(cell))
         try:
             number = float(str(cell))
             if number != int(number):

@@ -11,12 +11,12 @@ from medmcl.modalities.ecg.disturb import Disturbance
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
 from medmcl.modalities.ecg.steps import AnyStep, Resample
 
-Reader = Literal["wfdb", "muse_xml", "ukb_xml", "dicom", "npy", "parquet"]
+Reader = Literal["wfdb", "muse_xml", "ukb_xml", "aecg", "dicom", "edf", "npy", "hdf5", "parquet"]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=0)]
 
-WITHOUT_HEADER = ("npy", "parquet")
+WITHOUT_HEADER = ("npy", "hdf5", "parquet")
 """Readers of files that hold numbers alone."""
 NOT_IN_TABLES = ("rate_hz", "units")
 """What a cohort must say of them."""
@@ -28,22 +28,30 @@ class ECGSource(Config):
     reader: Reader | Literal["ecg"] = Field(description="the format; ecg: by the file's ending")
     leads: Literal["12std"] | tuple[str, ...] | dict[str, str] = Field(
         default="12std",
-        description="npy: names along the lead axis. Other formats name their leads: a list says "
-        "what they must hold, a mapping takes names in the files to leads ({MLII: II})",
+        description="npy, hdf5: names along the lead axis. Other formats name their leads: a list "
+        "says what they must hold, a mapping takes names in the files to leads ({MLII: II})",
     )
     rate_hz: PositiveFloat | None = Field(
-        default=None, description="needed for npy and parquet; otherwise checked against the file"
+        default=None,
+        description="needed for npy, hdf5 and parquet; otherwise checked against the file",
     )
     units: Literal["mV", "uV", "µV", "V"] | None = Field(
-        default=None, description="needed for npy and parquet; otherwise checked against the file"
+        default=None,
+        description="needed for npy, hdf5 and parquet; otherwise checked against the file",
     )
     axes: Literal["LS", "SL"] = Field(
-        default="LS", description="npy: lead by sample, or sample by lead"
+        default="LS", description="npy, hdf5: lead by sample, or sample by lead"
     )
     row: str | None = Field(
         default=None,
-        description="npy, parquet with a list a lead: column of your table with the number of the "
-        "row",
+        description="npy, hdf5, parquet with a list a lead: column of your table with the number "
+        "of the row; with ids: its name",
+    )
+    dataset: str | None = Field(
+        default=None, description="hdf5: name of the array; not needed if there is one"
+    )
+    ids: str | None = Field(
+        default=None, description="hdf5: name of the list with the name of each row (exam_id)"
     )
     accept: dict[
         str, tuple[Literal["checksum", "swapped_leads", "wrong_rate", "wrong_units"], ...]
@@ -70,10 +78,15 @@ class ECGSource(Config):
                 raise ValueError(
                     f"the {self.reader} format cannot say it: state {' and '.join(unsaid)}"
                 )
-        if self.row is not None and self.reader not in ("npy", "parquet", "ecg"):
-            raise ValueError("row: only the readers npy and parquet read rows")
-        if self.reader == "npy" and isinstance(self.leads, dict):
-            raise ValueError("leads: npy files hold no names; give a list")
+        if self.row is not None and self.reader not in (*WITHOUT_HEADER, "ecg"):
+            raise ValueError("row: only the readers npy, hdf5 and parquet read rows")
+        if self.reader in ("npy", "hdf5") and isinstance(self.leads, dict):
+            raise ValueError(f"leads: {self.reader} files hold no names; give a list")
+        for key in ("dataset", "ids"):
+            if getattr(self, key) is not None and self.reader not in ("hdf5", "ecg"):
+                raise ValueError(f"{key}: only the reader hdf5 knows it")
+        if self.ids is not None and self.row is None:
+            raise ValueError("ids: say with row: COLUMN which column has these names")
         return self
 
     @property

@@ -222,8 +222,33 @@ def plink_files(paths: Mapping[str, Path]) -> dict[str, Path]:
             )
         return {name: paths[name] for name in ("bed", "bim", "fam")}
     path = paths["path"]
+    _refuse_unread(path)
     stem = path.with_suffix("") if path.suffix in (".bed", ".bim", ".fam") else path
     return {name: stem.parent / f"{stem.name}.{name}" for name in ("bed", "bim", "fam")}
+
+
+_CONVERTED = {
+    ".pgen": "plink2 --pfile {stem}", ".pvar": "plink2 --pfile {stem}",
+    ".psam": "plink2 --pfile {stem}", ".vcf": "plink2 --vcf {name}", ".bcf": "plink2 --bcf {name}",
+    ".bgen": "plink2 --bgen {name} ref-first --sample {stem}.sample",
+}  # fmt: skip
+"""Endings of genotypes that no library which medmcl asks for reads, and the first half of a fix."""
+
+
+def _refuse_unread(path: Path) -> None:
+    """Refuse files of other programs, or a stem that has only those of PLINK 2."""
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
+    stem, ending = path.with_name(Path(name).stem), Path(name).suffix.lower()
+    if ending not in _CONVERTED:
+        stem, ending = path.with_suffix("") if ending == ".bed" else path, ".pgen"
+        if not Path(f"{stem}.pgen").is_file() or Path(f"{stem}.bed").is_file():
+            return
+    command = _CONVERTED[ending].format(stem=stem, name=path)
+    raise RecordError(
+        f"is {ending}, which is not read", where=path, got=ending,
+        expected="PLINK 1 .bed, .bim and .fam, or a table of dosages",
+        fix=f"convert it once: {command} --make-bed --out {stem}",
+    )  # fmt: skip
 
 
 def _check_bed(path: Path, people: int, count: int) -> None:

@@ -10,7 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 from medmcl import models
+from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, MedmclError, RecordError
+from medmcl.core.layers import sincos_1d
+from medmcl.encoders.build import build_encoder
+from medmcl.encoders.encoded import layer_depth
+from medmcl.encoders.published.cinema import positions_on
 from tests.support.published_weights import (
     about,
     arrays,
@@ -86,6 +91,24 @@ def test_a_volume_of_another_size_has_positions_between_the_stored(tiny):
     assert_equal_features(found, arrays(MODEL)["tiny/other_size/sax"])
 
 
+def test_a_tower_reads_what_a_recipe_prepares(tmp_path):
+    """A recipe's rows are (1, z, y, x); the network's axes are x, y, z."""
+    save_file(filled(MODEL, "tiny"), tmp_path / "cinema.safetensors")
+    shape = InputShape(kind="cmr", shape=(1, 6, 48, 64))
+    settings = {"weights": tmp_path / "cinema.safetensors", "variant": "tiny"}
+    encoder = build_encoder(MODEL, shape, settings).eval()
+    encoder.start_weights()
+    x = torch.from_numpy(uniform(2, (1, 1, 64, 48, 6)))
+    with torch.no_grad():
+        found = encoder(x.transpose(-1, -3))
+    assert_equal_features(found.tokens, arrays(MODEL)["tiny/other_size/sax"])
+    assert encoder.grid == (72,)
+    depths = layer_depth(encoder)
+    assert depths["net.enc_down_dict.sax.linear.weight"] == depths["net.encoder.cls_token"] == 0
+    assert depths["net.encoder.blocks.1.norm1.weight"] == 2
+    assert depths["net.enc_fusion_dict.sax.norm.weight"] == 3
+
+
 def test_a_patient_is_prepared_and_embedded_as_the_authors_do(tmp_path):
     volume, labels, spacing = patient()
     model, stored = load("base", tmp_path), arrays(MODEL)
@@ -97,6 +120,15 @@ def test_a_patient_is_prepared_and_embedded_as_the_authors_do(tmp_path):
     assert_equal_features(found["cls"][0], stored["base/acdc/cls"])
     assert_equal_features(found["features"][0], stored["base/acdc/patch_mean"])
     assert_equal_features(found["tokens"][0, ::97, ::8], stored["base/acdc/tokens_sample"])
+
+
+def test_first_positions_are_the_authors():
+    stored = arrays(MODEL)
+    for view, grid in (("sax", (3, 3, 4)), ("lax_4c", (4, 4))):
+        found = positions_on(grid, 48).numpy()
+        assert np.abs(found - stored[f"tiny/unfilled_pos_embed/{view}"][0]).max() < 1e-6
+    second = positions_on((2, 4), 8)[1]  # of x 0, y 1; x and y have changed places
+    assert torch.equal(second, torch.cat([sincos_1d(2, 4, "cpu")[1], sincos_1d(4, 4, "cpu")[0]]))
 
 
 @pytest.mark.parametrize(

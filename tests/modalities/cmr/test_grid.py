@@ -74,10 +74,31 @@ def test_a_recipe_prepares_a_file_likewise_about_the_middle():
     assert cmr.prepared_shape == (1, 16, 192, 192)
     found = cmr.prepare(raw)
     np.testing.assert_array_equal(found[0].T, on_grid(volume, spacing, Grid()))
-    drawn = replace(raw, labels=labels.T[None])
+    paths = {"path": path, "labels": path.with_name("patient001_frame01_gt.nii.gz")}
+    drawn = cmr.read(RecordRef(subject="s", record="r", paths=paths, values={}))
     about = cmr.prepare(drawn)
     np.testing.assert_array_equal(about[0].T, on_grid(volume, spacing, Grid(), labels))
     assert (about != found).any()
+
+
+def test_labels_of_another_shape_are_refused_and_those_of_one_frame_stand_for_all(tmp_path):
+    np.save(tmp_path / "cine.npy", noise(9, 9, 3, 2))
+    for name, shape in (("short", (9, 9, 2, 1)), ("one", (9, 9, 3, 1))):
+        np.save(tmp_path / f"{name}.npy", np.ones(shape, np.uint8))
+    cmr = CMR(
+        CMRSource(reader="npy", axes="xyzt", spacing_mm=(1, 1, 10)),
+        CMRSettings(mode="volume_3d", frames=["es"], grid=SMALL.model_dump()),
+    )
+
+    def read(name):
+        paths = {"path": tmp_path / "cine.npy", "labels": tmp_path / f"{name}.npy"}
+        return cmr.read(RecordRef(subject="s", record="r", paths=paths, values={}))
+
+    with pytest.raises(RecordError, match="labels are of another shape"):
+        read("short")
+    raw = replace(read("one"), frames={"es": 1})
+    assert raw.labels.shape == (1, 3, 9, 9)
+    assert cmr.prepare(raw).shape == (1, 4, 6, 8)
 
 
 def test_at_the_same_spacing_the_crop_is_about_the_label_and_stays_inside():

@@ -364,3 +364,26 @@ def test_another_ancestry_is_not_taken_for_exchanged_alleles_as_a_whole():
     far = compare_frequencies(found, calls, p, 1000)
     assert not far.all_turned
     assert len(far.looks_turned) < 0.1 * far.telling
+
+
+@pytest.mark.parametrize(
+    ("there", "path", "command"),
+    [
+        ("g.pgen", "g.pgen", "plink2 --pfile {g} --make-bed --out {g}"),
+        ("g.pgen", "g", "plink2 --pfile {g} --make-bed --out {g}"),
+        ("g.pgen", "g.bed", "plink2 --pfile {g} --make-bed --out {g}"),
+        ("g.pvar.zst", "g.pvar.zst", "plink2 --pfile {g} --make-bed --out {g}"),
+        ("g.vcf.gz", "g.vcf.gz", "plink2 --vcf {g}.vcf.gz --make-bed --out {g}"),
+        ("g.bgen", "g.bgen", "plink2 --bgen {g}.bgen ref-first --sample {g}.sample --make-bed"),
+    ],
+)
+def test_files_of_other_programs_are_refused_with_the_command_that_converts_them(
+    tmp_path, there, path, command
+):
+    (tmp_path / there).write_bytes(b"x")
+    with pytest.raises(RecordError, match="which is not read") as error:
+        open_fileset("plink", {"path": tmp_path / path})
+    assert command.format(g=tmp_path / "g") in str(error.value.fix)
+    (tmp_path / "g.bed").write_bytes(b"x")
+    if path in ("g", "g.bed"):
+        assert plink_files({"path": tmp_path / path})["bed"] == tmp_path / "g.bed"

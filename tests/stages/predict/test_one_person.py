@@ -12,6 +12,7 @@ import yaml
 from ecg_files import EIGHT, muse_waveform, ukb_waves, write_dicom, write_muse, write_ukb
 from image_dicom import write_dicom_image
 from PIL import Image
+from series_dicom import write_series, zipped
 from short_runs import unreported
 from small_squares import SMALL, write_squares
 from typed import typed
@@ -153,6 +154,15 @@ def test_a_cine_is_read_by_its_frames_and_a_guess_is_said(trained, hearts, files
     row = cohort.samples["subject"].tolist().index(subject)
     assert (array_of(found, "cmr") == array_of(home, "cmr", row)).all()
     assert not found.warnings
+    image = nibabel.load(path)
+    voxels = np.asarray(image.dataobj).T
+    assert (voxels == voxels.astype(np.uint16)).all()
+    write_series(tmp_path / "cine", voxels.astype(np.uint16), image.affine)
+    for number, form in enumerate(
+        (tmp_path / "cine", zipped(tmp_path / "cine", tmp_path / "a.zip"))
+    ):
+        dicom = alone(trained, tmp_path / f"d{number}", {"cmr": form}, told, stored)
+        assert array_of(dicom, "cmr") == pytest.approx(array_of(home, "cmr", row), abs=1e-6)
     with pytest.raises(ConfigError, match="did you mean 'shard_es'"):
         alone(trained, tmp_path / "r", {"cmr": path}, {"shard_e": "3"})
     ecg = hearts / "ecg" / subject

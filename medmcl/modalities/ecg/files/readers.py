@@ -1,4 +1,4 @@
-"""ECG files: WFDB, MUSE XML, UK Biobank XML, DICOM, npy, parquet and csv.
+"""ECG files: WFDB, XML of MUSE, UK Biobank and HL7, DICOM, EDF, npy, HDF5, parquet and csv.
 
 A reader gives `Channels`, what the file says in its own names and units; `to_record` turns them
 into an `ECGRecord`, whose leads have canonical names and whose signal is in mV.
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import MedmclError, RecordError
 from medmcl.core.limits import (
     most_bytes,
     refuse_large,
@@ -238,20 +238,28 @@ def unit_factor(unit: str | None) -> float | None:
 
 
 def read_channels(
-    reader: Reader, path: Path, *, axes: str = "LS", leads: Sequence[str] = TWELVE, row: int | None
+    reader: Reader,
+    path: Path,
+    *,
+    axes: str = "LS",
+    leads: Sequence[str] = TWELVE,
+    row: int | None,
+    dataset: str | None = None,
 ) -> Channels:
     """Read one file with the named reader.
 
     Args:
         reader: Name of the format.
         path: The file; WFDB takes it with or without ``.hea``.
-        axes: Axes of an npy record: ``LS`` or ``SL``.
-        leads: Names along L (npy).
-        row: Row of an npy array of records (N, L, S), or of a parquet file with a list a lead.
+        axes: Axes of a record of npy or HDF5: ``LS`` or ``SL``.
+        leads: Names along L (npy, HDF5).
+        row: Row of an array of records (N, L, S), or of a parquet file with a list a lead.
+        dataset: Array of an HDF5 file; None if it has one.
 
     Raises:
         RecordError: Whatever is wrong with the file, in words.
     """
+    from medmcl.modalities.ecg.files import aecg, edf, hdf5
     from medmcl.modalities.ecg.files import dicom as ecg_dicom
     from medmcl.modalities.ecg.files import wfdb as ecg_wfdb
     from medmcl.modalities.ecg.files import xml as ecg_xml
@@ -261,16 +269,20 @@ def read_channels(
             return ecg_wfdb.read_wfdb(path)
         require_content(path)
         if reader == "npy":
-            return read_npy(path, axes, leads, row)
+            return of_array(_mapped_row(path, row), path, axes, leads)
+        if reader == "hdf5":
+            return of_array(hdf5.read_array(path, dataset, row), path, axes, leads)
         if reader == "parquet":
             return read_table(path, row)
         readers = {
             "muse_xml": ecg_xml.read_muse,
             "ukb_xml": ecg_xml.read_ukb,
+            "aecg": aecg.read_aecg,
             "dicom": ecg_dicom.read_dicom,
+            "edf": edf.read_edf,
         }
         return readers[reader](path)
-    except RecordError:
+    except MedmclError:
         raise
     except Exception as error:  # a broken file may raise anything inside a parser
         said = " ".join(str(error).split())[:200]
@@ -286,7 +298,8 @@ def guess_reader(path: Path) -> Reader:
     from medmcl.modalities.ecg.files.xml import guess_dialect
 
     name = path.name.lower()
-    endings: dict[str, Reader] = {".dcm": "dicom", ".dicom": "dicom", ".npy": "npy"}
+    endings: dict[str, Reader] = {".dcm": "dicom", ".dicom": "dicom", ".npy": "npy", ".edf": "edf"}
+    endings |= dict.fromkeys((".h5", ".hdf5"), "hdf5")
     tables = (".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
     endings |= dict.fromkeys(tables, "parquet")
     if name.endswith((".hea", ".dat")) or Path(f"{path}.hea").exists():
@@ -409,25 +422,30 @@ def _is_unsaid(unit: str | None) -> bool:
     return unit.strip().lower() in ("", "nu", "adu", "n/a", "unknown")
 
 
-def read_npy(path: Path, axes: str, leads: Sequence[str], row: int | None) -> Channels:
-    """Read a record from an npy file, mapped and not loaded.
-
-    Args:
-        path: An array (L, S) or (S, L), or with ``row`` an array of such records.
-        axes: ``LS`` or ``SL``.
-        leads: Names along L.
-        row: Row of the first axis.
-    """
+def _mapped_row(path: Path, row: int | None) -> np.ndarray:
+    """Give an array of an npy file, or a row of it, mapped and not loaded."""
     stat = path.stat()
     array = _mapped(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
     if array.dtype.kind not in "fiu":
         raise RecordError("must hold real numbers", where=path, got=f"dtype {array.dtype}")
-    if row is not None:
-        if not 0 <= row < len(array):
-            raise RecordError(
-                "there is no such row", where=path, got=row, expected=f"0 to {len(array) - 1}"
-            )
-        array = array[row]
+    if row is None:
+        return array
+    if not 0 <= row < len(array):
+        raise RecordError(
+            "there is no such row", where=path, got=row, expected=f"0 to {len(array) - 1}"
+        )
+    return np.asarray(array[row])
+
+
+def of_array(array: np.ndarray, path: Path, axes: str, leads: Sequence[str]) -> Channels:
+    """Name the leads of a record that is an array alone.
+
+    Args:
+        array: (L, S) or (S, L).
+        path: For messages.
+        axes: ``LS`` or ``SL``.
+        leads: Names along L.
+    """
     if array.ndim == 1 and len(leads) == 1:
         array = array[None] if axes == "LS" else array[:, None]
     shape = array.shape if axes == "LS" else array.shape[::-1]

@@ -26,17 +26,19 @@ _DIGITS = {"1": "I", "2": "II", "3": "III"}
 _SAMPLE_TYPES = {1: "<i1", 2: "<i2", 4: "<i4"}
 
 
-def guess_dialect(path: Path) -> Literal["muse_xml", "ukb_xml"]:
-    """Tell MUSE from Cardiosoft by the elements that hold the signal."""
-    root = _parse(path)
-    if _first(root, "LeadData") is not None:
+def guess_dialect(path: Path) -> Literal["muse_xml", "ukb_xml", "aecg"]:
+    """Tell HL7's files by their first element, MUSE from Cardiosoft by those of the signal."""
+    root = parse(path)
+    if tag(root) == "annotatedecg":
+        return "aecg"
+    if first(root, "LeadData") is not None:
         return "muse_xml"
-    if _first(root, "StripData") is not None or _first(root, "FullDisclosure") is not None:
+    if first(root, "StripData") is not None or first(root, "FullDisclosure") is not None:
         return "ukb_xml"
     raise RecordError(
-        "is an XML file, but neither MUSE nor Cardiosoft (UK Biobank)",
+        "is an XML file, but neither MUSE, Cardiosoft (UK Biobank) nor HL7 aECG",
         where=path,
-        got=f"<{_tag(root)}>",
+        got=f"<{tag(root)}>",
         fix="convert it to WFDB or parquet",
     )
 
@@ -46,8 +48,8 @@ def read_muse(path: Path) -> Channels:
 
     MUSE stores I, II and V1 to V6; the others are derived when they are asked for.
     """
-    root = _parse(path)
-    waveforms = [node for node in root.iter() if _tag(node) == "waveform"]
+    root = parse(path)
+    waveforms = [node for node in root.iter() if tag(node) == "waveform"]
     rhythm = [
         node for node in waveforms if _text(node, "WaveformType", "rhythm").lower() != "median"
     ]
@@ -59,14 +61,14 @@ def read_muse(path: Path) -> Channels:
     for waveform in rhythm:
         exponent = int(_number(waveform, "SampleExponent", path, default="0"))
         rates.add(_number(waveform, "SampleBase", path) * 10.0**exponent)
-        for node in (child for child in waveform.iter() if _tag(child) == "leaddata"):
+        for node in (child for child in waveform.iter() if tag(child) == "leaddata"):
             name = _text(node, "LeadID")
             if name in leads:
                 raise RecordError(f"lead '{name}' stands twice", where=path)
             leads[name] = _muse_lead(node, name, path)
     if len(rates) != 1:
         raise RecordError("waveforms have different sampling rates", where=path, got=sorted(rates))
-    return _stack(leads, rates.pop(), path)
+    return stacked(leads, rates.pop(), path)
 
 
 def _muse_lead(node: Any, name: str, path: Path) -> tuple[str, np.ndarray]:
@@ -92,20 +94,20 @@ def read_ukb(path: Path) -> Channels:
     Resting (20205): one ``WaveformData`` a lead. Exercise (6025): ``FullDisclosure``, whose samples
     alternate between its leads (I, 2, 3); if it is missing, the first strip.
     """
-    root = _parse(path)
+    root = parse(path)
     strips = [strip for strip in _strips(root) if strip]
-    full = _first(root, "FullDisclosure")
+    full = first(root, "FullDisclosure")
     if full is not None and len(strips) != 1 and _text(full, "FullDisclosureData"):
         return _full_disclosure(full, path)
     if not strips:
         raise RecordError(
-            "holds no StripData with waveforms and no FullDisclosure", where=path, got=_tag(root)
+            "holds no StripData with waveforms and no FullDisclosure", where=path, got=tag(root)
         )
-    first = strips[0]
-    holder = _first(root, "StripData")
+    strip = strips[0]
+    holder = first(root, "StripData")
     unit, scale, rate = _ukb_scale(holder, path)
-    leads = {_DIGITS.get(name, name): (unit, _integers(text, path) * scale) for name, text in first}
-    if len(leads) != len(first):
+    leads = {_DIGITS.get(name, name): (unit, integers(text, path) * scale) for name, text in strip}
+    if len(leads) != len(strip):
         raise RecordError("a lead stands twice in the strip", where=path)
     stated = _text(holder, "ChannelSampleCountTotal")
     found = {len(samples) for _, samples in leads.values()}
@@ -113,22 +115,22 @@ def read_ukb(path: Path) -> Channels:
         missing = int(stated) - max(found)
         raise RecordError(f"is truncated: {missing} of {stated} samples are missing", where=path)
     notes = (f"the first of {len(strips)} strips is read",) if len(strips) > 1 else ()
-    return _stack(leads, rate, path, notes)
+    return stacked(leads, rate, path, notes)
 
 
 def _strips(root: Any) -> Iterator[list[tuple[str, str]]]:
     """Lead and text of each waveform, one list a strip."""
-    for data in (node for node in root.iter() if _tag(node) == "stripdata"):
-        inner = [node for node in data.iter() if _tag(node) == "strip"]
+    for data in (node for node in root.iter() if tag(node) == "stripdata"):
+        inner = [node for node in data.iter() if tag(node) == "strip"]
         for strip in inner or [data]:
-            nodes = [node for node in strip.iter() if _tag(node) == "waveformdata"]
+            nodes = [node for node in strip.iter() if tag(node) == "waveformdata"]
             yield [(node.get("lead") or node.get("Lead") or "?", node.text or "") for node in nodes]
 
 
 def _full_disclosure(full: Any, path: Path) -> Channels:
     unit, scale, rate = _ukb_scale(full, path)
     order = [name for name in re.split(r"[,\s]+", _text(full, "LeadOrder")) if name]
-    values = _integers(_text(full, "FullDisclosureData"), path)
+    values = integers(_text(full, "FullDisclosureData"), path)
     if not order or len(values) < len(order):
         raise RecordError("FullDisclosure names no leads or holds no samples", where=path)
     stated = _text(full, "NumberOfChannels")
@@ -142,18 +144,19 @@ def _full_disclosure(full: Any, path: Path) -> Channels:
     table = values[: len(values) - over].reshape(-1, len(order)).T * scale
     leads = {_DIGITS.get(name, name): (unit, row) for name, row in zip(order, table, strict=True)}
     notes = (f"the last {over} values are not a whole sample and are left out",) if over else ()
-    return _stack(leads, rate, path, notes)
+    return stacked(leads, rate, path, notes)
 
 
 def _ukb_scale(holder: Any, path: Path) -> tuple[str, float, float]:
     """Unit, value of one step, and sampling rate of a Cardiosoft element."""
-    node = _first(holder, "Resolution")
+    node = first(holder, "Resolution")
     unit = "uV" if node is None else (node.get("units") or "uVperLsb")
     unit = re.split(r"\s*(?:per|/)", unit, flags=re.IGNORECASE)[0].strip() or "uV"
     return unit, _number(holder, "Resolution", path), _number(holder, "SampleRate", path)
 
 
-def _integers(text: str, path: Path) -> np.ndarray:
+def integers(text: str, path: Path) -> np.ndarray:
+    """Numbers that commas, semicolons or spaces separate, (N,) float64."""
     words = [word for word in re.split(r"[,;\s]+", text) if word]
     try:
         return np.array(words, dtype=np.float64)
@@ -161,9 +164,10 @@ def _integers(text: str, path: Path) -> np.ndarray:
         raise RecordError(f"a sample is not a number: {error}", where=path) from None
 
 
-def _stack(
+def stacked(
     leads: dict[str, tuple[str, np.ndarray]], rate: float, path: Path, notes: tuple[str, ...] = ()
 ) -> Channels:
+    """Give leads of one length, lead to unit and samples, as channels."""
     lengths = {name: len(samples) for name, (_, samples) in leads.items()}
     if not leads or len(set(lengths.values())) != 1:
         raise RecordError(
@@ -178,7 +182,8 @@ def _stack(
     )
 
 
-def _parse(path: Path) -> Any:
+def parse(path: Path) -> Any:
+    """Give the root of a file; `RecordError` if it is no XML, or more than an ECG needs."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
@@ -231,16 +236,18 @@ class _Bounded(TreeBuilder):
         return super().end(tag)
 
 
-def _tag(node: Any) -> str:
+def tag(node: Any) -> str:
+    """Name of an element in lower case, without its namespace."""
     return str(node.tag).rpartition("}")[2].lower()
 
 
-def _first(node: Any, name: str) -> Any | None:
-    return next((child for child in node.iter() if _tag(child) == name.lower()), None)
+def first(node: Any, name: str) -> Any | None:
+    """The first element of a name within another, or itself."""
+    return next((child for child in node.iter() if tag(child) == name.lower()), None)
 
 
 def _text(node: Any, name: str, default: str = "") -> str:
-    found = _first(node, name)
+    found = first(node, name)
     return (found.text or "").strip() or default if found is not None else default
 
 
