@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.errors import ArtefactError
+from medmcl.encoders.text.hf import HFText
 from medmcl.encoders.text.transformer import ClipText
 
 NameMap = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
@@ -64,11 +65,15 @@ def timm_names(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]
 
 
 def open_clip(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Map an open_clip model to the encoder ``timm`` (its image tower) or ``clip_text`` (its text).
+    """Map an open_clip model to the encoder of one of its towers.
 
-    Image towers that open_clip took from timm (``visual.trunk.``), and its own ViT; not its ResNet.
+    Image towers, to ``timm``: those that open_clip took from timm (``visual.trunk.``), and its own
+    ViT; not its ResNet. Text towers: CLIP's to ``clip_text``, those it took from transformers
+    (``text.transformer.``: BiomedCLIP's BERT) to ``hf_text``.
     The projections into the shared space are not of an encoder: `open_clip_projection`.
     """
+    if isinstance(module, HFText):
+        return _language_model(state)
     if isinstance(module, ClipText):
         return _clip_text(state)
     trunk = _under("visual.trunk.", state)
@@ -82,12 +87,25 @@ def open_clip(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     return timm_names(renamed, module)
 
 
+def _language_model(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The text tower of transformers; older files also count its positions, as no parameter."""
+    text = _under("text.", state)
+    text.pop("transformer.embeddings.position_ids", None)
+    return _renamed(text, ((r"^transformer\.", "model."),))
+
+
 def _clip_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The text tower; CLIP's token n becomes number n + 1, since 0 is padding."""
     if "logit_bias" in state:
         raise ArtefactError(
             "the text tower of SigLIP is not that of CLIP: it looks ahead, and reads other tokens",
             fix="take its image tower only, or weights of a CLIP model",
+        )
+    if any(name.startswith("text.transformer.embeddings.") for name in state):
+        raise ArtefactError(
+            "the text tower is a language model of transformers, not that of CLIP",
+            fix="encoder: {name: hf_text, path: FOLDER, pretrained: false, pool: cls}, FOLDER with "
+            "the language model's config.json and tokeniser",
         )
     inside = {name: value for name, value in state.items() if not name.startswith("visual.")}
     renamed = _renamed(_under("text.", inside) or inside, CLIP_TEXT)
@@ -98,7 +116,7 @@ def _clip_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def open_clip_projection(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Take a tower's projection out of ``state``: ``weight`` (D, E), and ``bias`` if there is one.
+    """Take a tower's projection out of ``state``, by the names of a head: ``layers.0.weight``, ...
 
     Args:
         state: Tensors of an open_clip model; those of the projection are removed.
@@ -107,12 +125,17 @@ def open_clip_projection(state: dict[str, Tensor], module: nn.Module) -> dict[st
     Returns:
         Nothing where the file has none (image towers of SigLIP).
     """
-    of_text = isinstance(module, ClipText)
+    of_text = isinstance(module, ClipText | HFText)
     for name in ("text_projection", "text.text_projection") if of_text else ("visual.proj",):
         if name in state:
-            return {"weight": state.pop(name).T.contiguous()}
-    linear = "text.text_projection." if of_text else "visual.head.proj."
-    return {part: state.pop(linear + part) for part in ("weight", "bias") if linear + part in state}
+            return {"layers.0.weight": state.pop(name).T.contiguous()}
+    linear = ("text.text_projection.", "text.proj.") if of_text else ("visual.head.proj.",)
+    found = {}
+    for prefix in linear:
+        for name in [name for name in state if name.startswith(prefix)]:
+            rest = name.removeprefix(prefix)  # weight; of two layers with GELU between 0.weight
+            found[f"layers.{rest if '.' in rest else '0.' + rest}"] = state.pop(name)
+    return found
 
 
 def authors_image(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:

@@ -253,12 +253,14 @@ class HeadSettings(Config):
     out: int = Field(default=128, gt=0)
     """D, the shared dimension (Turgut et al. 2025, code)."""
     layers: int = Field(default=2, ge=1)
-    """Linear layers, with ReLU between them; 2 in Turgut et al. 2025."""
+    """Linear layers, with ``activation`` between them; 2 in Turgut et al. 2025."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """ReLU in Turgut et al. 2025; GELU between the two projections of BiomedCLIP's texts."""
     bias: bool = True
     """Whether linear layers have a bias. CLIP's projection is ``layers: 1, bias: false``."""
     norm: Literal["none", "layer", "batch"] = "none"
-    """Before each ReLU. None, as in the authors' pinned release of lightly; its later default,
-    batch norm, makes an embedding depend on the other rows of its batch."""
+    """Before each activation. None, as in the authors' pinned release of lightly; its later
+    default, batch norm, makes an embedding depend on the other rows of its batch."""
 
 
 class LoRASettings(Config):

@@ -30,7 +30,7 @@ from medmcl.encoders.synchronised import (
 
 
 class Head(nn.Module):
-    """Linear layers, ReLU between them, and no norm unless asked for.
+    """Linear layers, an activation between them, and no norm unless asked for.
 
     Source:
         Turgut et al. 2025, arXiv 2308.05764 (code). Differs: none.
@@ -38,14 +38,14 @@ class Head(nn.Module):
 
     def __init__(self, width: int, settings: HeadSettings) -> None:
         super().__init__()
-        self.width = settings.out
+        self.width, self.activation = settings.out, settings.activation
         layers: list[nn.Module] = []
         norms = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
         for _ in range(settings.layers - 1):
             layers.append(nn.Linear(width, settings.hidden, bias=settings.bias))
             if settings.norm != "none":
                 layers.append(norms[settings.norm](settings.hidden))
-            layers.append(nn.ReLU())
+            layers.append(nn.GELU() if settings.activation == "gelu" else nn.ReLU())
             width = settings.hidden
         layers.append(nn.Linear(width, settings.out, bias=settings.bias))
         self.layers = nn.Sequential(*layers)

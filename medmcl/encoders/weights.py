@@ -294,20 +294,29 @@ def _load_head(tower: Tower, found: dict[str, Tensor], source: Path) -> None:
         raise ArtefactError(
             "holds no projection of this tower", where=source, fix="leave out head: true"
         )
-    if len(found["weight"].shape) != 2:
+    matrices = [found[name] for name in sorted(found) if name.endswith(".weight")]
+    if not matrices or any(matrix.ndim != 2 for matrix in matrices):
         raise ArtefactError(
-            "the projection is no matrix", where=source, got=tuple(found["weight"].shape)
+            "the projection is no matrix",
+            where=source,
+            got=", ".join(f"{name} {tuple(value.shape)}" for name, value in found.items()),
         )
-    out, width = found["weight"].shape
     own = {} if tower.head is None else tower.head.state_dict()
-    wanted = {f"layers.0.{part}": value for part, value in found.items()}
     has = {name: tuple(value.shape) for name, value in own.items()}
-    if has != {name: tuple(value.shape) for name, value in wanted.items()}:
-        form = f"{{layers: 1, bias: {str('bias' in found).lower()}, out: {out}}}"
+    bias = any(name.endswith(".bias") for name in found)
+    # Of its two kinds of two layers, open_clip puts GELU into the one without biases.
+    activation = "relu" if bias else "gelu"
+    fits = has == {name: tuple(value.shape) for name, value in found.items()}
+    if len(matrices) > 1:
+        fits = fits and tower.head is not None and tower.head.activation == activation
+    if not fits:
+        form = f"layers: {len(matrices)}, bias: {str(bias).lower()}, out: {len(matrices[-1])}"
+        if len(matrices) > 1:
+            form += f", hidden: {len(matrices[0])}, activation: {activation}"
         raise ConfigError(
             "the tower's head is not the projection of the file",
             where=source,
             got=", ".join(f"{name} {shape}" for name, shape in has.items()) or "no head",
-            expected=f"a linear map from {width} features: head: {form}",
+            expected=f"a map from {matrices[0].shape[1]} features: head: {{{form}}}",
         )
-    tower.head.load_state_dict(wanted)  # type: ignore[union-attr]  # its names are not empty
+    tower.head.load_state_dict(found)  # type: ignore[union-attr]  # its names are not empty

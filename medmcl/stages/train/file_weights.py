@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter, KnowsInputs, Normalises
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.limits import parse_json
 from medmcl.encoders.encoded import ReadsPixels, StartsFromFile
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
@@ -47,7 +49,8 @@ def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter])
         report = load_tower(tower, source.path, source.names, head=source.head)
         parts = "encoder and projection" if source.head else "encoder"
         lines.append(f"{spec.name}: {name} {parts} from {source.path}: {report}")
-        lines += other_pixels(name, tower.encoder, adapters[name])
+        wanted = pixels_of_file(source) if isinstance(tower.encoder, ReadsPixels) else None
+        lines += other_pixels(name, tower.encoder, adapters[name], wanted)
         if source.names in OF_RUNS:
             lines += FileTokens(
                 name=name, adapter=adapters[name], tower=tower.encoder, prefix="",
@@ -112,9 +115,41 @@ def refuse_source(name: str, source: WeightsSpec, where: str) -> None:
         require_projections(source.names, where)
 
 
-def other_pixels(name: str, encoder: object, adapter: Adapter) -> list[str]:
+Pixels = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of each channel, of values in 0 to 1."""
+
+
+def pixels_of_file(source: WeightsSpec) -> Pixels | None:
+    """Give the pixels of an open_clip model, if its configuration lies beside it; else None.
+
+    Its image tower may be one of timm's that timm itself feeds with other pixels, as BiomedCLIP's.
+
+    Raises:
+        ArtefactError: The configuration cannot be read.
+    """
+    path = Path(source.path).parent / "open_clip_config.json"
+    if source.names != "open_clip" or not path.is_file():
+        return None
+    try:
+        said = parse_json(path.read_bytes()).get("preprocess_cfg", {})
+        if not {"mean", "std"} <= set(said):
+            return None
+        return tuple(map(float, said["mean"])), tuple(map(float, said["std"]))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ArtefactError(
+            "is no configuration of an open_clip model",
+            where=path,
+            got=f"{error}"[:200],
+            fix="copy it again from its source, or take it away",
+        ) from None
+
+
+def other_pixels(
+    name: str, encoder: object, adapter: Adapter, wanted: Pixels | None = None
+) -> list[str]:
     """Warn where a model was trained on pixels that were normalised in another way."""
-    wanted = encoder.trained_pixels() if isinstance(encoder, ReadsPixels) else None
+    if wanted is None and isinstance(encoder, ReadsPixels):
+        wanted = encoder.trained_pixels()
     if wanted is None or not isinstance(adapter.settings, Normalises):
         return []
     given = adapter.settings.mean_and_std or ((0.0,) * 3, (1.0,) * 3)
