@@ -199,9 +199,9 @@ def anchors(page: Path) -> set[str]:
 
 
 KEYS = [
-    spec.CohortKeys, spec.SubjectsKeys, spec.SplitKeys, spec.RandomSplit, spec.JoinKeys,
-    spec.ModalityKeys, spec.MapKeys, spec.IndexKeys, spec.PairingKeys, spec.RemoveKeys,
-    spec.NoisyPairsKeys, *spec.TASKS.values(),
+    spec.CohortKeys, spec.SubjectsKeys, spec.DateKeys, spec.SplitKeys, spec.RandomSplit,
+    spec.JoinKeys, spec.ModalityKeys, spec.MapKeys, spec.IndexKeys, spec.PairingKeys,
+    spec.RemoveKeys, spec.NoisyPairsKeys, *spec.TASKS.values(),
     *(adapter.Source for adapter in ADAPTERS.values()), tabular.Column,
 ]  # fmt: skip
 

@@ -20,6 +20,7 @@ from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
 from medmcl.data.cohort.confined import Confined, confined_to, refuse_escaping
+from medmcl.data.cohort.event_dates import add_dates, refuse_future_inputs, tasks_of_no_index
 from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before, undated
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import LabelRows, build_targets, task_texts, tellers
@@ -98,6 +99,9 @@ class Opening:
         if subjects is None:
             return None
         table, split, site = subjects
+        cheating = tasks_of_no_index(self.spec, table)
+        self.findings += cheating
+        self.spec = self.spec.without(tasks={str(one.task) for one in cheating})
         if not self._index_is_sound(table):
             self.spec = self.spec.without(index=True)
         known_maps = {name: one for name, one in maps.items() if one is not None}
@@ -314,6 +318,9 @@ class Opening:
             if keys.id is None
             else texts(table.require(keys.id, "subjects.id"))
         )
+        if keys.dates:
+            table, found = add_dates(keys, table, ids, self._read)
+            self.findings += found
         self._count("in the subjects table", ids)
         rows = np.array([one is not None for one in ids], dtype=bool)
         if not rows.all():
@@ -488,6 +495,7 @@ class Opening:
                 fix="move the join to subjects:, or name the table",
             )
         spec = self._written_out(spec, own, subjects)
+        refuse_future_inputs(spec, own, subjects, self.spec.keys.subjects.dates)
         if spec.traits.records_from == "events":
             if spec.keys.table is not None:
                 check_shards(spec, self._read(spec.keys.table).files)
@@ -513,7 +521,7 @@ class Opening:
         frame = subjects.frame if own is None else own.frame
         reserved |= self._outcome_columns(None if own is None else spec.name, frame.columns)
         if own is None:
-            reserved |= {people.split.column, people.group}
+            reserved |= {people.split.column, people.group, *people.dates}
         written = write_out(spec, frame, {one for one in reserved if one is not None})
         if written is not spec:
             modalities = {**self.spec.modalities, spec.name: written}

@@ -81,6 +81,61 @@ class SplitKeys(Config):
         return bool(self.train or self.tuning or self.held_out)
 
 
+class DateKeys(Config):
+    """A column of subjects made of events: when something happened, or whether in a window."""
+
+    table: str
+    """A row an event: ``data/**/*.parquet`` of MEDS, ``visit_occurrence.csv`` of OMOP."""
+    id: str | None = None
+    """Its column with the subject; called as in the subjects table if not given."""
+    date: str = "time"
+    """Its column with the date or time; as MEDS calls it if not given."""
+    where: str | None = None
+    """Expression over a row: which events are meant; all if not given."""
+    which: Literal["first", "last"] = "first"
+    after: str | None = None
+    """Only events later than this one of the dates."""
+    at: str | None = None
+    """Only the row that is dated exactly as this one of the dates: a table of labels."""
+    plus_days: float = 0
+    """Days that are added to the date: 1, a day after an admission."""
+    within_days: float | None = Field(default=None, gt=0)
+    """Give, in place of the date, 1 if it happened in so many days after ``after``, 0 if not."""
+    until: str | None = None
+    """The same, up to this one of the dates; whoever has none after ``after`` is unknown."""
+    new: bool = False
+    """With a window: unknown for whoever had such an event by ``after``."""
+    followed: str | None = None
+    """With ``within_days``: a 0 needs this one of the dates to lie at or after the window's end."""
+    value: str | None = None
+    """Give this column of the row in place of its date."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> DateKeys:
+        windows = [one for one in (self.within_days, self.until) if one is not None]
+        if len(windows) > 1 or (windows and self.value is not None):
+            raise ValueError("name one of within_days, until and value")
+        if windows and self.after is None:
+            raise ValueError("a window starts at another date: write after: NAME")
+        if (self.new and not windows) or (self.followed and self.within_days is None):
+            raise ValueError("new belongs to a window, followed to within_days")
+        if self.after is not None and self.at is not None:
+            raise ValueError("name either after or at")
+        if self.plus_days and (windows or self.value is not None):
+            raise ValueError("plus_days is added to a date; here a value takes its place")
+        return self
+
+    @property
+    def is_date(self) -> bool:
+        """Whether it holds a date; otherwise a value, or whether something happened."""
+        return self.value is None and self.within_days is None and self.until is None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The other dates that it reads."""
+        return tuple(o for o in (self.after, self.at, self.until, self.followed) if o is not None)
+
+
 SITE = "subjects.group"
 """Column of `Cohort.subjects` with the site: no table calls one of its own so."""
 
@@ -101,8 +156,29 @@ class SubjectsKeys(Config):
     table, or a site that is not known, and counted. A row that names none differs from no other.
     """
     join: tuple[JoinKeys, ...] = ()
+    dates: dict[str, DateKeys] = {}
+    """Columns made of events, by their name; one may read others."""
     where: str | None = None
     """Expression; rows for which it is not true are left out and counted."""
+
+    @field_validator("dates")
+    @classmethod
+    def _in_order(cls, dates: dict[str, DateKeys]) -> dict[str, DateKeys]:
+        """Put each date below those that it reads."""
+        found: dict[str, DateKeys] = {}
+        while len(found) < len(dates):
+            ready = {n: d for n, d in dates.items() if n not in found and {*d.needs} <= {*found}}
+            if not ready:
+                name = next(name for name in dates if name not in found)
+                other = next(other for other in dates[name].needs if other not in found)
+                why = "reads itself, by way of others" if other in dates else "is none"
+                raise ValueError(f"{name} reads the date '{other}', which {why}")
+            found |= ready
+        for name, keys in found.items():
+            for other in keys.needs:
+                if not found[other].is_date:
+                    raise ValueError(f"{name} reads '{other}', which holds no date")
+        return found
 
     @property
     def declares_split(self) -> bool:

@@ -218,9 +218,16 @@ def _named_as_meds(spec: ModalitySpec) -> ModalitySpec:
 def _before(
     name: str, events: pd.DataFrame, start: pd.Series
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Leave out events dated after the index date of their subject; days are compared."""
-    ours = start.reindex(events["subject"]).to_numpy("M8[D]")
-    late = events["date"].to_numpy("M8[D]") > ours
+    """Leave out events dated after the index date of their subject.
+
+    Days are compared where the index dates are days: an event of that day stays. Where any has a
+    time of day, times are: what happened later on that day is left out.
+    """
+    given = start.to_numpy("M8[ns]")
+    known = given[~np.isnat(given)]
+    unit = "M8[D]" if (known == known.astype("M8[D]")).all() else "M8[ns]"
+    ours = start.reindex(events["subject"]).to_numpy(unit)
+    late = events["date"].to_numpy(unit) > ours
     undated = int(events["date"].isna().sum())
     return events[~late], left_out_findings(name, events["subject"][late], undated, "event")
 

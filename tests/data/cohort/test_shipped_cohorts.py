@@ -20,8 +20,8 @@ from medmcl.data.loading.prepare import prepare
 
 DATA = os.environ.get("MEDMCL_DATA")
 SHIPPED = (
-    *("abide", "acdc", "adni", "covid_cxr", "iu_xray", "mimic_cxr", "mmvp", "my_cohort"),
-    *("oasis1", "ptbxl", "roco", "ukb_cardiac"),
+    *("abide", "acdc", "adni", "covid_cxr", "ehrshot", "eicu", "iu_xray", "mimic_cxr"),
+    *("mimic_iv", "mmvp", "my_cohort", "oasis1", "omop_site", "ptbxl", "roco", "ukb_cardiac"),
 )
 PTBXL_COPIES = (145, 463)
 ACDC_COPIES = ("patient074", "patient076")
