@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +112,13 @@ class Net1D(nn.Module):
             Stage(width, out, kernel, blocks[n], first=n == 0)
             for n, (width, out) in enumerate(sizes)
         )
+
+    @staticmethod
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+        """Whether the file is of 12 leads or of one."""
+        kernel = state.get("first_conv.conv.weight")
+        leads = kernel.shape[1] if kernel is not None and kernel.ndim == 3 else None
+        return {"leads": leads} if leads in (1, 12) else {}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Give ``features`` (B, 1024) and ``tokens`` (B, T, 1024) of signals (B, L, S)."""

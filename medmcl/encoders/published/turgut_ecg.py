@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,16 @@ class TurgutECG(nn.Module):
             self.norm = nn.LayerNorm(width, eps=EPSILON)
         else:
             self.fc_norm = nn.LayerNorm(width, eps=EPSILON)
+
+    @staticmethod
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+        """The pool, by the layer that stands after the blocks; of pre-training files ``cls``."""
+        pools = {
+            "attention_pool.in_proj_weight": "attention_pool",
+            "fc_norm.weight": "global_pool",
+            "norm.weight": "cls",
+        }
+        return next(({"pool": pool} for name, pool in pools.items() if name in state), {})
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Give ``features`` (B, E) and ``tokens`` (B, T, E) of signals (B, L, S)."""

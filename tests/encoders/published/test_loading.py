@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from medmcl import models
+from medmcl.core.config import Config
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError, RecordError
 from medmcl.encoders.published import model as published
 from tests.support.published_weights import arrays, drawn, filled, save
@@ -57,9 +58,13 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, state):
     assert "expected:" in said
 
 
-def test_a_file_of_another_variant_is_told(tmp_path):
-    with pytest.raises(ArtefactError, match="a file of turgut_ecg:cls: name that"):
-        load(filled(MODEL, "cls"), tmp_path)
+def test_a_file_says_of_which_variant_it_is(tmp_path):
+    found = load(filled(MODEL, "cls"), tmp_path)
+    assert found.name == "turgut_ecg:cls"
+    assert load(filled(MODEL, "global_pool"), tmp_path).variant == "global_pool"
+    cls = save(filled(MODEL, "cls"), tmp_path / "cls.pth", "model")
+    with pytest.raises(ArtefactError, match="load it as turgut_ecg:cls"):
+        models.load("turgut_ecg:global_pool", weights=cls)
 
 
 def test_a_file_of_another_model_is_refused(tmp_path, state):
@@ -188,3 +193,48 @@ def test_cards_say_what_they_must():
                 card.checked_settings(variant, preparation)
         assert "@" in card.source
         assert card.seen or card.clean
+
+
+class Outside:
+    """An entry point of a package."""
+
+    name, value = "linear", "package:CARD"
+
+    def __init__(self, path):
+        self.path = path
+
+    def load(self):
+        return str(self.path)
+
+
+class Linear(torch.nn.Module):
+    class Settings(Config):
+        width: int = 3
+
+    def __init__(self, width):
+        super().__init__()
+        self.width, self.layer = width, torch.nn.Linear(12, width)
+
+    def forward(self, x):
+        return {"features": self.layer(x.mean(-1))}
+
+
+def test_a_card_of_another_package(tmp_path, monkeypatch):
+    path = tmp_path / "linear.yaml"
+    path.write_text(
+        f"title: Linear\nnet: {__name__}:Linear\nlicence: MIT\ncommercial: true\n"
+        "source: somebody/linear@1\ncitation: none\ndefault: small\n"
+        "variants: {small: {width: 3}, wide: {width: 9}}\nweights: {}\n"
+        "input: {modality: ecg, samples: 500}\nprepare: {seconds: 1, steps: []}\n"
+        "outputs: {features: a mean}\nclean: [ptbxl]\n"
+    )
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Outside(path)])
+    assert "linear" in models.names()
+    weights = save(Linear(3).state_dict(), tmp_path / "w.pth")
+    model = models.load("linear", weights=weights)
+    x = model.prepare(np.ones((12, 500)), leads=LEADS, rate_hz=500.0)
+    assert model.features(x[None]).shape == (1, 3)
+    Outside.name = "ecgfounder"
+    with pytest.raises(ConfigError, match="two models are called 'ecgfounder'"):
+        models.names()
+    Outside.name = "linear"

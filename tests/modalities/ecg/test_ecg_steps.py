@@ -15,9 +15,11 @@ from scipy.signal import (
     sosfiltfilt,
 )
 
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError, RecordError
 from medmcl.modalities.ecg.adapter import ECG, ECGAugment, ECGSettings, ECGSource
 from medmcl.modalities.ecg.leads import TWELVE
+from tests.support.ecg_files import muse_waveform, write_dicom, write_muse
 
 RNG = np.random.default_rng(5)
 SIGNAL = RNG.standard_normal((12, 5000)).cumsum(1) / 50
@@ -256,3 +258,22 @@ def test_other_steps_are_another_preparation():
     with pytest.raises(ArtefactError, match="'steps'"):
         adapter(steps=[Z]).load_state(adapter(steps=[]).state())
     adapter(steps=[Z]).load_state(adapter(steps=[Z]).state())
+
+
+def test_formats_are_prepared_alike(tmp_path):
+    """The same numbers as MUSE XML, DICOM and npy."""
+    table = (SIGNAL * 200).astype(int)
+    table[2] = table[1] - table[0]
+    write_muse(tmp_path / "a.xml", muse_waveform("Rhythm", dict(zip(TWELVE, table, strict=True))))
+    write_dicom(tmp_path / "a.dcm", table, TWELVE)
+    np.save(tmp_path / "a.npy", table * 4.88)
+    settings = ECGSettings(steps=[FILTERS["band"][0], Z])
+    stated = {"npy": {"rate_hz": 500, "units": "uV"}}
+    found = {}
+    for reader, name in (("muse_xml", "a.xml"), ("dicom", "a.dcm"), ("npy", "a.npy")):
+        one = ECG(ECGSource(reader=reader, **stated.get(reader, {})), settings)
+        at = RecordRef(subject="1", record="1", paths={"path": tmp_path / name})
+        found[reader] = one.prepare(one.read(at))
+    whole = prepared([FILTERS["band"][0], Z], table * 4.88, units="uV")
+    for reader, x in found.items():
+        assert np.abs(x - whole).max() < 2e-6, reader

@@ -69,6 +69,22 @@ def test_each_record_is_what_the_model_makes_of_it(cohort, file, whole):
         assert np.abs(found - stored).max() < 1e-5 * stored.std()
 
 
+@pytest.mark.parametrize(("name", "tag", "under"), [
+    ("hubert_ecg:tiny", "tiny", "model_state_dict"), ("ecg_fm:tiny", "tiny_pretrained", "model"),
+])  # fmt: skip
+def test_leads_in_a_row_and_windows_are_embedded_too(cohort, tmp_path, name, tag, under):
+    file = save(filled(name.partition(":")[0], tag), tmp_path / "w.pt", under)
+    embed(cohort, file, tmp_path / "e.parquet", model=f"{name}:{file}")
+    table = pd.read_parquet(tmp_path / "e.parquet")
+    opened = medmcl.open_cohort(cohort)
+    reader = ECG(opened.spec.modalities["ecg"].source, ECGSettings(steps=[]))
+    raw = reader.read(opened.records["ecg"]["place"].loc[table["record"][7]])
+    model = models.load(name, weights=file)
+    x = model.prepare(raw.signal_mv, leads=raw.leads, rate_hz=raw.rate_hz)
+    stored = model.features(x[None])[0]
+    assert np.abs(table.iloc[7, 3:].to_numpy(np.float64) - stored).max() < 1e-5 * stored.std()
+
+
 def test_the_table_says_who_made_it(file, whole):
     said = provenance_of_table(whole)["made_by"]
     assert (said["model"], said["variant"]) == ("turgut_ecg", "global_pool")

@@ -10,6 +10,8 @@ import medmcl
 from medmcl import models
 from medmcl.core.errors import MedmclError
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings
+from medmcl.stages.run.embed import EmbedCommand
+from medmcl.stages.run.embedding import provenance_of_table
 from medmcl.stages.run.report import _published
 from tests.support.published_weights import filled, save
 from tests.support.short_runs import unreported
@@ -72,6 +74,13 @@ def test_a_frozen_one_gives_what_the_model_gives(cohort, file, tmp_path):
     ]
     copy.unlink()  # a finished run does without it
     table = medmcl.load(run.path).embed(cohort, stage="tune")
+    parts = {"run": run.path, "stage": "tune", "cohort": str(cohort), "device": "cpu"}
+    for shard, out in ((None, "whole"), ("2/2", "shards"), ("1/2", "shards")):
+        EmbedCommand(out=tmp_path / f"{out}.parquet", shard=shard, **parts).write()
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    assert (tmp_path / "shards.parquet").read_bytes() == whole
+    said = provenance_of_table(tmp_path / "whole.parquet")["made_by"]
+    assert said["published"]["ecg"]["licence"] == "CC BY-NC 4.0"
     stored = of_the_model(cohort, file, table.index[3][1])
     found = table.iloc[3].drop("quality").to_numpy(np.float64)
     assert np.abs(found - stored).max() < 1e-5 * stored.std()
