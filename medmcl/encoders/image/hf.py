@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -239,7 +238,7 @@ def _pixels(folder: Path, channels: int) -> tuple[tuple[float, ...], tuple[float
             tuple(float(v) / scale for v in (x if isinstance(x, list) else [x] * channels))
             for x in ((said["image_mean"], said["image_std"]) if normalised else (0.0, 1.0))
         )
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise ArtefactError(
             "says nothing that can be read of how pixels are normalised",
             where=path,

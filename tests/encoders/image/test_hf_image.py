@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import medmcl
 from medmcl.core.batch import InputShape
@@ -176,7 +177,8 @@ def test_low_rank_adapters_and_last_layers_train_as_in_any_tower(folders):
             moved = {k for k, p in tower.named_parameters() if p.grad is not None and p.grad.any()}
             assert moved
             if "lora" in settings:
-                assert all(k.startswith("lora.") for k in moved)
+                # The second matrix starts at zero, so it alone moves at first; every layer is read.
+                assert moved == {f"lora.{number}.b" for number in range(len(tower.lora))}
                 linear = sum(type(m) is torch.nn.Linear for m in tower.encoder.modules())
                 assert len(tower.lora) == linear > 8
             else:
@@ -210,9 +212,10 @@ def test_the_folder_says_what_pixels_it_was_trained_on(folders, tmp_path):
     assert pixels() == ((pytest.approx(0.265),) * 3, (pytest.approx(0.13),) * 3)
     write(path, "preprocessor_config.json", own | {"do_normalize": False})
     assert pixels() == ((0,) * 3, (pytest.approx(1),) * 3)
-    (path / "preprocessor_config.json").write_text("{")
-    with pytest.raises(ArtefactError, match="how pixels are normalised"):
-        pixels()
+    for broken in ("{", "[]", json.dumps(own | {"image_mean": "grey"}), '{"do_normalize": true}'):
+        (path / "preprocessor_config.json").write_text(broken)
+        with pytest.raises(ArtefactError, match="how pixels are normalised"):
+            pixels()
 
 
 def test_pixels_that_are_normalised_otherwise_are_warned_of(folders, tmp_path):
@@ -246,6 +249,17 @@ def test_weights_are_the_folder_s_and_first_ones_are_the_seed_s(folders):
             built.append(build(folders["siglip"], pretrained=pretrained).state_dict())
         same = all(torch.equal(built[0][name], built[1][name]) for name in built[0])
         assert same == pretrained
+
+
+def test_other_files_of_a_folder_are_left_alone(folders, tmp_path):
+    """RAD-DINO's folder also holds the head of its training and weights by other names."""
+    path = copy_of(folders["dinov2"], tmp_path / "rad_dino")
+    for name in ("dino_head", "backbone_compatible"):
+        save_file({"x": torch.ones(3, device="cpu")}, path / f"{name}.safetensors")
+    x = rows(3, 32, 32)
+    with torch.no_grad():
+        known, found = (build(f).eval()(x).features for f in (folders["dinov2"], path))
+    assert torch.equal(known, found)
 
 
 def test_what_a_folder_lacks_is_named(folders, tmp_path, monkeypatch):

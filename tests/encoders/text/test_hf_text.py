@@ -11,7 +11,7 @@ import torch
 import medmcl
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError
-from medmcl.encoders import build_encoder
+from medmcl.encoders import Towers, build_encoder
 from medmcl.modalities.text.adapter import Text, TextSettings, TextSource
 
 transformers = pytest.importorskip("transformers", reason="the extra [text] is not installed")
@@ -96,6 +96,21 @@ def test_a_frozen_model_has_no_gradient_and_no_dropout(folder, tmp_path):
         encoder = build_encoder("hf_text", shape(), {"path": path, "frozen": frozen}).train()
         assert torch.equal(encoder(x).features, encoder(x).features) == frozen
         assert encoder(x).features.requires_grad != frozen
+
+
+def test_low_rank_adapters_and_last_layers_train_as_in_any_tower(folder):
+    x = torch.tensor([[2, 5, 6, 3, 0, 0, 0, 0]], device="cpu")
+    for settings in ({"lora": {"rank": 2}}, {"trainable_layers": 1}):
+        given = {"encoder": {"name": "hf_text", "path": str(folder)}, **settings}
+        tower = Towers.build({"report": shape()}, {"report": given}).tower("report").train()
+        tower(x)[0].features.square().sum().backward()
+        moved = {k for k, p in tower.named_parameters() if p.grad is not None and p.grad.any()}
+        if "lora" in settings:
+            assert len(tower.lora) == 12
+            assert moved == {f"lora.{number}.b" for number in range(12)}
+        else:
+            assert moved
+            assert all("encoder.layer.1." in k for k in moved)
 
 
 def test_half_precision_weights_are_widened(folder, tmp_path):
