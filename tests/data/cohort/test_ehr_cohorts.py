@@ -1,6 +1,8 @@
 """Shipped EHR cohorts on small files in the layouts that they are delivered in."""
 
 import datetime as dt
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -386,3 +388,105 @@ def test_rows_beside_the_first_of_a_subject_are_counted(tmp_path):
     cohort = dated(tmp_path, prediction={})
     [finding] = [f for f in cohort.findings if f.code == "dates.further"]
     assert finding.what.startswith("6 rows beside the first")
+
+
+def of_eicu_demo(folder, source):
+    """The open demo as eICU_MEDS lays it out: a subject is a hospital stay."""
+    stays = pd.read_csv(source / "patient.csv.gz").set_index("patientunitstayid")
+    who = stays["patienthealthsystemstayid"]
+    entered = START - pd.to_timedelta(stays["hospitaladmitoffset"], unit="min")
+
+    def coded(table, offset, code):
+        rows = pd.read_csv(source / f"{table}.csv.gz").dropna(subset=[offset, code])
+        rows = rows[rows["patientunitstayid"].isin(stays.index)]
+        unit = rows["patientunitstayid"]
+        time = unit.map(entered) + pd.to_timedelta(rows[offset], unit="min")
+        return list(zip(unit.map(who), time, rows[code].astype(str), strict=True))
+
+    dx = coded("diagnosis", "diagnosisoffset", "icd9code")
+    rx = coded("medication", "drugstartoffset", "drugname")
+    events = [(w, t, f"DIAGNOSIS//ICD//9//{c}") for w, t, c in dx]
+    events += [(w, t, f"MEDICATION//STARTED//{c}") for w, t, c in rx]
+    events += [(w, t, "ICU_ADMISSION//UNK//admit") for w, t in zip(who, entered, strict=True)]
+    left = entered + pd.to_timedelta(stays["hospitaldischargeoffset"], unit="min")
+    status = stays["hospitaldischargestatus"].fillna("UNK")
+    ends = zip(who, left, "HOSPITAL_DISCHARGE//" + status + "//UNK", strict=True)
+    ids = who.unique()
+    sides = ["train", "train", "tuning", "held_out"]
+    people = [{"id": int(one), "split": sides[at % 4]} for at, one in enumerate(ids)]
+    write_meds(folder, people, events + list(ends))
+
+
+def of_synthea(folder, source):
+    """Synthea's patients as tables of OMOP, codes of SNOMED and RxNorm for concepts but one."""
+    names = ("patients", "encounters", "conditions", "medications")
+    people, visits, ill, drugs = (pd.read_csv(source / f"{n}.csv.gz", dtype=str) for n in names)
+    folder.mkdir()
+    ill["code"] = ill["code"].replace({"88805009": "316139"})  # heart failure
+    ward = visits[visits["class"].isin(["IMP", "inpatient"])].assign(concept="9201")
+    seen = visits.groupby("patient_id")["stop"].agg(["min", "max"]).reset_index()
+    dead = people.dropna(subset=["death_date"])
+    tables = {
+        "person": (people, {"patient_id": "person_id"}),
+        "visit_occurrence": (ward, {"patient_id": "person_id", "concept": "visit_concept_id",
+                                    "start": "visit_start_date", "stop": "visit_end_date"}),
+        "condition_occurrence": (ill, {"patient_id": "person_id", "code": "condition_concept_id",
+                                       "start": "condition_start_date"}),
+        "drug_exposure": (drugs, {"patient_id": "person_id", "code": "drug_concept_id",
+                                  "start": "drug_exposure_start_date"}),
+        "death": (dead, {"patient_id": "person_id", "death_date": "death_date"}),
+        "observation_period": (seen, {"patient_id": "person_id",
+                                      "max": "observation_period_end_date"}),
+    }  # fmt: skip
+    for name, (table, columns) in tables.items():
+        found = table[list(columns)].rename(columns=columns)
+        for column in found.columns[found.columns.str.endswith("_date")]:
+            found[column] = found[column].str[:10]
+        found.to_csv(folder / f"{name}.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "sample", "write", "recipe"),
+    [
+        ("eicu", "eicu_demo", of_eicu_demo, "claime_toy"),  # 144 stays
+        ("omop_site", "synthea", of_synthea, "claime"),
+    ],
+)
+def test_claime_is_pretrained_on_a_public_sample(name, sample, write, recipe, tmp_path):
+    source = Path(os.environ.get("MEDMCL_DATA", "")) / sample
+    if "MEDMCL_DATA" not in os.environ or not source.is_dir():
+        pytest.skip(f"needs MEDMCL_DATA with a folder {sample}")
+    data, out = tmp_path / "data", tmp_path / "run"
+    write(data, source)
+    asked = ["--cohort", name, "--recipe", recipe, "--out", out, "--device", "cpu"]
+    said = answer("pretrain", *asked, "--set", f"data_root={data}")
+    assert said.returncode == 0, said.stderr
+    assert (out / "report.html").is_file()
+    cohort = open_cohort(name, data_root=data)
+    assert [f for f in cohort.findings if f.level == "error" and f.scope == "cohort"] == []
+    assert len(cohort.usable_tasks) == 3
+
+
+def test_a_table_of_labels_as_aces_writes_it_is_a_task_at_its_prediction_time(tmp_path):
+    people = story()
+    write_mimic_iv(tmp_path / "data", people)
+    labels = [(one["id"], one["landmark"], bool(one["again"])) for one in people]
+    labels += [(one["id"], one["landmark"] + 60 * DAY, False) for one in people[:5]]
+    columns = ["subject_id", "prediction_time", "boolean_value"]
+    (tmp_path / "data" / "labels").mkdir()
+    pd.DataFrame(labels, columns=columns).to_parquet(tmp_path / "data" / "labels" / "0.parquet")
+    table = {"table": "labels/*.parquet", "date": "prediction_time"}
+    dates = {
+        "prediction_time": table,
+        "label": {**table, "at": "prediction_time", "value": "boolean_value"},
+    }
+    mine = copied(
+        tmp_path / "mine",
+        subjects__dates=dates,
+        index={"column": "prediction_time"},
+        tasks={"label": {"kind": "binary", "column": "label"}},
+    )
+    cohort = open_cohort(mine, data_root=tmp_path / "data")
+    assert targets(cohort, "label") == {one["id"]: float(one["again"]) for one in people}
+    [finding] = [f for f in cohort.findings if f.code == "dates.further"]
+    assert finding.what.startswith("5 rows")
