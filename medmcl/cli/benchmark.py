@@ -81,6 +81,12 @@ def benchmark(
             help="Also score held-out records with leads left out, noise, fewer samples, wander.",
         ),
     ] = False,
+    scratch: Annotated[
+        bool, typer.Option("--scratch", help="Also train the suite's plain network for each task.")
+    ] = False,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Also fine-tune each --model for each task.")
+    ] = False,
     allow_overlap: Annotated[
         bool,
         typer.Option(
@@ -126,6 +132,8 @@ def benchmark(
         protocols=protocol or (),
         label_fractions=fractions_of(label_fraction) or (),
         disturbed=disturbed,
+        scratch=scratch,
+        finetune=finetune,
         allow_overlap=allow_overlap,
         overwrite=overwrite,
         overrides=overrides,

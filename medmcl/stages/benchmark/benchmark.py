@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
-from medmcl.encoders.published.overlap import refuse_overlap
+from medmcl.encoders.published.card import find_variant, split_model
+from medmcl.encoders.published.overlap import overlap_of, refuse_overlap
 from medmcl.evaluation.models import LINEAR, MODELS
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
 from medmcl.evaluation.protocol.predicted import Method, Predicted, Predictions
@@ -30,6 +31,8 @@ VECTORS = "vectors"
 """Folder beside the leaderboard where embeddings are kept."""
 NOBODY = "nobody"
 """No method is called so: `evaluate_task` compares none; differences are to the random encoder."""
+TRAINED = "trained for the task"
+"""Protocol of a network that is no frozen encoder."""
 CALIBRATION = ("calibration_slope", "calibration_intercept", "ici", "brier")
 Key = tuple[str, str]
 """Contender and protocol."""
@@ -50,6 +53,8 @@ class Benchmark:
     label_fractions: Sequence[float] = ()
     protocols: Sequence[str] = ()
     disturbed: bool = False
+    scratch: bool = False
+    finetune: bool = False
     allow_overlap: bool = False
     overwrite: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -95,6 +100,7 @@ class Benchmark:
         refuse_faulty(cohort, tasks)
         simple, prepared = place.simple()
         contenders = [*self._contenders(place, suite), *([] if simple is None else [simple])]
+        contenders += self._trained(place, suite, tasks)
         refuse_twins(contenders)
         notes = [f"{suite.about}. {suite.source}", _whom(prepared)]
         rows: list[Row] = []
@@ -118,6 +124,25 @@ class Benchmark:
         for name in dict.fromkeys([*names, *self.random]):
             found.append(place.random(name, suite.random_seeds))
         return found
+
+    def _trained(self, place: Field, suite: Suite, tasks: Sequence[str]) -> Iterator[Contender]:
+        """Networks that are trained for each task: a plain one, and models from their weights."""
+        if self.scratch:
+            yield place.trained("from scratch", tasks=tasks, seed=self.seed, **suite.scratch)
+        for text in self.models if self.finetune else ():
+            name, file = split_model(text)
+            card, variant = find_variant(name)
+            encoder = {"name": card.name, "variant": variant, "weights": str(file.absolute())}
+            made = place.trained(
+                f"{card.called(variant)} fine-tuned",
+                encoder=encoder,
+                inputs={},
+                train=suite.finetune,
+                tasks=tasks,
+                seed=self.seed,
+            )
+            overlap = overlap_of(place.dataset, card.seen, card.clean)
+            yield replace(made, overlap=overlap, terms=card.warning or "")
 
 
 def _whom(prepared: Prepared) -> str:
@@ -150,6 +175,7 @@ class Scoring:
                     features=list(one.vectors), fit=MODELS[key[1]].fit, protocol=key[1]
                 )
                 for key, one in by_key.items()
+                if one.vectors
             },
             self.targets,
             self.prepared.splits,
@@ -159,6 +185,12 @@ class Scoring:
             seed=self.asked.seed,
             bootstrap_draws=self.suite.bootstrap_draws,
             present={_method(key): one.present for key, one in by_key.items()},
+            predictions={
+                _method(key): one.predictions[self.targets.name]
+                for key, one in by_key.items()
+                if one.predictions
+            },
+            predictions_protocol=TRAINED,
             baseline=NOBODY,
         )
         methods = {_method(key): key for key in by_key}
@@ -173,8 +205,9 @@ class Scoring:
         return rows
 
     def _keyed(self) -> Iterator[tuple[Key, Contender]]:
+        yield from (((one.name, TRAINED), one) for one in self.contenders if one.predictions)
         for protocol in self.asked.protocols or self.suite.protocols:
-            for one in self.contenders:
+            for one in (one for one in self.contenders if one.vectors):
                 if one.kind != SIMPLE or protocol in LINEAR:  # numbers of many units: no distance
                     yield (one.name, protocol), one
 

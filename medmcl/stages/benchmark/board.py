@@ -115,12 +115,13 @@ def page(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
         lines += ["**Mind**", "", *(f"- {name}: {mark}" for name, mark in minded.items()), ""]
     lines += [*(f"- {one}" for one in terms), ""] if terms else []
     for task in dict.fromkeys(row.task for row in rows):
-        lines += _task(task, [row for row in rows if row.task == task])
+        lines += task_lines(task, [row for row in rows if row.task == task])
     lines += ["## Command", "", *_commands(rows), ""]
     return "\n".join(lines)
 
 
-def _task(task: str, rows: Sequence[Row]) -> list[str]:
+def task_lines(task: str, rows: Sequence[Row]) -> list[str]:
+    """Write the part of a page about one task, its rows the best first; none without a score."""
     main = [row for row in rows if row.target == "macro" or row.classes == 1]
     plain = [row for row in main if row.condition == AS_RECORDED and not row.versus]
     scores = [row for row in plain if row.metric == HEADLINE]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from medmcl.core.config import fingerprint
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
@@ -34,7 +35,7 @@ from medmcl.stages.run.seen import seen_people
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["model", "run", "embeddings", "random", "simple features"]
+Kind = Literal["model", "run", "embeddings", "random", "simple features", "trained"]
 SIMPLE: Kind = "simple features"
 NOTHING_LEARNED = Overlap("not seen", "nothing was learned before")
 
@@ -53,6 +54,8 @@ class Contender:
         beside: The random encoder of the same architecture, by name; empty if there is none.
         disturbed: Vectors (N, E) of held-out samples whose records are disturbed in a way, and who
             has them; None where records are not encoded here.
+        predictions: Task to predictions (N, C) of held-out samples, of a network that was trained
+            for it; it has no vectors.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Contender:
     terms: str = ""
     beside: str = ""
     disturbed: Callable[[Mapping[str, Any]], tuple[np.ndarray, np.ndarray]] | None = None
+    predictions: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +176,67 @@ class Field:
             overlap=overlap_of_provenance(self.dataset, made_by),
             terms="" if made_by.get("commercial", True) else f"{name}: no commercial use",
         )
+
+    def trained(
+        self,
+        name: str,
+        encoder: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        train: Mapping[str, Any],
+        tasks: Sequence[str],
+        seed: int,
+    ) -> Contender:
+        """Train a network for each task, on all labels, and predict held-out samples.
+
+        Args:
+            name: What rows call it.
+            encoder: As ``towers.NAME.encoder`` of a recipe.
+            inputs: How records are prepared; of a published encoder its card says it.
+            train: Further keys of the train stages: epochs, optimiser, ...
+            tasks: Which tasks.
+            seed: Of the runs.
+        """
+        from medmcl.engine.world import pick_device
+        from medmcl.stages.run.features import predict
+        from medmcl.stages.run.pretrain import run_recipe
+
+        modality, found = self.modality, {}
+        present = np.zeros(len(self.cohort.samples), dtype=bool)
+        for task in tasks:
+            supervised = {"task": task, "modalities": [modality], "view": "plain"}
+            recipe = {
+                "schema": "medmcl/recipe@1",
+                "name": "benchmark",
+                "inputs": {modality: dict(inputs)},
+                "towers": {modality: {"encoder": dict(encoder)}},
+                "stages": [
+                    {
+                        "stage": "train",
+                        "name": task,
+                        "towers": [modality],
+                        "task": task,
+                        "objectives": {"supervised": supervised},
+                        **train,
+                    }
+                ],
+            }
+            what = fingerprint([recipe, self.cohort.fingerprint, seed])[:24]
+            folder = self.folder.parent / "trained" / what
+            run, _ = run_recipe(
+                self.cohort,
+                recipe=recipe,
+                out=folder,
+                overrides=None,
+                seed=seed,
+                device=self.device,
+                resume=(folder / "config.yaml").is_file(),
+            )
+            assert run is not None  # one process
+            prepared = run.prepare(self.cohort, (modality,))
+            targets = prepared.tasks(task)
+            found[task] = predict(run, task, prepared, targets, pick_device(self.device))
+            present = prepared.present[modality]
+        return Contender(name=name, kind="trained", vectors=(), present=present, predictions=found)
 
     def simple(self) -> tuple[Contender | None, Prepared]:
         """Give what is plain to see of a record, None if its kind has none; and the cohort."""

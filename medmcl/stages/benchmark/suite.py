@@ -45,6 +45,12 @@ class Suite(Config):
     )
     label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1, 1.0)
     draws: PositiveInt = Field(default=3, description="of each label fraction below 1, averaged")
+    scratch: dict[str, Any] = Field(
+        default={}, description="--scratch: inputs, encoder and train of a plain network, by recipe"
+    )
+    finetune: dict[str, Any] = Field(
+        default={}, description="--finetune: keys of the stage that trains a published model on"
+    )
     bootstrap_draws: Annotated[int, Field(ge=100)] = 1000
     disturbances: dict[str, dict[str, Any]] = Field(
         default={}, description="name to how held-out records are disturbed (inputs.ecg.disturb)"

@@ -40,6 +40,12 @@ def suite(tmp_path_factory):
         "draws": 2,
         "random_seeds": 2,
         "bootstrap_draws": 100,
+        "scratch": {
+            "inputs": {"rate_hz": 100, "seconds": 5},
+            "encoder": {"name": "resnet1d", "widths": [8]},
+            "train": {"epochs": 1, "batch_size": 16},
+        },
+        "finetune": {"epochs": 1, "batch_size": 16},
         "disturbances": {"flat": {"flat_leads": ["V1", "V2"]}, "noise": {"noise_mv": 0.2}},
     }
     file = tmp_path_factory.mktemp("suite") / "heart.yaml"
@@ -150,6 +156,23 @@ def test_vectors_keep_whose_they_are_and_are_refused_like_the_model(board, cohor
             assert again["mine", row.protocol] == pytest.approx(row.value, abs=1e-12)
     with pytest.raises(ArtefactError, match="holds a leaderboard"):
         benchmark(suite, cohort, tmp_path / "out", random=["turgut_ecg"])
+
+
+def test_networks_trained_for_the_task_stand_beside(suite, cohort, weights, tmp_path):
+    out = tmp_path / "out"
+    given = {"models": [f"{MODEL}:{weights}"], "allow_overlap": True, "protocols": ["linear_probe"]}
+    rows = benchmark(suite, cohort, out, scratch=True, finetune=True, **given)
+    scores = [r for r in rows if r.metric == "auroc" and not r.versus]
+    found = {r.name: r for r in scores if r.kind == "trained"}
+    assert set(found) == {"from scratch", f"{MODEL} fine-tuned"}
+    assert {r.protocol for r in found.values()} == {"trained for the task"}
+    assert len({(r.people, r.events) for r in scores}) == 1
+    assert found[f"{MODEL} fine-tuned"].overlap == "seen"
+    assert found["from scratch"].mark == ""
+    again = benchmark(suite, cohort, out, scratch=True, protocols=["linear_probe"], overwrite=True)
+    assert {r.value for r in again if (r.name, r.metric) == ("from scratch", "auroc")} == {
+        found["from scratch"].value
+    }
 
 
 def test_the_command_lists_suites_and_refuses_an_unknown_task(suite, cohort, tmp_path):
