@@ -98,7 +98,7 @@ def write_board(folder: Path, title: str, rows: Sequence[Row], notes: Sequence[s
     writer.writeheader()
     writer.writerows(map(shielded_row, plain))
     write_atomically(folder / FILES[1], file.getvalue())
-    write_atomically(folder / FILES[2], page(title, rows, notes))
+    write_atomically(folder / FILES[2], page(title, [Row(**one) for one in plain], notes))
 
 
 def read_board(file: Path) -> list[Row]:
