@@ -25,6 +25,7 @@ class Reader:
         encoder: Its name, for messages.
         kind: What it encodes, ``text`` or ``image``.
         example: How it is named in a recipe.
+        types: Models that it can be, such as BERT.
         choose: Gives the part of a folder's configuration that is the encoder; `ValueError` if
             there is none.
         unread: Beginnings of the names of parameters that it never reads: they may be missing.
@@ -33,6 +34,7 @@ class Reader:
     encoder: str
     kind: str
     example: str
+    types: str
     choose: Callable[[Any], Any]
     unread: Callable[[Any], tuple[str, ...]]
 
@@ -67,8 +69,7 @@ def read_model(folder: Path, reader: Reader, *, pretrained: bool) -> Any:
                 f"no {reader.kind} encoder can be built from there",
                 where=folder,
                 got=" ".join(str(error).split())[:200],
-                expected="a model of a type that transformers knows, such as "
-                + ("BERT" if reader.kind == "text" else "ViT, DINOv2, SigLIP or CLIP"),
+                expected=f"a model of a type that transformers knows, such as {reader.types}",
             ) from None
         if pretrained:
             model = _with_weights(transformers, folder, config, reader.unread(config))

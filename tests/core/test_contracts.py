@@ -18,7 +18,9 @@ PACKAGE = Path(medmcl.__file__).parent
 FOREIGN = {
     "torch, timm and transformers": {
         "detach", "grouped_mm", "num_prefix_tokens", "patch_embed", "grid_size", "pooler",
-        "hidden_size", "max_position_embeddings"},
+        "hidden_size", "max_position_embeddings", "vision_config", "mask_ratio", "image_size",
+        "patch_size", "num_channels", "use_head", "pooler_output", "mask_token"},
+    "h5py": {"ndim"},
     "scikit-learn": {"classes_", "feature_names_in_", "kind_", "_sklearn_output_config"},
     "pandas and numpy": {"columns", "iloc", "dtype", "item", "tz", "__len__"},
     "Python": {"__name__", "__metadata__", "sched_getaffinity", "pthread_sigmask", "msg"},
@@ -36,6 +38,7 @@ OWN = {
     "selected_by": "a train stage's spec",
     "lexicon": "a source of counts: only notes have it",
     "join": "a source of counts: only tables have it",
+    "pretrained": "an encoder that is made of `EncoderModule`, which one from outside may not be",
 }
 """Names of medmcl's own that no contract of parts is about."""
 

@@ -146,6 +146,7 @@ READER = Reader(
     encoder="hf_image",
     kind="image",
     example="encoder: {name: hf_image, path: FOLDER}",
+    types="ViT, DINOv2, SigLIP or CLIP",
     choose=_image_model,
     unread=lambda config: POOLERS,  # noqa: ARG005  (of any)
 )

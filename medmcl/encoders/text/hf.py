@@ -80,6 +80,7 @@ READER = Reader(
     encoder="hf_text",
     kind="text",
     example="encoder: {name: hf_text, path: FOLDER}, and inputs.<text>.model: FOLDER",
+    types="BERT",
     choose=_text_model,
     unread=lambda config: ("pooler.",),  # noqa: ARG005  (of any)
 )
