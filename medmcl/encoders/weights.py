@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from medmcl.core.config import lookup
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.path_suggestions import require_file
 from medmcl.encoders.encoded import Encoder, ResizesWeights
 from medmcl.encoders.name_maps import (
     NameMap,
@@ -156,21 +158,46 @@ def read_content(path: Path, objects: str | None = None) -> Any:
     Raises:
         ArtefactError: As `read_weights`.
     """
-    if not path.is_file():
-        raise ArtefactError("there is no such file", where=path)
+    require_file(path, ArtefactError)
+    _refuse_stand_in(path)
     try:
         return _read(path)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # the readers raise many kinds for damaged files
+        said = str(error)
+        strange = (
+            re.search(r"GLOBAL (\S+)", said) if isinstance(error, pickle.UnpicklingError) else None
+        )
+        if strange is None:
+            raise ArtefactError(
+                "is no weights file that can be read",
+                where=path,
+                got=said.splitlines()[0].partition(". ")[0][:160] if said else type(error).__name__,
+                fix=_COPY_AGAIN,
+            ) from None
         raise ArtefactError(
             "holds Python objects, which may run code when they are read",
             where=path,
-            got=str(error).splitlines()[0][:200],
+            got=strange[1],
             fix=objects or "let somebody who trusts it save its tensors alone, as .safetensors",
         ) from None
-    except Exception as error:  # the readers raise many kinds for damaged files
-        raise ArtefactError(
-            "is no weights file that can be read", where=path, got=f"{error}"[:200]
-        ) from None
+
+
+_COPY_AGAIN = "copy it again from its source: it may have been cut off"
+_STAND_INS = {
+    b"": ("is empty", _COPY_AGAIN),
+    b"version https://git-lfs": ("is a pointer of Git LFS, not the weights", "git lfs pull"),
+    b"<!doctype html": ("is a web page, not the weights", "download the file itself"),
+    b"<html": ("is a web page, not the weights", "download the file itself"),
+}
+"""What downloads leave in place of a file, by how it begins."""
+
+
+def _refuse_stand_in(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(24).lower()
+    for begins, (what, fix) in _STAND_INS.items():
+        if head.startswith(begins) and (begins or not head):
+            raise ArtefactError(what, where=path, fix=fix)
 
 
 def _read(path: Path) -> Any:

@@ -234,6 +234,13 @@ def split_model(text: str, variant: str | None = None) -> tuple[str, Path]:
                 "two variants are named", where="--variant", got=f"{first} and {variant}"
             )
         variant, file = first, rest
+    elif colon and rest and not Path(file).exists() and Path(rest).exists():
+        raise ConfigError(
+            f"'{name}' has no variant '{first}'",
+            where="--model",
+            got=text,
+            expected=", ".join(card.variants),
+        )
     if not file or file in card.variants:
         raise ConfigError(
             "the file of the weights is not named",

@@ -159,6 +159,15 @@ class EvaluateKeys(StageSpec):
         return self
 
     @model_validator(mode="after")
+    def _stands_beside_something(self) -> Self:
+        if self.finetuned and not self.predicts:
+            raise ValueError(
+                "finetuned: fine-tuned models are scored beside a probe: add probe: {modality: "
+                "NAME, models: {untrained: untrained}}, or a stage of yours in place of untrained"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_stand_once(self) -> Self:
         twice = sorted({*self.embeddings} & {*(self.probe.models if self.probe else ())})
         if twice:

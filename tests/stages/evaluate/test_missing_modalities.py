@@ -20,7 +20,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.data.check.check import check_cohort
 from medmcl.engine.record import Record
 from medmcl.stages.evaluate.evaluate import evaluate, run_evaluate
-from medmcl.stages.evaluate.spec import ProbeSpec
+from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.run.pretrain import pretrain
 
 FEW = {"baselines": ["majority"], "tasks": ["case"]}
@@ -234,6 +234,14 @@ def test_modality_pairs_that_nobody_has_both_are_told(tmp_path):
 def test_probes_that_cannot_be_fused_are_refused(given, said):
     with pytest.raises(ConfigError, match=said):
         check(ProbeSpec, {"models": {"m": "s"}, **given}, where="probe", error=ConfigError)
+
+
+def test_fine_tuned_models_with_nothing_to_stand_beside_are_refused():
+    keys = {"stage": "evaluate", "finetuned": {"fine-tuned": "finetune"}}
+    with pytest.raises(ConfigError, match="finetuned: fine-tuned models are scored beside a probe"):
+        check(EvaluateSpec, keys, where="recipe", error=ConfigError)
+    beside = {"probe": {"modality": "ecg", "models": {"untrained": "untrained"}}}
+    assert check(EvaluateSpec, {**keys, **beside}, where="recipe", error=ConfigError).finetuned
 
 
 def test_the_space_of_a_probe_follows_its_fusion():
