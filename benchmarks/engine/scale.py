@@ -80,6 +80,7 @@ def write_cohort(folder: Path, people: int) -> None:
     recipe.write_text(RECIPE)
     text = COHORT.format(first=first, second=second, recipe=recipe)
     (folder / "cohort.yaml").write_text(text)
+    (folder / "alone.yaml").write_text(text.partition("recipe:")[0])
 
 
 def measure(checkout: Path, words: list[str], folder: Path) -> dict[str, float]:
@@ -110,12 +111,21 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
             folder = Path(made) / str(people)
             write_cohort(folder, people)
             cohort, out = str(folder / "cohort.yaml"), str(folder / "run")
+            alone = str(folder / "alone.yaml")
             both = {
                 "opening": ["-c", opening, cohort],
-                "check": ["-m", "medmcl", "check", "--cohort", cohort, *REPORT, "--workers", "0"],
-                "check of towers": ["-m", "medmcl", "check", "--cohort", cohort, "--workers", "0"],
+                "check": ["-m", "medmcl", "check", "--cohort", alone, "--workers", "0"],
+                "check of a recipe": [
+                    "-m",
+                    "medmcl",
+                    "check",
+                    "--cohort",
+                    cohort,
+                    "--workers",
+                    "0",
+                ],
             }
-            alone = {
+            once = {
                 "report": ["pretrain", "--cohort", cohort, "--out", f"{out}_report", *REPORT],
                 "training of 20 steps": ["pretrain", "--cohort", cohort, "--out", out],
                 "embedding": ["embed", out, "--cohort", cohort, "--out", f"{folder}/rows.parquet"],
@@ -127,7 +137,7 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
                         found = measure(checkout, words, folder)
                         row[side] = min(found, row.get(side, found), key=lambda one: one["seconds"])
                 rows.append(row)
-            for step, words in alone.items():
+            for step, words in once.items():
                 found = measure(ROOT, ["-m", "medmcl", *words], folder)
                 rows.append({"people": people, "step": step, "after": found})
             yield rows
