@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.file_lock import claimed
+from medmcl.core.findings import counted
 from medmcl.core.sealed import plain
 from medmcl.encoders.published.card import split_model
 from medmcl.stages.run.folder import run_config
@@ -133,6 +134,15 @@ class EmbedCommand:
         if goes_on and self.out.exists():
             self._refuse_other_table(found)
             return Embedded(f"{self.out} is whole already", wrecked)
+        total, usable = len(found.prepared.cohort.records[found.modality]), len(found.records)
+        reasons = found.prepared.faults(found.modality)
+        first = "".join(f"; record {record}: {why}" for record, why in [*reasons.items()][:1])
+        if total and not usable:
+            raise CohortError(
+                f"none of {counted(total, 'record')} of {found.modality} can be embedded{first}",
+                where=self.cohort,
+                fix="`medmcl check --cohort` names the fault of each",
+            )
         if self.overwrite:
             remove_parts(self.out)
         missing = write_in_parts(found, self.out, shard=shard, resume=self.resume)
@@ -142,9 +152,10 @@ class EmbedCommand:
                 f"the last of them writes {self.out}",
                 wrecked,
             )
-        total, usable = len(found.prepared.cohort.records[found.modality]), len(found.records)
         return Embedded(
-            f"{total} records, {total - usable} without an embedding: {self.out}", wrecked
+            f"{total} records, {total - usable} without an embedding: {self.out}"
+            + (f"\nthe column `quality` says why{first}" if reasons else ""),
+            wrecked,
         )
 
     @property

@@ -12,9 +12,10 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from medmcl.core.atomic import remove_whole, write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 from medmcl.core.progress import progress
-from medmcl.core.sealed import sealed, unsealed
+from medmcl.core.sealed import plain, sealed, unsealed
 from medmcl.stages.run.embed import Shard
 from medmcl.stages.run.embedding import Embedding
 from medmcl.stages.run.outputs import write_table
@@ -113,15 +114,26 @@ def _begin(folder: Path, out: Path, embedding: Embedding, *, goes_on: bool) -> b
     except ValueError:
         raise ArtefactError("is damaged", where=about, fix=f"begin anew: remove {folder}") from None
     if there["identity"] != embedding.identity:
+        was, now = _flat(there.get("about") or {}), _flat(plain(dict(embedding.provenance)))
+        keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
         raise ArtefactError(
             "the parts that lie there are of another embedding",
             where=folder,
-            got=there.get("about"),
-            expected=embedding.provenance,
+            got=", ".join(f"{key} {was.get(key)}" for key in keys)
+            or "other records, settings or kind of device",
+            expected=", ".join(f"{key} {now.get(key)}" for key in keys) or None,
             fix="finish that one with the model, cohort, settings and kind of device that it was "
-            "begun with; or name another --out",
+            "begun with; name another --out; or begin anew with --overwrite",
         )
     return True
+
+
+def _flat(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of an embedding, key by key."""
+    found: dict[str, Any] = {}
+    for key, one in about.items():
+        found |= one if isinstance(one, dict) else {key: one}
+    return found
 
 
 def remove_parts(out: Path) -> None:

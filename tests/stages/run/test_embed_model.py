@@ -1,5 +1,6 @@
 """``medmcl embed --model``: a cohort by a published model; in shards, killed, resumed, twice."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 import medmcl
 from medmcl import models
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.encoders.published.card import split_model
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings
 from medmcl.stages.run import embedding
@@ -162,8 +163,10 @@ def test_parts_of_another_embedding_are_not_gone_on_with(cohort, file, tmp_path)
     out = tmp_path / "e.parquet"
     embed(cohort, file, out, shard="1/2")
     other = save(filled("turgut_ecg", "cls"), tmp_path / "cls.pth", "model")
-    with pytest.raises(ArtefactError, match="are of another embedding"):
+    with pytest.raises(ArtefactError, match="are of another embedding") as refused:
         embed(cohort, file, out, shard="2/2", model=f"turgut_ecg:cls:{other}")
+    assert "global_pool" in str(refused.value.got)  # what differs, and nothing else
+    assert "licence" not in str(refused.value.got)
     embed(cohort, file, out, overwrite=True)
     assert out.exists()
     with pytest.raises(ArtefactError, match="there already"):
@@ -190,6 +193,21 @@ def test_what_cannot_be_embedded_is_refused(cohort, file, tmp_path, change, word
     with pytest.raises((ConfigError, ArtefactError), match=words):
         embed(cohort, file, tmp_path / "e.parquet", **change)
     assert not (tmp_path / "e.parquet").exists()
+
+
+def test_records_that_cannot_be_embedded_are_told_with_a_reason(cohort, file, tmp_path):
+    folder = Path(
+        shutil.copytree(Path(cohort).parent if Path(cohort).is_file() else cohort, tmp_path / "c")
+    )
+    files = sorted(folder.rglob("*.dat"))
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    done = embed(folder, file, tmp_path / "e.parquet")
+    assert re.match(r"24 records, 1 without an embedding: .*\n.*quality.*; record .*: ", done.said)
+    for one in files[1:]:
+        one.write_bytes(one.read_bytes()[:100])
+    with pytest.raises(CohortError, match=r"none of 24 records of ecg can be embedded; record "):
+        embed(folder, file, tmp_path / "none.parquet")
+    assert not (tmp_path / "none.parquet").exists()
 
 
 def test_a_model_is_named_with_its_file():
