@@ -55,7 +55,7 @@ def add_dates(
         findings += told
         if one.is_date:
             dates[name] = cells.to_numpy("M8[ns]")
-        added = tidy(cells.reindex(ids).rename(name).to_frame()).set_axis(frame.index)
+        added = tidy(cells.reindex(ids).to_frame(name)).set_axis(frame.index)
         frame = frame.assign(**{name: added[name]})
     return replace(table, frame=frame), findings
 
