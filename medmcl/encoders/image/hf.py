@@ -84,9 +84,11 @@ class HFImage(EncoderModule):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Encoded:
         """Encode images (B, channels, rows, columns)."""
         unmaskable(mask, "hf_image")
-        states, pooled = self._read(x)
+        rows = x if len(x) else x.new_zeros((1, *x.shape[1:]))  # transformers takes no empty batch
+        states, pooled = self._read(rows)
         tokens = _rows(states)
-        return Encoded(features=self._features(tokens, pooled), tokens=tokens[:, self.others :])
+        features = self._features(tokens, pooled)
+        return Encoded(features=features[: len(x)], tokens=tokens[: len(x), self.others :])
 
     def layer_depths(self) -> dict[str, int]:
         """Parameter to its layer: embeddings are 0, block i is i + 1, the rest comes last."""
