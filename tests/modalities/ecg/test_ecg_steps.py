@@ -1,5 +1,8 @@
 """Preparation of ECGs by steps that a recipe or a card lists."""
 
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from scipy.signal import (
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError, RecordError
+from medmcl.modalities.ecg import steps
 from medmcl.modalities.ecg.adapter import ECG, ECGAugment, ECGSettings, ECGSource
 from medmcl.modalities.ecg.leads import TWELVE
 from tests.support.ecg_files import muse_waveform, write_dicom, write_muse
@@ -277,3 +281,17 @@ def test_formats_are_prepared_alike(tmp_path):
     whole = prepared([FILTERS["band"][0], Z], table * 4.88, units="uV")
     for reader, x in found.items():
         assert np.abs(x - whole).max() < 2e-6, reader
+
+
+def test_the_page_of_published_models_has_every_step_and_setting():
+    page = (Path(__file__).parents[3] / "docs/published_models.md").read_text(encoding="utf-8")
+    kinds = [
+        one
+        for one in vars(steps).values()
+        if isinstance(one, type) and "step" in getattr(one, "model_fields", ())
+    ]
+    named = {get_args(one.model_fields["step"].annotation): one for one in kinds}
+    assert len(named) > 10
+    for (name,), kind in ((key, one) for key, one in named.items() if key):
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert all(f"`{key}`" in row for key in kind.model_fields if key != "step"), name
