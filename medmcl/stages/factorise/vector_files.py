@@ -77,6 +77,11 @@ def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
     """
     where = f"embeddings {name}, {path}"
     frame = _with_index_as_columns(_frame_of(path, where), where)
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise ConfigError(
+            f"two columns are called {twice[0]!r}", where=where, fix="give each a name of its own"
+        )
     subject, key = _id_columns(frame, id_column, where)
     subjects = texts(frame[subject])
     keys = None if key is None else texts(frame[key])
@@ -139,7 +144,7 @@ def _frame_of(path: Path, where: str) -> pd.DataFrame:
     try:
         if suffix == ".parquet":
             refuse_large_parquet(path, error=ArtefactError)
-            return pd.read_parquet(path)
+            return _plain_texts(pd.read_parquet(path))
         if suffix == ".npz":
             return _of_archive(path, where)
         refuse_large_text(path, error=ArtefactError)
@@ -150,6 +155,16 @@ def _frame_of(path: Path, where: str) -> pd.DataFrame:
         raise
     except Exception as error:  # readers raise many kinds
         raise ArtefactError(f"cannot be read: {error}", where=where) from None
+
+
+def _plain_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Read texts out of Arrow here, where bytes that are no UTF-8 are told, and not later."""
+    import pandas as pd
+
+    texts_of = [one for one in frame.columns if isinstance(frame.dtypes[one], pd.StringDtype)]
+    for level in range(frame.index.nlevels):
+        frame.index.get_level_values(level).to_numpy(object)
+    return frame.assign(**{str(one): frame[one].to_numpy(object) for one in texts_of})
 
 
 def _of_archive(path: Path, where: str) -> pd.DataFrame:

@@ -1,0 +1,31 @@
+"""Files of vectors that are damaged in ways that only their texts and names show."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from medmcl.core.errors import MedmclError
+from medmcl.stages.factorise.vector_files import read_vectors
+
+
+def test_two_columns_of_one_name_are_refused_by_it(tmp_path):
+    table = pa.table([["a", "b"], [0.1, 0.2], [0.3, 0.4]], names=["subject", "e0", "e0"])
+    pq.write_table(table, tmp_path / "v.parquet")
+    with pytest.raises(MedmclError, match="cannot be read: Multiple matches"):
+        read_vectors("v", tmp_path / "v.parquet", "subject")
+    frame = pd.DataFrame({"e0": [0.1, 0.2], "subject": ["a", "b"]}).set_index("subject")
+    frame.index.name = "e0"
+    frame.to_parquet(tmp_path / "w.parquet")
+    with pytest.raises(MedmclError, match="e0"):
+        read_vectors("w", tmp_path / "w.parquet", "subject")
+
+
+def test_texts_that_are_no_utf_8_are_refused(tmp_path):
+    frame = pd.DataFrame({"subject": ["s001", "s002"], "e0": np.float32([0.1, 0.2])})
+    frame.to_parquet(tmp_path / "v.parquet", compression=None)
+    whole = (tmp_path / "v.parquet").read_bytes()
+    (tmp_path / "v.parquet").write_bytes(whole.replace(b"s002", b"s0\xff2"))
+    with pytest.raises(MedmclError, match="cannot be read"):
+        read_vectors("v", tmp_path / "v.parquet", "subject")
