@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from medmcl.cli.command import fractions_of
+from medmcl.cli.command import DeviceOption, fractions_of
 
 
 def benchmark(
@@ -102,7 +102,7 @@ def benchmark(
         typer.Option("--set", metavar="A.B=C", help="Override a value of the cohort. Repeatable."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of label subsets and bootstrap.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Compare published models, runs and vectors on a suite, beside simple baselines."""
     from medmcl.core.errors import ConfigError

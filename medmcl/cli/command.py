@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import click
+import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.models import ArgumentInfo
 
 from medmcl.core.errors import ConfigError
+
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that read records, where that takes longer than starting them; one a "
+        "processor, at most 8, if not given. 0 reads in this process.",
+    ),
+]
 
 INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended (128 + SIGINT), as shells expect it."""

@@ -28,7 +28,14 @@ from typing import Annotated, Any
 import typer
 
 from medmcl.cli.benchmark import benchmark
-from medmcl.cli.command import Command, Group, end_wrecked, fractions_of
+from medmcl.cli.command import (
+    Command,
+    DeviceOption,
+    Group,
+    WorkersOption,
+    end_wrecked,
+    fractions_of,
+)
 from medmcl.cli.cooccur import app as cooccur
 from medmcl.cli.predict import predict
 from medmcl.core.progress import Clocked
@@ -63,15 +70,6 @@ CohortSetOption = Annotated[
         metavar="A.B=C",
         help="Override a value of the cohort (cohort.on_bad_record=exclude, data_root=/path); the "
         "recipe is that of the run. Repeatable.",
-    ),
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Processes that read records, where that takes longer than starting them; one a "
-        "processor, at most 8, if not given. 0 reads in this process.",
     ),
 ]
 ModelOption = Annotated[
@@ -939,7 +937,7 @@ def main() -> None:
         if type(error).__name__ == "EndedTogether":
             if error.said:  # type: ignore[attr-defined]  # of medmcl.engine.peers
                 print(error, file=sys.stderr)
-            sys.exit(error.code)  # type: ignore[attr-defined]
+            sys.exit(error.code)  # type: ignore[attr-defined]  # looked for by name
         if type(error).__name__ != "Interrupted":
             told = disk_error(error)
             if told is None:

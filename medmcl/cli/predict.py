@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medmcl.cli.command import end_wrecked
+from medmcl.cli.command import DeviceOption, WorkersOption, end_wrecked
 from medmcl.core.file_lock import one_writer
 
 RecordOption = Annotated[
@@ -75,15 +75,8 @@ def predict(
             "cohort.modalities.ecg.units=uV). Repeatable.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Processes that read records; one a processor, at most 8, if not given. 0 reads "
-            "in this process.",
-        ),
-    ] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
 ) -> None:
     """Predict each person of a cohort, or one from single files; no outcome is needed."""
     from medmcl.core.errors import ConfigError

@@ -61,7 +61,7 @@ class RealPaths:
         if f"{os.sep}{os.pardir}{os.sep}" in f"{path}{os.sep}" or name in ("", os.curdir):
             return os.path.realpath(path)
         links = self._links.get(folder)
-        is_link = os.path.islink(path) if links is None else name in links  # noqa: PTH114
+        is_link = os.path.islink(path) if links is None else name in links  # noqa: PTH114  (as odd_kind)
         return os.path.realpath(path) if is_link else _within(self._folder(folder), name)
 
     def odd(self, path: str) -> str:
@@ -73,7 +73,7 @@ class RealPaths:
     def _folder(self, folder: str) -> str:
         if folder not in self._real:
             above, name = os.path.split(folder)
-            is_plain = name not in ("", os.curdir) and not os.path.islink(folder)  # noqa: PTH114
+            is_plain = name not in ("", os.curdir) and not os.path.islink(folder)  # noqa: PTH114  (as odd_kind)
             self._real[folder] = (
                 _within(self._folder(above), name) if is_plain else os.path.realpath(folder)
             )

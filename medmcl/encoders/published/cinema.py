@@ -62,7 +62,7 @@ class ChannelNorm(nn.LayerNorm):
 def convolution(axes: int, inward: int, outward: int, size: tuple[int, ...]) -> nn.Module:
     """A convolution whose stride is its kernel, the first ``axes`` numbers of ``size``."""
     kind = nn.Conv2d if axes == FLAT else nn.Conv3d
-    return kind(inward, outward, size[:axes], stride=size[:axes])  # type: ignore[arg-type]
+    return kind(inward, outward, size[:axes], stride=size[:axes])  # type: ignore[arg-type]  # of two or three axes
 
 
 class ConvMLP(nn.Module):

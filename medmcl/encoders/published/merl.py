@@ -100,7 +100,7 @@ class MERLResNet(nn.Module):
             self.att_pool_head = AttentionPool(length, own.shared_width, own.shared_heads)
 
     @staticmethod
-    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004  (as `ToldByFile`)
         """Whether the file holds a head."""
         return {"zero_shot": holds(state, "downconv.", "att_pool_head.")}
 
@@ -159,7 +159,7 @@ class MERLViT(NumberedBlocks):
             )
 
     @staticmethod
-    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004  (as `ToldByFile`)
         """Whether the file holds a head."""
         return {"zero_shot": holds(state, "proj_e.")}
 

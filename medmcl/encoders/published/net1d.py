@@ -114,7 +114,7 @@ class Net1D(nn.Module):
         )
 
     @staticmethod
-    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004  (as `ToldByFile`)
         """Whether the file is of 12 leads or of one."""
         kernel = state.get("first_conv.conv.weight")
         leads = kernel.shape[1] if kernel is not None and kernel.ndim == 3 else None

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from medmcl.core.errors import ConfigError
 
+MARK = "NO EVIDENCE OF TRANSFER"
+"""How a note begins that belongs on the first page."""
 SEEN = " (may have seen these data: no evidence of transfer)"
 """Behind the name of such a model in rows and headlines of an evaluation."""
 Status = Literal["seen", "other parts seen", "not seen", "not known"]
@@ -35,7 +37,7 @@ class Overlap:
     def mark(self) -> str:
         """What stands in a row and a headline; empty where there is nothing to mind."""
         if self.status == "seen":
-            return f"NO EVIDENCE OF TRANSFER: {self.said}"
+            return f"{MARK}: {self.said}"
         return "" if self.status == "not seen" else f"{self.status}: {self.said}"
 
 

@@ -63,7 +63,7 @@ class TurgutECG(nn.Module):
             self.fc_norm = nn.LayerNorm(width, eps=EPSILON)
 
     @staticmethod
-    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004  (as `ToldByFile`)
         """The pool, by the layer that stands after the blocks; of pre-training files ``cls``."""
         pools = {
             "attention_pool.in_proj_weight": "attention_pool",

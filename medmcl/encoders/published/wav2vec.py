@@ -294,7 +294,7 @@ class Wav2Vec(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     @staticmethod
-    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004
+    def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004  (as `ToldByFile`)
         """Sizes that a file says of itself."""
         return told_by(content)
 

@@ -6,6 +6,7 @@ new kind is one class here and its name in `AnyStep`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,16 +20,16 @@ Over = Literal["lead", "record"]
 several."""
 
 
-class Step(Config):
+class Step(Config, ABC):
     """One change of a signal.
 
     Attributes:
         step: Its name in a recipe.
     """
 
+    @abstractmethod
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Change ``x`` (…, L, S), taken at ``rate_hz``; ``x`` itself stays as it is."""
-        raise NotImplementedError
 
     def rate_after(self, rate_hz: float) -> float:
         """Rate of what it gives, for what came at ``rate_hz``."""

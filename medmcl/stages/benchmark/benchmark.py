@@ -24,6 +24,7 @@ from medmcl.stages.benchmark.board import AS_RECORDED, FILES, HEADLINE, Row, wri
 from medmcl.stages.benchmark.contenders import SIMPLE, Contender, Field, refuse_twins
 from medmcl.stages.benchmark.suite import Suite, read_suite
 from medmcl.stages.evaluate.evaluate import refuse_faulty
+from medmcl.stages.evaluate.overlap import refuse_seen
 from medmcl.stages.factorise.vector_files import vectors_by_name
 
 log = logging.getLogger("medmcl")
@@ -113,6 +114,9 @@ class Benchmark:
 
     def _contenders(self, place: Field, suite: Suite) -> list[Contender]:
         """Whoever is compared; those that may have seen who is scored are refused first."""
+        refuse_seen(
+            self.models, place.dataset, allow=self.allow_overlap
+        )  # before hours of embedding
         found: list[Contender] = [place.model(text) for text in self.models]
         names = [one.beside.removeprefix("random ") for one in found]
         with vectors_by_name(list(self.embeddings) or None) as tables:

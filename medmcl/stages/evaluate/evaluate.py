@@ -29,6 +29,13 @@ from medmcl.evaluation.protocol.sample_subgroups import sample_sites
 from medmcl.stages.evaluate.coefficients import baseline_rows, coefficient_rows, write_model
 from medmcl.stages.evaluate.methods import Sources, gather
 from medmcl.stages.evaluate.nobody import refuse_nobody
+from medmcl.stages.evaluate.overlap import (
+    dataset_of,
+    mark_seen,
+    refuse_runs,
+    refuse_seen,
+    seen_before,
+)
 from medmcl.stages.evaluate.refit_all import refit_all
 from medmcl.stages.evaluate.saved_probes import (
     SavedProbe,
@@ -41,14 +48,7 @@ from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.settings import evaluate_overrides, of_fitting, with_settings
 from medmcl.stages.evaluate.spec import KEYS, EvaluateSpec, ProbeSpec
 from medmcl.stages.evaluate.task_scoring import ProbeMode, TaskScoring, frozen_probes
-from medmcl.stages.evaluate.vectors import (
-    OfModels,
-    dataset_of,
-    evaluate_vectors,
-    new_folder,
-    refuse_seen,
-    seen_before,
-)
+from medmcl.stages.evaluate.vectors import OfModels, evaluate_vectors, new_folder
 from medmcl.stages.factorise.vector_files import named_vectors, vectors_by_name
 from medmcl.stages.predict.other_coding import (
     StrangeColumn,
@@ -119,8 +119,9 @@ def evaluate(
             recipe if not given.
         predictions: Table to write (.parquet, .csv or .tsv) of what every method said of each
             person that was scored. It is about people: see `medmcl.stages.predict.people`.
-        allow_overlap: Score models, and vectors of them, that may have been trained on who is
-            scored (`medmcl.encoders.published.overlap`); their names then say so.
+        allow_overlap: Score models, vectors of them, and runs that began with them, that may have
+            been trained on who is scored (`medmcl.encoders.published.overlap`); names or notes of
+            their rows, and the first page, then say so.
 
     Raises:
         ArtefactError: A run is not finished; the folder holds a report already, or is a run;
@@ -158,7 +159,7 @@ def evaluate(
             evaluation = _evaluate_run(
                 run, cohort, vectors, changes,
                 compare=compare, out=out, overwrite=overwrite, overrides=overrides or {},
-                seed=seed, device=device, probe=probe,
+                seed=seed, device=device, probe=probe, allow_overlap=allow_overlap,
             )  # fmt: skip
         else:
             if compare:
@@ -191,6 +192,7 @@ def _evaluate_run(
     seed: int | None,
     device: str,
     probe: ProbeMode,
+    allow_overlap: bool,
 ) -> Evaluation:
     """Score a run, and vectors beside its models."""
     from medmcl.stages.run.report import write_evaluation_report
@@ -200,6 +202,8 @@ def _evaluate_run(
         one.refuse_unfinished()
     own, rest = evaluate_overrides(overrides)
     opened, said = open_as_own(opened_run, cohort, rest)
+    runs = {opened_run.path.name: opened_run, **others}
+    refuse_runs(runs, opened.spec.keys.dataset, allow=allow_overlap)
     frozen = frozen_probes(opened_run, opened, probe)
     if frozen and "label_fractions" in changes:
         shares = ",".join(f"{one:g}" for one in changes["label_fractions"])
@@ -482,6 +486,7 @@ def run_evaluate(
         aspect = ASPECTS[name]()
         now(aspect.said or name.replace("_", " "))
         evaluation.add(aspect.measure(asked, scene))
+    mark_seen(evaluation, spec, run, cohort.spec.keys.dataset)
     for line in doubtful(evaluation):
         record.say(f"warning: {line}")
     evaluation.seconds = time.monotonic() - began

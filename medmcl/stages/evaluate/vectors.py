@@ -6,15 +6,13 @@ others and applied to another cohort's vectors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medmcl.core.config import read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.data.cohort.cohort import Cohort, open_cohort
-from medmcl.data.cohort.locate import find_cohort
 from medmcl.stages.evaluate.nobody import refuse_nobody
 from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
 from medmcl.stages.recipe.settings import only_cohort_overrides
@@ -107,57 +105,6 @@ def new_folder(out: str | Path | None) -> Path:
     if (Path(out) / "config.yaml").exists():
         raise ArtefactError("is a run folder already", where=out, fix="another --out")
     return Path(out)
-
-
-def seen_before(
-    vectors: Mapping[str, Path], dataset: str | None, *, allow: bool, own: Collection[str] = ()
-) -> dict[str, Path]:
-    """Refuse vectors of encoders that may have seen who is scored, or say so in their names.
-
-    Tables of ``medmcl embed`` say whose they are; of others nothing is known.
-
-    Args:
-        vectors: Name to file.
-        dataset: What the cohort says it is.
-        allow: Score them; then every row and headline has the mark.
-        own: Names that a run knows its vectors by: they stay.
-
-    Raises:
-        ConfigError: There are such, and ``allow`` is False.
-    """
-    from medmcl.encoders.published.overlap import SEEN, overlap_of_provenance, refuse_overlap
-    from medmcl.stages.run.embedding import provenance_of_table
-
-    found = {
-        name: overlap_of_provenance(dataset, provenance_of_table(path).get("made_by", {}))
-        for name, path in vectors.items()
-    }
-    refuse_overlap(found, allow=allow)
-    marked = {name: found[name].status == "seen" and name not in own for name in vectors}
-    return {name + SEEN * marked[name]: path for name, path in vectors.items()}
-
-
-def dataset_of(cohort: Cohort | str | Path, overrides: Mapping[str, Any]) -> str | None:
-    """Say which data set a cohort is, before it is opened."""
-    if isinstance(cohort, Cohort):
-        return cohort.spec.keys.dataset
-    said = read_yaml(find_cohort(cohort)).get("dataset")
-    return overrides.get("cohort.dataset", overrides.get("dataset", said))
-
-
-def refuse_seen(models: Sequence[str], dataset: str | None, *, allow: bool) -> None:
-    """Refuse models that may have seen who is scored, by their cards, before anything is embedded.
-
-    Raises:
-        ConfigError: There are such, and ``allow`` is False.
-    """
-    from medmcl.encoders.published.card import find_variant, split_model
-    from medmcl.encoders.published.overlap import overlap_of, refuse_overlap
-
-    cards = [find_variant(split_model(model)[0])[0] for model in models]
-    refuse_overlap(
-        {card.name: overlap_of(dataset, card.seen, card.clean) for card in cards}, allow=allow
-    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from medmcl.data.check.check import check_people
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
+from medmcl.encoders.published.overlap import MARK
 from medmcl.engine.record import read_metrics
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
@@ -119,7 +120,9 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
     return replace(
         found,
         title=f"{run.recipe.name} on {cohort.name}",
-        subtitle=run.recipe.about,
+        subtitle="; ".join(
+            [run.recipe.about, *(note for note in found.notes if note.startswith(MARK))]
+        ),
         provenance={
             **provenance,
             "source": run.recipe.source or "not stated",

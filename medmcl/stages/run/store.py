@@ -415,7 +415,7 @@ class Store:
             if self._has_none(file):
                 return None
             with reading(file), safe_open(file, framework="numpy") as opened:
-                arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+                arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  (no mapping)
                 seal = (opened.metadata() or {}).get(SEAL)
             if seal is not None and seal != _digest_of(arrays):
                 raise ArtefactError(CHANGED, where=file)

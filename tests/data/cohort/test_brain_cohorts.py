@@ -228,7 +228,8 @@ def test_a_limit_of_an_assay_is_no_number(tmp_path):
 
 
 def test_images_lie_where_the_table_says(tmp_path):
-    nibabel = pytest.importorskip("nibabel")
+    import nibabel
+
     table = adnimerge()
     table.loc[table["PTID"] == "011_S_0004", "IMAGEUID"] = 118671.0
     table.loc[table["PTID"] == "011_S_0004", "FDG"] = 1.2

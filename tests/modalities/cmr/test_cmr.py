@@ -639,7 +639,8 @@ def test_cutting_and_padding_keep_the_middle():
 
 
 def test_monai_crops_pads_and_resamples_the_same_way():
-    transforms = pytest.importorskip("monai.transforms")
+    from monai import transforms
+
     x = torch.rand(1, 5, 9, 12, generator=generator())
     for length in (4, 8, 20):  # an odd length of an even one: MONAI's pad and cut disagree by one
         theirs = transforms.ResizeWithPadOrCrop((5, length, length))(x)
@@ -653,7 +654,8 @@ def test_monai_crops_pads_and_resamples_the_same_way():
 
 @pytest.mark.parametrize("percentiles", [(0.0, 99.0), (2.5, 100.0), (0.0, 50.1)])
 def test_monai_scales_intensities_the_same_way(percentiles):
-    transforms = pytest.importorskip("monai.transforms")
+    from monai import transforms
+
     raw = volume(np.random.default_rng(0).gamma(2.0, 100.0, (1, 9, 24, 24)))
     low, high = percentiles
     theirs = transforms.ScaleIntensityRangePercentiles(low, high, 0, 1, clip=True)(raw.voxels)
@@ -773,7 +775,6 @@ def test_crops_keep_their_share_of_the_area():
 
 
 def test_noise_and_gibbs_artefacts_are_drawn_from_the_generator():
-    pytest.importorskip("monai.transforms")
     x = rows(3, 2, 12, 12)
     for options in ({"noise": 0.1}, {"gibbs": 0.8}):
         y, same = (disturb(x, CMRAugment(**{**STILL, **options}), generator(3)) for _ in "12")

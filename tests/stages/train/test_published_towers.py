@@ -3,12 +3,13 @@
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 import medmcl
 from medmcl import models
-from medmcl.core.errors import MedmclError
+from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings
 from medmcl.stages.run.embed import EmbedCommand
 from medmcl.stages.run.embedding import provenance_of_table
@@ -129,3 +130,40 @@ def test_check_finds_an_absent_and_a_wrong_file(cohort, file, tmp_path):
         path.write_text(yaml.safe_dump(recipe(weights)))
         told = medmcl.check(cohort, recipe=path)
         assert any(words in f"{one.what} {one.fix}" for one in told), words
+
+
+def test_a_run_that_began_with_weights_that_saw_who_is_scored_says_so(file, tmp_path):
+    folder = tmp_path / "heart"
+    medmcl.simulate("heart", folder, {"subjects": 60})
+    told = (folder / "cohort.yaml").read_text()
+    tree = recipe(file, stage={"steps": 1})
+    tree["stages"].append({
+        "stage": "evaluate", "name": "results", "tasks": ["infarct"], "baselines": ["majority"],
+        "bootstrap_draws": 100, "finetuned": {"fine-tuned": "tune"},
+        "probe": {"modality": "ecg", "models": {"tuned": "tune", "before": "untrained"}},
+    })  # fmt: skip
+    asked = {"overwrite": True, "device": "cpu"}
+
+    def made(dataset):
+        (folder / "cohort.yaml").write_text(f"{told}\ndataset: {dataset}\n")
+        run = medmcl.pretrain(folder, recipe=tree, out=tmp_path / dataset, device="cpu")
+        rows = pd.read_csv(run.path / "results.csv")
+        marked = rows["note"].astype(str).str.contains("NO EVIDENCE OF TRANSFER")
+        sides = rows[["method", "versus"]].isin(["tuned", "fine-tuned"]).any(axis=1)
+        assert not (marked & ~sides).any()  # neither what is untrained nor a baseline
+        return (
+            run,
+            {*rows["method"][marked & rows["versus"].isna()]},
+            (run.path / "report.html").read_text(),
+        )
+
+    run, methods, page = made("ukb")
+    assert methods == {"tuned", "fine-tuned"}
+    assert "NO EVIDENCE OF TRANSFER: trained on ukb" in page
+    with pytest.raises(ConfigError, match="no evidence of transfer"):
+        medmcl.evaluate(run.path, folder, **asked)
+    done = medmcl.evaluate(run.path, folder, allow_overlap=True, **asked)
+    assert any("NO EVIDENCE" in row.note for row in done.results if row.method == "tuned")
+    _, methods, page = made("ptbxl")  # which the card says is clean
+    assert not methods
+    assert "NO EVIDENCE OF TRANSFER" not in page

@@ -1,0 +1,127 @@
+"""Who has seen the data that is scored: models by their cards, runs by what they began with.
+
+What the ledger says of one model is `medmcl.encoders.published.overlap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medmcl.core.config import read_yaml
+from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.locate import find_cohort
+from medmcl.encoders.published.overlap import (
+    SEEN,
+    Overlap,
+    overlap_of,
+    overlap_of_provenance,
+    refuse_overlap,
+    worst,
+)
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.results import BESIDE
+from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.run.run import Run
+
+
+def seen_before(
+    vectors: Mapping[str, Path], dataset: str | None, *, allow: bool, own: Collection[str] = ()
+) -> dict[str, Path]:
+    """Refuse vectors of encoders that may have seen who is scored, or say so in their names.
+
+    Tables of ``medmcl embed`` say whose they are; of others nothing is known.
+
+    Args:
+        vectors: Name to file.
+        dataset: What the cohort says it is.
+        allow: Score them; then every row and headline has the mark.
+        own: Names that a run knows its vectors by: they stay.
+
+    Raises:
+        ConfigError: There are such, and ``allow`` is False.
+    """
+    from medmcl.stages.run.embedding import provenance_of_table
+
+    found = {
+        name: overlap_of_provenance(dataset, provenance_of_table(path).get("made_by", {}))
+        for name, path in vectors.items()
+    }
+    refuse_overlap(found, allow=allow)
+    marked = {name: found[name].status == "seen" and name not in own for name in vectors}
+    return {name + SEEN * marked[name]: path for name, path in vectors.items()}
+
+
+def dataset_of(cohort: Cohort | str | Path, overrides: Mapping[str, Any]) -> str | None:
+    """Say which data set a cohort is, before it is opened."""
+    if isinstance(cohort, Cohort):
+        return cohort.spec.keys.dataset
+    said = read_yaml(find_cohort(cohort)).get("dataset")
+    return overrides.get("cohort.dataset", overrides.get("dataset", said))
+
+
+def refuse_seen(models: Sequence[str], dataset: str | None, *, allow: bool) -> None:
+    """Refuse models that may have seen who is scored, by their cards, before anything is embedded.
+
+    Raises:
+        ConfigError: There are such, and ``allow`` is False.
+    """
+    from medmcl.encoders.published.card import find_variant, split_model
+
+    cards = [find_variant(split_model(model)[0])[0] for model in models]
+    refuse_overlap(
+        {card.name: overlap_of(dataset, card.seen, card.clean) for card in cards}, allow=allow
+    )
+
+
+def began_with(run: Run, dataset: str | None) -> dict[str, Overlap]:
+    """Stages of a run whose towers began, or go on from others that began, with published weights.
+
+    Returns:
+        Stage to what those weights have seen of a data set.
+    """
+    found: dict[str, Overlap] = {}
+    for name, spec in run.stages.items():
+        published = run.facts(name).get("published", {})
+        own = [overlap_of_provenance(dataset, one) for one in published.values()]
+        before = [found[one] for one in spec.goes_on_from() if one in found]
+        if own or before:
+            found[name] = worst([*own, *before])
+    return found
+
+
+def refuse_runs(runs: Mapping[str, Run], dataset: str | None, *, allow: bool) -> None:
+    """Refuse runs that began with weights which may have seen who is scored.
+
+    Raises:
+        ConfigError: There are such, and ``allow`` is False.
+    """
+    told = {name: list(began_with(run, dataset).values()) for name, run in runs.items()}
+    refuse_overlap({name: worst(found) for name, found in told.items() if found}, allow=allow)
+
+
+def mark_seen(evaluation: Evaluation, spec: EvaluateSpec, run: Run, dataset: str | None) -> None:
+    """Say in rows and notes which models of a run may owe a score to having seen who is scored.
+
+    They began with published weights. A run's own evaluate stage is not refused: what it trained is
+    there already.
+    """
+    seen = {name: one.mark for name, one in began_with(run, dataset).items()
+            if one.status == "seen"}  # fmt: skip
+    models = {} if spec.probe is None else spec.probe.models
+    told = {name: seen[stage] for name, stage in models.items() if stage in seen}
+    if told:
+        told[BESIDE] = next(iter(told.values()))
+    for name, pattern in spec.finetuned.items():
+        stem = pattern.partition("{")[0]
+        mark = next((one for stage, one in seen.items() if stage.startswith(stem)), None)
+        if mark is not None:
+            told[name] = mark
+    evaluation.notes += [f"{mark} ({name})" for name, mark in told.items()]
+    for number, row in enumerate(evaluation.results):
+        said = told.get(row.method) or told.get(row.versus)
+        if said:
+            note = f"{row.note}; {said}" if row.note else said
+            evaluation.results[number] = replace(row, note=note)
