@@ -37,6 +37,7 @@ from medmcl.cli.command import (
     fractions_of,
 )
 from medmcl.cli.cooccur import app as cooccur
+from medmcl.cli.launch import launch
 from medmcl.cli.predict import predict
 from medmcl.core.progress import Clocked
 
@@ -384,6 +385,7 @@ def _probe(text: str) -> Any:
 
 app.command(cls=Command)(predict)
 app.command(cls=Command)(benchmark)
+app.command(cls=Command)(launch)
 
 
 @app.command(cls=Command)

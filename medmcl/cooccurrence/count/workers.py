@@ -74,7 +74,9 @@ def cluster_cpus() -> int:
     return max(int(connect().cluster_resources().get("CPU", 1)), 1)
 
 
-def map_on_ray(function: Callable[..., R], jobs: Sequence[tuple[Any, ...]]) -> list[R]:
+def map_on_ray(
+    function: Callable[..., R], jobs: Sequence[tuple[Any, ...]], *, gpus: int = 0
+) -> list[R]:
     """Give what ``function(*job)`` gives for each job, in their order; a task has one CPU.
 
     Ray starts a task again whose worker died, up to three times. Where this ends early, running
@@ -86,7 +88,7 @@ def map_on_ray(function: Callable[..., R], jobs: Sequence[tuple[Any, ...]]) -> l
         ArtefactError: Ray gave up a job.
     """
     ray = connect()
-    remote = ray.remote(function)
+    remote = ray.remote(num_gpus=gpus)(function)
     try:
         found: list[R] = ray.get([remote.remote(*job) for job in jobs])
     except ray.exceptions.RayTaskError as error:
