@@ -117,6 +117,11 @@ class Pace:
         so_far = self.told(number)
         return f"{number + 1} of {self.total}{so_far and f', {so_far}'}"
 
+    def rate(self, done: float) -> str:
+        """Say ``8.5 a second``; empty where nothing is done yet."""
+        gone = time.monotonic() - self.began
+        return f"{(done - self.before) / gone:,.3g} a second" if done > self.before and gone else ""
+
     def left(self, done: float) -> str:
         """Say ``about 3 min left``; empty where nothing is done yet, or all is."""
         new = done - self.before

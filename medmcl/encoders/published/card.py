@@ -8,6 +8,7 @@ torch.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -85,6 +86,14 @@ class Input(Config):
             leads = given.get("leads", "12std")
             return {**given, "shape": (12 if leads == "12std" else len(leads), given["samples"])}
         return given
+
+    @property
+    def seconds(self) -> float | None:
+        """Length of what the network sees; None of what is no signal."""
+        if self.rate_hz is None or self.leads is None:
+            return None
+        leads = 12 if self.leads == "12std" else len(self.leads)
+        return math.prod(self.shape) / leads / self.rate_hz
 
 
 class Card(Config):

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from medmcl.core.config import check
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
+from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json
 from medmcl.encoders.published.card import Card, Weights, card_files, read_card
 from medmcl.encoders.weights import read_content
 
-SHOWN = 12
-"""Names that one message lists."""
+SHOWN = 2
+"""Names of one kind that a message lists; the rest is counted."""
 IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Where a transformers folder keeps its weights."""
 CONFIG = "config.json"
@@ -168,13 +169,14 @@ def matched(
     """Give the name in the file of each tensor of a net, or refuse a file that does not fit."""
     read_as, slips = compared(own, file.state, card.weights)
     if slips:
-        other = whose(file.content, file.state, first=card)
+        called, other = card.called(variant), whose(file.content, file.state, first=card)
         raise ArtefactError(
-            f"does not hold the weights of {card.called(variant)}: " + "; ".join(slips.values()),
+            f"is a file of {other}, not of {called}"
+            if other
+            else f"does not hold the weights of {called}",
             where=file.path,
-            got=_some(sorted(file.state)),
-            expected=_some(sorted(own)),
-            fix=f"it is a file of {other}: name that"
+            got=None if other else f"{counted(len(file.state), 'tensor')}; " + "; ".join(slips),
+            fix=f"name {other} in the place of {called}"
             if other
             else f"see `medmcl models {card.name}` for its files, and for its variants: "
             + ", ".join(card.variants),
@@ -207,14 +209,14 @@ def tensors_under(content: Any, weights: Weights, source: Path) -> dict[str, Ten
     if not found:
         other = whose(content, {})
         raise ArtefactError(
-            "holds no named tensors",
+            f"is a file of {other}" if other else "holds no named tensors",
             where=source,
             got=f"the keys {_some(list(map(str, content)))}"
             if isinstance(content, Mapping)
             else type(content).__name__,
             expected=f"tensors by name{' under ' if weights.under else ''}"
             + " or ".join(weights.under),
-            fix=f"it is a file of {other}: name that" if other else None,
+            fix=f"name {other} as the model" if other else None,
         )
     return found
 
@@ -257,15 +259,15 @@ def whose(content: Any, state: Mapping[str, Tensor], first: Card | None = None) 
 
 def compared(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], weights: Weights
-) -> tuple[dict[str, str], dict[str, str]]:
+) -> tuple[dict[str, str], list[str]]:
     """Compare a net's tensors with a file's.
 
     Names in the file stand under the prefix that most of them have, or bare. What stands under
     another of the card's prefixes, beside one, is a network of its own, and not read.
 
     Returns:
-        Name in the net to name in the file; and by kind, which tensors are missing, unexpected, or
-        of another shape: nothing where it fits.
+        Name in the net to name in the file; and in words, which tensors are missing, unexpected,
+        or of another shape: nothing where it fits.
     """
     tables = {}
     for prefix in (*weights.prefixes, ""):
@@ -289,12 +291,16 @@ def compared(
         for name, value in own.items()
         if read_as[name] in state and state[read_as[name]].shape != value.shape
     ]
-    said = {
-        "missing": f"{len(missing)} tensors are missing ({_some(missing)})" if missing else "",
-        "unexpected": f"{len(left)} are unexpected ({_some(left)})" if left else "",
-        "shapes": f"{len(shapes)} have another shape ({_some(shapes)})" if shapes else "",
-    }
-    return read_as, {kind: words for kind, words in said.items() if words}
+    slips = (
+        (missing, "missing", f" of {len(own):,}"),
+        (left, "unexpected", ""),
+        (shapes, "of another shape", ""),
+    )
+    return read_as, [
+        f"{len(names):,}{among} {'is' if len(names) == 1 else 'are'} {kind} ({_some(names)})"
+        for names, kind, among in slips
+        if names
+    ]
 
 
 def sha256_of(path: Path) -> str:
@@ -311,4 +317,4 @@ def _sha256(path: Path, *_stamp: int) -> str:
 
 def _some(names: list[str]) -> str:
     more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f", and {more} more" if more > 0 else "")
+    return ", ".join(names[:SHOWN]) + (f", and {more:,} more" if more > 0 else "")

@@ -85,14 +85,16 @@ def _variants(card: Card) -> str:
 
 
 def _input(card: Card) -> str:
-    given = card.input
-    said = [f"{given.modality}, {' x '.join(map(str, given.shape))}"]
+    given, shape = card.input, " x ".join(map(str, card.input.shape))
+    said = [given.modality]
     if given.leads is not None:
         said.append("12 leads" if given.leads == "12std" else f"leads {' '.join(given.leads)}")
-    if given.rate_hz is not None:
-        said.append(f"{given.rate_hz:g} Hz")
-    if given.spacing_mm is not None:
-        said.append(f"{' x '.join(f'{one:g}' for one in given.spacing_mm)} mm")
+    if given.seconds is not None:
+        said.append(f"{given.seconds:g} s at {given.rate_hz:g} Hz ({shape})")
+    elif given.spacing_mm is not None:
+        said.append(f"{shape} voxels of {' x '.join(f'{one:g}' for one in given.spacing_mm)} mm")
+    else:
+        said.append(shape)
     return ", ".join([*said, *([given.units] if given.units else [])])
 
 
@@ -106,10 +108,21 @@ def _prepared(
             continue
         if key == "steps":
             yield "  steps:" if value else "  steps: []  (nothing more)"
+            rate_hz = float(settings.get("rate_hz", 500))
             for step in value:
-                yield from _wrapped("    - ", typed(step))
+                yield from _wrapped("    - ", typed(step) + _in_seconds(step, rate_hz))
+                rate_hz = float(step.get("hz", rate_hz)) if step["step"] == "resample" else rate_hz
         else:
             yield from _wrapped(f"  {key}: ", typed(value))
+
+
+def _in_seconds(step: Mapping[str, Any], rate_hz: float) -> str:
+    """Say the samples of a step in seconds."""
+    if "samples" not in step:
+        return ""
+    said = f"{step['samples'] / rate_hz:g} s at {rate_hz:g} Hz"
+    starts = ", ".join(f"{one / rate_hz:g}" for one in step.get("starts", ()))
+    return f"  ({said}{f', from {starts} s' if starts else ''})"
 
 
 def _file(card: Card) -> Iterator[str]:

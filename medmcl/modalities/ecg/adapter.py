@@ -82,6 +82,7 @@ class ECG:
     def __init__(self, source: ECGSource, settings: ECGSettings) -> None:
         self.source, self.settings = source, settings
         self.among = 1
+        self.of_array = False
 
     def read(self, place: RecordRef) -> ECGRecord:
         """Read one recording; every lead of the file, in mV, at the file's rate.
@@ -289,7 +290,11 @@ class ECG:
                 f"lead {', '.join(absent)} is missing and cannot be derived",
                 where=raw.where,
                 got=", ".join(raw.leads),
-                fix="ask for fewer leads, or set missing_leads: zero",
+                fix=self._fix(
+                    "ask for fewer leads, or set missing_leads: zero",
+                    "give these leads too, named in leads=(...); I and II are enough for the six "
+                    "limb leads",
+                ),
             )
         raw = self.alive(raw).record
         present = [n for n, lead in enumerate(settings.names) if sources(lead, raw.leads)]
@@ -347,7 +352,13 @@ class ECG:
         record = to_record(
             channels, where="signal", rename={}, rate_hz=rate_hz, units=units, exact=True
         )
-        return cls(ECGSource(reader="wfdb"), settings).prepare(record)
+        adapter = cls(ECGSource(reader="wfdb"), settings)
+        adapter.of_array = True
+        return adapter.prepare(record)
+
+    def _fix(self, in_settings: str, in_array: str) -> str:
+        """What whoever gave the record can do: those of an array may have no settings to change."""
+        return in_array if self.of_array else in_settings
 
     def _stepped(self, signal: np.ndarray, raw: ECGRecord) -> np.ndarray:
         """Take (L, S) through the steps of the settings."""
@@ -390,7 +401,12 @@ class ECG:
                 where=raw.where,
                 got=f"{raw.seconds:.2f} s",
                 expected=f"{settings.seconds:g} s",
-                fix="ask for fewer seconds, or set pad: zero or repeat",
+                fix=self._fix(
+                    "ask for fewer seconds, or set pad: zero or repeat",
+                    f"give a longer record, or lengthen this one yourself to {settings.seconds:g} "
+                    "s (numpy.pad with mode='constant' for zeros, or 'wrap' to repeat it); if it "
+                    "lasts as long as that, correct rate_hz",
+                ),
             )
         if settings.steps is not None and rows.shape[1] < wanted:
             beyond = [(0, 0), (0, wanted - rows.shape[1])]
@@ -408,7 +424,10 @@ class ECG:
                 f"holds NaN or infinite samples in {', '.join(broken)}",
                 where=where,
                 got=f"{int((~good).sum())} samples",
-                fix="repair the file, or set missing_samples: interpolate or zero",
+                fix=self._fix(
+                    "repair the file, or set missing_samples: interpolate or zero",
+                    "fill them first (numpy.nan_to_num, or interpolate), or leave the record out",
+                ),
             )
         if self.settings.missing_samples == "zero":
             return np.where(good, rows, 0.0)

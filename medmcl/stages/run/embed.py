@@ -15,10 +15,11 @@ from medmcl.core.findings import counted
 from medmcl.core.sealed import plain
 from medmcl.encoders.published.card import split_model
 from medmcl.stages.run.folder import run_config
-from medmcl.stages.run.outputs import claim_table, write_table
+from medmcl.stages.run.outputs import claim_table
 
 if TYPE_CHECKING:
     from medmcl.stages.run.embedding import Embedding
+    from medmcl.stages.run.embedding_parts import Parts
     from medmcl.stages.run.run import Run
 
 
@@ -128,39 +129,28 @@ class EmbedCommand:
         from medmcl.stages.run.embedding_parts import remove_parts, write_in_parts
 
         wrecked = {} if run is None else run.wrecked
-        if run is not None and self._is_fused:
-            return Embedded(self._several(run), wrecked)
         found = self._embedding(run)
         if goes_on and self.out.exists():
             self._refuse_other_table(found)
             return Embedded(f"{self.out} is whole already", wrecked)
-        total, usable = len(found.prepared.cohort.records[found.modality]), len(found.records)
-        reasons = found.prepared.faults(found.modality)
+        total, usable, reasons = found.total, len(found.records), found.faults
         first = "".join(f"; record {record}: {why}" for record, why in [*reasons.items()][:1])
         if total and not usable:
             raise CohortError(
-                f"none of {counted(total, 'record')} of {found.modality} can be embedded{first}",
+                f"none of {counted(total, found.noun)} of {found.modality} can be embedded{first}",
                 where=self.cohort,
                 fix="`medmcl check --cohort` names the fault of each",
             )
         if self.overwrite:
             remove_parts(self.out)
-        missing = write_in_parts(found, self.out, shard=shard, resume=self.resume)
-        if missing:
-            return Embedded(
-                f"shard {self.shard} is done; {missing} parts of other shards are missing, then "
-                f"the last of them writes {self.out}",
-                wrecked,
-            )
+        parts = write_in_parts(found, self.out, shard=shard, resume=self.resume)
+        if parts.missing:
+            return Embedded(f"shard {self.shard} {_left(parts)} writes {self.out}", wrecked)
         return Embedded(
-            f"{total} records, {total - usable} without an embedding: {self.out}"
+            f"{counted(total, found.noun)}, {total - usable} without an embedding: {self.out}"
             + (f"\nthe column `quality` says why{first}" if reasons else ""),
             wrecked,
         )
-
-    @property
-    def _is_fused(self) -> bool:
-        return self.modality is not None and (self.modality == "all" or "," in self.modality)
 
     def _opened_run(self) -> Run | None:
         if self.run is None:
@@ -174,9 +164,10 @@ class EmbedCommand:
         from medmcl.stages.run.embedding import embedding_of_model
 
         if run is not None:
+            modality = self.modality
             return run.embedding(
                 self.cohort,
-                modality=self.modality,
+                modality=modality.split(",") if modality and "," in modality else modality,
                 stage=self.stage,
                 space=self.space,
                 device=self.device,
@@ -194,27 +185,6 @@ class EmbedCommand:
             overrides=self.overrides,
         )
 
-    def _several(self, run: Run) -> str:
-        """Write what several modalities make of each sample."""
-        if self.shard is not None or self.resume:
-            raise ConfigError(
-                "several modalities are embedded in one go",
-                got=f"--modality {self.modality}",
-                fix="leave out --shard and --resume, or embed one modality",
-            )
-        modality = self.modality or ""
-        table = run.embed(
-            self.cohort,
-            modality=modality.split(",") if "," in modality else modality,
-            stage=self.stage,
-            space=self.space,
-            device=self.device,
-            overrides=self.overrides,
-        )
-        write_table(table, self.out)
-        refused = int((table["quality"] != "ok").sum())
-        return f"{len(table)} samples, {refused} without an embedding: {self.out}"
-
     def _refuse_other_table(self, found: Embedding) -> None:
         """Refuse to go on with a table that is of something else, or does not say of what."""
         from medmcl.stages.run.embedding import provenance_of_table
@@ -223,3 +193,16 @@ class EmbedCommand:
         if provenance_of_table(self.out) != plain(found.provenance):
             claim_table(self.out, overwrite=False)
         remove_parts(self.out)  # of who was killed after joining them
+
+
+def _left(parts: Parts) -> str:
+    """Say what a shard did, and what is left for others."""
+    of = counted(parts.of, "part")
+    did = f"is done ({parts.own} of {of})"
+    if not parts.own:
+        did = f"has nothing to do: {of} of whole batches cannot be shared by more shards than that"
+    is_one = parts.missing == 1
+    return (
+        f"{did}; {counted(parts.missing, 'part')} of other shards {'is' if is_one else 'are'} "
+        f"missing, and whoever makes {'it' if is_one else 'the last of them'}"
+    )

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ConfigError
+from medmcl.core.progress import Bar, progress
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.encoders.published.card import Card, split_model
@@ -53,6 +54,13 @@ class Embedding:
     device: torch.device
     made_by: Mapping[str, Any]
     batch: int = EMBED_BATCH
+    noun: ClassVar[str] = "record"
+    """What a row of the table is."""
+
+    @property
+    def total(self) -> int:
+        """Rows of the table."""
+        return len(self.prepared.cohort.records[self.modality])
 
     @cached_property
     def records(self) -> np.ndarray:
@@ -80,15 +88,28 @@ class Embedding:
     @cached_property
     def identity(self) -> str:
         """Hash of all that decides its numbers."""
-        index = self.prepared.cohort.records[self.modality].index
-        whom = [*map(str, index), *map(int, self.records), self.batch]
-        return fingerprint({**self.provenance, "of": whom})
+        return fingerprint({**self.provenance, "of": [*self.whom, self.batch]})
 
-    def vectors(self, records: np.ndarray) -> np.ndarray:
-        """Embed some of `records`, (N, width) float32; grouped alike they are alike to the bit."""
+    @property
+    def whom(self) -> list[Any]:
+        """Which rows the table has, and what stands for each."""
+        index = self.prepared.cohort.records[self.modality].index
+        return [*map(str, index), *map(int, self.records)]
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Record to why it cannot be embedded."""
+        return self.prepared.faults(self.modality)
+
+    def vectors(self, records: np.ndarray, bar: Bar | None = None) -> np.ndarray:
+        """Embed some of `records`, (N, width) float32; grouped alike they are alike to the bit.
+
+        ``bar`` is told how many are done, if one is shown.
+        """
         return embed_records(
-            self.towers, self.prepared, self.modality, records, self.space, self.device, self.batch
-        )
+            self.towers, self.prepared, self.modality, records, self.space, self.device,
+            self.batch, bar,
+        )  # fmt: skip
 
     def table(self, vectors: np.ndarray) -> pd.DataFrame:
         """Give the table of all records from the vectors of `records`; see `Run.embed`."""
@@ -96,8 +117,7 @@ class Embedding:
         full = np.full((len(listed), self.width), np.nan, dtype=np.float32)
         full[self.records] = vectors
         frame = pd.DataFrame(full, columns=[f"e{number}" for number in range(self.width)])
-        reasons = self.prepared.faults(self.modality)
-        frame.insert(0, "quality", [reasons.get(str(record), "ok") for record in listed.index])
+        frame.insert(0, "quality", [self.faults.get(str(one), "ok") for one in listed.index])
         frame.index = pd.MultiIndex.from_arrays(
             [listed["subject"].astype(str), listed.index.astype(str)], names=["subject", "record"]
         )
@@ -171,7 +191,10 @@ def embedding_of_net(
     from medmcl.engine.world import pick_device
 
     chosen = _modality_for(card, cohort, modality)
-    prepared = prepare(cohort, {chosen: settings}, cache=cache_folder(beside), splits="all")
+    with progress("reading records", len(cohort.records[chosen])) as bar:
+        prepared = prepare(
+            cohort, {chosen: settings}, cache=cache_folder(beside), splits="all", progress=bar
+        )
     shape = prepared.adapters[chosen].input_shape
     encoder = CardNet(net, card, shape, card.probe)
     where = pick_device(device)

@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import numpy as np
 from medmcl.core.atomic import remove_whole, write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
-from medmcl.core.progress import progress
+from medmcl.core.findings import counted
+from medmcl.core.progress import Bar, Pace, progress
 from medmcl.core.sealed import plain, sealed, unsealed
 from medmcl.stages.run.embed import Shard
 from medmcl.stages.run.embedding import Embedding
@@ -35,9 +37,24 @@ LARGEST_PART = 1024
 """Records of a part, at most: what is lost with a process that is killed."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """How an embedding stands; where it is whole, nothing is missing.
+
+    Attributes:
+        own: Parts that were this shard's.
+        of: Parts that there are.
+        missing: Those that other shards have not made yet.
+    """
+
+    own: int = 0
+    of: int = 0
+    missing: int = 0
+
+
 def write_in_parts(
     embedding: Embedding, out: Path, *, shard: Shard | None = None, resume: bool = False
-) -> int:
+) -> Parts:
     """Embed in parts, and join them into a table once all are there.
 
     Args:
@@ -46,33 +63,44 @@ def write_in_parts(
         shard: Which parts are made here; all if not given.
         resume: Go on with the parts that lie there. A shard always does.
 
-    Returns:
-        Parts that are still missing: those of other shards.
-
     Raises:
         ArtefactError: The parts that lie there are of another embedding; or nobody asked to go on.
     """
     folder = out.with_name(f"{out.name}.parts")
     if not _begin(folder, out, embedding, goes_on=resume or shard is not None):
-        return 0
+        return Parts()
     parts = list(_parts(embedding))
     mine = [number for number in range(len(parts)) if shard is None or shard.has(number)]
     try:
-        with progress("embedding parts", len(mine)) as bar:
-            for done, number in enumerate(mine):
-                bar(done)
-                _make(folder, number, parts[number], embedding)
+        _make_each(folder, {number: parts[number] for number in mine}, embedding)
     except ArtefactError:
         if not _is_joined(folder, out):
             raise
     missing = sum(_find(folder, number) is None for number in range(len(parts)))
     if missing and not _is_joined(folder, out):
-        return missing
+        return Parts(own=len(mine), of=len(parts), missing=missing)
     beside = alone(out, "parts are being joined", wait=lambda _: None)
     with nullcontext() if shard is None else beside:  # without shards the command holds it
         if not _is_joined(folder, out):
             _join(folder, out, parts, embedding)
-    return 0
+    return Parts()
+
+
+def _make_each(folder: Path, parts: Mapping[int, np.ndarray], embedding: Embedding) -> None:
+    """Make those parts that are not there, and say how far that is."""
+    to_do = {number: one for number, one in parts.items() if _find(folder, number) is None}
+    total, asked = sum(map(len, to_do.values())), sum(map(len, parts.values()))
+    there = f"; {asked - total:,} are there already" if asked > total else ""
+    log.info("embedding %s of %s%s", counted(total, embedding.noun), embedding.modality, there)
+    pace, before = Pace(total), 0
+    with progress(f"embedding {embedding.modality}", total) as bar:
+        for number, records in parts.items():
+
+            def told(done: float, note: str = "", before: int = before) -> None:
+                bar(before + done, note or pace.rate(before + done))
+
+            _make(folder, number, records, embedding, told)
+            before += len(records) if number in to_do else 0
 
 
 def _is_joined(folder: Path, out: Path) -> bool:
@@ -150,7 +178,9 @@ def _parts(embedding: Embedding) -> Iterator[np.ndarray]:
         yield records[first : first + size]
 
 
-def _make(folder: Path, number: int, records: np.ndarray, embedding: Embedding) -> np.ndarray:
+def _make(
+    folder: Path, number: int, records: np.ndarray, embedding: Embedding, bar: Bar | None = None
+) -> np.ndarray:
     """Give a part: the one that is there, or made here while nobody else makes it."""
     found = _read(folder, number)
     if found is not None:
@@ -159,7 +189,7 @@ def _make(folder: Path, number: int, records: np.ndarray, embedding: Embedding) 
         found = _read(folder, number)
         if found is not None:
             return found
-        vectors = embedding.vectors(records)
+        vectors = embedding.vectors(records, bar)
         content = io.BytesIO()
         np.save(content, vectors, allow_pickle=False)
         name = f"{number:06d}-{_digest(content.getvalue())}.npy"

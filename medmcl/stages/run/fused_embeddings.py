@@ -2,45 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 from medmcl.core.errors import ConfigError
+from medmcl.core.progress import Bar, progress
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.models.together import Together
-from medmcl.stages.run.features import sample_vectors
-from medmcl.stages.run.run import Run
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import torch
+from medmcl.stages.run.embedding import PROVENANCE, Embedding
+from medmcl.stages.run.run import Run, embed_samples, vector_width
 
 NOTHING = "nothing present"
 
 
-def embed_fused(
-    run: Run, cohort: Cohort, modalities: Sequence[str], stage: str | None, device: torch.device
-) -> pd.DataFrame:
-    """Give each sample the mean of the unit embeddings of what it has, of unit length again.
+@dataclass(frozen=True, kw_only=True)
+class FusedEmbedding(Embedding):
+    """Samples of a cohort, and the towers that embed what each has; `records` are samples.
 
-    Args:
-        run: The run.
-        cohort: The cohort.
-        modalities: Which; those that the cohort does not have are absent for everyone.
-        stage: Stage whose towers to use; the last one trained without labels if not given.
-        device: Where to run.
+    A sample is the mean of the unit embeddings of what it has, of unit length again.
 
-    Returns:
-        One row a sample, indexed by (subject, sample): ``quality`` (``ok``, or that nothing is
-        present), ``modalities`` (as ``ecg + cmr``) and ``e0 ... e{D-1}``, missing without any.
+    Attributes:
+        modalities: Which, those that the cohort has.
+    """
+
+    modalities: tuple[str, ...]
+    noun: ClassVar[str] = "sample"
+
+    @property
+    def total(self) -> int:
+        """Rows of the table."""
+        return len(self.prepared.samples)
+
+    @cached_property
+    def records(self) -> np.ndarray:
+        """Numbers of the samples that have something, (N,)."""
+        have = self._present(np.arange(self.total))
+        return np.flatnonzero(np.any(list(have.values()), axis=0))
+
+    @property
+    def width(self) -> int:
+        """D of the space that they share."""
+        return vector_width(self.towers, self.modalities[0], self.space)
+
+    @property
+    def whom(self) -> list[Any]:
+        """Which samples, and the records of each."""
+        index = [self.prepared.index(name).tolist() for name in self.modalities]
+        return [self.prepared.samples["sample"].astype(str).tolist(), index]
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Record to why it cannot be embedded, of all modalities."""
+        return {k: v for name in self.modalities for k, v in self.prepared.faults(name).items()}
+
+    def vectors(self, records: np.ndarray, bar: Bar | None = None) -> np.ndarray:
+        """Embed some samples, (N, D) float32; grouped alike they are alike to the bit."""
+        parts = [np.zeros((0, self.width), dtype=np.float32)]
+        title = f"embedding {self.modality}"
+        own = progress(title, len(records)) if bar is None else nullcontext(bar)
+        with own as told:
+            for first in range(0, len(records), self.batch):
+                told(first)
+                parts.append(self._together(records[first : first + self.batch]).mean())
+        return np.concatenate(parts).astype(np.float32)
+
+    def _together(self, samples: np.ndarray) -> Together:
+        vectors = {
+            name: embed_samples(
+                self.towers, self.prepared, name, samples, self.space, self.device, bar=_untold
+            )
+            for name in self.modalities
+        }
+        return Together(vectors=vectors, present=self._present(samples))
+
+    def _present(self, samples: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: self.prepared.present[name][samples] for name in self.modalities}
+
+    def table(self, vectors: np.ndarray) -> pd.DataFrame:
+        """Give the table of all samples from the vectors of `records`.
+
+        Returns:
+            One row a sample, indexed by (subject, sample): ``quality`` (``ok``, or that nothing is
+            present), ``modalities`` (as ``ecg + cmr``) and ``e0 ... e{D-1}``, missing without any.
+        """
+        samples, every = self.prepared.samples, np.arange(self.total)
+        nothing = {name: np.zeros((self.total, 0)) for name in self.modalities}
+        have = Together(vectors=nothing, present=self._present(every))
+        full = np.full((self.total, self.width), np.nan, dtype=np.float32)
+        full[self.records] = vectors
+        frame = pd.DataFrame(full, columns=[f"e{number}" for number in range(self.width)])
+        frame.insert(0, "modalities", have.patterns())
+        frame.insert(0, "quality", np.where(have.any, "ok", NOTHING).astype(object))
+        frame.index = pd.MultiIndex.from_arrays(
+            [samples["subject"].astype(str), samples["sample"].astype(str)],
+            names=["subject", "sample"],
+        )
+        frame.attrs[PROVENANCE] = self.provenance
+        return frame
+
+
+def _untold(done: float, note: str = "") -> None:
+    """Show nothing of single modalities: samples are counted."""
+    del done, note
+
+
+def shared_modalities(run: Run, cohort: Cohort, modalities: Sequence[str]) -> tuple[str, ...]:
+    """Give those of some modalities that the cohort has; others are absent for everyone.
 
     Raises:
         ConfigError: A modality that the run does not have, or none that the cohort has, too.
     """
-    import pandas as pd
-
     strange = [name for name in modalities if name not in run.recipe.inputs]
     shared = tuple(name for name in modalities if name in cohort.records)
     if strange or not shared:
@@ -48,27 +125,4 @@ def embed_fused(
             f"there is nothing to embed of {', '.join(strange or modalities)}",
             got=f"run: {', '.join(run.recipe.inputs)}; cohort: {', '.join(cohort.records)}",
         )
-    stage = stage or run.default_stage(shared[0])
-    towers = run.towers(stage, device).towers
-    lacks = [name for name in shared if name not in towers]
-    if lacks:
-        raise ConfigError(
-            f"stage '{stage}' has no tower for {', '.join(lacks)}",
-            where=run.path,
-            expected=", ".join(towers),
-        )
-    prepared = run.prepare(cohort, shared)
-    together = Together(
-        vectors={n: sample_vectors(run, prepared, stage, n, "pooled", device) for n in shared},
-        present={name: prepared.present[name] for name in shared},
-    )
-    vectors = together.mean().astype(np.float32)
-    vectors[~together.any] = np.nan
-    frame = pd.DataFrame(vectors, columns=[f"e{number}" for number in range(vectors.shape[1])])
-    frame.insert(0, "modalities", together.patterns())
-    frame.insert(0, "quality", np.where(together.any, "ok", NOTHING).astype(object))
-    frame.index = pd.MultiIndex.from_arrays(
-        [prepared.samples["subject"].astype(str), prepared.samples["sample"].astype(str)],
-        names=["subject", "sample"],
-    )
-    return frame
+    return shared

@@ -376,14 +376,11 @@ class Run(Store):
             embedding) and ``e0 … e{E-1}``, missing where quality is not ``ok``. Which records are
             one sample says ``cohort.samples`` alone, also where ``noisy_pairs:`` exchanged them.
             Of several modalities one row a sample:
-            `medmcl.stages.run.fused_embeddings.embed_fused`.
+            `medmcl.stages.run.fused_embeddings.FusedEmbedding.table`.
 
         Raises:
             ArtefactError: The run, or the stage that is given, is not finished.
         """
-        if modality == "all" or not isinstance(modality, str | None):
-            opened = self._opened(cohort, stage, space, overrides)
-            return self._embed_several(opened, modality, stage, space, device)
         found = self.embedding(
             cohort, modality=modality, stage=stage, space=space, device=device, overrides=overrides
         )
@@ -393,17 +390,19 @@ class Run(Store):
         self,
         cohort: Cohort | str | Path,
         *,
-        modality: str | None = None,
+        modality: str | Sequence[str] | None = None,
         stage: str | None = None,
         space: str = "features",
         device: str = "auto",
         overrides: Mapping[str, Any] | None = None,
     ) -> Embedding:
-        """Give what `embed` embeds of one modality by what, before anything is; as for it."""
+        """Give what `embed` embeds by what, before anything is; as for it."""
         from medmcl.engine.world import pick_device
         from medmcl.stages.run.embedding import Embedding
 
         opened = self._opened(cohort, stage, space, overrides)
+        if modality == "all" or not isinstance(modality, str | None):
+            return self._embedding_of_several(opened, modality, stage, space, device)
         modality = modality or next(iter(self.recipe.inputs))
         known = self.recipe.inputs
         near = "" if modality in known else nearest(modality, known)
@@ -416,21 +415,25 @@ class Run(Store):
             )
         stage = self.stage_with(modality, stage)
         where = pick_device(device)
-        facts = {} if stage == "untrained" else self.facts(stage)
         return Embedding(
             towers=self.towers(stage, where),
             prepared=self.prepare(opened, (modality,)),
             modality=modality,
             space=space,
             device=where,
-            made_by={
-                "recipe": self.recipe.name,
-                "config_hash": self.tree("provenance", {}).get("config_hash"),
-                "stage": stage,
-                "weights": self._weights_digest(stage),
-                "published": facts.get("published", {}),
-            },
+            made_by=self._made_by(stage),
         )
+
+    def _made_by(self, stage: str) -> dict[str, Any]:
+        """What embeddings say of the stage whose towers made them."""
+        facts = {} if stage == "untrained" else self.facts(stage)
+        return {
+            "recipe": self.recipe.name,
+            "config_hash": self.tree("provenance", {}).get("config_hash"),
+            "stage": stage,
+            "weights": self._weights_digest(stage),
+            "published": facts.get("published", {}),
+        }
 
     def _weights_digest(self, stage: str) -> str:
         """Tell the weights of a stage; of none that were trained, the seed."""
@@ -507,12 +510,12 @@ class Run(Store):
             log.info(note)
         return found.curves if curves else found.table
 
-    def _embed_several(
+    def _embedding_of_several(
         self, cohort: Cohort, modality: str | Sequence[str], stage: str | None, space: str,
         device: str,
-    ) -> pd.DataFrame:  # fmt: skip
+    ) -> Embedding:  # fmt: skip
         from medmcl.engine.world import pick_device
-        from medmcl.stages.run.fused_embeddings import embed_fused
+        from medmcl.stages.run.fused_embeddings import FusedEmbedding, shared_modalities
 
         if space != "pooled":
             raise ConfigError(
@@ -522,7 +525,26 @@ class Run(Store):
                 fix="--space pooled, or space='pooled'",
             )
         names = tuple(self.recipe.inputs) if modality == "all" else tuple(modality)
-        return embed_fused(self, cohort, names, stage, pick_device(device))
+        shared = shared_modalities(self, cohort, names)
+        stage, where = stage or self.default_stage(shared[0]), pick_device(device)
+        towers = self.towers(stage, where)
+        lacks = [name for name in shared if name not in towers.towers]
+        if lacks:
+            raise ConfigError(
+                f"stage '{stage}' has no tower for {', '.join(lacks)}",
+                where=self.path,
+                expected=", ".join(towers.towers),
+            )
+        return FusedEmbedding(
+            towers=towers,
+            prepared=self.prepare(cohort, shared),
+            modality=" + ".join(shared),
+            modalities=shared,
+            space=space,
+            device=where,
+            made_by=self._made_by(stage),
+            batch=EMBED_BATCH,
+        )
 
     def stage_with(self, modality: str, stage: str | None) -> str:
         """Name the stage that is asked for, or the default one; refuse one without the tower."""
@@ -668,6 +690,7 @@ def embed_samples(
     space: str,
     device: torch.device,
     alone: np.ndarray | None = None,
+    bar: Bar | None = None,
 ) -> np.ndarray:
     """Encode a modality of samples, each record once. Returns (N, E); zeros where it is absent.
 
@@ -682,11 +705,13 @@ def embed_samples(
         if (there := which & (index >= 0)).any()
     ]
     before = 0
-    with progress(f"embedding {modality}", sum(len(one) for *_, one in parts)) as bar:
+    total = sum(len(one) for *_, one in parts)
+    own = progress(f"embedding {modality}", total) if bar is None else nullcontext(bar)
+    with own as shown:
         for size, there, records in parts:
 
             def told(done: float, note: str = "", before: int = before) -> None:
-                bar(before + done, note)
+                shown(before + done, note)
 
             known = embed_records(towers, prepared, modality, records, space, device, size, told)
             full[there] = known[np.searchsorted(records, index[there])]

@@ -39,3 +39,22 @@ def test_a_variant_is_named_in_how_to_use_it():
     assert "variant: cls" in said
     with pytest.raises(ConfigError, match="has no variant"):
         one_model("turgut_ecg:sum")
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        ("ecgfounder", "10 s at 500 Hz (12 x 5000)"),
+        ("hubert_ecg", "5 s at 100 Hz (6000)"),  # twelve leads in a row
+        ("st_mem", "9 s at 250 Hz (12 x 2250)"),
+        ("cinema", "192 x 192 x 16 voxels of 1 x 1 x 10 mm"),
+    ],
+)
+def test_lengths_are_said_in_seconds_and_samples(name, length):
+    assert length in one_model(name)
+    assert length in list_of_models()
+
+
+def test_steps_say_their_samples_in_seconds_at_the_rate_they_have_there():
+    assert "starts: [0, 125, 250]}  (9 s at 250 Hz, from 0, 0.5, 1 s)" in one_model("st_mem")
+    assert "{step: cut, samples: 2500}  (5 s at 500 Hz)" in one_model("hubert_ecg")

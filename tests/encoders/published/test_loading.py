@@ -1,6 +1,8 @@
 """Files of weights that are not what they should be, and records that cannot be prepared."""
 
 import logging
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,11 +53,27 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, state):
     with pytest.raises(ArtefactError) as refused:
         load(state, tmp_path)
     said = str(refused.value)
-    assert "1 tensors are missing (blocks.2.mlp.fc1.weight)" in said
-    assert "1 are unexpected (blocks.3.mlp.fc1.weight)" in said
-    assert "pos_embed (1, 101, 384), not (1, 301, 384)" in said
-    assert "got:" in said
-    assert "expected:" in said
+    first, got, fix = said.splitlines()
+    assert first.endswith("does not hold the weights of turgut_ecg")
+    assert "1 of 46 is missing (blocks.2.mlp.fc1.weight)" in got
+    assert "1 is unexpected (blocks.3.mlp.fc1.weight)" in got
+    assert "pos_embed (1, 101, 384), not (1, 301, 384)" in got
+    assert "medmcl models turgut_ecg" in fix
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_what_is_wrong_is_said_in_a_few_names(name, tmp_path):
+    many = {f"backbone.stages.{n}.blocks.0.attention.weight": torch.ones(1) for n in range(300)}
+    file = save(many, tmp_path / "w.pth")
+    with pytest.raises(ArtefactError) as refused:
+        models.load(name, weights=file)
+    first, got, fix = str(refused.value).splitlines()
+    assert first == f"{file}: does not hold the weights of {name}"
+    assert "300 are unexpected" in got
+    assert "and 298 more" in got
+    assert got.count("backbone") == 2
+    assert len(got) < 400
+    assert f"medmcl models {name}" in fix
 
 
 def test_a_file_says_of_which_variant_it_is(tmp_path):
@@ -67,17 +85,13 @@ def test_a_file_says_of_which_variant_it_is(tmp_path):
         models.load("turgut_ecg:global_pool", weights=cls)
 
 
-def test_a_file_of_another_model_is_refused(tmp_path, state):
-    with pytest.raises(ArtefactError, match="first_conv"):
-        models.load("ecgfounder", weights=save(state, tmp_path / "w.pth", "state_dict"))
-
-
 def test_a_file_of_another_model_is_told(tmp_path, state):
     bare = save(state, tmp_path / "bare.pth")
     wrapped = save(state, tmp_path / "wrapped.pth", "model")
     for file, other in ((bare, "ecgfounder"), (wrapped, "merl"), (wrapped, "st_mem")):
-        with pytest.raises(ArtefactError, match="it is a file of turgut_ecg: name that"):
+        with pytest.raises(ArtefactError, match="is a file of turgut_ecg") as refused:
             models.load(other, weights=file)
+        assert "name turgut_ecg" in refused.value.fix
     unknown = save({"a.weight": torch.ones(2)}, tmp_path / "unknown.pth")
     with pytest.raises(ArtefactError, match="see `medmcl models st_mem`"):
         models.load("st_mem", weights=unknown)
@@ -150,10 +164,21 @@ def test_names_that_are_not_known(name, words):
 def test_records_that_cannot_be_prepared(tmp_path, state):
     model = load(state, tmp_path)
     signal = np.random.default_rng(0).standard_normal((12, 2500))
-    with pytest.raises(RecordError, match="too short"):
+    with pytest.raises(RecordError, match="too short") as short:
         model.prepare(signal[:, :2400], leads=LEADS, rate_hz=500.0)
-    with pytest.raises(RecordError, match="V6 is missing"):
+    with pytest.raises(RecordError, match="V6 is missing") as lacks:
         model.prepare(signal[:11], leads=LEADS[:11], rate_hz=500.0)
+    card = model.card.model_copy(
+        update={"prepare": {**model.card.prepare, "missing_samples": "refuse"}}
+    )
+    with pytest.raises(RecordError, match="NaN") as holes:
+        replace(model, card=card).prepare(
+            np.where(signal > 2, np.nan, signal), leads=LEADS, rate_hz=500.0
+        )
+    for refused in (short, lacks, holes):  # settings cannot be given there
+        assert not re.search(r"set |pad:|missing_\w+:|fewer", refused.value.fix)
+    longer = np.pad(signal[:, :2400], [(0, 0), (0, 100)], mode="wrap")  # as the message says
+    assert model.prepare(longer, leads=LEADS, rate_hz=500.0).shape == (12, 2500)
     with pytest.raises(RecordError, match="a row for each lead"):
         model.prepare(signal[:11], leads=LEADS, rate_hz=500.0)
     with pytest.raises(RecordError, match="unit"):

@@ -16,11 +16,14 @@ from small_omics import TABLES, write_omics, write_recipe
 
 import medmcl
 from medmcl.core.config import check
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.data.check.check import check_cohort
 from medmcl.engine.record import Record
 from medmcl.stages.evaluate.evaluate import evaluate, run_evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
+from medmcl.stages.run import run as run_module
+from medmcl.stages.run.embed import EmbedCommand
+from medmcl.stages.run.embedding import provenance_of_table
 from medmcl.stages.run.pretrain import pretrain
 
 FEW = {"baselines": ["majority"], "tasks": ["case"]}
@@ -109,6 +112,31 @@ def test_embeddings_of_several_are_the_mean_of_what_is_there(run, omics):
         run.embed(omics, modality="all", device="cpu")
     with pytest.raises(ConfigError, match="nothing to embed of genes"):
         run.embed(omics, modality=["rna", "genes"], space="pooled", device="cpu")
+
+
+def test_embeddings_of_several_are_written_in_shards_and_resumed_to_the_same_bytes(
+    run, omics, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run_module, "EMBED_BATCH", 64)  # 235 samples are four parts
+
+    def embed(out, **more):
+        return EmbedCommand(run=run.path, cohort=str(omics), out=tmp_path / out, modality="all",
+                            space="pooled", device="cpu", **more).write().said  # fmt: skip
+
+    assert embed("whole.parquet").startswith("235 samples, 0 without an embedding")
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    assert "is done (2 of 4 parts)" in embed("shards.parquet", shard="2/2")
+    assert embed("shards.parquet", shard="1/2").startswith("235 samples")
+    assert (tmp_path / "shards.parquet").read_bytes() == whole
+    embed("resumed.parquet", shard="1/2")  # of several that were killed one was done
+    with pytest.raises(ArtefactError, match="--resume goes on"):
+        embed("resumed.parquet")
+    embed("resumed.parquet", resume=True)
+    assert (tmp_path / "resumed.parquet").read_bytes() == whole
+    assert "whole already" in embed("resumed.parquet", resume=True)
+    table = run.embed(omics, modality="all", space="pooled", device="cpu").reset_index()
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "whole.parquet"), table)
+    assert provenance_of_table(tmp_path / "whole.parquet")["made_by"]["stage"] == "align"
 
 
 def test_the_kept_probe_scores_a_cohort_that_lacks_a_modality(run, tmp_path):

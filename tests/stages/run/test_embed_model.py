@@ -1,5 +1,6 @@
 """``medmcl embed --model``: a cohort by a published model; in shards, killed, resumed, twice."""
 
+import logging
 import re
 import shutil
 import subprocess
@@ -99,15 +100,44 @@ def test_the_table_says_who_made_it(file, whole):
 
 def test_shards_join_to_the_same_bytes(cohort, file, whole, tmp_path):
     out = tmp_path / "e.parquet"
-    first = embed(cohort, file, out, shard="1/3")
-    assert "missing" in first.said
+    first = embed(cohort, file, out, shard="1/3").said
+    assert first == (
+        "shard 1/3 is done (2 of 6 parts); 4 parts of other shards are missing, and whoever makes "
+        f"the last of them writes {out}"
+    )
     assert not out.exists()
-    assert "missing" in embed(cohort, file, out, shard="1/3").said  # started twice
+    assert embed(cohort, file, out, shard="1/3").said == first  # started twice
     embed(cohort, file, out, shard="3/3")
     assert "24 records" in embed(cohort, file, out, shard="2/3").said
     assert out.read_bytes() == whole.read_bytes()
     assert not out.with_name("e.parquet.parts").exists()
     assert "whole already" in embed(cohort, file, out, shard="1/3").said
+
+
+def test_a_shard_that_gets_no_records_says_why(cohort, file, tmp_path):
+    said = embed(cohort, file, tmp_path / "e.parquet", shard="7/8").said
+    assert said.startswith("shard 7/8 has nothing to do: 6 parts of whole batches cannot be shared")
+    assert "6 parts of other shards are missing" in said
+
+
+def test_a_log_file_is_told_how_far_it_is(cohort, file, tmp_path, monkeypatch, caplog):
+    now = [0.0]
+
+    def tick():
+        now[0] += 4
+        return now[0]
+
+    monkeypatch.setattr("medmcl.core.progress.time.monotonic", tick)
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    monkeypatch.setenv("MEDMCL_CACHE", str(tmp_path / "cold"))
+    with caplog.at_level(logging.INFO, logger="medmcl"):
+        embed(cohort, file, tmp_path / "e.parquet")
+    said = [one.message for one in caplog.records]
+    assert any(re.match(r"reading records: \d+ of 24, .* left$", one) for one in said)
+    assert "embedding 24 records of ecg" in said
+    line = r"embedding ecg: (\d+) of 24, [\d.]+ a second, \d+ s gone, about \d+ s left$"
+    done = [int(found[1]) for one in said if (found := re.match(line, one))]
+    assert done == sorted(set(done)) != []
 
 
 def test_shards_at_the_same_time_each_started_twice(cohort, file, whole, tmp_path):
@@ -132,11 +162,11 @@ def test_killed_and_resumed_is_the_same_as_never_killed(cohort, file, whole, tmp
     out, made = tmp_path / "e.parquet", []
     own = embedding.Embedding.vectors
 
-    def some(self, records):
+    def some(self, records, bar):
         if len(made) == 2:
             raise KeyboardInterrupt
         made.append(records)
-        return own(self, records)
+        return own(self, records, bar)
 
     monkeypatch.setattr(embedding.Embedding, "vectors", some)
     with pytest.raises(KeyboardInterrupt):
@@ -146,7 +176,7 @@ def test_killed_and_resumed_is_the_same_as_never_killed(cohort, file, whole, tmp
         embed(cohort, file, out)
     begun = []
     monkeypatch.setattr(
-        embedding.Embedding, "vectors", lambda self, records: begun.append(1) or own(self, records)
+        embedding.Embedding, "vectors", lambda *given: begun.append(1) or own(*given)
     )
     shutil.copytree(out.with_name("e.parquet.parts"), tmp_path / "f.parquet.parts")
     (damaged,) = (tmp_path / "f.parquet.parts").glob("000001-*.npy")
