@@ -64,6 +64,14 @@ def benchmark(
         list[str] | None,
         typer.Option("--task", help="Task of the suite; all if not given. Repeatable."),
     ] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--site",
+            help="Site that is scored, of a suite that holds sites out in turn; each if not given. "
+            "Repeatable.",
+        ),
+    ] = None,
     protocol: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,6 +137,7 @@ def benchmark(
         random=random or (),
         cohort=cohort,
         tasks=task or (),
+        sites=site or (),
         protocols=protocol or (),
         label_fractions=fractions_of(label_fraction) or (),
         disturbed=disturbed,

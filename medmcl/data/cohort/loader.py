@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -49,6 +48,7 @@ from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_fi
 from medmcl.data.tables.files import NoTableError, Table, join, read_table, texts
 from medmcl.data.tables.missing_codes import emptied_finding, empty_cells
 from medmcl.data.tables.named_columns import write_out
+from medmcl.data.tables.patterns import fixed_starts, is_pattern
 from medmcl.data.tables.subject_rows import (
     SubjectTable,
     VaryingError,
@@ -256,7 +256,7 @@ class Opening:
         """Read a table from the data root, or from beside cohort.yaml if it is not there."""
         if pattern not in self.tables:
             beside = self.file.parent
-            magic = any(letter in pattern for letter in "*?[") or pattern.endswith(".tar")
+            magic = is_pattern(pattern) or pattern.endswith(".tar")
             here = magic or (self.root / pattern).exists() or not (beside / pattern).exists()
             codes = code_columns(self.spec.modalities.values(), pattern)
             counts: dict[str, int] = {}
@@ -266,7 +266,7 @@ class Opening:
                 return empty_cells(frame, said, {*self._spared(), *codes}, counts)
 
             where = self.root if here else beside
-            confined = Confined([where, *self._roots], [re.split(r"[*?\[]", pattern)[0]])
+            confined = Confined([where, *self._roots], fixed_starts(pattern))
             refuse = partial(confined.refuse, f"table {pattern}", str(self.file))
             self.tables[pattern] = read_table(where, pattern, codes, emptied, refuse)
             self.findings += [_listing(pattern, note) for note in self.tables[pattern].notes]

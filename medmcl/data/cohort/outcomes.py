@@ -122,7 +122,7 @@ class _Builder:
             return self._targets((self.name,), [self._truth(self.task.column, "column")])
         if isinstance(self.task, MultilabelKeys):
             if self.task.labels is not None:
-                return self._listed(self.task.labels)
+                return self._listed(self.task.labels, self.task.unlabelled)
             columns = self.task.columns
             values = [self._truth(text, name) for name, text in columns.items()]
             return self._targets(tuple(columns), values)
@@ -132,7 +132,7 @@ class _Builder:
             return self._regression(self.task)
         return self._survival(self.task)
 
-    def _listed(self, text: str) -> Targets:
+    def _listed(self, text: str, unlabelled: str) -> Targets:
         """Give a column for each label that some sample has; who has none is left out."""
         value = self._value(text)
         if value.kind not in ("codes", "text"):
@@ -145,7 +145,8 @@ class _Builder:
         for row in np.flatnonzero(value.known):
             cell = value.data[row]
             held[row] = cell if value.kind == "codes" else parse_codes(cell)
-        known = np.array([bool(one) for one in held], dtype=bool)
+        has = np.array([bool(one) for one in held], dtype=bool)
+        known = value.known if unlabelled == "negative" else has
         names = sorted(frozenset[str]().union(*held))
         if not names:
             raise TaskFaultError("no_labels", f"'{text}' holds no label", fix="complete the column")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -60,6 +60,9 @@ class SplitKeys(Config):
     random: RandomSplit | None = None
     everyone: Literal["train", "tuning", "held_out"] | None = None
     """Put all subjects in one split: a cohort that is only scored says ``held_out``."""
+    tuning_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """With a column and its ``held_out``: so many of the others are drawn for tuning, by id. The
+    others are the values of ``train``, or all that are not held out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -73,6 +76,8 @@ class SplitKeys(Config):
             raise ValueError("name either a column, or random: {...}, or everyone: held_out")
         if self.has_values and self.column is None:
             raise ValueError("train, tuning and held_out list values of a column: name it")
+        if self.tuning_share is not None and (self.tuning or not self.held_out):
+            raise ValueError("tuning_share stands beside held_out: [...], and not beside tuning:")
         return self
 
     @property
@@ -355,7 +360,10 @@ class MultilabelKeys(TaskKeys):
     columns: dict[str, str] = {}
     labels: str | None = None
     """Column of codes, or expression (``map[column]``): there is a yes or no for each label that
-    any record has, in the order of their names. Records without a label are not of the task."""
+    any record has, in the order of their names."""
+    unlabelled: Literal["left_out", "negative"] = "left_out"
+    """Of ``labels``: records without any are not of the task, or have none of them. An empty cell
+    says nothing: such records are never of the task."""
 
     @field_validator("columns", mode="before")
     @classmethod

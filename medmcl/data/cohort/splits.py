@@ -42,6 +42,8 @@ def row_splits(table: Table, ids: np.ndarray, keys: SplitKeys) -> np.ndarray:
         drawn = {one: draw(one, keys.random) for one in set(ids) - {None}}
         return np.array([drawn.get(one) for one in ids], dtype=object)
     cells = texts(table.require(str(keys.column), "subjects.split"))
+    if keys.tuning_share is not None:
+        return _with_drawn(cells, ids, keys, keys.tuning_share)
     if keys.has_values:
         return _mapped(cells, keys)
     unknown = sorted({cell for cell in cells if cell is not None and cell.lower() not in _SAME})
@@ -54,6 +56,17 @@ def row_splits(table: Table, ids: np.ndarray, keys: SplitKeys) -> np.ndarray:
             f"tuning: [...], held_out: [{unknown[0]}]}}",
         )
     return np.array([None if c is None else _SAME[c.lower()] for c in cells], dtype=object)
+
+
+def _with_drawn(cells: np.ndarray, ids: np.ndarray, keys: SplitKeys, share: float) -> np.ndarray:
+    """Give what values mean, some of train drawn for tuning; a cell that is none has no split."""
+    said = _mapped(cells, keys)
+    drawn = RandomSplit(tuning=share, held_out=0)
+    for row in np.flatnonzero(said != "held_out"):
+        is_other = cells[row] is not None and not keys.train
+        if ids[row] is not None and (said[row] == "train" or is_other):
+            said[row] = draw(ids[row], drawn)
+    return said
 
 
 def stand_in_splits(table: Table, ids: np.ndarray, keys: SplitKeys) -> np.ndarray:

@@ -6,7 +6,6 @@ text. Missing cells are those that pandas reads as missing, ``n/a`` of BIDS incl
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 import warnings
@@ -25,6 +24,8 @@ from medmcl.core.limits import refuse_large_parquet, refuse_large_text
 from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
+from medmcl.data.tables.patterns import find_files, is_pattern, named_parts
+from medmcl.data.tables.small_files import small_rows
 from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
 
 Emptied = Callable[[pd.DataFrame], pd.DataFrame]
@@ -71,7 +72,6 @@ def _rewritten(column: pd.Series) -> pd.Series:
     return column.str.replace(",", ".", regex=False)
 
 
-_KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
 _INTEGER = r"[-+]?\d{1,18}"
 _LEADING_ZERO = r"^[-+]?0\d"
 _EXACT = 2.0**53
@@ -131,15 +131,16 @@ def read_table(
     emptied: Emptied = lambda frame: frame,
     refuse: Callable[[list[tuple[str, Path]]], None] = lambda _: None,
 ) -> Table:
-    """Read ``root / pattern``: one file, or a glob of tables, key-value files, images or shards.
+    """Read ``root / pattern``: one file, or a glob of tables, small files, images or shards.
 
-    A glob of key-value files (``KEY: value`` lines) gives one row a file, with the columns
-    ``folder`` (name of its folder) and ``stem`` (its name without suffix) beside. Images and tar
-    shards give one row a sample: see `medmcl.data.tables.listed_files`.
+    Key-value files and headers of WFDB records give one row a file: see
+    `medmcl.data.tables.small_files`. Images and tar shards give one row a sample: see
+    `medmcl.data.tables.listed_files`.
 
     Args:
         root: Where the pattern starts.
-        pattern: Path or glob.
+        pattern: Path or glob; ``{name}`` in it is a column, and of ``A | B`` the first is read of
+            which there are files.
         text: Columns that stay text as it stands: 250.00 and 250 are two codes.
         emptied: Empties cells that stand for nothing, before it is told which columns are numbers.
         refuse: Refuses files that may not be read, each with what it is of.
@@ -147,24 +148,31 @@ def read_table(
     Raises:
         CohortError: No such file, a format that is not known, or bytes that cannot be read.
     """
-    if not any(letter in pattern for letter in "*?["):
+    if not is_pattern(pattern):
         path = root / pattern
         refuse([("the table", path)])
         if path.is_file() and is_packed(path):
             return _listed(root, pattern, (path,), text, emptied)
         return Table(_tidied(emptied(_read_file(path)), path, text), pattern, (path,))
-    names = glob.glob(str(root / pattern), recursive=True)  # noqa: PTH207  # takes absolute ones
-    files = tuple(sorted(path for path in map(Path, names) if path.is_file()))
+    chosen, files = find_files(root, pattern)
     if not files:
-        raise _no_file(root / pattern)
+        raise _no_file(root / chosen)
     refuse([("the table", path) for path in files])
+    parts = named_parts(root, chosen, files)
     if is_listing(files):
+        if any(parts):
+            raise CohortError(
+                "images and shards name no column by {...}",
+                where=pattern,
+                fix="write * in its place; the columns key and folder say where each lies",
+            )
         return _listed(root, pattern, files, text, emptied)
     if _suffix(files[0]) in _READERS:
-        whole = pd.concat(map(_read_file, files), ignore_index=True)
+        frames = [_read_file(path).assign(**said) for path, said in zip(files, parts, strict=True)]
+        whole = pd.concat(frames, ignore_index=True)
         return Table(_tidied(emptied(whole), root / pattern, text), pattern, files)
-    rows = [{"folder": path.parent.name, "stem": path.stem, **_pairs(path)} for path in files]
-    return Table(tidy(emptied(pd.DataFrame(rows))), pattern, files)
+    rows = pd.DataFrame(small_rows(root, files, parts))
+    return Table(_tidied(emptied(rows), root / pattern, text), pattern, files)
 
 
 def _listed(
@@ -429,7 +437,7 @@ def _read_file(path: Path) -> pd.DataFrame:
             "is not a table that can be read",
             where=path,
             expected="csv, tsv or parquet (csv and tsv also .gz), a tar of WebDataset, or a glob "
-            "of key-value files or of images",
+            "of key-value files, of WFDB headers or of images",
         )
     try:
         return reader(path)
@@ -490,19 +498,6 @@ _READERS = {
     ".tsv": lambda path: _read_text(path, "\t"),
     ".parquet": _read_parquet,
 }
-
-
-def _pairs(path: Path) -> dict[str, str | None]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
-    found = [match.groups() for match in map(_KEY_VALUE.match, lines) if match]
-    if not found:
-        raise CohortError(
-            "holds no 'KEY: value' line", where=path, expected="for example 'Group: DCM'"
-        )
-    return {key: value or None for key, value in found}
 
 
 def _no_file(path: Path) -> NoTableError:

@@ -17,12 +17,13 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.published.card import find_variant, split_model
 from medmcl.encoders.published.overlap import overlap_of, refuse_overlap
 from medmcl.evaluation.models import LINEAR, MODELS
+from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
 from medmcl.evaluation.protocol.predicted import Method, Predicted, Predictions
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.benchmark.board import AS_RECORDED, FILES, HEADLINE, Row, write_board
 from medmcl.stages.benchmark.contenders import SIMPLE, Contender, Field, refuse_twins
-from medmcl.stages.benchmark.suite import Suite, read_suite
+from medmcl.stages.benchmark.suite import Setting, Suite, read_suite
 from medmcl.stages.evaluate.evaluate import refuse_faulty
 from medmcl.stages.evaluate.overlap import refuse_seen
 from medmcl.stages.factorise.vector_files import vectors_by_name
@@ -51,6 +52,7 @@ class Benchmark:
     random: Sequence[str] = ()
     cohort: str | None = None
     tasks: Sequence[str] = ()
+    sites: Sequence[str] = ()
     label_fractions: Sequence[float] = ()
     protocols: Sequence[str] = ()
     disturbed: bool = False
@@ -90,33 +92,49 @@ class Benchmark:
             return self._written(name, suite)
 
     def _written(self, name: str, suite: Suite) -> list[Row]:
-        cohort = suite.open(self.cohort, self.overrides)
-        place = Field(
-            cohort=cohort,
-            modality=suite.modality,
-            folder=self.out / VECTORS,
-            device=self.device,
-        )
-        tasks = list(self.tasks or suite.scored(cohort))
-        refuse_faulty(cohort, tasks)
-        simple, prepared = place.simple()
-        contenders = [*self._contenders(place, suite), *([] if simple is None else [simple])]
-        contenders += self._trained(place, suite, tasks)
-        refuse_twins(contenders)
-        notes = [f"{suite.about}. {suite.source}", _whom(prepared)]
+        whole = suite.open(self.cohort, self.overrides)
+        settings = suite.settings(whole, self.sites)
         rows: list[Row] = []
-        for task in tasks:
-            log.info("scoring %s", task)
-            scoring = Scoring(self, name, suite, contenders, prepared, prepared.tasks(task))
-            rows += scoring.rows()
-            write_board(self.out, f"Benchmark {name}", rows, notes)
+        notes = [f"{suite.about}. {suite.source}"]
+        for setting in settings:
+            refuse_seen(
+                self.models,
+                setting.overrides.get("cohort.dataset", whole.spec.keys.dataset),
+                allow=self.allow_overlap,
+            )  # before hours of embedding
+        for setting in settings:
+            given = {**self.overrides, **setting.overrides}
+            cohort = suite.open(self.cohort, given) if setting.scored_on else whole
+            place = Field(
+                cohort=cohort,
+                modality=suite.modality,
+                folder=self.out / VECTORS,
+                records=whole.fingerprint,
+                device=self.device,
+            )
+            tasks = list(self.tasks or suite.scored(cohort))
+            refuse_faulty(cohort, tasks)
+            simple, prepared = place.simple()
+            contenders = [*self._contenders(place, suite), *([] if simple is None else [simple])]
+            contenders += self._trained(place, suite, tasks)
+            refuse_twins(contenders)
+            notes.append(_whom(prepared, setting))
+            for task in tasks:
+                log.info("scoring %s", " on ".join(filter(None, (task, setting.scored_on))))
+                targets, kept = scored_columns(prepared.tasks(task), prepared.splits, setting)
+                if not len(kept):
+                    notes.append(f"{task}: nothing to score on {setting.scored_on}, no class is "
+                                 "known both there and where is learned")  # fmt: skip
+                    continue
+                scoring = Scoring(
+                    self, name, suite, contenders, prepared, targets, setting=setting, kept=kept
+                )
+                rows += scoring.rows()
+                write_board(self.out, f"Benchmark {name}", rows, notes)
         return rows
 
     def _contenders(self, place: Field, suite: Suite) -> list[Contender]:
         """Whoever is compared; those that may have seen who is scored are refused first."""
-        refuse_seen(
-            self.models, place.dataset, allow=self.allow_overlap
-        )  # before hours of embedding
         found: list[Contender] = [place.model(text) for text in self.models]
         names = [one.beside.removeprefix("random ") for one in found]
         with vectors_by_name(list(self.embeddings) or None) as tables:
@@ -149,14 +167,40 @@ class Benchmark:
             yield replace(made, overlap=overlap, terms=card.warning or "")
 
 
-def _whom(prepared: Prepared) -> str:
+def _whom(prepared: Prepared, setting: Setting) -> str:
     """Say of whom the numbers are."""
     counts = ", ".join(
         f"{len(np.unique(prepared.subjects[prepared.splits == split])):,} {split}"
         for split in ("train", "tuning", "held_out")
     )
     left = prepared.exclusions()
-    return f"People of cohort {prepared.cohort.name}: {counts}. {left}".strip()
+    sites = f", scored on {setting.scored_on}, trained on {setting.trained_on}"
+    of = f"{prepared.cohort.name}{sites if setting.scored_on else ''}"
+    return f"People of cohort {of}: {counts}. {left}".strip()
+
+
+def scored_columns(
+    targets: Targets, splits: np.ndarray, setting: Setting
+) -> tuple[Targets, np.ndarray]:
+    """Leave out labels that only one of two sites knows, and give the numbers of those kept.
+
+    Who codes what differs between hospitals: what nobody at one of them has cannot be carried over.
+    Where the split of a cohort stands, all are kept.
+    """
+    every = np.arange(len(targets.columns))
+    if targets.kind != "multilabel" or not setting.scored_on:
+        return targets, every
+    has = (targets.values > 0) & targets.known
+    kept = np.flatnonzero(
+        has[splits == "train"].any(axis=0) & has[splits == "held_out"].any(axis=0)
+    )
+    part = replace(
+        targets,
+        columns=tuple(targets.columns[one] for one in kept),
+        values=targets.values[:, kept],
+        known=targets.known[:, kept],
+    )
+    return part, kept
 
 
 @dataclass(frozen=True)
@@ -169,6 +213,8 @@ class Scoring:
     contenders: Sequence[Contender]
     prepared: Prepared
     targets: Targets
+    setting: Setting
+    kept: np.ndarray
 
     def rows(self) -> list[Row]:
         """Fit on train, choose on tuning, score held_out."""
@@ -190,7 +236,7 @@ class Scoring:
             bootstrap_draws=self.suite.bootstrap_draws,
             present={_method(key): one.present for key, one in by_key.items()},
             predictions={
-                _method(key): one.predictions[self.targets.name]
+                _method(key): self._kept(one.predictions[self.targets.name])
                 for key, one in by_key.items()
                 if one.predictions
             },
@@ -207,6 +253,10 @@ class Scoring:
         if self.asked.disturbed:
             rows += self._disturbed(found, by_key)
         return rows
+
+    def _kept(self, predicted: np.ndarray) -> np.ndarray:
+        """Predictions of the labels that are scored."""
+        return predicted[:, self.kept] if self.targets.kind == "multilabel" else predicted
 
     def _keyed(self) -> Iterator[tuple[Key, Contender]]:
         yield from (((one.name, TRAINED), one) for one in self.contenders if one.predictions)
@@ -227,6 +277,8 @@ class Scoring:
             "protocol": row.protocol,
             "label_fraction": row.label_fraction,
             "condition": AS_RECORDED,
+            "scored_on": self.setting.scored_on,
+            "trained_on": self.setting.trained_on,
             "metric": row.metric,
             "value": row.value,
             "low": row.low,
@@ -234,7 +286,7 @@ class Scoring:
             "people": row.subjects,
             "records": row.n,
             "events": row.events,
-            "classes": len(self.targets.columns),
+            "classes": self.targets.num_outputs,
             "left_out": ", ".join(scored),
             "train_people": row.train_subjects,
             "seeds": row.seeds,
@@ -253,8 +305,10 @@ class Scoring:
         held = self.prepared.splits == "held_out"
         for one in self.contenders:
             held = held & one.present
-        has = ((self.targets.values > 0) & self.targets.known)[held].any(axis=0)
-        return [name for name, one in zip(self.targets.columns, has, strict=True) if not one]
+        values, known = one_hot(self.targets)
+        has = ((values > 0) & known)[held].any(axis=0)
+        names = self.targets.classes or self.targets.columns
+        return [name for name, one in zip(names, has, strict=True) if not one]
 
     def _beside_random(
         self, found: TaskEvaluation, by_key: Mapping[Key, Contender]
@@ -268,7 +322,7 @@ class Scoring:
             yield from self._apart(tables[_method((name, protocol))], mate, one)
 
     def _apart(self, table: Predicted, mate: Predicted, one: Contender) -> Iterator[Row]:
-        own = next(iter(table.sampled)) if len(self.targets.columns) == 1 else ("macro", HEADLINE)
+        own = next(iter(table.sampled)) if self.targets.num_outputs == 1 else ("macro", HEADLINE)
         sampled = table.sampled[own][1].minus(mate.sampled[own][1])
         row = Result.of(
             sampled.interval(),

@@ -33,6 +33,8 @@ class Row:
         protocol: How predictions were made.
         label_fraction: Share of train labels.
         condition: How the records that are scored were disturbed.
+        scored_on: The site that is scored; empty where a suite holds none out.
+        trained_on: The sites that were learned from.
         metric: By name.
         value: The number; None = not estimable, the note says why.
         low: Lower end of its interval over people who are scored.
@@ -62,6 +64,8 @@ class Row:
     protocol: str
     label_fraction: float
     condition: str
+    scored_on: str
+    trained_on: str
     metric: str
     value: float | None
     low: float | None
@@ -108,16 +112,50 @@ def read_board(file: Path) -> list[Row]:
 
 def page(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     """Write the page: whom to mind first, then each task, then records that are disturbed."""
-    minded = {row.name: row.mark for row in rows if row.mark}
+    minded = dict.fromkeys((row.name, row.mark) for row in rows if row.mark)
     terms = {row.terms: None for row in rows if row.terms}
     lines = [f"# {title}", "", *(f"{note}\n" for note in notes)]
     if minded:
-        lines += ["**Mind**", "", *(f"- {name}: {mark}" for name, mark in minded.items()), ""]
+        lines += ["**Mind**", "", *(f"- {name}: {mark}" for name, mark in minded), ""]
     lines += [*(f"- {one}" for one in terms), ""] if terms else []
     for task in dict.fromkeys(row.task for row in rows):
-        lines += task_lines(task, [row for row in rows if row.task == task])
+        lines += _by_site(task, [row for row in rows if row.task == task])
+    for task, site in dict.fromkeys((row.task, row.scored_on) for row in rows):
+        title = f"{task}, scored on {site}" if site else task
+        own = [row for row in rows if (row.task, row.scored_on) == (task, site)]
+        lines += task_lines(title, own)
     lines += ["## Command", "", *_commands(rows), ""]
     return "\n".join(lines)
+
+
+def _by_site(task: str, rows: Sequence[Row]) -> list[str]:
+    """Scores at all labels, a column a site that was held out; none without sites."""
+    sites = list(dict.fromkeys(row.scored_on for row in rows if row.scored_on))
+    scores = {
+        (row.name, row.protocol, row.scored_on): row
+        for row in rows
+        if (row.target == "macro" or row.classes == 1)
+        and (row.metric, row.versus, row.condition) == (HEADLINE, "", AS_RECORDED)
+        and row.label_fraction == 1
+    }
+    if not sites or not scores:
+        return []
+    table = []
+    for name, protocol in dict.fromkeys(key[:2] for key in scores):
+        found = [scores.get((name, protocol, site)) for site in sites]
+        mark = " (!)" if any(row and row.mark for row in found) else ""
+        table.append(
+            [f"{name}{mark}", protocol, *("" if row is None else row.shown for row in found)]
+        )
+    said = "Scored on one source, trained on the others. Mean AUROC over classes, 95 % intervals."
+    return [
+        f"## {task}: from site to site",
+        "",
+        said,
+        "",
+        *_table(["", "probe", *sites], table),
+        "",
+    ]
 
 
 def task_lines(task: str, rows: Sequence[Row]) -> list[str]:
@@ -128,13 +166,14 @@ def task_lines(task: str, rows: Sequence[Row]) -> list[str]:
     if not scores:
         return []
     first = scores[0]
+    several = first.classes > 1
     lost = f"; nobody scored has {first.left_out}: not in the mean" if first.left_out else ""
     lines = [
         f"## {task}",
         "",
         f"{first.people:,} people scored ({first.records:,} records, {first.events or 0:,} "
-        f"positive labels), {first.classes} classes{lost}. Mean AUROC over classes, with 95 % "
-        "intervals.",
+        f"positive labels){f', {first.classes} classes' if several else ''}{lost}. "
+        f"{'Mean AUROC over classes' if several else 'AUROC'}, with 95 % intervals.",
         "",
     ]
     fractions = sorted({row.label_fraction for row in scores}, reverse=True)

@@ -77,12 +77,14 @@ class Field:
         cohort: Whose samples.
         modality: What is embedded.
         folder: Where embeddings are kept, by what decides them.
+        records: Fingerprint of the cohort without regard to who is in which split.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
     cohort: Cohort
     modality: str
     folder: Path
+    records: str
     device: str = "auto"
 
     @property
@@ -243,7 +245,7 @@ class Field:
         cache = cache_folder(self.folder)
         prepared = prepare(self.cohort, {self.modality: {}}, cache=cache, splits="all")
         table = simple_table(prepared, self.modality, cache=cache)
-        if table is None or table.has_terms:
+        if table is None:
             return None, prepared
         values = table.matrix()[0]
         name = f"{SIMPLE} ({self.modality})"
@@ -267,7 +269,9 @@ class Field:
         """Vectors of the samples, embedded once: they are kept by what decides them."""
         import pandas as pd
 
-        file = self.folder / f"{found.identity[:24]}.parquet"
+        state = found.prepared.adapters[self.modality].state()
+        decided = {**found.provenance, "cohort_fingerprint": self.records, "state": state}
+        file = self.folder / f"{fingerprint([decided, found.whom, found.batch])}.parquet"
         if not file.is_file():
             write_table(found.table(found.vectors(found.records)), file)
         kept = pd.read_parquet(file)

@@ -6,7 +6,8 @@ and how encoders are probed. Adding one is adding a file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,79 @@ from medmcl.core.shipped import shipped
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 
 SUITES = shipped("suites")
+
+
+class Transport(Config):
+    """Trained at some sites, scored at another: each in turn, or as it says."""
+
+    column: str = Field(description="column of the subjects table with the site")
+    scored: tuple[str, ...] = Field(default=(), description="sites that are scored; none: each")
+    trained: tuple[str, ...] = Field(
+        default=(), description="sites that are learned from; none: all others"
+    )
+    tuning_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="share of the people learned from by whom settings are chosen"
+    )
+    datasets: dict[str, str] = Field(
+        default={}, description="site to what the cards of models call its data, as `dataset`"
+    )
+
+    def settings(self, cohort: Cohort, asked: Sequence[str] = ()) -> list[Setting]:
+        """Give who is scored and who is learned from, one setting a scored site.
+
+        Args:
+            cohort: With all sites.
+            asked: Only these of the scored sites.
+
+        Raises:
+            ConfigError: There is no such column or site, or nobody to learn from.
+        """
+        if self.column not in cohort.subjects:
+            raise ConfigError(
+                f"the subjects table has no column '{self.column}'"
+                f"{nearest(self.column, map(str, cohort.subjects.columns))}",
+                where="transport.column",
+            )
+        known = sorted({str(one) for one in cohort.subjects[self.column].dropna()})
+        for name in (*asked, *self.scored, *self.trained):
+            if name not in known:
+                raise ConfigError(
+                    f"there is no site '{name}'{nearest(name, known)}",
+                    where=f"column {self.column}",
+                    got=", ".join(known),
+                )
+        found = []
+        for site in asked or self.scored or known:
+            others = [one for one in self.trained or known if one != site]
+            if not others:
+                raise ConfigError(
+                    "there is no other site to learn from",
+                    where=f"column {self.column}",
+                    got=", ".join(known),
+                    fix="give data of two sites or more; is data_root the folder that holds them?",
+                )
+            split = {"column": self.column, "held_out": [site], "train": others,
+                     "tuning_share": self.tuning_share}  # fmt: skip
+            laid: dict[str, Any] = {"cohort.subjects.split": split}
+            if site in self.datasets:
+                laid["cohort.dataset"] = self.datasets[site]
+            found.append(Setting(site, ", ".join(others), laid))
+        return found
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Who is learned from and who is scored, where sites tell it.
+
+    Attributes:
+        scored_on: The site that is scored; empty where the split of the cohort stands.
+        trained_on: The sites that are learned from.
+        overrides: Laid over the cohort.
+    """
+
+    scored_on: str = ""
+    trained_on: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Suite(Config):
@@ -39,6 +113,9 @@ class Suite(Config):
     maps: dict[str, Any] = Field(default={}, description="laid over those of the cohort")
     tasks: dict[str, Any] = Field(
         default={}, description="laid over those of the cohort, and scored; none: the cohort's own"
+    )
+    transport: Transport | None = Field(
+        default=None, description="train at some sites, score at another; none: the split stands"
     )
     protocols: tuple[str, ...] = Field(
         default=("linear_probe", "knn"), description="ways to predict from frozen features"
@@ -87,6 +164,18 @@ class Suite(Config):
                 got=", ".join(opened.spec.modalities),
             )
         return opened
+
+    def settings(self, cohort: Cohort, sites: Sequence[str] = ()) -> list[Setting]:
+        """Give who is learned from and who is scored: once, or once a site that is held out.
+
+        Raises:
+            ConfigError: Sites are asked for that there are not.
+        """
+        if self.transport is not None:
+            return self.transport.settings(cohort, sites)
+        if sites:
+            raise ConfigError("the suite holds no site out", where="--site", got=", ".join(sites))
+        return [Setting()]
 
     def scored(self, cohort: Cohort) -> list[str]:
         """Names of the tasks that are scored."""
