@@ -265,7 +265,9 @@ class Applied:
 
 KEPT_BESIDE_FOLDS = "for medmcl predict and other cohorts; not scored on this one"
 UNKNOWN_ENCODER = "whether the encoder saw these people, or their outcomes, is unknown"
-"""Note of the ledger line of vectors that were made elsewhere."""
+"""Note of the ledger line of vectors of which nothing says what their encoder was trained on."""
+ENCODER_OF = "encoder of the vectors"
+"""How the ledger line of vectors that were made elsewhere begins."""
 
 
 @dataclass(frozen=True, kw_only=True)

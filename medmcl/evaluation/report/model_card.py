@@ -13,6 +13,7 @@ from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.tasks.doubtful import doubtful, is_of_nothing
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.evidence import ENCODER_OF
 from medmcl.evaluation.protocol.predicted import CROSS_VALIDATION
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.columns import MEASURED, VALUE, Cells, rounded, written
@@ -165,7 +166,12 @@ def _described(data: Evaluation) -> tuple[str, ...]:
 
 def _model(data: Evaluation) -> tuple[str, ...]:
     towers = [f"{name}: {what}." for name, what in data.study.towers.items()]
-    return (*towers, *data.study.training) or ("Not stated.",)
+    given = [
+        f"{line.what[0].upper()}{line.what[1:]}: {line.note}."
+        for line in data.fitted
+        if line.what.startswith(ENCODER_OF)
+    ]
+    return (*towers, *data.study.training, *given) or ("Not stated.",)
 
 
 def _doubts(data: Evaluation) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.outcomes import tellers
 from medmcl.data.cohort.splits import SPLITS
-from medmcl.evaluation.protocol.evidence import UNKNOWN_ENCODER, FittedOn
+from medmcl.encoders.published.overlap import overlap_of_provenance
+from medmcl.evaluation.protocol.evidence import ENCODER_OF, UNKNOWN_ENCODER, FittedOn
 from medmcl.stages.factorise.vector_files import Vectors, read_vectors
 
 
@@ -27,7 +28,7 @@ class SampleVectors:
         values: (N, E); zeros where there is none.
         present: Samples that have one. (N,) bool
         notes: What a reader must know: what was left out.
-        fitted: The line of the ledger: nobody knows what the encoder saw.
+        fitted: The line of the ledger: whom the encoder saw, as far as that is known.
         columns: What the E are called.
     """
 
@@ -86,11 +87,27 @@ def lay_vectors(
     notes = [f"{name}: {note}" for note in (*vectors.notes, *how, *_counts(vectors, rows, cohort))]
     if flat.any():
         notes.append(f"{name}: {int(flat.sum())} of {len(flat)} columns are alike for everyone")
-    what = f"encoder of the vectors '{name}'"
-    line = FittedOn(what=what, splits=(), method=name, note=UNKNOWN_ENCODER)
+    note = _encoder_saw(path, cohort.spec.keys.dataset)
+    line = FittedOn(what=f"{ENCODER_OF} '{name}'", splits=(), method=name, note=note)
     return SampleVectors(
         values=values, present=present, notes=tuple(notes), fitted=line, columns=vectors.columns
     )
+
+
+def _encoder_saw(path: Path, dataset: str | None) -> str:
+    """Say whether an encoder saw the people of a data set, as far as its vectors tell."""
+    from medmcl.stages.run.embedding import provenance_of_table
+
+    made_by = provenance_of_table(path).get("made_by", {})
+    found = overlap_of_provenance(dataset, made_by)
+    if found.status == "not known":
+        return f"{UNKNOWN_ENCODER}: {found.said}" if made_by else UNKNOWN_ENCODER
+    said = {
+        "seen": "may have seen these people",
+        "other parts seen": "did not see who is scored, but others of these data",
+        "not seen": "did not see these people",
+    }[found.status]
+    return f"the card of the encoder says that it {said}: {found.said}"
 
 
 def _in_order(vectors: Vectors, wanted: Sequence[str], *, is_frozen: bool) -> Vectors:

@@ -10,14 +10,14 @@ from typing import Any
 
 from medmcl.core.atomic import working_folder
 from medmcl.core.errors import MedmclError, OverrideError
-from medmcl.core.findings import Finding, cohort_error, counted
+from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.core.progress import progress as shown_progress
 from medmcl.data.check.check import Checked, check_cohort
 from medmcl.data.cohort.cohort import Cohort, load_cohort
 from medmcl.stages.recipe.cohort_checks import faults_with
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import find_recipe, read_recipe
-from medmcl.stages.recipe.model_checks import faults_of_models
+from medmcl.stages.recipe.model_checks import OTHERWISE, faults_of_models, other_inputs
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import ROLES, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
@@ -182,6 +182,13 @@ def _check_recipe(
         faults = faults_with(cohort, spec.stages)
     about = [_recipe_fault(str(name), fault) for fault in faults]
     known = {*cohort.spec.modalities, *cohort.spec.lost("modalities")}  # its own finding says it
+    if not about:
+        about += [
+            cohort_warning("recipe.other_inputs", f"inputs.{m}", f"{OTHERWISE}: {said}",
+                           f"take them out of inputs.{m}, so that the card prepares; or leave "
+                           "them, if that is meant: the report says so too")
+            for m, said in other_inputs(spec, kinds_of(cohort)).items()
+        ]  # fmt: skip
     missing = [m for m in spec.inputs if m not in known]
     what = "reads '{}', which the cohort does not have" + roles_said(spec)
     about += [_recipe_finding(str(name), what.format(m)) for m in missing]

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from medmcl.core.config import check, nearest
+from medmcl.core.config import Config, check, nearest
 from medmcl.core.errors import ConfigError
+from medmcl.core.overrides import typed
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.model_settings import input_projections_of
+from medmcl.stages.recipe.resolve_modalities import asked_inputs
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.stage import Check, Plan
 from medmcl.stages.train.checks import refuse_view
+
+OTHERWISE = "prepares records otherwise than its encoder was trained on"
 
 
 def faults_of_models(recipe: RecipeSpec, kinds: Mapping[str, str]) -> list[ConfigError]:
@@ -33,6 +37,36 @@ def faults_of_models(recipe: RecipeSpec, kinds: Mapping[str, str]) -> list[Confi
         except ConfigError as error:
             found.setdefault((str(error.where), error.what, str(error.got)), error)
     return list(found.values())
+
+
+def other_inputs(recipe: RecipeSpec, kinds: Mapping[str, str]) -> dict[str, str]:
+    """Modality to how ``inputs`` prepares its records otherwise than its encoder knows them.
+
+    Args:
+        recipe: The recipe as resolved for a cohort, without faults.
+        kinds: Modality of the cohort to its kind.
+    """
+    found = {}
+    for name, tower in recipe.towers.items():
+        known = asked_inputs(tower, kinds.get(name))
+        if known and name in recipe.inputs:
+            model: type[Config] = ADAPTERS.settings[kinds[name]]
+            given = model.model_validate(recipe.inputs[name])
+            if said := differing(given, model.model_validate(known)):
+                found[name] = said
+    return found
+
+
+def differing(given: Config, known: Config) -> str:
+    """Say which settings differ, as ``rate_hz is 250, not 500``; empty where none does."""
+    whole = [one.model_dump(mode="json") for one in (given, known)]
+    short = [one.model_dump(mode="json", exclude_unset=True) for one in (given, known)]
+    said = []
+    for key in whole[1]:
+        if whole[0][key] != whole[1][key]:
+            ours, theirs = (typed({**a, **b}[key]) for a, b in zip(whole, short, strict=True))
+            said.append(f"{key} is {ours}, not {theirs}")
+    return "; ".join(said)
 
 
 def _checks(recipe: RecipeSpec, kinds: Mapping[str, str]) -> Iterable[Check]:

@@ -100,11 +100,11 @@ def _as_encoders_ask(
     kinds: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
     """Prepare records as the encoder of their tower knows them, where the recipe does not say."""
-    asked = {name: _asked_inputs(tower, kinds.get(name)) for name, tower in towers.items()}
+    asked = {name: asked_inputs(tower, kinds.get(name)) for name, tower in towers.items()}
     return {name: {**asked.get(name, {}), **said} for name, said in inputs.items()}
 
 
-def _asked_inputs(tower: Mapping[str, Any], kind: str | None) -> Mapping[str, Any]:
+def asked_inputs(tower: Mapping[str, Any], kind: str | None) -> Mapping[str, Any]:
     """How the encoder of a tower asks for its records to be prepared; empty where it does not.
 
     Settings that cannot be used are told by whoever checks the tower.

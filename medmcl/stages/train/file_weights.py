@@ -17,6 +17,7 @@ from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.towers import Towers
 from medmcl.encoders.weights import NAME_MAPS, load_tower, load_weights, require_projections
+from medmcl.stages.recipe.model_checks import OTHERWISE, differing
 from medmcl.stages.train.file_vocabulary import OF_RUNS, FileTokens
 from medmcl.stages.train.spec import TrainSpec, WeightsSpec
 
@@ -63,16 +64,9 @@ def other_inputs(name: str, encoder: StartsFromFile, adapter: Adapter) -> list[s
     """Warn where records are prepared otherwise than the weights of a file know them."""
     if not isinstance(encoder.settings, KnowsInputs):
         return []
-    model = type(adapter.settings)
-    known = model.model_validate(encoder.settings.inputs()).model_dump(mode="json")
-    given = adapter.settings.model_dump(mode="json")
-    other = [key for key in known if given[key] != known[key]]
-    if not other:
-        return []
-    return [
-        f"warning: inputs.{name} prepares records otherwise than its encoder was trained on: "
-        + ", ".join(f"{key} is {given[key]}, not {known[key]}" for key in other)
-    ]
+    known = type(adapter.settings).model_validate(encoder.settings.inputs())
+    said = differing(adapter.settings, known)
+    return [f"warning: inputs.{name} {OTHERWISE}: {said}"] if said else []
 
 
 def provenance(towers: Towers) -> dict[str, Any]:

@@ -250,6 +250,33 @@ def test_a_cohort_of_outcomes_alone_will_do(people, tmp_path, cache):
     assert {row.method for row in done.results} == {"v", "majority"}
 
 
+UNKNOWN = "whether the encoder saw these people, or their outcomes, is unknown"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "made_by", "said"),
+    [
+        ("ptbxl", {}, UNKNOWN),
+        (None, {"seen": {}}, f"{UNKNOWN}: the cohort does not say which data set it is"),
+        ("acdc", {"seen": {"ukb": ""}}, f"{UNKNOWN}: nothing is said of acdc"),
+        ("ukb", {"seen": {"ukb": "all"}}, "that it may have seen these people: trained on ukb"),
+        ("acdc", {"seen": {"ukb": ""}, "clean": ["acdc"]},
+         "that it did not see these people: trained on ukb"),
+        ("ukb:part 2", {"seen": {"ukb": "part 1"}, "clean": ["ukb:part 2"]},
+         "did not see who is scored, but others of these data: trained on ukb: part 1"),
+    ],
+)  # fmt: skip
+def test_whom_an_encoder_saw_is_said_as_its_card_says_it(people, tmp_path, dataset, made_by, said):
+    folder, ids, risk = people
+    frame = made(ids, risk, 1.0)
+    frame.attrs["medmcl"] = {"made_by": made_by}
+    frame.to_parquet(tmp_path / "v.parquet")
+    cohort = medmcl.open_cohort(folder, {} if dataset is None else {"cohort.dataset": dataset})
+    line = lay_vectors("v", tmp_path / "v.parquet", cohort).fitted
+    assert said in line.note
+    assert (UNKNOWN in line.note) == said.startswith(UNKNOWN)
+
+
 def laid(frame, folder, suffix=".csv", **written):
     """Lay a table of vectors over the samples of a cohort."""
     path = folder.parent / f"vectors{suffix}"

@@ -289,6 +289,9 @@ def test_evaluate_scores_a_model(file, tmp_path):
     assert marked in methods
     assert "turgut_ecg:global_pool" not in methods
     assert marked in report
+    for page in (report, (out / "model_card.md").read_text()):
+        assert "whether the encoder saw these people" not in page
+        assert "the card of the encoder says that it may have seen these people" in page
     table = pd.DataFrame(np.eye(60), columns=[f"e{n}" for n in range(60)])
     table.attrs["medmcl"] = {"made_by": {"seen": {"ukb": ""}, "clean": []}}
     table.insert(0, "subject_id", [f"{n}" for n in range(60)])

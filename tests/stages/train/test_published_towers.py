@@ -105,6 +105,21 @@ def test_another_preparation_is_said(cohort, file, tmp_path, caplog, monkeypatch
     assert any("missing_samples is zero, not refuse" in one.message for one in caplog.records)
 
 
+def test_check_says_before_training_which_settings_are_not_the_cards(cohort, file, tmp_path):
+    def found(**inputs):
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe(file, inputs=inputs)))
+        done = medmcl.check(cohort, recipe=tmp_path / "recipe.yaml")
+        assert not [one for one in done if one.level == "error"]
+        return [one for one in done if one.code == "recipe.other_inputs"]
+
+    assert found() == found(missing_samples="refuse") == []  # as the card says it
+    (one,) = found(missing_samples="zero", steps=[{"step": "zscore", "over": "lead"}])
+    assert (one.level, one.where) == ("warning", "inputs.ecg")
+    assert "missing_samples is zero, not refuse" in one.what
+    assert "steps is [{step: zscore, over: lead}], not []" in one.what
+    assert "inputs.ecg" in one.fix
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

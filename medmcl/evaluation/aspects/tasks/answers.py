@@ -11,7 +11,7 @@ from medmcl.evaluation.aspects.tasks.doubtful import is_of_nothing
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.models.strength import is_alike
-from medmcl.evaluation.protocol.evidence import UNKNOWN_ENCODER, SubgroupRow
+from medmcl.evaluation.protocol.evidence import ENCODER_OF, SubgroupRow
 from medmcl.evaluation.protocol.folds import FOLDS
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import (
@@ -311,7 +311,10 @@ def how_scored(data: Evaluation) -> list[Said]:
         said.append(TOO_SURE)
         notes = [(row.task, note) for row in data.main_rows for note in row.note.split("; ")]
         said += [f"{task}, {note}." for task, note in notes if note.startswith(FOLDS)]
-    foreign = [line.method for line in data.fitted if line.note == UNKNOWN_ENCODER]
-    if foreign:
-        said.append(f"Vectors from elsewhere ({listed(foreign, MOST_TASKS)}): {UNKNOWN_ENCODER}.")
+    foreign: dict[str, list[str]] = {}
+    for line in data.fitted:
+        if line.what.startswith(ENCODER_OF):
+            foreign.setdefault(line.note, []).append(line.method)
+    said += [f"Vectors from elsewhere ({listed(names, MOST_TASKS)}): {note}."
+             for note, names in foreign.items()]  # fmt: skip
     return [Said("How sure", line) for line in said]
