@@ -6,7 +6,7 @@ Heavy imports happen inside the command, as in `cli`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -63,6 +63,13 @@ def predict(
             "model), as it was kept; the first of the evaluate stage if not given."
         ),
     ] = None,
+    schema: Annotated[
+        Literal["medmcl", "meds"],
+        typer.Option(
+            help="meds: the table of --out as MEDS-DEV scores it (.parquet; one binary task, the "
+            "people that the run did not learn from, their outcomes beside)."
+        ),
+    ] = "medmcl",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over what is there.")
     ] = False,
@@ -104,6 +111,8 @@ def predict(
 
         with worker_pool(processors() if workers is None else workers):
             opened = load(run)
+            if schema == "meds":
+                about["tasks"] = [_meds_task(opened, cohort, out, task)]
             wrecked = opened.wrecked  # before anything is written
             if cohort is not None:
                 found = predict_people(opened, cohort, **about)
@@ -117,9 +126,37 @@ def predict(
         print(line)
     if is_one:
         print(_shown(found.table))
-    if out is not None:
+    if out is not None and cohort is not None and schema == "meds":
+        _write_meds(opened, cohort, found.table, about, out)
+    elif out is not None:
         _write(found, out, curves)
     end_wrecked(wrecked)
+
+
+def _meds_task(run: Any, cohort: str | None, out: Path | None, tasks: list[str] | None) -> str:
+    """The task of a file of MEDS predictions; refuses what cannot be one."""
+    from medmcl.core.errors import ConfigError
+    from medmcl.stages.predict.meds_rows import one_binary_task
+
+    if cohort is None or out is None or out.suffix.lower() != ".parquet":
+        raise ConfigError(
+            "MEDS predictions are a parquet file about a cohort",
+            where="--schema meds",
+            fix="--cohort COHORT --out predictions.parquet",
+        )
+    return one_binary_task(run, tasks)
+
+
+def _write_meds(run: Any, cohort: str, table: Any, about: dict[str, Any], out: Path) -> None:
+    """Write predictions as MEDS has them, and say who is not among them."""
+    from medmcl.stages.predict.meds_rows import meds_rows, write_meds
+    from medmcl.stages.predict.people import WARNING
+
+    rows, notes = meds_rows(run, cohort, table, about["tasks"][0], about["overrides"])
+    for line in notes:
+        print(line)
+    write_meds(rows, out)
+    print(f"predictions: {out}, {len(rows):,} rows in the schema of MEDS\nnote: {WARNING}")
 
 
 def _refuse_places(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -467,14 +469,17 @@ def test_claime_is_pretrained_on_a_public_sample(name, sample, write, recipe, tm
     assert len(cohort.usable_tasks) == 3
 
 
-def test_a_table_of_labels_as_aces_writes_it_is_a_task_at_its_prediction_time(tmp_path):
+@pytest.fixture
+def aces(tmp_path):
+    """A cohort whose one task is a table of labels as ACES writes them; data root, file, people."""
     people = story()
-    write_mimic_iv(tmp_path / "data", people)
+    data = tmp_path / "data"
+    write_mimic_iv(data, people)
     labels = [(one["id"], one["landmark"], bool(one["again"])) for one in people]
     labels += [(one["id"], one["landmark"] + 60 * DAY, False) for one in people[:5]]
     columns = ["subject_id", "prediction_time", "boolean_value"]
-    (tmp_path / "data" / "labels").mkdir()
-    pd.DataFrame(labels, columns=columns).to_parquet(tmp_path / "data" / "labels" / "0.parquet")
+    (data / "labels").mkdir()
+    pd.DataFrame(labels, columns=columns).to_parquet(data / "labels" / "0.parquet")
     table = {"table": "labels/*.parquet", "date": "prediction_time"}
     dates = {
         "prediction_time": table,
@@ -486,7 +491,43 @@ def test_a_table_of_labels_as_aces_writes_it_is_a_task_at_its_prediction_time(tm
         index={"column": "prediction_time"},
         tasks={"label": {"kind": "binary", "column": "label"}},
     )
-    cohort = open_cohort(mine, data_root=tmp_path / "data")
+    return data, mine, people
+
+
+def test_a_table_of_labels_as_aces_writes_it_is_a_task_at_its_prediction_time(aces):
+    data, mine, people = aces
+    cohort = open_cohort(mine, data_root=data)
     assert targets(cohort, "label") == {one["id"]: float(one["again"]) for one in people}
     [finding] = [f for f in cohort.findings if f.code == "dates.further"]
     assert finding.what.startswith("5 rows")
+
+
+def test_an_aces_task_goes_in_and_predictions_in_the_schema_of_meds_come_out(aces, tmp_path):
+    meds = pytest.importorskip("meds")
+    data, mine, people = aces
+    run, out = tmp_path / "run", tmp_path / "predictions.parquet"
+    root = ["--set", f"data_root={data}"]
+    asked = ["--cohort", mine, "--recipe", "claime_toy", "--out", run, "--device", "cpu", *root]
+    said = answer("pretrain", *asked)
+    assert said.returncode == 0, said.stderr
+    said = answer("predict", run, "--cohort", mine, "--out", out, "--schema", "meds", *root)
+    assert said.returncode == 0, said.stderr
+    assert "learned from in training or tuning" in said.stdout
+    found = pq.read_table(out)
+    meds.LabelSchema.validate(found.select(["subject_id", "prediction_time", "boolean_value"]))
+    assert found.schema.field("predicted_boolean_value").type == pa.bool_()
+    assert found.schema.field("predicted_boolean_probability").type == pa.float64()
+    rows = found.to_pandas()
+    held = {one["id"]: one for one in people if one["split"] == "held_out"}
+    assert sorted(rows["subject_id"]) == sorted(held)
+    for row in rows.itertuples():
+        assert row.boolean_value == bool(held[row.subject_id]["again"])
+        assert row.prediction_time == held[row.subject_id]["landmark"]
+        assert row.predicted_boolean_value == (row.predicted_boolean_probability >= 0.5)
+    plain = tmp_path / "plain.parquet"
+    answer("predict", run, "--cohort", mine, "--out", plain, *root)
+    own = pd.read_parquet(plain).set_index("subject")["predicted"]
+    assert all(own[str(r.subject_id)] == r.predicted_boolean_probability for r in rows.itertuples())
+    refused = answer("predict", run, "--cohort", mine, "--out", "x.csv", "--schema", "meds", *root)
+    assert refused.returncode == 2
+    assert "parquet" in refused.stderr
