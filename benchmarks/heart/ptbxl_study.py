@@ -34,6 +34,7 @@ from benchmarks.study import Row, Study, grid, interval
 from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch
 from medmcl.core.config import Config
+from medmcl.core.rng import RowGenerator
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import Prepared
@@ -523,7 +524,7 @@ def _predict(made: Made, learner: Learner, view: Any) -> np.ndarray:
     learner.eval()
     rows = np.concatenate([made.rows("tuning"), made.rows("held_out")])
     answer = np.zeros_like(made.targets.values)
-    generator = torch.Generator(device=torch.device("cpu"))
+    generator = RowGenerator(torch.Generator(device=torch.device("cpu")))
     objective = cast(Supervised, learner.objectives["supervised"])
     for chosen in np.array_split(rows, 4):
         batch = made.prepared.batch(chosen, modalities=("ecg",))

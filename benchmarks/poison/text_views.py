@@ -32,6 +32,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.study import Study, grid
+from medmcl.core.rng import RowGenerator
 from medmcl.modalities.text.adapter import Text, TextAugment, TextSettings, TextSource
 
 COUNTS = (
@@ -147,7 +148,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
     def by_marks(options: dict[str, float]) -> Callable[[int], list[str]]:
         def view(n: int) -> list[str]:
-            generator = torch.Generator().manual_seed(n)
+            generator = RowGenerator(torch.Generator().manual_seed(n))
             seen = text.augment(rows, TextAugment(**options), generator)
             return [read(text.tokens, row.tolist()) for row in seen]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 from medmcl.core.batch import Batch, Embeddings, InputShape, Term
 from medmcl.core.config import Config
 from medmcl.core.findings import Finding
+from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import Shown
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Adapter(Protocol):
     def plain(self, x: Tensor) -> Tensor:
         """Prepared rows (B, *prepared_shape) to encoder input, without randomness."""
 
-    def augment(self, x: Tensor, options: Any, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: Any, generator: RowGenerator) -> Tensor:
         """Prepared rows to encoder input, with the random disturbances of ``options``."""
 
     def state(self) -> dict[str, Any]:
@@ -347,7 +348,7 @@ class Model(Protocol):
 class View(Protocol):
     """A variant of a batch: plain, augmented, masked."""
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch: ...
+    def __call__(self, batch: Batch, generator: RowGenerator) -> Batch: ...
 
 
 class Objective(Protocol):

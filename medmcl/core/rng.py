@@ -7,12 +7,15 @@ step 417 draws the same numbers whether or not the process was killed at step 41
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 def derive_seed(seed: int, *key: str | int) -> int:
@@ -45,3 +48,44 @@ def torch_generator(seed: int, *key: str | int, device: str | torch.device) -> t
     import torch
 
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *key))
+
+
+class RowGenerator:
+    """Random numbers of the rows of a batch: a row is given the same on however many ranks.
+
+    They are drawn for all rows of the global batch, and those of the rows that are here are given.
+
+    Args:
+        generator: Their source, in one state on all ranks; they are drawn on its device.
+        first: Place of the first row here among those of the global batch.
+        total: Rows of the global batch; if not given, all are here.
+    """
+
+    def __init__(
+        self, generator: torch.Generator, first: int = 0, total: int | None = None
+    ) -> None:
+        self._generator, self._first, self._total = generator, first, total
+
+    def uniform(self, *shape: int, row_dim: int = 0) -> Tensor:
+        """Give numbers on [0, 1) of this shape; the rows here are its dimension ``row_dim``."""
+        import torch
+
+        return self._drawn(torch.rand, shape, row_dim)
+
+    def normal(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Give standard normal numbers, (rows, ...)."""
+        import torch
+
+        return self._drawn(partial(torch.randn, dtype=dtype), shape)
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """Give whole numbers from ``low`` to below ``high``, (rows, ...) int64."""
+        import torch
+
+        return self._drawn(partial(torch.randint, low, high), shape)
+
+    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], row_dim: int = 0) -> Tensor:
+        whole, here = list(shape), shape[row_dim]
+        whole[row_dim] = here if self._total is None else self._total
+        drawn = draw(tuple(whole), generator=self._generator, device=self._generator.device)
+        return drawn if self._total is None else drawn.narrow(row_dim, self._first, here)

@@ -19,7 +19,7 @@ from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.contracts import Objective, Sampler, Selector
 from medmcl.core.errors import ConfigError
 from medmcl.core.progress import Pace, progress
-from medmcl.core.rng import derive_seed, seed_torch, torch_generator
+from medmcl.core.rng import RowGenerator, derive_seed, seed_torch, torch_generator
 from medmcl.data.loading.views import View
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import CHANCE, charge, share_norms, tied, wrap
@@ -34,7 +34,7 @@ from medmcl.engine.running_sums import Sums, added, over_ranks, row_sums
 from medmcl.engine.selecting import keep_rows
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.state import Progress
-from medmcl.engine.world import World, any_rank, barrier
+from medmcl.engine.world import World, any_rank, barrier, own_part
 
 MAX_SKIPPED = 20
 """Steps in a row whose loss or gradient is not finite before a stage is given up."""
@@ -158,8 +158,7 @@ class Feed:
             for step, rows in enumerate(chain(self._rows(first, plan), (None,)), first):
                 coming = None
                 if rows is not None:
-                    own = np.array_split(rows, world.size)[world.rank]
-                    coming = rows, reader.submit(self.load, own)
+                    coming = rows, reader.submit(self.load, own_part(rows, world)[0])
                 if ahead is not None:
                     world.at(f"{plan.stage}, reading rows of step {step}", in_step=True)
                     yield ahead[0], ahead[1].result()
@@ -276,20 +275,22 @@ def _step(
     state: Progress,
     world: World,
 ) -> None:
-    key = (plan.seed, plan.stage, "step", state.step, world.rank)
-    seed_torch(derive_seed(*key), world.device)
+    step = (plan.seed, plan.stage, "step", state.step)
+    key = (*step, world.rank)
+    seed_torch(derive_seed(*key), world.device)  # of towers, for dropout: a rank its own
     learner.train()
     batch = batch.to(world.device)
     if feed.selector is not None:
         with autocast(plan.precision, world.device):
-            kept = keep_rows(
+            rows = keep_rows(
                 rows, batch, learner.model, feed.selector, state, world,
                 epoch=state.step // plan.steps_per_epoch, parts=plan.accumulate,
             )  # fmt: skip
         began = time.perf_counter()
-        batch = feed.load(kept).to(world.device)
+        batch = feed.load(own_part(rows, world)[0]).to(world.device)
         state.selection_seconds += time.perf_counter() - began
-    generator = torch_generator(*key, "views", device=world.device)
+    source = torch_generator(*step, 0, "views", device=world.device)
+    generator = RowGenerator(source, first=own_part(rows, world)[1], total=len(rows))
     seen = {name: view(batch, generator) for name, view in views.items()}
     set_rate(optimiser, rate_at(state.step, plan.steps, plan.optimiser))
     optimiser.zero_grad(set_to_none=True)
@@ -418,7 +419,8 @@ def tuning_loss(
     rows_summed: Sums = {}
     for number, rows in enumerate(feed.tuning):
         batch = feed.load(rows).to(world.device)
-        generator = torch_generator(plan.seed, plan.stage, "tuning", number, device=world.device)
+        source = torch_generator(plan.seed, plan.stage, "tuning", number, device=world.device)
+        generator = RowGenerator(source)
         seen = {name: view(batch, generator, disturb=False) for name, view in views.items()}
         with autocast(plan.precision, world.device):
             embeddings = learner.encode(seen, plan.accumulate)
@@ -493,9 +495,9 @@ def _encode_probe(learner: Learner, feed: Feed, plan: Plan, world: World) -> lis
     found = []
     for number, rows in enumerate(feed.probe.batches):
         batch = feed.load(rows).to(world.device)
-        generator = torch_generator(plan.seed, plan.stage, "probe", number, device=world.device)
+        source = torch_generator(plan.seed, plan.stage, "probe", number, device=world.device)
         with autocast(plan.precision, world.device):
-            shown = feed.probe.view(batch, generator, disturb=False)
+            shown = feed.probe.view(batch, RowGenerator(source), disturb=False)
             found.append(encode_in_parts(learner.model, shown, plan.accumulate))
     return found
 

@@ -1,7 +1,7 @@
 """Which rows of a global batch a step is taken on, and who takes them.
 
 Every rank scores its part, all scores are gathered, every rank makes the same choice from all of
-them, and the kept rows are dealt out again, evenly and in their order.
+them; the kept rows are dealt out again, evenly and in their order (`own_part`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def keep_rows(
     epoch: int,
     parts: int = 1,
 ) -> np.ndarray:
-    """Give this rank's share of the rows that deserve the step. All ranks must call it.
+    """Give the rows of the global batch that deserve the step. All ranks must call it.
 
     The model judges in evaluation mode: no dropout, no batch statistics of this pass, nothing
     dropped by routers. Its mode is put back.
@@ -57,4 +57,4 @@ def keep_rows(
     state.judged_rows += len(rows)
     state.kept_rows += len(kept)
     state.selection_seconds += time.perf_counter() - began
-    return np.array_split(rows[kept], world.size)[world.rank]
+    return rows[kept]

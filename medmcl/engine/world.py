@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -103,6 +104,12 @@ def pick_device(device: str, local_rank: int = 0) -> torch.device:
             fix="start no more processes on a machine than it has GPUs",
         )
     return torch.device("cuda", int(number))
+
+
+def own_part(rows: np.ndarray, world: World) -> tuple[np.ndarray, int]:
+    """Give this rank's part of a global batch, and the place in it where the part begins."""
+    parts = np.array_split(rows, world.size)
+    return parts[world.rank], sum(len(part) for part in parts[: world.rank])
 
 
 def any_rank(flag: bool, world: World) -> bool:

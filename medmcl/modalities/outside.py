@@ -16,6 +16,7 @@ from medmcl.core.contracts import Adapter, RecordRef, SimpleFeatures
 from medmcl.core.errors import ConfigError, ContractError, MedmclError
 from medmcl.core.findings import Finding
 from medmcl.core.lazy import is_config, literals, refuse_slips
+from medmcl.core.rng import RowGenerator
 from medmcl.modalities import ADAPTERS
 
 _METHODS = ("read", "inspect", "fit", "prepare", "plain", "augment", "state", "load_state")
@@ -210,7 +211,7 @@ def _rehearse_views(adapter: Adapter, row: np.ndarray, place: RecordRef) -> None
     x = torch.as_tensor(row[None].astype(dtype), device="cpu")
     with blamed(adapter, "input_shape"):
         shape = tuple(adapter.input_shape.shape)
-    generator = torch.Generator(device="cpu").manual_seed(0)
+    generator = RowGenerator(torch.Generator(device="cpu").manual_seed(0))
     made: dict[str, Any] = {}
     with blamed(adapter, "plain", place):
         made["plain"] = adapter.plain(x.clone())

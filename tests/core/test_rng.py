@@ -1,4 +1,6 @@
+import numpy as np
 import torch
+from row_draws import row_generator
 
 from medmcl.core.rng import derive_seed, numpy_generator, seed_torch, torch_generator
 
@@ -21,3 +23,21 @@ def test_seeding_a_cpu_gives_what_torch_gives():
     torch.rand(3)
     seed_torch(11, torch.device("cpu"))
     assert torch.equal(torch.rand(5), asked)
+
+
+def test_rows_are_given_the_same_numbers_on_however_many_ranks():
+    def drawn(rows, *place):
+        one = row_generator(7, *place)
+        return [
+            one.uniform(rows, 3),
+            one.normal(rows, dtype=torch.float64),
+            one.integers(-2, 5, rows, 2),
+            one.uniform(2, rows, 4, row_dim=1).transpose(0, 1),
+        ]
+
+    whole = drawn(9)
+    parts = [drawn(len(part), int(part[0]), 9) for part in np.array_split(np.arange(9), 4)]
+    for number, numbers in enumerate(whole):
+        assert torch.equal(torch.cat([part[number] for part in parts]), numbers)
+    source = torch.Generator(device="cpu").manual_seed(7)
+    assert torch.equal(whole[0], torch.rand(9, 3, generator=source, device="cpu"))

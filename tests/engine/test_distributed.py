@@ -209,7 +209,7 @@ def test_a_device_that_is_not_there_is_refused():
 
 def test_ranks_select_as_one_process_and_share_evenly(ranks):
     for rank in ranks:
-        assert all(rank["selecting"]["shares"])
+        assert all(rank["selecting"]["kept"])
         assert all(rank["selecting"]["history"])
     rows = [rank["selecting"]["rows"] for rank in ranks]
     assert max(rows) - min(rows) <= 1

@@ -85,7 +85,7 @@ def train(folder, stop, steps=STEPS):
     whole = batch()
 
     def view(rows, generator, disturb=True):
-        noise = torch.randn(1, generator=generator, device="cpu").exp() if disturb else 1.0
+        noise = generator.normal(1).exp() if disturb else 1.0
         return rows.with_inputs({**rows.inputs, "image": rows.inputs["image"] * noise})
 
     plan = Plan(stage="s", steps=steps, steps_per_epoch=steps, evaluate_every=4, log_every=3,

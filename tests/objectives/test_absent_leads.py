@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from made_batches import batch_of
+from row_draws import row_generator
 
 from medmcl.core.errors import MedmclError
 from medmcl.data.loading.view_settings import ViewSettings
@@ -70,7 +71,7 @@ def learnt(encoder, ecg, x, *, disturbed, over=None):
     )
     view = View(settings, {"ecg": ecg}, shape.num_tokens)
     batch = batch_of({"ecg": x})
-    shown = view(batch, torch.Generator(device="cpu").manual_seed(1))
+    shown = view(batch, row_generator(1))
     seen = towers(shown)
     parameters = dict(towers.named_parameters())
     loss = (seen.pooled["ecg"] * torch.arange(6, device="cpu")).sum()

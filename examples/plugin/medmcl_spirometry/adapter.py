@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.rng import RowGenerator
 
 MOST_LITRES = 9.0
 """More than anybody's lungs hold."""
@@ -122,9 +122,9 @@ class Spirometry:
         """Give the rows as they are, (B, 1, T)."""
         return x
 
-    def augment(self, x: Tensor, options: SpirometryAugment, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: SpirometryAugment, generator: RowGenerator) -> Tensor:
         """Scale each row by 1 ± ``effort``."""
-        drawn = torch.rand(len(x), 1, 1, generator=generator, device=x.device, dtype=x.dtype)
+        drawn = generator.uniform(len(x), 1, 1)
         return x * (1 + options.effort * (2 * drawn - 1))
 
     def simple_features(self, raw: pd.DataFrame) -> dict[str, float]:

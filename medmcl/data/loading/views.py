@@ -11,24 +11,25 @@ from medmcl.core.batch import Batch
 from medmcl.core.config import check
 from medmcl.core.contracts import Adapter, LacksLeads
 from medmcl.core.errors import ConfigError
+from medmcl.core.rng import RowGenerator
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.modalities.outside import blamed
 
 
-def draw_mask(rows: int, tokens: int, ratio: float, generator: torch.Generator) -> Tensor:
+def draw_mask(rows: int, tokens: int, ratio: float, generator: RowGenerator) -> Tensor:
     """Hide ``ratio`` of the tokens of each row at random: (rows, tokens) bool, True = hidden.
 
     Every row keeps ``int(tokens * (1 - ratio))`` tokens: 59 of 300 at 0.8, floating point
     included, as in the code of Turgut et al. 2025 (and of MAE, He et al. 2022).
     """
     kept = max(1, int(tokens * (1 - ratio)))
-    noise = torch.rand(rows, tokens, generator=generator, device=generator.device)
+    noise = generator.uniform(rows, tokens)
     rank = noise.argsort(dim=1).argsort(dim=1)
     return rank >= kept
 
 
 def draw_absence(
-    present: Mapping[str, Tensor], chances: Mapping[str, float], generator: torch.Generator
+    present: Mapping[str, Tensor], chances: Mapping[str, float], generator: RowGenerator
 ) -> dict[str, Tensor]:
     """Take whole modalities from rows at random: modality to (B,) bool, what is still present.
 
@@ -47,7 +48,7 @@ def draw_absence(
     """
     names = list(present)
     has = torch.stack([present[name] for name in names])
-    draws = torch.rand(2, *has.shape, generator=generator, device=generator.device).to(has.device)
+    draws = generator.uniform(2, *has.shape, row_dim=2).to(has.device)
     chance = torch.tensor([chances.get(n, 0.0) for n in names], device=has.device)[:, None]
     kept = has & (draws[0] >= chance)
     last = torch.where(has, draws[1], -1.0).argmax(dim=0)
@@ -109,7 +110,7 @@ class View:
             if name in self.adapters
         }
 
-    def __call__(self, batch: Batch, generator: torch.Generator, *, disturb: bool = True) -> Batch:
+    def __call__(self, batch: Batch, generator: RowGenerator, *, disturb: bool = True) -> Batch:
         """Show the batch. ``disturb=False``: nothing augmented, nothing dropped, masks as usual."""
         inputs, masks, leads = {}, {}, {}
         augment = disturb or self.settings.at_tuning == "same"

@@ -22,6 +22,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownImage, aspect_of
 from medmcl.modalities.cmr.features import cmr_features
 from medmcl.modalities.cmr.readers import CMRVolume, check_geometry, check_voxels, fault, join
@@ -32,7 +33,6 @@ from medmcl.modalities.sketches import cmr_distance, cmr_sketch
 from medmcl.modalities.volumes import PAIRS, Stack, Turn, files_of, read_nifti, read_npy, zyx
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 LABELS = "labels"
@@ -328,7 +328,7 @@ class CMR:
         """The prepared rows as they are."""
         return x.float()
 
-    def augment(self, x: Tensor, options: CMRAugment, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: CMRAugment, generator: RowGenerator) -> Tensor:
         """Flip, turn, zoom, brightness, contrast, noise: one draw a row, all frames alike."""
         from medmcl.modalities.cmr.augment import disturb
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medmcl.core.rng import RowGenerator
 from medmcl.modalities.cmr.settings import CMRAugment, FractionCrop
 from medmcl.modalities.jitter import per_row, recolour
 from medmcl.modalities.resampling import fit_length, resize
@@ -39,19 +40,18 @@ def crop(
     return resize(x, plane, labels)
 
 
-def disturb(x: Tensor, options: CMRAugment, generator: torch.Generator) -> Tensor:
+def disturb(x: Tensor, options: CMRAugment, generator: RowGenerator) -> Tensor:
     """Disturb rows (B, frames, [Z,] Y, X) in [0, 1]; each row its own draw, its frames alike.
 
     Rows left alone by ``probability`` come out bit for bit.
     """
-    draws = torch.rand(len(x), 11, generator=generator, device=x.device)
+    draws = generator.uniform(len(x), 11)
     y = _move(x, options, draws)
     if options.gibbs > 0:
         y = _gibbs(y, draws[:, 10] * options.gibbs)
     y = recolour(y, options.brightness, options.contrast, draws[:, 7:9])
     if options.noise > 0:
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        y = y + options.noise * noise
+        y = y + options.noise * generator.normal(*x.shape, dtype=x.dtype)
     return torch.where(per_row(draws[:, 9] < options.probability, x), y, x)
 
 

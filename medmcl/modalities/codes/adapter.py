@@ -18,11 +18,11 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownCells
 from medmcl.modalities.codes.settings import CodesAugment, CodesSettings, CodesSource
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 PAD, UNKNOWN = 0, 1
@@ -184,23 +184,17 @@ class Codes:
         """The prepared rows as they are."""
         return x.long()
 
-    def augment(self, x: Tensor, options: CodesAugment, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: CodesAugment, generator: RowGenerator) -> Tensor:
         """Leave out some events, never all of a row, and move the days of a row together."""
         import torch
 
         x = self.plain(x)
         there = x[..., 0] != PAD
-        draws = torch.rand(there.shape, generator=generator, device=x.device)
+        draws = generator.uniform(*there.shape)
         draws = draws.masked_fill(~there, -1.0)
         spared = torch.nn.functional.one_hot(draws.argmax(dim=1), there.shape[1]).bool()
         out = there & (draws < options.dropout) & ~spared
-        shift = torch.randint(
-            -options.shift_days,
-            options.shift_days + 1,
-            (len(x), 1),
-            generator=generator,
-            device=x.device,
-        )
+        shift = generator.integers(-options.shift_days, options.shift_days + 1, len(x), 1)
         dated = x[..., 1] != UNDATED
         days = torch.where(there & dated, (x[..., 1] + shift).clamp(min=0), x[..., 1])
         x = torch.stack([x[..., 0], days], dim=-1)

@@ -20,6 +20,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError, RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import SHOWN_LEADS, ShownSignal
 from medmcl.modalities.ecg import signal as steps
 from medmcl.modalities.ecg.checks import values as checks
@@ -50,7 +51,6 @@ from medmcl.modalities.ecg.sketch import ecg_distance, ecg_sketch
 from medmcl.modalities.ecg.steps import run_steps
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 EVERY = "*"
@@ -494,7 +494,7 @@ class ECG:
         rows = x[..., : self.input_shape.shape[-1]].float()
         return zero_absent(rows, self.present_leads(x))
 
-    def augment(self, x: Tensor, options: ECGAugment, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: ECGAugment, generator: RowGenerator) -> Tensor:
         """A crop of each row, at random if ``options.crop``, then the chosen disturbances.
 
         Absent leads come back as zeros, whatever stood there.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medmcl.core.rng import RowGenerator
 from medmcl.modalities.ecg.settings import ECGAugment
 
 JITTER_AMPLITUDE = 0.6
@@ -18,7 +19,7 @@ STFT_LENGTH = 120
 
 
 def disturb(
-    x: Tensor, options: ECGAugment, generator: torch.Generator, present: Tensor | None = None
+    x: Tensor, options: ECGAugment, generator: RowGenerator, present: Tensor | None = None
 ) -> Tensor:
     """Apply the chosen disturbances to (B, L, S); rows that are spared come back as they were.
 
@@ -52,7 +53,7 @@ def zero_absent(x: Tensor, present: Tensor | None) -> Tensor:
 
 
 def _blank(
-    x: Tensor, options: ECGAugment, generator: torch.Generator, present: Tensor | None
+    x: Tensor, options: ECGAugment, generator: RowGenerator, present: Tensor | None
 ) -> Tensor:
     if options.spec_augment:
         x = blank_spectrum(x, options.spec_augment, generator)
@@ -70,14 +71,13 @@ def crop_windows(x: Tensor, starts: Tensor, length: int) -> Tensor:
     return x.gather(-1, places[:, None].expand(-1, x.shape[1], -1))
 
 
-def draw_starts(x: Tensor, length: int, generator: torch.Generator) -> Tensor:
+def draw_starts(x: Tensor, length: int, generator: RowGenerator) -> Tensor:
     """Draw where each crop starts, uniform over all that fit. (B,) int64."""
     room = x.shape[-1] - length + 1
-    starts = torch.randint(room, (len(x),), generator=generator, device=generator.device)
-    return starts.to(x.device)
+    return generator.integers(0, room, len(x)).to(x.device)
 
 
-def draw_phases(x: Tensor, magnitude: float, generator: torch.Generator) -> Tensor:
+def draw_phases(x: Tensor, magnitude: float, generator: RowGenerator) -> Tensor:
     """Draw phase shifts in radians, uniform on [0, 2 pi magnitude), for each frequency of a row.
 
     Returns:
@@ -103,7 +103,7 @@ def shift_phases(x: Tensor, phases: Tensor) -> Tensor:
 
 
 def draw_kept_leads(
-    x: Tensor, dropout: float, generator: torch.Generator, present: Tensor | None = None
+    x: Tensor, dropout: float, generator: RowGenerator, present: Tensor | None = None
 ) -> Tensor:
     """Draw which leads stay, (B, L, 1) of 0 and 1; the luckiest of a row that is present stays."""
     luck = _uniform(x, (len(x), x.shape[1], 1), generator)
@@ -112,16 +112,14 @@ def draw_kept_leads(
     return ((luck >= dropout) | (luck == luck.amax(dim=1, keepdim=True))).to(x.dtype)
 
 
-def draw_window(x: Tensor, total: int, length: int, generator: torch.Generator) -> Tensor:
+def draw_window(x: Tensor, total: int, length: int, generator: RowGenerator) -> Tensor:
     """Draw one piece of ``length`` places a row. (B, total) bool, True inside."""
-    starts = torch.randint(
-        total - length + 1, (len(x), 1), generator=generator, device=generator.device
-    ).to(x.device)
+    starts = generator.integers(0, total - length + 1, len(x), 1).to(x.device)
     places = torch.arange(total, device=x.device)
     return (places >= starts) & (places < starts + length)
 
 
-def blank_spectrum(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def blank_spectrum(x: Tensor, share: float, generator: RowGenerator) -> Tensor:
     """Blank a piece of time or a band of frequencies of the short-time spectrum of each row.
 
     Args:
@@ -153,16 +151,15 @@ def blank_spectrum(x: Tensor, share: float, generator: torch.Generator) -> Tenso
     return back.reshape(x.shape).to(x.dtype)
 
 
-def _uniform(x: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+def _uniform(x: Tensor, shape: Sequence[int], generator: RowGenerator) -> Tensor:
     """Uniform numbers on [0, 1), drawn where the generator lives, given where x lives."""
-    return torch.rand(*shape, generator=generator, device=generator.device).to(x.device)
+    return generator.uniform(*shape).to(x.device)
 
 
-def _normal(x: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    drawn = torch.randn(*shape, generator=generator, device=generator.device)
-    return drawn.to(device=x.device, dtype=x.dtype)
+def _normal(x: Tensor, shape: Sequence[int], generator: RowGenerator) -> Tensor:
+    return generator.normal(*shape).to(device=x.device, dtype=x.dtype)
 
 
-def _chance(x: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def _chance(x: Tensor, probability: float, generator: RowGenerator) -> Tensor:
     """Which rows are chosen, (B, 1, 1) bool."""
     return _uniform(x, (len(x), 1, 1), generator) < probability

@@ -17,6 +17,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import LEAVE_OUT, Finding
+from medmcl.core.rng import RowGenerator
 from medmcl.modalities.genetics.files import files_of, individual_of, label, open_fileset
 from medmcl.modalities.genetics.panel import Panel, fit_panel
 from medmcl.modalities.genetics.settings import (
@@ -28,7 +29,6 @@ from medmcl.modalities.genetics.together import inspect_files
 from medmcl.modalities.genetics.variants import Alignment, Genotypes, align
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -213,11 +213,11 @@ class Genetics:
         values = torch.where(flags > 0, x[:, 0].float(), torch.zeros_like(flags))
         return torch.stack([values, flags], dim=1)
 
-    def augment(self, x: Tensor, options: GeneticsAugment, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: GeneticsAugment, generator: RowGenerator) -> Tensor:
         """Leave out some calls."""
         import torch
 
-        draws = torch.rand(x[:, 0].shape, generator=generator, device=x.device)
+        draws = generator.uniform(*x[:, 0].shape)
         flags = x[:, 1] * (draws >= options.dropout)
         return self.plain(torch.stack([x[:, 0], flags], dim=1))
 

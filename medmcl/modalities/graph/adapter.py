@@ -17,6 +17,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownImage
 from medmcl.modalities.graph.as_in_training import (
     UsualWeights,
@@ -30,7 +31,6 @@ from medmcl.modalities.graph.readers import Connectome, read_connectome, region_
 from medmcl.modalities.graph.settings import GraphAugment, GraphSettings, GraphSource
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 _WIDTHS = {"strength": 2, "degree": 2, "local_degree": 5}
@@ -240,7 +240,7 @@ class Graph:
         weights, present = _taken(x[:, 0])
         return pack(build_graphs(weights, present, self.settings))
 
-    def augment(self, x: Tensor, options: GraphAugment, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: GraphAugment, generator: RowGenerator) -> Tensor:
         """Show a part of the series, add noise, take out regions and cut edges.
 
         Raises:
@@ -258,19 +258,18 @@ class Graph:
                 fix="say how many in the recipe's inputs: windows: 4",
             )
 
-        def draw(*size: int) -> Tensor:
-            return torch.rand(*size, generator=generator, device=x.device)
-
         rows, count = len(x), x.shape[2]
-        which = (1 + draw(rows) * self.settings.windows).long().clamp(max=x.shape[1] - 1)
-        which = torch.where(draw(rows) < options.window, which, 0)
+        which = (
+            (1 + generator.uniform(rows) * self.settings.windows).long().clamp(max=x.shape[1] - 1)
+        )
+        which = torch.where(generator.uniform(rows) < options.window, which, 0)
         weights, present = _taken(x[torch.arange(rows, device=x.device), which])
-        present = present & (draw(rows, count) >= options.node_dropout)
+        present = present & (generator.uniform(rows, count) >= options.node_dropout)
         if options.noise:
-            noise = torch.randn(rows, count, count, generator=generator, device=x.device).triu(1)
+            noise = generator.normal(rows, count, count).triu(1)
             there = weights != 0
             weights = weights + options.noise * (noise + noise.transpose(1, 2)) * there
-        cut = (draw(rows, count, count) < options.edge_dropout).triu(1)
+        cut = (generator.uniform(rows, count, count) < options.edge_dropout).triu(1)
         return pack(build_graphs(weights, present, self.settings, cut | cut.transpose(1, 2)))
 
     def state(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownImage, aspect_of, colours_last
 from medmcl.modalities.dicom import DICOM_ENDINGS
 from medmcl.modalities.image.checks import (
@@ -37,7 +38,6 @@ from medmcl.modalities.sketches import block_means, image_distance, image_sketch
 from medmcl.modalities.volumes import PAIRS, files_of, read_nifti, zyx
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 _FIT_ON = 20
@@ -248,7 +248,7 @@ class Image:
         """The prepared rows, with mean and deviation taken out where the recipe asks for it."""
         return self._normalised(x.float())
 
-    def augment(self, x: Tensor, options: ImageAugment, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: ImageAugment, generator: RowGenerator) -> Tensor:
         """Turn, zoom, cut, brightness, contrast, a hole, noise: one draw a row."""
         from medmcl.modalities.image.augment import disturb
 

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medmcl.core.rng import RowGenerator
 from medmcl.modalities.image.settings import ImageAugment
 from medmcl.modalities.jitter import per_row, recolour
 
 
 def disturb(
-    x: Tensor, options: ImageAugment, generator: torch.Generator, *, unit: bool = True
+    x: Tensor, options: ImageAugment, generator: RowGenerator, *, unit: bool = True
 ) -> Tensor:
     """Disturb rows (B, C, [Z,] Y, X); each row its own draw, its channels alike.
 
@@ -25,7 +26,7 @@ def disturb(
         Rows of the same shape; what comes from outside is 0. Rows that ``probability`` leaves
         alone come out bit for bit.
     """
-    draws = torch.rand(len(x), 16, generator=generator, device=x.device)
+    draws = generator.uniform(len(x), 16)
     y = torch.where(per_row(draws[:, 0] < options.flip, x), x.flip(-1), x)
     y = torch.where(per_row(draws[:, 1] < options.flip_rows, x), y.flip(-2), y)
     if options.moves:
@@ -34,8 +35,7 @@ def disturb(
     if options.cutout > 0:
         y = y * ~_holes(y, options.cutout, draws[:, 12:15])
     if options.noise > 0:
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        y = y + options.noise * noise
+        y = y + options.noise * generator.normal(*x.shape, dtype=x.dtype)
     return torch.where(per_row(draws[:, 15] < options.probability, x), y, x)
 
 

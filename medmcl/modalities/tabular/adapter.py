@@ -20,6 +20,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding, counted
+from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownCells
 from medmcl.modalities.tabular.gap_codes import in_yaml, said_missing
 from medmcl.modalities.tabular.settings import (
@@ -32,7 +33,6 @@ from medmcl.modalities.tabular.settings import (
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
     from torch import Tensor
 
 Cell = float | str | None
@@ -296,19 +296,18 @@ class Tabular:
         values = torch.where(flags > 0, x[:, 0].float(), torch.zeros_like(flags))
         return torch.stack([values, flags], dim=1)
 
-    def augment(self, x: Tensor, options: TabularAugment, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: TabularAugment, generator: RowGenerator) -> Tensor:
         """Replace some present cells by those of other rows, add noise to numbers, drop some."""
         import torch
 
         x = self.plain(x)
         values, flags = x[:, 0], x[:, 1]
-        draws = torch.rand(3, *values.shape, generator=generator, device=x.device)
+        draws = generator.uniform(3, *values.shape, row_dim=1)
         donors = _draw_donors(values, flags, draws[0])
         values = torch.where((draws[1] < options.corruption) & (flags > 0), donors, values)
         if options.noise:
             numbers = torch.as_tensor(self._number_columns[0], device=x.device)
-            shape = (len(values), len(numbers))
-            noise = torch.randn(shape, generator=generator, device=x.device)
+            noise = generator.normal(len(values), len(numbers))
             values = values.index_add(1, numbers, noise, alpha=options.noise)
         flags = flags * (draws[2] >= options.dropout)
         return self.plain(torch.stack([values, flags], dim=1))

@@ -22,6 +22,7 @@ from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
+from medmcl.core.rng import RowGenerator
 from medmcl.core.sealed import read_sealed
 from medmcl.modalities.text.bpe import BytePairs
 from medmcl.modalities.text.clip import ClipTokens
@@ -31,7 +32,6 @@ from medmcl.modalities.text.settings import TextAugment, TextSettings, TextSourc
 from medmcl.modalities.text.tokens import LocalModel, Vocabulary, normalise, split_words
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 FILE = "preprocessing.json"
@@ -269,7 +269,7 @@ class Text:
         """The tokens of the prepared rows, (B, max_tokens)."""
         return (x[:, 0] if self.settings.marks else x).long()
 
-    def augment(self, x: Tensor, options: TextAugment, generator: torch.Generator) -> Tensor:
+    def augment(self, x: Tensor, options: TextAugment, generator: RowGenerator) -> Tensor:
         """Take and move words by marks, shuffle sentences, and turn some tokens to <unk>.
 
         Raises:
@@ -289,8 +289,8 @@ class Text:
         prepared, x = x, self.plain(x)
         if options.by_marks:
             x = disturb_words(x, prepared[:, 1], options, tokens, generator)
-        draws = torch.rand(2, *x.shape, generator=generator, device=x.device)
-        chosen = torch.rand(len(x), 1, generator=generator, device=x.device) < options.shuffle
+        draws = generator.uniform(2, *x.shape, row_dim=1)
+        chosen = generator.uniform(len(x), 1) < options.shuffle
         x = torch.where(chosen, _shuffle_sentences(x, draws[0], tokens), x)
         special = (x == tokens.pad) | (x == tokens.cls) | (x == tokens.end)
         dropped = (draws[1] < options.dropout) & ~special

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from medmcl.core.rng import RowGenerator
 from medmcl.modalities.text.marks import ENDS, PLAIN, STARTS, WORD
 from medmcl.modalities.text.settings import TextAugment
 
@@ -36,7 +37,7 @@ class Special(Protocol):
 
 
 def disturb_words(
-    ids: Tensor, marks: Tensor, options: TextAugment, tokens: Special, generator: torch.Generator
+    ids: Tensor, marks: Tensor, options: TextAugment, tokens: Special, generator: RowGenerator
 ) -> Tensor:
     """Take and move words and sentences of each row; what stays moves up, padding follows.
 
@@ -54,7 +55,7 @@ def disturb_words(
         (B, T) int64.
     """
     rows, length = ids.shape
-    draws = torch.rand(5, rows, length + 1, generator=generator, device=ids.device)
+    draws = generator.uniform(5, rows, length + 1, row_dim=1)
     is_text = (ids != tokens.pad) & (ids != tokens.cls) & (ids != tokens.end)
     ends = ((marks & ENDS) > 0) & is_text
     sentence = ends.long().cumsum(dim=1) - ends.long()

@@ -13,6 +13,7 @@ from medmcl.core.config import nearest
 from medmcl.core.contracts import Predicts
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.progress import progress
+from medmcl.core.rng import RowGenerator
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, prepare
@@ -352,7 +353,7 @@ def plain_view(spec: TowersSpec, prepared: Prepared) -> Callable[[Any], Any]:
     view = View(ViewSettings(), adapters, {})
 
     def show(batch: Any) -> Any:
-        return view(batch, torch.Generator(device=batch.ids.device), disturb=False)
+        return view(batch, RowGenerator(torch.Generator(device=batch.ids.device)), disturb=False)
 
     return show
 

@@ -10,7 +10,7 @@ from medmcl.core.batch import Batch
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter
 from medmcl.core.errors import ConfigError
-from medmcl.core.rng import derive_seed
+from medmcl.core.rng import RowGenerator, derive_seed
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.engine.loop import Learner
@@ -58,7 +58,7 @@ def build_selector(
     view = View(ViewSettings(), adapters, {}, where=where)
 
     def show(batch: Batch) -> Batch:
-        return view(batch, torch.Generator(device=batch.ids.device), disturb=False)
+        return view(batch, RowGenerator(torch.Generator(device=batch.ids.device)), disturb=False)
 
     return Online(
         choice, asked.pair, show, lambda: 1.0 if scale is None else float(scale().detach())

@@ -17,7 +17,7 @@ from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter, ModelShape
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import Finding
-from medmcl.core.rng import derive_seed, torch_generator
+from medmcl.core.rng import RowGenerator, derive_seed, torch_generator
 from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler, WithinGroupSampler
@@ -220,10 +220,12 @@ def _health(
     rows = np.concatenate(feed.tuning) if feed.tuning else parts.rows
     adapters = {name: prepared.adapters[name] for name in spec.towers}
     plain = View(ViewSettings(), adapters, {}, where="the view of rows that are looked at")
-    generator = torch_generator(context.run.seed, spec.name, "health", device=context.world.device)
+    source = torch_generator(context.run.seed, spec.name, "health", device=context.world.device)
     with torch.no_grad(), autocast(context.run.precision, context.world.device):
         batch = feed.load(rows[:LOOKED_AT]).to(context.world.device)
-        seen = learner.encode({"plain": plain(batch, generator, disturb=False)}, spec.accumulate)
+        seen = learner.encode(
+            {"plain": plain(batch, RowGenerator(source), disturb=False)}, spec.accumulate
+        )
     pooled = any("pooled" in one.gathers for one, _ in learner.charged.values())
     health = Health.of(
         state,

@@ -8,7 +8,7 @@ from made_batches import batch_of
 
 from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
-from medmcl.core.rng import torch_generator
+from medmcl.core.rng import RowGenerator, torch_generator
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View, draw_absence
 from medmcl.modalities.tabular.adapter import Tabular, TabularAugment
@@ -34,7 +34,7 @@ def presence(rows=ROWS, names="abc", share=0.8, seed=0):
 
 
 def generator(seed=1):
-    return torch_generator(seed, "views", device="cpu")
+    return RowGenerator(torch_generator(seed, "views", device="cpu"))
 
 
 def test_shares_of_entries_and_pairs_are_what_the_page_says():

@@ -1,17 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from row_draws import row_generator
 
 from medmcl.modalities.ecg import augment
 from medmcl.modalities.ecg.augment import ECGAugment, disturb
 
 
 def rng(seed=0):
-    return torch.Generator(device="cpu").manual_seed(seed)
+    return row_generator(seed)
 
 
 def rows(count=4, leads=3, samples=64, seed=1):
-    return torch.randn(count, leads, samples, generator=rng(seed), device="cpu")
+    return rng(seed).normal(count, leads, samples)
 
 
 EVERYTHING = ECGAugment(
@@ -184,7 +185,6 @@ def test_half_precision_goes_through_and_stays_half():
 def test_everything_runs_on_the_device_of_the_batch_in_bfloat16():
     device = torch.device("cuda")
     x = rows(4, 12, 2500).to(device, torch.bfloat16)
-    generator = torch.Generator(device=device).manual_seed(0)
-    got = disturb(x, EVERYTHING, generator)
+    got = disturb(x, EVERYTHING, row_generator(device=device))
     assert got.device.type == "cuda"
     assert torch.isfinite(got).all()

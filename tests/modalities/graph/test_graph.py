@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from row_draws import row_generator
 
 from medmcl.core.contracts import RecordRef, SimpleFeatures
 from medmcl.core.errors import ConfigError, RecordError
@@ -513,7 +514,7 @@ def seen(made, x):
 
 def test_cut_edges_are_gone_in_both_directions_and_in_the_features():
     made, x = rows(60, {"nodes": ("profile", "degree")})
-    view = made.augment(x, GraphAugment(edge_dropout=0.3), torch.Generator().manual_seed(1))
+    view = made.augment(x, GraphAugment(edge_dropout=0.3), row_generator(1))
     one, whole = seen(made, view), seen(made, made.plain(x))
     edges = one.edges[:, 0]
     assert torch.equal(edges, edges.transpose(1, 2))
@@ -521,20 +522,20 @@ def test_cut_edges_are_gone_in_both_directions_and_in_the_features():
     assert gone.float().mean() == pytest.approx(0.3 * (R - 1) / R, abs=0.03)
     assert torch.equal(one.nodes[..., :R], edges)
     assert torch.equal(edges[~gone], whole.edges[:, 0][~gone])
-    again = made.augment(x, GraphAugment(edge_dropout=0.3), torch.Generator().manual_seed(1))
+    again = made.augment(x, GraphAugment(edge_dropout=0.3), row_generator(1))
     assert torch.equal(view, again)
 
 
 def test_regions_taken_out_are_absent_and_noise_is_alike_both_ways():
     made, x = rows(60)
     options = GraphAugment(edge_dropout=0, node_dropout=0.4)
-    one = seen(made, made.augment(x, options, torch.Generator().manual_seed(1)))
+    one = seen(made, made.augment(x, options, row_generator(1)))
     assert one.present.float().mean() == pytest.approx(0.6, abs=0.06)
     assert not one.edges[:, 0][~one.present].any()
     assert not one.edges[:, 0].transpose(1, 2)[~one.present].any()
     assert not one.nodes[~one.present].any()
     options = GraphAugment(edge_dropout=0, noise=0.1)
-    noisy = seen(made, made.augment(x, options, torch.Generator().manual_seed(1))).edges[:, 0]
+    noisy = seen(made, made.augment(x, options, row_generator(1))).edges[:, 0]
     apart = noisy - seen(made, made.plain(x)).edges[:, 0]
     assert torch.equal(noisy, noisy.transpose(1, 2))
     off = ~torch.eye(R, dtype=torch.bool)
@@ -551,14 +552,14 @@ def test_a_view_may_show_a_part_of_the_time_series():
         np.testing.assert_allclose(x[0, k, :, 1:], expected, atol=1e-6)
     options = GraphAugment(edge_dropout=0, window=1)
     big = x[:1].expand(40, -1, -1, -1)
-    edges = seen(made, made.augment(big, options, torch.Generator().manual_seed(0))).edges[:, 0]
+    edges = seen(made, made.augment(big, options, row_generator())).edges[:, 0]
     shares = [sum(torch.equal(one, x[0, k, :, 1:]) for one in edges) for k in range(3)]
     assert shares[0] == 0
     assert min(shares[1:]) > 8
     assert sum(shares) == 40
     still, y = rows()
     with pytest.raises(ConfigError, match="none are prepared"):
-        still.augment(y, options, torch.Generator())
+        still.augment(y, options, row_generator())
 
 
 def test_what_stands_beside_absent_regions_cannot_be_seen():
@@ -567,9 +568,7 @@ def test_what_stands_beside_absent_regions_cannot_be_seen():
     other = x.clone()
     other[:, :, 1, 1:], other[:, :, :, 2] = 7.0, torch.nan
     assert torch.equal(made.plain(x), made.plain(other))
-    views = [
-        made.augment(one, GraphAugment(), torch.Generator().manual_seed(0)) for one in (x, other)
-    ]
+    views = [made.augment(one, GraphAugment(), row_generator()) for one in (x, other)]
     assert torch.equal(*views)
 
 

@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from row_draws import row_generator
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError, RecordError
@@ -63,7 +64,7 @@ def codes(text, raw):
 
 
 def generator(seed=0):
-    return torch.Generator(device="cpu").manual_seed(seed)
+    return row_generator(seed)
 
 
 # ------------------------------------------------------------------ reading

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from row_draws import row_generator
 
 from medmcl.modalities.text.adapter import Text, TextAugment, TextSettings, TextSource
 from medmcl.modalities.text.tokens import split_words
@@ -61,7 +62,7 @@ def fitted(texts=tuple(CASES), **chosen):
 
 
 def generator(seed=0):
-    return torch.Generator(device="cpu").manual_seed(seed)
+    return row_generator(seed)
 
 
 def disturb(text, reports, options, seed=0):
