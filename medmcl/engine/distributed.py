@@ -18,7 +18,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,10 +36,13 @@ from medmcl.engine.world import (
     any_rank,
     barrier,
     broadcast,
+    highest,
     pick_device,
     start_world,
     stop_world,
+    total,
 )
+from medmcl.objectives.pairwise.tiles import ALONE, Ranks, shared_tiles
 
 __all__ = [
     "World",
@@ -94,16 +99,16 @@ def charge(
     chance = torch.zeros((), dtype=torch.float64, device=batch.ids.device)
     known = False
     terms: dict[str, tuple[Tensor, int]] = {}
-    for slot, total in zip(slots, _over_ranks(slots, world), strict=True):
-        if total is None:
+    for slot, found in zip(slots, _over_ranks(slots, world), strict=True):
+        if found is None:
             continue
-        terms[slot.name] = (total.value, total.count)
-        share = slot.weight * total.weight
-        value = value + share * total.value
-        known = known or total.chance is not None
-        chance = chance + share * (total.value if total.chance is None else total.chance)
+        terms[slot.name] = (found.value, found.count)
+        share = slot.weight * found.weight
+        value = value + share * found.value
+        known = known or found.chance is not None
+        chance = chance + share * (found.value if found.chance is None else found.chance)
         if slot.here is not None:
-            part = slot.here.count * world.size / total.count if slot.by_rows else 1.0
+            part = slot.here.count * world.size / found.count if slot.by_rows else 1.0
             loss = loss + slot.weight * slot.here.weight * part * slot.here.value
     if known:
         terms[CHANCE] = (chance.detach(), max(count for _, count in terms.values()))
@@ -120,7 +125,8 @@ def _ask(
     for name, (objective, weight) in objectives.items():
         by_rows = objective.across_ranks == "rows"
         views = {view: (seen if by_rows else whole)[view] for view in objective.views}
-        answer = objective(views, batch if by_rows else next(iter(views.values())).batch)
+        with shared_tiles(_ranks(world)) if not by_rows else nullcontext():
+            answer = objective(views, batch if by_rows else next(iter(views.values())).batch)
         if not set(answer) <= set(objective.terms):
             raise RuntimeError(f"{name} charges {sorted(answer)}, declares {objective.terms}")
         for label in objective.terms:
@@ -128,6 +134,18 @@ def _ask(
             taken.add(unique)
             slots.append(_Slot(unique, weight, by_rows, answer.get(label)))
     return slots
+
+
+def _ranks(world: World) -> Ranks:
+    """What ranks that hold the rows of all share of a loss, and how they add it up."""
+    if world.size == 1:
+        return ALONE
+    return Ranks(
+        world.rank,
+        world.size,
+        total=partial(total, world=world),
+        highest=partial(highest, world=world),
+    )
 
 
 def _gather_views(

@@ -123,11 +123,20 @@ def any_rank(flag: bool, world: World) -> bool:
 
 def total(x: Tensor, world: World) -> Tensor:
     """Give the sum of ``x`` over the ranks, without gradient. All ranks must call it."""
+    return _reduced(x, world, dist.ReduceOp.SUM)
+
+
+def highest(x: Tensor, world: World) -> Tensor:
+    """Give the maximum of each element over the ranks. All ranks must call it."""
+    return _reduced(x, world, dist.ReduceOp.MAX)
+
+
+def _reduced(x: Tensor, world: World, how: Any) -> Tensor:
     if world.size == 1:
         return x
-    summed = x.detach().clone()
-    dist.all_reduce(summed, group=world.group)
-    return summed
+    reduced = x.detach().clone()
+    dist.all_reduce(reduced, how, group=world.group)
+    return reduced
 
 
 def broadcast(value: V, world: World) -> V:

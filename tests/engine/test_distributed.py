@@ -44,7 +44,8 @@ def ranks(tmp_path_factory):
 
 @pytest.mark.dist
 @pytest.mark.parametrize(
-    ("precision", "bound"), [("float64", 1e-10), ("float32", 1e-5), ("in parts", 1e-10)]
+    ("precision", "bound"),
+    [("float64", 1e-10), ("float32", 1e-5), ("in parts", 1e-10), ("in tiles", 1e-10)],
 )
 @pytest.mark.parametrize("presence", PRESENCE)
 def test_two_ranks_step_like_one(ranks, precision, bound, presence):
@@ -55,6 +56,11 @@ def test_two_ranks_step_like_one(ranks, precision, bound, presence):
         assert found["terms"] < bound
         assert found["counts"]
         assert found["untouched"] == []
+
+
+@pytest.mark.dist
+def test_losses_that_step_like_one_in_tiles_had_tiles_to_share(ranks):
+    assert all(max(rank["in tiles"]["tiled"]) > 3 for rank in ranks)
 
 
 @pytest.mark.dist

@@ -13,6 +13,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import judged_pairs
 import numpy as np
@@ -44,6 +45,7 @@ from medmcl.engine.selecting import keep_rows
 from medmcl.engine.state import Progress
 from medmcl.engine.world import own_part
 from medmcl.objectives import build_objective
+from medmcl.objectives.pairwise import contrastive, tiles
 
 PARTS = 3
 """In which a rank encodes its rows, where it does."""
@@ -291,6 +293,21 @@ def compare(mix, presence, dtype, world, *, in_parts=False):
     }
 
 
+def compare_in_tiles(world):
+    """As `compare`, where InfoNCE is computed in tiles, and ranks share them."""
+    taken = []
+
+    def tiled(*arguments):
+        taken.append(len(arguments[0]))
+        return tiles.tiled_info_nce(*arguments, tile=3)
+
+    with (
+        patch.dict(contrastive.TILE_FROM, {"cpu": 3}),
+        patch.object(contrastive, "tiled_info_nce", tiled),
+    ):
+        return {p: compare(MIX, p, torch.float64, world) for p in PRESENCE} | {"tiled": taken}
+
+
 def train(learner, module, tasks, world):
     """Take steps whose presence changes from one to the next; one has nothing to charge."""
     nobody = {name: [0] * ROWS for name in MODALITIES}
@@ -464,6 +481,7 @@ def main(folder):
         "float64": {p: compare(MIX, p, torch.float64, world) for p in PRESENCE},
         "float32": {p: compare(MIX, p, torch.float32, world) for p in PRESENCE},
         "in parts": {p: compare(MIX, p, torch.float64, world, in_parts=True) for p in PRESENCE},
+        "in tiles": compare_in_tiles(world),
         "alone": {
             name: compare({name: case}, "patchy", torch.float64, world)
             for name, case in MIX.items()

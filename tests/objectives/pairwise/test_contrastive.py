@@ -10,7 +10,7 @@ from torch.nn import functional
 from medmcl.core.errors import MedmclError
 from medmcl.objectives import info_nce, nt_xent, sigmoid_loss
 from medmcl.objectives.pairwise import contrastive
-from medmcl.objectives.pairwise.contrastive import tiled_info_nce
+from medmcl.objectives.pairwise.tiles import tiled_info_nce
 
 
 def draw(rows, width, seed=0, dtype=torch.float64):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medmcl.objectives.pairwise.contrastive import tiled_info_nce
+from medmcl.objectives.pairwise.tiles import tiled_info_nce
 
 
 def draw(rows, dtype):
