@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from medmcl.cli.command import DeviceOption, fractions_of
+from medmcl.cli.command import DeviceOption, PretrainedOnOption, fractions_of
 
 
 def benchmark(
@@ -95,6 +95,7 @@ def benchmark(
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Also fine-tune each --model for each task.")
     ] = False,
+    pretrained_on: PretrainedOnOption = None,
     allow_overlap: Annotated[
         bool,
         typer.Option(
@@ -143,6 +144,7 @@ def benchmark(
         disturbed=disturbed,
         scratch=scratch,
         finetune=finetune,
+        pretrained_on=pretrained_on or (),
         allow_overlap=allow_overlap,
         overwrite=overwrite,
         overrides=overrides,

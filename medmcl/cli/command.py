@@ -13,6 +13,16 @@ from typer.models import ArgumentInfo
 from medmcl.core.errors import ConfigError
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+PretrainedOnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pretrained-on",
+        metavar="[MODEL=]LIST",
+        help="What a model (all, if none is named) was pretrained on: a table or text of ids, a "
+        "folder of records, or a cohort. Who of it is scored is searched, by id or by copies of "
+        "records. Repeatable.",
+    ),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(

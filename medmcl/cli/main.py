@@ -32,6 +32,7 @@ from medmcl.cli.command import (
     Command,
     DeviceOption,
     Group,
+    PretrainedOnOption,
     WorkersOption,
     end_wrecked,
     fractions_of,
@@ -296,6 +297,7 @@ def evaluate(
             "given; needed without a RUN."
         ),
     ] = None,
+    pretrained_on: PretrainedOnOption = None,
     allow_overlap: Annotated[
         bool,
         typer.Option(
@@ -366,6 +368,7 @@ def evaluate(
             probe=_probe(probe),
             resample=resample,
             predictions=predictions,
+            pretrained_on=pretrained_on or (),
             allow_overlap=allow_overlap,
         )
     print(f"report: {done.folder / 'report.html'}")

@@ -29,6 +29,8 @@ VARIABLES: dict[Kind, tuple[str, int]] = {
 }
 """Environment variable and default of each bound, in MB of memory."""
 _MB = 2**20
+MAX_HEADER_BYTES = 1_000_000
+"""Of a WFDB header."""
 _PER_BYTE = 4
 """Bytes of memory that a byte of a table of text takes, about."""
 _PER_JSON_BYTE = 30

@@ -81,3 +81,10 @@ def write_record(path, rate, codes, leads):
         lines.append(f"{path.name}.mat 16+24 1000/mV 16 0 {row[0]} {total} 0 {name}")
     lines += ["# Age: 61", "#Sex: Female", f"# Dx: {','.join(codes)}", "# Rx: Unknown"]
     path.with_suffix(".hea").write_text("\n".join(lines) + "\n")
+
+
+def read_record(path):
+    """The rate and the signals in mV of what `write_record` wrote."""
+    first = path.with_suffix(".hea").read_text().split()[:4]
+    stored = np.frombuffer(path.with_suffix(".mat").read_bytes()[24:], "<i2")
+    return int(first[2]), stored.reshape(int(first[3]), int(first[1])).T / 1000

@@ -18,7 +18,7 @@ import numpy as np
 from medmcl.core.contracts import Adapter, RecordRef, Sketches
 from medmcl.core.findings import Finding, cohort_warning
 from medmcl.data.cohort.splits import SPLITS
-from medmcl.data.loading.reading import read_record
+from medmcl.data.loading.reading import Outcome, read_record
 
 NEAR = 0.15
 """Sketches so near are compared closely. Unrelated: ECGs of PTB-XL 0.20 or more, ACDC 0.35, slices
@@ -108,6 +108,54 @@ def find_copies(
         for row, finding in _near(adapter, members, pairs):
             found.setdefault(row, []).append(finding)
     return found
+
+
+def copies_of(
+    adapter: Adapter,
+    here: tuple[Sequence[RecordRef], Sequence[Outcome]],
+    there: tuple[Adapter, Sequence[RecordRef], Sequence[Outcome]],
+) -> dict[int, bool]:
+    """Find records that others have too: equal ones, and one measurement saved anew.
+
+    Args:
+        adapter: Reads the records here.
+        here: Records, and what became of each as it was read.
+        there: What reads the others, the others, and what became of them.
+
+    Returns:
+        Number of each such record here, and whether it is equal; otherwise it looks like one
+        measurement (`LIKELY`).
+    """
+    places, read = here
+    other, others, known = there
+    digests = {one.digest for one in known if one.digest}
+    found = {row: True for row, one in enumerate(read) if one.digest in digests}
+    mine = [row for row, one in enumerate(read) if one.sketch is not None and row not in found]
+    theirs = [row for row, one in enumerate(known) if one.sketch is not None]
+    if not mine or not theirs or not isinstance(adapter, Sketches):
+        return found
+    of_mine = np.stack([np.asarray(read[row].sketch) for row in mine])
+    for one, place in near_each(
+        of_mine, np.stack([np.asarray(known[row].sketch) for row in theirs])
+    ):
+        row = mine[one]
+        if row in found:
+            continue
+        raw = read_record(adapter, places[row])[0]
+        beside = read_record(other, others[theirs[place]])[0]
+        if raw is not None and beside is not None and adapter.distance(raw, beside) <= LIKELY:
+            found[row] = False
+    return found
+
+
+def near_each(sketches: np.ndarray, others: np.ndarray) -> list[tuple[int, int]]:
+    """Give pairs of a row of (N, K) and one of (M, K) nearer than `NEAR`: a few of each row."""
+    from scipy.spatial import cKDTree
+
+    count = min(_NEIGHBOURS, len(others))
+    distance, place = cKDTree(others).query(sketches, k=[*range(1, count + 1)])
+    rows, ranks = np.nonzero(distance < NEAR)
+    return list(zip(rows.tolist(), place[rows, ranks].tolist(), strict=True))
 
 
 def same_rows(

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medmcl.core.errors import CohortError
+from medmcl.core.limits import MAX_HEADER_BYTES
 from medmcl.core.plain_text import encoding_fix
-from medmcl.modalities.ecg.files.wfdb import MAX_HEADER_BYTES
 
 HEADER = ".hea"
 _KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")

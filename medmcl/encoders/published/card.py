@@ -129,6 +129,11 @@ class Card(Config):
         description="data sets that it has not seen, as far as read, or parts of one that it has: "
         "ptbxl:fold 10",
     )
+    pretrained_on: Path | None = Field(
+        default=None,
+        description="a list of what it was trained on, from the folder of the card: ids, a folder "
+        "of records, or a cohort; who of it is scored is searched",
+    )
     notes: tuple[str, ...] = ()
 
     @field_validator("seen", mode="before")
@@ -221,7 +226,10 @@ def read_card(name: str) -> Card:
             fix=f"did you mean '{near[0]}'?" if near else "see `medmcl models`",
         )
     path = files[name] if isinstance(files[name], Path) else Path(files[name].load())
-    return check(Card, {"name": name, **read_yaml(path)}, where=path, error=ConfigError)
+    card = check(Card, {"name": name, **read_yaml(path)}, where=path, error=ConfigError)
+    if card.pretrained_on is None:
+        return card
+    return card.model_copy(update={"pretrained_on": path.absolute().parent / card.pretrained_on})
 
 
 def split_model(text: str, variant: str | None = None) -> tuple[str, Path]:

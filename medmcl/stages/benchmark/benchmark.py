@@ -26,7 +26,8 @@ from medmcl.stages.benchmark.contenders import SIMPLE, Contender, Field, refuse_
 from medmcl.stages.benchmark.suite import Setting, Suite, read_suite
 from medmcl.stages.evaluate.evaluate import refuse_faulty
 from medmcl.stages.evaluate.overlap import refuse_seen
-from medmcl.stages.factorise.vector_files import vectors_by_name
+from medmcl.stages.evaluate.pretraining_list import ListSearch, with_list
+from medmcl.stages.factorise.vector_files import named_vectors, vectors_by_name
 
 log = logging.getLogger("medmcl")
 VECTORS = "vectors"
@@ -58,6 +59,7 @@ class Benchmark:
     disturbed: bool = False
     scratch: bool = False
     finetune: bool = False
+    pretrained_on: Sequence[str] = ()
     allow_overlap: bool = False
     overwrite: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -102,6 +104,14 @@ class Benchmark:
                 setting.overrides.get("cohort.dataset", whole.spec.keys.dataset),
                 allow=self.allow_overlap,
             )  # before hours of embedding
+        cards = {}
+        for text in self.models:
+            card, variant = find_variant(split_model(text)[0])
+            cards[card.called(variant)] = card.pretrained_on
+        names = [*cards, *(one.absolute().name for one in self.runs),
+                 *named_vectors(list(self.embeddings) or None)]  # fmt: skip
+        lists = ListSearch.of(self.pretrained_on, cards)
+        lists.refuse_unknown(names)
         for setting in settings:
             given = {**self.overrides, **setting.overrides}
             cohort = suite.open(self.cohort, given) if setting.scored_on else whole
@@ -114,9 +124,15 @@ class Benchmark:
             )
             tasks = list(self.tasks or suite.scored(cohort))
             refuse_faulty(cohort, tasks)
+            listed = lists.found(names, cohort, suite.modality)
+            refuse_overlap(listed, allow=self.allow_overlap)
             simple, prepared = place.simple()
             contenders = [*self._contenders(place, suite), *([] if simple is None else [simple])]
             contenders += self._trained(place, suite, tasks)
+            contenders = [
+                replace(one, overlap=with_list(one.overlap, listed.get(one.of or one.name)))
+                for one in contenders
+            ]
             refuse_twins(contenders)
             notes.append(_whom(prepared, setting))
             for task in tasks:
@@ -164,7 +180,8 @@ class Benchmark:
                 seed=self.seed,
             )
             overlap = overlap_of(place.dataset, card.seen, card.clean)
-            yield replace(made, overlap=overlap, terms=card.warning or "")
+            of = card.called(variant)
+            yield replace(made, overlap=overlap, terms=card.warning or "", of=of)
 
 
 def _whom(prepared: Prepared, setting: Setting) -> str:

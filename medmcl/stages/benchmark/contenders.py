@@ -52,6 +52,7 @@ class Contender:
         overlap: Whether it may have seen who is scored.
         terms: What must be said of its use; empty if anybody may use it.
         beside: The random encoder of the same architecture, by name; empty if there is none.
+        of: The model that it was trained on from; empty if it is one itself, or nothing was.
         disturbed: Vectors (N, E) of held-out samples whose records are disturbed in a way, and who
             has them; None where records are not encoded here.
         predictions: Task to predictions (N, C) of held-out samples, of a network that was trained
@@ -65,6 +66,7 @@ class Contender:
     overlap: Overlap = NOTHING_LEARNED
     terms: str = ""
     beside: str = ""
+    of: str = ""
     disturbed: Callable[[Mapping[str, Any]], tuple[np.ndarray, np.ndarray]] | None = None
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 

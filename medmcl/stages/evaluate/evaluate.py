@@ -16,6 +16,7 @@ from medmcl.core.progress import Pace, progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
+from medmcl.encoders.published.overlap import refuse_overlap
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import pick_device
@@ -31,9 +32,11 @@ from medmcl.stages.evaluate.methods import Sources, gather
 from medmcl.stages.evaluate.nobody import refuse_nobody
 from medmcl.stages.evaluate.overlap import (
     dataset_of,
+    mark_rows,
     mark_seen,
     refuse_runs,
     refuse_seen,
+    search_lists,
     seen_before,
 )
 from medmcl.stages.evaluate.refit_all import refit_all
@@ -88,6 +91,7 @@ def evaluate(
     probe: ProbeMode = "auto",
     resample: str | None = None,
     predictions: str | Path | None = None,
+    pretrained_on: Sequence[str] = (),
     allow_overlap: bool = False,
 ) -> Evaluation:
     """Score a run, or vectors from elsewhere, on the held-out split of a cohort.
@@ -119,6 +123,9 @@ def evaluate(
             recipe if not given.
         predictions: Table to write (.parquet, .csv or .tsv) of what every method said of each
             person that was scored. It is about people: see `medmcl.stages.predict.people`.
+        pretrained_on: ``[MODEL=]LIST`` of what models, vectors or runs were pretrained on: who of
+            it is scored is searched, and counts as seen; see
+            `medmcl.stages.evaluate.pretraining_list`.
         allow_overlap: Score models, vectors of them, and runs that began with them, that may have
             been trained on who is scored (`medmcl.encoders.published.overlap`); names or notes of
             their rows, and the first page, then say so.
@@ -139,6 +146,13 @@ def evaluate(
     if predictions is not None:
         claim_table(Path(predictions), overwrite=overwrite, option="--predictions")
     source, terms, dataset = "", "", dataset_of(cohort, overrides or {})
+    beside = [] if run is None else [run if isinstance(run, Run) else Run(run), *map(Run, compare)]
+    listed = search_lists(
+        pretrained_on, models, named_vectors(embeddings),
+        [one.path.absolute().name for one in beside], cohort, overrides or {},
+    )  # fmt: skip
+    refuse_overlap(listed, allow=allow_overlap)
+    marks = {name: one.mark for name, one in listed.items() if one.status == "seen"}
     if models:
         refuse_seen(models, dataset, allow=allow_overlap)
         folder = new_folder(out) if run is None else Path(out or "runs")
@@ -154,12 +168,12 @@ def evaluate(
     specs = () if run is None else run.of(EvaluateSpec).values()
     own = {name for spec in specs for name in spec.embeddings}
     with vectors_by_name(embeddings) as given:
-        vectors = seen_before(given, dataset, allow=allow_overlap, own=own)
+        vectors = seen_before(given, dataset, allow=allow_overlap, own=own, listed=listed)
         if run is not None:
             evaluation = _evaluate_run(
                 run, cohort, vectors, changes,
                 compare=compare, out=out, overwrite=overwrite, overrides=overrides or {},
-                seed=seed, device=device, probe=probe, allow_overlap=allow_overlap,
+                seed=seed, device=device, probe=probe, allow_overlap=allow_overlap, marks=marks,
             )  # fmt: skip
         else:
             if compare:
@@ -172,7 +186,9 @@ def evaluate(
                 )
             evaluation = evaluate_vectors(
                 vectors, cohort, out=out, changes=changes, overrides=overrides or {},
-                seed=seed or 0, device=device, source=source, terms=terms,
+                seed=seed or 0, device=device, source=source,
+                terms="; ".join([*([terms] if terms else []),
+                                 *(f"{mark} ({name})" for name, mark in marks.items())]),
             )  # fmt: skip
     if predictions is not None:
         write_people(scored_people(evaluation.prepared, evaluation.people), Path(predictions))
@@ -193,6 +209,7 @@ def _evaluate_run(
     device: str,
     probe: ProbeMode,
     allow_overlap: bool,
+    marks: Mapping[str, str],
 ) -> Evaluation:
     """Score a run, and vectors beside its models."""
     from medmcl.stages.run.report import write_evaluation_report
@@ -234,6 +251,9 @@ def _evaluate_run(
             refuse_nobody(evaluation, opened_run, spec, asked)
         evaluation.folder = folder
         evaluation.notes += [said] if said else []
+        mine = marks.get(opened_run.path.absolute().name)
+        of_run = [*models, *spec.finetuned] if mine else []
+        mark_rows(evaluation, {**dict.fromkeys(of_run, mine or ""), **marks})
         evaluation.compared = {name: _facts(other) for name, other in others.items()}
         write_evaluation_report(opened_run, opened, evaluation)
     return evaluation

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.config import read_yaml
-from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.cohort.locate import find_cohort
 from medmcl.encoders.published.overlap import (
     SEEN,
@@ -23,12 +23,21 @@ from medmcl.encoders.published.overlap import (
 )
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import BESIDE
+from medmcl.modalities import ADAPTERS
+from medmcl.stages.evaluate.pretraining_list import ListSearch, with_list
+from medmcl.stages.evaluate.settings import evaluate_overrides
 from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.run import Run
 
 
 def seen_before(
-    vectors: Mapping[str, Path], dataset: str | None, *, allow: bool, own: Collection[str] = ()
+    vectors: Mapping[str, Path],
+    dataset: str | None,
+    *,
+    allow: bool,
+    own: Collection[str] = (),
+    listed: Mapping[str, Overlap] | None = None,
 ) -> dict[str, Path]:
     """Refuse vectors of encoders that may have seen who is scored, or say so in their names.
 
@@ -39,6 +48,7 @@ def seen_before(
         dataset: What the cohort says it is.
         allow: Score them; then every row and headline has the mark.
         own: Names that a run knows its vectors by: they stay.
+        listed: Name to what lists of its pretraining say; those that may be scored are chosen.
 
     Raises:
         ConfigError: There are such, and ``allow`` is False.
@@ -49,6 +59,7 @@ def seen_before(
         name: overlap_of_provenance(dataset, provenance_of_table(path).get("made_by", {}))
         for name, path in vectors.items()
     }
+    found = {name: with_list(one, (listed or {}).get(name)) for name, one in found.items()}
     refuse_overlap(found, allow=allow)
     marked = {name: found[name].status == "seen" and name not in own for name in vectors}
     return {name + SEEN * marked[name]: path for name, path in vectors.items()}
@@ -119,9 +130,67 @@ def mark_seen(evaluation: Evaluation, spec: EvaluateSpec, run: Run, dataset: str
         mark = next((one for stage, one in seen.items() if stage.startswith(stem)), None)
         if mark is not None:
             told[name] = mark
+    mark_rows(evaluation, told)
+
+
+def mark_rows(evaluation: Evaluation, told: Mapping[str, str]) -> None:
+    """Say marks in notes, and in the rows of whom they are about or who is compared with them."""
     evaluation.notes += [f"{mark} ({name})" for name, mark in told.items()]
     for number, row in enumerate(evaluation.results):
         said = told.get(row.method) or told.get(row.versus)
         if said:
             note = f"{row.note}; {said}" if row.note else said
             evaluation.results[number] = replace(row, note=note)
+
+
+def search_lists(
+    pretrained_on: Sequence[str],
+    models: Sequence[str],
+    embeddings: Collection[str],
+    runs: Collection[str],
+    cohort: Cohort | str | Path,
+    overrides: Mapping[str, Any],
+) -> dict[str, Overlap]:
+    """Say who of the lists of what models, vectors and runs were pretrained on is scored.
+
+    Args:
+        pretrained_on: ``[MODEL=]LIST``.
+        models: ``NAME[:VARIANT]:FILE``.
+        embeddings: Names of vectors.
+        runs: Names of runs.
+        cohort: Who is scored.
+        overrides: Of the command.
+
+    Returns:
+        Name to what was found, of whoever has a list; models as results name them, with variant.
+    """
+    from medmcl.encoders.published.card import find_variant, split_model
+
+    cards = [find_variant(split_model(model)[0]) for model in models]
+    lists = ListSearch.of(
+        pretrained_on, {card.called(variant): card.pretrained_on for card, variant in cards}
+    )
+    if not lists.given:
+        return {}
+    own = {card.called(variant): (card, f"{card.name}:{variant}") for card, variant in cards}
+    names = [*own, *embeddings, *runs]
+    lists.refuse_unknown(names)
+    opened = cohort
+    if not isinstance(opened, Cohort):
+        given = only_cohort_overrides(evaluate_overrides(overrides)[1])
+        opened = open_cohort(opened, {"on_bad_record": "exclude", **given})
+    found: dict[str, Overlap] = {}
+    for name in names:
+        modality = _compared_by(opened, own[name][0].input.modality if name in own else None)
+        judged = lists.found([name], opened, modality)
+        found |= {own[name][1] if name in own else name: one for one in judged.values()}
+    return found
+
+
+def _compared_by(cohort: Cohort, kind: str | None) -> str:
+    """Modality whose records are compared: the first of a kind, or the first that is measured."""
+    fitting = {
+        name: ADAPTERS[one.kind].measured if kind is None else one.kind == kind
+        for name, one in cohort.spec.modalities.items()
+    }
+    return next((name for name, fits in fitting.items() if fits), next(iter(fitting)))

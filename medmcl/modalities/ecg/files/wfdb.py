@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
+from medmcl.core.limits import MAX_HEADER_BYTES
 from medmcl.modalities.ecg.files.readers import (
     CHECKSUM,
     Channels,
@@ -24,7 +25,6 @@ from medmcl.modalities.ecg.files.readers import (
 )
 from medmcl.modalities.ecg.leads import is_known
 
-MAX_HEADER_BYTES = 1_000_000
 _NO_FILE = ("", "~", "-", ".", "..")
 
 

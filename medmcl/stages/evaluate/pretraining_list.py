@@ -1,0 +1,272 @@
+"""What a model was pretrained on, as a list: who of it is scored, by id or by content.
+
+A list is a table or text of ids, a folder of records, or a cohort. Records are compared with those
+that are scored: equal ones, and one measurement saved anew (`medmcl.data.check.copies`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from medmcl.core.config import nearest
+from medmcl.core.contracts import Adapter, RecordRef
+from medmcl.core.errors import ConfigError
+from medmcl.core.findings import counted
+from medmcl.data.check.copies import copies_of
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.locate import list_cohorts
+from medmcl.data.loading.prepare import build_adapters
+from medmcl.data.loading.reading import Outcome, read_outcome
+from medmcl.data.loading.worker_pool import each
+from medmcl.data.tables.files import read_table, texts
+from medmcl.encoders.published.overlap import Overlap
+
+OPTION = "--pretrained-on"
+_TABLES = (".csv", ".tsv", ".parquet", ".gz")
+_PEOPLE, _RECORDS = ("subject", "subject_id"), ("record", "record_id")
+_HEADERS = {".dat", ".mat", ".atr", ".xyz"}
+"""Suffixes of files that no record is named by."""
+
+
+def split_list(text: str) -> tuple[str, str]:
+    """Give the model, empty for all, and the list of ``[MODEL=]LIST``."""
+    name, sign, what = text.partition("=")
+    return (name.strip(), what) if sign else ("", text)
+
+
+@dataclass
+class ListSearch:
+    """Searches lists for who is scored; each list is read once.
+
+    Attributes:
+        given: Model to its lists; those of "" are of every model.
+    """
+
+    given: Mapping[str, Sequence[str]]
+    _read: dict[tuple[str, str], _Listed] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls, options: Iterable[str], cards: Mapping[str, Path | None] | None = None
+    ) -> ListSearch:
+        """Take lists of a command, and those that cards name.
+
+        Args:
+            options: ``[MODEL=]LIST``.
+            cards: Model to the list of its card; None where that has none.
+        """
+        given: dict[str, list[str]] = {}
+        for name, what in map(split_list, options):
+            given.setdefault(name, []).append(what)
+        for name, path in (cards or {}).items():
+            if path is not None:
+                given.setdefault(name, []).append(str(path))
+        return cls(given)
+
+    def refuse_unknown(self, names: Collection[str]) -> None:
+        """Refuse lists of models that are not scored.
+
+        Raises:
+            ConfigError: Names one, with the nearest.
+        """
+        for name in self.given:
+            if name and name not in names:
+                raise ConfigError(
+                    f"no model is called '{name}'{nearest(name, names)}",
+                    where=OPTION,
+                    expected=", ".join(names),
+                )
+
+    def found(self, names: Iterable[str], cohort: Cohort, modality: str) -> dict[str, Overlap]:
+        """Say of each model that has a list who of those that are held out is in it.
+
+        Args:
+            names: Models.
+            cohort: Whose held-out people are scored.
+            modality: Whose records are compared.
+
+        Raises:
+            ConfigError: A list cannot be read.
+        """
+        found = {}
+        for name in names:
+            lists = [*self.given.get("", ()), *self.given.get(name, ())]
+            if lists:
+                found[name] = self._overlap(lists, cohort, modality)
+        return found
+
+    def _overlap(self, lists: Sequence[str], cohort: Cohort, modality: str) -> Overlap:
+        scored = _scored(cohort, modality)
+        seen, said = set[str](), []
+        for what in lists:
+            key = (what, modality)
+            if key not in self._read:
+                self._read[key] = _read(what, cohort, modality)
+            by_id, equal, near = self._read[key].among(scored, cohort, modality)
+            seen |= by_id | equal | near
+            told = [f"{len(people):,} {how}" for people, how in (
+                (by_id, "by id"), (equal, "with an equal record"), (near, "with a near copy of one")
+            ) if people]  # fmt: skip
+            rows = counted(len(self._read[key]), "entry", "entries")
+            said.append(f"{Path(what).name} ({rows}): {', '.join(told) or 'nobody'}")
+        people = len(set(scored["subject"]))
+        if not seen:
+            return Overlap("not seen", f"none of {people:,} people scored is in {'; '.join(said)}")
+        return Overlap(
+            "seen", f"pretrained on {len(seen):,} of {people:,} people scored, {'; '.join(said)}"
+        )
+
+
+def with_list(ledger: Overlap, found: Overlap | None) -> Overlap:
+    """Join what a ledger says and what a list shows; a list goes before nothing that is known."""
+    if found is None:
+        return ledger
+    if "seen" in (found.status, ledger.status):
+        both = found.status == ledger.status
+        said = f"{ledger.said}; {found.said}" if both else found.said
+        return Overlap("seen", said if found.status == "seen" else f"{ledger.said}; {found.said}")
+    status = "not seen" if ledger.status == "not known" else ledger.status
+    said = found.said if ledger.status == "not known" else f"{ledger.said}; {found.said}"
+    return Overlap(status, said)
+
+
+def _scored(cohort: Cohort, modality: str) -> pd.DataFrame:
+    """Records of held-out samples, with their subject and place."""
+    held = cohort.samples[cohort.samples["split"] == "held_out"]
+    records = cohort.records[modality]
+    return records.loc[[one for one in held[modality].dropna().unique() if one in records.index]]
+
+
+@dataclass
+class _Listed:
+    """One list: ids, or records that are read."""
+
+    people: frozenset[str] = frozenset()
+    records: frozenset[str] = frozenset()
+    adapter: Adapter | None = None
+    places: Sequence[RecordRef] = ()
+    read: Sequence[Outcome] = ()
+
+    def __len__(self) -> int:
+        return len(self.read) or len(self.records) or len(self.people)
+
+    def among(
+        self, scored: pd.DataFrame, cohort: Cohort, modality: str
+    ) -> tuple[set[str], set[str], set[str]]:
+        """People among those scored: by id, with an equal record, with a near copy."""
+        subjects = scored["subject"].astype(str).to_numpy(object)
+        if self.adapter is None:
+            places = list(scored["place"])
+            hit = {
+                who for who, record, place in zip(subjects, scored.index, places, strict=True)
+                if who in self.people or self.records & {str(record), *_stems(place)}
+            }  # fmt: skip
+            return hit, set(), set()
+        adapter = build_adapters(cohort, {modality: {}})[modality]
+        places = list(scored["place"])
+        read = list(each(partial(read_outcome, adapter), places))
+        found = copies_of(adapter, (places, read), (self.adapter, self.places, self.read))
+        equal = {subjects[row] for row, is_equal in found.items() if is_equal}
+        return set(), equal, {subjects[row] for row in found} - equal
+
+
+def _stems(place: RecordRef) -> set[str]:
+    return {path.name.split(".")[0] for path in place.paths.values()}
+
+
+def _read(what: str, cohort: Cohort, modality: str) -> _Listed:
+    path = Path(what).expanduser()
+    if path.is_file() and path.suffix.lower() in _TABLES:
+        return _of_table(path, cohort, modality)
+    if path.is_file() and path.suffix.lower() not in (".yaml", ".yml"):
+        lines = path.read_text(encoding="utf-8", errors="replace").split()
+        return _Listed(records=frozenset(Path(one).name.split(".")[0] for one in lines))
+    if path.is_dir() and not (path / "cohort.yaml").is_file():
+        return _of_folder(path, cohort, modality)
+    if path.exists() or what in list_cohorts():
+        return _of_cohort(what, cohort, modality)
+    raise ConfigError(
+        "there is no such list",
+        where=OPTION,
+        got=what,
+        expected="a table or text of ids, a folder of records, or a cohort",
+    )
+
+
+def _of_table(path: Path, cohort: Cohort, modality: str) -> _Listed:
+    """Ids of people, or of records, by the name of the column."""
+    frame = read_table(path.absolute().parent, path.name).frame
+    keys = cohort.spec.modalities[modality].keys
+    people = {cohort.spec.keys.subjects.id, *_PEOPLE}
+    records = {keys.record, *_RECORDS}
+    found = _Listed(people=_cells(frame, people - records), records=_cells(frame, records - {None}))
+    if not len(found):
+        raise ConfigError(
+            "the list has no column of people or records",
+            where=path,
+            got=", ".join(map(str, frame.columns[:10])),
+            expected=" or ".join(sorted({str(one) for one in people | records if one})),
+            fix="name a column so; or give a text with a record a line",
+        )
+    return found
+
+
+def _cells(frame: pd.DataFrame, names: Collection[str | None]) -> frozenset[str]:
+    columns = [name for name in frame.columns if name in names]
+    return frozenset(
+        str(cell) for name in columns for cell in texts(frame[name]) if cell is not None
+    )
+
+
+def _of_folder(folder: Path, cohort: Cohort, modality: str) -> _Listed:
+    """Every file of a folder that the reader of the scored records reads."""
+    adapter = build_adapters(cohort, {modality: {}})[modality]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    headers = [path for path in files if path.suffix.lower() == ".hea"]
+    chosen = headers or [path for path in files if path.suffix.lower() not in _HEADERS]
+    places = [
+        RecordRef(
+            subject=path.stem, record=path.relative_to(folder).as_posix(), paths={"path": path}
+        )
+        for path in chosen
+    ]
+    return _of_records(adapter, places, folder)
+
+
+def _of_cohort(what: str, cohort: Cohort, modality: str) -> _Listed:
+    listed = open_cohort(what, {"on_bad_record": "exclude"})
+    kind = cohort.spec.modalities[modality].kind
+    alike = [name for name, one in listed.spec.modalities.items() if one.kind == kind]
+    if not alike:
+        raise ConfigError(
+            f"the list has no {kind}", where=OPTION, got=f"cohort {listed.name}: "
+            f"{', '.join(listed.spec.modalities)}",
+        )  # fmt: skip
+    name = modality if modality in alike else alike[0]
+    adapter = build_adapters(listed, {name: {}})[name]
+    return _of_records(adapter, list(listed.records[name]["place"]), Path(what))
+
+
+def _of_records(adapter: Adapter, places: Sequence[RecordRef], where: Path) -> _Listed:
+    if not adapter.measured:
+        raise ConfigError(
+            f"records of {adapter.kind} are equal by chance: content does not tell people",
+            where=OPTION,
+            got=where,
+            fix="give a table of ids",
+        )
+    read = list(each(partial(read_outcome, adapter), places))
+    if not any(one.digest for one in read):
+        first = next((str(one.findings[0]) for one in read if one.findings), "no file")
+        raise ConfigError(
+            "no record of the list can be read",
+            where=where,
+            got=first,
+            fix="give a cohort (a folder with cohort.yaml) that says how its records are read",
+        )
+    return _Listed(adapter=adapter, places=places, read=read)
