@@ -58,6 +58,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "aecg": ("ecg",),
     "edf": ("ecg",),
     "hdf5": ("ecg",),
+    "zarr": ("ecg",),
     "dicom": ("ecg", "image", "cmr"),
     "parquet": ("ecg",),
     "ecg": ("ecg",),
@@ -71,6 +72,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "timeseries": ("graph",),
     "edge_list": ("graph",),
     "plink": ("genetics",),
+    "pgen": ("genetics",),
     "dosages": ("genetics",),
 }
 

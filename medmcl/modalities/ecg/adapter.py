@@ -124,11 +124,23 @@ class ECG:
         return {key: _UNSAID[key] for key in NOT_IN_TABLES if source.get(key) is None}
 
     def files(self, place: RecordRef) -> list[Path]:
-        """The file, or the header and signal files of a WFDB record; see `NamesFiles`."""
+        """The file, header and signals of WFDB, or what holds a row of Zarr; see `NamesFiles`."""
         path = place.paths.get("path")
+        if path is not None and self._is_zarr(path):
+            from medmcl.modalities.ecg.files.zarr import array_files
+
+            try:
+                return array_files(path, self.source.dataset, self._row(place, path))
+            except RecordError:  # `read` says it
+                return [path]
         if path is None or not self._is_wfdb(path):
             return list(place.paths.values())
         return wfdb_files(path)
+
+    def _is_zarr(self, path: Path) -> bool:
+        from medmcl.modalities.ecg.files.zarr import is_store
+
+        return self.source.reader == "zarr" or (self.source.reader == "ecg" and is_store(path))
 
     def _is_wfdb(self, path: Path) -> bool:
         if self.source.reader != "ecg":
@@ -146,9 +158,9 @@ class ECG:
             return None
         cell = place.values.get(column)
         if ids is not None:
-            from medmcl.modalities.ecg.files.hdf5 import row_of
+            from medmcl.modalities.ecg.files import hdf5, zarr
 
-            return row_of(path, ids, str(cell))
+            return (zarr if self._is_zarr(path) else hdf5).row_of(path, ids, str(cell))
         try:
             number = float(str(cell))
             if number != int(number):

@@ -11,13 +11,17 @@ from medmcl.modalities.ecg.disturb import Disturbance
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
 from medmcl.modalities.ecg.steps import AnyStep, Resample
 
-Reader = Literal["wfdb", "muse_xml", "ukb_xml", "aecg", "dicom", "edf", "npy", "hdf5", "parquet"]
+Reader = Literal[
+    "wfdb", "muse_xml", "ukb_xml", "aecg", "dicom", "edf", "npy", "hdf5", "zarr", "parquet"
+]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=0)]
 
-WITHOUT_HEADER = ("npy", "hdf5", "parquet")
+WITHOUT_HEADER = ("npy", "hdf5", "zarr", "parquet")
 """Readers of files that hold numbers alone."""
+NAMED = ("hdf5", "zarr")
+"""Those of files that hold several arrays by name."""
 NOT_IN_TABLES = ("rate_hz", "units")
 """What a cohort must say of them."""
 
@@ -28,30 +32,30 @@ class ECGSource(Config):
     reader: Reader | Literal["ecg"] = Field(description="the format; ecg: by the file's ending")
     leads: Literal["12std"] | tuple[str, ...] | dict[str, str] = Field(
         default="12std",
-        description="npy, hdf5: names along the lead axis. Other formats name their leads: a list "
-        "says what they must hold, a mapping takes names in the files to leads ({MLII: II})",
+        description="npy, hdf5, zarr: names along the lead axis. Other formats name their leads: a "
+        "list says what they must hold, a mapping takes names in the files to leads ({MLII: II})",
     )
     rate_hz: PositiveFloat | None = Field(
         default=None,
-        description="needed for npy, hdf5 and parquet; otherwise checked against the file",
+        description="needed for npy, hdf5, zarr and parquet; otherwise checked against the file",
     )
     units: Literal["mV", "uV", "µV", "V"] | None = Field(
         default=None,
-        description="needed for npy, hdf5 and parquet; otherwise checked against the file",
+        description="needed for npy, hdf5, zarr and parquet; otherwise checked against the file",
     )
     axes: Literal["LS", "SL"] = Field(
-        default="LS", description="npy, hdf5: lead by sample, or sample by lead"
+        default="LS", description="npy, hdf5, zarr: lead by sample, or sample by lead"
     )
     row: str | None = Field(
         default=None,
-        description="npy, hdf5, parquet with a list a lead: column of your table with the number "
-        "of the row; with ids: its name",
+        description="npy, hdf5, zarr, parquet with a list a lead: column of your table with the "
+        "number of the row; with ids: its name",
     )
     dataset: str | None = Field(
-        default=None, description="hdf5: name of the array; not needed if there is one"
+        default=None, description="hdf5, zarr: name of the array; not needed if there is one"
     )
     ids: str | None = Field(
-        default=None, description="hdf5: name of the list with the name of each row (exam_id)"
+        default=None, description="hdf5, zarr: name of the list with the name of each row (exam_id)"
     )
     accept: dict[
         str, tuple[Literal["checksum", "swapped_leads", "wrong_rate", "wrong_units"], ...]
@@ -79,12 +83,12 @@ class ECGSource(Config):
                     f"the {self.reader} format cannot say it: state {' and '.join(unsaid)}"
                 )
         if self.row is not None and self.reader not in (*WITHOUT_HEADER, "ecg"):
-            raise ValueError("row: only the readers npy, hdf5 and parquet read rows")
-        if self.reader in ("npy", "hdf5") and isinstance(self.leads, dict):
+            raise ValueError("row: only the readers npy, hdf5, zarr and parquet read rows")
+        if self.reader in ("npy", *NAMED) and isinstance(self.leads, dict):
             raise ValueError(f"leads: {self.reader} files hold no names; give a list")
         for key in ("dataset", "ids"):
-            if getattr(self, key) is not None and self.reader not in ("hdf5", "ecg"):
-                raise ValueError(f"{key}: only the reader hdf5 knows it")
+            if getattr(self, key) is not None and self.reader not in (*NAMED, "ecg"):
+                raise ValueError(f"{key}: only the readers hdf5 and zarr know it")
         if self.ids is not None and self.row is None:
             raise ValueError("ids: say with row: COLUMN which column has these names")
         return self

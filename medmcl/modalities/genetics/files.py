@@ -24,6 +24,7 @@ from medmcl.core.config import nearest
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import MedmclError, RecordError
 from medmcl.core.limits import refuse_large_parquet, refuse_large_text
+from medmcl.modalities.genetics.pgen import ENDINGS, Pgen, pgen_files
 from medmcl.modalities.genetics.variants import Fileset, Variants, make_variants
 
 if TYPE_CHECKING:
@@ -228,8 +229,7 @@ def plink_files(paths: Mapping[str, Path]) -> dict[str, Path]:
 
 
 _CONVERTED = {
-    ".pgen": "plink2 --pfile {stem}", ".pvar": "plink2 --pfile {stem}",
-    ".psam": "plink2 --pfile {stem}", ".vcf": "plink2 --vcf {name}", ".bcf": "plink2 --bcf {name}",
+    ".vcf": "plink2 --vcf {name}", ".bcf": "plink2 --bcf {name}",
     ".bgen": "plink2 --bgen {name} ref-first --sample {stem}.sample",
 }  # fmt: skip
 """Endings of genotypes that no library which medmcl asks for reads, and the first half of a fix."""
@@ -239,14 +239,19 @@ def _refuse_unread(path: Path) -> None:
     """Refuse files of other programs, or a stem that has only those of PLINK 2."""
     name = path.name.removesuffix(".gz").removesuffix(".zst")
     stem, ending = path.with_name(Path(name).stem), Path(name).suffix.lower()
+    bare = path.with_suffix("") if ending == ".bed" else path
+    if path.name.endswith(ENDINGS) or (
+        Path(f"{bare}.pgen").is_file() and not Path(f"{bare}.bed").is_file()
+    ):
+        raise RecordError(
+            "is a fileset of PLINK 2", where=path, fix="say reader: pgen in cohort.yaml"
+        )
     if ending not in _CONVERTED:
-        stem, ending = path.with_suffix("") if ending == ".bed" else path, ".pgen"
-        if not Path(f"{stem}.pgen").is_file() or Path(f"{stem}.bed").is_file():
-            return
+        return
     command = _CONVERTED[ending].format(stem=stem, name=path)
     raise RecordError(
         f"is {ending}, which is not read", where=path, got=ending,
-        expected="PLINK 1 .bed, .bim and .fam, or a table of dosages",
+        expected="PLINK filesets (.bed or .pgen), or a table of dosages",
         fix=f"convert it once: {command} --make-bed --out {stem}",
     )  # fmt: skip
 
@@ -341,7 +346,7 @@ def _fields(path: Path, width: int, names: str) -> list[list[str]]:
     return rows
 
 
-Reader = Literal["plink", "dosages"]
+Reader = Literal["plink", "pgen", "dosages"]
 _OPEN = 4
 """Filesets that stay open: batches of a study."""
 
@@ -352,7 +357,8 @@ def files_of(reader: Reader, paths: Mapping[str, Path]) -> dict[str, Path]:
     Raises:
         RecordError: A part is not named.
     """
-    return plink_files(paths) if reader == "plink" else dosage_files(paths)
+    named = {"plink": plink_files, "pgen": pgen_files, "dosages": dosage_files}
+    return named[reader](paths)
 
 
 def open_fileset(
@@ -378,6 +384,8 @@ def _open(
     stamps: tuple[tuple[int, int], ...],  # noqa: ARG001  (part of the key)
     individual: Individual,
 ) -> Fileset:
+    if reader == "pgen":
+        return Pgen(dict(files), with_family=individual == "fid_iid")
     return Plink(dict(files), individual) if reader == "plink" else Dosages(dict(files))
 
 

@@ -15,7 +15,7 @@ Label = str | int | float | bool
 class GeneticsSource(Config):
     """What a cohort says of its genotypes: one fileset holds everybody (or a batch of them)."""
 
-    reader: Literal["plink", "dosages"]
+    reader: Literal["plink", "pgen", "dosages"]
     column: str | None = None
     """Column with a person's name in the files; the subject id if not given."""
     individual: Literal["iid", "fid_iid"] = "iid"

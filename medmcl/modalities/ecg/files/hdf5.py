@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import ExtraNotInstalledError, RecordError
-from medmcl.core.limits import refuse_large
+from medmcl.modalities.ecg.files.arrays import only_one, only_row, rows_by_name, take
 from medmcl.modalities.ecg.files.readers import require_content
 
 
@@ -24,31 +23,16 @@ def row_of(path: Path, ids: str, wanted: str) -> int:
     """
     require_content(path)
     stat = path.stat()
-    rows = _rows(path, ids, stat.st_size, stat.st_mtime_ns).get(wanted, [])
-    if len(rows) != 1:
-        raise RecordError(
-            f"{len(rows)} rows of '{ids}' have the name of the record" if rows
-            else f"no row of '{ids}' has the name of the record",
-            where=path, got=wanted, expected="one row",
-            fix="correct row: (a column with these names) or ids: (the data set that has them)",
-        )  # fmt: skip
-    return rows[0]
+    return only_row(
+        _rows(path, ids, stat.st_size, stat.st_mtime_ns).get(wanted, []), ids, wanted, path
+    )
 
 
 @lru_cache(maxsize=32)
 def _rows(path: Path, ids: str, *_stamp: int) -> dict[str, list[int]]:
     """Name to rows, read once a file."""
-    found: dict[str, list[int]] = {}
     with _opened(path) as file:
-        names = _dataset(file, ids, path)
-        if names.ndim != 1 or names.dtype.kind not in "iuSO":
-            got, expected = f"{names.dtype} {names.shape}", "whole numbers or texts"
-            raise RecordError("is no list of names", where=path, got=got, expected=expected)
-        refuse_large(names.size * 200, path, f"its data set '{ids}'")
-        for row, name in enumerate(names[()].tolist()):
-            said = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-            found.setdefault(said, []).append(row)
-    return found
+        return rows_by_name(_dataset(file, ids, path), ids, path)
 
 
 def read_array(path: Path, dataset: str | None, row: int | None) -> np.ndarray:
@@ -64,19 +48,9 @@ def read_array(path: Path, dataset: str | None, row: int | None) -> np.ndarray:
         ExtraNotInstalledError: h5py is not installed.
     """
     with _opened(path) as file:
-        name = dataset or _only_one(file, path)
-        array = _dataset(file, name, path)
-        if array.dtype.kind not in "fiu" or array.ndim == 0:
-            raise RecordError("must hold real numbers", where=f"{path}, {name}",
-                              got=f"{array.dtype} {array.shape}")  # fmt: skip
-        if row is not None and not 0 <= row < len(array):
-            raise RecordError(
-                "there is no such row", where=path, got=row, expected=f"0 to {len(array) - 1}"
-            )
-        read = math.prod(array.shape if row is None else array.shape[1:])
-        held = max(read, math.prod(array.chunks or ())) * (array.dtype.itemsize + 8)
-        refuse_large(held, path, f"its data set {array.shape}")
-        return np.asarray(array[()] if row is None else array[row])
+        own = [name for name in file if getattr(_own(file, name), "ndim", 0) >= 2]
+        name = dataset or only_one(own, file, path)
+        return take(_dataset(file, name, path), name, path, row)
 
 
 @contextmanager
@@ -87,17 +61,6 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ExtraNotInstalledError("h5py", "hdf5") from None
     with h5py.File(path, "r") as file:
         yield file
-
-
-def _only_one(file: Any, path: Path) -> str:
-    """The only array of two or more axes at the top of a file."""
-    names = [name for name in file if getattr(_own(file, name), "ndim", 0) >= 2]
-    if len(names) != 1:
-        raise RecordError(
-            "nobody says which of its data sets holds the ECGs", where=path,
-            got=", ".join(list(file)[:12]), fix="say it in cohort.yaml: dataset: tracings",
-        )  # fmt: skip
-    return names[0]
 
 
 def _own(file: Any, name: str) -> Any:

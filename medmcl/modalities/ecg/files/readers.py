@@ -1,4 +1,4 @@
-"""ECG files: WFDB, XML of MUSE, UK Biobank and HL7, DICOM, EDF, npy, HDF5, parquet and csv.
+"""ECG files: WFDB, XML of MUSE, UK Biobank and HL7, DICOM, EDF, npy, HDF5, Zarr, parquet, csv.
 
 A reader gives `Channels`, what the file says in its own names and units; `to_record` turns them
 into an `ECGRecord`, whose leads have canonical names and whose signal is in mV.
@@ -251,15 +251,15 @@ def read_channels(
     Args:
         reader: Name of the format.
         path: The file; WFDB takes it with or without ``.hea``.
-        axes: Axes of a record of npy or HDF5: ``LS`` or ``SL``.
-        leads: Names along L (npy, HDF5).
+        axes: Axes of a record of npy, HDF5 or Zarr: ``LS`` or ``SL``.
+        leads: Names along L (npy, HDF5, Zarr).
         row: Row of an array of records (N, L, S), or of a parquet file with a list a lead.
-        dataset: Array of an HDF5 file; None if it has one.
+        dataset: Array of an HDF5 file or Zarr store; None if it has one.
 
     Raises:
         RecordError: Whatever is wrong with the file, in words.
     """
-    from medmcl.modalities.ecg.files import aecg, edf, hdf5
+    from medmcl.modalities.ecg.files import aecg, edf, hdf5, zarr
     from medmcl.modalities.ecg.files import dicom as ecg_dicom
     from medmcl.modalities.ecg.files import wfdb as ecg_wfdb
     from medmcl.modalities.ecg.files import xml as ecg_xml
@@ -267,6 +267,8 @@ def read_channels(
     try:
         if reader == "wfdb":
             return ecg_wfdb.read_wfdb(path)
+        if reader == "zarr":
+            return of_array(zarr.read_array(path, dataset, row), path, axes, leads)
         require_content(path)
         if reader == "npy":
             return of_array(_mapped_row(path, row), path, axes, leads)
@@ -296,10 +298,12 @@ def read_channels(
 def guess_reader(path: Path) -> Reader:
     """Tell the format by the ending of a path, and an XML dialect by its first element."""
     from medmcl.modalities.ecg.files.xml import guess_dialect
+    from medmcl.modalities.ecg.files.zarr import is_store
 
     name = path.name.lower()
     endings: dict[str, Reader] = {".dcm": "dicom", ".dicom": "dicom", ".npy": "npy", ".edf": "edf"}
     endings |= dict.fromkeys((".h5", ".hdf5"), "hdf5")
+    endings[".zarr"] = "zarr"
     tables = (".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
     endings |= dict.fromkeys(tables, "parquet")
     if name.endswith((".hea", ".dat")) or Path(f"{path}.hea").exists():
@@ -309,6 +313,8 @@ def guess_reader(path: Path) -> Reader:
     for ending, reader in endings.items():
         if name.endswith(ending):
             return reader
+    if is_store(path):
+        return "zarr"
     if not path.suffix:
         return "wfdb"
     raise RecordError(

@@ -226,7 +226,7 @@ def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
     ("source", "said"),
     [
         ({"reader": "hdf5"}, "state rate_hz and units"),
-        ({"reader": "wfdb", "dataset": "x"}, "dataset: only the reader hdf5"),
+        ({"reader": "wfdb", "dataset": "x"}, "dataset: only the readers hdf5 and zarr"),
         ({"reader": "hdf5", "rate_hz": 1, "units": "mV", "ids": "x"}, "ids: say with row"),
     ],
 )

@@ -1,0 +1,195 @@
+"""ECGs of many people as one array of a Zarr store: a folder of chunks, of version 2 or 3.
+
+Source:
+    The Zarr specifications, versions 2 (``.zarray``) and 3 (``zarr.json``). Differs: of filters and
+    compressors few are read; one of them, ``pickle``, would run code of a file. No shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medmcl.core.errors import ExtraNotInstalledError, RecordError
+from medmcl.core.limits import most_bytes, parse_json, refuse_large
+from medmcl.modalities.ecg.files.arrays import only_one, only_row, rows_by_name, take
+
+META = ("zarr.json", ".zarray")
+INFLATES = {"gzip": 1_040, "zstd": 40_000, "blosc": 0}
+"""How chunks may be packed, and how much longer no byte can become; blosc says it itself."""
+CODECS = frozenset({*INFLATES, "bytes", "transpose", "shuffle", "delta", "vlen-utf8"})
+"""What else may have been done to them; shards are not read."""
+BLOSC_HEAD = 16
+"""Bytes of a blosc chunk's header."""
+_BLOCK = 2**20
+
+
+def is_store(path: Path) -> bool:
+    """Whether a path is a folder that describes arrays of Zarr."""
+    return path.is_dir() and any((path / name).is_file() for name in (*META, ".zgroup"))
+
+
+def row_of(path: Path, ids: str, wanted: str) -> int:
+    """Give the row of a record by its name in the array ``ids`` of the store.
+
+    Raises:
+        RecordError: There is no such array, or not one such name in it.
+    """
+    stamps = tuple(one.stat().st_mtime_ns for one in array_files(path, ids, None) if one.is_file())
+    return only_row(_rows(path, ids, stamps).get(wanted, []), ids, wanted, path)
+
+
+@lru_cache(maxsize=32)
+def _rows(path: Path, ids: str, stamps: tuple[int, ...]) -> dict[str, list[int]]:  # noqa: ARG001
+    """Name to rows, read once a store."""
+    return rows_by_name(_opened(path, ids), ids, path)
+
+
+def read_array(path: Path, dataset: str | None, row: int | None) -> np.ndarray:
+    """Read a record: a row of an array (N, ...), or without ``row`` a whole array of two axes.
+
+    A chunk that is not there is full of the value that the store names for it, as Zarr has it.
+
+    Args:
+        path: The folder of the store.
+        dataset: Name of the array in it; None if there is one.
+        row: Row of the first axis.
+
+    Raises:
+        RecordError: No such array or row, codecs that may run code, or more than memory.
+        ExtraNotInstalledError: zarr is not installed.
+    """
+    name = _name_of(path, dataset)
+    array, said = _opened(path, name), _said(path / name)
+    packed = [one for one in _codecs(said) if one in INFLATES]
+    for file in array_files(path, name or None, row) if packed else ():
+        if file.name not in META:
+            _refuse_chunk(file, packed[0])
+    return take(array, name or ".", path, row)
+
+
+def array_files(path: Path, dataset: str | None, row: int | None) -> list[Path]:
+    """Give the files that a row of an array lies in: its description and its chunks."""
+    try:
+        folder = path / _name_of(path, dataset)
+        said = _said(folder)
+        is_new = "chunk_grid" in said
+        grid = said["chunk_grid"]["configuration"]["chunk_shape"] if is_new else said["chunks"]
+        number = "*" if row is None else str(row // max(1, int(grid[0])))
+    except (RecordError, LookupError, TypeError, ValueError):  # reading it says what is wrong
+        return [path]
+    bare = not is_new or said.get("chunk_key_encoding", {}).get("name") == "v2"
+    starts = (number,) if bare else (f"c/{number}", f"c.{number}")
+    chunks = [file for start in starts for pattern in (start, f"{start}.*", f"{start}/**/*")
+              for file in folder.glob(pattern)]  # fmt: skip
+    meta = [folder / name for name in META if (folder / name).is_file()]
+    return [*meta, *sorted({one for one in chunks if not one.is_dir() and one not in meta})]
+
+
+def _refuse_chunk(file: Path, packed: str) -> None:
+    """Refuse a chunk that would become larger than memory, or of blosc is not as long as it says.
+
+    Raises:
+        RecordError: Names it.
+    """
+    size = file.stat().st_size
+    if packed == "blosc":
+        with file.open("rb") as opened:
+            head = opened.read(BLOSC_HEAD)
+        inflated, own = (int.from_bytes(head[at : at + 4], "little") for at in (4, 12))
+        if len(head) < BLOSC_HEAD or own != size:  # it would read what lies beyond
+            raise RecordError(
+                "a chunk is truncated", where=file, got=f"{size:,} bytes",
+                expected=f"{own:,} bytes", fix="copy it again from its source",
+            )  # fmt: skip
+        refuse_large(inflated, file, "the chunk")
+    elif size * INFLATES[packed] > most_bytes():
+        import pyarrow as pa
+
+        inflated = 0
+        with pa.input_stream(str(file), compression=packed) as opened:
+            while inflated <= most_bytes() and (part := len(opened.read(_BLOCK))):
+                inflated += part
+        refuse_large(inflated, file, "the chunk", so_far=inflated > most_bytes())
+
+
+def _name_of(path: Path, dataset: str | None) -> str:
+    """Path of the array in the store; empty if the store is the array."""
+    if not path.is_dir():
+        raise RecordError("there is no such folder", where=path, fix="name the folder of the store")
+    if dataset is not None:
+        return dataset.strip("/")
+    if _is_array(path):
+        return ""
+    arrays = {one.name: _said(one) for one in sorted(path.iterdir()) if _is_array(one)}
+    own = [name for name, said in arrays.items() if len(said["shape"]) >= 2]
+    return only_one(own, arrays, path)
+
+
+def _is_array(folder: Path) -> bool:
+    try:
+        return "shape" in _said(folder)
+    except RecordError:
+        return False
+
+
+def _said(folder: Path) -> Mapping[str, Any]:
+    """What an array says of itself."""
+    file = next((folder / name for name in META if (folder / name).is_file()), None)
+    if file is None:
+        raise RecordError(
+            "there is no array of Zarr", where=folder, expected=" or ".join(META),
+            fix="correct dataset: or ids: in cohort.yaml",
+        )  # fmt: skip
+    try:
+        said = parse_json(file.read_bytes())
+        return {**said, "shape": tuple(map(int, said["shape"]))}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RecordError(
+            "does not describe an array of Zarr", where=file, got=f"{error}"[:200]
+        ) from None
+
+
+def _opened(path: Path, name: str) -> Any:
+    try:
+        import zarr
+    except ImportError:
+        raise ExtraNotInstalledError("zarr", "zarr") from None
+    folder = (path / name).resolve()
+    if not folder.is_relative_to(path.resolve()):
+        raise RecordError(f"'{name}' lies in another folder", where=path)
+    every = list(_codecs(_said(folder)))
+    packed = [one for one in every if one in INFLATES]
+    strange = [*sorted(set(every) - CODECS), *packed[1:]]
+    if strange:
+        raise RecordError(
+            f"is packed by '{strange[0]}', which is not read", where=folder,
+            got=", ".join(every), expected=f"one of {', '.join(INFLATES)}, or none",
+            fix="write the array anew: zarr.create_array(..., data=array[:]), without shards",
+        )  # fmt: skip
+    try:
+        return zarr.open_array(store=str(folder), mode="r")
+    except Exception as error:  # what is wrong with a description shows as many kinds
+        raise RecordError(
+            "cannot be opened as an array of Zarr", where=folder,
+            got=f"{type(error).__name__}: {str(error)[:200]}", fix="copy it again from its source",
+        ) from None  # fmt: skip
+
+
+def _codecs(said: Any, key: str = "") -> Iterator[str]:
+    """Names of all filters and compressors, also of those within others."""
+    if isinstance(said, Mapping):
+        if key in ("codecs", "index_codecs", "filters", "compressor"):
+            yield str(said.get("name", said.get("id")))
+        for name, one in said.items():
+            if name != "attributes":
+                yield from _codecs(one, name)
+    elif isinstance(said, list):
+        for one in said:
+            yield from _codecs(one, key)
+    elif key == "codecs" and isinstance(said, str):
+        yield said
