@@ -7,21 +7,24 @@ looked at together with all earlier ones whose patients it shares, directly or t
 - *Patients* are sorted into groups by the releases and sites that they are in. Every combination of
   releases is a vector over the groups. Refused are combinations that live on groups of few patients
   alone, or on one site alone but for a few others, unless that site was released by itself: ranks
-  of matrices decide that for all combinations at once, whatever their factors.
-- *Cells*: a combination with factors -1, 0, 1 that adds patients only, but for a few (E + F as the
-  difference of two sums), or cancels (the same patients counted otherwise), is a release of its own
-  that nobody suppressed. Where it gives a cell of few patients, the new release leaves it out.
+  of matrices decide that for all combinations at once, whatever their factors. Few are fewer than
+  the threshold over the largest share: a cell that is shown is then true of no more than that share
+  of any group (14 patients at a threshold of 11 and a share of 0.8).
+- *Cells*: a combination that takes no group away, but for few patients (E + F as the difference of
+  two sums), is a release of its own that nobody suppressed, and its zeros are no more to be told
+  than its small cells. Where it would give one of fewer patients than the threshold, the new
+  release leaves the cell out. So it does where a combination cancels (the same patients counted
+  otherwise) and a few patients are left. All combinations are sums of a finite number of them
+  (`_combinations`), which are all looked at; where they are too many, the release is refused.
 - *Codes*: cells of other tokens cannot be compared one by one. A group of codes less those of its
   codes that are shown is the one that is not: other codes of the same patients are refused.
-
-Up to `TOGETHER` earlier releases all factors are tried, beyond it those of up to three of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
 
 import numpy as np
 from scipy import sparse
@@ -30,8 +33,8 @@ from medmcl.cooccurrence.count.counts import Counts, Pair, people_of
 from medmcl.cooccurrence.count.people import People, shared_patients
 from medmcl.core.errors import ArtefactError
 
-TOGETHER = 7
-_FACTORS_OF = 3
+MOST_COMBINATIONS = 2000
+"""Of a release with earlier ones; nine sites released one by one and then together have 512."""
 _UNKNOWN = 1 << 40
 """Patients of a site that are not known one by one, nor how many: no few."""
 
@@ -75,7 +78,8 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
         share: A combination is one site's if at least this share of its patients is.
 
     Raises:
-        ArtefactError: A combination of the releases isolates one site, or few patients.
+        ArtefactError: A combination of the releases isolates one site, or few patients, or there
+            are too many of them.
     """
     near = _connected(new, past)
     told = {pair: sparse.csr_array(b.pairs.shape, dtype=np.int64)
@@ -84,20 +88,21 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
         return told
     fewest = max(one.min_patients for one in (new, *near))
     groups = _groups([people_of(one.counts) for one in (new, *near)])
-    _refuse_few(groups, fewest, near)
+    few = groups.size < math.ceil(fewest / share - 1e-9)
+    _refuse_few(groups, few, near)
     _refuse_site(groups, share, near)
+    for row in groups.rows:
+        if not row[~few].any():  # nothing but small groups: the largest of them stands for it
+            few[np.argmax(np.where(row, groups.size, -1))] = False
+    held = groups.rows[:, ~few]
+    factors = _combinations(held, near)
+    factors = factors[(factors[:, 0] != 0) & factors[:, 1:].any(axis=1)]  # what is new by this one
     others = [_in_the_places_of(one.counts, new.counts) for one in near]
-    for factors in _factors(len(near)):
-        combined = np.r_[1, factors] @ groups.rows
-        sides = [groups.size[side].sum() for side in (combined < 0, combined > 0)]
-        if min(sides) >= fewest:  # of so many less so many it tells nothing of few
-            continue
-        used = [(f, one) for f, one in zip(factors, others, strict=True) if f]
-        for pair, block in new.counts.blocks.items():
-            if all(pair in one for _, one in used):
-                told[pair] = told[pair] + _few(block.pairs, block.patients, pair, used, fewest)
-    for cells in told.values():
-        cells.data[:] = 1
+    for pair, block in new.counts.blocks.items():
+        assert block.patients is not None
+        if block.pairs.nnz:  # an empty choice of cells would come back as a matrix
+            cells = [(block.pairs, block.patients), *(one.get(pair) for one in others)]
+            told[pair] = _told(cells, factors, factors @ held, fewest)
     return told
 
 
@@ -218,14 +223,13 @@ def _rank(rows: np.ndarray) -> int:
     return int(np.linalg.matrix_rank(rows.astype(float))) if rows.size else 0
 
 
-def _refuse_few(groups: _Groups, fewest: int, near: Sequence[Past]) -> None:
-    few = groups.size < fewest
+def _refuse_few(groups: _Groups, few: np.ndarray, near: Sequence[Past]) -> None:
     if few.any() and _derived(groups.rows, few):
         raise _refused(
             "together with earlier releases this one would show few patients by themselves",
             f"groups of {', '.join(f'{n:g}' for n in groups.size[few][:5])} patients, who are in "
             "one of the releases and not in another",
-            f"at least {fewest} patients, or the very same",
+            "groups of at least min_patients / largest_share patients, or the very same patients",
             near,
         )
 
@@ -260,19 +264,50 @@ def _refused(what: str, got: str, expected: str, near: Sequence[Past]) -> Artefa
     )
 
 
-def _factors(others: int) -> Iterator[np.ndarray]:
-    """Factors of the earlier releases, beside 1 of the new one; not all 0."""
-    if others <= TOGETHER:
-        for factors in product((0, 1, -1), repeat=others):
-            if any(factors):
-                yield np.array(factors)
-        return
-    for number in range(1, _FACTORS_OF + 1):
-        for places in combinations(range(others), number):
-            for signs in product((1, -1), repeat=number):
-                found = np.zeros(others, dtype=np.int64)
-                found[list(places)] = signs
-                yield found
+def _combinations(rows: np.ndarray, near: Sequence[Past]) -> np.ndarray:
+    """Factors by which releases add up and take no group away: (n, releases), int64.
+
+    Those of which every such combination is a sum, so that it tells of no fewer patients and needs
+    no other cells: the elementary vectors of the releases and their groups, found one group after
+    the other (double description). Source: Rockafellar, The elementary vectors of a subspace of
+    R^N (1969); Fukuda and Prodon, Double description method revisited (1996).
+
+    Args:
+        rows: How often each release counts the patients of a group, (releases, groups).
+        near: The earlier ones, for the message.
+
+    Raises:
+        ArtefactError: There are more than `MOST_COMBINATIONS`.
+    """
+    found = np.r_[np.eye(len(rows), dtype=np.int64), -np.eye(len(rows), dtype=np.int64)]
+    done = rows[:, :0]
+    for group in np.unique(rows, axis=1).T:
+        sums = found @ group
+        uses = _signs(found, done)
+        kept = [found[sums >= 0]]
+        plus = found[sums > 0]
+        for minus in found[sums < 0]:
+            agree = plus[~(plus * minus < 0).any(axis=1)]
+            both = _signs(agree, done) | _signs(minus[None], done)
+            within = ((~both).astype(np.float32) @ uses.T.astype(np.float32) == 0).sum(axis=1)
+            made = agree * -(minus @ group) + (agree @ group)[:, None] * minus
+            kept.append(made[within == 2])  # no third one, of which they would be a sum
+        found = np.concatenate(kept)
+        found //= np.gcd.reduce(found, axis=1)[:, None]
+        if len(found) > MOST_COMBINATIONS:
+            raise _refused(
+                "there are too many combinations with earlier releases to look at each",
+                f"more than {MOST_COMBINATIONS:,}",
+                "fewer releases that share patients in ever other ways",
+                near,
+            )
+        done = np.c_[done, group]
+    return found
+
+
+def _signs(factors: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Which releases are added, which are taken away, and which groups are left."""
+    return np.c_[factors > 0, factors < 0, factors @ groups > 0]
 
 
 Cells = tuple[sparse.csr_array, sparse.csr_array]
@@ -318,31 +353,30 @@ def _moved(
     return sparse.csr_array((there.data[kept], (row[kept], column[kept])), shape=shape)
 
 
-def _few(
-    pairs: sparse.csr_array,
-    patients: sparse.csr_array | None,
-    pair: Pair,
-    used: Sequence[tuple[int, Mapping[Pair, Cells]]],
-    fewest: int,
+def _told(
+    cells: Sequence[Cells | None], factors: np.ndarray, groups: np.ndarray, fewest: int
 ) -> sparse.csr_array:
-    """Cells that all the releases show, and whose combination is of fewer patients: 1 where."""
-    assert patients is not None
-    shown = _ones(pairs)
-    for _, one in used:
-        shown = sparse.csr_array(shown * _ones(one[pair][0]))
-    if not shown.nnz:  # an empty choice of cells would come back as a matrix
-        return sparse.csr_array(pairs.shape, dtype=np.int64)
-    where = sparse.coo_array(shown).coords
-    values, people = pairs[where], patients[where]
-    for factor, one in used:
-        values = values + factor * one[pair][0][where]
-        people = people + factor * one[pair][1][where]
-    small = (values != 0) & (np.abs(people) < fewest)
+    """Cells of the first release of which a combination tells what few patients have: 1 where.
+
+    Args:
+        cells: Of each release, in the same places; None where it lacks the pair of modalities.
+        factors: Of each combination, (n, releases).
+        groups: How often each combination counts the patients of a group, (n, groups).
+        fewest: Patients that are not few.
+    """
+    assert cells[0] is not None
+    where = sparse.coo_array(cells[0][0]).coords
+    none = np.zeros(len(where[0]), dtype=np.int64)
+    pairs, people = (
+        np.array([none if one is None else one[k][where] for one in cells]) for k in (0, 1)
+    )
+    small = np.zeros(len(none), dtype=bool)
+    for one, left in zip(factors, groups, strict=True):
+        used = one != 0
+        few = np.abs(one @ people) < fewest * (left.max(initial=0) or np.abs(one).max())
+        if not left.any():  # the same patients: where they have the same, nothing is told
+            few &= one @ pairs != 0
+        small |= few & (pairs[used] != 0).all(axis=0)
     row, column = (one[small] for one in where)
-    return sparse.csr_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=pairs.shape)
-
-
-def _ones(cells: sparse.csr_array) -> sparse.csr_array:
-    found = cells.copy()
-    found.data = np.ones_like(found.data)
-    return found
+    ones = np.ones(len(row), dtype=np.int64)
+    return sparse.csr_array((ones, (row, column)), shape=cells[0][0].shape)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import product
 from multiprocessing import get_context
 
 import numpy as np
@@ -22,6 +23,7 @@ from medmcl.cooccurrence.count.people import (
 from medmcl.cooccurrence.count.tokens import whole
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.merging import merge
+from medmcl.cooccurrence.release import differences
 from medmcl.cooccurrence.release.accounting import rho_for
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import release_private
@@ -156,8 +158,80 @@ def test_cells_of_few_patients_are_left_out_of_a_later_release(sites, tmp_path):
     few = (new.cross().patients.toarray() < 11) & (new.D.toarray() > 0)
     assert ((grown.D.toarray() > 0) & (one > 0) & few).sum() > 50
     assert not ((one > 0) & (two > 0) & few).any()
-    same = (one > 0) & (new.D.toarray() == 0)
-    assert (two[same] == one[same]).all()
+
+
+def small_cells_told(shown, counts):
+    """Cells that a difference shows, and those of them of fewer than eleven patients."""
+    few = counts.cross().patients.toarray() < 11
+    return int(shown.sum()), int((shown & few).sum())
+
+
+def test_many_earlier_releases_do_not_end_the_look_at_cells(tmp_path):
+    """Eight of them, and E + F was read off in 314 cells, 202 of them of few patients."""
+    made = {name: site_tables(k, 60) for k, name in enumerate("ABCDG")}
+    made |= {name: tables(k, n=30, d1=20, d2=20) for k, name in ((20, "E"), (21, "F"))}
+    sites = {name: save_counts(counted(x), tmp_path / name) for name, x in made.items()}
+    for names in ("A", "B", "C", "D", "G", "AG", "BG", "CG"):
+        release(sites, names, tmp_path / f"release-{names}")
+    release(sites, "ABCDEF", tmp_path / "last")
+    last, *others = (load_counts(tmp_path / name).D.toarray() > 0
+                     for name in ("last", *(f"release-{one}" for one in "ABCD")))  # fmt: skip
+    shown, small = small_cells_told(last & np.all(others, axis=0), merge(sites["E"], sites["F"]))
+    assert shown > 10
+    assert small == 0
+
+
+def test_too_many_combinations_are_refused_and_said(sites, tmp_path, monkeypatch):
+    for name in "ABC":
+        release(sites, name, tmp_path / f"release-{name}")
+    monkeypatch.setattr(differences, "MOST_COMBINATIONS", 8)
+    with pytest.raises(ArtefactError, match=r"too many combinations(.|\n)*more than 8"):
+        release(sites, "ABCDE", tmp_path / "all")
+
+
+def test_all_combinations_are_sums_of_those_that_are_looked_at():
+    """None of the factors -1, 0, 1 that takes no group away tells of fewer patients."""
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        rows = generator.integers(0, 2, (5, 6))
+        rows[:, rows.sum(axis=0) == 0] = 1
+        patients = rows @ generator.integers(0, 30, (6, 40))
+        factors = np.array([(1, *one) for one in product((0, 1, -1), repeat=4) if any(one)])
+
+        def fewest(factors, rows=rows, patients=patients):
+            groups = factors @ rows
+            kept = (groups >= 0).all(axis=1) & groups.any(axis=1)
+            found = factors[kept] @ patients / groups[kept].max(axis=1)[:, None]
+            return found.min(axis=0, initial=99)
+
+        mine = differences._combinations(rows, [])
+        assert (mine @ rows >= 0).all()
+        assert (fewest(mine) <= np.minimum(fewest(factors), fewest(-factors))).all()
+
+
+def test_a_few_more_patients_are_refused(sites, tmp_path):
+    """Of 150 patients and 11 more it was told whether any of the 11 has the pair, in every cell."""
+    release(sites, "A", tmp_path / "a")
+    both = zip(site_tables(0), site_tables(9, n=13), strict=True)
+    more = counted(tuple(np.concatenate(x) for x in both))
+    with pytest.raises(ArtefactError, match=r"show few patients(.|\n)*groups of 13 patients"):
+        release_threshold(more)  # 11 of 13 in a cell are more than a share of 0.8
+    with pytest.raises(ArtefactError, match="no cell has enough patients"):
+        release_threshold(more, largest_share=0.85)  # few have any pair
+
+
+def test_a_difference_of_nothing_is_told_no_more_than_one_of_few(sites, tmp_path):
+    """That none of forty patients has a pair was read off equal cells."""
+    before = release_threshold(load_counts(sites["A"]))
+    before.save(tmp_path / "before")
+    more = tuple(x * (np.arange(D[0]) % 2) for x in site_tables(9, n=40))
+    after = release_threshold(
+        counted(tuple(np.concatenate(x) for x in zip(site_tables(0), more, strict=True)))
+    )
+    one, two = (r.counts.D.toarray() for r in (before, after))
+    shown, small = small_cells_told((one > 0) & (two > 0), counted(more))
+    assert shown > 20
+    assert small == 0
 
 
 def levels(n=150, subjects=0, *, rolled=False, both=False, first="codes"):
