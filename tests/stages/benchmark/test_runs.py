@@ -1,0 +1,172 @@
+"""``medmcl benchmark --run`` and ``--embeddings`` on small real runs, typed as a user types them."""
+
+import pandas as pd
+import pytest
+import yaml
+
+import medmcl
+from medmcl.stages.benchmark.board import read_board
+from tests.support.published_weights import filled, save
+from tests.support.typed import answer
+
+NO_EVIDENCE = "NO EVIDENCE OF TRANSFER"
+PLAIN = {"name": "resnet1d", "widths": [8, 16]}
+
+
+@pytest.fixture(autouse=True)
+def prepared_once(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("MEDMCL_CACHE", str(tmp_path_factory.getbasetemp() / "prepared"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A cohort and a suite on it."""
+    folder = tmp_path_factory.mktemp("runs")
+    medmcl.simulate("heart", folder / "heart", {"subjects": 60})
+    suite = {
+        "schema": "medmcl/suite@1",
+        "about": "A simulated heart",
+        "cohort": str(folder / "heart"),
+        "modality": "ecg",
+        "dataset": "ukb:all",
+        "tasks": {"large": {"kind": "binary", "column": "lv_ef > 55"}},
+        "label_fractions": [1.0],
+        "protocols": ["linear_probe"],
+        "bootstrap_draws": 100,
+    }
+    (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
+    return folder
+
+
+def pretrained(place, name, encoder, inputs, steps=3, **overrides):
+    """A run of a few small steps of SimCLR."""
+    views = {
+        name: {"modalities": ["ecg"], "augment": {"ecg": {"noise": 0.05}}} for name in ("a", "b")
+    }
+    stage = {
+        "stage": "train",
+        "name": "alone",
+        "towers": ["ecg"],
+        "objectives": {"in_modal": {"modality": "ecg", "views": ["a", "b"]}},
+        "batch_size": 16 if steps > 1 else 4,
+        "steps": steps,
+        "evaluate_every": 1000,
+    }
+    tower = {"encoder": encoder, "head": {"out": 8}}
+    recipe = {
+        "schema": "medmcl/recipe@1", "name": "tiny", "inputs": {"ecg": inputs}, "views": views,
+        "towers": {"ecg": tower}, "stages": [stage],
+    }  # fmt: skip
+    out = place / name
+    medmcl.pretrain(
+        place / "heart", recipe=recipe, out=out, device="cpu", overrides=overrides or None
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def mine(place):
+    return pretrained(place, "mine", PLAIN, {"rate_hz": 100, "seconds": 5, "crop_seconds": 5})
+
+
+@pytest.fixture(scope="module")
+def board(place, mine):
+    """The run, its vectors as `embed` writes them, and vectors of which nothing is known."""
+    made, given = place / "made.parquet", place / "given.csv"
+    asked = ["--cohort", place / "heart", "--out", made, "--modality", "ecg", "--device", "cpu"]
+    assert answer("embed", mine, *asked).returncode == 0
+    table = pd.read_parquet(made)
+    columns = [name for name in table if name.startswith("e")]
+    table[["subject", *columns]].round(3).to_csv(given, index=False)
+    said = answer(
+        "benchmark", place / "suite.yaml", "--out", place / "board", "--run", mine,
+        "--embeddings", f"made={made}", "--embeddings", given, "--device", "cpu",
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    return said, place / "board"
+
+
+def test_a_run_stands_beside_itself_before_any_step(board):
+    rows = read_board(board[1] / "leaderboard.json")
+    scores = [row for row in rows if row.metric == "auroc" and not row.versus]
+    assert {(row.name, row.kind) for row in scores} == {
+        ("mine", "run"), ("random mine", "random"), ("made", "embeddings"),
+        ("given", "embeddings"), ("simple features (ecg)", "simple features"),
+    }  # fmt: skip
+    assert len({(row.people, row.records, row.events) for row in scores}) == 1
+    assert {(row.name, row.versus) for row in rows if row.versus} == {("mine", "random mine")}
+    value = {row.name: row.value for row in scores}
+    assert value["made"] == pytest.approx(value["mine"], abs=1e-12)  # the same vectors, by a file
+    assert value["random mine"] != value["mine"]
+    assert {row.command for row in rows} != {""}
+
+
+def test_what_is_known_of_each_stands_in_every_row_and_first_on_the_page(board):
+    said, folder = board
+    rows = read_board(folder / "leaderboard.json")
+    known = {row.name: (row.overlap, bool(row.mark)) for row in rows}
+    assert known == {
+        "mine": ("other parts seen", True),
+        "random mine": ("not seen", False),
+        "made": ("not known", True),
+        "given": ("not known", True),
+        "simple features (ecg)": ("not seen", False),
+    }
+    for name in known:
+        assert len({row.mark for row in rows if row.name == name}) == 1
+    head, *rest = (folder / "leaderboard.md").read_text().split("## ")
+    for name in ("mine", "made", "given"):
+        assert f"- {name}: {next(row.mark for row in rows if row.name == name)}" in head
+        assert any(f"| {name} (!) |" in part for part in rest)
+        assert f"mind {name}: " in said.stdout
+    assert NO_EVIDENCE not in head
+
+
+@pytest.fixture(scope="module")
+def insider(place):
+    """A run that was pretrained on another split of the same people."""
+    split = {"random": {"seed": 5, "tuning": 0.1, "held_out": 0.1}}
+    inputs = {"rate_hz": 100, "seconds": 5, "crop_seconds": 5}
+    return pretrained(place, "insider", PLAIN, inputs, **{"cohort.subjects.split": split})
+
+
+@pytest.fixture(scope="module")
+def begun(place):
+    """A run that began with published weights whose card says that they saw the data set."""
+    file = save(filled("turgut_ecg", "global_pool"), place / "weights.pth", "model")
+    encoder = {"name": "turgut_ecg", "variant": "global_pool", "weights": str(file)}
+    return pretrained(place, "begun", encoder, {}, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("who", "why"), [("insider", "trained on"), ("begun", "ECG-CMR pairs of UK Biobank")]
+)
+def test_a_run_that_saw_who_is_scored_is_refused_and_else_marked_everywhere(
+    who, why, place, request, tmp_path
+):
+    run = request.getfixturevalue(who)
+    asked = ["benchmark", place / "suite.yaml", "--run", run, "--device", "cpu"]
+    refused = answer(*asked, "--out", tmp_path / "board")
+    assert refused.returncode == 2
+    assert "no evidence of transfer" in refused.stderr
+    assert "--allow-overlap" in refused.stderr
+    said = answer(*asked, "--out", tmp_path / "board", "--allow-overlap")
+    assert said.returncode == 0, said.stderr
+    assert f"mind {who}: {NO_EVIDENCE}" in said.stdout
+    rows = read_board(tmp_path / "board" / "leaderboard.json")
+    own = [row for row in rows if row.name == who]
+    assert own
+    assert all(row.overlap == "seen" and row.mark.startswith(NO_EVIDENCE) for row in own)
+    assert all(why in row.mark for row in own)
+    assert all(not row.mark for row in rows if row.name == f"random {who}")
+    assert f"- {who}: {NO_EVIDENCE}" in (tmp_path / "board" / "leaderboard.md").read_text()
+
+
+def test_a_list_names_a_run_as_rows_do(place, mine, tmp_path):
+    cohort = medmcl.open_cohort(place / "heart")
+    held = cohort.samples[cohort.samples["split"] == "held_out"]["subject"]
+    (tmp_path / "ids.csv").write_text("subject\n" + "\n".join(held[:2]) + "\n")
+    asked = ["benchmark", place / "suite.yaml", "--out", tmp_path / "board", "--run", mine]
+    refused = answer(*asked, "--pretrained-on", f"mine={tmp_path / 'ids.csv'}", "--device", "cpu")
+    assert refused.returncode == 2
+    assert f"mine (pretrained on 2 of {len(held)} people scored" in refused.stderr
