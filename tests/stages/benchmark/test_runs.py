@@ -1,4 +1,4 @@
-"""``medmcl benchmark --run`` and ``--embeddings`` on small real runs, typed as a user types them."""
+"""``medmcl benchmark --run`` and ``--embeddings`` on small real runs, as a user types them."""
 
 import pandas as pd
 import pytest
