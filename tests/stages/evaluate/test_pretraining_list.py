@@ -1,5 +1,8 @@
 """Lists of what a model was pretrained on: who of them is scored, by id and by content."""
 
+import os
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import yaml
@@ -9,9 +12,10 @@ from medmcl.data.cohort.cohort import open_cohort
 from medmcl.encoders.published.overlap import Overlap
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import read_board
+from medmcl.stages.benchmark.suite import read_suite
 from medmcl.stages.evaluate.evaluate import evaluate
 from medmcl.stages.evaluate.pretraining_list import ListSearch, with_list
-from tests.support.cinc2021 import SOURCES, read_record, write_challenge, write_record
+from tests.support.cinc2021 import read_record, write_challenge, write_record
 
 HELD = {"cohort.subjects.split": {"column": "source", "held_out": ["georgia"], "tuning_share": 0.2}}
 
@@ -165,4 +169,13 @@ def test_a_card_may_name_its_list_beside_it(monkeypatch, tmp_path):
     assert card.read_card("mine").pretrained_on == tmp_path / "ids.txt"
     card.read_card.cache_clear()
     assert shipped.pretrained_on is None
-    assert set(SOURCES)
+
+
+def test_a_real_ecg_is_known_again_at_another_rate():
+    root = Path(os.environ.get("MEDMCL_DATA", "none")) / "ptbxl"
+    if not root.is_dir():
+        pytest.skip("needs MEDMCL_DATA with ptbxl")
+    ptbxl = read_suite("ptbxl")[1].open(overrides={"data_root": str(root)})
+    one = found(ptbxl, str(root / "records500"))  # 27 records as PhysioNet has them, at 500 Hz
+    assert "1 of 268 people scored" in one.said  # record 9, which is of fold 10
+    assert "(27 entries): 1 with a near copy of one" in one.said
