@@ -227,7 +227,7 @@ def _evaluate_run(
         raise of_fitting(f"--label-fraction {shares}")
     tree = {**_stage_of(opened_run, vectors, is_another(opened_run, opened)), **changes}
     spec = _with_assumed(with_settings(tree, own, is_frozen=bool(frozen)), opened)
-    models = spec.probe.models if spec.probe else ()
+    models: Mapping[str, str] = spec.probe.models if spec.probe else {}
     _refuse_names(others, [*models, *spec.embeddings, COVARIATES, BESIDE])
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     with claimed(folder, "an evaluation is being written", filled=True):
@@ -251,9 +251,12 @@ def _evaluate_run(
             refuse_nobody(evaluation, opened_run, spec, asked)
         evaluation.folder = folder
         evaluation.notes += [said] if said else []
-        mine = marks.get(opened_run.path.absolute().name)
-        of_run = [*models, *spec.finetuned] if mine else []
-        mark_rows(evaluation, {**dict.fromkeys(of_run, mine or ""), **marks})
+        told = dict(marks)
+        mine = told.pop(opened_run.path.absolute().name, None)
+        if mine is not None:
+            learned = [name for name, stage in dict(models).items() if stage != "untrained"]
+            told |= dict.fromkeys([*learned, *spec.finetuned], mine)
+        mark_rows(evaluation, told)
         evaluation.compared = {name: _facts(other) for name, other in others.items()}
         write_evaluation_report(opened_run, opened, evaluation)
     return evaluation

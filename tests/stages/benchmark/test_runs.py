@@ -170,3 +170,21 @@ def test_a_list_names_a_run_as_rows_do(place, mine, tmp_path):
     refused = answer(*asked, "--pretrained-on", f"mine={tmp_path / 'ids.csv'}", "--device", "cpu")
     assert refused.returncode == 2
     assert f"mine (pretrained on 2 of {len(held)} people scored" in refused.stderr
+
+
+def test_evaluate_refuses_and_marks_a_run_by_a_list_alike(place, mine, tmp_path):
+    cohort = medmcl.open_cohort(place / "heart")
+    held = cohort.samples[cohort.samples["split"] == "held_out"]["subject"]
+    (tmp_path / "ids.csv").write_text("subject\n" + "\n".join(held[:2]) + "\n")
+    asked = ["evaluate", mine, "--cohort", place / "heart", "--out", tmp_path / "report"]
+    asked += ["--pretrained-on", tmp_path / "ids.csv", "--device", "cpu", "--task", "lvef"]
+    refused = answer(*asked)
+    assert refused.returncode == 2
+    assert f"pretrained on 2 of {len(held)} people scored" in refused.stderr
+    said = answer(*asked, "--allow-overlap")
+    assert said.returncode == 0, said.stderr
+    rows = pd.read_csv(tmp_path / "report" / "results.csv")
+    marked = rows["note"].fillna("").str.contains(NO_EVIDENCE)
+    assert set(rows["method"][marked & rows["versus"].isna()]) == {"tiny"}
+    assert marked[rows["versus"] == "tiny"].all()
+    assert NO_EVIDENCE in (tmp_path / "report" / "report.html").read_text()
