@@ -20,6 +20,7 @@ from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
 from medmcl.data.cohort.confined import Confined, confined_to, refuse_escaping
 from medmcl.data.cohort.event_dates import add_dates, refuse_future_inputs, tasks_of_no_index
+from medmcl.data.cohort.event_rows import EventRows
 from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before, undated
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import LabelRows, build_targets, task_texts, tellers
@@ -268,7 +269,9 @@ class Opening:
             where = self.root if here else beside
             confined = Confined([where, *self._roots], fixed_starts(pattern))
             refuse = partial(confined.refuse, f"table {pattern}", str(self.file))
-            self.tables[pattern] = read_table(where, pattern, codes, emptied, refuse)
+            rows = EventRows.of(self.spec, pattern, codes)
+            read = None if rows is None else rows.read
+            self.tables[pattern] = read_table(where, pattern, codes, emptied, refuse, read)
             self.findings += [_listing(pattern, note) for note in self.tables[pattern].notes]
             if counts:
                 self.findings.append(emptied_finding(pattern, counts))

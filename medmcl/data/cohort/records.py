@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -200,9 +200,17 @@ def _require_agreeing(spec: ModalitySpec, subjects: SubjectTable, field: str) ->
 
 
 def own_rows(
-    spec: ModalitySpec, own: Table, subjects: SubjectTable, field: str, findings: list[Finding]
+    spec: ModalitySpec,
+    own: Table,
+    subjects: SubjectTable,
+    field: str,
+    findings: list[Finding],
+    beside: Collection[str] | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rows of the modality's own table whose subject is known, with the subject's columns."""
+    """Rows of the modality's own table whose subject is known, with the subject's columns.
+
+    ``beside``: those of the subject's columns that are read; all if not given.
+    """
     column = spec.keys.id or subjects.id
     owner = texts(own.require(column, f"{field}.id"))
     known = np.array([one in subjects.frame.index for one in owner], dtype=bool)
@@ -225,9 +233,10 @@ def own_rows(
         )
     table = own.frame[known].reset_index(drop=True)
     owner = owner[known]
-    extra = [name for name in subjects.frame.columns if name not in table.columns]
-    beside = subjects.frame.loc[owner, extra].reset_index(drop=True)
-    return pd.concat([table, beside], axis=1), owner
+    extra = [name for name in subjects.frame.columns
+             if name not in table.columns and (beside is None or name in beside)]  # fmt: skip
+    added = subjects.frame.loc[owner, extra].reset_index(drop=True)
+    return pd.concat([table, added], axis=1), owner
 
 
 def require_columns(spec: ModalitySpec, table: pd.DataFrame, where: str) -> None:

@@ -22,6 +22,7 @@ from medmcl.data.cohort.records import Records, SubjectTable, own_rows, present,
 from medmcl.data.cohort.spec import IndexKeys, ModalitySpec
 from medmcl.data.events.events import LONGEST_CODE
 from medmcl.data.events.meds import check_schema, meds_of
+from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import YEARS, Table, event_dates, texts
 from medmcl.modalities.codes.adapter import UNDATED
 
@@ -138,7 +139,7 @@ def load_events(
             got=f"index: {{modality: {index.modality}}}",
             fix="index: {column: COLUMN}, a date in the subjects table",
         )
-    spec = _named_as_meds(spec)
+    spec = named_as_meds(spec)
     if index is not None and spec.keys.date is None:
         raise CohortError(
             "events without dates cannot be cut at the index date",
@@ -147,7 +148,10 @@ def load_events(
             fix="name it, or take index: out and leave out late events yourself",
         )
     findings: list[Finding] = []
-    table, owner = own_rows(spec, own, subjects, field, findings)
+    asked, known = spec.keys.present, subjects.frame.columns
+    beside = columns_of(asked, known, f"{field}.present") if asked else []
+    named = [*spec.source_columns, *([spec.keys.date] if spec.keys.date else [])]
+    table, owner = own_rows(spec, own, subjects, field, findings, {*beside, *named})
     require_columns(spec, table, f"{field}, table {own.where}")
     chosen = present(spec, table, maps, field, findings, owner)
     codes = texts(table[spec.source.model_dump()["column"]])
@@ -203,7 +207,8 @@ def _rolled_up(spec: ModalitySpec, events: pd.DataFrame, files: Sequence[Path]) 
     return events.assign(code=found).explode("code")
 
 
-def _named_as_meds(spec: ModalitySpec) -> ModalitySpec:
+def named_as_meds(spec: ModalitySpec) -> ModalitySpec:
+    """Give a modality its columns: where it reads MEDS and says nothing else, those of MEDS."""
     if spec.source.model_dump()["reader"] != "meds":
         return spec
     named = {key: getattr(spec.keys, key) or name for key, name in _MEDS.items()}

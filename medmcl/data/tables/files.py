@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def _rewritten(column: pd.Series) -> pd.Series:
     return column.str.replace(",", ".", regex=False)
 
 
+_BLOCK = 2**20
 _INTEGER = r"[-+]?\d{1,18}"
 _LEADING_ZERO = r"^[-+]?0\d"
 _EXACT = 2.0**53
@@ -106,7 +108,9 @@ class Table:
         if self.listed:
             yield self.frame.to_csv(index=False).encode("utf-8", "surrogatepass")
         else:
-            yield from (file.read_bytes() for file in self.files)
+            for file in self.files:
+                with file.open("rb") as opened:
+                    yield from iter(partial(opened.read, _BLOCK), b"")
 
     def require(self, column: str, field: str) -> pd.Series:
         """Give a column; the error names its nearest neighbour and the field that asked."""
@@ -130,6 +134,7 @@ def read_table(
     text: Collection[str] = (),
     emptied: Emptied = lambda frame: frame,
     refuse: Callable[[list[tuple[str, Path]]], None] = lambda _: None,
+    read: Callable[[Path], pd.DataFrame] | None = None,
 ) -> Table:
     """Read ``root / pattern``: one file, or a glob of tables, small files, images or shards.
 
@@ -144,6 +149,7 @@ def read_table(
         text: Columns that stay text as it stands: 250.00 and 250 are two codes.
         emptied: Empties cells that stand for nothing, before it is told which columns are numbers.
         refuse: Refuses files that may not be read, each with what it is of.
+        read: Reads one of several files, perhaps not all of it.
 
     Raises:
         CohortError: No such file, a format that is not known, or bytes that cannot be read.
@@ -153,7 +159,7 @@ def read_table(
         refuse([("the table", path)])
         if path.is_file() and is_packed(path):
             return _listed(root, pattern, (path,), text, emptied)
-        return Table(_tidied(emptied(_read_file(path)), path, text), pattern, (path,))
+        return Table(_tidied(emptied(read_file(path)), path, text), pattern, (path,))
     chosen, files = find_files(root, pattern)
     if not files:
         raise _no_file(root / chosen)
@@ -168,7 +174,8 @@ def read_table(
             )
         return _listed(root, pattern, files, text, emptied)
     if _suffix(files[0]) in _READERS:
-        frames = [_read_file(path).assign(**said) for path, said in zip(files, parts, strict=True)]
+        one = read or read_file
+        frames = [one(path).assign(**said) for path, said in zip(files, parts, strict=True)]
         whole = pd.concat(frames, ignore_index=True)
         return Table(_tidied(emptied(whole), root / pattern, text), pattern, files)
     rows = pd.DataFrame(small_rows(root, files, parts))
@@ -226,7 +233,8 @@ def texts(column: pd.Series) -> np.ndarray:
     result = np.full(len(column), None, dtype=object)
     known = column.notna().to_numpy()
     if isinstance(column.dtype, pd.StringDtype):
-        result[known] = column[known].str.strip().to_numpy(object)
+        number, words = pd.factorize(column[known])  # codes repeat: each text is held once
+        result[known] = pd.Series(words).str.strip().to_numpy(object)[number]
     else:
         cells = column[known].to_numpy(object)
         plain = pd.api.types.infer_dtype(cells, skipna=False) == "string"
@@ -428,7 +436,12 @@ def _suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _read_file(path: Path) -> pd.DataFrame:
+def read_file(path: Path) -> pd.DataFrame:
+    """Read one table, its cells as they stand.
+
+    Raises:
+        CohortError: There is no such file, or it cannot be read.
+    """
     if not path.is_file():
         raise _no_file(path)
     reader = _READERS.get(_suffix(path))
