@@ -21,9 +21,10 @@ def small_rows(
 ) -> list[dict[str, str | None]]:
     """Give one row a file.
 
-    Columns are ``folder`` (name of its folder), ``stem`` (its name without suffix), ``file`` (where
-    it lies, from the root, without suffix), the named parts of the pattern, and what it says. Of a
-    header these are ``signals``, ``rate_hz``, ``samples`` and its comments (``#Dx: 426783006``).
+    Columns are ``folder`` (name of its folder), ``stem`` (its name without suffix), ``within`` and
+    ``file`` (its folder, and itself without suffix, from the root), the named parts of the
+    pattern, and what it says. Of a header these are ``signals``, ``rate_hz``, ``samples`` and its
+    comments (``#Dx: 426783006``).
 
     Raises:
         CohortError: A file that cannot be read, or says nothing.
@@ -32,6 +33,7 @@ def small_rows(
     for path, said in zip(files, parts, strict=True):
         below = path.relative_to(root) if path.is_relative_to(root) else path
         place = {"folder": path.parent.name, "stem": path.stem,
+                 "within": below.parent.as_posix(),
                  "file": below.with_suffix("").as_posix()}  # fmt: skip
         told = _header if path.suffix.lower() == HEADER else _pairs
         rows.append({**place, **said, **told(path)})

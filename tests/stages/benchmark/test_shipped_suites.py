@@ -8,7 +8,7 @@ import yaml
 
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.stages.benchmark.benchmark import Benchmark
-from medmcl.stages.benchmark.suite import list_suites
+from medmcl.stages.benchmark.suite import list_suites, read_suite
 from tests.data.cohort.test_ehr_cohorts import story, write_mimic_iv
 from tests.data.cohort.test_image_text_cohorts import collection
 from tests.support.cinc2021 import SOURCES, write_challenge
@@ -115,6 +115,16 @@ def write_acdc(root, patients):
             voxels[16 - half : 16 + half, 16 - half : 16 + half] += 150
             image = nibabel.Nifti1Image(voxels, np.diag([1.5, 1.5, 10.0, 1.0]))
             nibabel.save(image, folder / f"{folder.name}_frame{frame:02d}.nii.gz")
+
+
+@pytest.mark.parametrize("below", ["", "training", "database/training"])
+def test_acdc_may_lie_as_it_unpacks(below, tmp_path):
+    write_acdc(tmp_path / below, 5)
+    cohort = read_suite("acdc")[1].open(overrides={"data_root": str(tmp_path)})
+    assert len(cohort.samples) == 5
+    assert all(
+        path.is_file() for place in cohort.records["cmr"]["place"] for path in place.paths.values()
+    )
 
 
 def test_the_groups_of_acdc_are_five_classes_and_need_no_table_of_parameters(tmp_path):
