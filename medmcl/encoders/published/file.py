@@ -143,7 +143,7 @@ def told_by(
         raise ArtefactError(
             f"says sizes of itself that cannot be: {error}", where=file.path, got=told
         ) from None
-    matched(own, card, variant, file)
+    matched(own, card, variant, file, told)
     return variant, told
 
 
@@ -164,16 +164,26 @@ def fill(net: nn.Module, card: Card, variant: str, file: WeightsFile) -> None:
 
 
 def matched(
-    own: Mapping[str, Tensor], card: Card, variant: str, file: WeightsFile
+    own: Mapping[str, Tensor],
+    card: Card,
+    variant: str,
+    file: WeightsFile,
+    told: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Give the name in the file of each tensor of a net, or refuse a file that does not fit."""
+    """Give the name in the file of each tensor of a net, or refuse a file that does not fit.
+
+    ``told``: settings of the net that the file says of itself.
+    """
     read_as, slips = compared(own, file.state, card.weights)
     if slips:
         called, other = card.called(variant), whose(file.content, file.state, first=card)
+        if told and other is not None and other.partition(":")[0] == card.name:
+            other = None  # its tensors are of other sizes than it says
+        of_its_own = ", of the sizes that it says of itself" if told else ""
         raise ArtefactError(
             f"is a file of {other}, not of {called}"
             if other
-            else f"does not hold the weights of {called}",
+            else f"does not hold the weights of {called}{of_its_own}",
             where=file.path,
             got=None if other else f"{counted(len(file.state), 'tensor')}; " + "; ".join(slips),
             fix=f"name {other} in the place of {called}"

@@ -137,7 +137,7 @@ def test_a_folder_whose_configuration_is_of_another_network_is_refused(tmp_path,
 
 def test_a_file_of_another_size_is_named(tmp_path):
     file = save(filled(MODEL, "tiny"), tmp_path / "a.pt", "model_state_dict")
-    with pytest.raises(ArtefactError, match="it is a file of hubert_ecg:tiny"):
+    with pytest.raises(ArtefactError, match="is a file of hubert_ecg:tiny"):
         models.load("hubert_ecg", weights=file)
 
 

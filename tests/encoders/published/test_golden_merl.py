@@ -102,7 +102,7 @@ def test_five_seconds_are_followed_by_zeros_before_they_are_scaled(loaded):
 def test_files_of_other_layouts_are_refused_by_name(tmp_path):
     whole = filled(MODEL, "vit_tiny_ckpt")
     for file in (encoder_file("vit_tiny", tmp_path), save(whole, tmp_path / "vit.pth")):
-        with pytest.raises(ArtefactError, match="it is a file of merl:vit_tiny"):
+        with pytest.raises(ArtefactError, match="is a file of merl:vit_tiny"):
             models.load(MODEL, weights=file)
     more = {"ecg_encoder.layer5.0.bn1.bias": whole["proj_e.0.bias"]}
     with pytest.raises(ArtefactError, match=r"unexpected \(ecg_encoder\.layer5"):

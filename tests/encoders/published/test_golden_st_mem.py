@@ -79,7 +79,7 @@ def test_fewer_leads_and_shorter_records_are_refused(small):
 
 
 def test_files_of_other_layouts_are_refused_by_name(tmp_path):
-    with pytest.raises(ArtefactError, match="it is a file of st_mem:small"):
+    with pytest.raises(ArtefactError, match="is a file of st_mem:small"):
         models.load(MODEL, weights=save(filled(MODEL, "small"), tmp_path / "s.pth", "model"))
     state = {
         name.replace("block0.", "blocks.0."): value
