@@ -177,13 +177,20 @@ def matched(
     read_as, slips = compared(own, file.state, card.weights)
     if slips:
         called, other = card.called(variant), whose(file.content, file.state, first=card)
-        if told and other is not None and other.partition(":")[0] == card.name:
-            other = None  # its tensors are of other sizes than it says
-        of_its_own = ", of the sizes that it says of itself" if told else ""
+        model, _, name = (other or "").partition(":")
+        own_sizes = card.variants[name or card.default] if model == card.name else {}
+        if any((told or {}).get(key, size) != size for key, size in own_sizes.items()):
+            raise ArtefactError(
+                "says sizes of itself that its tensors do not have: " + "; ".join(slips),
+                where=file.path,
+                got=told,
+                expected=f"those of {other}, whose tensors it holds",
+                fix="copy it again from its source",
+            )
         raise ArtefactError(
             f"is a file of {other}, not of {called}"
             if other
-            else f"does not hold the weights of {called}{of_its_own}",
+            else f"does not hold the weights of {called}",
             where=file.path,
             got=None if other else f"{counted(len(file.state), 'tensor')}; " + "; ".join(slips),
             fix=f"name {other} in the place of {called}"
