@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from medmcl.core.errors import ArtefactError
 from medmcl.core.writing import writing
 
 _UNSEEN_SECONDS = 7 * 86_400
@@ -63,6 +64,7 @@ def folder_aside(path: Path, *, replace: bool = False) -> Iterator[Path]:
             fails with `OSError`.
         replace: Whether one that is there goes. It is whole until the new one is.
     """
+    path = path.resolve() if path.is_symlink() else path  # a link stays one
     aside = _aside(path)
     try:
         with writing(path):
@@ -137,6 +139,10 @@ def is_content(path: Path) -> bool:
 
 def _aside(path: Path) -> Path:
     """A name beside a path that nobody else has; parts of dead writers that lie there go."""
+    if path.name in ("", ".."):
+        raise ArtefactError(
+            "is no name for what is written", where=path, fix="name a file or folder"
+        )
     for left in path.parent.glob(".*.part"):
         with suppress(OSError):  # another process takes it away, or it is not ours to take
             if _is_dead(left):

@@ -10,14 +10,16 @@ import contextlib
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast, get_args, overload
+from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args, overload
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from medmcl.core.errors import ConfigError, MedmclError
 
@@ -37,6 +39,16 @@ class Config(BaseModel):
     """Fields whose models packages outside may add to: what gives those that there are."""
 
 
+def _file_name(name: str) -> str:
+    if not name or name.startswith(".") or set(name) & set("/\\\0") or len(name.encode()) > 200:
+        raise ValueError("files are called by it: no / or \\, no . in front, at most 200 letters")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+"""A name that files and folders are called by, too; never a path."""
+
+
 class _Strict:
     """What both loaders do beyond safe YAML."""
 
@@ -44,7 +56,7 @@ class _Strict:
         """Read a mapping whose keys are all different."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[attr-defined]  # of the loader
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' stands twice", key_node.start_mark
@@ -54,11 +66,21 @@ class _Strict:
         found: dict[Any, Any] = super().construct_mapping(node, deep=deep)  # type: ignore[misc]  # of the loader
         return found
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Read a value; one that looks like a day or a number and is none is told with its line."""
+        try:
+            return super().construct_object(node, deep=deep)  # type: ignore[misc]  # of the loader
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value cannot be read: {error}", node.start_mark
+            ) from None
+
 
 class Loader(_Strict, yaml.SafeLoader):
     """Safe YAML that reads ``1e-3`` as a number and refuses a key given twice.
 
-    Only ``true`` and ``false`` are truth values, as in YAML 1.2: ``on`` is a key, ``no`` a class.
+    Only ``true`` and ``false`` are truth values, as in YAML 1.2: ``on`` is a key, ``no`` a class;
+    and ``12:30`` is no number to the base of 60.
     """
 
 
@@ -74,10 +96,22 @@ def _read_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | str:
         return text
 
 
+_BASE_60 = re.compile(r"\s*\|[^|]*:\[0-5\][^|]*?(?=\)\$|\s*\|)")
+"""The alternatives of PyYAML's patterns of numbers that take ``12:30`` for one."""
+
 for _loader in (Loader, _Fast):
     _loader.yaml_implicit_resolvers = {
-        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        letter: [
+            (tag, re.compile(_BASE_60.sub("", pattern.pattern), re.VERBOSE))
+            for tag, pattern in resolvers
+            if tag != "tag:yaml.org,2002:bool"
+        ]
         for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _loader.yaml_constructors = {
+        tag: read
+        for tag, read in yaml.SafeLoader.yaml_constructors.items()
+        if str(tag).rpartition(":")[2] not in ("pairs", "omap", "set", "binary")  # no settings
     }
     _loader.add_implicit_resolver(
         "tag:yaml.org,2002:bool",
@@ -106,6 +140,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
     """Parse YAML text into a mapping."""
     try:
+        _refuse_many(text, where)
         value = _parsed(text)
     except yaml.YAMLError as error:
         raise _yaml_error(error, text, where) from None
@@ -132,10 +167,36 @@ def _parsed(text: str) -> Any:
     return yaml.load(text, Loader=Loader)
 
 
-MOST_VALUES = 1_000_000
+MOST_VALUES = 200_000
 """Values of a YAML file, anchors written out; beyond, or nested deeper than `DEEPEST`, it is no
 file of settings, but one that was made to fill the memory of whoever reads it."""
+VALUES_VARIABLE = "MEDMCL_YAML_VALUES"
+"""Environment variable that allows more values."""
 DEEPEST = 100
+
+
+def _most_values() -> int:
+    given = os.environ.get(VALUES_VARIABLE) or str(MOST_VALUES)
+    if not given.isdecimal() or not int(given):
+        raise ConfigError(
+            "is no bound on values", where=VALUES_VARIABLE, got=given, expected="a number above 0"
+        )
+    return int(given)
+
+
+def _refuse_many(text: str, where: object) -> None:
+    """Refuse a text of more values than a file of settings holds, before any is built."""
+    most, depth = _most_values(), 0
+    for sign in re.findall(r"[\[{\]}]", text):  # libyaml takes hours over thousands of open ones
+        depth = max(0, depth + (1 if sign in "[{" else -1))
+        if depth > 10 * DEEPEST:
+            raise _too_much(where)
+    if len(text) <= 2 * most:  # a value has a sign beside it
+        return
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    values = (one for one in yaml.parse(text, Loader=loader) if isinstance(one, yaml.NodeEvent))
+    if next(islice(values, most, None), None) is not None:
+        raise _too_much(where)
 
 
 def _apart(value: Any, where: object) -> Any:
@@ -146,7 +207,7 @@ def _apart(value: Any, where: object) -> Any:
     Raises:
         ConfigError: There is more than any file of settings holds.
     """
-    left = MOST_VALUES
+    left = _most_values()
 
     def copied(one: Any, depth: int) -> Any:
         nonlocal left
@@ -164,8 +225,9 @@ def _too_much(where: object) -> ConfigError:
     return ConfigError(
         "holds more than a file of settings does, its anchors (&, *) written out",
         where=where,
-        expected=f"at most {MOST_VALUES:,} values, at most {DEEPEST} within one another",
-        fix="write out what the anchors stand for, or split the file",
+        expected=f"at most {_most_values():,} values, at most {DEEPEST} within one another",
+        fix="write out what the anchors stand for, or split the file; if it is sound, allow more: "
+        f"{VALUES_VARIABLE}={4 * _most_values()} in the environment",
     )
 
 

@@ -130,6 +130,12 @@ def claimed(out: Path, doing: str, *, filled: bool = False) -> Iterator[None]:
     Raises:
         ArtefactError: Another process makes it; or it cannot be written.
     """
+    if not filled and out.name in ("", ".."):
+        raise ArtefactError(
+            "is no name for what is written: it is put in place when it is whole",
+            where=f"'{out}'",
+            fix="name a file or folder in it",
+        )
     guarded = out / "folder" if filled else out
     refuse_unwritable(out, folder=filled)
     new = [one for one in guarded.absolute().parents if not one.exists()]

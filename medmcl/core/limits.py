@@ -102,6 +102,9 @@ def refuse_large_text(
     """
     most = most_bytes(kind)
     opener = _OPENERS.get(path.suffix.lower())
+    if path.suffix.lower() != ".zip":
+        with path.open("rb") if opener is None else opener(path) as file:
+            bounded_line(file, path, error)  # its header
     count: float = path.stat().st_size
     so_far = False
     if path.suffix.lower() == ".zip":
@@ -116,6 +119,23 @@ def refuse_large_text(
                 count += part
             so_far = bool(file.read(1))
     refuse_large(count * _PER_BYTE, path, "its text", kind, error, so_far=so_far)
+
+
+_LONGEST_LINE = 2**26
+"""Bytes of a line that is read whole: a header of a million columns, or a record of JSON."""
+
+
+def bounded_line(file: IO[bytes], where: object, error: type[MedmclError] = RecordError) -> bytes:
+    """Read a line of a file that might be anybody's; nothing at its end."""
+    line = file.readline(_LONGEST_LINE + 1)
+    if len(line) > _LONGEST_LINE:
+        raise error(
+            "has a line that is no header and no record",
+            where=where,
+            got=f"more than {size(_LONGEST_LINE)} without an end of line",
+            fix="copy it again from its source",
+        )
+    return line
 
 
 def refuse_large_parquet(

@@ -17,6 +17,7 @@ from typing import Any
 
 from medmcl.core.config import closest, fingerprint
 from medmcl.core.errors import ArtefactError
+from medmcl.core.limits import parse_json
 
 SEAL = "seal"
 """Key of the hash of all other keys of a tree."""
@@ -101,7 +102,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         ArtefactError: It is missing or damaged; names the file.
     """
     with reading(path):
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(tree, dict):
             raise ArtefactError(CHANGED, where=path)
         return unsealed(tree, path)

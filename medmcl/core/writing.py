@@ -182,6 +182,9 @@ def refuse_unwritable(path: Path, *, folder: bool = True, where: str = "--out") 
     """
     from medmcl.core.atomic import working_folder
 
+    if path.is_symlink() and not path.exists():
+        raise ArtefactError("is a link that leads nowhere", where=where, got=path,
+                            fix="name another place, or make what it leads to")  # fmt: skip
     target = path.absolute() if folder else path.absolute().parent
     there = next(one for one in (target, *target.parents) if one.exists())
     if not there.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.nn import functional
 from medmcl.core.config import lookup
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.path_suggestions import require_file
+from medmcl.core.writing import size
 from medmcl.encoders.encoded import Encoder, ResizesWeights
 from medmcl.encoders.name_maps import (
     NameMap,
@@ -200,11 +202,27 @@ def _refuse_stand_in(path: Path) -> None:
             raise ArtefactError(what, where=path, fix=fix)
 
 
+def _refuse_packed(path: Path) -> None:
+    """Refuse an archive whose members are larger than itself: torch packs none."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        held = sum(one.file_size for one in archive.infolist())
+    if held > path.stat().st_size:
+        raise ArtefactError(
+            "is no file of torch: what it holds is packed",
+            where=path,
+            got=f"{size(held)} in {size(path.stat().st_size)}",
+            fix="copy it again from its source",
+        )
+
+
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path, device="cpu")
+    _refuse_packed(path)
     # The authors' own checkpoints keep their command line beside the weights: plain values.
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from medmcl.core.atomic import append_line, bring_to_disk, write_atomically
+from medmcl.core.limits import parse_json
 from medmcl.core.sealed import sealed, unsealed
 from medmcl.core.suppression import placeless
 
@@ -82,7 +83,7 @@ def read_metrics(path: Path, *, times: bool = False) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, start=1):
         try:
-            row = unsealed(dict(json.loads(line)), path)
+            row = unsealed(dict(parse_json(line)), path)
         except (ValueError, TypeError):
             damaged += number < len(lines)  # the last one a killed process was writing
             continue

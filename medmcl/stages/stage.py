@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, FileName
 from medmcl.core.lazy import Parts, is_named_by
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class StageSpec(Config):
     """Keys that all stages of the kind must say alike, to why."""
 
     stage: str
-    name: str
+    name: FileName
 
     @property
     def trained_task(self) -> str | None:

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,9 @@ from medmcl.core.atomic import (
     working_folder,
     write_atomically,
 )
+from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import claimed
+from medmcl.core.writing import refuse_unwritable
 
 KILLED = """
 import os, pathlib, signal
@@ -149,3 +153,29 @@ def test_a_line_after_one_that_was_cut_is_a_line(tmp_path):
     append_line(path, "three")
     append_line(path, "four")
     assert path.read_text().splitlines() == ["one", "tw", "three", "four"]
+
+
+def test_a_link_to_a_folder_stays_one_and_what_it_leads_to_is_made(tmp_path):
+    (tmp_path / "disk" / "real").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
+    with folder_aside(tmp_path / "link", replace=True) as aside:
+        (aside / "a").write_text("1")
+    assert (tmp_path / "link").is_symlink()
+    assert [one.name for one in (tmp_path / "disk").rglob("*")] == ["real", "a"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["disk", "link"]
+
+
+@pytest.mark.parametrize("name", [".", "", ".."])
+def test_what_is_put_in_place_has_a_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtefactError, match="is no name"):
+        write_atomically(Path(name), "x")
+    with pytest.raises(ArtefactError, match="is no name"), claimed(Path(name), "it is made"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_leads_nowhere_is_no_place_to_write(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(ArtefactError, match="leads nowhere"):
+        refuse_unwritable(tmp_path / "link")

@@ -172,6 +172,8 @@ BOMBS = {
     "an alias of itself": "a: &a {b: [*a]}",
     "deeply nested": "a: " + "[" * 200 + "]" * 200,
     "deeper than Python goes, never closed": "a: " + "[" * 50_000,
+    "deeper than libyaml goes in a minute": "a: " + "[{" * 190_000,
+    "more values than any settings have": "a: [" + "1," * 2_500_000 + "1]",
 }
 
 
@@ -181,3 +183,35 @@ def test_a_file_that_was_made_to_fill_the_memory_is_refused_at_once(bomb):
     with pytest.raises(ConfigError, match=r"bomb.yaml(.|\n)*more than a file of settings"):
         parse_yaml(bomb, where="bomb.yaml")
     assert time.process_time() - began < 10
+
+
+def test_more_values_may_be_allowed(monkeypatch):
+    text = "a: [" + "1," * 300 + "1]"
+    monkeypatch.setenv("MEDMCL_YAML_VALUES", "100")
+    with pytest.raises(ConfigError, match="MEDMCL_YAML_VALUES=400"):
+        parse_yaml(text)
+    monkeypatch.setenv("MEDMCL_YAML_VALUES", "400")
+    assert len(parse_yaml(text)["a"]) == 301
+    monkeypatch.setenv("MEDMCL_YAML_VALUES", "many")
+    with pytest.raises(ConfigError, match="no bound on values"):
+        parse_yaml(text)
+
+
+PAIRS = [f"b{n + 1}: &b{n + 1} !!pairs [{', '.join([f'k: *b{n}'] * 9)}]" for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2001-99-99", "2001-12-14T25:59:43.1Z", "!!timestamp x", "!!int x", '!!int ""', "!!bool x",
+     "!!float x", "9" * 5000, "!!pairs [k: 1]", "!!omap [k: 1]", "!!set {x, y}", "!!binary '!'",
+     "&a !!pairs [k: *a]", "\n".join(["1", "b0: &b0 !!pairs [k: 1]", *PAIRS])],
+)  # fmt: skip
+def test_a_value_that_cannot_be_read_is_told_with_its_line(value):
+    with pytest.raises(ConfigError, match=r"file.yaml, line \d+, column \d+: is not valid YAML"):
+        parse_yaml(f"b: 1\na: {value}", where="file.yaml")
+
+
+def test_a_time_of_day_is_no_number():
+    told = parse_yaml("a: 12:30\nb: 1:2:3.5\nc: 1_000\nd: 1.5\ne: .inf\nf: -3\ng: 0x1f")
+    assert told == {"a": "12:30", "b": "1:2:3.5", "c": 1000, "d": 1.5, "e": float("inf"), "f": -3,
+                    "g": 31}  # fmt: skip

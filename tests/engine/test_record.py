@@ -44,6 +44,15 @@ def test_lines_carry_the_time_and_what_a_run_took_before_it_was_interrupted(tmp_
     assert [set(row) for row in read_metrics(record.path)] == 2 * [{"stage", "step", "loss"}]
 
 
+def test_a_line_that_is_nested_too_deeply_is_left_out(tmp_path):
+    record = Record(tmp_path / "metrics.jsonl", active=True)
+    record.write({"stage": "a", "step": 1})
+    with record.path.open("a") as file:
+        file.write("[" * 100_000 + "\n")
+    record.rewind("a", 1)
+    assert [row["step"] for row in read_metrics(record.path)] == [1]
+
+
 @pytest.mark.parametrize("how", ["zeroed", "flipped", "cut"])
 def test_damaged_lines_are_left_out_and_counted_aloud(tmp_path, how, caplog):
     path = tmp_path / "metrics.jsonl"

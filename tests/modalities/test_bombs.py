@@ -12,14 +12,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from small_counts import edit, some_counts
 
+from medmcl.cooccurrence.embed.relations import read_columns
 from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
+from medmcl.cooccurrence.release.token_rows import read_rows
+from medmcl.core import limits
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, RecordError
 from medmcl.core.limits import most_bytes, parse_json
 from medmcl.data.events.tables import EventTable, read_events
 from medmcl.data.tables.files import read_table
+from medmcl.encoders.weights import read_content
 from medmcl.modalities.dicom import open_dicom
 from medmcl.modalities.ecg.files.readers import read_channels
 from medmcl.modalities.ecg.files.xml import guess_dialect
@@ -91,6 +96,18 @@ def repeated(path):
     assert path.stat().st_size < 20_000
 
 
+def table(path):
+    read_table(path.parent, path.name)
+
+
+def rows(path):
+    read_rows(path, {})
+
+
+def relations(path):
+    read_columns(path, ["source", "target"], "two codes a row")
+
+
 RECORDS = {
     "scan.nii.gz": (nifti, lambda path: read_nifti(path, "xyz")),
     "scan.nii": (nifti, lambda path: read_nifti(path, "xyz")),
@@ -114,6 +131,10 @@ TABLES = {
     "v.csv": (columns, vectors),
     "v.parquet": (columns, vectors),
     "v.csv.gz": (columns, vectors),
+    "rows.csv": (columns, rows),
+    "rows.parquet": (columns, rows),
+    "relations.csv": (columns, relations),
+    "relations.parquet": (columns, relations),
     "g.csv": (columns, lambda path: read_block(path, None, None)),
     "d.csv": (dosages, fileset),
     "d.csv.bz2": (repacked, fileset),
@@ -246,3 +267,41 @@ def test_events_whose_text_stands_once_and_in_every_row_are_refused(tmp_path, mo
     monkeypatch.setenv("MEDMCL_TABLE_MB", "1")
     with pytest.raises(CohortError, match="its text claims more memory than a table may"):
         list(read_events(table))
+
+
+def events(path):
+    keys = {"subject": "a", "code": "b"}
+    list(read_events(EventTable(path=path, name="t", columns=keys)))
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("a.csv", table), ("a.csv.gz", table), ("a.tsv", table), ("a.csv", rows), ("a.csv.gz", events),
+     ("a.jsonl", events), ("a.jsonl.gz", events), ("a.csv", relations)],
+)  # fmt: skip
+def test_a_first_line_without_end_is_refused_before_it_is_held(name, read, tmp_path, monkeypatch):
+    path = tmp_path / name
+    with (gzip.open if name.endswith(".gz") else open)(path, "wb") as file:
+        file.write(b"a,b," * 1000)
+    monkeypatch.setattr(limits, "_LONGEST_LINE", 2000)
+    with pytest.raises((CohortError, ArtefactError), match="no header and no record"):
+        read(path)
+
+
+def test_a_record_of_json_lines_without_end_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1, "b": "x"}\n' + '{"a": 1, "b": "' + "y" * 3000)
+    monkeypatch.setattr(limits, "_LONGEST_LINE", 2000)
+    with pytest.raises(CohortError, match="no header and no record"):
+        events(path)
+
+
+def test_weights_that_are_packed_are_refused(tmp_path):
+    plain, packed = tmp_path / "a.pt", tmp_path / "b.pt"
+    torch.save({"w": torch.zeros(100_000)}, plain)
+    assert read_content(plain)["w"].shape == (100_000,)
+    with zipfile.ZipFile(plain) as a, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as b:
+        for name in a.namelist():
+            b.writestr(name, a.read(name))
+    with pytest.raises(ArtefactError, match="what it holds is packed"):
+        read_content(packed)

@@ -6,6 +6,7 @@ import this by `sitecustomize`, which stands beside.
 """
 
 import os
+import re
 import sys
 
 NOTES = "MEDMCL_TESTS_NETWORK_NOTES"
@@ -14,6 +15,10 @@ WATCHED = {
     "socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
     "socket.gethostbyname", "socket.gethostbyaddr",
 }  # fmt: skip
+
+
+OWN = re.compile(r"(::ffff:)?127(\.\d{1,3}){3}")
+"""Addresses of this machine; a name that begins so is none."""
 
 
 class NetworkError(RuntimeError):
@@ -27,7 +32,7 @@ def is_here(host):
     if isinstance(host, bytes):
         host = host.decode("ascii", "replace")
     own = {"", "localhost", "::1", "0.0.0.0", "::", socket.gethostname(), "localhost.localdomain"}
-    return host is None or host in own or host.startswith(("127.", "::ffff:127."))
+    return host is None or host in own or OWN.fullmatch(host) is not None
 
 
 def asked_host(event, args):

@@ -184,7 +184,7 @@ def convert(spec: Spec, out: Path, *, shards: int | None = None) -> Written:
     if len(sources) < len(spec.keys.sources):
         raise ConfigError("the source is MEDS already", where=spec.file)
     rows = [one for source in sources for one in source.rows(spec.root)]
-    size = sum(path.stat().st_size for path in _files(spec))
+    size = sum(path.stat().st_size for path in spec.files)
     number = shards or min(max(size // _SHARD_BYTES, 1), _MOST_SHARDS)
     done = write_meds(rows, out, shards=number, name=spec.file.stem)
     for what, number in (("patient", done.without_subject), ("code", done.without_code)):
@@ -220,19 +220,8 @@ def events_of(spec: Spec, work: Path) -> tuple[MedsDataset, dict[str, Any]]:
 
 def _sources_state(spec: Spec) -> str:
     """Tell whether sources changed: by what the spec says, and size and time of their files."""
-    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(spec)]
+    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in spec.files]
     return fingerprint([[one.model_dump() for one in spec.keys.sources], files])
-
-
-def _files(spec: Spec) -> list[Path]:
-    found: list[Path] = []
-    for source in spec.keys.sources:
-        named = [source.path, getattr(source, "lexicon", None)]
-        joined = getattr(source, "join", None)
-        named.append(joined.table if joined else None)
-        for path in (spec.root / name for name in named if name):
-            found += sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [path for path in found if path.is_file()]
 
 
 def reading_of(spec: Spec, dataset: MedsDataset) -> Reading:

@@ -16,6 +16,7 @@ from medmcl.core.config import Config, check, faults_of, read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.path_suggestions import require_file
+from medmcl.data.cohort.confined import Confined
 from medmcl.data.cohort.locate import choose_root
 from medmcl.data.events.events import ModalityRule
 from medmcl.data.events.spec import MedsKeys, Source
@@ -48,6 +49,8 @@ class CooccurrenceKeys(Config):
     schema_: Literal["medmcl/cooccurrence@1"] = Field(alias="schema")
     about: str = ""
     data_root: str | None = None
+    roots: tuple[str, ...] = ()
+    """Further folders that files, and links to them, may lie in."""
     sources: tuple[Source, ...] = Field(min_length=1)
     modalities: dict[str, ModalityRule] = {}
     only: ModalityRule | None = None
@@ -107,6 +110,34 @@ class Spec:
         only = self.keys.sources[0]
         return only if isinstance(only, MedsKeys) else None
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that its sources are read from, as far as they are there."""
+        found: list[Path] = []
+        for path in (self.root / name for source in self.keys.sources for name in _named(source)):
+            found += sorted(path.rglob("*")) if path.is_dir() else [path]
+        return [path for path in found if path.is_file()]
+
+    def refuse_stray(self) -> None:
+        """Refuse files that are links out of the data root and of the folders that it names.
+
+        Raises:
+            CohortError: Counts them, and names the first.
+        """
+        lists = [*self.keys.vocabulary.files.values()]
+        starts = [*lists, *(name for source in self.keys.sources for name in _named(source))]
+        roots = [self.root, *(self.root / one for one in self.keys.roots)]
+        files = [*self.files, *(self.root / one for one in lists)]
+        confined = Confined(roots, starts, owner=self.file.name)
+        confined.refuse("the sources", str(self.file), [(one.name, one) for one in files])
+
+
+def _named(source: Source) -> list[str]:
+    """What a source names of files and folders."""
+    joined = getattr(source, "join", None)
+    named = (source.path, getattr(source, "lexicon", None), joined and joined.table)
+    return [one for one in named if one]
+
 
 def load_spec(file: Path, overrides: Mapping[str, Any] | None = None) -> Spec:
     """Read a spec.
@@ -118,6 +149,7 @@ def load_spec(file: Path, overrides: Mapping[str, Any] | None = None) -> Spec:
     Raises:
         ConfigError: Every fault of the file at once, each with its field.
         OverrideError: A fault that an override brought in.
+        CohortError: Files are links that lead elsewhere.
     """
     require_file(file, ConfigError)
     values = read_yaml(file)
@@ -129,4 +161,6 @@ def load_spec(file: Path, overrides: Mapping[str, Any] | None = None) -> Spec:
     keys = check(CooccurrenceKeys, values, file, ConfigError)
     asked = (overrides or {}).get("data_root")
     root = choose_root(asked, None if asked else keys.data_root, file.stem, file.absolute())
-    return Spec(keys, root, file)
+    found = Spec(keys, root, file)
+    found.refuse_stray()
+    return found

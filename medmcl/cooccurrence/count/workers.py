@@ -88,7 +88,8 @@ def map_on_ray(
         ArtefactError: Ray gave up a job.
     """
     ray = connect()
-    remote = ray.remote(num_gpus=gpus)(function)
+    remote = ray.remote(function)
+    remote = remote.options(num_gpus=gpus) if gpus else remote
     try:
         found: list[R] = ray.get([remote.remote(*job) for job in jobs])
     except ray.exceptions.RayTaskError as error:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import CohortError
+from medmcl.core.limits import refuse_large_parquet, refuse_large_text
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.plain_text import encoding_fix, separator_fix
 from medmcl.core.rng import numpy_generator
@@ -223,9 +224,13 @@ def read_columns(path: Path, columns: Sequence[str], expected: str) -> pd.DataFr
     require_file(path, CohortError)
     try:
         if path.suffix == ".parquet":
+            refuse_large_parquet(path, error=CohortError)
             given = pd.read_parquet(path)
         else:
+            refuse_large_text(path, error=CohortError)
             given = pd.read_csv(path, sep="\t" if ".tsv" in path.suffixes else ",", dtype=str)
+    except CohortError:
+        raise
     except (OSError, ValueError) as error:
         raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
     missing = [name for name in columns if name not in given]

@@ -12,6 +12,7 @@ from scipy import sparse
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.tokens import LARGEST
 from medmcl.core.errors import ArtefactError
+from medmcl.core.limits import refuse_large_parquet, refuse_large_text
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.plain_text import encoding_fix, separator_fix
 from medmcl.data.tables.spreadsheet import unshielded_table
@@ -173,11 +174,14 @@ def _read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -
             expected=f"{' or '.join(_TABLES)} with the columns {columns}", fix=fix,
         )  # fmt: skip
     try:
-        table = (
-            pd.read_parquet(path)
-            if kind == ".parquet"
-            else unshielded_table(pd.read_csv(path, dtype=str))
-        )
+        if kind == ".parquet":
+            refuse_large_parquet(path, error=ArtefactError)
+            table = pd.read_parquet(path)
+        else:
+            refuse_large_text(path, error=ArtefactError)
+            table = unshielded_table(pd.read_csv(path, dtype=str))
+    except ArtefactError:
+        raise
     except (OSError, ValueError) as error:  # those of pandas and pyarrow among them
         raise ArtefactError(
             f"is no whole {kind[1:]} table", where=path, got=str(error).splitlines()[0][:200],

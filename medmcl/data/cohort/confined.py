@@ -135,9 +135,13 @@ class Confined:
     Args:
         roots: The data root first.
         starts: What the owner wrote of paths, as far as it is the same for all files.
+        owner: The file that says ``roots:``.
     """
 
-    def __init__(self, roots: Sequence[Path], starts: Iterable[str]) -> None:
+    def __init__(
+        self, roots: Sequence[Path], starts: Iterable[str], owner: str = "its cohort.yaml"
+    ) -> None:
+        self._owner = owner
         written = [_written_out(start, roots[0]) for start in starts]
         self.folders = [os.path.normpath(one) for one in (*roots, *written) if one is not None]
         self.really = below(map(os.path.realpath, self.folders))
@@ -174,8 +178,8 @@ class Confined:
                 fix="correct the table, or put a file there",
             )
         for lost, say, fix in (
-            (out, "of {} lead out of the folders of the cohort", "correct the table"),
-            (links, "of {} are links out of the folders of the cohort", "put the files there"),
+            (out, "of {} lead out of its folders", "correct the table"),
+            (links, "of {} are links out of its folders", "put the files there"),
         ):
             if lost:
                 whose, path, really = lost[0]
@@ -184,7 +188,7 @@ class Confined:
                     where=where,
                     got=f"{whose}: {path}" + (f", a link to {really}" if really else ""),
                     expected=f"files below {', '.join(self.folders)}",
-                    fix=f"{fix}; if these files belong to the cohort, its cohort.yaml says so: "
+                    fix=f"{fix}; if these files belong to it, {self._owner} says so: "
                     f"roots: [{Path(really or path).parent}]",
                 )
 

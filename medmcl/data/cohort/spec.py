@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, FileName
 from medmcl.core.contracts import Traits, traits
 from medmcl.modalities import ADAPTERS
 
@@ -462,7 +462,7 @@ class CohortKeys(Config):
     subjects: SubjectsKeys
     modalities: dict[str, dict[str, Any]] = {}
     maps: dict[str, MapKeys] = {}
-    tasks: dict[str, dict[str, Any]] = {}
+    tasks: dict[FileName, dict[str, Any]] = {}
     index: IndexKeys | None = None
     pairing: PairingKeys = PairingKeys()
     subgroups: dict[str, SubgroupKeys] = {}

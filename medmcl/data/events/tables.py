@@ -22,7 +22,7 @@ from pyarrow import csv
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
-from medmcl.core.limits import doubtful_texts, parse_json, written_out
+from medmcl.core.limits import bounded_line, doubtful_texts, parse_json, written_out
 from medmcl.core.plain_text import encoding_fix, separator_of
 from medmcl.data.events.meds import open_parquet
 
@@ -273,7 +273,7 @@ def header_of(path: Path) -> list[str]:
 def _first_line(path: Path) -> str:
     try:
         with _opened(path) as file:
-            return file.readline().decode("utf-8-sig").rstrip("\r\n")
+            return bounded_line(file, path, CohortError).decode("utf-8-sig").rstrip("\r\n")
     except (OSError, EOFError, ValueError) as error:  # text that is no UTF-8 among them
         raise _damaged(path, error) from None
 
@@ -328,7 +328,7 @@ def _read_lines(path: Path, columns: list[str]) -> Iterator[pa.Table]:
     number = 0
     try:
         with _opened(path) as file:
-            for line in file:
+            while line := bounded_line(file, path, CohortError):
                 number += 1
                 if not line.strip():
                     continue

@@ -478,6 +478,7 @@ def _unreadable(path: Path, error: Exception) -> CohortError:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    refuse_large_text(path, error=CohortError)
     heading = pd.read_csv(path, sep=",", nrows=0, encoding="utf-8-sig", index_col=False).columns
     if len(heading) == 1 and ";" in str(heading[0]):
         return marked(_read_text(path, ";"))

@@ -6,6 +6,7 @@ randomly initialised encoder of the same architecture, and what is plain to see 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
+from medmcl.core.sealed import file_digest
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, build_adapters, cache_folder, prepare
 from medmcl.data.loading.simple_features import simple_table
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 Kind = Literal["model", "run", "embeddings", "random", "simple features", "trained"]
 SIMPLE: Kind = "simple features"
 NOTHING_LEARNED = Overlap("not seen", "nothing was learned before")
+
+log = logging.getLogger("medmcl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,8 +279,13 @@ class Field:
         state = found.prepared.adapters[self.modality].state()
         decided = {**found.provenance, "cohort_fingerprint": self.records, "state": state}
         file = self.folder / f"{fingerprint([decided, found.whom, found.batch])}.parquet"
-        if not file.is_file():
+        seal = file.with_suffix(".seal")
+        whole = file.is_file() and seal.is_file() and seal.read_text() == file_digest(file)
+        if not whole:
+            if file.is_file():
+                log.warning("%s is not what was written: embedding again", file)
             write_table(found.table(found.vectors(found.records)), file)
+            write_atomically(seal, file_digest(file))
         kept = pd.read_parquet(file)
         columns = [f"e{number}" for number in range(found.width)]
         values = kept[columns].to_numpy(np.float64)

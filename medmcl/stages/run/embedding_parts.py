@@ -24,6 +24,7 @@ from medmcl.core.atomic import remove_whole, write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 from medmcl.core.findings import counted
+from medmcl.core.limits import parse_json
 from medmcl.core.progress import Bar, Pace, progress
 from medmcl.core.sealed import plain, sealed, unsealed
 from medmcl.stages.run.embed import Shard
@@ -138,7 +139,7 @@ def _begin(folder: Path, out: Path, embedding: Embedding, *, goes_on: bool) -> b
             fix="--resume goes on with it, --overwrite begins anew",
         )
     try:
-        there = unsealed(json.loads(about.read_text(encoding="utf-8")), about)
+        there = unsealed(parse_json(about.read_text(encoding="utf-8")), about)
     except ValueError:
         raise ArtefactError("is damaged", where=about, fix=f"begin anew: remove {folder}") from None
     if there["identity"] != embedding.identity:

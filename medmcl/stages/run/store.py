@@ -23,6 +23,7 @@ import numpy as np
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
+from medmcl.core.limits import parse_json
 from medmcl.core.sealed import (
     CHANGED,
     SEAL,
@@ -394,7 +395,7 @@ class Store:
 
     def _places(self) -> dict[str, Any]:
         try:
-            kept = dict(json.loads((self.path / LOCAL).read_text(encoding="utf-8")))
+            kept = dict(parse_json((self.path / LOCAL).read_text(encoding="utf-8")))
         except OSError:
             return {}
         except (TypeError, ValueError):

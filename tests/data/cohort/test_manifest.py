@@ -104,6 +104,7 @@ def test_every_unknown_key_is_named_with_its_neighbour_and_the_rest_is_kept():
             "'modalities.cmr': axes: the nifti format does not say it",
         ),
         ({"modalities__my.ecg": {"reader": "text"}}, "letters, digits and _"),
+        ({"tasks__a/b": {"kind": "binary", "column": "x"}}, "files are called by it"),
         ({"tasks__sick__kind": "binry"}, "did you mean 'binary'"),
         ({"tasks__labels__of": "egc"}, "did you mean 'ecg'"),
         ({"tasks__lvef__columns": {"a": "b"}}, "either column or columns"),

@@ -1,6 +1,7 @@
 """``medmcl benchmark`` on a simulated cohort, by a suite of its own."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -101,6 +102,26 @@ def test_a_model_stands_beside_a_random_encoder_and_simple_features(board):
     apart = [r for r in rows if r.versus]
     assert {(r.name, r.versus) for r in apart} == {(MODEL, RANDOM)}
     assert {"calibration_slope", "brier"} <= {r.metric for r in rows}
+
+
+def test_kept_vectors_that_are_not_what_was_written_are_made_again(
+    board, cohort, suite, weights, caplog
+):
+    out = board.parent / "again"
+    shutil.copytree(board, out)
+    file = next(file for file in (out / "vectors").glob("*.parquet"))
+    table = pd.read_parquet(file)
+    table[[name for name in table if name[1:].isdecimal()]] = 0.0
+    table.to_parquet(file)
+    benchmark(suite, cohort, out, models=[f"{MODEL}:{weights}"], allow_overlap=True, overwrite=True)
+    assert f"{file} is not what was written" in caplog.text
+
+    def values(folder):
+        rows = read_board(folder / "leaderboard.json")
+        return {(r.name, r.protocol, r.label_fraction, r.target, r.metric, r.versus): r.value
+                for r in rows if r.condition == "as recorded"}  # fmt: skip
+
+    assert values(out) == values(board)
 
 
 def test_disturbed_records_are_scored_by_the_same_probes_on_the_same_people(board):

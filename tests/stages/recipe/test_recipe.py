@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.stages.recipe.expansion import expand
@@ -218,3 +219,12 @@ def test_an_attack_may_be_judged_without_recall_but_not_without_a_way_to_ask():
     assert recipe.stages[-1].attack.ks == ()
     with pytest.raises(OverrideError, match="how is a model asked"):
         read_recipe("poisoned_toy", {"stages.results.attack.by": []})
+
+
+@pytest.mark.parametrize("name", ["../../gone", "/tmp/gone", "a/b", "..", ".hidden", "", "x" * 300])
+def test_the_name_of_a_stage_is_no_path(name, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    tree = {"extends": "clip_toy", "set": {"stages.contrast.name": name}}
+    file.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ConfigError, match="files are called by it"):
+        read_recipe(file)

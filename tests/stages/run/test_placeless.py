@@ -103,7 +103,9 @@ def test_a_config_that_is_cut_at_a_line_is_refused_by_name(told, tmp_path):
             Run(shared)
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"config": 3}', '{"config": {"of": 1}}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[" * 100_000, "[]", '{"config": 3}', '{"config": {"of": 1}}']
+)
 def test_a_damaged_local_file_is_passed_over(damage, told, tmp_path, caplog):
     _, run = told
     shared = tmp_path / "shared"
@@ -111,7 +113,7 @@ def test_a_damaged_local_file_is_passed_over(damage, told, tmp_path, caplog):
     (shared / "local.json").write_text(damage)
     assert Run(shared).tree("provenance")["cohort_file"] == "…/cohort.yaml"
     assert Run(shared).config["cohort_overrides"]["data_root"] == "…/omics"
-    assert ("local.json is damaged" in caplog.text) == (damage in ("", "{"))
+    assert ("local.json is damaged" in caplog.text) == (damage in ("", "{", "[" * 100_000))
 
 
 def test_what_places_are(tmp_path):
