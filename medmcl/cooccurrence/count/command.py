@@ -153,9 +153,7 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
         outside_vocabulary=tally.outside_vocabulary,
         splits=splits,
         people=people_of_subjects(
-            f"{subject} {began}"  # a number alone may be another's at another hospital
-            for shard in seen.counted.values()
-            for subject, began in zip(*(one.tolist() for one in shard), strict=True)
+            *(np.concatenate(both) for both in zip(*seen.counted.values(), strict=True))
         ),
     )
     return replace(counts, provenance=provenance), tally, written

@@ -10,9 +10,9 @@ import numpy as np
 
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.items import Tally, Tokens
+from medmcl.cooccurrence.count.people import drawn
 from medmcl.data.events.events import (
     LONGEST_CODE,
-    NO_TIME,
     Events,
     ModalityRule,
     assign,
@@ -53,8 +53,8 @@ class Sighting:
 
     Attributes:
         subjects: Patients of each shard, (n,) int64.
-        counted: Those of them of whom an event is counted, (n,) int64, with the time of the first
-            event that they have at all (`NO_TIME`: none has one), (n,) int64.
+        counted: Those of them of whom an event is counted, (n,) int64, with the rank of the event
+            that is drawn of all that they have (`drawn`), (n,) uint64.
         codes: Modality to code to its occurrences and patients.
         tally: What was read and left out.
     """
@@ -86,8 +86,9 @@ def scan(paths: Sequence[Path], reading: Reading, size: int) -> Sighting:
     names = list(reading.modalities)
     for path in paths:
         found.tally.shards += 1
-        subjects, began, counted = ([np.zeros(0, dtype=np.int64)] for _ in range(3))
-        for events, modality in _assigned(path, reading, size, found.tally, subjects, began):
+        subjects, counted = ([np.zeros(0, dtype=np.int64)] for _ in range(2))
+        ranks = [np.zeros(0, dtype=np.uint64)]
+        for events, modality in _assigned(path, reading, size, found.tally, subjects, ranks):
             counted.append(starts(events.subject))
             values = events.code.values
             key = modality * len(values) + events.code.number
@@ -100,7 +101,7 @@ def scan(paths: Sequence[Path], reading: Reading, size: int) -> Sighting:
                 found.add(names[modality_], values[code], int(tokens[one]), int(people[one]))
         found.subjects[path] = np.concatenate(subjects)
         there = np.isin(found.subjects[path], np.concatenate(counted))
-        found.counted[path] = (found.subjects[path][there], np.concatenate(began)[there])
+        found.counted[path] = (found.subjects[path][there], np.concatenate(ranks)[there])
     return found
 
 
@@ -132,7 +133,7 @@ def _assigned(
     size: int,
     tally: Tally,
     subjects: list[np.ndarray],
-    began: list[np.ndarray],
+    ranks: list[np.ndarray],
 ) -> Iterator[tuple[Events, np.ndarray]]:
     """Give events with their modality, those of none left out and counted."""
     for events in read_shard(path, size=size, visit=reading.visit, columns=reading.columns):
@@ -143,7 +144,7 @@ def _assigned(
             events = events.take(wanted)
         people = starts(events.subject)
         subjects.append(people)
-        began.append(_first_times(events))
+        ranks.append(drawn(events.subject, events.time))
         tally.rows += len(events)
         tally.subjects += len(people)
         if reading.only is not None:
@@ -160,14 +161,3 @@ def _assigned(
         modality = assign(events, reading.modalities)
         tally.unassigned += int((modality < 0).sum())
         yield events.take(modality >= 0), modality[modality >= 0]
-
-
-def _first_times(events: Events) -> np.ndarray:
-    """Time of each patient's first event that has one, (patients,) int64."""
-    if not len(events):
-        return np.zeros(0, dtype=np.int64)
-    never = np.iinfo(np.int64).max
-    times = np.where(events.time == NO_TIME, never, events.time)
-    first = np.flatnonzero(np.r_[True, events.subject[1:] != events.subject[:-1]])
-    found = np.minimum.reduceat(times, first)
-    return np.where(found == never, NO_TIME, found)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy import sparse
 
@@ -292,11 +293,9 @@ def _read_block(
 def _write_people(people: tuple[People, ...], folder: Path) -> PeopleKeys | None:
     if not people:
         return None
-    known = [one.tags for one in people if one.tags is not None]
+    known = any(one.tags is not None for one in people)
     if known:
-        none = np.zeros(0, dtype=np.uint64)
-        table = people_table([none if one.tags is None else one.tags for one in people])
-        pq.write_table(table, folder / PEOPLE)
+        pq.write_table(people_table(people), folder / PEOPLE)
     return PeopleKeys(
         file=PEOPLE if known else None,
         sha256=sha256_of(folder / PEOPLE) if known else None,
@@ -316,13 +315,13 @@ def _read_people(folder: Path, manifest: ManifestKeys) -> tuple[People, ...]:
     keys = manifest.people
     if keys is None:
         return ()
-    site, tag = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64)
+    table = PEOPLE_SCHEMA.empty_table()
     if keys.file is not None and keys.sha256 is not None:
         table = read_table(folder / keys.file, keys.sha256, PEOPLE_SCHEMA)
-        site, tag = table["site"].to_numpy(), table["tag"].to_numpy()
     found = []
     for number, one in enumerate(keys.sites):
-        tags = tag[site == number]
+        mine = table.filter(pc.equal(table["site"], number))
+        tags, events = mine["tag"].to_numpy(), optional(mine, "event", folder / PEOPLE)
         if len(tags) != (one.tags or 0):
             raise ArtefactError(
                 "the manifest does not tell the truth about: people",
@@ -330,7 +329,7 @@ def _read_people(folder: Path, manifest: ManifestKeys) -> tuple[People, ...]:
                 got=f"{len(tags)} tags of site {number}",
                 expected=f"{one.tags or 0}, as the manifest says",
             )
-        there = None if one.tags is None else named(tags, one.kind)
+        there = None if one.tags is None else named(tags, one.kind, events)
         if there is not None and there.site != one.site:
             raise ArtefactError(
                 "the manifest does not tell the truth about: people",

@@ -122,8 +122,8 @@ def _refuse_shared_patients(saved: Sequence[tuple[str, Counts]]) -> None:
                 where=other,
                 got=f"{twice:,} patients who are in {one} too",
                 expected="counts of other patients",
-                fix="count each patient once; other people whose subjects have the same names and "
-                "times are taken for the same: give them names of their own",
+                fix="count each patient once; other people whose subjects have the same names are "
+                "taken for the same where there are no times: give them names of their own",
             )
 
 

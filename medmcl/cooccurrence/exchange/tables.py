@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmcl.cooccurrence.count.counts import Block, Counts, ordered_cells
+from medmcl.cooccurrence.count.people import People
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
 
@@ -42,9 +43,13 @@ CELLS_SCHEMA = pa.schema(
     ]
 )
 PEOPLE_SCHEMA = pa.schema(
-    [pa.field("site", pa.int64(), nullable=False), pa.field("tag", pa.uint64(), nullable=False)]
+    [
+        pa.field("site", pa.int64(), nullable=False),
+        pa.field("tag", pa.uint64(), nullable=False),
+        pa.field("event", pa.uint64()),
+    ]
 )
-_LATER = ("most", "largest")
+_LATER = ("most", "largest", "event")
 """Columns that are written only where they are known; older folders lack them."""
 
 
@@ -73,11 +78,16 @@ def _known(table: pa.Table) -> pa.Table:
     return table.drop_columns([name for name in empty if table[name].null_count == len(table)])
 
 
-def people_table(tags: Sequence[np.ndarray]) -> pa.Table:
-    """Tags of the patients of each site."""
-    site = np.repeat(np.arange(len(tags)), [len(one) for one in tags])
-    tag = np.concatenate([np.zeros(0, dtype=np.uint64), *tags])
-    return pa.Table.from_arrays([pa.array(site), pa.array(tag)], schema=PEOPLE_SCHEMA)
+def people_table(people: Sequence[People]) -> pa.Table:
+    """Tags of the patients of each site, and of their events."""
+    parts = [PEOPLE_SCHEMA.empty_table()]
+    for number, one in enumerate(people):
+        if one.tags is not None:
+            none = pa.nulls(len(one.tags), pa.uint64())
+            events = none if one.events is None else pa.array(one.events)
+            columns = [pa.array(np.full(len(one.tags), number)), pa.array(one.tags), events]
+            parts.append(pa.Table.from_arrays(columns, schema=PEOPLE_SCHEMA))
+    return _known(pa.concat_tables(parts))
 
 
 def cells_table(block: Block) -> pa.Table:

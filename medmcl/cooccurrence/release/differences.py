@@ -30,7 +30,7 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Counts, Pair, people_of
-from medmcl.cooccurrence.count.people import People, shared_patients
+from medmcl.cooccurrence.count.people import People, overlap, shared_patients
 from medmcl.core.errors import ArtefactError
 
 MOST_COMBINATIONS = 2000
@@ -166,22 +166,14 @@ def _connected(new: Past, past: Sequence[Past]) -> list[Past]:
     left, near = list(past), [new]
     for one in near:  # grows meanwhile
         mine = people_of(one.counts)
-        found = [other for other in left if _share_any(mine, people_of(other.counts))]
+        found = [
+            other
+            for other in left
+            if any(overlap(a, b) for a in mine for b in people_of(other.counts))
+        ]
         near += found
         left = [other for other in left if all(other is not one for one in found)]
     return near[1:]
-
-
-def _share_any(ours: Sequence[People], theirs: Sequence[People]) -> bool:
-    for one in ours:
-        for other in theirs:
-            if one.site == other.site:
-                return True
-            if one.tags is None or other.tags is None or one.kind != other.kind:
-                continue
-            if len(np.intersect1d(one.tags, other.tags)):
-                return True
-    return False
 
 
 def _groups(releases: Sequence[Sequence[People]]) -> _Groups:
@@ -196,7 +188,7 @@ def _groups(releases: Sequence[Sequence[People]]) -> _Groups:
         known = [(number[p.site], p.tags) for p in parts if p.tags is not None and p.kind == kind]
         if not known:
             continue
-        tags = np.concatenate([one for _, one in known])
+        tags = np.concatenate(_told_apart([one for one in parts if one.kind == kind]))
         owner = np.repeat([k for k, _ in known], [len(one) for _, one in known])
         each, place = np.unique(tags, return_inverse=True)
         often = np.zeros((len(each), len(parts)), dtype=np.int64)
@@ -211,6 +203,18 @@ def _groups(releases: Sequence[Sequence[People]]) -> _Groups:
     pattern, size = np.concatenate(patterns), np.concatenate(sizes)
     sites = {one.site: pattern[:, number[one.site]] > 0 for one in parts}
     return _Groups(holds @ pattern.T, size, sites)
+
+
+def _told_apart(parts: Sequence[People]) -> list[np.ndarray]:
+    """Tags of patients; other ones of other people who have the same names."""
+    sort = np.arange(len(parts))
+    for k, one in enumerate(parts):
+        for n in range(k):
+            if sort[n] != sort[k] and overlap(parts[n], one):
+                sort[sort == sort[k]] = sort[n]
+    tags = [one.tags for one in parts if one.tags is not None]
+    kinds = [k for k, one in zip(sort, parts, strict=True) if one.tags is not None]
+    return [one ^ np.uint64(k) for k, one in zip(kinds, tags, strict=True)]
 
 
 def _derived(rows: np.ndarray, inside: np.ndarray) -> int:
