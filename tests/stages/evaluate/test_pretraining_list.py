@@ -9,11 +9,13 @@ import yaml
 
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import open_cohort
-from medmcl.encoders.published.overlap import Overlap
+from medmcl.encoders.published.card import find_variant
+from medmcl.encoders.published.overlap import SEEN, Overlap
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import read_board
 from medmcl.stages.benchmark.suite import read_suite
 from medmcl.stages.evaluate.evaluate import evaluate
+from medmcl.stages.evaluate.overlap import search_lists, seen_before
 from medmcl.stages.evaluate.pretraining_list import ListSearch, with_list
 from tests.support.cinc2021 import read_record, write_challenge, write_record
 
@@ -179,3 +181,23 @@ def test_a_real_ecg_is_known_again_at_another_rate():
     one = found(ptbxl, str(root / "records500"))  # 27 records as PhysioNet has them, at 500 Hz
     assert "1 of 268 people scored" in one.said  # record 9, which is of fold 10
     assert "(27 entries): 1 with a near copy of one" in one.said
+
+
+def test_models_are_judged_before_their_file_is_read_and_named_as_results_name_them(
+    scored, cohort, tmp_path
+):
+    (tmp_path / "ids.txt").write_text("E00001\n")
+    lists = [f"turgut_ecg={tmp_path / 'ids.txt'}"]
+    overrides = {**HELD, "data_root": str(scored)}
+    with pytest.raises(ConfigError, match="1 of 16 people scored"):
+        evaluate(
+            cohort="cinc2021", models=["turgut_ecg:none.pth"], out=tmp_path / "report",
+            overrides=overrides, pretrained_on=lists,
+        )  # fmt: skip
+    assert not (tmp_path / "report").exists()
+    judged = search_lists(lists, ["turgut_ecg:none.pth"], [], [], cohort, {})
+    (name,) = judged
+    model, variant = find_variant("turgut_ecg")
+    assert name == f"{model.name}:{variant}"
+    marked = seen_before({name: Path("x.csv")}, "sph", allow=True, listed=judged)
+    assert list(marked) == [name + SEEN]
