@@ -64,8 +64,8 @@ class Row:
     protocol: str
     label_fraction: float
     condition: str
-    scored_on: str
-    trained_on: str
+    scored_on: str = ""
+    trained_on: str = ""
     metric: str
     value: float | None
     low: float | None
