@@ -1,5 +1,6 @@
 """The order of files, the longest first; a register of releases for each test; and no network."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -7,29 +8,39 @@ from pathlib import Path
 import offline
 import pytest
 
+gc.disable()  # while tests are collected: half of that time would be looking for garbage
+
 REGISTERS = tempfile.TemporaryDirectory(prefix="medmcl-registers-")
 os.environ["MEDMCL_REGISTER"] = REGISTERS.name  # that of fixtures of a module or session
 NETWORK_NOTES = offline.begin()
 
 LONGEST = (
     "test_notebooks.py",
+    "stages/run/test_pretrain.py",
     "test_multistage_study.py",
     "stages/evaluate/test_nobody_seen_is_scored.py",
-    "stages/run/test_pretrain.py",
+    "stages/train/test_published_towers.py",
+    "stages/evaluate/test_external.py",
+    "stages/run/test_embed_model.py",
     "stages/select/test_select.py",
     "stages/cluster/test_multistage.py",
-    "stages/test_stopping.py",
     "stages/train/test_autobind.py",
-    "stages/recipe/test_shared.py",
-    "stages/evaluate/test_external.py",
-    "test_plugin.py",
-    "test_docs.py",
-    "evaluation/report/test_figures.py",
     "stages/train/test_wrecked.py",
-    "data/loading/test_simple_features.py",
+    "test_plugin.py",
     "stages/factorise/test_given_vectors.py",
+    "stages/recipe/test_shared.py",
+    "stages/run/test_one_writer.py",
+    "stages/evaluate/test_missing_modalities.py",
+    "stages/evaluate/test_risk_table.py",
+    "stages/run/test_cures.py",
+    "stages/run/test_built_once.py",
+    "stages/test_stopping.py",
+    "stages/recipe/test_volume_graph.py",
+    "evaluation/report/test_figures.py",
+    "data/loading/test_simple_features.py",
     "engine/test_distributed.py",
     "cooccurrence/test_claime_simulation.py",
+    "test_docs.py",
 )
 """By processor seconds; `pytest --durations` says when another belongs here."""
 PLACES = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
@@ -39,6 +50,13 @@ assert all(file.is_file() for file in PLACES), "LONGEST names a file that has go
 def pytest_collection_modifyitems(items):
     """Files of `LONGEST`, then the others as they were."""
     items.sort(key=lambda item: PLACES.get(item.path, len(PLACES)))
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays, and is not looked through again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ def command(line):
 
 def test_three_simulated_sites_go_every_way(tmp_path, monkeypatch):
     """At fewer subjects than the page has, and without the scoring, for time."""
-    pytest.importorskip("opendp")
+    pytest.importorskip("opendp", reason="the extra [dp] is not installed")
     monkeypatch.chdir(tmp_path)
     section = PAGE.read_text(encoding="utf-8").split(HEADING)[1]
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)

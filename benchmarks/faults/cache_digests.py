@@ -56,7 +56,7 @@ def measured(subjects: int, steps: int) -> Row:
     changes |= {"stages.mdm.steps": steps, "stages.mdm.batch_size": BATCH}
     with tempfile.TemporaryDirectory() as work:
         cohort = simulate("heart", Path(work) / "cohort", settings)
-        WrittenRows.look, train.fit = counted("check", look), stage  # type: ignore[method-assign]
+        WrittenRows.look, train.fit = counted("check", look), stage
         try:
             with suppress(_MeasuredError):
                 medmcl.pretrain(
@@ -64,7 +64,7 @@ def measured(subjects: int, steps: int) -> Row:
                     overrides=changes,
                 )  # fmt: skip
         finally:
-            WrittenRows.look, train.fit = look, fit  # type: ignore[method-assign]
+            WrittenRows.look, train.fit = look, fit
         rows = np.load(next(Path(work).glob(".prepared/*/ecg.npy")), mmap_mode="r")
     sizes = {"row_bytes": rows[0].nbytes, "steps": steps, "batch": BATCH}
     return {**sizes, **spent, "share": spent["check"] / spent["stage"]}

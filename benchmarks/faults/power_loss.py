@@ -105,7 +105,7 @@ def tried(hows: list[str], commands: list[str], made: list[Row]) -> Iterator[lis
 
     import medmcl.evaluation.report.page as page
     import medmcl.stages.evaluate.evaluate
-    import medmcl.stages.run.pretrain  # noqa: F401
+    import medmcl.stages.run.pretrain  # noqa: F401 - likewise
 
     page.pages = lambda *_: ("", "")  # read by people alone, and most of the time
     known = {(one["file"], one["command"]): one for one in made}

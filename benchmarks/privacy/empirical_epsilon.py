@@ -40,7 +40,7 @@ Tables = tuple[np.ndarray, np.ndarray]
 class Paid(Ledger):
     """A ledger that pays for everything: what is looked at is one release, many times."""
 
-    def charge(self, what: str, rho: float, people: object = ()) -> SpentKeys:  # noqa: ARG002
+    def charge(self, what: str, rho: float, people: object = ()) -> SpentKeys:  # noqa: ARG002 - as a ledger is asked
         """Nothing is entered."""
         return SpentKeys(releases=1, rho=rho, epsilon=99.0, delta=DELTA)
 

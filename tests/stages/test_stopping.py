@@ -7,7 +7,7 @@ import signal
 import pandas as pd
 import pytest
 import torch
-from processes import assert_same_weights, start
+from processes import Command, assert_same_weights
 from stopping import stopped_at
 from tiny_runs import tiny
 
@@ -53,7 +53,7 @@ def whole(hearts, tmp_path):
 
 def interrupt(words, line, how):
     """Start a process, stop it where a line begins so after its time; give the answer."""
-    process = start(words)
+    process = Command(words)
     for said in process.stdout:
         clock, _, text = said.partition(" ")
         assert re.fullmatch(r"\[\d\d:\d\d:\d\d\]", clock), said

@@ -1,13 +1,13 @@
 """The package under ``examples/plugin`` as if it were installed, and a cohort of it."""
 
 import os
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from processes import Command
+from typed import Answer
 
 PLUGIN = Path(__file__).resolve().parents[2] / "examples" / "plugin"
 COHORT = """
@@ -35,10 +35,11 @@ def installed(folder: Path, changed: dict[str, dict[str, str]] | None = None) ->
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
 
 
-def medmcl(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
+def medmcl(environment: dict[str, str], *words: object) -> Answer:
     """Type a command where the package is installed."""
-    command = [sys.executable, "-m", "medmcl", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    process = Command(words, environment, fresh=True)
+    out, errors = process.communicate()
+    return Answer(process.returncode, out, errors)
 
 
 def write_lungs(folder: Path, people: int = 80, copies: int = 0) -> Path:

@@ -1,56 +1,120 @@
-"""Runs of the command line in processes of their own, and whether two runs learned the same."""
+"""Runs of the command line in processes of their own, and whether two runs learned the same.
+
+They are forks of the process of the tests, so that what takes seconds to import is imported once.
+"""
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import traceback
+import warnings
 
 import torch
 
 import medmcl
 
-CODE = """
-import json, sys
-import torch
-torch.set_num_threads(1)
-from medmcl.cli.main import main
-sys.argv = ["medmcl", *json.loads(sys.argv[1])]
-main()
-"""
-RANKS = """
-import json, os, socket, sys
-import torch
-torch.set_num_threads(1)
-import matplotlib.figure, medmcl.stages.run.pretrain
-from medmcl.cli.main import main
-sys.argv = ["medmcl", *json.loads(sys.argv[1])]
-with socket.socket() as free:
-    free.bind(("localhost", 0))
-    port = free.getsockname()[1]
-os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-ranks = []
-for rank in ("0", "1"):
-    ranks.append(os.fork())
-    if not ranks[-1]:
-        os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
-        main()
-sys.exit(any([os.waitpid(rank, 0)[1] for rank in ranks]))
-"""
-"""What torchrun does, importing once: two processes that know of each other."""
+
+class Command:
+    """``medmcl`` with some words in a fork; what it says, as `subprocess.Popen` tells it.
+
+    Args:
+        words: What is typed after ``medmcl``.
+        environment: Variables of its environment; None: those of this process.
+        ranks: Processes that run it, and know of each other as those of torchrun do.
+        fresh: Whether it imports medmcl anew, for packages that only its environment has.
+    """
+
+    def __init__(self, words, environment=None, ranks=1, fresh=False):
+        self.returncode = None
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - until it is read
+        reads, writes = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            os.close(reads)
+            os.dup2(writes, 1)
+            os.dup2(self.errors.fileno(), 2)
+            _leave(lambda: _typed(words, environment, ranks, fresh))
+        os.close(writes)
+        self.stdout = os.fdopen(reads, encoding="utf-8")
+
+    def poll(self):
+        return self._waited(os.WNOHANG)
+
+    def send_signal(self, which):
+        if self.poll() is None:
+            os.kill(self.pid, which)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self):
+        """Wait for its end; give what it said, output and errors."""
+        with self.stdout, self.errors:
+            out = self.stdout.read()
+            self._waited(0)
+            self.errors.seek(0)
+            return out, self.errors.read()
+
+    def _waited(self, how):
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, how)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
 
 
-def start(words, code=CODE):
-    """Start ``medmcl`` with these words."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
+def _leave(run):
+    """End this fork as Python ends."""
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    code = 1
+    try:
+        code = run()
+    except SystemExit as left:
+        code = left.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _typed(words, environment, ranks, fresh):
+    warnings.resetwarnings()  # those that the tests make errors
+    warnings.simplefilter("ignore")
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.path[:0] = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if fresh:
+        for name in [one for one in sys.modules if one.split(".")[0] == "medmcl"]:
+            del sys.modules[name]
+    torch.set_num_threads(1)
+    sys.argv = ["medmcl", *map(str, words)]
+    from medmcl.cli.main import main
+
+    if ranks == 1:
+        return main()
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    known = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    started = []
+    for rank in map(str, range(ranks)):
+        started.append(os.fork())
+        if not started[-1]:
+            os.environ |= {**known, "RANK": rank, "LOCAL_RANK": rank}
+            _leave(main)
+    ended = [os.waitpid(one, 0)[1] for one in started]
+    return int(any(ended))
 
 
 def run_in_two(words):
     """Run ``medmcl`` with these words in two processes that share each batch."""
-    finish(start([*words, "--device", "cpu", "--devices", "2", "--workers", "0"], RANKS))
+    finish(Command([*words, "--device", "cpu", "--devices", "2", "--workers", "0"], ranks=2))
 
 
 def pretrain_in_two(cohort, recipe, out, overrides):

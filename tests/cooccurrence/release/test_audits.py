@@ -43,7 +43,7 @@ def test_an_attack_finds_less_than_the_claim_and_more_where_noise_is_missing(cla
 
 @pytest.mark.parametrize("one", empirical_epsilon.MECHANISMS, ids=lambda one: one.name)
 def test_every_mechanism_shows_what_is_attacked(one):
-    pytest.importorskip("opendp")
+    pytest.importorskip("opendp", reason="the extra [dp] is not installed")
     with one.broken():
         shown = [np.array(one.release(x, one.epsilon)) for x in empirical_epsilon.neighbours()]
     numbers = [values[slice(*one.shows)] for values in shown]

@@ -182,7 +182,7 @@ def moment(text):
 
 
 def test_meds_is_valid_sorted_and_whole(tmp_path):
-    meds = pytest.importorskip("meds")
+    meds = pytest.importorskip("meds", reason="meds, an oracle, is not installed")
     frame = random_rows()
     done, dataset = written(tmp_path, frame)
     assert len(dataset.shards) == 5

@@ -93,7 +93,9 @@ def test_c_index_equals_slow_loops_with_every_kind_of_tie(rows):
 
 
 def test_c_index_equals_scikit_survival(rng):
-    sksurv = pytest.importorskip("sksurv.metrics")
+    sksurv = pytest.importorskip(
+        "sksurv.metrics", reason="scikit-survival, an oracle, is not installed"
+    )
     for seed in range(5):
         draw = np.random.default_rng(seed)
         time = draw.integers(1, 20, 150).astype(float)

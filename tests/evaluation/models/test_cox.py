@@ -37,7 +37,9 @@ def test_the_loss_equals_slow_loops(data, ties):
 @pytest.mark.parametrize("ties", ["breslow", "efron"])
 @pytest.mark.parametrize("ridge", [0.01, 1.0, 100.0])
 def test_coefficients_equal_scikit_survival(data, ties, ridge):
-    linear = pytest.importorskip("sksurv.linear_model")
+    linear = pytest.importorskip(
+        "sksurv.linear_model", reason="scikit-survival, an oracle, is not installed"
+    )
     from sksurv.util import Surv
 
     x, event, time = data

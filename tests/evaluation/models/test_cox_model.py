@@ -25,7 +25,9 @@ def simulated(count=200, seed=0, ties=True):
 
 
 def test_survival_curves_equal_scikit_survival():
-    linear = pytest.importorskip("sksurv.linear_model")
+    linear = pytest.importorskip(
+        "sksurv.linear_model", reason="scikit-survival, an oracle, is not installed"
+    )
     from sksurv.util import Surv
 
     x, event, time = simulated()
@@ -183,7 +185,9 @@ def table_of(name):
 @pytest.mark.parametrize("ties", ["breslow", "efron"])
 @pytest.mark.parametrize("name", ["support2", "gbsg_rotterdam", "heart_failure"])
 def test_real_tables_give_coefficients_curves_c_index_and_brier_of_scikit_survival(name, ties):
-    linear = pytest.importorskip("sksurv.linear_model")
+    linear = pytest.importorskip(
+        "sksurv.linear_model", reason="scikit-survival, an oracle, is not installed"
+    )
     from sksurv import metrics as oracle
     from sksurv.util import Surv
 

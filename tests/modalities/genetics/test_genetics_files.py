@@ -77,7 +77,7 @@ def test_a_published_fileset_is_read_as_bed_reader_reads_it():
     found = matrix(files)
     assert found.shape == (500, 10_000)
     assert set(files.variants.chromosomes) == {"1", "2", "3", "4", "5"}
-    bed_reader = pytest.importorskip("bed_reader")
+    bed_reader = pytest.importorskip("bed_reader", reason="bed-reader, an oracle, is not installed")
     known = bed_reader.open_bed(TOY).read(dtype="int8", num_threads=1)
     assert (np.where(known == -127, -1, known) == found).all()
 

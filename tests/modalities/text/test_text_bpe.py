@@ -84,7 +84,7 @@ def test_merges_are_those_of_the_slow_loop_where_letters_repeat(texts, size):
 
 
 def test_merges_are_those_of_the_tokenizers_library():
-    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers = pytest.importorskip("tokenizers", reason="the extra [text] is not installed")
     words = {"lung": 97, "lungs": 41, "left": 23, "effusion": 11, "effusions": 5, "low": 3}
     texts = [word for word, count in words.items() for _ in range(count)]
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -174,7 +174,7 @@ def test_a_word_without_an_end_costs_no_square():
 
 
 def local_model(folder):
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", reason="the extra [text] is not installed")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "heart", "##s", "size"]
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     (folder / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")

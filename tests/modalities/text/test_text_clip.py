@@ -62,7 +62,7 @@ def test_numbers_by_hand_are_one_above_clip_s(tokens):
 
 
 def test_numbers_are_those_of_another_implementation(tokens, tmp_path):
-    lib = pytest.importorskip("tokenizers")
+    lib = pytest.importorskip("tokenizers", reason="the extra [text] is not installed")
     vocab = {symbol: number - 1 for symbol, number in tokens.numbers.items()}
     model = lib.models.BPE(
         vocab=vocab, merges=list(tokens.merges), end_of_word_suffix="</w>",

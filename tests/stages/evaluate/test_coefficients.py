@@ -87,7 +87,9 @@ def test_with_hardly_a_penalty_ratios_are_those_of_dummy_coding(kind):
     plain = linear_probe(dummies, targets, rows, rows[:0], strengths=[1e-5])
     errors = standard_errors(plain.model, dummies, targets, rows, rows, plain.chosen)[:, 0]
     truth = plain.model.weights[:, 0]
-    if kind == "survival" and pytest.importorskip("sksurv"):
+    if kind == "survival" and pytest.importorskip(
+        "sksurv", reason="scikit-survival, an oracle, is not installed"
+    ):
         from sksurv.linear_model import CoxPHSurvivalAnalysis
         from sksurv.util import Surv
 

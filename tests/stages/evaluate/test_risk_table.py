@@ -192,7 +192,9 @@ def test_the_report_is_of_the_kept_model_and_near_to_the_truth(made):
 
 
 def test_its_coefficients_are_those_of_scikit_survival(made):
-    linear = pytest.importorskip("sksurv.linear_model")
+    linear = pytest.importorskip(
+        "sksurv.linear_model", reason="scikit-survival, an oracle, is not installed"
+    )
     from sksurv.util import Surv
 
     run, cohort, _ = made

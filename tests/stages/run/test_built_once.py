@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+from short_runs import unreported
 from tiny_runs import tiny
 
 import medmcl
@@ -49,9 +50,7 @@ def test_a_run_resolves_its_recipe_once_and_builds_a_learner_at_most_twice(
 def test_what_does_not_fit_in_memory_is_built_again(hearts, tmp_path, counted, monkeypatch):
     monkeypatch.setattr(learners, "MEMORY", 0)
     whole = tiny("ecg_cmr_toy")
-    medmcl.pretrain(
-        hearts, recipe="ecg_cmr_toy", out=tmp_path / "run", overrides=whole, device="cpu"
-    )
+    unreported(hearts, recipe="ecg_cmr_toy", out=tmp_path / "run", overrides=whole)
     assert counted["mmcl"] > 2
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from killed import forked
-from processes import start
+from processes import Command
 from typed import answer
 
 import medmcl
@@ -86,7 +86,7 @@ def test_nobody_enters_the_folder_of_a_run_that_lives(resume, short, tmp_path):
     cohort, recipe = short
     out = tmp_path / "run"
     words = ["pretrain", "--cohort", cohort, "--recipe", recipe, "--out", out]
-    first = start([*map(str, words), "--set", "stages.contrast.steps=100000"])
+    first = Command([*words, "--set", "stages.contrast.steps=100000"])
     try:
         deadline = time.monotonic() + 120
         while not (out / "config.yaml").exists() and time.monotonic() < deadline:

@@ -149,7 +149,7 @@ def test_check_finds_an_absent_and_a_wrong_file(cohort, file, tmp_path):
 
 def test_a_run_that_began_with_weights_that_saw_who_is_scored_says_so(file, tmp_path):
     folder = tmp_path / "heart"
-    medmcl.simulate("heart", folder, {"subjects": 60})
+    medmcl.simulate("heart", folder, {"subjects": 32})
     told = (folder / "cohort.yaml").read_text()
     tree = recipe(file, stage={"steps": 1})
     tree["stages"].append({

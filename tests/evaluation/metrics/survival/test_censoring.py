@@ -41,7 +41,9 @@ def test_censoring_curve_under_weights_equals_repeated_rows():
 
 @pytest.mark.parametrize("own", [True, False])
 def test_weights_of_events_equal_scikit_survival(own):
-    oracle = pytest.importorskip("sksurv.nonparametric")
+    oracle = pytest.importorskip(
+        "sksurv.nonparametric", reason="scikit-survival, an oracle, is not installed"
+    )
     from sksurv.util import Surv
 
     event, time = follow_up(2)

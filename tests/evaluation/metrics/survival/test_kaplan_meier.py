@@ -82,7 +82,9 @@ def test_beyond_follow_up_the_curve_is_unknown_unless_it_is_zero_or_carried_on()
 
 
 def test_curve_and_log_log_interval_equal_scikit_survival():
-    oracle = pytest.importorskip("sksurv.nonparametric")
+    oracle = pytest.importorskip(
+        "sksurv.nonparametric", reason="scikit-survival, an oracle, is not installed"
+    )
     event, time = tied_follow_up(4, 90)
     times, survival, ends = oracle.kaplan_meier_estimator(event == 1, time, conf_type="log-log")
     curve = kaplan_meier(event, time)

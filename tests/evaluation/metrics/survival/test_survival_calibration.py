@@ -52,7 +52,9 @@ def test_risks_that_hardly_vary_have_no_slope_but_the_other_numbers():
 
 
 def test_groups_are_kaplan_meier_by_tenth():
-    sksurv = pytest.importorskip("sksurv.nonparametric")
+    sksurv = pytest.importorskip(
+        "sksurv.nonparametric", reason="scikit-survival, an oracle, is not installed"
+    )
     event, time, survival = sample(300)
     found = survival_calibration(event, time, survival, 1.0, Resampling(draws=30))
     order = np.argsort(1 - survival)

@@ -43,7 +43,12 @@ TIMES = np.array([1.0, 2.5, 4.0, 7.0])
 
 
 def oracle(name):
-    return getattr(pytest.importorskip("sksurv.metrics"), name)
+    return getattr(
+        pytest.importorskip(
+            "sksurv.metrics", reason="scikit-survival, an oracle, is not installed"
+        ),
+        name,
+    )
 
 
 def structured(event, time):
