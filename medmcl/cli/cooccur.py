@@ -262,11 +262,13 @@ def budget(
     delta: Annotated[float | None, typer.Option(help="Start one.")] = None,
 ) -> None:
     """Start the privacy budget of a site's patients, or say what was spent of it."""
+    from medmcl.cooccurrence.release.register import unseen
     from medmcl.stages.cooccur.release import start_budget
 
     kept = start_budget(ledger, epsilon, delta)
     whole, spent = kept.read(), kept.spent()
-    _say({"budget": f"epsilon {whole.epsilon:g}, delta {whole.delta:g}", **spent.model_dump()})
+    said = {"budget": f"epsilon {whole.epsilon:g}, delta {whole.delta:g}", **spent.model_dump()}
+    _say(said | {"warnings": unseen()})
     print(f"left for one release: epsilon {kept.left():.4g} at this delta")
 
 

@@ -1,9 +1,9 @@
 """What all releases from the same patients cost together, in a file that the site keeps.
 
-The file is bound to its patients by the register (`medmcl.cooccurrence.release.register`), which
-keeps a copy of each budget as it was last charged and the tags of whom it was charged for. So a
-second ledger for the same rows is refused, and a ledger that was cut, edited or set back to an
-older copy.
+The file is bound to its patients by the registers (`medmcl.cooccurrence.release.register`) beside
+it and beside the patients' rows, or the one of the site. They keep a copy of each budget as it was
+last charged and the tags of whom it was charged for. So a second ledger for the same rows is
+refused wherever it lies, and a ledger that was cut, edited or set back to an older copy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import math
 import secrets
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -68,11 +68,13 @@ class Ledger:
 
     Attributes:
         path: Where the ledger is kept. Not part of any release; back it up with the patients.
-        register: What binds it to the patients; that of this user if not given.
+        register: What binds it to the patients; those beside it and beside their rows if not given.
+        rows: The table of these patients, if they come as one.
     """
 
     path: Path
     register: Register | None = None
+    rows: Path | None = None
 
     @classmethod
     def start(
@@ -131,11 +133,14 @@ class Ledger:
             ArtefactError: If the budget does not cover it, some of the patients have another
                 budget, or the ledger is not as it was last charged; nothing is entered then.
         """
-        register = self.register or Register.beside(self.path.parent)
-        with self._alone(), register.alone():
-            keys = self._as_last_charged(register)
+        with self._alone(), ExitStack() as stack:
+            registers = self._registers()
+            for register in registers:
+                stack.enter_context(register.alone())
+            keys = self._as_last_charged(registers)
             assert keys.id is not None
-            register.refuse_other_budget(keys.id, people, self.path)
+            for register in registers:
+                register.refuse_other_budget(keys.id, people, self.path)
             entries = (*keys.releases, EntryKeys(what=what, rho=rho))
             after = _checked(keys.model_copy(update={"releases": entries}))
             spent = _spent(after)
@@ -148,17 +153,19 @@ class Ledger:
                     fix=f"an epsilon of at most {_left(keys):.3g} at that delta; spent is "
                     f"{_spent(keys).epsilon:.3g}",
                 )
-            known = register.budget(keys.id)
-            owners = dict.fromkeys((*(known.people if known else ()), *register.owners(people)))
-            budget = BudgetKeys(
-                path=str(self.path.absolute()),
-                values=after.model_dump(by_alias=True, mode="json"),
-                pending=True,
-                people=tuple(owners),
-            )
-            register.enter_budget(keys.id, budget)
-            self._write(after)
-            register.enter_budget(keys.id, budget.model_copy(update={"pending": False}))
+            for pending in (True, False):
+                for register in registers:
+                    known = register.budget(keys.id)
+                    owners = (*(known.people if known else ()), *register.owners(people))
+                    budget = BudgetKeys(
+                        path=str(self.path.absolute()),
+                        values=after.model_dump(by_alias=True, mode="json"),
+                        pending=pending,
+                        people=tuple(dict.fromkeys(owners)),
+                    )
+                    register.enter_budget(keys.id, budget)
+                if pending:
+                    self._write(after)
         return spent
 
     def spent(self) -> SpentKeys:
@@ -169,8 +176,16 @@ class Ledger:
         """The largest epsilon, at the ledger's delta, that one more release may cost."""
         return _left(self.read())
 
-    def _as_last_charged(self, register: Register) -> LedgerKeys:
-        """The file, if it is what the register saw last.
+    def _registers(self) -> list[Register]:
+        """All that know of it, in an order in which everybody waits for them."""
+        if self.register is not None:
+            return [self.register]
+        places = [self.path, *([] if self.rows is None else [self.rows])]
+        found = {one.folder: one for one in (Register.beside(at.parent) for at in places)}
+        return [found[folder] for folder in sorted(found)]
+
+    def _as_last_charged(self, registers: Sequence[Register]) -> LedgerKeys:
+        """The file, if it is what the registers saw last.
 
         A process that was killed after it had entered a charge and before it wrote the file left
         the file one release behind: what was entered is spent, and the file is written now.
@@ -178,14 +193,15 @@ class Ledger:
         keys = self.read()
         if keys.id is None:
             return keys.model_copy(update={"id": secrets.token_hex(16)})
-        known = register.budget(keys.id)
-        if known is None:
+        seen = [(one, budget) for one in registers if (budget := one.budget(keys.id)) is not None]
+        if not seen:
             if keys.releases:
                 log.warning(
                     "%s was charged elsewhere: the register in %s does not know it (%s names "
-                    "another)", self.path, register.folder, PLACE,
+                    "another)", self.path, registers[0].folder, PLACE,
                 )  # fmt: skip
             return keys
+        register, known = max(seen, key=lambda one: len(one[1].values["releases"]))
         last = check(LedgerKeys, known.values, self.path, ArtefactError)
         before = _checked(last.model_copy(update={"releases": last.releases[:-1]}))
         if keys == last or (known.pending and keys == before):

@@ -1,8 +1,8 @@
 """What a site has released, and which budgets it gave to whom: kept where copies do not escape it.
 
-One register beside what is released: ``.medmcl-register`` in the folder in which the counts, or the
-ledger, lie. Or one for a whole site, wherever its counts and ledgers lie: ``$MEDMCL_REGISTER``. It
-holds
+One register beside what is released: ``.medmcl-register`` in the folder in which the counts lie, or
+the rows, and one where the ledger lies. Or one for a whole site, wherever its counts and ledgers
+lie: ``$MEDMCL_REGISTER``. It holds
 
 - ``key``: 32 bytes, by which patients get tags (`medmcl.cooccurrence.count.people`); registers
   beside counts share one, in the user's state folder;
@@ -35,10 +35,12 @@ from pydantic import Field
 
 from medmcl.cooccurrence.count.counts import Counts, Margin, Provenance, fingerprint_of, people_of
 from medmcl.cooccurrence.count.people import (
+    PLACE,
     Kind,
     People,
     for_a_while,
     named,
+    names_a_register,
     register_beside,
     register_folder,
     register_key,
@@ -274,6 +276,16 @@ class Register:
 
     def _sealed(self, text: str) -> str:
         return hmac.new(self._key(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def unseen() -> list[str]:
+    """What to say where no site register is named."""
+    if names_a_register():
+        return []
+    return [
+        f"no register of the site is named ({PLACE}=FOLDER): releases from other folders are seen "
+        "only by folders of counts that remember them, and budgets beside other rows not at all"
+    ]
 
 
 def memory_of(kept: Counts, exact: Counts) -> Counts:

@@ -19,6 +19,7 @@ from medmcl.cooccurrence.release.private_sum import (
     share_privately,
     sum_privately,
 )
+from medmcl.cooccurrence.release.register import unseen
 from medmcl.cooccurrence.release.token_rows import read_rows, read_vocabularies, refuse_other_window
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import one_writer
@@ -114,7 +115,7 @@ def share_rows(rows: Path, keys: Path, ledger: Path, started: Path, out: Path) -
     """
     turn, plan = load_private_round(round_file(started))
     require_keys(keys)
-    kept = open_budget(ledger)
+    kept = open_budget(ledger, rows)
     found = read_rows(rows, dict(plan.vocabularies))
     refuse_other_window(
         found, plan.window, rows, "rows as the round wants them, or private-start with --window"
@@ -134,7 +135,7 @@ def share_rows(rows: Path, keys: Path, ledger: Path, started: Path, out: Path) -
         "round": share.round,
         "unlisted": found.unlisted,
         **kept.spent().model_dump(),
-        "warnings": [*unlisted_rows(found), *repeated_rows(found)],
+        "warnings": [*unlisted_rows(found), *repeated_rows(found), *unseen()],
     }
 
 

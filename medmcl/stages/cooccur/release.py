@@ -12,6 +12,7 @@ from medmcl.cooccurrence.release.clipping import PrivateQuantile
 from medmcl.cooccurrence.release.dominance import LARGEST_SHARE
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import CLIP_SHARE, Bound, release_private
+from medmcl.cooccurrence.release.register import unseen
 from medmcl.cooccurrence.release.release import FEWEST_PATIENTS, release_threshold
 from medmcl.cooccurrence.release.token_rows import (
     TokenRows,
@@ -65,7 +66,7 @@ def release_folders(
         **release.left_out,
         "cells": cells,
         "share suppressed": gone / cells,  # a release without cells is refused
-        "warnings": list(release.keys.warnings),
+        "warnings": [*release.keys.warnings, *unseen()],
     }
 
 
@@ -111,7 +112,7 @@ def release_rows(
         raise ArtefactError("a release is written to a new folder", where=out)
     vocabularies = read_vocabularies(vocabulary)
     refuse_unbounded(clip, vocabularies)
-    kept = open_budget(ledger)
+    kept = open_budget(ledger, rows)
     found = read_rows(rows, vocabularies)
     refuse_other_window(found, window, rows, "name it: --window month, or --window record")
     first, second = vocabularies
@@ -142,7 +143,7 @@ def release_rows(
         f"most {keys.sensitivity} to a cell",
         "unlisted": found.unlisted,
         **kept.spent().model_dump(),
-        "warnings": [*ends, *unlisted_rows(found), *repeated_rows(found)],
+        "warnings": [*ends, *unlisted_rows(found), *repeated_rows(found), *unseen()],
     }
 
 
@@ -220,9 +221,9 @@ def listed_rows(rows: Path, vocabulary: Path) -> dict[str, Any]:
     }
 
 
-def open_budget(path: Path) -> Ledger:
-    """The budget of a site's patients; `ArtefactError` if there is none."""
-    ledger = Ledger(path)
+def open_budget(path: Path, rows: Path | None = None) -> Ledger:
+    """The budget of the patients of a table ``rows``; `ArtefactError` if there is none."""
+    ledger = Ledger(path, rows=rows)
     ledger.read()
     return ledger
 

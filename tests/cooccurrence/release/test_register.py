@@ -7,6 +7,7 @@ from itertools import product
 from multiprocessing import get_context
 
 import numpy as np
+import pandas as pd
 import pytest
 from killed import forked
 from small_counts import tables, vocabularies
@@ -30,7 +31,7 @@ from medmcl.cooccurrence.release.private import release_private
 from medmcl.cooccurrence.release.register import Register
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError
-from medmcl.stages.cooccur.release import release_folders
+from medmcl.stages.cooccur.release import release_folders, release_rows
 
 D = (20, 20)
 ISOLATED = "show one site by itself"
@@ -624,3 +625,40 @@ def test_a_fresh_ledger_beside_another_is_refused_and_one_elsewhere_is_not_seen(
         x,
         patients=names(len(x[0])),
     )
+
+
+@pytest.mark.usefixtures("no_site")
+@pytest.mark.parametrize("how", ["fresh", "copied before", "copied after"])
+def test_a_second_ledger_for_the_same_rows_is_refused_wherever_it_lies(how, tmp_path):
+    """Beside the rows it is remembered too: two ledgers in two folders were two budgets."""
+    rows = [(f"p{k}", name, f"{name}:{j}", int(n))
+            for name, x in zip(("codes", "concepts"), site_tables(0), strict=True)
+            for k, j in zip(*np.nonzero(x), strict=True) for n in [x[k, j]]]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["subject", "modality", "code", "count"])
+    (tmp_path / "data").mkdir()
+    table.to_csv(tmp_path / "data" / "rows.csv", index=False)
+    listed = [(name, f"{name}:{k}", "v") for name in ("codes", "concepts") for k in range(20)]
+    vocabulary = pd.DataFrame(listed, columns=["modality", "code", "version"])
+    vocabulary.to_csv(tmp_path / "public.csv", index=False)
+
+    def run(ledger, out):
+        return release_rows(
+            tmp_path / "data" / "rows.csv", tmp_path / "public.csv", tmp_path / out,
+            clip={"codes": 3, "concepts": 3}, epsilon=1, delta=1e-6, ledger=ledger,
+        )  # fmt: skip
+
+    one = Ledger.start(tmp_path / "a" / "l.json", epsilon=2, delta=1e-6).path
+    other = tmp_path / "b" / "l.json"
+    if how == "fresh":
+        Ledger.start(other, epsilon=2, delta=1e-6)
+    else:
+        other.parent.mkdir()
+        shutil.copy(one, other)
+    assert "no register of the site is named" in run(one, "one")["warnings"][-1]
+    if how == "copied after":
+        shutil.copy(one, other)
+        run(other, "two")  # what was spent stands in it; now the first one is behind
+        one, other = other, one
+    with pytest.raises(ArtefactError, match=f"{OTHER_BUDGET}|older copy"):
+        run(other, "three")
+    run(one, "four") if how != "copied after" else None
