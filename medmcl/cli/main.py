@@ -583,6 +583,14 @@ def check(
             "are for this alone.",
         ),
     ] = None,
+    gpu: Annotated[
+        bool,
+        typer.Option(
+            "--gpu",
+            help="Say too what each train stage takes of a GPU, and which batch fits: counted "
+            "without one, in some seconds a stage.",
+        ),
+    ] = False,
     predict: Annotated[
         Path | None,
         typer.Option(
@@ -673,6 +681,10 @@ def check(
         from medmcl.stages.recipe.inspect import check as run_check
 
         findings = run_check(cohort, recipe=recipe, overrides=overrides)
+        if gpu and not any(finding.level == "error" for finding in findings):
+            from medmcl.stages.recipe.inspect import gpu_needs
+
+            print("\n".join(["on a GPU", *gpu_needs(cohort, recipe, overrides)]))
     _end_checked(findings)
 
 

@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from medmcl.core import host
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -42,6 +46,8 @@ class Batch:
         masks: Modality to (B, T) bool; True = the token is hidden from the encoder.
         leads: Modality to (B, L) bool: which leads of its input are there; those that are not hold
             zeros. Of a modality that is not named, all are there.
+        hidden: Modality to how many tokens its mask hides in each row, where who drew it says so.
+        known_here: Tensors of the batch that lie on a device, each with its values on the host.
     """
 
     ids: Tensor
@@ -51,6 +57,8 @@ class Batch:
     known: Mapping[str, Tensor] = field(default_factory=dict)
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     leads: Mapping[str, Tensor] = field(default_factory=dict)
+    hidden: Mapping[str, int] = field(default_factory=dict)
+    known_here: tuple[tuple[Tensor, np.ndarray], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Refuse unequal row counts and missing presence at birth."""
@@ -85,15 +93,41 @@ class Batch:
             known={name: change(x) for name, x in self.known.items()},
             masks={name: change(x) for name, x in self.masks.items()},
             leads={name: change(x) for name, x in self.leads.items()},
+            hidden=self.hidden,
         )
+
+    def _facts(self) -> list[Tensor]:
+        """What steps ask about: presence, leads, targets and which of them are known."""
+        groups = (self.present, self.leads, self.targets, self.known)
+        return [tensor for group in groups for tensor in group.values()]
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:
         """Take rows by index, by a boolean mask, or from one to another (without a copy)."""
-        return self._map(lambda tensor: tensor[rows])
+        taken = self._map(lambda tensor: tensor[rows])
+        if not isinstance(rows, slice) or not self.known_here:
+            return taken
+        pairs = zip(self._facts(), taken._facts(), strict=True)
+        return replace(taken, known_here=tuple((x, self.values(old)[rows]) for old, x in pairs))
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move every tensor to ``device``."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        """Move every tensor to ``device``; the host goes on knowing what it knows of the facts."""
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        if self.ids.device.type != "cpu" or moved.ids.device.type == "cpu":
+            return moved
+        pairs = zip(moved._facts(), self._facts(), strict=True)
+        return replace(moved, known_here=tuple((x, host.read(here)) for x, here in pairs))
+
+    def values(self, x: Tensor) -> np.ndarray:
+        """Give the values of a tensor of the batch; read back only if the host does not know it."""
+        for tensor, values in self.known_here:
+            if tensor is x:
+                return values
+        return host.read(x)
+
+    def rows(self, *modalities: str) -> Tensor:
+        """Give the numbers of the rows that have every modality named, ascending, (N,) int64."""
+        flags = [self.values(self.present[name]) for name in modalities]
+        return host.numbers(np.logical_and.reduce(flags), self.ids.device)
 
     def both(self, a: str, b: str) -> Tensor:
         """Rows that have both modalities, (B,) bool."""
@@ -103,7 +137,9 @@ class Batch:
         self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None
     ) -> Batch:
         """The same rows with other inputs (and masks): what a view gives back."""
-        return replace(self, inputs=inputs, masks=self.masks if masks is None else masks)
+        if masks is None:
+            return replace(self, inputs=inputs)
+        return replace(self, inputs=inputs, masks=masks, hidden={})
 
 
 @dataclass(frozen=True, kw_only=True)

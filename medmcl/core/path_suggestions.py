@@ -1,7 +1,8 @@
-"""A path that is not there: what is there that was probably meant."""
+"""Paths: where what ships lies, and of one that is not there, what was probably meant."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from medmcl.core.config import closest
@@ -74,3 +75,9 @@ def _names(folder: Path, *, files: bool) -> list[str]:
 def _listed(names: list[str]) -> str:
     more = ", …" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def shipped(folder: str) -> Path:
+    """Give ``configs`` or ``cohorts``: beside the package in a checkout, under share/ installed."""
+    checkout = Path(__file__).resolve().parents[2] / folder
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "medmcl" / folder

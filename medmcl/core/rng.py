@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+GENERATORS: dict[str, Callable[[], torch.Generator]] = {}
+"""Type of a device to what makes its generators, where torch cannot."""
+
 
 def derive_seed(seed: int, *key: str | int) -> int:
     """Give a 63-bit seed that depends on ``seed`` and on every part of ``key``."""
@@ -47,7 +50,9 @@ def torch_generator(seed: int, *key: str | int, device: str | torch.device) -> t
     """Give a torch generator on ``device`` for this purpose and position."""
     import torch
 
-    return torch.Generator(device=device).manual_seed(derive_seed(seed, *key))
+    made = GENERATORS.get(torch.device(device).type)
+    generator = torch.Generator(device=device) if made is None else made()
+    return generator.manual_seed(derive_seed(seed, *key))
 
 
 class RowGenerator:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError, MedmclError
 
@@ -162,6 +163,12 @@ def try_out(network: Callable[[Tensor], Tensor], axes: tuple[int, ...], encoder:
         ) from None
 
 
+def hiding(mask: Tensor, tokens: int | None) -> Tensor:
+    """Note on a mask how many tokens each row hides, so that `visible_order` asks no GPU."""
+    setattr(mask, _HIDDEN, tokens)
+    return mask
+
+
 def visible_order(mask: Tensor) -> Tensor:
     """Give the places of the tokens that are not hidden, (B, V) int64, ascending in each row.
 
@@ -171,8 +178,12 @@ def visible_order(mask: Tensor) -> Tensor:
     Raises:
         MedmclError: Nothing is left of the rows.
     """
-    hidden = mask.sum(1)
-    least, most = torch.stack([hidden.min(), hidden.max()]).tolist()
+    known = None if mask.device.type == "cpu" else getattr(mask, _HIDDEN, None)
+    if known is None:
+        hidden = mask.sum(1)
+        least, most = host.read(torch.stack([hidden.min(), hidden.max()])).tolist()
+    else:
+        least = most = known
     if least != most:
         raise ValueError(f"every row must hide the same number of tokens, got {least} to {most}")
     if most == mask.shape[1]:
@@ -200,6 +211,7 @@ def unmaskable(mask: Tensor | None, encoder: str) -> None:
         )
 
 
+_HIDDEN = "hidden_tokens"
 BLOCK = re.compile(r"^blocks\.(\d+)\.")
 
 

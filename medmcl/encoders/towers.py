@@ -17,7 +17,7 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.layers import widen
 from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder, split_name
-from medmcl.encoders.encoded import Encoded, Encoder, layer_depth, num_layers
+from medmcl.encoders.encoded import Encoded, Encoder, hiding, layer_depth, num_layers
 from medmcl.encoders.low_rank import low_rank
 from medmcl.encoders.settings import HeadSettings, LoRASettings, TowerSettings
 from medmcl.encoders.synchronised import (
@@ -234,13 +234,15 @@ class Towers(nn.Module):
         """Encode the present rows of one modality, and spread them over the batch."""
         tower, x, mask = self.tower(name), batch.inputs[name], batch.masks.get(name)
         tower.refuse_other(x, name)
-        rows = batch.present[name].nonzero().squeeze(1)
+        rows = batch.rows(name)
         norms = live_norms(tower)
         everywhere = rows_of_all_ranks(len(rows), norms[0], x.device) if norms else len(rows)
         elsewhere = everywhere > 1
         joined = None
         if len(rows):
-            taken = None if mask is None else mask.index_select(0, rows)
+            taken = None
+            if mask is not None:
+                taken = hiding(mask.index_select(0, rows), batch.hidden.get(name))
             with norms_as_learned(tower) if everywhere == 1 else nullcontext():
                 encoded, pooled = tower(x.index_select(0, rows), taken)
         else:

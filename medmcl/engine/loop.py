@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,19 +15,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.contracts import Objective, Sampler, Selector
 from medmcl.core.errors import ConfigError
 from medmcl.core.progress import Pace, progress
 from medmcl.core.rng import RowGenerator, derive_seed, seed_torch, torch_generator
 from medmcl.data.loading.views import View
+from medmcl.engine.averaging import Average, shown
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.distributed import CHANCE, charge, share_norms, tied, wrap
+from medmcl.engine.distributed import charge, share_norms, tied, wrap
 from medmcl.engine.grad_allreduce import average_gradients
 from medmcl.engine.gradient_cache import Terms, accumulate, encode_in_parts
-from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, rate_at, set_rate
+from medmcl.engine.optimiser import (
+    OptimiserSettings,
+    build_optimiser,
+    clip_gradients,
+    rate_at,
+    set_rate,
+    take_state,
+)
+from medmcl.engine.outcomes import Outcomes, not_finite, skips_by_itself, sums_of_taken
 from medmcl.engine.peers import same_on_all
-from medmcl.engine.post_step_hooks import move
+from medmcl.engine.post_step_hooks import move, moves
 from medmcl.engine.probe_hooks import watch
 from medmcl.engine.record import Record
 from medmcl.engine.running_sums import Sums, added, over_ranks, row_sums
@@ -108,6 +118,8 @@ class Plan:
     precision: str = "fp32"
     accumulate: int = 1
     """Parts that each batch of a rank is encoded in."""
+    ema: float | None = None
+    """Decay of the running mean of weights that is judged and kept; None: the weights are."""
     patience: int | None = None
     """Tuning evaluations without a better loss before the stage ends early."""
 
@@ -115,6 +127,10 @@ class Plan:
     def tenth(self) -> int:
         """Steps that a tenth of the stage has, at least one."""
         return max(1, self.steps // 10)
+
+    def settles_each_step(self, world: World) -> bool:
+        """Whether the host asks after each step what it came to: it costs nothing on a CPU."""
+        return world.device.type == "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +230,9 @@ def fit(
             if it is shorter), or in any step.
     """
     optimiser = build_optimiser(learner, plan.optimiser, depths or {})
-    state = _resume(learner, optimiser, checkpoints, world, feed.selector)
+    outcomes = Outcomes()
+    average = None if plan.ema is None else Average(learner, plan.ema)
+    state = _resume(learner, optimiser, average, checkpoints, world, feed.selector)
     same_on_all(world.peers, f"the step at which {plan.stage} begins", state.step)
     before, began = state.seconds, time.monotonic()
     record.rewind(plan.stage, state.step or -1)  # nothing is saved before the first step
@@ -227,23 +245,44 @@ def fit(
     with progress(plan.stage, plan.steps, shown=world.rank == 0, lines=False) as bar:
         for rows, batch in feed.batches(state.step, plan, world):
             world.at(f"{plan.stage}, step {state.step + 1}", in_step=True)
-            _step(step_module, learner, rows, batch, feed, views, plan, optimiser, state, world)
+            step(
+                step_module,
+                learner,
+                rows,
+                batch,
+                feed,
+                views,
+                plan,
+                optimiser,
+                state,
+                world,
+                outcomes,
+                average,
+            )
+            logs, ends = state.step % plan.log_every == 0, state.step == plan.steps
+            due = state.step % plan.evaluate_every == 0
+            stopping = any_rank(stop.asked, world)
+            if plan.settles_each_step(world) or logs or ends or due or stopping:
+                outcomes.settle(state, plan.tenth)
             bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")
             given_up = state.skipped_in_a_row >= MAX_SKIPPED
-            last = given_up or state.step == plan.steps
+            last = given_up or ends
             _watch(learner, feed, plan, state, record, world)
-            if state.step % plan.log_every == 0 or last:
+            if logs or last:
                 _report_step(plan, state, optimiser, record, world, summarise, pace)
-            stopping = any_rank(stop.asked, world)
-            due = state.step % plan.evaluate_every == 0 or last
+            due = due or last
             if due or stopping:
-                better = due and _evaluate(
-                    learner, feed, views, plan, state, record, world, describe, summarise
-                )
+                with shown(average):
+                    better = due and _evaluate(
+                        learner, feed, views, plan, state, record, world, describe, summarise
+                    )
                 state.seconds = before + time.monotonic() - began
                 better = better or (last and checkpoints.find("best") is None)
                 record.bring_to_disk()
-                _save(learner, optimiser, state, checkpoints, world, feed.selector, best=better)
+                _save(
+                    learner, optimiser, average, state, checkpoints, world, feed.selector,
+                    best=better,
+                )  # fmt: skip
             if stopping and not last:
                 barrier(world, "the first rank to save", heeds=False)
                 raise Interrupted(f"{plan.stage}: saved at step {state.step} of {plan.steps}")
@@ -263,7 +302,7 @@ def _ending(plan: Plan, state: Progress) -> str:
     return ""
 
 
-def _step(
+def step(
     step_module: nn.Module,
     learner: Learner,
     rows: np.ndarray,
@@ -274,9 +313,12 @@ def _step(
     optimiser: torch.optim.Optimizer,
     state: Progress,
     world: World,
+    outcomes: Outcomes,
+    average: Average | None = None,
 ) -> None:
-    step = (plan.seed, plan.stage, "step", state.step)
-    key = (*step, world.rank)
+    """Take a training step on a batch, or on the rows of it that a selector keeps."""
+    drawn_for = (plan.seed, plan.stage, "step", state.step)
+    key = (*drawn_for, world.rank)
     seed_torch(derive_seed(*key), world.device)  # of towers, for dropout: a rank its own
     learner.train()
     batch = batch.to(world.device)
@@ -289,7 +331,7 @@ def _step(
         began = time.perf_counter()
         batch = feed.load(own_part(rows, world)[0]).to(world.device)
         state.selection_seconds += time.perf_counter() - began
-    source = torch_generator(*step, 0, "views", device=world.device)
+    source = torch_generator(*drawn_for, 0, "views", device=world.device)
     generator = RowGenerator(source, first=own_part(rows, world)[1], total=len(rows))
     seen = {name: view(batch, generator) for name, view in views.items()}
     set_rate(optimiser, rate_at(state.step, plan.steps, plan.optimiser))
@@ -301,26 +343,19 @@ def _step(
         state.empty_steps += 1
         _refuse_nothing(plan, state)
         return
-    norm = nn.utils.clip_grad_norm_(
-        learner.parameters(), plan.optimiser.clip_norm or math.inf, foreach=None
-    )
-    if any_rank(not (math.isfinite(loss.item()) and math.isfinite(norm.item())), world):
-        move(learner, world, taken=False)
-        state.skipped_steps += 1
-        state.skipped_in_a_row += 1
-        return
-    optimiser.step()
-    move(learner, world, taken=True)
-    state.note(norm.item(), learner.row_sums)
-    state.skipped_in_a_row = 0
-    known = terms.get(CHANCE)
-    chance = math.nan if known is None else known[0].item()
-    state.remember(loss.item(), chance, plan.tenth)
-    state.recent = {
-        "loss": loss.item(),
-        "gradient_norm": norm.item(),
-        **{name: value.item() for name, (value, _) in terms.items()},
-    }
+    norm = clip_gradients(learner, plan.optimiser.clip_norm)
+    bad = not_finite(loss, norm, world)
+    outcomes.add(bad, loss, norm, terms)
+    waits = plan.settles_each_step(world) or not skips_by_itself(optimiser) or bool(moves(learner))
+    taken = not (waits and bool(host.read(bad)))
+    if taken:
+        if not waits:
+            optimiser.found_inf = bad  # type: ignore[attr-defined]  # read by torch's fused ones
+        optimiser.step()
+        state.sums = sums_of_taken(state.sums, learner.row_sums, bad)
+        if average is not None:
+            average.follow(state.step, bad)
+    move(learner, world, taken=taken)
 
 
 def _learn(
@@ -413,8 +448,7 @@ def tuning_loss(
     """
     learner.eval()
     alone = World(rank=0, size=1, device=world.device)
-    sums: dict[str, float] = {}
-    counts: dict[str, float] = {}
+    found: list[tuple[str, Tensor, int]] = []
     described: list[dict[str, Any]] = []
     rows_summed: Sums = {}
     for number, rows in enumerate(feed.tuning):
@@ -428,16 +462,25 @@ def tuning_loss(
         if not terms:
             continue
         entries = {"loss": (loss, len(rows)), **terms}
-        for name, (value, count) in entries.items():
-            sums[name] = sums.get(name, 0.0) + value.item() * count
-            counts[name] = counts.get(name, 0.0) + count
+        found += [(name, value.reshape(()), count) for name, (value, count) in entries.items()]
         rows_summed = added(rows_summed, row_sums(embeddings))
         if describe is not None:
             described.append(describe(embeddings))
-    means: dict[str, Any] = {name: total / counts[name] for name, total in sums.items()}
+    means: dict[str, Any] = _means(found)
     for name in described[0] if described else ():
         means[name] = float(np.mean([row[name] for row in described if name in row]))
     return means if summarise is None else {**means, **summarise(rows_summed)}
+
+
+def _means(found: Sequence[tuple[str, Tensor, int]]) -> dict[str, float]:
+    """Mean of each name over all that was counted; read from the device once."""
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    values = host.read(torch.stack([x.double() for _, x, _ in found])).tolist() if found else []
+    for (name, _, count), value in zip(found, values, strict=True):
+        sums[name] = sums.get(name, 0.0) + value * count
+        counts[name] = counts.get(name, 0.0) + count
+    return {name: total / counts[name] for name, total in sums.items()}
 
 
 def _evaluate(
@@ -480,7 +523,7 @@ def _watch(
     world: World,
 ) -> None:
     """Show the probe rows to what watches; a loss of another meaning has no best so far."""
-    encode = partial(_encode_probe, learner, feed, plan, world)
+    encode = partial(encode_probe, learner, feed, plan, world)
     for row, changed in watch(learner.objectives, encode, state.step, plan.steps, world):
         record.write({"stage": plan.stage, "split": "probe", **row})
         if changed:
@@ -488,7 +531,8 @@ def _watch(
 
 
 @torch.no_grad()
-def _encode_probe(learner: Learner, feed: Feed, plan: Plan, world: World) -> list[Embeddings]:
+def encode_probe(learner: Learner, feed: Feed, plan: Plan, world: World) -> list[Embeddings]:
+    """Give the embeddings of the probe rows, batch by batch."""
     if feed.probe is None:
         raise RuntimeError("an objective watches, and the feed has no probe rows")
     learner.eval()
@@ -505,6 +549,7 @@ def _encode_probe(learner: Learner, feed: Feed, plan: Plan, world: World) -> lis
 def _save(
     learner: Learner,
     optimiser: torch.optim.Optimizer,
+    average: Average | None,
     state: Progress,
     checkpoints: Checkpoints,
     world: World,
@@ -518,13 +563,17 @@ def _save(
         training = {"progress": saved, "optimiser": optimiser.state_dict()}
         if selector is not None:
             training["selector"] = dict(selector.state_dict())
-        checkpoints.save(state.step, learner.state_dict(), training, best=best)
+        if average is not None:
+            training["own_weights"] = average.own_weights()
+        with shown(average):
+            checkpoints.save(state.step, learner.state_dict(), training, best=best)
     world.at(f"after step {state.step}")
 
 
 def _resume(
     learner: Learner,
     optimiser: torch.optim.Optimizer,
+    average: Average | None,
     checkpoints: Checkpoints,
     world: World,
     selector: Selector | None,
@@ -534,7 +583,9 @@ def _resume(
         return Progress()
     weights, training = found
     learner.load_state_dict(weights)
-    optimiser.load_state_dict(training["optimiser"])
+    if average is not None:
+        average.resume(training["own_weights"])
+    take_state(optimiser, training["optimiser"])
     if selector is not None:
         selector.load_state_dict(training.get("selector", {}))
     return Progress.resumed(training["progress"], world)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.contracts import Watches
 from medmcl.engine.world import World, broadcast
@@ -56,13 +57,13 @@ Plain = tuple[Tensor, Mapping[str, Tensor], Mapping[str, Tensor]]
 
 def _plain(parts: Sequence[Embeddings]) -> Plain:
     """Ids, presence and points of all batches, on the CPU."""
-    pooled = {
-        name: torch.cat([part.pooled[name] for part in parts]).float().cpu()
-        for name in parts[0].pooled
-    }
-    present = {name: torch.cat([part.batch.present[name] for part in parts]).cpu()
-               for name in pooled}  # fmt: skip
-    return torch.cat([part.batch.ids for part in parts]).cpu(), present, pooled
+
+    def joined(found: Iterable[Tensor]) -> Tensor:
+        return torch.from_numpy(host.read(torch.cat(list(found))))
+
+    pooled = {name: joined(part.pooled[name].float() for part in parts) for name in parts[0].pooled}
+    present = {name: joined(part.batch.present[name] for part in parts) for name in pooled}
+    return joined(part.batch.ids for part in parts), present, pooled
 
 
 def _shown(plain: Plain | None) -> Embeddings:

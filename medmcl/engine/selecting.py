@@ -11,6 +11,7 @@ import time
 import numpy as np
 import torch
 
+from medmcl.core import host
 from medmcl.core.batch import Batch
 from medmcl.core.contracts import Selector
 from medmcl.engine.gathering import gather_embeddings
@@ -53,7 +54,8 @@ def keep_rows(
     seen = gather_embeddings(own, ("pooled",), world)
     model.train(was_training)
     ids = torch.from_numpy(np.asarray(rows, dtype=np.int64))
-    kept = selector.choose(ids, selector.measure(seen), epoch).numpy()
+    measured = torch.from_numpy(host.read(selector.measure(seen)))
+    kept = selector.choose(ids, measured, epoch).numpy()
     state.judged_rows += len(rows)
     state.kept_rows += len(kept)
     state.selection_seconds += time.perf_counter() - began

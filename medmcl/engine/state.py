@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from medmcl.engine.running_sums import Sums, added, on_the_first
+from medmcl.engine.running_sums import Sums, on_the_first
 from medmcl.engine.spikes import WINDOW, is_spike
 from medmcl.engine.world import World
 
@@ -52,12 +52,11 @@ class Progress:
     sums: Sums = field(default_factory=dict)
     """What encoders reported of rows in the steps since that line: this rank's part."""
 
-    def note(self, norm: float, sums: Sums) -> None:
+    def note(self, norm: float) -> None:
         """Add a step that was taken to what the next line of the record says."""
         self.gradient_spikes += is_spike(norm, self.norms)
         self.norms = [*self.norms, norm][-WINDOW:]
         self.largest_norm = max(self.largest_norm, norm)
-        self.sums = added(self.sums, sums)
 
     def remember(self, loss: float, chance: float, tenth: int) -> None:
         """Keep the loss of a step that was taken, and its chance level.

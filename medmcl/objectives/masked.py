@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
@@ -186,7 +187,7 @@ def _standardise(x: Tensor) -> Tensor:
 def _mean_over(values: Tensor, which: Tensor) -> Tensor:
     """Mean over the places (B, N) of each row that count, and then over rows."""
     counts = which.sum(1)
-    if not counts.all():
+    if counts.device.type == "cpu" and not counts.all():
         raise MedmclError("a row has nothing to rebuild: no lead, or no hidden patch of one")
     return (values.masked_fill(~which, 0.0).sum(1) / counts).mean()
 
@@ -276,16 +277,11 @@ class Masked(nn.Module):
     ) -> dict[str, Term]:
         """Give one term, or none if no row is present."""
         name, embeddings = self.settings.modality, seen[self.settings.view]
-        rows = self._present(embeddings)
-        mask, leads = embeddings.batch.masks[name][rows], embeddings.batch.leads.get(name)
-        hidden = mask.repeat(1, self.spanned) if self.settings.over == "masked" else None
-        if leads is not None:
-            leads = leads[rows]
-            charged = charged_patches(leads, self.num_tokens * self.spanned, hidden).any(1)
-            rows, mask, leads = rows[charged], mask[charged], leads[charged]
-            hidden = None if hidden is None else hidden[charged]
+        rows, leads = self._charged(embeddings), embeddings.batch.leads.get(name)
         if len(rows) == 0:
             return {}
+        mask, leads = embeddings.batch.masks[name][rows], None if leads is None else leads[rows]
+        hidden = self._hidden(mask)
         predicted = self._lead_major(self.decoder(embeddings.tokens[name][rows], mask))
         signal = embeddings.batch.inputs[name][rows]
         judged = (self.patch, self.settings.ncc_weight)
@@ -307,20 +303,39 @@ class Masked(nn.Module):
         by_lead = patches.reshape(rows, times, self.spanned, self.patch).transpose(1, 2)
         return by_lead.reshape(rows, self.spanned * times, self.patch)
 
-    def _present(self, embeddings: Embeddings) -> Tensor:
+    def _hidden(self, mask: Tensor) -> Tensor | None:
+        """Lead-major patches that alone are charged, (B, L * T) bool; None: all are."""
+        return mask.repeat(1, self.spanned) if self.settings.over == "masked" else None
+
+    def _charged(self, embeddings: Embeddings) -> Tensor:
+        """Rows that are there, with a lead to rebuild, and of ``over: masked`` a hidden patch."""
+        batch, name = embeddings.batch, self.settings.modality
+        self._refuse_other_tokens(embeddings)
+        here, leads = batch.values(batch.present[name]), batch.leads.get(name)
+        if leads is None:
+            return host.numbers(here, batch.ids.device)
+        hidden = self._hidden(batch.masks[name])
+        if hidden is None:
+            charged = batch.values(leads).any(1)
+        else:
+            charged = host.read(charged_patches(leads, hidden.shape[1], hidden).any(1))
+        return host.numbers(here & charged, batch.ids.device)
+
+    def _refuse_other_tokens(self, embeddings: Embeddings) -> None:
+        """Refuse tokens that are not the visible ones; masks on an accelerator are not counted."""
         name, view = self.settings.modality, self.settings.view
         if name not in embeddings.batch.masks or name not in embeddings.tokens:
             raise ConfigError(
                 f"the view '{view}' does not hide tokens of '{name}'",
                 fix=f"add '{name}: 0.8' to views.{view}.mask",
             )
-        rows = embeddings.batch.present[name].nonzero().squeeze(1)
+        rows = embeddings.batch.rows(name)
         mask, visible = embeddings.batch.masks[name][rows], embeddings.tokens[name].shape[1]
-        if mask.shape[1] != self.num_tokens or ((~mask).sum(1) != visible).any():
+        counted = mask.device.type == "cpu"
+        if mask.shape[1] != self.num_tokens or (counted and ((~mask).sum(1) != visible).any()):
             raise MedmclError(
                 "the tokens are not the visible ones",
                 where=f"view '{view}', modality '{name}'",
                 got=f"{visible} tokens a row, a mask over {mask.shape[1]}",
                 expected=f"{self.num_tokens} tokens, less those the mask hides, in every row",
             )
-        return rows

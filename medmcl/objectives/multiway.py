@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
@@ -101,8 +103,7 @@ def rows_with_all(embeddings: Embeddings, names: Sequence[str], view: str) -> Te
     """Numbers of the rows that have every modality named, (rows,)."""
     for name in names:
         require_pooled(embeddings, name, view)
-    present = torch.stack([embeddings.batch.present[name] for name in names])
-    return present.all(0).nonzero().squeeze(1)
+    return embeddings.batch.rows(*names)
 
 
 MOST_LOGITS = 2**28
@@ -354,13 +355,15 @@ class CentroBind(Multiway):
     def forward(
         self,
         seen: Mapping[str, Embeddings],
-        batch: Batch,  # noqa: ARG002  (the contract's signature)
+        _: Batch,
     ) -> dict[str, Term]:
         """Give a term for each modality with at least two rows that have another one too."""
         embeddings, scale = seen[self.settings.view], self.scale()
         for name in self.names:
             require_pooled(embeddings, name, self.settings.view)
-        present = torch.stack([embeddings.batch.present[name] for name in self.names])
+        batch = embeddings.batch
+        present = torch.stack([batch.present[name] for name in self.names])
+        known = np.stack([batch.values(batch.present[name]) for name in self.names])
         points = torch.stack(
             [
                 _present(embeddings.pooled[n], here)
@@ -369,8 +372,7 @@ class CentroBind(Multiway):
         )
         charged: dict[str, tuple[Tensor, int]] = {}
         for number, term in enumerate(self.terms):
-            elsewhere = present.sum(0) - present[number].int() > 0
-            rows = (present[number] & elsewhere).nonzero().squeeze(1)
+            rows = host.numbers(known[number] & (known.sum(0) > 1), batch.ids.device)
             if len(rows) < 2:
                 continue
             others = [x for k, x in enumerate(points) if k != number]

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core import router_stats as core
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import ModelShape
@@ -173,7 +174,7 @@ class RouterBalance(nn.Module):
         embeddings = seen[self.settings.view]
         found = {name: RouterSums.read(embeddings.stats, name) for name in self.modalities}
         sums = {
-            name: _over_rows(one, embeddings.batch.present[name])
+            name: _over_rows(one, embeddings.batch.rows(name))
             for name, one in found.items()
             if one is not None
         }
@@ -183,20 +184,25 @@ class RouterBalance(nn.Module):
                 where="objective 'router'",
                 fix="use a shared tower with experts, or leave the objective out",
             )
-        counted = {name: one for name, one in sums.items() if int(one.tokens.sum())}
+        tokens = host.read(torch.stack([one.tokens for one in sums.values()]))
+        known = dict(zip(sums, tokens, strict=True))  # (L, 1) of each
+        counted = {name: one for name, one in sums.items() if known[name].sum()}
         if not counted:
             return {}
-        values = self._balance(_together(list(counted.values())))
+        every = sum(known.values()).max()
+        balance = self._balance(_together(list(counted.values())))
+        terms = {name: self._term(value, every) for name, value in balance.items()}
         for name in self.local:
             if name in counted:
-                one = counted[name]
-                values[f"router/local/{name}"] = ((one.entropy / one.tokens)[:, 0], one)
+                value = (counted[name].entropy / counted[name].tokens)[:, 0]
+                terms[f"router/local/{name}"] = self._term(value, known[name].max())
         for name in self.least or self.shares:
             if name in counted:
-                values[f"router/global/{name}"] = (self._global(name, counted[name]), counted[name])
-        return {name: self._term(value, one) for name, (value, one) in values.items()}
+                value = self._global(name, counted[name])
+                terms[f"router/global/{name}"] = self._term(value, known[name].max())
+        return terms
 
-    def _balance(self, every: RouterSums) -> dict[str, tuple[Tensor, RouterSums]]:
+    def _balance(self, every: RouterSums) -> dict[str, Tensor]:
         made: dict[str, Callable[[], Tensor | None]] = {
             "importance": lambda: _variation(every.gates),
             "load": lambda: None if every.load is None else _variation(every.load),
@@ -204,16 +210,16 @@ class RouterBalance(nn.Module):
             "gshard": lambda: _switch(every.first, every.routed, every.tokens),
         }
         on = {name: make() for name, make in made.items() if getattr(self.settings, name)}
-        return {f"router/{name}": (x, every) for name, x in on.items() if x is not None}
+        return {f"router/{name}": x for name, x in on.items() if x is not None}
 
     def _global(self, name: str, one: RouterSums) -> Tensor:
         experts = one.gates.shape[-1]
         least = self.least.get(name) if self.least else max(1.0, self.shares[name] * experts)
         return _global(one.gates / one.tokens, None if least is None else math.log(least))
 
-    def _term(self, layers: Tensor, one: RouterSums) -> Term:
+    def _term(self, layers: Tensor, tokens: float) -> Term:
         value = layers.mean() if self.settings.over_layers == "mean" else layers.sum()
-        return Term(value, int(one.tokens.max()), 1 / len(self.terms))
+        return Term(value, int(tokens), 1 / len(self.terms))
 
 
 def _tokens(x: Tensor) -> Tensor:
@@ -246,10 +252,10 @@ def _global(mean: Tensor, threshold: float | None) -> Tensor:
     return (threshold - core.entropy(mean)).clamp(min=0)
 
 
-def _over_rows(one: RouterSums, present: Tensor) -> RouterSums:
+def _over_rows(one: RouterSums, rows: Tensor) -> RouterSums:
     """Sums over the rows of a batch that are present, (L, ...)."""
     named = {field: getattr(one, field) for field in core.FIELDS}
-    return RouterSums.of({f: None if x is None else x[present].sum(0) for f, x in named.items()})
+    return RouterSums.of({f: None if x is None else x[rows].sum(0) for f, x in named.items()})
 
 
 def _together(parts: list[RouterSums]) -> RouterSums:

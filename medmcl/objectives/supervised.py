@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
@@ -21,8 +22,8 @@ from medmcl.objectives.settings import SupervisedSettings
 
 def cox_partial_likelihood(
     log_hazard: Tensor,
-    time: Tensor,
-    event: Tensor,
+    time: Tensor | np.ndarray,
+    event: Tensor | np.ndarray,
     ties: Literal["efron", "breslow"] = "efron",
 ) -> Tensor:
     """Give the negative log partial likelihood, a mean over events.
@@ -51,27 +52,31 @@ def cox_partial_likelihood(
             "log_hazard, time and event must have one shape (B,)",
             got=f"{tuple(log_hazard.shape)}, {tuple(time.shape)}, {tuple(event.shape)}",
         )
-    happened = event.bool()
+    times, happened = host.read(time), host.read(event).astype(bool)
     if not happened.any():
         raise MedmclError("Cox's likelihood needs at least one event", got=f"{len(time)} censored")
-    if not torch.isfinite(time).all():
+    if not np.isfinite(times).all():
         raise MedmclError("a survival time is not finite")
-    order = torch.argsort(time, descending=True, stable=True)
-    hazard, happened = widen(log_hazard)[order], happened[order]
-    _, group, sizes = torch.unique_consecutive(time[order], return_inverse=True, return_counts=True)
-    last = sizes.cumsum(0) - 1
-    at_risk = torch.logcumsumexp(hazard, 0)[last][group]
+    device = log_hazard.device
+    latest = np.argsort(-times, kind="stable")
+    ends = np.append(np.diff(times[latest]) != 0, True)  # of rows of one time
+    order, group = (
+        torch.from_numpy(x).to(device, non_blocking=True) for x in (latest, np.cumsum(ends) - ends)
+    )
+    hazard = widen(log_hazard)[order]
+    at_risk = torch.logcumsumexp(hazard, 0)[host.numbers(ends, device)][group]
     if ties == "efron":
-        at_risk = at_risk + _efron(hazard - at_risk, happened, group, len(sizes))
-    return (at_risk - hazard)[happened].mean()
+        dead = torch.from_numpy(happened[latest]).to(device, hazard.dtype, non_blocking=True)
+        at_risk = at_risk + _efron(hazard - at_risk, dead, group, int(ends.sum()))
+    return (at_risk - hazard)[host.numbers(happened[latest], device)].mean()
 
 
-def _efron(share: Tensor, happened: Tensor, group: Tensor, groups: int) -> Tensor:
+def _efron(share: Tensor, dead: Tensor, group: Tensor, groups: int) -> Tensor:
     """Log of the part of its risk set that the n-th of several tied events still faces.
 
-    ``share`` is the log-hazard minus that of the whole risk set, (B,), latest time first.
+    ``share`` is the log-hazard minus that of the whole risk set, (B,), latest time first; ``dead``
+    is 1 for an event and 0 for a row that was censored.
     """
-    dead = happened.to(share.dtype)
     deaths = share.new_zeros(groups).index_add(0, group, dead)
     earlier = (torch.cumsum(deaths, 0) - deaths)[group]
     place = torch.cumsum(dead, 0) - dead - earlier
@@ -80,7 +85,7 @@ def _efron(share: Tensor, happened: Tensor, group: Tensor, groups: int) -> Tenso
 
 
 def label_loss(
-    logits: Tensor, labels: Tensor, known: Tensor, weights: Tensor, smoothing: float
+    logits: Tensor, labels: Tensor, known: Tensor | np.ndarray, weights: Tensor, smoothing: float
 ) -> tuple[Tensor, int]:
     """Give the binary cross-entropy over known labels, and their number.
 
@@ -99,15 +104,15 @@ def label_loss(
         weighted sum is divided by the number of labels, not by the sum of weights, so that it is a
         mean over labels however they are spread over ranks.
     """
-    logits, truth = widen(logits)[known], labels[known]
-    column = torch.arange(known.shape[1], device=known.device).expand_as(known)[known]
-    weight = weights[column, truth.long()].to(logits.dtype)
+    places, columns = host.numbers(known, logits.device), known.shape[1]
+    logits, truth = widen(logits).reshape(-1)[places], labels.reshape(-1)[places]
+    weight = weights[places % columns, truth.long()].to(logits.dtype)
     soft = truth.to(logits.dtype) * (1 - smoothing) + smoothing / 2
     return functional.binary_cross_entropy_with_logits(logits, soft, weight), len(truth)
 
 
 def class_loss(
-    logits: Tensor, classes: Tensor, known: Tensor, weights: Tensor, smoothing: float
+    logits: Tensor, classes: Tensor, known: Tensor | np.ndarray, weights: Tensor, smoothing: float
 ) -> tuple[Tensor, int]:
     """Give the cross-entropy over rows of known class, and their number.
 
@@ -124,14 +129,17 @@ def class_loss(
     Source:
         As `label_loss`. Differs: divided by the number of rows, not by the sum of weights.
     """
-    logits, truth = widen(logits)[known], classes[known].long()
+    rows = host.numbers(known, logits.device)
+    logits, truth = widen(logits)[rows], classes[rows].long()
     each = functional.cross_entropy(
         logits, truth, weights.to(logits.dtype), reduction="none", label_smoothing=smoothing
     )
     return each.mean(), len(truth)
 
 
-def value_loss(standardised: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, int]:
+def value_loss(
+    standardised: Tensor, targets: Tensor, known: Tensor | np.ndarray
+) -> tuple[Tensor, int]:
     """Give the mean squared error over known values, and their number.
 
     Args:
@@ -146,8 +154,9 @@ def value_loss(standardised: Tensor, targets: Tensor, known: Tensor) -> tuple[Te
         Squared error as in Turgut et al. 2025. Differs: a missing value is left out of the mean;
         the authors' code counts it as an error of zero.
     """
-    prediction = widen(standardised)[known]
-    truth = targets[known].to(prediction.dtype)
+    places = host.numbers(known, standardised.device)
+    prediction = widen(standardised).reshape(-1)[places]
+    truth = targets.reshape(-1)[places].to(prediction.dtype)
     return functional.mse_loss(prediction, truth), len(truth)
 
 
@@ -230,6 +239,11 @@ def _balanced(counts: np.ndarray, where: str, names: tuple[str, ...]) -> np.ndar
             fix="set class_weights: none, or take the class out of the task",
         )
     return np.asarray(counts.sum() / (len(counts) * counts))
+
+
+def _placed(rows: np.ndarray, device: torch.device) -> Tensor:
+    """Numbers of rows, where they are taken from."""
+    return torch.from_numpy(rows).to(device, non_blocking=True)
 
 
 class Supervised(nn.Module):
@@ -318,43 +332,50 @@ class Supervised(nn.Module):
         if name not in batch.known:
             raise ConfigError(f"batches hold no targets of task '{name}'",
                               expected=", ".join(batch.known) or "targets")  # fmt: skip
-        known = batch.known[name]
+        known = batch.values(batch.known[name])
         complete = self.task.kind == "survival"
         useful = known.all(1) if complete else known.any(1)
-        rows = (self.rows(embeddings) & useful).nonzero().squeeze(1)
+        rows = np.flatnonzero(self.rows(embeddings) & useful)
         if len(rows) == 0:
             return {}
-        charged = self._charge(
-            self._outputs(embeddings, rows), batch.targets[name][rows], known[rows]
-        )
+        charged = self._charge(self._outputs(embeddings, rows), *self._truth(batch, rows))
         if charged is None:
             return {}
         return {self.terms[0]: Term(*charged, chance=self._chance(batch, rows))}
 
     @torch.no_grad()
-    def _chance(self, batch: Batch, rows: Tensor) -> Tensor | None:
+    def _chance(self, batch: Batch, rows: np.ndarray) -> Tensor | None:
         """What is charged whoever gives every row the outputs that suit the train rows best."""
         if not self._is_told:
             return None
-        name = self.settings.task
         outputs = self.constant.expand(len(rows), -1)
-        charged = self._charge(outputs, batch.targets[name][rows], batch.known[name][rows])
+        charged = self._charge(outputs, *self._truth(batch, rows))
         return None if charged is None else charged[0]
 
-    def _charge(self, outputs: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, int] | None:
+    def _truth(self, batch: Batch, rows: np.ndarray) -> tuple[Tensor | np.ndarray, np.ndarray]:
+        """Targets of some rows, of survival where the host has them, and which are known."""
+        targets = batch.targets[self.settings.task]
+        known = batch.values(batch.known[self.settings.task])[rows]
+        if self.task.kind == "survival":
+            return batch.values(targets)[rows], known
+        return targets[_placed(rows, targets.device)], known
+
+    def _charge(
+        self, outputs: Tensor, targets: Tensor | np.ndarray, known: Tensor | np.ndarray
+    ) -> tuple[Tensor, int] | None:
         smoothing = self.settings.label_smoothing
+        if self.task.kind == "survival":
+            time, event = host.read(targets)[:, 0], host.read(targets)[:, 1] > 0.5
+            if not event.any() or len(time) < 2:
+                return None
+            loss = cox_partial_likelihood(outputs[:, 0], time, event, self.settings.ties)
+            return loss, int(event.sum())
+        assert isinstance(targets, Tensor)  # `_truth`
         if self.task.kind in ("binary", "multilabel"):
             return label_loss(outputs, targets, known, self.weights, smoothing)
         if self.task.kind == "multiclass":
             return class_loss(outputs, targets[:, 0], known[:, 0], self.weights, smoothing)
-        if self.task.kind == "regression":
-            return value_loss(outputs, (targets - self.mean) / self.deviation, known)
-        time, event = targets[:, 0], targets[:, 1] > 0.5
-        events = int(event.sum())
-        if events == 0 or len(time) < 2:
-            return None
-        loss = cox_partial_likelihood(outputs[:, 0], time, event, self.settings.ties)
-        return loss, events
+        return value_loss(outputs, (targets - self.mean) / self.deviation, known)
 
     def predict(self, embeddings: Embeddings) -> Tensor:
         """Predict every row, (B, outputs); NaN where the modalities needed are absent.
@@ -365,7 +386,7 @@ class Supervised(nn.Module):
         """
         self._require_fitted()
         present = self.rows(embeddings)
-        rows = present.nonzero().squeeze(1)
+        rows = np.flatnonzero(present)
         outputs = widen(self._outputs(embeddings, rows))
         if self.task.kind in ("binary", "multilabel"):
             outputs = outputs.sigmoid()
@@ -374,9 +395,9 @@ class Supervised(nn.Module):
         elif self.task.kind == "regression":
             outputs = outputs * self.deviation + self.mean
         blank = outputs.new_full((len(present), outputs.shape[1]), torch.nan)
-        return blank.index_copy(0, rows, outputs)
+        return blank.index_copy(0, _placed(rows, blank.device), outputs)
 
-    def rows(self, embeddings: Embeddings) -> Tensor:
+    def rows(self, embeddings: Embeddings) -> np.ndarray:
         """Rows that have the modalities the head reads, (B,) bool."""
         for name in self.settings.modalities:
             if name not in getattr(embeddings, self.reads):
@@ -385,24 +406,30 @@ class Supervised(nn.Module):
                     where=f"objective 'supervised', task {self.settings.task}",
                     fix="use pooling: features, or a view that shows the modality",
                 )
-        flags = torch.stack([embeddings.batch.present[name] for name in self.settings.modalities])
-        return flags.all(0) if self.settings.join == "concat" else flags.any(0)
+        batch = embeddings.batch
+        flags = [batch.values(batch.present[name]) for name in self.settings.modalities]
+        joined = np.logical_and if self.settings.join == "concat" else np.logical_or
+        found: np.ndarray = joined.reduce(flags)
+        return found
 
-    def _outputs(self, embeddings: Embeddings, rows: Tensor) -> Tensor:
+    def _outputs(self, embeddings: Embeddings, rows: np.ndarray) -> Tensor:
         parts = [self._pool(embeddings, name, rows) for name in self.settings.modalities]
         if self.settings.join == "concat":
             joined = torch.cat(parts, 1)
         else:
-            present = [embeddings.batch.present[name][rows] for name in self.settings.modalities]
-            shares = torch.stack(present).to(parts[0].dtype)
+            here, present = _placed(rows, parts[0].device), embeddings.batch.present
+            shares = torch.stack([present[name][here] for name in self.settings.modalities]).to(
+                parts[0].dtype
+            )
             joined = torch.stack(parts).sum(0) / shares.sum(0)[:, None]
         outputs: Tensor = self.head(self.dropout(joined))
         return outputs
 
-    def _pool(self, embeddings: Embeddings, name: str, rows: Tensor) -> Tensor:
+    def _pool(self, embeddings: Embeddings, name: str, rows: np.ndarray) -> Tensor:
         """Representation of ``rows``, (R, E), from those rows only; zeros where absent."""
-        has = embeddings.batch.present[name][rows]
-        taken = rows[has]
+        batch = embeddings.batch
+        has = batch.values(batch.present[name])[rows]
+        taken = _placed(rows[has], batch.ids.device)
         padding = embeddings.padding.get(name)
         padding = None if padding is None else padding[taken]
         source = getattr(embeddings, self.reads)[name][taken]
@@ -413,12 +440,13 @@ class Supervised(nn.Module):
         else:
             pooled = source
         blank = pooled.new_zeros((len(rows), pooled.shape[1]))
-        return blank.index_copy(0, has.nonzero().squeeze(1), pooled)
+        return blank.index_copy(0, host.numbers(has, blank.device), pooled)
 
     def _require_fitted(self) -> None:
         if self._ready:
             return
-        if any(buffer.isnan().any() for buffer in (self.weights, self.mean, self.deviation)):
+        kept = (self.weights, self.mean, self.deviation)
+        if any(np.isnan(host.read(buffer)).any() for buffer in kept):
             raise ArtefactError(
                 "no train targets were given to take class weights or a mean and deviation from",
                 where=f"objective 'supervised', task {self.settings.task}",

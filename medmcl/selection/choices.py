@@ -203,7 +203,7 @@ class Online:
 
     def measure(self, seen: Embeddings) -> Tensor:
         """Give the cosine, or the contrastive loss, of each row that has both; else NaN. (B,)."""
-        both = seen.batch.both(*self.pair)
+        both = seen.batch.rows(*self.pair)
         a, b = (seen.pooled[name][both] for name in self.pair)
         values = torch.full((len(seen.batch),), torch.nan, dtype=torch.float64, device=a.device)
         if len(a):

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medmcl.core import host
 from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError, MedmclError
 from medmcl.core.writing import reserved_array
@@ -103,7 +104,7 @@ class Pool:
         self._refuse(~torch.isfinite(lengths), "NaN or infinite numbers")
         self._refuse(lengths == 0, "zeros only, as absent rows have")
         off = (lengths - 1).abs() > UNIT
-        if off.any():
+        if host.read(off).any():
             row = int(off.nonzero()[0])
             warnings.warn(
                 f"{self.name}: {int(off.sum())} of {len(self)} rows are not of unit length (row "
@@ -114,7 +115,7 @@ class Pool:
         return lengths
 
     def _refuse(self, bad: Tensor, what: str) -> None:
-        if bad.any():
+        if host.read(bad).any():
             rows = bad.nonzero().flatten().tolist()
             shown = ", ".join(map(str, rows[:_SHOWN])) + (", …" if len(rows) > _SHOWN else "")
             raise MedmclError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
-from medmcl.core.shipped import shipped
+from medmcl.core.path_suggestions import shipped
 
 PACKAGED = shipped("cohorts")
 TEMPLATE = "my_cohort"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,13 +17,18 @@ from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.modalities.outside import blamed
 
 
+def hidden_tokens(tokens: int, ratio: float) -> int:
+    """How many tokens of each row `draw_mask` hides."""
+    return tokens - max(1, int(tokens * (1 - ratio)))
+
+
 def draw_mask(rows: int, tokens: int, ratio: float, generator: RowGenerator) -> Tensor:
     """Hide ``ratio`` of the tokens of each row at random: (rows, tokens) bool, True = hidden.
 
     Every row keeps ``int(tokens * (1 - ratio))`` tokens: 59 of 300 at 0.8, floating point
     included, as in the code of Turgut et al. 2025 (and of MAE, He et al. 2022).
     """
-    kept = max(1, int(tokens * (1 - ratio)))
+    kept = tokens - hidden_tokens(tokens, ratio)
     noise = generator.uniform(rows, tokens)
     rank = noise.argsort(dim=1).argsort(dim=1)
     return rank >= kept
@@ -112,7 +118,7 @@ class View:
 
     def __call__(self, batch: Batch, generator: RowGenerator, *, disturb: bool = True) -> Batch:
         """Show the batch. ``disturb=False``: nothing augmented, nothing dropped, masks as usual."""
-        inputs, masks, leads = {}, {}, {}
+        inputs, masks, leads, hidden = {}, {}, {}, {}
         augment = disturb or self.settings.at_tuning == "same"
         for name, adapter in self.adapters.items():
             x = batch.inputs[name]
@@ -122,26 +128,33 @@ class View:
             else:
                 with blamed(adapter, "plain"):
                     inputs[name] = adapter.plain(x)
-            there = adapter.present_leads(x) if isinstance(adapter, LacksLeads) else None
-            if there is not None:
+            if name in batch.leads:
+                leads[name] = batch.leads[name]
+            elif (
+                isinstance(adapter, LacksLeads) and (there := adapter.present_leads(x)) is not None
+            ):
                 leads[name] = there
             if name in self.settings.mask:
-                masks[name] = draw_mask(
-                    len(batch), self.num_tokens[name], self.settings.mask[name], generator
-                )
+                drawn = (self.num_tokens[name], self.settings.mask[name])
+                masks[name] = draw_mask(len(batch), *drawn, generator)
+                hidden[name] = hidden_tokens(*drawn)
         present = {name: batch.present[name] for name in inputs}
         if augment and self.chances:
             present = draw_absence(present, self.chances, generator)
             inputs = {name: _without(x, present[name]) for name, x in inputs.items()}
-        return Batch(
-            ids=batch.ids,
-            inputs=inputs,
-            present=present,
-            targets=batch.targets,
-            known=batch.known,
-            masks=masks,
-            leads=leads,
+        return replace(
+            batch, inputs=inputs, present=present, masks=masks, leads=leads, hidden=hidden
         )
+
+
+def with_leads(batch: Batch, adapters: Mapping[str, Adapter]) -> Batch:
+    """State which leads are there while rows are on the CPU, where it can be seen at no cost."""
+    leads = {}
+    for name, x in batch.inputs.items():
+        adapter = adapters[name]
+        if isinstance(adapter, LacksLeads) and (there := adapter.present_leads(x)) is not None:
+            leads[name] = there
+    return replace(batch, leads=leads) if leads else batch
 
 
 def _without(x: Tensor, present: Tensor) -> Tensor:

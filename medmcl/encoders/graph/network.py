@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
 from medmcl.core.graph_rows import Graphs, graph_sizes, unpack
@@ -207,6 +208,7 @@ def edge_list(edges: Tensor) -> tuple[Tensor, Tensor]:
         (C, edges).
     """
     regions = edges.shape[-1]
-    row, target, source = (edges != 0).any(dim=1).nonzero(as_tuple=True)
+    place = host.numbers((edges != 0).any(dim=1), edges.device)
+    row, target, source = place // regions**2, place // regions % regions, place % regions
     index = torch.stack([row * regions + source, row * regions + target])
     return index, edges.permute(1, 0, 2, 3)[:, row, target, source]

@@ -13,6 +13,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from medmcl.core import host
 from medmcl.core.errors import MedmclError
 from medmcl.encoders.shared.settings import Rounding
 
@@ -31,7 +32,7 @@ class Dispatch:
         count: Pairs of each expert, (E,) int64.
         asked: Pairs of each expert before its slots ran out, (E,) int64.
         tokens: S, tokens that were offered.
-        capacity: C, slots of an expert (the most of any group).
+        capacity: C, slots of an expert (the most of any group); None: as many as are taken.
     """
 
     token: Tensor
@@ -40,7 +41,7 @@ class Dispatch:
     count: Tensor
     asked: Tensor
     tokens: int
-    capacity: int
+    capacity: int | None
 
     @property
     def kept(self) -> Tensor:
@@ -53,9 +54,10 @@ class Dispatch:
 
         As large as the one-hot form it replaces: to look at, not to compute with.
         """
+        most = int(host.read(self.slot).max(initial=0)) + 1
         experts = torch.arange(len(self.count), device=self.token.device)
         expert = experts.repeat_interleave(self.count, output_size=len(self.token))
-        size = (self.tokens, len(self.count), self.capacity)
+        size = (self.tokens, len(self.count), self.capacity or most)
         place = (self.token * size[1] + expert) * size[2] + self.slot
         flat = self.weight.new_zeros(math.prod(size)).index_copy(0, place, self.weight)
         return flat.reshape(size)
@@ -143,7 +145,7 @@ def route(
         order = first.argsort(descending=True, stable=True)
     token = order.repeat(k)  # choice after choice
     expert = chosen[order].T.reshape(-1)
-    asked = torch.bincount(expert, minlength=experts)
+    asked = _counts(expert, experts)
     return _dispatch(gates, token, expert, capacity, group, asked)
 
 
@@ -280,13 +282,18 @@ def _check_groups(tokens: int, capacity: int | Tensor | None, group: Tensor | No
 
 def _with_group(expert: Tensor, group: Tensor) -> tuple[Tensor, int]:
     """One number for (expert, group), expert first, and how many groups there are."""
-    groups = int(group.max()) + 1 if len(group) else 1
+    groups = int(host.read(group).max(initial=0)) + 1
     return expert * groups + group, groups
+
+
+def _counts(key: Tensor, keys: int) -> Tensor:
+    """How often each key occurs, (keys,) int64; `torch.bincount` waits for a GPU."""
+    return key.new_zeros(keys).scatter_add_(0, key, torch.ones_like(key))
 
 
 def _rank(key: Tensor, keys: int) -> Tensor:
     """Place of each element among those of its key; keys are sorted."""
-    count = torch.bincount(key, minlength=keys)
+    count = _counts(key, keys)
     start = count.cumsum(0) - count
     return torch.arange(len(key), device=key.device) - start[key]
 
@@ -316,13 +323,9 @@ def _dispatch(
     token, expert = token[by_expert], expert[by_expert]
     if capacity is not None:
         limit = capacity if group is None or isinstance(capacity, int) else capacity[group[token]]
-        fits = (slot < limit).nonzero().squeeze(1)
+        fits = host.numbers(slot < limit, slot.device)
         token, expert, slot = token[fits], expert[fits], slot[fits]
-    count = torch.bincount(expert, minlength=experts)
-    if capacity is None:
-        room = int(slot.max()) + 1 if len(slot) else 1
-    else:
-        room = int(capacity.max()) if isinstance(capacity, Tensor) else capacity
+    count = _counts(expert, experts)
     return Dispatch(
         token=token,
         weight=gates.reshape(-1).index_select(0, token * experts + expert),
@@ -330,5 +333,5 @@ def _dispatch(
         count=count,
         asked=count if asked is None else asked,
         tokens=tokens,
-        capacity=room,
+        capacity=int(host.read(capacity).max()) if isinstance(capacity, Tensor) else capacity,
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medmcl.core import host
 from medmcl.core.router_stats import entropy, load_probability, z_squared
 from medmcl.encoders.shared.experts import Dispatch, choose, route, route_experts, slots
 from medmcl.encoders.shared.settings import ExpertSettings
@@ -142,7 +144,7 @@ class ExpertMLPs(nn.Module):
         """Send each contiguous slice through its expert; experts without tokens are left out."""
         # unbind, not indexing: its backward pass stacks the gradients of all experts once.
         layers = zip(
-            x.split(count.tolist()),
+            x.split(host.read(count).tolist()),
             self.weight1.unbind(),
             self.bias1.unbind(),
             self.weight2.unbind(),
@@ -168,10 +170,12 @@ class ExpertMLPs(nn.Module):
 
 def has_grouped_matmul(x: Tensor) -> bool:
     """Whether torch's public grouped matmul takes ``x``: bfloat16 on a GPU, autocast included."""
-    if not x.is_cuda or not hasattr(functional, "grouped_mm") or not len(x):
+    place = x.device.type
+    if place == "cpu" or not hasattr(functional, "grouped_mm") or not len(x):
         return False
-    kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
-    return kind == torch.bfloat16 and torch.cuda.get_device_capability(x.device) >= (8, 0)
+    kind = torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) else x.dtype
+    able = not x.is_cuda or torch.cuda.get_device_capability(x.device) >= (8, 0)
+    return kind == torch.bfloat16 and able
 
 
 def _grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, count: Tensor, ends: Tensor) -> Tensor:
@@ -238,7 +242,7 @@ class MoE(nn.Module):
         if not self.training:
             if own.routing == "tokens":
                 return route(gates, own.k, None, priority=False, bias=bias)
-            sizes = torch.bincount(places.sequence, minlength=places.sequences).tolist()
+            sizes = np.bincount(host.read(places.sequence), minlength=places.sequences).tolist()
             return route_experts(gates, self._room(sizes, gates.device), places.sequence)
         room = self._room(places.sizes, gates.device)
         if own.routing == "experts":

@@ -6,9 +6,11 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings, InputShape
 from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
@@ -24,7 +26,7 @@ from medmcl.core.layers import (
 )
 from medmcl.core.router_stats import RouterSums
 from medmcl.encoders.build import build_input_projection
-from medmcl.encoders.encoded import Encoded, block_depths
+from medmcl.encoders.encoded import Encoded, block_depths, hiding
 from medmcl.encoders.settings import HeadSettings
 from medmcl.encoders.shared.input_projections import real_tokens
 from medmcl.encoders.shared.moe import MoE, Places, Routing, no_sums, sum_rows
@@ -194,9 +196,10 @@ def places_of(
             own = own * len(streams) + number
         group.append(own.repeat_interleave(length))
         first += rows
-    places = torch.cat(real).nonzero().squeeze(1)
+    places = host.numbers(torch.cat(real), device)
     groups = torch.cat(group).index_select(0, places)
-    sizes = torch.bincount(groups, minlength=1).tolist()
+    apart = experts.group_rows or experts.grouping == "per_modality"
+    sizes = np.bincount(host.read(groups), minlength=1).tolist() if apart else [len(places)]
     return Places(
         real=places,
         sequence=torch.cat(sequence).index_select(0, places),
@@ -309,9 +312,11 @@ class SharedTower(Towers):
         """Turn the present rows of a modality into tokens; without any, one row that is cut off."""
         tower, x, mask = self.tower(name), batch.inputs[name], batch.masks.get(name)
         tower.refuse_other(x, name)
-        rows = batch.present[name].nonzero().squeeze(1)
+        rows = batch.rows(name)
         if len(rows):
-            taken = None if mask is None else mask.index_select(0, rows)
+            taken = None
+            if mask is not None:
+                taken = hiding(mask.index_select(0, rows), batch.hidden.get(name))
             encoded = tower.facts(x.index_select(0, rows), taken)
         else:
             with evaluating(tower):

@@ -6,6 +6,7 @@ another order gives the same graph in another order.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -60,19 +61,20 @@ def _kept(size: Tensor, present: Tensor, settings: GraphSettings) -> Tensor:
         regions = present.sum(dim=1)
         wanted = (settings.density * (regions * (regions - 1) // 2)).round().long()
         row, column = torch.triu_indices(len(size[0]), len(size[0]), 1, device=size.device)
-        limit = _ranked(size[:, row, column], wanted)
+        most = math.ceil(settings.density * len(row)) + 1
+        limit = _ranked(size[:, row, column], wanted, most)
         return there & (size >= limit[:, None, None])
     if settings.neighbours is not None:
         wanted = torch.full_like(present.sum(dim=1), settings.neighbours)
-        limit = _ranked(size, wanted)
+        limit = _ranked(size, wanted, settings.neighbours)
         chosen = size >= limit[..., None]
         return there & (chosen | chosen.transpose(1, 2))
     return there
 
 
-def _ranked(sizes: Tensor, wanted: Tensor) -> Tensor:
-    """The ``wanted``-th largest of the last axis, for each row of the first. (B, ...)."""
-    most = min(max(int(wanted.max()), 1), sizes.shape[-1])
+def _ranked(sizes: Tensor, wanted: Tensor, most: int) -> Tensor:
+    """The ``wanted``-th largest of the last axis, for each row of the first, at most ``most``."""
+    most = min(max(most, 1), sizes.shape[-1])
     best = sizes.topk(most, dim=-1).values
     place = (wanted.clamp(1, most) - 1).reshape(-1, *[1] * (sizes.ndim - 1))
     limit = best.gather(-1, place.expand(*best.shape[:-1], 1))[..., 0]

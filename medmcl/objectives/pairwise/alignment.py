@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape, PairGraph
@@ -77,8 +78,7 @@ class CrossModal(nn.Module):
         for (a, b), weight in self.graph(embeddings, batch).items():
             for name in (a, b):
                 require_pooled(embeddings, name, self.settings.view)
-            both = embeddings.batch.both(a, b).nonzero().squeeze(1)
-            rows, groups = with_groups(embeddings.batch, both)
+            rows, groups = with_groups(embeddings.batch, embeddings.batch.rows(a, b))
             if len(rows) >= self.min_rows:
                 scale = self.scales[f"{a}~{b}"]() if shared is None else shared
                 value = self._compare(
@@ -158,8 +158,9 @@ class InModal(nn.Module):
         first, second = (seen[view] for view in self.settings.views)
         for view in self.settings.views:
             require_pooled(seen[view], name, view)
-        present = first.batch.present[name] & second.batch.present[name]
-        rows, groups = with_groups(first.batch, present.nonzero().squeeze(1))
+        shown = [one.batch.values(one.batch.present[name]) for one in (first, second)]
+        present = host.numbers(shown[0] & shown[1], first.batch.ids.device)
+        rows, groups = with_groups(first.batch, present)
         if len(rows) < 2:
             return {}
         a, b = first.pooled[name][rows], second.pooled[name][rows]

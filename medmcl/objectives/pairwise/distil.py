@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings, Term, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError
@@ -64,13 +65,13 @@ class Distil(nn.Module):
         charged: dict[str, tuple[Tensor, int, float]] = {}
         for name in self.names if self.settings.vectors else ():
             require_pooled(embeddings, name, self.settings.view)
-            rows = self._rows(embeddings, batch, name, "features")
+            rows = _taught_rows(embeddings, batch, name, "features")
             if len(rows) >= 2:
                 own = self.maps[name](embeddings.features[name][rows])
                 value = unexplained(own, batch.targets[distill_target(name, "features")][rows])
                 charged[f"distil/{name}/vectors"] = (value, len(rows), self.settings.vectors)
         for a, b in self.pairs if self.settings.relations else ():
-            first, second = (self._rows(embeddings, batch, name, "pooled") for name in (a, b))
+            first, second = (_taught_rows(embeddings, batch, name, "pooled") for name in (a, b))
             if len(first) >= 2 and len(second) >= 2:
                 value = relations(
                     embeddings.pooled[a][first],
@@ -86,9 +87,12 @@ class Distil(nn.Module):
             for name, (value, count, weight) in charged.items()
         }
 
-    def _rows(self, embeddings: Embeddings, batch: Batch, name: str, space: str) -> Tensor:
-        known = batch.known[distill_target(name, space)][:, 0]
-        return (embeddings.batch.present[name] & known).nonzero().squeeze(1)
+
+def _taught_rows(embeddings: Embeddings, batch: Batch, name: str, space: str) -> Tensor:
+    """Numbers of the rows that have a modality, and of which the teacher says something."""
+    known = batch.values(batch.known[distill_target(name, space)])[:, 0]
+    present = embeddings.batch.values(embeddings.batch.present[name])
+    return host.numbers(present & known, batch.ids.device)
 
 
 def _relation(a: str, b: str) -> str:
@@ -167,8 +171,7 @@ class Par(nn.Module):
         found = {}
         for name in self.names:
             require_pooled(embeddings, name, self.settings.view)
-            known = batch.known[distill_target(name, "pooled")][:, 0]
-            rows = (embeddings.batch.present[name] & known).nonzero().squeeze(1)
+            rows = _taught_rows(embeddings, batch, name, "pooled")
             if len(rows) >= 2:
                 far = departure(
                     embeddings.pooled[name][rows],

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt
 
 from medmcl.core.config import Config, check, nearest, read_yaml
 from medmcl.core.errors import ConfigError
-from medmcl.core.shipped import shipped
+from medmcl.core.path_suggestions import shipped
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 
 SUITES = shipped("suites")

@@ -19,7 +19,7 @@ from pydantic import Field
 from medmcl.core.config import Config, Fault, check, closest, faults_of, nearest, read_yaml
 from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
-from medmcl.core.shipped import shipped
+from medmcl.core.path_suggestions import shipped
 from medmcl.data.cohort.spec import CohortKeys
 from medmcl.modalities import ADAPTERS, tables
 from medmcl.stages.recipe.short_forms import write_out

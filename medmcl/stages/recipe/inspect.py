@@ -79,6 +79,33 @@ def check(
     return Checked([*about, *found], found.overview)
 
 
+def gpu_needs(
+    cohort: str | Path, recipe: str | Path | None, overrides: Mapping[str, Any]
+) -> list[str]:
+    """Say in a line for each train stage what it takes of a GPU, counted without one.
+
+    Args:
+        cohort: As of `check`, which found no error.
+        recipe: As there.
+        overrides: As there.
+    """
+    from medmcl.stages.train.footprint import CARDS_GB, footprints
+
+    opened, _ = load_cohort(cohort, cohort_overrides(dict(overrides)))
+    spec = None
+    if opened is not None:
+        spec = _check_recipe(recipe or opened.spec.recipe, opened, overrides)[1]
+    if opened is None or spec is None:
+        return []
+    return [
+        f"{one.stage}: {one.whole.parameters / 1e6:,.3g} M parameters; a step of "
+        f"{one.whole.rows:,} rows in bf16: {one.whole.flops / 1e12:,.3g} TFLOP, "
+        f"{one.whole.peak / 1e9:,.3g} GB; largest batch: "
+        + ", ".join(f"{one.rows_in(card):,} in {card} GB" for card in CARDS_GB)
+        for one in footprints(opened, spec, "bf16")
+    ]
+
+
 def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:
     """Rehearse each stage as `pretrain` does before the first step, and give what it refuses.
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import yaml
 
+from medmcl.core import host
 from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch, InputShape
 from medmcl.core.config import check, lookup, nearest, read_yaml
@@ -670,13 +671,11 @@ def embed_records(
     with own as told, torch.no_grad():
         for number, (chosen, x) in enumerate(_record_batches(prepared, modality, records, size)):
             told(number * size)
-            batch = Batch(
-                ids=torch.as_tensor(chosen, device=device),
-                inputs={modality: adapter.plain(x.to(device))},
-                present={modality: torch.ones(len(chosen), dtype=torch.bool, device=device)},
-            )
-            vectors = getattr(towers(batch), space)[modality]
-            parts.append(vectors.float().cpu().numpy())
+            there = {modality: torch.ones(len(chosen), dtype=torch.bool, device="cpu")}
+            batch = Batch(ids=torch.from_numpy(chosen), inputs={modality: x}, present=there)
+            batch = batch.to(device)
+            shown = batch.with_inputs({modality: adapter.plain(batch.inputs[modality])})
+            parts.append(host.read(getattr(towers(shown), space)[modality].float()))
     if not parts:
         return np.zeros((0, vector_width(towers, modality, space)), dtype=np.float32)
     return np.concatenate(parts)

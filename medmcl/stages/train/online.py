@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
+from medmcl.core import host
 from medmcl.core.batch import Batch
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter
 from medmcl.core.errors import ConfigError
-from medmcl.core.rng import RowGenerator, derive_seed
+from medmcl.core.rng import RowGenerator, derive_seed, torch_generator
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.engine.loop import Learner
@@ -58,8 +57,9 @@ def build_selector(
     view = View(ViewSettings(), adapters, {}, where=where)
 
     def show(batch: Batch) -> Batch:
-        return view(batch, RowGenerator(torch.Generator(device=batch.ids.device)), disturb=False)
+        unused = torch_generator(seed, "selector", device=batch.ids.device)
+        return view(batch, RowGenerator(unused), disturb=False)
 
     return Online(
-        choice, asked.pair, show, lambda: 1.0 if scale is None else float(scale().detach())
+        choice, asked.pair, show, lambda: 1.0 if scale is None else float(host.read(scale())[0])
     )

@@ -196,6 +196,12 @@ class TrainSpec(TowersSpec):
     views: dict[str, ViewSettings] = {}
     """Views of this stage, beside those of the recipe."""
     optimiser: OptimiserSettings = OptimiserSettings()
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a running mean of the weights, which then is what is judged on tuning, kept, and
+    embeds; 0.999 is usual. The last weights themselves if not given."""
+    recompute: bool = False
+    """Whether blocks of encoders keep no activations for the backward pass and are run again in it:
+    less memory, a third more time, the same gradients."""
     batch_size: int = Field(128, ge=2)
     accumulate: int = Field(1, ge=1)
     """Parts that each process encodes its batch in, twice each: less memory, more time, the loss of

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from medmcl.core import host
 from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
 from medmcl.core.config import lookup
@@ -22,10 +23,11 @@ from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler, WithinGroupSampler
 from medmcl.data.loading.view_settings import ViewSettings
-from medmcl.data.loading.views import View
+from medmcl.data.loading.views import View, with_leads
 from medmcl.encoders.encoded import TakesVectors
 from medmcl.engine.loop import MAX_SKIPPED, Feed, Learner, Plan, Probe, autocast, fit
 from medmcl.engine.probe_hooks import watchers
+from medmcl.engine.recompute import recompute_blocks
 from medmcl.engine.state import Progress
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
 from medmcl.evaluation.protocol.subsets import label_subset
@@ -39,7 +41,12 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run
 from medmcl.stages.select.folds import without_fold
 from medmcl.stages.stage import DEAD_END, SKIPPED, WRECKED, Context, Stage
-from medmcl.stages.train.distill_targets import as_targets, teacher_embeddings, teacher_widths
+from medmcl.stages.train.distill_targets import (
+    TeacherEmbeddings,
+    as_targets,
+    teacher_embeddings,
+    teacher_widths,
+)
 from medmcl.stages.train.file_weights import load_files, provenance
 from medmcl.stages.train.grouped_rows import (
     MOST_ALONE,
@@ -71,8 +78,8 @@ class Train(Stage[TrainSpec]):
     def dry_run(self, prepared: Prepared, context: Context) -> None:
         """Build all that is needed: what would fail after hours fails before the first step."""
         spec = self.spec
-        parts = _build(spec, prepared, context)
-        _plan(spec, len(parts.sampler), context)
+        parts = build_parts(spec, prepared, context)
+        plan_of(spec, len(parts.sampler), context)
         refuse_empty_parts(spec, parts.sampler.batch_size, context.world.size)
         if context.run.recipe.shared is not None:
             trunk_stage(spec)
@@ -101,7 +108,7 @@ class Train(Stage[TrainSpec]):
         """
         spec = self.spec
         listed = _keep_list(spec, context)
-        parts = _build(spec, prepared, context, is_trained=True)
+        parts = build_parts(spec, prepared, context, is_trained=True)
         rows, sampler, learner = parts.rows, parts.sampler, parts.learner
         if sampler.batch_size < spec.batch_size:
             whole = "the largest group has " if isinstance(sampler, WithinGroupSampler) else ""
@@ -131,7 +138,7 @@ class Train(Stage[TrainSpec]):
         group_notes = _group_notes(parts)
         for note in group_notes:
             context.record.say(f"{spec.name}: {note}")
-        tuning = _tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
+        tuning = tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
         sides = SplitGuard(splits=prepared.splits, subjects=prepared.subjects)
         sides.refuse_leak(rows, f"the weights of stage {spec.name}")
         sides.refuse_leak(parts.probe_rows, f"what stage {spec.name} learns from probe rows")
@@ -140,7 +147,7 @@ class Train(Stage[TrainSpec]):
             sides.refuse_leak(np.concatenate(tuning), what)
         feed = Feed(
             sampler=sampler,
-            load=_loader(spec, prepared, context, parts.groups, attack),
+            load=loader(spec, prepared, teacher_embeddings(spec, prepared, context), parts, attack),
             tuning=tuning,
             selector=parts.selector,
             probe=parts.probe,
@@ -149,12 +156,12 @@ class Train(Stage[TrainSpec]):
             learner,
             feed,
             parts.views,
-            _plan(spec, len(sampler), context),
+            plan_of(spec, len(sampler), context),
             record=context.record,
             checkpoints=context.run.checkpoints(spec.name),
             world=context.world,
             stop=context.stop,
-            depths=_depths(learner),
+            depths=depths_of(learner),
             describe=describe_geometry,
             summarise=summary_of(learner.model),
         )
@@ -210,7 +217,7 @@ def _say_findings(facts: dict[str, Any], context: Context) -> None:
 
 
 def _health(
-    spec: TrainSpec, parts: _Parts, feed: Feed, state: Progress, prepared: Prepared,
+    spec: TrainSpec, parts: Parts, feed: Feed, state: Progress, prepared: Prepared,
     context: Context,
 ) -> dict[str, Any]:  # fmt: skip
     """Say how the stage ended, by its losses and by what its kept weights make of some rows."""
@@ -258,11 +265,11 @@ def _keep_list(spec: TrainSpec, context: Context) -> str:
     return now
 
 
-def _loader(
+def loader(
     spec: TrainSpec,
     prepared: Prepared,
-    context: Context,
-    groups: RowGroups | None,
+    taught: TeacherEmbeddings,
+    parts: Parts,
     poisoned: Poisoned | None,
 ) -> Callable[[np.ndarray], Batch]:
     """Give what loads samples: records, labels, groups where batches mix them, what is taught.
@@ -270,7 +277,7 @@ def _loader(
     Of poisoned ones the records that an attacker made of them.
     """
     wanted = () if spec.task is None else (spec.task,)
-    more = dict(teacher_embeddings(spec, prepared, context))
+    groups, more = parts.groups, dict(taught)
     if groups is not None and groups.is_mixed:
         more[GROUPS] = groups.targets
 
@@ -278,6 +285,7 @@ def _loader(
         batch = prepared.batch(chosen, tasks=wanted, modalities=spec.towers)
         if poisoned is not None:
             batch = poisoned(batch)
+        batch = with_leads(batch, prepared.adapters)
         if not more:
             return batch
         values, known = as_targets(more, chosen)
@@ -295,7 +303,7 @@ def _poisoned(spec: TrainSpec, prepared: Prepared, context: Context) -> Poisoned
     return None if manifest is None else Poisoned(attack, manifest, prepared)
 
 
-def _group_notes(parts: _Parts) -> list[str]:
+def _group_notes(parts: Parts) -> list[str]:
     """What is worth saying of the groups; of mixed ones how many rows have no negative."""
     groups, sampler = parts.groups, parts.sampler
     if groups is None:
@@ -311,7 +319,7 @@ def _group_notes(parts: _Parts) -> list[str]:
     ]
 
 
-def _grouped(parts: _Parts, notes: list[str]) -> dict[str, Any]:
+def _grouped(parts: Parts, notes: list[str]) -> dict[str, Any]:
     """Groups that negatives are of, and rows that are in no batch; nothing without groups."""
     if parts.groups is None:
         return {}
@@ -336,7 +344,7 @@ def _selected(state: Progress) -> dict[str, Any]:
     }
 
 
-def _watched(parts: _Parts) -> dict[str, Any]:
+def _watched(parts: Parts) -> dict[str, Any]:
     """What was learned from probe rows speaks for itself; nothing if nothing watched."""
     if parts.probe is None:
         return {}
@@ -345,7 +353,7 @@ def _watched(parts: _Parts) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """What a stage trains, on what, as what it sees."""
 
     rows: np.ndarray
@@ -360,14 +368,17 @@ class _Parts:
     groups: RowGroups | None
 
 
-def _build(
+def build_parts(
     spec: TrainSpec, prepared: Prepared, context: Context, *, is_trained: bool = False
-) -> _Parts:
+) -> Parts:
+    """Build what a stage trains, and choose the rows that it trains on."""
     everyone = training_rows(spec, prepared, context.run.seed)
     _refuse_absent(spec, prepared, everyone)
     adapters = {name: prepared.adapters[name] for name in spec.towers}
     shapes = {name: adapter.input_shape for name, adapter in adapters.items()}
     learner = first_learner(spec, prepared, context.run, is_trained=is_trained)
+    if is_trained and spec.recompute:
+        recompute_blocks(learner.model, f"stage {spec.name}, recompute")
     wanted = [part.probe for part in watchers(learner.objectives).values()]
     subjects = prepared.subjects[everyone]
     rows, probe_rows = keep_apart(everyone, subjects, wanted, (context.run.seed, spec.name))
@@ -389,7 +400,7 @@ def _build(
         cuts = range(spec.batch_size, len(probe_rows), spec.batch_size)
         plain = View(ViewSettings(), adapters, {}, where="the view of the probe rows")
         probe = Probe(batches=tuple(np.split(probe_rows, list(cuts))), view=plain)
-    return _Parts(
+    return Parts(
         rows,
         sampler,
         learner,
@@ -472,7 +483,8 @@ def _refuse_absent(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> Non
         )
 
 
-def _plan(spec: TrainSpec, steps_per_epoch: int, context: Context) -> Plan:
+def plan_of(spec: TrainSpec, steps_per_epoch: int, context: Context) -> Plan:
+    """Say how long and how a stage trains."""
     spec.refuse_incomplete()
     steps = spec.steps or max(1, round((spec.epochs or 0) * steps_per_epoch))
     return Plan(
@@ -485,6 +497,7 @@ def _plan(spec: TrainSpec, steps_per_epoch: int, context: Context) -> Plan:
         optimiser=spec.optimiser,
         precision=context.run.precision,
         accumulate=spec.accumulate,
+        ema=spec.ema,
         patience=spec.patience,
     )
 
@@ -518,7 +531,7 @@ def _rows_of(split: str, spec: TrainSpec, prepared: Prepared) -> np.ndarray:
     return rows
 
 
-def _tuning_batches(
+def tuning_batches(
     spec: TrainSpec, prepared: Prepared, batch_size: int, groups: RowGroups | None
 ) -> tuple[np.ndarray, ...]:
     """Fixed batches of equal size (the loss of a batch depends on its size); none if too few.
@@ -552,7 +565,7 @@ def build_views(
     }
 
 
-def _depths(learner: Learner) -> dict[str, tuple[int, int]]:
+def depths_of(learner: Learner) -> dict[str, tuple[int, int]]:
     """Layer of each encoder parameter, under its name in the learner."""
     found: dict[str, tuple[int, int]] = learner.model.depths()  # type: ignore[operator]  # Towers
     return {f"model.{name}": depth for name, depth in found.items()}
@@ -565,18 +578,18 @@ def describe_geometry(seen: Mapping[str, Embeddings]) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     vectors = {}
     for name, features in embeddings.features.items():
-        here = batch.present[name]
-        if int(here.sum()) >= 2:
-            rows[f"effective_rank/{name}"] = effective_rank(features[here].float().cpu().numpy())
+        here = batch.values(batch.present[name])
+        if here.sum() >= 2:
+            rows[f"effective_rank/{name}"] = effective_rank(host.read(features.float())[here])
     for name, pooled in embeddings.pooled.items():
-        vectors[name] = pooled.float().cpu().numpy()
-        present = batch.present[name].cpu().numpy()
+        vectors[name] = host.read(pooled.float())
+        present = batch.values(batch.present[name])
         if present.sum() >= 2:
             rows[f"uniformity/{name}"] = uniformity(vectors[name][present])
     names = list(vectors)
     for number, a in enumerate(names):
         for b in names[number + 1 :]:
-            both = batch.both(a, b).cpu().numpy()
+            both = batch.values(batch.present[a]) & batch.values(batch.present[b])
             if both.sum() >= 2:
                 rows[f"alignment/{a}~{b}"] = alignment(vectors[a][both], vectors[b][both])
     return rows

@@ -188,3 +188,15 @@ def test_everything_runs_on_the_device_of_the_batch_in_bfloat16():
     got = disturb(x, EVERYTHING, row_generator(device=device))
     assert got.device.type == "cuda"
     assert torch.isfinite(got).all()
+
+
+@pytest.mark.parametrize("samples", [37, 400, 2500])
+def test_the_way_back_from_a_spectrum_is_that_of_torch_to_the_bit(samples):
+    window = torch.hann_window(min(120, samples), device="cpu")
+    x = rows(1, 6, samples)[0]
+    spectrum = torch.stft(x, len(window), window=window, pad_mode="constant", return_complex=True)
+    hidden = spectrum.clone()
+    hidden[:, 2:5] = 0
+    for one in (spectrum, hidden):
+        theirs = torch.istft(one, len(window), window=window, length=samples)
+        assert torch.equal(augment.inverse_spectrum(one, window, samples), theirs)
