@@ -13,8 +13,8 @@ import json
 import logging
 import math
 import secrets
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -167,6 +167,25 @@ class Ledger:
                 if pending:
                     self._write(after)
         return spent
+
+    @contextmanager
+    def paying(self, rho: float) -> Iterator[None]:
+        """Charge also what is refused for what patients' rows hold: a refusal tells of them.
+
+        Raises:
+            ArtefactError: What was refused, and that it was charged.
+        """
+        try:
+            yield
+        except ArtefactError as error:
+            self.charge("refused for what the rows hold", rho)
+            raise ArtefactError(
+                f"{error.what}; the release was charged, since a refusal tells of the rows",
+                where=error.where,
+                got=error.got,
+                expected=error.expected,
+                fix=f"{error.fix or 'mend the rows'}; medmcl cooccur listed looks at rows for free",
+            ) from None
 
     def spent(self) -> SpentKeys:
         """What all releases so far cost together."""

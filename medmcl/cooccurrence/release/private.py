@@ -79,12 +79,14 @@ def release_private(
     Raises:
         ConfigError: Unknown window.
         ArtefactError: If the tables do not fit, the budget does not cover it, noise would hide
-            nearly everything, or a row is a window and nobody says whose.
+            nearly everything, or a row is a window and nobody says whose; nothing is charged then.
+            Or they hold what is no count: that is charged.
     """
     first, second = names_of(vocabularies)
-    one, two = whole(x1, first), whole(x2, second)
-    refuse_unfit((one, two), vocabularies, patients, window)
     check_budget(epsilon, delta)
+    with ledger.paying(rho_for(epsilon, delta)):
+        one, two = whole(x1, first), whole(x2, second)
+    refuse_unfit((one, two), vocabularies, patients, window)
     asked = dict(zip((first, second), clip, strict=True))
     rho = rho_for(epsilon, delta)
     for_cells, for_bound = _costs(asked, rho, clip_share)

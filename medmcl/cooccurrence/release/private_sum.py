@@ -201,11 +201,13 @@ def share_privately(
 
     Raises:
         ArtefactError: The plan does not keep its promise, the tables do not fit, the round was
-            masked for, or the budget does not cover it; nothing is charged then.
+            masked for, or the budget does not cover it; nothing is charged then. Or they hold what
+            is no count: that is charged.
     """
     plan.check(len(turn.sites))
     first, second = plan.vocabularies
-    one, two = whole(x1, first), whole(x2, second)
+    with ledger.paying(plan.rho):
+        one, two = whole(x1, first), whole(x2, second)
     refuse_unfit((one, two), plan.vocabularies, patients, plan.window)
     keys.check(turn, plan.digest)
     people = people_of_rows((one, two), words_of(plan.vocabularies), patients)

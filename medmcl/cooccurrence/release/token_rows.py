@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Vocabulary
@@ -57,7 +58,8 @@ def read_vocabularies(path: str | Path) -> dict[str, Vocabulary]:
     Raises:
         ArtefactError: If a column is missing, a value is empty, or a modality has two versions.
     """
-    table = _read(Path(path), ("modality", "code", "version")).astype(str)
+    columns = ("modality", "code", "version")
+    table = _read(Path(path), columns, _columns(Path(path), columns)).astype(str)
     found = {}
     for name, part in table.groupby("modality", sort=False):
         versions = part["version"].unique()
@@ -69,6 +71,15 @@ def read_vocabularies(path: str | Path) -> dict[str, Vocabulary]:
     return found
 
 
+def columns_of(path: str | Path) -> tuple[str, ...]:
+    """Columns of a table of rows that are used, by its header alone; no row is looked at.
+
+    Raises:
+        ArtefactError: It is no such table.
+    """
+    return _columns(Path(path), ("subject", "modality", "code", "count"), optional=("window",))
+
+
 def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRows:
     """Token counts from CSV or parquet: subject, modality, code, count, and window if there is one.
 
@@ -76,7 +87,8 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
         ArtefactError: If a column is missing, a value empty, or a count no whole number above 0
             and below 2^31.
     """
-    table = _read(Path(path), ("subject", "modality", "code", "count"), optional=("window",))
+    columns = columns_of(path)
+    table = _read(Path(path), columns, columns)
     counts = pd.to_numeric(table["count"], errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~((counts >= 1) & (counts <= LARGEST) & (counts == np.floor(counts)))
     if wrong.any():
@@ -162,40 +174,63 @@ def _numbered(keys: pd.DataFrame, path: Path) -> np.ndarray:
     return number.to_numpy()
 
 
-def _read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
+def _columns(
+    path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     require_file(path, ArtefactError)
     kind = path.suffix.lower()
     columns = ", ".join([*needed, *(f"{name} (optional)" for name in optional)])
-    rows = "count" in needed
-    fix = "make it from a spec: medmcl cooccur rows SPEC --out rows.parquet" if rows else None
+    fix = _made_by(needed)
     if kind not in _TABLES:
         raise ArtefactError(
             "is no table that can be read", where=path, got=kind or "no suffix",
             expected=f"{' or '.join(_TABLES)} with the columns {columns}", fix=fix,
         )  # fmt: skip
     try:
-        if kind == ".parquet":
-            refuse_large_parquet(path, error=ArtefactError)
-            table = pd.read_parquet(path)
-        else:
-            refuse_large_text(path, error=ArtefactError)
-            table = unshielded_table(pd.read_csv(path, dtype=str))
-    except ArtefactError:
-        raise
+        found = list(
+            pq.read_schema(path).names
+            if kind == ".parquet"
+            else unshielded_table(pd.read_csv(path, nrows=0, encoding_errors="replace")).columns
+        )
     except (OSError, ValueError) as error:  # those of pandas and pyarrow among them
-        raise ArtefactError(
-            f"is no whole {kind[1:]} table", where=path, got=str(error).splitlines()[0][:200],
-            expected=f"a table with the columns {columns}", fix=encoding_fix(path) or fix,
-        ) from None  # fmt: skip
-    missing = [name for name in needed if name not in table]
+        raise _no_table(path, needed, error) from None
+    missing = [name for name in needed if name not in found]
     if missing:
         raise ArtefactError(
             f"lacks columns: {', '.join(missing)}", where=path,
-            got=", ".join(map(str, table.columns)), expected=columns,
-            fix=separator_fix(table.columns) or fix,
+            got=", ".join(map(str, found)), expected=columns,
+            fix=separator_fix(found) or encoding_fix(path) or fix,
         )  # fmt: skip
-    table = table[[*needed, *(name for name in optional if name in table)]]
+    return (*needed, *(name for name in optional if name in found))
+
+
+def _read(path: Path, needed: tuple[str, ...], columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        if path.suffix.lower() == ".parquet":
+            refuse_large_parquet(path, error=ArtefactError)
+            table = pd.read_parquet(path, columns=list(columns))
+        else:
+            refuse_large_text(path, error=ArtefactError)
+            table = unshielded_table(pd.read_csv(path, dtype=str))[list(columns)]
+    except ArtefactError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _no_table(path, needed, error) from None
     empty = [name for name in table if table[name].isna().any()]
     if empty:
         raise ArtefactError("has empty values", where=path, got=", ".join(map(str, empty)))
     return table
+
+
+def _no_table(path: Path, columns: tuple[str, ...], error: Exception) -> ArtefactError:
+    return ArtefactError(
+        f"is no whole {path.suffix.lower()[1:]} table", where=path,
+        got=str(error).splitlines()[0][:200],
+        expected=f"a table with the columns {', '.join(columns)}",
+        fix=encoding_fix(path) or _made_by(columns),
+    )  # fmt: skip
+
+
+def _made_by(columns: tuple[str, ...]) -> str | None:
+    rows = "count" in columns
+    return "make it from a spec: medmcl cooccur rows SPEC --out rows.parquet" if rows else None

@@ -20,7 +20,12 @@ from medmcl.cooccurrence.release.private_sum import (
     sum_privately,
 )
 from medmcl.cooccurrence.release.register import unseen
-from medmcl.cooccurrence.release.token_rows import read_rows, read_vocabularies, refuse_other_window
+from medmcl.cooccurrence.release.token_rows import (
+    columns_of,
+    read_rows,
+    read_vocabularies,
+    refuse_other_window,
+)
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import one_writer
 from medmcl.core.path_suggestions import require_file
@@ -116,7 +121,9 @@ def share_rows(rows: Path, keys: Path, ledger: Path, started: Path, out: Path) -
     turn, plan = load_private_round(round_file(started))
     require_keys(keys)
     kept = open_budget(ledger, rows)
-    found = read_rows(rows, dict(plan.vocabularies))
+    columns_of(rows)
+    with kept.paying(plan.rho):
+        found = read_rows(rows, dict(plan.vocabularies))
     refuse_other_window(
         found, plan.window, rows, "rows as the round wants them, or private-start with --window"
     )

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.cooccurrence.exchange.merging import Align, merge
+from medmcl.cooccurrence.release.accounting import rho_for
 from medmcl.cooccurrence.release.clipping import PrivateQuantile
 from medmcl.cooccurrence.release.dominance import LARGEST_SHARE
 from medmcl.cooccurrence.release.ledger import Ledger
-from medmcl.cooccurrence.release.private import CLIP_SHARE, Bound, release_private
+from medmcl.cooccurrence.release.private import CLIP_SHARE, Bound, names_of, release_private
 from medmcl.cooccurrence.release.register import unseen
 from medmcl.cooccurrence.release.release import FEWEST_PATIENTS, release_threshold
 from medmcl.cooccurrence.release.token_rows import (
     TokenRows,
+    columns_of,
     read_rows,
     read_vocabularies,
     refuse_other_window,
@@ -105,17 +107,21 @@ def release_rows(
         not list.
 
     Raises:
-        ArtefactError: A file that cannot be used, or no budget; nothing is charged then. What the
-            rows hold decides nothing: a release that is refused would tell of them unpaid.
+        ArtefactError: No table with these columns, settings that cannot be used, or no budget that
+            covers it; nothing is charged then. Rows that cannot be used are charged as the release
+            would have been: that it is refused tells of them. Other patients' ledgers are named
+            unpaid, so what a refusal says stays at the site.
     """
     if out.exists() and any(out.iterdir()):  # before the budget is charged
         raise ArtefactError("a release is written to a new folder", where=out)
     vocabularies = read_vocabularies(vocabulary)
     refuse_unbounded(clip, vocabularies)
     kept = open_budget(ledger, rows)
-    found = read_rows(rows, vocabularies)
+    first, second = names_of(vocabularies)
+    columns_of(rows)
+    with kept.paying(rho_for(epsilon, delta)):
+        found = read_rows(rows, vocabularies)
     refuse_other_window(found, window, rows, "name it: --window month, or --window record")
-    first, second = vocabularies
     release = release_private(
         found.x1,
         found.x2,

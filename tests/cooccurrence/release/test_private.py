@@ -341,6 +341,14 @@ def test_no_ledger_no_release(tmp_path):
         private(Ledger(tmp_path / "none.json"), *tables())
 
 
+def test_what_is_no_count_is_refused_and_paid_for(ledger):
+    x1, x2 = tables(0)
+    x1[0, 0] = -1
+    with pytest.raises(ArtefactError, match=r"holds values that are no counts; .*charged"):
+        private(ledger, x1, x2)
+    assert len(ledger.read().releases) == 1
+
+
 def test_what_would_not_be_private_is_refused(ledger):
     x1, x2 = tables()
     words = vocabularies(6, 5)

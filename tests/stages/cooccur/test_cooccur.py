@@ -13,6 +13,7 @@ from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save
 from medmcl.cooccurrence.exchange.merging import merge
 from medmcl.cooccurrence.exchange.secure import SiteKeys, pair_seed
 from medmcl.cooccurrence.exchange.secure_files import load_keys, save_keys
+from medmcl.cooccurrence.release.accounting import rho_for
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.token_rows import read_rows, read_vocabularies
 from medmcl.core.errors import ArtefactError
@@ -357,6 +358,28 @@ def test_what_the_rows_hold_refuses_no_release(rows, tmp_path):
     assert "lists 0 of " in told["warnings"][0]
 
 
+@pytest.mark.parametrize(
+    "row",
+    ["9,codes,codes:0,2147483648", "9,labs,x,1", "9,codes,codes:0,2147483647", "9,codes,codes:0,-1",
+     "9,codes,,1", "9,codes,codes:0,1,1,1", '9,codes,"codes:0,1', "9,codes,codes:0,\udcff"],
+    ids=["large", "unlisted", "a sum", "negative", "empty", "ragged", "a quote", "no UTF-8"],
+)  # fmt: skip
+def test_rows_that_are_refused_are_paid_for(row, rows, tmp_path):
+    """One row decided, unpaid, whether there is a release."""
+    text = "subject,modality,code,count\n1,concepts,concepts:0,1\n9,codes,codes:0,1\n" + row
+    (tmp_path / "rows.csv").write_text(text, errors="surrogateescape")
+    settings = {"clip": {"codes": 3, "concepts": 3}, "epsilon": 1.0, "delta": 1e-6}
+    paths = (tmp_path / "rows.csv", tmp_path / "words.csv")
+    with pytest.raises(ArtefactError, match=r"was charged(.|\n)*listed looks at rows for free"):
+        release_rows(*paths, tmp_path / "out", ledger=tmp_path / "ledger.json", **settings)
+    (charged,) = Ledger(tmp_path / "ledger.json").read().releases
+    assert charged.rho == rho_for(1.0, 1e-6)
+    (tmp_path / "rows.csv").write_text("subject;modality;code;count\n")  # a header is no patient
+    with pytest.raises(ArtefactError, match="lacks columns"):
+        release_rows(*paths, tmp_path / "out", ledger=tmp_path / "ledger.json", **settings)
+    assert len(Ledger(tmp_path / "ledger.json").read().releases) == 1
+
+
 def test_neighbours_on_both_sides_of_half_are_treated_alike(rows, tmp_path):
     """One patient more or less turned the release away: 3 of 6 occurrences listed, and 3 of 9."""
     for number, more in enumerate(([], [(2, "codes", "codes:9", 3)])):
@@ -375,7 +398,7 @@ def test_tables_of_rows_that_are_none(rows, tmp_path):
     with pytest.raises(ArtefactError, match=r"no table that can be read(.|\n)*medmcl cooccur rows"):
         read_rows(tmp_path / "spec.yaml", words)
     (tmp_path / "spec.csv").write_text("a: b\nc: [d, e, f]\ng: [1,2,3,4]\n")
-    with pytest.raises(ArtefactError, match="no whole csv table"):
+    with pytest.raises(ArtefactError, match="lacks columns: subject"):
         read_rows(tmp_path / "spec.csv", words)
     with pytest.raises(ArtefactError, match="is a folder"):
         read_rows(tmp_path, words)
