@@ -13,6 +13,7 @@ gc.disable()  # while tests are collected: half of that time would be looking fo
 REGISTERS = tempfile.TemporaryDirectory(prefix="medmcl-registers-")
 os.environ["MEDMCL_REGISTER"] = REGISTERS.name  # that of fixtures of a module or session
 NETWORK_NOTES = offline.begin()
+os.fsync = os.fstat  # nobody turns this machine off: nothing is waited for, a bad handle refused
 
 LONGEST = (
     "test_notebooks.py",
