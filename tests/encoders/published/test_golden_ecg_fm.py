@@ -41,17 +41,18 @@ def test_features_and_records_are_the_authors(tmp_path, size):
     tag = f"{size}_pretrained"
     assert sha256(filled(MODEL, tag)) == about(MODEL)["state_dicts"][tag]["filled_sha256"]
     model, stored = load(tag, tmp_path), arrays(MODEL)
-    x = drawn(MODEL, 0, (2, 12, 2500))
+    some = slice(None if size == "tiny" else 1)  # of the large one a row tells as much
+    x = drawn(MODEL, 0, (2, 12, 2500))[some]
     with torch.no_grad():
         found = model.net(torch.from_numpy(x))
-    assert_equal_features(found["features"], stored[f"{size}/x/features"])
+    assert_equal_features(found["features"], stored[f"{size}/x/features"][some])
     assert found["tokens"].shape[1] == 156
-    assert_equal_features(found["tokens"][:, ::13, ::8], stored[f"{size}/x/tokens_sample"])
+    assert_equal_features(found["tokens"][:, ::13, ::8], stored[f"{size}/x/tokens_sample"][some])
     for ecg_id in RECORDS if size == "tiny" else RECORDS[3:]:
         signal, leads, rate_hz = recording(ecg_id)
         segments = model.prepare(signal, leads=leads, rate_hz=rate_hz, units="mV")
         each = stored[f"{size}/{ecg_id}/features_of_segments"]
-        assert_equal_features(model.features(segments), each)
+        assert_equal_features(model.features(segments[some]), each[some])
         if size == "tiny":
             assert_equal_features(model.features(segments[None])[0], each.mean(0))
     filled.cache_clear()

@@ -43,14 +43,17 @@ def tiny(tmp_path_factory):
 def test_features_and_records_are_the_authors(tmp_path, tag):
     assert sha256(filled(MODEL, tag)) == about(MODEL)["state_dicts"][tag]["filled_sha256"]
     model, stored = load(tag, tmp_path), arrays(MODEL)
-    x = torch.from_numpy(np.tanh(drawn(MODEL, 0, (2, 6000))))
+    some = slice(None if tag == "tiny" else 1)  # of the large ones a row tells as much
+    x = torch.from_numpy(np.tanh(drawn(MODEL, 0, (2, 6000))))[some]
+    seen = []
+    model.net.feature_extractor.register_forward_hook(lambda net, given, out: seen.append(out))
     with torch.no_grad():
-        found, convs = model.net(x), model.net.feature_extractor(x[:, None])
-    assert_equal_features(found["features"], stored[f"{tag}/x/features"])
+        found = model.net(x)
+    assert_equal_features(found["features"], stored[f"{tag}/x/features"][some])
     assert found["tokens"].shape[1] == 93
-    assert_equal_features(found["tokens"][:, ::6, ::8], stored[f"{tag}/x/tokens_sample"])
-    assert_equal_features(convs[:, ::16, ::6], stored[f"{tag}/x/conv_sample"])
-    for ecg_id in RECORDS if tag == "tiny" else RECORDS[2:]:
+    assert_equal_features(found["tokens"][:, ::6, ::8], stored[f"{tag}/x/tokens_sample"][some])
+    assert_equal_features(seen[0][:, ::16, ::6], stored[f"{tag}/x/conv_sample"][some])
+    for ecg_id in RECORDS if tag == "tiny" else RECORDS[3:]:
         signal, leads, rate_hz = recording(ecg_id)
         found = model.prepare(signal, leads=leads, rate_hz=rate_hz, units="mV")
         assert_equal_features(model.features(found[None])[0], stored[f"{tag}/{ecg_id}/features"])
