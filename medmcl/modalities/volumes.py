@@ -36,13 +36,14 @@ MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 class Stack:
     """What one file holds: voxels (T, Z, Y, X), spacing (z, y, x), orientation.
 
-    ``placed`` is False where the file does not say how its axes lie in the body: what nibabel then
-    makes up is a guess.
+    ``stored`` is the orientation before anything was turned. ``placed`` is False where the file
+    does not say how its axes lie in the body: what nibabel then makes up is a guess.
     """
 
     voxels: np.ndarray
     spacing_mm: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     orientation: str = "???"
+    stored: str = "???"
     diagonal: bool = False
     placed: bool = False
 
@@ -126,6 +127,7 @@ def turned(voxels: np.ndarray, space: Space, turn: Turn, *, placed: bool) -> Sta
         voxels=np.ascontiguousarray(voxels),
         spacing_mm=(mm["z"], mm["y"], mm["x"]),
         orientation="".join(_name(world.get(letter)) for letter in "zyx"),
+        stored="".join(_name(space.world.get(letter)) for letter in "zyx"),
         diagonal=space.diagonal,
         placed=placed,
     )

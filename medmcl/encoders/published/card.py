@@ -134,6 +134,9 @@ class Card(Config):
         description="a list of what it was trained on, from the folder of the card: ids, a folder "
         "of records, or a cohort; who of it is scored is searched",
     )
+    told: tuple[str, ...] = Field(
+        default=(), description="codes of warnings of records that are said where it embeds"
+    )
     notes: tuple[str, ...] = ()
 
     @field_validator("seen", mode="before")

@@ -25,7 +25,14 @@ from medmcl.core.findings import Finding
 from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownImage, aspect_of
 from medmcl.modalities.cmr.features import cmr_features
-from medmcl.modalities.cmr.readers import CMRVolume, check_geometry, check_voxels, fault, join
+from medmcl.modalities.cmr.readers import (
+    CMRVolume,
+    check_geometry,
+    check_turn,
+    check_voxels,
+    fault,
+    join,
+)
 from medmcl.modalities.cmr.settings import CMRAugment, CMRSettings, CMRSource, Grid
 from medmcl.modalities.dicom import DICOM_ENDINGS
 from medmcl.modalities.ordered import percentiles
@@ -98,6 +105,7 @@ class CMR:
             spacing_mm=stack.spacing_mm if declared is None else zyx(declared),
             header_spacing_mm=stack.spacing_mm,
             orientation=stack.orientation,
+            stored=stack.stored,
             diagonal=stack.diagonal,
             frames=frames or self._named_frames(place, len(stack.voxels), where),
             where=where if self.source.row is None else f"{where} row {_row(place, self.source)}",
@@ -165,6 +173,8 @@ class CMR:
             *check_voxels(raw, where),
             *check_geometry(raw, where, self.source.spacing_mm),
         ]
+        if self.settings.grid is not None:
+            findings += check_turn(raw, where, of_dicom=self.source.reader == "dicom")
         chosen = self._chosen
         if self.settings.finds_frames and self._found is None:
             chosen = ("es", "ed")  # whether there is one between them is found by `fit`

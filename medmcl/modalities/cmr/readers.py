@@ -24,6 +24,7 @@ class CMRVolume:
         header_spacing_mm: The same as the file says it, before the cohort overrides it.
         orientation: Direction in which z, y, x grow (``SAR``: superior, anterior, right);
             ``?`` where the file does not say.
+        stored: The same as the file has it, before it was turned.
         diagonal: True if an in-plane axis lies so near a diagonal of the body axes that a small
             turn of the plane would change its name.
         frames: Named time frames, for example ``{"ed": 0, "es": 12}``.
@@ -35,6 +36,7 @@ class CMRVolume:
     spacing_mm: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     header_spacing_mm: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     orientation: str = "???"
+    stored: str = "???"
     diagonal: bool = False
     frames: Mapping[str, int]
     where: str
@@ -67,6 +69,7 @@ def join(stacks: Mapping[str, Stack], where: str) -> Stack:
         voxels=np.concatenate([stack.voxels for stack in stacks.values()]),
         spacing_mm=first.spacing_mm,
         orientation=first.orientation,
+        stored=first.stored,
         diagonal=first.diagonal,
     )
 
@@ -127,6 +130,20 @@ def check_geometry(
         fix = "if all files come from one protocol, set modalities.NAME.orient: stored"
         findings.append(fault("oblique", where, what, fix, "warning"))
     return findings
+
+
+def check_turn(raw: CMRVolume, where: str, *, of_dicom: bool) -> list[Finding]:
+    """Tell of a volume that lies otherwise than files lay that were embedded as they are stored."""
+    fix = "say modalities.NAME.orient: stored, and use files of one kind for all people"
+    if raw.stored != raw.orientation:
+        what = f"turned by its header from {raw.stored} to {raw.orientation} (along z, y, x)"
+    elif of_dicom:
+        what = f"DICOM, stored as {raw.stored} (along z, y, x): most NIfTI files lie otherwise"
+        fix = "compare with people whose NIfTI files you have; use files of one kind for all people"
+    else:
+        return []
+    what += "; the authors of this preparation keep the order of NIfTI files"
+    return [fault("turned", where, what, fix, "warning")]
 
 
 def check_axes(raw: CMRVolume, where: str) -> list[Finding]:

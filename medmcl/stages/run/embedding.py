@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ import pandas as pd
 
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ConfigError
+from medmcl.core.findings import counted
 from medmcl.core.progress import Bar, progress
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from medmcl.encoders.towers import Towers
 
+log = logging.getLogger("medmcl")
 MODEL_BATCH = 32
 """Records of a published model that are encoded at once; they may be cut into windows."""
 PROVENANCE = "medmcl"
@@ -195,6 +198,10 @@ def embedding_of_net(
         prepared = prepare(
             cohort, {chosen: settings}, cache=cache_folder(beside), splits="all", progress=bar
         )
+    warned = prepared.warned(chosen, lambda code: code in card.told)
+    for record, said in [*warned.items()][:1]:
+        count = counted(len(warned), "record")
+        log.warning("warning: %s: %s, the first %s: %s", card.title, count, record, said)
     shape = prepared.adapters[chosen].input_shape
     encoder = CardNet(net, card, shape, card.probe)
     where = pick_device(device)

@@ -132,6 +132,24 @@ def test_a_plane_near_the_diagonal_is_warned_of_and_can_be_left_as_stored(tmp_pa
     np.testing.assert_array_equal(stored.voxels[0], voxels.transpose(2, 1, 0))
 
 
+def test_a_turned_volume_is_told_where_authors_embed_as_stored(tmp_path):
+    """CineMA: a turned heart has another embedding."""
+    voxels = np.random.default_rng(0).random((30, 30, 8)).astype(np.float32)
+    path = save(tmp_path / "a.nii", voxels, np.diag([-1.5, -1.5, 8.0, 1.0]))
+    plain = save(tmp_path / "b.nii", voxels, np.diag([1.5, 1.5, 8.0, 1.0]))
+    turned, grid = ("cmr.turned", "warning"), {"mode": "volume_3d", "grid": {}, "frames": ["ed"]}
+    asks = adapter("xyz", **grid)
+    raw = asks.read(place(path))
+    assert turned in codes(raw, asks)
+    (said,) = [one for one in asks.inspect(raw, place(path)) if one.code == "cmr.turned"]
+    assert "from SPL to SAR" in said.what
+    assert "orient: stored" in said.fix
+    assert turned not in codes(asks.read(place(plain)), asks)
+    assert turned not in codes(raw, adapter("xyz", mode="volume_3d"))  # of no such preparation
+    stored = adapter("xyz", source={"orient": "stored"}, **grid)
+    assert turned not in codes(stored.read(place(path)), stored)
+
+
 def test_a_single_slice_cine_is_read_with_and_without_the_empty_slice_axis(tmp_path):
     voxels = np.random.default_rng(0).random((5, 4, 1, 6)).astype(np.float32)
     full = save(tmp_path / "a.nii", voxels, np.diag([1.5, 1.5, 8.0, 1.0]))

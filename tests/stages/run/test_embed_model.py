@@ -8,9 +8,12 @@ import sys
 import threading
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from safetensors.torch import save_file
 
 import medmcl
 from medmcl import models
@@ -238,6 +241,28 @@ def test_records_that_cannot_be_embedded_are_told_with_a_reason(cohort, file, tm
     with pytest.raises(CohortError, match=r"none of 24 records of ecg can be embedded; record "):
         embed(folder, file, tmp_path / "none.parquet")
     assert not (tmp_path / "none.parquet").exists()
+
+
+def test_volumes_that_lie_otherwise_than_the_authors_are_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    save_file(filled("cinema", "tiny"), tmp_path / "w.safetensors")
+    (tmp_path / "c").mkdir()
+    voxels = np.random.default_rng(0).random((40, 40, 6)).astype(np.float32)
+    for name, sign in (("a", -1), ("b", 1)):
+        image = nibabel.Nifti1Image(voxels, np.diag([sign * 1.5, 1.5, 10, 1]))
+        nibabel.save(image, tmp_path / "c" / f"{name}.nii")
+    (tmp_path / "c" / "people.csv").write_text("id,split\na,train\nb,train\n")
+    section = {"reader": "nifti", "path": "{id}.nii", "axes": "xyz"}
+    tree = {"schema": "medmcl/cohort@1", "modalities": {"cmr": section},
+            "subjects": {"table": "people.csv", "id": "id", "split": "split"}}  # fmt: skip
+    (tmp_path / "c" / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    model = f"cinema:tiny:{tmp_path / 'w.safetensors'}"
+    embed(tmp_path / "c" / "cohort.yaml", None, tmp_path / "e.parquet", model=model)
+    said = [one.message for one in caplog.records if one.levelno == logging.WARNING]
+    assert any(
+        re.match(r"warning: CineMA: 1 record, the first a: turned by its header", one)
+        for one in said
+    )
 
 
 def test_a_model_is_named_with_its_file():
