@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,23 +59,31 @@ def declared():
     return names
 
 
-def asked(tree):
-    """Names that ``hasattr`` and ``getattr`` ask for literally, each with its line."""
-    for node in ast.walk(tree):
-        if (isinstance(node, ast.Call) and ast.unparse(node.func) in ("hasattr", "getattr")
-                and isinstance(node.args[1], ast.Constant)):  # fmt: skip
-            yield node.args[1].value, node.lineno
-
-
 FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def last(node):
+    """The last name of ``a.b.c``."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+@cache
+def asked():
+    """Names that ``hasattr`` and ``getattr`` ask for literally, each with its file and line."""
+    return [
+        (path, node.args[1].value, node.lineno)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        and node.func.id in ("hasattr", "getattr") and isinstance(node.args[1], ast.Constant)
+    ]  # fmt: skip
 
 
 def test_what_is_looked_for_by_name_is_declared():
     known = declared().union(OWN, *FOREIGN.values())
     strange = [
         f"{path.relative_to(PACKAGE)}:{line} asks for '{name}'"
-        for path in FILES
-        for name, line in asked(ast.parse(path.read_text(encoding="utf-8")))
+        for path, name, line in asked()
         if name not in known
     ]
     assert not strange, "declare it in core/contracts.py, and ask by isinstance: " + "\n".join(
@@ -84,9 +93,7 @@ def test_what_is_looked_for_by_name_is_declared():
 
 def test_what_may_be_looked_for_is_looked_for():
     """A name that nobody asks for any more leaves the lists."""
-    used = {
-        name for path in FILES for name, _ in asked(ast.parse(path.read_text(encoding="utf-8")))
-    }
+    used = {name for _, name, _ in asked()}
     assert set().union(OWN, *FOREIGN.values()) <= used | declared()
 
 
@@ -98,12 +105,11 @@ def test_nothing_undeclared_is_read_of_an_adapter():
         if path.is_relative_to(PACKAGE / "modalities") or ".adapter import" in source:
             continue
         for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Attribute):
-                whose = ast.unparse(node.value)
-                is_adapter = whose.split(".")[-1] == "adapter" or (
-                    whose.endswith("]") and whose.partition("[")[0].endswith("adapters")
-                )  # fmt: skip
-                if is_adapter and node.attr not in known:
+            if isinstance(node, ast.Attribute) and node.attr not in known:
+                whose = node.value
+                if last(whose) == "adapter" or (
+                    isinstance(whose, ast.Subscript) and last(whose.value).endswith("adapters")
+                ):
                     strange.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {node.attr}")
     assert not strange, strange
 
@@ -118,7 +124,7 @@ def test_lists_of_kinds_stand_nowhere_but_with_the_kinds():
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             told = []
-            if isinstance(node, ast.Compare) and ast.unparse(node.left).endswith(".kind"):
+            if isinstance(node, ast.Compare) and last(node.left) == "kind":
                 told = node.comparators
             elif isinstance(node, ast.Subscript) and "ADAPTERS" in ast.unparse(node.value):
                 told = [node.slice]
