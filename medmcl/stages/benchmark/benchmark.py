@@ -13,9 +13,10 @@ import numpy as np
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.core.targets import Targets
+from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.published.card import find_variant, split_model
-from medmcl.encoders.published.overlap import overlap_of, refuse_overlap
+from medmcl.encoders.published.overlap import Overlap, overlap_of, refuse_overlap
 from medmcl.evaluation.models import LINEAR, MODELS
 from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
@@ -96,25 +97,11 @@ class Benchmark:
     def _written(self, name: str, suite: Suite) -> list[Row]:
         whole = suite.open(self.cohort, self.overrides)
         settings = suite.settings(whole, self.sites)
+        judged = self._judged(suite, whole, settings)
         rows: list[Row] = []
         notes = [f"{suite.about}. {suite.source}"]
         for setting in settings:
-            refuse_seen(
-                self.models,
-                setting.overrides.get("cohort.dataset", whole.spec.keys.dataset),
-                allow=self.allow_overlap,
-            )  # before hours of embedding
-        cards = {}
-        for text in self.models:
-            card, variant = find_variant(split_model(text)[0])
-            cards[card.called(variant)] = card.pretrained_on
-        names = [*cards, *(one.absolute().name for one in self.runs),
-                 *named_vectors(list(self.embeddings) or None)]  # fmt: skip
-        lists = ListSearch.of(self.pretrained_on, cards)
-        lists.refuse_unknown(names)
-        for setting in settings:
-            given = {**self.overrides, **setting.overrides}
-            cohort = suite.open(self.cohort, given) if setting.scored_on else whole
+            cohort = self._split(suite, whole, setting)
             place = Field(
                 cohort=cohort,
                 modality=suite.modality,
@@ -124,8 +111,7 @@ class Benchmark:
             )
             tasks = list(self.tasks or suite.scored(cohort))
             refuse_faulty(cohort, tasks)
-            listed = lists.found(names, cohort, suite.modality)
-            refuse_overlap(listed, allow=self.allow_overlap)
+            listed = judged.get(setting.scored_on, {})
             simple, prepared = place.simple()
             contenders = [*self._contenders(place, suite), *([] if simple is None else [simple])]
             contenders += self._trained(place, suite, tasks)
@@ -148,6 +134,38 @@ class Benchmark:
                 rows += scoring.rows()
                 write_board(self.out, f"Benchmark {name}", rows, notes)
         return rows
+
+    def _split(self, suite: Suite, whole: Cohort, setting: Setting) -> Cohort:
+        """The cohort with who is scored in a setting held out."""
+        if not setting.scored_on:
+            return whole
+        return suite.open(self.cohort, {**self.overrides, **setting.overrides})
+
+    def _judged(
+        self, suite: Suite, whole: Cohort, settings: Sequence[Setting]
+    ) -> dict[str, dict[str, Overlap]]:
+        """Refuse models by cards and lists, of every site, before hours of embedding.
+
+        Returns:
+            Site to what lists say of whoever has one.
+        """
+        cards = {}
+        for text in self.models:
+            card, variant = find_variant(split_model(text)[0])
+            cards[card.called(variant)] = card.pretrained_on
+        names = [*cards, *(one.absolute().name for one in self.runs),
+                 *named_vectors(list(self.embeddings) or None)]  # fmt: skip
+        lists = ListSearch.of(self.pretrained_on, cards)
+        lists.refuse_unknown(names)
+        judged: dict[str, dict[str, Overlap]] = {}
+        for setting in settings:
+            dataset = setting.overrides.get("cohort.dataset", whole.spec.keys.dataset)
+            refuse_seen(self.models, dataset, allow=self.allow_overlap)
+        for setting in settings if lists.given else ():
+            found = lists.found(names, self._split(suite, whole, setting), suite.modality)
+            refuse_overlap(found, allow=self.allow_overlap)
+            judged[setting.scored_on] = found
+        return judged
 
     def _contenders(self, place: Field, suite: Suite) -> list[Contender]:
         """Whoever is compared; those that may have seen who is scored are refused first."""
