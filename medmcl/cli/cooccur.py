@@ -176,6 +176,13 @@ def release(
         float,
         typer.Option(help="Most of a cell that one patient or site may give; 1: no such rule."),
     ] = 0.8,
+    beside_private: Annotated[
+        bool,
+        typer.Option(
+            "--beside-private",
+            help="A privacy budget was charged for some of the patients: release.",
+        ),
+    ] = False,
 ) -> None:
     """Write counts that may leave: cells of few patients absent, nothing else that tells them.
 
@@ -191,6 +198,7 @@ def release(
         allow_nested=allow_nested,
         align=_align(align),
         largest_share=largest_share,
+        beside_private=beside_private,
     )
     cells, share, warnings = (done.pop(key) for key in ("cells", "share suppressed", "warnings"))
     done["cells suppressed"] = f"{done['cells suppressed']:,} of {cells:,} ({share:.1%})"

@@ -49,6 +49,9 @@ FEWEST_ALIKE = 8
 _UNIQUE = 0.6
 """Share of records that no other patient of a table has, from which on records identify: of other
 people's fewer than the rest are found in the table by chance, and half are asked for."""
+_NEARLY_ALL = 0.9
+"""Share of the smaller of two tables that stands in the other, from which on records that hardly
+differ may be the same patients'."""
 Kind = Literal["subjects", "records", "rows"]
 """Tags of names, of what patients have, or of both together."""
 
@@ -310,11 +313,31 @@ def shared_patients(one: People, other: People) -> int:
     alike = int(np.minimum(often[i], again[j]).sum())
     if one.kind == "subjects":
         return alike if overlap(one, other) else 0
-    if one.kind == "records":
-        unique = min((often == 1).sum() / len(one.tags), (again == 1).sum() / len(other.tags))
-        if len(i) < FEWEST_ALIKE or unique < _UNIQUE:
-            return 0
+    if one.kind == "records" and not (_identify(one) and _identify(other)):
+        return 0
+    if one.kind == "records" and len(i) < FEWEST_ALIKE:
+        return 0
     return alike if 2 * alike >= min(len(one.tags), len(other.tags)) else 0
+
+
+def may_be_the_same(one: People, other: People) -> bool:
+    """Whether records tell too little: they hardly differ, and nearly all are in both tables."""
+    if one.kind != "records" or other.kind != "records" or one.tags is None or other.tags is None:
+        return False
+    if _identify(one) and _identify(other):
+        return False
+    mine, often = np.unique(one.tags, return_counts=True)
+    theirs, again = np.unique(other.tags, return_counts=True)
+    _, i, j = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
+    alike = int(np.minimum(often[i], again[j]).sum())
+    return alike >= _NEARLY_ALL * max(1, min(len(one.tags), len(other.tags)))
+
+
+def _identify(one: People) -> bool:
+    """Whether most records are of one patient each."""
+    assert one.tags is not None
+    often = np.unique(one.tags, return_counts=True)[1]
+    return len(often) >= FEWEST_ALIKE and (often == 1).sum() >= _UNIQUE * len(one.tags)
 
 
 def _key_if_any() -> bytes | None:

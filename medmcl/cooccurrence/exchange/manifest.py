@@ -88,6 +88,10 @@ class ThresholdKeys(Config):
         largest_share: Most of a cell's pairs that one patient may have given, or one of several
             sites; None in older folders, where nothing said so.
         entry: Keyed hash of what the register of the site says of this release.
+        earlier_min_patients: Highest threshold of earlier releases of some of these patients, if
+            it is above this one; None if none is, or in older folders.
+        beside_private: Whether noisy releases of some of these patients were made before: what
+            their epsilon promises does not hold against who has this release too.
         public_vocabulary: Whether tokens of few patients are named, because the vocabulary was
             fixed in public beforehand; otherwise they are left out.
         sites: Sites that were summed before cells were suppressed.
@@ -103,6 +107,8 @@ class ThresholdKeys(Config):
     ] = "0 or below the threshold"
     largest_share: Share | None = None
     entry: Sha256 | None = None
+    earlier_min_patients: Annotated[StrictInt, Field(ge=2)] | None = None
+    beside_private: bool = False
     public_vocabulary: bool
     sites: Number
     warnings: tuple[str, ...] = ()

@@ -106,6 +106,16 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
     return told
 
 
+def earlier_threshold(new: Past, past: Sequence[Past]) -> int | None:
+    """Highest threshold of earlier releases of some of the patients, if it is above the new one.
+
+    A site may show more than before: no cell is shown that a first release would not show. The
+    differences of both are held to the higher one.
+    """
+    higher = [one.min_patients for one in _connected(new, past)]
+    return max((n for n in higher if n > new.min_patients), default=None)
+
+
 def refuse_other_codes(new: Past, occurring: Collection[str], past: Sequence[Past]) -> None:
     """Refuse patients whose events were released under other codes: one level less another tells.
 

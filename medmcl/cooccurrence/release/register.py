@@ -39,6 +39,7 @@ from medmcl.cooccurrence.count.people import (
     Kind,
     People,
     for_a_while,
+    may_be_the_same,
     named,
     names_a_register,
     register_beside,
@@ -210,24 +211,58 @@ class Register:
         """Refuse patients who have a budget already, under whatever name their table comes.
 
         Raises:
-            ArtefactError: Another budget was charged for some of them.
+            ArtefactError: Another budget was charged for some of them, or their records are too
+                like one another to tell.
         """
+        for budget, mine, known in self._charged(people, but=ledger):
+            if alike := shared_patients(mine, known):
+                raise ArtefactError(
+                    "these patients have a privacy budget already, and it is fixed once",
+                    where=where,
+                    got=f"{alike:,} patients for whom {budget.path} was charged",
+                    expected="the same ledger for all releases of a patient",
+                    fix=f"--ledger {budget.path} (wherever it lies now). Other people whose "
+                    "subjects have the same names are taken for the same: give them names of "
+                    "their own, or keep a register for each site (MEDMCL_REGISTER=FOLDER)",
+                )
+            if may_be_the_same(mine, known):
+                raise ArtefactError(
+                    "whether these patients have a privacy budget already cannot be told: too few "
+                    "of their records differ",
+                    where=where,
+                    got=f"{mine.patients:,} patients, nearly all with records like those for whom "
+                    f"{budget.path} was charged",
+                    expected="records most of which no other patient has, or the same ledger",
+                    fix=f"--ledger {budget.path} (wherever it lies now); if they are other people, "
+                    "keep a register for each site (MEDMCL_REGISTER=FOLDER)",
+                )
+
+    def refuse_private(self, people: Sequence[People]) -> None:
+        """Refuse patients of whom noisy releases were made: a threshold keeps no epsilon.
+
+        Raises:
+            ArtefactError: A budget was charged for some of them.
+        """
+        for budget, mine, known in self._charged(people):
+            if alike := shared_patients(mine, known):
+                raise ArtefactError(
+                    "noisy releases of these patients were made, and what epsilon promises them "
+                    "does not hold against who has a release by threshold too",
+                    got=f"{alike:,} patients for whom {budget.path} was charged",
+                    expected="patients without a privacy budget, or release-private",
+                    fix="--beside-private (beside_private=True) if that is meant; the manifest "
+                    "then says it",
+                )
+
+    def _charged(
+        self, people: Sequence[People], but: str | None = None
+    ) -> Iterator[tuple[BudgetKeys, People, People]]:
+        """Each budget with those of ``people`` and of whom it was charged for that may compare."""
         for name, budget in self.read().budgets.items():
-            if name == ledger:
-                continue
-            for known in budget.people:
-                mine = [one for one in people if one.kind == known.kind]
-                alike = max((shared_patients(one, self._people(known)) for one in mine), default=0)
-                if alike:
-                    raise ArtefactError(
-                        "these patients have a privacy budget already, and it is fixed once",
-                        where=where,
-                        got=f"{alike:,} patients for whom {budget.path} was charged",
-                        expected="the same ledger for all releases of a patient",
-                        fix=f"--ledger {budget.path} (wherever it lies now). Other people whose "
-                        "subjects have the same names are taken for the same: give them names of "
-                        "their own, or keep a register for each site (MEDMCL_REGISTER=FOLDER)",
-                    )
+            for known in budget.people if name != but else ():
+                for one in people:
+                    if one.kind == known.kind:
+                        yield budget, one, self._people(known)
 
     def read(self) -> RegisterKeys:
         """What stands in ``register.json``.

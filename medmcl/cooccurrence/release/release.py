@@ -34,12 +34,18 @@ from medmcl.cooccurrence.count.counts import (
     Provenance,
     Vocabulary,
     exact_sum,
+    people_of,
 )
 from medmcl.cooccurrence.count.people import names_a_register
 from medmcl.cooccurrence.exchange.checks import margins_of_cells, refuse_telling
 from medmcl.cooccurrence.exchange.folder import refuse_used, save_counts
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys, ThresholdKeys
-from medmcl.cooccurrence.release.differences import Past, refuse_other_codes, told_by_others
+from medmcl.cooccurrence.release.differences import (
+    Past,
+    earlier_threshold,
+    refuse_other_codes,
+    told_by_others,
+)
 from medmcl.cooccurrence.release.dominance import (
     LARGEST_SHARE,
     check_share,
@@ -75,6 +81,14 @@ _OWN_COUNTS = (
 _UNKNOWN_SITES = (
     "What each site gives to a cell is not known, so that a cell may be one site's for the most "
     "part."
+)
+_LOWER = (
+    "Some of these patients were released before by a threshold of {}: cells of fewer of them are "
+    "shown now."
+)
+_BESIDE_PRIVATE = (
+    "Noisy releases of some of these patients may have been made before: what their epsilon "
+    "promises does not hold against who has this release too."
 )
 _ABSENT: Final = (
     "0, below the threshold, mostly of one patient or site, or told by earlier releases"
@@ -115,8 +129,10 @@ class Release(Generic[Keys]):
         refuse_used(Path(folder))
         register = self.entry.register or Register.beside(Path(folder).parent)
         with register.alone():
+            assert isinstance(self.keys, ThresholdKeys)
+            keys = self.entry.keys(self.keys, register)
             self.entry.enter(register)
-            return save_counts(self.counts, folder, release=self.keys)
+            return save_counts(self.counts, folder, release=keys)
 
 
 @dataclass(frozen=True)
@@ -130,6 +146,7 @@ class Entry:
         beside: Folders of counts that remember it too.
         occurring: Tokens that occur in the counts, shown or not; None if other codes of the same
             patients are allowed.
+        beside_private: Noisy releases of the same patients are allowed.
     """
 
     register: Register | None
@@ -137,15 +154,27 @@ class Entry:
     share: float
     beside: tuple[Path, ...] = ()
     occurring: frozenset[str] | None = None
+    beside_private: bool = False
+
+    def keys(self, keys: ThresholdKeys, register: Register) -> ThresholdKeys:
+        """The statement of a release, with what earlier ones make of it."""
+        higher = earlier_threshold(self.past, register.past(self.beside))
+        said = [] if higher is None else [_LOWER.format(higher)]
+        warnings = dict.fromkeys((*keys.warnings, *said))
+        changes = {"earlier_min_patients": higher, "warnings": tuple(warnings)}
+        return keys.model_copy(update=changes)
 
     def told(self, register: Register | None = None) -> dict[Pair, sparse.csr_array]:
         """Cells that earlier releases would tell more of: 1 where (`told_by_others`).
 
         Raises:
-            ArtefactError: See `told_by_others` and `refuse_other_codes`.
+            ArtefactError: See `told_by_others`, `refuse_other_codes` and
+                `Register.refuse_private`.
         """
         register = register or self.register
         past = register.past(self.beside) if register else []
+        if register and not self.beside_private:
+            register.refuse_private(people_of(self.past.counts))
         if self.occurring is not None:
             refuse_other_codes(self.past, self.occurring, past)
         return told_by_others(self.past, past, self.share)
@@ -175,6 +204,7 @@ def release_threshold(
     largest_share: float = LARGEST_SHARE,
     register: Register | None = None,
     beside: Sequence[Path] = (),
+    beside_private: bool = False,
 ) -> Release[ThresholdKeys]:
     """Leave out every cell of fewer patients than ``min_patients``, and all that could tell it.
 
@@ -200,11 +230,14 @@ def release_threshold(
         register: What was released before; that beside the counts if not given, or, where nobody
             says where they lie, beside the release, which is then looked at when it is saved.
         beside: Folders of counts that remember releases of their own.
+        beside_private: Release also patients of whom noisy releases were made; the manifest says
+            it. What epsilon promises them does not hold against who has both.
 
     Raises:
         ArtefactError: If patients were not counted, the counts were released before, their codes
             are nested, or others than in an earlier release of some of the patients, no cell is
-            left, or a combination with earlier releases shows one site or few patients.
+            left, a combination with earlier releases shows one site or few patients, or a budget
+            was charged for some of them.
     """
     check_share(largest_share)
     _refuse_unfit(counts, min_patients, public_vocabulary)
@@ -229,8 +262,14 @@ def release_threshold(
         above = keep_cells(block, _enough(block, min_patients))
         enough[pair] = keep_cells(above, undominated(counts, pair, largest_share))
         dominated += above.pairs.nnz - enough[pair].pairs.nnz
-    occurring = None if allow_nested else _occurring(counts)
-    found = _entry(counts, enough, min_patients, largest_share, register, beside, occurring)
+    found = Entry(
+        register,
+        _past(counts, enough, min_patients, register),
+        largest_share,
+        tuple(beside),
+        None if allow_nested else _occurring(counts),
+        beside_private,
+    )
     told = found.told()
     enough = {pair: keep_cells(one, _but(one, told[pair])) for pair, one in enough.items()}
     if not any(block.pairs.nnz for block in enough.values()):
@@ -240,7 +279,7 @@ def release_threshold(
             f"than {min_patients} patients, mostly of one, or told by earlier releases",
             fix="sum several sites first, or count wider windows or coarser codes",
         )
-    entry = _entry(counts, enough, min_patients, largest_share, register, beside, occurring)
+    entry = replace(found, past=_past(counts, enough, min_patients, register))
     blocks = {(a, b): _released(one, kept[a], kept[b]) for (a, b), one in enough.items()}
     absent = sum(one.pairs.nnz - blocks[pair].pairs.nnz for pair, one in counts.blocks.items())
     vocabularies = {
@@ -264,36 +303,30 @@ def release_threshold(
     if largest_share < 1 and not sites_are_known(counts):
         warnings.append(_UNKNOWN_SITES)
     dropped = {f"{n} left out": int((~k).sum()) for n, k in kept.items()}
-    return Release(
-        released,
-        ThresholdKeys(
-            min_patients=min_patients,
-            absent=_ABSENT,
-            largest_share=largest_share,
-            entry=entry.past.name.partition("-")[2],
-            public_vocabulary=public_vocabulary,
-            sites=counts.sites,
-            warnings=tuple(warnings),
-        ),
-        {"cells suppressed": absent, "cells mostly of one": dominated, **dropped},
-        entry,
+    if beside_private:
+        warnings.append(_BESIDE_PRIVATE)
+    keys = ThresholdKeys(
+        min_patients=min_patients,
+        absent=_ABSENT,
+        largest_share=largest_share,
+        entry=entry.past.name.partition("-")[2],
+        beside_private=beside_private,
+        public_vocabulary=public_vocabulary,
+        sites=counts.sites,
+        warnings=tuple(warnings),
     )
+    left_out = {"cells suppressed": absent, "cells mostly of one": dominated, **dropped}
+    return Release(released, entry.keys(keys, register) if register else keys, left_out, entry)
 
 
-def _entry(
-    counts: Counts,
-    enough: Mapping[Pair, Block],
-    min_patients: int,
-    share: float,
-    register: Register | None,
-    beside: Sequence[Path],
-    occurring: frozenset[str] | None,
-) -> Entry:
+def _past(
+    counts: Counts, enough: Mapping[Pair, Block], min_patients: int, register: Register | None
+) -> Past:
     """What a register is to remember: the cells that are released, with their patients."""
     sums = margins_of_cells(counts.vocabularies, enough)
     memory = memory_of(replace(counts, margins=sums, blocks=dict(enough)), counts)
     name = (register or Register.here()).name_of(memory, min_patients)
-    return Entry(register, Past(name, memory, min_patients), share, tuple(beside), occurring)
+    return Past(name, memory, min_patients)
 
 
 def _occurring(counts: Counts) -> frozenset[str]:

@@ -36,6 +36,7 @@ def release_folders(
     allow_nested: bool = False,
     align: Align | None = None,
     largest_share: float = LARGEST_SHARE,
+    beside_private: bool = False,
 ) -> dict[str, Any]:
     """Sum saved counts and release the sum without cells of few patients.
 
@@ -47,6 +48,7 @@ def release_folders(
         allow_nested: See `release_threshold`.
         align: See `merge`.
         largest_share: See `release_threshold`.
+        beside_private: See `release_threshold`.
 
     Returns:
         What to tell the site: cells and tokens left out, and the share. Not part of the release.
@@ -59,6 +61,7 @@ def release_folders(
         allow_nested=allow_nested,
         largest_share=largest_share,
         beside=sites,
+        beside_private=beside_private,
     )
     release.save(out)
     cells = sum(block.pairs.nnz for block in counts.blocks.values())

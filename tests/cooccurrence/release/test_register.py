@@ -235,6 +235,18 @@ def test_a_difference_of_nothing_is_told_no_more_than_one_of_few(sites, tmp_path
     assert small == 0
 
 
+def test_a_lower_threshold_is_the_sites_right_and_is_said(sites, tmp_path):
+    release(sites, "A", tmp_path / "eleven")
+    assert read_manifest(tmp_path / "eleven").release.earlier_min_patients is None
+    told = release(sites, "A", tmp_path / "five", min_patients=5)
+    keys = read_manifest(tmp_path / "five").release
+    assert keys.earlier_min_patients == 11
+    assert keys.warnings[-1].startswith("Some of these patients were released before by a thresh")
+    assert keys.warnings[-1] in told["warnings"]
+    release(sites, "A", tmp_path / "again")
+    assert read_manifest(tmp_path / "again").release.earlier_min_patients is None
+
+
 def levels(n=150, subjects=0, *, rolled=False, both=False, first="codes"):
     """The same patients by code, or by group of four codes; the vocabulary may list both."""
     x, concepts = (one[:n] for one in site_tables(0, 300))
@@ -440,6 +452,39 @@ def test_a_fresh_ledger_for_the_same_patients_is_refused(ledger, tmp_path, how):
     with pytest.raises(ArtefactError, match=OTHER_BUDGET):
         private(other, rows, patients=patients)
     private(other, site_tables(1), patients=names(150, "other"))  # other people
+
+
+def test_a_threshold_release_of_patients_with_a_budget_is_refused_or_said(ledger, sites, tmp_path):
+    """What epsilon promises does not hold against who has the exact cells too."""
+    private(ledger, site_tables(0), patients=names(150))
+    late = release_threshold(load_counts(sites["B"]))
+    private(ledger, site_tables(1), patients=names(150, "other"))
+    for make in (
+        lambda: release(sites, "AC", tmp_path / "out"),
+        lambda: late.save(tmp_path / "out"),  # made before the noisy one
+    ):
+        with pytest.raises(ArtefactError, match=r"noisy releases(.|\n)*--beside-private"):
+            make()
+    assert not (tmp_path / "out").exists()
+    release(sites, "C", tmp_path / "c")  # others
+    told = release(sites, "A", tmp_path / "a", beside_private=True)
+    keys = read_manifest(tmp_path / "a").release
+    assert keys.beside_private
+    assert any("what their epsilon promises does not hold" in one for one in told["warnings"])
+    assert not read_manifest(tmp_path / "c").release.beside_private
+
+
+def test_records_too_like_one_another_to_tell_have_no_second_budget(ledger, tmp_path):
+    """Sixty patients over two codes and two concepts, renamed and one left out, had another."""
+    x = tuple((np.random.default_rng(k).random((60, 2)) < 0.5).astype(int) for k in (1, 2))
+    words = vocabularies(2, 2)
+    private(ledger, x, patients=names(60), vocabularies=words)
+    other = Ledger.start(tmp_path / "fresh.json", epsilon=2, delta=1e-6)
+    for rows in (x, tuple(one[1:] for one in x), tuple(one[::-1] for one in x)):
+        with pytest.raises(ArtefactError, match=f"cannot be told|{OTHER_BUDGET}"):
+            private(other, rows, patients=names(len(rows[0]), "somebody"), vocabularies=words)
+    others = tuple((np.random.default_rng(k).random((60, 2)) < 0.3).astype(int) for k in (3, 4))
+    private(other, others, patients=names(60, "elsewhere"), vocabularies=words)
 
 
 @pytest.mark.parametrize("gone", [0, 7])

@@ -375,7 +375,8 @@ def world(tmp_path_factory):
         *members, vocabularies=counts.vocabularies, clip=(3, 3), epsilon=1, delta=1e-6,
         ledger=ledger,
     )  # fmt: skip
-    kept = release_threshold(counts, public_vocabulary=True).counts.D.toarray().astype(float)
+    released = release_threshold(counts, public_vocabulary=True, beside_private=True)
+    kept = released.counts.D.toarray().astype(float)
     cells = {
         "exact": counts.D.toarray().astype(float),
         "threshold": np.where(kept > 0, kept, np.nan),
