@@ -21,7 +21,7 @@ from tests.support.short_runs import unreported
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort") / "heart"
-    medmcl.simulate("heart", folder, {"subjects": 24})
+    medmcl.simulate("heart", folder, {"subjects": 16})
     return folder
 
 
