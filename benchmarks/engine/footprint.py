@@ -1,6 +1,6 @@
 """What a step of each recipe takes of a GPU, without one; and beside what a CPU took, at toy sizes.
 
-On a device that is not there, at real sizes, in bf16: parameters, operations and memory by torch's
+``python -m benchmarks.engine.footprint`` takes a quarter of an hour. On a device that is not there, at real sizes, in bf16: parameters, operations and memory by torch's
 own counters, and the largest batch for GPUs of 16 to 80 GB. Of toys a step is also taken on this
 CPU, in float32, and the memory of the process is set beside what the counters say.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.study import ROOT, Row, Study, table
 
 CARDS = (16, 24, 40, 80)
-MEASURED = ("clip_toy", "ecg_cmr_toy", "ecg_text_toy", "mcl_toy", "volume_graph_toy")
+MEASURED = ("clip_toy", "ecg_cmr_no_mdm_toy", "ecg_text_toy")
 STEADY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """So that memory that is given back leaves the process."""
 
@@ -110,7 +110,11 @@ def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
     def size(value: float) -> str:
         return f"{value / 1e3:.3g} GB" if value >= 1e3 else f"{value:.3g} MB"
 
-    shown = [row for row in rows["planned"] if not row["recipe"].endswith("_toy")]
+    alike = {
+        (row["recipe"], row["kinds"], row["rows"], f"{row['gflop']:.2g} {row['peak_mb']:.2g}"): row
+        for row in reversed(rows["planned"])
+    }
+    planned = list(reversed(alike.values()))
     plan = {
         "recipe": lambda row: row["recipe"] + (f" ({row['kinds']})" if row["kinds"] else ""),
         "stage": lambda row: row["stage"],
@@ -125,29 +129,30 @@ def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
     beside = {
         "recipe": lambda row: row["recipe"],
         "stage": lambda row: row["stage"],
-        "batch": lambda row: row["rows"],
+        "batch": lambda row: f"{row['rows']:,}",
         "counted": lambda row: f"{row['counted_mb']:.0f} MB",
         "process": lambda row: f"{row['process_mb']:.0f} MB",
         "process / counted": lambda row: f"{row['process_mb'] / row['counted_mb']:.2f}",
     }
     ratios = sorted(row["process_mb"] / row["counted_mb"] for row in rows["measured"])
     return {
-        "which GPU": table(plan, shown),
+        "which GPU": table(plan, planned),
         "beside a CPU": table(beside, rows["measured"]),
         "how near": f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
     }
 
 
-def run(_: argparse.Namespace) -> dict[str, list[Row]]:
-    """Count every recipe that ships, and measure some toys."""
+def run(_: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
+    """Measure some toys, and count every recipe that ships and is no toy."""
     if any(os.environ.get(name) != value for name, value in STEADY.items()):
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **STEADY})
     names = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+    names = [name for name in names if not name.endswith("_toy")]
     with tempfile.TemporaryDirectory() as folder:
-        return {
-            "measured": measured(Path(folder)),
-            "planned": list(planned(names, Path(folder), "bf16", set())),
-        }
+        rows: dict[str, list[Row]] = {"measured": measured(Path(folder)), "planned": []}
+        for row in planned(names, Path(folder), "bf16", set()):
+            rows["planned"].append(row)
+            yield rows
 
 
 STUDY = Study(__file__, parts=parts, run=run)

@@ -20,18 +20,19 @@ from medmcl.core import host
 from medmcl.core.batch import Batch
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.stand_in import stand_in
-from medmcl.engine.absent_device import HostRead, absent, device
+from medmcl.engine.absent_device import Counts, HostRead, absent, device
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.recipe.inspect import gpu_needs
 from medmcl.stages.recipe.resolve_modalities import for_cohort
 from medmcl.stages.run.run import Run
 from medmcl.stages.stage import Context
 from medmcl.stages.train import train
-from medmcl.stages.train.footprint import alike, plausible
-from medmcl.stages.train.rehearse import rehearse
+from medmcl.stages.train.footprint import StageFootprint, alike, plausible
+from medmcl.stages.train.rehearse import Footprint, rehearse
 from medmcl.stages.train.spec import TrainSpec
 
 device()  # before any test takes a backward pass
@@ -152,3 +153,38 @@ def test_what_is_read_back_or_left_elsewhere_is_seen():
         with torch.autocast(place.type, dtype=torch.bfloat16):
             assert torch.nn.functional.linear(x, x).dtype == torch.bfloat16
             assert torch.softmax(x.bfloat16(), 1).dtype == torch.float32
+
+
+def test_operations_and_memory_are_counted_as_by_hand():
+    counts = Counts()
+    with absent(told, counts) as place:
+        a = torch.ones(30, 20, device=place, requires_grad=True)
+        b = torch.ones(20, 10, device=place)
+        assert counts.now == 4 * (30 * 20 + 20 * 10)
+        counts.begin()
+        (a @ b).sum().backward()
+        assert counts.flops == 2 * 2 * 30 * 20 * 10  # forth, and back to a alone
+        assert counts.now == 4 * (2 * 30 * 20 + 20 * 10)
+        assert counts.peak > counts.now
+        counts.begin()
+        q = torch.ones(2, 3, 50, 8, device=place)
+        torch.nn.functional.scaled_dot_product_attention(q, q, q)
+        assert counts.flops == 2 * 2 * 2 * 3 * 50 * 50 * 8
+        assert counts.peak < counts.now + 4 * 2 * 3 * 50 * 50  # no matrix of tokens by tokens
+
+
+def test_check_says_which_batch_fits_a_gpu(files):
+    recipe = read_recipe("mcl_toy")
+    (kinds,) = ways(recipe)
+    write_cohort(files, recipe, kinds)
+    lines = gpu_needs(files, "mcl_toy", {"stages.base.batch_size": 128})
+    assert [line.split(":")[0] for line in lines] == [
+        "base",
+        "stage_1",
+        "stage_2",
+        "distilled",
+    ]
+    assert "a step of 128 rows in bf16" in lines[0]
+    one = StageFootprint("s", Footprint(64, 0, 0, 0, 3 * 10**9), Footprint(32, 0, 0, 0, 2 * 10**9))
+    assert one.rows_in(16) == 64 + int((16 - 1.5 - 3) * 32)
+    assert one.rows_in(2) == 0
