@@ -223,7 +223,7 @@ def drawn(recipe, prepared, folder, monkeypatch):
     with StopRequest() as stop:
         context = context_in(folder, recipe, stop)
         facts = [run_stage(stage, prepared, context) for stage in recipe.stages[:-1]]
-        watched = train_stage._build(recipe.stages[-2], prepared, context).probe_rows
+        watched = train_stage.build_parts(recipe.stages[-2], prepared, context).probe_rows
     return seen, set(prepared.subjects[watched]), facts
 
 
