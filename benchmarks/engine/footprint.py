@@ -1,8 +1,9 @@
 """What a step of each recipe takes of a GPU, without one; and beside what a CPU took, at toy sizes.
 
-``python -m benchmarks.engine.footprint`` takes a quarter of an hour. On a device that is not there, at real sizes, in bf16: parameters, operations and memory by torch's
-own counters, and the largest batch for GPUs of 16 to 80 GB. Of toys a step is also taken on this
-CPU, in float32, and the memory of the process is set beside what the counters say.
+``python -m benchmarks.engine.footprint`` takes a quarter of an hour. On a device that is not there, at
+real sizes, in bf16: parameters, operations and memory by torch's own counters, and the largest batch
+for GPUs of 16 to 80 GB. Of toys a step is also taken on this CPU, in float32, and the memory of the
+process is set beside what the counters say.
 """
 
 from __future__ import annotations
