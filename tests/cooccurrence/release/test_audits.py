@@ -8,15 +8,17 @@ from medmcl.cooccurrence.release.accounting import epsilon_of, rho_for
 
 
 def test_linear_programming_finds_no_suppressed_cell_but_where_margins_were_counted():
-    shipped, alone, counted = derivable.tried(2)
+    shipped, wards, alone, wards_alone, counted = derivable.tried(2)
     assert shipped["suppressed"] > 5
     assert shipped["suppressed_found"] == shipped["site_cells_found"] == 0
+    assert wards["suppressed_found"] == wards["site_cells_found"] == 0
+    assert wards_alone["site_cells_found"] > 0
     assert counted["suppressed_found"] > 0
     assert alone["released"] >= shipped["released"]
 
 
 def test_linear_programming_finds_a_site_that_two_sums_leave():
-    sites = [derivable.hospital(np.random.default_rng(seed)) for seed in range(3)]
+    sites = [derivable.counted([derivable.ward(np.random.default_rng(k))], [k]) for k in range(3)]
     cells = [site.D.toarray() for site in sites]
     sums = [((0, 1, 2), sum(cells)), ((0, 1), cells[0] + cells[1])]
     found = [(who, one, one.sum(axis=1), one.sum(axis=0)) for who, one in sums]
