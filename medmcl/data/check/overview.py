@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -144,7 +145,8 @@ class Overview:
         largest = max(self.records, key=lambda one: one.held)
         lines = [
             f"memory: {size(largest.held * HOLDS)} for records in each process that reads them "
-            f"(the largest, of {largest.modality}, is {size(largest.held)})"
+            f"(the largest, of {largest.modality}, is {size(largest.held)}), beside what a process "
+            f"takes: this one took {size(_taken_memory())}"
         ]
         cached = {one.modality: size(one.cached) for one in self.records if one.cached}
         if cached:
@@ -256,6 +258,14 @@ def _free_memory() -> int | None:
         said = next(line.split() for line in lines if line.startswith("MemAvailable:"))
         return 1024 * int(said[1])
     return None
+
+
+def _taken_memory() -> int:
+    """Most memory that this process has had, in bytes."""
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 def count_records(

@@ -209,7 +209,9 @@ def test_what_records_take_of_memory_and_disk_is_told(tiny, inputs, monkeypatch)
     assert said["ecg"].cached == 12 * 12 * 200 * 4
     assert said["cmr"].held == 3 * 24 * 24 * 4
     assert "memory: 38.4 kB for records in each process" in str(checked.overview)
-    assert "(the largest, of ecg, is 9.6 kB)" in str(checked.overview)
+    said = str(checked.overview)
+    assert "(the largest, of ecg, is 9.6 kB), beside what a process takes: this one took" in said
+    assert re.search(r"this one took \d+\.?\d* (MB|GB)", said)
     assert "disk: 123 kB for prepared records (ecg 115 kB, cmr 6.91 kB," in str(checked.overview)
     assert not {"check.disk", "check.memory"} & {one.code for one in checked}
     monkeypatch.setattr("medmcl.data.check.overview.free_bytes", lambda _: 1000)
