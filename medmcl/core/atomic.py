@@ -137,12 +137,23 @@ def is_content(path: Path) -> bool:
     return not (path.name.startswith(".") and path.suffix in (".lock", ".part"))
 
 
+def refuse_nameless(path: Path) -> None:
+    """Refuse what cannot be renamed into place: the folder that one is in, or no name.
+
+    Raises:
+        ArtefactError: It is such.
+    """
+    if path.name in ("", "..") or os.path.abspath(path) == os.getcwd():  # noqa: PTH100, PTH109  (.. too)
+        raise ArtefactError(
+            "is no name but the folder that this runs in: what is written is put in place when whole",
+            where=f"'{path}'",
+            fix="name a new file or folder in it",
+        )
+
+
 def _aside(path: Path) -> Path:
     """A name beside a path that nobody else has; parts of dead writers that lie there go."""
-    if path.name in ("", ".."):
-        raise ArtefactError(
-            "is no name for what is written", where=path, fix="name a file or folder"
-        )
+    refuse_nameless(path)
     for left in path.parent.glob(".*.part"):
         with suppress(OSError):  # another process takes it away, or it is not ours to take
             if _is_dead(left):

@@ -18,6 +18,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from medmcl.core.atomic import refuse_nameless
 from medmcl.core.errors import ArtefactError
 from medmcl.core.writing import disk_error, refuse_unwritable
 
@@ -130,12 +131,8 @@ def claimed(out: Path, doing: str, *, filled: bool = False) -> Iterator[None]:
     Raises:
         ArtefactError: Another process makes it; or it cannot be written.
     """
-    if not filled and out.name in ("", ".."):
-        raise ArtefactError(
-            "is no name for what is written: it is put in place when it is whole",
-            where=f"'{out}'",
-            fix="name a file or folder in it",
-        )
+    if not filled:
+        refuse_nameless(out)
     guarded = out / "folder" if filled else out
     refuse_unwritable(out, folder=filled)
     new = [one for one in guarded.absolute().parents if not one.exists()]

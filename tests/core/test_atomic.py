@@ -170,6 +170,8 @@ def test_what_is_put_in_place_has_a_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtefactError, match="is no name"):
         write_atomically(Path(name), "x")
+    with pytest.raises(ArtefactError, match="is no name"), folder_aside(tmp_path, replace=True):
+        pass
     with pytest.raises(ArtefactError, match="is no name"), claimed(Path(name), "it is made"):
         pass
     assert list(tmp_path.iterdir()) == []
