@@ -145,7 +145,7 @@ def refuse_nameless(path: Path) -> None:
     """
     if path.name in ("", "..") or os.path.abspath(path) == os.getcwd():  # noqa: PTH100, PTH109  (.. too)
         raise ArtefactError(
-            "is no name but the folder that this runs in: what is written is put in place when whole",
+            "is no name but the folder that this runs in; what is whole is renamed into place",
             where=f"'{path}'",
             fix="name a new file or folder in it",
         )
