@@ -199,6 +199,8 @@ def load_cohort(
         text = written(plain if plain == "data_root" else f"cohort.{plain}", value)
         applied[apply_override(tree, plain, value, where=text)] = text
     _leave_out_nulls(tree)
+    if isinstance(tree.get("dataset"), str):
+        tree["dataset"] = dataset_under(tree["dataset"], overrides or {})
     spec, findings = parse_spec(tree, str(file))
     findings = [_said_of_override(one, applied) for one in findings]
     if spec is None:
@@ -224,6 +226,23 @@ def load_cohort(
     for task in cohort.labels:
         cohort.findings += cohort._built[task][1]
     return cohort, cohort.findings
+
+
+def dataset_under(said: str, overrides: Mapping[str, Any]) -> str:
+    """Say which data set a cohort is where keys of it are overridden.
+
+    ``ptbxl:fold 10`` is about who is scored by the split of the file; by another one anybody of
+    ``ptbxl`` is.
+
+    Args:
+        said: What the file says, ``NAME`` or ``NAME:PART``.
+        overrides: Dotted key to value.
+    """
+    keys = {key.removeprefix("cohort."): value for key, value in overrides.items()}
+    if keys.get("dataset") is not None:
+        return str(keys["dataset"])
+    moved = any(key.split(".")[0] == "subjects" or key.endswith("folds") for key in keys)
+    return said.partition(":")[0] if moved else said
 
 
 def _leave_out_nulls(tree: dict[str, Any]) -> None:

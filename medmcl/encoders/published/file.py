@@ -19,7 +19,7 @@ from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json
 from medmcl.encoders.published.card import Card, Weights, card_files, read_card
-from medmcl.encoders.weights import read_content
+from medmcl.encoders.weights import WRAPPERS, read_content
 
 SHOWN = 2
 """Names of one kind that a message lists; the rest is counted."""
@@ -232,22 +232,28 @@ def tensors_under(content: Any, weights: Weights, source: Path) -> dict[str, Ten
             got=f"the keys {_some(list(map(str, content)))}"
             if isinstance(content, Mapping)
             else type(content).__name__,
-            expected=f"tensors by name{' under ' if weights.under else ''}"
-            + " or ".join(weights.under),
-            fix=f"name {other} as the model" if other else None,
+            expected="tensors by name, or such a table under "
+            + ", ".join(dict.fromkeys((*weights.under, *WRAPPERS))),
+            fix=f"name {other} as the model"
+            if other
+            else "save the table of tensors alone: torch.save(checkpoint[KEY], FILE)",
         )
     return found
 
 
 def _tensors(content: Any, weights: Weights) -> dict[str, Tensor]:
-    """Tensors by their names under one of a card's keys; ``module.`` in front of them goes."""
+    """Tensors by their names under one of a card's keys, or of those that trainers use.
+
+    ``module.`` and ``_orig_mod.`` in front of them, of parallel and compiled networks, go.
+    """
     if isinstance(content, Mapping):
+        bare = any(isinstance(value, Tensor) for value in content.values())
+        keys = (*weights.under, *(() if bare else WRAPPERS))
         content = next(
-            (content[key] for key in weights.under if isinstance(content.get(key), Mapping)),
-            content,
+            (content[key] for key in keys if isinstance(content.get(key), Mapping)), content
         )
     return {
-        str(name).removeprefix("module."): value
+        str(name).removeprefix("module.").removeprefix("_orig_mod."): value
         for name, value in (content.items() if isinstance(content, Mapping) else ())
         if isinstance(value, Tensor)
     }

@@ -17,6 +17,11 @@ MARK = "NO EVIDENCE OF TRANSFER"
 """How a note begins that belongs on the first page."""
 SEEN = " (may have seen these data: no evidence of transfer)"
 """Behind the name of such a model in rows and headlines of an evaluation."""
+MIXTURES = {
+    "cinc2021": ("ptbxl", "ptb", "cpsc2018", "cpsc_extra", "georgia", "chapman_shaoxing", "ningbo",
+                 "incart"),
+}  # fmt: skip
+"""Data sets that are made of others: who has seen one of these has seen them."""
 Status = Literal["seen", "other parts seen", "not seen", "not known"]
 
 
@@ -51,7 +56,13 @@ def overlap_of(dataset: str | None, seen: Mapping[str, str], clean: Sequence[str
     """
     if dataset is None:
         return Overlap("not known", "the cohort does not say which data set it is (dataset:)")
-    name = dataset.partition(":")[0]
+    known = {plain_name(one): one for one in (*seen, *(one.partition(":")[0] for one in clean))}
+    name, sign, part = dataset.partition(":")
+    name = known.get(plain_name(name), name)
+    dataset = f"{name}{sign}{part}"
+    parts = MIXTURES.get(plain_name(name), ())
+    if parts and name not in known.values():
+        return worst([overlap_of(one, seen, clean) for one in parts])
     what = f"{name}: {seen[name]}" if seen.get(name) else name
     if dataset in clean or name in clean:
         if name in seen:
@@ -60,6 +71,11 @@ def overlap_of(dataset: str | None, seen: Mapping[str, str], clean: Sequence[str
     if name in seen:
         return Overlap("seen", f"trained on {what}")
     return Overlap("not known", f"nothing is said of {name}")
+
+
+def plain_name(name: str) -> str:
+    """A data set's name as it is compared: ``PTB-XL`` is ``ptbxl``."""
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def worst(found: Sequence[Overlap]) -> Overlap:

@@ -23,7 +23,13 @@ from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
 from medmcl.evaluation.protocol.predicted import Method, Predicted, Predictions
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.benchmark.board import AS_RECORDED, FILES, HEADLINE, Row, write_board
-from medmcl.stages.benchmark.contenders import SIMPLE, Contender, Field, refuse_twins
+from medmcl.stages.benchmark.contenders import (
+    SIMPLE,
+    Contender,
+    Field,
+    random_name,
+    refuse_twins,
+)
 from medmcl.stages.benchmark.suite import Setting, Suite, read_suite
 from medmcl.stages.evaluate.evaluate import refuse_faulty
 from medmcl.stages.evaluate.overlap import refuse_seen
@@ -170,16 +176,17 @@ class Benchmark:
     def _contenders(self, place: Field, suite: Suite) -> list[Contender]:
         """Whoever is compared; those that may have seen who is scored are refused first."""
         found: list[Contender] = [place.model(text) for text in self.models]
-        names = [one.beside.removeprefix("random ") for one in found]
+        mates = {one.beside: (one.name, one.sizes) for one in found}
         with vectors_by_name(list(self.embeddings) or None) as tables:
             found += [place.table(name, path) for name, path in tables.items()]
         runs = [place.run(path) for path in self.runs]
         found += [own for own, _ in runs]
         refuse_overlap({one.name: one.overlap for one in found}, allow=self.allow_overlap)
         found += [first for _, first in runs]
-        for name in dict.fromkeys([*names, *self.random]):
-            found.append(place.random(name, suite.random_seeds))
-        return found
+        for text in self.random:
+            mates.setdefault(random_name(*find_variant(text)), (text, {}))
+        return [*found, *(place.random(name, suite.random_seeds, sizes)
+                          for name, sizes in mates.values())]  # fmt: skip
 
     def _trained(self, place: Field, suite: Suite, tasks: Sequence[str]) -> Iterator[Contender]:
         """Networks that are trained for each task: a plain one, and models from their weights."""

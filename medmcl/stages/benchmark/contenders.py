@@ -22,7 +22,7 @@ from medmcl.core.sealed import file_digest
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, build_adapters, cache_folder, prepare
 from medmcl.data.loading.simple_features import simple_table
-from medmcl.encoders.published.card import Card, find_variant
+from medmcl.encoders.published.card import Card, find_variant, split_model
 from medmcl.encoders.published.overlap import Overlap, overlap_of_provenance, worst
 from medmcl.stages.factorise.given_vectors import lay_vectors
 from medmcl.stages.run.embedding import (
@@ -57,6 +57,7 @@ class Contender:
         overlap: Whether it may have seen who is scored.
         terms: What must be said of its use; empty if anybody may use it.
         beside: The random encoder of the same architecture, by name; empty if there is none.
+        sizes: What a published model's file says of its sizes that its card does not.
         of: The model that it was trained on from; empty if it is one itself, or nothing was.
         disturbed: Vectors (N, E) of held-out samples whose records are disturbed in a way, and who
             has them; None where records are not encoded here.
@@ -71,6 +72,7 @@ class Contender:
     overlap: Overlap = NOTHING_LEARNED
     terms: str = ""
     beside: str = ""
+    sizes: Mapping[str, Any] = field(default_factory=dict)
     of: str = ""
     disturbed: Callable[[Mapping[str, Any]], tuple[np.ndarray, np.ndarray]] | None = None
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
@@ -104,31 +106,40 @@ class Field:
         found = embedding_of_model(
             text, self.cohort, beside=self.folder, modality=self.modality, device=self.device
         )
+        from medmcl.encoders.published.file import read_file, told_by
+
         made_by = found.made_by
         card, variant = find_variant(f"{made_by['model']}:{made_by['variant']}")
+        told = told_by(card, variant, read_file(card, split_model(text)[1]), asked=False)[1]
+        usual = card.variants[variant]
+        sizes = {key: one for key, one in told.items() if usual.get(key, one) != one}
         return self._embedded(
             [found],
             name=card.called(variant),
             kind="model",
             overlap=overlap_of_provenance(self.dataset, made_by),
             terms=card.warning or "",
-            beside=random_name(card, variant),
+            beside=random_name(card, variant, sizes),
+            sizes=sizes,
         )
 
-    def random(self, name: str, seeds: int) -> Contender:
-        """Embed by a model with first weights, ``NAME[:VARIANT]``, drawn ``seeds`` times."""
-        card, variant = find_variant(name)
-        found = [self._random(card, variant, seed) for seed in range(seeds)]
-        return self._embedded(found, name=random_name(card, variant), kind="random")
+    def random(self, name: str, seeds: int, sizes: Mapping[str, Any] | None = None) -> Contender:
+        """Embed by a model with first weights, ``NAME[:VARIANT]``, drawn ``seeds`` times.
 
-    def _random(self, card: Card, variant: str, seed: int) -> Embedding:
+        ``sizes``: those of a file, where they are not the card's.
+        """
+        card, variant = find_variant(name)
+        found = [self._random(card, variant, seed, sizes or {}) for seed in range(seeds)]
+        return self._embedded(found, name=random_name(card, variant, sizes or {}), kind="random")
+
+    def _random(self, card: Card, variant: str, seed: int, sizes: Mapping[str, Any]) -> Embedding:
         import torch
 
         from medmcl.encoders.published.file import build_net
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = build_net(card, variant)
+            net = build_net(card, variant, sizes)
         return embedding_of_net(
             net.eval().requires_grad_(False),
             card,
@@ -137,7 +148,7 @@ class Field:
             beside=self.folder,
             modality=self.modality,
             device=self.device,
-            made_by={"model": card.name, "variant": variant, "first_weights": seed},
+            made_by={"model": card.name, "variant": variant, "first_weights": seed, **sizes},
         )
 
     def run(self, path: Path) -> tuple[Contender, Contender]:
@@ -229,7 +240,13 @@ class Field:
                     }
                 ],
             }
-            what = fingerprint([recipe, self.cohort.fingerprint, seed])[:24]
+            weights = encoder.get("weights")
+            content = None
+            if weights is not None:
+                from medmcl.encoders.published.file import weights_file
+
+                content = file_digest(weights_file(Path(weights)))
+            what = fingerprint([recipe, self.cohort.fingerprint, seed, content])[:24]
             folder = self.folder.parent / "trained" / what
             run, _ = run_recipe(
                 self.cohort,
@@ -295,9 +312,9 @@ class Field:
         return full, index >= 0
 
 
-def random_name(card: Card, variant: str) -> str:
-    """What rows call a model with first weights."""
-    return f"random {card.called(variant)}"
+def random_name(card: Card, variant: str, sizes: Mapping[str, Any] | None = None) -> str:
+    """What rows call a model with first weights, of the card's sizes or of those of a file."""
+    return f"random {card.called(variant)}{' of the sizes of its file' if sizes else ''}"
 
 
 def disturbed(found: Embedding, how: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,8 @@ from pydantic import Field, PositiveInt
 from medmcl.core.config import Config, check, nearest, read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.core.path_suggestions import shipped
-from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.cohort import Cohort, dataset_under, open_cohort
+from medmcl.data.cohort.locate import find_cohort
 
 SUITES = shipped("suites")
 
@@ -156,6 +157,8 @@ class Suite(Config):
             CohortError: It cannot be opened, or has no such modality.
         """
         laid = self.overrides({"on_bad_record": "exclude", **(overrides or {})})
+        if cohort is not None and (own := read_yaml(find_cohort(cohort)).get("dataset")):
+            laid["cohort.dataset"] = dataset_under(str(own), overrides or {})  # not the suite's
         opened = open_cohort(cohort or self.cohort, laid)
         if self.modality not in opened.spec.modalities:
             raise ConfigError(

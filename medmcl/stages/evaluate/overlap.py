@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.config import read_yaml
-from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.cohort import Cohort, dataset_under, open_cohort
 from medmcl.data.cohort.locate import find_cohort
 from medmcl.encoders.published.overlap import (
     SEEN,
@@ -69,8 +69,8 @@ def dataset_of(cohort: Cohort | str | Path, overrides: Mapping[str, Any]) -> str
     """Say which data set a cohort is, before it is opened."""
     if isinstance(cohort, Cohort):
         return cohort.spec.keys.dataset
-    said = read_yaml(find_cohort(cohort)).get("dataset")
-    return overrides.get("cohort.dataset", overrides.get("dataset", said))
+    said = dataset_under(str(read_yaml(find_cohort(cohort)).get("dataset") or ""), overrides)
+    return said or None
 
 
 def refuse_seen(models: Sequence[str], dataset: str | None, *, allow: bool) -> None:

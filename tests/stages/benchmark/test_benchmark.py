@@ -8,10 +8,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.data.cohort.cohort import dataset_under
+from medmcl.encoders.published.card import find_variant
 from medmcl.encoders.published.overlap import overlap_of, overlap_of_provenance
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import Row, read_board
@@ -196,6 +199,25 @@ def test_networks_trained_for_the_task_stand_beside(suite, cohort, weights, tmp_
     }
 
 
+def test_a_file_that_changed_is_fine_tuned_anew(suite, cohort, tmp_path):
+    out, file = tmp_path / "out", tmp_path / "w.pth"
+
+    def fine_tuned(seed):
+        torch.manual_seed(seed)
+        tensors = {name: x + 0.02 * torch.randn_like(x) if x.is_floating_point() else x
+                   for name, x in filled("turgut_ecg", "global_pool").items()}  # fmt: skip
+        save(tensors, file, "model")
+        rows = benchmark(suite, cohort, out, models=[f"{MODEL}:{file}"], finetune=True,
+                         allow_overlap=True, overwrite=True, label_fractions=[1.0])  # fmt: skip
+        return [row.value for row in rows if row.name == f"{MODEL} fine-tuned"]
+
+    first = fine_tuned(1)
+    assert first
+    assert fine_tuned(2) != first
+    assert fine_tuned(1) == first
+    assert len(list((out / "trained").iterdir())) == 2
+
+
 def test_the_command_lists_suites_and_refuses_an_unknown_task(suite, cohort, tmp_path):
     call = [sys.executable, "-m", "medmcl", "benchmark"]
     listed = subprocess.run(call, capture_output=True, text=True, check=True).stdout
@@ -231,6 +253,40 @@ def test_parts_of_a_data_set_may_be_clean(dataset, status):
     of_run = {"recipe": "mine", "published": {"ecg": {"seen": seen, "clean": clean}}}
     assert overlap_of_provenance(dataset, of_run).status == status
     assert overlap_of_provenance(dataset, {}).status == "not known"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "status"),
+    [("cinc2021", "seen"), ("PTB-XL", "seen"), ("ptb-xl:fold 10", "seen"), ("code15", "not seen"),
+     ("CODE-15", "not seen"), ("mine", "not known")],
+)  # fmt: skip
+def test_a_data_set_is_known_by_any_spelling_and_by_what_it_is_made_of(dataset, status):
+    card, _ = find_variant("ecg_fm")
+    assert overlap_of(dataset, card.seen, card.clean).status == status
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [({}, "a:fold 1"), ({"cohort.on_bad_record": "exclude"}, "a:fold 1"),
+     ({"cohort.subjects.split": {"column": "x"}}, "a"), ({"subjects.split.held_out": ["1"]}, "a"),
+     ({"evaluate.folds": "5 x 1"}, "a"),
+     ({"cohort.subjects.split": "x", "cohort.dataset": "b:c"}, "b:c")],
+)  # fmt: skip
+def test_a_part_of_a_data_set_is_scored_by_the_split_of_the_file_alone(
+    overrides, said, cohort, tmp_path
+):
+    assert dataset_under("a:fold 1", overrides) == said
+
+
+def test_a_cohort_opened_by_another_split_is_no_part_of_its_data_set(cohort, tmp_path):
+    tree = yaml.safe_load((cohort / "cohort.yaml").read_text())
+    file = tmp_path / "cohort.yaml"
+    file.write_text(yaml.safe_dump({**tree, "dataset": "ukb:fold 1"}))
+    opened = medmcl.open_cohort(file, {"data_root": str(cohort)})
+    assert opened.spec.keys.dataset == "ukb:fold 1"
+    split = {"random": {"seed": 3, "tuning": 0.2, "held_out": 0.3}}
+    opened = medmcl.open_cohort(file, {"data_root": str(cohort), "cohort.subjects.split": split})
+    assert opened.spec.keys.dataset == "ukb"
 
 
 def test_every_card_says_of_ptbxl_what_the_literature_does():
