@@ -2,7 +2,7 @@
 
 A GPU works through what it was told while Python runs ahead. Whoever asks it for a number stops
 both until it has caught up, so a training step asks for none that the host can know without it.
-What is read all the same is read here, and `tests/engine/test_absent_device.py` lists by whom.
+What is read all the same is read here, and `tests/engine/absent_device_checks.py` lists by whom.
 """
 
 from __future__ import annotations
