@@ -7,6 +7,7 @@ takes the steps that the settings list.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -52,6 +53,8 @@ from medmcl.modalities.ecg.steps import run_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger("medmcl")
 
 EVERY = "*"
 """Stands in ``accept:`` for every record and for the cohort."""
@@ -364,6 +367,8 @@ class ECG:
         record = to_record(
             channels, where="signal", rename={}, rate_hz=rate_hz, units=units, exact=True
         )
+        for finding in checks.check_units(Look(record), record.leads, None, "signal"):
+            log.warning("%s; %s", finding.what, finding.fix)
         adapter = cls(ECGSource(reader="wfdb"), settings)
         adapter.of_array = True
         return adapter.prepare(record)
@@ -411,7 +416,7 @@ class ECG:
             raise RecordError(
                 "the record is too short",
                 where=raw.where,
-                got=f"{raw.seconds:.2f} s",
+                got=f"{raw.seconds:.3f} s",
                 expected=f"{settings.seconds:g} s",
                 fix=self._fix(
                     "ask for fewer seconds, or set pad: zero or repeat",

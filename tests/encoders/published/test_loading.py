@@ -161,6 +161,17 @@ def test_names_that_are_not_known(name, words):
         models.load(name, weights="w.pth")
 
 
+def test_values_that_no_heart_makes_are_told(tmp_path, state, caplog):
+    model = load(state, tmp_path)
+    beat = np.zeros((12, 5000))
+    beat[:, ::400] = 1.2
+    model.prepare(beat, rate_hz=500.0, units="mV")
+    assert "not plausible" not in caplog.text
+    model.prepare(1000 * beat, rate_hz=500.0, units="mV")
+    assert "leads swing by 1.2e+03 mV: not plausible" in caplog.text
+    assert "the values are likely in uV" in caplog.text
+
+
 def test_records_that_cannot_be_prepared(tmp_path, state):
     model = load(state, tmp_path)
     signal = np.random.default_rng(0).standard_normal((12, 2500))
