@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from contextlib import suppress
 
 import torch
 
@@ -68,18 +69,20 @@ class Command:
 
 def _leave(run):
     """End this fork as Python ends."""
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     code = 1
     try:
+        # a fork of a fork has these files, too: they are not closed where one lets go of them
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         code = run()
     except SystemExit as left:
         code = left.code or 0
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)  # whatever happens: else it would go on with the tests
 
 
 def _typed(words, environment, ranks, fresh):
