@@ -48,7 +48,7 @@ POINTS = {
     "at the group": ("medmcl.stages.run.pretrain:start_world", 1),
     "preparing": ("medmcl.stages.run.pretrain:prepare_inputs", 1),
     "rehearsing": ("medmcl.stages.run.pretrain:dry_run", 1),
-    "the first step": ("medmcl.engine.loop:_step", 1),
+    "the first step": ("medmcl.engine.loop:step", 1),
     "a step in the middle": ("medmcl.engine.loop:_learn", 4),
     "reading rows": ("medmcl.data.loading.prepare:Prepared.batch", 3),
     "the tuning loss": ("medmcl.engine.loop:tuning_loss", 1),

@@ -261,8 +261,7 @@ def fit(
             )
             logs, ends = state.step % plan.log_every == 0, state.step == plan.steps
             due = state.step % plan.evaluate_every == 0
-            stopping = any_rank(stop.asked, world)
-            if plan.settles_each_step(world) or logs or ends or due or stopping:
+            if plan.settles_each_step(world) or logs or ends or due:
                 outcomes.settle(state, plan.tenth)
             bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")
             given_up = state.skipped_in_a_row >= MAX_SKIPPED
@@ -271,6 +270,9 @@ def fit(
             if logs or last:
                 _report_step(plan, state, optimiser, record, world, summarise, pace)
             due = due or last
+            stopping = any_rank(stop.asked, world)
+            if stopping:
+                outcomes.settle(state, plan.tenth)
             if due or stopping:
                 with shown(average):
                     better = due and _evaluate(

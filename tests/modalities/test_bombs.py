@@ -96,6 +96,11 @@ def repeated(path):
     assert path.stat().st_size < 20_000
 
 
+def token_rows(path):
+    frame = pd.DataFrame({"subject": range(LONG), "modality": "codes", "code": "a", "count": 1})
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+
+
 def table(path):
     read_table(path.parent, path.name)
 
@@ -131,8 +136,8 @@ TABLES = {
     "v.csv": (columns, vectors),
     "v.parquet": (columns, vectors),
     "v.csv.gz": (columns, vectors),
-    "rows.csv": (columns, rows),
-    "rows.parquet": (columns, rows),
+    "rows.csv": (token_rows, rows),
+    "rows.parquet": (token_rows, rows),
     "relations.csv": (columns, relations),
     "relations.parquet": (columns, relations),
     "g.csv": (columns, lambda path: read_block(path, None, None)),

@@ -13,7 +13,7 @@ from scipy import sparse
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.tokens import LARGEST
 from medmcl.core.errors import ArtefactError
-from medmcl.core.limits import refuse_large_parquet, refuse_large_text
+from medmcl.core.limits import bounded_line, refuse_large_parquet, refuse_large_text
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.plain_text import encoding_fix, separator_fix
 from medmcl.data.tables.spreadsheet import unshielded_table
@@ -187,11 +187,16 @@ def _columns(
             expected=f"{' or '.join(_TABLES)} with the columns {columns}", fix=fix,
         )  # fmt: skip
     try:
+        if kind != ".parquet":
+            with path.open("rb") as file:
+                bounded_line(file, path, ArtefactError)
         found = list(
             pq.read_schema(path).names
             if kind == ".parquet"
             else unshielded_table(pd.read_csv(path, nrows=0, encoding_errors="replace")).columns
         )
+    except ArtefactError:
+        raise
     except (OSError, ValueError) as error:  # those of pandas and pyarrow among them
         raise _no_table(path, needed, error) from None
     missing = [name for name in needed if name not in found]

@@ -575,13 +575,15 @@ def spend(path, register, times):
             done += 1
         except ArtefactError as error:
             assert "being charged" in str(error) or "does not cover" in str(error)  # noqa: PT017 - not each time
+            if "does not cover" in str(error):
+                break
     return done
 
 
 def test_processes_that_race_do_not_overspend(ledger, tmp_path, register):
     copies = [ledger.path, tmp_path / "copy.json"]  # the copy is behind at once, and refused
     with get_context("fork").Pool(3) as pool:
-        jobs = [(copies[0], str(register), 40)] * 3
+        jobs = [(copies[0], str(register), 400)] * 3
         done = sum(pool.starmap(spend, jobs))
     assert done == len(ledger.read().releases)
     assert ledger.spent().epsilon <= 2

@@ -8,6 +8,16 @@ import pytest
 from medmcl.evaluation.report.garbage import old_objects_passed_over
 
 
+@pytest.fixture(autouse=True)
+def nothing_frozen():
+    """Of the process of the tests what was there first is frozen (conftest.py)."""
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    yield
+    if frozen:
+        gc.freeze()
+
+
 class Node:
     """Something that can hold itself."""
 
