@@ -85,5 +85,14 @@ def no_network(network_notes):
     assert not told, f"a test reached for the network:\n{told}"
 
 
+@pytest.fixture
+def real_ray(monkeypatch):
+    """Ray on this machine; it looks for clouds by itself, so that its processes are not watched."""
+    pytest.importorskip("ray", reason="needs the extra [ray]")
+    monkeypatch.delenv(offline.NOTES)
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # not a cluster that happens to run here
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # writes no token into the home folder
+
+
 def pytest_unconfigure():
     NETWORK_NOTES.unlink(missing_ok=True)

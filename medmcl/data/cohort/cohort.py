@@ -241,7 +241,7 @@ def dataset_under(said: str, overrides: Mapping[str, Any]) -> str:
     keys = {key.removeprefix("cohort."): value for key, value in overrides.items()}
     if keys.get("dataset") is not None:
         return str(keys["dataset"])
-    moved = any(key.split(".")[0] == "subjects" or key.endswith("folds") for key in keys)
+    moved = any(key.split(".")[0] == "subjects" for key in keys)
     return said.partition(":")[0] if moved else said
 
 

@@ -36,6 +36,7 @@ class PublishedModel:
         weights: The file.
         sha256: Hash of the file.
         preparation: How records are prepared; None: as the card's ``prepare`` says.
+        sizes: What the file says of its sizes that the card does not.
     """
 
     card: Card
@@ -44,6 +45,7 @@ class PublishedModel:
     weights: Path
     sha256: str
     preparation: str | None = None
+    sizes: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"PublishedModel({self.name!r}, weights={str(self.weights)!r})"
@@ -61,7 +63,8 @@ class PublishedModel:
     @property
     def provenance(self) -> dict[str, Any]:
         """What an embedding says of the model that made it."""
-        return provenance_of(self.card, self.variant, self.preparation, self.sha256)
+        said = provenance_of(self.card, self.variant, self.preparation, self.sha256)
+        return {**said, "sizes": dict(self.sizes)} if self.sizes else said
 
     def prepare(
         self,
@@ -218,6 +221,7 @@ def load_model(
     net = build_net(card, variant, told)
     fill(net, card, variant, file)
     say_licence(card)
+    usual = card.variants[variant]
     return PublishedModel(
         card=card,
         variant=variant,
@@ -225,6 +229,7 @@ def load_model(
         weights=Path(weights),
         sha256=file.sha256,
         preparation=preparation,
+        sizes={key: one for key, one in told.items() if usual.get(key, one) != one},
     )
 
 

@@ -73,6 +73,11 @@ def overlap_of(dataset: str | None, seen: Mapping[str, str], clean: Sequence[str
     return Overlap("not known", f"nothing is said of {name}")
 
 
+def of_anybody(dataset: str | None) -> str | None:
+    """Give ``NAME`` of ``NAME:PART``, where others than those of the part are scored."""
+    return None if dataset is None else dataset.partition(":")[0]
+
+
 def plain_name(name: str) -> str:
     """A data set's name as it is compared: ``PTB-XL`` is ``ptbxl``."""
     return "".join(filter(str.isalnum, name.lower()))

@@ -22,7 +22,7 @@ from medmcl.core.sealed import file_digest
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, build_adapters, cache_folder, prepare
 from medmcl.data.loading.simple_features import simple_table
-from medmcl.encoders.published.card import Card, find_variant, split_model
+from medmcl.encoders.published.card import Card, find_variant
 from medmcl.encoders.published.overlap import Overlap, overlap_of_provenance, worst
 from medmcl.stages.factorise.given_vectors import lay_vectors
 from medmcl.stages.run.embedding import (
@@ -106,13 +106,9 @@ class Field:
         found = embedding_of_model(
             text, self.cohort, beside=self.folder, modality=self.modality, device=self.device
         )
-        from medmcl.encoders.published.file import read_file, told_by
-
         made_by = found.made_by
         card, variant = find_variant(f"{made_by['model']}:{made_by['variant']}")
-        told = told_by(card, variant, read_file(card, split_model(text)[1]), asked=False)[1]
-        usual = card.variants[variant]
-        sizes = {key: one for key, one in told.items() if usual.get(key, one) != one}
+        sizes = made_by.get("sizes", {})
         return self._embedded(
             [found],
             name=card.called(variant),
@@ -216,11 +212,14 @@ class Field:
             tasks: Which tasks.
             seed: Of the runs.
         """
+        from medmcl.encoders.published.file import weights_file
         from medmcl.engine.world import pick_device
         from medmcl.stages.run.features import predict
         from medmcl.stages.run.pretrain import run_recipe
 
-        modality, found = self.modality, {}
+        modality, found, content = self.modality, {}, None
+        if encoder.get("weights") is not None:  # a file may change, and keep its name
+            content = file_digest(weights_file(Path(encoder["weights"])))
         present = np.zeros(len(self.cohort.samples), dtype=bool)
         for task in tasks:
             supervised = {"task": task, "modalities": [modality], "view": "plain"}
@@ -240,12 +239,6 @@ class Field:
                     }
                 ],
             }
-            weights = encoder.get("weights")
-            content = None
-            if weights is not None:
-                from medmcl.encoders.published.file import weights_file
-
-                content = file_digest(weights_file(Path(weights)))
             what = fingerprint([recipe, self.cohort.fingerprint, seed, content])[:24]
             folder = self.folder.parent / "trained" / what
             run, _ = run_recipe(

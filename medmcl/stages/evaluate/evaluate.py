@@ -36,6 +36,7 @@ from medmcl.stages.evaluate.overlap import (
     mark_seen,
     refuse_runs,
     refuse_seen,
+    scored_dataset,
     search_lists,
     seen_before,
 )
@@ -145,8 +146,10 @@ def evaluate(
     changes = _changes(tasks, label_fractions, resample)
     if predictions is not None:
         claim_table(Path(predictions), overwrite=overwrite, option="--predictions")
-    source, terms, dataset = "", "", dataset_of(cohort, overrides or {})
-    beside = [] if run is None else [run if isinstance(run, Run) else Run(run), *map(Run, compare)]
+    run = Run(run) if isinstance(run, str | Path) else run
+    beside = [] if run is None else [run, *map(Run, compare)]
+    specs = () if run is None else run.of(EvaluateSpec).values()
+    source, terms, dataset = "", "", dataset_of(cohort, overrides or {}, specs)
     listed = search_lists(
         pretrained_on, models, named_vectors(embeddings),
         [one.path.absolute().name for one in beside], cohort, overrides or {},
@@ -164,8 +167,6 @@ def evaluate(
         )  # fmt: skip
         embeddings, source = {**named_vectors(embeddings), **made.tables}, made.source
         terms = made.terms
-    run = Run(run) if isinstance(run, str | Path) else run
-    specs = () if run is None else run.of(EvaluateSpec).values()
     own = {name for spec in specs for name in spec.embeddings}
     with vectors_by_name(embeddings) as given:
         vectors = seen_before(given, dataset, allow=allow_overlap, own=own, listed=listed)
@@ -220,13 +221,13 @@ def _evaluate_run(
     own, rest = evaluate_overrides(overrides)
     opened, said = open_as_own(opened_run, cohort, rest)
     runs = {opened_run.path.name: opened_run, **others}
-    refuse_runs(runs, opened.spec.keys.dataset, allow=allow_overlap)
     frozen = frozen_probes(opened_run, opened, probe)
     if frozen and "label_fractions" in changes:
         shares = ",".join(f"{one:g}" for one in changes["label_fractions"])
         raise of_fitting(f"--label-fraction {shares}")
     tree = {**_stage_of(opened_run, vectors, is_another(opened_run, opened)), **changes}
     spec = _with_assumed(with_settings(tree, own, is_frozen=bool(frozen)), opened)
+    refuse_runs(runs, scored_dataset(opened, spec), allow=allow_overlap)
     models: Mapping[str, str] = spec.probe.models if spec.probe else {}
     _refuse_names(others, [*models, *spec.embeddings, COVARIATES, BESIDE])
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
@@ -509,7 +510,7 @@ def run_evaluate(
         aspect = ASPECTS[name]()
         now(aspect.said or name.replace("_", " "))
         evaluation.add(aspect.measure(asked, scene))
-    mark_seen(evaluation, spec, run, cohort.spec.keys.dataset)
+    mark_seen(evaluation, spec, run, scored_dataset(cohort, spec))
     for line in doubtful(evaluation):
         record.say(f"warning: {line}")
     evaluation.seconds = time.monotonic() - began

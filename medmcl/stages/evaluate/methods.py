@@ -230,7 +230,9 @@ def _lay_given(
     for name, source in spec.embeddings.items():
         ranges = reach.get((name, VECTORS))
         kept = ranges.names[:-1] if isinstance(ranges, ColumnReach) else None
-        laid = lay_vectors(name, Path(source), cohort, kept, is_frozen=is_frozen)
+        laid = lay_vectors(
+            name, Path(source), cohort, kept, is_frozen=is_frozen, in_folds=bool(spec.folds)
+        )
         found.embeddings[name], found.present[name] = laid.values, laid.present
         found.columns[name] = laid.columns
         found.notes += laid.notes

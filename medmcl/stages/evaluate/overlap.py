@@ -16,6 +16,7 @@ from medmcl.data.cohort.locate import find_cohort
 from medmcl.encoders.published.overlap import (
     SEEN,
     Overlap,
+    of_anybody,
     overlap_of,
     overlap_of_provenance,
     refuse_overlap,
@@ -65,12 +66,29 @@ def seen_before(
     return {name + SEEN * marked[name]: path for name, path in vectors.items()}
 
 
-def dataset_of(cohort: Cohort | str | Path, overrides: Mapping[str, Any]) -> str | None:
-    """Say which data set a cohort is, before it is opened."""
+def dataset_of(
+    cohort: Cohort | str | Path, overrides: Mapping[str, Any], specs: Collection[EvaluateSpec] = ()
+) -> str | None:
+    """Say which data set, or part of one, is scored, before the cohort is opened.
+
+    Args:
+        cohort: The cohort.
+        overrides: Of the command.
+        specs: Evaluate stages of the run, if there is one.
+    """
     if isinstance(cohort, Cohort):
-        return cohort.spec.keys.dataset
-    said = dataset_under(str(read_yaml(find_cohort(cohort)).get("dataset") or ""), overrides)
-    return said or None
+        said = cohort.spec.keys.dataset
+    else:
+        own = read_yaml(find_cohort(cohort)).get("dataset")
+        said = dataset_under(str(own), overrides) if own else None
+    asked = overrides.get("evaluate.folds", next((one.folds for one in specs if one.folds), None))
+    return of_anybody(said) if asked not in (None, "none") else said
+
+
+def scored_dataset(cohort: Cohort, spec: EvaluateSpec) -> str | None:
+    """Say which data set, or part of one, a stage scores: in folds it is anybody of it."""
+    said = cohort.spec.keys.dataset
+    return of_anybody(said) if spec.folds else said
 
 
 def refuse_seen(models: Sequence[str], dataset: str | None, *, allow: bool) -> None:

@@ -15,7 +15,7 @@ from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.outcomes import tellers
 from medmcl.data.cohort.splits import SPLITS
-from medmcl.encoders.published.overlap import overlap_of_provenance
+from medmcl.encoders.published.overlap import of_anybody, overlap_of_provenance
 from medmcl.evaluation.protocol.evidence import ENCODER_OF, UNKNOWN_ENCODER, FittedOn
 from medmcl.stages.factorise.vector_files import Vectors, read_vectors
 
@@ -51,6 +51,7 @@ def lay_vectors(
     columns: Sequence[str] | None = None,
     *,
     is_frozen: bool = False,
+    in_folds: bool = False,
 ) -> SampleVectors:
     """Read vectors and give each sample its own: by record or sample if they say, else by subject.
 
@@ -61,6 +62,7 @@ def lay_vectors(
         columns: Those of the vectors that a run fitted its probes on: the file's are put into
             their order. None where it kept none.
         is_frozen: Whether these probes are applied, so that other columns are none of theirs.
+        in_folds: Whether people are scored in folds, not by the split of the cohort.
 
     Raises:
         ArtefactError: The file cannot be read.
@@ -87,7 +89,8 @@ def lay_vectors(
     notes = [f"{name}: {note}" for note in (*vectors.notes, *how, *_counts(vectors, rows, cohort))]
     if flat.any():
         notes.append(f"{name}: {int(flat.sum())} of {len(flat)} columns are alike for everyone")
-    note = _encoder_saw(path, cohort.spec.keys.dataset)
+    dataset = cohort.spec.keys.dataset
+    note = _encoder_saw(path, of_anybody(dataset) if in_folds else dataset)
     line = FittedOn(what=f"{ENCODER_OF} '{name}'", splits=(), method=name, note=note)
     return SampleVectors(
         values=values, present=present, notes=tuple(notes), fitted=line, columns=vectors.columns

@@ -31,16 +31,16 @@ KEPT_GB = 1.5
 
 @dataclass(frozen=True)
 class StageFootprint:
-    """A stage by its name, at the batch of the recipe, and how memory grows with a row."""
+    """A stage by its name, at the batch of the recipe and at another, by which memory grows."""
 
     stage: str
     whole: Footprint
-    half: Footprint
+    other: Footprint
 
     @property
     def bytes_per_row(self) -> float:
         """Bytes that one more row of a batch takes at the peak."""
-        return (self.whole.peak - self.half.peak) / (self.whole.rows - self.half.rows)
+        return (self.whole.peak - self.other.peak) / (self.whole.rows - self.other.rows)
 
     def rows_in(self, memory_gb: float) -> int:
         """Rows of the largest batch that fits; along a line through both batches that were seen."""
@@ -89,11 +89,12 @@ def footprints(
             context = Context(run=Run.begun(folder, config, recipe), world=World(),
                               record=Record(folder, active=False), stop=StopRequest())  # fmt: skip
             own = (spec, prepared.for_learning, context, plausible)
-            whole, half = (
+            size = spec.batch_size
+            whole, other = (
                 rehearse(*own, batch_size=rows, only_trains=True)
-                for rows in (spec.batch_size, spec.batch_size // 2)
+                for rows in (size, size // 2 if size > 3 else 2 * size)  # of one row is no loss
             )
-            yield StageFootprint(spec.name, whole, half)
+            yield StageFootprint(spec.name, whole, other)
 
 
 def as_row(one: StageFootprint) -> dict[str, Any]:

@@ -270,15 +270,12 @@ def test_parts_that_do_not_hold_every_shard_once_are_refused(shards, tmp_path, m
 
 
 @pytest.fixture
-def real_ray(monkeypatch):
-    pytest.importorskip("ray", reason="needs the extra [ray]")
-    monkeypatch.setenv("RAY_ADDRESS", "local")  # not a cluster that happens to run here
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # writes no token into the home folder
+def cluster(real_ray):
     with ray_cluster():
         yield
 
 
-def test_on_ray(shards, tmp_path, monkeypatch, real_ray):
+def test_on_ray(shards, tmp_path, monkeypatch, cluster):
     """Counts are those of one process, also if a worker is killed; an error names its shard."""
     vocabulary, rules, whole = vocabularies(shards), RULES[1], run.count_part
     alone, tally = count_shards(shards, READING, vocabulary, rules, tmp_path / "a")

@@ -15,9 +15,12 @@ import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.data.cohort.cohort import dataset_under
 from medmcl.encoders.published.card import find_variant
+from medmcl.encoders.published.ecg_jepa import ECGJEPA
 from medmcl.encoders.published.overlap import overlap_of, overlap_of_provenance
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import Row, read_board
+from medmcl.stages.evaluate.overlap import dataset_of, scored_dataset
+from medmcl.stages.evaluate.settings import with_settings
 from tests.support.published_weights import filled, save
 
 MODEL, RANDOM = "turgut_ecg:global_pool", "random turgut_ecg:global_pool"
@@ -269,13 +272,48 @@ def test_a_data_set_is_known_by_any_spelling_and_by_what_it_is_made_of(dataset, 
     ("overrides", "said"),
     [({}, "a:fold 1"), ({"cohort.on_bad_record": "exclude"}, "a:fold 1"),
      ({"cohort.subjects.split": {"column": "x"}}, "a"), ({"subjects.split.held_out": ["1"]}, "a"),
-     ({"evaluate.folds": "5 x 1"}, "a"),
+
      ({"cohort.subjects.split": "x", "cohort.dataset": "b:c"}, "b:c")],
 )  # fmt: skip
 def test_a_part_of_a_data_set_is_scored_by_the_split_of_the_file_alone(
     overrides, said, cohort, tmp_path
 ):
     assert dataset_under("a:fold 1", overrides) == said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "in_recipe", "said"),
+    [({}, None, "ukb:fold 1"), ({"evaluate.folds": "5 x 1"}, None, "ukb"), ({}, "5 x 2", "ukb"),
+     ({"evaluate.folds": "none"}, "5 x 2", "ukb:fold 1")],
+)  # fmt: skip
+def test_in_folds_anybody_of_a_data_set_is_scored(overrides, in_recipe, said, cohort, tmp_path):
+    tree = yaml.safe_load((cohort / "cohort.yaml").read_text())
+    file = tmp_path / "cohort.yaml"
+    file.write_text(yaml.safe_dump({**tree, "dataset": "ukb:fold 1"}))
+    given = {} if in_recipe is None else {"folds": in_recipe}
+    spec = with_settings({"stage": "evaluate", "name": "results", **given}, overrides)
+    assert dataset_of(file, overrides, [spec]) == said
+    opened = medmcl.open_cohort(file, {"data_root": str(cohort)})
+    assert scored_dataset(opened, spec) == said
+
+
+def test_a_random_encoder_has_the_sizes_of_the_file_it_stands_beside(cohort, suite, tmp_path):
+    sizes = {"width": 24, "depth": 2, "heads": 2}
+    torch.manual_seed(0)
+    net = ECGJEPA(**sizes).state_dict()
+    config = {"channel_size": 5000, "patch_size": 25, "dim": 24, "depth": 2, "num_heads": 2,
+              "mlp_ratio": 4.0}  # fmt: skip
+    file = tmp_path / "w.pth"
+    torch.save(
+        {"model": {f"target_encoder.{n}": x for n, x in net.items()}, "config": config}, file
+    )
+    rows = benchmark(suite, cohort, tmp_path / "out", models=[f"ecg_jepa:{file}"],
+                     label_fractions=[1.0], allow_overlap=True)  # fmt: skip
+    beside = "random ecg_jepa of the sizes of its file"
+    assert {row.versus for row in rows if row.versus} == {beside}
+    widths = [pd.read_parquet(one).filter(regex=r"^e\d+$").shape[1]
+              for one in (tmp_path / "out" / "vectors").glob("*.parquet")]  # fmt: skip
+    assert widths == [24] * 3  # the model, and two draws of first weights
 
 
 def test_a_cohort_opened_by_another_split_is_no_part_of_its_data_set(cohort, tmp_path):

@@ -163,12 +163,9 @@ def test_slurms_own_refusal_is_told_with_what_to_add(slurm, monkeypatch):
     assert "--sbatch OPTION" in told.stderr
 
 
-def test_on_ray_ranks_make_one_run_and_shards_one_table_and_what_fails_is_told(
-    tmp_path, monkeypatch
-):
-    pytest.importorskip("ray", reason="needs the extra [ray]")
-    monkeypatch.setenv("RAY_ADDRESS", "local")  # not a cluster that happens to run here
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # writes no token into the home folder
+@pytest.mark.usefixtures("real_ray")
+@pytest.mark.filterwarnings("ignore")  # Ray warns of its own settings
+def test_on_ray_ranks_make_one_run_and_shards_one_table_and_what_fails_is_told(tmp_path):
     out = tmp_path / "run"
     told = answer("launch", "--ray", "--devices", "2", "--", *train(out))
     assert told.returncode == 0, told
