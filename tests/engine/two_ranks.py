@@ -294,16 +294,20 @@ def compare(mix, presence, dtype, world, *, in_parts=False):
 
 
 def compare_in_tiles(world):
-    """As `compare`, where InfoNCE is computed in tiles, and ranks share them."""
-    taken = []
+    """As `compare`, where contrastive losses are computed in tiles, and ranks share them."""
+    taken = {}
 
-    def tiled(*arguments):
-        taken.append(len(arguments[0]))
-        return tiles.tiled_info_nce(*arguments, tile=3)
+    def watched(name, real):
+        def tiled(*arguments, **more):
+            taken[name] = max(len(arguments[0]), taken.get(name, 0))
+            return real(*arguments, **more, tile=3)
+
+        return patch.object(contrastive, name, tiled)
 
     with (
         patch.dict(contrastive.TILE_FROM, {"cpu": 3}),
-        patch.object(contrastive, "tiled_info_nce", tiled),
+        watched("tiled_info_nce", tiles.tiled_info_nce),
+        watched("tiled_sigmoid", tiles.tiled_sigmoid),
     ):
         return {p: compare(MIX, p, torch.float64, world) for p in PRESENCE} | {"tiled": taken}
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from medmcl.core.batch import GROUPS, Batch
 from medmcl.core.errors import MedmclError
 from medmcl.core.layers import widen
-from medmcl.objectives.pairwise.tiles import tiled_info_nce
+from medmcl.objectives.pairwise.tiles import ranks_that_share, tiled_info_nce, tiled_sigmoid
 from medmcl.objectives.settings import ScaleSettings
 
 
@@ -83,8 +83,14 @@ def with_groups(batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 TILE_FROM = {"cpu": 2048}
-"""Device type to the rows from which InfoNCE is computed in tiles; faster there, and lean."""
+"""Device type to the rows from which losses are computed in tiles; faster there, and lean."""
 TILE_FROM_ELSEWHERE = 16384
+
+
+def _in_tiles(rows: Tensor) -> bool:
+    """Whether these many rows are compared in tiles: of several ranks each takes its share."""
+    most = TILE_FROM.get(rows.device.type, TILE_FROM_ELSEWHERE)
+    return len(rows) * ranks_that_share() >= most
 
 
 def info_nce(
@@ -126,8 +132,8 @@ def info_nce(
     a, b, scale = _prepare(a, b, logit_scale, normalise)
     a, b, groups = compared_rows(a, b, groups)
     with torch.autocast(a.device.type, enabled=False):
-        if groups is None and len(a) >= TILE_FROM.get(a.device.type, TILE_FROM_ELSEWHERE):
-            return tiled_info_nce(a, b, scale, weight)
+        if _in_tiles(a):
+            return tiled_info_nce(a, b, scale, weight, groups=groups)
         logits = scale * (a @ b.T)
         if groups is not None:
             logits = logits.masked_fill(other_groups(groups), -math.inf)
@@ -165,6 +171,9 @@ def nt_xent(
     a, b, groups = compared_rows(a, b, groups)
     with torch.autocast(a.device.type, enabled=False):
         both = torch.cat([a, b])
+        if _in_tiles(both):
+            others, twice = both.roll(len(a), 0), None if groups is None else groups.repeat(2)
+            return tiled_info_nce(both, others, scale, 1.0, groups=twice, itself=len(a))
         hidden = torch.eye(len(both), dtype=torch.bool, device=a.device)
         if groups is not None:
             hidden = hidden | other_groups(groups).repeat(2, 2)
@@ -204,6 +213,8 @@ def sigmoid_loss(
     a, b, groups = compared_rows(a, b, groups)
     bias = as_one_number(logit_bias, a, "logit_bias")
     with torch.autocast(a.device.type, enabled=False):
+        if _in_tiles(a):
+            return tiled_sigmoid(a, b, scale, bias, groups=groups)
         logits = scale * (a @ b.T) + bias
         sign = 2 * torch.eye(len(a), dtype=a.dtype, device=a.device) - 1
         answers = functional.logsigmoid(sign * logits)

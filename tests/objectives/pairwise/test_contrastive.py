@@ -10,7 +10,6 @@ from torch.nn import functional
 from medmcl.core.errors import MedmclError
 from medmcl.objectives import info_nce, nt_xent, sigmoid_loss
 from medmcl.objectives.pairwise import contrastive
-from medmcl.objectives.pairwise.tiles import tiled_info_nce
 
 
 def draw(rows, width, seed=0, dtype=torch.float64):
@@ -149,20 +148,15 @@ def test_alignment_costs_nothing_at_a_large_scale_and_ignorance_costs_log_b():
     assert nt_xent(blind, blind, 10.0).item() == pytest.approx(math.log(15), rel=1e-6)
 
 
-def test_tiles_take_over_for_many_rows_and_agree(monkeypatch):
-    leaves = [x.requires_grad_() for x in draw(33, 4)]
-    plain = torch.autograd.grad(info_nce(*leaves, 20.0, 0.3), leaves)
-    monkeypatch.setitem(contrastive.TILE_FROM, "cpu", 33)
+def test_tiles_take_over_for_many_rows(monkeypatch):
+    a, b = draw(33, 4)
     calls = []
-
-    def watched(*arguments):
-        calls.append(arguments)
-        return tiled_info_nce(*arguments)
-
-    monkeypatch.setattr(contrastive, "tiled_info_nce", watched)
-    tiled = torch.autograd.grad(info_nce(*leaves, 20.0, 0.3), leaves)
-    assert len(calls) == 1
-    torch.testing.assert_close(plain, tiled, rtol=1e-10, atol=1e-12)
+    monkeypatch.setattr(contrastive, "tiled_info_nce", lambda *_, **__: calls.append("tiled"))
+    for most in (34, 33):
+        monkeypatch.setitem(contrastive.TILE_FROM, "cpu", most)
+        info_nce(a, b, 20.0)
+        calls.append(most)
+    assert calls == [34, "tiled", 33]
 
 
 def test_half_precision_is_widened_also_under_autocast():

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medmcl.objectives.pairwise.tiles import tiled_info_nce
+from medmcl.objectives.pairwise import contrastive, tiles
+from medmcl.objectives.pairwise.tiles import tiled_info_nce, tiled_sigmoid
 
 
 def draw(rows, dtype):
@@ -29,7 +30,7 @@ def plain(a, b, scale, weight):
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_tiles_of_any_size_give_value_and_gradient_of_the_plain_formula(tile, weight):
     leaves = draw(23, torch.float64)
-    expected, got = plain(*leaves, weight), tiled_info_nce(*leaves, weight, tile)
+    expected, got = plain(*leaves, weight), tiled_info_nce(*leaves, weight, tile=tile)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(
         torch.autograd.grad(2 * got, leaves), torch.autograd.grad(2 * expected, leaves),
@@ -40,20 +41,59 @@ def test_tiles_of_any_size_give_value_and_gradient_of_the_plain_formula(tile, we
 def test_float32_gradients_agree_to_a_millionth():
     leaves = draw(130, torch.float32)
     expected = torch.autograd.grad(plain(*leaves, 0.5), leaves)
-    got = torch.autograd.grad(tiled_info_nce(*leaves, 0.5, 32), leaves)
+    got = torch.autograd.grad(tiled_info_nce(*leaves, 0.5, tile=32), leaves)
     for ours, theirs in zip(got, expected, strict=True):
         assert (ours - theirs).norm() <= 1e-6 * max(1.0, theirs.norm().item())
 
 
 def test_gradients_are_those_of_finite_differences():
     leaves = draw(5, torch.float64)
-    assert torch.autograd.gradcheck(lambda a, b, s: tiled_info_nce(a, b, s, 0.3, 2), leaves)
+    assert torch.autograd.gradcheck(lambda a, b, s: tiled_info_nce(a, b, s, 0.3, tile=2), leaves)
 
 
 def test_a_huge_scale_does_not_overflow():
     a, b, _ = draw(9, torch.float32)
     scale = torch.tensor([1e4], device="cpu")
-    loss = tiled_info_nce(a, b, scale, 0.5, 4)
+    loss = tiled_info_nce(a, b, scale, 0.5, tile=4)
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(a.grad).all()
+
+
+GROUPS = torch.arange(23, device="cpu") % 4
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS])
+@pytest.mark.parametrize("tile", [1, 7, 16, 50])
+@pytest.mark.parametrize("loss", ["info_nce", "nt_xent", "sigmoid_loss"])
+def test_every_loss_in_tiles_is_the_plain_one(loss, tile, groups, monkeypatch):
+    """The plain ones are held to loops in test_contrastive.py."""
+    a, b, scale = draw(23, torch.float64)
+    bias = torch.tensor([-3.0], dtype=torch.float64, device="cpu", requires_grad=True)
+    given = (0.3,) if loss == "info_nce" else (bias,) if loss == "sigmoid_loss" else ()
+    leaves = (a, b, scale, *(one for one in given if one is bias))
+    ask = getattr(contrastive, loss)
+    expected = ask(a, b, scale, *given, groups=groups)
+    monkeypatch.setitem(contrastive.TILE_FROM, "cpu", 2)
+    taken = []
+    for name in ("tiled_info_nce", "tiled_sigmoid"):
+        real = getattr(tiles, name)
+
+        def watched(*words, real=real, **more):
+            taken.append(real)
+            return real(*words, **more, tile=tile)
+
+        monkeypatch.setattr(contrastive, name, watched)
+    got = ask(a, b, scale, *given, groups=groups)
+    assert len(taken) == 1
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        torch.autograd.grad(2 * got, leaves), torch.autograd.grad(2 * expected, leaves),
+        rtol=1e-10, atol=1e-13,
+    )  # fmt: skip
+
+
+def test_gradients_of_the_sigmoid_loss_are_those_of_finite_differences():
+    bias = torch.tensor([-2.0], dtype=torch.float64, device="cpu", requires_grad=True)
+    leaves = (*draw(5, torch.float64), bias)
+    assert torch.autograd.gradcheck(lambda *given: tiled_sigmoid(*given, tile=2), leaves)
