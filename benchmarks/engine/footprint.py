@@ -68,6 +68,7 @@ def grown(recipe: Any, cohort: Any, stage: str, folder: Path) -> float:
     """Take two steps on the CPU; give what the process grew by, at most, in the second, in MB."""
     from medmcl.data.loading.stand_in import stand_in
     from medmcl.engine import loop
+    from medmcl.engine.feed import Feed
     from medmcl.engine.optimiser import build_optimiser
     from medmcl.engine.outcomes import Outcomes
     from medmcl.engine.record import Record
@@ -88,7 +89,7 @@ def grown(recipe: Any, cohort: Any, stage: str, folder: Path) -> float:
     load = train.loader(spec, prepared.for_learning, {}, parts, None)
     plan = train.plan_of(spec, len(parts.sampler), context)
     optimiser = build_optimiser(parts.learner, plan.optimiser, train.depths_of(parts.learner))
-    feed = loop.Feed(sampler=parts.sampler, load=load, selector=parts.selector)
+    feed = Feed(sampler=parts.sampler, load=load, selector=parts.selector)
     rows = next(iter(parts.sampler(0)))
     state, before = Progress(), 0
     for _ in range(2):

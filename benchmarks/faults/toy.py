@@ -22,7 +22,7 @@ from tests.support.killed import forked
 BUSY, LIMIT = 20, 120.0
 """Seconds of processor time, and of any, after which a command hangs."""
 TIMES = re.compile(
-    rb'"(seconds|time|elapsed|started|command|date|when|since|created|cohort_file)": ?("[^"]*"|[\d.e-]+)'
+    rb'"(seconds|data_wait_seconds|time|elapsed|started|command|date|when|since|created|cohort_file)": ?("[^"]*"|[\d.e-]+)'
 )
 """What differs between runs that are equal."""
 OF_TIME = ("html", "svg", "png", "pt", "lock", "report.json", "model_card.md", "checklist.csv",

@@ -453,7 +453,8 @@ class Trainer:
         import torch
 
         from medmcl.engine.checkpoint import Checkpoints
-        from medmcl.engine.loop import Feed, Plan, fit
+        from medmcl.engine.feed import Feed
+        from medmcl.engine.loop import Plan, fit
         from medmcl.engine.world import World
 
         made = self.made

@@ -117,6 +117,16 @@ class Batch:
         pairs = zip(moved._facts(), self._facts(), strict=True)
         return replace(moved, known_here=tuple((x, host.read(here)) for x, here in pairs))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its tensors hold."""
+        groups = (self.inputs, self.present, self.targets, self.known, self.masks, self.leads)
+        return self.ids.nbytes + sum(x.nbytes for group in groups for x in group.values())
+
+    def pinned(self) -> Batch:
+        """Copy onto pages of the host that a GPU reads by itself, so that `to` waits for none."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
     def values(self, x: Tensor) -> np.ndarray:
         """Give the values of a tensor of the batch; read back only if the host does not know it."""
         for tensor, values in self.known_here:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings
-from medmcl.core.contracts import Objective, Sampler, Selector
+from medmcl.core.contracts import Objective, Selector
 from medmcl.core.errors import ConfigError
 from medmcl.core.progress import Pace, progress
 from medmcl.core.rng import RowGenerator, derive_seed, seed_torch, torch_generator
@@ -25,6 +24,7 @@ from medmcl.data.loading.views import View
 from medmcl.engine.averaging import Average, shown
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import charge, share_norms, tied, wrap
+from medmcl.engine.feed import Feed
 from medmcl.engine.grad_allreduce import average_gradients
 from medmcl.engine.gradient_cache import Terms, accumulate, encode_in_parts
 from medmcl.engine.optimiser import (
@@ -133,67 +133,6 @@ class Plan:
         return world.device.type == "cpu"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """Rows of the train split that no step trains on.
-
-    Attributes:
-        batches: Sample numbers, batch by batch.
-        view: How they are shown; never disturbed.
-    """
-
-    batches: tuple[np.ndarray, ...]
-    view: View
-
-
-@dataclass(frozen=True, kw_only=True)
-class Feed:
-    """Where a stage's rows come from.
-
-    Attributes:
-        sampler: Epoch to global batches of sample numbers.
-        load: Sample numbers to a CPU batch of prepared rows.
-        tuning: Fixed batches of the tuning split; may be empty.
-        selector: Which rows of a global batch deserve a step; None keeps all.
-        probe: What parts of objectives that watch are shown; needed if there are any.
-    """
-
-    sampler: Sampler
-    load: Callable[[np.ndarray], Batch]
-    tuning: tuple[np.ndarray, ...] = ()
-    selector: Selector | None = None
-    probe: Probe | None = None
-
-    def batches(self, first: int, plan: Plan, world: World) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Give each global batch from step ``first`` on, as sample numbers, and this rank's part.
-
-        One is read ahead.
-        """
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead: tuple[np.ndarray, Future[Batch]] | None = None
-            for step, rows in enumerate(chain(self._rows(first, plan), (None,)), first):
-                coming = None
-                if rows is not None:
-                    coming = rows, reader.submit(self.load, own_part(rows, world)[0])
-                if ahead is not None:
-                    world.at(f"{plan.stage}, reading rows of step {step}", in_step=True)
-                    yield ahead[0], ahead[1].result()
-                ahead = coming
-
-    def _rows(self, first: int, plan: Plan) -> Iterator[np.ndarray]:
-        epoch, skip = divmod(first, plan.steps_per_epoch)
-        step = first
-        while step < plan.steps:
-            for number, rows in enumerate(self.sampler(epoch)):
-                if number < skip:
-                    continue
-                if step >= plan.steps:
-                    return
-                yield rows
-                step += 1
-            epoch, skip = epoch + 1, 0
-
-
 def fit(
     learner: Learner,
     feed: Feed,
@@ -235,6 +174,7 @@ def fit(
     state = _resume(learner, optimiser, average, checkpoints, world, feed.selector)
     same_on_all(world.peers, f"the step at which {plan.stage} begins", state.step)
     before, began = state.seconds, time.monotonic()
+    waited = state.data_wait_seconds - feed.wait.seconds
     record.rewind(plan.stage, state.step or -1)  # nothing is saved before the first step
     if state.step == 0:
         _watch(learner, feed, plan, state, record, world)
@@ -242,8 +182,11 @@ def fit(
     if _ending(plan, state):
         return state  # it had ended early, and was killed before it could say so
     pace = Pace(plan.steps, state.step)
-    with progress(plan.stage, plan.steps, shown=world.rank == 0, lines=False) as bar:
-        for rows, batch in feed.batches(state.step, plan, world):
+    with (
+        progress(plan.stage, plan.steps, shown=world.rank == 0, lines=False) as bar,
+        closing(feed.batches(state.step, plan, world)) as coming,
+    ):
+        for rows, batch in coming:
             world.at(f"{plan.stage}, step {state.step + 1}", in_step=True)
             step(
                 step_module,
@@ -267,6 +210,7 @@ def fit(
             given_up = state.skipped_in_a_row >= MAX_SKIPPED
             last = given_up or ends
             _watch(learner, feed, plan, state, record, world)
+            state.data_wait_seconds = waited + feed.wait.seconds
             if logs or last:
                 _report_step(plan, state, optimiser, record, world, summarise, pace)
             due = due or last
@@ -279,6 +223,7 @@ def fit(
                         learner, feed, views, plan, state, record, world, describe, summarise
                     )
                 state.seconds = before + time.monotonic() - began
+                state.data_wait_seconds = waited + feed.wait.seconds
                 better = better or (last and checkpoints.find("best") is None)
                 record.bring_to_disk()
                 _save(
@@ -423,6 +368,7 @@ def _report_step(
            "skipped_steps": state.skipped_steps, "empty_steps": state.empty_steps,
            "gradient_spikes": state.gradient_spikes,
            "largest_gradient_norm": state.largest_norm or None,  # none: no step was taken
+           "data_wait_seconds": round(state.data_wait_seconds, 3),
            **({"kept_rows": state.kept_rows} if state.judged_rows else {}),
            **state.recent, **told}  # fmt: skip
     record.write(row)
@@ -453,8 +399,9 @@ def tuning_loss(
     found: list[tuple[str, Tensor, int]] = []
     described: list[dict[str, Any]] = []
     rows_summed: Sums = {}
-    for number, rows in enumerate(feed.tuning):
-        batch = feed.load(rows).to(world.device)
+    for number, (rows, batch) in enumerate(
+        zip(feed.tuning, feed.fixed(feed.tuning, world), strict=True)
+    ):
         source = torch_generator(plan.seed, plan.stage, "tuning", number, device=world.device)
         generator = RowGenerator(source)
         seen = {name: view(batch, generator, disturb=False) for name, view in views.items()}
@@ -539,8 +486,7 @@ def encode_probe(learner: Learner, feed: Feed, plan: Plan, world: World) -> list
         raise RuntimeError("an objective watches, and the feed has no probe rows")
     learner.eval()
     found = []
-    for number, rows in enumerate(feed.probe.batches):
-        batch = feed.load(rows).to(world.device)
+    for number, batch in enumerate(feed.fixed(feed.probe.batches, world)):
         source = torch_generator(plan.seed, plan.stage, "probe", number, device=world.device)
         with autocast(plan.precision, world.device):
             shown = feed.probe.view(batch, RowGenerator(source), disturb=False)

@@ -18,9 +18,10 @@ from medmcl.core.sealed import sealed, unsealed
 from medmcl.core.suppression import placeless
 
 log = logging.getLogger("medmcl")
-TIMES = ("time", "elapsed")
+TIMES = ("time", "elapsed", "data_wait_seconds")
 """Keys of a line of the record that differ between runs of one seed: when it was written (UTC), and
-seconds that the run had taken by then, also before it was interrupted."""
+seconds that the run had taken by then, also before it was interrupted; those that the stage had
+waited for rows."""
 
 
 class Record:

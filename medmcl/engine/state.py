@@ -30,6 +30,8 @@ class Progress:
     skipped_in_a_row: int = 0
     seconds: float = 0.0
     """Time that the stage has taken, also before it was interrupted."""
+    data_wait_seconds: float = 0.0
+    """Part of that time in which the first rank waited for rows to be read."""
     recent: dict[str, float] = field(default_factory=dict)
     judged_rows: int = 0
     """Rows of which a selector was asked whether they deserve a step, over all ranks."""

@@ -12,7 +12,8 @@ from stopping import Stop, plain
 from medmcl.core.batch import Batch, InputShape
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.loop import Feed, Learner, Plan, fit
+from medmcl.engine.feed import Feed
+from medmcl.engine.loop import Learner, Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted

@@ -11,7 +11,8 @@ from judged_pairs import SAMPLES, learner, load, selector
 from stopping import Stop, plain
 
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.loop import Feed, Plan, fit
+from medmcl.engine.feed import Feed
+from medmcl.engine.loop import Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record
 from medmcl.engine.selecting import keep_rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from dataclasses import fields
 
 import numpy as np
@@ -13,7 +14,8 @@ from small_shared import INPUTS, ROWS, batch, build
 
 from medmcl.engine import spikes
 from medmcl.engine.checkpoint import Checkpoints
-from medmcl.engine.loop import Feed, Learner, Plan, fit
+from medmcl.engine.feed import Feed
+from medmcl.engine.loop import Learner, Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.running_sums import added, row_sums
@@ -79,7 +81,7 @@ class Stop:
         return self.step == self.after
 
 
-def train(folder, stop, steps=STEPS, bad=(), ema=None, **optimiser):
+def train(folder, stop, steps=STEPS, bad=(), ema=None, slow=0.0, **optimiser):
     tower = build(depth=2, capacity_factor=0.6)
     objective = build_objective("cross_modal", {"view": "plain"}, tower.shape(INPUTS))
     learner = Learner(tower, {"cross_modal": objective}, {"cross_modal": 1.0})
@@ -99,7 +101,8 @@ def train(folder, stop, steps=STEPS, bad=(), ema=None, **optimiser):
     state = fit(
         learner,
         Feed(sampler=lambda _: iter([np.arange(ROWS)] * steps),
-             load=lambda rows: whole[torch.from_numpy(rows)], tuning=(np.arange(ROWS),)),
+             load=lambda rows: time.sleep(slow) or whole[torch.from_numpy(rows)],
+             tuning=(np.arange(ROWS),)),
         {"plain": view},
         plan,
         record=Record(folder / "metrics.jsonl", active=True),
@@ -126,6 +129,21 @@ def through(touchy, tmp_path_factory):
     return train(tmp_path_factory.mktemp("through"), Stop())
 
 
+def test_what_was_waited_for_rows_is_told_in_each_line_and_goes_on_where_a_run_stopped(tmp_path):
+    def told():
+        lines = read_metrics(tmp_path / "metrics.jsonl", times=True)
+        return [line["data_wait_seconds"] for line in lines if line["split"] == "train"]
+
+    began = time.perf_counter()
+    with pytest.raises(Interrupted):
+        train(tmp_path, Stop(7), slow=0.05)
+    third, sixth = told()
+    assert 0.05 <= third <= sixth <= time.perf_counter() - began
+    state, _ = train(tmp_path, Stop())
+    assert told()[:2] == [third, sixth]
+    assert sixth <= told()[-1] <= state.data_wait_seconds + 0.001
+
+
 @pytest.mark.parametrize("after", [1, 5])
 def test_a_stopped_run_sums_and_counts_as_one_that_was_not(through, after, tmp_path):
     folder = tmp_path / "stopped"
@@ -135,8 +153,9 @@ def test_a_stopped_run_sums_and_counts_as_one_that_was_not(through, after, tmp_p
     state, lines = train(folder, Stop())
     assert lines == through[1]
     seen, expected = vars(state).copy(), vars(through[0]).copy()
-    assert seen.pop("seconds") > 0
-    assert expected.pop("seconds") > 0
+    for name in ("seconds", "data_wait_seconds"):
+        assert seen.pop(name) > 0
+        assert expected.pop(name) > 0
     assert seen == expected
     assert 0 < state.gradient_spikes < STEPS
 
@@ -168,7 +187,8 @@ def test_what_steps_came_to_is_the_same_if_nobody_asks_before_the_record_does(
     (state, lines, weights), (late, late_lines, late_weights) = found
     assert state.skipped_steps == 3
     assert lines == late_lines
-    assert {**vars(state), "seconds": 0} == {**vars(late), "seconds": 0}
+    timeless = {"seconds": 0, "data_wait_seconds": 0}
+    assert {**vars(state), **timeless} == {**vars(late), **timeless}
     assert all(torch.equal(x, late_weights[name]) for name, x in weights.items())
 
 

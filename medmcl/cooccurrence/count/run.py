@@ -23,7 +23,7 @@ from medmcl.cooccurrence.count.parts import (
 from medmcl.cooccurrence.count.reading import Reading, Sighting, read_tokens, scan
 from medmcl.cooccurrence.count.rules import Rules, nested_modalities
 from medmcl.cooccurrence.count.vocabulary import refuse_shared_subjects
-from medmcl.cooccurrence.count.workers import cluster_cpus, run_jobs
+from medmcl.cooccurrence.count.workers import cluster_has, run_jobs
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
 
@@ -58,7 +58,8 @@ class Means:
 
     def settled(self) -> Means:
         """Give the same with the number of workers; asks the Ray cluster for its CPUs."""
-        return replace(self, workers=cluster_cpus()) if self.ray and not self.workers else self
+        cpus = cluster_has("CPU") if self.ray and not self.workers else 0
+        return replace(self, workers=cpus) if cpus else self
 
 
 @dataclass(frozen=True)

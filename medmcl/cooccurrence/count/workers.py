@@ -65,13 +65,13 @@ def connect() -> Any:
             fix="correct the address, start it (ray start --head), or leave RAY_ADDRESS out to "
             "count on this machine",
         ) from None
-    log.info("Ray: %s, %d CPUs", counted(len(ray.nodes()), "node"), cluster_cpus())
+    log.info("Ray: %s, %d CPUs", counted(len(ray.nodes()), "node"), cluster_has("CPU"))
     return ray
 
 
-def cluster_cpus() -> int:
-    """Give the CPUs of the cluster, at least 1."""
-    return max(int(connect().cluster_resources().get("CPU", 1)), 1)
+def cluster_has(kind: str) -> int:
+    """Give how many the cluster has of a kind: ``CPU``, ``GPU``."""
+    return int(connect().cluster_resources().get(kind, 0))
 
 
 def map_on_ray(

@@ -131,9 +131,10 @@ class WrittenRows(Rows):
             ArtefactError: Names the file, and the first such row.
         """
         self._look_at_file()
-        for number in numbers[~self._sound[numbers]].tolist():
+        sound = self._sound  # of this state of the file: another thread may see it change meanwhile
+        for number in numbers[~sound[numbers]].tolist():
             self._compare(number)
-            self._sound[number] = True
+            sound[number] = True
         self._looks += 1
         held = numbers[self._has[numbers]]
         if len(held):

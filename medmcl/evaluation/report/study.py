@@ -69,7 +69,8 @@ class Study:
         gaps: What was done about inputs and cells that are missing, a clause each.
         towers: Modality to its encoder, in a clause.
         training: A sentence on each training stage.
-        seconds: How long ``training`` took in all, and ``evaluation`` without its page.
+        seconds: How long ``training`` took in all, ``data_wait`` (part of it) waited for rows to be
+            read, and ``evaluation`` took without its page.
         licence: Licence of the model, if somebody stated one.
         external: Whether the scored cohort is another than the one trained on.
     """

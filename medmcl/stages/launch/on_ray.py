@@ -12,8 +12,14 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from medmcl.cooccurrence.count.workers import map_on_ray, ray_cluster
-from medmcl.core.errors import ArtefactError, ExtraNotInstalledError, MedmclError
+from medmcl.cooccurrence.count.workers import cluster_has, map_on_ray, ray_cluster
+from medmcl.core.errors import (
+    ArtefactError,
+    ConfigError,
+    ExtraNotInstalledError,
+    MedmclError,
+)
+from medmcl.core.findings import counted
 from medmcl.stages.launch.job import Job
 
 RESTARTS = 3
@@ -41,15 +47,39 @@ def run(job: Job) -> None:
 
     Raises:
         ExtraNotInstalledError: Ray is not installed.
-        ConfigError: The cluster does not answer.
+        ConfigError: The cluster does not answer, or has fewer CPUs or GPUs than the job wants.
         MedmclError: The command failed; what it said last.
     """
     with ray_cluster():
+        gpus = _gpus(job)
         if job.ranks > 1:
-            _train(job)
+            _train(job, gpus)
         else:
             jobs = [(words, str(Path.cwd())) for words in _shards(job)]
-            map_on_ray(typed, jobs, gpus=int(job.wants_gpus))
+            map_on_ray(typed, jobs, gpus=gpus)
+
+
+def _gpus(job: Job) -> int:
+    """Give the GPUs of each process: one, or none where ``--device auto`` finds a cluster without.
+
+    Raises:
+        ConfigError: Ray would wait for ever for what the cluster does not have.
+    """
+    gpus = int(job.wants_gpus)
+    if job.given.get("device") == "auto" and not cluster_has("GPU"):
+        gpus = 0
+    for kind, each in (("CPU", 1), ("GPU", gpus)):
+        there = cluster_has(kind)
+        if there < job.ranks * each:
+            raise ConfigError(
+                "the Ray cluster is too small",
+                where=job.command,
+                got=counted(there, kind),
+                expected=f"{job.ranks * each}: one for each process",
+                fix="start more of its machines first, or launch fewer processes"
+                + (", or say --device cpu" if kind == "GPU" else ""),
+            )
+    return gpus
 
 
 def typed(words: list[str], folder: str, around: dict[str, str] | None = None) -> None:
@@ -68,7 +98,7 @@ def typed(words: list[str], folder: str, around: dict[str, str] | None = None) -
         )
 
 
-def _train(job: Job) -> None:
+def _train(job: Job, gpus: int) -> None:
     try:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
@@ -79,7 +109,7 @@ def _train(job: Job) -> None:
         _rank,
         train_loop_config={"words": job.typed(), "folder": str(Path.cwd())},
         torch_config=TorchConfig(backend="gloo"),  # of Ray's own; the command has its group
-        scaling_config=ScalingConfig(num_workers=job.ranks, use_gpu=job.wants_gpus),
+        scaling_config=ScalingConfig(num_workers=job.ranks, use_gpu=bool(gpus)),
         run_config=RunConfig(
             name=job.name,
             storage_path=str(notes),

@@ -55,7 +55,11 @@ def study_of(run: Run, cohort: Cohort, tasks: Sequence[str], evaluated_s: float 
         predictors=tuple(_predictor(name, run, cohort) for name in read),
         towers=_towers(run.recipe),
         training=_training(run),
-        seconds={"training": _trained_s(run), "evaluation": round(evaluated_s, 3)},
+        seconds={
+            "training": _summed(run, "seconds"),
+            "data_wait": _summed(run, "data_wait_seconds"),
+            "evaluation": round(evaluated_s, 3),
+        },
         external=is_another(run, cohort),
     )
 
@@ -111,11 +115,13 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     last = f" Wrecked: {fact['wrecked']}." if "wrecked" in fact else ""
     if not last and (said := overfitting(fact)):
         last = f" {said}"
+    wait = fact.get("data_wait_seconds", 0.0) / max(fact["seconds"], 1e-9)
+    waited = f", {wait:.0%} of them waiting for rows" if fact["seconds"] >= 1 else ""
     return (
         f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects{bad}"
         f"{without if lacking else ''}{later if kept else ''}{chosen}, "
         f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
-        f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s.{last}"
+        f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s{waited}.{last}"
     )
 
 
@@ -162,9 +168,9 @@ def _made(run: Run) -> dict[str, str | None]:
     return {one.name: one.trained_task for one in run.specs.values() if one.learns}
 
 
-def _trained_s(run: Run) -> float:
-    """Seconds that all finished stages took before the evaluation."""
-    return round(sum(float(run.facts(name).get("seconds", 0.0)) for name in _made(run)), 3)
+def _summed(run: Run, key: str) -> float:
+    """Sum seconds of all finished stages before the evaluation."""
+    return round(sum(float(run.facts(name).get(key, 0.0)) for name in _made(run)), 3)
 
 
 def cost_sentence(seconds: Mapping[str, float]) -> str:

@@ -16,6 +16,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.towers import Towers
 from medmcl.engine import loop
 from medmcl.engine.absent_device import Counts, Read, absent, move, undrawn
+from medmcl.engine.feed import Feed
 from medmcl.engine.optimiser import build_optimiser
 from medmcl.engine.outcomes import Outcomes
 from medmcl.engine.state import Progress
@@ -86,7 +87,7 @@ def rehearse(
     plan, learner = plan_of(spec, len(parts.sampler), context), parts.learner
     load = loader(spec, prepared, untaught, parts, None)
     tuning = tuning_batches(spec, prepared, parts.sampler.batch_size, parts.groups)[:1]
-    feed = loop.Feed(
+    feed = Feed(
         sampler=parts.sampler, load=load, tuning=tuning, selector=parts.selector, probe=parts.probe
     )
     rows = next(iter(parts.sampler(0)))

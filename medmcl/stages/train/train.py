@@ -25,7 +25,8 @@ from medmcl.data.loading.samplers import UniformSampler, WithinGroupSampler
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View, with_leads
 from medmcl.encoders.encoded import TakesVectors
-from medmcl.engine.loop import MAX_SKIPPED, Feed, Learner, Plan, Probe, autocast, fit
+from medmcl.engine.feed import Feed, Probe
+from medmcl.engine.loop import MAX_SKIPPED, Learner, Plan, autocast, fit
 from medmcl.engine.probe_hooks import watchers
 from medmcl.engine.recompute import recompute_blocks
 from medmcl.engine.state import Progress
@@ -186,6 +187,7 @@ class Train(Stage[TrainSpec]):
             "empty_steps": state.empty_steps,
             "gradient_spikes": state.gradient_spikes,
             "seconds": round(state.seconds, 3),
+            "data_wait_seconds": round(state.data_wait_seconds, 3),
             "parameters": sum(p.numel() for p in learner.model.parameters()),
             **({} if attack is None else {"poisoned": poisoned}),
             **({} if spec.subset is None else {"subset": spec.subset.said}),

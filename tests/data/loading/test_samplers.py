@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
 from medmcl.data.loading.samplers import UniformSampler, WithinGroupSampler, batches_of
-from medmcl.engine.loop import Feed, Plan
+from medmcl.engine.feed import Feed
+from medmcl.engine.loop import Plan
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.world import World
 

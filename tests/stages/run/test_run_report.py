@@ -207,7 +207,9 @@ def test_a_stage_sentence_says_what_was_left_out():
     said = stage_sentence(fact)
     assert "(1 of the tuning split left out of its batches)" in said
     assert "2 steps skipped" in said
-    assert "2.00 M parameters" in said
+    assert said.endswith("2.00 M parameters; 1 s, 0% of them waiting for rows.")
+    waited = stage_sentence({**fact, "data_wait_seconds": 0.25})
+    assert waited.endswith("; 1 s, 25% of them waiting for rows.")
     assert "no tuning loss" in stage_sentence({**fact, "best_tuning_loss": None})
     early = {**fact, "steps": 600, "best_step": 10, "best_tuning_loss": 2.0}
     for last, is_told in ((2.1, False), (3.5, True), (None, False)):
@@ -309,6 +311,7 @@ def test_the_report_says_what_training_and_evaluation_took(trained, hearts, tmp_
     seconds = found["study"]["seconds"]
     assert seconds["training"] == pytest.approx(sum(one["seconds"] for one in done), abs=1e-3)
     assert seconds["evaluation"] > 0
+    assert 0 < seconds["data_wait"] < seconds["training"]
     said = re.compile(r"Training took [\d.]+ s, evaluation [\d.]+ s")
     assert sum(bool(said.match(note)) for note in found["notes"]) == 1
     assert said.search(both_pages(trained.path))
