@@ -32,10 +32,16 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors; shared memory is written once for each name."""
     from safetensors.torch import save_file
 
+    alone: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, w in weights.items():
+        own = w.detach().cpu().contiguous()
+        storage = own.untyped_storage()
+        is_part = storage.nbytes() != own.nbytes or storage.data_ptr() in places
+        alone[name] = own.clone() if is_part else own
+        places.add(storage.data_ptr())
     with file_aside(path) as aside:
-        save_file(
-            {name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}, aside
-        )
+        save_file(alone, aside)
 
 
 def load_weights_file(path: Path) -> dict[str, Tensor]:

@@ -41,6 +41,7 @@ from medmcl.engine.post_step_hooks import move, moves
 from medmcl.engine.probe_hooks import watch
 from medmcl.engine.record import Record
 from medmcl.engine.running_sums import Sums, added, over_ranks, row_sums
+from medmcl.engine.saver import Saver
 from medmcl.engine.selecting import keep_rows
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.state import Progress
@@ -168,7 +169,7 @@ def fit(
         ConfigError: No objective had rows to charge for in the first epoch (`MAX_EMPTY` steps
             if it is shorter), or in any step.
     """
-    optimiser = build_optimiser(learner, plan.optimiser, depths or {})
+    optimiser = build_optimiser(learner, plan.optimiser, depths or {}, world)
     outcomes = Outcomes()
     average = None if plan.ema is None else Average(learner, plan.ema)
     state = _resume(learner, optimiser, average, checkpoints, world, feed.selector)
@@ -183,6 +184,7 @@ def fit(
         return state  # it had ended early, and was killed before it could say so
     pace = Pace(plan.steps, state.step)
     with (
+        Saver(checkpoints, world) as saver,
         progress(plan.stage, plan.steps, shown=world.rank == 0, lines=False) as bar,
         closing(feed.batches(state.step, plan, world)) as coming,
     ):
@@ -202,6 +204,7 @@ def fit(
                 outcomes,
                 average,
             )
+            saver.check()
             logs, ends = state.step % plan.log_every == 0, state.step == plan.steps
             due = state.step % plan.evaluate_every == 0
             if plan.settles_each_step(world) or logs or ends or due:
@@ -224,13 +227,11 @@ def fit(
                     )
                 state.seconds = before + time.monotonic() - began
                 state.data_wait_seconds = waited + feed.wait.seconds
-                better = better or (last and checkpoints.find("best") is None)
+                better = better or (last and not saver.knows_best())
                 record.bring_to_disk()
-                _save(
-                    learner, optimiser, average, state, checkpoints, world, feed.selector,
-                    best=better,
-                )  # fmt: skip
+                _save(learner, optimiser, average, state, saver, world, feed.selector, best=better)
             if stopping and not last:
+                saver.wait()
                 barrier(world, "the first rank to save", heeds=False)
                 raise Interrupted(f"{plan.stage}: saved at step {state.step} of {plan.steps}")
             ending = _ending(plan, state)
@@ -499,22 +500,21 @@ def _save(
     optimiser: torch.optim.Optimizer,
     average: Average | None,
     state: Progress,
-    checkpoints: Checkpoints,
+    saver: Saver,
     world: World,
     selector: Selector | None,
     *,
     best: bool,
 ) -> None:
-    saved = state.saved(world)
+    training = {"progress": state.saved(world), "optimiser": optimiser.state_dict()}
     if world.rank == 0:
-        world.at(f"saving step {state.step}", saving=True)
-        training = {"progress": saved, "optimiser": optimiser.state_dict()}
+        world.at(f"saving step {state.step}")
         if selector is not None:
             training["selector"] = dict(selector.state_dict())
         if average is not None:
             training["own_weights"] = average.own_weights()
         with shown(average):
-            checkpoints.save(state.step, learner.state_dict(), training, best=best)
+            saver.save(state.step, learner.state_dict(), training, best=best)
     world.at(f"after step {state.step}")
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from medmcl.engine.world import World
+
 
 class OptimiserSettings(Config):
     """How weights are moved."""
@@ -35,6 +37,9 @@ class OptimiserSettings(Config):
     fused: bool | None = None
     """Whether all weights are moved by one kernel; not said: on a GPU, not on a CPU, where it is
     faster, too, and gives other bits."""
+    sharded: bool = False
+    """Whether each of several processes remembers (and moves) its share of the weights alone: of
+    AdamW 8 bytes a weight, divided by the processes. The same weights come of it."""
 
 
 def rate_at(step: int, steps: int, settings: OptimiserSettings) -> float:
@@ -53,7 +58,10 @@ def rate_at(step: int, steps: int, settings: OptimiserSettings) -> float:
 
 
 def build_optimiser(
-    module: nn.Module, settings: OptimiserSettings, depths: Mapping[str, tuple[int, int]]
+    module: nn.Module,
+    settings: OptimiserSettings,
+    depths: Mapping[str, tuple[int, int]],
+    world: World | None = None,
 ) -> torch.optim.Optimizer:
     """Build the optimiser with one parameter group for each (depth, decay).
 
@@ -62,7 +70,12 @@ def build_optimiser(
         settings: Name, rate, decay.
         depths: Parameter name to (its layer, number of layers of its tower). A parameter without
             an entry (heads, decoders, scales) moves at the full rate.
+        world: Ranks that may share out what it remembers.
     """
+    if settings.sharded and world is not None and world.size > 1:
+        from medmcl.engine.sharded import Sharded
+
+        return Sharded(build_optimiser(module, settings, depths), world)
     import torch  # not at the top: settings are read without it
     from torch import nn
 
@@ -104,7 +117,11 @@ def build_optimiser(
 def take_state(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Take back what ``state_dict`` gave, also on another device: its kernels stay its own."""
     from medmcl.engine.muon import Pair
+    from medmcl.engine.sharded import Sharded
 
+    if isinstance(optimiser, Sharded):
+        take_state(optimiser.inner, optimiser.own(saved))
+        return
     if isinstance(optimiser, Pair):
         for one, own in zip(optimiser.members, saved["members"], strict=True):
             take_state(one, own)

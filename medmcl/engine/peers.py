@@ -186,7 +186,9 @@ class Peers:
         self._left = threading.Event()
         self._looked = time.monotonic()
         self._is_cut_off = False
-        self._place: tuple[str, bool, bool, float] = ("starting", False, False, time.monotonic())
+        self.saving = False
+        """Whether a checkpoint is being written: this rank is not ended by force meanwhile."""
+        self._place: tuple[str, bool, float] = ("starting", False, time.monotonic())
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __str__(self) -> str:
@@ -221,9 +223,9 @@ class Peers:
         threading.Thread(target=self._guard, daemon=True).start()
         self._until("hello", "the others to start", self.timeout)
 
-    def at(self, place: str, *, in_step: bool = False, saving: bool = False) -> None:
+    def at(self, place: str, *, in_step: bool = False) -> None:
         """Tell where this rank stands; within a step it must move on within the timeout."""
-        self._place = (place, in_step, saving, time.monotonic())
+        self._place = (place, in_step, time.monotonic())
 
     def wait(self, what: str, *, heeds: bool = True) -> None:
         """Wait until every rank is here; for the first as long as it lives.
@@ -388,7 +390,7 @@ class Peers:
             self._known[rank] = _Process(**json.loads(store.get(f"hello/{rank}")))
 
     def _sign(self, count: int) -> None:
-        place, _, _, since = self._place
+        place, _, since = self._place
         said = [count, place, round(time.monotonic() - since)]
         self._own.set(f"alive/{self.rank}", json.dumps(said))
 
@@ -432,7 +434,7 @@ class Peers:
                 self._lost.add(rank)
                 self._end_process(rank)
                 return self._tell(what, FAULT, self._own)
-        _, in_step, _, since = self._place
+        _, in_step, since = self._place
         if in_step and time.monotonic() - since > self.timeout:
             return self._tell(self._late(), FAULT, self._own)
         return None
@@ -503,7 +505,7 @@ class Peers:
         self._looked = math.inf
         self.stop.asked = True
         end = time.monotonic() + GRACE
-        while time.monotonic() < end or self._place[2]:
+        while time.monotonic() < end or self.saving:
             if self._left.wait(0.05):
                 return
         if last.by == self.rank:

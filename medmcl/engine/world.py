@@ -44,10 +44,10 @@ class World:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
-    def at(self, place: str, *, in_step: bool = False, saving: bool = False) -> None:
+    def at(self, place: str, *, in_step: bool = False) -> None:
         """Tell the others where this rank stands (`Peers.at`)."""
         if self.peers is not None:
-            self.peers.at(place, in_step=in_step, saving=saving)
+            self.peers.at(place, in_step=in_step)
 
 
 def start_world(device: str = "auto", *, init_method: str | None = None) -> World:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import threading
 import time
 from dataclasses import fields
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from small_shared import INPUTS, ROWS, batch, build
 
+from medmcl.core.writing import DiskError
 from medmcl.engine import spikes
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.feed import Feed
@@ -19,6 +21,7 @@ from medmcl.engine.loop import Learner, Plan, fit
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.running_sums import added, row_sums
+from medmcl.engine.saver import Saver
 from medmcl.engine.signals import Interrupted
 from medmcl.engine.state import Progress
 from medmcl.engine.world import World
@@ -81,7 +84,9 @@ class Stop:
         return self.step == self.after
 
 
-def train(folder, stop, steps=STEPS, bad=(), ema=None, slow=0.0, **optimiser):
+def train(
+    folder, stop, steps=STEPS, bad=(), ema=None, slow=0.0, heard=lambda number: None, **optimiser
+):
     tower = build(depth=2, capacity_factor=0.6)
     objective = build_objective("cross_modal", {"view": "plain"}, tower.shape(INPUTS))
     learner = Learner(tower, {"cross_modal": objective}, {"cross_modal": 1.0})
@@ -91,6 +96,7 @@ def train(folder, stop, steps=STEPS, bad=(), ema=None, slow=0.0, **optimiser):
 
     def view(rows, generator, disturb=True):
         shown.append(disturb)
+        heard(len(shown))
         if disturb and len(shown) in bad:
             return rows.with_inputs({**rows.inputs, "image": rows.inputs["image"] * math.inf})
         noise = generator.normal(1).exp() if disturb else 1.0
@@ -210,3 +216,81 @@ def test_a_mean_of_weights_is_kept_and_goes_on_where_it_stopped(touchy, tmp_path
     assert of("mean", "train", "loss") == of("plain", "train", "loss")
     assert of("mean", "tuning", "loss") != of("plain", "tuning", "loss")
     assert any(not torch.equal(x, kept["plain"][name]) for name, x in kept["mean"].items())
+
+
+SEEN_AT_4, SEEN_AT_8 = 5, 10
+"""Views that were drawn when a step was saved: of its steps, and of tuning rows."""
+
+
+def held_back(monkeypatch, until):
+    """Let each step be written only when it is told to go on."""
+    real = Checkpoints.save
+
+    def save(self, step, *given, **more):
+        assert until.wait(60)
+        real(self, step, *given, **more)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+
+
+def test_a_step_is_written_while_training_goes_on_as_it_was(tmp_path, monkeypatch):
+    for name in ("at_once", "meanwhile"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(Interrupted):
+        train(tmp_path / "at_once", Stop(4))
+    later = threading.Event()
+    held_back(monkeypatch, later)
+
+    def heard(number):
+        if number == SEEN_AT_8 - 1:  # the seventh step
+            later.set()
+        if number == SEEN_AT_8 + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "meanwhile", Stop(), heard=heard)
+    kept = [Checkpoints(tmp_path / name / "checkpoint") for name in ("at_once", "meanwhile")]
+    assert kept[1].find("last").name == "step-00000008"
+    for name in ("weights.safetensors", "training.pt"):
+        first, second = (one.folder / "step-00000004" / name for one in kept)
+        if name == "training.pt":
+            first, second = (torch.load(one, weights_only=True) for one in (first, second))
+            assert first["optimiser"]["param_groups"] == second["optimiser"]["param_groups"]
+            for number, state in first["optimiser"]["state"].items():
+                theirs = second["optimiser"]["state"][number]
+                assert all(torch.equal(x, theirs[key]) for key, x in state.items())
+            first, second = (one["progress"] for one in (first, second))
+            assert {**first, "seconds": 0, "sums": 0} == {**second, "seconds": 0, "sums": 0}
+        else:
+            assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_step_that_cannot_be_written_ends_the_run_at_the_next(tmp_path, monkeypatch):
+    real, seen = Checkpoints.save, []
+
+    def save(self, step, *given, **more):
+        if step == 8:
+            raise DiskError("the disk is full")
+        real(self, step, *given, **more)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    monkeypatch.setattr(Saver, "check", Saver.wait)  # the writer is faster than a step
+    with pytest.raises(DiskError, match="the disk is full"):
+        train(tmp_path, Stop(), heard=seen.append)
+    assert max(seen) == SEEN_AT_8 + 1
+    assert Checkpoints(tmp_path / "checkpoint").find("last").name == "step-00000004"
+
+
+def test_what_is_being_written_is_not_lost_where_a_run_ends_by_something_else(
+    tmp_path, monkeypatch
+):
+    def heard(number):
+        if number == SEEN_AT_4 + 2:
+            threading.Timer(0.2, later.set).start()
+            raise RuntimeError("something else")
+
+    later = threading.Event()
+    held_back(monkeypatch, later)
+    with pytest.raises(RuntimeError, match="something else"):
+        train(tmp_path, Stop(), heard=heard)
+    assert Checkpoints(tmp_path / "checkpoint").find("last").name == "step-00000004"
