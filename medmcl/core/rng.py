@@ -23,7 +23,7 @@ GENERATORS: dict[str, Callable[[], torch.Generator]] = {}
 
 def derive_seed(seed: int, *key: str | int) -> int:
     """Give a 63-bit seed that depends on ``seed`` and on every part of ``key``."""
-    text = "\x1f".join(str(part) for part in (seed, *key))
+    text = "\x1f".join(map(str, (seed, *key)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 

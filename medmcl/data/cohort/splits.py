@@ -39,8 +39,8 @@ def row_splits(table: Table, ids: np.ndarray, keys: SplitKeys) -> np.ndarray:
     if keys.everyone is not None:
         return np.full(len(ids), keys.everyone, dtype=object)
     if keys.random is not None:
-        drawn = {one: draw(one, keys.random) for one in set(ids) - {None}}
-        return np.array([drawn.get(one) for one in ids], dtype=object)
+        drawn = [None if one is None else draw(one, keys.random) for one in ids]
+        return np.array(drawn, dtype=object)
     cells = texts(table.require(str(keys.column), "subjects.split"))
     if keys.tuning_share is not None:
         return _with_drawn(cells, ids, keys, keys.tuning_share)

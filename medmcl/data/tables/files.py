@@ -299,7 +299,9 @@ def event_dates(column: pd.Series, where: str) -> tuple[pd.Series, np.ndarray]:
 
 
 def _parsed(column: pd.Series, where: str) -> pd.Series:
-    given = pd.Series(texts(column), index=column.index, dtype=object)  # 20190331 may be a number
+    codes, distinct = pd.factorize(column)  # the same days come often
+    cells = pd.Series(distinct, dtype=column.dtype)
+    given = pd.Series(texts(cells), dtype=object)  # 20190331 may be a number
     signed = given.astype("str").str.startswith(("-", "+")).fillna(value=False)
     given = given.mask(signed.astype(bool), "an offset")  # pandas takes -1440 for a year
     try:
@@ -313,6 +315,7 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
         ) from None
     if getattr(parsed.dt, "tz", None) is not None:
         parsed = parsed.dt.tz_localize(None)
+    parsed = parsed.reindex(codes).set_axis(column.index)
     bad = column[parsed.isna() & column.notna()]
     if len(bad):
         raise CohortError(
@@ -348,6 +351,12 @@ def _tidy_column(column: pd.Series) -> pd.Series:
     plain = _plain_numbers(column)
     if plain is not None:
         return plain
+    if isinstance(column.dtype, pd.StringDtype):  # what a column is, its distinct cells tell
+        codes, distinct = pd.factorize(column)
+        if 2 * len(distinct) < len(column):
+            spread = _tidy_column(pd.Series(distinct, name=column.name)).reindex(codes)
+            spread = spread.set_axis(column.index)
+            return spread.where(spread.notna(), None) if spread.dtype == object else spread
     given = column[column.notna()]
     is_text = pd.api.types.infer_dtype(given) == "string"
     given = given.str.strip() if is_text else given.map(_cell_text)

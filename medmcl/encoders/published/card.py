@@ -1,14 +1,15 @@
 """Model cards: what a published encoder is, reads, gives, has seen, and may be used for.
 
-A card is a YAML file under ``cards/``, called as its model is; or of another package, by an entry
-point of the group ``medmcl.cards`` whose value is the path of such a file. Nothing here imports
-torch.
+A card is a YAML file called as its model is: under ``cards/``, in a folder that ``MEDMCL_CARDS``
+names, or of another package, by an entry point of the group ``medmcl.cards`` whose value is the
+path of such a file. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,8 @@ from medmcl.modalities import ADAPTERS
 
 CARDS = Path(__file__).parent / "cards"
 GROUP = "medmcl.cards"
+FOLDERS = "MEDMCL_CARDS"
+"""Names folders of cards of one's own, as ``PATH`` does."""
 
 
 class Weights(Config):
@@ -196,20 +199,30 @@ def card_files() -> dict[str, Any]:
     """Give each model's name with where its card is: a file, or an entry point that says it.
 
     Raises:
-        ConfigError: A package outside calls a card as another is called.
+        ConfigError: There is no folder of this name, or two models are called alike.
     """
     from importlib.metadata import entry_points
 
-    found: dict[str, Any] = {path.stem: path for path in sorted(CARDS.glob("*.yaml"))}
-    for one in entry_points(group=GROUP):
-        if one.name in found:
+    folders = [CARDS, *map(Path, filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)))]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError("there is no such folder", where=FOLDERS, got=str(folder))
+    files = [path.absolute() for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    found: dict[str, Any] = {}
+    for name, one in (
+        *((path.stem, path) for path in files),
+        *((one.name, one) for one in entry_points(group=GROUP)),
+    ):
+        if name in found:
+            is_file = isinstance(one, Path)
             raise ConfigError(
-                f"two models are called '{one.name}'",
-                where=f"entry points '{GROUP}'",
-                got=one.value,
-                fix="give it another name in the pyproject.toml of that package",
+                f"two models are called '{name}'",
+                where=FOLDERS if is_file else f"entry points '{GROUP}'",
+                got=str(one) if is_file else one.value,
+                fix="give it another name"
+                + ("" if is_file else " in the pyproject.toml of that package"),
             )
-        found[one.name] = one
+        found[name] = one
     return found
 
 

@@ -24,7 +24,7 @@ from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, 
 from medmcl.evaluation.metrics.sampled import Interval, Method, Sampled, check_method, people_among
 from medmcl.evaluation.metrics.survival import metrics as survival_metrics
 
-ENTRIES_AT_ONCE = 8_000_000  # weights held at once: 64 MB
+ENTRIES_AT_ONCE = 2_000_000  # weights held at once: 16 MB; metrics hold some eight such arrays
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {**metrics.FUNCTIONS, **survival_metrics.FUNCTIONS}
 SPECS: dict[str, Metric] = {**metrics.SPECS, **survival_metrics.SPECS}

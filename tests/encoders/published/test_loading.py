@@ -13,6 +13,7 @@ from medmcl import models
 from medmcl.core.config import Config
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError, RecordError
 from medmcl.encoders.published import model as published
+from medmcl.encoders.published.card import read_card
 from tests.support.published_weights import arrays, drawn, filled, save
 
 MODEL = "turgut_ecg"
@@ -263,22 +264,51 @@ class Linear(torch.nn.Module):
         return {"features": self.layer(x.mean(-1))}
 
 
+CARD = (
+    f"title: Linear\nnet: {__name__}:Linear\nlicence: MIT\ncommercial: true\n"
+    "source: somebody/linear@1\ncitation: none\ndefault: small\n"
+    "variants: {small: {width: 3}, wide: {width: 9}}\nweights: {}\n"
+    "input: {modality: ecg, samples: 500}\nprepare: {seconds: 1, steps: []}\n"
+    "outputs: {features: a mean}\nclean: [ptbxl]\n"
+)
+
+
+@pytest.fixture
+def fresh():
+    """Cards are read once a process."""
+    read_card.cache_clear()
+    yield
+    read_card.cache_clear()
+
+
+def features_of(name, folder):
+    weights = save(Linear(3).state_dict(), folder / "w.pth")
+    model = models.load(name, weights=weights)
+    x = model.prepare(np.ones((12, 500)), leads=LEADS, rate_hz=500.0)
+    return model.features(x[None])
+
+
+@pytest.mark.usefixtures("fresh")
 def test_a_card_of_another_package(tmp_path, monkeypatch):
     path = tmp_path / "linear.yaml"
-    path.write_text(
-        f"title: Linear\nnet: {__name__}:Linear\nlicence: MIT\ncommercial: true\n"
-        "source: somebody/linear@1\ncitation: none\ndefault: small\n"
-        "variants: {small: {width: 3}, wide: {width: 9}}\nweights: {}\n"
-        "input: {modality: ecg, samples: 500}\nprepare: {seconds: 1, steps: []}\n"
-        "outputs: {features: a mean}\nclean: [ptbxl]\n"
-    )
+    path.write_text(CARD)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Outside(path)])
     assert "linear" in models.names()
-    weights = save(Linear(3).state_dict(), tmp_path / "w.pth")
-    model = models.load("linear", weights=weights)
-    x = model.prepare(np.ones((12, 500)), leads=LEADS, rate_hz=500.0)
-    assert model.features(x[None]).shape == (1, 3)
-    Outside.name = "ecgfounder"
+    assert features_of("linear", tmp_path).shape == (1, 3)
+    monkeypatch.setattr(Outside, "name", "ecgfounder")
     with pytest.raises(ConfigError, match="two models are called 'ecgfounder'"):
         models.names()
-    Outside.name = "linear"
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_card_in_a_folder_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text(CARD)
+    monkeypatch.setenv("MEDMCL_CARDS", str(tmp_path))
+    assert models.names()[-1] == "mine"
+    assert features_of("mine", tmp_path).shape == (1, 3)
+    (tmp_path / "ecgfounder.yaml").write_text(CARD)
+    with pytest.raises(ConfigError, match="two models are called 'ecgfounder'"):
+        models.names()
+    monkeypatch.setenv("MEDMCL_CARDS", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="no such folder"):
+        models.names()
