@@ -564,6 +564,33 @@ def select(
 
 
 @app.command(cls=Command)
+def prepare(
+    cohort: CohortOption,
+    out: Annotated[Path, typer.Option(help="Run that will read them: they are cached beside it.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Recipe that reads them: file or name; the cohort's own if not given."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Prepare one of N shares, for N processes; whoever ends last joins them, to the "
+            "same bytes as one process writes.",
+        ),
+    ] = None,
+    set_: SetOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Prepare the records that `pretrain` will read, which otherwise does it itself."""
+    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+        from medmcl.stages.run.prepare import prepare_records
+
+        said = prepare_records(cohort, recipe, out, overrides, shard)
+    print(said)
+
+
+@app.command(cls=Command)
 def check(
     cohort: CohortOption,
     recipe: Annotated[
@@ -598,6 +625,14 @@ def check(
             metavar="RUN",
             help="Look at the cohort as `predict` with this run does: outcomes and splits are not "
             "read, columns must be coded as in training.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Read one of N shares of the records, for N processes; whoever ends last tells "
+            "what one process would.",
         ),
     ] = None,
     stage: Annotated[
@@ -668,19 +703,24 @@ def check(
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     if screen is not None:
-        _refuse_beside("--screen", {"recipe": recipe, "predict": predict})
+        _refuse_beside("--screen", {"recipe": recipe, "predict": predict, "shard": shard})
         _screen(screen, cohort, given, set_, workers)
         return
     _refuse_given(given)
     if predict is not None:
-        _refuse_beside("--predict", {"recipe": recipe})
+        _refuse_beside("--predict", {"recipe": recipe, "shard": shard})
         _check_people(predict, cohort, set_, workers)
         return
     logging.getLogger("medmcl").info("reading the tables of %s", cohort)
     with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+        from medmcl.data.loading.shared_work import Shard
         from medmcl.stages.recipe.inspect import check as run_check
 
-        findings = run_check(cohort, recipe=recipe, overrides=overrides)
+        part = None if shard is None else Shard.read(shard)
+        findings = run_check(cohort, recipe=recipe, overrides=overrides, shard=part)
+        if part is not None and findings.unread is not None:
+            print(findings.unread.told(part, "tells what is wrong"))
+            return
         if gpu and not any(finding.level == "error" for finding in findings):
             from medmcl.stages.recipe.inspect import gpu_needs
 

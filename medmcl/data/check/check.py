@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, cast
@@ -43,7 +44,9 @@ from medmcl.data.cohort.places import PlaceArray
 from medmcl.data.cohort.records import padded_path
 from medmcl.data.cohort.splits import SPLITS, filling_seed
 from medmcl.data.expressions.syntax import columns_of
-from medmcl.data.loading.prepare import build_adapters, cache_folder, row_bytes
+from medmcl.data.loading.cache import entry_key
+from medmcl.data.loading.outcome_parts import OutcomeParts
+from medmcl.data.loading.prepare import build_adapters, cache_folder, described, row_bytes
 from medmcl.data.loading.reading import (
     MispreparedError,
     Outcome,
@@ -58,6 +61,7 @@ from medmcl.data.loading.reading import (
     read_record,
     record_files,
 )
+from medmcl.data.loading.shared_work import Parts, Shard
 from medmcl.modalities.outside import rehearse
 
 _OF_A_RECIPE = frozenset({"ecg.too_short", "cmr.frames", "cmr.es_guessed", "text.long"})
@@ -76,11 +80,17 @@ class Checked(list[Finding]):
 
     Attributes:
         overview: What was looked at; None if the cohort could not be opened. ``print`` it.
+        unread: How its shards stand, where others have not read theirs: nothing is judged then.
     """
 
-    def __init__(self, findings: Iterable[Finding], overview: Overview | None = None) -> None:
+    def __init__(
+        self,
+        findings: Iterable[Finding],
+        overview: Overview | None = None,
+        unread: Parts | None = None,
+    ) -> None:
         super().__init__(grouped(findings))
-        self.overview = overview
+        self.overview, self.unread = overview, unread
 
 
 def check_cohort(
@@ -91,6 +101,7 @@ def check_cohort(
     trains: bool = False,
     progress: Callable[[int], object] | None = None,
     limit: int | None = None,
+    parts: Path | None = None,
 ) -> Checked:
     """Find every fault of a cohort: file, tables, splits, outcomes, and each record.
 
@@ -102,6 +113,7 @@ def check_cohort(
         trains: Whether the recipe trains, and so needs people to train on.
         progress: Told how many records are done.
         limit: Read at most this many records of each modality, evenly spaced.
+        parts: Folder in which shards left what they read (`check_shard`); they are not read again.
 
     Returns:
         A list of findings, errors first, grouped by scope and code, none twice; its ``overview``
@@ -122,7 +134,7 @@ def check_cohort(
     for name in cohort.spec.modalities:
         rows = _some(len(cohort.records[name]), limit)
         found, count, bad = _check_modality(
-            cohort, name, inputs.get(name), rows, _told(progress, done)
+            cohort, name, inputs.get(name), rows, _told(progress, done), parts
         )
         findings += found
         if bad and cohort.spec.on_bad_record == "exclude":
@@ -183,6 +195,7 @@ def _check_modality(
     settings: Mapping[str, Any] | None,
     rows: list[int],
     progress: Callable[[int], object],
+    parts: Path | None,
 ) -> tuple[list[Finding], RecordCount, set[int]]:
     """Check the records of one modality, and say which cannot be used.
 
@@ -194,7 +207,7 @@ def _check_modality(
     findings += _check_accepted(cohort, name)
     ignored = frozenset() if wanted else _OF_A_RECIPE
     places = cohort.records[name]["place"].array[rows]
-    read = _read(name, adapter, places, progress, ignored)
+    read = _read(cohort, name, adapter, places, progress, ignored, parts)
     subjects = cohort.records[name]["subject"].to_numpy(object)[rows].tolist()
     sides = cohort.subjects["split"].reindex(subjects).to_numpy(object).tolist()
     digests = [outcome.digest if outcome.usable else "" for outcome in read]
@@ -324,12 +337,55 @@ def _build(
         return build_adapters(cohort, {name: {}})[name]
 
 
+def check_shard(
+    cohort: Cohort,
+    inputs: Mapping[str, Mapping[str, Any]],
+    shard: Shard,
+    *,
+    parts: Path,
+    progress: Callable[[int], object],
+) -> Parts:
+    """Read and inspect a shard's parts of all records; say how all stand.
+
+    Args:
+        cohort: The cohort.
+        inputs: As for `check_cohort`.
+        shard: Whose parts are read.
+        parts: Folder that what is found is left in, for `check_cohort`.
+        progress: Told how many records are done.
+    """
+    stand, done = Parts(), 0
+
+    def told(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done)
+
+    for name in cohort.spec.modalities:
+        adapter = _build(cohort, name, inputs.get(name) or {}, [])
+        places = cohort.records[name]["place"].array
+        doubtful = np.flatnonzero([one is None for one in look(adapter, places)])
+        stand += _in_parts(cohort, name, adapter, [*places[doubtful]], parts).make(shard, told)
+    return stand
+
+
+def _in_parts(
+    cohort: Cohort, name: str, adapter: Adapter, places: Sequence[RecordRef], parts: Path
+) -> OutcomeParts:
+    """Give the outcomes of records as shards leave them, by what these depend on."""
+    said = ["check", *described(cohort, name, adapter)]
+    key = entry_key(said, places, partial(record_files, adapter))
+    return OutcomeParts(adapter, name, places, parts / key, prepared=False)
+
+
 def _read(
+    cohort: Cohort,
     name: str,
     adapter: Adapter,
     places: PlaceArray,
     progress: Callable[[int], object],
     ignored: frozenset[str],
+    parts: Path | None,
 ) -> list[Outcome]:
     """Read and inspect records, without the findings to ignore."""
     read = look(adapter, places)
@@ -338,6 +394,8 @@ def _read(
     if done:
         progress(done)
     found = outcomes(adapter, name, places[doubtful], prepared=False)
+    if parts is not None:
+        found = _in_parts(cohort, name, adapter, [*places[doubtful]], parts).outcomes()
     for row, outcome in zip(doubtful.tolist(), found, strict=True):
         kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
         read[row] = outcome if kept == outcome.findings else replace(outcome, findings=kept)

@@ -186,6 +186,7 @@ class Stored:
         sketches: (R, K) by which copies know each other; NaN where a record has none. None if its
             kind has none.
         shared: What was found in many records together.
+        held: Bytes of each record as read; empty where they were prepared.
     """
 
     rows: np.ndarray | Rows
@@ -194,6 +195,7 @@ class Stored:
     findings: dict[int, list[Finding]]
     sketches: np.ndarray | None = None
     shared: tuple[Finding, ...] = ()
+    held: tuple[int, ...] = ()
 
     def sketch(self, row: int) -> np.ndarray | None:
         """Give the sketch of a record."""
@@ -281,11 +283,12 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
             for row, found in facts["findings"].items()
         }
         shared = tuple(Finding(**finding) for finding in facts["shared"])
+        held = tuple(facts.get("held", ()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     usable = np.array([bool(one) for one in digests], dtype=bool)
     written = WrittenRows(rows, digests, path, stamp) if usable.any() else rows
-    return Stored(written, usable, digests, findings, sketches, shared)
+    return Stored(written, usable, digests, findings, sketches, shared, held)
 
 
 @contextmanager
@@ -332,11 +335,13 @@ def _fill(
     digests: list[str] = []
     sketches: dict[int, np.ndarray] = {}
     findings: dict[int, list[dict[str, Any]]] = {}
-    kept: dict[str, str] = {}
+    kept: dict[str, Any] = {}
+    held: list[int] = []
     for number, outcome in enumerate(outcomes):
         if outcome.findings:
             findings[number] = [finding.as_dict() for finding in outcome.findings]
         digests.append(outcome.digest)
+        held.append(outcome.held)
         if outcome.sketch is not None:
             sketches[number] = outcome.sketch
         if outcome.row is None:
@@ -356,6 +361,8 @@ def _fill(
         beside = folder / f"{modality}.sketches.npy"
         np.save(beside, every)
         kept["sketches"] = file_digest(beside)
+    if any(held):
+        kept["held"] = held
     facts = {
         **kept,
         "digests": digests,

@@ -41,6 +41,7 @@ from medmcl.data.loading.cache import (
     read_entry,
     write_entry,
 )
+from medmcl.data.loading.outcome_parts import OutcomeParts
 from medmcl.data.loading.reading import (
     Outcome,
     fit,
@@ -48,11 +49,11 @@ from medmcl.data.loading.reading import (
     good_records,
     inspect_together,
     of_modality,
-    outcomes,
     prepare_outcome,
     prepared_row,
     record_files,
 )
+from medmcl.data.loading.shared_work import Parts, Shard
 from medmcl.modalities.outside import (
     blamed,
     checked_state,
@@ -405,6 +406,39 @@ def prepare(
     return in_order(cohort, adapters, stored, excluded, splits)
 
 
+def prepare_shard(
+    cohort: Cohort,
+    inputs: Mapping[str, Mapping[str, Any]],
+    shard: Shard,
+    *,
+    cache: Path,
+    progress: Progress | None = None,
+) -> Parts:
+    """Prepare a shard's parts of the records; `prepare` takes those that are there.
+
+    Each shard fits the adapters itself, on the train records, as `prepare` does.
+
+    Args:
+        cohort: As for `prepare`.
+        inputs: As there.
+        shard: Whose parts are made.
+        cache: As there.
+        progress: Told how many records of all are prepared, by this shard or before.
+
+    Returns:
+        How all modalities stand; whole ones have no part left to make.
+    """
+    adapters = build_adapters(cohort, inputs)
+    _require_room(cohort, adapters, cache)
+    stand, told = Parts(), _Told(progress, 0)
+    for name, adapter in adapters.items():
+        places, key = fitted_key(cohort, name, adapter)
+        if _read_sound(adapter, name, places, cache, key) is None:
+            parts = OutcomeParts(adapter, name, places, cache / key, prepared=True)
+            stand += parts.make(shard, told.more)
+    return stand
+
+
 def in_order(
     cohort: Cohort,
     adapters: dict[str, Adapter],
@@ -450,6 +484,11 @@ class _Told:
             self.done += 1
             self.again()
 
+    def more(self, count: int) -> None:
+        """Tell of so many records more."""
+        self.done += count
+        self.again()
+
     def again(self) -> None:
         """Tell what was told before, so that whoever waits can be stopped."""
         if self.progress is not None:
@@ -464,18 +503,7 @@ def _stored(
     state: Mapping[str, Any] | None,
     counter: _Told,
 ) -> Stored:
-    places: list[RecordRef] = list(cohort.records[name]["place"])
-    if state is not None:
-        with blamed(adapter, "load_state"):
-            adapter.load_state(state)
-    else:
-        fit(adapter, good_raws(adapter, train_places(cohort, name)), name)
-        if adapter.kind in modalities.ADAPTERS.outside:
-            _rehearse(cohort, name, adapter)
-    source = cohort.spec.modalities[name].source.model_dump(mode="json")
-    description = [adapter.kind, source, adapter.settings.model_dump(mode="json")]
-    description.append(checked_state(adapter))
-    key = entry_key(description, places, partial(record_files, adapter))
+    places, key = fitted_key(cohort, name, adapter, state)
     found = _read_sound(adapter, name, places, cache, key)
     if found is None:
         with claimed_entry(cache, key, counter.again):
@@ -490,6 +518,31 @@ def _stored(
             "the prepared records cannot be read back", where=cache / key, fix="is the disk full?"
         )
     return found
+
+
+def fitted_key(
+    cohort: Cohort, name: str, adapter: Adapter, state: Mapping[str, Any] | None = None
+) -> tuple[list[RecordRef], str]:
+    """Fit an adapter, or give it a state; give the records of its modality, and their entry."""
+    places: list[RecordRef] = list(cohort.records[name]["place"])
+    if state is not None:
+        with blamed(adapter, "load_state"):
+            adapter.load_state(state)
+    else:
+        fit(adapter, good_raws(adapter, train_places(cohort, name)), name)
+        if adapter.kind in modalities.ADAPTERS.outside:
+            _rehearse(cohort, name, adapter)
+    return places, entry_key(
+        [*described(cohort, name, adapter), checked_state(adapter)],
+        places,
+        partial(record_files, adapter),
+    )
+
+
+def described(cohort: Cohort, name: str, adapter: Adapter) -> list[Any]:
+    """Say how the records of a modality are read, without what an adapter learned."""
+    source = cohort.spec.modalities[name].source.model_dump(mode="json")
+    return [adapter.kind, source, adapter.settings.model_dump(mode="json")]
 
 
 def _read_sound(
@@ -510,8 +563,10 @@ def _write(
     faults = [finding for finding in shared if finding.level == "error"]
     if faults:
         raise refuse(faults, f"cohort {cohort.name}")
-    made = counter(outcomes(adapter, name, places, prepared=True))
+    parts = OutcomeParts(adapter, name, places, cache / key, prepared=True)
+    made = counter(parts.outcomes())
     write_entry(cache, key, name, made, fitted_shape(adapter, name), len(places), shared)
+    parts.remove()
 
 
 def row_bytes(adapter: Adapter) -> int:

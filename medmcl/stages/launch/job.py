@@ -35,7 +35,7 @@ class Job:
     def __post_init__(self) -> None:
         self._refuse("shard", self.shards, "--shards", unset=None)
         self._refuse("devices", self.ranks, "--nodes and --devices", unset=1)
-        if "out" in self.given and self.given["out"] is None:
+        if self.shards == 1 and "out" in self.given and self.given["out"] is None:
             raise ConfigError(
                 "--out is missing: all processes write the same, and so does a job that goes on",
                 where=self.command,

@@ -22,6 +22,12 @@ from medmcl.core.errors import (
 from medmcl.core.findings import counted
 from medmcl.stages.launch.job import Job
 
+ENDS_WITH_WORKER = (
+    "import sys; from medmcl.core.children import begin; begin(int(sys.argv.pop(1))); "
+    "from medmcl.cli.main import main; main()"
+)
+"""``python -m medmcl`` that ends when the worker that started it is killed: it would go on beside
+the one that takes its place."""
 RESTARTS = 3
 """How often ranks are started again after one of them, or its machine, is lost."""
 
@@ -84,8 +90,9 @@ def _gpus(job: Job) -> int:
 
 def typed(words: list[str], folder: str, around: dict[str, str] | None = None) -> None:
     """Run a command line in a folder, and pass on what it says; raise its end if it fails."""
+    command = [words[0], "-c", ENDS_WITH_WORKER, str(os.getpid()), *words[3:]]
     process = subprocess.Popen(
-        words, cwd=folder, env={**os.environ, **(around or {})}, stdout=subprocess.PIPE,
+        command, cwd=folder, env={**os.environ, **(around or {})}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     last: deque[str] = deque(maxlen=12)

@@ -12,8 +12,10 @@ from medmcl.core.atomic import working_folder
 from medmcl.core.errors import MedmclError, OverrideError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.core.progress import progress as shown_progress
-from medmcl.data.check.check import Checked, check_cohort
+from medmcl.data.check.check import Checked, check_cohort, check_shard
 from medmcl.data.cohort.cohort import Cohort, load_cohort
+from medmcl.data.loading.prepare import cache_folder
+from medmcl.data.loading.shared_work import Shard
 from medmcl.stages.recipe.cohort_checks import faults_with
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import find_recipe, read_recipe
@@ -34,6 +36,7 @@ def check(
     recipe: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     progress: Callable[[int], object] | None = None,
+    shard: Shard | None = None,
 ) -> Checked:
     """Find every fault of a cohort and of a recipe on it (the cohort's own if none is named).
 
@@ -42,6 +45,8 @@ def check(
         recipe: Recipe whose preparation is tried on the records.
         overrides: Dotted key to value, as ``--set``.
         progress: Told how many records are done; if not given, a bar is shown on a terminal.
+        shard: Read a share of the records, and leave what was found in the cache; whoever finds
+            that of all shards there judges.
 
     Returns:
         A list of findings, errors first, grouped by scope and code, none twice. Its ``overview``
@@ -65,8 +70,13 @@ def check(
     people = counted(len(opened.subjects), "subject")
     log.info("cohort %s: %s; reading %s", opened.name, people, said or "no records")
     total = sum(counts.values())
+    parts = None if shard is None else cache_folder(Path("runs"))
     with shown_progress("reading records", total, shown=progress is None) as bar:
-        found = check_cohort(opened, inputs, trains=trains, progress=progress or bar)
+        if shard is not None and parts is not None:
+            unread = check_shard(opened, inputs, shard, parts=parts, progress=progress or bar)
+            if unread.missing:
+                return Checked([], None, unread)
+        found = check_cohort(opened, inputs, trains=trains, progress=progress or bar, parts=parts)
     told = [one.what for one in about]  # each slip of a recipe once
     found[:] = [
         one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -13,40 +12,14 @@ from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.core.findings import counted
 from medmcl.core.sealed import plain
+from medmcl.data.loading.shared_work import Shard
 from medmcl.encoders.published.card import split_model
 from medmcl.stages.run.folder import run_config
 from medmcl.stages.run.outputs import claim_table
 
 if TYPE_CHECKING:
     from medmcl.stages.run.embedding import Embedding
-    from medmcl.stages.run.embedding_parts import Parts
     from medmcl.stages.run.run import Run
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Which parts are made: of every ``of`` the one with this number, from 1."""
-
-    number: int
-    of: int
-
-    @classmethod
-    def read(cls, text: str) -> Shard:
-        """Read ``2/8``.
-
-        Raises:
-            ConfigError: It is something else.
-        """
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-        if found and 1 <= int(found[1]) <= int(found[2]):
-            return cls(int(found[1]), int(found[2]))
-        raise ConfigError(
-            "is no shard", where="--shard", got=text or "''", expected="1/8 to 8/8, for example"
-        )
-
-    def has(self, part: int) -> bool:
-        """Whether a part is one of its own."""
-        return part % self.of == self.number - 1
 
 
 @dataclass(frozen=True)
@@ -144,8 +117,9 @@ class EmbedCommand:
         if self.overwrite:
             remove_parts(self.out)
         parts = write_in_parts(found, self.out, shard=shard, resume=self.resume)
-        if parts.missing:
-            return Embedded(f"shard {self.shard} {_left(parts)} writes {self.out}", wrecked)
+        if shard is not None and parts.missing:
+            why = "of whole batches cannot be shared by more shards than that"
+            return Embedded(parts.told(shard, f"writes {self.out}", why), wrecked)
         return Embedded(
             f"{counted(total, found.noun)}, {total - usable} without an embedding: {self.out}"
             + (f"\nthe column `quality` says why{first}" if reasons else ""),
@@ -193,16 +167,3 @@ class EmbedCommand:
         if provenance_of_table(self.out) != plain(found.provenance):
             claim_table(self.out, overwrite=False)
         remove_parts(self.out)  # of who was killed after joining them
-
-
-def _left(parts: Parts) -> str:
-    """Say what a shard did, and what is left for others."""
-    of = counted(parts.of, "part")
-    did = f"is done ({parts.own} of {of})"
-    if not parts.own:
-        did = f"has nothing to do: {of} of whole batches cannot be shared by more shards than that"
-    is_one = parts.missing == 1
-    return (
-        f"{did}; {counted(parts.missing, 'part')} of other shards {'is' if is_one else 'are'} "
-        f"missing, and whoever makes {'it' if is_one else 'the last of them'}"
-    )

@@ -14,7 +14,6 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +26,12 @@ from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json
 from medmcl.core.progress import Bar, Pace, progress
 from medmcl.core.sealed import plain, sealed, unsealed
-from medmcl.stages.run.embed import Shard
+from medmcl.data.loading.shared_work import Parts, Shard, made_once, part_size
 from medmcl.stages.run.embedding import Embedding
 from medmcl.stages.run.outputs import write_table
 
 log = logging.getLogger("medmcl")
 ABOUT = "about.json"
-MOST_PARTS = 64
-LARGEST_PART = 1024
-"""Records of a part, at most: what is lost with a process that is killed."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """How an embedding stands; where it is whole, nothing is missing.
-
-    Attributes:
-        own: Parts that were this shard's.
-        of: Parts that there are.
-        missing: Those that other shards have not made yet.
-    """
-
-    own: int = 0
-    of: int = 0
-    missing: int = 0
 
 
 def write_in_parts(
@@ -172,9 +153,8 @@ def remove_parts(out: Path) -> None:
 
 def _parts(embedding: Embedding) -> Iterator[np.ndarray]:
     """Give the records of each part: whole batches, so that parts move no bit."""
-    records, batch = embedding.records, embedding.batch
-    batches = -(-len(records) // batch)
-    size = batch * max(1, min(LARGEST_PART // batch, -(-batches // MOST_PARTS)))
+    records = embedding.records
+    size = part_size(len(records), embedding.batch)
     for first in range(0, len(records), size):
         yield records[first : first + size]
 
@@ -183,19 +163,17 @@ def _make(
     folder: Path, number: int, records: np.ndarray, embedding: Embedding, bar: Bar | None = None
 ) -> np.ndarray:
     """Give a part: the one that is there, or made here while nobody else makes it."""
-    found = _read(folder, number)
-    if found is not None:
-        return found
-    with alone(folder / f"{number:06d}", "a part is being embedded", wait=lambda _: None):
-        found = _read(folder, number)
-        if found is not None:
-            return found
+
+    def make() -> np.ndarray:
         vectors = embedding.vectors(records, bar)
         content = io.BytesIO()
         np.save(content, vectors, allow_pickle=False)
         name = f"{number:06d}-{_digest(content.getvalue())}.npy"
         write_atomically(folder / name, content.getvalue())
         return vectors
+
+    place, doing = folder / f"{number:06d}", "a part is being embedded"
+    return made_once(place, doing, lambda: _read(folder, number), make)
 
 
 def _find(folder: Path, number: int) -> Path | None:

@@ -2,9 +2,14 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from typed import answer
@@ -108,6 +113,16 @@ def test_shards_are_an_array_whose_tasks_make_the_table_of_one_process(slurm, mo
     assert out.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("words", [["check"], ["prepare", "--out", "run"]])
+def test_other_commands_that_know_shards_are_an_array_too(words, tmp_path):
+    words = ["--dry-run", "--", *words, "--cohort", "demo"]
+    text = answer("launch", "--slurm", "--shards", "3", *words, cwd=tmp_path).stdout
+    assert "#SBATCH --array=1-3\n" in text
+    assert '--cohort demo --shard "$SLURM_ARRAY_TASK_ID/3"\n' in text
+    lines = answer("launch", "--ray", "--shards", "3", *words, cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[-1] for line in lines] == ["1/3", "2/3", "3/3"]
+
+
 def test_a_job_asks_for_a_gpu_a_rank_and_takes_further_options(tmp_path):
     words = [
         "--sbatch=--partition=gpu",
@@ -136,7 +151,7 @@ def test_a_job_asks_for_a_gpu_a_rank_and_takes_further_options(tmp_path):
         (["--slurm", "--ray", "--", "recipes"], "Slurm or on Ray"),
         (["--ray", "--sbatch=-p", "--", "recipes"], "--sbatch is of Slurm"),
         (["--slurm", "--", "pretrain", "--cohort", "demo"], "--out is missing"),
-        (["--slurm", "--shards", "2", "--", "check", "--cohort", "demo"], "takes no --shard"),
+        (["--slurm", "--shards", "2", "--", "recipes"], "takes no --shard"),
         (["--slurm", "--nodes", "2", "--", "recipes"], "takes no --devices"),
         (["--slurm", "--", "pretrain", "--cohort", "demo", "--out", "a", "--devices", "2"],
          "--devices is said by"),
@@ -163,6 +178,7 @@ def test_slurms_own_refusal_is_told_with_what_to_add(slurm, monkeypatch):
     assert "--sbatch OPTION" in told.stderr
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("real_ray")
 @pytest.mark.filterwarnings("ignore")  # Ray warns of its own settings
 def test_on_ray_ranks_make_one_run_and_shards_one_table_and_what_fails_is_told(tmp_path):
@@ -174,10 +190,34 @@ def test_on_ray_ranks_make_one_run_and_shards_one_table_and_what_fails_is_told(t
     words = ["embed", out, "--cohort", cohort, "--device", "cpu", "--workers", "0", "--out"]
     whole, shared = tmp_path / "whole.parquet", tmp_path / "shared.parquet"
     assert answer(*words, whole).returncode == 0
-    assert answer("launch", "--ray", "--shards", "2", "--", *words, shared).returncode == 0
+    with ThreadPoolExecutor(1) as beside:
+        killed = beside.submit(kill_a_worker)
+        assert answer("launch", "--ray", "--shards", "2", "--", *words, shared).returncode == 0
+    assert killed.result() > 0
     assert shared.read_bytes() == whole.read_bytes()
-    told = answer(
-        "launch", "--ray", "--", *words[:3], tmp_path / "nowhere", "--out", tmp_path / "t.csv"
-    )
+    nowhere = [*words[:3], tmp_path / "nowhere", "--out", tmp_path / "t.csv"]
+    told = answer("launch", "--ray", "--", *nowhere)  # --device auto: where no GPU is, none
     assert told.returncode == 2
     assert "nowhere" in told.stderr
+    told = answer("launch", "--ray", "--devices", "999", "--", *train(tmp_path / "large"))
+    assert told.returncode == 2
+    assert "expected: 999: one for each process" in told.stderr
+
+
+def kill_a_worker():
+    """Kill the first worker of Ray that does a task and has started its command; give its number.
+
+    What it started ends with it.
+    """
+    for _ in range(3000):
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                began = (place / "task" / place.name / "children").read_text().split()
+                if began and (place / "cmdline").read_bytes().startswith(b"ray::typed"):
+                    os.kill(int(place.name), signal.SIGKILL)
+                    for _ in range(100):
+                        if not Path("/proc", began[0], "exe").exists():
+                            return int(place.name)
+                        time.sleep(0.1)
+        time.sleep(0.02)
+    return 0
