@@ -143,17 +143,17 @@ KILLED = """
 import os, sys
 sys.path.insert(0, {here!r})
 from medmcl.data.loading import cache
-from medmcl.data.loading import prepare as loading
+from medmcl.data.loading import outcome_parts as reads, prepare as loading
 from medmcl.data.cohort.cohort import open_cohort
 from pathlib import Path
-plain = loading.outcomes
+plain = reads.outcomes
 def slow(*args, **kwargs):
     for number, outcome in enumerate(plain(*args, **kwargs)):
         if number == 5:
             Path({flag!r}).write_text("half way")
             import time; time.sleep(60)
         yield outcome
-loading.outcomes = slow
+reads.outcomes = slow
 loading.prepare(open_cohort({folder!r}), {inputs!r}, cache=Path({cache!r}))
 """
 
