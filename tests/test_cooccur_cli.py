@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from killed import forked
 from typed import typed
 
 from medmcl.cooccurrence.exchange.folder import load_counts
@@ -211,6 +212,40 @@ def test_ctrl_c_in_a_count_says_how_to_go_on(hospitals, tmp_path, monkeypatch, c
     assert said.rstrip().endswith("--resume")
     assert cooccur(*words, "--resume") == 0
     assert same(load_counts(tmp_path / "n"), load_counts(hospitals / "Ayr-n"))
+
+
+def test_shards_that_are_killed_and_started_twice_count_as_one_process(hospitals, tmp_path, capsys):
+    (tmp_path / "parted" / "data").mkdir(parents=True)
+    for site in SITES:
+        shutil.copy(
+            hospitals / site / "data" / "0.parquet", tmp_path / f"parted/data/{site}.parquet"
+        )
+    tree = yaml.safe_load((hospitals / "all.yaml").read_text())
+    tree["sources"][0]["path"] = "parted"
+    files = tree["vocabulary"]["files"]
+    tree["vocabulary"]["files"] = {name: str(hospitals / file) for name, file in files.items()}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(tree))
+    words = ("count", tmp_path / "spec.yaml", "--out", tmp_path / "n")
+    assert cooccur("count", tmp_path / "spec.yaml", "--out", tmp_path / "whole") == 0
+    capsys.readouterr()
+    for _ in range(2):
+        assert cooccur(*words, "--shard", "1/2") == 0
+        said = capsys.readouterr().out
+        assert "shard 1/2 is done (2 of 3 parts); 1 part of other shards is missing" in said
+    parts = tmp_path / "n.unfinished" / "parts"
+    assert len(list(parts.glob("part-*"))) == 1
+    for at in (".npz", "manifest.json"):  # its own part, and the counts of all
+        told = (*map(str, words), "--shard", "2/2")
+        code, _ = forked(lambda told=told: cooccur(*told), tmp_path, at=at)
+        assert code == -9
+    for shard in ("2/2", "1/2"):  # the second finds all there
+        assert cooccur(*words, "--shard", shard) == 0
+        assert f"counts: {tmp_path / 'n'}" in capsys.readouterr().out
+    assert not parts.exists()
+    for name in sorted(path.name for path in (tmp_path / "whole").iterdir()):
+        assert (tmp_path / "n" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    told = [json.loads((tmp_path / f"{n}.counting.json").read_text()) for n in ("n", "whole")]
+    assert told[0] == told[1]
 
 
 def test_rows_of_a_spec_are_released(hospitals, tmp_path):

@@ -69,6 +69,14 @@ def count(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a count that was killed.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Count one of N shares of the events, for N processes with the same --out; "
+            "whoever ends last adds them up, to the same bytes as one process writes.",
+        ),
+    ] = None,
 ) -> None:
     """Count which codes and concepts stand together in patients' records."""
     from medmcl.cooccurrence.count.command import count as run_count
@@ -83,6 +91,14 @@ def count(
     refuse_unwritable(out)
     found = load_spec(spec, parse_overrides(set_ or ()))
     means = Means(memory=found.keys.memory, workers=workers, ray=ray)
+    if shard is not None:
+        from medmcl.cooccurrence.count.command import count_shard
+        from medmcl.data.loading.shared_work import Shard
+
+        share = Shard.read(shard)
+        stand = count_shard(found, out, save_counts, share, means=means)
+        print(stand.told(share, f"writes {out}") if stand.missing else f"counts: {out}")
+        return
     with going_on(out):
         counts, tally = run_count(found, out, save_counts, means=means, resume=resume)
     print(f"{counts.patients:,} patients, {counts.units:,} units ({counts.window})")

@@ -30,7 +30,7 @@ from medmcl.cooccurrence.count.parts import (
 from medmcl.cooccurrence.count.people import people_of_subjects
 from medmcl.cooccurrence.count.reading import Reading, Sighting, read_tokens
 from medmcl.cooccurrence.count.rules import parse_window
-from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
+from medmcl.cooccurrence.count.run import Means, count_shards, count_share, scan_shards
 from medmcl.cooccurrence.count.spec import Spec
 from medmcl.cooccurrence.count.vocabulary import (
     choose_vocabulary,
@@ -42,12 +42,13 @@ from medmcl.cooccurrence.count.workers import ray_cluster
 from medmcl.core.atomic import remove_whole, write_atomically
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
-from medmcl.core.file_lock import one_writer
+from medmcl.core.file_lock import alone, one_writer
 from medmcl.core.limits import parse_json
 from medmcl.data.events.events import starts
 from medmcl.data.events.meds import MedsDataset, open_meds
 from medmcl.data.events.spec import MedsKeys
 from medmcl.data.events.write import Written, write_meds
+from medmcl.data.loading.shared_work import Parts, Shard
 
 log = logging.getLogger(__name__)
 _SHARD_BYTES = 32 << 20
@@ -86,6 +87,10 @@ def count(
         ArtefactError: Something is there already.
         CohortError: A source that cannot be used.
     """
+    return _count(spec, out, save, means, resume=resume)
+
+
+def _refuse_nothing(spec: Spec) -> None:
     if not spec.keys.modalities:
         raise ConfigError("'modalities' is missing", where=spec.file)
     if not spec.keys.rules.blocks(list(spec.keys.modalities)):
@@ -96,7 +101,13 @@ def count(
             + ("" if spec.keys.pairs is None else "; pairs: none"),
             expected="two modalities or more, or within: true",
         )
-    told = out.with_name(out.name + ".counting.json")
+
+
+def _count(
+    spec: Spec, out: Path, save: Callable[[Counts, Path], Any], means: Means, *, resume: bool
+) -> tuple[Counts, Tally]:
+    _refuse_nothing(spec)
+    told = _told(out)
     work = work_folder(out)
     is_new = not work.exists()  # else what was saved is of a count that was killed at its end
     if out.exists() and any(out.iterdir()) and (is_new or not (out / SAVED).is_file()):
@@ -125,7 +136,63 @@ def count(
     return counts, tally
 
 
-def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[str, Any]]:
+def count_shard(
+    spec: Spec, out: Path, save: Callable[[Counts, Path], Any], shard: Shard, *, means: Means
+) -> Parts:
+    """Count a share of a spec's events; whoever finds all shares counted saves what `count` would.
+
+    Each looks at all events for their codes, and counts its own. The rest as for `count`.
+
+    Returns:
+        How all stand; nothing is missing where the counts are saved.
+
+    Raises:
+        ArtefactError: Counts of another spec, or something else, lie there.
+    """
+    _refuse_nothing(spec)
+    work = work_folder(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if _is_saved(spec, out):
+        return Parts()
+    try:
+        work.mkdir(exist_ok=True)
+        with alone(work, "events are being written", wait=lambda _: None):
+            events_of(spec, work.absolute())
+        dataset, _, reading, _, vocabularies = _to_count(spec, work.absolute(), means)
+        stand = count_share(
+            dataset.shards, reading, vocabularies, spec.keys.rules, work.absolute() / PARTS,
+            shard, means=means,
+        )  # fmt: skip
+    except (ArtefactError, CohortError, OSError):
+        if _is_saved(spec, out):  # by who found all shares counted meanwhile
+            return Parts()
+        raise
+    if stand.missing:
+        return stand
+    with alone(out, "shares are being added up", wait=lambda _: None):
+        if not _is_saved(spec, out):
+            _count(spec, out, save, means, resume=True)
+    return Parts()
+
+
+def _is_saved(spec: Spec, out: Path) -> bool:
+    """Whether the counts of this very spec are there, whole."""
+    told = _told(out)
+    if work_folder(out).exists() or not (out / SAVED).is_file() or not told.is_file():
+        return False
+    found = parse_json(told.read_text(encoding="utf-8"))
+    return bool(found.get("spec") == spec.keys.model_dump(mode="json", by_alias=True))
+
+
+def _told(out: Path) -> Path:
+    """What was read and left out stands beside the counts."""
+    return out.with_name(out.name + ".counting.json")
+
+
+def _to_count(
+    spec: Spec, work: Path, means: Means
+) -> tuple[MedsDataset, dict[str, Any], Reading, Sighting, dict[str, Vocabulary]]:
+    """Give the events, what became of rows, how they are read, what is seen, and of which codes."""
     dataset, written = events_of(spec, work)
     reading = reading_of(spec, dataset)
     seen = scan_shards(dataset.shards, reading, means)
@@ -133,6 +200,11 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
     refuse_unread(dataset.shards, reading, seen, spec.file, tuple(spec.keys.vocabulary.files))
     vocabularies = _vocabularies(spec, seen)
     refuse_unlisted(seen, vocabularies, spec.file)
+    return dataset, written, reading, seen, vocabularies
+
+
+def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[str, Any]]:
+    dataset, written, reading, seen, vocabularies = _to_count(spec, work, means)
     counts, tally = count_shards(
         dataset.shards, reading, vocabularies, spec.keys.rules, work / PARTS,
         means=means,

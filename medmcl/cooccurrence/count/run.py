@@ -26,6 +26,8 @@ from medmcl.cooccurrence.count.vocabulary import refuse_shared_subjects
 from medmcl.cooccurrence.count.workers import cluster_has, run_jobs
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import alone
+from medmcl.data.loading import shared_work
 
 log = logging.getLogger(__name__)
 
@@ -123,18 +125,56 @@ def count_shards(
     left = {shard.path: shard for shard in hashed if shard.hash not in done}
     if parts:
         log.info("going on: %d of %d shards are counted", len(shards) - len(left), len(shards))
-    shares = _shares(list(left), means.tasks)
-    jobs = [
-        ([left[path] for path in share], task, _new_part(folder, number))
-        for number, share in enumerate(shares)
-    ]
-    run_jobs(count_part, jobs, workers=means.tasks, ray=means.ray)
+    _count_left(left, task, folder)
     counter = PairCounter(vocabularies, rules, memory=means.memory, fast=means.fast)
     finished = list_parts(folder)
     _refuse_incomplete(finished, hashed, settings, folder)
     absorb_parts(counter, finished)
     nested = nested_modalities(reading.parents, vocabularies)
     return replace(counter.counts(), nested=nested), counter.tally
+
+
+def count_share(
+    shards: Sequence[Path],
+    reading: Reading,
+    vocabularies: Mapping[str, Vocabulary],
+    rules: Rules,
+    folder: Path,
+    share: shared_work.Shard,
+    *,
+    means: Means | None = None,
+) -> shared_work.Parts:
+    """Count a share of the shards, for `count_shards` to find their parts; say how all stand.
+
+    The same share started twice counts once: the second waits, and what one that was killed has
+    not written is counted again. The rest as for `count_shards`.
+    """
+    means = (means or Means()).settled()
+    task = _Task(reading, rules, vocabularies, means, _settings(reading, vocabularies, rules))
+    folder.mkdir(parents=True, exist_ok=True)
+    hashed = [hash_shard(path) for path in shards]
+    own = [one for number, one in enumerate(hashed) if share.has(number)]
+    named = f"{share.of:05d}-{share.number:05d}-"
+    with alone(folder / f"share-{named}", "a share is being counted", wait=lambda _: None):
+        done = _done(folder)
+        left = {one.path: one for one in own if one.hash not in done}
+        _count_left(left, task, folder, named)
+    done = _done(folder)
+    missing = sum(one.hash not in done for one in hashed)
+    return shared_work.Parts(own=len(own), of=len(hashed), missing=missing)
+
+
+def _done(folder: Path) -> set[str]:
+    return {one for part in list_parts(folder) for one in part.shards}
+
+
+def _count_left(left: Mapping[Path, Shard], task: _Task, folder: Path, named: str = "") -> None:
+    """Count shards that no part holds yet, into parts whose names begin as ``named``."""
+    jobs = [
+        ([left[path] for path in share], task, _new_part(folder, number, named))
+        for number, share in enumerate(_shares(list(left), task.means.tasks))
+    ]
+    run_jobs(count_part, jobs, workers=task.means.tasks, ray=task.means.ray)
 
 
 def count_part(shards: Sequence[Shard], task: _Task, path: Path) -> None:
@@ -224,9 +264,9 @@ def _shares(paths: Sequence[Path], workers: int) -> list[list[Path]]:
     return [share for share in shares if share]
 
 
-def _new_part(folder: Path, number: int) -> Path:
+def _new_part(folder: Path, number: int, named: str = "") -> Path:
     """Give a name that no part has."""
     taken = len(list_parts(folder))
-    while (path := folder / f"part-{taken + number:05d}.npz").exists():
+    while (path := folder / f"part-{named}{taken + number:05d}.npz").exists():
         taken += 1
     return path
