@@ -208,21 +208,17 @@ def card_files() -> dict[str, Any]:
         if not folder.is_dir():
             raise ConfigError("there is no such folder", where=FOLDERS, got=str(folder))
     files = [path.absolute() for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    named: list[tuple[str, str, Any]] = [(path.stem, str(path), path) for path in files]
+    named += [(one.name, f"{one.value} ({GROUP})", one) for one in entry_points(group=GROUP)]
     found: dict[str, Any] = {}
-    for name, one in (
-        *((path.stem, path) for path in files),
-        *((one.name, one) for one in entry_points(group=GROUP)),
-    ):
+    for name, where, card in named:
         if name in found:
-            is_file = isinstance(one, Path)
             raise ConfigError(
                 f"two models are called '{name}'",
-                where=FOLDERS if is_file else f"entry points '{GROUP}'",
-                got=str(one) if is_file else one.value,
-                fix="give it another name"
-                + ("" if is_file else " in the pyproject.toml of that package"),
+                got=where,
+                fix="give it another name: the file, or the entry point of its package",
             )
-        found[name] = one
+        found[name] = card
     return found
 
 

@@ -66,7 +66,10 @@ class CardNet(EncoderModule):
         Tokens of another width than the features are no tokens of theirs.
         """
         card, sizes, axes = self.card, shape.shape, self.axes
-        fix = f"leave out what inputs says otherwise than the card: `medmcl models {card.name}`"
+        fix = (
+            f"leave the preparation to the card: inputs.NAME: {{}}, or kinds.{card.input.modality}."
+            f"input: {{}} of a recipe for any cohort (see `medmcl models {card.name}`)"
+        )
         if shape.kind != card.input.modality or len(sizes) not in (axes, axes + 1):
             raise ConfigError(
                 f"{card.title} reads records of another kind or shape",

@@ -182,3 +182,61 @@ def test_a_run_that_began_with_weights_that_saw_who_is_scored_says_so(file, tmp_
     _, methods, page = made("ptbxl")  # which the card says is clean
     assert not methods
     assert "NO EVIDENCE OF TRANSFER" not in page
+
+
+def test_it_is_aligned_with_another_modality(cohort, file, tmp_path):
+    """The tower learns by the loss of the pairs alone, and the rest of the recipe is as ever."""
+    tree = recipe(file, head={"layers": 1, "out": 8})
+    tree["inputs"]["cmr"] = {"mode": "multi_frame_2d", "size": 32, "crop": "none"}
+    tree["towers"]["cmr"] = {
+        "encoder": {"name": "small_cnn", "widths": [8, 8]}, "head": {"layers": 1, "out": 8}
+    }  # fmt: skip
+    tree["stages"] = [{
+        "stage": "train", "name": "align", "towers": ["ecg", "cmr"], "batch_size": 8, "steps": 2,
+        "objectives": {"cross_modal": {"pairs": [["ecg", "cmr"]], "view": "plain"}}, "keep": "last",
+        "optimiser": {"lr": 1e-2, "warmup": 0},
+    }]  # fmt: skip
+    run = unreported(cohort, recipe=tree, out=tmp_path / "run")
+    assert list(run.facts("align")["published"]) == ["ecg"]
+    table = medmcl.load(run.path).embed(cohort, stage="align", modality="ecg")
+    stored = of_the_model(cohort, file, table.index[0][1])
+    assert np.abs(table.iloc[0].drop("quality").to_numpy(np.float64) - stored).max() > 1e-3
+
+
+def test_autobind_on_top_of_it(cohort, file, tmp_path):
+    encoder = {"name": "turgut_ecg", "variant": "global_pool", "weights": str(file)}
+    brief = {
+        "kinds.ecg.tower.encoder": encoder,
+        "stages.bind.steps": 2,
+        "stages.bind.batch_size": 8,
+        "stages.bind.objectives.cross_modal.min_rows": 2,
+        "stages.bind.objectives.cross_modal.pairs.min_rows": 2,
+    }
+    with pytest.raises(ConfigError, match=r"kinds\.ecg\.input: \{\}"):
+        unreported(cohort, recipe="autobind_toy", out=tmp_path / "run", overrides=brief)
+    brief["kinds.ecg.input"] = {}  # the card says it
+    run = unreported(cohort, recipe="autobind_toy", out=tmp_path / "run", overrides=brief)
+    assert list(run.facts("bind")["published"]) == ["ecg"]
+    assert run.recipe.inputs["ecg"]["rate_hz"] == 500
+
+
+def test_multistage_on_top_of_it(cohort, file, tmp_path):
+    """Groups of a frozen model's embeddings are the negatives of a stage that tunes it."""
+    contrast = {
+        "stage": "train", "towers": ["ecg"], "batch_size": 4, "steps": 1, "keep": "last",
+        "objectives": {"in_modal": {"modality": "ecg"}},
+    }  # fmt: skip
+    view = {"augment": {"ecg": {"noise": 0.1}}}
+    tree = recipe(file, head={"layers": 1, "out": 8})
+    tree["views"] = {"augmented": view, "augmented_2": view}
+    tree["stages"] = [
+        {**contrast, "name": "base"},
+        {"stage": "cluster", "name": "groups", "of": "base", "modality": "ecg", "clusters": 2,
+         "smallest": 2},
+        {**contrast, "name": "next", "groups": "groups", "start_from": {"ecg": "base"}},
+        {"stage": "join", "name": "joined", "of": ["base", "next"]},
+    ]  # fmt: skip
+    run = unreported(cohort, recipe=tree, out=tmp_path / "run")
+    assert list(run.facts("base")["published"]) == ["ecg"]
+    table = medmcl.load(run.path).embed(cohort, stage="joined", modality="ecg")
+    assert table.filter(regex="^e").shape[1] == 2 * 384
