@@ -61,9 +61,24 @@ class Attention(nn.Module):
         qkv = self.qkv(x).reshape(rows, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         allowed = None if padding is None else attendable(padding)[:, None, None, :]
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        mixed = attend(query, key, value, allowed)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(rows, tokens, width))
         return out
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
+    """Mix values by the softmax of scaled products, (B, H, T, D); ``allowed`` as torch has it.
+
+    In bfloat16 on a CPU by products of matrices: torch's kernel is slower there in the backward
+    pass, up to twice (`benchmarks/engine/steps.md`). It holds (B, H, T, T) numbers then.
+    """
+    narrow = query.dtype == torch.bfloat16 and query.device.type == "cpu"
+    if not (narrow and torch.is_grad_enabled()):
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -torch.inf)
+    return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
 
 
 class MLP(nn.Module):

@@ -115,7 +115,12 @@ def build_optimiser(
 
 
 def take_state(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Take back what ``state_dict`` gave, also on another device: its kernels stay its own."""
+    """Take back what ``state_dict`` gave, also on another device: its kernels stay its own.
+
+    Its numbers lie in memory as the weights do: fused kernels read both in one order.
+    """
+    import torch
+
     from medmcl.engine.muon import Pair
     from medmcl.engine.sharded import Sharded
 
@@ -130,6 +135,10 @@ def take_state(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
         if "fused" in group:
             group["fused"] = here["fused"]
     optimiser.load_state_dict(saved)
+    for parameter, kept in optimiser.state.items():
+        for name, x in kept.items():
+            if isinstance(x, torch.Tensor) and x.shape == parameter.shape:
+                kept[name] = x.new_empty_strided(x.shape, parameter.stride()).copy_(x)
 
 
 def clip_gradients(module: nn.Module, most: float | None) -> torch.Tensor:

@@ -34,11 +34,7 @@ def recompute_blocks(model: nn.Module, where: str) -> int:
     Raises:
         ConfigError: There is no block that can.
     """
-    found = [
-        part
-        for name, part in model.named_modules()
-        if _BLOCK.search(name) and any(True for _ in part.children()) and not _learns_twice(part)
-    ]
+    found = [part for part in repeated_blocks(model) if not _learns_twice(part)]
     if not found:
         raise ConfigError(
             "no encoder has blocks that can be computed twice: there are none, or batch norm or "
@@ -49,6 +45,23 @@ def recompute_blocks(model: nn.Module, where: str) -> int:
     for block in found:
         block.forward = partial(_again, block, block.forward)
     return len(found)
+
+
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """Give the modules that stand in a row of their like and have parts; of nested ones the inner.
+
+    Those of a row that is one itself (a stage of a ResNet) are its members.
+    """
+    named = dict(model.named_modules())
+    found = [n for n, part in named.items() if _BLOCK.search(n) and any(part.children())]
+    inner = [n for n in found if not any(other.startswith(f"{n}.") for other in found)]
+    blocks: list[nn.Module] = []
+    for name in inner:
+        part = named[name]
+        members = [one for one in part.children() if any(one.children())]
+        is_row = isinstance(part, nn.Sequential) and len({type(one) for one in members}) == 1
+        blocks += members if is_row else [part]
+    return blocks
 
 
 def _learns_twice(block: nn.Module) -> bool:

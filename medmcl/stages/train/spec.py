@@ -202,6 +202,15 @@ class TrainSpec(TowersSpec):
     recompute: bool = False
     """Whether blocks of encoders keep no activations for the backward pass and are run again in it:
     less memory, a third more time, the same gradients."""
+    compile: bool | Literal["auto"] = False
+    """Whether repeated blocks of encoders and decoders are compiled by torch: other bits, a minute
+    at the start, faster steps. ``auto``: on a GPU."""
+    onednn: bool = False
+    """Whether linear layers in float32 on a CPU are computed by oneDNN: twice as fast on one that
+    is not Intel's, other bits."""
+    channels_last: bool | Literal["auto"] = False
+    """Whether weights of convolutions lie with their channels last: other bits. ``auto``: where a
+    few passes on the device, at the start, are faster so; what was chosen is in the record."""
     batch_size: int = Field(128, ge=2)
     accumulate: int = Field(1, ge=1)
     """Parts that each process encodes its batch in, twice each: less memory, more time, the loss of

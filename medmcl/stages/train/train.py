@@ -26,6 +26,7 @@ from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View, with_leads
 from medmcl.encoders.encoded import TakesVectors
 from medmcl.engine.feed import Feed, Probe
+from medmcl.engine.kept_memory import memory_kept
 from medmcl.engine.loop import MAX_SKIPPED, Learner, Plan, autocast, fit
 from medmcl.engine.probe_hooks import watchers
 from medmcl.engine.recompute import recompute_blocks
@@ -64,6 +65,7 @@ from medmcl.stages.train.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.train.router_summary import summary_of
 from medmcl.stages.train.scales import take_scales
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
+from medmcl.stages.train.step_settings import settle_step
 from medmcl.stages.train.subset import list_of, refuse_another_list
 from medmcl.stages.train.train_filter import kept_rows
 from medmcl.stages.train.wrecked import REMEDY, Health, finite_weights, look
@@ -129,6 +131,7 @@ class Train(Stage[TrainSpec]):
         published = provenance(learner.model)  # type: ignore[arg-type]  # Towers
         take_scales(learner, spec, context.run)
         learner.to(context.world.device)
+        settled = settle_step(spec, learner, context)
         attack = _poisoned(spec, prepared, context)
         poisoned = 0 if attack is None else int((attack.donor[rows] >= 0).sum())
         if attack is not None:
@@ -153,19 +156,20 @@ class Train(Stage[TrainSpec]):
             selector=parts.selector,
             probe=parts.probe,
         )
-        state = fit(
-            learner,
-            feed,
-            parts.views,
-            plan_of(spec, len(sampler), context),
-            record=context.record,
-            checkpoints=context.run.checkpoints(spec.name),
-            world=context.world,
-            stop=context.stop,
-            depths=depths_of(learner),
-            describe=describe_geometry,
-            summarise=summary_of(learner.model),
-        )
+        with memory_kept(context.world.device):
+            state = fit(
+                learner,
+                feed,
+                parts.views,
+                plan_of(spec, len(sampler), context),
+                record=context.record,
+                checkpoints=context.run.checkpoints(spec.name),
+                world=context.world,
+                stop=context.stop,
+                depths=depths_of(learner),
+                describe=describe_geometry,
+                summarise=summary_of(learner.model),
+            )
         train, tuned = prepared.rows("train"), int(sum(map(len, tuning)))
         facts = {
             "keep": spec.keep,
@@ -189,6 +193,7 @@ class Train(Stage[TrainSpec]):
             "seconds": round(state.seconds, 3),
             "data_wait_seconds": round(state.data_wait_seconds, 3),
             "parameters": sum(p.numel() for p in learner.model.parameters()),
+            **settled,
             **({} if attack is None else {"poisoned": poisoned}),
             **({} if spec.subset is None else {"subset": spec.subset.said}),
             **({"subset_list": listed} if listed else {}),

@@ -1,0 +1,93 @@
+"""Repeated blocks of encoders, compiled: each kind of block once, whatever the depth."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from medmcl.core.errors import ConfigError
+from medmcl.engine.recompute import repeated_blocks
+
+KINDS = 64
+"""Most versions of one block: widths, drop rates, with and without gradient. More is an error of
+torch, not a silent return to slow steps."""
+
+
+def compiles(wanted: bool | Literal["auto"], device: torch.device) -> bool:
+    """Tell whether blocks are compiled on a device; ``auto``: on a GPU that torch compiles for.
+
+    Raises:
+        ConfigError: It is asked for where nothing can compile.
+    """
+    if not wanted or device.type not in ("cpu", "cuda"):
+        return False  # a device that is not there runs nothing
+    why = _hindrance(device)
+    if wanted == "auto":
+        return device.type == "cuda" and not why
+    if why:
+        raise ConfigError(why, where="compile", fix="leave compile out, or compile: auto")
+    return True
+
+
+def _hindrance(device: torch.device) -> str:
+    from torch.utils._triton import has_triton
+
+    if device.type == "cuda":
+        return "" if has_triton() else "blocks cannot be compiled for this GPU: triton is missing"
+    found = any(shutil.which(name) for name in ("g++", "clang++"))
+    return "" if found else "blocks cannot be compiled: there is no C++ compiler (g++)"
+
+
+def compile_blocks(model: nn.Module, where: str, backend: str = "inductor") -> int:
+    """Let every repeated block run compiled when it trains; give how many there are.
+
+    Names of weights stay, so do checkpoints; in evaluation blocks run as they are. Each block is
+    one graph, without a break; one of which torch can make none is told of, and runs as it is.
+    Where the number of present rows changes from step to step, torch compiles a second time, for
+    any number.
+
+    Source:
+        `torch.compile`, one region a block. Differs: none.
+
+    Args:
+        model: The towers, or what decodes.
+        where: The stage, for errors.
+        backend: What compiles.
+
+    Raises:
+        ConfigError: There is no block.
+    """
+    blocks = repeated_blocks(model)
+    if not blocks:
+        raise ConfigError("no encoder has blocks to compile", where=where, fix="leave compile out")
+    torch._dynamo.config.recompile_limit = KINDS
+    for block in blocks:
+        block.forward = _Compiled(block, backend)
+    return len(blocks)
+
+
+class _Compiled:
+    """What a block does: compiled in training, as it is in evaluation, or where torch cannot."""
+
+    def __init__(self, block: nn.Module, backend: str) -> None:
+        self.block = block
+        self.plain: Callable[..., Any] = block.forward
+        self.compiled: Callable[..., Any] | None = torch.compile(
+            block.forward, fullgraph=True, backend=backend
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.compiled is None or not self.block.training:
+            return self.plain(*args, **kwargs)
+        try:
+            return self.compiled(*args, **kwargs)
+        except torch._dynamo.exc.Unsupported as error:
+            self.compiled = None
+            kind, why = type(self.block).__name__, str(error).splitlines()[0]
+            warnings.warn(f"a block ({kind}) runs as it is, uncompiled: {why}", stacklevel=2)
+            return self.plain(*args, **kwargs)

@@ -1,0 +1,197 @@
+"""What makes a step faster computes the same: compiled, channels last, oneDNN, kept memory."""
+
+from __future__ import annotations
+
+import copy
+import resource
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from medmcl.core.batch import InputShape
+from medmcl.core.layers import Block, attend
+from medmcl.encoders import Towers
+from medmcl.engine.compiling import compile_blocks
+from medmcl.engine.kept_memory import memory_kept
+from medmcl.engine.layout import is_faster, lies_channels_last
+from medmcl.engine.onednn import linear_by_onednn
+from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, take_state
+from medmcl.engine.recompute import recompute_blocks
+
+CPU = torch.device("cpu")
+TRACED = "ignore:The .grad attribute"
+"""A warning of torch itself, as it traces."""
+
+
+def draw(*shape, seed=0):
+    return torch.randn(
+        *shape, generator=torch.Generator(device="cpu").manual_seed(seed), device="cpu"
+    )
+
+
+def deep(depth=2, drop_path=0.0):
+    torch.manual_seed(1)
+    blocks = [Block(16, 2, drop_path=drop_path) for _ in range(depth)]
+    return nn.ModuleDict({"blocks": nn.Sequential(*blocks), "head": nn.Linear(16, 3)})
+
+
+def grads(model, rows=4, seed=3):
+    model.zero_grad()
+    torch.manual_seed(seed)
+    model["head"](model["blocks"](draw(rows, 5, 16))).square().sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def alike(one, other, **tolerance):
+    assert one.keys() == other.keys()
+    for name, x in one.items():
+        torch.testing.assert_close(x, other[name], **tolerance)
+
+
+class Narrow(nn.Module):
+    """A block that is compiled in seconds."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, x):
+        return x + functional.gelu(self.linear(x))
+
+
+@pytest.mark.filterwarnings(TRACED)
+@pytest.mark.parametrize(("backend", "rows"), [("inductor", (4,)), ("aot_eager", (4, 7, 5))])
+def test_compiled_steps_are_those_of_eager_ones_whatever_the_rows_and_names_stay(backend, rows):
+    plain = deep()
+    if backend == "inductor":
+        plain["blocks"] = nn.Sequential(Narrow(), Narrow())
+    compiled = copy.deepcopy(plain)
+    assert compile_blocks(compiled, "here", backend=backend) == 2
+    for count in rows:
+        alike(grads(compiled, count), grads(plain, count), rtol=1e-4, atol=1e-5)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    x = draw(2, 5, 16)
+    assert torch.equal(compiled.eval()["blocks"](x), plain.eval()["blocks"](x))
+
+
+@pytest.mark.filterwarnings(TRACED)
+def test_compiled_blocks_are_recomputed_with_the_same_drop_paths():
+    twice = deep(drop_path=0.5)
+    compile_blocks(twice, "here", backend="aot_eager")
+    once = grads(twice)
+    assert recompute_blocks(twice, "here") == 2
+    alike(grads(twice), once)
+
+
+class Prints(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, x):
+        torch._dynamo.graph_break()
+        return self.linear(x)
+
+
+def test_a_block_that_is_no_single_graph_is_told_of_and_runs_as_it_is():
+    torch.manual_seed(1)
+    model = nn.ModuleDict({"blocks": nn.Sequential(Prints()), "head": nn.Linear(16, 3)})
+    want = grads(copy.deepcopy(model))
+    compile_blocks(model, "here", backend="eager")
+    with pytest.warns(UserWarning, match=r"block \(Prints\) runs as it is"):
+        alike(grads(model), want)
+    alike(grads(model), want)
+
+
+def image_towers():
+    torch.manual_seed(2)
+    shape = InputShape(kind="image", shape=(3, 32, 32))
+    encoder = {"name": "small_cnn"}
+    return Towers.build({"image": shape}, {"image": {"encoder": encoder, "head": {"out": 4}}})
+
+
+def learn(towers, optimiser, steps):
+    for step in range(steps):
+        optimiser.zero_grad()
+        encoded, points = towers.tower("image")(draw(4, 3, 32, 32, seed=step))
+        (points[:, 0].sum() + encoded.features.square().mean()).backward()
+        optimiser.step()
+
+
+def test_channels_last_has_the_same_gradients_and_goes_on_from_a_checkpoint():
+    plain, last = image_towers(), image_towers()
+    assert lies_channels_last(last)
+    still = OptimiserSettings(name="sgd", lr=0.0)
+    for towers in (plain, last):
+        learn(towers, build_optimiser(towers, still, {}), 1)
+    found = [{n: p.grad for n, p in one.named_parameters()} for one in (plain, last)]
+    alike(*found, rtol=1e-3, atol=1e-4)
+    settings = OptimiserSettings(lr=1e-3, fused=True)
+    learn(last, through := build_optimiser(last, settings, {}), 2)
+    weights = {n: x.contiguous().clone() for n, x in last.state_dict().items()}
+    state = copy.deepcopy(through.state_dict())
+    for kept in state["state"].values():
+        kept.update({n: x.contiguous() for n, x in kept.items()})
+    again = image_towers()
+    lies_channels_last(again)
+    again.load_state_dict(weights)
+    optimiser = build_optimiser(again, settings, {})
+    take_state(optimiser, state)
+    learn(again, optimiser, 2)
+    learn(last, through, 2)
+    alike(again.state_dict(), last.state_dict(), rtol=0, atol=0)
+
+
+def test_timing_both_layouts_leaves_the_tower_as_it_is():
+    tower = image_towers().tower("image")
+    before = copy.deepcopy(tower.state_dict())
+    ticks = iter(range(100))
+    x = draw(2, 3, 32, 32)
+    assert is_faster(
+        tower, x, lambda: torch.autocast("cpu", enabled=False), lambda: next(ticks)
+    ) == (1, 1)
+    assert all(torch.equal(x, before[name]) for name, x in tower.state_dict().items())
+    assert all(p.grad is None and p.is_contiguous() for p in tower.parameters())
+
+
+def test_linear_layers_by_onednn_are_the_same_and_leave_half_precision_alone():
+    plain, other = deep(drop_path=0.3), deep(drop_path=0.3)
+    assert linear_by_onednn(other) == 2 * 4 + 1
+    alike(grads(other), grads(plain), rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        alike(grads(other), grads(plain), rtol=0, atol=0)
+    x = draw(0, 16)
+    assert other["head"](x).shape == (0, 3)
+
+
+def test_attention_in_half_precision_is_that_of_full_within_its_error():
+    query, key, value = (draw(2, 3, 6, 8, seed=n) for n in range(3))
+    allowed = (draw(2, 6, seed=4) > -0.5)[:, None, None, :]
+    for mask in (None, allowed):
+        want = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        found = []
+        for narrow in (torch.float32, torch.bfloat16):
+            q, k, v = (x.detach().to(narrow).requires_grad_() for x in (query, key, value))
+            out = attend(q, k, v, mask)
+            torch.testing.assert_close(out.float(), want, rtol=0.03, atol=0.03)
+            out.float().square().sum().backward()
+            found.append([x.grad.float() for x in (q, k, v)])
+        for full, half in zip(*found, strict=True):
+            torch.testing.assert_close(half, full, rtol=0.1, atol=0.1)
+
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(2**24, device="cpu")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def test_freed_memory_is_used_again_while_it_is_kept_and_given_back_after():
+    usual = faults()
+    with memory_kept(CPU):
+        faults()
+        assert faults() < usual / 10
+    assert faults() > usual / 2
