@@ -24,7 +24,8 @@ def launch(
         int, typer.Option(min=1, help="Processes on each machine, one device each.")
     ] = 1,
     shards: Annotated[
-        int, typer.Option(min=1, help="Shares of the work, one a task (prepare, check, embed, count).")
+        int,
+        typer.Option(min=1, help="Shares of the work, one a task (prepare, check, embed, count)."),
     ] = 1,
     sbatch: Annotated[
         list[str] | None,

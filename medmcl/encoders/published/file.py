@@ -152,11 +152,22 @@ def fill(net: nn.Module, card: Card, variant: str, file: WeightsFile) -> None:
 
     Raises:
         ArtefactError: The file does not hold exactly the tensors of the net and what the card says
-            may be left.
+            may be left; or whole numbers, or what is not finite, in their place.
     """
     own = net.state_dict()
     read_as = matched(own, card, variant, file)
-    taken = {name: file.state[read_as[name]].to(own[name].dtype) for name in own}
+    said = {name: file.state[read_as[name]] for name in own}
+    whole = [name for name, one in own.items()
+             if one.is_floating_point() and not said[name].is_floating_point()]  # fmt: skip
+    if whole:
+        raise ArtefactError(
+            "holds whole numbers where the net has weights",
+            where=file.path,
+            got=_some(whole),
+            expected="float32, float16 or bfloat16",
+            fix="use the file before it was quantised",
+        )
+    taken = {name: one.to(own[name].dtype) for name, one in said.items()}
     broken = [name for name, value in taken.items() if not bool(value.isfinite().all())]
     if broken:
         raise ArtefactError("holds NaN or infinite weights", where=file.path, got=_some(broken))

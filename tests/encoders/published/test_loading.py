@@ -126,6 +126,8 @@ def test_damaged_and_dangerous_files(tmp_path, state, capsys):
         load({"epoch": 3}, tmp_path)
     with pytest.raises(ArtefactError, match="NaN or infinite weights"):
         load({**state, "fc_norm.bias": torch.full((384,), torch.nan)}, tmp_path)
+    with pytest.raises(ArtefactError, match="whole numbers where the net has weights"):
+        load({**state, "fc_norm.bias": torch.ones(384, dtype=torch.int8)}, tmp_path)
     (tmp_path / "folder").mkdir()
     with pytest.raises(ArtefactError, match="holds no weights"):
         models.load(MODEL, weights=tmp_path / "folder")
