@@ -122,6 +122,27 @@ def test_a_recipe_trains_tunes_and_embeds_where_nothing_can_be_read_back(
             assert found.rows == min(stage.batch_size, found.rows) > 1
 
 
+def test_a_batch_in_parts_computes_more_and_holds_less(files):
+    recipe = read_recipe("clip_toy")
+    (kinds,) = ways(recipe)
+    cohort = open_cohort(write_cohort(files, recipe, kinds))
+    known = expand(for_cohort(recipe, kinds), cohort.usable_tasks)
+    stage = next(one for one in known.stages if isinstance(one, TrainSpec))
+    prepared = stand_in(cohort, known.inputs).for_learning
+    found = []
+    for parts in (1, 4):
+        context = Context(run=Run.begun(files / "run", {"seed": 0, "precision": "bf16"}, known),
+                          world=World(), record=Record(files, active=False),
+                          stop=StopRequest())  # fmt: skip
+        cut = stage.model_copy(update={"accumulate": parts})
+        found.append(
+            rehearse(cut, prepared, context, told, batch_size=64, steps=1, only_trains=True)
+        )
+    whole, cut = found
+    assert cut.peak - cut.held < (whole.peak - whole.held) / 2
+    assert 1.2 * whole.flops < cut.flops < 1.5 * whole.flops  # forward twice, backward once
+
+
 WRONG = {
     lambda x: x.cpu(): HostRead,
     lambda x: x.to("cpu", non_blocking=True): HostRead,

@@ -243,7 +243,7 @@ def look_for_room(records: Sequence[RecordCount], cache: Path) -> list[Finding]:
         fix = "make space, or set MEDMCL_CACHE=FOLDER on another disk"
         found.append(cohort_warning("check.disk", "prepared records", what, fix))
     largest = max(records, key=lambda one: one.held, default=None)
-    free = _free_memory()
+    free = free_memory()
     if largest is not None and free is not None and largest.held * HOLDS > free:
         needs = size(largest.held * HOLDS)
         what = f"to read the largest record takes {needs} of memory, and {size(free)} are free here"
@@ -252,7 +252,8 @@ def look_for_room(records: Sequence[RecordCount], cache: Path) -> list[Finding]:
     return found
 
 
-def _free_memory() -> int | None:
+def free_memory() -> int | None:
+    """Bytes that this machine can still give; None where it does not say."""
     with suppress(OSError, StopIteration, ValueError):  # of Linux
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         said = next(line.split() for line in lines if line.startswith("MemAvailable:"))

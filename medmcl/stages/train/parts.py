@@ -50,7 +50,7 @@ def refuse_empty_parts(spec: TrainSpec, batch_size: int, ranks: int) -> None:
     if spec.selector is not None:
         kept = max(1, math.floor(spec.selector.share * batch_size + 1e-9))
     rows = kept // ranks
-    if spec.accumulate <= max(1, rows):
+    if spec.parts <= max(1, rows):
         return
     selected = f", of which the selector keeps {kept} or more" if kept < batch_size else ""
     shared = f", on {ranks} processes" if ranks > 1 else ""
@@ -65,7 +65,7 @@ def refuse_empty_parts(spec: TrainSpec, batch_size: int, ranks: int) -> None:
 
 def norms_of_parts(spec: TrainSpec, model: Towers) -> list[str]:
     """Give a sentence for each tower whose batch norms will see a part of a batch at a time."""
-    if spec.accumulate == 1:
+    if spec.parts == 1:
         return []
     from torch import nn
 

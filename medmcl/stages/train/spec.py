@@ -212,9 +212,9 @@ class TrainSpec(TowersSpec):
     """Whether weights of convolutions lie with their channels last: other bits. ``auto``: where a
     few passes on the device, at the start, are faster so; what was chosen is in the record."""
     batch_size: int = Field(128, ge=2)
-    accumulate: int = Field(1, ge=1)
+    accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Parts that each process encodes its batch in, twice each: less memory, more time, the loss of
-    the whole batch."""
+    the whole batch. ``auto``: the fewest that fit in what memory is free as the stage begins."""
     epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, gt=0)
     evaluate_every: float = Field(1.0, gt=0)
@@ -245,6 +245,11 @@ class TrainSpec(TowersSpec):
     exceptions: dict[str, dict[str, Any]] = {}
     """Of ``for_each``: name of a single stage that comes of it, to what differs there:
     ``{finetune-af-0.1: {epochs: 3}}``, or ``--set stages.finetune-af-0.1.epochs=3``."""
+
+    @property
+    def parts(self) -> int:
+        """Parts of a batch; one where the stage has yet to find how many."""
+        return 1 if self.accumulate == "auto" else self.accumulate
 
     @property
     @override

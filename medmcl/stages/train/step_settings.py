@@ -1,31 +1,62 @@
-"""How a step is computed, as a stage asks for it: layout of convolutions, compiled blocks."""
+"""How a step is computed, as a stage asks for it: parts of a batch, layout, compiled blocks."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 
 from medmcl.core.atomic import write_atomically
+from medmcl.core.errors import ConfigError
+from medmcl.core.rng import RowGenerator, torch_generator
 from medmcl.encoders.towers import Towers
 from medmcl.engine.compiling import compile_blocks, compiles
+from medmcl.engine.feed import Feed
+from medmcl.engine.fitting import FEW, fewest_parts, look_at_rows, room_of
 from medmcl.engine.layout import clock_of, is_faster, lies_channels_last
 from medmcl.engine.loop import Learner, autocast
 from medmcl.engine.onednn import linear_by_onednn
 from medmcl.engine.world import broadcast
 from medmcl.stages.stage import Context
+from medmcl.stages.train.parts import norms_of_parts
 from medmcl.stages.train.spec import TrainSpec
 
 TIMED_ROWS = 16
 """Most rows of the batch that layouts are timed with."""
+COPIES = {"sgd": 2, "muon": 3}
+"""Of each weight, numbers beside it: its gradient, and what the optimiser keeps; 3 of others."""
+Views = dict[str, Any]
 
 
-def settle_step(spec: TrainSpec, learner: Learner, context: Context) -> dict[str, Any]:
-    """Lay out and compile what trains, in place, on its device; give what is to be recorded."""
+def settle_step(
+    spec: TrainSpec, learner: Learner, feed: Feed, views: Views, rows: np.ndarray, context: Context
+) -> tuple[TrainSpec, dict[str, Any]]:
+    """Choose what is left to choose, lay out and compile what trains, in place, on its device.
+
+    What a run has chosen once it keeps when it goes on: another choice would be other bits.
+
+    Args:
+        spec: The stage.
+        learner: On the device, at its first weights.
+        feed: Loads rows.
+        views: What makes each view of a batch.
+        rows: Those of a batch.
+        context: Of the run.
+
+    Returns:
+        The stage, its ``accumulate`` a number, and what is to be recorded.
+    """
     facts: dict[str, Any] = {}
+    if spec.accumulate == "auto":
+        found = _once(spec, context, "accumulate", partial(
+            _parts_that_fit, spec, learner, feed, views, rows, context))  # fmt: skip
+        facts["accumulate"] = found
+        context.record.say(f"{spec.name}: {found['said']}")
+        spec = spec.model_copy(update={"accumulate": found["parts"]})
     if spec.channels_last == "auto":
         facts["channels_last"] = _timed_layouts(spec, learner, context)
     elif spec.channels_last:
@@ -34,20 +65,66 @@ def settle_step(spec: TrainSpec, learner: Learner, context: Context) -> dict[str
         linear_by_onednn(learner)
     if compiles(spec.compile, context.world.device):
         facts["compiled_blocks"] = compile_blocks(learner, f"stage {spec.name}, compile")
-    return facts
+    return spec, facts
+
+
+def _once(
+    spec: TrainSpec, context: Context, what: str, find: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Give what was found when the stage began, on the first process if they differ."""
+    path = context.run.path / "step" / f"{spec.name}.{what}.json"
+    if broadcast(path.is_file(), context.world):
+        found = json.loads(path.read_text("utf-8")) if context.world.leads else {}
+    else:
+        found = find()
+        if context.world.leads:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(found))
+    same: dict[str, Any] = broadcast(found, context.world)
+    return same
+
+
+def _parts_that_fit(
+    spec: TrainSpec, learner: Learner, feed: Feed, views: Views, rows: np.ndarray, context: Context
+) -> dict[str, Any]:
+    """Look at a few rows with most modalities, and at the free memory."""
+    world, where = context.world, f"stage {spec.name}, accumulate"
+    if norms_of_parts(spec.model_copy(update={"accumulate": 2}), cast(Towers, learner.model)):
+        raise ConfigError(
+            "batch norm sees the rows of a part, so memory would decide what is trained",
+            where=where, got="auto", fix="write a number, or take an encoder without batch norm",
+        )  # fmt: skip
+    batch = feed.load(rows[: 16 * FEW])
+    has = torch.stack(list(batch.present.values())).sum(0)
+    batch = batch[has.argsort(descending=True, stable=True)[:FEW]].to(world.device)
+
+    def shown(name: str) -> Callable[[Any], Any]:
+        source = torch_generator(context.run.seed, spec.name, "fits", device=world.device)
+        return lambda part: views[name](part, RowGenerator(source, first=0, total=len(part)))
+
+    learner.train()
+    held = look_at_rows(
+        learner, {name: shown(name) for name in views}, batch,
+        partial(autocast, context.run.precision, world.device),
+        COPIES.get(spec.optimiser.name, 3) + (spec.ema is not None),
+    )  # fmt: skip
+    share = -(-len(rows) // world.size)
+    room = room_of(world)
+    parts = fewest_parts(held, share, room)
+    each = (sum(held.views.values()) + held.charged) / 1e6
+    said = f"a row holds {each:.3g} MB, {room / 1e9:.3g} GB are for a step"
+    if parts is None:
+        raise ConfigError(
+            "a batch does not fit in memory, in however many parts", where=where,
+            got=f"{share} rows; {said}", fix="take a smaller batch_size, or recompute: true",
+        )  # fmt: skip
+    said = f"batches of {share:,} rows are encoded in {parts} part{'s'[: parts > 1]}: {said}"
+    return {"parts": parts, "said": said}
 
 
 def _timed_layouts(spec: TrainSpec, learner: Learner, context: Context) -> dict[str, Any]:
-    """Time each tower with convolutions both ways once a run; the first process chooses.
-
-    A run that goes on keeps its choice: another would be other bits.
-    """
-    path, world = context.run.path / "layout" / f"{spec.name}.json", context.world
-    if world.leads and not path.is_file():
-        found = _times(spec, learner, context) if isinstance(learner.model, Towers) else {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(found))
-    chosen: dict[str, Any] = broadcast(_read(path) if world.leads else {}, world)
+    """Time each tower with convolutions both ways, and lay out those that are faster so."""
+    chosen = _once(spec, context, "channels_last", partial(_times, spec, learner, context))
     for name, one in chosen.items():
         if one["chosen"]:
             lies_channels_last(learner.model.tower(name))  # type: ignore[operator]  # Towers
@@ -59,18 +136,12 @@ def _timed_layouts(spec: TrainSpec, learner: Learner, context: Context) -> dict[
     return chosen
 
 
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
-
-
 def _times(spec: TrainSpec, learner: Learner, context: Context) -> dict[str, Any]:
-    device = context.world.device
+    device, model, found = context.world.device, learner.model, {}
     rows = max(2, min(TIMED_ROWS, spec.batch_size // context.world.size))
-    found = {}
-    for name in learner.model.towers:  # type: ignore[union-attr]  # Towers
-        tower = learner.model.tower(name)  # type: ignore[operator]  # Towers
-        if not any(part.weight.ndim in (4, 5) for part in tower.modules() if _is_conv(part)):
+    for name in model.towers if isinstance(model, Towers) else ():
+        tower = cast(Towers, model).tower(name)
+        if not any(isinstance(x, torch.nn.Conv2d | torch.nn.Conv3d) for x in tower.modules()):
             continue
         x = torch.zeros(rows, *tower.shape, device=device)
         cast_down = partial(autocast, context.run.precision, device)
@@ -79,7 +150,3 @@ def _times(spec: TrainSpec, learner: Learner, context: Context) -> dict[str, Any
             "chosen": last < plain, "seconds_plain": plain, "seconds_channels_last": last,
         }  # fmt: skip
     return found
-
-
-def _is_conv(part: torch.nn.Module) -> bool:
-    return isinstance(part, torch.nn.Conv2d | torch.nn.Conv3d)

@@ -131,7 +131,6 @@ class Train(Stage[TrainSpec]):
         published = provenance(learner.model)  # type: ignore[arg-type]  # Towers
         take_scales(learner, spec, context.run)
         learner.to(context.world.device)
-        settled = settle_step(spec, learner, context)
         attack = _poisoned(spec, prepared, context)
         poisoned = 0 if attack is None else int((attack.donor[rows] >= 0).sum())
         if attack is not None:
@@ -155,6 +154,9 @@ class Train(Stage[TrainSpec]):
             tuning=tuning,
             selector=parts.selector,
             probe=parts.probe,
+        )
+        spec, settled = settle_step(
+            spec, learner, feed, parts.views, next(iter(sampler(0))), context
         )
         with memory_kept(context.world.device):
             state = fit(
@@ -238,7 +240,7 @@ def _health(
     with torch.no_grad(), autocast(context.run.precision, context.world.device):
         batch = feed.load(rows[:LOOKED_AT]).to(context.world.device)
         seen = learner.encode(
-            {"plain": plain(batch, RowGenerator(source), disturb=False)}, spec.accumulate
+            {"plain": plain(batch, RowGenerator(source), disturb=False)}, spec.parts
         )
     pooled = any("pooled" in one.gathers for one, _ in learner.charged.values())
     health = Health.of(
@@ -503,7 +505,7 @@ def plan_of(spec: TrainSpec, steps_per_epoch: int, context: Context) -> Plan:
         seed=context.run.seed,
         optimiser=spec.optimiser,
         precision=context.run.precision,
-        accumulate=spec.accumulate,
+        accumulate=spec.parts,
         ema=spec.ema,
         patience=spec.patience,
     )

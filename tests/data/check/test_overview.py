@@ -215,7 +215,7 @@ def test_what_records_take_of_memory_and_disk_is_told(tiny, inputs, monkeypatch)
     assert "disk: 123 kB for prepared records (ecg 115 kB, cmr 6.91 kB," in str(checked.overview)
     assert not {"check.disk", "check.memory"} & {one.code for one in checked}
     monkeypatch.setattr("medmcl.data.check.overview.free_bytes", lambda _: 1000)
-    monkeypatch.setattr("medmcl.data.check.overview._free_memory", lambda: 1000)
+    monkeypatch.setattr("medmcl.data.check.overview.free_memory", lambda: 1000)
     found = {one.code: one for one in check_cohort(tiny.write(), inputs)}
     assert "1 kB are free in runs/.prepared" in found["check.disk"].what
     assert "MEDMCL_CACHE=FOLDER" in found["check.disk"].fix

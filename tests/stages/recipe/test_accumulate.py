@@ -87,3 +87,27 @@ def test_the_smallest_batch_of_a_process_says_how_many_parts_there_can_be(
     with pytest.raises(ConfigError, match=f"at most {most}") as error:
         refuse_empty_parts(spec, 10, ranks)
     assert f"--set stages.contrast.accumulate={most}" in str(error.value)
+
+
+def test_the_parts_that_fit_are_found_told_and_kept(squares, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("medmcl.engine.fitting.free_memory", lambda: 900_000)
+    _, found = train(squares, tmp_path / "auto", accumulate="auto")
+    told = next(one for one in caplog.messages if "are encoded in" in one)
+    parts = int(told.split("encoded in ")[1].split()[0])
+    assert 1 < parts < 16
+    _, same = train(squares, tmp_path / "said", accumulate=parts)
+    assert all(torch.equal(value, found[name]) for name, value in same.items())
+    monkeypatch.setattr("medmcl.engine.fitting.free_memory", lambda: 10**12)
+    _, whole = train(squares, tmp_path / "whole", accumulate="auto")
+    _, once = train(squares, tmp_path / "once")
+    assert all(torch.equal(value, whole[name]) for name, value in once.items())
+    monkeypatch.setattr("medmcl.engine.fitting.free_memory", lambda: 10)
+    with pytest.raises(ConfigError, match="does not fit in memory, in however many parts"):
+        train(squares, tmp_path / "none", accumulate="auto")
+
+
+def test_memory_does_not_decide_what_batch_norm_sees(squares, tmp_path):
+    norm = {"towers.picture.head.norm": "batch", "towers.picture.head.layers": 2}
+    with pytest.raises(ConfigError, match="batch norm sees the rows of a part"):
+        train(squares, tmp_path / "run", norm, accumulate="auto", steps=1)
