@@ -36,5 +36,5 @@ def test_ranks_of_which_one_dies_end_together_and_are_gone_on_with(tmp_path):
     whole = ranks.made(tmp_path / "calm" / "run")
     row = ranks.tried(fault, 2, inputs, tmp_path / "killed", whole)
     assert ranks.is_agreed(row)
-    assert row["resumed"]
+    assert row["right"]
     assert not row["hung"] | row["tracebacks"]

@@ -6,9 +6,12 @@ The ranks of a run (a fork each, of one process that has imported medmcl) train 
 two stages' worth of work, steps and an evaluation. Each time one fault, drawn with the seed, meets
 one of them: a kind of fault, at a point of the run. 25 of them where there are two ranks, 25 where
 there are three. Ranks wait `WAITS` seconds for one that is silent or late. What is counted: whether
-all ended within the stated time, with one exit code (of those that were not killed) and one
-message; whether the run, gone on with, has the weights and results of one that nothing disturbed;
-and what is left of processes.
+all have ended, or gone on to the end of the run, `HANGS` seconds after the fault was met; with one
+exit code (of those that were not killed) and one message; and whether what is made is right. Where
+a fault ends a run, that is gone on with, and has the weights and results of one that nothing
+disturbed. A step whose loss or gradient is NaN on one rank is left out on all: bit for bit the run
+in which it is NaN on every rank. Rows that ranks have unevenly, without pairs, or not at all give
+the losses of one process, or its refusal.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import json
 import os
 import re
 import signal
@@ -39,9 +43,16 @@ WAITS = 4.0
 """Seconds that ranks wait here (``--rank-timeout``)."""
 STATED = WAITS + 10
 """Seconds after a fault within which all are to have ended."""
-HANGS = 60.0
-"""Seconds after which a run is ended from outside, and counts as hung."""
+HANGS = 20.0
+"""Seconds after a fault within which all are to have ended, or done the whole run; who has not is
+ended from outside, and the run counts as hung."""
+LONGEST = 60.0
+"""Seconds of a run that no fault has met."""
+LATE = STATED
+"""Seconds that a late rank sleeps."""
 STEPS = 6
+CLOSE = 1e-3
+"""How far losses may be from those of one process, as a share: the order of a sum differs."""
 
 POINTS = {
     "before the group": ("medmcl.engine.peers:join_store", 1),
@@ -97,7 +108,7 @@ def _record_error() -> BaseException:
 KINDS: dict[str, Callable[[], None]] = {
     "killed": _signalled(signal.SIGKILL),
     "stopped": _signalled(signal.SIGSTOP),
-    "late": lambda: time.sleep(3 * STATED),
+    "late": lambda: time.sleep(LATE),
     "told to stop": _signalled(signal.SIGTERM),
     "Ctrl-C": _signalled(signal.SIGINT),
     "a record cannot be read": _raising(_record_error),
@@ -115,6 +126,11 @@ CODES = {
 came, or the first rank was late where no step is and the others waited for it."""
 
 
+NAN = ("NaN in the loss", "NaN in the gradient")
+ROWS = ("uneven rows", "rows without pairs", "fewer rows than ranks")
+"""Kinds that a run goes on with; ``point`` says at which step, or with how many rows a batch."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """What happens to a rank, and where."""
@@ -123,8 +139,32 @@ class Fault:
     point: str
     rank: int
 
-    def install(self) -> None:
-        """Wait for it in this process, a rank."""
+    @property
+    def number(self) -> int:
+        """The step that is spoilt, or the rows of a batch."""
+        return int(self.point.split()[-1])
+
+    def words(self, home: Path) -> list[object]:
+        """What rows the run is asked to take, of a cohort that is written for it if need be."""
+        if self.kind not in ROWS:
+            return []
+        told: list[object] = ["--set", f"stages.contrast.batch_size={self.number}"]
+        if self.kind == "rows without pairs":
+            told += ["--set", "stages.contrast.rows=any", "--cohort", without_pairs(home)]
+        return told
+
+    def install(self, met: Path = Path(os.devnull)) -> None:
+        """Wait for it in this process, a rank.
+
+        Args:
+            met: File that says when it came.
+        """
+        if self.kind in NAN:
+            self._spoil(met)
+            return
+        if self.kind in ROWS:
+            met.write_text(str(time.monotonic()))  # from the first moment on
+            return
         place, at = POINTS[self.point]
         module, _, name = place.partition(":")
         owner: Any = importlib.import_module(module)
@@ -137,10 +177,48 @@ class Fault:
             nonlocal calls
             calls += 1
             if calls == at or (at < 0 and given[1] == "the first rank to evaluate"):
+                met.write_text(str(time.monotonic()))
                 KINDS[self.kind]()
             return before(*given, **named)
 
         patch.object(owner, name, meet).start()
+
+    def _spoil(self, met: Path) -> None:
+        """Give a loss, or the gradient of a parameter, that is not finite, once."""
+        from medmcl.engine.loop import Learner
+
+        before, calls = Learner.forward, iter(range(1, STEPS + 1))
+
+        def forward(learner: Any, *given: Any) -> Any:
+            loss, terms = before(learner, *given)
+            if next(calls) != self.number:
+                return loss, terms
+            met.write_text(str(time.monotonic()))
+            if self.kind == NAN[0]:
+                return loss * float("nan"), terms
+            last = [one for one in learner.parameters() if one.requires_grad][-1]
+
+            def spoil(gradient: Any) -> Any:
+                hook.remove()
+                return gradient * float("nan")
+
+            hook = last.register_hook(spoil)
+            return loss, terms
+
+        patch.object(Learner, "forward", forward).start()
+
+
+def without_pairs(home: Path) -> Path:
+    """Write a cohort of which most have no report: ranks have rows and no pair."""
+    import pandas as pd
+
+    from benchmarks.evaluation.memorised_pairs import write_told
+
+    folder = write_told(home / "few", 0)
+    people = pd.read_csv(folder / "people.csv")
+    people.loc[people.index % 5 > 0, "report"] = None
+    people.to_csv(folder / "people.csv", index=False)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -159,7 +237,7 @@ def launched(
     each: Callable[[int], object] = id,
     own: Callable[[int], Sequence[object]] = lambda _: (),
     environment: Callable[[int], dict[str, str]] = lambda _: {},
-    limit: float = HANGS,
+    met: Path = Path(os.devnull),
 ) -> tuple[list[Ended], float]:
     """Run ``medmcl`` in ranks, forks of this process; how each ended, and after how many seconds.
 
@@ -170,7 +248,8 @@ def launched(
         each: Called in a rank with its number, before the command.
         own: Words of a rank alone.
         environment: What a rank has of its own.
-        limit: Seconds after which they are killed.
+        met: File that says when a fault came; they are killed `HANGS` seconds later, without one
+            `LONGEST` after they began.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
@@ -186,7 +265,7 @@ def launched(
             _be(folder, {**told, **own_told}, [*words, *own(rank)], rank, each)
         processes.append(process)
     codes: dict[int, int | None] = {}
-    while len(codes) < ranks and time.monotonic() - began < limit:
+    while len(codes) < ranks and time.monotonic() < (came(met) or began + LONGEST - HANGS) + HANGS:
         for rank, process in enumerate(processes):
             if rank not in codes:
                 found, status = os.waitpid(process, os.WNOHANG)
@@ -200,6 +279,12 @@ def launched(
             os.waitpid(process, 0)
     said = [(folder / f"rank-{rank}.txt").read_text("utf-8") for rank in range(ranks)]
     return [Ended(codes.get(rank), said[rank]) for rank in range(ranks)], seconds
+
+
+def came(met: Path) -> float:
+    """When a fault came, by the clock of this machine; 0: it has not."""
+    said = met.read_text() if met.exists() else ""
+    return float(said or 0)
 
 
 def _be(
@@ -256,7 +341,7 @@ def begun(home: Path, *, evaluates: bool = True) -> tuple[Path, Path]:
     torch.set_num_threads(1)
     os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"
     tree = memorising(STEPS, *([QUICK_RESULTS] if evaluates else []), binds=False)
-    tree["stages"][0]["evaluate_every"] = 2
+    tree["stages"][0] |= {"evaluate_every": 2, "log_every": 1}
     return write_told(home / "cohort", 0), write_recipe(home / "recipe.yaml", tree)
 
 
@@ -270,43 +355,84 @@ def made(run: Path) -> tuple[bytes, str]:
     return weights, results.read_text("utf-8") if results.exists() else ""
 
 
+def losses(run: Path) -> list[float]:
+    """Every loss of the record, in its order."""
+    record = run / "metrics.jsonl"
+    lines = record.read_text("utf-8").splitlines() if record.exists() else []
+    return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
+
+
 def drawn(count: int, ranks: int, seed: int) -> list[Fault]:
     """Faults: every kind in turn, at points and ranks that are drawn."""
     rng = np.random.default_rng([seed, ranks])
-    kinds = [*KINDS]
+    kinds = [*NAN, *ROWS, *KINDS]
     found = []
-    for number in range(count):
+    for number in range((ranks - 2) * count, (ranks - 1) * count):
+        kind = kinds[number % len(kinds)]
         point = str(rng.choice([*POINTS]))
-        while point == "before the group" and kinds[number % len(kinds)] not in BEFORE_GROUP:
+        while point == "before the group" and kind not in BEFORE_GROUP:
             point = str(rng.choice([*POINTS]))
+        if kind in NAN:
+            point = f"step {rng.integers(1, STEPS + 1)}"
+        elif kind in ROWS:
+            rows = ranks * rng.integers(1, 20) + rng.integers(1, ranks)  # never a whole share each
+            point = f"batches of {ranks - 1 if kind == ROWS[-1] else rows}"
         rank = 0 if point in FIRST_RANK else int(rng.integers(ranks))
-        found.append(Fault(kinds[number % len(kinds)], point, rank))
+        found.append(Fault(kind, point, rank))
     return found
 
 
 def tried(fault: Fault, ranks: int, inputs: tuple[Path, Path], home: Path, whole: Any) -> Row:
     """Let a fault meet a run, go on with it, and tell."""
-    out = home / "run"
-    words = words_of(*inputs, out)
+    out, met = home / "run", home / "met"
+    home.mkdir()
+    words = [*words_of(*inputs, out), *fault.words(home)]
 
     def each(rank: int) -> None:
         if rank == fault.rank:
-            fault.install()
+            fault.install(met)
 
-    ended, seconds = launched(words, home / "said", ranks, each=each)
+    ended, seconds = launched(words, home / "said", ranks, each=each, met=met)
+    over = time.monotonic()
     said = "".join(one.said for one in ended)
     codes = [one.code for one in ended]
-    again, _ = launched([*words, "--resume"], home / "again", ranks)
+    if fault.kind in NAN:
+        right = is_as_everywhere(fault, words, home, ranks)
+    elif fault.kind in ROWS:
+        right = is_as_one_process(codes, words, home)
+    else:
+        again, _ = launched([*words, "--resume"], home / "again", ranks)
+        right = {one.code for one in again} == {0} and made(out) == whole
     return {
         "ranks": ranks, "kind": fault.kind, "point": fault.point, "rank": fault.rank,
         "codes": ["hung" if code is None else code for code in codes],
         "seconds": round(seconds, 1),
+        "after": round(over - came(met), 1) if came(met) else None,
         "hung": None in codes,
         "messages": len(re.findall(r"^(?:error|stopped): ", said, re.MULTILINE)),
         "tracebacks": said.count("Traceback (most recent"),
-        "resumed": {one.code for one in again} == {0} and made(out) == whole,
+        "right": right,
         "said": next(iter(re.findall(r"^(?:error|stopped): .*", said, re.MULTILINE)), ""),
     }  # fmt: skip
+
+
+def is_as_everywhere(fault: Fault, words: Sequence[object], home: Path, ranks: int) -> bool:
+    """Whether a run in which a step is NaN on every rank has made the same."""
+    out = home / "everywhere"
+    again, _ = launched(
+        [*words, "--out", out], home / "again", ranks, each=lambda _: fault.install()
+    )
+    facts = json.loads((out / "checkpoint" / "contrast" / "done.json").read_text("utf-8"))
+    return ({one.code for one in again} == {0} and facts["skipped_steps"] == 1
+            and made(home / "run") == made(out))  # fmt: skip
+
+
+def is_as_one_process(codes: Sequence[int | None], words: Sequence[object], home: Path) -> bool:
+    """Whether one process ends as the ranks have, and with losses that are close to theirs."""
+    (alone,), _ = launched([*words, "--out", home / "alone"], home / "again", 1)
+    ours, its = losses(home / "run"), losses(home / "alone")
+    return ({alone.code} == {*codes} and len(ours) == len(its) and bool(its or alone.code)
+            and np.allclose(ours, its, rtol=CLOSE, atol=0))  # fmt: skip
 
 
 def run(given: argparse.Namespace) -> Iterator[list[Row]]:
@@ -331,6 +457,8 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
 
 def is_agreed(row: Row) -> bool:
     """Whether all ranks ended with one code that is right, but one that the fault itself ended."""
+    if row["kind"] in (*NAN, *ROWS):
+        return len({*row["codes"]}) == 1 and (row["right"] or row["codes"][0] == 0)
     by_signal = row["kind"] in ("killed", "stopped")
     rest = {c for rank, c in enumerate(row["codes"]) if not (by_signal and rank == row["rank"])}
     return len(rest) == 1 and rest <= {*CODES.get(row["kind"], (1,))}
@@ -346,22 +474,23 @@ def parts(rows: list[Row]) -> dict[str, str]:
             "one_code": sum(map(is_agreed, own)),
             "one_message": sum(row["messages"] == any(row["codes"]) for row in own),
             "tracebacks": sum(row["tracebacks"] for row in own),
-            "resumed": sum(row["resumed"] for row in own),
-            "longest": max((row["seconds"] - row["calm"] for row in own), default=0.0),
+            "right": sum(row["right"] for row in own),
+            "longest": max((row["after"] or row["seconds"] for row in own), default=0.0),
         })  # fmt: skip
     return {
         "rank faults": table(
             {"ranks": "ranks", "faults": "faults", "hung": "hung", "one exit code": "one_code",
-             "one message": "one_message", "tracebacks": "tracebacks",
-             "equal after `--resume`": "resumed",
-             "longest, beyond an undisturbed run": lambda row: f"{row['longest']:.1f} s"},
+             "one message": "one_message", "tracebacks": "tracebacks", "right in the end": "right",
+             "longest after the fault": lambda row: f"{row['longest']:.1f} s"},
             groups,
         ),
         "each fault": table(
-            {"ranks": "ranks", "fault": "kind", "at": "point", "of rank": "rank",
+            {"ranks": "ranks", "fault": "kind", "at": "point",
+             "of rank": lambda row: "all" if row["kind"] in ROWS else str(row["rank"]),
              "exit codes": lambda row: ", ".join(map(str, row["codes"])),
-             "ended after": lambda row: f"{row['seconds']:.1f} s", "messages": "messages",
-             "equal after": lambda row: "yes" if row["resumed"] else "no"},
+             "whole run": lambda row: f"{row['seconds']:.1f} s",
+             "after the fault": lambda row: "" if row["after"] is None else f"{row['after']:.1f} s",
+             "messages": "messages", "right": lambda row: "yes" if row["right"] else "no"},
             rows,
         ),
     }  # fmt: skip
