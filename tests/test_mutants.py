@@ -1,11 +1,20 @@
 """Damaged files are read into what was promised or refused in words; see benchmarks/faults."""
 
 import pytest
+from processes import at_most
 
 from benchmarks.faults.formats import formats
 from benchmarks.faults.mutants import BAD, tried
 
+SECONDS = 25
+"""Of the 90 that this takes with tests/test_faults.py."""
 FORMATS = formats()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    with at_most(SECONDS):
+        yield
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -45,7 +45,7 @@ def typed(
     return code, told.read_text("utf-8", errors="replace") if told.exists() else "", writes
 
 
-def judged(place: toy.Place, words: list[str], code: int | None, said: str, whole: Any) -> Row:
+def judged(place: toy.Place, family: toy.Family, code: int | None, said: str, whole: Any) -> Row:
     """What became of a command that met a full disk, and of the same typed again with space."""
     met = code != 0
     row: Row = {"met": met, "traceback": toy.is_traceback(said), "code": met and code != 2}
@@ -53,41 +53,44 @@ def judged(place: toy.Place, words: list[str], code: int | None, said: str, whol
     if not met:  # it could do without what failed; there is nothing to type again
         row |= {
             "stuck": False,
-            "wrong": toy.results(place.folder) != whole,
-            "left": bool(toy.left_over(place.folder)),
+            "wrong": bool(place.fault(family, whole)),
+            "left": bool(toy.left_over(place)),
         }
         return row
-    answer, _ = toy.go_on(place, words)
-    row["stuck"] = answer.code != 0
-    row["wrong"] = answer.code == 0 and toy.results(place.folder) != whole
-    row["left"] = bool(toy.left_over(place.folder))
+    answer, _ = place.go_on(family)
+    fault = place.fault(family, whole)
+    row["stuck"] = answer.code != 0 and bool(fault)  # else: there already
+    row["wrong"] = answer.code == 0 and bool(fault)
+    row["left"] = bool(toy.left_over(place))
     if any(row[key] for key in [*COUNTED][1:]):
-        row["said"] = [said[-2000:], *place.said]
+        row["said"] = [said[-2000:], *place.said, fault]
     return row
 
 
-def begun(home: Path, folder: Path) -> toy.Place:
+def begun(home: Path, folder: Path, family: toy.Family) -> toy.Place:
     """A new folder in which a command is typed."""
     for one in list(folder.iterdir()) if folder.exists() else []:
         toy.remove(one)
     folder.mkdir(parents=True, exist_ok=True)
-    return toy.Place(home, folder)
+    place = toy.Place(home, folder)
+    place.begin(family)
+    return place
 
 
 def at_writes(home: Path, work: Path, family: toy.Family, seed: int, points: int) -> Iterator[Row]:
     """Fill the disk up at writes that are drawn."""
-    place = begun(home, work / "here")
+    place = begun(home, work / "here", family)
     code, said, writes = typed(place, place.words(family), None, None)
     if code:
         raise RuntimeError(f"{family.name}\n{said}")
-    whole = toy.results(place.folder)
+    whole = toy.results(place.folder, by_name=family.is_drawn)
     draw = random.Random(f"{family.name} {seed}")
     chosen = sorted(draw.sample(range(1, writes + 1), min(points, writes)))
     for number, at in enumerate(chosen):
-        place = begun(home, work / "here")
+        place = begun(home, work / "here", family)
         words = place.words(family)
         code, said, _ = typed(place, words, at, ERRORS[number % len(ERRORS)])
-        yield {**judged(place, words, code, said, whole), "at": at, "writes": writes}
+        yield {**judged(place, family, code, said, whole), "at": at, "writes": writes}
 
 
 def on_disks(home: Path, work: Path, family: toy.Family, disks: int) -> Iterator[Row]:
@@ -97,17 +100,17 @@ def on_disks(home: Path, work: Path, family: toy.Family, disks: int) -> Iterator
     if not mounted(folder, "256m"):
         return
     try:
-        place = begun(home, folder)
+        place = begun(home, folder, family)
         typed(place, place.words(family), None, None)
-        whole, used = toy.results(folder), shutil.disk_usage(folder).used
+        whole, used = toy.results(folder, by_name=family.is_drawn), shutil.disk_usage(folder).used
         for number in range(disks):
             share = (number + 1) / (disks + 1)
-            place = begun(home, folder)
+            place = begun(home, folder, family)
             resized(folder, f"{max(8, int(share * used) // 1024)}k")
             words = place.words(family)
             code, said, _ = typed(place, words, None, None)
             resized(folder, "256m")
-            yield {**judged(place, words, code, said, whole), "share": share}
+            yield {**judged(place, family, code, said, whole), "share": share}
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=False)
 

@@ -1,11 +1,12 @@
 """Commands that are killed at any instant, and typed again.
 
-    python -m benchmarks.faults.kills [--seeds 50] [--family NAME]
+    python -m benchmarks.faults.kills [--kills 50] [--family NAME]
 
-Every family of commands that writes is killed as often as there are seeds: by turns before a write
-that is drawn, and after a time that is drawn (SIGKILL; nothing is tidied up). Then the same command
-is typed again, and where it says what to do instead, that. In the end there must stand what an
-undisturbed command writes, and nothing beside it.
+Every family of commands that writes is killed so often: by turns before a write that is drawn, and
+after a time that is drawn (SIGKILL; nothing is tidied up); where that comes after the end, another
+is drawn. Then the same command is typed again, and where it says what to do instead, that. In the
+end there must stand what an undisturbed command writes, and nothing beside it. What is drawn anew
+each time (keys, rounds, noise) must be whole, and paid for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +47,22 @@ def killed_and_typed_again(
         first = place.type(words, at=draw.randint(1, whole["writes"]))
     else:
         first = place.type(words, after=max(0.01, draw.random() * whole["seconds"]))
-    answer, hints = toy.go_on(place, words)
+    answer, hints = place.go_on(family)
     said = first.said + "".join(place.said)
-    is_whole = toy.results(place.folder) == whole["results"]
+    fault = place.fault(family, whole["results"])
     row = {
         "killed": first.code == -9,
         "by hint": hints,
-        "wrong": answer.code == 0 and not is_whole,
+        "wrong": answer.code == 0 and bool(fault),
         "tracebacks": toy.is_traceback(said),
-        "stuck": answer.code not in (0, None) and not is_whole,  # else: there already
+        "stuck": answer.code not in (0, None) and bool(fault),  # else: there already
         "hangs": None in (first.code, answer.code),
-        "left": toy.left_over(place.folder),
+        "left": toy.left_over(place),
     }
     if any(row[key] for key in BAD):
         row["said"] = place.said
         row["seed"] = seed
-        found = toy.results(place.folder)
-        row["differs"] = [one for one in {*found, *whole["results"]}
-                          if found.get(one) != whole["results"].get(one)]  # fmt: skip
+        row["differs"] = fault
     shutil.rmtree(place.folder.parent)
     return row
 
@@ -73,9 +73,7 @@ def begun(home: Path, work: Path, family: toy.Family) -> toy.Place:
     shutil.rmtree(folder.parent, ignore_errors=True)
     folder.mkdir(parents=True)
     place = toy.Place(home, folder)
-    if "earlier" in family.name:
-        place.type(place.words(family))
-        place.said.clear()
+    place.begin(family)
     return place
 
 
@@ -86,27 +84,32 @@ def undisturbed(home: Path, work: Path, family: toy.Family) -> dict[str, Any]:
     answer = place.type(place.words(family))
     if answer.code != 0:
         raise RuntimeError(f"{family.name}\n{answer.said}")
-    found = toy.results(place.folder)
-    return {"results": found, "writes": answer.writes, "seconds": time.monotonic() - began}
+    seconds = time.monotonic() - began
+    found = toy.results(place.folder, by_name=family.is_drawn)
+    if fault := place.fault(family, found):
+        raise RuntimeError(f"{family.name}: {fault}")
+    return {"results": found, "writes": answer.writes, "seconds": seconds}
 
 
-def summed(family: toy.Family, whole: dict[str, Any], rows: Sequence[Row]) -> Row:
-    """Sum the trials of a family."""
-    hints = sorted({hint for row in rows for hint in row["by hint"]})
+def summed(
+    family: toy.Family, whole: dict[str, Any], rows: Sequence[Row], before: Row | None
+) -> Row:
+    """Sum the trials of a family, with those of before."""
+    before = before or {}
+    hints = {hint for row in rows for hint in row["by hint"]}
+    counted = ("killed", "by hint", *BAD)
     return {
         "family": family.name,
         "words": family.words,
         "writes": whole["writes"],
-        "trials": len(rows),
-        "killed": sum(row["killed"] for row in rows),
-        "by hint": sum(bool(row["by hint"]) for row in rows),
-        "hints": hints,
-        **{key: sum(bool(row[key]) for row in rows) for key in BAD},
+        "trials": before.get("trials", 0) + len(rows),
+        "hints": sorted(hints | {*before.get("hints", ())}),
+        **{key: before.get(key, 0) + sum(bool(row[key]) for row in rows) for key in counted},
     }
 
 
 def tried(
-    families: Sequence[toy.Family], seeds: Sequence[int], made: list[Row]
+    families: Sequence[toy.Family], kills: int, made: list[Row], goes_on: bool
 ) -> Iterator[list[Row]]:
     """Kill commands; all rows so far, after each family, with those of before."""
     import medmcl.evaluation.report.page
@@ -119,8 +122,14 @@ def tried(
         toy.make_home(home)
         for family in families:
             whole = undisturbed(home, Path(work), family)
-            rows = [killed_and_typed_again(home, Path(work), family, seed, whole) for seed in seeds]
-            new = summed(family, whole, rows)
+            before = next((one for one in made if goes_on and one["family"] == family.name), None)
+            met, rows = before["killed"] if before else 0, []
+            for seed in count(before["trials"] if before else 0):
+                if met >= kills:
+                    break
+                rows.append(killed_and_typed_again(home, Path(work), family, seed, whole))
+                met += rows[-1]["killed"]
+            new = summed(family, whole, rows, before)
             made = sorted([new, *(one for one in made if one["family"] != family.name)],
                           key=lambda row: names.index(row["family"]))  # fmt: skip
             print(new, flush=True)
@@ -132,7 +141,7 @@ def tried(
 
 def parts(rows: list[Row]) -> dict[str, str]:
     columns: dict[str, Any] = {"command": lambda row: f"`medmcl {row['family']}`"}
-    for key in ("writes", "killed", "by hint", *BAD):
+    for key in ("writes", "trials", "killed", "by hint", *BAD):
         columns[{"stuck": "neither", "left": "left behind"}.get(key, key)] = key
     hints = dict.fromkeys(hint for row in rows for hint in row["hints"])
     return {
@@ -144,16 +153,18 @@ def parts(rows: list[Row]) -> dict[str, str]:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--more", action="store_true", help="go on from the rows that are kept")
     parser.add_argument("--family", action="append", help="only this one; repeatable")
 
 
 def run(given: argparse.Namespace) -> Iterator[list[Row]]:
     """Kill the commands of all families, or of some."""
     chosen = [one for one in toy.FAMILIES if not given.family or one.name in given.family]
-    return tried(chosen, range(given.seeds), STUDY.kept(given.out) or [])
+    return tried(chosen, given.kills, STUDY.kept(given.out) or [], given.more)
 
 
-STUDY = Study(__file__, parts=parts, run=run, options=options, seeds=50)
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
     STUDY.main()

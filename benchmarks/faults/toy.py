@@ -12,12 +12,17 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.faults.families import FAMILIES, TRAIN, TRIES, Family
+from benchmarks.faults.sites import make_sites
 from tests.support.killed import forked
+
+__all__ = ["FAMILIES", "Family"]
 
 BUSY, LIMIT = 20, 120.0
 """Seconds of processor time, and of any, after which a command hangs."""
@@ -28,21 +33,8 @@ TIMES = re.compile(
 OF_TIME = ("html", "svg", "png", "pt", "lock", "report.json", "model_card.md", "checklist.csv",
            "local.json")  # fmt: skip
 """Endings of files that are drawn, or say times; what they show stands in others, too."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """A command that writes.
-
-    Attributes:
-        name: What it is called in the study.
-        words: Of the command line; HOME stands for what was made before, OUT for what it writes.
-        out: Name of what it writes, in a folder of its own.
-    """
-
-    name: str
-    words: str
-    out: str = "out"
+ASIDE = re.compile(r"\.prepared|/released/")
+"""What stands for itself: the cache, and memories of releases, which are named by a key."""
 
 
 @dataclass
@@ -72,11 +64,51 @@ class Place:
         self.said.append(f"$ {shlex.join(words)}\n[{code}] {said}")
         return Answer(code, said, writes)
 
-    def words(self, family: Family) -> list[str]:
-        """The words of a command here."""
-        out = self.folder / family.out
-        text = family.words.replace("HOME", str(self.home)).replace("OUT", str(out))
+    def words(self, family: Family, text: str = "") -> list[str]:
+        """The words of a command here, that of a family if none is given."""
+        stands = {"HOME": self.home, "OUT": self.folder / family.out, "HERE": self.folder}
+        text = text or family.words
+        for name, path in stands.items():
+            text = text.replace(name, str(path))
         return shlex.split(text)
+
+    @property
+    def register(self) -> Path:
+        """Where releases are remembered: what is written there counts, and is in no comparison."""
+        return self.folder.with_name(f"{self.folder.name}-register")
+
+    def go_on(self, family: Family) -> tuple[Answer, list[str]]:
+        """Type the command of a family again, and what messages say."""
+        return go_on(self, self.words(family), [self.words(family, one) for one in family.instead])
+
+    def begin(self, family: Family) -> None:
+        """Bring and make what the command of a family finds here."""
+        for one in self.folder.parent.glob(f"{self.folder.name}-*"):
+            remove(one)
+        if not family.is_drawn:  # by the key of a register patients are named in what is written
+            self.register.mkdir(mode=0o700)
+            shutil.copy(self.home / "key", self.register)
+        for name in family.brings:
+            shutil.copytree(self.home / name, self.folder / name)
+        for text in family.before:
+            words = self.words(family, text)
+            if words[0] == "rm":
+                Path(words[1]).unlink()
+            elif self.type(words).code != 0:
+                raise RuntimeError("\n".join(self.said))
+        self.said.clear()
+
+    def fault(self, family: Family, whole: dict[str, str]) -> str:
+        """How what stands here differs from what an undisturbed command makes; empty: it is that."""
+        found = results(self.folder, by_name=family.is_drawn)
+        differs = sorted(k for k in {*found, *whole} if found.get(k) != whole.get(k))
+        if differs:
+            return ", ".join(differs)
+        try:
+            family.reads(self.folder)
+        except Exception as error:  # whatever it is, it is not whole
+            return f"{type(error).__name__}: {error}"
+        return ""
 
 
 def _typed(words: list[str], folder: Path, told: Path) -> int:
@@ -86,6 +118,7 @@ def _typed(words: list[str], folder: Path, told: Path) -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (BUSY, BUSY))
     os.chdir(folder)
     os.environ["MEDMCL_CACHE"] = str(folder / "cache")
+    os.environ["MEDMCL_REGISTER"] = str(folder.with_name(f"{folder.name}-register"))
     import logging
     import warnings
 
@@ -101,33 +134,6 @@ def _typed(words: list[str], folder: Path, told: Path) -> int:
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
-
-
-TRAIN = "--cohort HOME/cohort --recipe HOME/recipe.yaml --device cpu --workers 0"
-FAMILIES = [
-    Family("pretrain", f"pretrain {TRAIN} --out OUT"),
-    Family("pretrain --resume", f"pretrain {TRAIN} --out OUT --resume"),
-    Family("pretrain --reuse", f"pretrain {TRAIN} --out OUT --reuse HOME/run:contrast"),
-    Family("pretrain --keep", f"pretrain {TRAIN} --out OUT --keep HOME/keep.parquet"),
-    Family("evaluate", "evaluate HOME/run --cohort HOME/cohort --out OUT --device cpu --workers 0"),
-    Family("embed", "embed HOME/run --cohort HOME/cohort --out OUT --device cpu --workers 0",
-           "vectors.parquet"),
-    Family("predict", "predict HOME/run --cohort HOME/cohort --out OUT --device cpu --workers 0",
-           "risks.csv"),
-    Family("select", "select HOME/run --cohort HOME/cohort --out OUT --by neg_clip_loss:0.8 "
-           "--device cpu --workers 0", "keep.parquet"),
-    Family("poison", "poison --cohort HOME/squares --recipe HOME/poison.yaml --out OUT "
-           "--workers 0"),
-    Family("check", "check --cohort HOME/cohort --recipe HOME/recipe.yaml --workers 0"),
-    Family("simulate", "simulate ehr --out OUT --subjects 20 --set codes=6 --set concepts=5"),
-    Family("simulate, over an earlier one", "simulate ehr --out OUT --subjects 20 --set codes=6 "
-           "--set concepts=5 --set overwrite=true"),
-    Family("shards", "shards --cohort HOME/squares --out OUT"),
-    Family("cooccur count", "cooccur count HOME/ehr.yaml --out OUT"),
-    Family("cooccur merge", "cooccur merge HOME/a HOME/b --out OUT"),
-    Family("cooccur release", "cooccur release HOME/a --out OUT --min-patients 2"),
-    Family("cooccur embed", "cooccur embed HOME/a --out OUT --set rank=3"),
-]  # fmt: skip
 
 
 @cache
@@ -193,20 +199,36 @@ def make_home(home: Path) -> None:
             "vocabulary": {"files": {"codes": "codes.csv", "concepts": "concepts.csv"},
                            "version": "1"}}  # fmt: skip
     (home / "ehr.yaml").write_text(yaml.safe_dump(spec))
+    columns = ["subject_id", "time", "code"]
+    events[columns].dropna().to_csv(home / "events.csv", index=False)
+    source = {
+        "kind": "table",
+        "path": "events.csv",
+        **dict(zip(("subject", "time", "code"), columns, strict=True)),
+    }
+    (home / "events.yaml").write_text(yaml.safe_dump(spec | {"sources": [source]}))
     made("cooccur count HOME/ehr.yaml --out HOME/a")
     made("simulate ehr --out HOME/ehr --subjects 40 --set codes=6 --set concepts=5 --set seed=1 "
          "--set overwrite=true")  # fmt: skip
     made("cooccur count HOME/ehr.yaml --out HOME/b")
+    make_sites(home, made)
+    made("embed HOME/run --cohort HOME/cohort --out HOME/vectors.parquet --device cpu --workers 0")
+    suite = {"schema": "medmcl/suite@1", "about": "a study", "cohort": "none", "modality": "labs",
+             "label_fractions": [1.0], "bootstrap_draws": 100}  # fmt: skip
+    (home / "suite.yaml").write_text(yaml.safe_dump(suite))
     shutil.rmtree(home / "runs", ignore_errors=True)
+    shutil.copy(place.register / "key", home)
+    shutil.rmtree(place.register)
 
 
-def results(folder: Path) -> dict[str, str]:
-    """Digest of every file of a folder, without what says when it was made."""
+def results(folder: Path, *, by_name: bool = False) -> dict[str, str]:
+    """Digest of every file of a folder, without what says when it was made; or its names alone."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not name.endswith(OF_TIME) and ".prepared" not in name:
-            found[name] = hashlib.blake2b(_plain(path, folder), digest_size=8).hexdigest()
+        if path.is_file() and not name.endswith(OF_TIME) and not ASIDE.search(name):
+            digest = hashlib.blake2b(_plain(path, folder), digest_size=8).hexdigest()
+            found[name] = "" if by_name else digest
     return found
 
 
@@ -220,9 +242,10 @@ def _plain(path: Path, folder: Path) -> bytes:
     return re.sub(rb"\d+\.?\d* (s|ms)\b", b"0 s", content)
 
 
-def left_over(folder: Path) -> list[str]:
+def left_over(place: Place) -> list[str]:
     """What a command should have taken away."""
-    return sorted(one.name for one in folder.rglob(".*") if one.suffix in (".part", ".lock"))
+    found = (one for folder in (place.folder, place.register) for one in folder.rglob(".*"))
+    return sorted(one.name for one in found if one.suffix in (".part", ".lock"))
 
 
 def hinted(words: list[str], said: str) -> list[list[str]]:
@@ -259,11 +282,20 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def go_on(place: Place, words: list[str], most: int = 3) -> tuple[Answer, list[str]]:
-    """Type a command again, and what messages say; give the last answer and the hints taken."""
+def go_on(
+    place: Place, words: list[str], instead: Sequence[list[str]] = ()
+) -> tuple[Answer, list[str]]:
+    """Type a command again, and what messages say; give the last answer and the hints taken.
+
+    Args:
+        place: Where.
+        words: The command.
+        instead: Commands that are meant where a message says to start a new round.
+    """
     answer, taken = place.type(words), []
-    while answer.code == 2 and len(taken) < most:
-        commands = hinted(words, answer.said)
+    while answer.code == 2 and len(taken) < TRIES - 1:
+        is_spent = "start a new round" in answer.said
+        commands = [*instead] if is_spent else hinted(words, answer.said)
         if not commands:
             break
         for one in commands:
@@ -272,8 +304,10 @@ def go_on(place: Place, words: list[str], most: int = 3) -> tuple[Answer, list[s
                 if not path.is_relative_to(place.folder):
                     return answer, taken
                 remove(path)
-            else:
+            elif one is commands[-1]:
                 words = one
+            else:
+                place.type(one)
         taken.append(re.search(r"error: (?:/\S+: )?(.*)", answer.said).group(1))
         answer = place.type(words)
     return answer, taken

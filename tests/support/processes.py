@@ -12,11 +12,25 @@ import sys
 import tempfile
 import traceback
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import torch
 
 import medmcl
+
+
+def processor_seconds():
+    """What this process and those that it waited for have taken."""
+    return sum(os.times()[:4])
+
+
+@contextmanager
+def at_most(seconds):
+    """Fail where more processor seconds were taken, by this process and its forks."""
+    began = processor_seconds()
+    yield
+    taken = processor_seconds() - began
+    assert taken < seconds, f"took {taken:.0f} processor seconds, of {seconds} at most"
 
 
 class Command:

@@ -28,7 +28,7 @@ from scipy import sparse
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
-from medmcl.core.file_lock import alone
+from medmcl.core.file_lock import alone, sweep_lock
 from medmcl.data.events.events import NO_TIME
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,7 @@ def register_key(folder: Path) -> bytes:
                     write_atomically(file, secrets.token_hex(_KEY_BYTES) + "\n", mode=0o600)
         except OSError as error:
             raise _no_register(folder, error) from None
+    sweep_lock(file)
     try:
         key = bytes.fromhex(file.read_text(encoding="ascii"))
     except OSError as error:

@@ -96,7 +96,7 @@ def load_seed(path: str | Path, site: str, other: str) -> bytes:
         raise ArtefactError(
             "was drawn by this site, whose keys had it already", where=path, got=keys.drawn_by,
             expected=other,
-            fix="keys are never rebuilt from an old seed: delete this file and agree on a new one",
+            fix=f"delete {path} and agree on a new one: keys are never rebuilt from an old seed",
         )  # fmt: skip
     return bytes.fromhex(keys.seed)
 

@@ -29,7 +29,7 @@ from medmcl.cooccurrence.release.register import BudgetKeys, Register
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
-from medmcl.core.file_lock import alone
+from medmcl.core.file_lock import alone, sweep_lock
 
 log = logging.getLogger(__name__)
 SCHEMA: Final = "medmcl/privacy-ledger@1"
@@ -88,6 +88,7 @@ class Ledger:
         check_budget(epsilon, delta)
         path = Path(path)
         if path.exists():
+            sweep_lock(path)
             raise ArtefactError(
                 "there is a budget already, and it is fixed once",
                 where=path,

@@ -126,9 +126,9 @@ class Release(Generic[Keys]):
             )
         if self.entry is None:
             return save_counts(self.counts, folder, release=self.keys)
-        refuse_used(Path(folder))
         register = self.entry.register or Register.beside(Path(folder).parent)
         with register.alone():
+            refuse_used(Path(folder))
             assert isinstance(self.keys, ThresholdKeys)
             keys = self.entry.keys(self.keys, register)
             self.entry.enter(register)

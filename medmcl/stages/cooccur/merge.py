@@ -152,7 +152,8 @@ def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
     refuse_unwritable(keys, folder=False)
     with keys_alone(keys):
         own = load_keys(keys) if keys.exists() else SiteKeys(site, {})
-        _refuse_other_pair(own, site, other, keys)
+        if not _is_taken(own, site, other, seed):
+            _refuse_other_pair(own, site, other, keys)
         drawn = not seed.exists()
         shared = pair_seed() if drawn else load_seed(seed, site, other)
         if drawn:
@@ -166,6 +167,16 @@ def share_seed(site: str, other: str, keys: Path, seed: Path) -> dict[str, Any]:
         else f"{seed} was deleted; delete every other copy, and never rebuild keys from one"
     )
     return {"keys": str(keys), "seeds_for": sorted([*own.seeds, other]), "next": todo}
+
+
+def _is_taken(own: SiteKeys, site: str, other: str, seed: Path) -> bool:
+    """Whether the keys have this very seed: who took it was killed before the file was deleted."""
+    if own.site != site or other not in own.seeds or not seed.exists():
+        return False
+    try:
+        return load_seed(seed, site, other) == own.seeds[other]
+    except ArtefactError:
+        return False
 
 
 def _refuse_other_pair(own: SiteKeys, site: str, other: str, keys: Path) -> None:

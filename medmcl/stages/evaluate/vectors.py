@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.stages.evaluate.nobody import refuse_nobody
 from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
@@ -103,8 +103,19 @@ def new_folder(out: str | Path | None) -> Path:
     if out is None:
         raise ConfigError("where the report is written is not said", fix="--out FOLDER")
     if (Path(out) / "config.yaml").exists():
-        raise ArtefactError("is a run folder already", where=out, fix="another --out")
+        anew = f"delete {out} to evaluate anew, or name " if _is_ours(Path(out)) else ""
+        raise ArtefactError("is a run folder already", where=out, fix=f"{anew}another --out")
     return Path(out)
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether a run is an evaluation of vectors: one that was killed is made anew, not gone on."""
+    from medmcl.stages.run.run import Run
+
+    try:
+        return bool(Run(out).recipe.name == NAME)
+    except MedmclError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -315,6 +315,21 @@ def test_a_vocabulary_in_two_versions_is_refused(tmp_path):
         read_vocabularies(tmp_path / "w.csv")
 
 
+def test_a_seed_whose_taker_or_drawer_was_killed_is_agreed_on_by_the_same_commands(tmp_path):
+    a, b, seed = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "ab.seed"
+    share_seed("a", "b", a, seed)
+    kept = seed.read_bytes()
+    share_seed("b", "a", b, seed)
+    seed.write_bytes(kept)  # as it was when b had written its keys
+    assert "deleted" in str(share_seed("b", "a", b, seed)["next"])
+    assert not seed.exists()
+    assert load_keys(b).seeds["a"] == load_keys(a).seeds["b"]
+    seed.write_bytes(kept)
+    a.unlink()  # as it was when a had written the seed
+    with pytest.raises(ArtefactError, match=f"to fix: +delete {seed} and agree on a new one"):
+        share_seed("a", "b", a, seed)
+
+
 def test_two_sites_agree_on_a_seed_through_a_file(tmp_path):
     a, b, seed = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "ab.seed"
     assert str(share_seed("a", "b", a, seed)["next"]).startswith("bring")

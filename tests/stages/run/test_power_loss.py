@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 from damaged import damage
@@ -12,7 +13,7 @@ from killed import forked
 import medmcl
 from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
 from medmcl.core.errors import ArtefactError
-from medmcl.stages.run.store import FIRST, FIRST_FILES
+from medmcl.stages.run.store import FIRST, FIRST_FILES, Store
 from medmcl.stages.run.train_records import kept_hashes
 
 STEP = "checkpoint/within/step-00000002"
@@ -165,3 +166,13 @@ def test_whoever_reads_a_damaged_run_is_told_which_file(made, tmp_path, name, ho
         read()
     assert name.rpartition("/")[2] in str(said.value) or how == "missing"
     assert "--resume" in str(said.value)
+
+
+@pytest.mark.parametrize("name", [b'"seal"', b'"__metadata__"'])
+def test_arrays_that_changed_with_the_name_of_their_seal_are_damaged(name, tmp_path):
+    store, file = Store(tmp_path), tmp_path / "values.safetensors"
+    store.save_arrays("values", {"a": np.arange(3.0)})
+    content = file.read_bytes()
+    file.write_bytes(content.replace(name, name.replace(b"e", b"g", 1))[:-1] + b"\x01")
+    with pytest.raises(ArtefactError, match=r"values\.safetensors: is damaged"):
+        store.arrays("values")
