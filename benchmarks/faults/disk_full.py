@@ -129,10 +129,6 @@ def resized(folder: Path, size: str) -> None:
 
 
 def run(given: argparse.Namespace) -> Iterator[list[Row]]:
-    import medmcl.evaluation.report.page
-    import medmcl.stages.evaluate.evaluate
-    import medmcl.stages.run.pretrain  # noqa: F401 - imported once, for all forks
-
     toy.LIMIT = 300.0  # hangs are looked for elsewhere
     wanted = [one for one in toy.FAMILIES if not given.family or one.name in given.family]
     rows = [

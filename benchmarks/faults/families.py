@@ -93,6 +93,7 @@ TRAIN = "--cohort HOME/cohort --recipe HOME/recipe.yaml --device cpu --workers 0
 RUN = "HOME/run --cohort HOME/cohort --out OUT --device cpu --workers 0"
 ROUND = "--site north --site south --site west"
 PRIVATE = "--clip codes=2 --clip concepts=2 --epsilon 1 --delta 1e-6 --allow-noise"
+INPUTS = "--cohort HOME/cohort --recipe HOME/recipe.yaml --workers 0"
 FAMILIES = [
     Family("pretrain", f"pretrain {TRAIN} --out OUT"),
     Family("pretrain --resume", f"pretrain {TRAIN} --out OUT --resume"),
@@ -110,7 +111,11 @@ FAMILIES = [
     Family("select", f"select {RUN} --by neg_clip_loss:0.8", "keep.parquet"),
     Family("poison", "poison --cohort HOME/squares --recipe HOME/poison.yaml --out OUT "
            "--workers 0"),
-    Family("check", "check --cohort HOME/cohort --recipe HOME/recipe.yaml --workers 0"),
+    Family("prepare", f"prepare {INPUTS} --out OUT"),
+    Family("prepare --shard", f"prepare {INPUTS} --out OUT --shard 2/2",
+           before=(f"prepare {INPUTS} --out OUT --shard 1/2",)),
+    Family("check", f"check {INPUTS}"),
+    Family("check --shard", f"check {INPUTS} --shard 2/2", before=(f"check {INPUTS} --shard 1/2",)),
     Family("check --screen", "check --cohort HOME/cohort --screen HOME/run --out OUT --device cpu "
            "--workers 0 --modality labs --k 4"),
     Family("simulate", "simulate ehr --out OUT --subjects 20 --set codes=6 --set concepts=5"),
@@ -119,6 +124,8 @@ FAMILIES = [
            before=("simulate ehr --out OUT --subjects 20 --set codes=6 --set concepts=5",)),
     Family("shards", "shards --cohort HOME/squares --out OUT"),
     Family("cooccur count", "cooccur count HOME/ehr.yaml --out OUT"),
+    Family("cooccur count --shard", "cooccur count HOME/ehr.yaml --out OUT --shard 2/2",
+           before=("cooccur count HOME/ehr.yaml --out OUT --shard 1/2",)),
     Family("cooccur to-meds", "cooccur to-meds HOME/events.yaml --out OUT"),
     Family("cooccur rows", "cooccur rows HOME/ehr.yaml --out OUT", "rows.parquet"),
     Family("cooccur merge", "cooccur merge HOME/a HOME/b --out OUT"),

@@ -112,10 +112,6 @@ def tried(
     families: Sequence[toy.Family], kills: int, made: list[Row], goes_on: bool
 ) -> Iterator[list[Row]]:
     """Kill commands; all rows so far, after each family, with those of before."""
-    import medmcl.evaluation.report.page
-    import medmcl.stages.evaluate.evaluate
-    import medmcl.stages.run.pretrain  # noqa: F401 - imported once, for all forks
-
     names = [one.name for one in toy.FAMILIES]
     with tempfile.TemporaryDirectory(prefix="kills-") as work:
         home = Path(work) / "home"

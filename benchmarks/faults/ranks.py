@@ -37,6 +37,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from benchmarks.faults.imports import import_once
 from benchmarks.study import Row, Study, table
 
 WAITS = 4.0
@@ -75,13 +76,6 @@ FIRST_RANK = ("within a save", "evaluating")
 BEFORE_GROUP = ("killed", "late")
 """What is drawn before ranks know of each other: nothing of the user's is read there, and one that
 is stopped is for its launcher to end."""
-IMPORTED_ONCE = (
-    "PIL.JpegImagePlugin", "filelock", "jinja2.ext", "matplotlib.backends.backend_svg",
-    "matplotlib.figure", "matplotlib.offsetbox",
-    "medmcl.cli.main", "medmcl.evaluation.report.page", "medmcl.stages.evaluate.evaluate",
-    "medmcl.stages.run.pretrain", "medmcl.stages.train.train", "sympy", "torch._dynamo",
-)  # fmt: skip
-"""What a rank would import as it goes, of libraries too: half of its time."""
 
 
 def _signalled(number: int) -> Callable[[], None]:
@@ -335,9 +329,7 @@ def begun(home: Path, *, evaluates: bool = True) -> tuple[Path, Path]:
         write_told,
     )
 
-    with warnings.catch_warnings(action="ignore"):
-        for name in IMPORTED_ONCE:
-            importlib.import_module(name)
+    import_once()
     torch.set_num_threads(1)
     os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"
     tree = memorising(STEPS, *([QUICK_RESULTS] if evaluates else []), binds=False)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.families import FAMILIES, TRAIN, TRIES, Family
+from benchmarks.faults.imports import BETWEEN_SITES, IMPORTED_ONCE, import_once
 from benchmarks.faults.sites import make_sites
 from tests.support.killed import forked
 
@@ -139,10 +140,6 @@ def _typed(words: list[str], folder: Path, told: Path) -> int:
 @cache
 def home_once() -> Path:
     """What the commands read, made once in a process."""
-    import medmcl.evaluation.report.page
-    import medmcl.stages.evaluate.evaluate
-    import medmcl.stages.run.pretrain  # noqa: F401 - imported once, for all forks
-
     kept = tempfile.TemporaryDirectory(prefix="toy-home-")
     atexit.register(kept.cleanup)
     make_home(Path(kept.name))
@@ -164,6 +161,7 @@ def make_home(home: Path) -> None:
     )
     from tests.support.small_squares import TOWERS, write_squares
 
+    import_once((*IMPORTED_ONCE, *BETWEEN_SITES))
     torch.set_num_threads(1)
     home.mkdir(parents=True, exist_ok=True)
     write_told(home / "cohort", 0)
