@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.faults import ranks
-from benchmarks.faults.ranks import STATED, Fault, launched, made, words_of
+from benchmarks.faults.rank_faults import STATED, Fault
+from benchmarks.faults.ranks import launched, made, words_of
 from medmcl.core.errors import ConfigError
 from medmcl.engine import loop
 from medmcl.engine.rank_store import rank_and_size
