@@ -4,6 +4,10 @@
 is written after an apostrophe, as spreadsheets themselves say that a cell is text; numbers stay as
 they are, also those that are text. What was written so is read back as it was.
 
+Where a comma is the decimal sign, a spreadsheet splits at semicolons, and takes no heed of quotes
+within a field: what follows a semicolon or a line break in a text is a cell there, and is written
+likewise.
+
 Source: OWASP, CSV injection: ``=``, ``+``, ``-``, ``@``, tab, carriage return, line feed, and the
 wide forms of the signs.
 """
@@ -18,24 +22,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-_BEGINS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"
-_FORMULA = re.compile(f"'*[{_BEGINS}]")
-_SHIELDED = re.compile(f"'+[{_BEGINS}]")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_WITHIN = r"(?<=[;\r\n])"
+_FORMULA = re.compile(
+    rf"\A(?!{_NUMBER}\Z)(?='*[{_SIGNS}\t\r\n])|{_WITHIN}(?!{_NUMBER}(?:[;\r\n]|\Z))(?='*[{_SIGNS}])"
+)
+"""Where a formula may begin, that is no number."""
+_SHIELD = re.compile(rf"\A'(?='*[{_SIGNS}\t\r\n])|{_WITHIN}'(?='*[{_SIGNS}])")
+"""The apostrophe that was put there."""
 _IN_FILE = re.compile(rb"'[=+\-@\t\r\n\xef]")
 _CHUNK = 1 << 24
 
 
 def shielded(cell: Any) -> Any:
     """A cell as it is written: text that begins as a formula does gets an apostrophe before it."""
-    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+    return _FORMULA.sub("'", cell) if isinstance(cell, str) else cell
 
 
 def unshielded(cell: Any) -> Any:
     """A cell as it was before `shielded`."""
-    return cell[1:] if isinstance(cell, str) and _SHIELDED.match(cell) else cell
+    return _SHIELD.sub("", cell) if isinstance(cell, str) else cell
 
 
 def shielded_row(row: Mapping[str, Any]) -> dict[str, Any]:

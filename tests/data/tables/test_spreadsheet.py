@@ -1,6 +1,7 @@
 """Text that a spreadsheet would run is written so that it does not, and read back as it was."""
 
 import csv
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +39,15 @@ def test_what_was_written_is_read_back(text):
     written = shielded(text)
     assert written == text or unshielded(written) == text
     assert not written or written[0] not in "=@\t\r\n\uff0b"
+
+
+@given(st.text(alphabet="=+-@';\t\r\n19.e a\uff0b", max_size=8))
+def test_no_part_of_a_text_is_a_formula_where_semicolons_part_cells(text):
+    written = shielded(text)
+    assert unshielded(written) == text
+    for part in re.split("[;\r\n]", written):
+        number = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", part)
+        assert number or not part.startswith(("=", "+", "-", "@", "\uff0b"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
