@@ -231,6 +231,10 @@ def _too_much(where: object) -> ConfigError:
     )
 
 
+_AROUND = 100
+"""Characters of a line that are shown on each side of a fault."""
+
+
 def _yaml_error(error: yaml.YAMLError, text: str, where: object) -> ConfigError:
     """Say what is wrong with a text that is no YAML, and where: line, column, the line itself."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -245,7 +249,9 @@ def _yaml_error(error: yaml.YAMLError, text: str, where: object) -> ConfigError:
     return ConfigError(
         f"is not valid YAML: {problem}",
         where=f"{where}, line {mark.line + 1}, column {mark.column + 1}",
-        got=repr(lines[mark.line]) if mark.line < len(lines) else "the end of the file",
+        got=repr(lines[mark.line][max(0, mark.column - _AROUND) : mark.column + _AROUND])
+        if mark.line < len(lines)
+        else "the end of the file",
         fix="keys of one section begin in the same column, with spaces and no tabs; a text with "
         "': ' or a sign such as { [ * & in front stands in quotes",
     )

@@ -108,6 +108,13 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_keys_but_on_every_value()
     assert fingerprint({"a": 1, "b": 2}) != fingerprint({"a": 1, "b": 3})
 
 
+def test_of_a_long_line_what_is_around_the_fault_is_shown():
+    with pytest.raises(ConfigError, match=r"line 1, column 100007: is not valid YAML") as caught:
+        parse_yaml("a: '" + 100_000 * "x" + "' }" + 100_000 * "y", where="cohort.yaml")
+    assert "xxx' }yyy" in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("text", "line", "column", "words"),
     [
