@@ -23,6 +23,7 @@ from medmcl.core import host
 from medmcl.core.batch import Batch
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.stand_in import stand_in
+from medmcl.data.loading.views import View
 from medmcl.engine.absent_device import Counts, HostRead, absent, device
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
@@ -82,6 +83,12 @@ def tried_out(network, axes, encoder):
         return network(torch.zeros(1, *axes, device="cpu"))
 
 
+def on_device(view, batch, generator, call=View.__call__, **how):
+    """Crops, noise and masks: whatever a view does is done where the model is."""
+    assert {x.device for x in batch.inputs.values()} == {torch.device(device().type, 0)}
+    return call(view, batch, generator, **how)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
@@ -102,6 +109,7 @@ def test_a_recipe_trains_tunes_and_embeds_where_nothing_can_be_read_back(
         monkeypatch.setattr(f"medmcl.encoders.image.{encoder}.try_out", tried_out)
     for metric in ("effective_rank", "uniformity", "alignment"):  # of ones they tell nothing
         monkeypatch.setattr(train, metric, lambda *_: 0.0)
+    monkeypatch.setattr(View, "__call__", on_device)
     recipe = read_recipe(name)
     for kinds in ways(recipe):
         cohort = open_cohort(write_cohort(files, recipe, kinds))
