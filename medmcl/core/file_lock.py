@@ -39,6 +39,7 @@ def alone(
     *,
     wait: Callable[[str], None] | None = None,
     named: Path | None = None,
+    harmless: bool = False,
 ) -> Iterator[str]:
     """Nobody else writes ``path`` meanwhile; gives what is known of an owner who was killed.
 
@@ -54,6 +55,8 @@ def alone(
         wait: Wait for the other: called again and again with who it is, and may raise to give up.
             Default: refuse at once.
         named: What the message calls it, if not ``path``.
+        harmless: Whether two at a time only do the same work twice: what a machine left that the
+            system says is free is taken then.
 
     Yields:
         Who held it last and was killed (``process 312 on ward-pc, since …``), else nothing.
@@ -69,7 +72,7 @@ def alone(
     lock = FileLock(file)  # goes on if the file that it locked was removed meanwhile
     unsaid = 0
     try:
-        while not (taken := _take(lock, file))[0]:
+        while not (taken := _take(lock, file, harmless))[0]:
             owner = taken[1]
             unsaid += owner is None  # it has only just begun
             if wait is None and (owner or unsaid > 1):
@@ -98,7 +101,7 @@ def sweep_lock(path: Path) -> None:
             pass
 
 
-def _take(lock: BaseFileLock, file: Path) -> tuple[bool, _Owner | None]:
+def _take(lock: BaseFileLock, file: Path, harmless: bool) -> tuple[bool, _Owner | None]:
     """Try to take a lock: whether it was, and who holds it, or held it last and was killed."""
     from filelock import SoftFileLock, Timeout
 
@@ -111,7 +114,7 @@ def _take(lock: BaseFileLock, file: Path) -> tuple[bool, _Owner | None]:
     if isinstance(lock, SoftFileLock):  # host and process stand in it already
         return True, before
     before = _Owner.read(file)
-    if before is not None and before.is_elsewhere:
+    if before is not None and before.is_elsewhere and not harmless:
         lock.release()
         return False, before
     _Owner.here().write(file)

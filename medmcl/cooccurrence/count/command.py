@@ -42,13 +42,13 @@ from medmcl.cooccurrence.count.workers import ray_cluster
 from medmcl.core.atomic import remove_whole, write_atomically
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
-from medmcl.core.file_lock import alone, one_writer
+from medmcl.core.file_lock import one_writer
 from medmcl.core.limits import parse_json
 from medmcl.data.events.events import starts
 from medmcl.data.events.meds import MedsDataset, open_meds
 from medmcl.data.events.spec import MedsKeys
 from medmcl.data.events.write import Written, write_meds
-from medmcl.data.loading.shared_work import Parts, Shard
+from medmcl.data.loading.shared_work import Parts, Shard, claim
 
 log = logging.getLogger(__name__)
 _SHARD_BYTES = 32 << 20
@@ -156,7 +156,7 @@ def count_shard(
         return Parts()
     try:
         work.mkdir(exist_ok=True)
-        with alone(work, "events are being written", wait=lambda _: None):
+        with claim(work, "events are being written"):
             events_of(spec, work.absolute())
         dataset, _, reading, _, vocabularies = _to_count(spec, work.absolute(), means)
         stand = count_share(
@@ -169,7 +169,7 @@ def count_shard(
         raise
     if stand.missing:
         return stand
-    with alone(out, "shares are being added up", wait=lambda _: None):
+    with claim(out, "shares are being added up"):
         if not _is_saved(spec, out):
             _count(spec, out, save, means, resume=True)
     return Parts()

@@ -26,7 +26,6 @@ from medmcl.cooccurrence.count.vocabulary import refuse_shared_subjects
 from medmcl.cooccurrence.count.workers import cluster_has, run_jobs
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
-from medmcl.core.file_lock import alone
 from medmcl.data.loading import shared_work
 
 log = logging.getLogger(__name__)
@@ -155,7 +154,7 @@ def count_share(
     hashed = [hash_shard(path) for path in shards]
     own = [one for number, one in enumerate(hashed) if share.has(number)]
     named = f"{share.of:05d}-{share.number:05d}-"
-    with alone(folder / f"share-{named}", "a share is being counted", wait=lambda _: None):
+    with shared_work.claim(folder / f"share-{named}", "a share is being counted", harmless=True):
         done = _done(folder)
         left = {one.path: one for one in own if one.hash not in done}
         _count_left(left, task, folder, named)

@@ -7,16 +7,19 @@ and a shard that is started again, or twice, makes what is not there. Whoever fi
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.file_lock import alone
 from medmcl.core.findings import counted
 
+log = logging.getLogger("medmcl")
 T = TypeVar("T")
 MOST_PARTS = 64
 LARGEST_PART = 1024
@@ -97,13 +100,41 @@ def made_once(path: Path, doing: str, read: Callable[[], T | None], make: Callab
 
     Args:
         path: What is made; its folder must exist.
-        doing: What goes on, for the message to whoever comes second.
+        doing: What goes on (``a part is being read``), for the message to whoever comes second.
         read: Gives it if it is there.
         make: Makes it, and gives it.
     """
     found = read()
     if found is not None:
         return found
-    with alone(path, doing, wait=lambda _: None):
+    with claim(path, doing, harmless=True):
         found = read()
-        return make() if found is None else found
+        if found is not None:
+            return found
+        try:
+            return make()
+        except (OSError, MedmclError):
+            found = read()  # of who was taken for dead, and made it meanwhile
+            if found is None:
+                raise
+            return found
+
+
+@contextmanager
+def claim(path: Path, doing: str, *, harmless: bool = False) -> Iterator[None]:
+    """Be the only one who makes something; wait for another, and say once for whom.
+
+    Args:
+        path: What is made; its folder must exist.
+        doing: What goes on, for that message.
+        harmless: As for `medmcl.core.file_lock.alone`.
+    """
+    told: set[str] = set()
+
+    def waiting(owner: str) -> None:
+        if owner not in told:
+            log.info("%s: %s by %s; waiting for it", path, doing, owner)
+            told.add(owner)
+
+    with alone(path, doing, wait=waiting, harmless=harmless):
+        yield

@@ -21,12 +21,11 @@ import numpy as np
 
 from medmcl.core.atomic import remove_whole, write_atomically
 from medmcl.core.errors import ArtefactError
-from medmcl.core.file_lock import alone
 from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json
 from medmcl.core.progress import Bar, Pace, progress
 from medmcl.core.sealed import plain, sealed, unsealed
-from medmcl.data.loading.shared_work import Parts, Shard, made_once, part_size
+from medmcl.data.loading.shared_work import Parts, Shard, claim, made_once, part_size
 from medmcl.stages.run.embedding import Embedding
 from medmcl.stages.run.outputs import write_table
 
@@ -61,7 +60,7 @@ def write_in_parts(
     missing = sum(_find(folder, number) is None for number in range(len(parts)))
     if missing and not _is_joined(folder, out):
         return Parts(own=len(mine), of=len(parts), missing=missing)
-    beside = alone(out, "parts are being joined", wait=lambda _: None)
+    beside = claim(out, "parts are being joined")
     with nullcontext() if shard is None else beside:  # without shards the command holds it
         if not _is_joined(folder, out):
             _join(folder, out, parts, embedding)
@@ -106,7 +105,7 @@ def _begin(folder: Path, out: Path, embedding: Embedding, *, goes_on: bool) -> b
     """
     about = folder / ABOUT
     out.parent.mkdir(parents=True, exist_ok=True)
-    with alone(folder, "an embedding is being begun", wait=lambda _: None):
+    with claim(folder, "an embedding is being begun"):
         if not about.is_file():
             if goes_on and out.is_file():
                 return False

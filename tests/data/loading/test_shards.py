@@ -1,5 +1,6 @@
 """Records that shards read, killed, started twice: the bytes and the findings of one process."""
 
+import json
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from medmcl.data.check.check import check_cohort, check_shard
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading import shared_work
 from medmcl.data.loading.prepare import prepare, prepare_shard
-from medmcl.data.loading.shared_work import Parts, Shard
+from medmcl.data.loading.shared_work import Parts, Shard, made_once
 
 INPUTS = {"image": {"size": 16}, "caption": {"max_tokens": 8}}
 
@@ -132,3 +133,21 @@ def test_commands_take_a_shard_each_and_the_last_one_tells(cohort, tmp_path, mon
     told = answer("prepare", *words, "--shard", "3/2")
     assert told.returncode == 2
     assert "is no shard" in told.stderr
+
+
+def test_what_a_machine_left_that_died_is_taken_over_and_who_was_quicker_is_heeded(tmp_path):
+    lock = tmp_path / ".part.lock"
+    left = {"host": "ward-17", "process": 312, "since": "2026-11-28T10:00:00+00:00", "boot": "b"}
+    lock.write_text(json.dumps(left))
+    assert made_once(tmp_path / "part", "a part is being read", lambda: None, lambda: 3) == 3
+    assert not lock.exists()
+    there = []
+
+    def too_late():
+        there.append(4)
+        raise FileExistsError
+
+    found = made_once(
+        tmp_path / "part", "a part is being read", lambda: there[0] if there else None, too_late
+    )
+    assert found == 4
