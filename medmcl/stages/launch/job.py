@@ -75,7 +75,7 @@ class Job:
     @property
     def wants_gpus(self) -> bool:
         """Whether each process is to have a GPU of its own."""
-        return self.given.get("device", "cpu") != "cpu"
+        return (self.given.get("device") or "cpu") != "cpu"
 
     def typed(self, shard: str | None = None) -> list[str]:
         """Give the words that a process runs; what was begun goes on."""

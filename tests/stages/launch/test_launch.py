@@ -118,6 +118,7 @@ def test_other_commands_that_know_shards_are_an_array_too(words, tmp_path):
     words = ["--dry-run", "--", *words, "--cohort", "demo"]
     text = answer("launch", "--slurm", "--shards", "3", *words, cwd=tmp_path).stdout
     assert "#SBATCH --array=1-3\n" in text
+    assert "--gpus" not in text
     assert '--cohort demo --shard "$SLURM_ARRAY_TASK_ID/3"\n' in text
     lines = answer("launch", "--ray", "--shards", "3", *words, cwd=tmp_path).stdout.splitlines()
     assert [line.split()[-1] for line in lines] == ["1/3", "2/3", "3/3"]
