@@ -131,6 +131,20 @@ def rates(cohort: Path, name: str, inputs: dict[str, Any], cache: Path) -> Itera
             yield told(size, source, readers, "threads", len(order), spending)
 
 
+def every_rate(records: int, rows: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:
+    """Add the rates of two kinds of records that are simulated."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        medmcl("simulate", "heart", "--out", folder / "hearts", "--subjects", records,
+               "--set", "form=files", "--set", "missing_cmr=1", folder=folder)  # fmt: skip
+        medmcl("simulate", "shapes", "--out", folder / "pictures", "--subjects", records,
+               folder=folder)  # fmt: skip
+        for cohort, name in (("hearts", "ecg"), ("pictures", "image")):
+            for row in rates(folder / cohort, name, INPUTS[name], folder / "cache"):
+                rows["rates"].append(row)
+            yield rows
+
+
 def told(
     size: Row, source: str, readers: int, how: str, count: int, spending: tuple[float, float]
 ) -> Row:
@@ -175,17 +189,10 @@ def run(given: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
     if any(os.environ.get(name) != value for name, value in STEADY.items()):
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **STEADY})
     rows: dict[str, list[Row]] = {"rates": [], "commands": []}
-    records = 100 if given.quick else RECORDS
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        medmcl("simulate", "heart", "--out", folder / "hearts", "--subjects", records,
-               "--set", "form=files", "--set", "missing_cmr=1", folder=folder)  # fmt: skip
-        medmcl("simulate", "shapes", "--out", folder / "pictures", "--subjects", records,
-               folder=folder)  # fmt: skip
-        for cohort, name in (("hearts", "ecg"), ("pictures", "image")):
-            for row in rates(folder / cohort, name, INPUTS[name], folder / "cache"):
-                rows["rates"].append(row)
-            yield rows
+    if given.commands:
+        rows["rates"] = STUDY.kept()["rates"]
+    else:
+        yield from every_rate(100 if given.quick else RECORDS, rows)
     for people, shards in ((500, 1),) if given.quick else ((2_000, 1), (given.people, 4)):
         with tempfile.TemporaryDirectory() as made:
             for row in whole(people, shards, Path(made)):
@@ -230,6 +237,7 @@ def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Options of this study."""
+    parser.add_argument("--commands", action="store_true", help="alone; rates stay as they are")
     parser.add_argument("--people", type=int, default=100_000, help="of the large cohort")
 
 
