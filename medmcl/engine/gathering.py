@@ -27,17 +27,18 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, world: World) -> Tensor:
         ctx.world = world
-        parts = [torch.empty_like(x) for _ in range(world.size)]
-        dist.all_gather(parts, x, group=world.group)
-        return torch.cat(parts)
+        rows = x.new_empty((world.size * len(x), *x.shape[1:]))
+        dist.all_gather(list(rows.chunk(world.size)), x, group=world.group)
+        return rows
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         world: World = ctx.world
-        total = grad.contiguous().clone()
-        dist.all_reduce(total, group=world.group)
-        return total.chunk(world.size)[world.rank], None
+        parts = list(grad.contiguous().chunk(world.size))
+        own = torch.empty_like(parts[0])
+        dist.reduce_scatter(own, parts, group=world.group)
+        return own, None
 
 
 def gather_rows(x: Tensor, world: World) -> Tensor:
@@ -86,21 +87,19 @@ def gather_embeddings(embeddings: Embeddings, fields: Iterable[str], world: Worl
     }
     facts = _facts(embeddings, with_padding="tokens" in set(fields))
     counts = _agree(embeddings, values, facts, world)
+    gathered_facts = _unpack(_of_all(_pack(facts, torch.float64), counts, world), facts)
+    gathered = {key: _of_all(value, counts, world) for key, value in values.items()}
+    return _rebuild(embeddings, gathered_facts, gathered, sum(counts))
+
+
+def _of_all(x: Tensor, counts: list[int], world: World) -> Tensor:
+    """Rows of all ranks, which hold as many as is said: what they are padded with is dropped."""
     most = max(counts)
-    kept = torch.cat(
-        [
-            torch.arange(count, device=world.device) + rank * most
-            for rank, count in enumerate(counts)
-        ]
-    )
-    gathered_facts = _unpack(
-        gather_rows(_pad(_pack(facts, torch.float64), most), world)[kept], facts
-    )
-    gathered: dict[tuple[str, str], Tensor] = {}
-    if values:
-        width = max((value.dtype for value in values.values()), key=lambda dtype: dtype.itemsize)
-        gathered = _unpack(gather_rows(_pad(_pack(values, width), most), world)[kept], values)
-    return _rebuild(embeddings, gathered_facts, gathered, len(kept))
+    if min(counts) == most:
+        return gather_rows(x, world)
+    padding = [0, 0] * (x.ndim - 1) + [0, most - len(x)]
+    parts = gather_rows(functional.pad(x, padding), world).chunk(world.size)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
 def _facts(embeddings: Embeddings, *, with_padding: bool) -> dict[tuple[str, str], Tensor]:
@@ -143,10 +142,6 @@ def _pack(tensors: Tensors, dtype: torch.dtype) -> Tensor:
     """Lay tensors side by side, (B, columns)."""
     flat = [t.reshape(len(t), t.shape[1:].numel()).to(dtype) for t in tensors.values()]
     return torch.cat(flat, 1)
-
-
-def _pad(x: Tensor, rows: int) -> Tensor:
-    return functional.pad(x, (0, 0, 0, rows - len(x)))
 
 
 def _unpack(packed: Tensor, like: Tensors) -> dict[tuple[str, str], Tensor]:

@@ -207,7 +207,8 @@ class _TiledInfoNCE(torch.autograd.Function):
             to_b[columns] += share.T @ a[rows]
         step = grad * ctx.size / len(a)
         to_scale = (step * (a * to_a).sum()).reshape(1)
-        return step * scale * to_a, step * scale * to_b, to_scale, None, None, None
+        step = step * scale
+        return to_a.mul_(step), to_b.mul_(step), to_scale, None, None, None
 
 
 class _TiledSigmoid(torch.autograd.Function):
@@ -238,4 +239,6 @@ class _TiledSigmoid(torch.autograd.Function):
             to_bias += share.sum()
         step = grad * ctx.size / len(a)
         to_scale = (step * (a * to_a).sum()).reshape(1)
-        return step * scale * to_a, step * scale * to_b, to_scale, step * to_bias, None, None
+        to_bias *= step
+        step = step * scale
+        return to_a.mul_(step), to_b.mul_(step), to_scale, to_bias, None, None

@@ -1,0 +1,328 @@
+"""Several processes of one run: memory and work of a loss, of an optimiser, of a checkpoint, of steps.
+
+Each measurement is a process (or several that know each other) of its own, one thread each. Memory is
+that of the process beyond what it held before. Seconds are of the processor, but for those that
+training waits for a checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.study import ROOT, Row, Study, number, table
+
+RANKS = (1, 2, 4)
+ROWS, WIDTH = 16_384, 128
+LOSSES = ("info_nce", "siglip")
+DENSE = 8_192
+"""Rows of the loss that is not in tiles: more do not fit four times onto a small machine."""
+LAYERS, SIDE = 24, 1024
+"""Of the module whose optimiser and checkpoint are measured: 25 million weights."""
+STEPS, BATCH = 20, 64
+STEADY = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+
+
+def memory(kind: str) -> float:
+    """MB of this process: ``VmRSS`` now, ``VmHWM`` at most since `forget_peak`."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(kind)).split()[1]) / 1024
+
+
+def forget_peak() -> float:
+    """Measure the peak from now on; give what is held."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", "ascii")
+    return memory("VmRSS")
+
+
+def embedded(rows: int, rank: int) -> Any:
+    """Embeddings of two modalities of a rank's rows, as towers give them."""
+    import torch
+
+    from medmcl.core.batch import Batch, Embeddings
+
+    generator = torch.Generator(device="cpu").manual_seed(rank)
+    pooled = {
+        name: torch.nn.functional.normalize(
+            torch.randn(rows, WIDTH, generator=generator, device="cpu"), dim=1
+        ).requires_grad_()
+        for name in ("a", "b")
+    }
+    here = torch.ones(rows, dtype=torch.bool, device="cpu")
+    inputs = {name: torch.zeros(rows, 0, device="cpu") for name in pooled}
+    ids = torch.arange(rows, device="cpu") + rank * rows
+    batch = Batch(ids=ids, inputs=inputs, present=dict.fromkeys(pooled, here))
+    return Embeddings(batch=batch, pooled=pooled)
+
+
+def loss_of(world: Any, what: str, rows: int, dense: bool) -> Row:
+    """Charge for embeddings, or only gather them, forward and back."""
+    import torch
+
+    from medmcl.core.batch import InputShape
+    from medmcl.core.contracts import ModelShape
+    from medmcl.engine.distributed import charge, gather_embeddings
+    from medmcl.objectives import build_objective
+    from medmcl.objectives.pairwise import contrastive
+
+    if dense:
+        contrastive.TILE_FROM["cpu"] = sys.maxsize
+    signal = InputShape(kind="ecg", shape=(1, 4))
+    shape = ModelShape(inputs={"a": signal, "b": signal}, widths={"a": WIDTH, "b": WIDTH})
+    loss = "info_nce" if what == "gather" else what
+    objective = build_objective("cross_modal", {"loss": loss, "view": "plain"}, shape)
+
+    def once(rows: int) -> None:
+        seen = embedded(rows // world.size, world.rank)
+        if what == "gather":
+            got = gather_embeddings(seen, ("pooled",), world)
+            torch.stack([x.sum() for x in got.pooled.values()]).sum().backward()
+        else:
+            given = {"plain": seen}
+            charge({"align": (objective, 1.0)}, given, seen.batch, world)[0].backward()
+
+    once(256)
+    before, began = forget_peak(), time.process_time()
+    once(rows)
+    return {"mb": memory("VmHWM") - before, "seconds": time.process_time() - began}
+
+
+def big_module() -> Any:
+    import torch
+
+    return torch.nn.Sequential(*[torch.nn.Linear(SIDE, SIDE) for _ in range(LAYERS)])
+
+
+def optimiser_of(world: Any, sharded: bool) -> Row:
+    """Take steps on a module; MB that the optimiser holds between steps."""
+    import torch
+
+    from medmcl.engine.optimiser import OptimiserSettings, build_optimiser
+
+    module = big_module()
+    optimiser = build_optimiser(module, OptimiserSettings(sharded=sharded), {}, world)
+    spent = []
+    before = forget_peak()
+    for _ in range(3):
+        for p in module.parameters():
+            p.grad = torch.full_like(p, 0.1)
+        began = time.process_time()
+        optimiser.step()
+        spent.append(time.process_time() - began)
+        optimiser.zero_grad()
+    gc.collect()
+    return {"mb": memory("VmRSS") - before, "peak_mb": memory("VmHWM") - before,
+            "seconds": min(spent)}  # fmt: skip
+
+
+def saving(folder: Path) -> list[Row]:
+    """Seconds that training waits for a checkpoint: written at once, or meanwhile."""
+    import torch
+
+    from medmcl.engine.checkpoint import Checkpoints
+    from medmcl.engine.saver import Saver
+    from medmcl.engine.world import World
+
+    module = big_module()
+    optimiser = torch.optim.AdamW(module.parameters())
+    for p in module.parameters():
+        p.grad = torch.full_like(p, 0.1)
+    optimiser.step()
+    found: dict[str, list[float]] = {"at once": [], "meanwhile": [], "written": []}
+    checkpoints = Checkpoints(folder / "checkpoint")
+    with Saver(checkpoints, World()) as saver:
+        for step in range(1, 11):
+            training = {"optimiser": optimiser.state_dict()}
+            began = time.perf_counter()
+            if step % 2:
+                checkpoints.save(step, module.state_dict(), training, best=False)
+                found["at once"].append(time.perf_counter() - began)
+                continue
+            saver.save(step, module.state_dict(), training, best=False)
+            found["meanwhile"].append(time.perf_counter() - began)
+            saver.wait()
+            found["written"].append(time.perf_counter() - began)
+    return [{"how": how, "seconds": sorted(each)[len(each) // 2]} for how, each in found.items()]
+
+
+def steps_of(folder: Path) -> list[Row]:
+    """Processor seconds of this rank in the steps of two stages of a toy."""
+    import medmcl
+    from medmcl.stages.train import train
+
+    found = []
+    real = train.fit
+
+    def timed(*given: Any, **more: Any) -> Any:
+        began = time.process_time()
+        state = real(*given, **more)
+        spent = time.process_time() - began
+        found.append({"stage": given[3].stage, "seconds": spent / state.step})
+        return state
+
+    train.fit = timed
+    medmcl.pretrain(folder / "cohort", recipe=folder / "toy.yaml", device="cpu",
+                    out=folder / f"run-{os.environ.get('WORLD_SIZE', 1)}")  # fmt: skip
+    return found
+
+
+RECIPE = {
+    "extends": "ecg_cmr_toy",
+    "about": "Steps on several processes",
+    "drop": ["finetune-{task}-{label_fraction}", "results"],
+    "set": {
+        f"stages.{stage}.{key}": value
+        for stage in ("mdm", "mmcl")
+        for key, value in (("steps", STEPS), ("batch_size", BATCH), ("evaluate_every", 1000))
+    },
+}
+
+
+def work(what: str, folder: Path, given: dict[str, Any]) -> None:
+    """What a process measures; it writes its rows."""
+    import torch
+
+    torch.set_num_threads(1)
+    rank = os.environ.get("RANK", "0")
+    if what == "saving":
+        found: Any = saving(folder)
+    elif what == "steps":
+        found = steps_of(folder)
+    else:
+        from medmcl.engine.world import barrier, start_world, stop_world
+
+        world = start_world("cpu", init_method=f"file://{folder}/rendezvous")
+        found = {"loss": loss_of, "optimiser": optimiser_of}[what](world, **given)
+        barrier(world)
+        stop_world(world)
+    (folder / f"found-{rank}.json").write_text(json.dumps(found), "utf-8")
+
+
+def measured(kind: str, ranks: int, folder: Path | None = None, **given: Any) -> list[Any]:
+    """Rows of each rank."""
+    import socket
+
+    with tempfile.TemporaryDirectory() as made, socket.socket() as free:
+        folder = folder or Path(made)
+        free.bind(("localhost", 0))
+        known = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+        free.close()
+        script = f"from benchmarks.engine.ranks import *; work({kind!r}, Path({str(folder)!r}), {given!r})"
+        started = []
+        for rank in range(ranks):
+            more = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), **known}
+            env = {**os.environ, **STEADY, **(more if ranks > 1 else {})}
+            started.append(subprocess.Popen([sys.executable, "-c", script], env=env, cwd=ROOT))
+        if any(list(map(subprocess.Popen.wait, started))):
+            raise RuntimeError(f"{kind} on {ranks}: {given}")
+        return [
+            json.loads((folder / f"found-{rank}.json").read_text("utf-8")) for rank in range(ranks)
+        ]
+
+
+def most(found: list[Row]) -> Row:
+    """The largest of each number over ranks."""
+    return {key: round(max(row[key] for row in found), 3) for key in found[0]}
+
+
+def run(_: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
+    """Measure all, a measurement after the other."""
+    rows: dict[str, list[Row]] = {"loss": [], "optimiser": [], "saving": [], "steps": []}
+    cases = [(what, ROWS, False) for what in ("gather", *LOSSES)] + [
+        (one, DENSE, True) for one in LOSSES
+    ]
+    for what, count, dense in cases:
+        for ranks in RANKS[: 2 if dense else None]:
+            found = most(measured("loss", ranks, what=what, rows=count, dense=dense))
+            rows["loss"].append(
+                {"what": what, "rows": count, "dense": dense, "ranks": ranks, **found}
+            )
+            yield rows
+    for sharded in (False, True):
+        for ranks in RANKS[sharded:]:
+            found = most(measured("optimiser", ranks, sharded=sharded))
+            rows["optimiser"].append({"sharded": sharded, "ranks": ranks, **found})
+            yield rows
+    rows["saving"] = measured("saving", 1)[0]
+    yield rows
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        call = [sys.executable, "-m", "medmcl", "simulate", "heart", "--subjects", "300", "--out"]
+        subprocess.run([*call, folder / "cohort"], check=True, stdout=subprocess.DEVNULL)
+        import yaml
+
+        (folder / "toy.yaml").write_text(yaml.safe_dump(RECIPE), "utf-8")
+        for ranks in (1, 2):
+            each = measured("steps", ranks, folder=folder)
+            for number_, row in enumerate(each[0]):
+                spent = max(one[number_]["seconds"] for one in each)
+                rows["steps"].append(
+                    {"stage": row["stage"], "ranks": ranks, "seconds": round(spent, 4)}
+                )
+            yield rows
+
+
+def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
+    names = {
+        "gather": "nothing: embeddings gathered, gradients sent back",
+        "info_nce": "InfoNCE",
+        "siglip": "sigmoid",
+    }
+    alone = {row["stage"]: row["seconds"] for row in rows["steps"] if row["ranks"] == 1}
+    at_once = next((row["seconds"] for row in rows["saving"] if row["how"] == "at once"), None)
+    return {
+        "loss": table(
+            {
+                "loss": lambda row: names[row["what"]] + (", not in tiles" if row["dense"] else ""),
+                "rows": number("rows"),
+                "processes": number("ranks"),
+                "MB a process": number("mb", ",.0f"),
+                "CPU s a process": number("seconds", ".2f"),
+            },
+            rows["loss"],
+        ),
+        "optimiser": table(
+            {
+                "state": lambda row: "shared out" if row["sharded"] else "on each",
+                "processes": number("ranks"),
+                "MB between steps": number("mb", ",.0f"),
+                "MB at the peak of a step": number("peak_mb", ",.0f"),
+                "CPU s a step": number("seconds", ".3f"),
+            },
+            rows["optimiser"],
+        ),
+        "saving": table(
+            {
+                "checkpoint": lambda row: {"at once": "written at once (as before)", "meanwhile": "copied, written meanwhile",
+                                           "written": "until that is on disk"}[row["how"]],
+                "s": number("seconds", ".3f"),
+                "share": lambda row: f"{100 * row['seconds'] / at_once:.0f} %" if at_once else "",
+            },
+            rows["saving"],
+        ),
+        "steps": table(
+            {
+                "stage": "stage",
+                "processes": number("ranks"),
+                "CPU s a step of the busiest": number("seconds", ".3f"),
+                "of one process": lambda row: f"{row['seconds'] / alone[row['stage']]:.2f}",
+            },
+            rows["steps"],
+        ),
+    }  # fmt: skip
+
+
+STUDY = Study(__file__, parts=parts, run=run)
+
+if __name__ == "__main__":
+    STUDY.main()
