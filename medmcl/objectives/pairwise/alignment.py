@@ -81,9 +81,8 @@ class CrossModal(nn.Module):
             rows, groups = with_groups(embeddings.batch, embeddings.batch.rows(a, b))
             if len(rows) >= self.min_rows:
                 scale = self.scales[f"{a}~{b}"]() if shared is None else shared
-                value = self._compare(
-                    embeddings.pooled[a][rows], embeddings.pooled[b][rows], scale, groups
-                )
+                first, second = (_of_rows(embeddings.pooled[name], rows) for name in (a, b))
+                value = self._compare(first, second, scale, groups)
                 chance = self._chance(len(rows), groups)
                 term = Term(value, len(rows), chance=chance)
                 charged[f"cross_modal/{a}~{b}"] = (term, weight)
@@ -105,6 +104,11 @@ class CrossModal(nn.Module):
     def _chance(self, rows: int, groups: Tensor | None) -> float | Tensor:
         known = sigmoid_chance if self.settings.loss == "siglip" else info_nce_chance
         return known(rows, groups)
+
+
+def _of_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Give some rows, no copy of them where they are all (rows are in order, each once)."""
+    return x if len(rows) == len(x) else x[rows]
 
 
 def require_pooled(embeddings: Embeddings, modality: str, view: str) -> None:
@@ -163,7 +167,7 @@ class InModal(nn.Module):
         rows, groups = with_groups(first.batch, present)
         if len(rows) < 2:
             return {}
-        a, b = first.pooled[name][rows], second.pooled[name][rows]
+        a, b = (_of_rows(one.pooled[name], rows) for one in (first, second))
         if self.settings.negatives == "all":
             value = nt_xent(a, b, self.scale(), groups=groups)
         else:
