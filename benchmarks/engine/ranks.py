@@ -28,7 +28,7 @@ DENSE = 8_192
 """Rows of the loss that is not in tiles: more do not fit four times onto a small machine."""
 LAYERS, SIDE = 24, 1024
 """Of the module whose optimiser and checkpoint are measured: 25 million weights."""
-STEPS, BATCH = 20, 64
+STEPS, BATCH = 10, 128
 STEADY = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
@@ -156,24 +156,25 @@ def saving(folder: Path) -> list[Row]:
 
 
 def steps_of(folder: Path) -> list[Row]:
-    """Processor seconds of this rank in the steps of two stages of a toy."""
+    """Processor seconds of this rank in the steps of two stages of a toy, but for their first."""
     import medmcl
-    from medmcl.stages.train import train
+    from medmcl.engine import loop
 
-    found = []
-    real = train.fit
+    found: dict[str, list[float]] = {}
+    real = loop.step
 
-    def timed(*given: Any, **more: Any) -> Any:
+    def timed(*given: Any) -> None:
         began = time.process_time()
-        state = real(*given, **more)
-        spent = time.process_time() - began
-        found.append({"stage": given[3].stage, "seconds": spent / state.step})
-        return state
+        real(*given)
+        plan = next(one for one in given if isinstance(one, loop.Plan))
+        found.setdefault(plan.stage, []).append(time.process_time() - began)
 
-    train.fit = timed
+    loop.step = timed
     medmcl.pretrain(folder / "cohort", recipe=folder / "toy.yaml", device="cpu",
                     out=folder / f"run-{os.environ.get('WORLD_SIZE', 1)}")  # fmt: skip
-    return found
+    return [
+        {"stage": name, "seconds": sorted(each[1:])[len(each) // 2]} for name, each in found.items()
+    ]
 
 
 RECIPE = {
@@ -235,9 +236,16 @@ def most(found: list[Row]) -> Row:
     return {key: round(max(row[key] for row in found), 3) for key in found[0]}
 
 
-def run(_: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", action="store_true", help="measure steps alone; other rows stay")
+
+
+def run(given: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
     """Measure all, a measurement after the other."""
     rows: dict[str, list[Row]] = {"loss": [], "optimiser": [], "saving": [], "steps": []}
+    if given.steps:
+        yield from steps({**STUDY.kept(given.out), "steps": []})
+        return
     cases = [(what, ROWS, False) for what in ("gather", *LOSSES)] + [
         (one, DENSE, True) for one in LOSSES
     ]
@@ -255,9 +263,14 @@ def run(_: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
             yield rows
     rows["saving"] = measured("saving", 1)[0]
     yield rows
+    yield from steps(rows)
+
+
+def steps(rows: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:
+    """Measure steps of a toy on one process and on two."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        call = [sys.executable, "-m", "medmcl", "simulate", "heart", "--subjects", "300", "--out"]
+        call = [sys.executable, "-m", "medmcl", "simulate", "heart", "--subjects", "400", "--out"]
         subprocess.run([*call, folder / "cohort"], check=True, stdout=subprocess.DEVNULL)
         import yaml
 
@@ -322,7 +335,7 @@ def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
     }  # fmt: skip
 
 
-STUDY = Study(__file__, parts=parts, run=run)
+STUDY = Study(__file__, parts=parts, run=run, options=options)
 
 if __name__ == "__main__":
     STUDY.main()
