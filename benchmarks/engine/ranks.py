@@ -1,6 +1,6 @@
 """Several processes of one run: memory and work of a loss, of an optimiser, of a checkpoint, of steps.
 
-Each measurement is a process (or several that know each other) of its own, one thread each. Memory is
+``python -m benchmarks.engine.ranks`` takes ten minutes. Each measurement is a process (or several that know each other) of its own, one thread each. Memory is
 that of the process beyond what it held before. Seconds are of the processor, but for those that
 training waits for a checkpoint.
 """
