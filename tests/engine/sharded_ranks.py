@@ -1,10 +1,6 @@
-"""One rank of two whose optimiser is shared out: started by test_sharded.py, as two_ranks.py is."""
+"""What two_ranks.py checks of an optimiser whose state ranks share out."""
 
 from __future__ import annotations
-
-import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +13,7 @@ from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, take_sta
 from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.sharded import Sharded
 from medmcl.engine.signals import Interrupted
-from medmcl.engine.world import World, barrier, start_world, stop_world
+from medmcl.engine.world import World, barrier
 
 STEPS, STOPPED = 8, 4
 SETTINGS = {
@@ -101,7 +97,7 @@ def compare(folder, name, world):
     return {"losses": lines, "same as not sharded": same}
 
 
-def check_state(name, world):
+def check_state(folder, name, world):
     """What each rank remembers after a step, and what is saved of all."""
     made = {}
     for sharded in (False, True):
@@ -119,9 +115,9 @@ def check_state(name, world):
     saved, expected = shared.state_dict(), plain.state_dict()
     again = Sharded(build_optimiser(own, OptimiserSettings(**SETTINGS[name]), depths(own)), world)
     if world.leads:
-        torch.save(saved, FILE)
+        torch.save(saved, folder / "state.pt")
     barrier(world)
-    take_state(again, torch.load(FILE, weights_only=True))
+    take_state(again, torch.load(folder / "state.pt", weights_only=True))
     kept = getattr(again.inner, "members", [again.inner])
     return {
         "numbers": numbers,
@@ -141,14 +137,9 @@ def plainly(state):
     return [plainly(one) for one in state] if isinstance(state, (list, tuple)) else state
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    place = Path(sys.argv[1])
-    FILE = place / "state.pt"
-    ranks = start_world("cpu", init_method=f"file://{place}/rendezvous")
-    told = {
-        name: {**compare(place, name, ranks), "state": check_state(name, ranks)}
+def check_sharded(folder, world):
+    """All of it, for each optimiser."""
+    return {
+        name: {**compare(folder, name, world), "state": check_state(folder, name, world)}
         for name in SETTINGS
     }
-    stop_world(ranks)
-    (place / f"rank-{ranks.rank}.json").write_text(json.dumps(told), encoding="utf-8")

@@ -34,6 +34,8 @@ PRESENCE = (
     "one modality nowhere",
 )
 
+OPTIMISERS = ("adamw", "in parts, with a mean of weights", "muon")
+
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
@@ -221,3 +223,33 @@ def test_ranks_select_as_one_process_and_share_evenly(ranks):
         assert all(rank["selecting"]["history"])
     rows = [rank["selecting"]["rows"] for rank in ranks]
     assert max(rows) - min(rows) <= 1
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_shared_optimiser_steps_like_one_also_where_ranks_change_on_resume(ranks, name):
+    losses = ranks[0]["sharded"][name]["losses"]
+    expected = losses.pop("one")
+    assert len(expected) == 10
+    assert max(expected) - min(expected) > 0.01
+    assert losses.keys() == {"two", "two-one", "one-two"}
+    for how, found in losses.items():
+        assert found == pytest.approx(expected, rel=1e-5), how
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_weights_are_those_of_ranks_that_do_not_share(ranks, name):
+    for rank in ranks:
+        assert rank["sharded"][name]["same as not sharded"]
+        assert rank["sharded"][name]["state"]["weights"]
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_rank_remembers_its_share_and_what_is_saved_is_whole(ranks, name):
+    told = [rank["sharded"][name]["state"] for rank in ranks]
+    assert sum(one["numbers"] for one in told) == told[0]["of"]
+    assert max(one["numbers"] for one in told) < 0.6 * told[0]["of"]
+    assert [one["kept"] for one in told] == [one["numbers"] for one in told]
+    assert told[0]["whole"]

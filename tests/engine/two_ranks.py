@@ -19,6 +19,7 @@ import judged_pairs
 import numpy as np
 import torch
 from made_targets import targets_of
+from sharded_ranks import check_sharded
 from shared_rank import SHARED_PRESENCE, compare_noisy, compare_shared, gradients_apart
 from torch import nn
 from torch.nn import functional
@@ -481,6 +482,7 @@ def main(folder):
         "batch_norm": batch_norm_says(world),
         "noisy": compare_noisy(world),
         "selecting": check_selecting(world),
+        "sharded": check_sharded(folder, world),
         "shared": {presence: compare_shared(presence, world) for presence in SHARED_PRESENCE},
         "float64": {p: compare(MIX, p, torch.float64, world) for p in PRESENCE},
         "float32": {p: compare(MIX, p, torch.float32, world) for p in PRESENCE},

@@ -14,6 +14,7 @@ SETTINGS = {
     "drop": ["finetune-{task}-{label_fraction}", "results"],
     "set": {
         "views.augmented.drop": 0.3,
+        "stages.mmcl.optimiser.sharded": True,
         **{f"stages.{stage}.{key}": value for stage in ("mdm", "mmcl")
            for key, value in (("steps", 8), ("log_every", 1), ("batch_size", 23))},
     },
