@@ -25,8 +25,7 @@ from medmcl.engine.averaging import Average, shown
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import charge, share_norms, tied, wrap
 from medmcl.engine.feed import Feed
-from medmcl.engine.grad_allreduce import average_gradients
-from medmcl.engine.gradient_cache import Terms, accumulate, encode_in_parts
+from medmcl.engine.gradient_cache import Terms, accumulate, average_gradients, encode_in_parts
 from medmcl.engine.optimiser import (
     OptimiserSettings,
     build_optimiser,

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from medmcl.engine.running_sums import Sums, on_the_first
-from medmcl.engine.spikes import WINDOW, is_spike
 from medmcl.engine.world import World
+
+SPIKE_FACTOR = 10.0
+"""A norm above so many times the running median is a spike."""
+SPIKE_WINDOW = 100
+"""Finite norms that the median is over, spikes among them."""
+SPIKE_FEWEST = 20
+"""Norms below which nothing is called a spike: the first steps of a run are steep."""
+
+
+def is_spike(norm: float, before: Sequence[float]) -> bool:
+    """Tell whether a norm is a spike.
+
+    Args:
+        norm: Of this step, before clipping; finite.
+        before: Norms of the steps before, oldest first; the last `SPIKE_WINDOW` are used.
+    """
+    recent = before[-SPIKE_WINDOW:]
+    return len(recent) >= SPIKE_FEWEST and norm > SPIKE_FACTOR * statistics.median(recent)
 
 
 @dataclass
@@ -40,7 +58,7 @@ class Progress:
     selection_seconds: float = 0.0
     """Time of judging and choosing."""
     gradient_spikes: int = 0
-    """Steps whose gradient norm was a spike (`medmcl.engine.spikes`)."""
+    """Steps whose gradient norm was a spike (`is_spike`)."""
     losses: list[float] = field(default_factory=list)
     """Losses of the last steps that were taken: as many as a tenth of the stage has."""
     first_losses: list[float] = field(default_factory=list)
@@ -57,7 +75,7 @@ class Progress:
     def note(self, norm: float) -> None:
         """Add a step that was taken to what the next line of the record says."""
         self.gradient_spikes += is_spike(norm, self.norms)
-        self.norms = [*self.norms, norm][-WINDOW:]
+        self.norms = [*self.norms, norm][-SPIKE_WINDOW:]
         self.largest_norm = max(self.largest_norm, norm)
 
     def remember(self, loss: float, chance: float, tenth: int) -> None:

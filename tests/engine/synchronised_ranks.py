@@ -26,8 +26,7 @@ from torch import nn
 from medmcl.core.batch import InputShape
 from medmcl.encoders import Towers
 from medmcl.engine.distributed import World, barrier, start_world, stop_world, wrap
-from medmcl.engine.grad_allreduce import average_gradients
-from medmcl.engine.gradient_cache import accumulate, join
+from medmcl.engine.gradient_cache import accumulate, average_gradients, join
 from medmcl.engine.loop import Learner
 from medmcl.objectives import build_objective
 

@@ -14,7 +14,7 @@ import torch
 from small_shared import INPUTS, ROWS, batch, build
 
 from medmcl.core.writing import DiskError
-from medmcl.engine import spikes
+from medmcl.engine import state as states
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.feed import Feed
 from medmcl.engine.loop import Learner, Plan, fit
@@ -45,10 +45,10 @@ def test_spikes_are_counted_as_a_slow_loop_counts_them():
 
 
 def test_the_first_steps_and_a_slow_rise_are_no_spikes():
-    assert not spikes.is_spike(1e6, [1.0] * 19)
-    assert spikes.is_spike(11.0, [1.0] * 20)
-    assert not spikes.is_spike(10.0, [1.0] * 20)
-    assert not spikes.is_spike(11.0, [1e-3] * 900 + [2.0] * 100)
+    assert not states.is_spike(1e6, [1.0] * 19)
+    assert states.is_spike(11.0, [1.0] * 20)
+    assert not states.is_spike(10.0, [1.0] * 20)
+    assert not states.is_spike(11.0, [1e-3] * 900 + [2.0] * 100)
 
 
 def test_a_checkpoint_of_an_older_version_can_be_resumed():
@@ -124,8 +124,8 @@ def train(
 def touchy():
     """Spikes that a run of eleven steps can have: a fifth above the median."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spikes, "FEWEST", 2)
-        patch.setattr(spikes, "FACTOR", 1.2)
+        patch.setattr(states, "SPIKE_FEWEST", 2)
+        patch.setattr(states, "SPIKE_FACTOR", 1.2)
         yield
 
 

@@ -39,8 +39,7 @@ from medmcl.engine.distributed import (
     stop_world,
     wrap,
 )
-from medmcl.engine.grad_allreduce import average_gradients
-from medmcl.engine.gradient_cache import accumulate
+from medmcl.engine.gradient_cache import accumulate, average_gradients
 from medmcl.engine.probe_hooks import watch
 from medmcl.engine.selecting import keep_rows
 from medmcl.engine.state import Progress
