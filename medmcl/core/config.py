@@ -22,6 +22,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.limits import refuse_large, refuse_odd_file
 
 C = TypeVar("C", bound=BaseModel)
 V = TypeVar("V")
@@ -126,9 +127,15 @@ for _loader in (Loader, _Fast):
     )
 
 
+_PER_BYTE = 64
+"""Bytes of memory that a byte of YAML takes, about, while it is read."""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; the error names file, line and column."""
+    refuse_odd_file(path, ConfigError)
     try:
+        refuse_large(path.stat().st_size * _PER_BYTE, path, "its text", error=ConfigError)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError("there is no such file", where=path) from None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from medmcl.core.atomic import refuse_nameless
 from medmcl.core.errors import ArtefactError
+from medmcl.core.limits import refuse_odd_file
 from medmcl.core.writing import disk_error, refuse_unwritable
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def alone(
     Args:
         path: What is guarded; its folder must exist.
         doing: What goes on, for the message to whoever comes second.
-        wait: Wait for the other: called again and again with who it is, and may raise to give up.
-            Default: refuse at once.
+        wait: Wait for the other: called again and again with who it is, and how its lock is freed
+            if it may be dead; may raise to give up. Default: refuse at once.
         named: What the message calls it, if not ``path``.
         harmless: Whether two at a time only do the same work twice: what a machine left that the
             system says is free is taken then.
@@ -69,6 +70,7 @@ def alone(
     file = path.with_name(f".{path.name}.lock")
     if not file.parent.is_dir():
         raise ArtefactError("cannot be locked: there is no such folder", where=file.parent)
+    refuse_odd_file(file, ArtefactError)
     lock = FileLock(file)  # goes on if the file that it locked was removed meanwhile
     unsaid = 0
     try:

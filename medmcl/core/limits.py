@@ -1,5 +1,7 @@
 """How much memory a record or a table may claim: what claims more is refused before it is read.
 
+So is what is no file: a device may give bytes without end, a pipe lets its reader wait for ever.
+
 Compressed files, headers and nested texts can claim a million times the bytes that they have on
 disk. What a file claims is compared with two bounds, one for a record and one for a table of
 everybody, which a person may raise where such files are sound (docs/data_formats.md).
@@ -13,6 +15,7 @@ import json
 import lzma
 import math
 import os
+import stat
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +43,33 @@ _BLOCK = 2**20
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open,
 }  # fmt: skip
+
+
+_ODD = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def odd_kind(path: str | os.PathLike[str]) -> str:
+    """What stands at a path that is neither file nor folder; empty if nothing does."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # of 100,000 files: five times faster
+    except (OSError, ValueError):
+        return ""
+    return next((name for is_one, name in _ODD if is_one(mode)), "")
+
+
+def refuse_odd_file(path: os.PathLike[str], error: type[MedmclError]) -> None:
+    """Refuse what is neither file nor folder, before it is opened.
+
+    Raises:
+        MedmclError: Of the kind asked for.
+    """
+    if kind := odd_kind(path):
+        raise error(f"is {kind}, not a file", where=path, expected="a file")
 
 
 def most_bytes(kind: Kind = "record") -> int:

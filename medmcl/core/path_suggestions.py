@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medmcl.core.config import closest
 from medmcl.core.errors import MedmclError
+from medmcl.core.limits import refuse_odd_file
 
 _SHOWN = 5
 _LISTED = 2000
@@ -42,7 +43,7 @@ def instead_of(path: Path, *, folders: bool = False) -> str:
 
 
 def require_file(path: Path, error: type[MedmclError], *, fix: str | None = None) -> None:
-    """Refuse a path that is no file, in words: nothing there, with what is nearest, or a folder.
+    """Refuse a path that is no file, in words: nothing there (what is nearest), a folder, a pipe.
 
     Args:
         path: What is to be read.
@@ -54,6 +55,7 @@ def require_file(path: Path, error: type[MedmclError], *, fix: str | None = None
     """
     if path.is_dir():
         raise error("is a folder, not a file", where=path, expected="a file", fix=fix)
+    refuse_odd_file(path, error)
     if not path.exists():
         raise error(f"there is no such file{instead_of(path)}", where=path, fix=fix)
 

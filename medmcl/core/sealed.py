@@ -17,7 +17,7 @@ from typing import Any
 
 from medmcl.core.config import closest, fingerprint
 from medmcl.core.errors import ArtefactError
-from medmcl.core.limits import parse_json
+from medmcl.core.limits import parse_json, refuse_odd_file
 
 SEAL = "seal"
 """Key of the hash of all other keys of a tree."""
@@ -85,6 +85,7 @@ def reading(file: Path) -> Iterator[None]:
     Raises:
         ArtefactError: Names the file.
     """
+    refuse_odd_file(file, ArtefactError)
     try:
         yield
     except ArtefactError:

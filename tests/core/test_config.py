@@ -1,3 +1,4 @@
+import os
 import time
 from typing import Literal
 
@@ -15,9 +16,12 @@ from medmcl.core.config import (
     fingerprint,
     lookup,
     parse_yaml,
+    read_yaml,
 )
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.overrides import apply_override, parse_overrides
+from medmcl.core.path_suggestions import require_file
+from medmcl.core.sealed import read_sealed
 
 
 class Inner(Config):
@@ -222,3 +226,19 @@ def test_a_time_of_day_is_no_number():
     told = parse_yaml("a: 12:30\nb: 1:2:3.5\nc: 1_000\nd: 1.5\ne: .inf\nf: -3\ng: 0x1f")
     assert told == {"a": "12:30", "b": "1:2:3.5", "c": 1000, "d": 1.5, "e": float("inf"), "f": -3,
                     "g": 31}  # fmt: skip
+
+
+def test_what_is_no_file_or_has_no_end_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    (tmp_path / "large.yaml").write_text("a: 1 # " + 40_000 * "-")
+    monkeypatch.setenv("MEDMCL_RECORD_MB", "2")
+    for name, words in (
+        ("pipe", "is a named pipe"), ("zero", "is a device"), ("large", "MEDMCL_RECORD_MB=3"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=words):
+            read_yaml(tmp_path / f"{name}.yaml")
+        for reader in (read_sealed, lambda path: require_file(path, ArtefactError)):
+            if name != "large":
+                with pytest.raises(ArtefactError, match=words):
+                    reader(tmp_path / f"{name}.yaml")

@@ -176,3 +176,10 @@ def test_an_output_has_one_writer_and_folders_that_stay_empty_go(filled, tmp_pat
     with claimed(out, "being made", filled=filled):
         (out.parent / "other").touch()
     assert [one.name for one in out.parent.iterdir()] == ["other"]
+
+
+def test_a_pipe_in_the_place_of_a_lock_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / ".place.lock")
+    refused = pytest.raises(ArtefactError, match="is a named pipe, not a file")
+    with refused, alone(tmp_path / "place", "busy"):
+        pytest.fail("taken")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import resource
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from medmcl.core.batch import InputShape
+from medmcl.core.errors import ArtefactError
 from medmcl.core.layers import Block, attend
 from medmcl.encoders import Towers
 from medmcl.engine.compiling import compile_blocks
@@ -19,6 +21,8 @@ from medmcl.engine.layout import is_faster, lies_channels_last
 from medmcl.engine.onednn import linear_by_onednn
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, take_state
 from medmcl.engine.recompute import recompute_blocks
+from medmcl.engine.world import World
+from medmcl.stages.train import step_settings
 
 CPU = torch.device("cpu")
 TRACED = "ignore:The .grad attribute"
@@ -195,3 +199,15 @@ def test_freed_memory_is_used_again_while_it_is_kept_and_given_back_after():
         faults()
         assert faults() < usual / 10
     assert faults() > usual / 2
+
+
+def test_what_was_chosen_is_kept_and_a_damaged_choice_is_refused(tmp_path):
+    context = SimpleNamespace(run=SimpleNamespace(path=tmp_path), world=World())
+    asked = SimpleNamespace(name="mdm"), context, "accumulate"
+    first = step_settings._once(*asked, find=lambda: {"parts": 4})
+    assert step_settings._once(*asked, find=lambda: {"parts": 8}) == first == {"parts": 4}
+    file = tmp_path / "step" / "mdm.accumulate.json"
+    for damage in (file.read_text().replace("4", "2"), "{", ""):
+        file.write_text(damage)
+        with pytest.raises(ArtefactError, match=r"mdm\.accumulate\.json(.|\n)*delete it"):
+            step_settings._once(*asked, find=lambda: {"parts": 8})

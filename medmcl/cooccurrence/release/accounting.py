@@ -25,6 +25,8 @@ import numpy as np
 
 from medmcl.core.errors import ArtefactError, ExtraNotInstalledError
 
+LARGEST_EPSILON = 1_000
+"""With more, an attacker's odds may grow by a factor that no computer can write down."""
 LARGEST_DELTA = 1e-4
 
 
@@ -79,10 +81,13 @@ def check_budget(epsilon: float, delta: float) -> None:
     """Refuse an (epsilon, delta) that promises nothing.
 
     Raises:
-        ArtefactError: If epsilon is not positive and finite, or delta not small.
+        ArtefactError: If epsilon is not positive, or large, or delta not small.
     """
-    if not (math.isfinite(epsilon) and epsilon > 0):
-        raise ArtefactError("epsilon promises nothing", got=epsilon, expected="above 0, say 1")
+    if not 0 < epsilon <= LARGEST_EPSILON:
+        raise ArtefactError(
+            "epsilon promises nothing", got=epsilon,
+            expected=f"above 0, say 1, and at most {LARGEST_EPSILON}",
+        )  # fmt: skip
     if not 0 < delta <= LARGEST_DELTA:
         raise ArtefactError(
             "delta promises nothing",

@@ -79,8 +79,8 @@ def dataset_of(
     if isinstance(cohort, Cohort):
         said = cohort.spec.keys.dataset
     else:
-        own = read_yaml(find_cohort(cohort)).get("dataset")
-        said = dataset_under(str(own), overrides) if own else None
+        own = str(read_yaml(find_cohort(cohort)).get("dataset") or "")
+        said = dataset_under(own, overrides) or None
     asked = overrides.get("evaluate.folds", next((one.folds for one in specs if one.folds), None))
     return of_anybody(said) if asked not in (None, "none") else said
 

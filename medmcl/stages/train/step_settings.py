@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 
 from medmcl.core.atomic import write_atomically
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import RowGenerator, torch_generator
+from medmcl.core.sealed import read_sealed, sealed
 from medmcl.encoders.towers import Towers
 from medmcl.engine.compiling import compile_blocks, compiles
 from medmcl.engine.feed import Feed
@@ -71,17 +73,33 @@ def settle_step(
 def _once(
     spec: TrainSpec, context: Context, what: str, find: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Give what was found when the stage began, on the first process if they differ."""
+    """Give what was found when the stage began, on the first process if they differ.
+
+    Raises:
+        ArtefactError: What a run that goes on had found is damaged.
+    """
     path = context.run.path / "step" / f"{spec.name}.{what}.json"
     if broadcast(path.is_file(), context.world):
-        found = json.loads(path.read_text("utf-8")) if context.world.leads else {}
+        found = _kept(path) if context.world.leads else {}
     else:
         found = find()
         if context.world.leads:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(found))
+            write_atomically(path, json.dumps(sealed(found)))
     same: dict[str, Any] = broadcast(found, context.world)
     return same
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    try:
+        return read_sealed(path)
+    except ArtefactError as error:
+        why = error.args[0].splitlines()[0]
+        raise ArtefactError(
+            f"how this stage computes a step can no longer be read ({why})",
+            where=path,
+            fix="delete it: it is chosen anew, by what is free or faster now",
+        ) from None
 
 
 def _parts_that_fit(

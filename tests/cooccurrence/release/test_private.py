@@ -360,6 +360,7 @@ def test_what_would_not_be_private_is_refused(ledger):
         ({"patients": [1, 2]}, "not hold the same rows"),
         ({"epsilon": 0}, "epsilon promises nothing"),
         ({"epsilon": math.inf}, "epsilon promises nothing"),
+        ({"epsilon": 1e5}, "at most 1000"),
         ({"delta": 0.01}, "delta promises nothing"),
         ({"clip": (0, 3)}, "whole bounds"),
     ):

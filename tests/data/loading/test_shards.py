@@ -111,6 +111,7 @@ def test_shards_check_what_one_process_does(cohort, tmp_path):
     assert list(shared) == list(plain)
     assert any(one.code == "image.unreadable" for one in plain)
     assert str(shared.overview) == str(plain.overview)
+    assert [*tmp_path.iterdir()] == []  # what was found is told: parts are not kept
 
 
 def test_commands_take_a_shard_each_and_the_last_one_tells(cohort, tmp_path, monkeypatch):
