@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from medmcl.engine.muon import Pair
 from medmcl.engine.saver import copied
@@ -28,6 +28,9 @@ class Sharded(torch.optim.Optimizer):
         inner: Of all parameters, with nothing to remember yet.
         world: The ranks.
     """
+
+    found_inf: Tensor | None = None
+    """Whether a step is to be skipped, as fused optimisers of torch ask: 1 if so."""
 
     def __init__(self, inner: torch.optim.Optimizer, world: World) -> None:
         self.inner, self._world = inner, world
@@ -57,8 +60,7 @@ class Sharded(torch.optim.Optimizer):
             for p in group["params"]:
                 if id(p) not in self._own:
                     p.grad = None
-        if hasattr(self, "found_inf"):
-            self.inner.found_inf = self.found_inf  # type: ignore[attr-defined]  # of fused ones
+        self.inner.found_inf = self.found_inf  # type: ignore[attr-defined]  # of fused ones
         self.inner.step()
         for rank, part in enumerate(self._parts):
             if not part:
