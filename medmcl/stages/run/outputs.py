@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmcl.core.atomic import file_aside
+from medmcl.core.atomic import file_aside, is_content
 from medmcl.core.errors import ArtefactError
 from medmcl.data.tables.spreadsheet import shielded_table
 
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 TABLES = (".parquet", ".csv", ".tsv")
 """Suffixes of tables that can be written."""
 REPORT = ("report.html", "appendix.html", "report.json", "results.csv")
+_SUFFIXES = (".csv", ".html", ".json", ".md")
+"""Of all files of a report but its record, which an evaluation that was refused leaves."""
+_SHOWN = 5
 
 
 def claim_report_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds a report already, or a whole run.
+    """Refuse a folder that holds a report already, a whole run, or files that one could be of.
+
+    A report takes many names (``training.csv``, ``findings.csv``, …), and takes away what an
+    earlier one wrote: tables of the user's that lie there would be lost.
 
     Raises:
         ArtefactError: Names what is there. A run's own report cannot be overwritten.
@@ -27,12 +33,15 @@ def claim_report_folder(folder: Path, *, overwrite: bool) -> None:
         raise ArtefactError(
             "is a run folder; its own report stays", where=folder, fix="another --out"
         )
-    there = [name for name in REPORT if (folder / name).exists()]
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    there = [one.name for one in found if one.suffix in _SUFFIXES and is_content(one)]
     if there and not overwrite:
+        is_report = not {*there}.isdisjoint(REPORT)
+        what = "a report already" if is_report else "files, of which a report may take the names"
         raise ArtefactError(
-            "the folder holds a report already",
+            f"the folder holds {what}",
             where=folder,
-            got=", ".join(there),
+            got=", ".join(there[:_SHOWN]) + (", …" if len(there) > _SHOWN else ""),
             fix="another --out, or --overwrite",
         )
 

@@ -22,6 +22,13 @@ def test_a_report_is_only_written_over_when_asked(name, tmp_path):
     claim_report_folder(tmp_path, overwrite=True)
 
 
+def test_tables_that_a_report_would_take_away_are_no_place_for_one(tmp_path):
+    (tmp_path / "training.csv").write_text("mine")
+    with pytest.raises(ArtefactError, match=r"of which a report may take the names[\s\S]*training"):
+        claim_report_folder(tmp_path, overwrite=False)
+    claim_report_folder(tmp_path, overwrite=True)
+
+
 def test_the_report_of_a_run_stays(tmp_path):
     (tmp_path / "config.yaml").touch()
     with pytest.raises(ArtefactError, match="another --out"):
