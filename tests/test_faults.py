@@ -59,6 +59,18 @@ def test_a_killed_command_is_typed_again_and_makes_what_an_undisturbed_one_makes
     assert whole["writes"] > 3
 
 
+@pytest.mark.parametrize("before_end", [3, 8])
+def test_parts_of_an_embedding_that_was_killed_as_it_tidied_up_go(before_end, tmp_path):
+    home, family = toy.home_once(), FAMILIES["embed --shard"]
+    whole = kills.undisturbed(home, tmp_path, family)
+    place = kills.begun(home, tmp_path, family)
+    assert place.type(place.words(family), at=whole["writes"] - before_end).code == -9
+    assert (place.folder / family.out).exists()
+    assert place.go_on(family)[0].code == 0
+    assert not place.fault(family, whole["results"])
+    assert not toy.left_over(place)
+
+
 @pytest.mark.parametrize("name", FULL)
 def test_a_full_disk_is_one_message_and_the_command_goes_on_when_there_is_space(name, tmp_path):
     (row,) = disk_full.at_writes(toy.home_once(), tmp_path, FAMILIES[name], seed=3, points=1)

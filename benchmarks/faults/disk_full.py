@@ -101,12 +101,13 @@ def on_disks(home: Path, work: Path, family: toy.Family, disks: int) -> Iterator
         return
     try:
         place = begun(home, folder, family)
+        there = shutil.disk_usage(folder).used
         typed(place, place.words(family), None, None)
         whole, used = toy.results(folder, by_name=family.is_drawn), shutil.disk_usage(folder).used
         for number in range(disks):
             share = (number + 1) / (disks + 1)
             place = begun(home, folder, family)
-            resized(folder, f"{max(8, int(share * used) // 1024)}k")
+            resized(folder, f"{max(8, int(there + share * (used - there)) // 1024)}k")
             words = place.words(family)
             code, said, _ = typed(place, words, None, None)
             resized(folder, "256m")

@@ -99,12 +99,13 @@ class EmbedCommand:
         if self.model is not None:
             split_model(self.model, self.variant)
         run = self._opened_run()
-        from medmcl.stages.run.embedding_parts import remove_parts, write_in_parts
+        from medmcl.stages.run.embedding_parts import remove_parts, tidy_parts, write_in_parts
 
         wrecked = {} if run is None else run.wrecked
         found = self._embedding(run)
         if goes_on and self.out.exists():
             self._refuse_other_table(found)
+            tidy_parts(self.out, shard)
             return Embedded(f"{self.out} is whole already", wrecked)
         total, usable, reasons = found.total, len(found.records), found.faults
         first = "".join(f"; record {record}: {why}" for record, why in [*reasons.items()][:1])

@@ -13,14 +13,15 @@ import io
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medmcl.core.atomic import remove_whole, write_atomically
+from medmcl.core.atomic import remove_whole, working_folder, write_atomically
 from medmcl.core.errors import ArtefactError
+from medmcl.core.file_lock import alone
 from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json
 from medmcl.core.progress import Bar, Pace, progress
@@ -31,6 +32,7 @@ from medmcl.stages.run.outputs import write_table
 
 log = logging.getLogger("medmcl")
 ABOUT = "about.json"
+_JOINS = "parts are being joined"
 
 
 def write_in_parts(
@@ -49,6 +51,7 @@ def write_in_parts(
     """
     folder = out.with_name(f"{out.name}.parts")
     if not _begin(folder, out, embedding, goes_on=resume or shard is not None):
+        tidy_parts(out, shard)
         return Parts()
     parts = list(_parts(embedding))
     mine = [number for number in range(len(parts)) if shard is None or shard.has(number)]
@@ -60,10 +63,11 @@ def write_in_parts(
     missing = sum(_find(folder, number) is None for number in range(len(parts)))
     if missing and not _is_joined(folder, out):
         return Parts(own=len(mine), of=len(parts), missing=missing)
-    beside = claim(out, "parts are being joined")
+    beside = claim(out, _JOINS)
     with nullcontext() if shard is None else beside:  # without shards the command holds it
         if not _is_joined(folder, out):
             _join(folder, out, parts, embedding)
+        _tidy(folder)
     return Parts()
 
 
@@ -87,6 +91,24 @@ def _make_each(folder: Path, parts: Mapping[int, np.ndarray], embedding: Embeddi
 def _is_joined(folder: Path, out: Path) -> bool:
     """Whether somebody else has joined the parts."""
     return out.is_file() and not (folder / ABOUT).is_file()
+
+
+def tidy_parts(out: Path, shard: Shard | None) -> None:
+    """Take away what is left beside a table whose parts were joined, unless somebody is at it.
+
+    That is what whoever was killed had put aside, and the locks.
+    """
+    with suppress(ArtefactError), nullcontext() if shard is None else alone(out, _JOINS):
+        _tidy(out.with_name(f"{out.name}.parts"))
+
+
+def _tidy(folder: Path) -> None:
+    """Take away what is left of joined parts, also one that somebody else made meanwhile."""
+    with suppress(ArtefactError), alone(folder, "parts are tidied up"):
+        if not (folder / ABOUT).is_file():  # else another embedding was begun
+            remove_whole(folder)
+            with working_folder(folder):  # takes away what the dead had put aside
+                pass
 
 
 def _join(folder: Path, out: Path, parts: list[np.ndarray], embedding: Embedding) -> None:
