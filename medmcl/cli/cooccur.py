@@ -92,7 +92,7 @@ def count(
     found = load_spec(spec, parse_overrides(set_ or ()))
     means = Means(memory=found.keys.memory, workers=workers, ray=ray)
     if shard is not None:
-        from medmcl.cooccurrence.count.command import count_shard
+        from medmcl.cooccurrence.count.shares import count_shard
         from medmcl.data.loading.shared_work import Shard
 
         share = Shard.read(shard)

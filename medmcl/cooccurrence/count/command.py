@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,17 @@ from medmcl.cooccurrence.count.items import Tally, arrange
 from medmcl.cooccurrence.count.parts import (
     EVENTS_WRITTEN,
     PARTS,
+    VERSION,
     keeping,
+    list_parts,
+    refuse_shared,
     refuse_unfinished,
     work_folder,
 )
 from medmcl.cooccurrence.count.people import people_of_subjects
 from medmcl.cooccurrence.count.reading import Reading, Sighting, read_tokens
 from medmcl.cooccurrence.count.rules import parse_window
-from medmcl.cooccurrence.count.run import Means, count_shards, count_share, scan_shards
+from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
 from medmcl.cooccurrence.count.spec import Spec
 from medmcl.cooccurrence.count.vocabulary import (
     choose_vocabulary,
@@ -39,16 +42,15 @@ from medmcl.cooccurrence.count.vocabulary import (
     refuse_unread,
 )
 from medmcl.cooccurrence.count.workers import ray_cluster
-from medmcl.core.atomic import remove_whole, write_atomically
+from medmcl.core.atomic import remove_whole, working_folder, write_atomically
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.file_lock import one_writer
-from medmcl.core.limits import parse_json
+from medmcl.core.sealed import file_digest, read_sealed, sealed
 from medmcl.data.events.events import starts
 from medmcl.data.events.meds import MedsDataset, open_meds
 from medmcl.data.events.spec import MedsKeys
 from medmcl.data.events.write import Written, write_meds
-from medmcl.data.loading.shared_work import Parts, Shard, claim
 
 log = logging.getLogger(__name__)
 _SHARD_BYTES = 32 << 20
@@ -84,13 +86,19 @@ def count(
 
     Raises:
         ConfigError: The spec names no modality, or no pair of them to count.
-        ArtefactError: Something is there already.
+        ArtefactError: Something is there already, or shards count there.
         CohortError: A source that cannot be used.
     """
-    return _count(spec, out, save, means, resume=resume)
+    refuse_shared(work_folder(out))
+    return count_claimed(spec, out, save, means, resume=resume)
 
 
-def _refuse_nothing(spec: Spec) -> None:
+def refuse_nothing(spec: Spec) -> None:
+    """Refuse a spec by which nothing would be counted.
+
+    Raises:
+        ConfigError: It names no modality, or no pair of them.
+    """
     if not spec.keys.modalities:
         raise ConfigError("'modalities' is missing", where=spec.file)
     if not spec.keys.rules.blocks(list(spec.keys.modalities)):
@@ -103,13 +111,39 @@ def _refuse_nothing(spec: Spec) -> None:
         )
 
 
-def _count(
+def count_claimed(
     spec: Spec, out: Path, save: Callable[[Counts, Path], Any], means: Means, *, resume: bool
 ) -> tuple[Counts, Tally]:
-    _refuse_nothing(spec)
-    told = _told(out)
-    work = work_folder(out)
-    is_new = not work.exists()  # else what was saved is of a count that was killed at its end
+    """Count as `count`, for whoever holds the lock of ``out``."""
+    refuse_nothing(spec)
+    told, work, origin = _told(out), work_folder(out), origin_of(spec)
+    refuse_used(out)
+    refuse_unfinished(work, resume=resume)
+    with keeping(work), ray_cluster() if means.ray else nullcontext():
+        counts, tally, written = _counted(spec, work.absolute(), means)
+        _save(counts, out, save)
+    # Beside the folder, not in it: the folder may be shared, this may not.
+    found = {
+        "about": "what was read and left out at this site; no part of what is shared",
+        "spec": spec.keys.model_dump(mode="json", by_alias=True),
+        "sources": written,
+        "tally": tally.as_dict(),
+        "origin": origin,
+        "counts": _digest(out / SAVED),
+    }
+    write_atomically(told, json.dumps(sealed(found), indent=2) + "\n")
+    remove_whole(work)
+    return counts, tally
+
+
+def refuse_used(out: Path) -> None:
+    """Refuse a folder that is not empty, unless its counts may be of a count killed at its end.
+
+    Raises:
+        ArtefactError: It is used, or what is told beside it is of counts that were moved.
+    """
+    told, work = _told(out), work_folder(out)
+    is_new = not list_parts(work / PARTS)  # else see `_save`
     if out.exists() and any(out.iterdir()) and (is_new or not (out / SAVED).is_file()):
         raise ArtefactError("holds something already", where=out, fix="name a new folder")
     if told.exists() and is_new:
@@ -118,70 +152,43 @@ def _count(
             where=told,
             fix="move it too, or remove it if those counts are gone; or name a new folder",
         )
-    refuse_unfinished(work, resume=resume)
-    with keeping(work), ray_cluster() if means.ray else nullcontext():
-        counts, tally, written = _counted(spec, work.absolute(), means)
-        if (out / SAVED).is_file():
-            remove_whole(out)
+
+
+def _save(counts: Counts, out: Path, save: Callable[[Counts, Path], Any]) -> None:
+    """Save counts; where some are, they must be these: the process that saved them was killed."""
+    if not (out / SAVED).is_file():
         save(counts, out)
-    # Beside the folder, not in it: the folder may be shared, this may not.
-    found = {
-        "about": "what was read and left out at this site; no part of what is shared",
-        "spec": spec.keys.model_dump(mode="json", by_alias=True),
-        "sources": written,
-        "tally": tally.as_dict(),
-    }
-    write_atomically(told, json.dumps(found, indent=2) + "\n")
-    remove_whole(work)
-    return counts, tally
+        return
+    with working_folder(out) as aside:
+        save(counts, aside / "counts")
+        if file_digest(aside / "counts" / SAVED) != file_digest(out / SAVED):
+            raise ArtefactError("holds other counts already", where=out, fix="name a new folder")
 
 
-def count_shard(
-    spec: Spec, out: Path, save: Callable[[Counts, Path], Any], shard: Shard, *, means: Means
-) -> Parts:
-    """Count a share of a spec's events; whoever finds all shares counted saves what `count` would.
+def is_saved(spec: Spec, out: Path) -> bool:
+    """Whether the counts of this very spec are there; what was left of making them goes then.
 
-    Each looks at all events for their codes, and counts its own. The rest as for `count`.
-
-    Returns:
-        How all stand; nothing is missing where the counts are saved.
-
-    Raises:
-        ArtefactError: Counts of another spec, or something else, lie there.
+    For whoever holds the lock of ``out``.
     """
-    _refuse_nothing(spec)
-    work = work_folder(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if _is_saved(spec, out):
-        return Parts()
-    try:
-        work.mkdir(exist_ok=True)
-        with claim(work, "events are being written"):
-            events_of(spec, work.absolute())
-        dataset, _, reading, _, vocabularies = _to_count(spec, work.absolute(), means)
-        stand = count_share(
-            dataset.shards, reading, vocabularies, spec.keys.rules, work.absolute() / PARTS,
-            shard, means=means,
-        )  # fmt: skip
-    except (ArtefactError, CohortError, OSError):
-        if _is_saved(spec, out):  # by who found all shares counted meanwhile
-            return Parts()
-        raise
-    if stand.missing:
-        return stand
-    with claim(out, "shares are being added up"):
-        if not _is_saved(spec, out):
-            _count(spec, out, save, means, resume=True)
-    return Parts()
-
-
-def _is_saved(spec: Spec, out: Path) -> bool:
-    """Whether the counts of this very spec are there, whole."""
-    told = _told(out)
-    if work_folder(out).exists() or not (out / SAVED).is_file() or not told.is_file():
+    told: dict[str, Any] = {}
+    with suppress(ArtefactError):
+        told = read_sealed(_told(out))
+    counts = _digest(out / SAVED)
+    if counts is None or (told.get("origin"), told.get("counts")) != (origin_of(spec), counts):
         return False
-    found = parse_json(told.read_text(encoding="utf-8"))
-    return bool(found.get("spec") == spec.keys.model_dump(mode="json", by_alias=True))
+    remove_whole(work_folder(out))
+    return True
+
+
+def origin_of(spec: Spec) -> str:
+    """Tell what counts are of: what the spec says, the state of its sources, its vocabularies."""
+    keys = spec.keys.model_dump(mode="json", by_alias=True, exclude={"about", "memory"})
+    lists = {name: _digest(spec.root / one) for name, one in spec.keys.vocabulary.files.items()}
+    return fingerprint([VERSION, keys, _sources_state(spec), lists])
+
+
+def _digest(path: Path) -> str | None:
+    return file_digest(path) if path.is_file() else None
 
 
 def _told(out: Path) -> Path:
@@ -189,7 +196,7 @@ def _told(out: Path) -> Path:
     return out.with_name(out.name + ".counting.json")
 
 
-def _to_count(
+def to_count(
     spec: Spec, work: Path, means: Means
 ) -> tuple[MedsDataset, dict[str, Any], Reading, Sighting, dict[str, Vocabulary]]:
     """Give the events, what became of rows, how they are read, what is seen, and of which codes."""
@@ -204,7 +211,7 @@ def _to_count(
 
 
 def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[str, Any]]:
-    dataset, written, reading, seen, vocabularies = _to_count(spec, work, means)
+    dataset, written, reading, seen, vocabularies = to_count(spec, work, means)
     counts, tally = count_shards(
         dataset.shards, reading, vocabularies, spec.keys.rules, work / PARTS,
         means=means,
@@ -263,19 +270,37 @@ def convert(spec: Spec, out: Path, *, shards: int | None = None) -> Written:
     return done
 
 
-def events_of(spec: Spec, work: Path) -> tuple[MedsDataset, dict[str, Any]]:
+def events_of(
+    spec: Spec, work: Path, *, are_there: bool = False
+) -> tuple[MedsDataset, dict[str, Any]]:
     """Give the events as MEDS, and what became of the rows they were made of.
 
-    They are written into the work folder, if they are not there yet.
+    They are written into the work folder, if they are not there yet, whole and of these sources.
+
+    Args:
+        spec: Names the sources.
+        work: The work folder.
+        are_there: They were written; who reads them meanwhile is not to find others.
+
+    Raises:
+        ArtefactError: They are damaged, though they ``are_there``.
     """
     if spec.meds is not None:
         return open_meds(spec.root / spec.meds.path), {}
     folder, mark = work / "events", work / EVENTS_WRITTEN
     state = _sources_state(spec)
-    if mark.is_file():
-        known = parse_json(mark.read_text(encoding="utf-8"))
-        if known["state"] == state:
-            return open_meds(folder), known["written"]
+    known: dict[str, Any] = {}
+    with suppress(ArtefactError):
+        known = read_sealed(mark)
+    is_whole = known.get("files") == _files_in(folder)
+    if is_whole and known.get("state") == state:
+        return open_meds(folder), known["written"]
+    if are_there:
+        raise ArtefactError(
+            "events of the sources are damaged", where=folder, fix=f"remove {work} to count anew"
+        )
+    if mark.is_file() and not is_whole:
+        log.warning("%s: the events are not what was written; they are written again", folder)
     shutil.rmtree(folder, ignore_errors=True)
     done = convert(spec, folder)
     log.info("%s", ", ".join(f"{name}: {n:,} events" for name, n in done.events.items()))
@@ -284,13 +309,24 @@ def events_of(spec: Spec, work: Path) -> tuple[MedsDataset, dict[str, Any]]:
         "rows_without_patient": done.without_subject,
         "rows_without_code": done.without_code,
     }
-    write_atomically(mark, json.dumps({"state": state, "written": written}))
+    told = {"state": state, "written": written, "files": _files_in(folder)}
+    write_atomically(mark, json.dumps(sealed(told)))
     return open_meds(folder), written
+
+
+def _files_in(folder: Path) -> dict[str, str]:
+    files = sorted(one for one in folder.rglob("*") if one.is_file())
+    return {one.relative_to(folder).as_posix(): file_digest(one) for one in files}
 
 
 def _sources_state(spec: Spec) -> str:
     """Tell whether sources changed: by what the spec says, and size and time of their files."""
-    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in spec.files]
+    read = spec.files
+    if spec.meds is not None:  # counts may be made in its folder
+        folder = spec.root / spec.meds.path
+        inside = [("data",), ("metadata",)]
+        read = [one for one in read if one.relative_to(folder).parts[:1] in inside]
+    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in read]
     return fingerprint([[one.model_dump() for one in spec.keys.sources], files])
 
 

@@ -172,6 +172,8 @@ def _matrix(state: Mapping[str, np.ndarray], key: str, shape: tuple[int, int]) -
 
 
 PARTS = "parts"
+SHARED = "shared.json"
+"""Stands among parts that shards count, from before the first (see `count.shares`)."""
 EVENTS_WRITTEN = "events.json"
 """Stands there when all events of the sources were written as MEDS."""
 
@@ -196,6 +198,21 @@ def refuse_unfinished(work: Path, *, resume: bool) -> None:
         raise ArtefactError(
             "a count that was not finished is here", where=work, fix="add --resume, or remove it"
         )
+
+
+def refuse_shared(work: Path) -> None:
+    """Refuse a folder in which shards count.
+
+    Raises:
+        ArtefactError: They do.
+    """
+    if (work / PARTS / SHARED).is_file():
+        raise ArtefactError(
+            "is counted by shards", where=work, fix=f"{_GIVE_SHARDS}, or remove it to count anew"
+        )
+
+
+_GIVE_SHARDS = "give the commands with --shard again, each of which goes on"
 
 
 @contextmanager
@@ -226,7 +243,8 @@ def keeping(work: Path) -> Iterator[None]:
 def _tidy(work: Path) -> str | None:
     """Remove a folder that holds nothing of use; otherwise say what becomes of it."""
     if list_parts(work / PARTS):
-        return f"{work} keeps what was counted: go on with --resume, or remove it to count anew"
+        how = _GIVE_SHARDS if (work / PARTS / SHARED).is_file() else "go on with --resume"
+        return f"{work} keeps what was counted: {how}, or remove it to count anew"
     if (work / EVENTS_WRITTEN).is_file():
         return f"give the same command again; {work} keeps the events of the sources for it"
     shutil.rmtree(work, ignore_errors=True)

@@ -12,6 +12,7 @@ from medmcl.cooccurrence.count.counter import DEFAULT_MEMORY, PairCounter, event
 from medmcl.cooccurrence.count.counts import Counts, Vocabulary
 from medmcl.cooccurrence.count.items import Tally
 from medmcl.cooccurrence.count.parts import (
+    SHARED,
     VERSION,
     Part,
     PartWriter,
@@ -147,10 +148,12 @@ def count_share(
 
     The same share started twice counts once: the second waits, and what one that was killed has
     not written is counted again. The rest as for `count_shards`.
+
+    Raises:
+        ArtefactError: The folder is gone, in which `count.shares` said that shards count.
     """
     means = (means or Means()).settled()
     task = _Task(reading, rules, vocabularies, means, _settings(reading, vocabularies, rules))
-    folder.mkdir(parents=True, exist_ok=True)
     hashed = [hash_shard(path) for path in shards]
     own = [one for number, one in enumerate(hashed) if share.has(number)]
     named = f"{share.of:05d}-{share.number:05d}-"
@@ -164,7 +167,15 @@ def count_share(
 
 
 def _done(folder: Path) -> set[str]:
-    return {one for part in list_parts(folder) for one in part.shards}
+    """Give what is counted; the folder goes as a whole when all counts are saved."""
+    done = {one for part in list_parts(folder) for one in part.shards}
+    if not (folder / SHARED).is_file():  # looked for last: else nothing might be all there was
+        raise ArtefactError(
+            "is gone: who added up the counts, or somebody else, removed it",
+            where=folder,
+            fix="give the same command again",
+        )
+    return done
 
 
 def _count_left(left: Mapping[Path, Shard], task: _Task, folder: Path, named: str = "") -> None:
@@ -189,8 +200,8 @@ def count_part(shards: Sequence[Shard], task: _Task, path: Path) -> None:
 
 
 def _usable_parts(folder: Path, shards: Sequence[Shard], settings: str) -> list[Part]:
-    """Give the parts that count; those of shards that changed are removed."""
-    there = {shard.hash for shard in shards}
+    """Give the parts that count; those of shards that changed, or counted twice, are removed."""
+    left = {shard.hash for shard in shards}
     kept = []
     for part in list_parts(folder):
         if part.settings != settings:
@@ -200,12 +211,14 @@ def _usable_parts(folder: Path, shards: Sequence[Shard], settings: str) -> list[
                 expected="the same window, pairing, modalities, vocabulary and roll-up",
                 fix=f"set them back, or remove {folder} to count anew",
             )
-        if there.issuperset(part.shards):
+        if left.issuperset(part.shards):
             kept.append(part)
+            left.difference_update(part.shards)
             continue
-        changed = len(set(part.shards) - there)
+        changed = len(set(part.shards) - left)
         log.warning(
-            "%s: %d of its %d shards changed or are gone; they are counted again",
+            "%s: %d of its %d shards changed, are gone or are in another part; what no part holds "
+            "is counted again",
             part.path.name, changed, len(part.shards),
         )  # fmt: skip
         part.path.unlink()
