@@ -1,9 +1,8 @@
-"""What makes a step faster computes the same: compiled, channels last, oneDNN, kept memory."""
+"""What makes a step faster computes the same: compiled, channels last, oneDNN."""
 
 from __future__ import annotations
 
 import copy
-import resource
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +15,6 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.layers import Block, attend
 from medmcl.encoders import Towers
 from medmcl.engine.compiling import compile_blocks
-from medmcl.engine.kept_memory import memory_kept
 from medmcl.engine.layout import is_faster, lies_channels_last
 from medmcl.engine.onednn import linear_by_onednn
 from medmcl.engine.optimiser import OptimiserSettings, build_optimiser, take_state
@@ -24,7 +22,6 @@ from medmcl.engine.recompute import recompute_blocks
 from medmcl.engine.world import World
 from medmcl.stages.train import step_settings
 
-CPU = torch.device("cpu")
 TRACED = "ignore:The .grad attribute"
 """A warning of torch itself, as it traces."""
 
@@ -184,21 +181,6 @@ def test_attention_in_half_precision_is_that_of_full_within_its_error():
             found.append([x.grad.float() for x in (q, k, v)])
         for full, half in zip(*found, strict=True):
             torch.testing.assert_close(half, full, rtol=0.1, atol=0.1)
-
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        torch.ones(2**24, device="cpu")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-
-def test_freed_memory_is_used_again_while_it_is_kept_and_given_back_after():
-    usual = faults()
-    with memory_kept(CPU):
-        faults()
-        assert faults() < usual / 10
-    assert faults() > usual / 2
 
 
 def test_what_was_chosen_is_kept_and_a_damaged_choice_is_refused(tmp_path):

@@ -26,7 +26,6 @@ from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View, with_leads
 from medmcl.encoders.encoded import TakesVectors
 from medmcl.engine.feed import Feed, Probe
-from medmcl.engine.kept_memory import memory_kept
 from medmcl.engine.loop import MAX_SKIPPED, Learner, Plan, autocast, fit
 from medmcl.engine.probe_hooks import watchers
 from medmcl.engine.recompute import recompute_blocks
@@ -158,20 +157,19 @@ class Train(Stage[TrainSpec]):
         spec, settled = settle_step(
             spec, learner, feed, parts.views, next(iter(sampler(0))), context
         )
-        with memory_kept(context.world.device):
-            state = fit(
-                learner,
-                feed,
-                parts.views,
-                plan_of(spec, len(sampler), context),
-                record=context.record,
-                checkpoints=context.run.checkpoints(spec.name),
-                world=context.world,
-                stop=context.stop,
-                depths=depths_of(learner),
-                describe=describe_geometry,
-                summarise=summary_of(learner.model),
-            )
+        state = fit(
+            learner,
+            feed,
+            parts.views,
+            plan_of(spec, len(sampler), context),
+            record=context.record,
+            checkpoints=context.run.checkpoints(spec.name),
+            world=context.world,
+            stop=context.stop,
+            depths=depths_of(learner),
+            describe=describe_geometry,
+            summarise=summary_of(learner.model),
+        )
         train, tuned = prepared.rows("train"), int(sum(map(len, tuning)))
         facts = {
             "keep": spec.keep,
