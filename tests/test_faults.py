@@ -59,13 +59,17 @@ def test_a_killed_command_is_typed_again_and_makes_what_an_undisturbed_one_makes
     assert whole["writes"] > 3
 
 
-@pytest.mark.parametrize("before_end", [3, 8])
-def test_parts_of_an_embedding_that_was_killed_as_it_tidied_up_go(before_end, tmp_path):
-    home, family = toy.home_once(), FAMILIES["embed --shard"]
+@pytest.mark.parametrize(
+    ("name", "before_end"), [("embed --shard", 3), ("embed --shard", 8), ("prepare --shard", 4)]
+)
+def test_parts_of_what_was_joined_go_though_whoever_tidied_up_was_killed(
+    name, before_end, tmp_path
+):
+    home, family = toy.home_once(), FAMILIES[name]
     whole = kills.undisturbed(home, tmp_path, family)
     place = kills.begun(home, tmp_path, family)
     assert place.type(place.words(family), at=whole["writes"] - before_end).code == -9
-    assert (place.folder / family.out).exists()
+    assert toy.left_over(place)
     assert place.go_on(family)[0].code == 0
     assert not place.fault(family, whole["results"])
     assert not toy.left_over(place)

@@ -7,13 +7,14 @@ A part is an entry of the cache (`medmcl.data.loading.cache`) of some of the rec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from medmcl.core.atomic import remove_whole
+from medmcl.core.atomic import remove_whole, working_folder
 from medmcl.core.contracts import Adapter, RecordRef
 from medmcl.core.errors import ArtefactError
 from medmcl.data.loading.cache import Stored, read_entry, write_entry
@@ -76,6 +77,14 @@ class OutcomeParts:
     def remove(self) -> None:
         """Take the parts away, once they are joined."""
         remove_whole(self.folder)
+
+    def tidy(self) -> None:
+        """Take away what is left of joined parts by whoever was killed meanwhile."""
+        if self.folder.is_dir() or any(self.folder.parent.glob(f".{self.folder.name}.*")):
+            with suppress(OSError):  # another process does the same, or it is not ours to take
+                self.remove()
+                with working_folder(self.folder):  # takes away what the dead had put aside
+                    pass
 
     def _slices(self) -> Iterator[range]:
         count = len(self.places)

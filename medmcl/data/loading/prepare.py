@@ -433,9 +433,11 @@ def prepare_shard(
     stand, told = Parts(), _Told(progress, 0)
     for name, adapter in adapters.items():
         places, key = fitted_key(cohort, name, adapter)
+        parts = OutcomeParts(adapter, name, places, cache / key, prepared=True)
         if _read_sound(adapter, name, places, cache, key) is None:
-            parts = OutcomeParts(adapter, name, places, cache / key, prepared=True)
             stand += parts.make(shard, told.more)
+        else:
+            parts.tidy()
     return stand
 
 
