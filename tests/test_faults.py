@@ -10,6 +10,7 @@ from processes import at_most
 
 from benchmarks.faults import disk_full, kills, ranks, toy
 from benchmarks.faults.families import WRITES_NOTHING
+from medmcl.core.atomic import process_space
 from medmcl.evaluation.report import page
 
 SECONDS = 62
@@ -59,13 +60,9 @@ def test_a_killed_command_is_typed_again_and_makes_what_an_undisturbed_one_makes
     assert whole["writes"] > 3
 
 
-@pytest.mark.parametrize(
-    ("name", "before_end"), [("embed --shard", 3), ("embed --shard", 8), ("prepare --shard", 4)]
-)
-def test_parts_of_what_was_joined_go_though_whoever_tidied_up_was_killed(
-    name, before_end, tmp_path
-):
-    home, family = toy.home_once(), FAMILIES[name]
+@pytest.mark.parametrize("before_end", [3, 8])
+def test_parts_of_an_embedding_that_was_killed_as_it_tidied_up_go(before_end, tmp_path):
+    home, family = toy.home_once(), FAMILIES["embed --shard"]
     whole = kills.undisturbed(home, tmp_path, family)
     place = kills.begun(home, tmp_path, family)
     assert place.type(place.words(family), at=whole["writes"] - before_end).code == -9
@@ -73,6 +70,20 @@ def test_parts_of_what_was_joined_go_though_whoever_tidied_up_was_killed(
     assert place.go_on(family)[0].code == 0
     assert not place.fault(family, whole["results"])
     assert not toy.left_over(place)
+
+
+def test_parts_of_records_that_a_killed_process_was_taking_away_go(tmp_path):
+    family = FAMILIES["prepare --shard"]
+    place = kills.begun(toy.home_once(), tmp_path, family)
+    cache = place.folder / "cache"
+    assert place.type(place.words(family)).code == 0
+    key = next(one.name for one in sorted(cache.iterdir()) if one.is_dir())
+    (cache / f"{key}.parts" / "000000").mkdir(parents=True)
+    (cache / f".{key}.parts.{process_space()}-999999999-0a0a0a0a.part" / "000001").mkdir(
+        parents=True
+    )
+    assert place.type(place.words(family)).code == 0
+    assert not [one for one in cache.iterdir() if ".parts" in one.name]
 
 
 @pytest.mark.parametrize("name", FULL)
