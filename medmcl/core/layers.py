@@ -70,7 +70,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) ->
     """Mix values by the softmax of scaled products, (B, H, T, D); ``allowed`` as torch has it.
 
     In bfloat16 on a CPU by products of matrices: torch's kernel is slower there in the backward
-    pass, up to twice (`benchmarks/engine/steps.md`). It holds (B, H, T, T) numbers then.
+    pass, up to twice. It holds (B, H, T, T) numbers then.
     """
     narrow = query.dtype == torch.bfloat16 and query.device.type == "cpu"
     if not (narrow and torch.is_grad_enabled()):
@@ -78,7 +78,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) ->
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
-    return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+    return scores.softmax(-1, dtype=scores.dtype) @ value
 
 
 class MLP(nn.Module):

@@ -1,0 +1,129 @@
+"""Networks of Turgut et al. 2025 as they were published, written plainly: timm's blocks, torchvision's ResNet50.
+
+Beside them the losses of open_clip and of lightly, where these are installed. Sizes are those of
+`configs/ecg_cmr.yaml`; attention is two products and a softmax, as in the timm of that time.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEADS, SAMPLES, PATCH, KEPT = 12, 2500, 100, 59
+TOKENS = LEADS * SAMPLES // PATCH
+
+
+def blocks(depth: int, width: int, heads: int) -> nn.Sequential:
+    from timm.layers import set_fused_attn
+    from timm.models.vision_transformer import Block
+
+    set_fused_attn(False)
+    return nn.Sequential(*(Block(width, heads, 4.0, qkv_bias=True) for _ in range(depth)))
+
+
+class Signal(nn.Module):
+    """The encoder: patches of a lead by a convolution, a class token, three blocks."""
+
+    def __init__(self, width: int = 384) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(1, width, (1, PATCH), (1, PATCH))
+        self.first = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + TOKENS, width))
+        self.blocks, self.norm = blocks(3, width, 6), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Encode signals (B, L, S), of kept patches (B, V) if they are named; the class token first."""
+        tokens = self.embed(x[:, None]).flatten(2).transpose(1, 2) + self.positions[:, 1:]
+        if kept is not None:
+            tokens = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1]))
+        first = (self.first + self.positions[:, :1]).expand(len(x), -1, -1)
+        out: Tensor = self.norm(self.blocks(torch.cat([first, tokens], 1)))
+        return out
+
+
+class MaskedModelling(nn.Module):
+    """Encoder of 59 tokens, decoder of 300, squared error and correlation."""
+
+    def __init__(self, width: int = 256) -> None:
+        super().__init__()
+        self.encoder, self.enter = Signal(), nn.Linear(384, width)
+        self.hidden = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + TOKENS, width), requires_grad=False)
+        self.encoder.positions.requires_grad_(False)
+        self.blocks, self.norm = blocks(2, width, 8), nn.LayerNorm(width)
+        self.leave = nn.Linear(width, PATCH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give the loss of signals (B, L, S), of which 59 patches a row are seen."""
+        order = torch.rand(len(x), TOKENS, device=x.device).argsort(1)
+        seen = self.enter(self.encoder(x, order[:, :KEPT]))
+        hidden = self.hidden.expand(len(x), TOKENS - KEPT, -1).to(seen.dtype)
+        place = order.argsort(1)[..., None].expand(-1, -1, seen.shape[-1])
+        tokens = torch.cat([seen[:, 1:], hidden], 1).gather(1, place)
+        tokens = torch.cat([seen[:, :1], tokens], 1) + self.positions
+        predicted = self.leave(self.norm(self.blocks(tokens)))[:, 1:].float()
+        error = (predicted - x.reshape(len(x), TOKENS, PATCH)).square().mean()
+        a, b = (one.reshape(len(x), LEADS, -1) for one in (predicted, x))
+        a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
+        correlation = ((a * b).mean(-1) / (a.std(-1) * b.std(-1) + 1e-12)).mean()
+        return 0.9 * error + 0.1 * (1 - correlation)
+
+
+class Pairs(nn.Module):
+    """ECG and three frames of CMR: two projections, a symmetric cross entropy at a temperature of 0.1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import resnet50
+
+        self.ecg, self.cmr = Signal(), resnet50()
+        self.cmr.fc = nn.Identity()
+        self.of_ecg, self.of_cmr = head(384), head(2048)
+
+    def forward(self, ecg: Tensor, cmr: Tensor) -> Tensor:
+        """Give the loss of signals (B, L, S) and frames (B, 3, H, W)."""
+        a = self.of_cmr(self.cmr(cmr)).float()
+        b = self.of_ecg(self.ecg(ecg)[:, 1:].mean(1)).float()
+        logits = 10 * functional.normalize(a, dim=1) @ functional.normalize(b, dim=1).T
+        rows = torch.arange(len(ecg), device=ecg.device)
+        ways = (functional.cross_entropy(one, rows) for one in (logits, logits.T))
+        return 0.5 * next(ways) + 0.5 * next(ways)
+
+
+def head(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, 2048), nn.ReLU(), nn.Linear(2048, 128))
+
+
+class OpenClip(nn.Module):
+    """ViT-B/32 of open_clip with its loss, as its training loop calls them on one process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import open_clip
+
+        self.model, self.loss = open_clip.create_model("ViT-B-32"), open_clip.ClipLoss()
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """Give the loss of images (B, 3, H, W) and tokens (B, 77)."""
+        loss: Tensor = self.loss(*self.model(image, text))
+        return loss
+
+
+class Lightly(nn.Module):
+    """SimCLR of lightly's examples: torchvision's ResNet18, its projection, its loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from lightly.loss import NTXentLoss
+        from lightly.models.modules import SimCLRProjectionHead
+        from torchvision.models import resnet18
+
+        self.backbone = resnet18()
+        self.backbone.fc = nn.Identity()
+        self.head, self.loss = SimCLRProjectionHead(512, 512, 128), NTXentLoss(temperature=0.1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Give the loss of two views, here alike, of images (B, 3, H, W)."""
+        loss: Tensor = self.loss(*(self.head(self.backbone(image)) for _ in range(2)))
+        return loss
