@@ -1,4 +1,4 @@
-"""Linear layers in float32 on a CPU by oneDNN: it takes the whole vector width of any CPU."""
+"""Linear layers in float32 on a CPU by oneDNN: on CPUs that are not Intel's faster than MKL."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class _Linear(torch.autograd.Function):
 def linear_by_onednn(model: nn.Module) -> int:
     """Let linear layers compute by oneDNN where rows are float32 and on a CPU; give how many.
 
-    What torch takes otherwise, MKL, uses half the vector width of a CPU that is not Intel's: oneDNN
-    is twice as fast there (`benchmarks/engine/steps.md`). Numbers are equal within float error.
+    Torch takes MKL otherwise; on an AMD EPYC oneDNN took half its time for products of matrices
+    (a step: `benchmarks/engine/steps.md`). Numbers are equal within float error.
 
     Args:
         model: What trains; in place, names of weights stay.

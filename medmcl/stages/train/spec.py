@@ -206,8 +206,8 @@ class TrainSpec(TowersSpec):
     """Whether repeated blocks of encoders and decoders are compiled by torch: other bits, a minute
     at the start, faster steps. ``auto``: on a GPU."""
     onednn: bool = False
-    """Whether linear layers in float32 on a CPU are computed by oneDNN: twice as fast on one that
-    is not Intel's, other bits."""
+    """Whether linear layers in float32 on a CPU are computed by oneDNN: up to twice as fast on one
+    that is not Intel's, other bits."""
     channels_last: bool | Literal["auto"] = False
     """Whether weights of convolutions lie with their channels last: other bits. ``auto``: where a
     few passes on the device, at the start, are faster so; what was chosen is in the record."""
