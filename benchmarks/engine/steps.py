@@ -261,7 +261,7 @@ def in_turn(case: str, device: str = "cpu") -> list[Row]:
 
 
 CURVE_STEPS, CURVE_ROWS = 80, 512
-FREE = "bf16, channels last, fused"
+FREE = "bf16, fused"
 
 
 def curves() -> Iterator[list[Row]]:
@@ -293,7 +293,6 @@ def learned(seed: int, way: str) -> float:
 
     from medmcl.core.batch import Batch
     from medmcl.core.rng import RowGenerator, torch_generator
-    from medmcl.engine.layout import lies_channels_last
     from medmcl.engine.loop import autocast
     from medmcl.engine.world import World
 
@@ -301,8 +300,6 @@ def learned(seed: int, way: str) -> float:
     torch.manual_seed(seed)
     learner, views = learner_of("toy")
     place, free = torch.device("cpu"), way == FREE
-    if free:
-        lies_channels_last(learner)
     optimiser = torch.optim.AdamW(learner.parameters(), lr=2e-3, fused=free)
     ramp = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, CURVE_STEPS)
     source = torch.Generator().manual_seed(seed)

@@ -67,8 +67,9 @@ class Attention(nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
-    """Mix values by the softmax of scaled products, (B, H, T, D); ``allowed`` as torch has it.
+    """Mix values by the softmax of scaled products, (B, H, T, D).
 
+    ``allowed`` is true where a key is heard, some for each query.
     In bfloat16 on a CPU by products of matrices: torch's kernel is slower there in the backward
     pass, up to twice. It holds (B, H, T, T) numbers then.
     """

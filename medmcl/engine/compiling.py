@@ -62,13 +62,19 @@ def compile_blocks(model: nn.Module, where: str, backend: str = "inductor") -> i
     Raises:
         ConfigError: There is no block.
     """
-    blocks = repeated_blocks(model)
-    if not blocks:
-        raise ConfigError("no encoder has blocks to compile", where=where, fix="leave compile out")
+    blocks = blocks_to_compile(model, where)
     torch._dynamo.config.recompile_limit = KINDS
     for block in blocks:
         block.forward = _Compiled(block, backend)
     return len(blocks)
+
+
+def blocks_to_compile(model: nn.Module, where: str) -> list[nn.Module]:
+    """Give the blocks that `compile_blocks` takes; raises as it does."""
+    blocks = repeated_blocks(model)
+    if not blocks:
+        raise ConfigError("no encoder has blocks to compile", where=where, fix="leave compile out")
+    return blocks
 
 
 class _Compiled:

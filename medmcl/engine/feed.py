@@ -105,7 +105,7 @@ class Feed:
         try:
             for rows in wanted:
                 waiting.append((rows, pool.submit(read, rows)))
-                if len(waiting) > ahead:
+                while len(waiting) > ahead:
                     yield waiting[0]
                     held = max(1, waiting.popleft()[1].result().nbytes)
                     ahead = max(1, min(MOST_AHEAD, AHEAD_BYTES // held))

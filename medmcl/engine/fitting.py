@@ -93,7 +93,9 @@ def look_at_rows(
 def room_of(world: World) -> float:
     """Give the bytes that a step of this process may take; the least over all processes."""
     if world.device.type == "cuda":
-        free: float = torch.cuda.mem_get_info(world.device)[0]
+        cuda, place = torch.cuda, world.device
+        idle = cuda.memory_reserved(place) - cuda.memory_allocated(place)  # of torch's own cache
+        free: float = cuda.mem_get_info(place)[0] + idle
     else:
         free = (free_memory() or math.inf) / world.size
     least = -highest(torch.tensor([-free], dtype=torch.float64, device=world.device), world)

@@ -62,7 +62,8 @@ def is_faster(
             with autocast():
                 encoded, pooled = way(x)
                 loss = pooled.sum() + encoded.features.float().sum()
-            loss.backward()
+            if loss.requires_grad:  # else it is frozen
+                loss.backward()
             way.zero_grad(set_to_none=True)
             if number >= WARM:
                 seconds.append(clock() - began)

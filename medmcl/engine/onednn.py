@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from medmcl.core.errors import ConfigError
 
@@ -21,6 +22,7 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias = ctx.needs_input_grad
@@ -44,18 +46,25 @@ def linear_by_onednn(model: nn.Module) -> int:
     Raises:
         ConfigError: This torch was built without oneDNN.
     """
-    if not torch.backends.mkldnn.is_available():
-        raise ConfigError(
-            "this torch has no oneDNN", where="onednn", fix="leave onednn out, or set it to false"
-        )
+    require_onednn()
     found: list[nn.Module] = [one for one in model.modules() if type(one) is nn.Linear]
     for one in found:
         one.forward = partial(_forward, one, one.forward)
     return len(found)
 
 
+def require_onednn() -> None:
+    """Refuse a torch without it, as `linear_by_onednn` does."""
+    if not torch.backends.mkldnn.is_available():
+        raise ConfigError(
+            "this torch has no oneDNN", where="onednn", fix="leave onednn out, or set it to false"
+        )
+
+
 def _forward(layer: nn.Module, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     narrow = torch.is_autocast_enabled("cpu")
+    if torch.compiler.is_compiling():  # inductor chooses its own kernels, and has none for this
+        return plain(x)
     if narrow or x.dtype != torch.float32 or x.device.type != "cpu" or not x.numel():
         return plain(x)
     rows = x.reshape(-1, x.shape[-1])

@@ -102,8 +102,8 @@ def build_optimiser(
     )  # fmt: skip
     devices = {one.device.type for members in groups.values() for one in members}
     fused = (devices != {"cpu"} if settings.fused is None else settings.fused) or None
-    if settings.name == "sgd":
-        return torch.optim.SGD(options, lr=settings.lr, momentum=settings.betas[0], fused=fused)
+    if settings.name == "sgd":  # fused, torch's fails where a weight has its first gradient later
+        return torch.optim.SGD(options, lr=settings.lr, momentum=settings.betas[0])
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     made = [kind(options, lr=settings.lr, betas=settings.betas, fused=fused)] if options else []
     if not matrices:

@@ -34,6 +34,14 @@ def recompute_blocks(model: nn.Module, where: str) -> int:
     Raises:
         ConfigError: There is no block that can.
     """
+    found = blocks_to_recompute(model, where)
+    for block in found:
+        block.forward = partial(_again, block, block.forward)
+    return len(found)
+
+
+def blocks_to_recompute(model: nn.Module, where: str) -> list[nn.Module]:
+    """Give the blocks that `recompute_blocks` takes; raises as it does."""
     found = [part for part in repeated_blocks(model) if not _learns_twice(part)]
     if not found:
         raise ConfigError(
@@ -42,9 +50,7 @@ def recompute_blocks(model: nn.Module, where: str) -> int:
             where=where,
             fix="leave recompute out; accumulate: 4 takes less memory with any encoder",
         )
-    for block in found:
-        block.forward = partial(_again, block, block.forward)
-    return len(found)
+    return found
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:

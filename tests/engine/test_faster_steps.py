@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from medmcl.core.batch import InputShape
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.layers import Block, attend
 from medmcl.encoders import Towers
 from medmcl.engine.compiling import compile_blocks
@@ -69,6 +69,8 @@ def test_compiled_steps_are_those_of_eager_ones_whatever_the_rows_and_names_stay
     if backend == "inductor":
         plain["blocks"] = nn.Sequential(Narrow(), Narrow())
     compiled = copy.deepcopy(plain)
+    if backend == "inductor":  # which has no kernel of its own for what oneDNN computes
+        assert linear_by_onednn(compiled) == 3
     assert compile_blocks(compiled, "here", backend=backend) == 2
     for count in rows:
         alike(grads(compiled, count), grads(plain, count), rtol=1e-4, atol=1e-5)
@@ -145,8 +147,9 @@ def test_channels_last_has_the_same_gradients_and_goes_on_from_a_checkpoint():
     alike(again.state_dict(), last.state_dict(), rtol=0, atol=0)
 
 
-def test_timing_both_layouts_leaves_the_tower_as_it_is():
-    tower = image_towers().tower("image")
+@pytest.mark.parametrize("frozen", [False, True])
+def test_timing_both_layouts_leaves_the_tower_as_it_is(frozen):
+    tower = image_towers().tower("image").requires_grad_(not frozen)
     before = copy.deepcopy(tower.state_dict())
     ticks = iter(range(100))
     x = draw(2, 3, 32, 32)
@@ -193,3 +196,21 @@ def test_what_was_chosen_is_kept_and_a_damaged_choice_is_refused(tmp_path):
         file.write_text(damage)
         with pytest.raises(ArtefactError, match=r"mdm\.accumulate\.json(.|\n)*delete it"):
             step_settings._once(*asked, find=lambda: {"parts": 8})
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"compile": True}, "no encoder has blocks to compile"),
+        ({"recompute": True}, "no encoder has blocks that can be computed twice"),
+        ({"channels_last": True}, "no encoder has convolutions in two or three"),
+    ],
+)
+def test_what_no_encoder_can_is_refused_before_the_first_step(asked, words):
+    spec = {"name": "mdm", "accumulate": 1, "recompute": False, "compile": False, "onednn": True,
+            "channels_last": False}  # fmt: skip
+    learner = nn.Module()
+    learner.model = nn.Linear(4, 4)
+    step_settings.refuse_step(SimpleNamespace(**spec), learner)
+    with pytest.raises(ConfigError, match=words):
+        step_settings.refuse_step(SimpleNamespace(**spec | asked), learner)

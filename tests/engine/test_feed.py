@@ -108,3 +108,20 @@ def test_a_gpu_is_given_pages_that_it_copies_by_itself(monkeypatch):
     pinned.clear()
     list(feed.batches(0, replace(PLAN, steps=1), World()))
     assert pinned == []
+
+
+def test_fewer_are_read_ahead_where_batches_grow(monkeypatch):
+    """Small batches let eight be read ahead; of large ones no more than fit."""
+    monkeypatch.setattr(feeds, "AHEAD_BYTES", 4 * load(np.arange(64)).nbytes // 64)
+    read = []
+
+    def growing(epoch):
+        return iter([np.arange(size) for size in (1, 1, 1, 1, 64, 64, 64, 64)])
+
+    feed = Feed(sampler=growing, load=lambda rows: read.append(len(rows)) or load(rows))
+    for number, (rows, _) in enumerate(feed.batches(0, replace(PLAN, steps=40), World())):
+        time.sleep(0.02)
+        if len(rows) == 64:
+            assert len(read) <= number + 1 + 4  # what was asked for while batches were small
+        if number % 8 == 7:
+            assert len(read) <= number + 1 + 1

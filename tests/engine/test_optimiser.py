@@ -53,3 +53,17 @@ def test_frozen_parameters_are_left_out():
     optimiser = build_optimiser(net, OptimiserSettings(), {})
     assert [len(group["params"]) for group in optimiser.param_groups] == [1]
     assert isinstance(optimiser, torch.optim.AdamW)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_a_weight_may_have_its_first_gradient_late(name):
+    """A modality that no row of the first batches has."""
+    torch.manual_seed(0)
+    net = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    optimiser = build_optimiser(net, OptimiserSettings(name=name, lr=0.1, fused=True), {})
+    first = net[1].weight.detach().clone()
+    for used in (1, 1, 2, 2):
+        optimiser.zero_grad()
+        sum(one(torch.ones(2, 3)).sum() for one in list(net)[:used]).backward()
+        optimiser.step()
+        assert torch.equal(net[1].weight, first) == (used == 1)

@@ -252,13 +252,29 @@ def look_for_room(records: Sequence[RecordCount], cache: Path) -> list[Finding]:
     return found
 
 
+GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
 def free_memory() -> int | None:
-    """Bytes that this machine can still give; None where it does not say."""
+    """Bytes that this process may still take; None where the machine does not say.
+
+    Of the machine, and of the groups that Slurm or a container puts it into.
+    """
+    free: list[int] = []
     with suppress(OSError, StopIteration, ValueError):  # of Linux
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         said = next(line.split() for line in lines if line.startswith("MemAvailable:"))
-        return 1024 * int(said[1])
-    return None
+        free.append(1024 * int(said[1]))
+    with suppress(OSError, StopIteration):
+        lines = OWN_GROUP.read_text(encoding="utf-8").splitlines()
+        own = GROUPS / next(line[4:] for line in lines if line.startswith("0::/"))
+        for group in (own, *(one for one in own.parents if one.is_relative_to(GROUPS))):
+            with suppress(OSError, ValueError):  # "max" is no number: no bound
+                most, taken = (int((group / f"memory.{x}").read_text()) for x in ("max", "current"))
+                stat = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+                idle = next((int(x) for name, x in stat if name == "inactive_file"), 0)
+                free.append(max(0, most - taken + idle))
+    return min(free, default=None)
 
 
 def _taken_memory() -> int:

@@ -16,15 +16,16 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import RowGenerator, torch_generator
 from medmcl.core.sealed import read_sealed, sealed
 from medmcl.encoders.towers import Towers
-from medmcl.engine.compiling import compile_blocks, compiles
+from medmcl.engine.compiling import blocks_to_compile, compile_blocks, compiles
 from medmcl.engine.feed import Feed
 from medmcl.engine.fitting import FEW, fewest_parts, look_at_rows, room_of
 from medmcl.engine.layout import clock_of, is_faster, lies_channels_last
 from medmcl.engine.loop import Learner, autocast
-from medmcl.engine.onednn import linear_by_onednn
+from medmcl.engine.onednn import linear_by_onednn, require_onednn
+from medmcl.engine.recompute import blocks_to_recompute
 from medmcl.engine.world import broadcast
 from medmcl.stages.stage import Context
-from medmcl.stages.train.parts import norms_of_parts
+from medmcl.stages.train.parts import norms_of_parts, refuse_empty_parts
 from medmcl.stages.train.spec import TrainSpec
 
 TIMED_ROWS = 16
@@ -54,20 +55,49 @@ def settle_step(
     """
     facts: dict[str, Any] = {}
     if spec.accumulate == "auto":
-        found = _once(spec, context, "accumulate", partial(
+        found = _once(spec, context, f"accumulate.{context.world.size}", partial(
             _parts_that_fit, spec, learner, feed, views, rows, context))  # fmt: skip
         facts["accumulate"] = found
         context.record.say(f"{spec.name}: {found['said']}")
         spec = spec.model_copy(update={"accumulate": found["parts"]})
+        refuse_empty_parts(spec, len(rows), context.world.size)
     if spec.channels_last == "auto":
         facts["channels_last"] = _timed_layouts(spec, learner, context)
     elif spec.channels_last:
         lies_channels_last(learner)
     if spec.onednn:
         linear_by_onednn(learner)
+        if context.world.device.type != "cpu" or context.run.precision != "fp32":
+            context.record.say(f"{spec.name}: onednn changes nothing but float32 on a CPU")
     if compiles(spec.compile, context.world.device):
         facts["compiled_blocks"] = compile_blocks(learner, f"stage {spec.name}, compile")
     return spec, facts
+
+
+def refuse_step(spec: TrainSpec, learner: Learner) -> None:
+    """Refuse before anything is trained what cannot be as a step is asked for.
+
+    Raises:
+        ConfigError: Names the setting.
+    """
+    where = f"stage {spec.name}"
+    if spec.accumulate == "auto":
+        _refuse_norms(spec, learner)
+    if spec.recompute:
+        blocks_to_recompute(learner.model, f"{where}, recompute")
+    if spec.compile is True:
+        blocks_to_compile(learner, f"{where}, compile")
+    if spec.onednn:
+        require_onednn()
+    if spec.channels_last is True and not any(map(_is_spread, learner.modules())):
+        raise ConfigError(
+            "no encoder has convolutions in two or three dimensions",
+            where=f"{where}, channels_last", fix="leave channels_last out",
+        )  # fmt: skip
+
+
+def _is_spread(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d)
 
 
 def _once(
@@ -102,16 +132,20 @@ def _kept(path: Path) -> dict[str, Any]:
         ) from None
 
 
+def _refuse_norms(spec: TrainSpec, learner: Learner) -> None:
+    if norms_of_parts(spec.model_copy(update={"accumulate": 2}), cast(Towers, learner.model)):
+        raise ConfigError(
+            "batch norm sees the rows of a part, so memory would decide what is trained",
+            where=f"stage {spec.name}, accumulate", got="auto",
+            fix="write a number, or take an encoder without batch norm",
+        )  # fmt: skip
+
+
 def _parts_that_fit(
     spec: TrainSpec, learner: Learner, feed: Feed, views: Views, rows: np.ndarray, context: Context
 ) -> dict[str, Any]:
     """Look at a few rows with most modalities, and at the free memory."""
     world, where = context.world, f"stage {spec.name}, accumulate"
-    if norms_of_parts(spec.model_copy(update={"accumulate": 2}), cast(Towers, learner.model)):
-        raise ConfigError(
-            "batch norm sees the rows of a part, so memory would decide what is trained",
-            where=where, got="auto", fix="write a number, or take an encoder without batch norm",
-        )  # fmt: skip
     batch = feed.load(rows[: 16 * FEW])
     has = torch.stack(list(batch.present.values())).sum(0)
     batch = batch[has.argsort(descending=True, stable=True)[:FEW]].to(world.device)
@@ -159,7 +193,7 @@ def _times(spec: TrainSpec, learner: Learner, context: Context) -> dict[str, Any
     rows = max(2, min(TIMED_ROWS, spec.batch_size // context.world.size))
     for name in model.towers if isinstance(model, Towers) else ():
         tower = cast(Towers, model).tower(name)
-        if not any(isinstance(x, torch.nn.Conv2d | torch.nn.Conv3d) for x in tower.modules()):
+        if not any(map(_is_spread, tower.modules())):
             continue
         x = torch.zeros(rows, *tower.shape, device=device)
         cast_down = partial(autocast, context.run.precision, device)

@@ -64,7 +64,7 @@ from medmcl.stages.train.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.train.router_summary import summary_of
 from medmcl.stages.train.scales import take_scales
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
-from medmcl.stages.train.step_settings import settle_step
+from medmcl.stages.train.step_settings import refuse_step, settle_step
 from medmcl.stages.train.subset import list_of, refuse_another_list
 from medmcl.stages.train.train_filter import kept_rows
 from medmcl.stages.train.wrecked import REMEDY, Health, finite_weights, look
@@ -83,6 +83,7 @@ class Train(Stage[TrainSpec]):
         parts = build_parts(spec, prepared, context)
         plan_of(spec, len(parts.sampler), context)
         refuse_empty_parts(spec, parts.sampler.batch_size, context.world.size)
+        refuse_step(spec, parts.learner)
         if context.run.recipe.shared is not None:
             trunk_stage(spec)
         if prepared.partly.isdisjoint(spec.towers):

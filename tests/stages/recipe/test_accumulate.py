@@ -111,3 +111,4 @@ def test_memory_does_not_decide_what_batch_norm_sees(squares, tmp_path):
     norm = {"towers.picture.head.norm": "batch", "towers.picture.head.layers": 2}
     with pytest.raises(ConfigError, match="batch norm sees the rows of a part"):
         train(squares, tmp_path / "run", norm, accumulate="auto", steps=1)
+    assert not (tmp_path / "run").exists()  # it is told before anything begins
