@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from medmcl.core.config import Config
+from medmcl.modalities.ecg import quotient
 from medmcl.modalities.ecg import signal as own
 
 Over = Literal["lead", "record"]
@@ -76,9 +77,10 @@ class Notch(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Filter along time."""
-        from scipy.signal import filtfilt, iirnotch
+        from scipy.signal import iirnotch
 
-        return np.asarray(filtfilt(*iirnotch(self.hz, self.q, fs=rate_hz), x, axis=-1))
+        b, a = iirnotch(self.hz, self.q, fs=rate_hz)
+        return quotient.filtfilt(b, a, x)
 
 
 class Butterworth(Step):
@@ -102,7 +104,7 @@ class Butterworth(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Filter along time, over scipy's odd ends."""
-        from scipy.signal import butter, filtfilt, sosfiltfilt
+        from scipy.signal import butter, sosfiltfilt
 
         bounds = [one for one in (self.low_hz, self.high_hz) if one is not None]
         kind = "bandpass" if len(bounds) == 2 else "lowpass" if self.low_hz is None else "highpass"
@@ -110,7 +112,8 @@ class Butterworth(Step):
         designed = butter(self.order, edge, btype=kind, fs=rate_hz, output=self.form)
         if self.form == "sos":
             return np.asarray(sosfiltfilt(designed, x, axis=-1))
-        return np.asarray(filtfilt(*designed, x, axis=-1))
+        b, a = designed
+        return quotient.filtfilt(b, a, x)
 
 
 class Median(Step):

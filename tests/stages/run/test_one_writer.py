@@ -217,9 +217,9 @@ def test_of_two_at_once_one_writes_what_one_alone_would(name, read, given, tmp_p
     assert answer(*words, tmp_path / "alone" / out).returncode == 0
     take, (came, tell) = file_lock._take, os.pipe()
 
-    def met(lock, file):
+    def met(lock, file, harmless):
         """Whoever is first goes on when the second has come, however slow that one is."""
-        taken = take(lock, file)
+        taken = take(lock, file, harmless)
         if tmp_path / "both" in file.parents:
             if taken[0]:
                 select.select([came], [], [], 20)
