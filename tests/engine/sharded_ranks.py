@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from judged_pairs import SAMPLES, learner, load
+from stopping import Stop
 
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.feed import Feed
@@ -21,18 +22,6 @@ SETTINGS = {
     "in parts, with a mean of weights": {"sharded": True, "clip_norm": 0.1, "fused": True},
     "muon": {"sharded": True, "name": "muon"},
 }
-
-
-class Stop:
-    """Asks to stop after some steps, on every rank."""
-
-    def __init__(self, after):
-        self.left = after
-
-    @property
-    def asked(self):
-        self.left -= 1
-        return self.left == 0
 
 
 def depths(module):
