@@ -393,11 +393,9 @@ def _read(
     done = len(read) - len(doubtful)
     if done:
         progress(done)
-    found: Iterable[Outcome] = outcomes(adapter, name, places[doubtful], prepared=False)
+    found = outcomes(adapter, name, places[doubtful], prepared=False)
     if parts is not None:
-        shared = _in_parts(cohort, name, adapter, [*places[doubtful]], parts)
-        found = list(shared.outcomes())
-        shared.remove()
+        found = _in_parts(cohort, name, adapter, [*places[doubtful]], parts).outcomes()
     for row, outcome in zip(doubtful.tolist(), found, strict=True):
         kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
         read[row] = outcome if kept == outcome.findings else replace(outcome, findings=kept)

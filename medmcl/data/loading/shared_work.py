@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medmcl.core.errors import ConfigError, MedmclError
-from medmcl.core.file_lock import alone
+from medmcl.core.file_lock import alone, sweep_lock
 from medmcl.core.findings import counted
 
 log = logging.getLogger("medmcl")
@@ -106,6 +106,7 @@ def made_once(path: Path, doing: str, read: Callable[[], T | None], make: Callab
     """
     found = read()
     if found is not None:
+        sweep_lock(path)  # of who was killed once it was whole
         return found
     with claim(path, doing, harmless=True):
         found = read()

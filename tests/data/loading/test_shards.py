@@ -111,7 +111,10 @@ def test_shards_check_what_one_process_does(cohort, tmp_path):
     assert list(shared) == list(plain)
     assert any(one.code == "image.unreadable" for one in plain)
     assert str(shared.overview) == str(plain.overview)
-    assert [*tmp_path.iterdir()] == []  # what was found is told: parts are not kept
+    left = next(tmp_path.glob("*.parts")) / ".000000.lock"
+    left.write_text("")  # of a shard that was killed once its part was whole
+    again = check_shard(cohort, INPUTS, Shard(1, 3), parts=tmp_path, progress=told.append)
+    assert (again.missing, left.exists()) == (0, False)  # parts stay: whoever asks again is told
 
 
 def test_commands_take_a_shard_each_and_the_last_one_tells(cohort, tmp_path, monkeypatch):
