@@ -45,6 +45,7 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
 }  # fmt: skip
 
 
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _ODD = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISCHR, "a device"),
@@ -88,6 +89,28 @@ def most_bytes(kind: Kind = "record") -> int:
             "is no bound on memory", where=variable, got=given, expected="a number of MB above 0"
         )
     return most
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take; None where the machine does not say.
+
+    Of the machine, and of the groups that Slurm or a container puts it into.
+    """
+    free: list[int] = []
+    with suppress(OSError, StopIteration, ValueError):  # of Linux
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        said = next(line.split() for line in lines if line.startswith("MemAvailable:"))
+        free.append(1024 * int(said[1]))
+    with suppress(OSError, StopIteration):
+        lines = OWN_CGROUP.read_text(encoding="utf-8").splitlines()
+        own = CGROUPS / next(line[4:] for line in lines if line.startswith("0::/"))
+        for group in (own, *(one for one in own.parents if one.is_relative_to(CGROUPS))):
+            with suppress(OSError, ValueError):  # "max" is no number: no bound
+                most, taken = (int((group / f"memory.{x}").read_text()) for x in ("max", "current"))
+                stat = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+                idle = next((int(x) for name, x in stat if name == "inactive_file"), 0)
+                free.append(max(0, most - taken + idle))
+    return min(free, default=None)
 
 
 def refuse_large(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import Batch, Embeddings
-from medmcl.data.check.overview import free_memory
+from medmcl.core.limits import free_memory
 from medmcl.engine.world import World, highest
 
 FEW = 4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted, task_finding
+from medmcl.core.limits import free_memory
 from medmcl.core.targets import Targets
 from medmcl.core.writing import free_bytes, size
 from medmcl.data.check.lost_by_outcome import outcomes_of
@@ -250,31 +250,6 @@ def look_for_room(records: Sequence[RecordCount], cache: Path) -> list[Finding]:
         fix = "read on a machine with more memory; --workers 0 reads in one process"
         found.append(cohort_warning("check.memory", f"modalities.{largest.modality}", what, fix))
     return found
-
-
-GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-
-
-def free_memory() -> int | None:
-    """Bytes that this process may still take; None where the machine does not say.
-
-    Of the machine, and of the groups that Slurm or a container puts it into.
-    """
-    free: list[int] = []
-    with suppress(OSError, StopIteration, ValueError):  # of Linux
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        said = next(line.split() for line in lines if line.startswith("MemAvailable:"))
-        free.append(1024 * int(said[1]))
-    with suppress(OSError, StopIteration):
-        lines = OWN_GROUP.read_text(encoding="utf-8").splitlines()
-        own = GROUPS / next(line[4:] for line in lines if line.startswith("0::/"))
-        for group in (own, *(one for one in own.parents if one.is_relative_to(GROUPS))):
-            with suppress(OSError, ValueError):  # "max" is no number: no bound
-                most, taken = (int((group / f"memory.{x}").read_text()) for x in ("max", "current"))
-                stat = (line.split() for line in (group / "memory.stat").read_text().splitlines())
-                idle = next((int(x) for name, x in stat if name == "inactive_file"), 0)
-                free.append(max(0, most - taken + idle))
-    return min(free, default=None)
 
 
 def _taken_memory() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,14 +23,12 @@ from medmcl.core import members
 from medmcl.core.atomic import folder_aside, remove_whole
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
-from medmcl.core.file_lock import alone
 from medmcl.core.findings import Finding
 from medmcl.core.sealed import file_digest, read_sealed, refuse_changed, sealed
 from medmcl.core.writing import reserved_array
 from medmcl.data.loading.reading import Outcome, content_digest
+from medmcl.data.loading.shared_work import claim
 from medmcl.data.tables.wide_cells import WideCells
-
-log = logging.getLogger("medmcl")
 
 
 class ClosedSplitError(ArtefactError):
@@ -298,15 +295,7 @@ def claimed_entry(cache: Path, key: str, wait: Callable[[], object]) -> Iterator
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArtefactError(f"the cache cannot be made: {error}", where=cache) from None
-    told: set[str] = set()
-
-    def waiting(owner: str) -> None:
-        if owner not in told:
-            log.info("these records are being prepared by %s; waiting for it", owner)
-            told.add(owner)
-        wait()
-
-    with alone(cache / key, "records are being prepared", wait=waiting):
+    with claim(cache / key, "records are being prepared", meanwhile=wait):
         yield
 
 

@@ -122,13 +122,20 @@ def made_once(path: Path, doing: str, read: Callable[[], T | None], make: Callab
 
 
 @contextmanager
-def claim(path: Path, doing: str, *, harmless: bool = False) -> Iterator[None]:
+def claim(
+    path: Path,
+    doing: str,
+    *,
+    harmless: bool = False,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
     """Be the only one who makes something; wait for another, and say once for whom.
 
     Args:
         path: What is made; its folder must exist.
         doing: What goes on, for that message.
         harmless: As for `medmcl.core.file_lock.alone`.
+        meanwhile: Called again and again until it is free.
     """
     told: set[str] = set()
 
@@ -136,6 +143,7 @@ def claim(path: Path, doing: str, *, harmless: bool = False) -> Iterator[None]:
         if owner not in told:
             log.info("%s: %s by %s; waiting for it", path, doing, owner)
             told.add(owner)
+        meanwhile()
 
     with alone(path, doing, wait=waiting, harmless=harmless):
         yield

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.config import fingerprint
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
+from medmcl.core.limits import refuse_odd_file
 from medmcl.core.progress import Bar, progress
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
@@ -239,11 +240,15 @@ def provenance_of_table(path: Path) -> dict[str, Any]:
     """Give what a table of embeddings says of who made it; empty where it says nothing.
 
     That is a parquet file of ``medmcl embed``; text tables say nothing.
+
+    Raises:
+        ArtefactError: It is no file, but a pipe or a device.
     """
     import pyarrow.parquet as pq
 
     if path.suffix.lower() != ".parquet":
         return {}
+    refuse_odd_file(path, ArtefactError)
     try:
         kept = pq.read_schema(path).metadata or {}
         said = json.loads(kept.get(b"PANDAS_ATTRS", b"{}")).get(PROVENANCE, {})

@@ -3,7 +3,6 @@ import re
 import numpy as np
 import pytest
 
-from medmcl.data.check import overview
 from medmcl.data.check.check import check_cohort, check_people
 from medmcl.data.cohort.cohort import open_cohort
 
@@ -222,19 +221,3 @@ def test_what_records_take_of_memory_and_disk_is_told(tiny, inputs, monkeypatch)
     assert "MEDMCL_CACHE=FOLDER" in found["check.disk"].fix
     assert "38.4 kB of memory, and 1 kB are free" in found["check.memory"].what
     assert found["check.memory"].where == "modalities.ecg"
-
-
-def test_free_memory_is_that_of_the_group_that_slurm_or_a_container_bounds(tmp_path, monkeypatch):
-    job = tmp_path / "slurm" / "job_7"
-    (job / "step_0").mkdir(parents=True)
-    (tmp_path / "own").write_text("0::/slurm/job_7/step_0\n")
-    monkeypatch.setattr(overview, "GROUPS", tmp_path)
-    monkeypatch.setattr(overview, "OWN_GROUP", tmp_path / "own")
-    plain = overview.free_memory()
-    for folder, most in ((job / "step_0", "max"), (job, "1000000")):
-        (folder / "memory.max").write_text(most)
-        (folder / "memory.current").write_text("700000")
-        (folder / "memory.stat").write_text("anon 400000\ninactive_file 200000\n")
-    assert overview.free_memory() == 500_000
-    (job / "memory.max").write_text("max")
-    assert overview.free_memory() == pytest.approx(plain, rel=0.5)

@@ -1,6 +1,7 @@
 """``medmcl embed --model``: a cohort by a published model; in shards, killed, resumed, twice."""
 
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -327,3 +328,9 @@ def test_evaluate_scores_a_model(file, tmp_path):
         )
     with pytest.raises(ArtefactError, match="is a run folder already"):
         medmcl.evaluate(cohort=folder, models=["turgut_ecg:absent.pth"], out=out)
+
+
+def test_a_pipe_in_the_place_of_vectors_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "vectors.parquet")
+    with pytest.raises(ArtefactError, match="is a named pipe, not a file"):
+        provenance_of_table(tmp_path / "vectors.parquet")
