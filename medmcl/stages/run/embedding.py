@@ -100,7 +100,7 @@ class Embedding:
         index = self.prepared.cohort.records[self.modality].index
         return [*map(str, index), *map(int, self.records)]
 
-    @property
+    @cached_property
     def faults(self) -> Mapping[str, str]:
         """Record to why it cannot be embedded."""
         return self.prepared.faults(self.modality)

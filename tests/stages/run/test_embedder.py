@@ -25,6 +25,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError, MedmclError
+from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.run import embedding_cache
 from medmcl.stages.run.embedded_rows import find_rows, mean_of, read_rows, reasons_of
 
@@ -130,6 +131,15 @@ def test_it_gives_what_the_run_gives_in_the_order_of_the_rows(run, hearts, peopl
                  picked.assign(age=1).rename(columns={"subject_id": "subject"}),
                  picked.assign(y=0).set_index("subject_id")):  # fmt: skip
         assert (embedder.transform(same) == found).all()
+
+
+def test_what_is_wrong_with_records_is_asked_once_and_not_of_each(run, hearts, monkeypatch):
+    asked, plain = [], Prepared.faults
+    monkeypatch.setattr(
+        Prepared, "faults", lambda self, name: asked.append(name) or plain(self, name)
+    )
+    medmcl.load(run).embed(hearts, device="cpu")
+    assert asked == ["cmr"]  # else the time of an embedding grows with the square of the records
 
 
 def test_a_cohort_gives_all_its_records(run, hearts):
