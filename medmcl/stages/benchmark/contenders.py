@@ -278,7 +278,7 @@ class Field:
         return Contender(
             vectors=tuple(x for x, _ in laid),
             present=present,
-            disturbed=(lambda how: disturbed(first, how)) if can else None,
+            disturbed=Disturbed(first) if can else None,
             **about,
         )
 
@@ -308,6 +308,21 @@ class Field:
 def random_name(card: Card, variant: str, sizes: Mapping[str, Any] | None = None) -> str:
     """What rows call a model with first weights, of the card's sizes or of those of a file."""
     return f"random {card.called(variant)}{' of the sizes of its file' if sizes else ''}"
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """`disturbed` records of an encoder, embedded once for all tasks and protocols."""
+
+    found: Embedding
+    known: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def __call__(self, how: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Give what `disturbed` gives."""
+        key = fingerprint(how)
+        if key not in self.known:
+            self.known[key] = disturbed(self.found, how)
+        return self.known[key]
 
 
 def disturbed(found: Embedding, how: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

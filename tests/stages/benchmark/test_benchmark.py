@@ -17,6 +17,7 @@ from medmcl.data.cohort.cohort import dataset_under
 from medmcl.encoders.published.card import find_variant
 from medmcl.encoders.published.ecg_jepa import ECGJEPA
 from medmcl.encoders.published.overlap import overlap_of, overlap_of_provenance
+from medmcl.stages.benchmark import contenders
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import Row, read_board
 from medmcl.stages.evaluate.overlap import dataset_of, scored_dataset
@@ -78,9 +79,22 @@ def benchmark(suite, cohort, out, **more):
 
 
 @pytest.fixture(scope="module")
-def board(cohort, suite, weights, tmp_path_factory):
+def disturbances():
+    """What was embedded anew for `board`, a pair of encoder and disturbance each."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def board(cohort, suite, weights, tmp_path_factory, disturbances):
     out = tmp_path_factory.mktemp("board") / "out"
+    embed = contenders.disturbed
+
+    def told(found, how):
+        disturbances.append((str(found.made_by), str(how)))
+        return embed(found, how)
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contenders, "disturbed", told)
         patch.setenv("MEDMCL_CACHE", str(tmp_path_factory.getbasetemp() / "prepared"))
         benchmark(
             suite, cohort, out, models=[f"{MODEL}:{weights}"], allow_overlap=True, disturbed=True
@@ -146,6 +160,10 @@ def test_disturbed_records_are_scored_by_the_same_probes_on_the_same_people(boar
             assert (row.people, row.events) == (plain.people, plain.events)
     noisy = {r.condition: r.value for r in rows if r.name == MODEL and r.protocol == "linear_probe"}
     assert len(set(noisy.values())) > 1
+
+
+def test_disturbed_records_are_embedded_once_for_all_protocols(board, disturbances):
+    assert len(disturbances) == len(set(disturbances)) == 2 * 2  # encoders and disturbances
 
 
 def test_what_may_have_been_seen_is_marked_in_rows_and_page_and_refused_otherwise(
