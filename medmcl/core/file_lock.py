@@ -65,7 +65,7 @@ def alone(
     Raises:
         ArtefactError: Another process holds it; or the folder is missing or cannot be written.
     """
-    from filelock import FileLock, SoftFileLock
+    from filelock import FileLock
 
     file = path.with_name(f".{path.name}.lock")
     if not file.parent.is_dir():
@@ -84,16 +84,23 @@ def alone(
                 wait(f"{owner or 'another process'}{told}")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     except OSError as error:
-        lock.release()
+        _free(lock, file)
         said = ArtefactError(f"cannot be locked: {error.strerror}", where=path)
         raise disk_error(error, path) or said from None
     try:
         yield str(taken[1] or "")
     finally:
-        if not isinstance(lock, SoftFileLock):
-            with suppress(OSError):  # a lock that stays tells of an owner who was killed
-                file.unlink()
-        lock.release()
+        _free(lock, file)
+
+
+def _free(lock: BaseFileLock, file: Path) -> None:
+    """Take a lock away if it is held here, also one that nobody could write their name into."""
+    from filelock import SoftFileLock
+
+    if lock.is_locked and not isinstance(lock, SoftFileLock):
+        with suppress(OSError):  # a lock that stays tells of an owner who was killed
+            file.unlink()
+    lock.release()
 
 
 def sweep_lock(path: Path) -> None:

@@ -3,7 +3,7 @@
 So is what is no file: a device may give bytes without end, a pipe lets its reader wait for ever.
 
 Compressed files, headers and nested texts can claim a million times the bytes that they have on
-disk. What a file claims is compared with two bounds, one for a record and one for a table of
+disk. What a file claims is compared with bounds, one for a record and one for a table of
 everybody, which a person may raise where such files are sound (docs/data_formats.md).
 """
 
@@ -31,6 +31,8 @@ VARIABLES: dict[Kind, tuple[str, int]] = {
     "table": ("MEDMCL_TABLE_MB", 16_384),
 }
 """Environment variable and default of each bound, in MB of memory."""
+_COLUMNS = ("MEDMCL_TABLE_COLUMNS", 100_000)
+"""Environment variable and default of the columns that a table of a cohort may have."""
 _MB = 2**20
 MAX_HEADER_BYTES = 1_000_000
 """Of a WFDB header."""
@@ -79,14 +81,29 @@ def most_bytes(kind: Kind = "record") -> int:
     Raises:
         ConfigError: The environment variable that sets it holds no number above 0.
     """
-    variable, default = VARIABLES[kind]
+    return _bound(*VARIABLES[kind], "memory", "MB", _MB)
+
+
+def most_columns() -> int:
+    """Columns that a table of a cohort may have: each takes time and memory, used or not.
+
+    Raises:
+        ConfigError: The environment variable that sets it holds no number above 0.
+    """
+    return _bound(*_COLUMNS, "columns", "columns")
+
+
+def _bound(variable: str, default: int, on: str, unit: str, scale: int = 1) -> int:
     given = os.environ.get(variable) or str(default)
     most = 0
     with suppress(ValueError, OverflowError):
-        most = math.floor(float(given) * _MB)
+        most = math.floor(float(given) * scale)
     if most <= 0:
         raise ConfigError(
-            "is no bound on memory", where=variable, got=given, expected="a number of MB above 0"
+            f"is no bound on {on}",
+            where=variable,
+            got=given,
+            expected=f"a number of {unit} above 0",
         )
     return most
 
@@ -146,6 +163,24 @@ def refuse_large(
     )
 
 
+def refuse_many_columns(count: int, where: object, error: type[MedmclError]) -> None:
+    """Refuse a table of more columns than it may have.
+
+    Raises:
+        MedmclError: Of the kind asked for.
+    """
+    if count > (most := most_columns()):
+        raise error(
+            "has more columns than a table may have",
+            where=where,
+            got=f"{count:,} columns",
+            expected=f"at most {most:,}",
+            fix="write a table of the columns that are used; genotypes are read from PLINK and "
+            f"dosage files (docs/data_formats.md); or allow it: {_COLUMNS[0]}={count} in the "
+            "environment",
+        )
+
+
 def refuse_large_text(
     path: Path, kind: Kind = "table", error: type[MedmclError] = RecordError
 ) -> None:
@@ -156,8 +191,7 @@ def refuse_large_text(
     most = most_bytes(kind)
     opener = _OPENERS.get(path.suffix.lower())
     if path.suffix.lower() != ".zip":
-        with path.open("rb") if opener is None else opener(path) as file:
-            bounded_line(file, path, error)  # its header
+        heading(path, error)
     count: float = path.stat().st_size
     so_far = False
     if path.suffix.lower() == ".zip":
@@ -176,6 +210,15 @@ def refuse_large_text(
 
 _LONGEST_LINE = 2**26
 """Bytes of a line that is read whole: a header of a million columns, or a record of JSON."""
+
+
+def heading(path: Path, error: type[MedmclError] = RecordError) -> bytes:
+    """Read the first line that is not empty of a text, perhaps compressed; see `bounded_line`."""
+    opener = _OPENERS.get(path.suffix.lower())
+    with path.open("rb") if opener is None else opener(path) as file:
+        while (line := bounded_line(file, path, error)) and not line.strip():
+            pass
+        return line.lstrip(b"\r\n").partition(b"\r")[0]  # lines of old systems end with that
 
 
 def bounded_line(file: IO[bytes], where: object, error: type[MedmclError] = RecordError) -> bytes:

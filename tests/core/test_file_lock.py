@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from medmcl.core import file_lock
 from medmcl.core.errors import ArtefactError, MedmclError
 from medmcl.core.file_lock import alone, claimed, one_writer, sweep_lock
 
@@ -183,3 +184,17 @@ def test_a_pipe_in_the_place_of_a_lock_is_not_opened(tmp_path):
     refused = pytest.raises(ArtefactError, match="is a named pipe, not a file")
     with refused, alone(tmp_path / "place", "busy"):
         pytest.fail("taken")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_is_full_as_a_lock_is_taken_leaves_no_lock(code, tmp_path, monkeypatch):
+    def full(owner, file):
+        raise OSError(code, os.strerror(code), str(file))
+
+    monkeypatch.setattr(file_lock._Owner, "write", full)
+    with pytest.raises(MedmclError, match="the disk"), alone(tmp_path / "counts", "it is written"):
+        pass
+    assert not [*tmp_path.iterdir()]
+    monkeypatch.undo()
+    with alone(tmp_path / "counts", "it is written") as killed:
+        assert killed == ""

@@ -653,7 +653,9 @@ def _told_by_gaps(cohort: Cohort, task_name: str, own: set[str]) -> list[Finding
     targets = cohort.targets(task_name) if task_name in cohort.usable_tasks else None
     if targets is None or targets.kind not in ("binary", "multilabel", "survival"):
         return []
-    table = cohort.subjects.reindex(cohort.samples["subject"].to_numpy(object))
+    subjects = cohort.samples["subject"].to_numpy(object)
+    shown = {name for spec in cohort.spec.modalities.values() for name in spec.cell_columns} - own
+    table = cohort.subjects[[one for one in cohort.subjects if one in shown]].reindex(subjects)
     findings = []
     for number, label in enumerate(targets.columns):
         if targets.kind == "survival" and label != "event":
@@ -663,7 +665,7 @@ def _told_by_gaps(cohort: Cohort, task_name: str, own: set[str]) -> list[Finding
             continue
         for name, spec in cohort.spec.modalities.items():
             for column in spec.cell_columns:
-                if column in own or column not in table:
+                if column not in table:
                     continue
                 filled = table[column].notna().to_numpy()
                 with_it, without = filled[known & has].mean(), filled[known & ~has].mean()

@@ -363,7 +363,7 @@ FEW_SITES = 10
 
 def few_sites(cohort: Cohort) -> list[Finding]:
     """Note a held_out of a few sites that train has not: what is scored is of these sites."""
-    people = cohort.subjects[cohort.sites.notna()]
+    people = cohort.subjects[["split", SITE]][cohort.sites.notna()]
     held = people["split"] == "held_out"
     sites, others = set(people[SITE][held]), set(people[SITE][~held])
     if not sites or not others or sites & others or len(sites) >= FEW_SITES:

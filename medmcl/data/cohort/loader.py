@@ -348,7 +348,7 @@ class Opening:
         self._count("in a split", ids[rows])
         self._say_what_is_repeated(table, ids, rows)
         lines = np.flatnonzero(rows) + 1
-        agreed = one_row_each(table.frame[rows], ids[rows], lines, keys.id or "id", keys.table)
+        agreed = one_row_each(_rows_of(table, rows), ids[rows], lines, keys.id or "id", keys.table)
         if not len(agreed.frame):
             raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
         site = None
@@ -439,7 +439,7 @@ class Opening:
         if self.spec.keys.subjects.id is None:
             return
         again = np.zeros(len(ids), dtype=bool)
-        again[rows] = repeated_rows(table.frame[rows], ids[rows])
+        again[rows] = repeated_rows(_rows_of(table, rows), ids[rows])
         if not again.any():
             return
         self._count("without repeated rows", ids[rows & ~again])
@@ -659,6 +659,11 @@ class Opening:
             for content in self.tables[pattern].content():
                 digest.update(content)
         return digest.hexdigest()
+
+
+def _rows_of(table: Table, rows: np.ndarray) -> pd.DataFrame:
+    """Some rows of a table; the table itself where it is all of them."""
+    return table.frame if rows.all() else table.frame[rows]
 
 
 def _listing(pattern: str, note: str) -> Finding:

@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.config import nearest
-from medmcl.core.errors import CohortError
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
-from medmcl.core.limits import refuse_large_parquet, refuse_large_text
+from medmcl.core.limits import heading, refuse_large_parquet, refuse_large_text, refuse_many_columns
 from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
 from medmcl.data.tables.patterns import find_files, is_pattern, named_parts
+from medmcl.data.tables.plain_numbers import LEADING_ZERO, plain_numbers
 from medmcl.data.tables.small_files import small_rows
 from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
 
@@ -75,7 +76,6 @@ def _rewritten(column: pd.Series) -> pd.Series:
 
 _BLOCK = 2**20
 _INTEGER = r"[-+]?\d{1,18}"
-_LEADING_ZERO = r"^[-+]?0\d"
 _EXACT = 2.0**53
 YEARS = (1700, 2261)
 """Dates outside stand for none (year 1, year 9999); nanoseconds since 1970 do not reach further."""
@@ -333,24 +333,29 @@ def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
     frame = frame.reset_index(drop=True).set_axis([str(name) for name in frame.columns], axis=1)
     plain = frame.select_dtypes("float64").drop(columns=list(text), errors="ignore")
     wide = 2 * plain.shape[1] > frame.shape[1]  # tables of numbers are tidy as they are
-    columns = {
-        name: (_text_column if name in text else _tidy_column)(frame[name])
-        for name in frame.columns
-        if not (wide and name in plain.columns)
-    }
-    tidied = pd.DataFrame(columns, index=frame.index)
+    done = set(plain.columns) if wide else set()
+    columns = {str(name): column for name, column in frame.items() if name not in done}
+    unclear = [n for n, one in columns.items() if n not in text and not _is_clear(one)]
+    numbers = dict(zip(unclear, plain_numbers([columns[n] for n in unclear]), strict=True))
+    found: dict[str, Any] = {}
+    for name, column in columns.items():
+        found[name] = numbers.get(name)
+        if found[name] is None:
+            found[name] = (_text_column if name in text else _tidy_column)(column)
+    tidied = pd.DataFrame(found, index=frame.index)
     return pd.concat([tidied, plain], axis=1)[frame.columns] if wide else tidied
 
 
+def _is_clear(column: pd.Series) -> bool:
+    """Whether its cells are no text."""
+    return column.dtype.kind in "biufcmM"
+
+
 def _tidy_column(column: pd.Series) -> pd.Series:
-    column = column.reset_index(drop=True)
     if pd.api.types.is_datetime64_any_dtype(column):
         return column.astype(str).where(column.notna(), None)
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return column
-    plain = _plain_numbers(column)
-    if plain is not None:
-        return plain
     if isinstance(column.dtype, pd.StringDtype):  # what a column is, its distinct cells tell
         codes, distinct = pd.factorize(column)
         if 2 * len(distinct) < len(column):
@@ -375,44 +380,8 @@ def _text_column(column: pd.Series) -> pd.Series:
     return cells.where(cells != "", None)
 
 
-def _plain_numbers(column: pd.Series) -> pd.Series | None:
-    """Read text that is numbers without a doubt; None where the long way must tell."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    try:
-        cells = pa.array(column, type=pa.large_string(), from_pandas=True)
-        cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # lists, dates, numbers among texts
-        return None
-    stripped = pc.utf8_trim_whitespace(cells)
-    is_given = pc.fill_null(pc.not_equal(stripped, ""), fill_value=False)
-    given = stripped.filter(is_given)
-
-    def any_has(pattern: str) -> bool:
-        return bool(pc.any(pc.match_substring_regex(given, pattern)).as_py())
-
-    try:
-        given[:1].cast(pa.float64())  # of texts the first tells, many times faster than all
-        numbers = given.cast(pa.float64()).to_numpy()
-        if not len(given) or not np.isfinite(numbers).all() or any_has(_LEADING_ZERO):
-            return None
-        is_whole = bool((numbers % 1 == 0).all()) and not any_has(r"[.eE]|\d{19}")
-        numbers = given.cast(pa.int64()).to_numpy() if is_whole else numbers
-    except pa.ArrowInvalid:
-        return None
-    places = is_given.to_numpy(zero_copy_only=False)
-    if is_whole:
-        values = np.ones(len(column), dtype=np.int64)
-        values[places] = numbers
-        return pd.Series(pd.arrays.IntegerArray(values, ~places), name=column.name)
-    values = np.full(len(column), np.nan)
-    values[places] = numbers
-    return pd.Series(values, name=column.name)
-
-
 def _numbers(given: pd.Series) -> pd.Series | None:
-    if given.str.contains(f"{_LEADING_ZERO}|[_a-df-zA-DF-Z]").any():
+    if given.str.contains(f"{LEADING_ZERO}|[_a-df-zA-DF-Z]").any():
         return None
     if given.str.fullmatch(_INTEGER).all():
         return given.astype("int64").astype("Int64")
@@ -463,7 +432,7 @@ def read_file(path: Path) -> pd.DataFrame:
         )
     try:
         return reader(path)
-    except CohortError:
+    except (CohortError, ConfigError):
         raise
     except Exception as error:  # pandas and pyarrow raise many kinds on damaged bytes
         raise _unreadable(path, error) from None
@@ -488,14 +457,17 @@ def _unreadable(path: Path, error: Exception) -> CohortError:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     refuse_large_text(path, error=CohortError)
-    heading = pd.read_csv(path, sep=",", nrows=0, encoding="utf-8-sig", index_col=False).columns
-    if len(heading) == 1 and ";" in str(heading[0]):
+    of_heading: dict[str, Any] = {"nrows": 0, "encoding": "utf-8-sig", "index_col": False}
+    first = pd.read_csv(path, sep=",", usecols=[0], **of_heading)  # of many columns much faster
+    if ";" in str(first.columns[0]) and len(pd.read_csv(path, sep=",", **of_heading).columns) == 1:
         return marked(_read_text(path, ";"))
     return _read_text(path, ",")
 
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:
     refuse_large_text(path, error=CohortError)
+    names = re.sub(rb'"[^"]*"', b"", heading(path, CohortError))
+    refuse_many_columns(names.count(separator.encode()) + 1, path, CohortError)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "error", pd.errors.ParserWarning
@@ -512,7 +484,10 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
     refuse_large_parquet(path, error=CohortError)
+    refuse_many_columns(len(pq.read_schema(path)), path, CohortError)
     return pd.read_parquet(path)
 
 

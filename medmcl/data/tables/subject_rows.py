@@ -102,6 +102,8 @@ def repeated_rows(frame: pd.DataFrame, ids: np.ndarray) -> np.ndarray:
         ids: Subject of each. (N,) object
     """
     several = pd.Series(ids, dtype=object).duplicated(keep=False).to_numpy(copy=True)
+    if not several.any():
+        return several
     hashes = pd.util.hash_pandas_object(frame[several], index=False).to_numpy()
     several[several] = pd.DataFrame({"subject": ids[several], "row": hashes}).duplicated()
     return several
@@ -119,21 +121,25 @@ def one_row_each(
         column: Name of the id column.
         where: Name of the table.
     """
-    frame = frame.reset_index(drop=True)
     codes, order = pd.factorize(pd.Series(ids, dtype=object))
+    subjects = pd.Index(order, dtype=object, name="subject")
     first = np.unique(codes, return_index=True)[1]
-    unique = frame.iloc[first].set_axis(pd.Index(order, dtype=object, name="subject"), axis=0)
+    if len(first) == len(frame):
+        return SubjectTable(
+            frame.set_axis(subjects), {}, frame.iloc[:, :0].set_axis(subjects), column, where
+        )
+    frame = frame.reset_index(drop=True)
+    unique = frame.iloc[first].set_axis(subjects)
     varying = {}
-    if len(first) < len(frame):
-        for name in frame.columns:
-            spread = frame[name].iloc[first[codes]].reset_index(drop=True)
-            mine = frame[name]
-            same = (spread == mine).fillna(False) | (spread.isna() & mine.isna())
-            other = np.flatnonzero(~same.to_numpy(bool))
-            if len(other):
-                row = int(other[0])
-                pair = (int(lines[first[codes[row]]]), int(lines[row]))
-                varying[name] = Differing(str(ids[row]), pair, len(set(codes[other])))
+    for name in frame.columns:
+        spread = frame[name].iloc[first[codes]].reset_index(drop=True)
+        mine = frame[name]
+        same = (spread == mine).fillna(False) | (spread.isna() & mine.isna())
+        other = np.flatnonzero(~same.to_numpy(bool))
+        if len(other):
+            row = int(other[0])
+            pair = (int(lines[first[codes[row]]]), int(lines[row]))
+            varying[name] = Differing(str(ids[row]), pair, len(set(codes[other])))
     return SubjectTable(
         unique.drop(columns=list(varying)), varying, unique[list(varying)], column, where
     )
