@@ -11,6 +11,7 @@ import difflib
 import math
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +77,9 @@ class Input(Config):
     units: str = ""
     spacing_mm: tuple[PositiveFloat, ...] | None = None
     shape: tuple[PositiveInt, ...] = Field(default=(), description="(leads, samples) if not given")
+    other_sizes: bool = Field(
+        default=False, description="whether the network takes other lengths, or volumes, too"
+    )
     permute: tuple[NonNegativeInt, ...] = Field(
         default=(),
         description="axes of what the modality's adapter prepares, in the order the net has them; "
@@ -162,6 +166,13 @@ class Card(Config):
         """Name of a variant as people ask for it."""
         return self.name if variant == self.default else f"{self.name}:{variant}"
 
+    def input_of(self, variant: str) -> Input:
+        """What the network of a variant sees: of a variant of other leads, those."""
+        leads = self.variant_prepare.get(variant, {}).get("leads")
+        if leads is None:
+            return self.input
+        return Input(**{**self.input.model_dump(exclude={"shape"}), "leads": leads})
+
     def settings(self, variant: str, preparation: str | None = None) -> dict[str, Any]:
         """Settings of the modality's adapter by which records are prepared.
 
@@ -183,9 +194,13 @@ class Card(Config):
 
     def checked_settings(self, variant: str, preparation: str | None = None) -> Config:
         """The same, checked by the adapter's own model."""
+        return self.checked(self.settings(variant, preparation))
+
+    def checked(self, settings: Mapping[str, Any]) -> Config:
+        """Settings of the modality's adapter, checked by its own model."""
         model: type[Config] = ADAPTERS.settings[self.input.modality]
         where = f"model '{self.name}', prepare"
-        return check(model, self.settings(variant, preparation), where, ConfigError)
+        return check(model, settings, where, ConfigError)
 
     @property
     def warning(self) -> str | None:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmcl.core.config import Config
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.layers import EPSILON, Block, require_heads
 from medmcl.encoders.published.norm_first import learned
+from medmcl.encoders.published.told import refuse_other, table
+from medmcl.modalities.ecg.leads import TWELVE, canonical
 
 
 class PatchEmbed(nn.Module):
@@ -111,13 +113,65 @@ class ECGJEPA(nn.Module):
 
     @staticmethod
     def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Settings that a file decides: sizes of its ``config``, classes of its probe."""
-        config = content.get("config") if isinstance(content, Mapping) else None
-        config = config if isinstance(config, Mapping) else {}
+        """Settings that a file decides: sizes of its ``config``, classes of its probe.
+
+        Raises:
+            ArtefactError: Its ``config`` is of a network that differs from this one.
+        """
+        config = table(table(content).get("config"))
+        refuse_other(config, _OTHERWISE)
         said = {own: config[theirs] for theirs, own in _SIZES.items() if theirs in config}
         found = {key: one for key, one in said.items() if isinstance(one, (int, float))}
+        if names := ECGJEPA.reads(content).get("channels"):
+            found["leads"] = len(names)
         probe = state.get("attn_pool.cross_attention_block.proj.weight")
         return found if probe is None else {**found, "classes": len(probe)}
+
+    @staticmethod
+    def reads(content: Any) -> dict[str, Any]:
+        """What a file says of its records: ``channels`` in their order, ``mean`` and ``std``.
+
+        Raises:
+            ArtefactError: Its channels are no leads, or its constants are not one a lead.
+        """
+        said = table(content)
+        config, constants = table(said.get("config")), table(said.get("preprocess"))
+        names = [canonical(str(one))[0] for one in config.get("channels", TWELVE)]
+        found: dict[str, Any] = {} if names == [*TWELVE] else {"channels": names}
+        for key in constants and ("mean", "std"):
+            found[key] = torch.as_tensor(constants.get(key, ())).flatten().tolist()
+        if not set(names) <= {*TWELVE} or len(set(names)) < len(names) or not names:
+            raise ArtefactError(
+                "reads other channels than leads of a 12-lead ECG",
+                got=f"config, channels: {config['channels']}",
+                expected=", ".join(TWELVE),
+                fix="take a file that its authors published",
+            )
+        if any(len(found.get(key, TWELVE)) != len(TWELVE) for key in ("mean", "std")):
+            raise ArtefactError(
+                "has no constant for each of the twelve leads of a record",
+                got=f"preprocess: {dict(constants)}"[:200],
+                expected="mean and std of 12 leads each",
+                fix="take a file that its authors published",
+            )
+        return found
+
+    @staticmethod
+    def prepared_as(settings: Mapping[str, Any], reads: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of the preparation of a file: its constants, then its order of leads.
+
+        The constants are of records in the standard order: the authors normalise before they
+        order, and fine-tune on PTB-XL.
+        """
+        order = [TWELVE.index(name) for name in reads.get("channels", TWELVE)]
+        steps = [dict(one) for one in settings["steps"]]
+        for step in steps:
+            if step["step"] == "standardise":
+                for key in ("mean", "std"):
+                    constants = reads.get(key, step[key])
+                    step[key] = [constants[place] for place in order]
+        leads = {"leads": reads["channels"]} if "channels" in reads else {}
+        return {**settings, **leads, "steps": steps}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Encode records (B, L, S), S a multiple of ``patch`` up to ``samples``."""
@@ -148,6 +202,15 @@ _SIZES = {
     "mlp_ratio": "mlp_ratio",
 }
 """What a file's ``config`` calls them, and we."""
+_OTHERWISE = {
+    "sampling_frequency": 500,
+    "num_registers": 1,
+    "bias": False,
+    "qkv_bias": False,
+    "norm_eps": EPSILON,
+    "layer_scale_eps": 0.0,
+}
+"""What a file's ``config`` may say of its network, and the one value that the network here has."""
 
 
 def interleaved_positions(length: int, width: int) -> Tensor:

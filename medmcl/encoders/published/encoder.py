@@ -14,10 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.encoders.encoded import LAYER, Encoded, EncoderModule, LayerDepths, unmaskable
 from medmcl.encoders.published.card import Card, card_files
-from medmcl.encoders.published.file import build_net, fill, read_file, told_by
+from medmcl.encoders.published.file import (
+    ReadsByFile,
+    build_net,
+    fill,
+    own_sizes,
+    read_file,
+    reads_of,
+    told_by,
+)
 from medmcl.encoders.published.model import provenance_of, say_licence
 from medmcl.encoders.published.settings import PublishedSettings, settings_of
 
@@ -70,7 +78,12 @@ class CardNet(EncoderModule):
             f"leave the preparation to the card: inputs.NAME: {{}}, or kinds.{card.input.modality}."
             f"input: {{}} of a recipe for any cohort (see `medmcl models {card.name}`)"
         )
-        if shape.kind != card.input.modality or len(sizes) not in (axes, axes + 1):
+        as_prepared = axes > 1 or sizes[-axes:] == card.input.shape  # leads are no windows
+        if (
+            shape.kind != card.input.modality
+            or len(sizes) not in (axes, axes + 1)
+            or not as_prepared
+        ):
             raise ConfigError(
                 f"{card.title} reads records of another kind or shape",
                 where=f"encoder '{card.name}'",
@@ -114,8 +127,9 @@ class PublishedEncoder(CardNet):
 
     def __init__(self, shape: InputShape, settings: PublishedSettings) -> None:
         say_licence(settings.card)
-        net = build_net(settings.card, settings.variant)
+        net = build_net(settings.card, settings.variant, settings.sizes)
         super().__init__(net, settings.card, shape, settings.output)
+        self.leads = shape.names
         self.settings = settings
         self.provenance: Mapping[str, Any] = {}
 
@@ -125,11 +139,42 @@ class PublishedEncoder(CardNet):
         if self.settings.weights is None:
             return [f"warning: {card.called(variant)} starts from first weights: no file is named"]
         file = read_file(card, self.settings.weights)
-        told_by(card, variant, file, asked=True)
+        _, told = told_by(card, variant, file, asked=True)
+        own, said = (own_sizes(card, variant, one) for one in (told, self.settings.sizes))
+        if own != said:
+            raise ArtefactError(
+                f"says sizes of itself that are not those of {card.called(variant)}",
+                where=file.path,
+                got=own,
+                expected=said or "the card's",
+                fix=f"say them in the recipe, that its runs know them: encoder: {{sizes: {own}}}",
+            )
+        warnings = self._told_to_prepare(reads_of(card, variant, file))
         fill(self.net, card, variant, file)
         self.provenance = provenance_of(card, variant, self.settings.preparation, file.sha256)
         line = f"{card.called(variant)} from {self.settings.weights} (sha256 {file.sha256[:12]})"
-        return [line, *([] if card.warning is None else [f"warning: {card.warning}"])]
+        return [line, *([] if card.warning is None else [f"warning: {card.warning}"]), *warnings]
+
+    def _told_to_prepare(self, reads: Mapping[str, Any]) -> list[str]:
+        """Refuse other leads than a file reads; give what else it says of its preparation.
+
+        Raises:
+            ArtefactError: The leads of the recipe stand in another order.
+        """
+        if not reads or not isinstance(self.net, ReadsByFile):
+            return []
+        usual = self.settings.inputs()
+        wanted = self.net.prepared_as(usual, reads)
+        other = {key: one for key, one in wanted.items() if one != usual.get(key)}
+        if "leads" in other and self.leads != tuple(wanted["leads"]):
+            raise ArtefactError(
+                "says that it reads its leads in another order than the recipe gives them",
+                where=self.settings.weights,
+                got=", ".join(self.leads) or "windows, whose leads have no names",
+                expected=", ".join(wanted["leads"]),
+                fix=f"say inputs.NAME: {other}",
+            )
+        return [f"warning: the file says of its preparation, inputs.NAME: {other}"]
 
     def layer_depths(self) -> dict[str, int]:
         """Parameter to its layer: what stands before the blocks is 0, block i is i + 1."""

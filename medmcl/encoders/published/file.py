@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from medmcl.core.config import check
+from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json
@@ -36,6 +37,19 @@ class ToldByFile(Protocol):
     @staticmethod
     def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
         """Settings that a file decides: sizes beside its weights, which heads it has."""
+
+
+@runtime_checkable
+class ReadsByFile(Protocol):
+    """What a net adds whose files say of themselves how their records are prepared."""
+
+    @staticmethod
+    def reads(content: Any) -> dict[str, Any]:
+        """What a file says of it that the card does not; empty where it says nothing else."""
+
+    @staticmethod
+    def prepared_as(settings: Mapping[str, Any], reads: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of the modality's adapter for such a file, of those of the card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +108,17 @@ def build_net(card: Card, variant: str, told: Mapping[str, Any] | None = None) -
         variant: One of the card's.
         told: Settings that a file says of itself, before the card's; see `told_by`.
     """
-    kind = net_class(card, variant)
-    given = {**card.variants[variant], **(told or {})}
-    given.pop("net", None)
-    checked = check(kind.Settings, given, f"model '{card.name}', variants.{variant}", ConfigError)
-    net: nn.Module = kind(**{key: getattr(checked, key) for key in type(checked).model_fields})
+    checked = _settings(card, variant, told or {})
+    settings = {key: getattr(checked, key) for key in type(checked).model_fields}
+    net: nn.Module = net_class(card, variant)(**settings)
     return net
+
+
+def _settings(card: Card, variant: str, told: Mapping[str, Any]) -> Config:
+    given = {**card.variants[variant], **told}
+    given.pop("net", None)
+    model: type[Config] = net_class(card, variant).Settings
+    return check(model, given, f"model '{card.name}', variants.{variant}", ConfigError)
 
 
 def told_by(
@@ -147,6 +166,30 @@ def told_by(
     return variant, told
 
 
+HEADS = ("classes", "zero_shot")
+"""Settings of what a file has beside its encoder."""
+
+
+def own_sizes(card: Card, variant: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a file says of its encoder that is not so in the card's variant."""
+    usual, given = (_settings(card, variant, one) for one in ({}, told))
+    return {
+        key: list(one) if isinstance(one := getattr(given, key), tuple) else one
+        for key in told
+        if key not in HEADS and getattr(usual, key) != getattr(given, key)
+    }
+
+
+def reads_of(card: Card, variant: str, file: WeightsFile) -> dict[str, Any]:
+    """Give what a file says of how its records are prepared that the card does not.
+
+    Raises:
+        ArtefactError: It cannot be followed.
+    """
+    kind = net_class(card, variant)
+    return kind.reads(file.content) if issubclass(kind, ReadsByFile) else {}
+
+
 def fill(net: nn.Module, card: Card, variant: str, file: WeightsFile) -> None:
     """Give a net the weights of a file.
 
@@ -157,6 +200,14 @@ def fill(net: nn.Module, card: Card, variant: str, file: WeightsFile) -> None:
     own = net.state_dict()
     read_as = matched(own, card, variant, file)
     said = {name: file.state[read_as[name]] for name in own}
+    hollow = [name for name, one in said.items() if one.layout != torch.strided or one.is_meta]
+    if hollow:
+        raise ArtefactError(
+            "holds sparse tensors, or tensors without values, where the net has weights",
+            where=file.path,
+            got=_some(hollow),
+            fix="save it with dense tensors: {name: x.to_dense() for name, x in state.items()}",
+        )
     whole = [name for name, one in own.items()
              if one.is_floating_point() and not said[name].is_floating_point()]  # fmt: skip
     if whole:
@@ -252,10 +303,14 @@ def tensors_under(content: Any, weights: Weights, source: Path) -> dict[str, Ten
     return found
 
 
+_WRAPPED = re.compile(r"^((module|_orig_mod)\.)+")
+
+
 def _tensors(content: Any, weights: Weights) -> dict[str, Tensor]:
     """Tensors by their names under one of a card's keys, or of those that trainers use.
 
-    ``module.`` and ``_orig_mod.`` in front of them, of parallel and compiled networks, go.
+    ``module.`` and ``_orig_mod.`` in front of them, of parallel and compiled networks, go, in
+    either order.
     """
     if isinstance(content, Mapping):
         bare = any(isinstance(value, Tensor) for value in content.values())
@@ -264,7 +319,7 @@ def _tensors(content: Any, weights: Weights) -> dict[str, Tensor]:
             (content[key] for key in keys if isinstance(content.get(key), Mapping)), content
         )
     return {
-        str(name).removeprefix("module.").removeprefix("_orig_mod."): value
+        _WRAPPED.sub("", str(name)): value
         for name, value in (content.items() if isinstance(content, Mapping) else ())
         if isinstance(value, Tensor)
     }

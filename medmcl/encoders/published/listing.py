@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medmcl.core.overrides import typed
-from medmcl.encoders.published.card import Card, card_files, find_variant, read_card
+from medmcl.encoders.published.card import Card, Input, card_files, find_variant, read_card
 
 _WIDTH = 100
 
@@ -19,7 +19,7 @@ def list_of_models() -> str:
         card = read_card(name)
         lines += [
             f"{name}: {card.title}",
-            f"  reads    {_input(card)}",
+            f"  reads    {_input(card.input)}",
             f"  licence  {_licence(card)}",
             *_wrapped("  has seen ", ", ".join(card.seen) or "not known"),
         ]
@@ -45,7 +45,7 @@ def one_model(name: str) -> str:
         ("source", card.source),
         ("licence", _licence(card)),
         ("variants", _variants(card)),
-        ("reads", _input(card)),
+        ("reads", _input(card.input_of(variant))),
     ):
         lines += _wrapped(f"  {key:9s}", value)
     lines += ["", *_prepared("a record is prepared so", card.settings(variant))]
@@ -84,8 +84,8 @@ def _variants(card: Card) -> str:
     return ", ".join([f"{card.name} (= {card.default})", *others])
 
 
-def _input(card: Card) -> str:
-    given, shape = card.input, " x ".join(map(str, card.input.shape))
+def _input(given: Input) -> str:
+    shape = " x ".join(map(str, given.shape))
     said = [given.modality]
     if given.leads is not None:
         said.append("12 leads" if given.leads == "12std" else f"leads {' '.join(given.leads)}")

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from medmcl.core.contracts import PreparesArrays
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.encoders.published.card import Card, find_variant
-from medmcl.encoders.published.file import build_net, fill, read_file, told_by
+from medmcl.encoders.published.file import (
+    ReadsByFile,
+    build_net,
+    fill,
+    own_sizes,
+    read_file,
+    reads_of,
+    told_by,
+)
 from medmcl.modalities import ADAPTERS
 
 _log = logging.getLogger("medmcl")
@@ -37,6 +45,7 @@ class PublishedModel:
         sha256: Hash of the file.
         preparation: How records are prepared; None: as the card's ``prepare`` says.
         sizes: What the file says of its sizes that the card does not.
+        reads: What the file says of how its records are prepared that the card does not.
     """
 
     card: Card
@@ -46,6 +55,7 @@ class PublishedModel:
     sha256: str
     preparation: str | None = None
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    reads: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"PublishedModel({self.name!r}, weights={str(self.weights)!r})"
@@ -64,7 +74,22 @@ class PublishedModel:
     def provenance(self) -> dict[str, Any]:
         """What an embedding says of the model that made it."""
         said = provenance_of(self.card, self.variant, self.preparation, self.sha256)
-        return {**said, "sizes": dict(self.sizes)} if self.sizes else said
+        own = {"sizes": dict(self.sizes), "reads": dict(self.reads)}
+        return {**said, **{key: one for key, one in own.items() if one}}
+
+    def settings(self, preparation: str | None = None) -> dict[str, Any]:
+        """Settings of the modality's adapter by which records are prepared for this file.
+
+        Args:
+            preparation: One of the card's; None: its ``prepare``.
+
+        Raises:
+            ConfigError: There is no such preparation.
+        """
+        usual = self.card.settings(self.variant, preparation)
+        if not self.reads or not isinstance(self.net, ReadsByFile):
+            return usual
+        return self.net.prepared_as(usual, self.reads)
 
     def prepare(
         self,
@@ -97,7 +122,7 @@ class PublishedModel:
                 f"records of the kind '{self.card.input.modality}' are prepared from files only",
                 fix="use `medmcl embed --model`",
             )
-        settings = self.card.checked_settings(self.variant, chosen)
+        settings = self.card.checked(self.settings(chosen))
         return adapter.prepare_array(np.asarray(record), settings, **about)
 
     def features(self, array: Any, output: str | None = None, batch_size: int | None = None) -> Any:
@@ -120,14 +145,20 @@ class PublishedModel:
         if isinstance(array, Mapping):
             return self._of_views(array, output, batch_size)
         x = torch.as_tensor(array, dtype=torch.float32, device=self.device)
-        axes = len(self.card.input.shape)
-        if x.ndim not in (axes + 1, axes + 2) or 0 in x.shape:
+        sees = self.card.input_of(self.variant)
+        axes = len(sees.shape)
+        batch = x.ndim in (axes + 1, axes + 2) and 0 not in x.shape
+        if not batch or not (sees.other_sizes or tuple(x.shape[-axes:]) == sees.shape):
             raise MedmclError(
-                f"{self.name} embeds a batch of records",
+                f"{self.name} cannot take an input of this size"
+                if batch
+                else f"{self.name} embeds a batch of records",
                 got=f"shape {tuple(x.shape)}",
-                expected=f"(records, {', '.join(map(str, self.card.input.shape))}), or with "
+                expected=f"(records, {', '.join(map(str, sees.shape))}), or with "
                 "windows behind the records",
-                fix="give array[None] for one record",
+                fix="prepare records with .prepare(...)"
+                if batch
+                else "give array[None] for one record",
             )
         _refuse_gaps(self.name, x)
         windows = x.shape[1] if x.ndim == axes + 2 else 1
@@ -178,7 +209,7 @@ class PublishedModel:
             raise MedmclError(
                 f"{self.name} cannot take an input of this size",
                 got=f"{_shape(x)}: {str(error).splitlines()[0][:160]}",
-                expected=tuple(self.card.input.shape),
+                expected=self.card.input_of(self.variant).shape,
                 fix="prepare records with .prepare(...)",
             ) from None
         if wanted not in found:
@@ -221,7 +252,6 @@ def load_model(
     net = build_net(card, variant, told)
     fill(net, card, variant, file)
     say_licence(card)
-    usual = card.variants[variant]
     return PublishedModel(
         card=card,
         variant=variant,
@@ -229,7 +259,8 @@ def load_model(
         weights=Path(weights),
         sha256=file.sha256,
         preparation=preparation,
-        sizes={key: one for key, one in told.items() if usual.get(key, one) != one},
+        sizes=own_sizes(card, variant, told),
+        reads=reads_of(card, variant, file),
     )
 
 

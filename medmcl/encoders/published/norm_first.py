@@ -12,6 +12,16 @@ EPSILON = 1e-5
 """Of every LayerNorm of these networks; 1e-6 elsewhere in medmcl."""
 
 
+def refuse_shape(x: Tensor, expected: tuple[int, ...]) -> None:
+    """Refuse records (B, ...) of another shape, which would be read as if they had this one.
+
+    Raises:
+        RuntimeError: They have.
+    """
+    if tuple(x.shape[1:]) != expected:
+        raise RuntimeError(f"shape {tuple(x.shape[1:])} is not {expected}")
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention."""
 

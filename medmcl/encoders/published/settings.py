@@ -28,6 +28,9 @@ class PublishedSettings(Config):
         default=None, description="another than the card's usual one; this card has none"
     )
     output: str
+    sizes: dict[str, Any] = Field(
+        default={}, description="what a file says of its sizes that its variant has not"
+    )
 
     def inputs(self) -> Mapping[str, Any]:
         """How its records are prepared where a recipe says nothing else; see `KnowsInputs`."""

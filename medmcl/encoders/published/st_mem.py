@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from medmcl.core.config import Config
 from medmcl.core.layers import sincos_1d
-from medmcl.encoders.published.norm_first import EPSILON, NumberedBlocks, learned
+from medmcl.encoders.published.norm_first import EPSILON, NumberedBlocks, learned, refuse_shape
 
 
 class STMEM(NumberedBlocks):
@@ -57,6 +57,7 @@ class STMEM(NumberedBlocks):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Encode records (B, L, S)."""
         rows, leads, pieces = len(x), self.leads, self.pieces
+        refuse_shape(x, (leads, pieces * self.patch))
         x = self.to_patch_embedding(x.reshape(rows, leads, pieces, self.patch))
         mark = self.sep_embedding.expand(rows, leads, 1, -1)
         x = torch.cat([mark, x, mark], 2) + self.pos_embedding

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 from medmcl.core.config import Config
 from medmcl.core.layers import EPSILON, Block
+from medmcl.encoders.published.norm_first import refuse_shape
+
+TWELVE = 12
+"""Leads whose patches the stored positions number, lead after lead."""
 
 
 class PatchEmbed(nn.Module):
@@ -50,7 +54,7 @@ class TurgutECG(nn.Module):
         self, pool: str, tokens: int, patch: int, width: int, depth: int, heads: int
     ) -> None:
         super().__init__()
-        self.width, self.pool = width, pool
+        self.width, self.pool, self.patch = width, pool, patch
         self.patch_embed = PatchEmbed(patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width, device="cpu"))
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + 1, width, device="cpu"))
@@ -74,6 +78,7 @@ class TurgutECG(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Give ``features`` (B, E) and ``tokens`` (B, T, E) of signals (B, L, S)."""
+        refuse_shape(x, (TWELVE, (self.pos_embed.shape[1] - 1) // TWELVE * self.patch))
         tokens = self.patch_embed(x) + self.pos_embed[:, 1:]
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
         tokens = torch.cat([first, tokens], 1)

@@ -7,6 +7,7 @@ Parameters are called as in transformers' ``HubertModel``; of fairseq's files a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.nn import functional
 from medmcl.core.config import Config
 from medmcl.core.errors import ArtefactError
 from medmcl.core.layers import require_heads
+from medmcl.encoders.published.told import refuse_other, table
 
 EPSILON = 1e-5
 """Of every normalisation; both papers keep that of torch."""
@@ -73,6 +75,7 @@ SIZES = {
     "conv_pos": "position_kernel",
     "num_conv_pos_embedding_groups": "position_groups",
     "conv_pos_groups": "position_groups",
+    "in_d": "channels",
 }
 OTHERWISE = {
     "do_stable_layer_norm": False,
@@ -81,6 +84,9 @@ OTHERWISE = {
     "extractor_mode": "default",
     "conv_bias": False,
     "hidden_act": "gelu",
+    "activation_fn": "gelu",
+    "feat_extract_activation": "gelu",
+    "layer_norm_eps": EPSILON,
     "feat_proj_layer_norm": True,
     "conv_pos_batch_norm": False,
 }
@@ -91,22 +97,40 @@ def told_by(content: Any) -> dict[str, Any]:
     """Sizes that a file says of itself, as settings.
 
     Raises:
-        ArtefactError: It says that its network normalises or activates otherwise.
+        ArtefactError: It says that its network normalises, activates or begins otherwise.
     """
-    found = content if isinstance(content, Mapping) else {}
-    several = [found[key] for key in CONFIGS if isinstance(found.get(key), Mapping)]
-    config: Mapping[str, Any] = several[0] if several else {}
-    config = config["model"] if isinstance(config.get("model"), Mapping) else config
-    other = {key: config[key] for key, one in OTHERWISE.items() if config.get(key, one) != one}
-    if other:
+    found = table(content)
+    config = next((said for key in CONFIGS if (said := table(found.get(key)))), {})
+    config = table(config.get("model")) or config
+    refuse_other(config, OTHERWISE)
+    sizes = {own: config[theirs] for theirs, own in SIZES.items() if theirs in config}
+    if "conv_feature_layers" in config:
+        layers = _layers(config["conv_feature_layers"])
+        sizes |= {"kernels": [one[1] for one in layers], "strides": [one[2] for one in layers]}
+        config = {**config, "conv_dim": [one[0] for one in layers]}
+    if "conv_dim" in config:
+        widths = list(config["conv_dim"])
+        refuse_other({"conv_dim": widths}, {"conv_dim": widths[:1] * len(widths)})
+        sizes["conv_width"] = widths[0]
+    return {key: list(one) if isinstance(one, tuple) else one for key, one in sizes.items()}
+
+
+def _layers(said: Any) -> list[tuple[int, ...]]:
+    """Width, kernel and stride of each convolution, of ``[(256, 2, 2)] * 4`` as fairseq says it."""
+    text = "".join(str(said).split())
+    term = r"\[((?:\(\d+,\d+,\d+\),?)+)\](?:\*(\d\d?))?"
+    if not re.fullmatch(rf"{term}(?:\+{term})*", text):
         raise ArtefactError(
-            "holds a network of another kind",
-            got=other,
-            expected={key: OTHERWISE[key] for key in other},
+            "says its convolutions in a form that is not known",
+            got=f"conv_feature_layers: {said!r}"[:160],
+            expected="[(WIDTH, KERNEL, STRIDE), ...], with * and + between such lists",
             fix="take a file that its authors published",
         )
-    sizes = {own: config[theirs] for theirs, own in SIZES.items() if theirs in config}
-    return {key: list(one) if isinstance(one, tuple) else one for key, one in sizes.items()}
+    found: list[tuple[int, ...]] = []
+    for layers, times in re.findall(term, text):
+        each = [tuple(map(int, one.split(","))) for one in re.findall(r"\(([\d,]+)\)", layers)]
+        found += each * int(times or 1)
+    return found
 
 
 class ConvLayer(nn.Module):

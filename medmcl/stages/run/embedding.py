@@ -166,7 +166,7 @@ def embedding_of_model(
     return embedding_of_net(
         loaded.net,
         loaded.card,
-        loaded.card.settings(loaded.variant, preparation),
+        loaded.settings(preparation),
         opened,
         beside=beside,
         modality=modality,

@@ -1,6 +1,6 @@
 """ECG-FM: what its authors' code gave, with the same weights (tests/golden/README.md)."""
 
-import argparse
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from medmcl import models
+from medmcl.core.errors import ArtefactError
 from tests.support.published_weights import (
     about,
     arrays,
@@ -25,8 +26,8 @@ RECORDS = ("00001", "00017", "00030", "00009_lr")
 
 
 def load(tag, folder):
-    """A file of fairseq: the command line is an `argparse.Namespace`."""
-    beside = {"cfg": {"model": {"_name": "wav2vec2_cmsc"}}, "args": argparse.Namespace(lr=5e-5)}
+    """A file of fairseq: the command line is an `Namespace`."""
+    beside = {"cfg": {"model": {"_name": "wav2vec2_cmsc"}}, "args": Namespace(lr=5e-5)}
     file = save(filled(MODEL, tag), folder / f"{tag}.pt", "model", **beside)
     return models.load(f"{MODEL}:{tag.partition('_')[0]}", weights=file)
 
@@ -64,6 +65,31 @@ def test_a_fine_tuned_file_is_read_without_its_head(tmp_path):
     features = model.features(torch.from_numpy(drawn(MODEL, 0, (2, 12, 2500))))
     logits = functional.linear(features, state["proj.weight"], state["proj.bias"])
     assert_equal_features(logits, stored["tiny/x/logits17"])
+
+
+@pytest.mark.parametrize(("said", "words"), [
+    ({"activation_fn": "relu"}, "activation_fn"),
+    ({"conv_feature_layers": "[(32, 3, 2)] + [(32, 2, 2)] * 3"}, r"\[3, 2, 2, 2\]"),
+    ({"conv_feature_layers": "eval('1')"}, "conv_feature_layers"),
+    ({"encoder_attention_heads": 8}, "says itself that it is not of ecg_fm:tiny"),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", [dict, Namespace])
+def test_settings_of_another_network_are_refused_by_name(tmp_path, said, words, kind):
+    state = filled(MODEL, "tiny_pretrained")
+    file = save(state, tmp_path / "w.pt", "model", cfg={"model": kind(**said)})
+    with pytest.raises(ArtefactError, match=words):
+        models.load("ecg_fm:tiny", weights=file)
+
+
+def test_convolutions_of_a_file_are_followed(tmp_path):
+    said = {"conv_feature_layers": "[(32, 2, 1)] + [(32, 2, 2)] * 3", "in_d": 12}
+    state = filled(MODEL, "tiny_pretrained")
+    file = save(state, tmp_path / "w.pt", "model", cfg={"model": said})
+    with pytest.raises(ArtefactError, match=r"'strides': \[1, 2, 2, 2\]"):
+        models.load("ecg_fm:tiny", weights=file)  # the card says its strides
+    same = {"conv_feature_layers": "[(32, 2, 2)] * 4"}
+    file = save(state, tmp_path / "w.pt", "model", cfg={"model": same})
+    assert models.load("ecg_fm:tiny", weights=file).sizes == {}
 
 
 @pytest.mark.parametrize("ecg_id", RECORDS)

@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from medmcl import models
+from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
+from medmcl.encoders import build_encoder
+from medmcl.modalities.ecg.leads import TWELVE
 from tests.support.published_weights import (
     about,
     arrays,
@@ -97,6 +100,57 @@ def test_the_config_of_a_file_says_its_sizes(tmp_path):
     assert len(model.net.blocks) == 6
     with pytest.raises(ArtefactError, match=r"blocks\.6"):
         models.load("ecg_jepa:vitxs", weights=save(state, tmp_path / "n.pt", "model"))
+
+
+MIMIC = ["I", "II", "III", "AVR", "AVF", "AVL", "V1", "V2", "V3", "V4", "V5", "V6"]
+
+
+def said(folder, **beside):
+    state = {f"target_encoder.{k}": x for k, x in encoder("vitxs").items()}
+    return save(state, folder / "w.pt", "model", **beside)
+
+
+@pytest.mark.parametrize("preparation", [None, "windows"])
+def test_leads_come_in_the_order_of_the_file(preparation, tmp_path):
+    signal = np.random.default_rng(0).normal(size=(12, 5000))
+    plain = models.load(MODEL, weights=said(tmp_path, config=config("vitxs")))
+    own = models.load(MODEL, weights=said(tmp_path, config={**config("vitxs"), "channels": MIMIC}))
+    assert plain.provenance.get("reads") is None
+    assert own.provenance["reads"] == {"channels": [*own.reads["channels"]]}
+    given = {"leads": TWELVE, "rate_hz": 500.0, "preparation": preparation}
+    usual, found = plain.prepare(signal, **given), own.prepare(signal, **given)
+    order = [0, 1, 2, 3, 5, 4, *range(6, 12)]
+    assert np.array_equal(found, usual[..., order, :])  # each lead by its own constants
+    settings = InputShape(kind="ecg", shape=(12, 5000), names=TWELVE)
+    built = build_encoder(
+        MODEL, settings, {"weights": own.weights, "variant": "vitxs"}, where="encoder"
+    )
+    with pytest.raises(ArtefactError, match=r"another order(.|\n)*inputs.NAME: .*aVF', 'aVL"):
+        built.start_weights()
+
+
+def test_constants_of_a_fine_tuned_file_are_taken(tmp_path):
+    signal = np.random.default_rng(0).normal(size=(12, 5000))
+    constants = {"mean": [0.01 * n for n in range(12)], "std": [1.0 + n for n in range(12)]}
+    beside = {"preprocess": constants, "config": {**config("vitxs"), "channels": MIMIC}}
+    model = models.load(MODEL, weights=said(tmp_path, **beside))
+    found = model.prepare(signal, leads=TWELVE, rate_hz=500.0)
+    mean, std = (np.array(constants[key])[:, None] for key in ("mean", "std"))
+    expected = ((signal - mean) / std).clip(-5, 5)[[0, 1, 2, 3, 5, 4, *range(6, 12)]]
+    assert np.abs(found - expected).max() < 5e-3  # half precision
+    short = {"mean": [0.0], "std": [1.0]}
+    with pytest.raises(ArtefactError, match="twelve leads"):
+        models.load(MODEL, weights=said(tmp_path, preprocess=short))
+
+
+@pytest.mark.parametrize("other", [
+    {"num_registers": 4}, {"bias": True}, {"norm_eps": 1e-5}, {"layer_scale_eps": 1e-5},
+    {"sampling_frequency": 250}, {"channels": ["I", "II", "I"]}, {"channels": ["EEG"] * 12},
+])  # fmt: skip
+def test_settings_of_another_network_are_refused_by_name(other, tmp_path):
+    file = said(tmp_path, config={**config("vitxs"), **other})
+    with pytest.raises(ArtefactError, match=next(iter(other))):
+        models.load(MODEL, weights=file)
 
 
 @pytest.mark.parametrize(("said", "words"), [

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from medmcl import models
-from medmcl.core.errors import ArtefactError, RecordError
+from medmcl.core.batch import InputShape
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError, RecordError
+from medmcl.encoders import build_encoder
 from medmcl.encoders.published.file import build_net
 from tests.support.published_weights import (
     about,
@@ -96,6 +98,36 @@ def test_other_files_of_the_authors_are_read(tiny, tmp_path, layout):
     again = models.load("hubert_ecg:tiny", weights=file)
     assert np.array_equal(again.features(x), tiny.features(x))
     assert np.array_equal(again.features(x[:, None]), tiny.features(x))
+
+
+@pytest.mark.parametrize("other", [{"feat_extract_activation": "relu"}, {"layer_norm_eps": 1e-12}])
+def test_settings_of_another_network_are_refused_by_name(tmp_path, other):
+    config = {**about(MODEL)["outputs"]["tiny/config"], **other}
+    file = save(filled(MODEL, "tiny"), tmp_path / "a.pt", "model_state_dict", model_config=config)
+    with pytest.raises(ArtefactError, match=next(iter(other))):
+        models.load("hubert_ecg:tiny", weights=file)
+
+
+def test_leads_are_no_windows(tiny):
+    for shape in ((2, 12, 500), (1, 12, 5000), (12, 500)):
+        with pytest.raises(MedmclError, match="6000"):
+            tiny.features(np.zeros(shape))
+        with pytest.raises(ConfigError, match="6000"):
+            build_encoder(MODEL, InputShape(kind="ecg", shape=shape[-2:]), {}, where="encoder")
+
+
+def test_strides_of_a_file_are_followed_in_recipes_that_say_them(tmp_path):
+    config = {**about(MODEL)["outputs"]["tiny/config"], "conv_stride": [5, 2, 2, 2, 2]}
+    file = save(filled(MODEL, "tiny"), tmp_path / "a.pt", "model_state_dict", model_config=config)
+    model = models.load("hubert_ecg:tiny", weights=file)
+    assert model.sizes == model.provenance["sizes"] == {"strides": [5, 2, 2, 2, 2]}
+    shape, given = InputShape(kind="ecg", shape=(6000,)), {"weights": file, "variant": "tiny"}
+    with pytest.raises(ArtefactError, match=r"sizes: \{'strides': \[5, 2, 2, 2, 2\]\}"):
+        build_encoder(MODEL, shape, given, where="encoder").start_weights()
+    encoder = build_encoder(MODEL, shape, {**given, "sizes": model.sizes}, where="encoder").eval()
+    encoder.start_weights()
+    x = torch.from_numpy(drawn(MODEL, 0, (2, 6000)))
+    assert torch.equal(encoder(x).features, model.features(x))
 
 
 class Configuration:

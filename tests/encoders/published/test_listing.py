@@ -58,3 +58,9 @@ def test_lengths_are_said_in_seconds_and_samples(name, length):
 def test_steps_say_their_samples_in_seconds_at_the_rate_they_have_there():
     assert "starts: [0, 125, 250]}  (9 s at 250 Hz, from 0, 0.5, 1 s)" in one_model("st_mem")
     assert "{step: cut, samples: 2500}  (5 s at 500 Hz)" in one_model("hubert_ecg")
+
+
+def test_a_variant_of_one_lead_says_so():
+    said = one_model("ecgfounder:1_lead")
+    assert "leads I, 10 s at 500 Hz (1 x 5000)" in said
+    assert "12 leads, 10 s at 500 Hz (12 x 5000)" in one_model("ecgfounder")

@@ -43,7 +43,11 @@ def test_wrappers_and_prefixes_that_people_add(tmp_path, state):
     save_file(state, tmp_path / "folder" / "model.safetensors")
     folder = features(models.load(MODEL, weights=str(tmp_path / "folder")))
     decoder = features(load({**state, "decoder_embed.weight": torch.ones(2)}, tmp_path))
-    for found in (bare, parallel, safe, folder, decoder):
+    both = [
+        features(load({f"{prefix}{name}": x for name, x in state.items()}, tmp_path))
+        for prefix in ("module._orig_mod.", "_orig_mod.module.")
+    ]
+    for found in (bare, parallel, safe, folder, decoder, *both):
         assert np.array_equal(found, plain)
 
 
@@ -203,8 +207,20 @@ def test_records_that_cannot_be_prepared(tmp_path, state):
     assert slow.shape == (12, 2500)
 
 
+@pytest.mark.parametrize("hollow", [torch.Tensor.to_sparse, lambda x: x.to("meta")])
+def test_weights_without_values_are_refused_by_name(tmp_path, state, hollow):
+    state["cls_token"] = hollow(state["cls_token"])
+    with pytest.raises(ArtefactError, match=r"sparse(.|\n)*cls_token"):
+        load(state, tmp_path)
+
+
 def test_arrays_that_cannot_be_embedded(tmp_path, state):
     model = load(state, tmp_path)
+    for shape in ((1, 6, 5000), (1, 15, 2000), (2, 2500, 12)):  # as many numbers, other leads
+        with pytest.raises(MedmclError, match=r"12, 2500"):
+            model.features(np.zeros(shape))
+        with pytest.raises(RuntimeError, match=r"12, 2500"):
+            model.net(torch.zeros(shape))
     for shape in ((12, 2500), (0, 12, 2500), (2, 1, 1, 12, 2500)):
         with pytest.raises(MedmclError, match="a batch of records"):
             model.features(np.zeros(shape))
