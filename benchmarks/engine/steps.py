@@ -33,10 +33,12 @@ FAST = {"fused": True, "channels_last": True}
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "masked modelling": {
         "published, float32": {"own": False},
+        "published, float32, huge pages": {"own": False, "huge_pages": True},
         "published, bf16": {"own": False, **BF16},
         "medmcl as it is": {},
         "medmcl, float32": {**FAST, "onednn": True},
         "medmcl, bf16": {**FAST, **BF16},
+        "medmcl, bf16, compiled": {**FAST, **BF16, "compile": True},
     },
     "toy": {"bare loop": {"bare": True}, "medmcl's loop": {}},
 }
@@ -209,11 +211,15 @@ def own(case: str, device: Any, settings: dict[str, Any]) -> Step:
 
 def works(case: str, way: str, device: str, pipe: Connection) -> None:
     """Take steps when asked, and tell what they took: CPU seconds, or seconds of a GPU."""
+    settings = WAYS.get(case, PEERS)[way]
+    pages = settings.get("huge_pages", settings.get("own", True))  # medmcl asks torch for them
+    os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(pages))
+
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    settings, place = WAYS.get(case, PEERS)[way], torch.device(device)
+    place = torch.device(device)
     if settings.get("own", True):
         step = own(case, place, settings)
     else:

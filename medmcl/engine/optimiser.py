@@ -106,6 +106,8 @@ def build_optimiser(
         return torch.optim.SGD(options, lr=settings.lr, momentum=settings.betas[0])
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     made = [kind(options, lr=settings.lr, betas=settings.betas, fused=fused)] if options else []
+    if fused and made:
+        made[0].register_step_pre_hook(_lie_alike)
     if not matrices:
         return made[0]
     from medmcl.engine.muon import Pair
@@ -114,10 +116,19 @@ def build_optimiser(
     return Pair([muon, *made])
 
 
+def _lie_alike(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+    """Let gradients lie in memory as their weights do: fused kernels read both in one order."""
+    for group in optimiser.param_groups:
+        for weight in group["params"]:
+            grad = weight.grad
+            if grad is not None and grad.stride() != weight.stride():
+                weight.grad = grad.new_empty_strided(grad.shape, weight.stride()).copy_(grad)
+
+
 def take_state(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Take back what ``state_dict`` gave, also on another device: its kernels stay its own.
 
-    Its numbers lie in memory as the weights do: fused kernels read both in one order.
+    Its numbers lie in memory as the weights do (see `_lie_alike`).
     """
     import torch
 

@@ -202,6 +202,10 @@ def test_what_was_chosen_is_kept_and_a_damaged_choice_is_refused(tmp_path):
     ("asked", "words"),
     [
         ({"compile": True}, "no encoder has blocks to compile"),
+        (
+            {"compile": True, "convolutions": True},
+            "those with convolutions are slower compiled on a",
+        ),
         ({"recompute": True}, "no encoder has blocks that can be computed twice"),
         ({"channels_last": True}, "no encoder has convolutions in two or three"),
     ],
@@ -211,6 +215,8 @@ def test_what_no_encoder_can_is_refused_before_the_first_step(asked, words):
             "channels_last": False}  # fmt: skip
     learner = nn.Module()
     learner.model = nn.Linear(4, 4)
+    if asked.pop("convolutions", False):
+        learner.blocks = nn.Sequential(nn.Sequential(nn.Conv1d(2, 2, 1)))
     step_settings.refuse_step(SimpleNamespace(**spec), learner)
     with pytest.raises(ConfigError, match=words):
         step_settings.refuse_step(SimpleNamespace(**spec | asked), learner)

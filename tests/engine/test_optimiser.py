@@ -67,3 +67,17 @@ def test_a_weight_may_have_its_first_gradient_late(name):
         sum(one(torch.ones(2, 3)).sum() for one in list(net)[:used]).backward()
         optimiser.step()
         assert torch.equal(net[1].weight, first) == (used == 1)
+
+
+def test_gradients_that_lie_otherwise_in_memory_move_the_same_weights():
+    """Torch's fused kernels read weight and gradient in one order, whatever their strides."""
+    moved = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        net = nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last)
+        optimiser = build_optimiser(net, OptimiserSettings(lr=0.1, fused=fused), {})
+        for step in (1.0, 2.0):
+            net.weight.grad = torch.arange(48.0).view(4, 3, 2, 2).sub(20).mul(step)
+            optimiser.step()
+        moved.append(net.weight.detach())
+    torch.testing.assert_close(moved[1], moved[0])
