@@ -8,8 +8,8 @@ import os
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -83,17 +83,17 @@ def named(where: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class DicomFiles:
-    """The DICOM files of one folder, of one zip, or one alone.
+    """The DICOM files of one folder and of zips in it, of one zip, or one alone.
 
     Attributes:
         where: The folder, zip or file.
         sizes: Name below it to bytes, in order of names.
-        archive: The open zip; None for a folder or file.
+        members: Those in zips, open, with their names there.
     """
 
     where: Path
     sizes: Mapping[str, int]
-    archive: zipfile.ZipFile | None = None
+    members: Mapping[str, tuple[zipfile.ZipFile, str]] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """A file as messages call it."""
@@ -106,9 +106,10 @@ class DicomFiles:
             RecordError: It cannot be read, or is not what the zip says.
         """
         try:
-            if self.archive is None:
-                return (self.where / name if name else self.where).read_bytes()
-            return self.archive.read(name)
+            if name in self.members:
+                archive, member = self.members[name]
+                return archive.read(member)
+            return (self.where / name if name else self.where).read_bytes()
         except Exception as error:  # zipfile raises many kinds: a damaged stream, a password
             raise RecordError(
                 "cannot be read",
@@ -132,7 +133,8 @@ class DicomFiles:
                 if _is_beside(name):
                     continue
                 what = "is no DICOM file" if content else "the file is empty (zero bytes)"
-                raise RecordError(what, where=where, got=repr(content[:16]), fix=AGAIN)
+                fix = "unpack it: a zip in a zip is not read" if content[:2] == b"PK" else AGAIN
+                raise RecordError(what, where=where, got=repr(content[:16]), fix=fix)
             with named(where):
                 from pydicom.uid import UID
 
@@ -157,7 +159,7 @@ def _is_beside(name: str) -> bool:
 
 @contextmanager
 def dicom_files(path: Path) -> Iterator[DicomFiles]:
-    """Open a folder (with those in it), a zip, or one file.
+    """Open a folder (with folders and zips in it), a zip, or one file.
 
     Nothing is unpacked to disk, so that no name in a zip can lead out of a folder; one that tries
     to is refused all the same.
@@ -167,10 +169,21 @@ def dicom_files(path: Path) -> Iterator[DicomFiles]:
             is not there.
     """
     if path.is_dir():
-        sizes = {os.path.relpath(one, path): one.stat().st_size for one in below(path)}
-        found = DicomFiles(path, sizes)
-        _refuse_incomplete(found)
-        yield found
+        sizes: dict[str, int] = {}
+        members: dict[str, tuple[zipfile.ZipFile, str]] = {}
+        with ExitStack() as opened:
+            for one in below(path):
+                name = os.path.relpath(one, path)
+                if not (one.suffix.lower() == ".zip" and zipfile.is_zipfile(one)):
+                    sizes[name] = one.stat().st_size
+                    continue
+                archive = opened.enter_context(_opened(one))
+                for member, size in _members(archive, one).items():
+                    sizes[f"{name}/{member}"] = size
+                    members[f"{name}/{member}"] = (archive, member)
+            found = DicomFiles(path, sizes, members)
+            _refuse_incomplete(found)
+            yield found
     elif not path.is_file():
         fix = "correct the path in cohort.yaml, or say with `present` which subjects have it"
         raise RecordError("there is no such file or folder", where=path, fix=fix)
@@ -181,7 +194,8 @@ def dicom_files(path: Path) -> Iterator[DicomFiles]:
         yield DicomFiles(path, {"": path.stat().st_size})
     else:
         with _opened(path) as archive:
-            found = DicomFiles(path, _members(archive, path), archive)
+            held = _members(archive, path)
+            found = DicomFiles(path, held, {name: (archive, name) for name in held})
             _refuse_incomplete(found)
             yield found
 

@@ -57,7 +57,7 @@ class Frame:
         file: Name of the file.
         number: Its number within the file, from 0.
         series: Its series and kind of image.
-        patient: Who it is of, for comparison only.
+        patient: Id, name and date of birth of whom it is of, for comparison only.
         shape: Rows and columns.
         position: Middle of the first pixel, mm towards left, posterior, superior; NaN if unsaid.
         across: Directions of rows and columns in the same space, (2, 3); NaN if unsaid.
@@ -71,7 +71,7 @@ class Frame:
     file: str
     number: int
     series: Series
-    patient: str
+    patient: tuple[str, str, str]
     shape: tuple[int, int]
     position: np.ndarray
     across: np.ndarray
@@ -166,7 +166,9 @@ def _frames(name: str, found: Any, files: DicomFiles) -> Iterator[Frame]:
             description=str(found.get("SeriesDescription") or "").strip(),
             kind="/".join(kinds[2:]),
         )
-        patient = str(found.get("PatientID") or found.get("PatientName") or "")
+        called = re.sub(r"[\s^=]+", " ", str(found.get("PatientName") or "")).strip().casefold()
+        own_id = str(found.get("PatientID") or "") or called
+        patient = (own_id, called, str(found.get("PatientBirthDate") or ""))
         count = int(found.get("NumberOfFrames") or 1)
         shape = (int(found.Rows), int(found.Columns))
         refuse_large(count * math.prod(shape) * _PIXEL_BYTES, where, f"its header ({count} images)")
@@ -237,15 +239,25 @@ def _said(top: Any, groups: Sequence[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+_WHO = ("PatientID", "PatientName", "PatientBirthDate")
+"""What tells people apart; the last two only where both images say them."""
+
+
 def _refuse_patients(frames: Sequence[Frame], files: DicomFiles) -> None:
     """Refuse images of several people; who they are is not said, as messages travel."""
     first = frames[0]
-    other = next((one for one in frames if one.patient != first.patient), None)
-    if other is not None:
+    for other in frames:
+        said = [
+            what
+            for what, one, its in zip(_WHO, first.patient, other.patient, strict=True)
+            if one != its and (what == _WHO[0] or (one and its))
+        ]
+        if not said:
+            continue
         raise RecordError(
             "holds images of several patients",
             where=files.where,
-            got=f"{len({one.patient for one in frames})} patients (PatientID of "
+            got=f"{len({one.patient for one in frames})} patients ({said[0]} of "
             f"{files.path(first.file)} is not that of {files.path(other.file)})",
             expected="one patient a record",
             fix="give each patient a folder or zip",

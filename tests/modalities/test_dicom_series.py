@@ -286,6 +286,17 @@ THIRD, FOURTH = range(2, 20, 5), range(3, 20, 5)
 ELSEWHERE = {"ImagePositionPatient": [-70, 20, 60]}
 FAULTS = {
     "another patient": (one_of(3, PatientID="p2"), "several patients"),
+    "another name": (
+        lambda p: [each(PatientName="A^B")(p[:9]), each(PatientName="C")(p[9:])],
+        r"2 patients \(PatientName",
+    ),
+    "another birthday": (
+        lambda p: [
+            each(PatientBirthDate="19500101")(p[:9]),
+            each(PatientBirthDate="19510101")(p[9:]),
+        ],
+        r"2 patients \(PatientBirthDate",
+    ),
     "a slice is missing": (without(*THIRD), "1 slice is missing between slice 2 and slice 3"),
     "two are missing": (without(*THIRD, *FOURTH), "2 slices are missing between slice 2"),
     "a frame is missing": (without(7), "different numbers of frames"),
@@ -315,6 +326,27 @@ FAULTS = {
 def test_what_is_wrong_is_refused_by_name(tmp_path, damage, said):
     damage(write_series(tmp_path / "d", drawn()))
     assert re.search(said, refused(tmp_path / "d"))
+
+
+def test_a_name_that_is_spelt_otherwise_or_not_at_all_is_no_other(tmp_path):
+    paths = write_series(tmp_path / "d", drawn(), PatientName="Miller^Ann")
+    changed(paths[3], PatientName="MILLER^ANN^^")
+    changed(paths[4], PatientName=None)
+    assert read(tmp_path / "d").voxels.size == drawn().size
+
+
+def test_zips_in_a_folder_are_read_as_the_files_in_them(tmp_path):
+    voxels = drawn()
+    paths = write_series(tmp_path / "d", voxels)
+    for number, half in enumerate((paths[::2], paths[1::2])):
+        (tmp_path / str(number)).mkdir()
+        for path in half:
+            path.rename(tmp_path / str(number) / path.name)
+        zipped(tmp_path / str(number), tmp_path / "d" / f"{number}.zip")
+    np.testing.assert_array_equal(read(tmp_path / "d", orient="stored").voxels, voxels)
+    (tmp_path / "e").mkdir()
+    (tmp_path / "d" / "0.zip").rename(tmp_path / "e" / "inner.zip")
+    assert "a zip in a zip" in refused(zipped(tmp_path / "e", tmp_path / "outer.zip"))
 
 
 def test_who_the_patients_are_is_not_said(tmp_path):

@@ -105,16 +105,17 @@ def write_edf(
     return path
 
 
-def write_dicom(path: Path, table: np.ndarray, leads, median: bool = True) -> Path:
+def write_dicom(path: Path, table: np.ndarray, leads, median: bool = True, groups=None) -> Path:
+    """``groups``: (label, leads, values (L, S), rate) of several, in place of one."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, TwelveLeadECGWaveformStorage, generate_uid
 
-    def group(label: str, values: np.ndarray) -> Dataset:
+    def group(label: str, leads, values: np.ndarray, rate: float = 500) -> Dataset:
         item = Dataset()
         item.MultiplexGroupLabel = label
         item.WaveformOriginality = "ORIGINAL"
         item.NumberOfWaveformChannels, item.NumberOfWaveformSamples = values.shape
-        item.SamplingFrequency = 500
+        item.SamplingFrequency = rate
         item.WaveformBitsAllocated = 16
         item.WaveformSampleInterpretation = "SS"
         item.ChannelDefinitionSequence = []
@@ -138,7 +139,7 @@ def write_dicom(path: Path, table: np.ndarray, leads, median: bool = True) -> Pa
     dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset.SOPClassUID = TwelveLeadECGWaveformStorage
     dataset.Modality = "ECG"
-    groups = [group("MEDIAN BEAT", np.ones((len(leads), 900), int))] if median else []
-    dataset.WaveformSequence = [*groups, group("RHYTHM", table)]
+    beats = [("MEDIAN BEAT", leads, np.ones((len(leads), 900), int))] if median else []
+    dataset.WaveformSequence = [group(*one) for one in groups or (*beats, ("RHYTHM", leads, table))]
     dataset.save_as(path, enforce_file_format=True)
     return path

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.contracts import PreparesArrays
-from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.encoders.published.card import Card, find_variant
 from medmcl.encoders.published.file import (
     ReadsByFile,
@@ -113,7 +115,8 @@ class PublishedModel:
 
         Raises:
             RecordError: It cannot be prepared: leads are missing, it is too short, ...
-            ConfigError: There is no such preparation.
+            ConfigError: There is no such preparation, or what is said of the record lacks
+                something, or is of records of another kind.
         """
         chosen = preparation or (WINDOWS if windows else self.preparation)
         adapter = ADAPTERS[self.card.input.modality]
@@ -123,7 +126,18 @@ class PublishedModel:
                 fix="use `medmcl embed --model`",
             )
         settings = self.card.checked(self.settings(chosen))
-        return adapter.prepare_array(np.asarray(record), settings, **about)
+        array = _real(record)
+        try:
+            inspect.signature(adapter.prepare_array).bind(array, settings, **about)
+        except TypeError as error:
+            raise ConfigError(
+                f"{self.name} prepares a record from what is said of it: {error}",
+                got=", ".join(about) or "nothing",
+                expected=", ".join(inspect.signature(adapter.prepare_array).parameters).replace(
+                    "array, settings", "the array"
+                ),
+            ) from None
+        return adapter.prepare_array(array, settings, **about)
 
     def features(self, array: Any, output: str | None = None, batch_size: int | None = None) -> Any:
         """Embed what `prepare` gives of several records.
@@ -278,6 +292,23 @@ def provenance_of(card: Card, variant: str, preparation: str | None, digest: str
         "seen": card.seen,
         "clean": list(card.clean),
     }
+
+
+def _real(record: Any) -> np.ndarray:
+    """A record as an array of real numbers, wherever a tensor lies.
+
+    Raises:
+        RecordError: It is not.
+    """
+    found = record.detach().cpu().numpy() if isinstance(record, Tensor) else np.asarray(record)
+    if found.dtype == object:  # numbers of several kinds
+        with suppress(TypeError, ValueError):
+            found = found.astype(np.float64)
+    if found.dtype.kind not in "fiub":
+        raise RecordError(
+            "a record is an array of real numbers", got=f"dtype {found.dtype}", expected="float32"
+        )
+    return found
 
 
 def _refuse_gaps(name: str, x: Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medmcl.core.config import Config
 from medmcl.core.layers import EPSILON, Block
@@ -34,6 +35,8 @@ class TurgutECGSettings(Config):
 
     pool: Literal["attention_pool", "global_pool", "cls"] = "attention_pool"
     tokens: int = 300
+    """Stored positions; of another time grid than that of a record they are drawn to it."""
+    samples: int = 2500
     patch: int = 100
     width: int = 384
     depth: int = 3
@@ -51,10 +54,17 @@ class TurgutECG(nn.Module):
     Settings = TurgutECGSettings
 
     def __init__(
-        self, pool: str, tokens: int, patch: int, width: int, depth: int, heads: int
+        self,
+        pool: str,
+        tokens: int,
+        samples: int,
+        patch: int,
+        width: int,
+        depth: int,
+        heads: int,
     ) -> None:
         super().__init__()
-        self.width, self.pool, self.patch = width, pool, patch
+        self.width, self.pool, self.samples = width, pool, samples
         self.patch_embed = PatchEmbed(patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width, device="cpu"))
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + 1, width, device="cpu"))
@@ -68,23 +78,39 @@ class TurgutECG(nn.Module):
 
     @staticmethod
     def told_by(content: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG004  (as `ToldByFile`)
-        """The pool, by the layer that stands after the blocks; of pre-training files ``cls``."""
+        """The pool, by the layer after the blocks (of pre-training files ``cls``), and tokens."""
         pools = {
             "attention_pool.in_proj_weight": "attention_pool",
             "fc_norm.weight": "global_pool",
             "norm.weight": "cls",
         }
-        return next(({"pool": pool} for name, pool in pools.items() if name in state), {})
+        found: dict[str, Any] = next(
+            ({"pool": pool} for name, pool in pools.items() if name in state), {}
+        )
+        stored = state.get("pos_embed")
+        if stored is not None and stored.ndim == 3 and (stored.shape[1] - 1) % TWELVE == 0:
+            found["tokens"] = stored.shape[1] - 1
+        return found
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Give ``features`` (B, E) and ``tokens`` (B, T, E) of signals (B, L, S)."""
-        refuse_shape(x, (TWELVE, (self.pos_embed.shape[1] - 1) // TWELVE * self.patch))
-        tokens = self.patch_embed(x) + self.pos_embed[:, 1:]
+        refuse_shape(x, (TWELVE, self.samples))
+        tokens = self.patch_embed(x)
+        tokens = tokens + self._places(tokens.shape[1] // TWELVE)
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
         tokens = torch.cat([first, tokens], 1)
         for block in self.blocks:
             tokens = block(tokens)
         return {"features": self._pooled(tokens), "tokens": tokens[:, 1:]}
+
+    def _places(self, length: int) -> Tensor:
+        """Stored positions, drawn to another time grid as the authors do."""
+        stored = self.pos_embed[:, 1:]
+        if stored.shape[1] == TWELVE * length:
+            return stored
+        grid = stored.transpose(1, 2).unflatten(2, (TWELVE, -1))
+        drawn = functional.interpolate(grid, (TWELVE, length), mode="bicubic")
+        return drawn.flatten(2).transpose(1, 2)
 
     def _pooled(self, tokens: Tensor) -> Tensor:
         if self.pool == "cls":

@@ -8,8 +8,10 @@ makes the truncated-k-space (Gibbs) artefact, where it is asked for.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -28,6 +30,7 @@ from medmcl.modalities.cmr.features import cmr_features
 from medmcl.modalities.cmr.readers import (
     CMRVolume,
     check_geometry,
+    check_marked,
     check_turn,
     check_voxels,
     fault,
@@ -42,6 +45,7 @@ from medmcl.modalities.volumes import PAIRS, Stack, Turn, files_of, read_nifti, 
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger("medmcl")
 LABELS = "labels"
 """Among the paths of a record, that of what somebody drew."""
 FRAMES_OF = 32
@@ -175,6 +179,7 @@ class CMR:
         ]
         if self.settings.grid is not None:
             findings += check_turn(raw, where, of_dicom=self.source.reader == "dicom")
+            findings += check_marked(raw, self.settings.grid.label, where)
         chosen = self._chosen
         if self.settings.finds_frames and self._found is None:
             chosen = ("es", "ed")  # whether there is one between them is found by `fit`
@@ -273,6 +278,7 @@ class CMR:
         *,
         spacing_mm: tuple[float, float, float],
         mask: np.ndarray | None = None,
+        label: int | None = None,
     ) -> np.ndarray:
         """Prepare a frame without a file; see `medmcl.core.contracts.PreparesArrays`.
 
@@ -281,6 +287,9 @@ class CMR:
             settings: How; ``mode: volume_3d``.
             spacing_mm: Distance of neighbours along x, y, z.
             mask: (X, Y, Z) labels of the same frame; a grid is cut about them.
+            label: Which of them is the left ventricle. If not given it is ``grid.label``, and of a
+                mask of nothing but 0 and 1 whatever is marked, which is warned of: it may be
+                another structure.
 
         Returns:
             (X, Y, Z) float32: what `prepare` gives, along x, y, z again.
@@ -296,6 +305,13 @@ class CMR:
                 expected="shape (x, y, z), mode volume_3d",
                 fix="give one frame, array[..., t], without axes of channels",
             )
+        lengths = np.asarray(spacing_mm)
+        if lengths.shape != (3,) or lengths.dtype.kind not in "fiu":
+            raise RecordError(
+                "the spacing of a volume is three numbers",
+                got=f"spacing_mm={spacing_mm!r}"[:120],
+                expected="mm between neighbours along x, y and z",
+            )
         raw = CMRVolume(
             voxels=np.asarray(found, np.float32).T[None],
             spacing_mm=zyx(spacing_mm),
@@ -303,6 +319,11 @@ class CMR:
             where="volume",
             labels=None if mask is None else np.asarray(mask).T[None],
         )
+        if raw.labels is not None and label is not None:
+            raw = replace(raw, labels=raw.labels == label)
+        elif settings.grid is not None:
+            for finding in check_marked(raw, settings.grid.label, "volume"):
+                log.warning("%s; %s", finding.what, finding.fix)
         prepared = cls(CMRSource(reader="npy", axes="xyz"), settings).prepare(raw)
         return np.ascontiguousarray(prepared[0].T)
 

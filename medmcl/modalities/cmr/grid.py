@@ -96,10 +96,15 @@ def _rescaled(x: np.ndarray) -> np.ndarray:
     return np.asarray((normal * factor - normal.min() * factor).clip(0, 1))
 
 
+def is_binary(labels: np.ndarray) -> bool:
+    """Whether labels say no more than marked or not; what is marked is then the ventricle."""
+    return labels.dtype == bool or set(np.unique(labels).tolist()) <= {0, 1}
+
+
 def _marked(labels: np.ndarray, label: int, where: str) -> np.ndarray:
     """The left ventricle, bool."""
     known = np.unique(labels)
-    marked = np.asarray(labels != 0 if set(known.tolist()) <= {0, 1} else labels == label)
+    marked = np.asarray(labels != 0 if is_binary(labels) else labels == label)
     if not marked.any():
         raise RecordError(
             "the mask marks no left ventricle",

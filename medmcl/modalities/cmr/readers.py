@@ -146,6 +146,19 @@ def check_turn(raw: CMRVolume, where: str, *, of_dicom: bool) -> list[Finding]:
     return [fault("turned", where, what, fix, "warning")]
 
 
+def check_marked(raw: CMRVolume, label: int, where: str) -> list[Finding]:
+    """Tell of labels of 0 and 1, which may mark anything, where ``label`` is asked for."""
+    labels = raw.labels
+    if labels is None or label == 1 or labels.dtype == bool:
+        return []
+    if set(np.unique(labels).tolist()) != {0, 1}:
+        return []
+    what = f"labels are 0 and 1, and no {label}: what is marked is taken for the left ventricle"
+    fix = "if it is another structure (ACDC's 1 is the right one), leave the labels out; if it is "
+    fix += "the left one, say so: grid: {label: 1} of a recipe, label=1 for an array"
+    return [fault("marked", where, what, fix, "warning")]
+
+
 def check_axes(raw: CMRVolume, where: str) -> list[Finding]:
     """Find lengths and spacings that no axis of its name has: a warning, once a volume."""
     frames, depth, rows, columns = raw.voxels.shape

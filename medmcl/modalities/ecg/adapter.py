@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -112,6 +113,7 @@ class ECG:
             rate_hz=source.rate_hz,
             units=source.units,
             exact=self.settings.steps is not None,
+            trim=source.trim,
         )
 
     @classmethod
@@ -191,6 +193,7 @@ class ECG:
         if used:
             look = Look(raw)
             findings += checks.check_values(look, used, where, self._masking)
+            findings += checks.check_padding(look, where)
             units = [*checks.check_units(look, used, self.source.units, where)]
             findings += units or check_gain(look, used, where)  # one fault, one fix
             units = [*check_lead_units(look, used, where)]
@@ -354,6 +357,13 @@ class ECG:
             RecordError: As `prepare`; or names and rows differ in number.
         """
         signal = np.asarray(array)
+        leads = tuple(leads) if isinstance(leads, Iterable) and not isinstance(leads, str) else ()
+        if not isinstance(rate_hz, Real) or not isinstance(units, str):
+            raise RecordError(
+                "the rate is one number, the unit one word",
+                got=f"rate_hz={rate_hz!r}, units={units!r}"[:120],
+                expected='as in rate_hz=500.0, units="mV"',
+            )
         if signal.ndim != 2 or len(signal) != len(leads):
             raise RecordError(
                 "a signal has a row for each lead",
@@ -367,7 +377,11 @@ class ECG:
         record = to_record(
             channels, where="signal", rename={}, rate_hz=rate_hz, units=units, exact=True
         )
-        for finding in checks.check_units(Look(record), record.leads, None, "signal"):
+        look = Look(record)
+        for finding in (
+            *checks.check_units(look, record.leads, None, "signal"),
+            *checks.check_padding(look, "signal"),
+        ):
             log.warning("%s; %s", finding.what, finding.fix)
         adapter = cls(ECGSource(reader="wfdb"), settings)
         adapter.of_array = True

@@ -57,6 +57,10 @@ class ECGSource(Config):
     ids: str | None = Field(
         default=None, description="hdf5, zarr: name of the list with the name of each row (exam_id)"
     )
+    trim: Literal["zeros"] | None = Field(
+        default=None,
+        description="zeros: what is zero in every lead at both ends, as CODE-15 pads, is cut off",
+    )
     accept: dict[
         str, tuple[Literal["checksum", "swapped_leads", "wrong_rate", "wrong_units"], ...]
     ] = Field(

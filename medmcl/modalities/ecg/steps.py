@@ -37,6 +37,19 @@ class Step(Config, ABC):
         return rate_hz
 
 
+def refuse_slow(high_hz: float, rate_hz: float) -> None:
+    """Refuse to filter up to a frequency that a record cannot hold.
+
+    Raises:
+        ValueError: It was recorded at no more than twice of it.
+    """
+    if rate_hz <= 2 * high_hz:
+        raise ValueError(
+            f"a filter up to {high_hz:g} Hz needs more than {2 * high_hz:g} samples a second; "
+            "use the record as it was recorded, before anybody thinned it out"
+        )
+
+
 class Resample(Step):
     """Brings the record to a rate; records enter the steps at their own rate where it stands."""
 
@@ -106,6 +119,7 @@ class Butterworth(Step):
         """Filter along time, over scipy's odd ends."""
         from scipy.signal import butter, sosfiltfilt
 
+        refuse_slow(max(self.low_hz or 0, self.high_hz or 0), rate_hz)
         bounds = [one for one in (self.low_hz, self.high_hz) if one is not None]
         kind = "bandpass" if len(bounds) == 2 else "lowpass" if self.low_hz is None else "highpass"
         edge = bounds if len(bounds) == 2 else bounds[0]
@@ -196,6 +210,7 @@ class FIR(Step):
         """Filter along time, over odd ends of three lengths of the filter."""
         from scipy.signal import filtfilt, firwin
 
+        refuse_slow(self.high_hz, rate_hz)
         taps = int(self.seconds * rate_hz)
         taps += 1 - taps % 2
         filtered = firwin(taps, [self.low_hz, self.high_hz], pass_zero=False, fs=rate_hz)

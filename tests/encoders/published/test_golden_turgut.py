@@ -2,7 +2,10 @@
 
 import argparse
 
+import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
 from medmcl import models
 from tests.support.published_weights import (
@@ -48,3 +51,19 @@ def test_records_are_prepared_and_embedded_as_the_authors_do(tmp_path, ecg_id):
 
 def test_the_default_is_attention_pooling():
     assert models.card(MODEL).default == "attention_pool"
+
+
+def test_positions_of_another_time_grid_are_drawn_to_that_of_a_record(tmp_path):
+    """As the authors do: bicubically, over leads and time."""
+    state = dict(filled(MODEL, "attention_pool"))
+    stored = torch.randn(1, 1 + 12 * 50, 384, generator=torch.Generator("cpu").manual_seed(0))
+    grid = stored[:, 1:].reshape(1, 12, 50, 384).permute(0, 3, 1, 2)
+    drawn_to = functional.interpolate(grid, size=(12, 25), mode="bicubic", align_corners=False)
+    fitted = torch.cat([stored[:, :1], drawn_to.permute(0, 2, 3, 1).flatten(1, 2)], 1)
+    x = drawn(MODEL, 0, (2, 12, 2500))
+    found, expected = (
+        models.load(MODEL, weights=save({**state, "pos_embed": one}, tmp_path / "w.pth", "model"))
+        for one in (stored, fitted)
+    )
+    assert found.sizes == {"tokens": 600}
+    assert np.array_equal(found.features(x), expected.features(x))

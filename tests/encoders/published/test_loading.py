@@ -207,6 +207,28 @@ def test_records_that_cannot_be_prepared(tmp_path, state):
     assert slow.shape == (12, 2500)
 
 
+@pytest.mark.parametrize(("about", "words"), [
+    ({"rate_hz": "500"}, "one number"), ({"units": ("mV",) * 12}, "one word"),
+    ({"leads": None}, "a row for each lead"), ({"mask": None}, "unexpected keyword argument"),
+])  # fmt: skip
+def test_what_is_said_of_a_record_must_be_of_its_kind(tmp_path, state, about, words):
+    given = {"leads": LEADS, "rate_hz": 500.0, **about}
+    with pytest.raises(MedmclError, match=words):
+        load(state, tmp_path).prepare(np.ones((12, 2500)), **given)
+
+
+def test_records_are_real_numbers_wherever_they_lie(tmp_path, state):
+    model, signal = load(state, tmp_path), np.random.default_rng(0).normal(size=(12, 2500))
+    plain = model.prepare(signal, leads=LEADS, rate_hz=500)
+    with pytest.raises(ConfigError, match="rate_hz"):
+        model.prepare(signal)
+    for given in (torch.tensor(signal, requires_grad=True), signal.astype(object)):
+        assert np.array_equal(model.prepare(given, leads=LEADS, rate_hz=500), plain)
+    for given in (signal.astype(complex), signal.astype(str)):
+        with pytest.raises(RecordError, match="real numbers"):
+            model.prepare(given, leads=LEADS, rate_hz=500)
+
+
 @pytest.mark.parametrize("hollow", [torch.Tensor.to_sparse, lambda x: x.to("meta")])
 def test_weights_without_values_are_refused_by_name(tmp_path, state, hollow):
     state["cls_token"] = hollow(state["cls_token"])

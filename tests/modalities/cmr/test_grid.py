@@ -158,3 +158,25 @@ def test_a_grid_is_for_volumes_and_for_intensities():
     raw = CMRVolume(voxels=voxels, spacing_mm=(10, 1, 1), frames={}, where="memory")
     with pytest.raises(ConfigError, match="not taken to a grid"):
         cmr.prepare_mask(raw)
+
+
+def test_a_mask_of_0_and_1_is_told_and_a_caller_says_which_label(caplog):
+    settings = CMRSettings(mode="volume_3d", grid=SMALL, frames=("ed",))
+    volume, labels = noise(20, 18, 4), np.zeros((20, 18, 4), np.uint8)
+    labels[2:5, 2:5], labels[14:17, 12:15] = 1, 3
+
+    def prepared(mask, **more):
+        caplog.clear()
+        return CMR.prepare_array(volume, settings, spacing_mm=(1, 1, 10), mask=mask, **more)
+
+    left, right = prepared(labels), prepared(labels, label=1)
+    assert not np.array_equal(left, right)
+    np.testing.assert_array_equal(prepared(labels == 3), left)
+    assert not caplog.records
+    np.testing.assert_array_equal(prepared((labels == 1).astype(np.uint8)), right)
+    assert "labels are 0 and 1" in caplog.text
+    with pytest.raises(RecordError, match="no left ventricle"):
+        prepared((labels == 1).astype(np.uint8), label=3)
+    for spacing in (1.5, (1, 1), ("a", "b", "c")):
+        with pytest.raises(RecordError, match="three numbers"):
+            CMR.prepare_array(volume, settings, spacing_mm=spacing)

@@ -15,7 +15,7 @@ from medmcl.modalities.ecg.checks import electrodes as ecg_electrodes
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.limb import LimbFit, exchanged, explain, residual_of, residuals_of
 from medmcl.modalities.ecg.checks.shapes import Shapes
-from medmcl.modalities.ecg.files.readers import ECGRecord, unit_factor
+from medmcl.modalities.ecg.files.readers import ECGRecord, moving, unit_factor
 from medmcl.modalities.ecg.leads import LIMB, PRECORDIAL, canonical, sources
 from medmcl.modalities.ordered import median
 
@@ -33,6 +33,8 @@ LIMB_ERROR, LIMB_UNSURE = 10.0, 6.0
 ONE_WAVE = 0.98
 """Share of `Shapes.common` from which names say nothing: one wave form in any size, as simulators
 draw it (PTB-XL: 0.3 % of records lie above; simulated hearts: none)."""
+PADDED_SECONDS = 0.1
+"""No amplifier gives so long nothing but zeros in every lead."""
 CLIPPED_RUN_SECONDS = 0.04
 CLIPPED_SHARE = 0.01
 CLIPPED_AWAY = 0.25
@@ -102,6 +104,20 @@ def check_values(look: Look, used: Sequence[str], where: str, unless: str) -> It
         what = f"lead {', '.join(clipped)} stays at its highest or lowest value: it is clipped"
         fix = "look at the record; the amplifier or the export saturated"
         yield fault("clipped", where, what, fix, "warning")
+
+
+def check_padding(look: Look, where: str) -> Iterator[Finding]:
+    """Zeros in every lead at an end of the record, which filled it up to a length."""
+    there = moving(look.record.signal_mv)
+    before, after = there.start, look.finite.shape[1] - there.stop
+    if there.stop and max(before, after) >= PADDED_SECONDS * look.record.rate_hz:
+        seconds = (there.stop - there.start) / look.record.rate_hz
+        what = (
+            f"every lead is zero in the first {before} and last {after} samples: the record lasts "
+            f"{seconds:.3g} s and was filled up"
+        )
+        fix = "cut them off: trim: zeros in cohort.yaml, numpy for an array in memory"
+        yield fault("padded", where, what, fix, "warning")
 
 
 def clipped_leads(look: Look, used: Sequence[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +12,30 @@ import numpy as np
 from medmcl.core.errors import RecordError
 from medmcl.modalities.dicom import open_dicom
 from medmcl.modalities.ecg.files.readers import Channels, refuse_long
-from medmcl.modalities.ecg.leads import TWELVE, is_known
+from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
 
 _SCP_NUMBERS = (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8)
 _SCP_CODES = {f"5.6.3-9-{n}": lead for n, lead in zip(_SCP_NUMBERS, TWELVE, strict=True)}
 _MDC_CODES = {f"2:{n}": lead for n, lead in zip(_SCP_NUMBERS, TWELVE, strict=True)}
 
 
-def read_dicom(path: Path) -> Channels:
-    """Read the longest multiplex group that is not a median beat.
+_BEAT = re.compile(r"median|average|\bavg|template|representative", re.IGNORECASE)
+"""Labels of groups that hold one beat, made of many."""
 
+
+def read_dicom(path: Path) -> Channels:
+    """Read the multiplex groups, but for median beats, that hold most leads, or last longest.
+
+    Groups of one rate, length and beginning are one record: many keep the limb leads apart.
     Channels are scaled by sensitivity and correction factor, in the channel's own unit; samples
     that carry the padding value are NaN.
     """
-    from pydicom.waveforms import multiplex_array
-
     dataset = open_dicom(path)
     groups = list(dataset.get("WaveformSequence") or ())
     usable = [
         number
         for number, group in enumerate(groups)
-        if "median" not in str(group.get("MultiplexGroupLabel", "")).lower()
+        if not _BEAT.search(str(group.get("MultiplexGroupLabel", "")))
     ]
     if not usable:
         raise RecordError(
@@ -38,25 +43,51 @@ def read_dicom(path: Path) -> Channels:
             where=path,
             got=str(dataset.get("Modality", "")) or None,
         )
-    chosen = max(usable, key=lambda number: int(groups[number].NumberOfWaveformSamples))
-    group = groups[chosen]
-    _check_size(group, path)
-    channels = list(group.ChannelDefinitionSequence)
-    signal = multiplex_array(dataset, chosen, as_raw=False).T
-    padding = group.get("WaveformPaddingValue")
-    if padding is not None:
-        raw = multiplex_array(dataset, chosen, as_raw=True)
-        if isinstance(padding, bytes):
-            padding = np.frombuffer(padding, dtype=raw.dtype)[0]
-        signal[np.equal(raw.T, padding)] = np.nan
-    note = (f"group {chosen + 1} of {len(groups)} is read",) if len(usable) > 1 else ()
+    chosen = _chosen(groups, usable)
+    for number in chosen:
+        _check_size(groups[number], path)
+    channels = [one for number in chosen for one in groups[number].ChannelDefinitionSequence]
+    said = " and ".join(str(number + 1) for number in chosen)
+    note = () if chosen == usable else (f"group {said} of {len(groups)} is read",)
     return Channels(
         names=tuple(_name(channel, number) for number, channel in enumerate(channels)),
         units=tuple(_unit(channel) for channel in channels),
-        signal=signal,
-        rate_hz=float(group.SamplingFrequency),
+        signal=np.concatenate([_signal(dataset, groups[number], number) for number in chosen]),
+        rate_hz=float(groups[chosen[0]].SamplingFrequency),
         notes=note,
     )
+
+
+def _chosen(groups: Sequence[Any], usable: Sequence[int]) -> list[int]:
+    """Numbers of the groups that are the record: of one rate, length and beginning."""
+    records: dict[tuple[float, int, float], list[int]] = {}
+    leads: dict[tuple[float, int, float], set[str]] = {}
+    for number in usable:
+        group = groups[number]
+        rate, samples = float(group.SamplingFrequency), int(group.NumberOfWaveformSamples)
+        key = (rate, samples, float(group.get("MultiplexGroupTimeOffset") or 0))
+        own = {
+            canonical(_name(channel, place))[0]
+            for place, channel in enumerate(group.ChannelDefinitionSequence)
+        }
+        if not own & leads.setdefault(key, set()):  # a lead a second time is another record
+            records.setdefault(key, []).append(number)
+            leads[key] |= own
+    best = max(records, key=lambda key: (len(leads[key] & {*TWELVE}), key[1] / key[0]))
+    return records[best]
+
+
+def _signal(dataset: Any, group: Any, number: int) -> np.ndarray:
+    from pydicom.waveforms import multiplex_array
+
+    signal: np.ndarray = multiplex_array(dataset, number, as_raw=False).T
+    padding = group.get("WaveformPaddingValue")
+    if padding is not None:
+        raw = multiplex_array(dataset, number, as_raw=True)
+        if isinstance(padding, bytes):
+            padding = np.frombuffer(padding, dtype=raw.dtype)[0]
+        signal[np.equal(raw.T, padding)] = np.nan
+    return signal
 
 
 def _check_size(group: Any, path: Path) -> None:

@@ -6,11 +6,13 @@ into an `ECGRecord`, whose leads have canonical names and whose signal is in mV.
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,14 +32,19 @@ _RECORD_COLUMNS = (
     *("id", "eid", "subject", "subject_id", "patient", "patient_id", "participant_id"),
 )
 _TIME_COLUMNS = ("time", "time_s", "time_ms", "t", "timestamp", "seconds", "ms", "sample")
+_TIME_UNITS = {**dict.fromkeys(("time", "time_s", "t", "seconds"), 1.0),
+               **dict.fromkeys(("time_ms", "ms"), 1e3)}  # fmt: skip
+"""Columns of times, and how many of their units a second has."""
+_HEAD = 2**16
+"""Bytes by which the layout of a text is told."""
 LAYOUT = (
     "name the columns after leads, with a row a sample in a file a record; or in parquet a row a "
     "record with a list a lead, and row: COLUMN of your table with the row's number"
 )
 
 
-def read_leads(path: Path, row: int | None) -> tuple[tuple[str, ...], np.ndarray]:
-    """Give the columns that are leads, by their names in the file, and the signal (L, S).
+def read_leads(path: Path, row: int | None) -> Channels:
+    """Give the columns that are leads, and the rate and units that other columns and names say.
 
     Args:
         path: A parquet, csv or tsv file; columns of other names are ignored.
@@ -51,13 +58,13 @@ def read_leads(path: Path, row: int | None) -> tuple[tuple[str, ...], np.ndarray
     if path.name.lower().endswith((".parquet", ".pq")):
         lists = _list_columns(path)
         if lists:
-            return tuple(lists), _read_lists(path, lists, row)
+            return _channels(lists, _read_lists(path, lists, row))
         refuse_large_parquet(path, "record")
         frame = pd.read_parquet(path)
     else:
+        layout = _layout(path)
         refuse_large_text(path, "record")
-        separator = "\t" if ".tsv" in path.name.lower() else ","
-        frame = pd.read_csv(path, sep=separator, low_memory=False)
+        frame = pd.read_csv(path, low_memory=False, **layout)
     if row is not None:
         raise RecordError("row: has no meaning for a row a sample", where=path, fix=LAYOUT)
     columns = [column for column in map(str, frame.columns) if is_known(column)]
@@ -71,11 +78,70 @@ def read_leads(path: Path, row: int | None) -> tuple[tuple[str, ...], np.ndarray
             fix=LAYOUT,
         )
     _require_one_record(frame, path)
+    rate_hz, notes = _rate_of(frame)
     frame = frame[columns]
     wrong = [name for name in columns if frame[name].dtype.kind not in "fiu"]
     if wrong:
         raise RecordError(f"column '{wrong[0]}' does not hold numbers", where=path, fix=LAYOUT)
-    return tuple(columns), frame.to_numpy(dtype=np.float64).T
+    return _channels(columns, frame.to_numpy(dtype=np.float64).T, rate_hz, notes)
+
+
+def _channels(
+    names: Sequence[str],
+    signal: np.ndarray,
+    rate_hz: float | None = None,
+    notes: tuple[str, ...] = (),
+) -> Channels:
+    """Columns by their names, which may say a unit: ``I (uV)``, ``II [mV]``."""
+    said = [re.search(r"[(\[]([^)\]]+)[)\]]\s*$", name) for name in names]
+    units = [None if one is None or unit_factor(one[1]) is None else one[1] for one in said]
+    return Channels(
+        names=tuple(names), units=tuple(units), signal=signal, rate_hz=rate_hz, notes=notes
+    )
+
+
+def _layout(path: Path) -> dict[str, Any]:
+    """How a text of cells is packed, encoded and separated, as its first bytes say."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    packed = head.startswith(b"\x1f\x8b")
+    if packed and path.suffix.lower() != ".gz":
+        raise RecordError(
+            "is packed by gzip, and its name does not say so",
+            where=path,
+            fix=f"call it {path.name}.gz",
+        )
+    if packed:
+        head = zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    first, _, rest = head.decode(encoding, "ignore").partition("\n")
+    separator = max(",;\t", key=first.count)
+    comma = separator != "," and re.search(r"\d,\d", rest)
+    return {
+        "sep": separator,
+        "decimal": "," if comma else ".",
+        "encoding": encoding,
+        "compression": "gzip" if packed else None,
+    }
+
+
+def _rate_of(frame: Any) -> tuple[float | None, tuple[str, ...]]:
+    """Rate that a column of times says, in seconds or, as its name says, milliseconds."""
+    for column in frame.columns:
+        unit = _TIME_UNITS.get(str(column).strip().lower())
+        if unit is None or frame[column].dtype.kind not in "fiu" or len(frame) < 3:
+            continue
+        times = frame[column].to_numpy(dtype=np.float64)
+        span, steps = times[-1] - times[0], np.diff(times)
+        if not (np.isfinite(times).all() and span > 0) or (unit == 1 and steps[0] >= 1):
+            continue  # the number of the sample, or milliseconds that nobody named
+        rate = len(steps) / span * unit
+        tick = next((10.0**-k for k in range(9) if not (times * 10**k % 1).any()), 1e-9)
+        whole = abs(rate - round(rate)) <= rate * (tick / span + 1e-9)
+        uneven = steps.max() > 1.5 * span / len(steps) + tick
+        note = f"times of column '{column}' are not even: samples are missing or repeated"
+        return float(round(rate)) if whole else rate, (note,) if uneven else ()
+    return None, ()
 
 
 def _require_one_record(frame: Any, path: Path) -> None:
@@ -275,7 +341,7 @@ def read_channels(
         if reader == "hdf5":
             return of_array(hdf5.read_array(path, dataset, row), path, axes, leads)
         if reader == "parquet":
-            return read_table(path, row)
+            return read_leads(path, row)
         readers = {
             "muse_xml": ecg_xml.read_muse,
             "ukb_xml": ecg_xml.read_ukb,
@@ -341,6 +407,7 @@ def to_record(
     rate_hz: float | None,
     units: str | None,
     exact: bool = False,
+    trim: Literal["zeros"] | None = None,
 ) -> ECGRecord:
     """Bring channels to canonical names and mV.
 
@@ -351,6 +418,7 @@ def to_record(
         rate_hz: Declared rate; used where the file has none.
         units: Declared unit; used where the file has none.
         exact: Keep float64; narrow filters blow up what float32 rounds off.
+        trim: ``zeros``: cut off what is zero in every lead, at both ends.
 
     Raises:
         RecordError: No rate, no unit, two channels of one name, no lead at all.
@@ -382,7 +450,7 @@ def to_record(
             np.float64 if exact else np.float32
         )
     return ECGRecord(
-        signal_mv=signal,
+        signal_mv=signal if trim is None else signal[:, moving(signal)],
         leads=leads,
         rate_hz=float(rate),
         units=stated[0] if stated else units or "mV",
@@ -391,6 +459,12 @@ def to_record(
         quality=(*channels.notes, *notes),
         where=where,
     )
+
+
+def moving(signal: np.ndarray) -> slice:
+    """Where a signal (L, S) begins and ends to be anything but zero in every lead."""
+    there = np.flatnonzero(signal.any(axis=0))
+    return slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0)
 
 
 def _require_shape(channels: Channels, where: str) -> None:
@@ -472,11 +546,3 @@ def of_array(array: np.ndarray, path: Path, axes: str, leads: Sequence[str]) -> 
 def _mapped(path: Path, *_stamp: int) -> np.ndarray:
     """Map a file once for all its rows; with another stamp (inode, size, time) map it anew."""
     return np.asarray(np.lib.format.open_memmap(path, mode="r"))
-
-
-def read_table(path: Path, row: int | None = None) -> Channels:
-    """Read a parquet, csv or tsv file whose columns are leads; see `tables`."""
-    from medmcl.modalities.ecg.files.readers import read_leads
-
-    names, signal = read_leads(path, row)
-    return Channels(names=names, units=(None,) * len(names), signal=signal, rate_hz=None)

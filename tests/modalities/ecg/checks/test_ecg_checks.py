@@ -16,7 +16,7 @@ from medmcl.modalities.ecg.checks.rate import log_odds as rate_log_odds
 from medmcl.modalities.ecg.checks.shapes import measure_shapes
 from medmcl.modalities.ecg.checks.together import inspect_together
 from medmcl.modalities.ecg.checks.values import chest_odds, is_clipped
-from medmcl.modalities.ecg.files.readers import ECGRecord
+from medmcl.modalities.ecg.files.readers import Channels, ECGRecord, to_record
 from medmcl.modalities.ecg.leads import LIMB, LIMB_ROWS, PRECORDIAL, TWELVE
 from medmcl.modalities.ordered import quantile
 
@@ -363,6 +363,26 @@ def test_short_records_are_errors_or_warnings_by_the_settings():
     assert findings(record)["ecg.too_short"].level == "error"
     assert findings(record, pad="zero")["ecg.too_short"].level == "warning"
     assert findings(record, seconds=7) == {}
+
+
+def test_zeros_that_fill_a_record_up_are_told_and_cut_off():
+    record = heart(seconds=7.0)
+    for before, after in ((0, 10), (150, 0), (150, 146)):
+        padded = np.pad(record.signal_mv, [(0, 0), (before, after)])
+        found = findings(replace(record, signal_mv=padded), {"trim": "zeros"}, seconds=5)
+        said = found["ecg.padded"]
+        assert "lasts 7 s" in said.what
+        assert "trim: zeros" in said.fix
+        channels = Channels(
+            names=record.leads, units=("mV",) * len(padded), signal=padded, rate_hz=100.0
+        )
+        cut = to_record(
+            channels, where="", rename={}, rate_hz=None, units=None, exact=True, trim="zeros"
+        )
+        np.testing.assert_array_equal(cut.signal_mv, record.signal_mv)
+    one = record.signal_mv.copy()
+    one[0, :300] = 0.0
+    assert "ecg.padded" not in findings(replace(record, signal_mv=one))
 
 
 def test_clipping_is_a_warning_that_names_leads():

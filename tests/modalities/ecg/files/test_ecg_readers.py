@@ -274,6 +274,27 @@ def test_dicom_round_trip_takes_the_rhythm_not_the_longer_median(tmp_path):
         np.testing.assert_allclose(record.signal_mv, counts(12) * STEP_UV / 1000, rtol=1e-5)
 
 
+def test_dicom_groups_of_one_rate_and_length_are_one_record(tmp_path):
+    table = counts(12)
+    parts = [
+        ("", TWELVE[:3], table[:3]),
+        ("", TWELVE[3:6], table[3:6]),
+        ("", TWELVE[6:], table[6:]),
+    ]
+    strip = ("RHYTHM STRIP", ("II",), np.ones((1, 500), int), 1000)
+    beat = ("AVERAGE BEAT", TWELVE, np.ones((12, 900), int))
+    whole = ("RHYTHM", TWELVE, table)
+    for groups, note in (
+        (parts, ()),
+        ([strip, whole, beat], ("group 2 of 3 is read",)),
+        ([beat, *parts, strip], ("group 2 and 3 and 4 of 5 is read",)),
+    ):
+        record = read(write_dicom(tmp_path / "a.dcm", table, TWELVE, groups=groups), "dicom")
+        assert record.leads == TWELVE
+        assert record.quality == note
+        np.testing.assert_allclose(record.signal_mv, table * STEP_UV / 1000, rtol=1e-5)
+
+
 def test_dicom_without_waveform_and_truncated_dicom_are_named(tmp_path):
     from pydicom import dcmread
 

@@ -111,3 +111,48 @@ def test_a_lead_and_a_value_column_are_told_how_to_be_laid_out(tmp_path):
     long_form(signal()).melt(["record_id", "time"], var_name="lead").to_csv(path, index=False)
     with pytest.raises(RecordError, match=r"(?s)no column is named.*list a lead"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "unit", "digits"), [("time", 1, 3), ("t", 1, 9), ("ms", 1e3, 0)]
+)
+@pytest.mark.parametrize("rate", [100, 360, 500])
+def test_times_in_a_table_say_the_rate(tmp_path, column, unit, digits, rate):
+    times = (np.arange(300) / rate * unit).round(digits)
+    frame = pd.DataFrame(signal(samples=300).T, columns=TWELVE)
+    frame.assign(**{column: times}).to_csv(tmp_path / "a.csv", index=False)
+    record = read(tmp_path / "a.csv")
+    assert record.rate_hz == record.header_rate_hz == pytest.approx(rate, rel=2e-3)
+    assert record.rate_hz % 1 == 0 or rate == 360
+    frame.assign(time=np.arange(300)).to_csv(tmp_path / "a.csv", index=False)
+    assert read(tmp_path / "a.csv").header_rate_hz is None  # counted samples, or milliseconds
+
+
+def test_times_with_a_hole_are_told(tmp_path):
+    frame = pd.DataFrame(signal(samples=300).T, columns=TWELVE).assign(time=np.arange(300) / 100)
+    frame.drop(index=range(50, 60)).to_csv(tmp_path / "a.csv", index=False)
+    assert "not even" in read(tmp_path / "a.csv").quality[0]
+
+
+def test_units_in_names_of_columns_are_followed(tmp_path):
+    frame = pd.DataFrame(signal().T * 1e3, columns=[f"{lead} (uV)" for lead in TWELVE])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    record = read(tmp_path / "a.csv")
+    assert record.header_units == "uV"
+    np.testing.assert_allclose(record.signal_mv, signal(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", [
+    {"sep": ";"}, {"sep": ";", "decimal": ","}, {"sep": "\t"}, {"encoding": "utf-16"},
+    {"encoding": "utf-8-sig"},
+])  # fmt: skip
+def test_tables_as_spreadsheets_write_them(tmp_path, how):
+    pd.DataFrame(signal().T, columns=TWELVE).to_csv(tmp_path / "a.csv", index=False, **how)
+    np.testing.assert_allclose(read(tmp_path / "a.csv").signal_mv, signal(), rtol=1e-6)
+
+
+def test_a_packed_table_whose_name_does_not_say_so_is_refused(tmp_path):
+    pd.DataFrame(signal().T, columns=TWELVE).to_csv(tmp_path / "a.csv.gz", index=False)
+    (tmp_path / "a.csv.gz").rename(tmp_path / "b.csv")
+    with pytest.raises(RecordError, match=r"gzip(.|\n)*call it b.csv.gz"):
+        read(tmp_path / "b.csv")
