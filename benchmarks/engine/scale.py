@@ -94,6 +94,8 @@ def measure(checkout: Path, words: list[str], folder: Path) -> dict[str, float]:
     try:
         os.chdir(checkout)
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(checkout)}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode
+        env["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
         with (folder / "log").open("w") as log:
             done = subprocess.run([sys.executable, *words], stdout=log, stderr=log, env=env)
         os._exit(done.returncode)

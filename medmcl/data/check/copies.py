@@ -17,6 +17,7 @@ import numpy as np
 
 from medmcl.core.contracts import Adapter, RecordRef, Sketches
 from medmcl.core.findings import Finding, cohort_warning
+from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.reading import Outcome, read_record
 
@@ -158,6 +159,7 @@ def near_each(sketches: np.ndarray, others: np.ndarray) -> list[tuple[int, int]]
     return list(zip(rows.tolist(), place[rows, ranks].tolist(), strict=True))
 
 
+@collector_paused()
 def same_rows(
     name: str,
     places: Sequence[RecordRef],

@@ -120,7 +120,7 @@ class Opening:
         if samples is None:
             return None
         frame, index = samples
-        shown = table.frame.copy()
+        shown = table.frame.copy(deep=False)
         shown["split"] = split.reindex(shown.index)
         shown[SITE] = None if site is None else site.reindex(shown.index)
         opened = Opened(

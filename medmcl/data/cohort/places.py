@@ -135,12 +135,15 @@ class TableRows:
 
     def __call__(self, row: int) -> RecordRef:
         """Give the place of a row."""
-        narrow, columns, order, numbers = self._cells
-        values: Mapping[str, Any] = {
-            name: column[row] for name, column in zip(narrow, columns, strict=True)
-        }
+        numbers, others, order, wide = self._cells
+        values: Any = {} if order else dict.fromkeys(self.names)  # in the order of the names
+        for name, column in others.items():
+            values[name] = column[row]
+        for name, cells in numbers.items():
+            cell = cells.item(row)
+            values[name] = cell if cell == cell else None  # NaN is unlike itself
         if order:
-            values = WideCells(order, numbers[row], values)
+            values = WideCells(order, wide[row], values)
         return RecordRef(
             subject=self.owner[row],
             record=self.ids[row],
@@ -150,9 +153,13 @@ class TableRows:
         )
 
     @cached_property
-    def _cells(self) -> tuple[list[str], list[list[Any]], dict[str, int], np.ndarray]:
+    def _cells(
+        self,
+    ) -> tuple[dict[str, np.ndarray], dict[str, list[Any]], dict[str, int], np.ndarray]:
+        """Columns of numbers as they lie in the table, and others; of a wide table at once."""
         wide = wide_columns(self.table, self.names)
         order = {name: place for place, name in enumerate(wide)}
-        narrow = [name for name in self.names if name not in order]
-        numbers = self.table[wide].to_numpy(np.float64)
-        return narrow, [natives(self.table[name]) for name in narrow], order, numbers
+        narrow = {name: self.table[name] for name in self.names if name not in order}
+        numbers = {n: one.to_numpy() for n, one in narrow.items() if one.dtype == np.float64}
+        others = {n: natives(one) for n, one in narrow.items() if n not in numbers}
+        return numbers, others, order, self.table[wide].to_numpy(np.float64)

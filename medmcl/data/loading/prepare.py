@@ -524,9 +524,9 @@ def _stored(
 
 def fitted_key(
     cohort: Cohort, name: str, adapter: Adapter, state: Mapping[str, Any] | None = None
-) -> tuple[list[RecordRef], str]:
+) -> tuple[Sequence[RecordRef], str]:
     """Fit an adapter, or give it a state; give the records of its modality, and their entry."""
-    places: list[RecordRef] = list(cohort.records[name]["place"])
+    places: Sequence[RecordRef] = cohort.records[name]["place"].array  # each is made when asked for
     if state is not None:
         with blamed(adapter, "load_state"):
             adapter.load_state(state)
@@ -603,11 +603,12 @@ def _rehearse(cohort: Cohort, name: str, adapter: Adapter) -> None:
             rehearse(adapter, cohort.spec.modalities[name].source, raw, row, place)
 
 
-def train_places(cohort: Cohort, modality: str) -> list[RecordRef]:
+def train_places(cohort: Cohort, modality: str) -> Sequence[RecordRef]:
     """Give where the records of train people lie: what an adapter may learn from."""
     table = cohort.records[modality]
     side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
-    return list(table["place"][side == "train"])
+    found: Sequence[RecordRef] = table["place"].array[side == "train"]
+    return found
 
 
 def _look_again(

@@ -26,6 +26,7 @@ from medmcl.core.contracts import (
 from medmcl.core.errors import ConfigError, MedmclError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.data.cohort.confined import refuse_odd
+from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.cohort.places import PlaceArray
 from medmcl.data.loading.worker_pool import each
 from medmcl.modalities import ADAPTERS
@@ -57,7 +58,7 @@ class Outcome:
     @property
     def usable(self) -> bool:
         """Whether no finding is an error."""
-        return all(finding.level != "error" for finding in self.findings)
+        return not self.findings or all(one.level != "error" for one in self.findings)
 
 
 def record_files(adapter: Adapter, place: RecordRef) -> list[Path]:
@@ -199,6 +200,7 @@ def outcomes(
             yield one
 
 
+@collector_paused()
 def look(adapter: Adapter, places: PlaceArray) -> list[Outcome | None]:
     """Give what is known of rows of a table without reading each; None where it must be read."""
     cells = places.cells if isinstance(adapter, LooksAtRows) else None

@@ -89,13 +89,15 @@ class Cox:
     def cumulative_hazard(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Cumulative hazard, (N, T): zero before the first training event, flat after the last."""
         eta = (np.asarray(features, dtype=np.float64) - self.mean) @ self.weights
-        return np.asarray(
-            np.exp(np.minimum(eta[:, None] + self.baseline.log_at(times)[None], 700.0))
-        )
+        hazard = np.asarray(eta[:, None] + self.baseline.log_at(times)[None])
+        np.minimum(hazard, 700.0, out=hazard)  # of many rows each copy is large
+        return np.exp(hazard, out=hazard)
 
     def survival(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
         """P(T > time), (N, T), a step function of time."""
-        return np.asarray(np.exp(-self.cumulative_hazard(features, times)))
+        hazard = self.cumulative_hazard(features, times)
+        np.negative(hazard, out=hazard)
+        return np.exp(hazard, out=hazard)
 
 
 def cox_model(

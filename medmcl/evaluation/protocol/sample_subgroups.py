@@ -105,17 +105,23 @@ def sample_table(cohort: Cohort, named: str) -> pd.DataFrame:
     for name, spec in cohort.spec.modalities.items():
         if not isinstance(spec.source, TabularSource):
             continue
+        wide = len(spec.source.columns) > WIDE
+        wanted = {
+            column: about
+            for column, about in spec.source.columns.items()
+            if (not wide or column.lower() in (*SEXES, *AGES) or column in named)
+            and column not in table
+            and column not in more
+        }
+        if not wanted:
+            continue
         cells = cohort.records[name]["place"].map(lambda place: place.values)
         own = cohort.own_records(name)
         rows = [{} if pd.isna(record) else cells.get(record, {}) for record in own]
-        wide = len(spec.source.columns) > WIDE
-        for column, about in spec.source.columns.items():
-            if wide and column.lower() not in (*SEXES, *AGES) and column not in named:
-                continue
-            if column not in table and column not in more:
-                values = pd.Series([row.get(column) for row in rows], dtype=object)
-                is_number = about.kind == "number"
-                more[column] = pd.to_numeric(values, errors="coerce") if is_number else values
+        for column, about in wanted.items():
+            values = pd.Series([row.get(column) for row in rows], dtype=object)
+            is_number = about.kind == "number"
+            more[column] = pd.to_numeric(values, errors="coerce") if is_number else values
     return pd.concat([table, pd.DataFrame(more, index=table.index)], axis=1)
 
 

@@ -14,6 +14,7 @@ from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.core.progress import progress as shown_progress
 from medmcl.data.check.check import Checked, check_cohort, check_shard
 from medmcl.data.cohort.cohort import Cohort, load_cohort
+from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.loading.prepare import cache_folder
 from medmcl.data.loading.shared_work import Shard
 from medmcl.stages.recipe.cohort_checks import faults_with
@@ -123,12 +124,13 @@ def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:
     """
     if not any(stage.learns for stage in recipe.stages):
         return []
-    from medmcl.data.loading.stand_in import stand_in
-    from medmcl.engine.record import Record
-    from medmcl.engine.signals import StopRequest
-    from medmcl.engine.world import World
-    from medmcl.stages.run.run import Run
-    from medmcl.stages.run.training import dry_run
+    with collector_paused():
+        from medmcl.data.loading.stand_in import stand_in
+        from medmcl.engine.record import Record
+        from medmcl.engine.signals import StopRequest
+        from medmcl.engine.world import World
+        from medmcl.stages.run.run import Run
+        from medmcl.stages.run.training import dry_run
 
     refused: list[MedmclError] = []
     with working_folder(Path(gettempdir()) / "medmcl-rehearsal") as folder:

@@ -254,7 +254,9 @@ class Covariates:
                 columns.append(hot * flags[:, column][:, None])
                 terms += [(name, level) for level in ("unseen", *state["levels"][name])]
         has = prepared.present[modality]
-        every = np.concatenate(columns, axis=1) * has[:, None]
+        every = np.concatenate(columns, axis=1)
+        every *= has[:, None]
+        del columns, stored
         known = has[:, None] & (flags > 0)
         if is_frozen and "terms" in kept:
             shown = tuple((str(term[0]), str(term[1])) for term in kept["terms"])

@@ -157,17 +157,16 @@ def _covariates(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
     cohort = prepared.cohort
     for name, columns in _tables(prepared):
         places = cohort.records[name]["place"]
-        cells = [
-            places[record].values if record is not None and record in places.index else {}
-            for record in cohort.own_records(name).iloc[rows]
-        ]
-        for column, about in list(columns.items())[:MOST_COVARIATES]:
+        chosen = list(columns.items())[:MOST_COVARIATES]
+        values: list[list[Any]] = [[] for _ in chosen]
+        own = pd.Index(cohort.own_records(name).iloc[rows])
+        for row in places.index.get_indexer(own).tolist():
+            cells = places.array[row].values if row >= 0 else {}
+            for (column, about), found in zip(chosen, values, strict=True):
+                found.append(read_cell(cells.get(column), about.kind)[0])
+        for (column, about), found in zip(chosen, values, strict=True):
             yield _Described.named(
-                column,
-                source=name,
-                kind=about.kind,
-                unit=about.unit,
-                values=[read_cell(cell.get(column), about.kind)[0] for cell in cells],
+                column, source=name, kind=about.kind, unit=about.unit, values=found
             )
 
 

@@ -1,6 +1,7 @@
 """A column of places is told row by row, and is a column like others."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -46,3 +47,39 @@ def test_to_another_process_go_its_own_rows_alone(places):
     assert list(sent) == [places[1]]
     assert sent.cells is None
     assert places.cells.columns.tolist() == ["age", "sex"]
+
+
+def test_names_keep_their_order_whatever_their_columns_hold():
+    frame = TABLE.assign(flag=pd.array([True, None, False], dtype="boolean"), n=[7, 8, 9])
+    names = ["sex", "age", "n", "flag"]
+    rows = PlaceArray(TableRows(frame, names, IDS, IDS, no_paths, ("/",)), np.arange(3))
+    assert [[*one.values.items()] for one in rows] == [
+        [("sex", "F"), ("age", 40.0), ("n", 7), ("flag", True)],
+        [("sex", "M"), ("age", None), ("n", 8), ("flag", None)],
+        [("sex", None), ("age", 60.0), ("n", 9), ("flag", False)],
+    ]
+    assert [type(one) for one in rows[0].values.values()] == [str, float, int, bool]
+
+
+def test_the_numbers_of_a_table_are_held_once(tmp_path):
+    """Records of a hundred thousand people were lists of numbers beside the table."""
+    import medmcl
+    from medmcl.data.loading.prepare import train_places
+
+    size, columns = 20_000, [f"m{n}" for n in range(10)]
+    cells = np.random.default_rng(0).normal(size=(size, len(columns)))
+    table = pd.DataFrame(cells, columns=columns).assign(id=[f"p{n}" for n in range(size)])
+    table.assign(split="train").to_csv(tmp_path / "people.csv", index=False)
+    named = ", ".join(f"{one}: number" for one in columns)
+    (tmp_path / "cohort.yaml").write_text(
+        "schema: medmcl/cohort@1\nsubjects: {table: people.csv, id: id, split: split}\n"
+        f"modalities: {{labs: {{reader: table, columns: {{{named}}}}}}}\n"
+    )
+    cohort = medmcl.open_cohort(tmp_path)
+    tracemalloc.start()
+    places = train_places(cohort, "labs")
+    seen = np.array([[*one.values.values()] for one in places])
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert (seen == cells).all()
+    assert held - seen.nbytes < 100 * size  # it was 800 bytes a row

@@ -110,15 +110,16 @@ def survival_at_own_time(survival: Any, times: Any, time: Any) -> np.ndarray:
     followed = as_float(time)
     if curves.shape != (len(followed), len(grid)):
         raise ValueError(f"survival must be ({len(followed)}, {len(grid)}), got {curves.shape}")
-    if grid[0] > 0:
+    rows = np.arange(len(followed))
+    begins = int(grid[0] > 0)  # all live at 0, which the curves need not say
+    if begins:
         grid = np.concatenate([[0.0], grid])
-        curves = np.concatenate([np.ones((len(followed), 1)), curves], axis=1)
     if len(grid) == 1:
         return curves[:, 0]
     right = np.clip(np.searchsorted(grid, followed, side="right"), 1, len(grid) - 1)
-    rows = np.arange(len(followed))
     step = (np.minimum(followed, grid[-1]) - grid[right - 1]) / (grid[right] - grid[right - 1])
-    left, there = curves[rows, right - 1], curves[rows, right]
+    left = np.where(right == begins, 1.0, curves[rows, np.maximum(right - 1 - begins, 0)])
+    there = curves[rows, right - begins]
     return np.asarray(left + step * (there - left))
 
 

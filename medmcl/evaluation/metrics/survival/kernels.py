@@ -97,7 +97,7 @@ def _concordance(earlier: np.ndarray, later: np.ndarray, dtype: type[np.floating
     """One where the earlier event has the higher risk, one half where the risks are tied."""
     gap = earlier[:, None] - later
     won = (gap > TIED).astype(dtype)
-    won += dtype(0.5) * (np.abs(gap) <= TIED)
+    np.add(won, dtype(0.5), out=won, where=np.abs(gap, out=gap) <= TIED)
     return won
 
 

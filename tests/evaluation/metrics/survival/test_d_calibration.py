@@ -96,6 +96,19 @@ def test_reading_a_curve_at_the_own_time_is_linear_from_one_at_zero():
         survival_at_own_time([[0.7]], [1.0], [0.0, 2.0])
 
 
+@pytest.mark.parametrize("grid", [[0.0, 2.0, 3.0, 7.0], [0.5, 2.0, 3.0], [4.0], [0.0, 1.0]])
+def test_reading_curves_of_any_grid_is_what_interpolation_gives(grid):
+    rng = np.random.default_rng(0)
+    curves = np.sort(rng.random((200, len(grid))))[:, ::-1]
+    time = np.concatenate([rng.uniform(0, 9, 190), [0.0, 0.5, 2, 3, 7, 4, 1, 9, 0.25, 8]])
+    known = ([], []) if grid[0] == 0 else ([0.0], [1.0])
+    slow = [
+        np.interp(at, [*known[0], *grid], [*known[1], *one])
+        for at, one in zip(time, curves, strict=True)
+    ]
+    np.testing.assert_allclose(survival_at_own_time(curves, grid, time), slow, rtol=1e-13)
+
+
 @pytest.mark.parametrize(("events", "said"), [(60, False), (59, True)])
 def test_where_most_are_censored_d_calibration_says_that_it_has_little_power(events, said):
     found = d_calibration(np.arange(120) < events, np.ones(120), np.linspace(0.05, 0.95, 120))
