@@ -136,18 +136,22 @@ class ECGJEPA(nn.Module):
         """
         said = table(content)
         config, constants = table(said.get("config")), table(said.get("preprocess"))
-        names = [canonical(str(one))[0] for one in config.get("channels", TWELVE)]
+        channels = config.get("channels", TWELVE)
+        names = [canonical(str(one))[0] for one in _listed(channels)]
         found: dict[str, Any] = {} if names == [*TWELVE] else {"channels": names}
         for key in constants and ("mean", "std"):
-            found[key] = torch.as_tensor(constants.get(key, ())).flatten().tolist()
+            found[key] = _listed(constants.get(key))
         if not set(names) <= {*TWELVE} or len(set(names)) < len(names) or not names:
             raise ArtefactError(
                 "reads other channels than leads of a 12-lead ECG",
-                got=f"config, channels: {config['channels']}",
+                got=f"config, channels: {channels}",
                 expected=", ".join(TWELVE),
                 fix="take a file that its authors published",
             )
-        if any(len(found.get(key, TWELVE)) != len(TWELVE) for key in ("mean", "std")):
+        if any(
+            len(found[key]) != len(TWELVE) or not all(isinstance(one, float) for one in found[key])
+            for key in constants and ("mean", "std")
+        ):
             raise ArtefactError(
                 "has no constant for each of the twelve leads of a record",
                 got=f"preprocess: {dict(constants)}"[:200],
@@ -211,6 +215,13 @@ _OTHERWISE = {
     "layer_scale_eps": 0.0,
 }
 """What a file's ``config`` may say of its network, and the one value that the network here has."""
+
+
+def _listed(value: Any) -> list[Any]:
+    """What stands in a list or tensor of a file, whole numbers as floats; empty for others."""
+    value = value.flatten().tolist() if isinstance(value, Tensor) else value
+    found = value if isinstance(value, (list, tuple)) else ()
+    return [float(one) if isinstance(one, int) else one for one in found]
 
 
 def interleaved_positions(length: int, width: int) -> Tensor:

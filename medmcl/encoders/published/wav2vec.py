@@ -109,9 +109,10 @@ def told_by(content: Any) -> dict[str, Any]:
         sizes |= {"kernels": [one[1] for one in layers], "strides": [one[2] for one in layers]}
         config = {**config, "conv_dim": [one[0] for one in layers]}
     if "conv_dim" in config:
-        widths = list(config["conv_dim"])
+        said = config["conv_dim"]
+        widths = [*said] if isinstance(said, (list, tuple)) else [said]
         refuse_other({"conv_dim": widths}, {"conv_dim": widths[:1] * len(widths)})
-        sizes["conv_width"] = widths[0]
+        sizes["conv_width"] = widths[0] if widths else None
     return {key: list(one) if isinstance(one, tuple) else one for key, one in sizes.items()}
 
 

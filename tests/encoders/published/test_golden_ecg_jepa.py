@@ -138,14 +138,15 @@ def test_constants_of_a_fine_tuned_file_are_taken(tmp_path):
     mean, std = (np.array(constants[key])[:, None] for key in ("mean", "std"))
     expected = ((signal - mean) / std).clip(-5, 5)[[0, 1, 2, 3, 5, 4, *range(6, 12)]]
     assert np.abs(found - expected).max() < 5e-3  # half precision
-    short = {"mean": [0.0], "std": [1.0]}
-    with pytest.raises(ArtefactError, match="twelve leads"):
-        models.load(MODEL, weights=said(tmp_path, preprocess=short))
+    for wrong in ({"mean": [0.0], "std": [1.0]}, {"mean": constants["mean"]}, {"mean": "x"}):
+        with pytest.raises(ArtefactError, match="twelve leads"):
+            models.load(MODEL, weights=said(tmp_path, preprocess=wrong))
 
 
 @pytest.mark.parametrize("other", [
     {"num_registers": 4}, {"bias": True}, {"norm_eps": 1e-5}, {"layer_scale_eps": 1e-5},
     {"sampling_frequency": 250}, {"channels": ["I", "II", "I"]}, {"channels": ["EEG"] * 12},
+    {"channels": 12},
 ])  # fmt: skip
 def test_settings_of_another_network_are_refused_by_name(other, tmp_path):
     file = said(tmp_path, config={**config("vitxs"), **other})

@@ -35,6 +35,8 @@ _TIME_COLUMNS = ("time", "time_s", "time_ms", "t", "timestamp", "seconds", "ms",
 _TIME_UNITS = {**dict.fromkeys(("time", "time_s", "t", "seconds"), 1.0),
                **dict.fromkeys(("time_ms", "ms"), 1e3)}  # fmt: skip
 """Columns of times, and how many of their units a second has."""
+_SLOWEST_HZ = 10
+"""Nobody records an ECG at less."""
 _HEAD = 2**16
 """Bytes by which the layout of a text is told."""
 LAYOUT = (
@@ -133,9 +135,11 @@ def _rate_of(frame: Any) -> tuple[float | None, tuple[str, ...]]:
             continue
         times = frame[column].to_numpy(dtype=np.float64)
         span, steps = times[-1] - times[0], np.diff(times)
-        if not (np.isfinite(times).all() and span > 0) or (unit == 1 and steps[0] >= 1):
-            continue  # the number of the sample, or milliseconds that nobody named
+        if not (np.isfinite(times).all() and span > 0):
+            continue
         rate = len(steps) / span * unit
+        if rate < _SLOWEST_HZ:
+            continue  # the number of the sample, or milliseconds that nobody named
         tick = next((10.0**-k for k in range(9) if not (times * 10**k % 1).any()), 1e-9)
         whole = abs(rate - round(rate)) <= rate * (tick / span + 1e-9)
         uneven = steps.max() > 1.5 * span / len(steps) + tick
