@@ -26,7 +26,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> list[Row]:
-    """Give each suite and task what its rows share, and the rest of each row."""
+    """Give each task of a command what its rows share, and the rest of each row."""
     found: dict[tuple[str, ...], Row] = {}
     for folder in given.boards:
         for row in board.read_board(folder / board.FILES[0]):
@@ -37,9 +37,12 @@ def run(given: argparse.Namespace) -> list[Row]:
                 key = ("suite", "task", "name", "protocol", "condition", "metric", "versus")
                 told = tuple(str(one[name]) for name in (*key, "label_fraction", "scored_on"))
                 found.setdefault(told, one)
-    tasks = dict.fromkeys((row["suite"], row["task"]) for row in found.values())
-    return [_folded([row for row in found.values() if (row["suite"], row["task"]) == task])
-            for task in tasks]  # fmt: skip
+    kinds = dict.fromkeys(map(_kind, found.values()))
+    return [_folded([row for row in found.values() if _kind(row) == kind]) for kind in kinds]
+
+
+def _kind(row: Row) -> tuple[str, str, str]:
+    return row["suite"], row["task"], row["command"]
 
 
 def _folded(rows: list[Row]) -> Row:
@@ -50,7 +53,7 @@ def _folded(rows: list[Row]) -> Row:
 
 
 def _short(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def unfolded(tasks: Iterable[Row]) -> list[board.Row]:
@@ -64,7 +67,10 @@ def parts(tasks: list[Row]) -> dict[str, str]:
     for task in dict.fromkeys(row.task for row in found):
         lines += board.task_lines(task, [row for row in found if row.task == task])
     commands = "\n".join(f"`{one}`" for one in dict.fromkeys(row.command for row in found))
-    return {"commands": commands, "tasks": "\n".join(lines).strip()}
+    own = [f"{row.name} {row.shown}" for row in found
+           if (row.task, row.protocol, row.kind) == ("superdiagnostic", "linear_probe", "embeddings")
+           and (row.metric, row.label_fraction, row.versus) == (board.HEADLINE, 1, "")]  # fmt: skip
+    return {"commands": commands, "tasks": "\n".join(lines).strip(), "own held out": "; ".join(own)}
 
 
 STUDY = Study(__file__, parts=parts, run=run, options=options)
