@@ -6,10 +6,12 @@ text. Missing cells are those that pandas reads as missing, ``n/a`` of BIDS incl
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -331,6 +333,9 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
 def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
     """Give every column as numbers, booleans or text; those of ``text`` as text."""
     frame = frame.reset_index(drop=True).set_axis([str(name) for name in frame.columns], axis=1)
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise ValueError(f"two columns are called '{twice}'")
     plain = frame.select_dtypes("float64").drop(columns=list(text), errors="ignore")
     wide = 2 * plain.shape[1] > frame.shape[1]  # tables of numbers are tidy as they are
     done = set(plain.columns) if wide else set()
@@ -347,14 +352,15 @@ def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
 
 
 def _is_clear(column: pd.Series) -> bool:
-    """Whether its cells are no text."""
-    return column.dtype.kind in "biufcmM"
+    """Whether its cells are numbers or truth values already."""
+    kind = column.dtype
+    return bool(pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind))
 
 
 def _tidy_column(column: pd.Series) -> pd.Series:
     if pd.api.types.is_datetime64_any_dtype(column):
         return column.astype(str).where(column.notna(), None)
-    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+    if _is_clear(column):
         return column
     if isinstance(column.dtype, pd.StringDtype):  # what a column is, its distinct cells tell
         codes, distinct = pd.factorize(column)
@@ -466,8 +472,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:
     refuse_large_text(path, error=CohortError)
-    names = re.sub(rb'"[^"]*"', b"", heading(path, CohortError))
-    refuse_many_columns(names.count(separator.encode()) + 1, path, CohortError)
+    line = heading(path, CohortError).decode("utf-8-sig", "replace")
+    count = line.count(separator) + 1
+    with suppress(csv.Error):  # of a name without end
+        count = len(next(csv.reader([line], delimiter=separator), []))
+    refuse_many_columns(count, path, CohortError)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "error", pd.errors.ParserWarning

@@ -228,3 +228,9 @@ def test_numbers_are_read_to_the_last_bit() -> None:
     numbers = draw.normal(size=5_000) * 10.0 ** draw.integers(-8, 8, 5_000)
     written = pd.DataFrame({"x": [f"{number:.17g}" for number in numbers]})
     assert (tidy(written)["x"].to_numpy() == numbers).all()
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("id,=a,'=a\np,1,2\n")  # of a spreadsheet: both are =a
+    with pytest.raises(CohortError, match="two columns are called '=a'"):
+        read_table(tmp_path, "t.csv")
