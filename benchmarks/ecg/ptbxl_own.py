@@ -1,7 +1,7 @@
 """Frozen ECG encoders of medmcl's own on PTB-XL: what was tried, and chosen on fold 9.
 
-    python -m benchmarks.ecg.ptbxl_own --data-root PTBXL --work WORK [--only TRIAL ...]
-    python -m benchmarks.ecg.ptbxl_own --data-root PTBXL --work WORK --vectors CHOICE=FILE.parquet
+    python -m benchmarks.ecg.ptbxl_own --work WORK [--data-root PTBXL] [--only TRIAL ...]
+    python -m benchmarks.ecg.ptbxl_own --work WORK --vectors CHOICE=FILE.parquet
 
 The first trains on folds 1 to 8 and scores superdiagnostic on fold 9; runs lie in WORK and are not
 made again. The second writes the vectors of one choice, of every record, for ``medmcl benchmark
@@ -11,6 +11,7 @@ ptbxl --embeddings``. Nobody of fold 10 is scored here.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import time
 from collections import Counter
@@ -297,7 +298,9 @@ class Made:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-root", type=Path, required=True)
+    root = os.environ.get("MEDMCL_DATA")
+    found = Path(root) / "ptbxl" if root else None
+    parser.add_argument("--data-root", type=Path, default=found, required=not found)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="+", help="these trials, and no choice")
     parser.add_argument("--vectors", help="CHOICE=FILE.parquet: write the vectors, score nothing")
