@@ -177,6 +177,12 @@ def test_values_that_no_heart_makes_are_told(tmp_path, state, caplog):
     model.prepare(1000 * beat, rate_hz=500.0, units="mV")
     assert "leads swing by 1.2e+03 mV: not plausible" in caplog.text
     assert "the values are likely in uV" in caplog.text
+    beat[:, 4990:] = 0.01
+    caplog.clear()
+    model.prepare(beat, rate_hz=500.0, units="mV")
+    assert "filled up" not in caplog.text
+    model.prepare(np.pad(beat, [(0, 0), (548, 548)]), rate_hz=500.0, units="mV")
+    assert "zero in the first 548 and last" in caplog.text
 
 
 def test_records_that_cannot_be_prepared(tmp_path, state):
@@ -278,6 +284,7 @@ def test_cards_say_what_they_must():
                 card.checked_settings(variant, preparation)
         assert "@" in card.source
         assert card.seen or card.clean
+        assert card.input.modality != "ecg" or "ecg.padded" in card.told
 
 
 class Outside:

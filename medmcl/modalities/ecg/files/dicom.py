@@ -62,7 +62,7 @@ def _chosen(groups: Sequence[Any], usable: Sequence[int]) -> list[int]:
     """Numbers of the groups that are the record: of one rate, length and beginning."""
     records: dict[tuple[float, int, float], list[int]] = {}
     leads: dict[tuple[float, int, float], set[str]] = {}
-    for number in usable:
+    for number in sorted(usable, key=lambda one: -len(groups[one].ChannelDefinitionSequence)):
         group = groups[number]
         rate, samples = float(group.SamplingFrequency), int(group.NumberOfWaveformSamples)
         key = (rate, samples, float(group.get("MultiplexGroupTimeOffset") or 0))
@@ -74,7 +74,7 @@ def _chosen(groups: Sequence[Any], usable: Sequence[int]) -> list[int]:
             records.setdefault(key, []).append(number)
             leads[key] |= own
     best = max(records, key=lambda key: (len(leads[key] & {*TWELVE}), key[1] / key[0]))
-    return records[best]
+    return sorted(records[best])
 
 
 def _signal(dataset: Any, group: Any, number: int) -> np.ndarray:

@@ -287,6 +287,7 @@ def test_dicom_groups_of_one_rate_and_length_are_one_record(tmp_path):
     for groups, note in (
         (parts, ()),
         ([strip, whole, beat], ("group 2 of 3 is read",)),
+        ([("", ("II",), table[:1]), whole], ("group 2 of 2 is read",)),
         ([beat, *parts, strip], ("group 2 and 3 and 4 of 5 is read",)),
     ):
         record = read(write_dicom(tmp_path / "a.dcm", table, TWELVE, groups=groups), "dicom")
