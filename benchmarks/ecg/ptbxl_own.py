@@ -16,7 +16,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,9 @@ class Trial:
 MILD = {"normalise": "none", "baseline": "highpass"}
 TRIALS: dict[str, Trial] = {
     "contrast": Trial(contrast(), "`ecg_text_toy`: InfoNCE with the report, 12 epochs"),
+    "contrast-24": Trial(
+        contrast(**{"stages.contrast.epochs": 24}), "the same, 24 epochs", seeds=3
+    ),
     "words": Trial(words(12), "words of the report as targets, 12 epochs"),
     "words-mm": Trial(words(12, encoder={"pool": "mean_max"}), "the same, mean and maximum pooled"),
     "words-24": Trial(words(), "24 epochs", seeds=3),
@@ -180,7 +183,6 @@ class Made:
 
     work: Path
     data_root: Path
-    _known: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def suite(self) -> Suite:
