@@ -102,7 +102,9 @@ def on_disks(home: Path, work: Path, family: toy.Family, disks: int) -> Iterator
         for number in range(disks):
             share = (number + 1) / (disks + 1)
             place = begun(home, folder, family)
-            resized(folder, f"{max(8, int(there + share * (used - there)) // 1024)}k")
+            now = shutil.disk_usage(folder).used  # it may take away more than it leaves
+            size = max(now, int(there + share * (used - there)), 8192)
+            resized(folder, f"{-(-size // 1024)}k")
             words = place.words(family)
             code, said, _ = typed(place, words, None, None)
             resized(folder, "256m")
