@@ -28,7 +28,7 @@ def benchmark(
         list[str] | None,
         typer.Option(
             "--model",
-            metavar="NAME[:VARIANT]:FILE",
+            metavar="[LABEL=]NAME[:VARIANT]:FILE",
             help="A published model (`medmcl models`) with its file of weights. Repeatable.",
         ),
     ] = None,

@@ -78,7 +78,7 @@ ModelOption = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
-        metavar="NAME[:VARIANT]:FILE",
+        metavar="[LABEL=]NAME[:VARIANT]:FILE",
         help="A published model (`medmcl models`) with its file of weights: what it makes of the "
         "cohort is scored as --embeddings are. Repeatable.",
     ),

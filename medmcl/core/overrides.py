@@ -24,6 +24,9 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
         key, sign, text = pair.partition("=")
         if not sign or not key.strip():
             raise ConfigError("an override must look like a.b=c", got=pair)
+        if re.fullmatch(r"\{\w+\}", text):  # names a column, as {filename_hr}, and is no mapping
+            overrides[key.strip()] = text
+            continue
         try:
             overrides[key.strip()] = yaml.load(text, Loader=Loader)
         except yaml.YAMLError:

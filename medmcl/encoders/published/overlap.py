@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
+from medmcl.core.config import closest, read_yaml
 from medmcl.core.errors import ConfigError
 
 MARK = "NO EVIDENCE OF TRANSFER"
 """How a note begins that belongs on the first page."""
 SEEN = " (may have seen these data: no evidence of transfer)"
 """Behind the name of such a model in rows and headlines of an evaluation."""
-MIXTURES = {
-    "cinc2021": ("ptbxl", "ptb", "cpsc2018", "cpsc_extra", "georgia", "chapman_shaoxing", "ningbo",
-                 "incart"),
-}  # fmt: skip
-"""Data sets that are made of others: who has seen one of these has seen them."""
+DATASETS = Path(__file__).with_name("datasets.yaml")
+"""What data sets are called, and which are made of others."""
 Status = Literal["seen", "other parts seen", "not seen", "not known"]
 
 
@@ -56,21 +56,44 @@ def overlap_of(dataset: str | None, seen: Mapping[str, str], clean: Sequence[str
     """
     if dataset is None:
         return Overlap("not known", "the cohort does not say which data set it is (dataset:)")
-    known = {plain_name(one): one for one in (*seen, *(one.partition(":")[0] for one in clean))}
-    name, sign, part = dataset.partition(":")
-    name = known.get(plain_name(name), name)
-    dataset = f"{name}{sign}{part}"
-    parts = MIXTURES.get(plain_name(name), ())
-    if parts and name not in known.values():
-        return worst([overlap_of(one, seen, clean) for one in parts])
-    what = f"{name}: {seen[name]}" if seen.get(name) else name
-    if dataset in clean or name in clean:
-        if name in seen:
+    called, made_of = _datasets()
+
+    def same(name: str) -> str:
+        return called.get(plain_name(name), plain_name(name))
+
+    def part_of(said: str) -> tuple[str, str]:
+        name, _, part = said.partition(":")
+        return same(name), plain_name(part)
+
+    name, part = part_of(dataset)
+    saw = {one: said for mixture, said in seen.items() for one in made_of.get(same(mixture), ())}
+    saw |= {same(one): said for one, said in seen.items()}
+    unseen = {part_of(one) for one in clean}
+    if name in made_of and name not in saw and (name, "") not in unseen:
+        return worst([overlap_of(one, seen, clean) for one in made_of[name]])
+    what = f"{name}: {saw[name]}" if saw.get(name) else name
+    if unseen & {(name, part), (name, "")}:
+        if name in saw:
             return Overlap("other parts seen", f"trained on {what}")
         return Overlap("not seen", f"trained on {', '.join(seen) or 'nothing that is listed'}")
-    if name in seen:
+    if name in saw:
         return Overlap("seen", f"trained on {what}")
-    return Overlap("not known", f"nothing is said of {name}")
+    near = None if name in called.values() else closest(name, [*called, *saw])
+    hint = f"; did you mean '{near}'?" if near else ""
+    return Overlap("not known", f"nothing is said of {dataset.partition(':')[0]}{hint}")
+
+
+@cache
+def _datasets() -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Give every name, plain, with the one that is compared; and what mixtures are made of."""
+    said = read_yaml(DATASETS)
+    called = {
+        plain_name(one): plain_name(name)
+        for name, others in said["called"].items()
+        for one in (name, *others)
+    }
+    made_of = {plain_name(k): list(map(plain_name, v)) for k, v in said["made_of"].items()}
+    return called, made_of
 
 
 def of_anybody(dataset: str | None) -> str | None:
@@ -92,14 +115,14 @@ def worst(found: Sequence[Overlap]) -> Overlap:
 def overlap_of_provenance(dataset: str | None, made_by: Mapping[str, Any]) -> Overlap:
     """The same of what embeddings say of who made them; ``{}`` says nothing.
 
-    A run that began with published weights has seen what they have.
+    A run has seen what the weights have that it began with; on whom it was trained itself its
+    vectors do not say.
     """
     if "seen" in made_by:
         return overlap_of(dataset, made_by["seen"], made_by.get("clean", ()))
-    published = made_by.get("published") or {}
-    if published:
-        return worst([overlap_of_provenance(dataset, one) for one in published.values()])
-    return Overlap("not known", "nothing says what the encoder was trained on")
+    said = "whom its run learned from" if made_by else "what the encoder was trained on"
+    began = [overlap_of_provenance(dataset, one) for one in made_by.get("published", {}).values()]
+    return worst([Overlap("not known", f"nothing says {said}"), *began])
 
 
 def refuse_overlap(found: Mapping[str, Overlap], *, allow: bool) -> None:

@@ -191,7 +191,7 @@ def evaluate_task(
         remarks=_remarks(targets, known, arrays),
     )
     same = _coinciding(setting, fractions)
-    fractions = [fraction for fraction in fractions if fraction not in same]
+    fractions = [fraction for fraction in dict.fromkeys(fractions) if fraction not in same]
     most = max(fractions, default=1.0)
     fits = [
         (_name(name), method, fraction)
@@ -214,7 +214,8 @@ def evaluate_task(
     tables += [
         take(setting, _name(key), _fraction(key), given[key], predictions_protocol) for key in taken
     ]
-    tables = [_says_which(table, same) for table in tables]
+    whole_people = setting.counts_beside().subjects
+    tables = [_says_which(table, same, whole_people) for table in tables]
     few = min(dear_draws, bootstrap_draws)
     samplers = Samplers.of(setting, few)
     largest: dict[str, float] = {}
@@ -300,8 +301,16 @@ def _coinciding(setting: Setting, fractions: Sequence[float]) -> dict[float, flo
     return found
 
 
-def _says_which(table: Predicted, same: Mapping[float, float]) -> Predicted:
-    """Note which smaller fractions are the same people, and have no rows of their own."""
+def _says_which(table: Predicted, same: Mapping[float, float], people: int) -> Predicted:
+    """Note which smaller fractions are the same people, and have no rows of their own.
+
+    And where more than the fraction of all people are used, as each class must have some.
+    """
+    used = 0 if table.counts is None else table.counts.subjects
+    if used > 1 + 2 * table.fraction * people:
+        asked = f"{100 * table.fraction:g} % of them"
+        said = f"{used} of {people} people are used, not {asked}: some of each class"
+        table = replace(table, notes=(*table.notes, said))
     smaller = [f"{100 * one:g} %" for one in sorted(same) if same[one] == table.fraction]
     if not smaller or table.counts is None:
         return table

@@ -30,9 +30,9 @@ from medmcl.stages.benchmark.contenders import (
     random_name,
     refuse_twins,
 )
-from medmcl.stages.benchmark.suite import Setting, Suite, read_suite
+from medmcl.stages.benchmark.suite import Network, Setting, Suite, known_protocol, read_suite
 from medmcl.stages.evaluate.evaluate import refuse_faulty
-from medmcl.stages.evaluate.overlap import refuse_seen
+from medmcl.stages.evaluate.overlap import named_models, refuse_seen
 from medmcl.stages.evaluate.pretraining_list import ListSearch, with_list
 from medmcl.stages.factorise.vector_files import named_vectors, vectors_by_name
 
@@ -89,6 +89,11 @@ class Benchmark:
                 where="--task",
                 expected=", ".join(suite.tasks),
             )
+        for one in self.protocols:
+            known_protocol(one, "--protocol")
+        if self.scratch and suite.scratch is None:
+            raise ConfigError("the suite names no plain network", where="--scratch",
+                              fix="write scratch: {encoder: ..., train: ...} into it")  # fmt: skip
         with claimed(self.out, "a benchmark is being written", filled=True):
             there = [file for file in FILES if (self.out / file).exists()]
             if there and not self.overwrite:
@@ -155,10 +160,10 @@ class Benchmark:
         Returns:
             Site to what lists say of whoever has one.
         """
-        cards = {}
-        for text in self.models:
-            card, variant = find_variant(split_model(text)[0])
-            cards[card.called(variant)] = card.pretrained_on
+        cards = {
+            name: find_variant(split_model(text)[0])[0].pretrained_on
+            for name, text in named_models(self.models).items()
+        }
         names = [*cards, *(one.absolute().name for one in self.runs),
                  *named_vectors(list(self.embeddings) or None)]  # fmt: skip
         lists = ListSearch.of(self.pretrained_on, cards)
@@ -175,8 +180,9 @@ class Benchmark:
 
     def _contenders(self, place: Field, suite: Suite) -> list[Contender]:
         """Whoever is compared; those that may have seen who is scored are refused first."""
-        found: list[Contender] = [place.model(text) for text in self.models]
-        mates = {one.beside: (one.name, one.sizes) for one in found}
+        models = named_models(self.models)
+        found: list[Contender] = [place.model(text, name) for name, text in models.items()]
+        mates = {one.beside: (split_model(models[one.name])[0], one.sizes) for one in found}
         with vectors_by_name(list(self.embeddings) or None) as tables:
             found += [place.table(name, path) for name, path in tables.items()]
         runs = [place.run(path) for path in self.runs]
@@ -190,23 +196,16 @@ class Benchmark:
 
     def _trained(self, place: Field, suite: Suite, tasks: Sequence[str]) -> Iterator[Contender]:
         """Networks that are trained for each task: a plain one, and models from their weights."""
-        if self.scratch:
-            yield place.trained("from scratch", tasks=tasks, seed=self.seed, **suite.scratch)
-        for text in self.models if self.finetune else ():
-            name, file = split_model(text)
-            card, variant = find_variant(name)
+        if self.scratch and suite.scratch is not None:
+            yield place.trained("from scratch", suite.scratch, tasks, self.seed)
+        for name, text in named_models(self.models if self.finetune else ()).items():
+            model, file = split_model(text)
+            card, variant = find_variant(model)
             encoder = {"name": card.name, "variant": variant, "weights": str(file.absolute())}
-            made = place.trained(
-                f"{card.called(variant)} fine-tuned",
-                encoder=encoder,
-                inputs={},
-                train=suite.finetune,
-                tasks=tasks,
-                seed=self.seed,
-            )
+            network = Network(encoder=encoder, train=suite.finetune)
+            made = place.trained(f"{name} fine-tuned", network, tasks, self.seed)
             overlap = overlap_of(place.dataset, card.seen, card.clean)
-            of = card.called(variant)
-            yield replace(made, overlap=overlap, terms=card.warning or "", of=of)
+            yield replace(made, overlap=overlap, terms=card.warning or "", of=name)
 
 
 def _whom(prepared: Prepared, setting: Setting) -> str:

@@ -24,6 +24,7 @@ from medmcl.data.loading.prepare import Prepared, build_adapters, cache_folder, 
 from medmcl.data.loading.simple_features import simple_table
 from medmcl.encoders.published.card import Card, find_variant
 from medmcl.encoders.published.overlap import Overlap, overlap_of_provenance, worst
+from medmcl.stages.benchmark.suite import Network
 from medmcl.stages.factorise.given_vectors import lay_vectors
 from medmcl.stages.run.embedding import (
     Embedding,
@@ -101,8 +102,8 @@ class Field:
         """What the cards of models call the cohort."""
         return self.cohort.spec.keys.dataset
 
-    def model(self, text: str) -> Contender:
-        """Embed by a published model, ``NAME[:VARIANT]:FILE``."""
+    def model(self, text: str, name: str) -> Contender:
+        """Embed by a published model, ``NAME[:VARIANT]:FILE``, that rows call ``name``."""
         found = embedding_of_model(
             text, self.cohort, beside=self.folder, modality=self.modality, device=self.device
         )
@@ -111,7 +112,7 @@ class Field:
         sizes = made_by.get("sizes", {})
         return self._embedded(
             [found],
-            name=card.called(variant),
+            name=name,
             kind="model",
             overlap=overlap_of_provenance(self.dataset, made_by),
             terms=card.warning or "",
@@ -160,6 +161,7 @@ class Field:
             name=name,
             kind="run",
             overlap=self._seen_by(run, found),
+            terms=_terms(name, found.made_by),
             beside=f"random {name}",
         )
         return own, self._embedded([first], name=f"random {name}", kind="random")
@@ -177,12 +179,14 @@ class Field:
             own = Overlap("other parts seen", "trained on other people of this cohort")
         else:
             own = Overlap("not seen", "trained on nobody of this cohort")
-        began = found.made_by.get("published")
-        return worst([own, overlap_of_provenance(self.dataset, found.made_by)]) if began else own
+        began = found.made_by["published"].values()
+        return worst([own, *(overlap_of_provenance(self.dataset, one) for one in began)])
 
     def table(self, name: str, path: Path) -> Contender:
         """Lay vectors that were made elsewhere over the samples."""
         laid = lay_vectors(name, path, self.cohort)
+        for note in laid.notes:
+            log.warning("warning: %s", note)
         made_by = provenance_of_table(path).get("made_by", {})
         return Contender(
             name=name,
@@ -190,25 +194,15 @@ class Field:
             vectors=(laid.values,),
             present=laid.present,
             overlap=overlap_of_provenance(self.dataset, made_by),
-            terms="" if made_by.get("commercial", True) else f"{name}: no commercial use",
+            terms=_terms(name, made_by),
         )
 
-    def trained(
-        self,
-        name: str,
-        encoder: Mapping[str, Any],
-        inputs: Mapping[str, Any],
-        train: Mapping[str, Any],
-        tasks: Sequence[str],
-        seed: int,
-    ) -> Contender:
+    def trained(self, name: str, network: Network, tasks: Sequence[str], seed: int) -> Contender:
         """Train a network for each task, on all labels, and predict held-out samples.
 
         Args:
             name: What rows call it.
-            encoder: As ``towers.NAME.encoder`` of a recipe.
-            inputs: How records are prepared; of a published encoder its card says it.
-            train: Further keys of the train stages: epochs, optimiser, ...
+            network: What is trained.
             tasks: Which tasks.
             seed: Of the runs.
         """
@@ -218,27 +212,11 @@ class Field:
         from medmcl.stages.run.pretrain import run_recipe
 
         modality, found, content = self.modality, {}, None
-        if encoder.get("weights") is not None:  # a file may change, and keep its name
-            content = file_digest(weights_file(Path(encoder["weights"])))
+        if network.encoder.get("weights") is not None:  # a file may change, and keep its name
+            content = file_digest(weights_file(Path(network.encoder["weights"])))
         present = np.zeros(len(self.cohort.samples), dtype=bool)
         for task in tasks:
-            supervised = {"task": task, "modalities": [modality], "view": "plain"}
-            recipe = {
-                "schema": "medmcl/recipe@1",
-                "name": "benchmark",
-                "inputs": {modality: dict(inputs)},
-                "towers": {modality: {"encoder": dict(encoder)}},
-                "stages": [
-                    {
-                        "stage": "train",
-                        "name": task,
-                        "towers": [modality],
-                        "task": task,
-                        "objectives": {"supervised": supervised},
-                        **train,
-                    }
-                ],
-            }
+            recipe = network.recipe(modality, task)
             what = fingerprint([recipe, self.cohort.fingerprint, seed, content])[:24]
             folder = self.folder.parent / "trained" / what
             run, _ = run_recipe(
@@ -303,6 +281,13 @@ class Field:
         full = np.zeros((len(index), found.width))
         full[index >= 0] = values[index[index >= 0]]
         return full, index >= 0
+
+
+def _terms(name: str, made_by: Mapping[str, Any]) -> str:
+    """What must be said of the use of vectors, by the weights that they come from."""
+    every = (made_by, *made_by.get("published", {}).values())
+    is_free = all(one.get("commercial", True) for one in every)
+    return "" if is_free else f"{name}: no commercial use"
 
 
 def random_name(card: Card, variant: str, sizes: Mapping[str, Any] | None = None) -> str:
@@ -386,5 +371,6 @@ def refuse_twins(contenders: Sequence[Contender]) -> None:
             raise ConfigError(
                 "two that are compared are called alike",
                 got=name,
-                fix="give another name: --embeddings NAME=FILE, or another folder of the run",
+                fix="give another name: --embeddings NAME=FILE, --model LABEL=NAME:FILE, or another"
+                " folder of the run",
             )

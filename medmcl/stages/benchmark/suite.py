@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
-from medmcl.core.config import Config, check, nearest, read_yaml
+from medmcl.core.config import Config, check, lookup, nearest, read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.core.path_suggestions import shipped
 from medmcl.data.cohort.cohort import Cohort, dataset_under, open_cohort
 from medmcl.data.cohort.locate import find_cohort
+from medmcl.evaluation.models import MODELS
+from medmcl.modalities import ADAPTERS
+from medmcl.stages.recipe.file import read_recipe
+from medmcl.stages.recipe.on_cohort import recipe_on
 
 SUITES = shipped("suites")
 
@@ -95,6 +99,37 @@ class Setting:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Network(Config):
+    """A network that is trained for each task."""
+
+    encoder: dict[str, Any] = Field(description="as `towers.NAME.encoder` of a recipe")
+    inputs: dict[str, Any] = Field(
+        default={}, description="how records are prepared; of a published encoder its card says it"
+    )
+    train: dict[str, Any] = Field(
+        default={}, description="further keys of the train stage: epochs, optimiser, ..."
+    )
+
+    def recipe(self, modality: str, task: str) -> dict[str, Any]:
+        """Give the recipe that trains it for a task, on all labels."""
+        supervised = {"task": task, "modalities": [modality], "view": "plain"}
+        stage = {
+            "stage": "train",
+            "name": task,
+            "towers": [modality],
+            "task": task,
+            "objectives": {"supervised": supervised},
+            **self.train,
+        }
+        return {
+            "schema": "medmcl/recipe@1",
+            "name": "benchmark",
+            "inputs": {modality: dict(self.inputs)},
+            "towers": {modality: {"encoder": dict(self.encoder)}},
+            "stages": [stage],
+        }
+
+
 class Suite(Config):
     """What ``suites/NAME.yaml`` may say."""
 
@@ -123,9 +158,7 @@ class Suite(Config):
     )
     label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1, 1.0)
     draws: PositiveInt = Field(default=3, description="of each label fraction below 1, averaged")
-    scratch: dict[str, Any] = Field(
-        default={}, description="--scratch: inputs, encoder and train of a plain network, by recipe"
-    )
+    scratch: Network | None = Field(default=None, description="--scratch: a plain network")
     finetune: dict[str, Any] = Field(
         default={}, description="--finetune: keys of the stage that trains a published model on"
     )
@@ -137,11 +170,23 @@ class Suite(Config):
         default=1, description="first weights of the random encoder that are drawn, averaged"
     )
 
-    def overrides(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What is laid over the cohort; what a user says goes before it."""
+    @field_validator("protocols")
+    @classmethod
+    def _known(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            known_protocol(one)
+        return given
+
+    def overrides(self, given: Mapping[str, Any], dataset: str | None = None) -> dict[str, Any]:
+        """What is laid over the cohort; what a user says goes before it.
+
+        ``dataset``: what another cohort than the suite's says it is. A part of a data set is that
+        of the cohort's own split: where suite or user lay another over it, anybody is scored.
+        """
         laid = {f"cohort.maps.{name}": one for name, one in self.maps.items()}
         laid |= {f"cohort.tasks.{name}": one for name, one in self.tasks.items()}
-        laid |= {} if self.dataset is None else {"cohort.dataset": self.dataset}
+        if said := dataset or self.dataset:
+            laid["cohort.dataset"] = dataset_under(said, {**self.set_, **given})
         return {**self.set_, **laid, **given}
 
     def open(
@@ -156,17 +201,33 @@ class Suite(Config):
         Raises:
             CohortError: It cannot be opened, or has no such modality.
         """
-        laid = self.overrides({"on_bad_record": "exclude", **(overrides or {})})
-        if cohort is not None and (own := read_yaml(find_cohort(cohort)).get("dataset")):
-            laid["cohort.dataset"] = dataset_under(str(own), overrides or {})  # not the suite's
-        opened = open_cohort(cohort or self.cohort, laid)
+        own = None if cohort is None else read_yaml(find_cohort(cohort)).get("dataset")
+        given = {"on_bad_record": "exclude", **(overrides or {})}
+        opened = open_cohort(cohort or self.cohort, self.overrides(given, own and str(own)))
         if self.modality not in opened.spec.modalities:
             raise ConfigError(
                 f"the suite is about '{self.modality}', which the cohort does not have",
                 where=f"cohort {opened.name}",
                 got=", ".join(opened.spec.modalities),
             )
+        self._refuse_wrong(opened)
         return opened
+
+    def _refuse_wrong(self, cohort: Cohort) -> None:
+        """Refuse disturbances and networks that could not be, before anything is embedded."""
+        kind = cohort.spec.modalities[self.modality].kind
+        model: type[Config] = ADAPTERS.settings[kind]
+        for name, how in self.disturbances.items():
+            where = f"suite, disturbances.{name}"
+            if "disturb" not in model.model_fields:
+                raise ConfigError(f"records of {kind} cannot be disturbed", where=where)
+            check(model, {"disturb": how}, where, ConfigError)
+        task = next(iter(cohort.usable_tasks), "task")
+        if self.finetune:
+            tuned = Network(encoder={"name": "PUBLISHED"}, train=self.finetune)
+            read_recipe(tuned.recipe(self.modality, task), {}).stages[0].refuse_incomplete()
+        if self.scratch is not None and cohort.usable_tasks:
+            recipe_on(cohort, self.scratch.recipe(self.modality, task), {})
 
     def settings(self, cohort: Cohort, sites: Sequence[str] = ()) -> list[Setting]:
         """Give who is learned from and who is scored: once, or once a site that is held out.
@@ -183,6 +244,16 @@ class Suite(Config):
     def scored(self, cohort: Cohort) -> list[str]:
         """Names of the tasks that are scored."""
         return list(self.tasks) or list(cohort.usable_tasks)
+
+
+def known_protocol(name: str, where: str = "protocols") -> str:
+    """Give the name of a way to predict from features.
+
+    Raises:
+        ConfigError: There is none of this name.
+    """
+    lookup("protocol", name, [*MODELS], where=where, fix=f"one of: {', '.join(MODELS)}")
+    return name
 
 
 def list_suites() -> dict[str, Path]:

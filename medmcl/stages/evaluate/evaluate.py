@@ -107,8 +107,8 @@ def evaluate(
         embeddings: Vectors by subject or record: a DataFrame, a file (parquet, csv, tsv, npz), a
             mapping of names to these, or several files. They stand beside the run's models, and
             take the place of vectors of the run that are called so.
-        models: Published models, ``NAME[:VARIANT]:FILE``: what each makes of the cohort is scored
-            as ``embeddings`` are.
+        models: Published models, ``[LABEL=]NAME[:VARIANT]:FILE``: what each makes of the cohort is
+            scored as ``embeddings`` are.
         tasks: Tasks to score; all of the cohort if not given.
         label_fractions: Shares of the train labels; those of the recipe if not given.
         compare: Other runs to set beside, under the names of their folders.

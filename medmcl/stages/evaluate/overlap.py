@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.config import read_yaml
+from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort, dataset_under, open_cohort
 from medmcl.data.cohort.locate import find_cohort
 from medmcl.encoders.published.overlap import (
@@ -99,10 +100,41 @@ def refuse_seen(models: Sequence[str], dataset: str | None, *, allow: bool) -> N
     """
     from medmcl.encoders.published.card import find_variant, split_model
 
-    cards = [find_variant(split_model(model)[0])[0] for model in models]
+    named = [split_label(model) for model in models]
+    cards = [(label, find_variant(split_model(model)[0])[0]) for label, model in named]
     refuse_overlap(
-        {card.name: overlap_of(dataset, card.seen, card.clean) for card in cards}, allow=allow
+        {label or card.name: overlap_of(dataset, card.seen, card.clean) for label, card in cards},
+        allow=allow,
     )
+
+
+def split_label(text: str) -> tuple[str, str]:
+    """Give the label, empty if there is none, and the rest of ``[LABEL=]NAME[:VARIANT]:FILE``."""
+    label, sign, rest = text.partition("=")
+    return (label.strip(), rest) if sign and ":" not in label else ("", text)
+
+
+def named_models(models: Sequence[str]) -> dict[str, str]:
+    """Give each ``NAME[:VARIANT]:FILE`` by what rows call it: its label, or its card and variant.
+
+    Raises:
+        ConfigError: Two are called alike, or there is no such model.
+    """
+    from medmcl.encoders.published.card import find_variant, split_model
+
+    found: dict[str, str] = {}
+    for label, text in map(split_label, models):
+        card, variant = find_variant(split_model(text)[0])
+        name = label or card.called(variant)
+        if name in found:
+            raise ConfigError(
+                "two models are called alike",
+                where="--model",
+                got=name,
+                fix=f"--model LABEL={text}, with a label of your choice",
+            )
+        found[name] = text
+    return found
 
 
 def began_with(run: Run, dataset: str | None) -> dict[str, Overlap]:
@@ -111,14 +143,12 @@ def began_with(run: Run, dataset: str | None) -> dict[str, Overlap]:
     Returns:
         Stage to what those weights have seen of a data set.
     """
-    found: dict[str, Overlap] = {}
-    for name, spec in run.stages.items():
-        published = run.facts(name).get("published", {})
-        own = [overlap_of_provenance(dataset, one) for one in published.values()]
-        before = [found[one] for one in spec.goes_on_from() if one in found]
-        if own or before:
-            found[name] = worst([*own, *before])
-    return found
+    said = {name: run.began_with(name).values() for name in run.stages}
+    return {
+        name: worst([overlap_of_provenance(dataset, one) for one in weights])
+        for name, weights in said.items()
+        if weights
+    }
 
 
 def refuse_runs(runs: Mapping[str, Run], dataset: str | None, *, allow: bool) -> None:
@@ -134,13 +164,20 @@ def refuse_runs(runs: Mapping[str, Run], dataset: str | None, *, allow: bool) ->
 def mark_seen(evaluation: Evaluation, spec: EvaluateSpec, run: Run, dataset: str | None) -> None:
     """Say in rows and notes which models of a run may owe a score to having seen who is scored.
 
-    They began with published weights. A run's own evaluate stage is not refused: what it trained is
-    there already.
+    They began with published weights, or are vectors that say they are of such a model. A run's own
+    evaluate stage is not refused: what it trained is there already.
     """
+    from medmcl.stages.run.embedding import provenance_of_table
+
     seen = {name: one.mark for name, one in began_with(run, dataset).items()
             if one.status == "seen"}  # fmt: skip
     models = {} if spec.probe is None else spec.probe.models
     told = {name: seen[stage] for name, stage in models.items() if stage in seen}
+    for name, path in spec.embeddings.items():
+        made_by = provenance_of_table(Path(path)).get("made_by", {})
+        of_vectors = overlap_of_provenance(dataset, made_by)
+        if of_vectors.status == "seen" and not name.endswith(SEEN):
+            told[name] = of_vectors.mark
     if told:
         told[BESIDE] = next(iter(told.values()))
     for name, pattern in spec.finetuned.items():
@@ -173,7 +210,7 @@ def search_lists(
 
     Args:
         pretrained_on: ``[MODEL=]LIST``.
-        models: ``NAME[:VARIANT]:FILE``.
+        models: ``[LABEL=]NAME[:VARIANT]:FILE``.
         embeddings: Names of vectors.
         runs: Names of runs.
         cohort: Who is scored.
@@ -184,13 +221,16 @@ def search_lists(
     """
     from medmcl.encoders.published.card import find_variant, split_model
 
-    cards = [find_variant(split_model(model)[0]) for model in models]
+    own = {
+        label or card.called(variant): (card, label or f"{card.name}:{variant}")
+        for label, model in map(split_label, models)
+        for card, variant in [find_variant(split_model(model)[0])]
+    }
     lists = ListSearch.of(
-        pretrained_on, {card.called(variant): card.pretrained_on for card, variant in cards}
+        pretrained_on, {name: one.pretrained_on for name, (one, _) in own.items()}
     )
     if not lists.given:
         return {}
-    own = {card.called(variant): (card, f"{card.name}:{variant}") for card, variant in cards}
     names = [*own, *embeddings, *runs]
     lists.refuse_unknown(names)
     opened = cohort

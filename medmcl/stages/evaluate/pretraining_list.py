@@ -6,6 +6,7 @@ that are scored: equal ones, and one measurement saved anew (`medmcl.data.check.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,7 @@ from medmcl.core.config import nearest
 from medmcl.core.contracts import Adapter, RecordRef
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
+from medmcl.core.plain_text import encoding_fix
 from medmcl.data.check.copies import copies_of
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.cohort.locate import list_cohorts
@@ -31,6 +33,7 @@ _TABLES = (".csv", ".tsv", ".parquet", ".gz")
 _PEOPLE, _RECORDS = ("subject", "subject_id"), ("record", "record_id")
 _HEADERS = {".dat", ".mat", ".atr", ".xyz"}
 """Suffixes of files that no record is named by."""
+_NUMBER = re.compile(r"(?=[\d-]*[a-f])[0-9a-f]{8}[0-9a-f-]*|\d+")
 
 
 def split_list(text: str) -> tuple[str, str]:
@@ -102,24 +105,30 @@ class ListSearch:
 
     def _overlap(self, lists: Sequence[str], cohort: Cohort, modality: str) -> Overlap:
         scored = _scored(cohort, modality)
-        seen, said = set[str](), []
+        seen, said, silent = set[str](), [], []
         for what in lists:
             key = (what, modality)
             if key not in self._read:
                 self._read[key] = _read(what, cohort, modality)
-            by_id, equal, near = self._read[key].among(scored, cohort, modality)
+            listed = self._read[key]
+            by_id, equal, near = listed.among(scored, cohort, modality)
             seen |= by_id | equal | near
             told = [f"{len(people):,} {how}" for people, how in (
                 (by_id, "by id"), (equal, "with an equal record"), (near, "with a near copy of one")
             ) if people]  # fmt: skip
-            rows = counted(len(self._read[key]), "entry", "entries")
+            rows = counted(len(listed), "entry", "entries")
             said.append(f"{Path(what).name} ({rows}): {', '.join(told) or 'nobody'}")
+            why = listed.other_naming(cohort, modality)
+            silent += [f"{Path(what).name} {why}"] if why else []
         people = len(set(scored["subject"]))
-        if not seen:
-            return Overlap("not seen", f"none of {people:,} people scored is in {'; '.join(said)}")
-        return Overlap(
-            "seen", f"pretrained on {len(seen):,} of {people:,} people scored, {'; '.join(said)}"
-        )
+        if seen:
+            return Overlap(
+                "seen",
+                f"pretrained on {len(seen):,} of {people:,} people scored, {'; '.join(said)}",
+            )
+        if silent:
+            return Overlap("not known", "; ".join(silent))
+        return Overlap("not seen", f"none of {people:,} people scored is in {'; '.join(said)}")
 
 
 def with_list(ledger: Overlap, found: Overlap | None) -> Overlap:
@@ -130,9 +139,8 @@ def with_list(ledger: Overlap, found: Overlap | None) -> Overlap:
         both = found.status == ledger.status
         said = f"{ledger.said}; {found.said}" if both else found.said
         return Overlap("seen", said if found.status == "seen" else f"{ledger.said}; {found.said}")
-    status = "not seen" if ledger.status == "not known" else ledger.status
-    said = found.said if ledger.status == "not known" else f"{ledger.said}; {found.said}"
-    return Overlap(status, said)
+    is_new = (ledger.status, found.status) == ("not known", "not seen")
+    return found if is_new else Overlap(ledger.status, f"{ledger.said}; {found.said}")
 
 
 def _scored(cohort: Cohort, modality: str) -> pd.DataFrame:
@@ -153,7 +161,7 @@ class _Listed:
     read: Sequence[Outcome] = ()
 
     def __len__(self) -> int:
-        return len(self.read) or len(self.records) or len(self.people)
+        return sum(bool(one.digest) for one in self.read) or len(self.records) or len(self.people)
 
     def among(
         self, scored: pd.DataFrame, cohort: Cohort, modality: str
@@ -162,9 +170,10 @@ class _Listed:
         subjects = scored["subject"].astype(str).to_numpy(object)
         if self.adapter is None:
             places = list(scored["place"])
+            named = {*self.records, *map(_bare, self.records)}
             hit = {
                 who for who, record, place in zip(subjects, scored.index, places, strict=True)
-                if who in self.people or self.records & {str(record), *_stems(place)}
+                if who in self.people or named & {str(record), *_stems([place])}
             }  # fmt: skip
             return hit, set(), set()
         adapter = build_adapters(cohort, {modality: {}})[modality]
@@ -174,9 +183,46 @@ class _Listed:
         equal = {subjects[row] for row, is_equal in found.items() if is_equal}
         return set(), equal, {subjects[row] for row in found} - equal
 
+    def other_naming(self, cohort: Cohort, modality: str) -> str:
+        """Say that no id in it is written as those of the cohort are, so that none could be found.
 
-def _stems(place: RecordRef) -> set[str]:
-    return {path.name.split(".")[0] for path in place.paths.values()}
+        Empty where some are, whether or not they are found; records are compared by content.
+        """
+        records = cohort.records[modality]
+        ours = {*cohort.subjects.index}, {*records.index, *_stems(records["place"])}
+        theirs = {*self.people}, {*map(_bare, self.records)}
+        pairs = [pair for pair in zip(theirs, ours, strict=True) if all(pair)]
+        if any(_forms(listed, own) & _forms(own, own) for listed, own in pairs):
+            return ""
+        shown = [
+            f"{min(listed)!r}, not as {max(map(str, own), key=len)!r}" for listed, own in pairs
+        ]
+        return f"shows nothing: its ids are written as {'; '.join(shown)}" if pairs else ""
+
+
+def _stems(places: Iterable[RecordRef]) -> set[str]:
+    return {_bare(path) for place in places for path in place.paths.values()}
+
+
+def _bare(name: str | Path) -> str:
+    """Name of a record or file without folders and suffixes; what a dot and a digit begin stays."""
+    return re.sub(r"(\.[A-Za-z]\w*)+$", "", Path(name).name)
+
+
+def _forms(names: Iterable[object], like: Iterable[object]) -> set[str]:
+    """How names are written: their numbers are alike, as far as zeros stand before those of others.
+
+    So are long runs of hexadecimal digits.
+    """
+    is_padded = any(re.search(r"(?<!\d)0\d", str(one)) for one in like)
+
+    def plain(found: re.Match[str]) -> str:
+        number = found[0]
+        if not number.isdecimal():
+            return "h"
+        return "0" * len(number) if is_padded or number.startswith("0") else "0"
+
+    return {_NUMBER.sub(plain, str(one)) for one in names}
 
 
 def _read(what: str, cohort: Cohort, modality: str) -> _Listed:
@@ -184,8 +230,7 @@ def _read(what: str, cohort: Cohort, modality: str) -> _Listed:
     if path.is_file() and path.suffix.lower() in _TABLES:
         return _of_table(path, cohort, modality)
     if path.is_file() and path.suffix.lower() not in (".yaml", ".yml"):
-        lines = path.read_text(encoding="utf-8", errors="replace").split()
-        return _Listed(records=frozenset(Path(one).name.split(".")[0] for one in lines))
+        return _of_text(path)
     if path.is_dir() and not (path / "cohort.yaml").is_file():
         return _of_folder(path, cohort, modality)
     if path.exists() or what in list_cohorts():
@@ -198,14 +243,29 @@ def _read(what: str, cohort: Cohort, modality: str) -> _Listed:
     )
 
 
+def _of_text(path: Path) -> _Listed:
+    """Names of records or of their files, in lines or between commas."""
+    text = path.read_bytes().decode("utf-8-sig", "replace")
+    if "\0" in text or "\ufffd" in text:
+        fix = encoding_fix(path) or "save it as UTF-8"
+        raise ConfigError("the list cannot be read as text", where=path, fix=fix)
+    names = re.split(r"[\s,;]+", text)
+    return _filled(_Listed(records=frozenset(filter(None, names))), path)
+
+
+def _filled(found: _Listed, path: Path) -> _Listed:
+    if not len(found):
+        raise ConfigError("the list is empty: it shows nothing", where=path)
+    return found
+
+
 def _of_table(path: Path, cohort: Cohort, modality: str) -> _Listed:
     """Ids of people, or of records, by the name of the column."""
     frame = read_table(path.absolute().parent, path.name).frame
     keys = cohort.spec.modalities[modality].keys
     people = {cohort.spec.keys.subjects.id, *_PEOPLE}
     records = {keys.record, *_RECORDS}
-    found = _Listed(people=_cells(frame, people - records), records=_cells(frame, records - {None}))
-    if not len(found):
+    if not (people | records) & {*frame.columns}:
         raise ConfigError(
             "the list has no column of people or records",
             where=path,
@@ -213,7 +273,8 @@ def _of_table(path: Path, cohort: Cohort, modality: str) -> _Listed:
             expected=" or ".join(sorted({str(one) for one in people | records if one})),
             fix="name a column so; or give a text with a record a line",
         )
-    return found
+    named = _cells(frame, people - records), _cells(frame, records - {None})
+    return _filled(_Listed(*named), path)
 
 
 def _cells(frame: pd.DataFrame, names: Collection[str | None]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.stages.evaluate.nobody import refuse_nobody
+from medmcl.stages.evaluate.overlap import split_label
 from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
 from medmcl.stages.recipe.settings import only_cohort_overrides
 
@@ -145,7 +146,7 @@ class OfModels:
         """Embed a cohort; see `medmcl.stages.run.embedding.embedding_of_model`.
 
         Args:
-            models: ``NAME[:VARIANT]:FILE`` of each.
+            models: ``[LABEL=]NAME[:VARIANT]:FILE`` of each.
             cohort: Cohort, folder or name.
             beside: Folder beside which prepared records are cached.
             overrides: As those of `evaluate`.
@@ -155,12 +156,13 @@ class OfModels:
 
         tables, said, barred = {}, [], []
         _, others = evaluate_overrides(overrides)
-        for model in models:
+        for label, model in map(split_label, models):
             found = embedding_of_model(
                 model, cohort, beside=beside, overrides=others, device=device
             )
             made_by = found.made_by
             name = f"{made_by['model']}:{made_by['variant']}"
+            name = label or name
             name = name if name not in tables else f"{name} ({made_by['weights_sha256'][:8]})"
             tables[name] = found.table(found.vectors(found.records))
             barred += [] if made_by["commercial"] else [name]

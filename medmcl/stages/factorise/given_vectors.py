@@ -86,6 +86,7 @@ def lay_vectors(
             where=vectors.where,
             got=f"{int(present.sum())} samples, {len(flat)} columns",
         )
+    how += _of_others(vectors, path, cohort)
     notes = [f"{name}: {note}" for note in (*vectors.notes, *how, *_counts(vectors, rows, cohort))]
     if flat.any():
         notes.append(f"{name}: {int(flat.sum())} of {len(flat)} columns are alike for everyone")
@@ -111,6 +112,41 @@ def _encoder_saw(path: Path, dataset: str | None) -> str:
         "not seen": "did not see these people",
     }[found.status]
     return f"the card of the encoder says that it {said}: {found.said}"
+
+
+def _of_others(vectors: Vectors, path: Path, cohort: Cohort) -> list[str]:
+    """Refuse vectors that say they are of another cohort, whose ids may agree by chance.
+
+    A copy of a cohort under another name has the same records, as far as their files tell. Of a
+    cohort of the same name that has others now it is said.
+
+    Raises:
+        ConfigError: They are of another.
+    """
+    from medmcl.stages.run.embedding import marks_of, provenance_of_table
+
+    said = provenance_of_table(path)
+    kept, of = said.get("records", []), said.get("cohort", cohort.name)
+    asked = {record for _, record, _ in kept}
+    here = [
+        mark for listed in cohort.records.values()
+        for mark in marks_of(listed[listed.index.astype(str).isin(asked)])
+    ]  # fmt: skip
+    if any(mark in here for mark in kept):
+        return []
+    if of == cohort.name:
+        is_other = any(mark[:2] in [one[:2] for one in here] for mark in kept)
+        return ["made of other files of these records than the cohort has now"] * is_other
+    if not kept and said.get("cohort_fingerprint") == cohort.fingerprint:
+        return []
+    raise ConfigError(
+        f"the vectors are of another cohort, {of}: people who are called alike are others",
+        where=vectors.where,
+        got="no record of which the file is the same",
+        expected=f"vectors of {cohort.name}",
+        fix="embed this cohort: medmcl embed ... --cohort; where these are the same people with "
+        f"other files, give the folder or file of the cohort the name {of}",
+    )
 
 
 def _in_order(vectors: Vectors, wanted: Sequence[str], *, is_frozen: bool) -> Vectors:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.config import fingerprint
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.limits import refuse_odd_file
@@ -22,6 +25,7 @@ from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.encoders.published.card import Card, split_model
 from medmcl.stages.recipe.settings import only_cohort_overrides
+from medmcl.stages.run.outputs import PROVENANCE, said_beside
 from medmcl.stages.run.run import EMBED_BATCH, embed_records, vector_width
 
 if TYPE_CHECKING:
@@ -33,8 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("medmcl")
 MODEL_BATCH = 32
 """Records of a published model that are encoded at once; they may be cut into windows."""
-PROVENANCE = "medmcl"
-"""Key of a table's ``attrs``, and so of the metadata of its parquet file."""
+MARKED = 64
+"""Records, spread evenly, by whose files vectors tell the cohort that they are of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ class Embedding:
         """E or D."""
         return vector_width(self.towers, self.modality, self.space)
 
-    @property
+    @cached_property
     def provenance(self) -> dict[str, Any]:
         """What its table says of itself."""
         cohort = self.prepared.cohort
@@ -84,10 +88,17 @@ class Embedding:
             "made_by": dict(self.made_by),
             "cohort": cohort.name,
             "cohort_fingerprint": cohort.fingerprint,
+            "records": self._marks(),
             "modality": self.modality,
             "space": self.space,
             "device": self.device.type,
         }
+
+    def _marks(self) -> list[list[str]]:
+        """Some records and what tells their files."""
+        listed = self.prepared.cohort.records[self.modality.split(" + ")[0]]
+        step = -(-max(1, len(listed)) // MARKED)
+        return marks_of(listed.iloc[::step])
 
     @cached_property
     def identity(self) -> str:
@@ -236,19 +247,40 @@ def _modality_for(card: Card, cohort: Cohort, asked: str | None) -> str:
     )
 
 
+def marks_of(records: pd.DataFrame) -> list[list[str]]:
+    """Give subject, id and mark, a hash of how its files begin or of its cells, of each record."""
+    columns = (records.index, records["subject"], records["place"])
+    found = [
+        [str(who), str(record), _mark(place)] for record, who, place in zip(*columns, strict=True)
+    ]
+    return [one for one in found if one[2]]
+
+
+def _mark(place: RecordRef) -> str:
+    """Hash of the first bytes of files, or of cells where there is no file; empty of neither."""
+    parts = [] if place.paths else [str(one).encode() for one in sorted(place.values.items())]
+    for path in map(str, sorted(place.paths.values())):
+        own = [Path(path + suffix) for suffix in ("", ".hea", ".dat", ".mat")]
+        inside = sorted(Path(path).rglob("*")) if Path(path).is_dir() else []
+        for file in [one for one in (*own, *inside) if one.is_file()][:4]:
+            with suppress(OSError), file.open("rb") as content:
+                parts.append(b"%d %s" % (file.stat().st_size, content.read(1 << 16)))
+    return hashlib.blake2b(b"\0".join(parts), digest_size=6).hexdigest() if parts else ""
+
+
 def provenance_of_table(path: Path) -> dict[str, Any]:
     """Give what a table of embeddings says of who made it; empty where it says nothing.
 
-    That is a parquet file of ``medmcl embed``; text tables say nothing.
+    ``medmcl embed`` writes it into a parquet file, and of a text table beside it.
 
     Raises:
         ArtefactError: It is no file, but a pipe or a device.
     """
     import pyarrow.parquet as pq
 
-    if path.suffix.lower() != ".parquet":
-        return {}
     refuse_odd_file(path, ArtefactError)
+    if path.suffix.lower() != ".parquet":
+        return said_beside(path)
     try:
         kept = pq.read_schema(path).metadata or {}
         said = json.loads(kept.get(b"PANDAS_ATTRS", b"{}")).get(PROVENANCE, {})

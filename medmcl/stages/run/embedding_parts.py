@@ -146,7 +146,7 @@ def _begin(folder: Path, out: Path, embedding: Embedding, *, goes_on: bool) -> b
         raise ArtefactError("is damaged", where=about, fix=f"begin anew: remove {folder}") from None
     if there["identity"] != embedding.identity:
         was, now = _flat(there.get("about") or {}), _flat(plain(dict(embedding.provenance)))
-        keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+        keys = [key for key in {**was, **now} if was.get(key) != now.get(key) and key != "records"]
         raise ArtefactError(
             "the parts that lie there are of another embedding",
             where=folder,

@@ -15,7 +15,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.progress import Bar, progress
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.models.together import Together
-from medmcl.stages.run.embedding import PROVENANCE, Embedding
+from medmcl.stages.run.embedding import Embedding
+from medmcl.stages.run.outputs import PROVENANCE
 from medmcl.stages.run.run import Run, embed_samples, vector_width
 
 NOTHING = "nothing present"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medmcl.core.atomic import file_aside, is_content
+from medmcl.core.atomic import file_aside, is_content, write_atomically
 from medmcl.core.errors import ArtefactError
+from medmcl.core.limits import parse_json
+from medmcl.core.sealed import file_digest
 from medmcl.data.tables.spreadsheet import shielded_table
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 TABLES = (".parquet", ".csv", ".tsv")
 """Suffixes of tables that can be written."""
+PROVENANCE = "medmcl"
+"""Key of a table's ``attrs``, and so of the metadata of its parquet file."""
 REPORT = ("report.html", "appendix.html", "report.json", "results.csv")
 _SUFFIXES = (".csv", ".html", ".json", ".md")
 """Of all files of a report but its record, which an evaluation that was refused leaves."""
@@ -73,6 +78,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table atomically in the format of its suffix (`TABLES`), the index as columns.
 
     Text that a spreadsheet would take for a formula stands after an apostrophe in .csv and .tsv.
+    What a table of embeddings says of itself, which text cannot hold, stands in a file beside it.
     """
     plain = table.reset_index()
     with file_aside(path) as aside:
@@ -81,3 +87,22 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         else:
             separator = "\t" if path.suffix.lower() == ".tsv" else ","
             shielded_table(plain).to_csv(aside, index=False, sep=separator)
+            if PROVENANCE in table.attrs:
+                said = {"of": file_digest(aside), PROVENANCE: table.attrs[PROVENANCE]}
+                write_atomically(_beside(path), json.dumps(said, indent=1, default=str))
+
+
+def said_beside(path: Path) -> dict[str, Any]:
+    """Give what stands beside a text table of embeddings; nothing if the table is another now."""
+    beside = _beside(path)
+    if not (beside.is_file() and path.is_file()):
+        return {}
+    try:
+        said = parse_json(beside.read_bytes())
+        return dict(said[PROVENANCE]) if said["of"] == file_digest(path) else {}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{PROVENANCE}.json")

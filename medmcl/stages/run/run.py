@@ -38,7 +38,7 @@ from medmcl.stages.run.learners import Learners
 from medmcl.stages.run.store import Store
 from medmcl.stages.run.train_records import save_train_records
 from medmcl.stages.stage import SKIPPED, STAGES, WRECKED, StageSpec, named
-from medmcl.stages.train.spec import TowersSpec
+from medmcl.stages.train.spec import OTHER_WEIGHTS, TowersSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -427,14 +427,30 @@ class Run(Store):
 
     def _made_by(self, stage: str) -> dict[str, Any]:
         """What embeddings say of the stage whose towers made them."""
-        facts = {} if stage == "untrained" else self.facts(stage)
         return {
             "recipe": self.recipe.name,
             "config_hash": self.tree("provenance", {}).get("config_hash"),
             "stage": stage,
             "weights": self._weights_digest(stage),
-            "published": facts.get("published", {}),
+            "published": {} if stage == "untrained" else self.began_with(stage),
         }
+
+    def began_with(self, stage: str) -> dict[str, Any]:
+        """Say whose weights a stage, and all that it goes on from or learns by, began with.
+
+        Returns:
+            Tower, of another stage ``STAGE.TOWER``, to what is known of those weights.
+        """
+        found: dict[str, Any] = {}
+        stages = [stage]
+        for one in stages:  # grows
+            facts = self.facts(one)
+            began = {**facts.get(OTHER_WEIGHTS, {}), **facts.get("published", {})}
+            found |= {
+                tower if one == stage else f"{one}.{tower}": who for tower, who in began.items()
+            }
+            stages += [s for s in self.specs[one].sources() if s in self.specs and s not in stages]
+        return found
 
     def _weights_digest(self, stage: str) -> str:
         """Tell the weights of a stage; of none that were trained, the seed."""

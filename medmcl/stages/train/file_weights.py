@@ -70,13 +70,22 @@ def other_inputs(name: str, encoder: StartsFromFile, adapter: Adapter) -> list[s
 
 
 def provenance(towers: Towers) -> dict[str, Any]:
-    """Say whose weights the towers started from, by modality; those of a file only."""
+    """Say whose weights the towers started from, by modality; those of a published model only."""
     return {
         name: dict(one.provenance)
         for name in towers.towers
         for one in towers.tower(name).modules()
         if isinstance(one, StartsFromFile) and one.provenance
     }
+
+
+def other_weights(towers: Towers, spec: TrainSpec) -> dict[str, Any]:
+    """Say which towers started from weights of no model card: whom these have seen is not known."""
+    pretrained = [
+        name for name in spec.towers
+        if name not in spec.start_from and getattr(towers.tower(name).encoder, "pretrained", False)
+    ]  # fmt: skip
+    return {name: {} for name in (*pretrained, *spec.weights)}
 
 
 def _load_shared(

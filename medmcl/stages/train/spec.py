@@ -33,6 +33,10 @@ Placeholder = Annotated[str, Field(pattern=r"^\{\w+\}$")]
 """A variable of ``for_each`` that stands where a number will."""
 
 
+OTHER_WEIGHTS = "other_weights"
+"""Key of what a finished stage says of towers that began with weights of no model card."""
+
+
 class ObjectiveSpec(Config):
     """One objective of a train stage; keys beside ``kind`` and ``loss_weight`` are its own."""
 

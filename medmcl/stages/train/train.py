@@ -48,7 +48,7 @@ from medmcl.stages.train.distill_targets import (
     teacher_embeddings,
     teacher_widths,
 )
-from medmcl.stages.train.file_weights import load_files, provenance
+from medmcl.stages.train.file_weights import load_files, other_weights, provenance
 from medmcl.stages.train.grouped_rows import (
     MOST_ALONE,
     RowGroups,
@@ -63,7 +63,7 @@ from medmcl.stages.train.parts import norms_of_parts, refuse_empty_parts
 from medmcl.stages.train.probe_rows import keep_apart, kept_for_later
 from medmcl.stages.train.router_summary import summary_of
 from medmcl.stages.train.scales import take_scales
-from medmcl.stages.train.spec import TowersSpec, TrainSpec
+from medmcl.stages.train.spec import OTHER_WEIGHTS, TowersSpec, TrainSpec
 from medmcl.stages.train.step_settings import refuse_step, settle_step
 from medmcl.stages.train.subset import list_of, refuse_another_list
 from medmcl.stages.train.train_filter import kept_rows
@@ -129,6 +129,7 @@ class Train(Stage[TrainSpec]):
             )
         take_weights(learner, spec, prepared.adapters, context)
         published = provenance(learner.model)  # type: ignore[arg-type]  # Towers
+        others = other_weights(learner.model, spec)  # type: ignore[arg-type]  # Towers
         take_scales(learner, spec, context.run)
         learner.to(context.world.device)
         attack = _poisoned(spec, prepared, context)
@@ -199,6 +200,7 @@ class Train(Stage[TrainSpec]):
             **({} if spec.subset is None else {"subset": spec.subset.said}),
             **({"subset_list": listed} if listed else {}),
             **({"published": published} if published else {}),
+            **({OTHER_WEIGHTS: others} if others else {}),
             **_grouped(parts, group_notes),
             **_selected(state),
             **_watched(parts),

@@ -20,7 +20,7 @@ from medmcl.encoders.published.overlap import overlap_of, overlap_of_provenance
 from medmcl.stages.benchmark import contenders
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import Row, read_board
-from medmcl.stages.evaluate.overlap import dataset_of, scored_dataset
+from medmcl.stages.evaluate.overlap import dataset_of, scored_dataset, split_label
 from medmcl.stages.evaluate.settings import with_settings
 from tests.support.published_weights import filled, save
 
@@ -272,14 +272,17 @@ def test_parts_of_a_data_set_may_be_clean(dataset, status):
     seen, clean = {"ptbxl": "folds 1 to 8"}, ["ptbxl:fold 9", "ptbxl:fold 10", "sph"]
     assert overlap_of(dataset, seen, clean).status == status
     of_run = {"recipe": "mine", "published": {"ecg": {"seen": seen, "clean": clean}}}
-    assert overlap_of_provenance(dataset, of_run).status == status
+    of_its_own = "seen" if status == "seen" else "not known"  # whom the run itself learned from
+    assert overlap_of_provenance(dataset, of_run).status == of_its_own
     assert overlap_of_provenance(dataset, {}).status == "not known"
 
 
 @pytest.mark.parametrize(
     ("dataset", "status"),
     [("cinc2021", "seen"), ("PTB-XL", "seen"), ("ptb-xl:fold 10", "seen"), ("code15", "not seen"),
-     ("CODE-15", "not seen"), ("mine", "not known")],
+     ("CODE-15", "not seen"), ("mine", "not known"), ("chapman", "seen"), ("CPSC", "seen"),
+     ("g12ec", "seen"), ("ptbdb", "seen"), ("cinc 2020", "seen"), ("physionet2021", "seen"),
+     ("ptbxl_100:fold 10", "seen"), ("MIMIC IV", "seen"), ("UK Biobank", "not known")],
 )  # fmt: skip
 def test_a_data_set_is_known_by_any_spelling_and_by_what_it_is_made_of(dataset, status):
     card, _ = find_variant("ecg_fm")
@@ -345,6 +348,18 @@ def test_a_cohort_opened_by_another_split_is_no_part_of_its_data_set(cohort, tmp
     assert opened.spec.keys.dataset == "ukb"
 
 
+def test_data_sets_are_compared_whatever_they_are_called():
+    assert overlap_of("UK Biobank", {"ukb": "x"}, []).status == "seen"
+    assert overlap_of("ukbb", {"UKB": ""}, []).status == "seen"
+    assert (
+        overlap_of("ptbxl:Fold-10", {"ptbxl": ""}, ["PTB-XL:fold 10"]).status == "other parts seen"
+    )
+    assert overlap_of("ningbo", {"PhysioNet 2021": ""}, []).status == "seen"  # which has it
+    assert "did you mean 'ptbxl'" in overlap_of("ptb_xll", {}, []).said
+    assert "did you mean" not in overlap_of("sph", {}, []).said
+    assert "did you mean" not in overlap_of("stpauls", {"ours": ""}, []).said
+
+
 def test_every_card_says_of_ptbxl_what_the_literature_does():
     said = {name: medmcl.models.card(name) for name in medmcl.models.names()}
     found = {name: overlap_of("ptbxl:fold 10", c.seen, c.clean).status for name, c in said.items()}
@@ -352,3 +367,30 @@ def test_every_card_says_of_ptbxl_what_the_literature_does():
     assert found["ecg_jepa"] == "other parts seen"
     for name in ("ecgfounder", "merl", "st_mem", "turgut_ecg"):
         assert found[name] == "not seen"
+
+
+def test_two_files_of_one_model_stand_beside_each_other_by_their_labels(
+    suite, cohort, weights, tmp_path
+):
+    other = save(filled("turgut_ecg", "global_pool"), tmp_path / "other.pth", "model")
+    twins = [f"{MODEL}:{weights}", f"{MODEL}:{other}"]
+    with pytest.raises(ConfigError, match="two models are called alike") as refused:
+        benchmark(suite, cohort, tmp_path / "out", models=twins, allow_overlap=True)
+    assert f"--model LABEL={MODEL}:{other}" in str(refused.value)
+    with pytest.raises(ConfigError, match=r"mine \(trained on ukb"):
+        benchmark(suite, cohort, tmp_path / "out", models=[twins[0], f"mine={twins[1]}"])
+    rows = benchmark(suite, cohort, tmp_path / "out", models=[twins[0], f"mine={twins[1]}"],
+                     allow_overlap=True, label_fractions=[1.0], protocols=["knn"])  # fmt: skip
+    value = {row.name: row.value for row in rows if row.metric == "auroc" and not row.versus}
+    assert value["mine"] == value[MODEL]
+    assert {row.versus for row in rows if row.name == "mine"} == {"", RANDOM}
+    with pytest.raises(ConfigError, match="linear_probe"):
+        benchmark(suite, cohort, tmp_path / "no", random=["turgut_ecg"], protocols=["lin"])
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("ecg_jepa:vitxs:a=b.pth", ""), ("mine=ecg_jepa:f.pth", "mine"), ("ecg_jepa:f.pth", "")],
+)
+def test_a_label_stands_before_the_model(text, label):
+    assert split_label(text) == (label, text.removeprefix(f"{label}="))

@@ -1,11 +1,18 @@
 """``medmcl benchmark --run`` and ``--embeddings`` on small real runs, as a user types them."""
 
+import shutil
+
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 import medmcl
+from medmcl.core.errors import ConfigError
+from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import read_board
+from medmcl.stages.evaluate.overlap import began_with
+from medmcl.stages.run.embed import EmbedCommand
 from tests.support.published_weights import filled, save
 from tests.support.typed import answer
 
@@ -35,11 +42,14 @@ def place(tmp_path_factory):
         "bootstrap_draws": 100,
     }
     (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
+    shutil.copytree(folder / "heart", folder / "ukb")
+    said = (folder / "heart" / "cohort.yaml").read_text()
+    (folder / "ukb" / "cohort.yaml").write_text(f"{said}\ndataset: ukb\n")
     return folder
 
 
-def pretrained(place, name, encoder, inputs, steps=3, **overrides):
-    """A run of a few small steps of SimCLR."""
+def pretrained(place, name, encoder, inputs, steps=3, then=(), cohort=None, **overrides):
+    """A run of a few small steps of SimCLR; ``then``: what a further stage changes, each."""
     views = {
         name: {"modalities": ["ecg"], "augment": {"ecg": {"noise": 0.05}}} for name in ("a", "b")
     }
@@ -55,12 +65,11 @@ def pretrained(place, name, encoder, inputs, steps=3, **overrides):
     tower = {"encoder": encoder, "head": {"out": 8}}
     recipe = {
         "schema": "medmcl/recipe@1", "name": "tiny", "inputs": {"ecg": inputs}, "views": views,
-        "towers": {"ecg": tower}, "stages": [stage],
+        "towers": {"ecg": tower}, "stages": [stage, *({**stage, **more} for more in then)],
     }  # fmt: skip
     out = place / name
-    medmcl.pretrain(
-        place / "heart", recipe=recipe, out=out, device="cpu", overrides=overrides or None
-    )
+    given = {"recipe": recipe, "out": out, "device": "cpu", "overrides": overrides or None}
+    medmcl.pretrain(cohort or place / "heart", **given)
     return out
 
 
@@ -131,15 +140,42 @@ def insider(place):
 
 
 @pytest.fixture(scope="module")
-def begun(place):
-    """A run that began with published weights whose card says that they saw the data set."""
+def later(place):
+    """A run whose last stage goes on from one that began with weights whose card says: seen."""
     file = save(filled("turgut_ecg", "global_pool"), place / "weights.pth", "model")
     encoder = {"name": "turgut_ecg", "variant": "global_pool", "weights": str(file)}
-    return pretrained(place, "begun", encoder, {}, steps=1)
+    then = [{"name": "after", "start_from": {"ecg": "alone"}}]
+    return pretrained(place, "later", encoder, {}, steps=1, then=then)
+
+
+def test_vectors_of_a_run_say_with_which_weights_its_stages_began_first_of_all(
+    later, place, tmp_path
+):
+    made, given = tmp_path / "made.parquet", {"modality": "ecg", "device": "cpu"}
+    EmbedCommand(run=later, cohort=str(place / "heart"), out=made, **given).write()
+    asked = {"embeddings": [f"made={made}"], "device": "cpu"}
+    with pytest.raises(ConfigError, match="ECG-CMR pairs of UK Biobank"):
+        Benchmark(suite=str(place / "suite.yaml"), out=tmp_path / "board", **asked).run()
+    with pytest.raises(ConfigError, match="ECG-CMR pairs of UK Biobank"):
+        medmcl.evaluate(None, place / "ukb", out=tmp_path / "out", **asked)
+
+
+def test_of_weights_of_no_card_nothing_is_known(place, mine, tmp_path):
+    (saved,) = mine.glob("checkpoint/alone/step-*/weights.safetensors")
+    own = {
+        name.removeprefix("model.towers.ecg.encoder."): x for name, x in load_file(saved).items()
+    }
+    save_file(own, tmp_path / "w.safetensors")
+    then = [{"name": "own", "weights": {"ecg": {"path": str(tmp_path / "w.safetensors")}}}]
+    inputs = {"rate_hz": 100, "seconds": 5, "crop_seconds": 5}
+    run = medmcl.load(pretrained(place, "other", PLAIN, inputs, steps=1, then=then))
+    assert run.began_with("own") == {"ecg": {}}
+    assert {k: one.status for k, one in began_with(run, "ukb").items()} == {"own": "not known"}
 
 
 @pytest.mark.parametrize(
-    ("who", "why"), [("insider", "trained on"), ("begun", "ECG-CMR pairs of UK Biobank")]
+    ("who", "why"),
+    [("insider", "trained on"), ("later", "ECG-CMR pairs of UK Biobank")],
 )
 def test_a_run_that_saw_who_is_scored_is_refused_and_else_marked_everywhere(
     who, why, place, request, tmp_path

@@ -16,7 +16,7 @@ from medmcl.stages.benchmark.board import read_board
 from medmcl.stages.benchmark.suite import read_suite
 from medmcl.stages.evaluate.evaluate import evaluate
 from medmcl.stages.evaluate.overlap import search_lists, seen_before
-from medmcl.stages.evaluate.pretraining_list import ListSearch, with_list
+from medmcl.stages.evaluate.pretraining_list import ListSearch, _forms, with_list
 from tests.support.cinc2021 import read_record, write_challenge, write_record
 
 HELD = {"cohort.subjects.split": {"column": "source", "held_out": ["georgia"], "tuning_share": 0.2}}
@@ -82,6 +82,9 @@ def test_a_list_may_be_a_cohort(cohort, pretraining):
         ("b.csv", "subject_id,note\nE00001,x\nS77,x\n", 1),
         ("c.csv", "stem\nE00001\nE00004\nE00004\n", 2),  # as the cohort calls its people
         ("d.tsv", "record\nE99999\n", 0),
+        ("e.csv", "record\ntraining/georgia/g1/E00001\ng1/E00002.mat\nE00003\n", 3),
+        ("f.txt", "E00001,A00001;E00002", 2),
+        ("RECORDS", "\ufeffg1/E00001\n", 1),
     ],
 )
 def test_ids_are_a_table_or_a_text(name, text, people, cohort, tmp_path):
@@ -92,8 +95,38 @@ def test_ids_are_a_table_or_a_text(name, text, people, cohort, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [("JS0001\nHR1\n", "HR1"), ("records500/E00001_hr\n", "E00001_hr"), ("1\n2\n", "1")],
+)
+def test_a_list_of_names_that_are_written_otherwise_shows_nothing(text, shown, cohort, tmp_path):
+    (tmp_path / "a.txt").write_text(text)
+    one = found(cohort, str(tmp_path / "a.txt"))
+    assert one.status == "not known"
+    assert f"shows nothing: its ids are written as '{shown}', not as '" in one.said
+    unknown, clean = Overlap("not known", "ledger"), Overlap("not seen", "ledger")
+    assert with_list(unknown, one).status == "not known"
+    assert with_list(clean, one).status == "not seen"
+    (tmp_path / "b.csv").write_text("subject\nE00001\n")
+    both = found(cohort, str(tmp_path / "a.txt"), str(tmp_path / "b.csv"))
+    assert both.status == "seen"
+
+
+@pytest.mark.parametrize(
+    ("one", "own", "is_alike"),
+    [("21837_lr", "00017_lr", True), ("21837_hr", "00017_lr", False), ("21837", "5", True),
+     ("00012", "12", False), ("12", "00012", False), ("p10", "s10", False),
+     ("02aa804e-bde0afdd-112c0b34", "7bc16630-4e384014-aaaaaaaa", True)],
+)  # fmt: skip
+def test_names_of_one_form(one, own, is_alike):
+    assert (_forms([one], [own]) == _forms([own], [own])) is is_alike
+
+
+@pytest.mark.parametrize(
     ("what", "said"),
     [
+        ("blank.txt", "the list is empty"),
+        ("header.csv", "the list is empty"),
+        ("utf16.txt", "iconv -f UTF-16"),
         ("nowhere", "no such list"),
         ("no_ids.csv", "no column of people or records"),
         ("empty", "no record of the list can be read"),
@@ -102,6 +135,9 @@ def test_ids_are_a_table_or_a_text(name, text, people, cohort, tmp_path):
 def test_a_list_that_says_nothing_is_refused(what, said, cohort, tmp_path):
     (tmp_path / "no_ids.csv").write_text("age\n3\n")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "blank.txt").write_text(" \n")
+    (tmp_path / "header.csv").write_text("record,subject\n")
+    (tmp_path / "utf16.txt").write_text("E00001\n", encoding="utf-16")
     with pytest.raises(ConfigError, match=said):
         found(cohort, str(tmp_path / what))
 

@@ -186,3 +186,8 @@ def test_a_single_stage_that_is_at_fault_is_told_by_its_own_name():
     said = r"'stages\.finetune-hf-0\.1\.epochs' cannot be used(?s:.*)a number above 0"
     with pytest.raises(OverrideError, match=said):
         read_recipe("ecg_cmr", {"stages.finetune-hf-0.1.epochs": -1})
+
+
+def test_a_place_that_names_a_column_is_text_and_no_mapping():
+    given = ["a={filename_hr}", "b={x: 1}", "c={folder}/x.npy"]
+    assert parse_overrides(given) == {"a": "{filename_hr}", "b": {"x": 1}, "c": "{folder}/x.npy"}
