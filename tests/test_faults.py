@@ -48,6 +48,11 @@ def test_every_command_that_writes_has_a_family():
     assert known - tried == set(WRITES_NOTHING)
 
 
+@pytest.mark.parametrize("study", [kills, disk_full])
+def test_every_family_has_rows_of_kills_and_of_full_disks(study):
+    assert {row["family"] for row in study.STUDY.kept()} == {one.name for one in toy.FAMILIES}
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_killed_command_is_typed_again_and_makes_what_an_undisturbed_one_makes(name, tmp_path):
     home, family = toy.home_once(), FAMILIES[name]
