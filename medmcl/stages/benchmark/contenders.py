@@ -156,15 +156,20 @@ class Field:
             run.embedding(self.cohort, modality=self.modality, stage=stage, device=self.device)
             for stage in (None, "untrained")
         )
+        kind: Kind = "random"
+        beside, overlap = f"random {name}", NOTHING_LEARNED
+        if getattr(first.towers.tower(self.modality).encoder, "pretrained", False):
+            kind, beside = "model", f"{name} before training"
+            overlap = Overlap("not known", "weights of a folder, which no card describes")
         own = self._embedded(
             [found],
             name=name,
             kind="run",
             overlap=self._seen_by(run, found),
             terms=_terms(name, found.made_by),
-            beside=f"random {name}",
+            beside=beside,
         )
-        return own, self._embedded([first], name=f"random {name}", kind="random")
+        return own, self._embedded([first], name=beside, kind=kind, overlap=overlap)
 
     def _seen_by(self, run: Run, found: Embedding) -> Overlap:
         """What a run has seen, people told by their records; and what it began with had."""

@@ -4,6 +4,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
@@ -11,6 +12,8 @@ import medmcl
 from medmcl.core.errors import ConfigError
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import read_board
+from medmcl.stages.benchmark.contenders import Field
+from medmcl.stages.benchmark.suite import read_suite
 from medmcl.stages.evaluate.overlap import began_with
 from medmcl.stages.run.embed import EmbedCommand
 from tests.support.published_weights import filled, save
@@ -158,6 +161,18 @@ def test_vectors_of_a_run_say_with_which_weights_its_stages_began_first_of_all(
         Benchmark(suite=str(place / "suite.yaml"), out=tmp_path / "board", **asked).run()
     with pytest.raises(ConfigError, match="ECG-CMR pairs of UK Biobank"):
         medmcl.evaluate(None, place / "ukb", out=tmp_path / "out", **asked)
+
+
+def test_a_tower_that_has_weights_before_any_step_is_not_called_random(
+    place, mine, tmp_path, monkeypatch
+):
+    encoder = medmcl.load(mine).towers("alone", torch.device("cpu")).tower("ecg").encoder
+    monkeypatch.setattr(type(encoder), "pretrained", True, raising=False)
+    cohort = read_suite(place / "suite.yaml")[1].open()
+    asked = {"modality": "ecg", "folder": tmp_path, "records": cohort.fingerprint, "device": "cpu"}
+    own, first = Field(cohort=cohort, **asked).run(mine)
+    assert (own.beside, first.kind, first.overlap.status) == (first.name, "model", "not known")
+    assert first.name == "mine before training"
 
 
 def test_of_weights_of_no_card_nothing_is_known(place, mine, tmp_path):
