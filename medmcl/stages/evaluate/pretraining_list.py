@@ -118,7 +118,7 @@ class ListSearch:
             ) if people]  # fmt: skip
             rows = counted(len(listed), "entry", "entries")
             said.append(f"{Path(what).name} ({rows}): {', '.join(told) or 'nobody'}")
-            why = listed.other_naming(cohort, modality)
+            why = listed.why_silent(cohort, modality)
             silent += [f"{Path(what).name} {why}"] if why else []
         people = len(set(scored["subject"]))
         if seen:
@@ -183,11 +183,13 @@ class _Listed:
         equal = {subjects[row] for row, is_equal in found.items() if is_equal}
         return set(), equal, {subjects[row] for row in found} - equal
 
-    def other_naming(self, cohort: Cohort, modality: str) -> str:
-        """Say that no id in it is written as those of the cohort are, so that none could be found.
+    def why_silent(self, cohort: Cohort, modality: str) -> str:
+        """Say why nobody could be found by it; empty where somebody could.
 
-        Empty where some are, whether or not they are found; records are compared by content.
+        No id is written as those of the cohort are; or hardly a record of it can be read.
         """
+        if 2 * len(self) < len(self.read):
+            return f"shows little: {len(self.read) - len(self)} of {len(self.read)} cannot be read"
         records = cohort.records[modality]
         ours = {*cohort.subjects.index}, {*records.index, *_stems(records["place"])}
         theirs = {*self.people}, {*map(_bare, self.records)}

@@ -111,6 +111,16 @@ def test_a_list_of_names_that_are_written_otherwise_shows_nothing(text, shown, c
     assert both.status == "seen"
 
 
+def test_a_folder_of_which_hardly_a_record_can_be_read_shows_little(cohort, pretraining, tmp_path):
+    for file in pretraining.glob("S00000.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert found(cohort, str(tmp_path)).status == "not seen"
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.hea").write_text(f"{name} 12 500 5000\n")
+    one = found(cohort, str(tmp_path))
+    assert (one.status, "2 of 3 cannot be read" in one.said) == ("not known", True)
+
+
 @pytest.mark.parametrize(
     ("one", "own", "is_alike"),
     [("21837_lr", "00017_lr", True), ("21837_hr", "00017_lr", False), ("21837", "5", True),
