@@ -2,20 +2,16 @@
 
 The verbs of the command line are functions here: `pretrain`, `evaluate`, `select`, `check`,
 `simulate` and, for a finished run, ``load(run).embed(cohort)``. Importing this package imports
-nothing heavy. It asks torch for huge pages under large tensors, unless ``THP_MEM_ALLOC_ENABLE`` is
-set: steps on a CPU then wait less for memory, and numbers are the same.
+nothing heavy.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from medmcl.core.lazy import lazy
 
 __version__ = "0.1.0"
-
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch at its first tensor
 
 if TYPE_CHECKING:
     from medmcl import (

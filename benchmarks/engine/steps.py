@@ -29,7 +29,7 @@ Step = Callable[[], None]
 BATCHES = {"masked modelling": 32, "ECG-CMR": 8, "toy": 128, "open_clip": 4, "lightly": 16}
 """Rows of a step: smaller than those of the recipes (128, 256), so that all ways fit in memory."""
 BF16 = {"precision": "bf16"}
-FAST = {"fused": True, "channels_last": True}
+FAST = {"fused": True, "channels_last": True, "huge_pages": True}
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "masked modelling": {
         "published, float32": {"own": False},
@@ -45,6 +45,7 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
 WAYS["ECG-CMR"] = WAYS["masked modelling"]
 PEERS = {
     "theirs, float32": {"own": False},
+    "theirs, float32, huge pages": {"own": False, "huge_pages": True},
     "theirs, bf16": {"own": False, **BF16},
     "medmcl as it is": {},
     "medmcl, float32": {**FAST, "onednn": True},
@@ -212,8 +213,7 @@ def own(case: str, device: Any, settings: dict[str, Any]) -> Step:
 def works(case: str, way: str, device: str, pipe: Connection) -> None:
     """Take steps when asked, and tell what they took: CPU seconds, or seconds of a GPU."""
     settings = WAYS.get(case, PEERS)[way]
-    pages = settings.get("huge_pages", settings.get("own", True))  # medmcl asks torch for them
-    os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(pages))
+    os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(settings.get("huge_pages", False)))
 
     import torch
 
