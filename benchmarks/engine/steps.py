@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
@@ -22,11 +23,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from benchmarks.study import Row, Study, number, table
 
 TURNS, WARM = 3, 1
 Step = Callable[[], None]
-BATCHES = {"masked modelling": 32, "ECG-CMR": 8, "toy": 128, "open_clip": 4, "lightly": 16}
+BATCHES = {
+    "masked modelling": 32,
+    "ECG-CMR": 8,
+    "toy": 128,
+    "toy in DDP": 32,
+    "open_clip": 4,
+    "lightly": 16,
+}
 """Rows of a step: smaller than those of the recipes (128, 256), so that all ways fit in memory."""
 BF16 = {"precision": "bf16"}
 FAST = {"fused": True, "channels_last": True, "huge_pages": True}
@@ -41,6 +51,7 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
         "medmcl, bf16, compiled": {**FAST, **BF16, "compile": True},
     },
     "toy": {"bare loop": {"bare": True}, "medmcl's loop": {}},
+    "toy in DDP": {"without the search": {"search": False}, "with the search": {"search": True}},
 }
 WAYS["ECG-CMR"] = WAYS["masked modelling"]
 PEERS = {
@@ -56,6 +67,7 @@ SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "masked modelling": {"ecg": ECG},
     "ECG-CMR": {"ecg": ECG, "cmr": CMR},
     "toy": {"ecg": (12, 400)},
+    "toy in DDP": {"ecg": (12, 400)},
     "open_clip": {"image": (3, 224, 224), "text": (77,)},
     "lightly": {"image": (3, 96, 96)},
 }
@@ -133,7 +145,7 @@ def learner_of(case: str) -> tuple[Any, dict[str, Any]]:
         towers = Towers.build(shapes, TOWERS[case])
         kind, settings, names = OBJECTIVES[case]
     else:
-        recipe = read_recipe("ecg_cmr_toy" if case == "toy" else "ecg_cmr")
+        recipe = read_recipe("ecg_cmr_toy" if case.startswith("toy") else "ecg_cmr")
         stage: Any = recipe.stages[1 if case == "ECG-CMR" else 0]
         towers = Towers.build(shapes, {name: recipe.towers[name] for name in shapes})
         ((kind, one),) = stage.objectives.items()
@@ -168,6 +180,7 @@ def own(case: str, device: Any, settings: dict[str, Any]) -> Step:
     learner, views = learner_of(case)
     rows, precision = np.arange(BATCHES[case]), settings.get("precision", "fp32")
     learner.to(device)
+    module = learner if "search" not in settings else in_ddp(learner, views, case, settings)
     if settings.get("channels_last"):
         lies_channels_last(learner)
     if settings.get("onednn"):
@@ -202,12 +215,42 @@ def own(case: str, device: Any, settings: dict[str, Any]) -> Step:
 
     def step() -> None:
         loop.step(
-            learner, learner, rows, batch, feed, views, plan, optimiser, state, world, outcomes
+            module, learner, rows, batch, feed, views, plan, optimiser, state, world, outcomes
         )
         if state.step % plan.log_every == 0 or plan.settles_each_step(world):
             outcomes.settle(state, plan.tenth)
 
     return bare if settings.get("bare") else step
+
+
+def in_ddp(learner: Any, views: Any, case: str, settings: dict[str, Any]) -> Any:
+    """The learner in DDP of one process, with or without a search for what no loss has touched.
+
+    What masked modelling never touches (the projection) is frozen: else it could not do without.
+    """
+    import torch
+    import torch.distributed as dist
+
+    from medmcl.core.batch import Batch
+    from medmcl.core.rng import RowGenerator, torch_generator
+    from medmcl.engine.distributed import Ranked
+    from medmcl.engine.world import World
+
+    rows, device = BATCHES[case], torch.device("cpu")
+    batch = Batch(ids=torch.arange(rows), inputs=inputs_of(case, device),
+                  present={"ecg": torch.ones(rows, dtype=torch.bool)})  # fmt: skip
+    drawn = RowGenerator(torch_generator(0, device=device), first=0, total=rows)
+    learner({n: view(batch, drawn) for n, view in views.items()}, batch, World())[0].backward()
+    for weight in learner.parameters():
+        weight.requires_grad_(weight.grad is not None)
+    learner.zero_grad()
+    dist.init_process_group("gloo", f"file://{tempfile.mktemp()}", rank=0, world_size=1)
+    ranked = Ranked(learner, device)
+    if not settings["search"]:
+        del ranked.spare
+    return torch.nn.parallel.DistributedDataParallel(
+        ranked, find_unused_parameters=settings["search"]
+    )
 
 
 def works(case: str, way: str, device: str, pipe: Connection) -> None:
@@ -224,7 +267,7 @@ def works(case: str, way: str, device: str, pipe: Connection) -> None:
         step = own(case, place, settings)
     else:
         step = published(case, settings.get("precision", "fp32"), place)
-    count = 25 if case == "toy" else 1
+    count = 25 if case.startswith("toy") else 1
     while pipe.recv():
         torch.cuda.synchronize() if place.type == "cuda" else None
         began = time.perf_counter() if place.type == "cuda" else time.process_time()
@@ -266,69 +309,71 @@ def in_turn(case: str, device: str = "cpu") -> list[Row]:
     return rows
 
 
-CURVE_STEPS, CURVE_ROWS = 80, 512
-FREE = "bf16, fused"
+SUBJECTS, SEEDS = 3000, 3
+STAGES = {"mdm": "masked modelling", "mmcl": "contrastive"}
+CURVES: dict[str, tuple[str, dict[str, Any]]] = {
+    "float32 as it is": ("fp32", {}),
+    "float32": ("fp32", {"onednn": True, "channels_last": True, "optimiser.fused": True}),
+    "bf16": ("bf16", {"channels_last": True, "optimiser.fused": True}),
+}
+"""Precision, and settings of both stages; masked modelling has no convolutions."""
 
 
 def curves() -> Iterator[list[Row]]:
-    """Train the toy with three seeds in float32 as it is, and in bf16 with what is fast."""
+    """Train the toy of ECG-CMR on simulated hearts with three seeds, each way in turn."""
+    import medmcl
+
     rows: list[Row] = []
-    for seed in range(3):
-        rows += [
-            {"seed": seed, "way": way, "loss": learned(seed, way)} for way in ("float32", FREE)
-        ]
-        yield rows
+    with tempfile.TemporaryDirectory() as made:
+        cohort = medmcl.simulate("heart", Path(made) / "hearts", {"subjects": SUBJECTS})
+        for seed in range(SEEDS):
+            for way in CURVES:
+                out = Path(made) / f"{way} {seed}"
+                rows += [
+                    {"seed": seed, "way": way, **row} for row in learned(cohort, way, seed, out)
+                ]
+            yield rows
 
 
-def waves(rows: int, seed: int) -> Any:
-    """Twelve leads of three sine waves each and noise, (rows, 12, 400)."""
+def learned(cohort: Path, way: str, seed: int, out: Path) -> list[Row]:
+    """Pretrain; give the tuning losses of each stage, and the CPU seconds of the steps until then."""
     import torch
 
-    source = torch.Generator().manual_seed(seed)
-    rate, phase = torch.rand(2, rows, 3, 1, generator=source)
-    times = torch.linspace(0, 1, 400)
-    parts = torch.sin(6.28 * ((2 + 18 * rate) * times + phase))
-    gains = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
-    noise = 0.2 * torch.randn(rows, 12, 400, generator=source)
-    return torch.einsum("lk,bkt->blt", gains, parts) / 2 + noise
-
-
-def learned(seed: int, way: str) -> float:
-    """The loss of rows that no step has seen, always under the same masks, in float32."""
-    import torch
-
-    from medmcl.core.batch import Batch
-    from medmcl.core.rng import RowGenerator, torch_generator
-    from medmcl.engine.loop import autocast
-    from medmcl.engine.world import World
+    import medmcl
+    from medmcl.engine import loop
+    from medmcl.stages.recipe.file import read_recipe
 
     torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    learner, views = learner_of("toy")
-    place, free = torch.device("cpu"), way == FREE
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=2e-3, fused=free)
-    ramp = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, CURVE_STEPS)
-    source = torch.Generator().manual_seed(seed)
+    precision, settings = CURVES[way]
+    others = [one.name for one in read_recipe("ecg_cmr_toy").stages if one.name not in STAGES]
+    recipe = out.with_suffix(".yaml")
+    recipe.write_text(json.dumps({"extends": "ecg_cmr_toy", "drop": others}), "utf-8")
+    spent: dict[str, list[float]] = {name: [0.0] for name in STAGES}
+    plain = loop.step
 
-    def loss_of(x: Any, *key: Any) -> Any:
-        rows = len(x)
-        batch = Batch(ids=torch.arange(rows), inputs={"ecg": x},
-                      present={"ecg": torch.ones(rows, dtype=torch.bool)})  # fmt: skip
-        drawn = RowGenerator(torch_generator(*key, device=place), first=0, total=rows)
-        return learner({n: view(batch, drawn) for n, view in views.items()}, batch, World())[0]
+    def timed(*given: Any) -> Any:
+        began = time.process_time()
+        done = plain(*given)
+        seconds = spent[next(one.stage for one in given if isinstance(one, loop.Plan))]
+        seconds.append(seconds[-1] + time.process_time() - began)
+        return done
 
-    train, other = waves(CURVE_ROWS, 1), waves(256, 2)
-    for step in range(CURVE_STEPS):
-        chosen = torch.randint(CURVE_ROWS, (64,), generator=source)
-        optimiser.zero_grad()
-        with autocast("bf16" if free else "fp32", place):
-            loss = loss_of(train[chosen], seed, "curve", step)
-        loss.backward()
-        optimiser.step()
-        ramp.step()
-    learner.eval()
-    with torch.no_grad():
-        return float(loss_of(other, 0, "judged"))
+    loop.step = timed  # type: ignore[assignment]
+    try:
+        medmcl.pretrain(
+            cohort, recipe=recipe, out=out, seed=seed,
+            overrides={f"stages.{n}.{key}": value for n in STAGES for key, value in settings.items()
+                       if (n, key) != ("mdm", "channels_last")},
+            device="cpu", precision=precision,
+        )  # fmt: skip
+    finally:
+        loop.step = plain
+    told = map(json.loads, (out / "metrics.jsonl").read_text("utf-8").splitlines())
+    return [
+        {"stage": one["stage"], "step": one["step"], "loss": one["loss"],
+         "seconds": spent[one["stage"]][one["step"]]}
+        for one in told if one["split"] == "tuning"
+    ]  # fmt: skip
 
 
 def run(given: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
@@ -379,6 +424,13 @@ def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
     toy = {row["way"]: row for row in rows["steps"] if row["case"] == "toy"}
     over = 1 / toy["medmcl's loop"]["times"] - 1 if toy else float("nan")
     found["overhead"] = f"{100 * over:.1f} %"
+    ranked = {row["way"]: row["seconds"] for row in rows["steps"] if row["case"] == "toy in DDP"}
+    without, searched = ranked.get("without the search"), ranked.get("with the search")
+    found["search"] = (
+        f"{1000 * (searched - without):.1f} of {1000 * searched:.1f} ms"
+        if searched
+        else "not measured"
+    )
     found["curves"] = curve_table(rows.get("curves", []))
     for case in TOWERS:
         peers = [row for row in rows.get("peers", ()) if row["case"] == case]
@@ -395,17 +447,42 @@ def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
 
 
 def curve_table(rows: list[Row]) -> str:
+    """Loss of the tuning split at the end, and the CPU seconds until float32's loss is reached."""
     if not rows:
         return "Not measured."
-    loss = {w: [r["loss"] for r in rows if r["way"] == w] for w in ("float32", FREE)}
-    first = statistics.fmean(loss["float32"])
-    told = [
-        {"way": way, "losses": ", ".join(f"{x:.4f}" for x in seen),
-         "difference": statistics.fmean(seen) - first, "range": max(seen) - min(seen)}
-        for way, seen in loss.items()
-    ]  # fmt: skip
-    return table({"": "way", "three seeds": "losses", "mean beside float32": number("difference", "+.4f"),
-                  "range of the seeds": number("range", ".4f")}, told)  # fmt: skip
+    told, seeds = [], sorted({row["seed"] for row in rows})
+    for stage, title in STAGES.items():
+        last: dict[tuple[str, int], Row] = {}
+        for row in rows:
+            if row["stage"] == stage:
+                last[row["way"], row["seed"]] = row
+        ends = {w: [last[w, seed]["loss"] for seed in seeds] for w in CURVES}
+        first = next(iter(CURVES))
+        for way, seen in ends.items():
+            worst = [last[first, seed]["loss"] + np.ptp(ends[first]) for seed in seeds]
+            until = [
+                next(
+                    (r["seconds"] for r in rows
+                     if (r["stage"], r["way"], r["seed"]) == (stage, way, seed)
+                     and r["loss"] <= worst[seed]), float("nan"))
+                for seed in seeds
+            ]  # fmt: skip
+            told.append({
+                "stage": title, "way": way, "losses": ", ".join(f"{x:.4f}" for x in seen),
+                "difference": statistics.fmean(seen) - statistics.fmean(ends[first]),
+                "range": float(np.ptp(seen)), "until": statistics.fmean(until),
+                "all": statistics.fmean(last[way, seed]["seconds"] for seed in seeds),
+            })  # fmt: skip
+    columns = {
+        "stage": "stage",
+        "": "way",
+        "tuning loss, three seeds": "losses",
+        "mean beside float32 as it is": number("difference", "+.4f"),
+        "range of the seeds": number("range", ".4f"),
+        "CPU s to float32's last loss": number("until", ".1f"),
+        "CPU s of all steps": number("all", ".1f"),
+    }
+    return table(columns, told)
 
 
 STUDY = Study(__file__, parts=parts, run=run, options=options)

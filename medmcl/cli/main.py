@@ -220,7 +220,6 @@ def pretrain(
             opened,
             recipe=resolved,
             out=out,
-            overrides=overrides,
             seed=seed,
             device=device,
             precision=precision,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Cohort(Opened):
         samples: One row a sample: ``sample, subject, split`` and the record of each modality
             (None where absent). The row number is the sample's number everywhere.
         findings: What was found at opening: left out and counted, or at fault.
+        overrides: What was laid over cohort.yaml, dotted key to value.
         counts: The first steps of `flow`.
         labels: Task to where its labels stand.
         maps: Code maps that expressions may read.
@@ -57,6 +58,7 @@ class Cohort(Opened):
     path: Path
     root: Path
     findings: list[Finding]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         subjects = counted(len(self.subjects), "subject")
@@ -178,6 +180,26 @@ def open_cohort(
     return cohort
 
 
+def at_hand(cohort: Cohort | str | Path, overrides: Mapping[str, Any]) -> Cohort:
+    """Open a cohort, unless it is open: then it must have been opened with these overrides.
+
+    Raises:
+        CohortError: It was opened otherwise; or as `open_cohort` says.
+    """
+    if not isinstance(cohort, Cohort):
+        return open_cohort(cohort, overrides)
+    named = {key.removeprefix("cohort."): value for key, value in overrides.items()}
+    for key, value in named.items():
+        if key not in cohort.overrides or cohort.overrides[key] != value:
+            raise CohortError(
+                "a cohort that is open takes no overrides any more",
+                where=cohort.path,
+                got=written(key if key == "data_root" else f"cohort.{key}", value),
+                fix="lay them over as you open it: medmcl.open_cohort(path, overrides)",
+            )
+    return cohort
+
+
 def load_cohort(
     path: str | Path,
     overrides: Mapping[str, Any] | None = None,
@@ -221,6 +243,7 @@ def load_cohort(
         path=file,
         root=root,
         findings=opening.findings,
+        overrides={key.removeprefix("cohort."): value for key, value in (overrides or {}).items()},
         **vars(opened),
     )
     for task in cohort.labels:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
-from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.stages.evaluate.nobody import refuse_nobody
 from medmcl.stages.evaluate.overlap import split_label
 from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
@@ -64,9 +64,7 @@ def evaluate_vectors(
 
     out = new_folder(out)
     own, others = evaluate_overrides(overrides)
-    opened = (
-        cohort if isinstance(cohort, Cohort) else open_cohort(cohort, only_cohort_overrides(others))
-    )
+    opened = at_hand(cohort, only_cohort_overrides(others))
     tables = [name for name, one in opened.spec.modalities.items() if one.traits.tabular]
     stage = {
         "stage": "evaluate",

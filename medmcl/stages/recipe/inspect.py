@@ -13,7 +13,7 @@ from medmcl.core.errors import MedmclError, OverrideError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.core.progress import progress as shown_progress
 from medmcl.data.check.check import Checked, check_cohort, check_shard
-from medmcl.data.cohort.cohort import Cohort, load_cohort
+from medmcl.data.cohort.cohort import Cohort, at_hand, load_cohort
 from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.loading.prepare import cache_folder
 from medmcl.data.loading.shared_work import Shard
@@ -57,7 +57,7 @@ def check(
     if recipe is not None:
         find_recipe(recipe)
     if isinstance(cohort, Cohort):
-        opened: Cohort | None = cohort
+        opened: Cohort | None = at_hand(cohort, cohort_overrides(overrides))
     else:
         opened, findings = load_cohort(cohort, cohort_overrides(overrides))
         if opened is None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.errors import ConfigError, MedmclError, OverrideError
+from medmcl.core.overrides import written
 from medmcl.core.progress import progress
-from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.engine.signals import StopRequest
 from medmcl.stages.recipe.expansion import expand
@@ -36,12 +37,17 @@ def recipe_on(
         overrides: Dotted key to value, as ``--set``.
 
     Raises:
-        MedmclError: Cohort, recipe or overrides cannot be used, alone or together.
+        MedmclError: Cohort, recipe or overrides cannot be used, alone or together. An open cohort,
+            or a recipe that was read, takes none.
     """
-    opened = (
-        cohort if isinstance(cohort, Cohort) else open_cohort(cohort, cohort_overrides(overrides))
-    )
+    opened = at_hand(cohort, cohort_overrides(overrides))
     if isinstance(recipe, RecipeSpec):
+        for key, value in recipe_overrides(overrides).items():
+            raise OverrideError(
+                "a recipe that was read takes no overrides any more",
+                got=written(key, value),
+                fix="give its name or file, or what a file would hold",
+            )
         return opened, recipe
     named = recipe if isinstance(recipe, Mapping) else _recipe_name(recipe, opened)
     spec = for_cohort(read_recipe(named, recipe_overrides(overrides)), kinds_of(opened))

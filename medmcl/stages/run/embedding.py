@@ -21,7 +21,7 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.limits import refuse_odd_file
 from medmcl.core.progress import Bar, progress
-from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.encoders.published.card import Card, split_model
 from medmcl.stages.recipe.settings import only_cohort_overrides
@@ -172,8 +172,8 @@ def embedding_of_model(
     from medmcl.encoders.published.model import load_model
 
     loaded = load_model(name, weights, preparation=preparation)
-    given = {"on_bad_record": "exclude", **only_cohort_overrides(overrides or {})}
-    opened = cohort if isinstance(cohort, Cohort) else open_cohort(cohort, given)
+    usual = {} if isinstance(cohort, Cohort) else {"on_bad_record": "exclude"}
+    opened = at_hand(cohort, {**usual, **only_cohort_overrides(overrides or {})})
     return embedding_of_net(
         loaded.net,
         loaded.card,

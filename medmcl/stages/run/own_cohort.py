@@ -9,7 +9,7 @@ from typing import Any
 from medmcl.core.errors import ArtefactError, MedmclError
 from medmcl.core.overrides import written
 from medmcl.core.suppression import placeless
-from medmcl.data.cohort.cohort import Cohort, find_cohort, open_cohort
+from medmcl.data.cohort.cohort import Cohort, at_hand, find_cohort, open_cohort
 from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.run import Run
 
@@ -56,9 +56,9 @@ def open_as_own(
     Returns:
         The cohort, and a sentence that says what was taken from the run; empty if nothing was.
     """
-    if isinstance(cohort, Cohort):
-        return cohort, ""
     given = only_cohort_overrides(overrides or {})
+    if isinstance(cohort, Cohort):
+        return at_hand(cohort, given), ""
     own = own_overrides(run, cohort, given)
     opened = open_cohort(cohort, {**(default or {}), **own, **given, **(last or {})})
     return opened, _sentence(own) if own else ""

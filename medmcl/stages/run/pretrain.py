@@ -34,7 +34,6 @@ from medmcl.selection.keep import Keep
 from medmcl.stages.evaluate.evaluate import refuse_faulty
 from medmcl.stages.recipe.cohort_checks import faults_with, used_tasks
 from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
-from medmcl.stages.recipe.settings import cohort_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import finished_stages
 from medmcl.stages.run.launch import (
@@ -91,7 +90,8 @@ def pretrain(
         recipe: File or name, or as `recipe_on` resolves it for the cohort; the cohort's own recipe
             if not given.
         out: Run folder; must be new unless ``resume``.
-        overrides: Dotted key to value, as ``--set``.
+        overrides: Dotted key to value, as ``--set``; an open cohort, or a recipe that was read,
+            takes none.
         seed: Seed of everything random.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32`` or ``bf16``.
@@ -141,7 +141,7 @@ def run_recipe(
     where = pick_device(device)
     config = {
         "cohort": opened.name,
-        "cohort_overrides": cohort_overrides(overrides),
+        "cohort_overrides": dict(opened.overrides),
         "cohort_fingerprint": opened.fingerprint,
         **({} if opened.noise is None else {"noisy_pairs": str(opened.noise)}),
         "tasks": list(opened.spec.tasks),

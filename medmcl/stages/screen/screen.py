@@ -20,14 +20,15 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.core.findings import counted
 from medmcl.core.suppression import placeless
-from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.screen.evidence import TOP, Screened, judge, most_suspect
 from medmcl.evaluation.aspects.screen.page import ODD, screen_page
 from medmcl.evaluation.report.cards import Card, Look
+from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.outputs import claim_file, write_table
 from medmcl.stages.run.run import Run
-from medmcl.stages.screen.screening import Screening, open_screening, opened_cohort
+from medmcl.stages.screen.screening import Screening, open_screening
 from medmcl.threats import DETECTORS
 from medmcl.threats.detectors import FAR, batches_of, refuse_few, suspicion
 
@@ -255,7 +256,7 @@ def check_screen(
     if out is not None:
         _refuse_screened(Path(out), overwrite=overwrite)
     run = run if isinstance(run, Run) else Run(run)
-    cohort = opened_cohort(cohort, overrides)
+    cohort = at_hand(cohort, only_cohort_overrides(overrides or {}))
     folder = Path(out) if out else run.path / f"screen-{cohort.name}"
     with claimed(folder, "suspects are being written", filled=True):
         _refuse_screened(folder, overwrite=overwrite)

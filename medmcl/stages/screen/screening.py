@@ -17,7 +17,7 @@ from medmcl.core.config import lookup
 from medmcl.core.contracts import traits
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
-from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.report.cards import RecordView
 from medmcl.modalities import ADAPTERS
@@ -232,15 +232,6 @@ class Screening:
         return attacked_side(laid, row, is_triggered=donor >= 0)
 
 
-def opened_cohort(
-    cohort: Cohort | str | Path, overrides: Mapping[str, Any] | None = None
-) -> Cohort:
-    """Open what is screened, of which nothing but the cohort can be set."""
-    if isinstance(cohort, Cohort):
-        return cohort
-    return open_cohort(cohort, only_cohort_overrides(overrides or {}))
-
-
 def open_screening(
     run: Run | str | Path,
     cohort: Cohort | str | Path,
@@ -251,7 +242,7 @@ def open_screening(
 ) -> Screening:
     """Open run and cohort, and find the rows; see `medmcl.stages.screen.screen.screen`."""
     run = run if isinstance(run, Run) else Run(run)
-    opened = opened_cohort(cohort, overrides)
+    opened = at_hand(cohort, only_cohort_overrides(overrides or {}))
     plan = plan_of(run, opened, stage, modality, attack)
     manifest = None if plan.attack is None else load_attack(run, plan.attack, opened)
     prepared = run.prepare(opened, plan.wanted)

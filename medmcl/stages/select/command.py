@@ -13,7 +13,7 @@ from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.core.file_lock import one_writer
 from medmcl.core.overrides import apply_override
-from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.aspects.selection.section import selection_page
 from medmcl.selection.keep import Keep
@@ -81,9 +81,7 @@ def select(
     run = run if isinstance(run, Run) else Run(run)
     own = {k: v for k, v in (overrides or {}).items() if k.startswith("select.")}
     others = {k: v for k, v in (overrides or {}).items() if k not in own}
-    opened = (
-        cohort if isinstance(cohort, Cohort) else open_cohort(cohort, only_cohort_overrides(others))
-    )
+    opened = at_hand(cohort, only_cohort_overrides(others))
     spec = selection_of(run, by, pair, stages, own, target=target)
     for name in spec.teachers:
         run.refuse_unfinished(name)
