@@ -122,6 +122,9 @@ class Benchmark:
             )
             tasks = list(self.tasks or suite.scored(cohort))
             refuse_faulty(cohort, tasks)
+            named = bool(self.tasks or suite.tasks)
+            tasks, others = of_classes(cohort, tasks, named=named)
+            notes += [note for note in others if note not in notes]
             listed = judged.get(setting.scored_on, {})
             simple, prepared = place.simple()
             contenders = [*self._contenders(place, suite), *([] if simple is None else [simple])]
@@ -218,6 +221,29 @@ def _whom(prepared: Prepared, setting: Setting) -> str:
     sites = f", scored on {setting.scored_on}, trained on {setting.trained_on}"
     of = f"{prepared.cohort.name}{sites if setting.scored_on else ''}"
     return f"People of cohort {of}: {counts}. {left}".strip()
+
+
+def of_classes(cohort: Cohort, tasks: Sequence[str], *, named: bool) -> tuple[list[str], list[str]]:
+    """Give the tasks that have classes, which a benchmark scores, and a note of each other one.
+
+    Raises:
+        ConfigError: A task that was named, or every task of the cohort, has no classes.
+    """
+    others = {name: cohort.spec.tasks[name].kind for name in tasks
+              if cohort.spec.tasks[name].kind in ("survival", "regression")}  # fmt: skip
+    kept = [name for name in tasks if name not in others]
+    if others and (named or not kept):
+        raise ConfigError(
+            "a benchmark scores tasks of classes, by AUROC",
+            where="tasks",
+            got=", ".join(f"{name} ({kind})" for name, kind in others.items()),
+            fix="medmcl evaluate scores tasks of every kind; or name others: --task TASK",
+        )
+    notes = [f"{name}: left out, a task of {kind}; `medmcl evaluate` scores it"
+             for name, kind in others.items()]  # fmt: skip
+    for note in notes:
+        log.warning("%s", note)
+    return kept, notes
 
 
 def scored_columns(

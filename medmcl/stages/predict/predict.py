@@ -23,6 +23,7 @@ from medmcl.engine.world import pick_device
 from medmcl.evaluation.models.competing import event_free
 from medmcl.evaluation.models.contract import KeptModel
 from medmcl.evaluation.models.linear_model import LinearModel
+from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.stages.predict.cohort import open_people
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
 from medmcl.stages.predict.one_person import fix_of_person, way_out_of_person, write_person
@@ -38,6 +39,7 @@ from medmcl.stages.predict.rows import (
     with_nobody,
 )
 from medmcl.stages.predict.saved import KeptPrediction, load_prediction
+from medmcl.stages.run.features import kept_reading
 from medmcl.stages.run.features import predict as predict_head
 from medmcl.stages.run.run import Run
 
@@ -218,7 +220,26 @@ def predict_person(
             expected=f"what '{first['method']}' reads: {first['quality']}",
         )
     found.notes = [note for note in found.notes if "own cohort" not in note]
+    found.notes += _unread(run, plans, values)
     return found
+
+
+def _unread(run: Run, plans: Sequence[TaskPlan], values: Mapping[str, str]) -> list[str]:
+    """Say which values no method reads: those of covariates beside a model of records alone."""
+    table = next((one.spec.covariates for one in plans if one.spec.covariates), None)
+    if table is None or table in run.preprocessing:
+        return []
+    if any(one.method in (COVARIATES, BESIDE) for one in plans):
+        return []
+    source = (kept_reading(run, table) or {}).get("source") or {}
+    names = [name for name in values if name in source.get("columns", {})]
+    if not names:
+        return []
+    methods = ", ".join(dict.fromkeys(f"'{one.method}'" for one in plans))
+    return [
+        f"{', '.join(names)}: not read by {methods}; --method '{COVARIATES}' or '{BESIDE}' does, "
+        "where the run keeps it"
+    ]
 
 
 _COUNTED = ("cohort.left_out", "cohort.nothing_present", "cohort.no_split")

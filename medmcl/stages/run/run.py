@@ -657,9 +657,9 @@ def read_config(run: Store) -> dict[str, Any]:
     return config
 
 
-def load(path: Path | str) -> Run:
-    """Open a run folder."""
-    return Run(path)
+def load(path: Path | str | Run) -> Run:
+    """Open a run folder; a run stays as it is."""
+    return path if isinstance(path, Run) else Run(path)
 
 
 def embed_records(

@@ -394,3 +394,22 @@ def test_two_files_of_one_model_stand_beside_each_other_by_their_labels(
 )
 def test_a_label_stands_before_the_model(text, label):
     assert split_label(text) == (label, text.removeprefix(f"{label}="))
+
+
+def test_tasks_without_classes_are_left_out_and_told_or_refused_by_name(
+    cohort, suite, tmp_path, caplog
+):
+    tree = yaml.safe_load(suite.read_text()) | {"tasks": {}, "protocols": ["linear_probe"]}
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    kinds = {name: one.kind for name, one in medmcl.open_cohort(cohort).spec.tasks.items()}
+    event = next(name for name, kind in kinds.items() if kind == "survival")
+    with pytest.raises(ConfigError, match=rf"tasks of classes(.|\n)*{event} \(survival\)"):
+        Benchmark(suite=str(file), out=tmp_path / "a", cohort=str(cohort), tasks=[event]).run()
+    rows = Benchmark(suite=str(file), out=tmp_path / "b", cohort=str(cohort)).run()
+    assert {row.task for row in rows} == {
+        name for name, kind in kinds.items() if kind not in ("survival", "regression")
+    }
+    said = f"{event}: left out, a task of survival"
+    assert said in caplog.text
+    assert said in (tmp_path / "b" / "leaderboard.md").read_text()

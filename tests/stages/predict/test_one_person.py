@@ -137,6 +137,8 @@ def test_the_command_predicts_one_person_from_one_file(trained, hearts, tmp_path
     )
     assert len(whole) == len(rows)
     assert whole["predicted_file"].to_numpy() == pytest.approx(whole["predicted"], rel=1e-14)
+    assert not typed(*words, "--workers", 0, "--value", "age=63")
+    assert "age: not read by '" in "".join(capsys.readouterr())  # the model is of ECGs alone
     assert typed(*words, "--value", "age=old") == 2
     assert typed("predict", trained.path, "--record", f"ecg={tmp_path}/none.hea") == 2
     assert "there is no such file" in capsys.readouterr().err
