@@ -1,12 +1,13 @@
 """Whose counts they are, without saying who: keyed tags by which the same patients are known again.
 
 A tag is a keyed hash (BLAKE2b, 64 bits) of a patient's name, or, where a table has no names, of the
-whole record. Beside that of a name stands one of an event (`drawn`), by which other people of the
-same names (numbers, at another hospital) are told apart, whatever was filtered or added. The key
-lies in the register's folder of this user on this machine and goes nowhere. Whoever lacks the key
-cannot find out a patient by trying all names; who holds two folders of counts of one site sees how
-many patients they share, and nothing else. So tags go with exact counts only (which tell more than
-that) and no release carries any.
+whole record. Beside that of a name stand two of events (`drawn`): of one event, by which other
+people of the same names (numbers, at another hospital) are told apart, whatever was filtered or
+added; and of two days in a row, by which patients are known again under other names or dates. The
+key lies in the register's folder of this user on this machine and goes nowhere. Whoever lacks the
+key cannot find out a patient by trying all names; who holds two folders of counts of one site sees
+how many patients they share, and nothing else. So tags go with exact counts only (which tell more
+than that) and no release carries any.
 
 The same patient has another tag under another key: overlaps between machines are not seen.
 """
@@ -29,7 +30,7 @@ from scipy import sparse
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone, sweep_lock
-from medmcl.data.events.events import NO_TIME
+from medmcl.data.events.events import NO_TIME, Events
 
 log = logging.getLogger(__name__)
 PLACE = "MEDMCL_REGISTER"
@@ -44,6 +45,10 @@ _NO_EVENT = np.iinfo(np.uint64).max
 _SAME_EVENTS = 0.05
 """Share of patients of the same names whose drawn events agree, from which on they are the same
 people: of other people about one in three hundred agree if each has 20 days in ten years."""
+_HALF = 0.5
+"""Share of contents from which on two tables hold the same patients, whatever they are called."""
+_DAY = 86_400_000_000
+"""Microseconds."""
 FEWEST_ALIKE = 8
 """Different records that two tables must share before they are taken for the same patients'."""
 _UNIQUE = 0.6
@@ -68,6 +73,8 @@ class People:
         tags: One a patient, ascending, uint64; of records two may be alike. None if not known.
         events: Tags of the patients' drawn events, (patients,) uint64, 0 of patients without any;
             None if not known.
+        contents: Tags of two days in a row of each patient, (patients,) uint64: neither names nor
+            dates are in them; None if not known.
     """
 
     site: str
@@ -75,6 +82,7 @@ class People:
     kind: Kind = "subjects"
     tags: np.ndarray | None = field(default=None, compare=False, repr=False)
     events: np.ndarray | None = field(default=None, compare=False, repr=False)
+    contents: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 def register_beside(place: Path) -> Path:
@@ -163,22 +171,42 @@ def _no_register(folder: Path, error: OSError) -> ArtefactError:
     )
 
 
-def drawn(subject: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Draw an event of each patient by its time: the same one whatever else is read of them.
+def drawn(events: Events) -> np.ndarray:
+    """Draw of each patient an event by its time, and two days in a row by what happened.
+
+    The event is the same one whatever else is read of a patient. The days are drawn by their codes
+    and the days between them, so that neither another name nor other dates (all of them moved by
+    as many days) change them; of patients with one day it is that day's codes.
 
     Args:
-        subject: Of each event, (n,) int64, the events of a patient together.
-        time: Of each event, (n,) int64, or `NO_TIME`.
+        events: The rows of a patient in the order of time.
 
     Returns:
-        Lowest rank of the events of each patient, (patients,) uint64.
+        Lowest rank of the events and of the pairs of days of each patient, (patients, 2) uint64.
     """
-    if not len(subject):
-        return np.zeros(0, dtype=np.uint64)
+    if not len(events):
+        return np.zeros((0, 2), dtype=np.uint64)
+    subject, time = events.subject, events.time
     ranks = _mixed(time.astype(np.uint64) + _ODD * subject.astype(np.uint64))
     ranks = np.where(time == NO_TIME, _NO_EVENT, ranks)
-    first = np.flatnonzero(np.r_[True, subject[1:] != subject[:-1]])
-    return np.asarray(np.minimum.reduceat(ranks, first))
+    other = subject[1:] != subject[:-1]
+    event = np.minimum.reduceat(ranks, np.flatnonzero(np.r_[True, other]))
+
+    day = time // _DAY
+    begin = np.flatnonzero(np.r_[True, other | (day[1:] != day[:-1])])
+    codes = np.zeros(len(events.code.values), dtype=np.uint64)
+    used = np.flatnonzero(np.bincount(events.code.number, minlength=len(codes)))
+    codes[used] = _numbers([_digest(b"", events.code.values[k]) for k in used.tolist()])
+    codes = np.add.reduceat(codes[events.code.number], begin)  # in whatever order of the day
+    owner, day = subject[begin], day[begin]
+    new = np.r_[True, owner[1:] != owner[:-1]]
+    last = np.r_[new[1:], True]
+    gap = np.diff(day, append=day[-1:])
+    gap[day == NO_TIME // _DAY] = 0
+    days = _mixed(_mixed(codes) + _ODD * gap.astype(np.uint64) + np.r_[codes[1:], codes[:1]])
+    days[last] = np.iinfo(np.uint64).max
+    days[last & new] = _mixed(codes[last & new])
+    return np.column_stack([event, np.minimum.reduceat(days, np.flatnonzero(new))])
 
 
 def people_of_subjects(
@@ -188,7 +216,7 @@ def people_of_subjects(
 
     Args:
         subjects: Names.
-        ranks: Of the event of each that is `drawn`, if it is known.
+        ranks: Of what is `drawn` of each, (n, 2), if it is known.
     """
     key = _key_if_any()
     if key is None:
@@ -196,9 +224,11 @@ def people_of_subjects(
     names = [str(one) for one in subjects]
     if ranks is None:
         return (named(_numbers([_digest(key, one) for one in sorted(set(names))]), "subjects"),)
-    events = _numbers([_digest(key, f"{one} {k}") for one, k in zip(names, ranks, strict=True)])
-    events[ranks == _NO_EVENT] = 0
-    return (named(_numbers([_digest(key, one) for one in names]), "subjects", events),)
+    both = zip(names, ranks[:, 0].tolist(), strict=True)
+    events = _numbers([_digest(key, f"{one} {k}") for one, k in both])
+    events[ranks[:, 0] == _NO_EVENT] = 0
+    contents = _numbers([_digest(key, f"days {k}") for k in ranks[:, 1].tolist()])
+    return (named(_numbers([_digest(key, one) for one in names]), "subjects", events, contents),)
 
 
 def people_of_records(
@@ -269,22 +299,33 @@ def people_of_rows(
     return (*found, *people_of_subjects(names))
 
 
-def named(tags: np.ndarray, kind: Kind, events: np.ndarray | None = None) -> People:
+def named(
+    tags: np.ndarray,
+    kind: Kind,
+    events: np.ndarray | None = None,
+    contents: np.ndarray | None = None,
+) -> People:
     """Give patients by their tags."""
     order = np.argsort(tags, kind="stable")
-    tags, events = tags[order], None if events is None else events[order]
-    said = [kind.encode(), *(x.astype("<u8").tobytes() for x in (tags, events) if x is not None)]
-    return People(hashlib.sha256(b"".join(said)).hexdigest(), len(tags), kind, tags, events)
+    tags = tags[order]
+    events, contents = (None if one is None else one[order] for one in (events, contents))
+    parts = [one.astype("<u8").tobytes() for one in (tags, events, contents) if one is not None]
+    said = b"".join([kind.encode(), *parts])
+    return People(hashlib.sha256(said).hexdigest(), len(tags), kind, tags, events, contents)
 
 
 def overlap(one: People, other: People) -> bool:
-    """Whether two sites may have patients in common: tags, and not of other people.
+    """Whether two sites may have patients in common, of the same names or of the same contents."""
+    return one.site == other.site or same_names(one, other) or bool(len(renamed(one, other)[0]))
 
-    Patients of the same names are other people if hardly any of their events agree. A filter, or a
-    source more, leaves enough of them; where one of both lacks times, nothing tells people apart.
+
+def same_names(one: People, other: People) -> bool:
+    """Whether patients of two sites have the same names, and are not other people.
+
+    They are if hardly any of their events agree, and of their contents hardly any that one patient
+    alone has, nor half of all. A filter, or a source more, leaves enough events, other dates leave
+    the contents; where one of both lacks times, nothing tells people apart.
     """
-    if one.site == other.site:
-        return True
     if one.tags is None or other.tags is None or one.kind != other.kind:
         return False
     _, i, j = np.intersect1d(one.tags, other.tags, return_indices=True)
@@ -292,7 +333,56 @@ def overlap(one: People, other: People) -> bool:
         return bool(len(i))
     mine, theirs = one.events[i], other.events[j]
     agree = (mine == theirs) | (mine == 0) | (theirs == 0)
-    return bool(agree.sum() >= max(1, _SAME_EVENTS * len(i)))
+    if agree.sum() >= max(1, _SAME_EVENTS * len(i)):
+        return True
+    if one.contents is None or other.contents is None:
+        return False
+    alike = one.contents[i] == other.contents[j]
+    rare = alike & np.isin(one.contents[i], _alone(one.contents))
+    rare &= np.isin(other.contents[j], _alone(other.contents))
+    return bool(rare.sum() >= max(1, _SAME_EVENTS * len(i)) or alike.sum() >= _HALF * len(i))
+
+
+def renamed(one: People, other: People) -> tuple[np.ndarray, np.ndarray]:
+    """Find the patients of two sites whose contents agree under other names.
+
+    Where names are the same people's (`same_names`), those who have them are left out.
+
+    Returns:
+        Places of the patients in both, (shared,) each; none if fewer agree than half of the
+        contents that one patient of the smaller table alone has, or than `FEWEST_ALIKE`.
+    """
+    none = np.zeros(0, dtype=np.int64)
+    if one.contents is None or other.contents is None:
+        return none, none
+    mine, theirs = _alone(one.contents), _alone(other.contents)
+    alike = len(np.intersect1d(mine, theirs, assume_unique=True))
+    if alike < max(FEWEST_ALIKE, _HALF * min(len(mine), len(theirs))):
+        return none, none
+    rest = [np.arange(len(one.contents)), np.arange(len(other.contents))]
+    if one.tags is not None and other.tags is not None and same_names(one, other):
+        shared = np.intersect1d(one.tags, other.tags)
+        rest = [np.flatnonzero(~np.isin(tags, shared)) for tags in (one.tags, other.tags)]
+    first, second = _numbered(one.contents[rest[0]]), _numbered(other.contents[rest[1]])
+    _, i, j = np.intersect1d(first, second, return_indices=True)
+    return rest[0][i], rest[1][j]
+
+
+def _alone(values: np.ndarray) -> np.ndarray:
+    """Values that occur once."""
+    found, often = np.unique(values, return_counts=True)
+    return np.asarray(found[often == 1])
+
+
+def _numbered(values: np.ndarray) -> np.ndarray:
+    """Other values for the second, third, ... of equal ones."""
+    order = np.argsort(values, kind="stable")
+    first = np.r_[True, np.diff(values[order]) != 0] if len(values) else np.zeros(0, dtype=bool)
+    begin = np.flatnonzero(first)
+    nth = np.arange(len(values)) - np.repeat(begin, np.diff(np.r_[begin, len(values)]))
+    found = values.copy()
+    found[order] += _ODD * nth.astype(np.uint64)
+    return found
 
 
 def shared_patients(one: People, other: People) -> int:
@@ -313,7 +403,7 @@ def shared_patients(one: People, other: People) -> int:
     _, i, j = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
     alike = int(np.minimum(often[i], again[j]).sum())
     if one.kind == "subjects":
-        return alike if overlap(one, other) else 0
+        return (alike if same_names(one, other) else 0) + len(renamed(one, other)[0])
     if one.kind == "records" and not (_identify(one) and _identify(other)):
         return 0
     if one.kind == "records" and len(i) < FEWEST_ALIKE:

@@ -53,8 +53,8 @@ class Sighting:
 
     Attributes:
         subjects: Patients of each shard, (n,) int64.
-        counted: Those of them of whom an event is counted, (n,) int64, with the rank of the event
-            that is drawn of all that they have (`drawn`), (n,) uint64.
+        counted: Those of them of whom an event is counted, (n,) int64, with the ranks of what
+            is drawn of all that they have (`drawn`), (n, 2) uint64.
         codes: Modality to code to its occurrences and patients.
         tally: What was read and left out.
     """
@@ -87,7 +87,7 @@ def scan(paths: Sequence[Path], reading: Reading, size: int) -> Sighting:
     for path in paths:
         found.tally.shards += 1
         subjects, counted = ([np.zeros(0, dtype=np.int64)] for _ in range(2))
-        ranks = [np.zeros(0, dtype=np.uint64)]
+        ranks = [np.zeros((0, 2), dtype=np.uint64)]
         for events, modality in _assigned(path, reading, size, found.tally, subjects, ranks):
             counted.append(starts(events.subject))
             values = events.code.values
@@ -119,7 +119,7 @@ def read_tokens(
         numbers.append(dict(zip(tokens, range(begin, begin + len(tokens)), strict=True)))
         begin += len(tokens)
     tally.shards += 1
-    for events, modality in _assigned(path, reading, size, tally, [], []):
+    for events, modality in _assigned(path, reading, size, tally, [], None):
         table = np.array([[n.get(v, -1) for v in events.code.values] for n in numbers])
         token = table.reshape(len(numbers), -1)[modality, events.code.number]
         known = token >= 0
@@ -133,7 +133,7 @@ def _assigned(
     size: int,
     tally: Tally,
     subjects: list[np.ndarray],
-    ranks: list[np.ndarray],
+    ranks: list[np.ndarray] | None,
 ) -> Iterator[tuple[Events, np.ndarray]]:
     """Give events with their modality, those of none left out and counted."""
     for events in read_shard(path, size=size, visit=reading.visit, columns=reading.columns):
@@ -144,7 +144,8 @@ def _assigned(
             events = events.take(wanted)
         people = starts(events.subject)
         subjects.append(people)
-        ranks.append(drawn(events.subject, events.time))
+        if ranks is not None:
+            ranks.append(drawn(events))
         tally.rows += len(events)
         tally.subjects += len(people)
         if reading.only is not None:

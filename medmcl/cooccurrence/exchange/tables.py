@@ -47,9 +47,10 @@ PEOPLE_SCHEMA = pa.schema(
         pa.field("site", pa.int64(), nullable=False),
         pa.field("tag", pa.uint64(), nullable=False),
         pa.field("event", pa.uint64()),
+        pa.field("content", pa.uint64()),
     ]
 )
-_LATER = ("most", "largest", "event")
+_LATER = ("most", "largest", "event", "content")
 """Columns that are written only where they are known; older folders lack them."""
 
 
@@ -79,13 +80,13 @@ def _known(table: pa.Table) -> pa.Table:
 
 
 def people_table(people: Sequence[People]) -> pa.Table:
-    """Tags of the patients of each site, and of their events."""
+    """Tags of the patients of each site, of their events and of their contents."""
     parts = [PEOPLE_SCHEMA.empty_table()]
     for number, one in enumerate(people):
         if one.tags is not None:
             none = pa.nulls(len(one.tags), pa.uint64())
-            events = none if one.events is None else pa.array(one.events)
-            columns = [pa.array(np.full(len(one.tags), number)), pa.array(one.tags), events]
+            drawn = [none if x is None else pa.array(x) for x in (one.events, one.contents)]
+            columns = [pa.array(np.full(len(one.tags), number)), pa.array(one.tags), *drawn]
             parts.append(pa.Table.from_arrays(columns, schema=PEOPLE_SCHEMA))
     return _known(pa.concat_tables(parts))
 

@@ -30,7 +30,7 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Counts, Pair, people_of
-from medmcl.cooccurrence.count.people import People, overlap, shared_patients
+from medmcl.cooccurrence.count.people import People, overlap, renamed, same_names, shared_patients
 from medmcl.core.errors import ArtefactError
 
 MOST_COMBINATIONS = 2000
@@ -216,15 +216,20 @@ def _groups(releases: Sequence[Sequence[People]]) -> _Groups:
 
 
 def _told_apart(parts: Sequence[People]) -> list[np.ndarray]:
-    """Tags of patients; other ones of other people who have the same names."""
+    """Tags of patients; others of other people of the same names, the same of renamed ones."""
     sort = np.arange(len(parts))
     for k, one in enumerate(parts):
         for n in range(k):
-            if sort[n] != sort[k] and overlap(parts[n], one):
+            if sort[n] != sort[k] and same_names(parts[n], one):
                 sort[sort == sort[k]] = sort[n]
-    tags = [one.tags for one in parts if one.tags is not None]
-    kinds = [k for k, one in zip(sort, parts, strict=True) if one.tags is not None]
-    return [one ^ np.uint64(k) for k, one in zip(kinds, tags, strict=True)]
+    known = [k for k, one in enumerate(parts) if one.tags is not None]
+    tags = [one.tags ^ np.uint64(k) for k, one in zip(sort, parts, strict=True)
+            if one.tags is not None]  # fmt: skip
+    for k, mine in enumerate(tags):
+        for n in range(k - 1, -1, -1):  # the first one has the last word
+            theirs, here = renamed(parts[known[n]], parts[known[k]])
+            mine[here] = tags[n][theirs]
+    return tags
 
 
 def _derived(rows: np.ndarray, inside: np.ndarray) -> int:

@@ -1,15 +1,18 @@
 """The same patients are known again however they are counted; others of the same names are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from medmcl.cooccurrence.count.command import count
-from medmcl.cooccurrence.count.people import overlap, shared_patients
+from medmcl.cooccurrence.count.people import named, overlap, shared_patients
 from medmcl.cooccurrence.count.run import Means
 from medmcl.cooccurrence.count.spec import load_spec
 from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
+from medmcl.cooccurrence.exchange.merging import merge
 from medmcl.core.errors import ArtefactError
 from medmcl.stages.cooccur.release import release_folders
 
@@ -80,6 +83,89 @@ def test_three_patients_who_are_left_out_are_not_read_off_counts_made_otherwise(
     release_folders([before], tmp_path / "r1")
     with pytest.raises(ArtefactError, match=r"show few patients(.|\n)*groups of 3 patients"):
         release_folders([after], tmp_path / "r2")
+
+
+def moved(table):
+    """Every date a day later, as a de-identified extract has it."""
+    return table.assign(date=table["date"] + pd.Timedelta(days=1))
+
+
+def other_names(table):
+    return table.assign(patient=table["patient"] + "0")
+
+
+def renumbered(table):
+    """The same numbers, each another patient's."""
+    return table.assign(patient=((table["patient"].astype(int) * 7 + 5) % 120).astype(str))
+
+
+OTHERS = {
+    "other dates": moved,
+    "other names": other_names,
+    "other numbers": renumbered,
+    "other names and dates": lambda table: moved(other_names(table)),
+    "other order within days": lambda table: moved(table.iloc[::-1]),
+}
+
+
+@pytest.mark.parametrize("how", OTHERS)
+def test_a_patient_is_not_read_off_the_same_table_with_other_dates_or_names(how, tmp_path):
+    """Each gave the patient who was left out in every cell."""
+    table = events(0)
+    before = counted(tmp_path, table, "all")
+    fewer = OTHERS[how](table[table["patient"] != "0"])
+    after = counted(tmp_path, fewer, "less")
+    one, other = (load_counts(place).provenance.people[0] for place in (before, after))
+    assert shared_patients(one, other) == 119
+    release_folders([before], tmp_path / "r1")
+    with pytest.raises(ArtefactError, match=r"show few patients(.|\n)*groups of 1 patients"):
+        release_folders([after], tmp_path / "r2")
+
+
+def test_a_site_is_not_read_off_sums_of_recounts_with_other_dates(tmp_path):
+    """A + B + C less A + B, both with other dates or names, was C."""
+    tables = [events(seed) for seed in range(3)]
+    sites = [counted(tmp_path, table, f"s{k}") for k, table in enumerate(tables)]
+    fewer = tables[0][tables[0]["patient"].astype(int) > 20]
+    again = [counted(tmp_path, moved(fewer), "a0"), counted(tmp_path, other_names(tables[1]), "a1")]
+    with pytest.raises(ArtefactError, match="added twice"):
+        merge(sites[0], again[0])
+    release_folders(sites, tmp_path / "r1")
+    with pytest.raises(ArtefactError, match="show one site by itself"):
+        release_folders(again, tmp_path / "r2")
+
+
+def test_one_event_and_one_code_are_no_sign(tmp_path):
+    """Other people, of whom half have the same single code, and those with other dates."""
+    draw = np.random.default_rng(0)
+    first, second = (
+        pd.DataFrame(
+            {
+                "patient": [str(k) for k in range(60)],
+                "date": pd.Timestamp("2001-01-01")
+                + pd.to_timedelta(draw.integers(3000, size=60), unit="D"),
+                "code": [f"C{k}" for k in draw.integers(30, size=60)],
+                "type": "dx",
+            }
+        )
+        for _ in range(2)
+    )
+    places = [counted(tmp_path, table, name)
+              for name, table in [("a", first), ("b", second), ("c", moved(first))]]  # fmt: skip
+    a, b, c = (load_counts(place).provenance.people[0] for place in places)
+    assert not overlap(a, b)
+    assert shared_patients(a, c) == 60
+
+
+def test_counts_that_older_versions_wrote_are_read(tmp_path):
+    """They have no contents: patients are told apart by names and events as before."""
+    counts = load_counts(counted(tmp_path, events(0), "new"))
+    new = counts.provenance.people[0]
+    old = named(new.tags, "subjects", new.events)
+    there = replace(counts, provenance=replace(counts.provenance, people=(old,)))
+    read = load_counts(save_counts(there, tmp_path / "old")).provenance.people[0]
+    assert read.contents is None
+    assert shared_patients(read, new) == 120
 
 
 def test_people_of_the_same_numbers_at_another_hospital_are_others(tmp_path):
