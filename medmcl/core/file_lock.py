@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from medmcl.core.atomic import refuse_nameless
 from medmcl.core.errors import ArtefactError
-from medmcl.core.limits import refuse_odd_file
+from medmcl.core.limits import parse_json, refuse_odd_file
 from medmcl.core.writing import disk_error, refuse_unwritable
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class _Owner:
                 process, host, *_ = text.split()
                 since = datetime.datetime.fromtimestamp(file.stat().st_mtime, tz=datetime.UTC)
                 return cls(host, int(process), since.isoformat(timespec="seconds"))
-            said = json.loads(text)
+            said = parse_json(text)
             return cls(said["host"], said["process"], said["since"], said.get("boot", ""))
         except (OSError, ValueError, KeyError, TypeError):
             return None

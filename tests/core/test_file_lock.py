@@ -47,6 +47,13 @@ def test_a_living_owner_is_named_and_a_killed_one_is_told(held):
     assert not list(path.parent.iterdir())
 
 
+@pytest.mark.parametrize("text", ["[" * 200_000, "[1]", "5", "{", '{"host": 1}'])
+def test_a_lock_that_somebody_else_wrote_is_of_nobody(tmp_path, text):
+    tmp_path.joinpath(".place.lock").write_text(text)
+    with alone(tmp_path / "place", "busy") as killed:
+        assert killed == ""
+
+
 def test_a_lock_is_swept_once_nobody_holds_it(held):
     path, other = held
     sweep_lock(path)

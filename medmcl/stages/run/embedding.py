@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,8 +18,9 @@ from medmcl.core.config import fingerprint
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
-from medmcl.core.limits import refuse_odd_file
+from medmcl.core.limits import parse_json, refuse_odd_file
 from medmcl.core.progress import Bar, progress
+from medmcl.core.sealed import reading
 from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.encoders.published.card import Card, split_model
@@ -271,7 +271,8 @@ def _mark(place: RecordRef) -> str:
 def provenance_of_table(path: Path) -> dict[str, Any]:
     """Give what a table of embeddings says of who made it; empty where it says nothing.
 
-    ``medmcl embed`` writes it into a parquet file, and of a text table beside it.
+    ``medmcl embed`` writes it into a parquet file, and of a text table beside it. What is not as it
+    writes it says nothing, of which there is a warning.
 
     Raises:
         ArtefactError: It is no file, but a pipe or a device.
@@ -279,11 +280,55 @@ def provenance_of_table(path: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     refuse_odd_file(path, ArtefactError)
-    if path.suffix.lower() != ".parquet":
-        return said_beside(path)
     try:
-        kept = pq.read_schema(path).metadata or {}
-        said = json.loads(kept.get(b"PANDAS_ATTRS", b"{}")).get(PROVENANCE, {})
-    except (OSError, ValueError, AttributeError):
+        if path.suffix.lower() != ".parquet":
+            said = said_beside(path)
+        else:
+            try:
+                kept = pq.read_schema(path).metadata or {}
+            except (OSError, ValueError):  # no table: whoever reads its vectors says so
+                return {}
+            with reading(path):
+                said = parse_json(kept.get(b"PANDAS_ATTRS", b"{}")).get(PROVENANCE, {})
+        if not _is_provenance(said):
+            raise ArtefactError(
+                "what it says of who made it is not as medmcl writes it", where=path
+            )
+    except ArtefactError as error:
+        _tell_unknown(path, f"{error.where}: {error.what}")
         return {}
-    return said if isinstance(said, dict) else {}
+    return said
+
+
+@cache
+def _tell_unknown(path: Path, why: str) -> None:
+    log.warning("warning: %s; so it is not known whose vectors %s holds", why, path)
+
+
+def _is_provenance(said: Any) -> bool:
+    """Whether a value has the form of `Embedding.provenance`, as far as it is read."""
+    if not isinstance(said, dict) or not _is_maker(said.get("made_by", {})):
+        return False
+    marks = said.get("records", [])
+    return all(isinstance(said.get(key, ""), str) for key in ("cohort", "cohort_fingerprint")) and (
+        isinstance(marks, list)
+        and all(_is_texts(one) and len(one) == len(("subject", "record", "mark")) for one in marks)
+    )
+
+
+def _is_maker(said: Any) -> bool:
+    """Whether a value has the form of `Embedding.made_by`, as far as it is read."""
+    if not isinstance(said, dict):
+        return False
+    seen, began = said.get("seen", {}), said.get("published", {})
+    return (
+        isinstance(seen, dict)
+        and _is_texts([*seen.values()])
+        and _is_texts(said.get("clean", []))
+        and isinstance(began, dict)
+        and all(map(_is_maker, began.values()))
+    )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medmcl.core.atomic import file_aside, is_content, write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
-from medmcl.core.sealed import file_digest
+from medmcl.core.sealed import file_digest, reading
 from medmcl.data.tables.spreadsheet import shielded_table
 
 if TYPE_CHECKING:
@@ -93,15 +93,19 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def said_beside(path: Path) -> dict[str, Any]:
-    """Give what stands beside a text table of embeddings; nothing if the table is another now."""
+    """Give what stands beside a text table of embeddings; nothing where nothing does.
+
+    Raises:
+        ArtefactError: It is damaged, or the table is another now.
+    """
     beside = _beside(path)
-    if not (beside.is_file() and path.is_file()):
+    if not (beside.exists() and path.is_file()):
         return {}
-    try:
+    with reading(beside):
         said = parse_json(beside.read_bytes())
-        return dict(said[PROVENANCE]) if said["of"] == file_digest(path) else {}
-    except (ValueError, TypeError, KeyError):
-        return {}
+        if said["of"] != file_digest(path):
+            raise ArtefactError(f"is not of {path.name} as it is now", where=beside)
+        return dict(said[PROVENANCE])
 
 
 def _beside(path: Path) -> Path:

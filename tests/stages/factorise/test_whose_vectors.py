@@ -11,6 +11,7 @@ import pytest
 import medmcl
 from medmcl.core.errors import ConfigError
 from medmcl.encoders.published.overlap import MARK
+from medmcl.evaluation.protocol.evidence import UNKNOWN_ENCODER
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.evaluate.overlap import mark_seen
 from medmcl.stages.evaluate.settings import with_settings
@@ -77,10 +78,46 @@ def test_a_cohort_that_was_edited_keeps_its_vectors(hospitals, tmp_path):
     assert note.startswith("x: made of other files of these records")
 
 
-def test_what_stands_beside_a_text_table_is_of_that_table(hospitals, tmp_path):
+def test_what_stands_beside_a_text_table_is_of_that_table(hospitals, tmp_path, caplog):
     file = vectors(hospitals, tmp_path / "x.csv")
     file.write_text(file.read_text().replace("0,1.0", "5,1.0"))
+    for _ in range(2):
+        assert provenance_of_table(file) == {}
+    (said,) = caplog.messages
+    assert f"{file}.medmcl.json: is not of x.csv as it is now" in said
+    assert "not known whose vectors" in said
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[]", "5", '{"of": 1}'])
+def test_what_is_no_provenance_beside_a_text_table_is_told(hospitals, tmp_path, caplog, text):
+    file = vectors(hospitals, tmp_path / "x.csv")
+    (tmp_path / "x.csv.medmcl.json").write_text(text)
     assert provenance_of_table(file) == {}
+    assert f"{file}.medmcl.json: is " in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"made_by": made_by} for made_by in (
+            5, None, [1], {"seen": 5}, {"seen": {"ukb": 5}}, {"seen": {}, "clean": [[]]},
+            {"published": 5}, {"published": {"ecg": 5}},
+        )),
+        *({"records": records} for records in (5, [1, 2], [["a"]], [[{}, {}, {}]], {"a": 1})),
+        {"cohort": []},
+        {"cohort_fingerprint": {}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_provenance_of_another_form_is_told_and_says_nothing(
+    hospitals, tmp_path, caplog, suffix, changes
+):
+    file = vectors(hospitals, tmp_path / f"x.{suffix}", **changes)
+    laid = lay_vectors("x", file, medmcl.open_cohort(hospitals / "a"))
+    assert laid.present.any()
+    assert laid.fitted.note == UNKNOWN_ENCODER
+    assert "is not as medmcl writes it" in caplog.text
 
 
 def test_vectors_that_a_recipe_names_are_marked_like_those_of_a_command(hospitals, tmp_path):
