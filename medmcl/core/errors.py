@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound="MedmclError")
+_LONGEST = 2_000
+"""Letters of one value in a message: a file may hold megabytes of them."""
+
+
+def _cut(value: object) -> str:
+    text = str(value)
+    more = len(text) - _LONGEST
+    return text if more <= 0 else f"{text[:_LONGEST]} … and {more:,} more letters"
 
 
 class MedmclError(ValueError):
@@ -31,9 +39,9 @@ class MedmclError(ValueError):
         self.expected, self.fix = expected, fix
         lines = [what if where is None else f"{where}: {what}"]
         if got is not None:
-            lines.append(f"  got:      {str(got) or 'nothing'}")
-        if expected is not None and str(expected):
-            lines.append(f"  expected: {expected}")
+            lines.append(f"  got:      {_cut(got) or 'nothing'}")
+        if expected is not None and (text := _cut(expected)):
+            lines.append(f"  expected: {text}")
         if fix is not None:
             lines.append(f"  to fix:   {fix}")
         super().__init__("\n".join(lines))
@@ -47,7 +55,7 @@ class MedmclError(ValueError):
     def detailed(self) -> str:
         """What is wrong in one line, with what was got and expected."""
         pairs = (("got", self.got), ("expected", self.expected))
-        details = [f"{label} {value}" for label, value in pairs if value is not None]
+        details = [f"{label} {_cut(value)}" for label, value in pairs if value is not None]
         return self.what + (f" ({'; '.join(details)})" if details else "")
 
 

@@ -8,7 +8,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -32,6 +32,8 @@ _PER_FILE = 50_000
 _MANIFESTS = ("manifest.csv", "manifest.cvs")
 """What UK Biobank puts into its zips, in either spelling."""
 _MANIFEST_BYTES = 2**24
+_OPEN = 64
+"""Zips of a folder that are open together."""
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima", ".zip")
 """Of files and zips; a folder has none."""
 FrameOrder = Literal["trigger_time", "temporal_position", "instance_number"]
@@ -81,6 +83,34 @@ def named(where: str) -> Iterator[None]:
         ) from None
 
 
+class _Archives:
+    """Zips by their paths, few of them open at a time: a folder may hold thousands."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, zipfile.ZipFile] = {}
+
+    def at(self, path: Path) -> zipfile.ZipFile:
+        """Give a zip, open until others are asked for.
+
+        Raises:
+            RecordError: It is damaged.
+        """
+        if path not in self._open:
+            if len(self._open) == _OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            try:
+                self._open[path] = zipfile.ZipFile(path)
+            except Exception as error:  # zipfile raises many kinds on damaged bytes
+                got = f"{type(error).__name__}: {str(error)[:200]}"
+                raise RecordError("the zip is damaged", where=path, got=got, fix=AGAIN) from None
+        return self._open[path]
+
+    def close(self) -> None:
+        """Close those that are open."""
+        for one in self._open.values():
+            one.close()
+
+
 @dataclass(frozen=True)
 class DicomFiles:
     """The DICOM files of one folder and of zips in it, of one zip, or one alone.
@@ -88,19 +118,21 @@ class DicomFiles:
     Attributes:
         where: The folder, zip or file.
         sizes: Name below it to bytes, in order of names.
-        members: Those in zips, open, with their names there.
+        members: Zip and name there of those in zips.
+        archives: The zips.
     """
 
     where: Path
     sizes: Mapping[str, int]
-    members: Mapping[str, tuple[zipfile.ZipFile, str]] = field(default_factory=dict)
+    members: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    archives: _Archives = field(default_factory=_Archives)
 
     def path(self, name: str) -> str:
         """A file as messages call it."""
         return str(self.where / name) if name else str(self.where)
 
-    def content(self, name: str) -> bytes:
-        """The bytes of a file.
+    def content(self, name: str, most: int = -1) -> bytes:
+        """The bytes of a file, the first ``most`` of them; -1: all.
 
         Raises:
             RecordError: It cannot be read, or is not what the zip says.
@@ -108,8 +140,12 @@ class DicomFiles:
         try:
             if name in self.members:
                 archive, member = self.members[name]
-                return archive.read(member)
-            return (self.where / name if name else self.where).read_bytes()
+                with self.archives.at(archive).open(member) as file:
+                    return file.read(most)
+            with (self.where / name if name else self.where).open("rb") as file:
+                return file.read(most)
+        except RecordError:
+            raise
         except Exception as error:  # zipfile raises many kinds: a damaged stream, a password
             raise RecordError(
                 "cannot be read",
@@ -128,10 +164,10 @@ class DicomFiles:
         """
         for name in self.sizes:
             where = self.path(name)
+            if _is_beside(name) and not _is_dicom(self.content(name, _PREAMBLE + len(_MAGIC))):
+                continue  # whatever its size
             content = self.content(name)
-            if content[_PREAMBLE : _PREAMBLE + len(_MAGIC)] != _MAGIC:
-                if _is_beside(name):
-                    continue
+            if not _is_dicom(content):
                 what = "is no DICOM file" if content else "the file is empty (zero bytes)"
                 fix = "unpack it: a zip in a zip is not read" if content[:2] == b"PK" else AGAIN
                 raise RecordError(what, where=where, got=repr(content[:16]), fix=fix)
@@ -152,6 +188,10 @@ class DicomFiles:
                                       fix=AGAIN)  # fmt: skip
 
 
+def _is_dicom(content: bytes) -> bool:
+    return content[_PREAMBLE : _PREAMBLE + len(_MAGIC)] == _MAGIC
+
+
 def _is_beside(name: str) -> bool:
     path = PurePosixPath(name)
     return path.suffix.lower() in _BESIDE or any(part.startswith(".") for part in path.parts)
@@ -168,36 +208,41 @@ def dicom_files(path: Path) -> Iterator[DicomFiles]:
         RecordError: Nothing is there; a damaged zip; more than memory; a manifest names a file that
             is not there.
     """
-    if path.is_dir():
-        sizes: dict[str, int] = {}
-        members: dict[str, tuple[zipfile.ZipFile, str]] = {}
-        with ExitStack() as opened:
-            for one in below(path):
-                name = os.path.relpath(one, path)
-                if not (one.suffix.lower() == ".zip" and zipfile.is_zipfile(one)):
-                    sizes[name] = one.stat().st_size
-                    continue
-                archive = opened.enter_context(_opened(one))
-                for member, size in _members(archive, one).items():
-                    sizes[f"{name}/{member}"] = size
-                    members[f"{name}/{member}"] = (archive, member)
-            found = DicomFiles(path, sizes, members)
-            _refuse_incomplete(found)
-            yield found
-    elif not path.is_file():
+    if not path.is_dir() and not path.is_file():
         fix = "correct the path in cohort.yaml, or say with `present` which subjects have it"
         raise RecordError("there is no such file or folder", where=path, fix=fix)
-    elif not is_bundle(path):
-        if path.suffix.lower() == ".zip":
-            got = f"{path.stat().st_size} bytes without the list of a zip at their end"
-            raise RecordError("is no zip, or cut short", where=path, got=got, fix=AGAIN)
-        yield DicomFiles(path, {"": path.stat().st_size})
-    else:
-        with _opened(path) as archive:
-            held = _members(archive, path)
-            found = DicomFiles(path, held, {name: (archive, name) for name in held})
-            _refuse_incomplete(found)
-            yield found
+    sizes: dict[str, int] = {}
+    members: dict[str, tuple[Path, str]] = {}
+    held = 0
+    with closing(_Archives()) as archives:
+        for one in below(path) if path.is_dir() else [path]:
+            name = os.path.relpath(one, path) if path.is_dir() else ""
+            if not _holds(one, name):
+                sizes[name] = one.stat().st_size
+                continue
+            inside = _members(archives.at(one), one, path, held)
+            for member, size in inside.items():
+                key = f"{name}/{member}" if name else member
+                sizes[key], members[key] = size, (one, member)
+                held += size
+        found = DicomFiles(path, sizes, members, archives)
+        _refuse_incomplete(found)
+        yield found
+
+
+def _holds(path: Path, name: str) -> bool:
+    """Whether a file is a zip to look into; ``name``: below a folder, or nothing if alone.
+
+    Raises:
+        RecordError: It is called one and is none.
+    """
+    called_zip = path.suffix.lower() == ".zip" and path.is_file()
+    if (called_zip or not name) and zipfile.is_zipfile(path):
+        return True
+    if called_zip and not _is_beside(name):
+        got = f"{path.stat().st_size} bytes without the list of a zip at their end"
+        raise RecordError("is no zip, or cut short", where=path, got=got, fix=AGAIN)
+    return False
 
 
 def is_bundle(path: Path) -> bool:
@@ -214,23 +259,13 @@ def below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except Exception as error:  # zipfile raises many kinds on damaged bytes
-        got = f"{type(error).__name__}: {str(error)[:200]}"
-        raise RecordError("the zip is damaged", where=path, got=got, fix=AGAIN) from None
-    with archive:
-        yield archive
-
-
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
-    """Names and sizes of the files of a zip."""
+def _members(archive: zipfile.ZipFile, path: Path, record: Path, others: int) -> dict[str, int]:
+    """Names and sizes of the files of a zip of a record, whose other zips hold ``others`` bytes."""
     found: dict[str, int] = {}
     infos = [one for one in archive.infolist() if not one.is_dir()]
-    claimed = sum(one.file_size for one in infos) + len(infos) * _PER_FILE
-    refuse_large(claimed, path, f"what the zip holds ({len(infos):,} files)")
+    claimed = others + sum(one.file_size for one in infos) + len(infos) * _PER_FILE
+    what = "the zip holds" if path == record else f"its zips hold, up to {path.name}"
+    refuse_large(claimed, record, f"what {what} ({len(infos):,} files)")
     for one in infos:
         name = PurePosixPath(one.filename)
         if name.is_absolute() or ".." in name.parts or "\\" in one.filename:

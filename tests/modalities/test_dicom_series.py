@@ -3,7 +3,9 @@
 import gzip
 import os
 import re
+import resource
 import shutil
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -347,6 +349,43 @@ def test_zips_in_a_folder_are_read_as_the_files_in_them(tmp_path):
     (tmp_path / "e").mkdir()
     (tmp_path / "d" / "0.zip").rename(tmp_path / "e" / "inner.zip")
     assert "a zip in a zip" in refused(zipped(tmp_path / "e", tmp_path / "outer.zip"))
+
+
+def test_zips_in_a_folder_have_one_bound_and_are_not_all_open(tmp_path, monkeypatch):
+    voxels = drawn()
+    paths = write_series(tmp_path / "d", voxels)
+    for number in range(90):
+        with zipfile.ZipFile(tmp_path / "d" / f"{number}.zip", "w") as archive:
+            archive.writestr("a.txt", "x")
+            if number < len(paths):
+                archive.write(paths[number], paths[number].name)
+                paths[number].unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held + 80, hard))
+    try:
+        found = read(tmp_path / "d", orient="stored").voxels
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_array_equal(found, voxels)
+    for number in range(3):
+        with zipfile.ZipFile(tmp_path / "d" / f"b{number}.zip", "w", zipfile.ZIP_DEFLATED) as z:
+            z.writestr("notes.txt", bytes(9_000_000))
+    tracemalloc.start()
+    read(tmp_path / "d")
+    assert tracemalloc.get_traced_memory()[1] < 9_000_000  # no note was read whole
+    tracemalloc.stop()
+    monkeypatch.setenv("MEDMCL_RECORD_MB", "20")
+    assert "claims more memory" in refused(tmp_path / "d")
+
+
+def test_a_cut_zip_in_a_folder_is_said_to_be_cut(tmp_path):
+    paths = write_series(tmp_path / "d", drawn())
+    whole = zipped(tmp_path / "d", tmp_path / "a.zip").read_bytes()
+    (tmp_path / "d" / "x.zip").write_bytes(whole[:-30])
+    assert "x.zip: is no zip, or cut short" in refused(tmp_path / "d")
+    (tmp_path / "d" / "x.zip").rename(tmp_path / "d" / "._x.zip")  # of macOS: no zip
+    assert read(tmp_path / "d").voxels.shape[0] * 5 == len(paths)
 
 
 def test_who_the_patients_are_is_not_said(tmp_path):

@@ -10,12 +10,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.layers import EPSILON, Block, require_heads
-from medmcl.encoders.published.norm_first import learned
-from medmcl.encoders.published.told import refuse_other, table
+from medmcl.encoders.published.norm_first import drawn_on, learned
+from medmcl.encoders.published.told import plain, refuse_other, table
 from medmcl.modalities.ecg.leads import TWELVE, canonical
+from medmcl.modalities.ecg.steps import Standardise
 
 
 class PatchEmbed(nn.Module):
@@ -118,7 +119,7 @@ class ECGJEPA(nn.Module):
         Raises:
             ArtefactError: Its ``config`` is of a network that differs from this one.
         """
-        config = table(table(content).get("config"))
+        config = plain(table(table(content).get("config")), (*_SIZES, *_OTHERWISE))
         refuse_other(config, _OTHERWISE)
         said = {own: config[theirs] for theirs, own in _SIZES.items() if theirs in config}
         found = {key: one for key, one in said.items() if isinstance(one, (int, float))}
@@ -132,14 +133,16 @@ class ECGJEPA(nn.Module):
         """What a file says of its records: ``channels`` in their order, ``mean`` and ``std``.
 
         Raises:
-            ArtefactError: Its channels are no leads, or its constants are not one a lead.
+            ArtefactError: Its channels are no leads, or its constants are not one a lead, or such
+                as `Standardise` does not take.
         """
         said = table(content)
-        config, constants = table(said.get("config")), table(said.get("preprocess"))
-        channels = config.get("channels", TWELVE)
+        constants = plain(table(said.get("preprocess")), ("mean", "std"))
+        channels = plain(table(said.get("config")), ["channels"]).get("channels", TWELVE)
         names = [canonical(str(one))[0] for one in _listed(channels)]
         found: dict[str, Any] = {} if names == [*TWELVE] else {"channels": names}
-        for key in constants and ("mean", "std"):
+        given = ("mean", "std") if table(said.get("preprocess")) else ()
+        for key in given:
             found[key] = _listed(constants.get(key))
         if not set(names) <= {*TWELVE} or len(set(names)) < len(names) or not names:
             raise ArtefactError(
@@ -150,14 +153,17 @@ class ECGJEPA(nn.Module):
             )
         if any(
             len(found[key]) != len(TWELVE) or not all(isinstance(one, float) for one in found[key])
-            for key in constants and ("mean", "std")
+            for key in given
         ):
             raise ArtefactError(
                 "has no constant for each of the twelve leads of a record",
-                got=f"preprocess: {dict(constants)}"[:200],
+                got=f"preprocess: {constants}",
                 expected="mean and std of 12 leads each",
                 fix="take a file that its authors published",
             )
+        if given:
+            step = {"step": "standardise", **{key: found[key] for key in given}}
+            check(Standardise, step, "preprocess", ArtefactError)
         return found
 
     @staticmethod
@@ -218,8 +224,7 @@ _OTHERWISE = {
 
 
 def _listed(value: Any) -> list[Any]:
-    """What stands in a list or tensor of a file, whole numbers as floats; empty for others."""
-    value = value.flatten().tolist() if isinstance(value, Tensor) else value
+    """What stands in a list of a file, whole numbers as floats; empty for others."""
     found = value if isinstance(value, (list, tuple)) else ()
     return [float(one) if isinstance(one, int) else one for one in found]
 
@@ -231,7 +236,7 @@ def interleaved_positions(length: int, width: int) -> Tensor:
         Vaswani et al. 2017, section 3.5. Differs: none; `medmcl.core.layers.sincos_1d` has all
         sines first.
     """
-    place = torch.arange(length, dtype=torch.float64, device="cpu")[:, None]
-    order = torch.arange(0, width, 2, dtype=torch.float64, device="cpu")
+    place = torch.arange(length, dtype=torch.float64, device=drawn_on())[:, None]
+    order = torch.arange(0, width, 2, dtype=torch.float64, device=drawn_on())
     angle = place / 10000.0 ** (order / width)
     return torch.stack([angle.sin(), angle.cos()], 2).reshape(length, width).float()

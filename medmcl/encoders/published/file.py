@@ -24,6 +24,8 @@ from medmcl.encoders.weights import WRAPPERS, read_content
 
 SHOWN = 2
 """Names of one kind that a message lists; the rest is counted."""
+LONGEST = 200
+"""Letters of a name, or of what torch says, in a message."""
 IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Where a transformers folder keeps its weights."""
 CONFIG = "config.json"
@@ -158,9 +160,11 @@ def told_by(
     try:
         with torch.device("meta"):  # sizes of a file are not yet to be trusted with memory
             own = build_net(card, variant, told).state_dict()
-    except ConfigError as error:
+    except (ConfigError, RuntimeError) as error:  # torch counts no more than 2**63 values
         raise ArtefactError(
-            f"says sizes of itself that cannot be: {error}", where=file.path, got=told
+            f"says sizes of itself that cannot be: {str(error)[: 5 * LONGEST]}",
+            where=file.path,
+            got=told,
         ) from None
     matched(own, card, variant, file, told)
     return variant, told
@@ -291,7 +295,7 @@ def tensors_under(content: Any, weights: Weights, source: Path) -> dict[str, Ten
         raise ArtefactError(
             f"is a file of {other}" if other else "holds no named tensors",
             where=source,
-            got=f"the keys {_some(list(map(str, content)))}"
+            got=f"the keys {_some([one for one in content if isinstance(one, str)])}"
             if isinstance(content, Mapping)
             else type(content).__name__,
             expected="tensors by name, or such a table under "
@@ -319,9 +323,9 @@ def _tensors(content: Any, weights: Weights) -> dict[str, Tensor]:
             (content[key] for key in keys if isinstance(content.get(key), Mapping)), content
         )
     return {
-        _WRAPPED.sub("", str(name)): value
+        _WRAPPED.sub("", name): value
         for name, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(value, Tensor)
+        if isinstance(value, Tensor) and isinstance(name, str)
     }
 
 
@@ -407,4 +411,6 @@ def _sha256(path: Path, *_stamp: int) -> str:
 
 def _some(names: list[str]) -> str:
     more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f", and {more:,} more" if more > 0 else "")
+    return ", ".join(one[:LONGEST] for one in names[:SHOWN]) + (
+        f", and {more:,} more" if more > 0 else ""
+    )

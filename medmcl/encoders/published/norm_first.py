@@ -109,8 +109,16 @@ class NumberedBlocks(nn.Module):
         return x
 
 
+def drawn_on() -> str:
+    """Where first values are made: on the CPU, so that they are the same beside any accelerator.
+
+    On ``meta``, in no memory, while only shapes are asked for: a file may say any size.
+    """
+    return "meta" if torch.get_default_device().type == "meta" else "cpu"
+
+
 def learned(*shape: int) -> nn.Parameter:
     """A learned token or position with first values, N(0, 0.02)."""
-    value = nn.Parameter(torch.empty(shape, device="cpu"))
+    value = nn.Parameter(torch.empty(shape, device=drawn_on()))
     nn.init.normal_(value, std=0.02)
     return value

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from medmcl.core.config import Config
 from medmcl.core.layers import EPSILON, Block
-from medmcl.encoders.published.norm_first import refuse_shape
+from medmcl.encoders.published.norm_first import drawn_on, refuse_shape
 
 TWELVE = 12
 """Leads whose patches the stored positions number, lead after lead."""
@@ -66,8 +66,8 @@ class TurgutECG(nn.Module):
         super().__init__()
         self.width, self.pool, self.samples = width, pool, samples
         self.patch_embed = PatchEmbed(patch, width)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width, device="cpu"))
-        self.pos_embed = nn.Parameter(torch.zeros(1, tokens + 1, width, device="cpu"))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width, device=drawn_on()))
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens + 1, width, device=drawn_on()))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         if pool == "attention_pool":
             self.attention_pool = nn.MultiheadAttention(width, heads, batch_first=True)

@@ -19,7 +19,8 @@ from torch.nn import functional
 from medmcl.core.config import Config
 from medmcl.core.errors import ArtefactError
 from medmcl.core.layers import require_heads
-from medmcl.encoders.published.told import refuse_other, table
+from medmcl.encoders.published.norm_first import drawn_on
+from medmcl.encoders.published.told import plain, refuse_other, table
 
 EPSILON = 1e-5
 """Of every normalisation; both papers keep that of torch."""
@@ -102,6 +103,7 @@ def told_by(content: Any) -> dict[str, Any]:
     found = table(content)
     config = next((said for key in CONFIGS if (said := table(found.get(key)))), {})
     config = table(config.get("model")) or config
+    config = plain(config, (*SIZES, *OTHERWISE, "conv_feature_layers", "conv_dim"))
     refuse_other(config, OTHERWISE)
     sizes = {own: config[theirs] for theirs, own in SIZES.items() if theirs in config}
     if "conv_feature_layers" in config:
@@ -110,16 +112,16 @@ def told_by(content: Any) -> dict[str, Any]:
         config = {**config, "conv_dim": [one[0] for one in layers]}
     if "conv_dim" in config:
         said = config["conv_dim"]
-        widths = [*said] if isinstance(said, (list, tuple)) else [said]
+        widths = said if isinstance(said, list) else [said]
         refuse_other({"conv_dim": widths}, {"conv_dim": widths[:1] * len(widths)})
         sizes["conv_width"] = widths[0] if widths else None
-    return {key: list(one) if isinstance(one, tuple) else one for key, one in sizes.items()}
+    return sizes
 
 
 def _layers(said: Any) -> list[tuple[int, ...]]:
     """Width, kernel and stride of each convolution, of ``[(256, 2, 2)] * 4`` as fairseq says it."""
     text = "".join(str(said).split())
-    term = r"\[((?:\(\d+,\d+,\d+\),?)+)\](?:\*(\d\d?))?"
+    term = r"\[((?:\(\d{1,9},\d{1,9},\d{1,9}\),?)+)\](?:\*(\d\d?))?"
     if not re.fullmatch(rf"{term}(?:\+{term})*", text):
         raise ArtefactError(
             "says its convolutions in a form that is not known",
@@ -156,11 +158,11 @@ class PositionConv(nn.Module):
 
     def __init__(self, width: int, kernel: int, groups: int) -> None:
         super().__init__()
-        direction = torch.empty(width, width // groups, kernel, device="cpu")
+        direction = torch.empty(width, width // groups, kernel, device=drawn_on())
         nn.init.normal_(direction, std=2 / (kernel * width) ** 0.5)
         self.weight_v = nn.Parameter(direction)
         self.weight_g = nn.Parameter(direction.norm(dim=(0, 1), keepdim=True))
-        self.bias = nn.Parameter(torch.zeros(width, device="cpu"))
+        self.bias = nn.Parameter(torch.zeros(width, device=drawn_on()))
         self.kernel, self.groups = kernel, groups
 
     def forward(self, x: Tensor) -> Tensor:

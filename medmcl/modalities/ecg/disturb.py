@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
 from medmcl.core.config import Config
 from medmcl.core.rng import numpy_generator
@@ -15,6 +15,8 @@ from medmcl.modalities.ecg.signal import resample
 
 class Disturbance(Config):
     """Faults of a recording, in mV, before anything is prepared; the same of a record each time."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     noise_mv: NonNegativeFloat = Field(
         default=0.0, description="standard deviation of white noise, in each lead its own"

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from medmcl.core.config import Config
 from medmcl.modalities.ecg import quotient
@@ -27,6 +27,8 @@ class Step(Config, ABC):
     Attributes:
         step: Its name in a recipe.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     @abstractmethod
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
@@ -246,8 +248,10 @@ class Standardise(Step):
 
     step: Literal["standardise"]
     mean: tuple[float, ...] = Field(min_length=1, description="mV, one a lead or one for all")
-    std: tuple[PositiveFloat, ...] = Field(
-        min_length=1, description="mV, one a lead or one for all"
+    std: tuple[Annotated[float, Field(ge=1e-4, le=1e4)], ...] = Field(
+        min_length=1,
+        description="mV, one a lead or one for all; 0.1 µV to 10 V, as beyond it nothing of a "
+        "record is left",
     )
 
     @model_validator(mode="after")

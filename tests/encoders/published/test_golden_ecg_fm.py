@@ -71,6 +71,12 @@ def test_a_fine_tuned_file_is_read_without_its_head(tmp_path):
     ({"activation_fn": "relu"}, "activation_fn"),
     ({"conv_feature_layers": "[(32, 3, 2)] + [(32, 2, 2)] * 3"}, r"\[3, 2, 2, 2\]"),
     ({"conv_feature_layers": "eval('1')"}, "conv_feature_layers"),
+    ({"conv_feature_layers": f"[({'9' * 5_000},1,1)]"}, "conv_feature_layers"),
+    ({"conv_feature_layers": f"[({'9' * 500},1,1)]"}, "conv_feature_layers"),
+    ({"conv_dim": [torch.zeros(2), torch.ones(2)]}, "conv_dim"),
+    ({"conv_bias": torch.zeros(2)}, "conv_bias"),
+    ({"encoder_embed_dim": 16 * 10**9}, "encoder_embed_dim"),
+    ({"encoder_ffn_embed_dim": 10**18}, "encoder_ffn_embed_dim"),
     ({"encoder_attention_heads": 8}, "says itself that it is not of ecg_fm:tiny"),
 ])  # fmt: skip
 @pytest.mark.parametrize("kind", [dict, Namespace])
@@ -79,6 +85,16 @@ def test_settings_of_another_network_are_refused_by_name(tmp_path, said, words, 
     file = save(state, tmp_path / "w.pt", "model", cfg={"model": kind(**said)})
     with pytest.raises(ArtefactError, match=words):
         models.load("ecg_fm:tiny", weights=file)
+
+
+@pytest.mark.parametrize("size", [
+    {"encoder_embed_dim": 2**31}, {"conv_pos": 10**9}, {"encoder_ffn_embed_dim": 2**31},
+])  # fmt: skip
+def test_a_size_that_is_not_true_is_refused_before_anything_of_it_is_made(tmp_path, size):
+    state = filled(MODEL, "tiny_pretrained")
+    file = save(state, tmp_path / "w.pt", "model", cfg={"model": size})
+    with pytest.raises(ArtefactError, match="sizes of itself that|is a file of ecg_fm:tiny"):
+        models.load(MODEL, weights=file)
 
 
 def test_convolutions_of_a_file_are_followed(tmp_path):

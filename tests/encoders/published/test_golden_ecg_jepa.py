@@ -1,5 +1,7 @@
 """ECG-JEPA: what its authors' code gave, with the same weights (tests/golden/README.md)."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
@@ -143,14 +145,39 @@ def test_constants_of_a_fine_tuned_file_are_taken(tmp_path):
             models.load(MODEL, weights=said(tmp_path, preprocess=wrong))
 
 
+NESTED = Namespace()
+NESTED.itself = NESTED
+
+
 @pytest.mark.parametrize("other", [
     {"num_registers": 4}, {"bias": True}, {"norm_eps": 1e-5}, {"layer_scale_eps": 1e-5},
     {"sampling_frequency": 250}, {"channels": ["I", "II", "I"]}, {"channels": ["EEG"] * 12},
-    {"channels": 12},
+    {"channels": 12}, {"channels": torch.zeros(5).to_sparse()}, {"channels": ["I"] * 10**5},
+    {"bias": torch.zeros(3)}, {"bias": torch.zeros(3, device="meta")}, {"bias": [torch.ones(2)]},
+    {"bias": NESTED}, {"depth": float("nan")}, {"dim": 10**400}, {"bias": "x" * 10**6},
 ])  # fmt: skip
 def test_settings_of_another_network_are_refused_by_name(other, tmp_path):
     file = said(tmp_path, config={**config("vitxs"), **other})
-    with pytest.raises(ArtefactError, match=next(iter(other))):
+    with pytest.raises(ArtefactError, match=next(iter(other))) as error:
+        models.load(MODEL, weights=file)
+    assert len(str(error.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        float("inf"),
+        float("nan"),
+        1e-30,
+        0,
+        pytest.param(10**400, id="huge"),
+        torch.zeros(12, device="meta"),
+    ],
+)
+def test_constants_that_leave_nothing_of_a_record_are_refused(wrong, tmp_path):
+    std = wrong if isinstance(wrong, torch.Tensor) else [wrong] * 12
+    file = said(tmp_path, preprocess={"mean": [0.0] * 12, "std": std})
+    with pytest.raises(ArtefactError, match="std"):
         models.load(MODEL, weights=file)
 
 
@@ -158,6 +185,7 @@ def test_settings_of_another_network_are_refused_by_name(other, tmp_path):
     ({"depth": 10**9}, "cannot be"),
     ({"dim": 8192, "depth": 500}, "are missing"),  # before anything of that size is made
     ({"num_heads": 5}, "cannot be"),
+    ({"channel_size": 100_000, "patch_size": 1, "dim": 8192, "num_heads": 64}, "another shape"),
 ])  # fmt: skip
 def test_a_config_that_is_not_true_is_refused(said, words, tmp_path):
     state = {f"target_encoder.{k}": x for k, x in encoder("vitxs").items()}

@@ -359,3 +359,11 @@ def test_a_card_in_a_folder_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDMCL_CARDS", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="no such folder"):
         models.names()
+
+
+def test_a_message_is_short_whatever_the_file_holds(tmp_path, state):
+    with pytest.raises(ArtefactError, match="is unexpected") as refused:
+        load({**state, "x" * 10**6: torch.ones(2)}, tmp_path)
+    assert len(str(refused.value)) < 1_000
+    error = MedmclError("is wrong", got=["x"] * 10**6, expected="y" * 10**6)
+    assert max(len(str(error)), len(error.detailed)) < 5_000
