@@ -215,11 +215,11 @@ class Register:
                 like one another to tell.
         """
         for budget, mine, known in self._charged(people, but=ledger):
-            if alike := shared_patients(mine, known):
+            if shared_patients(mine, known):
                 raise ArtefactError(
                     "these patients have a privacy budget already, and it is fixed once",
                     where=where,
-                    got=f"{alike:,} patients for whom {budget.path} was charged",
+                    got=f"patients for whom {budget.path} was charged",
                     expected="the same ledger for all releases of a patient",
                     fix=f"--ledger {budget.path} (wherever it lies now). Other people whose "
                     "subjects have the same names are taken for the same: give them names of "
