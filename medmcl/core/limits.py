@@ -31,8 +31,9 @@ VARIABLES: dict[Kind, tuple[str, int]] = {
     "table": ("MEDMCL_TABLE_MB", 16_384),
 }
 """Environment variable and default of each bound, in MB of memory."""
-_COLUMNS = ("MEDMCL_TABLE_COLUMNS", 50_000)
-"""Environment variable and default of the columns that a table of a cohort may have."""
+_COLUMNS = ("MEDMCL_TABLE_COLUMNS", 10_000)
+"""Environment variable and default of the columns that a table of a cohort may have: of short texts
+or days it is checked in some 15 seconds."""
 _MB = 2**20
 MAX_HEADER_BYTES = 1_000_000
 """Of a WFDB header."""

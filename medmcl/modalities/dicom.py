@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from medmcl.core.errors import RecordError
-from medmcl.core.limits import refuse_large
+from medmcl.core.limits import refuse_large, refuse_odd_file
 
 _ITEM, _PER_ITEM = b"\xfe\xff\x00\xe0", 2_000
 """How an item of a sequence begins, and memory that it takes, about."""
@@ -216,6 +216,7 @@ def dicom_files(path: Path) -> Iterator[DicomFiles]:
     held = 0
     with closing(_Archives()) as archives:
         for one in below(path) if path.is_dir() else [path]:
+            refuse_odd_file(one, RecordError)
             name = os.path.relpath(one, path) if path.is_dir() else ""
             if not _holds(one, name):
                 sizes[name] = one.stat().st_size

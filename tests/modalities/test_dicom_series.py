@@ -379,13 +379,16 @@ def test_zips_in_a_folder_have_one_bound_and_are_not_all_open(tmp_path, monkeypa
     assert "claims more memory" in refused(tmp_path / "d")
 
 
-def test_a_cut_zip_in_a_folder_is_said_to_be_cut(tmp_path):
+def test_what_is_called_a_zip_in_a_folder_and_is_none_is_refused(tmp_path):
     paths = write_series(tmp_path / "d", drawn())
     whole = zipped(tmp_path / "d", tmp_path / "a.zip").read_bytes()
     (tmp_path / "d" / "x.zip").write_bytes(whole[:-30])
     assert "x.zip: is no zip, or cut short" in refused(tmp_path / "d")
     (tmp_path / "d" / "x.zip").rename(tmp_path / "d" / "._x.zip")  # of macOS: no zip
     assert read(tmp_path / "d").voxels.shape[0] * 5 == len(paths)
+    os.mkfifo(tmp_path / "d" / "y.zip")
+    with pytest.raises(RecordError, match=r"y\.zip: is a named pipe"):
+        read(tmp_path / "d")
 
 
 def test_who_the_patients_are_is_not_said(tmp_path):

@@ -93,7 +93,7 @@ def test_settings_of_another_network_are_refused_by_name(tmp_path, said, words, 
 def test_a_size_that_is_not_true_is_refused_before_anything_of_it_is_made(tmp_path, size):
     state = filled(MODEL, "tiny_pretrained")
     file = save(state, tmp_path / "w.pt", "model", cfg={"model": size})
-    with pytest.raises(ArtefactError, match="sizes of itself that|is a file of ecg_fm:tiny"):
+    with pytest.raises(ArtefactError, match=r"sizes of itself that|is a file of ecg_fm:tiny"):
         models.load(MODEL, weights=file)
 
 
