@@ -21,6 +21,8 @@ from medmcl.core.limits import parse_json, refuse_odd_file
 
 SEAL = "seal"
 """Key of the hash of all other keys of a tree."""
+OF = "of_run"
+"""Key of what a file of a run says of whose it is (`refuse_foreign`)."""
 _HASH = re.compile("[0-9a-f]{16}")
 CHANGED = "is damaged: it is not what was written"
 
@@ -76,6 +78,20 @@ def refuse_changed(path: Path, digest: str | None) -> None:
         raise ArtefactError("there is no such file", where=path)
     if digest is not None and file_digest(path) != digest:
         raise ArtefactError(CHANGED, where=path)
+
+
+def refuse_foreign(said: Mapping[str, Any], own: Mapping[str, Any], where: object) -> None:
+    """Refuse what says that it is of another run, stage or step; keys of one side say nothing.
+
+    Raises:
+        ArtefactError: Names what differs.
+    """
+    own = plain(own)
+    unlike = [key for key in own if key in said and said[key] != own[key]]
+    if unlike:
+        theirs, ours = (", ".join(f"{key} {one[key]}" for key in unlike) for one in (said, own))
+        what = f"was put here from elsewhere: it is of {theirs}, not of {ours}"
+        raise ArtefactError(what, where=where)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """Checkpoints that are whole or absent: written aside, brought to disk, renamed, then pointed at.
 
 ``checkpoint/<stage>/step-00000400/`` holds ``weights.safetensors``, to go on training
-``training.pt`` (tensors and plain values only), and ``whole.json``: the digests of both and the
-name of the best step so far. ``last.json`` and ``best.json`` are pointers, replaced after the
-folder they name is complete; where one is damaged, the folders say what it said. The step before
-the last stays until the stage is done and what it keeps has been read again, so that a run whose
-last step is damaged goes on from an older one.
+``training.pt`` (tensors and plain values only), and ``whole.json``: the digests of both, the name
+of the best step so far, and of which run, stage and step it is. ``last.json`` and ``best.json``
+are pointers, replaced after the folder they name is complete; where one is damaged, the folders say
+what it said. The step before the last stays until the stage is done and what it keeps has been read
+again, so that a run whose last step is damaged goes on from an older one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,22 @@ from torch import Tensor
 
 from medmcl.core.atomic import file_aside, folder_aside, remove_whole, write_atomically
 from medmcl.core.errors import ArtefactError
-from medmcl.core.sealed import file_digest, read_sealed, reading, refuse_changed, sealed
+from medmcl.core.sealed import (
+    file_digest,
+    read_sealed,
+    reading,
+    refuse_changed,
+    refuse_foreign,
+    sealed,
+)
 
 log = logging.getLogger("medmcl")
 Pointer = Literal["last", "best"]
 WEIGHTS, TRAINING, WHOLE = "weights.safetensors", "training.pt", "whole.json"
+DONE = "done.json"
+"""File of a stage that is done."""
+KEPT_WEIGHTS = "kept_weights"
+"""Fact of such a stage: `Checkpoints.digests` at its end."""
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -62,10 +73,15 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
 
 
 class Checkpoints:
-    """The checkpoints of one stage: last, and best by the tuning loss."""
+    """The checkpoints of one stage: last, and best by the tuning loss.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: Where they stand.
+        of: The run and stage whose they are, as plain values; a step of others is refused.
+    """
+
+    def __init__(self, folder: Path, of: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.of = folder, dict(of or {})
 
     def save(
         self, step: int, weights: Mapping[str, Tensor], training: dict[str, Any], *, best: bool
@@ -73,7 +89,7 @@ class Checkpoints:
         """Save this step as the last (and as the best); drop all but the last two and the best."""
         target = self.folder / f"step-{step:08d}"
         known = target if best else self.find("best")
-        if not _is_whole(target):  # a process that was killed may have saved it
+        if not self._is_whole(target):  # a process that was killed may have saved it
             with folder_aside(target, replace=True) as aside:
                 save_weights(aside / WEIGHTS, weights)
                 with (aside / TRAINING).open("wb") as file:  # of a path, torch does not say why
@@ -81,6 +97,7 @@ class Checkpoints:
                 about = {
                     "files": {name: file_digest(aside / name) for name in (WEIGHTS, TRAINING)},
                     "best": None if known is None else known.name,
+                    "of": {**self.of, "step": target.name},
                 }
                 (aside / WHOLE).write_text(json.dumps(sealed(about)), encoding="utf-8")
         if best:
@@ -122,7 +139,7 @@ class Checkpoints:
 
     def _best_at(self, folder: Path) -> Path | None:
         """The best step when one was saved, as its folder says it."""
-        name = _about(folder)["best"]
+        name = self._about(folder)["best"]
         return None if name is None else self.folder / str(name)
 
     def find(self, pointer: Pointer) -> Path | None:
@@ -158,7 +175,7 @@ class Checkpoints:
                 where=self.folder,
                 fix="the stage is finished and saved no weights; one that gives embeddings keeps "
                 "them with `context.run.save_learner`"
-                if (self.folder / "done.json").exists()
+                if (self.folder / DONE).exists()
                 else "finish the run first (`medmcl pretrain … --resume`)",
             )
         return load_weights_file(found / WEIGHTS)
@@ -172,9 +189,28 @@ class Checkpoints:
         found = self.find(pointer)
         if found is not None:
             try:
-                refuse_changed(found / WEIGHTS, _about(found)["files"].get(WEIGHTS))
+                refuse_changed(found / WEIGHTS, self._about(found)["files"].get(WEIGHTS))
+                self._refuse_others(found)
             except ArtefactError as error:
                 raise self._lost(error) from None
+
+    def digests(self) -> dict[str, str]:
+        """Digests of the last and best weights, by the name of their step."""
+        found = {self.find("last"), self.find("best")}
+        return {one.name: self._digest(one) for one in found if one is not None}
+
+    def _digest(self, folder: Path) -> str:
+        return self._about(folder)["files"].get(WEIGHTS) or file_digest(folder / WEIGHTS)
+
+    def _refuse_others(self, folder: Path) -> None:
+        """Refuse weights with which a stage that is done did not end."""
+        done = self.folder / DONE
+        kept = read_sealed(done).get(KEPT_WEIGHTS) if done.exists() else None
+        if kept is not None and kept.get(folder.name) != self._digest(folder):
+            raise ArtefactError(
+                "is not what the stage ended with: it was put here from elsewhere",
+                where=folder / WEIGHTS,
+            )
 
     def resume(self, *, point: bool) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Weights and training state of the newest step that is whole; None if none was saved.
@@ -211,12 +247,12 @@ class Checkpoints:
         Raises:
             ArtefactError: A file of it, or the weights of the best step by then, are damaged.
         """
-        files = _about(folder)["files"]
+        files = self._about(folder)["files"]
         for name in (WEIGHTS, TRAINING):
             refuse_changed(folder / name, files.get(name))
         best = self._best_at(folder)
         if best is not None:
-            refuse_changed(best / WEIGHTS, _about(best)["files"].get(WEIGHTS))
+            refuse_changed(best / WEIGHTS, self._about(best)["files"].get(WEIGHTS))
         with reading(folder / TRAINING):
             state = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
             return load_weights_file(folder / WEIGHTS), dict(state)
@@ -224,7 +260,7 @@ class Checkpoints:
     def _lost(self, error: ArtefactError) -> ArtefactError:
         """Say what is still good where a stage has lost its weights, and how to go on with it."""
         others = sorted(
-            one.parent.name for one in self.folder.parent.glob("*/done.json")
+            one.parent.name for one in self.folder.parent.glob(f"*/{DONE}")
             if one.parent != self.folder
         )  # fmt: skip
         return error.again(
@@ -234,23 +270,25 @@ class Checkpoints:
             "command with --resume: this stage alone is then trained again",
         )
 
+    def _about(self, folder: Path) -> dict[str, Any]:
+        """What a step says of itself; of one that was saved before steps did, nothing.
 
-def _about(folder: Path) -> dict[str, Any]:
-    """What a step says of itself; of one that was saved before steps did, nothing.
+        Raises:
+            ArtefactError: It is damaged, or of another run, stage or step.
+        """
+        file = folder / WHOLE
+        if not file.exists():
+            return {"files": {}, "best": None}
+        about = read_sealed(file)
+        refuse_foreign(about.get("of", {}), {**self.of, "step": folder.name}, file)
+        return about
 
-    Raises:
-        ArtefactError: It is damaged.
-    """
-    file = folder / WHOLE
-    return read_sealed(file) if file.exists() else {"files": {}, "best": None}
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a step is there with the files that it says it has."""
-    try:
-        files = _about(folder)["files"]
-        for name in (WEIGHTS, TRAINING):
-            refuse_changed(folder / name, files.get(name))
-    except ArtefactError:
-        return False
-    return True
+    def _is_whole(self, folder: Path) -> bool:
+        """Whether a step is there with the files that it says it has."""
+        try:
+            files = self._about(folder)["files"]
+            for name in (WEIGHTS, TRAINING):
+                refuse_changed(folder / name, files.get(name))
+        except ArtefactError:
+            return False
+        return True

@@ -23,7 +23,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.rng import RowGenerator
-from medmcl.core.sealed import read_sealed
+from medmcl.core.sealed import OF, read_sealed
 from medmcl.modalities.text.bpe import BytePairs
 from medmcl.modalities.text.clip import ClipTokens
 from medmcl.modalities.text.marks import token_marks
@@ -56,6 +56,7 @@ def tokens_of_run(folder: Path, name: str | None = None) -> Mapping[str, Any]:
         )
     try:
         entries = read_sealed(file)
+        entries.pop(OF, None)
         states = {key: one["state"] for key, one in entries.items() if one["kind"] == "text"}
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError("is damaged", where=file, got=error) from None

@@ -59,6 +59,13 @@ PACKAGES_WITH_PARTS = "packages_with_parts"
 """Key of ``provenance.json``: packages outside, with their versions and the parts they bring."""
 
 
+SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep")
+"""What of its configuration tells a run from others that made what they made of other things.
+
+Runs that share a stage by ``--reuse`` agree in all of it.
+"""
+
+
 class Run(Store):
     """A run folder that exists, or that is being written.
 
@@ -106,6 +113,7 @@ class Run(Store):
     ) -> None:
         super().__init__(path)
         self.config, self.recipe, self._cache = dict(config), recipe, cache
+        self.identity = {key: config.get(key) for key in SAME}
         self.seed = int(config.get("seed", 0))
         self.learners = Learners()
         self.learning = False

@@ -14,12 +14,10 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.suppression import placeless
 from medmcl.engine.record import read_metrics, write_metrics
 from medmcl.objectives import wanted_probe
-from medmcl.stages.run.run import Run
+from medmcl.stages.run.run import SAME, Run
 from medmcl.stages.stage import StageSpec
 from medmcl.stages.train.probe_rows import going_on_from
 
-SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep")
-"""What of its configuration a run must share with another, to take over a stage of it."""
 SAME_IN_RECIPE = ("inputs", "towers", "shared")
 _SHOWN = 5
 """Differences that are named."""

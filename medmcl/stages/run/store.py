@@ -26,12 +26,14 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
 from medmcl.core.sealed import (
     CHANGED,
+    OF,
     SEAL,
     file_digest,
     plain,
     read_sealed,
     reading,
     refuse_changed,
+    refuse_foreign,
     sealed,
 )
 from medmcl.core.suppression import placeless
@@ -99,17 +101,21 @@ class Store:
 
     Args:
         path: The folder.
+
+    Attributes:
+        identity: What tells its files from those of other runs; empty where that is not known.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.identity: dict[str, Any] = {}
         self._kept: dict[str, list[str]] = {}
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """Checkpoints of a stage."""
         from medmcl.engine.checkpoint import Checkpoints
 
-        return Checkpoints(self.path / "checkpoint" / stage)
+        return Checkpoints(self.path / "checkpoint" / stage, {**self.identity, "stage": stage})
 
     def is_finished(self, stage: str) -> bool:
         """Whether a stage is done, or was skipped."""
@@ -123,7 +129,17 @@ class Store:
         """
         file = self._done(stage)
         with self._written_on_resume():
-            return read_sealed(file) if file.exists() else {}
+            return self._own(read_sealed(file), file, stage=stage) if file.exists() else {}
+
+    def _own(self, tree: dict[str, Any], file: Path, **more: str) -> dict[str, Any]:
+        """Give a tree without what it says of whose it is.
+
+        Raises:
+            ArtefactError: It is of another run.
+        """
+        of = tree.pop(OF, {})
+        refuse_foreign(of, {**self.identity, **more}, file)
+        return tree
 
     def finish(self, stage: str, facts: Mapping[str, Any]) -> None:
         """Say that a stage is done, and what it says of itself; a resumed run passes it over.
@@ -136,10 +152,13 @@ class Store:
         if kept is not None:
             digests = {name: file_digest(self.path / name / f"{stage}.parquet") for name in kept}
             facts = {**facts, KEPT_IN: kept, KEPT_AS: digests}
+        from medmcl.engine.checkpoint import KEPT_WEIGHTS
+
         saved = self.checkpoints(stage)
         saved.refuse_damaged("last")
         saved.refuse_damaged("best")
-        write_atomically(self._done(stage), json.dumps(sealed(placeless(facts)), indent=1))
+        said = {**placeless({**facts, KEPT_WEIGHTS: saved.digests()}), OF: saved.of}
+        write_atomically(self._done(stage), json.dumps(sealed(said), indent=1))
         saved.settle()
 
     def forget_damaged(self, stages: Iterable[str]) -> None:
@@ -325,7 +344,7 @@ class Store:
         with self._written_on_resume():
             if default is not None and self._has_none(file):
                 return default
-            return self.with_places(name, read_sealed(file))
+            return self.with_places(name, self._own(read_sealed(file), file))
 
     def keeps(self, name: str) -> bool:
         """Whether a run has ``NAME.json``.
@@ -365,7 +384,7 @@ class Store:
 
     def save_tree(self, name: str, tree: Mapping[str, Any]) -> None:
         """Keep plain JSON values as ``NAME.json``; where files lie as `without_places` does."""
-        shared = self.without_places(name, tree)
+        shared = self.without_places(name, tree) | ({OF: self.identity} if self.identity else {})
         write_atomically(self.path / f"{name}.json", json.dumps(sealed(shared), indent=1))
         self.promise(f"{name}.json")
 
@@ -418,8 +437,11 @@ class Store:
             with reading(file), safe_open(file, framework="numpy") as opened:
                 arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  (no mapping)
                 told = opened.metadata()  # none: of a version without seals
-            if told is not None and told != {SEAL: _digest_of(arrays)}:
-                raise ArtefactError(CHANGED, where=file)
+                if told is not None:
+                    said = parse_json(told[OF]) if OF in told else told
+                    if said.get(SEAL) != _digest_of(arrays):
+                        raise ArtefactError(CHANGED, where=file)
+                    refuse_foreign(said, self.identity, file)
             return arrays
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -427,7 +449,8 @@ class Store:
         from safetensors.numpy import save
 
         whole = {key: np.ascontiguousarray(one) for key, one in arrays.items()}
-        content = save(whole, metadata={SEAL: _digest_of(whole)})
+        said = json.dumps({**plain(self.identity), SEAL: _digest_of(whole)})
+        content = save(whole, metadata={OF: said})  # of two keys the order is left to chance
         write_atomically(self.path / f"{name}.safetensors", content)
         self.promise(f"{name}.safetensors")
 
