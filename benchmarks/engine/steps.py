@@ -325,7 +325,9 @@ def curves() -> Iterator[list[Row]]:
 
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as made:
-        cohort = medmcl.simulate("heart", Path(made) / "hearts", {"subjects": SUBJECTS})
+        cohort = medmcl.simulate(
+            "heart", Path(made) / "hearts", {"subjects": SUBJECTS, "form": "shards"}
+        )
         for seed in range(SEEDS):
             for way in CURVES:
                 out = Path(made) / f"{way} {seed}"
