@@ -7,10 +7,13 @@ from medmcl.stages.run.run import Run
 from medmcl.stages.stage import Context
 
 
-def context_in(folder, recipe, stop, *, seed=0, tasks=()):
-    """What the stages of a recipe, resolved for a cohort, share in a folder."""
+def context_in(folder, recipe, stop, *, seed=0, tasks=(), like=None):
+    """What the stages of a recipe, resolved for a cohort, share in a folder.
+
+    ``like``: the configuration of a run whose files stand in the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"seed": seed, "precision": "fp32", "tasks": list(tasks)}
+    config = like or {"seed": seed, "precision": "fp32", "tasks": list(tasks)}
     return Context(
         run=Run.begun(folder, config, expand(recipe, tasks)),
         world=World(),

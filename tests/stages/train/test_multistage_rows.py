@@ -73,7 +73,7 @@ def context_of(run, folder, specs=()):
     """A copy of the run in which more stages can be run."""
     shutil.copytree(run.path, folder)
     recipe = run.recipe.model_copy(update={"stages": (*run.recipe.stages, *specs)})
-    return context_in(folder, recipe, StopRequest(), seed=run.seed)
+    return context_in(folder, recipe, StopRequest(), like=run.config)
 
 
 def spec_of(name, of, modality="vector", **more):
