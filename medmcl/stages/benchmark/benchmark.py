@@ -120,11 +120,11 @@ class Benchmark:
                 records=whole.fingerprint,
                 device=self.device,
             )
-            tasks = list(self.tasks or suite.scored(cohort))
-            refuse_faulty(cohort, tasks)
             named = bool(self.tasks or suite.tasks)
+            tasks = list(self.tasks or suite.scored(cohort))
             tasks, others = of_classes(cohort, tasks, named=named)
             notes += [note for note in others if note not in notes]
+            refuse_faulty(cohort, tasks)
             listed = judged.get(setting.scored_on, {})
             simple, prepared = place.simple()
             contenders = [*self._contenders(place, suite), *([] if simple is None else [simple])]
