@@ -264,10 +264,10 @@ class HeadSettings(Config):
 
 
 class LoRASettings(Config):
-    """Low-rank adapters on the linear layers of a frozen encoder (Hu et al. 2022)."""
+    """Low-rank adapters on layers of a frozen encoder (Hu et al. 2022)."""
 
     rank: int = Field(default=8, ge=1)
-    """Numbers that pass between the two matrices of a layer."""
+    """Numbers that pass between the two matrices of a layer (of each group of a convolution)."""
     alpha: float = Field(default=16.0, gt=0)
     """What they add is scaled by alpha / rank."""
 

@@ -72,7 +72,7 @@ class Tower(nn.Module):
         trainable_layers: Layers of the encoder that are trained, the last ones; None: all.
 
     Raises:
-        ConfigError: The encoder has no linear layers to adapt, or fewer layers.
+        ConfigError: The encoder has no layers to adapt, or fewer layers.
     """
 
     def __init__(
