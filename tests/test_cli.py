@@ -147,7 +147,11 @@ def test_from_simulation_to_embeddings(tmp_path):
     words = ["--cohort", tmp_path / "h", "--recipe", "ecg_mdm_toy", "--out", out]
     done = answer("pretrain", *words, "--device", "cpu", *settings("ecg_mdm_toy"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("report.html")
+    where, *answers = done.stdout[done.stdout.index("report: ") :].splitlines()
+    assert where.endswith("report.html")
+    said = json.loads((out / "report.json").read_text())["headline"]
+    assert 0 < len(answers) < 10
+    assert all(f"How well: {line.strip()}" in said for line in answers[:8])
     done = answer("embed", out, "--cohort", tmp_path / "h", "--out", tmp_path / "e.parquet")
     assert done.returncode == 0, done.stderr
     table = pd.read_parquet(tmp_path / "e.parquet")

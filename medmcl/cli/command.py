@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import click
@@ -172,6 +174,22 @@ class Group(TyperGroup):
                 fix=f"`{whole} --help` says what each does",
             )
         return super().resolve_command(ctx, args)
+
+
+_ASKED, _ANSWERS = "How well: ", 8
+"""How sentences of a report begin that a command prints, and how many it prints."""
+
+
+def say_report(folder: Path) -> None:
+    """Say where the report of a folder is, and its sentences on how well its models did."""
+    click.echo(f"report: {folder / 'report.html'}")
+    file = folder / "report.json"
+    said = json.loads(file.read_text(encoding="utf-8"))["headline"] if file.exists() else []
+    answers = [line.removeprefix(_ASKED) for line in said if line.startswith(_ASKED)]
+    for line in answers[:_ANSWERS]:
+        click.echo(f"  {line}")
+    if len(answers) > _ANSWERS:
+        click.echo(f"  {len(answers) - _ANSWERS} more such lines stand in the report")
 
 
 def end_wrecked(wrecked: Mapping[str, str]) -> None:

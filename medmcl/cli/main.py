@@ -36,6 +36,7 @@ from medmcl.cli.command import (
     WorkersOption,
     end_wrecked,
     fractions_of,
+    say_report,
 )
 from medmcl.cli.cooccur import app as cooccur
 from medmcl.cli.launch import launch
@@ -229,7 +230,7 @@ def pretrain(
         )
     if run is not None:
         print(f"run:    {run.path}")
-        print(f"report: {run.path / 'report.html'}")
+        say_report(run.path)
         end_wrecked(run.wrecked)
 
 
@@ -370,7 +371,7 @@ def evaluate(
             pretrained_on=pretrained_on or (),
             allow_overlap=allow_overlap,
         )
-    print(f"report: {done.folder / 'report.html'}")
+    say_report(done.folder)
     if predictions is not None:
         from medmcl.stages.predict.people import WARNING
 

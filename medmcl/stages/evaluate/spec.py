@@ -50,6 +50,10 @@ Protocol = Annotated[str, AfterValidator(_model)]
 """Name in `MODELS`."""
 
 
+def _untrained_last(models: dict[str, str]) -> dict[str, str]:
+    return dict(sorted(models.items(), key=lambda model: model[1] == "untrained"))
+
+
 class ProbeSpec(Config):
     """Frozen embeddings of one modality, or of several, each from a stage of the run."""
 
@@ -58,8 +62,9 @@ class ProbeSpec(Config):
     have at least one are predicted."""
     fusion: Literal["mean", "product_of_experts", "learned"] = "mean"
     """How several modalities are brought together."""
-    models: dict[str, str]
-    """Name in the results to stage; ``untrained`` is the first tower before any step."""
+    models: Annotated[dict[str, str], AfterValidator(_untrained_last)]
+    """Name in the results to stage; the report is about the first. ``untrained`` is the first
+    tower before any step, and stands last."""
     protocol: Protocol = "linear_probe"
     """How tasks are predicted: a model that `medmcl parts` lists. ``cox`` and ``discrete_time``
     hold for survival tasks, others then have the linear probe."""

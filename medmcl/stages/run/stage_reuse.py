@@ -26,15 +26,21 @@ _LONGEST = 40
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Say where two trees of plain values differ, a line each: ``a.b: old -> new``."""
+    """Say where two trees of plain values differ, a line each: ``a.b: old -> new``.
+
+    What stands in a list is called by its name where it has one, as a stage of a recipe.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in sorted({*old, *new}):
             found += differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
         return found
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return [line for n, (a, b) in pairs for line in differences(a, b, f"{path}.{n}")]
+        found = []
+        for number, (a, b) in enumerate(zip(old, new, strict=True)):
+            name = a.get("name", number) if isinstance(a, dict) else number
+            found += differences(a, b, f"{path}.{name}")
+        return found
     return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
 
 

@@ -281,6 +281,8 @@ def test_the_space_of_a_probe_follows_its_fusion():
     assert space(modality=["a", "b"], fusion="learned") == "features"
     assert ProbeSpec(modality=["a", "b"], models={}).read("abc") == ("a", "b")
     assert ProbeSpec(modality="all", models={}).read("abc") == ("a", "b", "c")
+    given = {"before": "untrained", "after": "align"}  # the report is about the first
+    assert list(ProbeSpec(modality="all", models=given).models) == ["after", "before"]
 
 
 def test_named_groups_of_columns_of_one_table_are_modalities(tmp_path):

@@ -516,6 +516,9 @@ def test_what_differs_is_named_by_its_key_in_few_words():
         "only: given -> nothing",
     ]
     assert max(map(len, lines)) < 60
+    stages = {"stages": [{"name": "fit", "epochs": 1}, {"n": 1}]}
+    later = {"stages": [{"name": "fit", "epochs": 2}, {"n": 2}]}
+    assert differences(stages, later) == ["stages.fit.epochs: 1 -> 2", "stages.1.n: 1 -> 2"]
     assert named(lines) == "; ".join(lines)
     many = named([f"k{n}: 1 -> 2" for n in range(9)])
     assert many.endswith("k4: 1 -> 2; and 4 more")
