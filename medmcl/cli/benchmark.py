@@ -56,6 +56,12 @@ def benchmark(
         str | None,
         typer.Option("--cohort", help="Another cohort of the same tables than the suite's."),
     ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            "--modality", help="What encoders read of the cohort; that of the suite if not given."
+        ),
+    ] = None,
     data_root: Annotated[
         Path | None,
         typer.Option("--data-root", help="Folder that the paths of records start from."),
@@ -137,6 +143,7 @@ def benchmark(
         embeddings=embeddings or (),
         random=random or (),
         cohort=cohort,
+        modality=modality,
         tasks=task or (),
         sites=site or (),
         protocols=protocol or (),

@@ -59,6 +59,7 @@ class Benchmark:
     embeddings: Sequence[str] = ()
     random: Sequence[str] = ()
     cohort: str | None = None
+    modality: str | None = None
     tasks: Sequence[str] = ()
     sites: Sequence[str] = ()
     label_fractions: Sequence[float] = ()
@@ -82,6 +83,7 @@ class Benchmark:
             MedmclError: Suite, cohort, models or vectors cannot be used.
         """
         name, suite = read_suite(self.suite)
+        suite = suite.model_copy(update={"modality": self.modality or suite.modality})
         unknown = [task for task in self.tasks if suite.tasks and task not in suite.tasks]
         if unknown:
             raise ConfigError(
@@ -360,7 +362,7 @@ class Scoring:
             "seed_spread": row.seed_spread,
             "versus": "",
             "overlap": one.overlap.status,
-            "mark": one.overlap.mark,
+            "mark": "; ".join(filter(None, (one.overlap.mark, one.caution))),
             "terms": one.terms,
             "note": row.note,
             "command": self.asked.command,

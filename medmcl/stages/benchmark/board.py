@@ -49,7 +49,7 @@ class Row:
         seed_spread: Standard deviation over them.
         versus: Another; then this is the paired difference to it.
         overlap: Whether it may have seen the data: seen, other parts seen, not seen, not known.
-        mark: What must be minded of that.
+        mark: What must be minded of that, and of the files that vectors were made of.
         terms: What must be said of its use.
         note: Remarks.
         command: What made this row.

@@ -57,6 +57,7 @@ class Contender:
         present: Samples that have some. (N,) bool
         overlap: Whether it may have seen who is scored.
         terms: What must be said of its use; empty if anybody may use it.
+        caution: What else must be minded of it; empty if nothing.
         beside: The random encoder of the same architecture, by name; empty if there is none.
         sizes: What a published model's file says of its sizes that its card does not.
         of: The model that it was trained on from; empty if it is one itself, or nothing was.
@@ -72,6 +73,7 @@ class Contender:
     present: np.ndarray = field(repr=False)
     overlap: Overlap = NOTHING_LEARNED
     terms: str = ""
+    caution: str = ""
     beside: str = ""
     sizes: Mapping[str, Any] = field(default_factory=dict)
     of: str = ""
@@ -200,6 +202,7 @@ class Field:
             present=laid.present,
             overlap=overlap_of_provenance(self.dataset, made_by),
             terms=_terms(name, made_by),
+            caution=laid.other_files,
         )
 
     def trained(self, name: str, network: Network, tasks: Sequence[str], seed: int) -> Contender:

@@ -137,7 +137,7 @@ class Suite(Config):
     about: str
     source: str = Field(default="", description="who defined it, and where the data are from")
     cohort: str = Field(description="cohort by name; the command may name another of its kind")
-    modality: str = Field(description="what encoders read")
+    modality: str = Field(description="what encoders read; the command may name another")
     dataset: str | None = Field(
         default=None,
         description="what the cards of models call the data, and behind a colon the part that is "
@@ -209,6 +209,7 @@ class Suite(Config):
                 f"the suite is about '{self.modality}', which the cohort does not have",
                 where=f"cohort {opened.name}",
                 got=", ".join(opened.spec.modalities),
+                fix="name that of them which encoders read: --modality NAME",
             )
         self._refuse_wrong(opened)
         return opened

@@ -30,6 +30,7 @@ class SampleVectors:
         notes: What a reader must know: what was left out.
         fitted: The line of the ledger: whom the encoder saw, as far as that is known.
         columns: What the E are called.
+        other_files: The note that says so, if they were made of other files than the cohort has.
     """
 
     values: np.ndarray
@@ -37,6 +38,7 @@ class SampleVectors:
     notes: tuple[str, ...]
     fitted: FittedOn
     columns: tuple[str, ...]
+    other_files: str = ""
 
 
 _PLACE = re.compile(r"e?(\d+)")
@@ -86,15 +88,21 @@ def lay_vectors(
             where=vectors.where,
             got=f"{int(present.sum())} samples, {len(flat)} columns",
         )
-    how += _of_others(vectors, path, cohort)
-    notes = [f"{name}: {note}" for note in (*vectors.notes, *how, *_counts(vectors, rows, cohort))]
+    other = _of_others(vectors, path, cohort)
+    said = (*vectors.notes, *how, *filter(None, [other]), *_counts(vectors, rows, cohort))
+    notes = [f"{name}: {note}" for note in said]
     if flat.any():
         notes.append(f"{name}: {int(flat.sum())} of {len(flat)} columns are alike for everyone")
     dataset = cohort.spec.keys.dataset
     note = _encoder_saw(path, of_anybody(dataset) if in_folds else dataset)
     line = FittedOn(what=f"{ENCODER_OF} '{name}'", splits=(), method=name, note=note)
     return SampleVectors(
-        values=values, present=present, notes=tuple(notes), fitted=line, columns=vectors.columns
+        values=values,
+        present=present,
+        notes=tuple(notes),
+        fitted=line,
+        columns=vectors.columns,
+        other_files=other,
     )
 
 
@@ -114,7 +122,7 @@ def _encoder_saw(path: Path, dataset: str | None) -> str:
     return f"the card of the encoder says that it {said}: {found.said}"
 
 
-def _of_others(vectors: Vectors, path: Path, cohort: Cohort) -> list[str]:
+def _of_others(vectors: Vectors, path: Path, cohort: Cohort) -> str:
     """Refuse vectors that say they are of another cohort, whose ids may agree by chance.
 
     A copy of a cohort under another name has the same records, as far as their files tell. Of a
@@ -133,12 +141,12 @@ def _of_others(vectors: Vectors, path: Path, cohort: Cohort) -> list[str]:
         for mark in marks_of(listed[listed.index.astype(str).isin(asked)])
     ]  # fmt: skip
     if any(mark in here for mark in kept):
-        return []
+        return ""
     if of == cohort.name:
         is_other = any(mark[:2] in [one[:2] for one in here] for mark in kept)
-        return ["made of other files of these records than the cohort has now"] * is_other
+        return "made of other files of these records than the cohort has now" if is_other else ""
     if not kept and said.get("cohort_fingerprint") == cohort.fingerprint:
-        return []
+        return ""
     raise ConfigError(
         f"the vectors are of another cohort, {of}: people who are called alike are others",
         where=vectors.where,

@@ -22,6 +22,7 @@ from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import Row, read_board
 from medmcl.stages.evaluate.overlap import dataset_of, scored_dataset, split_label
 from medmcl.stages.evaluate.settings import with_settings
+from medmcl.stages.run.outputs import write_table
 from tests.support.published_weights import filled, save
 
 MODEL, RANDOM = "turgut_ecg:global_pool", "random turgut_ecg:global_pool"
@@ -201,6 +202,34 @@ def test_vectors_keep_whose_they_are_and_are_refused_like_the_model(board, cohor
             assert again["mine", row.protocol] == pytest.approx(row.value, abs=1e-12)
     with pytest.raises(ArtefactError, match="holds a leaderboard"):
         benchmark(suite, cohort, tmp_path / "out", random=["turgut_ecg"])
+
+
+def test_vectors_of_other_files_are_marked_in_rows_and_page(board, cohort, suite, tmp_path):
+    kept = [pd.read_parquet(one) for one in sorted((board / "vectors").glob("*.parquet"))]
+    table = next(one for one in kept if "seen" not in one.attrs["medmcl"]["made_by"])
+    records = table.attrs["medmcl"]["records"]
+    table.attrs["medmcl"]["records"] = [[who, record, "0"] for who, record, _ in records]
+    write_table(table, tmp_path / "x.parquet")
+    given = {"embeddings": [f"x={tmp_path / 'x.parquet'}"], "protocols": ["linear_probe"]}
+    rows = benchmark(suite, cohort, tmp_path / "out", label_fractions=[1.0], **given)
+    said = "made of other files of these records than the cohort has now"
+    assert {row.mark.endswith(said) for row in rows if row.name == "x"} == {True}
+    assert not any(said in row.mark for row in rows if row.name != "x")
+    head = (tmp_path / "out" / "leaderboard.md").read_text().partition("## large")[0]
+    assert head.count(said) == 1
+
+
+def test_the_command_may_name_another_modality(suite, cohort, tmp_path):
+    tree = yaml.safe_load(suite.read_text())
+    for key in ("scratch", "finetune", "disturbances"):
+        del tree[key]
+    (tmp_path / "any.yaml").write_text(yaml.safe_dump(tree))
+    given = {"label_fractions": [1.0], "protocols": ["linear_probe"]}
+    out = tmp_path / "out"
+    rows = benchmark(tmp_path / "any.yaml", cohort, out, modality="cmr", **given)
+    assert {row.name for row in rows} == {"simple features (cmr)"}
+    with pytest.raises(ConfigError, match=r"(?s)about 'ekg'.*ecg, cmr.*--modality NAME"):
+        benchmark(tmp_path / "any.yaml", cohort, tmp_path / "other", modality="ekg")
 
 
 def test_networks_trained_for_the_task_stand_beside(suite, cohort, weights, tmp_path):
