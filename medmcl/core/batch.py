@@ -48,6 +48,7 @@ class Batch:
             zeros. Of a modality that is not named, all are there.
         hidden: Modality to how many tokens its mask hides in each row, where who drew it says so.
         known_here: Tensors of the batch that lie on a device, each with its values on the host.
+        own: Rows of which embeddings of the batch are, where other ranks have the rest; None: all.
     """
 
     ids: Tensor
@@ -59,6 +60,7 @@ class Batch:
     leads: Mapping[str, Tensor] = field(default_factory=dict)
     hidden: Mapping[str, int] = field(default_factory=dict)
     known_here: tuple[tuple[Tensor, np.ndarray], ...] = field(default=(), repr=False)
+    own: slice | None = None
 
     def __post_init__(self) -> None:
         """Refuse unequal row counts and missing presence at birth."""
@@ -175,7 +177,8 @@ class Embeddings:
 
     def __post_init__(self) -> None:
         """Refuse unequal row counts and wrong ranks at birth."""
-        rows = len(self.batch)
+        own = self.batch.own
+        rows = len(self.batch) if own is None else own.stop - own.start
         for group, rank in (("pooled", 2), ("features", 2), ("tokens", 3), ("padding", 2)):
             for name, tensor in getattr(self, group).items():
                 if tensor.ndim != rank or len(tensor) != rows:

@@ -356,8 +356,10 @@ class Objective(Protocol):
 
     ``across_ranks`` says how it behaves in a distributed run. ``gather``: it needs every row of the
     global batch; the engine gathers the fields of `Embeddings` named in ``gathers``, presence and
-    targets, and each rank computes the whole value. ``rows``: its terms are means over rows; the
-    engine weights them by `Term.count`.
+    targets, and each rank computes the whole value. ``stream``: as ``gather``, but in large batches
+    ``pooled`` stays where it is: it holds the rows `Batch.own` of the batch, and what the
+    objective gives of them to `info_nce`, `nt_xent` and `sigmoid_loss` is compared with the rows of
+    all. ``rows``: its terms are means over rows; the engine weights them by `Term.count`.
     A term without enough rows is left out of the answer, never zero. An objective of which a part
     keeps `Watches` is shown rows that it is not charged for. One that says the `Term.chance` of its
     terms lets the engine tell a stage that learned from one that is wrecked. What it may keep
@@ -367,8 +369,10 @@ class Objective(Protocol):
 
     views: tuple[str, ...]
     terms: tuple[str, ...]
-    across_ranks: Literal["gather", "rows"]
     gathers: tuple[str, ...]
+
+    @property
+    def across_ranks(self) -> Literal["gather", "stream", "rows"]: ...
 
     def __call__(self, seen: Mapping[str, Embeddings], batch: Batch) -> dict[str, Term]: ...
 

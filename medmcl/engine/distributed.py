@@ -5,6 +5,9 @@ equal the gradient of the global batch is in `charge`:
 
 * ``gather`` objectives see the rows of all ranks, and every rank computes the whole value. The
   backward pass of the gather sums over ranks, the average divides by them.
+* ``stream`` objectives see the rows of all ranks, too, where these are few. Of large batches they
+  see presence and targets of all, but embeddings of their own rows, which go round the ranks in
+  blocks (`medmcl.objectives.pairwise.tiles`): what a rank holds and computes falls with ranks.
 * ``rows`` objectives see their own rows; a rank's mean is weighted by its share of the *global*
   count times the number of ranks. A mean of means would be wrong as soon as absence is uneven.
 
@@ -18,7 +21,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -36,13 +38,15 @@ from medmcl.engine.world import (
     any_rank,
     barrier,
     broadcast,
-    highest,
+    counts_of_ranks,
+    pass_on,
     pick_device,
     start_world,
     stop_world,
     total,
 )
-from medmcl.objectives.pairwise.tiles import ALONE, Ranks, shared_tiles
+from medmcl.objectives.pairwise.contrastive import worth_tiles
+from medmcl.objectives.pairwise.tiles import ALONE, Ranks, rows_in_ring
 
 __all__ = [
     "World",
@@ -119,13 +123,14 @@ def _ask(
     objectives: Charged, seen: Mapping[str, Embeddings], batch: Batch, world: World
 ) -> list[_Slot]:
     """Ask every objective; one slot for each term it may charge, in an order all ranks share."""
-    whole = _gather_views(objectives, seen, world)
+    ring, own = _ring(objectives, batch, world)
+    ways = _views_by_way(objectives, seen, own, world)
     slots: list[_Slot] = []
     taken: set[str] = set()
     for name, (objective, weight) in objectives.items():
         by_rows = objective.across_ranks == "rows"
-        views = {view: (seen if by_rows else whole)[view] for view in objective.views}
-        with shared_tiles(_ranks(world)) if not by_rows else nullcontext():
+        views = {view: ways[objective.across_ranks][view] for view in objective.views}
+        with rows_in_ring(ring if objective.across_ranks == "stream" else ALONE):
             answer = objective(views, batch if by_rows else next(iter(views.values())).batch)
         if not set(answer) <= set(objective.terms):
             raise RuntimeError(f"{name} charges {sorted(answer)}, declares {objective.terms}")
@@ -136,28 +141,48 @@ def _ask(
     return slots
 
 
-def _ranks(world: World) -> Ranks:
-    """What ranks that hold the rows of all share of a loss, and how they add it up."""
-    if world.size == 1:
-        return ALONE
-    return Ranks(
+def _ring(objectives: Charged, batch: Batch, world: World) -> tuple[Ranks, slice | None]:
+    """Give the ranks, and which rows are this one's, if losses stream; else this rank alone."""
+    ways = {objective.across_ranks for objective, _ in objectives.values()}
+    if world.size == 1 or "stream" not in ways:
+        return ALONE, None
+    counts = counts_of_ranks(len(batch), world)
+    if not worth_tiles(sum(counts) * world.size, world.device):
+        return ALONE, None
+    first = sum(counts[: world.rank])
+    ring = Ranks(
         world.rank,
         world.size,
         total=partial(total, world=world),
-        highest=partial(highest, world=world),
+        counts=partial(counts_of_ranks, world=world),
+        pass_on=partial(pass_on, world=world),
     )
+    return ring, slice(first, first + len(batch))
 
 
-def _gather_views(
-    objectives: Charged, seen: Mapping[str, Embeddings], world: World
-) -> dict[str, Embeddings]:
-    """Gather each view once, with every field that some objective needs of it."""
+def _views_by_way(
+    objectives: Charged, seen: Mapping[str, Embeddings], own: slice | None, world: World
+) -> dict[str, dict[str, Embeddings]]:
+    """Give each view as objectives see it, by how they behave across ranks.
+
+    It is gathered once, with every field that some objective needs of it.
+    """
     needed: dict[str, set[str]] = {}
     for objective, _ in objectives.values():
-        if objective.across_ranks == "gather":
+        if objective.across_ranks != "rows":
+            stays = own is not None and objective.across_ranks == "stream"
             for view in objective.views:
-                needed.setdefault(view, set()).update(objective.gathers)
-    return {view: gather_embeddings(seen[view], fields, world) for view, fields in needed.items()}
+                needed.setdefault(view, set()).update(() if stays else objective.gathers)
+    whole = {view: gather_embeddings(seen[view], fields, world) for view, fields in needed.items()}
+    streamed = (
+        whole
+        if own is None
+        else {
+            view: Embeddings(batch=replace(one.batch, own=own), pooled=seen[view].pooled)
+            for view, one in whole.items()
+        }
+    )
+    return {"rows": dict(seen), "gather": whole, "stream": streamed}
 
 
 def _over_ranks(slots: list[_Slot], world: World) -> list[Term | None]:

@@ -86,7 +86,8 @@ def gather_embeddings(embeddings: Embeddings, fields: Iterable[str], world: Worl
         for name in sorted(getattr(embeddings, group))
     }
     facts = _facts(embeddings, with_padding="tokens" in set(fields))
-    counts = _agree(embeddings, values, facts, world)
+    points = {("pooled", name): x for name, x in sorted(embeddings.pooled.items())}  # may go round
+    counts = _agree(embeddings, {**values, **points}, facts, world)
     gathered_facts = _unpack(_of_all(_pack(facts, torch.float64), counts, world), facts)
     gathered = {key: _of_all(value, counts, world) for key, value in values.items()}
     return _rebuild(embeddings, gathered_facts, gathered, sum(counts))

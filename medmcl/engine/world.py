@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -124,6 +125,47 @@ def any_rank(flag: bool, world: World) -> bool:
 def total(x: Tensor, world: World) -> Tensor:
     """Give the sum of ``x`` over the ranks, without gradient. All ranks must call it."""
     return _reduced(x, world, dist.ReduceOp.SUM)
+
+
+def counts_of_ranks(rows: int, world: World) -> list[int]:
+    """Give how many rows each rank has. All ranks must call it."""
+    if world.size == 1:
+        return [rows]
+    every = torch.empty(world.size, dtype=torch.int64, device=world.device)
+    own = torch.tensor([rows], dtype=torch.int64, device=world.device)
+    dist.all_gather(list(every.split(1)), own, group=world.group)
+    return [int(one) for one in every.tolist()]
+
+
+def pass_on(tensors: Sequence[Tensor], rows: int, world: World) -> Callable[[], list[Tensor]]:
+    """Send tensors to the next rank, the last one's to the first; take those of the one before.
+
+    Args:
+        tensors: (B, ...) each; not to be written to until it has been waited for what comes.
+        rows: How many rows those that come have; their widths and types are those of ``tensors``.
+        world: The ranks; all must call, with as many tensors.
+
+    Returns:
+        What waits for those that come, and gives them.
+    """
+    ends = (world.rank + 1) % world.size, (world.rank - 1) % world.size
+    sent = [x.contiguous() for x in tensors]
+    coming = [x.new_empty((rows, *x.shape[1:])) for x in tensors]
+    orders = [
+        dist.P2POp(how, x, end, group=world.group)
+        for how, end, side in zip((dist.isend, dist.irecv), ends, (sent, coming), strict=True)
+        for x in side
+        if x.numel()
+    ]
+    under_way = dist.batch_isend_irecv(orders) if orders else []
+
+    def arrived() -> list[Tensor]:
+        for one in under_way:
+            one.wait()
+        sent.clear()  # which were read until now
+        return coming
+
+    return arrived
 
 
 def highest(x: Tensor, world: World) -> Tensor:

@@ -17,7 +17,7 @@ from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.layers import widen
-from medmcl.objectives.pairwise.alignment import require_pooled
+from medmcl.objectives.pairwise.alignment import own_rows, require_pooled
 from medmcl.objectives.pairwise.contrastive import (
     LogitScale,
     as_one_number,
@@ -39,7 +39,7 @@ Many = Sequence[Tensor] | Mapping[str, Tensor]
 class Multiway(nn.Module):
     """What every objective over many modalities has: their names, one view, one scale."""
 
-    across_ranks: Literal["gather", "rows"] = "gather"
+    across_ranks: Literal["gather", "stream", "rows"] = "gather"
     gathers: tuple[str, ...] = ("pooled",)
 
     def __init__(self, settings: MultiwaySettings, shape: ModelShape) -> None:
@@ -346,6 +346,7 @@ class CentroBind(Multiway):
     """
 
     Settings = CentroBindSettings
+    across_ranks = "stream"
 
     def __init__(self, settings: CentroBindSettings, shape: ModelShape) -> None:
         super().__init__(settings, shape)
@@ -362,7 +363,8 @@ class CentroBind(Multiway):
         for name in self.names:
             require_pooled(embeddings, name, self.settings.view)
         batch = embeddings.batch
-        present = torch.stack([batch.present[name] for name in self.names])
+        own = batch.own or slice(None)
+        present = torch.stack([batch.present[name][own] for name in self.names])
         known = np.stack([batch.values(batch.present[name]) for name in self.names])
         points = torch.stack(
             [
@@ -375,9 +377,10 @@ class CentroBind(Multiway):
             rows = host.numbers(known[number] & (known.sum(0) > 1), batch.ids.device)
             if len(rows) < 2:
                 continue
+            mine = own_rows(batch, rows)[0]
             others = [x for k, x in enumerate(points) if k != number]
-            mean = functional.normalize(torch.stack(others).sum(0)[rows], dim=1)
-            charged[term] = (info_nce(points[number][rows], mean, scale), len(rows))
+            mean = functional.normalize(torch.stack(others).sum(0)[mine], dim=1)
+            charged[term] = (info_nce(points[number][mine], mean, scale), len(rows))
         return {
             name: Term(value, count, 1 / len(charged), info_nce_chance(count))
             for name, (value, count) in charged.items()

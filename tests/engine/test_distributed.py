@@ -61,8 +61,10 @@ def test_two_ranks_step_like_one(ranks, precision, bound, presence):
 
 
 @pytest.mark.dist
-def test_losses_that_step_like_one_in_tiles_had_tiles_to_share(ranks):
+def test_losses_that_step_like_one_in_tiles_sent_blocks_round_and_gathered_nothing_learned(ranks):
     for rank in ranks:
+        assert rank["in tiles"]["gathered"]  # who has what
+        assert not any(rank["in tiles"]["gathered"])
         assert rank["in tiles"]["tiled"].keys() == {"tiled_info_nce", "tiled_sigmoid"}
         assert min(rank["in tiles"]["tiled"].values()) > 3
 

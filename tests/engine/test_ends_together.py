@@ -1,7 +1,9 @@
 """Where a rank fails, all end together: in time, with one exit code, one message, nothing lost."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 
 import pytest
@@ -11,8 +13,9 @@ from benchmarks.faults import ranks
 from benchmarks.faults.rank_faults import STATED, Fault
 from benchmarks.faults.ranks import launched, made, words_of
 from medmcl.core.errors import ConfigError
-from medmcl.engine import loop
+from medmcl.engine import distributed, loop
 from medmcl.engine.rank_store import rank_and_size
+from medmcl.objectives.pairwise import contrastive
 
 KILLED = -9
 
@@ -75,6 +78,26 @@ def test_all_end_in_time_with_one_code_and_one_message(
     ended, seconds = met(fault, inputs, tmp_path / "run")
     assert [one.code for one in ended] == codes, ended
     assert answer in said_by(ended)
+    assert seconds < calm[1] + STATED + 5
+
+
+def test_all_end_where_a_rank_is_killed_as_blocks_of_a_loss_go_round(inputs, calm, tmp_path):
+    real, calls = distributed.pass_on, []
+
+    def passed(*given, **more):
+        calls.append(1)
+        if len(calls) == 4:  # the first of a backward pass
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given, **more)
+
+    def each(rank):
+        contrastive.TILE_FROM["cpu"] = 2
+        if rank == 1:
+            distributed.pass_on = passed
+
+    ended, seconds = launched(words_of(*inputs, tmp_path / "run"), tmp_path / "said", each=each)
+    assert [one.code for one in ended] == [1, KILLED], ended
+    assert "has died, without a word" in said_by(ended)
     assert seconds < calm[1] + STATED + 5
 
 

@@ -27,6 +27,7 @@ from torch.nn import functional
 from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
+from medmcl.engine import gathering
 from medmcl.engine.distributed import (
     World,
     any_rank,
@@ -294,12 +295,13 @@ def compare(mix, presence, dtype, world, *, in_parts=False):
 
 
 def compare_in_tiles(world):
-    """As `compare`, where contrastive losses are computed in tiles, and ranks share them."""
-    taken = {}
+    """As `compare`, where contrastive losses are computed in tiles, and blocks go round."""
+    taken, gathered = {}, []
 
     def watched(name, real):
         def tiled(*arguments, **more):
-            taken[name] = max(len(arguments[0]), taken.get(name, 0))
+            if tiles.is_in_ring():
+                taken[name] = max(len(arguments[0]), taken.get(name, 0))
             return real(*arguments, **more, tile=3)
 
         return patch.object(contrastive, name, tiled)
@@ -309,7 +311,16 @@ def compare_in_tiles(world):
         watched("tiled_info_nce", tiles.tiled_info_nce),
         watched("tiled_sigmoid", tiles.tiled_sigmoid),
     ):
-        return {p: compare(MIX, p, torch.float64, world) for p in PRESENCE} | {"tiled": taken}
+        found = {p: compare(MIX, p, torch.float64, world) for p in PRESENCE}
+        streams = {name: MIX[name] for name in ("align", "siglip", "in", "tree", "centre")}
+
+        def seen(x, world):
+            gathered.append(x.requires_grad)
+            return gather_rows(x, world)
+
+        with patch.object(gathering, "gather_rows", seen):
+            compare(streams, "patchy", torch.float64, world)
+    return found | {"tiled": taken, "gathered": gathered}
 
 
 def train(learner, module, tasks, world):

@@ -76,9 +76,9 @@ def test_the_cases_cover_the_map():
 def test_it_declares_what_it_reads_and_charges(objective, make_seen):
     seen, batch, _ = make_seen()
     assert set(objective.views) <= set(seen)
-    assert objective.across_ranks in ("gather", "rows")
+    assert objective.across_ranks in ("gather", "stream", "rows")
     assert set(objective.gathers) <= {"pooled", "features", "tokens", "stats"}
-    assert bool(objective.gathers) == (objective.across_ranks == "gather")
+    assert bool(objective.gathers) == (objective.across_ranks != "rows")
     terms = objective(seen, batch)
     assert terms
     assert set(terms) <= set(objective.terms)

@@ -176,6 +176,27 @@ def ranks_of(worker, folder, timeout):
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
 
 
+def forked_ranks(size, folder, find):
+    """What each of some forks finds that know one another as ranks: ``find(world)``, as JSON."""
+    from medmcl.engine.world import start_world, stop_world
+
+    def found(rank):
+        os.environ |= {"WORLD_SIZE": str(size), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        torch.set_num_threads(1)
+        world = start_world("cpu", init_method=f"file://{folder}/rendezvous")
+        (folder / f"rank-{rank}.json").write_text(json.dumps(find(world)))
+        stop_world(world)
+        return 0
+
+    started = []
+    for rank in range(size):
+        started.append(os.fork())
+        if not started[-1]:
+            _leave(lambda rank=rank: found(rank))
+    assert [os.waitpid(one, 0)[1] for one in started] == [0] * size
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(size)]
+
+
 def weights(run, stage, pointer="last"):
     return medmcl.load(run).checkpoints(stage).weights(pointer)
 

@@ -43,7 +43,7 @@ class CrossModal(nn.Module):
 
     Settings = CrossModalSettings
 
-    across_ranks: Literal["gather", "rows"] = "gather"
+    across_ranks: Literal["gather", "stream", "rows"] = "stream"
     gathers: tuple[str, ...] = ("pooled",)
     takes_groups: ClassVar[bool] = True
 
@@ -81,8 +81,9 @@ class CrossModal(nn.Module):
             rows, groups = with_groups(embeddings.batch, embeddings.batch.rows(a, b))
             if len(rows) >= self.min_rows:
                 scale = self.scales[f"{a}~{b}"]() if shared is None else shared
-                first, second = (_of_rows(embeddings.pooled[name], rows) for name in (a, b))
-                value = self._compare(first, second, scale, groups)
+                mine, own_groups = own_rows(embeddings.batch, rows, groups)
+                first, second = (_of_rows(embeddings.pooled[name], mine) for name in (a, b))
+                value = self._compare(first, second, scale, own_groups)
                 chance = self._chance(len(rows), groups)
                 term = Term(value, len(rows), chance=chance)
                 charged[f"cross_modal/{a}~{b}"] = (term, weight)
@@ -104,6 +105,23 @@ class CrossModal(nn.Module):
     def _chance(self, rows: int, groups: Tensor | None) -> float | Tensor:
         known = sigmoid_chance if self.settings.loss == "siglip" else info_nce_chance
         return known(rows, groups)
+
+
+def own_rows(
+    batch: Batch, rows: Tensor, groups: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Give those of some rows whose embeddings are here, as they are numbered here.
+
+    Args:
+        batch: Of all rows, of which this rank may have some only.
+        rows: Rows of the batch, (N,) int64, ascending.
+        groups: Group of each, (N,).
+    """
+    own = batch.own
+    if own is None:
+        return rows, groups
+    here = (rows >= own.start) & (rows < own.stop)
+    return rows[here] - own.start, None if groups is None else groups[here]
 
 
 def _of_rows(x: Tensor, rows: Tensor) -> Tensor:
@@ -132,7 +150,7 @@ class InModal(nn.Module):
 
     Settings = InModalSettings
 
-    across_ranks: Literal["gather", "rows"] = "gather"
+    across_ranks: Literal["gather", "stream", "rows"] = "stream"
     gathers: tuple[str, ...] = ("pooled",)
     takes_groups: ClassVar[bool] = True
 
@@ -167,11 +185,12 @@ class InModal(nn.Module):
         rows, groups = with_groups(first.batch, present)
         if len(rows) < 2:
             return {}
-        a, b = (_of_rows(one.pooled[name], rows) for one in (first, second))
+        mine, own_groups = own_rows(first.batch, rows, groups)
+        a, b = (_of_rows(one.pooled[name], mine) for one in (first, second))
         if self.settings.negatives == "all":
-            value = nt_xent(a, b, self.scale(), groups=groups)
+            value = nt_xent(a, b, self.scale(), groups=own_groups)
         else:
-            value = info_nce(a, b, self.scale(), self.settings.weight, groups=groups)
+            value = info_nce(a, b, self.scale(), self.settings.weight, groups=own_groups)
         views = 2 if self.settings.negatives == "all" else 1
         return {
             self.terms[0]: Term(value, len(rows), chance=info_nce_chance(len(rows), groups, views))

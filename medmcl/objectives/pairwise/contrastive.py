@@ -21,7 +21,7 @@ from torch.nn import functional
 from medmcl.core.batch import GROUPS, Batch
 from medmcl.core.errors import MedmclError
 from medmcl.core.layers import widen
-from medmcl.objectives.pairwise.tiles import ranks_that_share, tiled_info_nce, tiled_sigmoid
+from medmcl.objectives.pairwise.tiles import is_in_ring, tiled_info_nce, tiled_sigmoid
 from medmcl.objectives.settings import ScaleSettings
 
 
@@ -41,6 +41,8 @@ def compared_rows(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Leave out the rows that are alone in their group; all stay without groups.
 
+    Of rows in a ring (`rows_in_ring`) who asks has left them out: company may be on other ranks.
+
     Raises:
         MedmclError: Groups are not one number a row, or every row is alone in its group.
     """
@@ -52,6 +54,8 @@ def compared_rows(
             got=f"shape {tuple(groups.shape)}",
             expected=f"({len(a)},)",
         )
+    if is_in_ring():
+        return a, b, groups
     rows = not_alone(groups)
     if not rows.any():
         raise MedmclError(
@@ -87,10 +91,13 @@ TILE_FROM = {"cpu": 2048}
 TILE_FROM_ELSEWHERE = 16384
 
 
+def worth_tiles(rows: int, device: torch.device) -> bool:
+    """Whether so many rows are compared in tiles on a device."""
+    return rows >= TILE_FROM.get(device.type, TILE_FROM_ELSEWHERE)
+
+
 def _in_tiles(rows: Tensor) -> bool:
-    """Whether these many rows are compared in tiles: of several ranks each takes its share."""
-    most = TILE_FROM.get(rows.device.type, TILE_FROM_ELSEWHERE)
-    return len(rows) * ranks_that_share() >= most
+    return is_in_ring() or worth_tiles(len(rows), rows.device)
 
 
 def info_nce(
@@ -104,7 +111,7 @@ def info_nce(
     """Give the symmetric InfoNCE loss: ``weight`` CE(a to b) + (1 - ``weight``) CE(b to a).
 
     Large batches are computed in tiles, exactly, without the (B, B) matrix in memory; that path
-    has no second derivative.
+    has no second derivative. Inside `rows_in_ring` the loss is over the rows of all ranks.
 
     Args:
         a: Embeddings of one side, (B, D).
@@ -245,7 +252,7 @@ def _prepare(
             "a and b must be matrices of one shape (B, D)",
             got=f"{tuple(a.shape)} and {tuple(b.shape)}",
         )
-    if len(a) < 2:
+    if len(a) < 2 and not is_in_ring():
         raise MedmclError(
             "a contrastive loss needs at least 2 rows: with fewer there is no negative",
             got=len(a),

@@ -1,9 +1,15 @@
-"""Contrastive losses in tiles: never more of the similarities in memory than one, ranks share."""
+"""Contrastive losses in tiles: never more of the similarities in memory than one.
+
+Where each of several ranks holds some of the rows, blocks of columns go round them in a ring: a
+rank compares its rows with the block that it has, and passes the block on with what is summed up
+for its columns. After as many steps as there are ranks a block has met all rows and is home again.
+No rank ever holds more than its own rows and two blocks.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,47 +26,44 @@ TILE = 1024
 
 @dataclass(frozen=True)
 class Ranks:
-    """Processes that hold the same rows, of whose tiles each takes a share.
+    """Processes each of which holds some rows of a loss.
 
     Attributes:
         rank: Number of this one, from 0.
         size: How many there are.
         total: Gives the sum of a tensor over them; all must call it.
-        highest: Gives the maximum of each element; all must call it.
+        counts: Gives how many rows each has, from how many this one has; all must call it.
+        pass_on: Sends tensors to the next rank, the last one's to the first; gives what waits for
+            those of the rank before, which have as many rows as is said. All must call it.
     """
 
     rank: int
     size: int
     total: Callable[[Tensor], Tensor]
-    highest: Callable[[Tensor], Tensor]
-
-    def part(self, rows: int) -> slice:
-        """Give the rows whose tiles this rank takes."""
-        return slice(*(rows * (self.rank + end) // self.size for end in (0, 1)))
-
-    def logsumexp(self, x: Tensor) -> Tensor:
-        """Give the logarithm of the sum of exponentials of each element over the ranks."""
-        top = self.highest(x)
-        return top + self.total((x - top).exp()).log()
+    counts: Callable[[int], list[int]]
+    pass_on: Callable[[Sequence[Tensor], int], Callable[[], list[Tensor]]]
 
 
-ALONE = Ranks(0, 1, total=lambda x: x, highest=lambda x: x)
-_sharing: ContextVar[Ranks] = ContextVar("ranks that share tiles", default=ALONE)
+ALONE = Ranks(0, 1, total=lambda x: x, counts=lambda n: [n], pass_on=lambda own, _: lambda: [*own])
+_ring: ContextVar[Ranks] = ContextVar("ranks that hold rows of a loss", default=ALONE)
 
 
 @contextmanager
-def shared_tiles(ranks: Ranks) -> Iterator[None]:
-    """Share the tiles of every loss inside. Ranks must ask for the same, in one order."""
-    token = _sharing.set(ranks)
+def rows_in_ring(ranks: Ranks) -> Iterator[None]:
+    """Let every loss inside be over the rows of all ranks, where each is given its own.
+
+    Ranks must ask for the same losses, in one order; also one without rows.
+    """
+    token = _ring.set(ranks)
     try:
         yield
     finally:
-        _sharing.reset(token)
+        _ring.reset(token)
 
 
-def ranks_that_share() -> int:
-    """Give how many ranks share the tiles of a loss that is asked for here."""
-    return _sharing.get().size
+def is_in_ring() -> bool:
+    """Whether the rows of a loss that is asked for here are those of one rank among others."""
+    return _ring.get().size > 1
 
 
 def tiled_info_nce(
@@ -78,9 +81,9 @@ def tiled_info_nce(
     The forward pass keeps a running log-sum-exp of every row and column; the backward pass takes
     each tile once more. Value and gradient are those of the plain formula up to rounding.
 
-    Inside `shared_tiles` a rank takes the tiles of its part of the rows. The value is whole on
-    each; the gradient is its part times the number of ranks, so that the *mean* over ranks is that
-    of one process, as it is where every rank computes the whole.
+    Inside `rows_in_ring` the rows are those of this rank. The value is that of all on each; the
+    gradient is that of its rows times the number of ranks, so that the *mean* over ranks of what
+    goes on into weights is that of one process.
 
     Args:
         a: Embeddings of one side, (B, D), as they are compared.
@@ -97,12 +100,12 @@ def tiled_info_nce(
 
     Source:
         Running log-sum-exp: Milakov and Gimelshein 2018, arXiv 1805.02867; tiles of a contrastive
-        loss, by ranks: Cheng et al. 2024, arXiv 2410.17243. Differs: every rank holds all rows, so
-        ranks exchange their sums once, not blocks in a ring; gradients by recomputation.
+        loss, blocks in a ring: Cheng et al. 2024, arXiv 2410.17243. Differs: the sums of columns
+        travel with their block, so that both directions take one round; gradients by recomputation.
     """
-    ranks = _sharing.get()
-    tiles = _Tiles(ranks.part(len(a)), len(a), tile, groups, itself)
-    value: Tensor = _TiledInfoNCE.apply(a, b, scale, weight, tiles, ranks)
+    value: Tensor = _TiledInfoNCE.apply(
+        _taking_part(a), b, scale, weight, _Blocks.of(len(a), tile, groups, itself)
+    )
     return value
 
 
@@ -127,40 +130,22 @@ def tiled_sigmoid(
 
     Returns:
         Scalar, nats a row; lower is better.
+
+    Source:
+        Exchange with the neighbour: Zhai et al. 2023, section 3.3, arXiv 2303.15343. Differs: a
+        block is taken tile by tile, again in the backward pass.
     """
-    ranks = _sharing.get()
-    tiles = _Tiles(ranks.part(len(a)), len(a), tile, groups, None)
-    value: Tensor = _TiledSigmoid.apply(a, b, scale, bias, tiles, ranks)
+    value: Tensor = _TiledSigmoid.apply(
+        _taking_part(a), b, scale, bias, _Blocks.of(len(a), tile, groups, None)
+    )
     return value
 
 
-@dataclass(frozen=True)
-class _Tiles:
-    """The tiles of some rows with all columns, and which pairs of a tile are not compared."""
-
-    here: slice
-    columns: int
-    size: int
-    groups: Tensor | None
-    itself: int | None
-
-    def __iter__(self) -> Iterator[tuple[slice, slice]]:
-        for i in range(self.here.start, self.here.stop, self.size):
-            for j in range(0, self.columns, self.size):
-                yield (
-                    slice(i, min(i + self.size, self.here.stop)),
-                    slice(j, min(j + self.size, self.columns)),
-                )
-
-    def hide(self, logits: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Set the pairs of a tile that are not compared to minus infinity, in place."""
-        if self.groups is not None:
-            other = self.groups[rows, None] != self.groups[columns]
-            logits.masked_fill_(other, -math.inf)
-        if self.itself is not None:
-            for ring in (0, self.columns):
-                pairs(logits, rows, columns, self.itself - ring).fill_(-math.inf)
-        return logits
+def _taking_part(x: Tensor) -> Tensor:
+    """Let a rank with nothing to learn take part in the backward pass, where others send to it."""
+    if is_in_ring() and torch.is_grad_enabled() and not x.requires_grad:
+        return x.detach().requires_grad_()
+    return x
 
 
 def pairs(tile: Tensor, rows: slice, columns: slice, ahead: int = 0) -> Tensor:
@@ -168,77 +153,151 @@ def pairs(tile: Tensor, rows: slice, columns: slice, ahead: int = 0) -> Tensor:
     return tile.diagonal(rows.start - columns.start + ahead)
 
 
+@dataclass(frozen=True)
+class _Blocks:
+    """The blocks of columns, in the order in which this rank has them, and their tiles."""
+
+    ranks: Ranks
+    counts: list[int]
+    tile: int
+    groups: Tensor | None
+    itself: int | None
+
+    @classmethod
+    def of(cls, rows: int, tile: int, groups: Tensor | None, itself: int | None) -> _Blocks:
+        ranks = _ring.get()
+        return cls(ranks, ranks.counts(rows), tile, groups, itself)
+
+    @property
+    def rows(self) -> int:
+        """Of all ranks."""
+        return sum(self.counts)
+
+    def round(self, still: Sequence[Tensor], moving: list[Tensor]) -> Iterator[_Block]:
+        """Give every block, this rank's own first.
+
+        Args:
+            still: What is known of this rank's columns; the block has that of its own.
+            moving: What is added up for this rank's columns. It is that of the block meanwhile,
+                and at the end, when all have added to it, that of this rank again.
+        """
+        ranks, still = self.ranks, list(still)
+        more = [] if self.groups is None else [self.groups]
+        for step in range(ranks.size):
+            coming = self.counts[(ranks.rank - step - 1) % ranks.size]
+            is_last = step + 1 == ranks.size
+            comes = None if is_last else ranks.pass_on([*still, *more], coming)
+            yield _Block(self, step == 0, still, more[0] if more else None)
+            moving[:] = ranks.pass_on(moving, coming)()
+            if comes is not None:
+                came = comes()
+                still, more = came[: len(still)], came[len(still) :]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Columns of one rank, and which pairs with rows of this one are not compared."""
+
+    blocks: _Blocks
+    is_own: bool
+    still: list[Tensor]
+    groups: Tensor | None
+
+    def tiles(self) -> Iterator[tuple[slice, slice]]:
+        blocks, size = self.blocks, self.blocks.tile
+        rows, columns = blocks.counts[blocks.ranks.rank], len(self.still[0])
+        for i in range(0, rows, size):
+            for j in range(0, columns, size):
+                yield slice(i, min(i + size, rows)), slice(j, min(j + size, columns))
+
+    def hide(self, logits: Tensor, rows: slice, columns: slice) -> Tensor:
+        """Set the pairs of a tile that are not compared to minus infinity, in place."""
+        own, itself = self.blocks.groups, self.blocks.itself
+        if own is not None and self.groups is not None:
+            logits.masked_fill_(own[rows, None] != self.groups[columns], -math.inf)
+        if itself is not None and self.is_own:
+            for ring in (0, len(self.still[0])):
+                pairs(logits, rows, columns, itself - ring).fill_(-math.inf)
+        return logits
+
+
 class _TiledInfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor, scale: Tensor, weight: float, tiles: _Tiles, ranks: Ranks
+        ctx: Any, a: Tensor, b: Tensor, scale: Tensor, weight: float, blocks: _Blocks
     ) -> Tensor:
-        here = tiles.here
         over_b = a.new_full((len(a),), -math.inf)
-        over_a = over_b.clone()
-        for rows, columns in tiles:
-            logits = tiles.hide(scale * (a[rows] @ b[columns].T), rows, columns)
-            over_b[rows] = torch.logaddexp(over_b[rows], logits.logsumexp(1))
-            if weight < 1:
-                over_a[columns] = torch.logaddexp(over_a[columns], logits.logsumexp(0))
-        own = scale * (a[here] * b[here]).sum(1)
-        part = weight * over_b[here] - own
+        moving = [over_b.clone()] if weight < 1 else []
+        for block in blocks.round([b], moving):
+            (theirs,) = block.still
+            for rows, columns in block.tiles():
+                logits = block.hide(scale * (a[rows] @ theirs[columns].T), rows, columns)
+                over_b[rows] = torch.logaddexp(over_b[rows], logits.logsumexp(1))
+                if weight < 1:
+                    over_a = moving[0]
+                    over_a[columns] = torch.logaddexp(over_a[columns], logits.logsumexp(0))
+        part = weight * over_b - scale * (a * b).sum(1)
         if weight < 1:
-            over_a = ranks.logsumexp(over_a)
-            part = part + (1 - weight) * over_a[here]
-        ctx.save_for_backward(a, b, scale, over_b, over_a)
-        ctx.weight, ctx.tiles, ctx.size = weight, tiles, ranks.size
-        return ranks.total(part.sum()) / len(a)
+            part = part + (1 - weight) * moving[0]
+        ctx.save_for_backward(a, b, scale, over_b, *moving)
+        ctx.weight, ctx.blocks = weight, blocks
+        return blocks.ranks.total(part.sum()) / blocks.rows
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, scale, over_b, over_a = ctx.saved_tensors
+        a, b, scale, over_b, *over_a = ctx.saved_tensors
         # d loss / d logits is the mixed softmax minus the identity, over the number of rows.
-        to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)
-        here = ctx.tiles.here
-        to_a[here], to_b[here] = -b[here], -a[here]
-        for rows, columns in ctx.tiles:
-            logits = ctx.tiles.hide(scale * (a[rows] @ b[columns].T), rows, columns)
-            share = ctx.weight * torch.exp(logits - over_b[rows, None])
-            if ctx.weight < 1:
-                share += (1 - ctx.weight) * torch.exp(logits - over_a[columns])
-            to_a[rows] += share @ b[columns]
-            to_b[columns] += share.T @ a[rows]
-        step = grad * ctx.size / len(a)
+        to_a, moving = -b, [-a]
+        for block in ctx.blocks.round([b, *over_a], moving):
+            theirs, *over = block.still
+            for rows, columns in block.tiles():
+                logits = block.hide(scale * (a[rows] @ theirs[columns].T), rows, columns)
+                share = ctx.weight * torch.exp(logits - over_b[rows, None])
+                if over:
+                    share += (1 - ctx.weight) * torch.exp(logits - over[0][columns])
+                to_a[rows] += share @ theirs[columns]
+                moving[0][columns] += share.T @ a[rows]
+        step = grad * ctx.blocks.ranks.size / ctx.blocks.rows
         to_scale = (step * (a * to_a).sum()).reshape(1)
         step = step * scale
-        return to_a.mul_(step), to_b.mul_(step), to_scale, None, None, None
+        return to_a.mul_(step), moving[0].mul_(step), to_scale, None, None
 
 
 class _TiledSigmoid(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, tiles: _Tiles, ranks: Ranks
+        ctx: Any, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, blocks: _Blocks
     ) -> Tensor:
         total = torch.zeros_like(scale)
-        for rows, columns in tiles:
-            logits = tiles.hide(scale * (a[rows] @ b[columns].T) + bias, rows, columns)
-            pairs(logits, rows, columns).neg_()
-            total -= functional.logsigmoid(-logits).sum()  # softplus is linear from 20 on
+        for block in blocks.round([b], []):
+            (theirs,) = block.still
+            for rows, columns in block.tiles():
+                logits = block.hide(scale * (a[rows] @ theirs[columns].T) + bias, rows, columns)
+                if block.is_own:
+                    pairs(logits, rows, columns).neg_()
+                total -= functional.logsigmoid(-logits).sum()  # softplus is linear from 20 on
         ctx.save_for_backward(a, b, scale, bias)
-        ctx.tiles, ctx.size = tiles, ranks.size
-        return ranks.total(total.sum()) / len(a)
+        ctx.blocks = blocks
+        return blocks.ranks.total(total.sum()) / blocks.rows
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, bias = ctx.saved_tensors
-        to_a, to_b, to_bias = torch.zeros_like(a), torch.zeros_like(b), torch.zeros_like(bias)
-        for rows, columns in ctx.tiles:
-            logits = ctx.tiles.hide(scale * (a[rows] @ b[columns].T) + bias, rows, columns)
-            share = logits.sigmoid_()
-            pairs(share, rows, columns).sub_(1)
-            to_a[rows] += share @ b[columns]
-            to_b[columns] += share.T @ a[rows]
-            to_bias += share.sum()
-        step = grad * ctx.size / len(a)
+        to_a, to_bias, moving = torch.zeros_like(a), torch.zeros_like(bias), [torch.zeros_like(b)]
+        for block in ctx.blocks.round([b], moving):
+            (theirs,) = block.still
+            for rows, columns in block.tiles():
+                logits = block.hide(scale * (a[rows] @ theirs[columns].T) + bias, rows, columns)
+                share = logits.sigmoid_()
+                if block.is_own:
+                    pairs(share, rows, columns).sub_(1)
+                to_a[rows] += share @ theirs[columns]
+                moving[0][columns] += share.T @ a[rows]
+                to_bias += share.sum()
+        step = grad * ctx.blocks.ranks.size / ctx.blocks.rows
         to_scale = (step * (a * to_a).sum()).reshape(1)
         to_bias *= step
         step = step * scale
-        return to_a.mul_(step), to_b.mul_(step), to_scale, to_bias, None, None
+        return to_a.mul_(step), moving[0].mul_(step), to_scale, to_bias, None

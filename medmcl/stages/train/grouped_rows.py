@@ -129,7 +129,7 @@ def _refuse_blind(spec: TrainSpec) -> None:
         return
     for label, objective in spec.objectives.items():
         kind = OBJECTIVES.get(objective.kind)
-        compares = kind is not None and kind.across_ranks == "gather"
+        compares = kind is not None and kind.across_ranks != "rows"
         if compares and not _takes_groups(kind):
             able = [n for n, one in OBJECTIVES.items() if _takes_groups(one)]
             raise ConfigError(
