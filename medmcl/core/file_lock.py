@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from medmcl.core.atomic import refuse_nameless
+from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json, refuse_odd_file
 from medmcl.core.writing import disk_error, refuse_unwritable
@@ -30,7 +31,7 @@ log = logging.getLogger("medmcl")
 P = ParamSpec("P")
 R = TypeVar("R")
 _SECONDS_BETWEEN_LOOKS = 0.2
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_BOOT, _MACHINE = Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id")
 
 
 @contextmanager
@@ -189,12 +190,13 @@ def one_writer(
 
 @dataclass(frozen=True)
 class _Owner:
-    """Who holds a lock: ``boot`` names the start of the machine, where it tells."""
+    """Who holds a lock: ``boot`` and ``machine`` name a start and an installation, where told."""
 
     host: str
     process: int
     since: str
     boot: str = ""
+    machine: str = ""
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}, since {self.since}"
@@ -202,10 +204,11 @@ class _Owner:
     @classmethod
     def here(cls) -> _Owner:
         since = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
-        boot = ""
+        boot = machine = ""
         with suppress(OSError):  # elsewhere than on Linux the host must do
             boot = _BOOT.read_text(encoding="ascii").strip()
-        return cls(socket.gethostname(), os.getpid(), since, boot)
+            machine = fingerprint(_MACHINE.read_text(encoding="ascii"))  # itself it is not for all
+        return cls(socket.gethostname(), os.getpid(), since, boot, machine)
 
     @classmethod
     def read(cls, file: Path) -> _Owner | None:
@@ -217,7 +220,8 @@ class _Owner:
                 since = datetime.datetime.fromtimestamp(file.stat().st_mtime, tz=datetime.UTC)
                 return cls(host, int(process), since.isoformat(timespec="seconds"))
             said = parse_json(text)
-            return cls(said["host"], said["process"], said["since"], said.get("boot", ""))
+            told = (said.get(key, "") for key in ("boot", "machine"))
+            return cls(said["host"], said["process"], said["since"], *told)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -228,8 +232,10 @@ class _Owner:
     def is_elsewhere(self) -> bool:
         """Whether it ran on a machine that this one cannot look into, under any name."""
         here = _Owner.here()
-        is_same_start = bool(self.boot) and self.boot == here.boot
-        return self.host != here.host and not is_same_start
+        if self.boot and self.boot == here.boot:
+            return False
+        is_namesake = bool(self.machine and here.machine) and self.machine != here.machine
+        return self.host != here.host or is_namesake
 
 
 def _held(path: Path, file: Path, doing: str, owner: _Owner | None) -> ArtefactError:

@@ -147,6 +147,16 @@ def test_a_machine_that_was_started_again_or_renamed_is_the_same(tmp_path):
             assert f"process {os.getpid()} on" in killed
 
 
+def test_a_machine_of_the_same_name_is_another(tmp_path):
+    with alone(tmp_path / "place", "busy"):
+        here = json.loads((tmp_path / ".place.lock").read_text())
+    (tmp_path / ".place.lock").write_text(json.dumps({**here, "boot": "b", "machine": "another"}))
+    refused = pytest.raises(ArtefactError, match=rf"held by process {os.getpid()} on")
+    with refused as found, alone(tmp_path / "place", "busy"):
+        pytest.fail("taken over")
+    assert "if it is dead" in found.value.fix
+
+
 def test_where_there_is_no_flock_a_file_does_it(tmp_path, monkeypatch):
     def missing(*_):
         raise OSError(errno.ENOSYS, "no flock")

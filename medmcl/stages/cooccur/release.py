@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medmcl.cooccurrence.count.tokens import whole
 from medmcl.cooccurrence.exchange.merging import Align, merge
 from medmcl.cooccurrence.release.accounting import rho_for
 from medmcl.cooccurrence.release.clipping import PrivateQuantile
@@ -219,8 +220,20 @@ def unlisted_rows(found: TokenRows) -> list[str]:
 
 
 def listed_rows(rows: Path, vocabulary: Path) -> dict[str, Any]:
-    """How much of a ROWS table a public vocabulary lists; the answer stays at the site."""
-    found = read_rows(rows, read_vocabularies(vocabulary))
+    """How much of a ROWS table a public vocabulary lists; the answer stays at the site.
+
+    Rows that cannot be used are said, and refused by the release alone, which is charged for it:
+    whether this command ends well says nothing of them.
+    """
+    vocabularies = read_vocabularies(vocabulary)
+    names = names_of(vocabularies)
+    columns_of(rows)
+    try:
+        found = read_rows(rows, vocabularies)
+        for name, counts in zip(names, (found.x1, found.x2), strict=True):
+            whole(counts, name)
+    except ArtefactError as error:
+        return {"warnings": [f"would be refused, and charged: {' '.join(str(error).split())}"]}
     return {
         **{
             f"occurrences of {name}": f"{listed:,} of {listed + found.unlisted[name]:,} listed"

@@ -239,7 +239,7 @@ def _write_first_files(
         parents.append({"keep": keep.fingerprint, "rule": keep.rule, "of": dict(keep.provenance)})
     if reused is not None:
         other, stages = reused
-        parents.append(take_over(other, stages, run.path))
+        parents.append(take_over(other, stages, run))
         told = ", ".join(stage.name for stage in stages)
         record.say(f"taken over from {other.path}: {told}")
     try:

@@ -22,10 +22,11 @@ import yaml
 from medmcl.core import host
 from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch, InputShape
-from medmcl.core.config import check, lookup, nearest, read_yaml
+from medmcl.core.config import check, fingerprint, lookup, nearest, read_yaml
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.progress import Bar, progress
 from medmcl.core.sealed import CHANGED, SEAL, file_digest, sealed, unsealed
+from medmcl.core.suppression import placeless
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
@@ -60,7 +61,7 @@ PACKAGES_WITH_PARTS = "packages_with_parts"
 
 
 SAME = ("cohort_fingerprint", "noisy_pairs", "tasks", "seed", "precision", "keep")
-"""What of its configuration tells a run from others that made what they made of other things.
+"""What of its configuration, beside the recipe, tells a run from others.
 
 Runs that share a stage by ``--reuse`` agree in all of it.
 """
@@ -113,7 +114,8 @@ class Run(Store):
     ) -> None:
         super().__init__(path)
         self.config, self.recipe, self._cache = dict(config), recipe, cache
-        self.identity = {key: config.get(key) for key in SAME}
+        own = {"recipe": fingerprint(placeless(config["recipe"]))}
+        self.identity = {key: config.get(key) for key in SAME} | own
         self.seed = int(config.get("seed", 0))
         self.learners = Learners()
         self.learning = False

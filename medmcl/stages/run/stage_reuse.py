@@ -11,6 +11,7 @@ from typing import Any
 from medmcl.core.atomic import folder_aside, write_atomically
 from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ConfigError
+from medmcl.core.sealed import OF, read_sealed, sealed
 from medmcl.core.suppression import placeless
 from medmcl.engine.record import read_metrics, write_metrics
 from medmcl.objectives import wanted_probe
@@ -162,16 +163,16 @@ def _watchers(name: str, stages: Iterable[StageSpec]) -> dict[str, Any]:
     }
 
 
-def take_over(other: Run, stages: Sequence[StageSpec], folder: Path) -> dict[str, Any]:
-    """Copy finished stages into a run folder, each whole or not at all; give their provenance."""
+def take_over(other: Run, stages: Sequence[StageSpec], run: Run) -> dict[str, Any]:
+    """Copy finished stages into a run, each whole or not at all; give their provenance."""
     lines = read_metrics(other.path / "metrics.jsonl", times=True)
     for stage in stages:
-        _copy_stage(other, stage.name, folder)
+        _copy_stage(other, stage.name, run)
     names = [stage.name for stage in stages]
-    own = read_metrics(folder / "metrics.jsonl", times=True)
+    own = read_metrics(run.path / "metrics.jsonl", times=True)
     kept = [row for row in own if row.get("stage") not in names]
     rows = [row for row in lines if row.get("stage") in names]
-    write_metrics(folder / "metrics.jsonl", [*rows, *kept])
+    write_metrics(run.path / "metrics.jsonl", [*rows, *kept])
     return {
         "run": str(other.path.resolve()),
         "config_hash": fingerprint(placeless(other.config)),
@@ -179,15 +180,21 @@ def take_over(other: Run, stages: Sequence[StageSpec], folder: Path) -> dict[str
     }
 
 
-def _copy_stage(other: Run, name: str, folder: Path) -> None:
+def _copy_stage(other: Run, name: str, run: Run) -> None:
     """Copy what a stage made; ``done.json`` comes with its folder, after all the rest."""
     for made in other.kept(name):
-        write_atomically(folder / made.relative_to(other.path), made.read_bytes())
-    target = folder / "checkpoint" / name
-    if target.exists():
+        write_atomically(run.path / made.relative_to(other.path), made.read_bytes())
+    own = run.checkpoints(name)
+    if own.folder.exists():
         return
-    with folder_aside(target) as aside:
-        shutil.copytree(other.path / "checkpoint" / name, aside, dirs_exist_ok=True)
+    with folder_aside(own.folder) as aside:
+        shutil.copytree(other.checkpoints(name).folder, aside, dirs_exist_ok=True)
+        for key, files in ((OF, "done.json"), ("of", "*/whole.json")):
+            for file in aside.glob(files):
+                tree = read_sealed(file)
+                if key in tree:  # not of versions that did not say whose they are
+                    tree[key] |= own.of
+                    file.write_text(json.dumps(sealed(tree), indent=1), encoding="utf-8")
 
 
 def _plain(stage: StageSpec) -> Any:

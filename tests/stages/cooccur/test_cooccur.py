@@ -383,6 +383,8 @@ def test_rows_that_are_refused_are_paid_for(row, rows, tmp_path):
     """One row decided, unpaid, whether there is a release."""
     text = "subject,modality,code,count\n1,concepts,concepts:0,1\n9,codes,codes:0,1\n" + row
     (tmp_path / "rows.csv").write_text(text, errors="surrogateescape")
+    told = listed_rows(tmp_path / "rows.csv", tmp_path / "words.csv")  # ends well all the same
+    assert told["warnings"][0].startswith("would be refused, and charged: ")
     settings = {"clip": {"codes": 3, "concepts": 3}, "epsilon": 1.0, "delta": 1e-6}
     paths = (tmp_path / "rows.csv", tmp_path / "words.csv")
     with pytest.raises(ArtefactError, match=r"was charged(.|\n)*listed looks at rows for free"):

@@ -65,7 +65,8 @@ def swapped(runs, tmp_path, source, place):
         (f"own/{ENDS['contrast']}", ENDS["within"], "stage contrast"),
         (f"other/{ENDS['within']}", ENDS["within"], "seed 1"),
         ("other/checkpoint/within", "checkpoint/within", "seed 1"),
-        (f"faster/{ENDS['within']}", ENDS["within"], "what the stage ended with"),
+        (f"faster/{ENDS['within']}", ENDS["within"], "recipe "),
+        ("faster/checkpoint/within", "checkpoint/within", "recipe "),
     ],
 )
 def test_weights_of_elsewhere_are_refused_by_name(runs, tmp_path, source, place, got):
@@ -75,6 +76,16 @@ def test_weights_of_elsewhere_are_refused_by_name(runs, tmp_path, source, place,
     assert got in str(said.value)
     assert str(out / "checkpoint" / "within") in str(said.value.where)
     assert "--resume" in said.value.fix
+
+
+@pytest.mark.parametrize(
+    "name", ["preprocessing.json", "provenance.json", "train_records.safetensors"]
+)
+def test_a_file_of_another_recipe_is_refused_by_name(runs, tmp_path, name):
+    run = medmcl.load(swapped(runs, tmp_path, runs / "faster" / name, name))
+    stem, _, kind = name.partition(".")
+    with pytest.raises(ArtefactError, match=rf"{name}: was put here from elsewhere: it is of reci"):
+        run.tree(stem) if kind == "json" else run.arrays(stem)
 
 
 def test_a_step_of_elsewhere_gives_way_to_the_one_before(tmp_path):
@@ -119,7 +130,9 @@ def test_a_copy_elsewhere_and_stages_that_are_reused_are_read(runs, tmp_path):
     shutil.copytree(runs / "own", tmp_path / "moved")
     moved = medmcl.load(tmp_path / "moved")
     again = made(runs, tmp_path / "again", reuse=moved)
+    faster = {"stages.within.optimiser.lr": 0.01}
+    mixed = made(runs, tmp_path / "b", reuse=f"{tmp_path / 'moved'}:contrast", overrides=faster)
     shutil.rmtree(tmp_path / "moved")
-    own = weights(medmcl.load(runs / "own"))
-    found = weights(medmcl.load(again.path))
-    assert all(torch.equal(own[name], found[name]) for name in own)
+    for name, found in (("own", again), ("faster", mixed)):
+        own, new = (weights(medmcl.load(one)) for one in (runs / name, found.path))
+        assert all(torch.equal(own[key], new[key]) for key in own)
