@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,56 +13,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.form import Format, RefusedError
+from benchmarks.faults.model_formats import model_formats
 from benchmarks.faults.own_formats import own_formats
-
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-RATE, SAMPLES = 100, 200
-
-
-@dataclass
-class Recorded:
-    """Reads a record through its adapter, as `medmcl check` and `pretrain` do: (S,) finite."""
-
-    kind: str
-    source: Mapping[str, Any]
-    paths: Mapping[str, str]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self, folder: Path) -> np.ndarray:
-        """Read and prepare the record of a folder."""
-        from medmcl.core.contracts import RecordRef
-        from medmcl.data.loading.reading import prepare_outcome, read_record
-        from medmcl.modalities import ADAPTERS
-
-        kind = ADAPTERS[self.kind]
-        paths = {name: folder / file for name, file in self.paths.items()}
-        place = RecordRef(subject="s001", record="s001", paths=paths, values=self.values)
-        if not hasattr(self, "adapter"):  # fitted on the sound record, which is read first
-            adapter = kind(kind.Source(**self.source), kind.Settings(**self.settings))
-            raw, found = read_record(adapter, place)
-            if raw is None:
-                raise RuntimeError(f"the sound record of {self.kind} is refused: {found}")
-            adapter.fit([raw])
-            self.adapter = adapter
-        outcome = prepare_outcome(self.adapter, place)
-        if outcome.row is None:
-            self.said = outcome.findings
-            if not any(one.level == "error" and one.what for one in outcome.findings):
-                raise RuntimeError("nothing is given, and no reason")
-            raise RefusedError
-        return outcome.row
-
-
-def ecg(count: int = 12) -> np.ndarray:
-    """An ECG whose limb leads agree, (12, S) int16 in microvolts."""
-    time = np.arange(SAMPLES) / RATE
-    beat = np.exp(-(((time % 0.64) - 0.24) ** 2) / 1.3e-3)
-    noise = np.random.default_rng(0).normal(0, 0.01, (8, SAMPLES))
-    one, two = 0.6 * beat + noise[0], 1.1 * beat + noise[1]
-    limb = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2]
-    chest = [height * beat + noise[n + 2] for n, height in enumerate(np.linspace(0.3, 1.5, 6))]
-    return np.round(1000 * np.stack([*limb, *chest])[:count]).astype(np.int16)
+from benchmarks.faults.recorded import LEADS, RATE, SAMPLES, Recorded, ecg, ecg_format
 
 
 def _wfdb(folder: Path) -> None:
@@ -209,6 +162,50 @@ def _zip(folder: Path) -> None:
     shutil.rmtree(folder / "d")
 
 
+def _zips(folder: Path) -> None:
+    """A zip a half of the frames, in one folder."""
+    import shutil
+
+    from tests.support.series_dicom import write_series, zipped
+
+    for half, frames in enumerate((slice(0, 2), slice(2, None))):
+        own = folder / f"d{half}"
+        write_series(own, _cine()[frames], first=10 * half,
+                     TriggerTime=lambda t, z, half=half: f"{25.5 * (t + 2 * half) + z / 8:.8g}")  # fmt: skip
+        zipped(own, folder / f"{half}.zip")
+        shutil.rmtree(own)
+
+
+def _ecg_groups(folder: Path) -> None:
+    """Limb leads and chest leads in groups of their own, and median beats beside."""
+    from tests.support.ecg_files import write_dicom
+
+    steps = np.round(ecg() / 4.88).astype(int)
+    groups = [
+        ("MEDIAN BEAT", LEADS, np.ones((12, 90), int), RATE),
+        *(("RHYTHM", LEADS[own], steps[own], RATE) for own in (slice(0, 6), slice(6, None))),
+    ]
+    write_dicom(folder / "a.dcm", steps, LEADS, groups=groups)
+
+
+def _zarr(folder: Path) -> None:
+    import zarr
+
+    group = zarr.open_group(folder / "a.zarr", mode="w", zarr_format=3)
+    signals = np.stack([ecg().T, ecg().T[::-1]]).astype(np.float32) / 1000
+    group.create_array("tracings", data=signals, chunks=(1, SAMPLES, 12))
+    group.create_array("exam_id", data=np.array([11, 12]))
+
+
+def _pgen(folder: Path) -> None:
+    from tests.support.small_genomes import genomes, variant_table, write_pgen
+
+    genotypes, _, _ = genomes(20, 30)
+    dosages = genotypes.astype(np.float32)
+    dosages[0, 0], dosages[3, 5] = 0.25, 1.75
+    write_pgen(folder / "g", dosages, variant_table(30), [f"s{n:03d}" for n in range(1, 21)])
+
+
 def _matrix() -> np.ndarray:
     series = np.random.default_rng(0).normal(size=(40, 8))
     return np.corrcoef(series.T)
@@ -272,6 +269,11 @@ def _cohort(name: str = "people.csv") -> Callable[[Path], None]:
         _frame(_people(), folder / name)
 
     return write
+
+
+def write_cohort(folder: Path) -> None:
+    """Write a cohort of 20 people."""
+    _cohort()(folder)
 
 
 def _open(folder: Path) -> Any:
@@ -423,16 +425,37 @@ def _read_tree(folder: Path) -> Any:
     return read_sealed(folder / "done.json")
 
 
-def _ecg_format(
-    write: Any, name: str, reader: str, damaged: str = "", *, sealed: bool = False, **more: Any
-) -> Format:
-    settings = {"rate_hz": RATE, "seconds": 2, "crop_seconds": 2, "baseline": "none"}
-    read = Recorded("ecg", {"reader": reader, **more}, {"path": name}, settings)
-    return Format(write, read, (damaged or name,), sealed)
-
-
 def _save(name: str, values: Callable[[], np.ndarray]) -> Callable[[Path], None]:
     return lambda folder: np.save(folder / name, values())
+
+
+def _stores(stated: Mapping[str, Any]) -> dict[str, Format]:
+    """ECGs of many people in one file or folder, where what reads them is installed."""
+    found: dict[str, Format] = {}
+    if find_spec("h5py"):
+        read = ecg_format(_hdf5, "a.h5", "hdf5", axes="SL", ids="exam_id", row="exam", **stated)
+        found["HDF5 of ECGs"] = replace(read, read=replace(read.read, values={"exam": 11}))
+    if find_spec("zarr"):
+        for part, damaged in {"chunk": "c/0/0/0", "zarr.json": "zarr.json"}.items():
+            read = ecg_format(_zarr, "a.zarr", "zarr", f"a.zarr/tracings/{damaged}", axes="SL",
+                              dataset="tracings", ids="exam_id", row="exam", **stated)  # fmt: skip
+            found[f"Zarr, {part}"] = replace(read, read=replace(read.read, values={"exam": 11}))
+    return found
+
+
+def _genomes() -> dict[str, Format]:
+    """Filesets of genotypes, and tables of dosages."""
+    found: dict[str, Format] = {}
+    plink = {"reader": "plink"}
+    for part in ("bed", "bim", "fam"):
+        read = Recorded("genetics", plink, {"path": "g.bed"})
+        found[f"PLINK .{part}"] = Format(_plink, read, (f"g.{part}",))
+    for part in ("pgen", "pvar", "psam") if find_spec("pgenlib") else ():
+        read = Recorded("genetics", {"reader": "pgen"}, {"path": "g.pgen"})
+        found[f"PLINK 2 .{part}"] = Format(_pgen, read, (f"g.{part}",))
+    read = Recorded("genetics", {"reader": "dosages"}, {"dosages": "d.csv", "variants": "v.csv"})
+    found["dosages"] = Format(_dosages, read, ("d.csv", "v.csv"))
+    return found
 
 
 def formats() -> dict[str, Format]:
@@ -442,14 +465,15 @@ def formats() -> dict[str, Format]:
     graph: dict[str, Any] = {"reader": "connectivity"}
     small = {"size": 8, "channels": "colour"}
     found = {
-        "WFDB header": _ecg_format(_wfdb, "a", "wfdb", "a.hea"),
-        "WFDB signal": _ecg_format(_wfdb, "a", "wfdb", "a.dat", sealed=True),
-        "MUSE XML": _ecg_format(_muse, "a.xml", "muse_xml"),
-        "UK Biobank XML": _ecg_format(_ukb, "a.xml", "ukb_xml"),
-        "HL7 aECG": _ecg_format(_aecg, "a.xml", "aecg"),
-        "EDF": _ecg_format(_edf, "a.edf", "edf"),
-        "DICOM waveform": _ecg_format(_ecg_dicom, "a.dcm", "dicom"),
-        "npy of an ECG": _ecg_format(
+        "WFDB header": ecg_format(_wfdb, "a", "wfdb", "a.hea"),
+        "WFDB signal": ecg_format(_wfdb, "a", "wfdb", "a.dat", sealed=True),
+        "MUSE XML": ecg_format(_muse, "a.xml", "muse_xml"),
+        "UK Biobank XML": ecg_format(_ukb, "a.xml", "ukb_xml"),
+        "HL7 aECG": ecg_format(_aecg, "a.xml", "aecg"),
+        "EDF": ecg_format(_edf, "a.edf", "edf"),
+        "DICOM waveform": ecg_format(_ecg_dicom, "a.dcm", "dicom"),
+        "DICOM waveform, several groups": ecg_format(_ecg_groups, "a.dcm", "dicom"),
+        "npy of an ECG": ecg_format(
             _save("a.npy", lambda: ecg() / 1000),
             "a.npy",
             "npy",
@@ -457,18 +481,16 @@ def formats() -> dict[str, Format]:
             leads=[*LEADS],
             **stated,
         ),
-        "parquet, a column a lead": _ecg_format(
+        "parquet, a column a lead": ecg_format(
             _ecg_table("a.parquet"), "a.parquet", "parquet", **stated
         ),
-        "parquet, a list a lead": _ecg_format(_ecg_lists, "a.parquet", "parquet", **stated),
-        "csv of an ECG": _ecg_format(_ecg_table("a.csv"), "a.csv", "parquet", **stated),
-        "csv.gz of an ECG": _ecg_format(
+        "parquet, a list a lead": ecg_format(_ecg_lists, "a.parquet", "parquet", **stated),
+        "csv of an ECG": ecg_format(_ecg_table("a.csv"), "a.csv", "parquet", **stated),
+        "csv.gz of an ECG": ecg_format(
             _ecg_table("a.csv.gz"), "a.csv.gz", "parquet", sealed=True, **stated
         ),
     }
-    if find_spec("h5py"):
-        read = _ecg_format(_hdf5, "a.h5", "hdf5", axes="SL", ids="exam_id", row="exam", **stated)
-        found["HDF5 of ECGs"] = replace(read, read=replace(read.read, values={"exam": 11}))
+    found |= _stores(stated)
     for name in ("a.nii", "a.nii.gz"):
         read = Recorded("cmr", {"reader": "nifti", "axes": "xyzt"}, {"path": name}, cmr)
         found[f"NIfTI {name[1:]}"] = Format(_nifti(name), read, (name,), sealed="gz" in name)
@@ -485,6 +507,7 @@ def formats() -> dict[str, Format]:
         "DICOM cine, a file an image": (_series, ".", "IM0004", False),
         "DICOM cine, enhanced": (_enhanced, "a.dcm", "a.dcm", False),
         "DICOM cine in a zip": (_zip, "a.zip", "a.zip", True),
+        "DICOM cine in zips of a folder": (_zips, ".", "1.zip", True),
     }
     for name, (write, path, damaged, sealed) in series.items():
         read = Recorded("cmr", {"reader": "dicom"}, {"path": path}, cmr)
@@ -500,12 +523,7 @@ def formats() -> dict[str, Format]:
         found[f"graph {file[1:]}"] = Format(save, read, (file,), sealed=file == "a.npz")
     read = Recorded("graph", {"reader": "edge_list"}, {"path": "a.csv"})
     found["edge list"] = Format(_edges, read, ("a.csv",))
-    plink = {"reader": "plink"}
-    for part in ("bed", "bim", "fam"):
-        read = Recorded("genetics", plink, {"path": "g.bed"})
-        found[f"PLINK .{part}"] = Format(_plink, read, (f"g.{part}",))
-    read = Recorded("genetics", {"reader": "dosages"}, {"dosages": "d.csv", "variants": "v.csv"})
-    found["dosages"] = Format(_dosages, read, ("d.csv", "v.csv"))
+    found |= _genomes()
     read = Recorded(
         "text", {"reader": "text"}, {"path": "a.txt"}, {"max_tokens": 12, "min_count": 1}
     )
@@ -536,4 +554,4 @@ def formats() -> dict[str, Format]:
     )
     found["keep file"] = Format(_keep, _read_keep, ("keep.parquet",))
     found["done.json of a run"] = Format(_sealed_tree, _read_tree, ("done.json",), sealed=True)
-    return {**found, **own_formats()}
+    return {**found, **own_formats(), **model_formats()}

@@ -6,6 +6,7 @@ import yaml
 
 CODES = np.array([3, 2, 0], dtype=np.uint8)  # of 0, 1 and 2 copies of the first allele
 NO_CALL = 1
+PVAR = "##source=test\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\n"
 PAIRS = [("A", "G"), ("C", "T"), ("A", "C"), ("G", "T")]
 
 
@@ -92,3 +93,28 @@ def write_genome_cohort(folder, seed=0, people=240, variants=60, **modality):
     }
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree))
     return genotypes, table
+
+
+def write_pgen(stem, dosages, table, names, header=True):
+    """Write dosages (N, V) of the ALT allele, -1 where there is none, as a fileset of PLINK 2."""
+    import pgenlib
+
+    people, count = dosages.shape
+    writer = pgenlib.PgenWriter(
+        str(stem.with_suffix(".pgen")).encode(), people, variant_ct=count, nonref_flags=False,
+        dosage_present=True,
+    )  # fmt: skip
+    for column in np.where(dosages < 0, -9, dosages).T.astype(np.float32):
+        writer.append_dosages(np.ascontiguousarray(column))
+    writer.close()
+    rows = [
+        (str(one.chromosome), str(one.position), one.id, one.other, one.counted, ".")
+        if header
+        else (str(one.chromosome), one.id, "0", str(one.position), one.counted, one.other)
+        for one in table.itertuples()
+    ]
+    said = PVAR if header else ""
+    stem.with_suffix(".pvar").write_text(said + "".join("\t".join(row) + "\n" for row in rows))
+    people = [f"f{n}\t{name}\tNA\n" if header else f"f{n} {name}\n" for n, name in enumerate(names)]
+    stem.with_suffix(".psam").write_text(("#FID\tIID\tSEX\n" if header else "") + "".join(people))
+    return stem.with_suffix(".pgen")

@@ -276,7 +276,9 @@ class Field:
         decided = {**found.provenance, "cohort_fingerprint": self.records, "state": state}
         file = self.folder / f"{fingerprint([decided, found.whom, found.batch])}.parquet"
         seal = file.with_suffix(".seal")
-        whole = file.is_file() and seal.is_file() and seal.read_text() == file_digest(file)
+        whole = (
+            file.is_file() and seal.is_file() and seal.read_bytes() == file_digest(file).encode()
+        )
         if not whole:
             if file.is_file():
                 log.warning("%s is not what was written: embedding again", file)

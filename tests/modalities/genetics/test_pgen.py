@@ -5,38 +5,19 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_genomes import genomes, variant_table, write_plink
+import small_genomes
+from small_genomes import PVAR, genomes, variant_table, write_plink
 
 from medmcl.core.errors import ExtraNotInstalledError, RecordError
 from medmcl.modalities.genetics import pgen
 from medmcl.modalities.genetics.files import open_fileset
 
 NAMES = [f"s{n}" for n in range(11)]
-PVAR = "##source=test\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\n"
 
 
-def write_pgen(stem, dosages, table, names, header=True):
-    """Write dosages (N, V) of the ALT allele, -1 where there is none."""
-    library = pytest.importorskip("pgenlib", reason="needs the extra [plink]")
-    people, count = dosages.shape
-    writer = library.PgenWriter(
-        str(stem.with_suffix(".pgen")).encode(), people, variant_ct=count, nonref_flags=False,
-        dosage_present=True,
-    )  # fmt: skip
-    for column in np.where(dosages < 0, -9, dosages).T.astype(np.float32):
-        writer.append_dosages(np.ascontiguousarray(column))
-    writer.close()
-    rows = [
-        (str(one.chromosome), str(one.position), one.id, one.other, one.counted, ".")
-        if header
-        else (str(one.chromosome), one.id, "0", str(one.position), one.counted, one.other)
-        for one in table.itertuples()
-    ]
-    said = PVAR if header else ""
-    stem.with_suffix(".pvar").write_text(said + "".join("\t".join(row) + "\n" for row in rows))
-    people = [f"f{n}\t{name}\tNA\n" if header else f"f{n} {name}\n" for n, name in enumerate(names)]
-    stem.with_suffix(".psam").write_text(("#FID\tIID\tSEX\n" if header else "") + "".join(people))
-    return stem.with_suffix(".pgen")
+def write_pgen(*args, **more):
+    pytest.importorskip("pgenlib", reason="needs the extra [plink]")
+    return small_genomes.write_pgen(*args, **more)
 
 
 @pytest.fixture

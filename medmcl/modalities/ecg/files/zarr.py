@@ -80,9 +80,9 @@ def array_files(path: Path, dataset: str | None, row: int | None) -> list[Path]:
         is_new = "chunk_grid" in said
         grid = said["chunk_grid"]["configuration"]["chunk_shape"] if is_new else said["chunks"]
         number = "*" if row is None else str(row // max(1, int(grid[0])))
-    except (RecordError, LookupError, TypeError, ValueError):  # reading it says what is wrong
-        return [path]
-    bare = not is_new or said.get("chunk_key_encoding", {}).get("name") == "v2"
+        bare = not is_new or said.get("chunk_key_encoding", {}).get("name") == "v2"
+    except (RecordError, LookupError, TypeError, ValueError, OverflowError, AttributeError):
+        return [path]  # reading it says what is wrong
     starts = (number,) if bare else (f"c/{number}", f"c.{number}")
     chunks = [file for start in starts for pattern in (start, f"{start}.*", f"{start}/**/*")
               for file in folder.glob(pattern)]  # fmt: skip
@@ -148,7 +148,7 @@ def _said(folder: Path) -> Mapping[str, Any]:
     try:
         said = parse_json(file.read_bytes())
         return {**said, "shape": tuple(map(int, said["shape"]))}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise RecordError(
             "does not describe an array of Zarr", where=file, got=f"{error}"[:200]
         ) from None

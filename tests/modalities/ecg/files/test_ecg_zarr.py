@@ -107,7 +107,11 @@ def test_a_codec_that_runs_code_is_refused(tmp_path, capsys, where):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"shape": [5, "x"]}', '{"shape": [5, 64, 12]}',
-                                  '{"shape": [5, 64, 12], "chunks": 3}'])  # fmt: skip
+                                  '{"shape": [5, 64, 12], "chunks": 3}',
+                                  '{"shape": [1e999, 64, 12], "chunks": [2, 32, 12]}',
+                                  '{"shape": [5, 64, 12], "chunks": [1e999, 32, 12]}',
+                                  '{"shape": [5, 64, 12], "chunk_key_encoding": "c", "chunk_grid": '
+                                  '{"configuration": {"chunk_shape": [2, 32, 12]}}}'])  # fmt: skip
 def test_damaged_descriptions_are_refused(tmp_path, text):
     write_store(tmp_path / "s", 2)
     (tmp_path / "s" / "tracings" / ".zarray").write_text(text)
