@@ -114,7 +114,7 @@ class Run(Store):
     ) -> None:
         super().__init__(path)
         self.config, self.recipe, self._cache = dict(config), recipe, cache
-        own = {"recipe": fingerprint(placeless(config["recipe"]))}
+        own = {"recipe": fingerprint(placeless(config.get("recipe")))}
         self.identity = {key: config.get(key) for key in SAME} | own
         self.seed = int(config.get("seed", 0))
         self.learners = Learners()
