@@ -34,6 +34,8 @@ _MANIFESTS = ("manifest.csv", "manifest.cvs")
 _MANIFEST_BYTES = 2**24
 _OPEN = 64
 """Zips of a folder that are open together."""
+_END, _END_BYTES, _MORE = b"PK\5\6", 65_557, 0xFFFF
+"""How the end of a zip begins, how long it is at most, and what it says of more members."""
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima", ".zip")
 """Of files and zips; a folder has none."""
 FrameOrder = Literal["trigger_time", "temporal_position", "instance_number"]
@@ -262,6 +264,7 @@ def below(folder: Path) -> list[Path]:
 
 def _members(archive: zipfile.ZipFile, path: Path, record: Path, others: int) -> dict[str, int]:
     """Names and sizes of the files of a zip of a record, whose other zips hold ``others`` bytes."""
+    _refuse_other_count(archive, path)
     found: dict[str, int] = {}
     infos = [one for one in archive.infolist() if not one.is_dir()]
     claimed = others + sum(one.file_size for one in infos) + len(infos) * _PER_FILE
@@ -282,6 +285,17 @@ def _members(archive: zipfile.ZipFile, path: Path, record: Path, others: int) ->
                               fix="write the zip anew, each name once")  # fmt: skip
         found[one.filename] = one.file_size
     return dict(sorted(found.items()))
+
+
+def _refuse_other_count(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse a zip whose list has another number of members than its end says, or none."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _END_BYTES))
+        end = file.read().rpartition(_END)[2]
+    said, count = int.from_bytes(end[6:8], "little"), len(archive.infolist())
+    if not count or said not in (count, _MORE):
+        raise RecordError("the zip is empty, or its list is damaged", where=path,
+                          got=f"{count:,} members", expected=f"{said:,}", fix=AGAIN)  # fmt: skip
 
 
 def _refuse_incomplete(files: DicomFiles) -> None:

@@ -351,6 +351,19 @@ def test_zips_in_a_folder_are_read_as_the_files_in_them(tmp_path):
     assert "a zip in a zip" in refused(zipped(tmp_path / "e", tmp_path / "outer.zip"))
 
 
+@pytest.mark.parametrize("zeroed", [slice(-14, -6), slice(-10, -6)], ids=["all", "its bytes"])
+def test_a_zip_whose_list_was_emptied_is_not_passed_over(tmp_path, zeroed):
+    """Its frames would be left out without a word."""
+    write_series(tmp_path / "d", drawn())
+    write_series(tmp_path / "e", drawn(), first=100)
+    file = zipped(tmp_path / "e", tmp_path / "d" / "e.zip")
+    content = bytearray(file.read_bytes())
+    content[zeroed] = bytes(len(content[zeroed]))
+    file.write_bytes(content)
+    with pytest.raises(RecordError, match="its list is damaged"):
+        read(tmp_path / "d")
+
+
 def test_zips_in_a_folder_have_one_bound_and_are_not_all_open(tmp_path, monkeypatch):
     voxels = drawn()
     paths = write_series(tmp_path / "d", voxels)

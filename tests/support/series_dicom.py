@@ -1,6 +1,7 @@
 """Writer of series of MR images as DICOM files: one an image, or one enhanced object."""
 
 import zipfile
+import zlib
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -29,7 +30,7 @@ def _base(stored, kind, name, **tags):
     file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = kind
     file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = (
-        f"{UID}.{abs(hash(name)) % 10**9}"
+        f"{UID}.{zlib.crc32(name.encode())}"
     )
     file.Modality, file.PatientID, file.SeriesDescription = "MR", "p1", "cine"
     file.StudyInstanceUID, file.FrameOfReferenceUID = f"{UID}.1", f"{UID}.2"
