@@ -167,6 +167,15 @@ def test_links_between_pages_lead_somewhere(page):
             assert anchor in anchors(there), f"{page.name}: {target}"
 
 
+def test_tests_that_the_page_on_security_names_are_there():
+    text = (ROOT / "SECURITY.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 30
+    gone = [one for one in named if f"def {one[1]}(" not in (ROOT / one[0]).read_text()]
+    assert not gone
+    assert not [to for to in re.findall(r"\]\((\w[^)]*)\)", text) if not (ROOT / to).exists()]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_images_lead_to_files(page):
     for target in images(page.read_text(encoding="utf-8")):

@@ -21,10 +21,10 @@ class Format:
         read: Reads them from there; gives what they hold, as arrays, texts and plain values.
         damaged: Names of the files of which mutants are made.
         sealed: Whether the format has a checksum of all that it holds, so that another content is
-            a wrong one.
+            a wrong one; or of a folder, whether the checksum there is not that of the content.
     """
 
     write: Callable[[Path], object]
     read: Callable[[Path], Any]
     damaged: tuple[str, ...]
-    sealed: bool = False
+    sealed: bool | Callable[[Path], bool] = False

@@ -151,7 +151,10 @@ def what_became(form: Format, folder: Path, sound: Any) -> tuple[str, str]:
         same = found.shape == sound.shape and np.array_equal(found, sound)
     else:
         same = found == sound
-    return ("same", "") if same else ("wrong" if form.sealed else "other", "")
+    if same:
+        return "same", ""
+    told = form.sealed(folder) if callable(form.sealed) else form.sealed
+    return "wrong" if told else "other", ""
 
 
 class _Hangs(BaseException):

@@ -62,7 +62,7 @@ def ecg(count: int = 12) -> np.ndarray:
 
 
 def ecg_format(
-    write: Any, name: str, reader: str, damaged: str = "", *, sealed: bool = False, **more: Any
+    write: Any, name: str, reader: str, damaged: str = "", *, sealed: Any = False, **more: Any
 ) -> Format:
     """An ECG of two seconds in a file, or folder, that a reader reads.
 
