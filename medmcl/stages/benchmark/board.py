@@ -112,20 +112,35 @@ def read_board(file: Path) -> list[Row]:
 
 def page(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     """Write the page: whom to mind first, then each task, then records that are disturbed."""
-    minded = dict.fromkeys((row.name, row.mark) for row in rows if row.mark)
     terms = {row.terms: None for row in rows if row.terms}
+    minded = mind_lines(rows)
     lines = [f"# {title}", "", *(f"{note}\n" for note in notes)]
-    if minded:
-        lines += ["**Mind**", "", *(f"- {name}: {mark}" for name, mark in minded), ""]
+    lines += ["**Mind**", "", *minded, ""] if minded else []
     lines += [*(f"- {one}" for one in terms), ""] if terms else []
-    for task in dict.fromkeys(row.task for row in rows):
-        lines += _by_site(task, [row for row in rows if row.task == task])
-    for task, site in dict.fromkeys((row.task, row.scored_on) for row in rows):
-        title = f"{task}, scored on {site}" if site else task
-        own = [row for row in rows if (row.task, row.scored_on) == (task, site)]
-        lines += task_lines(title, own)
+    lines += body(rows)
     lines += ["## Command", "", *_commands(rows), ""]
     return "\n".join(lines)
+
+
+def mind_lines(rows: Iterable[Row]) -> list[str]:
+    """Write whom to mind, and why."""
+    minded = dict.fromkeys((row.name, row.mark) for row in rows if row.mark)
+    return [f"- {name}: {mark}" for name, mark in minded]
+
+
+def body(rows: Sequence[Row]) -> list[str]:
+    """Write the part about tasks: from site to site, then each of each site and cohort."""
+    lines: list[str] = []
+    for task in dict.fromkeys(row.task for row in rows):
+        lines += _by_site(task, [row for row in rows if row.task == task])
+    several = len({row.cohort for row in rows}) > 1
+    for key in dict.fromkeys((row.cohort, row.task, row.scored_on) for row in rows):
+        cohort, task, site = key
+        title = f"{task}, scored on {site}" if site else task
+        title += f" (cohort {cohort})" if several else ""
+        own = [row for row in rows if (row.cohort, row.task, row.scored_on) == key]
+        lines += task_lines(title, own)
+    return lines
 
 
 def _by_site(task: str, rows: Sequence[Row]) -> list[str]:
