@@ -46,6 +46,8 @@ class Batch:
         masks: Modality to (B, T) bool; True = the token is hidden from the encoder.
         leads: Modality to (B, L) bool: which leads of its input are there; those that are not hold
             zeros. Of a modality that is not named, all are there.
+        lengths: Modality to the places of each row before the padding at its end, (B,) int64, where
+            rows may be cut there.
         hidden: Modality to how many tokens its mask hides in each row, where who drew it says so.
         known_here: Tensors of the batch that lie on a device, each with its values on the host.
         own: Rows of which embeddings of the batch are, where other ranks have the rest; None: all.
@@ -58,6 +60,7 @@ class Batch:
     known: Mapping[str, Tensor] = field(default_factory=dict)
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     leads: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths: Mapping[str, Tensor] = field(default_factory=dict)
     hidden: Mapping[str, int] = field(default_factory=dict)
     known_here: tuple[tuple[Tensor, np.ndarray], ...] = field(default=(), repr=False)
     own: slice | None = None
@@ -69,7 +72,7 @@ class Batch:
         if self.ids.ndim != 1:
             raise ValueError(f"ids must have shape (B,), got {tuple(self.ids.shape)}")
         rows = len(self.ids)
-        for group in ("inputs", "present", "targets", "known", "masks", "leads"):
+        for group in ("inputs", "present", "targets", "known", "masks", "leads", "lengths"):
             for name, tensor in getattr(self, group).items():
                 if len(tensor) != rows:
                     raise ValueError(f"{group}[{name!r}] has {len(tensor)} rows, ids has {rows}")
@@ -95,12 +98,13 @@ class Batch:
             known={name: change(x) for name, x in self.known.items()},
             masks={name: change(x) for name, x in self.masks.items()},
             leads={name: change(x) for name, x in self.leads.items()},
+            lengths={name: change(x) for name, x in self.lengths.items()},
             hidden=self.hidden,
         )
 
     def _facts(self) -> list[Tensor]:
-        """What steps ask about: presence, leads, targets and which of them are known."""
-        groups = (self.present, self.leads, self.targets, self.known)
+        """What steps ask about: presence, leads, lengths, targets and which of them are known."""
+        groups = (self.present, self.leads, self.lengths, self.targets, self.known)
         return [tensor for group in groups for tensor in group.values()]
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:

@@ -50,7 +50,7 @@ class Adapter(Protocol):
     a mean) is in `state` and travels in the run.
 
     That is all it must have. What it says of its kind beyond the defaults of `Traits`, and the
-    hooks below (`NamesFiles` to `LacksLeads`), are its own choice; nothing else is asked of it.
+    hooks below (`NamesFiles` to `EndsInPadding`), are its own choice; nothing else is asked of it.
     """
 
     kind: ClassVar[str]
@@ -313,6 +313,18 @@ class LacksLeads(Protocol):
         """Which leads of prepared rows (B, *prepared_shape) are there, (B, L) bool; None: all.
 
         What stands in the others changes nothing that `Adapter.plain` and `Adapter.augment` give.
+        """
+
+
+@runtime_checkable
+class EndsInPadding(Protocol):
+    """What an adapter adds whose prepared rows are as long as the longest may be."""
+
+    def padding(self, x: Tensor) -> Tensor:
+        """Which tokens of prepared rows (B, *prepared_shape) are padding, (B, T) bool.
+
+        What follows the last that is none is padding too in what `Adapter.plain` and
+        `Adapter.augment` give.
         """
 
 

@@ -31,6 +31,7 @@ class CodeTransformer(EncoderModule):
     """
 
     Settings = CodeTransformerSettings
+    takes_cut_rows = True
 
     early: tuple[str, ...] = ("embed.", "time.")
     frequencies: Tensor

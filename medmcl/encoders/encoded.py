@@ -39,7 +39,7 @@ class Encoder(Protocol):
 
     Its layers are in ``blocks``, an `nn.ModuleList`, where learning rates are to fall towards the
     input; one that lays them out otherwise keeps `LayerDepths`. Without either it is one layer.
-    What it may keep besides: `TakesVectors`, `ResizesWeights`, `ReadsPixels`.
+    What it may keep besides: `TakesVectors`, `ResizesWeights`, `ReadsPixels`, `TakesCutRows`.
 
     Attributes:
         width: E, of features and tokens alike.
@@ -125,6 +125,17 @@ class ReadsPixels(Protocol):
 
     def trained_pixels(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and deviation of each channel that were taken out; None if not known."""
+
+
+@runtime_checkable
+class TakesCutRows(Protocol):
+    """What an encoder adds that gives the same of a batch without the padding that ends every row.
+
+    Attributes:
+        takes_cut_rows: True: it does.
+    """
+
+    takes_cut_rows: bool
 
 
 def require_axes(shape: InputShape, axes: tuple[str, ...], encoder: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +18,8 @@ from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.layers import widen
 from medmcl.core.targets import Targets
 from medmcl.encoders.build import build_encoder, split_name
-from medmcl.encoders.encoded import Encoded, Encoder, hiding, layer_depth, num_layers
+from medmcl.encoders.by_length import encode_by_length
+from medmcl.encoders.encoded import Encoded, Encoder, TakesCutRows, hiding, layer_depth, num_layers
 from medmcl.encoders.low_rank import low_rank
 from medmcl.encoders.settings import HeadSettings, LoRASettings, TowerSettings
 from medmcl.encoders.synchronised import (
@@ -124,9 +126,26 @@ class Tower(nn.Module):
             keep_evaluating(part)
         return self
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Encoded, Tensor]:
-        """Give what the encoder makes of ``x`` (B, ...), and unit points (B, D) in float32."""
-        encoded = self.facts(x, mask)
+    @property
+    def takes_cut_rows(self) -> bool:
+        """Whether padding at the end of all rows of a batch may be left out."""
+        return isinstance(self.encoder, TakesCutRows) and self.encoder.takes_cut_rows
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        lengths: np.ndarray | None = None,
+        groups: int = 1,
+    ) -> tuple[Encoded, Tensor]:
+        """Give what the encoder makes of ``x`` (B, ...), and unit points (B, D) in float32.
+
+        With ``lengths`` (B,) padding is left out where the encoder takes cut rows, by ``groups``.
+        """
+        if lengths is None or mask is not None or not self.takes_cut_rows:
+            encoded = self.facts(x, mask)
+        else:
+            encoded = encode_by_length(self.facts, x, lengths, groups)
         return encoded, self.project(encoded.features)
 
     def project(self, features: Tensor) -> Tensor:
@@ -144,7 +163,13 @@ class Towers(nn.Module):
     row alone passes batch norms with their running statistics, and leaves them as they are. Where
     other processes have rows and batch norm is synchronised, no rows at all are encoded as well, in
     training mode, so that no process waits for this one.
+
+    Attributes:
+        length_groups: Groups of rows of like length that a batch which says how long its rows are
+            is encoded in, each cut to its longest.
     """
+
+    length_groups: int = 1
 
     def __init__(self, towers: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -244,7 +269,9 @@ class Towers(nn.Module):
             if mask is not None:
                 taken = hiding(mask.index_select(0, rows), batch.hidden.get(name))
             with norms_as_learned(tower) if everywhere == 1 else nullcontext():
-                encoded, pooled = tower(x.index_select(0, rows), taken)
+                encoded, pooled = tower(
+                    x.index_select(0, rows), taken, self._lengths(name, batch), self.length_groups
+                )
         else:
             # What joins the others moves the statistics that a graph of this row would hold on to.
             with (
@@ -267,6 +294,13 @@ class Towers(nn.Module):
                 padding[rows] = encoded.padding
             outcome["padding"] = padding
         return outcome
+
+    def _lengths(self, name: str, batch: Batch) -> np.ndarray | None:
+        """How long the present rows of a modality are, if the batch says."""
+        if name not in batch.lengths:
+            return None
+        lengths, present = (batch.values(x[name]) for x in (batch.lengths, batch.present))
+        return lengths[present]
 
     def project_tokens(self, modality: str, tokens: Tensor) -> Tensor:
         """Project tokens (B, T, E) one by one into the shared space: unit points (B, T, D)."""

@@ -6,6 +6,7 @@ Run by test_absent_device.py, in a process of its own.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,12 @@ from torch._subclasses.fake_tensor import (
 )
 
 from medmcl.core import host
-from medmcl.core.batch import Batch
+from medmcl.core.batch import Batch, InputShape
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.stand_in import stand_in
 from medmcl.data.loading.views import View
-from medmcl.engine.absent_device import Counts, HostRead, absent, device
+from medmcl.encoders import Towers
+from medmcl.engine.absent_device import Counts, HostRead, absent, device, move
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
@@ -149,6 +151,27 @@ def test_a_batch_in_parts_computes_more_and_holds_less(files):
     whole, cut = found
     assert cut.peak - cut.held < (whole.peak - whole.held) / 2
     assert 1.2 * whole.flops < cut.flops < 1.5 * whole.flops  # forward twice, backward once
+
+
+def test_rows_of_like_length_are_put_together_without_a_look_at_the_device():
+    own = {"text": {"encoder": {"name": "text_transformer"}, "head": None}}
+    towers = Towers.build({"text": InputShape(kind="text", shape=(8,), vocabulary=9)}, own)
+    towers.length_groups = 2
+    flags = torch.tensor([True, False, True, True])
+    batch = Batch(
+        ids=torch.arange(4), inputs={"text": torch.ones(4, 8, dtype=torch.int64)},
+        present={"text": flags}, lengths={"text": torch.tensor([2, 8, 3, 7])},
+    )  # fmt: skip
+    flops = []
+    for given in (batch, replace(batch, lengths={})):
+        counts = Counts()
+        with absent(told, counts) as place:
+            move(towers, place)
+            seen = towers(given.to(place))
+            seen.features["text"].sum().backward()
+        assert seen.tokens["text"].shape == (4, 8, 128)
+        flops.append(counts.flops)
+    assert flops[0] < flops[1] * (3 + 3 + 7) / 24
 
 
 WRONG = {

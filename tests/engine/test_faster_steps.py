@@ -208,11 +208,12 @@ def test_what_was_chosen_is_kept_and_a_damaged_choice_is_refused(tmp_path):
         ),
         ({"recompute": True}, "no encoder has blocks that can be computed twice"),
         ({"channels_last": True}, "no encoder has convolutions in two or three"),
+        ({"length_groups": 4}, "no encoder reads rows that may be cut where their padding begins"),
     ],
 )
 def test_what_no_encoder_can_is_refused_before_the_first_step(asked, words):
     spec = {"name": "mdm", "accumulate": 1, "recompute": False, "compile": False, "onednn": True,
-            "channels_last": False}  # fmt: skip
+            "channels_last": False, "length_groups": None}  # fmt: skip
     learner = nn.Module()
     learner.model = nn.Linear(4, 4)
     if asked.pop("convolutions", False):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medmcl.core.batch import Batch
 from medmcl.core.config import check
-from medmcl.core.contracts import Adapter, LacksLeads
+from medmcl.core.contracts import Adapter, EndsInPadding, LacksLeads
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import RowGenerator
 from medmcl.data.loading.view_settings import ViewSettings
@@ -155,6 +155,23 @@ def with_leads(batch: Batch, adapters: Mapping[str, Adapter]) -> Batch:
         if isinstance(adapter, LacksLeads) and (there := adapter.present_leads(x)) is not None:
             leads[name] = there
     return replace(batch, leads=leads) if leads else batch
+
+
+def with_lengths(batch: Batch, adapters: Mapping[str, Adapter]) -> Batch:
+    """State where rows end and their padding begins, while they are on the CPU as well.
+
+    A row of nothing but padding is not cut: what an encoder makes of it hangs on its length.
+    """
+    lengths = {}
+    for name, x in batch.inputs.items():
+        adapter = adapters[name]
+        if isinstance(adapter, EndsInPadding):
+            with blamed(adapter, "padding"):
+                padding = adapter.padding(x)
+            places = torch.arange(1, padding.shape[1] + 1, device=x.device)
+            last = torch.where(padding, 0, places).amax(1)
+            lengths[name] = torch.where(last > 0, last, len(places))
+    return replace(batch, lengths=lengths)
 
 
 def _without(x: Tensor, present: Tensor) -> Tensor:

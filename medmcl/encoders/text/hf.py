@@ -30,6 +30,7 @@ class HFText(EncoderModule):
     """
 
     Settings = HFTextSettings
+    takes_cut_rows = True
 
     def __init__(self, shape: InputShape, settings: HFTextSettings) -> None:
         super().__init__()

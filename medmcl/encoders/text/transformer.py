@@ -20,6 +20,7 @@ class TextTransformer(EncoderModule):
     """Token embeddings, positions, pre-norm blocks; nobody attends to padding."""
 
     Settings = TextTransformerSettings
+    takes_cut_rows = True
 
     early: tuple[str, ...] = ("embed.", "positions")
 
@@ -74,6 +75,7 @@ class ClipText(EncoderModule):
     """
 
     Settings = ClipTextSettings
+    takes_cut_rows = True
 
     early: tuple[str, ...] = ("embed.", "positions")
 

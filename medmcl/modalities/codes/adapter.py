@@ -184,6 +184,10 @@ class Codes:
         """The prepared rows as they are."""
         return x.long()
 
+    def padding(self, x: Tensor) -> Tensor:
+        """Which events are padding, (B, max_events)."""
+        return x[..., 0] == PAD
+
     def augment(self, x: Tensor, options: CodesAugment, generator: RowGenerator) -> Tensor:
         """Leave out some events, never all of a row, and move the days of a row together."""
         import torch

@@ -270,6 +270,10 @@ class Text:
         """The tokens of the prepared rows, (B, max_tokens)."""
         return (x[:, 0] if self.settings.marks else x).long()
 
+    def padding(self, x: Tensor) -> Tensor:
+        """Which tokens are padding, (B, max_tokens)."""
+        return self.plain(x) == self.tokens.pad
+
     def augment(self, x: Tensor, options: TextAugment, generator: RowGenerator) -> Tensor:
         """Take and move words by marks, shuffle sentences, and turn some tokens to <unk>.
 

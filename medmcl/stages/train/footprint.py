@@ -88,7 +88,8 @@ def footprints(
             config = {"seed": 0, "precision": precision}
             context = Context(run=Run.begun(folder, config, recipe), world=World(),
                               record=Record(folder, active=False), stop=StopRequest())  # fmt: skip
-            own = (spec, prepared.for_learning, context, plausible)
+            full = spec.model_copy(update={"length_groups": None})  # the one record may be short
+            own = (full, prepared.for_learning, context, plausible)
             size = spec.batch_size
             whole, other = (
                 rehearse(*own, batch_size=rows, only_trains=True)

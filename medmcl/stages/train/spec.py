@@ -215,6 +215,9 @@ class TrainSpec(TowersSpec):
     channels_last: bool | Literal["auto"] = False
     """Whether weights of convolutions lie with their channels last: other bits. ``auto``: where a
     few passes on the device, at the start, are faster so; what was chosen is in the record."""
+    length_groups: int | None = Field(None, ge=1)
+    """Groups of like length that the texts, and the codes, of a batch are encoded in, each cut to
+    its longest row, so that little padding is computed: other bits. Not cut if not given."""
     batch_size: int = Field(128, ge=2)
     accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Parts that each process encodes its batch in, twice each: less memory, more time, the loss of

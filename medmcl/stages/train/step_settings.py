@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -89,11 +90,21 @@ def refuse_step(spec: TrainSpec, learner: Learner) -> None:
         blocks_to_compile(learner, f"{where}, compile")
     if spec.onednn:
         require_onednn()
+    if spec.length_groups and not _cuts_rows(learner.model):
+        raise ConfigError(
+            "no encoder reads rows that may be cut where their padding begins",
+            where=f"{where}, length_groups", fix="leave length_groups out",
+        )  # fmt: skip
     if spec.channels_last is True and not any(map(_is_spread, learner.modules())):
         raise ConfigError(
             "no encoder has convolutions in two or three dimensions",
             where=f"{where}, channels_last", fix="leave channels_last out",
         )  # fmt: skip
+
+
+def _cuts_rows(model: torch.nn.Module) -> bool:
+    """Whether a tower of its own takes rows of like length together; a shared one does not."""
+    return type(model) is Towers and any(model.tower(name).takes_cut_rows for name in model.towers)
 
 
 def _is_spread(module: torch.nn.Module) -> bool:
@@ -149,6 +160,7 @@ def _parts_that_fit(
     batch = feed.load(rows[: 16 * FEW])
     has = torch.stack(list(batch.present.values())).sum(0)
     batch = batch[has.argsort(descending=True, stable=True)[:FEW]].to(world.device)
+    batch = replace(batch, lengths={})  # the memory of rows that are full
 
     def shown(name: str) -> Callable[[Any], Any]:
         source = torch_generator(context.run.seed, spec.name, "fits", device=world.device)

@@ -23,7 +23,7 @@ from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler, WithinGroupSampler
 from medmcl.data.loading.view_settings import ViewSettings
-from medmcl.data.loading.views import View, with_leads
+from medmcl.data.loading.views import View, with_leads, with_lengths
 from medmcl.encoders.encoded import TakesVectors
 from medmcl.engine.feed import Feed, Probe
 from medmcl.engine.loop import MAX_SKIPPED, Learner, Plan, autocast, fit
@@ -296,6 +296,8 @@ def loader(
         if poisoned is not None:
             batch = poisoned(batch)
         batch = with_leads(batch, prepared.adapters)
+        if spec.length_groups:
+            batch = with_lengths(batch, prepared.adapters)
         if not more:
             return batch
         values, known = as_targets(more, chosen)
@@ -389,6 +391,8 @@ def build_parts(
     learner = first_learner(spec, prepared, context.run, is_trained=is_trained)
     if is_trained and spec.recompute:
         recompute_blocks(learner.model, f"stage {spec.name}, recompute")
+    if is_trained and spec.length_groups:
+        learner.model.length_groups = spec.length_groups  # type: ignore[assignment]  # Towers
     wanted = [part.probe for part in watchers(learner.objectives).values()]
     subjects = prepared.subjects[everyone]
     rows, probe_rows = keep_apart(everyone, subjects, wanted, (context.run.seed, spec.name))

@@ -16,6 +16,8 @@ from tiny_runs import TINY_EHR
 import medmcl
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import ConfigError
+from medmcl.encoders import towers
+from medmcl.encoders.by_length import encode_by_length
 from medmcl.engine.record import read_metrics
 from medmcl.stages.factorise.factorise import counted_on
 from medmcl.stages.run.ledger import run_ledger
@@ -135,9 +137,21 @@ def test_the_baselines_of_the_paper_are_a_word_in_the_recipe(estimator, hospital
     assert estimator in run.facts("pmi_svd")["sentence"]
 
 
-def test_codes_and_notes_train_with_the_ordinary_contrastive_objective(hospital, tmp_path):
-    run = pretrain(hospital, tmp_path / "run", "ehr_contrastive_toy")
+def test_codes_and_notes_train_with_the_ordinary_contrastive_objective(
+    hospital, tmp_path, monkeypatch
+):
+    cut = []
+
+    def encoded(encoder, x, lengths, most):
+        cut.append((most, lengths.max() <= x.shape[1]))
+        return encode_by_length(encoder, x, lengths, most)
+
+    monkeypatch.setattr(towers, "encode_by_length", encoded)
+    own = {**TINY_EHR["ehr_contrastive_toy"], "stages.contrast.length_groups": 3}
+    run = pretrain(hospital, tmp_path / "run", "ehr_contrastive_toy", overrides=own)
     assert run.facts("contrast")["steps"] == 8
+    assert set(cut) == {(3, True)}
+    assert len(cut) > 2 * 8  # both modalities; tuning losses as well
     assert "codes → notes" in set(pd.read_csv(run.path / "results.csv")["target"])
 
 
