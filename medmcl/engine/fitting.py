@@ -37,11 +37,14 @@ class Held:
     fixed: float
 
     def at_peak(self, rows: int, parts: int) -> float:
-        """Bytes of a step of ``rows``; in parts one view of one part is held at a time."""
+        """Bytes of a step of ``rows``; in parts one view of one part is held at a time.
+
+        Beside it stand inputs and embeddings of the whole batch.
+        """
         if parts == 1:
             return self.fixed + rows * (sum(self.views.values()) + self.charged)
         part = math.ceil(rows / parts) * max(self.views.values())
-        return self.fixed + max(rows * self.charged, part)
+        return self.fixed + rows * self.charged + part
 
 
 def fewest_parts(held: Held, rows: int, room: float) -> int | None:

@@ -47,5 +47,5 @@ def test_the_fewest_parts_that_fit_are_those_of_a_search_by_hand():
         fits = [n for n in (1, 2, 4, 8, 16, 32, 64, 70) if held.at_peak(70, n) <= room]
         assert fewest_parts(held, 70, room) == (min(fits) if fits else None)
     assert held.at_peak(70, 1) == 1000 + 70 * 170
-    assert held.at_peak(70, 4) == 1000 + 18 * 100
-    assert held.at_peak(70, 70) == 1000 + 70 * 10
+    assert held.at_peak(70, 4) == 1000 + 18 * 100 + 70 * 10
+    assert held.at_peak(70, 70) == 1000 + 100 + 70 * 10
