@@ -173,13 +173,17 @@ def _no_archive(path: Path, error: Exception) -> RecordError:
 
 
 def _require_end(path: Path, end: int) -> None:
-    """Refuse an archive that stops without the empty block at its end, as `tarfile` does not."""
+    """Refuse an archive that stops without empty blocks to its end, as `tarfile` does not."""
     with path.open("rb") as file:
         file.seek(end)
         block = file.read(tarfile.BLOCKSIZE)
+        is_last = not any(part.strip(b"\0") for part in iter(lambda: file.read(1 << 20), b""))
     if len(block) < tarfile.BLOCKSIZE:
         raise RecordError("the archive is cut short: it has no end", where=path, fix=_AGAIN)
-    if block.strip(b"\0"):
+    if block.strip(b"\0") or not is_last:
         raise RecordError(
-            "the archive is damaged", where=path, got=f"no header at byte {end}", fix=_AGAIN
+            "the archive is damaged, or two in one file",
+            where=path,
+            got=f"no header at byte {end}",
+            fix=_AGAIN,
         )

@@ -283,6 +283,18 @@ def test_a_damaged_header_is_no_end(packed):
         open_cohort(packed)
 
 
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_a_header_of_zeros_is_no_end(packed, blocks):
+    """Whatever came after it was lost without a word."""
+    path = packed / "shards/001.tar"
+    content = bytearray(path.read_bytes())
+    at = members.archive(path).members["0005.txt"].offset - tarfile.BLOCKSIZE
+    content[at : at + blocks * tarfile.BLOCKSIZE] = bytes(blocks * tarfile.BLOCKSIZE)
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match="the archive is damaged"):
+        members.archive(path)
+
+
 def test_compressed_shards_are_refused_with_the_way_to_fix(packed):
     path = packed / "shards/000.tar"
     (packed / "shards/000.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
