@@ -10,6 +10,7 @@ everybody, which a person may raise where such files are sound (docs/data_format
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import json
 import lzma
@@ -187,7 +188,8 @@ def refuse_large_text(
 ) -> None:
     """Refuse a text of cells, perhaps compressed, that would take too much memory.
 
-    What is compressed is read through once, not held, where it might.
+    What is compressed is read through once, not held, where it might; what is not, for zeros, which
+    a disk leaves that lost what was written, and no text has.
     """
     most = most_bytes(kind)
     opener = _OPENERS.get(path.suffix.lower())
@@ -207,6 +209,21 @@ def refuse_large_text(
                 count += part
             so_far = bool(file.read(1))
     refuse_large(count * _PER_BYTE, path, "its text", kind, error, so_far=so_far)
+    if opener is None and path.suffix.lower() != ".zip":
+        _refuse_zeros(path, error)
+
+
+def _refuse_zeros(path: Path, error: type[MedmclError]) -> None:
+    with path.open("rb") as file:
+        is_wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # said elsewhere
+        at = 2
+        while not is_wide and (part := file.read(_BLOCK)):
+            if b"\0" in part:
+                where = at + part.index(b"\0")
+                raise error("holds zero bytes: it is no text, or damaged", where=path,
+                            got=f"the first at byte {where:,}",
+                            fix="copy it again from its source")  # fmt: skip
+            at += len(part)
 
 
 _LONGEST_LINE = 2**26

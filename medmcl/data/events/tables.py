@@ -298,6 +298,9 @@ def _read_csv(path: Path, columns: list[str]) -> Iterator[pa.Table]:
     with _opened(path) as file:
         reader = csv.open_csv(file, csv.ReadOptions(block_size=_BLOCK), **options)
         for batch in reader:
+            if any(pc.any(pc.match_substring(one, "\0")).as_py() for one in batch.columns):
+                raise CohortError("holds zero bytes: it is no text, or damaged", where=path,
+                                  fix="copy it again from its source")  # fmt: skip
             yield pa.Table.from_batches([batch])
 
 

@@ -329,6 +329,7 @@ def read_fam(path: Path, individual: Individual = "iid") -> dict[str, int]:
 
 def _fields(path: Path, width: int, names: str) -> list[list[str]]:
     try:
+        refuse_large_text(path)
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise RecordError("there is no such file", where=path) from None

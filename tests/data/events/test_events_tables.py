@@ -272,6 +272,14 @@ def test_a_csv_without_commas_is_split_at_what_it_has(tmp_path, sign):
     assert header_of(tmp_path / "e.csv") == ["p", "t", "c"]
 
 
+@pytest.mark.parametrize(("suffix", "sign"), [("csv", ","), ("tsv", "\t")])
+def test_zeros_of_a_damaged_disk_are_no_text(tmp_path, suffix, sign):
+    """They were part of a code, and lines between them none of their own."""
+    text = "p,c\n1,D\0\0\0\0\n2,HT\n".replace(",", sign)
+    with pytest.raises(CohortError, match="holds zero bytes"):
+        list(read_events(written_table(tmp_path / f"e.{suffix}", text)))
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
 def test_utf_16_is_one_clear_error(tmp_path, suffix):
     path = tmp_path / f"e.{suffix}"

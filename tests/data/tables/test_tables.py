@@ -19,6 +19,17 @@ def test_numbers_with_leading_zeros_stay_text(tmp_path):
     assert list(texts(frame["mixed"])) == ["1", "x"]
 
 
+@pytest.mark.parametrize("end", ["csv", "tsv"])
+def test_zeros_of_a_damaged_disk_are_no_text(end, tmp_path):
+    """Two people were one whose cell held zeros."""
+    file = tmp_path / f"t.{end}"
+    file.write_text("id,n\n007,1\n008,1\n009,1\n".replace("," if end == "tsv" else "-", "\t"))
+    assert len(read_table(tmp_path, file.name).frame) == 3
+    file.write_bytes(file.read_bytes().replace(b"1\n008", bytes(5)))
+    with pytest.raises(CohortError, match=r"holds zero bytes(.|\n)*byte 9"):
+        read_table(tmp_path, file.name)
+
+
 def test_a_long_whole_number_beside_a_missing_one_keeps_every_digit(tmp_path):
     (tmp_path / "t.csv").write_text("id\n123456789012345678\nn/a\n")
     assert list(texts(read_table(tmp_path, "t.csv").frame["id"])) == ["123456789012345678", None]
