@@ -12,12 +12,19 @@ SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'"}
 
 
 def encoding_fix(path: Path) -> str | None:
-    """What to do about a file in UTF-16, as Excel and Windows write "Unicode text"; else None."""
+    """What to do about a file that is no text in UTF-8 by its first bytes; None if it may be.
+
+    In UTF-16, as Excel and Windows write "Unicode text"; gzipped under another name; zipped.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(2)
     except OSError:
         return None
+    if start == b"\x1f\x8b" and path.suffix != ".gz":
+        return f"it is gzipped: call it {path.name}.gz"
+    if start == b"PK":
+        return "it is a zip: unpack it"
     if start not in _UTF16:
         return None
     return f"it is UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8 {path.name} > NEW)"
