@@ -257,7 +257,7 @@ def _list(folder: Path) -> _Folder:
 
 
 def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | None:
-    """Read an entry; None if there is none, or it is damaged."""
+    """Read an entry; None if there is none, it is damaged, or of another key."""
     folder = cache / key
     if not folder.is_dir():
         return None
@@ -265,6 +265,8 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
     try:
         stamp = _stamp_of(path)
         facts = read_sealed(folder / f"{modality}.json")
+        if (facts["key"], facts["modality"]) != (key, modality):
+            return None
         rows = np.load(path, mmap_mode="r" if facts["size"] else None, allow_pickle=False)
         digests = list(facts["digests"])
         sketches = None
@@ -312,13 +314,14 @@ def write_entry(
     """
     remove_whole(cache / key)
     with folder_aside(cache / key) as aside:
-        _fill(aside, modality, outcomes, shape, count, shared)
+        _fill(aside, {"key": key, "modality": modality}, outcomes, shape, count, shared)
 
 
 def _fill(
-    folder: Path, modality: str, outcomes: Iterable[Outcome], shape: tuple[int, ...],
+    folder: Path, entry: Mapping[str, str], outcomes: Iterable[Outcome], shape: tuple[int, ...],
     count: int, shared: Sequence[Finding],
 ) -> None:  # fmt: skip
+    modality = entry["modality"]
     path = folder / f"{modality}.npy"
     rows: np.ndarray | None = None
     digests: list[str] = []
@@ -353,6 +356,7 @@ def _fill(
     if any(held):
         kept["held"] = held
     facts = {
+        **entry,
         **kept,
         "digests": digests,
         "findings": findings,

@@ -59,7 +59,8 @@ class OutcomeParts:
             if self.folder.is_dir():
                 raise
             return Parts()  # somebody found all of them meanwhile, and joined them
-        missing = sum(not (self.folder / _named(number)).is_dir() for number in range(len(parts)))
+        beside = self.whole.parent
+        missing = sum(not (beside / self._key(number)).is_dir() for number in range(len(parts)))
         return Parts(own=len(mine), of=len(parts), missing=missing)
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -68,7 +69,7 @@ class OutcomeParts:
             yield from self._read(self.places)
             return
         for number, rows in enumerate(self._slices()):
-            there = read_entry(self.folder, _named(number), self.name, len(rows))
+            there = read_entry(self.whole.parent, self._key(number), self.name, len(rows))
             if there is None:
                 yield from self._read([self.places[row] for row in rows])
             else:
@@ -91,20 +92,27 @@ class OutcomeParts:
         size = part_size(count)
         return (range(first, min(first + size, count)) for first in range(0, count, size))
 
+    def _key(self, number: int) -> str:
+        return f"{self.folder.name}/{number:06d}"
+
     def _read(self, places: Sequence[RecordRef]) -> Iterator[Outcome]:
         return outcomes(self.adapter, self.name, places, prepared=self.prepared)
 
     def _made(self, number: int, rows: range) -> None:
-        part, doing = _named(number), "a part of the records is being read"
+        beside, key, doing = (
+            self.whole.parent,
+            self._key(number),
+            "a part of the records is being read",
+        )
         shape = fitted_shape(self.adapter, self.name) if self.prepared else ()
-        read = partial(read_entry, self.folder, part, self.name, len(rows))
+        read = partial(read_entry, beside, key, self.name, len(rows))
 
         def make() -> Stored | None:
             found = self._read([self.places[row] for row in rows])
-            write_entry(self.folder, part, self.name, found, shape, len(rows))
+            write_entry(beside, key, self.name, found, shape, len(rows))
             return read()
 
-        made_once(self.folder / part, doing, read, make)
+        made_once(beside / key, doing, read, make)
 
     def _again(self, stored: Stored, rows: range) -> Iterator[Outcome]:
         """Give the outcomes that a part was written from; what could not be read is tried again."""
@@ -116,7 +124,3 @@ class OutcomeParts:
             found = tuple(stored.findings.get(row, ()))
             held = stored.held[row] if stored.held else 0
             yield Outcome(prepared, digest, found, stored.sketch(row), held)
-
-
-def _named(number: int) -> str:
-    return f"{number:06d}"

@@ -25,9 +25,9 @@ from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.writing import DiskError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading import worker_pool as processes
-from medmcl.data.loading.cache import read_entry
+from medmcl.data.loading.cache import read_entry, write_entry
 from medmcl.data.loading.prepare import build_adapters, cache_folder, prepare
-from medmcl.data.loading.reading import content_digest, inspect_together
+from medmcl.data.loading.reading import Outcome, content_digest, inspect_together
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.data.loading.worker_pool import worker_pool
@@ -218,6 +218,25 @@ def test_a_damaged_entry_is_made_again(tiny, inputs, damage):
         np.save(path, whole[:5])
     again = tiny.prepared(one)
     assert np.array_equal(again.inputs("clinic"), whole)
+
+
+def test_an_entry_in_the_place_of_another_is_made_again(tiny, inputs):
+    """A cache restored to other names holds sound entries: of other records."""
+    one = {"ecg": inputs["ecg"]}
+    sound = np.array(tiny.prepared(one).inputs("ecg"))
+    (mine,) = (tiny.folder / "cache").glob("*/ecg.npy")
+    kept = shutil.copytree(mine.parent, tiny.folder / "kept")
+    key, rows = mine.parent.name, tiny.prepared(one).stored["ecg"]
+    others = [
+        Outcome(row, digest, (), None, 0)
+        for row, digest in zip(np.asarray(rows.rows)[::-1], rows.digests[::-1], strict=True)
+    ]
+    write_entry(tiny.folder / "cache", "0" * 32, "ecg", others, sound.shape[1:], len(sound))
+    shutil.rmtree(mine.parent)
+    shutil.move(tiny.folder / "cache" / ("0" * 32), mine.parent)
+    assert read_entry(mine.parent.parent, key, "ecg", len(sound)) is None
+    assert np.array_equal(tiny.prepared(one).inputs("ecg"), sound)
+    assert (mine.parent / "ecg.json").read_bytes() == (kept / "ecg.json").read_bytes()
 
 
 @pytest.mark.parametrize(
