@@ -90,8 +90,8 @@ def predict(
     from medmcl.core.overrides import naming_overrides, parse_overrides
 
     is_one = bool(record or value)
-    curves = _refuse_places(cohort, out, is_one=is_one, overwrite=overwrite)
     overrides = parse_overrides(set_ or ())
+    curves = _refuse_places(cohort, out, overrides, is_one=is_one, overwrite=overwrite)
     records = {name: Path(text) for name, text in _pairs("--record", record, "ecg=FILE").items()}
     values = _pairs("--value", value, "age=63")
     about: dict[str, Any] = {
@@ -160,11 +160,16 @@ def _write_meds(run: Any, cohort: str, table: Any, about: dict[str, Any], out: P
 
 
 def _refuse_places(
-    cohort: str | None, out: Path | None, *, is_one: bool, overwrite: bool
+    cohort: str | None,
+    out: Path | None,
+    overrides: dict[str, Any],
+    *,
+    is_one: bool,
+    overwrite: bool,
 ) -> Path | None:
     """Refuse a command line that names nobody, or no place to write; give that of curves."""
     from medmcl.core.errors import ConfigError
-    from medmcl.stages.run.outputs import claim_table
+    from medmcl.stages.run.outputs import claim_table, refuse_input
 
     if is_one == (cohort is not None):
         raise ConfigError(
@@ -183,6 +188,8 @@ def _refuse_places(
     curves = out.with_name(f"{out.stem}.curves{out.suffix}")
     for path in (out, curves):
         claim_table(path, overwrite=overwrite)
+        if cohort is not None:
+            refuse_input(path, cohort, overrides)
     return curves
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from medmcl.core.config import nearest
+from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import CohortError
 from medmcl.core.path_suggestions import shipped
 
@@ -89,3 +91,31 @@ def how_to_get(access: str | None, file: Path) -> str | None:
     if access is not None or not readme.is_file():
         return access
     return f"{readme} says how to get the data and lay them out"
+
+
+def tables_of(cohort: str | Path, overrides: Mapping[str, Any]) -> Iterator[Path]:
+    """Give cohort.yaml and every table that it names, as far as they are there, unread.
+
+    Args:
+        cohort: Folder, cohort.yaml or name.
+        overrides: Dotted key to value; ``data_root`` is looked at.
+    """
+    file = find_cohort(cohort)
+    yield file
+    tree = read_yaml(file)
+    name = file.parent.name if file.name == "cohort.yaml" else file.stem
+    root = choose_root(overrides.get("data_root"), tree.get("data_root"), name, file)
+    for pattern in sorted(set(_tables_named(tree))):
+        for folder in {root, file.parent}:
+            yield from sorted(folder.glob(pattern))
+
+
+def _tables_named(tree: Any) -> Iterator[str]:
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            if key == "table" and isinstance(value, str) and not Path(value).is_absolute():
+                yield value
+            yield from _tables_named(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _tables_named(value)

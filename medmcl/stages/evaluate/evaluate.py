@@ -63,7 +63,7 @@ from medmcl.stages.predict.other_coding import (
 from medmcl.stages.predict.people import scored_people, write_people
 from medmcl.stages.predict.saved import KeptPrediction
 from medmcl.stages.run.ledger import run_ledger, whom_they_saw
-from medmcl.stages.run.outputs import claim_report_folder, claim_table
+from medmcl.stages.run.outputs import claim_report_folder, claim_table, refuse_input
 from medmcl.stages.run.own_cohort import open_as_own
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.runs_beside import apart, what_it_reads
@@ -146,6 +146,7 @@ def evaluate(
     changes = _changes(tasks, label_fractions, resample)
     if predictions is not None:
         claim_table(Path(predictions), overwrite=overwrite, option="--predictions")
+        refuse_input(Path(predictions), cohort, overrides or {})
     run = Run(run) if isinstance(run, str | Path) else run
     beside = [] if run is None else [run, *map(Run, compare)]
     specs = () if run is None else run.of(EvaluateSpec).values()

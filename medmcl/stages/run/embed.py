@@ -15,7 +15,7 @@ from medmcl.core.sealed import plain
 from medmcl.data.loading.shared_work import Shard
 from medmcl.encoders.published.card import split_model
 from medmcl.stages.run.folder import run_config
-from medmcl.stages.run.outputs import claim_table
+from medmcl.stages.run.outputs import claim_table, refuse_input
 
 if TYPE_CHECKING:
     from medmcl.stages.run.embedding import Embedding
@@ -96,6 +96,7 @@ class EmbedCommand:
         shard = None if self.shard is None else Shard.read(self.shard)
         goes_on = self.resume or shard is not None
         claim_table(self.out, overwrite=self.overwrite or goes_on)
+        refuse_input(self.out, self.cohort, self.overrides)
         if self.model is not None:
             split_model(self.model, self.variant)
         run = self._opened_run()

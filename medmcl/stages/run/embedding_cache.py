@@ -11,9 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from medmcl.core.config import read_yaml
-from medmcl.data.cohort.cohort import Cohort, find_cohort, open_cohort
-from medmcl.data.cohort.locate import choose_root
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.locate import tables_of
 from medmcl.stages.run.run import Run, vector_width
 
 KEPT = 4
@@ -86,23 +85,4 @@ def _stamp(file: Path) -> str:
 
 def table_stamps(cohort: str | Path, overrides: Mapping[str, Any]) -> Iterator[str]:
     """Give the state of cohort.yaml and of every table that it names, without reading them."""
-    file = find_cohort(cohort)
-    yield _stamp(file)
-    tree = read_yaml(file)
-    name = file.parent.name if file.name == "cohort.yaml" else file.stem
-    root = choose_root(overrides.get("data_root"), tree.get("data_root"), name, file)
-    for pattern in sorted(set(_tables_named(tree))):
-        for folder in {root, file.parent}:
-            for table in sorted(folder.glob(pattern)):
-                yield _stamp(table)
-
-
-def _tables_named(tree: Any) -> Iterator[str]:
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            if key == "table" and isinstance(value, str) and not Path(value).is_absolute():
-                yield value
-            yield from _tables_named(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _tables_named(value)
+    yield from map(_stamp, tables_of(cohort, overrides))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,13 @@ from medmcl.core.atomic import file_aside, is_content, write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
 from medmcl.core.sealed import file_digest, reading
+from medmcl.data.cohort.locate import tables_of
 from medmcl.data.tables.spreadsheet import shielded_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from medmcl.data.cohort.cohort import Cohort
 
 TABLES = (".parquet", ".csv", ".tsv")
 """Suffixes of tables that can be written."""
@@ -72,6 +76,25 @@ def claim_table(path: Path, *, overwrite: bool, option: str = "--out") -> None:
             fix=f"{option} {path.with_suffix(TABLES[0])}",
         )
     claim_file(path, overwrite=overwrite, option=option)
+
+
+def refuse_input(path: Path, cohort: Cohort | str | Path, overrides: Mapping[str, Any]) -> None:
+    """Refuse to write over cohort.yaml, or a table that it names.
+
+    Args:
+        path: What is to be written.
+        cohort: An open cohort, or where it is.
+        overrides: Dotted key to value, as ``--set``; of one that is not open.
+
+    Raises:
+        ArtefactError: The cohort is read from this file.
+    """
+    if not isinstance(cohort, str | Path):
+        cohort, overrides = cohort.path, {"data_root": cohort.root}
+    if path.exists() and any(path.samefile(one) for one in tables_of(cohort, overrides)):
+        raise ArtefactError(
+            "the cohort is read from this file", where=path, fix="name another file to write"
+        )
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -19,7 +19,7 @@ from medmcl.evaluation.aspects.selection.section import selection_page
 from medmcl.selection.keep import Keep
 from medmcl.selection.settings import SCORERS
 from medmcl.stages.recipe.settings import only_cohort_overrides
-from medmcl.stages.run.outputs import claim_file
+from medmcl.stages.run.outputs import claim_file, refuse_input
 from medmcl.stages.run.run import Run
 from medmcl.stages.select.filters import read_filter
 from medmcl.stages.select.pairs import Selected, select_pairs
@@ -78,6 +78,7 @@ def select(
         )
     for one in (path, path.with_suffix(".html")):
         claim_file(one, overwrite=overwrite)
+        refuse_input(one, cohort, overrides or {})
     run = run if isinstance(run, Run) else Run(run)
     own = {k: v for k, v in (overrides or {}).items() if k.startswith("select.")}
     others = {k: v for k, v in (overrides or {}).items() if k not in own}

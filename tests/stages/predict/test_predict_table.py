@@ -13,6 +13,7 @@ from typed import typed
 
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
+from medmcl.data.cohort.locate import tables_of
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.predict.saved import load_prediction
@@ -231,6 +232,17 @@ def test_the_command_counts_writes_and_says_that_the_files_are_about_people(
     again = command("predict", run.path, "--cohort", cohort, "--out", out)
     assert again[0] == 2
     assert "--overwrite" in again[2]
+    read = next(one for one in tables_of(cohort, {}) if one.suffix == ".csv")
+    before = read.read_bytes()
+    of_it = (run.path, "--cohort", cohort, "--overwrite", "--out")
+    for words in (
+        ("predict", *of_it, read),
+        ("embed", *of_it, read),
+        ("evaluate", *of_it, tmp_path / "e", "--predictions", read),
+    ):
+        code, _, told = command(*words)
+        assert (code, "the cohort is read from this file" in told) == (2, True), told
+    assert read.read_bytes() == before
     code, told, _ = command("predict", run.path, "--value", "age=63", "--workers", 0)
     assert code == 0
     assert "death: risk by 1 year" in told
