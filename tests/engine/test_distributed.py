@@ -65,6 +65,7 @@ def test_losses_that_step_like_one_in_tiles_sent_blocks_round_and_gathered_nothi
     for rank in ranks:
         assert rank["in tiles"]["gathered"]  # who has what
         assert not any(rank["in tiles"]["gathered"])
+        assert rank["in tiles"]["in parts"]["gradient"] < 1e-10
         assert rank["in tiles"]["tiled"].keys() == {"tiled_info_nce", "tiled_sigmoid"}
         assert min(rank["in tiles"]["tiled"].values()) > 3
 

@@ -319,8 +319,8 @@ def compare_in_tiles(world):
             return gather_rows(x, world)
 
         with patch.object(gathering, "gather_rows", seen):
-            compare(streams, "patchy", torch.float64, world)
-    return found | {"tiled": taken, "gathered": gathered}
+            in_parts = compare(streams, "patchy", torch.float64, world, in_parts=True)
+    return found | {"tiled": taken, "gathered": gathered, "in parts": in_parts}
 
 
 def train(learner, module, tasks, world):
