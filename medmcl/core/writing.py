@@ -54,7 +54,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def disk_error(error: BaseException, path: Path | None = None) -> DiskError | None:
-    """Say what is wrong with a disk where that is behind an error; None if something else is.
+    """Say what is wrong with a disk, or with a folder that is gone, where that is behind an error.
+
+    None if something else is.
 
     Args:
         error: What was raised.
@@ -67,12 +69,20 @@ def disk_error(error: BaseException, path: Path | None = None) -> DiskError | No
         if isinstance(cause, MedmclError):  # it is told already
             return None
         number = cause.errno if isinstance(cause, OSError) else None
+        named = cause.filename if isinstance(cause, OSError) else None
+        where = path if path is not None or named is None else Path(str(named))
+        if number == errno.ENOENT and where is not None and not where.parent.exists():
+            return DiskError(
+                "the folder was moved or taken away while it was written to",
+                where=where.parent,
+                fix="move it back, and give the same command again (a run: with --resume); what "
+                "was deleted is lost",
+            )
         if number not in _WHAT:
             said = _SAID.search(str(cause))
             number = None if said is None else _number_of(said.group())
         if number is not None:
-            named = cause.filename if isinstance(cause, OSError) else None
-            return _told(number, path if path is not None or named is None else Path(str(named)))
+            return _told(number, where)
         cause = cause.__cause__ or cause.__context__
     return None
 

@@ -120,3 +120,12 @@ def test_what_will_not_fit_is_refused_with_what_is_needed_and_free(tmp_path):
 def test_sizes_are_said_in_their_units():
     said = [size(n) for n in (0, 999, 1_500, 2e6, 3.21e9, 4e12)]
     assert said == ["0 bytes", "999 bytes", "1.5 kB", "2 MB", "3.21 GB", "4.0 TB"]
+
+
+def test_a_folder_that_is_gone_is_one_message(tmp_path):
+    with pytest.raises(DiskError, match=r"run: the folder was moved or taken away"):
+        append_line(tmp_path / "run" / "metrics.jsonl", "{}")
+    gone = FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "run" / "x.npy"))
+    assert "taken away" in str(disk_error(gone))
+    gone.filename = str(tmp_path / "x.npy")  # of a folder that is there: whoever read it says why
+    assert disk_error(gone) is None
