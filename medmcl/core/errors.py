@@ -9,7 +9,8 @@ _LONGEST = 2_000
 """Letters of one value in a message: a file may hold megabytes of them."""
 
 
-def _cut(value: object) -> str:
+def cut(value: object) -> str:
+    """Write a value as a message shows it, without what is beyond its first 2,000 letters."""
     text = str(value)
     more = len(text) - _LONGEST
     return text if more <= 0 else f"{text[:_LONGEST]} … and {more:,} more letters"
@@ -37,10 +38,10 @@ class MedmclError(ValueError):
     ) -> None:
         self.what, self.where, self.got = what, where, got
         self.expected, self.fix = expected, fix
-        lines = [what if where is None else f"{where}: {what}"]
+        lines = [cut(what if where is None else f"{where}: {what}")]
         if got is not None:
-            lines.append(f"  got:      {_cut(got) or 'nothing'}")
-        if expected is not None and (text := _cut(expected)):
+            lines.append(f"  got:      {cut(got) or 'nothing'}")
+        if expected is not None and (text := cut(expected)):
             lines.append(f"  expected: {text}")
         if fix is not None:
             lines.append(f"  to fix:   {fix}")
@@ -55,7 +56,7 @@ class MedmclError(ValueError):
     def detailed(self) -> str:
         """What is wrong in one line, with what was got and expected."""
         pairs = (("got", self.got), ("expected", self.expected))
-        details = [f"{label} {_cut(value)}" for label, value in pairs if value is not None]
+        details = [f"{label} {cut(value)}" for label, value in pairs if value is not None]
         return self.what + (f" ({'; '.join(details)})" if details else "")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from medmcl.core.errors import cut
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -30,6 +32,9 @@ class Finding:
     level: Literal["error", "warning"] = "error"
     scope: Literal["cohort", "record", "task"] = "record"
     task: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "what", cut(self.what))
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what} [{self.code}]\n  to fix:   {self.fix}"

@@ -1,0 +1,23 @@
+"""Messages stay short, whatever a file holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from medmcl.core.errors import CohortError
+from medmcl.core.findings import record_finding
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda cell: str(CohortError("a number is no number", got=cell)),
+        lambda cell: str(CohortError(f"column 'age' must be a number, got '{cell}'", where="p1")),
+        lambda cell: str(record_finding("tabular", "number", "p1", f"got '{cell}'", "write one")),
+    ],
+    ids=["got", "what", "finding"],
+)
+def test_a_value_of_megabytes_does_not_fill_a_message(said):
+    assert len(said("x" * 3_000_000)) < 2_500
+    assert "more letters" in said("x" * 3_000_000)
+    assert "more letters" not in said("x" * 300)
