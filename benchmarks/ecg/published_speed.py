@@ -1,11 +1,13 @@
-"""What published ECG encoders cost: seconds to prepare and embed a record, and memory.
+"""What published encoders cost: seconds to prepare and embed a record, and memory.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.ecg.published_speed
+    OMP_NUM_THREADS=1 python -m benchmarks.ecg.published_speed [NAME:VARIANT ...] [--authors FOLDER]
 
 Weights are random, which changes no cost. Each row is a process of its own with one thread, on a
 record of 10 s at 500 Hz; a record whose authors cut it into windows is all of its windows. The
 least of several runs counts, in CPU seconds, and beside each the same of medmcl's resnet1d on one
-record, so that other work on the machine falls on both. Ten minutes.
+record, so that other work on the machine falls on both. A volume is embedded alone. Ten minutes.
+With names, the other rows stay. FOLDER holds checkouts of authors' repositories, by ``owner+name``:
+their networks are timed beside ours on one record, in one process, and the other rows stay.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 
+from benchmarks.ecg.authors import AUTHORS
 from benchmarks.study import Row, Study, number, table, text
 
 BATCHES = (1, 16)
@@ -26,6 +30,12 @@ BATCHES = (1, 16)
 OWN = ("ecg_vit", "resnet1d")
 """Encoders of medmcl's own beside them, with the paper's input: 5 s."""
 REFERENCE = "resnet1d"
+VOLUME = (216, 256, 10)
+"""Voxels of a frame of cardiac MR, of 1.5 x 1.5 x 10 mm."""
+ALONE = {"cinema:base"}
+"""Encoders that take seconds a record, on one thread."""
+LEFT_OUT = {"cinema:all_views"}
+"""Reads several files a record."""
 
 
 def least(do: Callable[[], object], seconds: float = 4.0) -> float:
@@ -47,6 +57,8 @@ def measured(name: str, batch: int) -> Row:
     from medmcl.encoders import build_encoder
     from medmcl.encoders.published.card import find_variant
     from medmcl.encoders.published.file import build_net
+    from medmcl.modalities.cmr.adapter import CMR
+    from medmcl.modalities.cmr.settings import CMRSettings
     from medmcl.modalities.ecg.adapter import ECG
     from medmcl.modalities.ecg.settings import ECGSettings
 
@@ -54,18 +66,24 @@ def measured(name: str, batch: int) -> Row:
         return build_encoder(kind, InputShape(kind="ecg", shape=(12, 2500)), {}).eval()
 
     torch.set_num_threads(1)
+    random = np.random.default_rng(0)
     if name in OWN:
-        settings, net = ECGSettings(), own(name)
+        settings, net, axes = ECGSettings(), own(name), 2
     else:
         card, variant = find_variant(name)
-        checked = card.checked_settings(variant)
-        assert isinstance(checked, ECGSettings)
-        settings, net = checked, build_net(card, variant)
+        settings, net = card.checked_settings(variant), build_net(card, variant)
+        axes = len(card.input.shape)
     net = net.eval()
-    signal = np.random.default_rng(0).standard_normal((12, 5000)).cumsum(1) / 50
-    prepared = ECG.prepare_array(signal, settings, rate_hz=500.0)
+
+    def prepare() -> np.ndarray:
+        if isinstance(settings, CMRSettings):
+            return CMR.prepare_array(volume, settings, spacing_mm=(1.5, 1.5, 10.0))
+        return ECG.prepare_array(signal, settings, rate_hz=500.0)
+
+    signal = random.standard_normal((12, 5000)).cumsum(1) / 50
+    volume = random.integers(0, 256, VOLUME).astype(np.float32)
+    prepared = prepare()
     crop = prepared[..., : settings.crop_samples] if name in OWN else prepared
-    axes = 2 if name in OWN else len(card.input.shape)
     rows = crop.reshape(-1, *crop.shape[-axes:])
     x = torch.from_numpy(np.concatenate([rows] * batch))
 
@@ -73,9 +91,7 @@ def measured(name: str, batch: int) -> Row:
     if batch == 1:
         row["values_million"] = sum(one.numel() for one in net.parameters()) / 1e6
         row["windows"] = len(rows)
-        row["prepare_s"] = least(
-            lambda: ECG.prepare_array(signal, settings, rate_hz=500.0), seconds=1.0
-        )
+        row["prepare_s"] = least(prepare, seconds=1.0)
     with torch.no_grad():
         row["embed_s"] = least(lambda: net(x)) / batch
         row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -84,28 +100,68 @@ def measured(name: str, batch: int) -> Row:
     return row
 
 
+def beside_authors(name: str, folder: Path) -> Row:
+    """Cost of the authors' network and of ours on one record, in this process."""
+    import torch
+
+    from medmcl.encoders.published.card import find_variant
+    from medmcl.encoders.published.file import build_net
+
+    torch.set_num_threads(1)
+    repository, build = AUTHORS[name]
+    card, variant = find_variant(name)
+    theirs, ours = build(folder / repository).eval(), build_net(card, variant).eval()
+    x = torch.randn(1, *card.input.shape, generator=torch.Generator("cpu").manual_seed(0))
+    with torch.no_grad():
+        return {
+            "authors_s": least(lambda: theirs(x), seconds=1.5),
+            "ours_s": least(lambda: ours(x), seconds=1.5),
+        }
+
+
 def names() -> list[str]:
-    """Every variant of every card of ECGs, and encoders of medmcl's own."""
+    """Every variant of every card, and encoders of medmcl's own."""
     from medmcl import models
 
-    cards = [card for card in map(models.card, models.names()) if card.input.modality == "ecg"]
-    sizes = [f"{card.name}:{one}" for card in cards for one in card.variants if one != "tiny"]
+    cards = map(models.card, models.names())
+    sizes = [f"{card.name}:{one}" for card in cards for one in card.variants
+             if f"{card.name}:{one}" not in LEFT_OUT and one != "tiny"]  # fmt: skip
     return [*sizes, *OWN]
 
 
 def run(given: argparse.Namespace) -> Iterator[list[Row]]:
-    """Measure all of them, or those that are named."""
-    rows: list[Row] = []
-    for name in given.encoders or names():
-        for batch in BATCHES:
-            with ProcessPoolExecutor(1, get_context("spawn")) as alone:
-                rows.append(alone.submit(measured, name, batch).result())
-        yield rows
+    """Measure all of them, or those that are named, in the place of their rows."""
+    known = (STUDY.kept(given.out) or []) if given.encoders or given.authors else []
+    found = {(row["encoder"], row["batch"]): row for row in known}
+    for name in given.encoders or ([] if given.authors else names()):
+        for batch in BATCHES[:1] if name in ALONE else BATCHES:
+            found[name, batch] = _alone(measured, name, batch)
+        yield [*found.values()]
+    for name in (given.encoders or AUTHORS) if given.authors else ():
+        found[name, 1] |= _alone(beside_authors, name, given.authors)
+        yield [*found.values()]
+
+
+def _alone(measure: Callable[..., Row], *given: object) -> Row:
+    with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+        return alone.submit(measure, *given).result()
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Which encoders."""
     parser.add_argument("encoders", nargs="*", help="NAME:VARIANT; default: all")
+    parser.add_argument("--authors", type=Path, help="checkouts, by owner+name")
+
+
+def _beside(one: Row, more: Row | None) -> Row:
+    """What a batch tells beside one record, and the authors' network beside ours."""
+    found: Row = {}
+    if "authors_s" in one:
+        found["authors"] = one["authors_s"] / one["ours_s"]
+    if more:
+        found["times_many"] = more["embed_s"] / more["reference_s"]
+        found["each_mb"] = (more["peak_mb"] - one["peak_mb"]) / (more["batch"] - 1)
+    return found
 
 
 def parts(rows: list[Row]) -> dict[str, str]:
@@ -117,11 +173,10 @@ def parts(rows: list[Row]) -> dict[str, str]:
             "prepare_ms": 1000 * row["prepare_s"],
             "each_second": 1 / row["embed_s"],
             "times": row["embed_s"] / row["reference_s"],
-            "times_many": beside["embed_s"] / beside["reference_s"],
-            "each_mb": (beside["peak_mb"] - row["peak_mb"]) / (beside["batch"] - 1),
+            **_beside(row, many.get(row["encoder"])),
         }
         for row in rows
-        if row["batch"] == 1 and (beside := many.get(row["encoder"]))
+        if row["batch"] == 1
     ]
     columns = {
         "encoder": text("encoder"),
@@ -131,6 +186,7 @@ def parts(rows: list[Row]) -> dict[str, str]:
         "records a CPU second": number("each_second", ".1f"),
         f"cost beside {REFERENCE}, one at a time": number("times", ".1f"),
         f"{BATCHES[-1]} at once": number("times_many", ".1f"),
+        "authors' network, over ours": number("authors", ".2f"),
         "peak of one, MB": number("peak_mb", ",.0f"),
         "each more, MB": number("each_mb", ",.1f"),
     }
