@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 TILE = 1024
 """Rows and columns of a tile: 4 MiB in float32, which stays in the cache of a CPU."""
@@ -173,6 +172,12 @@ class _Blocks:
         """Of all ranks."""
         return sum(self.counts)
 
+    def room(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Give memory for two tiles, which all of them use in turn: anew, each costs its pages."""
+        rows, columns = self.counts[self.ranks.rank], max(self.counts)
+        size = min(rows, self.tile) * min(columns, self.tile)
+        return like.new_empty(size), like.new_empty(size)
+
     def round(self, still: Sequence[Tensor], moving: list[Tensor]) -> Iterator[_Block]:
         """Give every block, this rank's own first.
 
@@ -210,15 +215,39 @@ class _Block:
             for j in range(0, columns, size):
                 yield slice(i, min(i + size, rows)), slice(j, min(j + size, columns))
 
-    def hide(self, logits: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Set the pairs of a tile that are not compared to minus infinity, in place."""
+    def logits(
+        self,
+        a: Tensor,
+        rows: slice,
+        columns: slice,
+        scale: Tensor,
+        room: Tensor,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """Give a tile; pairs that are not compared have minus infinity."""
         own, itself = self.blocks.groups, self.blocks.itself
+        a, b = a[rows], self.still[0][columns]
+        logits = torch.mm(a, b.T, out=_tile(room, len(a), len(b))).mul_(scale)
+        if bias is not None:
+            logits.add_(bias)
         if own is not None and self.groups is not None:
             logits.masked_fill_(own[rows, None] != self.groups[columns], -math.inf)
         if itself is not None and self.is_own:
             for ring in (0, len(self.still[0])):
                 pairs(logits, rows, columns, itself - ring).fill_(-math.inf)
         return logits
+
+
+def _tile(room: Tensor, rows: int, columns: int) -> Tensor:
+    return room[: rows * columns].view(rows, columns)
+
+
+def _logsumexp(x: Tensor, dim: int, room: Tensor) -> Tensor:
+    """Give what `torch.logsumexp` gives, in memory that is there."""
+    most = x.amax(dim, keepdim=True)
+    most.masked_fill_(most.abs() == math.inf, 0)
+    apart = torch.sub(x, most, out=_tile(room, *x.shape))
+    return apart.exp_().sum(dim).log_().add_(most.squeeze(dim))
 
 
 class _TiledInfoNCE(torch.autograd.Function):
@@ -228,14 +257,14 @@ class _TiledInfoNCE(torch.autograd.Function):
     ) -> Tensor:
         over_b = a.new_full((len(a),), -math.inf)
         moving = [over_b.clone()] if weight < 1 else []
+        room, more = blocks.room(a)
         for block in blocks.round([b], moving):
-            (theirs,) = block.still
             for rows, columns in block.tiles():
-                logits = block.hide(scale * (a[rows] @ theirs[columns].T), rows, columns)
-                over_b[rows] = torch.logaddexp(over_b[rows], logits.logsumexp(1))
+                logits = block.logits(a, rows, columns, scale, room)
+                over_b[rows] = torch.logaddexp(over_b[rows], _logsumexp(logits, 1, more))
                 if weight < 1:
                     over_a = moving[0]
-                    over_a[columns] = torch.logaddexp(over_a[columns], logits.logsumexp(0))
+                    over_a[columns] = torch.logaddexp(over_a[columns], _logsumexp(logits, 0, more))
         part = weight * over_b - scale * (a * b).sum(1)
         if weight < 1:
             part = part + (1 - weight) * moving[0]
@@ -249,13 +278,15 @@ class _TiledInfoNCE(torch.autograd.Function):
         a, b, scale, over_b, *over_a = ctx.saved_tensors
         # d loss / d logits is the mixed softmax minus the identity, over the number of rows.
         to_a, moving = -b, [-a]
+        room, more = ctx.blocks.room(a)
         for block in ctx.blocks.round([b, *over_a], moving):
             theirs, *over = block.still
             for rows, columns in block.tiles():
-                logits = block.hide(scale * (a[rows] @ theirs[columns].T), rows, columns)
-                share = ctx.weight * torch.exp(logits - over_b[rows, None])
+                logits = block.logits(a, rows, columns, scale, room)
+                share = torch.sub(logits, over_b[rows, None], out=_tile(more, *logits.shape))
+                share.exp_().mul_(ctx.weight)
                 if over:
-                    share += (1 - ctx.weight) * torch.exp(logits - over[0][columns])
+                    share += logits.sub_(over[0][columns]).exp_().mul_(1 - ctx.weight)
                 to_a[rows] += share @ theirs[columns]
                 moving[0][columns] += share.T @ a[rows]
         step = grad * ctx.blocks.ranks.size / ctx.blocks.rows
@@ -270,13 +301,15 @@ class _TiledSigmoid(torch.autograd.Function):
         ctx: Any, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, blocks: _Blocks
     ) -> Tensor:
         total = torch.zeros_like(scale)
+        room, more = blocks.room(a)
         for block in blocks.round([b], []):
-            (theirs,) = block.still
             for rows, columns in block.tiles():
-                logits = block.hide(scale * (a[rows] @ theirs[columns].T) + bias, rows, columns)
+                logits = block.logits(a, rows, columns, scale, room, bias)
                 if block.is_own:
                     pairs(logits, rows, columns).neg_()
-                total -= functional.logsigmoid(-logits).sum()  # softplus is linear from 20 on
+                # log(1 + exp(x)); torch's softplus is linear from 20 on
+                rest = torch.abs(logits, out=_tile(more, *logits.shape)).neg_().exp_().log1p_()
+                total += rest.add_(logits.clamp_(min=0)).sum()
         ctx.save_for_backward(a, b, scale, bias)
         ctx.blocks = blocks
         return blocks.ranks.total(total.sum()) / blocks.rows
@@ -286,11 +319,11 @@ class _TiledSigmoid(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, bias = ctx.saved_tensors
         to_a, to_bias, moving = torch.zeros_like(a), torch.zeros_like(bias), [torch.zeros_like(b)]
+        room, _ = ctx.blocks.room(a)
         for block in ctx.blocks.round([b], moving):
             (theirs,) = block.still
             for rows, columns in block.tiles():
-                logits = block.hide(scale * (a[rows] @ theirs[columns].T) + bias, rows, columns)
-                share = logits.sigmoid_()
+                share = block.logits(a, rows, columns, scale, room, bias).sigmoid_()
                 if block.is_own:
                     pairs(share, rows, columns).sub_(1)
                 to_a[rows] += share @ theirs[columns]
