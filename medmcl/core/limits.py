@@ -44,6 +44,8 @@ _PER_JSON_BYTE = 30
 _MOST_INFLATED = 1_040
 """No deflate stream expands further than 1032 times."""
 _BLOCK = 2**20
+_NO_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x1f\x8b", b"PK\3\4")
+"""How files begin that are called a table and are none, of which whoever reads them says what."""
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open,
 }  # fmt: skip
@@ -215,9 +217,9 @@ def refuse_large_text(
 
 def _refuse_zeros(path: Path, error: type[MedmclError]) -> None:
     with path.open("rb") as file:
-        is_wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # said elsewhere
-        at = 2
-        while not is_wide and (part := file.read(_BLOCK)):
+        said_elsewhere = file.read(4).startswith(_NO_TEXT)
+        at = file.seek(0)
+        while not said_elsewhere and (part := file.read(_BLOCK)):
             if b"\0" in part:
                 where = at + part.index(b"\0")
                 raise error("holds zero bytes: it is no text, or damaged", where=path,
