@@ -9,11 +9,11 @@ _LONGEST = 2_000
 """Letters of one value in a message: a file may hold megabytes of them."""
 
 
-def cut(value: object) -> str:
-    """Write a value as a message shows it, without what is beyond its first 2,000 letters."""
+def cut(value: object, longest: int = _LONGEST) -> str:
+    """Write a value as a message shows it, without what is beyond so many letters."""
     text = str(value)
-    more = len(text) - _LONGEST
-    return text if more <= 0 else f"{text[:_LONGEST]} … and {more:,} more letters"
+    more = len(text) - longest
+    return text if more <= 0 else f"{text[:longest]} … and {more:,} more letters"
 
 
 class MedmclError(ValueError):
@@ -38,7 +38,7 @@ class MedmclError(ValueError):
     ) -> None:
         self.what, self.where, self.got = what, where, got
         self.expected, self.fix = expected, fix
-        lines = [cut(what if where is None else f"{where}: {what}")]
+        lines = [what if where is None else f"{where}: {what}"]
         if got is not None:
             lines.append(f"  got:      {cut(got) or 'nothing'}")
         if expected is not None and (text := cut(expected)):

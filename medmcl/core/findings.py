@@ -8,6 +8,9 @@ from typing import Literal
 
 from medmcl.core.errors import cut
 
+_LONGEST = 5_000
+"""Letters of one finding: a cell may hold megabytes of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -34,7 +37,7 @@ class Finding:
     task: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "what", cut(self.what))
+        object.__setattr__(self, "what", cut(self.what, _LONGEST))
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what} [{self.code}]\n  to fix:   {self.fix}"

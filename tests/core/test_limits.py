@@ -3,6 +3,7 @@
 import pytest
 
 from medmcl.core import limits
+from medmcl.core.errors import RecordError
 
 
 def test_free_memory_is_that_of_the_group_that_slurm_or_a_container_bounds(tmp_path, monkeypatch):
@@ -19,3 +20,13 @@ def test_free_memory_is_that_of_the_group_that_slurm_or_a_container_bounds(tmp_p
     assert limits.free_memory() == 500_000
     (job / "memory.max").write_text("max")
     assert limits.free_memory() == pytest.approx(plain, rel=0.5)
+
+
+def test_what_is_not_free_is_refused_unless_a_bound_is_set(monkeypatch):
+    monkeypatch.delenv("MEDMCL_TABLE_MB", raising=False)
+    monkeypatch.setattr(limits, "free_memory", lambda: 3 * 2**30)
+    limits.refuse_large(2 * 2**30, "t.parquet", kind="table")
+    with pytest.raises(RecordError, match=r"at most 3\.\d* GB[\s\S]*MEDMCL_TABLE_MB=4097"):
+        limits.refuse_large(4 * 2**30, "t.parquet", kind="table")
+    monkeypatch.setenv("MEDMCL_TABLE_MB", "8000")
+    limits.refuse_large(4 * 2**30, "t.parquet", kind="table")
