@@ -228,12 +228,11 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
     meds = spec.meds  # splits whose subjects are counted: those asked for, or all that are listed
     asked = tuple(sorted(set(meds.splits))) if meds and meds.splits else None
     splits = asked or (dataset.splits() if meds else None)
+    subjects, ranks = (np.concatenate(x) for x in zip(*seen.counted.values(), strict=True))
     provenance = Provenance(
         outside_vocabulary=tally.outside_vocabulary,
         splits=splits,
-        people=people_of_subjects(
-            *(np.concatenate(both) for both in zip(*seen.counted.values(), strict=True))
-        ),
+        people=people_of_subjects(subjects, ranks, spec.keys.duplicates),
     )
     return replace(counts, provenance=provenance), tally, written
 

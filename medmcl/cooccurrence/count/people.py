@@ -4,7 +4,9 @@ A tag is a keyed hash (BLAKE2b, 64 bits) of a patient's name, or, where a table 
 whole record. Beside that of a name stand two of events (`drawn`): of one event, by which other
 people of the same names (numbers, at another hospital) are told apart, whatever was filtered or
 added; and of two days in a row, by which patients are known again under other names or dates. The
-key lies in the register's folder of this user on this machine and goes nowhere. Whoever lacks the
+key lies in the register's folder of this user on this machine and goes nowhere. A third is of all
+events that were counted (`counted_records`): by it releases of the same patients with other events
+are told from releases of the same records. Whoever lacks the
 key cannot find out a patient by trying all names; who holds two folders of counts of one site sees
 how many patients they share, and nothing else. So tags go with exact counts only (which tell more
 than that) and no release carries any.
@@ -75,6 +77,8 @@ class People:
             None if not known.
         contents: Tags of two days in a row of each patient, (patients,) uint64: neither names nor
             dates are in them; None if not known.
+        records: Tags of all events of each patient that were counted, with their dates, (patients,)
+            uint64; None if not known.
     """
 
     site: str
@@ -83,6 +87,7 @@ class People:
     tags: np.ndarray | None = field(default=None, compare=False, repr=False)
     events: np.ndarray | None = field(default=None, compare=False, repr=False)
     contents: np.ndarray | None = field(default=None, compare=False, repr=False)
+    records: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 def register_beside(place: Path) -> Path:
@@ -108,10 +113,23 @@ def register_folder() -> Path:
 
     The latter holds the key by which patients are known again, and the register of what lies in
     folders that cannot be written into.
+
+    Raises:
+        ArtefactError: The variable names a place that is another one in each working directory.
     """
     said = os.environ.get(PLACE)
     if said:
-        return Path(said)
+        place = Path(os.path.expanduser(said))  # noqa: PTH111 - Path's raises for unknown users
+        if not place.is_absolute():
+            raise ArtefactError(
+                "names another register in each working directory, so that nobody knows what was "
+                "released from the last one",
+                where=PLACE,
+                got=said,
+                expected="a whole path, or one below the home directory (~/register)",
+                fix=f"{PLACE}={place.absolute()}",
+            )
+        return place
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "medmcl" / "register"
 
@@ -194,10 +212,7 @@ def drawn(events: Events) -> np.ndarray:
 
     day = time // _DAY
     begin = np.flatnonzero(np.r_[True, other | (day[1:] != day[:-1])])
-    codes = np.zeros(len(events.code.values), dtype=np.uint64)
-    used = np.flatnonzero(np.bincount(events.code.number, minlength=len(codes)))
-    codes[used] = _numbers([_digest(b"", events.code.values[k]) for k in used.tolist()])
-    codes = np.add.reduceat(codes[events.code.number], begin)  # in whatever order of the day
+    codes = np.add.reduceat(_codes(events)[events.code.number], begin)  # in whatever order
     owner, day = subject[begin], day[begin]
     new = np.r_[True, owner[1:] != owner[:-1]]
     last = np.r_[new[1:], True]
@@ -209,14 +224,44 @@ def drawn(events: Events) -> np.ndarray:
     return np.column_stack([event, np.minimum.reduceat(days, np.flatnonzero(new))])
 
 
+def counted_records(events: Events) -> np.ndarray:
+    """Hash all events that are counted of each patient, in whatever order a day has them.
+
+    Args:
+        events: Those that are counted, rows of a patient together.
+
+    Returns:
+        One of each patient, (patients,) uint64.
+    """
+    if not len(events):
+        return np.zeros(0, dtype=np.uint64)
+    begin = np.flatnonzero(np.r_[True, events.subject[1:] != events.subject[:-1]])
+    ranks = _mixed(_codes(events)[events.code.number] + _ODD * events.time.astype(np.uint64))
+    if events.visit is not None:  # by their order within the patient
+        person = events.person()
+        both = np.unique(np.column_stack([person, events.visit]), axis=0, return_inverse=True)[1]
+        nth = both.ravel() - np.minimum.reduceat(both.ravel(), begin)[person]
+        ranks = _mixed(ranks + nth.astype(np.uint64))
+    return np.asarray(np.add.reduceat(ranks, begin))
+
+
+def _codes(events: Events) -> np.ndarray:
+    """A number of each code that occurs, (codes,) uint64."""
+    codes = np.zeros(len(events.code.values), dtype=np.uint64)
+    used = np.flatnonzero(np.bincount(events.code.number, minlength=len(codes)))
+    codes[used] = _numbers([_digest(b"", events.code.values[k]) for k in used.tolist()])
+    return codes
+
+
 def people_of_subjects(
-    subjects: Iterable[object], ranks: np.ndarray | None = None
+    subjects: Iterable[object], ranks: np.ndarray | None = None, how: str = ""
 ) -> tuple[People, ...]:
     """Give the tags of patients by their names; nothing where no key can be kept.
 
     Args:
         subjects: Names.
-        ranks: Of what is `drawn` of each, (n, 2), if it is known.
+        ranks: Of what is `drawn` of each, and of its `counted_records`, (n, 3), if it is known.
+        how: What else decides how the events of a patient are counted, but window and pairing.
     """
     key = _key_if_any()
     if key is None:
@@ -228,7 +273,9 @@ def people_of_subjects(
     events = _numbers([_digest(key, f"{one} {k}") for one, k in both])
     events[ranks[:, 0] == _NO_EVENT] = 0
     contents = _numbers([_digest(key, f"days {k}") for k in ranks[:, 1].tolist()])
-    return (named(_numbers([_digest(key, one) for one in names]), "subjects", events, contents),)
+    records = _numbers([_digest(key, f"record {how} {k}") for k in ranks[:, 2].tolist()])
+    tags = _numbers([_digest(key, one) for one in names])
+    return (named(tags, "subjects", events, contents, records),)
 
 
 def people_of_records(
@@ -304,19 +351,40 @@ def named(
     kind: Kind,
     events: np.ndarray | None = None,
     contents: np.ndarray | None = None,
+    records: np.ndarray | None = None,
 ) -> People:
     """Give patients by their tags."""
     order = np.argsort(tags, kind="stable")
     tags = tags[order]
-    events, contents = (None if one is None else one[order] for one in (events, contents))
-    parts = [one.astype("<u8").tobytes() for one in (tags, events, contents) if one is not None]
-    said = b"".join([kind.encode(), *parts])
-    return People(hashlib.sha256(said).hexdigest(), len(tags), kind, tags, events, contents)
+    events, contents, records = (
+        None if one is None else one[order] for one in (events, contents, records)
+    )
+    parts = [one.astype("<u8").tobytes() for one in (tags, events, contents, records)
+             if one is not None]  # fmt: skip
+    said = hashlib.sha256(b"".join([kind.encode(), *parts])).hexdigest()
+    return People(said, len(tags), kind, tags, events, contents, records)
 
 
 def overlap(one: People, other: People) -> bool:
     """Whether two sites may have patients in common, of the same names or of the same contents."""
     return one.site == other.site or same_names(one, other) or bool(len(renamed(one, other)[0]))
+
+
+def counted_alike(one: People, other: People) -> bool:
+    """Whether all patients of both sites have the same events in both.
+
+    Where nothing is known of events, names or records stand for them; counts of events that do not
+    say which they are (older ones) are never alike.
+    """
+    if one.records is None or other.records is None:
+        return one.events is None and other.events is None
+    assert one.tags is not None
+    assert other.tags is not None
+    _, i, j = np.intersect1d(one.tags, other.tags, return_indices=True)
+    if same_names(one, other) and not np.array_equal(one.records[i], other.records[j]):
+        return False
+    i, j = renamed(one, other)  # who is who is not told where contents are alike
+    return np.array_equal(np.sort(one.records[i]), np.sort(other.records[j]))
 
 
 def same_names(one: People, other: People) -> bool:
@@ -432,8 +500,9 @@ def _identify(one: People) -> bool:
 
 
 def _key_if_any() -> bytes | None:
+    folder = register_folder()  # a place that is none is no reason to go on without tags
     try:
-        return register_key(register_folder())
+        return register_key(folder)
     except ArtefactError as error:
         log.warning("patients get no tags, so that releases of them are not compared: %s", error)
         return None

@@ -10,7 +10,7 @@ import numpy as np
 
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.items import Tally, Tokens
-from medmcl.cooccurrence.count.people import drawn
+from medmcl.cooccurrence.count.people import counted_records, drawn
 from medmcl.data.events.events import (
     LONGEST_CODE,
     Events,
@@ -54,7 +54,8 @@ class Sighting:
     Attributes:
         subjects: Patients of each shard, (n,) int64.
         counted: Those of them of whom an event is counted, (n,) int64, with the ranks of what
-            is drawn of all that they have (`drawn`), (n, 2) uint64.
+            is drawn of all that they have (`drawn`) and of what is counted of it
+            (`counted_records`), (n, 3) uint64.
         codes: Modality to code to its occurrences and patients.
         tally: What was read and left out.
     """
@@ -88,8 +89,10 @@ def scan(paths: Sequence[Path], reading: Reading, size: int) -> Sighting:
         found.tally.shards += 1
         subjects, counted = ([np.zeros(0, dtype=np.int64)] for _ in range(2))
         ranks = [np.zeros((0, 2), dtype=np.uint64)]
+        records = [np.zeros(0, dtype=np.uint64)]
         for events, modality in _assigned(path, reading, size, found.tally, subjects, ranks):
             counted.append(starts(events.subject))
+            records.append(counted_records(events))
             values = events.code.values
             key = modality * len(values) + events.code.number
             tokens = np.bincount(key, minlength=len(names) * len(values))
@@ -101,7 +104,8 @@ def scan(paths: Sequence[Path], reading: Reading, size: int) -> Sighting:
                 found.add(names[modality_], values[code], int(tokens[one]), int(people[one]))
         found.subjects[path] = np.concatenate(subjects)
         there = np.isin(found.subjects[path], np.concatenate(counted))
-        found.counted[path] = (found.subjects[path][there], np.concatenate(ranks)[there])
+        known = np.column_stack([np.concatenate(ranks)[there], np.concatenate(records)])
+        found.counted[path] = (found.subjects[path][there], known)
     return found
 
 

@@ -322,7 +322,9 @@ def _read_people(folder: Path, manifest: ManifestKeys) -> tuple[People, ...]:
     for number, one in enumerate(keys.sites):
         mine = table.filter(pc.equal(table["site"], number))
         tags = mine["tag"].to_numpy()
-        events, contents = (optional(mine, k, folder / PEOPLE) for k in ("event", "content"))
+        events, contents, records = (
+            optional(mine, k, folder / PEOPLE) for k in ("event", "content", "record")
+        )
         if len(tags) != (one.tags or 0):
             raise ArtefactError(
                 "the manifest does not tell the truth about: people",
@@ -330,7 +332,7 @@ def _read_people(folder: Path, manifest: ManifestKeys) -> tuple[People, ...]:
                 got=f"{len(tags)} tags of site {number}",
                 expected=f"{one.tags or 0}, as the manifest says",
             )
-        there = None if one.tags is None else named(tags, one.kind, events, contents)
+        there = None if one.tags is None else named(tags, one.kind, events, contents, records)
         if there is not None and there.site != one.site:
             raise ArtefactError(
                 "the manifest does not tell the truth about: people",

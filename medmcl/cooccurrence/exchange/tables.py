@@ -48,9 +48,10 @@ PEOPLE_SCHEMA = pa.schema(
         pa.field("tag", pa.uint64(), nullable=False),
         pa.field("event", pa.uint64()),
         pa.field("content", pa.uint64()),
+        pa.field("record", pa.uint64()),
     ]
 )
-_LATER = ("most", "largest", "event", "content")
+_LATER = ("most", "largest", "event", "content", "record")
 """Columns that are written only where they are known; older folders lack them."""
 
 
@@ -85,7 +86,9 @@ def people_table(people: Sequence[People]) -> pa.Table:
     for number, one in enumerate(people):
         if one.tags is not None:
             none = pa.nulls(len(one.tags), pa.uint64())
-            drawn = [none if x is None else pa.array(x) for x in (one.events, one.contents)]
+            drawn = [
+                none if x is None else pa.array(x) for x in (one.events, one.contents, one.records)
+            ]
             columns = [pa.array(np.full(len(one.tags), number)), pa.array(one.tags), *drawn]
             parts.append(pa.Table.from_arrays(columns, schema=PEOPLE_SCHEMA))
     return _known(pa.concat_tables(parts))

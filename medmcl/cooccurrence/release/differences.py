@@ -14,8 +14,14 @@ looked at together with all earlier ones whose patients it shares, directly or t
   two sums), is a release of its own that nobody suppressed, and its zeros are no more to be told
   than its small cells. Where it would give one of fewer patients than the threshold, the new
   release leaves the cell out. So it does where a combination cancels (the same patients counted
-  otherwise) and a few patients are left. All combinations are sums of a finite number of them
-  (`_combinations`), which are all looked at; where they are too many, the release is refused.
+  otherwise) and a few patients are left, or one patient or site gives most of what is left. All
+  combinations are sums of a finite number of them (`_combinations`), which are all looked at; where
+  they are too many, the release is refused.
+- *Other events*: all that holds for patients who have the same records in every release. Releases
+  of the same patients by other events, windows or code maps are judged by what holds whatever
+  their records are (`medmcl.cooccurrence.release.other_events`). Where they have no event in common
+  (years, each counted from its own events), a difference is of nothing, and they are taken for
+  other people.
 - *Codes*: cells of other tokens cannot be compared one by one. A group of codes less those of its
   codes that are shown is the one that is not: other codes of the same patients are refused.
 """
@@ -30,7 +36,16 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Counts, Pair, people_of
-from medmcl.cooccurrence.count.people import People, overlap, renamed, same_names, shared_patients
+from medmcl.cooccurrence.count.people import (
+    People,
+    counted_alike,
+    overlap,
+    renamed,
+    same_names,
+    shared_patients,
+)
+from medmcl.cooccurrence.release.cells import cells_in_the_places_of, where_told
+from medmcl.cooccurrence.release.other_events import signed, where_told_by_others
 from medmcl.core.errors import ArtefactError
 
 MOST_COMBINATIONS = 2000
@@ -94,16 +109,45 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
     for row in groups.rows:
         if not row[~few].any():  # nothing but small groups: the largest of them stands for it
             few[np.argmax(np.where(row, groups.size, -1))] = False
-    held = groups.rows[:, ~few]
-    factors = _combinations(held, near)
+    factors = _combinations(groups.rows[:, ~few], near)
     factors = factors[(factors[:, 0] != 0) & factors[:, 1:].any(axis=1)]  # what is new by this one
-    others = [_in_the_places_of(one.counts, new.counts) for one in near]
-    for pair, block in new.counts.blocks.items():
-        assert block.patients is not None
-        if block.pairs.nnz:  # an empty choice of cells would come back as a matrix
-            cells = [(block.pairs, block.patients), *(one.get(pair) for one in others)]
-            told[pair] = _told(cells, factors, factors @ held, fewest)
+    mixed = _counted_otherwise([new, *near], near)
+    both = (groups.rows[:, None] > 0) & (groups.rows[None] > 0)
+    shared = both @ groups.size
+    for pair, cells in cells_in_the_places_of(new.counts, [one.counts for one in near]).items():
+        small = where_told(cells, factors, factors @ groups.rows, few, fewest, share)
+        small |= where_told_by_others(cells, mixed, shared, fewest, share)
+        row, column = (one[small] for one in cells.where)
+        ones = np.ones(len(row), dtype=np.int64)
+        told[pair] = sparse.csr_array((ones, (row, column)), shape=told[pair].shape)
     return told
+
+
+def _counted_otherwise(releases: Sequence[Past], near: Sequence[Past]) -> np.ndarray:
+    """Factors of the combinations of releases that count the same patients otherwise (`signed`)."""
+    otherwise = np.zeros((len(releases), len(releases)), dtype=bool)
+    for k, one in enumerate(releases):
+        for n, other in enumerate(releases[:k]):
+            same = (one.counts.window, one.counts.pairing) == (
+                other.counts.window,
+                other.counts.pairing,
+            )
+            otherwise[k, n] = otherwise[n, k] = any(
+                not (same and counted_alike(a, b))
+                for a in people_of(one.counts)
+                for b in people_of(other.counts)
+                if overlap(a, b)
+            )
+    found = signed(otherwise, MOST_COMBINATIONS)
+    if found is None:
+        raise _refused(
+            "these patients were released too often by other events, windows or codes to look at "
+            "each combination",
+            f"{otherwise[0].sum()} earlier releases of other events of the same patients",
+            "the same events and window as before, or events of which none was counted before",
+            near,
+        )
+    return found
 
 
 def earlier_threshold(new: Past, past: Sequence[Past]) -> int | None:
@@ -327,75 +371,3 @@ def _combinations(rows: np.ndarray, near: Sequence[Past]) -> np.ndarray:
 def _signs(factors: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Which releases are added, which are taken away, and which groups are left."""
     return np.c_[factors > 0, factors < 0, factors @ groups > 0]
-
-
-Cells = tuple[sparse.csr_array, sparse.csr_array]
-
-
-def _in_the_places_of(counts: Counts, new: Counts) -> dict[Pair, Cells]:
-    """Pairs and patients of each block, in the rows and columns of another release.
-
-    A block is known by its tokens: modalities may have other names there, or another order.
-    """
-    found = {}
-    for a, b in new.blocks:
-        shape = new.blocks[a, b].pairs.shape
-        best = (0, False)
-        for (c, d), block in counts.blocks.items():
-            for one, two, turned in ((c, d, False), (d, c, True)):
-                into = [_places_in(new, a, counts, one), _places_in(new, b, counts, two)]
-                alike = (
-                    int((into[0] >= 0).sum()) * int((into[1] >= 0).sum()),
-                    (one, two) == (a, b),
-                )
-                if block.patients is None or not alike[0] or alike <= best:
-                    continue
-                best = alike
-                cells = (block.pairs, block.patients)
-                found[a, b] = tuple(_moved(k.T if turned else k, into, shape) for k in cells)
-    return found
-
-
-def _places_in(new: Counts, name: str, counts: Counts, other: str) -> np.ndarray:
-    """Where each token of a modality stands in one of ``new``; -1 of those that it lacks."""
-    places = {token: k for k, token in enumerate(new.vocabularies[name].tokens)}
-    words = counts.vocabularies[other].tokens
-    return np.array([places.get(token, -1) for token in words], dtype=np.int64)
-
-
-def _moved(
-    cells: sparse.csr_array, into: Sequence[np.ndarray], shape: tuple[int, int]
-) -> sparse.csr_array:
-    there = sparse.coo_array(cells)
-    row, column = (where[one] for where, one in zip(into, there.coords, strict=True))
-    kept = (row >= 0) & (column >= 0)
-    return sparse.csr_array((there.data[kept], (row[kept], column[kept])), shape=shape)
-
-
-def _told(
-    cells: Sequence[Cells | None], factors: np.ndarray, groups: np.ndarray, fewest: int
-) -> sparse.csr_array:
-    """Cells of the first release of which a combination tells what few patients have: 1 where.
-
-    Args:
-        cells: Of each release, in the same places; None where it lacks the pair of modalities.
-        factors: Of each combination, (n, releases).
-        groups: How often each combination counts the patients of a group, (n, groups).
-        fewest: Patients that are not few.
-    """
-    assert cells[0] is not None
-    where = sparse.coo_array(cells[0][0]).coords
-    none = np.zeros(len(where[0]), dtype=np.int64)
-    pairs, people = (
-        np.array([none if one is None else one[k][where] for one in cells]) for k in (0, 1)
-    )
-    small = np.zeros(len(none), dtype=bool)
-    for one, left in zip(factors, groups, strict=True):
-        used = one != 0
-        few = np.abs(one @ people) < fewest * (left.max(initial=0) or np.abs(one).max())
-        if not left.any():  # the same patients: where they have the same, nothing is told
-            few &= one @ pairs != 0
-        small |= few & (pairs[used] != 0).all(axis=0)
-    row, column = (one[small] for one in where)
-    ones = np.ones(len(row), dtype=np.int64)
-    return sparse.csr_array((ones, (row, column)), shape=cells[0][0].shape)

@@ -59,6 +59,27 @@ def undominated(counts: Counts, pair: Pair, share: float) -> sparse.csr_array:
     return found
 
 
+def most_of_one(counts: Counts, pair: Pair) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Most pairs that one patient may give to each cell, and those of the largest of several sites.
+
+    Both int64, as the block; nothing where there is one site, or it is not known what each gives.
+    """
+    block = counts.blocks[pair]
+    cells = ordered_cells(block.pairs)
+    most = _most_of_a_patient(counts, pair, cells).astype(np.int64)
+    patient = sparse.csr_array((most, cells.indices, cells.indptr), cells.shape)
+    if counts.sites == 1 or block.largest is None:
+        return patient, sparse.csr_array(cells.shape, dtype=np.int64)
+    return patient, block.largest
+
+
+def upper(values: np.ndarray) -> np.ndarray:
+    """Round numbers up to 1, 2, 3, 4, 6, 8, 12, ...: bounds stay bounds and are nobody's number."""
+    powers = 1 << np.arange(61)
+    steps = np.unique(np.r_[0, powers, 3 * powers[:-1]])
+    return np.asarray(steps[np.searchsorted(steps, values)])
+
+
 def sites_are_known(counts: Counts) -> bool:
     """Whether it is known what each of several sites adds."""
     return counts.sites == 1 or all(one.largest is not None for one in counts.blocks.values())
@@ -87,5 +108,8 @@ def _aligned(values: sparse.csr_array, cells: sparse.csr_array) -> np.ndarray:
 
 def keep_cells(block: Block, kept: sparse.csr_array) -> Block:
     """The block with the cells that are 1 in ``kept`` (int64), all else absent."""
-    return Block(*(None if one is None else sparse.csr_array(one * kept)
-                   for one in (block.pairs, block.patients)))  # fmt: skip
+    cells = (block.pairs, block.patients, block.largest)
+    pairs, patients, largest = (None if one is None else sparse.csr_array(one * kept)
+                                for one in cells)  # fmt: skip
+    assert pairs is not None
+    return Block(pairs, patients, largest=largest)

@@ -33,7 +33,14 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from medmcl.cooccurrence.count.counts import Counts, Margin, Provenance, fingerprint_of, people_of
+from medmcl.cooccurrence.count.counts import (
+    Counts,
+    Margin,
+    Provenance,
+    fingerprint_of,
+    ordered_cells,
+    people_of,
+)
 from medmcl.cooccurrence.count.people import (
     PLACE,
     Kind,
@@ -51,6 +58,7 @@ from medmcl.cooccurrence.exchange.folder import MANIFEST, load_counts, save_coun
 from medmcl.cooccurrence.exchange.manifest import Sha256
 from medmcl.cooccurrence.exchange.tables import read_json, sha256_of
 from medmcl.cooccurrence.release.differences import Past
+from medmcl.cooccurrence.release.dominance import upper
 from medmcl.core.atomic import file_aside, is_content, write_atomically
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
@@ -175,7 +183,7 @@ class Register:
         for folder, one in [(None, place), *((one, one / RELEASED / new.name) for one in beside)]:
             try:
                 if not one.exists():
-                    save_counts(new.counts, one)
+                    save_counts(_rounded(new.counts), one)
             except ArtefactError as error:
                 if folder is None:
                     raise
@@ -326,13 +334,17 @@ def unseen() -> list[str]:
 def memory_of(kept: Counts, exact: Counts) -> Counts:
     """What a register remembers of a release: its cells with their patients, and whose they are.
 
+    Also the most that one patient has of a token, and that one of several sites gives to a cell: by
+    that it is known that no difference is mostly of one.
+
     Args:
         kept: The release's cells, blocks with patients.
         exact: The counts that it is made of.
     """
-    margins = {
-        name: Margin(one.tokens + one.pairs, one.pairs) for name, one in kept.margins.items()
-    }
+    margins = {}
+    for name, one in kept.margins.items():
+        cells, most = one.tokens + one.pairs, exact.margins[name].most
+        margins[name] = Margin(cells, one.pairs, most=None if most is None else most * (cells > 0))
     return replace(
         kept,
         margins=margins,  # sums of cells, by which the folder is checked when it is read
@@ -342,6 +354,21 @@ def memory_of(kept: Counts, exact: Counts) -> Counts:
         notes=(),
         provenance=Provenance(people=people_of(exact)),
     )
+
+
+def _rounded(counts: Counts) -> Counts:
+    """As it is kept: what is the most of one patient or site is rounded up, and nobody's number."""
+    margins = {
+        name: replace(one, most=None if one.most is None else upper(one.most))
+        for name, one in counts.margins.items()
+    }
+    blocks = dict(counts.blocks)
+    for pair, block in blocks.items():
+        if block.largest is not None:
+            largest = ordered_cells(block.largest)
+            largest.data = np.minimum(upper(largest.data), ordered_cells(block.pairs).data)
+            blocks[pair] = replace(block, largest=largest)
+    return replace(counts, margins=margins, blocks=blocks)
 
 
 def _past(place: Path) -> Past:

@@ -1,0 +1,233 @@
+"""Releases of the same patients by other events or windows, and of more patients: no difference of
+them is of few patients, or mostly of one."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from medmcl.cooccurrence.count.command import count
+from medmcl.cooccurrence.count.people import counted_alike, register_folder
+from medmcl.cooccurrence.count.run import Means
+from medmcl.cooccurrence.count.spec import load_spec
+from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
+from medmcl.cooccurrence.release import differences
+from medmcl.cooccurrence.release.other_events import signed
+from medmcl.cooccurrence.release.register import Register
+from medmcl.cooccurrence.release.release import release_threshold
+from medmcl.core.errors import ArtefactError
+from medmcl.stages.cooccur.release import release_folders
+
+PATIENTS = 240
+D = 4
+CODES = [f"{kind}{k}" for kind in "AB" for k in range(D)]
+RATES = dict(zip("0123", (0.1, 0.5, 0.9, 0), strict=True))
+
+
+def events(seed, patients=range(PATIENTS)):
+    """Three years of two settings; everybody is in all of them, few have a pair across both."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for patient in range(300):
+        home = draw.random() < 0.6
+        for year, ward, code in product((2019, 2020, 2021), ("in", "out"), ("A3", "B3")):
+            day = pd.Timestamp(year, 1, 1) + pd.Timedelta(days=int(draw.integers(365)))
+            rows.append((f"P{patient}", day, code, ward))
+        for code in CODES:
+            for _ in range(draw.poisson(RATES[code[1]])):
+                ward = home if draw.random() < 0.97 else not home
+                day = pd.Timestamp("2019-01-01") + pd.Timedelta(days=int(draw.integers(3 * 365)))
+                rows.append((f"P{patient}", day, code, "in" if ward else "out"))
+        if draw.random() < 0.12:
+            rows += [(f"P{patient}", day, code, "in" if home else "out") for code in ("A0", "B0")]
+        if draw.random() < 0.05:  # one who has very much
+            code = CODES[draw.integers(len(CODES))]
+            rows += [(f"P{patient}", pd.Timestamp("2020-02-02"), code, "in")] * 40
+    table = pd.DataFrame(rows, columns=["patient", "date", "code", "setting"])
+    return table[table["patient"].str[1:].astype(int).isin(patients)]
+
+
+def counted(folder, table, name, window="record", **changes):
+    table.to_csv(folder / f"{name}.csv", index=False)
+    spec = {
+        "schema": "medmcl/cooccurrence@1",
+        "sources": [{"kind": "table", "path": f"{name}.csv", "subject": "patient", "time": "date",
+                     "code": "code"}],
+        "modalities": {"a": {"prefix": "A"}, "b": {"prefix": "B"}},
+        "window": window,
+        **changes,
+    }  # fmt: skip
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(spec))
+    count(load_spec(folder / f"{name}.yaml"), folder / name, save_counts, means=Means())
+    return folder / name
+
+
+def each(table, window="record"):
+    """What each patient gives to each cell, by looking at everybody, (300, D, D)."""
+    month = table["date"].dt.year * 12 + table["date"].dt.month if window == "month" else 0
+    unit = table["patient"].str[1:].astype(int) * 100_000 + month
+    units, place = np.unique(unit, return_inverse=True)
+    often = np.zeros((len(units), 2 * D), dtype=np.int64)
+    np.add.at(often, (place, [CODES.index(code) for code in table["code"]]), 1)
+    cells = np.zeros((300, D, D), dtype=np.int64)
+    np.add.at(cells, units // 100_000, often[:, :D, None] * often[:, None, D:])
+    return cells
+
+
+def shown(folder):
+    """The released cells in the places of all codes."""
+    counts = load_counts(folder)
+    wide = np.zeros((D, D), dtype=np.int64)
+    places = [[int(one[1:]) for one in counts.vocabularies[name].tokens] for name in "ab"]
+    wide[np.ix_(*places)] = counts.D.toarray()
+    return wide
+
+
+def of_few(tables, truth, released):
+    """Cells that a sum or difference tells, and those of them of few patients or mostly of one."""
+    told = bad = 0
+    for factors in product((0, 1, -1), repeat=len(released)):
+        used = np.flatnonzero(factors)
+        if len(used) < 2 or factors[used[0]] < 0:
+            continue
+        if sum(len(tables[k]) for k in used) == len(
+            pd.concat([tables[k] for k in used]).index.unique()
+        ):
+            continue  # no event in common: nothing is taken away
+        all_there = np.all([released[k] > 0 for k in used], axis=0)
+        parts = np.abs(sum(factors[k] * truth[k] for k in used))
+        value = np.abs(sum(factors[k] * released[k] for k in used))
+        few = ((parts > 0).sum(axis=0) < 11) | (parts.max(axis=0) > 0.8 * value)
+        told += int(all_there.sum())
+        bad += int((all_there & few).sum())
+    return told, bad
+
+
+def parts(kind, seed):
+    """Series of tables, each with its window."""
+    table = events(seed)
+    if kind == "settings":
+        tables = [table, *(table[table["setting"] == one] for one in ("in", "out"))]
+        return [(one, "record") for one in tables]
+    if kind == "windows":
+        return [(table, "record"), (table, "month")]
+    if kind == "more patients":
+        return [(table, "record"), (events(seed, range(PATIENTS + 40)), "record")]
+    return [(table[table["date"] < end], "record") for end in ("2020", "2021", "2022")]
+
+
+@pytest.mark.parametrize("kind", ["settings", "windows", "more patients", "years that grow"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_no_difference_is_of_few_patients_or_mostly_of_one(kind, turned, tmp_path):
+    """All less inside less outside was three patients' pairs across both; a patient among those who
+    came gave nearly all of a difference; so did one among windows."""
+    series = parts(kind, 0)[:: -1 if turned else 1]
+    tables, released = [table for table, _ in series], []
+    for k, (table, window) in enumerate(series):
+        place = counted(tmp_path, table, f"c{k}", window)
+        try:
+            release_folders([place], tmp_path / f"r{k}")
+            released.append(shown(tmp_path / f"r{k}"))
+        except ArtefactError as error:
+            assert "no cell has enough patients" in str(error)  # noqa: PT017 - not each time
+            released.append(np.zeros((D, D), dtype=np.int64))
+    truth = [each(*one) for one in series]
+    alone = [cells.sum(axis=0) * ((cells > 0).sum(axis=0) >= 11) for cells in truth]
+    assert of_few(tables, truth, alone)[1] > 0  # without a register
+    told, bad = of_few(tables, truth, released)
+    assert bad == 0
+    assert told or kind in ("settings", "windows")
+
+
+def test_years_of_the_same_patients_are_released_whole(tmp_path):
+    """Nothing of one is in another: each is as if it were alone."""
+    table = events(1)
+    for year in ("2019", "2020", "2021"):
+        place = counted(tmp_path, table[table["date"].dt.strftime("%Y") == year], year)
+        alone = release_threshold(load_counts(place), register=Register(tmp_path / f"of {year}"))
+        release_folders([place], tmp_path / f"r{year}")
+        assert (shown(tmp_path / f"r{year}") > 0).sum() == alone.counts.D.nnz > 4
+    whole = counted(tmp_path, table, "whole")  # less all years it is what lies across them
+    told = release_folders([whole], tmp_path / "r")
+    assert told["cells suppressed"] > 4
+
+
+CHANGES = {
+    "order": (lambda one: one.iloc[::-1], True),
+    "fewer": (lambda one: one[one["patient"] != "P3"], True),
+    "renamed": (lambda one: one.assign(patient=one["patient"] + "0"), True),
+    "an event less": (lambda one: one.drop(one.index[one["patient"] == "P3"][0]), False),
+    "a code for another": (lambda one: one.assign(code=one["code"].replace("A1", "A0")), False),
+    "moved": (lambda one: one.assign(date=one["date"] + pd.Timedelta(days=4000)), False),
+    "a year": (lambda one: one[one["date"] >= "2021"], False),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_what_was_counted_of_a_patient_is_known_again(how, tmp_path):
+    change, same = CHANGES[how]
+    table = events(0, range(100))
+    places = [counted(tmp_path, one, name) for one, name in ((table, "a"), (change(table), "b"))]
+    one, other = (load_counts(place).provenance.people[0] for place in places)
+    assert counted_alike(one, other) is same
+
+
+def test_another_modality_beside_takes_no_cell_away(tmp_path):
+    """What the first release shows tells nothing new in the second."""
+    table = events(0)
+    more = pd.concat([table, table[table["code"] == "A0"].assign(code="C0")])
+    more = more.sort_values(["patient", "date"])
+    release_folders([counted(tmp_path, table, "two")], tmp_path / "r2")
+    rules = {name: {"prefix": name.upper()} for name in "abc"}
+    release_folders([counted(tmp_path, more, "three", modalities=rules)], tmp_path / "r3")
+    both = [load_counts(tmp_path / name).blocks["a", "b"].pairs for name in ("r2", "r3")]
+    assert both[0].nnz == both[1].nnz > 4
+
+
+def test_too_many_releases_of_other_events_are_refused_by_name(tmp_path, monkeypatch):
+    otherwise = np.ones((8, 8), dtype=bool)
+    assert signed(otherwise, differences.MOST_COMBINATIONS) is None
+    assert len(signed(otherwise[:7, :7], differences.MOST_COMBINATIONS)) == 3**6 - 1
+    (one, window), (other, _), _ = parts("settings", 0)
+    release_folders([counted(tmp_path, one, "a", window)], tmp_path / "ra")
+    monkeypatch.setattr(differences, "signed", lambda *_: None)
+    with pytest.raises(
+        ArtefactError, match=r"released too often by other events(.|\n)*none was counted before"
+    ):
+        release_folders([counted(tmp_path, other, "b", window)], tmp_path / "rb")
+
+
+def test_what_the_register_keeps_of_one_patient_or_site_is_rounded_up(tmp_path):
+    table = events(0)
+    both = [table[table["patient"].str[1:].astype(int) % 2 == k] for k in range(2)]
+    places = [counted(tmp_path, one, f"s{k}", vocabulary={"files": {"a": "a.txt", "b": "b.txt"},
+              "version": "v"}) for k, one in enumerate(both)
+              if [(tmp_path / f"{name.lower()}.txt").write_text("\n".join(
+                  one for one in CODES if one[0] == name)) for name in "AB"]]  # fmt: skip
+    release_folders(places, tmp_path / "r", largest_share=1)
+    (past,) = Register.here().past()
+    exact = [load_counts(place) for place in places]
+    most = np.maximum(*(one.margins["a"].most for one in exact))
+    kept = past.counts.margins["a"].most
+    assert set(kept.tolist()) <= {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}
+    assert ((kept >= most) & (kept <= 1.5 * most)).all()
+    largest = np.maximum(*(one.D.toarray() for one in exact))
+    assert (past.counts.cross().largest.toarray() >= largest).all()
+
+
+@pytest.mark.parametrize("said", ["register", "./register", "~nobody-of-that-name/register"])
+def test_a_register_of_each_working_directory_is_refused(said, tmp_path, monkeypatch):
+    """Two directories were two registers, and epsilon was spent twice."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDMCL_REGISTER", said)
+    with pytest.raises(ArtefactError, match=r"each working directory(.|\n)*MEDMCL_REGISTER=/"):
+        counted(tmp_path, events(0, range(5)), "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_register_below_the_home_directory_is_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MEDMCL_REGISTER", "~/register")
+    assert register_folder() == tmp_path / "register"
