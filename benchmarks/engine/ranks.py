@@ -1,6 +1,7 @@
 """Several processes of one run: memory and work of a loss, of an optimiser, of a checkpoint, of steps.
 
-``python -m benchmarks.engine.ranks`` takes ten minutes. Each measurement is a process (or several that know each other) of its own, one thread each. Memory is
+``python -m benchmarks.engine.ranks --before FOLDER`` takes half an hour; FOLDER is a checkout of
+`GATHERED`, with which each loss is measured in turn. Each measurement is a process (or several that know each other) of its own, one thread each. Memory is
 that of the process beyond what it held before. Seconds are of the processor, but for those that
 training waits for a checkpoint.
 """
@@ -15,17 +16,28 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.study import ROOT, Row, Study, number, table
 
+WHAT = ("loss", "optimiser", "saving", "steps")
 RANKS = (1, 2, 4)
-ROWS, WIDTH = 16_384, 128
+GATHERED = "15177d20"
+"""The last commit whose ranks gathered the rows of all for a loss in tiles."""
 LOSSES = ("info_nce", "siglip")
-DENSE = 8_192
-"""Rows of the loss that is not in tiles: more do not fit four times onto a small machine."""
+CASES = [
+    *((loss, 16_384, 128, (1, 2, 4), False) for loss in LOSSES),
+    ("info_nce", 2048, 128, (2, 4), False),
+    *((loss, 8_192, 128, (1, 2), True) for loss in LOSSES),
+    ("info_nce", 32_768, 512, (1, 2, 4), False),
+]
+"""Loss, rows, numbers a row, processes, and whether it is kept from tiles; of those that are, more
+rows do not fit four times onto a small machine."""
+OFTEN = {2048: 20, 16_384: 2}
+"""Rows to how often a loss is asked for, if more than once; the least seconds count."""
 LAYERS, SIDE = 24, 1024
 """Of the module whose optimiser and checkpoint are measured: 25 million weights."""
 STEPS, BATCH = 10, 128
@@ -45,7 +57,7 @@ def forget_peak() -> float:
     return memory("VmRSS")
 
 
-def embedded(rows: int, rank: int) -> Any:
+def embedded(rows: int, rank: int, width: int) -> Any:
     """Embeddings of two modalities of a rank's rows, as towers give them."""
     import torch
 
@@ -54,7 +66,7 @@ def embedded(rows: int, rank: int) -> Any:
     generator = torch.Generator(device="cpu").manual_seed(rank)
     pooled = {
         name: torch.nn.functional.normalize(
-            torch.randn(rows, WIDTH, generator=generator, device="cpu"), dim=1
+            torch.randn(rows, width, generator=generator, device="cpu"), dim=1
         ).requires_grad_()
         for name in ("a", "b")
     }
@@ -65,36 +77,31 @@ def embedded(rows: int, rank: int) -> Any:
     return Embeddings(batch=batch, pooled=pooled)
 
 
-def loss_of(world: Any, what: str, rows: int, dense: bool) -> Row:
-    """Charge for embeddings, or only gather them, forward and back."""
-    import torch
-
+def loss_of(world: Any, what: str, rows: int, width: int, dense: bool) -> Row:
+    """Charge for embeddings, forward and back."""
     from medmcl.core.batch import InputShape
     from medmcl.core.contracts import ModelShape
-    from medmcl.engine.distributed import charge, gather_embeddings
+    from medmcl.engine.distributed import charge
     from medmcl.objectives import build_objective
     from medmcl.objectives.pairwise import contrastive
 
     if dense:
         contrastive.TILE_FROM["cpu"] = sys.maxsize
     signal = InputShape(kind="ecg", shape=(1, 4))
-    shape = ModelShape(inputs={"a": signal, "b": signal}, widths={"a": WIDTH, "b": WIDTH})
-    loss = "info_nce" if what == "gather" else what
-    objective = build_objective("cross_modal", {"loss": loss, "view": "plain"}, shape)
+    shape = ModelShape(inputs={"a": signal, "b": signal}, widths={"a": width, "b": width})
+    objective = build_objective("cross_modal", {"loss": what, "view": "plain"}, shape)
 
     def once(rows: int) -> None:
-        seen = embedded(rows // world.size, world.rank)
-        if what == "gather":
-            got = gather_embeddings(seen, ("pooled",), world)
-            torch.stack([x.sum() for x in got.pooled.values()]).sum().backward()
-        else:
-            given = {"plain": seen}
-            charge({"align": (objective, 1.0)}, given, seen.batch, world)[0].backward()
+        seen = embedded(rows // world.size, world.rank, width)
+        charge({"align": (objective, 1.0)}, {"plain": seen}, seen.batch, world)[0].backward()
 
     once(256)
-    before, began = forget_peak(), time.process_time()
-    once(rows)
-    return {"mb": memory("VmHWM") - before, "seconds": time.process_time() - began}
+    before, spent = forget_peak(), []
+    for _ in range(OFTEN.get(rows, 1)):
+        began = time.process_time()
+        once(rows)
+        spent.append(time.process_time() - began)
+    return {"mb": memory("VmHWM") - before, "seconds": min(spent)}
 
 
 def big_module() -> Any:
@@ -126,9 +133,14 @@ def optimiser_of(world: Any, sharded: bool) -> Row:
 
 
 def saving(folder: Path) -> list[Row]:
-    """Seconds that training waits for a checkpoint: written at once, or meanwhile."""
-    import torch
+    """Seconds that training waits for a checkpoint: written at once, or meanwhile, or by torch."""
+    import shutil
+    import warnings
 
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    warnings.simplefilter("ignore")  # of torch, that there is one process
     from medmcl.engine.checkpoint import Checkpoints
     from medmcl.engine.saver import Saver
     from medmcl.engine.world import World
@@ -138,13 +150,25 @@ def saving(folder: Path) -> list[Row]:
     for p in module.parameters():
         p.grad = torch.full_like(p, 0.1)
     optimiser.step()
-    found: dict[str, list[float]] = {"at once": [], "meanwhile": [], "written": []}
+    found: dict[str, list[float]] = {
+        how: [] for how in ("at once", "meanwhile", "written", "torch", "torch written")
+    }
     checkpoints = Checkpoints(folder / "checkpoint")
     with Saver(checkpoints, World()) as saver:
-        for step in range(1, 11):
+        for step in range(1, 16):
             training = {"optimiser": optimiser.state_dict()}
             began = time.perf_counter()
-            if step % 2:
+            if step % 3 == 0:
+                whole = {"weights": module.state_dict(), **training}
+                under_way: Any = dcp.async_save(
+                    whole, checkpoint_id=folder / f"torch-{step}", no_dist=True
+                )
+                found["torch"].append(time.perf_counter() - began)
+                under_way.result()
+                found["torch written"].append(time.perf_counter() - began)
+                shutil.rmtree(folder / f"torch-{step - 3}", ignore_errors=True)
+                continue
+            if step % 3 == 1:
                 checkpoints.save(step, module.state_dict(), training, best=False)
                 found["at once"].append(time.perf_counter() - began)
                 continue
@@ -209,8 +233,36 @@ def work(what: str, folder: Path, given: dict[str, Any]) -> None:
     (folder / f"found-{rank}.json").write_text(json.dumps(found), "utf-8")
 
 
-def measured(kind: str, ranks: int, folder: Path | None = None, **given: Any) -> list[Any]:
-    """Rows of each rank."""
+def forked(ranks: int, kind: str, folder: Path, given: dict[str, Any]) -> None:
+    """Let ranks work that are forks of this process, so that what they need is imported once."""
+    import medmcl.engine.distributed
+    import medmcl.objectives.pairwise.alignment  # noqa: F401  (for the forks)
+
+    started = []
+    for rank in range(ranks):
+        started.append(os.fork())
+        if not started[-1]:
+            code = 1
+            try:
+                if ranks > 1:
+                    known = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks}
+                    os.environ |= {name: str(value) for name, value in known.items()}
+                work(kind, folder, given)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+    ended = [os.waitpid(one, 0)[1] for one in started]
+    if any(ended):
+        raise SystemExit(1)
+
+
+def measured(
+    kind: str, ranks: int, folder: Path | None = None, root: Path = ROOT, **given: Any
+) -> list[Any]:
+    """Rows of each rank, measured by this script with the medmcl of a checkout."""
     import socket
 
     with tempfile.TemporaryDirectory() as made, socket.socket() as free:
@@ -218,13 +270,10 @@ def measured(kind: str, ranks: int, folder: Path | None = None, **given: Any) ->
         free.bind(("localhost", 0))
         known = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
         free.close()
-        script = f"from benchmarks.engine.ranks import *; work({kind!r}, Path({str(folder)!r}), {given!r})"
-        started = []
-        for rank in range(ranks):
-            more = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), **known}
-            env = {**os.environ, **STEADY, **(more if ranks > 1 else {})}
-            started.append(subprocess.Popen([sys.executable, "-c", script], env=env, cwd=ROOT))
-        if any(list(map(subprocess.Popen.wait, started))):
+        script = (f"import runpy, pathlib; of = runpy.run_path({__file__!r}); "
+                  f"of['forked']({ranks}, {kind!r}, pathlib.Path({str(folder)!r}), {given!r})")  # fmt: skip
+        env = {**os.environ, **STEADY, **(known if ranks > 1 else {})}
+        if subprocess.run([sys.executable, "-c", script], env=env, cwd=root).returncode:
             raise RuntimeError(f"{kind} on {ranks}: {given}")
         return [
             json.loads((folder / f"found-{rank}.json").read_text("utf-8")) for rank in range(ranks)
@@ -233,37 +282,51 @@ def measured(kind: str, ranks: int, folder: Path | None = None, **given: Any) ->
 
 def most(found: list[Row]) -> Row:
     """The largest of each number over ranks."""
-    return {key: round(max(row[key] for row in found), 3) for key in found[0]}
+    return {key: round(max(row[key] for row in found), 4) for key in found[0]}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", action="store_true", help="measure steps alone; other rows stay")
+    parser.add_argument("--before", type=Path, help=f"a checkout of {GATHERED}, measured in turn")
+    about = "measure these; other rows stay"
+    parser.add_argument("--only", nargs="+", choices=WHAT, default=WHAT, help=about)
 
 
 def run(given: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
     """Measure all, a measurement after the other."""
-    rows: dict[str, list[Row]] = {"loss": [], "optimiser": [], "saving": [], "steps": []}
-    if given.steps:
-        yield from steps({**STUDY.kept(given.out), "steps": []})
-        return
-    cases = [(what, ROWS, False) for what in ("gather", *LOSSES)] + [
-        (one, DENSE, True) for one in LOSSES
-    ]
-    for what, count, dense in cases:
-        for ranks in RANKS[: 2 if dense else None]:
-            found = most(measured("loss", ranks, what=what, rows=count, dense=dense))
-            rows["loss"].append(
-                {"what": what, "rows": count, "dense": dense, "ranks": ranks, **found}
-            )
-            yield rows
+    kept = STUDY.kept(given.out) or {}
+    rows: dict[str, list[Row]] = {
+        name: [] if name in given.only else kept.get(name, []) for name in WHAT
+    }
+    if "loss" in given.only:
+        before = {"gathered": given.before} if given.before else {}
+        yield from losses(rows, {"ring": ROOT, **before})
+    if "optimiser" in given.only:
+        yield from optimisers(rows)
+    if "saving" in given.only:
+        rows["saving"] = measured("saving", 1)[0]
+        yield rows
+    if "steps" in given.only:
+        yield from steps(rows)
+
+
+def optimisers(rows: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:
+    """Measure an optimiser whose state is on each rank, or shared out."""
     for sharded in (False, True):
         for ranks in RANKS[sharded:]:
             found = most(measured("optimiser", ranks, sharded=sharded))
             rows["optimiser"].append({"sharded": sharded, "ranks": ranks, **found})
             yield rows
-    rows["saving"] = measured("saving", 1)[0]
-    yield rows
-    yield from steps(rows)
+
+
+def losses(rows: dict[str, list[Row]], roots: dict[str, Path]) -> Iterator[dict[str, list[Row]]]:
+    """Measure losses in tiles with each checkout, in turn; and not in tiles with this one."""
+    for what, count, width, each, dense in CASES:
+        for ranks in each:
+            for how, root in list(roots.items())[: 1 if dense or ranks == 1 else None]:
+                case = {"what": what, "rows": count, "width": width, "dense": dense}
+                found = most(measured("loss", ranks, root=root, **case))
+                rows["loss"].append({**case, "how": how, "ranks": ranks, **found})
+                yield rows
 
 
 def steps(rows: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:
@@ -287,20 +350,26 @@ def steps(rows: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:
 
 def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
     names = {
-        "gather": "nothing: embeddings gathered, gradients sent back",
         "info_nce": "InfoNCE",
         "siglip": "sigmoid",
     }
+
+    def how(row: Row) -> str:
+        if row["dense"] or row["ranks"] == 1:
+            return "not in tiles" if row["dense"] else "in tiles"
+        return {"ring": "blocks in a ring", "gathered": "rows of all gathered (before)"}[row["how"]]
+
     alone = {row["stage"]: row["seconds"] for row in rows["steps"] if row["ranks"] == 1}
     at_once = next((row["seconds"] for row in rows["saving"] if row["how"] == "at once"), None)
     return {
         "loss": table(
             {
-                "loss": lambda row: names[row["what"]] + (", not in tiles" if row["dense"] else ""),
-                "rows": number("rows"),
+                "loss": lambda row: names[row["what"]],
+                "rows": lambda row: f"{row['rows']:,} x {row['width']}",
+                "how": how,
                 "processes": number("ranks"),
                 "MB a process": number("mb", ",.0f"),
-                "CPU s a process": number("seconds", ".2f"),
+                "CPU s a process": lambda row: f"{row['seconds']:{'.3f' if row['seconds'] < 0.1 else '.2f'}}",
             },
             rows["loss"],
         ),
@@ -317,7 +386,9 @@ def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
         "saving": table(
             {
                 "checkpoint": lambda row: {"at once": "written at once (as before)", "meanwhile": "copied, written meanwhile",
-                                           "written": "until that is on disk"}[row["how"]],
+                                           "written": "until that is on disk",
+                                           "torch": "`torch.distributed.checkpoint.async_save`",
+                                           "torch written": "until that is on disk"}[row["how"]],
                 "s": number("seconds", ".3f"),
                 "share": lambda row: f"{100 * row['seconds'] / at_once:.0f} %" if at_once else "",
             },
