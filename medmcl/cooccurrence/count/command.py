@@ -203,7 +203,16 @@ def to_count(
     dataset, written = events_of(spec, work)
     reading = reading_of(spec, dataset)
     seen = scan_shards(dataset.shards, reading, means)
-    _warn_missing(dataset, reading, seen)
+    # subjects that the splits list and no shard has: a shard may be lost
+    listed = reading.subjects if reading.subjects is not None else dataset.subjects()
+    there = np.concatenate([np.zeros(0, dtype=np.int64), *seen.subjects.values()])
+    missing = int((~np.isin(listed, there)).sum())
+    if missing:
+        log.warning(
+            "%s of %s subjects of metadata/subject_splits.parquet are in no shard under %s: they "
+            "had no events, or a shard is missing",
+            f"{missing:,}", f"{len(listed):,}", dataset.folder / "data",
+        )  # fmt: skip
     refuse_unread(dataset.shards, reading, seen, spec.file, tuple(spec.keys.vocabulary.files))
     vocabularies = _vocabularies(spec, seen)
     refuse_unlisted(seen, vocabularies, spec.file)
@@ -235,19 +244,6 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
         people=people_of_subjects(subjects, ranks, spec.keys.duplicates),
     )
     return replace(counts, provenance=provenance), tally, written
-
-
-def _warn_missing(dataset: MedsDataset, reading: Reading, seen: Sighting) -> None:
-    """Warn of subjects that the splits list and no shard has: a shard may be lost."""
-    listed = reading.subjects if reading.subjects is not None else dataset.subjects()
-    there = np.concatenate([np.zeros(0, dtype=np.int64), *seen.subjects.values()])
-    missing = int((~np.isin(listed, there)).sum())
-    if missing:
-        log.warning(
-            "%s of %s subjects of metadata/subject_splits.parquet are in no shard under %s: they "
-            "had no events, or a shard is missing",
-            f"{missing:,}", f"{len(listed):,}", dataset.folder / "data",
-        )  # fmt: skip
 
 
 def convert(spec: Spec, out: Path, *, shards: int | None = None) -> Written:
@@ -407,10 +403,7 @@ def rows_of(spec: Spec, work: Path) -> tuple[pd.DataFrame, Tally]:
             for (name, listed), items in zip(words.items(), chunk.modalities, strict=True):
                 codes = np.array(listed.tokens, dtype=object)[items.token]
                 owners = subjects[items.patient]
-                frames.append(_frame(owners, name, codes, items.weight.astype(np.int64)))
+                kind = np.full(len(owners), name, dtype=object)
+                values = (owners, kind, codes, items.weight.astype(np.int64))
+                frames.append(pd.DataFrame(dict(zip(COLUMNS, values, strict=True))))
     return pd.concat(frames, ignore_index=True), tally
-
-
-def _frame(owners: np.ndarray, name: str, codes: np.ndarray, weights: np.ndarray) -> pd.DataFrame:
-    values = (owners, np.full(len(owners), name, dtype=object), codes, weights)
-    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))

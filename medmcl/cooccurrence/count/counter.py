@@ -79,7 +79,12 @@ class PairCounter:
         self.units = self.patients = 0
         self._window = parse_window(rules.window)
         self._distinct = check_pairing(rules.pairing) == "distinct"
-        self._fast = _choose_fast(fast)
+        there = find_spec("numba") is not None
+        if fast and not there:
+            raise ExtraNotInstalledError("numba", "fast")
+        if fast is None and not there:
+            log.info("counting with numpy; several times faster with pip install 'medmcl[fast]'")
+        self._fast = there if fast is None else fast
         self._budget = max(memory // 8 // _BYTES_A_PAIR, 1)
         self.piece = events_at_a_time(memory)
         if self._fast and self._dense(memory):
@@ -219,15 +224,6 @@ def _pieces(events: Tokens, size: int) -> Iterator[Tokens]:
         visit = None if events.visit is None else events.visit[at:stop]
         yield Tokens(events.subject[at:stop], events.time[at:stop], events.token[at:stop], visit)
         at = stop
-
-
-def _choose_fast(asked: bool | None) -> bool:
-    there = find_spec("numba") is not None
-    if asked and not there:
-        raise ExtraNotInstalledError("numba", "fast")
-    if asked is None and not there:
-        log.info("counting with numpy; several times faster with pip install 'medmcl[fast]'")
-    return there if asked is None else asked
 
 
 def _once(items: Items) -> Items:

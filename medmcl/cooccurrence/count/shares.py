@@ -90,7 +90,17 @@ def _codes(spec: Spec, out: Path, shard: Shard, means: Means) -> dict[str, Vocab
     refuse_used(out)
     if note.is_file():
         return _known(note, work, asked)
-    _refuse_other(work)
+    # what a count without shards left; events alone, whole or not, are in nobody's way
+    known = {"events", EVENTS_WRITTEN, PARTS}
+    others = work.exists() and any(
+        one.name not in known for one in work.iterdir() if is_content(one)
+    )
+    if others or list_parts(work / PARTS):
+        raise ArtefactError(
+            "a count without --shard that was not finished is here",
+            where=work,
+            fix="go on with --resume and without --shard, or remove it",
+        )
     with keeping(work):
         *_, words = to_count(spec, work.absolute(), means)
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -125,17 +135,3 @@ def _known(note: Path, work: Path, asked: dict[str, Any]) -> dict[str, Vocabular
             fix=f"give --shard 1/{of} to {of}/{of}; or {anew}",
         )
     return words
-
-
-def _refuse_other(work: Path) -> None:
-    """Refuse what a count without shards left; events alone, whole or not, are in nobody's way."""
-    known = {"events", EVENTS_WRITTEN, PARTS}
-    others = work.exists() and any(
-        one.name not in known for one in work.iterdir() if is_content(one)
-    )
-    if others or list_parts(work / PARTS):
-        raise ArtefactError(
-            "a count without --shard that was not finished is here",
-            where=work,
-            fix="go on with --resume and without --shard, or remove it",
-        )

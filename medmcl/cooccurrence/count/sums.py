@@ -56,7 +56,15 @@ class DenseSum:
     def add_cells(self, pairs: Iterator[Cells], people: Iterator[Cells]) -> None:
         """Add values of flat cells."""
         for cell, value in pairs:
-            self._put(cell, value)
+            # the cells are all different; what becomes large goes beside the arrays
+            self._used = True
+            flat = self._pairs.reshape(-1)
+            total = flat[cell] + value.astype(np.int64)
+            large = total > MOST // 2
+            flat[cell] = np.where(large, 0, total)
+            self._bound = max(self._bound, int(total[~large].max(initial=0)))
+            if large.any():
+                self._beyond.add_cells(iter([(cell[large], total[large])]), iter(()))
         if self._people is not None:
             for cell, value in people:
                 self._people.reshape(-1)[cell] += value.astype(np.int32)
@@ -82,7 +90,22 @@ class DenseSum:
         if not self._used:
             return self._beyond.take(diagonal)
         if diagonal is not None:
-            self._mirror(diagonal)
+            # A becomes A + A' + diagonal
+            if self._bound > MOST // 2:
+                self._settle()
+            for cells in (self._pairs, self._people):
+                if cells is None:
+                    continue
+                if self._fast:
+                    from medmcl.cooccurrence.count.kernels import mirror
+
+                    mirror(cells)
+                else:
+                    cells += cells.T.copy()
+            self._bound *= 2
+            self._beyond.mirror()
+            where = np.arange(len(self._pairs)) * (len(self._pairs) + 1)
+            self.add_cells(iter([(where, diagonal[0])]), iter([(where, diagonal[1])]))
         pairs, people = self._pairs, self._people
         self._pairs, self._people = np.zeros((0, 0), dtype=np.int32), None
         found = self._sparse(pairs)
@@ -107,17 +130,6 @@ class DenseSum:
             self._settle()
         return self._bound + found.most <= MOST
 
-    def _put(self, cell: np.ndarray, value: np.ndarray) -> None:
-        """Add to flat cells, all different; what becomes large goes beside the arrays."""
-        self._used = True
-        flat = self._pairs.reshape(-1)
-        total = flat[cell] + value.astype(np.int64)
-        large = total > MOST // 2
-        flat[cell] = np.where(large, 0, total)
-        self._bound = max(self._bound, int(total[~large].max(initial=0)))
-        if large.any():
-            self._beyond.add_cells(iter([(cell[large], total[large])]), iter(()))
-
     def _settle(self) -> None:
         """Look at the largest cell, and leave none in the arrays that is above half of the most."""
         width = self._pairs.shape[1]
@@ -131,24 +143,6 @@ class DenseSum:
                 self._beyond.add_cells(iter([cells]), iter(()))
                 some[large] = 0
             self._bound = max(self._bound, int(some.max(initial=0)))
-
-    def _mirror(self, diagonal: Diagonal) -> None:
-        """Turn A into A + A' + diagonal."""
-        if self._bound > MOST // 2:
-            self._settle()
-        for cells in (self._pairs, self._people):
-            if cells is None:
-                continue
-            if self._fast:
-                from medmcl.cooccurrence.count.kernels import mirror
-
-                mirror(cells)
-            else:
-                cells += cells.T.copy()
-        self._bound *= 2
-        self._beyond.mirror()
-        where = np.arange(len(self._pairs)) * (len(self._pairs) + 1)
-        self.add_cells(iter([(where, diagonal[0])]), iter([(where, diagonal[1])]))
 
     def _sparse(self, cells: np.ndarray) -> sparse.csr_array:
         """Dense to sparse int64 in little memory beside the result."""

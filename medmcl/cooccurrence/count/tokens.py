@@ -59,7 +59,9 @@ def count_tokens(
         )
     first, second = names
     words = {
-        name: vocabularies[name] if vocabularies else _numbered(name, table.shape[1])
+        name: vocabularies[name]
+        if vocabularies
+        else Vocabulary(tuple(f"{name}:{i}" for i in range(table.shape[1])))
         for name, table in tables.items()
     }
     for name, table in tables.items():
@@ -127,7 +129,3 @@ def _refuse_large(values: np.ndarray, name: str) -> None:
             expected=f"at most {LARGEST}",
             fix="a negative number that was read as unsigned, or an id in place of a count?",
         )
-
-
-def _numbered(name: str, size: int) -> Vocabulary:
-    return Vocabulary(tuple(f"{name}:{i}" for i in range(size)))

@@ -55,7 +55,10 @@ def connect() -> Any:
         return ray
     address = os.environ.get("RAY_ADDRESS", "")
     try:
-        _knock(address)
+        # Raise OSError where nobody listens; Ray itself tries for many minutes
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if host and port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
         ray.init(logging_level="ERROR")  # its warnings are of tokens and dashboards
     except OSError as error:
         raise ConfigError(
@@ -104,13 +107,6 @@ def map_on_ray(
             fix="see that its nodes have memory, medmcl installed and the same paths",
         ) from None
     return found
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens; Ray itself tries for many minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 def _ray() -> Any:

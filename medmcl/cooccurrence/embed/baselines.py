@@ -32,7 +32,7 @@ def cl(counts: Counts, rank: int, pair: Pair | None = None) -> tuple[np.ndarray,
     """
     first, second = _exact_pair(counts, pair)
     stack = _stack(counts, first, second)
-    pmi = _linear_stack(stack, np.concatenate([_tokens(counts, n) for n in (first, second)]))
+    pmi = _linear_stack(stack, np.concatenate([counts.margins[n].tokens for n in (first, second)]))
     return _apart(eigen_embedding(pmi, rank), len(counts.vocabularies[first]))
 
 
@@ -71,10 +71,6 @@ def _within(counts: Counts, name: str) -> sparse.csr_array:
             fix="count with within: true (within=True); CLAIME itself does not need it",
         )
     return counts.blocks[name, name].pairs
-
-
-def _tokens(counts: Counts, name: str) -> np.ndarray:
-    return counts.margins[name].tokens
 
 
 def _linear_stack(stack: sparse.csr_array, tokens: np.ndarray) -> np.ndarray:

@@ -103,7 +103,10 @@ class Cohort(Opened):
 
     def task_findings(self, name: str) -> list[Finding]:
         """Give what is wrong with a task; errors refuse only what uses it."""
-        self._require_task(name)
+        if name not in self.spec.tasks:
+            raise CohortError(
+                f"there is no task '{name}'{nearest(name, self.spec.tasks)}", where=self.path
+            )
         return [finding for finding in self.findings if finding.task == name]
 
     @property
@@ -127,12 +130,6 @@ class Cohort(Opened):
         targets = self._built[name][0]
         assert targets is not None  # a task that cannot be built has an error finding
         return targets
-
-    def _require_task(self, name: str) -> None:
-        if name not in self.spec.tasks:
-            raise CohortError(
-                f"there is no task '{name}'{nearest(name, self.spec.tasks)}", where=self.path
-            )
 
     def flow(self) -> list[tuple[str, int, int]]:
         """Give the participant flow: (step, subjects, samples or rows), from table to splits."""

@@ -264,7 +264,17 @@ class Opening:
 
             def emptied(frame: pd.DataFrame) -> pd.DataFrame:
                 said = self.spec.keys.missing
-                return empty_cells(frame, said, {*self._spared(), *codes}, counts)
+                # no pattern takes columns that say whose a row is, or where a file lies
+                keys = self.spec.keys
+                named = {keys.subjects.id, *(one.key for one in keys.maps.values())}
+                joins = [*keys.subjects.join]
+                for spec in self.spec.modalities.values():
+                    row = spec.source.model_dump().get("row")  # of an array: 999 is one like others
+                    named |= {spec.keys.id, spec.keys.record, row, *path_columns(spec)}
+                    joins += spec.keys.join
+                named |= {one for join in joins for both in join.on.items() for one in both}
+                spared = {*codes, *(one for one in named if one is not None)}
+                return empty_cells(frame, said, spared, counts)
 
             where = self.root if here else beside
             confined = Confined([where, *self._roots], fixed_starts(pattern))
@@ -272,7 +282,15 @@ class Opening:
             rows = EventRows.of(self.spec, pattern, codes)
             read = None if rows is None else rows.read
             self.tables[pattern] = read_table(where, pattern, codes, emptied, refuse, read)
-            self.findings += [_listing(pattern, note) for note in self.tables[pattern].notes]
+            self.findings += [
+                cohort_warning(
+                    "cohort.listing",
+                    f"table {pattern}",
+                    note,
+                    "nothing, if that is meant; otherwise write the shards anew",
+                )
+                for note in self.tables[pattern].notes
+            ]
             if counts:
                 self.findings.append(emptied_finding(pattern, counts))
         return self.tables[pattern]
@@ -300,18 +318,6 @@ class Opening:
             for one in named
             if one not in known
         ]
-
-    def _spared(self) -> set[str]:
-        """Columns that say whose a row is, or where a file lies: no pattern takes them."""
-        keys = self.spec.keys
-        named = {keys.subjects.id, *(one.key for one in keys.maps.values())}
-        joins = [*keys.subjects.join]
-        for spec in self.spec.modalities.values():
-            row = spec.source.model_dump().get("row")  # of an array: 999 is one like others
-            named |= {spec.keys.id, spec.keys.record, row, *path_columns(spec)}
-            joins += spec.keys.join
-        named |= {one for join in joins for both in join.on.items() for one in both}
-        return {one for one in named if one is not None}
 
     def _subjects(self) -> tuple[SubjectTable, pd.Series, pd.Series | None]:
         keys = self.spec.keys.subjects
@@ -522,7 +528,12 @@ class Opening:
         keys, people = spec.keys, self.spec.keys.subjects
         reserved = {keys.id or people.id, keys.record, keys.date, people.id}
         frame = subjects.frame if own is None else own.frame
-        reserved |= self._outcome_columns(None if own is None else spec.name, frame.columns)
+        of = None if own is None else spec.name
+        for task in self.spec.tasks.values():
+            try:
+                reserved |= tellers(task, frame.columns) if task.of == of else set()
+            except CohortError:  # building the task says what is wrong with its expression
+                continue
         if own is None:
             reserved |= {people.split.column, people.group, *people.dates}
         written = write_out(spec, frame, {one for one in reserved if one is not None})
@@ -530,16 +541,6 @@ class Opening:
             modalities = {**self.spec.modalities, spec.name: written}
             self.spec = replace(self.spec, modalities=modalities)
         return written
-
-    def _outcome_columns(self, of: str | None, known: pd.Index) -> set[str]:
-        """Columns that tasks of subjects, or of a modality's records, are made of or told by."""
-        found: set[str] = set()
-        for task in self.spec.tasks.values():
-            try:
-                found |= tellers(task, known) if task.of == of else set()
-            except CohortError:  # building the task says what is wrong with its expression
-                continue
-        return found
 
     def _samples(
         self, records: Mapping[str, Records], subjects: SubjectTable, split: pd.Series
@@ -563,7 +564,17 @@ class Opening:
                 got=frame["sample"][frame["sample"].duplicated()].iloc[0],
                 fix="give records ids without ':'",
             )
-        self._say_who_has_nothing(subjects, frame)
+        # subjects of whom no record is there make no sample
+        nothing = len(subjects.frame.index.difference(pd.Index(frame["subject"]), sort=False))
+        if nothing and len(frame):
+            self.findings.append(
+                cohort_warning(
+                    "cohort.nothing_present",
+                    "modalities",
+                    f"{counted(nothing, 'subject')} with no record of any modality: left out",
+                    "nothing, if that is meant; otherwise see id: and present: of the modalities",
+                )
+            )
         frame, index, noted = index_samples(frame, records, subjects, self.spec.keys.index)
         self.findings += noted
         return frame, index
@@ -586,19 +597,6 @@ class Opening:
                         "nothing, if that is meant; otherwise see pairing:",
                     )
                 )
-
-    def _say_who_has_nothing(self, subjects: SubjectTable, frame: pd.DataFrame) -> None:
-        """Count subjects of whom no record is there: they make no sample."""
-        nothing = len(subjects.frame.index.difference(pd.Index(frame["subject"]), sort=False))
-        if nothing and len(frame):
-            self.findings.append(
-                cohort_warning(
-                    "cohort.nothing_present",
-                    "modalities",
-                    f"{counted(nothing, 'subject')} with no record of any modality: left out",
-                    "nothing, if that is meant; otherwise see id: and present: of the modalities",
-                )
-            )
 
     def _labels(
         self,
@@ -664,13 +662,3 @@ class Opening:
 def _rows_of(table: Table, rows: np.ndarray) -> pd.DataFrame:
     """Some rows of a table; the table itself where it is all of them."""
     return table.frame if rows.all() else table.frame[rows]
-
-
-def _listing(pattern: str, note: str) -> Finding:
-    """What is odd about a table that lists files."""
-    return cohort_warning(
-        "cohort.listing",
-        f"table {pattern}",
-        note,
-        "nothing, if that is meant; otherwise write the shards anew",
-    )

@@ -63,7 +63,11 @@ def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, 
         if isinstance(section, dict)
     }
     for kind, names in (("modalities", modalities), ("tasks", tasks)):
-        faults += [_bad_name(where, kind, name) for name in names if not name.isidentifier()]
+        faults += [
+            _invalid(where, f"'{kind}.{name}': a name is made of letters, digits and _")
+            for name in names
+            if not name.isidentifier()
+        ]
     if keys is None:
         return None, faults
     dangling = _references(keys, modalities, tasks, sections_out)
@@ -252,7 +256,15 @@ def _validate(
     unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
     for detail in details:
         if detail["type"] == "extra_forbidden":
-            faults.append(_unknown_key(model, detail, values, where, dot, beside or set()))
+            key = ".".join(map(str, detail["loc"]))
+            if len(detail["loc"]) == 1:
+                known = {field.alias or name for name, field in model.model_fields.items()} | (
+                    beside or set()
+                )
+                hint = nearest(key, known)
+            else:
+                hint = explain(model, detail, values).split("'", 2)[2]
+            faults.append(_finding_of_key(where, f"{dot}{key}", hint))
         else:
             faults.append(_invalid(where, _explain(model, detail, values, dot)))
     if len(unknown) < len(details):
@@ -266,23 +278,6 @@ def _explain(model: type[BaseModel], detail: Any, values: Mapping[str, Any], dot
     if dot and text.startswith("'(top level)'"):
         return text.replace("(top level)", dot.removesuffix("."), 1)
     return text.replace("'", f"'{dot}", 1) if dot and text.startswith("'") else text
-
-
-def _unknown_key(
-    model: type[BaseModel],
-    detail: Any,
-    values: Mapping[str, Any],
-    where: str,
-    dot: str,
-    beside: set[str],
-) -> Finding:
-    key = ".".join(map(str, detail["loc"]))
-    if len(detail["loc"]) == 1:
-        known = {field.alias or name for name, field in model.model_fields.items()} | beside
-        hint = nearest(key, known)
-    else:
-        hint = explain(model, detail, values).split("'", 2)[2]
-    return _finding_of_key(where, f"{dot}{key}", hint)
 
 
 def _finding_of_key(where: str, key: str, hint: str) -> Finding:
@@ -369,10 +364,6 @@ def _invalid(where: str, what: str) -> Finding:
         what,
         "see docs/cohort.md (every key), or docs/data_formats.md (formats of data)",
     )
-
-
-def _bad_name(where: str, kind: str, name: str) -> Finding:
-    return _invalid(where, f"'{kind}.{name}': a name is made of letters, digits and _")
 
 
 def _unknown_kind(where: str, path: str, section: Mapping[str, Any]) -> Finding:

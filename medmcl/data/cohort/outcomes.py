@@ -325,7 +325,18 @@ class _Builder:
     def look_for_one_class(self, targets: Targets) -> None:
         """Note outcomes that teach nothing: no label, all alike, or all alike in train."""
         if isinstance(self.task, MultilabelKeys) and self.task.labels is not None:
-            self._look_for_untaught(targets)
+            # of the labels that a column holds, some are so rare that nobody in train has them
+            taught = (targets.values[self.labels.train & targets.known[:, 0]] > 0).any(axis=0)
+            untaught = [name for name, one in zip(targets.columns, taught, strict=True) if not one]
+            if untaught:
+                self.add(
+                    "one_class",
+                    f"{counted(len(untaught), 'label')} of {len(taught)} that nobody has in the "
+                    f"train split: {', '.join(untaught[:10])}"
+                    f"{', ...' if len(untaught) > 10 else ''}",
+                    "nothing, if they are that rare: nothing is learned of them",
+                    warning=any(taught),
+                )
             return
         columns = [1] if targets.kind == "survival" else range(len(targets.columns))
         for column in columns:
@@ -339,7 +350,12 @@ class _Builder:
                 continue
             for rows, place in ((known, ""), (known & self.labels.train, " in the train split")):
                 if rows.any() and np.ptp(targets.values[rows, column]) == 0:
-                    value = self._shown(targets, targets.values[rows, column][0])
+                    value = targets.values[rows, column][0]
+                    value = (
+                        targets.classes[int(value)]
+                        if targets.kind == "multiclass"
+                        else f"{value:g}"
+                    )
                     self.add(
                         "one_class",
                         f"{what} is {value} for {_all(int(rows.sum()))}{place}"
@@ -347,19 +363,6 @@ class _Builder:
                         "check the column and its expression, or take the task out",
                     )
                     break
-
-    def _look_for_untaught(self, targets: Targets) -> None:
-        """Note labels, of those that a column holds, that nobody in train has: some are rare."""
-        taught = (targets.values[self.labels.train & targets.known[:, 0]] > 0).any(axis=0)
-        untaught = [name for name, one in zip(targets.columns, taught, strict=True) if not one]
-        if untaught:
-            self.add(
-                "one_class",
-                f"{counted(len(untaught), 'label')} of {len(taught)} that nobody has in the train "
-                f"split: {', '.join(untaught[:10])}{', ...' if len(untaught) > 10 else ''}",
-                "nothing, if they are that rare: nothing is learned of them",
-                warning=any(taught),
-            )
 
     def _cells(self, column: int, samples: np.ndarray | None) -> str:
         """Say what the cells that an outcome is made of hold, ``"; x holds 0 (50), 2 (10)"``."""
@@ -369,12 +372,6 @@ class _Builder:
         used = np.unique(rows[rows >= 0] if samples is None else rows[samples & (rows >= 0)])
         read = columns_of(text, table.columns)
         return "".join(f"; {name} holds {held(table[name].iloc[used])}" for name in read)
-
-    @staticmethod
-    def _shown(targets: Targets, value: float) -> str:
-        if targets.kind == "multiclass":
-            return targets.classes[int(value)]
-        return f"{value:g}"
 
 
 def _all(count: int) -> str:

@@ -89,7 +89,10 @@ class MedsDataset:
         """
         path = self._splits_file
         if not splits:
-            return self._listed() if path.is_file() else np.zeros(0, dtype=np.int64)
+            if not path.is_file():
+                return np.zeros(0, dtype=np.int64)
+            listed = self._split_table()["subject_id"].drop_null()
+            return np.unique(listed.to_numpy()).astype(np.int64)
         if not path.is_file():
             raise CohortError("there are no splits", where=path, expected="as in MEDS 0.4")
         table = self._split_table()
@@ -100,9 +103,6 @@ class MedsDataset:
             got = ", ".join(splits)
             raise CohortError("nobody is in these splits", where=path, got=got, expected=known)
         return found.astype(np.int64)
-
-    def _listed(self) -> np.ndarray:
-        return np.unique(self._split_table()["subject_id"].drop_null().to_numpy()).astype(np.int64)
 
 
 def open_meds(folder: Path) -> MedsDataset:
@@ -214,7 +214,18 @@ def read_shard(
     seen: set[int] = set()
     for table in _whole_patients(file, path, ["subject_id", "time", "code", *wanted], size):
         events = _events(table, visit, columns, path)
-        _refuse_scattered(events.subject, seen, path)
+        names, times = np.unique(starts(events.subject), return_counts=True)
+        again = [*names[times > 1].tolist(), *seen.intersection(names.tolist())]
+        if again:
+            raise CohortError(
+                "the rows of a subject do not stand together",
+                where=path,
+                got=f"subject {again[0]}, among {len(again)}",
+                expected="shards sorted by subject, as in MEDS",
+                fix="sort the shard by subject_id and time, or convert with `medmcl cooccur "
+                "to-meds`",
+            )
+        seen.update(names.tolist())
         yield events
 
 
@@ -236,7 +247,8 @@ def _whole_patients(
                 continue
             table = pa.Table.from_batches(waiting)
             subject = table["subject_id"].to_numpy()
-            cut = _last_change(subject)
+            changes = np.flatnonzero(subject[1:] != subject[:-1])
+            cut = int(changes[-1]) + 1 if len(changes) else 0
             if cut:
                 yield table.slice(0, cut)
                 rest = table.slice(cut)
@@ -245,12 +257,6 @@ def _whole_patients(
         raise _damaged(path, error) from None
     if rows:
         yield pa.Table.from_batches(waiting)
-
-
-def _last_change(subject: np.ndarray) -> int:
-    """Give the row where the last patient begins."""
-    changes = np.flatnonzero(subject[1:] != subject[:-1])
-    return int(changes[-1]) + 1 if len(changes) else 0
 
 
 def _events(table: pa.Table, visit: str | None, columns: Sequence[str], path: Path) -> Events:
@@ -285,21 +291,6 @@ def _labels(column: pa.ChunkedArray) -> Labels:
 def _visits(column: pa.ChunkedArray) -> np.ndarray:
     number = _labels(column).number
     return np.where(number < 0, NO_VISIT, number)
-
-
-def _refuse_scattered(subject: np.ndarray, seen: set[int], path: Path) -> None:
-    """Refuse a subject whose rows stand in several places."""
-    names, times = np.unique(starts(subject), return_counts=True)
-    again = [*names[times > 1].tolist(), *seen.intersection(names.tolist())]
-    if again:
-        raise CohortError(
-            "the rows of a subject do not stand together",
-            where=path,
-            got=f"subject {again[0]}, among {len(again)}",
-            expected="shards sorted by subject, as in MEDS",
-            fix="sort the shard by subject_id and time, or convert with `medmcl cooccur to-meds`",
-        )
-    seen.update(names.tolist())
 
 
 def _expected(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -89,9 +89,18 @@ def _write(
         for source, tables in sources:
             done.events.setdefault(source, 0)
             for rows in tables:
-                rows = _with_subject_and_code(rows, done)
+                nobody = rows["subject"].null_count
+                rows = rows.filter(pc.is_valid(rows["subject"])) if nobody else rows
+                nothing = rows["code"].null_count
+                done.without_subject += nobody
+                done.without_code += nothing
+                rows = rows.filter(pc.is_valid(rows["code"])) if nothing else rows
                 done.events[source] += rows.num_rows
-                _describe(rows, described)
+                if rows["description"].null_count != rows.num_rows:
+                    pairs = pa.table([rows["code"], rows["description"]], names=["code", "text"])
+                    for one in pairs.group_by(["code", "text"]).aggregate([]).to_pylist():
+                        if one["text"] is not None:
+                            described.setdefault(one["code"], one["text"])
                 dealer.deal(_as_meds(rows, source, done))
     if not sum(done.events.values()):
         raise CohortError("there are no events", where=", ".join(done.events) or "sources")
@@ -135,15 +144,6 @@ def number_of(subject: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def _with_subject_and_code(rows: pa.Table, done: Written) -> pa.Table:
-    nobody = rows["subject"].null_count
-    rows = rows.filter(pc.is_valid(rows["subject"])) if nobody else rows
-    nothing = rows["code"].null_count
-    done.without_subject += nobody
-    done.without_code += nothing
-    return rows.filter(pc.is_valid(rows["code"])) if nothing else rows
-
-
 def _as_meds(rows: pa.Table, source: str, done: Written) -> pa.Table:
     names = rows["subject"].combine_chunks().dictionary_encode()
     names = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
@@ -166,16 +166,6 @@ def _as_meds(rows: pa.Table, source: str, done: Written) -> pa.Table:
         rows["site"],
     ]
     return pa.table(columns, schema=SCHEMA)
-
-
-def _describe(rows: pa.Table, described: dict[str, str]) -> None:
-    """Remember the first description of each code."""
-    if rows["description"].null_count == rows.num_rows:
-        return
-    pairs = pa.table([rows["code"], rows["description"]], names=["code", "text"])
-    for one in pairs.group_by(["code", "text"]).aggregate([]).to_pylist():
-        if one["text"] is not None:
-            described.setdefault(one["code"], one["text"])
 
 
 def _sort_shards(dealt: Path, data: Path) -> list[str]:

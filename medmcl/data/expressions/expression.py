@@ -316,7 +316,9 @@ class _Evaluation:
             return
         columns, is_column = self.frame.columns, False
         if words.name in columns:
-            is_column = _is(words, column_values(self.frame, words.name))
+            # Whether words are the cells of a column as they stand, and not made of them (lower)
+            column = column_values(self.frame, words.name)
+            is_column = column.kind == "text" and bool((words.data == column.data).all())
         values = dict.fromkeys(map(str, words.data[odd]))
         fix = (said_missing(words.name, values) if is_column else "") + correct(odd)
         one = other is not None and other.name in ("1", "1.0", "True")
@@ -458,11 +460,6 @@ class _Evaluation:
 
 def _is_minus(node: ast.UnaryOp) -> bool:
     return isinstance(node.op, ast.USub)
-
-
-def _is(words: Values, column: Values) -> bool:
-    """Whether words are the cells of a column as they stand, and not made of them (lower)."""
-    return column.kind == "text" and bool((words.data == column.data).all())
 
 
 def _quoted_number(words: Values) -> Values | None:

@@ -96,7 +96,12 @@ def _shards(root: Path, above: Path, files: Sequence[Path]) -> Listed:
         except RecordError as error:
             raise error.again(CohortError) from None
         own: dict[str, _Sample] = {}
-        here, said = _from(root, path), _names(path, above)
+        here, numbered = _from(root, path), _NUMBERED.fullmatch(path.stem)
+        said = {
+            "shard": path.relative_to(above).with_suffix("").as_posix(),
+            "set": numbered[1] if numbered else path.stem,
+            "folder": path.parent.name,
+        }
         for name in found.members:
             match = _KEY.fullmatch(name)
             if match is None or _META.match(name):
@@ -113,17 +118,6 @@ def _shards(root: Path, above: Path, files: Sequence[Path]) -> Listed:
             "no shard holds a sample", where=files[0], expected="members called KEY.png, KEY.txt"
         )
     return Listed(_frame(root, samples), tuple(_notes(samples, nameless, skipped)))
-
-
-def _names(path: Path, above: Path) -> dict[str, str]:
-    """Give what says which shard a sample is of."""
-    shard = path.relative_to(above).with_suffix("").as_posix()
-    numbered = _NUMBERED.fullmatch(path.stem)
-    return {
-        "shard": shard,
-        "set": numbered[1] if numbered else path.stem,
-        "folder": path.parent.name,
-    }
 
 
 def _notes(samples: Sequence[_Sample], nameless: int, skipped: int) -> Iterator[str]:
@@ -152,8 +146,19 @@ def _frame(root: Path, samples: Sequence[_Sample]) -> pd.DataFrame:
                 row[suffix] = _text(root, cell).strip()
             elif suffix in TREES:
                 del row[suffix]
-                for name, value in _tree(root, cell).items():
-                    row[f"json.{name}" if name in taken else name] = value
+                try:
+                    tree = parse_json(_text(root, cell))
+                except ValueError as error:
+                    raise CohortError("is not JSON", where=root / cell, got=error) from None
+                if not isinstance(tree, dict):
+                    raise CohortError(
+                        "holds no fields",
+                        where=root / cell,
+                        got=type(tree).__name__,
+                        expected='{"age": 61}',
+                    )
+                for name, value in tree.items():
+                    row[f"json.{name}" if name in taken else str(name)] = value
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -174,18 +179,6 @@ def _images(samples: Sequence[_Sample], suffixes: Sequence[str]) -> dict[str, st
 
 def _twice(names: Sequence[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
-
-
-def _tree(root: Path, cell: str) -> dict[str, Any]:
-    try:
-        tree = parse_json(_text(root, cell))
-    except ValueError as error:
-        raise CohortError("is not JSON", where=root / cell, got=error) from None
-    if not isinstance(tree, dict):
-        raise CohortError(
-            "holds no fields", where=root / cell, got=type(tree).__name__, expected='{"age": 61}'
-        )
-    return {str(name): value for name, value in tree.items()}
 
 
 def _text(root: Path, cell: str) -> str:

@@ -43,14 +43,7 @@ def named_parts(root: Path, pattern: str, files: Sequence[Path]) -> list[dict[st
     if not _NAMED.search(pattern):
         return [{} for _ in files]
     start = "" if Path(pattern).is_absolute() else re.escape(f"{root.as_posix().rstrip('/')}/")
-    shape = re.compile(start + _expression(pattern))
-    return [
-        {} if m is None else m.groupdict() for m in (shape.fullmatch(f.as_posix()) for f in files)
-    ]
-
-
-def _expression(pattern: str) -> str:
-    """Write a pattern as a regular expression; a name that stands twice is the same twice."""
+    # the pattern as a regular expression; a name that stands twice is the same twice
     found, at, known = "", 0, set[str]()
     for token in _TOKENS.finditer(pattern):
         found += re.escape(pattern[at : token.start()])
@@ -62,4 +55,7 @@ def _expression(pattern: str) -> str:
         else:
             plain = {"any": "(?:.*/)?", "some": "[^/]*", "one": "[^/]"}
             found += plain.get(str(token.lastgroup)) or token[0].replace("[!", "[^")
-    return found + re.escape(pattern[at:])
+    shape = re.compile(start + found + re.escape(pattern[at:]))
+    return [
+        {} if m is None else m.groupdict() for m in (shape.fullmatch(f.as_posix()) for f in files)
+    ]

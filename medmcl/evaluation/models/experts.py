@@ -66,7 +66,11 @@ def product_of_experts(
     model = job.joined(last, final)
     model = replace(model, weights=model.weights * slope, offset=model.offset * slope + intercept)
     if targets.kind == "survival":
-        model = _with_baseline(job, model, final)
+        # The same log hazards with a baseline of the rows fitted on
+        rows = final[job.targets.complete[final] & job.flags[final].any(axis=1)]
+        event, time = survival_outcome(job.targets, rows)
+        baseline = baseline_hazard(model.scores(job.x[rows])[:, 0], event, time)
+        model = replace(model, times=baseline.times, curve=baseline.log_cumulative)
     return Fitted.of(model, chosen, notes)
 
 
@@ -216,14 +220,6 @@ def _label_loss(scores: np.ndarray, labels: np.ndarray) -> Loss:
 def _class_loss(scores: np.ndarray, labels: np.ndarray) -> Loss:
     rows = np.arange(len(labels))
     return lambda x: -float(log_softmax(x[0] * scores, axis=1)[rows, labels].sum())
-
-
-def _with_baseline(job: _Job, model: LinearModel, final: np.ndarray) -> LinearModel:
-    """The same log hazards with a baseline of the rows fitted on."""
-    rows = final[job.targets.complete[final] & job.flags[final].any(axis=1)]
-    event, time = survival_outcome(job.targets, rows)
-    baseline = baseline_hazard(model.scores(job.x[rows])[:, 0], event, time)
-    return replace(model, times=baseline.times, curve=baseline.log_cumulative)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,16 @@ def _fitted(job: _Job, strengths: Sequence[float] | None) -> Fitted:
     if kind == "multiclass":
         return _softmax_probe(job, choices)
     if kind == "survival":
-        return _cox_probe(job, choices)
+        model = cox_survival(
+            job.x,
+            job.targets,
+            job.train,
+            job.tuning,
+            strengths=choices,
+            refit_on=job.final,
+            scaling=job.scaling,
+        )
+        return Fitted.of(survival_arrays(model), model.chosen, model.notes)
     fit = _ridge_column if kind == "regression" else _logistic_column
     return stack([fit(job, column, choices) for column in columns])
 
@@ -285,7 +294,7 @@ def _ridge_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitted:
         value = float(y[train].mean()) if len(train) else 0.0
         note = f"{name}: too little to fit, constant prediction"
         return _constant("value", job, np.array([value]), note)
-    best = _middle(strengths)
+    best = strengths[len(strengths) // 2]
     if len(tuning):
         scaler, ridges = job.ridge(train, column)
         weights, offset = ridges(strengths)
@@ -313,19 +322,6 @@ def _ridges(x: np.ndarray, y: np.ndarray) -> Ridges:
         return found if is_tall else x.T @ found, offset
 
     return at
-
-
-def _cox_probe(job: _Job, strengths: Sequence[float]) -> Fitted:
-    model = cox_survival(
-        job.x,
-        job.targets,
-        job.train,
-        job.tuning,
-        strengths=strengths,
-        refit_on=job.final,
-        scaling=job.scaling,
-    )
-    return Fitted.of(survival_arrays(model), model.chosen, model.notes)
 
 
 def discrete_time_probe(
@@ -391,10 +387,6 @@ def survival_arrays(fitted: Standardised) -> LinearModel:
         return replace(plain, times=model.baseline.times, curve=shifted)
     plain = LinearModel.scaled("discrete_time", scaler, weights, 0.0)
     return replace(plain, times=model.cuts, curve=model.intercepts)
-
-
-def _middle(strengths: Sequence[float]) -> float:
-    return strengths[len(strengths) // 2]
 
 
 LINEAR_PROBE = Model(fit=linear_probe)

@@ -95,9 +95,5 @@ def site_codes(sites: Sequence[Any] | np.ndarray, subjects: np.ndarray) -> np.nd
     none = is_missing(names) | np.array([str(site) == UNKNOWN for site in names], dtype=bool)
     named = np.array([str(site) for site in np.where(none, "", names)], dtype=str)
     codes = np.unique(named, return_inverse=True)[1].reshape(-1)
-    own = codes.max(initial=0) + 1 + _codes(subjects)
+    own = codes.max(initial=0) + 1 + np.unique(subjects, return_inverse=True)[1].reshape(-1)
     return np.asarray(np.where(none, own, codes))
-
-
-def _codes(labels: np.ndarray) -> np.ndarray:
-    return np.unique(labels, return_inverse=True)[1].reshape(-1)

@@ -148,7 +148,9 @@ def _labels(said: Values, bands: tuple[float, ...], where: str) -> np.ndarray:
             raise CohortError("bands need numbers", where=where, got=said.data[known][0])
         known = known & np.isfinite(numbers)
         place = np.searchsorted(bands, numbers[known], side="right")
-        labels[known] = _band_names(bands)[place]
+        ends = [f"{band:g}" for band in bands]
+        middle = [f"{low} to <{high}" for low, high in itertools.pairwise(ends)]
+        labels[known] = np.array([f"<{ends[0]}", *middle, f">={ends[-1]}"], dtype=object)[place]
         return labels
     data = said.data[known]
     if len(set(map(str, data))) > MOST_GROUPS:
@@ -159,12 +161,6 @@ def _labels(said: Values, bands: tuple[float, ...], where: str) -> np.ndarray:
         )
     labels[known] = [_text(value) for value in data]
     return labels
-
-
-def _band_names(bands: tuple[float, ...]) -> np.ndarray:
-    ends = [f"{band:g}" for band in bands]
-    middle = [f"{low} to <{high}" for low, high in itertools.pairwise(ends)]
-    return np.array([f"<{ends[0]}", *middle, f">={ends[-1]}"], dtype=object)
 
 
 def _text(value: object) -> str:

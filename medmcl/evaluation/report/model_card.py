@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +59,9 @@ class ModelCard:
             parts += [f"- {_plain(line)}" for line in section.lines]
             parts += [""] if section.lines else []
             if section.rows:
-                parts += _table(section.header, section.rows)
+                lines = [section.header, ["---"] * len(section.header)]
+                body = [[_plain(cell) for cell in row] for row in section.rows]
+                parts += [*("| " + " | ".join(cells) + " |" for cells in (*lines, *body)), ""]
         return "\n".join(parts).rstrip() + "\n"
 
 
@@ -124,26 +125,22 @@ def _data_sections(data: Evaluation) -> tuple[CardSection, ...]:
     if not data.study.external:
         return (CardSection(title="Training data", lines=_described(data)),)
     mark = data.provenance.get("cohort_fingerprint")
+    # On which splits of the cohort it was trained on the kept probes were fitted
+    kept = dict.fromkeys(
+        f"{' and '.join(line.splits)} ({few(line.subjects)} subjects)"
+        for line in data.fitted
+        if line.labels and line.use == "fit" and line.subjects is not None
+    )
     trained = (
         f"Cohort: {data.trained_on or 'not stated'}" + (f" (fingerprint {mark})." if mark else "."),
         "Subjects: those of the stages under Model. More is in the model card of the run itself.",
-        *_development(data),
+        *((f"Split: fitted on {listed(list(kept), 4, '; ')} of that cohort.",) if kept else ()),
     )
     scored = (f"Cohort: {data.scored_on or 'not stated'}.", *_described(data))
     return (
         CardSection(title="Training data", lines=trained),
         CardSection(title="Evaluation data", lines=scored),
     )
-
-
-def _development(data: Evaluation) -> tuple[str, ...]:
-    """On which splits of the cohort it was trained on the kept probes were fitted."""
-    kept = dict.fromkeys(
-        f"{' and '.join(line.splits)} ({few(line.subjects)} subjects)"
-        for line in data.fitted
-        if line.labels and line.use == "fit" and line.subjects is not None
-    )
-    return (f"Split: fitted on {listed(list(kept), 4, '; ')} of that cohort.",) if kept else ()
 
 
 def _described(data: Evaluation) -> tuple[str, ...]:
@@ -268,9 +265,3 @@ def _plain(text: str) -> str:
     """Keep text of users from becoming Markdown or HTML."""
     one_line = " ".join(str(text).split())
     return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", one_line)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header)]
-    body = [[_plain(cell) for cell in row] for row in rows]
-    return [*("| " + " | ".join(cells) + " |" for cells in (*lines, *body)), ""]

@@ -177,7 +177,11 @@ def table_one(
         raise ValueError(f"table_one: {len(sides)} splits for {len(subjects)} subjects")
     used = tuple(name for name in splits if (sides == name).any())
     parts = [subjects[sides == name] for name in used]
-    rows = [_total(parts, fewest)]
+    sizes = [len(part) for part in parts]
+    cells = tuple(
+        Cell(text=few(n, fewest)) if n < fewest else Cell(text=f"{n:,}", count=n) for n in sizes
+    )
+    rows = [Row(variable="subjects", level="", statistic="subjects", cells=cells)]
     for variable in variables:
         columns = [part[variable.name] for part in parts]
         rows += (
@@ -277,14 +281,6 @@ def _notes(splits: Sequence[str], fewest: int) -> tuple[str, ...]:
             "what would give such a count away."
         )
     return tuple(notes)
-
-
-def _total(parts: Sequence[pd.DataFrame], fewest: int) -> Row:
-    sizes = [len(part) for part in parts]
-    cells = tuple(
-        Cell(text=few(n, fewest)) if n < fewest else Cell(text=f"{n:,}", count=n) for n in sizes
-    )
-    return Row(variable="subjects", level="", statistic="subjects", cells=cells)
 
 
 def _numbers(variable: Variable, columns: Sequence[pd.Series], fewest: int) -> list[Row]:

@@ -261,7 +261,12 @@ class _Work:
                 f"groups too small, {100 * small:.0f} % of the rows are in groups of fewer than "
                 f"{spec.smallest}"
             )
-        before = self._stages_before()
+        specs = self.context.run.of(ClusterSpec)
+        before: list[ClusterSpec] = []  # the first stage first
+        after = self.spec.after
+        while after is not None:
+            before.insert(0, specs[after])
+            after = specs[after].after
         if not before:
             return ""
         seed = derive_seed(self.context.run.seed, "added", spec.name)
@@ -272,13 +277,3 @@ class _Work:
         if adds < spec.adds:
             return f"{spec.of} adds {100 * adds:.1f} %, less than {100 * spec.adds:g} %"
         return ""
-
-    def _stages_before(self) -> list[ClusterSpec]:
-        """Cluster stages that came before, the first one first."""
-        specs = self.context.run.of(ClusterSpec)
-        found: list[ClusterSpec] = []
-        after = self.spec.after
-        while after is not None:
-            found.insert(0, specs[after])
-            after = specs[after].after
-        return found

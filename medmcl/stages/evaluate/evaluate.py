@@ -585,26 +585,17 @@ def _whom_they_saw(
             read = tuple(n for n in other.recipe.inputs if n in cohort.spec.modalities)
         else:
             assert spec.probe is not None  # else every run is apart
-            read = _shared(spec.probe, run, other, cohort)
+            wanted = spec.probe.read(run.recipe.inputs)
+            found = [n for n in wanted if n in other.recipe.inputs and n in cohort.spec.modalities]
+            if not found:
+                raise ConfigError(
+                    f"the run to compare with does not read {' or '.join(wanted)}",
+                    where=other.path,
+                    expected=", ".join(other.recipe.inputs),
+                )
+            read = tuple(found)
         again[name] = other, other.prepare(cohort, read)
     return whom_they_saw(again, prepared.splits)
-
-
-def _shared(probe: ProbeSpec, run: Run, other: Run, cohort: Cohort) -> tuple[str, ...]:
-    """Modalities of a probe that another run and the cohort have, too.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    wanted = probe.read(run.recipe.inputs)
-    found = [n for n in wanted if n in other.recipe.inputs and n in cohort.spec.modalities]
-    if not found:
-        raise ConfigError(
-            f"the run to compare with does not read {' or '.join(wanted)}",
-            where=other.path,
-            expected=", ".join(other.recipe.inputs),
-        )
-    return tuple(found)
 
 
 def _sites(spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool) -> np.ndarray | None:

@@ -239,16 +239,13 @@ def search_lists(
         opened = open_cohort(opened, {"on_bad_record": "exclude", **given})
     found: dict[str, Overlap] = {}
     for name in names:
-        modality = _compared_by(opened, own[name][0].input.modality if name in own else None)
+        # records are compared of the first modality of a kind, or the first that is measured
+        kind = own[name][0].input.modality if name in own else None
+        fitting = {
+            name: ADAPTERS[one.kind].measured if kind is None else one.kind == kind
+            for name, one in opened.spec.modalities.items()
+        }
+        modality = next((name for name, fits in fitting.items() if fits), next(iter(fitting)))
         judged = lists.found([name], opened, modality)
         found |= {own[name][1] if name in own else name: one for one in judged.values()}
     return found
-
-
-def _compared_by(cohort: Cohort, kind: str | None) -> str:
-    """Modality whose records are compared: the first of a kind, or the first that is measured."""
-    fitting = {
-        name: ADAPTERS[one.kind].measured if kind is None else one.kind == kind
-        for name, one in cohort.spec.modalities.items()
-    }
-    return next((name for name, fits in fitting.items() if fits), next(iter(fitting)))

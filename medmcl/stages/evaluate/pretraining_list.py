@@ -104,7 +104,11 @@ class ListSearch:
         return found
 
     def _overlap(self, lists: Sequence[str], cohort: Cohort, modality: str) -> Overlap:
-        scored = _scored(cohort, modality)
+        held = cohort.samples[cohort.samples["split"] == "held_out"]
+        records = cohort.records[modality]
+        scored = records.loc[
+            [one for one in held[modality].dropna().unique() if one in records.index]
+        ]
         seen, said, silent = set[str](), [], []
         for what in lists:
             key = (what, modality)
@@ -141,13 +145,6 @@ def with_list(ledger: Overlap, found: Overlap | None) -> Overlap:
         return Overlap("seen", said if found.status == "seen" else f"{ledger.said}; {found.said}")
     is_new = (ledger.status, found.status) == ("not known", "not seen")
     return found if is_new else Overlap(ledger.status, f"{ledger.said}; {found.said}")
-
-
-def _scored(cohort: Cohort, modality: str) -> pd.DataFrame:
-    """Records of held-out samples, with their subject and place."""
-    held = cohort.samples[cohort.samples["split"] == "held_out"]
-    records = cohort.records[modality]
-    return records.loc[[one for one in held[modality].dropna().unique() if one in records.index]]
 
 
 @dataclass

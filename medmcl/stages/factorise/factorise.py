@@ -66,7 +66,14 @@ class Factorise(Stage[FactoriseSpec]):
         _, rank = _towers(spec, prepared, context)
         if spec.embedded is not None:
             _taken(spec, prepared, rank, context)
-            _warn_of_scored(spec)
+            splits = read_facts(spec.embedded).get("splits")
+            if splits is not None and set(splits) - {"train"}:
+                log.warning(
+                    "stage %s: the vectors of %s were %s: if people of this cohort are among them, "
+                    "their held-out records went into the vectors that score them; count with "
+                    "splits: [train]",
+                    spec.name, spec.embedded, counted_on(splits),
+                )  # fmt: skip
         elif len(counted_rows(spec, prepared, context)) < 2:
             raise ConfigError(
                 "fewer than two train subjects have both modalities",
@@ -164,18 +171,6 @@ def _taken(
     return vectors, facts
 
 
-def _warn_of_scored(spec: FactoriseSpec) -> None:
-    """Warn of vectors that were counted on more than train: on people who may be scored."""
-    assert spec.embedded is not None
-    splits = read_facts(spec.embedded).get("splits")
-    if splits is not None and set(splits) - {"train"}:
-        log.warning(
-            "stage %s: the vectors of %s were %s: if people of this cohort are among them, their "
-            "held-out records went into the vectors that score them; count with splits: [train]",
-            spec.name, spec.embedded, counted_on(splits),
-        )  # fmt: skip
-
-
 def counted_rows(spec: FactoriseSpec, prepared: Prepared, context: Context) -> np.ndarray:
     """Samples of the train split that have both modalities, one a subject.
 
@@ -196,7 +191,14 @@ def count_records(spec: FactoriseSpec, prepared: Prepared, rows: np.ndarray) -> 
         assert isinstance(adapter, Codes)  # checked when the towers were built
         places = prepared.cohort.records[name]["place"].to_numpy()[prepared.index(name)[rows]]
         tokens = [adapter.tokens(adapter.read(place)) for place in places]
-        tables.append(_table(tokens, len(adapter.vocabulary))[:, FIRST:])
+        ends = np.cumsum([0, *map(len, tokens)])
+        columns = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int64)
+        ones = np.ones(len(columns), dtype=np.int64)
+        table = sparse.csr_array(
+            (ones, columns, ends), shape=(len(tokens), len(adapter.vocabulary))
+        )
+        table.sum_duplicates()
+        tables.append(table[:, FIRST:])
         words[name] = Vocabulary(adapter.vocabulary[FIRST:])
     return count_tokens(
         *tables,
@@ -205,15 +207,6 @@ def count_records(spec: FactoriseSpec, prepared: Prepared, rows: np.ndarray) -> 
         names=spec.towers,
         vocabularies=words,
     )
-
-
-def _table(tokens: list[np.ndarray], width: int) -> sparse.csr_array:
-    ends = np.cumsum([0, *map(len, tokens)])
-    columns = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int64)
-    ones = np.ones(len(columns), dtype=np.int64)
-    table = sparse.csr_array((ones, columns, ends), shape=(len(tokens), width))
-    table.sum_duplicates()
-    return table
 
 
 def _towers(spec: FactoriseSpec, prepared: Prepared, context: Context) -> tuple[Towers, int]:

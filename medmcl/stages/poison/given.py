@@ -41,7 +41,21 @@ def given_poison(spec: PoisonSpec, prepared: Prepared, task: AttackTask) -> Pois
             samples that the stage cannot poison, or cannot poison with.
     """
     manifest = read_given(spec, prepared.cohort)
-    _refuse_rows(manifest, spec, prepared, task, f"stage {spec.name}, manifest: {spec.manifest}")
+    where = f"stage {spec.name}, manifest: {spec.manifest}"
+    ids = prepared.samples["sample"].astype(str).to_numpy()
+    train = prepared.rows("train")
+    text = () if spec.text is None else (spec.text,)
+    for who, names, needs in (
+        ("poisoned", manifest.ids, spec.wanted),
+        ("donors", manifest.donors, text),
+    ):
+        _refuse(names, ids[train], f"{who} samples that are no train samples of the cohort", where)
+        for one in needs:
+            have = ids[prepared.rows("train", (one,))]
+            _refuse(names, have, f"{who} samples without a usable record of {one}", where)
+    showing = ids[train[task.shown[train] == task.target]]
+    lacks = f"donors that do not show {spec.task} = {spec.label}"
+    _refuse(manifest.donors, showing, lacks, where)
     return manifest
 
 
@@ -143,26 +157,6 @@ def _read(path: Path, where: str) -> Poison:
             expected="a whole number",
         )
     return manifest
-
-
-def _refuse_rows(
-    manifest: Poison, spec: PoisonSpec, prepared: Prepared, task: AttackTask, where: str
-) -> None:
-    """Refuse samples that are not of the train split, or lack what the stage changes of them."""
-    ids = prepared.samples["sample"].astype(str).to_numpy()
-    train = prepared.rows("train")
-    text = () if spec.text is None else (spec.text,)
-    for who, names, needs in (
-        ("poisoned", manifest.ids, spec.wanted),
-        ("donors", manifest.donors, text),
-    ):
-        _refuse(names, ids[train], f"{who} samples that are no train samples of the cohort", where)
-        for one in needs:
-            have = ids[prepared.rows("train", (one,))]
-            _refuse(names, have, f"{who} samples without a usable record of {one}", where)
-    showing = ids[train[task.shown[train] == task.target]]
-    lacks = f"donors that do not show {spec.task} = {spec.label}"
-    _refuse(manifest.donors, showing, lacks, where)
 
 
 def _refuse(names: np.ndarray, known: np.ndarray, what: str, where: str) -> None:

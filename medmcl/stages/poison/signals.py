@@ -46,26 +46,22 @@ class Signals(PreparedAgain):
             ConfigError: Recordings have none of the leads that are named.
         """
         if self.spec.leads:
-            self._refuse_without(samples)
+            adapter: Any = self.prepared.adapters[self.spec.modality]
+            wanted, lacking = set(named_leads(self.spec)), []
+            for row in samples.tolist():
+                if not wanted & set(adapter.alive(adapter.read(self.place(row))).record.leads):
+                    lacking.append(str(self.ids[row]))
+            if lacking:
+                raise ConfigError(
+                    "poisoned ECGs have none of the leads that get the trigger",
+                    where=f"stage {self.spec.name}, leads",
+                    got=f"{len(lacking):,} of {len(samples):,}: {', '.join(lacking[:_SHOWN])}",
+                    expected=f"{' or '.join(sorted(wanted))} in the file; leads that are derived "
+                    "get none",
+                    fix="name leads that all files have, or none: then all get it",
+                )
         names = self.ids[samples].tolist()
         return [dict(place_on_signal(self.spec.trigger, self.seed, one)) for one in names]
-
-    def _refuse_without(self, samples: np.ndarray) -> None:
-        """Refuse to poison recordings whose files have none of the leads that get the trigger."""
-        adapter: Any = self.prepared.adapters[self.spec.modality]
-        wanted, lacking = set(named_leads(self.spec)), []
-        for row in samples.tolist():
-            if not wanted & set(adapter.alive(adapter.read(self.place(row))).record.leads):
-                lacking.append(str(self.ids[row]))
-        if lacking:
-            raise ConfigError(
-                "poisoned ECGs have none of the leads that get the trigger",
-                where=f"stage {self.spec.name}, leads",
-                got=f"{len(lacking):,} of {len(samples):,}: {', '.join(lacking[:_SHOWN])}",
-                expected=f"{' or '.join(sorted(wanted))} in the file; leads that are derived get "
-                "none",
-                fix="name leads that all files have, or none: then all get it",
-            )
 
 
 def triggered_record(

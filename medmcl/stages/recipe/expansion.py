@@ -31,13 +31,7 @@ def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> RecipeSpec:
         spec.refuse_incomplete()
         pairs += [(single, spec) for single in spec.written_out(tasks)]
     stages = [single for single, _ in pairs]
-    _refuse_unlike(stages)
-    _check_order(stages)
-    return recipe.with_stages({single.name: (single, spec) for single, spec in pairs})
-
-
-def _refuse_unlike(stages: Sequence[StageSpec]) -> None:
-    """Refuse stages of one kind that differ in what all of them must say alike."""
+    # what all stages of one kind must say alike
     for key, why in {key: why for one in stages for key, why in one.alike.items()}.items():
         told = [one for one in stages if key in one.alike]
         found = sorted({str(getattr(one, key)) for one in told})
@@ -45,6 +39,8 @@ def _refuse_unlike(stages: Sequence[StageSpec]) -> None:
             raise ConfigError(
                 f"{told[0].stage} stages differ in '{key}', but {why}", got=", ".join(found)
             )
+    _check_order(stages)
+    return recipe.with_stages({single.name: (single, spec) for single, spec in pairs})
 
 
 def _check_order(stages: Sequence[StageSpec]) -> None:

@@ -93,7 +93,10 @@ def read_recipe(
         tree = _extended(path, ())
         tree.setdefault("name", path.stem)
     for dotted, value in (overrides or {}).items():
-        _refuse_unknown_root(dotted, value)
+        root = dotted.split(".")[0]
+        known = [field.alias or name for name, field in RecipeSpec.model_fields.items()]
+        if root not in known:
+            raise unknown_override(dotted, value, known)
     applied = _lay(tree, overrides or {})
     stages = tree.get("stages")
     stages = stages if isinstance(stages, list) else []
@@ -136,13 +139,6 @@ def _with_names(text: str, names: Sequence[str]) -> str:
         return f"'stages.{name}{found[2]}" if name else found[0]
 
     return re.sub(r"'stages\.(\d+)([.'])", named, text)
-
-
-def _refuse_unknown_root(dotted: str, value: Any) -> None:
-    root = dotted.split(".")[0]
-    known = [field.alias or name for name, field in RecipeSpec.model_fields.items()]
-    if root not in known:
-        raise unknown_override(dotted, value, known)
 
 
 def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideError:
@@ -235,18 +231,14 @@ def _lay(
         keys = (root, *stage_path(stages, rest, place)) if named else dotted.split(".")
         laid[apply_override(tree, keys, value, where=place)] = written(dotted, value)
     for number, stage in enumerate(stages):
-        exclusive = _exclusive(stage)
+        # keys of which a stage says one (`Config.exclusive`); none of a stage of no known kind
+        kind = stage.get("stage") if isinstance(stage, dict) else None
+        exclusive = tuple(STAGES.settings[str(kind)].exclusive) if str(kind) in STAGES else ()
         said = {key for key in exclusive if ("stages", str(number), key) in laid}
         if any(stage[key] is not None for key in said):
             for key in {*exclusive} - said:
                 stage.pop(key, None)
     return laid
-
-
-def _exclusive(stage: Any) -> tuple[str, ...]:
-    """Keys of which a stage says one (`Config.exclusive`); none of a stage of no known kind."""
-    kind = stage.get("stage") if isinstance(stage, dict) else None
-    return tuple(STAGES.settings[str(kind)].exclusive) if str(kind) in STAGES else ()
 
 
 def _insert(tree: dict[str, Any], name: str, stages: list[Any], path: Path) -> None:

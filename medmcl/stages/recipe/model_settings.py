@@ -92,15 +92,11 @@ def input_projections_of(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]
         where=where,
         got=repr(wrong),
         expected=f"a mapping, such as {{{form}}}",
-        fix=_by_name(where, wrong)
+        fix=(f"write its name as a setting: --set '{where}={{name: {wrong}}}'")
         if isinstance(wrong, str)
         else "correct it, or leave it out: "
         "every kind of input that can enter by itself needs no input projection",
     )
-
-
-def _by_name(where: str, name: str) -> str:
-    return f"write its name as a setting: --set '{where}={{name: {name}}}'"
 
 
 def trunk_stage(spec: TrainSpec) -> str | None:

@@ -20,7 +20,13 @@ def write_out(stage: Any) -> None:
     """
     if not isinstance(stage, dict):
         return
-    _drop_nulls(stage)
+    # null is as good as no entry
+    for key in BY_NAME:
+        if isinstance(stage.get(key), dict):
+            stage[key] = {name: one for name, one in stage[key].items() if one is not None}
+    for key in (*BY_NAME, "frozen"):
+        if key in stage and stage[key] is None:
+            del stage[key]
     for label, given in _objectives(stage):
         usual = {"kind": label, "loss_weight": 1.0}
         stage["objectives"][label] = {**usual, **_folded(given)}
@@ -28,16 +34,6 @@ def write_out(stage: Any) -> None:
     for single in exceptions.values() if isinstance(exceptions, dict) else ():
         for label, given in _objectives(single):
             single["objectives"][label] = _folded(given)
-
-
-def _drop_nulls(stage: dict[str, Any]) -> None:
-    """Take out of a stage what was set to null where nothing is as good as no entry."""
-    for key in BY_NAME:
-        if isinstance(stage.get(key), dict):
-            stage[key] = {name: one for name, one in stage[key].items() if one is not None}
-    for key in (*BY_NAME, "frozen"):
-        if key in stage and stage[key] is None:
-            del stage[key]
 
 
 def _objectives(stage: Any) -> list[tuple[str, dict[str, Any]]]:

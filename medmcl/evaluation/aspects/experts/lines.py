@@ -42,7 +42,12 @@ def share_rows(curves: Curves, kept: Mapping[str, int]) -> list[dict[str, Any]]:
     """
     rows = []
     for stage, lines in curves.items():
-        line = _kept_line(lines, kept.get(stage))
+        # of the step whose weights are kept, of tuning if there is one; else the last
+        step = kept.get(stage)
+        told = [line for line in lines if any(_parts(key)[0] == "share" for key in line)]
+        tuning = [line for line in told if line.get("split") == "tuning"]
+        exact = [line for line in tuning if line.get("step") == step]
+        line = next(iter([*exact[-1:], *tuning[-1:], *told[-1:]]), {})
         for key, shares in line.items():
             measure, modality, block = _parts(key)
             if measure == "share":
@@ -53,13 +58,6 @@ def share_rows(curves: Curves, kept: Mapping[str, int]) -> list[dict[str, Any]]:
                     about[other] = line.get(f"experts/{other}/{modality}/{block}")
                 rows += [{**about, "expert": e, "share": share} for e, share in enumerate(shares)]
     return rows
-
-
-def _kept_line(lines: Sequence[Mapping[str, Any]], step: int | None) -> Mapping[str, Any]:
-    told = [line for line in lines if any(_parts(key)[0] == "share" for key in line)]
-    tuning = [line for line in told if line.get("split") == "tuning"]
-    exact = [line for line in tuning if line.get("step") == step]
-    return next(iter([*exact[-1:], *tuning[-1:], *told[-1:]]), {})
 
 
 def _parts(key: str) -> tuple[str, str, int]:

@@ -67,7 +67,13 @@ def survival_calibration(
     """
     happened, times = outcome_of(event, time)
     risk = 1 - probabilities_of(survival_at_t)
-    _check(times, risk)
+    if times.shape != risk.shape:
+        raise ConfigError(
+            "survival_calibration: event, time and survival must be (N,), got "
+            f"{times.shape}, {times.shape}, {risk.shape}"
+        )
+    if not np.isfinite(risk).all():
+        raise ConfigError("survival_calibration: survival must be finite")
     reason = not_at_horizon(happened, times, _log_hazard(risk), horizon)
     if reason:
         return NotEstimable(reason)
@@ -159,16 +165,6 @@ def at_horizon(
         subjects=sampler.num_subjects,
         note=note,
     )
-
-
-def _check(time: np.ndarray, risk: np.ndarray) -> None:
-    if time.shape != risk.shape:
-        raise ConfigError(
-            "survival_calibration: event, time and survival must be (N,), got "
-            f"{time.shape}, {time.shape}, {risk.shape}"
-        )
-    if not np.isfinite(risk).all():
-        raise ConfigError("survival_calibration: survival must be finite")
 
 
 def not_at_horizon(

@@ -87,7 +87,9 @@ def d_calibration_metric(*, bins: int = 10) -> SurvivalMetric:
     Resampling adds noise to the counts, so that draws lie higher than the point value: compare
     methods by it, but judge calibration by the p-value of `d_calibration`.
     """
-    draws = partial(kernels.d_calibration, bins=_bins(bins))
+    if bins < 2:
+        raise ValueError(f"d_calibration: needs at least two bins, got {bins}")
+    draws = partial(kernels.d_calibration, bins=bins)
     return SurvivalMetric(
         "d_calibration", "lower", draws, "no events", None, True, survival_probabilities
     )
@@ -134,9 +136,3 @@ def _own_survival(
     beyond = int((time > last).sum())
     note = f"{beyond} rows followed beyond {last:g} count as censored there" if beyond else ""
     return own, event & (time <= last), note
-
-
-def _bins(bins: int) -> int:
-    if bins < 2:
-        raise ValueError(f"d_calibration: needs at least two bins, got {bins}")
-    return bins

@@ -62,7 +62,11 @@ def _beside(
         return str(error.args[0].splitlines()[0])
     if attack is None:
         return f"no stage of {other.path} poisons the same records"
-    models = _models(own, other, attack)
+    # what another run asks about this attack itself; else stages that are called as here
+    given = [one.asked.get("attack") for one in other.of(EvaluateSpec).values()]
+    specs = [one for one in given if one is not None and attack_of(other, one).name == attack.name]
+    models = (specs[-1] if specs else own.spec).models
+    models = {label: stage for label, stage in models.items() if stage in other.stages}
     if not models:
         return f"none of its stages ({', '.join(other.stages)}) is one that is asked here"
     new = {f"{label} of {name}": stage for label, stage in models.items()
@@ -87,14 +91,6 @@ def _same_attack(wanted: str, other: Run) -> PoisonSpec | None:
         if load_attack(other, spec).fingerprint == wanted:
             return spec
     return None
-
-
-def _models(own: Asked, other: Run, attack: PoisonSpec) -> dict[str, str]:
-    """What another run asks about this attack itself; else stages that are called as here."""
-    given = [one.asked.get("attack") for one in other.of(EvaluateSpec).values()]
-    specs = [one for one in given if one is not None and attack_of(other, one).name == attack.name]
-    models = (specs[-1] if specs else own.spec).models
-    return {label: stage for label, stage in models.items() if stage in other.stages}
 
 
 def _weights(run: Run, stage: str) -> Weights:
