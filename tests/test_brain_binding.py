@@ -7,7 +7,7 @@ import pytest
 from made_targets import targets_of
 
 from benchmarks.brain import brain_binding
-from medmcl.evaluation.models.cross_validation import cross_validation_rows
+from medmcl.evaluation.models.cross_validation import draw_folds, strata_of
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def people(study, rows: int = 120):
 def test_no_method_sees_the_people_of_its_test_fold(study):
     """Other inputs, entries and labels of some test people leave the other predictions alone."""
     mine = people(study)
-    plan = cross_validation_rows(mine.targets, mine.units, mine.labelled)
+    plan = draw_folds(mine.units, strata_of(mine.targets), mine.labelled, name=mine.targets.name)
     _, train, tuning, test = next(plan)
     both = np.sort(np.concatenate([train, tuning]))
     changed, kept = test[::2], test[1::2]

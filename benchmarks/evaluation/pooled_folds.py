@@ -16,7 +16,7 @@ from scipy.special import expit
 from benchmarks.study import Cell, Row, Study, table
 from medmcl.core.targets import Targets
 from medmcl.evaluation import auprc, auroc, knn, linear_probe
-from medmcl.evaluation.models.cross_validation import cross_validation_rows, out_of_fold
+from medmcl.evaluation.models.cross_validation import draw_folds, out_of_fold, strata_of
 
 OTHERS = 2000
 CASES = (
@@ -48,7 +48,7 @@ def one(seed: int, protocol: str, size: int, width: int, slope: float) -> list[f
     small = task.take(rows)
     y = small.values[:, 0]
     folds: list[tuple[float, float]] = []
-    plan = iter(cross_validation_rows(small, rows, rows))
+    plan = iter(draw_folds(rows, strata_of(small), rows, name=small.name))
 
     def watched(features: np.ndarray, targets: Targets, *sides: np.ndarray, **more: Any) -> Any:
         fitted = fit(features, targets, *sides, **more)

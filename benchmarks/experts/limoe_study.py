@@ -178,7 +178,7 @@ def scores(run: Any, folder: Path) -> dict[str, Any]:
         name: sample_vectors(run, prepared, "contrast", name, "pooled", device)[rows]
         for name in ("image", "caption")
     }
-    prompts = opened.spec.prompts
+    prompts = opened.spec.keys.prompts
     right: dict[str, Any] = {}
     for task in ATTRIBUTES:
         classes = list(prompts[task])

@@ -246,7 +246,7 @@ def scores(
         for name in PAIR
     }
     features = sample_vectors(run, prepared, "contrast", "image", "features", torch.device("cpu"))
-    prompts = opened.spec.prompts
+    prompts = opened.spec.keys.prompts
     right: dict[str, np.ndarray] = {}
     for task in ATTRIBUTES:
         classes = list(prompts[task])

@@ -281,7 +281,7 @@ def zero_shot(
 
     from medmcl.stages.evaluate.prompts import embed_prompts
 
-    prompts = cohort.spec.prompts[task]
+    prompts = cohort.spec.keys.prompts[task]
     targets = prepared.tasks(task)
     names = targets.classes if targets.kind == "multiclass" else targets.columns
     told = embed_prompts(run, prepared, "contrast", world.text, prompts, torch.device("cpu"))

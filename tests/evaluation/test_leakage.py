@@ -18,7 +18,7 @@ from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.guard import record_codes
 from medmcl.evaluation.protocol.predicted import with_baseline
-from medmcl.evaluation.report.tables import ledger_shown
+from medmcl.evaluation.report.sections import ledger_shown
 
 N = 600
 RNG = np.random.default_rng(0)

@@ -79,15 +79,12 @@ class PartWriter:
         if not last and time.monotonic() - self._began < _SHARE_OF_TIME * self._cost:
             return
         before = time.monotonic()
-        self._write(counter)
-        self._began = time.monotonic()
-        self._cost = self._began - before
-
-    def _write(self, counter: PairCounter) -> None:
         head = {"shards": self._done, "settings": self._settings}
         arrays: dict[str, Any] = {"head": np.array(json.dumps(head)), **state_of(counter)}
         with file_aside(self.path) as aside, aside.open("wb") as file:
             np.savez(file, **arrays)
+        self._began = time.monotonic()
+        self._cost = self._began - before
 
 
 def absorb_parts(counter: PairCounter, parts: Sequence[Part]) -> None:

@@ -32,7 +32,22 @@ def cl(counts: Counts, rank: int, pair: Pair | None = None) -> tuple[np.ndarray,
     """
     first, second = _exact_pair(counts, pair)
     stack = _stack(counts, first, second)
-    pmi = _linear_stack(stack, np.concatenate([counts.margins[n].tokens for n in (first, second)]))
+    # total^2 / (g_w g_w') [W / total - (s_w s_w' - W - diag(s)) / Z], dense
+    tokens = np.concatenate([counts.margins[n].tokens for n in (first, second)])
+    total, length = exact_sum(stack.data), exact_sum(tokens)
+    apart = length * length - total - length
+    if total == 0 or apart <= 0:
+        raise ArtefactError(
+            "no tokens met, or all of them lie in one patient", got=f"{total} pairs"
+        )
+    margin = np.asarray(stack.sum(axis=1), dtype=np.float64)
+    share = np.divide(total, margin, out=np.zeros(len(margin)), where=margin > 0)
+    pmi = np.multiply.outer(share * tokens / -apart, share * tokens)
+    cells = stack.toarray() * (1 / total + 1 / apart)
+    cells *= share[:, None]
+    cells *= share
+    pmi += cells
+    pmi[np.diag_indices_from(pmi)] += share * share * tokens / apart
     return _apart(eigen_embedding(pmi, rank), len(counts.vocabularies[first]))
 
 
@@ -71,25 +86,6 @@ def _within(counts: Counts, name: str) -> sparse.csr_array:
             fix="count with within: true (within=True); CLAIME itself does not need it",
         )
     return counts.blocks[name, name].pairs
-
-
-def _linear_stack(stack: sparse.csr_array, tokens: np.ndarray) -> np.ndarray:
-    """total^2 / (g_w g_w') [W / total - (s_w s_w' - W - diag(s)) / Z], dense."""
-    total, length = exact_sum(stack.data), exact_sum(tokens)
-    apart = length * length - total - length
-    if total == 0 or apart <= 0:
-        raise ArtefactError(
-            "no tokens met, or all of them lie in one patient", got=f"{total} pairs"
-        )
-    margin = np.asarray(stack.sum(axis=1), dtype=np.float64)
-    share = np.divide(total, margin, out=np.zeros(len(margin)), where=margin > 0)
-    pmi = np.multiply.outer(share * tokens / -apart, share * tokens)
-    cells = stack.toarray() * (1 / total + 1 / apart)
-    cells *= share[:, None]
-    cells *= share
-    pmi += cells
-    pmi[np.diag_indices_from(pmi)] += share * share * tokens / apart
-    return pmi
 
 
 def _apart(vectors: np.ndarray, d1: int) -> tuple[np.ndarray, np.ndarray]:

@@ -204,7 +204,18 @@ def merge_embeddings(sites: Sequence[SiteMatrix], rank: int, *, seed: int = 0) -
         kinds = shared[name].get_level_values(0).to_numpy()
         overlaps[name] = refuse_unsafe(theirs, ours, kinds, name, seed)
         pool.add(own[name] @ rotation(theirs, ours), waiting.pop(name).weight)
-    return _factorised(sites, pool.means, rank, overlaps)
+    rows, columns = (pool.means.loc[kind].sort_index() for kind in (0, 1))
+    total, weight = np.zeros((2, len(rows), len(columns)))
+    for site in sites:
+        both = ((rows, site.first), (columns, site.second))
+        cells = np.ix_(*(known.index.get_indexer(pd.Index(tokens)) for known, tokens in both))
+        total[cells] += site.weight * site.pmi
+        weight[cells] += site.weight
+    filling = rows.to_numpy() @ columns.to_numpy().T
+    pmi = np.divide(total, weight, out=filling, where=weight > 0)
+    v1, v2 = _factors(pmi, rank)
+    first, second = tuple(rows.index), tuple(columns.index)
+    return Merged(first, second, v1, v2, pmi, float((weight == 0).mean()), overlaps)
 
 
 class _Pool:
@@ -246,20 +257,3 @@ def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
             "the rank is larger than the matrix", got=rank, expected=f"at most {min(matrix.shape)}"
         )
     return factorise(matrix, rank)
-
-
-def _factorised(
-    sites: Sequence[SiteMatrix], means: pd.DataFrame, rank: int, overlaps: Mapping[str, Overlap]
-) -> Merged:
-    rows, columns = (means.loc[kind].sort_index() for kind in (0, 1))
-    total, weight = np.zeros((2, len(rows), len(columns)))
-    for site in sites:
-        both = ((rows, site.first), (columns, site.second))
-        cells = np.ix_(*(known.index.get_indexer(pd.Index(tokens)) for known, tokens in both))
-        total[cells] += site.weight * site.pmi
-        weight[cells] += site.weight
-    filling = rows.to_numpy() @ columns.to_numpy().T
-    pmi = np.divide(total, weight, out=filling, where=weight > 0)
-    v1, v2 = _factors(pmi, rank)
-    first, second = tuple(rows.index), tuple(columns.index)
-    return Merged(first, second, v1, v2, pmi, float((weight == 0).mean()), overlaps)

@@ -137,7 +137,7 @@ def check_cohort(
             cohort, name, inputs.get(name), rows, _told(progress, done), parts
         )
         findings += found
-        if bad and cohort.spec.on_bad_record == "exclude":
+        if bad and cohort.spec.keys.on_bad_record == "exclude":
             findings += _lost(cohort, name, rows, bad, chosen)
         counts.append(count)
         done += len(rows)
@@ -152,7 +152,7 @@ def check_cohort(
             *(n for n in cohort.spec.lost("tasks") if tasks is None or n in tasks),
         ),
         faulty_modalities=tuple(cohort.spec.lost("modalities")),
-        excludes=cohort.spec.on_bad_record == "exclude",
+        excludes=cohort.spec.keys.on_bad_record == "exclude",
         splits_known="subjects.split" not in cohort.spec.left_out,
         columns=kinds_of_columns(cohort),
         split_drawn=not cohort.spec.keys.subjects.declares_split,
@@ -224,7 +224,7 @@ def _check_modality(
         records += _try_preparing(cohort, name, adapter, places, sides)
         beside = _beside_train(name, adapter, rows, places, read)
         records += [finding for found in beside.values() for finding in found]
-    if cohort.spec.on_bad_record == "exclude":
+    if cohort.spec.keys.on_bad_record == "exclude":
         records = [_excluded(finding) for finding in records]
         records += _check_left(cohort, name, read, wanted=wanted)
     usable = [row for row, one in zip(rows, read, strict=True) if one.usable]
@@ -236,7 +236,7 @@ def _check_modality(
         if any(finding.level == "error" for finding in found)
     }
     bad = (set(rows) - set(usable)) | doubtful | set(beside)
-    out = bad if cohort.spec.on_bad_record == "exclude" else set()
+    out = bad if cohort.spec.keys.on_bad_record == "exclude" else set()
     findings += _check_presence(cohort, name, out, wanted=wanted)
     held = max((one.held for one in read), default=0)
     cached = row_bytes(adapter) * len(cohort.records[name]) if wanted else 0

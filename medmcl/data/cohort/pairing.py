@@ -126,25 +126,22 @@ class _Chooser:
             same = [option for option in options if theirs.record[option] == ours.record[row]]
             return same[0] if same else None
         if self.keys.on == "date" and ours.has_dates and theirs.has_dates:
-            return self._nearest(ours.date[row], name, options)
+            date, dates = ours.date[row], theirs.date[options]
+            dated = ~np.isnat(dates)
+            if np.isnat(date) or not dated.any():
+                self.pairs.undated[name] += 1
+                return None
+            gaps = np.abs(dates[dated] - date)
+            best = int(np.argmin(gaps))  # the first of equals: the order of the table
+            days = abs((dates[dated][best].astype("M8[D]") - date.astype("M8[D]")) / DAY)
+            if self.keys.max_gap_days is not None and days > self.keys.max_gap_days:
+                self.pairs.beyond_gap[name] += 1
+                return None
+            return [option for option, ok in zip(options, dated, strict=True) if ok][best]
         if len(options) > 1:
             self.unclear.append(name)
             return None
         return options[0]
-
-    def _nearest(self, date: np.datetime64, name: str, options: list[int]) -> int | None:
-        dates = self.records[name].date[options]
-        dated = ~np.isnat(dates)
-        if np.isnat(date) or not dated.any():
-            self.pairs.undated[name] += 1
-            return None
-        gaps = np.abs(dates[dated] - date)
-        best = int(np.argmin(gaps))  # the first of equals: the order of the table
-        days = abs((dates[dated][best].astype("M8[D]") - date.astype("M8[D]")) / DAY)
-        if self.keys.max_gap_days is not None and days > self.keys.max_gap_days:
-            self.pairs.beyond_gap[name] += 1
-            return None
-        return [option for option, ok in zip(options, dated, strict=True) if ok][best]
 
 
 def unclear_error(unclear: Sequence[tuple[str, str]], keys: PairingKeys) -> CohortError:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from medmcl.core.config import Config, FileName
 from medmcl.core.contracts import Traits, traits
@@ -27,13 +27,10 @@ class JoinKeys(Config):
     """A table whose columns are added to another one's rows."""
 
     table: str
-    on: dict[str, str]
+    on: Annotated[
+        dict[str, str], BeforeValidator(lambda on: {on: on} if isinstance(on, str) else on)
+    ]
     """Column of the left table to column of this one; one name if they are called alike."""
-
-    @field_validator("on", mode="before")
-    @classmethod
-    def _alike(cls, on: Any) -> Any:
-        return {on: on} if isinstance(on, str) else on
 
 
 class RandomSplit(Config):
@@ -302,13 +299,10 @@ class NoisyPairsKeys(Config):
     """Of the samples of each split that have the modality and another one."""
     within: NoisyWithin = "any"
     """Whose record: any sample's, one of the same label set (within) or of another (across)."""
-    splits: tuple[str, ...] = Field(("train",), min_length=1)
+    splits: Annotated[
+        tuple[str, ...], BeforeValidator(lambda one: (one,) if isinstance(one, str) else one)
+    ] = Field(("train",), min_length=1)
     seed: int = 0
-
-    @field_validator("splits", mode="before")
-    @classmethod
-    def _one_split(cls, splits: Any) -> Any:
-        return (splits,) if isinstance(splits, str) else splits
 
     @field_validator("splits")
     @classmethod
@@ -353,22 +347,28 @@ class MulticlassKeys(TaskKeys):
     """In the order of their numbers; all values of the column, sorted, if not given."""
 
 
+def _as_mapping(columns: Any) -> Any:
+    """Let a list of columns stand for columns that keep their names."""
+    if isinstance(columns, (list, tuple)):
+        return {str(name): str(name) for name in columns}
+    return columns
+
+
+Columns = Annotated[dict[str, str], BeforeValidator(_as_mapping)]
+"""What each is called to its expression; a list of columns keeps their names."""
+
+
 class MultilabelKeys(TaskKeys):
     """Several yes or no at once: a column for each, or one that holds the labels of a record."""
 
     kind: Literal["multilabel"]
-    columns: dict[str, str] = {}
+    columns: Columns = {}
     labels: str | None = None
     """Column of codes, or expression (``map[column]``): there is a yes or no for each label that
     any record has, in the order of their names."""
     unlabelled: Literal["left_out", "negative"] = "left_out"
     """Of ``labels``: records without any are not of the task, or have none of them. An empty cell
     says nothing: such records are never of the task."""
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _alike(cls, columns: Any) -> Any:
-        return _as_mapping(columns)
 
     @model_validator(mode="after")
     def _one_way(self) -> MultilabelKeys:
@@ -381,14 +381,9 @@ class RegressionKeys(TaskKeys):
     """One or more numbers."""
 
     kind: Literal["regression"]
-    columns: dict[str, str] = Field({}, validate_default=True)
+    columns: Columns = Field({}, validate_default=True)
     column: str | None = None
     unit: str = ""
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _alike(cls, columns: Any) -> Any:
-        return _as_mapping(columns)
 
     @model_validator(mode="after")
     def _one_way(self) -> RegressionKeys:
@@ -407,12 +402,9 @@ class SurvivalKeys(TaskKeys):
     censor_date: str | None = None
     competing: str | None = None
     unit: Literal["days", "weeks", "months", "years"] = "days"
-    horizons_years: tuple[float, ...] = ()
-
-    @field_validator("horizons_years", mode="before")
-    @classmethod
-    def _blank_is_not_given(cls, years: Any) -> Any:
-        return () if years is None else years
+    horizons_years: Annotated[
+        tuple[float, ...], BeforeValidator(lambda years: () if years is None else years)
+    ] = ()
 
     @field_validator("horizons_years")
     @classmethod
@@ -612,25 +604,10 @@ class CohortSpec:
         return sorted(n.removeprefix(prefix) for n in self.left_out if n.startswith(prefix))
 
     @property
-    def recipe(self) -> str | None:
-        """Recipe that `pretrain` takes when none is named."""
-        return self.keys.recipe
-
-    @property
-    def on_bad_record(self) -> Literal["refuse", "exclude"]:
-        """What to do with a record that cannot be used."""
-        return self.keys.on_bad_record
-
-    @property
     def noisy_pairs(self) -> NoisyPairsKeys | None:
         """Which pairs are to be made wrong; None where none are."""
         keys = self.keys.noisy_pairs
         return keys if keys is not None and keys.share else None
-
-    @property
-    def prompts(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Task to class to texts."""
-        return self.keys.prompts
 
     @property
     def anchor(self) -> str:
@@ -640,10 +617,3 @@ class CohortSpec:
 
 def _is_dated(task: Task) -> bool:
     return isinstance(task, SurvivalKeys) and task.dated
-
-
-def _as_mapping(columns: Any) -> Any:
-    """Let a list of columns stand for columns that keep their names."""
-    if isinstance(columns, (list, tuple)):
-        return {str(name): str(name) for name in columns}
-    return columns

@@ -398,7 +398,7 @@ def prepare(
         if progress is not None:
             progress(done)
     excluded = _note_copies(cohort, adapters, stored)
-    if excluded and cohort.spec.on_bad_record == "refuse":
+    if excluded and cohort.spec.keys.on_bad_record == "refuse":
         lost = [name for name, one in stored.items() if len(one.usable) and not one.usable.any()]
         for name in lost:
             _blame_adapter(adapters[name], name, stored[name])

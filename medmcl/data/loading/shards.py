@@ -317,7 +317,7 @@ class _Writer:
             try:
                 yield part.member(cohort.records[part.name]["place"].loc[record])
             except RecordError:
-                if cohort.spec.on_bad_record == "refuse":
+                if cohort.spec.keys.on_bad_record == "refuse":
                     raise
                 self.lost += 1
 

@@ -107,7 +107,14 @@ def delong(
     check_level(level)
     if scale not in get_args(Scale):
         raise ConfigError("no such scale", where="scale", got=scale, expected=get_args(Scale))
-    positive, scores, codes = _check(targets, a, b, subjects)
+    arrays = [numbers(x, "targets and scores") for x in (targets, a, b) if x is not None]
+    codes = np.arange(arrays[0].size) if subjects is None else codes_of_labels(subjects, "subjects")
+    shapes = {array.shape for array in (*arrays, codes)}
+    if len(shapes) != 1 or arrays[0].ndim != 1:
+        raise ValueError(f"delong: targets, scores and subjects must be (N,), got {sorted(shapes)}")
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("delong: targets and scores must be finite numbers")
+    positive, scores = arrays[0] > 0, np.stack(arrays[1:])
     if positive.all() or not positive.any():
         return NotEstimable(ONE_CLASS if len(positive) else "no rows")
     values, parts = _components(positive, scores)
@@ -123,19 +130,6 @@ def delong(
     if b is None:
         return curves[0]
     return _difference(curves[0], curves[1], covariance, z)
-
-
-def _check(
-    targets: Any, a: Any, b: Any, subjects: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    arrays = [numbers(x, "targets and scores") for x in (targets, a, b) if x is not None]
-    codes = np.arange(arrays[0].size) if subjects is None else codes_of_labels(subjects, "subjects")
-    shapes = {array.shape for array in (*arrays, codes)}
-    if len(shapes) != 1 or arrays[0].ndim != 1:
-        raise ValueError(f"delong: targets, scores and subjects must be (N,), got {sorted(shapes)}")
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("delong: targets and scores must be finite numbers")
-    return arrays[0] > 0, np.stack(arrays[1:]), codes
 
 
 def _components(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -134,7 +134,20 @@ def cox_model(
     Source:
         Cox 1972; Breslow 1972. Differs: none.
     """
-    x, event, time = _checked(features, event, time)
+    x, time = np.asarray(features, dtype=np.float64), np.asarray(time, dtype=np.float64)
+    event = np.asarray(event)
+    if x.ndim != 2 or len(x) == 0 or event.shape != (len(x),) or time.shape != (len(x),):
+        raise ConfigError(
+            "features, event and time do not agree",
+            got=f"{x.shape}, {event.shape}, {time.shape}",
+            expected="(N, E), (N,), (N,), N at least 1",
+        )
+    if not (np.isfinite(x).all() and np.isfinite(time).all() and (time >= 0).all()):
+        raise ConfigError(
+            "features and times must be finite, and times not negative",
+            fix="leave out or impute rows that are not known",
+        )
+    event = event.astype(bool)
     if not (np.isfinite(ridge) and ridge >= 0):
         raise ConfigError("a ridge must be zero or more", where="ridge", got=ridge)
     weights, converged = cox_fit(
@@ -149,25 +162,6 @@ def cox_model(
         notes=tuple(_notes(x, event, time, ridge, ties, weights, converged)),
         converged=converged,
     )
-
-
-def _checked(
-    features: np.ndarray, event: np.ndarray, time: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, time = np.asarray(features, dtype=np.float64), np.asarray(time, dtype=np.float64)
-    event = np.asarray(event)
-    if x.ndim != 2 or len(x) == 0 or event.shape != (len(x),) or time.shape != (len(x),):
-        raise ConfigError(
-            "features, event and time do not agree",
-            got=f"{x.shape}, {event.shape}, {time.shape}",
-            expected="(N, E), (N,), (N,), N at least 1",
-        )
-    if not (np.isfinite(x).all() and np.isfinite(time).all() and (time >= 0).all()):
-        raise ConfigError(
-            "features and times must be finite, and times not negative",
-            fix="leave out or impute rows that are not known",
-        )
-    return x, event.astype(bool), time
 
 
 def _notes(

@@ -79,34 +79,6 @@ class Fold(NamedTuple):
     """To score."""
 
 
-def cross_validation_rows(
-    targets: Targets,
-    subjects: np.ndarray,
-    rows: np.ndarray,
-    *,
-    besides: np.ndarray | None = None,
-    draw: Folds = subject_folds,
-    repeats: int = 5,
-    folds: int = 5,
-    seed: int = 0,
-) -> Iterator[Fold]:
-    """Part the rows of a task into folds by its classes; see `draw_folds`.
-
-    Which rows are yielded depends on the task, the subjects and the seed, not on any feature.
-    """
-    return draw_folds(
-        subjects,
-        strata_of(targets),
-        rows,
-        besides=besides,
-        draw=draw,
-        repeats=repeats,
-        folds=folds,
-        seed=seed,
-        name=targets.name,
-    )
-
-
 def draw_folds(
     subjects: np.ndarray,
     strata: np.ndarray,
@@ -213,8 +185,15 @@ def out_of_fold(
     """
     rows = np.flatnonzero(targets.known.any(axis=1)) if rows is None else np.asarray(rows)
     plan = tuple(
-        cross_validation_rows(
-            targets, np.asarray(subjects), rows, draw=draw, repeats=repeats, folds=folds, seed=seed
+        draw_folds(
+            np.asarray(subjects),
+            strata_of(targets),
+            rows,
+            name=targets.name,
+            draw=draw,
+            repeats=repeats,
+            folds=folds,
+            seed=seed,
         )
     )
     made = FoldFeatures(features=features, fit=protocol)

@@ -17,7 +17,6 @@ from medmcl.core.rng import numpy_generator
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.experts import product_of_experts
-from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.scaling import BlockScaling
 from medmcl.evaluation.models.together import Together, Variant
@@ -134,7 +133,13 @@ class _Learned:
         """Fit; see `linear_probe`."""
         count = len(features)
         table, centre = self._centred(features, np.asarray(train))
-        dropped = self._dropped(table, targets.name)
+        # The table with modalities gone at random, never all of a row
+        flags = table[:, -len(self.widths) :]
+        draws = numpy_generator(self.seed, "modality_dropout", targets.name).random(flags.shape)
+        stays = (draws < KEPT) & (flags > 0)
+        last = np.where(flags > 0, draws, np.inf).argmin(axis=1)
+        stays[np.arange(len(flags)), last] |= flags.any(axis=1)
+        dropped = table * np.hstack([np.repeat(stays, self.widths, axis=1), stays])
         able = table[:, -len(self.widths) :].sum(axis=1) > 1
         both = np.tile(np.arange(count), 2)
 
@@ -152,9 +157,13 @@ class _Learned:
             **more,
         )
         assert fitted.linear is not None  # linear probes have one
-        return Fitted.of(
-            _uncentred(fitted.linear, centre, self.widths), fitted.chosen, fitted.notes
-        )
+        # The same model of a table that is not centred: flags carry what the centres took
+        weights, first = fitted.linear.weights.copy(), 0
+        for k, width in enumerate(self.widths):
+            part = slice(first, first + width)
+            weights[len(centre) + k] -= centre[part] @ fitted.linear.weights[part]
+            first += width
+        return Fitted.of(replace(fitted.linear, weights=weights), fitted.chosen, fitted.notes)
 
     def _centred(self, features: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centre each block by the train rows that have it; absent ones stay zero."""
@@ -168,22 +177,3 @@ class _Learned:
             centres.append(centre)
             first += width
         return table, np.concatenate(centres)
-
-    def _dropped(self, table: np.ndarray, task: str) -> np.ndarray:
-        """The table with modalities gone at random, never all of a row."""
-        flags = table[:, -len(self.widths) :]
-        draws = numpy_generator(self.seed, "modality_dropout", task).random(flags.shape)
-        stays = (draws < KEPT) & (flags > 0)
-        last = np.where(flags > 0, draws, np.inf).argmin(axis=1)
-        stays[np.arange(len(flags)), last] |= flags.any(axis=1)
-        return table * np.hstack([np.repeat(stays, self.widths, axis=1), stays])
-
-
-def _uncentred(model: LinearModel, centre: np.ndarray, widths: tuple[int, ...]) -> LinearModel:
-    """The same model of a table that is not centred: flags carry what the centres took."""
-    weights, first = model.weights.copy(), 0
-    for k, width in enumerate(widths):
-        part = slice(first, first + width)
-        weights[len(centre) + k] -= centre[part] @ model.weights[part]
-        first += width
-    return replace(model, weights=weights)

@@ -156,13 +156,16 @@ class RiskModel(BaseEstimator):
         tuning: tuple[Any, ...] | None,
         notes: list[str],
     ) -> Fitted:
-        protocol = self._protocol
+        protocol: Callable[..., Fitted] = linear_probe
+        walk: Callable[..., Walk] = linear_walk
+        if self.kind_ == "survival" and self.hazard == "discrete_time":
+            protocol, walk = discrete_time_probe, discrete_time_walk
         rows, none = np.arange(len(X)), np.arange(0)
         if self.strength != "auto":
             return protocol(X, outcome.targets, rows, none, strengths=[float(self.strength)])
         if tuning is None:
             strength, said = cross_validated_strength(
-                self._walk, X, outcome.targets, groups, folds=self.cv, seed=self.seed
+                walk, X, outcome.targets, groups, folds=self.cv, seed=self.seed
             )
             notes += said
             return protocol(X, outcome.targets, rows, none, strengths=[strength])
@@ -178,20 +181,15 @@ class RiskModel(BaseEstimator):
             )
             warnings.warn(warning, UserWarning, stacklevel=4)
             notes.append(warning)
-        joined = _join(outcome.targets, other.targets)
+        joined = Targets(
+            **{
+                **vars(outcome.targets),
+                "values": np.concatenate([outcome.targets.values, other.targets.values]),
+                "known": np.concatenate([outcome.targets.known, other.targets.known]),
+            }
+        )
         both = np.concatenate([X, x_tuning])
         return protocol(both, joined, rows, np.arange(len(X), len(both)))
-
-    @property
-    def _protocol(self) -> Callable[..., Fitted]:
-        if self.kind_ == "survival" and self.hazard == "discrete_time":
-            return discrete_time_probe
-        return linear_probe
-
-    @property
-    def _walk(self) -> Callable[[np.ndarray, Targets, np.ndarray], Walk]:
-        is_discrete = self.kind_ == "survival" and self.hazard == "discrete_time"
-        return discrete_time_walk if is_discrete else linear_walk
 
     @property
     def times_(self) -> np.ndarray:
@@ -385,17 +383,6 @@ def _rows_in_both(x: np.ndarray, other: np.ndarray) -> int:
     directions = numpy_generator(0, "near copies").normal(size=(x.shape[1], DIRECTIONS))
     _, nearest = cKDTree(first @ directions).query(second @ directions)
     return int((np.abs(first[nearest] - second) <= ALIKE).all(axis=1).sum())
-
-
-def _join(first: Targets, second: Targets) -> Targets:
-    """Rows of two outcomes, one after the other."""
-    return Targets(
-        **{
-            **vars(first),
-            "values": np.concatenate([first.values, second.values]),
-            "known": np.concatenate([first.known, second.known]),
-        }
-    )
 
 
 __all__ = ["Kind", "RiskModel"]

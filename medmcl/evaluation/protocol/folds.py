@@ -13,8 +13,9 @@ from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.cross_validation import (
     Fold,
-    cross_validation_rows,
+    draw_folds,
     site_folds,
+    strata_of,
     subject_folds,
 )
 from medmcl.evaluation.models.knn import one_hot
@@ -102,10 +103,11 @@ class CrossValidation:
             who="with the outcome and every input that no stage has seen",
         )
         return tuple(
-            cross_validation_rows(
-                targets,
+            draw_folds(
                 units,
+                strata_of(targets),
                 rows,
+                name=targets.name,
                 besides=np.flatnonzero(usable & ~self.unseen),
                 draw=subject_folds if self.by == "subject" else site_folds,
                 repeats=self.repeats,

@@ -72,7 +72,11 @@ def record_codes(features: np.ndarray, present: np.ndarray | None = None) -> np.
     x = np.asarray(features)
     if x.ndim != 2 or x.shape[1] < WIDE or not np.issubdtype(x.dtype, np.floating):
         return None
-    codes = _copies(_shapes(x))
+    # Rows of mean 0 and spread 1, (N, E) float64; constant rows are zero
+    z = x.astype(np.float64)
+    z -= z.mean(axis=1, keepdims=True)
+    spread = z.std(axis=1, keepdims=True)
+    codes = _copies(np.asarray(np.divide(z, spread, out=np.zeros_like(z), where=spread > 0)))
     if present is not None:
         codes[~np.asarray(present, dtype=bool)] = -1
     counts = np.bincount(codes[codes >= 0], minlength=codes.max(initial=-1) + 1)
@@ -106,14 +110,6 @@ def _continuous(row: np.ndarray) -> int:
     """Values that differ and are no whole numbers."""
     values = np.unique(row)
     return int((values != np.round(values)).sum())
-
-
-def _shapes(x: np.ndarray) -> np.ndarray:
-    """Rows of mean 0 and spread 1, (N, E) float64; constant rows are zero."""
-    z = x.astype(np.float64)
-    z -= z.mean(axis=1, keepdims=True)
-    spread = z.std(axis=1, keepdims=True)
-    return np.asarray(np.divide(z, spread, out=np.zeros_like(z), where=spread > 0))
 
 
 def _copies(z: np.ndarray) -> np.ndarray:

@@ -67,7 +67,17 @@ def label_subset(
     for members in classes:
         chosen[order[members[order]][:min_per_class]] = True
     if targets.kind == "regression":
-        _keep_spread(chosen, targets, labelled, codes, order, min_per_class)
+        # Choose the first ``count`` subjects of each column, and the first that differs from these.
+        # They depend on the order alone, so that smaller fractions stay inside larger ones.
+        place = np.argsort(order)[codes]  # of each row's subject in the order
+        for column in range(targets.values.shape[1]):
+            known = targets.known[labelled, column]
+            if not known.any():
+                continue
+            values, places = targets.values[labelled[known], column], place[known]
+            differs = values != values[places.argmin()]
+            chosen[order[np.unique(places)[:min_per_class]]] = True
+            chosen[order[np.unique(places[differs])[:1]]] = True
     if chosen.sum() < 2:
         chosen[order[:2]] = True
     return labelled[chosen[codes]]
@@ -88,25 +98,6 @@ def _classes(
             members = np.zeros(count, dtype=bool)
             members[codes[known[:, column] & (values[:, column] == value)]] = True
             yield members
-
-
-def _keep_spread(
-    chosen: np.ndarray, targets: Targets, rows: np.ndarray, codes: np.ndarray, order: np.ndarray,
-    count: int,
-) -> None:  # fmt: skip
-    """Choose the first ``count`` subjects of each column, and the first that differs from these.
-
-    They depend on the order alone, so that smaller fractions stay inside larger ones.
-    """
-    place = np.argsort(order)[codes]  # of each row's subject in the order
-    for column in range(targets.values.shape[1]):
-        known = targets.known[rows, column]
-        if not known.any():
-            continue
-        values, places = targets.values[rows[known], column], place[known]
-        differs = values != values[places.argmin()]
-        chosen[order[np.unique(places)[:count]]] = True
-        chosen[order[np.unique(places[differs])[:1]]] = True
 
 
 def _strata(targets: Targets, classes: list[np.ndarray], count: int) -> list[np.ndarray]:

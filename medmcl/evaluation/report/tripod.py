@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from medmcl.core.config import read_yaml
 from medmcl.core.findings import counted
 from medmcl.core.suppression import few
 from medmcl.evaluation.protocol.evaluation import Evaluation
@@ -12,8 +14,39 @@ from medmcl.evaluation.protocol.evidence import RiskHistogram
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import CROSS_VALIDATION, headline_rows
 from medmcl.evaluation.report.patterns import presence
-from medmcl.evaluation.report.tripod_items import PARTS, Part
 from medmcl.evaluation.report.words import listed, measured, metric_name, people_shown
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an item.
+
+    Attributes:
+        code: As ``12c``; the digits are the item.
+        section: Section of a paper.
+        topic: Topic in a few words.
+        asks: What is to be reported.
+        applies: ``D``, ``E`` or ``D;E``.
+        remains: What no run can say, if it can say something.
+    """
+
+    code: str
+    section: str
+    topic: str
+    asks: str
+    applies: str = "D;E"
+    remains: str = ""
+
+    @property
+    def item(self) -> int:
+        """Number of the item, 1 to 27."""
+        return int(self.code.rstrip("abcdefg"))
+
+
+PARTS = tuple(
+    Part(**one) for one in read_yaml(Path(__file__).with_name("tripod_items.yaml"))["parts"]
+)
+
 
 TO_COMPLETE = "to complete by the author"
 MOST_CITED = 6  # names in one citation; the others are counted

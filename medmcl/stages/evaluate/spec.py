@@ -155,28 +155,24 @@ class EvaluateKeys(StageSpec):
     ``predictions-NAME.parquet`` of the run: a file about people, to be kept as the data are."""
 
     @model_validator(mode="after")
-    def _models_are_asked(self) -> Self:
+    def _is_whole(self) -> Self:
         for name, one in self.asked.items():
             if one.asks_models and self.probe is None and not self.embeddings:
                 raise ValueError(
                     f"{name}: they are asked of the models of `probe` or of `embeddings`: name some"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _stands_beside_something(self) -> Self:
         if self.finetuned and not self.predicts:
             raise ValueError(
                 "finetuned: fine-tuned models are scored beside a probe: add probe: {modality: "
                 "NAME, models: {untrained: untrained}}, or a stage of yours in place of untrained"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _names_stand_once(self) -> Self:
         twice = sorted({*self.embeddings} & {*(self.probe.models if self.probe else ())})
         if twice:
             raise ValueError(f"embeddings: '{twice[0]}' is the name of a model of `probe`, too")
+        if self.folds is None:
+            for key in ("refit", "fold_by"):
+                if key in self.model_fields_set and getattr(self, key) not in ("probe", "subject"):
+                    raise ValueError(f"{key}: it says how folds are made: add `folds: 5 x 1`")
         return self
 
     @property
@@ -209,14 +205,6 @@ class EvaluateKeys(StageSpec):
         if folds < 2 or repeats < 1:
             raise ValueError("write K x R, as `5 x 2`: two or more folds, drawn R times")
         return f"{folds} x {repeats}"
-
-    @model_validator(mode="after")
-    def _folds_are_asked_for(self) -> Self:
-        if self.folds is None:
-            for key in ("refit", "fold_by"):
-                if key in self.model_fields_set and getattr(self, key) not in ("probe", "subject"):
-                    raise ValueError(f"{key}: it says how folds are made: add `folds: 5 x 1`")
-        return self
 
     @property
     def folds_and_repeats(self) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -30,9 +30,6 @@ from medmcl.stages.run.outside import OWN_NAME, outside_splits
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
 from medmcl.stages.train.spec import fill
-
-if TYPE_CHECKING:
-    pass
 
 ProbeMode = Literal["auto", "frozen", "refit"]
 ALONE = (

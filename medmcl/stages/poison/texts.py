@@ -28,7 +28,27 @@ class Texts(PreparedAgain):
     """
 
     def __init__(self, spec: PoisonSpec, prepared: Prepared, seed: int) -> None:
-        _refuse_lost(spec, prepared)
+        # a tokeniser may not know the rare word, and rows may be too short for it
+        name, where = spec.modality, f"stage {spec.name}, modality"
+        adapter = cast(Text, prepared.adapters[name])
+        tokens, settings = adapter.tokens, adapter.settings
+        numbers = tokens.encode(RARE)
+        if not numbers or tokens.unk in numbers:
+            is_own = (settings.model or settings.clip_vocabulary or settings.vocabulary_of) is None
+            raise ConfigError(
+                f"the vocabulary of '{name}' has no '{RARE}', the word of the trigger",
+                where=where,
+                got=", ".join(map(tokens.spelling, numbers)) or "no token",
+                fix=f"--set inputs.{name}.tokeniser=bpe" if is_own else "take another tokeniser",
+            )
+        needed = 2 + len(tokens.encode(f"{adapter.source.prefix} {RARE}"))
+        if needed > settings.max_tokens:
+            raise ConfigError(
+                f"the rows of '{name}' have no room for '{RARE}', the word of the trigger",
+                where=where,
+                got=f"max_tokens: {settings.max_tokens}",
+                fix=f"--set inputs.{name}.max_tokens={needed} or more",
+            )
         self.adapter, self.seed = cast(Text, prepared.adapters[spec.modality]), seed
         super().__init__(partial(triggered_text, self.adapter, seed), spec.modality, prepared)
 
@@ -71,27 +91,3 @@ def _head(adapter: Text, prefix: str, body: str) -> str:
         return body
     ends = [0, *(found.end() for found in _WORD.finditer(body))]
     return body[: ends[max(0, bisect_left(ends, True, key=is_cut) - 1)]]
-
-
-def _refuse_lost(spec: PoisonSpec, prepared: Prepared) -> None:
-    """Refuse a tokeniser that does not know the rare word, and rows too short for it."""
-    name, where = spec.modality, f"stage {spec.name}, modality"
-    adapter = cast(Text, prepared.adapters[name])
-    tokens, settings = adapter.tokens, adapter.settings
-    numbers = tokens.encode(RARE)
-    if not numbers or tokens.unk in numbers:
-        is_own = (settings.model or settings.clip_vocabulary or settings.vocabulary_of) is None
-        raise ConfigError(
-            f"the vocabulary of '{name}' has no '{RARE}', the word of the trigger",
-            where=where,
-            got=", ".join(map(tokens.spelling, numbers)) or "no token",
-            fix=f"--set inputs.{name}.tokeniser=bpe" if is_own else "take another tokeniser",
-        )
-    needed = 2 + len(tokens.encode(f"{adapter.source.prefix} {RARE}"))
-    if needed > settings.max_tokens:
-        raise ConfigError(
-            f"the rows of '{name}' have no room for '{RARE}', the word of the trigger",
-            where=where,
-            got=f"max_tokens: {settings.max_tokens}",
-            fix=f"--set inputs.{name}.max_tokens={needed} or more",
-        )

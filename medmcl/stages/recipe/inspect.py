@@ -63,7 +63,7 @@ def check(
         if opened is None:
             return Checked(findings)
     assert opened is not None  # one way or the other
-    about, spec = _check_recipe(recipe or opened.spec.recipe, opened, overrides)
+    about, spec = _check_recipe(recipe or opened.spec.keys.recipe, opened, overrides)
     inputs = {} if spec is None else _inputs(spec, opened)
     trains = spec is not None and bool(named(spec.stages, TowersSpec))
     counts = {name: len(records) for name, records in opened.records.items()}
@@ -85,7 +85,7 @@ def check(
         if one.code != "recipe.inputs" or not any(f"({one.where})" in what for what in told)
     ]
     if spec is not None and not any(one.level == "error" for one in (*about, *found)):
-        about += [_recipe_fault(str(recipe or opened.spec.recipe), one)
+        about += [_recipe_fault(str(recipe or opened.spec.keys.recipe), one)
                   for one in _refused(opened, spec)]  # fmt: skip
     return Checked([*about, *found], found.overview)
 
@@ -105,7 +105,7 @@ def gpu_needs(
     opened, _ = load_cohort(cohort, cohort_overrides(dict(overrides)))
     spec = None
     if opened is not None:
-        spec = _check_recipe(recipe or opened.spec.recipe, opened, overrides)[1]
+        spec = _check_recipe(recipe or opened.spec.keys.recipe, opened, overrides)[1]
     if opened is None or spec is None:
         return []
     return [

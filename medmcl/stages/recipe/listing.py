@@ -160,19 +160,22 @@ def _row(key: str, one: KeyHelp, values: Mapping[str, Any]) -> Iterator[str]:
 def _at(spec: RecipeSpec, key: str) -> tuple[type[BaseModel], dict[str, Any], str]:
     """Give the settings below a key of a recipe, what they are now, and the key as it is set."""
     root, *rest = key.split(".")
+    model: type[BaseModel]
     stages = [one.model_dump(by_alias=True) for one in spec.stages]
     if root == "stages" and rest:
         name, *rest = stage_path(stages, ".".join(rest), key)
         names = [one.name for one in spec.stages]
         stage = spec.stages[names.index(name) if name in names else int(name)]
-        model: type[BaseModel] = type(stage)
+        model = type(stage)
         values = stage.model_dump(mode="json", by_alias=True)
         return _deeper(model, values, f"stages.{_called(stage)}", rest)
     if root in ("inputs", "towers") and rest:
         section = spec.inputs if root == "inputs" else spec.towers
         if rest[0] not in section:
             raise _no_key(key, section)
-        model = _input_of(spec, rest[0]) if root == "inputs" else TowerSettings
+        model = TowerSettings
+        if root == "inputs":
+            model = ADAPTERS.settings[kinds(spec)[rest[0]] or tables()[0]]
         return _deeper(model, dict(section[rest[0]]), f"{root}.{rest[0]}", rest[1:])
     if root == "views" and rest and rest[0] in spec.views:
         view = spec.views[rest[0]]
@@ -190,13 +193,14 @@ def _deeper(
     for part in rest:
         mine = dict(values.get(part) or {}) if isinstance(values, Mapping) else {}
         if key.endswith(".objectives"):
-            model, mine = _objective(str(mine.get("kind", part))), dict(mine.get("settings", mine))
+            model = OBJECTIVES.settings[str(mine.get("kind", part))]
+            mine = dict(mine.get("settings", mine))
         elif key.endswith(".scores"):
             model = SCORERS.settings[str(mine.get("kind", part))]
         elif part == "selector" and mine:
             model = SELECTORS.settings[str(mine["kind"])]
         elif key.startswith("towers.") and part == "encoder":
-            model = _encoder(str(mine.get("name")))
+            model = ENCODERS.settings[str(mine.get("name"))]
         elif part in model.model_fields:
             inner = _model_in(model.model_fields[part].annotation)
             if inner is None and not mine:
@@ -220,18 +224,3 @@ def _no_key(key: str, known: Any) -> ConfigError:
     whole = any("." in str(one) for one in known)
     last = key if whole else key.rpartition(".")[2]
     return ConfigError(f"there are no keys below '{key}'{nearest(last, known)}")
-
-
-def _input_of(spec: RecipeSpec, name: str) -> type[BaseModel]:
-    model: type[BaseModel] = ADAPTERS.settings[kinds(spec)[name] or tables()[0]]
-    return model
-
-
-def _encoder(name: str) -> type[BaseModel]:
-    model: type[BaseModel] = ENCODERS.settings[name]
-    return model
-
-
-def _objective(kind: str) -> type[BaseModel]:
-    model: type[BaseModel] = OBJECTIVES.settings[kind]
-    return model

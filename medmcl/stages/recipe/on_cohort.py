@@ -98,7 +98,7 @@ def prepare_inputs(
 
 
 def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
-    name = recipe or cohort.spec.recipe
+    name = recipe or cohort.spec.keys.recipe
     if name is None:
         kinds = kinds_of(cohort)
         if not kinds:

@@ -117,10 +117,6 @@ class RecipeSpec(Config):
     def _reads_something(self) -> RecipeSpec:
         if not self.inputs and not self.modalities and any(one.reads for one in self.stages):
             raise ValueError("inputs: at least one modality, or `modalities: all` and `kinds`")
-        return self
-
-    @model_validator(mode="after")
-    def _one_kind_of_tower(self) -> RecipeSpec:
         if self.shared is not None and self.towers:
             raise ValueError("shared: a recipe has one shared tower or `towers`, not both")
         return self

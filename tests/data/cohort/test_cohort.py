@@ -255,8 +255,8 @@ def test_a_cohort_is_found_by_folder_file_and_name(tiny, monkeypatch):
 
 def test_an_override_is_laid_over_the_file_before_it_is_checked(tiny):
     cohort = open_cohort(tiny.folder, {"cohort.on_bad_record": "exclude", "recipe": "x"})
-    assert cohort.spec.on_bad_record == "exclude"
-    assert cohort.spec.recipe == "x"
+    assert cohort.spec.keys.on_bad_record == "exclude"
+    assert cohort.spec.keys.recipe == "x"
     with pytest.raises(CohortError, match="did you mean 'on_bad_record'"):
         open_cohort(tiny.folder, {"on_bad_records": "exclude"})
 

@@ -46,7 +46,7 @@ def test_a_sound_file_has_no_finding():
     assert findings == []
     assert [m.kind for m in spec.modalities.values()] == ["ecg", "cmr", "tabular", "text"]
     assert spec.tasks["labels"].columns == {"NORM": "NORM", "MI": "MI"}
-    assert spec.prompts == {"labels": {"NORM": ("normal",), "MI": ("infarct",)}}
+    assert spec.keys.prompts == {"labels": {"NORM": ("normal",), "MI": ("infarct",)}}
     assert spec.anchor == "ecg"
 
 

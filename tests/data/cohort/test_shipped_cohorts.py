@@ -176,7 +176,7 @@ def some_ptbxl(tmp_path):
 @needs("ptbxl")
 def test_ptbxl_is_readable_and_checks_without_an_error():
     cohort = open_cohort("ptbxl", {"tasks.superclass": None, "prompts": {}})
-    assert cohort.spec.on_bad_record == "refuse"
+    assert cohort.spec.keys.on_bad_record == "refuse"
     findings = check_cohort(cohort, limit=300)
     assert errors(findings) == []
     assert not {str(copy) for copy in PTBXL_COPIES} & set(cohort.records["ecg"].index)
@@ -208,7 +208,7 @@ def test_a_damaged_ptbxl_is_refused_by_check_and_by_pretrain(some_ptbxl, tmp_pat
 @needs("acdc")
 def test_acdc_checks_without_an_error():
     cohort = open_cohort("acdc")
-    assert cohort.spec.on_bad_record == "refuse"
+    assert cohort.spec.keys.on_bad_record == "refuse"
     assert errors(check_cohort(cohort)) == []
     assert len(cohort.subjects) - len(cohort.records["cmr"]) == len(ACDC_COPIES)
 

@@ -535,7 +535,7 @@ def test_every_kind_of_task_and_several_records_a_person_come_back(tmp_path):
         assert all(getattr(before, key) == getattr(after, key) for key in same), name
     assert (one.targets("death").competing[rows_old] == two.targets("death").competing).all()
     assert not one.targets("both").known.all()
-    assert two.spec.prompts == one.spec.prompts
+    assert two.spec.keys.prompts == one.spec.keys.prompts
     inputs = {"front": {"size": 12}, "side": {"size": 12}, "caption": INPUTS["caption"]}
     x, y = (
         prepare(cohort, inputs, cache=tmp_path / "cache", splits="all") for cohort in (one, two)

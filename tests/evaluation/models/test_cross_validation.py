@@ -12,9 +12,10 @@ from medmcl.evaluation.metrics.predictions import auprc, auroc, brier, c_index
 from medmcl.evaluation.metrics.thresholds import sensitivity_at_specificity, tpr_at_top
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cross_validation import (
-    cross_validation_rows,
+    draw_folds,
     out_of_fold,
     site_folds,
+    strata_of,
     subject_folds,
 )
 from medmcl.evaluation.models.strength import ALIKE, is_alike
@@ -27,6 +28,10 @@ X = np.repeat(RNG.normal(size=(60, 3)), 2, axis=0)
 Y = targets_of("binary", X[:, :1] + 0.5 * np.repeat(RNG.normal(size=(60, 1)), 2, axis=0) > 0.8)
 
 
+def of_task(targets, subjects, rows, **how):
+    return draw_folds(subjects, strata_of(targets), rows, name=targets.name, **how)
+
+
 def over(size):
     """5 x 5 folds over all rows, of features that nobody learned from them."""
     return CrossValidation(folds=5, repeats=5, refit="probe", unseen=np.ones(size, bool))
@@ -35,7 +40,7 @@ def over(size):
 def test_rows_beside_those_scored_are_fitted_on_in_every_fold_and_tested_in_none():
     scored, besides = np.arange(0, 120, 3), np.arange(1, 120, 3)
     people = np.arange(120) // 2
-    plan = list(cross_validation_rows(Y, people, scored, besides=besides, repeats=2, folds=4))
+    plan = list(of_task(Y, people, scored, besides=besides, repeats=2, folds=4))
     more = besides[~np.isin(people[besides], people[scored])]
     for _, train, tuning, test in plan:
         assert set(test) <= set(scored)
@@ -44,7 +49,7 @@ def test_rows_beside_those_scored_are_fitted_on_in_every_fold_and_tested_in_none
 
 
 def test_a_subject_never_stands_on_two_sides():
-    plan = list(cross_validation_rows(Y, SUBJECTS, np.arange(120), repeats=2, folds=4))
+    plan = list(of_task(Y, SUBJECTS, np.arange(120), repeats=2, folds=4))
     assert len(plan) == 8
     for _, train, tuning, test in plan:
         sides = [set(SUBJECTS[rows]) for rows in (train, tuning, test)]
@@ -65,9 +70,7 @@ SITES = np.repeat([0, 1, 2, 3, 4, 5, 6, 7], [40, 20, 20, 12, 10, 8, 6, 4])
 
 
 def test_a_site_never_stands_on_two_sides_and_folds_are_of_like_size():
-    plan = list(
-        cross_validation_rows(Y, SITES, np.arange(120), draw=site_folds, repeats=3, folds=4)
-    )
+    plan = list(of_task(Y, SITES, np.arange(120), draw=site_folds, repeats=3, folds=4))
     assert len(plan) == 12
     for _, train, tuning, test in plan:
         sides = [set(SITES[rows]) for rows in (train, tuning, test)]

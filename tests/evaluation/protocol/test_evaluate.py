@@ -9,7 +9,7 @@ from made_targets import targets_of
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation import METRICS, auroc, delong, evaluate_embeddings, evaluate_task
 from medmcl.evaluation.aspects.tasks.metrics import Thresholds, horizons_of
-from medmcl.evaluation.models.cross_validation import FoldFeatures, cross_validation_rows
+from medmcl.evaluation.models.cross_validation import FoldFeatures, draw_folds, strata_of
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.predicted import Method
@@ -164,7 +164,7 @@ def test_only_people_whom_no_stage_has_seen_are_scored_in_folds_of_probes():
 
 def test_every_fold_reads_the_features_of_an_encoder_trained_without_its_people():
     task = make_of("binary")
-    plan = tuple(cross_validation_rows(task, SUBJECTS, np.arange(N), repeats=1))
+    plan = tuple(draw_folds(SUBJECTS, strata_of(task), np.arange(N), name=task.name, repeats=1))
     every = [  # as encoders that learned their own people by heart would give them
         np.where(np.isin(np.arange(N), one.test)[:, None], BAD, 9 * task.values + 0.1 * BAD)
         for one in plan

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from medmcl.evaluation.report.garbage import old_objects_passed_over
+from medmcl.evaluation.report.page import old_objects_passed_over
 
 
 @pytest.fixture(autouse=True)

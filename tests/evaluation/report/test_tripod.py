@@ -7,8 +7,7 @@ import pytest
 
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.study import Study
-from medmcl.evaluation.report.tripod import CITE, TO_COMPLETE, checklist
-from medmcl.evaluation.report.tripod_items import PARTS
+from medmcl.evaluation.report.tripod import CITE, PARTS, TO_COMPLETE, checklist
 
 LETTERS = {
     3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc",

@@ -333,7 +333,7 @@ def test_the_folder_opens_and_passes_the_check(world, tmp_path):
     settings = {"subjects": 300, "world": world, "held_out": 0.4}
     folder = simulate("trifactor", tmp_path / "a", settings)
     opened = open_cohort(folder)
-    assert opened.spec.recipe == "mcl_toy"
+    assert opened.spec.keys.recipe == "mcl_toy"
     wanted = [*FACTORS[world], *(["bit_1"] if world == "digits" else [])]
     assert list(opened.spec.tasks) == wanted
     for name in opened.spec.modalities:

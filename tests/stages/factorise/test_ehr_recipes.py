@@ -271,4 +271,4 @@ def test_a_simulated_hospital_is_a_cohort_that_its_recipe_takes(tmp_path):
         folder, out=tmp_path / "run", overrides=TINY_EHR["claime_toy"], device="cpu"
     )
     assert (run.path / "report.html").is_file()
-    assert medmcl.open_cohort(folder).spec.recipe == "claime_toy"
+    assert medmcl.open_cohort(folder).spec.keys.recipe == "claime_toy"

@@ -49,7 +49,7 @@ class ZeroShot(Aspect[ZeroShotSpec]):
         found, prepared = Found(), scene.prepared
         pooled = scene.vectors(spec.stage, spec.modality)
         for task in scene.tasks:
-            if task not in prepared.cohort.spec.prompts:
+            if task not in prepared.cohort.spec.keys.prompts:
                 found.notes.append(f"{NAME}: the cohort has no prompts for {task}")
                 continue
             targets, splits = scene.scored_of(prepared.tasks(task))
@@ -78,7 +78,7 @@ def _scores(spec: ZeroShotSpec, scene: Scene, targets: Targets, pooled: np.ndarr
     from medmcl.evaluation.models.zero_shot import zero_shot_classes, zero_shot_labels
 
     scale = scene.logit_scale(spec.stage, (spec.modality, spec.text))
-    told = scene.texts(spec.stage, spec.text, scene.prepared.cohort.spec.prompts[targets.name])
+    told = scene.texts(spec.stage, spec.text, scene.prepared.cohort.spec.keys.prompts[targets.name])
     names = targets.classes if targets.kind == "multiclass" else targets.columns
     positive = [lookup(f"prompts of task {targets.name}", str(name), told) for name in names]
     if targets.kind == "multiclass":

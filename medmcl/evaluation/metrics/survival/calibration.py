@@ -212,7 +212,12 @@ def _numbers(
     weights, converged = cox_fit(fitted, event, time, ridge=0.0, ties="breslow", start=start)
     if not (fine and converged):
         return None
-    hazard = _cumulative_hazard(fitted @ weights, event, time, horizon)
+    # Breslow's baseline at the horizon
+    order = np.argsort(time, kind="stable")
+    exposure = np.exp((fitted @ weights)[order])[::-1].cumsum()[::-1]
+    first = np.searchsorted(time[order], time[order], side="left")
+    counted = event[order] & (time[order] <= horizon)
+    hazard = float((1 / exposure[first[counted]]).sum())
 
     def observed(risks: np.ndarray) -> np.ndarray:
         eta = design(_log_hazard(risks)) @ weights
@@ -226,17 +231,6 @@ def distances(observed: np.ndarray, risk: np.ndarray) -> tuple[float, ...]:
     """Mean, median, 90th percentile and largest distance of a curve from the diagonal."""
     gap = np.abs(observed - risk)
     return (gap.mean(), *np.quantile(gap, [0.5, 0.9]), gap.max())
-
-
-def _cumulative_hazard(
-    eta: np.ndarray, event: np.ndarray, time: np.ndarray, horizon: float
-) -> float:
-    """Breslow's baseline at the horizon."""
-    order = np.argsort(time, kind="stable")
-    exposure = np.exp(eta[order])[::-1].cumsum()[::-1]
-    first = np.searchsorted(time[order], time[order], side="left")
-    counted = event[order] & (time[order] <= horizon)
-    return float((1 / exposure[first[counted]]).sum())
 
 
 class _Spline:

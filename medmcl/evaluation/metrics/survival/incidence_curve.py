@@ -67,7 +67,15 @@ def incidence_curve(event: Any, time: Any, *, level: float = 0.95) -> IncidenceC
     curve = np.cumsum(before * own / at_risk)
     inside = (curve > 1e-12) & (curve < 1 - 1e-12)
     survival = np.where(inside, 1 - curve, 0.5)
-    error = np.sqrt(_variance(curve, before, gone, own, at_risk))
+    # Variance at each time, (U,): squares of ``curve[t] - curve[u]`` are summed by their parts
+    left = at_risk * (at_risk - gone)
+    lost = np.divide(gone, left, out=np.zeros_like(gone), where=left > 0)
+    both = before * own / at_risk**2
+    alone = np.cumsum(before**2 * own * (at_risk - own) / at_risk**3)
+    sums = [np.cumsum(lost * curve**power) for power in range(3)]
+    squares = curve**2 * sums[0] - 2 * curve * sums[1] + sums[2]
+    crossed = curve * np.cumsum(both) - np.cumsum(both * curve)
+    error = np.sqrt(np.asarray(np.maximum(squares + alone - 2 * crossed, 0.0)))
     spread = ndtri((1 + level) / 2) * error / (survival * np.abs(np.log(survival)))
     low = np.where(inside, 1 - survival ** np.exp(-spread), curve)
     high = np.where(inside, 1 - survival ** np.exp(spread), curve)
@@ -76,17 +84,3 @@ def incidence_curve(event: Any, time: Any, *, level: float = 0.95) -> IncidenceC
     return IncidenceCurve(
         **{name: tuple(part.tolist()) for name, part in zip(names, columns, strict=True)}
     )
-
-
-def _variance(
-    curve: np.ndarray, before: np.ndarray, gone: np.ndarray, own: np.ndarray, at_risk: np.ndarray
-) -> np.ndarray:
-    """Variance at each time, (U,): squares of ``curve[t] - curve[u]`` are summed by their parts."""
-    left = at_risk * (at_risk - gone)
-    lost = np.divide(gone, left, out=np.zeros_like(gone), where=left > 0)
-    both = before * own / at_risk**2
-    alone = np.cumsum(before**2 * own * (at_risk - own) / at_risk**3)
-    sums = [np.cumsum(lost * curve**power) for power in range(3)]
-    squares = curve**2 * sums[0] - 2 * curve * sums[1] + sums[2]
-    crossed = curve * np.cumsum(both) - np.cumsum(both * curve)
-    return np.asarray(np.maximum(squares + alone - 2 * crossed, 0.0))

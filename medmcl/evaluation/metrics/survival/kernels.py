@@ -70,7 +70,10 @@ def _over_pairs(
     sets = RiskSets.of(time, weights, event)
     later = (sets.at_risk - sets.leaving[0])[sets.steps(time[events])]
     comparable = np.einsum("ew,ew->w", share, later)
-    dtype, draws = _draws_for_products(weights)
+    whole = bool(np.all(weights == np.rint(weights)))
+    exact = whole and float(weights.sum(axis=0).max(initial=0)) < EXACT
+    dtype: type[np.floating] = np.float32 if exact else np.float64
+    draws = weights.astype(dtype)
     concordant = np.zeros(weights.shape[1])
     first = 0
     while first < len(events):
@@ -84,13 +87,6 @@ def _over_pairs(
         concordant += np.einsum("ew,ew->w", share[block], pairs @ draws[start:])
         first = block.stop
     return _ratio(concordant, comparable)
-
-
-def _draws_for_products(weights: np.ndarray) -> tuple[type[np.floating], np.ndarray]:
-    whole = bool(np.all(weights == np.rint(weights)))
-    exact = whole and float(weights.sum(axis=0).max(initial=0)) < EXACT
-    dtype: type[np.floating] = np.float32 if exact else np.float64
-    return dtype, weights.astype(dtype)
 
 
 def _concordance(earlier: np.ndarray, later: np.ndarray, dtype: type[np.floating]) -> np.ndarray:

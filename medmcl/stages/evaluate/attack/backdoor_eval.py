@@ -195,7 +195,7 @@ class Asked:
     def _by_prompts(self, label: str, model: str) -> Logits:
         text, prompts = (
             self.spec.text or self.poison.asked_by,
-            self.prepared.cohort.spec.prompts.get(self.poison.task),
+            self.prepared.cohort.spec.keys.prompts.get(self.poison.task),
         )
         why = ""
         if prompts is None:

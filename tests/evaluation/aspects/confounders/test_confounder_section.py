@@ -6,14 +6,13 @@ import made_targets
 import numpy as np
 import pytest
 
-from medmcl.evaluation.aspects.confounders.figures import told_dots
 from medmcl.evaluation.aspects.confounders.measure import (
     READING,
     confounder_of,
     models_of,
     told_lines,
 )
-from medmcl.evaluation.aspects.confounders.section import confounder_sections
+from medmcl.evaluation.aspects.confounders.section import confounder_sections, told_dots
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.files import as_json

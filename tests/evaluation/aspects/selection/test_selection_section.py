@@ -22,10 +22,17 @@ from medmcl.evaluation.aspects.selection.figures import (
 )
 from medmcl.evaluation.aspects.selection.section import NO_SHEET, contact_sheet, selection_page
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.report.cards import LONGEST_TEXT, Card, RecordView, cut_text
+from medmcl.evaluation.report.cards import (
+    LONGEST_TEXT,
+    Card,
+    RecordView,
+    cut_text,
+    image_src,
+    signal_src,
+    windowed,
+)
 from medmcl.evaluation.report.files import as_json
 from medmcl.evaluation.report.page import pages, write_report
-from medmcl.evaluation.report.record_pictures import image_src, signal_src, windowed
 from medmcl.evaluation.report.sections import sections_of
 
 EVIL = '<script>alert("x")</script> & $\\frac{1}{$ 心 {{ 7 * 7 }}'
