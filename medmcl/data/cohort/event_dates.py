@@ -96,6 +96,7 @@ def _column(
     people: pd.Index,
 ) -> tuple[pd.Series, list[Finding]]:
     """Give what each person has of it, and what is to be told."""
+    where = f"subjects.dates.{name}"
     row, time = events["row"].to_numpy(), events["time"].to_numpy("M8[ns]")
     kept = np.ones(len(events), dtype=bool)
     if keys.after is not None:
@@ -112,7 +113,11 @@ def _column(
         return chosen["value"].set_axis(people), found
     if keys.is_date:
         if keys.after is None and keys.where is None and keys.which == "first":
-            found += _further(name, int(len(events) - chosen["time"].notna().sum()))
+            rows = int(len(events) - chosen["time"].notna().sum())
+            if rows:
+                what = f"{counted(rows, 'row')} beside the first of a subject: left out, one date a"
+                fix = "nothing, if that is meant; which: last takes the last"
+                found.append(cohort_warning("dates.further", where, f"{what} subject", fix))
         return pd.Series(happened + _days(keys.plus_days), people), found
     start = dates[str(keys.after)]
     within = keys.within_days
@@ -124,41 +129,19 @@ def _column(
     if keys.new:
         before = np.zeros(len(people), dtype=bool)
         before[row[time <= start[row]]] = True
-        found += _prevalent(name, str(keys.after), int((known & before).sum()))
+        already = int((known & before).sum())
+        if already:
+            what = (
+                f"{counted(already, 'subject')} with the event at or before {keys.after}: unknown"
+            )
+            fix = "nothing, if new events are asked for"
+            found.append(cohort_warning("dates.prevalent", where, what, fix))
         known &= ~before
     return pd.Series(np.where(known, yes, np.nan), people), found
 
 
 def _days(days: float) -> np.timedelta64:
     return np.timedelta64(round(days * 86400), "s")
-
-
-def _further(name: str, rows: int) -> list[Finding]:
-    """Tell of rows of a table of dates that are no subject's first: one date a subject is asked."""
-    if not rows:
-        return []
-    return [
-        cohort_warning(
-            "dates.further",
-            f"subjects.dates.{name}",
-            f"{counted(rows, 'row')} beside the first of a subject: left out, one date a subject",
-            "nothing, if that is meant; which: last takes the last",
-        )
-    ]
-
-
-def _prevalent(name: str, after: str, people: int) -> list[Finding]:
-    """Tell of people who had an event before it could be new."""
-    if not people:
-        return []
-    return [
-        cohort_warning(
-            "dates.prevalent",
-            f"subjects.dates.{name}",
-            f"{counted(people, 'subject')} with the event at or before {after}: unknown",
-            "nothing, if new events are asked for",
-        )
-    ]
 
 
 def _anchor(name: str, dates: Mapping[str, DateKeys]) -> str | None:

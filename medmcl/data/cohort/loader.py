@@ -115,7 +115,7 @@ class Opening:
             self.findings += one.findings
         self.spec = self.spec.without(modalities=set(self.spec.modalities) - set(found))
         self.findings += undated(self.spec)
-        self.findings += self._missing_of_nothing()
+        self._say_what_misses_nothing()
         samples = self._try(partial(self._samples, found, table, split))
         if samples is None:
             return None
@@ -244,6 +244,9 @@ class Opening:
             )
         )
 
+    def _warn(self, code: str, where: str, what: str, fix: str) -> None:
+        self.findings.append(cohort_warning(code, where, what, fix))
+
     def _table(self, pattern: str, joins: tuple[JoinKeys, ...] = ()) -> Table:
         table = self._read(pattern)
         for keys in joins:
@@ -282,15 +285,9 @@ class Opening:
             rows = EventRows.of(self.spec, pattern, codes)
             read = None if rows is None else rows.read
             self.tables[pattern] = read_table(where, pattern, codes, emptied, refuse, read)
-            self.findings += [
-                cohort_warning(
-                    "cohort.listing",
-                    f"table {pattern}",
-                    note,
-                    "nothing, if that is meant; otherwise write the shards anew",
-                )
-                for note in self.tables[pattern].notes
-            ]
+            for note in self.tables[pattern].notes:
+                fix = "nothing, if that is meant; otherwise write the shards anew"
+                self._warn("cohort.listing", f"table {pattern}", note, fix)
             if counts:
                 self.findings.append(emptied_finding(pattern, counts))
         return self.tables[pattern]
@@ -300,24 +297,14 @@ class Opening:
         """Folders that files of the cohort may lie in, the data root first."""
         return [self.root, *(self.file.parent / one for one in self.spec.keys.roots)]
 
-    def _missing_of_nothing(self) -> list[Finding]:
-        """Columns under ``missing:`` that no table has."""
+    def _say_what_misses_nothing(self) -> None:
+        """Note columns under ``missing:`` that no table has."""
         known = {str(name) for table in self.tables.values() for name in table.frame.columns}
-        named = [
-            one
-            for one in self.spec.keys.missing
-            if not any(fnmatchcase(name, one) for name in known)
-        ]
-        return [
-            cohort_warning(
-                "cohort.missing_code",
-                "missing",
-                f"no table has a column '{one}'{nearest(one, known)}",
-                "correct the name; names are case-sensitive",
-            )
-            for one in named
-            if one not in known
-        ]
+        for one in self.spec.keys.missing:
+            if one not in known and not any(fnmatchcase(name, one) for name in known):
+                what = f"no table has a column '{one}'{nearest(one, known)}"
+                fix = "correct the name; names are case-sensitive"
+                self._warn("cohort.missing_code", "missing", what, fix)
 
     def _subjects(self) -> tuple[SubjectTable, pd.Series, pd.Series | None]:
         keys = self.spec.keys.subjects
@@ -379,14 +366,12 @@ class Opening:
                 where=where,
                 fix=f"write id: {named[0]} under subjects:; if it does not name them, rename it",
             )
-        self.findings.append(
-            cohort_warning(
-                "cohort.no_id",
-                where,
-                f"no `id:` is given: each of the {counted(len(table.frame), 'row')} is taken "
-                "for one person",
-                "nothing, if nobody has two rows; otherwise name the column of the subject",
-            )
+        self._warn(
+            "cohort.no_id",
+            where,
+            f"no `id:` is given: each of the {counted(len(table.frame), 'row')} is taken "
+            "for one person",
+            "nothing, if nobody has two rows; otherwise name the column of the subject",
         )
         return np.array([str(number + 1) for number in range(len(table.frame))], dtype=object)
 
@@ -414,26 +399,22 @@ class Opening:
         several = each.index[each["nunique"] > 1]
         names = each["first"].drop(several).reindex(subjects.frame.index)
         if len(several):
-            self.findings.append(
-                cohort_warning(
-                    "cohort.several_groups",
-                    "subjects.group",
-                    f"{counted(len(several), 'subject')} with rows of several sites, for "
-                    f"example {several[0]}: the site is not known",
-                    "nothing, if that is meant; otherwise correct the rows",
-                )
+            self._warn(
+                "cohort.several_groups",
+                "subjects.group",
+                f"{counted(len(several), 'subject')} with rows of several sites, for "
+                f"example {several[0]}: the site is not known",
+                "nothing, if that is meant; otherwise correct the rows",
             )
         sizes = names.value_counts()
         small = sizes[sizes < least]
         if len(small):
-            self.findings.append(
-                cohort_warning(
-                    "cohort.pooled",
-                    "subjects.group",
-                    f"{counted(len(small), 'site')} of fewer than {least} subjects "
-                    f"({int(small.sum())} in all) are one site, '{POOLED}'",
-                    "nothing, if that is meant; otherwise lower group_min",
-                )
+            self._warn(
+                "cohort.pooled",
+                "subjects.group",
+                f"{counted(len(small), 'site')} of fewer than {least} subjects "
+                f"({int(small.sum())} in all) are one site, '{POOLED}'",
+                "nothing, if that is meant; otherwise lower group_min",
             )
         return names.mask(names.isin(small.index), POOLED)
 
@@ -450,25 +431,21 @@ class Opening:
             return
         self._count("without repeated rows", ids[rows & ~again])
         line, whose = int(np.flatnonzero(again)[0]) + 1, counted(len(set(ids[again])), "subject")
-        self.findings.append(
-            cohort_warning(
-                "cohort.repeated_rows",
-                f"subjects, table {self.spec.keys.subjects.table}",
-                f"{counted(int(again.sum()), 'row')} of {whose} equal to another row of the same "
-                f"subject in every column, the first is row {line:,}: counted once",
-                "nothing, if the file was put together twice; if they are visits, a date or a "
-                "record id is missing",
-            )
+        self._warn(
+            "cohort.repeated_rows",
+            f"subjects, table {self.spec.keys.subjects.table}",
+            f"{counted(int(again.sum()), 'row')} of {whose} equal to another row of the same "
+            f"subject in every column, the first is row {line:,}: counted once",
+            "nothing, if the file was put together twice; if they are visits, a date or a "
+            "record id is missing",
         )
 
     def _left_out(self, what: str) -> None:
-        self.findings.append(
-            cohort_warning(
-                "cohort.left_out",
-                f"subjects, table {self.spec.keys.subjects.table}",
-                f"{what}: left out",
-                "nothing, if that is meant",
-            )
+        self._warn(
+            "cohort.left_out",
+            f"subjects, table {self.spec.keys.subjects.table}",
+            f"{what}: left out",
+            "nothing, if that is meant",
         )
 
     def _map(self, name: str) -> CodeMap:
@@ -567,13 +544,11 @@ class Opening:
         # subjects of whom no record is there make no sample
         nothing = len(subjects.frame.index.difference(pd.Index(frame["subject"]), sort=False))
         if nothing and len(frame):
-            self.findings.append(
-                cohort_warning(
-                    "cohort.nothing_present",
-                    "modalities",
-                    f"{counted(nothing, 'subject')} with no record of any modality: left out",
-                    "nothing, if that is meant; otherwise see id: and present: of the modalities",
-                )
+            self._warn(
+                "cohort.nothing_present",
+                "modalities",
+                f"{counted(nothing, 'subject')} with no record of any modality: left out",
+                "nothing, if that is meant; otherwise see id: and present: of the modalities",
             )
         frame, index, noted = index_samples(frame, records, subjects, self.spec.keys.index)
         self.findings += noted
@@ -589,13 +564,11 @@ class Opening:
             (pairs.undated, "undated", "not paired because a date is missing"),
         ):
             for name, count in counter.items():
-                self.findings.append(
-                    cohort_warning(
-                        f"pairing.{code}",
-                        f"modalities.{name}",
-                        f"{counted(count, 'record')} {what}; each is a sample without {name}",
-                        "nothing, if that is meant; otherwise see pairing:",
-                    )
+                self._warn(
+                    f"pairing.{code}",
+                    f"modalities.{name}",
+                    f"{counted(count, 'record')} {what}; each is a sample without {name}",
+                    "nothing, if that is meant; otherwise see pairing:",
                 )
 
     def _labels(
