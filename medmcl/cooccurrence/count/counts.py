@@ -298,8 +298,8 @@ class Counts:
                 them has suppressed cells, which are no zeros, or only one of them is noisy.
         """
         self._refuse_unlike(other)
-        return Counts(
-            vocabularies=self.vocabularies,
+        return replace(
+            self,
             margins={m: self.margins[m] + other.margins[m] for m in self.margins},
             blocks={
                 pair: block.with_largest(other.blocks[pair], (self.sites, other.sites))
@@ -309,8 +309,6 @@ class Counts:
             },
             units=known_sum(self.units, other.units),
             patients=known_sum(self.patients, other.patients),
-            window=self.window,
-            pairing=self.pairing,
             noise_sd=None
             if self.noise_sd is None or other.noise_sd is None
             else math.hypot(self.noise_sd, other.noise_sd),  # independent noise adds up in squares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,7 @@ def keep_genotyped(spec: ModalitySpec, records: Records) -> Records:
     findings = _left_out(field, int((order < 0).sum()), unread)
     kept = records.keep(order >= 0, *findings)
     sequence = np.argsort(order[order >= 0], kind="stable")
-    return Records(
-        frame=kept.frame.iloc[sequence],
-        table=kept.table.iloc[sequence],
-        has_ids=kept.has_ids,
-        has_dates=kept.has_dates,
-        findings=kept.findings,
-    )
+    return replace(kept, frame=kept.frame.iloc[sequence], table=kept.table.iloc[sequence])
 
 
 def _by_files(places: list[RecordRef], reader: Any, field: str) -> dict[tuple[str, ...], list[int]]:

@@ -9,6 +9,7 @@ The limits are those of `medmcl cooccur count`: it leaves out, keeps and counts 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,12 +213,7 @@ def named_as_meds(spec: ModalitySpec) -> ModalitySpec:
     if spec.source.model_dump()["reader"] != "meds":
         return spec
     named = {key: getattr(spec.keys, key) or name for key, name in _MEDS.items()}
-    return ModalitySpec(
-        name=spec.name,
-        kind=spec.kind,
-        keys=spec.keys.model_copy(update=named),
-        source=spec.source,
-    )
+    return replace(spec, keys=spec.keys.model_copy(update=named))
 
 
 def _before(

@@ -39,20 +39,16 @@ def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> RecipeSpec:
             raise ConfigError(
                 f"{told[0].stage} stages differ in '{key}', but {why}", got=", ".join(found)
             )
-    _check_order(stages)
-    return recipe.with_stages({single.name: (single, spec) for single, spec in pairs})
-
-
-def _check_order(stages: Sequence[StageSpec]) -> None:
     made: list[str] = []
-    for spec in stages:
-        if spec.name in made:
-            raise ConfigError(f"two stages are named '{spec.name}'")
-        for wanted in spec.sources():
+    for each in stages:
+        if each.name in made:
+            raise ConfigError(f"two stages are named '{each.name}'")
+        for wanted in each.sources():
             if wanted not in made:
                 raise ConfigError(
-                    f"stage '{spec.name}' needs the stage '{wanted}' before it"
+                    f"stage '{each.name}' needs the stage '{wanted}' before it"
                     f"{nearest(wanted, made)}",
-                    fix=spec.fix_source(wanted),
+                    fix=each.fix_source(wanted),
                 )
-        made.append(spec.name)
+        made.append(each.name)
+    return recipe.with_stages({single.name: (single, spec) for single, spec in pairs})

@@ -73,7 +73,9 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
             if name not in before.augment:
                 stands[f"views.{view}.augment.{name}"] = f"kinds.{kinds[name]}.augment.{view}"
             views[view] = before.with_default(name, options)
-    inputs = _as_encoders_ask(inputs, towers, kinds)
+    # records are prepared as the encoder of their tower knows them, where the recipe does not say
+    asked = {name: asked_inputs(tower, kinds.get(name)) for name, tower in towers.items()}
+    inputs = {name: {**asked.get(name, {}), **said} for name, said in inputs.items()}
     everyone = tuple(name for name in inputs if name in towers or shared is not None)
     stages: list[StageSpec] = []
     for stage in recipe.stages:
@@ -92,16 +94,6 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         **built,
     }
     return recipe.model_copy(update=update).with_stands(stands)
-
-
-def _as_encoders_ask(
-    inputs: Mapping[str, dict[str, Any]],
-    towers: Mapping[str, Mapping[str, Any]],
-    kinds: Mapping[str, str],
-) -> dict[str, dict[str, Any]]:
-    """Prepare records as the encoder of their tower knows them, where the recipe does not say."""
-    asked = {name: asked_inputs(tower, kinds.get(name)) for name, tower in towers.items()}
-    return {name: {**asked.get(name, {}), **said} for name, said in inputs.items()}
 
 
 def asked_inputs(tower: Mapping[str, Any], kind: str | None) -> Mapping[str, Any]:

@@ -89,11 +89,16 @@ def plan_of(
     """
     if modality is not None:
         lookup("modality of the run", modality, run.recipe.inputs, where=run.path)
-    chosen = stage or run.default_stage(modality or _likely(run))
+    attacks = run.of(PoisonSpec)
+    likely = next((one.modality for one in attacks.values()), next(iter(run.recipe.inputs)))
+    chosen = stage or run.default_stage(modality or likely)
     spec = run.stage(chosen)
     run.refuse_unfinished(chosen)
     direct = spec.attacked_by
-    laid = _laid(run, attack or direct)
+    named, laid = attack or direct, None
+    if named is not None and named != NO_ATTACK:
+        fix = f"--attack {NO_ATTACK} lays none"
+        laid = lookup("poison stage", named, attacks, where=run.path, fix=fix)
     modality = modality or _default(run, spec.towers, laid)
     if modality not in spec.towers:
         raise ConfigError(
@@ -112,19 +117,6 @@ def plan_of(
     )
     run.refuse_lacking(cohort, plan.wanted)
     return plan
-
-
-def _laid(run: Run, name: str | None) -> PoisonSpec | None:
-    if name is None or name == NO_ATTACK:
-        return None
-    fix = f"--attack {NO_ATTACK} lays none"
-    return lookup("poison stage", name, run.of(PoisonSpec), where=run.path, fix=fix)
-
-
-def _likely(run: Run) -> str:
-    """The modality that the first attack triggers, else the run's first."""
-    attacks = run.of(PoisonSpec).values()
-    return next((one.modality for one in attacks), next(iter(run.recipe.inputs)))
 
 
 def _default(run: Run, towers: Sequence[str], attack: PoisonSpec | None) -> str:
@@ -191,7 +183,24 @@ class Screening:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of rows and attack."""
-        return (*self.plan.notes, *_notes(self))
+        run, cohort = self.run, self.prepared.cohort
+        notes = [*self.plan.notes]
+        if run.config.get("cohort_fingerprint") != cohort.fingerprint:
+            notes.append(
+                "the run was trained on another cohort, or on other tables of it: what is odd may "
+                "only be what it has not seen"
+            )
+            return tuple(notes)
+        if self.manifest is not None:
+            lost = len(self.manifest) - int(self.manifest.is_poisoned(self.ids).sum())
+            if lost:
+                notes.append(
+                    f"{counted(lost, 'poisoned row')} of the manifest could not be screened"
+                )
+        trained = run.facts(self.plan.stage).get("rows")
+        if trained is not None and trained != len(self.rows):
+            notes.append(f"the stage itself was trained on {counted(int(trained), 'row')}")
+        return tuple(notes)
 
     def vectors(self, device: torch.device) -> np.ndarray:
         """Embed the rows as the stage was trained on them. (N, D) float32 of unit length."""
@@ -264,22 +273,3 @@ def open_screening(
         manifest=manifest,
         poisoned=laid,
     )
-
-
-def _notes(ready: Screening) -> list[str]:
-    run, cohort = ready.run, ready.prepared.cohort
-    notes = []
-    if run.config.get("cohort_fingerprint") != cohort.fingerprint:
-        notes.append(
-            "the run was trained on another cohort, or on other tables of it: what is odd may only "
-            "be what it has not seen"
-        )
-        return notes
-    if ready.manifest is not None:
-        lost = len(ready.manifest) - int(ready.manifest.is_poisoned(ready.ids).sum())
-        if lost:
-            notes.append(f"{counted(lost, 'poisoned row')} of the manifest could not be screened")
-    trained = run.facts(ready.plan.stage).get("rows")
-    if trained is not None and trained != len(ready.rows):
-        notes.append(f"the stage itself was trained on {counted(int(trained), 'row')}")
-    return notes

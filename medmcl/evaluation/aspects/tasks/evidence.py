@@ -180,9 +180,11 @@ def evidence_rows(
         return
     times = setting.horizons.times
     name = setting.horizons.name(times.index(found.horizon) if found.horizon in times else 0)
+    same = ("task", "target", "kind", "method", "protocol", "label_fraction", "split", "resampling")
+    base = {one: getattr(found, one) for one in same}
     held, test = found.calibration, found.d_calibration
     for metric, direction in (("ici", "lower"), (RAW, "lower"), ("calibration_slope", "target")):
-        about = _about(table, found, f"{metric}_at_{name}", direction)
+        about = {**base, "metric": f"{metric}_at_{name}", "direction": direction}
         if isinstance(held, Calibration) and metric == RAW:
             yield raw_ici(held.ici, held.ici_uncorrected, table.notes, **about)
         elif isinstance(held, Calibration):
@@ -190,7 +192,7 @@ def evidence_rows(
             yield Result.of(interval, note="; ".join([f"{draws} draws", *table.notes]), **about)
         else:
             yield Result(note=_reason(held), **about)
-    about = _about(table, found, "d_calibration_p", "higher")
+    about = {**base, "metric": "d_calibration_p", "direction": "higher"}
     if isinstance(test, DCalibration):
         said = [f"p of the test, chi-square {test.statistic:.3g}: no interval", test.note]
         yield Result(
@@ -214,21 +216,6 @@ def raw_ici(beside: Interval, value: float | None, notes: Sequence[str], **about
         value, note = None, "; ".join([beside.note or "not every class can be judged", *notes])
     return Result(value=value, n=beside.n, events=beside.events, subjects=beside.subjects,
                   non_events=beside.non_events, seeds=beside.seeds, note=note, **about)  # fmt: skip
-
-
-def _about(table: Predicted, found: TaskEvidence, metric: str, direction: str) -> dict[str, Any]:
-    return {
-        "task": found.task,
-        "target": found.target,
-        "kind": found.kind,
-        "metric": metric,
-        "direction": direction,
-        "method": table.method,
-        "protocol": table.protocol,
-        "label_fraction": table.fraction,
-        "split": table.split,
-        "resampling": found.resampling,
-    }
 
 
 def _reason(missing: object) -> str:
