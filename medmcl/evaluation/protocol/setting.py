@@ -91,9 +91,9 @@ class Setting:
                 parts.append(LabelCounts.of(self.targets, self.subjects, fitted, chosen))
         return LabelCounts.middle(parts)
 
-    def counts_beside(self, fraction: float = 1.0) -> LabelCounts:
+    def counts_beside(self) -> LabelCounts:
         """Count those of a predictor that is fitted on train once, folds or not: what is kept."""
-        train = self.keep(self.train, fraction, 0)
+        train = self.keep(self.train, 1.0, 0)
         return LabelCounts.of(self.targets, self.subjects, train, self.tuning)
 
     def same_people(self, fraction: float, other: float) -> bool:

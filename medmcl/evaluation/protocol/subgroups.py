@@ -70,9 +70,10 @@ def subgroup_rows(
     table: Predicted,
     subgroups: Mapping[str, np.ndarray],
     samplers: Samplers,
-    metrics: Sequence[str] | None = None,
 ) -> list[SubgroupRow]:
     """Score a method among groups of the scored subjects: everyone first, then each attribute.
+
+    It is scored by the headline, and of a binary task by the calibration slope beside.
 
     Groups of fewer than 20 subjects, or with fewer than 5 subjects with or without the event (of
     any column, or class that is scored at all), show no number. Where what is held back of an
@@ -85,14 +86,11 @@ def subgroup_rows(
         table: Predictions.
         subgroups: Attribute to the group of every row of the task, (N,) text.
         samplers: Bootstrap of the scored rows.
-        metrics: Metrics to show; default the headline, and the calibration slope of a binary task.
     """
     first = next(iter(table.sampled), None)
     if first is None or table.pools_constants:
         return []
-    wanted = list(metrics or [first[1]])
-    if metrics is None and setting.targets.kind == "binary":
-        wanted.append("calibration_slope")
+    wanted = [first[1], *(["calibration_slope"] if setting.targets.kind == "binary" else [])]
     chosen = {metric: next(key for key in table.sampled if key[1] == metric) for metric in wanted}
     subjects = setting.subjects[setting.scored]
     parts: dict[str, list[Group]] = {"everyone": [group_of(setting, "everyone", table.rows)]}

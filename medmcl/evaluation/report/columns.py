@@ -77,21 +77,20 @@ def _text(row: Any, how: str | Callable[[Any], object]) -> str:
     return "" if found is None else str(found)
 
 
-def pivoted(rows: Iterable[Any], by: Sequence[str], across: str = "metric") -> list[dict[str, Any]]:
+def pivoted(rows: Iterable[Any], by: Sequence[str]) -> list[dict[str, Any]]:
     """Put rows that agree in some fields on one line.
 
     Args:
         rows: Results.
         by: Fields that tell lines apart.
-        across: The field that tells the rows of a line apart.
 
     Returns:
-        A line: the fields of its first row, and every row by its ``across``.
+        A line: the fields of its first row, and every row by its metric.
     """
     lines: dict[tuple[object, ...], dict[str, Any]] = {}
     for row in rows:
         line = lines.setdefault(tuple(getattr(row, name) for name in by), dict(vars(row)))
-        line[getattr(row, across)] = row
+        line[row.metric] = row
     return list(lines.values())
 
 

@@ -26,6 +26,7 @@ from medmcl.evaluation.report.pictures import (
 
 MOST_STAGES = 12  # with a panel of their own
 MOST_MODALITIES = 22  # with a line in the figure of patterns
+MOST_PATTERNS = 16  # with a column in it
 
 
 def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
@@ -66,7 +67,7 @@ def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
         )
 
 
-def missingness_patterns(missingness: pd.DataFrame, most: int = 16) -> Picture | None:
+def missingness_patterns(missingness: pd.DataFrame) -> Picture | None:
     """Draw which modalities are present together, as columns of dots under bars of counts.
 
     None where nobody lacks any: there is nothing to see.
@@ -74,7 +75,7 @@ def missingness_patterns(missingness: pd.DataFrame, most: int = 16) -> Picture |
     found = presence(missingness)
     if found is None or all(all(one.present.values()) for one in found.patterns):
         return None
-    names, shown = found.names[:MOST_MODALITIES], found.patterns[:most]
+    names, shown = found.names[:MOST_MODALITIES], found.patterns[:MOST_PATTERNS]
     ratios = {"height_ratios": [1.5, 0.3 * len(names) + 0.1], "width_ratios": [2.6, 1]}
     with drawing(PAGE, 1.9 + 0.27 * len(names), 2, 2, gridspec_kw=ratios) as (figure, axes):
         (bars, corner), (dots, shares) = axes

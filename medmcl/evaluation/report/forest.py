@@ -23,6 +23,7 @@ from medmcl.evaluation.report.pictures import (
 )
 
 LETTER = 5.4  # points a letter of a label, on average
+EDGE = 0.9  # inches of what is around the lines
 
 
 class Spanned(Protocol):
@@ -108,9 +109,9 @@ class Forest:
         found = pages([self.line * len(block) for block in blocks])
         return [replace(self, lines=[one for k in page for one in blocks[k]]) for page in found]
 
-    def height(self, edge: float) -> float:
+    def height(self) -> float:
         """Inches it takes with its edges, pressed together where it would not fit a page."""
-        return min(self.line * sum(self.steps) + edge, TALLEST)
+        return min(self.line * sum(self.steps) + EDGE, TALLEST)
 
 
 def plant(axes: Any, forest: Forest) -> None:
@@ -167,15 +168,14 @@ def _bar(axes: Any, row: Spanned, place: float, look: int, _: float) -> None:
     axes.plot([row.low, row.high], [place] * 2, color=INK, linewidth=1.1)
 
 
-def planted(forests: Sequence[Forest], edge: float = 0.9, models: Sequence[str] = ()) -> list[str]:
+def planted(forests: Sequence[Forest], models: Sequence[str] = ()) -> list[str]:
     """Draw forests under one another, as few images as fit a page each.
 
     Args:
         forests: From the top.
-        edge: Inches of what is around the lines of each.
         models: Names of the marks, in a legend below each image; none without.
     """
-    heights, images = [one.height(edge) for one in forests], []
+    heights, images = [one.height() for one in forests], []
     for page in pages(heights):
         own = [heights[k] for k in page]
         room = 0.3 if models else 0.0

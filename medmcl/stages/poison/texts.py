@@ -49,8 +49,8 @@ class Texts(PreparedAgain):
                 got=f"max_tokens: {settings.max_tokens}",
                 fix=f"--set inputs.{name}.max_tokens={needed} or more",
             )
-        self.adapter, self.seed = cast(Text, prepared.adapters[spec.modality]), seed
-        super().__init__(partial(triggered_text, self.adapter, seed), spec.modality, prepared)
+        self.adapter, self.seed = adapter, seed
+        super().__init__(partial(triggered_text, adapter, seed), name, prepared)
 
     def places(self, samples: np.ndarray) -> list[dict[str, Any]]:
         """Say at which character of what is read of a text, from 0, the word stands in it, (P,)."""

@@ -38,7 +38,8 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
             axes.set_xticks(range(len(ks)), [one.removeprefix("recall") for one in ks])
             axes.grid(axis="y")
         grid[0].set_ylabel("recall")
-        grid[0].set_ylim(0, _top(recalls))
+        ends = [end for row in recalls for end in (row.value, row.high) if end is not None]
+        grid[0].set_ylim(0, min(1.02, 1.15 * max(ends)) or 1.02)
         if len(methods) > 1:
             legend_below(figure)
         return Picture.of(
@@ -52,12 +53,6 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
             **written(results, ("direction", "target"), "metric", "method", VALUE,
                       ("queries", counted("n"))),
         )  # fmt: skip
-
-
-def _top(recalls: Sequence[Result]) -> float:
-    """Where the axis of shares ends: above the highest bar or whisker, at most just above 1."""
-    ends = [end for row in recalls for end in (row.value, row.high) if end is not None]
-    return min(1.02, 1.15 * max(ends)) or 1.02
 
 
 def _bars(

@@ -80,10 +80,10 @@ def panels_of(found: Sequence[TaskEvidence], highlight: str) -> list[Panel]:
     return panels
 
 
-def rest_of(panels: Sequence[object], what: str = "others") -> str:
+def rest_of(panels: Sequence[object]) -> str:
     """Say how many panels are in the table only; empty if none."""
     more = len(panels) - MOST_PANELS
-    return f" The first {MOST_PANELS}; {more} {what} are in the table." if more > 0 else ""
+    return f" The first {MOST_PANELS}; {more} others are in the table." if more > 0 else ""
 
 
 def evidence_picture(
