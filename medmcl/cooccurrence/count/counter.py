@@ -23,8 +23,9 @@ from medmcl.cooccurrence.count.meetings import (
     self_pairs,
     zeros,
 )
-from medmcl.cooccurrence.count.rules import Rules, check_pairing, notes_of, parse_window
+from medmcl.cooccurrence.count.rules import PAIRINGS, Rules, notes_of, parse_window
 from medmcl.cooccurrence.count.sums import DenseSum, SparseSum, Sum
+from medmcl.core.config import lookup
 from medmcl.core.errors import ExtraNotInstalledError
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class PairCounter:
         self.tally = Tally()
         self.units = self.patients = 0
         self._window = parse_window(rules.window)
-        self._distinct = check_pairing(rules.pairing) == "distinct"
+        self._distinct = lookup("pairing", rules.pairing, PAIRINGS) == "distinct"
         there = find_spec("numba") is not None
         if fast and not there:
             raise ExtraNotInstalledError("numba", "fast")

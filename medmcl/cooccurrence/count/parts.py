@@ -225,13 +225,8 @@ def keeping(work: Path) -> Iterator[None]:
         kept = _tidy(work)
         if kept is None:
             raise
-        raise type(error)(
-            error.what,
-            where=error.where,
-            got=error.got,
-            expected=error.expected,
-            fix=kept if error.fix is None else f"{error.fix}; {kept}",
-        ) from None
+        fix = kept if error.fix is None else f"{error.fix}; {kept}"
+        raise error.again(type(error), fix=fix) from None
     except BaseException:  # Ctrl-C among them
         _tidy(work)
         raise

@@ -82,13 +82,6 @@ WindowName = Annotated[str, AfterValidator(_known)]
 """Name of a window in a file: checked when it is read."""
 
 
-def check_pairing(name: str) -> str:
-    """Give the pairing rule back, or refuse it."""
-    if name in PAIRINGS:
-        return name
-    raise ConfigError(f"unknown pairing '{name}'{nearest(name, PAIRINGS)}")
-
-
 @dataclass(frozen=True)
 class Rules:
     """How to count.

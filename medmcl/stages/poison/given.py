@@ -138,14 +138,8 @@ def _read(path: Path, where: str) -> Poison:
     try:
         manifest = Poison.load(path)
     except ArtefactError as error:
-        raise ArtefactError(
-            error.what,
-            where=where,
-            got=error.got,
-            expected=error.expected,
-            fix=error.fix
-            or "give a file that `medmcl poison` wrote, or poison/STAGE.parquet of a run",
-        ) from None
+        fix = "give a file that `medmcl poison` wrote, or poison/STAGE.parquet of a run"
+        raise error.again(ArtefactError, where=where, fix=error.fix or fix) from None
     if not len(manifest):
         raise ArtefactError("the manifest poisons no record", where=where)
     seed = manifest.provenance.get("seed")

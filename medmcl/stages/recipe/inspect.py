@@ -230,7 +230,7 @@ def _check_recipe(
         ]  # fmt: skip
     missing = [m for m in spec.inputs if m not in known]
     what = "reads '{}', which the cohort does not have" + roles_said(spec)
-    about += [_recipe_finding(str(name), what.format(m)) for m in missing]
+    about += [_recipe_fault(str(name), MedmclError(what.format(m))) for m in missing]
     return about, spec
 
 
@@ -244,13 +244,5 @@ def _recipe_fault(name: str, error: MedmclError) -> Finding:
     told = (("", error.where), ("got ", error.got), ("expected ", error.expected))
     notes = [f"{label}{value}" for label, value in told if value is not None]
     what = error.what + (f" ({'; '.join(notes)})" if notes else "")
-    return _recipe_finding(name, what, error.fix)
-
-
-def _recipe_finding(name: str, what: str, fix: str | None = None) -> Finding:
-    return cohort_error(
-        "recipe",
-        f"recipe {name}",
-        what,
-        fix or "correct the recipe, or name another (`medmcl recipes`)",
-    )
+    fix = error.fix or "correct the recipe, or name another (`medmcl recipes`)"
+    return cohort_error("recipe", f"recipe {name}", what, fix)

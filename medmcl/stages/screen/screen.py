@@ -305,9 +305,8 @@ def _refuse_screened(folder: Path, *, overwrite: bool) -> None:
         except ArtefactError as error:
             if not (folder / FILES[0]).is_file():
                 raise
-            raise ArtefactError(
-                error.what,
-                where=error.where,
+            raise error.again(
+                ArtefactError,
                 fix=f"{folder / FILES[0]} holds the scores and ranks of every detector, "
                 f"{FILES[2]} the first rows of each; to screen again, another --out, or "
                 "--overwrite",
