@@ -57,10 +57,9 @@ def draw_removal(keys: RemoveKeys, samples: pd.DataFrame, modalities: list[str])
     Raises:
         CohortError: A modality it does not have, or a share that would leave somebody nothing.
     """
-    known = dict.fromkeys(modalities)
     names = list(keys.modalities or modalities)
     for name in names:
-        lookup("modality", name, {one: one for one in known})
+        lookup("modality", name, modalities)
     has = samples[names].notna().groupby(samples["subject"], sort=False).any()
     present, people = has.to_numpy(bool), np.array(has.index, dtype=object)
     counts = present.sum(axis=1)
