@@ -384,7 +384,7 @@ def test_no_record_of_a_person_is_on_a_page_that_nobody_asked_for_it(trained, he
         )
     }
     assert draws == {
-        "evaluation/report/cards.py", "evaluation/report/record_pictures.py",
+        "evaluation/report/cards.py",
         "evaluation/aspects/maps/aspect.py", "evaluation/aspects/maps/figures.py",
         "stages/select/report.py", "stages/poison/command.py", "stages/screen/screen.py",
     }  # fmt: skip
