@@ -38,8 +38,6 @@ CASES = [
 rows do not fit four times onto a small machine."""
 OFTEN = {2048: 20, 16_384: 2}
 """Rows to how often a loss is asked for, if more than once; the least seconds count."""
-LAYERS, SIDE = 24, 1024
-"""Of the module whose optimiser and checkpoint are measured: 25 million weights."""
 STEPS, BATCH = 10, 128
 STEADY = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
@@ -104,16 +102,11 @@ def loss_of(world: Any, what: str, rows: int, width: int, dense: bool) -> Row:
     return {"mb": memory("VmHWM") - before, "seconds": min(spent)}
 
 
-def big_module() -> Any:
-    import torch
-
-    return torch.nn.Sequential(*[torch.nn.Linear(SIDE, SIDE) for _ in range(LAYERS)])
-
-
 def optimiser_of(world: Any, sharded: bool) -> Row:
     """Take steps on a module; MB that the optimiser holds between steps."""
     import torch
 
+    from benchmarks.engine.saves import big_module
     from medmcl.engine.optimiser import OptimiserSettings, build_optimiser
 
     module = big_module()
@@ -130,53 +123,6 @@ def optimiser_of(world: Any, sharded: bool) -> Row:
     gc.collect()
     return {"mb": memory("VmRSS") - before, "peak_mb": memory("VmHWM") - before,
             "seconds": min(spent)}  # fmt: skip
-
-
-def saving(folder: Path) -> list[Row]:
-    """Seconds that training waits for a checkpoint: written at once, or meanwhile, or by torch."""
-    import shutil
-    import warnings
-
-    import torch
-    import torch.distributed.checkpoint as dcp
-
-    warnings.simplefilter("ignore")  # of torch, that there is one process
-    from medmcl.engine.checkpoint import Checkpoints
-    from medmcl.engine.saver import Saver
-    from medmcl.engine.world import World
-
-    module = big_module()
-    optimiser = torch.optim.AdamW(module.parameters())
-    for p in module.parameters():
-        p.grad = torch.full_like(p, 0.1)
-    optimiser.step()
-    found: dict[str, list[float]] = {
-        how: [] for how in ("at once", "meanwhile", "written", "torch", "torch written")
-    }
-    checkpoints = Checkpoints(folder / "checkpoint")
-    with Saver(checkpoints, World()) as saver:
-        for step in range(1, 16):
-            training = {"optimiser": optimiser.state_dict()}
-            began = time.perf_counter()
-            if step % 3 == 0:
-                whole = {"weights": module.state_dict(), **training}
-                under_way: Any = dcp.async_save(
-                    whole, checkpoint_id=folder / f"torch-{step}", no_dist=True
-                )
-                found["torch"].append(time.perf_counter() - began)
-                under_way.result()
-                found["torch written"].append(time.perf_counter() - began)
-                shutil.rmtree(folder / f"torch-{step - 3}", ignore_errors=True)
-                continue
-            if step % 3 == 1:
-                checkpoints.save(step, module.state_dict(), training, best=False)
-                found["at once"].append(time.perf_counter() - began)
-                continue
-            saver.save(step, module.state_dict(), training, best=False)
-            found["meanwhile"].append(time.perf_counter() - began)
-            saver.wait()
-            found["written"].append(time.perf_counter() - began)
-    return [{"how": how, "seconds": sorted(each)[len(each) // 2]} for how, each in found.items()]
 
 
 def steps_of(folder: Path) -> list[Row]:
@@ -220,6 +166,8 @@ def work(what: str, folder: Path, given: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     rank = os.environ.get("RANK", "0")
     if what == "saving":
+        from benchmarks.engine.saves import saving
+
         found: Any = saving(folder)
     elif what == "steps":
         found = steps_of(folder)
