@@ -4,7 +4,7 @@ import pytest
 from processes import at_most
 
 from benchmarks.faults.formats import formats
-from benchmarks.faults.mutants import BAD, tried
+from benchmarks.faults.mutants import BAD, STUDY, tried
 
 SECONDS = 28
 """Of the 90 that this takes with tests/test_faults.py."""
@@ -30,3 +30,10 @@ def test_no_mutant_of_a_format_is_a_traceback_a_hang_or_another_content(name):
     row = tried(name, FORMATS[name], seed=7, count=10 if name in SLOW else 20)
     assert {code: row[code] for code in BAD} == dict.fromkeys(BAD, 0), row["faults"]
     assert row["refused"] or name in DONE_WITHOUT
+
+
+def test_every_format_has_rows_without_a_fault():
+    rows = {row["format"]: row for row in STUDY.kept()}
+    assert rows.keys() >= FORMATS.keys()
+    assert not [name for name, row in rows.items() if any(row[code] for code in BAD)]
+    assert min(row["mutants"] for row in rows.values()) == 10_000
