@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study import Row, Study
+from medmcl.core.suppression import placeless
 from medmcl.stages.benchmark import board
 
 SHOWN = {board.HEADLINE, "calibration_slope"}
@@ -57,7 +58,7 @@ def kept(given: argparse.Namespace) -> list[Row]:
             main = row.target == "macro" or row.classes == 1
             slope = row.metric != board.HEADLINE and row.label_fraction < 1
             if main and row.metric in SHOWN and not slope:
-                one = {**asdict(row), "note": ""}
+                one = placeless({**asdict(row), "note": ""})
                 key = ("suite", "cohort", "task", "name", "protocol", "condition", "metric",
                        "versus", "label_fraction", "scored_on")  # fmt: skip
                 found.setdefault(tuple(str(one[name]) for name in key), one)

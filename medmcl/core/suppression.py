@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
+
+from typing_extensions import override
 
 FEWEST_SUBJECTS = 5  # counts of fewer people are not shown; the usual rule of biobanks
 WITHHELD = "withheld"
@@ -18,9 +21,71 @@ UNKNOWN = "unknown"
 Level = TypeVar("Level", bound=Hashable)
 
 
+class Hidden(int):
+    """A count that reads as ``<5``, or as the range it lies in, wherever it is written.
+
+    It compares and adds as what it is, so that what is decided by it stays as it was.
+    """
+
+    text: str
+
+    def __new__(cls, count: int, text: str = WITHHELD) -> Self:
+        """Hide a count behind a text."""
+        made = super().__new__(cls, count)
+        made.text = text
+        return made
+
+    @override
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
+
+    @override
+    def __format__(self, spec: str) -> str:
+        return self.text
+
+
 def few(count: float, fewest: int = FEWEST_SUBJECTS) -> str:
     """A count of subjects as shown: few of them are not counted out."""
     return f"<{fewest}" if 0 < count < fewest else f"{count:,.0f}"
+
+
+def shown_count(count: int, *wholes: int, fewest: int = FEWEST_SUBJECTS) -> int:
+    """A count as shown: few are hidden, and so are all but few of a whole that is shown."""
+    if 0 < count < fewest:
+        return Hidden(count, few(count, fewest))
+    for whole in sorted(wholes):
+        if 0 < whole - count < fewest:
+            return Hidden(count, f"{max(0, whole - fewest + 1):,} to {whole - 1:,}")
+    return count
+
+
+def read_count(text: str) -> int:
+    """Read a count as shown back; of one that was hidden, the bound that its text gives.
+
+    Raises:
+        ValueError: If it is no count.
+    """
+    number = re.fullmatch(r"(<?)([\d,]+)(?: to [\d,]+)?", text)
+    if number is None or text.isdigit():
+        return Hidden(0) if text == WITHHELD else int(text)
+    return Hidden(int(number[2].replace(",", "")) - len(number[1]), text)
+
+
+def step_of(people: float) -> float:
+    """The step that a share of so many people is rounded to: 1, 2 or 5 of a decimal, over 1 / n.
+
+    Whatever a share of n people reads as, some share of a few more or fewer reads the same.
+    """
+    least = 1 / max(people, 1)
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(one * power for one in (1, 2, 5, 10) if one * power >= least * (1 - 1e-9))
+
+
+def to_step(value: float, step: float) -> float:
+    """A number on a grid of so wide a step."""
+    return round(round(value / step) * step, 12)
 
 
 def plain_few(count: int, fewest: int = FEWEST_SUBJECTS) -> int | str:
@@ -65,6 +130,8 @@ _QUOTED = re.compile(r"""(["'])(~?/[^"'\n]+)\1""")
 def placeless(value: Any, but: str = "") -> Any:
     """Plain values whose texts do not say where files lie on this machine, or whose it is.
 
+    Counts that are hidden become the text they read as.
+
     Of a path that is written out from ``/`` the last name stays: ``…/cohort.yaml``. What begins as
     no folder of this machine does (a class ``/a/b``) is no path, and stays.
 
@@ -74,6 +141,8 @@ def placeless(value: Any, but: str = "") -> Any:
     """
     if isinstance(value, str):
         return _placeless(value)
+    if isinstance(value, Hidden):
+        return str(value)
     if isinstance(value, Mapping):
         return {
             placeless(key): one if key == but else placeless(one, but) for key, one in value.items()

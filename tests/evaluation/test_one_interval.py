@@ -19,6 +19,7 @@ from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FEWEST_FOR_CURVE, too_few_for_curve
 from medmcl.evaluation.report.page import write_report
+from medmcl.evaluation.report.small_counts import as_shown
 
 N = 1100
 RNG = np.random.default_rng(5)
@@ -95,6 +96,7 @@ def test_every_page_and_file_shows_the_same_interval(tmp_path):
     data = Evaluation(title="t")
     data.add(done)
     write_report(tmp_path / "report.html", data)
+    done = as_shown(data)
     card = (tmp_path / "model_card.md").read_text(encoding="utf-8")
     text = re.sub(r"<[^>]*>", " ", both_pages(tmp_path)) + card
     rows = [row for row in done.results if not row.versus and row.low is not None]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted, task_finding
 from medmcl.core.limits import free_memory
+from medmcl.core.suppression import few, shown_count
 from medmcl.core.targets import Targets
 from medmcl.core.writing import free_bytes, size
 from medmcl.data.check.lost_by_outcome import outcomes_of
@@ -346,7 +347,7 @@ def look_for_scant(
         )
         return findings
     if held_out < FEW_SUBJECTS:
-        what = f"held_out has {counted(held_out, 'subject')}: intervals will be wide"
+        what = f"held_out has {few(held_out)} subjects: intervals will be wide"
         fix = (
             f"put more people into held_out ({FEW_SUBJECTS} or more), score everybody out of fold "
             "(`folds` of the evaluate stage), or take scores as rough"
@@ -391,21 +392,21 @@ def _scant_task(task: str, labels: list[LabelCount], held_out: int) -> list[Find
         ]
     have, lack = [], []
     for one in labels:
-        known = one.known[-1]
+        known = shown_count(one.known[-1], held_out)
         name = one.label or {"survival": "the event", "regression": "a value"}.get(one.kind, "it")
         if one.positive is None or one.negative is None:
             if known < min(FEW_EVENTS, held_out):  # too few people is said of the split
-                have.append(f"{name} ({known})")
+                have.append(f"{name} ({few(known)})")
             continue
         rare = min(one.positive[-1], one.negative[-1])
         if one.positive[-1] < FEW_EVENTS and (one.kind == "survival" or one.positive[-1] == rare):
-            have.append(f"{name} ({one.positive[-1]} of {known})")
+            have.append(f"{name} ({few(one.positive[-1])} of {known})")
         elif rare < FEW_EVENTS and one.kind != "survival":
-            lack.append(f"{name} ({rare} of {known})")
+            lack.append(f"{name} ({few(rare)} of {known})")
     said = [
-        f"few held-out subjects {verb} {', '.join(few[:5])}{', …' if len(few) > 5 else ''}"
-        for verb, few in (("have", have), ("lack", lack))
-        if few
+        f"few held-out subjects {verb} {', '.join(found[:5])}{', …' if len(found) > 5 else ''}"
+        for verb, found in (("have", have), ("lack", lack))
+        if found
     ]
     if not said:
         return []

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from medmcl.core.errors import ConfigError
+from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.metric import check_level
 
 Method = Literal["percentile", "bca"]
@@ -209,7 +210,7 @@ class Sampled:
             left_out = len(self.draws) - len(usable)
             notes.append(f"{left_out} of {len(self.draws)} draws were not estimable, left out")
         if self.subjects < FEW_SUBJECTS:
-            notes.append(f"{self.subjects} {self.drawn}: rough interval")
+            notes.append(f"{few(self.subjects)} {self.drawn}: rough interval")
         if self.clusters is not None and self.clusters < FEW_CLUSTERS:
             notes.append(
                 f"{self.clusters} sites: rough interval, {FEW_CLUSTERS} or more are wanted"

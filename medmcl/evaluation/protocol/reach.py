@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.rng import numpy_generator
+from medmcl.core.suppression import step_of
 
 RATE = 0.01
 """Share of people like those in training that is flagged by chance."""
@@ -26,6 +27,8 @@ FAR_BEYOND = 1.0
 ROUNDING = 1e-6
 """Share of a range within which a number is its end."""
 FOLDS = 5
+STEPS = 50
+"""Of a range, at most, between the values that its ends may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +112,8 @@ class ColumnReach:
 
     Attributes:
         names: The columns, F.
-        low: Smallest value of each in train. (F,)
-        high: Largest. (F,)
+        low: Smallest value of each in train, rounded down: it is somebody's. (F,)
+        high: Largest, rounded up. (F,)
         slack: Share of its range by which a column may exceed it.
         rate: Share of people like those in training that is flagged.
         people: How many the slack was set on.
@@ -152,10 +155,10 @@ class ColumnReach:
         found = np.zeros(len(x))
         for number in range(FOLDS):
             part = fold == number
-            low, high = _ends(x[~part])
+            low, high = _outward(*_ends(x[~part]))
             found[part] = _excess(x[part], low, high).max(axis=1, initial=0.0)
         slack, flagged = limit_of(found, rate)
-        low, high = _ends(x)
+        low, high = _outward(*_ends(x))
         return cls(names=tuple(names), low=low, high=high, slack=slack, rate=flagged, people=len(x))
 
     def of(self, names: Sequence[str]) -> ColumnReach:
@@ -301,6 +304,23 @@ def _ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low = np.where(np.isnan(x), np.inf, x).min(axis=0, initial=np.inf)
     high = np.where(np.isnan(x), -np.inf, x).max(axis=0, initial=-np.inf)
     return low, high
+
+
+def _outward(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends moved out to a grid of 25 to 50 steps a range, so that none is a person's own value.
+
+    The slack is learned with ends of the same kind. A column that never varied stays.
+    """
+    ends = []
+    for first, last in zip(low.tolist(), high.tolist(), strict=True):
+        if not first < last or not np.isfinite(last - first):
+            ends.append((first, last))
+            continue
+        step = step_of(STEPS / (last - first))
+        down, up = np.floor(first / step + 1e-9), np.ceil(last / step - 1e-9)
+        ends.append((float(down * step), float(up * step)))
+    found = np.array(ends, dtype=np.float64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
 
 
 def _excess(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

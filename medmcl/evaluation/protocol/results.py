@@ -14,7 +14,7 @@ from typing import Any, Literal
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
-from medmcl.core.suppression import few, placeless
+from medmcl.core.suppression import TOO_FEW, few, placeless, read_count
 from medmcl.data.tables.spreadsheet import shielded_row, unshielded
 from medmcl.evaluation.aspects.aspect import ASPECTS
 from medmcl.evaluation.metrics.sampled import Interval, Sampled, in_brackets
@@ -113,7 +113,7 @@ class Result:
     def shown(self) -> str:
         """The value with its interval, or that it is not estimable."""
         if self.value is None:
-            return "not estimable"
+            return TOO_FEW if self.note.startswith(TOO_FEW) else "not estimable"
         return in_brackets(self.value, self.low, self.high, "+" if self.versus else "")
 
     @property
@@ -176,7 +176,11 @@ def untested(split: str, deciding: tuple[int, str]) -> str:
 
 
 def save_results(path: Path, results: Iterable[Result]) -> None:
-    """Write rows as ``.json`` or ``.csv`` by the file's ending, whole or not at all."""
+    """Write rows as ``.json`` or ``.csv`` by the file's ending, whole or not at all.
+
+    Small counts stand in them as they are given: a report hides them first
+    (`medmcl.evaluation.report.small_counts`).
+    """
     rows = [placeless(vars(result)) for result in results]
     if path.suffix == ".csv":
         file = io.StringIO(newline="")
@@ -215,7 +219,7 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
         if "None" in kind and text == "":
             typed[field.name] = None
         elif kind.startswith("int"):
-            typed[field.name] = int(text)
+            typed[field.name] = read_count(text)
         elif kind.startswith("float"):
             typed[field.name] = float(text)
         else:

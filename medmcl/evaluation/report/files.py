@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.atomic import write_atomically
-from medmcl.core.suppression import placeless, plain_few
+from medmcl.core.suppression import Hidden, placeless, plain_few
 from medmcl.data.tables.spreadsheet import shielded, shielded_row
 from medmcl.evaluation.aspects.aspect import Rows, aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
@@ -174,7 +174,7 @@ def json_text(data: Evaluation) -> str:
 def _plain(value: Any) -> Any:
     if value is None or type(value) in (int, bool):
         return value
-    if type(value) is str:
+    if type(value) is str or isinstance(value, Hidden):
         return placeless(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from medmcl.evaluation.protocol.predicted import CROSS_VALIDATION
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.columns import MEASURED, VALUE, Cells, rounded, written
 from medmcl.evaluation.report.labelled import FEW_EVENTS, deciding
-from medmcl.evaluation.report.words import at_level, held_back_by_reason, listed
+from medmcl.evaluation.report.words import at_level, escaped, held_back_by_reason, listed
 
 COMPLETE = "To be completed by the author."
 MOST_ROWS = 60
@@ -53,14 +52,14 @@ class ModelCard:
         """Give the card as Markdown with YAML front matter (JSON values, which YAML reads)."""
         front = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in
                  self.front.items()]  # fmt: skip
-        parts = ["---", *front, "---", "", f"# {_plain(self.title)}", ""]
+        parts = ["---", *front, "---", "", f"# {escaped(self.title)}", ""]
         for section in self.sections:
             parts += [f"## {section.title}", ""]
-            parts += [f"- {_plain(line)}" for line in section.lines]
+            parts += [f"- {escaped(line)}" for line in section.lines]
             parts += [""] if section.lines else []
             if section.rows:
                 lines = [section.header, ["---"] * len(section.header)]
-                body = [[_plain(cell) for cell in row] for row in section.rows]
+                body = [[escaped(cell) for cell in row] for row in section.rows]
                 parts += [*("| " + " | ".join(cells) + " |" for cells in (*lines, *body)), ""]
         return "\n".join(parts).rstrip() + "\n"
 
@@ -259,9 +258,3 @@ def _unknown(data: Evaluation) -> tuple[str, ...]:
         "What happens to patients when it is used.",
     )
     return (*(text for text, known in missing if not known), *fixed)
-
-
-def _plain(text: str) -> str:
-    """Keep text of users from becoming Markdown or HTML."""
-    one_line = " ".join(str(text).split())
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", one_line)

@@ -24,6 +24,7 @@ from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.section import Section, Shown
 from medmcl.evaluation.report.sections import sections_of
+from medmcl.evaluation.report.small_counts import as_shown
 from medmcl.evaluation.report.words import at_level
 
 
@@ -57,7 +58,8 @@ def write_report(path: Path, data: Evaluation) -> Path:
     """Write ``path`` (HTML); beside it ``appendix.html``, ``.json``, CSV files, ``model_card.md``.
 
     Either page needs nothing outside itself: no script, no font, no address; they link to one
-    another. Text from users is escaped. Each file is written whole or not at all.
+    another. Text from users is escaped, small counts are hidden (`as_shown`). Each file is written
+    whole or not at all.
 
     Args:
         path: Where the first page goes; its folder is made.
@@ -66,7 +68,7 @@ def write_report(path: Path, data: Evaluation) -> Path:
     Returns:
         The path.
     """
-    path = Path(path)
+    path, data = Path(path), as_shown(data)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path.with_suffix(".json"), json_text(data))
     apart = (row for name in ASPECTS for row in data.rows_of(name))

@@ -6,6 +6,7 @@ number from which such a count could be worked out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from medmcl.core.suppression import FEWEST_SUBJECTS, WITHHELD, few, hide
-from medmcl.evaluation.metrics.standardised import smd_categories, smd_moments, smd_numbers
+from medmcl.core.suppression import FEWEST_SUBJECTS, WITHHELD, few, hide, step_of, to_step
+from medmcl.evaluation.metrics.standardised import smd_categories, smd_moments
 
 Kind = Literal["number", "category"]
 MOST_LEVELS = 12  # levels of a category with lines of their own; the rarest others are pooled
@@ -51,7 +52,7 @@ class Cell:
         text: As shown.
         count: Subjects.
         share: Of the subjects with a known value (of all, for missing).
-        mean: Mean of a number.
+        mean: Mean of a number, as it is shown: rounded, so that it tells of no count.
         sd: Its standard deviation, n - 1.
         median: Its median.
         lower: Its first quartile.
@@ -186,7 +187,7 @@ def table_one(
         columns = [part[variable.name] for part in parts]
         rows += (
             _numbers(variable, columns, fewest)
-            if variable.kind == "number"
+            if variable.kind == "number" and not _is_flag(columns)
             else _categories(variable, columns, fewest)
         )
     return TableOne(splits=used, rows=tuple(rows), fewest=fewest, notes=_notes(used, fewest))
@@ -260,12 +261,15 @@ def _gap(pairs: Mapping[tuple[str, str], tuple[Cell, Cell]]) -> float | None:
         return smd_categories(np.array(a, dtype=np.float64), np.array(b, dtype=np.float64))
     for (_, statistic), cells in pairs.items():
         if statistic == "mean (SD)":
-            moments = [(one.mean, one.sd) for one in cells]
-            if any(mean is None or sd is None for mean, sd in moments):
-                return None
-            first, other = ((float(mean or 0.0), float(sd or 0.0) ** 2) for mean, sd in moments)
-            return smd_moments(first, other)
+            return _apart(*cells)
     return None
+
+
+def _apart(first: Cell, other: Cell) -> float | None:
+    """The standardised difference of two means as shown."""
+    if first.mean is None or first.sd is None or other.mean is None or other.sd is None:
+        return None
+    return smd_moments((first.mean, first.sd**2), (other.mean, other.sd**2))
 
 
 def _notes(splits: Sequence[str], fewest: int) -> tuple[str, ...]:
@@ -287,11 +291,7 @@ def _numbers(variable: Variable, columns: Sequence[pd.Series], fewest: int) -> l
     values = [pd.to_numeric(column, errors="coerce").to_numpy(np.float64) for column in columns]
     known = [one[np.isfinite(one)] for one in values]
     means, medians = zip(*(_summaries(one, fewest) for one in known), strict=True)
-    hidden = [len(one) < fewest for one in known]
-    differences = [
-        None if hide or hidden[0] else smd_numbers(known[0], one)
-        for hide, one in zip(hidden, known, strict=True)
-    ]
+    differences = [_apart(means[0], one) for one in means]
     missing = [
         hide({"missing": len(v) - len(k), "known": len(k)}, fewest)
         for v, k in zip(values, known, strict=True)
@@ -313,8 +313,12 @@ def _summaries(values: np.ndarray, fewest: int) -> tuple[Cell, Cell]:
     if len(values) < max(fewest, 1):
         text = "-" if len(values) == 0 else WITHHELD
         return Cell(text=text), Cell(text=text)
-    mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
-    lower, median, upper = (float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
+    step = _unit(values) * step_of(len(values))
+    told = [float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+            *np.quantile(values, [0.25, 0.5, 0.75]).tolist()]  # fmt: skip
+    told = told if fewest == 1 else [_rounded(one, step) for one in told]
+    mean, lower, median, upper = told[0], *told[2:]
+    sd = None if math.isnan(told[1]) else told[1]
     spread = "-" if sd is None else _short(sd)
     return (
         Cell(text=f"{_short(mean)} ({spread})", mean=mean, sd=sd),
@@ -325,6 +329,26 @@ def _summaries(values: np.ndarray, fewest: int) -> tuple[Cell, Cell]:
             upper=upper,
         ),
     )
+
+
+def _is_flag(columns: Sequence[pd.Series]) -> bool:
+    """Whether a number says yes or no: 0 and 1, of which a mean times n is a count."""
+    values = pd.to_numeric(pd.concat(list(columns)), errors="coerce").dropna()
+    return len(values) > 0 and bool(values.isin([0, 1]).all())
+
+
+def _unit(values: np.ndarray) -> float:
+    """The power of ten that all values are multiples of: 1 of whole years, 0.1 of 27.3."""
+    for power in range(6, -4, -1):
+        if np.allclose(values, np.round(values, -power), rtol=0, atol=10.0 ** (power - 6)):
+            return float(10.0**power)
+    return 0.0
+
+
+def _rounded(value: float, step: float) -> float:
+    """A number as `_short` writes it, and no finer than a step."""
+    coarse = to_step(value, step) if step and math.isfinite(value) else value
+    return float(_short(coarse).replace(",", ""))
 
 
 def _categories(variable: Variable, columns: Sequence[pd.Series], fewest: int) -> list[Row]:

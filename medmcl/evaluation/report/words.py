@@ -40,6 +40,12 @@ def over(text: str, resampling: str) -> str:
     return re.sub(r"\b(intervals? )over subjects\b", rf"\1{OVER[resampling]}", text)
 
 
+def escaped(text: str) -> str:
+    """Text of users that becomes neither Markdown nor HTML, on one line."""
+    one_line = " ".join(str(text).split())
+    return re.sub(r"([\\`*{}\[\]<>|#]|(?<!\w)_)", r"\\\1", one_line)
+
+
 def metric_name(metric: str) -> str:
     """A metric as people write it."""
     if metric in METRIC_NAMES:

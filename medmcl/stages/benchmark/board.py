@@ -10,13 +10,17 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from medmcl.core.atomic import write_atomically
-from medmcl.core.suppression import placeless
+from medmcl.core.suppression import TOO_FEW, placeless, read_count
 from medmcl.data.tables.spreadsheet import shielded_row
 from medmcl.evaluation.metrics.sampled import in_brackets
+from medmcl.evaluation.report.small_counts import hidden_rows
+from medmcl.evaluation.report.words import escaped
 
 FILES = ("leaderboard.json", "leaderboard.csv", "leaderboard.md")
 HEADLINE = "auroc"
 AS_RECORDED = "as recorded"
+COUNTS = {"subjects": "people", "n": "records", "train_subjects": "train_people"}
+"""What counts of `Result` are called here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,17 +89,24 @@ class Row:
     note: str
     command: str
 
+    def __post_init__(self) -> None:
+        """Read counts that are hidden in a file back."""
+        for name in ("people", "records", "events", "train_people"):
+            if isinstance(text := getattr(self, name), str):
+                object.__setattr__(self, name, read_count(text))
+
     @property
     def shown(self) -> str:
         """The number with its interval."""
         if self.value is None:
-            return "not estimable"
+            return TOO_FEW if self.note.startswith(TOO_FEW) else "not estimable"
         return in_brackets(self.value, self.low, self.high, "+" if self.versus else "")
 
 
 def write_board(folder: Path, title: str, rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """Write rows as json and csv, and the page."""
-    plain = [placeless(asdict(row)) for row in rows]
+    """Write rows as json and csv, and the page; small counts are hidden in all three."""
+    whole = {row.people for row in rows}
+    plain = [placeless(asdict(row)) for row in hidden_rows(rows, whole, COUNTS)]
     write_atomically(folder / FILES[0], json.dumps(plain, indent=0, ensure_ascii=False))
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Row)])
@@ -114,9 +125,9 @@ def page(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     """Write the page: whom to mind first, then each task, then records that are disturbed."""
     terms = {row.terms: None for row in rows if row.terms}
     minded = mind_lines(rows)
-    lines = [f"# {title}", "", *(f"{note}\n" for note in notes)]
+    lines = [f"# {escaped(title)}", "", *(f"{escaped(note)}\n" for note in notes)]
     lines += ["**Mind**", "", *minded, ""] if minded else []
-    lines += [*(f"- {one}" for one in terms), ""] if terms else []
+    lines += [*(f"- {escaped(one)}" for one in terms), ""] if terms else []
     lines += body(rows)
     lines += ["## Command", "", *_commands(rows), ""]
     return "\n".join(lines)
@@ -125,7 +136,7 @@ def page(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
 def mind_lines(rows: Iterable[Row]) -> list[str]:
     """Write whom to mind, and why."""
     minded = dict.fromkeys((row.name, row.mark) for row in rows if row.mark)
-    return [f"- {name}: {mark}" for name, mark in minded]
+    return [f"- {escaped(name)}: {escaped(mark)}" for name, mark in minded]
 
 
 def body(rows: Sequence[Row]) -> list[str]:
@@ -164,7 +175,7 @@ def _by_site(task: str, rows: Sequence[Row]) -> list[str]:
         )
     said = "Scored on one source, trained on the others. Mean AUROC over classes, 95 % intervals."
     return [
-        f"## {task}: from site to site",
+        f"## {escaped(task)}: from site to site",
         "",
         said,
         "",
@@ -184,10 +195,10 @@ def task_lines(task: str, rows: Sequence[Row]) -> list[str]:
     several = first.classes > 1
     lost = f"; nobody scored has {first.left_out}: not in the mean" if first.left_out else ""
     lines = [
-        f"## {task}",
+        f"## {escaped(task)}",
         "",
         f"{first.people:,} people scored ({first.records:,} records, {first.events or 0:,} "
-        f"positive labels){f', {first.classes} classes' if several else ''}{lost}. "
+        f"positive labels){f', {first.classes} classes' if several else ''}{escaped(lost)}. "
         f"{'Mean AUROC over classes' if several else 'AUROC'}, with 95 % intervals.",
         "",
     ]
@@ -267,8 +278,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cells) + " |"
 
-    return [line(head), line(["---"] * len(head)), *map(line, rows)]
+    every = [[escaped(cell) for cell in cells] for cells in (head, *rows)]
+    return [line(every[0]), line(["---"] * len(head)), *map(line, every[1:])]
 
 
 def _commands(rows: Sequence[Row]) -> list[str]:
-    return [f"`{one}`" for one in dict.fromkeys(row.command for row in rows)]
+    commands = (" ".join(row.command.replace("`", "'").split()) for row in rows)
+    return [f"`{one}`" for one in dict.fromkeys(commands)]

@@ -313,7 +313,7 @@ def _range(cells: Cells, reach: ColumnReach, row: int, column: int) -> str:
         cells.raw(name, float(one))
         for one in (cells.numbers[row, column], reach.low[column], reach.high[column])
     )
-    shown = (shown_in(one, low, high, digits=6) for one in (low, high))
+    shown = (shown_in(one, low, high, digits=4) for one in (low, high))
     return f"{name} {value:.6g} (train: {' to '.join(shown)})"
 
 

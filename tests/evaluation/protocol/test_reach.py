@@ -84,6 +84,20 @@ def test_columns_outside_the_train_range_are_flagged_and_missing_ones_are_not():
     assert said.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
 
 
+def test_the_ends_that_are_kept_are_nobodys_own():
+    rng = np.random.default_rng(6)
+    x = np.column_stack([rng.normal(5, 1, 300), rng.integers(31, 90, 300), np.full(300, 3.7)])
+    rows = np.arange(300)
+    reach = ColumnReach.learn(x, ["lab", "age", "one"], rows, rows)
+    own = x[:, 0]
+    assert not {reach.low[0], reach.high[0]} & {*own}
+    assert (reach.low <= x.min(axis=0)).all()
+    assert (reach.high >= x.max(axis=0)).all()
+    assert (reach.high - reach.low)[:2] == pytest.approx(np.ptp(x[:, :2], axis=0), rel=0.11)
+    assert reach.low[2] == reach.high[2] == 3.7
+    assert len(f"{reach.high[0]:.10g}") <= 4
+
+
 @pytest.mark.parametrize(("people", "columns"), [(300, 4), (300, 60), (60, 200)])
 def test_many_columns_flag_no_more_people_than_stated(people, columns):
     flags, rates = [], []

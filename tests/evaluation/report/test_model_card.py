@@ -42,7 +42,7 @@ def test_a_full_card_holds_the_values_of_the_run(report):
     assert results[0]["metrics"][0] == {"type": "auroc", "value": row.value}
     assert [one["task"]["name"] for one in results] == ["mi", "af", "death"]
     assert "a made cohort" in text
-    assert r"train 200, tuning 100, held\_out 100" in text
+    assert "train 200, tuning 100, held_out 100" in text
     slope = str(report.evidence[0].calibration.slope)
     assert slope in text
 

@@ -84,8 +84,8 @@ def test_a_run_scores_pairs_as_its_embeddings_say(run, squares):
         assert row.value == pytest.approx(sum(right.values()) / 11)
         assert (row.n, row.subjects, row.task, row.split) == (11, 11, "squares", "held_out")
         place = [ok for pair, ok in right.items() if pair.endswith("-0")]
-        assert rows[label, "place"].n == len(place) == 4
-        assert rows[label, "place"].value == pytest.approx(sum(place) / 4)
+        assert len(place) == 4
+        assert (str(rows[label, "place"].n), rows[label, "place"].value) == ("<5", None)  # few
         assert rows[label, "colour"].n == 7
     assert rows["chance", "overall"].value == 0.25
     assert rows["later", "colour"].value > 0.6

@@ -275,8 +275,10 @@ def test_other_people_are_scored_by_the_kept_model(made, tmp_path):
     age = {x["split"]: x for x in told["table_one"] if x["level"] == "" and x["variable"] == "age"
            and x["statistic"] == "mean (SD)"}  # fmt: skip
     own = cohort.subjects
-    assert age["training"]["mean"] == pytest.approx(own[own["split"] == "train"]["age"].mean())
-    assert age["scored"]["mean"] == pytest.approx(table["age"].mean())
+    assert age["training"]["mean"] == pytest.approx(
+        own[own["split"] == "train"]["age"].mean(), abs=0.051
+    )
+    assert age["scored"]["mean"] == pytest.approx(table["age"].mean(), abs=0.051)
     assert 0 < age["scored"]["smd"] < 0.5
     cited = {one["item"]: one["from_this_run"] for one in told["checklist"]}
     assert "the largest standardised difference to training is" in cited["16"]

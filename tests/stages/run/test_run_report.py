@@ -98,7 +98,7 @@ def test_table_one_reads_the_cohorts_own_columns(clinic, tmp_path):
     people = pd.read_csv(clinic.root / "people.csv").iloc[3:]
     train = people[people["fold"] == "train"]
     age = lines(table, "Age")
-    assert age["mean (SD)"].cells[0].mean == pytest.approx(train["Age"].mean())
+    assert age["mean (SD)"].cells[0].mean == pytest.approx(train["Age"].mean(), abs=0.051)
     assert age["missing"].cells[0].count == 7
     assert lines(table, "gender")["F"].cells[0].count == (train["gender"] == "F").sum()
     assert lines(table, "mi")["yes"].cells[2].count == people[60 - 3 :]["mi"].sum()
