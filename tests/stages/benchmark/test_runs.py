@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import medmcl
 from medmcl.core.errors import ConfigError
+from medmcl.stages.benchmark import board as board_file
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import read_board
 from medmcl.stages.benchmark.contenders import Field
@@ -90,10 +91,12 @@ def board(place, mine):
     table = pd.read_parquet(made)
     columns = [name for name in table if name.startswith("e")]
     table[["subject", *columns]].round(3).to_csv(given, index=False)
-    said = answer(
-        "benchmark", place / "suite.yaml", "--out", place / "board", "--run", mine,
-        "--embeddings", f"made={made}", "--embeddings", given, "--device", "cpu",
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:  # 8 people are scored: values would be withheld
+        patch.setattr(board_file, "hidden_rows", lambda rows, *_: [*rows])
+        said = answer(
+            "benchmark", place / "suite.yaml", "--out", place / "board", "--run", mine,
+            "--embeddings", f"made={made}", "--embeddings", given, "--device", "cpu",
+        )  # fmt: skip
     assert said.returncode == 0, said.stderr
     return said, place / "board"
 
