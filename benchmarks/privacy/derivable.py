@@ -7,7 +7,9 @@ random sums a series. Somebody holds all that was published and solves for what 
 of each site is an unknown of at least 0, each published cell and margin an equation. An absent
 cell, zeros among them, or a site's cell in a sum, is recovered if its least and its largest value
 are the same. In one hospital, of which some wards are counted each time, so that releases overlap, it
-is the cells of fewer patients than the threshold, or of none, that a release has more than another.
+is the cells of fewer patients than the threshold, or of none, that a release has more than another,
+or than two others. So it is where the same patients are counted each time by the events of other
+settings or years: what is unknown then is each pair of two settings.
 The same series without the register, and with margins as they were counted, show that the attack works.
 """
 
@@ -15,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations, product
 from pathlib import Path
 from unittest.mock import patch
 
@@ -34,16 +38,20 @@ from medmcl.core.errors import ArtefactError
 D1, D2, LEAST = 4, 3, 11
 ASKED = 3
 WAYS = {
-    "as it is": (True, False, False),
-    "as it is, wards of one hospital": (True, False, True),
-    "each release by itself (no register)": (False, False, False),
-    "the same, wards of one hospital": (False, False, True),
-    "margins as they were counted": (True, True, False),
+    "as it is": (True, False, "sites"),
+    "as it is, wards of one hospital": (True, False, "wards"),
+    "as it is, other events of the same patients": (True, False, "events"),
+    "each release by itself (no register)": (False, False, "sites"),
+    "the same, wards of one hospital": (False, False, "wards"),
+    "the same, other events of the same patients": (False, False, "events"),
+    "margins as they were counted": (True, True, "sites"),
 }
-"""Whether there is a register, margins are those that were counted, and sites are wards."""
+"""Whether there is a register, margins are those that were counted, and of what sums are."""
+SETTINGS = 3
 Tables = list[np.ndarray]
+Patients = Callable[[list[int]], np.ndarray]
 Published = tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]
-"""Sites of a sum, its released cells (0: absent), row sums and column sums."""
+"""Unknowns of a sum, its released cells (0: absent), row sums and column sums."""
 
 
 def ward(generator: np.random.Generator) -> Tables:
@@ -66,22 +74,43 @@ def counted(wards: Sequence[Tables], numbers: Sequence[int]) -> Counts:
     return replace(found, provenance=Provenance(people=people_of_subjects(names)))
 
 
+def hospital(generator: np.random.Generator) -> Tables:
+    """Patients with events in each of some settings, (patients, settings, tokens) each."""
+    n = int(generator.integers(60, 150))
+    x = [
+        generator.poisson(generator.uniform(0.02, 0.5, (SETTINGS, d)), (n, SETTINGS, d))
+        for d in (D1, D2)
+    ]
+    for one in x:
+        one[generator.random(one.shape) < 0.003] = 30
+    return x
+
+
+def of_settings(patients: Tables, chosen: Sequence[int]) -> Counts:
+    """The counts of all patients by their events in some settings."""
+    x = [one[:, list(chosen)].sum(axis=1) for one in patients]
+    number = np.arange(len(x[0]), dtype=np.uint64)
+    record = [zlib.crc32(np.ascontiguousarray(row).tobytes()) for row in np.hstack(x)]
+    ranks = np.column_stack([number, number, np.array(record, dtype=np.uint64)])
+    found = counted([x], [0])
+    people = people_of_subjects([str(k) for k in number], ranks)
+    return replace(found, provenance=Provenance(people=people))
+
+
+def across(chosen: Sequence[int]) -> tuple[int, ...]:
+    """Pairs of settings that meet where some are counted: the unknowns."""
+    return tuple(SETTINGS * one + other for one, other in product(chosen, repeat=2))
+
+
 def publish(
-    sites: Sequence[Tables],
-    sums: Sequence[tuple[int, ...]],
+    sums: Sequence[tuple[tuple[int, ...], Counts]],
     folder: Path,
-    way: tuple[bool, bool, bool],
+    remembers: bool,
+    as_counted: bool,
 ) -> list[Published]:
-    """What leaves of some sums, as it is read by whoever gets it."""
-    remembers, as_counted, pooled = way
+    """What leaves of some sums, each with its unknowns, as it is read by whoever gets it."""
     found: list[Published] = []
-    for number, chosen in enumerate(sums):
-        exact = (
-            counted([sites[k] for k in chosen], chosen)
-            if pooled
-            else sum(counted([sites[k]], [k]) for k in chosen)
-        )
-        assert isinstance(exact, Counts)
+    for number, (chosen, exact) in enumerate(sums):
         register = Register(folder / (f"register{0 if remembers else number}"))
         try:
             release = release_threshold(exact, LEAST, public_vocabulary=True, register=register)
@@ -128,30 +157,37 @@ def mask_of(i: int | None, j: int | None) -> np.ndarray:
     return mask
 
 
-def look(sites: Sequence[Counts], found: Sequence[Published], *, pooled: bool = False) -> Row:
-    """How many absent cells, and cells of a site in a sum (of a difference), are recovered."""
+def look(truth: np.ndarray, found: Sequence[Published], people: Patients | None = None) -> Row:
+    """How many absent cells, and cells of a site in a sum (of a difference), are recovered.
+
+    Args:
+        truth: Cells of each unknown, (unknowns, D1, D2).
+        found: What was published.
+        people: Gives the patients of the cells of some unknowns together, where those that a
+            release has more than others are asked for, and not those of each site.
+    """
     row = {"suppressed": 0, "suppressed_found": 0, "site_cells": 0, "site_cells_found": 0}
-    truth = np.array([one.D.toarray() for one in sites])
     alone = {chosen for chosen, *_ in found if len(chosen) == 1}
     summed = {site for chosen, *_ in found for site in chosen if (site,) not in alone}
     targets = [
-        ("suppressed", np.isin(np.arange(len(sites)), chosen)[:, None, None] & mask_of(i, j)[None])
+        ("suppressed", np.isin(np.arange(len(truth)), chosen)[:, None, None] & mask_of(i, j)[None])
         for chosen, cells, *_ in found
         for i, j in zip(*np.nonzero(cells == 0), strict=True)
     ]
     wanted = [((site,), truth[site] >= 0) for site in sorted(summed)]
-    if pooled:
-        people = np.array([one.cross().patients.toarray() for one in sites])
-        less = {tuple(k for k in one if k not in other) for one, *_ in found for other, *_ in found}
-        wanted = [(one, people[list(one)].sum(axis=0) < LEAST) for one in sorted(less - {()})]
+    if people is not None:
+        sums = [set(one) for one, *_ in found]
+        taken = [set().union(*some) for n in (1, 2) for some in combinations(sums, n)]
+        less = {tuple(sorted(one - other)) for one in sums for other in taken} - {()}
+        wanted = [(one, people(list(one)) < LEAST) for one in sorted(less)]
     targets += [
-        ("site_cells", np.isin(np.arange(len(sites)), chosen)[:, None, None] & mask_of(i, j)[None])
+        ("site_cells", np.isin(np.arange(len(truth)), chosen)[:, None, None] & mask_of(i, j)[None])
         for chosen, asked in wanted
         for i, j in zip(*np.nonzero(asked), strict=True)
     ]
     for kind, unknown in targets:
         row[kind] += 1
-        row[f"{kind}_found"] += width(found, len(sites), unknown.astype(float)) < 0.5
+        row[f"{kind}_found"] += width(found, len(truth), unknown.astype(float)) < 0.5
     return row
 
 
@@ -164,26 +200,51 @@ def tried(series: int) -> list[Row]:
     """Each way to release of each series."""
     totals = {way: dict.fromkeys(("series", "asked", "released"), 0) for way in WAYS}
     for seed in range(series):
-        generator = np.random.default_rng(seed)
-        sites = [ward(generator) for _ in range(generator.integers(3, 7))]
-        exact = [counted([one], [k]) for k, one in enumerate(sites)]
-        sums = [
-            tuple(sorted(generator.choice(len(sites), generator.integers(1, len(sites) + 1), False)))
-            for _ in range(ASKED)
-        ]  # fmt: skip
-        for name, way in WAYS.items():
+        for name, (remembers, as_counted, kind) in WAYS.items():
+            sums, truth, people = asked(seed, kind)
             with tempfile.TemporaryDirectory() as folder:
-                found = publish(sites, sums, Path(folder), way)
+                found = publish(sums, Path(folder), remembers, as_counted)
                 row = {
                     "series": 1,
                     "asked": ASKED,
                     "released": len(found),
-                    **look(exact, found, pooled=way[2]),
+                    **look(truth, found, people),
                 }
             totals[name] = {key: totals[name].get(key, 0) + value for key, value in row.items()}
         if seed % 20 == 19:
             print(seed + 1, totals)
     return [{"way": name, **values} for name, values in totals.items()]
+
+
+def asked(
+    seed: int, kind: str
+) -> tuple[list[tuple[tuple[int, ...], Counts]], np.ndarray, Patients | None]:
+    """Random sums with their unknowns, the truth of these, and whose they are (see `look`)."""
+    generator = np.random.default_rng(seed)
+    sites = [ward(generator) for _ in range(generator.integers(3, 7))]
+    parts = SETTINGS if kind == "events" else len(sites)
+    sums = [
+        tuple(sorted(generator.choice(parts, generator.integers(1, parts + 1), False).tolist()))
+        for _ in range(ASKED)
+    ]
+    if kind == "events":
+        x1, x2 = patients = hospital(generator)
+        each = np.einsum("nsi,ntj->nstij", x1, x2).reshape(len(x1), -1, D1, D2)
+        return (
+            [(across(chosen), of_settings(patients, chosen)) for chosen in sums],
+            each.sum(axis=0),
+            lambda some: (each[:, some].sum(axis=1) > 0).sum(axis=0),
+        )
+    exact = [counted([one], [k]) for k, one in enumerate(sites)]
+    truth = np.array([one.D.toarray() for one in exact])
+    if kind == "sites":
+        return [(chosen, sum(exact[k] for k in chosen)) for chosen in sums], truth, None
+    wards = np.array([one.cross().patients.toarray() for one in exact])
+    return (
+        [(chosen, counted([sites[k] for k in chosen], chosen)) for chosen in sums],
+        truth,
+        lambda some: wards[some].sum(axis=0),
+    )
 
 
 def parts(rows: list[Row]) -> dict[str, str]:
@@ -204,12 +265,13 @@ def parts(rows: list[Row]) -> dict[str, str]:
         "recovered of these": "site_cells_found",
         "their share": percent("site_share", 1),
     }
-    first, wards = rows[:2]
+    first, wards, events = rows[:3]
     return {
         "derivable": table(columns, shown),
         "derivable found": f"{first['suppressed_found']} of {first['suppressed']:,}",
         "derivable sites": f"{first['site_cells_found']} of {first['site_cells']:,}",
         "derivable wards": f"{wards['site_cells_found']} of {wards['site_cells']:,}",
+        "derivable events": f"{events['site_cells_found']} of {events['site_cells']:,}",
     }
 
 

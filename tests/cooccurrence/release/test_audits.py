@@ -8,11 +8,13 @@ from medmcl.cooccurrence.release.accounting import epsilon_of, rho_for
 
 
 def test_linear_programming_finds_no_suppressed_cell_but_where_margins_were_counted():
-    shipped, wards, alone, wards_alone, counted = derivable.tried(2)
+    shipped, wards, events, alone, wards_alone, events_alone, counted = derivable.tried(3)
     assert shipped["suppressed"] > 5
     assert shipped["suppressed_found"] == shipped["site_cells_found"] == 0
     assert wards["suppressed_found"] == wards["site_cells_found"] == 0
+    assert events["suppressed_found"] == events["site_cells_found"] == 0
     assert wards_alone["site_cells_found"] > 0
+    assert events_alone["site_cells_found"] > 0
     assert counted["suppressed_found"] > 0
     assert alone["released"] >= shipped["released"]
 
@@ -22,9 +24,9 @@ def test_linear_programming_finds_a_site_that_two_sums_leave():
     cells = [site.D.toarray() for site in sites]
     sums = [((0, 1, 2), sum(cells)), ((0, 1), cells[0] + cells[1])]
     found = [(who, one, one.sum(axis=1), one.sum(axis=0)) for who, one in sums]
-    row = derivable.look(sites, found)
+    row = derivable.look(np.array(cells), found)
     assert row["site_cells_found"] >= np.count_nonzero(cells[2])
-    assert derivable.look(sites, found[:1])["site_cells_found"] == 0
+    assert derivable.look(np.array(cells), found[:1])["site_cells_found"] == 0
 
 
 @pytest.mark.parametrize("claimed", [1, 4])
