@@ -7,9 +7,10 @@ counted, because each of these could tell what an absent cell hides.
 
 The threshold is a rule on each cell by itself. Two more look further: no cell is mostly one
 patient's or one site's (`medmcl.cooccurrence.release.dominance`), and all releases of the same
-patients are looked at together (`medmcl.cooccurrence.release.differences`), as the site's register
-remembers them (`medmcl.cooccurrence.release.register`). A release by threshold is entered there
-before it is written.
+patients are looked at together (`medmcl.cooccurrence.release.differences`), also those of other
+events (`medmcl.cooccurrence.release.other_events`), as the site's register remembers them
+(`medmcl.cooccurrence.release.register`). A release by threshold is entered there before it is
+written.
 
 Where a code counts the events of others (a code and its roll-up in one vocabulary), an absent cell
 may be the difference of two that are there. Counts that say so (`Counts.nested`) are refused, and
@@ -277,7 +278,9 @@ def release_threshold(
             "no cell has enough patients to be released",
             got=f"{sum(block.pairs.nnz for block in counts.blocks.values())} cells, all of fewer "
             f"than {min_patients} patients, mostly of one, or told by earlier releases",
-            fix="sum several sites first, or count wider windows or coarser codes",
+            fix="sum several sites first, or count wider windows or coarser codes; if earlier "
+            "releases of these patients tell of them, release the same events as before, or noise: "
+            "medmcl cooccur release-private",
         )
     entry = replace(found, past=_past(counts, enough, min_patients, register))
     blocks = {(a, b): _released(one, kept[a], kept[b]) for (a, b), one in enough.items()}
