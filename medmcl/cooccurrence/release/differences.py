@@ -111,35 +111,9 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
             few[np.argmax(np.where(row, groups.size, -1))] = False
     factors = _combinations(groups.rows[:, ~few], near)
     factors = factors[(factors[:, 0] != 0) & factors[:, 1:].any(axis=1)]  # what is new by this one
-    mixed = _counted_otherwise([new, *near], near)
-    both = (groups.rows[:, None] > 0) & (groups.rows[None] > 0)
-    shared = both @ groups.size
-    for pair, cells in cells_in_the_places_of(new.counts, [one.counts for one in near]).items():
-        small = where_told(cells, factors, factors @ groups.rows, few, fewest, share)
-        small |= where_told_by_others(cells, mixed, shared, fewest, share)
-        row, column = (one[small] for one in cells.where)
-        ones = np.ones(len(row), dtype=np.int64)
-        told[pair] = sparse.csr_array((ones, (row, column)), shape=told[pair].shape)
-    return told
-
-
-def _counted_otherwise(releases: Sequence[Past], near: Sequence[Past]) -> np.ndarray:
-    """Factors of the combinations of releases that count the same patients otherwise (`signed`)."""
-    otherwise = np.zeros((len(releases), len(releases)), dtype=bool)
-    for k, one in enumerate(releases):
-        for n, other in enumerate(releases[:k]):
-            same = (one.counts.window, one.counts.pairing) == (
-                other.counts.window,
-                other.counts.pairing,
-            )
-            otherwise[k, n] = otherwise[n, k] = any(
-                not (same and counted_alike(a, b))
-                for a in people_of(one.counts)
-                for b in people_of(other.counts)
-                if overlap(a, b)
-            )
-    found = signed(otherwise, MOST_COMBINATIONS)
-    if found is None:
+    otherwise = _counted_otherwise([new, *near])
+    mixed = signed(otherwise, MOST_COMBINATIONS)
+    if mixed is None:
         raise _refused(
             "these patients were released too often by other events, windows or codes to look at "
             "each combination",
@@ -147,6 +121,33 @@ def _counted_otherwise(releases: Sequence[Past], near: Sequence[Past]) -> np.nda
             "the same events and window as before, or events of which none was counted before",
             near,
         )
+    again = (groups.rows == groups.rows[0]).all(axis=1) & ~otherwise[0]
+    again[0] = False  # what the same counts showed before tells nothing new
+    both = (groups.rows[:, None] > 0) & (groups.rows[None] > 0)
+    shared = both @ groups.size
+    for pair, cells in cells_in_the_places_of(new.counts, [one.counts for one in near]).items():
+        small = where_told(cells, factors, factors @ groups.rows, few, fewest, share)
+        small |= where_told_by_others(cells, mixed, shared, fewest, share)
+        small &= (cells.pairs[again] != cells.pairs[0]).all(axis=0)
+        row, column = (one[small] for one in cells.where)
+        ones = np.ones(len(row), dtype=np.int64)
+        told[pair] = sparse.csr_array((ones, (row, column)), shape=told[pair].shape)
+    return told
+
+
+def _counted_otherwise(releases: Sequence[Past]) -> np.ndarray:
+    """Which two releases count the same patients otherwise, (releases, releases) of bool."""
+    found = np.zeros((len(releases), len(releases)), dtype=bool)
+    counts = [one.counts for one in releases]
+    for k, one in enumerate(counts):
+        for n, other in enumerate(counts[:k]):
+            same = (one.window, one.pairing) == (other.window, other.pairing)
+            found[k, n] = found[n, k] = any(
+                not (same and counted_alike(a, b))
+                for a in people_of(one)
+                for b in people_of(other)
+                if overlap(a, b)
+            )
     return found
 
 
