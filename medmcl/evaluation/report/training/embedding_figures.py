@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.rng import derive_seed
+from medmcl.core.suppression import shown_count
 from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.pictures import (
     COLOURS,
@@ -114,7 +115,8 @@ def _shown_rows(count: int) -> np.ndarray:
 
 
 def _known(values: Any, rows: np.ndarray) -> int:
-    return 0 if values is None else int((~pd.isna(np.asarray(values, dtype=object)[rows])).sum())
+    known = [] if values is None else ~pd.isna(np.asarray(values, dtype=object)[rows])
+    return shown_count(int(np.sum(known)), len(rows))
 
 
 def _scatter(figure: Any, axes: Any, flat: np.ndarray, values: np.ndarray | None) -> None:
