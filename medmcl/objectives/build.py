@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmcl.core.config import Config, check, lookup
 from medmcl.core.contracts import AsksForProbe, ModelShape, ProbeRows
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ConfigError, ContractError
 from medmcl.core.lazy import Parts
 
 if TYPE_CHECKING:
@@ -47,10 +47,20 @@ def build_objective(
 
     Raises:
         ConfigError: If the name, a key or a value cannot be used.
+        ContractError: It streams, but gathers what cannot.
     """
     checked = check_objective(name, settings, where)
-    built: nn.Module = OBJECTIVES[name](checked, shape)
-    return built
+    built = OBJECTIVES[name](checked, shape)
+    if built.across_ranks == "stream" and set(built.gathers) != {"pooled"}:
+        raise ContractError(
+            "an objective that streams sees 'pooled' alone once batches are large",
+            where=f"objective '{name}'" if where is None else where,
+            got=f"gathers: {', '.join(built.gathers) or 'nothing'}",
+            expected="gathers = ('pooled',)",
+            fix="write across_ranks = 'gather', or read nothing but pooled embeddings",
+        )
+    objective: nn.Module = built
+    return objective
 
 
 def wanted_probe(

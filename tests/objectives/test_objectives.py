@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from medmcl.core.errors import ConfigError
-from medmcl.objectives import OBJECTIVES, build_objective
+from medmcl.core.errors import ConfigError, ContractError
+from medmcl.objectives import OBJECTIVES, CrossModal, build_objective
 
 SCALE = {"init": 5.0, "learned": True}
 DECODER = {"width": 16, "depth": 1, "heads": 2}
@@ -190,3 +190,16 @@ def test_a_wrong_name_or_setting_names_its_neighbour(model_shape):
         build_objective("supervised", {"task": "survivl", "modalities": "ecg"}, model_shape)
     with pytest.raises(ConfigError, match="above max"):
         build_objective("cross_modal", {"scale": {"init": 200}}, model_shape)
+
+
+@pytest.mark.parametrize("gathers", [("pooled", "features"), ()])
+def test_who_streams_what_no_ring_shows_is_refused_when_it_is_built(
+    gathers, model_shape, monkeypatch
+):
+    monkeypatch.setattr(CrossModal, "gathers", gathers)
+    with pytest.raises(
+        ContractError, match=r"'cross_modal'(.|\n)*" + (", ".join(gathers) or "nothing")
+    ):
+        build_objective("cross_modal", {}, model_shape)
+    monkeypatch.setattr(CrossModal, "across_ranks", "gather")
+    assert build_objective("cross_modal", {}, model_shape).gathers == gathers
