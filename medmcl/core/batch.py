@@ -126,8 +126,8 @@ class Batch:
     @property
     def nbytes(self) -> int:
         """Bytes that its tensors hold."""
-        groups = (self.inputs, self.present, self.targets, self.known, self.masks, self.leads)
-        return self.ids.nbytes + sum(x.nbytes for group in groups for x in group.values())
+        others = (x for group in (self.inputs, self.masks) for x in group.values())
+        return sum(x.nbytes for x in (self.ids, *self._facts(), *others))
 
     def pinned(self) -> Batch:
         """Copy onto pages of the host that a GPU reads by itself, so that `to` waits for none."""

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from made_batches import batch_of
 
 from medmcl.core.batch import Batch, Embeddings
 
@@ -48,3 +49,12 @@ def test_embeddings_of_another_number_of_rows_are_refused():
         Embeddings(batch=make(), pooled={"ecg": torch.zeros(2, 8)})
     with pytest.raises(ValueError, match="tokens"):
         Embeddings(batch=make(), tokens={"ecg": torch.zeros(3, 8)})
+
+
+def test_bytes_are_those_of_every_tensor():
+    flags = torch.ones(2, 1, dtype=torch.bool, device="cpu")
+    batch = batch_of(
+        {"x": torch.zeros(2, 3, device="cpu")}, targets={"t": flags.float()}, known={"t": flags},
+        masks={"x": flags}, leads={"x": flags}, lengths={"x": torch.ones_like(flags[:, 0]).long()},
+    )  # fmt: skip
+    assert batch.nbytes == 2 * (8 + 12 + 1 + 4 + 1 + 1 + 1 + 8)
