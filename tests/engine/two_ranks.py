@@ -422,14 +422,14 @@ def check_gathering(world):
     }
 
 
-def unlike_ranks_say(world):
-    """What is raised when rank 1 has a tower that rank 0 lacks."""
+def unlike_ranks_say(world, fields):
+    """What is raised when rank 1 lacks a tower that rank 0 has, whatever is gathered."""
     views = make_views(PRESENCE["patchy"], make_tasks(), torch.float32)
     seen = Towers()(views["augmented"])
     if world.rank == 1:
         seen = replace(seen, pooled={"ecg": seen.pooled["ecg"]})
     try:
-        gather_embeddings(seen, ("pooled",), world)
+        gather_embeddings(seen, fields, world)
     except MedmclError as error:
         return str(error)
     return "nothing"
@@ -485,7 +485,7 @@ def main(folder):
         "broadcast": broadcast({"from": world.rank}, world),
         "gathering": check_gathering(world),
         "watching": check_watching(world),
-        "unlike": unlike_ranks_say(world),
+        "unlike": [unlike_ranks_say(world, fields) for fields in (("pooled",), ())],
         "rows": gradient_reaches_its_rank(world),
         "naive": naive_error(world),
         "training": training_error(world),
