@@ -180,13 +180,12 @@ def test_whole_sites_are_drawn_where_the_stage_says_so(run, squares, tmp_path):
 def test_a_run_whose_recipe_names_no_models_is_scored_by_its_zero_shot_towers(
     run, squares, tmp_path
 ):
-    def unasked(config):
-        (stage,) = [one for one in config["recipe"]["stages"] if one["stage"] == "evaluate"]
-        del stage["paired_choice"]
-        stage["zero_shot"] = {"stage": "contrast", "modality": "image", "text": "caption"}
-
-    copy = changed_copy(run.path, tmp_path / "run", "config.yaml", unasked)
-    done = medmcl.evaluate(copy, squares, out=tmp_path / "out", device="cpu")
+    shot = {"stage": "contrast", "modality": "image", "text": "caption"}
+    asked = {**QUICK, "stages.results.zero_shot": shot}
+    again = medmcl.pretrain(
+        squares, out=tmp_path / "run", overrides=asked, device="cpu", reuse=run.path
+    )
+    done = medmcl.evaluate(again, squares, out=tmp_path / "out", device="cpu")
     scored = [row for row in done.results if row.kind == "paired_choice"]
     assert {row.method for row in scored} == {"contrast", "chance"}
     assert next(row for row in scored if row.target == "overall").n == 11
