@@ -22,6 +22,13 @@ from medmcl.encoders.transformers_folder import (
 )
 from medmcl.modalities.text.tokens import LocalModel
 
+BLIND_TO_PADDING = frozenset(
+    {"bert", "deberta-v2", "distilbert", "electra", "ernie", "longformer", "modernbert", "mpnet",
+     "roberta", "roformer", "xlm-roberta"}
+)  # fmt: skip
+"""Types of models whose tokens do not depend on how much padding stands behind them; others mix
+it in (FNet, ConvBERT), or attend otherwise in short rows (BigBird)."""
+
 
 class HFText(EncoderModule):
     """The encoder of a transformers folder: BERT and its like, without the pooler.
@@ -30,7 +37,6 @@ class HFText(EncoderModule):
     """
 
     Settings = HFTextSettings
-    takes_cut_rows = True
 
     def __init__(self, shape: InputShape, settings: HFTextSettings) -> None:
         super().__init__()
@@ -41,6 +47,7 @@ class HFText(EncoderModule):
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # never read, so it would never get a gradient
         _check_fit(self.model.config, shape, folder)
+        self.takes_cut_rows = self.model.config.model_type in BLIND_TO_PADDING
         self.pool, self.frozen = settings.pool, settings.frozen
         self.model.requires_grad_(not self.frozen)
         self.width: int = self.model.config.hidden_size

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 import medmcl
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError
+from medmcl.core.rng import torch_generator
 from medmcl.encoders import Towers, build_encoder
+from medmcl.encoders.by_length import encode_by_length
+from medmcl.encoders.settings import HFTextSettings
+from medmcl.encoders.text.hf import BLIND_TO_PADDING, HFText
 from medmcl.modalities.text.adapter import Text, TextSettings, TextSource
 
 transformers = pytest.importorskip("transformers", reason="the extra [text] is not installed")
@@ -238,3 +243,40 @@ def test_a_recipe_pretrains_with_it_frozen_or_not_and_the_run_opens_again(folder
         assert vectors.shape == (24, 16)
         assert (vectors[0] == vectors[2]).all()
         assert (vectors[0] != vectors[1]).any()
+
+
+SMALL = {
+    "vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 32, "max_position_embeddings": 80, "pad_token_id": 0,
+}  # fmt: skip
+OWN = {
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
+    "longformer": {"attention_window": 8},
+    "modernbert": {"local_attention": 8, "cls_token_id": 1, "sep_token_id": 2,
+                   "bos_token_id": 1, "eos_token_id": 2},
+    "roformer": {"embedding_size": 16},
+    "electra": {"embedding_size": 16},
+    "convbert": {"embedding_size": 16, "head_ratio": 1},
+}  # fmt: skip
+MIX = {"fnet": 1.0, "convbert": 1e-4}  # how far whole and cut rows are apart, at least
+
+
+@pytest.mark.parametrize("kind", [*sorted(BLIND_TO_PADDING), *MIX])
+def test_rows_are_cut_for_models_that_padding_is_nothing_to(kind, tmp_path):
+    config = transformers.AutoConfig.for_model(kind, **{**SMALL, **OWN.get(kind, {})})
+    config.save_pretrained(tmp_path)
+    settings = HFTextSettings(path=tmp_path, pretrained=False, pool="mean")
+    torch.manual_seed(4)
+    encoder = HFText(shape(40, 30), settings).eval()
+    assert encoder.takes_cut_rows == (kind in BLIND_TO_PADDING)
+    lengths = np.array([3, 40, 20, 33, 1, 9])
+    x = torch.randint(3, 30, (len(lengths), 40), generator=torch_generator(0, "x", device="cpu"))
+    for row, length in zip(x, lengths, strict=True):
+        row[int(length) :] = 0
+    with torch.no_grad():
+        whole, cut = encoder(x), encode_by_length(encoder, x, lengths, 3)
+    apart = max(
+        (whole.features - cut.features).abs().max(), (whole.tokens - cut.tokens).abs().max()
+    )
+    assert apart < 1e-5 if encoder.takes_cut_rows else apart > MIX[kind]
