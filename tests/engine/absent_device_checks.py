@@ -240,6 +240,11 @@ def test_check_says_which_batch_fits_a_gpu(files):
         "distilled",
     ]
     assert "a step of 128 rows in bf16" in lines[0]
+    (kinds,) = ways(read_recipe("clip_toy"))
+    write_cohort(files, read_recipe("clip_toy"), kinds)
+    small = {"stages.contrast.batch_size": 8}
+    cut = small | {"stages.contrast.length_groups": 2}  # counted as full: the record may be short
+    assert gpu_needs(files, "clip_toy", cut) == gpu_needs(files, "clip_toy", small)
     one = StageFootprint("s", Footprint(64, 0, 0, 0, 3 * 10**9), Footprint(32, 0, 0, 0, 2 * 10**9))
     assert one.rows_in(16) == 64 + int((16 - 1.5 - 3) * 32)
     assert one.rows_in(2) == 0

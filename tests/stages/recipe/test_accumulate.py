@@ -107,6 +107,18 @@ def test_the_parts_that_fit_are_found_told_and_kept(squares, tmp_path, monkeypat
         train(squares, tmp_path / "none", accumulate="auto")
 
 
+def test_rows_that_will_be_cut_are_counted_as_full(squares, tmp_path, caplog):
+    caplog.set_level("INFO")
+    for groups in (None, 2):
+        more = {"steps": 1, "length_groups": groups}
+        train(squares, tmp_path / str(groups), accumulate="auto", **more)
+    held = [
+        one.split("a row holds ")[1].split(",")[0] for one in caplog.messages if "a row h" in one
+    ]
+    assert len(held) == 2
+    assert held[0] == held[1]
+
+
 def test_memory_does_not_decide_what_batch_norm_sees(squares, tmp_path):
     norm = {"towers.picture.head.norm": "batch", "towers.picture.head.layers": 2}
     with pytest.raises(ConfigError, match="batch norm sees the rows of a part"):
