@@ -140,10 +140,15 @@ class Batch:
                 return values
         return host.read(x)
 
+    def have(self, *modalities: str) -> np.ndarray:
+        """Tell which rows have every modality named, (B,) bool, on the host."""
+        flags = [self.values(self.present[name]) for name in modalities]
+        together: np.ndarray = np.logical_and.reduce(flags)
+        return together
+
     def rows(self, *modalities: str) -> Tensor:
         """Give the numbers of the rows that have every modality named, ascending, (N,) int64."""
-        flags = [self.values(self.present[name]) for name in modalities]
-        return host.numbers(np.logical_and.reduce(flags), self.ids.device)
+        return host.numbers(self.have(*modalities), self.ids.device)
 
     def both(self, a: str, b: str) -> Tensor:
         """Rows that have both modalities, (B,) bool."""

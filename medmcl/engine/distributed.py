@@ -29,6 +29,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.contracts import Objective
 from medmcl.encoders.synchronised import live_norms, nothing_of, synchronise_norms
@@ -192,7 +193,7 @@ def _over_ranks(slots: list[_Slot], world: World) -> list[Term | None]:
         return [None if s.here is None else _detached(s.here) for s in slots]
     sums = torch.stack([_sums(slot.here, world.device) for slot in by_rows])
     dist.all_reduce(sums, group=world.group)
-    counts, weights, chances = (sums[:, column].tolist() for column in (0, 2, 3))
+    counts, _, weights, chances = host.read(sums).T.tolist()
     totals: dict[str, Term | None] = {
         slot.name: Term(
             sums[i, 1] / counts[i],

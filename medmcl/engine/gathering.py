@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.errors import MedmclError
 from medmcl.engine.world import World
@@ -128,7 +129,7 @@ def _agree(embeddings: Embeddings, values: Tensors, facts: Tensors, world: World
     dist.all_gather(
         parts, torch.tensor([mine], dtype=torch.int64, device=world.device), group=world.group
     )
-    counts, digests = zip(*torch.cat(parts).tolist(), strict=True)
+    counts, digests = zip(*host.read(torch.cat(parts)).tolist(), strict=True)
     if len(set(digests)) > 1:
         raise MedmclError(
             "ranks hold embeddings of different modalities, tasks or shapes",
@@ -157,13 +158,15 @@ def _rebuild(local: Embeddings, facts: Tensors, values: Tensors, rows: int) -> E
     def named(tensors: Tensors, group: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensors[group, name] for name in like if (group, name) in tensors}
 
-    old = local.batch
+    old, present = local.batch, named(facts, "present", local.batch.present)
+    known_here = host.read(torch.stack([*present.values()])) if present else ()  # waited for once
     batch = Batch(
         ids=facts["ids", ""],
         inputs={name: x.new_zeros((rows, 0)) for name, x in old.inputs.items()},
-        present=named(facts, "present", old.present),
+        present=present,
         targets=named(facts, "targets", old.targets),
         known=named(facts, "known", old.known),
+        known_here=tuple(zip(present.values(), known_here, strict=True)),
     )
     return Embeddings(
         batch=batch,

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from medmcl.core import host
 from medmcl.core.errors import ConfigError
 from medmcl.engine.peers import Peers, peers_here
 from medmcl.engine.rank_store import rank_and_size
@@ -119,7 +120,7 @@ def any_rank(flag: bool, world: World) -> bool:
         return flag
     raised = torch.tensor([int(flag)], device=world.device)
     dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=world.group)
-    return bool(raised.item())
+    return bool(host.read(raised)[0])
 
 
 def total(x: Tensor, world: World) -> Tensor:
@@ -134,7 +135,7 @@ def counts_of_ranks(rows: int, world: World) -> list[int]:
     every = torch.empty(world.size, dtype=torch.int64, device=world.device)
     own = torch.tensor([rows], dtype=torch.int64, device=world.device)
     dist.all_gather(list(every.split(1)), own, group=world.group)
-    return [int(one) for one in every.tolist()]
+    return [int(one) for one in host.read(every)]
 
 
 def pass_on(tensors: Sequence[Tensor], rows: int, world: World) -> Callable[[], list[Tensor]]:

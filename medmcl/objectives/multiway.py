@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
@@ -374,7 +373,7 @@ class CentroBind(Multiway):
         )
         charged: dict[str, tuple[Tensor, int]] = {}
         for number, term in enumerate(self.terms):
-            rows = host.numbers(known[number] & (known.sum(0) > 1), batch.ids.device)
+            rows = np.flatnonzero(known[number] & (known.sum(0) > 1))
             if len(rows) < 2:
                 continue
             mine = own_rows(batch, rows)[0]

@@ -21,7 +21,8 @@ from torch._subclasses.fake_tensor import (
 )
 
 from medmcl.core import host
-from medmcl.core.batch import Batch, InputShape
+from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
+from medmcl.core.contracts import ModelShape
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.stand_in import stand_in
 from medmcl.data.loading.views import View
@@ -30,6 +31,8 @@ from medmcl.engine.absent_device import Counts, HostRead, absent, device, move
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
+from medmcl.objectives import build_objective
+from medmcl.objectives.pairwise.tiles import Ranks, rows_in_ring
 from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.inspect import gpu_needs
@@ -172,6 +175,43 @@ def test_rows_of_like_length_are_put_together_without_a_look_at_the_device():
         assert seen.tokens["text"].shape == (4, 8, 128)
         flops.append(counts.flops)
     assert flops[0] < flops[1] * (3 + 3 + 7) / 24
+
+
+IN_RING = {
+    "cross_modal": {},
+    "in_modal": {"modality": "ecg", "views": ["plain", "plain_2"]},
+    "centrobind": {},
+}
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_rank_that_has_some_of_the_rows_knows_which_without_a_look_at_the_device(grouped):
+    shape = ModelShape(
+        inputs=dict.fromkeys(("ecg", "cmr"), InputShape(kind="ecg", shape=(2, 3))),
+        widths={}, num_tokens={}, patch={}, tasks={}, teacher_widths={},
+    )  # fmt: skip
+    flags, groups = torch.tensor([[1, 1, 0, 1, 1, 1]]).bool(), torch.tensor([0.0, 1, 1, 1, 0, 0])
+    targets = {GROUPS: groups[:, None]} if grouped else {}
+    batch = Batch(
+        ids=torch.arange(6), inputs=dict.fromkeys(("ecg", "cmr"), torch.ones(6, 0)),
+        present=dict.fromkeys(("ecg", "cmr"), flags[0]), targets=targets,
+        known={name: torch.ones(6, 1, dtype=torch.bool) for name in targets},
+    )  # fmt: skip
+    with absent(told) as place:
+        of_two = Ranks(
+            1, 2, total=lambda x: x, counts=lambda rows: [rows, rows],
+            pass_on=lambda own, rows: lambda: [x.new_empty(rows, *x.shape[1:]) for x in own],
+        )  # fmt: skip
+        there = replace(batch.to(place), own=slice(2, 5))
+        for kind, settings in IN_RING.items():
+            objective = build_objective(kind, settings, shape)
+            move(objective, place)
+            points = {n: torch.ones(3, 4, device=place, requires_grad=True) for n in there.inputs}
+            seen = Embeddings(batch=there, pooled=points)
+            with rows_in_ring(of_two):
+                terms = objective(dict.fromkeys(objective.views, seen), there)
+            assert [one.count for one in terms.values()] == [5] * len(terms) != []
+            sum(one.value for one in terms.values()).backward()
 
 
 WRONG = {

@@ -24,6 +24,7 @@ from shared_rank import SHARED_PRESENCE, compare_noisy, compare_shared, gradient
 from torch import nn
 from torch.nn import functional
 
+from medmcl.core import host
 from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape, distill_target
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import MedmclError
@@ -414,8 +415,12 @@ def check_gathering(world):
     ]
     with torch.no_grad():
         quiet = gather_embeddings(mine, ("pooled",), world)
+    with patch.object(host, "read", side_effect=AssertionError("read one by one")):
+        shown = got.batch.have(*MODALITIES)
     return {
         "equal": all(named) and all(facts),
+        "presence is known here": shown.tolist()
+        == np.all([PATCHY[m] for m in MODALITIES], 0).tolist(),
         "order": list(got.pooled) == list(MODALITIES),
         "no_gradient_without_need": not quiet.pooled["ecg"].requires_grad,
         "only_asked_for": not quiet.tokens and not quiet.features,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape, PairGraph
@@ -78,7 +78,7 @@ class CrossModal(nn.Module):
         for (a, b), weight in self.graph(embeddings, batch).items():
             for name in (a, b):
                 require_pooled(embeddings, name, self.settings.view)
-            rows, groups = with_groups(embeddings.batch, embeddings.batch.rows(a, b))
+            rows, groups = with_groups(embeddings.batch, embeddings.batch.have(a, b))
             if len(rows) >= self.min_rows:
                 scale = self.scales[f"{a}~{b}"]() if shared is None else shared
                 mine, own_groups = own_rows(embeddings.batch, rows, groups)
@@ -108,20 +108,22 @@ class CrossModal(nn.Module):
 
 
 def own_rows(
-    batch: Batch, rows: Tensor, groups: Tensor | None = None
+    batch: Batch, rows: np.ndarray, groups: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Give those of some rows whose embeddings are here, as they are numbered here.
 
     Args:
         batch: Of all rows, of which this rank may have some only.
-        rows: Rows of the batch, (N,) int64, ascending.
+        rows: Rows of the batch, (N,) int64, ascending, on the host.
         groups: Group of each, (N,).
+
+    Returns:
+        Both where the batch is, which is not waited for.
     """
-    own = batch.own
-    if own is None:
-        return rows, groups
-    here = (rows >= own.start) & (rows < own.stop)
-    return rows[here] - own.start, None if groups is None else groups[here]
+    own = batch.own or slice(0, len(batch))
+    here = slice(*np.searchsorted(rows, (own.start, own.stop)).tolist())
+    mine = torch.from_numpy(rows[here] - own.start).to(batch.ids.device, non_blocking=True)
+    return mine, None if groups is None else groups[here]
 
 
 def _of_rows(x: Tensor, rows: Tensor) -> Tensor:
@@ -181,8 +183,7 @@ class InModal(nn.Module):
         for view in self.settings.views:
             require_pooled(seen[view], name, view)
         shown = [one.batch.values(one.batch.present[name]) for one in (first, second)]
-        present = host.numbers(shown[0] & shown[1], first.batch.ids.device)
-        rows, groups = with_groups(first.batch, present)
+        rows, groups = with_groups(first.batch, shown[0] & shown[1])
         if len(rows) < 2:
             return {}
         mine, own_groups = own_rows(first.batch, rows, groups)

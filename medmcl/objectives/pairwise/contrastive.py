@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,24 +67,26 @@ def compared_rows(
     return a[rows], b[rows], groups[rows]
 
 
-def with_groups(batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+def with_groups(batch: Batch, has: np.ndarray) -> tuple[np.ndarray, Tensor | None]:
     """Give the rows that a loss can compare, and their groups if a batch mixes them.
 
     Args:
         batch: Whose target `GROUPS` holds the group of each row, where groups are mixed.
-        rows: Rows that have what is compared, (N,) int64.
+        has: Which rows have what is compared, (B,) bool, on the host.
 
     Returns:
-        Of those the ones whose group has another of them, and their groups; all and None if the
-        batch knows no groups.
+        Numbers of those whose group has another of them, ascending, on the host, and their groups,
+        where the batch is; all and None if the batch knows no groups.
     """
+    rows = np.flatnonzero(has)
     if GROUPS not in batch.targets:
         return rows, None
-    known = batch.known[GROUPS][rows, 0]
-    rows = rows[known]
-    groups = batch.targets[GROUPS][rows, 0].long()
-    shared = not_alone(groups) if len(groups) else known[known]
-    return rows[shared], groups[shared]
+    rows = rows[batch.values(batch.known[GROUPS])[rows, 0]]
+    groups = batch.values(batch.targets[GROUPS])[rows, 0].astype(np.int64)
+    _, own, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    shared = counts[own] > 1
+    on_device = torch.from_numpy(groups[shared]).to(batch.ids.device, non_blocking=True)
+    return rows[shared], on_device
 
 
 TILE_FROM = {"cpu": 2048}
@@ -307,9 +310,10 @@ def sigmoid_chance(rows: int, groups: Tensor | None = None) -> float | Tensor:
 
 
 def _sizes(groups: Tensor) -> Tensor:
-    """Rows of the group of each row."""
-    _, own, counts = torch.unique(groups, return_inverse=True, return_counts=True)
-    return counts[own].float()
+    """Rows of the group of each row; `torch.unique` would wait for the device."""
+    ordered = groups.sort()[0]
+    ends = (torch.searchsorted(ordered, groups, right=right) for right in (True, False))
+    return torch.sub(*ends).float()
 
 
 class LogitScale(nn.Module):
