@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.rng import derive_seed, seed_torch
 from medmcl.encoders.synchronised import statistics_put_back
@@ -182,7 +183,7 @@ def average_gradients(learner: nn.Module, world: World) -> None:
     used = torch.tensor([p.grad is not None for p in trained], device=world.device)
     flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
     *sums, users = total(torch.cat([*flat, used]), world).split([*map(len, flat), len(used)])
-    for p, summed, some in zip(trained, sums, users.tolist(), strict=True):
+    for p, summed, some in zip(trained, sums, host.read(users > 0), strict=True):
         p.grad = (summed / world.size).reshape(p.shape).to(p.dtype) if some else None
     for norm in learner.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
