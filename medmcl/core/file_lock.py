@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import wraps
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from medmcl.core.atomic import refuse_nameless
-from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json, refuse_odd_file
 from medmcl.core.writing import disk_error, refuse_unwritable
@@ -188,6 +188,11 @@ def one_writer(
     return wrapped
 
 
+def _hashed(machine: bytes) -> str:
+    """The number of a machine, which is not for all to read."""
+    return blake2b(machine, digest_size=8).hexdigest()
+
+
 @dataclass(frozen=True)
 class _Owner:
     """Who holds a lock: ``boot`` and ``machine`` name a start and an installation, where told."""
@@ -207,7 +212,7 @@ class _Owner:
         boot = machine = ""
         with suppress(OSError):  # elsewhere than on Linux the host must do
             boot = _BOOT.read_text(encoding="ascii").strip()
-            machine = fingerprint(_MACHINE.read_text(encoding="ascii"))  # itself it is not for all
+            machine = _hashed(_MACHINE.read_bytes())
         return cls(socket.gethostname(), os.getpid(), since, boot, machine)
 
     @classmethod

@@ -94,7 +94,7 @@ def test_what_is_put_into_the_map_is_told_shown_and_written(monkeypatch, tmp_pat
     monkeypatch.setitem(ASPECTS, "counted", Counted)
     data = full_report(n=150)
     row = Result(task="t", target="t", kind="counted", metric="m", direction="higher",
-                 method="ours", protocol="p", value=0.5, n=3)  # fmt: skip
+                 method="ours", protocol="p", value=0.5, n=30)  # fmt: skip
     data.add(Found(results=[row], shown={"counted": ["Three"]}))
     write_report(tmp_path / "report.html", data)
     first, appendix = ((tmp_path / name).read_text(encoding="utf-8")

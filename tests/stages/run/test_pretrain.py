@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -85,7 +86,7 @@ def test_log_files_hold_lines_and_no_bar(hearts, tmp_path):
     assert "mmcl  step 6/6" in done.stdout
     assert "\r" not in done.stdout + done.stderr
     assert "\x1b" not in done.stdout + done.stderr
-    assert done.stdout.strip().splitlines()[-1].endswith("report.html")
+    assert re.search(r"^report: .*report\.html\n(  .*\n)*\Z", done.stdout, re.M)
 
 
 def test_a_run_folder_is_never_overwritten_and_resume_needs_the_same_settings(trained, hearts):
