@@ -230,13 +230,23 @@ def _flag_warned(inputs: Inputs, prepared: Prepared, names: Iterable[str]) -> No
 
 
 def _flag_cells(inputs: Inputs, table: str, prepared: Prepared, kept: KeptPrediction) -> None:
-    """Flag impossible numbers of a table that an encoder reads; the rest its embedding tells."""
-    reach = kept.reach.get((COLUMNS, table))
-    if isinstance(reach, ColumnReach) and inputs.has[table].any():
+    """Flag numbers of a table that an encoder reads as those of covariates; note gaps.
+
+    Its embedding need not tell: of what lies little beyond training an encoder makes what it likes.
+    """
+    reach, has = kept.reach.get((COLUMNS, table)), inputs.has[table]
+    if isinstance(reach, ColumnReach) and has.any():
         cells = Cells.of_table(prepared, table)
-        found = _implausible(inputs, cells, reach.of(cells.columns), inputs.has[table])
+        reach = reach.of(cells.columns)
+        beyond = reach.outside(cells.numbers) & has[:, None]
+        said = _blank(len(has))
+        for row in np.flatnonzero(beyond.any(axis=1)).tolist():
+            columns = np.flatnonzero(beyond[row]).tolist()
+            said[row] = _listed([_range(cells, reach, row, column) for column in columns])
         if inputs.outside is not None:
-            _mark(inputs, found != "", found, 0.0)
+            _mark(inputs, beyond.any(axis=1), said, reach.rate)
+        _implausible(inputs, cells, reach, has)
+        _note_gaps(inputs, cells, ~cells.known & has[:, None], "the encoder reads a gap")
 
 
 def _implausible(inputs: Inputs, cells: Cells, reach: ColumnReach, has: np.ndarray) -> np.ndarray:
@@ -280,10 +290,15 @@ def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: Kept
         (gaps & ~flagged, "the train mean stands in"),
         (gaps & flagged, "the train mean stands in, and that it is missing counts"),
     ):
-        for row in np.flatnonzero(which.any(axis=1)).tolist():
-            names = _listed([cells.columns[at] for at in np.flatnonzero(which[row]).tolist()])
-            mark = "; " if inputs.remarks[row] else ""
-            inputs.remarks[row] += f"{mark}{names} missing: {stands}"
+        _note_gaps(inputs, cells, which, stands)
+
+
+def _note_gaps(inputs: Inputs, cells: Cells, gaps: np.ndarray, stands: str) -> None:
+    """Remark which columns somebody lacks, and what stands for them."""
+    for row in np.flatnonzero(gaps.any(axis=1)).tolist():
+        names = _listed([cells.columns[at] for at in np.flatnonzero(gaps[row]).tolist()])
+        mark = "; " if inputs.remarks[row] else ""
+        inputs.remarks[row] += f"{mark}{names} missing: {stands}"
 
 
 def refuse_people(inputs: Inputs, found: Iterable[StrangeColumn], subjects: Sequence[str]) -> None:

@@ -251,3 +251,19 @@ def test_an_impossible_cell_of_a_table_that_an_encoder_reads_is_named(omics, tmp
     assert told.loc[who, "quality"].startswith("implausible: r_2 10000 (train: ")
     assert told.loc[who, "outside"]
     assert told["quality"].str.startswith("implausible").sum() == 1
+
+
+def test_a_number_beyond_training_in_a_table_that_an_encoder_reads_is_outside(omics, tmp_path):
+    """Another unit is rarely impossible, and an embedding need not move for it."""
+    folder, run, _ = omics
+    table = pd.read_csv(folder / "rna.csv")
+    column = table["r_2"]
+    beyond = column.max() + 0.8 * (column.max() - column.min())
+    table.loc[0, "r_2"], table.loc[1, "r_3"] = beyond, np.nan
+    odd = changed_copy(folder, tmp_path / "odd", "rna.csv", lambda _: table)
+    told = run.predict(odd, tasks=["case"], device="cpu").set_index("subject")
+    first, second = table["pid"].astype(str).iloc[:2]
+    assert told.loc[first, "outside"]
+    assert "r_2" in told.loc[first, "outside_of"]
+    assert not told.loc[first, "quality"].startswith("implausible")
+    assert "r_3 missing: the encoder reads a gap" in told.loc[second, "remarks"]
