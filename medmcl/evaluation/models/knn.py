@@ -28,10 +28,11 @@ def knn(
 ) -> Fitted:
     """Predict the mean outcome of the nearest train rows by cosine; k chosen on ``tuning``.
 
-    Only neighbours whose outcome is known count, column by column. Embeddings are compared as they
-    are, without standardisation. Of a survival task the prediction is the Kaplan-Meier curve of the
-    neighbours, the risk its mean fall until the last event of the train rows, and k has the lowest
-    integrated Brier score on ``tuning``.
+    Only neighbours whose outcome is known count, column by column; k is smaller than their number,
+    since among all of them everyone has the same neighbours (half of it on very few). Embeddings
+    are compared as they are, without standardisation. Of a survival task the prediction is the
+    Kaplan-Meier curve of the neighbours, the risk its mean fall until the last event of the train
+    rows, and k has the lowest integrated Brier score on ``tuning``.
 
     Args:
         features: (N, E).
@@ -54,8 +55,9 @@ def knn(
         return survival_neighbours(features, targets, train, tuning, final, counts)
     outcomes, known = one_hot(targets)
     x = np.asarray(features, dtype=np.float64)
-    sizes = [int(k) for k in strengths or NEIGHBOURS]
     memory = np.asarray(train)
+    labelled = int(known[memory].sum(axis=0).max(initial=0))
+    sizes = _fewer([int(k) for k in strengths or NEIGHBOURS], labelled)
     losses = []
     for k in sizes:
         guess = _neighbour_mean(x[tuning], x[memory], outcomes[memory], known[memory], k)
@@ -67,6 +69,11 @@ def knn(
         return _neighbour_mean(rows, x[memory], outcomes[memory], known[memory], best)
 
     return Fitted(predict=predict, chosen=(float(best),))
+
+
+def _fewer(sizes: Sequence[int], rows: int) -> list[int]:
+    """The numbers of neighbours that are not all rows, who would be everyone's; half if none is."""
+    return [k for k in sizes if k < rows] or [max(1, rows // 2)]
 
 
 def one_hot(targets: Targets) -> tuple[np.ndarray, np.ndarray]:
@@ -152,6 +159,7 @@ def survival_neighbours(
     train, tuning, final = (
         part[known[part]] for part in (np.asarray(r, np.int64) for r in (train, tuning, final))
     )
+    sizes = _fewer(sizes, len(train))
     ends = time[train][event[train]]
     grid = np.linspace(0, ends.max(), STEPS + 1)[1:] if len(ends) and ends.max() > 0 else np.ones(1)
     memory = _Memory.of(x[train], event[train], time[train])

@@ -31,6 +31,7 @@ from medmcl.evaluation.protocol.results import Result, deciding_of, untested
 from medmcl.evaluation.protocol.setting import Setting
 
 RANKED = "subjects ranked by predictions standardised in each fold"
+CONSTANT = "constant prediction"
 Scores = dict[tuple[str, str], tuple[Line, Sampled]]
 
 
@@ -117,7 +118,8 @@ def _ordered(columns: Sequence[Scores], names: Sequence[str], whole: Scores) -> 
         parts = [part[name, metric] for name, part in zip(names, columns, strict=True)]
         if len(parts) > 1:
             first = parts[0][0]
-            line = replace(first, note="") if first.metric == "net_benefit" else first
+            own = first.metric == "net_benefit" or any(first.note != line.note for line, _ in parts)
+            line = replace(first, note="") if own else first
             found["macro", metric] = (line, mean_of([sampled for _, sampled in parts], names))
         for name, part in zip(names, parts, strict=True):
             found[name, metric] = part
@@ -141,6 +143,8 @@ def _column(
         people = samplers.whole.codes[rows]
         scarce = too_few_for_curve(*(people_among(people, happens == one) for one in (True, False)))
         line = replace(line, spec=nothing(line.spec, scarce)) if scarce else line
+    if line.ranks and rows.any() and all(np.ptp(p[rows]) == 0 for p in predictions):
+        line = replace(line, note=line.note or CONSTANT)
     return line, samplers.pick(line).sample(line.spec, (outcome,), predictions, rows)
 
 
@@ -200,6 +204,8 @@ def rows_of(setting: Setting, table: Predicted) -> Iterator[Result]:
             yield Result(note=note, **about)
             continue
         few = f"{sampled.draws.size} draws" if line.dear else ""
+        if line.note == CONSTANT and CONSTANT in said:
+            line = replace(line, note="")  # their model says why
         ranked = RANKED if line.is_order and table.orders else ""
         note = "; ".join(text for text in (line.note, few, ranked, said) if text)
         found = sampled.interval(setting.resampling.level)

@@ -157,6 +157,16 @@ def test_knn_is_the_mean_of_the_nearest_known_rows():
     assert fitted.predict(x[HELD[:1]])[0] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("kind", ["binary", "survival"])
+def test_few_people_are_not_all_each_others_neighbours(kind):
+    x, targets = make(kind)
+    x = np.random.default_rng(0).normal(size=x.shape)  # tells nothing: more neighbours are better
+    for few, most in ((12, 10), (4, 2)):
+        fitted = knn(x, targets, TRAIN[:few], TUNING)
+        assert fitted.chosen[0] <= most
+        assert np.ptp(fitted.predict(x[HELD])) > 0
+
+
 def test_survival_of_neighbours_is_their_kaplan_meier_curve():
     x, targets = make("survival")
     fitted = knn(x, targets, TRAIN, TUNING, strengths=(15,))

@@ -105,6 +105,19 @@ def test_given_predictions_are_scored_as_they_are_and_compared():
     assert {row.seeds for row in alone} == {2}
 
 
+def test_a_constant_prediction_is_said_to_be_one_where_it_ranks():
+    targets = make("multilabel")
+    values = np.clip(0.5 + 0.1 * GOOD, 0, 1)
+    values[:, 0] = 0.3
+    rows = fast({}, targets, predictions={"mine": values})
+    auroc = {row.target: row for row in rows if row.metric == "auroc"}
+    first, *others = targets.columns
+    assert auroc[first].value == 0.5
+    assert auroc[first].note == "constant prediction"
+    assert {auroc[one].note for one in ("macro", *others)} == {""}
+    assert all("constant" not in row.note for row in rows if row.metric == "brier")
+
+
 def test_scores_that_are_no_probabilities_have_no_brier_score():
     rows = fast({}, make("binary"), predictions={"zero-shot": 5 * GOOD[:, :1]})
     found = {row.metric: row for row in rows}
