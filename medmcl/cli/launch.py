@@ -51,6 +51,7 @@ def launch(
     from medmcl.stages.launch.job import Job
 
     given = _given(context, words)
+    _refuse_files(given, builds=words[0] == "pretrain")
     job = Job(words=words, given=given, nodes=nodes, devices=devices, shards=shards)
     if slurm:
         from medmcl.stages.launch.slurm import script, submit
@@ -64,6 +65,22 @@ def launch(
         print("\n".join(lines(job)))
     else:
         run(job)
+
+
+def _refuse_files(given: dict[str, Any], *, builds: bool) -> None:
+    """Refuse a cohort and a recipe that are not there, and overrides of them, as their command."""
+    if not given.get("cohort"):
+        return
+    if "recipe" in given:
+        from medmcl.core.overrides import parse_overrides
+        from medmcl.stages.recipe.settings import refuse_settings
+
+        overrides = parse_overrides(given.get("set_") or ())
+        refuse_settings(given["cohort"], given["recipe"], overrides, builds=builds)
+    else:
+        from medmcl.data.cohort.locate import find_cohort
+
+        find_cohort(given["cohort"])
 
 
 def _given(context: typer.Context, words: list[str]) -> dict[str, Any]:
