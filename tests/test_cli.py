@@ -151,6 +151,9 @@ def test_from_simulation_to_embeddings(tmp_path):
     assert where.endswith("report.html")
     said = json.loads((out / "report.json").read_text())["headline"]
     assert 0 < len(answers) < 10
+    against = next((line for line in said if line.startswith("Against what: lvef: ")), None)
+    assert against is not None
+    assert f"Against what: {answers.pop().strip()}" == against
     assert all(f"How well: {line.strip()}" in said for line in answers[:8])
     done = answer("embed", out, "--cohort", tmp_path / "h", "--out", tmp_path / "e.parquet")
     assert done.returncode == 0, done.stderr

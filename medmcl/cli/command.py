@@ -176,12 +176,12 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-_ASKED, _ANSWERS = "How well: ", 8
-"""How sentences of a report begin that a command prints, and how many it prints."""
+_ASKED, _AGAINST, _ANSWERS = "How well: ", "Against what: ", 8
+"""How sentences of a report begin that a command prints, and how many it prints of the first."""
 
 
 def say_report(folder: Path) -> None:
-    """Say where the report of a folder is, and its sentences on how well its models did."""
+    """Say where the report of a folder is, how well its models did, and the first against what."""
     click.echo(f"report: {folder / 'report.html'}")
     file = folder / "report.json"
     said = json.loads(file.read_text(encoding="utf-8"))["headline"] if file.exists() else []
@@ -190,6 +190,10 @@ def say_report(folder: Path) -> None:
         click.echo(f"  {line}")
     if len(answers) > _ANSWERS:
         click.echo(f"  {len(answers) - _ANSWERS} more such lines stand in the report")
+    first = f"{_AGAINST}{answers[0].partition(': ')[0]}: " if answers else _AGAINST
+    against = [line.removeprefix(_AGAINST) for line in said if answers and line.startswith(first)]
+    for line in against[:1]:
+        click.echo(f"  {line}")
 
 
 def end_wrecked(wrecked: Mapping[str, str]) -> None:

@@ -60,7 +60,7 @@ def test_no_encoder_is_trained_and_the_whole_report_is_there(made):
     check_pages(run.path)
     assert not (run.path / "checkpoint").exists()
     told = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
-    assert "covariates reaches C-index" in " ".join(told["headline"])
+    assert "covariates reach C-index" in " ".join(told["headline"])
     for part in ("calibration", "decision_curve", "risk_groups", "subgroups", "table_one",
                  "checklist", "fitted_on", "flow"):  # fmt: skip
         assert told[part], part
@@ -135,7 +135,7 @@ def test_folds_say_that_predict_applies_another_fit(tmp_path, cache):
     def beside_the_result(path):
         told = json.loads((path / "report.json").read_text(encoding="utf-8"))
         well = [line for line in told["headline"] if line.startswith("How well: death")]
-        assert "covariates reaches C-index" in well[0]
+        assert "covariates reach C-index" in well[0]
         notes = {line["note"] for line in told["fitted_on"]}
         assert {line["split"] for line in told["table_one"]} == {"scored out of fold"}
         (whole,) = [x["count"] for x in told["table_one"] if x["statistic"] == "subjects"]

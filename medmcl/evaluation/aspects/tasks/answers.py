@@ -100,8 +100,8 @@ def how_well(data: Evaluation) -> list[Said]:
             continue
         if is_of_nothing(data.task_rows, row):
             said.append(
-                f"{task}: {row.method} gives nearly the same prediction for everyone: no "
-                "discrimination is claimed."
+                f"{task}: {row.method} {_verb(row, 'give')} nearly the same prediction for "
+                "everyone: no discrimination is claimed."
             )
             continue
         shares = [one for one in rows if one.method == row.method]
@@ -109,7 +109,7 @@ def how_well(data: Evaluation) -> list[Said]:
         known = people_of([row]).removeprefix(" (").removesuffix(")")
         fitted = f", fitted on {known}" if known else ""
         what = measured(row.metric, row.target)
-        text = f"{task}: {row.method} reaches {what} {row.shown}{fitted}"
+        text = f"{task}: {row.method} {_verb(row, 'reach')} {what} {row.shown}{fitted}"
         if fewest.label_fraction < row.label_fraction:
             share = f"{100 * fewest.label_fraction:g} % of the labels{people_of([fewest])}"
             text += f"; with {share} {fewest.shown}"
@@ -123,6 +123,13 @@ def how_well(data: Evaluation) -> list[Said]:
     if more > 0:
         said.append(f"{more} more tasks are drawn below.")
     return [Said("How well", text) for text in said]
+
+
+def _verb(row: Result, plain: str) -> str:
+    """Put a verb into the number of a method: covariates are many, a model is one."""
+    if row.method in (COVARIATES, BESIDE):
+        return plain
+    return f"{plain}es" if plain.endswith("ch") else f"{plain}s"
 
 
 def _applied(data: Evaluation, row: Result) -> str:
