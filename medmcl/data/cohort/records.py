@@ -245,8 +245,9 @@ def require_columns(spec: ModalitySpec, table: pd.DataFrame, where: str) -> None
     faults = [missing_column(name, list(table.columns), where) for name in missing[:MOST_NAMED]]
     are_cells = spec.traits.tabular and set(missing) <= set(spec.cell_columns)
     fix = (
-        "correct the name in cohort.yaml; names are case-sensitive; where the table truly has "
-        "none, add an empty column of that name to it: everybody is then without it"
+        "correct the name in cohort.yaml, or rename the column in the table; names are "
+        "case-sensitive; only if it was not measured, add an empty column of that name to it: "
+        "everybody is then without it"
     )
     if len(missing) == 1:
         fault = faults[0]

@@ -22,7 +22,7 @@ from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding, counted
 from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownCells
-from medmcl.modalities.tabular.gap_codes import in_yaml, said_missing
+from medmcl.modalities.tabular.gap_codes import in_yaml, renamed_fix, said_missing
 from medmcl.modalities.tabular.settings import (
     Column,
     Kind,
@@ -329,14 +329,15 @@ class Tabular:
             for name in learned:
                 here = self.columns[name].kind if name in self.columns else "not there"
                 if here != kind:
+                    known = {**state["scales"], **state["levels"]}
+                    unread = [one for one in self.columns if one not in known]
                     raise ConfigError(
                         f"the column '{name}' was a {kind} where it was learned",
                         where="columns of a table modality",
                         got=here,
                         fix=f"write {name}: {kind} under columns: in cohort.yaml, and "
                         + (
-                            f"where the table has no {name} add an empty column of that name to "
-                            "it: everybody is then without it"
+                            renamed_fix([name], unread)
                             if name not in self.columns
                             else "recode its cells as in training "
                             f"({_coded(kind, learned[name])}) where they differ"

@@ -15,6 +15,22 @@ _PLAIN = re.compile(r"-?\d+|[A-Za-z_]\w*")
 _OF_YAML = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 
 
+def renamed_fix(columns: Iterable[str], unread: Iterable[str]) -> str:
+    """Say what to do about columns that a run reads and a table lacks.
+
+    Args:
+        columns: What the run calls them.
+        unread: Columns that the cohort names and the run does not read.
+    """
+    names = ", ".join(unread)
+    here = f" (the cohort has {names}, which the run does not read)" if names else ""
+    return (
+        f"if the table has {', '.join(columns)} under another name{here}, rename the column in "
+        "the table and in cohort.yaml; only for what was not measured, add an empty column of "
+        "that name to it: everybody is then without it"
+    )
+
+
 def looks_missing(cell: str) -> bool:
     """Whether a cell among others that are 0, 1 or positive looks like a code for a gap."""
     text = cell.strip().lower()

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.config import nearest, read_yaml
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.cohort.cohort import Cohort, find_cohort
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.protocol.results import COVARIATES
+from medmcl.modalities.tabular.gap_codes import renamed_fix
 from medmcl.stages.predict.other_coding import StrangeColumn, coded_otherwise
 from medmcl.stages.predict.plan import TaskPlan, plan_tasks
 from medmcl.stages.run.features import kept_reading
@@ -63,13 +64,17 @@ def open_people(
     """Open a cohort as `predict` reads it; see `medmcl.stages.predict.predict.predict_people`."""
     run.refuse_unfinished()
     plans, notes = plan_tasks(run, tasks, method)
-    opened, said = open_as_own(
-        run,
-        cohort,
-        overrides,
-        default={"on_bad_record": "exclude"},
-        last={**WITHOUT_OUTCOMES, **columns_of_run(run, plans, cohort)},
-    )
+    read = columns_of_run(run, plans, cohort)
+    try:
+        opened, said = open_as_own(
+            run,
+            cohort,
+            overrides,
+            default={"on_bad_record": "exclude"},
+            last={**WITHOUT_OUTCOMES, **read},
+        )
+    except CohortError as error:
+        raise _of_the_run(error, read, cohort) from None
     names = modalities_of(run, plans, opened)
     covariates = next((plan.spec.covariates for plan in plans if plan.spec.covariates), None)
     as_it_is = {str(plan.spec.covariates) for plan in plans if plan.method.startswith(COVARIATES)}
@@ -82,6 +87,28 @@ def open_people(
         strange=[one for one in strange if one.modality in {*names, *as_it_is}],
         notes=[*notes, *([said] if said else [])],
     )
+
+
+def _of_the_run(
+    error: CohortError, read: Mapping[str, Any], cohort: Cohort | str | Path
+) -> CohortError:
+    """Say of a column that is not there that the run reads it, and what it may be called here."""
+    if isinstance(cohort, Cohort):  # was opened by whoever gives it
+        return error
+    for key, columns in read.items():
+        name = key.split(".")[1]
+        absent = [one for one in columns if f"there is no column '{one}'" in error.what]
+        if absent and f"modalities.{name}" in str(error):
+            named = read_yaml(find_cohort(cohort))["modalities"][name].get("columns") or ()
+            unread = [str(one) for one in named if one not in columns]
+            return CohortError(
+                f"{error.what}; the run reads {', '.join(absent)}",
+                where=error.where,
+                got=error.got,
+                expected=error.expected,
+                fix=renamed_fix(absent, unread),
+            )
+    return error
 
 
 def columns_of_run(

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -343,6 +344,21 @@ def test_a_cohort_that_calls_everybody_train_has_no_split_in_its_report(run, tmp
     (scored,) = [part for part in model_card(data).sections if part.title == "Evaluation data"]
     assert "Subjects: 60 (no held-out split)." in scored.lines
     assert not [line for line in scored.lines if "train" in line]
+
+
+def test_a_column_of_another_name_is_to_be_renamed_and_not_emptied(run, tmp_path):
+    named = {"years": "number", "failure": "number", "sex": "category"}
+    new = {"age": "years", "chf": "failure"}
+    there = elsewhere(tmp_path / "c", lambda t: t.rename(columns=new), named)
+    for ask in (run.predict, partial(check_people, run)):
+        with pytest.raises(CohortError) as caught:
+            ask(there)
+        assert "the run reads age, chf" in str(caught.value)
+        assert "age, chf under another name (the cohort has years, failure," in caught.value.fix
+    with pytest.raises(ConfigError, match="the cohort has years, failure, which the run does not"):
+        evaluate(run, there, tmp_path / "x")
+    back = elsewhere(tmp_path / "b", lambda t: t)
+    assert run.predict(back, device="cpu")["predicted"].notna().all()
 
 
 def test_a_column_that_is_not_there_is_made_up_for_by_an_empty_one(run, tmp_path):
