@@ -13,6 +13,7 @@ from medmcl.core.atomic import write_atomically
 from medmcl.core.suppression import TOO_FEW, placeless, read_count
 from medmcl.data.tables.spreadsheet import shielded_row
 from medmcl.evaluation.metrics.sampled import in_brackets
+from medmcl.evaluation.protocol.scoring import CONSTANT
 from medmcl.evaluation.report.small_counts import hidden_rows
 from medmcl.evaluation.report.words import escaped
 
@@ -100,7 +101,8 @@ class Row:
         """The number with its interval."""
         if self.value is None:
             return TOO_FEW if self.note.startswith(TOO_FEW) else "not estimable"
-        return in_brackets(self.value, self.low, self.high, "+" if self.versus else "")
+        text = in_brackets(self.value, self.low, self.high, "+" if self.versus else "")
+        return f"{text}, {CONSTANT}" if CONSTANT in self.note and not self.versus else text
 
 
 def write_board(folder: Path, title: str, rows: Sequence[Row], notes: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -293,6 +294,10 @@ def test_a_row_is_written_whole(board):
     assert len(table) == len(kept)
     assert list(table.columns) == list(Row.__dataclass_fields__)
     assert not np.isinf(table["value"]).any()
+    row = read_board(board / "leaderboard.json")[0]
+    same = replace(row, value=0.5, low=0.5, high=0.5, versus="", note="constant prediction")
+    assert same.shown == "0.500 (0.500 to 0.500), constant prediction"
+    assert "constant" not in replace(same, note="").shown
 
 
 @pytest.mark.parametrize(
