@@ -17,14 +17,11 @@ Further = Callable[[Sequence[board.Row]], Mapping[str, str]]
 """Texts of a page beside those of every board."""
 
 
-def study(
-    file: str, run: Callable[[argparse.Namespace], list[Row]], further: Further | None = None
-) -> Study:
+def study(file: str, further: Further | None = None) -> Study:
     """The study of one suite.
 
     Args:
         file: The script, its ``__file__``.
-        run: `kept`, as a function of the script, whose head is shown.
         further: Further texts of its page.
     """
 
@@ -38,7 +35,7 @@ def study(
             **(further(found) if further else {}),
         }
 
-    return Study(file, parts=parts, run=run, options=options)
+    return Study(file, parts=parts, run=kept, options=options)
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ studies may write into one page.
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import json
 import os
@@ -79,9 +80,14 @@ class Study:
         """The command that runs it, without options."""
         return f"python -m benchmarks.{self.path.parent.name}.{self.name}"
 
+    @property
+    def head(self) -> str:
+        """What the script says of itself."""
+        return ast.get_docstring(ast.parse(self.path.read_text("utf-8"))) or ""
+
     def parser(self) -> argparse.ArgumentParser:
         """Options of every study, and its own."""
-        about = (sys.modules[self.run.__module__].__doc__ or "").partition("\n")[0]
+        about = self.head.partition("\n")[0]
         parser = argparse.ArgumentParser(prog=self.command, description=about)
         self.options(parser)
         where = "folder of rows, page and figure"

@@ -30,7 +30,7 @@ print(json.dumps({
     "marks": marks,
     "rows": [str(study.path.with_suffix(".json")) for study in found],
     "usage": {study.command: study.parser().format_usage() for study in found},
-    "head": {study.command: sys.modules[study.run.__module__].__doc__ for study in found},
+    "head": {study.command: study.head for study in found},
     "torch": "torch" in sys.modules,
 }))
 """

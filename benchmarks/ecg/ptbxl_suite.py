@@ -7,18 +7,10 @@ BOARD is a folder that the command wrote.
 
 from __future__ import annotations
 
-import argparse
-
 from benchmarks import boards
-from benchmarks.study import Row
-
-
-def run(given: argparse.Namespace) -> list[Row]:
-    return boards.kept(given)
-
 
 STUDY = boards.study(
-    __file__, run, lambda found: {"own held out": boards.held_out(found, "superdiagnostic")}
+    __file__, lambda found: {"own held out": boards.held_out(found, "superdiagnostic")}
 )
 
 if __name__ == "__main__":

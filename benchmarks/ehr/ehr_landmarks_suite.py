@@ -7,17 +7,9 @@ BOARD is a folder that the command wrote.
 
 from __future__ import annotations
 
-import argparse
-
 from benchmarks import boards
-from benchmarks.study import Row
 
-
-def run(given: argparse.Namespace) -> list[Row]:
-    return boards.kept(given)
-
-
-STUDY = boards.study(__file__, run)
+STUDY = boards.study(__file__)
 
 if __name__ == "__main__":
     STUDY.main()

@@ -360,7 +360,7 @@ def learned(cohort: Path, way: str, seed: int, out: Path) -> list[Row]:
         seconds.append(seconds[-1] + time.process_time() - began)
         return done
 
-    loop.step = timed  # type: ignore[assignment]
+    loop.step = timed  # type: ignore[assignment]  # for this run
     try:
         medmcl.pretrain(
             cohort, recipe=recipe, out=out, seed=seed,

@@ -44,7 +44,7 @@ def row_of(path: Path, ids: str, wanted: str) -> int:
 
 
 @lru_cache(maxsize=32)
-def _rows(path: Path, ids: str, stamps: tuple[int, ...]) -> dict[str, list[int]]:  # noqa: ARG001
+def _rows(path: Path, ids: str, stamps: tuple[int, ...]) -> dict[str, list[int]]:  # noqa: ARG001  (part of the key)
     """Name to rows, read once a store."""
     return rows_by_name(_opened(path, ids), ids, path)
 
