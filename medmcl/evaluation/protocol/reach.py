@@ -307,8 +307,9 @@ def _ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outward(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends moved out to a grid of 25 to 50 steps a range, so that none is a person's own value.
+    """Ends moved out to a grid of 25 to 50 steps a range, so that no digits of a person's are kept.
 
+    A value that lies on the grid stays: of whole numbers (ages) an end may be somebody's own.
     The slack is learned with ends of the same kind. A column that never varied stays.
     """
     ends = []
