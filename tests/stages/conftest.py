@@ -5,6 +5,7 @@ import pytest
 import torch
 import yaml
 from drawing import undrawn
+from small_encoder import small_encoder
 from small_hospital import write_hospital
 from small_squares import write_squares
 from tiny_runs import tiny
@@ -43,6 +44,13 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDMCL_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module")
+def encoder_file(tmp_path_factory):
+    """Weights of the published ECG encoder ``turgut_ecg:global_pool``, which is small meanwhile."""
+    with small_encoder(tmp_path_factory.mktemp("encoder")) as file:
+        yield file
 
 
 @pytest.fixture(scope="session")

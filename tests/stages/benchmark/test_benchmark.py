@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +9,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from published_weights import save
+from small_encoder import weights_of
+from typed import answer
 
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
@@ -24,7 +25,6 @@ from medmcl.stages.benchmark.board import Row, read_board
 from medmcl.stages.evaluate.overlap import dataset_of, scored_dataset, split_label
 from medmcl.stages.evaluate.settings import with_settings
 from medmcl.stages.run.outputs import write_table
-from tests.support.published_weights import filled, save
 
 MODEL, RANDOM = "turgut_ecg:global_pool", "random turgut_ecg:global_pool"
 SIMPLE = "simple features (ecg)"
@@ -33,7 +33,7 @@ SIMPLE = "simple features (ecg)"
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort") / "heart"
-    medmcl.simulate("heart", folder, {"subjects": 60})
+    medmcl.simulate("heart", folder, {"subjects": 60, "cmr_file_size": 16})
     return folder
 
 
@@ -64,10 +64,8 @@ def suite(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return save(
-        filled("turgut_ecg", "global_pool"), tmp_path_factory.mktemp("w") / "w.pth", "model"
-    )
+def weights(encoder_file):
+    return encoder_file
 
 
 @pytest.fixture(autouse=True)
@@ -263,10 +261,7 @@ def test_a_file_that_changed_is_fine_tuned_anew(suite, cohort, tmp_path):
     out, file = tmp_path / "out", tmp_path / "w.pth"
 
     def fine_tuned(seed):
-        torch.manual_seed(seed)
-        tensors = {name: x + 0.02 * torch.randn_like(x) if x.is_floating_point() else x
-                   for name, x in filled("turgut_ecg", "global_pool").items()}  # fmt: skip
-        save(tensors, file, "model")
+        save(weights_of("global_pool", seed), file, "model")
         rows = benchmark(suite, cohort, out, models=[f"{MODEL}:{file}"], finetune=True,
                          allow_overlap=True, overwrite=True, label_fractions=[1.0])  # fmt: skip
         return [row.value for row in rows if row.name == f"{MODEL} fine-tuned"]
@@ -279,11 +274,8 @@ def test_a_file_that_changed_is_fine_tuned_anew(suite, cohort, tmp_path):
 
 
 def test_the_command_lists_suites_and_refuses_an_unknown_task(suite, cohort, tmp_path):
-    call = [sys.executable, "-m", "medmcl", "benchmark"]
-    listed = subprocess.run(call, capture_output=True, text=True, check=True).stdout
-    assert "ptbxl: The six tasks" in listed
-    given = [*call, str(suite), "--out", str(tmp_path / "o"), "--task", "larg"]
-    found = subprocess.run(given, capture_output=True, text=True, check=False)
+    assert "ptbxl: The six tasks" in answer("benchmark").stdout
+    found = answer("benchmark", suite, "--out", tmp_path / "o", "--task", "larg")
     assert found.returncode == 2
     assert "no task 'larg'" in found.stderr
 
@@ -415,7 +407,7 @@ def test_every_card_says_of_ptbxl_what_the_literature_does():
 def test_two_files_of_one_model_stand_beside_each_other_by_their_labels(
     suite, cohort, weights, tmp_path
 ):
-    other = save(filled("turgut_ecg", "global_pool"), tmp_path / "other.pth", "model")
+    other = save(weights_of("global_pool"), tmp_path / "other.pth", "model")
     twins = [f"{MODEL}:{weights}", f"{MODEL}:{other}"]
     with pytest.raises(ConfigError, match="two models are called alike") as refused:
         benchmark(suite, cohort, tmp_path / "out", models=twins, allow_overlap=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from typed import answer
 
 import medmcl
 from medmcl.core.errors import ConfigError
@@ -17,8 +18,6 @@ from medmcl.stages.benchmark.contenders import Field
 from medmcl.stages.benchmark.suite import read_suite
 from medmcl.stages.evaluate.overlap import began_with
 from medmcl.stages.run.embed import EmbedCommand
-from tests.support.published_weights import filled, save
-from tests.support.typed import answer
 
 NO_EVIDENCE = "NO EVIDENCE OF TRANSFER"
 PLAIN = {"name": "resnet1d", "widths": [8, 16]}
@@ -33,7 +32,7 @@ def prepared_once(monkeypatch, tmp_path_factory):
 def place(tmp_path_factory):
     """A cohort and a suite on it."""
     folder = tmp_path_factory.mktemp("runs")
-    medmcl.simulate("heart", folder / "heart", {"subjects": 60})
+    medmcl.simulate("heart", folder / "heart", {"subjects": 60, "cmr_file_size": 16})
     suite = {
         "schema": "medmcl/suite@1",
         "about": "A simulated heart",
@@ -146,10 +145,9 @@ def insider(place):
 
 
 @pytest.fixture(scope="module")
-def later(place):
+def later(place, encoder_file):
     """A run whose last stage goes on from one that began with weights whose card says: seen."""
-    file = save(filled("turgut_ecg", "global_pool"), place / "weights.pth", "model")
-    encoder = {"name": "turgut_ecg", "variant": "global_pool", "weights": str(file)}
+    encoder = {"name": "turgut_ecg", "variant": "global_pool", "weights": str(encoder_file)}
     then = [{"name": "after", "start_from": {"ecg": "alone"}}]
     return pretrained(place, "later", encoder, {}, steps=1, then=then)
 

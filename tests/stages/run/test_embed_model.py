@@ -4,8 +4,6 @@ import logging
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,7 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from processes import Command, finish
+from published_weights import filled, save
 from safetensors.torch import save_file
+from small_encoder import weights_of
 
 import medmcl
 from medmcl import models
@@ -24,20 +25,18 @@ from medmcl.modalities.ecg.adapter import ECG, ECGSettings
 from medmcl.stages.run import embedding
 from medmcl.stages.run.embed import EmbedCommand
 from medmcl.stages.run.embedding import provenance_of_table
-from tests.support.published_weights import filled, save
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort") / "heart"
-    medmcl.simulate("heart", folder, {"subjects": 24})
+    medmcl.simulate("heart", folder, {"subjects": 24, "cmr_file_size": 16})
     return folder
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    return save(filled("turgut_ecg", "global_pool"), folder / "w.pth", "model")
+def file(encoder_file):
+    return encoder_file
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +195,7 @@ def test_killed_and_resumed_is_the_same_as_never_killed(cohort, file, whole, tmp
 def test_parts_of_another_embedding_are_not_gone_on_with(cohort, file, tmp_path):
     out = tmp_path / "e.parquet"
     embed(cohort, file, out, shard="1/2")
-    other = save(filled("turgut_ecg", "cls"), tmp_path / "cls.pth", "model")
+    other = save(weights_of("cls"), tmp_path / "cls.pth", "model")
     with pytest.raises(ArtefactError, match="are of another embedding") as refused:
         embed(cohort, file, out, shard="2/2", model=f"turgut_ecg:cls:{other}")
     assert "global_pool" in str(refused.value.got)  # what differs, and nothing else
@@ -272,22 +271,20 @@ def test_a_model_is_named_with_its_file():
     assert split_model("turgut_ecg:b.pth", "cls") == ("turgut_ecg:cls", Path("b.pth"))
 
 
-def test_the_command(cohort, file, whole, tmp_path):
+def test_the_command(cohort, file, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("medmcl.encoders.published.model._said", set())  # as in a new process
     words = ["embed", "--model", f"turgut_ecg:{file}", "--variant", "global_pool"]
     out = tmp_path / "e.csv"
-    done = subprocess.run(
-        [sys.executable, "-m", "medmcl", *words, "--cohort", str(cohort), "--out", str(out)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "24 records, 0 without an embedding" in done.stdout
-    assert done.stdout.count("no commercial use") == 1
+    said, _ = finish(Command([*words, "--cohort", cohort, "--out", out]))
+    assert "24 records, 0 without an embedding" in said
+    assert said.count("no commercial use") == 1
     found, stored = pd.read_csv(out, dtype={"subject": str}), pd.read_parquet(whole)
     assert np.allclose(found.iloc[:, 3:], stored.iloc[:, 3:], atol=1e-5)
 
 
 def test_evaluate_scores_a_model(file, tmp_path):
     folder = tmp_path / "heart"
-    medmcl.simulate("heart", folder, {"subjects": 60})
+    medmcl.simulate("heart", folder, {"subjects": 60, "cmr_file_size": 16})
     quick = {
         "evaluate.bootstrap_draws": 100,
         "evaluate.draws": 1,

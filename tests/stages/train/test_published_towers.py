@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from published_weights import save
+from short_runs import unreported
+from small_encoder import WIDTH, weights_of
 
 import medmcl
 from medmcl import models
@@ -14,21 +17,18 @@ from medmcl.modalities.ecg.adapter import ECG, ECGSettings
 from medmcl.stages.run.embed import EmbedCommand
 from medmcl.stages.run.embedding import provenance_of_table
 from medmcl.stages.run.report import _published
-from tests.support.published_weights import filled, save
-from tests.support.short_runs import unreported
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort") / "heart"
-    medmcl.simulate("heart", folder, {"subjects": 16})
+    medmcl.simulate("heart", folder, {"subjects": 16, "cmr_file_size": 32})
     return folder
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    return save(filled("turgut_ecg", "global_pool"), folder / "w.pth", "model")
+def file(encoder_file):
+    return encoder_file
 
 
 def recipe(file, inputs=None, stage=None, **tower):
@@ -140,7 +140,7 @@ def test_check_finds_an_absent_and_a_wrong_file(cohort, file, tmp_path):
     path = tmp_path / "recipe.yaml"
     for weights, words in (
         (tmp_path / "absent.pth", "no such file"),
-        (save(filled("turgut_ecg", "cls"), tmp_path / "cls.pth", "model"), "turgut_ecg:cls"),
+        (save(weights_of("cls"), tmp_path / "cls.pth", "model"), "turgut_ecg:cls"),
     ):
         path.write_text(yaml.safe_dump(recipe(weights)))
         told = medmcl.check(cohort, recipe=path)
@@ -149,7 +149,7 @@ def test_check_finds_an_absent_and_a_wrong_file(cohort, file, tmp_path):
 
 def test_a_run_that_began_with_weights_that_saw_who_is_scored_says_so(file, tmp_path):
     folder = tmp_path / "heart"
-    medmcl.simulate("heart", folder, {"subjects": 32})
+    medmcl.simulate("heart", folder, {"subjects": 32, "cmr_file_size": 16})
     told = (folder / "cohort.yaml").read_text()
     tree = recipe(file, stage={"steps": 1})
     tree["stages"].append({
@@ -239,4 +239,4 @@ def test_multistage_on_top_of_it(cohort, file, tmp_path):
     run = unreported(cohort, recipe=tree, out=tmp_path / "run")
     assert list(run.facts("base")["published"]) == ["ecg"]
     table = medmcl.load(run.path).embed(cohort, stage="joined", modality="ecg")
-    assert table.filter(regex="^e").shape[1] == 2 * 384
+    assert table.filter(regex="^e").shape[1] == 2 * WIDTH
