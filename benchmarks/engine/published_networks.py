@@ -1,6 +1,6 @@
 """Networks of Turgut et al. 2025 as they were published, written plainly: timm's blocks, torchvision's ResNet50.
 
-Beside them the losses of open_clip and of lightly, where these are installed. Sizes are those of
+Beside them the losses of open_clip, lightly and MONAI, where these are installed. Sizes are those of
 `configs/ecg_cmr.yaml`; attention is two products and a softmax, as in the timm of that time.
 """
 
@@ -15,11 +15,14 @@ TOKENS = LEADS * SAMPLES // PATCH
 
 
 def blocks(depth: int, width: int, heads: int) -> nn.Sequential:
-    from timm.layers import set_fused_attn
+    from timm.layers import set_fused_attn, use_fused_attn
     from timm.models.vision_transformer import Block
 
+    before = use_fused_attn()
     set_fused_attn(False)
-    return nn.Sequential(*(Block(width, heads, 4.0, qkv_bias=True) for _ in range(depth)))
+    made = nn.Sequential(*(Block(width, heads, 4.0, qkv_bias=True) for _ in range(depth)))
+    set_fused_attn(before)
+    return made
 
 
 class Signal(nn.Module):
@@ -126,4 +129,25 @@ class Lightly(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Give the loss of two views, here alike, of images (B, 3, H, W)."""
         loss: Tensor = self.loss(*(self.head(self.backbone(image)) for _ in range(2)))
+        return loss
+
+
+class Monai(nn.Module):
+    """MONAI's ResNet18 in three dimensions with the layers and strides of ours, and its loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from monai.losses import ContrastiveLoss
+        from monai.networks.nets import resnet18
+
+        self.backbone = resnet18(
+            spatial_dims=3, n_input_channels=1, conv1_t_stride=2, feed_forward=False,
+            norm=("group", {"num_groups": 8}),
+        )  # fmt: skip
+        self.head = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128))
+        self.loss = ContrastiveLoss(temperature=0.1)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Give the loss of two views, here alike, of volumes (B, 1, D, H, W)."""
+        loss: Tensor = self.loss(*(self.head(self.backbone(volume)) for _ in range(2)))
         return loss

@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
+from benchmarks.engine import gpu
 from medmcl.core import host
 from medmcl.core.batch import GROUPS, Batch, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
@@ -288,3 +289,21 @@ def test_check_says_which_batch_fits_a_gpu(files):
     one = StageFootprint("s", Footprint(64, 0, 0, 0, 3 * 10**9), Footprint(32, 0, 0, 0, 2 * 10**9))
     assert one.rows_in(16) == 64 + int((16 - 1.5 - 3) * 32)
     assert one.rows_in(2) == 0
+
+
+TIMED = [
+    (case, way)
+    for case in ("masked modelling", "ECG-CMR", "InfoNCE")
+    for way, settings in gpu.ways_of(case).items()
+    if not (gpu.needs_open_clip(case, way) or "compile" in settings or way.endswith("float32"))
+]
+
+
+@pytest.mark.parametrize(("case", "way"), TIMED)
+def test_steps_that_are_timed_on_a_gpu_do_not_wait_for_it(case, way):
+    rows = gpu.TINY[case]
+    found = gpu.counted(case, way, rows)  # refuses whoever asks for values
+    if case == "InfoNCE":  # logits, and products with them back to both sides; tiles are made twice
+        assert found["tflop"] * 1e12 == (8 if "tile" in way else 6) * rows**2 * gpu.WIDTH
+    else:
+        assert found["tflop"] > 0 < found["counted_gb"]

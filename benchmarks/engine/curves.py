@@ -1,0 +1,188 @@
+"""Whether a faster step learns as much: validation loss against CPU seconds, three seeds.
+
+``python -m benchmarks.engine.curves`` trains the masked modelling of ``ecg_cmr`` with its network on short
+ECGs of simulated hearts (``network``), ``python -m benchmarks.engine.curves toy`` both first stages of
+``ecg_cmr_toy``; ten minutes each. Each run is a process of its own; the ways take turns. Compiling is
+in the seconds: each run compiles anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.study import Row, Study, number, table
+
+SEEDS = 3
+STAGES = {"mdm": "masked modelling", "mmcl": "contrastive"}
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "float32 as it is": ("fp32", {}),
+    "float32": ("fp32", {"onednn": True, "channels_last": True, "optimiser.fused": True}),
+    "bf16": ("bf16", {"channels_last": True, "optimiser.fused": True}),
+    "bf16, compiled": (
+        "bf16", {"channels_last": True, "optimiser.fused": True, "compile": True}
+    ),
+}  # fmt: skip
+"""Precision, and settings of both stages; masked modelling has no convolutions."""
+PUBLISHED = {
+    "inputs.ecg.crop_seconds": 2,
+    "towers.ecg.encoder": {"name": "ecg_vit", "patch": 50, "width": 384, "depth": 3, "heads": 6},
+    "towers.ecg.head": {"hidden": 2048, "out": 128},
+    "views.masked.mask.ecg": 0.8,
+    "stages.mdm.objectives.masked.decoder": {"width": 256, "depth": 2, "heads": 8},
+    "stages.mdm.batch_size": 32,
+    "stages.mdm.steps": 150,
+    "stages.mdm.evaluate_every": 0.5,
+    "stages.mdm.optimiser.lr": 5e-4,
+}
+"""The network whose steps are timed (`cases.py`), on 2 s at 100 Hz of 12 leads, and how it trains."""
+SIZES: dict[str, dict[str, Any]] = {
+    "network": {
+        "subjects": 1000, "set": PUBLISHED, "stages": ["mdm"],
+        "ways": ["float32 as it is", "bf16", "bf16, compiled"],
+    },
+    "toy": {"subjects": 3000, "set": {}, "stages": list(STAGES), "ways": list(WAYS)},
+}  # fmt: skip
+"""What is trained: people, settings, stages, ways."""
+
+
+def curves(size: str, seeds: int, folder: Path) -> Iterator[list[Row]]:
+    """Train on simulated hearts with some seeds, each way in turn."""
+    import medmcl
+
+    rows: list[Row] = []
+    asked = SIZES[size]
+    made = {"subjects": asked["subjects"], "form": "shards"}
+    cohort = medmcl.simulate("heart", folder / "hearts", made)
+    context = get_context("spawn")
+    for seed in range(seeds):
+        for way in asked["ways"]:
+            out = folder / f"{list(WAYS).index(way)}-{seed}"  # g++ takes no path with a space
+            process = context.Process(target=learn, args=(cohort, size, way, seed, out))
+            process.start()
+            process.join()
+            found = json.loads(out.with_suffix(".json").read_text("utf-8"))
+            rows += [{"size": size, "seed": seed, "way": way, **row} for row in found]
+        yield rows
+
+
+def learn(cohort: Path, size: str, way: str, seed: int, out: Path) -> None:
+    """Pretrain; write the tuning losses of each stage, and the CPU seconds of the steps until then."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(out.with_suffix(".compiled"))
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # the compiler is a child, and is counted
+
+    import torch
+
+    import medmcl
+    from medmcl.engine import loop
+    from medmcl.stages.recipe.file import read_recipe
+
+    torch.set_num_threads(1)
+    precision, settings = WAYS[way]
+    stages = SIZES[size]["stages"]
+    others = [one.name for one in read_recipe("ecg_cmr_toy").stages if one.name not in stages]
+    recipe = out.with_suffix(".yaml")
+    own = {"extends": "ecg_cmr_toy", "drop": others, "set": SIZES[size]["set"]}
+    recipe.write_text(json.dumps(own), "utf-8")
+    spent: dict[str, list[float]] = {name: [0.0] for name in stages}
+    plain = loop.step
+
+    def used() -> float:
+        return sum(os.times()[:4])
+
+    def timed(*given: Any) -> Any:
+        began = used()
+        done = plain(*given)
+        seconds = spent[next(one.stage for one in given if isinstance(one, loop.Plan))]
+        seconds.append(seconds[-1] + used() - began)
+        return done
+
+    loop.step = timed  # type: ignore[assignment]  # for this process
+    medmcl.pretrain(
+        cohort, recipe=recipe, out=out, seed=seed,
+        overrides={f"stages.{n}.{key}": value for n in stages for key, value in settings.items()
+                   if (n, key) != ("mdm", "channels_last")},
+        device="cpu", precision=precision,
+    )  # fmt: skip
+    told = map(json.loads, (out / "metrics.jsonl").read_text("utf-8").splitlines())
+    rows = [
+        {"stage": one["stage"], "step": one["step"], "loss": one["loss"],
+         "seconds": round(spent[one["stage"]][one["step"]], 3)}
+        for one in told if one["split"] == "tuning"
+    ]  # fmt: skip
+    out.with_suffix(".json").write_text(json.dumps(rows), "utf-8")
+
+
+def run(given: argparse.Namespace) -> Iterator[list[Row]]:
+    """Measure one size; rows of the other stay as they are kept."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    others = [row for row in STUDY.kept(given.out) or () if row["size"] != given.size]
+    with tempfile.TemporaryDirectory() as folder:
+        for rows in curves(given.size, given.seeds, Path(folder)):
+            yield [*others, *rows]
+
+
+def parts(rows: list[Row]) -> dict[str, str]:
+    return {
+        f"curves of {size}": curve_table([row for row in rows if row["size"] == size])
+        for size in SIZES
+    }
+
+
+def curve_table(rows: list[Row]) -> str:
+    """Loss of the tuning split at the end, and the CPU seconds until float32's loss is reached."""
+    if not rows:
+        return "Not measured."
+    told, seeds = [], sorted({row["seed"] for row in rows})
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    first = ways[0]
+    for stage, title in STAGES.items():
+        own = [row for row in rows if row["stage"] == stage]
+        if not own:
+            continue
+        last = {(row["way"], row["seed"]): row for row in own}
+        ends = {w: [last[w, seed]["loss"] for seed in seeds] for w in ways}
+        for way, seen in ends.items():
+            worst = {seed: last[first, seed]["loss"] + np.ptp(ends[first]) for seed in seeds}
+            until = [
+                next((r["seconds"] for r in own
+                      if (r["way"], r["seed"]) == (way, seed) and r["loss"] <= worst[seed]),
+                     float("nan"))
+                for seed in seeds
+            ]  # fmt: skip
+            told.append({
+                "stage": title, "way": way, "losses": ", ".join(f"{x:.4f}" for x in seen),
+                "difference": statistics.fmean(seen) - statistics.fmean(ends[first]),
+                "range": float(np.ptp(seen)), "until": statistics.fmean(until),
+                "all": statistics.fmean(last[way, seed]["seconds"] for seed in seeds),
+            })  # fmt: skip
+    columns = {
+        "stage": "stage",
+        "": "way",
+        f"tuning loss, {len(seeds)} seeds": "losses",
+        "mean beside float32 as it is": number("difference", "+.4f"),
+        "range of the seeds": number("range", ".4f"),
+        "CPU s to float32's last loss": number("until", ".1f"),
+        "CPU s of all steps": number("all", ".1f"),
+    }
+    return table(columns, told)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What is trained."""
+    parser.add_argument("size", nargs="?", choices=SIZES, default="network", help="what is trained")
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, seeds=SEEDS, page="steps")
+
+if __name__ == "__main__":
+    STUDY.main()
