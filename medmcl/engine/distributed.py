@@ -154,8 +154,8 @@ def _ring(objectives: Charged, batch: Batch, world: World) -> tuple[Ranks, slice
     ring = Ranks(
         world.rank,
         world.size,
+        tuple(counts),
         total=partial(total, world=world),
-        counts=partial(counts_of_ranks, world=world),
         pass_on=partial(pass_on, world=world),
     )
     return ring, slice(first, first + len(batch))

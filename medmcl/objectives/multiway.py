@@ -16,7 +16,7 @@ from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.layers import widen
-from medmcl.objectives.pairwise.alignment import own_rows, require_pooled
+from medmcl.objectives.pairwise.alignment import compared, require_pooled
 from medmcl.objectives.pairwise.contrastive import (
     LogitScale,
     as_one_number,
@@ -376,10 +376,10 @@ class CentroBind(Multiway):
             rows = np.flatnonzero(known[number] & (known.sum(0) > 1))
             if len(rows) < 2:
                 continue
-            mine = own_rows(batch, rows)[0]
             others = [x for k, x in enumerate(points) if k != number]
-            mean = functional.normalize(torch.stack(others).sum(0)[mine], dim=1)
-            charged[term] = (info_nce(points[number][mine], mean, scale), len(rows))
+            with compared(batch, rows) as (mine, _groups):
+                mean = functional.normalize(torch.stack(others).sum(0)[mine], dim=1)
+                charged[term] = (info_nce(points[number][mine], mean, scale), len(rows))
         return {
             name: Term(value, count, 1 / len(charged), info_nce_chance(count))
             for name, (value, count) in charged.items()

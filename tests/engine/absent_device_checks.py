@@ -200,14 +200,14 @@ def test_a_rank_that_has_some_of_the_rows_knows_which_without_a_look_at_the_devi
     )  # fmt: skip
     with absent(told) as place:
         of_two = Ranks(
-            1, 2, total=lambda x: x, counts=lambda rows: [rows, rows],
+            1, 2, (2, 4), total=lambda x: x,
             pass_on=lambda own, rows: lambda: [x.new_empty(rows, *x.shape[1:]) for x in own],
         )  # fmt: skip
-        there = replace(batch.to(place), own=slice(2, 5))
+        there = replace(batch.to(place), own=slice(2, 6))
         for kind, settings in IN_RING.items():
             objective = build_objective(kind, settings, shape)
             move(objective, place)
-            points = {n: torch.ones(3, 4, device=place, requires_grad=True) for n in there.inputs}
+            points = {n: torch.ones(4, 4, device=place, requires_grad=True) for n in there.inputs}
             seen = Embeddings(batch=there, pooled=points)
             with rows_in_ring(of_two):
                 terms = objective(dict.fromkeys(objective.views, seen), there)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from processes import forked_ranks
 
-from medmcl.engine.world import counts_of_ranks, pass_on, total
+from medmcl.engine.world import pass_on, total
 from medmcl.objectives.pairwise import contrastive
 from medmcl.objectives.pairwise.tiles import Ranks, rows_in_ring
 
@@ -25,9 +25,9 @@ LOSSES = {
 WITHIN = {torch.float64: 1e-12, torch.float32: 1e-6}
 
 
-def ring_of(world):
+def ring_of(world, counts):
     ways = {one.__name__: partial(one, world=world) for one in (total, pass_on)}
-    return Ranks(world.rank, world.size, counts=partial(counts_of_ranks, world=world), **ways)
+    return Ranks(world.rank, world.size, counts, **ways)
 
 
 def drawn(rows, dtype, groups):
@@ -58,7 +58,7 @@ def errors_of(world, loss, counts, dtype, *, groups, frozen=False):
     own = slice(first, first + counts[world.rank])
     a, b, scale, numbers = drawn(sum(counts), dtype, groups)
     value, (*whole, to_scale) = asked(loss, a, b, scale, numbers, frozen)
-    with rows_in_ring(ring_of(world)):
+    with rows_in_ring(ring_of(world, counts)):
         mine = None if numbers is None else numbers[own]
         found, (*parts, scale_part) = asked(loss, a[own], b[own], scale, mine, frozen)
     scale_mean = total(scale_part, world) / world.size
@@ -71,7 +71,7 @@ def nan_of_one_rank(world):
     a, b, scale, _ = drawn(4, torch.float32, False)
     if world.rank == 1:
         a[2] = torch.nan
-    with rows_in_ring(ring_of(world)):
+    with rows_in_ring(ring_of(world, (4, 4, 4))):
         return [asked(loss, a, b, scale, None)[0].isnan().item() for loss in LOSSES]
 
 
@@ -83,7 +83,7 @@ def without_anything_to_learn(world):
     found = []
     for loss, (call, more) in LOSSES.items():
         mine = [x[own].requires_grad_(world.rank != 1) for x in (a, b)]
-        with rows_in_ring(ring_of(world)):
+        with rows_in_ring(ring_of(world, counts)):
             call(*mine, 7.0, *more).backward()
         if world.rank != 1:
             _, whole = asked(loss, a, b, torch.tensor([7.0], device="cpu").requires_grad_(), None)
@@ -124,10 +124,9 @@ def dies_on_the_way(world):
     if world.rank == 1:
         return None
     a, b, scale, _ = drawn(4, torch.float32, False)
-    ring = ring_of(world)
     began = time.monotonic()
     try:
-        with rows_in_ring(Ranks(**{**vars(ring), "counts": lambda _: [4, 4, 4]})):
+        with rows_in_ring(ring_of(world, (4, 4, 4))):
             asked("both", a, b, scale, None)
     except RuntimeError:
         return time.monotonic() - began

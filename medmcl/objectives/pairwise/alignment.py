@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -25,6 +26,7 @@ from medmcl.objectives.pairwise.contrastive import (
     sigmoid_loss,
     with_groups,
 )
+from medmcl.objectives.pairwise.tiles import some_in_ring
 from medmcl.objectives.settings import CrossModalSettings, InModalSettings, Learned
 
 
@@ -81,9 +83,9 @@ class CrossModal(nn.Module):
             rows, groups = with_groups(embeddings.batch, embeddings.batch.have(a, b))
             if len(rows) >= self.min_rows:
                 scale = self.scales[f"{a}~{b}"]() if shared is None else shared
-                mine, own_groups = own_rows(embeddings.batch, rows, groups)
-                first, second = (_of_rows(embeddings.pooled[name], mine) for name in (a, b))
-                value = self._compare(first, second, scale, own_groups)
+                with compared(embeddings.batch, rows, groups) as (mine, own_groups):
+                    first, second = (_of_rows(embeddings.pooled[name], mine) for name in (a, b))
+                    value = self._compare(first, second, scale, own_groups)
                 chance = self._chance(len(rows), groups)
                 term = Term(value, len(rows), chance=chance)
                 charged[f"cross_modal/{a}~{b}"] = (term, weight)
@@ -107,23 +109,25 @@ class CrossModal(nn.Module):
         return known(rows, groups)
 
 
-def own_rows(
+@contextmanager
+def compared(
     batch: Batch, rows: np.ndarray, groups: Tensor | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """Give those of some rows whose embeddings are here, as they are numbered here.
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Let losses inside be over some rows; give those whose embeddings are here, as numbered here.
 
     Args:
         batch: Of all rows, of which this rank may have some only.
         rows: Rows of the batch, (N,) int64, ascending, on the host.
         groups: Group of each, (N,).
 
-    Returns:
+    Yields:
         Both where the batch is, which is not waited for.
     """
     own = batch.own or slice(0, len(batch))
     here = slice(*np.searchsorted(rows, (own.start, own.stop)).tolist())
     mine = torch.from_numpy(rows[here] - own.start).to(batch.ids.device, non_blocking=True)
-    return mine, None if groups is None else groups[here]
+    with some_in_ring(rows):
+        yield mine, None if groups is None else groups[here]
 
 
 def _of_rows(x: Tensor, rows: Tensor) -> Tensor:
@@ -186,12 +190,12 @@ class InModal(nn.Module):
         rows, groups = with_groups(first.batch, shown[0] & shown[1])
         if len(rows) < 2:
             return {}
-        mine, own_groups = own_rows(first.batch, rows, groups)
-        a, b = (_of_rows(one.pooled[name], mine) for one in (first, second))
-        if self.settings.negatives == "all":
-            value = nt_xent(a, b, self.scale(), groups=own_groups)
-        else:
-            value = info_nce(a, b, self.scale(), self.settings.weight, groups=own_groups)
+        with compared(first.batch, rows, groups) as (mine, own_groups):
+            a, b = (_of_rows(one.pooled[name], mine) for one in (first, second))
+            if self.settings.negatives == "all":
+                value = nt_xent(a, b, self.scale(), groups=own_groups)
+            else:
+                value = info_nce(a, b, self.scale(), self.settings.weight, groups=own_groups)
         views = 2 if self.settings.negatives == "all" else 1
         return {
             self.terms[0]: Term(value, len(rows), chance=info_nce_chance(len(rows), groups, views))

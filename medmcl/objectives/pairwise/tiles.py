@@ -12,9 +12,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -30,20 +31,20 @@ class Ranks:
     Attributes:
         rank: Number of this one, from 0.
         size: How many there are.
+        counts: How many rows each has; of this rank alone nothing.
         total: Gives the sum of a tensor over them; all must call it.
-        counts: Gives how many rows each has, from how many this one has; all must call it.
         pass_on: Sends tensors to the next rank, the last one's to the first; gives what waits for
             those of the rank before, which have as many rows as is said. All must call it.
     """
 
     rank: int
     size: int
+    counts: tuple[int, ...]
     total: Callable[[Tensor], Tensor]
-    counts: Callable[[int], list[int]]
     pass_on: Callable[[Sequence[Tensor], int], Callable[[], list[Tensor]]]
 
 
-ALONE = Ranks(0, 1, total=lambda x: x, counts=lambda n: [n], pass_on=lambda own, _: lambda: [*own])
+ALONE = Ranks(0, 1, (), total=lambda x: x, pass_on=lambda own, _: lambda: [*own])
 _ring: ContextVar[Ranks] = ContextVar("ranks that hold rows of a loss", default=ALONE)
 
 
@@ -58,6 +59,15 @@ def rows_in_ring(ranks: Ranks) -> Iterator[None]:
         yield
     finally:
         _ring.reset(token)
+
+
+@contextmanager
+def some_in_ring(rows: np.ndarray) -> Iterator[None]:
+    """Let losses inside be over some of the rows that ranks hold: (N,) int64, ascending, of all."""
+    ring = _ring.get()
+    before = np.searchsorted(rows, np.cumsum((0, *ring.counts)))
+    with rows_in_ring(replace(ring, counts=tuple(np.diff(before).tolist()))):
+        yield
 
 
 def is_in_ring() -> bool:
@@ -80,9 +90,9 @@ def tiled_info_nce(
     The forward pass keeps a running log-sum-exp of every row and column; the backward pass takes
     each tile once more. Value and gradient are those of the plain formula up to rounding.
 
-    Inside `rows_in_ring` the rows are those of this rank. The value is that of all on each; the
-    gradient is that of its rows times the number of ranks, so that the *mean* over ranks of what
-    goes on into weights is that of one process.
+    Inside `rows_in_ring` the rows are those of this rank, as many as it says. The value is that of
+    all on each; the gradient is that of its rows times the number of ranks, so that the *mean* over
+    ranks of what goes on into weights is that of one process.
 
     Args:
         a: Embeddings of one side, (B, D), as they are compared.
@@ -91,7 +101,7 @@ def tiled_info_nce(
         weight: Share of the a-to-b direction.
         groups: Group of each row, (B,): only rows of one group are compared.
         itself: Row i of ``a`` is not compared with row i + ``itself`` of ``b``, counted in a ring:
-            there it would meet itself.
+            there it would meet itself. In `rows_in_ring` each row is there twice, so.
         tile: Rows and columns of a tile.
 
     Returns:
@@ -165,7 +175,10 @@ class _Blocks:
     @classmethod
     def of(cls, rows: int, tile: int, groups: Tensor | None, itself: int | None) -> _Blocks:
         ranks = _ring.get()
-        return cls(ranks, ranks.counts(rows), tile, groups, itself)
+        counts = [count * (1 if itself is None else 2) for count in ranks.counts] or [rows]
+        if counts[ranks.rank] != rows:
+            raise RuntimeError(f"a loss in a ring was given {rows} rows of {counts[ranks.rank]}")
+        return cls(ranks, counts, tile, groups, itself)
 
     @property
     def rows(self) -> int:
