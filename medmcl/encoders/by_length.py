@@ -59,7 +59,7 @@ def encode_by_length(encoder: Encoder, x: Tensor, lengths: np.ndarray, most: int
     )
     parts = x.index_select(0, taken).split([len(rows) for rows in groups])
     encoded = [
-        encoder(part[:, : int(lengths[rows].max())])
+        encoder(part[:, : max(2, int(lengths[rows].max()))])  # a size of one is compiled apart
         for rows, part in zip(groups, parts, strict=True)
     ]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from medmcl.core.errors import ConfigError
@@ -44,7 +44,9 @@ def _hindrance(device: torch.device) -> str:
     return "" if found else "blocks cannot be compiled: there is no C++ compiler (g++)"
 
 
-def compile_blocks(model: nn.Module, where: str, backend: str = "inductor") -> int:
+def compile_blocks(
+    model: nn.Module, where: str, backend: str = "inductor", *, any_length: bool = False
+) -> int:
     """Let every repeated block run compiled when it trains; give how many there are.
 
     Names of weights stay, so do checkpoints; in evaluation blocks run as they are. Each block is
@@ -60,6 +62,9 @@ def compile_blocks(model: nn.Module, where: str, backend: str = "inductor") -> i
         model: The towers, or what decodes.
         where: The stage, for errors.
         backend: What compiles.
+        any_length: Rows and tokens differ from call to call: blocks are compiled for any number of
+            them at once, else for the first, for other lengths, and for other rows in turn. One row
+            alone is compiled for itself.
 
     Raises:
         ConfigError: There is no block.
@@ -67,7 +72,7 @@ def compile_blocks(model: nn.Module, where: str, backend: str = "inductor") -> i
     blocks = blocks_to_compile(model, where, backend)
     torch._dynamo.config.recompile_limit = KINDS
     for block in blocks:
-        block.forward = _Compiled(block, backend)
+        block.forward = _Compiled(block, backend, any_length)
     return len(blocks)
 
 
@@ -87,8 +92,8 @@ def blocks_to_compile(model: nn.Module, where: str, backend: str = "inductor") -
 class _Compiled:
     """What a block does: compiled in training, as it is in evaluation, or where torch cannot."""
 
-    def __init__(self, block: nn.Module, backend: str) -> None:
-        self.block = block
+    def __init__(self, block: nn.Module, backend: str, any_length: bool) -> None:
+        self.block, self.any_length = block, any_length
         self.plain: Callable[..., Any] = block.forward
         self.compiled: Callable[..., Any] | None = torch.compile(
             block.forward, fullgraph=True, backend=backend
@@ -97,6 +102,10 @@ class _Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.compiled is None or not self.block.training:
             return self.plain(*args, **kwargs)
+        if self.any_length:
+            for x in (*args, *kwargs.values()):
+                if isinstance(x, Tensor) and x.ndim > 1:  # rows and tokens, or tokens twice
+                    torch._dynamo.maybe_mark_dynamic(x, [0, 1])
         try:
             return self.compiled(*args, **kwargs)
         except torch._dynamo.exc.Unsupported as error:

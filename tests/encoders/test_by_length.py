@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from made_batches import batch_of, charged
+from torch._dynamo.utils import counters
 
 from medmcl.core.batch import InputShape
 from medmcl.core.rng import RowGenerator, torch_generator
@@ -153,6 +154,30 @@ def test_towers_give_what_they_give_of_whole_rows_also_narrow_compiled_and_in_pa
     own(batch)
     assert len(calls) == 6
     assert sum(a * b for a, b in calls) < 2 * 6 * 7 * 0.75  # padding is not computed
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+@pytest.mark.parametrize(
+    ("name", "any_length"),
+    [("text_transformer", True), ("clip_text", True), ("text_transformer", False)],
+)
+def test_blocks_are_compiled_twice_whatever_lengths_come(name, any_length, cases):
+    torch._dynamo.reset()
+    counters["stats"].clear()
+    shape, drawn = cases[name].shape, np.random.default_rng(0)
+    encoder = cases[name].build().train()
+    compile_blocks(encoder, "here", backend="eager", any_length=any_length)
+    sizes = set()
+    encoder.register_forward_hook(lambda _, given, __: sizes.add(given[0].shape[:2]))
+    for step in range(30):
+        rows = 1 + (step + 4) % 9  # some steps have one row
+        x = torch.ones(rows, *shape.shape, dtype=torch.int64)
+        lengths = drawn.integers(1, len(x[0]) + 1, rows)
+        encode_by_length(encoder, x, lengths, 3).features.sum().backward()
+    assert len(sizes) > 12
+    assert any(count == 1 for count, _ in sizes)
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs == 2 if any_length else graphs > 2
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
