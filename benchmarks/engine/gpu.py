@@ -1,8 +1,8 @@
 """Steps and a large loss on a GPU: time, operations, memory, beside the published networks and open_clip.
 
-``python -m benchmarks.engine.gpu`` measures on the GPU of this machine, in ten minutes, open_clip
-where it is installed. Without a GPU it counts alone: operations and memory of a step, on a device that
-is not there. ``--quick`` takes the same steps of a few rows, without a GPU on the CPU, to see that they run.
+``python -m benchmarks.engine.gpu`` measures on the GPU of this machine, open_clip where it is
+installed. Without a GPU it counts alone: operations and memory of a step, on a device that is not
+there. ``--quick`` takes the same steps of a few rows, without a GPU on the CPU, to see that they run.
 """
 
 from __future__ import annotations
@@ -158,52 +158,70 @@ def timed(case: str, way: str, rows: int, device: Any, steps: int = STEPS) -> Ro
     }  # fmt: skip
 
 
-def measure(what: str, case: str, way: str, rows: int, device: str, pipe: Any) -> None:
-    """Send what a process finds, or why it found nothing."""
+def measure(what: str, jobs: list[tuple[str, str, int]], device: str, pipe: Any) -> None:
+    """Send what a process finds of each job, or why it found nothing."""
     import torch
 
-    try:
-        if what == "counted":
-            pipe.send(counted(case, way, rows))
-        else:
-            steps = STEPS if device == "cuda" else 1
-            pipe.send(timed(case, way, rows, torch.device(device), steps))
-    except torch.OutOfMemoryError:
-        pipe.send({"case": case, "way": way, "rows": rows, "why": "out of memory"})
+    steps = STEPS if device == "cuda" else 1
+    for job in jobs:
+        try:
+            if what == "counted":
+                pipe.send(counted(*job))
+            else:
+                pipe.send(timed(*job, torch.device(device), steps))
+        except torch.OutOfMemoryError:
+            pipe.send(nothing(*job, "out of memory"))
 
 
-def alone(what: str, case: str, way: str, rows: int, device: str) -> Row:
+def nothing(case: str, way: str, rows: int, why: str) -> Row:
+    """A row of a way that gave none."""
+    return {"case": case, "way": way, "rows": rows, "why": why}
+
+
+def alone(what: str, jobs: list[tuple[str, str, int]], device: str) -> Iterator[Row]:
     """Measure in a process of its own: the card is empty, and torch knows no other device."""
     context = get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=measure, args=(what, case, way, rows, device, there))
+    process = context.Process(target=measure, args=(what, jobs, device, there))
     process.start()
     there.close()
-    try:
-        found: Row = here.recv()
-    except EOFError:
-        found = {"case": case, "way": way, "rows": rows, "why": "failed"}
+    for job in jobs:
+        try:
+            yield here.recv()
+        except EOFError:  # what it said stands above
+            yield nothing(*job, "failed")
     process.join()
-    return found
 
 
 def run(given: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
-    """Count every way, and take its steps where there is a GPU."""
+    """Count every way, and take its steps where there is a GPU; rows of other cases stay."""
     import torch
 
     os.environ["OMP_NUM_THREADS"] = "1"
     device = "cuda" if torch.cuda.is_available() else "cpu" if given.quick else ""
     sizes = TINY if given.quick else CASES
-    rows: dict[str, list[Row]] = {"counted": [], "measured": []}
-    for case, way in [(one, way) for one in CASES for way in ways_of(one)]:
-        if not find_spec("open_clip") and needs_open_clip(case, way):
-            print(f"{case}, {way}: open_clip is not installed")
-            continue
-        if "compile" not in ways_of(case)[way]:  # the operations of an eager step
-            rows["counted"].append(alone("counted", case, way, sizes[case], ""))
-        if device:
-            rows["measured"].append(alone("timed", case, way, sizes[case], device))
+    cases = given.cases or list(CASES)
+    jobs = [(case, way, sizes[case]) for case in cases for way in ways_of(case)]
+    if not find_spec("open_clip"):
+        print("open_clip is not installed: its rows are left out")
+        jobs = [job for job in jobs if not needs_open_clip(*job[:2])]
+    kept = STUDY.kept(given.out) or {}
+    rows = {
+        what: [row for row in kept.get(what, ()) if row["case"] not in cases]
+        for what in ("counted", "measured")
+    }
+    eager = [job for job in jobs if "compile" not in ways_of(job[0])[job[1]]]
+    for row in alone("counted", eager, ""):
+        rows["counted"].append(row)
         yield rows
+    for job in jobs if device else ():
+        rows["measured"] += alone("timed", [job], device)
+        yield rows
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Which cases."""
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all")
 
 
 def needs_open_clip(case: str, way: str) -> bool:
@@ -233,7 +251,7 @@ def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
 
 def told(case: str, way: str, counted: list[Row], measured: list[Row]) -> Row:
     """What is shown of a way; what is not known says so."""
-    least = min((row["tflop"] for row in counted if row["case"] == case), default=None)
+    least = min((x["tflop"] for x in counted if x["case"] == case and "tflop" in x), default=None)
     of_case = {row["way"]: row for row in measured if row["case"] == case}
     own = next((row for row in counted if (row["case"], row["way"]) == (case, way)), {})
     row = {"case": case, "way": way, "rows": CASES[case], **own}
@@ -256,7 +274,7 @@ def told(case: str, way: str, counted: list[Row], measured: list[Row]) -> Row:
     }
 
 
-STUDY = Study(__file__, parts=parts, run=run, page="steps", quick=True)
+STUDY = Study(__file__, parts=parts, run=run, options=options, page="steps", quick=True)
 
 if __name__ == "__main__":
     STUDY.main()
