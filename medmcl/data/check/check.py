@@ -43,7 +43,7 @@ from medmcl.data.cohort.outcomes import task_texts
 from medmcl.data.cohort.places import PlaceArray
 from medmcl.data.cohort.records import padded_path
 from medmcl.data.cohort.splits import SPLITS, filling_seed
-from medmcl.data.expressions.syntax import columns_of
+from medmcl.data.expressions.syntax import columns_of, names_in
 from medmcl.data.loading.cache import entry_key
 from medmcl.data.loading.outcome_parts import OutcomeParts
 from medmcl.data.loading.prepare import build_adapters, cache_folder, described, row_bytes
@@ -685,6 +685,8 @@ def _unknown_tellers(cohort: Cohort, task: str, known: Iterable[object]) -> list
     columns = {str(one) for one in known}
     columns |= {one for spec in cohort.spec.modalities.values() for one in spec.cell_columns}
     columns |= {*cohort.spec.modalities}
+    for name, text in cohort.spec.keys.derive.items():  # of other tables, too
+        columns |= {name, *names_in(text)}
     unknown = [one for one in cohort.spec.tasks[task].leaky_columns if one not in columns]
     return [
         replace(

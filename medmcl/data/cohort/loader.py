@@ -44,8 +44,9 @@ from medmcl.data.cohort.spec import (
 from medmcl.data.cohort.splits import row_splits, stand_in_splits, subject_splits
 from medmcl.data.events.records import check_shards, code_columns, load_events
 from medmcl.data.expressions.expression import evaluate
-from medmcl.data.expressions.syntax import columns_of
+from medmcl.data.expressions.syntax import columns_of, names_in
 from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_finding
+from medmcl.data.tables.derived import derived, told_through
 from medmcl.data.tables.files import NoTableError, Table, join, read_table, texts
 from medmcl.data.tables.missing_codes import emptied_finding, empty_cells
 from medmcl.data.tables.named_columns import write_out
@@ -86,10 +87,11 @@ class Opening:
     """Opens one cohort step by step, noting faults and going on where that makes sense."""
 
     def __init__(self, spec: CohortSpec, file: Path, root: Path, findings: list[Finding]) -> None:
-        self.spec, self.file, self.root = spec, file, root
+        self.spec, self.file, self.root = told_by_derived(spec), file, root
         self.findings = list(findings)
         self.tables: dict[str, Table] = {}
         self.counts: list[tuple[str, int, int]] = []
+        self.underived: dict[str, CohortError | None] = {}
 
     def run(self, tree: Mapping[str, Any]) -> Opened | None:
         """Give what could be opened, or None; ``findings`` says what stood in the way."""
@@ -115,6 +117,8 @@ class Opening:
             self.findings += one.findings
         self.spec = self.spec.without(modalities=set(self.spec.modalities) - set(found))
         self.findings += undated(self.spec)
+        for error in filter(None, self.underived.values()):
+            self._note(error)
         self._say_what_misses_nothing()
         samples = self._try(partial(self._samples, found, table, split))
         if samples is None:
@@ -254,7 +258,7 @@ class Opening:
                 table = join(table, self._read(keys.table), keys.on)
             except CohortError as error:  # what reads the columns of the join is noted too
                 self._note(error)
-        return table
+        return derived(table, self.spec.keys.derive, self.underived, self.findings)
 
     def _read(self, pattern: str) -> Table:
         """Read a table from the data root, or from beside cohort.yaml if it is not there."""
@@ -630,6 +634,19 @@ class Opening:
             for content in self.tables[pattern].content():
                 digest.update(content)
         return digest.hexdigest()
+
+
+def told_by_derived(spec: CohortSpec) -> CohortSpec:
+    """Let tasks know of columns of ``derive:`` that tell them, as of their ``leaky_columns``."""
+    if not spec.keys.derive:
+        return spec
+    tasks = {}
+    for name, task in spec.tasks.items():
+        made_of = set().union(*map(names_in, task_texts(task)))
+        told = told_through(spec.keys.derive, {*made_of, *task.leaky_columns})
+        leaky = (*task.leaky_columns, *sorted(told - made_of - {*task.leaky_columns}))
+        tasks[name] = task.model_copy(update={"leaky_columns": leaky})
+    return replace(spec, tasks=tasks)
 
 
 def _rows_of(table: Table, rows: np.ndarray) -> pd.DataFrame:

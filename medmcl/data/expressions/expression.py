@@ -361,11 +361,37 @@ class _Evaluation:
         among = self._isin(item, options)
         return replace(item, known=item.known & ~among.data)
 
+    def _recode(self, item: Values, pairs: list[Values]) -> Values:
+        """Put other values for some: ``recode(sex, 'female', 'F', 'male', 'M')``.
+
+        A value that is not named stays; it is refused where it is of another kind than the new.
+        """
+        if len(pairs) % 2:
+            raise self._refuse("'recode' takes pairs", "write recode(sex, 'female', 'F')")
+        new = pairs[1::2]
+        if {one.kind for one in new} not in ({"text"}, {"number"}):
+            raise self._refuse("'recode' gives numbers, or texts in quotes, not both")
+        kind, left = new[0].kind, item.known.copy()
+        data = item.data.copy() if kind == item.kind else np.empty_like(new[0].data)
+        for old, one in zip(pairs[::2], new, strict=True):
+            a, b = self._alike(item, old, same=True)
+            hit = left & (a.data == b.data)
+            data[hit], left = one.data[hit], left & ~hit
+        if kind != item.kind and left.any():
+            values = [as_text(one) for one in dict.fromkeys(item.data[left].tolist())]
+            shown = ", ".join(map(repr, values[:_SHOWN]))
+            raise self._refuse(
+                f"'{item.name}' has values that recode does not name: {shown}",
+                "name them too, or take them for missing: "
+                f"recode(nullif({item.name}, {values[0]!r}), …)",
+            )
+        return Values(data, item.known, kind, item.name)
+
     def _call(self, node: ast.Call) -> Values:
         if is_col(node):
             return self._column(node.args[0].value)  # type: ignore[attr-defined]  # by is_col
         name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)[:40]
-        several = {"isin": self._isin, "nullif": self._null_if}
+        several = {"isin": self._isin, "nullif": self._null_if, "recode": self._recode}
         if name in several and len(node.args) >= 2 and not node.keywords:
             return several[name](self.of(node.args[0]), self._options(node.args[1:]))
         functions: dict[str, tuple[int, Callable[..., Values]]] = {

@@ -176,8 +176,8 @@ _LONGEST = 4000
 _DEEPEST = 60
 _SHOWN = 200
 FORMS = (
-    "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, nullif, lower, contains, "
-    'startswith, abs, log, min, max, map[column], col("name")'
+    "comparisons, and/or/not, + - * / // % **, in, isin, isnull, notnull, nullif, recode, lower, "
+    'contains, startswith, abs, log, min, max, map[column], col("name")'
 )
 
 
@@ -274,6 +274,18 @@ def columns_of(text: str, known: pd.Index, where: str = "") -> list[str]:
         elif is_col(node):
             found.append(node.args[0].value)  # type: ignore[attr-defined]  # checked by is_col
     return list(dict.fromkeys(found))
+
+
+def names_in(text: str) -> set[str]:
+    """Give every name that an expression may take a column or map from; of any table."""
+    try:
+        tree = parse_expression(text, "")
+    except ExpressionError:
+        return {text}
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    plain = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in called}
+    quoted = {n.args[0].value for n in ast.walk(tree) if is_col(n)}  # type: ignore[attr-defined]  # by is_col
+    return {text, *plain, *quoted}
 
 
 def words_compared_with(tree: ast.expr, columns: Iterable[str]) -> set[str]:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from medmcl.evaluation.report.cards import Sheet
     from medmcl.evaluation.report.columns import Cells
 
-Question = Literal["Wrecked", "Who", "How well", "How sure", "For whom", "Against what", "Also", ""]
+Question = Literal["Wrecked", "Beware", "Who", "How well", "How sure", "For whom", "Against what",
+                   "Also", ""]  # fmt: skip
 QUESTIONS: tuple[Question, ...] = ("Who", "How well", "How sure", "For whom", "Against what")
-ORDER: tuple[Question, ...] = ("Wrecked", *QUESTIONS, "Also", "")
+ORDER: tuple[Question, ...] = ("Wrecked", "Beware", *QUESTIONS, "Also", "")
 Part = Literal["Who", "How well", "How sure", "For whom", "Against what", "Also", "Embeddings",
                "Training", "Beside", "Appendix"]  # fmt: skip
 """Where a section stands: with the question that it answers; ``Appendix``: it is looked up."""
@@ -34,8 +35,8 @@ class Said:
     """A sentence at the head of a report.
 
     Attributes:
-        question: Which of the five questions it answers; ``Also`` for what is beside them, empty
-            where nothing was evaluated.
+        question: Which of the five questions it answers; ``Beware`` for what makes the answers
+            doubtful, ``Also`` for what is beside them, empty where nothing was evaluated.
         text: The sentence.
     """
 
@@ -43,7 +44,11 @@ class Said:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.question}: {self.text}" if self.question in QUESTIONS else self.text
+        return (
+            f"{self.question}: {self.text}"
+            if self.question in (*QUESTIONS, "Beware")
+            else self.text
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -325,24 +325,36 @@ class Tabular:
         Raises:
             ConfigError: A column is of another kind than it was, or there is another set of them.
         """
-        for kind, learned in (("number", state["scales"]), ("category", state["levels"])):
-            for name in learned:
-                here = self.columns[name].kind if name in self.columns else "not there"
-                if here != kind:
-                    known = {**state["scales"], **state["levels"]}
-                    unread = [one for one in self.columns if one not in known]
-                    raise ConfigError(
-                        f"the column '{name}' was a {kind} where it was learned",
-                        where="columns of a table modality",
-                        got=here,
-                        fix=f"write {name}: {kind} under columns: in cohort.yaml, and "
-                        + (
-                            renamed_fix([name], unread)
-                            if name not in self.columns
-                            else "recode its cells as in training "
-                            f"({_coded(kind, learned[name])}) where they differ"
-                        ),
-                    )
+        learned = {
+            **dict.fromkeys(state["scales"], "number"),
+            **dict.fromkeys(state["levels"], "category"),
+        }
+        here = {
+            name: self.columns[name].kind if name in self.columns else "not there"
+            for name in learned
+        }
+        wrong = [name for name, kind in learned.items() if here[name] != kind]
+        if wrong:
+            lacking = [name for name in wrong if name not in self.columns]
+            written = ", ".join(f"{name}: {learned[name]}" for name in wrong)
+            fixes = [f"write {written} under columns: in cohort.yaml"]
+            if lacking:
+                fixes.append(renamed_fix(lacking, (x for x in self.columns if x not in learned)))
+            fixes += [
+                f"recode the cells of {name} as in training "
+                f"({_coded(learned[name], state['levels'].get(name, ()))}) where they differ"
+                for name in wrong
+                if name not in lacking
+            ]
+            raise ConfigError(
+                "; ".join(
+                    f"the column '{name}' was a {learned[name]} where it was learned"
+                    for name in wrong
+                ),
+                where="columns of a table modality",
+                got=", ".join(here[name] for name in wrong),
+                fix="; ".join(fixes),
+            )
         self._is_given = True
         self._scales = {name: (mean, sd) for name, (mean, sd) in state["scales"].items()}
         self._levels = {name: list(levels) for name, levels in state["levels"].items()}

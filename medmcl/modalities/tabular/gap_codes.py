@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NO_VALUE = frozenset({"null", "na", "nan", "none", "nil", "missing", "empty"})
 """Words for nothing in other languages and programs."""
@@ -15,7 +15,7 @@ _PLAIN = re.compile(r"-?\d+|[A-Za-z_]\w*")
 _OF_YAML = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 
 
-def renamed_fix(columns: Iterable[str], unread: Iterable[str]) -> str:
+def renamed_fix(columns: Sequence[str], unread: Iterable[str]) -> str:
     """Say what to do about columns that a run reads and a table lacks.
 
     Args:
@@ -25,9 +25,10 @@ def renamed_fix(columns: Iterable[str], unread: Iterable[str]) -> str:
     names = ", ".join(unread)
     here = f" (the cohort has {names}, which the run does not read)" if names else ""
     return (
-        f"if the table has {', '.join(columns)} under another name{here}, rename the column in "
-        "the table and in cohort.yaml; only for what was not measured, add an empty column of "
-        "that name to it: everybody is then without it"
+        f"if the table has {', '.join(columns)} under another name{here}, name the run's "
+        f"under columns: in cohort.yaml, and say there what it is: derive: "
+        f"{{{next(iter(columns))}: NAME}} (or 88.4 * NAME, for another unit); only for what was "
+        "not measured, add an empty column of that name to the table: everybody is then without it"
     )
 
 

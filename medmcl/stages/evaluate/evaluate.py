@@ -512,7 +512,7 @@ def run_evaluate(
         now(aspect.said or name.replace("_", " "))
         evaluation.add(aspect.measure(asked, scene))
     mark_seen(evaluation, spec, run, scored_dataset(cohort, spec))
-    for line in doubtful(evaluation):
+    for line in (*evaluation.strange, *doubtful(evaluation)):
         record.say(f"warning: {line}")
     evaluation.seconds = time.monotonic() - began
     return evaluation

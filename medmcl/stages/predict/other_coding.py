@@ -108,9 +108,11 @@ class OtherCoding:
         same = {level.strip().casefold(): level for level in self.levels}
         meant = [f"{cell!r} is {same[plain]!r}" for cell in self.found[:SHOWN]
                  if (plain := cell.strip().casefold()) in same]  # fmt: skip
-        return f"recode {self.column} as in training ({_some(self.levels)})" + (
-            f"; perhaps {', '.join(meant)}" if meant else ""
-        )
+        pairs = ", ".join(f"{cell!r}, …" for cell in self.found[:SHOWN])
+        return (
+            f"recode {self.column} as in training ({_some(self.levels)}), in the table or by "
+            f'derive: {{{self.column}: "recode({self.column}, {pairs})"}} in cohort.yaml'
+        ) + (f"; perhaps {', '.join(meant)}" if meant else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,8 @@ class OtherRange:
     def fix(self) -> str:
         """How to bring the column into the unit of training."""
         return (
-            f"write {self.column} in the unit of training ({self._range}); "
+            f"write {self.column} in the unit of training ({self._range}), in the table or by "
+            f"derive: {{{self.column}: FACTOR * {self.column}}} in cohort.yaml; "
             "a code for a missing cell is named under `missing:` in cohort.yaml"
         )
 

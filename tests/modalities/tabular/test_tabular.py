@@ -197,6 +197,8 @@ def test_what_was_learned_survives_json():
     for columns in ({"weight": "number"}, {**COLUMNS, "age": "category"}):
         with pytest.raises(ConfigError, match="the column 'age' was a number where it was learned"):
             adapter(columns).load_state(table.state())
+    with pytest.raises(ConfigError, match=r"'age' was .*'sex' was a category .*(?s:.*)age, bmi, sex"):
+        adapter({"weight": "number"}).load_state(table.state())  # all that are not there, at once
 
 
 def test_a_word_for_a_gap_in_a_number_is_first_offered_as_missing():
@@ -213,9 +215,9 @@ def test_a_column_that_is_not_there_is_written_into_the_table():
 
 def test_who_applies_what_was_learned_is_told_to_recode_and_not_in_a_circle():
     table, other = fitted(), adapter()
-    with pytest.raises(ConfigError, match=r"age: number .* recode its cells as in training"):
+    with pytest.raises(ConfigError, match=r"age: number .* recode the cells of age as in training"):
         adapter({**COLUMNS, "age": "category"}).load_state(table.state())
-    with pytest.raises(ConfigError, match=r"recode its cells as in training \('f', 'm'\)"):
+    with pytest.raises(ConfigError, match=r"recode the cells of sex as in training \('f', 'm'\)"):
         adapter({**COLUMNS, "sex": "number"}).load_state(table.state())
     other.load_state(table.state())
     where = place({"age": "old", "sex": "f", "bmi": 30})

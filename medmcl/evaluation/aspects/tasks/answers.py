@@ -219,7 +219,11 @@ def for_whom(data: Evaluation) -> list[Said]:
             ends = sorted(shown, key=lambda row: row.value or 0.0)
             ends = [ends[0], ends[-1]] if ends[1:] else ends
             by = listed(list(dict.fromkeys(row.attribute for row in shown)), 4)
-            text = " to ".join(f"{r.value:.3f} ({r.attribute} {r.group})" for r in ends)
+            text = " to ".join(
+                f"{r.value:.3f} ({r.attribute} {r.group}"
+                + (f", {counted(r.subjects, 'person', 'people')})" if r.subjects else ")")
+                for r in ends
+            )
             said.append(
                 f"{main.task}, {metric_name(main.metric)} by {by}: {text}{_held_back(rows)}."
             )

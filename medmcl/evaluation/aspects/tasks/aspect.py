@@ -58,11 +58,9 @@ class Tasks(Aspect[AspectSpec]):
         from medmcl.evaluation.report.section import Said
 
         yield from answers.who(data)
-        yield from (
-            Said("Who", line if line.endswith("?") else f"{line}.") for line in data.strange
-        )
+        for line in (*data.strange, *doubtful(data)):
+            yield Said("Beware", line if line.endswith("?") else f"{line}.")
         yield from answers.how_well(data)
-        yield from (Said("How well", f"{line}.") for line in doubtful(data))
         yield from answers.how_scored(data)
         yield from answers.how_sure(data)
         yield from answers.for_whom(data)
