@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.engine.pipeline import RECIPE, STEADY
 from benchmarks.study import Row, Study, number, table
 
-VOLUMES, VOLUME_BATCH, ECGS = 32, 4, 256
+VOLUMES, VOLUME_BATCH, ECGS = 32, 4, 96
 WHOLE, CUT = (64, 72, 64), (48, 56, 48)
 """Voxels of a file and of what the network is given, along x, y, z."""
 EVERY = {"raw": 3, "prepared": 7}
