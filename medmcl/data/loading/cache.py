@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ from medmcl.core.writing import reserved_array
 from medmcl.data.loading.reading import Outcome, content_digest
 from medmcl.data.loading.shared_work import claim
 from medmcl.data.tables.wide_cells import WideCells
+
+MAPPED = 32 * 2**20
+"""Bytes of rows that are read of a mapped file before its pages leave this process."""
 
 
 class ClosedSplitError(ArtefactError):
@@ -103,7 +107,8 @@ class WrittenRows(Rows):
 
     Each is compared when it is first read, and anew once somebody has written into the file (by its
     size and time); and one of those that are asked for together whenever rows are read, for what
-    changes without that.
+    changes without that. Pages of the file that were read stay with the system, which may take them
+    back; they leave this process from time to time, so that its memory does not grow to the file.
 
     Args:
         rows: Memory-mapped rows, (R, ...).
@@ -119,7 +124,8 @@ class WrittenRows(Rows):
         self._digests, self._file, self._stamp = digests, file, stamp
         self._has = np.array([bool(one) for one in digests], dtype=bool)
         self._sound = ~self._has
-        self._looks = 0
+        self._looks = self._mapped = 0
+        self._bytes = int(rows[:1].nbytes)
 
     def look(self, numbers: np.ndarray) -> None:
         """Refuse rows that are not what was written.
@@ -128,6 +134,7 @@ class WrittenRows(Rows):
             ArtefactError: Names the file, and the first such row.
         """
         self._look_at_file()
+        self._let_go(len(numbers))
         sound = self._sound  # of this state of the file: another thread may see it change meanwhile
         for number in numbers[~sound[numbers]].tolist():
             self._compare(number)
@@ -136,6 +143,14 @@ class WrittenRows(Rows):
         held = numbers[self._has[numbers]]
         if len(held):
             self._compare(int(held[self._looks % len(held)]))
+
+    def _let_go(self, rows: int) -> None:
+        """Let pages leave this process once many were read; who holds them meets them again."""
+        self._mapped += rows * self._bytes
+        if self._mapped > MAPPED:
+            self._mapped = 0
+            if isinstance(self._rows, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+                self._rows._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def _look_at_file(self) -> None:
         """Take no row for sound any more if the file was written to; one that is gone stays."""

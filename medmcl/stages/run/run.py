@@ -691,7 +691,7 @@ def embed_records(
     import torch
 
     adapter = prepared.adapters[modality]
-    parts: list[np.ndarray] = []
+    found = np.empty((len(records), vector_width(towers, modality, space)), dtype=np.float32)
     towers.eval()
     own = progress(f"embedding {modality}", len(records)) if bar is None else nullcontext(bar)
     with own as told, torch.no_grad():
@@ -701,10 +701,9 @@ def embed_records(
             batch = Batch(ids=torch.from_numpy(chosen), inputs={modality: x}, present=there)
             batch = batch.to(device)
             shown = batch.with_inputs({modality: adapter.plain(batch.inputs[modality])})
-            parts.append(host.read(getattr(towers(shown), space)[modality].float()))
-    if not parts:
-        return np.zeros((0, vector_width(towers, modality, space)), dtype=np.float32)
-    return np.concatenate(parts)
+            vectors = getattr(towers(shown), space)[modality]
+            found[number * size : number * size + len(chosen)] = host.read(vectors.float())
+    return found
 
 
 def embed_samples(
