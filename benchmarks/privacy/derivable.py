@@ -30,6 +30,7 @@ from scipy.optimize import linprog
 from benchmarks.study import Row, Study, percent, table
 from medmcl.cooccurrence import Vocabulary, count_tokens, load_counts
 from medmcl.cooccurrence.count.counts import Counts, Provenance
+from medmcl.cooccurrence.count.drawn import DRAWN
 from medmcl.cooccurrence.count.people import people_of_subjects
 from medmcl.cooccurrence.release.register import Register
 from medmcl.cooccurrence.release.release import release_threshold
@@ -89,11 +90,11 @@ def hospital(generator: np.random.Generator) -> Tables:
 def of_settings(patients: Tables, chosen: Sequence[int]) -> Counts:
     """The counts of all patients by their events in some settings."""
     x = [one[:, list(chosen)].sum(axis=1) for one in patients]
-    number = np.arange(len(x[0]), dtype=np.uint64)
-    record = [zlib.crc32(np.ascontiguousarray(row).tobytes()) for row in np.hstack(x)]
-    ranks = np.column_stack([number, number, np.array(record, dtype=np.uint64)])
+    drawn = np.zeros(len(x[0]), dtype=DRAWN)  # no dates: names tell who is who
+    drawn["content"] = np.arange(len(drawn))
+    drawn["record"] = [zlib.crc32(np.ascontiguousarray(row).tobytes()) for row in np.hstack(x)]
     found = counted([x], [0])
-    people = people_of_subjects([str(k) for k in number], ranks)
+    people = people_of_subjects([str(k) for k in range(len(drawn))], drawn)
     return replace(found, provenance=Provenance(people=people))
 
 

@@ -30,7 +30,7 @@ from medmcl.cooccurrence.count.parts import (
     refuse_unfinished,
     work_folder,
 )
-from medmcl.cooccurrence.count.people import people_of_subjects
+from medmcl.cooccurrence.count.people import people_of_subjects, register_folder, register_key
 from medmcl.cooccurrence.count.reading import Reading, Sighting, read_tokens
 from medmcl.cooccurrence.count.rules import parse_window
 from medmcl.cooccurrence.count.run import Means, count_shards, scan_shards
@@ -201,7 +201,9 @@ def to_count(
 ) -> tuple[MedsDataset, dict[str, Any], Reading, Sighting, dict[str, Vocabulary]]:
     """Give the events, what became of rows, how they are read, what is seen, and of which codes."""
     dataset, written = events_of(spec, work)
-    reading = reading_of(spec, dataset)
+    reading, register = reading_of(spec, dataset), register_folder()
+    with suppress(ArtefactError):  # said when patients get no tags
+        reading = replace(reading, key=register_key(register))
     seen = scan_shards(dataset.shards, reading, means)
     # subjects that the splits list and no shard has: a shard may be lost
     listed = reading.subjects if reading.subjects is not None else dataset.subjects()
@@ -237,11 +239,11 @@ def _counted(spec: Spec, work: Path, means: Means) -> tuple[Counts, Tally, dict[
     meds = spec.meds  # splits whose subjects are counted: those asked for, or all that are listed
     asked = tuple(sorted(set(meds.splits))) if meds and meds.splits else None
     splits = asked or (dataset.splits() if meds else None)
-    subjects, ranks = (np.concatenate(x) for x in zip(*seen.counted.values(), strict=True))
+    subjects, draws = (np.concatenate(x) for x in zip(*seen.counted.values(), strict=True))
     provenance = Provenance(
         outside_vocabulary=tally.outside_vocabulary,
         splits=splits,
-        people=people_of_subjects(subjects, ranks, spec.keys.duplicates),
+        people=people_of_subjects(subjects, draws, spec.keys.duplicates),
     )
     return replace(counts, provenance=provenance), tally, written
 

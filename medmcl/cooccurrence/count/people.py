@@ -1,15 +1,16 @@
 """Whose counts they are, without saying who: keyed tags by which the same patients are known again.
 
 A tag is a keyed hash (BLAKE2b, 64 bits) of a patient's name, or, where a table has no names, of the
-whole record. Beside that of a name stand two of events (`drawn`): of one event, by which other
-people of the same names (numbers, at another hospital) are told apart, whatever was filtered or
-added; and of two days in a row, by which patients are known again under other names or dates. The
-key lies in the register's folder of this user on this machine and goes nowhere. A third is of all
-events that were counted (`counted_records`): by it releases of the same patients with other events
-are told from releases of the same records. Whoever lacks the
-key cannot find out a patient by trying all names; who holds two folders of counts of one site sees
-how many patients they share, and nothing else. So tags go with exact counts only (which tell more
-than that) and no release carries any.
+whole record. Beside that of a name stands what is drawn of the patient's events
+(`medmcl.cooccurrence.count.drawn`): some days, by which other people of the same names (numbers, at
+another hospital) are told apart, whatever was filtered or added; two days in a row, by which
+patients are known again under other names or dates; and a hash of all events that were counted, by
+which releases of the same patients with other events are told from releases of the same records.
+The key lies in the register's folder of this user on this machine and goes nowhere but into the
+processes that count. Whoever lacks the key cannot find out a patient by trying all names; who holds
+two folders of counts of one site sees how many patients they share, and who of these has days in
+common, and nothing else. So tags go with exact counts only (which tell more than that) and no
+release carries any.
 
 The same patient has another tag under another key: overlaps between machines are not seen.
 """
@@ -29,10 +30,10 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
+from medmcl.cooccurrence.count.drawn import days_in_common, digest, mixed, numbers, tags_of
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone, sweep_lock
-from medmcl.data.events.events import NO_TIME, Events
 
 log = logging.getLogger(__name__)
 PLACE = "MEDMCL_REGISTER"
@@ -42,15 +43,18 @@ _KEY_BYTES = 32
 _LONGEST_WAIT = 120
 """Seconds; a register is held for as long as a release is written."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_NO_EVENT = np.iinfo(np.uint64).max
-"""Rank of patients of whom no event has a time."""
-_SAME_EVENTS = 0.05
-"""Share of patients of the same names whose drawn events agree, from which on they are the same
-people: of other people about one in three hundred agree if each has 20 days in ten years."""
+FEWEST_LOOKED = 20
+"""Drawn days of either table that must have been looked for in the other before patients of the
+same names are other people."""
+_SAME_EVENTS, _FEWEST_EVENTS = 0.02, 3
+"""Share of these days that are there with the same code, and how many at least, from which on names
+are the same people's: of others, with 20 days in ten years, one day in 180 is there."""
+_SAME = 0.05
+"""Share of patients of the same names from which on contents of their own that agree tell that they
+are the same."""
 _HALF = 0.5
-"""Share of contents from which on two tables hold the same patients, whatever they are called."""
-_DAY = 86_400_000_000
-"""Microseconds."""
+"""Share of these days that are there with whatever codes, and of contents, from which on two tables
+hold the same patients, whatever codes or patients are called."""
 FEWEST_ALIKE = 8
 """Different records that two tables must share before they are taken for the same patients'."""
 _UNIQUE = 0.6
@@ -73,8 +77,8 @@ class People:
         patients: How many; None if it is not known.
         kind: What the tags are of.
         tags: One a patient, ascending, uint64; of records two may be alike. None if not known.
-        events: Tags of the patients' drawn events, (patients,) uint64, 0 of patients without any;
-            None if not known.
+        days: Tags of the patients' drawn days, (patients, DAYS) uint32, 0 where a patient has
+            fewer; None if not known.
         contents: Tags of two days in a row of each patient, (patients,) uint64: neither names nor
             dates are in them; None if not known.
         records: Tags of all events of each patient that were counted, with their dates, (patients,)
@@ -85,7 +89,7 @@ class People:
     patients: int | None
     kind: Kind = "subjects"
     tags: np.ndarray | None = field(default=None, compare=False, repr=False)
-    events: np.ndarray | None = field(default=None, compare=False, repr=False)
+    days: np.ndarray | None = field(default=None, compare=False, repr=False)
     contents: np.ndarray | None = field(default=None, compare=False, repr=False)
     records: np.ndarray | None = field(default=None, compare=False, repr=False)
 
@@ -189,114 +193,48 @@ def _no_register(folder: Path, error: OSError) -> ArtefactError:
     )
 
 
-def drawn(events: Events) -> np.ndarray:
-    """Draw of each patient an event by its time, and two days in a row by what happened.
-
-    The event is the same one whatever else is read of a patient. The days are drawn by their codes
-    and the days between them, so that neither another name nor other dates (all of them moved by
-    as many days) change them; of patients with one day it is that day's codes.
-
-    Args:
-        events: The rows of a patient in the order of time.
-
-    Returns:
-        Lowest rank of the events and of the pairs of days of each patient, (patients, 2) uint64.
-    """
-    if not len(events):
-        return np.zeros((0, 2), dtype=np.uint64)
-    subject, time = events.subject, events.time
-    ranks = _mixed(time.astype(np.uint64) + _ODD * subject.astype(np.uint64))
-    ranks = np.where(time == NO_TIME, _NO_EVENT, ranks)
-    other = subject[1:] != subject[:-1]
-    event = np.minimum.reduceat(ranks, np.flatnonzero(np.r_[True, other]))
-
-    day = time // _DAY
-    begin = np.flatnonzero(np.r_[True, other | (day[1:] != day[:-1])])
-    codes = np.add.reduceat(_codes(events)[events.code.number], begin)  # in whatever order
-    owner, day = subject[begin], day[begin]
-    new = np.r_[True, owner[1:] != owner[:-1]]
-    last = np.r_[new[1:], True]
-    gap = np.diff(day, append=day[-1:])
-    gap[day == NO_TIME // _DAY] = 0
-    days = _mixed(_mixed(codes) + _ODD * gap.astype(np.uint64) + np.r_[codes[1:], codes[:1]])
-    days[last] = np.iinfo(np.uint64).max
-    days[last & new] = _mixed(codes[last & new])
-    return np.column_stack([event, np.minimum.reduceat(days, np.flatnonzero(new))])
-
-
-def counted_records(events: Events) -> np.ndarray:
-    """Hash all events that are counted of each patient, in whatever order a day has them.
-
-    Args:
-        events: Those that are counted, rows of a patient together.
-
-    Returns:
-        One of each patient, (patients,) uint64.
-    """
-    if not len(events):
-        return np.zeros(0, dtype=np.uint64)
-    begin = np.flatnonzero(np.r_[True, events.subject[1:] != events.subject[:-1]])
-    ranks = _mixed(_codes(events)[events.code.number] + _ODD * events.time.astype(np.uint64))
-    if events.visit is not None:  # by their order within the patient
-        person = events.person()
-        both = np.unique(np.column_stack([person, events.visit]), axis=0, return_inverse=True)[1]
-        nth = both.ravel() - np.minimum.reduceat(both.ravel(), begin)[person]
-        ranks = _mixed(ranks + nth.astype(np.uint64))
-    return np.asarray(np.add.reduceat(ranks, begin))
-
-
-def _codes(events: Events) -> np.ndarray:
-    """A number of each code that occurs, (codes,) uint64."""
-    codes = np.zeros(len(events.code.values), dtype=np.uint64)
-    used = np.flatnonzero(np.bincount(events.code.number, minlength=len(codes)))
-    codes[used] = _numbers([_digest(b"", events.code.values[k]) for k in used.tolist()])
-    return codes
-
-
 def people_of_subjects(
-    subjects: Iterable[object], ranks: np.ndarray | None = None, how: str = ""
+    subjects: Iterable[object], found: np.ndarray | None = None, how: str = ""
 ) -> tuple[People, ...]:
     """Give the tags of patients by their names; nothing where no key can be kept.
 
     Args:
         subjects: Names.
-        ranks: Of what is `drawn` of each, and of its `counted_records`, (n, 3), if it is known.
+        found: What is `drawn` of each with its `counted_records`, (n,), if it is known.
         how: What else decides how the events of a patient are counted, but window and pairing.
     """
     key = _key_if_any()
     if key is None:
         return ()
     names = [str(one) for one in subjects]
-    if ranks is None:
-        return (named(_numbers([_digest(key, one) for one in sorted(set(names))]), "subjects"),)
-    both = zip(names, ranks[:, 0].tolist(), strict=True)
-    events = _numbers([_digest(key, f"{one} {k}") for one, k in both])
-    events[ranks[:, 0] == _NO_EVENT] = 0
-    contents = _numbers([_digest(key, f"days {k}") for k in ranks[:, 1].tolist()])
-    records = _numbers([_digest(key, f"record {how} {k}") for k in ranks[:, 2].tolist()])
-    tags = _numbers([_digest(key, one) for one in names])
-    return (named(tags, "subjects", events, contents, records),)
+    if found is None:
+        return (named(numbers([digest(key, one) for one in sorted(set(names))]), "subjects"),)
+    tags = numbers([digest(key, one) for one in names])
+    contents = tags_of(key, "content", found["content"])
+    records = tags_of(key, f"record {how}", found["record"])
+    return (named(tags, "subjects", found["days"], contents, records),)
 
 
 def people_of_records(
     tables: Sequence[sparse.csr_array],
     tokens: Mapping[str, Sequence[str]],
-    patients: Sequence[object] | np.ndarray | None = None,
-    *,
-    empty: bool = True,
+    patients: Sequence[object] | None = None,
 ) -> tuple[People, ...]:
-    """Give tags of what patients have, whatever they are called and in whatever order.
+    """Give tags of what patients have: beside their names, or in place of them.
 
     Args:
-        tables: Whole counts of each modality, (n, d).
+        tables: Whole counts of each modality, (n, d), a row a patient.
         tokens: Names of the columns of each modality, in the order of ``tables``.
-        patients: Whose window each row is, (n,); every row its own patient if not given.
-        empty: Also of patients who have nothing.
+        patients: Names, (n,). If not given, records stand for patients, in whatever order.
     """
     key = _key_if_any()
     if key is None:
         return ()
-    return (named(_numbers(_records(key, tables, tokens, patients, empty=empty)[1]), "records"),)
+    names, found = _records(key, tables, tokens, patients, empty=True)
+    if patients is None:
+        return (named(numbers(found), "records"),)
+    tags = numbers([digest(key, one) for one in names])
+    return (named(tags, "subjects", records=numbers(found)),)
 
 
 def _records(
@@ -313,11 +251,11 @@ def _records(
     names, owner = np.unique(who, return_inverse=True)
     sums = np.zeros(int(owner.max(initial=-1)) + 1, dtype=np.uint64)
     for table, words in zip(tables, tokens.values(), strict=True):
-        column = _numbers([_digest(key, word) for word in words])
+        column = numbers([digest(key, word) for word in words])
         row = np.repeat(owner, np.diff(table.indptr))
-        np.add.at(sums, row, _mixed(column[table.indices] + _ODD * table.data.astype(np.uint64)))
+        np.add.at(sums, row, mixed(column[table.indices] + _ODD * table.data.astype(np.uint64)))
     kept = np.flatnonzero(sums) if not empty else np.arange(len(sums))
-    tags = [_digest(key, str(one)) for one in sums[kept].tolist()]
+    tags = [digest(key, str(one)) for one in sums[kept].tolist()]
     return list(map(str, names[kept].tolist())), tags
 
 
@@ -334,11 +272,11 @@ def people_of_rows(
     if key is None:
         return ()
     who, records = _records(key, tables, tokens, patients, empty=False)
-    found = [named(_numbers(records), "records")]
+    found = [named(numbers(records), "records")]
     if patients is None:
         return tuple(found)
-    both = [_digest(key, f"{name}\n{one.hex()}") for name, one in zip(who, records, strict=True)]
-    found.append(named(_numbers(both), "rows"))
+    both = [digest(key, f"{name}\n{one.hex()}") for name, one in zip(who, records, strict=True)]
+    found.append(named(numbers(both), "rows"))
     names = {str(one) for one in np.asarray(patients).tolist()}
     for first in (0, 1):
         if names == {str(number) for number in range(first, first + len(names))}:
@@ -349,20 +287,20 @@ def people_of_rows(
 def named(
     tags: np.ndarray,
     kind: Kind,
-    events: np.ndarray | None = None,
+    days: np.ndarray | None = None,
     contents: np.ndarray | None = None,
     records: np.ndarray | None = None,
 ) -> People:
     """Give patients by their tags."""
     order = np.argsort(tags, kind="stable")
     tags = tags[order]
-    events, contents, records = (
-        None if one is None else one[order] for one in (events, contents, records)
+    days, contents, records = (
+        None if one is None else one[order] for one in (days, contents, records)
     )
-    parts = [one.astype("<u8").tobytes() for one in (tags, events, contents, records)
-             if one is not None]  # fmt: skip
+    parts = [one.astype(one.dtype.newbyteorder("<")).tobytes()
+             for one in (tags, days, contents, records) if one is not None]  # fmt: skip
     said = hashlib.sha256(b"".join([kind.encode(), *parts])).hexdigest()
-    return People(said, len(tags), kind, tags, events, contents, records)
+    return People(said, len(tags), kind, tags, days, contents, records)
 
 
 def overlap(one: People, other: People) -> bool:
@@ -373,11 +311,16 @@ def overlap(one: People, other: People) -> bool:
 def counted_alike(one: People, other: People) -> bool:
     """Whether all patients of both sites have the same events in both.
 
-    Where nothing is known of events, names or records stand for them; counts of events that do not
-    say which they are (older ones) are never alike.
+    Where nothing is known of events, names stand for them; counts of events that do not say which
+    they are (older ones) are never alike. Where records stand for patients, those that are in one
+    table only may be the same patients' in both, if most are in both.
     """
+    if one.kind == "records" and one.tags is not None and other.tags is not None:
+        mine, theirs = _numbered(one.tags), _numbered(other.tags)
+        both = len(np.intersect1d(mine, theirs))
+        return both == min(len(mine), len(theirs)) or not shared_patients(one, other)
     if one.records is None or other.records is None:
-        return one.events is None and other.events is None
+        return one.days is None and other.days is None
     assert one.tags is not None
     assert other.tags is not None
     _, i, j = np.intersect1d(one.tags, other.tags, return_indices=True)
@@ -390,25 +333,29 @@ def counted_alike(one: People, other: People) -> bool:
 def same_names(one: People, other: People) -> bool:
     """Whether patients of two sites have the same names, and are not other people.
 
-    They are if hardly any of their events agree, and of their contents hardly any that one patient
-    alone has, nor half of all. A filter, or a source more, leaves enough events, other dates leave
-    the contents; where one of both lacks times, nothing tells people apart.
+    Names are the same people's unless what was drawn shows that they are not: of either table days
+    were looked for in the other, of which hardly any are there, and of contents hardly any agree
+    that one patient alone has, nor half of all. Of a filter or a source less all days are in the
+    other table, however few they are; other dates leave the contents; where days are not known or
+    too few, nothing tells people apart.
     """
     if one.tags is None or other.tags is None or one.kind != other.kind:
         return False
     _, i, j = np.intersect1d(one.tags, other.tags, return_indices=True)
-    if one.events is None or other.events is None or not len(i):
+    if one.days is None or other.days is None or not len(i):
         return bool(len(i))
-    mine, theirs = one.events[i], other.events[j]
-    agree = (mine == theirs) | (mine == 0) | (theirs == 0)
-    if agree.sum() >= max(1, _SAME_EVENTS * len(i)):
-        return True
+    mine, theirs = one.days[i], other.days[j]
+    for looked, there, alike in (days_in_common(mine, theirs), days_in_common(theirs, mine)):
+        if looked < FEWEST_LOOKED or there >= _HALF * looked:
+            return True
+        if alike >= max(_FEWEST_EVENTS, _SAME_EVENTS * looked):
+            return True
     if one.contents is None or other.contents is None:
         return False
-    alike = one.contents[i] == other.contents[j]
-    rare = alike & np.isin(one.contents[i], _alone(one.contents))
+    agree = one.contents[i] == other.contents[j]
+    rare = agree & np.isin(one.contents[i], _alone(one.contents))
     rare &= np.isin(other.contents[j], _alone(other.contents))
-    return bool(rare.sum() >= max(1, _SAME_EVENTS * len(i)) or alike.sum() >= _HALF * len(i))
+    return bool(rare.sum() >= max(1, _SAME * len(i)) or agree.sum() >= _HALF * len(i))
 
 
 def renamed(one: People, other: People) -> tuple[np.ndarray, np.ndarray]:
@@ -506,18 +453,3 @@ def _key_if_any() -> bytes | None:
     except ArtefactError as error:
         log.warning("patients get no tags, so that releases of them are not compared: %s", error)
         return None
-
-
-def _digest(key: bytes, text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), key=key, digest_size=8).digest()
-
-
-def _numbers(digests: Sequence[bytes]) -> np.ndarray:
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """Spread numbers over 64 bits (the finaliser of SplitMix64)."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
-    return values ^ (values >> np.uint64(31))

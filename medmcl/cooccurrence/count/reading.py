@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from medmcl.cooccurrence.count.counts import Vocabulary
+from medmcl.cooccurrence.count.drawn import DRAWN, counted_records, drawn
 from medmcl.cooccurrence.count.items import Tally, Tokens
-from medmcl.cooccurrence.count.people import counted_records, drawn
 from medmcl.data.events.events import (
     LONGEST_CODE,
     Events,
@@ -32,6 +32,7 @@ class Reading:
         parents: Code to the codes that are counted in its place, if codes are rolled up.
         only: What an event must be to be read at all (one site, for example).
         subjects: Who is read; everybody if not given.
+        key: Of the register, under which patients get tags.
     """
 
     modalities: Mapping[str, ModalityRule]
@@ -39,6 +40,7 @@ class Reading:
     parents: Mapping[str, Sequence[str]] | None = None
     only: ModalityRule | None = None
     subjects: np.ndarray | None = None
+    key: bytes = field(default=b"", repr=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -53,9 +55,9 @@ class Sighting:
 
     Attributes:
         subjects: Patients of each shard, (n,) int64.
-        counted: Those of them of whom an event is counted, (n,) int64, with the ranks of what
-            is drawn of all that they have (`drawn`) and of what is counted of it
-            (`counted_records`), (n, 3) uint64.
+        counted: Those of them of whom an event is counted, (n,) int64, with what is drawn of all
+            that they have (`drawn`) and a hash of what is counted of it (`counted_records`), (n,)
+            of `DRAWN`.
         codes: Modality to code to its occurrences and patients.
         tally: What was read and left out.
     """
@@ -88,9 +90,9 @@ def scan(paths: Sequence[Path], reading: Reading, size: int) -> Sighting:
     for path in paths:
         found.tally.shards += 1
         subjects, counted = ([np.zeros(0, dtype=np.int64)] for _ in range(2))
-        ranks = [np.zeros((0, 2), dtype=np.uint64)]
+        draws = [np.zeros(0, dtype=DRAWN)]
         records = [np.zeros(0, dtype=np.uint64)]
-        for events, modality in _assigned(path, reading, size, found.tally, subjects, ranks):
+        for events, modality in _assigned(path, reading, size, found.tally, subjects, draws):
             counted.append(starts(events.subject))
             records.append(counted_records(events))
             values = events.code.values
@@ -104,7 +106,8 @@ def scan(paths: Sequence[Path], reading: Reading, size: int) -> Sighting:
                 found.add(names[modality_], values[code], int(tokens[one]), int(people[one]))
         found.subjects[path] = np.concatenate(subjects)
         there = np.isin(found.subjects[path], np.concatenate(counted))
-        known = np.column_stack([np.concatenate(ranks)[there], np.concatenate(records)])
+        known = np.concatenate(draws)[there]
+        known["record"] = np.concatenate(records)
         found.counted[path] = (found.subjects[path][there], known)
     return found
 
@@ -137,7 +140,7 @@ def _assigned(
     size: int,
     tally: Tally,
     subjects: list[np.ndarray],
-    ranks: list[np.ndarray] | None,
+    draws: list[np.ndarray] | None,
 ) -> Iterator[tuple[Events, np.ndarray]]:
     """Give events with their modality, those of none left out and counted."""
     for events in read_shard(path, size=size, visit=reading.visit, columns=reading.columns):
@@ -148,8 +151,8 @@ def _assigned(
             events = events.take(wanted)
         people = starts(events.subject)
         subjects.append(people)
-        if ranks is not None:
-            ranks.append(drawn(events))
+        if draws is not None:
+            draws.append(drawn(events, reading.key))
         tally.rows += len(events)
         tally.subjects += len(people)
         if reading.only is not None:

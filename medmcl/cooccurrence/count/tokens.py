@@ -32,6 +32,7 @@ def count_tokens(
     patients: bool = True,
     names: Sequence[str] = ("codes", "concepts"),
     vocabularies: Mapping[str, Vocabulary] | None = None,
+    subjects: Sequence[object] | None = None,
 ) -> Counts:
     """Count co-occurrences over whole records, every pair of tokens of a patient.
 
@@ -45,9 +46,12 @@ def count_tokens(
         patients: Also count the patients of each cell, which a release needs.
         names: Of the two modalities.
         vocabularies: Of the two modalities; rows are named ``codes:0`` and so on if not given.
+        subjects: Names of the patients, (n,), all different: by them releases of other events of
+            the same patients are known. Without names records stand for patients.
 
     Raises:
-        ArtefactError: If the tables differ in patients, or hold what is no count.
+        ArtefactError: If the tables differ in patients, hold what is no count, or a patient has no
+            name or two rows.
     """
     tables = {names[0]: whole(x1, names[0]), names[1]: whole(x2, names[1])}
     rows = {name: table.shape[0] for name, table in tables.items()}
@@ -58,6 +62,12 @@ def count_tokens(
             expected="one row a patient in both, zeros where a modality is absent",
         )
     first, second = names
+    if subjects is not None and len({str(one) for one in subjects}) != rows[first]:
+        raise ArtefactError(
+            "subjects are no names of the rows",
+            got=f"{len(subjects)}, {len({str(one) for one in subjects})} of them different",
+            expected=f"{rows[first]} different names, one a row",
+        )
     words = {
         name: vocabularies[name]
         if vocabularies
@@ -78,9 +88,8 @@ def count_tokens(
     step = max(1, counter.piece * rows[first] // max(int((a + b).sum()), 1))
     for begin in range(0, rows[first], step):
         counter.add_chunk(_chunk([t[begin : begin + step] for t in tables.values()]))
-    people = people_of_records(
-        list(tables.values()), {name: one.tokens for name, one in words.items()}
-    )
+    tokens = {name: one.tokens for name, one in words.items()}
+    people = people_of_records(list(tables.values()), tokens, subjects)
     return replace(
         counter.counts(),
         units=rows[first],

@@ -53,6 +53,7 @@ from medmcl.cooccurrence.exchange.tables import (
     VOCABULARY_SCHEMA,
     cells_table,
     check_checksum,
+    days_of,
     optional,
     people_table,
     read_json,
@@ -322,9 +323,8 @@ def _read_people(folder: Path, manifest: ManifestKeys) -> tuple[People, ...]:
     for number, one in enumerate(keys.sites):
         mine = table.filter(pc.equal(table["site"], number))
         tags = mine["tag"].to_numpy()
-        events, contents, records = (
-            optional(mine, k, folder / PEOPLE) for k in ("event", "content", "record")
-        )
+        contents, records = (optional(mine, k, folder / PEOPLE) for k in ("content", "record"))
+        days = days_of(mine, folder / PEOPLE)
         if len(tags) != (one.tags or 0):
             raise ArtefactError(
                 "the manifest does not tell the truth about: people",
@@ -332,7 +332,7 @@ def _read_people(folder: Path, manifest: ManifestKeys) -> tuple[People, ...]:
                 got=f"{len(tags)} tags of site {number}",
                 expected=f"{one.tags or 0}, as the manifest says",
             )
-        there = None if one.tags is None else named(tags, one.kind, events, contents, records)
+        there = None if one.tags is None else named(tags, one.kind, days, contents, records)
         if there is not None and there.site != one.site:
             raise ArtefactError(
                 "the manifest does not tell the truth about: people",

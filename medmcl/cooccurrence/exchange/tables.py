@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmcl.cooccurrence.count.counts import Block, Counts, ordered_cells
+from medmcl.cooccurrence.count.drawn import DAYS
 from medmcl.cooccurrence.count.people import People
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
@@ -46,12 +47,12 @@ PEOPLE_SCHEMA = pa.schema(
     [
         pa.field("site", pa.int64(), nullable=False),
         pa.field("tag", pa.uint64(), nullable=False),
-        pa.field("event", pa.uint64()),
+        pa.field("days", pa.binary(4 * DAYS)),
         pa.field("content", pa.uint64()),
         pa.field("record", pa.uint64()),
     ]
 )
-_LATER = ("most", "largest", "event", "content", "record")
+_LATER = ("most", "largest", "days", "content", "record")
 """Columns that are written only where they are known; older folders lack them."""
 
 
@@ -81,17 +82,42 @@ def _known(table: pa.Table) -> pa.Table:
 
 
 def people_table(people: Sequence[People]) -> pa.Table:
-    """Tags of the patients of each site, of their events and of their contents."""
+    """Tags of the patients of each site, of their days, contents and records."""
     parts = [PEOPLE_SCHEMA.empty_table()]
     for number, one in enumerate(people):
         if one.tags is not None:
-            none = pa.nulls(len(one.tags), pa.uint64())
-            drawn = [
-                none if x is None else pa.array(x) for x in (one.events, one.contents, one.records)
+            columns = [
+                np.full(len(one.tags), number),
+                one.tags,
+                one.days,
+                one.contents,
+                one.records,
             ]
-            columns = [pa.array(np.full(len(one.tags), number)), pa.array(one.tags), *drawn]
-            parts.append(pa.Table.from_arrays(columns, schema=PEOPLE_SCHEMA))
+            arrays = [pa.nulls(len(one.tags), field.type) if x is None else _array(x, field.type)
+                      for x, field in zip(columns, PEOPLE_SCHEMA, strict=True)]  # fmt: skip
+            parts.append(pa.Table.from_arrays(arrays, schema=PEOPLE_SCHEMA))
     return _known(pa.concat_tables(parts))
+
+
+def _array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """A column; of a table each row is the bytes of its numbers."""
+    if values.ndim == 1:
+        return pa.array(values, kind)
+    stored = pa.py_buffer(np.ascontiguousarray(values, dtype="<u4").tobytes())
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, stored])
+
+
+def days_of(table: pa.Table, path: Path) -> np.ndarray | None:
+    """The drawn days of patients (`medmcl.cooccurrence.count.drawn`); None if none are known.
+
+    Raises:
+        ArtefactError: Some patients have none.
+    """
+    cells = optional(table, "days", path)
+    if cells is None:
+        return None
+    found = np.frombuffer(b"".join(cells), dtype="<u4").astype(np.uint32)
+    return found.reshape(len(table), DAYS)
 
 
 def cells_table(block: Block) -> pa.Table:
@@ -145,6 +171,16 @@ def read_table(path: Path, sha256: str, schema: pa.Schema) -> pa.Table:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise ArtefactError(f"is no parquet file: {error}", where=path) from None
+    if schema is PEOPLE_SCHEMA and "event" in table.column_names:
+        raise ArtefactError(
+            "was written by an earlier medmcl, which drew one event of each patient: by one, "
+            "patients are not surely known again",
+            where=path,
+            expected="some days of each patient",
+            fix="count again; an entry of a register (releases/, released/) is made again by "
+            "counting and releasing again what was released then, under a new register "
+            "(MEDMCL_REGISTER=FOLDER)",
+        )
     for field in schema:
         if field.name in _LATER and field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))

@@ -45,7 +45,7 @@ from medmcl.cooccurrence.count.people import (
     shared_patients,
 )
 from medmcl.cooccurrence.release.cells import cells_in_the_places_of, where_told
-from medmcl.cooccurrence.release.other_events import signed, where_told_by_others
+from medmcl.cooccurrence.release.other_events import factors_of, where_told_by_others
 from medmcl.core.errors import ArtefactError
 
 MOST_COMBINATIONS = 2000
@@ -112,7 +112,7 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
     factors = _combinations(groups.rows[:, ~few], near)
     factors = factors[(factors[:, 0] != 0) & factors[:, 1:].any(axis=1)]  # what is new by this one
     otherwise = _counted_otherwise([new, *near])
-    mixed = signed(otherwise, MOST_COMBINATIONS)
+    mixed = factors_of(otherwise, MOST_COMBINATIONS)
     if mixed is None:
         raise _refused(
             "these patients were released too often by other events, windows or codes to look at "
@@ -142,13 +142,27 @@ def _counted_otherwise(releases: Sequence[Past]) -> np.ndarray:
     for k, one in enumerate(counts):
         for n, other in enumerate(counts[:k]):
             same = (one.window, one.pairing) == (other.window, other.pairing)
-            found[k, n] = found[n, k] = any(
+            found[k, n] = found[n, k] = _sums_that_differ(one, other) or any(
                 not (same and counted_alike(a, b))
                 for a in people_of(one)
                 for b in people_of(other)
                 if overlap(a, b)
             )
     return found
+
+
+def _sums_that_differ(one: Counts, other: Counts) -> bool:
+    """Whether secure sums of the same sites show other cells: nobody knows what each site counted.
+
+    Of sums of other sites those in both are taken for counted alike.
+    """
+    mine, theirs = ({p.site for p in people_of(counts)} for counts in (one, other))
+    if mine != theirs or all(people.tags is not None for people in people_of(one)):
+        return False
+    return any(
+        ((cells.pairs != 0).all(axis=0) & (cells.pairs[0] != cells.pairs[1])).any()
+        for cells in cells_in_the_places_of(one, [other]).values()
+    )
 
 
 def earlier_threshold(new: Past, past: Sequence[Past]) -> int | None:

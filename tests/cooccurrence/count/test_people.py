@@ -1,9 +1,12 @@
 """The same patients are known again however they are counted; others of the same names are not."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -13,6 +16,8 @@ from medmcl.cooccurrence.count.run import Means
 from medmcl.cooccurrence.count.spec import load_spec
 from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
 from medmcl.cooccurrence.exchange.merging import merge
+from medmcl.cooccurrence.exchange.tables import sha256_of, with_checksum
+from medmcl.cooccurrence.release.register import Register
 from medmcl.core.errors import ArtefactError
 from medmcl.stages.cooccur.release import release_folders
 
@@ -83,6 +88,47 @@ def test_three_patients_who_are_left_out_are_not_read_off_counts_made_otherwise(
     release_folders([before], tmp_path / "r1")
     with pytest.raises(ArtefactError, match=r"show few patients(.|\n)*groups of 3 patients"):
         release_folders([after], tmp_path / "r2")
+
+
+def test_three_patients_are_not_read_off_counts_of_a_rare_setting(tmp_path):
+    """By one event in eighty nothing told that they were the same patients."""
+    table = events(0)
+    visits = table[table["type"] == "dx"].groupby("patient").head(3).assign(type="rare")
+    days = np.tile(np.arange(80), len(visits))
+    values = visits.loc[visits.index.repeat(80)].assign(code="L", type="lab")
+    values["date"] += pd.to_timedelta(days, unit="D")
+    whole = pd.concat([visits, values]).sort_values(["patient", "date"])
+    release_folders([counted(tmp_path, whole, "all")], tmp_path / "r1")
+    fewer = whole[whole["patient"].astype(int) > 2]
+    after = counted(tmp_path, fewer, "less", keep={"type": ["rare"]})
+    with pytest.raises(ArtefactError, match=r"show few patients(.|\n)*groups of . patients"):
+        release_folders([after], tmp_path / "r2")
+
+
+def test_counts_and_registers_of_an_earlier_format_are_refused_by_name(tmp_path, register):
+    """One event a patient stood there: not read as if there were none, and nothing goes past it."""
+    place = counted(tmp_path, events(0), "old")
+    release_folders([place], tmp_path / "r1")
+    (entry,) = (register / "releases").iterdir()
+    other = counted(tmp_path, events(1), "new")
+    for folder in (place, entry):
+        table = pq.read_table(folder / "people.parquet").drop_columns("days")
+        event = pa.array(np.ones(len(table), dtype=np.uint64))
+        pq.write_table(table.append_column("event", event), folder / "people.parquet")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["people"]["sha256"] = sha256_of(folder / "people.parquet")
+        (folder / "manifest.json").write_text(json.dumps(with_checksum(manifest)))
+    with pytest.raises(
+        ArtefactError, match=r"earlier medmcl, which drew one event(.|\n)*count again"
+    ):
+        load_counts(place)
+    keys = Register.here().read()
+    entries = [one.model_copy(update={"sha256": sha256_of(entry / "manifest.json")})
+               for one in keys.releases]  # fmt: skip
+    Register.here()._write(keys.model_copy(update={"releases": tuple(entries)}))
+    with pytest.raises(ArtefactError, match=r"earlier medmcl(.|\n)*under a new register"):
+        release_folders([other], tmp_path / "r2")
+    assert not (tmp_path / "r2").exists()
 
 
 def moved(table):
@@ -159,10 +205,10 @@ def test_one_event_and_one_code_are_no_sign(tmp_path):
 
 
 def test_counts_that_older_versions_wrote_are_read(tmp_path):
-    """They have no contents: patients are told apart by names and events as before."""
+    """They have neither days nor contents: names tell who is who."""
     counts = load_counts(counted(tmp_path, events(0), "new"))
     new = counts.provenance.people[0]
-    old = named(new.tags, "subjects", new.events)
+    old = named(new.tags, "subjects")
     there = replace(counts, provenance=replace(counts.provenance, people=(old,)))
     read = load_counts(save_counts(there, tmp_path / "old")).provenance.people[0]
     assert read.contents is None

@@ -1,20 +1,30 @@
 """Releases of the same patients by other events or windows, and of more patients: no difference of
 them is of few patients, or mostly of one."""
 
-from itertools import product
+from dataclasses import replace
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.optimize import nnls
 
+from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.command import count
+from medmcl.cooccurrence.count.counts import Provenance
 from medmcl.cooccurrence.count.people import counted_alike, register_folder
 from medmcl.cooccurrence.count.run import Means
 from medmcl.cooccurrence.count.spec import load_spec
 from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
+from medmcl.cooccurrence.exchange.secure import site_by_name
 from medmcl.cooccurrence.release import differences
-from medmcl.cooccurrence.release.other_events import signed
+from medmcl.cooccurrence.release.cells import Cells
+from medmcl.cooccurrence.release.other_events import (
+    elementary_factors,
+    factors_of,
+    where_told_by_others,
+)
 from medmcl.cooccurrence.release.register import Register
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError
@@ -69,8 +79,20 @@ def counted(folder, table, name, window="record", **changes):
     return folder / name
 
 
+def laboratory(seed):
+    """Values of codes that are not counted, on so many days that all else is rare."""
+    draw = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(PATIENTS), 400)
+    days = pd.to_timedelta(draw.integers(3 * 365, size=len(patients)), unit="D")
+    return pd.DataFrame(
+        {"patient": [f"P{k}" for k in patients], "date": pd.Timestamp(2019, 1, 1) + days,
+         "code": "L", "setting": "laboratory"}, index=-1 - np.arange(len(patients)),
+    )  # fmt: skip
+
+
 def each(table, window="record"):
     """What each patient gives to each cell, by looking at everybody, (300, D, D)."""
+    table = table[table["code"].isin(CODES)]
     month = table["date"].dt.year * 12 + table["date"].dt.month if window == "month" else 0
     unit = table["patient"].str[1:].astype(int) * 100_000 + month
     units, place = np.unique(unit, return_inverse=True)
@@ -116,6 +138,10 @@ def parts(kind, seed):
     if kind == "settings":
         tables = [table, *(table[table["setting"] == one] for one in ("in", "out"))]
         return [(one, "record") for one in tables]
+    if kind == "rare settings":
+        whole = pd.concat([table, laboratory(seed)])
+        rare = (table[table["setting"] == one] for one in ("in", "out"))
+        return [(one, "record") for one in (whole, *rare)]
     if kind == "windows":
         return [(table, "record"), (table, "month")]
     if kind == "more patients":
@@ -123,7 +149,10 @@ def parts(kind, seed):
     return [(table[table["date"] < end], "record") for end in ("2020", "2021", "2022")]
 
 
-@pytest.mark.parametrize("kind", ["settings", "windows", "more patients", "years that grow"])
+KINDS = ["settings", "rare settings", "windows", "more patients", "years that grow"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("turned", [False, True])
 def test_no_difference_is_of_few_patients_or_mostly_of_one(kind, turned, tmp_path):
     """All less inside less outside was three patients' pairs across both; a patient among those who
@@ -143,7 +172,100 @@ def test_no_difference_is_of_few_patients_or_mostly_of_one(kind, turned, tmp_pat
     assert of_few(tables, truth, alone)[1] > 0  # without a register
     told, bad = of_few(tables, truth, released)
     assert bad == 0
-    assert told or kind in ("settings", "windows")
+    assert told or kind in ("settings", "rare settings", "windows")
+
+
+def as_rows(table):
+    """Occurrences of each patient, (300, D) of each modality."""
+    often = np.zeros((300, 2 * D), dtype=np.int64)
+    places = (table["patient"].str[1:].astype(int), [CODES.index(code) for code in table["code"]])
+    np.add.at(often, places, 1)
+    return often[:, :D], often[:, D:]
+
+
+@pytest.mark.parametrize("how", ["secure sums", "tables"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_no_difference_of_sums_or_tables_is_of_few_patients(how, turned, tmp_path):
+    """A site was known by its name and a table by its records, whatever events they were of."""
+    words = {name: Vocabulary(tuple(f"{name.upper()}{k}" for k in range(D)), "v") for name in "ab"}
+    series = [table for table, _ in parts("settings", 1)][:: -1 if turned else 1]
+    people = tuple(site_by_name(name) for name in ("Ayr", "Bonn", "Cork"))
+    released, truth = [], [each(table) for table in series]
+    for k, table in enumerate(series):
+        counts = count_tokens(*as_rows(table), names="ab", vocabularies=words, subjects=range(300))
+        if how == "secure sums":
+            counts = replace(counts, sites=3, provenance=Provenance(people=people))
+        try:
+            release = release_threshold(counts, public_vocabulary=True)
+            released.append(shown(release.save(tmp_path / f"r{k}")))
+        except ArtefactError as error:
+            assert "no cell has enough patients" in str(error)  # noqa: PT017 - not each time
+            released.append(np.zeros((D, D), dtype=np.int64))
+    assert (released[0] > 0).sum() > 4
+    assert of_few(series, truth, released)[1] == 0
+
+
+def test_rows_without_names_of_which_some_changed_hide_no_difference(tmp_path):
+    """Of thirty patients one event each is gone: they were thirty who left and thirty who came."""
+    draw = np.random.default_rng(0)
+    x = [draw.poisson(0.7, (150, 12)) for _ in range(2)]
+    y = [one.copy() for one in x]
+    for patient in range(30):
+        one = y[patient % 2]
+        one[patient, draw.choice(np.flatnonzero(one[patient]))] = 0
+    first = release_threshold(count_tokens(*x))
+    first.save(tmp_path / "x")
+    each = np.einsum("ni,nj->nij", *x) - np.einsum("ni,nj->nij", *y)
+    few = ((each > 0).sum(axis=0) < 11) & each.any(axis=0)
+    assert (few & (first.counts.D.toarray() > 0)).sum() > 50
+    with pytest.raises(ArtefactError, match="no cell has enough patients"):
+        release_threshold(count_tokens(*y))
+    alone = release_threshold(count_tokens(*y), register=Register(tmp_path / "another"))
+    assert (few & (alone.counts.D.toarray() > 0)).sum() > 50
+
+
+def test_names_of_rows_are_names(tmp_path):
+    x = np.ones((3, 2), dtype=int)
+    for subjects in ("aab", "ab"):
+        with pytest.raises(ArtefactError, match="expected: 3 different names"):
+            count_tokens(x, x, subjects=list(subjects))
+
+
+@pytest.mark.parametrize("releases", [2, 3, 4])
+def test_what_takes_nothing_away_is_a_sum_of_what_is_looked_at(releases):
+    """Of any factors, for random kinds of events that some releases count and others do not."""
+    mine = elementary_factors(releases)
+    kinds = np.array(list(product((0, 1), repeat=releases)))[1:]
+    normals = set()
+    for some in combinations(kinds, releases - 1):
+        minors = [(-1) ** k * np.linalg.det(np.delete(some, k, axis=1)) for k in range(releases)]
+        normal = np.rint(minors).astype(int)
+        if normal.any():
+            normal //= np.gcd.reduce(normal)
+            normals.add(tuple((normal * np.sign(normal[normal != 0][0])).tolist()))
+    assert {tuple(one) for one in mine.tolist()} == normals
+    draw = np.random.default_rng(0)
+    factors = np.array(list(product(range(-4, 5), repeat=releases)))
+    for _ in range(8):
+        there = kinds[draw.random(len(kinds)) < 0.5]
+        both = np.concatenate([mine, -mine])
+        edges = both[(both @ there.T >= 0).all(axis=1)]
+        allowed = factors[(factors @ there.T >= 0).all(axis=1)]
+        for one in draw.permutation(allowed)[:20]:
+            assert nnls(edges.T.astype(float), one.astype(float))[1] < 1e-6
+
+
+def test_twice_a_release_less_three_others_is_looked_at():
+    """2 A - B - C - D is mostly of one, and no sum or difference of them is."""
+    pairs = np.array([1000, 600, 600, 600])[:, None]
+    few = np.zeros((4, 1), dtype=np.int64)
+    cells = Cells((few[0], few[0]), pairs, few + 100, few + 70, few)
+    otherwise, shared = ~np.eye(4, dtype=bool), np.zeros((4, 4), dtype=np.int64)
+    factors = factors_of(otherwise, 2000)
+    assert [2, -1, -1, -1] in factors.tolist()
+    assert where_told_by_others(cells, factors, shared, 11, 0.8).all()
+    signs = factors[np.abs(factors).max(axis=1) == 1]
+    assert not where_told_by_others(cells, signs, shared, 11, 0.8).any()
 
 
 def test_years_of_the_same_patients_are_released_whole(tmp_path):
@@ -193,11 +315,11 @@ def test_another_modality_beside_takes_no_cell_away(tmp_path):
 
 def test_too_many_releases_of_other_events_are_refused_by_name(tmp_path, monkeypatch):
     otherwise = np.ones((8, 8), dtype=bool)
-    assert signed(otherwise, differences.MOST_COMBINATIONS) is None
-    assert len(signed(otherwise[:7, :7], differences.MOST_COMBINATIONS)) == 3**6 - 1
+    assert factors_of(otherwise, differences.MOST_COMBINATIONS) is None
+    assert len(factors_of(otherwise[:7, :7], differences.MOST_COMBINATIONS)) == 3**6 - 1
     (one, window), (other, _), _ = parts("settings", 0)
     release_folders([counted(tmp_path, one, "a", window)], tmp_path / "ra")
-    monkeypatch.setattr(differences, "signed", lambda *_: None)
+    monkeypatch.setattr(differences, "factors_of", lambda *_: None)
     with pytest.raises(
         ArtefactError, match=r"released too often by other events(.|\n)*none was counted before"
     ):
