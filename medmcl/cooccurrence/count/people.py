@@ -49,9 +49,10 @@ same names are other people."""
 _SAME_EVENTS, _FEWEST_EVENTS = 0.02, 3
 """Share of these days that are there with the same code, and how many at least, from which on names
 are the same people's: of others, with 20 days in ten years, one day in 180 is there."""
-_SAME = 0.05
-"""Share of patients of the same names from which on contents of their own that agree tell that they
-are the same."""
+_SAME, _ENOUGH_ALIKE = 0.05, 5
+"""Share of patients of the same names, or how many, from which on contents of their own that agree
+tell that they are the same. Of others fewer than one is expected to have the name of the only
+patient of the other table with that content, however many patients there are."""
 _HALF = 0.5
 """Share of these days that are there with whatever codes, and of contents, from which on two tables
 hold the same patients, whatever codes or patients are called."""
@@ -355,7 +356,8 @@ def same_names(one: People, other: People) -> bool:
     agree = one.contents[i] == other.contents[j]
     rare = agree & np.isin(one.contents[i], _alone(one.contents))
     rare &= np.isin(other.contents[j], _alone(other.contents))
-    return bool(rare.sum() >= max(1, _SAME * len(i)) or agree.sum() >= _HALF * len(i))
+    enough = max(1, min(_SAME * len(i), _ENOUGH_ALIKE))
+    return bool(rare.sum() >= enough or agree.sum() >= _HALF * len(i))
 
 
 def renamed(one: People, other: People) -> tuple[np.ndarray, np.ndarray]:
