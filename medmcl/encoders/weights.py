@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,10 +169,11 @@ def read_content(path: Path, objects: str | None = None) -> Any:
         return _read(path)
     except Exception as error:  # the readers raise many kinds for damaged files
         said = str(error)
-        strange = (
-            re.search(r"GLOBAL (\S+)", said) if isinstance(error, pickle.UnpicklingError) else None
-        )
-        if strange is None:
+        strange = _named_in(path)
+        if isinstance(error, pickle.UnpicklingError):
+            found = re.search(r"GLOBAL (\S+)", said)
+            strange = found[1] if found else strange
+        if not strange:
             raise ArtefactError(
                 "is no weights file that can be read",
                 where=path,
@@ -179,9 +183,23 @@ def read_content(path: Path, objects: str | None = None) -> Any:
         raise ArtefactError(
             "holds Python objects, which may run code when they are read",
             where=path,
-            got=strange[1],
+            got=strange,
             fix=objects or "let somebody who trusts it save its tensors alone, as .safetensors",
         ) from None
+
+
+def _named_in(path: Path) -> str:
+    """What a whole pickle names first of Python; empty where it is none. Nothing of it is run."""
+    words: list[str] = []
+    with suppress(Exception), path.open("rb") as file:  # of a file that is none there are many
+        for code, value, _ in pickletools.genops(file):
+            if code.name in ("GLOBAL", "INST"):
+                return str(value).replace(" ", ".")
+            if code.name == "STACK_GLOBAL":
+                return ".".join(words[-2:])
+            if isinstance(value, str):
+                words.append(value)
+    return ""
 
 
 _COPY_AGAIN = "copy it again from its source: it may have been cut off"
@@ -224,7 +242,10 @@ def _read(path: Path) -> Any:
         return load_file(path, device="cpu")
     _refuse_packed(path)
     # The authors' own checkpoints keep their command line beside the weights: plain values.
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        warnings.simplefilter(
+            "ignore"
+        )  # of other protocols of pickle: what fails is said by whoever reads
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medmcl.core.errors import RecordError
+from medmcl.core.limits import refuse_large
 
 
 def fit_length(x: Tensor, axis: int, length: int) -> Tensor:
@@ -47,7 +48,7 @@ def respace(
     Raises:
         RecordError: A spacing is asked for where the old one is unknown or not positive.
     """
-    lengths = respaced(tuple(x.shape[1:]), have_mm, want_mm, where)
+    lengths = respaced(tuple(x.shape[1:]), have_mm, want_mm, where, frames=len(x))
     x = resize(x, (lengths[1], lengths[2]), labels)
     if lengths[0] != x.shape[1]:
         mode = "nearest-exact" if labels else "trilinear"
@@ -60,11 +61,13 @@ def respaced(
     have_mm: tuple[float, ...],
     want_mm: tuple[float | None, ...],
     where: str,
+    frames: int = 1,
 ) -> list[int]:
     """Give the lengths of axes at another spacing; None leaves an axis.
 
     Raises:
-        RecordError: A spacing is asked for where the old one is unknown or not positive.
+        RecordError: A spacing is asked for where the old one is unknown or not positive, or is so
+            large that as many ``frames`` would take more memory than a record may.
     """
     found = list(lengths)
     for axis, (have, want) in enumerate(zip(have_mm, want_mm, strict=True)):
@@ -74,4 +77,8 @@ def respaced(
             fix = "declare modalities.NAME.spacing_mm: [x, y, z], or do not resample"
             raise RecordError("resampling needs the spacing", where=where, got=have, fix=fix)
         found[axis] = max(1, round(found[axis] * have / want))
+    shown = " x ".join(f"{one:,}" for one in found)
+    refuse_large(
+        8 * frames * math.prod(found), where, f"at the spacing asked for ({shown} voxels) it"
+    )
     return found

@@ -44,7 +44,10 @@ class Shard:
         if found and 1 <= int(found[1]) <= int(found[2]):
             return cls(int(found[1]), int(found[2]))
         raise ConfigError(
-            "is no shard", where="--shard", got=text or "''", expected="1/8 to 8/8, for example"
+            "is no shard",
+            where="--shard",
+            got=text or "''",
+            expected="counted from 1: 1/8 to 8/8, for example",
         )
 
     def __str__(self) -> str:

@@ -314,7 +314,7 @@ class CMR:
             )
         raw = CMRVolume(
             voxels=np.asarray(found, np.float32).T[None],
-            spacing_mm=zyx(spacing_mm),
+            spacing_mm=(float(lengths[2]), float(lengths[1]), float(lengths[0])),  # not float32
             frames={"ed": 0},
             where="volume",
             labels=None if mask is None else np.asarray(mask).T[None],

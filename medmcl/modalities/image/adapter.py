@@ -214,7 +214,7 @@ class Image:
         want = settings.spacing_mm
         if want is not None:
             wanted = (None if settings.is_flat else want, want, want)
-            lengths = respaced(tuple(x.shape[1:]), spacing, wanted, raw.where)
+            lengths = respaced(tuple(x.shape[1:]), spacing, wanted, raw.where, len(x))
             x = resize_to(x, tuple(lengths), settings.interpolation)
         if settings.fit == "timm":
             as_stored = settings.intensity == "range" and settings.range is None

@@ -70,7 +70,7 @@ def test_a_column_may_replace_itself_and_read_those_before_it(hospital):
 @pytest.mark.parametrize(
     ("derive", "what"),
     [
-        ("{creatinine: 88.4 * crea_mgdI, sex: gender}", r"column 'crea_mgdI'; did you mean 'crea_mgdl'"),
+        ("{creatinine: 88.4 * crea_mgdI, sex: gender}", "'crea_mgdI'; did you mean 'crea_mgdl'"),
         ("{gender: lower(died), creatinine: crea_mgdl, sex: gender}", "is not text"),
         ("{weight: 2 * crea_mgdl, creatinine: crea_mgdl, sex: gender}", "has a column 'weight'"),
         ("{creatinine: crea_mgdl +, sex: gender}", "is not an expression"),

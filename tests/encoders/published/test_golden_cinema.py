@@ -60,8 +60,7 @@ def patient():
     image, labels = (
         nibabel.load(folder / f"patient001_frame01{end}.nii.gz") for end in ("", "_gt")
     )
-    spacing = tuple(map(float, image.header.get_zooms()))
-    return np.asarray(image.dataobj), np.asarray(labels.dataobj), spacing
+    return np.asarray(image.dataobj), np.asarray(labels.dataobj), image.header.get_zooms()
 
 
 def test_one_view_is_the_authors(tiny):
@@ -110,7 +109,7 @@ def test_a_tower_reads_what_a_recipe_prepares(tmp_path):
 
 
 def test_a_patient_is_prepared_and_embedded_as_the_authors_do(tmp_path):
-    volume, labels, spacing = patient()
+    volume, labels, spacing = patient()  # float32, as nibabel gives it
     model, stored = load("base", tmp_path), arrays(MODEL)
     x = model.prepare(volume, spacing_mm=spacing, mask=labels)
     assert x.shape == (192, 192, 16)
@@ -120,6 +119,12 @@ def test_a_patient_is_prepared_and_embedded_as_the_authors_do(tmp_path):
     assert_equal_features(found["cls"][0], stored["base/acdc/cls"])
     assert_equal_features(found["features"][0], stored["base/acdc/patch_mean"])
     assert_equal_features(found["tokens"][0, ::97, ::8], stored["base/acdc/tokens_sample"])
+
+
+def test_a_spacing_that_no_memory_holds_is_refused(tiny):
+    for spacing in ((60, 60, 60), (1562.5, 1562.5, 10_000), (np.float32(500),) * 3):
+        with pytest.raises(RecordError, match="at the spacing asked for"):
+            tiny.prepare(np.ones((200, 200, 30)), spacing_mm=spacing)
 
 
 def test_first_positions_are_the_authors():

@@ -1,8 +1,10 @@
 """Files of weights that are not what they should be, and records that cannot be prepared."""
 
 import logging
+import pickle
 import re
 from dataclasses import replace
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pytest
@@ -124,6 +126,12 @@ def test_damaged_and_dangerous_files(tmp_path, state, capsys):
             models.load(MODEL, weights=tmp_path / name)
     with pytest.raises(ArtefactError, match=r"may run code(.|\n)*print") as refused:
         load(state, tmp_path, args=Runs())
+    for protocol in (2, pickle.DEFAULT_PROTOCOL):  # no file of torch, and a pickle all the same
+        (tmp_path / "plain.pth").write_bytes(pickle.dumps({"model": Runs()}, protocol))
+        with catch_warnings():
+            simplefilter("error")
+            with pytest.raises(ArtefactError, match=r"may run code(.|\n)*print"):
+                models.load(MODEL, weights=tmp_path / "plain.pth")
     assert "weights_only" not in str(refused.value)  # torch's advice to switch it off
     assert "stranger" not in capsys.readouterr().out
     with pytest.raises(ArtefactError, match="no named tensors"):
