@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trained, hear
 
 
 def test_log_files_hold_lines_and_no_bar(hearts, tmp_path):
-    done = answer(*arguments(hearts, tmp_path / "run"))
+    done = answer(*arguments(hearts, tmp_path / "run"), "--workers", "0")
     assert "mmcl  step 6/6" in done.stdout
     assert "\r" not in done.stdout + done.stderr
     assert "\x1b" not in done.stdout + done.stderr
@@ -325,7 +325,7 @@ def test_two_processes_run_a_recipe_with_missing_modalities(tmp_path):
         "heart", tmp_path / "h", {"subjects": 120, "form": "shards", "missing_cmr": 0.3}
     )
     words = arguments(patchy, tmp_path / "run", **{"stages.mmcl.rows": "any"})
-    finish(Command([*words, "--devices", "2", "--device", "cpu"]))
+    finish(Command([*words, "--devices", "2", "--device", "cpu", "--workers", "0"]))
     run = medmcl.load(tmp_path / "run")
     assert run.facts("mmcl")["steps"] == 6
     facts = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
