@@ -1,8 +1,8 @@
 """What one stage leaves unlearned, where that is known: one seed of its page in benchmarks/."""
 
 import pytest
+from short_runs import unwritten
 
-import medmcl.stages.run.pretrain
 from benchmarks.multistage import multistage
 from benchmarks.multistage.multistage import (
     COHORTS,
@@ -28,8 +28,7 @@ def vectors(tmp_path_factory):
 def trained(world, cohort, folder, arms=(), changes=None):
     """Train MCL and further arms; without the report, whose pictures take longer than a stage."""
     tree = recipe_of(world, arms, changes or {}, FACTORS[world][-1])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medmcl.stages.run.pretrain, "write_run_report", lambda *_, **__: None)
+    with unwritten():
         return run_of(world, cohort, tree, 0, folder)
 
 

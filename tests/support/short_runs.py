@@ -1,5 +1,7 @@
 """Runs without a report, whose figures would take most of their time, and recipes for them."""
 
+from contextlib import contextmanager
+
 import pytest
 import yaml
 
@@ -7,10 +9,18 @@ import medmcl
 from medmcl.stages.recipe.file import read_recipe
 
 
+@contextmanager
+def unwritten():
+    """No report of a run or of an evaluation is written meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pretrain.write_run_report", "report.write_evaluation_report"):
+            patch.setattr(f"medmcl.stages.run.{name}", lambda *_, **__: None)
+        yield
+
+
 def unreported(cohort, *, overrides=(), **more):
     """What `medmcl.pretrain` gives on the CPU, without writing the report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medmcl.stages.run.pretrain.write_run_report", lambda *_, **__: None)
+    with unwritten():
         return medmcl.pretrain(cohort, overrides=dict(overrides), device="cpu", **more)
 
 

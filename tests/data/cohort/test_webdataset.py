@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from short_runs import unreported
 from typed import typed
 
 import medmcl
@@ -626,10 +627,7 @@ stages:
 """
 
 
-def test_pretrain_runs_on_shards_and_never_on_an_empty_caption(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "medmcl.stages.run.pretrain.write_run_report", lambda *_, **__: None
-    )  # slow
+def test_pretrain_runs_on_shards_and_never_on_an_empty_caption(packed, tmp_path):
     recipe = tmp_path / "pair.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
     broken = [list(each) for each in samples()[:4]]
@@ -639,7 +637,7 @@ def test_pretrain_runs_on_shards_and_never_on_an_empty_caption(packed, tmp_path,
     with pytest.raises(CohortError, match="the text is empty"):
         medmcl.pretrain(packed, recipe=recipe, out=tmp_path / "no")
     changed(packed, on_bad_record="exclude")
-    run = medmcl.pretrain(packed, recipe=recipe, out=tmp_path / "run")
+    run = unreported(packed, recipe=recipe, out=tmp_path / "run")
     train = run.embed(packed, modality="caption").iloc[:5]
     assert train["quality"].eq("ok").tolist() == [True, True, False, True, True]
     assert "1 of 9 left out, 1 subject without" in str(medmcl.check(packed).overview)

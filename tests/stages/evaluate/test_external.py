@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 import yaml
 from changed_files import changed_copy, rewrite
 from safetensors.numpy import load_file
+from short_runs import unreported, unwritten
 from typed import answer
 
 import medmcl
@@ -23,7 +25,6 @@ from medmcl.simulation.kinds import simulate
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.saved_probes import load_probes, save_probes, save_simple
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.run import pretrain, report
 from medmcl.stages.run.train_records import learned_from
 
 COHORT, TABLE = "cohort.yaml", "participants.tsv"
@@ -49,9 +50,10 @@ def turned(hearts, folder):
     return changed_copy(hearts, folder, TABLE, lambda t: t.assign(split=t["split"].map(split)))
 
 
-def run_on(run, cohort, out, **more):
+def run_on(run, cohort, out, *, reports=False, **more):
     settings = {"tasks": ["infarct", "heart_failure"], "device": "cpu", **more}
-    return medmcl.evaluate(run.path, cohort, out=out, **settings)
+    with nullcontext() if reports else unwritten():
+        return medmcl.evaluate(run.path, cohort, out=out, **settings)
 
 
 def test_a_run_keeps_its_probes_as_arrays_and_says_what_they_were_fitted_on(trained):
@@ -71,7 +73,7 @@ def test_a_run_keeps_its_probes_as_arrays_and_says_what_they_were_fitted_on(trai
 def test_another_cohort_without_train_people_is_scored_by_the_kept_probes(
     trained, elsewhere, tmp_path
 ):
-    done = run_on(trained, elsewhere, tmp_path / "x")
+    done = run_on(trained, elsewhere, tmp_path / "x", reports=True)
     told = json.loads((tmp_path / "x" / "report.json").read_text(encoding="utf-8"))
     facts, name = told["provenance"], medmcl.open_cohort(elsewhere).name
     assert facts["cohort"] != name
@@ -249,7 +251,7 @@ def test_a_run_that_learned_from_people_held_out_here_is_not_set_beside(trained,
 def test_runs_set_beside_have_paired_differences_on_the_same_rows(trained, hearts, tmp_path):
     other = tmp_path / "twin"
     shutil.copytree(trained.path, other)
-    done = run_on(trained, hearts, tmp_path / "x", compare=[other], tasks=["infarct"])
+    done = run_on(trained, hearts, tmp_path / "x", reports=True, compare=[other], tasks=["infarct"])
     gains = [r for r in done.results if r.method == "twin" and r.versus]
     assert {r.versus for r in gains} == {"MDM + contrastive"}
     few = [r for r in gains if r.value is None]  # six events make no calibration curve
@@ -259,14 +261,10 @@ def test_runs_set_beside_have_paired_differences_on_the_same_rows(trained, heart
 
 
 def test_a_risk_model_and_an_encoder_are_set_beside_each_other_either_way(
-    trained, hearts, tmp_path, monkeypatch
+    trained, hearts, tmp_path
 ):
-    monkeypatch.setattr(report, "write_evaluation_report", lambda *_, **__: None)
-    monkeypatch.setattr(pretrain, "write_run_report", lambda *_, **__: None)
     few = {"stages.results.bootstrap_draws": 100}
-    risk = medmcl.pretrain(
-        hearts, recipe="risk_table_toy", out=tmp_path / "risk", overrides=few, device="cpu"
-    )
+    risk = unreported(hearts, recipe="risk_table_toy", out=tmp_path / "risk", overrides=few)
     encoder = tmp_path / "encoder"
     shutil.copytree(trained.path, encoder)
     quick = {"overrides": {"evaluate.bootstrap_draws": 100}, "tasks": ["infarct"]}

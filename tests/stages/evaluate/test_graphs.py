@@ -18,7 +18,6 @@ from medmcl.evaluation.report.headline import headline
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.predict.check import check_people
-from medmcl.stages.run import report
 
 DATA = os.environ.get("MEDMCL_DATA")
 REGIONS, FRAMES, PEOPLE = 8, 60, 60
@@ -157,13 +156,12 @@ def connectomes(folder, seed, said, times=1.0, split="split"):
 
 
 def test_connectomes_unlike_those_of_training_are_told_by_an_evaluation_elsewhere(
-    tmp_path, monkeypatch, caplog
+    tmp_path, unpainted, caplog
 ):
     home = connectomes(tmp_path / "home", 0, {"layout": "lower"})
     scored = {**SCORED, "baselines": []}
     path = written(tmp_path, recipe("brain", "table", scored))
     run = unreported(home, recipe=path, out=tmp_path / "run")
-    monkeypatch.setattr(report, "write_evaluation_report", lambda *_, **__: None)
     few = {"evaluate.bootstrap_draws": 100}
 
     def told(name, said, times=1.0):

@@ -53,11 +53,6 @@ def run(tmp_path_factory):
         yield unreported(home, out=folder / "run", overrides=few)
 
 
-@pytest.fixture
-def unpainted(monkeypatch):
-    monkeypatch.setattr(report, "write_evaluation_report", lambda *_, **__: None)
-
-
 def evaluate(run, cohort, out, overrides=FEW, **more):
     return medmcl.evaluate(run, cohort, out=out, device="cpu", overrides=overrides, **more)
 

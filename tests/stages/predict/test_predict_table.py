@@ -17,7 +17,6 @@ from medmcl.data.cohort.locate import tables_of
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.predict.saved import load_prediction
-from medmcl.stages.run import report
 
 KEYS = ["subject", "task", "target", "horizon_years"]
 OUTCOMES = ["lenfol", "fstat", "cardiac"]
@@ -52,12 +51,6 @@ def made(tmp_path_factory):
     few = {"stages.results.predictions": True, "stages.results.bootstrap_draws": 100}
     run = unreported(cohort, out=folder / "run", overrides=few)
     return run, cohort, table, pd.read_parquet(run.path / "predictions-results.parquet")
-
-
-@pytest.fixture
-def unpainted(monkeypatch):
-    """Evaluations without their report, which takes half of their time."""
-    monkeypatch.setattr(report, "write_evaluation_report", lambda *_, **__: None)
 
 
 @pytest.mark.parametrize("method", [None, "Kaplan-Meier"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from damaged import damage
 from killed import forked
+from short_runs import unreported
 
 import medmcl
 from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
@@ -49,10 +50,7 @@ def go_on(home, out, at=None):
 
 def resumed(home, out):
     """Begin a run, or go on with it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medmcl.stages.run.pretrain.write_run_report", lambda *_, **__: None)
-        medmcl.pretrain(home / "cohort", recipe=home / "recipe.yaml", out=out, device="cpu",
-                        resume=True)  # fmt: skip
+    unreported(home / "cohort", recipe=home / "recipe.yaml", out=out, resume=True)
 
 
 def weights(run):

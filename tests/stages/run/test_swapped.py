@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from short_runs import unreported
 
 import medmcl
 from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
@@ -39,11 +40,7 @@ def runs(tmp_path_factory):
 
 
 def made(home, out, **settings):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medmcl.stages.run.pretrain.write_run_report", lambda *_, **__: None)
-        return medmcl.pretrain(
-            home / "cohort", recipe=home / "recipe.yaml", out=out, device="cpu", **settings
-        )
+    return unreported(home / "cohort", recipe=home / "recipe.yaml", out=out, **settings)
 
 
 def swapped(runs, tmp_path, source, place):
