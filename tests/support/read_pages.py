@@ -16,6 +16,11 @@ def both_pages(folder: Path) -> str:
     )
 
 
+def page_text(page: str) -> str:
+    """A page without its pictures and its style; tags stay."""
+    return re.sub(r"base64,[^\"]*|<style>.*?</style>", "", page, flags=re.DOTALL)
+
+
 def visible(page: str) -> str:
     """Text of a page, folded parts among it; no tags, no style, no pictures."""
     body = page.split("<body>", 1)[1]

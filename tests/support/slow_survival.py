@@ -1,4 +1,4 @@
-"""Curves of follow-up written out event by event, for fast forms to be held against."""
+"""Follow-up by chance, and its curve written out event by event, to hold fast forms against."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ def slow_incidence(code: np.ndarray, time: np.ndarray, at: float, cause: int = 1
         found += alive * ((time == t) & (code == cause)).sum() / at_risk
         alive *= 1 - ((time == t) & (code > 0)).sum() / at_risk
     return found
+
+
+def simulated_survival(
+    seed: int, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Give log rates, times of death, whether it was seen, and follow-up, each (N,)."""
+    rng = np.random.default_rng(seed)
+    log_rate = rng.normal(0, 0.8, size)
+    died = rng.exponential(np.exp(-log_rate))
+    left = rng.exponential(1.5, size)
+    return log_rate, died, died <= left, np.minimum(died, left)

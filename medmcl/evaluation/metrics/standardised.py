@@ -5,25 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 
-def smd_numbers(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Give |mean(a) - mean(b)| over the root of the mean variance; 0 is best.
+def smd_moments(a: tuple[float, float], b: tuple[float, float]) -> float | None:
+    """Give the gap of two means over the root of the mean variance; 0 is best.
 
     Args:
-        a: Values of one group, all known. (N,)
-        b: Values of the other. (M,)
+        a: Mean and variance (n - 1) of one group of two people or more.
+        b: Those of the other.
 
     Returns:
-        None with fewer than two values in a group, or where both are constant and differ.
+        None where both are constant and differ.
     Source:
         Austin 2009, Stat Med 28:3083-3107. Differs: none.
     """
-    if min(len(a), len(b)) < 2:
-        return None
-    return smd_moments((a.mean(), a.var(ddof=1)), (b.mean(), b.var(ddof=1)))
-
-
-def smd_moments(a: tuple[float, float], b: tuple[float, float]) -> float | None:
-    """Give the same from the mean and the variance (n - 1) of each group."""
     gap = abs(float(a[0] - b[0]))
     spread = float(np.sqrt((a[1] + b[1]) / 2))
     if spread <= 1e-12 * max(1.0, abs(float(a[0]))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -191,15 +192,8 @@ def write(folder, name, content):
     (folder / name).write_text(json.dumps(content))
 
 
-def copy_of(folder, path):
-    path.mkdir()
-    for file in folder.iterdir():
-        (path / file.name).write_bytes(file.read_bytes())
-    return path
-
-
 def test_the_folder_says_what_pixels_it_was_trained_on(folders, tmp_path):
-    path = copy_of(folders["dinov2"], tmp_path / "m")
+    path = shutil.copytree(folders["dinov2"], tmp_path / "m")
 
     def pixels():
         return build_encoder("hf_image", image(3, 32, 32), {"path": path}).trained_pixels()
@@ -219,7 +213,7 @@ def test_the_folder_says_what_pixels_it_was_trained_on(folders, tmp_path):
 
 
 def test_pixels_that_are_normalised_otherwise_are_warned_of(folders, tmp_path):
-    path = copy_of(folders["siglip"], tmp_path / "m")
+    path = shutil.copytree(folders["siglip"], tmp_path / "m")
     write(path, "preprocessor_config.json", {"image_mean": [0.5] * 3, "image_std": [0.5] * 3})
     encoder = build_encoder("hf_image", image(3, 32, 32), {"path": path})
     assert encoder.pretrained
@@ -231,7 +225,7 @@ def test_pixels_that_are_normalised_otherwise_are_warned_of(folders, tmp_path):
 
 
 def edited(folders, name, path, **values):
-    copy_of(folders[name], path)
+    shutil.copytree(folders[name], path)
     config = json.loads((path / "config.json").read_text())
     write(path, "config.json", {**config, **values})
     return path
@@ -253,7 +247,7 @@ def test_weights_are_the_folder_s_and_first_ones_are_the_seed_s(folders):
 
 def test_other_files_of_a_folder_are_left_alone(folders, tmp_path):
     """RAD-DINO's folder also holds the head of its training and weights by other names."""
-    path = copy_of(folders["dinov2"], tmp_path / "rad_dino")
+    path = shutil.copytree(folders["dinov2"], tmp_path / "rad_dino")
     for name in ("dino_head", "backbone_compatible"):
         save_file({"x": torch.ones(3, device="cpu")}, path / f"{name}.safetensors")
     x = rows(3, 32, 32)
@@ -278,7 +272,7 @@ def test_what_a_folder_lacks_is_named(folders, tmp_path, monkeypatch):
     deep = edited(folders, "dinov2", tmp_path / "deep", num_hidden_layers=3)
     with pytest.raises(ArtefactError, match=r"(?s)do not fill the model.*copy the whole folder"):
         build(deep)
-    cut = copy_of(folders["dinov2"], tmp_path / "cut")
+    cut = shutil.copytree(folders["dinov2"], tmp_path / "cut")
     weights = (cut / "model.safetensors").read_bytes()
     (cut / "model.safetensors").write_bytes(weights[:-100])
     with pytest.raises(ArtefactError, match="cannot be read"):
@@ -342,7 +336,7 @@ def test_a_recipe_trains_it_with_adapters_and_the_run_embeds(folders, tmp_path, 
     from PIL import Image
 
     caplog.set_level("INFO")
-    folder = copy_of(folders["dinov2"], tmp_path / "rad_dino")
+    folder = shutil.copytree(folders["dinov2"], tmp_path / "rad_dino")
     write(folder, "preprocessor_config.json", {"image_mean": [0.53] * 3, "image_std": [0.26] * 3})
     lines = ["subject_id,split,age"]
     for number in range(16):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -48,13 +49,6 @@ def shape(length: int = 8, vocabulary: int = len(WORDS)) -> InputShape:
     return InputShape(kind="text", shape=(length,), vocabulary=vocabulary)
 
 
-def copy_of(folder, path):
-    path.mkdir()
-    for file in folder.iterdir():
-        (path / file.name).write_bytes(file.read_bytes())
-    return path
-
-
 def test_features_are_those_of_the_model_itself(folder):
     text = Text(TextSource(column="report"), TextSettings(model=folder, max_tokens=8))
     rows = torch.from_numpy(text.encode(["Normal EKG.", "Sinus ekg normal. infarct"]))
@@ -93,7 +87,7 @@ def test_weights_are_the_folder_s_and_first_ones_are_the_seed_s(folder):
 
 
 def test_a_frozen_model_has_no_gradient_and_no_dropout(folder, tmp_path):
-    path = copy_of(folder, tmp_path / "dropping")
+    path = shutil.copytree(folder, tmp_path / "dropping")
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.5}))
     x = torch.tensor([[2, 5, 6, 3, 0, 0, 0, 0]], device="cpu")
@@ -119,14 +113,14 @@ def test_low_rank_adapters_and_last_layers_train_as_in_any_tower(folder):
 
 
 def test_half_precision_weights_are_widened(folder, tmp_path):
-    path = copy_of(folder, tmp_path / "half")
+    path = shutil.copytree(folder, tmp_path / "half")
     transformers.BertModel.from_pretrained(folder).half().save_pretrained(path)
     encoder = build_encoder("hf_text", shape(), {"path": path})
     assert {p.dtype for p in encoder.parameters()} == {torch.float32}
 
 
 def test_pickled_weights_are_refused(folder, tmp_path):
-    path = copy_of(folder, tmp_path / "pickled")
+    path = shutil.copytree(folder, tmp_path / "pickled")
     (path / "model.safetensors").unlink()
     weights = transformers.BertModel.from_pretrained(folder).state_dict()
     torch.save(weights, path / "pytorch_model.bin")
@@ -136,7 +130,7 @@ def test_pickled_weights_are_refused(folder, tmp_path):
 
 
 def test_weights_that_leave_a_part_without_values_or_are_damaged_are_refused(folder, tmp_path):
-    path = copy_of(folder, tmp_path / "deep")
+    path = shutil.copytree(folder, tmp_path / "deep")
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     with pytest.raises(ArtefactError, match="do not fill the model"):
@@ -151,7 +145,7 @@ def test_weights_that_leave_a_part_without_values_or_are_damaged_are_refused(fol
 
 
 def test_code_that_lies_in_the_folder_is_not_run(folder, tmp_path):
-    path = copy_of(folder, tmp_path / "code")
+    path = shutil.copytree(folder, tmp_path / "code")
     (path / "evil.py").write_text("raise SystemExit('was run')")
     config = json.loads((path / "config.json").read_text())
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
@@ -168,7 +162,7 @@ def test_texts_of_another_vocabulary_or_too_long_are_refused(folder):
 
 
 def test_embeddings_rounded_up_fit_the_folder_s_own_tokeniser(folder, tmp_path):
-    path = copy_of(folder, tmp_path / "rounded")
+    path = shutil.copytree(folder, tmp_path / "rounded")
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, "vocab_size": 16}))
     settings = {"path": path, "pretrained": False}

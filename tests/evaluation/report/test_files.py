@@ -16,6 +16,7 @@ from made_report import (
     subgroup_rows,
     survival_evidence,
 )
+from read_pages import page_text
 
 from medmcl.evaluation.aspects.tasks.survival_figures import gridded
 from medmcl.evaluation.metrics.metric import NotEstimable
@@ -36,11 +37,6 @@ def folder(report, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     write_report(out / "report.html", report)
     return out
-
-
-def plain(html):
-    """The page as text, without pictures and style."""
-    return re.sub(r"base64,[^\"]*|<style>.*?</style>", "", html, flags=re.DOTALL)
 
 
 def test_every_part_has_a_file_and_the_page_is_small(folder):
@@ -113,7 +109,7 @@ def test_no_file_holds_nan_or_infinity(folder):
     for path in folder.iterdir():
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".html":
-            text = plain(text)
+            text = page_text(text)
         assert not re.search(r"(?<![\w-])(nan|inf|infinity)(?![\w-])", text, re.IGNORECASE), path
     json.loads((folder / "report.json").read_text(encoding="utf-8"),
                parse_constant=lambda name: pytest.fail(name))  # fmt: skip
@@ -127,7 +123,7 @@ def test_json_holds_every_part_of_the_files(report):
 
 
 def test_suppressed_groups_hold_no_number_anywhere(report):
-    html, parts = plain("".join(pages(report))), report_rows(report)
+    html, parts = page_text("".join(pages(report))), report_rows(report)
     line = next(r for r in re.findall(r"<tr>.*?</tr>", html) if "Ålesund" in r)
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line)
     assert cells[7:11] == ["too few subjects to show", "-", "-", "-"]
@@ -152,7 +148,7 @@ def test_a_risk_group_of_few_subjects_shows_no_curve_and_no_number():
     assert rows == [{**rows[0], "n": "<5", "events": None, "lowest_risk": None,
                      "highest_risk": None, "note": "too few subjects to show"}]  # fmt: skip
     assert "7.25" not in json.dumps(as_json(data))
-    assert "7.25" not in plain("".join(pages(data)))
+    assert "7.25" not in page_text("".join(pages(data)))
 
 
 def test_small_steps_of_the_flow_and_rare_patterns_are_not_counted_out():
@@ -164,7 +160,7 @@ def test_small_steps_of_the_flow_and_rare_patterns_are_not_counted_out():
     assert parts["flow"][1] == {"step": "held_out", "subjects": "<5", "samples": "<5"}
     assert [row["samples"] for row in parts["missingness"]] == [60, "withheld", "<5"]
     assert as_json(data)["headline"][0] == "Who: <5 subjects with <5 samples (held_out)."
-    html = plain("".join(pages(data)))
+    html = page_text("".join(pages(data)))
     assert "&lt;5" in html
     assert "30" not in re.findall(r"<td[^>]*>(\d+)</td>", html)
 

@@ -11,6 +11,7 @@ from made_report import (
     subgroup_rows,
     survival_evidence,
 )
+from read_pages import page_text
 
 from medmcl.evaluation.aspects.tasks.tables import discrimination_tables
 from medmcl.evaluation.metrics.metric import NotEstimable
@@ -27,10 +28,6 @@ KEYS = [
 
 def by_key(data):
     return {section.key: section for section in sections_of(data)}
-
-
-def text_of(html):
-    return re.sub(r"base64,[^\"]*|<style>.*?</style>", "", html, flags=re.DOTALL)
 
 
 def test_every_section_is_there_in_order_with_its_anchor(report):
@@ -52,7 +49,7 @@ def test_every_figure_has_an_aid_an_alternative_text_with_numbers_and_its_table(
 
 
 def test_every_column_of_every_table_has_a_scoped_name(report):
-    html = text_of("".join(pages(report)))
+    html = page_text("".join(pages(report)))
     heads = re.findall(r"<thead>.*?</thead>", html, re.DOTALL)
     assert heads
     for head in heads:
@@ -63,7 +60,7 @@ def test_every_column_of_every_table_has_a_scoped_name(report):
 
 
 def test_no_table_holds_nan(report):
-    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", text_of("".join(pages(report))))
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", page_text("".join(pages(report))))
     assert not [cell for cell in cells if re.search(r"\b(nan|inf|None)\b", cell)]
 
 
@@ -179,7 +176,7 @@ def test_unicode_and_hostile_names_stand_as_they_are():
         subgroups=subgroup_rows(name, name),
         fitted=[FittedOn(what=name, splits=("train",), note=name)],
     )
-    html = text_of("".join(pages(data)))
+    html = page_text("".join(pages(data)))
     assert "<b>&#34;" not in html
     assert '<b>"x"' not in html
     assert "心臓 &lt;b&gt;" in html

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from row_draws import row_generator
+from row_draws import row_generator as generator
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
@@ -52,10 +52,6 @@ def volume(voxels, spacing=(8.0, 1.5, 1.5), **frames):
         frames=frames,
         where="memory",
     )
-
-
-def generator(seed=0):
-    return row_generator(seed)
 
 
 def codes(raw, cmr=None):

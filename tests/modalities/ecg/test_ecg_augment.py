@@ -1,14 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from row_draws import row_generator
+from row_draws import row_generator as rng
 
 from medmcl.modalities.ecg import augment
 from medmcl.modalities.ecg.augment import ECGAugment, disturb
-
-
-def rng(seed=0):
-    return row_generator(seed)
 
 
 def rows(count=4, leads=3, samples=64, seed=1):
@@ -185,7 +181,7 @@ def test_half_precision_goes_through_and_stays_half():
 def test_everything_runs_on_the_device_of_the_batch_in_bfloat16():
     device = torch.device("cuda")
     x = rows(4, 12, 2500).to(device, torch.bfloat16)
-    got = disturb(x, EVERYTHING, row_generator(device=device))
+    got = disturb(x, EVERYTHING, rng(device=device))
     assert got.device.type == "cuda"
     assert torch.isfinite(got).all()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from row_draws import row_generator
+from row_draws import row_generator as generator
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
@@ -23,10 +23,6 @@ STILL = {
     "rotation_deg": 0, "zoom": (1, 1), "crop": (1, 1), "brightness": 0, "contrast": 0,
 }  # fmt: skip
 FLAT, VOLUME = (4, 2, 20, 14), (3, 1, 10, 14, 12)
-
-
-def generator(seed=0):
-    return row_generator(seed)
 
 
 def rows(shape, seed=0):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from row_draws import row_generator
+from row_draws import row_generator as generator
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
@@ -56,10 +56,6 @@ def prepared(table, rows):
 def codes(table, values):
     where = place(values)
     return {(f.code, f.level) for f in table.inspect(table.read(where), where)}
-
-
-def generator(seed=0):
-    return row_generator(seed)
 
 
 def test_numbers_are_standardised_over_the_present_training_cells():

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from row_draws import row_generator
+from row_draws import row_generator as generator
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError, RecordError
@@ -61,10 +61,6 @@ def words(text, row):
 
 def codes(text, raw):
     return {(f.code, f.level) for f in text.inspect(raw, place())}
-
-
-def generator(seed=0):
-    return row_generator(seed)
 
 
 # ------------------------------------------------------------------ reading

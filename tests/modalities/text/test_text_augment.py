@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from row_draws import row_generator
+from row_draws import row_generator as generator
 
 from medmcl.modalities.text.adapter import Text, TextAugment, TextSettings, TextSource
 from medmcl.modalities.text.tokens import split_words
@@ -59,10 +59,6 @@ def fitted(texts=tuple(CASES), **chosen):
     text = Text(TextSource(column="x"), TextSettings(**{**usual, "marks": True, **chosen}))
     text.fit(texts)
     return text
-
-
-def generator(seed=0):
-    return row_generator(seed)
 
 
 def disturb(text, reports, options, seed=0):

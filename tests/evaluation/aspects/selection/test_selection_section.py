@@ -12,6 +12,7 @@ import pytest
 from made_selection import selection, shown_pair
 from matplotlib.patches import Rectangle
 from PIL import Image
+from read_pages import page_text
 
 from medmcl.core.shown import ShownCells, ShownImage, ShownSignal
 from medmcl.evaluation.aspects.selection.figures import (
@@ -38,11 +39,6 @@ from medmcl.evaluation.report.sections import sections_of
 EVIL = '<script>alert("x")</script> & $\\frac{1}{$ 心 {{ 7 * 7 }}'
 
 
-def plain(html):
-    """The page as text, without pictures and style."""
-    return re.sub(r"base64,[^\"]*|<style>.*?</style>", "", html, flags=re.DOTALL)
-
-
 def section(evidence):
     data = Evaluation(title="t", shown={"selection": [evidence]})
     return next(one for one in sections_of(data) if one.key == "selection")
@@ -66,7 +62,7 @@ def test_a_report_has_the_section_only_where_something_was_selected():
     assert found.lines[:2] == ("40 of 100 pairs are kept (40.0%).", "Rule: select")
     assert len(found.warnings) == 1
     assert "sex, a" in found.warnings[0]
-    html = plain(
+    html = page_text(
         "".join(pages(Evaluation(title="t", shown={"selection": [selection(), selection()]})))
     )
     assert 'href="#selection"' in html
@@ -135,17 +131,17 @@ def test_rank_correlation_is_that_of_a_loop_and_none_of_a_constant():
                       "task": {f"c{k}": np.arange(2000) % 30 == k for k in range(30)}}),
 ], ids=["one pair", "constant", "nothing known", "all kept", "none kept", "many"])  # fmt: skip
 def test_odd_selections_are_drawn_too(found):
-    html = plain(selection_page(found))
+    html = page_text(selection_page(found))
     assert not re.search(r"\b(nan|inf)\b", html)
     assert ">Share kept by group" in html
 
 
 def test_without_pairs_the_page_says_so():
-    html = plain(selection_page(selection(pairs={})))
+    html = page_text(selection_page(selection(pairs={})))
     assert NO_SHEET in html
     assert "card-of" not in html
-    assert NO_SHEET not in plain(selection_page(selection()))
-    assert "No score is known" in plain(selection_page(selection(scores={}, pairs={})))
+    assert NO_SHEET not in page_text(selection_page(selection()))
+    assert "No score is known" in page_text(selection_page(selection(scores={}, pairs={})))
 
 
 def test_text_of_users_is_escaped_everywhere():
@@ -159,7 +155,7 @@ def test_text_of_users_is_escaped_everywhere():
         selection_page(bad, title=EVIL, subtitle=EVIL, provenance={EVIL: EVIL}),
         "".join(pages(Evaluation(title="t", shown={"selection": [bad]}))),
     ):
-        shown = plain(html)
+        shown = page_text(html)
         assert "<script" not in shown
         assert "{{ 7 * 7 }}" in shown
         assert "&lt;script&gt;" in shown
@@ -174,7 +170,7 @@ def test_cards_show_pictures_first_and_say_what_is_kept():
     assert card.scores == (("clip", "0.25"), ("select", "-1.5"))
     assert [bool(face.src) for face in card.faces] == [True, False, False]
     assert [face.text for face in card.faces] == ["", "select", ""]
-    html = plain(selection_page(selection()))
+    html = page_text(selection_page(selection()))
     assert html.count('class="card-of kept"') == 1
     assert html.count('class="card-of out"') == 1
     assert "There is no pair to show here." in html
@@ -258,11 +254,11 @@ def test_numbers_are_in_files_and_json(tmp_path):
     ]  # fmt: skip
     assert as_json(data)["selection_scores"][0]["cut"] == 60
     line = "Duplicates (exact): 2 pairs repeat an earlier one; 1 of them are kept."
-    assert line in plain("".join(pages(data)))
+    assert line in page_text("".join(pages(data)))
 
 
 def test_the_level_of_intervals_is_said():
-    assert "90 % interval" in plain(selection_page(selection(), level=0.9))
-    assert "90 % interval" in plain(
+    assert "90 % interval" in page_text(selection_page(selection(), level=0.9))
+    assert "90 % interval" in page_text(
         "".join(pages(Evaluation(title="t", shown={"selection": [selection()]}, level=0.9)))
     )

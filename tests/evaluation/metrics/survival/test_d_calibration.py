@@ -2,17 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from slow_survival import simulated_survival
 
 from medmcl.evaluation.metrics.survival.d_calibration import d_calibration, survival_at_own_time
 from medmcl.evaluation.metrics.survival.kernels import calibration_counts
-
-
-def truth(seed, size):
-    rng = np.random.default_rng(seed)
-    log_rate = rng.normal(0, 0.8, size)
-    died = rng.exponential(np.exp(-log_rate))
-    left = rng.exponential(1.5, size)
-    return log_rate, died, died <= left, np.minimum(died, left)
 
 
 def p_values(censored, repeats=300, size=400):
@@ -20,7 +13,7 @@ def p_values(censored, repeats=300, size=400):
 
     found = []
     for seed in range(repeats):
-        log_rate, died, event, time = truth(1000 + seed, size)
+        log_rate, died, event, time = simulated_survival(1000 + seed, size)
         if not censored:
             event, time = np.ones(size, bool), died
         own = np.exp(-np.exp(log_rate) * time)
@@ -44,7 +37,7 @@ def test_d_calibration_under_censoring_rejects_the_true_model_no_more_than_it_sa
 
 @pytest.mark.parametrize("wrong", [0.6, 1.6])
 def test_d_calibration_rejects_a_model_whose_hazard_is_off(wrong):
-    log_rate, _, event, time = truth(2, 1000)
+    log_rate, _, event, time = simulated_survival(2, 1000)
     found = d_calibration(event, time, np.exp(-wrong * np.exp(log_rate) * time))
     assert found.p_value < 1e-6
     assert sum(found.shares) == pytest.approx(1)
@@ -66,7 +59,7 @@ def test_d_calibration_counts_follow_the_definition_by_hand():
 
 
 def test_d_calibration_from_curves_reads_them_at_each_rows_time():
-    log_rate, _, event, time = truth(3, 400)
+    log_rate, _, event, time = simulated_survival(3, 400)
     grid = np.linspace(0, time.max(), 4000)
     curves = np.exp(-np.exp(log_rate)[:, None] * grid)
     exact = d_calibration(event, time, np.exp(-np.exp(log_rate) * time))
@@ -76,7 +69,7 @@ def test_d_calibration_from_curves_reads_them_at_each_rows_time():
 
 
 def test_rows_beyond_the_grid_count_as_censored_at_its_end():
-    log_rate, _, event, time = truth(4, 300)
+    log_rate, _, event, time = simulated_survival(4, 300)
     grid = np.linspace(0.01, 1.0, 800)
     curves = np.exp(-np.exp(log_rate)[:, None] * grid)
     found = d_calibration(event, time, curves, grid)

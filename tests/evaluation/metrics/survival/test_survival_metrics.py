@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_survival import simulated_survival
 
 from medmcl.evaluation.metrics.intervals import Resampling, bootstrap
 from medmcl.evaluation.metrics.metric import NotEstimable
@@ -285,16 +286,8 @@ def test_times_beyond_follow_up_change_nothing_but_the_note(seed, beyond):
 # --- known truth ------------------------------------------------------------------------------
 
 
-def truth(seed, size):
-    rng = np.random.default_rng(seed)
-    log_rate = rng.normal(0, 0.8, size)
-    died = rng.exponential(np.exp(-log_rate))
-    left = rng.exponential(1.5, size)
-    return log_rate, died, died <= left, np.minimum(died, left)
-
-
 def test_brier_scores_of_the_true_model_are_the_variance_of_the_outcome():
-    log_rate, _, event, time = truth(0, 20_000)
+    log_rate, _, event, time = simulated_survival(0, 20_000)
     grid = np.linspace(0.1, 2.0, 30)
     survival = np.exp(-np.exp(log_rate)[:, None] * grid)
     expected = (survival * (1 - survival)).mean(axis=0)
