@@ -236,12 +236,11 @@ def parts(rows: list[Row]) -> dict[str, str]:
         "times as fast": number("times", ".2f"),
         "least to most": lambda row: f"{row['least']:.2f} to {row['most']:.2f}",
     }
-    return {
-        name: table(columns, [row for row in rows if row["what"] == what])
-        if rows
-        else "Not measured."
+    of = {
+        name: [row for row in rows if row["what"] == what]
         for name, what in (("MONAI's loaders", "volumes"), ("embedding", "embedding"))
     }
+    return {name: table(columns, own) if own else "Not measured." for name, own in of.items()}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
