@@ -166,7 +166,7 @@ def panels(found: Mapping[str, Sample], work: Path) -> list[Panel]:
     head = found["NIfTI, 3-D"].read().pixels[0]
     scan, image = found["DICOM, a slice"].read().voxels, found["DICOM, an image"].read().pixels
     return [
-        ("ECG: WFDB", "ecg/s001.hea\necg/s001.dat", trace(ecg)),
+        ("ECG: WFDB, EDF", "ecg/s001.hea  ecg/s001.dat\nor ecg/s001.edf", trace(ecg)),
         ("ECG: DICOM waveforms", "ecg/s001.dcm", trace(found["DICOM waveforms"].read())),
         ("ECG: MUSE, UK Biobank, aECG", "ecg/s001.xml", trace(ecg, "V2")),
         ("ECG: npy, HDF5, Zarr, parquet", "all.npy  (N, 12, S)\ncolumn ecg_row: 17",
@@ -175,13 +175,13 @@ def panels(found: Mapping[str, Sample], work: Path) -> list[Panel]:
         ("Cardiac MR: DICOM", "cmr/s001/IM0001 ...\nor cmr/s001.zip", grey(dicom.voxels[0, middle])),
         ("Cardiac MR: ED and ES", "s001_ed.nii.gz\ns001_es.nii.gz",
          grey(np.hstack([nifti.voxels[0, middle], nifti.voxels[nifti.voxels.shape[0] // 3, middle]]))),
-        ("MR volumes: NIfTI, Analyze", "mri/s001.nii.gz", grey(head[head.shape[0] // 2])),
+        ("MR volumes: NIfTI", "mri/s001.nii.gz\nor .hdr and .img (Analyze)", grey(head[head.shape[0] // 2])),
         ("MR volumes: DICOM", "mri/s001/IM0001 ...\nor one enhanced file", grey(scan[0, 0])),
         ("Images: JPEG, PNG, DICOM", "xray/s001.jpg", grey(image[0], vmin=image.min() + 900)),
         ("Brain graphs", "fc/s001.npy  (R, R)\nor ts/s001.1D", grey(np.corrcoef(series.T))),
-        ("Genotypes: PLINK", "g.bed  g.bim  g.fam", grey(_dosages(found["PLINK 1"]), aspect="auto")),
-        ("Table", "participants.csv", words("subject_id,age,sex,dx\ns001,61,F,case\ns002,55,M,control\ns003,n/a,F,")),
-        ("Health record: MEDS, OMOP", "data/train/0.parquet", words("subject_id time       code\n      1001 2150-03-02 ICD10//I50\n      1001 2150-03-05 RX//D14\n      1002 2150-07-19 ICD10//E11")),
+        ("Genotypes: PLINK 1, 2", "g.bed  g.bim  g.fam\nor g.pgen  g.pvar  g.psam", grey(_dosages(found["PLINK 1"]), aspect="auto")),
+        ("Table", "participants.csv  or .csv.gz", words("subject_id,age,sex,dx\ns001,61,F,case\ns002,55,M,control\ns003,n/a,F,")),
+        ("Health record: MEDS, OMOP", "data/train/0.parquet\nor condition_occurrence.csv", words("subject_id time       code\n      1001 2150-03-02 ICD10//I50\n      1001 2150-03-05 RX//D14\n      1002 2150-07-19 ICD10//E11")),
         ("Reports", "notes/s001.txt\nor a column", words("Sinus rhythm. Left axis.\nInferior infarct,\nage undetermined.")),
         ("Images with captions", "shards/000.tar", words("0000.jpg\n0000.txt\n0000.json\n0001.jpg ...")),
     ]  # fmt: skip
