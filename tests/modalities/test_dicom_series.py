@@ -144,6 +144,23 @@ def test_a_long_axis_cine_and_a_stack_of_single_frames(tmp_path):
     assert read(tmp_path / "view").spacing_mm == (8.0, 1.8, 1.8)  # of the thickness
 
 
+def test_late_enhancement_and_a_t1_map_of_one_folder(tmp_path):
+    """A stack without times, and one slice whose times in ms are stored in tenths."""
+    enhanced, t1 = drawn((1, 9, 20, 20)), drawn((1, 1, 20, 20), 1)
+    single = {"TriggerTime": None, "ImageType": ["DERIVED", "PRIMARY", "M"]}
+    write_series(tmp_path / "d", enhanced, SeriesNumber=21, SeriesDescription="LGE_PSIR_SAX",
+                 **single)  # fmt: skip
+    write_series(tmp_path / "d", t1, first=500, slope=0.1, SeriesNumber=30,
+                 SeriesDescription="MOLLI_T1_MAP_SAX", **single)  # fmt: skip
+    stack = as_nifti(tmp_path / "lge.nii", enhanced, square(), "xyz")
+    same(read(tmp_path / "d", series="*LGE*"), read(stack, reader="nifti", axes="xyz"))
+    times = read(tmp_path / "d", series="*T1_MAP*", orient="stored").voxels
+    np.testing.assert_allclose(times, 0.1 * t1, rtol=1e-6)
+    volume = CMR(CMRSource(reader="dicom", series="*LGE*"),
+                 CMRSettings(mode="volume_3d", slices=9, size=(20, 20)))  # fmt: skip
+    assert volume.prepare(volume.read(place(tmp_path / "d"))).shape == (1, 9, 20, 20)
+
+
 def test_folders_within_one_another_and_what_lies_beside_images(tmp_path):
     voxels = drawn()
     paths = write_series(tmp_path / "d", voxels)
