@@ -17,17 +17,18 @@ NETWORK_NOTES = offline.begin()
 os.fsync = os.fstat  # nobody turns this machine off: nothing is waited for, a bad handle refused
 
 LONGEST = (
+    "engine/test_absent_device.py",
     "test_notebooks.py",
+    "stages/evaluate/test_nobody_seen_is_scored.py",
+    "engine/test_ends_together.py",
     "stages/run/test_pretrain.py",
     "test_multistage_study.py",
-    "stages/evaluate/test_nobody_seen_is_scored.py",
-    "stages/train/test_published_towers.py",
     "stages/evaluate/test_external.py",
-    "stages/run/test_embed_model.py",
+    "stages/launch/test_launch.py",
+    "stages/train/test_wrecked.py",
     "stages/select/test_select.py",
     "stages/cluster/test_multistage.py",
     "stages/train/test_autobind.py",
-    "stages/train/test_wrecked.py",
     "test_plugin.py",
     "stages/factorise/test_given_vectors.py",
     "stages/recipe/test_shared.py",
@@ -35,16 +36,19 @@ LONGEST = (
     "stages/evaluate/test_missing_modalities.py",
     "stages/evaluate/test_risk_table.py",
     "stages/run/test_cures.py",
+    "stages/benchmark/test_runs.py",
+    "stages/benchmark/test_benchmark.py",
     "stages/run/test_built_once.py",
     "stages/test_stopping.py",
     "stages/recipe/test_volume_graph.py",
     "evaluation/report/test_figures.py",
+    "evaluation/report/test_sections.py",
     "data/loading/test_simple_features.py",
     "engine/test_distributed.py",
     "cooccurrence/test_claime_simulation.py",
     "test_docs.py",
 )
-"""By processor seconds; `pytest --durations` says when another belongs here."""
+"""By seconds that they take or wait; `pytest --durations` says when another belongs here."""
 PLACES = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
 assert all(file.is_file() for file in PLACES), "LONGEST names a file that has gone"
 
