@@ -29,10 +29,10 @@ GATHERED = "15177d20"
 """The last commit whose ranks gathered the rows of all for a loss in tiles."""
 LOSSES = ("info_nce", "siglip")
 CASES = [
-    *((loss, 16_384, 128, (1, 2, 4), False) for loss in LOSSES),
+    *((loss, 16_384, 128, (1, 2, 4, 8), False) for loss in LOSSES),
     ("info_nce", 2048, 128, (2, 4), False),
     *((loss, 8_192, 128, (1, 2), True) for loss in LOSSES),
-    ("info_nce", 32_768, 512, (1, 2, 4), False),
+    ("info_nce", 32_768, 512, (1, 2, 4, 8), False),
 ]
 """Loss, rows, numbers a row, processes, and whether it is kept from tiles; of those that are, more
 rows do not fit four times onto a small machine."""
@@ -171,6 +171,10 @@ def work(what: str, folder: Path, given: dict[str, Any]) -> None:
         found: Any = saving(folder)
     elif what == "steps":
         found = steps_of(folder)
+    elif what == "logged":
+        from benchmarks.engine.rank_losses import logged
+
+        found = logged(folder)
     else:
         from medmcl.engine.world import barrier, start_world, stop_world
 
@@ -237,6 +241,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--before", type=Path, help=f"a checkout of {GATHERED}, measured in turn")
     about = "measure these; other rows stay"
     parser.add_argument("--only", nargs="+", choices=WHAT, default=WHAT, help=about)
+    about = "losses on so many processes; rows of other numbers stay"
+    parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2, 4, 8], help=about)
 
 
 def run(given: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
@@ -247,7 +253,8 @@ def run(given: argparse.Namespace) -> Iterator[dict[str, list[Row]]]:
     }
     if "loss" in given.only:
         before = {"gathered": given.before} if given.before else {}
-        yield from losses(rows, {"ring": ROOT, **before})
+        rows["loss"] = [one for one in kept.get("loss", ()) if one["ranks"] not in given.ranks]
+        yield from losses(rows, {"ring": ROOT, **before}, given.ranks)
     if "optimiser" in given.only:
         yield from optimisers(rows)
     if "saving" in given.only:
@@ -266,15 +273,23 @@ def optimisers(rows: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:
             yield rows
 
 
-def losses(rows: dict[str, list[Row]], roots: dict[str, Path]) -> Iterator[dict[str, list[Row]]]:
+def losses(
+    rows: dict[str, list[Row]], roots: dict[str, Path], chosen: list[int]
+) -> Iterator[dict[str, list[Row]]]:
     """Measure losses in tiles with each checkout, in turn; and not in tiles with this one."""
     for what, count, width, each, dense in CASES:
-        for ranks in each:
+        for ranks in set(each) & set(chosen):
             for how, root in list(roots.items())[: 1 if dense or ranks == 1 else None]:
                 case = {"what": what, "rows": count, "width": width, "dense": dense}
                 found = most(measured("loss", ranks, root=root, **case))
                 rows["loss"].append({**case, "how": how, "ranks": ranks, **found})
+                rows["loss"].sort(key=_order)
                 yield rows
+
+
+def _order(row: Row) -> tuple[int, int]:
+    cases = [(what, count, width, dense) for what, count, width, _, dense in CASES]
+    return cases.index((row["what"], row["rows"], row["width"], row["dense"])), row["ranks"]
 
 
 def steps(rows: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:

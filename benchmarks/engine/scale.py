@@ -1,4 +1,4 @@
-"""From a thousand to a hundred thousand people of one table: opening, check, report, embedding.
+"""From a hundred to a hundred thousand people of one table: opening, check, report, embedding.
 
 ``python -m benchmarks.engine.scale --before CHECKOUT`` measures opening and check in this checkout and
 in an older one, in turn; report and embedding in this one alone.
@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.study import ROOT, Row, Study, number, table
 
-PEOPLE = (1_000, 10_000, 100_000)
+PEOPLE = (100, 1_000, 10_000, 100_000)
 NUMBERS = 20
 REPEATS = 2
 COHORT = """schema: medmcl/cohort@1
