@@ -313,22 +313,29 @@ def counted_alike(one: People, other: People) -> bool:
     """Whether all patients of both sites have the same events in both.
 
     Where nothing is known of events, names stand for them; counts of events that do not say which
-    they are (older ones) are never alike. Where records stand for patients, those that are in one
-    table only may be the same patients' in both, if most are in both.
+    they are (older ones) are never alike. Where patients are known by what they have
+    (`known_by_contents`), those that are in one table only may be the same in both.
     """
-    if one.kind == "records" and one.tags is not None and other.tags is not None:
-        mine, theirs = _numbered(one.tags), _numbered(other.tags)
-        both = len(np.intersect1d(mine, theirs))
-        return both == min(len(mine), len(theirs)) or not shared_patients(one, other)
+    if one.tags is None or other.tags is None:
+        return True
+    if one.kind == "records":
+        both = len(np.intersect1d(_numbered(one.tags), _numbered(other.tags)))
+        return both == min(len(one.tags), len(other.tags)) or not shared_patients(one, other)
     if one.records is None or other.records is None:
         return one.days is None and other.days is None
-    assert one.tags is not None
-    assert other.tags is not None
     _, i, j = np.intersect1d(one.tags, other.tags, return_indices=True)
-    if same_names(one, other) and not np.array_equal(one.records[i], other.records[j]):
+    names = len(i) if same_names(one, other) else 0
+    if names and not np.array_equal(one.records[i], other.records[j]):
         return False
     i, j = renamed(one, other)  # who is who is not told where contents are alike
+    if len(i) and len(i) + names < min(len(one.tags), len(other.tags)):
+        return False
     return np.array_equal(np.sort(one.records[i]), np.sort(other.records[j]))
+
+
+def known_by_contents(one: People, other: People) -> bool:
+    """Whether patients of two sites are known by what they have: more may be the same."""
+    return one.kind == "records" or bool(len(renamed(one, other)[0]))
 
 
 def same_names(one: People, other: People) -> bool:

@@ -39,6 +39,7 @@ from medmcl.cooccurrence.count.counts import Counts, Pair, people_of
 from medmcl.cooccurrence.count.people import (
     People,
     counted_alike,
+    known_by_contents,
     overlap,
     renamed,
     same_names,
@@ -111,7 +112,7 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
             few[np.argmax(np.where(row, groups.size, -1))] = False
     factors = _combinations(groups.rows[:, ~few], near)
     factors = factors[(factors[:, 0] != 0) & factors[:, 1:].any(axis=1)]  # what is new by this one
-    otherwise = _counted_otherwise([new, *near])
+    otherwise, unnamed = _counted_otherwise([new, *near])
     mixed = factors_of(otherwise, MOST_COMBINATIONS)
     if mixed is None:
         raise _refused(
@@ -124,7 +125,7 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
     again = (groups.rows == groups.rows[0]).all(axis=1) & ~otherwise[0]
     again[0] = False  # what the same counts showed before tells nothing new
     both = (groups.rows[:, None] > 0) & (groups.rows[None] > 0)
-    shared = both @ groups.size
+    shared = np.where(unnamed, _UNKNOWN, both @ groups.size)
     for pair, cells in cells_in_the_places_of(new.counts, [one.counts for one in near]).items():
         small = where_told(cells, factors, factors @ groups.rows, few, fewest, share)
         small |= where_told_by_others(cells, mixed, shared, fewest, share)
@@ -135,20 +136,22 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
     return told
 
 
-def _counted_otherwise(releases: Sequence[Past]) -> np.ndarray:
-    """Which two releases count the same patients otherwise, (releases, releases) of bool."""
-    found = np.zeros((len(releases), len(releases)), dtype=bool)
+def _counted_otherwise(releases: Sequence[Past]) -> tuple[np.ndarray, np.ndarray]:
+    """Which two releases count the same patients otherwise, and which share more than is known.
+
+    Both (releases, releases) of bool.
+    """
+    found, unnamed = (np.zeros((len(releases), len(releases)), dtype=bool) for _ in range(2))
     counts = [one.counts for one in releases]
     for k, one in enumerate(counts):
         for n, other in enumerate(counts[:k]):
             same = (one.window, one.pairing) == (other.window, other.pairing)
+            both = [(a, b) for a in people_of(one) for b in people_of(other) if overlap(a, b)]
             found[k, n] = found[n, k] = _sums_that_differ(one, other) or any(
-                not (same and counted_alike(a, b))
-                for a in people_of(one)
-                for b in people_of(other)
-                if overlap(a, b)
+                not (same and counted_alike(a, b)) for a, b in both
             )
-    return found
+            unnamed[k, n] = unnamed[n, k] = any(known_by_contents(a, b) for a, b in both)
+    return found, unnamed
 
 
 def _sums_that_differ(one: Counts, other: Counts) -> bool:

@@ -224,6 +224,23 @@ def test_rows_without_names_of_which_some_changed_hide_no_difference(tmp_path):
     assert (few & (alone.counts.D.toarray() > 0)).sum() > 50
 
 
+def test_renamed_patients_of_whom_some_are_not_known_again_hide_no_difference(tmp_path):
+    """Who has other events besides was somebody who left and somebody who came."""
+    table = events(0, range(PATIENTS))
+    number = table["patient"].str[1:].astype(int)
+    more = table[number % 5 < 2].assign(code="L")
+    gone = (number < 4) & (table["code"] == "A3")
+    other = pd.concat([table[~gone], more]).sort_values(["patient", "date"])
+    release_folders([counted(tmp_path, table, "a")], tmp_path / "ra")
+    other = counted(tmp_path, other.assign(patient="Q" + other["patient"]), "b")
+    alone = release_threshold(load_counts(other), register=Register(tmp_path / "another"))
+    alone.save(tmp_path / "alone")
+    first, seen = (shown(tmp_path / name) for name in ("ra", "alone"))
+    assert first[3, 3] > seen[3, 3] > 0  # of four patients
+    with pytest.raises(ArtefactError, match="no cell has enough patients"):
+        release_folders([other], tmp_path / "rb")
+
+
 def test_names_of_rows_are_names(tmp_path):
     x = np.ones((3, 2), dtype=int)
     for subjects in ("aab", "ab"):
