@@ -45,7 +45,7 @@ _LONGEST_WAIT = 120
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 FEWEST_LOOKED = 20
 """Drawn days of either table that must have been looked for in the other before patients of the
-same names are other people."""
+same names are other people; of fewer patients one a patient."""
 _SAME_EVENTS, _FEWEST_EVENTS = 0.02, 3
 """Share of these days that are there with the same code, and how many at least, from which on names
 are the same people's: of others, with 20 days in ten years, one day in 180 is there."""
@@ -354,7 +354,7 @@ def same_names(one: People, other: People) -> bool:
         return bool(len(i))
     mine, theirs = one.days[i], other.days[j]
     for looked, there, alike in (days_in_common(mine, theirs), days_in_common(theirs, mine)):
-        if looked < FEWEST_LOOKED or there >= _HALF * looked:
+        if looked < min(FEWEST_LOOKED, len(i)) or there >= _HALF * looked:
             return True
         if alike >= max(_FEWEST_EVENTS, _SAME_EVENTS * looked):
             return True

@@ -15,6 +15,7 @@ from medmcl.cooccurrence.count.items import Chunk, Items
 from medmcl.cooccurrence.count.people import people_of_records
 from medmcl.cooccurrence.count.rules import Rules
 from medmcl.core.errors import ArtefactError
+from medmcl.data.events.write import number_of
 
 Table = Any
 """Array or scipy sparse matrix of non-negative whole numbers, (n, d)."""
@@ -46,8 +47,9 @@ def count_tokens(
         patients: Also count the patients of each cell, which a release needs.
         names: Of the two modalities.
         vocabularies: Of the two modalities; rows are named ``codes:0`` and so on if not given.
-        subjects: Names of the patients, (n,), all different: by them releases of other events of
-            the same patients are known. Without names records stand for patients.
+        subjects: Names of the patients, (n,), all different, as a source of events has them: by
+            them releases of other events of the same patients are known. Without names records
+            stand for patients.
 
     Raises:
         ArtefactError: If the tables differ in patients, hold what is no count, or a patient has no
@@ -62,10 +64,11 @@ def count_tokens(
             expected="one row a patient in both, zeros where a modality is absent",
         )
     first, second = names
-    if subjects is not None and len({str(one) for one in subjects}) != rows[first]:
+    named = None if subjects is None else [number_of(str(one)) for one in subjects]
+    if named is not None and not len(named) == len(set(named)) == rows[first]:
         raise ArtefactError(
             "subjects are no names of the rows",
-            got=f"{len(subjects)}, {len({str(one) for one in subjects})} of them different",
+            got=f"{len(named)}, {len(set(named))} of them different",
             expected=f"{rows[first]} different names, one a row",
         )
     words = {
@@ -89,7 +92,7 @@ def count_tokens(
     for begin in range(0, rows[first], step):
         counter.add_chunk(_chunk([t[begin : begin + step] for t in tables.values()]))
     tokens = {name: one.tokens for name, one in words.items()}
-    people = people_of_records(list(tables.values()), tokens, subjects)
+    people = people_of_records(list(tables.values()), tokens, named)
     return replace(
         counter.counts(),
         units=rows[first],

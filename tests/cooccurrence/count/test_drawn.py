@@ -1,5 +1,7 @@
 """What is drawn of patients: few days of each, and enough to tell whose they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,13 @@ def test_a_rare_setting_among_other_events_is_known_again(whole):
             for one in more]  # fmt: skip
     assert overlap(*map(tags, both))
     assert not overlap(*map(tags, more))
+
+
+def test_one_name_that_two_sites_share_is_no_patient():
+    """An id for all who have none: eight days of it are enough to tell."""
+    one, other = (cohort(seed, 30) for seed in (7, 8))
+    other = replace(other, subject=other.subject + 29)
+    assert not overlap(tags(one), tags(other))
 
 
 @pytest.mark.parametrize(("span", "often"), [(3650, 20), (3650, 100), (365, 20), (365, 60)])

@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.command import count
 from medmcl.cooccurrence.count.counts import Provenance
-from medmcl.cooccurrence.count.people import counted_alike, register_folder
+from medmcl.cooccurrence.count.people import counted_alike, register_folder, shared_patients
 from medmcl.cooccurrence.count.run import Means
 from medmcl.cooccurrence.count.spec import load_spec
 from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
@@ -246,6 +246,11 @@ def test_names_of_rows_are_names(tmp_path):
     for subjects in ("aab", "ab"):
         with pytest.raises(ArtefactError, match="expected: 3 different names"):
             count_tokens(x, x, subjects=list(subjects))
+    table = events(0, range(20))
+    one = load_counts(counted(tmp_path, table, "of events")).provenance.people[0]
+    names = table["patient"].unique()
+    x = np.ones((len(names), 2), dtype=int)
+    assert shared_patients(one, count_tokens(x, x, subjects=names).provenance.people[0]) == 20
 
 
 @pytest.mark.parametrize("releases", [2, 3, 4])
