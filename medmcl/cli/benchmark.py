@@ -99,7 +99,8 @@ def benchmark(
         bool, typer.Option("--scratch", help="Also train the suite's plain network for each task.")
     ] = False,
     finetune: Annotated[
-        bool, typer.Option("--finetune", help="Also fine-tune each --model for each task.")
+        bool,
+        typer.Option("--finetune", help="Also fine-tune each --model and --run for each task."),
     ] = False,
     pretrained_on: PretrainedOnOption = None,
     allow_overlap: Annotated[

@@ -130,7 +130,7 @@ class Benchmark:
             listed = judged.get(setting.scored_on, {})
             simple, prepared = place.simple()
             contenders = [*self._contenders(place, suite), *([] if simple is None else [simple])]
-            contenders += self._trained(place, suite, tasks)
+            contenders += self._trained(place, suite, tasks, contenders)
             contenders = [
                 replace(one, overlap=with_list(one.overlap, listed.get(one.of or one.name)))
                 for one in contenders
@@ -199,8 +199,10 @@ class Benchmark:
         return [*found, *(place.random(name, suite.random_seeds, sizes)
                           for name, sizes in mates.values())]  # fmt: skip
 
-    def _trained(self, place: Field, suite: Suite, tasks: Sequence[str]) -> Iterator[Contender]:
-        """Networks that are trained for each task: a plain one, and models from their weights."""
+    def _trained(
+        self, place: Field, suite: Suite, tasks: Sequence[str], frozen: Sequence[Contender]
+    ) -> Iterator[Contender]:
+        """Networks trained for each task: a plain one, and models and runs from their weights."""
         if self.scratch and suite.scratch is not None:
             yield place.trained("from scratch", suite.scratch, tasks, self.seed)
         for name, text in named_models(self.models if self.finetune else ()).items():
@@ -211,6 +213,11 @@ class Benchmark:
             made = place.trained(f"{name} fine-tuned", network, tasks, self.seed)
             overlap = overlap_of(place.dataset, card.seen, card.clean)
             yield replace(made, overlap=overlap, terms=card.warning or "", of=name)
+        as_it_is = {one.name: one for one in frozen}
+        for path in self.runs if self.finetune else ():
+            name = path.absolute().name
+            made = place.tuned(path, suite.finetune, tasks, self.seed)
+            yield replace(made, overlap=as_it_is[name].overlap, terms=as_it_is[name].terms, of=name)
 
 
 def _whom(prepared: Prepared, setting: Setting) -> str:

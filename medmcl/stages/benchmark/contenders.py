@@ -6,6 +6,7 @@ randomly initialised encoder of the same architecture, and what is plain to see 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -242,6 +243,44 @@ class Field:
             found[task] = predict(run, task, prepared, targets, pick_device(self.device))
             present = prepared.present[modality]
         return Contender(name=name, kind="trained", vectors=(), present=present, predictions=found)
+
+    def tuned(self, path: Path, train: Mapping[str, Any], tasks: Sequence[str],
+              seed: int) -> Contender:  # fmt: skip
+        """Fine-tune the encoder of a run for each task, as `trained` does, inputs as the run's.
+
+        Args:
+            path: The run.
+            train: Keys of the stage that trains it.
+            tasks: Which tasks.
+            seed: Of the runs.
+
+        Raises:
+            ConfigError: The run has no encoder that reads the modality alone.
+        """
+        from safetensors.torch import save
+
+        run, modality = Run(path), self.modality
+        stage = run.stage_with(modality, None)
+        encoder = {**run.recipe.towers.get(modality, {}).get("encoder", {})}
+        prefix = "encoder."
+        state = {key.removeprefix(prefix): one for key, one in run.tower(stage, modality).items()
+                 if key.startswith(prefix)}  # fmt: skip
+        if not (encoder and state):
+            raise ConfigError(
+                f"the run has no encoder of '{modality}' alone to fine-tune",
+                where=run.path,
+                fix="leave --finetune out",
+            )
+        encoder |= run.stage(stage).encoder.get(modality, {})
+        content = save({key: one.contiguous() for key, one in state.items()})
+        called = f"{hashlib.blake2b(content, digest_size=8).hexdigest()}.safetensors"
+        file = self.folder.parent / "trained" / called
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, content)
+        weights = {modality: {"path": str(file.absolute()), "names": "same"}}
+        inputs = {**run.recipe.inputs[modality]}
+        network = Network(encoder=encoder, inputs=inputs, train={**train, "weights": weights})
+        return self.trained(f"{path.absolute().name} fine-tuned", network, tasks, seed)
 
     def simple(self) -> tuple[Contender | None, Prepared]:
         """Give what is plain to see of a record, None if its kind has none; and the cohort."""

@@ -136,6 +136,26 @@ def test_what_is_known_of_each_stands_in_every_row_and_first_on_the_page(board):
     assert NO_EVIDENCE not in head
 
 
+def test_a_run_is_fine_tuned_from_its_own_weights(place, mine, tmp_path):
+    tree = yaml.safe_load((place / "suite.yaml").read_text())
+    tree["finetune"] = {"steps": 2, "batch_size": 16, "frozen": ["ecg"]}  # nothing may move
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(tree))
+    out = tmp_path / "board"
+    asked = {"runs": [mine], "finetune": True, "device": "cpu"}
+    rows = Benchmark(suite=str(tmp_path / "suite.yaml"), out=out, **asked).run()
+    (tuned,) = {r.overlap for r in rows if (r.name, r.kind) == ("mine fine-tuned", "trained")}
+    assert tuned == next(row.overlap for row in rows if row.name == "mine")
+    (folder,) = {one.parent for one in out.glob("trained/*/config.yaml")}
+    run, prefix = medmcl.load(folder), "encoder."
+    found = run.tower(run.recipe.stages[0].name, "ecg")
+    own = medmcl.load(mine).tower("alone", "ecg")
+    assert any(key.startswith(prefix) for key in own)
+    moves = ("running_mean", "running_var", "num_batches_tracked")
+    for key in own:
+        if key.startswith(prefix) and not key.endswith(moves):
+            assert torch.equal(found[key], own[key])
+
+
 @pytest.fixture(scope="module")
 def insider(place):
     """A run that was pretrained on another split of the same people."""
