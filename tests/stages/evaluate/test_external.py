@@ -27,6 +27,7 @@ from medmcl.stages.evaluate.saved_probes import load_probes, save_probes, save_s
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run.train_records import learned_from
 
+pytestmark = pytest.mark.usefixtures("cache")
 COHORT, TABLE = "cohort.yaml", "participants.tsv"
 
 

@@ -21,6 +21,8 @@ from medmcl.core.errors import ArtefactError, CohortError, ConfigError, MedmclEr
 from medmcl.engine.checkpoint import load_weights_file
 from medmcl.engine.record import read_metrics
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 def arguments(cohort, out, **more):
     words = ["pretrain", "--cohort", str(cohort), "--recipe", "ecg_cmr_toy", "--out", str(out)]
