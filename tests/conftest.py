@@ -3,6 +3,7 @@
 import gc
 import os
 import tempfile
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -107,6 +108,10 @@ def real_ray(monkeypatch):
     monkeypatch.delenv(offline.NOTES)
     monkeypatch.setenv("RAY_ADDRESS", "local")  # not a cluster that happens to run here
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # writes no token into the home folder
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray does not wait for the processes that it ended
+        gc.collect()
 
 
 def pytest_unconfigure():
