@@ -84,14 +84,6 @@ def with_parents(run: Run, stages: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def label_tasks(run: Run, stage: str) -> tuple[str, ...]:
-    """Tasks with whose train labels the weights of a stage, or of those before it, were trained."""
-    tasks = [task for name in with_parents(run, [stage]) for task in run.spec(name).used_tasks(())]
-    for spec in () if run.given_keep is None else specs_of(run.given_keep):
-        tasks += spec.used_tasks(())
-    return tuple(dict.fromkeys(tasks))
-
-
 def whom_they_saw(
     others: Mapping[str, tuple[Run, Prepared]], splits: np.ndarray
 ) -> tuple[np.ndarray, list[str]]:

@@ -23,7 +23,7 @@ from medmcl.simulation.kinds import simulate
 from medmcl.stages.cluster.column_groups import column_groups
 from medmcl.stages.cluster.spec import GroupsSpec
 from medmcl.stages.recipe.file import read_recipe
-from medmcl.stages.run.ledger import label_tasks, run_ledger
+from medmcl.stages.run.ledger import run_ledger
 
 STAGES = ("base", "stage_1", "stage_2")
 TABLE = "participants.tsv"
@@ -167,7 +167,6 @@ def test_the_report_and_the_ledger_tell_of_groups_and_of_every_stage(run):
     lines = [line.what for line in run_ledger(run, ["distilled"])]
     assert {"weights of stage joined", "weights of stage base"} <= set(lines)
     assert "groups of stage groups_2, for negatives" in lines
-    assert label_tasks(run, "distilled") == ()
     assert run.default_stage("vector") == "distilled"
 
 
