@@ -462,7 +462,7 @@ class CohortKeys(Config):
     missing: dict[str, tuple[str | int | float, ...]] = {}
     """Column of any table, or a pattern, to the values that stand for a missing cell; a list alone
     is of every column but ids and places of files."""
-    derive: dict[str, str] = {}
+    derive: dict[str, str] = Field(default={}, max_length=100)
     """Name to the expression of a column that is made of others, in every table that has these:
     ``{creatinine: "88.4 * crea_mgdl"}``. One may read those before it, or replace its own."""
     on_bad_record: Literal["refuse", "exclude"] = "refuse"

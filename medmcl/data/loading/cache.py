@@ -13,7 +13,7 @@ import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -274,10 +274,10 @@ def _list(folder: Path) -> _Folder:
 def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | None:
     """Read an entry; None if there is none, it is damaged, or of another key."""
     folder = cache / key
-    if not folder.is_dir():
-        return None
     path = folder / f"{modality}.npy"
     try:
+        if not folder.is_dir():
+            return None
         stamp = _stamp_of(path)
         facts = read_sealed(folder / f"{modality}.json")
         if (facts["key"], facts["modality"]) != (key, modality):
@@ -311,9 +311,20 @@ def claimed_entry(cache: Path, key: str, wait: Callable[[], object]) -> Iterator
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArtefactError(f"the cache cannot be made: {error}", where=cache) from None
-    with claim(cache / key, "records are being prepared", meanwhile=wait):
+        raise ArtefactError(f"the cache cannot be made: {error}", where=cache, fix=_OWN) from None
+    with ExitStack() as stack:
+        try:
+            claimed = claim(cache / key, "records are being prepared", meanwhile=wait)
+            stack.enter_context(claimed)
+        except ArtefactError as error:
+            raise error.again(ArtefactError, fix=error.fix or _OWN) from None
         yield
+
+
+_OWN = (
+    "if the cache is somebody else's, keep prepared records in a folder of your own: "
+    "MEDMCL_CACHE=FOLDER in the environment"
+)
 
 
 def write_entry(

@@ -80,8 +80,12 @@ def told_through(columns: Mapping[str, str], names: Iterable[str]) -> set[str]:
     reads = {name: names_in(text) for name, text in columns.items()}
 
     def with_sources(found: set[str]) -> set[str]:
-        more = found.union(*(reads[name] for name in found if name in reads))
-        return found if more == found else with_sources(more)
+        todo = [*found]
+        while todo:
+            more = reads.get(todo.pop(), set()) - found
+            found |= more
+            todo += more
+        return found
 
     told = with_sources(set(names))
     return told | {name for name in reads if with_sources({name}) & told}

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.core.writing import DiskError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading import worker_pool as processes
-from medmcl.data.loading.cache import read_entry, write_entry
+from medmcl.data.loading.cache import claimed_entry, read_entry, write_entry
 from medmcl.data.loading.prepare import build_adapters, cache_folder, prepare
 from medmcl.data.loading.reading import Outcome, content_digest, inspect_together
 from medmcl.data.loading.view_settings import ViewSettings
@@ -635,3 +636,29 @@ def test_two_records_that_differ_in_the_middle_are_no_copies_and_equal_ones_are(
 def test_what_columns_are_called_counts():
     one, other = pd.DataFrame({"a": BASE}), pd.DataFrame({"b": BASE})
     assert content_digest(one) != content_digest(other)
+
+
+@contextmanager
+def as_somebody_else():
+    """Do as a user who owns nothing here: for root no folder is shut."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+def test_a_cache_of_somebody_else_is_no_traceback(tmp_path):
+    cache = tmp_path / "cache"
+    (cache / "k").mkdir(parents=True)
+    cache.chmod(0)
+    try:
+        with as_somebody_else():
+            assert read_entry(cache, "k", "ecg", 3) is None
+            claimed = claimed_entry(cache, "k", lambda _: None)
+            with pytest.raises(ArtefactError, match=r"(?s)cannot be .*MEDMCL_CACHE=FOLDER"):
+                claimed.__enter__()
+    finally:
+        cache.chmod(0o700)

@@ -128,3 +128,11 @@ def test_told_through_by_slow_loops():
     assert told_through(columns, {"b"}) == {"b", "a", "a + 1", "c", "g"}
     assert {"f", "e", "g"} <= told_through(columns, {"f"})
     assert "a" not in told_through(columns, {"f"})
+
+
+def test_a_long_chain_is_refused_by_number_and_never_a_traceback(hospital):
+    chain = ", ".join(f"c{k}: c{k - 1} + 1" for k in range(1, 1_100))
+    with pytest.raises(CohortError, match="at most 100"):
+        medmcl.open_cohort(hospital(f"{{c0: weight, {chain}, creatinine: crea_mgdl, sex: gender}}"))
+    columns = {f"c{k}": f"c{k - 1} + 1" for k in range(1, 1_100)}
+    assert {"c0", "c1098"} <= told_through(columns, {"c1"})
