@@ -9,7 +9,8 @@ looked at together with all earlier ones whose patients it shares, directly or t
   alone, or on one site alone but for a few others, unless that site was released by itself: ranks
   of matrices decide that for all combinations at once, whatever their factors. Few are fewer than
   the threshold over the largest share: a cell that is shown is then true of no more than that share
-  of any group (14 patients at a threshold of 11 and a share of 0.8).
+  of any group (14 patients at a threshold of 11 and a share of 0.8). Of a release that has none but
+  small groups the largest is not few.
 - *Cells*: a combination that takes no group away, but for few patients (E + F as the difference of
   two sums), is a release of its own that nobody suppressed, and its zeros are no more to be told
   than its small cells. Where it would give one of fewer patients than the threshold, the new
@@ -105,11 +106,11 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
     fewest = max(one.min_patients for one in (new, *near))
     groups = _groups([people_of(one.counts) for one in (new, *near)])
     few = groups.size < math.ceil(fewest / share - 1e-9)
-    _refuse_few(groups, few, near)
-    _refuse_site(groups, share, near)
-    for row in groups.rows:
+    for row in sorted(groups.rows, key=lambda one: int(groups.size[one > 0].sum())):
         if not row[~few].any():  # nothing but small groups: the largest of them stands for it
             few[np.argmax(np.where(row, groups.size, -1))] = False
+    _refuse_few(groups, few, near)
+    _refuse_site(groups, share, near)
     factors = _combinations(groups.rows[:, ~few], near)
     factors = factors[(factors[:, 0] != 0) & factors[:, 1:].any(axis=1)]  # what is new by this one
     otherwise, unnamed = _counted_otherwise([new, *near])

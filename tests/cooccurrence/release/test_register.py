@@ -147,6 +147,35 @@ def test_few_patients_are_not_read_off_two_counts_of_one_site(sites, tmp_path):
         release_threshold(fewer)
 
 
+@pytest.mark.parametrize(
+    ("before", "last", "share"),
+    [((300, 13), 13, 0.8), ((13,), 13, 0.8), ((300,), 300, 0.007), ((25,), 13, 0.8)],
+    ids=["a ward", "thirteen", "a strict share", "half"],
+)
+def test_where_all_groups_are_few_one_patient_is_not_read_off_either(before, last, share, tmp_path):
+    """The cells that the patient has were absent, and no others."""
+    words = vocabularies(4, 4)
+    names = [f"P{k}" for k in range(300)]
+    x = [(np.random.default_rng(k).random((300, 4)) < 0.97).astype(int) for k in range(2)]
+    x[0][0] = (0, 1, 0, 1)
+
+    def of(first, end):
+        rows = slice(first, end)
+        return count_tokens(
+            *(one[rows] for one in x), vocabularies=words, subjects=names[rows], names=tuple(words)
+        )
+
+    for n in before:
+        release_threshold(of(0, n)).save(tmp_path / f"of {n}")
+    alone = release_threshold(
+        of(1, last), largest_share=share, register=Register(tmp_path / "another")
+    )
+    assert alone.counts.D.nnz > 8
+    with pytest.raises(ArtefactError, match=r"show few patients(.|\n)*groups of 1"):
+        release_threshold(of(1, last), largest_share=share)
+    release_threshold(of(0, before[-1])).save(tmp_path / "again")  # the very same are allowed
+
+
 def test_cells_of_few_patients_are_left_out_of_a_later_release(sites, tmp_path):
     """Forty patients come: of no cell is it told what fewer than eleven of them have."""
     before = release_threshold(load_counts(sites["A"]))
