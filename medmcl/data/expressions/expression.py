@@ -253,7 +253,9 @@ class _Evaluation:
     def _binop(self, node: ast.BinOp) -> Values:
         work = _ARITHMETIC.get(type(node.op))
         if work is None:
-            raise self._refuse("'&', '|', '^', '@' and shifts are not known", "write and, or, not")
+            raise self._refuse(
+                "'&', '|', '^', '@' and shifts are not known", "write and, or, not; ** for a power"
+            )
         a, b = self.number(self.of(node.left)), self.number(self.of(node.right))
         with np.errstate(all="ignore"):
             data = work(a.data, b.data)
@@ -468,7 +470,7 @@ class _Evaluation:
         shown = next(iter(value.data[value.known]), "")
         raise self._refuse(
             f"'{value.name}' is not a number (for example {shown!r})",
-            "clean the column so that every cell is a number or empty",
+            "clean the column so that every cell is a number or empty; no time is made of dates",
         )
 
     def truth(self, value: Values) -> Values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -18,6 +18,9 @@ from medmcl.modalities.tabular.settings import Column, TabularSource
 
 MOST_SHOWN = 5
 """Columns that an error gives an example of."""
+LOOKED_AT, NEARLY_ALL = 1_000, 0.9
+"""Cells that are looked at for dates, and the share that must be some."""
+_DAY = r"\s*(\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{4})(\D|$)"
 
 
 def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]) -> ModalitySpec:
@@ -26,7 +29,8 @@ def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]
     A column that is named alone is a category if no cell of it can be read as a number, as of
     words; otherwise it is a number, and cells that are none are faults.
 
-    Neither is taken of one whose cells are mostly numbers with commas: 18,85 is no word.
+    Neither is taken of one whose cells are mostly numbers with commas: 18,85 is no word; nor of one
+    of dates, which no pattern takes.
 
     A column that is named itself, or stands under an earlier pattern, is not taken again. Only
     ``*`` and ``?`` are signs of a pattern; a column that is called so itself is that column.
@@ -55,7 +59,10 @@ def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]
         found = [
             one
             for one in columns
-            if one not in taken and one not in reserved and _matches(one, name)
+            if one not in taken
+            and one not in reserved
+            and _matches(one, name)
+            and not _is_dates(table[one])
         ]
         if not found:
             raise CohortError(
@@ -65,7 +72,9 @@ def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]
             )
         taken.update(found)
         written |= dict.fromkeys(found, about)
-    _refuse_commas(spec.name, table, [n for n, one in written.items() if one.kind == "auto"])
+    unsaid = [name for name, one in written.items() if one.kind == "auto"]
+    _refuse_commas(spec.name, table, unsaid)
+    _refuse_dates(spec.name, [n for n in unsaid if n in known and _is_dates(table[n])])
     written = {
         name: about.of_kind("category" if name in known and _is_words(table[name]) else "number")
         for name, about in written.items()
@@ -91,6 +100,28 @@ def _refuse_commas(modality: str, table: pd.DataFrame, names: Collection[str]) -
         f"18,85 is read as a number; if these are words, say so: {name}: category under columns:, "
         "and auto for others",
     )
+
+
+def _refuse_dates(modality: str, names: Sequence[str]) -> None:
+    if names:
+        raise CohortError(
+            f"{counted(len(names), 'column')} of dates: no model takes a day for a number, and as "
+            "a category nobody later has one that training had",
+            where=f"modalities.{modality}.columns",
+            got=", ".join(names[:MOST_SHOWN]) + (", …" if len(names) > MOST_SHOWN else ""),
+            fix="take them out, or put what is meant into the table, such as years of age; if "
+            f"these are few groups, say so: {names[0]}: category under columns:",
+        )
+
+
+def _is_dates(cells: pd.Series) -> bool:
+    """Whether there are cells, and nearly all of them begin with a day: 2019-03-31."""
+    if pd.api.types.is_datetime64_any_dtype(cells):
+        return True
+    if _is_numeric(cells):
+        return False
+    known = cells.dropna().astype(str).head(LOOKED_AT)
+    return bool(len(known)) and bool(known.str.match(_DAY).mean() > NEARLY_ALL)
 
 
 def _is_numeric(cells: pd.Series) -> bool:

@@ -212,7 +212,7 @@ def gather(
         else:
             found.present[COVARIATES] = found.covariates.present
             found.gaps.append(f"{spec.covariates}: the train mean and a flag stand in for a cell")
-            _leave_out_tellers(found, spec, prepared.cohort)
+            _leave_out_tellers(found, spec, prepared.cohort, is_frozen=is_frozen)
     if spec.probe is None or "simple" not in wanted:
         return found
     if isinstance(spec.probe.modality, str) and not spec.probe.several:
@@ -253,11 +253,17 @@ def _lay_given(
             )
 
 
-def _leave_out_tellers(found: Sources, spec: EvaluateSpec, cohort: Cohort) -> None:
-    """Note, for each task, the covariates that would give it away; they are not its predictors."""
+def _leave_out_tellers(
+    found: Sources, spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool
+) -> None:
+    """Note, for each task, the covariates that would give it away; they are not its predictors.
+
+    Of a kept model, whose predictors they may be, that is first of all to be known.
+    """
     modality = str(spec.covariates)
     found.tellers |= _tellers(spec, cohort, modality)
-    found.notes += [
+    told = found.strange if is_frozen else found.notes
+    told += [
         f"{task}: {', '.join(out)} of {modality} left out of the covariates: the task is "
         "made of it, or told by it"
         for task, out in found.tellers.items()

@@ -136,3 +136,14 @@ def test_a_long_chain_is_refused_by_number_and_never_a_traceback(hospital):
         medmcl.open_cohort(hospital(f"{{c0: weight, {chain}, creatinine: crea_mgdl, sex: gender}}"))
     columns = {f"c{k}": f"c{k - 1} + 1" for k in range(1, 1_100)}
     assert {"c0", "c1098"} <= told_through(columns, {"c1"})
+
+
+def test_columns_of_dates_are_no_inputs_unless_called_categories(hospital):
+    days = [f"2019-03-{k % 28 + 1:02d}" for k in range(60)]
+    folder = hospital(columns='"*"', seen=days, told=[None, *days[1:]])
+    assert {*medmcl.open_cohort(folder).spec.modalities["clinic"].cell_columns} == {
+        "crea_mgdl", "gender", "weight",
+    }  # fmt: skip
+    with pytest.raises(CohortError, match=r"1 column of dates(.|\n)*seen: category"):
+        medmcl.open_cohort(hospital(columns="[weight, seen]", seen=days))
+    medmcl.open_cohort(hospital(columns="{weight: number, seen: category}", seen=days))

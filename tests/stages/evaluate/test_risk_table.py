@@ -382,16 +382,15 @@ def test_what_a_task_is_made_of_is_no_covariate_of_it(tmp_path, cache):
     table, _ = metabric(600)
     table["late"] = (table["duration"] > table["duration"].median()).astype(int)
     table["copy"] = table["late"] * 2 + 1
-    folder = write_cohort(
-        tmp_path / "c",
-        table,
-        subjects={"table": "table.csv"},
-        modalities={"patient": {"reader": "table", "columns": ["x1", "x2", "late", "copy"]}},
-        tasks={
+    given = {
+        "subjects": {"table": "table.csv"},
+        "modalities": {"patient": {"reader": "table", "columns": ["x1", "x2", "late", "copy"]}},
+        "tasks": {
             "late": {"kind": "binary", "column": "late", "leaky_columns": ["copy"]},
             "x0": {"kind": "regression", "column": "x0"},
         },
-    )
+    }
+    folder = write_cohort(tmp_path / "c", table, **given)
     run = medmcl.pretrain(folder, recipe="risk_table_toy", out=tmp_path / "run", device="cpu")
     row = rows_of(run).loc["late", "covariates", "auroc"]
     assert row["low"] < 0.5 < row["high"]  # nothing else of the table tells it
@@ -400,6 +399,13 @@ def test_what_a_task_is_made_of_is_no_covariate_of_it(tmp_path, cache):
     said = "late: late, copy of patient left out of the covariates"
     assert [note for note in told["notes"] if note.startswith(said)]
     assert rows_of(run).loc["x0", "covariates", "r2"]["protocol"] == "linear_probe"
+    # elsewhere a column that the kept model reads is made of the outcome
+    there = write_cohort(
+        tmp_path / "d", table.drop(columns="x1"), **given, derive={"x1": "2 * late"}
+    )
+    medmcl.evaluate(run, there, out=tmp_path / "e")
+    told = json.loads((tmp_path / "e" / "report.json").read_text(encoding="utf-8"))
+    assert "Beware: late: x1, late, copy of patient left out" in "\n".join(told["headline"])
 
 
 def test_a_mixed_table_with_gaps_categories_and_odd_cells(tmp_path, cache):
