@@ -125,12 +125,16 @@ def _check_margin(name: str, counts: Counts, folder: Path) -> None:
               patients)  # fmt: skip
 
 
-def _check_block(a: str, b: str, block: Block, counts: Counts, folder: Path) -> None:
-    where = f"{folder}, {a} x {b}"
+def _check_symmetric(a: str, b: str, block: Block, where: str) -> None:
     if a == b and (block.pairs != block.pairs.T).nnz:
         raise ArtefactError("cells within a modality are not symmetric", where=where)
+
+
+def _check_block(a: str, b: str, block: Block, counts: Counts, folder: Path) -> None:
+    where = f"{folder}, {a} x {b}"
     if counts.is_released:
-        return  # margins of a release are sums of its cells (refuse_telling)
+        return  # see refuse_telling
+    _check_symmetric(a, b, block, where)
     for name, axis in ((a, 1), (b, 0)):
         inside = np.asarray(block.pairs.sum(axis=axis), dtype=np.int64)
         unseen = (counts.margins[name].tokens == 0) & (inside > 0)
@@ -189,6 +193,8 @@ def refuse_telling(counts: Counts, where: object) -> None:
     told += ["tags of patients"] if origin.people else []
     if not counts.is_released:
         told.append("exact cells")
+    for (a, b), block in counts.blocks.items():
+        _check_symmetric(a, b, block, f"{where}, {a} x {b}")
     expected = margins_of_cells(counts.vocabularies, counts.blocks)
     for name, margin in counts.margins.items():
         for what in ("tokens", "pairs"):

@@ -9,7 +9,7 @@ patient, by the cell less a pair for each other one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,25 +38,24 @@ class Cells:
     site: np.ndarray
 
 
-def cells_in_the_places_of(new: Counts, others: Sequence[Counts]) -> Mapping[Pair, Cells]:
+def cells_in_the_places_of(new: Counts, others: Sequence[Counts]) -> Iterator[tuple[Pair, Cells]]:
     """Give the cells of each block of ``new`` that shows any, first its own, then of the others.
 
-    A block is known by its tokens: modalities may have other names elsewhere, or another order.
+    A cell is known by its two tokens, whatever modalities they are in elsewhere. Where a release
+    has a cell in several blocks (settings as modalities of the same tokens), the block is given
+    once for each of them, and once with their sums.
     """
-    found = {}
     for pair, block in new.blocks.items():
-        row, column = sparse.coo_array(block.pairs).coords
-        if not len(row):
+        where = sparse.coo_array(block.pairs).coords
+        if not len(where[0]):
             continue
-        tables: list[list[sparse.csr_array] | None] = [_tables(new, pair, block)]
-        tables += [_of_another(new, pair, one, block.pairs.shape) for one in others]
-        none = np.zeros(len(row), dtype=np.int64)
-        values = [
-            np.array([none if one is None else one[k][row, column] for one in tables])
-            for k in range(4)
-        ]
-        found[pair] = Cells((row, column), *values)
-    return found
+        mine, *found = (_in_the_places_of(new, pair, where, one) for one in (new, *others))
+        for k in range(max(map(len, found), default=1)):
+            each = [np.where(one[min(k, len(one) - 1), 0] > 0, one[min(k, len(one) - 1)], one[0])
+                    for one in found]  # fmt: skip
+            yield pair, Cells(where, *np.stack([mine[0], *each], axis=1))
+        if any(len(one) > 1 for one in (mine, *found)):
+            yield pair, Cells(where, *np.stack([one.sum(axis=0) for one in (mine, *found)], axis=1))
 
 
 def _tables(counts: Counts, pair: Pair, block: Block) -> list[sparse.csr_array]:
@@ -65,22 +64,30 @@ def _tables(counts: Counts, pair: Pair, block: Block) -> list[sparse.csr_array]:
     return [block.pairs, block.patients, *most_of_one(counts, pair)]
 
 
-def _of_another(
-    new: Counts, pair: Pair, counts: Counts, shape: tuple[int, int]
-) -> list[sparse.csr_array] | None:
-    """The tables of a block of other counts in the places of one here; None if it is not there."""
-    best, found = (0, False), None
+def _in_the_places_of(
+    new: Counts, pair: Pair, where: tuple[np.ndarray, np.ndarray], counts: Counts
+) -> np.ndarray:
+    """The tables of other counts in the cells of a block here, (blocks, 4, n) int64.
+
+    Of each cell that of a block of the same names first, then the larger ones; at least one.
+    """
+    shape = new.blocks[pair].pairs.shape
+    found, first = [np.zeros((4, len(where[0])), dtype=np.int64)], [False]
     for (c, d), block in counts.blocks.items():
         for one, two, turned in ((c, d, False), (d, c, True)):
             into = [_places_in(new, pair[0], counts, one), _places_in(new, pair[1], counts, two)]
-            known = int((into[0] >= 0).sum()) * int((into[1] >= 0).sum())
-            alike = (known, (one, two) == pair)
-            if block.patients is None or not known or alike <= best:
+            if block.patients is None or (turned and c == d):  # which holds both halves
                 continue
-            best = alike
-            cells = _tables(counts, (c, d), block)
-            found = [_moved(k.T if turned else k, into, shape) for k in cells]
-    return found
+            if all((places >= 0).any() for places in into):
+                tables = _tables(counts, (c, d), block)
+                moved = [_moved(k.T if turned else k, into, shape) for k in tables]
+                found.append(np.array([k[where] for k in moved]))
+                first.append((one, two) == pair)
+    cells = np.array(found)
+    there = cells[:, 0] > 0
+    rank = np.where(there, cells[:, 0] + np.array(first)[:, None] * (1 << 62), 0)
+    cells = np.take_along_axis(cells, np.argsort(-rank, axis=0, kind="stable")[:, None], axis=0)
+    return np.asarray(cells[: max(1, there.sum(axis=0).max())])
 
 
 def _places_in(new: Counts, name: str, counts: Counts, other: str) -> np.ndarray:

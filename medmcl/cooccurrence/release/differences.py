@@ -127,13 +127,14 @@ def told_by_others(new: Past, past: Sequence[Past], share: float) -> dict[Pair, 
     again[0] = False  # what the same counts showed before tells nothing new
     both = (groups.rows[:, None] > 0) & (groups.rows[None] > 0)
     shared = np.where(unnamed, _UNKNOWN, both @ groups.size)
-    for pair, cells in cells_in_the_places_of(new.counts, [one.counts for one in near]).items():
+    for pair, cells in cells_in_the_places_of(new.counts, [one.counts for one in near]):
         small = where_told(cells, factors, factors @ groups.rows, few, fewest, share)
         small |= where_told_by_others(cells, mixed, shared, fewest, share)
         small &= (cells.pairs[again] != cells.pairs[0]).all(axis=0)
         row, column = (one[small] for one in cells.where)
         ones = np.ones(len(row), dtype=np.int64)
-        told[pair] = sparse.csr_array((ones, (row, column)), shape=told[pair].shape)
+        here = sparse.csr_array((ones, (row, column)), shape=told[pair].shape)
+        told[pair] = sparse.csr_array(told[pair].maximum(here))
     return told
 
 
@@ -165,7 +166,7 @@ def _sums_that_differ(one: Counts, other: Counts) -> bool:
         return False
     return any(
         ((cells.pairs != 0).all(axis=0) & (cells.pairs[0] != cells.pairs[1])).any()
-        for cells in cells_in_the_places_of(one, [other]).values()
+        for _, cells in cells_in_the_places_of(one, [other])
     )
 
 

@@ -13,9 +13,15 @@ from scipy.optimize import nnls
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.count.command import count
 from medmcl.cooccurrence.count.counts import Provenance
-from medmcl.cooccurrence.count.people import counted_alike, register_folder, shared_patients
+from medmcl.cooccurrence.count.people import (
+    counted_alike,
+    people_of_subjects,
+    register_folder,
+    shared_patients,
+)
 from medmcl.cooccurrence.count.run import Means
 from medmcl.cooccurrence.count.spec import load_spec
+from medmcl.cooccurrence.exchange.checks import refuse_telling
 from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
 from medmcl.cooccurrence.exchange.secure import site_by_name
 from medmcl.cooccurrence.release import differences
@@ -333,6 +339,66 @@ def test_another_modality_beside_takes_no_cell_away(tmp_path):
     release_folders([counted(tmp_path, more, "three", modalities=rules)], tmp_path / "r3")
     both = [load_counts(tmp_path / name).blocks["a", "b"].pairs for name in ("r2", "r3")]
     assert both[0].nnz == both[1].nnz > 4
+
+
+LAYOUTS = {
+    "whole": {"a": CODES[:D], "b": CODES[D:]},
+    "turned": {"x": CODES[D:], "y": CODES[:D]},
+    "split": {"a1": CODES[:1], "a2": CODES[1:D], "b": CODES[D:]},
+    "within": {"codes": CODES[: D + 1], "b": CODES[D + 1 :]},
+    "settings": {"in": CODES[:D], "out": CODES[:D], "b": CODES[D:]},
+}
+"""Codes of each modality."""
+
+
+def laid_out(how, patients):
+    """Counts of some of 300 patients; five of the last 60 have A0 and B0, all each other pair."""
+    x = np.ones((patients, 2 * D), dtype=int)
+    x[240:268, 0] = 0
+    x[268:295, D] = 0
+    tables = {
+        name: x[:, [CODES.index(code) for code in codes]] for name, codes in LAYOUTS[how].items()
+    }
+    for k, name in enumerate(("in", "out")):
+        if name in tables:
+            tables[name][k::2] = 0
+    words = {name: Vocabulary(tuple(codes), "v") for name, codes in LAYOUTS[how].items()}
+    parts = [
+        count_tokens(*(tables[one] for one in pair), names=pair, vocabularies=words,
+                     within=how == "within")
+        for pair in combinations(words, 2)
+    ]  # fmt: skip
+    return replace(
+        parts[0],
+        vocabularies=words,
+        margins={name: one for part in parts for name, one in part.margins.items()},
+        blocks={pair: one for part in parts for pair, one in part.blocks.items()},
+        provenance=Provenance(people=people_of_subjects([f"P{k}" for k in range(patients)])),
+    )
+
+
+def cells_of(counts):
+    """The two codes of each released cell."""
+    refuse_telling(counts, "release")  # within a modality both halves are left out, or neither
+    return {
+        frozenset(counts.vocabularies[name].tokens[k] for name, k in zip(pair, place, strict=True))
+        for pair, block in counts.blocks.items()
+        for place in zip(*block.pairs.nonzero(), strict=True)
+    }
+
+
+@pytest.mark.parametrize("before", LAYOUTS)
+def test_cells_are_found_again_in_other_modalities(before, tmp_path):
+    """Only the block of the most tokens of an earlier release was looked at, in one direction."""
+    release_threshold(laid_out(before, 240)).save(tmp_path / "before")
+    wrong = {}
+    for after in LAYOUTS:
+        counts = laid_out(after, 300)
+        alone = release_threshold(counts, register=Register(tmp_path / "another"))
+        left_out = cells_of(alone.counts) - cells_of(release_threshold(counts).counts)
+        if left_out != {frozenset(("A0", "B0"))}:
+            wrong[after] = left_out
+    assert not wrong
 
 
 def test_too_many_releases_of_other_events_are_refused_by_name(tmp_path, monkeypatch):
