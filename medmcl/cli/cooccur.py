@@ -157,16 +157,27 @@ AlignOption = Annotated[
 ]
 
 
+OtherPeople = Annotated[
+    bool,
+    typer.Option(
+        "--other-people",
+        help="Patients of the same ids at two sites are other people, by chance. If they are the "
+        "same, one patient alone can pass the threshold.",
+    ),
+]
+
+
 @app.command(cls=Command)
 def merge(
     counts: CountsArguments,
     out: CountsFolder,
     align: AlignOption = None,
+    other_people: OtherPeople = False,
 ) -> None:
     """Add up the counts of several sites, exactly."""
     from medmcl.stages.cooccur.merge import merge_folders
 
-    _say(merge_folders(counts, out, align=_align(align)))
+    _say(merge_folders(counts, out, align=_align(align), other_people=other_people))
 
 
 @app.command(cls=Command)
@@ -199,6 +210,14 @@ def release(
             help="A privacy budget was charged for some of the patients: release.",
         ),
     ] = False,
+    beside_sums: Annotated[
+        bool,
+        typer.Option(
+            "--beside-sums",
+            help="No site of a secure sum is in counts that are released by themselves: release.",
+        ),
+    ] = False,
+    other_people: OtherPeople = False,
 ) -> None:
     """Write counts that may leave: cells of few patients absent, nothing else that tells them.
 
@@ -215,6 +234,8 @@ def release(
         align=_align(align),
         largest_share=largest_share,
         beside_private=beside_private,
+        beside_sums=beside_sums,
+        other_people=other_people,
     )
     cells, share, warnings = (done.pop(key) for key in ("cells", "share suppressed", "warnings"))
     done["cells suppressed"] = f"{done['cells suppressed']:,} of {cells:,} ({share:.1%})"
@@ -327,11 +348,12 @@ def secure_share(
     keys: Keys,
     round_: SecureRound,
     out: ShareFile,
+    other_people: OtherPeople = False,
 ) -> None:
     """Mask this site's counts for one secure sum; the share may leave, the counts stay."""
     from medmcl.stages.cooccur.merge import share_counts
 
-    _say(share_counts(counts, keys, round_, out))
+    _say(share_counts(counts, keys, round_, out, other_people=other_people))
 
 
 @app.command("secure-sum", cls=Command)

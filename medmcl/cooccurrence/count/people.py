@@ -338,7 +338,7 @@ def known_by_contents(one: People, other: People) -> bool:
     return one.kind == "records" or bool(len(renamed(one, other)[0]))
 
 
-def same_names(one: People, other: People) -> bool:
+def same_names(one: People, other: People, *, untold: bool = True) -> bool:
     """Whether patients of two sites have the same names, and are not other people.
 
     Names are the same people's unless what was drawn shows that they are not: of either table days
@@ -346,15 +346,23 @@ def same_names(one: People, other: People) -> bool:
     that one patient alone has, nor half of all. Of a filter or a source less all days are in the
     other table, however few they are; other dates leave the contents; where days are not known or
     too few, nothing tells people apart.
+
+    Args:
+        one: A site.
+        other: Another.
+        untold: What to say of common names where nothing tells.
     """
     if one.tags is None or other.tags is None or one.kind != other.kind:
         return False
     _, i, j = np.intersect1d(one.tags, other.tags, return_indices=True)
     if one.days is None or other.days is None or not len(i):
-        return bool(len(i))
+        return bool(len(i)) and untold
     mine, theirs = one.days[i], other.days[j]
     for looked, there, alike in (days_in_common(mine, theirs), days_in_common(theirs, mine)):
-        if looked < min(FEWEST_LOOKED, len(i)) or there >= _HALF * looked:
+        if looked < min(FEWEST_LOOKED, len(i)):
+            if untold:
+                return True
+        elif there >= _HALF * looked:
             return True
         if alike >= max(_FEWEST_EVENTS, _SAME_EVENTS * looked):
             return True
@@ -433,6 +441,26 @@ def shared_patients(one: People, other: People) -> int:
     if one.kind == "records" and len(i) < FEWEST_ALIKE:
         return 0
     return alike if 2 * alike >= min(len(one.tags), len(other.tags)) else 0
+
+
+def counted_twice(one: People, other: People, *, other_people: bool = False) -> int:
+    """How many patients a sum of two sites would count twice: all of the same names.
+
+    Unlike `shared_patients` whatever their days are: a patient of two years has other days in each,
+    and adds to a cell of both as two.
+
+    Args:
+        one: A site.
+        other: Another.
+        other_people: Somebody says that names are others' in each; they are the same people's only
+            where days or contents show it.
+    """
+    if one.tags is None or other.tags is None or {one.kind, other.kind} != {"subjects"}:
+        return shared_patients(one, other)
+    names = np.intersect1d(one.tags, other.tags)
+    if other_people and not same_names(one, other, untold=False):
+        names = names[:0]
+    return len(names) + int((~np.isin(one.tags[renamed(one, other)[0]], names)).sum())
 
 
 def may_be_the_same(one: People, other: People) -> bool:

@@ -7,20 +7,27 @@ from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Counts, Vocabulary, origins
-from medmcl.cooccurrence.count.people import shared_patients
+from medmcl.cooccurrence.count.people import People, counted_twice
 from medmcl.cooccurrence.exchange.folder import load_counts
 from medmcl.core.errors import ArtefactError, MedmclError
 
 Align = Literal["union"]
+OTHER_PEOPLE: Final = (
+    "Patients of the same ids at two sites were taken for other people because somebody said so: "
+    "if they are the same, each counts as several, and a cell may be one patient's."
+)
+"""Note of a sum for which that was said, and warning of a release of it."""
 
 
-def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
+def merge(
+    *sites: Counts | str | Path, align: Align | None = None, other_people: bool = False
+) -> Counts:
     """The sum of the sites, exact and the same in any order.
 
     Args:
@@ -32,10 +39,14 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
             margins are too small, and their embedding is drawn towards "these avoid each other".
             Then merge embeddings instead (`medmcl cooccur merge-embeddings`, or
             `medmcl.cooccurrence.embed.stacked.merge_embeddings`).
+        other_people: Patients of the same ids are other people at each site, by chance: add them
+            up. A patient who is the same counts as several, and passes a threshold alone; so it
+            is refused still where their days or contents show that they are the same.
 
     Raises:
         ArtefactError: If there is no site, one is given twice (its folder, a copy, or a sum that
-            holds it), or they do not go together; the message names the site.
+            holds it), some have patients of the same ids, or they do not go together; the message
+            names the site.
     """
     named = open_sites(sites)
     behind = {one for _, counts in named for one in origins(counts)}
@@ -52,11 +63,17 @@ def merge(*sites: Counts | str | Path, align: Align | None = None) -> Counts:
             raise ArtefactError(
                 error.what, where=where, got=error.got, expected=error.expected, fix=error.fix
             ) from None
-    _refuse_shared_patients(
-        [one for one, given in zip(named, sites, strict=True) if not isinstance(given, Counts)]
+    refuse_counted_twice(
+        [
+            (name, counts.provenance.people)
+            for (name, counts), given in zip(named, sites, strict=True)
+            if not isinstance(given, Counts) and _any_pair(counts)
+        ],
+        other_people=other_people,
     )
+    notes = {*total.notes, *([OTHER_PEOPLE] if other_people else [])}
     provenance = replace(total.provenance, merged_from=tuple(sorted(behind)))
-    return replace(total, notes=tuple(sorted(total.notes)), provenance=provenance)
+    return replace(total, notes=tuple(sorted(notes)), provenance=provenance)
 
 
 def open_sites(sites: Sequence[Counts | str | Path]) -> list[tuple[str, Counts]]:
@@ -110,20 +127,33 @@ def _refuse_overlap(saved: Sequence[tuple[str, Counts]]) -> None:
             )
 
 
-def _refuse_shared_patients(saved: Sequence[tuple[str, Counts]]) -> None:
-    """Refuse counts of the same patients who were counted otherwise: they would count twice."""
-    for (one, mine), (other, theirs) in combinations(saved, 2):
-        twice = sum(
-            shared_patients(a, b) for a in mine.provenance.people for b in theirs.provenance.people
-        )
-        if twice and _any_pair(mine) and _any_pair(theirs):
+def refuse_counted_twice(
+    sites: Sequence[tuple[str, Sequence[People]]], *, other_people: bool = False
+) -> None:
+    """Refuse sites that share patients, for each of whom a threshold would count several.
+
+    Args:
+        sites: Name and patients of each.
+        other_people: See `merge`.
+
+    Raises:
+        ArtefactError: Two have patients of the same ids; see `counted_twice`.
+    """
+    for (one, mine), (other, theirs) in combinations(sites, 2):
+        twice = sum(counted_twice(a, b, other_people=other_people) for a in mine for b in theirs)
+        if twice:
             raise ArtefactError(
-                "the same patients would be added twice, though they were counted otherwise",
+                "the same patients would be added twice, and each would pass the threshold as two",
                 where=other,
                 got=f"{twice:,} patients who are in {one} too",
-                expected="counts of other patients",
-                fix="count each patient once; other people whose subjects have the same names are "
-                "taken for the same where there are no times: give them names of their own",
+                expected="no patient in two of the counts",
+                fix="count years, settings or sources of one site in one `medmcl cooccur count` "
+                "(several values of `keep`, several sources of a spec)"
+                + (
+                    "; their days or contents show that they are the same"
+                    if other_people
+                    else "; --other-people (other_people=True) if ids are the same by chance"
+                ),
             )
 
 

@@ -9,6 +9,8 @@ lie: ``$MEDMCL_REGISTER``. It holds
 - ``releases/NAME``: the cells of each release by threshold with their patients, and the tags of all
   its patients. Nothing that was suppressed is in it. The same stands in ``released`` of each
   folder of counts that was released from, so that another register finds it too;
+- ``shares/NAME``: name and tags of the patients of each share of a secure sum
+  (`medmcl.cooccurrence.release.shares`);
 - ``people/SITE.npy``: tags of the patients that a budget was charged for;
 - ``register.json``: the list of all that, a copy of every budget as it was last charged, and a
   keyed hash of it all.
@@ -54,6 +56,7 @@ from medmcl.cooccurrence.count.people import (
     register_key,
     shared_patients,
 )
+from medmcl.cooccurrence.exchange.flat import layout_of
 from medmcl.cooccurrence.exchange.folder import MANIFEST, load_counts, save_counts
 from medmcl.cooccurrence.exchange.manifest import Sha256
 from medmcl.cooccurrence.exchange.tables import read_json, sha256_of
@@ -72,7 +75,7 @@ _BACKUP = "restore the register from a backup that is no older than the last rel
 
 
 class EntryKeys(Config):
-    """One release by threshold: its folder, and the hash of the manifest in it."""
+    """One release by threshold, or share: its folder, and the hash of the manifest in it."""
 
     name: str
     sha256: Sha256
@@ -107,6 +110,7 @@ class RegisterKeys(Config):
 
     schema_: Literal["medmcl/release-register@1"] = Field(alias="schema")
     releases: tuple[EntryKeys, ...] = ()
+    shares: tuple[EntryKeys, ...] = ()
     budgets: dict[str, BudgetKeys] = {}
     seal: str = ""
 
@@ -152,12 +156,7 @@ class Register:
         """
         found: dict[str, Past] = {}
         for entry in self.read().releases:
-            place = self.folder / "releases" / entry.name
-            if not (place / MANIFEST).is_file() or sha256_of(place / MANIFEST) != entry.sha256:
-                raise ArtefactError(
-                    "an entry of the register is missing, or was changed", where=place, fix=_BACKUP
-                )
-            found[entry.name] = _past(place)
+            found[entry.name] = _past(self._entered("releases", entry))
         for folder in beside:
             there = folder / RELEASED
             for place in sorted(there.iterdir()) if there.is_dir() else ():
@@ -193,6 +192,38 @@ class Register:
             return
         entry = EntryKeys(name=new.name, sha256=sha256_of(place / MANIFEST))
         self._write(keys.model_copy(update={"releases": (*keys.releases, entry)}))
+
+    def shares(self) -> list[Counts]:
+        """Empty counts of each share of a secure sum so far: whose it was, its name the note.
+
+        Raises:
+            ArtefactError: An entry is missing, or was changed.
+        """
+        return [load_counts(self._entered("shares", entry)) for entry in self.read().shares]
+
+    def enter_share(self, counts: Counts, site: str) -> None:
+        """Remember whose counts were shared under a name; to be called alone."""
+        people = people_of(counts)
+        name = self._sealed(json.dumps([site, sorted(one.site for one in people)]))
+        keys, place = self.read(), self.folder / "shares" / name
+        if any(entry.name == name for entry in keys.shares):
+            return
+        if not place.exists():
+            memory = replace(
+                layout_of(counts).empty, notes=(site,), provenance=Provenance(people=people)
+            )
+            save_counts(memory, place)
+        entry = EntryKeys(name=name, sha256=sha256_of(place / MANIFEST))
+        self._write(keys.model_copy(update={"shares": (*keys.shares, entry)}))
+
+    def _entered(self, kind: str, entry: EntryKeys) -> Path:
+        """Folder of an entry that is as it was made."""
+        place = self.folder / kind / entry.name
+        if not (place / MANIFEST).is_file() or sha256_of(place / MANIFEST) != entry.sha256:
+            raise ArtefactError(
+                "an entry of the register is missing, or was changed", where=place, fix=_BACKUP
+            )
+        return place
 
     def budget(self, ledger: str) -> BudgetKeys | None:
         """A budget as it was last charged; None if it never was."""
@@ -314,7 +345,8 @@ class Register:
         write_atomically(self._file, text + "\n", mode=0o600)
 
     def _seal(self, keys: RegisterKeys) -> str:
-        said = keys.model_dump(by_alias=True, mode="json", exclude={"seal"})
+        without = {"seal"} if keys.shares else {"seal", "shares"}  # as registers were before shares
+        said = keys.model_dump(by_alias=True, mode="json", exclude=without)
         return self._sealed(json.dumps(said, sort_keys=True))
 
     def _sealed(self, text: str) -> str:

@@ -41,6 +41,7 @@ from medmcl.cooccurrence.count.people import names_a_register
 from medmcl.cooccurrence.exchange.checks import margins_of_cells, refuse_telling
 from medmcl.cooccurrence.exchange.folder import refuse_used, save_counts
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys, ThresholdKeys
+from medmcl.cooccurrence.exchange.merging import OTHER_PEOPLE, refuse_counted_twice
 from medmcl.cooccurrence.release.differences import (
     Past,
     earlier_threshold,
@@ -55,11 +56,10 @@ from medmcl.cooccurrence.release.dominance import (
     undominated,
 )
 from medmcl.cooccurrence.release.register import Register, memory_of
+from medmcl.cooccurrence.release.shares import FEWEST_PATIENTS, refuse_beside_sums
 from medmcl.core.errors import ArtefactError
 
 Keys = TypeVar("Keys", ThresholdKeys, PrivateKeys)
-FEWEST_PATIENTS = 11
-"""CMS and PCORnet show no count of 1 to 10 patients."""
 _TWO_RELEASES = (
     "A threshold does not hide a patient from someone who knows the patient's record and traces "
     "it, nor from someone who subtracts a release of nearly the same patients that this site's "
@@ -90,6 +90,10 @@ _LOWER = (
 _BESIDE_PRIVATE = (
     "Noisy releases of some of these patients may have been made before: what their epsilon "
     "promises does not hold against who has this release too."
+)
+_BESIDE_SUMS = (
+    "Secure sums and counts by themselves are both released here, and whether a site is in both "
+    "was not compared: the one less the other may be one site's."
 )
 _ABSENT: Final = (
     "0, below the threshold, mostly of one patient or site, or told by earlier releases"
@@ -148,6 +152,7 @@ class Entry:
         occurring: Tokens that occur in the counts, shown or not; None if other codes of the same
             patients are allowed.
         beside_private: Noisy releases of the same patients are allowed.
+        beside_sums: See `release_threshold`.
     """
 
     register: Register | None
@@ -156,6 +161,7 @@ class Entry:
     beside: tuple[Path, ...] = ()
     occurring: frozenset[str] | None = None
     beside_private: bool = False
+    beside_sums: bool = False
 
     def keys(self, keys: ThresholdKeys, register: Register) -> ThresholdKeys:
         """The statement of a release, with what earlier ones make of it."""
@@ -169,13 +175,15 @@ class Entry:
         """Cells that earlier releases would tell more of: 1 where (`told_by_others`).
 
         Raises:
-            ArtefactError: See `told_by_others`, `refuse_other_codes` and
+            ArtefactError: See `told_by_others`, `refuse_other_codes`, `refuse_beside_sums` and
                 `Register.refuse_private`.
         """
         register = register or self.register
         past = register.past(self.beside) if register else []
         if register and not self.beside_private:
             register.refuse_private(people_of(self.past.counts))
+        if not self.beside_sums:
+            refuse_beside_sums(self.past, past)
         if self.occurring is not None:
             refuse_other_codes(self.past, self.occurring, past)
         return told_by_others(self.past, past, self.share)
@@ -206,6 +214,7 @@ def release_threshold(
     register: Register | None = None,
     beside: Sequence[Path] = (),
     beside_private: bool = False,
+    beside_sums: bool = False,
 ) -> Release[ThresholdKeys]:
     """Leave out every cell of fewer patients than ``min_patients``, and all that could tell it.
 
@@ -233,12 +242,14 @@ def release_threshold(
         beside: Folders of counts that remember releases of their own.
         beside_private: Release also patients of whom noisy releases were made; the manifest says
             it. What epsilon promises them does not hold against who has both.
+        beside_sums: Release a secure sum although counts were released whose patients are known, or
+            the reverse: you know that no site of the sum is in the counts. The manifest says it.
 
     Raises:
-        ArtefactError: If patients were not counted, the counts were released before, their codes
-            are nested, or others than in an earlier release of some of the patients, no cell is
-            left, a combination with earlier releases shows one site or few patients, or a budget
-            was charged for some of them.
+        ArtefactError: If patients were not counted, some twice in a sum (`merge`), the counts were
+            released before, their codes are nested, or others than in an earlier release of some of
+            the patients, no cell is left, a combination with earlier releases shows one site or few
+            patients, a secure sum stands beside counts, or a budget was charged for some of them.
     """
     check_share(largest_share)
     _refuse_unfit(counts, min_patients, public_vocabulary)
@@ -252,6 +263,9 @@ def release_threshold(
             "level); --allow-nested (allow_nested=True) if you have seen that no small cell "
             "follows",
         )
+    if OTHER_PEOPLE not in counts.notes:
+        people = enumerate(counts.provenance.people, 1)
+        refuse_counted_twice([(f"site {number} of the sum", [one]) for number, one in people])
     kept = {
         name: _kept_tokens(counts, name, min_patients, public_vocabulary) for name in counts.margins
     }
@@ -270,6 +284,7 @@ def release_threshold(
         tuple(beside),
         None if allow_nested else _occurring(counts),
         beside_private,
+        beside_sums,
     )
     told = found.told()
     enough = {pair: keep_cells(one, _but(one, told[pair])) for pair, one in enough.items()}
@@ -308,6 +323,10 @@ def release_threshold(
     dropped = {f"{n} left out": int((~k).sum()) for n, k in kept.items()}
     if beside_private:
         warnings.append(_BESIDE_PRIVATE)
+    if beside_sums:
+        warnings.append(_BESIDE_SUMS)
+    if OTHER_PEOPLE in counts.notes:
+        warnings.append(OTHER_PEOPLE)
     keys = ThresholdKeys(
         min_patients=min_patients,
         absent=_ABSENT,

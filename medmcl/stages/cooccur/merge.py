@@ -11,7 +11,7 @@ from medmcl.cooccurrence.exchange.flat import layout_of
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys
 from medmcl.cooccurrence.exchange.merging import Align, merge
-from medmcl.cooccurrence.exchange.secure import SiteKeys, add_shares, new_round, pair_seed
+from medmcl.cooccurrence.exchange.secure import Share, SiteKeys, add_shares, new_round, pair_seed
 from medmcl.cooccurrence.exchange.secure_files import (
     keys_alone,
     load_keys,
@@ -21,8 +21,10 @@ from medmcl.cooccurrence.exchange.secure_files import (
     save_keys,
     save_round,
     save_seed,
-    write_share,
+    write_made,
 )
+from medmcl.cooccurrence.release.register import Register
+from medmcl.cooccurrence.release.shares import enter_share
 from medmcl.core.atomic import folder_aside
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import one_writer
@@ -35,14 +37,18 @@ ROUND = "round.json"
 
 @one_writer("counts are being summed")
 def merge_folders(
-    sites: Sequence[Path], out: Path, *, align: Align | None = None
+    sites: Sequence[Path],
+    out: Path,
+    *,
+    align: Align | None = None,
+    other_people: bool = False,
 ) -> dict[str, Any]:
     """Sum saved counts into a new folder; returns totals.
 
     What private releases promise their patients is no promise of the sum's, whose manifest keeps it
     as notes.
     """
-    counts = merge(*sites, align=align)
+    counts = merge(*sites, align=align, other_people=other_people)
     promised = (_promise(number, site) for number, site in enumerate(sites, 1))
     notes = (*counts.notes, *(one for one in promised if one))
     save_counts(replace(counts, notes=tuple(dict.fromkeys(notes))), out)
@@ -80,21 +86,34 @@ def start_round(counts: Path, sites: Sequence[str], out: Path) -> dict[str, Any]
 
 
 @one_writer("a share is being made")
-def share_counts(counts: Path, keys: Path, turn: Path, out: Path) -> dict[str, Any]:
+def share_counts(
+    counts: Path, keys: Path, turn: Path, out: Path, *, other_people: bool = False
+) -> dict[str, Any]:
     """Mask one site's counts for a round; the share may go to the coordinator, ``keys`` may not.
+
+    The site's register remembers whose counts they are (`enter_share`).
 
     Args:
         counts: The site's exact counts.
         keys: Its seeds.
         turn: What `start_round` wrote, or the ``round.json`` in it.
         out: File of the share.
+        other_people: See `enter_share`.
 
     Raises:
-        ArtefactError: A file is missing, a seed too, or the round was masked for before.
+        ArtefactError: A file is missing, a seed too, the round was masked for before, or patients
+            were shared before under another name, or nearly the same ones.
     """
     started = load_round(round_file(turn))
     require_keys(keys)
-    share = write_share(load_counts(counts), keys, started, out)
+    found, register = load_counts(counts), Register.beside(counts.absolute().parent)
+
+    def make(mine: SiteKeys) -> Share:
+        share = mine.share(found, started)
+        enter_share(register, found, mine.site, other_people=other_people)
+        return share
+
+    share = write_made(make, keys, out)
     return {"out": str(out), "site": share.site, "round": share.round}
 
 

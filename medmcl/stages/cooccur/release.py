@@ -38,6 +38,8 @@ def release_folders(
     align: Align | None = None,
     largest_share: float = LARGEST_SHARE,
     beside_private: bool = False,
+    beside_sums: bool = False,
+    other_people: bool = False,
 ) -> dict[str, Any]:
     """Sum saved counts and release the sum without cells of few patients.
 
@@ -50,11 +52,13 @@ def release_folders(
         align: See `merge`.
         largest_share: See `release_threshold`.
         beside_private: See `release_threshold`.
+        beside_sums: See `release_threshold`.
+        other_people: See `merge`.
 
     Returns:
         What to tell the site: cells and tokens left out, and the share. Not part of the release.
     """
-    counts = merge(*sites, align=align)
+    counts = merge(*sites, align=align, other_people=other_people)
     release = release_threshold(
         counts,
         min_patients,
@@ -63,6 +67,7 @@ def release_folders(
         largest_share=largest_share,
         beside=sites,
         beside_private=beside_private,
+        beside_sums=beside_sums,
     )
     release.save(out)
     cells = sum(block.pairs.nnz for block in counts.blocks.values())

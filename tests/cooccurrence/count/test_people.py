@@ -177,9 +177,9 @@ def test_a_site_is_not_read_off_sums_of_recounts_with_other_dates(tmp_path):
     again = [counted(tmp_path, moved(fewer), "a0"), counted(tmp_path, other_names(tables[1]), "a1")]
     with pytest.raises(ArtefactError, match="added twice"):
         merge(sites[0], again[0])
-    release_folders(sites, tmp_path / "r1")
+    release_folders(sites, tmp_path / "r1", other_people=True)
     with pytest.raises(ArtefactError, match="show one site by itself"):
-        release_folders(again, tmp_path / "r2")
+        release_folders(again, tmp_path / "r2", other_people=True)
 
 
 def test_one_event_and_one_code_are_no_sign(tmp_path):
