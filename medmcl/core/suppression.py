@@ -46,6 +46,31 @@ class Hidden(int):
         return self.text
 
 
+class Covered(str):
+    """A sentence with counts as they are, and what it reads as where it leaves.
+
+    Attributes:
+        shown: The sentence that tells no count of few people.
+    """
+
+    shown: str
+
+    def __new__(cls, text: str, shown: str) -> Self:
+        """Cover a sentence."""
+        made = super().__new__(cls, text)
+        made.shown = shown
+        return made
+
+
+def shown_part(count: int, whole: int) -> str:
+    """Some of a whole that is not shown, in words: ``<5``, ``almost all``, ``60 % of the``."""
+    if 0 < count < FEWEST_SUBJECTS:
+        return few(count)
+    if whole - count < FEWEST_SUBJECTS:
+        return "almost all"
+    return f"{100 * to_step(count / whole, step_of(whole)):g} % of the"
+
+
 def few(count: float, fewest: int = FEWEST_SUBJECTS) -> str:
     """A count of subjects as shown: few of them are not counted out."""
     return f"<{fewest}" if 0 < count < fewest else f"{count:,.0f}"
@@ -102,12 +127,15 @@ def few_share(count: int, whole: int, fewest: int = FEWEST_SUBJECTS) -> str:
     return f"{count / max(1, whole):.1%}"
 
 
-def hide(counts: Mapping[Level, int], fewest: int = FEWEST_SUBJECTS) -> dict[Level, int | str]:
+def hide(
+    counts: Mapping[Level, int], fewest: int = FEWEST_SUBJECTS, keep: object = None
+) -> dict[Level, int | str]:
     """Replace small counts, and the next smallest where they would follow from the total.
 
     Args:
         counts: Level to count.
         fewest: Smallest count shown; 1 shows all.
+        keep: A level that is replaced for the total only where no other is left.
     """
     masked: dict[Level, int | str] = {
         level: few(count, fewest) if 0 < count < fewest else count
@@ -118,7 +146,7 @@ def hide(counts: Mapping[Level, int], fewest: int = FEWEST_SUBJECTS) -> dict[Lev
     told = len(hidden) == 1 or whole < fewest or whole == len(hidden) * (fewest - 1)
     rest = [level for level, value in masked.items() if isinstance(value, int) and value > 0]
     if hidden and told and rest:
-        masked[min(rest, key=lambda level: counts[level])] = WITHHELD
+        masked[min(rest, key=lambda level: (level == keep, counts[level]))] = WITHHELD
     return masked
 
 

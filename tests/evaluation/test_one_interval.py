@@ -136,7 +136,7 @@ def test_the_index_is_given_raw_and_corrected():
     assert corrected.low is not None
     assert raw.low is None
     assert "too large in small samples" in raw.note
-    assert f"corrected for noise, {raw.value:.3f} before" in corrected.note
+    assert "corrected for noise" in corrected.note
     survival = evaluated(task("survival"))
     named = {row.metric for row in survival.results}
     assert {"ici_at_5y", "ici_uncorrected_at_5y"} <= named

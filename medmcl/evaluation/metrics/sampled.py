@@ -125,7 +125,7 @@ class Sampled:
             return replace(self, inflated=False)
         value = float(self.points.mean())
         noise = max(0.0, float(usable.mean()) ** 2 - value**2)
-        note = f"corrected for noise, {value:.3f} before"
+        note = "corrected for noise"
         return replace(
             self,
             points=np.sqrt(np.maximum(self.points**2 - noise, 0)),

@@ -307,7 +307,7 @@ def _says_which(table: Predicted, same: Mapping[float, float], people: int) -> P
     And where more than the fraction of all people are used, as each class must have some.
     """
     used = 0 if table.counts is None else table.counts.subjects
-    if used > 1 + 2 * table.fraction * people:
+    if people and used > 1 + 2 * table.fraction * people:  # nobody here: fitted elsewhere
         asked = f"{100 * table.fraction:g} % of them"
         said = f"{used} of {people} people are used, not {asked}: some of each class"
         table = replace(table, notes=(*table.notes, said))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,8 +19,10 @@ from medmcl.core.suppression import (
     FEWEST_SUBJECTS,
     TOO_FEW,
     WITHHELD,
+    Covered,
     Hidden,
     hide,
+    read_count,
     shown_count,
     step_of,
     to_step,
@@ -30,6 +33,7 @@ from medmcl.evaluation.metrics.calibration_curve import (
     CalibrationGroup,
 )
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
+from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.sampled import Interval
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import (
@@ -37,8 +41,12 @@ from medmcl.evaluation.protocol.evidence import (
     RiskGroup,
     RiskHistogram,
     TaskEvidence,
+    sensible_thresholds,
 )
-from medmcl.evaluation.protocol.results import CROSS_VALIDATION, Result
+from medmcl.evaluation.protocol.results import CROSS_VALIDATION, MAJORITY, Result
+from medmcl.evaluation.protocol.scoring import CONSTANT
+from medmcl.evaluation.protocol.subgroups import RANKED
+from medmcl.evaluation.report.small_groups import hidden_groups, levels_of
 
 NUMBERS = ("value", "low", "high", "seed_spread")
 OF_DIFFERENCES = ("difference", "difference_low", "difference_high")
@@ -50,15 +58,20 @@ Counted = TypeVar("Counted")
 
 def as_shown(data: Evaluation) -> Evaluation:
     """Give an evaluation with what would tell of few people hidden; ``data`` is left as it is."""
-    wholes = _wholes(data)
+    wholes, levels = _wholes(data), levels_of(data.table_one, {row.split for row in data.results})
     results = hidden_rows(data.results, wholes)
     return replace(
         data,
         results=results,
-        subgroups=[_hidden(row, wholes)[0] for row in data.subgroups],
+        subgroups=hidden_groups(
+            [_hidden(row, (*wholes, *levels.get(row.group, ())))[0] for row in data.subgroups],
+            levels,
+            partial(_rounded, called={}),
+        ),
         presence=[_hidden(row, wholes)[0] for row in data.presence],
         evidence=[_evidence(one, wholes) for one in data.evidence],
         fitted=[_fitted(one, wholes) for one in data.fitted],
+        strange=[line.shown if isinstance(line, Covered) else line for line in data.strange],
         shown={name: [_inside(one, wholes) for one in found] for name, found in data.shown.items()},
         embedding_map=data.embedding_map if _dots(data) >= FEWEST_SUBJECTS else {},
     )
@@ -144,18 +157,38 @@ def _hidden(
         changes["n"] = Hidden(read("n"), str(count) if read("n") == people else WITHHELD)
     if events is not None:
         rest = people - events if without is None else without
-        with_event, others = shown_count(events, people), shown_count(rest, people)
+        with_event, others = _within(events, count), _within(rest, count)
+        if is_hidden and (events == people or read("kind") == "multiclass"):
+            with_event = Hidden(events)  # the same number, or one of those that add up to it
         if is_hidden or isinstance(with_event, Hidden) or isinstance(others, Hidden):
             changes |= _sides(with_event, others, count, without is not None)
             is_hidden = True
         held |= 0 < events < FEWEST_SUBJECTS
         held |= 0 < rest < FEWEST_SUBJECTS and not (_is_mean(row) or read("kind") == "survival")
+    held |= isinstance(count, Hidden) and events is not None and _tells_share(read)
     if held:
         note = "; ".join(text for text in (TOO_FEW, read("note")) if text)
         gone = dict.fromkeys((*NUMBERS, *OF_DIFFERENCES, "p_value"))
         return _replaced(row, called, {**changes, **gone, "note": note}), True
     done = _replaced(row, called, changes)
     return (_rounded(done, called) if is_hidden else done), False
+
+
+def _tells_share(read: Any) -> bool:
+    """Whether a number follows from the share with the event: predictions are the same for all."""
+    constant = read("method") == MAJORITY or CONSTANT in (read("note") or "")
+    return constant and not read("versus") and read("metric") not in RANKED
+
+
+def _within(count: int, people: int) -> int:
+    """Some of the people as shown; of hidden people no range, whose ends would tell them."""
+    shown = shown_count(count, people)
+    few = count < FEWEST_SUBJECTS
+    return (
+        Hidden(count)
+        if isinstance(people, Hidden) and isinstance(shown, Hidden) and not few
+        else shown
+    )
 
 
 def _sides(events: int, others: int, people: int, has_others: bool) -> dict[str, Any]:
@@ -179,25 +212,32 @@ def _of_training(read: Any, wholes: Sequence[int]) -> dict[str, Any]:
         for name in ("train_subjects", "tuning_subjects")
         if (count := read(name)) is not None
     }
-    events, people = read("train_events"), read("train_subjects")
-    if events is not None:
-        found["train_events"] = shown_count(events, *(() if people is None else (people,)))
+    if (events := read("train_events")) is not None:
+        people = found.get("train_subjects")
+        found["train_events"] = shown_count(events) if people is None else _within(events, people)
     return found
 
 
 def _rounded(row: Counted, called: Mapping[str, str]) -> Counted:
     """A row with its numbers at a step that tells no count."""
     people = getattr(row, called.get("subjects", "subjects"), 0)
-    step = step_of(people or getattr(row, called.get("n", "n")) or 1)
-    return _replaced(
-        row,
-        called,
-        {
-            name: to_step(value, step)
-            for name in (*NUMBERS, *OF_DIFFERENCES)
-            if (value := getattr(row, name, None)) is not None
-        },
-    )
+    step = step_of(_least(people or getattr(row, called.get("n", "n")) or 1))
+    numbers = {
+        name: to_step(value, step)
+        for name in (*NUMBERS, *OF_DIFFERENCES)
+        if (value := getattr(row, name, None)) is not None
+    }
+    if (p := getattr(row, "p_value", None)) is not None:
+        numbers["p_value"] = float(f"{p:.2g}")
+    return _replaced(row, called, numbers)
+
+
+def _least(people: int) -> int:
+    """How many people a count as shown is at least; not finer than fives where no range is."""
+    if not isinstance(people, Hidden):
+        return people
+    least = int(read_count(str(people)))
+    return least or people - people % FEWEST_SUBJECTS or 1
 
 
 def _replaced(row: Counted, called: Mapping[str, str], changes: Mapping[str, Any]) -> Counted:
@@ -211,37 +251,76 @@ def _evidence(one: TaskEvidence, wholes: Sequence[int]) -> TaskEvidence:
     """What figures of a task show, without what tells of few people."""
     found, curve = one.calibration, one.decision
     n, subjects, events = one.followed
+    groups = tuple(map(_risk_group, one.risk_groups))
     if subjects:
         followed = _counts(n, subjects, events, wholes)
         one = replace(one, followed=(followed["n"], followed["subjects"], followed["events"]))
+        if isinstance(followed["subjects"], Hidden) and groups:  # which all groups would tell
+            most = max(groups, key=lambda group: group.n)
+            hidden = replace(most, n=Hidden(most.n), subjects=Hidden(most.subjects))
+            groups = tuple(hidden if group is most else group for group in groups)
+    if isinstance(found, Calibration):
+        found = _calibration(found, wholes, one)
+    if isinstance(curve, DecisionCurve):
+        curve = _decision(curve, wholes, one)
     return replace(
         one,
-        calibration=_calibration(found, wholes) if isinstance(found, Calibration) else found,
-        decision=_decision(curve, wholes) if isinstance(curve, DecisionCurve) else curve,
+        calibration=found,
+        decision=curve,
         histogram=None if one.histogram is None else _histogram(one.histogram, wholes),
-        risk_groups=tuple(_risk_group(group) for group in one.risk_groups),
+        risk_groups=groups,
     )
+
+
+def _is_held(found: Calibration | DecisionCurve, people: int, one: TaskEvidence) -> bool:
+    """Whether few people decide all numbers, or the share with the event gives them."""
+    is_few = 0 < found.events < FEWEST_SUBJECTS
+    is_few |= one.kind != "survival" and 0 < found.subjects - found.events < FEWEST_SUBJECTS
+    bars = one.histogram
+    is_constant = one.method == MAJORITY or (bars is not None and sum(map(bool, bars.counts)) < 2)
+    return is_few or (isinstance(people, Hidden) and is_constant)
 
 
 def _counts(n: int, subjects: int, events: int, wholes: Sequence[int]) -> dict[str, Any]:
     people = shown_count(subjects, *wholes)
     if isinstance(people, Hidden):
         n = Hidden(n, str(people) if n == subjects else WITHHELD)
-    return {"n": n, "subjects": people, "events": shown_count(events, subjects)}
+    return {"n": n, "subjects": people, "events": _within(events, people)}
 
 
-def _calibration(found: Calibration, wholes: Sequence[int]) -> Calibration:
+def _of_task(
+    found: Calibration | DecisionCurve, wholes: Sequence[int], kind: str
+) -> dict[str, Any]:
+    """Its counts; where people are hidden, events of several classes are: they add up to them."""
     counts = _counts(found.n, found.subjects, found.events, wholes)
+    if kind == "multiclass" and isinstance(counts["subjects"], Hidden):
+        counts["events"] = Hidden(found.events)
+    return counts
+
+
+def _calibration(
+    found: Calibration, wholes: Sequence[int], one: TaskEvidence
+) -> Calibration | NotEstimable:
+    counts = _of_task(found, wholes, one.kind)
+    people, events = counts["subjects"], counts["events"]
+    if _is_held(found, people, one):
+        return NotEstimable(TOO_FEW)
     groups = _pooled(found.groups)
-    if isinstance(counts["subjects"], Hidden) and groups:  # which all of them together would tell
+    if isinstance(people, Hidden) and groups:  # which all of them together would tell
         most = max(groups, key=lambda group: group.n)
-        groups = tuple(_uncounted(group) if group is most else group for group in groups)
+        groups = tuple(
+            _uncounted(group, isinstance(events, Hidden)) if group is most else group
+            for group in groups
+        )
     curve = None if found.curve is None else _even(found.curve)
-    rounded = {
-        name: _rounded_interval(getattr(found, name), step_of(found.subjects))
-        for name in ("intercept", "slope", "observed_expected", "ici")
-        if isinstance(counts["subjects"], Hidden) or isinstance(counts["events"], Hidden)
-    }
+    rounded: dict[str, Any] = {}
+    if isinstance(people, Hidden) or isinstance(events, Hidden):
+        step = step_of(_least(people))
+        for name in ("intercept", "slope", "observed_expected", "ici"):
+            rounded[name] = _rounded_interval(getattr(found, name), step)
+        for name in ("joint_intercept", "ici_uncorrected", "ici_if_perfect", "e50", "e90", "emax"):
+            value = getattr(found, name)
+            rounded[name] = None if value is None else to_step(value, step)
     return replace(found, curve=curve, groups=groups, **counts, **rounded)
 
 
@@ -284,12 +363,24 @@ def _pooled(groups: Sequence[CalibrationGroup]) -> tuple[CalibrationGroup, ...]:
     return tuple(group for group in done if not _has_few(group))
 
 
-def _uncounted(group: CalibrationGroup) -> CalibrationGroup:
-    """A group that does not say how many it is, and whose shares do not either."""
-    step = step_of(group.subjects)
-    shares = {name: to_step(getattr(group, name), step)
-              for name in ("predicted", "observed", "low", "high")}  # fmt: skip
-    return replace(group, n=Hidden(group.n), subjects=Hidden(group.subjects), **shares)
+def _uncounted(group: CalibrationGroup, is_silent: bool) -> CalibrationGroup:
+    """A group that does not say how many it is, and whose shares do not either.
+
+    Its share with the event is of as many as the next five below, else it and the events were to
+    tell the people.
+    """
+    least = _least(Hidden(group.subjects))
+    step, by = step_of(least), group.subjects / least
+    shares = {name: min(1.0, to_step(getattr(group, name) * by, step))
+              for name in ("observed", "low", "high")}  # fmt: skip
+    return replace(
+        group,
+        n=Hidden(group.n),
+        subjects=Hidden(group.subjects),
+        events=Hidden(int(group.events)) if is_silent else group.events,
+        predicted=to_step(group.predicted, step),
+        **shares,
+    )
 
 
 def _has_few(group: CalibrationGroup) -> bool:
@@ -317,34 +408,51 @@ def _joined(a: CalibrationGroup, b: CalibrationGroup) -> CalibrationGroup:
     )
 
 
-def _decision(curve: DecisionCurve, wholes: Sequence[int]) -> DecisionCurve:
+def _decision(
+    curve: DecisionCurve, wholes: Sequence[int], one: TaskEvidence
+) -> DecisionCurve | NotEstimable:
     """The curve without points at which few are treated, or few are not, in steps of the cohort.
 
     Treated shares are in steps of five people, so that a step holds no few; net benefit of one.
+    Where people are hidden, all that follows from the share with the event (thresholds, treating
+    all) is made of that share as it is shown: rounded at so many thresholds it would be told.
     """
-    treated = np.array([np.nan if one is None else one for one in curve.treated]) * curve.n
+    counts = _of_task(curve, wholes, one.kind)
+    people, events = counts["subjects"], counts["events"]
+    if _is_held(curve, people, one):
+        return NotEstimable(TOO_FEW)
+    least = _least(people)
+    names = ("model", "low", "high", "standardised", "avoided", "treated")
+    at = {name: np.array(getattr(curve, name), dtype=np.float64) for name in names}
+    treated = at["treated"] * curve.n
     rest = curve.n - treated
     few = FEWEST_SUBJECTS - 1e-6
     hidden = ((treated > 1e-6) & (treated < few)) | ((rest > 1e-6) & (rest < few))
+    at = {name: np.where(hidden, np.nan, column) for name, column in at.items()}
+    if isinstance(people, Hidden) or isinstance(events, Hidden):
+        share = to_step(min(1.0, curve.prevalence * curve.n / least), step_of(least))
+        thresholds = sensible_thresholds(share)
+        grid = np.array(thresholds)
+        at = {name: np.interp(grid, curve.thresholds, column) for name, column in at.items()}
+        every = share - (1 - share) * grid / (1 - grid)
+        alike = at["treated"] > 1 - 1e-9
+        told = {"model": every, "low": np.nan, "high": np.nan, "avoided": 0.0,
+                "standardised": every / share if share else np.nan}  # fmt: skip
+        at |= {name: np.where(alike, column, at[name]) for name, column in told.items()}
+        every = tuple(to_step(value, step_of(least)) for value in every.tolist())
+        curve = replace(curve, thresholds=thresholds, prevalence=share, treat_all=every,
+                        treat_none=(0.0,) * len(grid))  # fmt: skip
     steps = {
-        "model": step_of(curve.n), "low": step_of(curve.n), "high": step_of(curve.n),
-        "standardised": step_of(curve.events), "avoided": 100 * step_of(curve.n),
-        "treated": step_of(curve.n / FEWEST_SUBJECTS),
+        "model": step_of(least), "low": step_of(least), "high": step_of(least),
+        "standardised": step_of(_least(events)), "avoided": 100 * step_of(least),
+        "treated": step_of(least / FEWEST_SUBJECTS),
     }  # fmt: skip
     columns: dict[str, Any] = {
         name: tuple(
-            None if value is None or out else to_step(value, step)
-            for value, out in zip(getattr(curve, name), hidden, strict=True)
+            None if np.isnan(value) else to_step(value, step) for value in at[name].tolist()
         )
         for name, step in steps.items()
     }
-    counts = _counts(curve.n, curve.subjects, curve.events, wholes)
-    if isinstance(counts["subjects"], Hidden) or isinstance(counts["events"], Hidden):
-        step = step_of(curve.n)
-        columns["treat_all"] = tuple(
-            None if value is None else to_step(value, step) for value in curve.treat_all
-        )
-        curve = replace(curve, prevalence=to_step(curve.prevalence, step))
     return replace(curve, **columns, **counts)
 
 

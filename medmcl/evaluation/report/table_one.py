@@ -30,12 +30,14 @@ class Variable:
         kind: ``number`` or ``category``.
         unit: Unit of a number.
         about: What readers see; the name if empty.
+        keep: The level to withhold last, as the event whose count other files show.
     """
 
     name: str
     kind: Kind
     unit: str = ""
     about: str = ""
+    keep: str = ""
 
     @property
     def shown(self) -> str:
@@ -360,7 +362,7 @@ def _categories(variable: Variable, columns: Sequence[pd.Series], fewest: int) -
         found = pooled.value_counts()
         count: dict[str | None, int] = {level: int(found.get(level, 0)) for level in levels}
         counts.append({**count, None: int(one.isna().sum())})
-    hidden = [hide(count, fewest) for count in counts]
+    hidden = [hide(count, fewest, variable.keep) for count in counts]
     vectors = [np.array([count[level] for level in levels], dtype=np.float64) for count in counts]
     secret = [any(isinstance(value, str) for value in cells.values()) for cells in hidden]
     differences = [

@@ -12,6 +12,7 @@ import numpy as np
 
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
+from medmcl.core.suppression import Covered, shown_part
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.protocol.reach import ColumnReach
 from medmcl.modalities.tabular.adapter import read_cell
@@ -93,6 +94,13 @@ class OtherCoding:
             f"(training: {_some(self.levels)})"
         )
 
+    @property
+    def shown(self) -> str:
+        """The same where it leaves: without cells of people, or how many they are."""
+        part = shown_part(len(self.strange), self.known)
+        what = "no number" if self.levels is None else "a category that training had not"
+        return f"{self.modality}, {self.column}: {part} people with a value have {what}"
+
     def said_of(self, subject: str) -> str:
         """Why somebody strange gets no prediction; empty of others."""
         if subject not in self.strange:
@@ -168,6 +176,16 @@ class OtherRange:
         return (
             f"{count:,} of {counted(self.known, 'value')}{here} {lie} {far}outside "
             f"{self._range} of training: {doubt}"
+        )
+
+    @property
+    def shown(self) -> str:
+        """The same where it leaves: without how many they are, or the median of them."""
+        far = "" if self.is_elsewhere and not self.is_too_much else "far "
+        part = shown_part(self.beyond if far else self.outside, self.known)
+        return (
+            f"{self.modality}, {self.column}: {part} values lie {far}outside {self._range} of "
+            f"training: {'another' if self.is_elsewhere else 'mistakes, or another'} unit?"
         )
 
     @property
@@ -374,16 +392,20 @@ def said_once(found: Sequence[StrangeColumn]) -> list[str]:
     ranges = [one for one in found if isinstance(one, OtherRange)]
     ranges.sort(key=lambda one: (-one.beyond / one.known, -one.outside / one.known))
     empty = [one for one in found if isinstance(one, NobodyHas)]
-    lines = [str(one) for one in found if isinstance(one, OtherCoding)]
+    lines = [_line(one) for one in found if isinstance(one, OtherCoding)]
     some: tuple[tuple[Sequence[StrangeColumn], str], ...] = (
         (ranges, "with values outside training"),
         (empty, "that nobody has and training had"),
     )
     for kind, how in some:
-        lines += map(str, kind[:SHOWN])
+        lines += map(_line, kind[:SHOWN])
         if len(kind) > SHOWN:
             lines.append(f"{counted(len(kind) - SHOWN, 'more column')} {how}")
     return lines
+
+
+def _line(one: StrangeColumn) -> str:
+    return str(one) if isinstance(one, NobodyHas) else Covered(str(one), one.shown)
 
 
 def refuse_other_coding(found: Sequence[StrangeColumn], where: object) -> None:

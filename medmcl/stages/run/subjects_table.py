@@ -43,6 +43,7 @@ class _Described:
         unit: Unit of a number.
         source: The table that it is of.
         rank: 0 for age, 1 for sex, 2 for others.
+        keep: As of `Variable`.
     """
 
     about: str
@@ -51,6 +52,7 @@ class _Described:
     unit: str = ""
     source: str = ""
     rank: int = 2
+    keep: str = ""
 
     @classmethod
     def named(cls, about: str, **more: Any) -> _Described:
@@ -93,7 +95,8 @@ def describe_subjects(
                       for n, one in enumerate(described)}, index=range(len(rows))),
         sides[rows],
         [Variable(name=str(n), kind="number" if one.kind == "number" else "category",
-                  unit=one.unit, about=one.about) for n, one in enumerate(described)],
+                  unit=one.unit, about=one.about, keep=one.keep)
+         for n, one in enumerate(described)],
         splits=shown if parts is not None else [name for name in SPLITS if name in shown],
     )  # fmt: skip
     notes = [*table.notes, *twice]
@@ -244,6 +247,7 @@ def _outcomes(targets: Targets) -> Iterator[_Described]:
         yield _Described(
             about=about,
             kind="category",
+            keep="" if targets.kind == "multiclass" else "yes",
             values=[
                 levels[int(value)] if here else None
                 for value, here in zip(values, known, strict=True)

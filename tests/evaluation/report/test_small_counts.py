@@ -125,14 +125,18 @@ def test_groups_and_bars_of_few_are_joined_or_hidden(tmp_path, evidence):
 def test_no_point_of_a_decision_curve_places_a_single_risk(tmp_path, evidence):
     _, one = evidence
     curve = as_shown(made(tmp_path, [], evidence=[one])).evidence[0].decision
-    own = np.array(one.decision.treated) * 117
-    for treated, k in zip(curve.treated, own, strict=True):
+    assert sum(treated is not None for treated in curve.treated) > 30
+    for at, treated in zip(curve.thresholds, curve.treated, strict=True):
+        k = np.interp(at, one.decision.thresholds, one.decision.treated) * 117
         few = 0.5 < k < 4.5 or 0.5 < 117 - k < 4.5
-        assert (treated is None) == few
-        assert few or treated * 20 == pytest.approx(round(treated * 20))  # steps of 5 %
-    given = [(a, b) for a, b in zip(curve.model, one.decision.model, strict=True) if a is not None]
-    assert max(abs(a - b) for a, b in given) <= 0.00501
-    assert curve.prevalence == round(one.decision.prevalence, 2)
+        assert treated is None or not few
+        assert treated is None or treated * 20 == pytest.approx(round(treated * 20))  # of 5 %
+    was = np.interp(curve.thresholds, one.decision.thresholds, one.decision.model)
+    pairs = zip(curve.model, was, curve.treated, strict=True)
+    assert max(abs(a - b) for a, b, share in pairs if a is not None and share < 1) <= 0.00501
+    # of as many as are shown at least; thresholds and treating all follow from it alone
+    assert curve.prevalence == to_step(one.decision.events / 116, 0.01)
+    assert curve.thresholds == sensible_thresholds(curve.prevalence)
 
 
 def board_row(**changes):

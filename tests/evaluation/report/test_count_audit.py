@@ -1,0 +1,243 @@
+"""An attacker with all files of a report: which counts of few people follow from their numbers."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from medmcl.core.suppression import Covered, step_of, to_step
+from medmcl.evaluation.metrics.calibration_curve import calibration
+from medmcl.evaluation.metrics.decision_curve import net_benefit
+from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.evidence import (
+    SubgroupRow,
+    TaskEvidence,
+    risk_histogram,
+    sensible_thresholds,
+)
+from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.page import write_report
+from medmcl.evaluation.report.table_one import Variable, table_one
+
+LEVELS = ("A", "B", "C")
+
+
+def cohort(seed):
+    """Site and outcome (NaN = not known) of 60 to 110 people, few of whom are not scored."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(60, 110))
+    site = rng.choice(LEVELS, n, p=[0.4, 0.35, 0.25])
+    y = rng.binomial(1, 0.45, n).astype(float)
+    y[rng.permutation(n)[: rng.choice([0, 1, 2, 3, 4, 7, 10])]] = np.nan
+    return site, y
+
+
+def row(y, method, metric, value, kind="binary", **more):
+    told = {"task": "ill", "target": "ill", "kind": kind, "metric": metric, "direction": "higher",
+            "method": method, "protocol": "linear_probe", "value": value, "n": len(y),
+            "subjects": len(y), "events": int(y.sum()),
+            "non_events": int((1 - y).sum())}  # fmt: skip
+    return Result(**{**told, **more})
+
+
+def report(folder, seed):
+    """Write a small report of a good model and of the majority."""
+    site, y = cohort(seed)
+    scored = ~np.isnan(y)
+    true, share, rng = y[scored], 0.4, np.random.default_rng(seed)
+    risk = np.clip(0.25 + 0.4 * true + rng.normal(0, 0.15, len(true)), 0.02, 0.98)
+    outcome = pd.Series(y).map({0.0: "no", 1.0: "yes"})
+    table = table_one(
+        pd.DataFrame({"site": site, "ill": outcome}), ["held_out"] * len(y),
+        [Variable(name="site", kind="category"),
+         Variable(name="ill", kind="category", **KEEP)],
+    )  # fmt: skip
+    base = {"task": "ill", "target": "ill", "method": "ours", "metric": "auroc",
+            "direction": "higher", "value": 0.8}  # fmt: skip
+    groups = [
+        ("everyone", "everyone", scored),
+        *(("site", s, scored & (site == s)) for s in LEVELS),
+    ]
+    evidence = {"task": "ill", "target": "ill", "kind": "binary", "protocol": "linear_probe"}
+    both = (("ours", risk), ("majority", np.full(len(true), share)))
+    data = Evaluation(
+        folder=folder,
+        flow=[("held_out", len(y), len(y))],
+        table_one=table,
+        results=[row(true, "ours", "auroc", 0.8123456, p_value=0.0123456789),
+                 row(true, "majority", "brier", float(((true - share) ** 2).mean())),
+                 row(true, "majority", "auprc", float(true.mean()))],
+        subgroups=[
+            SubgroupRow(**base, attribute=a, group=g, n=int(w.sum()), subjects=int(w.sum()),
+                        events=int(y[w].sum()))
+            for a, g, w in groups
+        ],
+        evidence=[
+            TaskEvidence(**evidence, method=name, calibration=calibration(true, p),
+                         decision=net_benefit(true, p, sensible_thresholds(float(true.mean()))),
+                         histogram=risk_histogram(p))
+            for name, p in both
+        ],
+    )  # fmt: skip
+    write_report(folder / "report.html", data)
+
+
+KEEP = {"keep": "yes"} if "keep" in Variable.__dataclass_fields__ else {}
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def ends(text, most):
+    """What a count as written leaves open."""
+    text = text.replace(",", "").split(" (")[0]
+    if text.startswith("<"):
+        return 1, int(text[1:]) - 1
+    low, _, high = text.partition(" to ")
+    return (int(float(low)), int(float(high or low))) if low[:1].isdigit() else (0, most)
+
+
+class Audit:
+    """Counts with what is known of each, and sums of them that are known to be equal."""
+
+    def __init__(self, whole):
+        self.whole, self.at, self.bounds, self.sums = whole, {}, [], []
+
+    def known(self, name, text=""):
+        place = self.at.setdefault(name, len(self.at))
+        if place == len(self.bounds):
+            self.bounds.append((0, self.whole))
+        low, high = ends(text, self.whole)
+        self.bounds[place] = (max(self.bounds[place][0], low), min(self.bounds[place][1], high))
+
+    def equal(self, name, *parts):
+        self.sums.append((name, parts))
+
+    def ends_of(self, name, **fixed):
+        """Smallest and largest number that a count can be; None where nothing can."""
+        a = np.zeros((len(self.sums), len(self.at)))
+        for line, (whole, parts) in zip(a, self.sums, strict=True):
+            for part, sign in ((whole, 1), *((one, -1) for one in parts)):
+                line[self.at[part]] += sign
+        low, high = np.array(self.bounds, dtype=float).T
+        for other, value in fixed.items():
+            low[self.at[other]] = high[self.at[other]] = value
+        if (low > high).any():
+            return None
+        found = []
+        for sign in (1, -1):
+            c = np.zeros(len(self.at))
+            c[self.at[name]] = sign
+            done = milp(c, integrality=np.ones(len(c)), bounds=Bounds(low, high),
+                        constraints=LinearConstraint(a, 0, 0))  # fmt: skip
+            if not done.success:
+                return None
+            found.append(round(sign * done.fun))
+        return tuple(found)
+
+
+def audit(folder):
+    """Read every count of the files."""
+    whole = int(read(folder / "flow.csv")[0]["subjects"])
+    found = Audit(whole)
+    for name in ("n", "events", "others", "missing"):
+        found.known(name)
+    for line in read(folder / "table_one.csv"):
+        name = {"no": "others", "yes": "events"}.get(line["level"], line["level"] or "whole")
+        found.known(name, line["text"])
+    if not any(line["level"] == "missing" for line in read(folder / "table_one.csv")):
+        found.known("missing", "0")
+    for line in read(folder / "results.csv"):
+        found.known("n", line["subjects"])
+        found.known("events", line["events"])
+        found.known("others", line["non_events"])
+    for file in ("calibration.csv", "decision_curve.csv"):
+        for line in read(folder / file) if (folder / file).exists() else []:
+            found.known("n", line["n"])
+            found.known("events", line["events"])
+    groups = []
+    for line in read(folder / "subgroups.csv")[1:]:
+        g = line["group"]
+        found.known(f"scored {g}", line["subjects"])
+        found.known(f"events {g}", line["events"])
+        found.known(f"unscored {g}")
+        found.equal(g, f"scored {g}", f"unscored {g}")
+        groups.append(g)
+    found.equal("n", *(f"scored {g}" for g in groups))
+    found.equal("events", *(f"events {g}" for g in groups))
+    found.equal("n", "events", "others")
+    found.equal("whole", "n", "missing")
+    lines = read(folder / "calibration_curve.csv")
+    bars = [line["n"] for line in lines if line["part"] == "histogram" and line["method"] == "ours"]
+    for k, text in enumerate(bars):
+        found.known(f"bar {k}", text)
+    found.equal("n", *(f"bar {k}" for k in range(len(bars))))
+    return found
+
+
+def shares_fit(lines, n, e):
+    """Whether treating all reads as that of ``e`` of ``n``, rounded at every threshold."""
+    return same_as(lines, e / n, step_of(n))
+
+
+def same_as(lines, share, step=0.0):
+    """Whether treating all reads as that of a share; at the step of files where none is given."""
+    for line in lines:
+        at = float(line["threshold"])
+        if not step:
+            width = 0.026  # half of the widest step of at least 20 people
+            if abs(share - (1 - share) * at / (1 - at) - float(line["treat_all"])) > width:
+                return False
+            continue
+        if (
+            abs(to_step(share - (1 - share) * at / (1 - at), step) - float(line["treat_all"]))
+            > 1e-6
+        ):
+            return False
+    return True
+
+
+def told(folder):
+    """Counts of 1 to 4 people that the files leave no choice of."""
+    found = audit(folder)
+    told = {name: pair[0] for name in found.at
+            if not name.startswith("bar") and (pair := found.ends_of(name)) is not None
+            and pair[0] == pair[1] and 0 < pair[0] < 5}  # fmt: skip
+    low, high = found.ends_of("n")
+    for line in read(folder / "results.csv"):
+        if line["method"] == "majority" and line["value"] and low < high:
+            told[f"{line['metric']} of the majority"] = line["value"]
+    could = []
+    path = folder / "decision_curve.csv"
+    lines = [line for line in (read(path) if path.exists() else []) if line["treat_all"]]
+    events = found.ends_of("events")
+    share = to_step(events[0] / low, step_of(low))
+    if events[0] == events[1] and low < high and same_as(lines, share):
+        return told  # made of counts as they are shown: nothing of n is in it
+    for n in range(low, high + 1):
+        pair = found.ends_of("events", n=n)
+        if pair is not None and any(shares_fit(lines, n, e) for e in range(pair[0], pair[1] + 1)):
+            could.append(n)
+    if len(could) == 1 and 0 < found.whole - could[0] < 5:
+        told["missing, by shares"] = found.whole - could[0]
+    return told
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_count_of_few_people_follows_from_all_files_together(tmp_path, seed):
+    report(tmp_path, seed)
+    assert not told(tmp_path)
+
+
+def test_a_sentence_reads_otherwise_where_it_leaves(tmp_path):
+    line = Covered("age: 2 of 203 values lie far outside", "age: <5 values lie far outside")
+    write_report(tmp_path / "report.html", Evaluation(folder=tmp_path, strange=[line]))
+    for file in tmp_path.iterdir():
+        assert "2 of 203" not in file.read_text(encoding="utf-8"), file.name
+    assert "<5 values lie far" in (tmp_path / "report.json").read_text(encoding="utf-8")
