@@ -181,20 +181,10 @@ def audit(folder):
     return found
 
 
-def shares_fit(lines, n, e):
-    """Whether treating all reads as that of ``e`` of ``n``, rounded at every threshold."""
-    return same_as(lines, e / n, step_of(n))
-
-
-def same_as(lines, share, step=0.0):
-    """Whether treating all reads as that of a share; at the step of files where none is given."""
+def same_as(lines, share, step):
+    """Whether treating all reads as that of a share."""
     for line in lines:
         at = float(line["threshold"])
-        if not step:
-            width = 0.026  # half of the widest step of at least 20 people
-            if abs(share - (1 - share) * at / (1 - at) - float(line["treat_all"])) > width:
-                return False
-            continue
         if (
             abs(to_step(share - (1 - share) * at / (1 - at), step) - float(line["treat_all"]))
             > 1e-6
@@ -218,11 +208,13 @@ def told(folder):
     lines = [line for line in (read(path) if path.exists() else []) if line["treat_all"]]
     events = found.ends_of("events")
     share = to_step(events[0] / low, step_of(low))
-    if events[0] == events[1] and low < high and same_as(lines, share):
+    if events[0] == events[1] and low < high and same_as(lines, share, step_of(low)):
         return told  # made of counts as they are shown: nothing of n is in it
     for n in range(low, high + 1):
         pair = found.ends_of("events", n=n)
-        if pair is not None and any(shares_fit(lines, n, e) for e in range(pair[0], pair[1] + 1)):
+        if pair is not None and any(
+            same_as(lines, e / n, step_of(n)) for e in range(pair[0], pair[1] + 1)
+        ):
             could.append(n)
     if len(could) == 1 and 0 < found.whole - could[0] < 5:
         told["missing, by shares"] = found.whole - could[0]
