@@ -295,7 +295,7 @@ def test_noise_is_taken_off_a_mean_of_distances_as_in_squares():
     noise = 0.05**2 - 0.04**2
     assert found.points[0] == pytest.approx(np.sqrt(0.04**2 - noise))
     assert found.draws == pytest.approx(np.sqrt(np.maximum(draws**2 - 2 * noise, 0)))
-    assert "0.040 before" in found.note
+    assert found.note == "corrected for noise"  # the number before stands in its own row
     assert not found.inflated
 
 
