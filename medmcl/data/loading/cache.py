@@ -11,6 +11,7 @@ import hashlib
 import json
 import mmap
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -149,7 +150,7 @@ class WrittenRows(Rows):
         self._mapped += rows * self._bytes
         if self._mapped > MAPPED:
             self._mapped = 0
-            if isinstance(self._rows, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            if isinstance(self._rows, np.memmap) and sys.platform == "linux":
                 self._rows._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def _look_at_file(self) -> None:

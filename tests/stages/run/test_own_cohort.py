@@ -82,7 +82,7 @@ def test_its_own_cohort_changed_since_is_remarked_on(places, tmp_path, caplog):
     table.loc[3, "case"] = 1 - table.loc[3, "case"]
     table.to_csv(copy / "people.csv", index=False)
     text, facts = headline("after")
-    assert f"Who: {said}" in text
+    assert f"Beware: {said}" in text
     assert said in caplog.text
     assert facts["scored cohort fingerprint"] != facts["cohort_fingerprint"]
 
