@@ -49,6 +49,7 @@ from medmcl.evaluation.protocol.subgroups import RANKED
 from medmcl.evaluation.report.small_groups import hidden_groups, levels_of
 
 NUMBERS = ("value", "low", "high", "seed_spread")
+TWO_DIGITS = ("p_value",)
 OF_DIFFERENCES = ("difference", "difference_low", "difference_high")
 WHOLES = ("macro", "all classes")
 """Targets whose rows are means over the others."""
@@ -227,8 +228,9 @@ def _rounded(row: Counted, called: Mapping[str, str]) -> Counted:
         for name in (*NUMBERS, *OF_DIFFERENCES)
         if (value := getattr(row, name, None)) is not None
     }
-    if (p := getattr(row, "p_value", None)) is not None:
-        numbers["p_value"] = float(f"{p:.2g}")
+    for name in TWO_DIGITS:
+        if (value := getattr(row, name, None)) is not None:
+            numbers[name] = float(f"{value:.2g}")
     return _replaced(row, called, numbers)
 
 
