@@ -137,8 +137,19 @@ def refuse_counted_twice(
         other_people: See `merge`.
 
     Raises:
-        ArtefactError: Two have patients of the same ids; see `counted_twice`.
+        ArtefactError: Two have patients of the same ids; see `counted_twice`. Or a secure sum,
+            whose patients nobody knows, stands beside counts.
     """
+    sums = [name for name, people in sites if any(map(_is_known_by_name, people))]
+    if 0 < len(sums) < len(sites) and not other_people:
+        raise ArtefactError(
+            "whether patients of the counts are in a secure sum cannot be told, and each who is "
+            "would pass the threshold as two",
+            where=sums[0],
+            expected="secure sums alone, or counts alone",
+            fix="sum all sites in one secure round; --other-people (other_people=True) if none of "
+            "the sites is in the sum",
+        )
     for (one, mine), (other, theirs) in combinations(sites, 2):
         twice = sum(counted_twice(a, b, other_people=other_people) for a in mine for b in theirs)
         if twice:
@@ -155,6 +166,10 @@ def refuse_counted_twice(
                     else "; --other-people (other_people=True) if ids are the same by chance"
                 ),
             )
+
+
+def _is_known_by_name(people: People) -> bool:
+    return people.tags is None and people.patients is None
 
 
 def _same(mine: Counts, theirs: Counts) -> bool:

@@ -9,14 +9,20 @@ patient, by the cell less a pair for each other one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Block, Counts, Pair
 from medmcl.cooccurrence.release.dominance import most_of_one
+from medmcl.core.errors import ArtefactError
+
+MOST_SUMS = 4_096
+"""Ways to add up blocks of the same codes, over all releases that are compared."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +49,34 @@ def cells_in_the_places_of(new: Counts, others: Sequence[Counts]) -> Iterator[tu
 
     A cell is known by its two tokens, whatever modalities they are in elsewhere. Where a release
     has a cell in several blocks (settings as modalities of the same tokens), the block is given
-    once for each of them, and once with their sums.
+    once with each of them and with each sum of some.
+
+    Raises:
+        ArtefactError: There are too many such sums to look at.
     """
     for pair, block in new.blocks.items():
         where = sparse.coo_array(block.pairs).coords
         if not len(where[0]):
             continue
         mine, *found = (_in_the_places_of(new, pair, where, one) for one in (new, *others))
-        for k in range(max(map(len, found), default=1)):
-            each = [np.where(one[min(k, len(one) - 1), 0] > 0, one[min(k, len(one) - 1)], one[0])
-                    for one in found]  # fmt: skip
-            yield pair, Cells(where, *np.stack([mine[0], *each], axis=1))
-        if any(len(one) > 1 for one in (mine, *found)):
-            yield pair, Cells(where, *np.stack([one.sum(axis=0) for one in (mine, *found)], axis=1))
+        ways = (2 ** (len(mine) - 1)) * math.prod(2 ** len(one) - 1 for one in found)
+        if ways > MOST_SUMS:
+            raise ArtefactError(
+                "too many sums of modalities with the same codes stand in these releases to tell "
+                "what their differences show",
+                got=f"{ways:,} for {pair[0]} and {pair[1]}",
+                expected=f"at most {MOST_SUMS:,}",
+                fix="count each code in one modality",
+            )
+        own = [mine[0] + rest for rest in (np.zeros_like(mine[0]), *_sums_of_some(mine[1:]))]
+        for each in product(own, *map(_sums_of_some, found)):
+            yield pair, Cells(where, *np.stack(each, axis=1))
+
+
+def _sums_of_some(tables: np.ndarray) -> list[np.ndarray]:
+    """The sum of each choice of at least one of the tables, (4, n) each."""
+    return [tables[list(some)].sum(axis=0) for count in range(1, len(tables) + 1)
+            for some in combinations(range(len(tables)), count)]  # fmt: skip
 
 
 def _tables(counts: Counts, pair: Pair, block: Block) -> list[sparse.csr_array]:

@@ -310,10 +310,11 @@ class Register:
             ArtefactError: It was changed by another hand, or with another key.
         """
         if not self._file.exists():
-            lost = self.folder / "releases"
-            if lost.is_dir() and any(is_content(one) for one in lost.iterdir()):
-                raise ArtefactError("is missing, and releases were made", where=self._file,
-                                    fix=_BACKUP)  # fmt: skip
+            for what in ("releases", "shares"):
+                lost = self.folder / what
+                if lost.is_dir() and any(is_content(one) for one in lost.iterdir()):
+                    raise ArtefactError(f"is missing, and {what} were made", where=self._file,
+                                        fix=_BACKUP)  # fmt: skip
             return RegisterKeys(schema=SCHEMA)
         keys = check(RegisterKeys, read_json(self._file), self._file, ArtefactError)
         if not hmac.compare_digest(keys.seal, self._seal(keys)):

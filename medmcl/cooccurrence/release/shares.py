@@ -109,7 +109,7 @@ def _refuse_other_name(
 
 def _refuse_nearly(mine: Sequence[People], theirs: Sequence[People], site: str) -> None:
     moved, records = _changed(mine, theirs)
-    if 0 < (moved or records) < FEWEST_OTHERS:
+    if any(0 < some < FEWEST_OTHERS for some in (moved, records)):
         raise ArtefactError(
             "nearly the same patients were shared before, and the difference of the sums is of few",
             where=site,

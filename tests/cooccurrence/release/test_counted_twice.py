@@ -196,6 +196,37 @@ def test_a_share_that_was_taken_out_of_the_register_is_missed(rounds):
         rounds.share(rounds.start("Ayr", "Bonn", "Cork"), "Cork", "Cork")
 
 
+def test_a_register_that_is_gone_is_missed_where_shares_were_made(rounds):
+    summed(rounds)
+    (Register.beside(rounds.place).folder / "register.json").unlink()
+    with pytest.raises(ArtefactError, match="is missing, and shares were made"):
+        rounds.share(rounds.start("Ayr", "Bonn", "Cork"), "Cork", "one less")
+
+
+def test_newcomers_do_not_cover_a_changed_record(rounds, tmp_path):
+    """14 new patients of one code each beside it: the difference of sums was its record."""
+    summed(rounds)
+    words, names = vocabularies(5, 5), [f"2-{k}" for k in range(60)]
+    x = [part[:60] for part in tables(2, n=90, d1=5, d2=5, rate=0.7)]
+    x[0][:1] += 1
+    new = np.eye(1, 5, dtype=int).repeat(14, axis=0)
+    x = [np.concatenate([x[0], new]), np.concatenate([x[1], 0 * new])]
+    counts = count_tokens(*x, vocabularies=words, subjects=[*names, *(f"n{k}" for k in range(14))])
+    rounds.sites["covered"] = save_counts(counts, tmp_path / "covered")
+    with pytest.raises(ArtefactError, match="nearly the same"):
+        rounds.share(rounds.start("Ayr", "Bonn", "Cork"), "Cork", "covered")
+
+
+def test_a_sum_and_the_counts_of_its_own_site_are_not_added(rounds, sites, tmp_path):
+    """Ayr stood in both, and six of its patients passed as twelve."""
+    total = summed(rounds)
+    for together in (lambda: merge(total, sites["Ayr"]),
+                     lambda: release_folders([total, sites["Ayr"]], tmp_path / "r")):  # fmt: skip
+        with pytest.raises(ArtefactError, match=r"in a secure sum cannot be told(.|\n)*one secure"):
+            together()
+    merge(total, sites["others"], other_people=True)
+
+
 def test_a_site_is_not_read_off_a_secure_sum_and_a_release_of_the_others(rounds, sites, tmp_path):
     """Ayr + Bonn + Cork by their names less Ayr + Bonn by their patients was Cork."""
     total = summed(rounds)

@@ -24,8 +24,8 @@ from medmcl.cooccurrence.count.spec import load_spec
 from medmcl.cooccurrence.exchange.checks import refuse_telling
 from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
 from medmcl.cooccurrence.exchange.secure import site_by_name
-from medmcl.cooccurrence.release import differences
-from medmcl.cooccurrence.release.cells import Cells
+from medmcl.cooccurrence.release import cells, differences
+from medmcl.cooccurrence.release.cells import Cells, cells_in_the_places_of
 from medmcl.cooccurrence.release.other_events import (
     elementary_factors,
     factors_of,
@@ -399,6 +399,26 @@ def test_cells_are_found_again_in_other_modalities(before, tmp_path):
         if left_out != {frozenset(("A0", "B0"))}:
             wrong[after] = left_out
     assert not wrong
+
+
+def test_every_sum_of_some_settings_is_looked_at(monkeypatch):
+    """Three settings as modalities, then two of them as one: only single ones and all were."""
+    monkeypatch.setitem(
+        LAYOUTS, "three", dict.fromkeys(("in", "out", "er"), CODES[:D]) | {"b": CODES[D:]}
+    )
+    before, new = laid_out("three", 240), laid_out("whole", 300)
+    parts = np.array([before.blocks[k, "b"].pairs.toarray() for k in ("in", "out", "er")])
+    wanted = {
+        tuple(parts[list(some)].sum(axis=0)[new.blocks["a", "b"].pairs.nonzero()])
+        for k in (1, 2, 3) for some in combinations(range(3), k)
+    }  # fmt: skip
+    seen = [one.pairs[1] for pair, one in cells_in_the_places_of(new, [before])]
+    # blocks are in order of size cell by cell: of each cell every sum is there
+    for n, sums in enumerate(zip(*wanted, strict=True)):
+        assert set(sums) <= {int(one[n]) for one in seen}
+    monkeypatch.setattr(cells, "MOST_SUMS", 6)
+    with pytest.raises(ArtefactError, match="one modality"):
+        list(cells_in_the_places_of(new, [before]))
 
 
 def test_too_many_releases_of_other_events_are_refused_by_name(tmp_path, monkeypatch):
