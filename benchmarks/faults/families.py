@@ -128,7 +128,7 @@ FAMILIES = [
            before=("cooccur count HOME/ehr.yaml --out OUT --shard 1/2",)),
     Family("cooccur to-meds", "cooccur to-meds HOME/events.yaml --out OUT"),
     Family("cooccur rows", "cooccur rows HOME/ehr.yaml --out OUT", "rows.parquet"),
-    Family("cooccur merge", "cooccur merge HOME/a HOME/b --out OUT"),
+    Family("cooccur merge", "cooccur merge HOME/a HOME/b --other-people --out OUT"),
     Family("cooccur release", "cooccur release HERE/a --out OUT --min-patients 2", brings=("a",),
            reads=read_released),
     Family("cooccur release-private", "cooccur release-private HERE/sites/rows.csv --vocabulary "

@@ -45,8 +45,8 @@ def make_sites(home: Path, made: Callable[[str], None]) -> None:
         rows["subject"] = site + rows["subject"].astype(str)  # of other people
         rows.to_csv(shares / f"{site}.csv", index=False)
         used = f"--keys HOME/shares/{site}.keys.json"
-        made(f"cooccur secure-share HOME/{'a' if site == 'north' else 'b'} {used} --round "
-             f"HOME/sites/secure --out HOME/shares/{site}")  # fmt: skip
+        made(f"cooccur secure-share HOME/{'abc'[place_of[site]]} {used} --round "
+             f"HOME/sites/secure --out HOME/shares/{site} --other-people")  # fmt: skip
         made(f"cooccur private-share HOME/shares/{site}.csv {used} --ledger "
              f"HOME/shares/{site}.ledger.json --round HOME/sites/private.json --out "
              f"HOME/shares/private.{site}")  # fmt: skip

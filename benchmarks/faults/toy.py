@@ -206,9 +206,10 @@ def make_home(home: Path) -> None:
     }
     (home / "events.yaml").write_text(yaml.safe_dump(spec | {"sources": [source]}))
     made("cooccur count HOME/ehr.yaml --out HOME/a")
-    made("simulate ehr --out HOME/ehr --subjects 40 --set codes=6 --set concepts=5 --set seed=1 "
-         "--set overwrite=true")  # fmt: skip
-    made("cooccur count HOME/ehr.yaml --out HOME/b")
+    for seed, site in enumerate("bc", 1):  # of other people, called by the same numbers
+        made(f"simulate ehr --out HOME/ehr --subjects 40 --set codes=6 --set concepts=5 --set "
+             f"seed={seed} --set overwrite=true")  # fmt: skip
+        made(f"cooccur count HOME/ehr.yaml --out HOME/{site}")
     make_sites(home, made)
     made("embed HOME/run --cohort HOME/cohort --out HOME/vectors.parquet --device cpu --workers 0")
     suite = {"schema": "medmcl/suite@1", "about": "a study", "cohort": "none", "modality": "labs",

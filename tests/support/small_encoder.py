@@ -3,14 +3,14 @@
 Its own numbers are those of the golden files, at its full size.
 """
 
-import gc
 from contextlib import contextmanager
 
 import pytest
 import torch
 from published_weights import save
 
-from medmcl.encoders.published.card import Card, read_card
+from medmcl.encoders.published.card import read_card
+from medmcl.encoders.published.settings import settings_of
 from medmcl.encoders.published.turgut_ecg import TurgutECG, TurgutECGSettings
 
 WIDTH = 24
@@ -28,11 +28,10 @@ def weights_of(pool, seed=0):
 @contextmanager
 def small_encoder(folder):
     """``turgut_ecg`` is small meanwhile; give a file of weights of ``global_pool``."""
-    read_card("turgut_ecg")
-    # an encoder keeps the card that it was made by: where cards were read anew, there are several
-    cards = [one for one in gc.get_objects() if type(one) is Card and one.name == "turgut_ecg"]
+    # an encoder keeps the card that it was made by: where cards were read anew, it is another
+    cards = {id(one): one for one in (read_card("turgut_ecg"), settings_of("turgut_ecg").card)}
     with pytest.MonkeyPatch.context() as patch:
-        for settings in (one for card in cards for one in card.variants.values()):
+        for settings in (one for card in cards.values() for one in card.variants.values()):
             for key, size in SIZES.items():
                 patch.setitem(settings, key, size)
         yield save(weights_of("global_pool"), folder / "w.pth", "model")
