@@ -174,10 +174,7 @@ class Register:
 
         The same release again is no other: nothing new is told by it.
         """
-        if not self._file.exists():
-            self._write(
-                RegisterKeys(schema=SCHEMA)
-            )  # an entry without it tells of a register that was lost
+        self._begin()
         place = self.folder / "releases" / new.name
         for folder, one in [(None, place), *((one, one / RELEASED / new.name) for one in beside)]:
             try:
@@ -193,6 +190,11 @@ class Register:
         entry = EntryKeys(name=new.name, sha256=sha256_of(place / MANIFEST))
         self._write(keys.model_copy(update={"releases": (*keys.releases, entry)}))
 
+    def _begin(self) -> None:
+        """Write the list before the first entry: one without it tells of a lost register."""
+        if not self._file.exists():
+            self._write(RegisterKeys(schema=SCHEMA))
+
     def shares(self) -> list[Counts]:
         """Empty counts of each share of a secure sum so far: whose it was, its name the note.
 
@@ -203,6 +205,7 @@ class Register:
 
     def enter_share(self, counts: Counts, site: str) -> None:
         """Remember whose counts were shared under a name; to be called alone."""
+        self._begin()
         people = people_of(counts)
         name = self._sealed(json.dumps([site, sorted(one.site for one in people)]))
         keys, place = self.read(), self.folder / "shares" / name
