@@ -8,6 +8,7 @@ would follow are rounded to a step no finer than 1 / n.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from functools import partial
@@ -234,6 +235,14 @@ def _rounded(row: Counted, called: Mapping[str, str]) -> Counted:
     return _replaced(row, called, numbers)
 
 
+def _middle(people: int) -> float:
+    """About how many people a count as shown is: the middle of its range, or of five."""
+    if not isinstance(people, Hidden):
+        return people
+    least, _, most = str(people).replace(",", "").partition(" to ")
+    return (int(least) + int(most)) / 2 if most else people - people % FEWEST_SUBJECTS + 2
+
+
 def _least(people: int) -> int:
     """How many people a count as shown is at least; not finer than fives where no range is."""
     if not isinstance(people, Hidden):
@@ -309,11 +318,8 @@ def _calibration(
         return NotEstimable(TOO_FEW)
     groups = _pooled(found.groups)
     if isinstance(people, Hidden) and groups:  # which all of them together would tell
-        most = max(groups, key=lambda group: group.n)
-        groups = tuple(
-            _uncounted(group, isinstance(events, Hidden)) if group is most else group
-            for group in groups
-        )
+        least = min(groups, key=lambda group: group.n)
+        groups = tuple(_uncounted(group) if group is least else group for group in groups)
     curve = None if found.curve is None else _even(found.curve)
     rounded: dict[str, Any] = {}
     if isinstance(people, Hidden) or isinstance(events, Hidden):
@@ -365,24 +371,10 @@ def _pooled(groups: Sequence[CalibrationGroup]) -> tuple[CalibrationGroup, ...]:
     return tuple(group for group in done if not _has_few(group))
 
 
-def _uncounted(group: CalibrationGroup, is_silent: bool) -> CalibrationGroup:
-    """A group that does not say how many it is, and whose shares do not either.
-
-    Its share with the event is of as many as the next five below, else it and the events were to
-    tell the people.
-    """
-    least = _least(Hidden(group.subjects))
-    step, by = step_of(least), group.subjects / least
-    shares = {name: min(1.0, to_step(getattr(group, name) * by, step))
-              for name in ("observed", "low", "high")}  # fmt: skip
-    return replace(
-        group,
-        n=Hidden(group.n),
-        subjects=Hidden(group.subjects),
-        events=Hidden(int(group.events)) if is_silent else group.events,
-        predicted=to_step(group.predicted, step),
-        **shares,
-    )
+def _uncounted(group: CalibrationGroup) -> CalibrationGroup:
+    """A group that does not say how many it is; its share with the event would, so it has none."""
+    gone = dict.fromkeys(("observed", "low", "high"), math.nan)
+    return replace(group, n=Hidden(group.n), subjects=Hidden(group.subjects), **gone)
 
 
 def _has_few(group: CalibrationGroup) -> bool:
@@ -432,7 +424,7 @@ def _decision(
     hidden = ((treated > 1e-6) & (treated < few)) | ((rest > 1e-6) & (rest < few))
     at = {name: np.where(hidden, np.nan, column) for name, column in at.items()}
     if isinstance(people, Hidden) or isinstance(events, Hidden):
-        share = to_step(min(1.0, curve.prevalence * curve.n / least), step_of(least))
+        share = to_step(min(1.0, curve.prevalence * curve.n / _middle(people)), step_of(least))
         thresholds = sensible_thresholds(share)
         grid = np.array(thresholds)
         at = {name: np.interp(grid, curve.thresholds, column) for name, column in at.items()}

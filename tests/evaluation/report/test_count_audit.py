@@ -207,8 +207,9 @@ def told(folder):
     path = folder / "decision_curve.csv"
     lines = [line for line in (read(path) if path.exists() else []) if line["treat_all"]]
     events = found.ends_of("events")
-    share = to_step(events[0] / low, step_of(low))
-    if events[0] == events[1] and low < high and same_as(lines, share, step_of(low)):
+    shown = ends(lines[0]["n"], found.whole) if lines else (low, high)
+    share = to_step(events[0] / (sum(shown) / 2), step_of(shown[0]))
+    if events[0] == events[1] and low < high and same_as(lines, share, step_of(shown[0])):
         return told  # made of counts as they are shown: nothing of n is in it
     for n in range(low, high + 1):
         pair = found.ends_of("events", n=n)
