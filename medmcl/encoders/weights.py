@@ -243,9 +243,7 @@ def _read(path: Path) -> Any:
     _refuse_packed(path)
     # The authors' own checkpoints keep their command line beside the weights: plain values.
     with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-        warnings.simplefilter(
-            "ignore"
-        )  # of other protocols of pickle: what fails is said by whoever reads
+        warnings.simplefilter("ignore")  # other protocols of pickle: whoever reads says what fails
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

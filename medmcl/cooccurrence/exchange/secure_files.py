@@ -14,7 +14,6 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from medmcl.cooccurrence.count.counts import Counts
 from medmcl.cooccurrence.count.people import register_beside
 from medmcl.cooccurrence.exchange.secure import Round, Share, SiteKeys
 from medmcl.cooccurrence.exchange.tables import read_json
@@ -130,24 +129,18 @@ def load_round(path: str | Path) -> Round:
     return Round(keys.name, keys.sites, keys.layout)
 
 
-def write_share(counts: Counts, keys: str | Path, turn: Round, path: str | Path) -> Share:
-    """Mask a site's counts and write the share; that the round is spent is written first.
+def write_made(make: Callable[[SiteKeys], Share], keys: str | Path, path: str | Path) -> Share:
+    """Mask what a site has and write the share; that the round is spent is written first.
 
     Args:
-        counts: Of the site.
+        make: Gives the share, by the site's seeds.
         keys: The site's file of seeds.
-        turn: The round.
         path: Where the share goes; must be new.
 
     Raises:
         ArtefactError: If ``path`` is there already, another share is being made with these keys, or
             the round cannot be masked for (see `SiteKeys.share`).
     """
-    return write_made(lambda mine: mine.share(counts, turn), keys, path)
-
-
-def write_made(make: Callable[[SiteKeys], Share], keys: str | Path, path: str | Path) -> Share:
-    """Write the share that ``make`` gives; `write_share` with another way to make it."""
     with keys_alone(keys):
         if Path(path).exists():  # before the round is spent
             raise ArtefactError(

@@ -68,7 +68,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 
 log = logging.getLogger(__name__)
-SCHEMA: Final = "medmcl/release-register@1"
+SCHEMA: Final = "medmcl/release-register@2"
 RELEASED = "released"
 """Folder in a folder of counts: what was released of them."""
 _BACKUP = "restore the register from a backup that is no older than the last release"
@@ -108,7 +108,7 @@ class BudgetKeys(Config):
 class RegisterKeys(Config):
     """The whole of ``register.json``."""
 
-    schema_: Literal["medmcl/release-register@1"] = Field(alias="schema")
+    schema_: Literal["medmcl/release-register@2"] = Field(alias="schema")
     releases: tuple[EntryKeys, ...] = ()
     shares: tuple[EntryKeys, ...] = ()
     budgets: dict[str, BudgetKeys] = {}
@@ -349,8 +349,7 @@ class Register:
         write_atomically(self._file, text + "\n", mode=0o600)
 
     def _seal(self, keys: RegisterKeys) -> str:
-        without = {"seal"} if keys.shares else {"seal", "shares"}  # as registers were before shares
-        said = keys.model_dump(by_alias=True, mode="json", exclude=without)
+        said = keys.model_dump(by_alias=True, mode="json", exclude={"seal"})
         return self._sealed(json.dumps(said, sort_keys=True))
 
     def _sealed(self, text: str) -> str:

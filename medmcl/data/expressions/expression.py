@@ -470,7 +470,8 @@ class _Evaluation:
         shown = next(iter(value.data[value.known]), "")
         raise self._refuse(
             f"'{value.name}' is not a number (for example {shown!r})",
-            "clean the column so that every cell is a number or empty; no time is made of dates",
+            "clean the column so that every cell is a number or empty"
+            + "; no time is made of dates" * bool(re.match(r"\d{4}-\d", str(shown))),
         )
 
     def truth(self, value: Values) -> Values:

@@ -120,7 +120,7 @@ def _is_dates(cells: pd.Series) -> bool:
         return True
     if _is_numeric(cells):
         return False
-    known = cells.dropna().astype(str).head(LOOKED_AT)
+    known = cells.dropna().head(LOOKED_AT).astype(str)
     return bool(len(known)) and bool(known.str.match(_DAY).mean() > NEARLY_ALL)
 
 

@@ -138,6 +138,9 @@ def held_back(subjects: Sequence[int], least: Sequence[int | None]) -> list[str]
         events = [least[k] or 0 for k in out if least[k] is not None]
         tells = len(out) == 1 or sum(subjects[k] for k in out) < FEWEST_SUBJECTS
         tells |= bool(events) and sum(events) < FEWEST_EVENTS
+        # all too small, and together as many as that allows: then each has just that many
+        alike = bool(events) and sum(events) == len(events) * (FEWEST_EVENTS - 1)
+        tells |= alike and WITHHELD not in reasons
         if not tells or not shown:
             break
         reasons[min(shown, key=lambda k: subjects[k])] = WITHHELD

@@ -27,7 +27,7 @@ def renamed_fix(columns: Sequence[str], unread: Iterable[str]) -> str:
     return (
         f"if the table has {', '.join(columns)} under another name{here}, name the run's "
         f"under columns: in cohort.yaml, and say there what it is: derive: "
-        f"{{{next(iter(columns))}: NAME}} (or 88.4 * NAME, for another unit); only for what was "
+        f"{{{columns[0]}: NAME}} (or 88.4 * NAME, for another unit); only for what was "
         "not measured, add an empty column of that name to the table: everybody is then without it"
     )
 

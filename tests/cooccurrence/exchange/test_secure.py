@@ -20,13 +20,17 @@ from medmcl.cooccurrence.exchange.secure_files import (
     save_keys,
     save_round,
     save_share,
-    write_share,
+    write_made,
 )
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 
 SITES = ("Ayr", "Bonn", "Cork")
+
+
+def write_share(counts, keys, turn, path):
+    return write_made(lambda mine: mine.share(counts, turn), keys, path)
 
 
 def agreed(sites=SITES):

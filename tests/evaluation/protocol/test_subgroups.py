@@ -177,6 +177,14 @@ def test_what_is_held_back_is_never_one_group_nor_few_people(seed):
     assert held_back([100, 100], [None, None]) == ["", ""]
 
 
+def test_groups_that_are_all_just_too_small_are_not_told_by_their_sum():
+    """40 and 33 people with 8 events together, neither of whom may have 5, have 4 and 4."""
+    reasons = held_back([43, 40, 33], [15, 4, 4])
+    assert all(reasons)
+    assert reasons[0] == WITHHELD
+    assert held_back([43, 40, 33], [15, 4, 3])[0] == ""  # 3 and 4, whichever
+
+
 def test_subgroups_of_one_group_and_of_no_rows_are_left_out():
     assert {r.attribute for r in subgroups({"sex": np.full(N, "F", dtype=object)})} == {"everyone"}
 
