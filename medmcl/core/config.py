@@ -253,14 +253,21 @@ def _yaml_error(error: yaml.YAMLError, text: str, where: object) -> ConfigError:
         start = "" if began is None or began.line == mark.line else f" from line {began.line + 1}"
         problem = f"{problem} ({context}{start})"
     lines = text.splitlines()
+    fix = (
+        "keys of one section begin in the same column, with spaces and no tabs; a text with ': ' "
+        "or a sign such as { [ * & ` in front stands in quotes"
+    )
+    if "'`'" in problem:
+        fix = 'put the whole text in quotes: "`a column` / 2"'
+    elif "stands twice" in problem:
+        fix = "keep one of the two"
     return ConfigError(
         f"is not valid YAML: {problem}",
         where=f"{where}, line {mark.line + 1}, column {mark.column + 1}",
         got=repr(lines[mark.line][max(0, mark.column - _AROUND) : mark.column + _AROUND])
         if mark.line < len(lines)
         else "the end of the file",
-        fix="keys of one section begin in the same column, with spaces and no tabs; a text with "
-        "': ' or a sign such as { [ * & in front stands in quotes",
+        fix=fix,
     )
 
 

@@ -127,6 +127,7 @@ def test_of_a_long_line_what_is_around_the_fault_is_shown():
         ("a: [1, 2\nb: 3\n", 2, 2, "from line 1"),
         ("a: 1\na: 2\n", 2, 1, "the key 'a' stands twice"),
         ("a:\n\tb: 1\n", 2, 1, "token"),
+        ("a: `b` / 2\n", 1, 4, 'in quotes: "`a column` / 2"'),
     ],
 )
 def test_broken_yaml_names_file_line_and_column(text, line, column, words):

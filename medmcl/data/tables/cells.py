@@ -14,6 +14,7 @@ import pandas as pd
 
 from medmcl.data.expressions.expression import Values
 from medmcl.data.tables.files import as_text, natives
+from medmcl.data.tables.named_columns import is_dates
 from medmcl.data.tables.odd_cells import NO, named
 from medmcl.modalities.tabular.gap_codes import UNCLEAR, said_missing
 
@@ -59,6 +60,10 @@ def no_truth(
     written: Callable[[object], str] = repr if value.kind == "text" else str
     if 2 * (known & plain).sum() < known.sum():
         counts = _counts(shown, rows, known)
+        if is_dates(pd.Series(value.data[known])):
+            what = f"'{said}' holds dates, such as {next(iter(counts))}"
+            dated = f'{key}: "not isnull({said})"; any empty cell then means no'
+            return what, f"if a date stands there for whoever had it, and for no one else, {dated}"
         likely = next((one for one in counts if one.lower() in _YES), list(counts)[-1])
         listed = ", ".join(f"{written(one)} ({n:,})" for one, n in list(counts.items())[:_SHOWN])
         more = f", {len(counts) - _SHOWN:,} more values" if len(counts) > _SHOWN else ""

@@ -62,7 +62,7 @@ def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]
             if one not in taken
             and one not in reserved
             and _matches(one, name)
-            and not _is_dates(table[one])
+            and not is_dates(table[one])
         ]
         if not found:
             raise CohortError(
@@ -74,7 +74,7 @@ def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]
         written |= dict.fromkeys(found, about)
     unsaid = [name for name, one in written.items() if one.kind == "auto"]
     _refuse_commas(spec.name, table, unsaid)
-    _refuse_dates(spec.name, [n for n in unsaid if n in known and _is_dates(table[n])])
+    _refuse_dates(spec.name, [n for n in unsaid if n in known and is_dates(table[n])])
     written = {
         name: about.of_kind("category" if name in known and _is_words(table[name]) else "number")
         for name, about in written.items()
@@ -114,7 +114,7 @@ def _refuse_dates(modality: str, names: Sequence[str]) -> None:
         )
 
 
-def _is_dates(cells: pd.Series) -> bool:
+def is_dates(cells: pd.Series) -> bool:
     """Whether there are cells, and nearly all of them begin with a day: 2019-03-31."""
     if pd.api.types.is_datetime64_any_dtype(cells):
         return True

@@ -183,12 +183,12 @@ class Tabular:
             for name, value in raw.items():
                 if value is not None:
                     cells[name].append(value)
-        found = [
-            _codes_for_gaps(name, cells[name])
-            if column.kind == "number"
-            else _two_spellings(name, cells[name])
-            for name, column in self.columns.items()
-        ]
+        found: list[Finding | None] = []
+        for name, column in self.columns.items():
+            if column.kind == "number":
+                found.append(_codes_for_gaps(name, cells[name]))
+            else:
+                found += [_two_spellings(name, cells[name]), _many_levels(name, cells[name])]
         return [*self._constant(), *(one for one in found if one is not None)]
 
     def _constant(self) -> list[Finding]:
@@ -404,6 +404,22 @@ def _two_spellings(name: str, cells: list[str]) -> Finding | None:
         where=f"column '{name}'",
         what=f"{told} are taken as {len(ways)} categories",
         fix=f"write '{ways[0][0]}' for each, if they are one",
+        level="warning",
+    )
+
+
+def _many_levels(name: str, cells: list[str]) -> Finding | None:
+    """A category that hardly two people share: a name or number of a person, and no group."""
+    levels = Counter(cells)
+    if len(cells) < FEW_CELLS or len(levels) <= len(cells) / 2:
+        return None
+    return Finding(
+        code="tabular.many_levels",
+        where=f"column '{name}'",
+        what=f"{len(levels):,} categories in the {len(cells):,} cells looked at, "
+        f"{sum(count == 1 for count in levels.values()):,} of them once: of one that nobody "
+        "else has nothing is learned, and a person's own name or number is no input",
+        fix="take it out of columns:, or put fewer and larger groups into the table",
         level="warning",
     )
 

@@ -136,6 +136,8 @@ def test_a_time_below_zero_is_an_error_that_names_a_subject():
         ([365, 900, 1825], {"unit": "days", "horizons_years": [1, 4, 10]}, "horizon",
          "'tasks.task.horizons_years': horizon of 10 years beyond every follow-up, of which the "
          "longest is 1,825 days (5 years)", ["horizons_years=[1, 4]'"], []),
+        ([365, 900, 1825], {"unit": "days", "horizons_years": [365, 1461]}, "horizon",
+         "horizons of 365, 1461 years", ["; or, if these are days, write years: [1, 4]"], []),
         ([365, 900, 1826.25], {"unit": "days", "horizons_years": [1, 5]}, None, "", [], []),
         ([300, None, None], {"unit": "years"}, "follow_up", "300 years", [], []),
         ([None, None, None], {"unit": "years", "horizons_years": [5]}, "no_labels", "", [], []),
@@ -163,6 +165,16 @@ def test_dates_of_another_age_are_a_follow_up_that_nobody_can_have():
     assert "180 years" in error.what
     assert "correct the dates" in error.fix
     assert "unit=" not in error.fix  # it is no unit of the table that is wrong
+
+
+def test_dates_of_an_event_are_no_yes_and_no_but_that_one_is_known_is():
+    frame = {"t": [400, 500, 600], "died": ["2021-02-03", None, "2022-01-01"]}
+    _, findings = build(frame, kind="survival", time="t", event="died")
+    (error,) = [one for one in findings if one.code == "task.not_binary"]
+    assert error.what.endswith("'died' holds dates, such as 2021-02-03")
+    assert 'event: "not isnull(died)"' in error.fix
+    targets, _ = build(frame, kind="survival", time="t", event="not isnull(died)")
+    assert targets.values[:, 1].tolist() == [1, 0, 1]
 
 
 def test_a_competing_event_is_kept_and_both_at_once_are_a_fault():

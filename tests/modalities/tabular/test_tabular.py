@@ -105,6 +105,16 @@ def test_categories_that_differ_by_capitals_or_spaces_are_told():
     assert found.what.startswith("'m' (1) and 'M' (1) and 'm ' (1) are taken as 3 categories")
 
 
+@pytest.mark.parametrize(("wards", "told"), [(2, False), (9, False), (11, True), (20, True)])
+def test_a_category_that_hardly_two_people_share_is_told(wards, told):
+    rows = [{"age": 1.0, "sex": f"ward {n % wards}", "bmi": None} for n in range(20)]
+    found = [one for one in adapter().inspect_together(rows) if one.code == "tabular.many_levels"]
+    assert [one.level for one in found] == ["warning"] * told
+    if told:
+        once = sum(n + wards > 19 for n in range(wards))
+        assert found[0].what.startswith(f"{wards} categories in the 20 cells looked at, {once} of")
+
+
 def test_categories_are_numbered_from_one_and_new_ones_are_zero_and_counted():
     table = fitted()
     x = prepared(table, [{**TRAIN[0], "sex": sex} for sex in ("f", "m", "x", "x")])
