@@ -101,14 +101,15 @@ def no_network(network_notes):
     assert not told, f"a test reached for the network:\n{told}"
 
 
-@pytest.fixture
-def real_ray(monkeypatch):
+@pytest.fixture(scope="module")
+def real_ray():
     """Ray on this machine; it looks for clouds by itself, so that its processes are not watched."""
     pytest.importorskip("ray", reason="needs the extra [ray]")
-    monkeypatch.delenv(offline.NOTES)
-    monkeypatch.setenv("RAY_ADDRESS", "local")  # not a cluster that happens to run here
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # writes no token into the home folder
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(offline.NOTES)
+        patch.setenv("RAY_ADDRESS", "local")  # not a cluster that happens to run here
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # writes no token into the home folder
+        yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray does not wait for the processes that it ended
         gc.collect()

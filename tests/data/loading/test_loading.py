@@ -56,6 +56,15 @@ def test_a_batch_holds_prepared_rows_and_zeros_where_absent(tiny, inputs):
     assert list(prepared.batch(rows[:2], modalities=("ecg",)).inputs) == ["ecg"]
 
 
+def test_rows_are_the_same_bits_read_alone_just_prepared_and_from_the_cache(tiny, inputs):
+    first, again = tiny.prepared(inputs), tiny.prepared(inputs)
+    for name, adapter in again.adapters.items():
+        rows = zip(first.inputs(name), again.inputs(name), strict=True)
+        for place, both in zip(again.cohort.records[name]["place"], rows, strict=True):
+            alone = adapter.prepare(adapter.read(place))
+            assert [row.tobytes() for row in both] == [alone.tobytes()] * 2
+
+
 def test_rows_ask_for_all_or_any_of_some_modalities(tiny, inputs):
     tiny.table.loc[0, "note"] = None
     prepared = tiny.prepared(inputs)

@@ -6,15 +6,17 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
+from small_squares import write_squares
 from typed import answer
 
 from benchmarks.faults import toy
+from medmcl.cooccurrence.count.workers import ray_cluster
 
 PROGRAMS = {
     "srun": """
@@ -187,10 +189,78 @@ def test_slurms_own_refusal_is_told_with_what_to_add(slurm, monkeypatch):
     assert "--sbatch OPTION" in told.stderr
 
 
-@pytest.mark.timeout(300)
+ON_RAY = pytest.mark.filterwarnings("ignore")  # Ray warns of its own settings
+
+
+@pytest.fixture(scope="module")
+def cluster(real_ray):
+    """One cluster for all that is launched; a start takes seconds, beside other work a minute.
+
+    Gives the register of its workers.
+    """
+    with ray_cluster():
+        yield os.environ["MEDMCL_REGISTER"]
+
+
+def files_of(folder):
+    """What the files of a folder hold, by name."""
+    return {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@ON_RAY
 @pytest.mark.usefixtures("real_ray")
-@pytest.mark.filterwarnings("ignore")  # Ray warns of its own settings
-def test_on_ray_ranks_make_one_run_and_shards_one_table_and_what_fails_is_told(tmp_path):
+def test_a_count_on_ray_is_that_of_one_process_and_stops_the_cluster_it_started(tmp_path):
+    from ray import is_initialized
+
+    words = ["cooccur", "count", toy.home_once() / "ehr.yaml", "--out"]
+    assert answer(*words, tmp_path / "whole").returncode == 0
+    assert answer(*words, tmp_path / "mapped", "--ray").returncode == 0
+    assert not is_initialized()
+    assert files_of(tmp_path / "mapped") == files_of(tmp_path / "whole") != {}
+
+
+@ON_RAY
+def test_shards_of_prepare_and_count_on_ray_make_the_bytes_of_one_process(
+    cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MEDMCL_REGISTER", cluster)  # its key names people in counts
+    home = toy.home_once()
+    inputs = ["--cohort", home / "cohort", "--recipe", home / "recipe.yaml", "--workers", "0"]
+    prepare = ["prepare", *inputs, "--out"]
+    count = ["cooccur", "count", home / "ehr.yaml", "--out"]
+    for words, out, made in ((prepare, "run", ".prepared"), (count, "n", "n")):
+        found = []
+        for name, asked in (("one", []), ("ray", ["launch", "--ray", "--shards", "2", "--"])):
+            told = answer(*asked, *words, tmp_path / name / out)
+            assert told.returncode == 0, told
+            found.append(files_of(tmp_path / name / made))
+        assert found[0] == found[1] != {}
+
+
+@ON_RAY
+@pytest.mark.usefixtures("cluster")
+def test_shards_of_check_on_ray_find_what_one_process_finds(tmp_path):
+    cohort = write_squares(tmp_path / "cohort", people=36, side=16)
+    (cohort / "images" / "s0003.png").write_bytes(b"no picture")
+    words = ["check", "--cohort", cohort, "--workers", "0"]
+    ray, here = tmp_path / "ray", tmp_path / "here"
+    for folder in (ray, here):
+        folder.mkdir()
+    told = answer("launch", "--ray", "--shards", "2", "--", *words, cwd=ray)
+    assert told.returncode == 2
+    assert "1 error" in told.stderr
+    assert list(ray.glob("runs/.prepared/*.parts/*"))  # what was found of each record
+    lines = [
+        [one for one in answer(*words, cwd=folder).stdout.splitlines() if "[00:" not in one]
+        for folder in (ray, here)
+    ]
+    assert lines[0] == lines[1]
+    assert any("s0003.png" in line for line in lines[0])
+
+
+@ON_RAY
+@pytest.mark.usefixtures("cluster")
+def test_ranks_on_ray_make_one_run_and_shards_one_table_though_a_worker_is_killed(tmp_path):
     out = tmp_path / "run"
     told = answer("launch", "--ray", "--devices", "2", "--", *train(out))
     assert told.returncode == 0, told
@@ -199,34 +269,40 @@ def test_on_ray_ranks_make_one_run_and_shards_one_table_and_what_fails_is_told(t
     words = ["embed", out, "--cohort", cohort, "--device", "cpu", "--workers", "0", "--out"]
     whole, shared = tmp_path / "whole.parquet", tmp_path / "shared.parquet"
     assert answer(*words, whole).returncode == 0
+    over = Event()
     with ThreadPoolExecutor(1) as beside:
-        killed = beside.submit(kill_a_worker)
-        assert answer("launch", "--ray", "--shards", "2", "--", *words, shared).returncode == 0
+        killed = beside.submit(kill_a_worker, over)
+        told = answer("launch", "--ray", "--shards", "2", "--", *words, shared)
+        over.set()
+    assert told.returncode == 0, told
     assert killed.result() > 0
     assert shared.read_bytes() == whole.read_bytes()
-    nowhere = [*words[:3], tmp_path / "nowhere", "--out", tmp_path / "t.csv"]
-    told = answer("launch", "--ray", "--", *nowhere)  # --device auto: where no GPU is, none
-    assert told.returncode == 2
+
+
+@ON_RAY
+@pytest.mark.usefixtures("cluster")
+def test_what_fails_on_ray_is_told(tmp_path):
+    nowhere = ["embed", tmp_path / "nowhere", "--cohort", toy.home_once() / "cohort"]
+    told = answer("launch", "--ray", "--", *nowhere, "--out", tmp_path / "t.csv")
+    assert told.returncode == 2  # --device auto: where no GPU is, none
     assert "nowhere" in told.stderr
     told = answer("launch", "--ray", "--devices", "999", "--", *train(tmp_path / "large"))
     assert told.returncode == 2
     assert "expected: 999: one for each process" in told.stderr
 
 
-def kill_a_worker():
+def kill_a_worker(over):
     """Kill the first worker of Ray that does a task and has started its command; give its number.
 
-    What it started ends with it.
+    What it started ends with it. Nobody is killed where the tasks are over before.
     """
-    for _ in range(3000):
+    while not over.wait(0.02):
         for place in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 began = (place / "task" / place.name / "children").read_text().split()
                 if began and (place / "cmdline").read_bytes().startswith(b"ray::typed"):
                     os.kill(int(place.name), signal.SIGKILL)
-                    for _ in range(100):
-                        if not Path("/proc", began[0], "exe").exists():
-                            return int(place.name)
-                        time.sleep(0.1)
-        time.sleep(0.02)
+                    while Path("/proc", began[0], "exe").exists() and not over.wait(0.1):
+                        pass
+                    return int(place.name)
     return 0
