@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medmcl.core.errors import ConfigError
 from medmcl.encoders.published.card import Card, card_files, find_variant
 
 if TYPE_CHECKING:
@@ -27,19 +28,36 @@ def card(name: str) -> Card:
 
 
 def load(
-    name: str, *, weights: str | Path, preparation: str | None = None, device: str = "cpu"
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    preparation: str | None = None,
+    device: str = "cpu",
 ) -> PublishedModel:
     """Load a published model from a local file; see `load_model` for what may go wrong.
 
     Args:
         name: ``NAME`` or ``NAME:VARIANT``.
-        weights: File in its authors' layout.
+        weights: File in its authors' layout; there is no model without one.
         preparation: One of the card's further preparations.
         device: Where it computes.
+
+    Raises:
+        ConfigError: No file is named, or there is no such model, variant or preparation.
+        ArtefactError: The file cannot be read, or is of another model.
 
     Returns:
         A model with ``prepare(record, leads=…, rate_hz=…, units=…)`` and ``features(array)``.
     """
+    called = find_variant(name)[0].name
+    if weights is None:
+        raise ConfigError(
+            f"'{name}' is loaded from a file of its weights, and none is named",
+            expected=f'medmcl.models.load("{name}", weights="FILE")',
+            fix="medmcl ships and fetches no weights: take the file from its authors "
+            f"(`medmcl models {called}` says where and which); to see what the architecture gives "
+            f"with random weights: `medmcl benchmark SUITE --random {name}`",
+        )
     from medmcl.encoders.published.model import load_model
 
     return load_model(name, weights, preparation=preparation, device=device)

@@ -10,6 +10,8 @@ from pathlib import Path
 import offline
 import pytest
 
+pytest_plugins = ["golden_time"]
+
 gc.disable()  # while tests are collected: half of that time would be looking for garbage
 
 REGISTERS = tempfile.TemporaryDirectory(prefix="medmcl-registers-")

@@ -306,6 +306,17 @@ class PreparesArrays(Protocol):
 
 
 @runtime_checkable
+class TakesWhole(Protocol):
+    """What an adapter adds of whose longer records ``prepare`` takes the first pieces."""
+
+    longer: ClassVar[str]
+    """Code of what `Adapter.inspect` finds of such a record."""
+
+    def prepare_whole(self, raw: Any) -> np.ndarray:
+        """All pieces of one record, (W, ...); those of ``prepare`` are the first."""
+
+
+@runtime_checkable
 class LacksLeads(Protocol):
     """What an adapter of signals adds whose records may lack some of their leads."""
 

@@ -14,14 +14,14 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    field_validator,
     model_validator,
 )
 
@@ -103,6 +103,20 @@ class Input(Config):
         return math.prod(self.shape) / leads / self.rate_hz
 
 
+def _all_of_them(given: Any) -> Any:
+    return dict.fromkeys(given, "") if isinstance(given, (list, tuple)) else given
+
+
+Seen = Annotated[dict[str, str], BeforeValidator(_all_of_them)]
+
+
+class Saw(Config):
+    """What the files of a variant were trained on; as ``seen`` and ``clean`` of the card."""
+
+    seen: Seen
+    clean: tuple[str, ...] = ()
+
+
 class Card(Config):
     """A published encoder."""
 
@@ -128,13 +142,14 @@ class Card(Config):
     )
     outputs: dict[str, str] = Field(description="what the network gives, in words")
     probe: str = Field(default="features", description="the output that its authors probe")
-    seen: dict[str, str] = Field(
-        default={}, description="data sets that it was trained on, and what of them"
-    )
+    seen: Seen = Field(default={}, description="data sets that it was trained on, and what of them")
     clean: tuple[str, ...] = Field(
         default=(),
         description="data sets that it has not seen, as far as read, or parts of one that it has: "
         "ptbxl:fold 10",
+    )
+    variant_seen: dict[str, Saw] = Field(
+        default={}, description="`seen` and `clean` of variants whose files saw otherwise"
     )
     pretrained_on: Path | None = Field(
         default=None,
@@ -146,25 +161,25 @@ class Card(Config):
     )
     notes: tuple[str, ...] = ()
 
-    @field_validator("seen", mode="before")
-    @classmethod
-    def _all_of_them(cls, given: Any) -> Any:
-        return dict.fromkeys(given, "") if isinstance(given, (list, tuple)) else given
-
     @model_validator(mode="after")
     def _names_meet(self) -> Card:
         if self.default not in self.variants:
             raise ValueError("default: no variant of this name")
         if self.probe not in self.outputs:
             raise ValueError("probe: no output of this name")
-        unknown = set(self.variant_prepare) - set(self.variants)
-        if unknown:
-            raise ValueError(f"variant_prepare: no variant '{sorted(unknown)[0]}'")
+        for key in ("variant_prepare", "variant_seen"):
+            unknown = set(getattr(self, key)) - set(self.variants)
+            if unknown:
+                raise ValueError(f"{key}: no variant '{sorted(unknown)[0]}'")
         return self
 
     def called(self, variant: str) -> str:
         """Name of a variant as people ask for it."""
         return self.name if variant == self.default else f"{self.name}:{variant}"
+
+    def saw(self, variant: str) -> Saw:
+        """What the files of a variant have seen, and what they have not."""
+        return self.variant_seen.get(variant) or Saw(seen=self.seen, clean=self.clean)
 
     def input_of(self, variant: str) -> Input:
         """What the network of a variant sees: of a variant of other leads, those."""

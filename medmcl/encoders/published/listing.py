@@ -53,8 +53,9 @@ def one_model(name: str) -> str:
         settings = card.settings(variant, other)
         lines += _prepared(f"or, with preparation: {other}, so", settings, card.settings(variant))
     lines += ["", "gives", *_pairs(card.outputs, {card.probe: " (what stands for a record)"})]
-    lines += ["", "has seen, so that scores on it are no evidence of transfer", *_pairs(card.seen)]
-    lines += _wrapped("  not seen, as far as read: ", ", ".join(card.clean) or "nothing is known")
+    saw = card.saw(variant)
+    lines += ["", "has seen, so that scores on it are no evidence of transfer", *_pairs(saw.seen)]
+    lines += _wrapped("  not seen, as far as read: ", ", ".join(saw.clean) or "nothing is known")
     lines += ["", "its file", *_file(card)]
     if card.notes:
         lines += ["", "mind", *(line for note in card.notes for line in _wrapped("  - ", note))]

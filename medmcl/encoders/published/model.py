@@ -289,8 +289,8 @@ def provenance_of(card: Card, variant: str, preparation: str | None, digest: str
         "source": card.source,
         "licence": card.licence,
         "commercial": card.commercial,
-        "seen": card.seen,
-        "clean": list(card.clean),
+        "seen": card.saw(variant).seen,
+        "clean": list(card.saw(variant).clean),
     }
 
 

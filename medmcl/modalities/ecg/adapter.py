@@ -8,7 +8,7 @@ takes the steps that the settings list.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from numbers import Real
@@ -50,7 +50,7 @@ from medmcl.modalities.ecg.settings import (
     ECGSource,
 )
 from medmcl.modalities.ecg.sketch import ecg_distance, ecg_sketch
-from medmcl.modalities.ecg.steps import run_steps
+from medmcl.modalities.ecg.steps import pieces_of, run_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +79,7 @@ class ECG:
     triggers: ClassVar[str] = "signal"
     input_projection: ClassVar[str] = "signal"
     of_many: ClassVar[tuple[str, ...]] = ("row", "ids")
+    longer: ClassVar[str] = "ecg.longer"
     Source: ClassVar[type[Config]] = ECGSource
     Settings: ClassVar[type[Config]] = ECGSettings
     Augment: ClassVar[type[Config]] = ECGAugment
@@ -212,6 +213,8 @@ class ECG:
             findings += doubts
         padded = self.settings.pad is not None
         findings += checks.check_length(raw, self.settings.seconds, padded, where)
+        if self.settings.takes_all:
+            findings += self._check_pieces(raw, where)
         fix = "look at the file; what was read may not be what you expect"
         for note in raw.quality:
             if note.startswith(CHECKSUM):
@@ -219,6 +222,20 @@ class ECG:
             else:
                 findings.append(checks.fault("reader", where, note, fix, "warning"))
         return [self._accepted(finding, place.record) for finding in findings]
+
+    def _check_pieces(self, raw: ECGRecord, where: str) -> Iterator[Finding]:
+        """A record with more pieces than those of ``seconds``."""
+        settings = self.settings
+        rate_hz = raw.rate_hz if settings.enters_as_recorded else settings.rate_hz
+        have = pieces_of(settings.steps or (), raw.seconds, rate_hz)
+        own = pieces_of(settings.steps or (), settings.seconds, settings.rate_hz)
+        if have > own:
+            what = f"lasts {raw.seconds:.2f} s, which are {have} pieces"
+            fix = (
+                f"`embed` and `evaluate --model` take them all; training takes those of "
+                f"inputs.NAME.seconds ({settings.seconds:g} s: {own})"
+            )
+            yield checks.fault("longer", where, what, fix, "warning")
 
     def inspect_together(self, raws: Iterable[ECGRecord]) -> list[Finding]:
         """Mistakes that all files share, or that show only beside the other files."""
@@ -292,6 +309,8 @@ class ECG:
     def prepare(self, raw: ECGRecord) -> np.ndarray:
         """Prepare one record: (*prepared_shape) float32, zeros where a lead is absent.
 
+        Of pieces that a step cuts for as long as a record lasts, those of ``seconds``.
+
         Raises:
             RecordError: A lead is absent, samples are NaN, or the record is too short, and the
                 settings do not say how to handle it.
@@ -301,6 +320,24 @@ class ECG:
             Differs: NaN is refused unless asked otherwise; absent leads stay zero and are left out
             of the statistics; records are cut before, and padded after, everything else.
         """
+        settings = self.settings
+        if settings.steps is not None:
+            whole = self.prepare_whole(raw)
+            return whole[: self.prepared_shape[0]] if settings.takes_all else whole
+        signal, present = self._entering(raw)
+        if settings.clip_sigma is not None:
+            signal = steps.clip_to_sigma(signal, settings.clip_sigma)
+        signal = steps.normalise(self._level(signal), self._groups(present))
+        answer = np.zeros(self.prepared_shape, dtype=np.float32)
+        length = signal.shape[1]
+        if settings.pad == "repeat":
+            signal, length = signal[:, np.arange(settings.samples) % length], settings.samples
+        answer[present, :length] = signal
+        answer[present, settings.samples :] = 1.0
+        return answer
+
+    def _entering(self, raw: ECGRecord) -> tuple[np.ndarray, list[int]]:
+        """Leads that are there, cut and at the rate, (L, S), and which of the settings they are."""
         settings = self.settings
         absent = [lead for lead in settings.names if not sources(lead, raw.leads)]
         if len(absent) == len(settings.names) or (absent and settings.missing_leads == "refuse"):
@@ -321,18 +358,7 @@ class ECG:
         if settings.disturb is not None:
             rate_hz = raw.rate_hz if settings.enters_as_recorded else settings.rate_hz
             signal = settings.disturb(signal, named, rate_hz)
-        if settings.steps is not None:
-            return self._stepped(signal, raw)
-        if settings.clip_sigma is not None:
-            signal = steps.clip_to_sigma(signal, settings.clip_sigma)
-        signal = steps.normalise(self._level(signal), self._groups(present))
-        answer = np.zeros(self.prepared_shape, dtype=np.float32)
-        length = signal.shape[1]
-        if settings.pad == "repeat":
-            signal, length = signal[:, np.arange(settings.samples) % length], settings.samples
-        answer[present, :length] = signal
-        answer[present, settings.samples :] = 1.0
-        return answer
+        return signal, present
 
     @classmethod
     def prepare_array(
@@ -385,15 +411,20 @@ class ECG:
             log.warning("%s; %s", finding.what, finding.fix)
         adapter = cls(ECGSource(reader="wfdb"), settings)
         adapter.of_array = True
-        return adapter.prepare(record)
+        return (adapter.prepare_whole if settings.takes_all else adapter.prepare)(record)
 
     def _fix(self, in_settings: str, in_array: str) -> str:
         """What whoever gave the record can do: those of an array may have no settings to change."""
         return in_array if self.of_array else in_settings
 
-    def _stepped(self, signal: np.ndarray, raw: ECGRecord) -> np.ndarray:
-        """Take (L, S) through the steps of the settings."""
+    def prepare_whole(self, raw: ECGRecord) -> np.ndarray:
+        """Take a record through the steps; every piece of it: see `core.contracts.TakesWhole`.
+
+        Raises:
+            RecordError: As `prepare`.
+        """
         settings, wanted = self.settings, self.prepared_shape
+        signal, _ = self._entering(raw)
         rate_hz = raw.rate_hz if settings.enters_as_recorded else settings.rate_hz
         try:
             answer, _ = run_steps(settings.steps or (), signal, rate_hz)
@@ -403,7 +434,8 @@ class ECG:
                 where=raw.where,
                 got=f"{raw.seconds:.2f} s at {raw.rate_hz:g} Hz",
             ) from None
-        if answer.shape != wanted:
+        more = settings.takes_all and len(answer) > wanted[0]
+        if answer.shape[more:] != wanted[more:]:
             raise RecordError(
                 "the steps give another shape of this record than of others",
                 where=raw.where,

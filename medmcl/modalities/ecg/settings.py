@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_valida
 from medmcl.core.config import Config
 from medmcl.modalities.ecg.disturb import Disturbance
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
-from medmcl.modalities.ecg.steps import AnyStep, Resample
+from medmcl.modalities.ecg.steps import AnyStep, FlattenLeads, Resample, Windows
 
 Reader = Literal[
     "wfdb", "muse_xml", "ukb_xml", "aecg", "dicom", "edf", "npy", "hdf5", "zarr", "parquet"
@@ -194,6 +194,9 @@ class ECGSettings(Config):
     def _steps_alone(self) -> ECGSettings:
         if self.steps is None and self.whole:
             raise ValueError("whole: only where steps are given")
+        kinds = [type(step) for step in self.steps or ()]
+        if self.takes_all and FlattenLeads in kinds[: len(kinds) - kinds[::-1].index(Windows)]:
+            raise ValueError("windows with every: before flatten_leads")
         if self.steps is not None and self.may_lack:
             raise ValueError(
                 "steps: every lead must be there; missing_leads: refuse and dead_leads: refuse"
@@ -236,6 +239,12 @@ class ECGSettings(Config):
     def enters_as_recorded(self) -> bool:
         """Whether records enter the steps at their own rate: a step resamples."""
         return any(isinstance(step, Resample) for step in self.steps or ())
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether steps cut a record into pieces for as long as it lasts."""
+        found = any(isinstance(step, Windows) and step.every for step in self.steps or ())
+        return self.whole and found
 
     @property
     def may_lack(self) -> bool:

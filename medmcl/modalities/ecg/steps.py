@@ -38,6 +38,10 @@ class Step(Config, ABC):
         """Rate of what it gives, for what came at ``rate_hz``."""
         return rate_hz
 
+    def samples_after(self, samples: int, rate_hz: float) -> int:
+        """Samples of what it gives, for as many at ``rate_hz``."""
+        return round(samples * self.rate_after(rate_hz) / rate_hz)
+
 
 def refuse_slow(high_hz: float, rate_hz: float) -> None:
     """Refuse to filter up to a frequency that a record cannot hold.
@@ -176,19 +180,63 @@ class Cut(Step):
         """Give (…, L, samples)."""
         return x[..., self.start : self.start + self.samples]
 
+    def samples_after(self, samples: int, rate_hz: float) -> int:  # noqa: ARG002  (a Step)
+        """Those of the piece."""
+        return max(0, min(self.samples, samples - self.start))
+
 
 class Windows(Step):
-    """Several pieces of the record: what an encoder makes of them is averaged."""
+    """Several pieces of the record: what an encoder makes of them is averaged.
+
+    Those that begin at ``starts``, or one after another for as long as the record lasts.
+    """
 
     step: Literal["windows"]
-    samples: PositiveInt
-    starts: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    samples: PositiveInt | None = None
+    seconds: PositiveFloat | None = Field(default=None, description="in the place of samples")
+    starts: tuple[NonNegativeInt, ...] = Field(default=(), description="samples before each piece")
+    every: PositiveFloat | None = Field(
+        default=None,
+        description="in the place of starts: samples (or seconds) from the start of a piece to the "
+        "next, to the end of the record; what is left behind the last whole piece is not used",
+    )
 
-    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
-        """Give (W, …, L, samples)."""
-        if x.shape[-1] < max(self.starts) + self.samples:
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Windows:
+        if (self.samples is None) == (self.seconds is None):
+            raise ValueError("give samples, or seconds")
+        if (not self.starts) == (self.every is None):
+            raise ValueError("give starts, or every")
+        if self.seconds is None and self.every is not None and self.every % 1:
+            raise ValueError("every: a whole number of samples")
+        return self
+
+    def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
+        """Give (W, L, samples); of pieces (V, L, S) those of each, (V * W, L, samples)."""
+        length, starts = self.length(rate_hz), self.places(x.shape[-1], rate_hz)
+        if not starts or x.shape[-1] < max(starts) + length:
             return x[None, ..., :0]
-        return np.stack([x[..., start : start + self.samples] for start in self.starts])
+        pieces = [x[..., at : at + length] for at in starts]
+        return (
+            np.stack(pieces)
+            if x.ndim < 3
+            else np.stack(pieces, 1).reshape(-1, *pieces[0].shape[1:])
+        )
+
+    def samples_after(self, samples: int, rate_hz: float) -> int:  # noqa: ARG002  (a Step)
+        """Those of a piece."""
+        return self.length(rate_hz)
+
+    def length(self, rate_hz: float) -> int:
+        """Samples of a piece."""
+        return self.samples or round((self.seconds or 0) * rate_hz)
+
+    def places(self, samples: int, rate_hz: float) -> tuple[int, ...]:
+        """Where the pieces of a record of so many samples begin."""
+        if self.every is None:
+            return self.starts
+        apart = max(1, round(self.every * (1 if self.seconds is None else rate_hz)))
+        return tuple(range(0, samples - self.length(rate_hz) + 1, apart))
 
 
 class FIR(Step):
@@ -306,6 +354,10 @@ class Pad(Step):
         behind = max(0, self.samples - x.shape[-1])
         return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, behind)])
 
+    def samples_after(self, samples: int, rate_hz: float) -> int:  # noqa: ARG002  (a Step)
+        """The more of the two."""
+        return max(samples, self.samples)
+
 
 class FlattenLeads(Step):
     """Puts the leads behind one another, as one signal."""
@@ -357,6 +409,16 @@ AnyStep = Annotated[
 def axes_of(over: Over) -> tuple[int, ...]:
     """Axes of (…, L, S) that share a statistic."""
     return (-1,) if over == "lead" else (-2, -1)
+
+
+def pieces_of(steps: tuple[AnyStep, ...], seconds: float, rate_hz: float) -> int:
+    """How many pieces steps make of a record; 1 where none cuts it one after another."""
+    samples, count = round(seconds * rate_hz), 1
+    for step in steps:
+        if isinstance(step, Windows) and step.every is not None:
+            count *= len(step.places(samples, rate_hz))
+        samples, rate_hz = step.samples_after(samples, rate_hz), step.rate_after(rate_hz)
+    return count
 
 
 def run_steps(

@@ -211,7 +211,8 @@ class Benchmark:
             encoder = {"name": card.name, "variant": variant, "weights": str(file.absolute())}
             network = Network(encoder=encoder, train=suite.finetune)
             made = place.trained(f"{name} fine-tuned", network, tasks, self.seed)
-            overlap = overlap_of(place.dataset, card.seen, card.clean)
+            saw = card.saw(variant)
+            overlap = overlap_of(place.dataset, saw.seen, saw.clean)
             yield replace(made, overlap=overlap, terms=card.warning or "", of=name)
         as_it_is = {one.name: one for one in frozen}
         for path in self.runs if self.finetune else ():

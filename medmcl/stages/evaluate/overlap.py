@@ -101,11 +101,10 @@ def refuse_seen(models: Sequence[str], dataset: str | None, *, allow: bool) -> N
     from medmcl.encoders.published.card import find_variant, split_model
 
     named = [split_label(model) for model in models]
-    cards = [(label, find_variant(split_model(model)[0])[0]) for label, model in named]
-    refuse_overlap(
-        {label or card.name: overlap_of(dataset, card.seen, card.clean) for label, card in cards},
-        allow=allow,
-    )
+    cards = [(label, *find_variant(split_model(model)[0])) for label, model in named]
+    found = {label or card.called(one): card.saw(one) for label, card, one in cards}
+    told = {name: overlap_of(dataset, saw.seen, saw.clean) for name, saw in found.items()}
+    refuse_overlap(told, allow=allow)
 
 
 def split_label(text: str) -> tuple[str, str]:

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
 
 from medmcl.core.config import fingerprint
-from medmcl.core.contracts import RecordRef
+from medmcl.core.contracts import RecordRef, TakesWhole
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json, refuse_odd_file
@@ -53,6 +53,7 @@ class Embedding:
         device: Where.
         made_by: Whose towers they are; with the cohort it decides every number.
         batch: Records that are encoded at once: how they are grouped moves the last bits.
+        whole: Whether all pieces of longer records are taken; see `TakesWhole`.
     """
 
     towers: Towers = field(repr=False)
@@ -62,6 +63,7 @@ class Embedding:
     device: torch.device
     made_by: Mapping[str, Any]
     batch: int = EMBED_BATCH
+    whole: bool = False
     noun: ClassVar[str] = "record"
     """What a row of the table is."""
 
@@ -121,10 +123,36 @@ class Embedding:
 
         ``bar`` is told how many are done, if one is shown.
         """
-        return embed_records(
+        found = embed_records(
             self.towers, self.prepared, self.modality, records, self.space, self.device,
             self.batch, bar,
         )  # fmt: skip
+        listed = self.prepared.cohort.records[self.modality]
+        for row, number in enumerate(records):
+            if str(listed.index[number]) in self._longer:
+                found[row] = self._of_all_pieces(listed["place"].iloc[number])
+        return found
+
+    @cached_property
+    def _longer(self) -> Mapping[str, str]:
+        """Records of which the prepared rows hold the first pieces alone."""
+        adapter = self.prepared.adapters[self.modality.split(" + ")[0]]
+        if not self.whole or not isinstance(adapter, TakesWhole):
+            return {}
+        return self.prepared.warned(self.modality, lambda code: code == adapter.longer)
+
+    def _of_all_pieces(self, place: RecordRef) -> np.ndarray:
+        """The mean over all pieces of a record, each encoded by itself, (width,)."""
+        import torch
+
+        adapter = self.prepared.adapters[self.modality]
+        pieces = torch.from_numpy(cast(TakesWhole, adapter).prepare_whole(adapter.read(place)))
+        encoder = self.towers.tower(self.modality).encoder
+        total = torch.zeros(self.width, device="cpu")
+        with torch.no_grad():
+            for part in pieces.split(self.batch):
+                total += encoder(part.to(self.device)).features.float().sum(0).cpu()
+        return (total / len(pieces)).numpy()
 
     def table(self, vectors: np.ndarray) -> pd.DataFrame:
         """Give the table of all records from the vectors of `records`; see `Run.embed`."""
@@ -225,6 +253,7 @@ def embedding_of_net(
         device=where,
         made_by=made_by,
         batch=MODEL_BATCH,
+        whole=True,
     )
 
 

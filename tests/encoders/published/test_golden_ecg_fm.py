@@ -117,6 +117,17 @@ def test_records_are_prepared_as_the_authors_do(tiny, ecg_id):
         assert_equal_preparation(segment, MODEL, f"prepared/{ecg_id}/segment{number}")
 
 
+def test_a_longer_record_gives_all_of_its_segments(tiny):
+    """Scaled over all of it; what is left behind the last 5 s is dropped, as the authors do."""
+    signal, leads, rate_hz = recording("00001")
+    long = np.concatenate([signal, 2 * signal[:, ::-1], signal[:, :2499]], axis=1)
+    found = tiny.prepare(long, leads=leads, rate_hz=rate_hz, units="mV")
+    scaled = (long - long.mean(1, keepdims=True)) / (long.std(1, keepdims=True) + 1e-8)
+    assert np.allclose(found, np.stack(np.split(scaled[:, :10_000], 4, axis=1)), atol=2e-6)
+    each = tiny.features(found)
+    assert np.allclose(tiny.features(found[None])[0], each.mean(0), atol=1e-5)
+
+
 def test_a_constant_lead_is_zero(tiny):
     signal = np.random.default_rng(0).standard_normal((12, 5000))
     signal[4] = 0.1

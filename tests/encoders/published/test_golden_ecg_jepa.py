@@ -10,7 +10,9 @@ from medmcl import models
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.encoders import build_encoder
+from medmcl.encoders.published.overlap import overlap_of_provenance
 from medmcl.modalities.ecg.leads import TWELVE
+from medmcl.stages.evaluate.overlap import refuse_seen
 from tests.support.published_weights import (
     about,
     arrays,
@@ -231,3 +233,26 @@ def test_records_are_prepared_and_embedded_as_the_authors_do(probed, ecg_id):
             assert_equal_features(model.features(crops, output), stored[f"{tag}/{ecg_id}/{key}"])
         mean = model.features(crops[None], "logits")[0]
         assert_equal_features(mean, stored[f"{tag}/{ecg_id}/probe_logits71_mean_of_crops"])
+
+
+@pytest.mark.parametrize(("variant", "sets", "fold_10"), [
+    (None, "seen", "other parts seen"), ("vits", "seen", "other parts seen"),
+    ("vits_mimic", "not seen", "not seen"), ("vits_ptbxl", "seen", "other parts seen"),
+])  # fmt: skip
+def test_what_a_file_has_seen_is_that_of_its_variant(tmp_path, variant, sets, fold_10):
+    """Three files of one net: "all", "mimic" and "ptbxl"; without a word it is the first."""
+    file = pretrained("vits", tmp_path)
+    model = models.load(MODEL if variant is None else f"{MODEL}:{variant}", weights=file)
+    assert model.variant == (variant or "vits")
+    assert overlap_of_provenance("ptbxl", model.provenance).status == sets
+    assert overlap_of_provenance("ptbxl:fold 10", model.provenance).status == fold_10
+    of_mimic = overlap_of_provenance("mimic_iv_ecg", model.provenance).status
+    assert of_mimic == ("not seen" if variant == "vits_ptbxl" else "seen")
+    asked = f"{MODEL}:{file}" if variant is None else f"{MODEL}:{variant}:{file}"
+    if sets == "seen":
+        with pytest.raises(ConfigError, match="no evidence of transfer"):
+            refuse_seen([asked], "ptbxl", allow=False)
+    else:
+        refuse_seen([asked], "ptbxl", allow=False)
+    with pytest.raises(ArtefactError, match="says itself that it is not of ecg_jepa:vitb_mimic"):
+        models.load(f"{MODEL}:vitb_mimic", weights=file)

@@ -64,6 +64,18 @@ def test_records_are_prepared_and_embedded_as_the_authors_do(small, ecg_id):
         assert np.allclose(small.features(crops[None])[0], found.mean(0), atol=1e-6)
 
 
+def test_of_a_longer_record_every_ten_seconds_are_prepared_as_a_record(small):
+    first, leads, rate_hz = recording("00001")
+    second, others, _ = recording("00017")
+    assert leads == others
+    long = np.concatenate([first, second, first[:, :4999]], axis=1)
+    crops = small.prepare(long, leads=leads, rate_hz=rate_hz, units="mV")
+    assert crops.shape == (6, 12, 2250)
+    for number, crop in enumerate(crops):
+        record = ("00001", "00017")[number // 3]
+        assert_equal_preparation(crop, MODEL, f"prepared/{record}/crop{number % 3}")
+
+
 def test_fewer_leads_and_shorter_records_are_refused(small):
     rows = np.random.default_rng(0).standard_normal((12, 5000))
     with pytest.raises(RecordError, match="V6 is missing"):

@@ -41,6 +41,12 @@ def test_a_variant_is_named_in_how_to_use_it():
         one_model("turgut_ecg:sum")
 
 
+def test_a_variant_says_what_its_files_have_seen():
+    said = one_model("ecg_jepa:vits_mimic")
+    assert "  mimic_iv_ecg: signals\n  not seen, as far as read: ptbxl," in said
+    assert "  ptbxl: folds 1 to 8" in one_model("ecg_jepa")
+
+
 @pytest.mark.parametrize(
     ("name", "length"),
     [

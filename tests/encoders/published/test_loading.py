@@ -83,6 +83,16 @@ def test_what_is_wrong_is_said_in_a_few_names(name, tmp_path):
     assert f"medmcl models {name}" in fix
 
 
+@pytest.mark.parametrize("name", models.names())
+def test_without_a_file_it_says_what_to_do(name):
+    with pytest.raises(ConfigError, match="none is named") as refused:
+        models.load(name)
+    assert f'medmcl.models.load("{name}", weights="FILE")' in str(refused.value)
+    assert f"`medmcl models {name}`" in refused.value.fix
+    with pytest.raises(ConfigError, match="no published model"):
+        models.load(f"{name}x")
+
+
 def test_a_file_says_of_which_variant_it_is(tmp_path):
     found = load(filled(MODEL, "cls"), tmp_path)
     assert found.name == "turgut_ecg:cls"

@@ -1,5 +1,6 @@
 """Preparation of ECGs by steps that a recipe or a card lists."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -23,6 +24,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError, RecordError
 from medmcl.modalities.ecg import steps
 from medmcl.modalities.ecg.adapter import ECG, ECGAugment, ECGSettings, ECGSource
+from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import TWELVE
 from tests.support.ecg_files import muse_waveform, write_dicom, write_muse
 
@@ -88,6 +90,10 @@ FILTERS = {
     "windows": (
         {"step": "windows", "samples": 2500, "starts": [0, 2500]},
         lambda x: np.stack([x[:, :2500], x[:, 2500:]]),
+    ),
+    "every": (
+        {"step": "windows", "samples": 1250, "every": 625},
+        lambda x: np.stack([x[:, at : at + 1250] for at in range(0, 3751, 625)]),
     ),
     "fourier": (
         {"step": "resample", "hz": 250, "method": "fourier"}, lambda x: resample(x, 2500, axis=1)
@@ -169,6 +175,30 @@ def test_the_first_seconds_enter_or_the_whole_record():
     assert np.allclose(whole, ((SIGNAL - SIGNAL.mean()) / SIGNAL.std())[:, :1000], atol=2e-6)
 
 
+def test_a_whole_record_gives_all_of_its_pieces_and_those_of_a_piece():
+    """In its time, what is behind the last whole piece left out; training takes the first."""
+    long = np.concatenate([SIGNAL, SIGNAL[:, :3999]], axis=1)
+    whole = {"steps": [{"step": "windows", "seconds": 4, "every": 4},
+                       {"step": "windows", "samples": 1500, "starts": [0, 500]}, Z],
+             "whole": True}  # fmt: skip
+    expected = [
+        prepared([Z], long[:, at : at + 1500], seconds=3)
+        for start in (0, 2000, 4000, 6000) for at in (start, start + 500)
+    ]  # fmt: skip
+    found = prepared(signal=long, **whole)
+    assert np.allclose(found, np.stack(expected), atol=1e-6)
+    ecg = adapter(**whole)
+    assert ecg.prepared_shape == (4, 12, 1500)
+    raw = ECGRecord(signal_mv=long, leads=TWELVE, rate_hz=500.0, where="it")
+    assert np.array_equal(ecg.prepare(raw), ecg.prepare_whole(raw)[:4])
+    place = RecordRef(subject="1", record="1", paths={})
+    (told,) = [one for one in ecg.inspect(raw, place) if one.code == ecg.longer]
+    assert told.level == "warning"
+    assert "18.00 s, which are 4 pieces" in told.what
+    short = replace(raw, signal_mv=SIGNAL)
+    assert not [one for one in ecg.inspect(short, place) if one.code == ecg.longer]
+
+
 def test_short_records_are_refused_or_filled_before_the_steps():
     short = SIGNAL[:, :3000]
     with pytest.raises(RecordError, match="too short"):
@@ -208,6 +238,16 @@ def test_leads_come_by_name_and_limb_leads_are_derived():
         ({"steps": [{"step": "fir", "low_hz": 9, "high_hz": 3}]}, "below"),
         ({"steps": [{"step": "minmax", "over": "lead", "low": 1, "high": 1}]}, "below"),
         ({"steps": [{"step": "decimate", "factor": 1}]}, "factor"),
+        ({"steps": [{"step": "windows", "samples": 9}]}, "give starts, or every"),
+        ({"steps": [{"step": "windows", "starts": [0]}]}, "give samples, or seconds"),
+        ({"steps": [{"step": "windows", "samples": 9, "every": 1.5}]}, "whole number"),
+        (
+            {
+                "whole": True,
+                "steps": [{"step": "flatten_leads"}, {"step": "windows", "samples": 9, "every": 9}],
+            },
+            "before flatten_leads",
+        ),
     ],
 )
 def test_settings_that_contradict_are_refused(settings, words):

@@ -331,3 +331,40 @@ def test_a_pipe_in_the_place_of_vectors_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "vectors.parquet")
     with pytest.raises(ArtefactError, match="is a named pipe, not a file"):
         provenance_of_table(tmp_path / "vectors.parquet")
+
+
+def test_all_pieces_of_longer_records_are_embedded_as_the_model_does(tmp_path):
+    """Records of 10, 27 and 15 s; the mean over 2, 5 and 3 segments, in passes of any size."""
+    signals = {
+        str(n): np.random.default_rng(n).standard_normal((12, seconds * 500)).cumsum(1) / 50
+        for n, seconds in enumerate((10, 27, 15))
+    }
+    table = ["subject_id,split,path"]
+    for name, signal in signals.items():
+        np.save(tmp_path / f"{name}.npy", signal)
+        table.append(f"{name},train,{name}.npy")
+    (tmp_path / "people.csv").write_text("\n".join(table))
+    ecg = {
+        "kind": "ecg",
+        "reader": "npy",
+        "path": "{path}",
+        "rate_hz": 500,
+        "units": "mV",
+        "accept": {"*": ["wrong_rate"]},
+    }
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump({
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "people.csv", "id": "subject_id", "split": "split"},
+        "modalities": {"ecg": ecg},
+    }))  # fmt: skip
+    file = save(filled("ecg_fm", "tiny_pretrained"), tmp_path / "w.pt", "model")
+    embed(tmp_path, file, tmp_path / "e.parquet", model=f"ecg_fm:tiny:{file}")
+    found = pd.read_parquet(tmp_path / "e.parquet").set_index("record").drop(columns="subject")
+    model = models.load("ecg_fm:tiny", weights=file)
+    for name, signal in signals.items():
+        assert found.loc[name, "quality"] == "ok"
+        pieces = model.prepare(signal, rate_hz=500.0)
+        assert len(pieces) == signal.shape[1] // 2500
+        expected = model.features(pieces).mean(0)
+        got = found.loc[name].drop("quality").to_numpy(np.float64)
+        assert np.abs(got - expected).max() < 1e-5 * expected.std(), name
