@@ -3,9 +3,9 @@
 A GPU works through what it was told while Python runs ahead. Whoever asks it for a number stops
 both until it has caught up, so a training step asks for none that the host can know without it.
 What is read all the same is read here, and `tests/engine/absent_device_checks.py` lists by whom.
-Of several ranks each reads besides what they tell each other: how many rows each has; who has which
-modality and group, and which targets are known; counts of terms that are means over rows; of a
-batch in parts, who has a gradient of which weight.
+Of several ranks each reads besides what they tell each other: how many rows each has, and how many
+tokens for experts; who has which modality and group, and which targets are known; counts of terms
+that are means over rows; of a batch in parts, who has a gradient of which weight.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from torch.nn import functional
 from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.errors import MedmclError
+from medmcl.encoders.shared.ranks import Ranks, tokens_of_ranks
 from medmcl.engine.world import World
 
 Tensors = Mapping[tuple[str, str], Tensor]
@@ -102,6 +105,23 @@ def _of_all(x: Tensor, counts: list[int], world: World) -> Tensor:
     padding = [0, 0] * (x.ndim - 1) + [0, most - len(x)]
     parts = gather_rows(functional.pad(x, padding), world).chunk(world.size)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def routed_as_one(world: World, first: int, noise: torch.Generator) -> AbstractContextManager[None]:
+    """Let routers that train inside do with the tokens of all ranks what one process would do.
+
+    Args:
+        world: The ranks; all must encode the same views inside.
+        first: Place of the first row here among those of the global batch.
+        noise: Source of the routers' noise, in one state on all ranks; one process draws from
+            torch's own.
+    """
+    if world.size == 1:
+        return tokens_of_ranks(None)
+    gather = torch.no_grad()(partial(_of_all, world=world))
+    return tokens_of_ranks(
+        Ranks(rank=world.rank, size=world.size, first=first, gather=gather, noise=noise)
+    )
 
 
 def _facts(embeddings: Embeddings, *, with_padding: bool) -> dict[tuple[str, str], Tensor]:

@@ -25,6 +25,7 @@ from medmcl.engine.averaging import Average, shown
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import charge, share_norms, tied, wrap
 from medmcl.engine.feed import Feed
+from medmcl.engine.gathering import routed_as_one
 from medmcl.engine.gradient_cache import Terms, accumulate, average_gradients, encode_in_parts
 from medmcl.engine.optimiser import (
     OptimiserSettings,
@@ -279,11 +280,14 @@ def step(
         batch = feed.load(own_part(rows, world)[0]).to(world.device)
         state.selection_seconds += time.perf_counter() - began
     source = torch_generator(*drawn_for, 0, "views", device=world.device)
-    generator = RowGenerator(source, first=own_part(rows, world)[1], total=len(rows))
+    first = own_part(rows, world)[1]
+    generator = RowGenerator(source, first=first, total=len(rows))
     seen = {name: view(batch, generator) for name, view in views.items()}
     set_rate(optimiser, rate_at(state.step, plan.steps, plan.optimiser))
     optimiser.zero_grad(set_to_none=True)
-    loss, terms = _learn(step_module, learner, seen, batch, plan, key, world)
+    noise = torch_generator(*drawn_for, 0, device=world.device)  # of routers: torch's own of rank 0
+    with routed_as_one(world, first, noise):
+        loss, terms = _learn(step_module, learner, seen, batch, plan, key, world)
     state.step += 1
     if not terms:  # no rank had rows to charge for
         move(learner, world, taken=False)

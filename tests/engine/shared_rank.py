@@ -10,13 +10,16 @@ from made_batches import batch_of
 from medmcl.core.batch import InputShape
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.engine.distributed import World, gather_embeddings, wrap
+from medmcl.engine.gathering import routed_as_one
 from medmcl.engine.loop import Learner
 from medmcl.engine.post_step_hooks import move
+from medmcl.engine.recompute import recompute_blocks
 from medmcl.engine.running_sums import on_the_first, over_ranks
 from medmcl.objectives import build_objective
 
-ROWS, GROUP = 8, 2
-"""Rows of the global batch, half of them on each rank; and rows that share slots."""
+ROWS, FIRST = 8, 5
+"""Rows of the global batch, and how many of them rank 0 holds."""
+SEED = 6
 INPUTS = {
     "image": InputShape(kind="image", shape=(1, 8, 8)),
     "text": InputShape(kind="text", shape=(5,), vocabulary=11),
@@ -28,10 +31,21 @@ SHARED_PRESENCE = {
 }
 
 
-def make_learner(noise=0.0):
+CASES = {
+    **{presence: (presence, {}) for presence in SHARED_PRESENCE},
+    "no row on rank 1": ("patchy", {}),
+    "without noise": ("patchy", {"noise": 0.0}),
+    "groups that lie on both ranks": ("patchy", {"group_rows": 3, "grouping": "per_modality"}),
+    "experts choose": ("patchy", {"routing": "experts", "bias_rate": 0.0}),
+    "two experts, first come": ("patchy", {"k": 2, "normalise": True, "priority": False}),
+    "blocks run again": ("no text on rank 1", {"bias_rate": 0.0}),
+}
+"""Name to presence, and settings of experts."""
+
+
+def make_learner(**given):
     torch.manual_seed(2)
-    experts = {"experts": 4, "noise": noise, "capacity_factor": 0.8, "group_rows": GROUP,
-               "bias_rate": 0.05}  # fmt: skip
+    experts = {"experts": 4, "capacity_factor": 0.8, "bias_rate": 0.05, **given}
     tower = SharedTower.build(
         INPUTS,
         {"width": 16, "depth": 4, "heads": 2, "out": 6, "experts": experts,
@@ -63,38 +77,33 @@ def make_batch(presence):
     return batch_of(inputs, present)
 
 
-def noise_of_the_token(logits):
-    """In place of random noise: large, and the same for a token wherever it is routed."""
-    return torch.sin(1e3 * logits.detach())
-
-
-def compare_noisy(world):
-    """The same with noise, where the load is charged as well."""
-    drawn, torch.randn_like = torch.randn_like, noise_of_the_token
-    try:
-        return compare_shared("patchy", world, noise=1.0)
-    finally:
-        torch.randn_like = drawn
-
-
-def compare_shared(presence, world, noise=0.0):
+def compare_shared(case, world):
     """Take one step on all ranks and one alone on all rows; give how far apart they are."""
-    alone = make_learner(noise)
+    presence, settings = CASES[case]
+    alone = make_learner(**settings)
     shared = copy.deepcopy(alone)
+    if case == "blocks run again":
+        recompute_blocks(shared.model, case)
+    cut = ROWS if case == "no row on rank 1" else FIRST
     batch = make_batch(presence)
-    mine = batch[torch.arange(ROWS, device="cpu").tensor_split(world.size)[world.rank]]
+    mine = batch[torch.arange(ROWS, device="cpu").tensor_split((cut,))[world.rank]]
+    noise = torch.Generator(device="cpu").manual_seed(SEED)
+    torch.manual_seed(SEED)
     loss, terms = alone({"plain": batch}, batch, World())
     loss.backward()
     module = wrap(shared, world)
-    shared_loss, _ = module({"plain": mine}, mine, world)
-    shared_loss.backward()
+    with routed_as_one(world, cut * world.rank, noise):
+        shared_loss, _ = module({"plain": mine}, mine, world)
+        shared_loss.backward()
     worst, untouched = gradients_apart(shared, alone)
     move(alone, World(), taken=True)
     move(shared, world, taken=True)
-    steps = [torch.stack([moe.balance.bias for moe in own.model.trunk.moes])
+    steps = [torch.cat([torch.zeros(1), *(x for n, x in own.named_buffers() if "balance" in n)])
              for own in (alone, shared)]  # fmt: skip
+    torch.manual_seed(SEED)
     with torch.no_grad():
         whole = alone.model(batch).stats
+    with torch.no_grad(), routed_as_one(world, cut * world.rank, noise.manual_seed(SEED)):
         gathered = gather_embeddings(shared.model(mine), ("stats",), world).stats
     offered = sum(whole[f"router/tokens/{name}"].sum().item() for name in INPUTS)
     kept = sum(whole[f"router/kept/{name}"].sum().item() for name in INPUTS)

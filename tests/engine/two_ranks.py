@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from made_targets import targets_of
 from sharded_ranks import check_sharded
-from shared_rank import SHARED_PRESENCE, compare_noisy, compare_shared, gradients_apart
+from shared_rank import CASES, compare_shared, gradients_apart
 from torch import nn
 from torch.nn import functional
 
@@ -495,10 +495,9 @@ def main(folder):
         "naive": naive_error(world),
         "training": training_error(world),
         "batch_norm": batch_norm_says(world),
-        "noisy": compare_noisy(world),
         "selecting": check_selecting(world),
         "sharded": check_sharded(folder, world),
-        "shared": {presence: compare_shared(presence, world) for presence in SHARED_PRESENCE},
+        "shared": {case: compare_shared(case, world) for case in CASES},
         "float64": {p: compare(MIX, p, torch.float64, world) for p in PRESENCE},
         "float32": {p: compare(MIX, p, torch.float32, world) for p in PRESENCE},
         "in parts": {p: compare(MIX, p, torch.float64, world, in_parts=True) for p in PRESENCE},

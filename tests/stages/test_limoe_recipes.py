@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+import yaml
+from processes import pretrain_in_two
 
 import medmcl
 from medmcl.engine.record import read_metrics
@@ -56,3 +58,27 @@ def test_limoe_ecg_toy_runs_on_ecgs_and_their_reports(hearts, tmp_path):
         overrides={**SHORT, **length, "stages.results.tasks": ["infarct"]},
     )  # fmt: skip
     check(run, "ecg", "report")
+
+
+@pytest.mark.dist
+def test_two_ranks_route_and_log_what_one_does(shapes, tmp_path):
+    """Batches that do not divide: which tokens find room is settled over both ranks' rows."""
+    torch.set_num_threads(1)
+    recipe = tmp_path / "recipe.yaml"
+    short = {"stages.contrast.steps": 5, "stages.contrast.batch_size": 23,
+             "stages.contrast.log_every": 1, "stages.contrast.evaluate_every": 5}  # fmt: skip
+    recipe.write_text(
+        yaml.safe_dump({"extends": "limoe_toy", "about": "x", "drop": ["results"], "set": short})
+    )
+    alone = medmcl.pretrain(shapes, recipe=recipe, out=tmp_path / "alone", device="cpu")
+    both = pretrain_in_two(shapes, recipe, tmp_path / "both", {})
+    lines = [read_metrics(run.path / "metrics.jsonl") for run in (both, alone)]
+    assert len(lines[1]) == 6
+    assert any(min(row["experts/processed/image"], row["experts/processed/caption"]) < 1
+               for row in lines[1])  # fmt: skip
+    for found, expected in zip(*lines, strict=True):
+        numbers = {name: x for name, x in expected.items() if name != "data_wait_seconds"}
+        for name, x in numbers.items():
+            assert found[name] == (
+                pytest.approx(x, rel=1e-5, abs=1e-6) if isinstance(x, float | list) else x
+            ), name

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from medmcl.core import host
 from medmcl.core.errors import MedmclError
+from medmcl.encoders.shared.ranks import GlobalTokens
 from medmcl.encoders.shared.settings import Rounding
 
 OUTSIDE = 0.02
@@ -135,18 +136,24 @@ def route(
     priority: bool,
     group: Tensor | None = None,
     bias: Tensor | None = None,
+    among: GlobalTokens | None = None,
 ) -> Dispatch:
-    """`dispatch` without its checks: gates that are not finite go through to the outcome."""
-    tokens, experts = gates.shape
+    """`dispatch` without its checks: gates that are not finite go through to the outcome.
+
+    With ``among`` the tokens compete with those of other ranks: ``group`` and ``capacity``, which
+    must be given, are of all of them; gates, and what comes of it, are of those here.
+    """
     chosen = choose(gates, k, bias)
-    order = torch.arange(tokens, device=gates.device)
+    asked = _counts(chosen.reshape(-1), gates.shape[1])
+    first = gates.detach().gather(1, chosen[:, :1])[:, 0]
+    if among is not None:
+        chosen, first = among.of_all("chosen", chosen), among.of_all("first", first)
+    order = torch.arange(len(chosen), device=gates.device)
     if priority:
-        first = gates.detach().gather(1, chosen[:, :1])[:, 0]
         order = first.argsort(descending=True, stable=True)
     token = order.repeat(k)  # choice after choice
     expert = chosen[order].T.reshape(-1)
-    asked = _counts(expert, experts)
-    return _dispatch(gates, token, expert, capacity, group, asked)
+    return _dispatch(gates, token, expert, capacity, group, among, asked)
 
 
 def choose(gates: Tensor, k: int, bias: Tensor | None = None) -> Tensor:
@@ -156,17 +163,21 @@ def choose(gates: Tensor, k: int, bias: Tensor | None = None) -> Tensor:
 
 
 def route_experts(
-    gates: Tensor, capacity: int | Tensor | None, group: Tensor | None = None
+    gates: Tensor,
+    capacity: int | Tensor | None,
+    group: Tensor | None = None,
+    among: GlobalTokens | None = None,
 ) -> Dispatch:
-    """`expert_choice` without its checks."""
-    tokens, experts = gates.shape
-    order = gates.detach().T.argsort(dim=1, descending=True, stable=True)  # (E, S)
+    """`expert_choice` without its checks; ``among`` as for `route`."""
+    every = gates.detach() if among is None else among.of_all("gates", gates)
+    tokens, experts = every.shape
+    order = every.T.argsort(dim=1, descending=True, stable=True)  # (E, S)
     if group is not None:
         order = order.gather(1, group[order].argsort(dim=1, stable=True))
     token = order.reshape(-1)
-    every = torch.arange(experts, device=gates.device)
-    expert = every.repeat_interleave(tokens, output_size=len(token))
-    return _dispatch(gates, token, expert, capacity, group)
+    numbers = torch.arange(experts, device=gates.device)
+    expert = numbers.repeat_interleave(tokens, output_size=len(token))
+    return _dispatch(gates, token, expert, capacity, group, among)
 
 
 def slots(
@@ -304,17 +315,19 @@ def _dispatch(
     expert: Tensor,
     capacity: int | Tensor | None,
     group: Tensor | None,
+    among: GlobalTokens | None = None,
     asked: Tensor | None = None,
 ) -> Dispatch:
     """Fill the slots of each expert (and group) with pairs in their order, as far as there is room.
 
     Args:
-        gates: (S, E).
-        token: Token of each pair, (N,); those of one expert (and group) in the order they come.
-        expert: Expert of each pair, (N,).
+        gates: Of the tokens here, (N, E).
+        token: Token of each pair, (P,); those of one expert (and group) in the order they come.
+        expert: Expert of each pair, (P,).
         capacity: Slots of an expert, or of an expert for each group; None = no limit.
         group: Group of each token, (S,).
-        asked: What was asked of each expert; what it takes if not given.
+        among: Tokens of all ranks, which ``token`` and ``group`` are of; None: all are here.
+        asked: What was asked of each expert here; what it takes if not given.
     """
     tokens, experts = gates.shape
     key, groups = (expert, 1) if group is None else _with_group(expert, group[token])
@@ -323,8 +336,12 @@ def _dispatch(
     token, expert = token[by_expert], expert[by_expert]
     if capacity is not None:
         limit = capacity if group is None or isinstance(capacity, int) else capacity[group[token]]
-        fits = host.numbers(slot < limit, slot.device)
-        token, expert, slot = token[fits], expert[fits], slot[fits]
+        fits = slot < limit
+        if among is not None:
+            token = among.here[token]
+            fits &= token >= 0
+        kept = host.numbers(fits, slot.device)
+        token, expert, slot = token[kept], expert[kept], slot[kept]
     count = _counts(expert, experts)
     return Dispatch(
         token=token,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional
 from medmcl.core import host
 from medmcl.core.router_stats import entropy, load_probability, z_squared
 from medmcl.encoders.shared.experts import Dispatch, choose, route, route_experts, slots
+from medmcl.encoders.shared.ranks import GlobalTokens
 from medmcl.encoders.shared.settings import ExpertSettings
 
 
@@ -64,8 +65,9 @@ class Places:
         real: Numbers of the tokens that are no padding, (N,) int64.
         sequence: Which sequence (one row of one modality) each of them is of, (N,) int64.
         sequences: Number of sequences.
-        group: Which tokens share slots in training, (N,) int64 from 0; None: all of them.
-        sizes: Tokens of each group.
+        group: Which tokens share slots in training, (N,) int64 from 0, of all ranks; None: all do.
+        sizes: Tokens of each group, of all ranks.
+        among: The tokens of all ranks, where others have some that compete with these.
     """
 
     real: Tensor
@@ -73,6 +75,11 @@ class Places:
     sequences: int
     group: Tensor | None
     sizes: tuple[int, ...]
+    among: GlobalTokens | None = None
+
+    def of_a_layer(self) -> Places:
+        """The same for one layer, which keeps what other ranks tell it."""
+        return self if self.among is None else replace(self, among=replace(self.among, told={}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +227,8 @@ class MoE(nn.Module):
         logits = self.router(x).index_select(0, places.real)
         noisy = None
         if self.training and self.settings.noise:
-            noisy = logits + torch.randn_like(logits) * self.settings.noise_std
+            drawn = torch.randn_like if places.among is None else places.among.normal
+            noisy = logits + drawn(logits) * self.settings.noise_std
         gates = (logits if noisy is None else noisy).softmax(-1)
         bias = None if self.balance is None else self.balance.bias
         routed = self._dispatch(gates, places, bias)
@@ -242,12 +250,13 @@ class MoE(nn.Module):
         if not self.training:
             if own.routing == "tokens":
                 return route(gates, own.k, None, priority=False, bias=bias)
-            sizes = np.bincount(host.read(places.sequence), minlength=places.sequences).tolist()
+            least = max(1, places.sequences)
+            sizes = np.bincount(host.read(places.sequence), minlength=least).tolist()
             return route_experts(gates, self._room(sizes, gates.device), places.sequence)
         room = self._room(places.sizes, gates.device)
         if own.routing == "experts":
-            return route_experts(gates, room, places.group)
-        return route(gates, own.k, room, own.priority, places.group, bias)
+            return route_experts(gates, room, places.group, places.among)
+        return route(gates, own.k, room, own.priority, places.group, bias, places.among)
 
     def _room(self, sizes: tuple[int, ...] | list[int], device: torch.device) -> int | Tensor:
         own = self.settings
@@ -285,16 +294,3 @@ def sum_rows(routing: Routing, places: Places, settings: ExpertSettings) -> dict
     sums = side.new_zeros(places.sequences, side.shape[1]).index_add(0, places.sequence, side)
     widths = [column.shape[1] for column in columns.values()]
     return dict(zip(columns, sums.split(widths, 1), strict=True))
-
-
-def no_sums(moe: MoE) -> dict[str, Tensor]:
-    """Give what `sum_rows` gives where there is no sequence: the same names, shapes and types."""
-    each = moe.router.weight.new_zeros(0, moe.settings.experts)
-    names = (
-        "gates",
-        "routed",
-        "first",
-        *(("load",) if moe.training and moe.settings.noise else ()),
-    )
-    single = dict.fromkeys(("entropy", "z", "kept", "tokens"), each[:, :1])
-    return {**dict.fromkeys(names, each), **single}

@@ -67,6 +67,7 @@ def routes(tower: SharedTower, batch: Batch) -> dict[str, Routes]:
             gate=_by_row(gate[number], stream, len(batch), 0),
         )
         for number, (name, stream) in enumerate(streams.items())
+        if len(stream.rows)
     }
 
 

@@ -63,9 +63,7 @@ class ExpertSettings(Config):
     grouping: Literal["joint", "per_modality"] = "joint"
     """Whether modalities compete for the same slots (Mustafa et al. 2022) or have their own."""
     group_rows: int | None = Field(default=None, ge=1)
-    """Rows of a batch that share slots; all of a process if not given. With a number that divides
-    the rows of every process, routing does not depend on how many processes there are, but for the
-    noise, which each draws."""
+    """Rows of a batch that share slots; all if not given."""
     normalise: bool = False
     """Whether the K gates of a token are divided by their sum (for K of at least 2; CLIP-UP). Not
     so in V-MoE and LIMoE."""

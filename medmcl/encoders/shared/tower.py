@@ -29,7 +29,8 @@ from medmcl.encoders.build import build_input_projection
 from medmcl.encoders.encoded import Encoded, block_depths, hiding
 from medmcl.encoders.settings import HeadSettings
 from medmcl.encoders.shared.input_projections import real_tokens
-from medmcl.encoders.shared.moe import MoE, Places, Routing, no_sums, sum_rows
+from medmcl.encoders.shared.moe import MoE, Places, Routing, sum_rows
+from medmcl.encoders.shared.ranks import GlobalTokens, Ranks, ranks_of_tokens
 from medmcl.encoders.shared.settings import TRUNK, ExpertSettings, SharedSettings, Size
 from medmcl.encoders.towers import (
     Head,
@@ -46,7 +47,7 @@ class Stream:
     """Tokens of the present rows of one modality.
 
     Attributes:
-        tokens: (R, T, D).
+        tokens: (R, T, D); R may be 0.
         padding: (R, T) bool, True = padding; None: there is none.
         rows: Their rows in the batch, (R,) int64.
     """
@@ -84,6 +85,8 @@ class SharedBlock(nn.Module):
         """Give the tokens of each stream, and what the router did if there is one."""
         x = {
             name: one.tokens + self.drop_path(self.attn(self.norm1(one.tokens), one.padding))
+            if len(one.rows)
+            else one.tokens
             for name, one in streams.items()
         }
         if self.mlp is not None:
@@ -155,10 +158,11 @@ class Trunk(nn.Module):
         places = None
         if self.experts is not None:
             device = next(iter(streams.values())).tokens.device
-            places = places_of(streams, self.experts, device)
+            ranks = ranks_of_tokens() if self.training else None
+            places = places_of(streams, self.experts, device, ranks)
         routings = []
         for block in self.blocks:
-            tokens, routing = block(streams, places)
+            tokens, routing = block(streams, places and places.of_a_layer())
             if routing is not None:
                 routings.append(routing)
             streams = {
@@ -170,7 +174,7 @@ class Trunk(nn.Module):
 
     def _finish(self, stream: Stream) -> Encoded:
         tokens, padding = self.norm(stream.tokens), stream.padding
-        pool = masked_mean if self.pool is None else self.pool
+        pool = masked_mean if self.pool is None or not len(stream.rows) else self.pool
         features = pool(tokens, padding)
         if padding is not None:
             tokens = torch.where(padding[..., None], 0.0, tokens)
@@ -178,10 +182,13 @@ class Trunk(nn.Module):
 
 
 def places_of(
-    streams: Mapping[str, Stream], experts: ExpertSettings, device: torch.device
+    streams: Mapping[str, Stream],
+    experts: ExpertSettings,
+    device: torch.device,
+    ranks: Ranks | None = None,
 ) -> Places:
     """Say which tokens are routed, of which sequence they are, and who competes with whom."""
-    real, sequence, group = [], [], []
+    real, sequence, group, lengths = [], [], [], []
     first = 0
     for number, stream in enumerate(streams.values()):
         rows, length = stream.tokens.shape[:2]
@@ -191,21 +198,30 @@ def places_of(
             real.append(~stream.padding.reshape(-1))
         order = torch.arange(first, first + rows, device=device)
         sequence.append(order.repeat_interleave(length))
-        own = stream.rows // experts.group_rows if experts.group_rows else stream.rows * 0
+        own = stream.rows + (0 if ranks is None else ranks.first)
+        own = own // experts.group_rows if experts.group_rows else own * 0
         if experts.grouping == "per_modality":
             own = own * len(streams) + number
         group.append(own.repeat_interleave(length))
+        lengths.append(rows * length)
         first += rows
-    places = host.numbers(torch.cat(real), device)
+    flags = host.read(torch.cat(real))
+    places = host.numbers(flags, device)
     groups = torch.cat(group).index_select(0, places)
+    among, tokens = None, len(places)
+    if ranks is not None:
+        parts = np.split(flags, np.cumsum(lengths)[:-1])
+        among = GlobalTokens.of(ranks, [int(part.sum()) for part in parts], device)
+        groups, tokens = among.of_all("groups", groups), len(among.place)
     apart = experts.group_rows or experts.grouping == "per_modality"
-    sizes = np.bincount(host.read(groups), minlength=1).tolist() if apart else [len(places)]
+    sizes = np.bincount(host.read(groups), minlength=1).tolist() if apart else [tokens]
     return Places(
         real=places,
         sequence=torch.cat(sequence).index_select(0, places),
         sequences=first,
         group=groups if len(sizes) > 1 else None,
         sizes=tuple(sizes),
+        among=among,
     )
 
 
@@ -296,14 +312,12 @@ class SharedTower(Towers):
         """Encode the modalities of a batch that have an input projection, together."""
         shown = [name for name in self.towers if name in batch.inputs]
         streams = {name: self._enter(name, batch) for name in shown}
-        present = {name: one for name, one in streams.items() if len(one.rows)}
-        encoded, routings, places = self.trunk(present)
+        encoded, routings, places = self.trunk(streams)
         parts: dict[str, dict[str, Tensor]] = {
             "pooled": {}, "features": {}, "tokens": {}, "padding": {},
         }  # fmt: skip
         for name, stream in streams.items():
-            one = encoded.get(name) or self._nothing(stream)
-            for field, value in self._leave(name, one, stream.rows, len(batch)).items():
+            for field, value in self._leave(name, encoded[name], stream.rows, len(batch)).items():
                 parts[field][name] = value
         stats = self._stats(streams, routings, places, len(batch))
         return Embeddings(batch=batch, stats=stats, **parts)
@@ -325,11 +339,6 @@ class SharedTower(Towers):
         padding = None if encoded.padding is None else encoded.padding[: len(rows)]
         return Stream(tokens=real_tokens(encoded)[: len(rows)], padding=padding, rows=rows)
 
-    def _nothing(self, stream: Stream) -> Encoded:
-        """What stands for a modality without a row: no tokens, as the trunk would give them."""
-        tokens = self.trunk.norm(stream.tokens)
-        return Encoded(features=tokens.mean(1), tokens=tokens, padding=stream.padding)
-
     def _leave(self, name: str, one: Encoded, rows: Tensor, size: int) -> dict[str, Tensor]:
         """Project, and put the encoded rows at their places among zeros."""
         pooled = self.tower(name).project(one.features)
@@ -349,12 +358,9 @@ class SharedTower(Towers):
     ) -> dict[str, Tensor]:
         """Sum what the routers did over the rows of each modality."""
         experts = self.trunk.experts
-        if experts is None:
+        if experts is None or places is None:
             return {}
-        if places is None:  # no row of any modality
-            layers = [no_sums(moe) for moe in self.trunk.moes]
-        else:
-            layers = [sum_rows(routing, places, experts) for routing in routings]
+        layers = [sum_rows(routing, places, experts) for routing in routings]
         stacked = {field: torch.stack([one[field] for one in layers], 1) for field in layers[0]}
         counts = [len(stream.rows) for stream in streams.values()]
         parts = {field: x.split(counts) for field, x in stacked.items()}
