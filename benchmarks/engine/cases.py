@@ -151,8 +151,6 @@ def own(case: str, count: int, device: Any, settings: dict[str, Any]) -> Step:
     from medmcl.engine.layout import lies_channels_last
     from medmcl.engine.onednn import linear_by_onednn
     from medmcl.engine.optimiser import OptimiserSettings, build_optimiser
-    from medmcl.engine.outcomes import Outcomes
-    from medmcl.engine.state import Progress
     from medmcl.engine.world import World
 
     learner, views = learner_of(case)
@@ -180,7 +178,12 @@ def own(case: str, count: int, device: Any, settings: dict[str, Any]) -> Step:
         batch = batch.pinned()
     feed = Feed(sampler=None, load=lambda _: batch)  # type: ignore[arg-type]  # not asked
     optimiser = build_optimiser(learner, plan.optimiser, {})
-    state, world, outcomes = Progress(), World(device=device), Outcomes()
+    world = World(device=device)
+    training = loop.Training(
+        learner=learner, feed=feed, views=views, plan=plan, world=world, optimiser=optimiser,
+        step_module=module,
+    )  # fmt: skip
+    state = training.state
 
     def bare() -> None:
         learner.train()
@@ -194,11 +197,9 @@ def own(case: str, count: int, device: Any, settings: dict[str, Any]) -> Step:
         optimiser.step()
 
     def step() -> None:
-        loop.step(
-            module, learner, rows, batch, feed, views, plan, optimiser, state, world, outcomes
-        )
+        training.step(rows, batch)
         if state.step % plan.log_every == 0 or plan.settles_each_step(world):
-            outcomes.settle(state, plan.tenth)
+            training.outcomes.settle(state, plan.tenth)
 
     return bare if settings.get("bare") else step
 

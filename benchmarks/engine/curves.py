@@ -94,19 +94,18 @@ def learn(cohort: Path, size: str, way: str, seed: int, out: Path) -> None:
     own = {"extends": "ecg_cmr_toy", "drop": others, "set": SIZES[size]["set"]}
     recipe.write_text(json.dumps(own), "utf-8")
     spent: dict[str, list[float]] = {name: [0.0] for name in stages}
-    plain = loop.step
+    plain = loop.Training.step
 
     def used() -> float:
         return sum(os.times()[:4])
 
-    def timed(*given: Any) -> Any:
+    def timed(training: Any, *given: Any) -> None:
         began = used()
-        done = plain(*given)
-        seconds = spent[next(one.stage for one in given if isinstance(one, loop.Plan))]
+        plain(training, *given)
+        seconds = spent[training.plan.stage]
         seconds.append(seconds[-1] + used() - began)
-        return done
 
-    loop.step = timed  # type: ignore[assignment]  # for this process
+    loop.Training.step = timed  # type: ignore[method-assign]  # for this process
     medmcl.pretrain(
         cohort, recipe=recipe, out=out, seed=seed,
         overrides={f"stages.{n}.{key}": value for n in stages for key, value in settings.items()

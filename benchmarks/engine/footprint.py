@@ -89,10 +89,8 @@ def grown(recipe: Any, cohort: Any, stage: str, folder: Path, **asked: Any) -> t
     from medmcl.engine.feed import Feed
     from medmcl.engine.fitting import FEW, look_at_rows
     from medmcl.engine.optimiser import build_optimiser
-    from medmcl.engine.outcomes import Outcomes
     from medmcl.engine.record import Record
     from medmcl.engine.signals import StopRequest
-    from medmcl.engine.state import Progress
     from medmcl.engine.world import World
     from medmcl.stages.run.run import Run
     from medmcl.stages.stage import Context
@@ -117,14 +115,13 @@ def grown(recipe: Any, cohort: Any, stage: str, folder: Path, **asked: Any) -> t
         for name, view in parts.views.items()
     }
     held = look_at_rows(parts.learner, shown, load(rows[:FEW]), nullcontext, copies=3)
-    state, before = Progress(), 0
+    training = loop.Training(learner=parts.learner, feed=feed, views=parts.views, plan=plan,
+                             world=World(), optimiser=optimiser)  # fmt: skip
+    before = 0
     for _ in range(2):
         Path("/proc/self/clear_refs").write_text("5")
         before = status("VmRSS")
-        loop.step(
-            parts.learner, parts.learner, rows, load(rows), feed, parts.views, plan, optimiser,
-            state, World(), Outcomes(),
-        )  # fmt: skip
+        training.step(rows, load(rows))
     return round((status("VmHWM") - before) / 1e3, 1), held
 
 

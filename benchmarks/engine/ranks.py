@@ -131,15 +131,14 @@ def steps_of(folder: Path) -> list[Row]:
     from medmcl.engine import loop
 
     found: dict[str, list[float]] = {}
-    real = loop.step
+    real = loop.Training.step
 
-    def timed(*given: Any) -> None:
+    def timed(training: Any, *given: Any) -> None:
         began = time.process_time()
-        real(*given)
-        plan = next(one for one in given if isinstance(one, loop.Plan))
-        found.setdefault(plan.stage, []).append(time.process_time() - began)
+        real(training, *given)
+        found.setdefault(training.plan.stage, []).append(time.process_time() - began)
 
-    loop.step = timed
+    loop.Training.step = timed
     medmcl.pretrain(folder / "cohort", recipe=folder / "toy.yaml", device="cpu",
                     out=folder / f"run-{os.environ.get('WORLD_SIZE', 1)}")  # fmt: skip
     return [

@@ -122,7 +122,7 @@ class Witness:
         from medmcl.engine import loop
         from medmcl.stages.train import train
 
-        keep_rows, fit, evaluate = loop.keep_rows, train.fit, loop._evaluate
+        keep_rows, fit, evaluate = loop.keep_rows, train.fit, loop.Training.evaluate
 
         def keeping(rows: np.ndarray, *args: Any, epoch: int, **named: Any) -> np.ndarray:
             began = time.thread_time()
@@ -147,7 +147,7 @@ class Witness:
         with (
             patch.object(loop, "keep_rows", keeping),
             patch.object(train, "fit", fitting),
-            patch.object(loop, "_evaluate", looking),
+            patch.object(loop.Training, "evaluate", looking),
         ):
             yield
 

@@ -6,8 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings
-from medmcl.core.contracts import Objective, Selector
+from medmcl.core.contracts import Objective
 from medmcl.core.errors import ConfigError
 from medmcl.core.progress import Pace, progress
 from medmcl.core.rng import RowGenerator, derive_seed, seed_torch, torch_generator
@@ -52,6 +51,8 @@ MAX_SKIPPED = 20
 MAX_EMPTY = 20
 """Steps from the first on without rows to charge for before a run gives up; at least an epoch."""
 
+Describe = Callable[[dict[str, Embeddings]], dict[str, Any]]
+"""From the embeddings of a tuning batch to numbers for the record."""
 Summarise = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
 """From sums of what encoders report of rows to numbers for the record."""
 
@@ -134,6 +135,256 @@ class Plan:
         return world.device.type == "cpu"
 
 
+@dataclass(kw_only=True, eq=False)
+class Training:
+    """A stage that is trained: what learns, from what, by which plan, and how far it has come."""
+
+    learner: Learner
+    """Model and objectives, on the device of ``world``."""
+    feed: Feed
+    views: Mapping[str, View]
+    """Every view that the objectives read."""
+    plan: Plan
+    world: World
+    optimiser: torch.optim.Optimizer
+    step_module: nn.Module | None = None
+    """The learner as its ranks share it; None: one process, which steps on the learner itself."""
+    average: Average | None = None
+    describe: Describe | None = None
+    summarise: Summarise | None = None
+    state: Progress = field(default_factory=Progress)
+    outcomes: Outcomes = field(default_factory=Outcomes)
+
+    def autocast(self) -> torch.autocast:
+        """Give the autocast context of the plan's precision."""
+        return autocast(self.plan.precision, self.world.device)
+
+    def generator(self, *key: str | int) -> torch.Generator:
+        """Give the draws of views for ``key``, of this stage."""
+        return torch_generator(self.plan.seed, self.plan.stage, *key, device=self.world.device)
+
+    @property
+    def ending(self) -> str:
+        """Why the stage ends before its last step; empty if it goes on."""
+        if self.state.skipped_in_a_row >= MAX_SKIPPED:
+            return f"loss or gradient not finite for {MAX_SKIPPED} steps in a row"
+        if self.plan.patience is not None and self.state.without_gain >= self.plan.patience:
+            return f"no better since {self.state.best_step}"
+        return ""
+
+    def step(self, rows: np.ndarray, batch: Batch) -> None:
+        """Take a training step on a batch, or on the rows of it that a selector keeps."""
+        learner, plan, state, world = self.learner, self.plan, self.state, self.world
+        key = (plan.seed, plan.stage, "step", state.step, world.rank)
+        seed_torch(derive_seed(*key), world.device)  # of towers, for dropout: a rank its own
+        learner.train()
+        batch = batch.to(world.device)
+        if self.feed.selector is not None:
+            with self.autocast():
+                rows = keep_rows(
+                    rows, batch, learner.model, self.feed.selector, state, world,
+                    epoch=state.step // plan.steps_per_epoch, parts=plan.accumulate,
+                )  # fmt: skip
+            began = time.perf_counter()
+            batch = self.feed.load(own_part(rows, world)[0]).to(world.device)
+            state.selection_seconds += time.perf_counter() - began
+        first = own_part(rows, world)[1]
+        source = self.generator("step", state.step, 0, "views")
+        generator = RowGenerator(source, first=first, total=len(rows))
+        seen = {name: view(batch, generator) for name, view in self.views.items()}
+        set_rate(self.optimiser, rate_at(state.step, plan.steps, plan.optimiser))
+        self.optimiser.zero_grad(set_to_none=True)
+        noise = self.generator("step", state.step, 0)  # of routers: torch's own of rank 0
+        with routed_as_one(world, first, noise):
+            loss, terms = self._learn(seen, batch, key)
+        state.step += 1
+        if not terms:  # no rank had rows to charge for
+            move(learner, world, taken=False)
+            state.empty_steps += 1
+            self._refuse_nothing()
+            return
+        norm = clip_gradients(learner, plan.optimiser.clip_norm)
+        bad = not_finite(loss, norm, world)
+        self.outcomes.add(bad, loss, norm, terms)
+        by_itself = skips_by_itself(self.optimiser) and not moves(learner)
+        waits = plan.settles_each_step(world) or not by_itself
+        taken = not (waits and bool(host.read(bad)))
+        if taken:
+            if not waits:  # read by torch's fused ones
+                self.optimiser.found_inf = bad  # type: ignore[attr-defined]
+            self.optimiser.step()
+            state.sums = sums_of_taken(state.sums, learner.row_sums, bad)
+            if self.average is not None:
+                self.average.follow(state.step, bad)
+        move(learner, world, taken=taken)
+
+    def _learn(
+        self, seen: Mapping[str, Batch], batch: Batch, key: tuple[str | int, ...]
+    ) -> tuple[Tensor, Terms]:
+        """Give the loss and its terms, and every parameter its gradient if there are any."""
+        if self.plan.accumulate == 1:
+            with self.autocast():
+                loss, terms = (self.step_module or self.learner)(seen, batch, self.world)
+            if terms:
+                loss.backward()
+            return loss, terms
+        loss, terms = accumulate(
+            self.learner.model,
+            lambda joined: self.learner.charge(joined, batch, self.world),
+            seen,
+            parts=self.plan.accumulate,
+            key=key,
+            autocast=self.autocast,
+        )
+        if terms:
+            average_gradients(self.learner, self.world)
+        return loss, terms
+
+    def _refuse_nothing(self) -> None:
+        plan, state = self.plan, self.state
+        if state.empty_steps == state.step >= min(plan.steps, max(plan.steps_per_epoch, MAX_EMPTY)):
+            raise ConfigError(
+                f"no objective had rows to charge for in the first {state.step} steps, so nothing "
+                "was trained",
+                where=f"stage {plan.stage}",
+                fix="raise batch_size, lower the objective's min_rows, or gather people who have "
+                "several modalities (medmcl check)",
+            )
+
+    def report(self, record: Record, pace: Pace) -> None:
+        """Write a line of training, and begin to sum anew."""
+        plan, state = self.plan, self.state
+        told = {} if self.summarise is None else self.summarise(over_ranks(state.sums, self.world))
+        rate = max(group["lr"] for group in self.optimiser.param_groups)
+        row = {**self._place("train"), "lr": rate,
+               "skipped_steps": state.skipped_steps, "empty_steps": state.empty_steps,
+               "gradient_spikes": state.gradient_spikes,
+               "largest_gradient_norm": state.largest_norm or None,  # none: no step was taken
+               "data_wait_seconds": round(state.data_wait_seconds, 3),
+               **({"kept_rows": state.kept_rows} if state.judged_rows else {}),
+               **state.recent, **told}  # fmt: skip
+        record.write(row)
+        state.begin_line()
+        left = pace.left(state.step)
+        record.say(
+            f"{plan.stage}  step {state.step}/{plan.steps}"
+            f"  loss {state.recent.get('loss', math.nan):.4f}  lr {rate:.2e}{left and f'  {left}'}"
+        )
+
+    def _place(self, split: str) -> dict[str, Any]:
+        """Give what each line of the record begins with."""
+        step, epoch = self.state.step, self.state.step / self.plan.steps_per_epoch
+        return {"stage": self.plan.stage, "split": split, "step": step, "epoch": epoch}
+
+    @torch.no_grad()
+    def tuning_loss(self) -> dict[str, Any]:
+        """Mean loss and terms over the tuning batches, with the same masks every time.
+
+        Each rank computes the same numbers on all of the split, so no rank decides alone.
+        """
+        learner, batches = self.learner, self.feed.tuning
+        learner.eval()
+        alone = World(rank=0, size=1, device=self.world.device)
+        found: list[tuple[str, Tensor, int]] = []
+        described: list[dict[str, Any]] = []
+        rows_summed: Sums = {}
+        for number, (rows, batch) in enumerate(
+            zip(batches, self.feed.fixed(batches, self.world), strict=True)
+        ):
+            generator = RowGenerator(self.generator("tuning", number))
+            seen = {
+                name: view(batch, generator, disturb=False) for name, view in self.views.items()
+            }
+            with self.autocast():
+                embeddings = learner.encode(seen, self.plan.accumulate)
+                loss, terms = charge(learner.charged, embeddings, batch, alone)
+            if not terms:
+                continue
+            entries = {"loss": (loss, len(rows)), **terms}
+            found += [(name, value.reshape(()), count) for name, (value, count) in entries.items()]
+            rows_summed = added(rows_summed, row_sums(embeddings))
+            if self.describe is not None:
+                described.append(self.describe(embeddings))
+        means: dict[str, Any] = _means(found)
+        for name in described[0] if described else ():
+            means[name] = float(np.mean([row[name] for row in described if name in row]))
+        return means if self.summarise is None else {**means, **self.summarise(rows_summed)}
+
+    def evaluate(self, record: Record) -> bool:
+        """Write the tuning line; tell whether this is the best state so far."""
+        plan, state = self.plan, self.state
+        self.world.at(f"{plan.stage}, the tuning loss after step {state.step}")
+        means = self.tuning_loss()
+        if "loss" not in means:
+            return True  # nothing to choose by: the last state is the best known
+        record.write({**self._place("tuning"), **means})
+        better = means["loss"] < state.best
+        state.last_tuning_loss = means["loss"]
+        if better:
+            state.best, state.best_step, state.without_gain = means["loss"], state.step, 0
+        else:
+            state.without_gain += 1
+        record.say(
+            f"{plan.stage}  step {state.step}/{plan.steps}  tuning loss {means['loss']:.4f}"
+            f"{'  (best)' if better else ''}"
+        )
+        return better
+
+    def watch(self, record: Record) -> None:
+        """Show the probe rows to what watches; a loss of another meaning has no best so far."""
+        state, plan = self.state, self.plan
+        for row, changed in watch(
+            self.learner.objectives, self.encode_probe, state.step, plan.steps, self.world
+        ):
+            record.write({"stage": plan.stage, "split": "probe", **row})
+            if changed:
+                state.best, state.without_gain = math.inf, 0
+
+    @torch.no_grad()
+    def encode_probe(self) -> list[Embeddings]:
+        """Give the embeddings of the probe rows, batch by batch."""
+        probe = self.feed.probe
+        if probe is None:
+            raise RuntimeError("an objective watches, and the feed has no probe rows")
+        self.learner.eval()
+        found = []
+        for number, batch in enumerate(self.feed.fixed(probe.batches, self.world)):
+            generator = RowGenerator(self.generator("probe", number))
+            with self.autocast():
+                seen = probe.view(batch, generator, disturb=False)
+                found.append(encode_in_parts(self.learner.model, seen, self.plan.accumulate))
+        return found
+
+    def save(self, saver: Saver, *, best: bool) -> None:
+        """Save weights, and what training goes on from. All ranks must call it."""
+        step, selector, average = self.state.step, self.feed.selector, self.average
+        progress = self.state.saved(self.world)
+        training = {"progress": progress, "optimiser": self.optimiser.state_dict()}
+        if self.world.rank == 0:
+            self.world.at(f"saving step {step}")
+            if selector is not None:
+                training["selector"] = dict(selector.state_dict())
+            if average is not None:
+                training["own_weights"] = average.own_weights()
+            with shown(average):
+                saver.save(step, self.learner.state_dict(), training, best=best)
+        self.world.at(f"after step {step}")
+
+    def resume(self, checkpoints: Checkpoints) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        found = checkpoints.resume(point=self.world.rank == 0)
+        if found is None:
+            return
+        weights, training = found
+        self.learner.load_state_dict(weights)
+        if self.average is not None:
+            self.average.resume(training["own_weights"])
+        take_state(self.optimiser, training["optimiser"])
+        if self.feed.selector is not None:
+            self.feed.selector.load_state_dict(training.get("selector", {}))
+        self.state = Progress.resumed(training["progress"], self.world)
+
+
 def fit(
     learner: Learner,
     feed: Feed,
@@ -145,7 +396,7 @@ def fit(
     world: World,
     depths: Mapping[str, tuple[int, int]] | None = None,
     stop: StopRequest,
-    describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None = None,
+    describe: Describe | None = None,
     summarise: Summarise | None = None,
 ) -> Progress:
     """Train a stage to its end, from its last checkpoint if there is one.
@@ -169,18 +420,27 @@ def fit(
         ConfigError: No objective had rows to charge for in the first epoch (`MAX_EMPTY` steps
             if it is shorter), or in any step.
     """
-    optimiser = build_optimiser(learner, plan.optimiser, depths or {}, world)
-    outcomes = Outcomes()
-    average = None if plan.ema is None else Average(learner, plan.ema)
-    state = _resume(learner, optimiser, average, checkpoints, world, feed.selector)
+    own = Training(
+        learner=learner,
+        feed=feed,
+        views=views,
+        plan=plan,
+        world=world,
+        optimiser=build_optimiser(learner, plan.optimiser, depths or {}, world),
+        average=None if plan.ema is None else Average(learner, plan.ema),
+        describe=describe,
+        summarise=summarise,
+    )
+    own.resume(checkpoints)
+    state, outcomes = own.state, own.outcomes
     same_on_all(world.peers, f"the step at which {plan.stage} begins", state.step)
     before, began = state.seconds, time.monotonic()
     waited = state.data_wait_seconds - feed.wait.seconds
     record.rewind(plan.stage, state.step or -1)  # nothing is saved before the first step
     if state.step == 0:
-        _watch(learner, feed, plan, state, record, world)
-    step_module = (wrap if plan.accumulate == 1 else share_norms)(learner, world)
-    if _ending(plan, state):
+        own.watch(record)
+    own.step_module = (wrap if plan.accumulate == 1 else share_norms)(learner, world)
+    if own.ending:
         return state  # it had ended early, and was killed before it could say so
     pace = Pace(plan.steps, state.step)
     with (
@@ -190,20 +450,7 @@ def fit(
     ):
         for rows, batch in coming:
             world.at(f"{plan.stage}, step {state.step + 1}", in_step=True)
-            step(
-                step_module,
-                learner,
-                rows,
-                batch,
-                feed,
-                views,
-                plan,
-                optimiser,
-                state,
-                world,
-                outcomes,
-                average,
-            )
+            own.step(rows, batch)
             saver.check()
             logs, ends = state.step % plan.log_every == 0, state.step == plan.steps
             due = state.step % plan.evaluate_every == 0
@@ -212,217 +459,35 @@ def fit(
             bar(state.step, f"loss {state.recent.get('loss', math.nan):.4f}")
             given_up = state.skipped_in_a_row >= MAX_SKIPPED
             last = given_up or ends
-            _watch(learner, feed, plan, state, record, world)
+            own.watch(record)
             state.data_wait_seconds = waited + feed.wait.seconds
             if logs or last:
-                _report_step(plan, state, optimiser, record, world, summarise, pace)
+                own.report(record, pace)
             due = due or last
             stopping = any_rank(stop.asked, world)
             if stopping:
                 outcomes.settle(state, plan.tenth)
             if due or stopping:
-                with shown(average):
-                    better = due and _evaluate(
-                        learner, feed, views, plan, state, record, world, describe, summarise
-                    )
+                with shown(own.average):
+                    better = due and own.evaluate(record)
                 state.seconds = before + time.monotonic() - began
                 state.data_wait_seconds = waited + feed.wait.seconds
                 better = better or (last and not saver.knows_best())
                 record.bring_to_disk()
-                _save(learner, optimiser, average, state, saver, world, feed.selector, best=better)
+                own.save(saver, best=better)
             if stopping and not last:
                 saver.wait()
                 barrier(world, "the first rank to save", heeds=False)
                 raise Interrupted(f"{plan.stage}: saved at step {state.step} of {plan.steps}")
-            ending = _ending(plan, state)
-            if ending:
-                record.say(f"{plan.stage}: stops at step {state.step}, {ending}")
+            if own.ending:
+                record.say(f"{plan.stage}: stops at step {state.step}, {own.ending}")
                 break
     return state
-
-
-def _ending(plan: Plan, state: Progress) -> str:
-    """Say why a stage ends before its last step; empty if it goes on."""
-    if state.skipped_in_a_row >= MAX_SKIPPED:
-        return f"loss or gradient not finite for {MAX_SKIPPED} steps in a row"
-    if plan.patience is not None and state.without_gain >= plan.patience:
-        return f"no better since {state.best_step}"
-    return ""
-
-
-def step(
-    step_module: nn.Module,
-    learner: Learner,
-    rows: np.ndarray,
-    batch: Batch,
-    feed: Feed,
-    views: Mapping[str, View],
-    plan: Plan,
-    optimiser: torch.optim.Optimizer,
-    state: Progress,
-    world: World,
-    outcomes: Outcomes,
-    average: Average | None = None,
-) -> None:
-    """Take a training step on a batch, or on the rows of it that a selector keeps."""
-    drawn_for = (plan.seed, plan.stage, "step", state.step)
-    key = (*drawn_for, world.rank)
-    seed_torch(derive_seed(*key), world.device)  # of towers, for dropout: a rank its own
-    learner.train()
-    batch = batch.to(world.device)
-    if feed.selector is not None:
-        with autocast(plan.precision, world.device):
-            rows = keep_rows(
-                rows, batch, learner.model, feed.selector, state, world,
-                epoch=state.step // plan.steps_per_epoch, parts=plan.accumulate,
-            )  # fmt: skip
-        began = time.perf_counter()
-        batch = feed.load(own_part(rows, world)[0]).to(world.device)
-        state.selection_seconds += time.perf_counter() - began
-    source = torch_generator(*drawn_for, 0, "views", device=world.device)
-    first = own_part(rows, world)[1]
-    generator = RowGenerator(source, first=first, total=len(rows))
-    seen = {name: view(batch, generator) for name, view in views.items()}
-    set_rate(optimiser, rate_at(state.step, plan.steps, plan.optimiser))
-    optimiser.zero_grad(set_to_none=True)
-    noise = torch_generator(*drawn_for, 0, device=world.device)  # of routers: torch's own of rank 0
-    with routed_as_one(world, first, noise):
-        loss, terms = _learn(step_module, learner, seen, batch, plan, key, world)
-    state.step += 1
-    if not terms:  # no rank had rows to charge for
-        move(learner, world, taken=False)
-        state.empty_steps += 1
-        _refuse_nothing(plan, state)
-        return
-    norm = clip_gradients(learner, plan.optimiser.clip_norm)
-    bad = not_finite(loss, norm, world)
-    outcomes.add(bad, loss, norm, terms)
-    waits = plan.settles_each_step(world) or not skips_by_itself(optimiser) or bool(moves(learner))
-    taken = not (waits and bool(host.read(bad)))
-    if taken:
-        if not waits:
-            optimiser.found_inf = bad  # type: ignore[attr-defined]  # read by torch's fused ones
-        optimiser.step()
-        state.sums = sums_of_taken(state.sums, learner.row_sums, bad)
-        if average is not None:
-            average.follow(state.step, bad)
-    move(learner, world, taken=taken)
-
-
-def _learn(
-    step_module: nn.Module,
-    learner: Learner,
-    seen: Mapping[str, Batch],
-    batch: Batch,
-    plan: Plan,
-    key: tuple[str | int, ...],
-    world: World,
-) -> tuple[Tensor, Terms]:
-    """Give the loss and its terms, and every parameter its gradient if there are any."""
-    cast_down = partial(autocast, plan.precision, world.device)
-    if plan.accumulate == 1:
-        with cast_down():
-            loss, terms = step_module(seen, batch, world)
-        if terms:
-            loss.backward()
-        return loss, terms
-    loss, terms = accumulate(
-        learner.model,
-        lambda joined: learner.charge(joined, batch, world),
-        seen,
-        parts=plan.accumulate,
-        key=key,
-        autocast=cast_down,
-    )
-    if terms:
-        average_gradients(learner, world)
-    return loss, terms
-
-
-def _refuse_nothing(plan: Plan, state: Progress) -> None:
-    if state.empty_steps == state.step >= min(plan.steps, max(plan.steps_per_epoch, MAX_EMPTY)):
-        raise ConfigError(
-            f"no objective had rows to charge for in the first {state.step} steps, so nothing was "
-            "trained",
-            where=f"stage {plan.stage}",
-            fix="raise batch_size, lower the objective's min_rows, or gather people who have "
-            "several modalities (medmcl check)",
-        )
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Give the autocast context for ``precision`` (``fp32`` or ``bf16``)."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def _report_step(
-    plan: Plan,
-    state: Progress,
-    optimiser: torch.optim.Optimizer,
-    record: Record,
-    world: World,
-    summarise: Summarise | None,
-    pace: Pace,
-) -> None:
-    """Write a line of training, and begin to sum anew."""
-    told = {} if summarise is None else summarise(over_ranks(state.sums, world))
-    rate = max(group["lr"] for group in optimiser.param_groups)
-    row = {"stage": plan.stage, "split": "train", "step": state.step,
-           "epoch": state.step / plan.steps_per_epoch, "lr": rate,
-           "skipped_steps": state.skipped_steps, "empty_steps": state.empty_steps,
-           "gradient_spikes": state.gradient_spikes,
-           "largest_gradient_norm": state.largest_norm or None,  # none: no step was taken
-           "data_wait_seconds": round(state.data_wait_seconds, 3),
-           **({"kept_rows": state.kept_rows} if state.judged_rows else {}),
-           **state.recent, **told}  # fmt: skip
-    record.write(row)
-    state.begin_line()
-    left = pace.left(state.step)
-    record.say(
-        f"{plan.stage}  step {state.step}/{plan.steps}"
-        f"  loss {state.recent.get('loss', math.nan):.4f}  lr {rate:.2e}{left and f'  {left}'}"
-    )
-
-
-@torch.no_grad()
-def tuning_loss(
-    learner: Learner,
-    feed: Feed,
-    views: Mapping[str, View],
-    plan: Plan,
-    world: World,
-    describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None = None,
-    summarise: Summarise | None = None,
-) -> dict[str, Any]:
-    """Mean loss and terms over the tuning batches, with the same masks every time.
-
-    Each rank computes the same numbers on all of the split, so no rank decides alone.
-    """
-    learner.eval()
-    alone = World(rank=0, size=1, device=world.device)
-    found: list[tuple[str, Tensor, int]] = []
-    described: list[dict[str, Any]] = []
-    rows_summed: Sums = {}
-    for number, (rows, batch) in enumerate(
-        zip(feed.tuning, feed.fixed(feed.tuning, world), strict=True)
-    ):
-        source = torch_generator(plan.seed, plan.stage, "tuning", number, device=world.device)
-        generator = RowGenerator(source)
-        seen = {name: view(batch, generator, disturb=False) for name, view in views.items()}
-        with autocast(plan.precision, world.device):
-            embeddings = learner.encode(seen, plan.accumulate)
-            loss, terms = charge(learner.charged, embeddings, batch, alone)
-        if not terms:
-            continue
-        entries = {"loss": (loss, len(rows)), **terms}
-        found += [(name, value.reshape(()), count) for name, (value, count) in entries.items()]
-        rows_summed = added(rows_summed, row_sums(embeddings))
-        if describe is not None:
-            described.append(describe(embeddings))
-    means: dict[str, Any] = _means(found)
-    for name in described[0] if described else ():
-        means[name] = float(np.mean([row[name] for row in described if name in row]))
-    return means if summarise is None else {**means, **summarise(rows_summed)}
 
 
 def _means(found: Sequence[tuple[str, Tensor, int]]) -> dict[str, float]:
@@ -434,109 +499,3 @@ def _means(found: Sequence[tuple[str, Tensor, int]]) -> dict[str, float]:
         sums[name] = sums.get(name, 0.0) + value * count
         counts[name] = counts.get(name, 0.0) + count
     return {name: total / counts[name] for name, total in sums.items()}
-
-
-def _evaluate(
-    learner: Learner,
-    feed: Feed,
-    views: Mapping[str, View],
-    plan: Plan,
-    state: Progress,
-    record: Record,
-    world: World,
-    describe: Callable[[dict[str, Embeddings]], dict[str, Any]] | None,
-    summarise: Summarise | None,
-) -> bool:
-    """Write the tuning line; tell whether this is the best state so far."""
-    world.at(f"{plan.stage}, the tuning loss after step {state.step}")
-    means = tuning_loss(learner, feed, views, plan, world, describe, summarise)
-    if "loss" not in means:
-        return True  # nothing to choose by: the last state is the best known
-    record.write({"stage": plan.stage, "split": "tuning", "step": state.step,
-                  "epoch": state.step / plan.steps_per_epoch, **means})  # fmt: skip
-    better = means["loss"] < state.best
-    state.last_tuning_loss = means["loss"]
-    if better:
-        state.best, state.best_step, state.without_gain = means["loss"], state.step, 0
-    else:
-        state.without_gain += 1
-    record.say(
-        f"{plan.stage}  step {state.step}/{plan.steps}  tuning loss {means['loss']:.4f}"
-        f"{'  (best)' if better else ''}"
-    )
-    return better
-
-
-def _watch(
-    learner: Learner,
-    feed: Feed,
-    plan: Plan,
-    state: Progress,
-    record: Record,
-    world: World,
-) -> None:
-    """Show the probe rows to what watches; a loss of another meaning has no best so far."""
-    encode = partial(encode_probe, learner, feed, plan, world)
-    for row, changed in watch(learner.objectives, encode, state.step, plan.steps, world):
-        record.write({"stage": plan.stage, "split": "probe", **row})
-        if changed:
-            state.best, state.without_gain = math.inf, 0
-
-
-@torch.no_grad()
-def encode_probe(learner: Learner, feed: Feed, plan: Plan, world: World) -> list[Embeddings]:
-    """Give the embeddings of the probe rows, batch by batch."""
-    if feed.probe is None:
-        raise RuntimeError("an objective watches, and the feed has no probe rows")
-    learner.eval()
-    found = []
-    for number, batch in enumerate(feed.fixed(feed.probe.batches, world)):
-        source = torch_generator(plan.seed, plan.stage, "probe", number, device=world.device)
-        with autocast(plan.precision, world.device):
-            shown = feed.probe.view(batch, RowGenerator(source), disturb=False)
-            found.append(encode_in_parts(learner.model, shown, plan.accumulate))
-    return found
-
-
-def _save(
-    learner: Learner,
-    optimiser: torch.optim.Optimizer,
-    average: Average | None,
-    state: Progress,
-    saver: Saver,
-    world: World,
-    selector: Selector | None,
-    *,
-    best: bool,
-) -> None:
-    training = {"progress": state.saved(world), "optimiser": optimiser.state_dict()}
-    if world.rank == 0:
-        world.at(f"saving step {state.step}")
-        if selector is not None:
-            training["selector"] = dict(selector.state_dict())
-        if average is not None:
-            training["own_weights"] = average.own_weights()
-        with shown(average):
-            saver.save(state.step, learner.state_dict(), training, best=best)
-    world.at(f"after step {state.step}")
-
-
-def _resume(
-    learner: Learner,
-    optimiser: torch.optim.Optimizer,
-    average: Average | None,
-    checkpoints: Checkpoints,
-    world: World,
-    selector: Selector | None,
-) -> Progress:
-    found = checkpoints.resume(point=world.rank == 0)
-    if found is None:
-        return Progress()
-    weights, training = found
-    learner.load_state_dict(weights)
-    if average is not None:
-        average.resume(training["own_weights"])
-    take_state(optimiser, training["optimiser"])
-    if selector is not None:
-        selector.load_state_dict(training.get("selector", {}))
-    return Progress.resumed(training["progress"], world)

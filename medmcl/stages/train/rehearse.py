@@ -14,12 +14,10 @@ import numpy as np
 from medmcl.core.batch import distill_target
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.towers import Towers
-from medmcl.engine import loop
 from medmcl.engine.absent_device import Counts, Read, absent, move, undrawn
 from medmcl.engine.feed import Feed
+from medmcl.engine.loop import Training
 from medmcl.engine.optimiser import build_optimiser
-from medmcl.engine.outcomes import Outcomes
-from medmcl.engine.state import Progress
 from medmcl.engine.world import World
 from medmcl.stages.run.run import embed_records, vector_width
 from medmcl.stages.stage import Context
@@ -97,22 +95,26 @@ def rehearse(
         counted = Counts()
         world = World(device=stack.enter_context(absent(reads, counted)))
         move(learner, world.device)
-        optimiser = build_optimiser(learner, plan.optimiser, depths_of(learner))
-        state, outcomes = Progress(), Outcomes()
+        training = Training(
+            learner=learner,
+            feed=feed,
+            views=parts.views,
+            plan=plan,
+            world=world,
+            optimiser=build_optimiser(learner, plan.optimiser, depths_of(learner)),
+            describe=describe_geometry,
+        )
         flops = 0
         for _ in range(steps):
             counted.begin()
-            loop.step(
-                learner, learner, rows, load(rows), feed, parts.views, plan, optimiser, state,
-                world, outcomes,
-            )  # fmt: skip
+            training.step(rows, load(rows))
             flops, peak = counted.flops, counted.peak
-        outcomes.settle(state, plan.tenth)
+        training.outcomes.settle(training.state, plan.tenth)
         held = counted.now
         if not only_trains:
-            loop.tuning_loss(learner, feed, parts.views, plan, world, describe_geometry)
+            training.tuning_loss()
             if parts.probe is not None:
-                loop.encode_probe(learner, feed, plan, world)
+                training.encode_probe()
             for name in spec.towers:
                 records = np.arange(min(len(rows), len(prepared.inputs(name))))
                 towers = cast(Towers, learner.model)
