@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound="MedmclError")
+AGAIN = "copy it again from its source"
+FIND_FILE = "correct the path in cohort.yaml, or say with `present` which subjects have it"
 _LONGEST = 2_000
 """Letters of one value in a message: a file may hold megabytes of them."""
 
@@ -74,6 +78,36 @@ class CohortError(MedmclError):
 
 class RecordError(MedmclError):
     """One record (file) that cannot be read or that fails its quality checks."""
+
+
+@contextmanager
+def damage(
+    where: object,
+    what: str = "cannot be read; the file is damaged or of another format",
+    *,
+    error: type[MedmclError] = RecordError,
+    expected: object = None,
+    fix: str | None = AGAIN,
+) -> Iterator[None]:
+    """Say in words whatever a library raises within: of damaged bytes they raise many kinds.
+
+    Args:
+        where: The file.
+        what: What is wrong with it then.
+        error: Kind of the error that takes its place.
+        expected: What would have been accepted.
+        fix: What the user can do about it.
+
+    Raises:
+        MedmclError: Of the kind asked for; one that was raised in words goes through.
+    """
+    try:
+        yield
+    except MedmclError:
+        raise
+    except Exception as raised:
+        got = f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
+        raise error(what, where=where, got=got, expected=expected, fix=fix) from None
 
 
 class ArtefactError(MedmclError):

@@ -188,11 +188,6 @@ def one_writer(
     return wrapped
 
 
-def _hashed(machine: bytes) -> str:
-    """The number of a machine, which is not for all to read."""
-    return blake2b(machine, digest_size=8).hexdigest()
-
-
 @dataclass(frozen=True)
 class _Owner:
     """Who holds a lock: ``boot`` and ``machine`` name a start and an installation, where told."""
@@ -212,7 +207,7 @@ class _Owner:
         boot = machine = ""
         with suppress(OSError):  # elsewhere than on Linux the host must do
             boot = _BOOT.read_text(encoding="ascii").strip()
-            machine = _hashed(_MACHINE.read_bytes())
+            machine = blake2b(_MACHINE.read_bytes(), digest_size=8).hexdigest()
         return cls(socket.gethostname(), os.getpid(), since, boot, machine)
 
     @classmethod

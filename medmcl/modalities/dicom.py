@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import AGAIN, FIND_FILE, RecordError, damage
 from medmcl.core.limits import refuse_large, refuse_odd_file
 
 _ITEM, _PER_ITEM = b"\xfe\xff\x00\xe0", 2_000
@@ -43,7 +43,6 @@ Chosen = int | str | tuple[int | str, ...]
 """Number of a series, or its description with ``*`` and ``?`` for letters; or several."""
 DICOM_KEYS = ("series", "frame_order", "repeated")
 """Keys of a cohort that only DICOM has."""
-AGAIN = "copy it again from its source"
 
 
 def open_dicom(path: Path | str, content: bytes | None = None, *, pixels: bool = True) -> Any:
@@ -70,19 +69,11 @@ def open_dicom(path: Path | str, content: bytes | None = None, *, pixels: bool =
 @contextmanager
 def named(where: str) -> Iterator[None]:
     """Name the file in whatever pydicom raises, and leave its remarks on odd headers unsaid."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except RecordError:
-        raise
-    except Exception as error:  # pydicom raises many kinds on damaged bytes
-        raise RecordError(
-            "cannot be read; the file is damaged, or in a form that pydicom does not decode here",
-            where=where,
-            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
-            fix=f"{AGAIN}; compressed pixels are unpacked by `gdcmconv --raw IN OUT`",
-        ) from None
+    what = "cannot be read; the file is damaged, or in a form that pydicom does not decode here"
+    fix = f"{AGAIN}; compressed pixels are unpacked by `gdcmconv --raw IN OUT`"
+    with damage(where, what, fix=fix), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _Archives:
@@ -100,11 +91,8 @@ class _Archives:
         if path not in self._open:
             if len(self._open) == _OPEN:
                 self._open.pop(next(iter(self._open))).close()
-            try:
+            with damage(path, "the zip is damaged"):
                 self._open[path] = zipfile.ZipFile(path)
-            except Exception as error:  # zipfile raises many kinds on damaged bytes
-                got = f"{type(error).__name__}: {str(error)[:200]}"
-                raise RecordError("the zip is damaged", where=path, got=got, fix=AGAIN) from None
         return self._open[path]
 
     def close(self) -> None:
@@ -139,22 +127,14 @@ class DicomFiles:
         Raises:
             RecordError: It cannot be read, or is not what the zip says.
         """
-        try:
+        fix = f"{AGAIN}; a zip with a password is unpacked first"
+        with damage(self.path(name), "cannot be read", fix=fix):
             if name in self.members:
                 archive, member = self.members[name]
                 with self.archives.at(archive).open(member) as file:
                     return file.read(most)
             with (self.where / name if name else self.where).open("rb") as file:
                 return file.read(most)
-        except RecordError:
-            raise
-        except Exception as error:  # zipfile raises many kinds: a damaged stream, a password
-            raise RecordError(
-                "cannot be read",
-                where=self.path(name),
-                got=f"{type(error).__name__}: {str(error)[:200]}",
-                fix=f"{AGAIN}; a zip with a password is unpacked first",
-            ) from None
 
     def data_sets(self) -> Iterator[tuple[str, Any]]:
         """Give each image with its name, without its pixels.
@@ -211,8 +191,7 @@ def dicom_files(path: Path) -> Iterator[DicomFiles]:
             is not there.
     """
     if not path.is_dir() and not path.is_file():
-        fix = "correct the path in cohort.yaml, or say with `present` which subjects have it"
-        raise RecordError("there is no such file or folder", where=path, fix=fix)
+        raise RecordError("there is no such file or folder", where=path, fix=FIND_FILE)
     sizes: dict[str, int] = {}
     members: dict[str, tuple[Path, str]] = {}
     held = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import AGAIN, FIND_FILE, RecordError, damage
 from medmcl.core.limits import refuse_large
 from medmcl.modalities.dicom import below
+from medmcl.modalities.opening import require_content, require_row
 
 DEFLATE_LIMIT = 1040  # no deflate stream expands further than 1032 times
 GZIP_MAGIC = b"\x1f\x8b"
@@ -68,12 +68,9 @@ def read_nifti(path: Path, axes: str, turn: Turn = "plane") -> Stack:
     """
     image = _open_nifti(path)
     letters = _match_axes(image.shape, axes, path)
-    try:
-        with np.errstate(all="ignore"):  # hostile slopes overflow; inspect finds the infinities
-            voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
-            columns = np.asarray(image.affine, dtype=np.float64)[:3, :3]
-    except Exception as error:  # nibabel raises many kinds on damaged bytes
-        raise _unreadable(path, error) from None
+    with damage(path), np.errstate(all="ignore"):  # of hostile slopes inspect finds the infinities
+        voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
+        columns = np.asarray(image.affine, dtype=np.float64)[:3, :3]
     unit = MM_PER_UNIT[_spatial_unit(image)]
     space = Space.of(columns, letters, unit)
     zooms = image.header.get_zooms()
@@ -139,20 +136,14 @@ def read_npy(path: Path, axes: str, row: int | None = None) -> Stack:
     Raises:
         RecordError: Missing, cut short, pickled, no such row, or with other axes than declared.
     """
-    if not path.is_file():
-        raise _missing(path)
-    try:
+    require_content(path, FIND_FILE)
+    with damage(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy raises many kinds on damaged headers
-        raise _unreadable(path, error) from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
         got = getattr(array, "dtype", type(array).__name__)
         raise RecordError("holds no plain numbers", where=path, got=got, expected="one .npy array")
     if row is not None:
-        if array.ndim == 0 or not 0 <= row < len(array):
-            raise RecordError(
-                "has no such row", where=path, got=row, expected=f"0 to {len(array) - 1}"
-            )
+        require_row(row, len(array) if array.ndim else 0, path)
         array = array[row]
     refuse_large(array.size * VOXEL_BYTES, path, f"its header {array.shape}")
     letters = _match_axes(array.shape, axes, path)
@@ -189,20 +180,17 @@ def _open_nifti(path: Path) -> Any:
     import nibabel
 
     header, path = pair(path)
-    _refuse_absent(header, path)
+    for one, other in ((header, path), (path, header)):
+        beside = f"put it beside {other.name}, which needs it"
+        require_content(one, beside if other.is_file() else FIND_FILE)
     zipped = _is_gzip(path)
     is_named = zipped == path.name.lower().endswith(".gz")
-    try:
-        with np.errstate(all="ignore"):
-            if header != path:
-                image: Any = _load_pair(header, path)
-            else:
-                image = nibabel.load(path) if is_named else _load_misnamed(path, zipped)
-            shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
-    except RecordError:
-        raise
-    except Exception as error:  # nibabel raises many kinds on damaged headers
-        raise _unreadable(header, error) from None
+    with damage(header), np.errstate(all="ignore"):
+        if header != path:
+            image: Any = _load_pair(header, path)
+        else:
+            image = nibabel.load(path) if is_named else _load_misnamed(path, zipped)
+        shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
     if not isinstance(image, nibabel.AnalyzeImage):  # which NIfTI's classes are, too
         raise RecordError("is not NIfTI", where=path, got=type(image).__name__, expected=".nii.gz")
     if dtype.kind not in "buif" or min(shape, default=0) < 1:
@@ -219,7 +207,7 @@ def _open_nifti(path: Path) -> Any:
             where=path,
             got=f"{path.stat().st_size} bytes on disk",
             expected=f"{math.prod(shape) * dtype.itemsize} bytes of voxels {shape}",
-            fix="copy it again from its source",
+            fix=AGAIN,
         )
     claimed = math.prod(shape) * (dtype.itemsize + VOXEL_BYTES)
     refuse_large(claimed, path, f"its header ({' x '.join(map(str, shape))} voxels)")
@@ -227,24 +215,9 @@ def _open_nifti(path: Path) -> Any:
         return image
     before = min(max(int(image.dataobj.offset), 0), SPARE_BYTES)
     content = _decompress(path, before + math.prod(shape) * dtype.itemsize + SPARE_BYTES)
-    try:
+    with damage(path):
         alone = header == path
         return type(image).from_bytes(content) if alone else _load_pair(header, path, content)
-    except Exception as error:  # nibabel raises many kinds on damaged headers
-        raise _unreadable(path, error) from None
-
-
-def _refuse_absent(header: Path, path: Path) -> None:
-    for one, other in ((header, path), (path, header)):
-        if not one.is_file():
-            if not other.is_file():
-                raise _missing(one)
-            fix = f"put it beside {other.name}, which needs it"
-            raise RecordError("there is no such file", where=one, fix=fix)
-        if one.stat().st_size == 0:
-            raise RecordError(
-                "the file is empty (zero bytes)", where=one, fix="copy it again from its source"
-            )
 
 
 def _is_gzip(path: Path) -> bool:
@@ -289,18 +262,15 @@ def _load_misnamed(path: Path, zipped: bool) -> Any:
 
 def _decompress(path: Path, limit: int) -> bytes:
     """Decompress a whole gzip file, checksum and length at its end included."""
-    try:
-        with gzip.open(path) as file:
-            content = file.read(limit)
-            if file.read(1):  # at the end of the stream this reads, and checks, the trailer
-                raise RecordError(
-                    "the file is longer than its header says",
-                    where=path,
-                    got=f"more than {limit} bytes",
-                    fix="copy it again from its source",
-                )
-    except (OSError, EOFError, zlib.error) as error:  # BadGzipFile is an OSError
-        raise _unreadable(path, error) from None
+    with damage(path), gzip.open(path) as file:
+        content = file.read(limit)
+        if file.read(1):  # at the end of the stream this reads, and checks, the trailer
+            raise RecordError(
+                "the file is longer than its header says",
+                where=path,
+                got=f"more than {limit} bytes",
+                fix=AGAIN,
+            )
     return content
 
 
@@ -396,20 +366,3 @@ def _spatial_unit(image: Any) -> str:
         return str(image.header.get_xyzt_units()[0])
     except (KeyError, AttributeError):  # Analyze has no units: millimetres by habit
         return "unknown"
-
-
-def _missing(path: Path) -> RecordError:
-    return RecordError(
-        "there is no such file",
-        where=path,
-        fix="correct the path in cohort.yaml, or say with `present` which subjects have it",
-    )
-
-
-def _unreadable(path: Path, error: Exception) -> RecordError:
-    return RecordError(
-        "cannot be read; the file is damaged or of another format",
-        where=path,
-        got=f"{type(error).__name__}: {str(error)[:200]}",
-        fix="copy it again from its source",
-    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, cast
@@ -40,7 +40,6 @@ from medmcl.data.check.overview import (
 from medmcl.data.cohort.cohort import Cohort, load_cohort
 from medmcl.data.cohort.locate import how_to_get
 from medmcl.data.cohort.outcomes import task_texts
-from medmcl.data.cohort.places import PlaceArray
 from medmcl.data.cohort.records import padded_path
 from medmcl.data.cohort.splits import SPLITS, filling_seed
 from medmcl.data.expressions.syntax import columns_of, names_in
@@ -133,12 +132,12 @@ def check_cohort(
     counts: list[RecordCount] = []
     for name in cohort.spec.modalities:
         rows = _some(len(cohort.records[name]), limit)
-        found, count, bad = _check_modality(
-            cohort, name, inputs.get(name), rows, _told(progress, done), parts
-        )
+        adapter = _build(cohort, name, inputs.get(name) or {}, findings)
+        modality = _Modality(cohort, name, adapter, rows, wanted=inputs.get(name) is not None)
+        found, count, bad = modality.check(_told(progress, done), parts)
         findings += found
         if bad and cohort.spec.keys.on_bad_record == "exclude":
-            findings += _lost(cohort, name, rows, bad, chosen)
+            findings += modality.lost(bad, chosen)
         counts.append(count)
         done += len(rows)
     findings += look_for_room(counts, cache_folder(Path("runs")))
@@ -189,82 +188,239 @@ def check_people(
     return [*findings, *(_of_the_draw(one, cohort) for one in scant), *few_sites(cohort)]
 
 
-def _check_modality(
-    cohort: Cohort,
-    name: str,
-    settings: Mapping[str, Any] | None,
-    rows: list[int],
-    progress: Callable[[int], object],
-    parts: Path | None,
-) -> tuple[list[Finding], RecordCount, set[int]]:
-    """Check the records of one modality, and say which cannot be used.
+@dataclass(frozen=True)
+class _Modality:
+    """A modality that is checked.
 
-    ``settings`` are those of the recipe that reads it.
+    Attributes:
+        cohort: The cohort.
+        name: Its name.
+        adapter: Reads its records.
+        rows: Numbers of the records that are read.
+        wanted: Whether the recipe reads it.
     """
-    wanted = settings is not None
-    findings: list[Finding] = []
-    adapter = _build(cohort, name, settings or {}, findings)
-    findings += _check_accepted(cohort, name)
-    ignored = frozenset() if wanted else _OF_A_RECIPE
-    places = cohort.records[name]["place"].array[rows]
-    read = _read(cohort, name, adapter, places, progress, ignored, parts)
-    subjects = cohort.records[name]["subject"].to_numpy(object)[rows].tolist()
-    sides = cohort.subjects["split"].reindex(subjects).to_numpy(object).tolist()
-    digests = [outcome.digest if outcome.usable else "" for outcome in read]
-    sketches = [outcome.sketch for outcome in read]
-    copies = find_copies(adapter, places, sides, digests, sketches)
-    if cohort.spec.modalities[name].traits.tabular:
-        findings += same_rows(name, places, subjects, sides, digests)
-    records = _check_records(cohort, name, adapter, places, read)
-    records += [finding for found in copies.values() for finding in found]
-    beside: dict[int, list[Finding]] = {}
-    if not any(one.usable for one in read):
-        records = _of_all(name, records, len(read))
-    if wanted:
-        records += _try_preparing(cohort, name, adapter, places, sides)
-        beside = _beside_train(name, adapter, rows, places, read)
-        records += [finding for found in beside.values() for finding in found]
-    if cohort.spec.keys.on_bad_record == "exclude":
-        records = [_excluded(finding) for finding in records]
-        records += _check_left(cohort, name, read, wanted=wanted)
-    usable = [row for row, one in zip(rows, read, strict=True) if one.usable]
-    readable = np.array([bool(one.digest) for one in read], dtype=bool)
-    together = inspect_together(adapter, name, places[readable])
-    doubtful = {
-        rows[row]
-        for row, found in copies.items()
-        if any(finding.level == "error" for finding in found)
-    }
-    bad = (set(rows) - set(usable)) | doubtful | set(beside)
-    out = bad if cohort.spec.keys.on_bad_record == "exclude" else set()
-    findings += _check_presence(cohort, name, out, wanted=wanted)
-    held = max((one.held for one in read), default=0)
-    cached = row_bytes(adapter) * len(cohort.records[name]) if wanted else 0
-    counted_ = count_records(cohort, name, rows, bad, held, cached)
-    return [*findings, *records, *together], counted_, bad
 
+    cohort: Cohort
+    name: str
+    adapter: Adapter
+    rows: Sequence[int]
+    wanted: bool
 
-def _lost(
-    cohort: Cohort, name: str, rows: list[int], bad: set[int], tasks: Sequence[str]
-) -> list[Finding]:
-    """Say whom the exclusion of records takes from train and tuning, by outcome."""
-    ids = cohort.records[name].index
-    seen = cohort.samples["split"].isin(["train", "tuning"]).to_numpy()
-    read = cohort.samples[name].isin(ids[rows]).to_numpy() & seen
-    usable = read & ~cohort.samples[name].isin(ids[sorted(bad)]).to_numpy()
-    subjects = cohort.samples["subject"].to_numpy(object)
-    targets = [cohort.targets(task) for task in tasks if task in cohort.usable_tasks]
-    found = losses(name, subjects, read, usable, targets)
-    notes = [
-        cohort_warning(
-            "cohort.excluded",
-            f"modalities.{name}",
-            f"{line} (train and tuning)",
-            "nothing, if records are lost alike with and without the outcome",
-        )
-        for line in told(found)
-    ]
-    return [*notes, *uneven(found)]
+    @cached_property
+    def places(self) -> Any:
+        """The records that are read."""
+        return self.cohort.records[self.name]["place"].array[self.rows]
+
+    @property
+    def where(self) -> str:
+        """Where cohort.yaml speaks of it."""
+        return f"modalities.{self.name}"
+
+    def check(
+        self, progress: Callable[[int], object], parts: Path | None
+    ) -> tuple[list[Finding], RecordCount, set[int]]:
+        """Check the records, and say which cannot be used."""
+        cohort, name, rows, places = self.cohort, self.name, self.rows, self.places
+        findings = self._accepted()
+        read = self._read(progress, parts)
+        subjects = cohort.records[name]["subject"].to_numpy(object)[rows].tolist()
+        sides = cohort.subjects["split"].reindex(subjects).to_numpy(object).tolist()
+        digests = [outcome.digest if outcome.usable else "" for outcome in read]
+        sketches = [outcome.sketch for outcome in read]
+        copies = find_copies(self.adapter, places, sides, digests, sketches)
+        if cohort.spec.modalities[name].traits.tabular:
+            findings += same_rows(name, places, subjects, sides, digests)
+        records = self._records(read)
+        records += [finding for found in copies.values() for finding in found]
+        beside: dict[int, list[Finding]] = {}
+        if not any(one.usable for one in read):
+            records = _of_all(name, records, len(read))
+        if self.wanted:
+            records += self._try_preparing(sides)
+            beside = self._beside_train(read)
+            records += [finding for found in beside.values() for finding in found]
+        excludes = cohort.spec.keys.on_bad_record == "exclude"
+        if excludes:
+            records = [_excluded(finding) for finding in records]
+            if len(read) == len(cohort.records[name]) and not any(one.usable for one in read):
+                what = f"none of its {len(read)} records can be used, all are excluded"
+                records += [self._absent(what, is_error=self.wanted)] if read else []
+        usable = [row for row, one in zip(rows, read, strict=True) if one.usable]
+        readable = np.array([bool(one.digest) for one in read], dtype=bool)
+        together = inspect_together(self.adapter, name, places[readable])
+        doubtful = {
+            rows[row]
+            for row, found in copies.items()
+            if any(finding.level == "error" for finding in found)
+        }
+        bad = (set(rows) - set(usable)) | doubtful | set(beside)
+        findings += self._presence(bad if excludes else set())
+        held = max((one.held for one in read), default=0)
+        cached = row_bytes(self.adapter) * len(cohort.records[name]) if self.wanted else 0
+        counted_ = count_records(cohort, name, [*rows], bad, held, cached)
+        return [*findings, *records, *together], counted_, bad
+
+    def lost(self, bad: set[int], tasks: Sequence[str]) -> list[Finding]:
+        """Say whom the exclusion of records takes from train and tuning, by outcome."""
+        cohort, samples = self.cohort, self.cohort.samples
+        ids = cohort.records[self.name].index
+        seen = samples["split"].isin(["train", "tuning"]).to_numpy()
+        read = samples[self.name].isin(ids[[*self.rows]]).to_numpy() & seen
+        usable = read & ~samples[self.name].isin(ids[sorted(bad)]).to_numpy()
+        subjects = samples["subject"].to_numpy(object)
+        targets = [cohort.targets(task) for task in tasks if task in cohort.usable_tasks]
+        found = losses(self.name, subjects, read, usable, targets)
+        fix = "nothing, if records are lost alike with and without the outcome"
+        notes = [
+            cohort_warning("cohort.excluded", self.where, f"{line} (train and tuning)", fix)
+            for line in told(found)
+        ]
+        return [*notes, *uneven(found)]
+
+    def in_parts(self, places: Sequence[RecordRef], parts: Path) -> OutcomeParts:
+        """Give the outcomes of records as shards leave them, by what these depend on."""
+        said = ["check", *described(self.cohort, self.name, self.adapter)]
+        key = entry_key(said, places, partial(record_files, self.adapter))
+        return OutcomeParts(self.adapter, self.name, places, parts / key, prepared=False)
+
+    def _read(self, progress: Callable[[int], object], parts: Path | None) -> list[Outcome]:
+        """Read and inspect records, without the findings to ignore."""
+        ignored = frozenset() if self.wanted else _OF_A_RECIPE
+        read = look(self.adapter, self.places)
+        doubtful = np.flatnonzero([one is None for one in read])
+        done = len(read) - len(doubtful)
+        if done:
+            progress(done)
+        found = outcomes(self.adapter, self.name, self.places[doubtful], prepared=False)
+        if parts is not None:
+            found = self.in_parts([*self.places[doubtful]], parts).outcomes()
+        for row, outcome in zip(doubtful.tolist(), found, strict=True):
+            kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
+            read[row] = outcome if kept == outcome.findings else replace(outcome, findings=kept)
+            done += 1
+            progress(done)
+        return cast(list[Outcome], read)
+
+    def _records(self, read: list[Outcome]) -> list[Finding]:
+        """Give what is wrong with records one by one."""
+        places, count = self.places, len(self.cohort.records[self.name])
+        findings = [finding for outcome in read for finding in outcome.findings]
+        missing = sum(finding.code.endswith(".missing_file") for finding in findings)
+        shown = record_files(self.adapter, places[0]) if missing else []
+        if shown and missing == len(places) and not any(members.exists(path) for path in shown):
+            findings = [self._nothing_there(missing, shown[0])]
+        if len(places) < count:
+            what = f"{len(places)} of {counted(count, 'record')} read"
+            fix = "check without a limit before a long run"
+            findings.append(cohort_warning("check.sampled", self.where, what, fix))
+        return findings
+
+    def _nothing_there(self, missing: int, shown: Path) -> Finding:
+        """Say once that no file of a modality is there, and what is."""
+        cohort, place = self.cohort, self.places[0]
+        what = f"none of its {missing} files is there, for example {shown}"
+        path = cohort.spec.modalities[self.name].keys.path
+        for key, template in ({"path": path} if isinstance(path, str) else path or {}).items():
+
+            def find(text: str, key: str = key) -> Path | None:
+                paths = {**place.paths, key: cohort.root / text}
+                files = record_files(self.adapter, replace(place, paths=paths))
+                return next((one for one in files if members.exists(one)), None)
+
+            found = padded_path(template, place.values, find)
+            if found is not None:
+                what += f"; {found[1]} is: its numbers have other leading zeros"
+                field = f"{self.where}.path" + ("" if isinstance(path, str) else f".{key}")
+                fix = f'{field}: "{found[0]}"'
+                break
+        else:
+            what += instead_of(shown)
+            access = how_to_get(cohort.spec.keys.access, cohort.path)
+            fix = f"correct path:, or say where the data lie: data_root (now {cohort.root})"
+            fix = fix if access is None else f"{access}; or {fix}"
+        return cohort_error("cohort.no_files", self.where, what, fix)
+
+    def _presence(self, out: set[int]) -> list[Finding]:
+        """Note a modality that nobody has, or nobody of a split, but for the records left out."""
+        samples = self.cohort.samples
+        records = samples[self.name]
+        if not records.notna().any():
+            return [self._absent("no subject has it", is_error=self.wanted)]
+        left_out = self.cohort.records[self.name].index[sorted(out)]
+        has = records.notna() & ~records.isin(left_out)
+        if not has.any():  # said of its records
+            return []
+        splits, subjects = (samples[one].to_numpy(object) for one in ("split", "subject"))
+        found = lacking_splits(has.to_numpy(), splits, subjects)
+        return [
+            self._absent(said, is_error=self.wanted and split == SPLITS[0])
+            for split, said in found.items()
+        ]
+
+    def _absent(self, what: str, *, is_error: bool) -> Finding:
+        make = cohort_error if is_error else cohort_warning
+        fix = "see present:, id: and path: of the modality, or take it out"
+        return make("cohort.modality_absent", self.where, what, fix)
+
+    def _accepted(self) -> list[Finding]:
+        """Note records whose faults are accepted and that are not there."""
+        source = self.cohort.spec.modalities[self.name].source
+        accepted = source.accept if isinstance(source, AcceptsFaults) else {}
+        known = set(map(str, self.cohort.records[self.name].index))
+        unknown = sorted(set(accepted) - {"*"} - known)
+        if not unknown:
+            return []
+        what = f"there is no record {', '.join(unknown[:5])}{nearest(unknown[0], known)}"
+        fix = "write ids of records, as check names them, or take them out"
+        return [cohort_warning("cohort.accept", f"{self.where}.accept", what, fix)]
+
+    def _beside_train(self, read: Sequence[Outcome]) -> dict[int, list[Finding]]:
+        """Errors of sound records that show once the adapter knows from train what is usual."""
+        if not traits(self.adapter).inspects_fitted:
+            return {}
+        errors = {}
+        for row, place, one in zip(self.rows, self.places, read, strict=True):
+            if one.usable:
+                found = of_modality(read_record(self.adapter, place)[1], self.name)
+                errors[row] = [one for one in found if one.level == "error"]
+        return {row: some for row, some in errors.items() if some}
+
+    def _try_preparing(self, sides: list[str]) -> list[Finding]:
+        """Prepare a few records with the recipe's settings, so that these are tried too.
+
+        Where not one of them can be prepared the settings are at fault, not the records.
+        """
+        adapter, places, name = self.adapter, self.places, self.name
+        train = [number for number, side in enumerate(sides) if side == "train"]
+        spread = _some(len(train), _FIT_ON)  # files may be sorted by outcome
+        others = sorted(set(range(len(train))) - set(spread))
+        learned = (places[train[number]] for number in (*spread, *others))
+        faults: list[MedmclError] = []
+        prepared = 0
+        try:
+            fit(adapter, islice(good_raws(adapter, learned), _FIT_ON), name)
+            for place, raw in islice(good_records(adapter, places), _TRIED):
+                try:
+                    row = prepared_row(adapter, raw, place)
+                except RecordError as error:
+                    faults.append(error)
+                    continue
+                if not prepared:
+                    rehearse(adapter, self.cohort.spec.modalities[name].source, raw, row, place)
+                prepared += 1
+        except MedmclError as error:
+            faults, prepared = [error], 0
+        unprepared = [
+            Finding(
+                code=f"{adapter.kind}.unprepared",
+                where=str(error.where or self.where),
+                what=error.detailed if isinstance(error, _EXPLAINED) else error.what,
+                fix=error.fix or f"see inputs.{name} of the recipe",
+                scope="record" if prepared else "cohort",
+            )
+            for error in (faults if prepared else faults[:1])
+        ]
+        return of_modality(unprepared, name)
 
 
 def _of_the_draw(finding: Finding, cohort: Cohort) -> Finding:
@@ -363,66 +519,11 @@ def check_shard(
 
     for name in cohort.spec.modalities:
         adapter = _build(cohort, name, inputs.get(name) or {}, [])
+        modality = _Modality(cohort, name, adapter, range(len(cohort.records[name])), wanted=False)
         places = cohort.records[name]["place"].array
         doubtful = np.flatnonzero([one is None for one in look(adapter, places)])
-        stand += _in_parts(cohort, name, adapter, [*places[doubtful]], parts).make(shard, told)
+        stand += modality.in_parts([*places[doubtful]], parts).make(shard, told)
     return stand
-
-
-def _in_parts(
-    cohort: Cohort, name: str, adapter: Adapter, places: Sequence[RecordRef], parts: Path
-) -> OutcomeParts:
-    """Give the outcomes of records as shards leave them, by what these depend on."""
-    said = ["check", *described(cohort, name, adapter)]
-    key = entry_key(said, places, partial(record_files, adapter))
-    return OutcomeParts(adapter, name, places, parts / key, prepared=False)
-
-
-def _read(
-    cohort: Cohort,
-    name: str,
-    adapter: Adapter,
-    places: PlaceArray,
-    progress: Callable[[int], object],
-    ignored: frozenset[str],
-    parts: Path | None,
-) -> list[Outcome]:
-    """Read and inspect records, without the findings to ignore."""
-    read = look(adapter, places)
-    doubtful = np.flatnonzero([one is None for one in read])
-    done = len(read) - len(doubtful)
-    if done:
-        progress(done)
-    found = outcomes(adapter, name, places[doubtful], prepared=False)
-    if parts is not None:
-        found = _in_parts(cohort, name, adapter, [*places[doubtful]], parts).outcomes()
-    for row, outcome in zip(doubtful.tolist(), found, strict=True):
-        kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
-        read[row] = outcome if kept == outcome.findings else replace(outcome, findings=kept)
-        done += 1
-        progress(done)
-    return cast(list[Outcome], read)
-
-
-def _check_records(
-    cohort: Cohort, name: str, adapter: Adapter, places: Sequence[RecordRef], read: list[Outcome]
-) -> list[Finding]:
-    """Give what is wrong with records one by one."""
-    findings = [finding for outcome in read for finding in outcome.findings]
-    missing = sum(finding.code.endswith(".missing_file") for finding in findings)
-    shown = record_files(adapter, places[0]) if missing else []
-    if shown and missing == len(places) and not any(members.exists(path) for path in shown):
-        findings = [_nothing_there(cohort, name, adapter, places[0], missing, shown[0])]
-    if len(places) < len(cohort.records[name]):
-        findings.append(
-            cohort_warning(
-                "check.sampled",
-                f"modalities.{name}",
-                f"{len(places)} of {counted(len(cohort.records[name]), 'record')} read",
-                "check without a limit before a long run",
-            )
-        )
-    return findings
 
 
 def _of_all(name: str, findings: list[Finding], count: int) -> list[Finding]:
@@ -464,56 +565,6 @@ def _excluded(finding: Finding) -> Finding:
     return replace(finding, level="warning", what=what, fix=finding.fix.replace(LEAVE_OUT, ""))
 
 
-def _check_left(
-    cohort: Cohort, name: str, read: Sequence[Outcome], *, wanted: bool
-) -> list[Finding]:
-    """Note a modality of which every record will be excluded."""
-    if not read or len(read) < len(cohort.records[name]) or any(one.usable for one in read):
-        return []
-    return [_absent(name, f"none of its {len(read)} records can be used, all are excluded", wanted)]
-
-
-def _nothing_there(
-    cohort: Cohort, name: str, adapter: Adapter, place: RecordRef, missing: int, shown: Path
-) -> Finding:
-    """Say once that no file of a modality is there, and what is."""
-    access = how_to_get(cohort.spec.keys.access, cohort.path)
-    what = f"none of its {missing} files is there, for example {shown}"
-    fix = f"correct path:, or say where the data lie: data_root (now {cohort.root})"
-    path = cohort.spec.modalities[name].keys.path
-    for key, template in ({"path": path} if isinstance(path, str) else path or {}).items():
-
-        def find(text: str, key: str = key) -> Path | None:
-            paths = {**place.paths, key: cohort.root / text}
-            files = record_files(adapter, replace(place, paths=paths))
-            return next((one for one in files if members.exists(one)), None)
-
-        found = padded_path(template, place.values, find)
-        if found is not None:
-            what += f"; {found[1]} is: its numbers have other leading zeros"
-            where = f"modalities.{name}.path" + ("" if isinstance(path, str) else f".{key}")
-            return _no_files(name, what, f'{where}: "{found[0]}"')
-    what += instead_of(shown)
-    return _no_files(name, what, fix if access is None else f"{access}; or {fix}")
-
-
-def _no_files(name: str, what: str, fix: str) -> Finding:
-    return cohort_error("cohort.no_files", f"modalities.{name}", what, fix)
-
-
-def _check_presence(cohort: Cohort, name: str, out: set[int], *, wanted: bool) -> list[Finding]:
-    """Note a modality that nobody has, or nobody of a split, but for the records left out."""
-    records = cohort.samples[name]
-    if not records.notna().any():
-        return [_absent(name, "no subject has it", wanted)]
-    has = records.notna() & ~records.isin(cohort.records[name].index[sorted(out)])
-    if not has.any():  # said of its records
-        return []
-    splits, subjects = (cohort.samples[one].to_numpy(object) for one in ("split", "subject"))
-    found = lacking_splits(has.to_numpy(), splits, subjects)
-    return [_absent(name, said, wanted and split == SPLITS[0]) for split, said in found.items()]
-
-
 def _check_together(cohort: Cohort, inputs: Collection[str]) -> list[Finding]:
     """Note people who have none of a recipe's inputs, and pairs of inputs that nobody has both."""
     names = [name for name in inputs if name in cohort.samples]
@@ -538,86 +589,6 @@ def _of_inputs(code: str, what: str) -> Finding:
     return cohort_warning(
         code, "modalities", what, "nothing, if that is meant; otherwise see present: and pairing:"
     )
-
-
-def _check_accepted(cohort: Cohort, name: str) -> list[Finding]:
-    """Note records whose faults are accepted and that are not there."""
-    source = cohort.spec.modalities[name].source
-    accepted = source.accept if isinstance(source, AcceptsFaults) else {}
-    known = set(map(str, cohort.records[name].index))
-    unknown = sorted(set(accepted) - {"*"} - known)
-    if not unknown:
-        return []
-    return [
-        cohort_warning(
-            "cohort.accept",
-            f"modalities.{name}.accept",
-            f"there is no record {', '.join(unknown[:5])}{nearest(unknown[0], known)}",
-            "write ids of records, as check names them, or take them out",
-        )
-    ]
-
-
-def _absent(name: str, what: str, wanted: bool) -> Finding:
-    make = cohort_error if wanted else cohort_warning
-    fix = "see present:, id: and path: of the modality, or take it out"
-    return make("cohort.modality_absent", f"modalities.{name}", what, fix)
-
-
-def _beside_train(
-    name: str,
-    adapter: Adapter,
-    rows: Sequence[int],
-    places: Sequence[RecordRef],
-    read: Sequence[Outcome],
-) -> dict[int, list[Finding]]:
-    """Errors of sound records that show only once the adapter knows from train what is usual."""
-    if not traits(adapter).inspects_fitted:
-        return {}
-    told = zip(rows, places, read, strict=True)
-    sound = {row: place for row, place, one in told if one.usable}
-    found = {row: of_modality(read_record(adapter, place)[1], name) for row, place in sound.items()}
-    errors = {row: [one for one in all_ if one.level == "error"] for row, all_ in found.items()}
-    return {row: some for row, some in errors.items() if some}
-
-
-def _try_preparing(
-    cohort: Cohort, name: str, adapter: Adapter, places: Sequence[RecordRef], sides: list[str]
-) -> list[Finding]:
-    """Prepare a few records with the recipe's settings, so that these are tried too.
-
-    Where not one of them can be prepared the settings are at fault, not the records.
-    """
-    train = [number for number, side in enumerate(sides) if side == "train"]
-    spread = _some(len(train), _FIT_ON)  # files may be sorted by outcome
-    others = sorted(set(range(len(train))) - set(spread))
-    learned = (places[train[number]] for number in (*spread, *others))
-    faults: list[MedmclError] = []
-    prepared = 0
-    try:
-        fit(adapter, islice(good_raws(adapter, learned), _FIT_ON), name)
-        for place, raw in islice(good_records(adapter, places), _TRIED):
-            try:
-                row = prepared_row(adapter, raw, place)
-            except RecordError as error:
-                faults.append(error)
-                continue
-            if not prepared:
-                rehearse(adapter, cohort.spec.modalities[name].source, raw, row, place)
-            prepared += 1
-    except MedmclError as error:
-        faults, prepared = [error], 0
-    unprepared = [
-        Finding(
-            code=f"{adapter.kind}.unprepared",
-            where=str(error.where or f"modalities.{name}"),
-            what=error.detailed if isinstance(error, _EXPLAINED) else error.what,
-            fix=error.fix or f"see inputs.{name} of the recipe",
-            scope="record" if prepared else "cohort",
-        )
-        for error in (faults if prepared else faults[:1])
-    ]
-    return of_modality(unprepared, name)
 
 
 def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:

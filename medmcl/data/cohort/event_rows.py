@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medmcl.core.errors import CohortError
+from medmcl.core.errors import CohortError, damage
 from medmcl.core.limits import refuse_large_parquet
 from medmcl.data.cohort.spec import CohortSpec
 from medmcl.data.events.meds import open_parquet
@@ -111,15 +111,10 @@ class EventRows:
 
 
 def _pieces(path: Path, file: Any, columns: list[str]) -> Iterator[pd.DataFrame]:
-    try:
+    with damage(path, "cannot be read as a table", error=CohortError):
         for batch in file.iter_batches(batch_size=PIECE, columns=columns):
             batch.validate(full=True)  # text that is no UTF-8 shows here
             yield batch.to_pandas()[columns]
-    except Exception as error:  # pyarrow raises many kinds on damaged bytes
-        raise CohortError(
-            "cannot be read as a table", where=path,
-            got=f"{type(error).__name__}: {str(error)[:200]}", fix="copy it again from its source",
-        ) from None  # fmt: skip
 
 
 def _tables(said: Any) -> Iterator[str]:

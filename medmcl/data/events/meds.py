@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medmcl.core.config import nearest
-from medmcl.core.errors import CohortError
+from medmcl.core.errors import CohortError, damage
 from medmcl.core.findings import counted
 from medmcl.core.limits import doubtful_texts, written_out
 from medmcl.data.cohort.confined import below, is_below
@@ -153,10 +154,24 @@ def open_parquet(path: Path, **more: Any) -> pq.ParquetFile:
     Raises:
         CohortError: It is not whole.
     """
-    try:
+    with _whole(path):
         return pq.ParquetFile(path, **more)
-    except Exception as error:  # pyarrow raises many kinds on damaged bytes
-        raise _damaged(path, error) from None
+
+
+def sound_batches(
+    file: pq.ParquetFile, path: Path, columns: list[str], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Give columns of a parquet file, at most ``rows`` at a time, all text checked and written out.
+
+    Raises:
+        CohortError: It is damaged, or a text is no UTF-8, or more than memory.
+    """
+    texts = [one for one in doubtful_texts(file) if one in columns]
+    with _whole(path):
+        file = pq.ParquetFile(path, read_dictionary=texts)
+        for batch in file.iter_batches(batch_size=rows, columns=columns):
+            batch.validate(full=True)  # text that is no UTF-8 shows here
+            yield written_out(batch, path, CohortError)
 
 
 def check_schema(path: Path, columns: Sequence[str] = (), fix: str = _TO_FIX) -> pq.ParquetFile:
@@ -235,26 +250,19 @@ def _whole_patients(
     """Cut the rows between patients."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
-    try:
-        texts = [one for one in doubtful_texts(file) if one in columns]
-        file = open_parquet(path, read_dictionary=texts)
-        for read in file.iter_batches(batch_size=min(_ROWS, size), columns=columns):
-            read.validate(full=True)  # text that is no UTF-8 shows here
-            batch = written_out(read, path, CohortError)
-            waiting.append(batch)
-            rows += batch.num_rows
-            if rows < size:
-                continue
-            table = pa.Table.from_batches(waiting)
-            subject = table["subject_id"].to_numpy()
-            changes = np.flatnonzero(subject[1:] != subject[:-1])
-            cut = int(changes[-1]) + 1 if len(changes) else 0
-            if cut:
-                yield table.slice(0, cut)
-                rest = table.slice(cut)
-                waiting, rows = rest.to_batches(), rest.num_rows
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from None
+    for batch in sound_batches(file, path, columns, min(_ROWS, size)):
+        waiting.append(batch)
+        rows += batch.num_rows
+        if rows < size:
+            continue
+        table = pa.Table.from_batches(waiting)
+        subject = table["subject_id"].to_numpy()
+        changes = np.flatnonzero(subject[1:] != subject[:-1])
+        cut = int(changes[-1]) + 1 if len(changes) else 0
+        if cut:
+            yield table.slice(0, cut)
+            rest = table.slice(cut)
+            waiting, rows = rest.to_batches(), rest.num_rows
     if rows:
         yield pa.Table.from_batches(waiting)
 
@@ -315,10 +323,6 @@ def _expected(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _damaged(path: Path, error: Exception) -> CohortError:
-    return CohortError(
-        "is not a whole parquet file: cut short, or not parquet",
-        where=path,
-        got=str(error).splitlines()[0][:200],
-        fix="copy or write the shard again",
-    )
+def _whole(path: Path) -> AbstractContextManager[None]:
+    what = "is not a whole parquet file: cut short, or not parquet"
+    return damage(path, what, error=CohortError, fix="copy or write the shard again")

@@ -22,9 +22,9 @@ from pyarrow import csv
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
-from medmcl.core.limits import bounded_line, doubtful_texts, parse_json, written_out
+from medmcl.core.limits import bounded_line, parse_json
 from medmcl.core.plain_text import encoding_fix, separator_of
-from medmcl.data.events.meds import open_parquet
+from medmcl.data.events.meds import open_parquet, sound_batches
 
 _ZONE = r"([T ]\d{2}:\d{2}[0-9:.]*)\s*(Z|UTC|[+-]\d{2}:?\d{2})$"
 _PATTERN = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?$"
@@ -317,11 +317,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 def _read_parquet(path: Path, columns: list[str]) -> Iterator[pa.Table]:
     file = open_parquet(path)
     _require(columns, file.schema_arrow.names, path)
-    texts = [one for one in doubtful_texts(file) if one in columns]
-    file = open_parquet(path, read_dictionary=texts)
-    for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
-        batch.validate(full=True)  # text that is no UTF-8 shows here
-        yield pa.Table.from_batches([written_out(batch, path, CohortError)])
+    for batch in sound_batches(file, path, columns, _ROWS):
+        yield pa.Table.from_batches([batch])
 
 
 def _read_lines(path: Path, columns: list[str]) -> Iterator[pa.Table]:

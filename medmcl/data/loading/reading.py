@@ -23,7 +23,7 @@ from medmcl.core.contracts import (
     RecordRef,
     Sketches,
 )
-from medmcl.core.errors import ConfigError, MedmclError, RecordError
+from medmcl.core.errors import FIND_FILE, ConfigError, MedmclError, RecordError, damage
 from medmcl.core.findings import Finding
 from medmcl.data.cohort.confined import refuse_odd
 from medmcl.data.cohort.garbage import collector_paused
@@ -32,7 +32,6 @@ from medmcl.data.loading.worker_pool import each
 from medmcl.modalities import ADAPTERS
 from medmcl.modalities.outside import blamed, checked_findings, checked_row, fitted_shape, said_of
 
-FIND_FILE = "correct the path in cohort.yaml, or say with `present` which subjects have it"
 TOGETHER = 200
 """So many records of a modality are also judged together."""
 
@@ -77,20 +76,12 @@ def _has(adapter: type, hook: type) -> bool:
 def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]:
     """Read and inspect a record; None and the reason if it cannot be read."""
     try:
-        refuse_odd(place.paths.values(), place.roots)
-        refuse_odd(record_files(adapter, place), place.roots)
-        raw = adapter.read(place)
+        with damage(None):  # but a missing extra, a wrong setting: not the record's fault
+            refuse_odd(place.paths.values(), place.roots)
+            refuse_odd(record_files(adapter, place), place.roots)
+            raw = adapter.read(place)
     except RecordError as error:
         return None, [_unreadable(adapter, place, error)]
-    except MedmclError:  # a missing extra, a wrong setting: not the record's fault
-        raise
-    except Exception as error:  # readers of other projects raise many kinds on damaged bytes
-        fault = RecordError(
-            "cannot be read; the file is damaged or of another format",
-            got=f"{type(error).__name__}: {str(error)[:200]}",
-            fix="copy it again from its source",
-        )
-        return None, [_unreadable(adapter, place, fault)]
     return _inspected(adapter, raw, place)
 
 

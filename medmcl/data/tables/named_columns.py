@@ -61,7 +61,7 @@ def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]
             for one in columns
             if one not in taken
             and one not in reserved
-            and _matches(one, name)
+            and fnmatchcase(one, name.replace("[", "[[]"))
             and not is_dates(table[one])
         ]
         if not found:
@@ -135,7 +135,3 @@ def _is_words(cells: pd.Series) -> bool:
     known = [one for one in cells.dropna().unique() if not read_cell(one, "number")[1]]
     numbers = any(read_cell(one, "number")[0] is not None for one in cells.dropna().unique())
     return bool(known) and not numbers
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern.replace("[", "[[]"))

@@ -9,7 +9,6 @@ makes the truncated-k-space (Gibbs) artefact, where it is asked for.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -38,6 +37,7 @@ from medmcl.modalities.cmr.readers import (
 )
 from medmcl.modalities.cmr.settings import CMRAugment, CMRSettings, CMRSource, Grid
 from medmcl.modalities.dicom import DICOM_ENDINGS
+from medmcl.modalities.opening import row_number, whole_number
 from medmcl.modalities.ordered import percentiles
 from medmcl.modalities.sketches import cmr_distance, cmr_sketch
 from medmcl.modalities.volumes import PAIRS, Stack, Turn, files_of, read_nifti, read_npy, zyx
@@ -103,7 +103,7 @@ class CMR:
             stacks = {name: self._read_file(place, name) for name in names}
             stack = join(stacks, where)
             frames = {name: number for number, name in enumerate(stacks)}
-        declared = self.source.spacing_mm
+        declared, row = self.source.spacing_mm, self._row(place)
         return CMRVolume(
             voxels=stack.voxels,
             spacing_mm=stack.spacing_mm if declared is None else zyx(declared),
@@ -112,7 +112,7 @@ class CMR:
             stored=stack.stored,
             diagonal=stack.diagonal,
             frames=frames or self._named_frames(place, len(stack.voxels), where),
-            where=where if self.source.row is None else f"{where} row {_row(place, self.source)}",
+            where=where if row is None else f"{where} row {row}",
             labels=self._read_labels(place, stack.voxels.shape),
         )
 
@@ -144,8 +144,10 @@ class CMR:
             )  # fmt: skip
         if self.source.reader == "nifti":
             return read_nifti(path, axes, turn)
-        row = None if self.source.row is None else _row(place, self.source)
-        return read_npy(path, axes, row)
+        return read_npy(path, axes, self._row(place))
+
+    def _row(self, place: RecordRef) -> int | None:
+        return None if self.source.row is None else row_number(place, self.source.row)
 
     def files(self, place: RecordRef) -> list[Path]:
         """The files of a record: of a folder of DICOM every file in it, of a pair both."""
@@ -154,7 +156,7 @@ class CMR:
     def _named_frames(self, place: RecordRef, length: int, where: str) -> dict[str, int]:
         frames = {}
         for name, column in self.source.frames.items():
-            number = _integer(place, column, where)
+            number = whole_number(place, column)
             if number is None:
                 continue
             frames[name] = number - self.source.first_frame
@@ -437,28 +439,3 @@ class CMR:
             x = fit_length(x, 1, settings.slices)
         x = crop(x, settings.crop, settings.plane, labels)
         return np.ascontiguousarray((x[:, 0] if settings.is_flat else x).numpy())
-
-
-def _integer(place: RecordRef, column: str, where: str) -> int | None:
-    """The whole number in a cell; None if the cell is empty."""
-    if column not in place.values:
-        known = ", ".join(map(str, place.values))
-        raise RecordError(f"there is no column '{column}'", where=where, expected=known)
-    cell = place.values[column]
-    try:
-        number = float("nan" if cell is None or str(cell).strip() == "" else cell)
-    except (TypeError, ValueError):
-        number = math.inf
-    if math.isnan(number):
-        return None
-    if not number.is_integer():
-        raise RecordError(f"column '{column}' must be a whole number", where=where, got=cell)
-    return int(number)
-
-
-def _row(place: RecordRef, source: CMRSource) -> int:
-    column = str(source.row)
-    row = _integer(place, column, f"{place.subject}/{place.record}")
-    if row is None:
-        raise RecordError(f"column '{column}' is empty", where=f"{place.subject}/{place.record}")
-    return row

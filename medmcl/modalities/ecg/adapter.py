@@ -51,6 +51,7 @@ from medmcl.modalities.ecg.settings import (
 )
 from medmcl.modalities.ecg.sketch import ecg_distance, ecg_sketch
 from medmcl.modalities.ecg.steps import pieces_of, run_steps
+from medmcl.modalities.opening import row_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -162,23 +163,12 @@ class ECG:
         column, ids = self.source.row, self.source.ids
         if column is None:
             return None
-        cell = place.values.get(column)
-        if ids is not None:
-            from medmcl.modalities.ecg.files import hdf5, zarr
+        if ids is None:
+            return row_number(place, column)
+        from medmcl.modalities.ecg.files import hdf5, zarr
 
-            return (zarr if self._is_zarr(path) else hdf5).row_of(path, ids, str(cell))
-        try:
-            number = float(str(cell))
-            if number != int(number):
-                raise ValueError
-        except (ValueError, OverflowError):
-            raise RecordError(
-                f"column '{column}' must hold the number of a row",
-                where=place.record,
-                got=cell,
-                fix="give a whole number, or say in `present` who has an ECG",
-            ) from None
-        return int(number)
+        wanted = str(place.values.get(column))
+        return (zarr if self._is_zarr(path) else hdf5).row_of(path, ids, wanted)
 
     def inspect(self, raw: ECGRecord, place: RecordRef) -> list[Finding]:
         """Units, rate, leads, NaN, constant and clipped signal, mixed-up names, length."""

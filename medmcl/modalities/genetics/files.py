@@ -22,10 +22,18 @@ import numpy as np
 
 from medmcl.core.config import nearest
 from medmcl.core.contracts import RecordRef
-from medmcl.core.errors import MedmclError, RecordError
+from medmcl.core.errors import RecordError, damage
 from medmcl.core.limits import refuse_large_parquet, refuse_large_text
+from medmcl.modalities.genetics.parts import (
+    BLOCK_BYTES,
+    Blocks,
+    named_parts,
+    numbered,
+    positions_of,
+)
 from medmcl.modalities.genetics.pgen import ENDINGS, Pgen, pgen_files
 from medmcl.modalities.genetics.variants import Fileset, Variants, make_variants
+from medmcl.modalities.opening import require_content
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,13 +57,7 @@ class Dosages:
     def __init__(self, files: Mapping[str, Path]) -> None:
         frame = _read(files["dosages"])
         names = [_text(cell) for cell in frame.iloc[:, 0]]
-        self.individuals = {name: number for number, name in enumerate(names)}
-        if len(self.individuals) < len(names):
-            raise RecordError(
-                "two rows have the same name", where=files["dosages"],
-                got=next(n for i, n in enumerate(names) if self.individuals[n] != i),
-                expected="a row a person, named in the first column",
-            )  # fmt: skip
+        self.individuals = numbered(names, files["dosages"], with_family=True)
         self.variants = _read_variants(files["variants"])
         missing = [one for one in self.variants.ids if one not in frame.columns]
         if missing:
@@ -77,35 +79,23 @@ class Dosages:
 
 def dosage_files(paths: Mapping[str, Path]) -> dict[str, Path]:
     """Give the two files."""
-    missing = [name for name in FILES if name not in paths]
-    if missing:
-        raise RecordError(
-            f"the path has no {' and no '.join(missing)}",
-            expected="path: {dosages: dosages.parquet, variants: variants.csv}",
-            fix="name both tables: alleles are needed to know what is counted",
-        )
-    return {name: paths[name] for name in FILES}
+    expected = "path: {dosages: dosages.parquet, variants: variants.csv}"
+    fix = "name both tables: alleles are needed to know what is counted"
+    return named_parts(paths, FILES, expected, fix)
 
 
 def _read(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    if not path.is_file():
-        raise RecordError("there is no such file", where=path)
-    try:
+    expected = ".parquet, .csv, .tsv (also .gz)"
+    require_content(path)
+    with damage(path, "cannot be read as a table", expected=expected, fix=None):
         if path.suffix == ".parquet":
             refuse_large_parquet(path)
             return pd.read_parquet(path)
         refuse_large_text(path)
         separator = "\t" if ".tsv" in path.name else ","
         return pd.read_csv(path, sep=separator, low_memory=False)
-    except MedmclError:
-        raise
-    except Exception as error:  # pandas and pyarrow raise many kinds on damaged bytes
-        raise RecordError(
-            "cannot be read as a table", where=path, got=f"{type(error).__name__}: {error}"[:200],
-            expected=".parquet, .csv, .tsv (also .gz)",
-        ) from None  # fmt: skip
 
 
 def _read_variants(path: Path) -> Variants:
@@ -171,8 +161,6 @@ MAGIC = b"\x6c\x1b"
 VARIANT_MAJOR = 1
 _DOSAGE = np.array([2, 0, 1, 0], dtype=np.int8)
 _NO_CALL = 1
-_BLOCK_BYTES = 64 * 2**20
-"""So much of a .bed is held at once: neighbours in the .fam are read together."""
 
 Individual = Literal["iid", "fid_iid"]
 
@@ -192,40 +180,32 @@ class Plink:
         self.variants = read_bim(files["bim"])
         self.individuals = read_fam(files["fam"], individual)
         people, count = len(self.individuals), len(self.variants)
-        self._width = (people + 3) // 4
+        width = (people + 3) // 4
         _check_bed(files["bed"], people, count)
-        self._bytes = np.memmap(
-            files["bed"], dtype=np.uint8, mode="r", offset=3, shape=(count, self._width)
+        held = np.memmap(files["bed"], dtype=np.uint8, mode="r", offset=3, shape=(count, width))
+        self._columns = Blocks(
+            lambda start, end: np.ascontiguousarray(held[:, start:end].T),
+            BLOCK_BYTES // max(1, count),
+            width,
         )
-        self._columns = max(1, min(self._width, _BLOCK_BYTES // max(1, count)))
-        self._start, self._block = -1, np.empty((0, 0), dtype=np.uint8)
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Copies of the first allele of the .bim, (V,) int8, and whether called, (V,) bool."""
-        column = number // 4
-        start = column - column % self._columns
-        if start != self._start:
-            part = self._bytes[:, start : start + self._columns]
-            self._block, self._start = np.ascontiguousarray(part.T), start
-        codes = (self._block[column - start] >> np.uint8(2 * (number % 4))) & np.uint8(3)
+        packed = self._columns.at(number // 4)
+        codes = (packed >> np.uint8(2 * (number % 4))) & np.uint8(3)
         return _DOSAGE[codes], codes != _NO_CALL
 
 
 def plink_files(paths: Mapping[str, Path]) -> dict[str, Path]:
     """Give the three files of a path with or without ``.bed``, or as they are named."""
+    names = ("bed", "bim", "fam")
     if "path" not in paths:
-        missing = [name for name in ("bed", "bim", "fam") if name not in paths]
-        if missing:
-            raise RecordError(
-                f"the path has no {' and no '.join(missing)}",
-                expected="path: genotypes.bed, or path: {bed: ..., bim: ..., fam: ...}",
-                fix="name the files under path: in cohort.yaml",
-            )
-        return {name: paths[name] for name in ("bed", "bim", "fam")}
+        expected = "path: genotypes.bed, or path: {bed: ..., bim: ..., fam: ...}"
+        return named_parts(paths, names, expected, "name the files under path: in cohort.yaml")
     path = paths["path"]
     _refuse_unread(path)
-    stem = path.with_suffix("") if path.suffix in (".bed", ".bim", ".fam") else path
-    return {name: stem.parent / f"{stem.name}.{name}" for name in ("bed", "bim", "fam")}
+    stem = path.with_suffix("") if path.suffix[1:] in names else path
+    return {name: stem.parent / f"{stem.name}.{name}" for name in names}
 
 
 _CONVERTED = {
@@ -290,18 +270,10 @@ def read_bim(path: Path) -> Variants:
         RecordError: A line of other fields, or a position that is no number.
     """
     rows = _fields(path, 6, "chromosome, name, centimorgans, position, allele 1, allele 2")
-    positions = np.zeros(len(rows), dtype=np.int64)
-    for number, row in enumerate(rows):
-        try:
-            positions[number] = int(row[3])
-        except ValueError:
-            raise RecordError(
-                "the position is no whole number", where=f"{path}, line {number + 1}", got=row[3]
-            ) from None
     return make_variants(
         [row[1] for row in rows],
         [row[0] for row in rows],
-        positions,
+        positions_of([row[3] for row in rows], lambda number: f"{path}, line {number + 1}"),
         [row[4] for row in rows],
         [row[5] for row in rows],
         str(path),
@@ -316,23 +288,14 @@ def read_fam(path: Path, individual: Individual = "iid") -> dict[str, int]:
     """
     rows = _fields(path, 6, "family, individual, father, mother, sex, phenotype")
     names = [row[1] if individual == "iid" else f"{row[0]}_{row[1]}" for row in rows]
-    found = {name: number for number, name in enumerate(names)}
-    if len(found) < len(names):
-        twice = next(name for number, name in enumerate(names) if found[name] != number)
-        raise RecordError(
-            "two people have the same name", where=path, got=twice,
-            fix="individual: fid_iid calls people FID_IID"
-            if individual == "iid" else "give each person a name of his own",
-        )  # fmt: skip
-    return found
+    return numbered(names, path, with_family=individual != "iid")
 
 
 def _fields(path: Path, width: int, names: str) -> list[list[str]]:
+    require_content(path)
+    refuse_large_text(path)
     try:
-        refuse_large_text(path)
         lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise RecordError("there is no such file", where=path) from None
     except UnicodeDecodeError:
         raise RecordError("is no text", where=path, expected=f"lines of: {names}") from None
     rows = [line.split() for line in lines if line.strip()]
@@ -371,10 +334,8 @@ def open_fileset(
         RecordError: A file that is missing, damaged or does not fit the others.
     """
     files = files_of(reader, paths)
-    for path in files.values():
-        if not path.is_file():
-            raise RecordError("there is no such file", where=path)
-    stamps = tuple((path.stat().st_size, path.stat().st_mtime_ns) for path in files.values())
+    found = map(require_content, files.values())
+    stamps = tuple((one.st_size, one.st_mtime_ns) for one in found)
     return _open(reader, tuple(files.items()), stamps, individual)
 
 

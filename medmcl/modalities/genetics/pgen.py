@@ -19,11 +19,17 @@ import numpy as np
 
 from medmcl.core.errors import ExtraNotInstalledError, RecordError
 from medmcl.core.limits import most_bytes, refuse_large, refuse_large_text
+from medmcl.modalities.genetics.parts import (
+    BLOCK_BYTES,
+    Blocks,
+    named_parts,
+    numbered,
+    positions_of,
+)
 from medmcl.modalities.genetics.variants import UNWRITTEN, Variants, make_variants
+from medmcl.modalities.opening import require_content
 
 ENDINGS = (".pgen", ".pvar", ".pvar.zst", ".psam")
-BLOCK_BYTES = 64 * 2**20
-"""So much of the dosages is held at once: neighbours in the .psam are read together."""
 _NO_CALL = -9.0
 _PER_BYTE = 4
 """Bytes of memory that a byte of text takes, about."""
@@ -55,8 +61,7 @@ class Pgen:
                 got=f"{self._reader.get_variant_ct():,}", expected=f"{count:,}",
                 fix="copy it again, with the .pvar and .psam that belong to it",
             )  # fmt: skip
-        self._size = max(1, min(people, BLOCK_BYTES // (4 * max(1, count))))
-        self._start, self._block = -1, np.empty((0, 0), dtype=np.float32)
+        self._people = Blocks(self._read, BLOCK_BYTES // (4 * max(1, count)), people)
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Copies of the ALT allele, (V,) float32, and whether called, (V,) bool.
@@ -64,16 +69,13 @@ class Pgen:
         Raises:
             RecordError: The file is damaged.
         """
-        start = number - number % self._size
-        if start != self._start:
-            self._block, self._start = self._read(start), start
-        values = self._block[:, number - start]
+        values = self._people.at(number)
         called = values != _NO_CALL
         return np.where(called, values, np.float32(0)), called
 
-    def _read(self, start: int) -> np.ndarray:
-        """Dosages of the people from ``start`` on, (V, people)."""
-        people = np.arange(start, min(start + self._size, len(self.individuals)), dtype=np.uint32)
+    def _read(self, start: int, end: int) -> np.ndarray:
+        """Dosages of some people, (people, V)."""
+        people = np.arange(start, end, dtype=np.uint32)
         found = np.empty((len(self.variants), len(people)), dtype=np.float32)
         try:
             self._reader.change_sample_subset(people)
@@ -82,7 +84,7 @@ class Pgen:
             raise _damaged(self._path, error) from None
         if not (((found >= 0) & (found <= 2)) | (found == _NO_CALL)).all():
             raise _damaged(self._path, "dosages outside 0 to 2")
-        return found
+        return found.T
 
 
 def _opened(path: Path, people: int) -> Any:
@@ -108,14 +110,8 @@ def pgen_files(paths: Mapping[str, Path]) -> dict[str, Path]:
     """Give the three files of a path with or without ``.pgen``, or as they are named."""
     names = ("pgen", "pvar", "psam")
     if "path" not in paths:
-        missing = [name for name in names if name not in paths]
-        if missing:
-            raise RecordError(
-                f"the path has no {' and no '.join(missing)}",
-                expected="path: genotypes.pgen, or path: {pgen: ..., pvar: ..., psam: ...}",
-                fix="name the files under path: in cohort.yaml",
-            )
-        return {name: paths[name] for name in names}
+        expected = "path: genotypes.pgen, or path: {pgen: ..., pvar: ..., psam: ...}"
+        return named_parts(paths, names, expected, "name the files under path: in cohort.yaml")
     path = paths["path"]
     ending = next((one for one in ENDINGS if path.name.endswith(one)), "")
     stem = path.name.removesuffix(ending)
@@ -137,7 +133,6 @@ def read_pvar(path: Path) -> Variants:
         wide = len(rows[0]) > 5
         header = ["CHROM", "ID", *(["CM"] if wide else []), "POS", "ALT", "REF"]
     at = {name: header.index(name) for name in ("CHROM", "POS", "ID", "REF", "ALT")}
-    positions = np.zeros(len(rows), dtype=np.int64)
     for number, row in enumerate(rows):
         if len(row) < len(header):
             raise RecordError(
@@ -151,17 +146,11 @@ def read_pvar(path: Path) -> Variants:
                 fix="leave such variants out, or split them: plink2 --pfile STEM --max-alleles 2 "
                 "--make-pgen --out NEW",
             )  # fmt: skip
-        try:
-            positions[number] = int(row[at["POS"]])
-        except (ValueError, OverflowError):
-            raise RecordError(
-                "the position is no whole number", where=f"{path}, variant {number + 1}",
-                got=row[at["POS"]][:80],
-            ) from None  # fmt: skip
     columns = {name: [row[place] for row in rows] for name, place in at.items()}
     counted, other = (
         [UNWRITTEN if one == "." else one for one in columns[name]] for name in ("ALT", "REF")
     )
+    positions = positions_of(columns["POS"], lambda number: f"{path}, variant {number + 1}")
     return make_variants(columns["ID"], columns["CHROM"], positions, counted, other, str(path))
 
 
@@ -181,15 +170,7 @@ def read_psam(path: Path, *, with_family: bool = False) -> dict[str, int]:
     names = [row[iid] for row in rows]
     if with_family:
         names = [f"{'0' if fid is None else row[fid]}_{row[iid]}" for row in rows]
-    found = {name: number for number, name in enumerate(names)}
-    if len(found) < len(names):
-        twice = next(name for number, name in enumerate(names) if found[name] != number)
-        raise RecordError(
-            "two people have the same name", where=path, got=twice,
-            fix="give each person a name of his own" if with_family
-            else "individual: fid_iid calls people FID_IID",
-        )  # fmt: skip
-    return found
+    return numbered(names, path, with_family=with_family)
 
 
 def _table(path: Path, needs: tuple[str, ...]) -> tuple[list[str] | None, list[list[str]]]:
@@ -218,8 +199,7 @@ def _table(path: Path, needs: tuple[str, ...]) -> tuple[list[str] | None, list[l
 
 
 def _text(path: Path) -> str:
-    if not path.is_file():
-        raise RecordError("there is no such file", where=path)
+    require_content(path)
     if path.suffix != ".zst":
         refuse_large_text(path)
         return path.read_text(encoding="utf-8")

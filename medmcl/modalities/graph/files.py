@@ -11,6 +11,7 @@ import numpy as np
 
 from medmcl.core.errors import RecordError
 from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet, refuse_large_text
+from medmcl.modalities.opening import kept, require_row
 
 TABLES = (".csv", ".tsv", ".txt", ".1d", ".parquet", ".pq")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -31,6 +32,7 @@ class Block:
     ids: tuple[str, ...] | None = None
 
 
+@kept(4)
 def read_block(path: Path, array: str | None, ids: str | None) -> Block:
     """Read a file of numbers: npy, npz, csv, tsv, txt, 1D (text may be .gz) or parquet.
 
@@ -44,14 +46,6 @@ def read_block(path: Path, array: str | None, ids: str | None) -> Block:
     Raises:
         RecordError: It cannot be read, or does not hold what was asked for.
     """
-    if not path.is_file():
-        raise RecordError("there is no such file", where=path)
-    stat = path.stat()
-    return _block(path, array, ids, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=4)
-def _block(path: Path, array: str | None, ids: str | None, *_stamp: int) -> Block:
     ending = ending_of(path)
     if ending == ".npy":
         return Block(_numbers(np.load(path, mmap_mode="r", allow_pickle=False), path))
@@ -164,17 +158,13 @@ def _from_frame(frame: Any, ids: str | None, path: Path) -> Block:
         owners = tuple(map(as_id, frame.pop(ids).tolist()))
     named = frame.columns.dtype.kind not in "iu"
     first = frame.columns[0]
-    if named and (frame[first].dtype.kind not in "fiub" or _is_index(first)):
+    if named and (frame[first].dtype.kind not in "fiub" or str(first).startswith("Unnamed: 0")):
         frame = _without_index(frame, path)
     wrong = [str(name) for name in frame.columns if frame[name].dtype.kind not in "fiub"]
     if wrong:
         raise RecordError(f"column '{wrong[0]}' does not hold numbers", where=path)
     names = tuple(map(str, frame.columns)) if named else None
     return Block(frame.to_numpy(dtype=np.float64), names, owners)
-
-
-def _is_index(name: object) -> bool:
-    return str(name).startswith("Unnamed: 0")
 
 
 def _without_index(frame: Any, path: Path) -> Any:
@@ -206,10 +196,7 @@ def row_of(block: Block, record: str, row: int | None, listed: Path | None, wher
     """
     count = len(block.values)
     if row is not None:
-        if not 0 <= row < count:
-            raise RecordError(
-                "there is no such row", where=where, got=row, expected=f"0 to {count - 1}"
-            )
+        require_row(row, count, where)
         return row
     owners = block.ids if listed is None else read_lines(listed)
     if owners is None:
@@ -244,16 +231,9 @@ def _places(owners: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return places
 
 
+@kept(8)
 def read_lines(path: Path) -> tuple[str, ...]:
     """Read a text file of names, one a line; empty lines do not count."""
-    if not path.is_file():
-        raise RecordError("there is no such file", where=path)
-    stat = path.stat()
-    return _lines(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _lines(path: Path, *_stamp: int) -> tuple[str, ...]:
     text = path.read_text(encoding="utf-8-sig")
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 

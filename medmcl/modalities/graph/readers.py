@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from medmcl.modalities.graph.files import (
     row_of,
 )
 from medmcl.modalities.graph.settings import GraphSource
+from medmcl.modalities.opening import kept, row_number
 
 _EDGE_COLUMNS = ("source", "target", "weight")
 
@@ -102,18 +102,8 @@ def _of_record(
         return np.asarray(values), block.names
     row = None
     if source.row is not None:
-        row = _row_number(place.values.get(source.row), source.row, path)
+        row = row_number(place, source.row)
     return np.asarray(values[row_of(block, place.record, row, ids, path)]), None
-
-
-def _row_number(cell: Any, column: str, path: Path) -> int:
-    try:
-        number = float(cell)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not number.is_integer():
-        raise RecordError(f"column '{column}' does not hold a row number", where=path, got=cell)
-    return int(number)
 
 
 def _square(weights: np.ndarray, path: Path) -> np.ndarray:
@@ -166,12 +156,7 @@ def _from_edges(
     source: GraphSource, place: RecordRef, path: Path, listed: tuple[str, ...] | None
 ) -> Connectome:
     """Weights of the pairs that a table lists; a pair that it does not list has weight 0."""
-    if not path.is_file():
-        raise RecordError("there is no such file", where=path)
-    stat = path.stat()
-    edges = _edges(path, source.ids, stat.st_size, stat.st_mtime_ns).get(
-        place.record if source.ids else ""
-    )
+    edges = _edges(path, source.ids).get(place.record if source.ids else "")
     if edges is None:
         raise RecordError(
             "has no edge of this record", where=path, fix="say with `present` who has it"
@@ -197,8 +182,8 @@ def _from_edges(
     return Connectome(weights=found, names=names)
 
 
-@lru_cache(maxsize=4)
-def _edges(path: Path, ids: str | None, *_stamp: int) -> dict[str, tuple[Any, Any, np.ndarray]]:
+@kept(4)
+def _edges(path: Path, ids: str | None) -> dict[str, tuple[Any, Any, np.ndarray]]:
     """Starts, ends and weights of every record of a table; one without a name if it has no ids."""
     if ending_of(path) in (".npy", ".npz"):
         raise RecordError("is no table of edges", where=path, expected="csv, tsv, txt or parquet")

@@ -144,7 +144,7 @@ def compare(seen: Sequence[Look], usual: Usual | None) -> list[Finding]:
             odd["channels"].append(look.where)
         if _is_sideways(look.shape, usual.shape):
             odd["sideways"].append(size)
-        elif _is_odd(look.shape, usual.shape):
+        elif any(max(a / b, b / a) > TWICE for a, b in zip(look.shape, usual.shape, strict=True)):
             odd["size"].append(size)
     rows, columns = usual.shape
     said = {
@@ -174,10 +174,6 @@ def _is_sideways(shape: Sequence[int], usual: Sequence[int]) -> bool:
     turned = min(mine, 1 / others) > _OBLONG or min(1 / mine, others) > _OBLONG
     ratio = mine * others
     return turned and max(ratio, 1 / ratio) < _ALIKE
-
-
-def _is_odd(shape: Sequence[int], usual: Sequence[int]) -> bool:
-    return any(max(a / b, b / a) > TWICE for a, b in zip(shape, usual, strict=True))
 
 
 _EIGHT, _SIXTEEN = 255, 65535

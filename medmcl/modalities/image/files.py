@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from medmcl.core import members
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import AGAIN, FIND_FILE, RecordError, damage
 from medmcl.core.limits import refuse_large
 from medmcl.modalities.dicom import Chosen, is_bundle, open_dicom
 from medmcl.modalities.volumes import Stack, Turn
@@ -70,16 +70,10 @@ def read_image(path: Path, *, turn: bool = True) -> ImageRecord:
             more than one image, or partly transparent.
     """
     if not members.is_file(path):
-        raise RecordError(
-            "there is no such file",
-            where=path,
-            fix="correct the path in cohort.yaml, or say with `present` which subjects have it",
-        )
+        raise RecordError("there is no such file", where=path, fix=FIND_FILE)
     with members.open_binary(path) as file:
         if not file.read(1):
-            raise RecordError(
-                "the file is empty (zero bytes)", where=path, fix="copy it again from its source"
-            )
+            raise RecordError("the file is empty (zero bytes)", where=path, fix=AGAIN)
         file.seek(0)
         return _decoded(file, path, turn)
 
@@ -89,19 +83,13 @@ def _decoded(file: IO[bytes], path: Path, turn: bool) -> ImageRecord:
 
     with warnings.catch_warnings(), _pixels_bounded_here():
         warnings.simplefilter("ignore")  # odd metadata; pixels that are missing raise
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                return _record(image, path, turn)
-        except RecordError:
-            raise
-        except Exception as error:  # Pillow raises many kinds on damaged bytes
-            raise RecordError(
-                "cannot be read as an image; the file is damaged, cut short or of another format",
-                where=path,
-                got=f"{type(error).__name__}: {str(error)[:200]}",
-                expected=", ".join(FORMATS),
-                fix="copy it again from its source, or convert it to PNG",
-            ) from None
+        what = "cannot be read as an image; the file is damaged, cut short or of another format"
+        fix, expected = f"{AGAIN}, or convert it to PNG", ", ".join(FORMATS)
+        with (
+            damage(path, what, fix=fix, expected=expected),
+            Image.open(file, formats=FORMATS) as image,
+        ):
+            return _record(image, path, turn)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from medmcl.core import members
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
-from medmcl.core.errors import ConfigError, RecordError
+from medmcl.core.errors import FIND_FILE, ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.rng import RowGenerator
 from medmcl.core.sealed import OF, read_sealed
@@ -363,8 +363,7 @@ def _read_file(place: RecordRef, encoding: str) -> str:
         with members.open_binary(path) as raw, io.TextIOWrapper(raw, encoding=encoding) as file:
             text = file.read()
     except FileNotFoundError:
-        fix = "correct the path in cohort.yaml, or say with `present` which subjects have it"
-        raise RecordError("there is no such file", where=path, fix=fix) from None
+        raise RecordError("there is no such file", where=path, fix=FIND_FILE) from None
     except LookupError:
         fix = "use a name Python knows: utf-8, latin-1, cp1252"
         raise RecordError("unknown encoding", where=path, got=encoding, fix=fix) from None

@@ -11,10 +11,9 @@ import yaml
 
 from medmcl.core.config import nearest
 from medmcl.core.contracts import GuessesReader, traits
-from medmcl.core.errors import CohortError, ConfigError
+from medmcl.core.errors import FIND_FILE, CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT, Finding
 from medmcl.core.path_suggestions import instead_of
-from medmcl.data.loading.reading import FIND_FILE
 from medmcl.data.tables.files import read_table
 from medmcl.data.tables.missing_codes import Codes, codes_of, empty_cells, plain
 from medmcl.data.tables.spreadsheet import shielded_table

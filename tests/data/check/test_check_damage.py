@@ -127,8 +127,8 @@ def test_one_damaged_file_has_one_finding_with_its_fix(folder, hearts, name):
 @pytest.mark.parametrize(
     ("left", "code", "fix"),
     [
-        (0.5, "ecg.unreadable", "copy the file again"),
-        (0, "ecg.unreadable", "copy the file again"),
+        (0.5, "ecg.unreadable", "copy it again"),
+        (0, "ecg.unreadable", "copy it again"),
         (None, "ecg.missing_file", "correct the path in cohort.yaml"),
     ],
 )

@@ -64,7 +64,7 @@ def test_bits_lie_as_the_format_says(tmp_path):
 
 def test_blocks_of_people_give_the_same_in_any_order(bed, monkeypatch):
     path, genotypes = bed
-    monkeypatch.setattr(genetics_plink, "_BLOCK_BYTES", 7)  # one byte column at a time
+    monkeypatch.setattr(genetics_plink, "BLOCK_BYTES", 7)  # one byte column at a time
     files = Plink(plink_files({"path": path}))
     for number in (10, 0, 7, 3, 10, 4):
         dosage, called = files.row(number)
@@ -186,7 +186,7 @@ def test_damaged_dosage_tables_say_what_is_wrong(tmp_path):
         Dosages(files)
     with pytest.raises(RecordError, match="row 2, column 'rs0'"):
         Dosages(files)
-    with pytest.raises(RecordError, match="two rows have the same name"):
+    with pytest.raises(RecordError, match="two people have the same name"):
         Dosages(tables(tmp_path, dosage, ["a", "a"]))
     with pytest.raises(RecordError, match=r"1 of 2 variants have no column.*'rs9'"):
         Dosages(tables(tmp_path, dosage, ["a", "b"], id=["rs0", "rs9"]))

@@ -181,7 +181,7 @@ def test_files_that_do_not_fit_are_named(tmp_path):
         ({}, at("vector.npy"), "axes that do not fit"),
         ({}, at("all.npy"), "nobody says which(?s:.*)row: COLUMN"),
         ({"row": "n"}, at("all.npy", values={"n": 2}), "no such row(?s:.*)0 to 1"),
-        ({"row": "n"}, at("all.npy", values={"n": 0.5}), "does not hold a row number"),
+        ({"row": "n"}, at("all.npy", values={"n": 0.5}), "column .n. must be a whole number"),
         ({}, at("all.npy", ids=tmp_path / "two.txt"), "no row of this record"),
         ({}, at("all.npy", record="1", ids=tmp_path / "two.txt"), "several rows of this"),
         ({}, at("two.npz"), "several arrays(?s:.*)modalities.NAME.array"),

@@ -233,7 +233,7 @@ def check_limb(look: Look, where: str) -> Iterator[Finding]:
     if len(leads) < 3:
         return
     span = look.beginning(names)
-    if len(span) == 0 or _any_flat(span):
+    if len(span) == 0 or (span.min(axis=1) == span.max(axis=1)).any():  # one does not move
         return
     rows = [names.index(lead) for lead in leads]
     limb = span[rows] @ span[rows].T
@@ -348,11 +348,6 @@ def _shapes(look: Look, used: Sequence[str]) -> Shapes | None:
     if any(lead not in used for lead in PRECORDIAL) or look.shapes is None:
         return None
     return look.shapes if look.shapes.common < ONE_WAVE else None
-
-
-def _any_flat(span: np.ndarray) -> bool:
-    """Whether a row of finite samples does not move."""
-    return bool((span.min(axis=1) == span.max(axis=1)).any())
 
 
 def check_promise(record: ECGRecord, promised: Sequence[str], where: str) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from medmcl.core.errors import RecordError
 from medmcl.core.limits import refuse_large
+from medmcl.modalities.opening import require_row
 
 
 def rows_by_name(names: Any, ids: str, path: Path) -> dict[str, list[int]]:
@@ -56,9 +57,8 @@ def take(array: Any, name: str, path: Path, row: int | None) -> np.ndarray:
     if kind not in "fiu" or array.ndim == 0:
         got = f"{array.dtype} {array.shape}"
         raise RecordError("must hold real numbers", where=f"{path}, {name}", got=got)
-    if row is not None and not 0 <= row < array.shape[0]:
-        last = array.shape[0] - 1
-        raise RecordError("there is no such row", where=path, got=row, expected=f"0 to {last}")
+    if row is not None:
+        require_row(row, array.shape[0], path)
     read = math.prod(array.shape if row is None else array.shape[1:])
     held = max(read, math.prod(array.chunks or ())) * (size + 8)
     refuse_large(held, path, f"its data set {array.shape}")

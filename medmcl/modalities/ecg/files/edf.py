@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import AGAIN, RecordError
 from medmcl.modalities.ecg.files.readers import Channels, refuse_long
 from medmcl.modalities.ecg.leads import is_known
 
@@ -60,7 +60,7 @@ def read_edf(path: Path) -> Channels:
         raise RecordError(
             "is truncated", where=path, got=f"{found} bytes of samples",
             expected=f"{expected}: {blocks} records of {step} samples",
-            fix="copy the file again from its source",
+            fix=AGAIN,
         )  # fmt: skip
     stored = np.frombuffer(content, "<i2", blocks * step, start).reshape(blocks, step)
     names = [one.removesuffix("-REF").strip() for one in said["label"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from medmcl.core.errors import ExtraNotInstalledError, RecordError
 from medmcl.modalities.ecg.files.arrays import only_one, only_row, rows_by_name, take
-from medmcl.modalities.ecg.files.readers import require_content
+from medmcl.modalities.opening import kept
 
 
 def row_of(path: Path, ids: str, wanted: str) -> int:
@@ -21,15 +20,11 @@ def row_of(path: Path, ids: str, wanted: str) -> int:
     Raises:
         RecordError: There is no such data set, or not one such name in it.
     """
-    require_content(path)
-    stat = path.stat()
-    return only_row(
-        _rows(path, ids, stat.st_size, stat.st_mtime_ns).get(wanted, []), ids, wanted, path
-    )
+    return only_row(_rows(path, ids).get(wanted, []), ids, wanted, path)
 
 
-@lru_cache(maxsize=32)
-def _rows(path: Path, ids: str, *_stamp: int) -> dict[str, list[int]]:
+@kept(32)
+def _rows(path: Path, ids: str) -> dict[str, list[int]]:
     """Name to rows, read once a file."""
     with _opened(path) as file:
         return rows_by_name(_dataset(file, ids, path), ids, path)

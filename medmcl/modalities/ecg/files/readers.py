@@ -10,13 +10,12 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from medmcl.core.errors import MedmclError, RecordError
+from medmcl.core.errors import RecordError, damage
 from medmcl.core.limits import (
     most_bytes,
     refuse_large,
@@ -26,6 +25,7 @@ from medmcl.core.limits import (
 )
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
 from medmcl.modalities.ecg.settings import Reader
+from medmcl.modalities.opening import kept, require_content, require_row
 
 _RECORD_COLUMNS = (
     *("record", "record_id", "recording", "ecg_id", "study_id", "file", "filename"),
@@ -196,12 +196,10 @@ def _read_lists(path: Path, leads: list[str], row: int | None) -> np.ndarray:
             fix="say it in cohort.yaml: row: COLUMN of your table with the row's number, from 0",
         )
     row = row or 0
-    if not 0 <= row < total:
-        raise RecordError("there is no such row", where=path, got=row, expected=f"0 to {total - 1}")
+    require_row(row, total, path)
     ends = np.cumsum(groups)
     group = int(np.searchsorted(ends, row, side="right"))
-    stamp = path.stat()
-    table = _row_group(path, group, tuple(leads), stamp.st_size, stamp.st_mtime_ns)
+    table = _row_group(path, group, tuple(leads))
     place = row - int(ends[group]) + groups[group]
     cells = [table.column(lead)[place] for lead in leads]
     lengths = {lead: len(cell.values or ()) for lead, cell in zip(leads, cells, strict=True)}
@@ -210,8 +208,8 @@ def _read_lists(path: Path, leads: list[str], row: int | None) -> np.ndarray:
     return np.stack([np.asarray(cell.as_py() or [], dtype=np.float64) for cell in cells])
 
 
-@lru_cache(maxsize=1)
-def _row_group(path: Path, group: int, leads: tuple[str, ...], *_stamp: int) -> Any:
+@kept(1)
+def _row_group(path: Path, group: int, leads: tuple[str, ...]) -> Any:
     """Read a row group once for its rows that are asked for one after another."""
     import pyarrow.parquet as pq
 
@@ -334,7 +332,8 @@ def read_channels(
     from medmcl.modalities.ecg.files import wfdb as ecg_wfdb
     from medmcl.modalities.ecg.files import xml as ecg_xml
 
-    try:
+    fix = "replace the file with an intact copy, or name the right reader"
+    with damage(path, f"cannot be read as {reader}", fix=fix):
         if reader == "wfdb":
             return ecg_wfdb.read_wfdb(path)
         if reader == "zarr":
@@ -354,15 +353,6 @@ def read_channels(
             "edf": edf.read_edf,
         }
         return readers[reader](path)
-    except MedmclError:
-        raise
-    except Exception as error:  # a broken file may raise anything inside a parser
-        said = " ".join(str(error).split())[:200]
-        raise RecordError(
-            f"cannot be read as {reader}: {type(error).__name__}: {said}",
-            where=path,
-            fix="replace the file with an intact copy, or name the right reader",
-        ) from error
 
 
 def guess_reader(path: Path) -> Reader:
@@ -393,14 +383,6 @@ def guess_reader(path: Path) -> Reader:
         expected=f".hea, .xml, {', '.join(endings)}",
         fix="name the reader in cohort.yaml, for example reader: wfdb",
     )
-
-
-def require_content(path: Path) -> None:
-    """Refuse a file that is not there or empty."""
-    if not path.is_file():
-        raise RecordError("there is no such file", where=path)
-    if path.stat().st_size == 0:
-        raise RecordError("the file is empty (zero bytes)", where=path)
 
 
 def to_record(
@@ -508,16 +490,12 @@ def _is_unsaid(unit: str | None) -> bool:
 
 def _mapped_row(path: Path, row: int | None) -> np.ndarray:
     """Give an array of an npy file, or a row of it, mapped and not loaded."""
-    stat = path.stat()
-    array = _mapped(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    array = _mapped(path)
     if array.dtype.kind not in "fiu":
         raise RecordError("must hold real numbers", where=path, got=f"dtype {array.dtype}")
     if row is None:
         return array
-    if not 0 <= row < len(array):
-        raise RecordError(
-            "there is no such row", where=path, got=row, expected=f"0 to {len(array) - 1}"
-        )
+    require_row(row, len(array), path)
     return np.asarray(array[row])
 
 
@@ -546,7 +524,7 @@ def of_array(array: np.ndarray, path: Path, axes: str, leads: Sequence[str]) -> 
     return Channels(names=tuple(leads), units=(None,) * len(leads), signal=signal, rate_hz=None)
 
 
-@lru_cache(maxsize=4)
-def _mapped(path: Path, *_stamp: int) -> np.ndarray:
-    """Map a file once for all its rows; with another stamp (inode, size, time) map it anew."""
+@kept(4)
+def _mapped(path: Path) -> np.ndarray:
+    """Map a file once for all its rows."""
     return np.asarray(np.lib.format.open_memmap(path, mode="r"))

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import AGAIN, RecordError
 from medmcl.core.limits import MAX_HEADER_BYTES
 from medmcl.modalities.ecg.files.readers import (
     CHECKSUM,
     Channels,
     refuse_long,
-    require_content,
     unit_factor,
 )
 from medmcl.modalities.ecg.leads import is_known
+from medmcl.modalities.opening import require_content
 
 _NO_FILE = ("", "~", "-", ".", "..")
 
@@ -298,7 +298,7 @@ def _check_size(path: Path, header: Any, rows: list[int]) -> None:
             where=path,
             got=f"{whole / header.fs:.2f} s",
             expected=f"{header.sig_len / header.fs:.2f} s, as the header says",
-            fix="copy the file again from its source",
+            fix=AGAIN,
         )
 
 

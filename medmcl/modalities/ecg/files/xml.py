@@ -14,9 +14,10 @@ from xml.etree.ElementTree import TreeBuilder
 
 import numpy as np
 
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import AGAIN, RecordError
 from medmcl.core.limits import refuse_large
-from medmcl.modalities.ecg.files.readers import Channels, require_content
+from medmcl.modalities.ecg.files.readers import Channels
+from medmcl.modalities.opening import require_content
 
 _PER_BYTE, _PER_NODE = 40, 1_000
 """Memory that a byte of XML, and an element or an attribute, takes, about."""
@@ -202,7 +203,7 @@ def parse(path: Path) -> Any:
         raise RecordError(
             f"is not XML, or is cut off: {error}",
             where=path,
-            fix="copy the file again from its source",
+            fix=AGAIN,
         ) from None
 
 
@@ -223,7 +224,7 @@ class _Bounded(TreeBuilder):
                 where=self._path,
                 got=f"{self._depth} deep",
                 expected=f"at most {_DEEPEST}",
-                fix="copy the file again from its source",
+                fix=AGAIN,
             )
         if not self._nodes % 1000:
             claimed = self._nodes * _PER_NODE

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import ExtraNotInstalledError, RecordError
+from medmcl.core.errors import AGAIN, ExtraNotInstalledError, RecordError, damage
 from medmcl.core.limits import most_bytes, parse_json, refuse_large
 from medmcl.modalities.ecg.files.arrays import only_one, only_row, rows_by_name, take
 
@@ -104,7 +104,7 @@ def _refuse_chunk(file: Path, packed: str) -> None:
         if len(head) < BLOSC_HEAD or own != size:  # it would read what lies beyond
             raise RecordError(
                 "a chunk is truncated", where=file, got=f"{size:,} bytes",
-                expected=f"{own:,} bytes", fix="copy it again from its source",
+                expected=f"{own:,} bytes", fix=AGAIN,
             )  # fmt: skip
         refuse_large(inflated, file, "the chunk")
     elif size * INFLATES[packed] > most_bytes():
@@ -171,13 +171,8 @@ def _opened(path: Path, name: str) -> Any:
             got=", ".join(every), expected=f"one of {', '.join(INFLATES)}, or none",
             fix="write the array anew: zarr.create_array(..., data=array[:]), without shards",
         )  # fmt: skip
-    try:
+    with damage(folder, "cannot be opened as an array of Zarr"):
         return zarr.open_array(store=str(folder), mode="r")
-    except Exception as error:  # what is wrong with a description shows as many kinds
-        raise RecordError(
-            "cannot be opened as an array of Zarr", where=folder,
-            got=f"{type(error).__name__}: {str(error)[:200]}", fix="copy it again from its source",
-        ) from None  # fmt: skip
 
 
 def _codecs(said: Any, key: str = "") -> Iterator[str]:
