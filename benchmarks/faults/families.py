@@ -146,10 +146,7 @@ FAMILIES = [
            is_drawn=True, reads=read_round),
     Family("cooccur secure-share", "cooccur secure-share HOME/a --keys HERE/sites/north.keys.json "
            "--round HERE/sites/secure --out OUT", "share.safetensors", brings=("sites",),
-           is_drawn=True, reads=read_share,
-           instead=(f"cooccur secure-start HOME/a {ROUND} --out HERE-again",
-                    "cooccur secure-share HOME/a --keys HERE/sites/north.keys.json --round "
-                    "HERE-again --out OUT")),
+           reads=read_share),
     Family("cooccur secure-sum", "cooccur secure-sum HOME/shares/north HOME/shares/south "
            "HOME/shares/west --round HOME/sites/secure --out OUT"),
     Family("cooccur private-start", f"cooccur private-start HOME/sites/vocabulary.csv {ROUND} "

@@ -167,6 +167,16 @@ OtherPeople = Annotated[
 ]
 
 
+BesidePrivate = Annotated[
+    bool,
+    typer.Option(
+        "--beside-private",
+        help="A privacy budget was charged for some of the patients, and exact counts of them "
+        "leave all the same.",
+    ),
+]
+
+
 @app.command(cls=Command)
 def merge(
     counts: CountsArguments,
@@ -203,13 +213,7 @@ def release(
         float,
         typer.Option(help="Most of a cell that one patient or site may give; 1: no such rule."),
     ] = 0.8,
-    beside_private: Annotated[
-        bool,
-        typer.Option(
-            "--beside-private",
-            help="A privacy budget was charged for some of the patients: release.",
-        ),
-    ] = False,
+    beside_private: BesidePrivate = False,
     beside_sums: Annotated[
         bool,
         typer.Option(
@@ -349,11 +353,13 @@ def secure_share(
     round_: SecureRound,
     out: ShareFile,
     other_people: OtherPeople = False,
+    beside_private: BesidePrivate = False,
 ) -> None:
     """Mask this site's counts for one secure sum; the share may leave, the counts stay."""
     from medmcl.stages.cooccur.merge import share_counts
 
-    _say(share_counts(counts, keys, round_, out, other_people=other_people))
+    said = {"other_people": other_people, "beside_private": beside_private}
+    _say(share_counts(counts, keys, round_, out, **said))
 
 
 @app.command("secure-sum", cls=Command)

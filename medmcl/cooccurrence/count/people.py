@@ -1,7 +1,8 @@
 """Whose counts they are, without saying who: keyed tags by which the same patients are known again.
 
 A tag is a keyed hash (BLAKE2b, 64 bits) of a patient's name, or, where a table has no names, of the
-whole record. Beside that of a name stands what is drawn of the patient's events
+whole record. Names are the numbers that MEDS gives them (`number_of`), wherever they come from.
+Beside that of a name stands what is drawn of the patient's events
 (`medmcl.cooccurrence.count.drawn`): some days, by which other people of the same names (numbers, at
 another hospital) are told apart, whatever was filtered or added; two days in a row, by which
 patients are known again under other names or dates; and a hash of all events that were counted, by
@@ -34,6 +35,7 @@ from medmcl.cooccurrence.count.drawn import days_in_common, digest, mixed, numbe
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone, sweep_lock
+from medmcl.data.events.write import number_of
 
 log = logging.getLogger(__name__)
 PLACE = "MEDMCL_REGISTER"
@@ -64,8 +66,8 @@ people's fewer than the rest are found in the table by chance, and half are aske
 _NEARLY_ALL = 0.9
 """Share of the smaller of two tables that stands in the other, from which on records that hardly
 differ may be the same patients'."""
-Kind = Literal["subjects", "records", "rows"]
-"""Tags of names, of what patients have, or of both together."""
+Kind = Literal["subjects", "records", "rows", "numbers"]
+"""Tags of names, of what patients have, of both together, or of names that may be row numbers."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ def _records(
 ) -> tuple[list[str], list[bytes]]:
     """Name and tag of the record of each patient."""
     rows = tables[0].shape[0] if tables else 0
-    who = np.arange(rows) if patients is None else np.asarray(patients)
+    who = np.arange(rows) if patients is None else patient_numbers(patients)
     names, owner = np.unique(who, return_inverse=True)
     sums = np.zeros(int(owner.max(initial=-1)) + 1, dtype=np.uint64)
     for table, words in zip(tables, tokens.values(), strict=True):
@@ -265,9 +267,11 @@ def people_of_rows(
     tokens: Mapping[str, Sequence[str]],
     patients: Sequence[object] | np.ndarray | None,
 ) -> tuple[People, ...]:
-    """Give tags of what patients have, and of their names where they are more than row numbers.
+    """Give tags of what patients have, of their names, and of both together.
 
-    For arguments see `people_of_records`; patients who have nothing get no tag.
+    For arguments see `people_of_records`; of patients who have nothing the name alone gets a tag.
+    Names that are all numbers from 0 or 1 on may be those of rows (``numbers``): two such tables
+    are not compared by them.
     """
     key = _key_if_any()
     if key is None:
@@ -278,11 +282,16 @@ def people_of_rows(
         return tuple(found)
     both = [digest(key, f"{name}\n{one.hex()}") for name, one in zip(who, records, strict=True)]
     found.append(named(numbers(both), "rows"))
-    names = {str(one) for one in np.asarray(patients).tolist()}
-    for first in (0, 1):
-        if names == {str(number) for number in range(first, first + len(names))}:
-            return tuple(found)
-    return (*found, *people_of_subjects(names))
+    names = np.unique(patient_numbers(patients))
+    tags = numbers([digest(key, str(one)) for one in names.tolist()])
+    of_rows = any(np.array_equal(names, np.arange(len(names)) + first) for first in (0, 1))
+    return (*found, named(tags, "numbers" if of_rows else "subjects"))
+
+
+def patient_numbers(patients: Sequence[object] | np.ndarray) -> np.ndarray:
+    """Give each name as the number that a patient has in MEDS (`number_of`), (n,) int64."""
+    names, place = np.unique([str(one) for one in patients], return_inverse=True)
+    return np.array([number_of(one) for one in names.tolist()], dtype=np.int64)[place]
 
 
 def named(

@@ -12,10 +12,9 @@ from scipy import sparse
 from medmcl.cooccurrence.count.counter import PairCounter
 from medmcl.cooccurrence.count.counts import Counts, Provenance, Vocabulary
 from medmcl.cooccurrence.count.items import Chunk, Items
-from medmcl.cooccurrence.count.people import people_of_records
+from medmcl.cooccurrence.count.people import patient_numbers, people_of_records
 from medmcl.cooccurrence.count.rules import Rules
 from medmcl.core.errors import ArtefactError
-from medmcl.data.events.write import number_of
 
 Table = Any
 """Array or scipy sparse matrix of non-negative whole numbers, (n, d)."""
@@ -64,7 +63,7 @@ def count_tokens(
             expected="one row a patient in both, zeros where a modality is absent",
         )
     first, second = names
-    named = None if subjects is None else [number_of(str(one)) for one in subjects]
+    named = None if subjects is None else patient_numbers(subjects).tolist()
     if named is not None and not len(named) == len(set(named)) == rows[first]:
         raise ArtefactError(
             "subjects are no names of the rows",

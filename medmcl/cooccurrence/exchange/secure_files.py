@@ -23,7 +23,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 from medmcl.core.limits import parse_json
 
-_SCHEMA = "medmcl/masked-share@1"
+_SCHEMA = "medmcl/masked-share@2"
 SECURE_ROUND: Final = "medmcl/secure-round@1"
 PRIVATE_ROUND: Final = "medmcl/private-round@1"
 
@@ -129,17 +129,32 @@ def load_round(path: str | Path) -> Round:
     return Round(keys.name, keys.sites, keys.layout)
 
 
-def write_made(make: Callable[[SiteKeys], Share], keys: str | Path, path: str | Path) -> Share:
+def write_made(
+    make: Callable[[SiteKeys], Share],
+    keys: str | Path,
+    path: str | Path,
+    turn: Round,
+    *,
+    again: bool = False,
+    enter: Callable[[Share], None] = lambda _: None,
+) -> Share:
     """Mask what a site has and write the share; that the round is spent is written first.
+
+    The register of releases remembers for which rounds a site has masked, and which share that was:
+    keys that were set back to an older copy do not.
 
     Args:
         make: Gives the share, by the site's seeds.
         keys: The site's file of seeds.
         path: Where the share goes; must be new.
+        turn: The round.
+        again: Whether the very same share may be written again, which tells nothing new: the disk
+            was full when it was made. Not of shares with noise, which is drawn anew.
+        enter: Called with the share before anything is written; may refuse it.
 
     Raises:
         ArtefactError: If ``path`` is there already, another share is being made with these keys, or
-            the round cannot be masked for (see `SiteKeys.share`).
+            the round cannot be masked for (see `SiteKeys.share`), or was masked for before.
     """
     with keys_alone(keys):
         if Path(path).exists():  # before the round is spent
@@ -147,31 +162,35 @@ def write_made(make: Callable[[SiteKeys], Share], keys: str | Path, path: str | 
                 "a share is written to a new file", where=path, fix="name another file"
             )
         mine = load_keys(keys)
+        name = hashlib.sha256(f"{turn.name} {mine.site}".encode()).hexdigest()
+        mark = register_beside(Path(keys).parent) / "rounds" / name
+        made = mark.read_text(encoding="ascii") if mark.exists() else None
+        known = turn.name in mine.spent
+        if made and again:
+            mine.spent.discard(turn.name)
+        elif made is not None and not known:
+            raise _masked_before(keys, turn, known=False)
         share = make(mine)
+        if made is not None and made != share.checksum:
+            raise _masked_before(keys, turn, known=known)
+        enter(share)
+        write_atomically(mark, share.checksum)
         save_keys(mine, keys)
-        _refuse_masked_before(share, keys)
         save_share(share, path)
     return share
 
 
-def _refuse_masked_before(share: Share, keys: str | Path) -> None:
-    """Refuse a second share of a round by keys that were set back to an older copy.
-
-    The register of releases remembers for which rounds a site has masked; it is told before the
-    share is written.
-    """
-    name = hashlib.sha256(f"{share.round} {share.site}".encode()).hexdigest()
-    mark = register_beside(Path(keys).parent) / "rounds" / name
-    if mark.exists():
-        raise ArtefactError(
-            "has masked for this round before, though the keys do not know of it; a second share "
-            "would tell the difference",
-            where=keys,
-            got=share.round,
-            fix="keys are never restored from a copy: agree on new seeds with every site (medmcl "
-            "cooccur secure-pair) and start a new round",
-        )
-    write_atomically(mark, "")
+def _masked_before(keys: str | Path, turn: Round, *, known: bool) -> ArtefactError:
+    how = "for other counts" if known else "though the keys do not know of it"
+    return ArtefactError(
+        f"has masked for this round before, {how}; a second share would tell the difference",
+        where=keys,
+        got=turn.name,
+        fix="share the counts that were shared, or start a new round: medmcl cooccur secure-start"
+        if known
+        else "keys are never restored from a copy: agree on new seeds with every site (medmcl "
+        "cooccur secure-pair) and start a new round",
+    )
 
 
 def keys_alone(keys: str | Path) -> AbstractContextManager[str]:
@@ -186,11 +205,14 @@ def save_share(share: Share, path: str | Path) -> None:
         "site": share.site,
         "round": share.round,
         "layout": share.layout,
-        "pairs": json.dumps(dict(share.pairs)),
+        "pairs": dict(share.pairs),
         "checksum": share.checksum,
     }
     with file_aside(Path(path)) as aside:
-        save_file({"values": share.values}, aside, metadata=said)
+        whole = {
+            "share": json.dumps(said, sort_keys=True)
+        }  # the order of several is left to chance
+        save_file({"values": share.values}, aside, metadata=whole)
 
 
 def load_share(path: str | Path) -> Share:
@@ -202,12 +224,12 @@ def load_share(path: str | Path) -> Share:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            said = file.metadata() or {}
+            said = parse_json((file.metadata() or {}).get("share", "{}"))
             values = file.get_tensor("values")
         if said.get("schema") != _SCHEMA:
             raise ArtefactError("is no masked share", where=path, got=said.get("schema"))
-        pairs = parse_json(said["pairs"])
-        return Share(said["site"], said["round"], said["layout"], values, pairs, said["checksum"])
+        names = ("site", "round", "layout", "pairs", "checksum")
+        return Share(values=values, **{name: said[name] for name in names})
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         if isinstance(error, ArtefactError):
             raise

@@ -26,9 +26,11 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -68,7 +70,8 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 
 log = logging.getLogger(__name__)
-SCHEMA: Final = "medmcl/release-register@2"
+SCHEMA: Final = "medmcl/release-register@3"
+_EARLIER = r"medmcl/release-register@[12]"
 RELEASED = "released"
 """Folder in a folder of counts: what was released of them."""
 _BACKUP = "restore the register from a backup that is no older than the last release"
@@ -108,7 +111,7 @@ class BudgetKeys(Config):
 class RegisterKeys(Config):
     """The whole of ``register.json``."""
 
-    schema_: Literal["medmcl/release-register@2"] = Field(alias="schema")
+    schema_: Literal["medmcl/release-register@3"] = Field(alias="schema")
     releases: tuple[EntryKeys, ...] = ()
     shares: tuple[EntryKeys, ...] = ()
     budgets: dict[str, BudgetKeys] = {}
@@ -289,22 +292,29 @@ class Register:
             if alike := shared_patients(mine, known):
                 raise ArtefactError(
                     "noisy releases of these patients were made, and what epsilon promises them "
-                    "does not hold against who has a release by threshold too",
+                    "does not hold against who has exact counts of them too",
                     got=f"{alike:,} patients for whom {budget.path} was charged",
-                    expected="patients without a privacy budget, or release-private",
-                    fix="--beside-private (beside_private=True) if that is meant; the manifest "
-                    "then says it",
+                    expected="patients without a privacy budget, or noise (release-private, "
+                    "private-share)",
+                    fix="--beside-private (beside_private=True) if that is meant; the manifest of "
+                    "a release then says it",
                 )
 
     def _charged(
         self, people: Sequence[People], but: str | None = None
     ) -> Iterator[tuple[BudgetKeys, People, People]]:
-        """Each budget with those of ``people`` and of whom it was charged for that may compare."""
+        """Each budget with those of ``people`` and of whom it was charged for that may compare.
+
+        Names that may be row numbers are compared with names that are more, but not with others
+        that may be row numbers.
+        """
         for name, budget in self.read().budgets.items():
-            for known in budget.people if name != but else ():
-                for one in people:
-                    if one.kind == known.kind:
-                        yield budget, one, self._people(known)
+            for known, one in product(budget.people if name != but else (), people):
+                if {one.kind, known.kind} == {"subjects", "numbers"}:
+                    named_so = replace(one, kind="subjects")
+                    yield budget, named_so, replace(self._people(known), kind="subjects")
+                elif one.kind == known.kind != "numbers":
+                    yield budget, one, self._people(known)
 
     def read(self) -> RegisterKeys:
         """What stands in ``register.json``.
@@ -319,7 +329,20 @@ class Register:
                     raise ArtefactError(f"is missing, and {what} were made", where=self._file,
                                         fix=_BACKUP)  # fmt: skip
             return RegisterKeys(schema=SCHEMA)
-        keys = check(RegisterKeys, read_json(self._file), self._file, ArtefactError)
+        values = read_json(self._file)
+        if re.fullmatch(_EARLIER, str(values.get("schema"))):
+            raise ArtefactError(
+                "was written by an earlier medmcl, in which a patient had one name in rows and "
+                "another in counts, so that budgets were not known again",
+                where=self._file,
+                got=values["schema"],
+                expected=SCHEMA,
+                fix=f"move all that is in {self.folder} elsewhere but key and rounds; then, before "
+                "anything else, count and release again what was released then, share again in a "
+                "next round what was shared, and give patients who have a ledger no other one: it "
+                "goes on, and from its next charge on they are known again",
+            )
+        keys = check(RegisterKeys, values, self._file, ArtefactError)
         if not hmac.compare_digest(keys.seal, self._seal(keys)):
             raise ArtefactError(
                 "was changed by another hand: its seal is another", where=self._file, fix=_BACKUP

@@ -34,7 +34,12 @@ FEWEST_OTHERS: Final = math.ceil(FEWEST_PATIENTS / LARGEST_SHARE)
 
 
 def enter_share(
-    register: Register, counts: Counts, site: str, *, other_people: bool = False
+    register: Register,
+    counts: Counts,
+    site: str,
+    *,
+    other_people: bool = False,
+    beside_private: bool = False,
 ) -> None:
     """Remember whose counts a site shares; to be called before the share is written.
 
@@ -43,13 +48,17 @@ def enter_share(
         counts: What is shared.
         site: Under which name.
         other_people: Patients of the same ids whom another site shared are other people.
+        beside_private: Some of the patients may have a privacy budget, which a sum of exact counts
+            does not keep.
 
     Raises:
         ArtefactError: These patients were shared under another name, or nearly the same ones under
-            this name.
+            this name; or they have a privacy budget.
     """
     mine = people_of(counts)
     with register.alone():
+        if not beside_private:
+            register.refuse_private(mine)
         shares = register.shares()
         if any(one.notes == (site,) and set(people_of(one)) == set(mine) for one in shares):
             return  # the same again tells nothing new

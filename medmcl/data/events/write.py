@@ -23,7 +23,8 @@ from medmcl.core.file_lock import one_writer
 from medmcl.data.events.events import NO_TIME
 
 MEDS_VERSION = "0.4.1"
-_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,18}")
+_POINT = re.compile(r"(-?\d+)\.0")
 SCHEMA = pa.schema(
     [
         pa.field("subject_id", pa.int64(), nullable=False),
@@ -136,9 +137,14 @@ class _Dealer:
 def number_of(subject: str) -> int:
     """Give the MEDS number of a patient: itself if it is a whole number, else 63 bits of a hash.
 
-    The hash is the same at every site and in every run; `write_meds` refuses a collision.
+    The hash is the same at every site and in every run; `write_meds` refuses a collision. Whole
+    numbers are those of 64 bits, as MEDS writes them, so that the number of a number is itself;
+    ``11.0`` is 11, as in tables of events, and ``007`` another name than ``7``.
     """
-    if _WHOLE.fullmatch(subject):
+    subject = subject.strip()
+    if point := _POINT.fullmatch(subject):
+        subject = point[1]
+    if _WHOLE.fullmatch(subject) and -(2**63) <= int(subject) < 2**63:
         return int(subject)
     digest = hashlib.blake2b(subject.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

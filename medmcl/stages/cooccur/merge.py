@@ -87,11 +87,18 @@ def start_round(counts: Path, sites: Sequence[str], out: Path) -> dict[str, Any]
 
 @one_writer("a share is being made")
 def share_counts(
-    counts: Path, keys: Path, turn: Path, out: Path, *, other_people: bool = False
+    counts: Path,
+    keys: Path,
+    turn: Path,
+    out: Path,
+    *,
+    other_people: bool = False,
+    beside_private: bool = False,
 ) -> dict[str, Any]:
     """Mask one site's counts for a round; the share may go to the coordinator, ``keys`` may not.
 
-    The site's register remembers whose counts they are (`enter_share`).
+    The site's register remembers whose counts they are (`enter_share`). The same counts again give
+    the same share, which may be written again: to another disk, say, where one was full.
 
     Args:
         counts: The site's exact counts.
@@ -99,21 +106,25 @@ def share_counts(
         turn: What `start_round` wrote, or the ``round.json`` in it.
         out: File of the share.
         other_people: See `enter_share`.
+        beside_private: See `enter_share`.
 
     Raises:
-        ArtefactError: A file is missing, a seed too, the round was masked for before, or patients
-            were shared before under another name, or nearly the same ones.
+        ArtefactError: A file is missing, a seed too, other counts were masked for this round, or
+            patients were shared before under another name, or nearly the same ones, or have a
+            privacy budget.
     """
     started = load_round(round_file(turn))
     require_keys(keys)
     found, register = load_counts(counts), Register.beside(counts.absolute().parent)
 
-    def make(mine: SiteKeys) -> Share:
-        share = mine.share(found, started)
-        enter_share(register, found, mine.site, other_people=other_people)
-        return share
+    def enter(share: Share) -> None:
+        enter_share(
+            register, found, share.site, other_people=other_people, beside_private=beside_private
+        )
 
-    share = write_made(make, keys, out)
+    share = write_made(
+        lambda mine: mine.share(found, started), keys, out, started, again=True, enter=enter
+    )
     return {"out": str(out), "site": share.site, "round": share.round}
 
 

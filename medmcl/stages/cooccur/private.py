@@ -135,6 +135,7 @@ def share_rows(rows: Path, keys: Path, ledger: Path, started: Path, out: Path) -
             ),
             keys,
             out,
+            turn,
         )  # fmt: skip
     return {
         "out": str(out),

@@ -30,7 +30,7 @@ SITES = ("Ayr", "Bonn", "Cork")
 
 
 def write_share(counts, keys, turn, path):
-    return write_made(lambda mine: mine.share(counts, turn), keys, path)
+    return write_made(lambda mine: mine.share(counts, turn), keys, path, turn)
 
 
 def agreed(sites=SITES):

@@ -1,6 +1,8 @@
 """A patient whom several counts hold is one: in sums, in shares of secure sums, and beside them."""
 
+from errno import ENOSPC
 from itertools import combinations
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,12 @@ from medmcl.cooccurrence import count_tokens
 from medmcl.cooccurrence.count.command import count
 from medmcl.cooccurrence.count.run import Means
 from medmcl.cooccurrence.count.spec import load_spec
+from medmcl.cooccurrence.exchange import secure_files
 from medmcl.cooccurrence.exchange.folder import load_counts, read_manifest, save_counts
 from medmcl.cooccurrence.exchange.merging import OTHER_PEOPLE, merge
 from medmcl.cooccurrence.exchange.secure_files import load_keys
+from medmcl.cooccurrence.release.ledger import Ledger
+from medmcl.cooccurrence.release.private import release_private
 from medmcl.cooccurrence.release.register import Register
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError
@@ -186,6 +191,38 @@ def test_few_changed_records_are_not_shared_as_a_second_sum(rounds, tmp_path):
         else:
             with pytest.raises(ArtefactError, match=r"0 patients who .*, 3 with other records"):
                 rounds.share(here, "Cork", changed)
+
+
+def test_a_share_that_the_disk_did_not_take_is_written_again(rounds, monkeypatch):
+    """Nothing had left, and its site's counts were nearly the same ever after."""
+    here, save = rounds.start("Ayr", "Bonn", "Cork"), secure_files.save_share
+    for step in ("save_keys", "save_share", "write_atomically"):  # each fails once
+        with monkeypatch.context() as once:
+            once.setattr(secure_files, step, Mock(side_effect=OSError(ENOSPC, "full")))
+            with pytest.raises(OSError, match="full"):
+                rounds.share(here, "Cork", "Cork")
+    with pytest.raises(ArtefactError, match=r"before, for other counts(.|\n)*secure-start"):
+        rounds.share(here, "Cork", "others", other_people=True)
+    assert len(Register.beside(rounds.place).shares()) == 1
+    first = rounds.share(here, "Cork", "Cork")
+    again = share_counts(rounds.sites["Cork"], here / "Cork.keys", here / "turn", here / "again")
+    assert (here / "again").read_bytes() == first.read_bytes()
+    assert again["round"] in load_keys(here / "Cork.keys").spent
+    assert secure_files.save_share is save
+
+
+def test_a_share_of_patients_with_a_budget_is_refused_as_a_release_is(rounds, tmp_path):
+    """Their exact counts went into a sum, beside which epsilon promised nothing."""
+    ledger = Ledger.start(tmp_path / "ledger.json", epsilon=2, delta=1e-6)
+    x = [part[:60] for part in tables(2, n=90, d1=5, d2=5, rate=0.7)]
+    release_private(*x, vocabularies=vocabularies(5, 5), clip=(2, 2), epsilon=1, delta=1e-6,
+                    ledger=ledger, patients=[f"2-{k}" for k in range(60)])  # fmt: skip
+    here = rounds.start("Ayr", "Bonn", "Cork")
+    with pytest.raises(ArtefactError, match=r"got: +60 patients(.|\n)*--beside-private"):
+        rounds.share(here, "Cork", "Cork")
+    assert not load_keys(here / "Cork.keys").spent
+    rounds.share(here, "Ayr", "Ayr")  # other people
+    rounds.share(here, "Cork", "Cork", beside_private=True)
 
 
 def test_a_share_that_was_taken_out_of_the_register_is_missed(rounds):

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from itertools import product
 from multiprocessing import get_context
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,10 @@ from medmcl.cooccurrence.release.accounting import rho_for
 from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import release_private
 from medmcl.cooccurrence.release.register import Register
-from medmcl.cooccurrence.release.release import release_threshold
+from medmcl.cooccurrence.release.release import Release, release_threshold
 from medmcl.core.errors import ArtefactError
+from medmcl.core.writing import DiskError
+from medmcl.data.events.write import number_of
 from medmcl.stages.cooccur.release import release_folders, release_rows
 
 D = (20, 20)
@@ -501,6 +504,69 @@ def test_a_threshold_release_of_patients_with_a_budget_is_refused_or_said(ledger
     assert keys.beside_private
     assert any("what their epsilon promises does not hold" in one for one in told["warnings"])
     assert not read_manifest(tmp_path / "c").release.beside_private
+
+
+NAMES = {
+    "text": [f"P{k:03d}" for k in range(150)],
+    "with zeros before": [f"{k:03d}" for k in range(150)],
+    "numbers": [k * 7 + 5 for k in range(150)],
+    "row numbers": list(range(150)),
+    "as floats": [k * 7.0 for k in range(150)],
+    "of both kinds": [*range(75), *(f"P{k}" for k in range(75))],
+    "of 19 digits": [str(10**18 + k) for k in range(150)],
+}
+
+
+@pytest.mark.parametrize("how", NAMES)
+def test_rows_and_counts_name_a_patient_alike(how, ledger, tmp_path):
+    """A budget for own rows was not seen beside counts, which have numbers in place of text."""
+    x = site_tables(0)
+    private(ledger, x, patients=NAMES[how])
+    numbers = [number_of(str(one)) for one in NAMES[how]]
+    for subjects in (NAMES[how], numbers):
+        counts = count_tokens(*x, vocabularies=vocabularies(*D), subjects=subjects)
+        with pytest.raises(ArtefactError, match=r"got: +150 patients(.|\n)*--beside-private"):
+            release_threshold(counts)
+    other = Ledger.start(tmp_path / "fresh.json", epsilon=2, delta=1e-6)
+    changed = [one.copy() for one in x]  # of row numbers more than that is not seen
+    changed[0][: 60 if how == "row numbers" else None] += 1
+    with pytest.raises(ArtefactError, match=OTHER_BUDGET):
+        private(other, changed, patients=numbers)
+    private(other, site_tables(1), patients=names(150, "other"))
+
+
+def test_an_earlier_register_is_refused_by_name_with_the_way_out(sites, tmp_path, register):
+    """Told to write @2 in place of @1, whoever did was told that the seal is another."""
+    release(sites, "A", tmp_path / "a")
+    file = register / "register.json"
+    for schema in ("medmcl/release-register@1", "medmcl/release-register@2"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "schema": schema}))
+        with pytest.raises(ArtefactError, match=r"earlier medmcl(.|\n)*but key and rounds") as told:
+            release(sites, "A", tmp_path / "again")
+        assert "did you mean" not in str(told.value)
+    for one in register.iterdir():  # what it says
+        if one.name not in ("key", "rounds"):
+            one.rename(tmp_path / one.name)
+    release(sites, "A", tmp_path / "again")
+    with pytest.raises(ArtefactError, match="show few patients"):
+        release_threshold(counted(tuple(x[5:] for x in site_tables(0))))
+
+
+def test_a_release_that_the_disk_did_not_take_is_ended_when_typed_again(sites, tmp_path):
+    """It is in the register, and stands in the way of nothing but other counts."""
+    save = Release.save.__globals__["save_counts"]
+    with (
+        patch.dict(Release.save.__globals__, save_counts=Mock(side_effect=[DiskError("full")])),
+        pytest.raises(DiskError),
+    ):
+        release(sites, "ABC", tmp_path / "abc")
+    assert not (tmp_path / "abc").exists()
+    assert len(Register.here().past()) == 1
+    assert Release.save.__globals__["save_counts"] is save
+    release(sites, "ABC", tmp_path / "abc")
+    whole = (tmp_path / "abc" / "manifest.json").read_bytes()
+    release(sites, "ABC", tmp_path / "again")
+    assert (tmp_path / "again" / "manifest.json").read_bytes() == whole
 
 
 def test_records_too_like_one_another_to_tell_have_no_second_budget(ledger, tmp_path):

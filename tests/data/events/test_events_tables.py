@@ -211,6 +211,10 @@ def test_numbers_stay_and_names_are_hashed_alike_everywhere():
     assert number_of("123") == 123
     assert number_of("-5") == -5
     assert number_of("0123") != 123
+    assert number_of("11.0") == number_of(" 11") == 11  # as tables of events are read
+    name = number_of("p1")
+    assert name > 10**18
+    assert number_of(str(name)) == name  # a table of rows has it for a name
     assert 0 <= number_of("p1") < 2**63
     assert number_of("p1") == number_of("p1") != number_of("p2")
 
