@@ -7,7 +7,8 @@ record of 10 s at 500 Hz; a record whose authors cut it into windows is all of i
 least of several runs counts, in CPU seconds, and beside each the same of medmcl's resnet1d on one
 record, so that other work on the machine falls on both. A volume is embedded alone. Ten minutes.
 With names, the other rows stay. FOLDER holds checkouts of authors' repositories, by ``owner+name``:
-their networks are timed beside ours on one record, in one process, and the other rows stay.
+their preparation and network are timed beside ours on one record, twice, each way first in a process
+of its own, whose memory at its end counts; the other rows stay. Five minutes more.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.ecg.authors import AUTHORS
-from benchmarks.study import Row, Study, number, table, text
+from benchmarks.ecg.authors import AUTHORS, FRAME_SPACING_MM, Prepare, ventricle
+from benchmarks.study import Cell, Row, Study, number, table, text
 
 BATCHES = (1, 16)
 """Records that are embedded at once."""
@@ -100,32 +103,64 @@ def measured(name: str, batch: int) -> Row:
     return row
 
 
-def beside_authors(name: str, folder: Path) -> Row:
-    """Cost of the authors' network and of ours on one record, in this process."""
+def beside_authors(name: str, folder: Path, first: str) -> Row:
+    """Cost of one record by its authors' code and by ours, ``first`` of them first.
+
+    The memory of the process is read before the second begins.
+    """
     import torch
 
     from medmcl.encoders.published.card import find_variant
     from medmcl.encoders.published.file import build_net
+    from medmcl.modalities import ADAPTERS
 
     torch.set_num_threads(1)
-    repository, build = AUTHORS[name]
-    card, variant = find_variant(name)
-    theirs, ours = build(folder / repository).eval(), build_net(card, variant).eval()
-    x = torch.randn(1, *card.input.shape, generator=torch.Generator("cpu").manual_seed(0))
-    with torch.no_grad():
-        return {
-            "authors_s": least(lambda: theirs(x), seconds=1.5),
-            "ours_s": least(lambda: ours(x), seconds=1.5),
-        }
+    loop, (card, variant) = AUTHORS[name], find_variant(name)
+    record, about = _record(card.input.modality)
+
+    def theirs() -> tuple[Prepare, torch.nn.Module]:
+        at = folder / loop.repository
+        return loop.prepare(at), loop.net(at)
+
+    def ours() -> tuple[Prepare, torch.nn.Module]:
+        settings, adapter = card.checked_settings(variant), ADAPTERS[card.input.modality]
+        net = build_net(card, variant)
+        return lambda x: adapter.prepare_array(x, settings, **about), net
+
+    ways = {"authors": theirs, "ours": ours}
+    found: Row = {}
+    prepared: list[np.ndarray] = []
+    for way in (first, *({*ways} - {first})):
+        prepare, net = ways[way]()
+        prepared.append(prepare(record))
+        x = torch.from_numpy(prepared[-1].reshape(-1, *card.input.shape))
+        net.eval()
+        with torch.no_grad():
+            found[f"{way}_prepare_s"] = least(partial(prepare, record), seconds=0.5)
+            found[f"{way}_embed_s"] = least(partial(net, x), seconds=1.5)
+        if way == first:
+            found[f"{way}_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["apart"] = float(np.abs(prepared[0].astype(np.float64) - prepared[1]).max())
+    return found
+
+
+def _record(modality: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """A record in memory, and what a file would say of it."""
+    random = np.random.default_rng(0)
+    if modality == "ecg":
+        return random.standard_normal((12, 5000)).cumsum(1) / 50, {"rate_hz": 500.0}
+    frame = random.integers(0, 256, VOLUME).astype(np.int16)
+    return frame, {"spacing_mm": FRAME_SPACING_MM, "mask": ventricle(frame)}
 
 
 def names() -> list[str]:
-    """Every variant of every card, and encoders of medmcl's own."""
+    """Every variant of every card that has a net of its own, and encoders of medmcl's own."""
     from medmcl import models
 
     cards = map(models.card, models.names())
     sizes = [f"{card.name}:{one}" for card in cards for one in card.variants
-             if f"{card.name}:{one}" not in LEFT_OUT and one != "tiny"]  # fmt: skip
+             if f"{card.name}:{one}" not in LEFT_OUT and one != "tiny"
+             and one not in card.variant_seen]  # fmt: skip
     return [*sizes, *OWN]
 
 
@@ -138,7 +173,10 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
             found[name, batch] = _alone(measured, name, batch)
         yield [*found.values()]
     for name in (given.encoders or AUTHORS) if given.authors else ():
-        found[name, 1] |= _alone(beside_authors, name, given.authors)
+        ways = [_alone(beside_authors, name, given.authors, one) for one in ("authors", "ours")]
+        found[name, 1]["loop"] = {
+            key: min(one[key] for one in ways if key in one) for key in {**ways[0], **ways[1]}
+        }
         yield [*found.values()]
 
 
@@ -154,19 +192,19 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def _beside(one: Row, more: Row | None) -> Row:
-    """What a batch tells beside one record, and the authors' network beside ours."""
-    found: Row = {}
-    if "authors_s" in one:
-        found["authors"] = one["authors_s"] / one["ours_s"]
-    if more:
-        found["times_many"] = more["embed_s"] / more["reference_s"]
-        found["each_mb"] = (more["peak_mb"] - one["peak_mb"]) / (more["batch"] - 1)
-    return found
+    """What a batch tells beside one record."""
+    if not more:
+        return {}
+    return {
+        "times_many": more["embed_s"] / more["reference_s"],
+        "each_mb": (more["peak_mb"] - one["peak_mb"]) / (more["batch"] - 1),
+    }
 
 
 def parts(rows: list[Row]) -> dict[str, str]:
-    """One table, an encoder a row."""
+    """One table, an encoder a row; and one of those whose authors' code was run."""
     many = {row["encoder"]: row for row in rows if row["batch"] > 1}
+    alone = [row for row in rows if row["batch"] == 1]
     shown = [
         {
             **row,
@@ -175,8 +213,7 @@ def parts(rows: list[Row]) -> dict[str, str]:
             "times": row["embed_s"] / row["reference_s"],
             **_beside(row, many.get(row["encoder"])),
         }
-        for row in rows
-        if row["batch"] == 1
+        for row in alone
     ]
     columns = {
         "encoder": text("encoder"),
@@ -186,11 +223,40 @@ def parts(rows: list[Row]) -> dict[str, str]:
         "records a CPU second": number("each_second", ".1f"),
         f"cost beside {REFERENCE}, one at a time": number("times", ".1f"),
         f"{BATCHES[-1]} at once": number("times_many", ".1f"),
-        "authors' network, over ours": number("authors", ".2f"),
         "peak of one, MB": number("peak_mb", ",.0f"),
         "each more, MB": number("each_mb", ",.1f"),
     }
-    return {"published speed": table(columns, shown)}
+    loops = {
+        "encoder": text("encoder"),
+        "prepare, ms": _both("prepare", ",.1f"),
+        "network, ms": _both("embed", ",.0f"),
+        "records a CPU second": _both("each", ".2f"),
+        "peak of the process, MB": _both("mb", ",.0f"),
+        "prepared records differ by": number("apart", ".1g"),
+    }
+    return {
+        "published speed": table(columns, shown),
+        "beside the authors": table(loops, [_loop(row) for row in alone if "loop" in row]),
+    }
+
+
+def _both(what: str, how: str) -> Cell:
+    """The authors' number, then ours."""
+    return lambda row: " / ".join(f"{row[f'{way}_{what}']:{how}}" for way in ("authors", "ours"))
+
+
+def _loop(row: Row) -> Row:
+    """Milliseconds and records a second of both ways."""
+    said = row["loop"]
+    found: Row = {"encoder": row["encoder"], **said}
+    for way in ("authors", "ours"):
+        prepare, embed = said[f"{way}_prepare_s"], said[f"{way}_embed_s"]
+        found |= {
+            f"{way}_prepare": 1000 * prepare,
+            f"{way}_embed": 1000 * embed,
+            f"{way}_each": 1 / (prepare + embed),
+        }
+    return found
 
 
 STUDY = Study(__file__, parts=parts, run=run, options=options)

@@ -72,3 +72,19 @@ def test_what_the_network_sees_does_not_hang_on_the_file(name, counts, files):
         found = adapter.prepare(adapter.read(at))
         assert found.shape == memory.shape, kind
         assert np.abs(found - memory).max() <= ROUNDING.get(name, 2e-6), kind
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_slow_record_of_eight_leads_is_prepared_as_that_of_twelve(name, counts):
+    """At 250 Hz, leads shuffled and spelt otherwise, in another unit."""
+    card = models.card(name)
+    settings = card.checked_settings(card.default)
+    slow = counts[:, ::2] * STEP_UV
+    twelve = ECG.prepare_array(slow / 1000, settings, leads=TWELVE, rate_hz=250.0)
+    order = np.random.default_rng(0).permutation([TWELVE.index(lead) for lead in EIGHT])
+    leads = [TWELVE[row].lower() for row in order]
+    eight = ECG.prepare_array(slow[order], settings, leads=leads, rate_hz=250.0, units="uV")
+    shape = (*twelve.shape[: twelve.ndim - len(card.input.shape)], *card.input.shape)
+    assert eight.shape == twelve.shape == shape
+    assert np.isfinite(eight).all()
+    assert np.abs(eight - twelve).max() <= 5e-5
