@@ -23,7 +23,7 @@ from benchmarks.study import Row, Study, number, table
 
 TURNS, WARM = 3, 1
 TOY_TURNS, TOY_STEPS = 15, 25
-"""Of a toy: what is looked for is a hundredth of a step of 60 ms."""
+"""Of a toy, at least: what is looked for is a hundredth of a step of 60 ms."""
 BF16 = {"precision": "bf16"}
 FAST = {"fused": True, "channels_last": True, "huge_pages": True}
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
@@ -69,7 +69,7 @@ def works(case: str, way: str, pipe: Connection) -> None:
         pipe.send((time.process_time() - began) / count)
 
 
-def in_turn(case: str) -> list[Row]:
+def in_turn(case: str, turns: int) -> list[Row]:
     """Let all ways of a case step in turn; the first is what the others are set beside."""
     context = get_context("spawn")
     pipes, ways = [], list(WAYS.get(case, PEERS))
@@ -78,7 +78,8 @@ def in_turn(case: str) -> list[Row]:
         context.Process(target=works, args=(case, way, there), daemon=True).start()
         pipes.append(here)
     seen: list[list[float]] = []
-    for turn in range(WARM + (TOY_TURNS if case.startswith("toy") else TURNS)):
+    turns = max(turns, TOY_TURNS) if case.startswith("toy") else turns
+    for turn in range(WARM + turns):
         times = []
         for pipe in pipes:
             pipe.send(True)
@@ -91,7 +92,7 @@ def in_turn(case: str) -> list[Row]:
     for number_, way in enumerate(ways):
         ratios = [turn[0] / turn[number_] for turn in seen]
         rows.append({
-            "case": case, "way": way, "rows": BATCHES[case],
+            "case": case, "way": way, "rows": BATCHES[case], "turns": turns,
             "seconds": statistics.median(turn[number_] for turn in seen),
             "times": statistics.median(ratios), "least": min(ratios), "most": max(ratios),
         })  # fmt: skip
@@ -103,13 +104,14 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
     rows = STUDY.kept(given.out) or []
     os.environ["OMP_NUM_THREADS"] = "1"
     for case in given.cases or WAYS:
-        rows = [*(row for row in rows if row["case"] != case), *in_turn(case)]
+        rows = [*(row for row in rows if row["case"] != case), *in_turn(case, given.turns)]
         yield rows
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Which cases."""
     named = ", ".join([*WAYS, *TOWERS])
+    parser.add_argument("--turns", type=int, default=TURNS, help="that count")
     parser.add_argument("cases", nargs="*", help=f"of {named}; default: all without peers")
 
 
@@ -126,11 +128,12 @@ def parts(rows: list[Row]) -> dict[str, str]:
     }
     found = {case: table(columns, own) if own else "Not measured." for case, own in cases.items()}
     seconds = {row["way"]: row["seconds"] for row in rows}
-    times = next(row["times"] for row in rows if row["way"] == "medmcl's loop")
+    loop = next(row for row in rows if row["way"] == "medmcl's loop")
+    overhead = [100 * (1 / loop[key] - 1) for key in ("times", "most", "least")]
     without, searched = seconds["without the search"], seconds["with the search"]
     return {
         **found,
-        "overhead": f"{100 * (1 / times - 1):.1f} %",
+        "overhead": "{:.1f} % (turns: {:.1f} to {:.1f} %)".format(*overhead),
         "search": f"{1000 * (searched - without):.1f} of {1000 * searched:.1f} ms",
     }
 
