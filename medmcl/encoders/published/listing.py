@@ -123,7 +123,8 @@ def _in_seconds(step: Mapping[str, Any], rate_hz: float) -> str:
         return ""
     said = f"{step['samples'] / rate_hz:g} s at {rate_hz:g} Hz"
     starts = ", ".join(f"{one / rate_hz:g}" for one in step.get("starts", ()))
-    return f"  ({said}{f', from {starts} s' if starts else ''})"
+    apart = f", every {step['every'] / rate_hz:g} s" if "every" in step else ""
+    return f"  ({said}{f', from {starts} s' if starts else apart})"
 
 
 def _file(card: Card) -> Iterator[str]:

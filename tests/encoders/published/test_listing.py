@@ -63,6 +63,8 @@ def test_lengths_are_said_in_seconds_and_samples(name, length):
 
 def test_steps_say_their_samples_in_seconds_at_the_rate_they_have_there():
     assert "starts: [0, 125, 250]}  (9 s at 250 Hz, from 0, 0.5, 1 s)" in one_model("st_mem")
+    assert "{step: windows, seconds: 10, every: 10}\n" in one_model("st_mem")
+    assert "samples: 1250, every: 625}  (2.5 s at 500 Hz, every 1.25 s)" in one_model("ecg_jepa")
     assert "{step: cut, samples: 2500}  (5 s at 500 Hz)" in one_model("hubert_ecg")
 
 
