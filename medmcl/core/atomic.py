@@ -4,11 +4,14 @@ Everything that medmcl writes for later goes through here. A reader sees the old
 new; a process that is killed leaves the old, and beside it a part (``.NAME.….part``) that the next
 writer in the same folder takes away: at once if its writer is known to be dead, after a week if
 that ran where this process cannot see it (another host, container, or before a restart).
+A folder that is replaced stands aside while the new one takes its place; if the writer is killed
+just then, the next writer in the same folder, or `put_back`, gives it back.
 """
 
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -26,7 +29,10 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.writing import writing
 
 _UNSEEN_SECONDS = 7 * 86_400
-_PART = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.part$")
+_PART = re.compile(
+    r"(?s)\.(?P<name>.*)\.(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}"
+    r"(?P<replaced>-replaced)?\.part"
+)
 
 
 @contextmanager
@@ -62,10 +68,12 @@ def folder_aside(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Args:
         path: The folder to make; absent, or empty. If somebody else made it meanwhile, renaming
             fails with `OSError`.
-        replace: Whether one that is there goes. It is whole until the new one is.
+        replace: Whether one that is there goes. One of the two is whole at any time, and is at
+            ``path`` but for a moment in which a killed process leaves it to `put_back`.
     """
     path = path.resolve() if path.is_symlink() else path  # a link stays one
     aside = _aside(path)
+    old = aside.with_name(f"{aside.stem}-replaced.part")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,12 +82,14 @@ def folder_aside(path: Path, *, replace: bool = False) -> Iterator[Path]:
             for made in (*aside.rglob("*"), aside):
                 if made.is_file() or made.is_dir():
                     bring_to_disk(made)
-            if replace:
-                remove_whole(path)
+            if replace and path.exists():
+                path.rename(old)
             aside.rename(path)
             bring_to_disk(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if os.path.lexists(old):
+            _settle(old, ended=True)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -126,6 +136,35 @@ def remove_whole(path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def put_back(path: Path) -> None:
+    """Give back a folder whose writer was killed as it replaced it, if that happened."""
+    if not path.exists():
+        for old in path.parent.glob(f".{glob.escape(path.name)}.*-replaced.part"):
+            _settle(old)
+
+
+def _settle(part: Path, *, ended: bool = False) -> None:
+    """Take a part away if its writer is dead, or has ``ended``; give back what was replaced.
+
+    The latter goes back only where nothing took its place, but then at once, also if its writer
+    cannot be asked: at worst that one cannot rename its own folder into place, and says so.
+    """
+    named = _PART.fullmatch(part.name)
+    if named is None:
+        return
+    is_dead, before = ended or _is_dead(part, named), part.with_name(named["name"])
+    with suppress(OSError):  # another process takes it away, or it is not ours to take
+        if not named["replaced"] or os.path.lexists(before):
+            if is_dead:
+                _delete(part)
+        elif is_dead or named["place"] != process_space():
+            part.rename(before)
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
     """Write a file from its whole content; text as UTF-8. See `file_aside`."""
     with file_aside(path, mode=mode) as aside:
@@ -155,20 +194,17 @@ def _aside(path: Path) -> Path:
     """A name beside a path that nobody else has; parts of dead writers that lie there go."""
     refuse_nameless(path)
     for left in path.parent.glob(".*.part"):
-        with suppress(OSError):  # another process takes it away, or it is not ours to take
-            if _is_dead(left):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        _settle(left)
     who = f"{process_space()}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f".{path.name}.{who}.part")
 
 
-def _is_dead(part: Path) -> bool:
+def _is_dead(part: Path, named: re.Match[str]) -> bool:
     """Whether nobody writes a part any more."""
-    named = _PART.search(part.name)
-    if named is None:
-        return False
     if named["place"] != process_space():
-        return time.time() - part.stat().st_mtime > _UNSEEN_SECONDS
+        with suppress(OSError):  # it is gone
+            return time.time() - part.stat().st_mtime > _UNSEEN_SECONDS
+        return False
     try:
         os.kill(int(named["process"]), 0)
     except ProcessLookupError:

@@ -450,12 +450,20 @@ def parse_json(text: str | bytes) -> Any:
     """Read JSON from a file that might be anybody's.
 
     Raises:
-        json.JSONDecodeError: It is no JSON, or so large or so deeply nested that it is none for us.
+        json.JSONDecodeError: It is no JSON, or so large or so deeply nested that it is none for us;
+            or a text in it holds half a surrogate pair, which no file takes.
     """
     if len(text) * _PER_JSON_BYTE > most_bytes("table"):
         what = f"{size(len(text))} of JSON claim more memory than a table may take"
         raise json.JSONDecodeError(f"{what} ({VARIABLES['table'][0]})", "", 0)
+    surrogates = text.count(b"\\ud") if isinstance(text, bytes) else text.count("\\ud")
+    surrogates += text.count(b"\\uD") if isinstance(text, bytes) else text.count("\\uD")
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        if surrogates:  # or whole pairs
+            json.dumps(found, ensure_ascii=False).encode()
     except RecursionError:
         raise json.JSONDecodeError("nested too deeply for a file of data", "", 0) from None
+    except UnicodeEncodeError:
+        raise json.JSONDecodeError("holds half a surrogate pair, no letter", "", 0) from None
+    return found

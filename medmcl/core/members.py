@@ -156,6 +156,15 @@ def _name(given: str, path: Path) -> str:
             expected="names without .. and without / at the start",
             fix="do not trust this archive; if it is your own, write it anew",
         )
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise RecordError(
+            "a member's name is not UTF-8",
+            where=path,
+            got=ascii(given),
+            fix="rename the files, and write the archive anew",
+        ) from None
     return str(name)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from medmcl.core.atomic import folder_aside
+from medmcl.core.atomic import folder_aside, put_back
 from medmcl.core.errors import CohortError
 from medmcl.core.file_lock import claimed
 
@@ -25,6 +25,7 @@ def whole_folder(out: Path, *, marks: Sequence[str], overwrite: bool) -> Iterato
     """
     out = Path(out).absolute()
     with claimed(out, "a cohort is being written"):
+        put_back(out)
         _refuse_foreign(out, marks, overwrite)
         with folder_aside(out, replace=True) as aside:
             yield aside

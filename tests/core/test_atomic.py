@@ -1,22 +1,27 @@
+import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from killed import forked
 
 from medmcl.core.atomic import (
     append_line,
     file_aside,
     folder_aside,
+    put_back,
     working_folder,
     write_atomically,
 )
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, CohortError
 from medmcl.core.file_lock import claimed
-from medmcl.core.writing import refuse_unwritable
+from medmcl.core.writing import DiskError, refuse_unwritable
+from medmcl.data.cohort.locate import find_cohort
 
 KILLED = """
 import os, pathlib, signal
@@ -108,6 +113,61 @@ def test_a_folder_that_somebody_made_meanwhile_is_not_replaced(tmp_path):
         second()
     assert (path / "x").read_text() == "first"
     assert names(tmp_path) == ["made"]
+
+
+def test_a_folder_that_is_replaced_is_never_lost(tmp_path):
+    """Killed while the old one was deleted, neither was there, and the next writer swept both."""
+    home = tmp_path / "home"
+    home.mkdir()
+    path, at, status, gaps = home / "made", 0, -9, 0
+
+    def content():
+        return {one.name: one.read_text() for one in path.iterdir()}
+
+    def run():
+        with folder_aside(path, replace=True) as aside:
+            for name in "abc":
+                (aside / name).write_text("new")
+
+    while status == -9:
+        at += 1
+        shutil.rmtree(home)
+        path.mkdir(parents=True)
+        for name in "xyz":
+            (path / name).write_text("old")
+        status, _ = forked(run, home, at=at)
+        gaps += not path.exists()
+        if at % 2:
+            put_back(path)  # whoever opens it
+        write_atomically(home / "other", "the next writer")
+        assert content() in (dict.fromkeys("xyz", "old"), dict.fromkeys("abc", "new"))
+        assert names(home) == ["made", "other"]
+    assert status == 0
+    assert content()["a"] == "new"
+    assert gaps == 1
+    assert at > 8
+
+
+def test_a_folder_that_cannot_take_the_place_of_another_leaves_it(tmp_path, monkeypatch):
+    """A disk that fails between the two renames, and one that a container left there."""
+    path, rename = tmp_path / "made", Path.rename
+    path.mkdir()
+    (path / "x").write_text("old")
+
+    def fails(one, other):
+        if other == path and not one.stem.endswith("-replaced"):
+            raise OSError(errno.EIO, "the disk")
+        return rename(one, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fails)
+        with pytest.raises(DiskError), folder_aside(path, replace=True) as aside:
+            (aside / "x").write_text("new")
+    assert names(tmp_path) == ["made"]
+    path.rename(tmp_path / ".made.00000000-1-0a0a0a0a-replaced.part")
+    with pytest.raises(CohortError, match=r"holds no cohort\.yaml"):  # it looked for one there
+        find_cohort(path)
+    assert (path / "x").read_text() == "old"
 
 
 def test_permissions_follow_the_umask_and_what_is_asked(tmp_path):

@@ -214,11 +214,11 @@ def _no_name(path: str) -> str:
     if "\0" in path:
         return "a name with a null byte"
     try:
-        if len(whole := os.fsencode(path)) <= _LONGEST:
+        if len(whole := path.encode()) <= _LONGEST:
             return ""
-        is_long = any(len(part) > _LONGEST for part in whole.split(os.fsencode(os.sep)))
-    except UnicodeEncodeError:
-        return "a name that this system cannot write"
+        is_long = any(len(part) > _LONGEST for part in whole.split(os.sep.encode()))
+    except UnicodeEncodeError:  # of a file that was written elsewhere, or of no letters at all
+        return "a name that is not UTF-8: rename the file"
     return "a name that is too long" if is_long else ""
 
 

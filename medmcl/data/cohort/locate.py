@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from medmcl.core.atomic import put_back
 from medmcl.core.config import nearest, read_yaml
 from medmcl.core.errors import CohortError
 from medmcl.core.path_suggestions import shipped
@@ -38,6 +39,7 @@ def find_cohort(path: str | Path) -> Path:
         CohortError: There is none; the error lists the names that are known.
     """
     given = Path(path).expanduser()
+    put_back(given.parent if given.suffix in (".yaml", ".yml") else given)
     if given.is_file() and given.suffix not in (".yaml", ".yml"):
         raise CohortError(
             "is not a cohort.yaml", where=given, fix="give the folder that holds cohort.yaml"

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from medmcl.core.atomic import put_back
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError, damage
 from medmcl.core.findings import counted
@@ -112,6 +113,7 @@ def open_meds(folder: Path) -> MedsDataset:
     Raises:
         CohortError: There are none; or one is a link out of the folder.
     """
+    put_back(folder)
     shards = tuple(sorted((folder / "data").rglob("*.parquet")))
     inside = below([os.path.realpath(folder)])
     strays = [(one, os.path.realpath(one)) for one in shards]

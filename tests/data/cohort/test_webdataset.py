@@ -84,6 +84,28 @@ def packed(tmp_path):
     return folder
 
 
+@pytest.mark.parametrize("what", ["a folder", "a shard", "a text in JSON"])
+def test_a_name_that_is_not_utf_8_is_refused_by_name(what, tmp_path):
+    """Latin-1 of an old archive ended in a traceback of a table that cannot hold it."""
+    odd = "gr\udcfcn.png"
+    if what == "a shard":
+        pack(tmp_path / "s" / "0.tar", [*sample(0), (odd, picture(1))], pax_headers={})
+    else:
+        (tmp_path / "s").mkdir()
+        for name, content in sample(0):
+            (tmp_path / "s" / name).write_bytes(content)
+        other = odd if what == "a folder" else "0001.png"
+        (tmp_path / "s" / other).write_bytes(picture(1))
+    if what == "a text in JSON":
+        (tmp_path / "s" / "0001.json").write_text('{"note": "\\ud800"}')
+    kept = {"schema": "medmcl/cohort@1", "subjects": {"table": "s/*"}}
+    kept["modalities"] = {"image": {"reader": "image", "record": "key", "path": "{image}"}}
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(kept))
+    with pytest.raises(CohortError, match=r"gr.udcfcn|half a surrogate pair") as told:
+        open_cohort(tmp_path)
+    assert str(told.value).isascii()
+
+
 def write(folder, tree):
     (folder / "cohort.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
