@@ -388,10 +388,12 @@ def disturbed(found: Embedding, how: Mapping[str, Any]) -> tuple[np.ndarray, np.
         kept: list[int] = []
         arrays: list[torch.Tensor] = []
         for row in rows[first : first + found.batch]:
+            place = places.iloc[index[row]]
             try:
-                arrays.append(
-                    torch.from_numpy(adapter.prepare(adapter.read(places.iloc[index[row]])))
-                )
+                if str(places.index[index[row]]) in found.longer:
+                    full[row], has[row] = found.of_all_pieces(place, adapter), True
+                    continue
+                arrays.append(torch.from_numpy(adapter.prepare(adapter.read(place))))
             except RecordError:
                 continue
             kept.append(int(row))

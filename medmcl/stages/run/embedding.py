@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.config import fingerprint
-from medmcl.core.contracts import RecordRef, TakesWhole
+from medmcl.core.contracts import Adapter, RecordRef, TakesWhole
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json, refuse_odd_file
@@ -127,25 +127,26 @@ class Embedding:
             self.towers, self.prepared, self.modality, records, self.space, self.device,
             self.batch, bar,
         )  # fmt: skip
-        listed = self.prepared.cohort.records[self.modality]
-        for row, number in enumerate(records):
-            if str(listed.index[number]) in self._longer:
-                found[row] = self._of_all_pieces(listed["place"].iloc[number])
+        if self.longer:
+            adapter = self.prepared.adapters[self.modality]
+            listed = self.prepared.cohort.records[self.modality]["place"]
+            for row, number in enumerate(records):
+                if str(listed.index[number]) in self.longer:
+                    found[row] = self.of_all_pieces(listed.iloc[number], adapter)
         return found
 
     @cached_property
-    def _longer(self) -> Mapping[str, str]:
+    def longer(self) -> Mapping[str, str]:
         """Records of which the prepared rows hold the first pieces alone."""
         adapter = self.prepared.adapters[self.modality.split(" + ")[0]]
         if not self.whole or not isinstance(adapter, TakesWhole):
             return {}
         return self.prepared.warned(self.modality, lambda code: code == adapter.longer)
 
-    def _of_all_pieces(self, place: RecordRef) -> np.ndarray:
-        """The mean over all pieces of a record, each encoded by itself, (width,)."""
+    def of_all_pieces(self, place: RecordRef, adapter: Adapter) -> np.ndarray:
+        """The mean over all pieces that an adapter makes of a record, (width,) float32."""
         import torch
 
-        adapter = self.prepared.adapters[self.modality]
         pieces = torch.from_numpy(cast(TakesWhole, adapter).prepare_whole(adapter.read(place)))
         encoder = self.towers.tower(self.modality).encoder
         total = torch.zeros(self.width, device="cpu")

@@ -22,6 +22,7 @@ from medmcl import models
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.encoders.published.card import split_model
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings
+from medmcl.stages.benchmark.contenders import disturbed
 from medmcl.stages.run import embedding
 from medmcl.stages.run.embed import EmbedCommand
 from medmcl.stages.run.embedding import provenance_of_table
@@ -342,7 +343,7 @@ def test_all_pieces_of_longer_records_are_embedded_as_the_model_does(tmp_path):
     table = ["subject_id,split,path"]
     for name, signal in signals.items():
         np.save(tmp_path / f"{name}.npy", signal)
-        table.append(f"{name},train,{name}.npy")
+        table.append(f"{name},held_out,{name}.npy")
     (tmp_path / "people.csv").write_text("\n".join(table))
     ecg = {
         "kind": "ecg",
@@ -368,3 +369,7 @@ def test_all_pieces_of_longer_records_are_embedded_as_the_model_does(tmp_path):
         expected = model.features(pieces).mean(0)
         got = found.loc[name].drop("quality").to_numpy(np.float64)
         assert np.abs(got - expected).max() < 1e-5 * expected.std(), name
+    ours = embedding.embedding_of_model(f"ecg_fm:tiny:{file}", tmp_path, beside=tmp_path)
+    again, has = disturbed(ours, {"through_hz": 500})  # as they were recorded
+    assert has.all()
+    assert np.abs(again - ours.vectors(ours.records)).max() < 1e-5
