@@ -7,10 +7,19 @@ new kind is one class here and its name in `AnyStep`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from medmcl.core.config import Config
 from medmcl.modalities.ecg import quotient
@@ -211,17 +220,20 @@ class Windows(Step):
             raise ValueError("every: a whole number of samples")
         return self
 
+    @model_serializer(mode="wrap")
+    def _said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only what is said: runs that were made before there was an ``every`` open."""
+        return {key: value for key, value in whole(self).items() if value}
+
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Give (W, L, samples); of pieces (V, L, S) those of each, (V * W, L, samples)."""
         length, starts = self.length(rate_hz), self.places(x.shape[-1], rate_hz)
         if not starts or x.shape[-1] < max(starts) + length:
             return x[None, ..., :0]
         pieces = [x[..., at : at + length] for at in starts]
-        return (
-            np.stack(pieces)
-            if x.ndim < 3
-            else np.stack(pieces, 1).reshape(-1, *pieces[0].shape[1:])
-        )
+        if x.ndim < 3:
+            return np.stack(pieces)
+        return np.stack(pieces, 1).reshape(-1, *pieces[0].shape[1:])
 
     def samples_after(self, samples: int, rate_hz: float) -> int:  # noqa: ARG002  (a Step)
         """Those of a piece."""

@@ -303,6 +303,8 @@ def test_other_steps_are_another_preparation():
     with pytest.raises(ArtefactError, match="'steps'"):
         adapter(steps=[Z]).load_state(adapter(steps=[]).state())
     adapter(steps=[Z]).load_state(adapter(steps=[Z]).state())
+    cut = {"step": "windows", "samples": 2500, "starts": [0, 2500]}
+    assert adapter(steps=[cut]).state()["steps"] == [cut]  # as runs before `every` have it
 
 
 def test_formats_are_prepared_alike(tmp_path):
