@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -130,7 +130,7 @@ def few_share(count: int, whole: int, fewest: int = FEWEST_SUBJECTS) -> str:
 def hide(
     counts: Mapping[Level, int], fewest: int = FEWEST_SUBJECTS, keep: object = None
 ) -> dict[Level, int | str]:
-    """Replace small counts, and the next smallest where they would follow from the total.
+    """Replace small counts, and the next smallest until none follows from the total.
 
     Args:
         counts: Level to count.
@@ -141,13 +141,33 @@ def hide(
         level: few(count, fewest) if 0 < count < fewest else count
         for level, count in counts.items()
     }
-    hidden = [counts[level] for level, value in masked.items() if isinstance(value, str)]
-    whole = sum(hidden)
-    told = len(hidden) == 1 or whole < fewest or whole == len(hidden) * (fewest - 1)
-    rest = [level for level, value in masked.items() if isinstance(value, int) and value > 0]
-    if hidden and told and rest:
-        masked[min(rest, key=lambda level: (level == keep, counts[level]))] = WITHHELD
+    while hidden := [level for level, value in masked.items() if isinstance(value, str)]:
+        rest = [level for level, value in masked.items() if isinstance(value, int) and value > 0]
+        whole = sum(counts[level] for level in hidden)
+        most = min((counts[level] for level in rest if level != keep), default=whole)
+        ends = [(fewest, most) if masked[one] == WITHHELD else (1, fewest - 1) for one in hidden]
+        if not rest or (whole >= fewest and not leaves_one(ends, (whole, whole))):
+            break
+        masked[min(rest, key=lambda one: (one == keep, counts[one], str(one)))] = WITHHELD
     return masked
+
+
+def leaves_one(ends: Sequence[tuple[float, float]], whole: tuple[float, float]) -> bool:
+    """Whether the sum of counts leaves one value of any that is hidden, or of itself if it is.
+
+    Args:
+        ends: Fewest and most of each count; the same of one that is shown.
+        whole: Fewest and most of their sum.
+    """
+
+    def others(side: int, but: int = -1) -> float:
+        return sum(pair[side] for place, pair in enumerate(ends) if place != but)
+
+    return (whole[0] < whole[1] and min(whole[1], others(1)) - max(whole[0], others(0)) < 1) or any(
+        least < most
+        and min(most, whole[1] - others(0, place)) - max(least, whole[0] - others(1, place)) < 1
+        for place, (least, most) in enumerate(ends)
+    )
 
 
 _PLACE = re.compile(r"""(?<![\w.:/\u2026])(?:~|(?=/))(?:/[^\s/"'`<>|,;()\[\]{}]+)+""")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pandas as pd
 import pytest
 
@@ -28,6 +30,19 @@ def test_one_hidden_count_takes_the_next_smallest_with_it():
     assert hide({"a": 100, "b": 7, "c": 2}) == {"a": 100, "b": WITHHELD, "c": "<5"}
     assert hide({"a": 100, "b": 7, "c": 2}, fewest=1) == {"a": 100, "b": 7, "c": 2}
     assert hide({"a": 100, "b": 0}) == {"a": 100, "b": 0}
+
+
+@pytest.mark.parametrize("counts", [(60, 55, 1, 1, 1, 1, 1), (100, 5, 1), (60, 6, 6, 4), (9, 4, 4)])
+def test_hidden_counts_are_not_the_only_ones_that_add_up(counts):
+    found = hide(dict(enumerate(counts)))
+    few = [k for k, text in found.items() if text == "<5"]
+    held = [k for k, text in found.items() if text == WITHHELD]
+    shown = [count for count in found.values() if isinstance(count, int)]
+    rest = sum(counts) - sum(shown)
+    most = min(shown, default=rest)  # who knows the rule knows that those withheld are no more
+    could = [one for one in product(range(1, 5), repeat=len(few))
+             if 5 * len(held) <= rest - sum(one) <= most * len(held)]  # fmt: skip
+    assert all(len({one[k] for one in could}) > 1 for k in range(len(few))), found
 
 
 def test_patterns_of_few_samples_are_hidden_with_what_would_tell_them():

@@ -35,7 +35,7 @@ def share_of(rows: Sequence[Result]) -> str:
 
 
 def _span(counts: Sequence[int]) -> str:
-    return few(counts[0]) if len(counts) == 1 else f"{few(counts[0])} to {few(counts[-1])}"
+    return " to ".join(dict.fromkeys((few(counts[0]), few(counts[-1]))))
 
 
 def deciding(data: Evaluation) -> dict[str, tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""Counts of subgroups that follow from their sum, or from Table 1."""
+"""Counts of groups that follow from their sum, other groups, other tasks, or Table 1."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from medmcl.core.suppression import WITHHELD, Hidden
-from medmcl.evaluation.protocol.evidence import SubgroupRow
+from medmcl.core.suppression import FEWEST_SUBJECTS, Hidden, leaves_one
+from medmcl.evaluation.protocol.evidence import PresenceRow, SubgroupRow
+from medmcl.evaluation.report.small_rows import Known, hidden_row, rounded
 from medmcl.evaluation.report.table_one import TableOne
 
+EVERYONE, AS_IF = "everyone", "as if"
+Group = SubgroupRow | PresenceRow
 Levels = Mapping[str, tuple[int, ...]]
 """Level of a category to how many of the scored people have it, by each variable that has it."""
 
@@ -33,70 +36,94 @@ def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
     return found
 
 
-def hidden_groups(
-    rows: Sequence[SubgroupRow], levels: Levels, rounded: Callable[[SubgroupRow], SubgroupRow]
-) -> list[SubgroupRow]:
-    """Hide more groups, smallest first, until no hidden count follows from all groups together.
+def hidden_groups(rows: Sequence[Group], levels: Levels, known: Known) -> list[Group]:
+    """Rows of groups as shown; where any group or its people are hidden, no count tells it.
+
+    Of a task of which few of a group are not scored, no group is counted. Where only groups are
+    held back, all others but everyone are counted in fives: another attribute, task or pattern
+    would tell what one holds back. Where sums still do, the smallest are withheld.
 
     Args:
-        rows: Rows as they are shown by themselves.
+        rows: Rows of subgroups, and by what subjects have.
         levels: How many people there are of a group at most.
-        rounded: Gives a row with numbers that tell no count.
+        known: What is shown of people.
     """
-    done = list(rows)
-    wholes = {_kind(row): row.subjects for row in rows if row.attribute == "everyone"}
+    same: dict[object, set[int]] = {}
+    for row in rows:
+        if row.subjects and _name(row)[0] != EVERYONE:
+            same.setdefault(_name(row), set()).add(row.subjects)
+    done: list[Group] = []
+    for row in rows:
+        attribute, group = _name(row)
+        own = (*levels.get(group, ()), *same.get((attribute, group), ()))
+        is_part = attribute != EVERYONE and isinstance(row, SubgroupRow)  # no step of the flow
+        wholes = own if is_part else (*known.wholes, *own)
+        done.append(hidden_row(row, replace(known, wholes=wholes))[0])
+    if all(_is_open(row) for row in done):
+        return done
+    gone = {row.task for row in done if isinstance(row.subjects, Hidden)}
     parts: dict[object, list[int]] = {}
-    for place, row in enumerate(rows):
-        if row.attribute != "everyone":
-            parts.setdefault((_kind(row), row.attribute), []).append(place)
+    whole = {_kind(row): row.subjects for row in done if _name(row)[0] == EVERYONE}
+    for place, row in enumerate(done):
+        attribute, _ = _name(row)
+        if attribute != EVERYONE:
+            done[place] = _counted(row, Hidden if row.task in gone else _in_five)
+            parts.setdefault((_kind(row), attribute), []).append(place)
     for places in parts.values():
-        whole = wholes.get(_kind(rows[places[0]]))
-        while whole is not None and _is_told([done[k] for k in places], whole, levels):
-            open_ = [k for k in places if _is_open(done[k])]
-            if not open_:
+        people = whole.get(_kind(done[places[0]]))
+        while people is not None and _is_told([done[k] for k in places], people):
+            left = [k for k in places if str(done[k].subjects)[:1].isdigit()]
+            if not left:
                 break
-            least = min(open_, key=lambda k: done[k].subjects or 0)
-            row = done[least]
-            done[least] = rounded(
-                replace(row, n=Hidden(row.n or 0), subjects=Hidden(row.subjects or 0))
-            )
+            least = min(left, key=lambda k: done[k].subjects or 0)
+            done[least] = _counted(done[least], Hidden)
     return done
 
 
-def _kind(row: SubgroupRow) -> object:
-    return row.task, row.target, row.method, row.metric, row.label_fraction
+def _name(row: Group) -> tuple[str, str]:
+    """What a group is of, and its name."""
+    if isinstance(row, SubgroupRow):
+        return row.attribute, row.group
+    return (row.modalities if row.modalities == EVERYONE else row.asked), row.modalities
 
 
-def _is_open(row: SubgroupRow) -> bool:
-    return row.subjects is not None and not isinstance(row.subjects, Hidden)
+def _kind(row: Group) -> object:
+    kind = row.task, row.target, row.method, row.metric, row.label_fraction
+    return (type(row), *kind)
 
 
-def _is_told(rows: Sequence[SubgroupRow], whole: int, levels: Levels) -> bool:
-    """Whether the sum and the bounds of all groups leave one number for a hidden count."""
-    ends = [_bounds(row, levels) for row in rows]
-    low, high = _range(whole)
-    for row, (least, most) in zip(rows, ends, strict=True):
-        if row.subjects is None or not isinstance(row.subjects, Hidden):
-            continue
-        others = [sum(end[side] for end in ends) - (least, most)[side] for side in (0, 1)]
-        if min(most, high - others[0]) - max(least, low - others[1]) < 1:
-            return True
-    return False
+def _is_open(row: Group) -> bool:
+    """Whether people of a group are shown, and those with the event if it has one."""
+    counts = (row.subjects, row.events)
+    return row.subjects is not None and not any(isinstance(one, Hidden) for one in counts)
 
 
-def _bounds(row: SubgroupRow, levels: Levels) -> tuple[float, float]:
-    """Fewest and most people of a group by what is shown."""
-    if row.subjects is not None and str(row.subjects) != WITHHELD:
-        return _range(row.subjects)
-    return 1, min(levels.get(row.group, ()), default=math.inf)
+def _counted(row: Group, shown: Callable[[int], int]) -> Group:
+    """A row with counts as they are shown, and numbers that do not tell them."""
+    if row.subjects is None or row.subjects < FEWEST_SUBJECTS:
+        return row
+    names = ("n", "subjects", "events")
+    counts = {name: shown(count) for name in names if (count := getattr(row, name)) is not None}
+    return rounded(replace(row, **counts), {})  # type: ignore[arg-type]  # each under its name
 
 
-def _range(count: int) -> tuple[float, float]:
+def _in_five(count: int) -> int:
+    low = count - count % FEWEST_SUBJECTS
+    return Hidden(int(count), f"{low:,} to {low + FEWEST_SUBJECTS - 1:,}")
+
+
+def _is_told(rows: Sequence[Group], whole: int) -> bool:
+    """Whether the sum of all groups leaves one number for a hidden count."""
+    is_whole = _name(rows[0])[0] != AS_IF
+    return is_whole and leaves_one([_range(row.subjects) for row in rows], _range(whole))
+
+
+def _range(count: int | None) -> tuple[float, float]:
     """The ends of a count as shown."""
     text = str(count).replace(",", "")
     if text.startswith("<"):
         return 1, int(text[1:]) - 1
-    if text == WITHHELD:
+    if not text[:1].isdigit():
         return 1, math.inf
     low, _, high = text.partition(" to ")
     return int(low), int(high or low)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,12 @@ from medmcl.evaluation.protocol.evidence import (
     risk_histogram,
     sensible_thresholds,
 )
-from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.protocol.results import Result, save_results
+from medmcl.evaluation.protocol.subgroups import held_back
+from medmcl.evaluation.report.files import json_text, write_csv_files
+from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.page import write_report
+from medmcl.evaluation.report.small_counts import as_shown
 from medmcl.evaluation.report.table_one import Variable, table_one
 
 LEVELS = ("A", "B", "C")
@@ -226,6 +231,154 @@ def told(folder):
 def test_no_count_of_few_people_follows_from_all_files_together(tmp_path, seed):
     report(tmp_path, seed)
     assert not told(tmp_path)
+
+
+TASKS = ("ill", "other", "rare")
+
+
+def rich_report(folder, seed):
+    """Write a report of binary tasks, one rare, of classes, one rare, and of nested attributes."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(90, 160))
+    site = rng.choice(LEVELS, n, p=[0.45, 0.3, 0.25])
+    attributes = {"site": site, "north": np.where(site == "C", "no", "yes"),
+                  "sex": rng.choice(["f", "m"], n)}  # fmt: skip
+    outcome = {
+        name: rng.binomial(1, share, n).astype(float)
+        for name, share in zip(TASKS, (0.45, 0.4, rng.uniform(0.01, 0.05)), strict=True)
+    }
+    gone = rng.permutation(n)
+    outcome["ill"][gone[: rng.choice([0, 0, 2, 4])]] = np.nan
+    outcome["other"][gone[: rng.choice([0, 3, 9, 12])]] = np.nan
+    grade = rng.choice(["high", "low", "mid"], n, p=[0.03, 0.45, 0.52])
+    grade[:2] = "high"
+    data = Evaluation(
+        folder=folder,
+        flow=[("in the table", n + 2, n + 2), ("held_out", n, n)],
+        notes=["2 subjects have a record that the run learned from: not scored"],
+        table_one=table_one(
+            pd.DataFrame({"site": site, **{name: pd.Series(y).map({0.0: "no", 1.0: "yes"})
+                                           for name, y in outcome.items()}}),
+            ["held_out"] * n,
+            [Variable(name=name, kind="category", keep="yes") for name in ("site", *TASKS)],
+        ),
+    )  # fmt: skip
+    for name, y in outcome.items():
+        known = ~np.isnan(y)
+        told = {"task": name, "target": name, "value": rng.random()}
+        lost = int((~known).sum())
+        note = f"{lost} labelled rows lack an input and are left out" if lost else ""
+        data.results.append(row(y[known], "ours", "auroc", **told | {"note": note}))
+        parts = {"everyone": np.full(n, "everyone"), **attributes}
+        for attribute, groups in parts.items():
+            levels = sorted(set(groups))
+            rows = [known & (groups == level) for level in levels]
+            least = [int(min(y[r].sum(), (1 - y[r]).sum())) for r in rows]
+            held = held_back([int(r.sum()) for r in rows], least)
+            for level, r, why in zip(levels, rows, held, strict=True):
+                base = {"task": name, "target": name, "method": "ours", "metric": "auroc",
+                        "direction": "higher", "attribute": attribute, "group": level}  # fmt: skip
+                counts = {"n": int(r.sum()), "subjects": int(r.sum()), "events": int(y[r].sum())}
+                told = {"suppressed": True, "note": why} if why else {"value": 0.8, **counts}
+                if attribute != "everyone" or not why:
+                    data.subgroups.append(SubgroupRow(**base, **told))
+    train = dict(zip(("high", "low", "mid"), (3, 139, 158), strict=True))
+    for name in train:
+        y = (grade == name).astype(float)
+        data.results.append(row(y, "ours", "auroc", 0.8, "multiclass", task="grade", target=name,
+                                train_subjects=300, train_events=train[name]))  # fmt: skip
+        risk = np.clip(0.4 * y + rng.uniform(0.05, 0.5, n), 0, 1)
+        data.evidence.append(
+            TaskEvidence(task="grade", target=name, kind="multiclass", method="ours",
+                         protocol="linear_probe", calibration=calibration(y, risk),
+                         decision=net_benefit(y, risk, sensible_thresholds(float(y.mean()))),
+                         histogram=risk_histogram(risk))
+        )  # fmt: skip
+    shown = as_shown(data)  # as `write_report` does, without figures
+    write_csv_files(folder, shown)
+    save_results(folder / "results.csv", shown.results)
+    (folder / "report.json").write_text(json_text(shown), encoding="utf-8")
+    (folder / "model_card.md").write_text(model_card(shown).markdown(), encoding="utf-8")
+    return n
+
+
+def read_of_groups(found, lines, task):
+    """Take in the groups of a task, all of which add up to its people, its events and its gaps."""
+    own: dict[str, list[str]] = {}
+    for line in lines:
+        g = f"{line['attribute']} {line['group']}"
+        own.setdefault(line["attribute"], []).append(g)
+        for name in ("subjects", "events", "others", "unscored"):
+            found.known(f"{task} {name} {g}", line.get(name, ""))
+        found.known(f"size {g}")
+        found.equal(f"{task} subjects {g}", f"{task} events {g}", f"{task} others {g}")
+        found.equal(f"size {g}", f"{task} subjects {g}", f"{task} unscored {g}")
+    for each in own.values():
+        for name in ("subjects", "events"):
+            found.equal(f"{task} {name}", *(f"{task} {name} {g}" for g in each))
+        found.equal(f"{task} missing", *(f"{task} unscored {g}" for g in each))
+    for name in ("subjects", "events"):
+        parts = (f"{task} {name} site {s}" for s in ("A", "B"))
+        found.equal(f"{task} {name} north yes", *parts)
+
+
+def read_of_results(found, folder):
+    """Take in people and events of the rows of results, and of curves."""
+    for line in read(folder / "results.csv"):
+        one = line["task"] + (f" {line['target']}" if line["task"] == "grade" else "")
+        for name in ("subjects", "events", "non_events"):
+            found.known(f"{one} {name}", line[name])
+        found.equal(f"{one} subjects", f"{one} events", f"{one} non_events")
+        if line["train_events"]:
+            found.known(f"train {line['target']}", line["train_events"])
+    for file in ("calibration.csv", "decision_curve.csv"):
+        for line in read(folder / file):
+            if line["n"]:
+                found.known(f"grade {line['target']} events", line["events"])
+
+
+def audit_of_all(folder, n):
+    """Read every count of the files of a rich report."""
+    found = Audit(1000)
+    for name, count in (("all", n), ("all train", 300)):
+        found.known(name, str(count))
+    levels = read(folder / "table_one.csv")
+    for line in levels:
+        found.known(f"{line['variable']} {line['level']}", line["text"])
+    read_of_results(found, folder)
+    found.equal("all", *(f"grade {one} events" for one in ("high", "low", "mid")))
+    found.equal("all train", "train high", "train low", "train mid")
+    groups = [line for line in read(folder / "subgroups.csv") if line["attribute"] != "everyone"]
+    for task in TASKS:
+        has_gaps = any(line["level"] == "missing" for line in levels if line["variable"] == task)
+        for level, text in (("no", ""), ("yes", ""), ("missing", "" if has_gaps else "0")):
+            found.known(f"{task} {level}", text)
+        found.equal(f"{task} yes", f"{task} events")
+        found.equal(f"{task} no", f"{task} non_events")
+        found.equal("all", f"{task} subjects", f"{task} missing")
+        read_of_groups(found, [line for line in groups if line["task"] == task], task)
+    for s in LEVELS:
+        found.equal(f"size site {s}", f"site {s}")
+    return found
+
+
+PEOPLE = re.compile(
+    r"(?<![\w.,<-])(\d+)(?: of \d+)? (?:[a-z]+ )?"
+    r"(?:people|persons?|subjects?|rows?|records?|samples?|events?)\b"
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_count_follows_where_tasks_classes_and_nested_groups_meet(tmp_path, seed):
+    n = rich_report(tmp_path, seed)
+    found = audit_of_all(tmp_path, n)
+    for name, (low, high) in zip(found.at, found.bounds, strict=True):
+        if low < high or 0 < low < 5:
+            low, high = found.ends_of(name)
+            assert low < high or not 0 < low < 5, (name, low)
+    for name in ("report.json", "model_card.md", "results.csv"):
+        for count in PEOPLE.findall((tmp_path / name).read_text(encoding="utf-8")):
+            assert int(count) not in {*range(1, 5), *range(n - 4, n)}, name
 
 
 def test_a_sentence_reads_otherwise_where_it_leaves(tmp_path):

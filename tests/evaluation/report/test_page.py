@@ -116,7 +116,7 @@ def test_json_beside_holds_every_number_and_no_nan(tmp_path):
     text = (tmp_path / "deep" / "report.json").read_text(encoding="utf-8")
     found = json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert found["results"][0]["value"] == 0.8
-    assert found["flow"][0] == {"step": "ecg", "subjects": 10, "samples": 12}
+    assert found["flow"][0] == {"step": "ecg", "subjects": "9 to 12", "samples": "10 to 13"}
     assert found["curves"]["ecg"][1]["loss"] is None
     assert found["missingness"][0]["samples"] == 6
     assert not list(tmp_path.rglob("*.part"))

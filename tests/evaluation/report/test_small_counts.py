@@ -5,23 +5,34 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from medmcl.core.suppression import Hidden, placeless, read_count, shown_count, step_of, to_step
+from medmcl.evaluation.aspects.tasks.survival_figures import risk_rows
+from medmcl.evaluation.aspects.tasks.tables import d_rows
 from medmcl.evaluation.metrics.calibration_curve import calibration
 from medmcl.evaluation.metrics.decision_curve import net_benefit
+from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival.d_calibration import d_calibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import (
     FittedOn,
+    PresenceRow,
+    SubgroupRow,
     TaskEvidence,
+    risk_groups,
     risk_histogram,
     sensible_thresholds,
 )
 from medmcl.evaluation.protocol.results import Result, load_results
+from medmcl.evaluation.protocol.subgroups import TOO_SMALL
 from medmcl.evaluation.report.page import write_report
 from medmcl.evaluation.report.small_counts import as_shown
+from medmcl.evaluation.report.table_one import Variable, table_one
 from medmcl.stages.benchmark.board import Row, read_board, write_board
 
 
@@ -107,22 +118,154 @@ def evidence():
 
 def test_groups_and_bars_of_few_are_joined_or_hidden(tmp_path, evidence):
     risk, one = evidence
-    shown = as_shown(made(tmp_path, [], evidence=[one])).evidence[0]
-    groups = shown.calibration.groups
+    data = made(tmp_path, [], evidence=[one])
+    hidden = as_shown(data).evidence[0]
+    assert hidden.calibration.groups == ()  # of 117 of 120: their sizes would tell
+    assert str(hidden.calibration.n) == str(hidden.decision.n) == "116 to 119"
+    assert any(str(count) == "withheld" for count in hidden.histogram.counts)
+    assert not any(0 < count < 5 for count in hidden.histogram.counts if type(count) is int)
+    curve = hidden.calibration.curve
+    assert not {f"{x:.9f}" for x in curve.predicted} & {f"{x:.9f}" for x in risk}
+    shown = as_shown(replace(data, flow=[("held_out", 117, 117)])).evidence[0].calibration
     assert any(0 < g.events < 5 or 0 < g.n - g.events < 5 for g in one.calibration.groups)
-    assert len(groups) > 2
-    assert not any(0 < g.events < 5 or 0 < g.n - g.events < 5 for g in groups)
-    assert sum(g.n for g in groups) == 117
-    assert sum(g.events for g in groups) == one.calibration.events
-    (hidden,) = (g for g in groups if isinstance(g.n, Hidden))  # else all together tell 117
-    assert hidden.n == min(g.n for g in groups)
-    assert np.isnan([hidden.observed, hidden.low, hidden.high]).all()
-    others = sum(g.n * g.observed for g in groups if g is not hidden)
-    assert others == pytest.approx(one.calibration.events - hidden.events)
-    assert not {f"{x:.9f}" for x in shown.calibration.curve.predicted} & {f"{x:.9f}" for x in risk}
-    assert not any(0 < count < 5 for count in shown.histogram.counts if type(count) is int)
-    assert str(shown.calibration.n) == str(shown.decision.n) == "116 to 119"
-    assert any(str(count) == "withheld" for count in shown.histogram.counts)
+    assert len(shown.groups) > 2
+    assert not any(0 < g.events < 5 or 0 < g.n - g.events < 5 for g in shown.groups)
+    assert sum(g.n for g in shown.groups) == shown.n == 117
+    assert sum(g.events for g in shown.groups) == one.calibration.events
+
+
+def test_a_rare_class_does_not_follow_from_the_others(tmp_path, evidence):
+    _, one = evidence
+    more = {"kind": "multiclass", "train_subjects": 300}
+    rows = [row("grade", 120, e, target=name, train_events=f, **more)
+            for name, e, f in (("high", 4, 3), ("low", 56, 139), ("mid", 60, 158))]  # fmt: skip
+    constant = {"method": "majority", "metric": "accuracy", "target": "all classes", **more}
+    whole = row("grade", 120, None, 0.5, **constant)
+    found = replace(one.calibration, n=120, subjects=120, events=56)
+    one = replace(one, task="grade", target="low", kind="multiclass", calibration=found)
+    shown = as_shown(made(tmp_path, [*rows, whole], evidence=[one]))
+    texts = [(str(r.events), str(r.non_events), str(r.train_events)) for r in shown.results[:3]]
+    assert texts == [("<5", "116 to 119", "<5"), ("withheld",) * 3, ("60", "60", "158")]
+    assert shown.results[3].value is not None or shown.results[3].note  # of mid it would tell
+    assert "withheld" in shown.evidence[0].calibration.reason
+    alone = row("kind", 117, None, 0.5, **constant)  # a share of people who are hidden
+    assert as_shown(made(tmp_path, [alone])).results[0].value is None
+
+
+def test_survival_of_hidden_people_shows_no_groups(tmp_path):
+    rng = np.random.default_rng(0)
+    risk, n = rng.normal(size=118), 118
+    time, event = rng.exponential(np.exp(-risk)) + 0.01, rng.random(n) < 0.6
+    test = d_calibration(event, time, np.exp(-time * np.exp(risk)))
+    one = TaskEvidence(task="death", target="death", kind="survival", method="m", protocol="cox",
+                       risk_groups=risk_groups(event, time, risk), d_calibration=test,
+                       followed=(n, n, int(event.sum())))  # fmt: skip
+    note = f"p of the test, chi-square {test.statistic:.3g}: no interval"
+    kind = {"kind": "survival", "metric": "d_calibration_p", "note": note}
+    said = replace(row("death", n, None, test.p_value, **kind), subjects=0)
+    data = as_shown(made(tmp_path, [said], evidence=[one]))
+    (shown,), (p_value,) = data.evidence, data.results
+    assert str(shown.followed[1]) == "116 to 119"
+    assert (shown.d_calibration.statistic, shown.d_calibration.shares) == (None, ())
+    assert p_value.value == shown.d_calibration.p_value == float(f"{test.p_value:.2g}")
+    assert p_value.note == "p of the test: no interval"
+    lines = risk_rows(shown)
+    assert len(lines) == 3
+    assert not any(line.get("at_risk") or str(line["n"]).isdigit() for line in lines)
+    assert d_rows(shown)[0]["statistic"] is None
+
+
+def test_notes_tell_no_count_that_is_hidden(tmp_path):
+    lost = "3 labelled rows lack an input and are left out"
+    few = "8 people without the event: a curve needs at least 10"
+    rows = [row("ill", 117, 109, note=f"{lost}; {few}; 30 draws"), row("all", 120, 60, note=few)]
+    notes = ["4 of 120 subjects have ids of people", "117 samples were read", "12 subjects lack x"]
+    curve = TaskEvidence(task="ill", target="ill", kind="binary", method="m", protocol="p",
+                         calibration=NotEstimable(few), decision=NotEstimable(few))  # fmt: skip
+    data = as_shown(made(tmp_path, rows, notes=notes, gaps=["1 row lacks y"], evidence=[curve]))
+    hidden = "some people without the event: a curve needs at least 10"
+    assert data.results[0].note == f"<{lost.replace('3', '5')}; {hidden}; 30 draws"
+    assert data.results[1].note == few  # nobody is hidden
+    assert data.evidence[0].decision.reason == hidden
+    assert data.notes == ["<5 of 120 subjects have ids of people", "116 to 119 samples were read",
+                          "12 subjects lack x"]  # fmt: skip
+    assert data.gaps == ["<5 row lacks y"]
+
+
+def test_steps_of_the_flow_and_folds_are_not_fewer_by_few(tmp_path):
+    flow = [("in the table", 403, 403), ("in a split", 400, 400), ("with labs", 397, 397),
+            ("train", 300, 300), ("tuning", 100, 100), ("held_out", 0, 0)]  # fmt: skip
+    sex = pd.DataFrame({"sex": ["f"] * 200 + ["m"] * 197})
+    table = table_one(sex, ["scored out of fold"] * 397, [Variable(name="sex", kind="category")],
+                      splits=["scored out of fold"])  # fmt: skip
+    folds = row("af", 397, 181, split="cross-validation", train_subjects=319)
+    line = FittedOn(what="x", splits=("train", "tuning"), subjects=397, use="out_of_fold")
+    data = replace(made(tmp_path, [folds], table_one=table, fitted=[line]), flow=flow)
+    shown = as_shown(data)
+    steps = [str(subjects) for _, subjects, _ in shown.flow]
+    assert steps == ["401 to 404", "400", "396 to 399", "300", "100", "0"]
+    assert str(shown.fitted[0].subjects) == "396 to 399"
+    assert str(shown.results[0].train_subjects) == "withheld"  # four fifths of 397
+    cells = [line.cells[0] for line in shown.table_one.rows]
+    assert [cell.text for cell in cells] == ["396 to 399", "withheld", "197"]
+    assert [cell.count for cell in cells] == [None, None, 197]
+
+
+def group(attribute, name, n, events, **more):
+    told = {"task": "ill", "target": "ill", "method": "m", "metric": "auroc", "value": 0.81234567,
+            "direction": "higher", "attribute": attribute, "group": name}  # fmt: skip
+    return SubgroupRow(**told | {"n": n, "subjects": n, "events": events} | more)
+
+
+def test_groups_are_in_fives_where_one_is_held_back_and_do_not_add_up_to_it(tmp_path):
+    held = {"value": None, "suppressed": True, "note": TOO_SMALL}
+    rows = [group("everyone", "everyone", 121, 60), group("sex", "f", 64, 32),
+            group("sex", "m", 57, 28)]  # fmt: skip
+    data = replace(made(tmp_path, [], subgroups=rows), flow=[("held_out", 121, 121)])
+    assert as_shown(data).subgroups == rows
+    bands = [group("age", "<50", 100, 50), group("age", ">=65", 20, 9),
+             group("age", "50 to <65", None, None, **held)]  # fmt: skip
+    found = as_shown(replace(data, subgroups=[*rows, *bands])).subgroups
+    assert [str(one.n) for one in found] == ["121", "60 to 64", "55 to 59", "100 to 104",
+                                             "withheld", "None"]  # fmt: skip
+    assert [str(one.events) for one in found[1:4]] == ["30 to 34", "25 to 29", "50 to 54"]
+    assert [one.value for one in found[:2]] == [0.81234567, 0.82]
+    two = [rows[0], rows[1], rows[2], replace(rows[0], task="b", n=100, subjects=100),
+           replace(rows[1], task="b", n=62, subjects=62),
+           replace(rows[2], task="b", n=38, subjects=38)]  # fmt: skip
+    found = as_shown(replace(data, subgroups=two)).subgroups  # who lacks the outcome of one task
+    assert [str(one.n) for one in found[1:3]] == ["60 to 64", "55 to 59"]
+    assert [str(one.n) for one in found[4:]] == ["withheld"] * 2
+
+
+def test_as_if_does_not_tell_a_pattern_that_is_held_back(tmp_path):
+    base = {"task": "ill", "target": "ill", "method": "m", "metric": "auroc", "value": 0.8,
+            "direction": "higher"}  # fmt: skip
+    rows = [PresenceRow(**base, asked=asked, modalities=name, n=n, subjects=n, events=n // 2)
+            for asked, name, n in (("as they are", "everyone", 120), ("as they are", "abc", 60),
+                                   ("as they are", "b", 51), ("as if", "a", 63))]  # fmt: skip
+    few = {"value": None, "suppressed": True, "note": TOO_SMALL}
+    rows.append(PresenceRow(**base | few, asked="as they are", modalities="ac"))
+    shown = as_shown(made(tmp_path, [], presence=rows)).presence
+    assert [str(one.n) for one in shown] == ["120", "60 to 64", "50 to 54", "60 to 64", "None"]
+
+
+def test_a_report_of_which_nothing_is_few_is_as_it_was(tmp_path):
+    table = table_one(pd.DataFrame({"sex": ["f"] * 60 + ["m"] * 60}), ["held_out"] * 120,
+                      [Variable(name="sex", kind="category")])  # fmt: skip
+    classes = [row("grade", 120, e, target=name, kind="multiclass", train_events=e)
+               for name, e in (("a", 60), ("b", 60))]  # fmt: skip
+    data = made(
+        tmp_path,
+        [row("ill", 120, 62, train_subjects=220, train_events=90, note="8 people"), *classes],
+        subgroups=[group("everyone", "everyone", 120, 62), group("sex", "f", 60, 30),
+                   group("sex", "m", 60, 32)],
+        notes=["12 subjects lack x; 3 sites: rough interval"], table_one=table,
+        fitted=[FittedOn(what="x", splits=("train",), subjects=220, rows=220)],
+    )  # fmt: skip
+    shown = as_shown(data)
+    for name in ("results", "subgroups", "notes", "fitted", "flow", "table_one"):
+        assert repr(getattr(shown, name)) == repr(getattr(data, name)), name
 
 
 def test_no_point_of_a_decision_curve_places_a_single_risk(tmp_path, evidence):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -94,12 +93,8 @@ def _panel(pair: Any, panel: Panel, look_of: Callable[[str], dict[str, Any]]) ->
 
 
 def groups_shown(found: Calibration) -> list[CalibrationGroup]:
-    """Tenths of enough subjects to show, but for one whose share would tell how many they are."""
-    return [
-        group
-        for group in found.groups
-        if group.subjects >= FEWEST_SUBJECTS and math.isfinite(group.observed)
-    ]
+    """Tenths of enough subjects to show."""
+    return [group for group in found.groups if group.subjects >= FEWEST_SUBJECTS]
 
 
 def _of(one: TaskEvidence) -> Calibration:

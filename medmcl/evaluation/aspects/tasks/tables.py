@@ -152,7 +152,7 @@ def d_calibration_shown(found: Sequence[TaskEvidence]) -> Shown:
         "each tenth would hold 10 % of the subjects. A small p says that they are not.",
         written([row for one in found for row in d_rows(one)], *ABOUT,
                 ("χ²", lambda row: "not estimable" if row.p_value is None
-                 else f"{row.statistic:.1f}"),
+                 else "-" if row.statistic is None else f"{row.statistic:.1f}"),
                 ("p", lambda row: p_shown(row.p_value)),
                 ("% in each tenth, from low survival to high", _tenths), "note"),
         is_looked_up=True,
@@ -160,9 +160,8 @@ def d_calibration_shown(found: Sequence[TaskEvidence]) -> Shown:
 
 
 def _tenths(row: Any) -> str:
-    if row.p_value is None:
-        return "-"
-    return " ".join(f"{100 * share:.0f}" for name, share in vars(row).items() if "share_" in name)
+    shares = [share for name, share in vars(row).items() if "share_" in name and share is not None]
+    return " ".join(f"{100 * share:.0f}" for share in shares) or "-"
 
 
 def d_rows(one: TaskEvidence) -> Rows:

@@ -24,13 +24,14 @@ class DCalibration:
     """Whether the predicted probabilities at the events are spread evenly.
 
     Attributes:
-        statistic: Chi-square; lower is better, the number of bins minus one is expected.
+        statistic: Chi-square; lower is better, the number of bins minus one is expected. None, and
+            no shares, where it would tell how many few people are (in a report).
         p_value: Of that statistic or a higher one if the model is calibrated.
         shares: Share of the rows in each bin of S(T), from 0 to 1; 1 / bins each is perfect.
         note: What a reader must know.
     """
 
-    statistic: float
+    statistic: float | None
     p_value: float
     shares: tuple[float, ...]
     note: str = ""

@@ -1,0 +1,264 @@
+"""Rows of results as they may leave: counts of few people hidden, and what would tell them.
+
+A count is few if 1 to 4 people are meant, and hidden too if few are left of a whole that is shown:
+117 scored of 120. Numbers of which few people decide are withheld; those from which a hidden count
+would follow are rounded to a step no finer than 1 / n.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from medmcl.core.suppression import (
+    FEWEST_SUBJECTS,
+    TOO_FEW,
+    WITHHELD,
+    Covered,
+    Hidden,
+    hide,
+    read_count,
+    shown_count,
+    step_of,
+    to_step,
+)
+from medmcl.evaluation.protocol.results import CROSS_VALIDATION, MAJORITY
+from medmcl.evaluation.protocol.scoring import CONSTANT
+from medmcl.evaluation.protocol.subgroups import RANKED
+
+NUMBERS = ("value", "low", "high", "seed_spread")
+OF_DIFFERENCES = ("difference", "difference_low", "difference_high")
+WHOLES = ("macro", "all classes")
+"""Targets whose rows are means over the others."""
+TEST = "d_calibration_p"
+"""Metric whose value is a p value."""
+Counted = TypeVar("Counted")
+
+_PEOPLE = re.compile(
+    r"(?<![<\w.,-])(?<!than )(?<!least )(?<! to )(\d[\d,]*|one(?= subject:))(?: of (\d[\d,]*))?"
+    r"(?= (?:[a-z-]+ )?(?:people|persons?|subjects?|patients?|samples?|records?|rows?|events?)\b)"
+)
+_TEST = re.compile(r", chi-square [\d.e+]+")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a report shows of the people of its tasks: by it, all parts decide what they hide.
+
+    Attributes:
+        wholes: Counts of people that are shown.
+        tasks: Those whose people, or one of whose outcomes, are hidden.
+        classes: Of tasks with a rare class those whose counts would tell its, by `_classes_of`.
+    """
+
+    wholes: tuple[int, ...] = ()
+    tasks: Collection[str] = ()
+    classes: Mapping[object, Collection[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Iterable[Any], wholes: Iterable[int] = ()) -> Known:
+        """Decide it, from all rows and from wholes that are shown elsewhere."""
+        rows, counts = list(rows), tuple(wholes)
+        known = cls(wholes=counts, classes=_rare(rows))
+        shown = [hidden_row(row, known)[0] for row in rows]
+        return replace(known, tasks={row.task for row in shown if _is_hidden(row)})
+
+    def hides(self, row: Any, name: str) -> bool:
+        """Whether a class has a count that would tell one of a rare class."""
+        return bool(self.classes) and row.target in self.classes.get(_classes_of(row, name), ())
+
+    def has_rare(self, row: Any) -> bool:
+        """Whether some class of a task is rare: then no sum over classes may be told."""
+        return bool(self.classes) and _classes_of(row, "events") in self.classes
+
+    def said(self, text: str, task: object = None) -> str:
+        """A sentence without counts of few people, or of those of a task that are hidden."""
+        if isinstance(text, Covered):
+            return text.shown
+        is_hidden = task in self.tasks
+
+        def count(found: re.Match[str]) -> str:
+            number = 1 if found[1] == "one" else int(found[1].replace(",", ""))
+            of = () if found[2] is None else (int(found[2].replace(",", "")),)
+            shown = shown_count(number, *self.wholes, *of)
+            if is_hidden and not 0 < number < FEWEST_SUBJECTS:
+                return "some"
+            return str(shown) + found[0][len(found[1]) :] if isinstance(shown, Hidden) else found[0]
+
+        return _PEOPLE.sub(count, _TEST.sub("", text) if is_hidden else text)
+
+    def spoken(self, found: Any, task: object = None) -> Any:
+        """What was found, with `said` notes and reasons in it, and in its parts."""
+        task = vars(found).get("task", task)
+        changes: dict[str, Any] = {}
+        for name, value in vars(found).items():
+            if name in ("note", "reason"):
+                changes[name] = self.said(value, task)
+            elif name == "notes":
+                changes[name] = type(value)(self.said(one, task) for one in value)
+            elif is_dataclass(value) and not isinstance(value, type):
+                changes[name] = self.spoken(value, task)
+        return replace(found, **changes) if changes else found
+
+
+def _is_hidden(row: Any) -> bool:
+    names = ("n", "subjects", "events", "non_events")
+    return any(isinstance(getattr(row, name, None), Hidden) for name in names)
+
+
+def _classes_of(row: Any, name: str) -> object:
+    return name, row.task, row.split, row.method, vars(row).get("versus", ""), row.label_fraction
+
+
+def _rare(rows: Sequence[Any]) -> dict[object, Collection[str]]:
+    """Classes that are hidden for the others of a task, where one of them is rare."""
+    counts: dict[object, dict[str, int]] = {}
+    for row in rows:
+        if vars(row).get("kind") == "multiclass" and not is_mean(row):
+            for name in ("events", "train_events"):
+                if (count := getattr(row, name)) is not None:
+                    counts.setdefault(_classes_of(row, name), {})[row.target] = count
+    shown = {key: hide(each) for key, each in counts.items()}
+    return {
+        key: [one for one, text in each.items() if text == WITHHELD]
+        for key, each in shown.items()
+        if any(isinstance(text, str) for text in each.values())
+    }
+
+
+def is_mean(row: Any) -> bool:
+    """Whether a row is a mean over the others."""
+    return row.target in WHOLES
+
+
+def hidden_row(
+    row: Counted, known: Known, called: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Counted, bool]:
+    """One row as shown, and whether its numbers are withheld.
+
+    Args:
+        row: The row.
+        known: What is shown of people.
+        called: What a field of `Result` is called in it, where that is another name.
+    """
+
+    def read(name: str) -> Any:
+        return getattr(row, called.get(name, name), None)
+
+    people = read("subjects") or read("n")
+    if not people:
+        return row, False
+    events, without = read("events"), read("non_events")
+    count = shown_count(people, *known.wholes)
+    is_hidden, held = isinstance(count, Hidden), people < FEWEST_SUBJECTS
+    changes = _of_training(row, read, known, is_hidden)
+    if is_hidden:
+        changes["subjects"] = count if read("subjects") else read("subjects")
+        changes["n"] = Hidden(read("n"), str(count) if read("n") == people else WITHHELD)
+    if events is not None:
+        rest = people - events if without is None else without
+        with_event, others = within(events, count), within(rest, count)
+        many = read("kind") == "multiclass"
+        if (is_hidden and (events == people or many)) or (many and known.hides(row, "events")):
+            with_event = Hidden(events)  # the same number, or one of those that add up to it
+        if is_hidden or isinstance(with_event, Hidden) or isinstance(others, Hidden):
+            changes |= _sides(with_event, others, count, without is not None)
+            is_hidden = True
+        held |= 0 < events < FEWEST_SUBJECTS
+        held |= 0 < rest < FEWEST_SUBJECTS and not (is_mean(row) or read("kind") == "survival")
+    held |= _tells_share(read) and (is_hidden or known.has_rare(row))
+    if held:
+        note = "; ".join(text for text in (TOO_FEW, read("note")) if text)
+        gone = dict.fromkeys((*NUMBERS, *OF_DIFFERENCES, "p_value"))
+        return _replaced(row, called, {**changes, **gone, "note": note}), True
+    done = _replaced(row, called, changes)
+    return (rounded(done, called) if is_hidden else done), False
+
+
+def _tells_share(read: Any) -> bool:
+    """Whether a number follows from the share with the event: predictions are the same for all."""
+    constant = read("method") == MAJORITY or CONSTANT in (read("note") or "")
+    return constant and not read("versus") and read("metric") not in RANKED
+
+
+def within(count: int, people: int) -> int:
+    """Some of the people as shown; of hidden people no range, whose ends would tell them."""
+    shown = shown_count(count, people)
+    few = count < FEWEST_SUBJECTS
+    return (
+        Hidden(count)
+        if isinstance(people, Hidden) and isinstance(shown, Hidden) and not few
+        else shown
+    )
+
+
+def _sides(events: int, others: int, people: int, has_others: bool) -> dict[str, Any]:
+    """Those with and without the event, neither of which may tell the other."""
+    if isinstance(people, Hidden):
+        if people < FEWEST_SUBJECTS:
+            events, others = (Hidden(one, str(people)) for one in (events, others))
+        elif not isinstance(others, Hidden):
+            others = Hidden(others)
+    elif isinstance(events, Hidden) and not isinstance(others, Hidden):
+        others = Hidden(others)
+    elif isinstance(others, Hidden) and not isinstance(events, Hidden):
+        events = Hidden(events)
+    return {"events": events, **({"non_events": others} if has_others else {})}
+
+
+def _of_training(row: Any, read: Any, known: Known, is_hidden: bool) -> dict[str, Any]:
+    """Counts of whom a row was fitted on; in folds they are a share of those that are scored."""
+    names = ("train_subjects", "tuning_subjects", "train_events")
+    counts = {name: count for name in names if (count := read(name)) is not None}
+    in_folds = read("split") == CROSS_VALIDATION
+    if in_folds and is_hidden:
+        return {name: Hidden(count) if count else 0 for name, count in counts.items()}
+    wholes = () if in_folds else known.wholes
+    found = {name: shown_count(count, *wholes) for name, count in counts.items()}
+    if (events := counts.get("train_events")) is not None:
+        people = found.get("train_subjects")
+        found["train_events"] = shown_count(events) if people is None else within(events, people)
+        if known.hides(row, "train_events"):
+            found["train_events"] = Hidden(events)
+    return found
+
+
+def rounded(row: Counted, called: Mapping[str, str]) -> Counted:
+    """A row with its numbers at a step that tells no count."""
+    people = getattr(row, called.get("subjects", "subjects"), 0)
+    step = step_of(least_of(people or getattr(row, called.get("n", "n")) or 1))
+    numbers = {
+        name: to_step(value, step)
+        for name in (*NUMBERS, *OF_DIFFERENCES)
+        if (value := getattr(row, name, None)) is not None
+    }
+    for name in ("p_value", *(["value"] if row.metric == TEST else [])):  # type: ignore[attr-defined]  # of any class
+        if (value := getattr(row, name, None)) is not None:
+            numbers[name] = float(f"{value:.2g}")
+    return _replaced(row, called, numbers)
+
+
+def middle(people: int) -> float:
+    """About how many people a count as shown is: the middle of its range, or of five."""
+    if not isinstance(people, Hidden):
+        return people
+    least, _, most = str(people).replace(",", "").partition(" to ")
+    return (int(least) + int(most)) / 2 if most else people - people % FEWEST_SUBJECTS + 2
+
+
+def least_of(people: int) -> int:
+    """How many people a count as shown is at least; not finer than fives where no range is."""
+    if not isinstance(people, Hidden):
+        return people
+    least = int(read_count(str(people)))
+    return least or people - people % FEWEST_SUBJECTS or 1
+
+
+def _replaced(row: Counted, called: Mapping[str, str], changes: Mapping[str, Any]) -> Counted:
+    """A row with other values in those of the fields that it has."""
+    own = {called.get(name, name): value for name, value in changes.items()}
+    own = {name: value for name, value in own.items() if hasattr(row, name)}
+    return replace(row, **own)  # type: ignore[type-var]  # rows are of several dataclasses
