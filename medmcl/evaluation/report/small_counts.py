@@ -22,7 +22,7 @@ from medmcl.core.suppression import (
 )
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.evaluation.protocol.evidence import Applied, FittedOn
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.small_evidence import shown_evidence
 from medmcl.evaluation.report.small_groups import hidden_groups, levels_of
@@ -52,6 +52,8 @@ def as_shown(data: Evaluation) -> Evaluation:
         strange=[known.said(line) for line in data.strange],
         notes=[known.said(line) for line in data.notes],
         gaps=[known.said(line) for line in data.gaps],
+        study=replace(data.study, gaps=tuple(map(known.said, data.study.gaps))),
+        applied=[_applied(one, known) for one in data.applied],
         shown={name: [_inside(one, known) for one in found] for name, found in data.shown.items()},
         flow=_flow(data.flow),
         table_one=None
@@ -96,6 +98,11 @@ def _fitted(one: FittedOn, known: Known) -> FittedOn:
         for name in ("subjects", "rows")
     }
     return replace(known.spoken(one), **counts)
+
+
+def _applied(one: Applied, known: Known) -> Applied:
+    people = one.subjects
+    return replace(one, subjects=people and shown_count(people, *known.wholes))
 
 
 def _inside(found: Any, known: Known) -> Any:

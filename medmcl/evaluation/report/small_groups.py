@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from medmcl.core.suppression import FEWEST_SUBJECTS, Hidden, leaves_one
 from medmcl.evaluation.protocol.evidence import PresenceRow, SubgroupRow
+from medmcl.evaluation.protocol.subgroups import COUNTS_WITHHELD
 from medmcl.evaluation.report.small_rows import Known, hidden_row, rounded
 from medmcl.evaluation.report.table_one import TableOne
 
+COUNTS = ("n", "subjects", "events")
 EVERYONE, AS_IF = "everyone", "as if"
 Group = SubgroupRow | PresenceRow
-Levels = Mapping[str, tuple[int, ...]]
-"""Level of a category to how many of the scored people have it, by each variable that has it."""
+Levels = Mapping[tuple[str, str], tuple[int, ...]]
+"""Attribute and group to how many of the scored people are of it; the attribute is empty of any."""
 
 
 def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
-    """Give how many have a level, of any variable of Table 1.
+    """Give how many have a level of Table 1, whatever its variable is called.
+
+    Yes and no, which outcomes have too, are those of a variable that is called as the attribute.
 
     Args:
         table: As shown.
@@ -28,11 +33,13 @@ def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
         return {}
     named = [name in splits for name in table.splits]
     chosen = named if any(named) else [name.startswith("scored") for name in table.splits]
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[tuple[str, str], tuple[int, ...]] = {}
     for row in table.rows:
         for cell, is_scored in zip(row.cells, chosen, strict=True):
             if row.statistic == "count" and is_scored and cell.count is not None:
-                found[row.level] = (*found.get(row.level, ()), cell.count)
+                is_flag = row.level in ("yes", "no", "0", "1")
+                key = (row.variable.partition(",")[0] if is_flag else "", row.level)
+                found[key] = (*found.get(key, ()), cell.count)
     return found
 
 
@@ -55,28 +62,30 @@ def hidden_groups(rows: Sequence[Group], levels: Levels, known: Known) -> list[G
     done: list[Group] = []
     for row in rows:
         attribute, group = _name(row)
-        own = (*levels.get(group, ()), *same.get((attribute, group), ()))
+        parts = (levels.get((attribute, group)), levels.get(("", group)), same.get(_name(row)))
+        own = tuple(count for part in parts for count in part or ())
         is_part = attribute != EVERYONE and isinstance(row, SubgroupRow)  # no step of the flow
         wholes = own if is_part else (*known.wholes, *own)
         done.append(hidden_row(row, replace(known, wholes=wholes))[0])
     if all(_is_open(row) for row in done):
         return done
     gone = {row.task for row in done if isinstance(row.subjects, Hidden)}
-    parts: dict[object, list[int]] = {}
+    tables: dict[object, list[int]] = {}
     whole = {_kind(row): row.subjects for row in done if _name(row)[0] == EVERYONE}
     for place, row in enumerate(done):
         attribute, _ = _name(row)
         if attribute != EVERYONE:
-            done[place] = _counted(row, Hidden if row.task in gone else _in_five)
-            parts.setdefault((_kind(row), attribute), []).append(place)
-    for places in parts.values():
+            row = _in_fives(row)
+            done[place] = _uncounted(row) if row.task in gone else row
+            tables.setdefault((_kind(row), attribute), []).append(place)
+    for places in tables.values():
         people = whole.get(_kind(done[places[0]]))
         while people is not None and _is_told([done[k] for k in places], people):
-            left = [k for k in places if str(done[k].subjects)[:1].isdigit()]
+            left = [k for k in places if (done[k].subjects or 0) >= FEWEST_SUBJECTS]
             if not left:
                 break
             least = min(left, key=lambda k: done[k].subjects or 0)
-            done[least] = _counted(done[least], Hidden)
+            done[least] = _uncounted(done[least])
     return done
 
 
@@ -98,18 +107,23 @@ def _is_open(row: Group) -> bool:
     return row.subjects is not None and not any(isinstance(one, Hidden) for one in counts)
 
 
-def _counted(row: Group, shown: Callable[[int], int]) -> Group:
-    """A row with counts as they are shown, and numbers that do not tell them."""
+def _in_fives(row: Group) -> Group:
+    """A row with counts as ranges of five, and numbers that do not tell them."""
     if row.subjects is None or row.subjects < FEWEST_SUBJECTS:
         return row
-    names = ("n", "subjects", "events")
-    counts = {name: shown(count) for name in names if (count := getattr(row, name)) is not None}
-    return rounded(replace(row, **counts), {})  # type: ignore[arg-type]  # each under its name
+    ranges: dict[str, Any] = {}
+    for name in COUNTS:
+        if (count := getattr(row, name)) is not None:
+            low = count - count % FEWEST_SUBJECTS
+            ranges[name] = Hidden(count, f"{low:,} to {low + FEWEST_SUBJECTS - 1:,}")
+    return rounded(replace(row, **ranges), {})
 
 
-def _in_five(count: int) -> int:
-    low = count - count % FEWEST_SUBJECTS
-    return Hidden(int(count), f"{low:,} to {low + FEWEST_SUBJECTS - 1:,}")
+def _uncounted(row: Group) -> Group:
+    if row.subjects is None:
+        return row
+    note = "; ".join(text for text in (row.note, COUNTS_WITHHELD) if text)
+    return replace(row, **dict.fromkeys(COUNTS), note=note)  # type: ignore[arg-type]  # None each
 
 
 def _is_told(rows: Sequence[Group], whole: int) -> bool:

@@ -227,7 +227,7 @@ def test_groups_are_in_fives_where_one_is_held_back_and_do_not_add_up_to_it(tmp_
              group("age", "50 to <65", None, None, **held)]  # fmt: skip
     found = as_shown(replace(data, subgroups=[*rows, *bands])).subgroups
     assert [str(one.n) for one in found] == ["121", "60 to 64", "55 to 59", "100 to 104",
-                                             "withheld", "None"]  # fmt: skip
+                                             "None", "None"]  # fmt: skip
     assert [str(one.events) for one in found[1:4]] == ["30 to 34", "25 to 29", "50 to 54"]
     assert [one.value for one in found[:2]] == [0.81234567, 0.82]
     two = [rows[0], rows[1], rows[2], replace(rows[0], task="b", n=100, subjects=100),
@@ -235,7 +235,21 @@ def test_groups_are_in_fives_where_one_is_held_back_and_do_not_add_up_to_it(tmp_
            replace(rows[2], task="b", n=38, subjects=38)]  # fmt: skip
     found = as_shown(replace(data, subgroups=two)).subgroups  # who lacks the outcome of one task
     assert [str(one.n) for one in found[1:3]] == ["60 to 64", "55 to 59"]
-    assert [str(one.n) for one in found[4:]] == ["withheld"] * 2
+    assert [str(one.n) for one in found[4:]] == ["None"] * 2
+
+
+def test_who_of_a_group_is_not_scored_follows_from_no_table(tmp_path):
+    levels = {"sex": ["f"] * 64 + ["m"] * 57, "ill": ["yes"] * 61 + ["no"] * 60}
+    variables = [Variable(name=name, kind="category") for name in levels]
+    table = table_one(pd.DataFrame(levels), ["held_out"] * 121, variables)
+    rows = [group("everyone", "everyone", 101, 60), group("gender", "f", 62, 32),
+            group("gender", "m", 39, 28)]  # fmt: skip
+    flags = [rows[0], group("old", "yes", 59, 32), group("old", "no", 42, 28)]  # not those of ill
+    data = replace(made(tmp_path, [row("ill", 101, 60)], table_one=table), flow=[])
+    for given, shown in ((rows, ["101", "None", "None"]), (flags, ["101", "59", "42"])):
+        found = as_shown(replace(data, subgroups=given)).subgroups
+        assert [str(one.n) for one in found] == shown
+    assert found == flags
 
 
 def test_as_if_does_not_tell_a_pattern_that_is_held_back(tmp_path):
