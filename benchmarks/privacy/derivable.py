@@ -9,7 +9,9 @@ cell, zeros among them, or a site's cell in a sum, is recovered if its least and
 are the same. In one hospital, of which some wards are counted each time, so that releases overlap, it
 is the cells of fewer patients than the threshold, or of none, that a release has more than another,
 or than two others. So it is where the same patients are counted each time by the events of other
-settings or years: what is unknown then is each pair of two settings.
+settings or years: what is unknown then is each pair of two settings; and where codes are of some of
+them and concepts of others, in modalities of their own names. Wards may be small, and one of the
+sums of sites a secure sum, beside counts of patients who are known.
 The same series without the register, and with margins as they were counted, show that the attack works.
 """
 
@@ -32,12 +34,13 @@ from medmcl.cooccurrence import Vocabulary, count_tokens, load_counts
 from medmcl.cooccurrence.count.counts import Counts, Provenance
 from medmcl.cooccurrence.count.drawn import DRAWN
 from medmcl.cooccurrence.count.people import people_of_subjects
+from medmcl.cooccurrence.exchange.secure import site_by_name
 from medmcl.cooccurrence.release.register import Register
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError
 
 D1, D2, LEAST = 4, 3, 11
-ASKED = {"sites": 3, "wards": 3, "events": 4}
+ASKED = {"sites": 3, "wards": 3, "events": 4, "small wards": 3, "modalities": 4, "a sum": 3}
 """Sums of a series; of four the combinations have factors up to 2."""
 WAYS = {
     "as it is": (True, False, "sites"),
@@ -47,6 +50,12 @@ WAYS = {
     "the same, wards of one hospital": (False, False, "wards"),
     "the same, other events of the same patients": (False, False, "events"),
     "margins as they were counted": (True, True, "sites"),
+    "as it is, small wards of one hospital": (True, False, "small wards"),
+    "as it is, codes and concepts of other settings": (True, False, "modalities"),
+    "as it is, a secure sum beside counts": (True, False, "a sum"),
+    "no register, small wards": (False, False, "small wards"),
+    "no register, codes and concepts of other settings": (False, False, "modalities"),
+    "no register, a secure sum beside counts": (False, False, "a sum"),
 }
 """Whether there is a register, margins are those that were counted, and of what sums are."""
 SETTINGS = 3
@@ -56,23 +65,25 @@ Published = tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]
 """Unknowns of a sum, its released cells (0: absent), row sums and column sums."""
 
 
-def ward(generator: np.random.Generator) -> Tables:
-    n = int(generator.integers(15, 70))
+def ward(generator: np.random.Generator, least: int = 15, most: int = 70) -> Tables:
+    n = int(generator.integers(least, most))
     x = [generator.poisson(generator.uniform(0.1, 0.9), (n, d)) for d in (D1, D2)]
     for one in x:
         one[generator.random(one.shape) < 0.01] = 30
     return x
 
 
-def counted(wards: Sequence[Tables], numbers: Sequence[int]) -> Counts:
+def counted(
+    wards: Sequence[Tables], numbers: Sequence[int], called: tuple[str, str] = ("codes", "concepts")
+) -> Counts:
     """Wards as the counts of one hospital, whose patients have names."""
     words = {
-        name: Vocabulary(tuple(f"{name}:{k}" for k in range(d)), "public")
-        for name, d in (("codes", D1), ("concepts", D2))
+        called[k]: Vocabulary(tuple(f"{name}:{k}" for k in range(d)), "public")
+        for k, (name, d) in enumerate((("codes", D1), ("concepts", D2)))
     }
     x = [np.concatenate(tables) for tables in zip(*wards, strict=True)]
     names = [f"{k} {n}" for k, one in zip(numbers, wards, strict=True) for n in range(len(one[0]))]
-    found = count_tokens(*x, vocabularies=words)
+    found = count_tokens(*x, names=called, vocabularies=words)
     return replace(found, provenance=Provenance(people=people_of_subjects(names)))
 
 
@@ -88,20 +99,22 @@ def hospital(generator: np.random.Generator) -> Tables:
     return x
 
 
-def of_settings(patients: Tables, chosen: Sequence[int]) -> Counts:
-    """The counts of all patients by their events in some settings."""
-    x = [one[:, list(chosen)].sum(axis=1) for one in patients]
+def of_settings(patients: Tables, *chosen: Sequence[int]) -> Counts:
+    """The counts of all patients by codes of some settings, and concepts of the same or others."""
+    first, last = chosen[0], chosen[-1]
+    x = [one[:, list(some)].sum(axis=1) for one, some in zip(patients, (first, last), strict=True)]
     drawn = np.zeros(len(x[0]), dtype=DRAWN)  # no dates: names tell who is who
     drawn["content"] = np.arange(len(drawn))
     drawn["record"] = [zlib.crc32(np.ascontiguousarray(row).tobytes()) for row in np.hstack(x)]
-    found = counted([x], [0])
+    called = ("codes", "concepts") if first is last else (f"codes {first}", f"concepts {last}")
+    found = counted([x], [0], called)
     people = people_of_subjects([str(k) for k in range(len(drawn))], drawn)
     return replace(found, provenance=Provenance(people=people))
 
 
-def across(chosen: Sequence[int]) -> tuple[int, ...]:
+def across(first: Sequence[int], last: Sequence[int]) -> tuple[int, ...]:
     """Pairs of settings that meet where some are counted: the unknowns."""
-    return tuple(SETTINGS * one + other for one, other in product(chosen, repeat=2))
+    return tuple(SETTINGS * one + other for one, other in product(first, last))
 
 
 def publish(
@@ -120,7 +133,7 @@ def publish(
         except ArtefactError:
             continue
         cells = read.D.toarray()
-        margins = [read.margins[name].tokens for name in ("codes", "concepts")]
+        margins = [read.margins[name].tokens for name in read.vocabularies]
         if as_counted:
             margins = [exact.D.toarray().sum(axis=axis) for axis in (1, 0)]
         found.append((chosen, cells, margins[0], margins[1]))
@@ -198,11 +211,12 @@ def run(given: argparse.Namespace) -> list[Row]:
         return tried(10 if given.quick else given.series)
 
 
-def tried(series: int) -> list[Row]:
+def tried(series: int, ways: Sequence[str] = tuple(WAYS)) -> list[Row]:
     """Each way to release of each series."""
-    totals = {way: dict.fromkeys(("series", "asked", "released"), 0) for way in WAYS}
+    totals = {way: dict.fromkeys(("series", "asked", "released"), 0) for way in ways}
     for seed in range(series):
-        for name, (remembers, as_counted, kind) in WAYS.items():
+        for name in ways:
+            remembers, as_counted, kind = WAYS[name]
             sums, truth, people = asked(seed, kind)
             with tempfile.TemporaryDirectory() as folder:
                 found = publish(sums, Path(folder), remembers, as_counted)
@@ -223,24 +237,34 @@ def asked(
 ) -> tuple[list[tuple[tuple[int, ...], Counts]], np.ndarray, Patients | None]:
     """Random sums with their unknowns, the truth of these, and whose they are (see `look`)."""
     generator = np.random.default_rng(seed)
-    sites = [ward(generator) for _ in range(generator.integers(3, 7))]
-    parts = SETTINGS if kind == "events" else len(sites)
-    sums = [
-        tuple(sorted(generator.choice(parts, generator.integers(1, parts + 1), False).tolist()))
-        for _ in range(ASKED[kind])
-    ]
-    if kind == "events":
+    size = (8, 20) if kind == "small wards" else (15, 70)
+    sites = [ward(generator, *size) for _ in range(generator.integers(3, 7))]
+    parts = SETTINGS if kind in ("events", "modalities") else len(sites)
+
+    def some() -> tuple[int, ...]:
+        return tuple(
+            sorted(generator.choice(parts, generator.integers(1, parts + 1), False).tolist())
+        )
+
+    sums = [some() for _ in range(ASKED[kind])]
+    if kind in ("events", "modalities"):
         x1, x2 = patients = hospital(generator)
         each = np.einsum("nsi,ntj->nstij", x1, x2).reshape(len(x1), -1, D1, D2)
+        both = [(one, one if kind == "events" else some()) for one in sums]
         return (
-            [(across(chosen), of_settings(patients, chosen)) for chosen in sums],
+            [(across(*chosen), of_settings(patients, *chosen)) for chosen in both],
             each.sum(axis=0),
             lambda some: (each[:, some].sum(axis=1) > 0).sum(axis=0),
         )
     exact = [counted([one], [k]) for k, one in enumerate(sites)]
     truth = np.array([one.D.toarray() for one in exact])
-    if kind == "sites":
-        return [(chosen, sum(exact[k] for k in chosen)) for chosen in sums], truth, None
+    if kind in ("sites", "a sum"):
+        totals = [(chosen, sum(exact[k] for k in chosen)) for chosen in sums]
+        if kind == "a sum":
+            chosen, total = totals[0]
+            people = tuple(site_by_name(str(k)) for k in chosen)
+            totals[0] = (chosen, replace(total, provenance=Provenance(people=people)))
+        return totals, truth, None
     wards = np.array([one.cross().patients.toarray() for one in exact])
     return (
         [(chosen, counted([sites[k] for k in chosen], chosen)) for chosen in sums],
@@ -268,17 +292,20 @@ def parts(rows: list[Row]) -> dict[str, str]:
         "their share": percent("site_share", 1),
     }
     first, wards, events = rows[:3]
+    others = [row for row in rows[7:] if row["way"].startswith("as it is")]
     return {
         "derivable": table(columns, shown),
         "derivable found": f"{first['suppressed_found']} of {first['suppressed']:,}",
         "derivable sites": f"{first['site_cells_found']} of {first['site_cells']:,}",
         "derivable wards": f"{wards['site_cells_found']} of {wards['site_cells']:,}",
         "derivable events": f"{events['site_cells_found']} of {events['site_cells']:,}",
+        "derivable others": f"{sum(row['site_cells_found'] for row in others)} of "
+        f"{sum(row['site_cells'] for row in others):,}",
     }
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--series", type=int, default=70, help="of three or four sums each")
+    parser.add_argument("--series", type=int, default=50, help="of three or four sums each")
 
 
 STUDY = Study(__file__, parts=parts, run=run, options=options, page="privacy", quick=True)
