@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
+from medmcl.core.sealed import reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,10 +44,9 @@ def read_rows(
     Raises:
         ArtefactError: It is missing, damaged, of another kind, or of another cohort.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with reading(Path(path), f"is not a readable {what}"):
         table = pq.read_table(path)
         if _MARK not in (table.schema.metadata or {}):
             raise ArtefactError(
@@ -58,12 +58,6 @@ def read_rows(
         about = dict(parse_json((table.schema.metadata or {})[_MARK]))
         found, own = about["schema"], about["cohort"]
         lacks = [name for name in columns if name not in table.column_names]
-    except ArtefactError:
-        raise
-    except FileNotFoundError:
-        raise ArtefactError("there is no such file", where=path) from None
-    except (pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:
-        raise ArtefactError(f"is not a readable {what}: {error}", where=path) from None
     if found != schema or lacks:
         raise ArtefactError(f"is no {what}", where=path, got=found, expected=schema)
     if cohort is not None and own != cohort:

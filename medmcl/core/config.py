@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args, overload
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.limits import refuse_large, refuse_odd_file
@@ -46,6 +46,8 @@ def _file_name(name: str) -> str:
     return name
 
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+"""Or a share: from 0 to 1."""
 FileName = Annotated[str, AfterValidator(_file_name)]
 """A name that files and folders are called by, too; never a path."""
 

@@ -95,8 +95,12 @@ def refuse_foreign(said: Mapping[str, Any], own: Mapping[str, Any], where: objec
 
 
 @contextmanager
-def reading(file: Path) -> Iterator[None]:
+def reading(file: Path, what: str = "is damaged") -> Iterator[None]:
     """Say of whatever goes wrong that a file is damaged: damaged files raise many kinds of errors.
+
+    Args:
+        file: The file.
+        what: What is said of it then.
 
     Raises:
         ArtefactError: Names the file.
@@ -109,7 +113,7 @@ def reading(file: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ArtefactError("there is no such file", where=file) from None
     except Exception as error:
-        raise ArtefactError(f"is damaged: {error}", where=file) from None
+        raise ArtefactError(f"{what}: {error}", where=file) from None
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

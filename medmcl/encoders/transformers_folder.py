@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError, damage
 from medmcl.modalities.text.tokens import COPY_MODEL, import_transformers
 
 BLOCK = re.compile(r"\.(?:layers?|h|blocks?|stages?)\.(\d+)(?=\.)")
@@ -60,17 +60,12 @@ def read_model(folder: Path, reader: Reader, *, pretrained: bool) -> Any:
     """
     transformers = import_transformers()
     local = {"local_files_only": True, "trust_remote_code": False}
+    what = f"no {reader.kind} encoder can be built from there"
+    expected = f"a model of a type that transformers knows, such as {reader.types}"
     with _quiet(transformers):
-        try:
+        with damage(folder, what, error=ConfigError, expected=expected, fix=None):
             config = reader.choose(transformers.AutoConfig.from_pretrained(str(folder), **local))
             model = transformers.AutoModel.from_config(config, dtype=torch.float32)
-        except Exception as error:  # transformers raises many kinds
-            raise ConfigError(
-                f"no {reader.kind} encoder can be built from there",
-                where=folder,
-                got=" ".join(str(error).split())[:200],
-                expected=f"a model of a type that transformers knows, such as {reader.types}",
-            ) from None
         if pretrained:
             model = _with_weights(transformers, folder, config, reader.unread(config))
     return model.train()
@@ -86,7 +81,8 @@ def _with_weights(transformers: Any, folder: Path, config: Any, unread: tuple[st
             fix="let somebody who trusts them save them: model.save_pretrained(FOLDER); or set "
             "pretrained: false for first weights",
         )
-    try:
+    again = "copy the folder again from its source"
+    with damage(folder, "the weights cannot be read", error=ArtefactError, fix=again):
         model, info = transformers.AutoModel.from_pretrained(
             str(folder),
             config=config,
@@ -96,13 +92,6 @@ def _with_weights(transformers: Any, folder: Path, config: Any, unread: tuple[st
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except Exception as error:  # transformers raises many kinds
-        raise ArtefactError(
-            "the weights cannot be read",
-            where=folder,
-            got=" ".join(str(error).split())[:200],
-            fix="copy the folder again from its source",
-        ) from None
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(unread))
     if missing or info["mismatched_keys"]:
         pooler = not info["mismatched_keys"] and all(n.startswith("pooler.") for n in missing)

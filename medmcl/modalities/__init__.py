@@ -18,34 +18,23 @@ def _keeps_contract(name: str, adapter: Any, package: str) -> None:
     keeps_contract(name, adapter, package)
 
 
+_CLASSES = {
+    "ecg": "ECG",
+    "cmr": "CMR",
+    "image": "Image",
+    "tabular": "Tabular",
+    "text": "Text",
+    "codes": "Codes",
+    "graph": "Graph",
+    "genetics": "Genetics",
+}
+"""The adapter of each kind, which lies in ``KIND/adapter.py``; its settings in ``KIND/settings.py``
+are called after it."""
+
 ADAPTERS = Parts(
     {
-        "ecg": ("medmcl.modalities.ecg.adapter:ECG", "medmcl.modalities.ecg.settings:ECGSettings"),
-        "cmr": ("medmcl.modalities.cmr.adapter:CMR", "medmcl.modalities.cmr.settings:CMRSettings"),
-        "image": (
-            "medmcl.modalities.image.adapter:Image",
-            "medmcl.modalities.image.settings:ImageSettings",
-        ),
-        "tabular": (
-            "medmcl.modalities.tabular.adapter:Tabular",
-            "medmcl.modalities.tabular.settings:TabularSettings",
-        ),
-        "text": (
-            "medmcl.modalities.text.adapter:Text",
-            "medmcl.modalities.text.settings:TextSettings",
-        ),
-        "codes": (
-            "medmcl.modalities.codes.adapter:Codes",
-            "medmcl.modalities.codes.settings:CodesSettings",
-        ),
-        "graph": (
-            "medmcl.modalities.graph.adapter:Graph",
-            "medmcl.modalities.graph.settings:GraphSettings",
-        ),
-        "genetics": (
-            "medmcl.modalities.genetics.adapter:Genetics",
-            "medmcl.modalities.genetics.settings:GeneticsSettings",
-        ),
+        kind: (f"{__name__}.{kind}.adapter:{name}", f"{__name__}.{kind}.settings:{name}Settings")
+        for kind, name in _CLASSES.items()
     },
     group="medmcl.modalities",
     keeps=_keeps_contract,

@@ -7,7 +7,7 @@ expression (``present`` of a modality, ``where`` of a date) is true, or not know
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pandas as pd
 
 from medmcl.core.errors import CohortError, damage
 from medmcl.core.limits import refuse_large_parquet
+from medmcl.data.cohort.locate import tables_named
 from medmcl.data.cohort.spec import CohortSpec
 from medmcl.data.events.meds import open_parquet
 from medmcl.data.events.records import named_as_meds
@@ -48,7 +49,7 @@ class EventRows:
         keys = spec.keys
         ours = [named_as_meds(one) for one in spec.modalities.values() if one.keys.table == pattern]
         dates = [one for one in keys.subjects.dates.values() if one.table == pattern]
-        named = sum(one == pattern for one in _tables(keys.model_dump()))
+        named = sum(one == pattern for one in tables_named(keys.model_dump()))
         plain = all(one.traits.records_from == "events" and not one.keys.join for one in ours)
         if (
             named != len(ours) + len(dates)
@@ -115,15 +116,3 @@ def _pieces(path: Path, file: Any, columns: list[str]) -> Iterator[pd.DataFrame]
         for batch in file.iter_batches(batch_size=PIECE, columns=columns):
             batch.validate(full=True)  # text that is no UTF-8 shows here
             yield batch.to_pandas()[columns]
-
-
-def _tables(said: Any) -> Iterator[str]:
-    """Every table that a cohort.yaml names, as often as it does."""
-    if isinstance(said, Mapping):
-        for key, value in said.items():
-            if key == "table" and isinstance(value, str):
-                yield value
-            yield from _tables(value)
-    elif isinstance(said, list | tuple):
-        for value in said:
-            yield from _tables(value)

@@ -107,17 +107,18 @@ def tables_of(cohort: str | Path, overrides: Mapping[str, Any]) -> Iterator[Path
     tree = read_yaml(file)
     name = file.parent.name if file.name == "cohort.yaml" else file.stem
     root = choose_root(overrides.get("data_root"), tree.get("data_root"), name, file)
-    for pattern in sorted(set(_tables_named(tree))):
+    for pattern in sorted({one for one in tables_named(tree) if not Path(one).is_absolute()}):
         for folder in {root, file.parent}:
             yield from sorted(folder.glob(pattern))
 
 
-def _tables_named(tree: Any) -> Iterator[str]:
+def tables_named(tree: Any) -> Iterator[str]:
+    """Give every table that a cohort.yaml names, as often as it does."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
-            if key == "table" and isinstance(value, str) and not Path(value).is_absolute():
+            if key == "table" and isinstance(value, str):
                 yield value
-            yield from _tables_named(value)
-    elif isinstance(tree, list):
+            yield from tables_named(value)
+    elif isinstance(tree, list | tuple):
         for value in tree:
-            yield from _tables_named(value)
+            yield from tables_named(value)

@@ -6,7 +6,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -88,15 +88,25 @@ def _at(position: int) -> str:
 def _without_quoted(text: str) -> tuple[str, int | None]:
     """Blank out what stands in quotes, keeping every position; also where an open quote stands."""
     letters = list(text)
+    for start, end in _quoted(text):
+        if end is None:
+            return "".join(letters), start
+        letters[start:end] = "\0" * (end - start)
+    return "".join(letters), None
+
+
+def _quoted(text: str) -> Iterator[tuple[int, int | None]]:
+    """Where what stands in quotes begins, and where it has ended; None: it never does."""
     quote, start = "", 0
     for position, letter in enumerate(text):
         if quote == "":
             if letter in "\"'`":
                 quote, start = letter, position
         elif letter == quote and (quote == "`" or text[position - 1] != "\\"):
-            letters[start : position + 1] = "\0" * (position + 1 - start)
+            yield start, position + 1
             quote = ""
-    return "".join(letters), start if quote else None
+    if quote:
+        yield start, None
 
 
 def _sign(bare: str) -> Mistake | None:
@@ -234,18 +244,12 @@ def _too_much(text: str) -> str | None:
 
 def _unquote(text: str) -> str:
     """Turn back-quoted names into ``col("...")``; back quotes inside a text stay."""
-    parts: list[str] = []
-    quote, start = "", 0
-    for position, letter in enumerate(text):
-        if quote == "":
-            if letter in "\"'`":
-                parts.append(text[start:position])
-                quote, start = letter, position
-        elif letter == quote and (quote == "`" or text[position - 1] != "\\"):
-            inside = text[start : position + 1]
-            parts.append(f"col({json.dumps(inside[1:-1])})" if quote == "`" else inside)
-            quote, start = "", position + 1
-    return "".join(parts) + text[start:]
+    parts, done = "", 0
+    for start, end in _quoted(text):
+        if text[start] == "`" and end is not None:
+            parts += f"{text[done:start]}col({json.dumps(text[start + 1 : end - 1])})"
+            done = end
+    return parts + text[done:]
 
 
 def is_col(node: ast.AST) -> bool:

@@ -46,6 +46,10 @@ class OutcomeParts:
         """Where parts lie."""
         return self.whole.with_name(f"{self.whole.name}.parts")
 
+    def read(self) -> Stored | None:
+        """Read the entry of all; None if there is none that is sound."""
+        return read_entry(self.whole.parent, self.whole.name, self.name, len(self.places))
+
     def make(self, shard: Shard, told: Callable[[int], object]) -> Parts:
         """Make the parts of a shard that are not there; ``told`` so many records more each time."""
         parts = list(self._slices())

@@ -38,7 +38,6 @@ from medmcl.data.loading.cache import (
     Stored,
     claimed_entry,
     entry_key,
-    read_entry,
     write_entry,
 )
 from medmcl.data.loading.outcome_parts import OutcomeParts
@@ -386,14 +385,8 @@ def prepare(
     done = 0
     _require_room(cohort, adapters, cache)
     for name, adapter in adapters.items():
-        stored[name] = _stored(
-            cohort,
-            name,
-            adapter,
-            cache,
-            (fitted or {}).get(name),
-            _Told(progress, done),
-        )
+        parts = _fitted(cohort, name, adapter, cache, (fitted or {}).get(name))
+        stored[name] = _stored(cohort, parts, _Told(progress, done))
         done += len(cohort.records[name])
         if progress is not None:
             progress(done)
@@ -432,9 +425,8 @@ def prepare_shard(
     _require_room(cohort, adapters, cache)
     stand, told = Parts(), _Told(progress, 0)
     for name, adapter in adapters.items():
-        places, key = fitted_key(cohort, name, adapter)
-        parts = OutcomeParts(adapter, name, places, cache / key, prepared=True)
-        if _read_sound(adapter, name, places, cache, key) is None:
+        parts = _fitted(cohort, name, adapter, cache)
+        if _read_sound(parts) is None:
             stand += parts.make(shard, told.more)
         else:
             parts.tidy()
@@ -497,35 +489,31 @@ class _Told:
             self.progress(self.done)
 
 
-def _stored(
-    cohort: Cohort,
-    name: str,
-    adapter: Adapter,
-    cache: Path,
-    state: Mapping[str, Any] | None,
-    counter: _Told,
-) -> Stored:
-    places, key = fitted_key(cohort, name, adapter, state)
-    found = _read_sound(adapter, name, places, cache, key)
+def _stored(cohort: Cohort, parts: OutcomeParts, counter: _Told) -> Stored:
+    found = _read_sound(parts)
     if found is None:
-        with claimed_entry(cache, key, counter.again):
-            found = _read_sound(adapter, name, places, cache, key)
+        with claimed_entry(parts.whole.parent, parts.whole.name, counter.again):
+            found = _read_sound(parts)
             if found is None:
-                _write(cohort, name, adapter, places, cache, key, counter)
-                found = read_entry(cache, key, name, len(places))
+                _write(cohort, parts, counter)
+                found = parts.read()
     else:
-        sweep_lock(cache / key)
+        sweep_lock(parts.whole)
     if found is None:
         raise ArtefactError(
-            "the prepared records cannot be read back", where=cache / key, fix="is the disk full?"
+            "the prepared records cannot be read back", where=parts.whole, fix="is the disk full?"
         )
     return found
 
 
-def fitted_key(
-    cohort: Cohort, name: str, adapter: Adapter, state: Mapping[str, Any] | None = None
-) -> tuple[Sequence[RecordRef], str]:
-    """Fit an adapter, or give it a state; give the records of its modality, and their entry."""
+def _fitted(
+    cohort: Cohort,
+    name: str,
+    adapter: Adapter,
+    cache: Path,
+    state: Mapping[str, Any] | None = None,
+) -> OutcomeParts:
+    """Fit an adapter, or give it a state; give what becomes of the records of its modality."""
     places: Sequence[RecordRef] = cohort.records[name]["place"].array  # each is made when asked for
     if state is not None:
         with blamed(adapter, "load_state"):
@@ -534,11 +522,9 @@ def fitted_key(
         fit(adapter, good_raws(adapter, train_places(cohort, name)), name)
         if adapter.kind in modalities.ADAPTERS.outside:
             _rehearse(cohort, name, adapter)
-    return places, entry_key(
-        [*described(cohort, name, adapter), checked_state(adapter)],
-        places,
-        partial(record_files, adapter),
-    )
+    said = [*described(cohort, name, adapter), checked_state(adapter)]
+    key = entry_key(said, places, partial(record_files, adapter))
+    return OutcomeParts(adapter, name, places, cache / key, prepared=True)
 
 
 def described(cohort: Cohort, name: str, adapter: Adapter) -> list[Any]:
@@ -547,27 +533,30 @@ def described(cohort: Cohort, name: str, adapter: Adapter) -> list[Any]:
     return [adapter.kind, source, adapter.settings.model_dump(mode="json")]
 
 
-def _read_sound(
-    adapter: Adapter, name: str, places: Sequence[RecordRef], cache: Path, key: str
-) -> Stored | None:
+def _read_sound(parts: OutcomeParts) -> Stored | None:
     """Read an entry; None if there is none, or a record that it refused is sound now."""
-    found = read_entry(cache, key, name, len(places))
-    return None if found is None else _look_again(adapter, name, places, found)
+    found = parts.read()
+    if found is None:
+        return None
+    findings = dict(found.findings)
+    for row in np.flatnonzero(~found.usable).tolist():
+        outcome = prepare_outcome(parts.adapter, parts.places[row])
+        if outcome.usable:
+            return None
+        findings[row] = of_modality(outcome.findings, parts.name)
+    return replace(found, findings=findings)
 
 
-def _write(
-    cohort: Cohort, name: str, adapter: Adapter, places: Sequence[RecordRef], cache: Path,
-    key: str, counter: _Told,
-) -> None:  # fmt: skip
+def _write(cohort: Cohort, parts: OutcomeParts, counter: _Told) -> None:
     """Prepare records and write them as an entry."""
-    _refuse_full(cache, row_bytes(adapter) * len(places), name)
+    adapter, name, places, whole = parts.adapter, parts.name, parts.places, parts.whole
+    _refuse_full(whole.parent, row_bytes(adapter) * len(places), name)
     shared = inspect_together(adapter, name, places)
     faults = [finding for finding in shared if finding.level == "error"]
     if faults:
         raise refuse(faults, f"cohort {cohort.name}")
-    parts = OutcomeParts(adapter, name, places, cache / key, prepared=True)
-    made = counter(parts.outcomes())
-    write_entry(cache, key, name, made, fitted_shape(adapter, name), len(places), shared)
+    made, shape = counter(parts.outcomes()), fitted_shape(adapter, name)
+    write_entry(whole.parent, whole.name, name, made, shape, len(places), shared)
     parts.remove()
 
 
@@ -609,19 +598,6 @@ def train_places(cohort: Cohort, modality: str) -> Sequence[RecordRef]:
     side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
     found: Sequence[RecordRef] = table["place"].array[side == "train"]
     return found
-
-
-def _look_again(
-    adapter: Adapter, name: str, places: Sequence[RecordRef], found: Stored
-) -> Stored | None:
-    """Read the records of an entry that had faults once more; None if one of them is sound now."""
-    findings = dict(found.findings)
-    for row in np.flatnonzero(~found.usable).tolist():
-        outcome = prepare_outcome(adapter, places[row])
-        if outcome.usable:
-            return None
-        findings[row] = of_modality(outcome.findings, name)
-    return replace(found, findings=findings)
 
 
 def _note_copies(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError, damage
 from medmcl.core.limits import parse_json
 from medmcl.encoders.encoded import Encoded, EncoderModule, require_axes, try_out, unmaskable
 from medmcl.encoders.settings import HFImageSettings
@@ -62,7 +62,6 @@ class HFImage(EncoderModule):
         self.pixels = _pixels(folder, axes[0])
         _check_channels(config, axes[0], folder)
         self.options = _options(self.net, axes[1:])
-        training = self.training
         self.eval()
         with torch.no_grad():
             states, pooled = self._try(axes, folder)
@@ -70,7 +69,7 @@ class HFImage(EncoderModule):
             if self.pool == "pooled" and pooled is None and settings.pool == "authors":
                 self.pool = "cls" if self.others else "mean"
             features = self._features(_rows(states), pooled)
-        self.train(training)
+        self.train()
         self.width: int = features.shape[1]
         if self.width != _rows(states).shape[2]:
             raise ConfigError(
@@ -231,7 +230,8 @@ def _pixels(folder: Path, channels: int) -> tuple[tuple[float, ...], tuple[float
     path = next((folder / name for name in PROCESSOR if (folder / name).is_file()), None)
     if path is None:
         return None
-    try:
+    what = "says nothing that can be read of how pixels are normalised"
+    with damage(path, what, error=ArtefactError, fix="copy the folder again from its source"):
         said = parse_json(path.read_bytes())
         said = said.get("image_processor", said)
         normalised = said.get("do_normalize", "image_mean" in said)
@@ -241,11 +241,4 @@ def _pixels(folder: Path, channels: int) -> tuple[tuple[float, ...], tuple[float
             tuple(float(v) / scale for v in (x if isinstance(x, list) else [x] * channels))
             for x in ((said["image_mean"], said["image_std"]) if normalised else (0.0, 1.0))
         )
-    except (ValueError, ArithmeticError, AttributeError, KeyError, TypeError) as error:
-        raise ArtefactError(
-            "says nothing that can be read of how pixels are normalised",
-            where=path,
-            got=f"{error}"[:200],
-            fix="copy the folder again from its source",
-        ) from None
     return mean, std

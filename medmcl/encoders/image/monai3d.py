@@ -27,11 +27,10 @@ class Monai3d(EncoderModule):
             _dense(settings, axes[0]) if "dense" in settings.network else _res(settings, axes[0])
         )
         self.layers = nn.ModuleList(parts)
-        training = self.training
         self.eval()
         with torch.no_grad():
             maps = try_out(self._maps, axes, f"monai3d: {settings.network}")
-        self.train(training)
+        self.train()
         self.width = maps.shape[1]
         self.grid: tuple[int, ...] = tuple(maps.shape[2:])
 

@@ -29,13 +29,12 @@ class TimmImage(EncoderModule):
         super().__init__()
         axes = require_axes(shape, ("frames", "rows", "columns"), "timm")
         self.model: Any = _create(settings, axes)
-        training = self.training
         self.eval()
         with torch.no_grad():
             probe = try_out(self.model.forward_features, axes, f"timm: {settings.model}")
             self.grid: tuple[int, ...] | None = self._grid(probe)
             features = self.model.forward_head(probe, pre_logits=True)
-        self.train(training)
+        self.train()
         self.width = features.shape[1]
         if self.width != self._tokens(probe).shape[2]:
             raise ConfigError(

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
@@ -50,7 +49,6 @@ LABELS = "labels"
 """Among the paths of a record, that of what somebody drew."""
 FRAMES_OF = 32
 """Train records that say which frames there are."""
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class CMR:

@@ -6,11 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Probability
 from medmcl.modalities.dicom import DICOM_KEYS, Chosen, FrameOrder
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class FractionCrop(Config):
@@ -21,8 +18,8 @@ class FractionCrop(Config):
     a detector: look at a few crops before you use it on other data.
     """
 
-    top: Fraction = 0.21
-    left: Fraction = 0.325
+    top: Probability = 0.21
+    left: Probability = 0.325
     size: Annotated[float, Field(gt=0, le=1)] = 0.375
     canvas: PositiveInt | None = Field(
         default=None, description="pixels of the square before cropping; none: the longer side"
@@ -117,7 +114,7 @@ class CMRSettings(Config):
         "none: es, mid, ed for multi_frame_2d (the paper's), or es, ed where most train records "
         "have no frame between these; ed for volume_3d, 16 for cines",
     )
-    slice_at: Fraction = Field(
+    slice_at: Probability = Field(
         default=0.5, description="position in the stack; .5 is slice Z // 2, the paper's"
     )
     spacing_mm: PositiveFloat | None = Field(

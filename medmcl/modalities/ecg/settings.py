@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Probability
 from medmcl.modalities.ecg.disturb import Disturbance
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
 from medmcl.modalities.ecg.steps import AnyStep, FlattenLeads, Resample, Windows
@@ -15,7 +15,6 @@ Reader = Literal[
     "wfdb", "muse_xml", "ukb_xml", "aecg", "dicom", "edf", "npy", "hdf5", "zarr", "parquet"
 ]
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(ge=0)]
 
 WITHOUT_HEADER = ("npy", "hdf5", "zarr", "parquet")

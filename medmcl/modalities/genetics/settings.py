@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Probability
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Label = str | int | float | bool
 
 
@@ -41,10 +40,10 @@ class GeneticsSettings(Config):
     J Methods Psychiatr Res 27:e1608), judged on train people only.
     """
 
-    variant_call_rate: Share = Field(
+    variant_call_rate: Probability = Field(
         default=0.95, description="a variant called in a smaller share of people is left out"
     )
-    subject_call_rate: Share = Field(
+    subject_call_rate: Probability = Field(
         default=0.95, description="a person with a smaller share of calls cannot be used"
     )
     min_frequency: Annotated[float, Field(ge=0, lt=0.5)] = Field(
@@ -71,7 +70,7 @@ class GeneticsSettings(Config):
     residualise: bool = Field(
         default=False, description="take out of each dosage what the components explain of it"
     )
-    panel_share: Share = Field(
+    panel_share: Probability = Field(
         default=0.9, description="another file must have this share of the variants"
     )
 

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Probability
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 NodeFeature = Literal["profile", "strength", "degree", "local_degree", "identity"]
 
 

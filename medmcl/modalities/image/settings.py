@@ -6,12 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Probability
 from medmcl.modalities.dicom import Chosen
 
 Interpolation = Literal["linear", "cubic", "nearest"]
 Fit = Literal["pad", "stretch", "crop", "center"]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Three = tuple[float, float, float]
 Positive = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
@@ -32,7 +31,6 @@ USUAL: dict[str, tuple[Three, Three]] = {
 }
 """Those of OpenAI's and open_clip's models; of most of timm; of SigLIP and many ViTs of timm."""
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Size = PositiveInt | tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -88,7 +86,7 @@ class ImageSettings(Config):
         default="axial",
         description="`axial`, `coronal` or `sagittal` slice of a volume, where `size` is flat",
     )
-    slice_at: Fraction = Field(
+    slice_at: Probability = Field(
         default=0.5, description="which slice of that plane: 0 is inferior, posterior or left"
     )
     spacing_mm: PositiveFloat | None = Field(

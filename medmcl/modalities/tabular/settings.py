@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Probability
 
 Kind = Literal["number", "category", "auto"]
 """Of a column; ``auto`` until its table is opened, and a number if none is."""
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Column(Config):

@@ -10,18 +10,20 @@ each text begins with one (as in SentencePiece), and spelling is unified first.
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from medmcl.core.errors import ArtefactError
 from medmcl.modalities.text.tokens import SENTENCE_ENDS, SPECIAL, normalise
 
 Pair = tuple[int, int]
+T = TypeVar("T", int, str)
 
 BYTES = 256
 BASE = len(SPECIAL) + BYTES
@@ -136,13 +138,7 @@ class BytePairs:
         return tuple(number for number, content in enumerate(self.contents) if content in ends)
 
     def _merged(self, word: str) -> tuple[int, ...]:
-        numbers = _as_bytes(word)
-        while len(numbers) > 1:
-            rank, pair = min((self.ranks.get(pair, len(self)), pair) for pair in pairwise(numbers))
-            if rank == len(self):
-                break
-            numbers = _replaced(numbers, pair, rank)
-        return tuple(numbers)
+        return tuple(merged(_as_bytes(word), self.ranks, lambda pair: self.ranks[pair]))
 
     def state(self) -> dict[str, Any]:
         """Everything, as plain values."""
@@ -210,16 +206,34 @@ def _as_bytes(word: str) -> list[int]:
     return [len(SPECIAL) + one for one in word.encode("utf-8")]
 
 
-def _replaced(numbers: Sequence[int], pair: Pair, new: int) -> list[int]:
-    """Write one token for each occurrence of a pair, from the left."""
+def merged(
+    symbols: list[T], ranks: Mapping[tuple[T, T], int], made: Callable[[tuple[T, T]], T]
+) -> list[T]:
+    """Merge the pair of neighbours with the lowest rank, until no neighbours have one.
+
+    Args:
+        symbols: What a word is made of.
+        ranks: Pair to its rank.
+        made: From a pair to the symbol that stands for it.
+    """
+    while len(symbols) > 1:
+        rank, pair = min((ranks.get(pair, math.inf), pair) for pair in pairwise(symbols))
+        if rank == math.inf:
+            break
+        symbols = _replaced(symbols, pair, made(pair))
+    return symbols
+
+
+def _replaced(symbols: Sequence[T], pair: tuple[T, T], new: T) -> list[T]:
+    """Write one symbol for each occurrence of a pair, from the left."""
     left, right = pair
-    written: list[int] = []
-    place, last = 0, len(numbers) - 1
+    written: list[T] = []
+    place, last = 0, len(symbols) - 1
     while place <= last:
-        if place < last and numbers[place] == left and numbers[place + 1] == right:
+        if place < last and symbols[place] == left and symbols[place + 1] == right:
             written.append(new)
             place += 2
         else:
-            written.append(numbers[place])
+            written.append(symbols[place])
             place += 1
     return written

@@ -13,12 +13,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError, damage
 from medmcl.core.limits import parse_json
+from medmcl.modalities.text.bpe import merged
 from medmcl.modalities.text.tokens import SENTENCE_ENDS
 
 MERGES = 49152 - 256 - 2
@@ -77,21 +77,13 @@ class ClipTokens:
                 expected=EXPECTED,
                 fix="copy it there; nothing is downloaded",
             )
-        try:
+        with damage(path, "is not CLIP's vocabulary", error=ConfigError, expected=EXPECTED):
             content = path.read_bytes()
             is_packed = content[:2] == b"\x1f\x8b"
             text = (gzip.decompress(content) if is_packed else content).decode("utf-8")
             if text.lstrip().startswith("{"):
                 return cls._from_json(parse_json(text), str(path))
             return cls(_pairs(text.split("\n")[1 : MERGES + 1]), str(path))
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                "is not CLIP's vocabulary",
-                where=path,
-                got=f"{type(error).__name__}: {str(error)[:200]}",
-                expected=EXPECTED,
-                fix="copy it again from its source",
-            ) from None
 
     @classmethod
     def _from_json(cls, tree: Mapping[str, Any], source: str) -> ClipTokens:
@@ -123,13 +115,7 @@ class ClipTokens:
         letters = _letters()
         symbols = [letters[byte] for byte in word.encode("utf-8")]
         symbols[-1] += LAST
-        while len(symbols) > 1:
-            ranked = [(self.ranks.get(p, MERGES), p) for p in pairwise(symbols)]
-            rank, pair = min(ranked)
-            if rank == MERGES:
-                break
-            symbols = _joined(symbols, pair)
-        return [self.numbers[symbol] for symbol in symbols]
+        return [self.numbers[symbol] for symbol in merged(symbols, self.ranks, "".join)]
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -202,18 +188,6 @@ def _windows(found: re.Match[str]) -> str:
 
 def _compatible(found: re.Match[str]) -> str:
     return unicodedata.normalize("NFKC", found[0])
-
-
-def _joined(symbols: list[str], pair: tuple[str, str]) -> list[str]:
-    joined, place = [], 0
-    while place < len(symbols):
-        if tuple(symbols[place : place + 2]) == pair:
-            joined.append("".join(pair))
-            place += 2
-        else:
-            joined.append(symbols[place])
-            place += 1
-    return joined
 
 
 def _pairs(lines: Iterable[Any]) -> list[tuple[str, str]]:

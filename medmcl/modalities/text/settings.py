@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Probability
 from medmcl.modalities.text.bpe import BASE
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 BY_MARKS = ("delete", "swap", "sentence_drop", "sentence_shuffle")
 """Options that need marks."""
 

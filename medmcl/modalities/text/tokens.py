@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError
+from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError, damage
 
 SPECIAL = ("<pad>", "<unk>", "<cls>", "<end>")
 PIECE = "##"  # marks a piece of a word, as opposed to a whole one
@@ -170,17 +170,10 @@ class LocalModel:
         transformers = import_transformers()
         if not folder.is_dir():
             raise ConfigError("there is no such folder", where=folder, fix=COPY_MODEL)
-        try:
+        with damage(folder, "no tokeniser can be read there", error=ConfigError, fix=COPY_MODEL):
             tokeniser = transformers.AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
-        except Exception as error:  # transformers raises many kinds
-            raise ConfigError(
-                "no tokeniser can be read there",
-                where=folder,
-                got=str(error)[:200],
-                fix=COPY_MODEL,
-            ) from None
         return cls(tokeniser, str(folder))
 
     def __len__(self) -> int:

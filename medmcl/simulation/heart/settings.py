@@ -7,18 +7,17 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
+from medmcl.core.config import Probability
 from medmcl.simulation.heart import cmr as heart_cmr
 from medmcl.simulation.heart.state import Array
 from medmcl.simulation.settings import SimulationSettings
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class HeartSettings(SimulationSettings):
     """How large, how noisy and how coupled a simulated heart cohort is."""
 
     subjects: PositiveInt = Field(default=100, description="number of subjects")
-    coupling: Share = Field(
+    coupling: Probability = Field(
         default=1.0, description="correlation of the latents behind ECG and CMR; 0 = unrelated"
     )
     ecg_noise_mv: NonNegativeFloat = Field(
@@ -27,11 +26,11 @@ class HeartSettings(SimulationSettings):
     cmr_noise: NonNegativeFloat = Field(
         default=0.04, description="noise of a pixel, standard deviation; blood is near 1"
     )
-    missing_ecg: Share = Field(default=0.0, description="share of subjects without an ECG")
-    missing_cmr: Share = Field(
+    missing_ecg: Probability = Field(default=0.0, description="share of subjects without an ECG")
+    missing_cmr: Probability = Field(
         default=0.0, description="share of those with an ECG who have no CMR (and no phenotypes)"
     )
-    missing_clinic: Share = Field(
+    missing_clinic: Probability = Field(
         default=0.05, description="share of empty cells for BMI; half of it for age"
     )
     sites: PositiveInt = Field(default=3, description="scanners; they differ in contrast")

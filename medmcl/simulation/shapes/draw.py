@@ -151,10 +151,6 @@ def _pixels(fine: Array) -> Array:
     return means
 
 
-def _triangle(x: Array, y: Array) -> Array:
-    return (y < 0.6) & (y > 1.65 * np.abs(x) - 0.95)
-
-
 def _star(x: Array, y: Array) -> Array:
     """Five points: inside the edge from a tip at radius 1 to a notch at 0.42."""
     sector = 2 * math.pi / 5
@@ -176,10 +172,6 @@ def _ring(x: Array, y: Array) -> Array:
     return (reach < 0.95) & (reach > 0.45)
 
 
-def _crescent(x: Array, y: Array) -> Array:
-    return (np.hypot(x, y) < 0.95) & (np.hypot(x - 0.45, y) > 0.72)
-
-
 def _heart(x: Array, y: Array) -> Array:
     lobes = np.hypot(np.abs(x) - 0.42, y + 0.3) < 0.47
     return lobes | ((y > -0.3) & (y < 0.9 - 1.05 * np.abs(x)) & (np.abs(x) < 0.88))
@@ -194,24 +186,16 @@ def _arrow(x: Array, y: Array) -> Array:
 SHAPE_TESTS: dict[str, Callable[[Array, Array], Array]] = {
     "circle": lambda x, y: np.hypot(x, y) < 0.92,
     "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) < 0.72,
-    "triangle": _triangle,
+    "triangle": lambda x, y: (y < 0.6) & (y > 1.65 * np.abs(x) - 0.95),
     "star": _star,
     "cross": _cross,
     "ring": _ring,
-    "crescent": _crescent,
+    "crescent": lambda x, y: (np.hypot(x, y) < 0.95) & (np.hypot(x - 0.45, y) > 0.72),
     "heart": _heart,
     "diamond": lambda x, y: 1.35 * np.abs(x) + np.abs(y) < 0.98,
     "arrow": _arrow,
 }
 """Shape to whether a point is inside."""
-
-
-def _solid(x: Array, _: Array, __: float) -> Array:
-    return np.ones_like(x)
-
-
-def _striped(_: Array, y: Array, phase: float) -> Array:
-    return (y / 0.8 + phase) % 1 < 0.5
 
 
 def _dotted(x: Array, y: Array, phase: float) -> Array:
@@ -224,40 +208,16 @@ def _checked(x: Array, y: Array, phase: float) -> Array:
     return (across + down) % 2 < 0.5
 
 
-def _faded(_: Array, y: Array, __: float) -> Array:
-    return np.clip(0.5 - 0.6 * y, 0, 1)
-
-
-def _ringed(x: Array, y: Array, phase: float) -> Array:
-    return (np.hypot(x, y) / 0.6 + phase) % 1 < 0.5
-
-
-def _zigzag(x: Array, y: Array, phase: float) -> Array:
-    return (y / 0.7 + 1.2 * np.abs((x / 0.9) % 1 - 0.5) + phase) % 1 < 0.5
-
-
-def _gridded(x: Array, y: Array, phase: float) -> Array:
-    return ((x / 0.6 + phase) % 1 > 0.35) & ((y / 0.6 + phase) % 1 > 0.35)
-
-
-def _halved(x: Array, _: Array, __: float) -> Array:
-    return x < 0
-
-
-def _quartered(x: Array, y: Array, _: float) -> Array:
-    return x * y > 0
-
-
 TEXTURE_TONES: dict[str, Callable[[Array, Array, float], Array]] = {
-    "solid": _solid,
-    "striped": _striped,
+    "solid": lambda x, _, __: np.ones_like(x),
+    "striped": lambda _, y, phase: (y / 0.8 + phase) % 1 < 0.5,
     "dotted": _dotted,
     "checked": _checked,
-    "faded": _faded,
-    "ringed": _ringed,
-    "zigzag": _zigzag,
-    "gridded": _gridded,
-    "halved": _halved,
-    "quartered": _quartered,
+    "faded": lambda _, y, __: np.clip(0.5 - 0.6 * y, 0, 1),
+    "ringed": lambda x, y, phase: (np.hypot(x, y) / 0.6 + phase) % 1 < 0.5,
+    "zigzag": lambda x, y, phase: (y / 0.7 + 1.2 * np.abs((x / 0.9) % 1 - 0.5) + phase) % 1 < 0.5,
+    "gridded": lambda x, y, phase: ((x / 0.6 + phase) % 1 > 0.35) & ((y / 0.6 + phase) % 1 > 0.35),
+    "halved": lambda x, _, __: x < 0,
+    "quartered": lambda x, y, _: x * y > 0,
 }
 """Texture to tone of a point: 1 the colour, 0 ink. Captioned shapes know the first five."""

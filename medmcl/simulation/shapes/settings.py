@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from medmcl.core.config import Probability
 from medmcl.data.cohort.spec import NoisyWithin
 from medmcl.simulation.settings import Share, SimulationSettings
 from medmcl.simulation.shapes.words import COLOURS, FILLERS, POSITIONS, SHAPES, TEXTURES
@@ -48,7 +49,7 @@ class ShapesSettings(SimulationSettings):
     imbalance: Annotated[float, Field(ge=0, le=4)] = Field(
         default=0.0, description="shape k is drawn in proportion to k ** -imbalance (Zipf)"
     )
-    noisy_pairs: Annotated[float, Field(ge=0, le=1)] = Field(
+    noisy_pairs: Probability = Field(
         default=0.0,
         description="share of train pairs that get the caption of another train picture; tuning "
         "and held_out stay clean",

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from medmcl.core.config import Probability
 from medmcl.simulation.settings import SimulationSettings
 
-Likely = Annotated[float, Field(ge=0, le=1)]
 FACTORS = {
     "vectors": ("easy", "middle", "hard"),
     "digits": ("digit",),
@@ -50,7 +50,7 @@ class TrifactorSettings(SimulationSettings):
     noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=0.05, description="vectors: noise of a latent number, standard deviation"
     )
-    keep: tuple[Likely, Likely, Likely] = Field(
+    keep: tuple[Probability, Probability, Probability] = Field(
         default=(0.95, 0.8, 0.6),
         description="vectors, pictures: chance of a caption to name easy, middle, hard (colour, "
         "texture, shape)",
