@@ -10,28 +10,20 @@ from medmcl.core.config import check, lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.lazy import Parts
 
+_HERE = "medmcl.simulation"
 SIMULATORS = Parts(
     {
-        "ehr": (
-            "medmcl.simulation.ehr.simulate:simulate_ehr",
-            "medmcl.simulation.ehr.settings:EhrSettings",
-        ),
-        "heart": (
-            "medmcl.simulation.heart.simulate:simulate_heart",
-            "medmcl.simulation.heart.settings:HeartSettings",
-        ),
+        kind: (
+            f"{_HERE}.{kind}.simulate:simulate_{kind}",
+            f"{_HERE}.{kind}.settings:{kind.title()}Settings",
+        )
+        for kind in ("ehr", "heart", "shapes", "trifactor")
+    }
+    | {
         "modalities": (
-            "medmcl.simulation.latent_tree:simulate_modalities",
-            "medmcl.simulation.latent_tree_settings:LatentTreeSettings",
-        ),
-        "shapes": (
-            "medmcl.simulation.shapes.simulate:simulate_shapes",
-            "medmcl.simulation.shapes.settings:ShapesSettings",
-        ),
-        "trifactor": (
-            "medmcl.simulation.trifactor.simulate:simulate_trifactor",
-            "medmcl.simulation.trifactor.settings:TrifactorSettings",
-        ),
+            f"{_HERE}.latent_tree:simulate_modalities",
+            f"{_HERE}.latent_tree_settings:LatentTreeSettings",
+        )
     }
 )
 """Name to what writes a cohort, ``(folder, settings) -> folder``."""
