@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, record_finding
 from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownCells
 from medmcl.modalities.codes.settings import CodesAugment, CodesSettings, CodesSource
@@ -25,6 +26,7 @@ from medmcl.modalities.codes.settings import CodesAugment, CodesSettings, CodesS
 if TYPE_CHECKING:
     from torch import Tensor
 
+fault = partial(record_finding, "codes")
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
 UNDATED = -1
@@ -86,18 +88,16 @@ class Codes:
         where = f"{place.subject}/{place.record}"
         if not raw.codes:
             fix = "say with `present` who has codes"
-            return [Finding(code="codes.empty", where=where, what="has no code", fix=fix)]
+            return [fault("empty", where, "has no code", fix)]
         found = []
         if (raw.days < UNDATED).any():
             what = f"{int((raw.days < UNDATED).sum())} events lie after the reference date"
-            found.append(Finding(code="codes.late", where=where, what=what, fix="leave them out"))
+            found.append(fault("late", where, what, "leave them out"))
         count = len(self._kept(raw).codes)
         if count > self.settings.max_events:
             what = f"has {count} events; the latest {self.settings.max_events} are read"
             fix = "raise inputs.NAME.max_events if the past matters"
-            found.append(
-                Finding(code="codes.many", where=where, what=what, fix=fix, level="warning")
-            )
+            found.append(fault("many", where, what, fix, "warning"))
         return found
 
     def show(self, raw: CodeSequence) -> ShownCells:

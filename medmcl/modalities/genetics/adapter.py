@@ -16,7 +16,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
-from medmcl.core.findings import LEAVE_OUT, Finding
+from medmcl.core.findings import LEAVE_OUT, Finding, record_finding
 from medmcl.core.rng import RowGenerator
 from medmcl.modalities.genetics.files import files_of, individual_of, label, open_fileset
 from medmcl.modalities.genetics.panel import Panel, fit_panel
@@ -95,15 +95,10 @@ class Genetics:
         rate, least = float(raw.called.mean()), self.settings.subject_call_rate
         if rate >= least and rate > 0:
             return []
-        return [
-            Finding(
-                code="genetics.call_rate",
-                where=f"subject {place.subject}, record {place.record}",
-                what=f"{rate:.1%} of {len(raw.called):,} variants are called, "
-                f"fewer than {least:.0%}",
-                fix="lower inputs.NAME.subject_call_rate, if that is meant" + LEAVE_OUT,
-            )
-        ]
+        where = f"subject {place.subject}, record {place.record}"
+        what = f"{rate:.1%} of {len(raw.called):,} variants are called, fewer than {least:.0%}"
+        fix = "lower inputs.NAME.subject_call_rate, if that is meant" + LEAVE_OUT
+        return [record_finding("genetics", "call_rate", where, what, fix)]
 
     def inspect_together(self, raws: Iterable[Genotypes]) -> list[Finding]:
         """What quality control left out, and alleles that other files count otherwise."""

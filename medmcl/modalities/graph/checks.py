@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from medmcl.core.findings import LEAVE_OUT, Finding, counted
+from medmcl.core.findings import LEAVE_OUT, Finding, counted, record_finding
 from medmcl.modalities.graph.build import constant_columns
 from medmcl.modalities.graph.readers import Connectome
 from medmcl.modalities.graph.settings import GraphSource
@@ -84,14 +85,13 @@ def uneven_sizes(raws: Iterable[Connectome]) -> list[Finding]:
     others = ", ".join(str(size) for size in values if size != most)
     what = f"{int((sizes != most).sum())} of {len(sizes)} records read have {others} regions"
     fix = f"use one atlas for everybody, and say modalities.NAME.regions: {most}"
-    return [
-        replace(_fault("regions", f"{what}, the others {most}", fix, level="warning"), where="all")
-    ]
+    return [record_finding("graph", "regions", "all", f"{what}, the others {most}", fix, "warning")]
 
 
-def _fault(code: str, what: str, fix: str, *, level: str = "error") -> Finding:
-    kept = "warning" if level == "warning" else "error"
-    return Finding(code=f"graph.{code}", where="", what=what, fix=fix, level=kept)  # type: ignore[arg-type]  # literal
+def _fault(
+    code: str, what: str, fix: str, *, level: Literal["error", "warning"] = "error"
+) -> Finding:
+    return record_finding("graph", code, "", what, fix, level)
 
 
 def _regions(raw: Connectome, atlas: Atlas) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
-from medmcl.core.findings import Finding, counted
+from medmcl.core.findings import Finding, counted, record_finding
 from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownCells
 from medmcl.modalities.tabular.gap_codes import in_yaml, renamed_fix, said_missing
@@ -34,6 +34,8 @@ from medmcl.modalities.tabular.settings import (
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
+
+fault = partial(record_finding, "tabular")
 
 Cell = float | str | None
 
@@ -96,14 +98,10 @@ class Tabular:
             elif isinstance(value, str) and self._is_unseen(name, value):
                 what = f"column '{name}' has '{value}', which the training records did not have"
                 fix = "it is treated as unseen; correct its spelling if it is none"
-                findings.append(
-                    Finding(code="tabular.unseen", where=where, what=what, fix=fix, level="warning")
-                )
+                findings.append(fault("unseen", where, what, fix, "warning"))
         if all(value is None for value in raw.values()):
             fix = "say with `present` who has these data"
-            findings.append(
-                Finding(code="tabular.empty", where=where, what="every cell is missing", fix=fix)
-            )
+            findings.append(fault("empty", where, "every cell is missing", fix))
         return findings
 
     def look(self, cells: pd.DataFrame) -> list[str]:
@@ -197,16 +195,11 @@ class Tabular:
         if not names:
             return []
         what = f"{counted(len(names), 'column')} of {len(self.columns):,} with one value or none "
-        return [
-            Finding(
-                code="tabular.constant",
-                where="columns",
-                what=f"{what}in train, which tell nothing: {_some(names)}",
-                fix="nothing, if that is meant; otherwise complete the table, or leave them out "
-                "of columns:",
-                level="warning",
-            )
-        ]
+        what += f"in train, which tell nothing: {_some(names)}"
+        fix = (
+            "nothing, if that is meant; otherwise complete the table, or leave them out of columns:"
+        )
+        return [fault("constant", "columns", what, fix, "warning")]
 
     def prepare(self, raw: Mapping[str, Cell]) -> np.ndarray:
         """Values and flags, (2, F) float32: standardised numbers, numbers of categories."""
@@ -377,16 +370,16 @@ def _codes_for_gaps(name: str, cells: list[float]) -> Finding | None:
     if not len(far):
         return None
     code, count = Counter(far.tolist()).most_common(1)[0]
-    return Finding(
-        code="tabular.gap_code",
-        where=f"column '{name}'",
-        what=f"{code:g} stands in {counted(count, 'cell')} of the {len(values):,} looked at, far "
-        f"from all others ({low:g} to {high:g}): a code for a missing value?",
-        fix=f"if it is, write `missing: {{{in_yaml(name)}: [{code:g}]}}` at the top level of "
-        "cohort.yaml, or leave such cells empty; otherwise say what is possible: "
-        f"{name}: {{kind: number, min: {low:g}, max: {high:g}}} under columns:",
-        level="warning",
+    what = (
+        f"{code:g} stands in {counted(count, 'cell')} of the {len(values):,} looked at, far "
+        f"from all others ({low:g} to {high:g}): a code for a missing value?"
     )
+    fix = (
+        f"if it is, write `missing: {{{in_yaml(name)}: [{code:g}]}}` at the top level of "
+        "cohort.yaml, or leave such cells empty; otherwise say what is possible: "
+        f"{name}: {{kind: number, min: {low:g}, max: {high:g}}} under columns:"
+    )
+    return fault("gap_code", f"column '{name}'", what, fix, "warning")
 
 
 def _two_spellings(name: str, cells: list[str]) -> Finding | None:
@@ -399,13 +392,9 @@ def _two_spellings(name: str, cells: list[str]) -> Finding | None:
         return None
     ways = twice[0].most_common()
     told = " and ".join(f"'{way}' ({count:,})" for way, count in ways)
-    return Finding(
-        code="tabular.two_spellings",
-        where=f"column '{name}'",
-        what=f"{told} are taken as {len(ways)} categories",
-        fix=f"write '{ways[0][0]}' for each, if they are one",
-        level="warning",
-    )
+    what = f"{told} are taken as {len(ways)} categories"
+    fix = f"write '{ways[0][0]}' for each, if they are one"
+    return fault("two_spellings", f"column '{name}'", what, fix, "warning")
 
 
 def _many_levels(name: str, cells: list[str]) -> Finding | None:
@@ -413,15 +402,13 @@ def _many_levels(name: str, cells: list[str]) -> Finding | None:
     levels = Counter(cells)
     if len(cells) < FEW_CELLS or len(levels) <= len(cells) / 2:
         return None
-    return Finding(
-        code="tabular.many_levels",
-        where=f"column '{name}'",
-        what=f"{len(levels):,} categories in the {len(cells):,} cells looked at, "
+    what = (
+        f"{len(levels):,} categories in the {len(cells):,} cells looked at, "
         f"{sum(count == 1 for count in levels.values()):,} of them once: of one that nobody "
-        "else has nothing is learned, and a person's own name or number is no input",
-        fix="take it out of columns:, or put fewer and larger groups into the table",
-        level="warning",
+        "else has nothing is learned, and a person's own name or number is no input"
     )
+    fix = "take it out of columns:, or put fewer and larger groups into the table"
+    return fault("many_levels", f"column '{name}'", what, fix, "warning")
 
 
 def _some(names: Iterable[str], most: int = 8) -> str:
@@ -507,21 +494,16 @@ def _unreadable(name: str, cell: Any, where: str, *, is_given: bool) -> Finding:
     """``is_given``: it was a number where a run learned it, so that it cannot be a category."""
     words = f"say so: {name}: category"
     words = "recode them as in training (numbers)" if is_given else words
-    return Finding(
-        code="tabular.number",
-        where=where,
-        what=f"column '{name}' must be a number, got {cell!r}",
-        fix=f"{said_missing(name, [str(cell)])}write a plain number with a point (89+, 3,5 and <4 "
-        "are none), or leave it empty; if "
-        f"its cells are words, {words}",
+    what = f"column '{name}' must be a number, got {cell!r}"
+    fix = (
+        f"{said_missing(name, [str(cell)])}write a plain number with a point (89+, 3,5 and <4 "
+        f"are none), or leave it empty; if its cells are words, {words}"
     )
+    return fault("number", where, what, fix)
 
 
 def _out_of_range(name: str, value: float, column: Column, where: str) -> Finding:
-    return Finding(
-        code="tabular.range",
-        where=where,
-        what=f"column '{name}' has {value:g} {column.unit}".rstrip()
-        + f", outside {column.min} to {column.max}",
-        fix="correct the value or its unit, empty the cell, or widen min and max",
-    )
+    what = f"column '{name}' has {value:g} {column.unit}".rstrip()
+    what += f", outside {column.min} to {column.max}"
+    fix = "correct the value or its unit, empty the cell, or widen min and max"
+    return fault("range", where, what, fix)
