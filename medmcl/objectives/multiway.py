@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from medmcl.core.batch import Batch, Embeddings, Term
 from medmcl.core.config import lookup
 from medmcl.core.contracts import ModelShape
 from medmcl.core.errors import ConfigError, MedmclError
-from medmcl.core.layers import widen
 from medmcl.objectives.pairwise.alignment import compared, require_pooled
 from medmcl.objectives.pairwise.contrastive import (
     LogitScale,
     as_one_number,
+    comparable,
     info_nce,
     info_nce_chance,
 )
@@ -51,11 +51,38 @@ class Multiway(nn.Module):
         """The scale of all modalities together; None if one of the pair is not among them."""
         return self.scale if set(pair) <= set(self.names) else None
 
-    def together(self, seen: Mapping[str, Embeddings]) -> list[Tensor] | None:
-        """Points of the rows that have every modality, (rows, D) each; None of fewer than two."""
+
+class Whole(Multiway):
+    """What objectives have that charge one term for all modalities, of the rows that have all."""
+
+    name: ClassVar[str]
+
+    def __init__(self, settings: MultiwaySettings, shape: ModelShape) -> None:
+        super().__init__(settings, shape)
+        self.terms: tuple[str, ...] = (f"{self.name}/{'+'.join(self.names)}",)
+
+    def forward(
+        self,
+        seen: Mapping[str, Embeddings],
+        batch: Batch,  # noqa: ARG002  (the contract's signature)
+    ) -> dict[str, Term]:
+        """Give one term, or none with fewer than two rows."""
         (view,) = self.views
         rows = rows_with_all(seen[view], self.names, view)
-        return [seen[view].pooled[name][rows] for name in self.names] if len(rows) > 1 else None
+        if len(rows) < 2:
+            return {}
+        points = [seen[view].pooled[name][rows] for name in self.names]
+        chance = self.others * info_nce_chance(len(rows))
+        return {self.terms[0]: Term(self.charge(points), len(rows), chance=chance)}
+
+    @property
+    def others(self) -> int:
+        """Exponent of the rows that an anchor is compared with."""
+        return 1
+
+    def charge(self, points: list[Tensor]) -> Tensor:
+        """Give the loss of points (rows, D) each; rows of one number belong together."""
+        raise NotImplementedError
 
 
 def stacked(embeddings: Many, normalise: bool = True) -> Tensor:
@@ -68,21 +95,7 @@ def stacked(embeddings: Many, normalise: bool = True) -> Tensor:
     points = list(embeddings.values() if isinstance(embeddings, Mapping) else embeddings)
     if len(points) < 2:
         raise MedmclError("at least 2 modalities are needed", got=len(points))
-    shapes = {tuple(x.shape) for x in points}
-    if len(shapes) > 1 or points[0].ndim != 2:
-        raise MedmclError("embeddings must be matrices of one shape (B, D)", got=sorted(shapes))
-    if len(points[0]) < 2:
-        raise MedmclError(
-            "a contrastive loss needs at least 2 rows: with fewer there is no negative",
-            got=len(points[0]),
-            fix="leave the term out, or use larger batches",
-        )
-    if not all(x.is_floating_point() for x in points):
-        raise MedmclError("embeddings must hold floating-point numbers", fix="embeddings.float()")
-    wider = widen(points[0]).dtype
-    for x in points[1:]:
-        wider = torch.promote_types(wider, widen(x).dtype)
-    whole = torch.stack([x.to(wider) for x in points])
+    whole = torch.stack(comparable(points))
     return functional.normalize(whole, dim=-1) if normalise else whole
 
 
@@ -179,7 +192,7 @@ def _against_all(points: Tensor, anchor: int, scale: Tensor) -> tuple[Tensor, Te
     return scale * (points[anchor] @ tuples.T), step * torch.arange(rows, device=points.device)
 
 
-class Symile(Multiway):
+class Symile(Whole):
     """Charges for all modalities together, over the rows that have every one of them.
 
     Sees: everything they share, also what shows in no pair (with c = a xor b, any two are
@@ -194,25 +207,21 @@ class Symile(Multiway):
 
     Settings = SymileSettings
 
+    name = "symile"
+
     def __init__(self, settings: SymileSettings, shape: ModelShape) -> None:
         super().__init__(settings, shape)
         self.settings = settings
-        self.terms: tuple[str, ...] = (f"symile/{'+'.join(self.names)}",)
 
-    def forward(
-        self,
-        seen: Mapping[str, Embeddings],
-        batch: Batch,  # noqa: ARG002  (the contract's signature)
-    ) -> dict[str, Term]:
-        """Give one term, or none with fewer than two rows."""
-        points = self.together(seen)
-        if points is None:
-            return {}
+    @property
+    def others(self) -> int:
+        """All others apart, where every combination of their rows is compared."""
+        return 1 if self.settings.negatives == "shifted" else len(self.names) - 1
+
+    def charge(self, points: list[Tensor]) -> Tensor:
+        """See `symile`."""
         wider = points[0].shape[1] ** ((len(points) - 2) / 2) if self.settings.rescale else 1.0
-        value = symile(points, wider * self.scale(), self.settings.negatives)
-        rows = len(points[0])
-        others = 1 if self.settings.negatives == "shifted" else len(points) - 1
-        return {self.terms[0]: Term(value, rows, chance=others * info_nce_chance(rows))}
+        return symile(points, wider * self.scale(), self.settings.negatives)
 
 
 def gram(
@@ -295,7 +304,7 @@ def _volumes(similarity: Tensor, others: Tensor, eps: float) -> Tensor:
     return (base * height.sqrt()).to(similarity.dtype)
 
 
-class Gram(Multiway):
+class Gram(Whole):
     """Charges for all modalities together by their volume, over the rows that have every one.
 
     Sees: whether M vectors lie in a common plane, so also what shows in no pair. Cannot: tell a
@@ -309,27 +318,19 @@ class Gram(Multiway):
 
     Settings = GramSettings
 
+    name = "gram"
+
     def __init__(self, settings: GramSettings, shape: ModelShape) -> None:
         super().__init__(settings, shape)
         self.settings = settings
         numbers = {name: number for number, name in enumerate(self.names)}
         anchor = settings.anchor
         self.anchor = 0 if anchor is None else lookup("modality", anchor, numbers)
-        self.terms: tuple[str, ...] = (f"gram/{'+'.join(self.names)}",)
 
-    def forward(
-        self,
-        seen: Mapping[str, Embeddings],
-        batch: Batch,  # noqa: ARG002  (the contract's signature)
-    ) -> dict[str, Term]:
-        """Give one term, or none with fewer than two rows."""
-        points = self.together(seen)
-        if points is None:
-            return {}
+    def charge(self, points: list[Tensor]) -> Tensor:
+        """See `gram`."""
         settings = self.settings
-        value = gram(points, self.scale(), self.anchor, settings.cosine, settings.eps)
-        rows = len(points[0])
-        return {self.terms[0]: Term(value, rows, chance=info_nce_chance(rows))}
+        return gram(points, self.scale(), self.anchor, settings.cosine, settings.eps)
 
 
 class CentroBind(Multiway):

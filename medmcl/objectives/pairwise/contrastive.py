@@ -13,6 +13,8 @@ is the best one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -247,28 +249,35 @@ def as_one_number(value: float | Tensor, like: Tensor, name: str) -> Tensor:
     return value.reshape(1).to(dtype=like.dtype, device=like.device)
 
 
+def comparable(points: Sequence[Tensor]) -> list[Tensor]:
+    """Give embeddings of the same rows, (B, D) each, in float32 or wider.
+
+    Raises:
+        MedmclError: Shapes differ, there are fewer than 2 rows, or values are not real numbers
+            with a fraction.
+    """
+    shapes = [tuple(x.shape) for x in points]
+    if len(set(shapes)) > 1 or points[0].ndim != 2:
+        got = " and ".join(map(str, shapes))
+        raise MedmclError("embeddings must be matrices of one shape (B, D)", got=got)
+    if len(points[0]) < 2 and not is_in_ring():
+        raise MedmclError(
+            "a contrastive loss needs at least 2 rows: with fewer there is no negative",
+            got=len(points[0]),
+            fix="leave the term out, or use larger batches",
+        )
+    if not all(x.is_floating_point() for x in points):
+        got = " and ".join(str(x.dtype) for x in points)
+        what, fix = "embeddings must hold floating-point numbers", "embeddings.float()"
+        raise MedmclError(what, got=got, fix=fix)
+    wider = reduce(torch.promote_types, [widen(x).dtype for x in points])
+    return [x.to(wider) for x in points]
+
+
 def _prepare(
     a: Tensor, b: Tensor, logit_scale: float | Tensor, normalise: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if a.ndim != 2 or a.shape != b.shape:
-        raise MedmclError(
-            "a and b must be matrices of one shape (B, D)",
-            got=f"{tuple(a.shape)} and {tuple(b.shape)}",
-        )
-    if len(a) < 2 and not is_in_ring():
-        raise MedmclError(
-            "a contrastive loss needs at least 2 rows: with fewer there is no negative",
-            got=len(a),
-            fix="leave the term out, or use larger batches",
-        )
-    if not (a.is_floating_point() and b.is_floating_point()):
-        raise MedmclError(
-            "a and b must hold floating-point numbers",
-            got=f"{a.dtype} and {b.dtype}",
-            fix="embeddings.float()",
-        )
-    wider = torch.promote_types(widen(a).dtype, widen(b).dtype)
-    a, b = a.to(wider), b.to(wider)
+    a, b = comparable((a, b))
     scale = as_one_number(logit_scale, a, "logit_scale")
     if scale.device.type == "cpu" and scale.item() <= 0:
         raise MedmclError("logit_scale must be above 0", got=scale.item())
