@@ -93,6 +93,13 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def first_of(names: Iterable[object], most: int = 5) -> str:
+    """Write the first few names, and how many more there are: ``a, b, … (3 more)``."""
+    every = [*map(str, names)]
+    more = len(every) - most
+    return ", ".join(every[:most]) + (f", … ({more:,} more)" if more > 0 else "")
+
+
 def alike_once(findings: Iterable[Finding]) -> list[Finding]:
     """Give findings of many records in the same words once, with how many they are.
 

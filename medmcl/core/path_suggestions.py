@@ -7,9 +7,9 @@ from pathlib import Path
 
 from medmcl.core.config import closest
 from medmcl.core.errors import MedmclError
+from medmcl.core.findings import first_of
 from medmcl.core.limits import refuse_odd_file
 
-_SHOWN = 5
 _LISTED = 2000
 """Names of a folder that are looked at; a folder may hold a million records."""
 
@@ -31,14 +31,14 @@ def instead_of(path: Path, *, folders: bool = False) -> str:
         if near is not None and near != path.name:
             return f"; did you mean '{near}'?"
         alike = [name for name in names if Path(name).suffix == path.suffix] or names
-        return f"; {folder} holds {_listed(alike)}" if alike else f"; {folder} is empty"
+        return f"; {folder} holds {first_of(alike)}" if alike else f"; {folder} is empty"
     while not folder.parent.is_dir() and folder != folder.parent:
         folder = folder.parent
     names = _names(folder.parent, files=False)
     near = closest(folder.name, names)
     if near is not None:
         return f"; there is no folder '{folder.name}' in {folder.parent}; did you mean '{near}'?"
-    held = f", which holds {_listed(names)}" if names else ""
+    held = f", which holds {first_of(names)}" if names else ""
     return f"; there is no folder '{folder.name}' in {folder.parent}{held}"
 
 
@@ -72,11 +72,6 @@ def _names(folder: Path, *, files: bool) -> list[str]:
     except OSError:
         return []
     return sorted(found)
-
-
-def _listed(names: list[str]) -> str:
-    more = ", …" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def shipped(folder: str) -> Path:

@@ -16,12 +16,12 @@ import medmcl
 from medmcl.core.cohort_rows import write_rows
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, MedmclError
+from medmcl.core.findings import first_of
 from medmcl.core.limits import parse_json
 from medmcl.selection.ranking import ranks
 
 SCHEMA = "medmcl/keep@1"
 _MARK = b"medmcl"
-_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,10 +223,9 @@ class Keep:
 
     def _refuse_unknown(self, unknown: set[Any], where: str) -> None:
         if unknown:
-            shown = ", ".join(map(str, sorted(unknown, key=str)[:_SHOWN]))
             raise ArtefactError(
                 f"{len(unknown)} ids are unknown to {where}",
-                got=shown + (", …" if len(unknown) > _SHOWN else ""),
+                got=first_of(sorted(unknown, key=str)),
                 fix="the ids must be those of the cohort the rows were scored in",
             )
 

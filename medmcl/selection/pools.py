@@ -25,6 +25,7 @@ from torch import Tensor
 from medmcl.core import host
 from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError, MedmclError
+from medmcl.core.findings import first_of
 from medmcl.core.writing import reserved_array
 
 Rows = Tensor | np.ndarray
@@ -33,7 +34,6 @@ BLOCK = 8192
 """Rows read at a time: 16 MiB of 512 float32 numbers."""
 UNIT = 1e-3
 """How far a length may be from 1 before it is warned of; half precision stays well below."""
-_SHOWN = 5
 
 
 class Pool:
@@ -117,11 +117,10 @@ class Pool:
     def _refuse(self, bad: Tensor, what: str) -> None:
         if host.read(bad).any():
             rows = bad.nonzero().flatten().tolist()
-            shown = ", ".join(map(str, rows[:_SHOWN])) + (", …" if len(rows) > _SHOWN else "")
             raise MedmclError(
                 f"{len(rows)} of {len(self)} rows hold {what}",
                 where=self.name,
-                got=f"rows {shown}",
+                got=f"rows {first_of(rows)}",
                 expected="an embedding in every row",
                 fix="take these rows out; keep only pairs of which both sides are present",
             )

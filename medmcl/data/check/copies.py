@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.contracts import Adapter, RecordRef, Sketches
-from medmcl.core.findings import Finding, cohort_warning
+from medmcl.core.findings import Finding, cohort_warning, first_of
 from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.reading import Outcome, read_record
@@ -50,8 +50,8 @@ class _Members:
     ) -> Finding:
         """Say what a record shares with others; between people that is an error."""
         mine = self.places[row]
-        named = [f"{self.places[o].record} of subject {self.places[o].subject}" for o in others[:3]]
-        shown = ", ".join(named) + (", …" if len(others) > 3 else "")
+        named = [f"{self.places[o].record} of subject {self.places[o].subject}" for o in others]
+        shown = first_of(named, 3)
         owners = {self.places[other].subject for other in others} | {mine.subject}
         sides = {str(self.splits[other]) for other in (row, *others)}
         split = " and ".join(side for side in SPLITS if side in sides)

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
+from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted, first_of
 from medmcl.data.cohort.codes import CodeMap
 from medmcl.data.cohort.spec import ChoiceKeys
 from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import as_text
 from medmcl.data.tables.subject_rows import SubjectTable
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +86,14 @@ def choice_findings(choice: Choice, samples: pd.DataFrame) -> list[Finding]:
     findings = []
     alone, more = sizes[sizes == 1], sizes[sizes > 2]
     if len(more):
-        what = f"{counted(len(more), 'pair')} of more than two samples ({_shown(more.index)})"
+        what = f"{counted(len(more), 'pair')} of more than two samples ({first_of(more.index, 3)})"
         fix = "give every two samples an id of their own; several records of a subject are several"
         findings.append(_finding(where, "choice.pair", what, f"{fix} samples"))
     if len(alone):
-        what = f"{counted(len(alone), 'pair')} of one sample ({_shown(alone.index)}): not scored"
+        what = (
+            f"{counted(len(alone), 'pair')} of one sample ({first_of(alone.index, 3)}): not scored"
+        )
+        what += ": not scored"
         fix = "nothing, if that is meant; otherwise is the id of the other one right?"
         findings.append(_finding(where, "choice.pair", what, fix, level="warning"))
     for code, column, what, fix in (
@@ -109,14 +110,9 @@ def choice_findings(choice: Choice, samples: pd.DataFrame) -> list[Finding]:
         odd |= told.count() == 0
         if odd.any():
             pairs = odd[odd].index
-            said = f"{counted(len(pairs), 'pair')} {what} ({_shown(pairs)})"
+            said = f"{counted(len(pairs), 'pair')} {what} ({first_of(pairs, 3)})"
             findings.append(_finding(where, code, said, fix))
     return findings
-
-
-def _shown(ids: pd.Index) -> str:
-    more = f", … {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return ", ".join(map(str, ids[:_SHOWN])) + more
 
 
 def _finding(where: str, code: str, what: str, fix: str, *, level: str = "error") -> Finding:

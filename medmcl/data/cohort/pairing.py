@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import counted
+from medmcl.core.findings import counted, first_of
 from medmcl.data.cohort.spec import PairingKeys
 
 DAY = np.timedelta64(1, "D")
@@ -148,12 +148,11 @@ def unclear_error(unclear: Sequence[tuple[str, str]], keys: PairingKeys) -> Coho
     """Give the error for subjects with several candidates and nothing that says which one."""
     names = sorted({name for _, name in unclear})
     subjects = list(dict.fromkeys(subject for subject, _ in unclear))
-    shown = ", ".join(subjects[:5]) + (", …" if len(subjects) > 5 else "")
     return CohortError(
         f"several records of {', '.join(names)}, and nothing says which belongs to which, for "
         f"{counted(len(subjects), 'subject')}",
         where="pairing",
-        got=f"on: {keys.on}; subjects {shown}",
+        got=f"on: {keys.on}; subjects {first_of(subjects)}",
         fix="pairing: {on: record} with `record:` in both modalities, or pairing: {on: date, "
         "max_gap_days: 30} with `date:` in both, or choose the anchor: pairing: {anchor: NAME}; or "
         "keep one record of each subject",

@@ -24,6 +24,7 @@ import pandas as pd
 
 from medmcl.core.config import closest
 from medmcl.core.errors import CohortError
+from medmcl.core.findings import first_of
 from medmcl.data.cohort.codes import CodeMap, parse_codes
 from medmcl.data.expressions.syntax import (
     FORMS,
@@ -299,7 +300,7 @@ class _Evaluation:
             return (quoted, other) if words is a else (other, quoted)
         self._refuse_odd(words, other if same else None)
         held = list(dict.fromkeys(words.data[words.known]))
-        shown = ", ".join(map(repr, held[:_SHOWN])) + (", …" if len(held) > _SHOWN else "")
+        shown = first_of(map(repr, held))
         raise self._refuse(
             f"'{words.name}' is text (for example {held[0] if held else ''!r}) and "
             f"'{other.name}' is a number",

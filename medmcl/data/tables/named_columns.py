@@ -10,14 +10,12 @@ import pandas as pd
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import counted
+from medmcl.core.findings import counted, first_of
 from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.tables.files import first_with_comma
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.modalities.tabular.settings import Column, TabularSource
 
-MOST_SHOWN = 5
-"""Columns that an error gives an example of."""
 LOOKED_AT, NEARLY_ALL = 1_000, 0.9
 """Cells that are looked at for dates, and the share that must be some."""
 _DAY = r"\s*(\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{4})(\D|$)"
@@ -89,12 +87,11 @@ def _refuse_commas(modality: str, table: pd.DataFrame, names: Collection[str]) -
     if not found:
         return
     name = next(iter(found))
-    shown = ", ".join(f"'{cell}' in {one}" for one, cell in list(found.items())[:MOST_SHOWN])
     raise CohortError(
         f"{counted(len(found), 'column')} of numbers that have a comma, which stands for a decimal "
         "point, or parts thousands",
         where=f"modalities.{modality}.columns",
-        got=shown + (", …" if len(found) > MOST_SHOWN else ""),
+        got=first_of(f"'{cell}' in {one}" for one, cell in found.items()),
         expected="numbers with a point, 18.85",
         fix="write points into the table, or save it with semicolons between its cells, where "
         f"18,85 is read as a number; if these are words, say so: {name}: category under columns:, "
@@ -108,7 +105,7 @@ def _refuse_dates(modality: str, names: Sequence[str]) -> None:
             f"{counted(len(names), 'column')} of dates: no model takes a day for a number, and as "
             "a category nobody later has one that training had",
             where=f"modalities.{modality}.columns",
-            got=", ".join(names[:MOST_SHOWN]) + (", …" if len(names) > MOST_SHOWN else ""),
+            got=first_of(names),
             fix="take them out, or put what is meant into the table, such as years of age; if "
             f"these are few groups, say so: {names[0]}: category under columns:",
         )

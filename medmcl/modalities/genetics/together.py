@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from medmcl.core.findings import Finding, cohort_error, cohort_warning
+from medmcl.core.findings import Finding, cohort_error, cohort_warning, first_of
 from medmcl.modalities.genetics.panel import Panel
 from medmcl.modalities.genetics.variants import (
     Alignment,
@@ -71,7 +71,7 @@ def _quality(panel: Panel) -> Finding:
 
 def _too_few(variants: Variants, alignment: Alignment, panel: Panel, least: float) -> Finding:
     count = int((alignment.columns >= 0).sum())
-    others, doubtful = _ids(alignment.other_alleles), int(alignment.doubtful.sum())
+    others, doubtful = first_of(alignment.other_alleles), int(alignment.doubtful.sum())
     what = f"has {count:,} of the {len(panel.variants):,} variants, fewer than {least:.0%}"
     return cohort_error(
         "genetics.panel",
@@ -98,7 +98,7 @@ def _alignment(variants: Variants, alignment: Alignment, panel: Panel) -> list[F
          [n for n in names[~there & ~alignment.doubtful] if n not in others]),
         ("lie at another place: another genome build?", alignment.moved),
     ]  # fmt: skip
-    said = [f"{len(ids):,} {what} ({_ids(ids)})" for what, ids in parts if len(ids)]
+    said = [f"{len(ids):,} {what} ({first_of(ids)})" for what, ids in parts if len(ids)]
     if not said:
         return []
     return [
@@ -127,7 +127,7 @@ def _frequencies(
 
 
 def _turned(found: Turned, members: Sequence[Genotypes], panel: Panel) -> Finding:
-    ids = _ids([panel.variants.ids[row] for row in found.looks_turned])
+    ids = first_of([panel.variants.ids[row] for row in found.looks_turned])
     what = (
         f"{len(found.looks_turned):,} of {found.telling:,} variants whose frequency tells have "
         f"that of the other allele in train ({ids}; {len(members):,} records looked at)"
@@ -142,8 +142,3 @@ def _turned(found: Turned, members: Sequence[Genotypes], panel: Panel) -> Findin
         level="error" if found.all_turned else "warning",
         scope="cohort",
     )
-
-
-def _ids(names: Sequence[str] | np.ndarray) -> str:
-    shown = ", ".join(map(str, list(names)[:_SHOWN]))
-    return shown + (", ..." if len(names) > _SHOWN else "")

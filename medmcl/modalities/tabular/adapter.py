@@ -19,7 +19,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ConfigError, RecordError
-from medmcl.core.findings import Finding, counted, record_finding
+from medmcl.core.findings import Finding, counted, first_of, record_finding
 from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownCells
 from medmcl.modalities.tabular.gap_codes import in_yaml, renamed_fix, said_missing
@@ -76,9 +76,9 @@ class Tabular:
         missing = [name for name in self.columns if name not in values]
         if missing:
             raise RecordError(
-                f"the table has no column {_some(map(repr, missing))}",
+                f"the table has no column {first_of(map(repr, missing), 8)}",
                 where=f"{place.subject}/{place.record}",
-                expected=_some(map(str, values)),
+                expected=first_of(map(str, values), 8),
                 fix="correct the names under modalities.NAME.columns in cohort.yaml",
             )
         return {
@@ -195,7 +195,7 @@ class Tabular:
         if not names:
             return []
         what = f"{counted(len(names), 'column')} of {len(self.columns):,} with one value or none "
-        what += f"in train, which tell nothing: {_some(names)}"
+        what += f"in train, which tell nothing: {first_of(names, 8)}"
         fix = (
             "nothing, if that is meant; otherwise complete the table, or leave them out of columns:"
         )
@@ -411,13 +411,6 @@ def _many_levels(name: str, cells: list[str]) -> Finding | None:
     return fault("many_levels", f"column '{name}'", what, fix, "warning")
 
 
-def _some(names: Iterable[str], most: int = 8) -> str:
-    """The first few names, and how many more there are."""
-    every = list(names)
-    more = len(every) - most
-    return ", ".join(every[:most]) + (f", … ({more:,} more)" if more > 0 else "")
-
-
 def read_cell(cell: Any, kind: Kind) -> tuple[Cell, bool]:
     """Give what a cell holds and whether that could be read; None where it is missing."""
     if type(cell) is float and kind != "category" and math.isfinite(cell):
@@ -487,7 +480,7 @@ def _within(value: float, column: Column) -> bool:
 
 def _coded(kind: str, learned: Any) -> str:
     """How the cells of a column were coded where it was learned."""
-    return "numbers" if kind == "number" else _some(map(repr, learned))
+    return "numbers" if kind == "number" else first_of(map(repr, learned), 8)
 
 
 def _unreadable(name: str, cell: Any, where: str, *, is_given: bool) -> Finding:
