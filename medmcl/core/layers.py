@@ -262,6 +262,17 @@ def require_heads(width: int, heads: int) -> None:
         )
 
 
+def zero_absent(x: Tensor) -> Tensor:
+    """Zero values, x[:, 0], whose flags, x[:, 1], say that they are absent, whatever stands there.
+
+    Args:
+        x: (B, 2, F).
+    """
+    flags = (x[:, 1] > 0).float()
+    values = torch.where(flags > 0, x[:, 0].float(), torch.zeros_like(flags))
+    return torch.stack([values, flags], dim=1)
+
+
 def widen(x: Tensor) -> Tensor:
     """Turn half precision to float32; leave float32 and float64 as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

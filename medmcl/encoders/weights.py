@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from medmcl.core.config import lookup
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.findings import first_of
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.writing import size
 from medmcl.encoders.encoded import Encoder, ResizesWeights
@@ -68,10 +69,10 @@ class LoadReport:
             ("resized", self.resized),
         ):
             if names:
-                lines.append(f"{title}: {_some(names)}")
+                lines.append(f"{title}: {first_of(names, SHOWN)}")
         if self.mismatched:
             shapes = [f"{name} {old} -> {new}" for name, (old, new) in self.mismatched.items()]
-            lines.append(f"of another shape: {_some(shapes)}")
+            lines.append(f"of another shape: {first_of(shapes, SHOWN)}")
         return "; ".join(lines)
 
 
@@ -290,11 +291,6 @@ def resize_positions(positions: Tensor, grid: tuple[int, ...] | None) -> Tensor:
     image = positions.float().reshape(1, grid[0], -1, width).permute(0, 3, 1, 2)
     image = functional.interpolate(image, size=grid, mode="bicubic", align_corners=False)
     return image.permute(0, 2, 3, 1).reshape(-1, width).to(positions.dtype)
-
-
-def _some(names: list[str] | tuple[str, ...]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f", and {more} more" if more > 0 else "")
 
 
 NAME_MAPS: dict[str, Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]] = {

@@ -9,6 +9,8 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+import numpy as np
+
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import AGAIN, RecordError
 
@@ -100,3 +102,10 @@ def require_row(row: int, count: int, path: Path) -> None:
     """
     if not 0 <= row < count:
         raise RecordError("there is no such row", where=path, got=row, expected=f"0 to {count - 1}")
+
+
+def as_text(cell: object) -> str:
+    """Give a cell as text; 51, 51.0 and "51" are one, since a gap turns whole numbers to floats."""
+    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell).strip()

@@ -202,11 +202,9 @@ class Genetics:
 
     def plain(self, x: Tensor) -> Tensor:
         """Rows (B, 2, V) with what is not called zeroed, whatever stood there."""
-        import torch
+        from medmcl.core.layers import zero_absent
 
-        flags = (x[:, 1] > 0).float()
-        values = torch.where(flags > 0, x[:, 0].float(), torch.zeros_like(flags))
-        return torch.stack([values, flags], dim=1)
+        return zero_absent(x)
 
     def augment(self, x: Tensor, options: GeneticsAugment, generator: RowGenerator) -> Tensor:
         """Leave out some calls."""

@@ -33,7 +33,7 @@ from medmcl.modalities.genetics.parts import (
 )
 from medmcl.modalities.genetics.pgen import ENDINGS, Pgen, pgen_files
 from medmcl.modalities.genetics.variants import Fileset, Variants, make_variants
-from medmcl.modalities.opening import require_content
+from medmcl.modalities.opening import as_text, require_content
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ class Dosages:
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         frame = _read(files["dosages"])
-        names = [_text(cell) for cell in frame.iloc[:, 0]]
+        names = [as_text(cell) for cell in frame.iloc[:, 0]]
         self.individuals = numbered(names, files["dosages"], with_family=True)
         self.variants = _read_variants(files["variants"])
         missing = [one for one in self.variants.ids if one not in frame.columns]
@@ -114,7 +114,7 @@ def _read_variants(path: Path) -> Variants:
             f"{int(holes.sum())} variants have no id or no alleles",
             where=f"{path}, line {int(np.flatnonzero(holes)[0]) + 2}",
         )
-    columns = {name: [_text(cell) for cell in frame[name]] for name in COLUMNS}
+    columns = {name: [as_text(cell) for cell in frame[name]] for name in COLUMNS}
     positions = np.nan_to_num(_number(frame["position"], path, "position")).astype(np.int64)
     return make_variants(
         columns["id"],
@@ -149,12 +149,6 @@ def _number(column: pd.Series, path: Path, name: str) -> np.ndarray:
         raise RecordError(
             f"column '{name}' holds what is no number", where=path, got=str(error)[:100]
         ) from None
-
-
-def _text(cell: Any) -> str:
-    if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
-        return str(int(cell))
-    return str(cell).strip()
 
 
 MAGIC = b"\x6c\x1b"
@@ -358,8 +352,4 @@ def individual_of(place: RecordRef, column: str | None) -> str:
 
 def label(cell: Any) -> str | None:
     """Give a cell as text, whole numbers without ``.0``; None where it is empty."""
-    if cell is None:
-        return None
-    if isinstance(cell, float):
-        return None if cell != cell else str(int(cell)) if cell.is_integer() else str(cell)
-    return str(cell).strip() or None
+    return None if cell is None or cell != cell else as_text(cell) or None

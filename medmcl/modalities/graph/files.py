@@ -11,7 +11,7 @@ import numpy as np
 
 from medmcl.core.errors import RecordError
 from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet, refuse_large_text
-from medmcl.modalities.opening import kept, require_row
+from medmcl.modalities.opening import as_text, kept, require_row
 
 TABLES = (".csv", ".tsv", ".txt", ".1d", ".parquet", ".pq")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -89,7 +89,7 @@ def _from_npz(path: Path, array: str | None, ids: str | None) -> Block:
                 fix="say it in cohort.yaml: modalities.NAME.array: ITS NAME",
             )
         values = _numbers(file[choice[0]], f"{path}, array {choice[0]}")
-        owners = None if ids is None else tuple(map(as_id, file[ids].ravel().tolist()))
+        owners = None if ids is None else tuple(map(as_text, file[ids].ravel().tolist()))
     return Block(values, ids=owners)
 
 
@@ -155,7 +155,7 @@ def _from_frame(frame: Any, ids: str | None, path: Path) -> Block:
         if ids not in frame.columns:
             got = ", ".join(map(str, frame.columns[:12]))
             raise RecordError(f"has no column '{ids}'", where=path, got=got)
-        owners = tuple(map(as_id, frame.pop(ids).tolist()))
+        owners = tuple(map(as_text, frame.pop(ids).tolist()))
     named = frame.columns.dtype.kind not in "iu"
     first = frame.columns[0]
     if named and (frame[first].dtype.kind not in "fiub" or str(first).startswith("Unnamed: 0")):
@@ -236,10 +236,3 @@ def read_lines(path: Path) -> tuple[str, ...]:
     """Read a text file of names, one a line; empty lines do not count."""
     text = path.read_text(encoding="utf-8-sig")
     return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
-def as_id(cell: object) -> str:
-    """An id as text: 51, 51.0 and "51" are one."""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell).strip()

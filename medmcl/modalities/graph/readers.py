@@ -13,7 +13,6 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.graph.files import (
     Block,
-    as_id,
     ending_of,
     read_block,
     read_frame,
@@ -21,7 +20,7 @@ from medmcl.modalities.graph.files import (
     row_of,
 )
 from medmcl.modalities.graph.settings import GraphSource
-from medmcl.modalities.opening import kept, row_number
+from medmcl.modalities.opening import as_text, kept, row_number
 
 _EDGE_COLUMNS = ("source", "target", "weight")
 
@@ -203,9 +202,9 @@ def _edges(path: Path, ids: str | None) -> dict[str, tuple[Any, Any, np.ndarray]
         raise RecordError("column 'weight' does not hold numbers", where=path)
     groups = [("", frame)] if ids is None else list(frame.groupby(ids, sort=False))
     return {
-        as_id(name): (
-            tuple(map(as_id, part[source])),
-            tuple(map(as_id, part[target])),
+        as_text(name): (
+            tuple(map(as_text, part[source])),
+            tuple(map(as_text, part[target])),
             part[weight].to_numpy(dtype=np.float64),
         )
         for name, part in groups

@@ -22,6 +22,7 @@ from medmcl.core.errors import ConfigError, RecordError
 from medmcl.core.findings import Finding, counted, first_of, record_finding
 from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownCells
+from medmcl.modalities.opening import as_text
 from medmcl.modalities.tabular.gap_codes import in_yaml, renamed_fix, said_missing
 from medmcl.modalities.tabular.settings import (
     Column,
@@ -283,11 +284,9 @@ class Tabular:
 
     def plain(self, x: Tensor) -> Tensor:
         """Rows (B, 2, F) with absent cells zeroed, whatever stood in them."""
-        import torch
+        from medmcl.core.layers import zero_absent
 
-        flags = (x[:, 1] > 0).float()
-        values = torch.where(flags > 0, x[:, 0].float(), torch.zeros_like(flags))
-        return torch.stack([values, flags], dim=1)
+        return zero_absent(x)
 
     def augment(self, x: Tensor, options: TabularAugment, generator: RowGenerator) -> Tensor:
         """Replace some present cells by those of other rows, add noise to numbers, drop some."""
@@ -418,19 +417,12 @@ def read_cell(cell: Any, kind: Kind) -> tuple[Cell, bool]:
     if cell is None or str(cell).strip().lower() in MISSING_WORDS:
         return None, True
     if kind == "category":
-        return _category(cell), True
+        return as_text(cell), True
     try:
         number = float(cell)
     except (TypeError, ValueError):
         return None, False
     return (number, True) if math.isfinite(number) else (None, False)
-
-
-def _category(cell: Any) -> str:
-    """Name of a category; 2, 2.0 and "2" are one, since a gap turns whole numbers to floats."""
-    if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
-        return str(int(cell))
-    return str(cell).strip()
 
 
 def _numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -446,7 +438,7 @@ def _numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 def _categories(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Number of the category of each cell, and where none is said."""
     numbers, distinct = cells.factorize()
-    names = [None if str(one).strip().lower() in MISSING_WORDS else _category(one)
+    names = [None if str(one).strip().lower() in MISSING_WORDS else as_text(one)
              for one in distinct.tolist()]  # fmt: skip
     order = {name: place for place, name in enumerate(dict.fromkeys(names))}
     codes = np.array([*(order[name] for name in names), -1], dtype=np.float64)
