@@ -23,6 +23,7 @@ from pyarrow import csv
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.limits import bounded_line, parse_json
+from medmcl.core.path_suggestions import require_file
 from medmcl.core.plain_text import encoding_fix, separator_of
 from medmcl.data.events.meds import open_parquet, sound_batches
 
@@ -233,8 +234,7 @@ class _Join:
 
 def _read(path: Path, columns: list[str]) -> Iterator[pa.Table]:
     suffix = _suffix(path)
-    if not path.is_file():
-        raise CohortError("there is no such file", where=path)
+    require_file(path, CohortError)
     reader = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
     if suffix in _LINES:
         yield from _read_lines(path, columns)
@@ -257,8 +257,7 @@ def _suffix(path: Path) -> str:
 
 def header_of(path: Path) -> list[str]:
     """Give the columns of a csv, tsv or parquet file; of JSON lines, the keys of the first."""
-    if not path.is_file():
-        raise CohortError("there is no such file", where=path)
+    require_file(path, CohortError)
     if _suffix(path) == ".parquet":
         return list(open_parquet(path).schema_arrow.names)
     header = _first_line(path)
