@@ -93,7 +93,6 @@ def choice_findings(choice: Choice, samples: pd.DataFrame) -> list[Finding]:
         what = (
             f"{counted(len(alone), 'pair')} of one sample ({first_of(alone.index, 3)}): not scored"
         )
-        what += ": not scored"
         fix = "nothing, if that is meant; otherwise is the id of the other one right?"
         findings.append(_finding(where, "choice.pair", what, fix, level="warning"))
     for code, column, what, fix in (
