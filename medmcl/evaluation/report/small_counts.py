@@ -25,7 +25,7 @@ from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import Applied, FittedOn
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.small_evidence import shown_evidence
-from medmcl.evaluation.report.small_groups import hidden_groups, levels_of
+from medmcl.evaluation.report.small_groups import hidden_groups, levels_of, outcomes_of
 from medmcl.evaluation.report.small_rows import (
     Counted,
     Known,
@@ -39,8 +39,9 @@ from medmcl.evaluation.report.table_one import Cell, Row, TableOne
 
 def as_shown(data: Evaluation) -> Evaluation:
     """Give an evaluation with what would tell of few people hidden; ``data`` is left as it is."""
-    known = Known.of([*data.results, *_aside(data)], _wholes(data))
-    levels = levels_of(data.table_one, {row.split for row in data.results})
+    splits = {row.split for row in data.results}
+    levels, outcomes = levels_of(data.table_one, splits), outcomes_of(data.table_one, splits)
+    known = Known.of([*data.results, *_aside(data)], _wholes(data), outcomes)
     groups = hidden_groups([*data.subgroups, *data.presence], levels, known)
     return replace(
         data,

@@ -43,6 +43,7 @@ TOLD = f"{WITHHELD}, so that few people cannot be told by subtraction"
 def shown_evidence(one: TaskEvidence, known: Known) -> TaskEvidence:
     """What figures of a task show; of survival, groups of hidden people would tell them."""
     found, curve, test = one.calibration, one.decision, one.d_calibration
+    known = known.of_task(one.task)
     n, subjects, events = one.followed
     groups = tuple(map(_risk_group, one.risk_groups))
     if subjects:

@@ -11,7 +11,7 @@ from medmcl.core.suppression import FEWEST_SUBJECTS, Hidden, leaves_one
 from medmcl.evaluation.protocol.evidence import PresenceRow, SubgroupRow
 from medmcl.evaluation.protocol.subgroups import COUNTS_WITHHELD
 from medmcl.evaluation.report.small_rows import Known, hidden_row, rounded
-from medmcl.evaluation.report.table_one import TableOne
+from medmcl.evaluation.report.table_one import Cell, Row, TableOne
 
 COUNTS = ("n", "subjects", "events")
 EVERYONE, AS_IF = "everyone", "as if"
@@ -31,16 +31,35 @@ def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
     """
     if table is None:
         return {}
-    named = [name in splits for name in table.splits]
-    chosen = named if any(named) else [name.startswith("scored") for name in table.splits]
     found: dict[tuple[str, str], tuple[int, ...]] = {}
     for row in table.rows:
-        for cell, is_scored in zip(row.cells, chosen, strict=True):
-            if row.statistic == "count" and is_scored and cell.count is not None:
+        for cell in _scored(row, table, splits):
+            if row.statistic == "count" and cell.count is not None:
                 is_flag = row.level in ("yes", "no", "0", "1")
                 key = (row.variable.partition(",")[0] if is_flag else "", row.level)
                 found[key] = (*found.get(key, ()), cell.count)
     return found
+
+
+def outcomes_of(table: TableOne | None, splits: Collection[str]) -> dict[object, tuple[int, ...]]:
+    """Give how many have a value of each variable of which Table 1 counts who lacks one."""
+    found: dict[object, tuple[int, ...]] = {}
+    for row in table.rows if table is not None else ():
+        if table is not None and row.statistic == "missing":
+            pairs = zip(*(_scored(one, table, splits) for one in (table.rows[0], row)), strict=True)
+            found[row.variable.partition(",")[0]] = tuple(
+                people.count - lack.count
+                for people, lack in pairs
+                if people.count is not None and lack.count is not None
+            )
+    return found
+
+
+def _scored(row: Row, table: TableOne, splits: Collection[str]) -> list[Cell]:
+    """The cells of a row that are of who was scored."""
+    named = [name in splits for name in table.splits]
+    chosen = named if any(named) else [name.startswith("scored") for name in table.splits]
+    return [cell for cell, is_scored in zip(row.cells, chosen, strict=True) if is_scored]
 
 
 def hidden_groups(rows: Sequence[Group], levels: Levels, known: Known) -> list[Group]:
@@ -66,7 +85,8 @@ def hidden_groups(rows: Sequence[Group], levels: Levels, known: Known) -> list[G
         own = tuple(count for part in parts for count in part or ())
         is_part = attribute != EVERYONE and isinstance(row, SubgroupRow)  # no step of the flow
         wholes = own if is_part else (*known.wholes, *own)
-        done.append(hidden_row(row, replace(known, wholes=wholes))[0])
+        outcomes = {} if is_part else known.outcomes
+        done.append(hidden_row(row, replace(known, wholes=wholes, outcomes=outcomes))[0])
     if all(_is_open(row) for row in done):
         return done
     gone = {row.task for row in done if isinstance(row.subjects, Hidden)}

@@ -52,19 +52,31 @@ class Known:
         wholes: Counts of people that are shown.
         tasks: Those whose people, or one of whose outcomes, are hidden.
         classes: Of tasks with a rare class those whose counts would tell its, by `_classes_of`.
+        outcomes: Task to how many people have its outcome, where Table 1 tells that.
     """
 
     wholes: tuple[int, ...] = ()
     tasks: Collection[str] = ()
     classes: Mapping[object, Collection[str]] = field(default_factory=dict)
+    outcomes: Mapping[object, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Iterable[Any], wholes: Iterable[int] = ()) -> Known:
+    def of(
+        cls,
+        rows: Iterable[Any],
+        wholes: Iterable[int] = (),
+        outcomes: Mapping[object, tuple[int, ...]] = MappingProxyType({}),
+    ) -> Known:
         """Decide it, from all rows and from wholes that are shown elsewhere."""
         rows, counts = list(rows), tuple(wholes)
-        known = cls(wholes=counts, classes=_rare(rows))
+        known = cls(wholes=counts, classes=_rare(rows), outcomes=outcomes)
         shown = [hidden_row(row, known)[0] for row in rows]
         return replace(known, tasks={row.task for row in shown if _is_hidden(row)})
+
+    def of_task(self, task: object) -> Known:
+        """The same for one task: those who have its outcome are a whole too."""
+        own = self.outcomes.get(task)
+        return self if own is None else replace(self, wholes=(*self.wholes, *own), outcomes={})
 
     def hides(self, row: Any, name: str) -> bool:
         """Whether a class has a count that would tell one of a rare class."""
@@ -151,6 +163,7 @@ def hidden_row(
     people = read("subjects") or read("n")
     if not people:
         return row, False
+    known = known.of_task(read("task"))
     events, without = read("events"), read("non_events")
     count = shown_count(people, *known.wholes)
     is_hidden, held = isinstance(count, Hidden), people < FEWEST_SUBJECTS

@@ -93,6 +93,16 @@ def test_those_without_an_outcome_do_not_follow_from_who_is_scored(tmp_path):
     assert one.deciding == (55, "without the event")  # verdicts are what they were
 
 
+def test_who_lacks_an_input_does_not_follow_from_the_outcome_in_table_one(tmp_path):
+    ill = pd.DataFrame({"ill": ["yes"] * 50 + ["no"] * 60 + [None] * 10})
+    table = table_one(ill, ["held_out"] * 120, [Variable(name="ill", kind="category", keep="yes")])
+    rows = [row("ill", 107, 50), row("other", 107, 50)]  # 3 without the event lack an input
+    one, other = as_shown(made(tmp_path, rows, table_one=table)).results
+    assert (str(one.n), one.events, one.value) == ("106 to 109", 50, 0.59)
+    assert isinstance(one.non_events, Hidden)
+    assert (other.n, other.events, other.value) == (107, 50, 0.587301587)
+
+
 def test_few_people_show_no_number_and_a_mean_does_not_give_a_class_away(tmp_path):
     three = as_shown(made(tmp_path, [row("ill", 3, 2, value=1.0, p_value=0.04)])).results[0]
     assert (str(three.n), str(three.events), three.value, three.p_value) == ("<5", "<5", None, None)
