@@ -69,9 +69,6 @@ CASES: dict[str, tuple[str, str, dict[str, dict[str, Any]], dict[str, Any]]] = {
         "shapes", "limoe_toy", {"contrast": {"batch_size": FEW, **SHARED}},
         {f"shared.experts.{name}": value for name, value in GROUPS.items()},
     ),
-    "experts of ECGs and reports": (
-        "heart", "limoe_ecg_toy", {"contrast": {"batch_size": FEW}}, {},
-    ),
 }  # fmt: skip
 """Case to cohort, recipe, settings of its train stages, and others."""
 
