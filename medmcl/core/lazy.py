@@ -23,15 +23,18 @@ Keeps = Callable[[str, Any, str], None]
 def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Give ``__getattr__`` and ``__dir__`` of a package whose names are imported when asked for.
 
-    The names are those that its source imports under ``if TYPE_CHECKING:``, so type checkers,
-    editors and Python read one list. None may be called as a module of the package: once that is
-    imported it would hide the name.
+    The names, ``__all__`` of the package, are those that its source imports under
+    ``if TYPE_CHECKING:``, so type checkers, editors and Python read one list: each ``as`` itself,
+    by which checkers know that it is for others. None may be called as a module of the package:
+    once that is imported it would hide the name.
 
     Args:
         package: ``__name__`` of the package.
     """
 
     def get(name: str) -> Any:
+        if name == "__all__":
+            return sorted(_homes(package))
         home = None if name.startswith("__") else _homes(package).get(name)
         if home is None:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")

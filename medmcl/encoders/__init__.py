@@ -12,23 +12,15 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.encoders.build import ENCODERS, build_encoder
-    from medmcl.encoders.encoded import layer_depth, num_layers
-    from medmcl.encoders.settings import HeadSettings, TowerSettings
-    from medmcl.encoders.towers import Head, Towers
-    from medmcl.encoders.weights import NAME_MAPS, load_weights
+    from medmcl.encoders.build import ENCODERS as ENCODERS
+    from medmcl.encoders.build import build_encoder as build_encoder
+    from medmcl.encoders.encoded import layer_depth as layer_depth
+    from medmcl.encoders.encoded import num_layers as num_layers
+    from medmcl.encoders.settings import HeadSettings as HeadSettings
+    from medmcl.encoders.settings import TowerSettings as TowerSettings
+    from medmcl.encoders.towers import Head as Head
+    from medmcl.encoders.towers import Towers as Towers
+    from medmcl.encoders.weights import NAME_MAPS as NAME_MAPS
+    from medmcl.encoders.weights import load_weights as load_weights
 else:
     __getattr__, __dir__ = lazy(__name__)
-
-__all__ = [
-    "ENCODERS",
-    "NAME_MAPS",
-    "Head",
-    "HeadSettings",
-    "TowerSettings",
-    "Towers",
-    "build_encoder",
-    "layer_depth",
-    "load_weights",
-    "num_layers",
-]

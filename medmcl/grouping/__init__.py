@@ -7,22 +7,15 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.grouping.clusters import choose_clusters, kmeans, nearest_centre
-    from medmcl.grouping.groups import Groups, accumulate, product
-    from medmcl.grouping.merging import merge_small, pool_small
-    from medmcl.grouping.stopping import added, share_below
+    from medmcl.grouping.clusters import choose_clusters as choose_clusters
+    from medmcl.grouping.clusters import kmeans as kmeans
+    from medmcl.grouping.clusters import nearest_centre as nearest_centre
+    from medmcl.grouping.groups import Groups as Groups
+    from medmcl.grouping.groups import accumulate as accumulate
+    from medmcl.grouping.groups import product as product
+    from medmcl.grouping.merging import merge_small as merge_small
+    from medmcl.grouping.merging import pool_small as pool_small
+    from medmcl.grouping.stopping import added as added
+    from medmcl.grouping.stopping import share_below as share_below
 else:
     __getattr__, __dir__ = lazy(__name__)
-
-__all__ = [
-    "Groups",
-    "accumulate",
-    "added",
-    "choose_clusters",
-    "kmeans",
-    "merge_small",
-    "nearest_centre",
-    "pool_small",
-    "product",
-    "share_below",
-]

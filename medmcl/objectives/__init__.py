@@ -12,26 +12,17 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.objectives.build import OBJECTIVES, build_objective, wanted_probe
-    from medmcl.objectives.masked import masked_modelling
-    from medmcl.objectives.multiway import gram, symile
-    from medmcl.objectives.pairwise.alignment import CrossModal
-    from medmcl.objectives.pairwise.contrastive import info_nce, nt_xent, sigmoid_loss
-    from medmcl.objectives.supervised import Supervised, cox_partial_likelihood
+    from medmcl.objectives.build import OBJECTIVES as OBJECTIVES
+    from medmcl.objectives.build import build_objective as build_objective
+    from medmcl.objectives.build import wanted_probe as wanted_probe
+    from medmcl.objectives.masked import masked_modelling as masked_modelling
+    from medmcl.objectives.multiway import gram as gram
+    from medmcl.objectives.multiway import symile as symile
+    from medmcl.objectives.pairwise.alignment import CrossModal as CrossModal
+    from medmcl.objectives.pairwise.contrastive import info_nce as info_nce
+    from medmcl.objectives.pairwise.contrastive import nt_xent as nt_xent
+    from medmcl.objectives.pairwise.contrastive import sigmoid_loss as sigmoid_loss
+    from medmcl.objectives.supervised import Supervised as Supervised
+    from medmcl.objectives.supervised import cox_partial_likelihood as cox_partial_likelihood
 else:
     __getattr__, __dir__ = lazy(__name__)
-
-__all__ = [
-    "OBJECTIVES",
-    "CrossModal",
-    "Supervised",
-    "build_objective",
-    "cox_partial_likelihood",
-    "gram",
-    "info_nce",
-    "masked_modelling",
-    "nt_xent",
-    "sigmoid_loss",
-    "symile",
-    "wanted_probe",
-]

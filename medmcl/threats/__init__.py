@@ -12,22 +12,15 @@ from typing import TYPE_CHECKING
 from medmcl.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medmcl.threats.detectors import DETECTORS, dao, knn_distance, lid, slof
-    from medmcl.threats.other_triggers import SIGNAL_TRIGGERS, rare_token
-    from medmcl.threats.poisoning import Poison, draw_poison
-    from medmcl.threats.triggers import TRIGGERS
+    from medmcl.threats.detectors import DETECTORS as DETECTORS
+    from medmcl.threats.detectors import dao as dao
+    from medmcl.threats.detectors import knn_distance as knn_distance
+    from medmcl.threats.detectors import lid as lid
+    from medmcl.threats.detectors import slof as slof
+    from medmcl.threats.other_triggers import SIGNAL_TRIGGERS as SIGNAL_TRIGGERS
+    from medmcl.threats.other_triggers import rare_token as rare_token
+    from medmcl.threats.poisoning import Poison as Poison
+    from medmcl.threats.poisoning import draw_poison as draw_poison
+    from medmcl.threats.triggers import TRIGGERS as TRIGGERS
 else:
     __getattr__, __dir__ = lazy(__name__)
-
-__all__ = [
-    "DETECTORS",
-    "SIGNAL_TRIGGERS",
-    "TRIGGERS",
-    "Poison",
-    "dao",
-    "draw_poison",
-    "knn_distance",
-    "lid",
-    "rare_token",
-    "slof",
-]
