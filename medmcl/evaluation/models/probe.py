@@ -8,15 +8,13 @@ statistics.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import log_expit, log_softmax
 
-from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.contract import Fitted, Model
-from medmcl.evaluation.models.cox_model import Cox
 from medmcl.evaluation.models.linear_model import LinearModel, Link, side_by_side
 from medmcl.evaluation.models.logistic import Logistic, LogisticPath
 from medmcl.evaluation.models.one_thread import one_blas_thread
@@ -30,11 +28,11 @@ from medmcl.evaluation.models.strength import (
     weighed_notes,
 )
 from medmcl.evaluation.models.survival_models import (
-    Standardised,
     Walk,
     cox_survival,
     cox_walk,
-    discrete_time_survival,
+    discrete_time_probe,
+    require_survival,
 )
 
 LEAST = float(np.log(1e-15))  # log probability that a loss counts at the least
@@ -106,7 +104,7 @@ def _fitted(job: _Job, strengths: Sequence[float] | None) -> Fitted:
     if kind == "multiclass":
         return _softmax_probe(job, choices)
     if kind == "survival":
-        model = cox_survival(
+        return cox_survival(
             job.x,
             job.targets,
             job.train,
@@ -115,7 +113,6 @@ def _fitted(job: _Job, strengths: Sequence[float] | None) -> Fitted:
             refit_on=job.final,
             scaling=job.scaling,
         )
-        return Fitted.of(survival_arrays(model), model.chosen, model.notes)
     fit = _ridge_column if kind == "regression" else _logistic_column
     return stack([fit(job, column, choices) for column in columns])
 
@@ -324,28 +321,6 @@ def _ridges(x: np.ndarray, y: np.ndarray) -> Ridges:
     return at
 
 
-def discrete_time_probe(
-    features: np.ndarray,
-    targets: Targets,
-    train: np.ndarray,
-    tuning: np.ndarray,
-    *,
-    strengths: Sequence[float] | None = None,
-    refit_on: np.ndarray | None = None,
-) -> Fitted:
-    """Fit a discrete-time hazards model on frozen features; see `discrete_time_survival`.
-
-    Raises:
-        ConfigError: For a task that is not survival.
-        LeakageError: As `linear_probe`.
-    """
-    require_survival(targets, "discrete_time")
-    model = discrete_time_survival(
-        features, targets, train, tuning, strengths=strengths, refit_on=refit_on
-    )
-    return Fitted.of(survival_arrays(model), model.chosen, model.notes)
-
-
 def cox_probe(
     features: np.ndarray,
     targets: Targets,
@@ -363,30 +338,6 @@ def cox_probe(
     """
     require_survival(targets, "cox")
     return linear_probe(features, targets, train, tuning, strengths=strengths, refit_on=refit_on)
-
-
-def require_survival(targets: Targets, protocol: str) -> None:
-    """Refuse a task that has no time to an event."""
-    if targets.kind != "survival":
-        raise ConfigError(
-            f"the protocol '{protocol}' needs a survival task",
-            where=f"task {targets.name}",
-            got=targets.kind,
-            fix="use the linear_probe protocol",
-        )
-
-
-def survival_arrays(fitted: Standardised) -> LinearModel:
-    """Give a survival model behind its standardisation as one model of raw features."""
-    model, scaler = fitted.model, fitted.scaler
-    weights = model.weights[:, None]
-    if isinstance(model, Cox):
-        # the baseline is that of the training mean; risks count from standardised zero
-        shifted = model.baseline.log_cumulative - float(model.mean @ model.weights)
-        plain = LinearModel.scaled("cox", scaler, weights, 0.0)
-        return replace(plain, times=model.baseline.times, curve=shifted)
-    plain = LinearModel.scaled("discrete_time", scaler, weights, 0.0)
-    return replace(plain, times=model.cuts, curve=model.intercepts)
 
 
 LINEAR_PROBE = Model(fit=linear_probe)

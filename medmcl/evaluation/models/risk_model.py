@@ -25,8 +25,12 @@ from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.outcome import KINDS, Kind, Outcome, read_outcome
 from medmcl.evaluation.models.penalty import cross_validated_strength
-from medmcl.evaluation.models.probe import discrete_time_probe, linear_probe, linear_walk
-from medmcl.evaluation.models.survival_models import Walk, discrete_time_walk
+from medmcl.evaluation.models.probe import linear_probe, linear_walk
+from medmcl.evaluation.models.survival_models import (
+    Walk,
+    discrete_time_probe,
+    discrete_time_walk,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,40 +8,16 @@ from functools import partial
 
 import numpy as np
 
+from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
+from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
 from medmcl.evaluation.models.cox_model import Cox, cox_model
 from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
+from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
 from medmcl.evaluation.models.strength import STRENGTHS, alike_notes, chosen_strength, weighed_notes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standardised:
-    """A survival model behind the standardisation of its training rows."""
-
-    model: Cox | DiscreteTime
-    scaler: Scaler
-    chosen: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def times(self) -> np.ndarray:
-        """Times at which the model was fitted, ascending. (K,)."""
-        return self.model.times
-
-    def risk(self, features: np.ndarray) -> np.ndarray:
-        """(N,), higher = earlier."""
-        return self.model.risk(self.scaler(features))
-
-    def cumulative_hazard(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """(N, T)."""
-        return self.model.cumulative_hazard(self.scaler(features), times)
-
-    def survival(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """P(T > times[t]), (N, T)."""
-        return self.model.survival(self.scaler(features), times)
 
 
 @one_blas_thread()
@@ -55,7 +31,7 @@ def cox_survival(
     refit_on: np.ndarray | None = None,
     ties: Ties = "efron",
     scaling: Scaling = Scaler.of,
-) -> Standardised:
+) -> Fitted:
     """Fit a Cox model with a ridge penalty: what the linear probe fits, with its survival curves.
 
     The strength is the one with the lowest negative log partial likelihood on ``tuning``, by
@@ -72,22 +48,19 @@ def cox_survival(
         ties: Likelihood of tied events; the baseline is Breslow's.
         scaling: How columns are scaled before the penalty, learned on the rows fitted on.
     """
-
-    def fit(
-        x: np.ndarray,
-        event: np.ndarray,
-        time: np.ndarray,
-        strength: float,
-        start: np.ndarray | None,
-    ) -> Cox:
-        return cox_model(x, event, time, ridge=strength, ties=ties, start=start)
-
-    rows = _Rows.of(features, targets, train, tuning, refit_on)
-    return _tuned(rows, strengths, partial(_cox_path, ties=ties, max_steps=20), fit, scaling)
+    return _tuned(
+        _Rows.of(features, targets, train, tuning, refit_on),
+        strengths,
+        partial(_cox_path, ties=ties, max_steps=20),
+        lambda x, seen, when, ridge, start: cox_model(
+            x, seen, when, ridge=ridge, ties=ties, start=start
+        ),
+        scaling,
+    )
 
 
 @one_blas_thread()
-def discrete_time_survival(
+def discrete_time_probe(
     features: np.ndarray,
     targets: Targets,
     train: np.ndarray,
@@ -96,7 +69,7 @@ def discrete_time_survival(
     strengths: Sequence[float] | None = None,
     refit_on: np.ndarray | None = None,
     intervals: int = 20,
-) -> Standardised:
+) -> Fitted:
     """Fit a discrete-time hazards model; the ridge has the lowest loss on ``tuning``.
 
     The loss is the negative log likelihood of the intervals that tuning rows passed through. What
@@ -110,10 +83,26 @@ def discrete_time_survival(
         strengths: Candidates, against the summed likelihood.
         refit_on: Rows to fit the chosen strength on; default ``train``.
         intervals: Intervals at most.
+
+    Raises:
+        ConfigError: For a task that is not survival.
+        LeakageError: As `linear_probe`.
     """
+    require_survival(targets, "discrete_time")
     rows = _Rows.of(features, targets, train, tuning, refit_on)
     fit = partial(_discrete_time, intervals=intervals)
     return _tuned(rows, strengths, partial(_discrete_time_path, fit=fit), fit)
+
+
+def require_survival(targets: Targets, protocol: str) -> None:
+    """Refuse a task that has no time to an event."""
+    if targets.kind != "survival":
+        raise ConfigError(
+            f"the protocol '{protocol}' needs a survival task",
+            where=f"task {targets.name}",
+            got=targets.kind,
+            fix="use the linear_probe protocol",
+        )
 
 
 Walk = Callable[[float], Callable[[np.ndarray], np.ndarray]]
@@ -128,7 +117,7 @@ def cox_walk(
 
 
 def discrete_time_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
-    """Give the log hazard of `discrete_time_survival` under one strength after another."""
+    """Give the log hazard of `discrete_time_probe` under one strength after another."""
     return _walk(features, targets, train, partial(_discrete_time_path, fit=_discrete_time))
 
 
@@ -247,7 +236,7 @@ def _tuned(
     begin: _Begin,
     fit: _Fit,
     scaling: Scaling = Scaler.of,
-) -> Standardised:
+) -> Fitted:
     """Walk the penalties from strong to weak, then fit the best on the final rows.
 
     Each fit starts at the weights before it.
@@ -276,15 +265,24 @@ def _tuned(
     notes = (*weighed_notes(grid, events), *alike_notes(best, grid))
     if not events and len(grid) > 1:
         notes = ("no event in tuning: penalty not tuned",)
-    return Standardised(model=model, scaler=scaler, chosen=(best,), notes=(*notes, *model.notes))
+    return Fitted.of(_of_features(model, scaler), (best,), (*notes, *model.notes))
 
 
-def _constant(rows: _Rows, fit: _Fit) -> Standardised:
+def _constant(rows: _Rows, fit: _Fit) -> Fitted:
     """The model of rows without an event: constant risk, survival one."""
     width = rows.x.shape[1]
     model = fit(np.zeros((1, width)), np.zeros(1, dtype=bool), np.zeros(1), 1.0, None)
-    return Standardised(
-        model=replace(model, chosen=()),
-        scaler=Scaler(np.zeros(width), np.ones(width)),
-        notes=("no event in training, constant risk",),
-    )
+    scaler = Scaler(np.zeros(width), np.ones(width))
+    return Fitted.of(_of_features(model, scaler), notes=("no event in training, constant risk",))
+
+
+def _of_features(model: Cox | DiscreteTime, scaler: Scaler) -> LinearModel:
+    """The model of features before they were standardised."""
+    weights = model.weights[:, None]
+    if isinstance(model, Cox):
+        # the baseline is that of the training mean; risks count from standardised zero
+        shifted = model.baseline.log_cumulative - float(model.mean @ model.weights)
+        plain = LinearModel.scaled("cox", scaler, weights, 0.0)
+        return replace(plain, times=model.times, curve=shifted)
+    plain = LinearModel.scaled("discrete_time", scaler, weights, 0.0)
+    return replace(plain, times=model.times, curve=model.intercepts)
