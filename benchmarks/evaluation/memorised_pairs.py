@@ -216,10 +216,12 @@ def by_the_withdrawn_rule(spec: EvaluateSpec, run: Run, cohort: Cohort, task: st
     import torch
 
     from medmcl.stages.evaluate.methods import gather
+    from medmcl.stages.evaluate.scene import RunScene
 
     prepared = run.prepare(cohort, (spec.probe.modality,))
     targets = prepared.tasks(task)
-    sources = gather(spec, run, prepared, torch.device("cpu"), {})
+    cpu = torch.device("cpu")
+    sources = gather(RunScene(spec=spec, run=run, prepared=prepared, device=cpu, seed=0, notes=[]))
     everybody = np.ones(len(prepared.splits), dtype=bool)  # the untruth of the old rule
     return evaluate_task(
         sources.methods(targets, "linear_probe"), targets, prepared.splits, prepared.subjects,

@@ -15,7 +15,6 @@ from medmcl.core.findings import UNLIKE_TRAINING, counted
 from medmcl.core.progress import Pace, progress
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.published.overlap import refuse_overlap
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
@@ -469,43 +468,22 @@ def run_evaluate(
         is_frozen=bool(frozen),
         others=others or {},
         tell=now,
+        check_interrupt=check_interrupt,
     )
     if spec.predicts and (chosen or any(one.asks_models for one in spec.asked.values())):
-        theirs, said = _whom_they_saw(spec, run, others or {}, prepared, bool(frozen))
+        theirs, said = _whom_they_saw(scene)
         evaluation.notes += said
         now("embeddings" if spec.probe is not None or spec.embeddings else "covariates")
-        sources = gather(
-            spec,
-            run,
-            prepared,
-            device,
-            others or {},
-            is_frozen=bool(frozen),
-            check_interrupt=check_interrupt,
-        )
+        sources = gather(scene)
         _say_given(spec, sources, evaluation, record)
         scene.scoring = TaskScoring(
             scene=scene,
             sources=sources,
             frozen=tuple(frozen),
-            seen=seen_by_any(run, prepared, theirs | _by_vector(spec, run, sources, prepared)),
-            refitted=None
-            if frozen
-            else refit_all(
-                spec,
-                run,
-                prepared,
-                device,
-                record,
-                tasks=chosen,
-                seed=seed,
-                sites=sites,
-                stop=stop,
-                others=others,
-                check_interrupt=check_interrupt,
-            ),
+            seen=seen_by_any(run, prepared, theirs | _by_vector(scene, sources)),
+            refitted=None if frozen else refit_all(scene, stop),
         )
-        evaluation.embedding_map = _cloud(spec, sources, prepared, scene.scored())
+        evaluation.embedding_map = _cloud(scene, sources)
         _score_tasks(scene.scoring, chosen, evaluation, now, keep_probes=keep_probes)
     for name, asked in spec.asked.items():
         aspect = ASPECTS[name]()
@@ -545,13 +523,14 @@ def _set_beside_nowhere(
     ]
 
 
-def _by_vector(spec: EvaluateSpec, run: Run, sources: Sources, prepared: Prepared) -> np.ndarray:
+def _by_vector(scene: RunScene, sources: Sources) -> np.ndarray:
     """Samples whose given vector a run's probes were fitted on, (N,) bool; its own are kept."""
-    given = {name: sources.embeddings[name] for name in spec.embeddings}
+    run, prepared = scene.run, scene.prepared
+    given = {name: sources.embeddings[name] for name in scene.spec.embeddings}
     nobody = np.zeros(len(prepared.splits), dtype=bool)
     if not given:
         return nobody
-    if not is_another(run, prepared.cohort):
+    if not scene.is_outside:
         save_vectors(run, given, sources.present, prepared.splits)
         return nobody
     seen = seen_vectors(run, given, sources.present)
@@ -560,17 +539,16 @@ def _by_vector(spec: EvaluateSpec, run: Run, sources: Sources, prepared: Prepare
     return np.asarray(np.isin(prepared.subjects, prepared.subjects[seen]))
 
 
-def _whom_they_saw(
-    spec: EvaluateSpec, run: Run, others: Mapping[str, Run], prepared: Prepared, is_frozen: bool
-) -> tuple[np.ndarray, list[str]]:
+def _whom_they_saw(scene: RunScene) -> tuple[np.ndarray, list[str]]:
     """Samples of people whom runs that are set beside have seen, (N,) bool; and remarks.
 
     Raises:
         ConfigError: Kept probes are applied (``is_frozen``), and a run without an encoder, or one
             beside it, would have to be fitted here.
     """
-    cohort, strange = prepared.cohort, apart(spec, others)
-    if strange and is_frozen:
+    spec, cohort = scene.spec, scene.prepared.cohort
+    strange = apart(spec, scene.others)
+    if strange and scene.is_frozen:
         raise ConfigError(
             "the probes that the run kept are applied here and nothing is fitted, so other runs "
             "cannot be set beside it",
@@ -579,13 +557,13 @@ def _whom_they_saw(
             fix="--probe refit, which fits all of them on this cohort's train split",
         )
     again = {}
-    for name, other in others.items():
+    for name, other in scene.others.items():
         if name in strange:
             what_it_reads(name, other, cohort)  # refuses
             read = tuple(n for n in other.recipe.inputs if n in cohort.spec.modalities)
         else:
             assert spec.probe is not None  # else every run is apart
-            wanted = spec.probe.read(run.recipe.inputs)
+            wanted = spec.probe.read(scene.run.recipe.inputs)
             found = [n for n in wanted if n in other.recipe.inputs and n in cohort.spec.modalities]
             if not found:
                 raise ConfigError(
@@ -595,7 +573,7 @@ def _whom_they_saw(
                 )
             read = tuple(found)
         again[name] = other, other.prepare(cohort, read)
-    return whom_they_saw(again, prepared.splits)
+    return whom_they_saw(again, scene.prepared.splits)
 
 
 def _sites(spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool) -> np.ndarray | None:
@@ -735,13 +713,12 @@ def _what_there_is(spec: EvaluateSpec, run: Run, cohort: Cohort, notes: list[str
     return left
 
 
-def _cloud(
-    spec: EvaluateSpec, sources: Sources, prepared: Prepared, rows: np.ndarray
-) -> dict[str, Any]:
+def _cloud(scene: RunScene, sources: Sources) -> dict[str, Any]:
     """Embeddings of the first method, for the map; covariates alone have none."""
     if not sources.embeddings:
         return {}
     label = next(iter(sources.embeddings))
+    spec, prepared, rows = scene.spec, scene.prepared, scene.scored()
     rows = rows[sources.present[label][rows]]
     name = label
     if spec.probe is not None:

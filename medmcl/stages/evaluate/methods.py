@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.targets import Targets
-from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.outcomes import tellers
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
@@ -29,16 +27,14 @@ from medmcl.evaluation.protocol.predicted import Method
 from medmcl.evaluation.protocol.reach import ColumnReach
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES, MAJORITY
 from medmcl.stages.evaluate.saved_probes import load_simple
-from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
+from medmcl.stages.evaluate.scene import RunScene
+from medmcl.stages.evaluate.spec import ProbeSpec
 from medmcl.stages.factorise.given_vectors import lay_vectors
 from medmcl.stages.predict.saved import VECTORS, load_prediction, with_length
 from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.run.leaky_columns import leaky_by_task, leaky_reading
 from medmcl.stages.run.run import Run, vector_width
 from medmcl.stages.run.runs_beside import RunBeside, apart, run_beside
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(kw_only=True)
@@ -166,73 +162,56 @@ class Sources:
         return methods
 
 
-def gather(
-    spec: EvaluateSpec,
-    run: Run,
-    prepared: Prepared,
-    device: torch.device,
-    others: Mapping[str, Run],
-    *,
-    is_frozen: bool = False,
-    check_interrupt: Callable[[Any], None] | None = None,
-) -> Sources:
+def gather(scene: RunScene) -> Sources:
     """Compute the features of every method of an evaluate stage.
 
-    Args:
-        spec: The stage.
-        run: The run.
-        prepared: The cohort, as the run prepares it.
-        device: Where to encode.
-        others: Other runs to set beside.
-        is_frozen: Nothing is fitted on this cohort: simple features and covariates are read as
-            the run kept them, and left out where it did not.
-        check_interrupt: Told that work goes on.
+    Where nothing is fitted on the cohort, simple features and covariates are read as the run kept
+    them, and left out where it did not.
     """
-    wanted = spec.wanted_baselines
-    found = Sources(embeddings={}, present={}, baselines=wanted, seed=run.seed)
-    strange = apart(spec, others)
+    spec, found = scene.spec, Sources(embeddings={}, present={})
+    wanted = found.baselines = spec.wanted_baselines
+    found.seed = scene.run.seed
+    strange = apart(spec, scene.others)
     if spec.probe is not None:
-        alike = {name: one for name, one in others.items() if name not in strange}
-        _embed(found, spec.probe, run, prepared, device, alike, is_frozen=is_frozen)
+        _embed(found, scene, spec.probe, [name for name in scene.others if name not in strange])
     for name, other in strange.items():
-        one = run_beside(name, other, prepared, device)
-        found.beside[name], found.present[name], found.leaky_columns[name] = (
-            one,
-            one.present,
-            one.told,
-        )
-        for task, out in _tellers(spec, prepared.cohort, one.modality).items():
+        one = run_beside(name, other, scene.prepared, scene.device)
+        found.beside[name], found.present[name] = one, one.present
+        found.leaky_columns[name] = one.told
+        for task, out in _tellers(scene, one.modality).items():
             found.beside_tellers[name, task] = out
-    _lay_given(found, spec, run, prepared.cohort, is_frozen=is_frozen)
+    _lay_given(found, scene)
     is_read = bool({"covariates", "covariates+embedding"} & set(wanted)) or not found.embeddings
     if spec.covariates is not None and is_read:
-        found.covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=is_frozen)
+        found.covariates = Covariates.of(
+            scene.run, scene.prepared.cohort, spec.covariates, is_frozen=scene.is_frozen
+        )
         if found.covariates is None:
             found.notes.append("covariates left out: the run did not keep how it reads them")
         else:
             found.present[COVARIATES] = found.covariates.present
             found.gaps.append(f"{spec.covariates}: the train mean and a flag stand in for a cell")
-            _leave_out_tellers(found, spec, prepared.cohort, is_frozen=is_frozen)
+            _leave_out_tellers(found, scene, spec.covariates)
     if spec.probe is None or "simple" not in wanted:
         return found
     if isinstance(spec.probe.modality, str) and not spec.probe.several:
-        _simple(found, run, prepared, spec.probe.modality, is_frozen, check_interrupt)
+        _simple(found, scene, spec.probe.modality)
     else:
-        _simple_of_several(found, run, prepared, is_frozen, check_interrupt)
+        _simple_of_several(found, scene)
     return found
 
 
-def _lay_given(
-    found: Sources, spec: EvaluateSpec, run: Run, cohort: Cohort, *, is_frozen: bool
-) -> None:
+def _lay_given(found: Sources, scene: RunScene) -> None:
     """Add vectors that were made elsewhere, their columns in the order of the run's own."""
-    reach = load_prediction(run).reach if spec.embeddings else {}
+    spec, is_frozen = scene.spec, scene.is_frozen
+    reach = load_prediction(scene.run).reach if spec.embeddings else {}
     for name, source in spec.embeddings.items():
         ranges = reach.get((name, VECTORS))
         kept = ranges.names[:-1] if isinstance(ranges, ColumnReach) else None
         laid = lay_vectors(
-            name, Path(source), cohort, kept, is_frozen=is_frozen, in_folds=bool(spec.folds)
-        )
+            name, Path(source), scene.prepared.cohort, kept,
+            is_frozen=is_frozen, in_folds=bool(spec.folds),
+        )  # fmt: skip
         found.embeddings[name], found.present[name] = laid.values, laid.present
         found.columns[name] = laid.columns
         found.notes += laid.notes
@@ -253,16 +232,13 @@ def _lay_given(
             )
 
 
-def _leave_out_tellers(
-    found: Sources, spec: EvaluateSpec, cohort: Cohort, *, is_frozen: bool
-) -> None:
+def _leave_out_tellers(found: Sources, scene: RunScene, modality: str) -> None:
     """Note, for each task, the covariates that would give it away; they are not its predictors.
 
     Of a kept model, whose predictors they may be, that is first of all to be known.
     """
-    modality = str(spec.covariates)
-    found.tellers |= _tellers(spec, cohort, modality)
-    told = found.strange if is_frozen else found.notes
+    found.tellers |= _tellers(scene, modality)
+    told = found.strange if scene.is_frozen else found.notes
     told += [
         f"{task}: {', '.join(out)} of {modality} left out of the covariates: the task is "
         "made of it, or told by it"
@@ -270,8 +246,9 @@ def _leave_out_tellers(
     ]
 
 
-def _tellers(spec: EvaluateSpec, cohort: Cohort, modality: str) -> dict[str, tuple[str, ...]]:
+def _tellers(scene: RunScene, modality: str) -> dict[str, tuple[str, ...]]:
     """Task to the columns of a table that it is made of, or told by; only tasks with some."""
+    spec, cohort = scene.spec, scene.prepared.cohort
     shown = cohort.spec.modalities[modality].cell_columns
     found: dict[str, tuple[str, ...]] = {}
     for task, rows in cohort.labels.items():
@@ -287,31 +264,23 @@ def _tellers(spec: EvaluateSpec, cohort: Cohort, modality: str) -> dict[str, tup
     return found
 
 
-def _embed(
-    found: Sources,
-    probe: ProbeSpec,
-    run: Run,
-    prepared: Prepared,
-    device: torch.device,
-    others: Mapping[str, Run],
-    *,
-    is_frozen: bool,
-) -> None:
+def _embed(found: Sources, scene: RunScene, probe: ProbeSpec, beside: Sequence[str]) -> None:
     """Add the embeddings of the run's stages, and of other runs."""
-    learned = {label: (run, stage) for label, stage in probe.models.items()}
-    here = dict.fromkeys(learned, prepared)
-    for name, other in others.items():
-        read = [n for n in probe.read(run.recipe.inputs) if n in other.recipe.inputs]
-        read = [n for n in read if n in prepared.cohort.spec.modalities]
-        here[name] = other.prepare(prepared.cohort, tuple(read))
+    cohort, wanted = scene.prepared.cohort, _wanted(scene)
+    learned = {label: (scene.run, stage) for label, stage in probe.models.items()}
+    here = dict.fromkeys(learned, scene.prepared)
+    for name in beside:
+        other = scene.others[name]
+        read = [n for n in wanted if n in other.recipe.inputs and n in cohort.spec.modalities]
+        here[name] = other.prepare(cohort, tuple(read))
         learned[name] = other, other.default_stage(read[0])
     together = {
-        name: _together(probe, one, stage, here[name], device, is_frozen)
+        name: _together(scene, probe, one, stage, here[name])
         for name, (one, stage) in learned.items()
     }
     found.present.update({name: one.any for name, one in together.items()})
     found.leaky_columns = {
-        name: leaky_by_task(one, stage, probe.read(run.recipe.inputs), prepared)
+        name: leaky_by_task(one, stage, wanted, scene.prepared)
         for name, (one, stage) in learned.items()
     }
     found.fused, found.fusion = together if probe.several else {}, probe.fusion
@@ -319,31 +288,26 @@ def _embed(
         (first, *_) = one.vectors.values()
         found.embeddings[name] = fuse(one, probe.fusion).features if probe.several else first
     if probe.several:
-        _say_who_is_left(found, probe, run, prepared)
+        _say_who_is_left(found, scene)
 
 
 def _together(
-    probe: ProbeSpec,
-    run: Run,
-    stage: str,
-    prepared: Prepared,
-    device: torch.device,
-    is_frozen: bool,
+    scene: RunScene, probe: ProbeSpec, run: Run, stage: str, prepared: Prepared
 ) -> Together:
     """Embed what a stage has towers for; what the cohort does not have is absent for everyone."""
-    towers = run.towers(stage, device)
-    names = [name for name in probe.read(run.recipe.inputs) if name in towers.towers]
+    towers, wanted = run.towers(stage, scene.device), probe.read(run.recipe.inputs)
+    names = [name for name in wanted if name in towers.towers]
     if not names or (not probe.several and names[0] not in prepared.present):
         raise ConfigError(
-            f"stage '{stage}' has no tower for {', '.join(probe.read(run.recipe.inputs))}",
+            f"stage '{stage}' has no tower for {', '.join(wanted)}",
             where=run.path,
             expected=", ".join(towers.towers),
         )
     nobody, rows = np.zeros(len(prepared.splits), dtype=bool), len(prepared.splits)
-    alone = scored_alone(prepared, is_frozen=is_frozen)
+    alone = scored_alone(prepared, is_frozen=scene.is_frozen)
     return Together(
         vectors={
-            name: sample_vectors(run, prepared, stage, name, probe.space, device, alone)
+            name: sample_vectors(run, prepared, stage, name, probe.space, scene.device, alone)
             if name in prepared.present
             else np.zeros((rows, vector_width(towers, name, probe.space)))
             for name in names
@@ -352,9 +316,9 @@ def _together(
     )
 
 
-def _say_who_is_left(found: Sources, probe: ProbeSpec, run: Run, prepared: Prepared) -> None:
+def _say_who_is_left(found: Sources, scene: RunScene) -> None:
     """Note stages without some tower, and samples that have nothing to be predicted from."""
-    wanted = probe.read(run.recipe.inputs)
+    prepared, wanted = scene.prepared, _wanted(scene)
     for name, one in found.fused.items():
         lacks = [other for other in wanted if other not in one.names]
         if lacks:
@@ -372,19 +336,13 @@ def _say_who_is_left(found: Sources, probe: ProbeSpec, run: Run, prepared: Prepa
             )
 
 
-def _simple(
-    found: Sources,
-    run: Run,
-    prepared: Prepared,
-    modality: str,
-    is_frozen: bool,
-    check_interrupt: Callable[[Any], None] | None,
-) -> None:
-    reading = load_simple(run, modality) if is_frozen else None
-    if is_frozen and reading is None:
+def _simple(found: Sources, scene: RunScene, modality: str) -> None:
+    run, prepared = scene.run, scene.prepared
+    reading = load_simple(run, modality) if scene.is_frozen else None
+    if scene.is_frozen and reading is None:
         found.notes.append("simple features left out: the run did not keep what they learned")
         return
-    table = simple_table(prepared, modality, cache=run.cache, progress=check_interrupt)
+    table = simple_table(prepared, modality, cache=run.cache, progress=scene.check_interrupt)
     if table is None or (reading is None and not len(table.train)):
         why = "this kind of modality has none" if table is None else "no train row to learn from"
         found.notes.append(f"simple features of {modality} left out: {why}")
@@ -399,15 +357,10 @@ def _simple(
     found.gaps += [table.note()] if table.note() else []
 
 
-def _simple_of_several(
-    found: Sources,
-    run: Run,
-    prepared: Prepared,
-    is_frozen: bool,
-    check_interrupt: Callable[[Any], None] | None,
-) -> None:
+def _simple_of_several(found: Sources, scene: RunScene) -> None:
     """Early fusion: what is plain to see of each modality, side by side, with presence flags."""
-    names = next(iter(found.fused.values())).names
+    run, prepared = scene.run, scene.prepared
+    names, is_frozen = next(iter(found.fused.values())).names, scene.is_frozen
     kept = {name: load_simple(run, name, several=True) for name in names} if is_frozen else {}
     if is_frozen and not any(kept.values()):
         found.notes.append("simple features left out: the run did not keep what they learned")
@@ -419,10 +372,11 @@ def _simple_of_several(
             continue
         table = None
         if name in prepared.present:
-            table = simple_table(prepared, name, cache=run.cache, progress=check_interrupt)
+            table = simple_table(prepared, name, cache=run.cache, progress=scene.check_interrupt)
         if table is not None and (reading is not None or len(table.train)):
             readings[name] = reading or table.learn()
-            vectors[name], present[name] = table.matrix(reading=readings[name])[0], table.present
+            vectors[name] = table.matrix(reading=readings[name])[0]
+            present[name] = table.present
             found.gaps += [table.note()] if table.note() else []
         elif reading is not None:  # absent for everyone
             vectors[name] = np.zeros((found.rows, len(reading.learned.columns)))
@@ -437,3 +391,9 @@ def _simple_of_several(
     found.simple_name = f"simple features ({' + '.join(vectors)})"
     found.leaky_columns[found.simple_name] = leaky_reading(run, tuple(vectors), prepared)
     found.present[found.simple_name] = fused.present
+
+
+def _wanted(scene: RunScene) -> tuple[str, ...]:
+    """Modalities that the probe reads of a recipe that has them."""
+    probe = scene.spec.probe
+    return () if probe is None else probe.read(scene.run.recipe.inputs)

@@ -20,7 +20,6 @@ from medmcl.core.progress import Pace
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
-from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.evaluation.models.contract import Fitted
@@ -37,6 +36,7 @@ from medmcl.evaluation.protocol.folds import refuse_more_folds
 from medmcl.evaluation.protocol.predicted import Method, with_baseline
 from medmcl.evaluation.protocol.resampling import site_codes
 from medmcl.stages.evaluate.methods import Sources, gather
+from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run.features import predict
 from medmcl.stages.run.run import Run
@@ -170,48 +170,28 @@ def as_predicted(
     )
 
 
-def refit_all(
-    spec: EvaluateSpec,
-    run: Run,
-    prepared: Prepared,
-    device: torch.device,
-    record: Record,
-    *,
-    tasks: Sequence[str],
-    seed: int,
-    sites: np.ndarray | None,
-    stop: StopRequest | None = None,
-    others: Mapping[str, Run] | None = None,
-    check_interrupt: Callable[[Any], None] | None = None,
-) -> Refitted | None:
+def refit_all(scene: RunScene, stop: StopRequest | None = None) -> Refitted | None:
     """Train every stage of a run anew in each fold; None where that is not asked for.
 
     What an earlier try has finished is kept.
 
     Args:
-        spec: The evaluate stage: K, R, and what folds are made of.
-        run: The run, finished.
-        prepared: Its own cohort.
-        device: Where to run.
-        record: Told beforehand what it will cost.
-        tasks: What is scored; folds are balanced by the first.
-        seed: Seed of the folds.
-        sites: Site of each sample, where folds are of sites. (N,)
+        scene: Of a finished run and its own cohort; told beforehand what it will cost. Folds are
+            balanced by the first of its tasks.
         stop: Asked whether to stop.
-        others: Runs to set beside; there may be none.
-        check_interrupt: Told that work goes on.
 
     Raises:
         ConfigError: The cohort is not the run's own, pairs or records were chosen elsewhere with
             people of the folds, or runs are to be set beside that were not trained in these folds.
         Interrupted: A stop signal came; the fold goes on from there at the next try.
     """
+    spec, run = scene.spec, scene.run
     if spec.folds is None or spec.refit != "all":
         return None
-    cohort = prepared.cohort
-    _refuse(spec, run, cohort, others or {})
+    cohort = scene.prepared.cohort
+    _refuse(spec, run, cohort, scene.others)
     refuse_ranks(int(os.environ.get("WORLD_SIZE", "1")), spec.name)
-    plan = _plan(spec, prepared, tasks, seed, sites)
+    plan = _plan(scene)
     stages = [one for one in run.recipe.stages if one.learns]
     what = (
         f"trains {counted(len(stages), 'stage')} anew in each of {len(plan)} folds, about "
@@ -221,18 +201,18 @@ def refit_all(
         else f"the recipe has no stage to train, so nothing is trained; how inputs are read, and "
         f"the probes, are fitted anew in each of {len(plan)} folds"
     )
-    record.say(f"{spec.name}: refit: all{' ' if stages else ': '}{what}")
+    scene.now(f"refit: all{' ' if stages else ': '}{what}")
     made, pace = [], Pace(len(plan))
     with nullcontext(stop) if stop is not None else StopRequest() as asked:
         for number, fold in enumerate(plan):
-            record.say(f"{spec.name}: fold {pace.place(number)}")
-            trained, own = _fold_run(run, cohort, fold, number, device, asked)
-            here = trained.prepare(own, tuple(prepared.adapters), check_interrupt)
-            sources = gather(spec, trained, here, device, {}, check_interrupt=check_interrupt)
-            made.append(FoldRun(run=trained, prepared=here, sources=sources))
+            scene.now(f"fold {pace.place(number)}")
+            trained, own = _fold_run(scene, fold, number, asked)
+            here = trained.prepare(own, tuple(scene.prepared.adapters), scene.check_interrupt)
+            inside = replace(scene, run=trained, prepared=here, others={}, notes=[])
+            made.append(FoldRun(run=trained, prepared=here, sources=gather(inside)))
     if "MEDMCL_CACHE" not in os.environ:
         shutil.rmtree(run.path / FOLDER / ".prepared", ignore_errors=True)
-    return Refitted(plan=plan, runs=tuple(made), device=device)
+    return Refitted(plan=plan, runs=tuple(made), device=scene.device)
 
 
 def _refuse(spec: EvaluateSpec, run: Run, cohort: Cohort, others: Mapping[str, Run]) -> None:
@@ -263,18 +243,15 @@ def _refuse(spec: EvaluateSpec, run: Run, cohort: Cohort, others: Mapping[str, R
             raise ConfigError(what, where=f"{spec.name}.refit", got="refit: all", fix=way)
 
 
-def _plan(
-    spec: EvaluateSpec,
-    prepared: Prepared,
-    tasks: Sequence[str],
-    seed: int,
-    sites: np.ndarray | None,
-) -> tuple[Fold, ...]:
+def _plan(scene: RunScene) -> tuple[Fold, ...]:
     """Part everybody into folds, balanced by the first task; not whom the cohort holds out."""
+    spec, prepared, sites = scene.spec, scene.prepared, scene.sites
     rows = np.arange(len(prepared.splits))
     if prepared.cohort.spec.keys.subjects.split.random is None:
         rows = rows[prepared.splits != "held_out"]
-    strata = strata_of(prepared.tasks(tasks[0])) if tasks else np.zeros(len(prepared.splits))
+    strata = np.zeros(len(prepared.splits))
+    if scene.tasks:
+        strata = strata_of(prepared.tasks(scene.tasks[0]))
     units, draw = one_person(prepared), cast("Folds", subject_folds)
     if spec.fold_by == "site" and sites is not None:
         units, draw = site_codes(sites, units), site_folds
@@ -300,7 +277,7 @@ def _plan(
             draw=draw,
             repeats=repeats,
             folds=folds,
-            seed=seed,
+            seed=scene.seed,
         )
     )
 
@@ -321,20 +298,16 @@ def one_person(prepared: Prepared) -> np.ndarray:
     return np.asarray(connected_components(graph, directed=False)[1][subjects], dtype=np.int64)
 
 
-def _fold_run(
-    run: Run,
-    cohort: Cohort,
-    fold: Fold,
-    number: int,
-    device: torch.device,
-    stop: StopRequest,
-) -> tuple[Run, Cohort]:
+def _fold_run(scene: RunScene, fold: Fold, number: int, stop: StopRequest) -> tuple[Run, Cohort]:
+    run, cohort = scene.run, scene.prepared.cohort
     splits = np.full(len(cohort.samples), "held_out", dtype=object)
     splits[fold.train], splits[fold.tuning] = "train", "tuning"
     own = split_otherwise(cohort, splits)
     config = {**run.config, "cohort_fingerprint": own.fingerprint, "fold": number}
-    folder = run.path / FOLDER / f"{number:03d}-{fingerprint(config)}"
-    trained = train_apart(folder, own, run.recipe, config, world=World(device=device), stop=stop)
+    folder, world = f"{number:03d}-{fingerprint(config)}", World(device=scene.device)
+    trained = train_apart(
+        run.path / FOLDER / folder, own, run.recipe, config, world=world, stop=stop
+    )
     return trained, own
 
 

@@ -49,6 +49,7 @@ class RunScene:
         is_frozen: Whether kept probes are applied instead of fitting any.
         others: Runs to set beside, by name.
         tell: Told what is done.
+        check_interrupt: Told that work goes on.
         scoring: How tasks are scored; None where nothing predicts any.
     """
 
@@ -63,6 +64,7 @@ class RunScene:
     is_frozen: bool = False
     others: Mapping[str, Run] = field(default_factory=dict)
     tell: Callable[[str], None] | None = None
+    check_interrupt: Callable[[Any], None] | None = None
     scoring: TaskScoring | None = None
 
     @property

@@ -15,6 +15,7 @@ from medmcl.evaluation.protocol.reach import ColumnReach, EmbeddingReach
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.modalities.ecg.checks.values import NO_BEATS
 from medmcl.stages.evaluate.methods import gather
+from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.table_gaps import MEASURED, TrainGaps
 from medmcl.stages.predict.other_coding import OtherCoding, StrangeColumn, shown_in
@@ -87,7 +88,9 @@ def read_inputs(
     else:
         own = _only(spec, method)
         assert own.probe is not None  # methods but covariates alone come beside one
-        sources = gather(own, run, prepared, device, {}, is_frozen=True)
+        scene = RunScene(spec=own, run=run, prepared=prepared, device=device, seed=run.seed,
+                         notes=[], is_frozen=True)  # fmt: skip
+        sources = gather(scene)
         name = next(iter(own.probe.models))
         several = sources.fused.get(name)
         vectors = (

@@ -308,14 +308,15 @@ def tested(monkeypatch):
     """Fold's run to the people whom the fold tests."""
     found, real = {}, refit_all.gather
 
-    def gather(spec, trained, here, *args, **more):
+    def gather(scene):
+        trained, here = scene.run, scene.prepared
         assert Run(trained.path).config["cohort_fingerprint"] == here.cohort.fingerprint
         held = here.splits == "held_out"
         known = seen_people(trained, here)
         assert not known[held].any()
         assert known[~held].all()
         found[trained.path] = set(here.samples["subject"][held])
-        return real(spec, trained, here, *args, **more)
+        return real(scene)
 
     monkeypatch.setattr(refit_all, "gather", gather)
     return found

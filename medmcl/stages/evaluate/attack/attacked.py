@@ -107,7 +107,7 @@ def attack_results(
         Rows, and the ledger of what models and probes were fitted on.
     """
     asked = Asked.of(spec, run, prepared, device, notes)
-    beside = asked_beside(asked, others or {}, device, notes)
+    beside = asked_beside(asked, others or {})
     told = asked.logits()
     for one in beside.values():
         for protocol, logits in one.logits().items():
@@ -143,9 +143,7 @@ def _ledger(own: Asked, beside: Mapping[str, Asked]) -> list[FittedOn]:
     return list(lines)
 
 
-def asked_beside(
-    own: Asked, others: Mapping[str, Run], device: torch.device, notes: list[str]
-) -> dict[str, Asked]:
+def asked_beside(own: Asked, others: Mapping[str, Run]) -> dict[str, Asked]:
     """Give, by name of the run, models of other runs that were trained under the same manifest.
 
     They are asked as the first run asks, and called ``MODEL of RUN``. Models that are those of the
@@ -158,22 +156,16 @@ def asked_beside(
     wanted = load_attack(own.run, own.poison).fingerprint
     known = [_weights(own.run, stage) for stage in own.spec.models.values()]
     for name, other in others.items():
-        one = _beside(own, name, other, wanted, known, device, notes)
+        one = _beside(own, name, other, wanted, known)
         if isinstance(one, str):
-            notes.append(f"attack on {name} left out: {one}")
+            own.notes.append(f"attack on {name} left out: {one}")
         else:
             found[name] = one
     return found
 
 
 def _beside(
-    own: Asked,
-    name: str,
-    other: Run,
-    wanted: str,
-    known: Sequence[Weights],
-    device: torch.device,
-    notes: list[str],
+    own: Asked, name: str, other: Run, wanted: str, known: Sequence[Weights]
 ) -> Asked | str:
     """Ask a run, or say why it cannot be set beside.
 
@@ -199,7 +191,7 @@ def _beside(
     spec = own.spec.model_copy(update={"attack": attack.name, "models": new})
     inputs = [one for one in other.recipe.inputs if one in own.prepared.cohort.spec.modalities]
     prepared = other.prepare(own.prepared.cohort, tuple(inputs))
-    asked = Asked.of(spec, other, prepared, device, notes)
+    asked = Asked.of(spec, other, prepared, own.device, own.notes)
     if not np.array_equal(asked.rows, own.rows):
         return (
             f"it reads other held-out records ({len(asked.rows):,}, this run {len(own.rows):,}), "
