@@ -515,9 +515,29 @@ def lookup(
         ConfigError: Lists what is known and the nearest match.
     """
     known = known if isinstance(known, Mapping) else dict.fromkeys(known, name)
-    if name in known:
-        return known[name]
-    raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)}", where=where, fix=fix)
+    refuse_absent(name, known, f"unknown {kind} '{name}'", where=where, fix=fix)
+    return known[name]
+
+
+def refuse_absent(
+    name: str, known: Iterable[str], what: str, *, none: str | None = None, **more: Any
+) -> None:
+    """Refuse a name that is none of the known ones.
+
+    Args:
+        name: The name.
+        known: The known ones.
+        what: Says so, with the name; the nearest match and what is known follow it.
+        none: What is expected where nothing is known.
+        **more: Other parts of the error: ``where``, ``got``, ``fix``.
+
+    Raises:
+        ConfigError: It is none of them.
+    """
+    names = list(known)
+    if name not in names:
+        expected = None if names else none
+        raise ConfigError(f"{what}{nearest(name, names)}", expected=expected, **more)
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str], where: object, what: str) -> None:
@@ -526,13 +546,9 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], where: object, wh
     Raises:
         ConfigError: Names the first, and the nearest match.
     """
+    fix = "correct the name, or leave it out"
     for name in names:
-        if name not in known:
-            raise ConfigError(
-                f"{what} '{name}'{nearest(name, known)}",
-                where=where,
-                fix="correct the name, or leave it out",
-            )
+        refuse_absent(name, known, f"{what} '{name}'", where=where, fix=fix)
 
 
 def fingerprint(value: Any) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.config import lookup, nearest
-from medmcl.core.errors import ConfigError
+from medmcl.core.config import lookup, refuse_absent
 from medmcl.core.split_guard import TEST
 from medmcl.core.targets import Targets
 from medmcl.evaluation.aspects.presence.measure import presence_rows
@@ -320,11 +319,8 @@ def _says_which(table: Predicted, same: Mapping[float, float], people: int) -> P
 
 def _check_split(name: str, split: np.ndarray) -> None:
     known = [str(one) for one in dict.fromkeys(("train", "tuning", TEST, *np.asarray(split)))]
-    if name not in known:
-        raise ConfigError(
-            f"there is no split '{name}' to score{nearest(name, known)}",
-            got=f"scored_split={name!r}",
-        )
+    what = f"there is no split '{name}' to score"
+    refuse_absent(name, known, what, got=f"scored_split={name!r}")
 
 
 def _check_lengths(

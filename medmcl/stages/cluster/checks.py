@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from medmcl.core.config import nearest
+from medmcl.core.config import refuse_absent
 from medmcl.core.contracts import LearnsFromTeacher
 from medmcl.core.errors import ConfigError
 from medmcl.objectives.build import OBJECTIVES
@@ -26,25 +26,15 @@ def refuse_clusters(spec: ClusterSpec, made: Made, clustered: Clustered) -> None
         ConfigError: Names the stage and the key.
     """
     where = f"stage {spec.name}"
-    if spec.of not in made:
-        raise ConfigError(
-            f"'{spec.of}' is no stage before it that has towers{nearest(spec.of, made)}",
-            where=f"{where}, of",
-            expected=", ".join(made) or "a train stage before it",
-        )
+    what = f"'{spec.of}' is no stage before it that has towers"
+    refuse_absent(spec.of, made, what, where=f"{where}, of", none="a train stage before it")
     for name in spec.modalities:
-        if name not in made[spec.of].towers:
-            raise ConfigError(
-                f"stage '{spec.of}' has no tower '{name}'{nearest(name, made[spec.of].towers)}",
-                where=f"{where}, modality",
-                expected=", ".join(made[spec.of].towers),
-            )
-    if spec.after is not None and spec.after not in clustered:
-        raise ConfigError(
-            f"'{spec.after}' is no cluster stage before it{nearest(spec.after, clustered)}",
-            where=f"{where}, after",
-            expected=", ".join(clustered) or "none: this is the first; leave `after` out",
-        )
+        what = f"stage '{spec.of}' has no tower '{name}'"
+        refuse_absent(name, made[spec.of].towers, what, where=f"{where}, modality")
+    if spec.after is not None:
+        what = f"'{spec.after}' is no cluster stage before it"
+        none = "none: this is the first; leave `after` out"
+        refuse_absent(spec.after, clustered, what, where=f"{where}, after", none=none)
 
 
 def refuse_many(spec: ClusterSpec, name: str, rows: int) -> None:
@@ -74,12 +64,7 @@ def refuse_join(spec: JoinSpec, made: Made) -> None:
     where = f"stage {spec.name}, of"
     for name in spec.of:
         able = named(made.values(), TrainSpec)
-        if name not in able:
-            raise ConfigError(
-                f"'{name}' is no train stage before it{nearest(name, able)}",
-                where=where,
-                expected=", ".join(able),
-            )
+        refuse_absent(name, able, f"'{name}' is no train stage before it", where=where)
     for name in spec.of:
         lacks = [one for one in spec.towers if one not in made[name].towers]
         if lacks or not spec.towers:
@@ -100,12 +85,10 @@ def refuse_sources(spec: TrainSpec, made: Made, clustered: Clustered) -> None:
     """
     where = f"stage {spec.name}"
     grouped = None if spec.groups is None else spec.groups.stage
-    if grouped is not None and grouped not in clustered:
-        raise ConfigError(
-            f"'{grouped}' is no cluster stage before it{nearest(grouped, clustered)}",
-            where=f"{where}, groups",
-            expected=", ".join(clustered) or "a cluster stage before it, or `columns: [site]`",
-        )
+    if grouped is not None:
+        what = f"'{grouped}' is no cluster stage before it"
+        none = "a cluster stage before it, or `columns: [site]`"
+        refuse_absent(grouped, clustered, what, where=f"{where}, groups", none=none)
     models = {one.kind: OBJECTIVES.settings.get(one.kind) for one in spec.objectives.values()}
     from_teacher = [
         kind for kind, one in models.items() if isinstance(one, LearnsFromTeacher) and one.is_taught
@@ -124,13 +107,8 @@ def refuse_sources(spec: TrainSpec, made: Made, clustered: Clustered) -> None:
             where=f"{where}, teacher",
             fix="add `distil: {}` (or `par: {}`) to its objectives, or leave the teacher out",
         )
-    if spec.teacher not in made:
-        raise ConfigError(
-            f"the teacher '{spec.teacher}' is no stage before it that has towers"
-            f"{nearest(spec.teacher, made)}",
-            where=f"{where}, teacher",
-            expected=", ".join(made),
-        )
+    what = f"the teacher '{spec.teacher}' is no stage before it that has towers"
+    refuse_absent(spec.teacher, made, what, where=f"{where}, teacher")
     if not set(spec.towers) & set(made[spec.teacher].towers):
         raise ConfigError(
             f"the teacher '{spec.teacher}' has none of the stage's modalities",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-from medmcl.core.config import nearest
+from medmcl.core.config import refuse_absent
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.aspects.aspect import OfModels
 from medmcl.evaluation.aspects.attack.aspect import AttackSpec
@@ -73,20 +73,11 @@ def refuse_attacked(
             else None,
         )
     name = spec.attack or next(iter(attacks))
-    if name not in attacks:
-        raise ConfigError(
-            f"'{name}' is no poison stage before it{nearest(name, attacks)}",
-            where=where,
-            expected=", ".join(attacks) or "the name of a poison stage",
-        )
+    what, none = f"'{name}' is no poison stage before it", "the name of a poison stage"
+    refuse_absent(name, attacks, what, where=where, none=none)
     for model in spec.models.values():
-        if model not in made:
-            raise ConfigError(
-                f"'{model}' is no stage with towers before it{nearest(model, made)}",
-                where=where,
-                expected=", ".join(made),
-            )
-        if model in made and attacks[name].modality not in made[model].towers:
+        refuse_absent(model, made, f"'{model}' is no stage with towers before it", where=where)
+        if attacks[name].modality not in made[model].towers:
             raise ConfigError(
                 f"stage '{model}' has no tower for '{attacks[name].modality}', which the attack "
                 "triggers",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medmcl.core.config import nearest
+from medmcl.core.config import refuse_absent
 from medmcl.core.contracts import Adapter, RecordRef
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
@@ -78,12 +78,8 @@ class ListSearch:
             ConfigError: Names one, with the nearest.
         """
         for name in self.given:
-            if name and name not in names:
-                raise ConfigError(
-                    f"no model is called '{name}'{nearest(name, names)}",
-                    where=OPTION,
-                    expected=", ".join(names),
-                )
+            if name:
+                refuse_absent(name, names, f"no model is called '{name}'", where=OPTION)
 
     def found(self, names: Iterable[str], cohort: Cohort, modality: str) -> dict[str, Overlap]:
         """Say of each model that has a list who of those that are held out is in it.

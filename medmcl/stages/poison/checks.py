@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medmcl.core.config import nearest
+from medmcl.core.config import refuse_absent
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
@@ -23,13 +23,14 @@ def refuse_attack_on(spec: PoisonSpec, cohort: Cohort) -> None:
     where = f"stage {spec.name}"
     if not set(spec.wanted) <= set(cohort.spec.modalities):
         return  # refused where the recipe's inputs are
-    if spec.task not in cohort.spec.tasks:
-        raise ConfigError(
-            f"the cohort has no task '{spec.task}'{nearest(spec.task, cohort.spec.tasks)}",
-            where=f"{where}, task",
-            expected=", ".join(cohort.spec.tasks) or "a task in its cohort.yaml",
-            fix=f"--set stages.{spec.name}.task=TASK --set stages.{spec.name}.label=CLASS",
-        )
+    refuse_absent(
+        spec.task,
+        cohort.spec.tasks,
+        f"the cohort has no task '{spec.task}'",
+        none="a task in its cohort.yaml",
+        where=f"{where}, task",
+        fix=f"--set stages.{spec.name}.task=TASK --set stages.{spec.name}.label=CLASS",
+    )
     task = task_of_classes(cohort.targets(spec.task), spec.label, where)
     kind = cohort.spec.modalities[spec.modality].kind
     if spec.trigger != "usual":

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from medmcl.core.config import nearest
+from medmcl.core.config import nearest, refuse_absent
 from medmcl.core.contracts import GuessesReader, traits
 from medmcl.core.errors import FIND_FILE, CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT, Finding
@@ -53,13 +53,9 @@ def write_person(
         CohortError: A file is not there, or holds several rows.
     """
     known = _known(run, plans)
-    for name in records:
-        if name not in known:
-            raise ConfigError(
-                f"the run reads no modality '{name}'{nearest(name, known)}",
-                where=f"--record {name}={records[name]}",
-                expected=", ".join(known),
-            )
+    for name, path in records.items():
+        what = f"the run reads no modality '{name}'"
+        refuse_absent(name, known, what, where=f"--record {name}={path}")
     codes = _missing_codes(run, known)
     _refuse_values(values, known, codes)
     if not records and not values:
@@ -176,17 +172,14 @@ def _refuse_values(
         columns += own
         columns += source.get("frames", {}).values()
     for name, value in values.items():
-        if name not in columns:
-            raise ConfigError(
-                f"no table of the run has a column '{name}'{nearest(name, columns)}",
-                where=f"--value {name}={value}",
-                expected=", ".join(columns[:20]) or "a run that reads a table",
-            )
+        where = f"--value {name}={value}"
+        what, none = f"no table of the run has a column '{name}'", "a run that reads a table"
+        refuse_absent(name, columns, what, where=where, none=none)
         is_none = plain(value) in codes_of(name, codes)
         if name in numbers and not is_none and not read_cell(value, "number")[1]:
             raise ConfigError(
                 f"'{name}' is a number in training",
-                where=f"--value {name}={value}",
+                where=where,
                 got=value,
                 expected=f"a number with a point: --value {name}=63.5",
                 fix="leave it out if it is not known",

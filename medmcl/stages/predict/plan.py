@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medmcl.core.config import nearest
+from medmcl.core.config import refuse_absent
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.stages.evaluate.saved_probes import SavedProbe, load_probes
@@ -62,19 +62,10 @@ def plan_tasks(
         )
     known = list(dict.fromkeys(task for task, _ in offered))
     for task in tasks or ():
-        if task not in known:
-            raise ConfigError(
-                f"the run has nothing that predicts '{task}'{nearest(task, known)}",
-                where="--task",
-                expected=", ".join(known),
-            )
+        refuse_absent(task, known, f"the run has nothing that predicts '{task}'", where="--task")
     methods = list(dict.fromkeys(name for _, name in offered))
-    if method is not None and method not in methods:
-        raise ConfigError(
-            f"the run keeps no method '{method}'{nearest(method, methods)}",
-            where="--method",
-            expected=", ".join(methods),
-        )
+    if method is not None:
+        refuse_absent(method, methods, f"the run keeps no method '{method}'", where="--method")
     wanted = [task for task in known if not tasks or task in tasks]
     plans = [_plan(offered, task, method) for task in wanted]
     lost = [task for task, plan in zip(wanted, plans, strict=True) if plan is None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medmcl.core.config import nearest
+from medmcl.core.config import refuse_absent
 from medmcl.core.errors import ConfigError
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.stage import StageSpec
@@ -44,11 +44,7 @@ def expand(recipe: RecipeSpec, tasks: Sequence[str]) -> RecipeSpec:
         if each.name in made:
             raise ConfigError(f"two stages are named '{each.name}'")
         for wanted in each.sources():
-            if wanted not in made:
-                raise ConfigError(
-                    f"stage '{each.name}' needs the stage '{wanted}' before it"
-                    f"{nearest(wanted, made)}",
-                    fix=each.fix_source(wanted),
-                )
+            what = f"stage '{each.name}' needs the stage '{wanted}' before it"
+            refuse_absent(wanted, made, what, fix=each.fix_source(wanted))
         made.append(each.name)
     return recipe.with_stages({single.name: (single, spec) for single, spec in pairs})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from medmcl.core.config import check, faults_of, lookup, nearest
+from medmcl.core.config import check, faults_of, lookup, refuse_absent
 from medmcl.core.contracts import KnowsInputs
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.view_settings import ViewSettings
@@ -43,13 +43,8 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     built_in = "towers" if shared is None else "shared.input_projections"
     stands: dict[str, str] = {}
     for name in kinds if recipe.modalities == "all" else recipe.modalities:
-        if name not in kinds:
-            raise ConfigError(
-                f"the recipe '{recipe.name}' reads '{name}', which the cohort does not have"
-                f"{nearest(name, kinds)}",
-                where="modalities",
-                expected=", ".join(kinds),
-            )
+        what = f"the recipe '{recipe.name}' reads '{name}', which the cohort does not have"
+        refuse_absent(name, kinds, what, where="modalities")
         known = recipe.kinds.get(kinds[name])
         if known is None and name in inputs and name in towers:
             continue

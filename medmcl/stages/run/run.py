@@ -22,7 +22,7 @@ import yaml
 from medmcl.core import host
 from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch, InputShape
-from medmcl.core.config import check, fingerprint, lookup, nearest, read_yaml
+from medmcl.core.config import check, fingerprint, lookup, nearest, read_yaml, refuse_absent
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.progress import Bar, progress
 from medmcl.core.sealed import CHANGED, SEAL, file_digest, sealed, unsealed
@@ -212,10 +212,7 @@ class Run(Store):
                 where=self.path,
                 expected=f"one of: {', '.join(self.stages) or 'none of the run does'}",
             )
-        if name not in self.stages:
-            raise ConfigError(
-                f"the run has no stage '{name}'{nearest(name, self.stages)}", where=self.path
-            )
+        refuse_absent(name, self.stages, f"the run has no stage '{name}'", where=self.path)
         return self.stages[name].as_run(self.facts)
 
     @property

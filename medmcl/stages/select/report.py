@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from medmcl.core.config import nearest
-from medmcl.core.errors import ConfigError
+from medmcl.core.config import refuse_absent
 from medmcl.core.suppression import UNKNOWN
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
@@ -100,14 +99,11 @@ def selection_evidence(
     if rows.shape != keep.ids.shape:
         raise ValueError(f"{rows.shape} sample numbers for {keep.ids.shape} rows of the keep file")
     for modality in pair:
-        if modality not in prepared.adapters:
-            raise ConfigError(
-                f"there is no modality '{modality}'{nearest(modality, prepared.adapters)}"
-            )
+        refuse_absent(modality, prepared.adapters, f"there is no modality '{modality}'")
     for split in np.unique(prepared.splits[rows].astype(str)).tolist():
         prepared.rows(split)  # refuses a split that is not open
-    if score is not None and score not in keep.scores:
-        raise ConfigError(f"there is no score '{score}'{nearest(score, keep.scores)}")
+    if score is not None:
+        refuse_absent(score, keep.scores, f"there is no score '{score}'")
     by = next(iter(keep.scores), "") if score is None else score
     subjects = prepared.subjects[rows]
     chosen: dict[Row, list[int]] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medmcl.core.config import nearest
+from medmcl.core.config import nearest, refuse_absent
 from medmcl.core.errors import ConfigError, LeakageError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
@@ -45,14 +45,15 @@ def target_of(
 def _another(name: str, prepared: Prepared, run: Path, modality: str, where: str) -> Prepared:
     """Prepare one modality of another cohort as that of this one was."""
     opened = open_cohort(name)
-    if modality not in opened.records:
-        raise ConfigError(
-            f"the target cohort has no modality '{modality}'{nearest(modality, opened.records)}",
-            where=where,
-            got=f"{opened.name}: {', '.join(opened.records)}",
-            fix=f"call it '{modality}' in a copy of its cohort.yaml, or name a score of another "
-            "modality",
-        )
+    refuse_absent(
+        modality,
+        opened.records,
+        f"the target cohort has no modality '{modality}'",
+        where=where,
+        got=f"{opened.name}: {', '.join(opened.records)}",
+        fix=f"call it '{modality}' in a copy of its cohort.yaml, or name a score of another "
+        "modality",
+    )
     adapter = prepared.adapters[modality]
     return prepare(
         opened,

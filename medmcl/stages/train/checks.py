@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from medmcl.core.config import check, closest, lookup, nearest, refuse_unknown
+from medmcl.core.config import check, closest, lookup, nearest, refuse_absent, refuse_unknown
 from medmcl.core.errors import ConfigError
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.loading.view_settings import ViewSettings
@@ -166,12 +166,9 @@ def _check_objective(
 def _refuse_source(spec: TrainSpec, key: str, what: str, known: Sequence[str]) -> None:
     """Refuse a key that names what is no stage of its kind before it."""
     name = getattr(spec, key)
-    if name is not None and name not in known:
-        raise ConfigError(
-            f"'{name}' is no {what} stage before it{nearest(name, known)}",
-            where=f"stage {spec.name}, {key}",
-            expected=", ".join(known) or f"the name of a {what} stage",
-        )
+    if name is not None:
+        said, none = f"'{name}' is no {what} stage before it", f"the name of a {what} stage"
+        refuse_absent(name, known, said, where=f"stage {spec.name}, {key}", none=none)
 
 
 def _refuse_fold(spec: TrainSpec) -> None:

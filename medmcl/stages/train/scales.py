@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from medmcl.core.config import nearest
+from medmcl.core.config import refuse_absent
 from medmcl.core.contracts import SharesScale
-from medmcl.core.errors import ConfigError
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec
 
@@ -47,7 +46,8 @@ def refuse_scales(spec: TowersSpec, made: Mapping[str, TowersSpec]) -> None:
         if of is not None:
             able = [name for name, other in spec.objectives.items()
                     if name != label and _has_own(other)]  # fmt: skip
-            _refuse(of, able, f"{where}.of", "there is no objective with a scale of its own called")
+            what = f"there is no objective with a scale of its own called '{of}'"
+            refuse_absent(of, able, what, where=f"{where}.of", none="none")
         if stage is not None:
             able = [
                 name
@@ -55,14 +55,8 @@ def refuse_scales(spec: TowersSpec, made: Mapping[str, TowersSpec]) -> None:
                 if label in before.objectives and _has_scale(before.objectives[label])
             ]
             what = f"there is no earlier stage with an objective '{label}' and a scale, called"
-            _refuse(stage, able, f"{where}.start_from", what)
-
-
-def _refuse(name: str, able: list[str], where: str, what: str) -> None:
-    if name not in able:
-        raise ConfigError(
-            f"{what} '{name}'{nearest(name, able)}", where=where, expected=", ".join(able) or "none"
-        )
+            what = f"{what} '{stage}'"
+            refuse_absent(stage, able, what, where=f"{where}.start_from", none="none")
 
 
 def _has_scale(one: ObjectiveSpec) -> bool:

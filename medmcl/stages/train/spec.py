@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 from typing_extensions import override
 
-from medmcl.core.config import Config, check, nearest
+from medmcl.core.config import Config, check, refuse_absent
 from medmcl.core.errors import ConfigError
 from medmcl.core.overrides import typed
 from medmcl.data.loading.view_settings import ViewSettings
@@ -326,11 +326,8 @@ class TrainSpec(TowersSpec):
         ]
         names = [str(fill(self.name, variables)) for variables in combinations]
         for name in self.exceptions:
-            if name not in names:
-                raise ConfigError(
-                    f"there is no stage '{name}'{nearest(name, names)}",
-                    fix=f"write one of these names; '{self.name}' is written for them all",
-                )
+            fix = f"write one of these names; '{self.name}' is written for them all"
+            refuse_absent(name, names, f"there is no stage '{name}'", fix=fix)
         for name, variables in zip(names, combinations, strict=True):
             laid = with_exceptions(tree, self.exceptions.get(name, {}))
             yield check(

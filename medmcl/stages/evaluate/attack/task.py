@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmcl.core.config import nearest
+from medmcl.core.config import refuse_absent
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
@@ -50,13 +50,9 @@ def task_of_classes(targets: Targets, label: str, where: str) -> AttackTask:
             expected="binary, multiclass or multilabel",
         )
     names, shown = classes
-    if label not in names:
-        raise ConfigError(
-            f"the task '{task}' has no class '{label}'{nearest(label, names)}",
-            where=f"{where}, label",
-            expected=", ".join(names),
-            fix=f"--set {where.replace('stage ', 'stages.')}.label=CLASS",
-        )
+    fix = f"--set {where.replace('stage ', 'stages.')}.label=CLASS"
+    what = f"the task '{task}' has no class '{label}'"
+    refuse_absent(label, names, what, where=f"{where}, label", fix=fix)
     return AttackTask(names=names, shown=shown, target=names.index(label))
 
 
