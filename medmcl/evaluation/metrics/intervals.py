@@ -16,18 +16,18 @@ from typing import Any, Self
 
 import numpy as np
 
+from medmcl import evaluation
 from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.metrics import predictions as metrics
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, is_missing, numbers
 from medmcl.evaluation.metrics.sampled import Interval, Method, Sampled, check_method, people_among
-from medmcl.evaluation.metrics.survival import metrics as survival_metrics
+from medmcl.evaluation.metrics.survival.metric import c_index_ipcw_metric
 
 ENTRIES_AT_ONCE = 2_000_000  # weights held at once: 16 MB; metrics hold some eight such arrays
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {**metrics.FUNCTIONS, **survival_metrics.FUNCTIONS}
-SPECS: dict[str, Metric] = {**metrics.SPECS, **survival_metrics.SPECS}
+SPECS: dict[str, Metric] = {**metrics.SPECS, "c_index_ipcw": c_index_ipcw_metric()}
 NEEDS_SETTINGS = {
     "time_dependent_auc": "auc_metric(times)",
     "brier_at": "brier_metric(at)",
@@ -475,7 +475,7 @@ def _spec(metric: str | Callable[..., Any]) -> Metric:
     if not callable(metric):
         raise ConfigError("a metric is a name or a function", got=type(metric).__name__)
     name = getattr(metric, "__name__", "metric")
-    if FUNCTIONS.get(name) is metric:
+    if name in SPECS and getattr(evaluation, name) is metric:
         return SPECS[name]
 
     def draws(*arrays: np.ndarray) -> np.ndarray:

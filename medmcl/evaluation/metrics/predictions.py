@@ -7,7 +7,7 @@ bootstrap are in `weighted`; both are the same code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,6 @@ from medmcl.evaluation.metrics.calibration_metrics import (
     CALIBRATION_INTERCEPT,
     CALIBRATION_SLOPE,
     ICI,
-    calibration_intercept,
-    calibration_slope,
-    ici,
 )
 from medmcl.evaluation.metrics.metric import (
     CONSTANT,
@@ -34,11 +31,8 @@ from medmcl.evaluation.metrics.metric import (
 from medmcl.evaluation.metrics.survival import kernels
 from medmcl.evaluation.metrics.survival.metric import SurvivalMetric
 from medmcl.evaluation.metrics.thresholds import (
-    sensitivity_at_specificity,
     sensitivity_at_specificity_metric,
-    specificity_at_sensitivity,
     specificity_at_sensitivity_metric,
-    tpr_at_top,
     tpr_at_top_metric,
 )
 
@@ -195,7 +189,7 @@ def macro(
     Source:
         Unweighted macro average. Differs: columns that are not estimable are left out and named.
     """
-    metric = lookup("metric", name, FUNCTIONS)
+    metric = lookup("metric", name, SPECS)
     values, known, predictions = np.asarray(values), np.asarray(known), np.asarray(predictions)
     labels = names or [str(column) for column in range(values.shape[1])]
     found: list[float] = []
@@ -213,25 +207,6 @@ def macro(
     return float(np.mean(found)), note if lost else ""
 
 
-FUNCTIONS: dict[str, Callable[..., Estimate]] = {
-    "auroc": auroc,
-    "auprc": auprc,
-    "brier": brier,
-    "r2": r2,
-    "pearson": pearson,
-    "mae": mae,
-    "c_index": c_index,
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "sensitivity_at_specificity": sensitivity_at_specificity,
-    "specificity_at_sensitivity": specificity_at_sensitivity,
-    "tpr_at_top": tpr_at_top,
-    "calibration_intercept": calibration_intercept,
-    "calibration_slope": calibration_slope,
-    "ici": ici,
-}
-"""Functions by name; those with an operating point have its default (.9, .9 and .05)."""
-
 SPECS: dict[str, Metric] = {
     spec.name: spec
     for spec in (
@@ -240,6 +215,7 @@ SPECS: dict[str, Metric] = {
         tpr_at_top_metric(), CALIBRATION_INTERCEPT, CALIBRATION_SLOPE, ICI,
     )
 }  # fmt: skip
+"""By name; those with an operating point have its default (.9, .9 and .05)."""
 
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("auroc", "auprc", "brier"),

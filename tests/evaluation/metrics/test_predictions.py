@@ -12,7 +12,9 @@ from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics import predictions as metrics
 from medmcl.evaluation.metrics import weighted
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.predictions import FUNCTIONS, METRICS, SPECS
+from medmcl.evaluation.metrics.predictions import METRICS, SPECS
+
+FUNCTIONS = {name: getattr(e, name) for name in SPECS}
 
 
 @pytest.fixture
@@ -180,7 +182,7 @@ def test_macro_leaves_out_unknown_cells_and_names_what_is_not_estimable():
 
 def test_every_kind_of_task_has_known_metrics():
     assert set(METRICS) == {"binary", "multilabel", "multiclass", "regression", "survival"}
-    assert {name for names in METRICS.values() for name in names} <= set(SPECS) == set(FUNCTIONS)
+    assert {name for names in METRICS.values() for name in names} <= set(SPECS)
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))

@@ -229,8 +229,3 @@ def _values(
         mean=mean,
         note=remark(grid, kept, time, spec.censoring),
     )
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {"c_index_ipcw": c_index_ipcw}
-
-SPECS: dict[str, SurvivalMetric] = {"c_index_ipcw": c_index_ipcw_metric()}
