@@ -215,9 +215,14 @@ def _distances(y: np.ndarray, p: np.ndarray, codes: np.ndarray | None) -> dict[s
     names = ("ici_uncorrected", "e50", "e90", "emax", "ici_if_perfect")
     if len(np.unique(p)) < DISTINCT or y.min() == y.max():
         return dict.fromkeys(names)
-    gap = np.abs(loess(p, y)(p) - p)
-    found = (gap.mean(), *np.quantile(gap, [0.5, 0.9]), gap.max(), _noise(y, p, codes))
+    found = (*distances(loess(p, y)(p), p), _noise(y, p, codes))
     return {name: float(value) for name, value in zip(names, found, strict=True)}
+
+
+def distances(observed: np.ndarray, predicted: np.ndarray) -> tuple[float, ...]:
+    """Mean, median, 90th percentile and largest distance of a curve from the diagonal."""
+    gap = np.abs(observed - predicted)
+    return (gap.mean(), *np.quantile(gap, [0.5, 0.9]), gap.max())
 
 
 def _noise(y: np.ndarray, p: np.ndarray, codes: np.ndarray | None) -> float:
@@ -256,11 +261,19 @@ def _smooth(y: np.ndarray, p: np.ndarray, sampler: Resampling) -> CalibrationCur
                 drawn.append(loess(x, y[rows])(at))
         if len(drawn) >= BAND_DRAWS:
             break
-    lacking = too_few(sampler.num_subjects, sampler.num_clusters())
-    ends = ((), ()) if lacking else _ends(drawn, sampler.level)
-    observed = loess(p, y)(at)
+    return curve_with_band(at, loess(p, y)(at), np.reshape(drawn, (-1, len(at))), sampler)
+
+
+def curve_with_band(
+    at: np.ndarray, observed: np.ndarray, drawn: np.ndarray, sampler: Resampling
+) -> CalibrationCurve:
+    """Give a curve (T,) with the band of its draws (W, T); none where those are too few."""
+    usable = drawn[~np.isnan(drawn).any(axis=1)]
+    enough = len(usable) > 1 and not too_few(sampler.num_subjects, sampler.num_clusters())
+    low, high = np.quantile(usable, sampler.tails, axis=0) if enough else np.empty((2, 0))
+    names, parts = ("predicted", "observed", "low", "high"), (at, observed, low, high)
     return CalibrationCurve(
-        predicted=tuple(at.tolist()), observed=tuple(observed.tolist()), low=ends[0], high=ends[1]
+        **{name: tuple(part.tolist()) for name, part in zip(names, parts, strict=True)}
     )
 
 
@@ -272,13 +285,6 @@ def curve_grid(p: np.ndarray) -> np.ndarray:
     near = np.minimum(np.abs(order[after - 1] - even), np.abs(order[after % len(order)] - even))
     even = even[near <= GAP * np.ptp(p)]
     return np.unique(np.concatenate([even, np.quantile(p, np.linspace(0, 1, GRID // 2 + 1))]))
-
-
-def _ends(drawn: list[np.ndarray], level: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if len(drawn) < 2:
-        return (), ()
-    low, high = np.quantile(np.stack(drawn), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return tuple(low.tolist()), tuple(high.tolist())
 
 
 def rank_groups(p: np.ndarray, bins: int) -> list[np.ndarray]:

@@ -257,19 +257,18 @@ def _band(
     sampler: Resampling | None,
 ) -> tuple[np.ndarray, str]:
     """Pointwise percentiles of the model's net benefit, (2, T), or NaN and the reason."""
-    nothing = np.full((2, len(grid)), np.nan)
+    ends = np.full((2, len(grid)), np.nan)
     if sampler is None:
-        return nothing, ""
+        return ends, ""
     lacking = too_few(sampler.num_subjects, sampler.num_clusters())
     if lacking:
-        return nothing, lacking
+        return ends, lacking
     parts = [np.stack([at(pt, block) for pt in grid]) for block in sampler.blocks()]
     found = np.concatenate(parts, axis=1)
-    ends, tails = nothing, [(1 - sampler.level) / 2, (1 + sampler.level) / 2]
     for column, row in enumerate(found):
         usable = row[~np.isnan(row)]
         if len(usable) >= sampler.draws / 2:
-            ends[:, column] = np.quantile(usable, tails)
+            ends[:, column] = np.quantile(usable, sampler.tails)
     return ends, ""
 
 

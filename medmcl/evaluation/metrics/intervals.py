@@ -92,6 +92,11 @@ class Resampling:
             return "stratified"
         return "subject" if self.sites is None and self.clusters is None else "site"
 
+    @property
+    def tails(self) -> tuple[float, float]:
+        """Shares of the draws below the ends of an interval."""
+        return (1 - self.level) / 2, (1 + self.level) / 2
+
     def take(self, rows: np.ndarray) -> Self:
         """Give the same for some of the rows (a mask or indices)."""
         names = ("subjects", "strata", "sites", "clusters")

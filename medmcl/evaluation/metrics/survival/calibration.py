@@ -9,15 +9,16 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics.calibration_curve import (
     Calibration,
-    CalibrationCurve,
     CalibrationGroup,
     curve_grid,
+    curve_with_band,
+    distances,
     rank_groups,
 )
 from medmcl.evaluation.metrics.decision_curve import incidence_at
 from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import NotEstimable, probabilities_of
-from medmcl.evaluation.metrics.sampled import Sampled, people_among, too_few
+from medmcl.evaluation.metrics.sampled import Sampled, people_among
 from medmcl.evaluation.metrics.survival.kaplan_meier import outcome_of
 from medmcl.evaluation.metrics.weighted_binary import HARDLY_VARY, LEAST_SPREAD
 from medmcl.evaluation.models.cox import cox_fit
@@ -139,26 +140,14 @@ def at_horizon(
         ).interval(sampler.level)
         for k, (name, said) in enumerate(remarks.items())
     }
-    curves = drawn[:, len(HEAD) :]
-    usable = curves[~np.isnan(curves).any(axis=1)]
-    tails = [(1 - sampler.level) / 2, (1 + sampler.level) / 2]
-    enough = len(usable) > 1 and not too_few(sampler.num_subjects, sampler.num_clusters())
-    ends = np.quantile(usable, tails, axis=0) if enough else np.empty((2, 0))
     return Calibration(
         horizon=float(horizon),
-        slope=intervals["slope"],
-        observed_expected=intervals["observed_expected"],
-        ici=intervals["ici"],
+        **intervals,
         ici_uncorrected=float(whole[2]),
         e50=float(whole[3]),
         e90=float(whole[4]),
         emax=float(whole[5]),
-        curve=CalibrationCurve(
-            predicted=tuple(at.tolist()),
-            observed=tuple(whole[len(HEAD) :].tolist()),
-            low=tuple(ends[0].tolist()),
-            high=tuple(ends[1].tolist()),
-        ),
+        curve=curve_with_band(at, whole[len(HEAD) :], drawn[:, len(HEAD) :], sampler),
         groups=horizon_groups(event, time, risk, horizon, bins, sampler),
         n=len(time),
         events=events,
@@ -227,12 +216,6 @@ def _numbers(
     return np.concatenate([[float(slope[0]), incidence / risk.mean()], gaps, observed(at)])
 
 
-def distances(observed: np.ndarray, risk: np.ndarray) -> tuple[float, ...]:
-    """Mean, median, 90th percentile and largest distance of a curve from the diagonal."""
-    gap = np.abs(observed - risk)
-    return (gap.mean(), *np.quantile(gap, [0.5, 0.9]), gap.max())
-
-
 class _Spline:
     """Restricted cubic spline with three knots (linear where knots coincide), centred."""
 
@@ -277,7 +260,7 @@ def horizon_groups(
         usable = draws[~np.isnan(draws)]
         if np.isnan(value) or len(usable) < len(draws) / 2:
             continue
-        low, high = np.quantile(usable, [(1 - sampler.level) / 2, (1 + sampler.level) / 2])
+        low, high = np.quantile(usable, sampler.tails)
         subjects = len(np.unique(sampler.codes[rows]))
         found.append(
             CalibrationGroup(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.metrics.calibration_curve import Calibration, curve_grid
+from medmcl.evaluation.metrics.calibration_curve import Calibration, curve_grid, distances
 from medmcl.evaluation.metrics.decision_curve import incidence_at
 from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.loess import loess
@@ -16,7 +16,6 @@ from medmcl.evaluation.metrics.survival.calibration import (
     CLIP,
     FEW,
     at_horizon,
-    distances,
     not_at_horizon,
 )
 from medmcl.evaluation.metrics.survival.kaplan_meier import aalen_johansen_at, codes_of
