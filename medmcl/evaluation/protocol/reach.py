@@ -31,19 +31,70 @@ STEPS = 50
 """Of a range, at most, between the values that its ends may have."""
 
 
+class Kept:
+    """What is kept as arrays, and the rest as JSON; `read_reach` reads it back."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name."""
+        return {name: one for name, one in vars(self).items() if isinstance(one, np.ndarray)}
+
+    def about(self) -> dict[str, Any]:
+        """The rest, as JSON takes it."""
+        return {name: one for name, one in vars(self).items() if not isinstance(one, np.ndarray)}
+
+
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingReach:
+class Shape:
+    """Where rows lie.
+
+    Attributes:
+        mean: Of the rows. (E,)
+        axes: Principal axes, of unit length. (E, K)
+        variances: Along them. (K,)
+        rest: Variance a dimension off them; 0 if there is none.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    variances: np.ndarray
+    rest: float
+
+    @staticmethod
+    def of(x: np.ndarray) -> Shape:
+        """Of rows (N, E)."""
+        mean = x.mean(axis=0)
+        centred = x - mean
+        values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(x) - 1))
+        count = min(AXES, x.shape[1], max(1, len(x) // ROWS_AN_AXIS))
+        order = np.argsort(values)[::-1]
+        own, others = order[:count], order[count:]
+        floor = 1e-9 * max(float(values.max(initial=0.0)), 1e-12)
+        rest = max(float(np.maximum(values[others], 0).mean()), floor) if len(others) else 0.0
+        variances = np.maximum(values[own], floor)
+        return Shape(mean=mean, axes=vectors[:, own], variances=variances, rest=rest)
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """Root of the mean squared deviation, each direction by its own variance. (N,)."""
+        centred = np.asarray(features, dtype=np.float64) - self.mean
+        along = centred @ self.axes
+        squared = (along**2 / self.variances).sum(axis=1)
+        if self.rest:
+            off = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+            squared = squared + off / self.rest
+        return np.asarray(np.sqrt(squared / max(1, len(self.mean))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingReach(Shape, Kept):
     """Distance of an embedding from those of train, in standard deviations along and off its axes.
 
     Attributes:
-        shape: Where train rows lie.
         limit: Distance beyond which an embedding is flagged.
         rate: Share of people like those in training that it flags.
         people: How many the limit was set on.
         whose: Who they are: ``tuning``, or ``train and tuning, in folds``.
     """
 
-    shape: Shape
     limit: float
     rate: float
     people: int
@@ -84,30 +135,15 @@ class EmbeddingReach:
             every = np.concatenate([train, tuning])
             found, whose = _left_out(features[every], seed), "train and tuning, in folds"
         limit, flagged = limit_of(found, rate)
-        return cls(shape=whole, limit=limit, rate=flagged, people=len(found), whose=whose)
+        return cls(**vars(whole), limit=limit, rate=flagged, people=len(found), whose=whose)
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Distance of each row, in units of the limit: above 1 is outside. (N,)."""
-        return np.asarray(self.shape.distance(features) / max(self.limit, 1e-12))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by name."""
-        shape = self.shape
-        return {"mean": shape.mean, "axes": shape.axes, "variances": shape.variances}
-
-    def about(self) -> dict[str, Any]:
-        """The rest, as JSON takes it."""
-        return {
-            "rest": self.shape.rest,
-            "limit": self.limit,
-            "rate": self.rate,
-            "people": self.people,
-            "whose": self.whose,
-        }
+        return np.asarray(super().distance(features) / max(self.limit, 1e-12))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnReach:
+class ColumnReach(Kept):
     """Ranges of numbers in train, wider by a slack that keeps chance flags to their rate.
 
     Attributes:
@@ -187,41 +223,14 @@ class ColumnReach:
         beyond = _excess(values, self.low, self.high) > max(FAR_BEYOND, self.slack)
         return np.asarray(beyond & (self.high > self.low))
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by name."""
-        return {"low": self.low, "high": self.high}
-
-    def about(self) -> dict[str, Any]:
-        """The rest, as JSON takes it."""
-        return {
-            "names": list(self.names),
-            "slack": self.slack,
-            "rate": self.rate,
-            "people": self.people,
-        }
-
 
 def read_reach(
     about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> EmbeddingReach | ColumnReach:
     """Read back what `about` and `arrays` of either gave."""
-    rate, people = float(about["rate"]), int(about["people"])
     if "slack" in about:
-        return ColumnReach(
-            names=tuple(map(str, about["names"])),
-            low=arrays["low"],
-            high=arrays["high"],
-            slack=float(about["slack"]),
-            rate=rate,
-            people=people,
-        )
-    return EmbeddingReach(
-        shape=Shape(arrays["mean"], arrays["axes"], arrays["variances"], float(about["rest"])),
-        limit=float(about["limit"]),
-        rate=rate,
-        people=people,
-        whose=str(about["whose"]),
-    )
+        return ColumnReach(**arrays, **{**about, "names": tuple(about["names"])})
+    return EmbeddingReach(**arrays, **about)
 
 
 def limit_of(found: np.ndarray, rate: float) -> tuple[float, float]:
@@ -236,46 +245,6 @@ def limit_of(found: np.ndarray, rate: float) -> tuple[float, float]:
     count = len(found)
     rank = min(count, int(np.ceil((count + 1) * (1 - rate) - 1e-9)))
     return float(np.sort(found)[rank - 1]), (count + 1 - rank) / (count + 1)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Where rows lie.
-
-    Attributes:
-        mean: Of the rows. (E,)
-        axes: Principal axes, of unit length. (E, K)
-        variances: Along them. (K,)
-        rest: Variance a dimension off them; 0 if there is none.
-    """
-
-    mean: np.ndarray
-    axes: np.ndarray
-    variances: np.ndarray
-    rest: float
-
-    @classmethod
-    def of(cls, x: np.ndarray) -> Shape:
-        """Of rows (N, E)."""
-        mean = x.mean(axis=0)
-        centred = x - mean
-        values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(x) - 1))
-        count = min(AXES, x.shape[1], max(1, len(x) // ROWS_AN_AXIS))
-        order = np.argsort(values)[::-1]
-        own, others = order[:count], order[count:]
-        floor = 1e-9 * max(float(values.max(initial=0.0)), 1e-12)
-        rest = max(float(np.maximum(values[others], 0).mean()), floor) if len(others) else 0.0
-        return cls(mean, vectors[:, own], np.maximum(values[own], floor), rest)
-
-    def distance(self, features: np.ndarray) -> np.ndarray:
-        """Root of the mean squared deviation, each direction by its own variance. (N,)."""
-        centred = np.asarray(features, dtype=np.float64) - self.mean
-        along = centred @ self.axes
-        squared = (along**2 / self.variances).sum(axis=1)
-        if self.rest:
-            off = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
-            squared = squared + off / self.rest
-        return np.asarray(np.sqrt(squared / max(1, len(self.mean))))
 
 
 def _left_out(x: np.ndarray, seed: int) -> np.ndarray:

@@ -55,7 +55,7 @@ def test_a_few_axes_and_the_rest_tell_an_embedding_that_is_wider_than_the_people
     x = draw(rng, 60, 256)
     rows = np.arange(60)
     reach = EmbeddingReach.learn(x, rows[:50], rows[50:], rows)
-    assert reach.shape.axes.shape == (256, 5)
+    assert reach.axes.shape == (256, 5)
     assert reach.rate == pytest.approx(1 / 61)
     assert (reach.distance(x + 4) > 1).all()
     flat = np.ones((60, 8))
