@@ -133,14 +133,25 @@ def read_inputs(
     _flag_embeddings(inputs, plan, vectors, kept)
     _flag_warned(inputs, prepared, vectors)
     for name in vectors:
-        if name in prepared.present:
-            _flag_cells(inputs, name, prepared, kept)
+        if name in prepared.present and (COLUMNS, name) in kept.reach and has[name].any():
+            cells = Cells.of_table(prepared, name)
+            _flag_numbers(inputs, name, cells, kept, is_only=False)
+            gaps = ~cells.known & has[name][:, None]
+            _note_gaps(inputs, cells, gaps, "the encoder reads a gap")
     if covariates is not None:
-        _flag_columns(inputs, str(spec.covariates), covariates, kept)
+        cells = covariates.cells
+        _flag_numbers(inputs, str(spec.covariates), cells, kept, covariates.gaps)
+        gaps = ~cells.known & covariates.present[:, None]
+        counts = np.array([(name, MEASURED) in covariates.terms for name in cells.columns])
+        stands = "the train mean stands in"
+        _note_gaps(inputs, cells, gaps & ~counts, stands)
+        _note_gaps(inputs, cells, gaps & counts, f"{stands}, and that it is missing counts")
     for name, why in reasons.items():
-        _add(
-            inputs.remarks, inputs.present & (why != "") & ~_absent(why), name + " left out: ", why
+        said = np.array(
+            [one if one.startswith(f"{name}:") else f"{name} left out: {one}" for one in why],
+            dtype=object,
         )
+        _append(inputs.remarks, inputs.present & (why != "") & ~_absent(why), said)
     return inputs
 
 
@@ -185,14 +196,10 @@ def _blank(count: int) -> np.ndarray:
     return np.full(count, "", dtype=object)
 
 
-def _add(texts: np.ndarray, rows: np.ndarray, before: str, said: np.ndarray) -> None:
-    """Add remarks to those of some rows."""
+def _append(texts: np.ndarray, rows: np.ndarray, said: np.ndarray) -> None:
+    """Add what is said of some rows to their texts."""
     for row in np.flatnonzero(rows):
-        mark = "; " if texts[row] else ""
-        text = str(said[row])
-        texts[row] += mark + (
-            text if text.startswith(before.split(" ")[0] + ":") else before + text
-        )
+        texts[row] += f"{'; ' if texts[row] else ''}{said[row]}"
 
 
 def _flag_embeddings(
@@ -227,81 +234,59 @@ def _flag_warned(inputs: Inputs, prepared: Prepared, names: Iterable[str]) -> No
             odd = (said != "") & inputs.has[name]
             said[odd] = [f"{name}: {one}" for one in said[odd]]
             if is_told is is_plain or inputs.outside is None:  # of the others it stays unknown
-                _add(inputs.remarks, odd, "", said)
+                _append(inputs.remarks, odd, said)
             elif odd.any():
                 _mark(inputs, odd, said, 0.0)
 
 
-def _flag_cells(inputs: Inputs, table: str, prepared: Prepared, kept: KeptPrediction) -> None:
-    """Flag numbers of a table that an encoder reads as those of covariates; note gaps.
+def _flag_numbers(
+    inputs: Inputs,
+    table: str,
+    cells: Cells,
+    kept: KeptPrediction,
+    train: TrainGaps | None = None,
+    *,
+    is_only: bool = True,
+) -> None:
+    """Flag numbers of a table outside the range of train, and gaps that it hardly had.
 
-    Its embedding need not tell: of what lies little beyond training an encoder makes what it likes.
+    Of a table that is not the only thing that could tell, samples of whom nothing else says whether
+    they lie outside are left as they are: not known. What is far beyond the range is noted of all.
     """
-    reach, has = kept.reach.get((COLUMNS, table)), inputs.has[table]
-    if isinstance(reach, ColumnReach) and has.any():
-        cells = Cells.of_table(prepared, table)
-        reach = reach.of(cells.columns)
-        beyond = reach.outside(cells.numbers) & has[:, None]
-        said = _blank(len(has))
-        for row in np.flatnonzero(beyond.any(axis=1)).tolist():
-            columns = np.flatnonzero(beyond[row]).tolist()
-            said[row] = _listed([_range(cells, reach, row, column) for column in columns])
-        if inputs.outside is not None:
-            _mark(inputs, beyond.any(axis=1), said, reach.rate)
-        _implausible(inputs, cells, reach, has)
-        _note_gaps(inputs, cells, ~cells.known & has[:, None], "the encoder reads a gap")
+    reach, has = kept.reach.get((COLUMNS, table)), inputs.has[table][:, None]
+    if not isinstance(reach, ColumnReach):
+        return
+    own, gaps = reach.of(cells.columns), ~cells.known & has
+    outside, rate = own.outside(cells.numbers) & has, own.rate
+    if train is not None:
+        outside |= train.strange(cells.columns, gaps)
+        rate += train.rate
 
-
-def _implausible(inputs: Inputs, cells: Cells, reach: ColumnReach, has: np.ndarray) -> np.ndarray:
-    """Note numbers far beyond the range of train, and give them. (N,) object."""
-    found = _blank(len(has))
-    beyond = reach.implausible(cells.numbers) & has[:, None]
-    for row in np.flatnonzero(beyond.any(axis=1)).tolist():
-        columns = np.flatnonzero(beyond[row]).tolist()
-        found[row] = _listed([_range(cells, reach, row, column) for column in columns])
-    _add(inputs.implausible, found != "", "", found)
-    return found
-
-
-def _flag_columns(inputs: Inputs, table: str, covariates: Covariates, kept: KeptPrediction) -> None:
-    """Flag numbers outside the range of train, and gaps it hardly had; note gaps."""
-    cells, has = covariates.cells, covariates.present
-    reach = kept.reach.get((COLUMNS, table))
-    gaps = ~cells.known & has[:, None]
-    train = covariates.gaps
-    if isinstance(reach, ColumnReach):
-        reach = reach.of(cells.columns)
-        rate = reach.rate
-        beyond = reach.outside(cells.numbers)
-        if train is not None:
-            beyond |= train.strange(cells.columns, gaps)
-            rate += train.rate
-        said = _blank(len(has))
-        for row in np.flatnonzero(beyond.any(axis=1)).tolist():
-            said[row] = _listed(
+    def said(which: np.ndarray) -> np.ndarray:
+        found = _blank(len(which))
+        for row in np.flatnonzero(which.any(axis=1)).tolist():
+            found[row] = _listed(
                 [
                     _missing(cells.columns[column], train)
                     if gaps[row, column] and train is not None
-                    else _range(cells, reach, row, column)
-                    for column in np.flatnonzero(beyond[row]).tolist()
+                    else _range(cells, own, row, column)
+                    for column in np.flatnonzero(which[row]).tolist()
                 ]
             )
-        _mark(inputs, beyond.any(axis=1) & has, said, rate)
-        _implausible(inputs, cells, reach, has)
-    flagged = np.array([(name, MEASURED) in covariates.terms for name in cells.columns])
-    for which, stands in (
-        (gaps & ~flagged, "the train mean stands in"),
-        (gaps & flagged, "the train mean stands in, and that it is missing counts"),
-    ):
-        _note_gaps(inputs, cells, which, stands)
+        return found
+
+    if is_only or inputs.outside is not None:
+        _mark(inputs, outside.any(axis=1), said(outside), rate)
+    beyond = own.implausible(cells.numbers) & has
+    _append(inputs.implausible, beyond.any(axis=1), said(beyond))
 
 
 def _note_gaps(inputs: Inputs, cells: Cells, gaps: np.ndarray, stands: str) -> None:
     """Remark which columns somebody lacks, and what stands for them."""
-    for row in np.flatnonzero(gaps.any(axis=1)).tolist():
-        names = _listed([cells.columns[at] for at in np.flatnonzero(gaps[row]).tolist()])
-        mark = "; " if inputs.remarks[row] else ""
-        inputs.remarks[row] += f"{mark}{names} missing: {stands}"
+    names = np.array(cells.columns, dtype=object)
+    rows, said = gaps.any(axis=1), _blank(len(gaps))
+    said[rows] = [f"{_listed(names[row])} missing: {stands}" for row in gaps[rows]]
+    _append(inputs.remarks, rows, said)
 
 
 def refuse_people(inputs: Inputs, found: Iterable[StrangeColumn], subjects: Sequence[str]) -> None:
@@ -317,7 +302,7 @@ def refuse_people(inputs: Inputs, found: Iterable[StrangeColumn], subjects: Sequ
             rows = np.array([name in one.strange for name in subjects]) & inputs.has[one.modality]
             inputs.present &= ~rows
             said = np.array([one.said_of(name) for name in subjects], dtype=object)
-            _add(inputs.reasons[one.modality], rows, "", said)
+            _append(inputs.reasons[one.modality], rows, said)
 
 
 def _missing(name: str, train: TrainGaps) -> str:
@@ -339,12 +324,10 @@ def _mark(inputs: Inputs, far: np.ndarray, said: np.ndarray, rate: float) -> Non
     before = np.zeros(len(far), dtype=bool) if inputs.outside is None else inputs.outside
     inputs.outside = before | far
     inputs.rate += rate
-    for row in np.flatnonzero(far):
-        mark = "; " if inputs.outside_of[row] else ""
-        inputs.outside_of[row] += f"{mark}{said[row]}"
+    _append(inputs.outside_of, far, said)
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (
         f" and {counted(more, 'more', 'more')}" if more > 0 else ""
