@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.figures import MOST_STAGES
@@ -33,37 +34,35 @@ GEOMETRY = (
 
 def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
     """Draw effective rank, uniformity and alignment over training, stage after stage."""
-    stages = list(dict.fromkeys(str(row.get("stage", "")) for row in geometry))[:MOST_STAGES]
+    stages = list(dict.fromkeys(row["stage"] for row in geometry))[:MOST_STAGES]
     if not stages:
         return None
-    every, geometry = geometry, [row for row in geometry if str(row.get("stage", "")) in stages]
-    last = dict.fromkeys(stages, 0.0)
-    for row in geometry:
-        name = str(row.get("stage", ""))
-        last[name] = max(last[name], float(row.get("step", 0)))
-    offset = dict(zip(stages, np.cumsum([0.0, *last.values()]), strict=False))
-    names = list(dict.fromkeys(str(row.get("modality", "")) for row in geometry))
-    drawn = [one for one in GEOMETRY if any(_finite(row.get(one[0])) is not None for row in every)]
+    keys = [key for key, *_ in GEOMETRY]
+    frame = pd.DataFrame(geometry, columns=["stage", "step", "modality", *keys])
+    frame[keys] = frame[keys].astype(float).replace([np.inf, -np.inf], np.nan)
+    drawn = [one for one in GEOMETRY if frame[one[0]].notna().any()]
     if not drawn:
         return None
+    shown = frame[frame["stage"].isin(stages)]
+    last = shown.groupby("stage", sort=False)["step"].max()
+    offset = dict(zip(stages, np.cumsum([0.0, *last]), strict=False))
+    names = list(shown["modality"].unique())
     with drawing(PAGE, 2.8, columns=len(drawn)) as (figure, (panels,)):
         for axes, (key, title, hint) in zip(panels, drawn, strict=True):
+            known = shown[shown[key].notna()]
             for position, name in enumerate(names):
-                for stage in stages:
-                    points = _series(geometry, key, stage, name)
-                    if points:
-                        x, y = zip(*points, strict=True)
-                        x = np.array(x) + offset[stage]
-                        label = shorten(name, 18) if stage == _first(geometry, key, name) else None
-                        axes.plot(
-                            x,
-                            y,
-                            color=colour(position),
-                            linestyle=DASHES[position % len(DASHES)],
-                            marker=mark(position) if len(x) < 12 else "",
-                            markersize=3,
-                            label=label,
-                        )
+                label = shorten(name, 18)  # a line is named where it begins
+                for stage, rows in known[known["modality"] == name].groupby("stage", sort=False):
+                    axes.plot(
+                        rows["step"] + offset[stage],
+                        rows[key],
+                        color=colour(position),
+                        linestyle=DASHES[position % len(DASHES)],
+                        marker=mark(position) if len(rows) < 12 else "",
+                        markersize=3,
+                        label=label,
+                    )
+                    label = None
             for stage in stages[1:]:
                 axes.axvline(offset[stage], color="#AAAAAA", linewidth=0.8, linestyle=":")
             axes.ticklabel_format(axis="y", useOffset=False)  # it would lie on the title
@@ -80,8 +79,8 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
             + (f" Of more than {_NAMED} lines none is named: see the numbers." if crowded else "")
             + (" Dotted lines part the stages: " + ", ".join(stages) + "." if stages[1:] else ""),
             lead="Shape of the space over training",
-            said=_last(every, drawn),
-            **written(every, "stage", "step", "modality",
+            said=_last(geometry, drawn),
+            **written(geometry, "stage", "step", "modality",
                       *((title, lambda row, key=key: _written(getattr(row, key)))
                         for key, title, _ in drawn)),
         )  # fmt: skip
@@ -99,27 +98,6 @@ def _last(rows: Sequence[Mapping[str, Any]], drawn: Sequence[tuple[str, str, str
         + ", ".join(f"{title} {_written(row.get(key))}" for key, title, _ in drawn)
         for (stage, name), row in last.items()
     ]
-
-
-def _series(
-    rows: Sequence[Mapping[str, Any]], key: str, stage: str, name: str
-) -> list[tuple[float, float]]:
-    return [
-        (float(row.get("step", 0)), float(row[key]))
-        for row in rows
-        if str(row.get("stage", "")) == stage
-        and str(row.get("modality", "")) == name
-        and _finite(row.get(key)) is not None
-    ]
-
-
-def _first(rows: Sequence[Mapping[str, Any]], key: str, name: str) -> str:
-    """The stage in which a line appears first: it alone goes into the legend."""
-    return next(
-        str(row.get("stage", ""))
-        for row in rows
-        if str(row.get("modality", "")) == name and _finite(row.get(key)) is not None
-    )
 
 
 def _finite(value: Any) -> float | None:
