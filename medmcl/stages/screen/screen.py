@@ -113,9 +113,9 @@ def screened(
             for name, values in scores.items()
         }
     return Screened(
-        stage=ready.plan.stage,
-        modality=ready.plan.modality,
-        attack="" if ready.plan.attack is None else ready.plan.attack.name,
+        stage=ready.stage,
+        modality=ready.modality,
+        attack="" if ready.attack is None else ready.attack.name,
         k=k,
         batch=None if is_whole else batch,
         rows=rows,

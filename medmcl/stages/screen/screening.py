@@ -1,6 +1,6 @@
 """A cohort that is ready to be screened: its train rows as a stage of a run was trained on them.
 
-A `Plan` says what is screened: which stage's tower of which modality, and under which attack.
+A `Screening` says what is screened: which stage's tower of which modality, under which attack.
 """
 
 from __future__ import annotations
@@ -36,89 +36,6 @@ MOST_BESIDE = 2
 """Other modalities of a record that are shown beside the one that is screened."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is screened.
-
-    Attributes:
-        stage: Stage whose tower embeds.
-        modality: What it embeds.
-        attack: Poison stage that is laid over the rows; None: they are seen as they are.
-        beside: Other modalities, shown with the suspects.
-        notes: What a reader must know of these choices.
-    """
-
-    stage: str
-    modality: str
-    attack: PoisonSpec | None
-    beside: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def shown(self) -> tuple[str, ...]:
-        """Modalities that are shown of a suspect."""
-        return (self.modality, *self.beside)
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """Modalities that must be prepared."""
-        return tuple(dict.fromkeys((*self.shown, *(self.attack.wanted if self.attack else ()))))
-
-
-def plan_of(
-    run: Run,
-    cohort: Cohort,
-    stage: str | None = None,
-    modality: str | None = None,
-    attack: str | None = None,
-) -> Plan:
-    """Fill every default in.
-
-    Args:
-        run: The run.
-        cohort: What is screened.
-        stage: The last finished one that trained the modality's tower without labels, by default.
-        modality: That of the attack by default, else the stage's first with pictures, else its
-            first.
-        attack: Poison stage; the one that the stage was trained under by default, if any;
-            `NO_ATTACK` for none.
-
-    Raises:
-        ConfigError: No such stage, modality, tower or attack; or the cohort lacks a modality.
-        ArtefactError: The stage was not finished.
-    """
-    if modality is not None:
-        lookup("modality of the run", modality, run.recipe.inputs, where=run.path)
-    attacks = run.of(PoisonSpec)
-    likely = next((one.modality for one in attacks.values()), next(iter(run.recipe.inputs)))
-    chosen = stage or run.default_stage(modality or likely)
-    spec = run.stage(chosen)
-    run.refuse_unfinished(chosen)
-    direct = spec.attacked_by
-    named, laid = attack or direct, None
-    if named is not None and named != NO_ATTACK:
-        fix = f"--attack {NO_ATTACK} lays none"
-        laid = lookup("poison stage", named, attacks, where=run.path, fix=fix)
-    modality = modality or _default(run, spec.towers, laid)
-    if modality not in spec.towers:
-        raise ConfigError(
-            f"stage '{chosen}' has no tower for '{modality}'",
-            where=run.path,
-            expected=", ".join(spec.towers),
-        )
-    said = () if laid is None or laid.text is None else (laid.text,)
-    others = [one for one in (*said, *spec.towers) if one != modality and one in cohort.records]
-    plan = Plan(
-        stage=chosen,
-        modality=modality,
-        attack=laid,
-        beside=tuple(dict.fromkeys(others))[:MOST_BESIDE],
-        notes=tuple(_plan_notes(run, chosen, modality, laid, direct)),
-    )
-    run.refuse_lacking(cohort, plan.wanted)
-    return plan
-
-
 def _default(run: Run, towers: Sequence[str], attack: PoisonSpec | None) -> str:
     if attack is not None and attack.modality in towers:
         return attack.modality
@@ -126,9 +43,10 @@ def _default(run: Run, towers: Sequence[str], attack: PoisonSpec | None) -> str:
     return next((name for name in towers if traits(ADAPTERS[kinds[name]]).pictured), towers[0])
 
 
-def _plan_notes(
+def _choice_notes(
     run: Run, stage: str, modality: str, attack: PoisonSpec | None, direct: str | None
 ) -> list[str]:
+    """Say what a reader must know of the stage, the modality and the attack."""
     if attack is not None and modality not in attack.wanted:
         return [
             f"the attack of stage {attack.name} does not touch {modality}: its detection here is "
@@ -154,7 +72,11 @@ class Screening:
 
     Attributes:
         run: The run.
-        plan: Stage, modality and attack.
+        stage: Stage whose tower embeds.
+        modality: What it embeds.
+        attack: Poison stage that is laid over the rows; None: they are seen as they are.
+        shown: Modalities that are shown of a suspect: it, and some beside.
+        choices: What a reader must know of these.
         prepared: The cohort, as the run prepares it.
         rows: Train samples that have the modality, (N,) sample numbers.
         left_out: Why train samples are not among them, to how many.
@@ -163,7 +85,11 @@ class Screening:
     """
 
     run: Run
-    plan: Plan
+    stage: str
+    modality: str
+    attack: PoisonSpec | None
+    shown: tuple[str, ...]
+    choices: tuple[str, ...]
     prepared: Prepared
     rows: np.ndarray
     left_out: Mapping[str, int]
@@ -184,7 +110,7 @@ class Screening:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of rows and attack."""
         run, cohort = self.run, self.prepared.cohort
-        notes = [*self.plan.notes]
+        notes = [*self.choices]
         if run.config.get("cohort_fingerprint") != cohort.fingerprint:
             notes.append(
                 "the run was trained on another cohort, or on other tables of it: what is odd may "
@@ -197,14 +123,14 @@ class Screening:
                 notes.append(
                     f"{counted(lost, 'poisoned row')} of the manifest could not be screened"
                 )
-        trained = run.facts(self.plan.stage).get("rows")
+        trained = run.facts(self.stage).get("rows")
         if trained is not None and trained != len(self.rows):
             notes.append(f"the stage itself was trained on {counted(int(trained), 'row')}")
         return tuple(notes)
 
     def vectors(self, device: torch.device) -> np.ndarray:
         """Embed the rows as the stage was trained on them. (N, D) float32 of unit length."""
-        towers, name = self.run.towers(self.plan.stage, device), self.plan.modality
+        towers, name = self.run.towers(self.stage, device), self.modality
         found = embed_samples(towers, self.prepared, name, self.rows, "pooled", device)
         if self.poisoned is None:
             return found
@@ -225,10 +151,10 @@ class Screening:
         Args:
             row: Its number.
         """
-        return tuple(self._side(name, row) for name in self.plan.shown)
+        return tuple(self._side(name, row) for name in self.shown)
 
     def _side(self, name: str, row: int) -> RecordView:
-        attack, laid = self.plan.attack, self.poisoned
+        attack, laid = self.attack, self.poisoned
         if attack is None or laid is None:
             return side_of(self.prepared, name, row)
         donor = int(laid.donor[row])
@@ -249,27 +175,66 @@ def open_screening(
     attack: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Screening:
-    """Open run and cohort, and find the rows; see `medmcl.stages.screen.screen.screen`."""
+    """Open run and cohort, fill every default in, and find the rows.
+
+    Args:
+        run: See `medmcl.stages.screen.screen.screen`, like the cohort and the overrides.
+        cohort: What is screened.
+        stage: The last finished one that trained the modality's tower without labels, by default.
+        modality: That of the attack by default, else the stage's first with pictures, else its
+            first.
+        attack: Poison stage; the one that the stage was trained under by default, if any;
+            `NO_ATTACK` for none.
+        overrides: Of the cohort.
+
+    Raises:
+        ConfigError: No such stage, modality, tower or attack; or the cohort lacks a modality.
+        ArtefactError: The stage was not finished.
+    """
     run = run if isinstance(run, Run) else Run(run)
     opened = at_hand(cohort, only_cohort_overrides(overrides or {}))
-    plan = plan_of(run, opened, stage, modality, attack)
-    manifest = None if plan.attack is None else load_attack(run, plan.attack, opened)
-    prepared = run.prepare(opened, plan.wanted)
+    if modality is not None:
+        lookup("modality of the run", modality, run.recipe.inputs, where=run.path)
+    attacks = run.of(PoisonSpec)
+    likely = next((one.modality for one in attacks.values()), next(iter(run.recipe.inputs)))
+    chosen = stage or run.default_stage(modality or likely)
+    spec = run.stage(chosen)
+    run.refuse_unfinished(chosen)
+    direct = spec.attacked_by
+    named, laid = attack or direct, None
+    if named is not None and named != NO_ATTACK:
+        fix = f"--attack {NO_ATTACK} lays none"
+        laid = lookup("poison stage", named, attacks, where=run.path, fix=fix)
+    modality = modality or _default(run, spec.towers, laid)
+    if modality not in spec.towers:
+        raise ConfigError(
+            f"stage '{chosen}' has no tower for '{modality}'",
+            where=run.path,
+            expected=", ".join(spec.towers),
+        )
+    said = () if laid is None or laid.text is None else (laid.text,)
+    others = [one for one in (*said, *spec.towers) if one != modality and one in opened.records]
+    shown = (modality, *tuple(dict.fromkeys(others))[:MOST_BESIDE])
+    wanted = tuple(dict.fromkeys((*shown, *(laid.wanted if laid else ()))))
+    run.refuse_lacking(opened, wanted)
+    manifest = None if laid is None else load_attack(run, laid, opened)
+    prepared = run.prepare(opened, wanted)
     train = prepared.rows("train")
-    has = prepared.samples[plan.modality].notna().to_numpy()[train]
-    usable = prepared.present[plan.modality][train]
-    laid = None
-    if plan.attack is not None and manifest is not None:
-        laid = Poisoned(plan.attack, manifest, prepared)
+    has = prepared.samples[modality].notna().to_numpy()[train]
+    usable = prepared.present[modality][train]
     return Screening(
         run=run,
-        plan=plan,
+        stage=chosen,
+        modality=modality,
+        attack=laid,
+        shown=shown,
+        choices=tuple(_choice_notes(run, chosen, modality, laid, direct)),
         prepared=prepared,
         rows=train[usable],
         left_out={
-            f"without {plan.modality}": int((~has).sum()),
-            f"whose {plan.modality} was excluded": int((has & ~usable).sum()),
+            f"without {modality}": int((~has).sum()),
+            f"whose {modality} was excluded": int((has & ~usable).sum()),
         },
         manifest=manifest,
-        poisoned=laid,
+        poisoned=None if laid is None or manifest is None else Poisoned(laid, manifest, prepared),
     )
