@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -78,7 +78,7 @@ class Sources:
     simple_fit: Callable[..., Fitted] = plain_probe
     simple_variants: tuple[Variant, ...] = ()
     simple_name: str = ""
-    simple_readings: Mapping[str, SimpleReading] = field(default_factory=dict)
+    simple_readings: dict[str, SimpleReading] = field(default_factory=dict)
     beside: dict[str, RunBeside] = field(default_factory=dict)
     beside_tellers: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     baselines: tuple[str, ...] = ()
@@ -194,10 +194,7 @@ def gather(scene: RunScene) -> Sources:
             _leave_out_tellers(found, scene, spec.covariates)
     if spec.probe is None or "simple" not in wanted:
         return found
-    if isinstance(spec.probe.modality, str) and not spec.probe.several:
-        _simple(found, scene, spec.probe.modality)
-    else:
-        _simple_of_several(found, scene)
+    _simple(found, scene, spec.probe)
     return found
 
 
@@ -336,36 +333,15 @@ def _say_who_is_left(found: Sources, scene: RunScene) -> None:
             )
 
 
-def _simple(found: Sources, scene: RunScene, modality: str) -> None:
-    run, prepared = scene.run, scene.prepared
-    reading = load_simple(run, modality) if scene.is_frozen else None
-    if scene.is_frozen and reading is None:
-        found.notes.append("simple features left out: the run did not keep what they learned")
-        return
-    table = simple_table(prepared, modality, cache=run.cache, progress=scene.check_interrupt)
-    if table is None or (reading is None and not len(table.train)):
-        why = "this kind of modality has none" if table is None else "no train row to learn from"
-        found.notes.append(f"simple features of {modality} left out: {why}")
-        return
-    reading = reading or table.learn()
-    found.simple_readings = {modality: reading}
-    found.simple = table.matrix(reading=reading)[0]
-    found.simple_fit = probe_terms if table.has_terms else plain_probe
-    found.simple_name = f"simple features ({modality})"
-    found.leaky_columns[found.simple_name] = leaky_reading(run, (modality,), prepared)
-    found.notes += [table.note()] if table.note() else []
-    found.gaps += [table.note()] if table.note() else []
-
-
-def _simple_of_several(found: Sources, scene: RunScene) -> None:
-    """Early fusion: what is plain to see of each modality, side by side, with presence flags."""
-    run, prepared = scene.run, scene.prepared
-    names, is_frozen = next(iter(found.fused.values())).names, scene.is_frozen
-    kept = {name: load_simple(run, name, several=True) for name in names} if is_frozen else {}
+def _simple(found: Sources, scene: RunScene, probe: ProbeSpec) -> None:
+    """What is plain to see of a modality; of several side by side, with presence flags."""
+    run, prepared, is_frozen = scene.run, scene.prepared, scene.is_frozen
+    names = next(iter(found.fused.values())).names if probe.several else _wanted(scene)
+    kept = {n: load_simple(run, n, several=probe.several) for n in (names if is_frozen else ())}
     if is_frozen and not any(kept.values()):
         found.notes.append("simple features left out: the run did not keep what they learned")
         return
-    vectors, present, readings = {}, {}, {}
+    vectors, present, tables = {}, {}, {}
     for name in names:
         reading = kept.get(name)
         if is_frozen and reading is None:  # a kind that has none, in training too
@@ -373,24 +349,31 @@ def _simple_of_several(found: Sources, scene: RunScene) -> None:
         table = None
         if name in prepared.present:
             table = simple_table(prepared, name, cache=run.cache, progress=scene.check_interrupt)
+        if table is not None:
+            tables[name] = table
         if table is not None and (reading is not None or len(table.train)):
-            readings[name] = reading or table.learn()
-            vectors[name] = table.matrix(reading=readings[name])[0]
+            found.simple_readings[name] = reading or table.learn()
+            vectors[name] = table.matrix(reading=found.simple_readings[name])[0]
             present[name] = table.present
             found.gaps += [table.note()] if table.note() else []
         elif reading is not None:  # absent for everyone
             vectors[name] = np.zeros((found.rows, len(reading.learned.columns)))
             present[name] = np.zeros(found.rows, dtype=bool)
     if not vectors:
-        found.notes.append("simple features left out: these kinds of modalities have none")
+        why = "no train row to learn from" if tables else "this kind of modality has none"
+        found.notes.append(f"simple features of {' and '.join(names)} left out: {why}")
         return
-    fused = fuse(Together(vectors=vectors, present=present), "learned", seed=found.seed)
-    found.simple_readings = readings
-    found.simple, found.simple_fit = fused.features, fused.fit
-    found.simple_variants = fused.variants
     found.simple_name = f"simple features ({' + '.join(vectors)})"
     found.leaky_columns[found.simple_name] = leaky_reading(run, tuple(vectors), prepared)
-    found.present[found.simple_name] = fused.present
+    if probe.several:
+        fused = fuse(Together(vectors=vectors, present=present), "learned", seed=found.seed)
+        found.simple, found.simple_fit = fused.features, fused.fit
+        found.simple_variants = fused.variants
+        found.present[found.simple_name] = fused.present
+        return
+    ((name, alone),) = tables.items()
+    found.simple, found.simple_fit = vectors[name], probe_terms if alone.has_terms else plain_probe
+    found.notes += [alone.note()] if alone.note() else []
 
 
 def _wanted(scene: RunScene) -> tuple[str, ...]:
