@@ -228,9 +228,10 @@ def read_reach(
     about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> EmbeddingReach | ColumnReach:
     """Read back what `about` and `arrays` of either gave."""
+    parts: dict[str, Any] = {**arrays, **about}
     if "slack" in about:
-        return ColumnReach(**arrays, **{**about, "names": tuple(about["names"])})
-    return EmbeddingReach(**arrays, **about)
+        return ColumnReach(**{**parts, "names": tuple(about["names"])})
+    return EmbeddingReach(**parts)
 
 
 def limit_of(found: np.ndarray, rate: float) -> tuple[float, float]:

@@ -284,7 +284,7 @@ def _flag_numbers(
 def _note_gaps(inputs: Inputs, cells: Cells, gaps: np.ndarray, stands: str) -> None:
     """Remark which columns somebody lacks, and what stands for them."""
     names = np.array(cells.columns, dtype=object)
-    rows, said = gaps.any(axis=1), _blank(len(gaps))
+    rows, said = np.asarray(gaps.any(axis=1)), _blank(len(gaps))
     said[rows] = [f"{_listed(names[row])} missing: {stands}" for row in gaps[rows]]
     _append(inputs.remarks, rows, said)
 

@@ -134,7 +134,7 @@ def at_horizon(
         "slope": flat or (unfitted if np.isnan(whole[0]) else ""), "observed_expected": "",
         "ici": flat,
     }  # fmt: skip
-    intervals = {
+    intervals: dict[str, Any] = {
         name: Sampled(
             points=whole[k : k + 1], draws=drawn[:, k], inflated=name == "ici", note=said, **base
         ).interval(sampler.level)

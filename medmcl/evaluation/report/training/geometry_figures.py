@@ -51,7 +51,7 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
         for axes, (key, title, hint) in zip(panels, drawn, strict=True):
             known = shown[shown[key].notna()]
             for position, name in enumerate(names):
-                label = shorten(name, 18)  # a line is named where it begins
+                label: str | None = shorten(name, 18)  # a line is named where it begins
                 for stage, rows in known[known["modality"] == name].groupby("stage", sort=False):
                     axes.plot(
                         rows["step"] + offset[stage],
