@@ -61,16 +61,41 @@ class Targets:
     def _check_competing(self, competing: np.ndarray) -> None:
         if self.kind != "survival" or competing.shape != (len(self.values),):
             raise ValueError(f"competing {competing.shape} needs a survival task of as many rows")
-        both = competing & (self.values[:, self.columns.index("event")] > 0)
+        both = competing & self.event
         if both.any():
             raise ValueError(f"{int(both.sum())} rows have the event and a competing one; name one")
 
     @property
     def num_outputs(self) -> int:
         """Numbers a model must give: classes, labels, columns, or one log-hazard."""
+        return 1 if self.kind == "survival" else len(self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of what is predicted: classes, labels, or columns."""
+        return self.classes if self.kind == "multiclass" else self.columns
+
+    @property
+    def event(self) -> np.ndarray:
+        """Survival: whether the event was seen, (N,) bool."""
+        return np.asarray(self.values[:, self.columns.index("event")] > 0)
+
+    @property
+    def time(self) -> np.ndarray:
+        """Survival: how long they were followed, (N,)."""
+        return np.asarray(self.values[:, self.columns.index("time")])
+
+    def cases(self) -> dict[str, np.ndarray]:
+        """Name each event, label or class, with who has it, (N,) bool; of numbers nothing."""
+        if self.kind == "regression":
+            return {}
+        if self.kind == "survival":
+            return {self.name: self.event}
         if self.kind == "multiclass":
-            return len(self.classes)
-        return 1 if self.kind == "survival" else len(self.columns)
+            found = self.known & (self.values == np.arange(len(self.classes)))
+        else:
+            found = self.known & (self.values > 0)
+        return {str(name): found[:, number] for number, name in enumerate(self.names)}
 
     @property
     def complete(self) -> np.ndarray:

@@ -111,8 +111,7 @@ def beside(*blocks: np.ndarray) -> tuple[np.ndarray, partial[Fitted]]:
 
 def _kaplan_meier(targets: Targets, rows: np.ndarray, width: int) -> Fitted:
     rows = rows[targets.complete[rows]]
-    time = targets.values[rows, targets.columns.index("time")]
-    event = targets.values[rows, targets.columns.index("event")] > 0
+    event, time = targets.event[rows], targets.time[rows]
     times = np.unique(time[event])
     values = np.zeros(0)
     if len(times):

@@ -338,7 +338,7 @@ def strata_of(targets: Targets) -> np.ndarray:
     if targets.kind == "regression":
         return np.zeros(len(targets.values))
     if targets.kind == "survival":
-        return np.asarray(targets.values[:, targets.columns.index("event")])
+        return targets.event.astype(np.float64)
     if targets.kind == "multilabel":  # the rarest label a row has decides
         counts = targets.values.sum(axis=0)
         rarity = np.argsort(np.argsort(-counts)) + 1

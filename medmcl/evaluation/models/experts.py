@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import log_softmax
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation.aspects.tasks.metrics import survival_outcome
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cox import cox_loss
 from medmcl.evaluation.models.cox_model import baseline_hazard
@@ -68,7 +67,7 @@ def product_of_experts(
     if targets.kind == "survival":
         # The same log hazards with a baseline of the rows fitted on
         rows = final[job.targets.complete[final] & job.flags[final].any(axis=1)]
-        event, time = survival_outcome(job.targets, rows)
+        event, time = job.targets.event[rows], job.targets.time[rows]
         baseline = baseline_hazard(model.scores(job.x[rows])[:, 0], event, time)
         model = replace(model, times=baseline.times, curve=baseline.log_cumulative)
     return Fitted.of(model, chosen, notes)
@@ -175,7 +174,7 @@ def _calibration(
     scores = model.scores(job.x[rows])
     if targets.kind == "survival":
         rows_known = targets.complete[rows]
-        event, time = survival_outcome(targets, rows[rows_known])
+        event, time = targets.event[rows[rows_known]], targets.time[rows[rows_known]]
         if not event.any():
             return 1.0, 0.0
         eta = scores[rows_known]

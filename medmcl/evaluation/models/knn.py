@@ -153,9 +153,7 @@ def survival_neighbours(
         neighbours count equally.
     """
     x = np.asarray(features, dtype=np.float64)
-    time = targets.values[:, targets.columns.index("time")]
-    event = targets.values[:, targets.columns.index("event")] > 0
-    known = targets.complete
+    event, time, known = targets.event, targets.time, targets.complete
     train, tuning, final = (
         part[known[part]] for part in (np.asarray(r, np.int64) for r in (train, tuning, final))
     )

@@ -99,9 +99,8 @@ def plain_probe(
 
 def _deciding(targets: Targets, rows: np.ndarray) -> int:
     rows = np.asarray(rows, dtype=np.int64)
-    outcome = targets.values[rows[targets.complete[rows]]]
-    column = targets.columns.index("event") if targets.kind == "survival" else 0
-    return deciding_cases(targets.kind, outcome[:, column])
+    outcome = targets.event if targets.kind == "survival" else targets.values[:, 0]
+    return deciding_cases(targets.kind, outcome[rows[targets.complete[rows]]])
 
 
 def cross_validated_strength(
@@ -154,8 +153,7 @@ def prediction_loss(targets: Targets, predicted: np.ndarray) -> float:
     """Summed loss of a probe's predictions (N, C); lower is better."""
     values = targets.values
     if targets.kind == "survival":
-        time, event = (values[:, targets.columns.index(c)] for c in ("time", "event"))
-        return cox_loss(np.ones(1), predicted, event > 0, time)
+        return cox_loss(np.ones(1), predicted, targets.event, targets.time)
     if targets.kind == "regression":
         return float(((predicted - values) ** 2).sum())
     if targets.kind == "multiclass":

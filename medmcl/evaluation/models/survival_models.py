@@ -216,10 +216,9 @@ class _Rows:
         targets.refuse_leak("the choice of a survival model's penalty", tuning)
         known = targets.complete
         sets = (train, tuning, train if refit_on is None else refit_on)
-        time = targets.values[:, targets.columns.index("time")]
-        event = targets.values[:, targets.columns.index("event")] > 0
         chosen = (part[known[part]] for part in (np.asarray(s, dtype=np.int64) for s in sets))
-        return cls(np.asarray(features, dtype=np.float64), event, time, *chosen)
+        x = np.asarray(features, dtype=np.float64)
+        return cls(x, targets.event, targets.time, *chosen)
 
     @property
     def have_events(self) -> bool:

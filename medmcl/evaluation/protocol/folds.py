@@ -18,7 +18,6 @@ from medmcl.evaluation.models.cross_validation import (
     strata_of,
     subject_folds,
 )
-from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.resampling import site_codes
 
 Refit = Literal["probe", "all"]
@@ -170,14 +169,7 @@ def refuse_more_folds(
 
 def _without_cases(plan: Sequence[Fold], targets: Targets) -> tuple[str, int]:
     """Name the rarest outcome (event, label, class), and count the folds whose test lacks it."""
-    if targets.kind == "regression":
-        return "", 0
-    if targets.kind == "survival":
-        cases = {"the event": targets.values[:, targets.columns.index("event")] > 0}
-    else:
-        values, known = one_hot(targets)
-        names = targets.classes if targets.kind == "multiclass" else targets.columns
-        cases = {str(n): known[:, k] & (values[:, k] > 0) for k, n in enumerate(names)}
+    cases = {"the event": targets.event} if targets.kind == "survival" else targets.cases()
     scored = tested(plan, len(targets.values))
     lacking = {
         name: sum(not has[one.test].any() for one in plan)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation.aspects.tasks.metrics import Line, survival_outcome
+from medmcl.evaluation.aspects.tasks.metrics import Line
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.models.competing import AbsoluteRisk
 from medmcl.evaluation.models.contract import Fitted
@@ -439,7 +439,7 @@ def with_baseline(
     targets.refuse_leak("the baseline hazard", train)
     rows = np.asarray(train, dtype=np.int64)
     rows = rows[targets.complete[rows]]
-    event, time = survival_outcome(targets, rows)
+    event, time = targets.event[rows], targets.time[rows]
     eta = np.asarray(risk, dtype=np.float64)[:, 0]
     if not event.any():
         return Given(values=risk, protocol=protocol, notes=("no event to fit a baseline hazard",))

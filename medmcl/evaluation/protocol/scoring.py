@@ -85,9 +85,8 @@ def score(
             )
         return found
     values, known = one_hot(targets)
-    names = targets.classes if targets.kind == "multiclass" else targets.columns
     columns: list[Scores] = []
-    for column, name in enumerate(names):
+    for column, name in enumerate(targets.names):
         part: Scores = {}
         for line in _chosen(setting, column, only, full):
             arrays = (alike if line.ranks else table).reading(line)
@@ -101,7 +100,7 @@ def score(
                     line, samplers, targets.values[:, 0], arrays, rows
                 )
         columns.append(part)
-    return _ordered(columns, names, found)
+    return _ordered(columns, targets.names, found)
 
 
 def _chosen(setting: Setting, column: int, only: str | None, full: bool) -> list[Line]:
@@ -332,8 +331,7 @@ def _delong(
         return None
     targets = setting.targets.take(setting.scored)
     values, known = one_hot(targets)
-    names = targets.classes if targets.kind == "multiclass" else targets.columns
-    column = list(names).index(target)
+    column = targets.names.index(target)
     use = rows & known[:, column]
     found = delong(
         values[use, column],

@@ -153,8 +153,7 @@ def group_of(setting: Setting, name: str, rows: np.ndarray) -> Group:
     people = setting.subjects[here]
     least = None
     if targets.kind == "survival":
-        event = targets.values[here, targets.columns.index("event")] > 0
-        least = len(np.unique(people[event]))
+        least = len(np.unique(people[targets.event[here]]))
     elif targets.kind != "regression":
         values, known = one_hot(targets)
         whole = values[setting.scored]

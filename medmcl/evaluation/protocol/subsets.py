@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -145,7 +145,8 @@ class LabelCounts:
             subjects=len(np.unique(people[train])),
             tuning_subjects=len(np.unique(people[tuning])),
             events={
-                name: len(np.unique(people[train][has])) for name, has in _events(targets, train)
+                name: len(np.unique(people[train[has[train]]]))
+                for name, has in targets.cases().items()
             },
         )
 
@@ -169,16 +170,3 @@ class LabelCounts:
             "train_events": self.events.get(target),
             "tuning_subjects": self.tuning_subjects,
         }
-
-
-def _events(targets: Targets, rows: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
-    """Name each target that has events, and which of some rows have it."""
-    values, known = targets.values[rows], targets.known[rows]
-    if targets.kind == "survival":
-        yield targets.name, values[:, targets.columns.index("event")] > 0
-    elif targets.kind == "multiclass":
-        for number, name in enumerate(targets.classes):
-            yield str(name), known[:, 0] & (values[:, 0] == number)
-    elif targets.kind != "regression":
-        for column, name in enumerate(targets.columns):
-            yield name, known[:, column] & (values[:, column] > 0)

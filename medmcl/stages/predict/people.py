@@ -46,10 +46,9 @@ def long_rows(
             {"target": targets.name, "horizon_years": year, "kind": kind, "predicted": found[:, k]}
             for k, year in enumerate(years or (np.nan,))
         ]
-    names = targets.classes if targets.kind == "multiclass" else targets.columns
     return [
         {"target": str(name), "horizon_years": np.nan, "kind": kind, "predicted": values[:, k]}
-        for k, name in enumerate(names)
+        for k, name in enumerate(targets.names)
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medmcl.core.config import nearest, refuse_absent
+from medmcl.core.config import refuse_absent
 from medmcl.core.errors import ConfigError, LeakageError
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import open_cohort
@@ -138,17 +138,10 @@ def refuse_held_out(
 
 def _labelled(targets: Targets, rows: np.ndarray, label: str | None, where: str) -> np.ndarray:
     """Which rows have a label of the task, or the label named, (len(rows),) bool."""
-    values, known = targets.values[rows], targets.known[rows]
     if label is None:
-        return np.asarray(known.any(axis=1))
-    names = targets.classes if targets.kind == "multiclass" else targets.columns
-    if targets.kind in ("regression", "survival") or label not in map(str, names):
-        raise ConfigError(
-            f"the task '{targets.name}' has no label '{label}'{nearest(label, map(str, names))}",
-            where=where,
-            got=f"{targets.kind}: {', '.join(map(str, names))}",
-        )
-    column = list(map(str, names)).index(label)
-    if targets.kind == "multiclass":
-        return np.asarray(known[:, 0] & (values[:, 0] == column))
-    return np.asarray(known[:, column] & (values[:, column] > 0))
+        return np.asarray(targets.known[rows].any(axis=1))
+    cases = {} if targets.kind == "survival" else targets.cases()
+    names = ", ".join(map(str, targets.names))
+    what, got = f"the task '{targets.name}' has no label '{label}'", f"{targets.kind}: {names}"
+    refuse_absent(label, cases, what, where=where, got=got)
+    return cases[label][rows]

@@ -63,8 +63,7 @@ def task_evidence(setting: Setting, table: Predicted, draws: int) -> Iterator[Ta
         return
     targets = setting.targets.take(setting.scored)
     values, known = one_hot(targets)
-    names = targets.classes if targets.kind == "multiclass" else targets.columns
-    for column, name in enumerate(names[:MANY_COLUMNS]):
+    for column, name in enumerate(targets.names[:MANY_COLUMNS]):
         rows = table.rows & known[:, column]
         yield _probabilities(
             setting, table, str(name), values[rows, column], table.arrays[0][rows, column],

@@ -190,15 +190,9 @@ def _of_train(risks: Mapping[str, float]) -> Thresholds:
     return Thresholds(risks, "train", ("train",))
 
 
-def survival_outcome(targets: Targets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Event (bool) and time of some rows."""
-    time = targets.values[rows, targets.columns.index("time")]
-    return targets.values[rows, targets.columns.index("event")] > 0, time
-
-
 def event_codes(targets: Targets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give 0 = censored, 1 = the event, 2 = a competing event, and the time of some rows."""
-    event, time = survival_outcome(targets, rows)
+    event, time = targets.event[rows], targets.time[rows]
     codes = event.astype(np.float64)
     if targets.competing is not None:
         codes[targets.competing[rows]] = 2
@@ -214,8 +208,8 @@ def horizons_of(targets: Targets, scored: np.ndarray, train: np.ndarray) -> Hori
         train: Rows that give censoring weights and, if the task names none, the horizon (indices);
             without an event among them the scored rows weigh themselves.
     """
-    time = survival_outcome(targets, scored)[1]
-    seen, when = survival_outcome(targets, train)
+    time = targets.time[scored]
+    seen, when = targets.event[train], targets.time[train]
     leaves, left = event_codes(targets, scored)[0] > 0, event_codes(targets, train)[0] > 0
     is_own = not seen.any()
     notes = [f"censoring weights from {'the scored rows' if is_own else 'train'}"]
@@ -269,7 +263,7 @@ def lines_of(
     if targets.kind == "regression":
         return [_line(name) for name in METRICS["regression"]]
     is_classes = targets.kind == "multiclass"
-    count = len(targets.classes if is_classes else targets.columns)
+    count = len(targets.names)
     many = count > MANY_COLUMNS
     names = _CALIBRATION if is_classes else MORE_BINARY
     more = [_line(name, dear=many or name == "ici") for name in names]

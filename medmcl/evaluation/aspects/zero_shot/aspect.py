@@ -79,8 +79,8 @@ def _scores(spec: ZeroShotSpec, scene: Scene, targets: Targets, pooled: np.ndarr
 
     scale = scene.logit_scale(spec.stage, (spec.modality, spec.text))
     told = scene.texts(spec.stage, spec.text, scene.prepared.cohort.spec.keys.prompts[targets.name])
-    names = targets.classes if targets.kind == "multiclass" else targets.columns
-    positive = [lookup(f"prompts of task {targets.name}", str(name), told) for name in names]
+    what, names = f"prompts of task {targets.name}", targets.names
+    positive = [lookup(what, str(name), told) for name in names]
     if targets.kind == "multiclass":
         return zero_shot_classes(pooled, positive, logit_scale=scale)
     negative = [
