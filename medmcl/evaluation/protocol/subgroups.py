@@ -54,14 +54,15 @@ class Group:
         return self.subjects < FEWEST_SUBJECTS or few
 
 
-def pooled_sites(sites: np.ndarray, subjects: np.ndarray) -> np.ndarray:
-    """Give sites of fewer than 20 subjects one name, (N,) object."""
-    names = np.asarray(sites, dtype=object).copy()
-    pooled = f"other sites (<{FEWEST_SUBJECTS})"
-    for site in dict.fromkeys(names.tolist()):
-        rows = names == site
-        if site != UNKNOWN and len(np.unique(subjects[rows])) < FEWEST_SUBJECTS:
-            names[rows] = pooled
+def pooled(
+    groups: np.ndarray, subjects: np.ndarray, name: str = f"other sites (<{FEWEST_SUBJECTS})"
+) -> np.ndarray:
+    """Give groups of fewer than 20 subjects one name, but who is unknown, (N,) object."""
+    names = np.asarray(groups, dtype=object).copy()
+    for group in dict.fromkeys(names.tolist()):
+        rows = names == group
+        if group != UNKNOWN and len(np.unique(subjects[rows])) < FEWEST_SUBJECTS:
+            names[rows] = name
     return names
 
 
@@ -97,7 +98,7 @@ def subgroup_rows(
     for attribute, labels in subgroups.items():
         names = np.asarray(labels, dtype=object)[setting.scored]
         if attribute == "site":
-            names = pooled_sites(names, subjects)
+            names = pooled(names, subjects)
         found = [n for n in dict.fromkeys(names.tolist()) if n != UNKNOWN]
         found = [*sorted(map(str, found), key=in_order), *([UNKNOWN] if UNKNOWN in names else [])]
         each = [group_of(setting, name, table.rows & (names == name)) for name in found]

@@ -140,11 +140,16 @@ def sum_shares(shares: Sequence[Path], started: Path, out: Path) -> dict[str, An
     file = round_file(started)
     turn = load_round(file)
     layout = layout_of(load_counts(file.parent / "layout"))
-    for share in shares:
-        require_file(share, ArtefactError)
-    total = add_shares([load_share(share) for share in shares], turn, layout)
+    total = add_shares(load_shares(shares), turn, layout)
     save_counts(total, out)
     return {"out": str(out), "sites": total.sites, **total.totals}
+
+
+def load_shares(shares: Sequence[Path]) -> list[Share]:
+    """Read the shares of a round; all must be there before the first is read."""
+    for share in shares:
+        require_file(share, ArtefactError)
+    return [load_share(share) for share in shares]
 
 
 def round_file(given: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.cooccurrence.exchange.secure import Round
-from medmcl.cooccurrence.exchange.secure_files import load_share, write_made
+from medmcl.cooccurrence.exchange.secure_files import write_made
 from medmcl.cooccurrence.release.private import RESOLUTION, refuse_hidden
 from medmcl.cooccurrence.release.private_sum import (
     load_private_round,
@@ -28,8 +28,7 @@ from medmcl.cooccurrence.release.token_rows import (
 )
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import one_writer
-from medmcl.core.path_suggestions import require_file
-from medmcl.stages.cooccur.merge import require_keys, round_file
+from medmcl.stages.cooccur.merge import load_shares, require_keys, round_file
 from medmcl.stages.cooccur.release import (
     open_budget,
     read_bounds,
@@ -154,9 +153,7 @@ def _private_round() -> Iterator[None]:
         yield
     except ArtefactError as error:
         fix = error.fix and error.fix.replace("secure-start", "private-start")
-        raise ArtefactError(
-            error.what, where=error.where, got=error.got, expected=error.expected, fix=fix
-        ) from None
+        raise error.again(ArtefactError, fix=fix) from None
 
 
 @one_writer("shares are being summed")
@@ -169,10 +166,8 @@ def sum_private(shares: Sequence[Path], started: Path, out: Path) -> dict[str, A
         out: New folder of the release.
     """
     turn, plan = load_private_round(round_file(started))
-    for share in shares:
-        require_file(share, ArtefactError)
     with _private_round():
-        release = sum_privately([load_share(share) for share in shares], turn, plan)
+        release = sum_privately(load_shares(shares), turn, plan)
     release.save(out)
     return {
         "out": str(out),

@@ -28,6 +28,7 @@ from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.record_views import side_of
 from medmcl.stages.run.run import EMBED_BATCH, Run, embed_samples
+from medmcl.stages.train.spec import TrainSpec
 from medmcl.threats import Poison
 
 NO_ATTACK = "none"
@@ -200,7 +201,7 @@ def open_screening(
     chosen = stage or run.default_stage(modality or likely)
     spec = run.stage(chosen)
     run.refuse_unfinished(chosen)
-    direct = spec.attacked_by
+    direct = spec.poisoned_by if isinstance(spec, TrainSpec) else None
     named, laid = attack or direct, None
     if named is not None and named != NO_ATTACK:
         fix = f"--attack {NO_ATTACK} lays none"

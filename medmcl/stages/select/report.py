@@ -13,7 +13,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.aspects.selection.evidence import Row, SelectionEvidence
 from medmcl.evaluation.protocol.sample_subgroups import sample_subgroups
-from medmcl.evaluation.protocol.subgroups import in_order, pooled_sites
+from medmcl.evaluation.protocol.subgroups import in_order, pooled
 from medmcl.evaluation.report.cards import Card
 from medmcl.selection.keep import Keep
 from medmcl.stages.run.ledger import specs_of
@@ -215,7 +215,7 @@ def pair_groups(prepared: Prepared, rows: np.ndarray) -> Groups:
     for attribute, labels in sample_subgroups(prepared.cohort, prepared.present).items():
         names = labels[rows]
         if attribute == "site":
-            names = pooled_sites(names, prepared.subjects[rows])
+            names = pooled(names, prepared.subjects[rows])
         known = sorted({str(one) for one in names.tolist()} - {UNKNOWN}, key=in_order)
         key = attribute if attribute not in found else f"{attribute} (subgroup)"
         found[key] = {one: np.asarray(names == one, dtype=bool) for one in (*known, UNKNOWN)}

@@ -105,11 +105,6 @@ class TowersSpec(StageSpec):
         return None
 
     @property
-    def attacked_by(self) -> str | None:
-        """Poison stage whose attack is laid over what it trains on."""
-        return None
-
-    @property
     def tables_filled(self) -> tuple[str, ...]:
         """Modalities for whose codes it gives a table of vectors to start from."""
         return ()
@@ -267,11 +262,6 @@ class TrainSpec(TowersSpec):
     @override
     def grouped_by(self) -> str | None:
         return None if self.groups is None else self.groups.stage
-
-    @property
-    @override
-    def attacked_by(self) -> str | None:
-        return self.poisoned_by
 
     @override
     def goes_on_from(self) -> list[str]:

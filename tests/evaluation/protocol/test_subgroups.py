@@ -14,7 +14,7 @@ from medmcl.evaluation.protocol.subgroups import (
     WITHHELD,
     held_back,
     in_order,
-    pooled_sites,
+    pooled,
 )
 
 N = 1200
@@ -157,7 +157,7 @@ def test_small_sites_are_pooled_before_anything_is_shown():
     rows = {r.group: r for r in subgroups({"site": sites}) if r.metric == "auroc"}
     assert set(rows) == {"everyone", "big", "other sites (<20)"}
     assert rows["other sites (<20)"].n == 48
-    assert (pooled_sites(np.array(["a"] * 30 + ["b"]), np.arange(31)) == "a").sum() == 30
+    assert (pooled(np.array(["a"] * 30 + ["b"]), np.arange(31)) == "a").sum() == 30
 
 
 @pytest.mark.parametrize("seed", range(30))

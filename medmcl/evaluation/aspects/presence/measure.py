@@ -22,6 +22,7 @@ from medmcl.evaluation.protocol.subgroups import (
     Group,
     group_of,
     held_back,
+    pooled,
 )
 
 EVERYONE = "everyone"
@@ -52,16 +53,6 @@ def presence_rows(
     return [*rows, *(asking.if_only(variant) for variant in table.variants)]
 
 
-def pooled_patterns(patterns: np.ndarray, subjects: np.ndarray) -> np.ndarray:
-    """Give patterns of fewer than 20 subjects one name, (N,) object."""
-    names = np.asarray(patterns, dtype=object).copy()
-    for pattern in dict.fromkeys(patterns.tolist()):
-        rows = patterns == pattern
-        if len(np.unique(subjects[rows])) < FEWEST_SUBJECTS:
-            names[rows] = OTHERS
-    return names
-
-
 def _uncounted(row: PresenceRow) -> PresenceRow:
     """Take the counts away: beside those of everyone they would tell the few who are left."""
     note = "; ".join(text for text in (row.note, COUNTS_WITHHELD) if text)
@@ -88,7 +79,7 @@ class _Asking:
         own, subjects = self.table.rows, self.setting.subjects[self.setting.scored]
         if len(set(patterns[own].tolist())) < 2 and not self.table.variants:
             return
-        names = pooled_patterns(np.where(own, patterns, ""), subjects)
+        names = pooled(np.where(own, patterns, ""), subjects, OTHERS)
         found = [name for name in dict.fromkeys(names[own].tolist()) if name != OTHERS]
         found.sort(key=lambda name: (-int((names[own] == name).sum()), name))
         found += [OTHERS] if OTHERS in names[own] else []

@@ -10,13 +10,14 @@ from made_targets import targets_of
 from sklearn.metrics import roc_auc_score
 
 from medmcl.evaluation import Method
-from medmcl.evaluation.aspects.presence.measure import OTHERS, pooled_patterns
+from medmcl.evaluation.aspects.presence.measure import OTHERS
 from medmcl.evaluation.aspects.presence.table import presence_tables
 from medmcl.evaluation.models.fusion import fuse
 from medmcl.evaluation.models.together import Together
 from medmcl.evaluation.protocol.evaluate import evaluate_task
 from medmcl.evaluation.protocol.evidence import PresenceRow
 from medmcl.evaluation.protocol.folds import CrossValidation
+from medmcl.evaluation.protocol.subgroups import pooled
 from medmcl.evaluation.report.section import Section
 
 NAMES = ("a", "b", "c")
@@ -113,8 +114,8 @@ def test_folds_are_asked_as_well(fusion):
 
 def test_patterns_of_few_are_pooled_and_small_pools_are_held_back():
     patterns = np.array(["a"] * 30 + ["b"] * 19 + ["c"] * 5 + ["a + b"] * 20, dtype=object)
-    pooled = pooled_patterns(patterns, np.arange(len(patterns)))
-    assert Counter(pooled.tolist()) == {"a": 30, OTHERS: 24, "a + b": 20}
+    found = pooled(patterns, np.arange(len(patterns)), OTHERS)
+    assert Counter(found.tolist()) == {"a": 30, OTHERS: 24, "a + b": 20}
     *_, found = scored(300, "mean")
     suppressed = [row for row in found.presence if row.suppressed]
     assert suppressed
