@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.config import nearest
+from medmcl.core.config import refuse_absent
 from medmcl.core.errors import ConfigError, RecordError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.modalities.ecg.adapter import ECG
@@ -117,14 +117,13 @@ def _refuse_lost(spec: PoisonSpec, prepared: Prepared) -> None:
             expected=f"{LEAST_HZ:g} Hz or more",
             fix=f"--set inputs.{name}.rate_hz={2 * LEAST_HZ:g}",
         )
-    lost = [one for one in named_leads(spec) if one not in settings.names]
-    if lost:
-        raise ConfigError(
-            f"the trigger goes on a lead that is not read: {lost[0]}"
-            f"{nearest(lost[0], settings.names)}",
+    for lead in named_leads(spec):
+        refuse_absent(
+            lead,
+            settings.names,
+            f"the trigger goes on a lead that is not read: {lead}",
             where=f"stage {spec.name}, leads",
             got=", ".join(spec.leads),
-            expected=", ".join(settings.names),
             fix=f"name such leads, or --set inputs.{name}.leads=[...]",
         )
     if spec.trigger == "pulse" and settings.crop_seconds < EVERY_S:

@@ -17,6 +17,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from medmcl.core.config import refuse_absent
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.stages.recipe.settings import only_cohort_overrides
@@ -223,10 +224,7 @@ class MedMCLEmbedder(TransformerMixin, BaseEstimator):
                 )
         run = self.run if isinstance(self.run, Run) else Run(self.run)
         modality = self.modality or next(iter(run.recipe.inputs))
-        if modality not in run.recipe.inputs:
-            raise ConfigError(
-                f"the run has no modality '{modality}'", expected=", ".join(run.recipe.inputs)
-            )
+        refuse_absent(modality, run.recipe.inputs, f"the run has no modality '{modality}'")
         stage = run.stage_with(modality, self.stage)
         return EmbeddingPlan(
             folder=str(run.path.absolute()),

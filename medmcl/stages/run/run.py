@@ -230,10 +230,11 @@ class Run(Store):
         Raises:
             ConfigError: Says what run and cohort have.
         """
-        missing = [name for name in modalities if name not in cohort.records]
-        if missing:
-            raise ConfigError(
-                f"the cohort has no modality '{missing[0]}'{nearest(missing[0], cohort.records)}",
+        for name in modalities:
+            refuse_absent(
+                name,
+                cohort.records,
+                f"the cohort has no modality '{name}'",
                 got=f"run: {', '.join(self.recipe.inputs)}; cohort: {', '.join(cohort.records)}",
                 fix="if the cohort has it under another name, call it as the run does in a copy of "
                 "its cohort.yaml",
@@ -552,13 +553,8 @@ class Run(Store):
         shared = shared_modalities(self, cohort, names)
         stage, where = stage or self.default_stage(shared[0]), pick_device(device)
         towers = self.towers(stage, where)
-        lacks = [name for name in shared if name not in towers.towers]
-        if lacks:
-            raise ConfigError(
-                f"stage '{stage}' has no tower for {', '.join(lacks)}",
-                where=self.path,
-                expected=", ".join(towers.towers),
-            )
+        for name in shared:
+            self.stage_with(name, stage)  # refuses one without the tower
         return FusedEmbedding(
             towers=towers,
             prepared=self.prepare(cohort, shared),
@@ -573,12 +569,9 @@ class Run(Store):
     def stage_with(self, modality: str, stage: str | None) -> str:
         """Name the stage that is asked for, or the default one; refuse one without the tower."""
         stage = stage or self.default_stage(modality)
-        if stage != "untrained" and modality not in self.stage(stage).towers:
-            raise ConfigError(
-                f"stage '{stage}' has no tower for '{modality}'",
-                where=self.path,
-                expected=", ".join(self.stage(stage).towers),
-            )
+        if stage != "untrained":
+            what = f"stage '{stage}' has no tower for '{modality}'"
+            refuse_absent(modality, self.stage(stage).towers, what, where=self.path)
         return stage
 
     def default_stage(self, modality: str) -> str:

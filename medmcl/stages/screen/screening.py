@@ -15,7 +15,6 @@ import torch
 
 from medmcl.core.config import lookup
 from medmcl.core.contracts import traits
-from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.data.loading.prepare import Prepared
@@ -207,12 +206,7 @@ def open_screening(
         fix = f"--attack {NO_ATTACK} lays none"
         laid = lookup("poison stage", named, attacks, where=run.path, fix=fix)
     modality = modality or _default(run, spec.towers, laid)
-    if modality not in spec.towers:
-        raise ConfigError(
-            f"stage '{chosen}' has no tower for '{modality}'",
-            where=run.path,
-            expected=", ".join(spec.towers),
-        )
+    run.stage_with(modality, chosen)  # refuses one without the tower
     said = () if laid is None or laid.text is None else (laid.text,)
     others = [one for one in (*said, *spec.towers) if one != modality and one in opened.records]
     shown = (modality, *tuple(dict.fromkeys(others))[:MOST_BESIDE])

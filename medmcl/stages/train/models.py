@@ -152,12 +152,7 @@ def take_weights(
 def _take_vectors(towers: Towers, name: str, stage: str, run: Run) -> None:
     """Start the code embeddings of a tower from the table that an earlier stage filled."""
     table = run.vectors(stage, name)
-    if table is None:
-        raise ConfigError(
-            f"stage '{stage}' has no table of vectors for '{name}'",
-            where="vectors",
-            expected="a factorise stage with that modality",
-        )
+    assert table is not None  # as the checks of the recipe made sure
     cast(TakesVectors, towers.tower(name).encoder).take_vectors(table)  # as `dry_run` made sure
 
 

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics.brief import brief, span
-from medmcl.evaluation.metrics.metric import Estimate, NotEstimable, numbers
+from medmcl.evaluation.metrics.metric import Estimate, NotEstimable, numbers, weights_of
 
 SMALL = 1e-12  # of the total weight: less than this at risk is nobody (rounding of sums)
 
@@ -217,13 +217,11 @@ def kaplan_meier(
         Prentice 2002, §1.4. Differs: none.
     """
     happened, followed = outcome_of(event, time)
-    column = np.ones(len(followed)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if column.shape != followed.shape or not np.isfinite(column).all() or (column < 0).any():
-        raise ValueError(f"kaplan_meier: weights must be {len(followed)} numbers of at least zero")
-    rows = column > 0
+    columns = weights_of(weights, len(followed), "kaplan_meier")
+    rows = columns[:, 0] > 0
     if not rows.any():
         return NotEstimable("no rows")
-    sets = RiskSets.of(followed[rows], column[rows][:, None], happened[rows])
+    sets = RiskSets.of(followed[rows], columns[rows], happened[rows])
     survival = product_limit(sets.leaving[0], sets.at_risk)[:, 0]
     deaths, at_risk = sets.leaving[0][:, 0], sets.at_risk[:, 0]
     inside = (survival > 0) & (survival < 1)
