@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -202,20 +202,47 @@ class CoxPath:
             return self.rotation.back(np.zeros(len(scale))), True
         problem = replace(self.problem, ridge=ridge * self.problem.ridge)
         first = np.zeros(len(scale)) if start is None else self.rotation.inside(start) * scale
-        weights, converged = _minimise(problem, first, max_steps, tolerance * max(1, events))
+        weights, converged = minimise(
+            problem,
+            first,
+            max_steps,
+            tolerance * max(1, events),
+            definite=bool((problem.ridge > 0).all()),
+        )
         return self.rotation.back(weights / scale), converged
 
 
-def _minimise(
-    problem: Problem, weights: np.ndarray, max_steps: int, tolerance: float
+class Likelihood(Protocol):
+    """A penalised loss with its derivatives."""
+
+    def loss(self, weights: np.ndarray, /) -> float:
+        """Give the loss; infinite where weights may not lie."""
+        ...
+
+    def derivatives(self, weights: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
+        """Give gradient (E,) and Hessian (E, E)."""
+        ...
+
+
+def minimise(
+    problem: Likelihood, weights: np.ndarray, max_steps: int, tolerance: float, *, definite: bool
 ) -> tuple[np.ndarray, bool]:
+    """Go down by Newton's steps from ``weights``; give the lowest point, and whether it is one.
+
+    Args:
+        problem: What is minimised.
+        weights: Where to begin; zeros where the loss is not finite there.
+        max_steps: Steps at most.
+        tolerance: Stop when half the squared Newton decrement is below it.
+        definite: Whether the penalty makes the Hessian so.
+    """
     loss = problem.loss(weights)
     if not np.isfinite(loss):
         weights = np.zeros_like(weights)
         loss = problem.loss(weights)
     for _ in range(max_steps):
         gradient, hessian = problem.derivatives(weights)
-        step = newton_step(hessian, gradient, definite=bool((problem.ridge > 0).all()))
+        step = _newton_step(hessian, gradient, definite)
         decrement = 0.5 * float(gradient @ step)
         if decrement <= tolerance:
             last = weights - step
@@ -227,7 +254,7 @@ def _minimise(
     return weights, False
 
 
-def newton_step(hessian: np.ndarray, gradient: np.ndarray, definite: bool) -> np.ndarray:
+def _newton_step(hessian: np.ndarray, gradient: np.ndarray, definite: bool) -> np.ndarray:
     """Newton's step; the shortest where the Hessian is singular."""
     from scipy.linalg.lapack import dposv
 
@@ -239,7 +266,7 @@ def newton_step(hessian: np.ndarray, gradient: np.ndarray, definite: bool) -> np
 
 
 def _line_search(
-    problem: Problem, weights: np.ndarray, loss: float, step: np.ndarray, decrement: float
+    problem: Likelihood, weights: np.ndarray, loss: float, step: np.ndarray, decrement: float
 ) -> tuple[np.ndarray, float] | None:
     """Halve the Newton step until the loss falls as it should (Armijo); None if it never does.
 

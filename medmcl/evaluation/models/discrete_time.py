@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.models.cox import newton_step
+from medmcl.evaluation.models.cox import minimise
 
 INTERCEPT_RIDGE = 1e-3
 """Penalty that keeps an interval finite in which all or none of those at risk have the event."""
@@ -120,7 +120,8 @@ def discrete_time_model(
     seen = np.bincount(last[last >= 0], minlength=len(cuts))
     first = np.log((seen + 0.5) / (passed.sum(axis=0) - seen + 0.5))
     problem = _Problem(x, passed, last, first, ridge)
-    solution, converged = problem.minimise(np.concatenate([weights, first]), max_steps)
+    begin, tolerance = np.concatenate([weights, first]), 1e-9 * max(1, int((last >= 0).sum()))
+    solution, converged = minimise(problem, begin, max_steps, tolerance, definite=ridge > 0)
     return DiscreteTime(
         weights=solution[: x.shape[1]],
         intercepts=solution[x.shape[1] :],
@@ -164,7 +165,7 @@ class _Problem:
         strength[:width] = self.ridge
         return strength, np.concatenate([np.zeros(width), self.first])
 
-    def value(self, solution: np.ndarray) -> float:
+    def loss(self, solution: np.ndarray) -> float:
         strength, centre = self.penalty()
         return _loss(self.logits(solution), self.passed, self.last) + 0.5 * float(
             strength @ (solution - centre) ** 2
@@ -181,24 +182,3 @@ class _Problem:
         hessian = np.block([[features, cross], [cross.T, np.diag(slope.sum(axis=0))]])
         strength, centre = self.penalty()
         return gradient + strength * (solution - centre), hessian + np.diag(strength)
-
-    def minimise(self, solution: np.ndarray, max_steps: int) -> tuple[np.ndarray, bool]:
-        tolerance = 1e-9 * max(1, int((self.last >= 0).sum()))
-        for _ in range(max_steps):
-            gradient, hessian = self.derivatives(solution)
-            step = newton_step(hessian, gradient, definite=self.ridge > 0)
-            decrement = 0.5 * float(gradient @ step)
-            if decrement <= tolerance:
-                return solution - step, True
-            value = self.value(solution)
-            sizes = 0.5 ** np.arange(40)
-            falls = (
-                solution - size * step
-                for size in sizes
-                if self.value(solution - size * step) <= value - 2e-4 * size * decrement
-            )
-            following = next(falls, None)
-            if following is None:
-                return solution, False
-            solution = following
-        return solution, False
