@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from medmcl.cli.command import DeviceOption, PretrainedOnOption, fractions_of
+from medmcl.cli.command import DeviceOption, PretrainedOnOption, fractions_of, set_option
 
 
 def benchmark(
@@ -115,7 +115,7 @@ def benchmark(
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Override a value of the cohort. Repeatable."),
+        set_option("a value of the cohort"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of label subsets and bootstrap.")] = 0,
     device: DeviceOption = "auto",

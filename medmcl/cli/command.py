@@ -14,6 +14,13 @@ from typer.models import ArgumentInfo
 
 from medmcl.core.errors import ConfigError
 
+
+def set_option(what: str, form: str = "A.B=C") -> Any:
+    """Give the option ``--set`` of a command, which overrides what is named."""
+    return typer.Option("--set", metavar=form, help=f"Override {what}. Repeatable.")
+
+
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 PretrainedOnOption = Annotated[
     list[str] | None,

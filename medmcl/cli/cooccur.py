@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medmcl.cli.command import Command, Group
+from medmcl.cli.command import Command, Group, OverwriteOption, set_option
 
 app = typer.Typer(
     name="cooccur",
@@ -23,14 +23,9 @@ app = typer.Typer(
 SpecArgument = Annotated[Path, typer.Argument(help="YAML that says what to count.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="A.B=C",
-        help="Override a value of the spec (window=days:30, data_root=/path). Repeatable.",
-    ),
+    set_option("a value of the spec (window=days:30, data_root=/path)"),
 ]
 
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write over what is there.")]
 CountsFolder = Annotated[Path, typer.Option(help="Folder of counts to write; must be new.")]
 ReleaseFolder = Annotated[Path, typer.Option(help="Folder of the release; must be new.")]
 VectorsFolder = Annotated[Path, typer.Option(help="Folder of vectors to write; must be new.")]
@@ -442,11 +437,7 @@ def embed(
     out: VectorsFolder,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="A=B",
-            help="Override a setting (rank=50, shrink=true, association=log). Repeatable.",
-        ),
+        set_option("a setting (rank=50, shrink=true, association=log)", "A=B"),
     ] = None,
 ) -> None:
     """Embed codes and concepts: PMI, then SVD."""

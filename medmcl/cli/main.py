@@ -32,11 +32,13 @@ from medmcl.cli.command import (
     Command,
     DeviceOption,
     Group,
+    OverwriteOption,
     PretrainedOnOption,
     WorkersOption,
     end_wrecked,
     fractions_of,
     say_report,
+    set_option,
 )
 from medmcl.cli.cooccur import app as cooccur
 from medmcl.cli.launch import launch
@@ -59,20 +61,16 @@ CohortOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="A.B=C",
-        help="Override a value of the recipe (stages.NAME.epochs=5), or of the cohort "
-        "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+    set_option(
+        "a value of the recipe (stages.NAME.epochs=5), or of the cohort "
+        "(cohort.on_bad_record=exclude, data_root=/path)"
     ),
 ]
 CohortSetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="A.B=C",
-        help="Override a value of the cohort (cohort.on_bad_record=exclude, data_root=/path); the "
-        "recipe is that of the run. Repeatable.",
+    set_option(
+        "a value of the cohort (cohort.on_bad_record=exclude, data_root=/path); the recipe is that "
+        "of the run"
     ),
 ]
 ModelOption = Annotated[
@@ -315,13 +313,10 @@ def evaluate(
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="A.B=C",
-            help="Override a value of the evaluate stage (evaluate.draws=5, "
-            "evaluate.covariates=clinic, evaluate.folds='5 x 1'; stages are trained again only by "
-            "evaluate.refit=all beside folds), or of the cohort "
-            "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+        set_option(
+            "a value of the evaluate stage (evaluate.draws=5, evaluate.covariates=clinic, "
+            "evaluate.folds='5 x 1'; stages are trained again only by evaluate.refit=all beside "
+            "folds), or of the cohort (cohort.on_bad_record=exclude, data_root=/path)"
         ),
     ] = None,
     seed: Annotated[
@@ -436,9 +431,7 @@ def embed(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an embedding that was not finished.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write over what is there.")
-    ] = False,
+    overwrite: OverwriteOption = False,
     set_: CohortSetOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -515,16 +508,12 @@ def select(
         int,
         typer.Option(min=0, help="Pairs in each row of a contact sheet: records of single people."),
     ] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write over what is there.")
-    ] = False,
+    overwrite: OverwriteOption = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="A.B=C",
-            help="Override a value of the selection (select.scores.norm_sim.p=inf), or of the "
-            "cohort (cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+        set_option(
+            "a value of the selection (select.scores.norm_sim.p=inf), or of the cohort "
+            "(cohort.on_bad_record=exclude, data_root=/path)"
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -682,12 +671,10 @@ def check(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="A.B=C",
-            help="Override a value of the recipe (stages.NAME.epochs=5; not with --screen or "
-            "--predict, whose recipe is the run's), or of the cohort "
-            "(cohort.on_bad_record=exclude, data_root=/path). Repeatable.",
+        set_option(
+            "a value of the recipe (stages.NAME.epochs=5; not with --screen or --predict, whose "
+            "recipe is the run's), or of the cohort (cohort.on_bad_record=exclude, "
+            "data_root=/path)"
         ),
     ] = None,
     workers: WorkersOption = None,
@@ -824,9 +811,7 @@ def poison(
         Path | None,
         typer.Option(help="Keep file of `medmcl select`: only what it keeps can be poisoned."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write over what is there.")
-    ] = False,
+    overwrite: OverwriteOption = False,
     workers: WorkersOption = None,
 ) -> None:
     """Draw which train records an attack poisons, to test defences; trains nothing.
@@ -868,12 +853,11 @@ def simulate(
     seed: SeedOption = 0,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="A=B",
-            help="Override a setting of the simulation (heart: coupling=0.5; ehr: case=1; "
-            "modalities: rho=0.7; shapes: noisy_pairs=0.3; trifactor: world=digits); "
-            "docs/cohort.md, Simulated cohorts, lists them. Repeatable.",
+        set_option(
+            "a setting of the simulation (heart: coupling=0.5; ehr: case=1; modalities: rho=0.7; "
+            "shapes: noisy_pairs=0.3; trifactor: world=digits); docs/cohort.md, Simulated cohorts, "
+            "lists them",
+            "A=B",
         ),
     ] = None,
 ) -> None:
@@ -899,12 +883,7 @@ def shards(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="A.B=C",
-            help="Override a value of the cohort (cohort.tasks.NAME=null, data_root=/path). "
-            "Repeatable.",
-        ),
+        set_option("a value of the cohort (cohort.tasks.NAME=null, data_root=/path)"),
     ] = None,
 ) -> None:
     """Write images, texts and targets as WebDataset tar shards, and a cohort that reads them."""

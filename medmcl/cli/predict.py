@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from medmcl.cli.command import DeviceOption, WorkersOption, end_wrecked
+from medmcl.cli.command import DeviceOption, OverwriteOption, WorkersOption, end_wrecked, set_option
 from medmcl.core.file_lock import one_writer
 
 RecordOption = Annotated[
@@ -70,17 +70,10 @@ def predict(
             "people that the run did not learn from, their outcomes beside)."
         ),
     ] = "medmcl",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write over what is there.")
-    ] = False,
+    overwrite: OverwriteOption = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="A.B=C",
-            help="Override a value of the cohort (data_root=/path, "
-            "cohort.modalities.ecg.units=uV). Repeatable.",
-        ),
+        set_option("a value of the cohort (data_root=/path, cohort.modalities.ecg.units=uV)"),
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
