@@ -13,7 +13,7 @@ MODELS = Parts(
         "linear_probe": "medmcl.evaluation.models.probe:LINEAR_PROBE",
         "knn": "medmcl.evaluation.models.knn:KNN",
         "cox": "medmcl.evaluation.models.probe:COX",
-        "discrete_time": "medmcl.evaluation.models.probe:DISCRETE_TIME",
+        "discrete_time": "medmcl.evaluation.models.survival_models:DISCRETE_TIME",
     },
     group="medmcl.models",
 )

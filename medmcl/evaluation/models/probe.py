@@ -31,7 +31,6 @@ from medmcl.evaluation.models.survival_models import (
     Walk,
     cox_survival,
     cox_walk,
-    discrete_time_probe,
     require_survival,
 )
 
@@ -342,4 +341,3 @@ def cox_probe(
 
 LINEAR_PROBE = Model(fit=linear_probe)
 COX = Model(fit=cox_probe, kinds=("survival",))
-DISCRETE_TIME = Model(fit=discrete_time_probe, kinds=("survival",))

@@ -10,7 +10,7 @@ import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.contract import Fitted
+from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
 from medmcl.evaluation.models.cox_model import Cox, cox_model
 from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
@@ -285,3 +285,6 @@ def _of_features(model: Cox | DiscreteTime, scaler: Scaler) -> LinearModel:
         return replace(plain, times=model.times, curve=shifted)
     plain = LinearModel.scaled("discrete_time", scaler, weights, 0.0)
     return replace(plain, times=model.times, curve=model.intercepts)
+
+
+DISCRETE_TIME = Model(fit=discrete_time_probe, kinds=("survival",))
