@@ -139,6 +139,7 @@ def remove_whole(path: Path) -> None:
 def put_back(path: Path) -> None:
     """Give back a folder whose writer was killed as it replaced it, if that happened."""
     if not path.exists():
+        path = Path(os.path.realpath(path))  # of a link, what it led to
         for old in path.parent.glob(f".{glob.escape(path.name)}.*-replaced.part"):
             _settle(old)
 

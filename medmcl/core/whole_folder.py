@@ -24,8 +24,8 @@ def whole_folder(out: Path, *, marks: Sequence[str], overwrite: bool) -> Iterato
         CohortError: The folder is not empty, and is no earlier simulation to overwrite.
     """
     out = Path(out).absolute()
+    put_back(out)  # first: a link to what is put back leads somewhere again
     with claimed(out, "a cohort is being written"):
-        put_back(out)
         _refuse_foreign(out, marks, overwrite)
         with folder_aside(out, replace=True) as aside:
             yield aside

@@ -20,6 +20,7 @@ from medmcl.core.atomic import (
 )
 from medmcl.core.errors import ArtefactError, CohortError
 from medmcl.core.file_lock import claimed
+from medmcl.core.whole_folder import whole_folder
 from medmcl.core.writing import DiskError, refuse_unwritable
 from medmcl.data.cohort.locate import find_cohort
 
@@ -146,6 +147,23 @@ def test_a_folder_that_is_replaced_is_never_lost(tmp_path):
     assert content()["a"] == "new"
     assert gaps == 1
     assert at > 8
+
+
+def test_what_a_link_led_to_is_put_back(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk" / "made")
+    left = tmp_path / "disk" / ".made.00000000-1-00000000-replaced.part"  # of a killed writer
+    left.mkdir(parents=True)
+    (left / "x").write_text("old")
+    with (
+        pytest.raises(CohortError, match="not empty"),
+        whole_folder(link, marks=("x",), overwrite=False),
+    ):
+        pass
+    assert (link / "x").read_text() == "old"
+    shutil.move(link.resolve(), left)
+    put_back(link)  # whoever opens it
+    assert (link / "x").read_text() == "old"
 
 
 def test_a_folder_that_cannot_take_the_place_of_another_leaves_it(tmp_path, monkeypatch):
