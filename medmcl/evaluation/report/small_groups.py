@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,9 @@ EVERYONE, AS_IF = "everyone", "as if"
 Group = SubgroupRow | PresenceRow
 Levels = Mapping[tuple[str, str], tuple[int, ...]]
 """Attribute and group to how many of the scored people are of it; the attribute is empty of any."""
+
+_COLUMN = re.compile(r": | \([^()]*\)$")
+"""What stands behind the name of a task in Table 1: one of its columns, or its unit."""
 
 
 def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
@@ -42,16 +46,18 @@ def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
 
 
 def outcomes_of(table: TableOne | None, splits: Collection[str]) -> dict[object, tuple[int, ...]]:
-    """Give how many have a value of each variable of which Table 1 counts who lacks one."""
+    """Give how many have a value of each task, or of its columns, where Table 1 says who lacks it."""
     found: dict[object, tuple[int, ...]] = {}
     for row in table.rows if table is not None else ():
         if table is not None and row.statistic == "missing":
             pairs = zip(*(_scored(one, table, splits) for one in (table.rows[0], row)), strict=True)
-            found[row.variable.partition(",")[0]] = tuple(
+            counts = (
                 people.count - lack.count
                 for people, lack in pairs
                 if people.count is not None and lack.count is not None
             )
+            task = _COLUMN.split(row.variable)[0]
+            found[task] = (*found.get(task, ()), *counts)
     return found
 
 

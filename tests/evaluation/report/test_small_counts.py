@@ -94,12 +94,20 @@ def test_those_without_an_outcome_do_not_follow_from_who_is_scored(tmp_path):
 
 
 def test_who_lacks_an_input_does_not_follow_from_the_outcome_in_table_one(tmp_path):
-    ill = pd.DataFrame({"ill": ["yes"] * 50 + ["no"] * 60 + [None] * 10})
-    table = table_one(ill, ["held_out"] * 120, [Variable(name="ill", kind="category", keep="yes")])
-    rows = [row("ill", 107, 50), row("other", 107, 50)]  # 3 without the event lack an input
-    one, other = as_shown(made(tmp_path, rows, table_one=table)).results
-    assert (str(one.n), one.events, one.value) == ("106 to 109", 50, 0.59)
-    assert isinstance(one.non_events, Hidden)
+    ill = ["yes"] * 50 + ["no"] * 60 + [None] * 10
+    columns = {"ill": ill, "signs: af": ill, "ef": [60.0] * 110 + [None] * 10}
+    variables = [
+        Variable(name="ill", kind="category", keep="yes"),
+        Variable(name="signs: af", kind="category", keep="yes"),
+        Variable(name="ef", kind="number", unit="%"),
+    ]
+    table = table_one(pd.DataFrame(columns), ["held_out"] * 120, variables)
+    rows = [row("ill", 107, 50), row("signs", 107, 50, target="af"),  # 3 lack an input
+            row("ef", 107, None, kind="regression"), row("other", 107, 50)]  # fmt: skip
+    *hidden, other = as_shown(made(tmp_path, rows, table_one=table)).results
+    assert [(str(one.n), one.value) for one in hidden] == [("106 to 109", 0.59)] * 3
+    assert [one.events for one in hidden] == [50, 50, None]
+    assert isinstance(hidden[0].non_events, Hidden)
     assert (other.n, other.events, other.value) == (107, 50, 0.587301587)
 
 
