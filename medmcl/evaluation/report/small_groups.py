@@ -46,7 +46,7 @@ def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
 
 
 def outcomes_of(table: TableOne | None, splits: Collection[str]) -> dict[object, tuple[int, ...]]:
-    """Give how many have a value of each task, or of its columns, where Table 1 says who lacks it."""
+    """Give how many have a value of each task, or of its columns, where Table 1 says who lacks."""
     found: dict[object, tuple[int, ...]] = {}
     for row in table.rows if table is not None else ():
         if table is not None and row.statistic == "missing":
