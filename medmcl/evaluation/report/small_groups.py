@@ -71,23 +71,30 @@ def _scored(row: Row, table: TableOne, splits: Collection[str]) -> list[Cell]:
 def hidden_groups(rows: Sequence[Group], levels: Levels, known: Known) -> list[Group]:
     """Rows of groups as shown; where any group or its people are hidden, no count tells it.
 
-    Of a task of which few of a group are not scored, no group is counted. Where only groups are
-    held back, all others but everyone are counted in fives: another attribute, task or pattern
-    would tell what one holds back. Where sums still do, the smallest are withheld.
+    Of a task of which few of a group are not scored, no group is counted: by Table 1, or by another
+    task, but for one that has fewer people of some group: then a difference counts no people. Where
+    only groups are held back, all others but everyone are counted in fives: another attribute, task
+    or pattern would tell what one holds back. Where sums still do, the smallest are withheld.
 
     Args:
         rows: Rows of subgroups, and by what subjects have.
         levels: How many people there are of a group at most.
         known: What is shown of people.
     """
-    same: dict[object, set[int]] = {}
+    sizes: dict[object, dict[tuple[str, str], int]] = {}
     for row in rows:
-        if row.subjects and _name(row)[0] != EVERYONE:
-            same.setdefault(_name(row), set()).add(row.subjects)
+        if row.subjects:
+            sizes.setdefault(_kind(row), {})[_name(row)] = row.subjects
+    distinct = list({tuple(own.items()): own for own in sizes.values()}.values())
+    larger = {tuple(own.items()): [one for one in distinct if _may_hold(one, own)]
+              for own in distinct}  # fmt: skip
     done: list[Group] = []
     for row in rows:
         attribute, group = _name(row)
-        parts = (levels.get((attribute, group)), levels.get(("", group)), same.get(_name(row)))
+        tasks = larger[tuple(sizes[_kind(row)].items())] if row.subjects else ()
+        same = [one[attribute, group] for one in tasks
+                if attribute != EVERYONE and (attribute, group) in one]  # fmt: skip
+        parts = (levels.get((attribute, group)), levels.get(("", group)), same)
         own = tuple(count for part in parts for count in part or ())
         is_part = attribute != EVERYONE and isinstance(row, SubgroupRow)  # no step of the flow
         wholes = own if is_part else (*known.wholes, *own)
@@ -120,6 +127,11 @@ def _name(row: Group) -> tuple[str, str]:
     if isinstance(row, SubgroupRow):
         return row.attribute, row.group
     return (row.modalities if row.modalities == EVERYONE else row.asked), row.modalities
+
+
+def _may_hold(others: Mapping[Any, int], people: Mapping[Any, int]) -> bool:
+    """Whether the people of a task may all be among those of another, by the size of each group."""
+    return all(others.get(name, count) >= count for name, count in people.items())
 
 
 def _kind(row: Group) -> object:

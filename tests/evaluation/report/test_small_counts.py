@@ -256,6 +256,21 @@ def test_groups_are_in_fives_where_one_is_held_back_and_do_not_add_up_to_it(tmp_
     assert [str(one.n) for one in found[4:]] == ["None"] * 2
 
 
+def test_groups_of_tasks_neither_of_which_holds_the_other_are_counted(tmp_path):
+    def shown(*sizes):
+        names = (("everyone", "everyone"), ("sex", "f"), ("sex", "m"))
+        rows = [group(*name, n, n // 2, task=task, target=task)
+                for task, each in zip("ab", sizes, strict=True)
+                for name, n in zip(names, each, strict=True)]  # fmt: skip
+        data = replace(made(tmp_path, [], subgroups=rows), flow=[("held_out", 121, 121)])
+        return rows, as_shown(data).subgroups
+
+    rows, found = shown((100, 62, 38), (101, 60, 41))  # 2 more of f, 3 fewer of m
+    assert found == rows
+    _, found = shown((100, 62, 38), (97, 60, 37))  # all of b may be of a
+    assert [one.n for one in found[3:]] == [97, None, None]
+
+
 def test_who_of_a_group_is_not_scored_follows_from_no_table(tmp_path):
     levels = {"sex": ["f"] * 64 + ["m"] * 57, "ill": ["yes"] * 61 + ["no"] * 60}
     variables = [Variable(name=name, kind="category") for name in levels]
