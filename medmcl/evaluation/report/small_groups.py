@@ -18,16 +18,16 @@ COUNTS = ("n", "subjects", "events")
 EVERYONE, AS_IF = "everyone", "as if"
 Group = SubgroupRow | PresenceRow
 Levels = Mapping[tuple[str, str], tuple[int, ...]]
-"""Attribute and group to how many of the scored people are of it; the attribute is empty of any."""
+"""Attribute and group to how many of the scored people are of it; of any attribute under ""."""
 
 _COLUMN = re.compile(r": | \([^()]*\)$")
 """What stands behind the name of a task in Table 1: one of its columns, or its unit."""
 
 
 def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
-    """Give how many have a level of Table 1, whatever its variable is called.
+    """Give how many have a level of Table 1, by its variable, and whatever that is called.
 
-    Yes and no, which outcomes have too, are those of a variable that is called as the attribute.
+    Yes and no, which outcomes have too, are by their variable alone.
 
     Args:
         table: As shown.
@@ -40,8 +40,9 @@ def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
         for cell in _scored(row, table, splits):
             if row.statistic == "count" and cell.count is not None:
                 is_flag = row.level in ("yes", "no", "0", "1")
-                key = (row.variable.partition(",")[0] if is_flag else "", row.level)
-                found[key] = (*found.get(key, ()), cell.count)
+                named = row.variable.partition(",")[0]
+                for key in ((named, row.level), *([] if is_flag else [("", row.level)])):
+                    found[key] = (*found.get(key, ()), cell.count)
     return found
 
 
@@ -94,8 +95,8 @@ def hidden_groups(rows: Sequence[Group], levels: Levels, known: Known) -> list[G
         tasks = larger[tuple(sizes[_kind(row)].items())] if row.subjects else ()
         same = [one[attribute, group] for one in tasks
                 if attribute != EVERYONE and (attribute, group) in one]  # fmt: skip
-        parts = (levels.get((attribute, group)), levels.get(("", group)), same)
-        own = tuple(count for part in parts for count in part or ())
+        told = levels.get((attribute, group)) or levels.get(("", group), ())
+        own = (*told, *same)
         is_part = attribute != EVERYONE and isinstance(row, SubgroupRow)  # no step of the flow
         wholes = own if is_part else (*known.wholes, *own)
         outcomes = {} if is_part else known.outcomes

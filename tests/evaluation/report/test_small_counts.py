@@ -279,6 +279,12 @@ def test_who_of_a_group_is_not_scored_follows_from_no_table(tmp_path):
             group("gender", "m", 39, 28)]  # fmt: skip
     flags = [rows[0], group("old", "yes", 59, 32), group("old", "no", 42, 28)]  # not those of ill
     data = replace(made(tmp_path, [row("ill", 101, 60)], table_one=table), flow=[])
+    sexes = [rows[0], group("sex", "f", 64, 32), group("sex", "m", 57, 28)]
+    other = pd.DataFrame({**levels, "parent": ["f"] * 66 + ["m"] * 55})  # no size of a sex
+    named = [*variables, Variable(name="parent", kind="category")]
+    beside = replace(made(tmp_path, [row("ill", 101, 60)]), flow=[], subgroups=sexes,
+                     table_one=table_one(other, ["held_out"] * 121, named))  # fmt: skip
+    assert as_shown(beside).subgroups == sexes
     for given, shown in ((rows, ["101", "None", "None"]), (flags, ["101", "59", "42"])):
         found = as_shown(replace(data, subgroups=given)).subgroups
         assert [str(one.n) for one in found] == shown
