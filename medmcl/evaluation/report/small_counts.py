@@ -8,7 +8,7 @@ the wholes that a report shows: its flow, Table 1, the splits that folds are mad
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from medmcl.core.suppression import (
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import Applied, FittedOn
-from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.protocol.results import CROSS_VALIDATION, Result
 from medmcl.evaluation.report.small_evidence import shown_evidence
 from medmcl.evaluation.report.small_groups import hidden_groups, levels_of, outcomes_of
 from medmcl.evaluation.report.small_rows import (
@@ -41,7 +41,8 @@ def as_shown(data: Evaluation) -> Evaluation:
     """Give an evaluation with what would tell of few people hidden; ``data`` is left as it is."""
     splits = {row.split for row in data.results}
     levels, outcomes = levels_of(data.table_one, splits), outcomes_of(data.table_one, splits)
-    known = Known.of([*data.results, *_aside(data)], _wholes(data), outcomes)
+    rows = [*data.results, *_aside(data)]
+    known = Known.of(rows, *_wholes(data, {row.split for row in rows}), outcomes)
     groups = hidden_groups([*data.subgroups, *data.presence], levels, known)
     return replace(
         data,
@@ -95,7 +96,9 @@ def _aside(data: Evaluation) -> Iterator[Result]:
 
 def _fitted(one: FittedOn, known: Known) -> FittedOn:
     counts = {
-        name: None if (count := getattr(one, name)) is None else shown_count(count, *known.wholes)
+        name: None
+        if (count := getattr(one, name)) is None
+        else shown_count(count, *known.wholes, *known.others)
         for name in ("subjects", "rows")
     }
     return replace(known.spoken(one), **counts)
@@ -103,7 +106,7 @@ def _fitted(one: FittedOn, known: Known) -> FittedOn:
 
 def _applied(one: Applied, known: Known) -> Applied:
     people = one.subjects
-    return replace(one, subjects=people and shown_count(people, *known.wholes))
+    return replace(one, subjects=people and shown_count(people, *known.wholes, *known.others))
 
 
 def _inside(found: Any, known: Known) -> Any:
@@ -125,14 +128,23 @@ def _inside(found: Any, known: Known) -> Any:
     return known.spoken(replace(found, **changes))
 
 
-def _wholes(data: Evaluation) -> tuple[int, ...]:
-    """Counts of people that a report shows: steps of the flow, and those of Table 1."""
-    sizes = _sizes(data)
-    shown = {*sizes.values(), *_splits(sizes)}
-    for row in data.table_one.rows if data.table_one is not None else ():
-        if row.statistic == "subjects":
-            shown |= {cell.count for cell in row.cells if cell.count is not None}
-    return tuple(shown)
+def _wholes(data: Evaluation, splits: Collection[str]) -> tuple[set[int], set[int]]:
+    """Counts in flow and Table 1: of people whom those who are scored are among, and of others.
+
+    Who is scored is of a split, or of folds of several; nobody is of the splits beside.
+    """
+    sizes, table = _sizes(data), data.table_one
+    folded, whole = _splits(sizes)
+    shown = [*sizes.items(), (CROSS_VALIDATION, folded), ("", whole)]
+    for row in table.rows if table is not None else ():
+        if table is not None and row.statistic == "subjects":
+            shown += [(name, cell.count) for name, cell in zip(table.splits, row.cells, strict=True)
+                      if cell.count is not None]  # fmt: skip
+    beside = {*SPLITS, CROSS_VALIDATION} - {*splits} if splits else set()
+    return (
+        {count for name, count in shown if name not in beside},
+        {count for name, count in shown if name in beside},
+    )
 
 
 def _sizes(data: Evaluation) -> dict[str, int]:

@@ -49,13 +49,15 @@ class Known:
     """What a report shows of the people of its tasks: by it, all parts decide what they hide.
 
     Attributes:
-        wholes: Counts of people that are shown.
+        wholes: Counts that are shown of people whom those who are scored are among.
+        others: Counts that are shown of other people: of splits that are not scored.
         tasks: Those whose people, or one of whose outcomes, are hidden.
         classes: Of tasks with a rare class those whose counts would tell its, by `_classes_of`.
         outcomes: Task to how many people have its outcome, where Table 1 tells that.
     """
 
     wholes: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
     tasks: Collection[str] = ()
     classes: Mapping[object, Collection[str]] = field(default_factory=dict)
     outcomes: Mapping[object, tuple[int, ...]] = field(default_factory=dict)
@@ -65,11 +67,12 @@ class Known:
         cls,
         rows: Iterable[Any],
         wholes: Iterable[int] = (),
+        others: Iterable[int] = (),
         outcomes: Mapping[object, tuple[int, ...]] = MappingProxyType({}),
     ) -> Known:
         """Decide it, from all rows and from wholes that are shown elsewhere."""
         rows, counts = list(rows), tuple(wholes)
-        known = cls(wholes=counts, classes=_rare(rows), outcomes=outcomes)
+        known = cls(wholes=counts, others=tuple(others), classes=_rare(rows), outcomes=outcomes)
         shown = [hidden_row(row, known)[0] for row in rows]
         return replace(known, tasks={row.task for row in shown if _is_hidden(row)})
 
@@ -95,7 +98,7 @@ class Known:
         def count(found: re.Match[str]) -> str:
             number = 1 if found[1] == "one" else int(found[1].replace(",", ""))
             of = () if found[2] is None else (int(found[2].replace(",", "")),)
-            shown = shown_count(number, *self.wholes, *of)
+            shown = shown_count(number, *self.wholes, *self.others, *of)
             if is_hidden and not 0 < number < FEWEST_SUBJECTS:
                 return "some"
             return str(shown) + found[0][len(found[1]) :] if isinstance(shown, Hidden) else found[0]
@@ -229,7 +232,7 @@ def _of_training(row: Any, read: Any, known: Known, is_hidden: bool) -> dict[str
     in_folds = read("split") == CROSS_VALIDATION
     if in_folds and is_hidden:
         return {name: Hidden(count) if count else 0 for name, count in counts.items()}
-    wholes = () if in_folds else known.wholes
+    wholes = () if in_folds else (*known.wholes, *known.others)
     found = {name: shown_count(count, *wholes) for name, count in counts.items()}
     if (events := counts.get("train_events")) is not None:
         people = found.get("train_subjects")

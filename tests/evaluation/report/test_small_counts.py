@@ -111,6 +111,20 @@ def test_who_lacks_an_input_does_not_follow_from_the_outcome_in_table_one(tmp_pa
     assert (other.n, other.events, other.value) == (107, 50, 0.587301587)
 
 
+def test_a_split_of_nearly_as_many_other_people_hides_nothing(tmp_path):
+    flow = [("in a split", 504, 504), ("train", 300, 300), ("tuning", 104, 104),
+            ("held_out", 100, 100)]  # fmt: skip
+    ill = pd.DataFrame({"ill": ["yes", "no"] * 252})
+    sides = ["train"] * 300 + ["tuning"] * 104 + ["held_out"] * 100
+    table = table_one(ill, sides, [Variable(name="ill", kind="category")])
+    line = FittedOn(what="x", splits=("train", "tuning"), subjects=402)
+    for rows in ([row("ill", 100, 50)], [row("ill", 98, 49)]):
+        data = replace(made(tmp_path, rows, table_one=table, fitted=[line]), flow=flow)
+        shown = as_shown(data)
+        assert (shown.results == rows) == (rows[0].n == 100)
+        assert str(shown.fitted[0].subjects) == "400 to 403"  # of 404
+
+
 def test_few_people_show_no_number_and_a_mean_does_not_give_a_class_away(tmp_path):
     three = as_shown(made(tmp_path, [row("ill", 3, 2, value=1.0, p_value=0.04)])).results[0]
     assert (str(three.n), str(three.events), three.value, three.p_value) == ("<5", "<5", None, None)
