@@ -44,7 +44,7 @@ from medmcl.data.cohort.records import padded_path
 from medmcl.data.cohort.splits import SPLITS, filling_seed
 from medmcl.data.expressions.syntax import columns_of, names_in
 from medmcl.data.loading.cache import entry_key
-from medmcl.data.loading.outcome_parts import OutcomeParts
+from medmcl.data.loading.outcome_parts import OutcomeParts, stand_of
 from medmcl.data.loading.prepare import build_adapters, cache_folder, described, row_bytes
 from medmcl.data.loading.reading import (
     MispreparedError,
@@ -510,7 +510,8 @@ def check_shard(
         parts: Folder that what is found is left in, for `check_cohort`.
         progress: Told how many records are done.
     """
-    stand, done = Parts(), 0
+    made: list[tuple[OutcomeParts, Parts]] = []
+    done = 0
 
     def told(count: int) -> None:
         nonlocal done
@@ -522,8 +523,9 @@ def check_shard(
         modality = _Modality(cohort, name, adapter, range(len(cohort.records[name])), wanted=False)
         places = cohort.records[name]["place"].array
         doubtful = np.flatnonzero([one is None for one in look(adapter, places)])
-        stand += modality.in_parts([*places[doubtful]], parts).make(shard, told)
-    return stand
+        shared = modality.in_parts([*places[doubtful]], parts)
+        made.append((shared, shared.make(shard, told)))
+    return stand_of(made)
 
 
 def _of_all(name: str, findings: list[Finding], count: int) -> list[Finding]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -63,9 +63,14 @@ class OutcomeParts:
             if self.folder.is_dir():
                 raise
             return Parts()  # somebody found all of them meanwhile, and joined them
-        beside = self.whole.parent
-        missing = sum(not (beside / self._key(number)).is_dir() for number in range(len(parts)))
-        return Parts(own=len(mine), of=len(parts), missing=missing)
+        return Parts(own=len(mine), of=len(parts), missing=self.missing())
+
+    def missing(self) -> int:
+        """Count the parts that nobody has made yet; where the folder is gone, all were joined."""
+        if not self.folder.is_dir():
+            return 0
+        keys = (self._key(number) for number, _ in enumerate(self._slices()))
+        return sum(not (self.whole.parent / key).is_dir() for key in keys)
 
     def outcomes(self) -> Iterator[Outcome]:
         """Give the outcome of each record, in order: from its part, or else read now."""
@@ -128,3 +133,13 @@ class OutcomeParts:
             found = tuple(stored.findings.get(row, ()))
             held = stored.held[row] if stored.held else 0
             yield Outcome(prepared, digest, found, stored.sketch(row), held)
+
+
+def stand_of(made: Sequence[tuple[OutcomeParts, Parts]]) -> Parts:
+    """Sum how several modalities stand at this moment.
+
+    What was missing of one as it was made may be there since. Two shards that add up what each saw
+    then could both miss something of the other, and neither would be the last.
+    """
+    stands = [replace(stand, missing=parts.missing() if stand.of else 0) for parts, stand in made]
+    return sum(stands, Parts())

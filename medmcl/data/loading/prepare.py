@@ -40,7 +40,7 @@ from medmcl.data.loading.cache import (
     entry_key,
     write_entry,
 )
-from medmcl.data.loading.outcome_parts import OutcomeParts
+from medmcl.data.loading.outcome_parts import OutcomeParts, stand_of
 from medmcl.data.loading.reading import (
     Outcome,
     fit,
@@ -423,14 +423,15 @@ def prepare_shard(
     """
     adapters = build_adapters(cohort, inputs)
     _require_room(cohort, adapters, cache)
-    stand, told = Parts(), _Told(progress, 0)
+    made: list[tuple[OutcomeParts, Parts]] = []
+    told = _Told(progress, 0)
     for name, adapter in adapters.items():
         parts = _fitted(cohort, name, adapter, cache)
         if _read_sound(parts) is None:
-            stand += parts.make(shard, told.more)
+            made.append((parts, parts.make(shard, told.more)))
         else:
             parts.tidy()
-    return stand
+    return stand_of(made)
 
 
 def in_order(

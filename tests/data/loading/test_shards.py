@@ -117,6 +117,18 @@ def test_shards_check_what_one_process_does(cohort, tmp_path):
     assert (again.missing, left.exists()) == (0, False)  # parts stay: whoever asks again is told
 
 
+def test_of_shards_that_end_at_the_same_time_one_is_the_last(cohort, tmp_path):
+    others = []
+
+    def at_captions(done):
+        if done > 18 and not others:  # pictures of the other were missing until now
+            others.append(check_shard(cohort, INPUTS, Shard(2, 2), parts=tmp_path, progress=id))
+
+    stand = check_shard(cohort, INPUTS, Shard(1, 2), parts=tmp_path, progress=at_captions)
+    assert others[0].missing > 0
+    assert stand.missing == 0
+
+
 def test_commands_take_a_shard_each_and_the_last_one_tells(cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDMCL_CACHE", str(tmp_path / "cache"))
     words = ["--cohort", cohort.root, "--workers", "0"]
