@@ -25,6 +25,7 @@ from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.section import Section, Shown
 from medmcl.evaluation.report.sections import sections_of
 from medmcl.evaluation.report.small_counts import as_shown
+from medmcl.evaluation.report.small_words import why_hidden
 from medmcl.evaluation.report.words import at_level
 
 
@@ -96,8 +97,8 @@ def pages(data: Evaluation, name: str = "report.html") -> tuple[str, str]:
         data: What they show.
         name: File of the first page, which the appendix links to.
     """
-    said = headline(data)
-    front, back = parted(sections_of(data), words(str(one) for one in said))
+    said, why = headline(data), why_hidden(data)
+    front, back = parted(sections_of(data), words([*map(str, said), why]))
     numbers = written(
         [row for row in data.task_rows if not row.versus], "task", "target", "metric", "method",
         "protocol", SHARE, "split", VALUE, "n", "events", ("seeds", _seeds), "note",
@@ -111,6 +112,7 @@ def pages(data: Evaluation, name: str = "report.html") -> tuple[str, str]:
             for key, own in groupby(said, key=lambda one: one.question)
         ],
         appendix=APPENDIX,
+        why_hidden=why,
         numbers={section.key for section in back},
         finding_counts=Counter(finding.code for finding in data.findings).most_common(MOST_CODES),
         excluded=sum(finding.level == "error" for finding in data.findings),

@@ -9,6 +9,7 @@ from medmcl.evaluation.protocol.evidence import SubgroupRow
 from medmcl.evaluation.report.columns import VALUE, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.pictures import Picture, shorten
+from medmcl.evaluation.report.small_words import OF_GROUPS, hides
 from medmcl.evaluation.report.words import about_what, counts_shown, metric_name
 
 MOST_TASKS = 6
@@ -28,6 +29,7 @@ def subgroup_forest(rows: Sequence[SubgroupRow], highlight: str) -> Picture | No
         title="Subgroups",
         aid="Dot = value in that group, line = 95 % interval, dashed line = everyone. Wide "
         "intervals of small groups say little; a group that lies apart needs a look."
+        + (OF_GROUPS if hides(drawn) else "")
         + rest_of(panels)
         + (f" {hidden} groups are in the table only." if hidden else ""),
         lead="Forest plot over subgroups",
