@@ -66,9 +66,9 @@ def follow_up_faults(
         ]
         wrong = "" if task.dated else "".join(f"; or, {_as(u, longest, key)}" for u in reach)
         in_years = [year / UNITS_PER_YEAR[task.unit] for year in task.horizons_years]
-        if task.unit != "years" and max(in_years) * per_year <= longest:
+        if task.unit != "years" and min(in_years) > 0.05 and max(in_years) * per_year <= longest:
             meant = ", ".join(f"{round(year, 2):g}" for year in in_years)
-            wrong = f"; or, if these are {task.unit}, write years: [{meant}]{wrong}"
+            wrong = f"; or, if these are {task.unit}, horizons_years=[{meant}]{wrong}"
         yield (
             "horizon",
             f"'{key}.horizons_years': horizon{plural} of {shown} years beyond every follow-up, of "

@@ -22,6 +22,7 @@ from medmcl.core.contracts import (
     NamesFiles,
     RecordRef,
     Sketches,
+    traits,
 )
 from medmcl.core.errors import FIND_FILE, ConfigError, MedmclError, RecordError, damage
 from medmcl.core.findings import Finding
@@ -32,8 +33,8 @@ from medmcl.data.loading.worker_pool import each
 from medmcl.modalities import ADAPTERS
 from medmcl.modalities.outside import blamed, checked_findings, checked_row, fitted_shape, said_of
 
-TOGETHER = 200
-"""So many records of a modality are also judged together."""
+TOGETHER, ROWS_TOGETHER = 200, 5000
+"""So many records of a modality, or rows of a table, are also judged together."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def fit(adapter: Adapter, raws: Iterable[Any], name: str) -> None:
 
 
 def inspect_together(adapter: Adapter, name: str, places: Sequence[RecordRef]) -> list[Finding]:
-    """Read up to 200 records, evenly spaced, for what shows only in many of one modality.
+    """Read up to 200 records (rows of a table: 5,000), evenly spaced, for what shows only in many of one modality.
 
     Records with faults of their own count too: most of them may have the fault looked for.
 
@@ -243,7 +244,8 @@ def inspect_together(adapter: Adapter, name: str, places: Sequence[RecordRef]) -
     """
     if not isinstance(adapter, InspectsTogether):
         return []
-    rows = np.unique(np.linspace(0, len(places) - 1, min(len(places), TOGETHER)).round())
+    most = min(len(places), ROWS_TOGETHER if traits(adapter).tabular else TOGETHER)
+    rows = np.unique(np.linspace(0, len(places) - 1, most).round())
     found = adapter.inspect_together(_raws(adapter, [places[int(row)] for row in rows]))
     told = [replace(one, where=f"modalities.{name}, {one.where}") for one in found]
     return of_modality(told, name)

@@ -176,7 +176,7 @@ class Tabular:
                 self._levels[name] = sorted(v for v, n in counts.items() if n >= least)
 
     def inspect_together(self, raws: Iterable[Mapping[str, Cell]]) -> list[Finding]:
-        """Columns with one value, categories spelt in two ways, numbers that stand for a gap."""
+        """Columns of one value, categories spelt in two ways, numbers that lie far from others."""
         cells: dict[str, list[Any]] = {name: [] for name in self.columns}
         for raw in raws:
             for name, value in raw.items():
@@ -186,6 +186,8 @@ class Tabular:
         for name, column in self.columns.items():
             if column.kind == "number":
                 found.append(_codes_for_gaps(name, cells[name]))
+                if found[-1] is None and (column.min is None or column.max is None):
+                    found.append(_far_apart(name, cells[name]))
             else:
                 found += [_two_spellings(name, cells[name]), _many_levels(name, cells[name])]
         return [*self._constant(), *(one for one in found if one is not None)]
@@ -379,6 +381,36 @@ def _codes_for_gaps(name: str, cells: list[float]) -> Finding | None:
         f"{name}: {{kind: number, min: {low:g}, max: {high:g}}} under columns:"
     )
     return fault("gap_code", f"column '{name}'", what, fix, "warning")
+
+
+def _far_apart(name: str, cells: list[float]) -> Finding | None:
+    """Numbers of which some lie farther from the others than either lie apart: slips, other units.
+
+    Where none is below zero, factors are compared: one number of many may be large by itself.
+    """
+    each = np.array(cells)
+    if len(each) and each.min() >= 0:
+        each = each[each > 0]
+    values = np.unique(each)
+    if len(values) <= FEW_CELLS:
+        return None
+    scale = np.log(values) if values[0] > 0 else values
+    gaps = np.diff(scale)
+    cut = int(gaps.argmax())
+    if gaps[cut] <= max(scale[cut] - scale[0], scale[-1] - scale[cut + 1]):
+        return None
+    sides = [each[each <= values[cut]], each[each > values[cut]]]
+    few, many = sorted(sides, key=len)
+    told = f"{few.min():g}" if few.min() == few.max() else f"{few.min():g} to {few.max():g}"
+    what = (
+        f"{told} in {counted(len(few), 'cell')} of the {len(cells):,} looked at, far from all "
+        f"others ({many.min():g} to {many.max():g}): a slip, or another unit?"
+    )
+    fix = (
+        "correct it, or bring all to one unit; if it is true, say what is possible: "
+        f"{name}: {{kind: number, min: {min(cells):g}, max: {each.max():g}}} under columns:"
+    )
+    return fault("far_apart", f"column '{name}'", what, fix, "warning")
 
 
 def _two_spellings(name: str, cells: list[str]) -> Finding | None:

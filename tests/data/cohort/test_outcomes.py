@@ -137,7 +137,7 @@ def test_a_time_below_zero_is_an_error_that_names_a_subject():
          "'tasks.task.horizons_years': horizon of 10 years beyond every follow-up, of which the "
          "longest is 1,825 days (5 years)", ["horizons_years=[1, 4]'"], []),
         ([365, 900, 1825], {"unit": "days", "horizons_years": [365, 1461]}, "horizon",
-         "horizons of 365, 1461 years", ["; or, if these are days, write years: [1, 4]"], []),
+         "horizons of 365, 1461 years", ["; or, if these are days, horizons_years=[1, 4]"], []),
         ([365, 900, 1826.25], {"unit": "days", "horizons_years": [1, 5]}, None, "", [], []),
         ([300, None, None], {"unit": "years"}, "follow_up", "300 years", [], []),
         ([None, None, None], {"unit": "years", "horizons_years": [5]}, "no_labels", "", [], []),

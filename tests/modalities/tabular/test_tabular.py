@@ -97,6 +97,34 @@ def test_a_number_of_nines_far_from_all_others_may_stand_for_a_gap(ages, told):
     assert [told in one.what for one in found] == [True] * bool(told)
 
 
+@pytest.mark.parametrize(
+    ("ages", "told"),
+    [
+        (
+            [*range(40, 70), 880],
+            "880 in 1 cell of the 31 looked at, far from all others (40 to 69)",
+        ),
+        ([*range(40, 70), 0.5], "0.5 in 1 cell of the 31"),
+        ([*range(40, 70), 0, 0, 0.5], "0.5 in 1 cell of the 33"),  # none at all is not far
+        ([*range(-15, 15), 300], "300 in 1 cell"),
+        ([*range(60, 140, 4), *np.linspace(0.7, 1.5, 15)], "0.7 to 1.5 in 15 cells of the 35"),
+        ([*range(40, 70), 110], ""),
+        (np.exp(np.random.default_rng(0).normal(0, 2, 500)), ""),  # large by many small factors
+        ([*[0.0] * 50, *np.exp(np.random.default_rng(1).normal(0, 2, 200))], ""),
+        ([*np.random.default_rng(2).normal(0, 1, 500)], ""),
+        ([0, 1] * 20, ""),
+        ([*range(1, 9), 500], ""),  # of few numbers nothing is far
+    ],
+)
+def test_a_number_far_from_all_others_may_be_a_slip_or_of_another_unit(ages, told):
+    rows = [{"age": float(age)} for age in ages]
+    found = adapter({"age": "number"}).inspect_together(rows)
+    assert [told in one.what for one in found] == [True] * bool(told)
+    assert {one.code for one in found} <= {"tabular.far_apart"}
+    said = {"age": {"kind": "number", "min": -1000, "max": 1000}}
+    assert not adapter(said).inspect_together(rows)  # it is said what is possible
+
+
 def test_categories_that_differ_by_capitals_or_spaces_are_told():
     cells = ["m", "f", "M", "m ", "f"]
     rows = [{"age": 1.0, "sex": cell, "bmi": None} for cell in cells]
