@@ -174,8 +174,11 @@ def write_made(
         if made is not None and made != share.checksum:
             raise _masked_before(keys, turn, known=known)
         enter(share)
+        if not again:  # killed between the two, only this round is lost, and no seeds
+            save_keys(mine, keys)
         write_atomically(mark, share.checksum)
-        save_keys(mine, keys)
+        if again:  # and here the same share can be made again
+            save_keys(mine, keys)
         save_share(share, path)
     return share
 

@@ -233,7 +233,7 @@ def fit(adapter: Adapter, raws: Iterable[Any], name: str) -> None:
 
 
 def inspect_together(adapter: Adapter, name: str, places: Sequence[RecordRef]) -> list[Finding]:
-    """Read up to 200 records (rows of a table: 5,000), evenly spaced, for what shows only in many of one modality.
+    """Read 200 records (5,000 rows of a table), evenly spaced, for what shows in many together.
 
     Records with faults of their own count too: most of them may have the fault looked for.
 

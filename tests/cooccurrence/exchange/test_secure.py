@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_counts import numbers, some_counts
 
+from medmcl.cooccurrence.exchange import secure_files
 from medmcl.cooccurrence.exchange.flat import flatten, layout_of, unflatten
 from medmcl.cooccurrence.exchange.merging import merge
 from medmcl.cooccurrence.exchange.secure import SiteKeys, add_shares, new_round, pair_seed
@@ -209,6 +210,29 @@ def test_two_shares_are_not_made_with_the_same_keys_at_once(tmp_path):
         write_share(counts["Ayr"], tmp_path / "none" / "k", turn, tmp_path / "share")
     write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
     assert {one.name for one in tmp_path.iterdir()} == {"k", "share"}
+
+
+def test_a_share_with_noise_whose_round_was_not_marked_costs_the_round_alone(tmp_path, monkeypatch):
+    counts, _, turn, keys, _ = everything()
+    keys = SiteKeys("Ayr", keys["Ayr"].seeds)
+    save_keys(keys, tmp_path / "k")
+
+    with monkeypatch.context() as full:
+        real = secure_files.write_atomically
+
+        def fails(path, *rest, **more):
+            if "rounds" in str(path):
+                raise OSError(28, "No space left on device")
+            return real(path, *rest, **more)
+
+        full.setattr(secure_files, "write_atomically", fails)
+        with pytest.raises(OSError, match="No space"):
+            write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
+    with pytest.raises(ArtefactError) as caught:
+        write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
+    assert "start a new round" in str(caught.value)
+    assert "new seeds" not in str(caught.value)
+    assert not (tmp_path / "share").exists()
 
 
 def test_missing_and_short_seeds_are_named():
