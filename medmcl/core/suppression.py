@@ -108,9 +108,42 @@ def step_of(people: float) -> float:
     return next(one * power for one in (1, 2, 5, 10) if one * power >= least * (1 - 1e-9))
 
 
-def to_step(value: float, step: float) -> float:
+class Stepped(float):
+    """A number on a grid, that is written with no more digits than its step has.
+
+    It compares, adds, and stands in files as the number it is.
+    """
+
+    step: float
+    bound: str
+
+    def __new__(cls, value: float, step: float = 0.0, bound: str = "") -> Self:
+        """Keep a number with its step; ``bound`` is what stands for zero, if not zero."""
+        made = super().__new__(cls, value)
+        made.step, made.bound = step, bound
+        return made
+
+    @override
+    def __format__(self, spec: str) -> str:
+        wanted = re.fullmatch(r"([^.]*)\.(\d+)([f%])", spec)
+        if wanted is None or not self.step:
+            return super().__format__(spec)
+        if self.bound and not self and "+" not in spec:
+            return self.bound
+        finest = -math.floor(math.log10(self.step) + 1e-9) - 2 * (wanted[3] == "%")
+        return super().__format__(f"{wanted[1]}.{max(0, min(int(wanted[2]), finest))}{wanted[3]}")
+
+
+def to_step(value: float, step: float) -> Stepped:
     """A number on a grid of so wide a step."""
-    return round(round(value / step) * step, 12)
+    return Stepped(round(round(value / step) * step, 12), step)
+
+
+def to_steps(values: Mapping[str, float], step: float) -> dict[str, Stepped]:
+    """Numbers that belong together on a grid; none of them negative, what is 0 is below a step."""
+    found = {name: to_step(value, step) for name, value in values.items()}
+    bound = "" if any(one < 0 for one in found.values()) else f"<{step:g}"
+    return {name: Stepped(one, step, bound) for name, one in found.items()}
 
 
 def plain_few(count: int, fewest: int = FEWEST_SUBJECTS) -> int | str:

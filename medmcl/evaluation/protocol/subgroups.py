@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.suppression import UNKNOWN
+from medmcl.core.suppression import UNKNOWN, to_step
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.evidence import SubgroupRow
@@ -199,7 +199,7 @@ def _row(
     numbers = sampled.interval(setting.resampling.level).numbers()
     if reason:
         shown: dict[str, Any] = {
-            name: None if numbers[name] is None else round(float(numbers[name]), 2)
+            name: None if numbers[name] is None else to_step(float(numbers[name]), 0.01)
             for name in ("value", "low", "high")
         }
         return replace(base, **shown, note=COUNTS_WITHHELD)

@@ -17,6 +17,7 @@ from medmcl.core.suppression import (
     shown_count,
     step_of,
     to_step,
+    to_steps,
 )
 from medmcl.evaluation.metrics.calibration_curve import (
     Calibration,
@@ -110,19 +111,16 @@ def _calibration(found: Calibration, known: Known, one: TaskEvidence) -> Calibra
             rounded[name] = _rounded_interval(getattr(found, name), step)
         for name in ("joint_intercept", "ici_uncorrected", "ici_if_perfect", "e50", "e90", "emax"):
             value = getattr(found, name)
-            rounded[name] = None if value is None else to_step(value, step)
+            rounded[name] = None if value is None else to_steps({name: value}, step)[name]
     return replace(found, curve=curve, groups=groups, **counts, **rounded)
 
 
 def _rounded_interval(found: Interval | None, step: float) -> Any:
     if found is None:
         return None
-    ends: dict[str, Any] = {
-        name: to_step(number, step)
-        for name in ("value", "low", "high")
-        if (number := getattr(found, name)) is not None
-    }
-    return replace(found, **ends)
+    ends = {name: getattr(found, name) for name in ("value", "low", "high")}
+    told: dict[str, Any] = {name: one for name, one in ends.items() if one is not None}
+    return replace(found, **to_steps(told, step))  # type: ignore[arg-type]  # each under its name
 
 
 def _even(curve: CalibrationCurve) -> CalibrationCurve | None:

@@ -23,7 +23,7 @@ from medmcl.core.suppression import (
     read_count,
     shown_count,
     step_of,
-    to_step,
+    to_steps,
 )
 from medmcl.evaluation.protocol.results import CROSS_VALIDATION, MAJORITY
 from medmcl.evaluation.protocol.scoring import CONSTANT
@@ -246,11 +246,9 @@ def rounded(row: Counted, called: Mapping[str, str]) -> Counted:
     """A row with its numbers at a step that tells no count."""
     people = getattr(row, called.get("subjects", "subjects"), 0)
     step = step_of(least_of(people or getattr(row, called.get("n", "n")) or 1))
-    numbers = {
-        name: to_step(value, step)
-        for name in (*NUMBERS, *OF_DIFFERENCES)
-        if (value := getattr(row, name, None)) is not None
-    }
+    given = {name: getattr(row, name, None) for name in (*NUMBERS, *OF_DIFFERENCES)}
+    told = {name: value for name, value in given.items() if value is not None}
+    numbers: dict[str, float] = {**to_steps(told, step)}
     for name in ("p_value", *(["value"] if row.metric == TEST else [])):  # type: ignore[attr-defined]  # of any class
         if (value := getattr(row, name, None)) is not None:
             numbers[name] = float(f"{value:.2g}")
