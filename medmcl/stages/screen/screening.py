@@ -200,7 +200,8 @@ def open_screening(
     chosen = stage or run.default_stage(modality or likely)
     spec = run.stage(chosen)
     run.refuse_unfinished(chosen)
-    direct = spec.poisoned_by if isinstance(spec, TrainSpec) else None
+    trained = run.of(TrainSpec).get(chosen)
+    direct = None if trained is None else trained.poisoned_by
     named, laid = attack or direct, None
     if named is not None and named != NO_ATTACK:
         fix = f"--attack {NO_ATTACK} lays none"

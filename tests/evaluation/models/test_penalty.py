@@ -10,14 +10,10 @@ from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.models import logistic, probe, survival_models
 from medmcl.evaluation.models.cross_validation import subject_folds
 from medmcl.evaluation.models.penalty import cross_validated_strength, prediction_loss
-from medmcl.evaluation.models.probe import (
-    discrete_time_probe,
-    linear_probe,
-    linear_walk,
-)
+from medmcl.evaluation.models.probe import linear_probe, linear_walk
 from medmcl.evaluation.models.scaling import Rotation
 from medmcl.evaluation.models.strength import STRENGTHS
-from medmcl.evaluation.models.survival_models import discrete_time_walk
+from medmcl.evaluation.models.survival_models import discrete_time_probe, discrete_time_walk
 
 ROWS, COLUMNS = 90, 12
 PLAIN = {linear_walk: linear_probe, discrete_time_walk: discrete_time_probe}

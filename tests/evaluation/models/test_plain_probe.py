@@ -15,12 +15,9 @@ from medmcl.evaluation.models.penalty import (
     plain_probe,
     prediction_loss,
 )
-from medmcl.evaluation.models.probe import (
-    discrete_time_probe,
-    linear_probe,
-    linear_walk,
-)
+from medmcl.evaluation.models.probe import linear_probe, linear_walk
 from medmcl.evaluation.models.strength import ALIKE, ENOUGH, STRENGTHS, WEIGHED, said_alike
+from medmcl.evaluation.models.survival_models import discrete_time_probe
 from medmcl.evaluation.protocol.evaluate import evaluate_task
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.predicted import Method
