@@ -62,6 +62,7 @@ from medmcl.data.loading.reading import (
 )
 from medmcl.data.loading.shared_work import Parts, Shard
 from medmcl.modalities.outside import rehearse
+from medmcl.modalities.tabular.settings import TabularSource
 
 _OF_A_RECIPE = frozenset({"ecg.too_short", "cmr.frames", "cmr.es_guessed", "text.long"})
 """What depends on how a recipe prepares a record, and says nothing where no recipe reads it."""
@@ -130,7 +131,10 @@ def check_cohort(
     findings += check_people(cohort, inputs, chosen, trains=trains)
     done = 0
     counts: list[RecordCount] = []
+    unjudged = [name for name, one in cohort.spec.modalities.items() if _lacks_kinds(one.source)]
     for name in cohort.spec.modalities:
+        if name in unjudged:
+            continue
         rows = _some(len(cohort.records[name]), limit)
         adapter = _build(cohort, name, inputs.get(name) or {}, findings)
         modality = _Modality(cohort, name, adapter, rows, wanted=inputs.get(name) is not None)
@@ -150,13 +154,19 @@ def check_cohort(
             *(n for n in chosen if n not in cohort.usable_tasks),
             *(n for n in cohort.spec.lost("tasks") if tasks is None or n in tasks),
         ),
-        faulty_modalities=tuple(cohort.spec.lost("modalities")),
+        faulty_modalities=(*cohort.spec.lost("modalities"), *unjudged),
         excludes=cohort.spec.keys.on_bad_record == "exclude",
         splits_known="subjects.split" not in cohort.spec.left_out,
         columns=kinds_of_columns(cohort),
         split_drawn=not cohort.spec.keys.subjects.declares_split,
     )
     return Checked(findings, overview)
+
+
+def _lacks_kinds(source: object) -> bool:
+    """Whether a table was refused before it was known which of its columns are numbers."""
+    columns = source.columns.values() if isinstance(source, TabularSource) else ()
+    return any(one.kind == "auto" for one in columns)
 
 
 def check_people(

@@ -221,7 +221,8 @@ def kinds_of_columns(cohort: Cohort) -> tuple[str, ...]:
             names = [one for one, column in spec.source.columns.items() if column.kind == kind]
             if names:
                 parts.append(f"{counted(len(names), kind, plural)} ({_some(names)})")
-        lines.append(f"{name} columns: {', '.join(parts)}")
+        if parts:
+            lines.append(f"{name} columns: {', '.join(parts)}")
     return tuple(lines)
 
 

@@ -30,6 +30,8 @@ def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]
     Neither is taken of one whose cells are mostly numbers with commas: 18,85 is no word; nor of one
     of dates, which no pattern takes.
 
+    One that the table lacks, as where two rows of a subject differ in it, stays ``auto``.
+
     A column that is named itself, or stands under an earlier pattern, is not taken again. Only
     ``*`` and ``?`` are signs of a pattern; a column that is called so itself is that column.
 
@@ -74,7 +76,9 @@ def write_out(spec: ModalitySpec, table: pd.DataFrame, reserved: Collection[str]
     _refuse_commas(spec.name, table, unsaid)
     _refuse_dates(spec.name, [n for n in unsaid if n in known and is_dates(table[n])])
     written = {
-        name: about.of_kind("category" if name in known and _is_words(table[name]) else "number")
+        name: about.of_kind("category" if _is_words(table[name]) else "number")
+        if name in known
+        else about
         for name, about in written.items()
     }
     return replace(spec, source=spec.source.model_copy(update={"columns": written}))

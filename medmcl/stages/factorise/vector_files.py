@@ -101,7 +101,7 @@ def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
     if spare:
         notes.append(f"column {', '.join(map(repr, spare))} left out: it is called as an id")
     named = [c for c in (subject, key, *spare, *ABOUT) if c in frame.columns]
-    features = frame.drop(columns=named)
+    features = _spread(frame.drop(columns=named), where)
     values = _numbers(features, kept, where)
     empty = kept & np.isnan(values).all(axis=1)
     if empty.any():
@@ -238,6 +238,22 @@ def _id_columns(frame: pd.DataFrame, id_column: str, where: str) -> tuple[str, s
     return found[0], key
 
 
+def _spread(features: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Give a column of arrays (E,) as E columns e0 to e(E-1); a table of numbers as it is."""
+    import pandas as pd
+
+    cells = features.iloc[:, 0] if features.shape[1] == 1 else pd.Series(dtype=object)
+    held = cells[[isinstance(one, np.ndarray | list | tuple) for one in cells]]
+    lengths = {len(one) for one in held}
+    if len(lengths) > 1:
+        got = ", ".join(map(str, sorted(lengths)[:_SHOWN]))
+        raise ConfigError(f"arrays of '{cells.name}' differ in length", where=where, got=got)
+    if len(held) == 0 or lengths == {0} or len(held) + cells.isna().sum() < len(cells):
+        return features
+    wide = pd.DataFrame([*held], index=held.index).reindex(features.index)
+    return wide.set_axis([f"e{k}" for k in range(wide.shape[1])], axis=1)
+
+
 def _numbers(features: pd.DataFrame, kept: np.ndarray, where: str) -> np.ndarray:
     """Give the columns of a vector as numbers, NaN where a cell is missing. (R, E) float64."""
     import pandas as pd
@@ -261,7 +277,7 @@ def _numbers(features: pd.DataFrame, kept: np.ndarray, where: str) -> np.ndarray
             f"{counted(len(odd), 'column')} of {features.shape[1]} hold what is no number",
             where=where,
             got=", ".join(odd[:_SHOWN]) + more,
-            expected="a number a cell; the subject in a column called so",
+            expected="a number in every cell beside the ids; or one column whose cells are arrays",
             fix="take these columns out, or write them as numbers",
         )
     return values

@@ -46,7 +46,7 @@ def list_of_parts(kind: str | None = None) -> str:
         lines.append(f"{name} (packages add some by the entry points '{parts.group}')")
         for part in parts:
             whose = f"  [of the package {parts.package(part)}]" if part in parts.outside else ""
-            lines.append(f"  {part:20s}  {_about(parts, part)}{whose}")
+            lines.append(f"  {part:20s}  {_about(parts, part)}{whose}".rstrip())
     return "\n".join([*lines, "one of them, with what can be set: medmcl parts NAME"])
 
 
@@ -70,7 +70,8 @@ def one_part(name: str) -> str:
 def _about(parts: Parts, name: str) -> str:
     """What a part is: the first line of its docstring; of a model, that of what fits it.
 
-    That of medmcl's own is read from the source, without what importing it would load.
+    That of medmcl's own is read from the source, without what importing it would load. Empty where
+    it says nothing.
     """
     home = parts.home(name)
     home = home[0] if isinstance(home, tuple) else home
@@ -79,7 +80,8 @@ def _about(parts: Parts, name: str) -> str:
     else:
         part = parts[name]  # one that cannot be imported is told here
         said = str((part.fit if parts is MODELS else part).__doc__ or "")
-    return _REFERENCE.split(said.partition("\n")[0])[0].rstrip(".") + "."
+    first = _REFERENCE.split(said.strip().partition("\n")[0])[0].rstrip(".")
+    return first and f"{first}."
 
 
 _REFERENCE = re.compile(r"; (?:see|keeps) ")
@@ -108,7 +110,8 @@ def _docstring(home: str) -> str:
 def _lines(kind: str, name: str) -> Iterator[str]:
     parts = PARTS[kind]
     yield f"{kind}: {name} ({parts.package(name)})"
-    yield f"  {_about(parts, name)}"
+    if said := _about(parts, name):
+        yield f"  {said}"
     if kind == "models":
         kinds = ", ".join(parts[name].kinds) or "any"
         yield f"  for tasks of kind: {kinds}; probe: {{protocol: {name}}}"

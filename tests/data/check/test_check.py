@@ -517,3 +517,22 @@ def test_a_task_that_is_no_expression_is_named_and_the_rest_is_checked(tiny):
     assert set(found) == {"task died", "task old"}
     assert found["task died"].code == "task.expression"
     assert "use ==" in found["task died"].fix
+
+
+def test_no_cell_is_judged_whose_column_was_refused_before_its_kind_was_known(tmp_path):
+    rows = [f"p{n},{40 + n},{'FM'[n % 2]},{n % 2}" for n in range(40)]
+    table = "\n".join(["patient_id,age,sex,dead", *rows, "p0,50,M,1"])
+    (tmp_path / "people.csv").write_text(table)
+    tree = {
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "people.csv", "id": "patient_id"},
+        "modalities": {"clinical": {"reader": "table", "columns": ["age", "sex"]}},
+        "tasks": {"death": {"kind": "binary", "column": "dead"}},
+    }
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    findings = check_cohort(tmp_path)
+    errors = [one for one in findings if one.level == "error"]
+    assert len(errors) == 2
+    assert all("differs between the rows of one subject (rows 1 and 41" in e.what for e in errors)
+    assert "clinical records" in str(findings.overview)
+    assert "refused" not in str(findings.overview)

@@ -29,3 +29,18 @@ def test_texts_that_are_no_utf_8_are_refused(tmp_path):
     (tmp_path / "v.parquet").write_bytes(whole.replace(b"s002", b"s0\xff2"))
     with pytest.raises(MedmclError, match="cannot be read"):
         read_vectors("v", tmp_path / "v.parquet", "subject")
+
+
+def test_a_column_of_arrays_is_the_vector(tmp_path):
+    vectors = np.arange(8, dtype=np.float32).reshape(4, 2)
+    frame = pd.DataFrame({"mrn": ["a", "b", "c", "d"], "embedding": [*vectors]})
+    frame.loc[2, "embedding"] = None
+    frame.to_parquet(tmp_path / "v.parquet")
+    read = read_vectors("v", tmp_path / "v.parquet", "mrn")
+    assert read.columns == ("e0", "e1")
+    assert read.subjects.tolist() == ["a", "b", "d"]
+    assert read.values.tolist() == vectors[[0, 1, 3]].tolist()
+    frame.at[3, "embedding"] = [1.0, 2.0, 3.0]
+    frame.to_parquet(tmp_path / "v.parquet")
+    with pytest.raises(MedmclError, match="arrays of 'embedding' differ in length"):
+        read_vectors("v", tmp_path / "v.parquet", "mrn")

@@ -117,3 +117,11 @@ def test_a_kind_of_parts_is_listed_alone(kind):
     first, *lines, _ = one_part(kind).splitlines()
     assert first.startswith(f"{kind} (")
     assert [line.split()[0] for line in lines] == list(PARTS[kind])
+
+
+def test_of_a_part_without_a_docstring_nothing_is_said_but_its_name(monkeypatch):
+    class Bare:
+        pass
+
+    monkeypatch.setitem(PARTS["selectors"], "bare", Bare)
+    assert "  bare" in list_of_parts("selectors").splitlines()
