@@ -413,11 +413,15 @@ def _far_apart(name: str, cells: list[float]) -> Finding | None:
     return fault("far_apart", f"column '{name}'", what, fix, "warning")
 
 
+_SHORT = {"female": "f", "male": "m", "woman": "f", "man": "m", "yes": "y", "no": "n", "true": "t"}
+
+
 def _two_spellings(name: str, cells: list[str]) -> Finding | None:
-    """Categories that differ by capitals or spaces alone."""
+    """Categories that differ by capitals or spaces alone, or a word beside its first letter."""
     spelt: dict[str, Counter[str]] = {}
     for cell in cells:
-        spelt.setdefault(" ".join(cell.casefold().split()), Counter())[cell] += 1
+        word = " ".join(cell.casefold().split())
+        spelt.setdefault(_SHORT.get(word, word), Counter())[cell] += 1
     twice = [ways for ways in spelt.values() if len(ways) > 1]
     if not twice:
         return None

@@ -131,6 +131,9 @@ def test_categories_that_differ_by_capitals_or_spaces_are_told():
     (found,) = adapter().inspect_together(rows)
     assert (found.code, found.level) == ("tabular.two_spellings", "warning")
     assert found.what.startswith("'m' (1) and 'M' (1) and 'm ' (1) are taken as 3 categories")
+    for other, told in (("female", True), ("FEMALE ", True), ("other", False)):
+        rows = [{"age": 1.0, "sex": cell, "bmi": None} for cell in (*"fmfm", other)]
+        assert bool(adapter().inspect_together(rows)) == told, other
 
 
 @pytest.mark.parametrize(("wards", "told"), [(2, False), (9, False), (11, True), (20, True)])
