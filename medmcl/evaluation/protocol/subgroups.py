@@ -114,6 +114,26 @@ def subgroup_rows(
     return rows
 
 
+def left_out(
+    setting: Setting | None, rows: Sequence[SubgroupRow], subgroups: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Say of which attributes all groups were pooled to one, so that there is nothing to compare.
+
+    Args:
+        setting: The evaluation; None where nobody was scored.
+        rows: Those of `subgroup_rows`.
+        subgroups: As there.
+    """
+    if setting is None:
+        return []
+    shown = {row.attribute for row in rows}
+    return [
+        f"subgroups by {name} left out: each has fewer than {FEWEST_SUBJECTS} scored subjects"
+        for name, labels in subgroups.items()
+        if rows and name not in shown and len({*np.asarray(labels)[setting.scored].tolist()}) > 1
+    ]
+
+
 def in_order(name: str) -> tuple[int, float, str]:
     """Sort bands of numbers by where they begin, other names by letter."""
     band = re.match(r"(<|>=|)(-?[0-9.]+(?:e[+-]?[0-9]+)?)(?: to <|$)", name)

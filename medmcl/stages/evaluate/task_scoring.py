@@ -16,6 +16,7 @@ from medmcl.evaluation.aspects.tasks.metrics import Thresholds
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
 from medmcl.evaluation.protocol.folds import CrossValidation, tested
 from medmcl.evaluation.protocol.predicted import Given, Method, Predictions, with_baseline
+from medmcl.evaluation.protocol.subgroups import left_out
 from medmcl.evaluation.protocol.subsets import LabelCounts, label_subset
 from medmcl.stages.evaluate.methods import Sources
 from medmcl.stages.evaluate.nobody import ASKS_OTHERWISE
@@ -146,6 +147,8 @@ class TaskScoring:
         )
         for remark in () if done.setting is None else done.setting.fold_remarks:
             self.scene.now(f"{task}: {remark}")
+        for note in left_out(done.setting, done.subgroups, self.scene.subgroups):
+            self.scene.say(note)
         return done
 
     def _outside(self, targets: Targets) -> tuple[Targets, np.ndarray]:

@@ -14,6 +14,7 @@ from medmcl.evaluation.protocol.subgroups import (
     WITHHELD,
     held_back,
     in_order,
+    left_out,
     pooled,
 )
 
@@ -95,6 +96,18 @@ def test_few_events_are_held_back_too():
     assert (
         rows["b"].events is rows["b"].n is None
     )  # else the events of a follow from those of everyone
+
+
+def test_sites_that_are_all_too_small_are_said_to_be_left_out():
+    tiny = np.array([f"s{k % 40}" for k in range(N)], dtype=object)
+    groups = {"sex": SEX, "site": tiny, "one": np.full(N, "a", dtype=object)}
+    done = evaluate_task(
+        {"x": X}, TARGETS, SPLIT, SUBJECTS, bootstrap_draws=50, subgroups=groups
+    )  # fmt: skip
+    assert {row.attribute for row in done.subgroups} == {"everyone", "sex"}
+    assert left_out(done.setting, done.subgroups, groups) == [
+        "subgroups by site left out: each has fewer than 20 scored subjects"
+    ]
 
 
 def test_few_people_with_an_event_are_not_made_many_by_their_rows():

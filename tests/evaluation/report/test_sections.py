@@ -13,7 +13,7 @@ from made_report import (
 )
 from read_pages import page_text
 
-from medmcl.evaluation.aspects.tasks.tables import discrimination_tables
+from medmcl.evaluation.aspects.tasks.tables import discrimination_tables, not_shown
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn, RiskGroup
@@ -81,6 +81,12 @@ def test_reasons_stand_where_nothing_could_be_computed():
         "D-calibration and survival curve (everyone) of death: nobody had the outcome." in appendix
     )
     assert "nobody had" not in first
+    thirds = tuple(dataclasses.replace(group, name=f"{name} third") for name in ("low", "high"))
+    parted = dataclasses.replace(dead, risk_groups=thirds)
+    assert not_shown(Evaluation(title="t", evidence=[parted])) == [
+        "Calibration curve and decision curve and D-calibration and survival curves (low third, "
+        "high third) of death: nobody had the outcome."
+    ]
 
 
 def test_cells_without_a_value_point_to_their_reason():

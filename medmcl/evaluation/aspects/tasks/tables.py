@@ -177,6 +177,7 @@ def d_rows(one: TaskEvidence) -> Rows:
 
 
 MOST_NAMED = 8  # tasks that share a reason
+OF_RISK = "survival curve "
 
 
 def not_shown(data: Evaluation) -> list[str]:
@@ -187,7 +188,7 @@ def not_shown(data: Evaluation) -> list[str]:
             ("calibration curve", one.calibration),
             ("decision curve", one.decision),
             ("D-calibration", one.d_calibration),
-            *((f"survival curve ({group.name})", curve_of(group)) for group in one.risk_groups),
+            *((f"{OF_RISK}{group.name}", curve_of(group)) for group in one.risk_groups),
         ]
         for what, part in parts:
             if isinstance(part, NotEstimable):
@@ -197,10 +198,17 @@ def not_shown(data: Evaluation) -> list[str]:
     for (what, reason), tasks in reasons.items():
         by_reason.setdefault((reason, tuple(tasks)), []).append(what)
     lines = [
-        f"{' and '.join(kinds)} of {listed(tasks, MOST_NAMED)}: {reason}."
+        f"{_kinds(kinds)} of {listed(tasks, MOST_NAMED)}: {reason}."
         for (reason, tasks), kinds in by_reason.items()
     ]
     return [f"{line[0].upper()}{line[1:]}" for line in lines]
+
+
+def _kinds(kinds: Sequence[str]) -> str:
+    """What could not be made, in words; curves of groups of risk are named together."""
+    groups = [kind.removeprefix(OF_RISK) for kind in kinds if kind.startswith(OF_RISK)]
+    curves = [f"survival curve{'s' * (len(groups) > 1)} ({', '.join(groups)})"] if groups else []
+    return " and ".join([*(kind for kind in kinds if not kind.startswith(OF_RISK)), *curves])
 
 
 FEW_COEFFICIENTS = 12  # coefficients to which the first page leads its reader
