@@ -124,6 +124,10 @@ class Stepped(float):
         return made
 
     @override
+    def __rsub__(self, other: float) -> Stepped:  # of differences that are turned around
+        return Stepped(other - float(self), self.step)
+
+    @override
     def __format__(self, spec: str) -> str:
         wanted = re.fullmatch(r"([^.]*)\.(\d+)([f%])", spec)
         if wanted is None or not self.step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -95,9 +96,15 @@ def test_figures_and_tables_say_which_count_is_of_records(tmp_path, monkeypatch)
         f"{by_year} of 60 (180 records)",  # decision curve
     ):
         assert any(counts in text for text in said), counts
+    assert any(text.startswith("risk ") for text in said)  # by a time, not a share of people
+    labels = {text for one in drawn for axes in one.axes
+              for text in axes.get_legend_handles_labels()[1]}  # fmt: skip
+    assert "horizon of the scores" in labels
     text = both_pages(tmp_path)
     assert "180 records (36 people)" in text
     assert "180 (" not in text
+    assert "observed risk by that time" in text
+    assert re.search(r"over [\d.]+ to [\d.]+ days;", text)
     assert OF_RECORDS.strip() in text
 
 

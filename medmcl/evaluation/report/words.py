@@ -19,6 +19,7 @@ METRIC_NAMES = {
     "mae": "mean absolute error",
     "c_index": "C-index",
     "c_index_ipcw": "C-index (IPCW)",
+    "observed_expected": "observed / expected",
     "integrated_brier": "integrated Brier score",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",

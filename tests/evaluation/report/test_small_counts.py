@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from medmcl.core.suppression import Hidden, placeless, read_count, shown_count, step_of, to_step
+from medmcl.evaluation.aspects.tasks.decision_figures import decision_curves
 from medmcl.evaluation.aspects.tasks.survival_figures import risk_rows
 from medmcl.evaluation.aspects.tasks.tables import d_rows
 from medmcl.evaluation.metrics.calibration_curve import calibration
@@ -29,7 +30,7 @@ from medmcl.evaluation.protocol.evidence import (
     risk_histogram,
     sensible_thresholds,
 )
-from medmcl.evaluation.protocol.results import Result, load_results
+from medmcl.evaluation.protocol.results import Result, flipped, load_results
 from medmcl.evaluation.protocol.subgroups import TOO_SMALL
 from medmcl.evaluation.report.page import render, write_report
 from medmcl.evaluation.report.small_counts import as_shown
@@ -347,7 +348,10 @@ def test_a_report_of_which_nothing_is_few_is_as_it_was(tmp_path):
 
 def test_no_point_of_a_decision_curve_places_a_single_risk(tmp_path, evidence):
     _, one = evidence
-    curve = as_shown(made(tmp_path, [], evidence=[one])).evidence[0].decision
+    told = as_shown(made(tmp_path, [], evidence=[one])).evidence
+    curve = told[0].decision
+    for found, has_gaps in ((told, None in curve.model), ([one], False)):
+        assert ("may have gaps" in decision_curves(found, "").aid) == has_gaps
     assert sum(treated is not None for treated in curve.treated) > 30
     for at, treated in zip(curve.thresholds, curve.treated, strict=True):
         k = np.interp(at, one.decision.thresholds, one.decision.treated) * 117
@@ -405,6 +409,7 @@ def test_a_rounded_number_is_written_no_finer_than_its_step(tmp_path):
     assert [one.shown for one in shown] == [
         "<0.05 (<0.05 to 0.55)", "0.00 (-0.30 to 0.55)", "+0.00 (+0.00 to +0.55)",
     ]  # fmt: skip
+    assert flipped(shown[2]).shown == "+0.00 (-0.55 to +0.00)"
     one = to_step(1.0004, 0.1)
     assert (f"{one:.3f}", f"{one:.1%}", f"{one:.4g}", str(one)) == ("1.0", "100%", "1", "1.0")
     assert f"{to_step(1.0004, 0.0001):.3f}" == "1.000"

@@ -36,6 +36,7 @@ def test_tasks_and_metrics_are_named_as_people_write_them():
     assert measured("r2", "ef") == "R²"
     assert metric_name("auc_at_5y") == metric_name("auc_at_5_years") == "AUC at 5 years"
     assert metric_name("brier_at_1y") == "Brier score at 1 year"
+    assert metric_name("observed_expected_at_1y") == "observed / expected at 1 year"
     assert metric_name("net_benefit_at_10y") == "net benefit at 10 years"
     assert (p_shown(None), p_shown(0.0004), p_shown(0.25)) == ("-", "<0.001", "0.250")
 

@@ -29,7 +29,7 @@ from medmcl.evaluation.report.words import people_shown
 
 
 def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture | None:
-    """Draw observed over predicted risk: smooth curve, tenths of subjects, spread of risks."""
+    """Draw observed over predicted risk: smooth curve, groups of like risk, spread of risks."""
     shown = [one for one in found if one.calibration is not None]
     panels = panels_of(
         [one for one in shown if isinstance(one.calibration, Calibration)], highlight
@@ -42,7 +42,7 @@ def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture |
         strip=0.65,
         title="Calibration",
         aid="On the diagonal, predicted risk is what was observed; above it risks are too "
-        "low, below too high. Points are tenths of the subjects with 95 % intervals, bars "
+        "low, below too high. Points are groups of like risk with 95 % intervals, bars "
         "below the spread of risks. ICI = mean distance from the diagonal; raw as published "
         "(Austin & Steyerberg 2019), else with the noise that bootstrap draws show taken off "
         "(our own correction)." + drawn_of(panels),

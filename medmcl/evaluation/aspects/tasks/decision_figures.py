@@ -11,6 +11,7 @@ from medmcl.evaluation.aspects.aspect import Rows
 from medmcl.evaluation.aspects.tasks.panels import (
     ABOUT,
     MOST_LINES,
+    MOST_PANELS,
     Panel,
     about,
     drawn_of,
@@ -23,6 +24,12 @@ from medmcl.evaluation.report.columns import Column, rounded, written
 from medmcl.evaluation.report.pictures import Picture, head, number
 from medmcl.evaluation.report.words import people_shown
 
+GAPS = " Nothing is drawn where 1 to 4 people are treated, or are not: a line may have gaps."
+OF_RISK = (
+    " A panel's risk is observed risk by that time (Kaplan-Meier, or Aalen-Johansen where events "
+    "compete); beside it stands how many had the event by then. People whose follow-up ended "
+    "before make it more than their share."
+)
 SHOWN = 5  # thresholds of a curve in the table; all are in decision_curve.csv
 COLUMNS: tuple[Column, ...] = (
     ("threshold", lambda row: "-" if row.threshold is None else f"{row.threshold:.3g}"),
@@ -48,6 +55,8 @@ def decision_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture | 
         title="Decision curves",
         aid="At the risk from which one would treat, the highest line does most good: net "
         "benefit counts true positives, less false positives weighed by that risk."
+        + (GAPS if any(None in _of(one).model for one in _drawn(panels)) else "")
+        + (OF_RISK if any(one.horizon is not None for one in _drawn(panels)) else "")
         + drawn_of(panels),
         lead="Net benefit over risk thresholds",
         **written([row for one in found for row in _picked(one)], *ABOUT, *COLUMNS),
@@ -76,9 +85,14 @@ def _panel(axes: Any, panel: Panel, look_of: Callable[[str], dict[str, Any]]) ->
     axes.set(xlim=(low, high), ylim=(-0.18 * top, 1.12 * top), xlabel="risk threshold",
              ylabel="net benefit")  # fmt: skip
     axes.grid()
+    share = "prevalence" if panel.first.horizon is None else "risk"
     head(axes, panel.dated,
-         f"prevalence {first.prevalence:.1%} · {first.events:,} of "
+         f"{share} {first.prevalence:.1%} · {first.events:,} of "
          f"{people_shown(first.n, first.subjects)}")  # fmt: skip
+
+
+def _drawn(panels: Sequence[Panel]) -> list[TaskEvidence]:
+    return [one for panel in panels[:MOST_PANELS] for one in panel.lines[:MOST_LINES]]
 
 
 def _said(panel: Panel) -> list[str]:

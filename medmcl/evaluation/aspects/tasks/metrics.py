@@ -117,6 +117,7 @@ class Horizons:
         has_competing: Whether other events compete.
         notes: Where all of that comes from.
         suffix: What stands behind a horizon in a metric's name.
+        unit: Of times; empty where the task names none.
     """
 
     years: tuple[float, ...]
@@ -128,6 +129,7 @@ class Horizons:
     has_competing: bool
     notes: tuple[str, ...]
     suffix: str
+    unit: str
 
     def name(self, number: int) -> str:
         """A horizon as it stands in a metric's name, as ``5y``."""
@@ -236,6 +238,7 @@ def horizons_of(targets: Targets, scored: np.ndarray, train: np.ndarray) -> Hori
         has_competing=targets.competing is not None,
         notes=tuple(notes),
         suffix=suffix,
+        unit=targets.unit or "",
     )
 
 
@@ -369,7 +372,8 @@ def _survival_lines(times: Horizons, thresholds: Thresholds) -> list[Line]:
     spec = integrated_brier_metric(times.grid, censoring=times.censoring_of_any)
     spec = replace(spec, has_causes=times.has_competing)
     where += _SEEN if times.has_competing else ""
-    note = f"over {times.grid[0]:.4g} to {times.grid[-1]:.4g}; {where}"
+    unit = f" {times.unit}" if times.unit else ""
+    note = f"over {times.grid[0]:.4g} to {times.grid[-1]:.4g}{unit}; {where}"
     grid = tuple(times.grid.tolist())
     return [
         *lines,

@@ -35,6 +35,7 @@ COMPETE = (
     "in a world where the others happen too."
 )
 OF_RECORDS = " Curves and bands are of records, as if each were independent."
+WIDE = 36  # letters of a line below a panel's title
 GRID = 200  # points of a drawn curve: the page holds no subject's own time
 CURVE_POINTS = 41  # of a curve in risk_groups.csv
 SHOWN = 5  # of them in the table
@@ -167,14 +168,16 @@ def _panel(pair: Any, panel: Panel, _: object) -> None:
         limits = (0.0, min(1.01, 1.05 * highest + 0.01))
     axes.set(xlim=(0, end), ylim=limits, ylabel=what)
     if one.horizon is not None and one.horizon < end:
-        axes.axvline(one.horizon, color="#777777", linestyle=":", linewidth=0.9)
+        axes.axvline(one.horizon, color="#777777", linestyle=":", linewidth=0.9,
+                     label="horizon of the scores")  # fmt: skip
     axes.set_xlabel(f"time ({one.unit})" if one.unit else "time")
     axes.grid(axis="y")
     marks = [tick for tick in axes.get_xticks() if 0 <= tick <= end][:7]
     _numbers_at_risk(strip, one, np.array(marks), end)
     n, subjects, events = one.followed
-    counts = f"{events:,} events of {people_shown(n, subjects)}"
-    head(axes, panel.title, f"{shorten(one.method, 26)} · {counts}")
+    parts = (shorten(one.method, 26), f"{events:,} events of {people_shown(n, subjects)}")
+    apart = " · " if sum(map(len, parts)) < WIDE else "\n"
+    head(axes, panel.title, apart.join(parts))
 
 
 def _numbers_at_risk(axes: Any, one: TaskEvidence, marks: np.ndarray, end: float) -> None:
