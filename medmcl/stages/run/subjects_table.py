@@ -85,7 +85,8 @@ def describe_subjects(
     described_here = prepared.kept & np.isin(sides, shown)
     rows = _first_samples(prepared, described_here)
     covariates = list(_covariates(prepared, rows))
-    outcomes = [one for task in tasks for one in _outcomes(prepared.tasks(task).take(rows))]
+    asked = [prepared.tasks(task).take(rows) for task in tasks]
+    outcomes = [one for targets in asked for one in _outcomes(targets)]
     sites = list(_sites(prepared, rows))
     told, twice = _once_each(list(_people(prepared, rows)), covariates)
     people = sorted([*told, *sites], key=lambda one: one.rank)
@@ -100,6 +101,8 @@ def describe_subjects(
         splits=shown if parts is not None else [name for name in SPLITS if name in shown],
     )  # fmt: skip
     notes = [*table.notes, *twice]
+    if any(one.kind == "survival" and not one.known.all() for one in asked):
+        notes.append("Who lacks the time or the event of an outcome counts as missing in both.")
     if len(rows) < int((prepared.kept if parts is None else described_here).sum()):
         notes.append("Subjects with several samples are described by the first.")
     for name, columns in _tables(prepared):

@@ -107,6 +107,18 @@ def test_table_one_reads_the_cohorts_own_columns(clinic, tmp_path):
     ).sum()  # fmt: skip
 
 
+def test_who_lacks_an_event_is_said_to_be_missing_in_both(clinic, tmp_path, monkeypatch):
+    prepared = prepared_of(clinic, tmp_path)
+    said = "Who lacks the time or the event of an outcome counts as missing in both."
+    task = prepared.tasks("death")
+    assert (said in describe_subjects(prepared, ["death"]).notes) == (not task.known.all())
+    known = task.known.copy()
+    known[:8] = False
+    lacking = dataclasses.replace(task, known=known, values=np.where(known, task.values, 0.0))
+    monkeypatch.setattr(type(prepared), "tasks", lambda self, name: lacking)
+    assert said in describe_subjects(prepared, ["death"]).notes
+
+
 def renamed(clinic, tmp_path, columns):
     """The clinic with more columns in its table of visits, each twice."""
     twice = {name: np.repeat(values, 2) for name, values in columns.items()}
