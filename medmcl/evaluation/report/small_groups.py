@@ -16,6 +16,7 @@ from medmcl.evaluation.report.table_one import Cell, Row, TableOne
 
 COUNTS = ("n", "subjects", "events")
 EVERYONE, AS_IF = "everyone", "as if"
+WHOLE = (EVERYONE, EVERYONE)
 Group = SubgroupRow | PresenceRow
 Levels = Mapping[tuple[str, str], tuple[int, ...]]
 """Attribute and group to how many of the scored people are of it; of any attribute under ""."""
@@ -38,6 +39,8 @@ def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
     found: dict[tuple[str, str], tuple[int, ...]] = {}
     for row in table.rows:
         for cell in _scored(row, table, splits):
+            if row.statistic == "subjects" and cell.count is not None:
+                found[WHOLE] = (*found.get(WHOLE, ()), cell.count)
             if row.statistic == "count" and cell.count is not None:
                 is_flag = row.level in ("yes", "no", "0", "1")
                 named = row.variable.partition(",")[0]
@@ -74,8 +77,9 @@ def hidden_groups(rows: Sequence[Group], levels: Levels, known: Known) -> list[G
 
     Of a task of which few of a group are not scored, no group is counted: by Table 1, or by another
     task, but for one that has fewer people of some group: then a difference counts no people. Where
-    only groups are held back, all others but everyone are counted in fives: another attribute, task
-    or pattern would tell what one holds back. Where sums still do, the smallest are withheld.
+    only groups are held back, all others but everyone are counted in fives, unless Table 1 counts
+    the same people: another attribute, task or pattern would tell what one holds back. Where sums
+    still do, the smallest are withheld.
 
     Args:
         rows: Rows of subgroups, and by what subjects have.
@@ -109,7 +113,8 @@ def hidden_groups(rows: Sequence[Group], levels: Levels, known: Known) -> list[G
     for place, row in enumerate(done):
         attribute, _ = _name(row)
         if attribute != EVERYONE:
-            row = _in_fives(row)
+            is_whole = levels.get(WHOLE, ()) == (whole.get(_kind(row)),)
+            row = _in_fives(row, is_whole and levels.get(_name(row), ()) == (row.subjects,))
             done[place] = _uncounted(row) if row.task in gone else row
             tables.setdefault((_kind(row), attribute), []).append(place)
     for places in tables.values():
@@ -146,13 +151,20 @@ def _is_open(row: Group) -> bool:
     return row.subjects is not None and not any(isinstance(one, Hidden) for one in counts)
 
 
-def _in_fives(row: Group) -> Group:
-    """A row with counts as ranges of five, and numbers that do not tell them."""
+def _in_fives(row: Group, is_counted: bool) -> Group:
+    """A row with counts as ranges of five, and numbers that do not tell them.
+
+    Args:
+        row: The row.
+        is_counted: Whether Table 1 counts its people: everybody of it is scored.
+    """
     if row.subjects is None or row.subjects < FEWEST_SUBJECTS:
         return row
     ranges: dict[str, Any] = {}
     for name in COUNTS:
-        if (count := getattr(row, name)) is not None:
+        if (count := getattr(row, name)) is not None and not (
+            is_counted and name != "events" and count == row.subjects
+        ):
             low = count - count % FEWEST_SUBJECTS
             ranges[name] = Hidden(count, f"{low:,} to {low + FEWEST_SUBJECTS - 1:,}")
     return rounded(replace(row, **ranges), {})

@@ -272,6 +272,25 @@ def test_groups_are_in_fives_where_one_is_held_back_and_do_not_add_up_to_it(tmp_
     assert [str(one.n) for one in found[4:]] == ["None"] * 2
 
 
+def test_groups_that_table_one_counts_are_counted_where_everybody_is_scored(tmp_path):
+    rows = [group("everyone", "everyone", 121, 60), group("sex", "f", 64, 32),
+            group("sex", "m", 57, 28), group("age", "<50", 101, 50),
+            group("age", ">=65", None, None, value=None, suppressed=True, note=TOO_SMALL),
+            group("age", "50 to <65", None, None, value=None, suppressed=True, note=TOO_SMALL),
+    ]  # fmt: skip
+    table = table_one(pd.DataFrame({"sex": ["f"] * 64 + ["m"] * 57}), ["held_out"] * 121,
+                      [Variable(name="sex", kind="category")])  # fmt: skip
+    data = replace(made(tmp_path, [row("ill", 121, 60)], subgroups=rows, table_one=table),
+                   flow=[("held_out", 121, 121)])  # fmt: skip
+    found = as_shown(data).subgroups
+    assert [str(one.n) for one in found[:4]] == ["121", "64", "57", "100 to 104"]
+    assert [str(one.events) for one in found[1:3]] == ["30 to 34", "25 to 29"]
+    assert found[1].value == to_step(rows[1].value, 0.02)
+    fewer = [replace(rows[0], n=111, subjects=111), replace(rows[1], n=54, subjects=54), *rows[2:]]
+    found = as_shown(replace(data, subgroups=fewer)).subgroups  # ten are not scored
+    assert [str(one.n) for one in found[1:3]] == ["50 to 54", "55 to 59"]
+
+
 def test_groups_of_tasks_neither_of_which_holds_the_other_are_counted(tmp_path):
     def shown(*sizes):
         names = (("everyone", "everyone"), ("sex", "f"), ("sex", "m"))
