@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.published.card import Card, card_files, find_variant
+from medmcl.encoders.published.card import Card, card_files, find_variant, from_authors
 
 if TYPE_CHECKING:
     from medmcl.encoders.published.model import PublishedModel
@@ -54,8 +54,7 @@ def load(
         raise ConfigError(
             f"'{name}' is loaded from a file of its weights, and none is named",
             expected=f'medmcl.models.load("{name}", weights="FILE")',
-            fix="medmcl ships and fetches no weights: take the file from its authors "
-            f"(`medmcl models {called}` says where and which); to see what the architecture gives "
+            fix=f"{from_authors(called)}; to see what the architecture gives "
             f"with random weights: `medmcl benchmark SUITE --random {name}`",
         )
     from medmcl.encoders.published.model import load_model

@@ -383,7 +383,10 @@ def _fault(model: type[BaseModel], detail: Any, values: Any, under: str = "") ->
         what = f"unknown key '{field}'" + nearest(path[-1], known)
         return Fault(path, what, what)
     if detail["type"] == "missing":
-        return Fault(path, f"'{field}' is missing", f"'{field}' is missing")
+        fields = [one for one in model.model_fields.values() if (one.alias,) == detail["loc"]]
+        only = [value for one in fields for value in get_args(one.annotation)]  # of `schema`
+        what = f"'{field}' is missing" + (f": write `{field}: {only[0]}`" if len(only) == 1 else "")
+        return Fault(path, what, what)
     if detail["type"] == "invalid_key":
         what = _no_word(".".join([under, *path[:-1]] if under else path[:-1]), detail["input"],
                         _known_keys(model, [str(part) for part in detail["loc"][:-1]]))  # fmt: skip

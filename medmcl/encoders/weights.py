@@ -219,6 +219,13 @@ def _refuse_stand_in(path: Path) -> None:
     for begins, (what, fix) in _STAND_INS.items():
         if head.startswith(begins) and (begins or not head):
             raise ArtefactError(what, where=path, fix=fix)
+    if all(32 <= one < 127 or one in b"\t\r\n" for one in head):
+        raise ArtefactError(
+            "is a text, not a file of weights",
+            where=path,
+            got=head.decode().partition("\n")[0],
+            expected="a file of .safetensors, or of torch.save: .pth, .pt, .ckpt, .bin",
+        )
 
 
 def _refuse_packed(path: Path) -> None:

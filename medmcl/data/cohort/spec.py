@@ -457,8 +457,9 @@ class CohortKeys(Config):
     tasks: dict[FileName, dict[str, Any]] = {}
     index: IndexKeys | None = None
     pairing: PairingKeys = PairingKeys()
-    subgroups: dict[str, SubgroupKeys] = {}
-    """Name to the column, with bands where it is a number, that results are shown by."""
+    subgroups: Annotated[dict[str, SubgroupKeys], BeforeValidator(_as_mapping)] = {}
+    """Name to the column, with bands where it is a number, that results are shown by; a list of
+    columns keeps their names."""
     missing: dict[str, tuple[str | int | float, ...]] = {}
     """Column of any table, or a pattern, to the values that stand for a missing cell; a list alone
     is of every column but ids and places of files."""

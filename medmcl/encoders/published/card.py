@@ -274,6 +274,14 @@ def read_card(name: str) -> Card:
     return card.model_copy(update={"pretrained_on": path.absolute().parent / card.pretrained_on})
 
 
+def from_authors(name: str) -> str:
+    """Say how to get the weights of a model."""
+    return (
+        "medmcl ships and fetches no weights: take the file from its authors "
+        f"(`medmcl models {name}` says where and which)"
+    )
+
+
 def split_model(text: str, variant: str | None = None) -> tuple[str, Path]:
     """Give the name, as `find_variant` takes it, and the file of ``NAME[:VARIANT]:FILE``.
 

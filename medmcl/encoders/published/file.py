@@ -19,7 +19,8 @@ from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json
-from medmcl.encoders.published.card import Card, Weights, card_files, read_card
+from medmcl.core.path_suggestions import require_file
+from medmcl.encoders.published.card import Card, Weights, card_files, from_authors, read_card
 from medmcl.encoders.weights import WRAPPERS, read_content
 
 SHOWN = 2
@@ -79,6 +80,7 @@ def read_file(card: Card, path: Path) -> WeightsFile:
             under this name.
     """
     source = weights_file(path)
+    require_file(source, ArtefactError, fix=from_authors(card.name))
     content, digest = read_content(source, card.weights.objects), sha256_of(source)
     known = card.weights.sha256.get(source.name)
     if known is not None and known != digest:

@@ -230,11 +230,11 @@ def _evaluate_run(
     refuse_runs(runs, scored_dataset(opened, spec), allow=allow_overlap)
     models: Mapping[str, str] = spec.probe.models if spec.probe else {}
     _refuse_names(others, [*models, *spec.embeddings, COVARIATES, BESIDE])
+    asked = opened.spec.tasks if spec.tasks == "all" else spec.tasks
+    refuse_faulty(opened, asked)
     folder = Path(out) if out else opened_run.path / f"evaluation-{opened.name}"
     with claimed(folder, "an evaluation is being written", filled=True):
         claim_report_folder(folder, overwrite=overwrite)
-        asked = opened.spec.tasks if spec.tasks == "all" else spec.tasks
-        refuse_faulty(opened, asked)
         record = Record(folder / "metrics.jsonl", active=True)
         if said:
             record.say(said)

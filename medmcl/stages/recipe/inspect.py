@@ -64,6 +64,8 @@ def check(
             return Checked(findings)
     assert opened is not None  # one way or the other
     about, spec = _check_recipe(recipe or opened.spec.keys.recipe, opened, overrides)
+    if not opened.spec.modalities and any(one.level == "error" for one in opened.findings):
+        about, spec = [], None  # what is wrong with cohort.yaml took them
     inputs = {} if spec is None else _inputs(spec, opened)
     trains = spec is not None and bool(named(spec.stages, TowersSpec))
     counts = {name: len(records) for name, records in opened.records.items()}

@@ -101,7 +101,7 @@ def _modality(role: str, able: tuple[str, ...], kinds: Mapping[str, str]) -> str
         f"the recipe's '{role}' is the cohort's {kind}, of which it has "
         + (f"several: {', '.join(fitting)}" if fitting else "none"),
         where=ROLES,
-        got=have,
+        got=have or "no modality",
         expected=f"one modality of kind {kind}, or one named '{role}'",
         fix=f"leave the others out: --set 'cohort.modalities.{fitting[-1]}=null'"
         if fitting

@@ -40,7 +40,11 @@ def load_files(towers: Towers, spec: TrainSpec, adapters: Mapping[str, Adapter])
                 lines += other_pixels(name, encoder, adapters[name])
             for one in towers.tower(name).modules():
                 if isinstance(one, StartsFromFile):
-                    lines += [f"{spec.name}: {line}" for line in one.start_weights()]
+                    try:
+                        lines += [f"{spec.name}: {line}" for line in one.start_weights()]
+                    except ArtefactError as error:
+                        where = f"towers.{name}.encoder.weights, {error.where}"
+                        raise error.again(ArtefactError, where=where) from None
                     lines += other_inputs(name, one, adapters[name])
     for name, source in spec.weights.items():
         if name == TRUNK and isinstance(towers, SharedTower):

@@ -246,3 +246,16 @@ def test_whatever_stands_in_a_file_gives_findings_and_no_traceback(data):
         node[last] = copy.deepcopy(data.draw(ODD))
     spec, findings = parse_spec(tree, "cohort.yaml")
     assert spec is not None or findings
+
+
+def test_a_list_of_subgroups_keeps_the_names_of_its_columns():
+    wanted, _ = said(change(subgroups={"sex": "sex", "site": "site"}))
+    spec, findings = said(change(subgroups=["sex", "site"]))
+    assert findings == []
+    assert spec.keys.subgroups == wanted.keys.subgroups
+
+
+def test_what_to_write_for_the_schema_is_said():
+    tree = change()
+    del tree["schema"]
+    assert said(tree)[1] == ["'schema' is missing: write `schema: medmcl/cohort@1`"]

@@ -58,8 +58,13 @@ def test_windows_are_averaged(file):
 
 def test_it_is_built_without_the_file_and_refuses_a_wrong_one(tmp_path):
     encoder = built(weights=tmp_path / "absent.pth", variant="cls")
-    with pytest.raises(ArtefactError, match="no such file"):
+    with pytest.raises(ArtefactError, match="no such file") as told:
         encoder.start_weights()
+    assert "`medmcl models turgut_ecg` says where and which" in str(told.value.fix)
+    for text in ("id,e0,e1\n1,0.5,0.25\n", "import numpy as np\nrng = np.random\n"):
+        (tmp_path / "absent.pth").write_text(text)
+        with pytest.raises(ArtefactError, match="is a text, not a file of weights"):
+            encoder.start_weights()
     assert "first weights" in built().start_weights()[0]
 
 

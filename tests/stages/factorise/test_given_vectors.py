@@ -191,6 +191,11 @@ def test_settings_of_the_stage_are_changed_without_training_and_slips_are_told(
         evaluate(out / "run", there, tmp_path / "w", {"evaluate.draws": 3}, embeddings=frames)
 
 
+def test_a_typo_in_a_task_is_told_before_the_report_that_is_there(scored, people):
+    with pytest.raises(MedmclError, match="there is no task 'deth'"):
+        evaluate(scored[1] / "run", people[0], out=scored[1] / "run", tasks=["deth"])
+
+
 def test_a_run_made_before_folds_were_k_by_r_is_read(scored, tmp_path):
     _, out = scored
     text = (out / "run" / "config.yaml").read_text(encoding="utf-8")

@@ -40,3 +40,11 @@ def test_a_recipe_for_another_kind_is_still_a_fault(tmp_path):
     folder = write(tmp_path / "c", whas(80)[0], {"age": "number"})
     found = [one for one in check(folder, recipe="ecg_mdm") if one.level == "error"]
     assert any("does not have" in one.what or "of which it has none" in one.what for one in found)
+
+
+def test_a_misspelt_section_of_modalities_is_one_fault(tmp_path):
+    folder = write(tmp_path / "c", whas(80)[0], ["age", "bmi"])
+    file = folder / "cohort.yaml"
+    file.write_text(file.read_text().replace("modalities:", "modalites:"))
+    (hit,), _ = errors_of(folder)
+    assert "did you mean 'modalities'?" in hit.what

@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused_before_training(cohort, file, tmp_path, ch
 def test_check_finds_an_absent_and_a_wrong_file(cohort, file, tmp_path):
     path = tmp_path / "recipe.yaml"
     for weights, words in (
-        (tmp_path / "absent.pth", "no such file"),
+        (tmp_path / "absent.pth", f"(towers.ecg.encoder.weights, {tmp_path / 'absent.pth'})"),
         (save(weights_of("cls"), tmp_path / "cls.pth", "model"), "turgut_ecg:cls"),
     ):
         path.write_text(yaml.safe_dump(recipe(weights)))
