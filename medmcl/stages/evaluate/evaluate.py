@@ -13,6 +13,7 @@ from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.file_lock import claimed, one_writer
 from medmcl.core.findings import UNLIKE_TRAINING, counted
 from medmcl.core.progress import Pace, progress
+from medmcl.core.suppression import Covered
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.encoders.published.overlap import refuse_overlap
@@ -503,11 +504,37 @@ def _say_given(
     people = evaluation.prepared.subjects
     for line in sources.strange:
         record.say(f"warning: {line}")
-    evaluation.strange = (*evaluation.strange, *sources.strange)
+    lacking = _lacking_some(spec, sources, evaluation)
+    evaluation.strange = (*evaluation.strange, *sources.strange, *lacking)
     for name in spec.embeddings:
         have = len(np.unique(people[sources.present[name]]))
         everyone = counted(len(np.unique(people)), "person", "people")
-        record.say(f"{spec.name}: {have:,} of {everyone} have a vector of '{name}'")
+        record.say(
+            f"{spec.name}: {have:,} of {everyone} have a vector of '{name}' (ids in column "
+            f"'{sources.id_columns[name]}'; {len(sources.columns[name])} numbers a vector)"
+        )
+
+
+def _lacking_some(spec: EvaluateSpec, sources: Sources, evaluation: Evaluation) -> list[str]:
+    """Say who is not scored because one of several files lacks them; reports, without numbers."""
+    splits, people = evaluation.prepared.splits, evaluation.prepared.subjects
+    scored = np.asarray(splits) == "held_out"
+    is_all = bool(spec.folds) or not scored.any()
+    asked = scored | is_all
+    have = {name: sources.present[name] for name in spec.embeddings}
+
+    def heads(rows: np.ndarray) -> int:
+        return len(np.unique(people[rows & asked]))
+
+    whole = heads(asked)
+    lost = {name: n for name, rows in have.items() if (n := whole - heads(rows))}
+    if len(have) < 2 or not lost:
+        return []
+    left = heads(np.logical_and.reduce([*have.values()]))
+    said = "only people with a vector in every file are fitted on and scored"
+    of = f"{left:,} of {whole:,}" + ("" if is_all else " held out")
+    every = ", ".join(f"{name} lacks {n:,}" for name, n in lost.items())
+    return [Covered(f"{said}: {of}; {every}", f"{said}: some have none in {', '.join(lost)}")]
 
 
 def _set_beside_nowhere(

@@ -46,6 +46,7 @@ class Sources:
             runs. None: the covariates are what is judged.
         present: Method to (N,) bool.
         columns: Given vectors to what their E are called.
+        id_columns: Given vectors to the column of their file that says whose they are.
         strange: Warnings of given vectors that lie outside of those a kept probe learned from.
         covariates: Plain columns of a table; None without.
         simple: What is plain to see of the modality; None if it has none, or was not asked for.
@@ -72,6 +73,7 @@ class Sources:
     embeddings: dict[str, np.ndarray]
     present: dict[str, np.ndarray]
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    id_columns: dict[str, str] = field(default_factory=dict)
     strange: list[str] = field(default_factory=list)
     covariates: Covariates | None = None
     simple: np.ndarray | None = None
@@ -211,6 +213,7 @@ def _lay_given(found: Sources, scene: RunScene) -> None:
         )  # fmt: skip
         found.embeddings[name], found.present[name] = laid.values, laid.present
         found.columns[name] = laid.columns
+        found.id_columns[name] = laid.id_column
         found.notes += laid.notes
         found.fitted.append(laid.fitted)
         if not is_frozen:

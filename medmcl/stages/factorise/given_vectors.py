@@ -30,6 +30,7 @@ class SampleVectors:
         notes: What a reader must know: what was left out.
         fitted: The line of the ledger: whom the encoder saw, as far as that is known.
         columns: What the E are called.
+        id_column: Column of the file that says whose they are.
         other_files: The note that says so, if they were made of other files than the cohort has.
     """
 
@@ -38,6 +39,7 @@ class SampleVectors:
     notes: tuple[str, ...]
     fitted: FittedOn
     columns: tuple[str, ...]
+    id_column: str
     other_files: str = ""
 
 
@@ -102,6 +104,7 @@ def lay_vectors(
         notes=tuple(notes),
         fitted=line,
         columns=vectors.columns,
+        id_column=vectors.id_column,
         other_files=other,
     )
 

@@ -40,6 +40,7 @@ class Vectors:
     Attributes:
         name: What they are called in results.
         where: What messages call them.
+        id_column: What the subjects stand in.
         subjects: Subject of each. (R,) object
         keys: Record or sample of each; None where there is one a subject. (R,) object
         is_sample: Whether ``keys`` are samples, not records.
@@ -50,6 +51,7 @@ class Vectors:
 
     name: str
     where: str
+    id_column: str
     subjects: np.ndarray
     keys: np.ndarray | None
     is_sample: bool
@@ -63,7 +65,7 @@ def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
 
     The subject stands in a column, or level of the index, that is called as the cohort's ids are,
     ``subject``, or as ids usually are; a record or sample in `KEYS`. All other columns are numbers
-    of the vector, but for ``quality``: rows of which it is not ``ok`` are left out.
+    of the vector, or one is of arrays that are it, but for ``quality``: rows of which it is not ``ok`` are left out.
 
     Args:
         name: What they are called in results.
@@ -113,6 +115,7 @@ def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
     return Vectors(
         name=name,
         where=where,
+        id_column=subject,
         subjects=subjects[kept],
         keys=keys,
         is_sample=str(key).startswith("sample"),

@@ -121,10 +121,14 @@ def test_other_people_are_scored_by_the_kept_probe_on_their_own_vectors(
     monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
     caplog.set_level("INFO")
     done = evaluate(out / "run", there, tmp_path / "y", embeddings=few)
-    assert "150 of 200 people have a vector of 'dull'" in caplog.text
+    assert "150 of 200 people have a vector of 'dull' (ids in column 'subject'; 6" in caplog.text
+    said = "only people with a vector in every file are fitted on and scored"
+    assert caplog.text.count(f"warning: {said}: 150 of 200 held out; dull lacks 50") == 1
     page = "".join(one.read_text(encoding="utf-8") for one in (tmp_path / "y").rglob("*.html"))
     assert "encoder of the vectors" in page
     assert " on ." not in page
+    assert f"{said}: some have none in dull." in page
+    assert "dull lacks" not in page
     row = row_of(done, "sharp")
     assert (row.protocol, row.n) == ("cox, frozen", 150)  # whom all methods can score
     assert row.low > 0.6
