@@ -65,7 +65,8 @@ def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
 
     The subject stands in a column, or level of the index, that is called as the cohort's ids are,
     ``subject``, or as ids usually are; a record or sample in `KEYS`. All other columns are numbers
-    of the vector, or one is of arrays that are it, but for ``quality``: rows of which it is not ``ok`` are left out.
+    of the vector, or one is of arrays that are it, but for ``quality``: rows of which it is not
+    ``ok`` are left out.
 
     Args:
         name: What they are called in results.
@@ -115,7 +116,7 @@ def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
     return Vectors(
         name=name,
         where=where,
-        id_column=subject,
+        id_column=str(frame.attrs.get("ids", subject)),
         subjects=subjects[kept],
         keys=keys,
         is_sample=str(key).startswith("sample"),
@@ -197,6 +198,7 @@ def _of_archive(path: Path, where: str) -> pd.DataFrame:
             )
         frame = pd.DataFrame(values, columns=[f"e{k}" for k in range(values.shape[1])])
         frame.insert(0, "subject", owners.astype(str))
+        frame.attrs["ids"] = ids
         if rows is not None:
             frame.insert(1, rows.removesuffix("s"), archive[rows].astype(str))
     return frame

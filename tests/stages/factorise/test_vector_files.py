@@ -44,3 +44,8 @@ def test_a_column_of_arrays_is_the_vector(tmp_path):
     frame.to_parquet(tmp_path / "v.parquet")
     with pytest.raises(MedmclError, match="arrays of 'embedding' differ in length"):
         read_vectors("v", tmp_path / "v.parquet", "mrn")
+
+
+def test_an_archive_keeps_what_its_ids_are_called(tmp_path):
+    np.savez(tmp_path / "v.npz", ids=["a", "b"], vectors=np.eye(2))
+    assert read_vectors("v", tmp_path / "v.npz", "mrn").id_column == "ids"
