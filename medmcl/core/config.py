@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -537,9 +537,9 @@ def refuse_absent(
     Raises:
         ConfigError: It is none of them.
     """
-    names = list(known)
+    names = known if isinstance(known, Collection) else list(known)  # maps find it themselves
     if name not in names:
-        expected = None if names else none
+        expected = None if len(names) else none
         raise ConfigError(f"{what}{nearest(name, names)}", expected=expected, **more)
 
 

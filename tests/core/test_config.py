@@ -243,3 +243,13 @@ def test_what_is_no_file_or_has_no_end_is_refused_before_it_is_read(tmp_path, mo
             if name != "large":
                 with pytest.raises(ArtefactError, match=words):
                     reader(tmp_path / f"{name}.yaml")
+
+
+def test_a_known_name_is_found_without_going_through_all_names():
+    """Parts of installed packages are looked for only if a name is none of medmcl's own."""
+
+    class Lazy(dict):
+        def __iter__(self):
+            raise AssertionError("went through all names")
+
+    assert lookup("part", "ecg", Lazy(ecg=1)) == 1

@@ -50,9 +50,9 @@ class _Members:
     ) -> Finding:
         """Say what a record shares with others; between people that is an error."""
         mine = self.places[row]
-        named = [f"{self.places[o].record} of subject {self.places[o].subject}" for o in others]
-        shown = first_of(named, 3)
-        owners = {self.places[other].subject for other in others} | {mine.subject}
+        theirs = [self.places[other] for other in others]  # each is made when asked for
+        shown = first_of((f"{one.record} of subject {one.subject}" for one in theirs), 3)
+        owners = {one.subject for one in theirs} | {mine.subject}
         sides = {str(self.splits[other]) for other in (row, *others)}
         split = " and ".join(side for side in SPLITS if side in sides)
         across = f"; across splits: {split}" if len(sides) > 1 else ""

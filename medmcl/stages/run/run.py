@@ -554,7 +554,8 @@ class Run(Store):
         stage, where = stage or self.default_stage(shared[0]), pick_device(device)
         towers = self.towers(stage, where)
         for name in shared:
-            self.stage_with(name, stage)  # refuses one without the tower
+            what = f"stage '{stage}' has no tower for '{name}'"
+            refuse_absent(name, towers.towers, what, where=self.path)
         return FusedEmbedding(
             towers=towers,
             prepared=self.prepare(cohort, shared),
