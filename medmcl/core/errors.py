@@ -107,6 +107,11 @@ def damage(
         raise
     except Exception as raised:
         got = f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
+        if isinstance(raised, MemoryError):
+            got = "more than the memory that is free: the file claims too much, or little is free"
+            fix = "; ".join(
+                ("if the file is sound, free memory or read in fewer workers", fix or "")
+            )
         raise error(what, where=where, got=got, expected=expected, fix=fix) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medmcl.core.errors import CohortError
+from medmcl.core.errors import CohortError, ConfigError, RecordError, damage
 from medmcl.core.findings import record_finding
 
 
@@ -21,3 +21,21 @@ def test_a_value_of_megabytes_does_not_fill_a_message(said):
     assert len(said("x" * 3_000_000)) < 5_500
     assert "more letters" in said("x" * 3_000_000)
     assert "more letters" not in said("x" * 300)
+
+
+@pytest.mark.parametrize(
+    ("raised", "fixes"),
+    [
+        (ValueError("bad magic"), ("copy it again",)),
+        (MemoryError(), ("free memory", "copy it again")),
+    ],
+)
+def test_what_a_library_raises_on_a_file_is_told_in_words(raised, fixes):
+    with pytest.raises(RecordError, match="damaged") as caught, damage("a.bin"):
+        raise raised
+    assert all(fix in caught.value.fix for fix in fixes)
+    with pytest.raises(KeyboardInterrupt), damage("a.bin"):
+        raise KeyboardInterrupt
+    ours = ConfigError("own words")
+    with pytest.raises(ConfigError, match="own words"), damage("a.bin"):
+        raise ours
