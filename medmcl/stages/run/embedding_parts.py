@@ -57,7 +57,7 @@ def write_in_parts(
     mine = [number for number in range(len(parts)) if shard is None or shard.has(number)]
     try:
         _make_each(folder, {number: parts[number] for number in mine}, embedding)
-    except ArtefactError:
+    except (ArtefactError, OSError):  # no folder to write to, once they are joined
         if not _is_joined(folder, out):
             raise
     missing = sum(_find(folder, number) is None for number in range(len(parts)))
@@ -142,6 +142,10 @@ def _begin(folder: Path, out: Path, embedding: Embedding, *, goes_on: bool) -> b
         )
     try:
         there = unsealed(parse_json(about.read_text(encoding="utf-8")), about)
+    except FileNotFoundError:
+        if not _is_joined(folder, out):
+            raise
+        return False
     except ValueError:
         raise ArtefactError("is damaged", where=about, fix=f"begin anew: remove {folder}") from None
     if there["identity"] != embedding.identity:

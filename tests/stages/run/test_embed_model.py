@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -20,10 +21,11 @@ from small_encoder import weights_of
 import medmcl
 from medmcl import models
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.data.loading import shared_work
 from medmcl.encoders.published.card import split_model
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings
 from medmcl.stages.benchmark.contenders import disturbed
-from medmcl.stages.run import embedding
+from medmcl.stages.run import embedding, embedding_parts
 from medmcl.stages.run.embed import EmbedCommand
 from medmcl.stages.run.embedding import provenance_of_table
 
@@ -159,6 +161,28 @@ def test_shards_at_the_same_time_each_started_twice(cohort, file, whole, tmp_pat
     for one in threads:
         one.join()
     assert not faults
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("doing", ["an embedding is being begun", "a part is being embedded"])
+def test_parts_that_another_shard_joins_meanwhile_are_no_fault(
+    cohort, file, whole, tmp_path, monkeypatch, doing
+):
+    out = tmp_path / "e.parquet"
+    embed(cohort, file, out, shard="1/2")
+    real = shared_work.claim
+
+    @contextmanager
+    def joined_after(path, said, **more):
+        with real(path, said, **more):
+            yield
+        if said == doing:
+            shutil.copy(whole, out)
+            shutil.rmtree(f"{out}.parts")
+
+    for module in (embedding_parts, shared_work):
+        monkeypatch.setattr(module, "claim", joined_after)
+    embed(cohort, file, out, shard="2/2")
     assert out.read_bytes() == whole.read_bytes()
 
 
