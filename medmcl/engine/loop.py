@@ -210,8 +210,8 @@ class Training:
         waits = plan.settles_each_step(world) or not by_itself
         taken = not (waits and bool(host.read(bad)))
         if taken:
-            if not waits:  # read by torch's fused ones
-                self.optimiser.found_inf = bad  # type: ignore[attr-defined]
+            if not waits:
+                self.optimiser.found_inf = bad  # type: ignore[attr-defined]  # torch's fused ones
             self.optimiser.step()
             state.sums = sums_of_taken(state.sums, learner.row_sums, bad)
             if self.average is not None:

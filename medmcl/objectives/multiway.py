@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import ClassVar, Literal
@@ -52,7 +53,7 @@ class Multiway(nn.Module):
         return self.scale if set(pair) <= set(self.names) else None
 
 
-class Whole(Multiway):
+class Whole(Multiway, ABC):
     """What objectives have that charge one term for all modalities, of the rows that have all."""
 
     name: ClassVar[str]
@@ -80,9 +81,9 @@ class Whole(Multiway):
         """Exponent of the rows that an anchor is compared with."""
         return 1
 
+    @abstractmethod
     def charge(self, points: list[Tensor]) -> Tensor:
         """Give the loss of points (rows, D) each; rows of one number belong together."""
-        raise NotImplementedError
 
 
 def stacked(embeddings: Many, normalise: bool = True) -> Tensor:
