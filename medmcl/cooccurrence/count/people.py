@@ -96,6 +96,11 @@ class People:
     contents: np.ndarray | None = field(default=None, compare=False, repr=False)
     records: np.ndarray | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def is_name(self) -> bool:
+        """Whether a site is known by its name alone, as those of a secure sum are."""
+        return self.tags is None and self.patients is None
+
 
 def register_beside(place: Path) -> Path:
     """Give the folder of the register of what lies in a folder: one in it.

@@ -140,7 +140,7 @@ def refuse_counted_twice(
         ArtefactError: Two have patients of the same ids; see `counted_twice`. Or a secure sum,
             whose patients nobody knows, stands beside counts.
     """
-    sums = [name for name, people in sites if any(map(_is_known_by_name, people))]
+    sums = [name for name, people in sites if any(one.is_name for one in people)]
     if 0 < len(sums) < len(sites) and not other_people:
         raise ArtefactError(
             "whether patients of the counts are in a secure sum cannot be told, and each who is "
@@ -166,10 +166,6 @@ def refuse_counted_twice(
                     else "; --other-people (other_people=True) if ids are the same by chance"
                 ),
             )
-
-
-def _is_known_by_name(people: People) -> bool:
-    return people.tags is None and people.patients is None
 
 
 def _same(mine: Counts, theirs: Counts) -> bool:

@@ -97,7 +97,7 @@ def refuse_beside_sums(new: Past, past: Sequence[Past]) -> None:
 
 
 def _by_names(counts: Counts) -> bool:
-    return any(one.tags is None and one.patients is None for one in people_of(counts))
+    return any(one.is_name for one in people_of(counts))
 
 
 def _refuse_other_name(

@@ -362,7 +362,7 @@ def _simple(found: Sources, scene: RunScene, probe: ProbeSpec) -> None:
         elif reading is not None:  # absent for everyone
             vectors[name] = np.zeros((found.rows, len(reading.learned.columns)))
             present[name] = np.zeros(found.rows, dtype=bool)
-    if not vectors:
+    if not vectors or not (probe.several or tables):
         why = "no train row to learn from" if tables else "this kind of modality has none"
         found.notes.append(f"simple features of {' and '.join(names)} left out: {why}")
         return
