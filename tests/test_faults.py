@@ -1,6 +1,7 @@
 """The short form of benchmarks/faults, with tests/test_mutants.py: a trial a family of commands.
 
-The two take 90 processor seconds at most, `SECONDS` of them here.
+The two take some 65 processor seconds on a quiet machine, of 90 that they may; `SECONDS` here
+and there are what fails on a machine that is twice as slow, or busy, too.
 """
 
 from unittest.mock import patch
@@ -13,7 +14,7 @@ from benchmarks.faults.families import WRITES_NOTHING
 from medmcl.core.atomic import process_space
 from medmcl.evaluation.report import page
 
-SECONDS = 62
+SECONDS = 90
 PRETRAIN = ("pretrain", "pretrain --resume", "pretrain --reuse", "pretrain --keep")
 """A killed `pretrain` has tests of its own, in tests/stages/run."""
 FAMILIES = {one.name: one for one in toy.FAMILIES if one.name not in (*PRETRAIN, "check")}

@@ -8,8 +8,11 @@ from time import process_time
 
 import pytest
 
-MOST = 60.0
-"""CPU seconds of all golden tests: fixtures, weights and nets with them."""
+MOST = 90.0
+"""CPU seconds of all golden tests, with fixtures, weights and nets: the minute, on a busy machine.
+
+The same tests have taken half as long again beside other work as on a quiet machine (42 seconds).
+"""
 _KEY, _SINCE = "golden_cpu_s", pytest.StashKey[float]()
 
 
