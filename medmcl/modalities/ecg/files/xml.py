@@ -92,8 +92,8 @@ def _muse_lead(node: Any, name: str, path: Path) -> tuple[str, np.ndarray]:
 def read_ukb(path: Path) -> Channels:
     """Read a Cardiosoft file: the strip of a resting ECG, or the full exercise recording.
 
-    Resting (20205): one ``WaveformData`` a lead. Exercise (6025): ``FullDisclosure``, whose samples
-    alternate between its leads (I, 2, 3); if it is missing, the first strip.
+    Resting (20205): one ``WaveformData`` a lead. Exercise (6025): ``FullDisclosure`` of its leads
+    (I, 2, 3), in either order of samples (`_by_lead`); if it is missing, the first strip.
     """
     root = parse(path)
     strips = [strip for strip in _strips(root) if strip]
@@ -141,11 +141,34 @@ def _full_disclosure(full: Any, path: Path) -> Channels:
             where=path,
             got=f"{stated} channels, leads {', '.join(order)}",
         )
-    over = len(values) % len(order)
-    table = values[: len(values) - over].reshape(-1, len(order)).T * scale
-    leads = {_DIGITS.get(name, name): (unit, row) for name, row in zip(order, table, strict=True)}
-    notes = (f"the last {over} values are not a whole sample and are left out",) if over else ()
+    table = _by_lead(values, len(order), rate)
+    leads = {
+        _DIGITS.get(name, name): (unit, row * scale) for name, row in zip(order, table, strict=True)
+    }
+    over = len(values) - table.size
+    notes = (f"the last {over} values are not of all leads and are left out",) if over else ()
     return stacked(leads, rate, path, notes)
+
+
+def _by_lead(values: np.ndarray, leads: int, rate: float) -> np.ndarray:
+    """Give the samples of each lead, (leads, samples), of a full disclosure.
+
+    They stand in turns of a second: one second of the first lead, one of the next; or sample by
+    sample. The file does not say which, its signal does: what follows one another in a lead differs
+    less. Of 43 records of PTB-XL (three leads, 100 Hz) the right order is the smoother one in all,
+    also with .2 mV of white noise.
+
+    Source:
+        Turns of a second: how broadinstitute/ml4h reads field 6025, and paubrunet97's
+        CardioSoftECGXMLreader. Sample by sample: GE's manual of CardioSoft's XML export.
+    """
+    second = round(rate)
+    whole = len(values) - len(values) % (leads * second)
+    along, across = (np.abs(values[lag:] - values[:-lag]).mean() for lag in (1, leads))
+    if whole and second == rate and along < across:
+        turns = values[:whole].reshape(-1, leads, second)
+        return turns.transpose(1, 0, 2).reshape(leads, -1)
+    return values[: len(values) - len(values) % leads].reshape(-1, leads).T
 
 
 def _ukb_scale(holder: Any, path: Path) -> tuple[str, float, float]:
