@@ -10,8 +10,9 @@ from drawing import undrawn
 
 from medmcl import models
 from medmcl.cooccurrence.count.spec import CooccurrenceKeys
-from medmcl.core.config import check, parse_yaml
+from medmcl.core.config import Config, check, parse_yaml
 from medmcl.core.errors import ConfigError
+from medmcl.core.key_help import texts_of
 from medmcl.data.cohort import spec
 from medmcl.data.cohort.manifest import parse_spec
 from medmcl.encoders import ENCODERS
@@ -259,8 +260,7 @@ def test_the_recipe_page_lists_every_setting_of_images_as_the_code_has_it():
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     section = text.split("\n## Inputs: images\n")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
-    fields = [*Image.Settings.model_fields.items(), *Image.Augment.model_fields.items()]
-    assert rows == [f"| `{n}` | {_yaml(f.default)} | {f.description} |" for n, f in fields]
+    assert rows == [*_settings_rows(Image.Settings), *_settings_rows(Image.Augment)]
 
 
 @pytest.mark.parametrize("kind", SIMULATORS)
@@ -268,8 +268,12 @@ def test_the_cohort_page_lists_every_setting_of_a_simulation_as_the_code_has_it(
     text = (ROOT / "docs" / "cohort.md").read_text(encoding="utf-8")
     section = text.split(f"### simulate {kind}\n")[1].split("\n## ")[0].split("\n### ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
-    fields = SIMULATORS.settings[kind].model_fields.items()
-    assert rows == [f"| `{n}` | {_yaml(f.default)} | {f.description} |" for n, f in fields]
+    assert rows == _settings_rows(SIMULATORS.settings[kind])
+
+
+def _settings_rows(model: type[Config]) -> list[str]:
+    said, fields = texts_of(model), model.model_fields.items()
+    return [f"| `{name}` | {_yaml(one.default)} | {said[name]} |" for name, one in fields]
 
 
 def _yaml(value: object) -> str:

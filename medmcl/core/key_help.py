@@ -35,11 +35,10 @@ class KeyHelp:
 
 def help_of(model: type[BaseModel]) -> list[KeyHelp]:
     """Give the keys of a model in the order of its fields."""
-    said = _lines_below(model)
+    said = texts_of(model)
     found = []
     for name, field in model.model_fields.items():
         default = None if field.is_required() else field.get_default(call_default_factory=True)
-        about = field.description or said.get(name, "")
         found.append(
             KeyHelp(
                 name=field.alias or name,
@@ -47,15 +46,15 @@ def help_of(model: type[BaseModel]) -> list[KeyHelp]:
                 needed=field.is_required(),
                 default=default.model_dump(mode="json") if isinstance(default, BaseModel)
                 else default,
-                about=_SENTENCE.split(about)[0].rstrip("."),
+                about=_SENTENCE.split(said[name])[0].rstrip("."),
             )
         )  # fmt: skip
     return found
 
 
-def _lines_below(model: type[BaseModel]) -> dict[str, str]:
-    """Give the text that stands below each field in the source, of the model and its bases."""
-    found: dict[str, str] = {}
+def texts_of(model: type[BaseModel]) -> dict[str, str]:
+    """Give what is said of each field: its description, or what stands below it in the source."""
+    found = dict.fromkeys(model.model_fields, "")
     for one in reversed(model.__mro__):
         if not (issubclass(one, BaseModel) and one is not BaseModel):
             continue
@@ -71,7 +70,8 @@ def _lines_below(model: type[BaseModel]) -> dict[str, str]:
                 continue
             if isinstance(text.value, str):
                 found[target.id] = " ".join(text.value.split())
-    return found
+    described = {name: one.description for name, one in model.model_fields.items()}
+    return {**found, **{name: text for name, text in described.items() if text}}
 
 
 _SENTENCE = re.compile(r"(?<!et al)\. ")

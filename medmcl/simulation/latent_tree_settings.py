@@ -12,27 +12,24 @@ from medmcl.simulation.settings import Share, SimulationSettings
 class LatentTreeSettings(SimulationSettings):
     """How many modalities, how they hang together, and how patchy they are."""
 
-    modalities: Annotated[int, Field(ge=2, le=100)] = Field(
-        default=6, description="tables: m0, m1, ..."
-    )
-    rho: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.9, description="correlation of latents along an edge of the tree"
-    )
-    tree: Literal["random", "chain", "star"] | tuple[tuple[int, int], ...] = Field(
-        default="random", description="random, chain, star, or edges such as [[0, 1], [1, 2]]"
-    )
-    noise_modalities: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="how many of the modalities share nothing with any other"
-    )
-    missing: Share = Field(
-        default=0.0, description="share of entries absent at random; everybody keeps one"
-    )
-    latent: PositiveInt = Field(default=8, description="latent dimensions of a modality")
-    columns: PositiveInt = Field(default=24, description="columns of a table")
-    noise: Annotated[float, Field(ge=0)] = Field(
-        default=0.3, description="noise of a cell, standard deviation"
-    )
-    recipe: str = Field(default="autobind_toy", description="default recipe of the cohort")
+    modalities: Annotated[int, Field(ge=2, le=100)] = 6
+    """tables: m0, m1, ..."""
+    rho: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """correlation of latents along an edge of the tree"""
+    tree: Literal["random", "chain", "star"] | tuple[tuple[int, int], ...] = "random"
+    """random, chain, star, or edges such as [[0, 1], [1, 2]]"""
+    noise_modalities: Annotated[int, Field(ge=0)] = 0
+    """how many of the modalities share nothing with any other"""
+    missing: Share = 0.0
+    """share of entries absent at random; everybody keeps one"""
+    latent: PositiveInt = 8
+    """latent dimensions of a modality"""
+    columns: PositiveInt = 24
+    """columns of a table"""
+    noise: Annotated[float, Field(ge=0)] = 0.3
+    """noise of a cell, standard deviation"""
+    recipe: str = "autobind_toy"
+    """default recipe of the cohort"""
 
     @model_validator(mode="after")
     def _check(self) -> LatentTreeSettings:

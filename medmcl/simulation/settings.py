@@ -14,12 +14,18 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class SimulationSettings(Config):
     """How many subjects, in which split, and what the folder says of them; a kind adds its own."""
 
-    subjects: PositiveInt = Field(default=1000, description="number of subjects")
-    seed: int = Field(default=0, description="same seed, same bytes")
-    tuning: Share = Field(default=0.1, description="share of subjects in the tuning split")
-    held_out: Share = Field(default=0.2, description="share of subjects in the held-out split")
-    recipe: str = Field(description="default recipe of the cohort")
-    overwrite: bool = Field(default=False, description="replace an earlier simulated cohort")
+    subjects: PositiveInt = 1000
+    """number of subjects"""
+    seed: int = 0
+    """same seed, same bytes"""
+    tuning: Share = 0.1
+    """share of subjects in the tuning split"""
+    held_out: Share = 0.2
+    """share of subjects in the held-out split"""
+    recipe: str
+    """default recipe of the cohort"""
+    overwrite: bool = False
+    """replace an earlier simulated cohort"""
 
     @model_validator(mode="after")
     def _some_left(self) -> SimulationSettings:

@@ -21,9 +21,8 @@ class FractionCrop(Config):
     top: Probability = 0.21
     left: Probability = 0.325
     size: Annotated[float, Field(gt=0, le=1)] = 0.375
-    canvas: PositiveInt | None = Field(
-        default=None, description="pixels of the square before cropping; none: the longer side"
-    )
+    canvas: PositiveInt | None = None
+    """pixels of the square before cropping; none: the longer side"""
 
     @model_validator(mode="after")
     def _check(self) -> FractionCrop:
@@ -36,36 +35,26 @@ class CMRSource(Config):
     """What a cohort says of its cardiac MR files."""
 
     reader: Literal["nifti", "npy", "dicom"]
-    axes: str | None = Field(
-        default=None,
-        description="a letter for each axis of a file, in its order: xyzt, xyz, tyx; DICOM says it "
-        "itself: there, which axes may be longer than 1",
-    )
-    series: Chosen | None = Field(
-        default=None,
-        description="dicom: number or description of the series that is meant, * for any letters; "
-        "a list: together they are one stack",
-    )
-    frame_order: FrameOrder = Field(
-        default="trigger_time", description="dicom: what orders the frames of a slice in time"
-    )
-    repeated: Literal["refuse", "last"] = Field(
-        default="refuse",
-        description="dicom: of series of one description at one place, take the last by number",
-    )
-    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
-        default=None, description="along x, y, z; overrides the header"
-    )
-    row: str | None = Field(default=None, description="npy: column with the row of the array")
-    frames: dict[str, str] = Field(
-        default={}, description="named frame to the column with its number: {ed: ED, es: ES}"
-    )
-    first_frame: Literal[0, 1] = Field(
-        default=0, description="number of a cycle's first frame in those columns (ACDC: 1)"
-    )
-    orient: Literal["canonical", "stored"] = Field(
-        default="canonical", description="turn the plane by the header, or leave it as stored"
-    )
+    axes: str | None = None
+    """a letter for each axis of a file, in its order: xyzt, xyz, tyx; DICOM says it itself: there,
+    which axes may be longer than 1"""
+    series: Chosen | None = None
+    """dicom: number or description of the series that is meant, * for any letters; a list: together
+    they are one stack"""
+    frame_order: FrameOrder = "trigger_time"
+    """dicom: what orders the frames of a slice in time"""
+    repeated: Literal["refuse", "last"] = "refuse"
+    """dicom: of series of one description at one place, take the last by number"""
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """along x, y, z; overrides the header"""
+    row: str | None = None
+    """npy: column with the row of the array"""
+    frames: dict[str, str] = {}
+    """named frame to the column with its number: {ed: ED, es: ES}"""
+    first_frame: Literal[0, 1] = 0
+    """number of a cycle's first frame in those columns (ACDC: 1)"""
+    orient: Literal["canonical", "stored"] = "canonical"
+    """turn the plane by the header, or leave it as stored"""
 
     @model_validator(mode="after")
     def _check(self) -> CMRSource:
@@ -91,13 +80,14 @@ class Grid(Config):
     """
 
     spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 10.0)
-    voxels: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        default=(192, 192, 16), description="cut about the left ventricle, or the middle; padded"
-    )
-    label: PositiveInt = Field(default=3, description="of the left ventricle in a mask (ACDC: 3)")
+    voxels: tuple[PositiveInt, PositiveInt, PositiveInt] = (192, 192, 16)
+    """cut about the left ventricle, or the middle; padded"""
+    label: PositiveInt = 3
+    """of the left ventricle in a mask (ACDC: 3)"""
     lower_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.95
     upper_percentile: Annotated[float, Field(gt=50, le=100)] = 99.5
-    levels: Annotated[int, Field(ge=2)] = Field(default=256, description="grey values kept")
+    levels: Annotated[int, Field(ge=2)] = 256
+    """grey values kept"""
 
 
 class CMRSettings(Config):
@@ -108,38 +98,30 @@ class CMRSettings(Config):
     """
 
     mode: Literal["multi_frame_2d", "volume_3d", "cine_2dt", "cine_3dt"] = "multi_frame_2d"
-    frames: tuple[str, ...] | PositiveInt | None = Field(
-        default=None,
-        description="names (es, mid, ed, or as declared), or how many evenly over the cycle; "
-        "none: es, mid, ed for multi_frame_2d (the paper's), or es, ed where most train records "
-        "have no frame between these; ed for volume_3d, 16 for cines",
-    )
-    slice_at: Probability = Field(
-        default=0.5, description="position in the stack; .5 is slice Z // 2, the paper's"
-    )
-    spacing_mm: PositiveFloat | None = Field(
-        default=None, description="resample the plane to this; none: as acquired (the paper's)"
-    )
-    slice_spacing_mm: PositiveFloat | None = Field(default=None, description="resample along z")
-    size: tuple[PositiveInt, PositiveInt] | PositiveInt = Field(
-        default=210, description="pixels (Y, X), or of a square; 210 is the paper's"
-    )
-    slices: PositiveInt = Field(default=10, description="3-D modes: slices, cut or padded")
-    crop: Literal["none", "center"] | FractionCrop = Field(
-        default="none",
-        description="none: pad to a square and resize; center: cut or pad, no resizing; or a "
-        "window (the paper's: {top: .21, left: .325, size: .375, canvas: 210}) and resize",
-    )
+    frames: tuple[str, ...] | PositiveInt | None = None
+    """names (es, mid, ed, or as declared), or how many evenly over the cycle; none: es, mid, ed for
+    multi_frame_2d (the paper's), or es, ed where most train records have no frame between these; ed
+    for volume_3d, 16 for cines"""
+    slice_at: Probability = 0.5
+    """position in the stack; .5 is slice Z // 2, the paper's"""
+    spacing_mm: PositiveFloat | None = None
+    """resample the plane to this; none: as acquired (the paper's)"""
+    slice_spacing_mm: PositiveFloat | None = None
+    """resample along z"""
+    size: tuple[PositiveInt, PositiveInt] | PositiveInt = 210
+    """pixels (Y, X), or of a square; 210 is the paper's"""
+    slices: PositiveInt = 10
+    """3-D modes: slices, cut or padded"""
+    crop: Literal["none", "center"] | FractionCrop = "none"
+    """none: pad to a square and resize; center: cut or pad, no resizing; or a window (the paper's:
+    {top: .21, left: .325, size: .375, canvas: 210}) and resize"""
     lower_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
-    upper_percentile: Annotated[float, Field(gt=50, le=100)] = Field(
-        default=99.0, description="of the whole volume, clipped and scaled to 1 (the paper's)"
-    )
+    upper_percentile: Annotated[float, Field(gt=50, le=100)] = 99.0
+    """of the whole volume, clipped and scaled to 1 (the paper's)"""
 
-    grid: Grid | None = Field(
-        default=None,
-        description="volume_3d: resampled, cut and scaled as CineMA's authors do it; {}: their "
-        "numbers; takes the place of spacing, size, slices, crop and percentiles",
-    )
+    grid: Grid | None = None
+    """volume_3d: resampled, cut and scaled as CineMA's authors do it; {}: their numbers; takes the
+    place of spacing, size, slices, crop and percentiles"""
 
     @model_validator(mode="after")
     def _check(self) -> CMRSettings:
@@ -198,22 +180,26 @@ class CMRAugment(Config):
     contrast; flip, rotation and crop are one resampling instead of three.
     """
 
-    probability: Probability = Field(default=0.95, description="of disturbing a row at all (paper)")
-    flip: Probability = Field(default=0.5, description="of mirroring along x (paper)")
-    rotation_deg: NonNegativeFloat = Field(default=45.0, description="up to, either way (paper)")
-    rotation: Probability = Field(default=1.0, description="of turning (code; the paper says .5)")
-    brightness: Probability = Field(default=0.5, description="factor 1 +- this (code; paper .25)")
-    contrast: Probability = Field(default=0.5, description="factor 1 +- this (code; paper .25)")
-    scale: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(0.6, 1.0), description="area of the random crop, as a fraction (paper)"
-    )
-    ratio: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(0.75, 4 / 3), description="width over height of the random crop (code)"
-    )
-    noise: NonNegativeFloat = Field(default=0.0, description="deviation of added noise (not paper)")
-    gibbs: Probability = Field(
-        default=0.0, description="largest share of k-space cut off, by MONAI (not the paper's)"
-    )
+    probability: Probability = 0.95
+    """of disturbing a row at all (paper)"""
+    flip: Probability = 0.5
+    """of mirroring along x (paper)"""
+    rotation_deg: NonNegativeFloat = 45.0
+    """up to, either way (paper)"""
+    rotation: Probability = 1.0
+    """of turning (code; the paper says .5)"""
+    brightness: Probability = 0.5
+    """factor 1 +- this (code; paper .25)"""
+    contrast: Probability = 0.5
+    """factor 1 +- this (code; paper .25)"""
+    scale: tuple[PositiveFloat, PositiveFloat] = (0.6, 1.0)
+    """area of the random crop, as a fraction (paper)"""
+    ratio: tuple[PositiveFloat, PositiveFloat] = (0.75, 4 / 3)
+    """width over height of the random crop (code)"""
+    noise: NonNegativeFloat = 0.0
+    """deviation of added noise (not paper)"""
+    gibbs: Probability = 0.0
+    """largest share of k-space cut off, by MONAI (not the paper's)"""
 
     @model_validator(mode="after")
     def _check(self) -> CMRAugment:

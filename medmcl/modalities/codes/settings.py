@@ -12,29 +12,23 @@ from medmcl.core.config import Config
 class CodesSettings(Config):
     """How a recipe prepares codes. Sizes are ours."""
 
-    max_events: Annotated[int, Field(ge=2)] = Field(
-        default=256, description="events of a row; the latest are kept"
-    )
-    vocabulary: Annotated[int, Field(ge=4)] = Field(
-        default=20_000, description="largest number of distinct codes, the most frequent ones"
-    )
-    min_patients: Annotated[int, Field(ge=1)] = Field(
-        default=2, description="a code that fewer train patients have has no number of its own"
-    )
-    repeats: Literal["all", "day", "first"] = Field(
-        default="all", description="keep every event, each code once a day, or once a person"
-    )
+    max_events: Annotated[int, Field(ge=2)] = 256
+    """events of a row; the latest are kept"""
+    vocabulary: Annotated[int, Field(ge=4)] = 20_000
+    """largest number of distinct codes, the most frequent ones"""
+    min_patients: Annotated[int, Field(ge=1)] = 2
+    """a code that fewer train patients have has no number of its own"""
+    repeats: Literal["all", "day", "first"] = "all"
+    """keep every event, each code once a day, or once a person"""
 
 
 class CodesAugment(Config):
     """How a view disturbs codes: some events are left out."""
 
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.2, description="share of events that are left out of a row"
-    )
-    shift_days: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="all days of a row move by up to so many, never below 0"
-    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """share of events that are left out of a row"""
+    shift_days: Annotated[int, Field(ge=0)] = 0
+    """all days of a row move by up to so many, never below 0"""
 
 
 class CodesSource(Config):

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat
+from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat
 
 from medmcl.core.config import Config
 from medmcl.core.rng import numpy_generator
@@ -18,17 +18,16 @@ class Disturbance(Config):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    noise_mv: NonNegativeFloat = Field(
-        default=0.0, description="standard deviation of white noise, in each lead its own"
-    )
-    wander_mv: NonNegativeFloat = Field(
-        default=0.0, description="amplitude of a slow wave, with a phase of its own in each lead"
-    )
-    wander_hz: PositiveFloat = Field(default=0.3, description="its frequency")
-    through_hz: PositiveFloat | None = Field(
-        default=None, description="brought to this rate and back: what lies above half of it goes"
-    )
-    flat_leads: tuple[str, ...] = Field(default=(), description="leads that show zero")
+    noise_mv: NonNegativeFloat = 0.0
+    """standard deviation of white noise, in each lead its own"""
+    wander_mv: NonNegativeFloat = 0.0
+    """amplitude of a slow wave, with a phase of its own in each lead"""
+    wander_hz: PositiveFloat = 0.3
+    """its frequency"""
+    through_hz: PositiveFloat | None = None
+    """brought to this rate and back: what lies above half of it goes"""
+    flat_leads: tuple[str, ...] = ()
+    """leads that show zero"""
 
     def __call__(self, x: np.ndarray, leads: Sequence[str], rate_hz: float) -> np.ndarray:
         """Disturb a signal (L, S) in mV whose rows are called ``leads``; ``x`` stays as it is."""

@@ -30,45 +30,31 @@ class ECGSource(Config):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    reader: Reader | Literal["ecg"] = Field(description="the format; ecg: by the file's ending")
-    leads: Literal["12std"] | tuple[str, ...] | dict[str, str] = Field(
-        default="12std",
-        description="npy, hdf5, zarr: names along the lead axis. Other formats name their leads: a "
-        "list says what they must hold, a mapping takes names in the files to leads ({MLII: II})",
-    )
-    rate_hz: PositiveFloat | None = Field(
-        default=None,
-        description="needed for npy, hdf5, zarr and parquet; otherwise checked against the file",
-    )
-    units: Literal["mV", "uV", "µV", "V"] | None = Field(
-        default=None,
-        description="needed for npy, hdf5, zarr and parquet; otherwise checked against the file",
-    )
-    axes: Literal["LS", "SL"] = Field(
-        default="LS", description="npy, hdf5, zarr: lead by sample, or sample by lead"
-    )
-    row: str | None = Field(
-        default=None,
-        description="npy, hdf5, zarr, parquet with a list a lead: column of your table with the "
-        "number of the row; with ids: its name",
-    )
-    dataset: str | None = Field(
-        default=None, description="hdf5, zarr: name of the array; not needed if there is one"
-    )
-    ids: str | None = Field(
-        default=None, description="hdf5, zarr: name of the list with the name of each row (exam_id)"
-    )
-    trim: Literal["zeros"] | None = Field(
-        default=None,
-        description="zeros: what is zero in every lead at both ends, as CODE-15 pads, is cut off",
-    )
+    reader: Reader | Literal["ecg"]
+    """the format; ecg: by the file's ending"""
+    leads: Literal["12std"] | tuple[str, ...] | dict[str, str] = "12std"
+    """npy, hdf5, zarr: names along the lead axis. Other formats name their leads: a list says what
+    they must hold, a mapping takes names in the files to leads ({MLII: II})"""
+    rate_hz: PositiveFloat | None = None
+    """needed for npy, hdf5, zarr and parquet; otherwise checked against the file"""
+    units: Literal["mV", "uV", "µV", "V"] | None = None
+    """needed for npy, hdf5, zarr and parquet; otherwise checked against the file"""
+    axes: Literal["LS", "SL"] = "LS"
+    """npy, hdf5, zarr: lead by sample, or sample by lead"""
+    row: str | None = None
+    """npy, hdf5, zarr, parquet with a list a lead: column of your table with the number of the row;
+    with ids: its name"""
+    dataset: str | None = None
+    """hdf5, zarr: name of the array; not needed if there is one"""
+    ids: str | None = None
+    """hdf5, zarr: name of the list with the name of each row (exam_id)"""
+    trim: Literal["zeros"] | None = None
+    """zeros: what is zero in every lead at both ends, as CODE-15 pads, is cut off"""
     accept: dict[
         str, tuple[Literal["checksum", "swapped_leads", "wrong_rate", "wrong_units"], ...]
-    ] = Field(
-        default={},
-        description="record id to faults that somebody looked at and found none: they become "
-        "warnings; '*' is every record and the cohort as a whole",
-    )
+    ] = {}
+    """record id to faults that somebody looked at and found none: they become warnings; '*' is
+    every record and the cohort as a whole"""
 
     @field_validator("accept", mode="before")
     @classmethod
@@ -118,61 +104,46 @@ class ECGSettings(Config):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    rate_hz: PositiveFloat = Field(default=500.0, description="every record is resampled to it")
-    seconds: PositiveFloat = Field(default=10.0, description="length that is prepared and kept")
-    crop_seconds: PositiveFloat = Field(
-        default=5.0, description="what the encoder sees: the first seconds, or a random piece"
-    )
-    leads: Literal["12std"] | tuple[str, ...] = Field(
-        default="12std", description="I II III aVR aVL aVF V1 to V6, or some leads in any order"
-    )
-    missing_leads: Literal["refuse", "zero"] = Field(
-        default="refuse", description="a lead that is absent and cannot be derived"
-    )
-    dead_leads: Literal["refuse", "mask"] = Field(
-        default="refuse",
-        description="a lead without a signal (NaN, constant, at its rail for half of the time); "
-        "mask: derived if it can be, otherwise absent",
-    )
-    most_masked_leads: PositiveInt = Field(
-        default=3, description="a record in which more leads would be masked is judged as it is"
-    )
-    missing_samples: Literal["refuse", "interpolate", "zero"] = Field(
-        default="refuse", description="NaN in a lead; zero is the paper's"
-    )
-    pad: Literal["zero", "repeat"] | None = Field(
-        default=None, description="fill records that are too short; none: refuse them"
-    )
-    clip_sigma: PositiveFloat | None = Field(
-        default=4.0, description="clip to +- this many standard deviations of the whole record"
-    )
+    rate_hz: PositiveFloat = 500.0
+    """every record is resampled to it"""
+    seconds: PositiveFloat = 10.0
+    """length that is prepared and kept"""
+    crop_seconds: PositiveFloat = 5.0
+    """what the encoder sees: the first seconds, or a random piece"""
+    leads: Literal["12std"] | tuple[str, ...] = "12std"
+    """I II III aVR aVL aVF V1 to V6, or some leads in any order"""
+    missing_leads: Literal["refuse", "zero"] = "refuse"
+    """a lead that is absent and cannot be derived"""
+    dead_leads: Literal["refuse", "mask"] = "refuse"
+    """a lead without a signal (NaN, constant, at its rail for half of the time); mask: derived if
+    it can be, otherwise absent"""
+    most_masked_leads: PositiveInt = 3
+    """a record in which more leads would be masked is judged as it is"""
+    missing_samples: Literal["refuse", "interpolate", "zero"] = "refuse"
+    """NaN in a lead; zero is the paper's"""
+    pad: Literal["zero", "repeat"] | None = None
+    """fill records that are too short; none: refuse them"""
+    clip_sigma: PositiveFloat | None = 4.0
+    """clip to +- this many standard deviations of the whole record"""
     baseline: Literal["als", "highpass", "none"] = "als"
-    als_lambda: PositiveFloat = Field(
-        default=1e7, description="stiffness at 500 Hz; scaled by (rate / 500)^4 at other rates"
-    )
+    als_lambda: PositiveFloat = 1e7
+    """stiffness at 500 Hz; scaled by (rate / 500)^4 at other rates"""
     als_p: Annotated[float, Field(gt=0, lt=1)] = 0.3
     als_reweightings: PositiveInt = 5
-    highpass_hz: PositiveFloat = Field(default=0.5, description="cut-off of baseline: highpass")
-    normalise: Literal["lead_groups", "lead", "record", "none"] = Field(
-        default="lead_groups",
-        description="one mean and variance each for I-III, aVR-aVF, V1-V6 (paper); or each lead; "
-        "or the record; none: mV",
-    )
-    steps: tuple[AnyStep, ...] | None = Field(
-        default=None,
-        description="a list of {step: NAME, ...}, taken in this order in place of clip_sigma, "
-        "baseline and normalise; none: the record in mV. A record enters at rate_hz, or at its "
-        "own rate where a step resamples; its first `seconds`, or (whole: true) all of it",
-    )
-    disturb: Disturbance | None = Field(
-        default=None,
-        description="faults that are put into the record, in mV, before anything else: to study "
-        "how an encoder bears them",
-    )
-    whole: bool = Field(
-        default=False,
-        description="steps: the whole record enters, of at least `seconds`; a step cuts it",
-    )
+    highpass_hz: PositiveFloat = 0.5
+    """cut-off of baseline: highpass"""
+    normalise: Literal["lead_groups", "lead", "record", "none"] = "lead_groups"
+    """one mean and variance each for I-III, aVR-aVF, V1-V6 (paper); or each lead; or the record;
+    none: mV"""
+    steps: tuple[AnyStep, ...] | None = None
+    """a list of {step: NAME, ...}, taken in this order in place of clip_sigma, baseline and
+    normalise; none: the record in mV. A record enters at rate_hz, or at its own rate where a step
+    resamples; its first `seconds`, or (whole: true) all of it"""
+    disturb: Disturbance | None = None
+    """faults that are put into the record, in mV, before anything else: to study how an encoder
+    bears them"""
+    whole: bool = False
+    """steps: the whole record enters, of at least `seconds`; a step cuts it"""
 
     @model_validator(mode="before")
     @classmethod
@@ -274,35 +245,26 @@ class ECGAugment(Config):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    probability: Probability = Field(
-        default=1.0, description="of disturbing a row at all; the crop is not part of it (code)"
-    )
-    crop: bool = Field(default=False, description="random start of the crop; otherwise start 0")
-    ft_surrogate: Probability = Field(
-        default=0.0, description="phase noise, share of a full turn (paper: .1)"
-    )
+    probability: Probability = 1.0
+    """of disturbing a row at all; the crop is not part of it (code)"""
+    crop: bool = False
+    """random start of the crop; otherwise start 0"""
+    ft_surrogate: Probability = 0.0
+    """phase noise, share of a full turn (paper: .1)"""
     ft_surrogate_probability: Probability = 1.0
-    jitter: Spread = Field(
-        default=0.0, description="sigma of multiplicative noise: x + .6 x N(0, sigma) (code: .25)"
-    )
-    noise: Spread = Field(
-        default=0.0, description="sigma of additive noise, in units of the prepared signal"
-    )
-    rescale: Spread = Field(
-        default=0.0, description="sigma of one factor N(1, sigma) a record (paper: .5)"
-    )
-    rescale_may_flip: bool = Field(
-        default=True,
-        description="leave a negative factor as it is (code: 2.3 % at sigma .5), or take its size",
-    )
+    jitter: Spread = 0.0
+    """sigma of multiplicative noise: x + .6 x N(0, sigma) (code: .25)"""
+    noise: Spread = 0.0
+    """sigma of additive noise, in units of the prepared signal"""
+    rescale: Spread = 0.0
+    """sigma of one factor N(1, sigma) a record (paper: .5)"""
+    rescale_may_flip: bool = True
+    """leave a negative factor as it is (code: 2.3 % at sigma .5), or take its size"""
     time_flip: Probability = 0.0
     sign_flip: Probability = 0.0
-    spec_augment: Probability = Field(
-        default=0.0, description="share of short-time spectrum that is blanked (code: .25)"
-    )
-    lead_dropout: Probability = Field(
-        default=0.0, description="probability of blanking each lead; one is always kept"
-    )
-    time_mask: Probability = Field(
-        default=0.0, description="share of the record blanked as one piece, in all leads"
-    )
+    spec_augment: Probability = 0.0
+    """share of short-time spectrum that is blanked (code: .25)"""
+    lead_dropout: Probability = 0.0
+    """probability of blanking each lead; one is always kept"""
+    time_mask: Probability = 0.0
+    """share of the record blanked as one piece, in all leads"""

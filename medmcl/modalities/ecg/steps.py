@@ -70,11 +70,9 @@ class Resample(Step):
 
     step: Literal["resample"]
     hz: PositiveFloat
-    method: Literal["polyphase", "fourier", "linear"] = Field(
-        default="polyphase",
-        description="fourier: scipy.signal.resample; linear: between points of which the first is "
-        "the first sample and the last the last",
-    )
+    method: Literal["polyphase", "fourier", "linear"] = "polyphase"
+    """fourier: scipy.signal.resample; linear: between points of which the first is the first sample
+    and the last the last"""
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Give S * hz / rate samples, rounded (polyphase: rounded up)."""
@@ -101,7 +99,8 @@ class Notch(Step):
 
     step: Literal["notch"]
     hz: PositiveFloat = 50.0
-    q: PositiveFloat = Field(default=30.0, description="quality: frequency over bandwidth")
+    q: PositiveFloat = 30.0
+    """quality: frequency over bandwidth"""
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Filter along time."""
@@ -116,11 +115,12 @@ class Butterworth(Step):
 
     step: Literal["butterworth"]
     order: PositiveInt
-    low_hz: PositiveFloat | None = Field(default=None, description="what is slower goes")
-    high_hz: PositiveFloat | None = Field(default=None, description="what is faster goes")
-    form: Literal["sos", "ba"] = Field(
-        default="sos", description="second-order sections, or one quotient as some authors have it"
-    )
+    low_hz: PositiveFloat | None = None
+    """what is slower goes"""
+    high_hz: PositiveFloat | None = None
+    """what is faster goes"""
+    form: Literal["sos", "ba"] = "sos"
+    """second-order sections, or one quotient as some authors have it"""
 
     @model_validator(mode="after")
     def _bounds(self) -> Butterworth:
@@ -149,7 +149,8 @@ class Median(Step):
     """Takes out the baseline: what a running median gives, zeros beyond the ends."""
 
     step: Literal["median"]
-    seconds: PositiveFloat = Field(default=0.4, description="width of the window, made odd")
+    seconds: PositiveFloat = 0.4
+    """width of the window, made odd"""
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Give x minus its running median."""
@@ -167,9 +168,8 @@ class ZScore(Step):
 
     step: Literal["zscore"]
     over: Over
-    epsilon: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="added to the deviation"
-    )
+    epsilon: Annotated[float, Field(ge=0)] = 0.0
+    """added to the deviation"""
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
         """Give (x - mean) / (deviation + epsilon)."""
@@ -202,13 +202,13 @@ class Windows(Step):
 
     step: Literal["windows"]
     samples: PositiveInt | None = None
-    seconds: PositiveFloat | None = Field(default=None, description="in the place of samples")
-    starts: tuple[NonNegativeInt, ...] = Field(default=(), description="samples before each piece")
-    every: PositiveFloat | None = Field(
-        default=None,
-        description="in the place of starts: samples (or seconds) from the start of a piece to the "
-        "next, to the end of the record; what is left behind the last whole piece is not used",
-    )
+    seconds: PositiveFloat | None = None
+    """in the place of samples"""
+    starts: tuple[NonNegativeInt, ...] = ()
+    """samples before each piece"""
+    every: PositiveFloat | None = None
+    """in the place of starts: samples (or seconds) from the start of a piece to the next, to the
+    end of the record; what is left behind the last whole piece is not used"""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Windows:
@@ -260,7 +260,8 @@ class FIR(Step):
     step: Literal["fir"]
     low_hz: PositiveFloat
     high_hz: PositiveFloat
-    seconds: PositiveFloat = Field(default=0.3, description="length of the filter, made odd")
+    seconds: PositiveFloat = 0.3
+    """length of the filter, made odd"""
 
     @model_validator(mode="after")
     def _bounds(self) -> FIR:
@@ -286,7 +287,8 @@ class MinMax(Step):
     over: Over
     low: float = 0.0
     high: float = 1.0
-    epsilon: Annotated[float, Field(ge=0)] = Field(default=0.0, description="added to the span")
+    epsilon: Annotated[float, Field(ge=0)] = 0.0
+    """added to the span"""
 
     @model_validator(mode="after")
     def _range(self) -> MinMax:
@@ -307,12 +309,10 @@ class Standardise(Step):
     """Takes out a mean and a deviation that are known of each lead; of the signal's precision."""
 
     step: Literal["standardise"]
-    mean: tuple[float, ...] = Field(min_length=1, description="mV, one a lead or one for all")
-    std: tuple[Annotated[float, Field(ge=1e-4, le=1e4)], ...] = Field(
-        min_length=1,
-        description="mV, one a lead or one for all; 0.1 µV to 10 V, as beyond it nothing of a "
-        "record is left",
-    )
+    mean: tuple[float, ...] = Field(min_length=1)
+    """mV, one a lead or one for all"""
+    std: tuple[Annotated[float, Field(ge=1e-4, le=1e4)], ...] = Field(min_length=1)
+    """mV, one a lead or one for all; 0.1 µV to 10 V, as beyond it nothing of a record is left"""
 
     @model_validator(mode="after")
     def _as_many(self) -> Standardise:
@@ -385,7 +385,8 @@ class Decimate(Step):
     """Keeps one sample of several behind a Chebyshev low pass: `scipy.signal.decimate`."""
 
     step: Literal["decimate"]
-    factor: Annotated[int, Field(ge=2, le=13)] = Field(description="one sample of so many is kept")
+    factor: Annotated[int, Field(ge=2, le=13)]
+    """one sample of so many is kept"""
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
         """Give S / factor samples, rounded up; zero phase."""

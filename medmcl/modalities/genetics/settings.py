@@ -40,44 +40,32 @@ class GeneticsSettings(Config):
     J Methods Psychiatr Res 27:e1608), judged on train people only.
     """
 
-    variant_call_rate: Probability = Field(
-        default=0.95, description="a variant called in a smaller share of people is left out"
-    )
-    subject_call_rate: Probability = Field(
-        default=0.95, description="a person with a smaller share of calls cannot be used"
-    )
-    min_frequency: Annotated[float, Field(ge=0, lt=0.5)] = Field(
-        default=0.01, description="of the rarer allele; rarer variants are left out"
-    )
-    equilibrium_p: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=1e-6, description="a lower exact Hardy-Weinberg p leaves a variant out; 0 = none"
-    )
-    ambiguous: Literal["keep", "exclude"] = Field(
-        default="keep", description="A/T and C/G variants, whose strand letters cannot tell"
-    )
-    prune_r2: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="of two near variants in stronger linkage the later is left out"
-    )
-    prune_window: Annotated[int, Field(ge=1)] = Field(
-        default=50, description="variants before, kept and on the chromosome, that are compared"
-    )
-    prune_for: Literal["components", "all"] = Field(
-        default="components", description="what is made of the pruned variants only"
-    )
-    components: Annotated[int, Field(ge=0)] = Field(
-        default=10, description="components of ancestry, fitted on train people"
-    )
-    residualise: bool = Field(
-        default=False, description="take out of each dosage what the components explain of it"
-    )
-    panel_share: Probability = Field(
-        default=0.9, description="another file must have this share of the variants"
-    )
+    variant_call_rate: Probability = 0.95
+    """a variant called in a smaller share of people is left out"""
+    subject_call_rate: Probability = 0.95
+    """a person with a smaller share of calls cannot be used"""
+    min_frequency: Annotated[float, Field(ge=0, lt=0.5)] = 0.01
+    """of the rarer allele; rarer variants are left out"""
+    equilibrium_p: Annotated[float, Field(ge=0, lt=1)] = 1e-6
+    """a lower exact Hardy-Weinberg p leaves a variant out; 0 = none"""
+    ambiguous: Literal["keep", "exclude"] = "keep"
+    """A/T and C/G variants, whose strand letters cannot tell"""
+    prune_r2: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """of two near variants in stronger linkage the later is left out"""
+    prune_window: Annotated[int, Field(ge=1)] = 50
+    """variants before, kept and on the chromosome, that are compared"""
+    prune_for: Literal["components", "all"] = "components"
+    """what is made of the pruned variants only"""
+    components: Annotated[int, Field(ge=0)] = 10
+    """components of ancestry, fitted on train people"""
+    residualise: bool = False
+    """take out of each dosage what the components explain of it"""
+    panel_share: Probability = 0.9
+    """another file must have this share of the variants"""
 
 
 class GeneticsAugment(Config):
     """How a view disturbs genotypes: some calls are left out."""
 
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.1, description="share of calls that are left out"
-    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """share of calls that are left out"""

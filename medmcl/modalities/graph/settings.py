@@ -19,42 +19,29 @@ class GraphSource(Config):
     """
 
     reader: Literal["connectivity", "timeseries", "edge_list"]
-    measure: Literal["correlation", "fisher_z", "partial_correlation", "other"] = Field(
-        default="correlation",
-        description="what the weights of files are: correlations lie in [-1, 1]; other has no "
-        "bounds (streamlines, distances)",
-    )
-    layout: Literal["matrix", "upper", "lower"] = Field(
-        default="matrix",
-        description="connectivity: whole matrices, or a vector of the upper or lower triangle "
-        "without the diagonal, row by row (numpy's triu_indices(R, 1), tril_indices(R, -1))",
-    )
-    axes: Literal["TR", "RT"] = Field(
-        default="TR", description="timeseries: time by regions, or regions by time"
-    )
-    array: str | None = Field(default=None, description="npz: name of the array")
-    row: str | None = Field(
-        default=None,
-        description="an array or table that holds everybody: column of your table with the number "
-        "of the row, from 0",
-    )
-    ids: str | None = Field(
-        default=None,
-        description="instead: array of the npz, or column of the file, that says whose a row is",
-    )
-    divide_by: PositiveFloat = Field(
-        default=1.0, description="stored numbers are so many times the weights (127 for int8)"
-    )
-    regions: Annotated[int, Field(ge=3)] | None = Field(
-        default=None, description="number of regions every record must have"
-    )
-    min_frames: Annotated[int, Field(ge=3)] = Field(
-        default=50, description="timeseries: a record with fewer time points is a fault"
-    )
-    absent_regions: Literal["refuse", "mask"] = Field(
-        default="refuse",
-        description="a region without signal is a fault of the record, or it is masked and told",
-    )
+    measure: Literal["correlation", "fisher_z", "partial_correlation", "other"] = "correlation"
+    """what the weights of files are: correlations lie in [-1, 1]; other has no bounds (streamlines,
+    distances)"""
+    layout: Literal["matrix", "upper", "lower"] = "matrix"
+    """connectivity: whole matrices, or a vector of the upper or lower triangle without the
+    diagonal, row by row (numpy's triu_indices(R, 1), tril_indices(R, -1))"""
+    axes: Literal["TR", "RT"] = "TR"
+    """timeseries: time by regions, or regions by time"""
+    array: str | None = None
+    """npz: name of the array"""
+    row: str | None = None
+    """an array or table that holds everybody: column of your table with the number of the row, from
+    0"""
+    ids: str | None = None
+    """instead: array of the npz, or column of the file, that says whose a row is"""
+    divide_by: PositiveFloat = 1.0
+    """stored numbers are so many times the weights (127 for int8)"""
+    regions: Annotated[int, Field(ge=3)] | None = None
+    """number of regions every record must have"""
+    min_frames: Annotated[int, Field(ge=3)] = 50
+    """timeseries: a record with fewer time points is a fault"""
+    absent_regions: Literal["refuse", "mask"] = "refuse"
+    """a region without signal is a fault of the record, or it is masked and told"""
 
     @model_validator(mode="after")
     def _check(self) -> GraphSource:
@@ -81,43 +68,31 @@ class GraphSettings(Config):
     2204.07054); ``local_degree`` after Cai & Wang 2018 (arXiv 1811.03508).
     """
 
-    estimate: Literal["pearson", "ledoit_wolf", "partial"] = Field(
-        default="pearson",
-        description="timeseries: correlation; of a covariance shrunk after Ledoit & Wolf; partial "
-        "correlation of that covariance",
-    )
-    fisher_z: bool = Field(default=False, description="weights are artanh of the correlations")
-    min_weight: PositiveFloat | None = Field(
-        default=None, description="keep edges whose weight is at least this, by absolute value"
-    )
-    density: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="keep this share of all pairs of regions, the strongest"
-    )
-    neighbours: PositiveInt | None = Field(
-        default=None, description="keep edges that are among so many strongest of either end"
-    )
-    signs: Literal["signed", "split", "absolute", "positive"] = Field(
-        default="signed",
-        description="one channel of signed weights; two of positive and of negative ones, both as "
-        "magnitudes; one of magnitudes; or negative ones left out",
-    )
-    nodes: tuple[NodeFeature, ...] = Field(
-        default=("profile",),
-        description="features of a region: weights of all its pairs before the threshold; mean "
-        "positive and negative weight; share of positive and negative edges; degree with least, "
-        "largest, mean and deviation among neighbours; which region it is",
-    )
-    windows: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="timeseries: parts of the series that are also prepared, for views"
-    )
-    window: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.7, description="share of the time points that such a part has"
-    )
-    simple: Literal["edges", "strength"] = Field(
-        default="edges",
-        description="what the plain baseline reads: every edge, R (R - 1) / 2 numbers a record, or "
-        "mean positive and negative weight of each region",
-    )
+    estimate: Literal["pearson", "ledoit_wolf", "partial"] = "pearson"
+    """timeseries: correlation; of a covariance shrunk after Ledoit & Wolf; partial correlation of
+    that covariance"""
+    fisher_z: bool = False
+    """weights are artanh of the correlations"""
+    min_weight: PositiveFloat | None = None
+    """keep edges whose weight is at least this, by absolute value"""
+    density: Annotated[float, Field(gt=0, le=1)] | None = None
+    """keep this share of all pairs of regions, the strongest"""
+    neighbours: PositiveInt | None = None
+    """keep edges that are among so many strongest of either end"""
+    signs: Literal["signed", "split", "absolute", "positive"] = "signed"
+    """one channel of signed weights; two of positive and of negative ones, both as magnitudes; one
+    of magnitudes; or negative ones left out"""
+    nodes: tuple[NodeFeature, ...] = ("profile",)
+    """features of a region: weights of all its pairs before the threshold; mean positive and
+    negative weight; share of positive and negative edges; degree with least, largest, mean and
+    deviation among neighbours; which region it is"""
+    windows: Annotated[int, Field(ge=0)] = 0
+    """timeseries: parts of the series that are also prepared, for views"""
+    window: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    """share of the time points that such a part has"""
+    simple: Literal["edges", "strength"] = "edges"
+    """what the plain baseline reads: every edge, R (R - 1) / 2 numbers a record, or mean positive
+    and negative weight of each region"""
 
     @model_validator(mode="after")
     def _check(self) -> GraphSettings:
@@ -137,11 +112,11 @@ class GraphAugment(Config):
     added.
     """
 
-    edge_dropout: Probability = Field(default=0.1, description="share of pairs whose edge is cut")
-    node_dropout: Probability = Field(default=0.0, description="share of regions taken out")
-    noise: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="deviation of normal noise added to weights, alike both ways"
-    )
-    window: Probability = Field(
-        default=0.0, description="share of rows that show a part of their time series instead"
-    )
+    edge_dropout: Probability = 0.1
+    """share of pairs whose edge is cut"""
+    node_dropout: Probability = 0.0
+    """share of regions taken out"""
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    """deviation of normal noise added to weights, alike both ways"""
+    window: Probability = 0.0
+    """share of rows that show a part of their time series instead"""

@@ -38,25 +38,18 @@ class ImageSource(Config):
     """What a cohort says of its images."""
 
     reader: Literal["image", "nifti", "dicom"]
-    axes: str = Field(
-        default="xyz", description="nifti: a letter for each axis of a file, in its order"
-    )
-    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
-        default=None, description="along x, y, z; overrides the header"
-    )
-    orient: Literal["canonical", "stored"] = Field(
-        default="canonical",
-        description="turn it as the file says (affine to RAS, EXIF), or leave it as stored",
-    )
-    window: bool = Field(
-        default=True, description="dicom: apply the window (or VOI table) that the file names"
-    )
+    axes: str = "xyz"
+    """nifti: a letter for each axis of a file, in its order"""
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """along x, y, z; overrides the header"""
+    orient: Literal["canonical", "stored"] = "canonical"
+    """turn it as the file says (affine to RAS, EXIF), or leave it as stored"""
+    window: bool = True
+    """dicom: apply the window (or VOI table) that the file names"""
 
-    series: Chosen | None = Field(
-        default=None,
-        description="dicom: number or description of the series that is meant, * for any letters; "
-        "a list: together they are one volume",
-    )
+    series: Chosen | None = None
+    """dicom: number or description of the series that is meant, * for any letters; a list: together
+    they are one volume"""
 
     @model_validator(mode="after")
     def _check(self) -> ImageSource:
@@ -76,55 +69,36 @@ class ImageSettings(Config):
     slices, rows, columns).
     """
 
-    size: Size = Field(
-        default=224, description="[rows, columns], or of a square, or [slices, rows, columns]"
-    )
-    channels: Literal["grey", "colour"] = Field(
-        default="grey", description="`grey`: one, the luminance of a colour; `colour`: three"
-    )
-    plane: Literal["axial", "coronal", "sagittal"] = Field(
-        default="axial",
-        description="`axial`, `coronal` or `sagittal` slice of a volume, where `size` is flat",
-    )
-    slice_at: Probability = Field(
-        default=0.5, description="which slice of that plane: 0 is inferior, posterior or left"
-    )
-    spacing_mm: PositiveFloat | None = Field(
-        default=None, description="resample every axis to this; none: as acquired"
-    )
-    fit: Literal["pad", "stretch", "crop", "center", "timm"] = Field(
-        default="pad",
-        description="to `size`; `pad`: zeros beside the image; `crop`: what sticks out is cut; "
-        "`stretch`: proportions change; `center`: cut or pad about the middle, no resizing; "
-        "`timm`: `crop` to the pixel as timm and CLIP do it",
-    )
-    crop_pct: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0,
-        description="`fit: timm`: share of the resized side that is kept; timm's name and number",
-    )
-    interpolation: Literal["linear", "cubic", "nearest"] = Field(
-        default="linear",
-        description="`linear` and `cubic` smooth before making an image smaller; `nearest`",
-    )
-    intensity: Literal["percentile", "zscore", "range"] = Field(
-        default="percentile",
-        description="`percentile`: 0 to 1 between two percentiles of the record; `zscore`: mean 0 "
-        "and deviation 1 of what is not 0; `range`: 0 to 1 over `range`",
-    )
-    lower_percentile: Annotated[float, Field(ge=0, lt=50)] = Field(
-        default=0.0, description="what becomes 0"
-    )
-    upper_percentile: Annotated[float, Field(gt=50, le=100)] = Field(
-        default=99.5, description="what becomes 1; of a volume, of all its voxels"
-    )
-    range: tuple[float, float] | None = Field(
-        default=None, description="values that become 0 and 1; none: what 8 or 16 bits can hold"
-    )
-    normalise: Literal["none", "clip", "imagenet", "half"] | Normalise = Field(
-        default="none",
-        description="what a pretrained network saw: mean and deviation of each colour taken out of "
-        "0 to 1 (`clip`, `imagenet`, `half` and half, or {mean, std}), after augmentation",
-    )
+    size: Size = 224
+    """[rows, columns], or of a square, or [slices, rows, columns]"""
+    channels: Literal["grey", "colour"] = "grey"
+    """`grey`: one, the luminance of a colour; `colour`: three"""
+    plane: Literal["axial", "coronal", "sagittal"] = "axial"
+    """`axial`, `coronal` or `sagittal` slice of a volume, where `size` is flat"""
+    slice_at: Probability = 0.5
+    """which slice of that plane: 0 is inferior, posterior or left"""
+    spacing_mm: PositiveFloat | None = None
+    """resample every axis to this; none: as acquired"""
+    fit: Literal["pad", "stretch", "crop", "center", "timm"] = "pad"
+    """to `size`; `pad`: zeros beside the image; `crop`: what sticks out is cut; `stretch`:
+    proportions change; `center`: cut or pad about the middle, no resizing; `timm`: `crop` to the
+    pixel as timm and CLIP do it"""
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """`fit: timm`: share of the resized side that is kept; timm's name and number"""
+    interpolation: Literal["linear", "cubic", "nearest"] = "linear"
+    """`linear` and `cubic` smooth before making an image smaller; `nearest`"""
+    intensity: Literal["percentile", "zscore", "range"] = "percentile"
+    """`percentile`: 0 to 1 between two percentiles of the record; `zscore`: mean 0 and deviation 1
+    of what is not 0; `range`: 0 to 1 over `range`"""
+    lower_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
+    """what becomes 0"""
+    upper_percentile: Annotated[float, Field(gt=50, le=100)] = 99.5
+    """what becomes 1; of a volume, of all its voxels"""
+    range: tuple[float, float] | None = None
+    """values that become 0 and 1; none: what 8 or 16 bits can hold"""
+    normalise: Literal["none", "clip", "imagenet", "half"] | Normalise = "none"
+    """what a pretrained network saw: mean and deviation of each colour taken out of 0 to 1 (`clip`,
+    `imagenet`, `half` and half, or {mean, std}), after augmentation"""
 
     @model_validator(mode="after")
     def _check(self) -> ImageSettings:
@@ -170,24 +144,26 @@ class ImageAugment(Config):
     Taylor 2017 (arXiv 1708.04552). Differs: its area is set, not its side; it stays inside.
     """
 
-    probability: Probability = Field(default=1.0, description="of disturbing a row at all")
-    flip: Probability = Field(default=0.0, description="of mirroring left and right")
-    flip_rows: Probability = Field(default=0.0, description="of mirroring top and bottom")
-    rotation_deg: NonNegativeFloat = Field(
-        default=10.0, description="up to, either way; of a volume, about each of its three axes"
-    )
-    zoom: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(0.9, 1.1), description="factor on the size, about the middle"
-    )
-    crop: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(0.8, 1.0), description="share of the area (volume) that a random window keeps"
-    )
-    brightness: Probability = Field(default=0.1, description="factor 1 +- this")
-    contrast: Probability = Field(default=0.1, description="factor 1 +- this, about the mean")
-    noise: NonNegativeFloat = Field(default=0.0, description="deviation of added noise")
-    cutout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="share of the area (volume) of a hole of zeros"
-    )
+    probability: Probability = 1.0
+    """of disturbing a row at all"""
+    flip: Probability = 0.0
+    """of mirroring left and right"""
+    flip_rows: Probability = 0.0
+    """of mirroring top and bottom"""
+    rotation_deg: NonNegativeFloat = 10.0
+    """up to, either way; of a volume, about each of its three axes"""
+    zoom: tuple[PositiveFloat, PositiveFloat] = (0.9, 1.1)
+    """factor on the size, about the middle"""
+    crop: tuple[PositiveFloat, PositiveFloat] = (0.8, 1.0)
+    """share of the area (volume) that a random window keeps"""
+    brightness: Probability = 0.1
+    """factor 1 +- this"""
+    contrast: Probability = 0.1
+    """factor 1 +- this, about the mean"""
+    noise: NonNegativeFloat = 0.0
+    """deviation of added noise"""
+    cutout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """share of the area (volume) of a hole of zeros"""
 
     @model_validator(mode="after")
     def _check(self) -> ImageAugment:

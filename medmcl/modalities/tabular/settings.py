@@ -18,8 +18,10 @@ class Column(Config):
 
     kind: Kind
     unit: str = ""
-    min: float | None = Field(default=None, description="number: anything below is a fault")
-    max: float | None = Field(default=None, description="number: anything above is a fault")
+    min: float | None = None
+    """number: anything below is a fault"""
+    max: float | None = None
+    """number: anything above is a fault"""
 
     @model_validator(mode="after")
     def _check(self) -> Column:
@@ -64,12 +66,10 @@ class TabularSource(Config):
 class TabularSettings(Config):
     """How a recipe prepares a table."""
 
-    min_count: PositiveInt = Field(
-        default=1, description="a category seen in fewer training records counts as unseen"
-    )
-    clip_sd: PositiveFloat | None = Field(
-        default=None, description="cut standardised numbers at this many deviations"
-    )
+    min_count: PositiveInt = 1
+    """a category seen in fewer training records counts as unseen"""
+    clip_sd: PositiveFloat | None = None
+    """cut standardised numbers at this many deviations"""
 
 
 class TabularAugment(Config):
@@ -81,9 +81,9 @@ class TabularAugment(Config):
     not SCARF's.
     """
 
-    corruption: Probability = Field(default=0.3, description="share of present cells replaced")
-    dropout: Probability = Field(default=0.0, description="share of present cells made absent")
-    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default=0.0,
-        description="Gaussian noise added to present numbers, in deviations of the train column",
-    )
+    corruption: Probability = 0.3
+    """share of present cells replaced"""
+    dropout: Probability = 0.0
+    """share of present cells made absent"""
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Gaussian noise added to present numbers, in deviations of the train column"""

@@ -18,57 +18,40 @@ class TextSource(Config):
     """What a cohort says of its texts."""
 
     reader: Literal["text"] = "text"
-    column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        default=None,
-        description="column with the text, or several, one after another; none: one .txt file a "
-        "record",
-    )
+    column: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """column with the text, or several, one after another; none: one .txt file a record"""
     encoding: str = "utf-8"
-    sections: tuple[str, ...] = Field(
-        default=(), description="of a report, in this order: [findings, impression]; none: all"
-    )
-    prefix: str = Field(
-        default="", description='words put before every text that is not empty: "a photo of "'
-    )
+    sections: tuple[str, ...] = ()
+    """of a report, in this order: [findings, impression]; none: all"""
+    prefix: str = ""
+    """words put before every text that is not empty: "a photo of " """
 
 
 class TextSettings(Config):
     """How a recipe prepares texts. Sizes are ours: the ECG-CMR paper has no text."""
 
-    max_tokens: Annotated[int, Field(ge=3)] = Field(
-        default=128, description="length of a row, start and end included; PTB-XL's need < 64"
-    )
-    vocabulary: Annotated[int, Field(ge=16)] = Field(
-        default=8000, description="largest number of distinct tokens"
-    )
-    min_count: Annotated[int, Field(ge=1)] = Field(
-        default=2, description="a word (`bpe`: a pair) seen less often has no number of its own"
-    )
+    max_tokens: Annotated[int, Field(ge=3)] = 128
+    """length of a row, start and end included; PTB-XL's need < 64"""
+    vocabulary: Annotated[int, Field(ge=16)] = 8000
+    """largest number of distinct tokens"""
+    min_count: Annotated[int, Field(ge=1)] = 2
+    """a word (`bpe`: a pair) seen less often has no number of its own"""
     lowercase: bool = True
-    tokeniser: Literal["words", "trigrams", "bpe"] = Field(
-        default="trigrams",
-        description="unknown words: spelled in pieces of 1 to 3 characters, or one <unk> (`words`);"
-        " `bpe`: byte pairs, nothing is unknown",
-    )
-    model: Path | None = Field(
-        default=None, description="folder of a transformers tokeniser, used instead ([text])"
-    )
-    clip_vocabulary: Path | None = Field(
-        default=None,
-        description="CLIP's vocabulary in a local file, used instead; its length is 77",
-    )
-    vocabulary_of: Path | None = Field(
-        default=None, description="run folder whose tokeniser is used instead, as it was learned"
-    )
-    vocabulary_name: str | None = Field(
-        default=None, description="which text modality of that run, if it has several"
-    )
+    tokeniser: Literal["words", "trigrams", "bpe"] = "trigrams"
+    """unknown words: spelled in pieces of 1 to 3 characters, or one <unk> (`words`); `bpe`: byte
+    pairs, nothing is unknown"""
+    model: Path | None = None
+    """folder of a transformers tokeniser, used instead ([text])"""
+    clip_vocabulary: Path | None = None
+    """CLIP's vocabulary in a local file, used instead; its length is 77"""
+    vocabulary_of: Path | None = None
+    """run folder whose tokeniser is used instead, as it was learned"""
+    vocabulary_name: str | None = None
+    """which text modality of that run, if it has several"""
 
-    marks: bool = Field(
-        default=False,
-        description="also prepared: where words and sentences begin, and which words are clinical; "
-        "for views with `delete`, `swap`, `sentence_drop` or `sentence_shuffle`",
-    )
+    marks: bool = False
+    """also prepared: where words and sentences begin, and which words are clinical; for views with
+    `delete`, `swap`, `sentence_drop` or `sentence_shuffle`"""
 
     @model_validator(mode="after")
     def _one_tokeniser(self) -> TextSettings:
@@ -93,26 +76,18 @@ class TextAugment(Config):
     A dropped token becomes <unk> (of CLIP, which has none: padding) and leaves its place.
     """
 
-    dropout: Probability = Field(
-        default=0.1,
-        description="share of tokens, of any kind, that become <unk>; beside an option by marks 0 "
-        "if not given",
-    )
-    shuffle: Probability = Field(
-        default=0.0, description="of shuffling a text's sentences, by their signs alone"
-    )
-    delete: Probability = Field(
-        default=0.0, description="of a plain word to go; a sentence keeps one"
-    )
-    swap: Probability = Field(
-        default=0.0, description="of two plain words side by side to change places, each once"
-    )
-    sentence_drop: Probability = Field(
-        default=0.0, description="of a sentence to go; one with words stays"
-    )
-    sentence_shuffle: Probability = Field(
-        default=0.0, description="of shuffling a text's sentences, none of them torn"
-    )
+    dropout: Probability = 0.1
+    """share of tokens, of any kind, that become <unk>; beside an option by marks 0 if not given"""
+    shuffle: Probability = 0.0
+    """of shuffling a text's sentences, by their signs alone"""
+    delete: Probability = 0.0
+    """of a plain word to go; a sentence keeps one"""
+    swap: Probability = 0.0
+    """of two plain words side by side to change places, each once"""
+    sentence_drop: Probability = 0.0
+    """of a sentence to go; one with words stays"""
+    sentence_shuffle: Probability = 0.0
+    """of shuffling a text's sentences, none of them torn"""
 
     @model_validator(mode="before")
     @classmethod

@@ -16,54 +16,44 @@ from medmcl.simulation.settings import SimulationSettings
 class HeartSettings(SimulationSettings):
     """How large, how noisy and how coupled a simulated heart cohort is."""
 
-    subjects: PositiveInt = Field(default=100, description="number of subjects")
-    coupling: Probability = Field(
-        default=1.0, description="correlation of the latents behind ECG and CMR; 0 = unrelated"
-    )
-    ecg_noise_mv: NonNegativeFloat = Field(
-        default=0.02, description="electrode noise, standard deviation of the median subject"
-    )
-    cmr_noise: NonNegativeFloat = Field(
-        default=0.04, description="noise of a pixel, standard deviation; blood is near 1"
-    )
-    missing_ecg: Probability = Field(default=0.0, description="share of subjects without an ECG")
-    missing_cmr: Probability = Field(
-        default=0.0, description="share of those with an ECG who have no CMR (and no phenotypes)"
-    )
-    missing_clinic: Probability = Field(
-        default=0.05, description="share of empty cells for BMI; half of it for age"
-    )
-    sites: PositiveInt = Field(default=3, description="scanners; they differ in contrast")
-    form: Literal["files", "shards", "both"] = Field(
-        default="files",
-        description="files: WFDB and NIfTI; shards: memory-mapped arrays, for many subjects; "
-        "both: shards, and files of everyone (or of the first files_subset)",
-    )
-    files_subset: NonNegativeInt = Field(
-        default=0, description="shards, both: subjects that lie as real files too"
-    )
-    ecg_rate_hz: Literal[50, 100, 125, 250, 500] = Field(
-        default=100, description="shards; files have 500 Hz"
-    )
-    ecg_seconds: Annotated[float, Field(ge=1, le=10)] = Field(
-        default=5.0, description="shards; files have 10 s"
-    )
-    cmr_size: Annotated[int, Field(ge=8, le=512)] = Field(
-        default=32, description="shards: pixels along a side of the field of 153.6 mm"
-    )
-    cmr_frames: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=3,
-        description="shards: 1 = ED; 2 = ES, ED; 3 = ES, mid, ED; 4 = these and mid-diastole; "
-        "more = evenly over the cycle from ED",
-    )
-    cmr_slices: Annotated[int, Field(ge=1, le=11)] = Field(
-        default=1, description="shards: 1 = the middle slice; more = evenly from base to apex"
-    )
-    cmr_file_size: Annotated[int, Field(ge=16, le=512)] = Field(
-        default=96, description="files: pixels along a side of the field"
-    )
-    dtype: Literal["float16", "float32"] = Field(default="float16", description="of the shards")
-    recipe: str = Field(default="ecg_cmr_toy", description="default recipe of the cohort")
+    subjects: PositiveInt = 100
+    """number of subjects"""
+    coupling: Probability = 1.0
+    """correlation of the latents behind ECG and CMR; 0 = unrelated"""
+    ecg_noise_mv: NonNegativeFloat = 0.02
+    """electrode noise, standard deviation of the median subject"""
+    cmr_noise: NonNegativeFloat = 0.04
+    """noise of a pixel, standard deviation; blood is near 1"""
+    missing_ecg: Probability = 0.0
+    """share of subjects without an ECG"""
+    missing_cmr: Probability = 0.0
+    """share of those with an ECG who have no CMR (and no phenotypes)"""
+    missing_clinic: Probability = 0.05
+    """share of empty cells for BMI; half of it for age"""
+    sites: PositiveInt = 3
+    """scanners; they differ in contrast"""
+    form: Literal["files", "shards", "both"] = "files"
+    """files: WFDB and NIfTI; shards: memory-mapped arrays, for many subjects; both: shards, and
+    files of everyone (or of the first files_subset)"""
+    files_subset: NonNegativeInt = 0
+    """shards, both: subjects that lie as real files too"""
+    ecg_rate_hz: Literal[50, 100, 125, 250, 500] = 100
+    """shards; files have 500 Hz"""
+    ecg_seconds: Annotated[float, Field(ge=1, le=10)] = 5.0
+    """shards; files have 10 s"""
+    cmr_size: Annotated[int, Field(ge=8, le=512)] = 32
+    """shards: pixels along a side of the field of 153.6 mm"""
+    cmr_frames: Annotated[int, Field(ge=1, le=64)] = 3
+    """shards: 1 = ED; 2 = ES, ED; 3 = ES, mid, ED; 4 = these and mid-diastole; more = evenly over
+    the cycle from ED"""
+    cmr_slices: Annotated[int, Field(ge=1, le=11)] = 1
+    """shards: 1 = the middle slice; more = evenly from base to apex"""
+    cmr_file_size: Annotated[int, Field(ge=16, le=512)] = 96
+    """files: pixels along a side of the field"""
+    dtype: Literal["float16", "float32"] = "float16"
+    """of the shards"""
+    recipe: str = "ecg_cmr_toy"
+    """default recipe of the cohort"""
 
     @model_validator(mode="after")
     def _check(self) -> HeartSettings:

@@ -17,10 +17,10 @@ Named = Literal["count", "texture", "colour", "position"]
 class ShapesSettings(SimulationSettings):
     """How many pictures and attributes, what a caption names, and how many pairs are wrong."""
 
-    subjects: PositiveInt = Field(default=1000, description="number of pictures")
-    size: Annotated[int, Field(ge=16, le=1024)] = Field(
-        default=64, description="pixels along a side; below 32 textures blur"
-    )
+    subjects: PositiveInt = 1000
+    """number of pictures"""
+    size: Annotated[int, Field(ge=16, le=1024)] = 64
+    """pixels along a side; below 32 textures blur"""
     shapes: Annotated[int, Field(ge=2, le=len(SHAPES))] = Field(
         default=8, description=f"how many of {', '.join(SHAPES)}, the first ones"
     )
@@ -33,38 +33,29 @@ class ShapesSettings(SimulationSettings):
     positions: Annotated[int, Field(ge=1, le=len(POSITIONS))] = Field(
         default=5, description=f"how many of {', '.join(POSITIONS)}"
     )
-    counts: Annotated[int, Field(ge=1, le=4)] = Field(
-        default=4, description="a picture shows 1 to so many copies of its shape"
-    )
-    pixel_noise: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        default=0.04, description="noise of a pixel and channel, standard deviation; 1 = white"
-    )
-    caption_detail: tuple[Named, ...] = Field(
-        default=("count", "texture", "colour", "position"),
-        description="what a caption names beside the shape; [] makes it one word or few",
-    )
-    filler: Annotated[int, Field(ge=0, le=len(FILLERS))] = Field(
-        default=0, description="clauses that say nothing of the attributes, 3 to 6 words each"
-    )
-    imbalance: Annotated[float, Field(ge=0, le=4)] = Field(
-        default=0.0, description="shape k is drawn in proportion to k ** -imbalance (Zipf)"
-    )
-    noisy_pairs: Probability = Field(
-        default=0.0,
-        description="share of train pairs that get the caption of another train picture; tuning "
-        "and held_out stay clean",
-    )
-    noisy_within: NoisyWithin = Field(
-        default="any",
-        description="whose caption: any picture's, one of the same shape (within) or of another "
-        "(across)",
-    )
-    unseen: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="combinations of colour and shape that only held_out shows"
-    )
-    missing_captions: Share = Field(default=0.0, description="share of subjects without a caption")
-    missing_images: Share = Field(default=0.0, description="share of subjects without a picture")
-    recipe: str = Field(default="limoe_toy", description="default recipe of the cohort")
+    counts: Annotated[int, Field(ge=1, le=4)] = 4
+    """a picture shows 1 to so many copies of its shape"""
+    pixel_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.04
+    """noise of a pixel and channel, standard deviation; 1 = white"""
+    caption_detail: tuple[Named, ...] = ("count", "texture", "colour", "position")
+    """what a caption names beside the shape; [] makes it one word or few"""
+    filler: Annotated[int, Field(ge=0, le=len(FILLERS))] = 0
+    """clauses that say nothing of the attributes, 3 to 6 words each"""
+    imbalance: Annotated[float, Field(ge=0, le=4)] = 0.0
+    """shape k is drawn in proportion to k ** -imbalance (Zipf)"""
+    noisy_pairs: Probability = 0.0
+    """share of train pairs that get the caption of another train picture; tuning and held_out stay
+    clean"""
+    noisy_within: NoisyWithin = "any"
+    """whose caption: any picture's, one of the same shape (within) or of another (across)"""
+    unseen: Annotated[int, Field(ge=0)] = 0
+    """combinations of colour and shape that only held_out shows"""
+    missing_captions: Share = 0.0
+    """share of subjects without a caption"""
+    missing_images: Share = 0.0
+    """share of subjects without a picture"""
+    recipe: str = "limoe_toy"
+    """default recipe of the cohort"""
 
     @model_validator(mode="after")
     def _check(self) -> ShapesSettings:

@@ -33,49 +33,32 @@ _LEVELS = {"vectors": 10, "pictures": 6}
 class TrifactorSettings(SimulationSettings):
     """Which world, how many levels, how easy each factor is, and what captions keep."""
 
-    subjects: PositiveInt = Field(
-        default=1000, description="number of subjects, those of `pairs` on top"
-    )
-    world: Literal["vectors", "digits", "pictures"] = Field(
-        default="vectors", description="vectors, digits or pictures"
-    )
-    levels: Annotated[int, Field(ge=2, le=10)] | None = Field(
-        default=None,
-        description="vectors, pictures: levels of each factor; none: 10 of vectors, 6 of pictures",
-    )
-    ease: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
-        default=(1.0, 0.6, 0.25),
-        description="vectors: norm of the levels of easy, middle, hard, none above the one before",
-    )
-    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default=0.05, description="vectors: noise of a latent number, standard deviation"
-    )
-    keep: tuple[Probability, Probability, Probability] = Field(
-        default=(0.95, 0.8, 0.6),
-        description="vectors, pictures: chance of a caption to name easy, middle, hard (colour, "
-        "texture, shape)",
-    )
-    bits: Annotated[int, Field(ge=0, le=16)] = Field(
-        default=8, description="digits: random bits, each a grating over the picture"
-    )
-    size: Annotated[int, Field(ge=16, le=1024)] = Field(
-        default=32, description="pictures: pixels along a side; textures blur below 32"
-    )
-    pixel_noise: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        default=0.02,
-        description="pictures: noise of a pixel and channel, standard deviation; 1 = white",
-    )
-    unseen: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        default=0.2,
-        description="pictures: share of the combinations of three levels that held_out alone "
-        "shows, and it no others; 0: every split shows all",
-    )
-    pairs: Annotated[int, Field(ge=0)] = Field(
-        default=0,
-        description="pairs of held-out subjects who differ in one factor only: hard; digit; so "
-        "many each of colour, texture, shape",
-    )
-    recipe: str = Field(default="mcl_toy", description="default recipe of the cohort")
+    subjects: PositiveInt = 1000
+    """number of subjects, those of `pairs` on top"""
+    world: Literal["vectors", "digits", "pictures"] = "vectors"
+    """vectors, digits or pictures"""
+    levels: Annotated[int, Field(ge=2, le=10)] | None = None
+    """vectors, pictures: levels of each factor; none: 10 of vectors, 6 of pictures"""
+    ease: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 0.6, 0.25)
+    """vectors: norm of the levels of easy, middle, hard, none above the one before"""
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+    """vectors: noise of a latent number, standard deviation"""
+    keep: tuple[Probability, Probability, Probability] = (0.95, 0.8, 0.6)
+    """vectors, pictures: chance of a caption to name easy, middle, hard (colour, texture, shape)"""
+    bits: Annotated[int, Field(ge=0, le=16)] = 8
+    """digits: random bits, each a grating over the picture"""
+    size: Annotated[int, Field(ge=16, le=1024)] = 32
+    """pictures: pixels along a side; textures blur below 32"""
+    pixel_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    """pictures: noise of a pixel and channel, standard deviation; 1 = white"""
+    unseen: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    """pictures: share of the combinations of three levels that held_out alone shows, and it no
+    others; 0: every split shows all"""
+    pairs: Annotated[int, Field(ge=0)] = 0
+    """pairs of held-out subjects who differ in one factor only: hard; digit; so many each of
+    colour, texture, shape"""
+    recipe: str = "mcl_toy"
+    """default recipe of the cohort"""
 
     @model_validator(mode="after")
     def _check(self) -> TrifactorSettings:
