@@ -25,7 +25,7 @@ from medmcl.modalities.genetics.settings import (
     GeneticsSettings,
     GeneticsSource,
 )
-from medmcl.modalities.genetics.together import inspect_files
+from medmcl.modalities.genetics.together import inspect_files, several_alleles
 from medmcl.modalities.genetics.variants import Alignment, Genotypes, align
 
 if TYPE_CHECKING:
@@ -101,11 +101,13 @@ class Genetics:
         return [record_finding("genetics", "call_rate", where, what, fix)]
 
     def inspect_together(self, raws: Iterable[Genotypes]) -> list[Finding]:
-        """What quality control left out, and alleles that other files count otherwise."""
+        """What was left out, and alleles that other files count otherwise."""
+        members = list(raws)
+        found = several_alleles(members)
         if self._panel is None:
-            return []
-        return inspect_files(raws, self._panel, self._align, self.settings.panel_share,
-                             is_fitted_here=self._fitted_here)  # fmt: skip
+            return found
+        return found + inspect_files(members, self._panel, self._align, self.settings.panel_share,
+                                     is_fitted_here=self._fitted_here)  # fmt: skip
 
     def fit(self, raws: Iterable[Genotypes]) -> None:
         """Choose variants, learn their frequencies and the components of ancestry.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from medmcl.modalities.opening import require_content
 
 ENDINGS = (".pgen", ".pvar", ".pvar.zst", ".psam")
 _NO_CALL = -9.0
+_TWO = 2
 _PER_BYTE = 4
 """Bytes of memory that a byte of text takes, about."""
 
@@ -42,18 +44,20 @@ class Pgen:
         files: ``pgen``, ``pvar`` and ``psam``.
         with_family: Whether people are called by FID and IID with ``_`` between them.
 
+    Variants with more than two alleles are left out (`Variants.left_out`).
+
     Raises:
-        RecordError: A file that is missing, damaged, of another count, or with more than two
-            alleles at a place.
+        RecordError: A file that is missing, damaged or of another count.
         ExtraNotInstalledError: pgenlib is not installed.
     """
 
     def __init__(self, files: Mapping[str, Path], *, with_family: bool = False) -> None:
         self._path = files["pgen"]
-        self.variants = read_pvar(files["pvar"])
+        self.variants, alleles = read_pvar(files["pvar"])
+        self._kept = np.flatnonzero(alleles == _TWO).astype(np.uint32)
         self.individuals = read_psam(files["psam"], with_family=with_family)
-        people, count = len(self.individuals), len(self.variants)
-        self._reader = _opened(self._path, people)
+        people, count = len(self.individuals), len(alleles)
+        self._reader = _opened(self._path, people, alleles)
         weakref.finalize(self, self._reader.close)
         if self._reader.get_variant_ct() != count:
             raise RecordError(
@@ -79,7 +83,7 @@ class Pgen:
         found = np.empty((len(self.variants), len(people)), dtype=np.float32)
         try:
             self._reader.change_sample_subset(people)
-            self._reader.read_dosages_range(0, len(found), found)
+            self._reader.read_dosages_list(self._kept, found)
         except (RuntimeError, ValueError) as error:
             raise _damaged(self._path, error) from None
         if not (((found >= 0) & (found <= 2)) | (found == _NO_CALL)).all():
@@ -87,13 +91,15 @@ class Pgen:
         return found.T
 
 
-def _opened(path: Path, people: int) -> Any:
+def _opened(path: Path, people: int, alleles: np.ndarray) -> Any:
     try:
         import pgenlib
     except ImportError:
         raise ExtraNotInstalledError("pgenlib", "plink") from None
     try:
-        return pgenlib.PgenReader(str(path).encode(), raw_sample_ct=people)
+        starts = np.concatenate([[0], np.cumsum(alleles)]).astype(np.uintp)
+        several = {"allele_idx_offsets": starts} if (alleles != _TWO).any() else {}
+        return pgenlib.PgenReader(str(path).encode(), raw_sample_ct=people, **several)
     except (RuntimeError, ValueError) as error:
         raise _damaged(path, error) from None
 
@@ -122,11 +128,11 @@ def pgen_files(paths: Mapping[str, Path]) -> dict[str, Path]:
     return found
 
 
-def read_pvar(path: Path) -> Variants:
-    """Read the variants.
+def read_pvar(path: Path) -> tuple[Variants, np.ndarray]:
+    """Read the variants of two alleles, and how many alleles each variant of the file has.
 
     Raises:
-        RecordError: A line of other fields, a position that is no number, several ALT alleles.
+        RecordError: A line of other fields, a position that is no number, no variant of two.
     """
     header, rows = _table(path, ("CHROM", "POS", "ID", "REF", "ALT"))
     if header is None:  # as a .bim: the fifth is ALT, the sixth REF; five fields lack centimorgans
@@ -139,19 +145,25 @@ def read_pvar(path: Path) -> Variants:
                 f"variant {number + 1} has {len(row)} fields", where=path,
                 got="\t".join(row)[:80], expected=f"{len(header)}: {', '.join(header)}",
             )  # fmt: skip
-        if "," in row[at["ALT"]]:
-            raise RecordError(
-                "a variant has more than two alleles, of which a dosage counts one", where=path,
-                got=f"{row[at['ID']]}: {row[at['ALT']]}"[:80], expected="one ALT allele",
-                fix="leave such variants out, or split them: plink2 --pfile STEM --max-alleles 2 "
-                "--make-pgen --out NEW",
-            )  # fmt: skip
-    columns = {name: [row[place] for row in rows] for name, place in at.items()}
+    alleles = np.array([2 + row[at["ALT"]].count(",") for row in rows])
+    if (alleles != _TWO).all():
+        raise RecordError(
+            "every variant has more than two alleles, of which a dosage counts one", where=path,
+            got=f"{rows[0][at['ID']]}: {rows[0][at['ALT']]}"[:80], expected="one ALT allele",
+            fix="split them: plink2 --vcf FILE --make-pgen multiallelics=- --out NEW",
+        )  # fmt: skip
+    positions = positions_of(
+        [row[at["POS"]] for row in rows], lambda number: f"{path}, variant {number + 1}"
+    )
+    kept = np.flatnonzero(alleles == _TWO)
+    columns = {name: [rows[number][place] for number in kept] for name, place in at.items()}
     counted, other = (
         [UNWRITTEN if one == "." else one for one in columns[name]] for name in ("ALT", "REF")
     )
-    positions = positions_of(columns["POS"], lambda number: f"{path}, variant {number + 1}")
-    return make_variants(columns["ID"], columns["CHROM"], positions, counted, other, str(path))
+    found = make_variants(
+        columns["ID"], columns["CHROM"], positions[kept], counted, other, str(path)
+    )
+    return replace(found, left_out=len(rows) - len(kept)), alleles
 
 
 def read_psam(path: Path, *, with_family: bool = False) -> dict[str, int]:

@@ -52,6 +52,21 @@ def inspect_files(
     return found
 
 
+def several_alleles(raws: Iterable[Genotypes]) -> list[Finding]:
+    """Say of which files variants were left out because they have more than two alleles."""
+    found = {raw.variants.where: raw.variants for raw in raws if raw.variants.left_out}
+    return [
+        cohort_warning(
+            "genetics.several_alleles",
+            where,
+            f"{one.left_out:,} of {len(one) + one.left_out:,} variants have more than two alleles, "
+            "of which a dosage counts one: they are left out",
+            "nothing, if they are not needed; else split them when the .pgen is made",
+        )
+        for where, one in found.items()
+    ]
+
+
 def _quality(panel: Panel) -> Finding:
     what = panel.summary()
     if panel.ancestry is not None:

@@ -32,6 +32,7 @@ class Variants:
         counted: The allele whose copies a dosage counts, capitals. (V,)
         other: The other one. (V,)
         where: The file, for messages.
+        left_out: Variants of the file with more than two alleles, of which a dosage counts one.
     """
 
     ids: tuple[str, ...]
@@ -40,6 +41,7 @@ class Variants:
     counted: tuple[str, ...]
     other: tuple[str, ...]
     where: str = ""
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)

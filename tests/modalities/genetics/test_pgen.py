@@ -11,6 +11,8 @@ from small_genomes import PVAR, genomes, variant_table, write_plink
 from medmcl.core.errors import ExtraNotInstalledError, RecordError
 from medmcl.modalities.genetics import pgen
 from medmcl.modalities.genetics.files import open_fileset
+from medmcl.modalities.genetics.together import several_alleles
+from medmcl.modalities.genetics.variants import Genotypes
 
 NAMES = [f"s{n}" for n in range(11)]
 
@@ -106,15 +108,32 @@ def test_a_damaged_fileset_says_what_is_wrong(fileset, damage, said):
         open_fileset("pgen", {"path": path}).row(0)
 
 
-def test_several_alternatives_at_a_place_are_refused(fileset):
+def test_variants_of_several_alternatives_are_left_out(fileset, tmp_path):
+    pgenlib = pytest.importorskip("pgenlib", reason="needs the extra [plink]")
     path, _ = fileset
+    calls = np.random.default_rng(1).integers(0, 2, size=(7, 22)).astype(np.int32)
+    calls[2, :4], calls[5, -6:] = [2, 0, 1, 2], [2, 2, 0, 1, 0, 0]
+    with pgenlib.PgenWriter(bytes(path), 11, 7, False, allele_ct_limit=3) as file:
+        for number, row in enumerate(calls):
+            file.append_alleles(row, False, 3 if number in {2, 5} else 2)
     pvar = path.with_suffix(".pvar")
-    first = pvar.read_text().splitlines()[2].split("\t")
-    changed = "\t".join([*first[:4], f"{first[4]},TT", first[5]])
-    pvar.write_text(pvar.read_text().replace("\t".join(first), changed))
-    with pytest.raises(RecordError, match="more than two alleles") as refused:
-        open_fileset("pgen", {"path": path})
-    assert "--max-alleles 2" in refused.value.fix
+    lines = pvar.read_text().splitlines(keepends=True)
+    ahead = next(number for number, line in enumerate(lines) if line.startswith("#CHROM")) + 1
+    alt = lines[ahead - 1].lstrip("#").split().index("ALT")
+    for number in (2, 5):
+        cells = lines[ahead + number].split("\t")
+        cells[alt] = cells[alt].strip() + ",TT" + ("\n" if cells[alt].endswith("\n") else "")
+        lines[ahead + number] = "\t".join(cells)
+    pvar.write_text("".join(lines))
+    files = open_fileset("pgen", {"path": path})
+    assert files.variants.ids == ("rs0", "rs1", "rs3", "rs4", "rs6")
+    raws = [Genotypes(*files.row(number), files.variants) for number in range(2)]
+    assert ["2 of 7" in one.what for one in several_alleles(raws)] == [True]
+    counted = calls.reshape(7, 11, 2).sum(axis=2).T
+    assert np.array_equal(matrix(files), counted[:, [0, 1, 3, 4, 6]])
+    pvar.write_text("".join([*lines[:ahead], lines[ahead + 2]]))
+    with pytest.raises(RecordError, match="every variant has more than two alleles"):
+        pgen.read_pvar(pvar)
 
 
 def test_the_extra_is_named(fileset, monkeypatch):
