@@ -75,7 +75,7 @@ def jobs() -> Iterator[tuple[str, str, Job, Job, float]]:
            ours("c_index", event.astype(float), when, x[:, 0]),
            drawn(harrell, event.astype(float), when, x[:, 0]), np.inf)  # fmt: skip
     yield ("Cox, ridge, Efron ties, 20 columns", "scikit-survival",
-           lambda: cox_model(x, event, when, ridge=1.0, ties="efron").weights,
+           lambda: cox_model(x, event, when, ridge=1.0, ties="efron")[0].weights[:, 0],
            lambda: CoxPHSurvivalAnalysis(alpha=1.0, ties="efron").fit(x, outcome).coef_, 1e-6)  # fmt: skip
 
     def at(times: np.ndarray, curve: np.ndarray, start: float) -> np.ndarray:

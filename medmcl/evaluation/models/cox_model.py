@@ -8,6 +8,7 @@ import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.models.cox import WIDEST, Problem, Ties, cox_fit, log_denominators, risk_sets
+from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.scaling import flat_columns
 
 SEPARATED = 1e-6
@@ -30,6 +31,14 @@ class Baseline:
         """Log cumulative hazard at each time; minus infinity before the first event. (T,)."""
         padded = np.concatenate([[-np.inf], self.log_cumulative])
         return padded[np.searchsorted(self.times, np.asarray(times, dtype=np.float64), "right")]
+
+    def survival(self, log_hazard: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """P(T > time) of subjects with log hazards (N,), a step function of time, (N, T)."""
+        hazard = np.asarray(log_hazard[:, None] + self.log_at(times)[None])
+        np.minimum(hazard, 700.0, out=hazard)  # of many rows each copy is large
+        np.exp(hazard, out=hazard)
+        np.negative(hazard, out=hazard)
+        return np.exp(hazard, out=hazard)
 
 
 def baseline_hazard(
@@ -57,49 +66,6 @@ def baseline_hazard(
     return Baseline(times, cumulated[len(at) - 1 - last])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cox:
-    """A fitted Cox model.
-
-    Attributes:
-        weights: Log hazard ratios a unit of each feature. (E,)
-        mean: Mean features of the training rows. (E,)
-        baseline: Cumulative hazard of a subject with mean features.
-        chosen: The ridge.
-        notes: What a reader must know.
-        converged: Whether Newton's method did.
-    """
-
-    weights: np.ndarray
-    mean: np.ndarray
-    baseline: Baseline
-    chosen: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()
-    converged: bool = True
-
-    @property
-    def times(self) -> np.ndarray:
-        """Times at which survival steps down, ascending. (K,)."""
-        return self.baseline.times
-
-    def risk(self, features: np.ndarray) -> np.ndarray:
-        """Log hazard up to a constant, (N,); higher = earlier."""
-        return np.asarray(np.asarray(features, dtype=np.float64) @ self.weights)
-
-    def cumulative_hazard(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Cumulative hazard, (N, T): zero before the first training event, flat after the last."""
-        eta = (np.asarray(features, dtype=np.float64) - self.mean) @ self.weights
-        hazard = np.asarray(eta[:, None] + self.baseline.log_at(times)[None])
-        np.minimum(hazard, 700.0, out=hazard)  # of many rows each copy is large
-        return np.exp(hazard, out=hazard)
-
-    def survival(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """P(T > time), (N, T), a step function of time."""
-        hazard = self.cumulative_hazard(features, times)
-        np.negative(hazard, out=hazard)
-        return np.exp(hazard, out=hazard)
-
-
 def cox_model(
     features: np.ndarray,
     event: np.ndarray,
@@ -107,11 +73,9 @@ def cox_model(
     *,
     ridge: float = 0.0,
     ties: Ties = "efron",
-    baseline: Ties = "breslow",
     start: np.ndarray | None = None,
-    max_steps: int = 50,
-) -> Cox:
-    """Fit a Cox model with its baseline hazard.
+) -> tuple[LinearModel, tuple[str, ...]]:
+    """Fit a Cox model with its baseline hazard, Breslow's (as scikit-survival, under either ties).
 
     What `cox_fit` says of constant and collinear columns holds; here each case is noted. If the
     likelihood has no maximum (``ridge`` zero, and a combination of columns orders the events
@@ -124,10 +88,10 @@ def cox_model(
         time: Follow-up >= 0, (N,).
         ridge: Penalty as in `cox_fit`.
         ties: Likelihood of tied events.
-        baseline: Estimator of the baseline hazard. The default is that of scikit-survival under
-            either ``ties``; ``efron`` is that of R's ``survfit`` for Efron fits.
         start: Where to begin; default zeros.
-        max_steps: Newton steps at most.
+
+    Returns:
+        The model, and what a reader must know of the fit.
 
     Raises:
         ConfigError: For arrays that are not finite or do not agree, or a negative time or ridge.
@@ -150,18 +114,17 @@ def cox_model(
     event = event.astype(bool)
     if not (np.isfinite(ridge) and ridge >= 0):
         raise ConfigError("a ridge must be zero or more", where="ridge", got=ridge)
-    weights, converged = cox_fit(
-        x, event, time, ridge=ridge, ties=ties, start=start, max_steps=max_steps
-    )
+    weights, converged = cox_fit(x, event, time, ridge=ridge, ties=ties, start=start)
     mean = x.mean(axis=0)
-    return Cox(
-        weights=weights,
-        mean=mean,
-        baseline=baseline_hazard((x - mean) @ weights, event, time, ties=baseline),
-        chosen=(ridge,),
-        notes=tuple(_notes(x, event, time, ridge, ties, weights, converged)),
-        converged=converged,
+    baseline = baseline_hazard((x - mean) @ weights, event, time)  # of the training mean
+    model = LinearModel(
+        link="cox",
+        weights=weights[:, None],
+        offset=np.zeros(1),
+        times=baseline.times,
+        curve=baseline.log_cumulative - float(mean @ weights),
     )
+    return model, tuple(_notes(x, event, time, ridge, ties, weights, converged))
 
 
 def _notes(

@@ -8,59 +8,48 @@ import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.models.cox import minimise
+from medmcl.evaluation.models.linear_model import LinearModel
 
 INTERCEPT_RIDGE = 1e-3
 """Penalty that keeps an interval finite in which all or none of those at risk have the event."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DiscreteTime:
-    """A fitted discrete-time hazards model.
+@dataclass(frozen=True)
+class Intervals:
+    """Hazards that are constant within intervals; the first one starts at 0.
 
     Attributes:
-        weights: Log odds ratios of the hazard a unit of each feature, the same in all intervals.
-        intercepts: Logit of the hazard of each interval at features of zero. (K,)
-        cuts: Ends of the intervals (start excluded, end included); the first starts at 0. (K,)
-        chosen: The ridge.
-        notes: What a reader must know.
+        cuts: Ends of the intervals (start excluded, end included), ascending. (K,)
+        intercepts: Logit of the hazard of each interval at log odds of zero. (K,)
     """
 
-    weights: np.ndarray
-    intercepts: np.ndarray
     cuts: np.ndarray
-    chosen: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()
+    intercepts: np.ndarray
 
-    @property
-    def times(self) -> np.ndarray:
-        """Ends of the intervals, ascending. (K,)."""
-        return self.cuts
+    def survival(self, log_odds: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """P(T > time) of subjects with log odds (N,), (N, T).
 
-    def risk(self, features: np.ndarray) -> np.ndarray:
-        """Log odds of the hazard up to a constant, (N,); higher = earlier."""
-        return np.asarray(np.asarray(features, dtype=np.float64) @ self.weights)
-
-    def cumulative_hazard(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Minus log survival, (N, T): straight within an interval, flat after the last."""
-        eta = self.risk(features)
-        steps = np.logaddexp(0.0, eta[:, None] + self.intercepts)  # -log(1 - hazard)
-        ends = np.concatenate([np.zeros((len(eta), 1)), np.cumsum(steps, axis=1)], axis=1)
+        Its logarithm is straight within an interval, and flat after the last.
+        """
+        steps = np.logaddexp(0.0, log_odds[:, None] + self.intercepts)  # -log(1 - hazard)
+        ends = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
         edges = np.concatenate([[0.0], self.cuts])
         when = np.clip(np.asarray(times, dtype=np.float64), 0.0, edges[-1])
         after = np.minimum(np.searchsorted(self.cuts, when, side="left") + 1, len(self.cuts))
         before = np.maximum(after - 1, 0)
         width = edges[after] - edges[before]
         share = np.where(width > 0, (when - edges[before]) / np.where(width > 0, width, 1.0), 1.0)
-        return np.asarray(ends[:, before] + share * (ends[:, after] - ends[:, before]))
+        hazard = ends[:, before] + share * (ends[:, after] - ends[:, before])
+        return np.asarray(np.exp(-hazard))
 
-    def survival(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """P(T > time), (N, T)."""
-        return np.asarray(np.exp(-self.cumulative_hazard(features, times)))
 
-    def loss(self, features: np.ndarray, event: np.ndarray, time: np.ndarray) -> float:
-        """Negative log likelihood of the intervals passed through, without the penalty."""
-        passed, last = _passed(np.asarray(event, dtype=bool), np.asarray(time), self.cuts)
-        return _loss(self.risk(features)[:, None] + self.intercepts, passed, last)
+def discrete_time_loss(
+    model: LinearModel, features: np.ndarray, event: np.ndarray, time: np.ndarray
+) -> float:
+    """Negative log likelihood of the intervals passed through, without the penalty."""
+    passed, last = _passed(np.asarray(event, dtype=bool), np.asarray(time), model.times)
+    log_odds = features @ model.weights[:, 0]
+    return _loss(log_odds[:, None] + model.curve, passed, last)
 
 
 def interval_ends(event: np.ndarray, time: np.ndarray, intervals: int) -> np.ndarray:
@@ -81,7 +70,7 @@ def discrete_time_model(
     intervals: int = 20,
     start: np.ndarray | None = None,
     max_steps: int = 50,
-) -> DiscreteTime:
+) -> tuple[LinearModel, tuple[str, ...]]:
     """Fit ``logit P(event in interval j | not before) = intercept_j + features @ weights``.
 
     Intervals end at quantiles of the event times. A row passes through every interval up to that of
@@ -97,6 +86,9 @@ def discrete_time_model(
         intervals: Intervals at most.
         start: Weights to begin with; default zeros.
         max_steps: Newton steps at most.
+
+    Returns:
+        The model, and what a reader must know of the fit.
 
     Raises:
         ConfigError: For fewer than one interval or a negative ridge.
@@ -114,21 +106,20 @@ def discrete_time_model(
     cuts = interval_ends(event, time, intervals)
     weights = np.zeros(x.shape[1]) if start is None else start
     if not len(cuts):
-        note = ("no event in training, constant risk",)
-        return DiscreteTime(weights=0 * weights, intercepts=cuts, cuts=cuts, notes=note)
+        return _model(0 * weights, cuts, cuts), ("no event in training, constant risk",)
     passed, last = _passed(event, np.asarray(time, dtype=np.float64), cuts)
     seen = np.bincount(last[last >= 0], minlength=len(cuts))
     first = np.log((seen + 0.5) / (passed.sum(axis=0) - seen + 0.5))
     problem = _Problem(x, passed, last, first, ridge)
     begin, tolerance = np.concatenate([weights, first]), 1e-9 * max(1, int((last >= 0).sum()))
     solution, converged = minimise(problem, begin, max_steps, tolerance, definite=ridge > 0)
-    return DiscreteTime(
-        weights=solution[: x.shape[1]],
-        intercepts=solution[x.shape[1] :],
-        cuts=cuts,
-        chosen=(ridge,),
-        notes=() if converged else ("discrete-time fit did not converge",),
-    )
+    model = _model(solution[: x.shape[1]], cuts, solution[x.shape[1] :])
+    return model, () if converged else ("discrete-time fit did not converge",)
+
+
+def _model(weights: np.ndarray, cuts: np.ndarray, intercepts: np.ndarray) -> LinearModel:
+    return LinearModel(link="discrete_time", weights=weights[:, None], offset=np.zeros(1),
+                       times=cuts, curve=intercepts)  # fmt: skip
 
 
 def _passed(event: np.ndarray, time: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

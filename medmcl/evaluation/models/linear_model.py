@@ -92,17 +92,13 @@ class LinearModel:
 
     def survival(self, features: np.ndarray, times: np.ndarray) -> np.ndarray:
         """P(T > times[t]), (N, T)."""
-        from medmcl.evaluation.models.cox_model import Baseline, Cox
-        from medmcl.evaluation.models.discrete_time import DiscreteTime
+        from medmcl.evaluation.models.cox_model import Baseline
+        from medmcl.evaluation.models.discrete_time import Intervals
 
         if not self.has_curves:
             raise ValueError(f"a model with link '{self.link}' has no survival curves")
-        risk, one = self.scores(features), np.ones(1)
-        if self.link == "cox":
-            cox = Cox(weights=one, mean=np.zeros(1), baseline=Baseline(self.times, self.curve))
-            return cox.survival(risk, times)
-        model = DiscreteTime(weights=one, intercepts=self.curve, cuts=self.times)
-        return model.survival(risk, times)
+        curves = Baseline if self.link == "cox" else Intervals
+        return curves(self.times, self.curve).survival(self.scores(features)[:, 0], times)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, as `of` takes them."""

@@ -12,8 +12,8 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
-from medmcl.evaluation.models.cox_model import Cox, cox_model
-from medmcl.evaluation.models.discrete_time import DiscreteTime, discrete_time_model
+from medmcl.evaluation.models.cox_model import cox_model
+from medmcl.evaluation.models.discrete_time import discrete_time_loss, discrete_time_model
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
@@ -125,6 +125,10 @@ Loss = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 """Of features, events and times."""
 Path = Callable[[float, np.ndarray | None], tuple[np.ndarray, Loss]]
 """Of a strength, and weights to begin with: weights, and their loss on other rows."""
+_Found = tuple[LinearModel, tuple[str, ...]]
+"""A model, and what a reader must know of its fit."""
+_Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray | None], _Found]
+"""Of features, events, times, a strength and weights to begin with."""
 _Begin = Callable[[np.ndarray, np.ndarray, np.ndarray], Path]
 """Of standardised features, events and times that are fitted on."""
 
@@ -141,12 +145,10 @@ def _cox_path(
     return at
 
 
-def _discrete_time_path(
-    x: np.ndarray, event: np.ndarray, time: np.ndarray, *, fit: Callable[..., DiscreteTime]
-) -> Path:
+def _discrete_time_path(x: np.ndarray, event: np.ndarray, time: np.ndarray, *, fit: _Fit) -> Path:
     def at(strength: float, start: np.ndarray | None) -> tuple[np.ndarray, Loss]:
-        found = fit(x, event, time, strength, start)
-        return found.weights, found.loss
+        model, _ = fit(x, event, time, strength, start)
+        return model.weights[:, 0], partial(discrete_time_loss, model)
 
     return at
 
@@ -179,17 +181,13 @@ def _discrete_time(
     strength: float,
     start: np.ndarray | None,
     intervals: int = 20,
-) -> DiscreteTime:
+) -> _Found:
     rotation = Rotation.of(x)
     start = None if start is None else rotation.inside(start)
-    found = discrete_time_model(
+    model, notes = discrete_time_model(
         rotation.rows, event, time, ridge=strength, intervals=intervals, start=start
     )
-    return replace(found, weights=rotation.back(found.weights))
-
-
-_Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray | None], Cox | DiscreteTime]
-"""Of features, events, times, a strength and weights to begin with."""
+    return replace(model, weights=rotation.back(model.weights[:, 0])[:, None]), notes
 
 
 @dataclass(frozen=True)
@@ -260,31 +258,25 @@ def _tuned(
     best = grid[where]
     x, event, time = rows.part(rows.final)
     scaler = scaling(x)
-    model = fit(scaler(x), event, time, best, fits[where] if fits else None)
+    model, said = fit(scaler(x), event, time, best, fits[where] if fits else None)
     notes = (*weighed_notes(grid, events), *alike_notes(best, grid))
     if not events and len(grid) > 1:
         notes = ("no event in tuning: penalty not tuned",)
-    return Fitted.of(_of_features(model, scaler), (best,), (*notes, *model.notes))
+    return Fitted.of(_of_features(model, scaler), (best,), (*notes, *said))
 
 
 def _constant(rows: _Rows, fit: _Fit) -> Fitted:
     """The model of rows without an event: constant risk, survival one."""
     width = rows.x.shape[1]
-    model = fit(np.zeros((1, width)), np.zeros(1, dtype=bool), np.zeros(1), 1.0, None)
+    model, _ = fit(np.zeros((1, width)), np.zeros(1, dtype=bool), np.zeros(1), 1.0, None)
     scaler = Scaler(np.zeros(width), np.ones(width))
     return Fitted.of(_of_features(model, scaler), notes=("no event in training, constant risk",))
 
 
-def _of_features(model: Cox | DiscreteTime, scaler: Scaler) -> LinearModel:
+def _of_features(model: LinearModel, scaler: Scaler) -> LinearModel:
     """The model of features before they were standardised."""
-    weights = model.weights[:, None]
-    if isinstance(model, Cox):
-        # the baseline is that of the training mean; risks count from standardised zero
-        shifted = model.baseline.log_cumulative - float(model.mean @ model.weights)
-        plain = LinearModel.scaled("cox", scaler, weights, 0.0)
-        return replace(plain, times=model.times, curve=shifted)
-    plain = LinearModel.scaled("discrete_time", scaler, weights, 0.0)
-    return replace(plain, times=model.times, curve=model.intercepts)
+    plain = LinearModel.scaled(model.link, scaler, model.weights, 0.0)
+    return replace(plain, times=model.times, curve=model.curve)
 
 
 DISCRETE_TIME = Model(fit=discrete_time_probe, kinds=("survival",))

@@ -470,5 +470,4 @@ class Curves:
 
     def __call__(self, times: np.ndarray) -> np.ndarray:
         """P(T > times[t]), (N, T)."""
-        log_hazard = np.minimum(self.eta[:, None] + self.baseline.log_at(times)[None], 700.0)
-        return np.asarray(np.exp(-np.exp(log_hazard)))
+        return self.baseline.survival(self.eta, times)

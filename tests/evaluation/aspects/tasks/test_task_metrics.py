@@ -152,8 +152,8 @@ def test_risks_without_curves_have_discrimination_and_a_reason_for_the_rest():
 def test_the_baseline_hazard_of_a_head_is_the_one_of_cox_on_train_rows_alone():
     time, event = DEATH.values[TRAIN].T
     scaler = Scaler.of(X[TRAIN])
-    cox = cox_model(scaler(X[TRAIN]), event > 0, time, ridge=1.0)
-    eta = (scaler(X) @ cox.weights)[:, None]
+    cox, _ = cox_model(scaler(X[TRAIN]), event > 0, time, ridge=1.0)
+    eta = scaler(X) @ cox.weights
     given = with_baseline(eta, DEATH, TRAIN, method="head")
     times = np.quantile(time, [0.2, 0.5, 0.9])
     assert given.survival(times) == pytest.approx(cox.survival(scaler(X), times), abs=1e-9)
