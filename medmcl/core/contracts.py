@@ -307,13 +307,16 @@ class PreparesArrays(Protocol):
 
 @runtime_checkable
 class TakesWhole(Protocol):
-    """What an adapter adds of whose longer records ``prepare`` takes the first pieces."""
+    """What an adapter adds that cuts records into pieces, of which ``prepare`` gives a number.
 
-    longer: ClassVar[str]
-    """Code of what `Adapter.inspect` finds of such a record."""
+    The first of longer records; those of shorter ones again.
+    """
+
+    pieces: ClassVar[str]
+    """Code of what `Adapter.inspect` finds of a record with more or fewer."""
 
     def prepare_whole(self, raw: Any) -> np.ndarray:
-        """All pieces of one record, (W, ...); those of ``prepare`` are the first."""
+        """All pieces of one record, (W, ...)."""
 
 
 @runtime_checkable

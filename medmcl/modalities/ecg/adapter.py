@@ -21,7 +21,7 @@ from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError, RecordError
-from medmcl.core.findings import Finding
+from medmcl.core.findings import Finding, counted
 from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import SHOWN_LEADS, ShownSignal
 from medmcl.modalities.ecg import signal as steps
@@ -80,7 +80,7 @@ class ECG:
     triggers: ClassVar[str] = "signal"
     input_projection: ClassVar[str] = "signal"
     of_many: ClassVar[tuple[str, ...]] = ("row", "ids")
-    longer: ClassVar[str] = "ecg.longer"
+    pieces: ClassVar[str] = "ecg.pieces"
     Source: ClassVar[type[Config]] = ECGSource
     Settings: ClassVar[type[Config]] = ECGSettings
     Augment: ClassVar[type[Config]] = ECGAugment
@@ -201,8 +201,10 @@ class ECG:
             if like_others:
                 doubts += checks.check_looks(look, used, where, self.among)
             findings += doubts
-        padded = self.settings.pad is not None
-        findings += checks.check_length(raw, self.settings.seconds, padded, where)
+        least = self.settings.least_seconds
+        padded = self.settings.pad is not None or not least
+        wanted_seconds = self.settings.seconds if padded else least
+        findings += checks.check_length(raw, wanted_seconds, padded, where)
         if self.settings.takes_all:
             findings += self._check_pieces(raw, where)
         fix = "look at the file; what was read may not be what you expect"
@@ -214,18 +216,21 @@ class ECG:
         return [self._accepted(finding, place.record) for finding in findings]
 
     def _check_pieces(self, raw: ECGRecord, where: str) -> Iterator[Finding]:
-        """A record with more pieces than those of ``seconds``."""
+        """A record with more pieces than those of ``seconds``, or fewer."""
         settings = self.settings
         rate_hz = raw.rate_hz if settings.enters_as_recorded else settings.rate_hz
         have = pieces_of(settings.steps or (), raw.seconds, rate_hz)
         own = pieces_of(settings.steps or (), settings.seconds, settings.rate_hz)
-        if have > own:
-            what = f"lasts {raw.seconds:.2f} s, which are {have} pieces"
-            fix = (
-                f"`embed` and `evaluate --model` take them all; training takes those of "
-                f"inputs.NAME.seconds ({settings.seconds:g} s: {own})"
+        if have and have != own:
+            what = (
+                f"lasts {raw.seconds:.2f} s, which give {counted(have, 'piece')}; "
+                f"{settings.seconds:g} s give {own}"
             )
-            yield checks.fault("longer", where, what, fix, "warning")
+            fix = (
+                f"`embed` and `evaluate --model` take all that there are; training takes {own}, as "
+                "inputs.NAME.seconds says" + (", and repeats these" if have < own else "")
+            )
+            yield checks.fault("pieces", where, what, fix, "warning")
 
     def inspect_together(self, raws: Iterable[ECGRecord]) -> list[Finding]:
         """Mistakes that all files share, or that show only beside the other files."""
@@ -299,7 +304,8 @@ class ECG:
     def prepare(self, raw: ECGRecord) -> np.ndarray:
         """Prepare one record: (*prepared_shape) float32, zeros where a lead is absent.
 
-        Of pieces that a step cuts for as long as a record lasts, those of ``seconds``.
+        Of pieces that a step cuts for as long as a record lasts, those of ``seconds``; fewer are
+        repeated.
 
         Raises:
             RecordError: A lead is absent, samples are NaN, or the record is too short, and the
@@ -313,7 +319,9 @@ class ECG:
         settings = self.settings
         if settings.steps is not None:
             whole = self.prepare_whole(raw)
-            return whole[: self.prepared_shape[0]] if settings.takes_all else whole
+            if not settings.takes_all:
+                return whole
+            return whole[np.arange(self.prepared_shape[0]) % len(whole)]
         signal, present = self._entering(raw)
         if settings.clip_sigma is not None:
             signal = steps.clip_to_sigma(signal, settings.clip_sigma)
@@ -397,6 +405,11 @@ class ECG:
         for finding in (
             *checks.check_units(look, record.leads, None, "signal"),
             *checks.check_padding(look, "signal"),
+            *(
+                ()
+                if settings.least_seconds
+                else checks.check_length(record, settings.seconds, True, "signal")
+            ),
         ):
             log.warning("%s; %s", finding.what, finding.fix)
         adapter = cls(ECGSource(reader="wfdb"), settings)
@@ -424,8 +437,7 @@ class ECG:
                 where=raw.where,
                 got=f"{raw.seconds:.2f} s at {raw.rate_hz:g} Hz",
             ) from None
-        more = settings.takes_all and len(answer) > wanted[0]
-        if answer.shape[more:] != wanted[more:]:
+        if answer.shape[settings.takes_all :] != wanted[settings.takes_all :]:
             raise RecordError(
                 "the steps give another shape of this record than of others",
                 where=raw.where,
@@ -445,23 +457,24 @@ class ECG:
         rows = self._without_gaps(signal.astype(np.float64), leads, raw.where)
         rate_hz = raw.rate_hz if settings.enters_as_recorded else settings.rate_hz
         rows = steps.resample(rows, raw.rate_hz, rate_hz)
-        wanted = round(settings.seconds * rate_hz)
+        wanted, least = (round(one * rate_hz) for one in (settings.seconds, settings.least_seconds))
         rows = rows if settings.whole else rows[:, :wanted]
-        short = rows.shape[1] < wanted and settings.pad is None
+        short = rows.shape[1] < least and settings.pad is None
         if short or rows.shape[1] < 3:
             raise RecordError(
                 "the record is too short",
                 where=raw.where,
                 got=f"{raw.seconds:.3f} s",
-                expected=f"{settings.seconds:g} s",
+                expected=f"{settings.least_seconds:g} s",
                 fix=self._fix(
                     "ask for fewer seconds, or set pad: zero or repeat",
-                    f"give a longer record, or lengthen this one yourself to {settings.seconds:g} "
+                    "give a longer record, or lengthen this one yourself to "
+                    f"{settings.least_seconds:g} "
                     "s (numpy.pad with mode='constant' for zeros, or 'wrap' to repeat it); if it "
                     "lasts as long as that, correct rate_hz",
                 ),
             )
-        if settings.steps is not None and rows.shape[1] < wanted:
+        if settings.steps is not None and settings.pad is not None and rows.shape[1] < wanted:
             beyond = [(0, 0), (0, wanted - rows.shape[1])]
             rows = np.pad(rows, beyond, mode="wrap" if settings.pad == "repeat" else "constant")
         return rows

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_valida
 from medmcl.core.config import Config, Probability
 from medmcl.modalities.ecg.disturb import Disturbance
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
-from medmcl.modalities.ecg.steps import AnyStep, FlattenLeads, Resample, Windows
+from medmcl.modalities.ecg.steps import AnyStep, FlattenLeads, Resample, Windows, shortest
 
 Reader = Literal[
     "wfdb", "muse_xml", "ukb_xml", "aecg", "dicom", "edf", "npy", "hdf5", "zarr", "parquet"
@@ -143,7 +143,9 @@ class ECGSettings(Config):
     """faults that are put into the record, in mV, before anything else: to study how an encoder
     bears them"""
     whole: bool = False
-    """steps: the whole record enters, of at least `seconds`; a step cuts it"""
+    """steps: the whole record enters, and a step cuts it. It may be shorter than `seconds` where a
+    step takes pieces for as long as it lasts (of one piece; training repeats its pieces), or pads
+    it"""
 
     @model_validator(mode="before")
     @classmethod
@@ -215,6 +217,12 @@ class ECGSettings(Config):
         """Whether steps cut a record into pieces for as long as it lasts."""
         found = any(isinstance(step, Windows) and step.every for step in self.steps or ())
         return self.whole and found
+
+    @property
+    def least_seconds(self) -> float:
+        """What a record must last at least, if it is not padded."""
+        least = shortest(self.steps or (), self.rate_hz) if self.whole else None
+        return self.seconds if least is None else min(self.seconds, least)
 
     @property
     def may_lack(self) -> bool:

@@ -73,10 +73,18 @@ class Resample(Step):
     method: Literal["polyphase", "fourier", "linear"] = "polyphase"
     """fourier: scipy.signal.resample; linear: between points of which the first is the first sample
     and the last the last"""
+    rounded: Literal["nearest", "down"] = "nearest"
+    """samples of what it gives (polyphase: always up)"""
+
+    @model_serializer(mode="wrap")
+    def _said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the default: runs that were made before there was a ``rounded`` open."""
+        return {key: value for key, value in whole(self).items() if value != "nearest"}
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
-        """Give S * hz / rate samples, rounded (polyphase: rounded up)."""
-        samples = round(x.shape[-1] * self.hz / rate_hz)
+        """Give S * hz / rate samples."""
+        samples = x.shape[-1] * (self.hz / rate_hz)
+        samples = int(samples) if self.rounded == "down" else round(samples)
         if rate_hz == self.hz or samples == 0:
             return x
         if self.method == "fourier":
@@ -432,6 +440,21 @@ def pieces_of(steps: tuple[AnyStep, ...], seconds: float, rate_hz: float) -> int
             count *= len(step.places(samples, rate_hz))
         samples, rate_hz = step.samples_after(samples, rate_hz), step.rate_after(rate_hz)
     return count
+
+
+def shortest(steps: tuple[AnyStep, ...], rate_hz: float) -> float | None:
+    """Seconds of which the steps still make what they make of more.
+
+    One piece, where they cut pieces for as long as a record lasts; 0 where zeros are put behind it;
+    None where it has to be as long as what is asked for.
+    """
+    for step in steps:
+        if isinstance(step, Pad):
+            return 0.0
+        if isinstance(step, Windows) and step.every is not None:
+            return step.length(rate_hz) / rate_hz
+        rate_hz = step.rate_after(rate_hz)
+    return None
 
 
 def run_steps(

@@ -390,7 +390,7 @@ def disturbed(found: Embedding, how: Mapping[str, Any]) -> tuple[np.ndarray, np.
         for row in rows[first : first + found.batch]:
             place = places.iloc[index[row]]
             try:
-                if str(places.index[index[row]]) in found.longer:
+                if str(places.index[index[row]]) in found.in_pieces:
                     full[row], has[row] = found.of_all_pieces(place, adapter), True
                     continue
                 arrays.append(torch.from_numpy(adapter.prepare(adapter.read(place))))

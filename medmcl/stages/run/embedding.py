@@ -53,7 +53,7 @@ class Embedding:
         device: Where.
         made_by: Whose towers they are; with the cohort it decides every number.
         batch: Records that are encoded at once: how they are grouped moves the last bits.
-        whole: Whether all pieces of longer records are taken; see `TakesWhole`.
+        whole: Whether all pieces of a record are taken, each once; see `TakesWhole`.
     """
 
     towers: Towers = field(repr=False)
@@ -127,21 +127,21 @@ class Embedding:
             self.towers, self.prepared, self.modality, records, self.space, self.device,
             self.batch, bar,
         )  # fmt: skip
-        if self.longer:
+        if self.in_pieces:
             adapter = self.prepared.adapters[self.modality]
             listed = self.prepared.cohort.records[self.modality]["place"]
             for row, number in enumerate(records):
-                if str(listed.index[number]) in self.longer:
+                if str(listed.index[number]) in self.in_pieces:
                     found[row] = self.of_all_pieces(listed.iloc[number], adapter)
         return found
 
     @cached_property
-    def longer(self) -> Mapping[str, str]:
-        """Records of which the prepared rows hold the first pieces alone."""
+    def in_pieces(self) -> Mapping[str, str]:
+        """Records of which the prepared rows do not hold each piece once."""
         adapter = self.prepared.adapters[self.modality.split(" + ")[0]]
         if not self.whole or not isinstance(adapter, TakesWhole):
             return {}
-        return self.prepared.warned(self.modality, lambda code: code == adapter.longer)
+        return self.prepared.warned(self.modality, lambda code: code == adapter.pieces)
 
     def of_all_pieces(self, place: RecordRef, adapter: Adapter) -> np.ndarray:
         """The mean over all pieces that an adapter makes of a record, (width,) float32."""

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from medmcl import models
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, RecordError
 from tests.support.published_weights import (
     about,
     arrays,
@@ -57,6 +57,29 @@ def test_features_and_records_are_the_authors(tmp_path, size):
         if size == "tiny":
             assert_equal_features(model.features(segments[None])[0], each.mean(0))
     filled.cache_clear()
+
+
+def test_a_record_of_five_to_ten_seconds_gives_its_one_segment(tiny):
+    """Scaled over all that there is, as the authors cut their samples of CODE-15."""
+    signal, leads, rate_hz = recording("00001")
+    short = signal[:, : round(7.3 * rate_hz)]
+    segments = tiny.prepare(short, leads=leads, rate_hz=rate_hz, units="mV")
+    scaled = (short - short.mean(1, keepdims=True)) / (short.std(1, keepdims=True) + 1e-8)
+    assert segments.shape == (1, 12, 2500)
+    assert np.abs(segments[0] - scaled[:, :2500]).max() < 2e-6
+    with pytest.raises(RecordError, match="too short") as refused:
+        tiny.prepare(signal[:, : round(4.9 * rate_hz)], leads=leads, rate_hz=rate_hz, units="mV")
+    assert refused.value.expected == "5 s"
+
+
+def test_another_rate_gives_as_many_samples_as_the_authors_take(tiny):
+    """Those of CODE-15 with 2,934 at 400 Hz become 3,667, not 3,668: equal on their own samples."""
+    rows = np.random.default_rng(0).standard_normal((12, 2934)).cumsum(1)
+    at = np.arange(3667) * (2933 / 3666)
+    own = np.stack([np.interp(at, np.arange(2934), row) for row in rows])
+    own = (own - own.mean(1, keepdims=True)) / own.std(1, keepdims=True)
+    found = tiny.prepare(rows, rate_hz=400.0, units="mV")
+    assert np.abs(found[0] - own[:, :2500]).max() < 2e-6
 
 
 def test_a_fine_tuned_file_is_read_without_its_head(tmp_path):

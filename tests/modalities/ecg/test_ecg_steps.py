@@ -192,11 +192,23 @@ def test_a_whole_record_gives_all_of_its_pieces_and_those_of_a_piece():
     raw = ECGRecord(signal_mv=long, leads=TWELVE, rate_hz=500.0, where="it")
     assert np.array_equal(ecg.prepare(raw), ecg.prepare_whole(raw)[:4])
     place = RecordRef(subject="1", record="1", paths={})
-    (told,) = [one for one in ecg.inspect(raw, place) if one.code == ecg.longer]
+    (told,) = [one for one in ecg.inspect(raw, place) if one.code == ecg.pieces]
     assert told.level == "warning"
-    assert "18.00 s, which are 4 pieces" in told.what
-    short = replace(raw, signal_mv=SIGNAL)
-    assert not [one for one in ecg.inspect(short, place) if one.code == ecg.longer]
+    assert "18.00 s, which give 4 pieces; 10 s give 2" in told.what
+    usual = replace(raw, signal_mv=SIGNAL)
+    assert not [one for one in ecg.inspect(usual, place) if one.code == ecg.pieces]
+    short = replace(raw, signal_mv=SIGNAL[:, :3900])
+    found = {one.code: one for one in ecg.inspect(short, place)}
+    assert "7.80 s, which give 1 piece; 10 s give 2" in found[ecg.pieces].what
+    assert "ecg.too_short" not in found
+    assert np.allclose(ecg.prepare_whole(short), np.stack(expected[:2]), atol=1e-6)
+    assert np.array_equal(ecg.prepare(short), ecg.prepare_whole(short)[[0, 1, 0, 1]])
+    less = replace(raw, signal_mv=SIGNAL[:, :1900])
+    assert [one.level for one in ecg.inspect(less, place) if one.code == "ecg.too_short"] == [
+        "error"
+    ]
+    with pytest.raises(RecordError, match="too short"):
+        ecg.prepare(less)
 
 
 def test_short_records_are_refused_or_filled_before_the_steps():
@@ -338,3 +350,10 @@ def test_the_page_of_published_models_has_every_step_and_setting():
     for (name,), kind in ((key, one) for key, one in named.items() if key):
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
         assert all(f"`{key}`" in row for key in kind.model_fields if key != "step"), name
+
+
+def test_a_run_without_a_way_to_round_opens():
+    said = adapter(steps=[{"step": "resample", "hz": 250}]).state()["steps"]
+    assert said == [{"step": "resample", "hz": 250.0, "method": "polyphase"}]
+    down = adapter(steps=[{"step": "resample", "hz": 250, "rounded": "down"}])
+    assert down.state()["steps"][0]["rounded"] == "down"
