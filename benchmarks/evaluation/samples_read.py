@@ -24,16 +24,22 @@ from benchmarks.study import ROOT, Row, Study, table
 from medmcl.core.errors import RecordError
 
 FIGURE = ROOT / "docs" / "figures" / "formats.png"
-FURTHER = {
-    "perottelab+IntroECG": ("GE MUSE XML", "1-Waveform Extraction/*.xml"),
-    "BIVectors+BRAVEHEART": ("GE MUSE XML", "Example ECGs/*.xml"),
-    "FDA+aecg-python": ("HL7 aECG", "src/aecg/data/**/Example aECG.xml"),
-    "holgern+pyedflib": ("EDF", "pyedflib/tests/data/*.edf"),
+ECG = ("ecg", {"reader": "ecg"})
+ANALYZE = ("image", {"reader": "nifti", "orient": "stored"})
+FURTHER: dict[str, tuple[str, str, str, Mapping[str, Any]]] = {
+    "perottelab+IntroECG": ("GE MUSE XML", "1-Waveform Extraction/*.xml", *ECG),
+    "BIVectors+BRAVEHEART": ("GE MUSE XML", "Example ECGs/*.xml", *ECG),
+    "sixlettervariables+sierra-ecg-tools": ("Philips XML", "examples/xml/1_03/*.XML", *ECG),
+    "FDA+aecg-python": ("HL7 aECG", "src/aecg/data/**/Example aECG.xml", *ECG),
+    "holgern+pyedflib": ("EDF", "pyedflib/tests/data/*.edf", *ECG),
+    "cran+AnalyzeFMRI": ("Analyze", "inst/example.hdr", *ANALYZE),
+    "chrchang+plink-ng": ("PLINK 2", "2.0/**/*.pgen", "genetics", {"reader": "pgen"}),
 }
-"""Repository to the format of its samples of ECGs, and where they lie."""
+"""Repository to the format of its samples, where they lie, and what a cohort says of them."""
+CODE15 = "bowang-lab+ECG-FM"
+"""Holds signals of CODE-15 as .mat; they are written into the layout of its HDF5 files here."""
 SERIES = ("98892001/CT5N", "77654033/CT2", "98892003/MR1", "98892003/MR700")
 """Folders of pydicom's samples: a series, one with slices missing, several, one round an axis."""
-ECG = ("ecg", {"reader": "ecg"})
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Sample:
     path: Path
     kind: str
     source: Mapping[str, Any]
+    subject: str = "1"
 
     def read(self) -> Any:
         """Give the record that an adapter reads."""
@@ -53,8 +60,8 @@ class Sample:
 
         adapter = ADAPTERS[self.kind]
         reads = adapter(adapter.Source(**self.source), adapter.Settings())
-        values = {"subject": "1"}
-        place = RecordRef(subject="per0", record="1", paths={"path": self.path}, values=values)
+        place = RecordRef(subject=self.subject, record="1", paths={"path": self.path},
+                          values={"subject": self.subject})  # fmt: skip
         return reads.read(place)
 
 
@@ -80,15 +87,36 @@ def samples(further: Path | None, work: Path) -> Iterator[Sample]:
         Sample("JPEG", "matplotlib", package("matplotlib", "mpl-data", "sample_data", "grace_hopper.jpg"),
                "image", {"reader": "image"}),
         Sample("PLINK 1", "bed-reader", package("bed_reader", "tests", "data", "toydata.5chrom.bed"),
-               "genetics", {"reader": "plink"}),
+               "genetics", {"reader": "plink"}, "per0"),
     ]  # fmt: skip
     if packed.is_file():
         (work / "mprage.dcm").write_bytes(gzip.decompress(packed.read_bytes()))
         found.append(Sample("DICOM, enhanced", "nibabel", work / "mprage.dcm", "image", image))
-    for name, (form, pattern) in FURTHER.items() if further else ():
+    for name, (form, pattern, kind, source) in FURTHER.items() if further else ():
         origin = name.replace("+", "/")
-        found += [Sample(form, origin, one, *ECG) for one in sorted((further / name).glob(pattern))]
+        who = "HG00096" if kind == "genetics" else "1"
+        files = sorted((further / name).glob(pattern))
+        found += [Sample(form, origin, one, kind, source, who) for one in files]
+    if further and (further / CODE15).is_dir():
+        found += code15(further / CODE15, work / "exams_part0.hdf5")
     yield from (one for one in found if one.path.exists())
+
+
+def code15(folder: Path, file: Path) -> list[Sample]:
+    """Signals of CODE-15 in its layout: (N, 4096, 12), zeros before and behind, a last row of them."""
+    import h5py
+    from scipy.io import loadmat
+
+    read = [loadmat(one)["feats"].T for one in sorted(folder.glob("data/code_15/org/*.mat"))]
+    rows = np.zeros((len(read) + 1, 4096, 12), dtype=np.float32)
+    for row, signal in zip(rows, read, strict=False):
+        before = (4096 - len(signal)) // 2
+        row[before : before + len(signal)] = signal
+    with h5py.File(file, "w") as held:
+        held["tracings"], held["exam_id"] = rows, np.arange(len(rows))
+    source = {"reader": "hdf5", "dataset": "tracings", "ids": "exam_id", "row": "subject",
+              "axes": "SL", "rate_hz": 400, "units": "mV", "trim": "zeros"}  # fmt: skip
+    return [Sample("HDF5, CODE-15", CODE15.replace("+", "/"), file, "ecg", source)]
 
 
 def told(sample: Sample) -> Row:
@@ -107,7 +135,8 @@ def told(sample: Sample) -> Row:
         row["states"] = f"{raw.rate_hz:g} Hz, {raw.units}"
         row["range"] = [float(np.nanmin(raw.signal_mv)), float(np.nanmax(raw.signal_mv))]
     elif sample.kind == "genetics":
-        row["read"] = f"{len(raw.dosage)} variants"
+        left_out = raw.variants.left_out
+        row["read"] = f"{len(raw.dosage)} variants" + (f", {left_out} left out" if left_out else "")
     else:
         values = raw.voxels if sample.kind == "cmr" else raw.pixels
         row["read"] = " x ".join(map(str, values.shape))
