@@ -48,7 +48,7 @@ def blocks_to_recompute(model: nn.Module, where: str) -> list[nn.Module]:
             "no encoder has blocks that can be computed twice: there are none, or batch norm or "
             "experts with a load bias in each",
             where=where,
-            fix="leave recompute out; accumulate: 4 takes less memory with any encoder",
+            fix="leave recompute out; accumulate: 4 takes less memory where there is no batch norm",
         )
     return found
 

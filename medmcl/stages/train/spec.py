@@ -217,6 +217,9 @@ class TrainSpec(TowersSpec):
     accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Parts that each process encodes its batch in, twice each: less memory, more time, the loss of
     the whole batch. ``auto``: the fewest that fit in what memory is free as the stage begins."""
+    part_norms: bool = False
+    """Whether batch norms may see the rows of a part where ``accumulate`` is a number: loss and
+    gradient are then not those of the whole batch."""
     epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, gt=0)
     evaluate_every: float = Field(1.0, gt=0)

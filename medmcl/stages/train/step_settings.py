@@ -84,7 +84,7 @@ def refuse_step(spec: TrainSpec, learner: Learner) -> None:
         ConfigError: Names the setting.
     """
     where = f"stage {spec.name}"
-    if spec.accumulate == "auto":
+    if spec.accumulate != 1:
         _refuse_norms(spec, learner)
     if spec.recompute:
         blocks_to_recompute(learner.model, f"{where}, recompute")
@@ -146,12 +146,18 @@ def _kept(path: Path) -> dict[str, Any]:
 
 
 def _refuse_norms(spec: TrainSpec, learner: Learner) -> None:
-    if norms_of_parts(spec.model_copy(update={"accumulate": 2}), cast(Towers, learner.model)):
-        raise ConfigError(
-            "batch norm sees the rows of a part, so memory would decide what is trained",
-            where=f"stage {spec.name}, accumulate", got="auto",
-            fix="write a number, or take an encoder without batch norm",
-        )  # fmt: skip
+    by_memory = spec.accumulate == "auto"
+    cut = spec.model_copy(update={"accumulate": 2}) if by_memory else spec
+    if not norms_of_parts(cut, cast(Towers, learner.model)) or (spec.part_norms and not by_memory):
+        return
+    why = "memory would decide" if by_memory else "loss and gradient are not those of the batch"
+    name = f"--set stages.{spec.name}"
+    raise ConfigError(
+        f"batch norm sees the rows of a part, so {why}",
+        where=f"stage {spec.name}, accumulate", got=spec.accumulate,
+        fix=f"{name}.accumulate=1, an encoder and a head without batch norm, or, if that is what "
+        f"is wanted, {'a number and ' if by_memory else ''}{name}.part_norms=true",
+    )  # fmt: skip
 
 
 def _parts_that_fit(

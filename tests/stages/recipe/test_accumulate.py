@@ -55,12 +55,19 @@ def test_three_parts_train_like_the_whole_batch(squares, tmp_path):
         torch.testing.assert_close(others[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_batch_norm_is_warned_of(squares, tmp_path, caplog):
+NORM = {"towers.picture.head.norm": "batch", "towers.picture.head.layers": 2}
+
+
+def test_batch_norm_of_parts_is_asked_for_by_name_and_warned_of(squares, tmp_path, caplog):
     caplog.set_level("INFO")
-    norm = {"towers.picture.head.norm": "batch", "towers.picture.head.layers": 2}
-    train(squares, tmp_path / "run", norm, accumulate=2, steps=1)
+    with pytest.raises(ConfigError, match=r"loss and gradient(.|\n)*contrast.part_norms=true"):
+        train(squares, tmp_path / "run", NORM, accumulate=2, steps=1)
+    assert not (tmp_path / "run").exists()
+    lines, _ = train(squares, tmp_path / "run", NORM, accumulate=2, steps=1, part_norms=True)
     assert "warning: contrast: batch norm in the tower of 'image' sees" in caplog.text
     assert "tower of 'caption'" not in caplog.text
+    whole, _ = train(squares, tmp_path / "whole", NORM, steps=1)
+    assert abs(lines[0]["loss"] - whole[0]["loss"]) > 1e-4  # why it is refused otherwise
 
 
 def test_more_parts_than_subjects_are_refused_before_the_first_step(squares, tmp_path):
@@ -120,7 +127,6 @@ def test_rows_that_will_be_cut_are_counted_as_full(squares, tmp_path, caplog):
 
 
 def test_memory_does_not_decide_what_batch_norm_sees(squares, tmp_path):
-    norm = {"towers.picture.head.norm": "batch", "towers.picture.head.layers": 2}
-    with pytest.raises(ConfigError, match="batch norm sees the rows of a part"):
-        train(squares, tmp_path / "run", norm, accumulate="auto", steps=1)
+    with pytest.raises(ConfigError, match="batch norm sees the rows of a part, so memory"):
+        train(squares, tmp_path / "run", NORM, accumulate="auto", steps=1, part_norms=True)
     assert not (tmp_path / "run").exists()  # it is told before anything begins
