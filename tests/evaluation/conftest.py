@@ -5,11 +5,19 @@ from made_report import full_report
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+from medmcl.evaluation.report.page import pages
+
 
 @pytest.fixture(scope="session")
 def report():
     """A report with every part filled, from made numbers."""
     return full_report()
+
+
+@pytest.fixture(scope="session")
+def both(report):
+    """Its first page and its appendix, as one text."""
+    return "".join(pages(report))
 
 
 @pytest.fixture

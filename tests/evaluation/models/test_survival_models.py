@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from made_targets import targets_of
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
-from medmcl.core.errors import ConfigError
 from medmcl.evaluation import c_index
 from medmcl.evaluation.models.cox import cox_fit
 from medmcl.evaluation.models.discrete_time import (
@@ -145,26 +142,6 @@ def test_no_events_are_stated(fit):
     assert (none.predict(x) == 0).all()
     late = fit(x, task(event & (np.arange(240) < 120), time), train, tuning)
     assert "no event in tuning: penalty not tuned" in late.notes
-
-
-@pytest.mark.parametrize("wrong", [{"intervals": 0}, {"ridge": -1.0}])
-def test_settings_that_mean_nothing_are_refused(wrong):
-    x, event, time = simulated(20)
-    with pytest.raises(ConfigError):
-        discrete_time_model(x, event, time, **{"ridge": 1.0, **wrong})
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 25), st.sampled_from([1e-3, 1.0, 1e3]))
-def test_any_small_table_gives_finite_falling_curves(seed, count, ridge):
-    rng = np.random.default_rng(seed)
-    x = rng.integers(-2, 3, (count, 3)).astype(float)
-    time, event = rng.integers(0, 5, count).astype(float), rng.random(count) < 0.5
-    model, _ = discrete_time_model(x, event, time, ridge=ridge, intervals=3)
-    curves = model.survival(x, np.linspace(-1, 7, 9))
-    assert np.isfinite(model.weights).all()
-    assert (np.diff(curves, axis=1) <= 0).all()
-    assert ((curves >= 0) & (curves <= 1)).all()
 
 
 @pytest.mark.parametrize("width", [5, 60])

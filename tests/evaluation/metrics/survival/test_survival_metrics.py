@@ -13,7 +13,7 @@ from medmcl.evaluation.metrics.intervals import Resampling, bootstrap
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.predictions import c_index
 from medmcl.evaluation.metrics.survival import metrics as sm
-from medmcl.evaluation.metrics.survival.censoring import clamp_times, ipcw
+from medmcl.evaluation.metrics.survival.censoring import clamp_times
 from medmcl.evaluation.metrics.survival.d_calibration import (
     DCalibration,
     d_calibration,
@@ -107,54 +107,6 @@ def test_brier_scores_and_their_integral_equal_scikit_survival(setting):
     one = sm.brier_at(event, time, survival[:, 1], 2.5, censoring=censoring)
     assert one.values == (pytest.approx(values[1], abs=1e-12),)
     assert one.mean == one.values[0]
-
-
-# --- loops ------------------------------------------------------------------------------------
-
-
-def slow_auc(event, time, risk, t):
-    weight = ipcw(event, time)
-    above = below = 0.0
-    for i in np.flatnonzero(event & (time <= t)):
-        for j in np.flatnonzero(time > t):
-            above += weight[i] * (float(risk[i] > risk[j]) + 0.5 * (risk[i] == risk[j]))
-            below += weight[i]
-    return above / below
-
-
-def slow_brier(event, time, survival, t):
-    weight = ipcw(event, time)
-    late = ipcw([True], [t], censoring=(event, time))[0]
-    total = 0.0
-    for i in range(len(time)):
-        if time[i] > t:
-            total += late * (1 - survival[i]) ** 2
-        elif event[i]:
-            total += weight[i] * survival[i] ** 2
-    return total / len(time)
-
-
-def slow_concordance(event, time, risk, tau):
-    weight = ipcw(event, time) ** 2
-    above = below = 0.0
-    for i in np.flatnonzero(event & (time < tau)):
-        for j in range(len(time)):
-            if time[j] > time[i] or (time[j] == time[i] and not event[j]):
-                above += weight[i] * (float(risk[i] > risk[j]) + 0.5 * (risk[i] == risk[j]))
-                below += weight[i]
-    return above / below
-
-
-def test_metrics_equal_their_definitions_as_loops():
-    event, time, risk = cohort(4, 50)
-    survival = survival_of(risk, TIMES)
-    auc = sm.time_dependent_auc(event, time, risk, TIMES).values
-    brier = sm.brier_at(event, time, survival, TIMES).values
-    for k, t in enumerate(TIMES):
-        assert auc[k] == pytest.approx(slow_auc(event, time, risk, t), abs=1e-12)
-        assert brier[k] == pytest.approx(slow_brier(event, time, survival[:, k], t), abs=1e-12)
-    found = sm.c_index_ipcw(event, time, risk, tau=5)
-    assert found == pytest.approx(slow_concordance(event, time, risk, 5), abs=1e-12)
 
 
 # --- weights ----------------------------------------------------------------------------------
@@ -483,13 +435,6 @@ def test_a_training_split_fixes_the_censoring_curve_over_the_draws():
     fixed = sm.c_index_ipcw_metric(censoring=other).draws(event, time, risk, weights)
     own = sm.c_index_ipcw_metric().draws(event, time, risk, weights)
     assert np.abs(fixed - own).min() > 1e-6
-
-
-def test_a_metric_says_which_times_it_left_out():
-    event, time, _ = cohort(13, 40)
-    spec = sm.integrated_brier_metric([1.0, 2.0, time.max() + 1])
-    assert "1 of 3 times left out" in spec.remark(event, time)
-    assert sm.c_index_ipcw_metric().remark(event, time) == ""
 
 
 def test_the_integrated_brier_score_says_which_times_it_left_out():
