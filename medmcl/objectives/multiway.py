@@ -44,6 +44,7 @@ class Multiway(nn.Module):
 
     def __init__(self, settings: MultiwaySettings, shape: ModelShape) -> None:
         super().__init__()
+        self.settings = settings
         self.names = named_modalities(settings, shape)
         self.views: tuple[str, ...] = (settings.view,)
         self.scale = LogitScale(settings.scale)
@@ -209,10 +210,7 @@ class Symile(Whole):
     Settings = SymileSettings
 
     name = "symile"
-
-    def __init__(self, settings: SymileSettings, shape: ModelShape) -> None:
-        super().__init__(settings, shape)
-        self.settings = settings
+    settings: SymileSettings
 
     @property
     def others(self) -> int:
@@ -320,10 +318,10 @@ class Gram(Whole):
     Settings = GramSettings
 
     name = "gram"
+    settings: GramSettings
 
     def __init__(self, settings: GramSettings, shape: ModelShape) -> None:
         super().__init__(settings, shape)
-        self.settings = settings
         numbers = {name: number for number, name in enumerate(self.names)}
         anchor = settings.anchor
         self.anchor = 0 if anchor is None else lookup("modality", anchor, numbers)
@@ -351,7 +349,6 @@ class CentroBind(Multiway):
 
     def __init__(self, settings: CentroBindSettings, shape: ModelShape) -> None:
         super().__init__(settings, shape)
-        self.settings = settings
         self.terms: tuple[str, ...] = tuple(f"centrobind/{name}" for name in self.names)
 
     def forward(

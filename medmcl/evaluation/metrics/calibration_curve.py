@@ -18,7 +18,7 @@ from medmcl.evaluation.metrics.calibration_metrics import (
 )
 from medmcl.evaluation.metrics.intervals import PLAIN, Resampling
 from medmcl.evaluation.metrics.loess import loess, loess_rows
-from medmcl.evaluation.metrics.metric import Metric, NotEstimable, probabilities_of
+from medmcl.evaluation.metrics.metric import Metric, NotEstimable, probabilities_of, tuples
 from medmcl.evaluation.metrics.sampled import Interval, people_among, too_few
 from medmcl.evaluation.metrics.shares import effective_size, wilson
 
@@ -271,10 +271,7 @@ def curve_with_band(
     usable = drawn[~np.isnan(drawn).any(axis=1)]
     enough = len(usable) > 1 and not too_few(sampler.num_subjects, sampler.num_clusters())
     low, high = np.quantile(usable, sampler.tails, axis=0) if enough else np.empty((2, 0))
-    names, parts = ("predicted", "observed", "low", "high"), (at, observed, low, high)
-    return CalibrationCurve(
-        **{name: tuple(part.tolist()) for name, part in zip(names, parts, strict=True)}
-    )
+    return CalibrationCurve(**tuples(predicted=at, observed=observed, low=low, high=high))
 
 
 def curve_grid(p: np.ndarray) -> np.ndarray:
@@ -294,6 +291,15 @@ def rank_groups(p: np.ndarray, bins: int) -> list[np.ndarray]:
     return [np.flatnonzero(code == value) for value in np.unique(code)]
 
 
+def group_of(
+    rows: np.ndarray, predicted: np.ndarray, sampler: Resampling, **observed: float
+) -> CalibrationGroup:
+    """Count a group of rows, beside what was observed of it: ``events``, ``observed``, its ends."""
+    subjects = len(np.unique(sampler.codes[rows]))
+    mean = float(predicted[rows].mean())
+    return CalibrationGroup(n=len(rows), subjects=subjects, predicted=mean, **observed)
+
+
 def _grouped(
     y: np.ndarray, p: np.ndarray, sampler: Resampling, bins: int
 ) -> tuple[CalibrationGroup, ...]:
@@ -301,15 +307,6 @@ def _grouped(
     for rows in rank_groups(p, bins):
         share = float(y[rows].mean())
         low, high = wilson(share, effective_size(y[rows], sampler.units[rows]), sampler.level)
-        found.append(
-            CalibrationGroup(
-                n=len(rows),
-                subjects=len(np.unique(sampler.codes[rows])),
-                events=float(people_among(sampler.codes[rows], y[rows] > 0)),
-                predicted=float(p[rows].mean()),
-                observed=share,
-                low=low,
-                high=high,
-            )
-        )
+        events = float(people_among(sampler.codes[rows], y[rows] > 0))
+        found.append(group_of(rows, p, sampler, events=events, observed=share, low=low, high=high))
     return tuple(found)

@@ -134,6 +134,11 @@ def check_level(level: float) -> None:
         )
 
 
+def tuples(**arrays: np.ndarray) -> dict[str, tuple[float, ...]]:
+    """Give arrays as tuples, which a frozen result compares and hashes by."""
+    return {name: tuple(array.tolist()) for name, array in arrays.items()}
+
+
 def classes_of(predictions: Any) -> np.ndarray:
     """Turn scores (N, C) into the number of the highest class; class numbers (N,) pass."""
     array = as_float(predictions)

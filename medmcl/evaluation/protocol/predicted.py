@@ -125,6 +125,15 @@ class Predicted:
     counts: LabelCounts | None = None
     told: tuple[str, ...] = ()
 
+    def about(self, setting: Setting) -> dict[str, Any]:
+        """What a row says first of whatever was scored of it."""
+        return {
+            "task": setting.targets.name,
+            "method": self.method,
+            "label_fraction": self.fraction,
+            "resampling": setting.resampling.kind,
+        }
+
     @property
     def pools_constants(self) -> bool:
         """Whether folds predict constants: pooled, they rank subjects by fold, and mean nothing."""

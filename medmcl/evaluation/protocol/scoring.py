@@ -228,16 +228,13 @@ def about_row(
 ) -> dict[str, Any]:
     """What a row is about."""
     return {
-        "task": setting.targets.name,
+        **table.about(setting),
         "target": target,
         "kind": setting.targets.kind,
         "metric": metric,
         "direction": spec.direction,
-        "method": table.method,
         "protocol": table.protocol,
-        "label_fraction": table.fraction,
         "split": table.split,
-        "resampling": setting.resampling.kind,
         "told": ", ".join(table.told),
         **({} if table.counts is None else table.counts.about(target)),
     }

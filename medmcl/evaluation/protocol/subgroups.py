@@ -200,15 +200,12 @@ def _row(
 ) -> SubgroupRow:
     line = table.sampled[key][0]
     base = SubgroupRow(
-        task=setting.targets.name,
         target=key[0],
-        method=table.method,
         metric=metric,
         direction=line.spec.direction,
         attribute=attribute,
         group=group.name,
-        label_fraction=table.fraction,
-        resampling=setting.resampling.kind,
+        **table.about(setting),
     )
     if reason and not (reason == WITHHELD and metric in RANKED):
         return replace(base, suppressed=True, note=reason)

@@ -18,8 +18,8 @@ from medmcl.core.suppression import Hidden, placeless, plain_few
 from medmcl.data.tables.spreadsheet import shielded, shielded_row
 from medmcl.evaluation.aspects.aspect import Rows, aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.patterns import presence
+from medmcl.evaluation.report.sections import headline
 from medmcl.evaluation.report.training.embedding_figures import map_rows
 from medmcl.evaluation.report.training.geometry_figures import geometry_of
 from medmcl.evaluation.report.tripod import checklist

@@ -19,11 +19,10 @@ from medmcl.evaluation.protocol.results import Result, save_results
 from medmcl.evaluation.report.columns import SHARE, VALUE, written
 from medmcl.evaluation.report.files import json_text, plain_text, write_csv_files
 from medmcl.evaluation.report.frame import fill
-from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.section import Section, Shown
-from medmcl.evaluation.report.sections import sections_of
+from medmcl.evaluation.report.sections import headline, sections_of
 from medmcl.evaluation.report.small_counts import as_shown
 from medmcl.evaluation.report.small_words import why_hidden
 from medmcl.evaluation.report.words import at_level

@@ -1,4 +1,4 @@
-"""The sections of a report, in the order a reader asks: who, how well, how sure, for whom."""
+"""Sections and first sentences of a report, in the order a reader asks: who, how well, how sure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.report import figures
 from medmcl.evaluation.report.columns import counted, written
-from medmcl.evaluation.report.section import OPEN_ROWS, PARTS, Section, Shown
+from medmcl.evaluation.report.section import OPEN_ROWS, ORDER, PARTS, Said, Section, Shown
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.evaluation.report.training import embedding_figures, geometry_figures, gradient_figures
 from medmcl.evaluation.report.training.geometry_figures import geometry_of
@@ -112,3 +112,17 @@ def checklist_shown(found: Checklist) -> Shown:
                 ("applies to", "applies"), ("from this run", "shown")),
         folded="",
     )  # fmt: skip
+
+
+def headline(data: Evaluation) -> list[Said]:
+    """Answer who, how well, how sure, for whom and against what; then what else was found."""
+    said = [one for part in aspects().values() for one in part.sentences(data)]
+    if data.wrecked:  # before all else
+        why = "; ".join(f"{name} ({reason})" for name, reason in data.wrecked.items())
+        line = (
+            f"This run is wrecked: {why}. Results of models that hold such a stage say nothing of "
+            f"the data or of the method. Try to {data.remedy}."
+        )
+        said.insert(0, Said("Wrecked", line))
+    said.sort(key=lambda one: ORDER.index(one.question))
+    return said or [Said("", f"{data.title}: nothing has been evaluated yet.")]

@@ -10,8 +10,8 @@ from medmcl.evaluation.models.strength import ALIKE
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn, SubgroupRow
 from medmcl.evaluation.protocol.subgroups import COUNTS_WITHHELD, TOO_SMALL, WITHHELD
-from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import COMPLETE, model_card
+from medmcl.evaluation.report.sections import headline
 from medmcl.evaluation.report.study import Study
 
 

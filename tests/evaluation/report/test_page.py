@@ -17,9 +17,9 @@ from medmcl.evaluation.models.strength import ALIKE
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import SubgroupRow, TaskEvidence
 from medmcl.evaluation.report.files import as_json
-from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.page import pages, write_report
+from medmcl.evaluation.report.sections import headline
 from medmcl.evaluation.report.tripod import checklist
 
 EVIL = '<script>alert("x")</script> & $\\frac{1}{$ 心 --> {{ 7 * 7 }}'

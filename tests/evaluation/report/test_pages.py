@@ -17,9 +17,8 @@ from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report import figures
-from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.page import pages, write_report
-from medmcl.evaluation.report.sections import sections_of
+from medmcl.evaluation.report.sections import headline, sections_of
 
 LOST = NotEstimable("7 people with the event: a curve needs at least 10")
 

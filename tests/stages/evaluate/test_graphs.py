@@ -14,7 +14,7 @@ from short_runs import unreported
 import medmcl
 from medmcl.core.errors import CohortError
 from medmcl.engine.record import Record
-from medmcl.evaluation.report.headline import headline
+from medmcl.evaluation.report.sections import headline
 from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.predict.check import check_people

@@ -15,8 +15,8 @@ from small_tables import whas, write_cohort
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.report.headline import headline
 from medmcl.evaluation.report.model_card import model_card
+from medmcl.evaluation.report.sections import headline
 from medmcl.evaluation.report.tripod import checklist
 from medmcl.stages.predict.check import check_people
 from medmcl.stages.predict.other_coding import OtherRange, said_once, shown_in

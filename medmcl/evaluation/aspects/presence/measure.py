@@ -130,13 +130,10 @@ class _Asking:
     def _base(self, asked: Any, modalities: str) -> PresenceRow:
         target, metric = self.key
         return PresenceRow(
-            task=self.setting.targets.name,
             target=target,
-            method=self.table.method,
             metric=metric,
             direction=self.table.sampled[self.key][0].spec.direction,
             asked=asked,
             modalities=modalities,
-            label_fraction=self.table.fraction,
-            resampling=self.setting.resampling.kind,
+            **self.table.about(self.setting),
         )

@@ -74,14 +74,11 @@ def task_evidence(setting: Setting, table: Predicted, draws: int) -> Iterator[Ta
 def _base(setting: Setting, table: Predicted, target: str) -> TaskEvidence:
     many = len(table.arrays)
     return TaskEvidence(
-        task=setting.targets.name,
         target=target,
         kind=setting.targets.kind,
-        method=table.method,
         protocol=table.protocol,
-        label_fraction=table.fraction,
         split=table.split,
-        resampling=setting.resampling.kind,
+        **table.about(setting),
         note=f"the first of {many} seeds or draws" if many > 1 else "",
     )
 

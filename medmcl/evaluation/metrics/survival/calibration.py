@@ -13,6 +13,7 @@ from medmcl.evaluation.metrics.calibration_curve import (
     curve_grid,
     curve_with_band,
     distances,
+    group_of,
     rank_groups,
 )
 from medmcl.evaluation.metrics.decision_curve import incidence_at
@@ -260,17 +261,9 @@ def horizon_groups(
         usable = draws[~np.isnan(draws)]
         if np.isnan(value) or len(usable) < len(draws) / 2:
             continue
-        low, high = np.quantile(usable, sampler.tails)
-        subjects = len(np.unique(sampler.codes[rows]))
+        low, high = np.quantile(usable, sampler.tails).tolist()
+        events = value * len(np.unique(sampler.codes[rows]))
         found.append(
-            CalibrationGroup(
-                n=len(rows),
-                subjects=subjects,
-                events=value * subjects,
-                predicted=float(risk[rows].mean()),
-                observed=value,
-                low=float(low),
-                high=float(high),
-            )
+            group_of(rows, risk, sampler, events=events, observed=value, low=low, high=high)
         )
     return tuple(found)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from medmcl.evaluation.metrics.metric import NotEstimable, check_level
+from medmcl.evaluation.metrics.metric import NotEstimable, check_level, tuples
 from medmcl.evaluation.metrics.survival.kaplan_meier import RiskSets, codes_of, product_limit
 
 
@@ -79,8 +79,6 @@ def incidence_curve(event: Any, time: Any, *, level: float = 0.95) -> IncidenceC
     spread = ndtri((1 + level) / 2) * error / (survival * np.abs(np.log(survival)))
     low = np.where(inside, 1 - survival ** np.exp(-spread), curve)
     high = np.where(inside, 1 - survival ** np.exp(spread), curve)
-    columns = (sets.times, curve, low, high, at_risk, own)
-    names = ("times", "incidence", "low", "high", "at_risk", "events")
-    return IncidenceCurve(
-        **{name: tuple(part.tolist()) for name, part in zip(names, columns, strict=True)}
-    )
+    ends = {"low": low, "high": high}
+    found = tuples(times=sets.times, incidence=curve, at_risk=at_risk, events=own, **ends)
+    return IncidenceCurve(**found)

@@ -15,7 +15,13 @@ from scipy.special import ndtri
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics.brief import brief, span
-from medmcl.evaluation.metrics.metric import Estimate, NotEstimable, numbers, weights_of
+from medmcl.evaluation.metrics.metric import (
+    Estimate,
+    NotEstimable,
+    numbers,
+    tuples,
+    weights_of,
+)
 
 SMALL = 1e-12  # of the total weight: less than this at risk is nobody (rounding of sums)
 
@@ -231,14 +237,9 @@ def kaplan_meier(
     spread = ndtri((1 + level) / 2) * np.sqrt(np.cumsum(terms)) / np.abs(log_survival)
     low = np.where(inside, np.exp(log_survival * np.exp(spread)), survival)
     high = np.where(inside, np.exp(log_survival * np.exp(-spread)), survival)
-    return SurvivalCurve(
-        times=tuple(sets.times.tolist()),
-        survival=tuple(survival.tolist()),
-        low=tuple(low.tolist()),
-        high=tuple(high.tolist()),
-        at_risk=tuple(at_risk.tolist()),
-        events=tuple(deaths.tolist()),
-    )
+    ends = {"low": low, "high": high}
+    own = tuples(times=sets.times, survival=survival, at_risk=at_risk, events=deaths, **ends)
+    return SurvivalCurve(**own)
 
 
 def outcome_of(event: Any, time: Any) -> tuple[np.ndarray, np.ndarray]:
