@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from medmcl.core import members
 from medmcl.core.config import nearest
@@ -234,7 +235,8 @@ class _Modality:
         findings = self._accepted()
         read = self._read(progress, parts)
         subjects = cohort.records[name]["subject"].to_numpy(object)[rows].tolist()
-        sides = cohort.subjects["split"].reindex(subjects).to_numpy(object).tolist()
+        known = pd.Index(subjects, dtype=object)  # as text of Arrow it would be copied
+        sides = cohort.subjects["split"].reindex(known).to_numpy(object).tolist()
         digests = [outcome.digest if outcome.usable else "" for outcome in read]
         sketches = [outcome.sketch for outcome in read]
         copies = find_copies(self.adapter, places, sides, digests, sketches)
@@ -255,7 +257,7 @@ class _Modality:
             if len(read) == len(cohort.records[name]) and not any(one.usable for one in read):
                 what = f"none of its {len(read)} records can be used, all are excluded"
                 records += [self._absent(what, is_error=self.wanted)] if read else []
-        usable = [row for row, one in zip(rows, read, strict=True) if one.usable]
+        unusable = {row for row, one in zip(rows, read, strict=True) if not one.usable}
         readable = np.array([bool(one.digest) for one in read], dtype=bool)
         together = inspect_together(self.adapter, name, places[readable])
         doubtful = {
@@ -263,7 +265,7 @@ class _Modality:
             for row, found in copies.items()
             if any(finding.level == "error" for finding in found)
         }
-        bad = (set(rows) - set(usable)) | doubtful | set(beside)
+        bad = unusable | doubtful | set(beside)
         findings += self._presence(bad if excludes else set())
         held = max((one.held for one in read), default=0)
         cached = row_bytes(self.adapter) * len(cohort.records[name]) if self.wanted else 0
@@ -638,7 +640,8 @@ def _told_by_gaps(cohort: Cohort, task_name: str, own: set[str]) -> list[Finding
         return []
     subjects = cohort.samples["subject"].to_numpy(object)
     shown = {name for spec in cohort.spec.modalities.values() for name in spec.cell_columns} - own
-    table = cohort.subjects[[one for one in cohort.subjects if one in shown]].reindex(subjects)
+    inputs = cohort.subjects[[one for one in cohort.subjects if one in shown]]
+    table = inputs.notna().reindex(pd.Index(subjects, dtype=object), fill_value=False)
     findings = []
     for number, label in enumerate(targets.columns):
         if targets.kind == "survival" and label != "event":
@@ -650,7 +653,7 @@ def _told_by_gaps(cohort: Cohort, task_name: str, own: set[str]) -> list[Finding
             for column in spec.cell_columns:
                 if column not in table:
                     continue
-                filled = table[column].notna().to_numpy()
+                filled = table[column].to_numpy()
                 with_it, without = filled[known & has].mean(), filled[known & ~has].mean()
                 if abs(with_it - without) < NEARLY_ALL:
                     continue

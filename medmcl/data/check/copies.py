@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from medmcl.core.contracts import Adapter, RecordRef, Sketches
 from medmcl.core.findings import Finding, cohort_warning, first_of
@@ -178,10 +179,11 @@ def same_rows(
         splits: Split of each.
         digests: Digest of each; empty if it cannot be used.
     """
+    told = pd.Series(digests, dtype=object)
     groups: dict[str, dict[str, int]] = {}
-    for row, digest in enumerate(digests):
-        if digest:
-            groups.setdefault(digest, {}).setdefault(subjects[row], row)
+    shared_by = told.duplicated(keep=False) & (told != "")
+    for row in np.flatnonzero(shared_by.to_numpy()).tolist():
+        groups.setdefault(digests[row], {}).setdefault(subjects[row], row)
     alike = [list(group.values()) for group in groups.values() if len(group) > 1]
     shared = [rows for rows in alike if _is_telling(places[rows[0]])]
     if not shared:

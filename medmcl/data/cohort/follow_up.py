@@ -16,7 +16,7 @@ Fault = tuple[str, str, str]
 
 
 def follow_up_faults(
-    name: str, task: SurvivalKeys, time: np.ndarray, names: np.ndarray
+    name: str, task: SurvivalKeys, time: np.ndarray, subjects: np.ndarray
 ) -> Iterator[Fault]:
     """Give what cannot be true of the times of a survival task.
 
@@ -27,7 +27,7 @@ def follow_up_faults(
         name: Of the task.
         task: What cohort.yaml says of it.
         time: Known times in the task's unit. (N,) float64
-        names: What messages call each. (N,) object
+        subjects: Whose each is. (N,) object
     """
     if not len(time):
         return
@@ -43,7 +43,7 @@ def follow_up_faults(
             if whole
             else f"{counted(int(beyond.sum()), 'time')} beyond {LONGEST_YEARS:g} years, the "
             f"longest {_years(longest / per_year)}, for example {time[first]:,g} {task.unit} for "
-            f"{names[first]}"
+            f"subject {subjects[first]}"
         )
         others = [_as(unit, longest, key) for unit in _units(task.unit, longest)]
         meant = "; ".join(others) if not task.dated else ""

@@ -322,7 +322,7 @@ class Opening:
             table, found = add_dates(keys, table, ids, self._read)
             self.findings += found
         self._count("in the subjects table", ids)
-        rows = np.array([one is not None for one in ids], dtype=bool)
+        rows = pd.notna(ids)
         if not rows.all():
             self._left_out(f"{counted(int((~rows).sum()), 'row')} without a subject id")
         said = None
@@ -423,7 +423,7 @@ class Opening:
         return names.mask(names.isin(small.index), POOLED)
 
     def _count(self, step: str, ids: np.ndarray) -> None:
-        self.counts.append((step, len(set(ids) - {None}), len(ids)))
+        self.counts.append((step, pd.Series(ids, dtype=object).nunique(), len(ids)))
 
     def _say_what_is_repeated(self, table: Table, ids: np.ndarray, rows: np.ndarray) -> None:
         """Count rows that tell of a subject what another row does, word for word."""
@@ -528,16 +528,15 @@ class Opening:
     ) -> tuple[pd.DataFrame, np.ndarray]:
         anchor = self.spec.anchor
         candidates = {name: one.candidates for name, one in records.items()}
-        ids = subjects.frame.index.to_numpy(object).tolist()  # an index of Arrow is slow to walk
+        ids = subjects.frame.index.to_numpy(object)
         keys = self.spec.keys.pairing
-        sides = dict(zip(split.index.to_numpy(object), split.to_numpy(object), strict=True))
-        frame = only_choices(candidates, ids, keys, anchor, sides)
+        frame = only_choices(candidates, ids, keys, anchor, split)
         if frame is None:
             pairs = (
                 pair(candidates, ids, keys, anchor) if records else Pairs([(s, {}) for s in ids])
             )
             self._say_what_is_not_paired(pairs)
-            frame = sample_frame(pairs, list(records), anchor, sides)
+            frame = sample_frame(pairs, list(records), anchor, split)
         if frame["sample"].duplicated().any():
             raise CohortError(
                 "two samples have the same id",
@@ -594,7 +593,7 @@ class Opening:
             labels[name] = LabelRows(
                 table=table.reset_index(drop=True),
                 rows=rows,
-                names=("subject " + frame["subject"]).to_numpy(object),
+                subjects=frame["subject"].to_numpy(object),
                 train=train,
                 index=index,
             )

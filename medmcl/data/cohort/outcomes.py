@@ -39,26 +39,30 @@ class LabelRows:
     Attributes:
         table: The table of subjects, or of the records of one modality.
         rows: Row of each sample in it, -1 where it has none. (N,) int64.
-        names: What messages call each sample. (N,) object.
+        subjects: Whose each sample is. (N,) object.
         train: Samples of the train split. (N,) bool.
         index: Index date of each sample, NaT where unknown. (N,) datetime64[ns].
     """
 
     table: pd.DataFrame
     rows: np.ndarray
-    names: np.ndarray
+    subjects: np.ndarray
     train: np.ndarray
     index: np.ndarray
 
     def take(self, samples: np.ndarray) -> LabelRows:
         """Give the same for some samples, (N,) bool."""
-        parts = {n: getattr(self, n)[samples] for n in ("rows", "names", "train", "index")}
+        parts = {n: getattr(self, n)[samples] for n in ("rows", "subjects", "train", "index")}
         return replace(self, **parts)
 
     def row_name(self, row: int) -> str:
         """Give what messages call a row of the table: its first sample, or its number, from 1."""
         samples = np.flatnonzero(self.rows == row)
-        return str(self.names[samples[0]]) if len(samples) else f"row {row + 1}"
+        return self.name(samples[0]) if len(samples) else f"row {row + 1}"
+
+    def name(self, sample: int | np.integer) -> str:
+        """Give what messages call a sample."""
+        return f"subject {self.subjects[sample]}"
 
     def spread(self, values: Values) -> Values:
         """Give each sample the value of its row."""
@@ -184,7 +188,7 @@ class _Builder:
         if value.kind != "truth" and not (value.kind == "number" and set(data) <= {0.0, 1.0}):
             plain = text.isidentifier() or text not in self.labels.table.columns
             said = text if plain else f"`{text}`"
-            what, fix = no_truth(said, key, value, self.labels.rows, self.labels.names)
+            what, fix = no_truth(said, key, value, self.labels.rows, self.labels.subjects)
             raise TaskFaultError("not_binary", what, fix=fix)
         return replace(value, data=value.data.astype(np.float64), kind="number")
 
@@ -241,7 +245,7 @@ class _Builder:
             self.add(
                 "negative_time",
                 f"{counted(int(below.sum()), 'time')} below zero, for example {time.data[first]:g} "
-                f"{task.unit} for {self.labels.names[first]}",
+                f"{task.unit} for {self.labels.name(first)}",
                 "correct the times, or count them from another index date",
             )
             known &= ~below
@@ -250,7 +254,7 @@ class _Builder:
             known = known & competing.known
         followed = np.flatnonzero(known)
         for fault in follow_up_faults(
-            self.name, task, time.data[followed], self.labels.names[followed]
+            self.name, task, time.data[followed], self.labels.subjects[followed]
         ):
             self.add(*fault)
         targets = self._targets(
@@ -272,7 +276,7 @@ class _Builder:
             self.add(
                 "two_events",
                 f"{counted(int(both.sum()), 'sample')} with the event and a competing one, for "
-                f"example {self.labels.names[first]}",
+                f"example {self.labels.name(first)}",
                 "let competing: be true only where it ended follow-up before the event",
             )
         return replace(found, known=found.known & ~both)

@@ -33,8 +33,8 @@ class Candidates:
         has_dates: Whether the table has a date column.
     """
 
-    subject: Sequence[str]
-    record: Sequence[str]
+    subject: Sequence[str] | np.ndarray
+    record: Sequence[str] | np.ndarray
     date: np.ndarray
     has_ids: bool = False
     has_dates: bool = False
@@ -59,7 +59,10 @@ class Pairs:
 
 
 def pair(
-    records: Mapping[str, Candidates], subjects: Sequence[str], keys: PairingKeys, anchor: str
+    records: Mapping[str, Candidates],
+    subjects: Sequence[str] | np.ndarray,
+    keys: PairingKeys,
+    anchor: str,
 ) -> Pairs:
     """Bring the records of each subject together.
 
@@ -160,9 +163,12 @@ def unclear_error(unclear: Sequence[tuple[str, str]], keys: PairingKeys) -> Coho
 
 
 def only_choices(
-    records: Mapping[str, Candidates], subjects: Sequence[str], keys: PairingKeys, anchor: str,
-    split: Mapping[str, str],
-) -> pd.DataFrame | None:  # fmt: skip
+    records: Mapping[str, Candidates],
+    subjects: Sequence[str] | np.ndarray,
+    keys: PairingKeys,
+    anchor: str,
+    split: pd.Series,
+) -> pd.DataFrame | None:
     """Give samples as a table, at once, where each subject has one record of a modality at most.
 
     Args:
@@ -181,14 +187,15 @@ def only_choices(
     if not records or compared > 1:
         return None
     order = [anchor, *(name for name in records if name != anchor)]
-    own = {name: _index(records[name].subject) for name in order}
-    if not all(one.is_unique for one in own.values()):
-        return None
-    columns, everyone = {}, _index(subjects)
+    columns = {}
     for name in order:
-        rows = own[name].get_indexer(everyone)
-        column = np.full(len(rows), None, dtype=object)
-        column[rows >= 0] = np.asarray(records[name].record, dtype=object)[rows[rows >= 0]]
+        column = np.asarray(records[name].record, dtype=object)
+        if not np.array_equal(records[name].subject, subjects):
+            own = _index(records[name].subject)
+            if not own.is_unique:
+                return None
+            rows = own.get_indexer(_index(subjects))
+            column = np.array([*column, None], dtype=object)[rows]  # -1 is the last
         columns[name] = column
     ids = columns[anchor].copy()
     for name in order[1:]:
@@ -196,18 +203,20 @@ def only_choices(
         ids[led] = [f"{name}:{one}" for one in columns[name][led]]
     there = pd.notna(ids)
     mine = np.asarray(subjects, dtype=object)[there]
-    found = {"sample": ids[there], "subject": mine, "split": [split[one] for one in mine]}
+    sides = split.reindex(_index(mine)).to_numpy(object)
+    found = {"sample": ids[there], "subject": mine, "split": sides}
     found |= {name: columns[name][there] for name in records}
-    return pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in found.items()})
+    series = {name: pd.Series(column, dtype=object) for name, column in found.items()}
+    return pd.DataFrame(series, copy=False)
 
 
-def _index(names: Sequence[str]) -> pd.Index:
+def _index(names: Sequence[str] | np.ndarray) -> pd.Index:
     """Texts as they are: made into Arrow they would be copied twice."""
     return pd.Index(np.asarray(names, dtype=object), dtype="object")
 
 
 def sample_frame(
-    pairs: Pairs, modalities: Sequence[str], anchor: str, split: Mapping[str, str]
+    pairs: Pairs, modalities: Sequence[str], anchor: str, split: pd.Series
 ) -> pd.DataFrame:
     """Give samples as a table: sample id, subject, split, and the record of each modality.
 
@@ -217,13 +226,9 @@ def sample_frame(
         sample[anchor] if anchor in sample else ":".join(next(iter(sample.items()), (subject,)))
         for subject, sample in pairs.samples
     ]
-    frame = pd.DataFrame(
-        {
-            "sample": pd.Series(ids, dtype=object),
-            "subject": pd.Series([subject for subject, _ in pairs.samples], dtype=object),
-            "split": pd.Series([split[subject] for subject, _ in pairs.samples], dtype=object),
-        }
-    )
+    subjects = [subject for subject, _ in pairs.samples]
+    sides = split.reindex(_index(subjects)).to_numpy(object)
+    frame = pd.DataFrame({"sample": ids, "subject": subjects, "split": sides}, dtype=object)
     for name in modalities:
         column = [sample.get(name) for _, sample in pairs.samples]
         frame[name] = pd.Series(column, dtype=object, index=frame.index)

@@ -65,6 +65,15 @@ class PlaceArray(ExtensionArray):
             return None
         return self._tell.table[self._tell.names].iloc[self._rows]
 
+    def column(self, name: str) -> list[Any]:
+        """The cell of each place in a column; None where there is none, or no place."""
+        if not isinstance(self._tell, TableRows):
+            return [None if one is None else one.values.get(name) for one in self]
+        if name not in self._tell.names:
+            return [None] * len(self)
+        cells = natives(self._tell.table[name].iloc[self._rows])
+        return [None if row < 0 else one for row, one in zip(self._rows, cells, strict=True)]
+
     @property
     @override
     def dtype(self) -> PlaceDtype:

@@ -55,8 +55,8 @@ class Records:
     def candidates(self) -> Candidates:
         """The records as pairing reads them."""
         return Candidates(
-            subject=self.frame["subject"].to_numpy(object).tolist(),
-            record=self.frame.index.to_numpy(object).tolist(),
+            subject=self.frame["subject"].to_numpy(object),
+            record=self.frame.index.to_numpy(object),
             date=self.frame["date"].to_numpy("M8[ns]"),
             has_ids=self.has_ids,
             has_dates=self.has_dates,
@@ -107,7 +107,8 @@ def load_records(
     require_columns(spec, table, f"{field}, table {where}")
     ids = _record_ids(spec, table, owner, f"{field}, table {where}")
     has = present(spec, table, maps, field, findings, owner)
-    table, owner, ids = table[has], owner[has], ids[has]
+    if not has.all():
+        table, owner, ids = table[has], owner[has], ids[has]
     when = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
     if spec.keys.date is not None:
         when = dates(table[spec.keys.date], f"{field}.date, table {where}").astype("M8[ns]")
@@ -115,13 +116,14 @@ def load_records(
     paths = partial(_paths, spec, root, templates) if templates else _no_paths
     rows = TableRows(table, _named_columns(spec), owner, ids, paths, roots)
     places = PlaceArray(rows, np.arange(len(table)))
+    index = pd.Index(ids, dtype=object, name="record")
     frame = pd.DataFrame(
         {
-            "subject": owner,
+            "subject": pd.Series(owner, index, dtype=object),  # as text of Arrow it were a copy
             "date": when.to_numpy("M8[ns]"),
             "place": PlaceArray.of(list(places)) if templates else places,
         },
-        index=pd.Index(ids, dtype=object, name="record"),
+        index=index,
     )
     table = table.set_axis(frame.index, axis=0)
     return Records(

@@ -135,11 +135,15 @@ def subject_splits(
     Returns:
         Split of each subject in order of first row, missing where it has none; and the findings.
     """
-    known = pd.DataFrame({"subject": ids, "split": splits, "line": lines})
+    known = pd.DataFrame({"subject": ids, "split": splits, "line": lines}, dtype=object)
     known = known[known["subject"].notna()]
-    first = known.groupby("subject", sort=False)["split"].first()
     given = known[known["split"].notna()]
-    several = given.groupby("subject", sort=False)["split"].nunique()
+    everyone = pd.Index(known["subject"].unique(), dtype=object, name="subject")
+    each = given.drop_duplicates("subject")
+    named = pd.Index(each["subject"], dtype=object)  # as text of Arrow it would be copied
+    first = pd.Series(each["split"].to_numpy(), named, dtype=object).reindex(everyone)
+    twice = given[given["subject"].duplicated(keep=False)]
+    several = twice.groupby("subject", sort=False)["split"].nunique()
     findings = [
         cohort_error(
             "cohort.split_leak",

@@ -37,7 +37,7 @@ TOGETHER, ROWS_TOGETHER = 200, 5000
 """So many records of a modality, or rows of a table, are also judged together."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one record.
 

@@ -36,7 +36,7 @@ def held(column: pd.Series) -> str:
 
 
 def no_truth(
-    said: str, key: str, value: Values, rows: np.ndarray, names: np.ndarray
+    said: str, key: str, value: Values, rows: np.ndarray, subjects: np.ndarray
 ) -> tuple[str, str]:
     """Say why values are not yes or no, and how to fix it.
 
@@ -45,7 +45,7 @@ def no_truth(
         key: The key of the task that names it.
         value: What it is for each sample. (N,)
         rows: Row of each sample in its table. (N,) int64.
-        names: What messages call each sample. (N,) object.
+        subjects: Whose each sample is. (N,) object.
 
     Returns:
         What is wrong, with values and counts of rows; and the fix.
@@ -72,7 +72,7 @@ def no_truth(
     odd = known & ~plain
     values = _counts(shown, rows, odd)
     told = [
-        named(one, count, names[odd & (shown == one)], written)
+        named(one, count, [f"subject {who}" for who in subjects[odd & (shown == one)]], written)
         for one, count in list(values.items())[:_SHOWN]
     ]
     more = f" and {len(values) - _SHOWN:,} more values" if len(values) > _SHOWN else ""

@@ -11,7 +11,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,10 @@ from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
 from medmcl.data.tables.patterns import find_files, is_pattern, named_parts
-from medmcl.data.tables.plain_numbers import LEADING_ZERO, plain_numbers
+from medmcl.data.tables.plain_numbers import LEADING_ZERO, plain_numbers, release_texts
 from medmcl.data.tables.small_files import small_rows
 from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
+from medmcl.data.tables.wide_cells import WIDE
 
 Emptied = Callable[[pd.DataFrame], pd.DataFrame]
 _MARK = "decimal_commas"
@@ -77,6 +78,8 @@ def _rewritten(column: pd.Series) -> pd.Series:
 
 
 _BLOCK = 2**20
+_ROWS_AT_ONCE = 2**13 - 64
+_LOOKED_AT = 2**14
 _INTEGER = r"[-+]?\d{1,18}"
 _EXACT = 2.0**53
 YEARS = (1700, 2261)
@@ -161,7 +164,9 @@ def read_table(
         refuse([("the table", path)])
         if path.is_file() and is_packed(path):
             return _listed(root, pattern, (path,), text, emptied)
-        return Table(_tidied(emptied(read_file(path)), path, text), pattern, (path,))
+        with _telling(path):
+            frame = tidy(with_points(emptied(read_file(path)), text), text)
+        return Table(frame, pattern, (path,))
     chosen, files = find_files(root, pattern)
     if not files:
         raise _no_file(root / chosen)
@@ -178,17 +183,19 @@ def read_table(
     if _suffix(files[0]) in _READERS:
         one = read or read_file
         frames = [one(path).assign(**said) for path, said in zip(files, parts, strict=True)]
-        whole = pd.concat(frames, ignore_index=True)
-        return Table(_tidied(emptied(whole), root / pattern, text), pattern, files)
-    rows = pd.DataFrame(small_rows(root, files, parts))
-    return Table(_tidied(emptied(rows), root / pattern, text), pattern, files)
+        rows = pd.concat(frames, ignore_index=True)
+    else:
+        rows = pd.DataFrame(small_rows(root, files, parts))
+    with _telling(root / pattern):
+        return Table(tidy(with_points(emptied(rows), text), text), pattern, files)
 
 
 def _listed(
     root: Path, pattern: str, files: tuple[Path, ...], text: Collection[str], emptied: Emptied
 ) -> Table:
     found = list_files(root, pattern, files)
-    frame = _tidied(emptied(found.frame), root / pattern, text)
+    with _telling(root / pattern):
+        frame = tidy(with_points(emptied(found.frame), text), text)
     return Table(frame, pattern, files, listed=True, notes=found.notes)
 
 
@@ -336,19 +343,24 @@ def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise ValueError(f"two columns are called '{twice}'")
+    names, index = frame.columns, frame.index
     plain = frame.select_dtypes("float64").drop(columns=list(text), errors="ignore")
     wide = 2 * plain.shape[1] > frame.shape[1]  # tables of numbers are tidy as they are
     done = set(plain.columns) if wide else set()
-    columns = {str(name): column for name, column in frame.items() if name not in done}
-    unclear = [n for n, one in columns.items() if n not in text and not _is_clear(one)]
-    numbers = dict(zip(unclear, plain_numbers([columns[n] for n in unclear]), strict=True))
-    found: dict[str, Any] = {}
-    for name, column in columns.items():
-        found[name] = numbers.get(name)
-        if found[name] is None:
-            found[name] = (_text_column if name in text else _tidy_column)(column)
-    tidied = pd.DataFrame(found, index=frame.index)
-    return pd.concat([tidied, plain], axis=1)[frame.columns] if wide else tidied
+    found: dict[str, Any] = {str(name): one for name, one in frame.items() if name not in done}
+    del frame  # the text of a column goes as its numbers come
+    unclear = [n for n, one in found.items() if n not in text and not _is_clear(one)]
+    words = []  # their cells become objects: when most of the text is gone
+    for name, numbers in plain_numbers(found, unclear):
+        if numbers is None:
+            words.append(name)
+        else:
+            found[name] = numbers
+    found |= {name: _tidy_column(found[name]) for name in words}
+    found |= {name: _text_column(found[name]) for name in found if name in text}
+    tidied = pd.DataFrame(found, index=index, copy=len(found) >= WIDE)
+    release_texts()
+    return pd.concat([tidied, plain], axis=1)[names] if wide else tidied
 
 
 def _is_clear(column: pd.Series) -> bool:
@@ -362,7 +374,9 @@ def _tidy_column(column: pd.Series) -> pd.Series:
         return column.astype(str).where(column.notna(), None)
     if _is_clear(column):
         return column
-    if isinstance(column.dtype, pd.StringDtype):  # what a column is, its distinct cells tell
+    some = column.head(_LOOKED_AT)
+    if isinstance(column.dtype, pd.StringDtype) and 2 * some.nunique() < len(some):
+        # what a column is, its distinct cells tell
         codes, distinct = pd.factorize(column)
         if 2 * len(distinct) < len(column):
             spread = _tidy_column(pd.Series(distinct, name=column.name)).reindex(codes)
@@ -436,29 +450,25 @@ def read_file(path: Path) -> pd.DataFrame:
             expected="csv, tsv or parquet (csv and tsv also .gz), a tar of WebDataset, or a glob "
             "of key-value files, of WFDB headers or of images",
         )
-    try:
+    with _telling(path):
         return reader(path)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Say which table cannot be read: pandas and pyarrow raise many kinds on damaged bytes."""
+    try:
+        yield
     except (CohortError, ConfigError):
         raise
-    except Exception as error:  # pandas and pyarrow raise many kinds on damaged bytes
-        raise _unreadable(path, error) from None
-
-
-def _tidied(frame: pd.DataFrame, where: Path, text: Collection[str]) -> pd.DataFrame:
-    try:
-        return tidy(with_points(frame, text), text)
-    except Exception as error:  # text that is no UTF-8 shows here; pyarrow has many kinds for it
-        raise _unreadable(where, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> CohortError:
-    return CohortError(
-        "cannot be read as a table",
-        where=path,
-        got=f"{type(error).__name__}: {str(error)[:200]}",
-        fix=encoding_fix(path)
-        or "check the separator, that it is UTF-8, and that the file is complete",
-    )
+    except Exception as error:
+        raise CohortError(
+            "cannot be read as a table",
+            where=path,
+            got=f"{type(error).__name__}: {str(error)[:200]}",
+            fix=encoding_fix(path)
+            or "check the separator, that it is UTF-8, and that the file is complete",
+        ) from None
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -481,14 +491,16 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
         warnings.simplefilter(
             "error", pd.errors.ParserWarning
         )  # cells beyond the heading's are lost
-        frame: pd.DataFrame = pd.read_csv(
+        with pd.read_csv(  # in pieces: the parser's own copy of the text is of one at most
             path,
             sep=separator,
             dtype=str,
             encoding="utf-8-sig",
             index_col=False,
             on_bad_lines="error",
-        )
+            chunksize=_ROWS_AT_ONCE,
+        ) as parts:
+            frame = pd.concat(parts, ignore_index=True)
     return unshielded_table(frame) if holds_shielded(path) else frame
 
 

@@ -6,7 +6,7 @@ asked of many together, and each column is told by its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,21 +22,34 @@ _AT_ONCE = 2**16
 """Cells."""
 
 
-def plain_numbers(columns: Sequence[pd.Series]) -> Iterator[Any]:
+def plain_numbers(
+    columns: Mapping[str, pd.Series], names: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
     """Read text that is numbers without a doubt; None where the long way must tell.
 
     Args:
-        columns: Each of the same rows. (N,)
+        columns: By name, each of the same rows; asked for one only when it is read. (N,)
+        names: Those to read.
 
     Yields:
-        For each the array of its numbers, (N,) float64, NaN where missing, or Int64.
+        For each its name and the array of its numbers, (N,) float64, NaN where missing, or Int64.
     """
-    if columns:
-        step = max(1, _AT_ONCE // max(1, len(columns[0])))
-        for start in range(0, len(columns), step):
-            cells = [_cells(column) for column in columns[start : start + step]]
+    if names:
+        step = max(1, _AT_ONCE // max(1, len(columns[names[0]])))
+        for start in range(0, len(names), step):
+            some = names[start : start + step]
+            cells = [_cells(columns[name]) for name in some]
             numbers = iter(_told([one for one in cells if one is not None]))
-            yield from (None if one is None else next(numbers) for one in cells)
+            for name, one in zip(some, cells, strict=True):
+                yield name, None if one is None else next(numbers)
+            release_texts()
+
+
+def release_texts() -> None:
+    """Give memory that texts of Arrow were in back to the system: it keeps what it has had."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def _cells(column: pd.Series) -> pa.LargeStringArray | None:

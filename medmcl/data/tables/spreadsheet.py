@@ -32,7 +32,7 @@ _FORMULA = re.compile(
 _SHIELD = re.compile(rf"\A'(?='*[{_SIGNS}\t\r\n])|{_WITHIN}'(?='*[{_SIGNS}])")
 """The apostrophe that was put there."""
 _IN_FILE = re.compile(rb"'[=+\-@\t\r\n\xef]")
-_CHUNK = 1 << 24
+_CHUNK = 1 << 20
 
 
 def shielded(cell: Any) -> Any:

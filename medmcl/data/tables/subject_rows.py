@@ -121,13 +121,13 @@ def one_row_each(
         column: Name of the id column.
         where: Name of the table.
     """
-    codes, order = pd.factorize(pd.Series(ids, dtype=object))
-    subjects = pd.Index(order, dtype=object, name="subject")
-    first = np.unique(codes, return_index=True)[1]
-    if len(first) == len(frame):
+    subjects = pd.Index(ids, dtype=object, name="subject")
+    if subjects.is_unique:
         return SubjectTable(
             frame.set_axis(subjects), {}, frame.iloc[:, :0].set_axis(subjects), column, where
         )
+    codes, subjects = pd.factorize(subjects)
+    first = np.unique(codes, return_index=True)[1]
     frame = frame.reset_index(drop=True)
     unique = frame.iloc[first].set_axis(subjects)
     varying = {}

@@ -17,6 +17,7 @@ WIDE = 8
 """Fewest columns, and values of a row that differ and are no whole numbers, by which a row of
 features stands for one record: ages, flags and counts are alike in people who are not."""
 NEAR = 1e-5  # of a row's spread: what float32, another batch size or another device change
+ROWS_AT_ONCE = 4096
 NEIGHBOURS = 32  # rows that a row is compared with, along one direction
 COMMON = 10  # rows, or a tenth of all, above which an equal row is a fill value or a dead encoder
 
@@ -74,9 +75,13 @@ def record_codes(features: np.ndarray, present: np.ndarray | None = None) -> np.
         return None
     # Rows of mean 0 and spread 1, (N, E) float64; constant rows are zero
     z = x.astype(np.float64)
-    z -= z.mean(axis=1, keepdims=True)
-    spread = z.std(axis=1, keepdims=True)
-    codes = _copies(np.asarray(np.divide(z, spread, out=np.zeros_like(z), where=spread > 0)))
+    for block in _blocks(z):
+        part = z[block]
+        part -= part.mean(axis=1, keepdims=True)
+        spread = part.std(axis=1, keepdims=True)
+        part[~(spread[:, 0] > 0)] = 0.0
+        np.divide(part, spread, out=part, where=spread > 0)
+    codes = _copies(z)
     if present is not None:
         codes[~np.asarray(present, dtype=bool)] = -1
     counts = np.bincount(codes[codes >= 0], minlength=codes.max(initial=-1) + 1)
@@ -112,6 +117,17 @@ def _continuous(row: np.ndarray) -> int:
     return int((values != np.round(values)).sum())
 
 
+def _blocks(rows: np.ndarray) -> list[slice]:
+    """Parts of rows that are worked on at once, so that what is in between takes little."""
+    return [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(rows), ROWS_AT_ONCE)]
+
+
+def _furthest(z: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Greatest difference of a value between pairs of rows, (P,)."""
+    apart = [np.abs(z[first[one]] - z[second[one]]).max(axis=1) for one in _blocks(first)]
+    return np.concatenate(apart) if apart else np.zeros(0)
+
+
 def _copies(z: np.ndarray) -> np.ndarray:
     """Number rows so that those within the tolerance of each other have one number, (N,).
 
@@ -122,7 +138,7 @@ def _copies(z: np.ndarray) -> np.ndarray:
     if size < 2:
         return np.arange(size)
     generator = numpy_generator(0, "record_codes")
-    usual = np.abs(z[generator.permutation(size)] - z).max(axis=1)
+    usual = _furthest(z, generator.permutation(size), np.arange(size))
     within = min(NEAR, 1e-4 * float(np.median(usual)))
     direction = generator.normal(size=z.shape[1])
     place = z @ (direction / np.linalg.norm(direction))
@@ -134,7 +150,7 @@ def _copies(z: np.ndarray) -> np.ndarray:
         if not near.any():
             break
         first, second = first[near], second[near]
-        same = np.abs(z[first] - z[second]).max(axis=1) <= within
+        same = _furthest(z, first, second) <= within
         pairs.append(np.stack([first[same], second[same]]))
     links = np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), dtype=np.int64)
     graph = coo_matrix((np.ones(links.shape[1]), (links[0], links[1])), shape=(size, size))

@@ -179,14 +179,14 @@ def table_one(
     if len(sides) != len(subjects):
         raise ValueError(f"table_one: {len(sides)} splits for {len(subjects)} subjects")
     used = tuple(name for name in splits if (sides == name).any())
-    parts = [subjects[sides == name] for name in used]
-    sizes = [len(part) for part in parts]
+    parts = [sides == name for name in used]
+    sizes = [int(part.sum()) for part in parts]
     cells = tuple(
         Cell(text=few(n, fewest)) if n < fewest else Cell(text=f"{n:,}", count=n) for n in sizes
     )
     rows = [Row(variable="subjects", level="", statistic="subjects", cells=cells)]
     for variable in variables:
-        columns = [part[variable.name] for part in parts]
+        columns = [subjects.loc[part, variable.name] for part in parts]
         rows += (
             _numbers(variable, columns, fewest)
             if variable.kind == "number" and not _is_flag(columns)

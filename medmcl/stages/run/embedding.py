@@ -158,9 +158,13 @@ class Embedding:
     def table(self, vectors: np.ndarray) -> pd.DataFrame:
         """Give the table of all records from the vectors of `records`; see `Run.embed`."""
         listed = self.prepared.cohort.records[self.modality]
-        full = np.full((len(listed), self.width), np.nan, dtype=np.float32)
-        full[self.records] = vectors
-        frame = pd.DataFrame(full, columns=[f"e{number}" for number in range(self.width)])
+        full = vectors
+        if not np.array_equal(self.records, np.arange(len(listed))):
+            full = np.full((len(listed), self.width), np.nan, dtype=np.float32)
+            full[self.records] = vectors
+        frame = pd.DataFrame(
+            full, copy=False, columns=[f"e{number}" for number in range(self.width)]
+        )
         frame.insert(0, "quality", [self.faults.get(str(one), "ok") for one in listed.index])
         frame.index = pd.MultiIndex.from_arrays(
             [listed["subject"].astype(str), listed.index.astype(str)], names=["subject", "record"]

@@ -113,8 +113,11 @@ def _tidy(folder: Path) -> None:
 
 def _join(folder: Path, out: Path, parts: list[np.ndarray], embedding: Embedding) -> None:
     """Write the table of all parts, and take them away."""
-    vectors = [_make(folder, number, records, embedding) for number, records in enumerate(parts)]
-    whole = np.concatenate(vectors) if vectors else np.zeros((0, embedding.width), np.float32)
+    whole = np.empty((sum(map(len, parts)), embedding.width), np.float32)
+    begin = 0
+    for number, records in enumerate(parts):  # no more than one is held twice
+        whole[begin : begin + len(records)] = _make(folder, number, records, embedding)
+        begin += len(records)
     write_table(embedding.table(whole), out)
     remove_whole(folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -34,6 +35,8 @@ READING = "probes/covariates"
 """Where a run keeps how it reads covariates."""
 UNSCALED = (0.0, 1.0)
 """Mean and deviation of numbers that were not standardised."""
+NUMBER = -1
+"""Stands for the level of a column of numbers."""
 
 
 def sample_vectors(
@@ -243,20 +246,14 @@ class Covariates:
         index = prepared.index(modality)
         stored = np.asarray(prepared.inputs(modality))[np.maximum(index, 0)].astype(np.float64)
         values, flags = stored[:, 0], stored[:, 1]
-        columns, shape, state = [flags], adapter.input_shape, adapter.state()
+        shape, state, has = adapter.input_shape, adapter.state(), prepared.present[modality]
         terms = [(name, MEASURED) for name in shape.names]
-        for column, (name, levels) in enumerate(zip(shape.names, shape.cardinalities, strict=True)):
-            if levels == 0:
-                columns.append((values[:, column] * flags[:, column])[:, None])
-                terms.append((name, ""))
-            else:
-                hot = values[:, column].astype(int)[:, None] == np.arange(levels)
-                columns.append(hot * flags[:, column][:, None])
-                terms += [(name, level) for level in ("unseen", *state["levels"][name])]
-        has = prepared.present[modality]
-        every = np.concatenate(columns, axis=1)
-        every *= has[:, None]
-        del columns, stored
+        cells: list[tuple[int, int | None]] = [(place, None) for place in range(len(terms))]
+        for place, (name, levels) in enumerate(zip(shape.names, shape.cardinalities, strict=True)):
+            said = ("unseen", *state["levels"][name]) if levels else ("",)
+            terms += [(name, one) for one in said]
+            cells += [(place, level) for level in (range(levels) if levels else [NUMBER])]
+        told = partial(_term, values, flags, has, cells)
         known = has[:, None] & (flags > 0)
         if is_frozen and "terms" in kept:
             shown = tuple((str(term[0]), str(term[1])) for term in kept["terms"])
@@ -265,20 +262,22 @@ class Covariates:
         else:
             train = has & (prepared.splits == "train")
             people = prepared.subjects[train]
-            keep = np.ptp(every[train], axis=0) > 0 if train.any() else np.ones(len(terms), bool)
+            keep = np.ones(len(terms), bool)
             if train.any():
+                keep[:] = [np.ptp(told(term)[train]) > 0 for term in range(len(terms))]
                 keep[: len(shape.names)] = indicators_that_count(known[train], people)
             shown = tuple(term for term, one in zip(terms, keep, strict=True) if one)
             shares = _shares(
-                terms, every[train], known[train], shape.names, state.get("levels", {})
-            )
+                terms, lambda term: told(term)[train], known[train], shape.names,
+                state.get("levels", {}),
+            )  # fmt: skip
             gaps = TrainGaps.of(shape.names, known[train], people)
         places = {term: place for place, term in enumerate(terms)}
-        found = np.zeros((len(every), len(shown)))
+        found = np.zeros((len(has), len(shown)))
         for number, (name, what) in enumerate(shown):
             if (name, what) not in places:
                 continue
-            found[:, number] = every[:, places[name, what]]
+            found[:, number] = told(places[name, what])
             if what in shares.get(name, {}) and (name, MEASURED) not in shown:
                 lacks = has & ~known[:, shape.names.index(name)]
                 found[lacks, number] = shares[name][what]
@@ -301,19 +300,37 @@ class Covariates:
         )
 
 
+def _term(
+    values: np.ndarray,
+    flags: np.ndarray,
+    has: np.ndarray,
+    cells: Sequence[tuple[int, int | None]],
+    term: int,
+) -> np.ndarray:
+    """Give a term of each sample, zero where it has no table. (N,) float64.
+
+    ``cells``: of each term the column, and the level of a category, `NUMBER`, or None of a flag.
+    """
+    place, level = cells[term]
+    column, there = values[:, place], flags[:, place]
+    if level is None:
+        return there * has
+    return (column if level == NUMBER else column.astype(int) == level) * there * has
+
+
 def _shares(
     terms: Sequence[tuple[str, str]],
-    every: np.ndarray,
+    told: Callable[[int], np.ndarray],
     known: np.ndarray,
     names: Sequence[str],
     levels: Mapping[str, Sequence[str]],
 ) -> dict[str, dict[str, float]]:
-    """Share of each level (every, (N, F)) among the train rows that have a cell of its column."""
+    """Share of each level, ``told`` of train rows (N,), among those with a cell of its column."""
     found: dict[str, dict[str, float]] = {name: {} for name in levels}
     for place, (name, what) in enumerate(terms):
         if name in levels and what != MEASURED:
             there = known[:, names.index(name)]
-            found[name][what] = float(every[there, place].mean()) if there.any() else 0.0
+            found[name][what] = float(told(place)[there].mean()) if there.any() else 0.0
     return found
 
 

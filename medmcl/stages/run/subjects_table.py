@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -48,7 +48,7 @@ class _Described:
 
     about: str
     kind: str
-    values: Sequence[object]
+    values: np.ndarray
     unit: str = ""
     source: str = ""
     rank: int = 2
@@ -62,8 +62,9 @@ class _Described:
 
     def equals(self, other: _Described) -> bool:
         """Whether it has the same value, or none, for every subject."""
-        pairs = zip(self.values, other.values, strict=True)
-        return self.kind == other.kind and all(a == b for a, b in pairs)
+        mine, theirs = self.values, other.values
+        numbers = mine.dtype.kind == theirs.dtype.kind == "f"
+        return self.kind == other.kind and np.array_equal(mine, theirs, equal_nan=numbers)
 
 
 def describe_subjects(
@@ -92,8 +93,9 @@ def describe_subjects(
     people = sorted([*told, *sites], key=lambda one: one.rank)
     described = [*people, *outcomes[:MOST_OUTCOMES]]
     table = table_one(
-        pd.DataFrame({str(n): pd.Series(list(one.values), dtype=object)
-                      for n, one in enumerate(described)}, index=range(len(rows))),
+        pd.DataFrame({str(n): pd.Series(one.values, dtype=one.values.dtype, copy=False)
+                      for n, one in enumerate(described)},
+                     index=range(len(rows)), copy=False),
         sides[rows],
         [Variable(name=str(n), kind="number" if one.kind == "number" else "category",
                   unit=one.unit, about=one.about, keep=one.keep)
@@ -163,17 +165,13 @@ def _covariates(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
     cohort = prepared.cohort
     for name, columns in _tables(prepared):
         places = cohort.records[name]["place"]
-        chosen = list(columns.items())[:MOST_COVARIATES]
-        values: list[list[Any]] = [[] for _ in chosen]
         own = pd.Index(cohort.own_records(name).iloc[rows])
-        for row in places.index.get_indexer(own).tolist():
-            cells = places.array[row].values if row >= 0 else {}
-            for (column, about), found in zip(chosen, values, strict=True):
-                found.append(read_cell(cells.get(column), about.kind)[0])
-        for (column, about), found in zip(chosen, values, strict=True):
+        mine = places.array.take(places.index.get_indexer(own), allow_fill=True)
+        for column, about in list(columns.items())[:MOST_COVARIATES]:
             yield _Described.named(
-                column, source=name, kind=about.kind, unit=about.unit, values=found
-            )
+                column, source=name, kind=about.kind, unit=about.unit,
+                values=_as_read(mine.column(column), about.kind),
+            )  # fmt: skip
 
 
 def _people(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
@@ -190,15 +188,21 @@ def _people(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
             str(column),
             source="subjects",
             kind=kind,
-            values=[read_cell(None if pd.isna(cell) else cell, kind)[0] for cell in cells],  # type: ignore[arg-type]  # one of the two
+            values=_as_read([None if pd.isna(cell) else cell for cell in cells], kind),
         )
+
+
+def _as_read(cells: Iterable[Any], kind: Any) -> np.ndarray:
+    """Cells as the adapter of tables reads them. (N,) float64 with NaN of numbers, or object."""
+    read = (read_cell(cell, kind)[0] for cell in cells)
+    return np.array([*read], dtype=object if kind == "category" else np.float64)
 
 
 def _sites(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
     if prepared.cohort.spec.keys.subjects.group is not None:
         ids = prepared.samples["subject"].iloc[rows]
         sites = prepared.cohort.sites.reindex(ids)
-        yield _Described(about="site", kind="category", values=list(sites))
+        yield _Described(about="site", kind="category", values=sites.to_numpy(object))
 
 
 def _once_each(
@@ -244,15 +248,12 @@ def _outcomes(targets: Targets) -> Iterator[_Described]:
         about = targets.name if len(targets.columns) == 1 else f"{targets.name}: {name}"
         if targets.kind == "regression" or (targets.kind, name) == ("survival", "time"):
             numbers = np.where(known, values, np.nan)
-            yield _Described(about=about, kind="number", values=numbers, unit=targets.unit)  # type: ignore[arg-type]  # an array is a sequence of numbers
+            yield _Described(about=about, kind="number", values=numbers, unit=targets.unit)
             continue
         levels = targets.classes if targets.kind == "multiclass" else ("no", "yes")
         yield _Described(
             about=about,
             kind="category",
             keep="" if targets.kind == "multiclass" else "yes",
-            values=[
-                levels[int(value)] if here else None
-                for value, here in zip(values, known, strict=True)
-            ],
+            values=np.array([*levels, None], object)[np.where(known, values, -1).astype(int)],
         )

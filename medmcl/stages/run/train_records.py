@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -25,14 +26,14 @@ def train_records(prepared: Prepared) -> dict[str, np.ndarray]:
         whose = prepared.cohort.records[name]["subject"]
         side = prepared.cohort.subjects["split"].reindex(whose)
         learned = side.isin(["train", "tuning"]).to_numpy() & stored.usable
-        hashes = _numbers(np.asarray(stored.digests, dtype=str)[learned])
+        hashes = _numbers(compress(stored.digests, learned))
         people = np.unique(whose.to_numpy()[learned], return_inverse=True)[1].astype(np.uint64)
         found[name] = np.sort(np.unique(np.stack([hashes, people], axis=1), axis=0)[:, 0])
     return found
 
 
-def _numbers(digests: np.ndarray) -> np.ndarray:
-    return np.array([int(text[:16], 16) for text in digests.tolist()], dtype=np.uint64)
+def _numbers(digests: Iterable[str]) -> np.ndarray:
+    return np.fromiter((int(text[:16], 16) for text in digests), dtype=np.uint64)
 
 
 def hashed_people(cohort: str, ids: Iterable[str]) -> np.ndarray:

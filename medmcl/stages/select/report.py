@@ -26,7 +26,9 @@ Groups = dict[str, dict[str, np.ndarray]]
 
 def selections_of(run: Run, prepared: Prepared) -> list[SelectionEvidence]:
     """Give what the report shows of every select stage of a run, from what the stages kept."""
-    found = []
+    found: list[SelectionEvidence] = []
+    if not run.of(SelectSpec) and run.given_keep is None:
+        return found
     numbers = {str(one): row for row, one in enumerate(prepared.samples["sample"])}
     for name, spec in run.of(SelectSpec).items():
         if run.skipped(name):

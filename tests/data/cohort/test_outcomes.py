@@ -16,7 +16,7 @@ def build(frame, rows=None, index=None, train=None, **task):
     labels = LabelRows(
         table=table,
         rows=rows,
-        names=np.array([f"subject s{row}" for row in rows], dtype=object),
+        subjects=np.array([f"s{row}" for row in rows], dtype=object),
         train=np.ones(len(rows), bool) if train is None else np.array(train),
         index=np.array(["NaT"] * len(rows) if index is None else index, dtype="M8[ns]"),
     )

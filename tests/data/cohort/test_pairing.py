@@ -151,7 +151,7 @@ def test_no_record_is_lost_and_no_pair_breaks_the_rule(ecg, cmr, gap):
 def test_a_sample_without_anchor_is_called_by_modality_and_record():
     records = {"ecg": candidates(("s", "1")), "cmr": candidates(("t", "1"))}
     pairs = pair(records, ["s", "t"], PairingKeys(), "ecg")
-    frame = sample_frame(pairs, ["ecg", "cmr"], "ecg", {"s": "train", "t": "tuning"})
+    frame = sample_frame(pairs, ["ecg", "cmr"], "ecg", pd.Series({"s": "train", "t": "tuning"}))
     assert list(frame["sample"]) == ["1", "cmr:1"]
     assert list(frame["split"]) == ["train", "tuning"]
     assert frame["ecg"].tolist() == ["1", None]
@@ -172,7 +172,7 @@ def test_samples_made_at_once_are_those_that_pairing_makes(who, on, told):
                                  has_ids=number < told, has_dates=number < told)
         for number, own in enumerate(who)
     }  # fmt: skip
-    keys, sides = PairingKeys(on=on), dict.fromkeys(PEOPLE, "train")
+    keys, sides = PairingKeys(on=on), pd.Series("train", PEOPLE)
     found = only_choices(records, PEOPLE[::-1], keys, "m0", sides)
     compared = on != "subject" and min(told, len(who)) > 1
     assert (found is None) == compared
@@ -183,4 +183,4 @@ def test_samples_made_at_once_are_those_that_pairing_makes(who, on, told):
 
 def test_samples_are_not_made_at_once_where_somebody_has_two_records():
     twice = candidates(("p", "a"), ("p", "b"))
-    assert only_choices({"m": twice}, ["p"], PairingKeys(), "m", {"p": "train"}) is None
+    assert only_choices({"m": twice}, ["p"], PairingKeys(), "m", pd.Series({"p": "train"})) is None
