@@ -3,7 +3,12 @@
     python -m benchmarks.study [--check] [NAME ...]
 
 writes the pages of all studies, or of some, from the rows that are kept, and runs nothing;
-``--check`` tells which would change. Prose stands in the page. What comes from rows stands between
+``--check`` tells which would change.
+
+    python -m benchmarks.study --run THEME [--data FOLDER] [--before CHECKOUT]
+
+runs all studies of a folder, one after the other, as their pages say; those that need an option that is
+not given are named, and left out. Prose stands in the page. What comes from rows stands between
 two marks, ``<!-- name -->`` and ``<!-- / -->``, on lines of their own or within a line. Several
 studies may write into one page.
 """
@@ -54,6 +59,7 @@ class Study:
         page: Name of the page, if it is not that of the script.
         seeds: How many seeds there are unless ``--seeds`` says so; None: no such option.
         quick: Whether there is a quick form, ``--quick``.
+        runs: Options of each run that its rows take together; one without options if not said.
     """
 
     file: str
@@ -64,6 +70,7 @@ class Study:
     page: str = ""
     seeds: int | None = None
     quick: bool = False
+    runs: Sequence[str] = ("",)
 
     @property
     def path(self) -> Path:
@@ -125,6 +132,7 @@ class Study:
         """Keep rows, and how they were made, a row a line."""
         if rows is None:
             return
+        rows = stamped(rows, self.kept(out), commit())
         out.mkdir(parents=True, exist_ok=True)
         used = {name: version(name) for key, name in LIBRARIES.items() if key in sys.modules}
         made = {
@@ -142,7 +150,8 @@ class Study:
         """The parts of the page, from the rows that are kept."""
         file = (out or self.path.parent) / f"{self.name}.json"
         given = json.loads(file.read_text("utf-8"))
-        return {f"rows of {self.name}": told(file.name, given["made"]), **self.parts(given["rows"])}
+        line = told(file.name, given["made"], given["rows"])
+        return {f"rows of {self.name}": line, **self.parts(given["rows"])}
 
     def write(self, out: Path) -> None:
         """Write its parts of the page, and its figure."""
@@ -207,6 +216,18 @@ def commit(root: Path = ROOT) -> str:
     return done.stdout.strip() or "unknown"
 
 
+def commits(rows: Sequence[Any]) -> list[str]:
+    """Give the commits at which rows were made, as far as they say so."""
+    return [
+        *dict.fromkeys(row["commit"] for row in rows if isinstance(row, dict) and "commit" in row)
+    ]
+
+
+def made_at(rows: Sequence[Row]) -> str:
+    """Say of which commits the rows of a table are."""
+    return f"At commit {', '.join(commits(rows))}."
+
+
 def without_folders(words: Sequence[str]) -> list[str]:
     """Options of a study without folders of one machine: where rows went, where a checkout lay."""
     text = "\0".join(words)
@@ -215,13 +236,35 @@ def without_folders(words: Sequence[str]) -> list[str]:
     return text.split("\0") if text else []
 
 
-def told(file: str, made: Mapping[str, Any]) -> str:
+def stamped(rows: Any, before: Any, at: str) -> Any:
+    """Rows, each with the commit that it was made at; those that were there before as they are."""
+    if isinstance(rows, dict):
+        known = before if isinstance(before, dict) else {}
+        return {key: stamped(one, known.get(key), at) for key, one in rows.items()}
+    if not isinstance(rows, list):
+        return rows
+    known = before if isinstance(before, list) else []
+    return [
+        {**one, "commit": at}
+        if isinstance(one, dict) and "commit" not in one and one not in known
+        else one
+        for one in rows
+    ]
+
+
+def told(file: str, made: Mapping[str, Any], rows: Any = ()) -> str:
     """A line on where rows come from."""
     if "note" in made:
         return f"Rows: [`{file}`]({file}), {made['note']}."
+    tables = rows if isinstance(rows, dict) else {"": rows}
+    found = {key: commits(own) for key, own in tables.items() if isinstance(own, list)}
+    apart = ""
+    if {one for own in found.values() for one in own} - {made["commit"]}:
+        each = "; ".join(f"{key} {', '.join(own)}".strip() for key, own in found.items() if own)
+        apart = f" Rows by commit: {each}."
     versions = ", ".join(f"{name} {one}" for name, one in made["versions"].items())
     return (f"Rows: [`{file}`]({file}), made by `{made['command']}` at commit {made['commit']} on "
-            f"{made['date']} ({made['machine']}, threads: {made['threads']}; {versions}).")  # fmt: skip
+            f"{made['date']} ({made['machine']}, threads: {made['threads']}; {versions}).{apart}")  # fmt: skip
 
 
 def table(columns: Mapping[str, str | Cell], rows: Sequence[Any]) -> str:
@@ -299,11 +342,53 @@ def pages(chosen: Sequence[Study]) -> dict[Path, str]:
     return found
 
 
+def calls(study: Study, options: Mapping[str, str], folder: Path) -> tuple[list[list[str]], str]:
+    """Give the commands that make all rows of a study; or the option that they lack.
+
+    Args:
+        study: Which.
+        options: Those that are given, by name; a study takes those that it knows.
+        folder: For what it works on, if it asks for a place.
+    """
+    known, words = [], study.command.split()[1:]
+    for one in study.parser()._actions:
+        name = one.option_strings[-1] if one.option_strings else one.dest
+        if name in options:
+            known += [name, options[name]]
+        elif name == "work" and one.required:
+            known.append(str(folder / study.name))
+        elif one.required and one.nargs not in ("*", "?"):
+            return [], name
+    return [[sys.executable, *words, *shlex.split(run), *known] for run in study.runs], ""
+
+
+def run_theme(theme: str, options: Mapping[str, str]) -> int:
+    """Run the studies of a folder in turn; give how many commands failed."""
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for study in studies():
+            if study.path.parent.name != theme:
+                continue
+            found, lacks = calls(study, options, Path(folder))
+            if lacks:
+                print(f"left out: {study.command} needs {lacks}", flush=True)
+            for call in found:
+                print(shlex.join(call[1:]), flush=True)
+                failed += subprocess.run(call, cwd=ROOT, check=False).returncode != 0
+    return failed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write pages from the rows that are kept.")
     parser.add_argument("name", nargs="*", help="of a script; default: all")
     parser.add_argument("--check", action="store_true", help="tell what would change")
+    parser.add_argument("--run", metavar="THEME", help="run all studies of a folder")
+    parser.add_argument("--data", help="with --run: folder of public data sets")
+    parser.add_argument("--before", help="with --run: checkout to compare with")
     given = parser.parse_args()
+    if given.run:
+        options = {"--data": given.data, "--before": given.before}
+        sys.exit(run_theme(given.run, {name: one for name, one in options.items() if one}))
     chosen = [one for one in studies() if one.name in given.name or not given.name]
     written = pages(chosen)
     changed = [file for file, page in written.items() if page != file.read_text("utf-8")]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.study import MARK, fill, grid, lines, without_folders
+from benchmarks.study import MARK, fill, grid, lines, stamped, without_folders
+from benchmarks.study import told as told_by
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -19,7 +20,8 @@ NO_PAGE = {"ecg_chest_leads.py", "ecg_electrodes.py", "ecg_rates.py"}
 
 LOOK = """
 import json, sys
-from benchmarks.study import fill, studies
+from pathlib import Path
+from benchmarks.study import calls, fill, studies
 found, marks, written = studies(), {}, {}
 for study in found:
     page, texts = study.path.parent / f"{study.page or study.name}.md", study.texts()
@@ -31,6 +33,12 @@ print(json.dumps({
     "rows": [str(study.path.with_suffix(".json")) for study in found],
     "usage": {study.command: study.parser().format_usage() for study in found},
     "head": {study.command: study.head for study in found},
+    "lacks": {study.command: calls(study, {}, Path("work"))[1] for study in found},
+    "parsed": [
+        vars(study.parser().parse_args(words[3:])) and words[2]
+        for study in found
+        for words in calls(study, {"--data": "DATA", "--before": "OLD"}, Path("work"))[0]
+    ],
     "torch": "torch" in sys.modules,
 }))
 """
@@ -74,6 +82,27 @@ def test_every_script_is_a_study_but_those_that_write_weights():
     studies = {file.name for file, text in scripts.items() if "\nSTUDY = " in text}
     assert run - studies == NO_PAGE
     assert studies <= run
+
+
+def test_a_theme_is_run_by_one_command_and_what_is_left_out_lacks_an_option(told):
+    engine = [one for one in told["lacks"] if ".engine." in one]
+    assert len(engine) > 10
+    assert {told["lacks"][one] for one in engine} == {"", "--data", "--before"}
+    run = [f"python -m {name}" for name in told["parsed"]]
+    assert set(engine) <= set(run)
+    assert run.count("python -m benchmarks.engine.curves") == 3
+
+
+def test_a_row_is_of_the_commit_at_which_it_was_made_and_stays_so():
+    old = {"a": [{"x": 1}, {"x": 2, "commit": "first"}], "note": "words"}
+    new = {"a": [*old["a"], {"x": 3}], "note": "words"}
+    kept = stamped(new, old, "third")
+    assert kept == {"a": [*old["a"], {"x": 3, "commit": "third"}], "note": "words"}
+    assert stamped(kept, kept, "fourth") == kept
+    made = {"commit": "third", "command": "run", "date": "", "machine": "", "threads": "1",
+            "versions": {}}  # fmt: skip
+    assert told_by("a.json", made, kept).endswith("Rows by commit: a first, third.")
+    assert told_by("a.json", made, kept["a"][2:]).endswith(").")
 
 
 def test_pages_need_no_torch(told):

@@ -7,33 +7,41 @@ a GPU in pinned memory, and each step copies them, as training does.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 Step = Callable[[], None]
+SEARCHES: list[float] = []
+"""CPU seconds of DDP's searches of this process."""
 BATCHES = {
     "masked modelling": 32,
     "ECG-CMR": 8,
     "toy": 128,
     "toy in DDP": 32,
+    "ECG-CMR in DDP": 8,
+    "timm": 8,
     "open_clip": 4,
     "lightly": 16,
     "MONAI": 4,
 }
 """Rows of a step: smaller than those of the recipes (128, 256), so that all ways fit in memory."""
-ECG, CMR, WORDS = (12, 2500), (3, 210, 210), 49408
+ECG, CMR, WORDS, CLASSES = (12, 2500), (3, 210, 210), 49408, 1000
 SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "masked modelling": {"ecg": ECG},
     "ECG-CMR": {"ecg": ECG, "cmr": CMR},
     "toy": {"ecg": (12, 400)},
     "toy in DDP": {"ecg": (12, 400)},
+    "ECG-CMR in DDP": {"ecg": ECG, "cmr": CMR},
+    "timm": {"image": (3, 224, 224)},
     "open_clip": {"image": (3, 224, 224), "text": (77,)},
     "lightly": {"image": (3, 96, 96)},
     "MONAI": {"image": (1, 48, 56, 48)},
 }
 """What goes into each case; texts are numbers of tokens."""
 TOWERS: dict[str, dict[str, Any]] = {
+    "timm": {"image": {"encoder": {"name": "timm", "model": "vit_small_patch16_224"}, "head": None}},
     "open_clip": {
         "image": {"encoder": {"name": "timm", "model": "vit_base_patch32_clip_224"},
                   "head": {"layers": 1, "bias": False, "out": 512}},
@@ -45,12 +53,27 @@ TOWERS: dict[str, dict[str, Any]] = {
                         "head": {"hidden": 512, "out": 128}}},
 }  # fmt: skip
 OBJECTIVES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "timm": ("supervised", {"task": "classes", "modalities": ["image"], "view": "plain"}, ("plain",)),
     "open_clip": ("cross_modal", {"view": "plain", "scale": {"init": 14.2857, "learned": True}},
                   ("plain",)),
     "lightly": ("in_modal", {"modality": "image", "views": ["one", "two"]}, ("one", "two")),
     "MONAI": ("in_modal", {"modality": "image", "views": ["one", "two"]}, ("one", "two")),
 }  # fmt: skip
 """Kind, settings and views of the peers' objective."""
+
+
+def task_of(case: str, rows: int) -> Any:
+    """Classes that are known of each row, where a case has any."""
+    import numpy as np
+
+    from medmcl.core.targets import Targets
+
+    if case != "timm":
+        return None
+    each = np.arange(rows, dtype=float)[:, None] % CLASSES
+    names = tuple(map(str, range(CLASSES)))
+    return Targets(name="classes", kind="multiclass", columns=("class",), classes=names,
+                   values=each, known=np.ones(each.shape, bool))  # fmt: skip
 
 
 def inputs_of(case: str, rows: int) -> dict[str, Any]:
@@ -83,7 +106,7 @@ def published(case: str, rows: int, device: Any, settings: dict[str, Any]) -> St
 
     kinds = {
         "masked modelling": nets.MaskedModelling, "ECG-CMR": nets.Pairs,
-        "open_clip": nets.OpenClip, "lightly": nets.Lightly, "MONAI": nets.Monai,
+        "timm": nets.Timm, "open_clip": nets.OpenClip, "lightly": nets.Lightly, "MONAI": nets.Monai,
     }  # fmt: skip
     inputs, net = list(inputs_of(case, rows).values()), kinds[case]()
     if device.type == "cuda":
@@ -124,14 +147,15 @@ def learner_of(case: str) -> tuple[Any, dict[str, Any]]:
         kind, settings, names = OBJECTIVES[case]
     else:
         recipe = read_recipe("ecg_cmr_toy" if case.startswith("toy") else "ecg_cmr")
-        stage: Any = recipe.stages[1 if case == "ECG-CMR" else 0]
+        stage: Any = recipe.stages[1 if "cmr" in shapes else 0]
         towers = Towers.build(shapes, {name: recipe.towers[name] for name in shapes})
         ((kind, one),) = stage.objectives.items()
         names, settings = ("masked",), one.settings
         mask = recipe.views["masked"].mask
-        if case == "ECG-CMR":
+        if "cmr" in shapes:
             names, settings, mask = ("plain",), {**settings, "view": "plain"}, {}
-    shape = towers.shape(shapes)
+    task = task_of(case, CLASSES)
+    shape = towers.shape(shapes, task and {task.name: task})
     as_they_are: Any = SimpleNamespace(kind="ecg", plain=lambda x: x)
     view = View(ViewSettings(mask=mask), dict.fromkeys(shapes, as_they_are), shape.num_tokens)
     learner = Learner(towers, {kind: build_objective(kind, settings, shape)}, {kind: 1.0})
@@ -169,10 +193,13 @@ def own(case: str, count: int, device: Any, settings: dict[str, Any]) -> Step:
         optimiser=OptimiserSettings(name=name, lr=1e-4, fused=settings.get("fused")),
         precision=precision,
     )  # fmt: skip
+    task = task_of(case, count)
     batch = Batch(
         ids=torch.arange(count),
         inputs=inputs_of(case, count),
         present={name: torch.ones(count, dtype=torch.bool) for name in SIZES[case]},
+        targets={} if task is None else {task.name: torch.from_numpy(task.values).float()},
+        known={} if task is None else {task.name: torch.from_numpy(task.known)},
     )
     if device.type == "cuda":
         batch = batch.pinned()
@@ -218,8 +245,9 @@ def in_ddp(learner: Any, views: Any, case: str, settings: dict[str, Any]) -> Any
     from medmcl.engine.world import World
 
     rows, device = BATCHES[case], torch.device("cpu")
+    everyone = torch.ones(rows, dtype=torch.bool)
     batch = Batch(ids=torch.arange(rows), inputs=inputs_of(case, rows),
-                  present={"ecg": torch.ones(rows, dtype=torch.bool)})  # fmt: skip
+                  present=dict.fromkeys(SIZES[case], everyone))  # fmt: skip
     drawn = RowGenerator(torch_generator(0, device=device), first=0, total=rows)
     learner({n: view(batch, drawn) for n, view in views.items()}, batch, World())[0].backward()
     for weight in learner.parameters():
@@ -229,6 +257,24 @@ def in_ddp(learner: Any, views: Any, case: str, settings: dict[str, Any]) -> Any
     ranked = Ranked(learner, device)
     if not settings["search"]:
         del ranked.spare
-    return torch.nn.parallel.DistributedDataParallel(
+    made = torch.nn.parallel.DistributedDataParallel(
         ranked, find_unused_parameters=settings["search"]
     )
+    made.reducer = Clocked(made.reducer)
+    return made
+
+
+class Clocked:
+    """DDP's reducer, which keeps the CPU seconds of each of its searches."""
+
+    def __init__(self, reducer: Any) -> None:
+        self.reducer = reducer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reducer, name)
+
+    def prepare_for_backward(self, outputs: Any) -> None:
+        """Search, as it does before each backward pass."""
+        began = time.process_time()
+        self.reducer.prepare_for_backward(outputs)
+        SEARCHES.append(time.process_time() - began)

@@ -1,8 +1,9 @@
 """Whether a faster step learns as much: validation loss against CPU seconds, three seeds.
 
 ``python -m benchmarks.engine.curves`` trains the masked modelling of ``ecg_cmr`` with its network on short
-ECGs of simulated hearts (``network``), ``python -m benchmarks.engine.curves toy`` both first stages of
-``ecg_cmr_toy``; ten minutes each. Each run is a process of its own; the ways take turns. Compiling is
+ECGs of simulated hearts (``network``), ``python -m benchmarks.engine.curves pairs`` its contrastive stage
+(ResNet50 at 210 pixels) on few of them, ``python -m benchmarks.engine.curves toy`` both first stages of
+``ecg_cmr_toy``; ten to twenty minutes each. Each run is a process of its own; the ways take turns. Compiling is
 in the seconds: each run compiles anew.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.study import Row, Study, number, table
+from benchmarks.study import Cell, Row, Study, made_at, number, table
 
 SEEDS = 3
 STAGES = {"mdm": "masked modelling", "mmcl": "contrastive"}
@@ -45,10 +46,32 @@ PUBLISHED = {
     "stages.mdm.optimiser.lr": 5e-4,
 }
 """The network whose steps are timed (`cases.py`), on 2 s at 100 Hz of 12 leads, and how it trains."""
+PAIRS = {
+    **{key: PUBLISHED[key] for key in list(PUBLISHED)[:3]},
+    "inputs.cmr.size": 210,
+    "towers.cmr.encoder": {
+        "name": "timm",
+        "model": "resnet50",
+        "options": {"zero_init_last": False},
+    },
+    "towers.cmr.head": {"hidden": 2048, "out": 128},
+    "stages.mmcl.start_from": {},
+    "stages.mmcl.objectives.cross_modal.view": "plain",
+    "stages.mmcl.batch_size": 8,
+    "stages.mmcl.steps": 24,
+    "stages.mmcl.evaluate_every": 3,
+    "stages.mmcl.log_every": 6,
+    "stages.mmcl.optimiser": {"name": "adamw", "lr": 2e-4, "weight_decay": 0.05, "warmup": 0.2},
+}
+"""Both networks of the contrastive stage, CMR at 210 pixels, on few people in few steps."""
 SIZES: dict[str, dict[str, Any]] = {
     "network": {
         "subjects": 1000, "set": PUBLISHED, "stages": ["mdm"],
         "ways": ["float32 as it is", "bf16", "bf16, compiled"],
+    },
+    "pairs": {
+        "subjects": 48, "cohort": {"cmr_size": 210, "tuning": 0.3, "held_out": 0.04},
+        "set": PAIRS, "stages": ["mmcl"], "ways": list(WAYS),
     },
     "toy": {"subjects": 3000, "set": {}, "stages": list(STAGES), "ways": list(WAYS)},
 }  # fmt: skip
@@ -61,7 +84,7 @@ def curves(size: str, seeds: int, folder: Path) -> Iterator[list[Row]]:
 
     rows: list[Row] = []
     asked = SIZES[size]
-    made = {"subjects": asked["subjects"], "form": "shards"}
+    made = {"subjects": asked["subjects"], "form": "shards", **asked.get("cohort", {})}
     cohort = medmcl.simulate("heart", folder / "hearts", made)
     context = get_context("spawn")
     for seed in range(seeds):
@@ -84,15 +107,11 @@ def learn(cohort: Path, size: str, way: str, seed: int, out: Path) -> None:
 
     import medmcl
     from medmcl.engine import loop
-    from medmcl.stages.recipe.file import read_recipe
 
     torch.set_num_threads(1)
     precision, settings = WAYS[way]
     stages = SIZES[size]["stages"]
-    others = [one.name for one in read_recipe("ecg_cmr_toy").stages if one.name not in stages]
-    recipe = out.with_suffix(".yaml")
-    own = {"extends": "ecg_cmr_toy", "drop": others, "set": SIZES[size]["set"]}
-    recipe.write_text(json.dumps(own), "utf-8")
+    recipe = recipe_of(stages, SIZES[size]["set"], out)
     spent: dict[str, list[float]] = {name: [0.0] for name in stages}
     plain = loop.Training.step
 
@@ -112,13 +131,26 @@ def learn(cohort: Path, size: str, way: str, seed: int, out: Path) -> None:
                    if (n, key) != ("mdm", "channels_last")},
         device="cpu", precision=precision,
     )  # fmt: skip
-    told = map(json.loads, (out / "metrics.jsonl").read_text("utf-8").splitlines())
+    told = [*map(json.loads, (out / "metrics.jsonl").read_text("utf-8").splitlines())]
+    at = {(one["stage"], one["step"]): one["loss"] for one in told if one["split"] == "train"}
     rows = [
         {"stage": one["stage"], "step": one["step"], "loss": one["loss"],
-         "seconds": round(spent[one["stage"]][one["step"]], 3)}
+         "seconds": round(spent[one["stage"]][one["step"]], 3),
+         **({"train": at[one["stage"], one["step"]]} if size == "pairs" else {})}
         for one in told if one["split"] == "tuning"
     ]  # fmt: skip
     out.with_suffix(".json").write_text(json.dumps(rows), "utf-8")
+
+
+def recipe_of(stages: list[str], settings: dict[str, Any], out: Path) -> Path:
+    """Write a recipe beside a run: some stages of ``ecg_cmr_toy``, with other settings."""
+    from medmcl.stages.recipe.file import read_recipe
+
+    others = [one.name for one in read_recipe("ecg_cmr_toy").stages if one.name not in stages]
+    own = {"extends": "ecg_cmr_toy", "drop": others, "set": settings}
+    recipe = out.with_suffix(".yaml")
+    recipe.write_text(json.dumps(own), "utf-8")
+    return recipe
 
 
 def run(given: argparse.Namespace) -> Iterator[list[Row]]:
@@ -163,17 +195,30 @@ def curve_table(rows: list[Row]) -> str:
                 "difference": statistics.fmean(seen) - statistics.fmean(ends[first]),
                 "range": float(np.ptp(seen)), "until": statistics.fmean(until),
                 "all": statistics.fmean(last[way, seed]["seconds"] for seed in seeds),
+                **({"learned": learned(last, way, first, seeds)} if "train" in own[0] else {}),
             })  # fmt: skip
-    columns = {
+    reached: dict[str, str | Cell] = (
+        {"training loss": "learned"}
+        if "learned" in told[0]
+        else {"CPU s to float32's last loss": number("until", ".1f")}
+    )
+    columns: dict[str, str | Cell] = {
         "stage": "stage",
         "": "way",
         f"tuning loss, {len(seeds)} seeds": "losses",
         "mean beside float32 as it is": number("difference", "+.4f"),
         "range of the seeds": number("range", ".4f"),
-        "CPU s to float32's last loss": number("until", ".1f"),
+        **reached,
         "CPU s of all steps": number("all", ".1f"),
     }
-    return table(columns, told)
+    return f"{table(columns, told)}\n\n{made_at(rows)}"
+
+
+def learned(last: Any, way: str, first: str, seeds: list[int]) -> str:
+    """Training losses at the end, and how their mean lies beside that of the first way."""
+    seen, others = ([last[one, seed]["train"] for seed in seeds] for one in (way, first))
+    beside = statistics.fmean(seen) - statistics.fmean(others)
+    return f"{', '.join(f'{x:.4f}' for x in seen)} ({beside:+.4f})"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +226,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("size", nargs="?", choices=SIZES, default="network", help="what is trained")
 
 
-STUDY = Study(__file__, parts=parts, run=run, options=options, seeds=SEEDS, page="steps")
+STUDY = Study(
+    __file__, parts=parts, run=run, options=options, seeds=SEEDS, page="steps", runs=tuple(SIZES)
+)
 
 if __name__ == "__main__":
     STUDY.main()

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medmcl.core.layers import sincos_2d
+
 LEADS, SAMPLES, PATCH, KEPT = 12, 2500, 100, 59
-TOKENS = LEADS * SAMPLES // PATCH
 
 
 def blocks(depth: int, width: int, heads: int) -> nn.Sequential:
@@ -25,15 +26,30 @@ def blocks(depth: int, width: int, heads: int) -> nn.Sequential:
     return made
 
 
+def places(times: int, width: int) -> Tensor:
+    """Fixed sines and cosines of lead and time, (1, 1 + L * T, width); zeros for the class token."""
+    found = sincos_2d(LEADS, times, width, "cpu")
+    return torch.cat([torch.zeros(1, width), found])[None]
+
+
+def start(net: nn.Module) -> None:
+    """Set first weights as masked autoencoders do: Xavier-uniform, biases zero."""
+    for part in net.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(part.weight.flatten(1))
+            nn.init.zeros_(part.bias)  # type: ignore[arg-type]  # all have one
+
+
 class Signal(nn.Module):
     """The encoder: patches of a lead by a convolution, a class token, three blocks."""
 
-    def __init__(self, width: int = 384) -> None:
+    def __init__(self, width: int = 384, samples: int = SAMPLES, patch: int = PATCH) -> None:
         super().__init__()
-        self.embed = nn.Conv2d(1, width, (1, PATCH), (1, PATCH))
-        self.first = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + TOKENS, width))
+        self.embed = nn.Conv2d(1, width, (1, patch), (1, patch))
+        self.first = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.positions = nn.Parameter(places(samples // patch, width))
         self.blocks, self.norm = blocks(3, width, 6), nn.LayerNorm(width)
+        start(self)
 
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """Encode signals (B, L, S), of kept patches (B, V) if they are named; the class token first."""
@@ -46,31 +62,44 @@ class Signal(nn.Module):
 
 
 class MaskedModelling(nn.Module):
-    """Encoder of 59 tokens, decoder of 300, squared error and correlation."""
+    """Encoder of the tokens that are seen (59 of 300), decoder of all, squared error and correlation."""
 
-    def __init__(self, width: int = 256) -> None:
+    def __init__(
+        self, width: int = 256, samples: int = SAMPLES, patch: int = PATCH, kept: int = KEPT
+    ) -> None:
         super().__init__()
-        self.encoder, self.enter = Signal(), nn.Linear(384, width)
-        self.hidden = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + TOKENS, width), requires_grad=False)
+        self.encoder, self.enter = Signal(384, samples, patch), nn.Linear(384, width)
+        self.patch, self.kept, self.tokens = patch, kept, LEADS * samples // patch
+        self.hidden = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.positions = nn.Parameter(places(samples // patch, width), requires_grad=False)
         self.encoder.positions.requires_grad_(False)
         self.blocks, self.norm = blocks(2, width, 8), nn.LayerNorm(width)
-        self.leave = nn.Linear(width, PATCH)
+        self.leave = nn.Linear(width, patch)
+        start(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the loss of signals (B, L, S), of which 59 patches a row are seen."""
-        order = torch.rand(len(x), TOKENS, device=x.device).argsort(1)
-        seen = self.enter(self.encoder(x, order[:, :KEPT]))
-        hidden = self.hidden.expand(len(x), TOKENS - KEPT, -1).to(seen.dtype)
+        """Give the loss of signals (B, L, S), of which ``kept`` patches a row are seen."""
+        order = torch.rand(len(x), self.tokens, device=x.device).argsort(1)
+        return distance(self.rebuild(x, order), x)
+
+    def rebuild(self, x: Tensor, order: Tensor) -> Tensor:
+        """Give every patch (B, T, patch) of signals of which the first of ``order`` (B, T) are seen."""
+        seen = self.enter(self.encoder(x, order[:, : self.kept]))
+        hidden = self.hidden.expand(len(x), self.tokens - self.kept, -1).to(seen.dtype)
         place = order.argsort(1)[..., None].expand(-1, -1, seen.shape[-1])
         tokens = torch.cat([seen[:, 1:], hidden], 1).gather(1, place)
         tokens = torch.cat([seen[:, :1], tokens], 1) + self.positions
-        predicted = self.leave(self.norm(self.blocks(tokens)))[:, 1:].float()
-        error = (predicted - x.reshape(len(x), TOKENS, PATCH)).square().mean()
-        a, b = (one.reshape(len(x), LEADS, -1) for one in (predicted, x))
-        a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
-        correlation = ((a * b).mean(-1) / (a.std(-1) * b.std(-1) + 1e-12)).mean()
-        return 0.9 * error + 0.1 * (1 - correlation)
+        predicted: Tensor = self.leave(self.norm(self.blocks(tokens)))[:, 1:]
+        return predicted
+
+
+def distance(predicted: Tensor, x: Tensor) -> Tensor:
+    """Give .9 squared error + .1 (1 - correlation of a lead) of patches (B, T, patch), lead-major."""
+    predicted = predicted.float().reshape(x.shape)
+    error = (predicted - x).square().mean()
+    a, b = (one - one.mean(-1, keepdim=True) for one in (predicted, x))
+    correlation = ((a * b).mean(-1) / (a.std(-1) * b.std(-1) + 1e-12)).mean()
+    return 0.9 * error + 0.1 * (1 - correlation)
 
 
 class Pairs(nn.Module):
@@ -96,6 +125,21 @@ class Pairs(nn.Module):
 
 def head(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, 2048), nn.ReLU(), nn.Linear(2048, 128))
+
+
+class Timm(nn.Module):
+    """ViT-S/16 of timm with its classifier and cross entropy, as its training script calls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import timm
+
+        self.model, self.loss = timm.create_model("vit_small_patch16_224"), nn.CrossEntropyLoss()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Give the loss of images (B, 3, H, W), each of a class of its own."""
+        loss: Tensor = self.loss(self.model(image), torch.arange(len(image), device=image.device))
+        return loss
 
 
 class OpenClip(nn.Module):

@@ -4,7 +4,7 @@
 
 Each way to take a step is a process of its own; they step in turn, so that other work on the
 machine falls on all, and ratios are of the same turn. CPU seconds. Named cases alone are measured,
-``open_clip``, ``lightly`` and ``MONAI`` (which must be installed) only then. On a GPU: `gpu.py`.
+``timm``, ``open_clip``, ``lightly`` and ``MONAI`` (which must be installed) only then. On a GPU: `gpu.py`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from benchmarks.engine import cases
 from benchmarks.engine.cases import BATCHES, TOWERS, own, published
-from benchmarks.study import Row, Study, number, table
+from benchmarks.study import Row, Study, made_at, number, table
 
 TURNS, WARM = 3, 1
 TOY_TURNS, TOY_STEPS = 15, 25
@@ -38,6 +39,7 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "toy": {"bare loop": {"bare": True}, "medmcl's loop": {}},
     "toy in DDP": {"without the search": {"search": False}, "with the search": {"search": True}},
+    "ECG-CMR in DDP": {"with the search": {"search": True, "precision": "bf16"}},
 }
 WAYS["ECG-CMR"] = WAYS["masked modelling"]
 PEERS = {
@@ -67,6 +69,7 @@ def works(case: str, way: str, pipe: Connection) -> None:
         for _ in range(count):
             step()
         pipe.send((time.process_time() - began) / count)
+    pipe.send(statistics.median(cases.SEARCHES) if cases.SEARCHES else None)
 
 
 def in_turn(case: str, turns: int) -> list[Row]:
@@ -88,6 +91,7 @@ def in_turn(case: str, turns: int) -> list[Row]:
             seen.append(times)
     for pipe in pipes:
         pipe.send(False)
+    searches = [pipe.recv() for pipe in pipes]
     rows = []
     for number_, way in enumerate(ways):
         ratios = [turn[0] / turn[number_] for turn in seen]
@@ -95,6 +99,7 @@ def in_turn(case: str, turns: int) -> list[Row]:
             "case": case, "way": way, "rows": BATCHES[case], "turns": turns,
             "seconds": statistics.median(turn[number_] for turn in seen),
             "times": statistics.median(ratios), "least": min(ratios), "most": max(ratios),
+            **({} if searches[number_] is None else {"search": searches[number_]}),
         })  # fmt: skip
     return rows
 
@@ -122,23 +127,31 @@ def parts(rows: list[Row]) -> dict[str, str]:
         "times as fast": number("times", ".2f"),
         "least to most": lambda row: f"{row['least']:.2f} to {row['most']:.2f}",
     }
-    cases = {
+    by_case = {
         case: [row for row in rows if row["case"] == case]
         for case in ("masked modelling", "ECG-CMR", *TOWERS)
     }
-    found = {case: table(columns, own) if own else "Not measured." for case, own in cases.items()}
-    seconds = {row["way"]: row["seconds"] for row in rows}
+    found = {
+        case: f"{table(columns, own)}\n\n{made_at(own)}" if own else "Not measured."
+        for case, own in by_case.items()
+    }
     loop = next(row for row in rows if row["way"] == "medmcl's loop")
     overhead = [100 * (1 / loop[key] - 1) for key in ("times", "most", "least")]
-    without, searched = seconds["without the search"], seconds["with the search"]
+    searched = [row for row in rows if "search" in row and row["way"] == "with the search"]
     return {
         **found,
         "overhead": "{:.1f} % (turns: {:.1f} to {:.1f} %)".format(*overhead),
-        "search": f"{1000 * (searched - without):.1f} of {1000 * searched:.1f} ms",
+        "search": "; ".join(map(search_of, searched)) or "not measured",
     }
 
 
-STUDY = Study(__file__, parts=parts, run=run, options=options)
+def search_of(row: Row) -> str:
+    share = row["search"] / row["seconds"]
+    milliseconds = f"{1000 * row['search']:.2f} of {1000 * row['seconds']:,.0f} ms"
+    return f"{row['case'].removesuffix(' in DDP')}, {row['rows']} rows: {milliseconds}, {share:.2%}"
+
+
+STUDY = Study(__file__, parts=parts, run=run, options=options, runs=("", " ".join(TOWERS)))
 
 if __name__ == "__main__":
     STUDY.main()

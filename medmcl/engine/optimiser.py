@@ -153,7 +153,7 @@ def take_state(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
 
 
 def clip_gradients(module: nn.Module, most: float | None) -> torch.Tensor:
-    """Scale gradients down to a norm of at most ``most``, all at once on a GPU; give their norm.
+    """Scale gradients down to a norm of at most ``most``, all together (foreach); give their norm.
 
     Without ``most`` they are looked at, and left as they are.
     """
