@@ -616,6 +616,14 @@ def check(
             "read, columns must be coded as in training.",
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:VARIANT][:FILE]",
+            help="Look at the records as `embed --model` prepares them: which would get no vector, "
+            "and why. With its file, that is read, too.",
+        ),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -690,13 +698,19 @@ def check(
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     if screen is not None:
-        _refuse_beside("--screen", {"recipe": recipe, "predict": predict, "shard": shard})
+        _refuse_beside(
+            "--screen", {"recipe": recipe, "predict": predict, "model": model, "shard": shard}
+        )
         _screen(screen, cohort, given, set_, workers)
         return
     _refuse_given(given)
     if predict is not None:
-        _refuse_beside("--predict", {"recipe": recipe, "shard": shard})
+        _refuse_beside("--predict", {"recipe": recipe, "model": model, "shard": shard})
         _check_people(predict, cohort, set_, workers)
+        return
+    if model is not None:
+        _refuse_beside("--model", {"recipe": recipe, "shard": shard})
+        _check_for_model(model, cohort, set_, workers)
         return
     logging.getLogger("medmcl").info("reading the tables of %s", cohort)
     with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
@@ -728,6 +742,15 @@ def _check_people(run: Path, cohort: str, set_: list[str] | None, workers: int |
     _end_checked(findings)
 
 
+def _check_for_model(model: str, cohort: str, set_: list[str] | None, workers: int | None) -> None:
+    """Look at a cohort as ``embed --model`` does: ``check --model``."""
+    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+        from medmcl.stages.run.embedding import check_for_model
+
+        findings = check_for_model(model, cohort, overrides)
+    _end_checked(findings)
+
+
 def _end_checked(findings: Any) -> None:
     """Print what a check found, and end with code 2 where there are errors."""
     from medmcl.stages.recipe.inspect import written
@@ -744,7 +767,7 @@ def _refuse_beside(option: str, others: dict[str, object]) -> None:
     for name, value in others.items():
         if value is not None:
             raise ConfigError(
-                f"means nothing with {option}, which looks at the cohort with a run of its own",
+                f"means nothing with {option}, which says itself how the cohort is looked at",
                 where="medmcl check",
                 got=f"--{name} {value}",
                 fix=f"leave --{name} out",

@@ -21,9 +21,10 @@ from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json, refuse_odd_file
 from medmcl.core.progress import Bar, progress
 from medmcl.core.sealed import reading
-from medmcl.data.cohort.cohort import Cohort, at_hand
+from medmcl.data.check.check import Checked, check_cohort
+from medmcl.data.cohort.cohort import Cohort, at_hand, load_cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
-from medmcl.encoders.published.card import Card, split_model
+from medmcl.encoders.published.card import Card, read_card, split_model
 from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.outputs import PROVENANCE, said_beside
 from medmcl.stages.run.run import EMBED_BATCH, embed_records, vector_width
@@ -217,6 +218,38 @@ def embedding_of_model(
         device=device,
         made_by=loaded.provenance,
     )
+
+
+def check_for_model(
+    model: str, cohort: str | Path, overrides: Mapping[str, Any] | None = None
+) -> Checked:
+    """Find what a published model would say of a cohort's records, before they are embedded.
+
+    Args:
+        model: ``NAME[:VARIANT]``, by its card alone, or with ``:FILE``, which is read, too.
+        cohort: Folder, cohort.yaml or name. A faulty record is a warning: its row gets a flag.
+        overrides: Cohort overrides.
+
+    Raises:
+        ConfigError: There is no such model or variant, or nothing in the cohort that it reads.
+        ArtefactError: The file cannot be read, or is of another model.
+    """
+    name, _, rest = model.partition(":")
+    card = read_card(name)
+    if not rest or rest in card.variants:
+        settings = card.settings(rest or card.default)
+    else:
+        called, weights = split_model(model)
+        from medmcl.encoders.published.model import load_model
+
+        settings = load_model(called, weights).settings()
+    usual = {"on_bad_record": "exclude", **only_cohort_overrides(overrides or {})}
+    opened, findings = load_cohort(cohort, usual)
+    if opened is None:
+        return Checked(findings)
+    chosen = _modality_for(card, opened, None)
+    with progress("reading records", sum(map(len, opened.records.values()))) as bar:
+        return check_cohort(opened, {chosen: settings}, progress=bar)
 
 
 def embedding_of_net(

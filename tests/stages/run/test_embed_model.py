@@ -307,6 +307,26 @@ def test_the_command(cohort, file, whole, tmp_path, monkeypatch):
     assert np.allclose(found.iloc[:, 3:], stored.iloc[:, 3:], atol=1e-5)
 
 
+def test_check_tells_before_what_would_get_no_vector(cohort, file, tmp_path):
+    """By the card alone, or with the file; as `embed` does, whose table has the same records."""
+    folder = Path(shutil.copytree(cohort, tmp_path / "c"))
+    short = sorted(folder.rglob("*.dat"))[0]
+    short.write_bytes(short.read_bytes()[:100])
+    for model in ("turgut_ecg", "turgut_ecg:global_pool", f"turgut_ecg:global_pool:{file}"):
+        found = embedding.check_for_model(model, folder)
+        assert not [one for one in found if one.level == "error"]
+        (told,) = [one for one in found if one.code == "ecg.unreadable"]
+        assert "will be excluded" in told.what
+    table = embed(folder, file, tmp_path / "e.parquet")
+    assert "24 records, 1 without" in table.said
+    said, _ = finish(Command(["check", "--cohort", folder, "--model", "ecg_fm:tiny"]))
+    assert "ecg.too_short" not in said  # simulated ECGs last 5 s, or more
+    assert "1 of 24 left out" in said
+    for model, words in (("turgut", "did you mean"), (f"turgut_ecg:{short}", "weights")):
+        with pytest.raises((ConfigError, ArtefactError), match=words):
+            embedding.check_for_model(model, folder)
+
+
 def test_evaluate_scores_a_model(file, tmp_path):
     folder = tmp_path / "heart"
     medmcl.simulate("heart", folder, {"subjects": 60, "cmr_file_size": 16})
@@ -358,11 +378,11 @@ def test_a_pipe_in_the_place_of_vectors_is_not_opened(tmp_path):
         provenance_of_table(tmp_path / "vectors.parquet")
 
 
-def test_all_pieces_of_longer_records_are_embedded_as_the_model_does(tmp_path):
-    """Records of 10, 27 and 15 s; the mean over 2, 5 and 3 segments, in passes of any size."""
+def test_all_pieces_of_a_record_are_embedded_as_the_model_does(tmp_path):
+    """Of 10, 27, 15 and 7 s: the mean over 2, 5, 3 segments and one, in passes of any size."""
     signals = {
         str(n): np.random.default_rng(n).standard_normal((12, seconds * 500)).cumsum(1) / 50
-        for n, seconds in enumerate((10, 27, 15))
+        for n, seconds in enumerate((10, 27, 15, 7))
     }
     table = ["subject_id,split,path"]
     for name, signal in signals.items():
@@ -383,6 +403,10 @@ def test_all_pieces_of_longer_records_are_embedded_as_the_model_does(tmp_path):
         "modalities": {"ecg": ecg},
     }))  # fmt: skip
     file = save(filled("ecg_fm", "tiny_pretrained"), tmp_path / "w.pt", "model")
+    found = embedding.check_for_model("ecg_fm:tiny", tmp_path)
+    assert [one.where.split(",")[0] for one in found if one.code == "ecg.pieces"] == [
+        "subject 1", "subject 2", "subject 3"
+    ]  # fmt: skip
     embed(tmp_path, file, tmp_path / "e.parquet", model=f"ecg_fm:tiny:{file}")
     found = pd.read_parquet(tmp_path / "e.parquet").set_index("record").drop(columns="subject")
     model = models.load("ecg_fm:tiny", weights=file)

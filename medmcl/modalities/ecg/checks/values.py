@@ -218,7 +218,8 @@ def check_length(record: ECGRecord, seconds: float, padded: bool, where: str) ->
         return
     what = f"lasts {record.seconds:.2f} s, {seconds:g} s are asked for"
     fix = "ask for fewer seconds (inputs.ecg.seconds), or set pad: zero or repeat"
-    fix = "nothing, if that is meant: it is filled up" if padded else fix
+    if padded:
+        fix = "it is filled up; ask for fewer seconds, or leave it out, if that is not meant"
     yield fault("too_short", where, what, fix, "warning" if padded else "error")
 
 
