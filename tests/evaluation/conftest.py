@@ -6,12 +6,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from medmcl.evaluation.report.page import pages
+from medmcl.evaluation.report.sections import sections_of
 
 
 @pytest.fixture(scope="session")
 def report():
     """A report with every part filled, from made numbers."""
     return full_report()
+
+
+@pytest.fixture(scope="session")
+def sections(report):
+    """Its sections, by key, in order."""
+    return {section.key: section for section in sections_of(report)}
 
 
 @pytest.fixture(scope="session")

@@ -58,10 +58,10 @@ def test_the_first_page_is_short_and_answers_five_questions(written, name):
     assert "Behind the figure: What can be predicted" in appendix
 
 
-def test_nothing_is_lost_between_the_pages(report, both):
+def test_nothing_is_lost_between_the_pages(report, sections, both):
     """Every cell of every table and figure, and every note, stands on one of the pages."""
     both = visible(both.replace("<body>", " ", 1).replace("<html", "<body>", 1))
-    for section in sections_of(report):
+    for section in sections.values():
         for part in (*section.pictures, *section.tables):
             for row in part.rows:
                 for cell in row:
