@@ -57,11 +57,12 @@ PAIRS = {
     "towers.cmr.head": {"hidden": 2048, "out": 128},
     "stages.mmcl.start_from": {},
     "stages.mmcl.objectives.cross_modal.view": "plain",
-    "stages.mmcl.batch_size": 8,
-    "stages.mmcl.steps": 24,
+    "stages.mmcl.batch_size": 4,
+    "stages.mmcl.steps": 27,
     "stages.mmcl.evaluate_every": 3,
-    "stages.mmcl.log_every": 6,
-    "stages.mmcl.optimiser": {"name": "adamw", "lr": 2e-4, "weight_decay": 0.05, "warmup": 0.2},
+    "stages.mmcl.log_every": 9,
+    "stages.mmcl.optimiser.lr": 2e-4,
+    "stages.mmcl.optimiser.warmup": 0.2,
 }
 """Both networks of the contrastive stage, CMR at 210 pixels, on few people in few steps."""
 SIZES: dict[str, dict[str, Any]] = {
@@ -70,7 +71,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "ways": ["float32 as it is", "bf16", "bf16, compiled"],
     },
     "pairs": {
-        "subjects": 48, "cohort": {"cmr_size": 210, "tuning": 0.3, "held_out": 0.04},
+        "subjects": 24, "cohort": {"cmr_size": 210, "tuning": 0.3, "held_out": 0.04},
         "set": PAIRS, "stages": ["mmcl"], "ways": list(WAYS),
     },
     "toy": {"subjects": 3000, "set": {}, "stages": list(STAGES), "ways": list(WAYS)},
