@@ -38,7 +38,7 @@ from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.run.run import Run
 from medmcl.stages.stage import Context
-from medmcl.stages.train.probe_rows import keep_apart
+from medmcl.stages.train.train_filter import keep_apart
 
 PAIRS = "stages.bind.objectives.cross_modal.pairs"
 OURS = {"learn": "tree", "score": "mi", "warm_up": 1 / 3, "every": 50, "ema": 0.8,

@@ -36,7 +36,7 @@ from medmcl.evaluation.models.cross_validation import out_of_fold
 from medmcl.evaluation.models.fusion import fuse
 from medmcl.evaluation.models.scaling import Scaler, one_scale
 from medmcl.evaluation.models.together import Together
-from medmcl.stages.train.probe_rows import keep_apart
+from medmcl.stages.train.train_filter import keep_apart
 
 if TYPE_CHECKING:
     from medmcl.encoders.towers import Towers

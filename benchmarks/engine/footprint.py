@@ -34,7 +34,6 @@ def cases(names: list[str], folder: Path) -> Iterator[tuple[str, str, Any, Any]]
     from every_kind import ways, write_cohort, write_files
 
     from medmcl.data.cohort.cohort import open_cohort
-    from medmcl.stages.recipe.expansion import expand
     from medmcl.stages.recipe.file import read_recipe
     from medmcl.stages.recipe.resolve_modalities import for_cohort
 
@@ -44,12 +43,12 @@ def cases(names: list[str], folder: Path) -> Iterator[tuple[str, str, Any, Any]]
         for kinds in ways(recipe):
             cohort = open_cohort(write_cohort(folder, recipe, kinds))
             said = ", ".join(sorted(set(kinds.values()))) if len(recipe.roles) else ""
-            yield name, said, cohort, expand(for_cohort(recipe, kinds), cohort.usable_tasks)
+            yield name, said, cohort, for_cohort(recipe, kinds).expanded(cohort.usable_tasks)
 
 
 def planned(names: list[str], folder: Path, precision: str, seen: set[str]) -> Iterator[Row]:
     """Give the footprint of each stage that computes like none before it."""
-    from medmcl.stages.train.footprint import as_row, footprints
+    from medmcl.stages.train.rehearse import as_row, footprints
 
     for name, kinds, cohort, recipe in cases(names, folder):
         for one in footprints(cohort, recipe, precision, seen):

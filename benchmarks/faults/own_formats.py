@@ -82,10 +82,9 @@ def recipe(folder: Path) -> None:
 
 def read_recipe(folder: Path) -> Any:
     """Read it as a command does."""
-    from medmcl.stages.recipe.expansion import expand
     from medmcl.stages.recipe.file import read_recipe as read
 
-    return expand(read(folder / "recipe.yaml"), ["sick"]).model_dump_json()
+    return read(folder / "recipe.yaml").expanded(["sick"]).model_dump_json()
 
 
 def ledger(folder: Path) -> None:

@@ -516,9 +516,8 @@ def evaluate(
 ) -> None:
     """Score an embedding by known relations, relevance and neighbours; draw its map."""
     from medmcl.stages.cooccur.embed import load_vectors
-    from medmcl.stages.cooccur.errors import open_groups
     from medmcl.stages.cooccur.evaluate import evaluate as run_evaluate
-    from medmcl.stages.cooccur.evaluate import said
+    from medmcl.stages.cooccur.evaluate import open_groups, said
 
     found = run_evaluate(
         load_vectors(vectors),

@@ -54,7 +54,7 @@ def launch(
     _refuse_files(given, builds=words[0] == "pretrain")
     job = Job(words=words, given=given, nodes=nodes, devices=devices, shards=shards)
     if slurm:
-        from medmcl.stages.launch.slurm import script, submit
+        from medmcl.stages.launch.job import script, submit
 
         text = script(job, sbatch or ())
         print(text, end="") if dry_run else print(f"job: {submit(text)}")

@@ -573,7 +573,7 @@ def prepare(
 ) -> None:
     """Prepare the records that `pretrain` will read, which otherwise does it itself."""
     with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
-        from medmcl.stages.run.prepare import prepare_records
+        from medmcl.stages.recipe.on_cohort import prepare_records
 
         said = prepare_records(cohort, recipe, out, overrides, shard)
     print(said)
@@ -952,7 +952,7 @@ def parts(
     ] = None,
 ) -> None:
     """List modalities, encoders, objectives, models and stages, also of other packages."""
-    from medmcl.stages.recipe.part_listing import list_of_parts, one_part
+    from medmcl.stages.recipe.listing import list_of_parts, one_part
 
     print(list_of_parts() if name is None else one_part(name))
 

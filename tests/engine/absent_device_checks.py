@@ -35,16 +35,14 @@ from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.objectives import build_objective
 from medmcl.objectives.pairwise.tiles import Ranks, rows_in_ring
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.inspect import gpu_needs
 from medmcl.stages.recipe.resolve_modalities import for_cohort
 from medmcl.stages.run.run import Run
 from medmcl.stages.stage import Context
 from medmcl.stages.train import train
-from medmcl.stages.train.footprint import StageFootprint, alike, plausible
-from medmcl.stages.train.parts import refuse_parts
-from medmcl.stages.train.rehearse import Footprint, rehearse
+from medmcl.stages.train.checks import refuse_parts
+from medmcl.stages.train.rehearse import Footprint, StageFootprint, alike, plausible, rehearse
 from medmcl.stages.train.spec import TrainSpec
 
 device()  # before any test takes a backward pass
@@ -121,7 +119,7 @@ def test_a_recipe_trains_tunes_and_embeds_where_nothing_can_be_read_back(
     recipe = read_recipe(name)
     for kinds in ways(recipe):
         cohort = open_cohort(write_cohort(files, recipe, kinds))
-        known = expand(for_cohort(recipe, kinds), cohort.usable_tasks)
+        known = for_cohort(recipe, kinds).expanded(cohort.usable_tasks)
         prepared = None
         for stage in known.stages:
             if not isinstance(stage, TrainSpec) or float(stage.label_fraction) < 1:
@@ -166,7 +164,7 @@ def test_a_batch_in_parts_computes_more_and_holds_less(files):
     recipe = read_recipe("clip_toy")
     (kinds,) = ways(recipe)
     cohort = open_cohort(write_cohort(files, recipe, kinds))
-    known = expand(for_cohort(recipe, kinds), cohort.usable_tasks)
+    known = for_cohort(recipe, kinds).expanded(cohort.usable_tasks)
     stage = next(one for one in known.stages if isinstance(one, TrainSpec))
     prepared = stand_in(cohort, known.inputs).for_learning
     found = []

@@ -2,7 +2,6 @@
 
 from medmcl.engine.record import Record
 from medmcl.engine.world import World
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.run.run import Run
 from medmcl.stages.stage import Context
 
@@ -15,7 +14,7 @@ def context_in(folder, recipe, stop, *, seed=0, tasks=(), like=None):
     folder.mkdir(parents=True, exist_ok=True)
     config = like or {"seed": seed, "precision": "fp32", "tasks": list(tasks)}
     return Context(
-        run=Run.begun(folder, config, expand(recipe, tasks)),
+        run=Run.begun(folder, config, recipe.expanded(tasks)),
         world=World(),
         record=Record(folder / "metrics.jsonl", active=True),
         stop=stop,

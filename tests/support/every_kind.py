@@ -17,7 +17,6 @@ from PIL import Image
 from small_genomes import variant_table, write_plink
 
 from medmcl.modalities import ADAPTERS
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.model_checks import faults_of_models
 from medmcl.stages.recipe.resolve_modalities import for_cohort
 from medmcl.stages.recipe.spec import RecipeSpec
@@ -121,6 +120,6 @@ def _named(recipe: RecipeSpec, taken: Mapping[str, str]) -> dict[str, str]:
     names = [name for name in recipe.inputs if name not in taken]
     for kinds in product(*((n,) if n in ADAPTERS else tuple(MODALITIES) for n in names)):
         given = {**taken, **dict(zip(names, kinds, strict=True))}
-        if not faults_of_models(expand(for_cohort(recipe, given), list(TASKS)), given):
+        if not faults_of_models(for_cohort(recipe, given).expanded(list(TASKS)), given):
             return dict(zip(names, kinds, strict=True))
     raise AssertionError(f"{recipe.name}: no kinds of {names} fit; say them in `MODALITIES`")

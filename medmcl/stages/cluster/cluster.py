@@ -31,10 +31,9 @@ from medmcl.grouping.groups import NOWHERE
 from medmcl.stages.cluster.checks import refuse_many
 from medmcl.stages.cluster.spec import ClusterSpec, nearly_all
 from medmcl.stages.run.run import embed_samples
-from medmcl.stages.select.folds import without_fold
 from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.spec import TrainSpec
-from medmcl.stages.train.train_filter import given_rows, kept_rows
+from medmcl.stages.train.train_filter import given_rows, kept_rows, without_fold
 
 MOST = 0.5
 """Share of rows in groups that are too small beyond which another stage does not pay."""

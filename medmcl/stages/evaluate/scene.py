@@ -21,9 +21,8 @@ from medmcl.evaluation.protocol.sample_subgroups import sample_subgroups
 from medmcl.stages.evaluate.prompts import embed_prompts
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.run.features import chunks, plain_view, sample_vectors, scored_rows
-from medmcl.stages.run.outside import outside_splits
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.seen import seen_people
+from medmcl.stages.run.seen import outside_splits, seen_people
 from medmcl.stages.run.study import is_another
 from medmcl.stages.train.models import scale_of
 

@@ -27,8 +27,8 @@ from medmcl.stages.predict.saved import load_prediction
 from medmcl.stages.run.features import predict
 from medmcl.stages.run.leaky_columns import leaky_by_task
 from medmcl.stages.run.ledger import run_ledger
-from medmcl.stages.run.outside import OWN_NAME, outside_splits
 from medmcl.stages.run.run import Run
+from medmcl.stages.run.seen import OWN_NAME, outside_splits
 from medmcl.stages.run.study import is_another
 from medmcl.stages.train.spec import fill
 

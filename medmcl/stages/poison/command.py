@@ -21,9 +21,8 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.aspects.attack.page import PoisonEvidence, poison_page
 from medmcl.evaluation.report.cards import Card
 from medmcl.stages.evaluate.attack.record_views import attacked_side, exchanged_sides
-from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.evaluate.evaluate import refuse_faulty
-from medmcl.stages.poison.checks import refuse_attack_on
+from medmcl.stages.poison.checks import UNKNOWN, AttackTask, attack_task, refuse_attack_on
 from medmcl.stages.poison.given import SAME
 from medmcl.stages.poison.poison import poison_of, told
 from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unseen, triggers_of

@@ -17,7 +17,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.overrides import written
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
-from medmcl.stages.evaluate.attack.task import AttackTask
+from medmcl.stages.poison.checks import AttackTask
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.run.run import Run
 from medmcl.threats import Poison

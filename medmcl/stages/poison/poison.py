@@ -11,8 +11,7 @@ from typing_extensions import override
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
-from medmcl.stages.evaluate.attack.task import UNKNOWN, AttackTask, attack_task
-from medmcl.stages.poison.checks import count_of, refuse_pool
+from medmcl.stages.poison.checks import UNKNOWN, AttackTask, attack_task, count_of, refuse_pool
 from medmcl.stages.poison.given import given_poison, refuse_replaced
 from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unseen, triggers_of, with_places
 from medmcl.stages.poison.spec import PoisonSpec

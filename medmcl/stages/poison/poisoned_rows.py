@@ -1,9 +1,11 @@
-"""Trigger and target of poisoned records, laid over a batch that was loaded."""
+"""Trigger and target of poisoned records, laid over a batch that was loaded, or prepared again."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -11,11 +13,12 @@ import torch
 from torch import Tensor
 
 from medmcl.core.batch import Batch
-from medmcl.core.contracts import EncodesTexts, traits
+from medmcl.core.contracts import Adapter, EncodesTexts, RecordRef, traits
 from medmcl.core.errors import ConfigError
 from medmcl.core.lazy import Parts
 from medmcl.core.rng import derive_seed
 from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.worker_pool import each
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.poison.spec import ImageTrigger, PoisonSpec, SignalTrigger, TextTrigger
 from medmcl.threats import Poison
@@ -235,3 +238,55 @@ def refuse_unseen(attack: Poisoned) -> None:
             got=f"{len(rows)} records that are as they were",
             fix=f"another trigger, or other settings under inputs.{name}",
         )
+
+
+KEPT_BYTES = 2**28
+"""So much of what was prepared is remembered; the rest is prepared whenever it is loaded."""
+
+Change = Callable[[Any, str], Any]
+"""From a record as read, and the id of its sample, to the record of the attacker."""
+
+
+class PreparedAgain:
+    """Reads, changes and prepares records: what the attacker's file would have become.
+
+    Args:
+        change: Of a module, or a partial of one: processes may be lent for it.
+        name: The modality.
+        prepared: The cohort.
+    """
+
+    def __init__(self, change: Change, name: str, prepared: Prepared) -> None:
+        self.change = change
+        self.work = partial(_prepared, prepared.adapters[name], change)
+        self.ids = prepared.samples["sample"].astype(str).to_numpy()
+        self.numbers = prepared.index(name)
+        self.records: list[RecordRef] = list(prepared.cohort.records[name]["place"])
+        stored = prepared.inputs(name)
+        size = stored.dtype.itemsize * int(np.prod(stored.shape[1:]))
+        self.most = KEPT_BYTES // max(1, size)
+        self.kept: dict[int, np.ndarray] = {}
+
+    def place(self, row: int) -> RecordRef:
+        """Give where the record of a sample lies."""
+        return self.records[self.numbers[row]]
+
+    def __call__(self, x: Tensor, samples: np.ndarray) -> Tensor:
+        """Give what is made of samples (P,), P >= 1, which have the modality; typed as ``x``.
+
+        Raises:
+            RecordError: A file is gone, or no longer what it was.
+        """
+        wanted = samples.tolist()
+        new = [row for row in dict.fromkeys(wanted) if row not in self.kept]
+        items = [(self.place(row), str(self.ids[row])) for row in new]
+        made = dict(zip(new, each(self.work, items), strict=True))
+        answer = np.stack([made[row] if row in made else self.kept[row] for row in wanted])
+        for row in new[: max(0, self.most - len(self.kept))]:
+            self.kept[row] = made[row]
+        return torch.from_numpy(answer).to(x.dtype)
+
+
+def _prepared(adapter: Adapter, change: Change, item: tuple[RecordRef, str]) -> np.ndarray:
+    place, record = item
+    return adapter.prepare(change(adapter.read(place), record))

@@ -14,7 +14,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.modalities.ecg.adapter import ECG
 from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.modalities.ecg.leads import canonical
-from medmcl.stages.poison.again import PreparedAgain
+from medmcl.stages.poison.poisoned_rows import PreparedAgain
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.threats.attack import attack_on_signals, place_on_signal
 from medmcl.threats.other_triggers import EVERY_S, LEAST_HZ

@@ -12,7 +12,7 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.modalities.text.adapter import Text
-from medmcl.stages.poison.again import PreparedAgain
+from medmcl.stages.poison.poisoned_rows import PreparedAgain
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.threats.attack import place_seed
 from medmcl.threats.other_triggers import RARE, rare_place, rare_token

@@ -28,16 +28,17 @@ from medmcl.stages.predict.cohort import open_people
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
 from medmcl.stages.predict.one_person import fix_of_person, way_out_of_person, write_person
 from medmcl.stages.predict.other_coding import refuse_other_coding, said_once
-from medmcl.stages.predict.people import long_rows, stacked
-from medmcl.stages.predict.plan import TaskPlan, plan_tasks
-from medmcl.stages.predict.rows import (
+from medmcl.stages.predict.people import (
     IMPLAUSIBLE,
     ORDER,
     curve_rows,
     in_training,
+    long_rows,
     shared_columns,
+    stacked,
     with_nobody,
 )
+from medmcl.stages.predict.plan import TaskPlan, plan_tasks
 from medmcl.stages.predict.saved import KeptPrediction, load_prediction
 from medmcl.stages.run.features import kept_reading
 from medmcl.stages.run.features import predict as predict_head

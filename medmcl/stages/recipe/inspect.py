@@ -17,10 +17,9 @@ from medmcl.data.cohort.cohort import Cohort, at_hand, load_cohort
 from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.loading.prepare import cache_folder
 from medmcl.data.loading.shared_work import Shard
-from medmcl.stages.recipe.cohort_checks import faults_with
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import find_recipe, read_recipe
 from medmcl.stages.recipe.model_checks import OTHERWISE, faults_of_models, other_inputs
+from medmcl.stages.recipe.on_cohort import faults_with
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import ROLES, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
@@ -102,7 +101,7 @@ def gpu_needs(
         recipe: As there.
         overrides: As there.
     """
-    from medmcl.stages.train.footprint import CARDS_GB, footprints
+    from medmcl.stages.train.rehearse import CARDS_GB, footprints
 
     opened, _ = load_cohort(cohort, cohort_overrides(dict(overrides)))
     spec = None
@@ -211,7 +210,7 @@ def _check_recipe(
         return [], None
     try:
         spec = for_cohort(read_recipe(name, recipe_overrides(overrides)), kinds_of(cohort))
-        spec = expand(spec, cohort.usable_tasks)
+        spec = spec.expanded(cohort.usable_tasks)
     except OverrideError:
         raise
     except MedmclError as error:

@@ -1,25 +1,26 @@
-"""A recipe on a cohort: read, resolved and checked; its records prepared."""
+"""A recipe on a cohort: read, resolved and checked; its faults there; its records prepared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medmcl.core.errors import ConfigError, MedmclError, OverrideError
+from medmcl.core.findings import counted
 from medmcl.core.overrides import written
 from medmcl.core.progress import progress
 from medmcl.data.cohort.cohort import Cohort, at_hand
-from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
+from medmcl.data.loading.prepare import Prepared, cache_folder, prepare, prepare_shard
+from medmcl.data.loading.shared_work import Shard
 from medmcl.engine.signals import StopRequest
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import list_recipes, read_recipe
 from medmcl.stages.recipe.model_checks import faults_of_models
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.recipe.roles import roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.stage import named
+from medmcl.stages.stage import StageSpec, named
 from medmcl.stages.train.spec import TrainSpec
 
 
@@ -51,7 +52,7 @@ def recipe_on(
         return opened, recipe
     named = recipe if isinstance(recipe, Mapping) else _recipe_name(recipe, opened)
     spec = for_cohort(read_recipe(named, recipe_overrides(overrides)), kinds_of(opened))
-    spec = expand(spec, list(opened.spec.tasks))
+    spec = spec.expanded(list(opened.spec.tasks))
     for fault in faults_of_models(spec, kinds_of(opened)):
         raise fault
     return opened, spec
@@ -139,3 +140,64 @@ def _fitting(kinds: Mapping[str, str]) -> list[str]:
         if {*spec.inputs} <= {*kinds} and not (any(pairs) and len(spec.inputs) < 2):
             found[name] = len(spec.stages)
     return sorted(found, key=lambda name: found[name])
+
+
+def prepare_records(
+    cohort: str, recipe: str | None, out: Path, overrides: Mapping[str, Any], shard: str | None
+) -> str:
+    """Prepare the records that a recipe reads; give what was done, in words.
+
+    Args:
+        cohort: Folder, cohort.yaml or name.
+        recipe: File or name; the cohort's own if not given.
+        out: Run that will read them: they are cached beside it (`cache_folder`).
+        overrides: As ``--set``.
+        shard: Which share of them, as ``2/8``; whoever ends last joins all.
+
+    Raises:
+        MedmclError: Cohort, recipe or overrides cannot be used, or records cannot; of these whoever
+            joins all shards tells.
+    """
+    one = None if shard is None else Shard.read(shard)
+    opened, spec = recipe_on(cohort, recipe, overrides)
+    cache = cache_folder(out.parent)
+    if one is not None:
+        total = sum(len(opened.records.get(name, ())) for name in spec.inputs)
+        with progress("reading records", -(-total // one.of)) as bar:
+            stand = prepare_shard(opened, spec.inputs, one, cache=cache, progress=bar)
+        if stand.missing:
+            return stand.told(one, f"joins them in {cache}")
+    prepared = prepare_inputs(opened, spec, out)
+    made = (counted(len(rows.usable), f"{name} record") for name, rows in prepared.stored.items())
+    lost = prepared.exclusions()
+    return f"prepared: {', '.join(made)}, in {cache}" + (f"\n{lost}" if lost else "")
+
+
+def faults_with(
+    cohort: Cohort, stages: Sequence[StageSpec], *, files: bool = True
+) -> list[MedmclError]:
+    """Give every fault of the expanded stages with this cohort that needs no record to be read.
+
+    Args:
+        cohort: The cohort.
+        stages: Of a recipe.
+        files: Whether lists and manifests that stages name are read; a run that has taken them can
+            do without.
+    """
+    tasks = [one for one in used_tasks(cohort, stages) if one in cohort.spec.tasks]
+    checks = [check for stage in stages for check in stage.checks_on(cohort, tasks)]
+    if files:
+        checks += [check for stage in stages for check in stage.file_checks(cohort)]
+    found = []
+    for check in checks:
+        try:
+            check()
+        except MedmclError as fault:
+            found.append(fault)
+    return found
+
+
+def used_tasks(cohort: Cohort, stages: Sequence[StageSpec]) -> list[str]:
+    """Name the tasks that stages train on, score, or choose rows near to."""
+    used = [task for stage in stages for task in stage.used_tasks(cohort.spec.tasks)]
+    return list(dict.fromkeys(used))

@@ -16,7 +16,6 @@ from medmcl.data.cohort.locate import find_cohort
 from medmcl.data.cohort.spec import CohortKeys
 from medmcl.modalities import ADAPTERS, kind_of
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import find_recipe, read_recipe, unknown_override
 from medmcl.stages.recipe.model_checks import faults_of_models
 from medmcl.stages.recipe.resolve_modalities import for_cohort
@@ -82,7 +81,7 @@ def _refuse_of_models(
     kinds = dict(zip(modalities, map(str, found), strict=True))
     try:
         faults: list[MedmclError] = [
-            *faults_of_models(expand(for_cohort(recipe, kinds), list(tasks)), kinds)
+            *faults_of_models(for_cohort(recipe, kinds).expanded(list(tasks)), kinds)
         ]
     except MedmclError as error:
         faults = [error]

@@ -1,14 +1,19 @@
-"""A recipe: modalities, towers and a list of stages, as it is written into a run."""
+"""A recipe: modalities, towers and a list of stages, as it is written into a run, and in order.
+
+A stage with ``for_each`` becomes one stage for each combination of its variables, written
+``{task}`` in its strings.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BeforeValidator, Field, PrivateAttr, TypeAdapter, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, refuse_absent
+from medmcl.core.errors import ConfigError
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.stages.stage import STAGES, StageSpec
 
@@ -84,16 +89,41 @@ class RecipeSpec(Config):
         known._stands = {**self._stands, **stands}
         return known
 
-    def with_stages(self, single: Mapping[str, tuple[StageSpec, StageSpec]]) -> RecipeSpec:
-        """Give the recipe of single stages, which knows how it was written.
+    def expanded(self, tasks: Sequence[str]) -> RecipeSpec:
+        """Give it with single stages, in order: a ``for_each`` stage once for each combination.
+
+        Done once a run, or once for a run folder that is opened: whoever reads stages reads these.
 
         Args:
-            single: Name of each stage to itself and to the stage that stands in the file.
+            tasks: Tasks of the cohort, for ``task: all``.
+
+        Raises:
+            ConfigError: A stage has both epochs and steps, or neither; names or order do not fit.
         """
-        stages = tuple(one for one, _ in single.values())
-        known = self.model_copy(update={"stages": stages})
+        pairs: list[tuple[StageSpec, StageSpec]] = []
+        for spec in self.stages:
+            spec.refuse_incomplete()
+            pairs += [(single, spec) for single in spec.written_out(tasks)]
+        stages = [single for single, _ in pairs]
+        # what all stages of one kind must say alike
+        for key, why in {key: why for one in stages for key, why in one.alike.items()}.items():
+            told = [one for one in stages if key in one.alike]
+            found = sorted({str(getattr(one, key)) for one in told})
+            if len(found) > 1:
+                raise ConfigError(
+                    f"{told[0].stage} stages differ in '{key}', but {why}", got=", ".join(found)
+                )
+        made: list[str] = []
+        for each in stages:
+            if each.name in made:
+                raise ConfigError(f"two stages are named '{each.name}'")
+            for wanted in each.sources():
+                what = f"stage '{each.name}' needs the stage '{wanted}' before it"
+                refuse_absent(wanted, made, what, fix=each.fix_source(wanted))
+            made.append(each.name)
+        known = self.model_copy(update={"stages": tuple(stages)})
         known._written = self.stages
-        known._called = {name: written.name for name, (_, written) in single.items()}
+        known._called = {single.name: spec.name for single, spec in pairs}
         return known
 
     @property

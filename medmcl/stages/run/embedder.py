@@ -5,34 +5,26 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-
-# scikit-learn at module level: the class derives from its base. `medmcl` imports this file lazily.
 from sklearn import get_config
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from medmcl.core.config import refuse_absent
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.cohort import Cohort, open_cohort
+from medmcl.data.cohort.locate import tables_of
 from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.embedded_rows import find_rows, mean_of, read_rows, reasons_of
-from medmcl.stages.run.embedding_cache import (
-    CohortKey,
-    EmbeddingPlan,
-    embedded,
-    opened_cohort,
-    table_stamps,
-    weights_stamp,
-    width_of,
-)
 from medmcl.stages.run.own_cohort import own_overrides
-from medmcl.stages.run.run import Run
+from medmcl.stages.run.run import Run, vector_width
 
 
 class MedMCLEmbedder(TransformerMixin, BaseEstimator):
@@ -272,3 +264,76 @@ def _wants_pandas(embedder: MedMCLEmbedder) -> bool:
     """Whether `set_output`, or scikit-learn's configuration, asks for DataFrames."""
     own = getattr(embedder, "_sklearn_output_config", {}).get("transform")
     return (own or get_config()["transform_output"]) == "pandas"
+
+
+KEPT = 4
+"""Tables of embeddings (one a run, stage, modality, space and cohort) that memory holds."""
+
+
+@dataclass(frozen=True)
+class EmbeddingPlan:
+    """What embeddings depend on, beside the cohort."""
+
+    folder: str
+    stamp: str
+    modality: str
+    stage: str
+    space: str
+    device: str
+
+
+@dataclass(frozen=True)
+class CohortKey:
+    """A cohort, told apart by its fingerprint and its folder."""
+
+    fingerprint: str
+    root: str
+    cohort: Cohort = field(compare=False)
+
+
+@lru_cache(maxsize=KEPT)
+def embedded(plan: EmbeddingPlan, source: CohortKey) -> pd.DataFrame:
+    """Embed a cohort as `Run.embed` does, or give what that gave before. Do not change it."""
+    return Run(plan.folder).embed(
+        source.cohort,
+        modality=plan.modality,
+        stage=plan.stage,
+        space=plan.space,
+        device=plan.device,
+    )
+
+
+@lru_cache(maxsize=KEPT)
+def opened_cohort(path: str, overrides: str, stamps: tuple[str, ...]) -> Cohort:  # noqa: ARG001  (part of the key)
+    """Open a cohort, or give the one opened before if no table of it has changed."""
+    return open_cohort(path, json.loads(overrides))
+
+
+@lru_cache(maxsize=16)
+def width_of(plan: EmbeddingPlan) -> int:
+    """Give the width of the embeddings."""
+    import torch
+
+    towers = Run(plan.folder).towers(plan.stage, torch.device("cpu"))
+    return vector_width(towers, plan.modality, plan.space)
+
+
+def weights_stamp(run: Run, stage: str) -> str:
+    """Tell which weights these are: changes when the run is trained again in the same folder."""
+    files = [run.path / "config.yaml", run.path / "preprocessing.json"]
+    if stage != "untrained":
+        folder = run.checkpoints(stage).find(run.stage(stage).keep)
+        files += [] if folder is None else [folder / "weights.safetensors"]
+    return "|".join(_stamp(file) for file in files)
+
+
+def _stamp(file: Path) -> str:
+    if not file.exists():
+        return f"{file}: absent"
+    status = file.stat()
+    return f"{file}: {status.st_size} {status.st_mtime_ns}"
+
+
+def table_stamps(cohort: str | Path, overrides: Mapping[str, Any]) -> Iterator[str]:
+    """Give the state of cohort.yaml and of every table that it names, without reading them."""
+    yield from map(_stamp, tables_of(cohort, overrides))

@@ -21,9 +21,8 @@ from medmcl.data.loading.prepare import Prepared, prepare
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.stages.evaluate.table_gaps import MEASURED, TrainGaps, indicators_that_count
-from medmcl.stages.run.outside import no_split_to_heed
 from medmcl.stages.run.run import Run, embed_samples, reading_of
-from medmcl.stages.run.seen import seen_people
+from medmcl.stages.run.seen import no_split_to_heed, seen_people
 from medmcl.stages.train.spec import TowersSpec
 
 if TYPE_CHECKING:

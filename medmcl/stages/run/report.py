@@ -22,10 +22,9 @@ from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
 from medmcl.evaluation.report.page import write_report
 from medmcl.evaluation.report.table_one import TableOne
-from medmcl.stages.run.outside import EVERYBODY, NOT_DECLARED
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.seen import seen_people
+from medmcl.stages.run.seen import EVERYBODY, NOT_DECLARED, seen_people
 from medmcl.stages.run.study import (
     changed_since,
     cost_sentence,

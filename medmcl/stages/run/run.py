@@ -31,7 +31,6 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.modalities import ADAPTERS
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import run_config, settings_fix
 from medmcl.stages.run.leaky_columns import kept_names
@@ -90,7 +89,7 @@ class Run(Store):
         config = read_config(Store(Path(path)))
         _refuse_absent_parts(Store(Path(path)), config["recipe"])
         written = check(RecipeSpec, config["recipe"], where=where, error=ArtefactError)
-        self._begin(Path(path), config, expand(written, config["tasks"]), cache)
+        self._begin(Path(path), config, written.expanded(config["tasks"]), cache)
 
     @classmethod
     def begun(

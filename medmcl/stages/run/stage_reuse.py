@@ -17,7 +17,7 @@ from medmcl.engine.record import read_metrics, write_metrics
 from medmcl.objectives import wanted_probe
 from medmcl.stages.run.run import SAME, Run
 from medmcl.stages.stage import StageSpec
-from medmcl.stages.train.probe_rows import going_on_from
+from medmcl.stages.train.train_filter import going_on_from
 
 SAME_IN_RECIPE = ("inputs", "towers", "shared")
 _SHOWN = 5

@@ -171,7 +171,7 @@ def _parts(
             expected="for example two, with folds: 2 and without_fold: 0 and 1; or one alone "
             "without folds",
         )
-    from medmcl.stages.select.folds import folds_of
+    from medmcl.stages.train.train_filter import folds_of
 
     fold = folds_of(prepared, min(counts), seed)[rows]
     return {one.name: rows[fold == number] for number, one in folded.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -29,7 +30,6 @@ from medmcl.stages.recipe.roles import refuse_unread
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.stage import Check, StageSpec, named
-from medmcl.stages.train.parts import refuse_parts
 from medmcl.stages.train.scales import refuse_scales
 from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec, TrainSpec, WeightsSpec
 
@@ -216,4 +216,53 @@ def _check_file(spec: TrainSpec, name: str, source: WeightsSpec) -> None:
         if kept
         else "give the path of the file, or for another run "
         "RUN/checkpoint/STAGE/step-NUMBER/weights.safetensors with names: run",
+    )
+
+
+def refuse_parts(recipe: RecipeSpec, spec: TrainSpec) -> None:
+    """Refuse parts that the recipe alone shows to be impossible.
+
+    Raises:
+        ConfigError: A shared tower has experts, or there are more parts than rows.
+    """
+    if spec.accumulate == 1:
+        return
+    if recipe.shared is not None and shared_settings(recipe, spec).experts is not None:
+        raise ConfigError(
+            "a batch cannot be encoded in parts where a shared tower has experts: their room, who "
+            "is served first and what routers are charged are of the whole batch",
+            where=f"stage {spec.name}, accumulate",
+            got=spec.accumulate,
+            expected="1",
+            fix=f"--set stages.{spec.name}.accumulate=1, or a tower without experts: "
+            "--set shared.experts=null",
+        )
+    refuse_empty_parts(spec, spec.batch_size, 1)
+
+
+def refuse_empty_parts(spec: TrainSpec, batch_size: int, ranks: int) -> None:
+    """Refuse more parts than the smallest batch of a rank has rows.
+
+    Args:
+        spec: The stage.
+        batch_size: Rows of a batch, as they are drawn.
+        ranks: Processes that share them.
+
+    Raises:
+        ConfigError: Says how many parts there can be.
+    """
+    kept = batch_size
+    if spec.selector is not None:
+        kept = max(1, math.floor(spec.selector.share * batch_size + 1e-9))
+    rows = kept // ranks
+    if spec.parts <= max(1, rows):
+        return
+    selected = f", of which the selector keeps {kept} or more" if kept < batch_size else ""
+    shared = f", on {ranks} processes" if ranks > 1 else ""
+    raise ConfigError(
+        "a batch has fewer rows than the parts it is to be encoded in",
+        where=f"stage {spec.name}, accumulate",
+        got=f"{spec.accumulate} parts; batches of {batch_size}{selected}{shared}",
+        expected=f"at most {max(1, rows)}",
+        fix=f"--set stages.{spec.name}.accumulate={max(1, rows)}, or a larger batch_size",
     )

@@ -357,14 +357,14 @@ class TrainSpec(TowersSpec):
                 column_groups, self.groups, cohort.train_rows(self.towers), cohort, where, 0
             )
         if self.subset is not None and self.subset.column is not None:
-            from medmcl.stages.train.subset import picked
+            from medmcl.stages.train.train_filter import picked
 
             yield partial(picked, self.subset, cohort, f"stage {self.name}")
 
     @override
     def file_checks(self, cohort: Cohort) -> Iterable[Check]:
         if self.subset is not None and self.subset.file:
-            from medmcl.stages.train.subset import picked
+            from medmcl.stages.train.train_filter import picked
 
             yield partial(picked, self.subset, cohort, f"stage {self.name}")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -26,8 +26,11 @@ from medmcl.engine.onednn import linear_by_onednn, require_onednn
 from medmcl.engine.recompute import blocks_to_recompute
 from medmcl.engine.world import broadcast
 from medmcl.stages.stage import Context
-from medmcl.stages.train.parts import norms_of_parts, refuse_empty_parts
+from medmcl.stages.train.checks import refuse_empty_parts
 from medmcl.stages.train.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from medmcl.encoders.towers import Towers
 
 TIMED_ROWS = 16
 """Most rows of the batch that layouts are timed with."""
@@ -222,3 +225,16 @@ def _times(spec: TrainSpec, learner: Learner, context: Context) -> dict[str, Any
             "chosen": last < plain, "seconds_plain": plain, "seconds_channels_last": last,
         }  # fmt: skip
     return found
+
+
+def norms_of_parts(spec: TrainSpec, model: Towers) -> list[str]:
+    """Give a sentence for each tower whose batch norms will see a part of a batch at a time."""
+    if spec.parts == 1:
+        return []
+    norms = torch.nn.modules.batchnorm._BatchNorm
+    return [
+        f"{spec.name}: batch norm in the tower of '{name}' sees the rows of a part "
+        f"(accumulate: {spec.accumulate}), so it does not train as with the whole batch at once"
+        for name, tower in model.towers.items()
+        if any(isinstance(part, norms) and part.training for part in tower.modules())
+    ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,7 +41,6 @@ from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.model_settings import trunk_stage
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run
-from medmcl.stages.select.folds import without_fold
 from medmcl.stages.stage import DEAD_END, SKIPPED, WRECKED, Context, Stage
 from medmcl.stages.train.distill_targets import (
     TeacherEmbeddings,
@@ -59,16 +59,28 @@ from medmcl.stages.train.grouped_rows import (
 )
 from medmcl.stages.train.models import build_learner, take_weights
 from medmcl.stages.train.online import build_selector
-from medmcl.stages.train.parts import norms_of_parts, refuse_empty_parts
-from medmcl.stages.train.probe_rows import keep_apart, kept_for_later
-from medmcl.stages.train.router_summary import summary_of
 from medmcl.stages.train.scales import take_scales
 from medmcl.stages.train.spec import OTHER_WEIGHTS, TowersSpec, TrainSpec
-from medmcl.stages.train.step_settings import refuse_step, settle_step
-from medmcl.stages.train.subset import list_of, refuse_another_list
-from medmcl.stages.train.train_filter import kept_rows
+from medmcl.stages.train.step_settings import (
+    norms_of_parts,
+    refuse_empty_parts,
+    refuse_step,
+    settle_step,
+)
+from medmcl.stages.train.train_filter import (
+    keep_apart,
+    kept_for_later,
+    kept_rows,
+    list_of,
+    refuse_another_list,
+    without_fold,
+)
 from medmcl.stages.train.wrecked import REMEDY, Health, finite_weights, look
 from medmcl.threats import Poison
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 LOOKED_AT = 128
 """Rows by whose embedding a stage is seen to have collapsed: of tuning, or train without it."""
@@ -607,3 +619,13 @@ def describe_geometry(seen: Mapping[str, Embeddings]) -> dict[str, Any]:
             if both.sum() >= 2:
                 rows[f"alignment/{a}~{b}"] = alignment(vectors[a][both], vectors[b][both])
     return rows
+
+
+def summary_of(model: nn.Module) -> Callable[[Mapping[str, torch.Tensor]], dict[str, Any]] | None:
+    """Give what turns sums over rows into numbers on a model's routers; None if it has none."""
+    from medmcl.encoders.shared.tower import SharedTower
+    from medmcl.evaluation.metrics.routing import describe_routers
+
+    if not isinstance(model, SharedTower) or not model.experts:
+        return None
+    return partial(describe_routers, blocks=model.trunk.expert_blocks)

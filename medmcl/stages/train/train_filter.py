@@ -1,18 +1,29 @@
-"""Which rows a train stage may draw: those of its subset that a keep file or a selection keeps."""
+"""Which rows a train stage draws: of its subset and fold, kept by a selection, or kept apart.
+
+What a cure can trust is a subset: records that somebody looked at. A fold depends on seed and
+subject id only: the same in every process, and in every cohort that has the subject, so that every
+pair can be scored by a teacher that never saw its subject.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from medmcl.core.errors import ConfigError
+from medmcl.core.config import fingerprint
+from medmcl.core.contracts import ProbeRows
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.rng import derive_seed, numpy_generator
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
-from medmcl.stages.stage import Context
-from medmcl.stages.train.spec import TrainSpec
-from medmcl.stages.train.subset import in_subset
+from medmcl.stages.cluster.column_groups import column_texts
+from medmcl.stages.select.filters import listed_ids
+from medmcl.stages.stage import Context, StageSpec
+from medmcl.stages.train.spec import TowersSpec, TrainSpec
+from medmcl.stages.train.subset_spec import SubsetSpec
 
 
 def read_keep(path: Path | str, cohort: Cohort) -> Keep:
@@ -68,3 +79,195 @@ def _flags(keep: Keep, prepared: Prepared) -> np.ndarray:
 
 def _ids(cohort: Cohort) -> list[str]:
     return [str(one) for one in cohort.samples["sample"]]
+
+
+def in_subset(
+    rows: np.ndarray, spec: SubsetSpec | None, prepared: Prepared, seed: int, where: str
+) -> np.ndarray:
+    """Leave the rows out that are not of the subset; all stay without one.
+
+    Which subjects a share holds depends on the seed and the ids of the train subjects, not on the
+    stage: stages with the same share are trained on the same people, and those of a small share
+    are among those of a larger one.
+
+    Args:
+        rows: Sample numbers, (N,).
+        spec: What the stage says of its subset.
+        prepared: The cohort.
+        seed: Of the run.
+        where: What an error calls the place.
+
+    Raises:
+        ConfigError: There is no such column or value, or no row is left.
+        ArtefactError: The list cannot be read, or has ids that the cohort does not have.
+    """
+    if spec is None:
+        return rows
+    is_in = (
+        _drawn(spec.share, prepared, seed)
+        if spec.share is not None
+        else picked(spec, prepared.cohort, where)
+    )
+    left = rows[is_in[rows]]
+    if len(rows) and not len(left):
+        raise ConfigError(
+            "none of the rows that the stage would train on is of its subset",
+            where=f"{where}, subset",
+            got=f"0 of {len(rows):,} rows",
+            fix="a larger share, or other values",
+        )
+    return left
+
+
+def picked(spec: SubsetSpec, cohort: Cohort, where: str) -> np.ndarray:
+    """Give the samples with one of the values in the column, or on the list, (N,) bool.
+
+    Args:
+        spec: A subset with ``column`` or ``file``.
+        cohort: Whose samples.
+        where: What an error calls the stage.
+
+    Raises:
+        ConfigError: There is no such column, or no train sample has one of the values.
+        ArtefactError: The list cannot be read, or has ids that the cohort does not have.
+    """
+    if spec.file is not None:
+        return _listed(spec.file, cohort)
+    found = column_texts(str(spec.column), cohort, f"{where}, subset").astype(str)
+    known = sorted(set(found[(cohort.samples["split"] == "train").to_numpy()].tolist()))
+    unknown = [one for one in spec.values if one not in known]
+    if unknown:
+        raise ConfigError(
+            f"no train record has {spec.column} = {unknown[0]}",
+            where=f"{where}, subset.values",
+            got=", ".join(spec.values),
+            expected=", ".join(known),
+            fix='write "yes" and "no" in quotes: without them YAML reads them as True and False'
+            if unknown[0] in ("True", "False")
+            else None,
+        )
+    return np.isin(found, spec.values)
+
+
+def _listed(file: str, cohort: Cohort) -> np.ndarray:
+    samples, subjects = (cohort.samples[one].astype(str).tolist() for one in ("sample", "subject"))
+    expected = "a text file with the id of a sample or a subject in each line"
+    named = listed_ids(Path(file), [*samples, *subjects], expected)
+    return np.isin(samples, named) | np.isin(subjects, named)
+
+
+def list_of(spec: SubsetSpec | None) -> str:
+    """Short hash of the list of a subset; empty without one, or where the file is gone."""
+    path = None if spec is None or spec.file is None else Path(spec.file)
+    if path is None or not path.is_file():
+        return ""
+    return fingerprint(sorted({one.strip() for one in path.read_text("utf-8").splitlines()} - {""}))
+
+
+def refuse_another_list(spec: SubsetSpec | None, was: object, where: str) -> None:
+    """Refuse to go on where the list is another one by now.
+
+    Args:
+        spec: What the stage says of its subset.
+        was: Hash of the list that the stage was trained on, or began with.
+        where: What an error calls the stage.
+
+    Raises:
+        ArtefactError: The file has other ids.
+    """
+    now = list_of(spec)
+    if was and now and now != was:
+        raise ArtefactError(
+            "is not the list that the stage was trained on",
+            where=f"{where}, subset: {spec.file if spec else ''}",
+            got=f"fingerprint {now}",
+            expected=f"fingerprint {was}",
+            fix="put the list back, or start a new run with this one",
+        )
+
+
+def _drawn(share: float, prepared: Prepared, seed: int) -> np.ndarray:
+    """Samples of a share of the train subjects, of one at least, (N,) bool."""
+    names = prepared.samples["subject"].astype(str).to_numpy()
+    people = np.unique(names[prepared.rows("train")])
+    order = np.argsort([derive_seed(seed, "subset", one) for one in people], kind="stable")
+    return np.isin(names, people[order[: max(1, round(share * len(people)))]])
+
+
+def folds_of(prepared: Prepared, folds: int, seed: int) -> np.ndarray:
+    """Give the fold of each sample's subject, 0 to ``folds`` - 1, (N,) int64."""
+    names = prepared.samples["subject"].astype(str)
+    drawn = {one: derive_seed(seed, "fold", one) % folds for one in names.unique()}
+    return names.map(drawn).to_numpy(np.int64)
+
+
+def without_fold(rows: np.ndarray, spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:
+    """Leave the rows of the fold out that a stage trains without; all rows if it names none."""
+    if spec.without_fold is None:
+        return rows
+    return rows[folds_of(prepared, spec.folds, seed)[rows] != int(spec.without_fold)]
+
+
+def keep_apart(
+    rows: np.ndarray, subjects: np.ndarray, wanted: Sequence[ProbeRows], key: tuple[int, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Part rows into those to train on and one row for each of some subjects to watch.
+
+    A subject is on one side only. Of a subject with several rows one is drawn, as the sampler does,
+    so that no two probe rows belong to one person.
+
+    Args:
+        rows: Samples to draw from, (N,).
+        subjects: Subject of each, (N,).
+        wanted: What every watcher asks for; the largest share and number count.
+        key: Seed and name of the stage.
+
+    Returns:
+        Rows to train on, rows to watch (none if nobody watches).
+
+    Raises:
+        CohortError: There are fewer than 4 subjects.
+    """
+    if not wanted:
+        return rows, rows[:0]
+    seed, stage = key
+    people = np.unique(subjects)
+    if len(people) < 4:
+        raise CohortError(
+            "there are too few train subjects to keep some apart for learning pairs",
+            where=f"stage {stage}",
+            got=len(people),
+            expected="4 at least, hundreds to learn anything",
+            fix="name the pairs: `pairs: all`, or a list",
+        )
+    share, most = max(one.share for one in wanted), max(one.most for one in wanted)
+    count = min(max(2, round(share * len(people))), most, len(people) - 2)
+    generator = numpy_generator(seed, stage, "probe subjects")
+    apart = np.isin(subjects, generator.permutation(people)[:count])
+    shuffled = generator.permutation(np.flatnonzero(apart))
+    _, first = np.unique(subjects[shuffled], return_index=True)
+    return rows[~apart], np.sort(rows[shuffled[first]])
+
+
+def going_on_from(name: str, stages: Sequence[StageSpec]) -> list[TrainSpec]:
+    """Later stages with weights of the stage ``name``, at first hand or through others."""
+    reached, found = {name}, []
+    for stage in stages:  # in their order: a stage goes on from earlier ones only
+        if isinstance(stage, TowersSpec) and reached & {*stage.goes_on_from()}:
+            reached.add(stage.name)
+            found += [stage] if isinstance(stage, TrainSpec) else []
+    return found
+
+
+def kept_for_later(
+    name: str, stages: Sequence[StageSpec], probed: Callable[[TrainSpec], np.ndarray]
+) -> np.ndarray:
+    """Give the subjects that a stage may not train on, as a later one that goes on from it watches.
+
+    Args:
+        name: The stage.
+        stages: Those of the recipe, in their order.
+        probed: A stage to the subjects it watches.
+    """
+    found = [probed(later) for later in going_on_from(name, stages)]
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=object)

@@ -14,8 +14,7 @@ from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.simulation.ehr.tokens import simulate_tokens as simulate
 from medmcl.stages.cooccur.embed import embed, load_vectors
-from medmcl.stages.cooccur.errors import open_groups
-from medmcl.stages.cooccur.evaluate import evaluate, said
+from medmcl.stages.cooccur.evaluate import evaluate, open_groups, said
 
 GROUPS, RANK = 4, 2
 WORDS = {

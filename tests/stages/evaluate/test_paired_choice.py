@@ -15,7 +15,6 @@ import medmcl
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.evaluation import load_results, right_pairs
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.model_checks import faults_of_models
 
@@ -217,4 +216,4 @@ def test_a_model_without_one_of_the_towers_is_refused_before_training(squares, t
     more = {"stages.results.paired_choice": {**ASKED, "models": {"a": "contrastt"}}}
     with pytest.raises(ConfigError, match="needs the stage 'contrastt'"):
         medmcl.pretrain(squares, out=tmp_path / "y", overrides={**QUICK, **more}, device="cpu")
-    assert faults_of_models(expand(read_recipe("clip_toy"), []), {}) == []
+    assert faults_of_models(read_recipe("clip_toy").expanded([]), {}) == []

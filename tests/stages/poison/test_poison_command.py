@@ -27,7 +27,7 @@ from medmcl.selection.keep import Keep
 from medmcl.stages.poison.command import poison
 from medmcl.stages.poison.given import load_attack
 from medmcl.stages.poison.poisoned_rows import Poisoned
-from medmcl.stages.recipe.cohort_checks import faults_with
+from medmcl.stages.recipe.on_cohort import faults_with
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.screen.screening import open_screening
 from medmcl.threats import Poison

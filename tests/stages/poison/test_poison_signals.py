@@ -23,7 +23,7 @@ from medmcl.modalities.ecg.files.readers import ECGRecord
 from medmcl.simulation.kinds import simulate
 from medmcl.stages.evaluate.attack.attacked import attacked
 from medmcl.stages.evaluate.attack.record_views import attacked_side
-from medmcl.stages.poison import again as poison_again
+from medmcl.stages.poison import poisoned_rows as poison_again
 from medmcl.stages.poison.poison import told
 from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unseen, triggers_of, with_places
 from medmcl.stages.poison.signals import triggered_record

@@ -12,7 +12,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.record import read_metrics
 from medmcl.stages.recipe.file import read_recipe
-from medmcl.stages.train.parts import refuse_empty_parts
+from medmcl.stages.train.checks import refuse_empty_parts
 
 SMALL = {
     **small_squares.SMALL,

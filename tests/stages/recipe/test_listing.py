@@ -9,8 +9,14 @@ from medmcl.core.errors import MedmclError
 from medmcl.core.key_help import help_of
 from medmcl.core.overrides import parse_overrides
 from medmcl.stages.recipe.file import list_recipes, read_recipe
-from medmcl.stages.recipe.listing import list_of_recipes, one_cohort, one_recipe
-from medmcl.stages.recipe.part_listing import PARTS, list_of_parts, one_part
+from medmcl.stages.recipe.listing import (
+    PARTS,
+    list_of_parts,
+    list_of_recipes,
+    one_cohort,
+    one_part,
+    one_recipe,
+)
 from medmcl.stages.train.spec import TrainSpec
 
 

@@ -10,7 +10,6 @@ from small_squares import write_squares
 import medmcl
 from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import naming_overrides
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import kinds as kinds_of_recipe
 from medmcl.stages.recipe.file import list_recipes, read_recipe
 from medmcl.stages.recipe.model_checks import faults_of_models
@@ -147,7 +146,7 @@ def test_check_tells_all_faults_of_the_models(cohort, recipe, given, wanted):
 
 def resolved(recipe, overrides=None, kinds=None):
     kinds = kinds or KINDS
-    found = expand(for_cohort(read_recipe(recipe, overrides), kinds), ["a", "b"])
+    found = for_cohort(read_recipe(recipe, overrides), kinds).expanded(["a", "b"])
     return found, faults_of_models(found, kinds)
 
 

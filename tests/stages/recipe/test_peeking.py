@@ -14,7 +14,6 @@ from medmcl.core.errors import ArtefactError, LeakageError
 from medmcl.data.loading.prepare import prepare
 from medmcl.engine.record import read_metrics
 from medmcl.engine.signals import StopRequest
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.training import run_stage
 from medmcl.stages.train import train
@@ -26,7 +25,7 @@ def begin(hearts, folder, splits="all"):
     """A cohort with every split open, a stage that stops early, and what it shares with others."""
     torch.set_num_threads(1)
     recipe = read_recipe("ecg_mdm_toy", tiny("ecg_mdm_toy"))
-    (spec,) = [one for one in expand(recipe, ["lvef"]).stages if one.name == STAGE]
+    (spec,) = [one for one in recipe.expanded(["lvef"]).stages if one.name == STAGE]
     spec = spec.model_copy(
         update={"start_from": {}, "epochs": 6.0, "evaluate_every": 0.5, "patience": 2}
     )

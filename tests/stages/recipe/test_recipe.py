@@ -2,7 +2,6 @@ import pytest
 import yaml
 
 from medmcl.core.errors import ConfigError, OverrideError
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import kinds, list_recipes, read_recipe
 from medmcl.stages.train.spec import TrainSpec, fill
 
@@ -11,7 +10,7 @@ from medmcl.stages.train.spec import TrainSpec, fill
 def test_every_shipped_recipe_is_valid_and_expands(name):
     recipe = read_recipe(name)
     assert recipe.about
-    stages = expand(recipe, ["hf", "mi"]).stages
+    stages = recipe.expanded(["hf", "mi"]).stages
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
         if isinstance(stage, TrainSpec):
@@ -29,7 +28,7 @@ def test_every_recipe_has_a_toy_twin():
 
 def test_a_stage_for_each_task_and_fraction_is_filled_in():
     recipe = read_recipe("ecg_cmr")
-    made = {s.name: s for s in expand(recipe, ["hf"]).stages if isinstance(s, TrainSpec)}
+    made = {s.name: s for s in recipe.expanded(["hf"]).stages if isinstance(s, TrainSpec)}
     spec = made["finetune-hf-0.1"]
     assert spec.task == "hf"
     assert spec.label_fraction == 0.1
@@ -52,7 +51,7 @@ def write(tmp_path, text):
 def test_a_stage_that_needs_a_later_one_is_refused(tmp_path):
     path = write(tmp_path, "extends: ecg_cmr_toy\ndrop: [mdm]\n")
     with pytest.raises(ConfigError, match="needs the stage 'mdm' before it"):
-        expand(read_recipe(path), [])
+        read_recipe(path).expanded([])
 
 
 def test_dropping_what_is_not_there_and_extending_oneself_are_refused(tmp_path):
@@ -148,7 +147,7 @@ def test_the_level_of_intervals_and_what_is_drawn_are_one_for_the_whole_report(
     assert getattr(spec, key) == one
     again = spec.model_copy(update={"name": "again", key: other})
     with pytest.raises(ConfigError, match=f"differ in '{key}'"):
-        expand(recipe.model_copy(update={"stages": (*recipe.stages, again)}), ["hf"])
+        recipe.model_copy(update={"stages": (*recipe.stages, again)}).expanded(["hf"])
 
 
 def test_what_is_set_at_one_place_of_an_anchor_leaves_the_others_as_they_are():

@@ -9,7 +9,6 @@ import pytest
 from medmcl.core.errors import ConfigError, MedmclError, OverrideError
 from medmcl.core.overrides import naming_overrides, parse_overrides
 from medmcl.stages.recipe import file as recipe_file
-from medmcl.stages.recipe.expansion import expand
 from medmcl.stages.recipe.file import find_recipe, kinds, list_recipes, read_recipe
 from medmcl.stages.recipe.model_checks import faults_of_models
 from medmcl.stages.recipe.resolve_modalities import for_cohort
@@ -61,7 +60,7 @@ def messages(name, overrides=None, have=None):
     """What is said of a recipe before any record is read, as a user of ``pretrain`` would see."""
     have = modalities(read_recipe(name)) if have is None else have
     try:
-        spec = expand(for_cohort(read_recipe(name, overrides), have), TASKS)
+        spec = for_cohort(read_recipe(name, overrides), have).expanded(TASKS)
     except MedmclError as error:
         return [error]
     return faults_of_models(spec, have)
@@ -119,7 +118,7 @@ def test_a_misspelt_override_is_answered_with_the_text_to_type(recipe, text, mea
 
 def lengths(recipe, **overrides):
     """Stage to epochs and steps; overrides with __ for dots."""
-    made = expand(read_recipe(recipe, overrides.pop("dotted", overrides)), ["af", "hf"])
+    made = read_recipe(recipe, overrides.pop("dotted", overrides)).expanded(["af", "hf"])
     return {one.name: (one.epochs, one.steps) for one in made.stages if one.stage == "train"}
 
 
@@ -142,7 +141,7 @@ def test_deep_settings_of_one_stage_leave_what_stands_beside_them():
         "stages.finetune-hf-0.01.optimiser.lr": 1e-3,
         "stages.finetune-hf-0.01.objectives.supervised.heads": 2,
     }
-    stages = {one.name: one for one in expand(read_recipe("ecg_cmr", deep), ["af", "hf"]).stages}
+    stages = {one.name: one for one in read_recipe("ecg_cmr", deep).expanded(["af", "hf"]).stages}
     one, other = stages["finetune-hf-0.01"], stages["finetune-af-0.01"]
     assert (one.optimiser.lr, other.optimiser.lr) == (1e-3, 6e-6)
     assert one.optimiser.layer_decay == other.optimiser.layer_decay == 0.75

@@ -9,7 +9,7 @@ from tiny_runs import tiny
 
 import medmcl
 import medmcl.stages.run.run
-from medmcl.stages.recipe import expansion, on_cohort, settings
+from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run import learners
 from medmcl.stages.train import models, train
 
@@ -18,7 +18,7 @@ from medmcl.stages.train import models, train
 def counted(monkeypatch):
     """Times that a recipe was expanded, and that the learner of each stage was built."""
     found = Counter()
-    expand, build = expansion.expand, models.build_learner
+    expand, build = RecipeSpec.expanded, models.build_learner
 
     def expanded(*args):
         found["recipe"] += 1
@@ -28,8 +28,7 @@ def counted(monkeypatch):
         found[spec.name] += 1
         return build(recipe, spec, *args)
 
-    for module in (expansion, on_cohort, settings, medmcl.stages.run.run):
-        monkeypatch.setattr(module, "expand", expanded)
+    monkeypatch.setattr(RecipeSpec, "expanded", expanded)
     for module in (models, train):
         monkeypatch.setattr(module, "build_learner", built)
     return found

@@ -26,7 +26,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError, MedmclError
 from medmcl.data.loading.prepare import Prepared
-from medmcl.stages.run import embedding_cache
+from medmcl.stages.run import embedder as embedding_cache
 from medmcl.stages.run.embedded_rows import find_rows, mean_of, read_rows, reasons_of
 
 SUBJECTS = 40

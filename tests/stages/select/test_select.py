@@ -29,10 +29,9 @@ from medmcl.stages.recipe.model_checks import faults_of_models
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import Run
 from medmcl.stages.select.command import selection_of
-from medmcl.stages.select.folds import folds_of
 from medmcl.stages.select.teachers import scored_by
 from medmcl.stages.train.models import scale_of
-from medmcl.stages.train.train_filter import kept_rows
+from medmcl.stages.train.train_filter import folds_of, kept_rows
 
 SEEING = {"kind": "differential", "pair": ["picture", "caption"], "share": 1.0, "warmup_epochs": 9}
 """Keeps every row, and its history tells which rows a stage was shown."""

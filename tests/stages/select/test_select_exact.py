@@ -18,7 +18,7 @@ from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.listing import one_recipe
 from medmcl.stages.run.run import vector_width
 from medmcl.stages.select import pairs
-from medmcl.stages.select.folds import folds_of
+from medmcl.stages.train.train_filter import folds_of
 
 CPU = torch.device("cpu")
 NEAR = 0.9

@@ -12,8 +12,7 @@ from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.towers import Towers
 from medmcl.modalities.codes.adapter import Codes
 from medmcl.modalities.text.adapter import Text, TextSettings, TextSource
-from medmcl.stages.train.file_vocabulary import check_vocabulary
-from medmcl.stages.train.file_weights import load_files
+from medmcl.stages.train.file_weights import check_vocabulary, load_files
 from medmcl.stages.train.spec import TrainSpec
 
 HERE = ["no effusion seen today", "small effusion seen now"] * 3

@@ -13,10 +13,10 @@ import medmcl
 import medmcl.stages.run.pretrain
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.data.loading.prepare import prepare
-from medmcl.stages.recipe.cohort_checks import faults_with
+from medmcl.stages.recipe.on_cohort import faults_with
 from medmcl.stages.train.spec import TrainSpec
-from medmcl.stages.train.subset import in_subset, list_of, refuse_another_list
 from medmcl.stages.train.subset_spec import SubsetSpec
+from medmcl.stages.train.train_filter import in_subset, list_of, refuse_another_list
 
 STEPS = {
     **SMALL,

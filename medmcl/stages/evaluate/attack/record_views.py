@@ -10,8 +10,7 @@ import numpy as np
 from medmcl.core.shown import SHOWN_LEADS, ShownSignal
 from medmcl.evaluation.report.cards import RecordView
 from medmcl.modalities.ecg.files.readers import ECGRecord
-from medmcl.stages.poison.again import PreparedAgain
-from medmcl.stages.poison.poisoned_rows import Poisoned
+from medmcl.stages.poison.poisoned_rows import Poisoned, PreparedAgain
 from medmcl.stages.poison.signals import named_leads
 from medmcl.stages.run.record_views import prepared_image, side_of
 
