@@ -104,7 +104,7 @@ def run(given: argparse.Namespace) -> list[Row]:
     """Permute, learn by heart, score in two ways."""
     import torch
 
-    from medmcl.stages.evaluate.evaluate import run_evaluate
+    from medmcl.stages.evaluate.stage import run_evaluate
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as work:

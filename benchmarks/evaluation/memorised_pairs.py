@@ -188,7 +188,7 @@ def scored(work: Path, seed: int, steps: int) -> list[dict]:
     """The AUROC of every model by every rule, one seed."""
     import torch
 
-    from medmcl.stages.evaluate.evaluate import run_evaluate
+    from medmcl.stages.evaluate.stage import run_evaluate
 
     recipe = write_recipe(work / "recipe.yaml", memorising(steps, QUICK_RESULTS))
     folder = write_told(work / "cohort", seed)

@@ -255,7 +255,7 @@ class Made:
         """Zero-shot by the cohort's prompts, and retrieval both ways, of one seed on fold 10."""
         import torch
 
-        from medmcl.stages.evaluate.evaluate import run_evaluate
+        from medmcl.stages.evaluate.stage import run_evaluate
 
         spec = EvaluateSpec.model_validate(
             {
@@ -406,7 +406,7 @@ class Trainer:
         """Train on ``labels`` (N, 5) in [0, 1] of some train rows; predict folds 9 and 10."""
         from medmcl.encoders.towers import Towers
         from medmcl.stages.train.models import build_learner
-        from medmcl.stages.train.train import build_views
+        from medmcl.stages.train.parts import build_views
 
         made, plan = self.made, PLANS[self.method].get(self.fraction, FULL_PLAN)
         run = made.runs[made.seed(self.draw)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -40,6 +41,59 @@ WorkersOption = Annotated[
         "processor, at most 8, if not given. 0 reads in this process.",
     ),
 ]
+
+
+@contextmanager
+def begun(
+    pairs: list[str] | None = None,
+    cohort: str | None = None,
+    recipe: str | None = None,
+    *,
+    runs: Iterable[Path | None] = (),
+    out: Path | None = None,
+    workers: int | None = 0,
+    **reads: bool,
+) -> Iterator[dict[str, Any]]:
+    """Begin a command: refuse at once what it cannot use, lend processes, give its overrides.
+
+    What the files of cohort and recipe say of them is looked up first: what is imported inside the
+    block takes seconds. An error about a key that ``--set`` sets names it.
+
+    Args:
+        pairs: What ``--set`` gave.
+        cohort: Cohort that the command reads.
+        recipe: Recipe that it reads; the cohort's own if not given.
+        runs: Folders that must be runs.
+        out: Folder that is written.
+        workers: See `WorkersOption`.
+        reads: See `medmcl.stages.recipe.settings.refuse_settings`.
+    """
+    from medmcl.core.overrides import naming_overrides, parse_overrides
+    from medmcl.core.writing import refuse_unwritable
+
+    if out is not None:
+        refuse_unwritable(out)
+    overrides = parse_overrides(pairs or ())
+    try:
+        if cohort is not None:
+            from medmcl.stages.recipe.settings import refuse_settings
+
+            refuse_settings(cohort, recipe, overrides, **reads)
+        for run in runs:
+            if run is not None:
+                from medmcl.stages.run.folder import run_config
+
+                run_config(run)
+        if workers == 0:
+            yield overrides
+            return
+        from medmcl.data.loading.worker_pool import processors, worker_pool
+
+        with worker_pool(processors() if workers is None else workers):
+            yield overrides
+    except ConfigError as error:
+        raise naming_overrides(error, overrides) from None
+
 
 INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended (128 + SIGINT), as shells expect it."""
@@ -215,8 +269,6 @@ def end_wrecked(wrecked: Mapping[str, str]) -> None:
 
 def fractions_of(text: str | None) -> tuple[float, ...] | None:
     """Read ``0.01,0.1,1``: shares above 0, at most 1."""
-    from medmcl.core.errors import ConfigError
-
     if text is None:
         return None
     try:

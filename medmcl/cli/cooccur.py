@@ -77,14 +77,10 @@ def count(
     from medmcl.cooccurrence.count.command import count as run_count
     from medmcl.cooccurrence.count.counts import exact_sum
     from medmcl.cooccurrence.count.run import Means
-    from medmcl.cooccurrence.count.spec import load_spec
     from medmcl.cooccurrence.exchange.folder import save_counts
-    from medmcl.core.overrides import parse_overrides
-    from medmcl.core.writing import refuse_unwritable
     from medmcl.stages.cooccur.count import going_on
 
-    refuse_unwritable(out)
-    found = load_spec(spec, parse_overrides(set_ or ()))
+    found = _spec(spec, set_, out)
     means = Means(memory=found.keys.memory, workers=workers, ray=ray)
     if shard is not None:
         from medmcl.cooccurrence.count.shares import count_shard
@@ -119,12 +115,8 @@ def to_meds(
 ) -> None:
     """Write the sources of a spec (OMOP, Synthea, tables, notes) as MEDS 0.4."""
     from medmcl.cooccurrence.count.command import convert
-    from medmcl.cooccurrence.count.spec import load_spec
-    from medmcl.core.overrides import parse_overrides
-    from medmcl.core.writing import refuse_unwritable
 
-    refuse_unwritable(out)
-    done = convert(load_spec(spec, parse_overrides(set_ or ())), out, shards=shards)
+    done = convert(_spec(spec, set_, out), out, shards=shards)
     for name, events in done.events.items():
         print(f"{name}: {events:,} events")
     print(f"{len(done.subjects):,} patients: {out}")
@@ -138,11 +130,9 @@ def rows(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write patients' token counts, a row a subject, modality and code, for `release-private`."""
-    from medmcl.cooccurrence.count.spec import load_spec
-    from medmcl.core.overrides import parse_overrides
     from medmcl.stages.cooccur.count import write_rows
 
-    _say(write_rows(load_spec(spec, parse_overrides(set_ or ())), out, overwrite=overwrite))
+    _say(write_rows(_spec(spec, set_), out, overwrite=overwrite))
 
 
 CountsArguments = Annotated[list[Path], typer.Argument(help="Folders of counts, one a site.")]
@@ -545,6 +535,17 @@ def _say(done: dict[str, Any]) -> None:
             continue
         nested = isinstance(value, (dict, list, tuple))
         print(f"{name}: {json.dumps(value, ensure_ascii=False) if nested else value}")
+
+
+def _spec(file: Path, pairs: list[str] | None, out: Path | None = None) -> Any:
+    """Read what is counted; nothing is read for a folder that cannot be written."""
+    from medmcl.cooccurrence.count.spec import load_spec
+    from medmcl.core.overrides import parse_overrides
+    from medmcl.core.writing import refuse_unwritable
+
+    if out is not None:
+        refuse_unwritable(out)
+    return load_spec(file, parse_overrides(pairs or ()))
 
 
 def _align(text: str | None) -> Any:

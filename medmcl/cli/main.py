@@ -20,8 +20,6 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +33,7 @@ from medmcl.cli.command import (
     OverwriteOption,
     PretrainedOnOption,
     WorkersOption,
+    begun,
     end_wrecked,
     fractions_of,
     say_report,
@@ -111,49 +110,6 @@ def _start(
     logger.propagate = False
 
 
-@contextmanager
-def _overrides(
-    pairs: list[str] | None,
-    cohort: str | None = None,
-    recipe: str | None = None,
-    *,
-    reads_recipe: bool = True,
-    reads_stage: bool = False,
-    builds: bool = False,
-) -> Iterator[dict[str, Any]]:
-    """Read ``--set``; an error about a key that one of them sets names it.
-
-    What the files of cohort and recipe say of them is looked up first: what is imported inside the
-    block takes seconds.
-    """
-    from medmcl.core.errors import ConfigError
-    from medmcl.core.overrides import naming_overrides, parse_overrides
-
-    overrides = parse_overrides(pairs or ())
-    try:
-        if cohort is not None:
-            from medmcl.stages.recipe.settings import refuse_settings
-
-            refuse_settings(
-                cohort,
-                recipe,
-                overrides,
-                reads_recipe=reads_recipe,
-                reads_stage=reads_stage,
-                builds=builds,
-            )
-        yield overrides
-    except ConfigError as error:
-        raise naming_overrides(error, overrides) from None
-
-
-def _reading(workers: int | None) -> AbstractContextManager[None]:
-    """Lend processes that read records, for the length of a command."""
-    from medmcl.data.loading.worker_pool import processors, worker_pool
-
-    return worker_pool(processors() if workers is None else workers)
-
-
 @app.command(cls=Command)
 def pretrain(
     cohort: CohortOption,
@@ -192,24 +148,23 @@ def pretrain(
     ] = 600,
 ) -> None:
     """Train a recipe on a cohort; ends with a run folder and its report.html."""
-    from medmcl.core.writing import refuse_unwritable
     from medmcl.engine.peers import together
     from medmcl.engine.rank_store import rank_and_size
 
     size = rank_and_size()[1]
     if devices > 1 and size == 1 and "RANK" not in os.environ:
-        with _overrides(set_, cohort, recipe, builds=True):
-            refuse_unwritable(out or Path("runs"))
+        with begun(set_, cohort, recipe, out=out or Path("runs"), builds=True):
+            pass
         from medmcl.stages.run.launch import relaunch
 
         relaunch(devices)
         return
     with (
         together(rank_timeout),
-        _reading(workers),
-        _overrides(set_, cohort, recipe, builds=True) as overrides,
+        begun(
+            set_, cohort, recipe, out=out or Path("runs"), workers=workers, builds=True
+        ) as overrides,
     ):
-        refuse_unwritable(out or Path("runs"))
         from medmcl.stages.recipe.on_cohort import recipe_on
 
         opened, resolved = recipe_on(cohort, recipe, overrides)  # before torch is imported
@@ -333,18 +288,12 @@ def evaluate(
 
     They are the held-out split; of another cohort that declares no split, everybody.
     """
-    from medmcl.core.writing import refuse_unwritable
-
     fractions = fractions_of(label_fraction)
     target = out if out is not None or run is None or not run.is_dir() else run
-    if target is not None:
-        refuse_unwritable(target)
-    settings = _overrides(set_, cohort, reads_recipe=False, reads_stage=True)
-    with _reading(workers), settings as overrides:
-        from medmcl.stages.run.folder import run_config
-
-        for one in (*([] if run is None else [run]), *(compare or ())):
-            run_config(one)
+    with begun(
+        set_, cohort, runs=(run, *(compare or ())), out=target, workers=workers,
+        reads_recipe=False, reads_stage=True,
+    ) as overrides:  # fmt: skip
         from medmcl.stages.evaluate.evaluate import evaluate as run_evaluate
 
         done = run_evaluate(
@@ -437,10 +386,7 @@ def embed(
     workers: WorkersOption = None,
 ) -> None:
     """Write the embedding of every record of a cohort, with a quality flag."""
-    with (
-        _reading(workers),
-        _overrides(set_, cohort, reads_recipe=False) as overrides,
-    ):
+    with begun(set_, cohort, workers=workers, reads_recipe=False) as overrides:
         from medmcl.stages.run.embed import EmbedCommand
 
         done = EmbedCommand(
@@ -523,11 +469,9 @@ def select(
     from medmcl.core.writing import refuse_unwritable
 
     refuse_unwritable(out, folder=False)
-    with _reading(workers), _overrides(set_) as overrides:
+    with begun(set_, runs=(run,), workers=workers) as overrides:
         from medmcl.data.cohort.locate import find_cohort
-        from medmcl.stages.run.folder import run_config
 
-        run_config(run)
         find_cohort(cohort)
         from medmcl.stages.select.command import select as run_select
 
@@ -572,7 +516,7 @@ def prepare(
     workers: WorkersOption = None,
 ) -> None:
     """Prepare the records that `pretrain` will read, which otherwise does it itself."""
-    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+    with begun(set_, cohort, recipe, workers=workers) as overrides:
         from medmcl.stages.recipe.on_cohort import prepare_records
 
         said = prepare_records(cohort, recipe, out, overrides, shard)
@@ -713,7 +657,7 @@ def check(
         _check_for_model(model, cohort, set_, workers)
         return
     logging.getLogger("medmcl").info("reading the tables of %s", cohort)
-    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+    with begun(set_, cohort, recipe, workers=workers) as overrides:
         from medmcl.data.loading.shared_work import Shard
         from medmcl.stages.recipe.inspect import check as run_check
 
@@ -731,10 +675,7 @@ def check(
 
 def _check_people(run: Path, cohort: str, set_: list[str] | None, workers: int | None) -> None:
     """Look at a cohort as ``predict`` does: ``check --predict``."""
-    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
-        from medmcl.stages.run.folder import run_config
-
-        run_config(run)
+    with begun(set_, cohort, runs=(run,), workers=workers, reads_recipe=False) as overrides:
         from medmcl.stages.predict.check import check_people
         from medmcl.stages.run.run import load
 
@@ -796,15 +737,10 @@ def _screen(
     workers: int | None,
 ) -> None:
     """Screen a cohort with a run: ``check --screen``."""
-    from medmcl.core.writing import refuse_unwritable
-
-    out = options.get("out", run)
-    if "out" in options or run.is_dir():
-        refuse_unwritable(out)
-    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
-        from medmcl.stages.run.folder import run_config
-
-        run_config(run)
+    out = options.get("out", run if run.is_dir() else None)
+    with begun(
+        set_, cohort, runs=(run,), out=out, workers=workers, reads_recipe=False
+    ) as overrides:
         from medmcl.stages.screen.screen import check_screen
 
         done = check_screen(run, cohort, overrides=overrides, **options)
@@ -841,10 +777,7 @@ def poison(
 
     The data stay as they are. `pretrain` takes the manifest: --set stages.NAME.manifest=FILE.
     """
-    from medmcl.core.writing import refuse_unwritable
-
-    refuse_unwritable(out)
-    with _reading(workers), _overrides(set_, cohort, recipe) as overrides:
+    with begun(set_, cohort, recipe, out=out, workers=workers) as overrides:
         from medmcl.stages.poison.command import poison as run_poison
 
         done = run_poison(
@@ -885,10 +818,7 @@ def simulate(
     ] = None,
 ) -> None:
     """Write a cohort whose truth is known."""
-    from medmcl.core.writing import refuse_unwritable
-
-    refuse_unwritable(out)
-    with _overrides(set_) as overrides:
+    with begun(set_, out=out) as overrides:
         from medmcl.simulation.kinds import simulate as run_simulate
 
         folder = run_simulate(kind, out, {"subjects": subjects, "seed": seed, **overrides})
@@ -910,10 +840,7 @@ def shards(
     ] = None,
 ) -> None:
     """Write images, texts and targets as WebDataset tar shards, and a cohort that reads them."""
-    from medmcl.core.writing import refuse_unwritable
-
-    refuse_unwritable(out)
-    with _overrides(set_, cohort, reads_recipe=False) as overrides:
+    with begun(set_, cohort, out=out, reads_recipe=False) as overrides:
         from medmcl.data.cohort.cohort import open_cohort
         from medmcl.data.loading.shards import write_shards
 

@@ -10,7 +10,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from medmcl.cli.command import DeviceOption, OverwriteOption, WorkersOption, end_wrecked, set_option
+from medmcl.cli.command import (
+    DeviceOption,
+    OverwriteOption,
+    WorkersOption,
+    begun,
+    end_wrecked,
+    set_option,
+)
 from medmcl.core.file_lock import one_writer
 
 RecordOption = Annotated[
@@ -79,40 +86,29 @@ def predict(
     workers: WorkersOption = None,
 ) -> None:
     """Predict each person of a cohort, or one from single files; no outcome is needed."""
-    from medmcl.core.errors import ConfigError
-    from medmcl.core.overrides import naming_overrides, parse_overrides
+    from medmcl.core.overrides import parse_overrides
 
     is_one = bool(record or value)
-    overrides = parse_overrides(set_ or ())
-    curves = _refuse_places(cohort, out, overrides, is_one=is_one, overwrite=overwrite)
+    curves = _refuse_places(
+        cohort, out, parse_overrides(set_ or ()), is_one=is_one, overwrite=overwrite
+    )
     records = {name: Path(text) for name, text in _pairs("--record", record, "ecg=FILE").items()}
     values = _pairs("--value", value, "age=63")
-    about: dict[str, Any] = {
-        "tasks": task or None, "method": method, "device": device, "overrides": overrides,
-    }  # fmt: skip
-    try:
-        if cohort is not None:
-            from medmcl.stages.recipe.settings import refuse_settings
-
-            refuse_settings(cohort, None, overrides, reads_recipe=False)
-        from medmcl.stages.run.folder import run_config
-
-        run_config(run)
-        from medmcl.data.loading.worker_pool import processors, worker_pool
+    about: dict[str, Any] = {"tasks": task or None, "method": method, "device": device}
+    with begun(set_, cohort, runs=(run,), workers=workers, reads_recipe=False) as about[
+        "overrides"
+    ]:
         from medmcl.stages.predict.predict import predict_people, predict_person
         from medmcl.stages.run.run import load
 
-        with worker_pool(processors() if workers is None else workers):
-            opened = load(run)
-            if schema == "meds":
-                about["tasks"] = [_meds_task(opened, cohort, out, task)]
-            wrecked = opened.wrecked  # before anything is written
-            if cohort is not None:
-                found = predict_people(opened, cohort, **about)
-            else:
-                found = predict_person(opened, records, values, **about)
-    except ConfigError as error:
-        raise naming_overrides(error, overrides) from None
+        opened = load(run)
+        if schema == "meds":
+            about["tasks"] = [_meds_task(opened, cohort, out, task)]
+        wrecked = opened.wrecked  # before anything is written
+        if cohort is not None:
+            found = predict_people(opened, cohort, **about)
+        else:
+            found = predict_person(opened, records, values, **about)
     if not found.table["predicted"].notna().any():
         _refuse_nobody(found, cohort, run)
     for line in (*found.notes, *found.sentences):

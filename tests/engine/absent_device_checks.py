@@ -50,7 +50,7 @@ RECIPES = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").g
 EVERY_STEP = {
     # a selector chooses on the host, from a number a row
     "medmcl.engine.selecting.keep_rows",
-    "medmcl.stages.train.online.build_selector.<locals>.<lambda>",
+    "medmcl.stages.train.parts.build_selector.<locals>.<lambda>",
     "medmcl.selection.pools.Pool._look",
     "medmcl.selection.pools.Pool._refuse",
     # routers: which tokens are padding, which found room (one read a layer), how many were charged

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
@@ -31,10 +31,11 @@ from medmcl.stages.benchmark.contenders import (
     refuse_twins,
 )
 from medmcl.stages.benchmark.suite import Network, Setting, Suite, known_protocol, read_suite
-from medmcl.stages.evaluate.evaluate import refuse_faulty
 from medmcl.stages.evaluate.overlap import named_models, refuse_seen
 from medmcl.stages.evaluate.pretraining_list import ListSearch, with_list
 from medmcl.stages.factorise.vector_files import named_vectors, vectors_by_name
+from medmcl.stages.recipe.on_cohort import refuse_faulty
+from medmcl.stages.run.outputs import claim_names
 
 log = logging.getLogger("medmcl")
 VECTORS = "vectors"
@@ -97,14 +98,8 @@ class Benchmark:
             raise ConfigError("the suite names no plain network", where="--scratch",
                               fix="write scratch: {encoder: ..., train: ...} into it")  # fmt: skip
         with claimed(self.out, "a benchmark is being written", filled=True):
-            there = [file for file in FILES if (self.out / file).exists()]
-            if there and not self.overwrite:
-                raise ArtefactError(
-                    "the folder holds a leaderboard already",
-                    where=self.out,
-                    got=", ".join(there),
-                    fix="another --out, or --overwrite: embeddings that are kept there are reused",
-                )
+            reused = "another --out, or --overwrite: embeddings that are kept there are reused"
+            claim_names(self.out, FILES, "a leaderboard", overwrite=self.overwrite, fix=reused)
             return self._written(name, suite)
 
     def _written(self, name: str, suite: Suite) -> list[Row]:

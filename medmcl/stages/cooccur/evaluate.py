@@ -42,7 +42,7 @@ from medmcl.evaluation.report.pictures import COLOURS, MARKERS, PAGE, canvas, sh
 from medmcl.evaluation.report.training.embedding_figures import project
 from medmcl.stages.cooccur.embed import ONE_DIMENSION, read_facts
 from medmcl.stages.cooccur.relations import score_relations, score_relevance
-from medmcl.stages.run.outputs import write_table
+from medmcl.stages.run.outputs import claim_names, write_table
 
 SCORES, NEIGHBOURS, MAP = "evaluation.json", "neighbours.csv", "map.svg"
 
@@ -99,7 +99,8 @@ def evaluate(
             "standard errors are those of neighbours, and no token to list them of is named",
             fix="add --neighbours TOKEN",
         )
-    _claim(out, overwrite=overwrite)
+    refuse_unwritable(out)
+    claim_names(out, (SCORES, NEIGHBOURS, MAP), "an evaluation", overwrite=overwrite)
     listed = _neighbours(table, neighbours_of)  # before minutes of scoring
     found: dict[str, Any] = {}
     if table.vectors.shape[1] == 1:
@@ -195,19 +196,6 @@ def _types_of(path: Path) -> Any:
     given = read_columns(path, ("token", "type"), "CSV with columns token, type")
     named = dict(zip(given["token"], given["type"], strict=True))
     return lambda modality, token: named.get(token, code_system(modality, token))
-
-
-def _claim(out: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds an evaluation already."""
-    refuse_unwritable(out)
-    there = [name for name in (SCORES, NEIGHBOURS, MAP) if (out / name).exists()]
-    if there and not overwrite:
-        raise ArtefactError(
-            "the folder holds an evaluation already",
-            where=out,
-            got=", ".join(there),
-            fix="another --out, or --overwrite",
-        )
 
 
 def _neighbours(table: TokenVectors, tokens: Sequence[str]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.predicted import Method
 from medmcl.evaluation.protocol.reach import ColumnReach
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES, MAJORITY
+from medmcl.stages.evaluate.runs_beside import RunBeside, apart, run_beside
 from medmcl.stages.evaluate.saved_probes import load_simple
 from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import ProbeSpec
@@ -34,7 +35,6 @@ from medmcl.stages.predict.saved import VECTORS, load_prediction, with_length
 from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.run.leaky_columns import leaky_by_task, leaky_reading
 from medmcl.stages.run.run import Run, vector_width
-from medmcl.stages.run.runs_beside import RunBeside, apart, run_beside
 
 
 @dataclass(kw_only=True)

@@ -29,6 +29,7 @@ from medmcl.stages.train.models import scale_of
 if TYPE_CHECKING:
     import torch
 
+    from medmcl.stages.evaluate.methods import Sources
     from medmcl.stages.evaluate.task_scoring import TaskScoring
 
 
@@ -198,3 +199,42 @@ class RunScene:
         return attack_results(
             spec, self.run, self.prepared, self.device, self.resampling, self.notes, self.others
         )
+
+
+def cloud_of(scene: RunScene, sources: Sources) -> dict[str, Any]:
+    """Embeddings of the first method, for the map; covariates alone have none."""
+    if not sources.embeddings:
+        return {}
+    label = next(iter(sources.embeddings))
+    spec, prepared, rows = scene.spec, scene.prepared, scene.scored()
+    rows = rows[sources.present[label][rows]]
+    name = label
+    if spec.probe is not None:
+        read = spec.probe.modality
+        name = read if isinstance(read, str) else " + ".join(read)
+    targets = [prepared.tasks(task).take(rows) for task in prepared.cohort.usable_tasks[:6]]
+    return {
+        "points": sources.embeddings[label][rows],
+        "modality": "all modalities" if name == "all" else name,
+        "colours": {_coloured(one): _colour(one) for one in targets},
+    }
+
+
+def _coloured(targets: Targets) -> str:
+    """The task, with the one of its columns that gives the colour."""
+    several = len(targets.columns) > 1 and targets.kind != "survival"
+    return f"{targets.name}: {targets.columns[0]}" if several else targets.name
+
+
+def _colour(targets: Targets) -> np.ndarray:
+    """One value a sample: class or label names, a number, or event and no event."""
+    if targets.kind == "multiclass":
+        names = np.array([*targets.classes, "unknown"], dtype=object)
+        return names[
+            np.where(targets.known[:, 0], targets.values[:, 0], len(names) - 1).astype(int)
+        ]
+    if targets.kind == "regression":
+        return np.where(targets.known[:, 0], targets.values[:, 0], np.nan)
+    column = 1 if targets.kind == "survival" else 0
+    flags = np.where(targets.values[:, column] > 0, "yes", "no").astype(object)
+    return np.where(targets.known[:, column], flags, "unknown")

@@ -28,7 +28,7 @@ from medmcl.modalities.codes.adapter import Codes
 from medmcl.stages.cooccur.embed import load_vectors, read_facts
 from medmcl.stages.factorise.spec import FactoriseSpec, counted_on
 from medmcl.stages.stage import Context, Stage
-from medmcl.stages.train.train import watched_later
+from medmcl.stages.train.parts import watched_later
 
 log = logging.getLogger(__name__)
 FIRST = UNKNOWN + 1

@@ -21,13 +21,12 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.aspects.attack.page import PoisonEvidence, poison_page
 from medmcl.evaluation.report.cards import Card
 from medmcl.stages.evaluate.attack.record_views import attacked_side, exchanged_sides
-from medmcl.stages.evaluate.evaluate import refuse_faulty
 from medmcl.stages.poison.checks import UNKNOWN, AttackTask, attack_task, refuse_attack_on
 from medmcl.stages.poison.given import SAME
 from medmcl.stages.poison.poison import poison_of, told
 from medmcl.stages.poison.poisoned_rows import Poisoned, refuse_unseen, triggers_of
 from medmcl.stages.poison.spec import PoisonSpec
-from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on
+from medmcl.stages.recipe.on_cohort import prepare_inputs, recipe_on, refuse_faulty
 from medmcl.stages.run.outputs import claim_file
 from medmcl.stages.stage import StageSpec, named
 from medmcl.stages.train.train_filter import read_keep
@@ -119,10 +118,11 @@ def poison(
             "so many records cannot be shown", where="--shown", got=shown, fix="--shown 24"
         )
     folder = Path(out)
-    _claim(folder, FILES, overwrite=overwrite)
+    for name in FILES:
+        claim_file(folder / name, overwrite=overwrite)
     opened, resolved = recipe_on(cohort, recipe, dict(overrides or {}))
     spec = attack_among(resolved.stages, stage, resolved.name)
-    _claim(folder, [f"{spec.name}.parquet"], overwrite=overwrite)
+    claim_file(folder / f"{spec.name}.parquet", overwrite=overwrite)
     if spec.task in opened.spec.tasks:
         refuse_faulty(opened, [spec.task])
     refuse_attack_on(spec, opened)
@@ -259,8 +259,3 @@ def _about(done: Drawn, cohort: Cohort, recipe: str, seed: int, keep: str | None
         "given": spec.manifest,
         "manifest": done.manifest.fingerprint,
     }
-
-
-def _claim(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
-    for name in names:
-        claim_file(folder / name, overwrite=overwrite)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.errors import ConfigError, MedmclError, OverrideError
+from medmcl.core.errors import CohortError, ConfigError, MedmclError, OverrideError
 from medmcl.core.findings import counted
 from medmcl.core.overrides import written
 from medmcl.core.progress import progress
@@ -201,3 +201,32 @@ def used_tasks(cohort: Cohort, stages: Sequence[StageSpec]) -> list[str]:
     """Name the tasks that stages train on, score, or choose rows near to."""
     used = [task for stage in stages for task in stage.used_tasks(cohort.spec.tasks)]
     return list(dict.fromkeys(used))
+
+
+def refuse_faulty(cohort: Cohort, tasks: Iterable[str]) -> None:
+    """Refuse outcomes that are at fault, all in one error.
+
+    Raises:
+        CohortError: Names every fault, and how to leave the outcomes out.
+    """
+    tasks = [*tasks]
+    faulty = [
+        task
+        for task in tasks
+        if task not in cohort.spec.tasks
+        or any(finding.level == "error" for finding in cohort.task_findings(task))
+    ]
+    for task in faulty:
+        if task not in cohort.spec.tasks:
+            cohort.targets(task)  # refuses, with the nearest name
+    if not faulty:
+        return
+    faults = [f for task in faulty for f in cohort.task_findings(task) if f.level == "error"]
+    leave = " ".join(f"--set cohort.tasks.{task}=null" for task in faulty)
+    is_all = not set(cohort.usable_tasks) & set(tasks)
+    predicts = "; people without outcomes are predicted: medmcl predict RUN" if is_all else ""
+    raise CohortError(
+        "outcomes that are used here have faults:\n" + "\n".join(f"  - {f}" for f in faults),
+        where=f"cohort {cohort.name}",
+        fix=f"fix them, or leave them out: {leave}{predicts}",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,16 @@ def claim_report_folder(folder: Path, *, overwrite: bool) -> None:
             where=folder,
             got=", ".join(there[:_SHOWN]) + (", …" if len(there) > _SHOWN else ""),
             fix="another --out, or --overwrite",
+        )
+
+
+def claim_names(folder: Path, names: Iterable[str], what: str, *, overwrite: bool,
+                fix: str = "another --out, or --overwrite") -> None:  # fmt: skip
+    """Refuse a folder that holds files of some names already."""
+    there = [name for name in names if (folder / name).exists()]
+    if there and not overwrite:
+        raise ArtefactError(
+            f"the folder holds {what} already", where=folder, got=", ".join(there), fix=fix
         )
 
 

@@ -31,8 +31,13 @@ from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.selection.keep import Keep
-from medmcl.stages.evaluate.evaluate import refuse_faulty
-from medmcl.stages.recipe.on_cohort import faults_with, prepare_inputs, recipe_on, used_tasks
+from medmcl.stages.recipe.on_cohort import (
+    faults_with,
+    prepare_inputs,
+    recipe_on,
+    refuse_faulty,
+    used_tasks,
+)
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import finished_stages
 from medmcl.stages.run.launch import (

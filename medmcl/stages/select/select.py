@@ -20,7 +20,7 @@ from medmcl.stages.select.target import target_of
 from medmcl.stages.select.teachers import scored_by
 from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.models import temperature_of
-from medmcl.stages.train.train import first_learner
+from medmcl.stages.train.parts import first_learner
 from medmcl.stages.train.train_filter import given_rows
 
 

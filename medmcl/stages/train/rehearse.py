@@ -32,15 +32,9 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run, embed_records, vector_width
 from medmcl.stages.stage import Context
 from medmcl.stages.train.distill_targets import TeacherEmbeddings, teacher_widths
+from medmcl.stages.train.parts import build_parts, loader, tuning_batches
 from medmcl.stages.train.spec import TrainSpec
-from medmcl.stages.train.train import (
-    build_parts,
-    depths_of,
-    describe_geometry,
-    loader,
-    plan_of,
-    tuning_batches,
-)
+from medmcl.stages.train.train import depths_of, describe_geometry, plan_of
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def test_a_hook_that_no_aspect_uses_has_gone():
         assert hooks - used <= {"model_config", "model_fields", "model_computed_fields"}
 
 
-@pytest.mark.parametrize("path", ["evaluation/report", "stages/evaluate/evaluate.py"])
+@pytest.mark.parametrize("path", ["evaluation/report", "stages/evaluate/stage.py"])
 def test_report_and_stage_name_no_aspect(path):
     """Tasks are what an evaluation is about: the stage measures them itself."""
     root = PACKAGE / path

@@ -25,10 +25,10 @@ from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.contract import Model
 from medmcl.evaluation.protocol.results import load_results
 from medmcl.evaluation.protocol.sample_subgroups import sample_numbers, sample_sites
-from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.methods import Sources
 from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
+from medmcl.stages.evaluate.stage import run_evaluate
 from medmcl.stages.evaluate.task_scoring import TaskScoring
 
 N = 600

@@ -22,9 +22,9 @@ from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
 from medmcl.evaluation.protocol.sample_subgroups import sample_subgroups
 from medmcl.simulation.kinds import simulate
-from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.saved_probes import load_probes, save_probes, save_simple
 from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.evaluate.stage import run_evaluate
 from medmcl.stages.run.train_records import learned_from
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -15,8 +15,8 @@ import medmcl
 from medmcl.core.errors import CohortError
 from medmcl.engine.record import Record
 from medmcl.evaluation.report.sections import headline
-from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.evaluate.stage import run_evaluate
 from medmcl.stages.predict.check import check_people
 
 DATA = os.environ.get("MEDMCL_DATA")

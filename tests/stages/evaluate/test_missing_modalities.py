@@ -19,8 +19,9 @@ from medmcl.core.config import check
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.data.check.check import check_cohort
 from medmcl.engine.record import Record
-from medmcl.stages.evaluate.evaluate import evaluate, run_evaluate
+from medmcl.stages.evaluate.evaluate import evaluate
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
+from medmcl.stages.evaluate.stage import run_evaluate
 from medmcl.stages.run import run as run_module
 from medmcl.stages.run.embed import EmbedCommand
 from medmcl.stages.run.embedding import provenance_of_table

@@ -46,10 +46,10 @@ from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.results import flipped, load_results
 from medmcl.evaluation.report.words import verdict
 from medmcl.stages.evaluate import refit_all
-from medmcl.stages.evaluate.evaluate import run_evaluate
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.evaluate.stage import run_evaluate
 from medmcl.stages.evaluate.task_scoring import TaskScoring
 from medmcl.stages.factorise import factorise
 from medmcl.stages.recipe.on_cohort import recipe_on

@@ -17,10 +17,13 @@ from medmcl.evaluation.models.probe import linear_probe
 from medmcl.stages.evaluate.spec import EvaluateSpec, ProbeSpec
 from medmcl.stages.run.features import Covariates, sample_vectors, scored_alone
 from medmcl.stages.run.leaky_columns import leaky_by_task
+from medmcl.stages.run.ledger import whom_they_saw
 from medmcl.stages.run.run import Run
 
 if TYPE_CHECKING:
     import torch
+
+    from medmcl.stages.evaluate.scene import RunScene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,3 +126,40 @@ def what_it_reads(name: str, other: Run, cohort: Cohort) -> str:
 def _probe_of(other: Run) -> ProbeSpec | None:
     specs = [*other.of(EvaluateSpec).values()]
     return next((one.probe for one in reversed(specs) if one.probe is not None), None)
+
+
+def seen_by_others(scene: RunScene) -> tuple[np.ndarray, list[str]]:
+    """Samples of people whom runs that are set beside have seen, (N,) bool; and remarks.
+
+    Raises:
+        ConfigError: Kept probes are applied (``is_frozen``), and a run without an encoder, or one
+            beside it, would have to be fitted here.
+    """
+    spec, cohort = scene.spec, scene.prepared.cohort
+    strange = apart(spec, scene.others)
+    if strange and scene.is_frozen:
+        raise ConfigError(
+            "the probes that the run kept are applied here and nothing is fitted, so other runs "
+            "cannot be set beside it",
+            where="--compare",
+            got=", ".join(strange),
+            fix="--probe refit, which fits all of them on this cohort's train split",
+        )
+    again = {}
+    for name, other in scene.others.items():
+        if name in strange:
+            what_it_reads(name, other, cohort)  # refuses
+            read = tuple(n for n in other.recipe.inputs if n in cohort.spec.modalities)
+        else:
+            assert spec.probe is not None  # else every run is apart
+            wanted = spec.probe.read(scene.run.recipe.inputs)
+            found = [n for n in wanted if n in other.recipe.inputs and n in cohort.spec.modalities]
+            if not found:
+                raise ConfigError(
+                    f"the run to compare with does not read {' or '.join(wanted)}",
+                    where=other.path,
+                    expected=", ".join(other.recipe.inputs),
+                )
+            read = tuple(found)
+        again[name] = other, other.prepare(cohort, read)
+    return whom_they_saw(again, scene.prepared.splits)
