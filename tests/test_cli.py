@@ -15,10 +15,9 @@ from medmcl import __version__
 from medmcl.core.errors import OverrideError
 from medmcl.core.overrides import parse_overrides
 from medmcl.simulation.kinds import SIMULATORS, simulate
-from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
 from medmcl.stages.evaluate.spec import Resample
 from medmcl.stages.evaluate.task_scoring import ProbeMode
-from medmcl.stages.recipe.settings import refuse_settings
+from medmcl.stages.recipe.settings import evaluate_overrides, refuse_settings, with_settings
 from medmcl.threats.detectors import DETECTORS
 
 COMMANDS = (

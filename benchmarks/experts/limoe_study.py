@@ -165,7 +165,7 @@ def scores(run: Any, folder: Path) -> dict[str, Any]:
     """What each held-out subject got right, 0 or 1."""
     import torch
 
-    from medmcl.stages.evaluate.prompts import embed_prompts
+    from medmcl.stages.evaluate.scene import embed_prompts
     from medmcl.stages.run.features import sample_vectors
 
     device = torch.device("cpu")

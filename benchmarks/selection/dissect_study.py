@@ -237,7 +237,7 @@ def scores(
     """Whether each subject of a split was right: zero-shot, retrieval, probe."""
     import torch
 
-    from medmcl.stages.evaluate.prompts import embed_prompts
+    from medmcl.stages.evaluate.scene import embed_prompts
     from medmcl.stages.run.features import sample_vectors
 
     rows = prepared.rows(split)

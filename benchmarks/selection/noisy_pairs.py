@@ -279,7 +279,7 @@ def zero_shot(
     """Probabilities by the prompts of the cohort, (N, C)."""
     import torch
 
-    from medmcl.stages.evaluate.prompts import embed_prompts
+    from medmcl.stages.evaluate.scene import embed_prompts
 
     prompts = cohort.spec.keys.prompts[task]
     targets = prepared.tasks(task)

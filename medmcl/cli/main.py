@@ -676,7 +676,7 @@ def check(
 def _check_people(run: Path, cohort: str, set_: list[str] | None, workers: int | None) -> None:
     """Look at a cohort as ``predict`` does: ``check --predict``."""
     with begun(set_, cohort, runs=(run,), workers=workers, reads_recipe=False) as overrides:
-        from medmcl.stages.predict.check import check_people
+        from medmcl.stages.predict.cohort import check_people
         from medmcl.stages.run.run import load
 
         findings = check_people(load(run), cohort, overrides)

@@ -13,7 +13,7 @@ from typing_extensions import override
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.evidence import FittedOn
-from medmcl.stages.recipe.roles import refuse_unread
+from medmcl.stages.recipe.resolve_modalities import refuse_unread
 from medmcl.stages.stage import Check, Context, Plan, Stage, StageSpec
 
 FEWEST = 10

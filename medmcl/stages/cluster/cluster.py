@@ -28,7 +28,6 @@ from medmcl.grouping import (
 )
 from medmcl.grouping.clusters import unit_rows
 from medmcl.grouping.groups import NOWHERE
-from medmcl.stages.cluster.checks import refuse_many
 from medmcl.stages.cluster.spec import ClusterSpec, nearly_all
 from medmcl.stages.run.run import embed_samples
 from medmcl.stages.stage import Context, Stage
@@ -49,7 +48,7 @@ class Cluster(Stage[ClusterSpec]):
     def dry_run(self, prepared: Prepared, context: Context) -> None:
         rows = able_rows(self.spec, prepared, context)
         for name in self.spec.modalities:
-            refuse_many(self.spec, name, int(prepared.present[name][rows].sum()))
+            self.spec.refuse_many(name, int(prepared.present[name][rows].sum()))
 
     def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
         """Give each train and tuning row its group.

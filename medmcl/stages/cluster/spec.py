@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, refuse_absent
+from medmcl.core.errors import ConfigError
 from medmcl.stages.stage import Check, Plan, StageSpec
 
 if TYPE_CHECKING:
@@ -68,17 +69,49 @@ class ClusterSpec(StageSpec):
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:
-        from medmcl.stages.cluster.checks import refuse_clusters
+        yield partial(self._refuse_sources, plan)
+
+    def _refuse_sources(self, plan: Plan) -> None:
+        """Refuse to cluster what no stage embeds, and to go on with labels that no stage gives.
+
+        Raises:
+            ConfigError: Names the stage and the key.
+        """
         from medmcl.stages.train.spec import TowersSpec
 
-        yield partial(refuse_clusters, self, plan.named(TowersSpec), plan.named(ClusterSpec))
+        made, clustered = plan.named(TowersSpec), plan.named(ClusterSpec)
+        where = f"stage {self.name}"
+        what = f"'{self.of}' is no stage before it that has towers"
+        refuse_absent(self.of, made, what, where=f"{where}, of", none="a train stage before it")
+        for name in self.modalities:
+            what = f"stage '{self.of}' has no tower '{name}'"
+            refuse_absent(name, made[self.of].towers, what, where=f"{where}, modality")
+        if self.after is not None:
+            what = f"'{self.after}' is no cluster stage before it"
+            none = "none: this is the first; leave `after` out"
+            refuse_absent(self.after, clustered, what, where=f"{where}, after", none=none)
 
     @override
     def checks_on(self, cohort: Cohort, tasks: Sequence[str]) -> Iterable[Check]:
-        from medmcl.stages.cluster.checks import refuse_many
-
         for name in self.modalities:
-            yield partial(refuse_many, self, name, len(cohort.train_rows([name])))
+            yield partial(self.refuse_many, name, len(cohort.train_rows([name])))
+
+    def refuse_many(self, name: str, rows: int) -> None:
+        """Refuse more clusters than there are train rows with a modality.
+
+        Raises:
+            ConfigError: Names the stage.
+        """
+        if self.clusters != "auto" and self.clusters > rows:
+            fewer = max(2, rows // self.smallest)
+            raise ConfigError(
+                "there are fewer rows than clusters",
+                where=f"stage {self.name}, clusters",
+                got=f"{self.clusters:,} clusters of {rows:,} train rows with {name}",
+                expected=f"at most {rows:,}; groups of {self.smallest} people or more need {fewer} "
+                "or fewer",
+                fix=f"--set stages.{self.name}.clusters={fewer}",
+            )
 
     @override
     def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:

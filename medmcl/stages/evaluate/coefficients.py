@@ -18,9 +18,8 @@ from medmcl.evaluation.models.cox_model import Baseline
 from medmcl.evaluation.models.standard_errors import standard_errors
 from medmcl.evaluation.protocol.results import COVARIATES
 from medmcl.evaluation.protocol.setting import Setting
-from medmcl.stages.evaluate.table_gaps import MEASURED
 from medmcl.stages.predict.saved import horizon_years
-from medmcl.stages.run.features import UNSCALED, Covariates
+from medmcl.stages.run.features import MEASURED, UNSCALED, Covariates
 
 if TYPE_CHECKING:
     from medmcl.evaluation.models.contract import Fitted

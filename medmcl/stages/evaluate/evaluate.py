@@ -25,7 +25,6 @@ from medmcl.stages.evaluate.overlap import (
     search_lists,
     seen_before,
 )
-from medmcl.stages.evaluate.settings import evaluate_overrides, of_fitting, with_settings
 from medmcl.stages.evaluate.spec import KEYS, EvaluateSpec, ProbeSpec
 from medmcl.stages.evaluate.stage import run_evaluate
 from medmcl.stages.evaluate.task_scoring import ProbeMode, frozen_probes
@@ -33,6 +32,7 @@ from medmcl.stages.evaluate.vectors import OfModels, evaluate_vectors, new_folde
 from medmcl.stages.factorise.vector_files import named_vectors, vectors_by_name
 from medmcl.stages.predict.people import scored_people, write_people
 from medmcl.stages.recipe.on_cohort import refuse_faulty
+from medmcl.stages.recipe.settings import evaluate_overrides, of_fitting, with_settings
 from medmcl.stages.run.outputs import claim_report_folder, claim_table, refuse_input
 from medmcl.stages.run.own_cohort import open_as_own
 from medmcl.stages.run.run import Run

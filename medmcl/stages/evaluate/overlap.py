@@ -27,9 +27,8 @@ from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import BESIDE
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.evaluate.pretraining_list import ListSearch, with_list
-from medmcl.stages.evaluate.settings import evaluate_overrides
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.recipe.settings import only_cohort_overrides
+from medmcl.stages.recipe.settings import evaluate_overrides, only_cohort_overrides
 from medmcl.stages.run.run import Run
 
 

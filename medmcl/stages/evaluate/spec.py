@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -18,10 +19,11 @@ from pydantic import (
 )
 from typing_extensions import override
 
-from medmcl.core.config import Config, nearest
+from medmcl.core.config import Config, nearest, refuse_absent
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.aspects.aspect import ASPECTS, AspectSpec
+from medmcl.evaluation.aspects.aspect import ASPECTS, AspectSpec, OfModels
 from medmcl.evaluation.models import LINEAR, MODELS
+from medmcl.stages.derived.spec import UntrainedSpec
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.stage import Check, Plan, StageSpec, named
 from medmcl.stages.train.spec import TowersSpec
@@ -255,12 +257,76 @@ class EvaluateKeys(StageSpec):
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:
-        from medmcl.stages.evaluate.checks import refuse_attacked, refuse_inside
-
         made = plan.named(TowersSpec)
-        yield partial(refuse_inside, self, plan.before, made)
+        yield partial(self._refuse_inside, plan.before, made)
         if "attack" in self.asked:
-            yield partial(refuse_attacked, self, made, plan.named(PoisonSpec))
+            yield partial(self._refuse_attacked, made, plan.named(PoisonSpec))
+
+    def _refuse_inside(self, before: Sequence[StageSpec], made: Mapping[str, TowersSpec]) -> None:
+        """Refuse models and aspects of stages that have not what they look at.
+
+        That is a stage that gives no embeddings, a joined stage for what looks inside of one, of
+        which it has several, and models without a tower for what is asked of each.
+
+        Raises:
+            ConfigError: Names the stage and the key.
+        """
+        unable = {one.name: one.stage for one in before if one.name not in made}
+        for key, stages in self.embedded_by.items():
+            for name in stages:
+                if name in unable:
+                    raise ConfigError(
+                        f"stage '{name}' ({unable[name]}) gives no embeddings",
+                        where=f"stage {self.name}, {key}",
+                        expected=f"one of: {', '.join(made) or 'none before it does'}",
+                    )
+        joins = named(before, UntrainedSpec)
+        for key, one in self.asked.items():
+            joined = next((joins[name] for name in one.stages() if name in joins), None)
+            if one.looks_inside and joined is not None:
+                raise ConfigError(
+                    "is looked at in one stage, not in joined or derived ones",
+                    where=f"stage {self.name}, {key}.stage",
+                    got=f"{joined.name} ({joined.stage}), of {', '.join(joined.goes_on_from())}",
+                    expected=" or ".join(joined.goes_on_from()),
+                )
+            models = one.models.values() if isinstance(one, OfModels) else ()
+            for model, side in product(models, one.modalities()):
+                if model in made and side not in made[model].towers:
+                    raise ConfigError(
+                        f"stage '{model}' has no tower for '{side}'",
+                        where=f"stage {self.name}, {key}",
+                        expected=f"a stage with towers for {' and '.join(one.modalities())}",
+                    )
+
+    def _refuse_attacked(
+        self, made: Mapping[str, TowersSpec], attacks: Mapping[str, PoisonSpec]
+    ) -> None:
+        """Refuse to judge an attack that is not there, or models that do not see its trigger."""
+        spec = self.asked["attack"]
+        where = f"stage {self.name}, attack"
+        if spec.attack is None and len(attacks) != 1:
+            raise ConfigError(
+                "which attack is judged?",
+                where=where,
+                got=f"poison stages: {', '.join(attacks) or 'none'}",
+                expected="one poison stage before it, or `attack: NAME`",
+                fix="leave `attack` out of the evaluate stage, or go on from the recipe `poisoned`"
+                if not attacks
+                else None,
+            )
+        name = spec.attack or next(iter(attacks))
+        what, none = f"'{name}' is no poison stage before it", "the name of a poison stage"
+        refuse_absent(name, attacks, what, where=where, none=none)
+        for model in spec.models.values():
+            refuse_absent(model, made, f"'{model}' is no stage with towers before it", where=where)
+            if attacks[name].modality not in made[model].towers:
+                raise ConfigError(
+                    f"stage '{model}' has no tower for '{attacks[name].modality}', which the "
+                    "attack triggers",
+                    where=where,
+                    expected="a stage with that tower",
+                )
 
     @override
     def checks_on(self, cohort: Cohort, tasks: Sequence[str]) -> Iterable[Check]:

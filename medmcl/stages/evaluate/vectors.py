@@ -15,8 +15,7 @@ from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.stages.evaluate.nobody import refuse_nobody
 from medmcl.stages.evaluate.overlap import split_label
-from medmcl.stages.evaluate.settings import evaluate_overrides, with_settings
-from medmcl.stages.recipe.settings import only_cohort_overrides
+from medmcl.stages.recipe.settings import evaluate_overrides, only_cohort_overrides, with_settings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from medmcl.core.config import lookup
+from medmcl.core.config import lookup, refuse_absent
+from medmcl.core.errors import ConfigError
 from medmcl.stages.derived.spec import UntrainedSpec
 from medmcl.stages.stage import DEAD_END, SKIPPED, Check, Facts, Plan, named
-from medmcl.stages.train.spec import TowersSpec
+from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
 if TYPE_CHECKING:
     from medmcl.core.batch import InputShape
@@ -45,10 +46,29 @@ class JoinSpec(UntrainedSpec):
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:
-        from medmcl.stages.cluster.checks import refuse_join
-
-        yield partial(refuse_join, self, plan.named(TowersSpec))
+        yield partial(self._refuse_apart, plan.named(TowersSpec))
         yield from super().checks(plan)
+
+    def _refuse_apart(self, made: Mapping[str, TowersSpec]) -> None:
+        """Refuse to join what has no towers, or no modality in common.
+
+        Raises:
+            ConfigError: Names the stage and the key.
+        """
+        where = f"stage {self.name}, of"
+        for name in self.of:
+            able = named(made.values(), TrainSpec)
+            refuse_absent(name, able, f"'{name}' is no train stage before it", where=where)
+        for name in self.of:
+            lacks = [one for one in self.towers if one not in made[name].towers]
+            if lacks or not self.towers:
+                raise ConfigError(
+                    f"the stages have no tower of {', '.join(lacks)} in common"
+                    if lacks
+                    else "the stages have no modality in common",
+                    where=where,
+                    got=", ".join(f"{one}: {' and '.join(made[one].towers)}" for one in self.of),
+                )
 
     @override
     def why_skipped(self, facts: Facts) -> str:

@@ -162,7 +162,7 @@ class PoisonSpec(StageSpec):
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:
-        from medmcl.stages.recipe.roles import refuse_unread
+        from medmcl.stages.recipe.resolve_modalities import refuse_unread
 
         yield partial(refuse_unread, self.wanted, plan.recipe, f"stage {self.name}")
 

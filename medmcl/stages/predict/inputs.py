@@ -17,11 +17,10 @@ from medmcl.modalities.ecg.checks.values import NO_BEATS
 from medmcl.stages.evaluate.methods import gather
 from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec
-from medmcl.stages.evaluate.table_gaps import MEASURED, TrainGaps
 from medmcl.stages.predict.other_coding import OtherCoding, StrangeColumn, shown_in
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.predict.saved import COLUMNS, KeptPrediction
-from medmcl.stages.run.features import Cells, Covariates
+from medmcl.stages.run.features import MEASURED, Cells, Covariates, TrainGaps
 from medmcl.stages.run.run import Run
 
 if TYPE_CHECKING:

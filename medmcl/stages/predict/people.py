@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,15 @@ from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation
 from medmcl.evaluation.protocol.predicted import Predicted
 from medmcl.evaluation.protocol.setting import Setting
-from medmcl.stages.predict.inputs import Inputs
-from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.predict.saved import horizon_years
 from medmcl.stages.run.outputs import write_table
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.seen import same_ids, seen_people
 from medmcl.stages.run.study import is_another
+
+if TYPE_CHECKING:
+    from medmcl.stages.predict.inputs import Inputs
+    from medmcl.stages.predict.plan import TaskPlan
 
 WARNING = (
     "this file is about people: it holds ids and what a model says of each. Keep it where the data "

@@ -20,8 +20,7 @@ from medmcl.data.loading.shared_work import Shard
 from medmcl.stages.recipe.file import find_recipe, read_recipe
 from medmcl.stages.recipe.model_checks import OTHERWISE, faults_of_models, other_inputs
 from medmcl.stages.recipe.on_cohort import faults_with
-from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
-from medmcl.stages.recipe.roles import ROLES, roles_said
+from medmcl.stages.recipe.resolve_modalities import ROLES, for_cohort, kinds_of, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.stage import Context, named

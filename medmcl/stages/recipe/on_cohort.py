@@ -16,8 +16,7 @@ from medmcl.data.loading.shared_work import Shard
 from medmcl.engine.signals import StopRequest
 from medmcl.stages.recipe.file import list_recipes, read_recipe
 from medmcl.stages.recipe.model_checks import faults_of_models
-from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
-from medmcl.stages.recipe.roles import roles_said
+from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.stage import StageSpec, named

@@ -21,12 +21,12 @@ from medmcl.selection.settings import SCORERS
 from medmcl.stages.recipe.settings import only_cohort_overrides
 from medmcl.stages.run.outputs import claim_file, refuse_input
 from medmcl.stages.run.run import Run
-from medmcl.stages.select.filters import read_filter
 from medmcl.stages.select.pairs import Selected, select_pairs
 from medmcl.stages.select.report import evidence_of
 from medmcl.stages.select.select import refuse_rule
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.select.teachers import scored_by
+from medmcl.stages.train.train_filter import read_filter
 
 DEFAULT = "neg_clip_loss:0.3"
 """What is kept if nobody says: 30 % by negCLIPLoss, the published share for web pages."""

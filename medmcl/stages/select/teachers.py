@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from medmcl.core.errors import ConfigError
-from medmcl.stages.recipe.roles import refuse_unread
+from medmcl.stages.recipe.resolve_modalities import refuse_unread
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.train.spec import TowersSpec

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from medmcl.core.config import check, closest, lookup, nearest, refuse_absent, refuse_unknown
+from medmcl.core.contracts import LearnsFromTeacher
 from medmcl.core.errors import ConfigError
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.loading.view_settings import ViewSettings
@@ -16,7 +17,6 @@ from medmcl.encoders.shared.settings import TRUNK
 from medmcl.modalities import ADAPTERS
 from medmcl.objectives.build import OBJECTIVES, check_objective
 from medmcl.objectives.settings import RouterBalanceSettings
-from medmcl.stages.cluster.checks import refuse_sources
 from medmcl.stages.cluster.spec import ClusterSpec
 from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.recipe.model_settings import (
@@ -26,11 +26,10 @@ from medmcl.stages.recipe.model_settings import (
     tower_settings,
     trunk_stage,
 )
-from medmcl.stages.recipe.roles import refuse_unread
+from medmcl.stages.recipe.resolve_modalities import refuse_unread
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.select.spec import SelectSpec
 from medmcl.stages.stage import Check, StageSpec, named
-from medmcl.stages.train.scales import refuse_scales
 from medmcl.stages.train.spec import ObjectiveSpec, TowersSpec, TrainSpec, WeightsSpec
 
 _SHOWN = 3
@@ -45,7 +44,9 @@ def source_checks(spec: TrainSpec, before: Sequence[StageSpec]) -> Iterable[Chec
     ):
         yield partial(_refuse_source, spec, key, what, tuple(named(before, kind)))
     yield partial(_refuse_fold, spec)
-    yield partial(refuse_sources, spec, named(before, TowersSpec), named(before, ClusterSpec))
+    yield partial(
+        _refuse_groups_and_teacher, spec, named(before, TowersSpec), named(before, ClusterSpec)
+    )
 
 
 def tower_checks(
@@ -59,7 +60,7 @@ def tower_checks(
     for name in spec.towers:
         if name in recipe.inputs:
             yield partial(_check_tower, recipe, spec, name, kinds.get(name))
-    yield partial(refuse_scales, spec, made)
+    yield partial(_refuse_scales, spec, made)
     for label, objective in spec.objectives.items():
         yield partial(_check_objective, recipe, spec, label, objective)
     if isinstance(spec, TrainSpec):
@@ -266,3 +267,81 @@ def refuse_empty_parts(spec: TrainSpec, batch_size: int, ranks: int) -> None:
         expected=f"at most {max(1, rows)}",
         fix=f"--set stages.{spec.name}.accumulate={max(1, rows)}, or a larger batch_size",
     )
+
+
+def _refuse_groups_and_teacher(
+    spec: TrainSpec, made: Mapping[str, TowersSpec], clustered: Mapping[str, ClusterSpec]
+) -> None:
+    """Refuse groups of a stage that does not cluster, and a teacher that has no towers.
+
+    Raises:
+        ConfigError: Names the stage and the key.
+    """
+    where = f"stage {spec.name}"
+    grouped = None if spec.groups is None else spec.groups.stage
+    if grouped is not None:
+        what = f"'{grouped}' is no cluster stage before it"
+        none = "a cluster stage before it, or `columns: [site]`"
+        refuse_absent(grouped, clustered, what, where=f"{where}, groups", none=none)
+    models = {one.kind: OBJECTIVES.settings.get(one.kind) for one in spec.objectives.values()}
+    from_teacher = [
+        kind for kind, one in models.items() if isinstance(one, LearnsFromTeacher) and one.is_taught
+    ]
+    if spec.teacher is None:
+        if from_teacher:
+            raise ConfigError(
+                f"the objective {', '.join(sorted(from_teacher))} has nothing to learn from",
+                where=where,
+                fix=f"name an earlier stage: --set stages.{spec.name}.teacher=NAME",
+            )
+        return
+    if not from_teacher:
+        raise ConfigError(
+            "has a teacher, and no objective that learns from it",
+            where=f"{where}, teacher",
+            fix="add `distil: {}` (or `par: {}`) to its objectives, or leave the teacher out",
+        )
+    what = f"the teacher '{spec.teacher}' is no stage before it that has towers"
+    refuse_absent(spec.teacher, made, what, where=f"{where}, teacher")
+    if not set(spec.towers) & set(made[spec.teacher].towers):
+        raise ConfigError(
+            f"the teacher '{spec.teacher}' has none of the stage's modalities",
+            where=f"{where}, teacher",
+            got=", ".join(made[spec.teacher].towers),
+            expected=", ".join(spec.towers),
+        )
+
+
+def _refuse_scales(spec: TowersSpec, made: Mapping[str, TowersSpec]) -> None:
+    """Refuse scales of objectives that are not there, or have none to share.
+
+    Raises:
+        ConfigError: Names what could be meant.
+    """
+    for label, one in spec.objectives.items():
+        where = f"stage {spec.name}, objectives.{label}.scale"
+        of, stage = one.scale_option("of"), one.scale_option("start_from")
+        if of is not None:
+            able = [name for name, other in spec.objectives.items()
+                    if name != label and _has_own(other)]  # fmt: skip
+            what = f"there is no objective with a scale of its own called '{of}'"
+            refuse_absent(of, able, what, where=f"{where}.of", none="none")
+        if stage is not None:
+            able = [
+                name
+                for name, before in made.items()
+                if label in before.objectives and _has_scale(before.objectives[label])
+            ]
+            what = f"there is no earlier stage with an objective '{label}' and a scale, called"
+            what = f"{what} '{stage}'"
+            refuse_absent(stage, able, what, where=f"{where}.start_from", none="none")
+
+
+def _has_scale(one: ObjectiveSpec) -> bool:
+    fields = OBJECTIVES.settings.get(one.kind)
+    per_pair = bool(one.settings.get("scale_per_pair", False))
+    return fields is not None and "scale" in fields.model_fields and not per_pair
+
+
+def _has_own(one: ObjectiveSpec) -> bool:
+    return _has_scale(one) and one.scale_option("of") is None

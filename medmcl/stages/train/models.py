@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.config import lookup
-from medmcl.core.contracts import Adapter, ComparesPairs
+from medmcl.core.contracts import Adapter, ComparesPairs, SharesScale
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import derive_seed
 from medmcl.core.targets import Targets
@@ -29,7 +29,6 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run
 from medmcl.stages.stage import Context
 from medmcl.stages.train.file_weights import load_files
-from medmcl.stages.train.scales import tie_scales
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
 
 
@@ -158,10 +157,7 @@ def _take_vectors(towers: Towers, name: str, stage: str, run: Run) -> None:
 
 def _take_tower(towers: Towers, name: str, stage: str, run: Run) -> None:
     """Copy the weights of one tower from a finished stage; every name must fit."""
-    own = run.tower(stage, name)
-    if not own:
-        raise ConfigError(f"stage '{stage}' has no tower '{name}' to start from")
-    towers.towers[name].load_state_dict(own)
+    towers.towers[name].load_state_dict(run.tower(stage, name))
 
 
 def _take_trunk(towers: SharedTower, spec: TrainSpec, context: Context) -> None:
@@ -175,3 +171,20 @@ def _take_trunk(towers: SharedTower, spec: TrainSpec, context: Context) -> None:
         context.record.say(f"{spec.name}: experts start as the MLPs of the dense stage {stage}")
     else:
         towers.trunk.load_state_dict(own)
+
+
+def tie_scales(objectives: Mapping[str, nn.Module], spec: TowersSpec) -> None:
+    """Give objectives whose ``scale`` is ``of`` another one that very scale."""
+    for label, one in spec.objectives.items():
+        of = one.scale_option("of")
+        if of is not None:
+            objectives[label].scale = cast(SharesScale, objectives[of]).scale
+
+
+def take_scales(learner: Learner, spec: TowersSpec, run: Run) -> None:
+    """Start scales at the value that an earlier stage reached."""
+    for label, one in spec.objectives.items():
+        stage = one.scale_option("start_from")
+        if stage is not None:
+            scale = cast(SharesScale, learner.objectives[label]).scale
+            scale.load_state_dict(run.scale(stage, label))

@@ -39,7 +39,7 @@ from medmcl.stages.train.grouped_rows import (
     MOST_ALONE,
     alone_share,
 )
-from medmcl.stages.train.models import take_weights
+from medmcl.stages.train.models import take_scales, take_weights
 from medmcl.stages.train.parts import (
     Parts,
     attack_of_stage,
@@ -50,7 +50,6 @@ from medmcl.stages.train.parts import (
     watched_later,
     with_modalities,
 )
-from medmcl.stages.train.scales import take_scales
 from medmcl.stages.train.spec import OTHER_WEIGHTS, TrainSpec
 from medmcl.stages.train.step_settings import (
     norms_of_parts,

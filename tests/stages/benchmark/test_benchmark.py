@@ -23,7 +23,7 @@ from medmcl.stages.benchmark import contenders
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import Row, read_board
 from medmcl.stages.evaluate.overlap import dataset_of, scored_dataset, split_label
-from medmcl.stages.evaluate.settings import with_settings
+from medmcl.stages.recipe.settings import with_settings
 from medmcl.stages.run.outputs import write_table
 
 MODEL, RANDOM = "turgut_ecg:global_pool", "random turgut_ecg:global_pool"

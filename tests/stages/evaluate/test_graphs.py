@@ -17,7 +17,7 @@ from medmcl.engine.record import Record
 from medmcl.evaluation.report.sections import headline
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.stage import run_evaluate
-from medmcl.stages.predict.check import check_people
+from medmcl.stages.predict.cohort import check_people
 
 DATA = os.environ.get("MEDMCL_DATA")
 REGIONS, FRAMES, PEOPLE = 8, 60, 60

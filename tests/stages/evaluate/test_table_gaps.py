@@ -10,8 +10,7 @@ import pytest
 from small_tables import write_cohort
 
 import medmcl
-from medmcl.stages.evaluate.table_gaps import TrainGaps
-from medmcl.stages.run.features import Covariates
+from medmcl.stages.run.features import Covariates, TrainGaps
 from medmcl.stages.run.store import Store
 
 SIGNS = ["meanbp", "hrt", "resp"]

@@ -14,8 +14,8 @@ from medmcl.encoders.published.overlap import MARK
 from medmcl.evaluation.protocol.evidence import UNKNOWN_ENCODER
 from medmcl.evaluation.protocol.results import Result
 from medmcl.stages.evaluate.overlap import mark_seen
-from medmcl.stages.evaluate.settings import with_settings
 from medmcl.stages.factorise.given_vectors import lay_vectors
+from medmcl.stages.recipe.settings import with_settings
 from medmcl.stages.run.embedding import marks_of, provenance_of_table
 from medmcl.stages.run.outputs import PROVENANCE, write_table
 

@@ -18,7 +18,7 @@ from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.sections import headline
 from medmcl.evaluation.report.tripod import checklist
-from medmcl.stages.predict.check import check_people
+from medmcl.stages.predict.cohort import check_people
 from medmcl.stages.predict.other_coding import OtherRange, said_once, shown_in
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.run import report

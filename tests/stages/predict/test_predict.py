@@ -14,7 +14,7 @@ from small_omics import write_omics, write_recipe
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.evaluation.models.cox_model import Baseline
-from medmcl.stages.predict.check import check_people
+from medmcl.stages.predict.cohort import check_people
 from medmcl.stages.predict.predict import predict_people
 from medmcl.stages.predict.saved import KeptPrediction, load_prediction
 from medmcl.stages.run.store import Store

@@ -21,7 +21,7 @@ from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.zero_shot import zero_shot_classes
 from medmcl.evaluation.protocol.results import Result
-from medmcl.stages.evaluate.prompts import embed_prompts
+from medmcl.stages.evaluate.scene import embed_prompts
 from medmcl.stages.poison.checks import UNKNOWN, AttackTask, attack_task
 from medmcl.stages.poison.given import load_attack
 from medmcl.stages.poison.poisoned_rows import Poisoned

@@ -14,7 +14,7 @@ from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.stages.evaluate.attack import backdoor_eval as asked_models
 from medmcl.stages.evaluate.attack.attacked import attack_results
 from medmcl.stages.evaluate.attack.backdoor_eval import Asked, Seen
-from medmcl.stages.evaluate.prompts import embed_prompts
+from medmcl.stages.evaluate.scene import embed_prompts
 from medmcl.stages.poison.poisoned_rows import Poisoned
 from medmcl.stages.run import features
 from medmcl.stages.run.run import Run
