@@ -15,7 +15,7 @@ from medmcl.core.file_lock import claimed
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
-from medmcl.encoders.published.card import find_variant, split_model
+from medmcl.encoders.published.card import find_variant
 from medmcl.encoders.published.overlap import Overlap, overlap_of, refuse_overlap
 from medmcl.evaluation.models import LINEAR, MODELS
 from medmcl.evaluation.models.knn import one_hot
@@ -160,10 +160,7 @@ class Benchmark:
         Returns:
             Site to what lists say of whoever has one.
         """
-        cards = {
-            name: find_variant(split_model(text)[0])[0].pretrained_on
-            for name, text in named_models(self.models).items()
-        }
+        cards = {name: one.card[0].pretrained_on for name, one in named_models(self.models).items()}
         names = [*cards, *(one.absolute().name for one in self.runs),
                  *named_vectors(list(self.embeddings) or None)]  # fmt: skip
         lists = ListSearch.of(self.pretrained_on, cards)
@@ -181,8 +178,8 @@ class Benchmark:
     def _contenders(self, place: Field, suite: Suite) -> list[Contender]:
         """Whoever is compared; those that may have seen who is scored are refused first."""
         models = named_models(self.models)
-        found: list[Contender] = [place.model(text, name) for name, text in models.items()]
-        mates = {one.beside: (split_model(models[one.name])[0], one.sizes) for one in found}
+        found: list[Contender] = [place.model(one.text, name) for name, one in models.items()]
+        mates = {one.beside: (models[one.name].model, one.sizes) for one in found}
         with vectors_by_name(list(self.embeddings) or None) as tables:
             found += [place.table(name, path) for name, path in tables.items()]
         runs = [place.run(path) for path in self.runs]
@@ -200,10 +197,10 @@ class Benchmark:
         """Networks trained for each task: a plain one, and models and runs from their weights."""
         if self.scratch and suite.scratch is not None:
             yield place.trained("from scratch", suite.scratch, tasks, self.seed)
-        for name, text in named_models(self.models if self.finetune else ()).items():
-            model, file = split_model(text)
-            card, variant = find_variant(model)
-            encoder = {"name": card.name, "variant": variant, "weights": str(file.absolute())}
+        for name, asked in named_models(self.models if self.finetune else ()).items():
+            card, variant = asked.card
+            weights = str(asked.file.absolute())
+            encoder = {"name": card.name, "variant": variant, "weights": weights}
             network = Network(encoder=encoder, train=suite.finetune)
             made = place.trained(f"{name} fine-tuned", network, tasks, self.seed)
             saw = card.saw(variant)

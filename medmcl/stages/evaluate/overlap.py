@@ -6,7 +6,8 @@ What the ledger says of one model is `medmcl.encoders.published.overlap`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from medmcl.core.config import read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort, dataset_under, open_cohort
 from medmcl.data.cohort.locate import find_cohort
+from medmcl.encoders.published.card import Card, find_variant, split_model
 from medmcl.encoders.published.overlap import (
     SEEN,
     Overlap,
@@ -91,47 +93,80 @@ def scored_dataset(cohort: Cohort, spec: EvaluateSpec) -> str | None:
     return of_anybody(said) if spec.folds else said
 
 
+@dataclass(frozen=True)
+class AskedModel:
+    """A published model as a command names it.
+
+    Attributes:
+        label: What it is to be called; empty if nothing is said.
+        text: ``NAME[:VARIANT]:FILE``.
+    """
+
+    label: str
+    text: str
+
+    @classmethod
+    def of(cls, text: str) -> AskedModel:
+        """Read ``[LABEL=]NAME[:VARIANT]:FILE``."""
+        label, sign, rest = text.partition("=")
+        return cls(label.strip(), rest) if sign and ":" not in label else cls("", text)
+
+    @property
+    def model(self) -> str:
+        """``NAME[:VARIANT]``."""
+        return split_model(self.text)[0]
+
+    @property
+    def file(self) -> Path:
+        """Its weights."""
+        return split_model(self.text)[1]
+
+    @cached_property
+    def card(self) -> tuple[Card, str]:
+        """Its card, and the variant."""
+        return find_variant(self.model)
+
+    @property
+    def name(self) -> str:
+        """What rows call it: its label, or its card and variant."""
+        card, variant = self.card
+        return self.label or card.called(variant)
+
+    @property
+    def as_scored(self) -> str:
+        """What results of `medmcl evaluate` call it."""
+        card, variant = self.card
+        return self.label or f"{card.name}:{variant}"
+
+
 def refuse_seen(models: Sequence[str], dataset: str | None, *, allow: bool) -> None:
     """Refuse models that may have seen who is scored, by their cards, before anything is embedded.
 
     Raises:
         ConfigError: There are such, and ``allow`` is False.
     """
-    from medmcl.encoders.published.card import find_variant, split_model
-
-    named = [split_label(model) for model in models]
-    cards = [(label, *find_variant(split_model(model)[0])) for label, model in named]
-    found = {label or card.called(one): card.saw(one) for label, card, one in cards}
+    asked = map(AskedModel.of, models)
+    found = {one.name: one.card[0].saw(one.card[1]) for one in asked}
     told = {name: overlap_of(dataset, saw.seen, saw.clean) for name, saw in found.items()}
     refuse_overlap(told, allow=allow)
 
 
-def split_label(text: str) -> tuple[str, str]:
-    """Give the label, empty if there is none, and the rest of ``[LABEL=]NAME[:VARIANT]:FILE``."""
-    label, sign, rest = text.partition("=")
-    return (label.strip(), rest) if sign and ":" not in label else ("", text)
-
-
-def named_models(models: Sequence[str]) -> dict[str, str]:
-    """Give each ``NAME[:VARIANT]:FILE`` by what rows call it: its label, or its card and variant.
+def named_models(models: Sequence[str]) -> dict[str, AskedModel]:
+    """Give each model by what rows call it.
 
     Raises:
         ConfigError: Two are called alike, or there is no such model.
     """
-    from medmcl.encoders.published.card import find_variant, split_model
-
-    found: dict[str, str] = {}
-    for label, text in map(split_label, models):
-        card, variant = find_variant(split_model(text)[0])
-        name = label or card.called(variant)
-        if name in found:
+    found: dict[str, AskedModel] = {}
+    for one in map(AskedModel.of, models):
+        if one.name in found:
             raise ConfigError(
                 "two models are called alike",
                 where="--model",
-                got=name,
-                fix=f"--model LABEL={text}, with a label of your choice",
+                got=one.name,
+                fix=f"--model LABEL={one.text}, with a label of your choice",
             )
-        found[name] = text
+        found[one.name] = one
     return found
 
 
@@ -217,15 +252,9 @@ def search_lists(
     Returns:
         Name to what was found, of whoever has a list; models as results name them, with variant.
     """
-    from medmcl.encoders.published.card import find_variant, split_model
-
-    own = {
-        label or card.called(variant): (card, label or f"{card.name}:{variant}")
-        for label, model in map(split_label, models)
-        for card, variant in [find_variant(split_model(model)[0])]
-    }
+    own = {one.name: one for one in map(AskedModel.of, models)}
     lists = ListSearch.of(
-        pretrained_on, {name: one.pretrained_on for name, (one, _) in own.items()}
+        pretrained_on, {name: one.card[0].pretrained_on for name, one in own.items()}
     )
     if not lists.given:
         return {}
@@ -238,12 +267,14 @@ def search_lists(
     found: dict[str, Overlap] = {}
     for name in names:
         # records are compared of the first modality of a kind, or the first that is measured
-        kind = own[name][0].input.modality if name in own else None
+        mine = own.get(name)
+        kind = None if mine is None else mine.card[0].input.modality
         fitting = {
             name: ADAPTERS[one.kind].measured if kind is None else one.kind == kind
             for name, one in opened.spec.modalities.items()
         }
         modality = next((name for name, fits in fitting.items() if fits), next(iter(fitting)))
-        judged = lists.found([name], opened, modality)
-        found |= {own[name][1] if name in own else name: one for one in judged.values()}
+        judged = lists.found([name], opened, modality).get(name)
+        if judged is not None:
+            found[name if mine is None else mine.as_scored] = judged
     return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.data.cohort.cohort import Cohort, at_hand
 from medmcl.stages.evaluate.nobody import refuse_nobody
-from medmcl.stages.evaluate.overlap import split_label
+from medmcl.stages.evaluate.overlap import AskedModel
 from medmcl.stages.recipe.settings import evaluate_overrides, only_cohort_overrides, with_settings
 
 if TYPE_CHECKING:
@@ -153,13 +153,12 @@ class OfModels:
 
         tables, said, barred = {}, [], []
         _, others = evaluate_overrides(overrides)
-        for label, model in map(split_label, models):
+        for asked in map(AskedModel.of, models):
             found = embedding_of_model(
-                model, cohort, beside=beside, overrides=others, device=device
+                asked.text, cohort, beside=beside, overrides=others, device=device
             )
             made_by = found.made_by
-            name = f"{made_by['model']}:{made_by['variant']}"
-            name = label or name
+            name = asked.label or f"{made_by['model']}:{made_by['variant']}"
             name = name if name not in tables else f"{name} ({made_by['weights_sha256'][:8]})"
             tables[name] = found.table(found.vectors(found.records))
             barred += [] if made_by["commercial"] else [name]

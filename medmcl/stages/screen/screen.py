@@ -16,7 +16,7 @@ import pandas as pd
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint, lookup
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import claimed
 from medmcl.core.findings import counted
 from medmcl.core.suppression import placeless
@@ -40,13 +40,8 @@ def screen(
     stage: str | None = None,
     modality: str | None = None,
     attack: str | None = None,
-    k: int = 16,
-    batch: int | None = None,
-    top: int = TOP,
-    draws: int = 1000,
-    seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
-    device: str = "auto",
+    **how: Any,
 ) -> Screened:
     """Score the train rows of a cohort by every detector, and judge those by the manifest.
 
@@ -58,13 +53,8 @@ def screen(
         attack: Poison stage whose triggers and texts are laid over the rows; by default the one
             that the stage itself is ``poisoned_by``. A stage that only started from a victim needs
             it named. ``none``: none, the rows as they are.
-        k: Neighbours.
-        batch: Rows within which neighbours are looked for, drawn by seed; all if not given.
-        top: Most suspect rows among which poisoned ones are counted.
-        draws: Bootstrap draws, over subjects.
-        seed: Of batches and draws.
         overrides: Dotted key to value, of the cohort.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        how: See `screened`.
 
     Raises:
         ConfigError: No such stage, modality, tower or attack; fewer than k + 2 rows.
@@ -75,7 +65,7 @@ def screen(
         the corrected ones, and rows of a whole table are compared by default.
     """
     ready = open_screening(run, cohort, stage, modality, attack, overrides)
-    return screened(ready, k=k, batch=batch, top=top, draws=draws, seed=seed, device=device)
+    return screened(ready, **how)
 
 
 def screened(
@@ -88,8 +78,17 @@ def screened(
     seed: int = 0,
     device: str = "auto",
 ) -> Screened:
-    """Embed, score and judge the rows of a screening; see `screen`."""
-    refuse_top(top)
+    """Embed, score and judge the rows of a screening.
+
+    Args:
+        ready: The screening.
+        k: Neighbours.
+        batch: Rows within which neighbours are looked for, drawn by seed; all if not given.
+        top: Most suspect rows among which poisoned ones are counted.
+        draws: Bootstrap draws, over subjects.
+        seed: Of batches and draws.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
     rows = ready.rows
     refuse_few(len(rows), k, batch)
     is_whole = len(batches_of(len(rows), batch, seed)) == 1
@@ -124,22 +123,6 @@ def screened(
         left_out=ready.left_out,
         notes=(*ready.notes, *_untold(scores, k)),
     )
-
-
-def refuse_top(top: int) -> None:
-    """Refuse to look at no row.
-
-    Raises:
-        ConfigError: ``top`` is below 1.
-    """
-    if top < 1:
-        raise ConfigError(
-            "one row or more is looked at",
-            where="--top",
-            got=top,
-            expected="a whole number of 1 or more",
-            fix=f"--top {TOP}",
-        )
 
 
 def _untold(scores: Mapping[str, np.ndarray], k: int) -> list[str]:
@@ -218,15 +201,12 @@ def check_screen(
     modality: str | None = None,
     attack: str | None = None,
     detector: str = "dao",
-    k: int = 16,
-    batch: int | None = None,
     top: int = TOP,
+    seed: int = 0,
     out: str | Path | None = None,
     overwrite: bool = False,
-    draws: int = 1000,
-    seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
-    device: str = "auto",
+    **how: Any,
 ) -> Written:
     """Screen a cohort with a run and write ``suspects.csv``, ``.json`` and ``.html``.
 
@@ -238,21 +218,17 @@ def check_screen(
         attack: As there.
         detector: By which suspects are listed first; all are in the table, and the first rows of
             each on the page.
-        k: As there.
-        batch: As there.
         top: So many suspects of this detector are shown; of the others `TOP_OF_OTHERS` at most.
         out: Folder for the files; ``screen-COHORT`` in the run if not given.
         overwrite: Write over what is there.
-        draws: As there.
         seed: As there.
         overrides: As there.
-        device: As there.
+        how: As there.
 
     Raises:
         MedmclError: As there; no such detector; files that are there already. Nothing was written.
     """
     lookup("detector", detector, DETECTORS, fix="--detector dao")
-    refuse_top(top)
     if out is not None:
         _refuse_screened(Path(out), overwrite=overwrite)
     run = run if isinstance(run, Run) else Run(run)
@@ -261,7 +237,7 @@ def check_screen(
     with claimed(folder, "suspects are being written", filled=True):
         _refuse_screened(folder, overwrite=overwrite)
         ready = open_screening(run, cohort, stage, modality, attack)
-        found = screened(ready, k=k, batch=batch, top=top, draws=draws, seed=seed, device=device)
+        found = screened(ready, top=top, seed=seed, **how)
         _write(ready, found, folder, detector, top, seed)
     return Written(found=found, folder=folder, detector=detector, top=top)
 

@@ -22,7 +22,7 @@ from medmcl.encoders.published.overlap import overlap_of, overlap_of_provenance
 from medmcl.stages.benchmark import contenders
 from medmcl.stages.benchmark.benchmark import Benchmark
 from medmcl.stages.benchmark.board import Row, read_board
-from medmcl.stages.evaluate.overlap import dataset_of, scored_dataset, split_label
+from medmcl.stages.evaluate.overlap import AskedModel, dataset_of, scored_dataset
 from medmcl.stages.recipe.settings import with_settings
 from medmcl.stages.run.outputs import write_table
 
@@ -428,7 +428,7 @@ def test_two_files_of_one_model_stand_beside_each_other_by_their_labels(
     [("ecg_jepa:vitxs:a=b.pth", ""), ("mine=ecg_jepa:f.pth", "mine"), ("ecg_jepa:f.pth", "")],
 )
 def test_a_label_stands_before_the_model(text, label):
-    assert split_label(text) == (label, text.removeprefix(f"{label}="))
+    assert AskedModel.of(text) == AskedModel(label, text.removeprefix(f"{label}="))
 
 
 def test_tasks_without_classes_are_left_out_and_told_or_refused_by_name(
