@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from medmcl.cli.command import DeviceOption, PretrainedOnOption, fractions_of, set_option
+from medmcl.cli.command import DeviceOption, PretrainedOnOption, called, fractions_of, set_option
 
 
 def benchmark(
@@ -24,7 +24,7 @@ def benchmark(
         Path | None,
         typer.Option(help="Folder for leaderboard and page; embeddings are kept there, too."),
     ] = None,
-    model: Annotated[
+    models: Annotated[
         list[str] | None,
         typer.Option(
             "--model",
@@ -32,7 +32,7 @@ def benchmark(
             help="A published model (`medmcl models`) with its file of weights. Repeatable.",
         ),
     ] = None,
-    run: Annotated[
+    runs: Annotated[
         list[Path] | None, typer.Option("--run", help="A run folder. Repeatable.")
     ] = None,
     embeddings: Annotated[
@@ -66,11 +66,11 @@ def benchmark(
         Path | None,
         typer.Option("--data-root", help="Folder that the paths of records start from."),
     ] = None,
-    task: Annotated[
+    tasks: Annotated[
         list[str] | None,
         typer.Option("--task", help="Task of the suite; all if not given. Repeatable."),
     ] = None,
-    site: Annotated[
+    sites: Annotated[
         list[str] | None,
         typer.Option(
             "--site",
@@ -78,7 +78,7 @@ def benchmark(
             "Repeatable.",
         ),
     ] = None,
-    protocol: Annotated[
+    protocols: Annotated[
         list[str] | None,
         typer.Option(
             "--protocol", help="linear_probe or knn; those of the suite if not given. Repeatable."
@@ -121,6 +121,7 @@ def benchmark(
     device: DeviceOption = "auto",
 ) -> None:
     """Compare published models, runs and vectors on a suite, beside simple baselines."""
+    given = {**locals()}
     from medmcl.core.errors import ConfigError
     from medmcl.core.overrides import parse_overrides
     from medmcl.stages.benchmark.suite import list_suites, read_suite
@@ -136,30 +137,11 @@ def benchmark(
     overrides = parse_overrides(set_ or ())
     if data_root is not None:
         overrides["data_root"] = str(data_root)
-    rows = Benchmark(
-        suite=suite,
-        out=out,
-        models=model or (),
-        runs=run or (),
-        embeddings=embeddings or (),
-        random=random or (),
-        cohort=cohort,
-        modality=modality,
-        tasks=task or (),
-        sites=site or (),
-        protocols=protocol or (),
-        label_fractions=fractions_of(label_fraction) or (),
-        disturbed=disturbed,
-        scratch=scratch,
-        finetune=finetune,
-        pretrained_on=pretrained_on or (),
-        allow_overlap=allow_overlap,
-        overwrite=overwrite,
-        overrides=overrides,
-        seed=seed,
-        device=device,
+    rows = called(
+        Benchmark, given, ("label_fraction", "data_root", "set_"),
+        label_fractions=fractions_of(label_fraction) or (), overrides=overrides,
         command=shlex.join(["medmcl", *sys.argv[1:]]),
-    ).run()
+    ).run()  # fmt: skip
     for mark in dict.fromkeys(f"{row.name}: {row.mark}" for row in rows if row.mark):
         print(f"mind {mark}")
     print(f"{len(rows):,} rows: {out / 'leaderboard.csv'}\npage: {out / 'leaderboard.md'}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import click
 import typer
@@ -14,6 +15,8 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.models import ArgumentInfo
 
 from medmcl.core.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def set_option(what: str, form: str = "A.B=C") -> Any:
@@ -93,6 +96,27 @@ def begun(
             yield overrides
     except ConfigError as error:
         raise naming_overrides(error, overrides) from None
+
+
+def called(
+    work: Callable[..., T], given: Mapping[str, Any], apart: Collection[str] = (), **changes: Any
+) -> T:
+    """Call what a command is for with what the command was given, by the same names.
+
+    Args:
+        work: A function, or a dataclass of options.
+        given: Parameters of the command, its ``{**locals()}``; what was not given is left to the
+            defaults of the work.
+        apart: Parameters that the command uses otherwise.
+        changes: What is passed instead of, or beside, what was given.
+
+    Raises:
+        TypeError: The work takes no parameter of that name, given or not: an option of no effect.
+    """
+    own = {name: value for name, value in given.items() if name not in {*apart, *changes}}
+    if lost := own.keys() - signature(work).parameters.keys():
+        raise TypeError(f"{work} takes no {', '.join(sorted(lost))}")
+    return work(**{name: one for name, one in own.items() if one not in (None, [])}, **changes)
 
 
 INTERRUPTED = 130

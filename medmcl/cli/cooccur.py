@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medmcl.cli.command import Command, Group, OverwriteOption, set_option
+from medmcl.cli.command import Command, Group, OverwriteOption, called, set_option
 
 app = typer.Typer(
     name="cooccur",
@@ -212,20 +212,10 @@ def release(
 
     Several sites are added up first, which loses fewer cells than suppressing at each.
     """
+    given = {**locals()}
     from medmcl.stages.cooccur.release import release_folders
 
-    done = release_folders(
-        counts,
-        out,
-        min_patients=min_patients,
-        public_vocabulary=public_vocabulary,
-        allow_nested=allow_nested,
-        align=_align(align),
-        largest_share=largest_share,
-        beside_private=beside_private,
-        beside_sums=beside_sums,
-        other_people=other_people,
-    )
+    done = called(release_folders, given, ("counts",), sites=counts, align=_align(align))
     cells, share, warnings = (done.pop(key) for key in ("cells", "share suppressed", "warnings"))
     done["cells suppressed"] = f"{done['cells suppressed']:,} of {cells:,} ({share:.1%})"
     _say({**done, "warnings": warnings})
@@ -272,21 +262,11 @@ def release_private(
     allow_noise: AllowNoise = False,
 ) -> None:
     """Write noisy counts under differential privacy, a patient being the unit (extra [dp])."""
+    given = {**locals()}
     from medmcl.stages.cooccur.release import read_bounds, release_rows
 
-    done = release_rows(
-        rows,
-        vocabulary,
-        out,
-        clip=read_bounds(clip, clip_longest),
-        epsilon=epsilon,
-        delta=delta,
-        ledger=ledger,
-        window=window,
-        clip_share=clip_share,
-        allow_noise=allow_noise,
-    )
-    _say(done)
+    bounds = read_bounds(clip, clip_longest)
+    _say(called(release_rows, given, ("clip_longest",), clip=bounds))
 
 
 @app.command(cls=Command)
@@ -378,21 +358,10 @@ def private_start(
     allow_noise: AllowNoise = False,
 ) -> None:
     """Start a private release of three sites or more, of which nobody holds the exact sum."""
+    given = {**locals()}
     from medmcl.stages.cooccur.private import start_private
 
-    _say(
-        start_private(
-            vocabulary,
-            site,
-            clip,
-            out,
-            epsilon=epsilon,
-            delta=delta,
-            honest=honest,
-            window=window,
-            allow_noise=allow_noise,
-        )
-    )
+    _say(called(start_private, given, ("site",), sites=site))
 
 
 @app.command("private-share", cls=Command)
@@ -505,22 +474,16 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of random pairs, bootstraps and map.")] = 0,
 ) -> None:
     """Score an embedding by known relations, relevance and neighbours; draw its map."""
+    given = {**locals()}
     from medmcl.stages.cooccur.embed import load_vectors
     from medmcl.stages.cooccur.evaluate import evaluate as run_evaluate
     from medmcl.stages.cooccur.evaluate import open_groups, said
 
-    found = run_evaluate(
-        load_vectors(vectors),
-        out,
-        relations=relations,
-        hierarchy=hierarchy,
-        relevance=relevance,
-        types=types,
-        neighbours_of=neighbours or (),
+    found = called(
+        run_evaluate, given, ("vectors", "neighbours"),
+        table=load_vectors(vectors), neighbours_of=neighbours or (),
         groups=open_groups(vectors, groups) if groups else None,
-        seed=seed,
-        overwrite=overwrite,
-    )
+    )  # fmt: skip
     for line in said(found):
         print(line)
     print(f"evaluation: {out}")

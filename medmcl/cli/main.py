@@ -34,6 +34,7 @@ from medmcl.cli.command import (
     PretrainedOnOption,
     WorkersOption,
     begun,
+    called,
     end_wrecked,
     fractions_of,
     say_report,
@@ -148,6 +149,7 @@ def pretrain(
     ] = 600,
 ) -> None:
     """Train a recipe on a cohort; ends with a run folder and its report.html."""
+    given = {**locals()}
     from medmcl.engine.peers import together
     from medmcl.engine.rank_store import rank_and_size
 
@@ -170,17 +172,8 @@ def pretrain(
         opened, resolved = recipe_on(cohort, recipe, overrides)  # before torch is imported
         from medmcl.stages.run.pretrain import pretrain as run_pretrain
 
-        run = run_pretrain(
-            opened,
-            recipe=resolved,
-            out=out,
-            seed=seed,
-            device=device,
-            precision=precision,
-            keep=keep,
-            reuse=reuse,
-            resume=resume,
-        )
+        apart = ("set_", "devices", "workers", "rank_timeout")
+        run = called(run_pretrain, given, apart, cohort=opened, recipe=resolved)
     if run is not None:
         print(f"run:    {run.path}")
         say_report(run.path)
@@ -204,8 +197,8 @@ def evaluate(
             "RUN they stand beside its models; without one --out becomes a run folder. Repeatable.",
         ),
     ] = None,
-    model: ModelOption = None,
-    task: Annotated[
+    models: ModelOption = None,
+    tasks: Annotated[
         list[str] | None,
         typer.Option("--task", help="Task to score; all if not given. Repeatable."),
     ] = None,
@@ -288,7 +281,7 @@ def evaluate(
 
     They are the held-out split; of another cohort that declares no split, everybody.
     """
-    fractions = fractions_of(label_fraction)
+    given, fractions = {**locals()}, fractions_of(label_fraction)
     target = out if out is not None or run is None or not run.is_dir() else run
     with begun(
         set_, cohort, runs=(run, *(compare or ())), out=target, workers=workers,
@@ -296,25 +289,10 @@ def evaluate(
     ) as overrides:  # fmt: skip
         from medmcl.stages.evaluate.evaluate import evaluate as run_evaluate
 
-        done = run_evaluate(
-            run,
-            cohort,
-            embeddings=embeddings or None,
-            models=model or (),
-            tasks=task or None,
-            label_fractions=fractions,
-            compare=compare or (),
-            out=out,
-            overwrite=overwrite,
-            overrides=overrides,
-            seed=seed,
-            device=device,
-            probe=_probe(probe),
-            resample=resample,
-            predictions=predictions,
-            pretrained_on=pretrained_on or (),
-            allow_overlap=allow_overlap,
-        )
+        done = called(
+            run_evaluate, given, ("label_fraction", "set_", "workers"),
+            label_fractions=fractions, overrides=overrides, probe=_probe(probe),
+        )  # fmt: skip
     say_report(done.folder)
     if predictions is not None:
         from medmcl.stages.predict.people import WARNING
@@ -386,25 +364,11 @@ def embed(
     workers: WorkersOption = None,
 ) -> None:
     """Write the embedding of every record of a cohort, with a quality flag."""
+    given = {**locals()}
     with begun(set_, cohort, workers=workers, reads_recipe=False) as overrides:
         from medmcl.stages.run.embed import EmbedCommand
 
-        done = EmbedCommand(
-            run=run,
-            model=model,
-            variant=variant,
-            preparation=preparation,
-            cohort=cohort,
-            modality=modality,
-            stage=stage,
-            space=space,
-            out=out,
-            shard=shard,
-            resume=resume,
-            overwrite=overwrite,
-            overrides=overrides,
-            device=device,
-        ).write()
+        done = called(EmbedCommand, given, ("set_", "workers"), overrides=overrides).write()
     print(done.said)
     end_wrecked(done.wrecked)
 
@@ -427,9 +391,11 @@ def select(
     pair: Annotated[
         str | None, typer.Option(help="The two modalities, a,b; the run's first two if not given.")
     ] = None,
-    stage: Annotated[
+    stages: Annotated[
         list[str] | None,
-        typer.Option(help="Stage whose towers score; several if each left out a fold. Repeatable."),
+        typer.Option(
+            "--stage", help="Stage whose towers score; several if each left out a fold. Repeatable."
+        ),
     ] = None,
     target: Annotated[
         str | None,
@@ -466,6 +432,7 @@ def select(
     workers: WorkersOption = None,
 ) -> None:
     """Choose the pairs of a cohort that are worth training on; `pretrain --keep` takes the file."""
+    given = {**locals()}
     from medmcl.core.writing import refuse_unwritable
 
     refuse_unwritable(out, folder=False)
@@ -475,20 +442,11 @@ def select(
         find_cohort(cohort)
         from medmcl.stages.select.command import select as run_select
 
-        done = run_select(
-            run,
-            cohort,
-            out=out,
-            by=by or (),
+        done = called(
+            run_select, given, ("shown", "set_", "workers"),
             pair=None if pair is None else pair.split(","),
-            stages=stage or (),
-            target=target,
-            also=also or (),
-            or_else=or_else or (),
-            overwrite=overwrite,
             overrides={"select.shown": shown, **overrides},
-            device=device,
-        )
+        )  # fmt: skip
     print(done.sentence)
     for note in (*done.repeats, *done.notes):
         print(note)
@@ -777,20 +735,11 @@ def poison(
 
     The data stay as they are. `pretrain` takes the manifest: --set stages.NAME.manifest=FILE.
     """
+    given = {**locals()}
     with begun(set_, cohort, recipe, out=out, workers=workers) as overrides:
         from medmcl.stages.poison.command import poison as run_poison
 
-        done = run_poison(
-            cohort,
-            out=out,
-            recipe=recipe,
-            stage=stage,
-            overrides=overrides,
-            seed=seed,
-            shown=shown,
-            keep=keep,
-            overwrite=overwrite,
-        )
+        done = called(run_poison, given, ("set_", "workers"), overrides=overrides)
     print(done.summary)
 
 
