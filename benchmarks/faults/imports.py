@@ -13,7 +13,7 @@ IMPORTED_ONCE = (
     "medmcl.stages.run.pretrain", "medmcl.stages.train.train", "sympy", "torch._dynamo",
 )  # fmt: skip
 BETWEEN_SITES = (
-    "medmcl.cooccurrence.count.command", "medmcl.stages.cooccur.private", "opendp.prelude",
+    "medmcl.cooccurrence.count.command", "medmcl.stages.cooccur.release", "opendp.prelude",
     "medmcl.stages.cooccur.evaluate", "sklearn.linear_model",
 )  # fmt: skip
 

@@ -359,7 +359,7 @@ def private_start(
 ) -> None:
     """Start a private release of three sites or more, of which nobody holds the exact sum."""
     given = {**locals()}
-    from medmcl.stages.cooccur.private import start_private
+    from medmcl.stages.cooccur.release import start_private
 
     _say(called(start_private, given, ("site",), sites=site))
 
@@ -373,7 +373,7 @@ def private_share(
     out: ShareFile,
 ) -> None:
     """Clip this site's patients, add its share of the noise, and mask; the share may leave."""
-    from medmcl.stages.cooccur.private import share_rows
+    from medmcl.stages.cooccur.release import share_rows
 
     _say(share_rows(rows, keys, ledger, round_, out))
 
@@ -385,7 +385,7 @@ def private_sum(
     out: ReleaseFolder,
 ) -> None:
     """Add up the shares: a release under differential privacy, the noise of all sites in it."""
-    from medmcl.stages.cooccur.private import sum_private
+    from medmcl.stages.cooccur.release import sum_private
 
     _say(sum_private(shares, round_, out))
 

@@ -59,7 +59,7 @@ def launch(
         text = script(job, sbatch or ())
         print(text, end="") if dry_run else print(f"job: {submit(text)}")
         return
-    from medmcl.stages.launch.on_ray import lines, run
+    from medmcl.stages.launch.job import lines, run
 
     if dry_run:
         print("\n".join(lines(job)))

@@ -346,7 +346,4 @@ def _lines(kind: str, name: str) -> Iterator[str]:
 def _keys(model: type[Config]) -> Iterator[str]:
     """Write what can be set of a model."""
     for one in help_of(model):
-        default = "needed" if one.needed else f"default {typed(one.default)}"
-        yield f"  {one.name}  ({one.takes}; {default})"
-        if one.about:
-            yield f"      {one.about}"
+        yield from _row(one.name, one, {})

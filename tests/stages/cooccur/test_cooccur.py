@@ -26,13 +26,15 @@ from medmcl.stages.cooccur.merge import (
     start_round,
     sum_shares,
 )
-from medmcl.stages.cooccur.private import share_rows, start_private, sum_private
 from medmcl.stages.cooccur.release import (
     listed_rows,
     open_budget,
     release_folders,
     release_rows,
+    share_rows,
     start_budget,
+    start_private,
+    sum_private,
 )
 
 SITES = ("Ayr", "Bonn", "Cork")

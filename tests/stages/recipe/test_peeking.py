@@ -16,7 +16,7 @@ from medmcl.engine.record import read_metrics
 from medmcl.engine.signals import StopRequest
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.training import run_stage
-from medmcl.stages.train import train
+from medmcl.stages.train import parts
 
 STAGE = "finetune-lvef-1.0"
 
@@ -39,13 +39,13 @@ def begin(hearts, folder, splits="all"):
 )
 def test_choosing_on_held_out_rows_is_refused(hearts, tmp_path, monkeypatch, splits, error):
     spec, prepared, context = begin(hearts, tmp_path, splits)
-    held, real = np.flatnonzero(prepared.splits == "held_out"), train._rows_of
+    held, real = np.flatnonzero(prepared.splits == "held_out"), parts.rows_of
 
     def peek(rows):
         """Let the stage choose on these rows."""
         monkeypatch.setattr(
-            train,
-            "_rows_of",
+            parts,
+            "rows_of",
             lambda split, *how: rows() if split == "tuning" else real(split, *how),
         )
 
@@ -60,7 +60,7 @@ def test_choosing_on_held_out_rows_is_refused(hearts, tmp_path, monkeypatch, spl
 def test_training_on_held_out_rows_is_refused(hearts, tmp_path, monkeypatch):
     spec, prepared, context = begin(hearts, tmp_path)
     mixed = np.append(prepared.rows("train"), prepared.rows("held_out")[:1])
-    monkeypatch.setattr(train, "training_rows", lambda *_: mixed)
+    monkeypatch.setattr(parts, "training_rows", lambda *_: mixed)
     with pytest.raises(LeakageError, match=r"weights of stage.*rows of held_out"):
         run_stage(spec, prepared, context)
 

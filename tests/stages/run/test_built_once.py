@@ -11,7 +11,7 @@ import medmcl
 import medmcl.stages.run.run
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run import learners
-from medmcl.stages.train import models, train
+from medmcl.stages.train import models, parts
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def counted(monkeypatch):
         return build(recipe, spec, *args)
 
     monkeypatch.setattr(RecipeSpec, "expanded", expanded)
-    for module in (models, train):
+    for module in (models, parts):
         monkeypatch.setattr(module, "build_learner", built)
     return found
 

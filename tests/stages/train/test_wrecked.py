@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_finite_ends_the_stage_and_not_with_an_exception(
 
 @pytest.mark.parametrize("how", ["frozen tower", "constant projection"])
 def test_one_point_for_everybody_is_a_wreck(omics, tmp_path, monkeypatch, how):
-    from medmcl.stages.train import train as stage
+    from medmcl.stages.train import parts as stage
 
     built = stage.build_learner
 
