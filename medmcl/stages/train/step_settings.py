@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,9 +28,6 @@ from medmcl.engine.world import broadcast
 from medmcl.stages.stage import Context
 from medmcl.stages.train.checks import refuse_empty_parts
 from medmcl.stages.train.spec import TrainSpec
-
-if TYPE_CHECKING:
-    from medmcl.encoders.towers import Towers
 
 TIMED_ROWS = 16
 """Most rows of the batch that layouts are timed with."""
