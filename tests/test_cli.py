@@ -45,6 +45,20 @@ def test_the_version_is_told():
     assert (done.returncode, done.stdout) == (0, f"medmcl {__version__}\n")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of typer, in click
+def test_a_command_passes_what_it_was_given_and_nothing_is_lost():
+    from medmcl.cli.command import called
+
+    def work(out, seed=3):
+        return out, seed
+
+    given = {"out": 1, "seed": None, "set_": ["a=b"]}
+    assert called(work, given, ("set_",)) == (1, 3)
+    assert called(work, given, ("set_",), seed=4) == (1, 4)
+    with pytest.raises(TypeError, match="takes no set_"):
+        called(work, given | {"set_": None})
+
+
 def test_help_promises_no_override_that_a_command_refuses():
     for command, reads_recipe in (("pretrain", True), ("evaluate", False), ("embed", False)):
         shown = " ".join(answer(command, "--help").stdout.split())
