@@ -26,10 +26,6 @@ class Learners:
             self._kept.pop(next(iter(self._kept)))
         return found
 
-    def find(self, key: Hashable) -> Learner | None:
-        """Give the learner of a key if it is there."""
-        return self._kept.get(key)
-
     def take(self, key: Hashable, build: Callable[[], Learner]) -> Learner:
         """Give the learner of a key to whoever changes it: it is forgotten here."""
         return self._kept.pop(key, None) or build()
