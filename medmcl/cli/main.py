@@ -643,7 +643,7 @@ def _check_people(run: Path, cohort: str, set_: list[str] | None, workers: int |
 
 def _check_for_model(model: str, cohort: str, set_: list[str] | None, workers: int | None) -> None:
     """Look at a cohort as ``embed --model`` does: ``check --model``."""
-    with _reading(workers), _overrides(set_, cohort, reads_recipe=False) as overrides:
+    with begun(set_, cohort, workers=workers, reads_recipe=False) as overrides:
         from medmcl.stages.run.embedding import check_for_model
 
         findings = check_for_model(model, cohort, overrides)
