@@ -113,6 +113,10 @@ def poison(
         MedmclError: Cohort, recipe or attack cannot be used, or a file is there already; nothing
             was written.
     """
+    if shown < 0:
+        raise ConfigError(
+            "so many records cannot be shown", where="--shown", got=shown, fix="--shown 24"
+        )
     folder = Path(out)
     for name in FILES:
         claim_file(folder / name, overwrite=overwrite)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint, lookup
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.core.findings import counted
 from medmcl.core.suppression import placeless
@@ -89,6 +89,7 @@ def screened(
         seed: Of batches and draws.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
+    refuse_top(top)
     rows = ready.rows
     refuse_few(len(rows), k, batch)
     is_whole = len(batches_of(len(rows), batch, seed)) == 1
@@ -123,6 +124,22 @@ def screened(
         left_out=ready.left_out,
         notes=(*ready.notes, *_untold(scores, k)),
     )
+
+
+def refuse_top(top: int) -> None:
+    """Refuse to look at no row.
+
+    Raises:
+        ConfigError: ``top`` is below 1.
+    """
+    if top < 1:
+        raise ConfigError(
+            "one row or more is looked at",
+            where="--top",
+            got=top,
+            expected="a whole number of 1 or more",
+            fix=f"--top {TOP}",
+        )
 
 
 def _untold(scores: Mapping[str, np.ndarray], k: int) -> list[str]:
@@ -229,6 +246,7 @@ def check_screen(
         MedmclError: As there; no such detector; files that are there already. Nothing was written.
     """
     lookup("detector", detector, DETECTORS, fix="--detector dao")
+    refuse_top(top)
     if out is not None:
         _refuse_screened(Path(out), overwrite=overwrite)
     run = run if isinstance(run, Run) else Run(run)
