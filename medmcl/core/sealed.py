@@ -46,7 +46,8 @@ def unsealed(tree: Mapping[str, Any], where: object) -> dict[str, Any]:
     """
     rest = dict(tree)
     seal = rest.pop(SEAL, None)
-    if (seal is not None and seal != fingerprint(plain(rest))) or _is_misnamed(tree):
+    is_other = seal not in (None, fingerprint(rest)) and seal != fingerprint(plain(rest))
+    if is_other or _is_misnamed(tree):
         raise ArtefactError(CHANGED, where=where)
     return rest
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -155,7 +156,9 @@ class Tabular:
 
     def fit(self, raws: Iterable[Mapping[str, Cell]]) -> None:
         """Learn mean and deviation of each number, and the categories of each category column."""
-        cells: dict[str, list[Any]] = {name: [] for name in self.columns}
+        cells: dict[str, Any] = {
+            name: array("d") if one.kind == "number" else [] for name, one in self.columns.items()
+        }
         rows = 0
         for raw in raws:
             rows += 1
@@ -482,7 +485,7 @@ def _categories(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return codes[numbers], absent[numbers]
 
 
-def _scale(cells: list[float]) -> tuple[float, float]:
+def _scale(cells: Sequence[float]) -> tuple[float, float]:
     if not cells:
         return 0.0, 1.0
     deviation = float(np.std(cells))

@@ -27,6 +27,8 @@ REPORT = ("report.html", "appendix.html", "report.json", "results.csv")
 _SUFFIXES = (".csv", ".html", ".json", ".md")
 """Of all files of a report but its record, which an evaluation that was refused leaves."""
 _SHOWN = 5
+_ROWS_AT_ONCE = 2**15
+"""Rows of parquet that are held until they are written."""
 
 
 def claim_report_folder(folder: Path, *, overwrite: bool) -> None:
@@ -116,7 +118,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     plain = table.reset_index()
     with file_aside(path) as aside:
         if path.suffix.lower() == ".parquet":
-            plain.to_parquet(aside, index=False)
+            plain.to_parquet(aside, index=False, row_group_size=_ROWS_AT_ONCE)
         else:
             separator = "\t" if path.suffix.lower() == ".tsv" else ","
             shielded_table(plain).to_csv(aside, index=False, sep=separator)
