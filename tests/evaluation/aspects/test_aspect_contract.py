@@ -5,8 +5,9 @@ import csv
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from made_report import full_report
+from made_report import result_rows
 
 import medmcl
 from medmcl.evaluation.aspects.aspect import ASPECTS, Aspect, AspectSpec, OfModels, OfStage
@@ -92,7 +93,8 @@ class Counted(Aspect[AspectSpec]):
 
 def test_what_is_put_into_the_map_is_told_shown_and_written(monkeypatch, tmp_path):
     monkeypatch.setitem(ASPECTS, "counted", Counted)
-    data = full_report(n=150)
+    missing = pd.DataFrame({"ecg": [True, True], "cmr": [True, False]})
+    data = Evaluation(title="t", results=result_rows(["mi"], ["ours"]), missingness=missing)
     row = Result(task="t", target="t", kind="counted", metric="m", direction="higher",
                  method="ours", protocol="p", value=0.5, n=30)  # fmt: skip
     data.add(Found(results=[row], shown={"counted": ["Three"]}))

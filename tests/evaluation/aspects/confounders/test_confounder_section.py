@@ -151,10 +151,11 @@ def test_they_are_in_no_result_and_no_card_and_follow_the_tasks_in_short(tmp_pat
     assert "; after 0.600" in of_site
     assert "after" not in of_age  # not estimable
     assert 'id="confounders"' not in "".join(pages(plain))
-    page = "".join(pages(data))
+    write_report(tmp_path / "report.html", data)
+    files = ("report.html", "appendix.html")
+    page = "".join((tmp_path / name).read_text(encoding="utf-8") for name in files)
     assert 'id="confounders"' in page
     assert "What else the embeddings tell" in page
-    write_report(tmp_path / "report.html", data)
     assert model_card(data).markdown() == model_card(plain).markdown()
     assert "site" not in (tmp_path / "results.csv").read_text(encoding="utf-8")
     assert len(json.loads((tmp_path / "report.json").read_text("utf-8"))["confounders"]) == 7

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import re
 
 import numpy as np
@@ -32,7 +33,6 @@ from medmcl.evaluation.report.cards import (
     signal_src,
     windowed,
 )
-from medmcl.evaluation.report.files import as_json
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.sections import sections_of
 
@@ -44,6 +44,25 @@ def section(evidence):
     return next(one for one in sections_of(data) if one.key == "selection")
 
 
+@pytest.fixture(scope="module")
+def page():
+    """The page of a selection alone."""
+    return page_text(selection_page(selection(), level=0.9))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder with the report of two selections, and what its pages say."""
+    first = np.arange(100)
+    first[[50, 99]] = 0
+    both = [selection(), selection(copies={"exact": first})]
+    data = Evaluation(title="t", shown={"selection": both}, level=0.9)
+    folder = tmp_path_factory.mktemp("report")
+    write_report(folder / "report.html", data)
+    names = ("report.html", "appendix.html")
+    return folder, page_text("".join((folder / one).read_text(encoding="utf-8") for one in names))
+
+
 def bars(figure, colour):
     patches = [one for one in figure.axes[0].patches if isinstance(one, Rectangle)]
     return [
@@ -53,7 +72,7 @@ def bars(figure, colour):
     ]
 
 
-def test_a_report_has_the_section_only_where_something_was_selected():
+def test_a_report_has_the_section_only_where_something_was_selected(written):
     assert not [one for one in sections_of(Evaluation(title="t")) if one.key == "selection"]
     found = section(selection())
     assert [picture.title for picture in found.pictures] == [
@@ -62,9 +81,7 @@ def test_a_report_has_the_section_only_where_something_was_selected():
     assert found.lines[:2] == ("40 of 100 pairs are kept (40.0%).", "Rule: select")
     assert len(found.warnings) == 1
     assert "sex, a" in found.warnings[0]
-    html = page_text(
-        "".join(pages(Evaluation(title="t", shown={"selection": [selection(), selection()]})))
-    )
+    _, html = written
     assert 'href="#selection"' in html
     assert '<section id="selection-2"' in html
     assert "40 of 100 pairs are kept (40.0%). A warning is under Selection." in html
@@ -136,12 +153,13 @@ def test_odd_selections_are_drawn_too(found):
     assert ">Share kept by group" in html
 
 
-def test_without_pairs_the_page_says_so():
-    html = page_text(selection_page(selection(pairs={})))
+def test_without_pairs_the_page_says_so(page):
+    html = page_text(selection_page(selection(scores={}, pairs={})))
     assert NO_SHEET in html
     assert "card-of" not in html
-    assert NO_SHEET not in page_text(selection_page(selection()))
-    assert "No score is known" in page_text(selection_page(selection(scores={}, pairs={})))
+    assert "No score is known" in html
+    assert NO_SHEET not in page
+    assert "No score is known" not in page
 
 
 def test_text_of_users_is_escaped_everywhere():
@@ -162,7 +180,7 @@ def test_text_of_users_is_escaped_everywhere():
         assert "http" not in shown
 
 
-def test_cards_show_pictures_first_and_say_what_is_kept():
+def test_cards_show_pictures_first_and_say_what_is_kept(page):
     sheet = contact_sheet(selection())
     names = [(name, len(cards)) for name, cards in sheet.rows.items()]
     assert names == [("Best", 1), ("Borderline", 0), ("Worst", 1)]
@@ -170,10 +188,9 @@ def test_cards_show_pictures_first_and_say_what_is_kept():
     assert card.scores == (("clip", "0.25"), ("select", "-1.5"))
     assert [bool(face.src) for face in card.faces] == [True, False, False]
     assert [face.text for face in card.faces] == ["", "select", ""]
-    html = page_text(selection_page(selection()))
-    assert html.count('class="card-of kept"') == 1
-    assert html.count('class="card-of out"') == 1
-    assert "There is no pair to show here." in html
+    assert page.count('class="card-of kept"') == 1
+    assert page.count('class="card-of out"') == 1
+    assert "There is no pair to show here." in page
 
 
 def test_long_texts_are_cut_at_a_word_and_lines_are_kept():
@@ -242,23 +259,18 @@ def test_an_ecg_too_tall_or_without_samples_is_drawn_and_says_so():
     )[1]  # fmt: skip
 
 
-def test_numbers_are_in_files_and_json(tmp_path):
-    first = np.arange(100)
-    first[[50, 99]] = 0
-    data = Evaluation(title="t", shown={"selection": [selection(copies={"exact": first})]})
-    write_report(tmp_path / "report.html", data)
-    with (tmp_path / "selection_groups.csv").open(encoding="utf-8", newline="") as file:
+def test_numbers_are_in_files_and_json(written):
+    folder, html = written
+    with (folder / "selection_groups.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["group"], row["n"], row["kept"]) for row in rows] == [
         ("", "100", "40"), ("a", "50", "0"), ("b", "50", "40"),
-    ]  # fmt: skip
-    assert as_json(data)["selection_scores"][0]["cut"] == 60
-    line = "Duplicates (exact): 2 pairs repeat an earlier one; 1 of them are kept."
-    assert line in page_text("".join(pages(data)))
+    ] * 2  # fmt: skip
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report["selection_scores"][0]["cut"] == 60
+    assert "Duplicates (exact): 2 pairs repeat an earlier one; 1 of them are kept." in html
 
 
-def test_the_level_of_intervals_is_said():
-    assert "90 % interval" in page_text(selection_page(selection(), level=0.9))
-    assert "90 % interval" in page_text(
-        "".join(pages(Evaluation(title="t", shown={"selection": [selection()]}, level=0.9)))
-    )
+def test_the_level_of_intervals_is_said(page, written):
+    assert "90 % interval" in page
+    assert "90 % interval" in written[1]
