@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
 from medmcl.evaluation.protocol.predicted import Method, Predicted, Predictions
 from medmcl.evaluation.protocol.results import Result
-from medmcl.stages.benchmark.board import AS_RECORDED, FILES, HEADLINE, Row, write_board
+from medmcl.stages.benchmark.board import AS_RECORDED, COUNTS, FILES, HEADLINE, Row, write_board
 from medmcl.stages.benchmark.contenders import (
     SIMPLE,
     Contender,
@@ -335,36 +335,23 @@ class Scoring:
                     yield (one.name, protocol), one
 
     def _row(self, row: Result, one: Contender, **changes: Any) -> Row:
-        scored = self._scored_classes()
         told: dict[str, Any] = {
+            **{key.name: getattr(row, key.name) for key in fields(Row) if hasattr(row, key.name)},
+            **{ours: getattr(row, theirs) for theirs, ours in COUNTS.items()},
             "suite": self.name,
             "cohort": self.prepared.cohort.name,
             "task": self.targets.name,
-            "target": row.target,
             "name": one.name,
             "kind": one.kind,
-            "protocol": row.protocol,
-            "label_fraction": row.label_fraction,
             "condition": AS_RECORDED,
             "scored_on": self.setting.scored_on,
             "trained_on": self.setting.trained_on,
-            "metric": row.metric,
-            "value": row.value,
-            "low": row.low,
-            "high": row.high,
-            "people": row.subjects,
-            "records": row.n,
-            "events": row.events,
             "classes": self.targets.num_outputs,
-            "left_out": ", ".join(scored),
-            "train_people": row.train_subjects,
-            "seeds": row.seeds,
-            "seed_spread": row.seed_spread,
+            "left_out": ", ".join(self._scored_classes()),
             "versus": "",
             "overlap": one.overlap.status,
             "mark": "; ".join(filter(None, (one.overlap.mark, one.caution))),
             "terms": one.terms,
-            "note": row.note,
             "command": self.asked.command,
         }
         return Row(**{**told, **changes})

@@ -94,10 +94,5 @@ def refuse_rule(spec: SelectSpec, parts: Mapping[str, np.ndarray]) -> None:
         try:
             follow(spec.rule, {"": alike, **dict.fromkeys(spec.scores, alike)}, choosers)
         except MedmclError as error:
-            raise ConfigError(
-                error.what,
-                where=f"stage {spec.name}, rule, {len(rows)} pairs that {teacher} scores",
-                got=error.got,
-                expected=error.expected,
-                fix=error.fix,
-            ) from None
+            where = f"stage {spec.name}, rule, {len(rows)} pairs that {teacher} scores"
+            raise error.again(ConfigError, where=where) from None
