@@ -23,7 +23,7 @@ from medmcl.stages.recipe.on_cohort import faults_with
 from medmcl.stages.recipe.resolve_modalities import ROLES, for_cohort, kinds_of, roles_said
 from medmcl.stages.recipe.settings import cohort_overrides, only_cohort_overrides, recipe_overrides
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.stage import Context, named
+from medmcl.stages.stage import named
 from medmcl.stages.train.spec import TowersSpec
 
 log = logging.getLogger("medmcl")
@@ -126,20 +126,11 @@ def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:
         return []
     with collector_paused():
         from medmcl.data.loading.stand_in import stand_in
-        from medmcl.engine.record import Record
-        from medmcl.engine.signals import StopRequest
-        from medmcl.engine.world import World
-        from medmcl.stages.run.run import Run
-        from medmcl.stages.run.training import dry_run
+        from medmcl.stages.run.training import dry_run, idle_context
 
     refused: list[MedmclError] = []
     with working_folder(Path(gettempdir()) / "medmcl-rehearsal") as folder:
-        context = Context(
-            run=Run.begun(folder, {"seed": 0, "precision": "fp32"}, recipe),
-            world=World(),
-            record=Record(folder, active=False),
-            stop=StopRequest(),
-        )
+        context = idle_context(folder, recipe)
         try:
             prepared = stand_in(cohort, recipe.inputs)
         except MedmclError as error:

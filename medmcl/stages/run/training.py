@@ -21,6 +21,16 @@ from medmcl.stages.run.run import Run, write_run_files
 from medmcl.stages.stage import SKIPPED, STAGES, Context, Stage, StageSpec
 
 
+def idle_context(folder: Path, recipe: RecipeSpec, precision: str = "fp32") -> Context:
+    """Give what stages share that are only rehearsed: a run of which nothing is written."""
+    return Context(
+        run=Run.begun(folder, {"seed": 0, "precision": precision}, recipe),
+        world=World(),
+        record=Record(folder, active=False),
+        stop=StopRequest(),
+    )
+
+
 def dry_run(stages: Sequence[StageSpec], prepared: Prepared, context: Context) -> None:
     """Refuse what a stage cannot do, before any does anything."""
     for spec in stages:

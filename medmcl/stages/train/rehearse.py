@@ -25,11 +25,10 @@ from medmcl.engine.absent_device import Counts, Read, absent, move, undrawn
 from medmcl.engine.feed import Feed
 from medmcl.engine.loop import Training
 from medmcl.engine.optimiser import build_optimiser
-from medmcl.engine.record import Record
-from medmcl.engine.signals import StopRequest
 from medmcl.engine.world import World
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.run.run import Run, embed_records, vector_width
+from medmcl.stages.run.run import embed_records, vector_width
+from medmcl.stages.run.training import idle_context
 from medmcl.stages.stage import Context
 from medmcl.stages.train.distill_targets import TeacherEmbeddings, teacher_widths
 from medmcl.stages.train.parts import build_parts, loader, tuning_batches
@@ -209,9 +208,7 @@ def footprints(
         return
     with working_folder(Path(gettempdir()) / "medmcl-footprint") as folder:
         for spec in stages.values():
-            config = {"seed": 0, "precision": precision}
-            context = Context(run=Run.begun(folder, config, recipe), world=World(),
-                              record=Record(folder, active=False), stop=StopRequest())  # fmt: skip
+            context = idle_context(folder, recipe, precision)
             full = spec.model_copy(update={"length_groups": None})  # the one record may be short
             own = (full, prepared.for_learning, context, plausible)
             size = spec.batch_size
