@@ -182,24 +182,24 @@ class ECG:
         raw = alive.record
         used = checks.used_leads(raw, wanted)
         if used:
-            look = Look(raw)
-            findings += checks.check_values(look, used, where, self._masking)
-            findings += checks.check_padding(look, where)
-            units = [*checks.check_units(look, used, self.source.units, where)]
-            findings += units or check_gain(look, used, where)  # one fault, one fix
-            units = [*check_lead_units(look, used, where)]
+            look = Look(raw, used, where)
+            findings += checks.check_values(look, self._masking)
+            findings += checks.check_padding(look)
+            units = [*checks.check_units(look, self.source.units)]
+            findings += units or check_gain(look)  # one fault, one fix
+            units = [*check_lead_units(look)]
             findings += units
-            doubts = [*check_rate(look, used, self.source.rate_hz, where, self.among)]
-            still = [] if doubts else [*check_beats(look, used, where)]  # at this rate
+            doubts = [*check_rate(look, self.source.rate_hz, self.among)]
+            still = [] if doubts else [*check_beats(look)]  # at this rate
             findings += still
-            limb = [] if units else [*checks.check_limb(look, where)]
+            limb = [] if units else [*checks.check_limb(look)]
             like_others = not doubts and not limb  # looks are judged by limb leads and seconds
-            if still or not set(LIMB).isdisjoint(checks.clipped_leads(look, used)):
+            if still or not set(LIMB).isdisjoint(checks.clipped_leads(look)):
                 # neither noise nor cut leads obey the identities
                 limb = [one for one in limb if one.code != "ecg.inconsistent_leads"]
             doubts += limb
             if like_others:
-                doubts += checks.check_looks(look, used, where, self.among)
+                doubts += checks.check_looks(look, self.among)
             findings += doubts
         least = self.settings.least_seconds
         padded = self.settings.pad is not None or not least
@@ -401,15 +401,12 @@ class ECG:
         record = to_record(
             channels, where="signal", rename={}, rate_hz=rate_hz, units=units, exact=True
         )
-        look = Look(record)
+        look = Look(record, where="signal")
+        short = checks.check_length(record, settings.seconds, True, "signal")
         for finding in (
-            *checks.check_units(look, record.leads, None, "signal"),
-            *checks.check_padding(look, "signal"),
-            *(
-                ()
-                if settings.least_seconds
-                else checks.check_length(record, settings.seconds, True, "signal")
-            ),
+            *checks.check_units(look, None),
+            *checks.check_padding(look),
+            *(() if settings.least_seconds else short),
         ):
             log.warning("%s; %s", finding.what, finding.fix)
         adapter = cls(ECGSource(reader="wfdb"), settings)

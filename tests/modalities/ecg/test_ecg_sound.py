@@ -94,8 +94,8 @@ def test_signals_without_beats_are_not_judged(kind, rate, count):
     rng = np.random.default_rng(0)
     records = [record(noise(kind, rate, rng), float(rate)) for _ in range(count)]
     for one in records:
-        assert rate_odds(Look(one), TWELVE) is None
-        assert chest_odds(Look(one), TWELVE) is None
+        assert rate_odds(Look(one)) is None
+        assert chest_odds(Look(one)) is None
     assert said(records) == set()
 
 

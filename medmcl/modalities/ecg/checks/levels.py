@@ -69,10 +69,15 @@ class Look:
 
     Args:
         record: The record.
+        used: Its leads that are judged; all if not given.
+        where: What findings call the record.
     """
 
-    def __init__(self, record: ECGRecord) -> None:
-        self.record = record
+    def __init__(
+        self, record: ECGRecord, used: tuple[str, ...] | None = None, where: str = ""
+    ) -> None:
+        self.record, self.where = record, where
+        self.used = record.leads if used is None else used
         self._pulses: dict[tuple[str, ...], tuple[float, float]] = {}
 
     def rows(self, leads: Sequence[str]) -> np.ndarray:

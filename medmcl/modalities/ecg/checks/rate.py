@@ -316,9 +316,7 @@ _FAR = [n for n, factor in enumerate(FACTORS) if factor not in NEAR and n != RIG
 _CLOSE = [FACTORS.index(factor) for factor in NEAR]
 
 
-def check_rate(
-    look: Look, used: Sequence[str], declared: float | None, where: str, among: int = 1
-) -> Iterator[Finding]:
+def check_rate(look: Look, declared: float | None, among: int = 1) -> Iterator[Finding]:
     """A declared rate that is not the header's, or a time scale that is not a heart's.
 
     A rate is doubted only where another, of a device, makes the ECG a plain sinus rhythm
@@ -327,31 +325,31 @@ def check_rate(
     beats as none does. ``among`` is as `medmcl.core.contracts.WeighsOdds` says. Rates of detection
     and of false alarms: ``docs/data_formats.md``.
     """
-    record = look.record
+    record, where = look.record, look.where
     stated = record.header_rate_hz
     if stated is not None and declared is not None and abs(declared - stated) > 1e-3 * stated:
         what = f"cohort.yaml says {declared:g} Hz, the file says {stated:g} Hz"
         fix = f"set rate_hz: {stated:g}, or leave rate_hz out: the file is believed"
         yield fault("wrong_rate", where, what, fix)
         return
-    shape = rate_odds(look, used)
+    shape = rate_odds(look)
     if shape is None:
         return
     length = length_odds(record.seconds, len(record.leads))
     odds = shape + length
     best, most = worst(odds)
     if most <= RATE_DOUBT:
-        yield from _near(look, used, shape, length, where)
+        yield from _near(look, shape, length)
         return
     close = sorted((n for n in _FAR if odds[n] > odds[best] - ALSO), key=lambda n: -odds[n])
-    plain = {n: sinus for n in close if (sinus := would_be(look, used, n)) is not None}
+    plain = {n: sinus for n in close if (sinus := would_be(look, n)) is not None}
     if not plain:
         return
     likely = " or ".join(f"{sinus.rate_hz:g}" for sinus in plain.values())
     bar = RATE_ERROR + np.log(among)
-    beats = look.pulse(used)[0]
+    beats = look.pulse(look.used)[0]
     sure = any(odds[n] > bar and second_sign(n, length, beats) for n in plain)
-    said = f"{_told(look, used, [*plain.values()])}; log-odds {most:.1f} that this is its rate"
+    said = f"{_told(look, [*plain.values()])}; log-odds {most:.1f} that this is its rate"
     to_fix = f"set rate_hz: {next(iter(plain.values())).rate_hz:g}"
     if stated is not None:
         to_fix = "correct the file's header"
@@ -363,21 +361,19 @@ def check_rate(
         yield fault("wrong_rate", where, f"few hearts look like this: {said}", fix, "warning")
 
 
-def _near(
-    look: Look, used: Sequence[str], shape: np.ndarray, length: np.ndarray, where: str
-) -> Iterator[Finding]:
+def _near(look: Look, shape: np.ndarray, length: np.ndarray) -> Iterator[Finding]:
     """Doubt a rate that is off by a quarter, where the length would then be the usual one."""
     for place in _CLOSE:
         if length[place] <= 0 or shape[place] <= 0:
             continue
-        sinus = would_be(look, used, place)
+        sinus = would_be(look, place)
         if sinus is not None:
             what = (
-                f"{_told(look, used, [sinus])}; at {sinus.rate_hz:g} Hz the record lasts "
+                f"{_told(look, [sinus])}; at {sinus.rate_hz:g} Hz the record lasts "
                 f"{USUAL_SECONDS:g} s, as usual"
             )
             fix = f"see whether the rate is {sinus.rate_hz:g} Hz"
-            yield fault("wrong_rate", where, what, fix, "warning")
+            yield fault("wrong_rate", look.where, what, fix, "warning")
 
 
 @dataclass(frozen=True)
@@ -393,7 +389,7 @@ class Sinus:
     beats: float
 
 
-def would_be(look: Look, used: Sequence[str], number: int) -> Sinus | None:
+def would_be(look: Look, number: int) -> Sinus | None:
     """Give the sinus rhythm that an ECG is at another rate, place ``number`` of `FACTORS`.
 
     None if no device has this rate, or the ECG is no plain sinus rhythm at it: then nothing is
@@ -402,15 +398,15 @@ def would_be(look: Look, used: Sequence[str], number: int) -> Sinus | None:
     device = device_rate(look.record.rate_hz / FACTORS[number])
     if device is None:
         return None
-    beats = sinus_beats(look.beginning(used), device)
+    beats = sinus_beats(look.beginning(look.used), device)
     return None if beats is None else Sinus(device, beats)
 
 
-def rate_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
+def rate_odds(look: Look) -> np.ndarray | None:
     """Log-odds of `FACTORS` by the shape of the signal; None where no heart beats."""
-    if np.isnan(look.pulse(used)[0]):
+    if np.isnan(look.pulse(look.used)[0]):
         return None
-    return log_odds(look.beginning(used), look.record.rate_hz)
+    return log_odds(look.beginning(look.used), look.record.rate_hz)
 
 
 def second_sign(number: int, length: np.ndarray, beats: float) -> bool:
@@ -440,9 +436,9 @@ def pool(odds: np.ndarray) -> tuple[int, bool]:
     return best, bool(sure) and best != RIGHT
 
 
-def _told(look: Look, used: Sequence[str], plain: Sequence[Sinus]) -> str:
+def _told(look: Look, plain: Sequence[Sinus]) -> str:
     """Say how fast the heart beats at the stated rate, and at others."""
-    beats, width = look.pulse(used)
+    beats, width = look.pulse(look.used)
     others = " or ".join(f"{one.beats:.0f} at {one.rate_hz:g} Hz" for one in plain)
     return (
         f"at {look.record.rate_hz:g} Hz the heart beats {beats:.0f} times a minute with complexes "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from medmcl.core.findings import Finding, cohort_error
+from medmcl.core.findings import Finding, cohort_error, cohort_warning
 from medmcl.modalities.ecg.checks.chest import namings
 from medmcl.modalities.ecg.checks.levels import Look
 from medmcl.modalities.ecg.checks.rate import FACTORS as RATES
@@ -46,25 +47,43 @@ def inspect_together(raws: Iterable[ECGRecord], wanted: Sequence[str]) -> list[F
     Returns:
         Findings about the cohort. How sure they are: ``docs/data_formats.md``.
     """
+    seen: list[_Seen] = []
     odds: list[np.ndarray] = []
     chests = 0
-    shapes, signs, seconds, rates, places, plain = [], [], [], [], [], []
     for raw in raws:
-        look, used = Look(raw), used_leads(raw, wanted)
-        chests += all(lead in used for lead in PRECORDIAL)
-        found = chest_odds(look, used)
+        look = Look(raw, used_leads(raw, wanted))
+        chests += all(lead in look.used for lead in PRECORDIAL)
+        found = chest_odds(look)
         if found is not None:
             odds.append(found)
-        shape = rate_odds(look, used)
-        shapes.append(shape)
-        plain.append(_plain(look, used, shape))
-        signs.append((length_odds(raw.seconds, len(raw.leads)), look.pulse(used)[0]))
-        seconds.append(raw.seconds)
-        rates.append(raw.rate_hz)
-        places.append(raw.where)
-    names = [*_names(odds, chests)]
-    wrong = [*_rates(shapes, signs, rates, plain)]
-    return [*names, *(wrong or _lengths(np.array(seconds), plain, places))]
+        shape, length = rate_odds(look), length_odds(raw.seconds, len(raw.leads))
+        beats = look.pulse(look.used)[0]
+        plain = _plain(look, shape)
+        seen.append(_Seen(raw.where, raw.seconds, raw.rate_hz, shape, plain, length, beats))
+    return [*_names(odds, chests), *([*_rates(seen)] or _lengths(seen))]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of one ECG.
+
+    Attributes:
+        where: File it was read from.
+        seconds: How long it lasts.
+        rate_hz: Its rate, as stated.
+        shape: `rate_odds`; None where no heart beats.
+        plain: `_plain`.
+        length: `length_odds`.
+        beats: A minute, at the stated rate.
+    """
+
+    where: str
+    seconds: float
+    rate_hz: float
+    shape: np.ndarray | None
+    plain: np.ndarray
+    length: np.ndarray
+    beats: float
 
 
 def _accept(code: str) -> str:
@@ -72,7 +91,7 @@ def _accept(code: str) -> str:
     return f"; if all is right, say accept: {{'*': [{code}]}} in cohort.yaml"
 
 
-def _plain(look: Look, used: Sequence[str], shape: np.ndarray | None) -> np.ndarray:
+def _plain(look: Look, shape: np.ndarray | None) -> np.ndarray:
     """Which of the likeliest factors, (12,) bool, leave a plain sinus rhythm if taken out.
 
     One that is none at any other rate does not accuse its rate; see `sinus`.
@@ -81,46 +100,35 @@ def _plain(look: Look, used: Sequence[str], shape: np.ndarray | None) -> np.ndar
     if shape is not None:
         for number in np.argsort(-shape)[:LIKELIEST]:
             if shape[number] > 0:
-                plain[number] = would_be(look, used, int(number)) is not None
+                plain[number] = would_be(look, int(number)) is not None
     return plain
 
 
-def _rates(
-    shapes: list[np.ndarray | None],
-    signs: list[tuple[np.ndarray, float]],
-    rates: list[float],
-    plain: list[np.ndarray],
-) -> Iterator[Finding]:
+def _rates(seen: list[_Seen]) -> Iterator[Finding]:
     """Add the log-odds of each factor that rates may be wrong by over records where a heart beats.
 
     Most must be plain sinus rhythms without this factor: a cohort of tachycardias, paced or
     fibrillating hearts accuses no rate. It is an error where most of these records are sure by
     their looks and have another sign too, as `check_rate` asks of one.
     """
-    judged = [n for n, shape in enumerate(shapes) if shape is not None]
-    if len(judged) < max(FEWEST, len(shapes) / 2):
+    judged = [one for one in seen if one.shape is not None]
+    if len(judged) < max(FEWEST, len(seen) / 2):
         return
-    every = np.stack([shape for shape in shapes if shape is not None])
-    best, sure = pool(every + np.stack([signs[n][0] for n in judged]))
+    every = np.stack([one.shape for one in judged if one.shape is not None])
+    best, sure = pool(every + np.stack([one.length for one in judged]))
     looks = float(np.median(every[:, best]))
-    agree = np.mean([plain[n][best] for n in judged])
+    agree = np.mean([one.plain[best] for one in judged])
     if not sure or looks <= 0 or agree <= 0.5:
         return
     factor = RATES[best]
-    signed = np.mean([second_sign(best, *signs[n]) for n in judged])
+    signed = np.mean([second_sign(best, one.length, one.beats) for one in judged])
     error = factor not in NEAR and looks > RATE_ERROR and signed > 0.5
-    likely = " or ".join(f"{rate:g}" for rate in sorted({rates[n] / factor for n in judged})[:3])
-    what = f"{int((every[:, best] > 0).sum())} of {len(shapes)} ECGs look more usual at {likely} Hz"
+    likely = " or ".join(f"{rate:g}" for rate in sorted({x.rate_hz / factor for x in judged})[:3])
+    what = f"{int((every[:, best] > 0).sum())} of {len(seen)} ECGs look more usual at {likely} Hz"
     if not error and factor not in NEAR:
         what += f", or these hearts are {'fast' if factor > 1 else 'slow'}"
-    yield Finding(
-        code="ecg.wrong_rate",
-        where="all ECGs",
-        what=what,
-        fix="correct rate_hz: in cohort.yaml, or the rate in the headers" + _accept("wrong_rate"),
-        level="error" if error else "warning",
-        scope="cohort",
-    )
+    fix = "correct rate_hz: in cohort.yaml, or the rate in the headers" + _accept("wrong_rate")
+    yield (cohort_error if error else cohort_warning)("ecg.wrong_rate", "all ECGs", what, fix)
 
 
 def _names(odds: list[np.ndarray], chests: int) -> Iterator[Finding]:
@@ -145,34 +153,30 @@ def _names(odds: list[np.ndarray], chests: int) -> Iterator[Finding]:
     )
 
 
-def _lengths(seconds: np.ndarray, plain: list[np.ndarray], places: list[str]) -> Iterator[Finding]:
+def _lengths(seen: list[_Seen]) -> Iterator[Finding]:
     """Note ECGs that are a usual ratio of rates longer or shorter than nearly all others.
 
     It is an error where the shape of the signal speaks for this ratio too, and the ECG is a plain
     sinus rhythm without it.
     """
-    if len(seconds) < FEWEST:
+    if len(seen) < FEWEST:
         return
+    seconds = np.array([one.seconds for one in seen])
     ratio = np.maximum(seconds, 1e-9) / max(float(np.median(seconds)), 1e-9)
     if (np.abs(ratio - 1) < 0.01).mean() < SAME:
         return
     near = np.abs(ratio[:, None] * np.array(RATES) - 1) < 0.01
     near[:, RIGHT] = False
     odd = np.flatnonzero(near.any(axis=1))
-    sure = [n for n in odd if (plain[n] & near[n]).any()]
-    for which, level in ((sure, "error"), ([n for n in odd if n not in sure], "warning")):
+    sure = [n for n in odd if (seen[n].plain & near[n]).any()]
+    fix = "compare the rate in their headers with that of the others" + _accept("wrong_rate")
+    for which, make, said in (
+        (sure, cohort_error, "their rate is wrong"),
+        ([n for n in odd if n not in sure], cohort_warning, "is their rate wrong?"),
+    ):
         if which:
-            first = which[0]
-            yield Finding(
-                code="ecg.wrong_rate",
-                where=places[first],
-                what=(
-                    f"{len(which)} of {len(seconds)} ECGs last {seconds[first]:.3g} s or so, "
-                    f"the others {np.median(seconds):.3g} s: "
-                    f"{'their rate is wrong' if level == 'error' else 'is their rate wrong?'}"
-                ),
-                fix="compare the rate in their headers with that of the others"
-                + _accept("wrong_rate"),
-                level="error" if level == "error" else "warning",
-                scope="cohort",
+            what = (
+                f"{len(which)} of {len(seen)} ECGs last {seconds[which[0]]:.3g} s or so, "
+                f"the others {np.median(seconds):.3g} s: {said}"
             )
+            yield make("ecg.wrong_rate", seen[which[0]].where, what, fix)

@@ -75,8 +75,9 @@ def check_leads(record: ECGRecord, wanted: Sequence[str], where: str) -> Iterato
         yield fault("missing_leads", where, what, fix)
 
 
-def check_values(look: Look, used: Sequence[str], where: str, unless: str) -> Iterator[Finding]:
+def check_values(look: Look, unless: str) -> Iterator[Finding]:
     """NaN, constant leads (``unless`` says how to go on without), a constant signal, clipped."""
+    used, where = look.used, look.where
     places = look.places(used)
     none = np.asarray(~look.finite[places].any(axis=1))  # such leads are told as constant ones are
     if none.all():
@@ -99,14 +100,14 @@ def check_values(look: Look, used: Sequence[str], where: str, unless: str) -> It
         if not every:
             fix += f"; {unless}"
         yield fault("flat", where, what, fix)
-    clipped = clipped_leads(look, used)
+    clipped = clipped_leads(look)
     if clipped:
         what = f"lead {', '.join(clipped)} stays at its highest or lowest value: it is clipped"
         fix = "look at the record; the amplifier or the export saturated"
         yield fault("clipped", where, what, fix, "warning")
 
 
-def check_padding(look: Look, where: str) -> Iterator[Finding]:
+def check_padding(look: Look) -> Iterator[Finding]:
     """Zeros in every lead at an end of the record, which filled it up to a length."""
     there = moving(look.record.signal_mv)
     before, after = there.start, look.finite.shape[1] - there.stop
@@ -117,15 +118,15 @@ def check_padding(look: Look, where: str) -> Iterator[Finding]:
             f"{seconds:.3g} s and was filled up"
         )
         fix = "cut them off: trim: zeros in cohort.yaml, numpy for an array in memory"
-        yield fault("padded", where, what, fix, "warning")
+        yield fault("padded", look.where, what, fix, "warning")
 
 
-def clipped_leads(look: Look, used: Sequence[str]) -> list[str]:
+def clipped_leads(look: Look) -> list[str]:
     """Leads that are cut off, of those used."""
     suspect = _often_extreme(look) & ~look.levels.flat
     return [
         lead
-        for lead, place in zip(used, look.places(used), strict=True)
+        for lead, place in zip(look.used, look.places(look.used), strict=True)
         if suspect[place] and is_clipped(look.record.signal_mv[place], look.record.rate_hz)
     ]
 
@@ -168,18 +169,16 @@ def _longest(at: np.ndarray) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def check_units(
-    look: Look, used: Sequence[str], declared: str | None, where: str
-) -> Iterator[Finding]:
+def check_units(look: Look, declared: str | None) -> Iterator[Finding]:
     """A declared unit that is not the header's, or an amplitude that no heart makes."""
     record = look.record
     stated = unit_factor(record.header_units)
     contradicted = bool(declared) and stated is not None and stated != unit_factor(declared)
     promise = f"cohort.yaml says {declared}, the file says {record.header_units}"
-    amplitude = typical_amplitude(look, used)
+    amplitude = typical_amplitude(look)
     if contradicted and (amplitude is None or AMPLITUDE_MV[0] <= amplitude <= AMPLITUDE_MV[1]):
         fix = f"set units: {record.header_units}, or leave units out: the file is believed"
-        yield fault("wrong_units", where, promise, fix)
+        yield fault("wrong_units", look.where, promise, fix)
     if amplitude is None:
         return
     if not AMPLITUDE_MV[0] <= amplitude <= AMPLITUDE_MV[1]:
@@ -191,12 +190,12 @@ def check_units(
         if contradicted:  # one fault, one fix
             what = f"{promise}; but {what}"
             fix = f"the values are likely in {likely}: correct the file's header"
-        yield fault("wrong_units", where, what, fix)
+        yield fault("wrong_units", look.where, what, fix)
 
 
-def typical_amplitude(look: Look, used: Sequence[str]) -> float | None:
+def typical_amplitude(look: Look) -> float | None:
     """Peak to peak in mV (99.9th to 0.1th percentile), median over leads that move."""
-    places = look.places(used)
+    places = look.places(look.used)
     swings = look.levels.swing[places][~look.levels.flat[places]]
     return float(median(np.sort(swings))) if len(swings) else None
 
@@ -223,7 +222,7 @@ def check_length(record: ECGRecord, seconds: float, padded: bool, where: str) ->
     yield fault("too_short", where, what, fix, "warning" if padded else "error")
 
 
-def check_limb(look: Look, where: str) -> Iterator[Finding]:
+def check_limb(look: Look) -> Iterator[Finding]:
     """Limb leads whose names or signs are mixed up, by the identities they must obey.
 
     Found in PTB-XL: II/aVF and III/aVF 99.9 % (844 records), each other exchange of two 100 % (150
@@ -257,10 +256,10 @@ def check_limb(look: Look, where: str) -> Iterator[Finding]:
             f"{' (or: '.join(fit.explanations[:3])}{')' * (len(fit.explanations[:3]) - 1)}; {share}"
         )
         fix = f"correct the lead names; {fit.repaired:.1%} would then remain"
-        yield fault("swapped_leads", where, what, judged(fix, "swapped_leads"))
+        yield fault("swapped_leads", look.where, what, judged(fix, "swapped_leads"))
     else:
         fix = "check names and order of leads; leads recorded one after another do this too"
-        yield fault("inconsistent_leads", where, share, fix, "warning")
+        yield fault("inconsistent_leads", look.where, share, fix, "warning")
 
 
 def _with_precordial(
@@ -284,7 +283,7 @@ def _with_precordial(
     return LimbFit(residual_of(leads, gram[np.ix_(rows, rows)]), float(left[best]), (words,))
 
 
-def check_looks(look: Look, used: Sequence[str], where: str, among: int = 1) -> Iterator[Finding]:
+def check_looks(look: Look, among: int = 1) -> Iterator[Finding]:
     """Leads that look like those of other hearts only under other names, or if fixed.
 
     Limb electrodes that are exchanged (all limb leads agree with one another then), and two chest
@@ -293,7 +292,7 @@ def check_looks(look: Look, used: Sequence[str], where: str, among: int = 1) -> 
     ``docs/data_formats.md``. `together` finds the rest where a whole cohort has the same
     mistake.
     """
-    limb, chest = _limb_odds(look, used), chest_odds(look, used)
+    limb, chest = _limb_odds(look), chest_odds(look)
     limb_most = -np.inf if limb is None else limb.max()
     chest = None if chest is None else chest[: ecg_chest.EXCHANGES + 1]
     if limb is not None and limb_most > LIMB_UNSURE and (chest is None or limb_most > chest.max()):
@@ -304,7 +303,7 @@ def check_looks(look: Look, used: Sequence[str], where: str, among: int = 1) -> 
             float(limb_most),
             LIMB_ERROR + np.log(among),
             "look at I, II and aVR (which points down); correct limb leads that are exchanged",
-            where,
+            look.where,
         )
     elif chest is not None and chest.max() > CHEST_DOUBT:
         yield _by_looks(
@@ -314,7 +313,7 @@ def check_looks(look: Look, used: Sequence[str], where: str, among: int = 1) -> 
             float(chest.max()),
             CHEST_ERROR + np.log(among),
             "look at the R waves from V1 to V6; correct the names if they are mixed up",
-            where,
+            look.where,
         )
 
 
@@ -328,9 +327,9 @@ def _by_looks(
     return fault(doubt, where, f"perhaps {said}", fix, "warning")
 
 
-def _limb_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
+def _limb_odds(look: Look) -> np.ndarray | None:
     """Log-odds of exchanged limb electrodes; None where the chest is not used or does not move."""
-    shapes = _shapes(look, used)
+    shapes = _shapes(look)
     if shapes is None:
         return None
     odds = ecg_electrodes.log_odds(shapes)
@@ -339,15 +338,15 @@ def _limb_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
     return odds
 
 
-def chest_odds(look: Look, used: Sequence[str]) -> np.ndarray | None:
+def chest_odds(look: Look) -> np.ndarray | None:
     """Log-odds of other namings; None without I, II and V1 to V6, or where one does not move."""
-    shapes = _shapes(look, used)
+    shapes = _shapes(look)
     return None if shapes is None else ecg_chest.log_odds(shapes)
 
 
-def _shapes(look: Look, used: Sequence[str]) -> Shapes | None:
+def _shapes(look: Look) -> Shapes | None:
     """Shapes of I, II, V1 to V6, where all of the chest is used and leads differ in shape."""
-    if any(lead not in used for lead in PRECORDIAL) or look.shapes is None:
+    if any(lead not in look.used for lead in PRECORDIAL) or look.shapes is None:
         return None
     return look.shapes if look.shapes.common < ONE_WAVE else None
 
@@ -369,20 +368,20 @@ IN_STEP = 0.3
 """Correlation of the steepness of a lead with that of the others from which it shows the heart."""
 
 
-def check_gain(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
+def check_gain(look: Look) -> Iterator[Finding]:
     """An amplitude that is possible and rare; a unit that is wrong is found by `check_units`."""
-    amplitude = typical_amplitude(look, used)
+    amplitude = typical_amplitude(look)
     if amplitude is None or not _within(amplitude, AMPLITUDE_MV):
         return
     if not _within(amplitude, AMPLITUDE_DOUBT):
         what = f"leads swing by {amplitude:.3g} mV, which few hearts make"
         fix = "see whether the gain (units a step) in the file's header is right"
-        yield fault("wrong_units", where, what, fix, "warning")
+        yield fault("wrong_units", look.where, what, fix, "warning")
 
 
-def check_lead_units(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
+def check_lead_units(look: Look) -> Iterator[Finding]:
     """Leads that swing so much more or less than the others that their unit or gain is another."""
-    places = [place for place in look.places(used) if not look.levels.flat[place]]
+    places = [place for place in look.places(look.used) if not look.levels.flat[place]]
     if len(places) < 3:
         return
     swings = look.levels.swing[places]
@@ -393,10 +392,10 @@ def check_lead_units(look: Look, used: Sequence[str], where: str) -> Iterator[Fi
         what = f"lead {name} swings by {swings[number]:.3g} mV, the others by {usual:.3g}"
         if _in_step(look, name, [look.record.leads[place] for place in places]):
             fix = f"{name} is likely in another unit: correct its gain in the file's header"
-            yield fault("wrong_units", where, what, judged(fix, "wrong_units"))
+            yield fault("wrong_units", look.where, what, judged(fix, "wrong_units"))
         else:
             fix = f"look at {name}: an electrode was off, or its gain in the header is wrong"
-            yield fault("wrong_units", where, what, fix, "warning")
+            yield fault("wrong_units", look.where, what, fix, "warning")
 
 
 def _within(value: float, limits: tuple[float, float]) -> bool:
@@ -424,27 +423,27 @@ NO_BEATS = "ecg.no_beats"
 """Code of the finding."""
 
 
-def check_beats(look: Look, used: Sequence[str], where: str) -> Iterator[Finding]:
+def check_beats(look: Look) -> Iterator[Finding]:
     """Warn of a record without heart beats; never an error, for asystole and fibrillation exist.
 
     Beats are found where steepness repeats as a heart does, or where complexes that stand out from
     what is between them are of one shape. White noise has neither; of a sine no part stands out,
     or it repeats faster than a heart.
     """
-    if look.levels.flat[look.places(used)].all():  # which has its own finding
+    if look.levels.flat[look.places(look.used)].all():  # which has its own finding
         return
-    span = look.beginning(used)
+    span = look.beginning(look.used)
     if span.shape[1] < LEAST_SECONDS * look.record.rate_hz:
         return
-    if _has_beats(look, used, span):
+    if _has_beats(look, span):
         return
     what = "no heart beats are found: noise, mains hum, or a heart that stands still or fibrillates"
     fix = "look at the record: were the electrodes on, and is it an ECG?"
-    yield fault(NO_BEATS.removeprefix("ecg."), where, what, fix, "warning")
+    yield fault(NO_BEATS.removeprefix("ecg."), look.where, what, fix, "warning")
 
 
-def _has_beats(look: Look, used: Sequence[str], span: np.ndarray) -> bool:
-    pulse = look.pulse(used)[0]
+def _has_beats(look: Look, span: np.ndarray) -> bool:
+    pulse = look.pulse(look.used)[0]
     if not np.isnan(pulse):
         return pulse <= FASTEST
     hertz = look.record.rate_hz

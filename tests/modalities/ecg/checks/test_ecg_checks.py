@@ -227,14 +227,14 @@ def test_chest_leads_far_out_of_order_are_an_error(first, second):
 def test_neighbouring_chest_leads_are_named_in_one_record():
     (found,) = findings(swapped(heart(), "V1", "V2")).values()
     assert "V1 and V2 are swapped" in found.what
-    odds = chest_odds(Look(swapped(heart(), "V1", "V2")), TWELVE)
+    odds = chest_odds(Look(swapped(heart(), "V1", "V2")))
     assert namings()[1][int(odds.argmax())] == "V1 and V2 are swapped"
 
 
 @pytest.mark.parametrize("rate", [100.0, 250.0, 360.0, 500.0, 1000.0])
 def test_odds_of_chest_namings_do_not_depend_on_rate_unit_or_order(rate):
     record = heart(rate)
-    odds = chest_odds(Look(record), TWELVE)
+    odds = chest_odds(Look(record))
     assert odds.shape == (19,)
     assert odds[0] == 0
     assert odds[1:].max() < 0
@@ -244,7 +244,7 @@ def test_odds_of_chest_namings_do_not_depend_on_rate_unit_or_order(rate):
         signal_mv=record.signal_mv[order] * 1000,
         leads=tuple(TWELVE[n] for n in order),
     )
-    np.testing.assert_allclose(chest_odds(Look(other), TWELVE), odds, atol=1e-2)
+    np.testing.assert_allclose(chest_odds(Look(other)), odds, atol=1e-2)
 
 
 def test_odds_of_a_swap_are_those_of_the_true_names_turned_round():
@@ -285,7 +285,7 @@ def test_too_little_signal_and_copies_of_one_lead_have_no_odds():
     copies = np.concatenate([span[:2], np.outer(np.arange(1, 7), span[5])])
     assert log_odds(measure_shapes(copies, 100)) is None
     few = replace(heart(), signal_mv=heart().signal_mv[:11], leads=TWELVE[:11])
-    assert chest_odds(Look(few), few.leads) is None
+    assert chest_odds(Look(few)) is None
 
 
 @pytest.mark.parametrize("lead", ["II", "III"])

@@ -32,7 +32,7 @@ def record(signal, stated):
 
 
 def said(signal, stated):
-    return [*check_rate(Look(record(signal, stated)), TWELVE, None, "s1.hea")]
+    return [*check_rate(Look(record(signal, stated), where="s1.hea"), None)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
