@@ -13,12 +13,9 @@ from scipy import sparse
 from medmcl.cooccurrence.count.counts import Block, Counts, Margin, Pair, Vocabulary
 from medmcl.cooccurrence.count.items import Chunk, Items, Tally, Tokens, arrange
 from medmcl.cooccurrence.count.meetings import (
+    blocks_of,
     margin_of,
-    meet,
-    pairs_of,
     patients_of,
-    people_of,
-    products_of,
     records_of,
     self_pairs,
     zeros,
@@ -135,14 +132,11 @@ class PairCounter:
         if self._fast:
             self.sums[pair].add_fast(records_of(a, b, shape[0], reach, same=same, half=half))
             return
-        found = meet(a, b, shape[0], reach, same=same, half=half)
-        pairs_ = pairs_of(found, shape[1], self._budget)
-        people_ = people_of(found, shape[1], self._budget)
-        if not self._window.sliding:
-            pairs_ = products_of(a, b, shape, upper=half)
-        if self._window.kind == "record":
-            people_ = products_of(_once(a), _once(b), shape, upper=half)
-        self.sums[pair].add_cells(pairs_, people_)
+        people = self.rules.patients or self._by_patient
+        for block in blocks_of(
+            a, b, shape, reach, same=same, half=half, people=people, budget=self._budget
+        ):
+            self.sums[pair].add(block)
 
     def counts(self) -> Counts:
         """Give the counts; the counter is used up."""
@@ -225,10 +219,6 @@ def _pieces(events: Tokens, size: int) -> Iterator[Tokens]:
         visit = None if events.visit is None else events.visit[at:stop]
         yield Tokens(events.subject[at:stop], events.time[at:stop], events.token[at:stop], visit)
         at = stop
-
-
-def _once(items: Items) -> Items:
-    return replace(items, weight=np.ones_like(items.weight))
 
 
 def _off_diagonal(matrix: sparse.csr_array) -> sparse.csr_array:

@@ -139,6 +139,10 @@ class Items:
     def __len__(self) -> int:
         return len(self.token)
 
+    def take(self, rows: np.ndarray | slice) -> Items:
+        """Give some of the items, in their order."""
+        return Items(self.token[rows], self.weight[rows], self.patient[rows], self.place[rows])
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -291,8 +295,8 @@ def _split(items: Items, sizes: tuple[int, ...]) -> list[Items]:
 
 
 def _typed(items: Items, rows: np.ndarray | slice, begin: int) -> Items:
-    token = (items.token[rows] - begin).astype(np.uint32)
-    return Items(token, items.weight[rows], items.patient[rows], items.place[rows])
+    some = items.take(rows)
+    return replace(some, token=(some.token - begin).astype(np.uint32))
 
 
 def ascends(values: np.ndarray) -> bool:

@@ -1,8 +1,8 @@
 """Who meets whom, and what comes of it: margins, and the cells of pairs and patients.
 
-For each item of one modality the run of items of another that it meets. Cells are counted here with
-numpy alone; `kernels` is faster and gives equal results. Pairs are written out, a bounded number at
-a time, sorted by cell and summed.
+For each item of one modality the run of items of another that it meets. Cells are counted here by
+sparse products, of a bounded number of meetings at a time; `kernels` is faster and gives equal
+results.
 """
 
 from __future__ import annotations
@@ -13,42 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from medmcl.cooccurrence.count.counts import Margin
+from medmcl.cooccurrence.count.counts import Block, Margin
 from medmcl.cooccurrence.count.items import Items, ascends
 from medmcl.data.events.events import starts
 
 
 @dataclass(frozen=True)
-class Meetings:
-    """Items of one modality, by token, each with the run of items of the other that it meets.
-
-    Attributes:
-        first: Where the items of each token begin, (d_a + 1,) int64.
-        begin: First item that is met, (m,) int64.
-        end: One past the last, (m,) int64.
-        weight: (m,) int32.
-        patient: (m,) int32, ascending within a token.
-        own: The item itself among those it meets, (m,) int64; -1 across modalities.
-        token: Of the items that are met, (m_b,) uint32.
-        other_weight: Theirs, (m_b,) int32.
-    """
-
-    first: np.ndarray
-    begin: np.ndarray
-    end: np.ndarray
-    weight: np.ndarray
-    patient: np.ndarray
-    own: np.ndarray
-    token: np.ndarray
-    other_weight: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.begin)
-
-
-@dataclass(frozen=True)
 class Records:
-    """The same as the compiled loops read it (see `kernels`).
+    """Items of one modality, by token, each with what it meets, as `kernels` reads them.
 
     Attributes:
         first: Where the items of each token begin, (d_a + 1,) int64.
@@ -75,8 +47,8 @@ def reach_of(a: Items, b: Items, reach: int) -> tuple[np.ndarray, np.ndarray]:
     return begin, np.searchsorted(b.place, a.place + reach, side="right")
 
 
-def meet(a: Items, b: Items, size: int, reach: int, *, same: bool, half: bool) -> Meetings:
-    """Arrange the items of ``a`` by token, each with what it meets in ``b``.
+def records_of(a: Items, b: Items, size: int, reach: int, *, same: bool, half: bool) -> Records:
+    """Arrange the items of ``a`` by token for the compiled loops, each with what it meets in ``b``.
 
     Args:
         a: Items whose tokens are the rows.
@@ -86,27 +58,6 @@ def meet(a: Items, b: Items, size: int, reach: int, *, same: bool, half: bool) -
         same: ``a`` and ``b`` are one modality.
         half: Only items that come after; the caller adds the transpose.
     """
-    begin, end = reach_of(a, b, reach)
-    own = np.arange(len(a)) if same else np.full(len(a), -1)
-    if half:
-        begin = own + 1
-    order = np.argsort(a.token, kind="stable")
-    first = np.zeros(size + 1, dtype=np.int64)
-    np.cumsum(np.bincount(a.token, minlength=size), out=first[1:])
-    return Meetings(
-        first,
-        begin[order],
-        end[order],
-        a.weight[order],
-        a.patient[order],
-        own[order],
-        b.token,
-        b.weight,
-    )
-
-
-def records_of(a: Items, b: Items, size: int, reach: int, *, same: bool, half: bool) -> Records:
-    """Arrange the same (see `meet`) for the compiled loops."""
     from medmcl.cooccurrence.count.kernels import by_token
 
     found = by_token(
@@ -169,95 +120,86 @@ def self_pairs(items: Items, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Diagonal of what stands at one place: ordered pairs w (w - 1), and patients who have any."""
     often = items.weight > 1
     weight = items.weight[often].astype(np.int64)
-    some = Items(items.token[often], items.weight[often], items.patient[often], items.place[often])
+    some = items.take(often)
     return _by_token(some.token, weight * (weight - 1), size), patients_of(some, size)
 
 
-Cells = tuple[np.ndarray, np.ndarray]
-"""Flat cell numbers (row * width + column), all different, and their values."""
-
-
-def pairs_of(found: Meetings, width: int, budget: int) -> Iterator[Cells]:
-    """Give the pairs of each cell, in parts to be added up.
-
-    Args:
-        found: Who meets whom.
-        width: Columns of the result.
-        budget: Pairs that may be written out at a time.
-    """
-    row = _rows(found)
-    for items, met in _written_out(found, budget):
-        value = found.weight[items].astype(np.int64) * found.other_weight[met]
-        itself = met == found.own[items]
-        value[itself] -= found.weight[items[itself]]
-        cell = row[items] * width + found.token[met]
-        yield _summed(cell[value != 0], value[value != 0])
-
-
-def products_of(a: Items, b: Items, shape: tuple[int, int], *, upper: bool) -> Iterator[Cells]:
-    """Give the pairs of each cell where items meet at one place only: a sparse product A'B.
+def blocks_of(
+    a: Items,
+    b: Items,
+    shape: tuple[int, int],
+    reach: int,
+    *,
+    same: bool,
+    half: bool,
+    people: bool,
+    budget: int,
+) -> Iterator[Block]:
+    """Give pairs and patients of each cell, of some patients at a time: parts to be added up.
 
     Args:
         a: Items whose tokens are the rows.
-        b: Items whose tokens are the columns.
+        b: Items whose tokens are the columns, of the same patients.
         shape: Tokens of both vocabularies.
-        upper: Only cells above the diagonal.
+        reach: Places that far apart meet.
+        same: ``a`` and ``b`` are one modality.
+        half: As for `records_of`; what stands at one place twice is left to `self_pairs`.
+        people: Count patients, too; with ``half`` only those of one place.
+        budget: Meetings at a time, or those of one patient.
     """
-    places = starts(np.sort(np.concatenate([a.place, b.place])))
-    tables = [
-        sparse.csr_array(
-            (one.weight.astype(np.int64), (np.searchsorted(places, one.place), one.token)),
-            shape=(len(places), size),
-        )
-        for one, size in zip((a, b), shape, strict=True)
-    ]
-    product = tables[0].T @ tables[1]
-    found = sparse.coo_array(sparse.triu(product, k=1) if upper else product)
-    yield found.coords[0].astype(np.int64) * shape[1] + found.coords[1], found.data
-
-
-def people_of(found: Meetings, width: int, budget: int) -> Iterator[Cells]:
-    """Give the patients of each cell, in parts to be added up (see `pairs_of`)."""
-    row, people = _rows(found), int(found.patient.max(initial=0)) + 1
-    group = row * people + found.patient  # a token of a patient; ascends
-    kept = np.zeros(0, dtype=np.int64)
-    for items, met in _written_out(found, budget):
-        counts = (met != found.own[items]) | (found.weight[items] > 1)
-        items, met = items[counts], met[counts]
-        if not len(items):
-            continue
-        key = starts(np.sort(group[items] * width + found.token[met]))
-        # A token of a patient may go on from the part before: what it met there is counted.
-        new = key[~np.isin(key, kept)] if len(kept) else key
-        last = key // width == key[-1] // width
-        carried = kept[kept // width == key[-1] // width]
-        kept = np.union1d(key[last], carried)
-        cell = (new // width // people) * width + new % width
-        yield _summed(cell, np.ones(len(cell), dtype=np.int64))
-
-
-def _rows(found: Meetings) -> np.ndarray:
-    """Token of each item, (m,) int64."""
-    return np.repeat(np.arange(len(found.first) - 1), np.diff(found.first))
-
-
-def _written_out(found: Meetings, budget: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Write out pairs (item, met item), about ``budget`` at a time, at least one item's."""
-    length = found.end - found.begin
-    ends = np.cumsum(length)
+    begin, end = reach_of(a, b, reach)
+    ends = np.cumsum(end - begin)
     at = 0
-    while at < len(length):
-        before = int(ends[at - 1]) if at else 0
-        stop = max(at + 1, int(np.searchsorted(ends, before + budget, side="right")))
-        some = length[at:stop]
-        items = np.repeat(np.arange(at, stop), some)
-        shift = found.begin[at:stop] - (ends[at:stop] - some - before)
-        yield items, np.arange(len(items)) + np.repeat(shift, some)
+    while at < len(a):
+        last = int(np.searchsorted(ends, (ends[at - 1] if at else 0) + budget, side="right")) - 1
+        last = a.patient[max(at, last)]
+        stop = int(np.searchsorted(a.patient, last, side="right"))
+        others = (
+            np.searchsorted(b.patient, a.patient[at]),
+            np.searchsorted(b.patient, last, "right"),
+        )
+        mine, theirs = a.take(slice(at, stop)), b.take(slice(*others))
+        yield _block(mine, theirs, shape, reach, same=same, half=half, people=people)
         at = stop
 
 
-def _summed(cell: np.ndarray, value: np.ndarray) -> Cells:
-    order = np.argsort(cell, kind="stable")
-    cell, value = cell[order], value[order]
-    start = np.flatnonzero(np.r_[True, cell[1:] != cell[:-1]]) if len(cell) else np.zeros(0, int)
-    return cell[start], np.add.reduceat(value, start) if len(start) else value
+def _block(
+    a: Items, b: Items, shape: tuple[int, int], reach: int, *, same: bool, half: bool, people: bool
+) -> Block:
+    here, there = starts(a.place), starts(b.place)
+    begin = np.searchsorted(there, here - reach)
+    length = np.searchsorted(there, here + reach, side="right") - begin
+    first = np.r_[0, np.cumsum(length)]
+    met = np.arange(first[-1]) + np.repeat(begin - first[:-1], length)
+    near = sparse.csr_array((np.ones(len(met), np.int64), met, first), (len(here), len(there)))
+    row, column = np.searchsorted(here, a.place), np.searchsorted(there, b.place)
+    weight, single = a.weight.astype(np.int64), a.weight == 1
+    pairs = _table(weight, a.token, row, shape[0], len(here)) @ (
+        near @ _table(b.weight.astype(np.int64), column, b.token, len(there), shape[1])
+    )
+    if same:  # no event is paired with itself
+        pairs = pairs - sparse.diags_array(_by_token(a.token, weight, shape[0]), dtype=np.int64)
+    if half:
+        later = pairs.diagonal() - _by_token(a.token, weight * (weight - 1), shape[0])
+        pairs = sparse.triu(pairs, k=1) + sparse.diags_array(later // 2, dtype=np.int64)
+    found = sparse.csr_array(pairs)
+    found.eliminate_zeros()
+    if not people:
+        return Block(found)
+    group, who = np.unique(a.patient.astype(np.int64) * shape[0] + a.token, return_inverse=True)
+    once = near @ _table(np.ones(len(b), np.int64), column, b.token, len(there), shape[1])
+    has = _table(np.ones(len(a), np.int64), who, row, len(group), len(here)) @ once
+    if same:
+        alone = np.ones(int(single.sum()), np.int64)
+        has = has - _table(alone, who[single], a.token[single], len(group), shape[1])
+        has.eliminate_zeros()
+    has.data[:] = 1
+    each = np.ones(len(group), np.int64)
+    counted = _table(each, group % shape[0], np.arange(len(group)), shape[0], len(group)) @ has
+    return Block(found, sparse.csr_array(sparse.triu(counted, k=1) if half else counted))
+
+
+def _table(
+    values: np.ndarray, row: np.ndarray, column: np.ndarray, rows: int, columns: int
+) -> sparse.csr_array:
+    return sparse.csr_array((values, (row, column)), shape=(rows, columns))

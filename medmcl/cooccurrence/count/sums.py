@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Block
-from medmcl.cooccurrence.count.meetings import Cells, Records
+from medmcl.cooccurrence.count.meetings import Records
 
 MOST = int(np.iinfo(np.int32).max)
 """Largest dense cell."""
@@ -16,6 +16,8 @@ _AT_A_TIME = 1 << 22
 """Dense cells that are looked through at a time."""
 _CELLS_A_MEETING = 16
 """Where fewer items meet for so many cells, sparse sums are faster."""
+Cells = tuple[np.ndarray, np.ndarray]
+"""Flat cell numbers (row * width + column), all different, and their values."""
 Diagonal = tuple[np.ndarray, np.ndarray]
 """What is added to the diagonal of a mirrored block: pairs and patients, two (d,) int64."""
 
@@ -277,7 +279,8 @@ def _push(parts: list[sparse.csr_array], more: sparse.csr_array) -> None:
 
 
 def _flat(more: sparse.csr_array) -> Iterator[Cells]:
-    """Give the cells of each row."""
-    for row in range(more.shape[0]):
-        some = slice(more.indptr[row], more.indptr[row + 1])
-        yield row * more.shape[1] + more.indices[some].astype(np.int64), more.data[some]
+    """Give the cells of some rows at a time."""
+    step = max(1, _AT_A_TIME // max(more.shape[1], 1))
+    for row in range(0, more.shape[0], step):
+        some = sparse.coo_array(more[row : row + step])
+        yield (row + some.coords[0].astype(np.int64)) * more.shape[1] + some.coords[1], some.data
