@@ -1,4 +1,8 @@
-"""The artefact `Groups`: which rows of a cohort share what was learned already, or a confounder."""
+"""The artefact `Groups`: which rows of a cohort share what was learned already, or a confounder.
+
+Groups too small for a batch join the nearest one, and nobody is dropped. Whether another stage of
+clusters is worth its time shows in what it adds to those before it.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,13 @@ import numpy as np
 from medmcl.core.cohort_rows import read_rows, write_rows
 from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError
+from medmcl.grouping.clusters import unit_rows
 
 SCHEMA = "medmcl/groups@1"
 NOWHERE = -1
 """Group of a row that is in none."""
+_LOOKED_AT = 4000
+_RIDGE = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,3 +139,96 @@ def product(parts: Sequence[np.ndarray], numbers: Sequence[int]) -> np.ndarray:
     for one, number in zip(parts, numbers, strict=True):
         found = accumulate(found, one, number)
     return found
+
+
+def merge_small(
+    vectors: np.ndarray, labels: np.ndarray, smallest: int, parents: np.ndarray | None = None
+) -> np.ndarray:
+    """Join groups of fewer than ``smallest`` rows to the nearest, the smallest group first.
+
+    Args:
+        vectors: Embedding of each row, (N, D); the nearness of groups is the cosine of their
+            means.
+        labels: Group of each row, (N,) int64.
+        smallest: Rows that a group must have, unless all rows together are fewer.
+        parents: Group of each row one stage earlier, (N,): a group joins one of its own parent if
+            there is one, since its rows share what earlier stages learned.
+
+    Returns:
+        Group of each row after joining, (N,) int64: always one of the values of ``labels``.
+    """
+    names, own, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    unit = unit_rows(vectors)
+    sums = np.zeros((len(names), unit.shape[1]))
+    np.add.at(sums, own, unit)
+    parent = np.zeros(len(names), dtype=np.int64)
+    if parents is not None:
+        parent[own] = np.unique(parents, return_inverse=True)[1]
+    sizes = sizes.astype(np.int64)
+    becomes = np.arange(len(names))
+    alive = np.ones(len(names), dtype=bool)
+    while alive.sum() > 1:
+        living = np.flatnonzero(alive)
+        least = living[np.argmin(sizes[living])]
+        if sizes[least] >= smallest:
+            break
+        others = living[living != least]
+        kin = others[parent[others] == parent[least]]
+        others = kin if len(kin) else others
+        means = sums[others] / np.maximum(np.linalg.norm(sums[others], axis=1), 1e-12)[:, None]
+        target = others[np.argmax(means @ sums[least])]
+        sums[target] += sums[least]
+        sizes[target] += sizes[least]
+        alive[least] = False
+        becomes[becomes == least] = target
+    return np.asarray(names[becomes[own]], dtype=np.int64)
+
+
+def pool_small(labels: np.ndarray, smallest: int) -> np.ndarray:
+    """Pool groups of fewer than ``smallest`` rows into one; where that is small, into the least.
+
+    For groups between which there is no nearness, as those of columns. The pool takes the label of
+    the first of the groups in it.
+    """
+    names, own, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.lexsort((np.arange(len(names)), sizes))
+    pooled: list[int] = []
+    for group in order:
+        total = int(sizes[pooled].sum())
+        if sizes[group] >= smallest and (not pooled or total >= smallest):
+            break
+        pooled.append(int(group))
+    becomes = np.arange(len(names))
+    if pooled:
+        becomes[pooled] = min(pooled)
+    return np.asarray(names[becomes[own]])
+
+
+def share_below(labels: np.ndarray, smallest: int) -> float:
+    """Give the share of rows that lie in groups of fewer than ``smallest`` rows, 0 to 1."""
+    _, own, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return float((sizes[own] < smallest).mean())
+
+
+def added(new: np.ndarray, before: np.ndarray, seed: int) -> float:
+    """Give the share of a stage's embedding that no linear map of earlier ones gives.
+
+    A ridge regression is fitted on half of at most 4,000 rows and judged on the other half.
+
+    Args:
+        new: Embeddings of the stage, (N, D).
+        before: Those of the stages before it, side by side, (N, E).
+        seed: Of the halves.
+
+    Returns:
+        1 - R squared over all columns together, cut to 0 and 1: 0 = the stage adds nothing that is
+        not there already, 1 = it has nothing in common with them.
+    """
+    order = np.random.default_rng(seed).permutation(len(new))[:_LOOKED_AT]
+    fit, judge = order[: len(order) // 2], order[len(order) // 2 :]
+    x = (before - before[fit].mean(axis=0)) / np.maximum(before[fit].std(axis=0), 1e-8)
+    y = new - new[fit].mean(axis=0)
+    gram = x[fit].T @ x[fit] + _RIDGE * len(fit) * np.eye(x.shape[1])
+    left = y[judge] - x[judge] @ np.linalg.solve(gram, x[fit].T @ y[fit])
+    total = float((y[judge] ** 2).sum())
+    return float(np.clip((left**2).sum() / total, 0.0, 1.0)) if total > 0 else 0.0

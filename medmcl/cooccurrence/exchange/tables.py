@@ -23,34 +23,25 @@ from medmcl.cooccurrence.count.people import People
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
 
-VOCABULARY_SCHEMA = pa.schema(
-    [
-        pa.field("index", pa.int64(), nullable=False),
-        pa.field("code", pa.string(), nullable=False),
-        pa.field("modality", pa.string(), nullable=False),
-        pa.field("tokens", pa.int64(), nullable=False),
-        pa.field("pairs", pa.int64(), nullable=False),
-        pa.field("patients", pa.int64()),
-        pa.field("most", pa.int64()),
-    ]
+_WHOLE, _TEXT, _TAG = pa.int64(), pa.string(), pa.uint64()
+
+
+def _schema(needed: dict[str, pa.DataType], others: dict[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(*one, nullable=False) for one in needed.items()]
+        + [pa.field(*one) for one in others.items()]
+    )
+
+
+VOCABULARY_SCHEMA = _schema(
+    {"index": _WHOLE, "code": _TEXT, "modality": _TEXT, "tokens": _WHOLE, "pairs": _WHOLE},
+    {"patients": _WHOLE, "most": _WHOLE},
 )
-CELLS_SCHEMA = pa.schema(
-    [
-        pa.field("i", pa.int64(), nullable=False),
-        pa.field("j", pa.int64(), nullable=False),
-        pa.field("pairs", pa.int64(), nullable=False),
-        pa.field("patients", pa.int64()),
-        pa.field("largest", pa.int64()),
-    ]
+CELLS_SCHEMA = _schema(
+    dict.fromkeys(("i", "j", "pairs"), _WHOLE), dict.fromkeys(("patients", "largest"), _WHOLE)
 )
-PEOPLE_SCHEMA = pa.schema(
-    [
-        pa.field("site", pa.int64(), nullable=False),
-        pa.field("tag", pa.uint64(), nullable=False),
-        pa.field("days", pa.binary(4 * DAYS)),
-        pa.field("content", pa.uint64()),
-        pa.field("record", pa.uint64()),
-    ]
+PEOPLE_SCHEMA = _schema(
+    {"site": _WHOLE, "tag": _TAG}, {"days": pa.binary(4 * DAYS), "content": _TAG, "record": _TAG}
 )
 _LATER = ("most", "largest", "days", "content", "record")
 """Columns that are written only where they are known; older folders lack them."""
@@ -67,12 +58,20 @@ def vocabulary_table(counts: Counts) -> pa.Table:
             [name] * size,
             margin.tokens,
             margin.pairs,
-            [None] * size if margin.patients is None else margin.patients,
-            [None] * size if margin.most is None else margin.most,
+            margin.patients,
+            margin.most,
         ]
-        arrays = [pa.array(c, type=f.type) for c, f in zip(columns, VOCABULARY_SCHEMA, strict=True)]
-        parts.append(pa.Table.from_arrays(arrays, schema=VOCABULARY_SCHEMA))
+        parts.append(_filled(columns, size, VOCABULARY_SCHEMA))
     return _known(pa.concat_tables(parts))
+
+
+def _filled(columns: Sequence[Any], rows: int, schema: pa.Schema) -> pa.Table:
+    """A table of columns in the order of its schema; None where nothing is known."""
+    arrays = [
+        pa.nulls(rows, field.type) if values is None else _array(values, field.type)
+        for values, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _known(table: pa.Table) -> pa.Table:
@@ -86,22 +85,15 @@ def people_table(people: Sequence[People]) -> pa.Table:
     parts = [PEOPLE_SCHEMA.empty_table()]
     for number, one in enumerate(people):
         if one.tags is not None:
-            columns = [
-                np.full(len(one.tags), number),
-                one.tags,
-                one.days,
-                one.contents,
-                one.records,
-            ]
-            arrays = [pa.nulls(len(one.tags), field.type) if x is None else _array(x, field.type)
-                      for x, field in zip(columns, PEOPLE_SCHEMA, strict=True)]  # fmt: skip
-            parts.append(pa.Table.from_arrays(arrays, schema=PEOPLE_SCHEMA))
+            tags = (np.full(len(one.tags), number), one.tags)
+            columns = (*tags, one.days, one.contents, one.records)
+            parts.append(_filled(columns, len(one.tags), PEOPLE_SCHEMA))
     return _known(pa.concat_tables(parts))
 
 
-def _array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
     """A column; of a table each row is the bytes of its numbers."""
-    if values.ndim == 1:
+    if getattr(values, "ndim", 1) == 1:
         return pa.array(values, kind)
     stored = pa.py_buffer(np.ascontiguousarray(values, dtype="<u4").tobytes())
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, stored])
@@ -128,7 +120,7 @@ def cells_table(block: Block) -> pa.Table:
     """
     pairs = ordered_cells(block.pairs)
     rows = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
-    columns = [rows, pairs.indices, pairs.data, [None] * pairs.nnz, [None] * pairs.nnz]
+    columns = [rows, pairs.indices, pairs.data, None, None]
     if block.patients is not None:
         patients = ordered_cells(block.patients)
         same = np.array_equal(patients.indptr, pairs.indptr)
@@ -140,8 +132,7 @@ def cells_table(block: Block) -> pa.Table:
         columns[3] = patients.data
     if block.largest is not None:
         columns[4] = ordered_cells(block.largest).data  # one where there are pairs: the sum of them
-    arrays = [pa.array(c, type=f.type) for c, f in zip(columns, CELLS_SCHEMA, strict=True)]
-    return _known(pa.Table.from_arrays(arrays, schema=CELLS_SCHEMA))
+    return _known(_filled(columns, pairs.nnz, CELLS_SCHEMA))
 
 
 def sha256_of(path: Path) -> str:
