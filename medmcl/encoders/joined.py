@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Literal, Protocol, cast
 
 import numpy as np
@@ -12,29 +13,19 @@ from torch.nn import functional
 
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.errors import ConfigError
+from medmcl.encoders.encoded import EncoderModule
 from medmcl.encoders.towers import EPSILON, Towers
 
 How = Literal["concatenation", "average"]
 
 
-class _Width(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-
-
-class Side(nn.Module):
+class Side(EncoderModule):
     """What stands for the tower of a modality: its widths, and that it has no tokens."""
-
-    num_tokens: int | None = None
-    patch: int | None = None
-    grid: tuple[int, ...] | None = None
-    early: tuple[str, ...] = ()
 
     def __init__(self, features: int, pooled: int) -> None:
         super().__init__()
         self.width = features
-        self.head = _Width(pooled)
+        self.head = SimpleNamespace(width=pooled)
 
     @property
     def facts(self) -> Side:
@@ -96,18 +87,11 @@ class Joined(Towers):
     def forward(self, batch: Batch) -> Embeddings:
         """Encode the modalities of a batch with every part."""
         seen = [part(batch) for part in self.parts]
+        names = [name for name in self.towers if name in batch.inputs]
         return Embeddings(
             batch=batch,
-            features={
-                name: self._bring([one.features[name] for one in seen])
-                for name in self.towers
-                if name in batch.inputs
-            },
-            pooled={
-                name: self._bring([one.pooled[name] for one in seen])
-                for name in self.towers
-                if name in batch.inputs
-            },
+            features={name: self._bring([one.features[name] for one in seen]) for name in names},
+            pooled={name: self._bring([one.pooled[name] for one in seen]) for name in names},
         )
 
     def _bring(self, parts: Sequence[Tensor]) -> Tensor:

@@ -95,30 +95,32 @@ class Monai3dSettings(Config):
     """Within dense blocks (DenseNet)."""
 
 
-class CineSettings(Config):
-    """Sizes; ours."""
-
-    frame: dict[str, Any] = {"name": "small_cnn"}
-    """Encoder of one frame, ``small_cnn`` or ``timm``, with its settings."""
-    width: int = Field(default=128, gt=0, multiple_of=2)
-    depth: int = Field(default=1, ge=1)
-    """Transformer blocks over time."""
-    heads: int = Field(default=4, ge=1)
-    mlp_ratio: float = Field(default=4.0, gt=0)
-    drop_path: float = Field(default=0.0, ge=0, lt=1)
-    """In every block over time."""
-
-
-class TextTransformerSettings(Config):
-    """Sizes; ours, for vocabularies learned from a cohort."""
+class _Blocks(Config):
+    """Sizes of transformer blocks; ours."""
 
     width: int = Field(default=128, gt=0, multiple_of=2)
     depth: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+
+
+class CineSettings(_Blocks):
+    """Sizes; ours."""
+
+    frame: dict[str, Any] = {"name": "small_cnn"}
+    """Encoder of one frame, ``small_cnn`` or ``timm``, with its settings."""
+    depth: int = Field(default=1, ge=1)
+    """Transformer blocks over time."""
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """In every block over time."""
+
+
+class TextTransformerSettings(_Blocks):
+    """Sizes; ours, for vocabularies learned from a cohort."""
+
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """On the embedded tokens."""
-    drop_path: float = Field(default=0.0, ge=0, lt=1)
     pool: Literal["mean", "cls"] = "mean"
     """Mean of the tokens that are not padding, or the first token."""
 
@@ -175,17 +177,12 @@ class TabularMLPSettings(Config):
     """Before each ReLU."""
 
 
-class CodeTransformerSettings(Config):
+class CodeTransformerSettings(_Blocks):
     """Sizes; ours."""
 
-    width: int = Field(default=128, gt=0, multiple_of=2)
-    depth: int = Field(default=2, ge=1)
-    heads: int = Field(default=4, ge=1)
-    mlp_ratio: float = Field(default=4.0, gt=0)
     waves: int = Field(default=16, ge=1)
     """Periods of the time encoding."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    drop_path: float = Field(default=0.0, ge=0, lt=1)
 
 
 class LookupSettings(Config):

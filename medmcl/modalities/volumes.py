@@ -34,10 +34,18 @@ MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """What one file holds: voxels (T, Z, Y, X), spacing (z, y, x), orientation.
+    """What one file holds.
 
-    ``stored`` is the orientation before anything was turned. ``placed`` is False where the file
-    does not say how its axes lie in the body: what nibabel then makes up is a guess.
+    Attributes:
+        voxels: Intensities, (T, Z, Y, X) float32.
+        spacing_mm: Distance of neighbours along (z, y, x); NaN where nobody says.
+        orientation: Direction in which z, y, x grow (``SAR``: superior, anterior, right);
+            ``?`` where the file does not say.
+        stored: The same as the file has it, before it was turned.
+        diagonal: True if an in-plane axis lies so near a diagonal of the body axes that a small
+            turn of the plane would change its name.
+        placed: False where the file does not say how its axes lie in the body: what nibabel then
+            makes up is a guess.
     """
 
     voxels: np.ndarray

@@ -132,9 +132,8 @@ class PairCounter:
         if self._fast:
             self.sums[pair].add_fast(records_of(a, b, shape[0], reach, same=same, half=half))
             return
-        people = self.rules.patients or self._by_patient
         for block in blocks_of(
-            a, b, shape, reach, same=same, half=half, people=people, budget=self._budget
+            a, b, shape, reach, same=same, half=half, people=self._people, budget=self._budget
         ):
             self.sums[pair].add(block)
 
@@ -192,18 +191,21 @@ class PairCounter:
     def _cells(self) -> int:
         return sum(len(self.vocabularies[a]) * len(self.vocabularies[b]) for a, b in self._needed)
 
+    @property
+    def _people(self) -> bool:
+        """Whether patients of cells are counted."""
+        return self.rules.patients or self._by_patient
+
     def _dense(self, memory: int) -> bool:
         """Whether sums fit as dense arrays."""
-        people = self.rules.patients or self._by_patient
-        return self._cells * (8 if people else 4) <= memory // 2
+        return self._cells * (8 if self._people else 4) <= memory // 2
 
     def _sum(self, pair: Pair, memory: int) -> Sum:
         rows, columns = (len(self.vocabularies[name]) for name in pair)
-        people = self.rules.patients or self._by_patient
         room = memory // 8 // 24
         if self._dense(memory):
-            return DenseSum(rows, columns, patients=people, fast=self._fast, room=room)
-        return SparseSum(rows, columns, patients=people, room=room)
+            return DenseSum(rows, columns, patients=self._people, fast=self._fast, room=room)
+        return SparseSum(rows, columns, patients=self._people, room=room)
 
 
 def _pieces(events: Tokens, size: int) -> Iterator[Tokens]:

@@ -17,6 +17,7 @@ from medmcl.encoders.build import build_encoder, split_name
 from medmcl.encoders.encoded import (
     Encoded,
     Encoder,
+    EncoderModule,
     require_axes,
     require_words,
     take_tokens,
@@ -33,7 +34,11 @@ from medmcl.encoders.signal.vit import cut_signal, require_patches
 from medmcl.encoders.text.transformer import PADDING
 
 
-class Patches(nn.Module):
+class _Embedded(EncoderModule):
+    early: tuple[str, ...] = ("embed.", "positions")
+
+
+class Patches(_Embedded):
     """Square patches of an image through one linear map, with learned positions.
 
     Source:
@@ -42,8 +47,6 @@ class Patches(nn.Module):
     """
 
     Settings = PatchesSettings
-
-    early: tuple[str, ...] = ("embed.", "positions")
 
     def __init__(
         self, shape: InputShape, settings: PatchesSettings, width: int, patch: int
@@ -58,7 +61,7 @@ class Patches(nn.Module):
                 got=f"{rows} x {cols} pixels, patch {edge}",
                 fix="choose a patch that divides both, or prepare another size",
             )
-        self.width, self.patch = width, None
+        self.width = width
         self.grid: tuple[int, ...] = (rows // edge, cols // edge)
         self.num_tokens: int | None = self.grid[0] * self.grid[1]
         self.embed = nn.Conv2d(channels, width, edge, stride=edge)
@@ -71,7 +74,7 @@ class Patches(nn.Module):
         return _visible(self.embed(x).flatten(2).transpose(1, 2), self.positions, mask)
 
 
-class Table(nn.Module):
+class Table(_Embedded):
     """A vector for each token number, with learned positions; number 0 is padding.
 
     Source:
@@ -80,12 +83,10 @@ class Table(nn.Module):
 
     Settings = TableSettings
 
-    early: tuple[str, ...] = ("embed.", "positions")
-
     def __init__(self, shape: InputShape, settings: TableSettings, width: int, patch: int) -> None:  # noqa: ARG002  (as all input projections)
         super().__init__()
         length = require_words(shape, "table", "input projection")
-        self.width, self.patch, self.num_tokens = width, None, None
+        self.width = width
         self.grid: tuple[int, ...] = (length,)
         self.embed = nn.Embedding(shape.vocabulary, width)
         nn.init.normal_(self.embed.weight, std=0.02)
@@ -99,7 +100,7 @@ class Table(nn.Module):
         return Encoded(features=masked_mean(tokens, padding), tokens=tokens, padding=padding)
 
 
-class Signal(nn.Module):
+class Signal(_Embedded):
     """Patches of one lead (or of all leads) through one linear map, with learned positions.
 
     Source:
@@ -107,8 +108,7 @@ class Signal(nn.Module):
     """
 
     Settings = SignalSettings
-
-    early: tuple[str, ...] = ("embed.", "positions")
+    patch: int
 
     def __init__(self, shape: InputShape, settings: SignalSettings, width: int, patch: int) -> None:  # noqa: ARG002  (as all input projections)
         super().__init__()
@@ -127,7 +127,7 @@ class Signal(nn.Module):
         return _visible(self.embed(cut_signal(x, self.span, self.patch)), self.positions, mask)
 
 
-class AnyEncoder(nn.Module):
+class AnyEncoder(EncoderModule):
     """The tokens of any encoder of `ENCODERS`, through one linear map to the tower's width."""
 
     Settings = AnyEncoderSettings
@@ -146,11 +146,7 @@ class AnyEncoder(nn.Module):
         self.encoder = build_encoder(name, shape, own)
         facts = cast(Encoder, self.encoder)
         if facts.grid is None:
-            raise ConfigError(
-                f"the encoder '{name}' gives no tokens",
-                where="input projection 'encoder'",
-                fix="choose an encoder with patches, places or token numbers",
-            )
+            raise _no_tokens(f"the encoder '{name}'")
         norms = nn.modules.batchnorm._BatchNorm
         if any(isinstance(module, norms) for module in self.encoder.modules()):
             raise ConfigError(
@@ -174,12 +170,16 @@ class AnyEncoder(nn.Module):
 def real_tokens(encoded: Encoded) -> Tensor:
     """Give the tokens, (B, T, E); `ConfigError` if there are none."""
     if encoded.tokens is None:
-        raise ConfigError(
-            "the encoder gives no tokens",
-            where="input projection 'encoder'",
-            fix="choose an encoder with patches, places or token numbers",
-        )
+        raise _no_tokens("the encoder")
     return encoded.tokens
+
+
+def _no_tokens(what: str) -> ConfigError:
+    return ConfigError(
+        f"{what} gives no tokens",
+        where="input projection 'encoder'",
+        fix="choose an encoder with patches, places or token numbers",
+    )
 
 
 def _positions(tokens: int, width: int) -> nn.Parameter:

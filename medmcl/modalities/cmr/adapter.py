@@ -102,13 +102,10 @@ class CMR:
             stack = join(stacks, where)
             frames = {name: number for number, name in enumerate(stacks)}
         declared, row = self.source.spacing_mm, self._row(place)
+        said = {} if declared is None else {"spacing_mm": zyx(declared)}
         return CMRVolume(
-            voxels=stack.voxels,
-            spacing_mm=stack.spacing_mm if declared is None else zyx(declared),
+            **{**vars(stack), **said},
             header_spacing_mm=stack.spacing_mm,
-            orientation=stack.orientation,
-            stored=stack.stored,
-            diagonal=stack.diagonal,
             frames=frames or self._named_frames(place, len(stack.voxels), where),
             where=where if row is None else f"{where} row {row}",
             labels=self._read_labels(place, stack.voxels.shape),

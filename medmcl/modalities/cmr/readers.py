@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,29 +15,17 @@ from medmcl.modalities.volumes import Stack, zyx
 
 
 @dataclass(frozen=True, kw_only=True)
-class CMRVolume:
-    """One cardiac MR record as read.
+class CMRVolume(Stack):
+    """One cardiac MR record as read: what its file holds, or its files stacked on t.
 
     Attributes:
-        voxels: Intensities, (T, Z, Y, X) float32.
-        spacing_mm: Distance of neighbours along (z, y, x); NaN where nobody says.
-        header_spacing_mm: The same as the file says it, before the cohort overrides it.
-        orientation: Direction in which z, y, x grow (``SAR``: superior, anterior, right);
-            ``?`` where the file does not say.
-        stored: The same as the file has it, before it was turned.
-        diagonal: True if an in-plane axis lies so near a diagonal of the body axes that a small
-            turn of the plane would change its name.
+        header_spacing_mm: ``spacing_mm`` as the file says it, before the cohort overrides it.
         frames: Named time frames, for example ``{"ed": 0, "es": 12}``.
         where: File (and row) it was read from, for messages.
         labels: What somebody drew, (T, Z, Y, X) of whole numbers; a grid is cut about it.
     """
 
-    voxels: np.ndarray
-    spacing_mm: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     header_spacing_mm: tuple[float, float, float] = (math.nan, math.nan, math.nan)
-    orientation: str = "???"
-    stored: str = "???"
-    diagonal: bool = False
     frames: Mapping[str, int]
     where: str
     labels: np.ndarray | None = None
@@ -65,13 +53,7 @@ def join(stacks: Mapping[str, Stack], where: str) -> Stack:
             ),
             fix="correct the paths",
         )
-    return Stack(
-        voxels=np.concatenate([stack.voxels for stack in stacks.values()]),
-        spacing_mm=first.spacing_mm,
-        orientation=first.orientation,
-        stored=first.stored,
-        diagonal=first.diagonal,
-    )
+    return replace(first, voxels=np.concatenate([stack.voxels for stack in stacks.values()]))
 
 
 FEW_SLICES = 7  # the ECG-CMR paper's preprocessing refuses short-axis stacks of 7 slices or less
