@@ -33,7 +33,7 @@ from medmcl.data.loading.prepare import Prepared, prepare
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.objectives.pairs.pairs import spanning_tree
-from medmcl.simulation.latent_tree import LatentTreeSettings, simulate_modalities
+from medmcl.simulation.modalities.simulate import ModalitiesSettings, simulate_modalities
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.run.run import Run
@@ -106,7 +106,7 @@ def cells(seeds: int) -> Iterator[Cell]:
 def make_cohort(cell: Cell, folder: Path) -> tuple[Prepared, dict[str, Any]]:
     shares = {"tuning": 200 / cell.subjects, "held_out": 1000 / cell.subjects}
     shares = shares if cell.subjects > 2000 else {"tuning": 0.1, "held_out": 0.2}
-    settings = LatentTreeSettings(
+    settings = ModalitiesSettings(
         subjects=cell.subjects, seed=cell.seed, rho=cell.rho, missing=cell.missing,
         noise_modalities=cell.noise_modalities, **shares,
     )  # fmt: skip
@@ -256,7 +256,7 @@ def cost_of(size: int, policy: str, steps: int) -> dict[str, Any]:
 
     cell = Cell("cost", policy, 0)
     with tempfile.TemporaryDirectory() as name:
-        settings = LatentTreeSettings(subjects=800, modalities=size, seed=cell.seed)
+        settings = ModalitiesSettings(subjects=800, modalities=size, seed=cell.seed)
         cohort = open_cohort(simulate_modalities(Path(name) / "cohort", settings))
         wanted = {PAIRS: {**POLICIES[policy], "warm_up": 0.0, "min_rows": 2, "floor": -1.0}}
         recipe = for_cohort(read_recipe("autobind_toy", wanted), kinds_of(cohort))

@@ -17,13 +17,7 @@ SIMULATORS = Parts(
             f"{_HERE}.{kind}.simulate:simulate_{kind}",
             f"{_HERE}.{kind}.settings:{kind.title()}Settings",
         )
-        for kind in ("ehr", "heart", "shapes", "trifactor")
-    }
-    | {
-        "modalities": (
-            f"{_HERE}.latent_tree:simulate_modalities",
-            f"{_HERE}.latent_tree_settings:LatentTreeSettings",
-        )
+        for kind in ("ehr", "heart", "shapes", "trifactor", "modalities")
     }
 )
 """Name to what writes a cohort, ``(folder, settings) -> folder``."""

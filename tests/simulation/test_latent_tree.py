@@ -8,21 +8,26 @@ import pytest
 
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.simulation.kinds import simulate
-from medmcl.simulation.latent_tree import LatentTreeSettings, draw_latents, draw_presence, draw_tree
+from medmcl.simulation.modalities.simulate import (
+    ModalitiesSettings,
+    draw_latents,
+    draw_presence,
+    draw_tree,
+)
 
 
 def test_the_cohort_opens_with_who_has_what(tmp_path):
     settings = {"subjects": 60, "modalities": 4, "missing": 0.3, "seed": 5}
     cohort = open_cohort(simulate("modalities", tmp_path / "a", settings))
     assert list(cohort.spec.modalities) == ["m0", "m1", "m2", "m3"]
-    has = draw_presence(LatentTreeSettings(**settings))
+    has = draw_presence(ModalitiesSettings(**settings))
     for number, name in enumerate(cohort.spec.modalities):
         assert cohort.samples[name].notna().sum() == has[:, number].sum()
 
 
 @pytest.mark.parametrize("tree", ["random", "chain", "star", ((0, 1), (3, 1), (1, 2), (2, 4))])
 def test_latents_correlate_along_the_tree_as_rho_says(tree):
-    settings = LatentTreeSettings(subjects=20_000, modalities=5, rho=0.8, tree=tree, seed=2)
+    settings = ModalitiesSettings(subjects=20_000, modalities=5, rho=0.8, tree=tree, seed=2)
     edges = draw_tree(settings)
     assert len(edges) == 4
     z = draw_latents(settings, edges)
@@ -51,6 +56,6 @@ def test_noise_shares_nothing_and_everybody_keeps_something(tmp_path):
     others = [c for c in latents if c.startswith("m") and not c.startswith(noise)]
     mine = [c for c in latents if c.startswith(noise)]
     assert np.abs(latents[others + mine].corr().loc[mine, others].to_numpy()).max() < 0.08
-    assert draw_presence(LatentTreeSettings(**settings)).any(axis=1).all()
+    assert draw_presence(ModalitiesSettings(**settings)).any(axis=1).all()
     people = pd.read_csv(folder / "participants.tsv", sep="\t")
     assert np.allclose(people.trait, latents[f"{truth['root']}_z0"], atol=1e-4)

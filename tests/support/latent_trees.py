@@ -9,8 +9,8 @@ from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import prepare
 from medmcl.engine.record import read_metrics
 from medmcl.engine.signals import StopRequest
-from medmcl.simulation.latent_tree import simulate_modalities
-from medmcl.simulation.latent_tree_settings import LatentTreeSettings
+from medmcl.simulation.modalities.settings import ModalitiesSettings
+from medmcl.simulation.modalities.simulate import simulate_modalities
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort, kinds_of
 from medmcl.stages.run.training import run_stage
@@ -33,7 +33,7 @@ PAIRS = "stages.bind.objectives.cross_modal.pairs"
 def cohort_of(folder, **settings):
     """Give (prepared, truth) of a simulated cohort; every split open."""
     chosen = {"subjects": 1800, "modalities": 5, "columns": 24, "held_out": 0.2, "tuning": 0.0}
-    made = simulate_modalities(folder / "cohort", LatentTreeSettings(**{**chosen, **settings}))
+    made = simulate_modalities(folder / "cohort", ModalitiesSettings(**{**chosen, **settings}))
     cohort = open_cohort(made)
     recipe = for_cohort(read_recipe("autobind_toy"), kinds_of(cohort))
     prepared = prepare(cohort, recipe.inputs, cache=folder / "cache", splits="all")

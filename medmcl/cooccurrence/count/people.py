@@ -444,15 +444,11 @@ def shared_patients(one: People, other: People) -> int:
         return 0
     if not len(one.tags) or not len(other.tags):
         return 0
-    mine, often = np.unique(one.tags, return_counts=True)
-    theirs, again = np.unique(other.tags, return_counts=True)
-    _, i, j = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
-    alike = int(np.minimum(often[i], again[j]).sum())
+    different, alike = _tags_shared(one.tags, other.tags)
     if one.kind == "subjects":
         return (alike if same_names(one, other) else 0) + len(renamed(one, other)[0])
-    if one.kind == "records" and not (_identify(one) and _identify(other)):
-        return 0
-    if one.kind == "records" and len(i) < FEWEST_ALIKE:
+    identify = different >= FEWEST_ALIKE and _identify(one) and _identify(other)
+    if one.kind == "records" and not identify:
         return 0
     return alike if 2 * alike >= min(len(one.tags), len(other.tags)) else 0
 
@@ -483,11 +479,16 @@ def may_be_the_same(one: People, other: People) -> bool:
         return False
     if _identify(one) and _identify(other):
         return False
-    mine, often = np.unique(one.tags, return_counts=True)
-    theirs, again = np.unique(other.tags, return_counts=True)
-    _, i, j = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
-    alike = int(np.minimum(often[i], again[j]).sum())
+    _, alike = _tags_shared(one.tags, other.tags)
     return alike >= _NEARLY_ALL * max(1, min(len(one.tags), len(other.tags)))
+
+
+def _tags_shared(mine: np.ndarray, theirs: np.ndarray) -> tuple[int, int]:
+    """How many different tags stand in both, and how many patients these are at least."""
+    each, often = np.unique(mine, return_counts=True)
+    others, again = np.unique(theirs, return_counts=True)
+    _, i, j = np.intersect1d(each, others, assume_unique=True, return_indices=True)
+    return len(i), int(np.minimum(often[i], again[j]).sum())
 
 
 def _identify(one: People) -> bool:

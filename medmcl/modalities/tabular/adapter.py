@@ -156,15 +156,7 @@ class Tabular:
 
     def fit(self, raws: Iterable[Mapping[str, Cell]]) -> None:
         """Learn mean and deviation of each number, and the categories of each category column."""
-        cells: dict[str, Any] = {
-            name: array("d") if one.kind == "number" else [] for name, one in self.columns.items()
-        }
-        rows = 0
-        for raw in raws:
-            rows += 1
-            for name, value in raw.items():
-                if value is not None:
-                    cells[name].append(value)
+        cells, rows = self._filled(raws)
         self._scales, self._levels, self._is_given = {}, {}, False
         self.unseen.clear()
         self._without_variation = [
@@ -180,11 +172,7 @@ class Tabular:
 
     def inspect_together(self, raws: Iterable[Mapping[str, Cell]]) -> list[Finding]:
         """Columns of one value, categories spelt in two ways, numbers that lie far from others."""
-        cells: dict[str, list[Any]] = {name: [] for name in self.columns}
-        for raw in raws:
-            for name, value in raw.items():
-                if value is not None:
-                    cells[name].append(value)
+        cells, _ = self._filled(raws)
         found: list[Finding | None] = []
         for name, column in self.columns.items():
             if column.kind == "number":
@@ -194,6 +182,19 @@ class Tabular:
             else:
                 found += [_two_spellings(name, cells[name]), _many_levels(name, cells[name])]
         return [*self._constant(), *(one for one in found if one is not None)]
+
+    def _filled(self, raws: Iterable[Mapping[str, Cell]]) -> tuple[dict[str, Any], int]:
+        """Column to the cells that are not missing; and how many rows there are."""
+        cells: dict[str, Any] = {
+            name: array("d") if one.kind == "number" else [] for name, one in self.columns.items()
+        }
+        rows = 0
+        for raw in raws:
+            rows += 1
+            for name, value in raw.items():
+                if value is not None:
+                    cells[name].append(value)
+        return cells, rows
 
     def _constant(self) -> list[Finding]:
         """Name the columns that had one value or none in the rows that `fit` saw."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medmcl.core.config import read_yaml
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 from medmcl.simulation.folder import splits_of
@@ -132,19 +133,8 @@ def _apart(shown: Array, axis: int) -> Array:
     return cells[np.argwhere(np.triu(same, 1))]
 
 
-LEVELS = {
-    "easy": ("bano", "demi", "filu", "gora", "hupe", "kavo", "lesi", "mitu", "nodra", "pulo"),
-    "middle": ("rafen", "selik", "tibor", "vosan", "wumel", "zarit", "brenok", "clisun", "drovam",
-               "fluges"),
-    "hard": ("amsto", "entri", "irgal", "orpek", "ulvan", "askido", "embrul", "ostifa", "ufrone",
-             "inzewo"),
-    "colour": ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink", "white",
-               "lime"),
-    "texture": ("solid", "striped", "dotted", "checked", "halved", "ringed", "zigzag", "gridded",
-                "quartered", "faded"),
-    "shape": ("circle", "square", "triangle", "star", "cross", "ring", "crescent", "heart",
-              "diamond", "arrow"),
-}  # fmt: skip
+_WORDS = read_yaml(Path(__file__).with_name("words.yaml"))
+LEVELS = {name: tuple(words.split()) for name, words in _WORDS.items()}
 """Factor to the words of its levels; no word stands for two."""
 
 

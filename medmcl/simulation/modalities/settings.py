@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 from medmcl.simulation.settings import Share, SimulationSettings
 
 
-class LatentTreeSettings(SimulationSettings):
+class ModalitiesSettings(SimulationSettings):
     """How many modalities, how they hang together, and how patchy they are."""
 
     modalities: Annotated[int, Field(ge=2, le=100)] = 6
@@ -32,7 +32,7 @@ class LatentTreeSettings(SimulationSettings):
     """default recipe of the cohort"""
 
     @model_validator(mode="after")
-    def _check(self) -> LatentTreeSettings:
+    def _check(self) -> ModalitiesSettings:
         real = self.modalities - self.noise_modalities
         if real < 2:
             raise ValueError("at least two modalities must be related")

@@ -16,13 +16,13 @@ import pandas as pd
 
 from medmcl.core.rng import numpy_generator
 from medmcl.simulation.folder import splits_of, whole, write_about, write_tables
-from medmcl.simulation.latent_tree_settings import LatentTreeSettings
+from medmcl.simulation.modalities.settings import ModalitiesSettings
 
 Array = np.ndarray
 
 
 @whole("truth.json", "truth.parquet")
-def simulate_modalities(folder: Path, settings: LatentTreeSettings) -> None:
+def simulate_modalities(folder: Path, settings: ModalitiesSettings) -> None:
     """Write a cohort folder; it appears whole or not at all.
 
     ``tables/m0.parquet`` and on (one row a subject who has it), ``participants.tsv`` (split,
@@ -63,10 +63,10 @@ def simulate_modalities(folder: Path, settings: LatentTreeSettings) -> None:
         "settings": settings.model_dump(mode="json"),
     }
     write_tables(folder, people, truth, facts)
-    write_about(folder, "latent_tree.", settings, names=names)
+    write_about(folder, "modalities/", settings, names=names)
 
 
-def draw_tree(settings: LatentTreeSettings) -> list[tuple[int, int]]:
+def draw_tree(settings: ModalitiesSettings) -> list[tuple[int, int]]:
     """Edges (parent, child) of the modalities that are related, the root's first."""
     rng = numpy_generator(settings.seed, "latent tree", "edges")
     names = rng.permutation(settings.modalities)[: settings.modalities - settings.noise_modalities]
@@ -93,7 +93,7 @@ def _from_root(edges: list[tuple[int, int]], root: int) -> list[tuple[int, int]]
     return ordered
 
 
-def draw_latents(settings: LatentTreeSettings, edges: list[tuple[int, int]]) -> Array:
+def draw_latents(settings: ModalitiesSettings, edges: list[tuple[int, int]]) -> Array:
     """Latents of every subject and modality, (N, M, latent), standard normal each."""
     rng = numpy_generator(settings.seed, "latent tree", "latents")
     z = rng.standard_normal((settings.subjects, settings.modalities, settings.latent))
@@ -104,7 +104,7 @@ def draw_latents(settings: LatentTreeSettings, edges: list[tuple[int, int]]) -> 
     return z
 
 
-def show(settings: LatentTreeSettings, latents: Array, modality: int) -> Array:
+def show(settings: ModalitiesSettings, latents: Array, modality: int) -> Array:
     """What a table shows of the latents (N, latent): tanh(z A) B and noise, (N, columns)."""
     rng = numpy_generator(settings.seed, "latent tree", "table", modality)
     width = settings.columns
@@ -114,7 +114,7 @@ def show(settings: LatentTreeSettings, latents: Array, modality: int) -> Array:
     return shown + settings.noise * rng.standard_normal(shown.shape)
 
 
-def draw_presence(settings: LatentTreeSettings) -> Array:
+def draw_presence(settings: ModalitiesSettings) -> Array:
     """Who has what, (N, M) bool; everybody has one modality at least."""
     rng = numpy_generator(settings.seed, "latent tree", "presence")
     has = rng.random((settings.subjects, settings.modalities)) >= settings.missing

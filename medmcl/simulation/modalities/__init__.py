@@ -1,0 +1,1 @@
+"""The simulated cohort of modalities that are related as a tree is."""
