@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, cast
 
@@ -246,14 +246,8 @@ class Towers(nn.Module):
 
     def forward(self, batch: Batch) -> Embeddings:
         """Encode the modalities of a batch that have a tower."""
-        parts: dict[str, dict[str, Tensor]] = {
-            "pooled": {}, "features": {}, "tokens": {}, "padding": {},
-        }  # fmt: skip
-        for name in self.towers:
-            if name in batch.inputs:
-                for field, value in self._encode(name, batch).items():
-                    parts[field][name] = value
-        return Embeddings(batch=batch, **parts)
+        shown = (name for name in self.towers if name in batch.inputs)
+        return Embeddings(batch=batch, **by_field((n, self._encode(n, batch)) for n in shown))
 
     def _encode(self, name: str, batch: Batch) -> dict[str, Tensor]:
         """Encode the present rows of one modality, and spread them over the batch."""
@@ -265,13 +259,10 @@ class Towers(nn.Module):
         elsewhere = everywhere > 1
         joined = None
         if len(rows):
-            taken = None
-            if mask is not None:
-                taken = hiding(mask.index_select(0, rows), batch.hidden.get(name))
+            seen, hidden = taken(batch, name, rows)
             with norms_as_learned(tower) if everywhere == 1 else nullcontext():
-                encoded, pooled = tower(
-                    x.index_select(0, rows), taken, self._lengths(name, batch), self.length_groups
-                )
+                lengths = self._lengths(name, batch)
+                encoded, pooled = tower(seen, hidden, lengths, self.length_groups)
         else:
             # What joins the others moves the statistics that a graph of this row would hold on to.
             with (
@@ -306,6 +297,25 @@ class Towers(nn.Module):
         """Project tokens (B, T, E) one by one into the shared space: unit points (B, T, D)."""
         points = self.tower(modality).project(tokens.flatten(0, 1))
         return points.reshape(*tokens.shape[:2], -1)
+
+
+def taken(batch: Batch, name: str, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Give some rows of a modality, and what is hidden of them."""
+    x, mask = batch.inputs[name].index_select(0, rows), batch.masks.get(name)
+    if mask is None:
+        return x, None
+    return x, hiding(mask.index_select(0, rows), batch.hidden.get(name))
+
+
+def by_field(
+    encoded: Iterable[tuple[str, Mapping[str, Tensor]]],
+) -> dict[str, dict[str, Tensor]]:
+    """Give what was made of each modality as `Embeddings` has it: a field of all at a time."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, fields in encoded:
+        for field, value in fields.items():
+            parts.setdefault(field, {})[name] = value
+    return parts
 
 
 def _spread(part: Tensor, rows: Tensor, size: int, joined: Tensor | None) -> Tensor:

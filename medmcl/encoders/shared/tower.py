@@ -26,7 +26,7 @@ from medmcl.core.layers import (
 )
 from medmcl.core.router_stats import RouterSums
 from medmcl.encoders.build import build_input_projection
-from medmcl.encoders.encoded import Encoded, block_depths, hiding
+from medmcl.encoders.encoded import Encoded, block_depths
 from medmcl.encoders.settings import HeadSettings
 from medmcl.encoders.shared.input_projections import real_tokens
 from medmcl.encoders.shared.moe import MoE, Places, Routing, sum_rows
@@ -36,9 +36,11 @@ from medmcl.encoders.towers import (
     Head,
     Tower,
     Towers,
+    by_field,
     evaluating,
     first_row,
     keep_evaluating,
+    taken,
 )
 
 
@@ -313,12 +315,10 @@ class SharedTower(Towers):
         shown = [name for name in self.towers if name in batch.inputs]
         streams = {name: self._enter(name, batch) for name in shown}
         encoded, routings, places = self.trunk(streams)
-        parts: dict[str, dict[str, Tensor]] = {
-            "pooled": {}, "features": {}, "tokens": {}, "padding": {},
-        }  # fmt: skip
-        for name, stream in streams.items():
-            for field, value in self._leave(name, encoded[name], stream.rows, len(batch)).items():
-                parts[field][name] = value
+        parts = by_field(
+            (name, self._leave(name, encoded[name], stream.rows, len(batch)))
+            for name, stream in streams.items()
+        )
         stats = self._stats(streams, routings, places, len(batch))
         return Embeddings(batch=batch, stats=stats, **parts)
 
@@ -328,10 +328,7 @@ class SharedTower(Towers):
         tower.refuse_other(x, name)
         rows = batch.rows(name)
         if len(rows):
-            taken = None
-            if mask is not None:
-                taken = hiding(mask.index_select(0, rows), batch.hidden.get(name))
-            encoded = tower.facts(x.index_select(0, rows), taken)
+            encoded = tower.facts(*taken(batch, name, rows))
         else:
             with evaluating(tower):
                 hidden = None if mask is None else first_row(mask)

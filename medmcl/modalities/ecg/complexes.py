@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
-from medmcl.modalities.ecg.signal import both_ways
+from medmcl.modalities.ecg.signal import both_ways, sections
 from medmcl.modalities.ordered import middle, quantile
 
 BEAT_HZ = 500
@@ -35,18 +33,9 @@ _REST_SECONDS = 1.0  # rest is looked for within so long
 _REST_STEP = BEAT_HZ // 20  # samples of which one is looked at for it
 
 
-@cache
-def _band(hertz: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Sections of a band pass and their state while the input stays 1."""
-    from scipy.signal import butter, sosfilt_zi
-
-    sections = np.asarray(butter(2, hertz, btype="bandpass", fs=BEAT_HZ, output="sos"))
-    return sections, np.asarray(sosfilt_zi(sections))[:, None]
-
-
 def band_of(rows: np.ndarray, hertz: tuple[float, float]) -> np.ndarray:
     """Give a band of leads at `BEAT_HZ`, filtered both ways, (L, S)."""
-    return both_ways(rows, *_band(hertz), pad=15)  # as in sosfiltfilt
+    return both_ways(rows, *sections(BEAT_HZ, hertz, "bandpass"), pad=15)  # as sosfiltfilt
 
 
 def band_by_noise(rows: np.ndarray, hertz: tuple[float, float]) -> np.ndarray:

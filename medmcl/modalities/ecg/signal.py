@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def _penalty_bands(samples: int) -> np.ndarray:
 def high_pass(signal: np.ndarray, rate_hz: float, cutoff_hz: float) -> np.ndarray:
     """Remove what is slower than ``cutoff_hz``: Butterworth of order 2, run both ways. (L, S)."""
     pad = min(int(rate_hz / cutoff_hz), signal.shape[-1] - 1)
-    return both_ways(signal, *_sections(rate_hz, cutoff_hz), pad=pad)
+    return both_ways(signal, *sections(rate_hz, cutoff_hz, "highpass"), pad=pad)
 
 
 def both_ways(signal: np.ndarray, sections: np.ndarray, state: np.ndarray, pad: int) -> np.ndarray:
@@ -129,12 +130,17 @@ def both_ways(signal: np.ndarray, sections: np.ndarray, state: np.ndarray, pad: 
 
 
 @cache
-def _sections(rate_hz: float, cutoff_hz: float) -> tuple[np.ndarray, np.ndarray]:
-    """Sections of the high pass, (1, 6), and their state while the input stays 1, (1, 1, 2)."""
+def sections(
+    rate_hz: float, hertz: float | tuple[float, float], kind: Literal["highpass", "bandpass"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sections of a Butterworth filter of order 2, (K, 6), and their state at rest, (K, 1, 2).
+
+    At rest the input stays 1.
+    """
     from scipy.signal import butter, sosfilt_zi
 
-    sections = np.asarray(butter(2, cutoff_hz, btype="highpass", fs=rate_hz, output="sos"))
-    return sections, np.asarray(sosfilt_zi(sections))[:, None]
+    found = np.asarray(butter(2, hertz, btype=kind, fs=rate_hz, output="sos"))
+    return found, np.asarray(sosfilt_zi(found))[:, None]
 
 
 def clip_to_sigma(signal: np.ndarray, sigmas: float) -> np.ndarray:
