@@ -41,6 +41,24 @@ def _all_keys() -> frozenset[str]:
     return frozenset(key for model in (*sources, *TASKS.values()) for key in model.model_fields)
 
 
+class _Faults:
+    """What is found wrong with a file, as it is read."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.found: list[Finding] = []
+
+    def invalid(self, what: str) -> None:
+        """Note a value that cannot be used."""
+        fix = "see docs/cohort.md (every key), or docs/data_formats.md (formats of data)"
+        self.found.append(cohort_error("config.invalid", self.where, what, fix))
+
+    def unknown_key(self, key: str, hint: str) -> None:
+        """Note a key that nothing reads, and which may be meant."""
+        what, fix = f"unknown key '{key}'{hint}", "correct the key, or take it out"
+        self.found.append(cohort_error("config.unknown_key", self.where, what, fix))
+
+
 def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, list[Finding]]:
     """Check a whole cohort.yaml.
 
@@ -48,30 +66,29 @@ def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, 
         The spec, without what is at fault (its ``left_out`` names that), and every fault; None if
         what is wrong leaves no subjects to look at.
     """
-    faults: list[Finding] = []
-    keys, sections_out = _cohort_keys(tree, where, faults)
+    faults = _Faults(where)
+    keys, sections_out = _cohort_keys(tree, faults)
     sections = tree.get("modalities")
     modalities = {
-        str(name): _modality(str(name), section, where, faults)
+        str(name): _modality(str(name), section, faults)
         for name, section in (sections.items() if isinstance(sections, dict) else ())
         if isinstance(section, dict)
     }
     given = tree.get("tasks")
     tasks = {
-        str(name): _task(str(name), section, where, faults)
+        str(name): _task(str(name), section, faults)
         for name, section in (given.items() if isinstance(given, dict) else ())
         if isinstance(section, dict)
     }
     for kind, names in (("modalities", modalities), ("tasks", tasks)):
-        faults += [
-            _invalid(where, f"'{kind}.{name}': a name is made of letters, digits and _")
-            for name in names
-            if not name.isidentifier()
-        ]
+        for name in names:
+            if not name.isidentifier():
+                faults.invalid(f"'{kind}.{name}': a name is made of letters, digits and _")
     if keys is None:
-        return None, faults
+        return None, faults.found
     dangling = _references(keys, modalities, tasks, sections_out)
-    faults += [_invalid(where, what) for _, what in dangling]
+    for _, what in dangling:
+        faults.invalid(what)
     spec = CohortSpec(
         keys=keys,
         modalities={name: value for name, value in modalities.items() if value is not None},
@@ -79,7 +96,7 @@ def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, 
         left_out=sections_out,
     )
     at_fault = sections_out.union(section for section, _ in dangling)
-    return _without_faulty(spec, sections, given, at_fault), faults
+    return _without_faulty(spec, sections, given, at_fault), faults.found
 
 
 _STAND_INS: dict[str, Any] = {"schema": "medmcl/cohort@1", "modalities": {"none": {}}}
@@ -87,7 +104,7 @@ _STAND_INS: dict[str, Any] = {"schema": "medmcl/cohort@1", "modalities": {"none"
 
 
 def _cohort_keys(
-    tree: Mapping[str, Any], where: str, faults: list[Finding]
+    tree: Mapping[str, Any], faults: _Faults
 ) -> tuple[CohortKeys | None, frozenset[str]]:
     """Check the top level; what is at fault is noted, and its default taken.
 
@@ -95,7 +112,7 @@ def _cohort_keys(
         The top level, None where the fault is in what no default can replace; and the dotted names
         of what was replaced.
     """
-    keys = _validate(CohortKeys, tree, where, "", faults)
+    keys = _validate(CohortKeys, tree, "", faults)
     if keys is not None:
         return keys, frozenset()
     rest, out = dict(tree), set[str]()
@@ -151,42 +168,32 @@ def _without_faulty(
     return replace(left, keys=keys, left_out=left.left_out.union(changes))
 
 
-def _modality(
-    name: str, section: dict[str, Any], where: str, faults: list[Finding]
-) -> ModalitySpec | None:
+def _modality(name: str, section: dict[str, Any], faults: _Faults) -> ModalitySpec | None:
     path = f"modalities.{name}"
-    section = _respelt(section, ("kind", "reader"), where, path, faults)
-    section = _nearest_reader(section, where, path, faults)
+    section = _respelt(section, ("kind", "reader"), path, faults)
+    section = _nearest_reader(section, path, faults)
     kind = kind_of(section)
     if not isinstance(kind, str) or kind not in ADAPTERS:
-        faults.append(_unknown_kind(where, path, section))
+        faults.invalid(_unknown_kind(path, section))
         return None
     reader = section.get("reader")
     if reader is not None and _reader_fault(kind, reader):
-        faults.append(_invalid(where, f"'{path}.reader': {_reader_fault(kind, reader)}"))
+        faults.invalid(f"'{path}.reader': {_reader_fault(kind, reader)}")
         return None
     model = ADAPTERS[kind].Source
     own = set(ModalityKeys.model_fields)
     foreign = set(model.model_fields)
-    section = _respelt(section, tuple(own | foreign), where, path, faults)
-    source = _validate(
-        model,
-        {k: v for k, v in section.items() if k in foreign or k not in own},
-        where,
-        path,
-        faults,
-        beside=own,
-    )
+    section = _respelt(section, tuple(own | foreign), path, faults)
+    values = {k: v for k, v in section.items() if k in foreign or k not in own}
+    source = _validate(model, values, path, faults, beside=own)
     shared = {k: v for k, v in section.items() if k in own}
-    keys = _validate(ModalityKeys, shared, where, path, faults)
+    keys = _validate(ModalityKeys, shared, path, faults)
     if source is None or keys is None:
         return None
     return ModalitySpec(name=name, kind=kind, keys=keys, source=source)
 
 
-def _nearest_reader(
-    section: dict[str, Any], where: str, path: str, faults: list[Finding]
-) -> dict[str, Any]:
+def _nearest_reader(section: dict[str, Any], path: str, faults: _Faults) -> dict[str, Any]:
     """Note a reader that is not known, and go on with the nearest if there is one."""
     reader = section.get("reader")
     if not isinstance(reader, str) or reader in readers() or reader == "npy":
@@ -194,7 +201,7 @@ def _nearest_reader(
     near = closest(reader, {*readers(), "npy"})
     if near is None:
         return section
-    faults.append(_invalid(where, f"'{path}.reader': {_reader_fault('', reader)}"))
+    faults.invalid(f"'{path}.reader': {_reader_fault('', reader)}")
     return {**section, "reader": near}
 
 
@@ -209,22 +216,21 @@ def _reader_fault(kind: str, reader: object) -> str | None:
     return None
 
 
-def _task(name: str, section: dict[str, Any], where: str, faults: list[Finding]) -> Task | None:
+def _task(name: str, section: dict[str, Any], faults: _Faults) -> Task | None:
     path = f"tasks.{name}"
-    section = _respelt(section, ("kind",), where, path, faults)
+    section = _respelt(section, ("kind",), path, faults)
     kind = section.get("kind")
     if not isinstance(kind, str) or kind not in TASKS:
-        what = f"'{path}.kind' is not a kind of task: {kind!r}{nearest(str(kind), TASKS)}"
-        faults.append(_invalid(where, what))
+        faults.invalid(f"'{path}.kind' is not a kind of task: {kind!r}{nearest(str(kind), TASKS)}")
         near = closest(kind, TASKS) if isinstance(kind, str) else None
         if near is None:
             return None
         kind, section = near, {**section, "kind": near}
-    return _validate(TASKS[kind], section, where, path, faults)
+    return _validate(TASKS[kind], section, path, faults)
 
 
 def _respelt(
-    section: dict[str, Any], wanted: tuple[str, ...], where: str, path: str, faults: list[Finding]
+    section: dict[str, Any], wanted: tuple[str, ...], path: str, faults: _Faults
 ) -> dict[str, Any]:
     """Note a misspelt key that says how to read the others, and go on as if it were right."""
     missing = [key for key in wanted if key not in section]
@@ -233,7 +239,7 @@ def _respelt(
         is_known = key in wanted or key in ModalityKeys.model_fields
         meant = None if is_known else closest(str(key), missing)
         if meant is not None and key not in _all_keys():
-            faults.append(_finding_of_key(where, f"{path}.{key}", f"; did you mean '{meant}'?"))
+            faults.unknown_key(f"{path}.{key}", f"; did you mean '{meant}'?")
             renamed[key] = meant
             missing.remove(meant)
     return {renamed.get(key, key): value for key, value in section.items()}
@@ -242,10 +248,9 @@ def _respelt(
 def _validate(
     model: type[C],
     values: Mapping[str, Any],
-    where: str,
     path: str,
-    faults: list[Finding],
-    beside: set[str] | None = None,
+    faults: _Faults,
+    beside: Collection[str] = (),
 ) -> C | None:
     """Check values; unknown keys are noted and taken out, whatever else is wrong gives None."""
     try:
@@ -258,19 +263,17 @@ def _validate(
         if detail["type"] == "extra_forbidden":
             key = ".".join(map(str, detail["loc"]))
             if len(detail["loc"]) == 1:
-                known = {field.alias or name for name, field in model.model_fields.items()} | (
-                    beside or set()
-                )
-                hint = nearest(key, known)
+                known = {field.alias or name for name, field in model.model_fields.items()}
+                hint = nearest(key, known.union(beside))
             else:
                 hint = explain(model, detail, values).split("'", 2)[2]
-            faults.append(_finding_of_key(where, f"{dot}{key}", hint))
+            faults.unknown_key(f"{dot}{key}", hint)
         else:
-            faults.append(_invalid(where, _explain(model, detail, values, dot)))
+            faults.invalid(_explain(model, detail, values, dot))
     if len(unknown) < len(details):
         return None
     rest = _without(values, [detail["loc"] for detail in unknown])
-    return _validate(model, rest, where, path, faults, beside)
+    return _validate(model, rest, path, faults, beside)
 
 
 def _explain(model: type[BaseModel], detail: Any, values: Mapping[str, Any], dot: str) -> str:
@@ -278,12 +281,6 @@ def _explain(model: type[BaseModel], detail: Any, values: Mapping[str, Any], dot
     if dot and text.startswith("'(top level)'"):
         return text.replace("(top level)", dot.removesuffix("."), 1)
     return text.replace("'", f"'{dot}", 1) if dot and text.startswith("'") else text
-
-
-def _finding_of_key(where: str, key: str, hint: str) -> Finding:
-    return cohort_error(
-        "config.unknown_key", where, f"unknown key '{key}'{hint}", "correct the key, or take it out"
-    )
 
 
 def _without(values: Mapping[str, Any], places: list[tuple[Any, ...]]) -> dict[str, Any]:
@@ -357,25 +354,14 @@ def _noisy_references(
     return [("noisy_pairs", what) for what in faults]
 
 
-def _invalid(where: str, what: str) -> Finding:
-    return cohort_error(
-        "config.invalid",
-        where,
-        what,
-        "see docs/cohort.md (every key), or docs/data_formats.md (formats of data)",
-    )
-
-
-def _unknown_kind(where: str, path: str, section: Mapping[str, Any]) -> Finding:
+def _unknown_kind(path: str, section: Mapping[str, Any]) -> str:
     if section.get("kind") is not None:
-        what = f"'{path}.kind': unknown kind{nearest(str(section['kind']), ADAPTERS)}"
-    elif "reader" not in section:
-        what = f"'{path}' needs a reader (known: {', '.join(sorted(readers()))}, npy)"
-    elif section["reader"] == "npy":
-        what = f"'{path}' needs a kind beside reader: npy ({', '.join(sorted(ADAPTERS))})"
-    else:
-        what = f"'{path}.reader': {_reader_fault('', section['reader'])}"
-    return _invalid(where, what)
+        return f"'{path}.kind': unknown kind{nearest(str(section['kind']), ADAPTERS)}"
+    if "reader" not in section:
+        return f"'{path}' needs a reader (known: {', '.join(sorted(readers()))}, npy)"
+    if section["reader"] == "npy":
+        return f"'{path}' needs a kind beside reader: npy ({', '.join(sorted(ADAPTERS))})"
+    return f"'{path}.reader': {_reader_fault('', section['reader'])}"
 
 
 def refuse(findings: list[Finding], where: str) -> CohortError:
