@@ -10,7 +10,7 @@ import gzip
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,15 +123,15 @@ class Space:
 
 def turned(voxels: np.ndarray, space: Space, turn: Turn, *, placed: bool) -> Stack:
     """Turn voxels (T, Z, Y, X) as `read_nifti` says; ``placed``: as in `Stack`."""
-    mm, world = space.mm, space.world
+    now = space
     if turn == "body":
-        voxels, mm, world = _stand(voxels, mm, world if placed else {})
+        voxels, now = _stand(voxels, space if placed else replace(space, world={}))
     elif turn == "plane":
-        voxels, mm, world = _turn(voxels, mm, world)
+        voxels, now = _turn(voxels, space)
     return Stack(
         voxels=np.ascontiguousarray(voxels),
-        spacing_mm=(mm["z"], mm["y"], mm["x"]),
-        orientation="".join(_name(world.get(letter)) for letter in "zyx"),
+        spacing_mm=(now.mm["z"], now.mm["y"], now.mm["x"]),
+        orientation="".join(_name(now.world.get(letter)) for letter in "zyx"),
         stored="".join(_name(space.world.get(letter)) for letter in "zyx"),
         diagonal=space.diagonal,
         placed=placed,
@@ -329,37 +329,35 @@ def _is_diagonal(column: np.ndarray) -> bool:
     return bool(cosines[2] - cosines[1] < 0.1)
 
 
-def _turn(
-    voxels: np.ndarray, spacing: dict[str, float], world: dict[str, tuple[int, int]]
-) -> tuple[np.ndarray, dict[str, float], dict[str, tuple[int, int]]]:
+def _turn(voxels: np.ndarray, space: Space) -> tuple[np.ndarray, Space]:
     """Swap x and y so that x is the one nearest to right, then flip what grows backwards."""
+    mm, world = space.mm, space.world
     if "x" in world and "y" in world and world["x"][0] > world["y"][0]:
         voxels = voxels.swapaxes(2, 3)
-        spacing = {**spacing, "x": spacing["y"], "y": spacing["x"]}
+        mm = {**mm, "x": mm["y"], "y": mm["x"]}
         world = {**world, "x": world["y"], "y": world["x"]}
-    return _flip(voxels, spacing, world)
+    return _flip(voxels, replace(space, mm=mm, world=world))
 
 
-def _stand(
-    voxels: np.ndarray, spacing: dict[str, float], world: dict[str, tuple[int, int]]
-) -> tuple[np.ndarray, dict[str, float], dict[str, tuple[int, int]]]:
+def _stand(voxels: np.ndarray, space: Space) -> tuple[np.ndarray, Space]:
     """Order axes so that x, y, z are nearest to right, anterior, superior, then flip likewise."""
+    mm, world = space.mm, space.world
     if len(world) == 3:
         old = dict(zip("xyz", sorted(world, key=lambda letter: world[letter][0]), strict=True))
         order = [0, *("tzyx".index(old[letter]) for letter in "zyx")]
         voxels = voxels.transpose(order)
-        spacing = {new: spacing[letter] for new, letter in old.items()}
+        mm = {new: mm[letter] for new, letter in old.items()}
         world = {new: world[letter] for new, letter in old.items()}
-    return _flip(voxels, spacing, world)
+    return _flip(voxels, replace(space, mm=mm, world=world))
 
 
-def _flip(
-    voxels: np.ndarray, spacing: dict[str, float], world: dict[str, tuple[int, int]]
-) -> tuple[np.ndarray, dict[str, float], dict[str, tuple[int, int]]]:
+def _flip(voxels: np.ndarray, space: Space) -> tuple[np.ndarray, Space]:
+    world = space.world
     backwards = tuple(
         number for number, letter in enumerate("tzyx") if letter in world and world[letter][1] < 0
     )
-    return np.flip(voxels, backwards), spacing, {k: (body, 1) for k, (body, _) in world.items()}
+    forwards = {letter: (body, 1) for letter, (body, _) in world.items()}
+    return np.flip(voxels, backwards), replace(space, world=forwards)
 
 
 def _name(direction: tuple[int, int] | None) -> str:
