@@ -102,6 +102,8 @@ def _read_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | str:
 _BASE_60 = re.compile(r"\s*\|[^|]*:\[0-5\][^|]*?(?=\)\$|\s*\|)")
 """The alternatives of PyYAML's patterns of numbers that take ``12:30`` for one."""
 
+_SCIENTIFIC = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+
 for _loader in (Loader, _Fast):
     _loader.yaml_implicit_resolvers = {
         letter: [
@@ -122,11 +124,19 @@ for _loader in (Loader, _Fast):
         list("tTfF"),
     )
     _loader.add_constructor("!scientific", _read_float)
-    _loader.add_implicit_resolver(
-        "!scientific",
-        re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
+    _loader.add_implicit_resolver("!scientific", *_SCIENTIFIC)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes also text that `Loader` would read as a number: ``12e4``."""
+
+
+_Dumper.add_implicit_resolver("!scientific", *_SCIENTIFIC)
+
+
+def yaml_text(tree: Any, **options: Any) -> str:
+    """Write plain values, keys in their order, so that `read_yaml` reads the same."""
+    return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, **options))
 
 
 _PER_BYTE = 64

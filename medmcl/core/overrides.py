@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from medmcl.core.config import Fault, Loader, nearest
+from medmcl.core.config import Fault, Loader, nearest, yaml_text
 from medmcl.core.errors import ConfigError, MedmclError, OverrideError
 
 
@@ -37,7 +37,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
 def typed(value: Any) -> str:
     """Write a value as it is typed behind ``--set KEY=``."""
     plain = list(value) if isinstance(value, tuple) else value
-    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10**6)
+    text = yaml_text(plain, default_flow_style=True, width=10**6)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

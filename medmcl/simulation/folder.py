@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from medmcl.core.config import yaml_text
 from medmcl.core.whole_folder import whole_folder
 from medmcl.simulation.settings import SimulationSettings
 
@@ -102,5 +103,5 @@ def _rendered(template: str, settings: SimulationSettings, more: Mapping[str, ob
 
 def write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
     """Write a tree in the order of its keys."""
-    text = yaml.safe_dump(dict(tree), sort_keys=False, width=100, allow_unicode=True)
+    text = yaml_text(dict(tree), width=100, allow_unicode=True)
     path.write_text(text, encoding="utf-8")

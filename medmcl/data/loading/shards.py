@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from medmcl.core.config import nearest
+from medmcl.core.config import nearest, yaml_text
 from medmcl.core.contracts import Packs, RecordRef
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.core.findings import counted
@@ -226,9 +225,7 @@ def write_shards(
                 writer.shard(path, rows[first : first + per_shard])
                 done.shards[split] = number + 1
         (folder / "cohort.yaml").write_text(
-            yaml.safe_dump(
-                _tree(cohort, parts, targets), sort_keys=False, allow_unicode=True, width=100
-            ),
+            yaml_text(_tree(cohort, parts, targets), allow_unicode=True, width=100),
             encoding="utf-8",
         )
     done.samples = writer.written

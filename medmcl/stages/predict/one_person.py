@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from medmcl.core.config import nearest, refuse_absent
+from medmcl.core.config import nearest, refuse_absent, yaml_text
 from medmcl.core.contracts import GuessesReader, traits
 from medmcl.core.errors import FIND_FILE, CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT, Finding
@@ -91,7 +90,7 @@ def write_person(
         "modalities": modalities,
     }
     path = folder / "cohort.yaml"
-    path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml_text(tree, allow_unicode=True), encoding="utf-8")
     return path
 
 

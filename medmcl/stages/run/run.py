@@ -17,12 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import yaml
 
 from medmcl.core import host
 from medmcl.core.atomic import write_atomically
 from medmcl.core.batch import Batch, InputShape
-from medmcl.core.config import check, fingerprint, lookup, nearest, read_yaml, refuse_absent
+from medmcl.core.config import (
+    check,
+    fingerprint,
+    lookup,
+    nearest,
+    read_yaml,
+    refuse_absent,
+    yaml_text,
+)
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.progress import Bar, progress
 from medmcl.core.sealed import CHANGED, SEAL, file_digest, sealed, unsealed
@@ -777,7 +784,7 @@ def reading_of(cohort: Cohort, modality: str) -> dict[str, Any]:
 def write_run_files(run: Run, prepared: Prepared) -> None:
     """Write config, preprocessing and tasks of a run that is begun; what is asked stands first."""
     shared = run.without_places("config", run.config)
-    config = yaml.safe_dump(sealed(shared), sort_keys=False)
+    config = yaml_text(sealed(shared))
     write_atomically(run.path / "config.yaml", config)
     preprocessing = {
         name: {
