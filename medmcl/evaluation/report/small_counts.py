@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from medmcl.core.suppression import (
@@ -66,18 +67,15 @@ def as_shown(data: Evaluation) -> Evaluation:
 
 
 def hidden_rows(
-    rows: Iterable[Counted],
-    wholes: Known | Iterable[int] = (),
-    names: Mapping[str, str] | None = None,
+    rows: Iterable[Counted], known: Known, called: Mapping[str, str] = MappingProxyType({})
 ) -> list[Counted]:
     """Give rows of results with small counts, and what would tell them, hidden.
 
     Args:
         rows: Results, or rows of another class with their fields.
-        wholes: Counts of people that are shown elsewhere, or what was decided by them.
-        names: What a field of `Result` is called in these rows, where that is another name.
+        known: What is shown of people.
+        called: What a field of `Result` is called in these rows, where that is another name.
     """
-    known, called = wholes if isinstance(wholes, Known) else Known(tuple(wholes)), names or {}
     pairs = [hidden_row(row, known, called) for row in rows]
     tasks = {row.task for row, held in pairs if held}  # type: ignore[attr-defined]  # of any class
     return [

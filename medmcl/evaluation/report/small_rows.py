@@ -33,6 +33,9 @@ NUMBERS = ("value", "low", "high", "seed_spread")
 OF_DIFFERENCES = ("difference", "difference_low", "difference_high")
 WHOLES = ("macro", "all classes")
 """Targets whose rows are means over the others."""
+_SAME_PEOPLE = ("split", "method", "versus", "label_fraction", "cohort", "scored_on", "name",
+                "condition")  # fmt: skip
+"""Fields by which rows of a task are of the same people, in results and in a leaderboard."""
 TEST = "d_calibration_p"
 """Metric whose value is a p value."""
 Counted = TypeVar("Counted")
@@ -51,7 +54,7 @@ class Known:
     Attributes:
         wholes: Counts that are shown of people whom those who are scored are among.
         others: Counts that are shown of other people: of splits that are not scored.
-        tasks: Those whose people, or one of whose outcomes, are hidden.
+        tasks: Those whose people, or one of whose outcomes, are hidden: then a sum over classes is.
         classes: Of tasks with a rare class those whose counts would tell its, by `_classes_of`.
         outcomes: Task to how many people have its outcome, where Table 1 tells that.
     """
@@ -69,12 +72,22 @@ class Known:
         wholes: Iterable[int] = (),
         others: Iterable[int] = (),
         outcomes: Mapping[object, tuple[int, ...]] = MappingProxyType({}),
+        called: Mapping[str, str] = MappingProxyType({}),
     ) -> Known:
-        """Decide it, from all rows and from wholes that are shown elsewhere."""
+        """Decide it, from all rows and from wholes that are shown elsewhere.
+
+        Args:
+            rows: Results, or rows of another class with their fields.
+            wholes: As of the class.
+            others: As of the class.
+            outcomes: As of the class.
+            called: What a field of `Result` is called in the rows, where that is another name.
+        """
         rows, counts = list(rows), tuple(wholes)
-        known = cls(wholes=counts, others=tuple(others), classes=_rare(rows), outcomes=outcomes)
-        shown = [hidden_row(row, known)[0] for row in rows]
-        return replace(known, tasks={row.task for row in shown if _is_hidden(row)})
+        rare = _rare(rows, called)
+        known = cls(wholes=counts, others=tuple(others), classes=rare, outcomes=outcomes)
+        shown = [hidden_row(row, known, called)[0] for row in rows]
+        return replace(known, tasks={row.task for row in shown if _is_hidden(row, called)})
 
     def of_task(self, task: object) -> Known:
         """The same for one task: those who have its outcome are a whole too."""
@@ -119,22 +132,23 @@ class Known:
         return replace(found, **changes) if changes else found
 
 
-def _is_hidden(row: Any) -> bool:
+def _is_hidden(row: Any, called: Mapping[str, str]) -> bool:
     names = ("n", "subjects", "events", "non_events")
-    return any(isinstance(getattr(row, name, None), Hidden) for name in names)
+    return any(isinstance(getattr(row, called.get(name, name), None), Hidden) for name in names)
 
 
 def _classes_of(row: Any, name: str) -> object:
-    return name, row.task, row.split, row.method, vars(row).get("versus", ""), row.label_fraction
+    told = vars(row)
+    return name, row.task, *(told.get(one, "") for one in _SAME_PEOPLE)
 
 
-def _rare(rows: Sequence[Any]) -> dict[object, Collection[str]]:
+def _rare(rows: Sequence[Any], called: Mapping[str, str]) -> dict[object, Collection[str]]:
     """Classes that are hidden for the others of a task, where one of them is rare."""
     counts: dict[object, dict[str, int]] = {}
     for row in rows:
-        if vars(row).get("kind") == "multiclass" and not is_mean(row):
+        if vars(row).get(called.get("kind", "kind")) == "multiclass" and not is_mean(row):
             for name in ("events", "train_events"):
-                if (count := getattr(row, name)) is not None:
+                if (count := getattr(row, name, None)) is not None:
                     counts.setdefault(_classes_of(row, name), {})[row.target] = count
     shown = {key: hide(each) for key, each in counts.items()}
     return {
@@ -174,7 +188,11 @@ def hidden_row(
     if is_hidden:
         changes["subjects"] = count if read("subjects") else read("subjects")
         changes["n"] = Hidden(read("n"), str(count) if read("n") == people else WITHHELD)
-    if events is not None:
+    if events is not None and is_mean(row):  # a sum over classes
+        if read("task") in known.tasks:
+            changes["events"], is_hidden = Hidden(events), True
+        held |= 0 < events < FEWEST_SUBJECTS
+    elif events is not None:
         rest = people - events if without is None else without
         with_event, others = within(events, count), within(rest, count)
         many = read("kind") == "multiclass"
@@ -184,7 +202,7 @@ def hidden_row(
             changes |= _sides(with_event, others, count, without is not None)
             is_hidden = True
         held |= 0 < events < FEWEST_SUBJECTS
-        held |= 0 < rest < FEWEST_SUBJECTS and not (is_mean(row) or read("kind") == "survival")
+        held |= 0 < rest < FEWEST_SUBJECTS and read("kind") != "survival"
     held |= _tells_share(read) and (is_hidden or known.has_rare(row))
     if held:
         note = "; ".join(text for text in (TOO_FEW, read("note")) if text)
@@ -237,7 +255,8 @@ def _of_training(row: Any, read: Any, known: Known, is_hidden: bool) -> dict[str
     if (events := counts.get("train_events")) is not None:
         people = found.get("train_subjects")
         found["train_events"] = shown_count(events) if people is None else within(events, people)
-        if known.hides(row, "train_events"):
+        many = read("kind") == "multiclass" and isinstance(people, Hidden)  # they add up to it
+        if many or known.hides(row, "train_events"):
             found["train_events"] = Hidden(events)
     return found
 

@@ -30,14 +30,15 @@ class Variable:
         kind: ``number`` or ``category``.
         unit: Unit of a number.
         about: What readers see; the name if empty.
-        keep: The level to withhold last, as the event whose count other files show.
+        is_outcome: Other files tell how many have a value, unless few lack one; then they tell how
+            many have the event.
     """
 
     name: str
     kind: Kind
     unit: str = ""
     about: str = ""
-    keep: str = ""
+    is_outcome: bool = False
 
     @property
     def shown(self) -> str:
@@ -362,7 +363,7 @@ def _categories(variable: Variable, columns: Sequence[pd.Series], fewest: int) -
         found = pooled.value_counts()
         count: dict[str | None, int] = {level: int(found.get(level, 0)) for level in levels}
         counts.append({**count, None: int(one.isna().sum())})
-    hidden = [hide(count, fewest, variable.keep) for count in counts]
+    hidden = [_hidden(count, fewest, variable) for count in counts]
     vectors = [np.array([count[level] for level in levels], dtype=np.float64) for count in counts]
     secret = [any(isinstance(value, str) for value in cells.values()) for cells in hidden]
     differences = [
@@ -387,6 +388,19 @@ def _categories(variable: Variable, columns: Sequence[pd.Series], fewest: int) -
             )
         )
     return rows
+
+
+def _hidden(
+    counts: Mapping[str | None, int], fewest: int, variable: Variable
+) -> dict[str | None, int | str]:
+    """Hide levels; who lacks an outcome stands, where the people who are scored tell it too."""
+    lacking = counts[None]
+    if variable.is_outcome and not 0 < lacking < fewest:
+        levels: dict[str | None, int] = {
+            level: count for level, count in counts.items() if level is not None
+        }
+        return {**hide(levels, fewest), None: lacking}
+    return hide(counts, fewest, "yes" if variable.is_outcome else "")
 
 
 OTHERS = "others"

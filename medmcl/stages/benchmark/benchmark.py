@@ -14,6 +14,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.published.card import find_variant
 from medmcl.encoders.published.overlap import Overlap, overlap_of, refuse_overlap
@@ -107,6 +108,7 @@ class Benchmark:
         settings = suite.settings(whole, self.sites)
         judged = self._judged(suite, whole, settings)
         rows: list[Row] = []
+        sizes: list[Sequence[int]] = []
         notes = [f"{suite.about}. {suite.source}"]
         for setting in settings:
             cohort = self._split(suite, whole, setting)
@@ -131,7 +133,8 @@ class Benchmark:
                 for one in contenders
             ]
             refuse_twins(contenders)
-            notes.append(_whom(prepared, setting))
+            sizes.append(_sizes(prepared))
+            notes.append(_whom(prepared, setting, sizes[-1]))
             for task in tasks:
                 log.info("scoring %s", " on ".join(filter(None, (task, setting.scored_on))))
                 targets, kept = scored_columns(prepared.tasks(task), prepared.splits, setting)
@@ -143,7 +146,7 @@ class Benchmark:
                     self, name, suite, contenders, prepared, targets, setting=setting, kept=kept
                 )
                 rows += scoring.rows()
-                write_board(self.out, f"Benchmark {name}", rows, notes)
+                write_board(self.out, f"Benchmark {name}", rows, notes, sizes)
         return rows
 
     def _split(self, suite: Suite, whole: Cohort, setting: Setting) -> Cohort:
@@ -213,12 +216,14 @@ class Benchmark:
             yield replace(made, overlap=as_it_is[name].overlap, terms=as_it_is[name].terms, of=name)
 
 
-def _whom(prepared: Prepared, setting: Setting) -> str:
+def _sizes(prepared: Prepared) -> list[int]:
+    """People of each split."""
+    return [len(np.unique(prepared.subjects[prepared.splits == split])) for split in SPLITS]
+
+
+def _whom(prepared: Prepared, setting: Setting, sizes: Sequence[int]) -> str:
     """Say of whom the numbers are."""
-    counts = ", ".join(
-        f"{len(np.unique(prepared.subjects[prepared.splits == split])):,} {split}"
-        for split in ("train", "tuning", "held_out")
-    )
+    counts = ", ".join(f"{count:,} {split}" for count, split in zip(sizes, SPLITS, strict=True))
     left = prepared.exclusions()
     sites = f", scored on {setting.scored_on}, trained on {setting.trained_on}"
     of = f"{prepared.cohort.name}{sites if setting.scored_on else ''}"
@@ -353,6 +358,7 @@ class Scoring:
             "mark": "; ".join(filter(None, (one.overlap.mark, one.caution))),
             "terms": one.terms,
             "command": self.asked.command,
+            "outcome": self.targets.kind,
         }
         return Row(**{**told, **changes})
 

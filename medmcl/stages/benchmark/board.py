@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 from medmcl.core.atomic import write_atomically
@@ -15,13 +16,15 @@ from medmcl.data.tables.spreadsheet import shielded_row
 from medmcl.evaluation.metrics.sampled import in_brackets
 from medmcl.evaluation.protocol.scoring import CONSTANT
 from medmcl.evaluation.report.small_counts import hidden_rows
+from medmcl.evaluation.report.small_rows import Known
 from medmcl.evaluation.report.words import escaped
 
 FILES = ("leaderboard.json", "leaderboard.csv", "leaderboard.md")
 HEADLINE = "auroc"
 AS_RECORDED = "as recorded"
-COUNTS = {"subjects": "people", "n": "records", "train_subjects": "train_people"}
-"""What counts of `Result` are called here."""
+CALLED = {"subjects": "people", "n": "records", "train_subjects": "train_people",
+          "kind": "outcome"}  # fmt: skip
+"""What fields of `Result` are called here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,7 @@ class Row:
         terms: What must be said of its use.
         note: Remarks.
         command: What made this row.
+        outcome: Kind of the task: binary, multilabel or multiclass; empty in older files.
     """
 
     suite: str
@@ -89,6 +93,7 @@ class Row:
     terms: str
     note: str
     command: str
+    outcome: str = ""
 
     def __post_init__(self) -> None:
         """Read counts that are hidden in a file back."""
@@ -105,10 +110,26 @@ class Row:
         return f"{text}, {CONSTANT}" if CONSTANT in self.note and not self.versus else text
 
 
-def write_board(folder: Path, title: str, rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """Write rows as json and csv, and the page; small counts are hidden in all three."""
-    whole = {row.people for row in rows}
-    plain = [placeless(asdict(row)) for row in hidden_rows(rows, whole, COUNTS)]
+def write_board(
+    folder: Path,
+    title: str,
+    rows: Sequence[Row],
+    notes: Sequence[str],
+    sizes: Sequence[Sequence[int]] = (),
+) -> None:
+    """Write rows as json and csv, and the page; small counts are hidden in all three.
+
+    Args:
+        folder: Where.
+        title: Of the page.
+        rows: Of all tasks.
+        notes: What else is said.
+        sizes: People of train, tuning and held_out of each split, which the notes tell.
+    """
+    *others, scored = zip(*sizes, strict=True) if sizes else ((),)
+    whole = {*scored, *(row.people for row in rows)}
+    known = Known.of(rows, whole, {*chain(*others)}, called=CALLED)
+    plain = [placeless(asdict(known.spoken(row))) for row in hidden_rows(rows, known, CALLED)]
     write_atomically(folder / FILES[0], json.dumps(plain, indent=0, ensure_ascii=False))
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Row)])
@@ -195,12 +216,14 @@ def task_lines(task: str, rows: Sequence[Row]) -> list[str]:
         return []
     first = scores[0]
     several = first.classes > 1
+    positive = 0 if first.events is None else first.events
+    classes = f", {first.classes} classes" if several else ""
     lost = f"; nobody scored has {first.left_out}: not in the mean" if first.left_out else ""
     lines = [
         f"## {escaped(task)}",
         "",
-        f"{first.people:,} people scored ({first.records:,} records, {first.events or 0:,} "
-        f"positive labels){f', {first.classes} classes' if several else ''}{escaped(lost)}. "
+        f"{first.people:,} people scored ({first.records:,} records, "
+        f"{positive:,} positive labels){classes}{escaped(lost)}. "
         f"{'Mean AUROC over classes' if several else 'AUROC'}, with 95 % intervals.",
         "",
     ]

@@ -43,7 +43,7 @@ class _Described:
         unit: Unit of a number.
         source: The table that it is of.
         rank: 0 for age, 1 for sex, 2 for others.
-        keep: As of `Variable`.
+        is_outcome: As of `Variable`.
     """
 
     about: str
@@ -52,7 +52,7 @@ class _Described:
     unit: str = ""
     source: str = ""
     rank: int = 2
-    keep: str = ""
+    is_outcome: bool = False
 
     @classmethod
     def named(cls, about: str, **more: Any) -> _Described:
@@ -98,7 +98,7 @@ def describe_subjects(
                      index=range(len(rows)), copy=False),
         sides[rows],
         [Variable(name=str(n), kind="number" if one.kind == "number" else "category",
-                  unit=one.unit, about=one.about, keep=one.keep)
+                  unit=one.unit, about=one.about, is_outcome=one.is_outcome)
          for n, one in enumerate(described)],
         splits=shown if parts is not None else [name for name in SPLITS if name in shown],
     )  # fmt: skip
@@ -254,6 +254,6 @@ def _outcomes(targets: Targets) -> Iterator[_Described]:
         yield _Described(
             about=about,
             kind="category",
-            keep="" if targets.kind == "multiclass" else "yes",
+            is_outcome=True,
             values=np.array([*levels, None], object)[np.where(known, values, -1).astype(int)],
         )

@@ -91,7 +91,7 @@ def report(folder, seed):
     write_report(folder / "report.html", data)
 
 
-KEEP = {"keep": "yes"} if "keep" in Variable.__dataclass_fields__ else {}
+KEEP = {"is_outcome": True} if "is_outcome" in Variable.__dataclass_fields__ else {"keep": "yes"}
 
 
 def read(path):
@@ -260,7 +260,8 @@ def rich_report(folder, seed):
             pd.DataFrame({"site": site, **{name: pd.Series(y).map({0.0: "no", 1.0: "yes"})
                                            for name, y in outcome.items()}}),
             ["held_out"] * n,
-            [Variable(name=name, kind="category", keep="yes") for name in ("site", *TASKS)],
+            [Variable(name=name, kind="category", **(KEEP if name in TASKS else {}))
+             for name in ("site", *TASKS)],
         ),
     )  # fmt: skip
     for name, y in outcome.items():

@@ -99,8 +99,8 @@ def test_who_lacks_an_input_does_not_follow_from_the_outcome_in_table_one(tmp_pa
     ill = ["yes"] * 50 + ["no"] * 60 + [None] * 10
     columns = {"ill": ill, "signs: af": ill, "ef": [60.0] * 110 + [None] * 10}
     variables = [
-        Variable(name="ill", kind="category", keep="yes"),
-        Variable(name="signs: af", kind="category", keep="yes"),
+        Variable(name="ill", kind="category", is_outcome=True),
+        Variable(name="signs: af", kind="category", is_outcome=True),
         Variable(name="ef", kind="number", unit="%"),
     ]
     table = table_one(pd.DataFrame(columns), ["held_out"] * 120, variables)
