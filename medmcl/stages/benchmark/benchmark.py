@@ -23,7 +23,7 @@ from medmcl.evaluation.models.knn import one_hot
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
 from medmcl.evaluation.protocol.predicted import Method, Predicted, Predictions
 from medmcl.evaluation.protocol.results import Result
-from medmcl.stages.benchmark.board import AS_RECORDED, COUNTS, FILES, HEADLINE, Row, write_board
+from medmcl.stages.benchmark.board import AS_RECORDED, CALLED, FILES, HEADLINE, Row, write_board
 from medmcl.stages.benchmark.contenders import (
     SIMPLE,
     Contender,
@@ -342,7 +342,7 @@ class Scoring:
     def _row(self, row: Result, one: Contender, **changes: Any) -> Row:
         told: dict[str, Any] = {
             **{key.name: getattr(row, key.name) for key in fields(Row) if hasattr(row, key.name)},
-            **{ours: getattr(row, theirs) for theirs, ours in COUNTS.items()},
+            **{ours: getattr(row, theirs) for theirs, ours in CALLED.items()},
             "suite": self.name,
             "cohort": self.prepared.cohort.name,
             "task": self.targets.name,
@@ -358,7 +358,6 @@ class Scoring:
             "mark": "; ".join(filter(None, (one.overlap.mark, one.caution))),
             "terms": one.terms,
             "command": self.asked.command,
-            "outcome": self.targets.kind,
         }
         return Row(**{**told, **changes})
 
