@@ -6,6 +6,7 @@ import pytest
 from medmcl.evaluation.aspects.attack.figures import attack_lines, attack_pictures
 from medmcl.evaluation.aspects.attack.rates import RATES, attack_rates, compare_attacks
 from medmcl.evaluation.metrics.intervals import Resampling
+from medmcl.evaluation.metrics.sampled import ALL_THE_SAME
 
 
 def logits(said, classes=3):
@@ -76,7 +77,7 @@ def test_in_short_says_that_an_attack_did_not_take():
             for row in compare_attacks(told, labels, 0, task="attack", protocol=way)]  # fmt: skip
     (line,) = attack_lines(rows)
     assert "The attack took (trigger_effect linear-probe 0.8" in line
-    assert "not zero-shot 0.000 (0.000 to 0.000))" in line
+    assert "not zero-shot 0.000)" in line
     assert line.count("attack success") == 2
 
 
@@ -121,7 +122,7 @@ def test_a_difference_is_of_the_same_draws_and_says_for_whom_it_is_better():
     assert gap.high - gap.low < 2 * (alone["attack_success"].high - alone["attack_success"].low)
     (same,) = [row for row in rows if row.versus and row.metric == "clean_accuracy"]
     assert same.value == 0
-    assert "without width" in same.note
+    assert (same.low, ALL_THE_SAME in same.note) == (None, True)
     assert {row.kind for row in rows} == {"attack"}
 
 

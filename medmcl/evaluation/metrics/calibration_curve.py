@@ -22,6 +22,7 @@ from medmcl.evaluation.metrics.metric import Metric, NotEstimable, probabilities
 from medmcl.evaluation.metrics.sampled import Interval, people_among, too_few
 from medmcl.evaluation.metrics.shares import effective_size, wilson
 
+OUTERMOST = 5  # the person from either end whose prediction a curve ends at
 GAP = 0.02  # share of the range of predictions without any across which no curve is believed
 GRID = 101  # points of the smooth curve, at equal steps of rank and range
 BAND_DRAWS = 200  # draws that the curve's band is made of, at most
@@ -58,7 +59,7 @@ class CalibrationCurve:
 
     Attributes:
         predicted: Ascending, (M,).
-        observed: Smoothed, (M,); a loess curve may leave [0, 1] a little.
+        observed: Smoothed, (M,), in [0, 1].
         low: Lower end, (M,); empty without draws.
         high: Upper end, (M,); empty without draws.
     """
@@ -249,7 +250,7 @@ def _noise(y: np.ndarray, p: np.ndarray, codes: np.ndarray | None) -> float:
 def _smooth(y: np.ndarray, p: np.ndarray, sampler: Resampling) -> CalibrationCurve | None:
     if len(np.unique(p)) < DISTINCT:
         return None
-    at = curve_grid(p)
+    at = curve_grid(p, sampler.codes)
     order = np.argsort(p, kind="stable")
     p, y = p[order], y[order]
     drawn: list[np.ndarray] = []
@@ -261,27 +262,51 @@ def _smooth(y: np.ndarray, p: np.ndarray, sampler: Resampling) -> CalibrationCur
                 drawn.append(loess(x, y[rows])(at))
         if len(drawn) >= BAND_DRAWS:
             break
-    return curve_with_band(at, loess(p, y)(at), np.reshape(drawn, (-1, len(at))), sampler)
+    return curve_with_band(at, loess(p, y)(at), np.reshape(drawn, (len(drawn), len(at))), sampler)
 
 
 def curve_with_band(
     at: np.ndarray, observed: np.ndarray, drawn: np.ndarray, sampler: Resampling
-) -> CalibrationCurve:
+) -> CalibrationCurve | None:
     """Give a curve (T,) with the band of its draws (W, T); none where those are too few."""
+    if len(at) < 2:
+        return None
     usable = drawn[~np.isnan(drawn).any(axis=1)]
     enough = len(usable) > 1 and not too_few(sampler.num_subjects, sampler.num_clusters())
     low, high = np.quantile(usable, sampler.tails, axis=0) if enough else np.empty((2, 0))
-    return CalibrationCurve(**tuples(predicted=at, observed=observed, low=low, high=high))
+    lines = {"observed": observed, "low": low, "high": high}
+    inside = {name: np.clip(line, 0, 1) for name, line in lines.items()}  # loess may leave it
+    return CalibrationCurve(**tuples(predicted=at, **inside))
 
 
-def curve_grid(p: np.ndarray) -> np.ndarray:
-    """Places to draw a curve at: half at equal steps, half at equal ranks; none far from any p."""
+def curve_grid(p: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Places to draw a curve at: half at equal steps, half at equal ranks; none far from any p.
+
+    They lie between the 5th smallest and the 5th largest prediction: what a curve does beyond is
+    told by hardly anybody.
+
+    Args:
+        p: Predicted probabilities, (N,).
+        codes: The person of each, (N,).
+
+    Source:
+        The ends are those of R's ``rms::calibrate``. Differs: people are counted, not rows.
+    """
     even = np.linspace(p.min(), p.max(), GRID // 2 + 1)
     order = np.sort(p)
     after = np.searchsorted(order, even).clip(1, max(len(order) - 1, 1))
     near = np.minimum(np.abs(order[after - 1] - even), np.abs(order[after % len(order)] - even))
     even = even[near <= GAP * np.ptp(p)]
-    return np.unique(np.concatenate([even, np.quantile(p, np.linspace(0, 1, GRID // 2 + 1))]))
+    at = np.unique(np.concatenate([even, np.quantile(p, np.linspace(0, 1, GRID // 2 + 1))]))
+    ascending = np.argsort(p, kind="stable")
+    low, high = (_outermost(p[way], codes[way]) for way in (ascending, ascending[::-1]))
+    return at[(at >= low) & (at <= high)]
+
+
+def _outermost(p: np.ndarray, codes: np.ndarray) -> float:
+    """The first prediction of the fifth person in an order; NaN where there are fewer."""
+    firsts = np.sort(np.unique(codes, return_index=True)[1])
+    return float(p[firsts[OUTERMOST - 1]]) if len(firsts) >= OUTERMOST else np.nan
 
 
 def rank_groups(p: np.ndarray, bins: int) -> list[np.ndarray]:

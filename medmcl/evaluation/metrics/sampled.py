@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.suppression import few
+from medmcl.core.suppression import Stepped, few
 from medmcl.evaluation.metrics.metric import check_level
 
 Method = Literal["percentile", "bca"]
@@ -29,6 +29,9 @@ def check_method(method: str) -> None:
 FEW_SUBJECTS = 20  # below this an interval is marked as rough
 FEW_CLUSTERS = 10  # the same, where whole clusters (sites) are drawn
 FEWEST_CLUSTERS = 5  # below this there is none: draws of so few have only a handful of values
+LAST_DIGIT = 0.001  # of numbers as written
+ROUNDING = 1e-12  # by which draws of one value may differ
+ALL_THE_SAME = "every draw gives the same: no interval"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,11 @@ class Interval:
     seeds: int = 1
     seed_spread: float | None = None
 
+    @property
+    def least(self) -> float | None:
+        """What every draw, or all but a few, lies above: the lower end, or what all draws give."""
+        return self.value if ALL_THE_SAME in self.note else self.low
+
     def __str__(self) -> str:
         if self.value is None:
             return f"not estimable: {self.note}"
@@ -71,10 +79,16 @@ class Interval:
 
 
 def in_brackets(value: float, low: float | None, high: float | None, sign: str = "") -> str:
-    """Write ``0.812 (0.790 to 0.830)``, or the value alone; ``sign``: "+" of a difference."""
+    """Write ``0.812 (0.790 to 0.830)``, or the value alone; ``sign``: "+" of a difference.
+
+    A number that was rounded to a wider step than its last digit is ``about 0.95 (0.90 to 1.00)``.
+    """
+    shown = f"{value:{sign}.3f}"
+    if isinstance(value, Stepped) and value.step > LAST_DIGIT and not shown.startswith("<"):
+        shown = f"about {shown}"
     if low is None or high is None:
-        return f"{value:{sign}.3f}"
-    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+        return shown
+    return f"{shown} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +109,9 @@ class Sampled:
         encloses: Whether the interval is widened to the value where it would not hold it: the
             correction moves value and draws apart.
         drawn: What ``subjects`` counts, for notes.
+        is_of_varied: Whether it is a difference, or a mean of such, of two methods of which one
+            at least varies over the draws: that all differences are alike then tells that the two
+            are, and is an interval.
     """
 
     points: np.ndarray
@@ -109,6 +126,7 @@ class Sampled:
     clusters: int | None = None
     encloses: bool = False
     drawn: str = "subjects"
+    is_of_varied: bool = False
 
     def corrected(self) -> Sampled:
         """Take the noise off a metric that noise can only add to (ICI); others pass.
@@ -152,7 +170,14 @@ class Sampled:
             note="; ".join(dict.fromkeys(notes)),
             left_out=_minus(self.left_out, other.left_out),
             encloses=False,
+            is_of_varied=not (self.is_flat and other.is_flat),
         )
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether every draw gives the same, as of classes that are separated (AUROC 1)."""
+        usable = self.draws[~np.isnan(self.draws)]
+        return len(usable) > 0 and float(np.ptp(usable)) <= ROUNDING
 
     def no_interval(self) -> str:
         """Say why the draws give no interval; empty if they do."""
@@ -160,6 +185,8 @@ class Sampled:
         said = too_few(self.subjects, self.clusters, self.drawn)
         if not said and (usable < len(self.draws) / 2 or usable < 2):
             said = "too few events for an interval"
+        if not said and self.is_flat and not self.is_of_varied:
+            said = ALL_THE_SAME  # (1.000 to 1.000) would claim to know what nobody can
         return said
 
     def p_value(self) -> float | None:
@@ -299,4 +326,5 @@ def mean_of(parts: Sequence[Sampled], names: Sequence[str]) -> Sampled:
         clusters=largest.clusters,
         note="; ".join(notes),
         encloses=any(part.encloses for part in usable),
+        is_of_varied=any(part.is_of_varied for part in usable),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from medmcl.evaluation.metrics.metric import Metric
-from medmcl.evaluation.metrics.sampled import Interval, Sampled
+from medmcl.evaluation.metrics.sampled import ALL_THE_SAME, Interval, Sampled
 
 
 def share_metric(name: str, nothing: str, *, higher: bool = True) -> Metric:
@@ -37,13 +37,11 @@ def share_interval(
         alike: How the note says that every row is the same.
     """
     found = sampled.interval(level)
-    if found.value is None or found.low is None or found.low != found.high:
+    if not is_share or found.value not in (0, 1) or ALL_THE_SAME not in found.note:
         return found
-    low, high, said = found.low, found.high, "the same in every draw: an interval without width"
-    if is_share and found.value in (0, 1):
-        size = sampled.subjects if sampled.clusters is None else sampled.clusters
-        (low, high), said = wilson(found.value, size, level), f"{alike}: Wilson interval"
-    note = "; ".join(text for text in (found.note, said) if text)
+    size = sampled.subjects if sampled.clusters is None else sampled.clusters
+    low, high = wilson(found.value, size, level)
+    note = found.note.replace(ALL_THE_SAME, f"{alike}: Wilson interval")
     return replace(found, low=low, high=high, note=note)
 
 

@@ -17,7 +17,7 @@ from medmcl.core.limits import parse_json
 from medmcl.core.suppression import TOO_FEW, few, placeless, read_count
 from medmcl.data.tables.spreadsheet import shielded_row, unshielded
 from medmcl.evaluation.aspects.aspect import ASPECTS
-from medmcl.evaluation.metrics.sampled import Interval, Sampled, in_brackets
+from medmcl.evaluation.metrics.sampled import ALL_THE_SAME, Interval, Sampled, in_brackets
 
 CROSS_VALIDATION = "cross-validation"
 """What the split of predictions out of fold is called."""
@@ -26,10 +26,14 @@ OUT_OF_FOLD = "no test out of fold: the interval is of people alone, and too nar
 estimator of the variance of K-fold cross-validation is unbiased (Bengio & Grandvalet 2004, JMLR
 5:1089-1105)."""
 FOR_A_VERDICT = "for a verdict"
+NOBODY_TOLD = "nearly the same prediction for everyone"
+"""How the note of a difference ends that is to a method which tells nobody from others."""
 FEWEST_DECIDING = 10
 """Events (or people without, if fewer) below which chance alone may order everybody."""
 MAJORITY = "majority"
 """Rows of the prediction that knows nothing."""
+WHOLES = ("macro", "all classes")
+"""Targets whose rows are of all others together: means, with events summed."""
 COVARIATES, BESIDE = "covariates", "covariates + embedding"
 """Rows of plain columns, and of the same columns with the embedding beside them."""
 
@@ -72,6 +76,8 @@ class Result:
         non_events: People with a row without the event; None where that says nothing.
         resampling: What the bootstrap of the interval drew: ``subject``, ``site`` (whole),
             ``stratified`` (subjects inside classes of the outcome), or ``pair`` (of two samples).
+        rounded_to: Step that value and ends are rounded to, as a report does where they would tell
+            a hidden count; None where they are not.
     """
 
     task: str
@@ -101,6 +107,7 @@ class Result:
     told: str = ""
     versus_told: str = ""
     non_events: int | None = None
+    rounded_to: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that are not finite: a table never holds NaN."""
@@ -115,6 +122,12 @@ class Result:
         if self.value is None:
             return TOO_FEW if self.note.startswith(TOO_FEW) else "not estimable"
         return in_brackets(self.value, self.low, self.high, "+" if self.versus else "")
+
+    @property
+    def told_whole(self) -> str:
+        """As `shown`, with why there is no interval: of sentences, beside which no note stands."""
+        lacks = self.value is not None and self.low is None and ALL_THE_SAME in self.note
+        return f"{self.shown} ({ALL_THE_SAME})" if lacks else self.shown
 
     @property
     def is_of_task(self) -> bool:

@@ -25,9 +25,10 @@ from medmcl.evaluation.metrics.multiclass import shares_of
 from medmcl.evaluation.metrics.sampled import Sampled, mean_of, people_among
 from medmcl.evaluation.metrics.survival.metric import SurvivalMetric
 from medmcl.evaluation.models.knn import one_hot
+from medmcl.evaluation.models.strength import is_alike
 from medmcl.evaluation.protocol.evidence import too_few_for_curve
 from medmcl.evaluation.protocol.predicted import Predicted
-from medmcl.evaluation.protocol.results import Result, deciding_of, untested
+from medmcl.evaluation.protocol.results import NOBODY_TOLD, Result, deciding_of, untested
 from medmcl.evaluation.protocol.setting import Setting
 
 RANKED = "subjects ranked by predictions standardised in each fold"
@@ -285,7 +286,8 @@ def _pair(setting: Setting, table: Predicted, other: Predicted) -> Iterator[Resu
         )
         p_value = None if said else p_value
         said = f"p: {test}" if p_value is not None else said
-        notes = dict.fromkeys(text for text in (row.note, said, line.note) if text)
+        alike = _of_nothing(setting, key[0], table, other)
+        notes = dict.fromkeys(text for text in (row.note, alike, said, line.note) if text)
         yield replace(row, p_value=p_value, note="; ".join(notes))
 
 
@@ -308,6 +310,20 @@ def _who_was_told(table: Predicted, other: Predicted) -> dict[str, str]:
         for a, b in ((table, other), (other, table))
     )
     return {"told": ours, "versus_told": theirs}
+
+
+def _of_nothing(setting: Setting, target: str, *tables: Predicted) -> str:
+    """Say which methods tell nobody from others by a target; empty if none.
+
+    Of a mean over targets those that know nothing of any.
+    """
+    targets = setting.targets.names if target == "macro" else (target,)
+    lost = [
+        table.method
+        for table in tables
+        if all(is_alike("; ".join(table.notes), name) for name in targets)
+    ]
+    return f"{' and '.join(lost)}: {NOBODY_TOLD}" if lost else ""
 
 
 def _lacks(table: Predicted, sampled: Sampled) -> str:

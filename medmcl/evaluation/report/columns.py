@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypedDict
 
+from medmcl.evaluation.protocol.results import WHOLES
 from medmcl.evaluation.report.labelled import share_of
 from medmcl.evaluation.report.pictures import number
 from medmcl.evaluation.report.words import (
@@ -60,7 +61,7 @@ WRITTEN: Mapping[str, str | Callable[[Any], object]] = {
     "p": lambda row: p_shown(row.p_value),
     "by": "attribute",
     "n": lambda row: "-" if row.n is None else rows_shown(row.n, vars(row).get("subjects")),
-    "events": counted("events"),
+    "events": lambda row: counted("events")(row) + _of_several(row),
     "subjects": counted("subjects"),
     "n (events)": lambda row: counts_shown(row.n, row.events, row.target, row.subjects),
     "spread over seeds": lambda row: (
@@ -70,6 +71,11 @@ WRITTEN: Mapping[str, str | Callable[[Any], object]] = {
 """Heading to the field of a row, or to what writes it, where that is not the field of its name."""
 MEASURED: Column = ("metric", lambda row: measured(row.metric, row.target))
 SHARE: Column = ("labels", lambda row: share_of([row]))
+
+
+def _of_several(row: Any) -> str:
+    """What events of a mean over targets are: their sum, so that a person may count twice."""
+    return " over targets" if row.events and vars(row).get("target") in WHOLES else ""
 
 
 def _text(row: Any, how: str | Callable[[Any], object]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from medmcl.core.suppression import few
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.protocol.results import WHOLES, Result
 from medmcl.evaluation.report.words import fraction_name
 
 FEW_EVENTS = 100
@@ -42,16 +42,19 @@ def deciding(data: Evaluation) -> dict[str, tuple[int, str]]:
     """Task to the fewest scored rows that decide it, over its targets, and what they are.
 
     Those with or without the outcome, whichever are fewer; of a survival task those with it; of a
-    task of numbers all of them.
+    task of numbers all of them. Of several targets the one that has the fewest is named.
     """
     fewest: dict[str, tuple[int, str]] = {}
     main = {row.task: row.metric for row in data.main_rows}
+    several = {row.task for row in data.task_rows if row.target in WHOLES}
     for row in data.task_rows:
         if row.metric != main.get(row.task):
             continue
-        if row.versus or row.method != data.method or row.target in ("macro", "all classes"):
+        if row.versus or row.method != data.method or row.target in WHOLES:
             continue
         if row.n == 0:
             continue
-        fewest[row.task] = min(row.deciding, fewest.get(row.task, row.deciding))
+        count, what = row.deciding
+        own = count, f"{what} of {row.target}" if row.task in several else what
+        fewest[row.task] = min(own, fewest.get(row.task, own))
     return fewest

@@ -25,14 +25,12 @@ from medmcl.core.suppression import (
     step_of,
     to_steps,
 )
-from medmcl.evaluation.protocol.results import CROSS_VALIDATION, MAJORITY
+from medmcl.evaluation.protocol.results import CROSS_VALIDATION, MAJORITY, WHOLES
 from medmcl.evaluation.protocol.scoring import CONSTANT
 from medmcl.evaluation.protocol.subgroups import RANKED
 
 NUMBERS = ("value", "low", "high", "seed_spread")
 OF_DIFFERENCES = ("difference", "difference_low", "difference_high")
-WHOLES = ("macro", "all classes")
-"""Targets whose rows are means over the others."""
 _SAME_PEOPLE = ("split", "method", "versus", "label_fraction", "cohort", "scored_on", "name",
                 "condition")  # fmt: skip
 """Fields by which rows of a task are of the same people, in results and in a leaderboard."""
@@ -267,7 +265,7 @@ def rounded(row: Counted, called: Mapping[str, str]) -> Counted:
     step = step_of(least_of(people or getattr(row, called.get("n", "n")) or 1))
     given = {name: getattr(row, name, None) for name in (*NUMBERS, *OF_DIFFERENCES)}
     told = {name: value for name, value in given.items() if value is not None}
-    numbers: dict[str, float] = {**to_steps(told, step)}
+    numbers: dict[str, float] = {**to_steps(told, step), **({"rounded_to": step} if told else {})}
     for name in ("p_value", *(["value"] if row.metric == TEST else [])):  # type: ignore[attr-defined]  # of any class
         if (value := getattr(row, name, None)) is not None:
             numbers[name] = float(f"{value:.2g}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from medmcl.core.suppression import WITHHELD
 from medmcl.evaluation.protocol.evidence import SubgroupRow
 from medmcl.evaluation.protocol.resampling import OVER
-from medmcl.evaluation.protocol.results import OUT_OF_FOLD, Result
+from medmcl.evaluation.protocol.results import NOBODY_TOLD, OUT_OF_FOLD, Result
 
 METRIC_NAMES = {
     "auroc": "AUROC",
@@ -140,7 +140,8 @@ def verdict(row: Result) -> str:
     """Say of a paired difference whether it is better, worse, not clear; empty if unknown.
 
     Out of fold it is not known, and of few events the words say that they are too few. Where the
-    test (DeLong's) and the bootstrap interval disagree, the difference is not clear.
+    test (DeLong's) and the bootstrap interval disagree, the difference is not clear. To be ahead
+    of what predicts nearly the same for everyone is not called better.
     """
     if row.low is None or row.high is None or row.untested == OUT_OF_FOLD:
         return ""
@@ -151,6 +152,9 @@ def verdict(row: Result) -> str:
     if row.direction == "target":
         return ", different"
     better = (row.low > 0) == (row.direction == "higher")
+    alike = next((part for part in row.note.split("; ") if part.endswith(NOBODY_TOLD)), "")
+    if alike:
+        return f", {'ahead' if better else 'behind'}, but {alike}"
     if not better:
         return ", worse"
     if row.told:

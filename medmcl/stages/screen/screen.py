@@ -191,7 +191,7 @@ class Written:
         """What a terminal shows: rows, detectors, the first suspects, where the rest is."""
         lines = list(self.found.lines)
         judged = [one.auroc for one in self.found.judged.values()]
-        if judged and all(one.low is None or one.low <= CHANCE for one in judged):
+        if judged and all(one.least is None or one.least <= CHANCE for one in judged):
             lines.append("no detector finds the poisoned rows better than by chance (AUROC .5):")
         for name, one in self.found.judged.items():
             lines.append(

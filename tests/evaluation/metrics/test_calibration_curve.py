@@ -134,6 +134,22 @@ def test_groups_and_curve_of_published_data():
     assert found.slope.value == pytest.approx(1, abs=0.1)
 
 
+def test_the_curve_ends_where_five_people_stand_and_never_leaves_0_to_1():
+    y, p = sample(40, a=6, b=6)
+    people = np.arange(40)
+    people[np.argsort(p)[-6:]] = people[np.argmax(p)]  # six rows of the one with the most
+    curve = calibration(y, p, Resampling(people, draws=60)).curve
+    order = np.sort(p)
+    assert order[4] <= curve.predicted[0] <= order[5]
+    assert order[-11] <= curve.predicted[-1] <= order[-10]  # the fifth person from the top
+    every = np.concatenate([curve.observed, curve.low, curve.high])
+    assert (every.min(), every.max()) == (0, 1)
+    fits = loess(np.sort(p), y[np.argsort(p)])(np.array(curve.predicted))
+    assert fits.min() < 0 < 1 < fits.max()
+    assert curve.observed == pytest.approx(np.clip(fits, 0, 1))
+    assert calibration(y[:8], p[:8], Resampling(draws=10)).curve is None
+
+
 def test_wilson_ends_of_a_group():
     y = np.r_[np.ones(3), np.zeros(7)]
     found = calibration(y, np.linspace(0.2, 0.4, 10), Resampling(draws=2), bins=1)

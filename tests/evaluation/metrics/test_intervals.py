@@ -8,7 +8,7 @@ import pytest
 from medmcl import evaluation as e
 from medmcl.evaluation import auroc, bootstrap, c_index, paired_difference
 from medmcl.evaluation.metrics.intervals import Resampling
-from medmcl.evaluation.metrics.sampled import Sampled, mean_of
+from medmcl.evaluation.metrics.sampled import ALL_THE_SAME, Sampled, mean_of
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_what_is_not_estimable_is_stated_and_never_nan(metric, targets, subjects
 def test_draws_without_a_positive_are_left_out_and_counted():
     y = np.zeros(30)
     y[:2] = 1
-    found = bootstrap("auroc", y, np.arange(30.0), draws=300)
+    found = bootstrap("auroc", y, np.sin(np.arange(30.0)), draws=300)
     assert "draws were not estimable" in found.note
     assert found.low is not None
 
@@ -267,10 +267,44 @@ def test_the_jackknife_leaves_out_subjects_or_sites(data):
 
 
 def test_bca_of_a_metric_at_its_limit_falls_back_and_says_so():
-    y = np.repeat([0.0, 1.0], 20)
-    found = bootstrap("auroc", y, np.arange(40.0), draws=50, method="bca")
+    y = np.arange(40) == 20  # without its one event there is no AUROC, and no acceleration
+    found = bootstrap("auroc", y.astype(float), np.arange(40.0), draws=50, method="bca")
     assert "BCa undefined" in found.note
-    assert (found.low, found.high) == (1.0, 1.0)
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize(
+    ("metric", "targets", "predictions"),
+    [
+        ("auroc", np.repeat([0.0, 1.0], [7, 5]), np.arange(12.0)),
+        ("auroc", np.repeat([0.0, 1.0], [7, 5]), np.zeros(12)),
+        ("c_index", (np.ones(12), np.arange(12.0)), -np.arange(12.0)),
+        ("r2", np.arange(12.0), np.arange(12.0)),
+        (lambda y, p: 1.0, np.arange(12.0), np.arange(12.0)),  # any other, as recall@1 of all
+    ],
+)
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_draws_that_all_give_the_same_are_no_interval(metric, targets, predictions, method):
+    found = bootstrap(metric, targets, predictions, draws=60, method=method)
+    assert (found.low, found.high, found.least) == (None, None, found.value)
+    assert ALL_THE_SAME in found.note
+
+
+def test_a_difference_of_alike_methods_is_an_interval_only_where_they_vary_themselves(data):
+    y, s = data
+    alike = paired_difference("auroc", y, s, 2 * s, draws=60)  # the same order of people
+    assert (alike.value, alike.low, alike.high) == (0, 0, 0)
+    perfect = paired_difference("auroc", y, y, 2 * y, draws=60)  # both 1 in every draw
+    assert (perfect.value, perfect.low, perfect.high) == (0, None, None)
+    assert ALL_THE_SAME in perfect.note
+    ahead = paired_difference("auroc", y, y, s, draws=60)
+    assert 0 < ahead.low < ahead.value
+    how = Resampling(draws=60).over(y)
+    one, two, best = (how.sample("auroc", (y,), [p]) for p in (s, 2 * s, y))
+    assert one.minus(two).p_value() == 1
+    assert best.minus(best).p_value() is None
+    mean = mean_of([one.minus(two), best.minus(best)], ["a", "b"]).interval()
+    assert (mean.low, mean.high) == (0, 0)
 
 
 def test_the_paired_difference_takes_bca_and_strata(data):

@@ -293,22 +293,28 @@ def test_a_measure_that_was_never_taken_has_no_empty_axes(drawn):
 def test_a_share_of_the_labels_says_how_many_people_it_is(report, drawn):
     rows = result_rows(["mi"], ["ours", "scratch"], metrics=("auroc",))
     rows = [dataclasses.replace(row, train_subjects=430, train_events=90) for row in rows]
-    some = {"ours": (43, 9), "scratch": (41, 8)}
+    some = {"ours": (43, 12), "scratch": (41, 8)}
     rows += [
         dataclasses.replace(row, label_fraction=0.1, train_subjects=some[row.method][0],
                             train_events=some[row.method][1])
         for row in rows
     ]  # fmt: skip
     first, appendix = pages(dataclasses.replace(report, results=rows))
-    assert "10 % (43 people, 9 events)" in appendix
+    assert "10 % (43 people, 12 events)" in appendix
     assert "10 % (41 people, 8 events)" in appendix
     assert (
-        "fitted on 430 people, 90 events; with 10 % of the labels (43 people, 9 events) " in first
+        "fitted on 430 people, 90 events; with 10 % of the labels (43 people, 12 events) " in first
     )
+    few = [dataclasses.replace(row, label_fraction=0.01, train_subjects=12, train_events=2)
+           for row in rows[:2]]  # fmt: skip
+    first, appendix = pages(dataclasses.replace(report, results=[*rows, *few]))
+    assert "1 % (12 people, &lt;5 events)" in appendix
+    assert "with 10 % of the labels (43 people, 12 events) " in first
+    assert "1 % of the labels" not in first
     tenth = [row for row in rows if row.label_fraction == 0.1]
-    assert share_of(tenth) == "10 % labels (41 to 43 people, 8 to 9 events)"
+    assert share_of(tenth) == "10 % labels (41 to 43 people, 8 to 12 events)"
     tuned = [dataclasses.replace(row, tuning_subjects=60) for row in tenth]
-    assert share_of(tuned) == "10 % labels (41 to 43 people, 8 to 9 events; tuned on 60)"
+    assert share_of(tuned) == "10 % labels (41 to 43 people, 8 to 12 events; tuned on 60)"
     assert share_of([dataclasses.replace(tuned[0], label_fraction=1.0)]).endswith("events)")
     headings = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert not headings or share_of(tenth) in [

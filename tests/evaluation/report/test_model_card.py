@@ -4,8 +4,10 @@ import dataclasses
 import re
 
 import yaml
+from made_report import result_rows
 
 from medmcl.evaluation.aspects.tasks.answers import for_whom
+from medmcl.evaluation.aspects.tasks.result_figures import task_forest
 from medmcl.evaluation.models.strength import ALIKE
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn, SubgroupRow
@@ -96,7 +98,28 @@ def test_a_group_that_is_withheld_or_shown_without_counts_is_not_called_small(re
         ("withheld", "-", "-"),
     ]  # fmt: skip
     told = for_whom(dataclasses.replace(report, subgroups=[men, women]))[0].text
-    assert "0.710 (sex m); 1 group too small to show; 1 group shown without counts, so" in told
+    assert "by sex: 1 group too small to show; 1 group shown without counts, so" in told
+    counted = dataclasses.replace(men, low=0.6, high=0.82, n=80, events=30, subjects=80)
+    few = dataclasses.replace(counted, group="x", value=0.38, events=9)
+    told = for_whom(dataclasses.replace(report, subgroups=[counted, few]))[0].text
+    why = "1 group not named: fewer than 10 people decide, or there is no interval."
+    assert told.endswith(f"by sex: 0.710 (0.600 to 0.820) (sex m, 80 people); {why}")
+    high = dataclasses.replace(few, value=0.9, events=70)
+    told = for_whom(dataclasses.replace(report, subgroups=[counted, high]))[0].text
+    assert " to 0.900 (0.600 to 0.820) (sex x, 80 people)." in told
+
+
+def test_card_and_page_say_the_same_of_events_of_several_targets(report):
+    whole, *own = result_rows(["rhythm"], ["ours"], "multilabel", ("auroc",),
+                              targets=("macro", "lbbb", "avb"))  # fmt: skip
+    rare = dataclasses.replace(own[1], events=38)
+    rows = [dataclasses.replace(whole, events=98), own[0], rare]
+    data = dataclasses.replace(report, results=rows, subgroups=[], evidence=[])
+    card = model_card(data)
+    assert [row[-1] for row in section(card, "Performance").rows] == ["98 over targets"]
+    assert "Fewer than 100 decide: rhythm (38 events of avb)." in section(card, "Limits").lines
+    assert "98 over targets" in task_forest(rows).rows[0]
+    assert "Few people decide: rhythm (38 events of avb)." in " ".join(map(str, headline(data)))
 
 
 def test_a_peek_at_held_out_is_a_limit(report):

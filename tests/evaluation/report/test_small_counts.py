@@ -30,7 +30,7 @@ from medmcl.evaluation.protocol.evidence import (
     risk_histogram,
     sensible_thresholds,
 )
-from medmcl.evaluation.protocol.results import Result, flipped, load_results
+from medmcl.evaluation.protocol.results import Result, flipped, load_results, save_results
 from medmcl.evaluation.protocol.subgroups import TOO_SMALL
 from medmcl.evaluation.report.page import render, write_report
 from medmcl.evaluation.report.small_counts import as_shown
@@ -426,9 +426,11 @@ def test_a_rounded_number_is_written_no_finer_than_its_step(tmp_path):
     part = made(tmp_path, [lesser, replace(lesser, low=-0.3), replace(lesser, versus="other")])
     shown = as_shown(replace(part, flow=[("held_out", 30, 30)])).results
     assert [one.shown for one in shown] == [
-        "<0.05 (<0.05 to 0.55)", "0.00 (-0.30 to 0.55)", "+0.00 (+0.00 to +0.55)",
+        "<0.05 (<0.05 to 0.55)", "about 0.00 (-0.30 to 0.55)", "about +0.00 (+0.00 to +0.55)",
     ]  # fmt: skip
-    assert flipped(shown[2]).shown == "+0.00 (-0.55 to +0.00)"
+    assert flipped(shown[2]).shown == "about +0.00 (-0.55 to +0.00)"
+    save_results(tmp_path / "results.csv", [*shown, row("ill", 28, 15)])
+    assert [one.rounded_to for one in load_results(tmp_path / "results.csv")] == [*[0.05] * 3, None]
     one = to_step(1.0004, 0.1)
     assert (f"{one:.3f}", f"{one:.1%}", f"{one:.4g}", str(one)) == ("1.0", "100%", "1", "1.0")
     assert f"{to_step(1.0004, 0.0001):.3f}" == "1.000"

@@ -1,6 +1,7 @@
 import pytest
 from made_report import one_row
 
+from medmcl.evaluation.protocol.results import NOBODY_TOLD
 from medmcl.evaluation.report.words import (
     about_what,
     counts_shown,
@@ -68,6 +69,8 @@ def test_names_beyond_the_most_are_counted_once_said(between, said):
         ({"events": None, "n": 9}, ", too few people (9) for a verdict"),
         ({"events": None, "n": 9, "kind": "attack"}, ", better"),
         ({"split": "cross-validation"}, ""),
+        ({"note": f"x; other: {NOBODY_TOLD}"}, f", ahead, but other: {NOBODY_TOLD}"),
+        ({"note": f"m: {NOBODY_TOLD}", "direction": "lower"}, f", behind, but m: {NOBODY_TOLD}"),
     ],
 )
 def test_a_verdict_needs_ten_who_decide_and_people_whom_no_fit_shares(about, said):

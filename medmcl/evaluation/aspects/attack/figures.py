@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medmcl.evaluation.aspects.attack.rates import EFFECT, RATES
+from medmcl.evaluation.metrics.sampled import ALL_THE_SAME
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.columns import VALUE, Column, cell_of, counted, pivoted, written
 from medmcl.evaluation.report.pictures import Picture, colour, drawing, mark, model_keys
@@ -149,11 +150,12 @@ def _asked(rows: Sequence[Result]) -> str:
 def _taken(rows: Sequence[Result]) -> str:
     """Say by which ways of asking an attack took: the trigger makes more be told the target.
 
-    That is, the interval of its effect lies above 0.
+    That is, the interval of its effect lies above 0, or every draw does.
     """
     effects = [row for row in rows if row.metric == EFFECT and not row.versus]
-    sure = [row for row in effects if row.low is not None]
-    took = [row for row in sure if row.low is not None and row.low > 0]
+    ends = [(row, row.value if ALL_THE_SAME in row.note else row.low) for row in effects]
+    sure = [row for row, low in ends if low is not None]
+    took = [row for row, low in ends if low is not None and low > 0]
     said = {id(row): f"{row.protocol.replace('_', '-')} {row.shown}" for row in sure}
     if not sure:
         return ""

@@ -109,5 +109,5 @@ def retrieval_lines(found: Sequence[Result]) -> list[str]:
         ours = [ranked[0], ranked[-1]]
     for row in ours:
         by_chance = "" if row.target not in chance else f" (chance {chance[row.target]:.3f})"
-        lines.append(f"Retrieval {row.target}: {row.metric} is {row.shown}{by_chance}.")
+        lines.append(f"Retrieval {row.target}: {row.metric} is {row.told_whole}{by_chance}.")
     return lines

@@ -18,6 +18,8 @@ from medmcl.evaluation.protocol.results import (
     BESIDE,
     COVARIATES,
     CROSS_VALIDATION,
+    FEWEST_DECIDING,
+    WHOLES,
     Result,
     difference_rows,
     flipped,
@@ -75,7 +77,7 @@ def _people(count: str, split: str, is_elsewhere: bool) -> str:
 
 
 def _with_events(row: Result) -> str:
-    if row.events is None or row.target in ("macro", "all classes"):
+    if row.events is None or row.target in WHOLES:
         return row.task
     return f"{row.task} ({few(row.events)} events)"
 
@@ -105,20 +107,21 @@ def how_well(data: Evaluation) -> list[Said]:
             )
             continue
         shares = [one for one in rows if one.method == row.method]
-        fewest = min(shares, key=lambda one: one.label_fraction)
+        enough = [row, *filter(_is_fitted_on_enough, shares)]
+        fewest = min(enough, key=lambda one: one.label_fraction)
         known = people_of([row]).removeprefix(" (").removesuffix(")")
         fitted = f", fitted on {known}" if known else ""
         what = measured(row.metric, row.target)
-        text = f"{task}: {row.method} {_verb(row, 'reach')} {what} {row.shown}{fitted}"
+        text = f"{task}: {row.method} {_verb(row, 'reach')} {what} {row.told_whole}{fitted}"
         if fewest.label_fraction < row.label_fraction:
             share = f"{100 * fewest.label_fraction:g} % of the labels{people_of([fewest])}"
-            text += f"; with {share} {fewest.shown}"
+            text += f"; with {share} {fewest.told_whole}"
         said.append(f"{text}.")
         if row.split == CROSS_VALIDATION:
             said.append(_applied(data, row))
         for one in rows:
             if one.protocol == "zero_shot" and one.method != row.method and one.value is not None:
-                said.append(f"{task} without any label, by prompts: {one.shown}.")
+                said.append(f"{task} without any label, by prompts: {one.told_whole}.")
     more = len(data.main_rows) - MOST_TASKS
     if more > 0:
         said.append(f"{more} more tasks are drawn below.")
@@ -216,22 +219,48 @@ def for_whom(data: Evaluation) -> list[Said]:
         ]
         shown = [row for row in rows if row.value is not None]
         if shown:
-            ends = sorted(shown, key=lambda row: row.value or 0.0)
-            ends = [ends[0], ends[-1]] if ends[1:] else ends
             by = listed(list(dict.fromkeys(row.attribute for row in shown)), 4)
-            text = " to ".join(
-                f"{r.value:.3f} ({r.attribute} {r.group}"
-                + (f", {counted(r.subjects, 'person', 'people')})" if r.subjects else ")")
-                for r in ends
-            )
-            said.append(
-                f"{main.task}, {metric_name(main.metric)} by {by}: {text}{_held_back(rows)}."
-            )
+            text = f"{_ends(main.kind, shown)}{_held_back(rows)}".removeprefix("; ")
+            said.append(f"{main.task}, {metric_name(main.metric)} by {by}: {text}.")
     if told and not said:
         said.append("No subgroup had enough people, or none was named: nothing is known by group.")
     if not data.study.external:
         said.append("Nobody outside the cohort that it was trained on was scored.")
     return [Said("For whom", text) for text in said]
+
+
+def _ends(kind: str, rows: Sequence[SubgroupRow]) -> str:
+    """The lowest and the highest of groups that enough people decide, with interval and people."""
+    sure = [
+        row
+        for row in rows
+        if row.subjects is not None
+        and row.low is not None
+        and _is_decided(kind, row.target, row.subjects, row.events)
+    ]
+    sure.sort(key=lambda row: row.value or 0.0)
+    said = " to ".join(
+        f"{row.shown} ({row.attribute} {row.group}, {row.subjects:,} people)"
+        for row in dict.fromkeys((sure[0], sure[-1]) if sure else ())
+    )
+    more = sum(row.subjects is not None for row in rows) - len(sure)
+    why = f"fewer than {FEWEST_DECIDING} people decide, or there is no interval"
+    left = f"{counted(more, 'group')} not named: {why}" if more else ""
+    return "; ".join(part for part in (said, left) if part)
+
+
+def _is_decided(kind: str, target: str, people: int, events: int | None) -> bool:
+    """Whether so many people decide a number that it is told away from its table."""
+    if events is None:
+        return people >= FEWEST_DECIDING
+    one_sided = kind == "survival" or target in WHOLES
+    return min(events, people if one_sided else people - events) >= FEWEST_DECIDING
+
+
+def _is_fitted_on_enough(row: Result) -> bool:
+    """Whether a share of the labels is more than a handful of people, or events among them."""
+    people = row.train_subjects
+    return people is None or _is_decided(row.kind, row.target, people, row.train_events)
 
 
 def _held_back(rows: Sequence[SubgroupRow]) -> str:
@@ -286,7 +315,7 @@ def _gain(results: Sequence[Result], row: Result) -> str:
     if gains[1:]:
         apart = f" ({BESIDE} apart)" if len(gains) < len(every) else ""
         rival = f"the best of the {len(gains)} others{apart}, {rival},"
-    return f"{row.method} against {rival} {hardest.shown}{verdict(hardest)}"
+    return f"{row.method} against {rival} {hardest.told_whole}{verdict(hardest)}"
 
 
 def _added(results: Sequence[Result], row: Result) -> str:
@@ -297,7 +326,7 @@ def _added(results: Sequence[Result], row: Result) -> str:
         turned = flipped(other) if other.versus == BESIDE else other
         pair = (turned.method, turned.versus) == (BESIDE, COVARIATES)
         if pair and turned.label_fraction == row.label_fraction and turned.value is not None:
-            return f"; beside covariates the embedding adds {turned.shown}{verdict(turned)}"
+            return f"; beside covariates the embedding adds {turned.told_whole}{verdict(turned)}"
     return ""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from medmcl.evaluation.models.strength import ALIKE, is_alike, said_alike
-from medmcl.evaluation.protocol.results import FEWEST_DECIDING, Result
+from medmcl.evaluation.protocol.results import FEWEST_DECIDING, WHOLES, Result
 
 if TYPE_CHECKING:
     from medmcl.evaluation.protocol.evaluation import Evaluation
@@ -52,7 +52,7 @@ def too_good(results: Iterable[Result]) -> list[str]:
 def _is_too_good(row: Result) -> bool:
     if row.metric not in _PERFECT_AT_1 or row.value is None or row.value <= NEARLY_PERFECT:
         return False
-    if row.target in ("macro", "all classes"):  # the rows of single targets have their own counts
+    if row.target in WHOLES:  # the rows of single targets have their own counts
         return False
     return row.deciding[0] >= FEWEST_DECIDING
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from medmcl.core.suppression import few
 from medmcl.evaluation.metrics.predictions import SPECS
 from medmcl.evaluation.protocol.results import (
+    WHOLES,
     Result,
     difference_rows,
     flipped,
@@ -63,7 +64,7 @@ def by_people(rows: Sequence[Result]) -> dict[str, list[Result]]:
 
 def _title(row: Result) -> str:
     """Task, people and events; the split where it is not held_out."""
-    whole = row.target in ("macro", "all classes")
+    whole = row.target in WHOLES
     events = "" if row.events is None or whole else f", {few(row.events)} events"
     split = "" if row.split == "held_out" else f", {row.split.replace('_', ' ')}"
     return f"{row.task} ({few(row.subjects or row.n)} people{events}{split})"

@@ -80,7 +80,7 @@ def survival_calibration(
     if reason:
         return NotEstimable(reason)
     sampler = resampling.over(happened)
-    at = curve_grid(risk)
+    at = curve_grid(risk, sampler.codes)
     whole = _numbers(happened, times, risk, horizon, at)
     if whole is None:
         return NotEstimable("the Cox model of the curve did not converge")

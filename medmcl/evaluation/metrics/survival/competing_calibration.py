@@ -108,7 +108,7 @@ def competing_calibration(
     sampler = resampling.over(codes)
     order = np.argsort(risk, kind="stable")
     seen = pseudo_values(codes, followed, horizon)
-    at = curve_grid(risk)
+    at = curve_grid(risk, sampler.codes)
     drawn = np.concatenate(
         [[_numbers(*_repeated(seen, risk, order, column), at) for column in block.T]
          for block in sampler.blocks()]

@@ -80,7 +80,7 @@ def test_the_curves_go_where_the_scores_say_and_the_caption_counts_rows(drawn, l
     assert {(1.0, 0.0)} <= set(zip(*lid.get_data(), strict=True))
     assert "over 40 rows, 4 poisoned and 36 clean" in picture.aid
     assert [row[:4] for row in picture.rows] == [
-        ("dao", "1.000 (1.000 to 1.000)", "4", "36"), ("lid", "0.000 (0.000 to 0.000)", "4", "36"),
+        ("dao", "1.000", "4", "36"), ("lid", "0.000", "4", "36"),
     ]  # fmt: skip
     assert {len(row) for row in picture.rows} == {len(picture.header)}
 

@@ -24,6 +24,7 @@ from medmcl.evaluation.models.cox_model import cox_model
 from medmcl.evaluation.models.scaling import Scaler
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.predicted import with_baseline
+from medmcl.evaluation.protocol.results import NOBODY_TOLD
 from medmcl.evaluation.report.words import verdict
 
 N = 900
@@ -284,6 +285,7 @@ def test_below_ten_events_there_is_no_test_and_no_calibration_index(count):
     assert (gain.p_value is not None) == ("DeLong" in gain.note) == (count == 10)
     assert ("too few events (9) for a verdict" in gain.note) == (count == 9)
     assert gain.low < gain.value < gain.high
+    assert f"weak: {NOBODY_TOLD}" in gain.note  # noise, at its strongest penalty
     for name in ("ici", "ici_uncorrected"):
         row = single(rows)[name]
         assert (row.value is None) == ("a curve needs at least 10" in row.note) == (count == 9)
