@@ -9,7 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.form import Format
+import numpy as np
+
+from benchmarks.faults.form import Format, RefusedError
 from benchmarks.faults.toy import home_once
 
 SITES = ("north", "south", "west")
@@ -157,6 +159,80 @@ def read_keys(folder: Path) -> Any:
     return [found.site, {name: seed.hex() for name, seed in found.seeds.items()}, [*found.spent]]
 
 
+def _people(first: int) -> Any:
+    from medmcl.cooccurrence.count.people import named
+
+    return named(np.arange(first, first + 40, dtype=np.uint64), "subjects")
+
+
+def patients(folder: Path) -> None:
+    """Write a register that remembers whose budget was charged."""
+    from medmcl.cooccurrence.release.ledger import Ledger
+    from medmcl.cooccurrence.release.register import Register
+
+    started = Ledger.start(folder / "budget.json", register=Register(folder / "reg"), **BUDGET)
+    started.charge("counts of codes", 0.01, [_people(40)])
+
+
+def read_patients(folder: Path) -> Any:
+    """Ask whether other patients have a budget, as a release does."""
+    from medmcl.cooccurrence.release.register import Register
+
+    return repr(Register(folder / "reg").refuse_private([_people(200)]))
+
+
+def prepared(folder: Path) -> None:
+    """Write prepared records into a cache."""
+    from medmcl.core.findings import record_finding
+    from medmcl.data.loading.cache import write_entry
+    from medmcl.data.loading.reading import Outcome, content_digest
+
+    rows = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
+    odd = (record_finding("tabular", "gap_code", "record 3", "999", "say na", "warning"),)
+    made = [Outcome(row, content_digest(row), odd if n == 3 else (), row[:2], held=24)
+            for n, row in enumerate(rows)]  # fmt: skip
+    write_entry(folder, "entry", "labs", made, (6,), len(rows))
+
+
+def read_prepared(folder: Path) -> Any:
+    """Read them; those that are not as they were written are made anew."""
+    from medmcl.data.loading.cache import read_entry
+
+    found = read_entry(folder, "entry", "labs", 8)
+    if found is None:
+        raise RefusedError
+    rows = [np.asarray(found.rows[[n]]).tolist() for n in range(8)]
+    return repr((rows, found.usable, found.digests, found.findings, found.sketches, found.held))
+
+
+def parts(folder: Path) -> None:
+    """Write a part of a count that goes on."""
+    from medmcl.cooccurrence.count.parts import PartWriter, Shard
+
+    PartWriter(folder / "part-0.npz", "settings").after(
+        Shard(folder / "events", "0" * 32), _counter(), last=True
+    )
+
+
+def _counter() -> Any:
+    from medmcl.cooccurrence.count.counter import PairCounter
+    from medmcl.cooccurrence.count.rules import Rules
+    from tests.support.small_counts import vocabularies
+
+    return PairCounter(vocabularies(3, 2), Rules())
+
+
+def read_parts(folder: Path) -> Any:
+    """Go on from a part."""
+    from medmcl.cooccurrence.count.parts import absorb_parts, list_parts, state_of
+
+    found = list_parts(folder)
+    counter = _counter()
+    absorb_parts(counter, found)
+    state = {name: value.tolist() for name, value in state_of(counter).items()}
+    return repr(([(one.shards, one.settings) for one in found], state))
+
+
 def own_formats() -> dict[str, Format]:
     """What medmcl writes of itself, by name."""
     return {
@@ -166,6 +242,11 @@ def own_formats() -> dict[str, Format]:
         "recipe": Format(recipe, read_recipe, ("recipe.yaml",)),
         "ledger": Format(ledger, read_ledger, ("budget.json",), sealed=True),
         "register": Format(ledger, charge_ledger, ("reg/register.json",), sealed=True),
+        "patients of a register": Format(
+            patients, read_patients, (f"reg/people/{_people(40).site}.npy",), sealed=True),
+        "prepared records": Format(prepared, read_prepared, (
+            "entry/labs.npy", "entry/labs.json", "entry/labs.sketches.npy"), sealed=True),
+        "parts of a count": Format(parts, read_parts, ("part-0.npz",)),
         "shares": Format(secure_round, read_shares, tuple(f"{one}.safetensors" for one in SITES),
                          sealed=True),
         "round of a secure sum": Format(secure_round, read_shares, ("round.json",), sealed=True),

@@ -238,6 +238,8 @@ class Group(TyperGroup):
         except KeyboardInterrupt:
             click.echo("\nstopped by Ctrl-C", err=True)
             raise SystemExit(INTERRUPTED) from None
+        except EOFError as error:  # click would say no more than "Aborted!"
+            raise RuntimeError("a file ended too early, and nobody said which") from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

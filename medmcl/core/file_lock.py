@@ -146,7 +146,7 @@ def claimed(out: Path, doing: str, *, filled: bool = False) -> Iterator[None]:
     """
     if not filled:
         refuse_nameless(out)
-    guarded = out / "folder" if filled else out
+    guarded = out / "folder" if filled else Path(os.path.realpath(out))  # by whatever link
     refuse_unwritable(out, folder=filled)
     new = [one for one in guarded.absolute().parents if not one.exists()]
     guarded.parent.mkdir(parents=True, exist_ok=True)

@@ -196,6 +196,19 @@ def test_an_output_has_one_writer_and_folders_that_stay_empty_go(filled, tmp_pat
     assert [one.name for one in out.parent.iterdir()] == ["other"]
 
 
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_link_to_an_output_is_that_output(filled, tmp_path):
+    out, link = tmp_path / "out", tmp_path / "below" / "link"
+    out.mkdir()
+    link.parent.mkdir()
+    link.symlink_to(out)
+    for one, other in ((out, link), (link, out)):
+        refused = pytest.raises(ArtefactError, match="being made")
+        with claimed(one, "being made", filled=filled), refused:  # noqa: SIM117 - the second is refused
+            with claimed(other, "being made", filled=filled):
+                pytest.fail("two at once")
+
+
 def test_a_pipe_in_the_place_of_a_lock_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / ".place.lock")
     refused = pytest.raises(ArtefactError, match="is a named pipe, not a file")

@@ -14,9 +14,8 @@ import hashlib
 import json
 import shutil
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from medmcl.cooccurrence.count.counter import PairCounter
 from medmcl.cooccurrence.count.counts import Block, Margin
 from medmcl.cooccurrence.count.items import Tally
 from medmcl.core.atomic import file_aside
-from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError, damage
 from medmcl.core.limits import parse_json
 
 VERSION = 2
@@ -94,29 +93,24 @@ def absorb_parts(counter: PairCounter, parts: Sequence[Part]) -> None:
         ArtefactError: A part is damaged.
     """
     for part in parts:
-        try:
-            with part.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                absorb(counter, {key: arrays[key] for key in arrays.files if key != "head"})
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise _damaged(part.path, error) from None
+        with (
+            _whole(part.path),
+            part.path.open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
+            absorb(counter, {key: arrays[key] for key in arrays.files if key != "head"})
 
 
 def _head(path: Path) -> Part:
-    try:
+    with _whole(path):
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             head = parse_json(str(arrays["head"]))
         return Part(path, tuple(head["shards"]), head["settings"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> ArtefactError:
-    return ArtefactError(
-        "is no whole part of a count",
-        where=path,
-        got=str(error)[:200],
-        fix="remove it: its shards are then counted again",
-    )
+def _whole(path: Path) -> AbstractContextManager[None]:
+    fix = "remove it: its shards are then counted again"
+    return damage(path, "is no whole part of a count", error=ArtefactError, fix=fix)
 
 
 def state_of(counter: PairCounter) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
-from medmcl.core.errors import CohortError
+from medmcl.core.errors import AGAIN, CohortError, damage
 from medmcl.core.limits import refuse_large_parquet, refuse_large_text
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.plain_text import encoding_fix, separator_fix
@@ -222,17 +222,13 @@ def read_columns(path: Path, columns: Sequence[str], expected: str) -> pd.DataFr
         CohortError: If the file cannot be read, or has not these columns.
     """
     require_file(path, CohortError)
-    try:
+    with damage(path, error=CohortError, fix=encoding_fix(path) or AGAIN):
         if path.suffix == ".parquet":
             refuse_large_parquet(path, error=CohortError)
             given = pd.read_parquet(path)
         else:
             refuse_large_text(path, error=CohortError)
             given = pd.read_csv(path, sep="\t" if ".tsv" in path.suffixes else ",", dtype=str)
-    except CohortError:
-        raise
-    except (OSError, ValueError) as error:
-        raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
     missing = [name for name in columns if name not in given]
     if missing:
         raise CohortError(

@@ -66,7 +66,7 @@ from medmcl.cooccurrence.release.differences import Past
 from medmcl.cooccurrence.release.dominance import upper
 from medmcl.core.atomic import file_aside, is_content, write_atomically
 from medmcl.core.config import Config, check
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, damage
 from medmcl.core.file_lock import alone
 
 log = logging.getLogger(__name__)
@@ -358,10 +358,8 @@ class Register:
 
     def _people(self, keys: OwnerKeys) -> People:
         file = self.folder / "people" / f"{keys.site}.npy"
-        try:
+        with damage(file, error=ArtefactError, fix=_BACKUP):
             found = named(np.load(file, allow_pickle=False), keys.kind)
-        except (OSError, ValueError) as error:
-            raise ArtefactError(f"cannot be read: {error}", where=file, fix=_BACKUP) from None
         if found.site != keys.site:
             raise ArtefactError("was changed by another hand", where=file, fix=_BACKUP)
         return found

@@ -197,7 +197,7 @@ def _columns(
         )
     except ArtefactError:
         raise
-    except (OSError, ValueError) as error:  # those of pandas and pyarrow among them
+    except Exception as error:  # of pandas, pyarrow, archives: many kinds
         raise _no_table(path, needed, error) from None
     missing = [name for name in needed if name not in found]
     if missing:
@@ -219,7 +219,7 @@ def _read(path: Path, needed: tuple[str, ...], columns: tuple[str, ...]) -> pd.D
             table = unshielded_table(pd.read_csv(path, dtype=str))[list(columns)]
     except ArtefactError:
         raise
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise _no_table(path, needed, error) from None
     empty = [name for name in table if table[name].isna().any()]
     if empty:
@@ -230,7 +230,7 @@ def _read(path: Path, needed: tuple[str, ...], columns: tuple[str, ...]) -> pd.D
 def _no_table(path: Path, columns: tuple[str, ...], error: Exception) -> ArtefactError:
     return ArtefactError(
         f"is no whole {path.suffix.lower()[1:]} table", where=path,
-        got=str(error).splitlines()[0][:200],
+        got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
         expected=f"a table with the columns {', '.join(columns)}",
         fix=encoding_fix(path) or _made_by(columns),
     )  # fmt: skip

@@ -299,7 +299,7 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
         }
         shared = tuple(Finding(**finding) for finding in facts["shared"])
         held = tuple(facts.get("held", ()))
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception:  # of damaged bytes numpy raises many kinds; the entry is made anew
         return None
     usable = np.array([bool(one) for one in digests], dtype=bool)
     written = WrittenRows(rows, digests, path, stamp) if usable.any() else rows

@@ -22,7 +22,7 @@ from medmcl.core.config import check, nearest
 from medmcl.core.contracts import Adapter, RecordRef, WeighsOdds
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, ContractError, RecordError
 from medmcl.core.file_lock import sweep_lock
-from medmcl.core.findings import LEAVE_OUT, Finding, counted
+from medmcl.core.findings import LEAVE_OUT, UNLIKE_TRAINING, Finding, counted
 from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
 from medmcl.core.writing import refuse_full
@@ -302,6 +302,27 @@ class Prepared:
                 records = counted(total, f"{name} record")
                 lines.append(f"leads masked in {count} of {records}: {said}")
         return lines
+
+    def oddities(
+        self, way_out: Callable[[Finding], str] = lambda _: "", *, of_all: bool = False
+    ) -> list[str]:
+        """Say what is odd about records that are read, a line a kind: the first, and how many more.
+
+        Args:
+            way_out: Ends what is said of a warning, with how to do without it.
+            of_all: Whether only what concerns many records together is said.
+        """
+        by_code: dict[str, list[Finding]] = {}
+        for one in self.warnings:
+            is_told = one.scope == "cohort" or UNLIKE_TRAINING in one.code if of_all else True
+            # leads that are masked are counted by lead, levels that are new by column
+            if is_told and not one.code.endswith((".masked_lead", ".unseen")):
+                by_code.setdefault(one.code, []).append(one)
+        return [
+            f"{first.where}: {first.what}{way_out(first)}"
+            + (f"; {len(more):,} more are alike" if more else "")
+            for first, *more in by_code.values()
+        ]
 
     def losses(self) -> list[Loss]:
         """Who lost every usable record of a modality, by outcome; in open splits only."""

@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.findings import UNLIKE_TRAINING, counted
+from medmcl.core.findings import counted
 from medmcl.core.progress import Pace, progress
 from medmcl.core.suppression import Covered
 from medmcl.data.cohort.cohort import Cohort
@@ -51,7 +51,7 @@ from medmcl.stages.predict.people import WARNING, scored_people, write_people
 from medmcl.stages.predict.saved import KeptPrediction
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import Run
-from medmcl.stages.run.seen import save_vectors, seen_by_any, seen_vectors
+from medmcl.stages.run.seen import save_vectors, saved_anew, seen_by_any, seen_vectors
 from medmcl.stages.run.study import changed_since, is_another
 from medmcl.stages.stage import Context, Stage
 
@@ -127,10 +127,12 @@ def run_evaluate(
     lines = (
         *([changed] if changed else []),
         *said_once(strange),
-        *(f"{one.where}: {one.what}" for one in prepared.warnings if UNLIKE_TRAINING in one.code),
+        *saved_anew(run, prepared),
+        *prepared.oddities(of_all=True),
     )
-    for line in lines:
-        record.say(line)
+    if changed or is_another(run, cohort):  # `pretrain` has said it of the run's own
+        for line in dict.fromkeys([*lines, *prepared.oddities()]):
+            record.say(f"warning: {line}")
     evaluation = Evaluation(
         folder=run.path,
         prepared=prepared,

@@ -43,6 +43,7 @@ from medmcl.stages.predict.saved import KeptPrediction, load_prediction
 from medmcl.stages.run.features import kept_reading
 from medmcl.stages.run.features import predict as predict_head
 from medmcl.stages.run.run import Run
+from medmcl.stages.run.seen import saved_anew
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +148,8 @@ def predict_people(
     prepared = run.prepare(opened.cohort, opened.names)
     notes += said_once(strange)
     notes += prepared.masked_leads()
-    notes += _warned(prepared, way_out)
+    notes += prepared.oddities(way_out)
+    notes += saved_anew(run, prepared)
     target, kept = pick_device(device), load_prediction(run)
     read: dict[tuple[str, str], Inputs] = {}
     found = PeoplePredicted(
@@ -244,19 +246,6 @@ def _unread(run: Run, plans: Sequence[TaskPlan], values: Mapping[str, str]) -> l
 
 
 _COUNTED = ("cohort.left_out", "cohort.nothing_present", "cohort.no_split")
-
-
-def _warned(prepared: Prepared, way_out: Callable[[Finding], str]) -> list[str]:
-    """What was assumed in reading records, the first of each kind and how many more there are."""
-    by_code: dict[str, list[Finding]] = {}
-    for one in prepared.warnings:
-        if not one.code.endswith((".masked_lead", ".unseen")):  # counted by lead, by column
-            by_code.setdefault(one.code, []).append(one)
-    return [
-        f"{first.where}: {first.what}{way_out(first)}"
-        + (f"; {len(more):,} more are alike" if more else "")
-        for first, *more in by_code.values()
-    ]
 
 
 def _predict(

@@ -279,6 +279,7 @@ def _remarks(prepared: Prepared) -> list[str]:
     noise = prepared.cohort.noise
     wrong = [] if noise is None else [f"pairs made wrong on purpose: {noise}"]
     wrong += prepared.masked_leads()
+    wrong += [f"warning: {said}" for said in prepared.oddities()]
     for name, has in prepared.present.items():
         lacking = lacking_splits(has & prepared.kept, prepared.splits, prepared.subjects)
         wrong += [f"warning: {name}: {said}" for said in lacking.values()]

@@ -282,12 +282,22 @@ def outside_splits(
         splits[seen] = "not scored"
         said = f"{people} subjects have a record that the run learned from: not scored"
         notes.append(said if is_another(run, prepared.cohort) else f"{said}; {OWN_NAME}")
-    alike = same_ids(run, prepared) if seen is None else same_ids(run, prepared) & ~seen
-    if alike.any():
-        people = len(np.unique(prepared.subjects[alike]))
-        notes.append(
-            f"{people} of {len(np.unique(prepared.subjects))} subjects have ids of people that the "
-            "run learned from, and records that differ: if they are the same people, saved anew, "
-            "their numbers are too good; score others"
-        )
     return splits, tuple(notes)
+
+
+def saved_anew(run: Run, prepared: Prepared) -> list[str]:
+    """Say how many people of another cohort may be those of training, saved anew; empty: none.
+
+    Most have ids of people that the run learned from, but no record that is equal: they are scored
+    and predicted, as ids alone do not tell, and whoever reads the numbers is told.
+    """
+    seen = seen_people(run, prepared)
+    alike = same_ids(run, prepared) if seen is None else same_ids(run, prepared) & ~seen
+    if not alike.any():
+        return []
+    people = len(np.unique(prepared.subjects[alike]))
+    return [
+        f"{people} of {len(np.unique(prepared.subjects))} subjects have ids of people that the "
+        "run learned from, and records that differ: if they are the same people, saved anew, "
+        "their numbers are too good; score others"
+    ]

@@ -56,6 +56,10 @@ def test_a_file_without_the_columns(table, tmp_path):
         relations_of(read_pairs(tmp_path / "pairs.csv"), table)
     with pytest.raises(CohortError, match=r"there is no such file; .* holds pairs\.csv"):
         relations_of(read_pairs(tmp_path / "none.csv"), table)
+    for name in ("pairs.zip", "pairs.tar", "pairs.csv.gz", "pairs.parquet"):
+        (tmp_path / name).write_text("first,second\n1,2\n")
+        with pytest.raises(CohortError, match=rf"{name}: cannot be read"):
+            read_pairs(tmp_path / name)
 
 
 def test_pairs_from_a_hierarchy(table):

@@ -214,7 +214,7 @@ def test_of_two_writers_at_once_one_writes_and_all_read_the_same(tiny, inputs):
     assert len(list((tiny.folder / "cache").iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "count"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "header", "text", "count"])
 def test_a_damaged_entry_is_made_again(tiny, inputs, damage):
     folder = tiny.folder / "cache"
     one = {"clinic": inputs["clinic"]}
@@ -222,6 +222,10 @@ def test_a_damaged_entry_is_made_again(tiny, inputs, damage):
     path = next(folder.glob("*/clinic.npy"))
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-40])
+    elif damage == "empty":  # as a loss of power leaves files
+        path.write_bytes(b"")
+    elif damage == "header":
+        path.write_bytes(path.read_bytes().replace(b"NUMPY\x01\x00v", b"NUMPY\x01\x00\xff", 1))
     elif damage == "text":
         path.with_suffix(".json").write_text("{")
     else:

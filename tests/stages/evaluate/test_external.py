@@ -25,6 +25,7 @@ from medmcl.simulation.kinds import simulate
 from medmcl.stages.evaluate.saved_probes import load_probes, save_probes, save_simple
 from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.evaluate.stage import run_evaluate
+from medmcl.stages.predict.predict import predict_people
 from medmcl.stages.run.train_records import learned_from
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -79,7 +80,7 @@ def test_another_cohort_without_train_people_is_scored_by_the_kept_probes(
     facts, name = told["provenance"], medmcl.open_cohort(elsewhere).name
     assert facts["cohort"] != name
     both = f"trained on cohort {facts['cohort']}, scored on cohort {name}. "
-    assert both in told["headline"][0]
+    assert both in " ".join(told["headline"])
     card = (tmp_path / "x" / "model_card.md").read_text(encoding="utf-8")
     (front,) = list(yaml.safe_load_all(card.split("---\n")[1]))
     assert {one["dataset"]["name"] for one in front["model-index"][0]["results"]} == {name}
@@ -199,18 +200,22 @@ def test_people_saved_anew_are_known_by_their_ids_in_a_cohort_of_the_runs_name(
     assert max(r.subjects for r in done.results if r.n) <= len(held)
 
 
-def test_people_saved_anew_under_another_name_are_told_by_their_ids(trained, hearts, tmp_path):
+def test_people_saved_anew_under_another_name_are_told_by_their_ids(
+    trained, hearts, tmp_path, caplog
+):
+    caplog.set_level("INFO")
     copy = saved_anew(hearts, tmp_path / "other")
     learned = int(pd.read_csv(hearts / TABLE, sep="\t")["split"].isin(["train", "tuning"]).sum())
     done = run_on(trained, copy, tmp_path / "x", tasks=["lvef"])
-    assert f"{learned} of 160 subjects have ids of people that the run learned from" in " ".join(
-        done.notes
-    )
+    told = f"{learned} of 160 subjects have ids of people that the run learned from"
+    assert told in " ".join(done.strange)
+    assert f"warning: {told}" in caplog.text
+    assert told in " ".join(predict_people(trained, copy, tasks=["lvef"]).notes)
     said = trained.predict(copy, tasks=["lvef"]).drop_duplicates("subject")["in_training"]
     assert (int(said.isna().sum()), said.fillna(False).any()) == (learned, False)
     rewrite(copy / TABLE, lambda t: t.assign(subject_id=[f"new-{k}" for k in t.index]))
     done = run_on(trained, copy, tmp_path / "y", tasks=["lvef"])
-    assert "have ids of people" not in " ".join(done.notes)
+    assert "have ids of people" not in " ".join(done.strange)
 
 
 def test_a_run_without_kept_probes_says_so(trained, elsewhere, tmp_path):
