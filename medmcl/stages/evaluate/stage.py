@@ -132,7 +132,7 @@ def run_evaluate(
     )
     if changed or is_another(run, cohort):  # `pretrain` has said it of the run's own
         for line in dict.fromkeys([*lines, *prepared.oddities()]):
-            record.say(f"warning: {line}")
+            record.say(line)
     evaluation = Evaluation(
         folder=run.path,
         prepared=prepared,
