@@ -54,10 +54,7 @@ class MedsDataset:
             raise CohortError(
                 "there are no roll-ups", where=path, expected="metadata/codes.parquet of MEDS"
             )
-        table = open_parquet(path).read()
-        for column in ("code", "parent_codes"):
-            if column not in table.column_names:
-                raise CohortError(f"there is no column '{column}'", where=path)
+        table = _with_columns(path, "code", "parent_codes")
         found = zip(table["code"].to_pylist(), table["parent_codes"].to_pylist(), strict=True)
         kept = {c: tuple(p for p in ps or () if p.startswith(prefix)) for c, ps in found}
         return {code: parents for code, parents in kept.items() if parents}
@@ -74,11 +71,7 @@ class MedsDataset:
         return tuple(sorted(str(one) for one in known if one is not None)) or None
 
     def _split_table(self) -> pa.Table:
-        table = open_parquet(self._splits_file).read()
-        for column in ("subject_id", "split"):
-            if column not in table.column_names:
-                raise CohortError(f"there is no column '{column}'", where=self._splits_file)
-        return table
+        return _with_columns(self._splits_file, "subject_id", "split")
 
     def subjects(self, splits: Sequence[str] = ()) -> np.ndarray:
         """Give who is in some splits by ``metadata/subject_splits.parquet``, sorted int64.
@@ -158,6 +151,14 @@ def open_parquet(path: Path, **more: Any) -> pq.ParquetFile:
     """
     with _whole(path):
         return pq.ParquetFile(path, **more)
+
+
+def _with_columns(path: Path, *columns: str) -> pa.Table:
+    table = open_parquet(path).read()
+    for column in columns:
+        if column not in table.column_names:
+            raise CohortError(f"there is no column '{column}'", where=path)
+    return table
 
 
 def sound_batches(

@@ -32,28 +32,17 @@ class MedsKeys(Config):
     """Read only subjects in these splits, for example ``[train]``; everybody if not given."""
 
 
-class OmopKeys(Config):
-    """A folder with OMOP CDM 5.4 tables."""
+class ExportKeys(Config):
+    """A folder with the tables of an export: OMOP CDM 5.4, or what Synthea's CSV exporter wrote."""
 
-    kind: Literal["omop"]
+    kind: Literal["omop", "synthea"]
     path: str
     tables: tuple[str, ...] = ()
 
     def rows(self, root: Path) -> list[Rows]:
         """Give the events of each table."""
-        return _of_tables(omop_tables(root / self.path, self.tables))
-
-
-class SyntheaKeys(Config):
-    """A folder that Synthea's CSV exporter wrote."""
-
-    kind: Literal["synthea"]
-    path: str
-    tables: tuple[str, ...] = ()
-
-    def rows(self, root: Path) -> list[Rows]:
-        """Give the events of each table."""
-        return _of_tables(synthea_tables(root / self.path, self.tables))
+        tables_of = {"omop": omop_tables, "synthea": synthea_tables}[self.kind]
+        return _of_tables(tables_of(root / self.path, self.tables))
 
 
 class AnyTableKeys(Config):
@@ -137,7 +126,7 @@ class NotesKeys(AnyTableKeys):
         return [(table.name, Notes(table, lexicon, self.prefix).events())]
 
 
-TableSource = OmopKeys | SyntheaKeys | TableKeys | NotesKeys
+TableSource = ExportKeys | TableKeys | NotesKeys
 Source = Annotated[MedsKeys | TableSource, Field(discriminator="kind")]
 
 
