@@ -235,8 +235,7 @@ class _Modality:
         findings = self._accepted()
         read = self._read(progress, parts)
         subjects = cohort.records[name]["subject"].to_numpy(object)[rows].tolist()
-        known = pd.Index(subjects, dtype=object)  # as text of Arrow it would be copied
-        sides = cohort.subjects["split"].reindex(known).to_numpy(object).tolist()
+        sides = cohort.sides(name)[rows].tolist()
         digests = [outcome.digest if outcome.usable else "" for outcome in read]
         sketches = [outcome.sketch for outcome in read]
         copies = find_copies(self.adapter, places, sides, digests, sketches)

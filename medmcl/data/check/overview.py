@@ -277,7 +277,7 @@ def count_records(
     """
     owners = cohort.records[name]["subject"]
     good = [row for row in rows if row not in bad]
-    sides = cohort.subjects["split"].reindex(owners.iloc[good])
+    sides = cohort.sides(name)[good]
     return RecordCount(
         modality=name,
         read=len(rows),

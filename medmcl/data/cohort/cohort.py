@@ -75,6 +75,12 @@ class Cohort(Opened):
             raise CohortError(f"there is no split '{name}'{nearest(name, SPLITS)}")
         return np.flatnonzero((self.samples["split"] == name).to_numpy())
 
+    def sides(self, modality: str) -> np.ndarray:
+        """Give the split that the subject of each record is in, (R,) object."""
+        whose = self.records[modality]["subject"].to_numpy(object)
+        known = pd.Index(whose, dtype=object)  # as text of Arrow it would be copied
+        return self.subjects["split"].reindex(known).to_numpy(object)
+
     def train_rows(self, modalities: Iterable[str]) -> np.ndarray:
         """Give the train samples with a record of any of the modalities, (N,).
 

@@ -126,8 +126,7 @@ class Prepared:
 
         A record is on the side of its subject; one that a sample of an open split holds is open.
         """
-        whose = self.cohort.records[modality]["subject"]
-        side = self.cohort.subjects["split"].reindex(whose).to_numpy(object)
+        side = self.cohort.sides(modality)
         closed = np.where(np.isin(side, [*opened]), "", side).astype(str)
         numbers = self.numbers[modality]
         closed[numbers[np.isin(self.splits, opened) & (numbers >= 0)]] = ""
@@ -139,22 +138,21 @@ class Prepared:
 
     def faults(self, modality: str) -> dict[str, str]:
         """Record id to why it is not usable."""
-        ids = list(self.cohort.records[modality].index)
-        stored = self.stored[modality]
-        return {
-            str(ids[row]): "; ".join(f.what for f in found if f.level == "error")
-            for row, found in stored.findings.items()
-            if not stored.usable[row]
-        }
+        return self._said(modality, lambda finding: finding.level == "error", usable=False)
 
     def warned(self, modality: str, is_told: Callable[[str], bool]) -> dict[str, str]:
         """Record id to what was found, of codes that are told, of records that are kept."""
-        ids = list(self.cohort.records[modality].index)
-        stored = self.stored[modality]
+        return self._said(modality, lambda finding: is_told(finding.code), usable=True)
+
+    def _said(
+        self, modality: str, is_told: Callable[[Finding], bool], *, usable: bool
+    ) -> dict[str, str]:
+        """Record id to what is told of it, of records that are usable, or of those that are not."""
+        ids, stored = self.cohort.records[modality].index, self.stored[modality]
         return {
             str(ids[row]): "; ".join(said)
             for row, found in stored.findings.items()
-            if stored.usable[row] and (said := [f.what for f in found if is_told(f.code)])
+            if stored.usable[row] == usable and (said := [f.what for f in found if is_told(f)])
         }
 
     def index(self, modality: str) -> np.ndarray:
@@ -617,8 +615,7 @@ def _rehearse(cohort: Cohort, name: str, adapter: Adapter) -> None:
 def train_places(cohort: Cohort, modality: str) -> Sequence[RecordRef]:
     """Give where the records of train people lie: what an adapter may learn from."""
     table = cohort.records[modality]
-    side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object)
-    found: Sequence[RecordRef] = table["place"].array[side == "train"]
+    found: Sequence[RecordRef] = table["place"].array[cohort.sides(modality) == "train"]
     return found
 
 
@@ -629,7 +626,7 @@ def _note_copies(
     errors: list[Finding] = []
     for name, adapter in adapters.items():
         one, table = stored[name], cohort.records[name]
-        side = cohort.subjects["split"].reindex(table["subject"]).to_numpy(object).tolist()
+        side = cohort.sides(name).tolist()
         sketches = [one.sketch(row) for row in range(len(one.digests))]
         copies = find_copies(adapter, table["place"].array, side, one.digests, sketches)
         if copies:

@@ -24,8 +24,7 @@ def train_records(prepared: Prepared) -> dict[str, np.ndarray]:
     found = {}
     for name, stored in prepared.stored.items():
         whose = prepared.cohort.records[name]["subject"]
-        side = prepared.cohort.subjects["split"].reindex(whose)
-        learned = side.isin(["train", "tuning"]).to_numpy() & stored.usable
+        learned = np.isin(prepared.cohort.sides(name), ["train", "tuning"]) & stored.usable
         hashes = _numbers(compress(stored.digests, learned))
         people = np.unique(whose.to_numpy()[learned], return_inverse=True)[1].astype(np.uint64)
         found[name] = np.sort(np.unique(np.stack([hashes, people], axis=1), axis=0)[:, 0])
