@@ -829,22 +829,20 @@ def test_impossible_sources_are_refused(fields):
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("kind", "fields"),
     [
-        {"mode": "volume_3d", "frames": 3},
-        {"mode": "volume_3d", "frames": ["ed", "es"]},
-        {"frames": []},
-        {"size": 0},
-        {"upper_percentile": 101},
+        (CMRSettings, {"mode": "volume_3d", "frames": 3}),
+        (CMRSettings, {"mode": "volume_3d", "frames": ["ed", "es"]}),
+        (CMRSettings, {"frames": []}),
+        (CMRSettings, {"size": 0}),
+        (CMRSettings, {"upper_percentile": 101}),
+        (CMRAugment, {"scale": (0.9, 0.6)}),
+        (CMRAugment, {"scale": (0.9, 1.6)}),
     ],
 )
-def test_impossible_settings_are_refused(fields):
+def test_impossible_settings_are_refused(kind, fields):
     with pytest.raises(ValidationError):
-        CMRSettings(**fields)
-    with pytest.raises(ValidationError):
-        CMRAugment(scale=(0.9, 0.6))
-    with pytest.raises(ValidationError):
-        CMRAugment(scale=(0.9, 1.6))
+        kind(**fields)
 
 
 # ------------------------------------------------------------------ real data
