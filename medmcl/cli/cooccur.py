@@ -151,6 +151,15 @@ OtherPeople = Annotated[
     ),
 ]
 
+OtherRows = Annotated[
+    bool,
+    typer.Option(
+        "--other-people",
+        help="Subjects are row numbers here (0 or 1 on) and where another budget was charged, and "
+        "other people; the ledger says it. If they are the same, they have two budgets.",
+    ),
+]
+
 
 BesidePrivate = Annotated[
     bool,
@@ -260,6 +269,7 @@ def release_private(
         int, typer.Option(min=1, help="Where the search for a quantile ends; fixed in public.")
     ] = 64,
     allow_noise: AllowNoise = False,
+    other_people: OtherRows = False,
 ) -> None:
     """Write noisy counts under differential privacy, a patient being the unit (extra [dp])."""
     given = {**locals()}
@@ -371,11 +381,12 @@ def private_share(
     ledger: Annotated[Path, typer.Option(help="Budget of this site's patients; see `budget`.")],
     round_: PrivateRound,
     out: ShareFile,
+    other_people: OtherRows = False,
 ) -> None:
     """Clip this site's patients, add its share of the noise, and mask; the share may leave."""
     from medmcl.stages.cooccur.release import share_rows
 
-    _say(share_rows(rows, keys, ledger, round_, out))
+    _say(share_rows(rows, keys, ledger, round_, out, other_people=other_people))
 
 
 @app.command("private-sum", cls=Command)

@@ -275,8 +275,8 @@ def people_of_rows(
     """Give tags of what patients have, of their names, and of both together.
 
     For arguments see `people_of_records`; of patients who have nothing the name alone gets a tag.
-    Names that are all numbers from 0 or 1 on may be those of rows (``numbers``): two such tables
-    are not compared by them.
+    Names that are all numbers from 0 or 1 on may be those of rows (``numbers``): of two such tables
+    somebody may say that they are of other people.
     """
     key = _key_if_any()
     if key is None:

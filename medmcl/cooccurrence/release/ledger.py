@@ -33,6 +33,7 @@ from medmcl.core.file_lock import alone, sweep_lock
 
 log = logging.getLogger(__name__)
 SCHEMA: Final = "medmcl/privacy-ledger@1"
+OTHER_PEOPLE: Final = "; row numbers are not those of another budget, because somebody said so"
 
 
 class EntryKeys(Config):
@@ -70,11 +71,15 @@ class Ledger:
         path: Where the ledger is kept. Not part of any release; back it up with the patients.
         register: What binds it to the patients; those beside it and beside their rows if not given.
         rows: The table of these patients, if they come as one.
+        other_people: Patients who are called by the numbers of rows (from 0 or 1 on), as others
+            are for whom another budget was charged, are not they: somebody says so, and each
+            charge tells it.
     """
 
     path: Path
     register: Register | None = None
     rows: Path | None = None
+    other_people: bool = False
 
     @classmethod
     def start(
@@ -141,7 +146,10 @@ class Ledger:
             keys = self._as_last_charged(registers)
             assert keys.id is not None
             for register in registers:
-                register.refuse_other_budget(keys.id, people, self.path)
+                register.refuse_other_budget(
+                    keys.id, people, self.path, other_people=self.other_people
+                )
+            what += OTHER_PEOPLE if self.other_people else ""
             entries = (*keys.releases, EntryKeys(what=what, rho=rho))
             after = _checked(keys.model_copy(update={"releases": entries}))
             spent = _spent(after)

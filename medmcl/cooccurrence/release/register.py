@@ -252,14 +252,22 @@ class Register:
             found.append(OwnerKeys(site=one.site, kind=one.kind, patients=len(one.tags)))
         return tuple(found)
 
-    def refuse_other_budget(self, ledger: str, people: Sequence[People], where: Path) -> None:
+    def refuse_other_budget(
+        self, ledger: str, people: Sequence[People], where: Path, *, other_people: bool = False
+    ) -> None:
         """Refuse patients who have a budget already, under whatever name their table comes.
+
+        Args:
+            ledger: That is to be charged.
+            people: Whose release it is.
+            where: The ledger's file.
+            other_people: As of `medmcl.cooccurrence.release.ledger.Ledger`.
 
         Raises:
             ArtefactError: Another budget was charged for some of them, or their records are too
                 like one another to tell.
         """
-        for budget, mine, known in self._charged(people, but=ledger):
+        for budget, mine, known in self._charged(people, but=ledger, other_people=other_people):
             if shared_patients(mine, known):
                 raise ArtefactError(
                     "these patients have a privacy budget already, and it is fixed once",
@@ -268,7 +276,9 @@ class Register:
                     expected="the same ledger for all releases of a patient",
                     fix=f"--ledger {budget.path} (wherever it lies now). Other people whose "
                     "subjects have the same names are taken for the same: give them names of "
-                    "their own, or keep a register for each site (MEDMCL_REGISTER=FOLDER)",
+                    "their own, or keep a register for each site (MEDMCL_REGISTER=FOLDER); if they "
+                    "are numbers from 0 or 1 on in both tables, --other-people (of a Ledger "
+                    "other_people=True)",
                 )
             if may_be_the_same(mine, known):
                 raise ArtefactError(
@@ -301,19 +311,22 @@ class Register:
                 )
 
     def _charged(
-        self, people: Sequence[People], but: str | None = None
+        self, people: Sequence[People], but: str | None = None, *, other_people: bool = False
     ) -> Iterator[tuple[BudgetKeys, People, People]]:
         """Each budget with those of ``people`` and of whom it was charged for that may compare.
 
-        Names that may be row numbers are compared with names that are more, but not with others
-        that may be row numbers.
+        Names that may be row numbers are names too, unless somebody says that those of both tables
+        are of rows.
         """
         for name, budget in self.read().budgets.items():
             for known, one in product(budget.people if name != but else (), people):
-                if {one.kind, known.kind} == {"subjects", "numbers"}:
+                kinds = {one.kind, known.kind}
+                if kinds == {"numbers"} and other_people:
+                    continue
+                if "numbers" in kinds and kinds <= {"subjects", "numbers"}:
                     named_so = replace(one, kind="subjects")
                     yield budget, named_so, replace(self._people(known), kind="subjects")
-                elif one.kind == known.kind != "numbers":
+                elif one.kind == known.kind:
                     yield budget, one, self._people(known)
 
     def read(self) -> RegisterKeys:

@@ -116,6 +116,7 @@ def release_rows(
     window: str = "record",
     clip_share: float = CLIP_SHARE,
     allow_noise: bool = False,
+    other_people: bool = False,
 ) -> dict[str, Any]:
     """Release patients' token counts as noisy pairs under differential privacy.
 
@@ -132,6 +133,7 @@ def release_rows(
         window: Name of the window that ``rows`` has, if it has one.
         clip_share: Share of the cost that goes for bounds that are chosen from the patients.
         allow_noise: See `medmcl.cooccurrence.release.private.release_private`.
+        other_people: See `Ledger`.
 
     Returns:
         What to tell the site: bounds, noise, budget spent, and occurrences that the vocabulary does
@@ -147,7 +149,7 @@ def release_rows(
         raise ArtefactError("a release is written to a new folder", where=out)
     vocabularies = read_vocabularies(vocabulary)
     refuse_unbounded(clip, vocabularies)
-    kept = open_budget(ledger, rows)
+    kept = open_budget(ledger, rows, other_people=other_people)
     first, second = names_of(vocabularies)
     columns_of(rows)
     with kept.paying(rho_for(epsilon, delta)):
@@ -270,9 +272,9 @@ def listed_rows(rows: Path, vocabulary: Path) -> dict[str, Any]:
     }
 
 
-def open_budget(path: Path, rows: Path | None = None) -> Ledger:
+def open_budget(path: Path, rows: Path | None = None, *, other_people: bool = False) -> Ledger:
     """The budget of the patients of a table ``rows``; `ArtefactError` if there is none."""
-    ledger = Ledger(path, rows=rows)
+    ledger = Ledger(path, rows=rows, other_people=other_people)
     ledger.read()
     return ledger
 
@@ -357,7 +359,9 @@ def start_private(
 
 
 @one_writer("a share is being made")
-def share_rows(rows: Path, keys: Path, ledger: Path, started: Path, out: Path) -> dict[str, Any]:
+def share_rows(
+    rows: Path, keys: Path, ledger: Path, started: Path, out: Path, *, other_people: bool = False
+) -> dict[str, Any]:
     """Make a site's share of a private round; the share may go to the coordinator, nothing else.
 
     Args:
@@ -366,13 +370,14 @@ def share_rows(rows: Path, keys: Path, ledger: Path, started: Path, out: Path) -
         ledger: Budget of the site's patients, charged with the whole release.
         started: File of `start_private`.
         out: File of the share; must be new.
+        other_people: See `Ledger`.
 
     Returns:
         What to tell the site: budget spent, and occurrences that the vocabulary does not list.
     """
     turn, plan = load_private_round(round_file(started))
     require_keys(keys)
-    kept = open_budget(ledger, rows)
+    kept = open_budget(ledger, rows, other_people=other_people)
     columns_of(rows)
     with kept.paying(plan.rho):
         found = read_rows(rows, dict(plan.vocabularies))

@@ -528,8 +528,8 @@ def test_rows_and_counts_name_a_patient_alike(how, ledger, tmp_path):
         with pytest.raises(ArtefactError, match=r"got: +150 patients(.|\n)*--beside-private"):
             release_threshold(counts)
     other = Ledger.start(tmp_path / "fresh.json", epsilon=2, delta=1e-6)
-    changed = [one.copy() for one in x]  # of row numbers more than that is not seen
-    changed[0][: 60 if how == "row numbers" else None] += 1
+    changed = [one.copy() for one in x]
+    changed[0][:] += 1
     with pytest.raises(ArtefactError, match=OTHER_BUDGET):
         private(other, changed, patients=numbers)
     private(other, site_tables(1), patients=names(150, "other"))
@@ -584,16 +584,24 @@ def test_records_too_like_one_another_to_tell_have_no_second_budget(ledger, tmp_
 
 @pytest.mark.parametrize("gone", [0, 7])
 def test_rows_of_numbered_patients_are_known_again(ledger, tmp_path, gone):
-    """Row numbers for names, and few codes: names and records together tell."""
+    """Row numbers for names, and few codes: of whom somebody says that they are other people, names
+    and records together tell."""
     x = tuple(np.random.default_rng(seed).poisson(0.6, (200, 3)) for seed in (1, 2))
     words = vocabularies(3, 3)
     private(ledger, x, patients=range(200), vocabularies=words)
     other = Ledger.start(tmp_path / "fresh.json", epsilon=2, delta=1e-6)
+    elsewhere = replace(other, other_people=True)
     rows = tuple(one[gone:] for one in x)
-    with pytest.raises(ArtefactError, match=OTHER_BUDGET):
-        private(other, rows, patients=range(gone, 200), vocabularies=words)
+    for one in (other, elsewhere):
+        with pytest.raises(ArtefactError, match=OTHER_BUDGET):
+            private(one, rows, patients=range(gone, 200), vocabularies=words)
     else_ = tuple(np.random.default_rng(seed).poisson(0.6, (200, 3)) for seed in (3, 4))
-    private(other, else_, patients=range(200), vocabularies=words)  # another hospital's numbers
+    for rows in (else_, tuple(one + 1 for one in x)):  # most records changed, or others
+        with pytest.raises(ArtefactError, match=rf"{OTHER_BUDGET}(.|\n)*--other-people"):
+            private(other, rows, patients=range(200), vocabularies=words)
+    assert not other.read().releases
+    private(elsewhere, else_, patients=range(200), vocabularies=words)  # another hospital's numbers
+    assert "because somebody said so" in other.read().releases[0].what
 
 
 def test_a_ledger_set_back_cut_or_edited_is_refused(ledger):

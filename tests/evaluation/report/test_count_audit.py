@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.page import write_report
 from medmcl.evaluation.report.small_counts import as_shown
 from medmcl.evaluation.report.table_one import Variable, table_one
+from medmcl.stages.benchmark.board import CALLED, Row, write_board
 
 LEVELS = ("A", "B", "C")
 
@@ -59,7 +61,7 @@ def report(folder, seed):
     table = table_one(
         pd.DataFrame({"site": site, "ill": outcome}), ["held_out"] * len(y),
         [Variable(name="site", kind="category"),
-         Variable(name="ill", kind="category", **KEEP)],
+         Variable(name="ill", kind="category", is_outcome=True)],
     )  # fmt: skip
     base = {"task": "ill", "target": "ill", "method": "ours", "metric": "auroc",
             "direction": "higher", "value": 0.8}  # fmt: skip
@@ -89,9 +91,6 @@ def report(folder, seed):
         ],
     )  # fmt: skip
     write_report(folder / "report.html", data)
-
-
-KEEP = {"is_outcome": True} if "is_outcome" in Variable.__dataclass_fields__ else {"keep": "yes"}
 
 
 def read(path):
@@ -260,7 +259,7 @@ def rich_report(folder, seed):
             pd.DataFrame({"site": site, **{name: pd.Series(y).map({0.0: "no", 1.0: "yes"})
                                            for name, y in outcome.items()}}),
             ["held_out"] * n,
-            [Variable(name=name, kind="category", **(KEEP if name in TASKS else {}))
+            [Variable(name=name, kind="category", is_outcome=name in TASKS)
              for name in ("site", *TASKS)],
         ),
     )  # fmt: skip
@@ -388,3 +387,121 @@ def test_a_sentence_reads_otherwise_where_it_leaves(tmp_path):
     for file in tmp_path.iterdir():
         assert "2 of 203" not in file.read_text(encoding="utf-8"), file.name
     assert "<5 values lie far" in (tmp_path / "report.json").read_text(encoding="utf-8")
+
+
+SIDES = {"ill": ("no", "yes"), "grade": ("high", "low", "mid"), "c1": ("no", "yes"),
+         "c2": ("no", "yes"), "c3": ("no", "yes")}  # fmt: skip
+SIGNS = ("c1", "c2", "c3")
+
+
+def outcomes_with_gaps(seed):
+    """Outcomes of 300 train people and about a hundred held out: one rare, and unknown of some."""
+    rng, found = np.random.default_rng(seed), {}
+    for split, n in (("train", 300), ("held_out", int(rng.integers(90, 130)))):
+        table = pd.DataFrame(index=range(n))
+        for name, sides in SIDES.items():
+            rare = int(rng.integers(1, 5)) if name in ("ill", "grade", "c1") else 40
+            kinds = [sides[-1]] * rare if len(sides) == 2 else ["high"] * rare
+            rest = ["no"] if len(sides) == 2 else ["low", "mid"]
+            values = np.array([*kinds, *rng.choice(rest, n - rare)], dtype=object)
+            values[rng.permutation(np.arange(rare, n))[: rng.choice([0, 2, 8, 15])]] = None
+            table[name] = rng.permutation(values)
+        found[split] = table
+    return found
+
+
+def rows_with_gaps(tables):
+    """Rows of results: all tasks, two sums over signs, one without the rare one, and of classes."""
+    train, held_out = tables.values()
+    rows = []
+    for name, sides in SIDES.items():
+        task = "signs" if name in SIGNS else name
+        kind = {"ill": "binary", "grade": "multiclass"}.get(task, "multilabel")
+        for side in sides if name == "grade" else ("yes",):
+            y = (held_out[name].dropna() == side).to_numpy(float)
+            known = train[name].dropna()
+            target = side if name == "grade" else name
+            trained = {"train_subjects": len(known), "train_events": int((known == side).sum())}
+            rows.append(row(y, "ours", "auroc", 0.8, kind, task=task, target=target, **trained))
+    for task, metric, but in (
+        ("signs", "auroc", ""),
+        ("signs", "ici", "c1"),
+        ("grade", "ici", "high"),
+    ):
+        own = [one for one in rows if one.task == task and one.target not in (but, "macro")]
+        first = max(own, key=lambda one: one.subjects)
+        rows.append(replace(first, target="macro", metric=metric, non_events=None,
+                            events=sum(one.events for one in own), train_events=None))  # fmt: skip
+    return rows
+
+
+def board_rows(rows):
+    """The same for a leaderboard."""
+    more = {"suite": "s", "cohort": "c", "name": "ours", "condition": "as recorded", "mark": "",
+            "left_out": "", "overlap": "not seen", "terms": "", "command": "x"}  # fmt: skip
+    for one in rows:
+        own = {name: getattr(one, name) for name in vars(one) if name in Row.__dataclass_fields__}
+        told = {ours: getattr(one, theirs) for theirs, ours in CALLED.items()}
+        yield Row(**own | told | more | {"kind": "model", "classes": 3})
+
+
+def audit_of_gaps(folder, sizes, *, is_board):
+    """Read results and Table 1, or a leaderboard, whose page tells how many the splits are."""
+    found = Audit(400)
+    for split, n in zip(("train", "held_out"), sizes, strict=True):
+        found.known(split, str(n))
+        for name, sides in SIDES.items():
+            parts = [f"{split} {name} {side}" for side in sides]
+            for part in (*parts, f"{split} {name} known", f"{split} {name} missing"):
+                found.known(part)
+            found.equal(f"{split} {name} known", *parts)
+            found.equal(split, f"{split} {name} known", f"{split} {name} missing")
+    for line in () if is_board else read(folder / "table_one.csv"):
+        if line["variable"] != "subjects":
+            name = line["variable"].removeprefix("signs: ")
+            found.known(f"{line['split']} {name} {line['level']}", line["text"])
+    called = CALLED if is_board else {}
+    for line in read(folder / ("leaderboard.csv" if is_board else "results.csv")):
+        task, target = line["task"], line["target"]
+        if target == "macro":
+            whole = f"{task} {line['metric']}"
+            found.known(whole, line["events"])
+            but = {"c1", "high"} if line["metric"] == "ici" else set()
+            parts = [(one, "yes") for one in SIGNS]
+            parts = parts if task == "signs" else [("grade", side) for side in SIDES["grade"]]
+            found.equal(whole, *(f"held_out {one} {side}" for one, side in parts
+                                 if not but & {one, side}))  # fmt: skip
+            continue
+        name, side = ("grade", target) if task == "grade" else (target, "yes")
+        found.known(f"held_out {name} known", line[called.get("subjects", "subjects")])
+        found.known(f"held_out {name} {side}", line["events"])
+        found.known(f"train {name} known", line[called.get("train_subjects", "train_subjects")])
+        if not is_board:
+            found.known(f"train {name} {side}", line["train_events"])
+        if not is_board and side == "yes":
+            found.known(f"held_out {name} no", line["non_events"])
+    return found
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_no_count_follows_where_rare_outcomes_are_unknown_of_some(tmp_path, seed):
+    tables = outcomes_with_gaps(seed)
+    rows = rows_with_gaps(tables)
+    table = table_one(
+        pd.concat(tables.values(), ignore_index=True),
+        [split for split, one in tables.items() for _ in range(len(one))],
+        [Variable(name=name, kind="category", is_outcome=True,
+                  about=f"signs: {name}" if name in SIGNS else "") for name in SIDES],
+    )  # fmt: skip
+    sizes = [len(one) for one in tables.values()]
+    flow = [(split, n, n) for split, n in zip(tables, sizes, strict=True)]
+    shown = as_shown(Evaluation(folder=tmp_path, table_one=table, results=rows, flow=flow))
+    write_csv_files(tmp_path, shown)
+    save_results(tmp_path / "results.csv", shown.results)
+    write_board(tmp_path, "t", list(board_rows(rows)), [], [(sizes[0], 0, sizes[1])])
+    for is_board in (False, True):
+        found = audit_of_gaps(tmp_path, sizes, is_board=is_board)
+        for name in found.at:
+            pair = found.ends_of(name)
+            assert pair is not None, (is_board, name)
+            assert pair[0] < pair[1] or not 0 < pair[0] < 5, (is_board, name, pair)
