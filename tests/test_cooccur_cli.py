@@ -164,8 +164,11 @@ def test_a_private_release_is_paid_for(tmp_path, capsys):
     assert cooccur(*budget, "--epsilon", 1.2, "--delta", 1e-6) == 0  # a fresh one for the same rows
     assert cooccur(*release, "--out", tmp_path / "two") == 2
     assert "have a privacy budget already" in capsys.readouterr().err
-    write_rows(tmp_path, other=True)  # other people
+    write_rows(tmp_path, other=True)  # other people of the same row numbers
     chosen = [word.replace("codes=2", "codes=quantile:0.5") for word in map(str, release)]
+    assert cooccur(*chosen, "--clip-longest", 5, "--out", tmp_path / "chosen") == 2
+    assert "--other-people" in capsys.readouterr().err
+    chosen.append("--other-people")
     assert cooccur(*chosen, "--clip-longest", 5, "--out", tmp_path / "chosen") == 0
     release_keys = json.loads((tmp_path / "chosen" / "manifest.json").read_text())["release"]
     assert f"clip: {json.dumps(release_keys['clip'])}" in capsys.readouterr().out
