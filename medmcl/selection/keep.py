@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 import medmcl
 from medmcl.core.cohort_rows import write_rows
@@ -18,7 +17,6 @@ from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, MedmclError
 from medmcl.core.findings import first_of
 from medmcl.core.limits import parse_json
-from medmcl.selection.ranking import ranks
 
 SCHEMA = "medmcl/keep@1"
 _MARK = b"medmcl"
@@ -247,6 +245,10 @@ class Keep:
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
+    import torch  # not at the top: keep files are read without it
+
+    from medmcl.selection.ranking import ranks
+
     return ranks(torch.from_numpy(np.array(scores))).numpy()
 
 
