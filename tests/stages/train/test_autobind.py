@@ -31,7 +31,7 @@ from medmcl.objectives.pairs.pairs import spanning_tree
 from medmcl.stages.run.study import stage_sentence
 from medmcl.stages.run.training import run_stage
 from medmcl.stages.train import grouped_rows
-from medmcl.stages.train import train as train_stage
+from medmcl.stages.train import parts as train_stage
 from medmcl.stages.train.spec import ObjectiveSpec
 from medmcl.stages.train.train_filter import keep_apart
 
