@@ -7,7 +7,7 @@ number from which such a count could be worked out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -363,9 +363,11 @@ def _categories(variable: Variable, columns: Sequence[pd.Series], fewest: int) -
         found = pooled.value_counts()
         count: dict[str | None, int] = {level: int(found.get(level, 0)) for level in levels}
         counts.append({**count, None: int(one.isna().sum())})
-    hidden = [_hidden(count, fewest, variable) for count in counts]
+    hidden = [
+        _hidden(count, fewest, variable, one) for count, one in zip(counts, names, strict=True)
+    ]
     vectors = [np.array([count[level] for level in levels], dtype=np.float64) for count in counts]
-    secret = [any(isinstance(value, str) for value in cells.values()) for cells in hidden]
+    secret = [_any_text(cells.values()) for cells in hidden]
     differences = [
         None if secret[0] or hide else smd_categories(vectors[0], vector)
         for hide, vector in zip(secret, vectors, strict=True)
@@ -391,16 +393,24 @@ def _categories(variable: Variable, columns: Sequence[pd.Series], fewest: int) -
 
 
 def _hidden(
-    counts: Mapping[str | None, int], fewest: int, variable: Variable
+    counts: Mapping[str | None, int], fewest: int, variable: Variable, values: pd.Series
 ) -> dict[str | None, int | str]:
-    """Hide levels; who lacks an outcome stands, where the people who are scored tell it too."""
-    lacking = counts[None]
-    if variable.is_outcome and not 0 < lacking < fewest:
-        levels: dict[str | None, int] = {
-            level: count for level, count in counts.items() if level is not None
-        }
-        return {**hide(levels, fewest), None: lacking}
-    return hide(counts, fewest, "yes" if variable.is_outcome else "")
+    """Hide levels; of an outcome as results do, which tell who lacks it and name each class."""
+    if not variable.is_outcome or 0 < counts[None] < fewest:
+        return hide(counts, fewest, "yes" if variable.is_outcome else "")
+    shown = hide({str(level): int(n) for level, n in values.value_counts().items()}, fewest)
+    own: dict[str | None, int | str] = {
+        level: shown.pop(level, 0) for level in counts if level not in (OTHERS, None)
+    }
+    pooled = list(shown.values())
+    told = pooled[0] if len(pooled) == 1 else WITHHELD if _any_text(pooled) else counts.get(OTHERS)
+    if told is not None and OTHERS in counts:
+        own[OTHERS] = told
+    return {**own, None: counts[None]}
+
+
+def _any_text(values: Iterable[int | str]) -> bool:
+    return any(isinstance(value, str) for value in values)
 
 
 OTHERS = "others"

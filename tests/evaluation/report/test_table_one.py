@@ -230,3 +230,20 @@ def test_header_and_text_rows_have_one_width():
     table = made({"train": {"f": 50, "m": 20}, "tuning": {"f": 9, "m": 9}, "held_out": {"f": 7}})
     assert table.header[-2:] == ("SMD tuning", "SMD held_out")
     assert {len(row) for row in table.text_rows} == {len(table.header)}
+
+
+def test_pooled_classes_of_an_outcome_do_not_tell_one_that_results_hide():
+    """Three of a class that train lacks are pooled with others: beside six they told the three."""
+    sizes = {"rare": 3, "next": 6, "late": 20} | {f"k{n}": 30 + n for n in range(11)}
+    held_out = np.repeat(list(sizes), list(sizes.values()))
+    trained = {"rare": 1, "late": 1, "next": 90}
+    train = np.repeat(list(sizes), [trained.get(name, 40) for name in sizes])
+    variable = Variable(name="grade", kind="category", is_outcome=True)
+    table = table_one(
+        pd.DataFrame({"grade": [*train, *held_out]}),
+        ["train"] * len(train) + ["held_out"] * len(held_out), [variable],
+    )  # fmt: skip
+    shown = {row.level: row.cells[1].text for row in table.rows}
+    assert shown["others"] == shown["next"] == WITHHELD
+    assert "rare" not in shown
+    assert shown["k10"].startswith("40")
