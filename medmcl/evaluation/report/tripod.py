@@ -14,6 +14,7 @@ from medmcl.evaluation.protocol.evidence import RiskHistogram
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import CROSS_VALIDATION, headline_rows
 from medmcl.evaluation.report.patterns import presence
+from medmcl.evaluation.report.small_rows import is_mean
 from medmcl.evaluation.report.words import listed, measured, metric_name, people_shown
 
 
@@ -288,7 +289,7 @@ def _analysed(data: Evaluation) -> str:
     rows = [headline_rows(data.task_rows, task)[:1] for task in _tasks(data)]
     shown = [
         f"{row.task} {people_shown(row.n, row.subjects or row.n)}"
-        + ("" if row.events is None else f" with {row.events:,} events")
+        + ("" if row.events is None or is_mean(row) else f" with {row.events:,} events")
         for found in rows
         for row in found
     ]
