@@ -617,7 +617,7 @@ def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
         except CohortError:  # its own finding says it
             continue
         findings += _unknown_tellers(cohort, task_name, known)
-        findings += _told_by_gaps(cohort, task_name, {*read, *task.leaky_columns})
+        findings += _told_by_cells(cohort, task_name, {*read, *task.leaky_columns})
         for name, spec in cohort.spec.modalities.items():
             shown = {*spec.cell_columns, *spec.needed_columns}
             for columns, how in ((read, "made of"), (set(task.leaky_columns) - read, "told by")):
@@ -630,17 +630,20 @@ def _check_leaks(cohort: Cohort, tasks: Iterable[str]) -> list[Finding]:
 
 
 FEW_EACH, NEARLY_ALL = 5, 0.95
+APART_EACH, MOST_LEVELS = 10, 20
+"""People with and without an outcome whom no value of a column joins (by chance less than once in
+10,000 columns), and different texts of a column beyond which each person may have their own."""
 
 
-def _told_by_gaps(cohort: Cohort, task_name: str, own: set[str]) -> list[Finding]:
-    """Note input columns that are filled for those with the outcome, and for nobody else."""
+def _told_by_cells(cohort: Cohort, task_name: str, own: set[str]) -> list[Finding]:
+    """Note input columns that tell an outcome alone: by who has a cell, or by what stands in it."""
     targets = cohort.targets(task_name) if task_name in cohort.usable_tasks else None
     if targets is None or targets.kind not in ("binary", "multilabel", "survival"):
         return []
     subjects = cohort.samples["subject"].to_numpy(object)
     shown = {name for spec in cohort.spec.modalities.values() for name in spec.cell_columns} - own
     inputs = cohort.subjects[[one for one in cohort.subjects if one in shown]]
-    table = inputs.notna().reindex(pd.Index(subjects, dtype=object), fill_value=False)
+    table = inputs.reindex(pd.Index(subjects, dtype=object))
     findings = []
     for number, label in enumerate(targets.columns):
         if targets.kind == "survival" and label != "event":
@@ -652,17 +655,37 @@ def _told_by_gaps(cohort: Cohort, task_name: str, own: set[str]) -> list[Finding
             for column in spec.cell_columns:
                 if column not in table:
                     continue
-                filled = table[column].to_numpy()
+                filled = table[column].notna().to_numpy()
                 with_it, without = filled[known & has].mean(), filled[known & ~has].mean()
-                if abs(with_it - without) < NEARLY_ALL:
+                if abs(with_it - without) >= NEARLY_ALL:
+                    what = (
+                        f"whether {column} of '{name}' is filled tells the outcome: it is in "
+                        f"{100 * with_it:.0f} % of those with it and {100 * without:.0f} % of "
+                        "others"
+                    )
+                elif _share_no_value(table[column][known & has], table[column][known & ~has]):
+                    what = (
+                        f"{column} of '{name}' alone tells the outcome: no value of it is found "
+                        "both among those with the outcome and among others, or between the two"
+                    )
+                else:
                     continue
-                what = (
-                    f"whether {column} of '{name}' is filled tells the outcome: it is in "
-                    f"{100 * with_it:.0f} % of those with it and {100 * without:.0f} % of others"
-                )
                 fix = f"leaky_columns: [{column}] under the task, if it is known only afterwards"
                 findings.append(task_finding(task_name, "task.leak", what, fix))
     return findings
+
+
+def _share_no_value(one: pd.Series, other: pd.Series) -> bool:
+    """Whether numbers of two groups lie apart from each other, or texts of them all differ."""
+    one, other = one.dropna(), other.dropna()
+    if min(len(one), len(other)) < APART_EACH:
+        return False
+    numbers = [pd.to_numeric(part, errors="coerce") for part in (one, other)]
+    if not any(part.isna().any() for part in numbers):
+        a, b = numbers
+        return bool(a.max() < b.min() or b.max() < a.min())
+    levels = [set(part.astype(str)) for part in (one, other)]
+    return sum(map(len, levels)) <= MOST_LEVELS and not levels[0] & levels[1]
 
 
 def _unknown_tellers(cohort: Cohort, task: str, known: Iterable[object]) -> list[Finding]:

@@ -488,7 +488,7 @@ class ECG:
                 where=where,
                 got=f"{int((~good).sum())} samples",
                 fix=self._fix(
-                    "repair the file, or set missing_samples: interpolate or zero",
+                    "repair the file; or, in the recipe, inputs.NAME.missing_samples: interpolate",
                     "fill them first (numpy.nan_to_num, or interpolate), or leave the record out",
                 ),
             )

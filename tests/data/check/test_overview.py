@@ -19,7 +19,7 @@ def grown(make_tiny, tmp_path):
     big.table = big.table.iloc[numbers % 12].assign(
         subject_id=[f"p{n:03d}" for n in numbers],
         split=np.repeat(["train", "tuning", "held_out"], 50),
-        sick=numbers % 2,
+        sick=(numbers + 1) // 2 % 2,  # not as sex, which is every second's
         days=numbers + 1,
         event=(numbers % 3 == 0).astype(int),
     )
@@ -79,6 +79,25 @@ def test_a_column_that_is_filled_with_the_outcome_alone_is_a_leak(grown, share):
     grown.tree["modalities"]["clinic"]["columns"]["death_year"] = "number"
     hits = [one for one in only(check_cohort(grown.write()), "task.leak") if one.task == "death"]
     assert ["death_year of 'clinic' is filled" in one.what for one in hits] == [True] * (share == 1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "told"),
+    [
+        (lambda has: has.astype(int), "number", True),  # the outcome once more
+        (lambda has: np.where(has, 0.0, 60.0 + np.arange(150)), "number", True),
+        (lambda has: np.where(has, "pathology", "home"), "category", True),
+        (lambda has: np.where(np.arange(150) < 1, "home", "ward"), "category", False),
+        (lambda has: np.r_[~has[:1], has[1:]].astype(int), "number", False),  # one differs
+        (lambda has: np.arange(150), "number", False),
+        (lambda has: [f"p{n}" for n in range(150)], "category", False),  # each their own
+    ],
+)
+def test_a_column_that_divides_people_as_the_outcome_does_is_a_leak(grown, cells, kind, told):
+    grown.table["copy"] = cells(grown.table["event"].to_numpy() == 1)
+    grown.tree["modalities"]["clinic"]["columns"]["copy"] = kind
+    hits = [one for one in only(check_cohort(grown.write()), "task.leak") if one.task == "death"]
+    assert ["copy of 'clinic' alone tells" in one.what for one in hits] == [True] * told
 
 
 def test_fewer_than_thirty_tuning_people_are_a_warning(grown):

@@ -88,7 +88,7 @@ def check_values(look: Look, unless: str) -> Iterator[Finding]:
     if bad.any():
         leads = [f"{lead} ({int(n)})" for lead, n in zip(used, bad.sum(1), strict=True) if n]
         what = f"NaN or infinite samples in {', '.join(leads)} of {bad.shape[1]}"
-        fix = "repair the file, or set missing_samples: interpolate"
+        fix = "repair the file; or, in the recipe, inputs.NAME.missing_samples: interpolate"
         yield fault("nan", where, what, fix)
     still = look.levels.flat
     flat = [lead for lead, place in zip(used, places, strict=True) if still[place]]
