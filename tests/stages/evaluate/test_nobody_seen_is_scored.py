@@ -41,6 +41,7 @@ from medmcl.data.loading.prepare import prepare
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World
+from medmcl.evaluation.metrics.sampled import ALL_THE_SAME
 from medmcl.evaluation.protocol import predicted
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.results import flipped, load_results
@@ -125,7 +126,9 @@ def is_chance(rows):
     whom have the event, has the standard error sqrt((n + 1) / 3) / n; the mean over seeds lies
     within 3.3 of its own, which it leaves once in a thousand, too.
     """
-    missed = sum(not row.low <= 0.5 <= row.high for row in rows)
+    spans = [(row.value, row.value) if ALL_THE_SAME in row.note else (row.low, row.high)
+             for row in rows]  # fmt: skip
+    missed = sum(not low <= 0.5 <= high for low, high in spans)
     n = np.array([row.n for row in rows])
     error = np.sqrt(np.sum((n + 1) / 3 / n**2)) / len(rows)
     near = abs(np.mean([row.value for row in rows]) - 0.5) < 3.3 * error

@@ -136,7 +136,7 @@ def test_poison_that_lies_apart_is_found_and_its_opposite_is_not(run, shapes, mo
     for name, one in lie(truth).items():
         if name != "lid":  # which looks at dimension, not at distance
             assert one.auroc.value == 1.0, name
-            assert (one.auroc.low, one.in_top, one.top) == (1.0, 8, 8)
+            assert (one.auroc.least, one.in_top, one.top) == (1.0, 8, 8)
         assert one.auroc.n == len(truth)
         assert one.auroc.events == 8
         assert one.by_chance == pytest.approx(64 / len(truth))
