@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.config import nearest, read_yaml
-from medmcl.core.errors import CohortError
+from medmcl.core.errors import CohortError, OverrideError
 from medmcl.core.findings import Finding, cohort_error, counted
 from medmcl.core.overrides import apply_override, blame, corrected, written
 from medmcl.core.targets import Targets
@@ -222,6 +222,8 @@ def load_cohort(
     for key, value in (overrides or {}).items():
         plain = key.removeprefix("cohort.")
         text = written(plain if plain == "data_root" else f"cohort.{plain}", value)
+        if value is None:
+            _refuse_nothing(tree, plain, text)
         applied[apply_override(tree, plain, value, where=text)] = text
     _leave_out_nulls(tree)
     if isinstance(tree.get("dataset"), str):
@@ -271,10 +273,24 @@ def dataset_under(said: str, overrides: Mapping[str, Any]) -> str:
     return said.partition(":")[0] if moved else said
 
 
+_LEFT_OUT = {"tasks": ("tasks", "prompts"), "modalities": ("modalities",), "choices": ("choices",)}
+
+
+def _refuse_nothing(tree: Mapping[str, Any], key: str, text: str) -> None:
+    """Refuse to leave out what is not there: the name is misspelt, and all would stay."""
+    kind, _, name = key.partition(".")
+    known = tree.get(kind)
+    if kind in _LEFT_OUT and isinstance(known, dict) and "." not in name and name not in known:
+        raise OverrideError(
+            f"there is no {name!r} to leave out{nearest(name, known)}",
+            where=text,
+            expected=", ".join(map(str, known)),
+        )
+
+
 def _leave_out_nulls(tree: dict[str, Any]) -> None:
     """Take out what ``--set cohort.tasks.NAME=null`` names; modalities and choices alike."""
-    named = {"tasks": ("tasks", "prompts"), "modalities": ("modalities",), "choices": ("choices",)}
-    for kind, sections in named.items():
+    for kind, sections in _LEFT_OUT.items():
         if isinstance(tree.get(kind), dict):
             gone = {name for name, given in tree[kind].items() if given is None}
             for section in sections:

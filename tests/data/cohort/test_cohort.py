@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from medmcl.core.errors import CohortError
+from medmcl.core.errors import CohortError, OverrideError
 from medmcl.data.check.check import check_cohort
 from medmcl.data.cohort.cohort import find_cohort, list_cohorts, load_cohort, open_cohort
 
@@ -300,6 +300,8 @@ def test_null_leaves_a_modality_out(tiny):
     cohort = open_cohort(tiny.folder, {"cohort.modalities.cmr": None})
     assert list(cohort.spec.modalities) == [n for n in tiny.tree["modalities"] if n != "cmr"]
     assert cohort.findings == []
+    with pytest.raises(OverrideError, match=r"modalities.cmt=null(.|\n)*did you mean 'cmr'"):
+        open_cohort(tiny.folder, {"cohort.modalities.cmt": None})
 
 
 def test_what_is_wrong_with_an_override_is_said_of_it_and_not_of_the_file(tiny):
