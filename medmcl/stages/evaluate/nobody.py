@@ -51,7 +51,8 @@ def refuse_nobody(
         where=f"cohort {prepared.cohort.name}",
         got="\n            ".join(lines) or None,
         expected=scored if tasks else f"tasks and {scored}, or what else the evaluate stage reads",
-        fix=f"give {', '.join(sorted(other))} in cohort.yaml as the run has it; or --probe refit"
+        fix=f"give {', '.join(sorted(other))} in cohort.yaml as the run has it (of another unit: "
+        "`time: 30.4375 * MONTHS`, `unit: days`); --probe refit would fit on these people instead"
         if other and not reasons
         else "see `split:` of subjects, the columns under tasks:, and `medmcl check`; a prediction "
         "without an outcome is `medmcl predict`",
