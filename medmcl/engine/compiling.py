@@ -50,7 +50,8 @@ def compile_blocks(
     """Let every repeated block run compiled when it trains; give how many there are.
 
     Names of weights stay, so do checkpoints; in evaluation blocks run as they are. Each block is
-    one graph, without a break; one of which torch can make none is told of, and runs as it is.
+    one graph, without a break; one of which torch can make none (with experts on a CPU, of whose
+    rows it does not know how many there are) is told of, and runs as it is.
     Where the number of present rows changes from step to step, torch compiles a second time, for
     any number. Blocks with convolutions run as they are on a CPU: compiled by torch's inductor
     they took up to half as long again (ResNets in one and two dimensions).
@@ -108,7 +109,11 @@ class _Compiled:
                     torch._dynamo.maybe_mark_dynamic(x, [0, 1])
         try:
             return self.compiled(*args, **kwargs)
-        except torch._dynamo.exc.Unsupported as error:
+        except Exception as error:
+            from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+            if not isinstance(error, torch._dynamo.exc.Unsupported | GuardOnDataDependentSymNode):
+                raise
             self.compiled = None
             kind, why = type(self.block).__name__, str(error).splitlines()[0]
             warnings.warn(f"a block ({kind}) runs as it is, uncompiled: {why}", stacklevel=2)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_shared import batch, build
 
 from medmcl.engine.compiling import compile_blocks
 from medmcl.engine.recompute import repeated_blocks
 
-TRACED = {"ecg_vit", "resnet1d", "timm", "text_transformer", "code_transformer", "small_cnn"}
-"""Kinds that recipes train. All others were traced whole too; a test of each takes a minute."""
+TRACED = {"ecg_vit", "resnet1d", "timm", "text_transformer", "code_transformer", "small_cnn",
+          "clip_text"}  # fmt: skip
+"""Kinds that recipes train most. All others but experts were traced whole too; a test of each takes
+a minute."""
 
 
 @pytest.mark.filterwarnings("error:a block")
@@ -31,3 +34,15 @@ def test_blocks_are_traced_whole_and_give_the_same(case):
     features.square().sum().backward()
     assert any(p.grad is not None for p in encoder.parameters())
     assert list(encoder.state_dict()) == names
+
+
+def test_blocks_with_experts_are_told_of_and_run_as_they_are():
+    tower, rows = build(), batch()
+    torch.manual_seed(0)
+    plain = tower(rows)
+    count = compile_blocks(tower, "here", backend="eager")
+    assert count == len(repeated_blocks(tower))
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="runs as it is, uncompiled"):
+        found = tower(rows)
+    assert torch.equal(found.pooled["image"], plain.pooled["image"])
