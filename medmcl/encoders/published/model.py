@@ -154,7 +154,8 @@ class PublishedModel:
             (B, E) float32; numpy for numpy, torch for torch.
 
         Raises:
-            MedmclError: The array has other axes, is not finite, or there is no such output.
+            MedmclError: The array has other axes, it or what the network makes of it is not finite,
+                or there is no such output.
         """
         if isinstance(array, Mapping):
             return self._of_views(array, output, batch_size)
@@ -181,6 +182,12 @@ class PublishedModel:
         with torch.no_grad():
             parts = [self._one(rows[n : n + most], output) for n in range(0, len(rows), most)]
         found = torch.cat(parts)
+        if not bool(torch.isfinite(found).all()):
+            raise MedmclError(
+                f"{self.name} gives features that are not finite",
+                got=f"{int((~torch.isfinite(found)).flatten(1).any(1).sum())} of {len(found)} rows",
+                fix="the file of weights is damaged, or records are far from what the network saw",
+            )
         found = found.reshape(len(x), windows, *found.shape[1:]).mean(1)
         return found if isinstance(array, Tensor) else found.cpu().numpy()
 

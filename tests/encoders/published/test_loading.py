@@ -285,6 +285,13 @@ def test_what_is_not_finite_is_not_embedded(tmp_path, state, hole):
         model.features(x)
 
 
+def test_features_that_overflow_are_not_given(tmp_path, state):
+    wild = {name: value * 1e30 if value.is_floating_point() else value
+            for name, value in state.items()}  # fmt: skip
+    with pytest.raises(MedmclError, match=r"features that are not finite(.|\n)*2 of 2 rows"):
+        load(wild, tmp_path).features(drawn(MODEL, 0, (2, 1, 12, 2500))[:, 0])
+
+
 def test_windows_are_averaged_and_batches_are_alike(tmp_path, state):
     model = load(state, tmp_path)
     x = drawn(MODEL, 0, (2, 1, 12, 2500))
