@@ -5,10 +5,10 @@
 writes the pages of all studies, or of some, from the rows that are kept, and runs nothing;
 ``--check`` tells which would change.
 
-    python -m benchmarks.study --run THEME [--data FOLDER] [--before CHECKOUT]
+    python -m benchmarks.study --run THEME [--data FOLDER]
 
 runs all studies of a folder, one after the other, as their pages say; those that need an option that is
-not given are named, and left out. Prose stands in the page. What comes from rows stands between
+not given are named, and left out; what a study compares with is checked out for it. Prose stands in the page. What comes from rows stands between
 two marks, ``<!-- name -->`` and ``<!-- / -->``, on lines of their own or within a line. Several
 studies may write into one page.
 """
@@ -60,6 +60,7 @@ class Study:
         seeds: How many seeds there are unless ``--seeds`` says so; None: no such option.
         quick: Whether there is a quick form, ``--quick``.
         runs: Options of each run that its rows take together; one without options if not said.
+        before: The commit whose checkout it compares this one with (``--before``); empty: none.
     """
 
     file: str
@@ -71,6 +72,7 @@ class Study:
     seeds: int | None = None
     quick: bool = False
     runs: Sequence[str] = ("",)
+    before: str = ""
 
     @property
     def path(self) -> Path:
@@ -139,7 +141,7 @@ class Study:
             "command": shlex.join([*self.command.split(), *without_folders(sys.argv[1:])]),
             "commit": commit(),
             "date": time.strftime("%Y-%m-%d"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": f"{processor()}, {os.cpu_count()} cores",
             "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
             "versions": {"python": platform.python_version(), **used},
         }
@@ -197,6 +199,14 @@ def lines(value: Any, depth: int = 0) -> str:
         parts = [f"{json.dumps(key)}: {lines(one, depth + 1)}" for key, one in value.items()]
         return "{\n" + ",\n".join(parts) + "\n}"
     return "[\n" + ",\n".join(lines(one, 2) for one in value) + "\n]"
+
+
+def processor() -> str:
+    """What the processor is, and calls itself where the system tells."""
+    told = Path("/proc/cpuinfo")
+    text = told.read_text("utf-8", "replace") if told.exists() else ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return ", ".join([platform.machine(), *([named[1].strip()] if named else [])])
 
 
 def _plain(number: Any) -> float:
@@ -369,7 +379,8 @@ def run_theme(theme: str, options: Mapping[str, str]) -> int:
         for study in studies():
             if study.path.parent.name != theme:
                 continue
-            found, lacks = calls(study, options, Path(folder))
+            older = {"--before": checkout(study.before, Path(folder))} if study.before else {}
+            found, lacks = calls(study, {**options, **older}, Path(folder))
             if lacks:
                 print(f"left out: {study.command} needs {lacks}", flush=True)
             for call in found:
@@ -378,17 +389,24 @@ def run_theme(theme: str, options: Mapping[str, str]) -> int:
     return failed
 
 
+def checkout(of: str, folder: Path) -> str:
+    """Give a checkout of a commit of this repository below a folder, made if it is not there."""
+    place = folder / of
+    if not place.exists():
+        subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, place], check=True)
+        subprocess.run(["git", "checkout", "--quiet", of], cwd=place, check=True)
+    return str(place)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write pages from the rows that are kept.")
     parser.add_argument("name", nargs="*", help="of a script; default: all")
     parser.add_argument("--check", action="store_true", help="tell what would change")
     parser.add_argument("--run", metavar="THEME", help="run all studies of a folder")
     parser.add_argument("--data", help="with --run: folder of public data sets")
-    parser.add_argument("--before", help="with --run: checkout to compare with")
     given = parser.parse_args()
     if given.run:
-        options = {"--data": given.data, "--before": given.before}
-        sys.exit(run_theme(given.run, {name: one for name, one in options.items() if one}))
+        sys.exit(run_theme(given.run, {"--data": given.data} if given.data else {}))
     chosen = [one for one in studies() if one.name in given.name or not given.name]
     written = pages(chosen)
     changed = [file for file, page in written.items() if page != file.read_text("utf-8")]

@@ -34,6 +34,7 @@ print(json.dumps({
     "usage": {study.command: study.parser().format_usage() for study in found},
     "head": {study.command: study.head for study in found},
     "lacks": {study.command: calls(study, {}, Path("work"))[1] for study in found},
+    "before": {study.command: study.before for study in found},
     "parsed": [
         vars(study.parser().parse_args(words[3:])) and words[2]
         for study in found
@@ -88,6 +89,8 @@ def test_a_theme_is_run_by_one_command_and_what_is_left_out_lacks_an_option(told
     engine = [one for one in told["lacks"] if ".engine." in one]
     assert len(engine) > 10
     assert {told["lacks"][one] for one in engine} == {"", "--data", "--before"}
+    compares = {one for one, usage in told["usage"].items() if "--before" in usage}
+    assert compares == {one for one, commit in told["before"].items() if commit}
     run = [f"python -m {name}" for name in told["parsed"]]
     assert set(engine) <= set(run)
     assert run.count("python -m benchmarks.engine.curves") == 3

@@ -195,7 +195,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     return {"commits": [commit(root) for root in roots], "counts": counts}
 
 
-STUDY = Study(__file__, parts=parts, run=run, options=options)
+STUDY = Study(__file__, parts=parts, run=run, options=options, before="2bdbc53")
 
 if __name__ == "__main__":
     STUDY.main()

@@ -368,7 +368,7 @@ def parts(rows: dict[str, list[Row]]) -> dict[str, str]:
     }  # fmt: skip
 
 
-STUDY = Study(__file__, parts=parts, run=run, options=options)
+STUDY = Study(__file__, parts=parts, run=run, options=options, before=GATHERED)
 
 if __name__ == "__main__":
     STUDY.main()

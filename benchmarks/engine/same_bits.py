@@ -126,7 +126,7 @@ def run(given: argparse.Namespace) -> list[Row] | None:
     return None if given.only_before else rows
 
 
-STUDY = Study(__file__, parts=parts, run=run, options=options)
+STUDY = Study(__file__, parts=parts, run=run, options=options, before="2bdbc53")
 
 if __name__ == "__main__":
     STUDY.main()

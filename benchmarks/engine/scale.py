@@ -181,7 +181,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--people", type=int, nargs="+", default=PEOPLE, help="default: all sizes")
 
 
-STUDY = Study(__file__, parts=parts, run=run, options=options)
+STUDY = Study(__file__, parts=parts, run=run, options=options, before="dcbc476")
 
 if __name__ == "__main__":
     STUDY.main()

@@ -124,7 +124,7 @@ def run(given: argparse.Namespace) -> list[Row]:
     return rows
 
 
-STUDY = Study(__file__, parts=parts, run=run, options=options)
+STUDY = Study(__file__, parts=parts, run=run, options=options, before="dcbc476")
 
 if __name__ == "__main__":
     STUDY.main()

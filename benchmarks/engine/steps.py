@@ -151,7 +151,8 @@ def search_of(row: Row) -> str:
     return f"{row['case'].removesuffix(' in DDP')}, {row['rows']} rows: {milliseconds}, {share:.2%}"
 
 
-STUDY = Study(__file__, parts=parts, run=run, options=options, runs=("", " ".join(TOWERS)))
+STUDY = Study(__file__, parts=parts, run=run, options=options,
+              runs=("", "ECG-CMR --turns 7", " ".join(TOWERS)))  # fmt: skip
 
 if __name__ == "__main__":
     STUDY.main()
