@@ -68,7 +68,7 @@ PAIRS = {
 SIZES: dict[str, dict[str, Any]] = {
     "network": {
         "subjects": 1000, "set": PUBLISHED, "stages": ["mdm"],
-        "ways": ["float32 as it is", "bf16", "bf16, compiled"],
+        "ways": list(WAYS),
     },
     "pairs": {
         "subjects": 24, "cohort": {"cmr_size": 210, "tuning": 0.3, "held_out": 0.04},
