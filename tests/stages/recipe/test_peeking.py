@@ -103,6 +103,7 @@ def spoil(prepared):
 
     cohort = prepared.cohort
     other.cohort = SimpleNamespace(
-        targets=changed, records=cohort.records, spec=cohort.spec, subjects=cohort.subjects
-    )
+        targets=changed, records=cohort.records, spec=cohort.spec, subjects=cohort.subjects,
+        sides=cohort.sides,
+    )  # fmt: skip
     return other
