@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -25,7 +26,7 @@ from medmcl.cooccurrence.count.people import PLACE, People
 from medmcl.cooccurrence.exchange.manifest import Positive, Probability, SpentKeys
 from medmcl.cooccurrence.exchange.tables import read_json
 from medmcl.cooccurrence.release.accounting import check_budget, epsilon_of, rho_for
-from medmcl.cooccurrence.release.register import BudgetKeys, Register
+from medmcl.cooccurrence.release.register import ROWS_OF_OTHERS, BudgetKeys, Register
 from medmcl.core.atomic import write_atomically
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
@@ -33,7 +34,6 @@ from medmcl.core.file_lock import alone, sweep_lock
 
 log = logging.getLogger(__name__)
 SCHEMA: Final = "medmcl/privacy-ledger@1"
-OTHER_PEOPLE: Final = "; row numbers are not those of another budget, because somebody said so"
 
 
 class EntryKeys(Config):
@@ -81,6 +81,9 @@ class Ledger:
     rows: Path | None = None
     other_people: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(os.path.realpath(self.path)))  # by whatever link
+
     @classmethod
     def start(
         cls, path: str | Path, *, epsilon: float, delta: float, register: Register | None = None
@@ -91,7 +94,7 @@ class Ledger:
             ArtefactError: If the file is there already: a budget is not refilled.
         """
         check_budget(epsilon, delta)
-        path = Path(path)
+        path = Path(os.path.realpath(path))
         if path.exists():
             sweep_lock(path)
             raise ArtefactError(
@@ -149,7 +152,7 @@ class Ledger:
                 register.refuse_other_budget(
                     keys.id, people, self.path, other_people=self.other_people
                 )
-            what += OTHER_PEOPLE if self.other_people else ""
+            what += ROWS_OF_OTHERS if self.other_people else ""
             entries = (*keys.releases, EntryKeys(what=what, rho=rho))
             after = _checked(keys.model_copy(update={"releases": entries}))
             spent = _spent(after)

@@ -74,6 +74,8 @@ SCHEMA: Final = "medmcl/release-register@3"
 _EARLIER = r"medmcl/release-register@[12]"
 RELEASED = "released"
 """Folder in a folder of counts: what was released of them."""
+ROWS_OF_OTHERS: Final = "; row numbers are not those of another budget, because somebody said so"
+"""Ends what a charge was for, where subjects of two budgets have the same row numbers."""
 _BACKUP = "restore the register from a backup that is no older than the last release"
 
 
@@ -316,12 +318,15 @@ class Register:
         """Each budget with those of ``people`` and of whom it was charged for that may compare.
 
         Names that may be row numbers are names too, unless somebody says that those of both tables
-        are of rows.
+        are of rows, or said so as either of two budgets was charged before.
         """
-        for name, budget in self.read().budgets.items():
+        budgets = self.read().budgets
+        own = budgets.get(but or "")
+        for name, budget in budgets.items():
+            said = own is not None and ROWS_OF_OTHERS in f"{own.values} {budget.values}"
             for known, one in product(budget.people if name != but else (), people):
                 kinds = {one.kind, known.kind}
-                if kinds == {"numbers"} and other_people:
+                if kinds == {"numbers"} and (other_people or said):
                     continue
                 if "numbers" in kinds and kinds <= {"subjects", "numbers"}:
                     named_so = replace(one, kind="subjects")

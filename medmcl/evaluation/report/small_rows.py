@@ -43,6 +43,12 @@ _PEOPLE = re.compile(
     r"(?= (?:[a-z-]+ )?(?:people|persons?|subjects?|patients?|samples?|records?|rows?|events?)\b)"
 )
 _TEST = re.compile(r", chi-square [\d.e+]+")
+_DRAWS = re.compile(r"\d[\d,]*(?= of \d[\d,]* draws were not)")
+"""Of events that are few the share of draws without any tells how many there are."""
+_ONE = re.compile(r"(?<=<5 )((?:[a-z-]+ )?)(person|subject|patient|sample|record|row|event)\b"
+                  r"(?: (has|is|was|lacks)\b)?")  # fmt: skip
+_OF_SEVERAL = {"has": "have", "is": "are", "was": "were", "lacks": "lack"}
+_THRESHOLD = re.compile(r"at a risk threshold of [\d.e-]+, ")
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,8 @@ class Known:
                 return "some"
             return str(shown) + found[0][len(found[1]) :] if isinstance(shown, Hidden) else found[0]
 
-        return _PEOPLE.sub(count, _TEST.sub("", text) if is_hidden else text)
+        told = _PEOPLE.sub(count, _TEST.sub("", text) if is_hidden else text)
+        return _ONE.sub(_several, _DRAWS.sub("some", told))
 
     def spoken(self, found: Any, task: object = None) -> Any:
         """What was found, with `said` notes and reasons in it, and in its parts."""
@@ -128,6 +135,12 @@ class Known:
             elif is_dataclass(value) and not isinstance(value, type):
                 changes[name] = self.spoken(value, task)
         return replace(found, **changes) if changes else found
+
+
+def _several(found: re.Match[str]) -> str:
+    """Words of one person as of several: how many there are is hidden."""
+    noun = "people" if found[2] == "person" else f"{found[2]}s"
+    return f"{found[1]}{noun}" + (f" {_OF_SEVERAL[found[3]]}" if found[3] else "")
 
 
 def _is_hidden(row: Any, called: Mapping[str, str]) -> bool:
@@ -189,6 +202,7 @@ def hidden_row(
     if events is not None and is_mean(row):  # a sum over classes
         if read("task") in known.tasks:
             changes["events"], is_hidden = Hidden(events), True
+            changes["non_events"] = without if without is None else Hidden(without)
         held |= 0 < events < FEWEST_SUBJECTS
     elif events is not None:
         rest = people - events if without is None else without
@@ -203,7 +217,7 @@ def hidden_row(
         held |= 0 < rest < FEWEST_SUBJECTS and read("kind") != "survival"
     held |= _tells_share(read) and (is_hidden or known.has_rare(row))
     if held:
-        note = "; ".join(text for text in (TOO_FEW, read("note")) if text)
+        note = "; ".join(text for text in (TOO_FEW, changes.get("note", read("note"))) if text)
         gone = dict.fromkeys((*NUMBERS, *OF_DIFFERENCES, "p_value"))
         return _replaced(row, called, {**changes, **gone, "note": note}), True
     done = _replaced(row, called, changes)
@@ -249,13 +263,15 @@ def _of_training(row: Any, read: Any, known: Known, is_hidden: bool) -> dict[str
     if in_folds and is_hidden:
         return {name: Hidden(count) if count else 0 for name, count in counts.items()}
     wholes = () if in_folds else (*known.wholes, *known.others)
-    found = {name: shown_count(count, *wholes) for name, count in counts.items()}
+    found: dict[str, Any] = {name: shown_count(one, *wholes) for name, one in counts.items()}
     if (events := counts.get("train_events")) is not None:
         people = found.get("train_subjects")
         found["train_events"] = shown_count(events) if people is None else within(events, people)
         many = read("kind") == "multiclass" and isinstance(people, Hidden)  # they add up to it
         if many or known.hides(row, "train_events"):
             found["train_events"] = Hidden(events)
+        if isinstance(found["train_events"], Hidden) and read("note"):  # their share of people
+            found["note"] = _THRESHOLD.sub("at a risk threshold of few people, ", read("note"))
     return found
 
 

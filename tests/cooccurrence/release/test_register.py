@@ -602,6 +602,23 @@ def test_rows_of_numbered_patients_are_known_again(ledger, tmp_path, gone):
     assert not other.read().releases
     private(elsewhere, else_, patients=range(200), vocabularies=words)  # another hospital's numbers
     assert "because somebody said so" in other.read().releases[0].what
+    for one in (ledger, other):  # nobody need say it again, on either side
+        private(one, x if one is ledger else else_, patients=range(200), vocabularies=words)
+    third = Ledger.start(tmp_path / "third.json", epsilon=2, delta=1e-6)
+    with pytest.raises(ArtefactError, match=OTHER_BUDGET):
+        private(third, tuple(one + 1 for one in x), patients=range(200), vocabularies=words)
+
+
+def test_a_ledger_by_a_link_is_that_ledger(ledger, tmp_path):
+    link, later, target = (tmp_path / name for name in ("link.json", "later.json", "t.json"))
+    link.symlink_to(ledger.path)
+    later.symlink_to(target)
+    private(Ledger(link), site_tables(0))
+    assert link.is_symlink()
+    assert len(ledger.read().releases) == 1
+    Ledger.start(later, epsilon=2, delta=1e-6)
+    with pytest.raises(ArtefactError, match="there is a budget already"):
+        Ledger.start(target, epsilon=2, delta=1e-6)
 
 
 def test_a_ledger_set_back_cut_or_edited_is_refused(ledger):

@@ -223,7 +223,29 @@ def test_notes_tell_no_count_that_is_hidden(tmp_path):
     assert data.evidence[0].decision.reason == hidden
     assert data.notes == ["<5 of 120 subjects have ids of people", "116 to 119 samples were read",
                           "12 subjects lack x"]  # fmt: skip
-    assert data.gaps == ["<5 row lacks y"]
+    assert data.gaps == ["<5 rows lack y"]  # nor does a word tell of how many
+
+
+@pytest.mark.parametrize("events", [1, 2, 3, 4, 30])
+def test_neither_draws_nor_a_threshold_tell_how_many_have_the_event(events, tmp_path):
+    left_out = round(1000 * (1 - events / 85) ** 85)
+    rows = [
+        row("ill", 85, events, note=f"{left_out} of 1000 draws were not estimable, left out"),
+        row("ill", 85, events, metric="net_benefit", train_subjects=160, train_events=events,
+            note=f"at a risk threshold of {events / 160:g}, the share of positives in train"),
+    ]  # fmt: skip
+    left, at = (one.note for one in as_shown(made(tmp_path, rows)).results)
+    assert "some of 1000 draws were not estimable" in left
+    assert ("threshold of few people, the share" in at) == (events < 5)
+    assert (f"{events / 160:g}" in at) == (events >= 5)
+
+
+def test_a_mean_over_classes_hides_those_without_an_event_as_those_with_it(tmp_path):
+    classes = [row("grade", 85, e, target=name, kind="multiclass")
+               for name, e in (("low", 49), ("mid", 33), ("high", 3))]  # fmt: skip
+    mean = row("grade", 85, 82, target="macro", kind="multiclass", non_events=3)
+    found = as_shown(made(tmp_path, [*classes, mean])).results[-1]
+    assert [str(one) for one in (found.events, found.non_events)] == ["withheld", "withheld"]
 
 
 def test_steps_of_the_flow_and_folds_are_not_fewer_by_few(tmp_path):
