@@ -335,9 +335,9 @@ def _summaries(values: np.ndarray, fewest: int) -> tuple[Cell, Cell]:
 
 
 def _is_flag(columns: Sequence[pd.Series]) -> bool:
-    """Whether a number has two values at most, as 0 and 1: of mean and SD their counts follow."""
+    """Whether a number is 0 or 1, or has two other values: of mean and SD their counts follow."""
     values = pd.to_numeric(pd.concat(list(columns)), errors="coerce").dropna()
-    return 0 < values.nunique() <= 2
+    return values.nunique() == 2 or (len(values) > 0 and bool(values.isin([0, 1]).all()))
 
 
 def _unit(values: np.ndarray) -> float:

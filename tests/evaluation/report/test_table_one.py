@@ -157,13 +157,14 @@ def test_no_mean_tells_how_many_are_missing(places, gone):
     assert possible == [216, 217, 218, 219]
 
 
-def test_a_number_of_0_and_1_is_a_category_whose_few_are_hidden():
-    flag = np.zeros(220)
-    flag[:2] = 1
+@pytest.mark.parametrize(("most", "few"), [(0, 1), (1, 2), (0, 40)])
+def test_a_number_of_two_values_is_a_category_whose_few_are_hidden(most, few):
+    flag = np.full(220, float(most))
+    flag[:2] = few
     table = table_one(pd.DataFrame({"flag": flag}), ["train"] * 220,
                       [Variable(name="flag", kind="number")])  # fmt: skip
     assert {row.statistic for row in table.rows} == {"subjects", "count"}
-    assert cells(table, "1", "flag") == ["<5"]
+    assert cells(table, str(few), "flag") == ["<5"]
     assert not any(cell.mean for row in table.rows for cell in row.cells)
 
 
