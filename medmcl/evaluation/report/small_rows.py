@@ -271,7 +271,9 @@ def _of_training(row: Any, read: Any, known: Known, is_hidden: bool) -> dict[str
         if many or known.hides(row, "train_events"):
             found["train_events"] = Hidden(events)
         if isinstance(found["train_events"], Hidden) and read("note"):  # their share of people
-            found["note"] = _THRESHOLD.sub("at a risk threshold of few people, ", read("note"))
+            found["note"] = _THRESHOLD.sub(
+                "at a risk threshold that few people decide, ", read("note")
+            )
     return found
 
 

@@ -236,7 +236,7 @@ def test_neither_draws_nor_a_threshold_tell_how_many_have_the_event(events, tmp_
     ]  # fmt: skip
     left, at = (one.note for one in as_shown(made(tmp_path, rows)).results)
     assert "some of 1000 draws were not estimable" in left
-    assert ("threshold of few people, the share" in at) == (events < 5)
+    assert ("threshold that few people decide, the share" in at) == (events < 5)
     assert (f"{events / 160:g}" in at) == (events >= 5)
 
 
