@@ -37,6 +37,7 @@ import pandas as pd
 import yaml
 
 import medmcl
+from benchmarks.heart.mask_mass import mass_inside
 from benchmarks.study import Study, grid
 from medmcl.core.atomic import write_atomically
 from medmcl.core.targets import Targets
@@ -44,7 +45,7 @@ from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation import label_subset, linear_probe
 from medmcl.evaluation.aspects.maps.aspect import MapSpec, map_parts
-from medmcl.evaluation.aspects.maps.localisation import cosine_map, mass_inside
+from medmcl.evaluation.aspects.maps.localisation import cosine_map
 from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.simulation.kinds import simulate

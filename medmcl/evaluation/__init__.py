@@ -1,4 +1,4 @@
-"""Evaluation: metrics with intervals, probes, retrieval, geometry, localisation and the report.
+"""Evaluation: metrics with intervals, probes, retrieval, geometry and the report.
 
 Functions are found here whatever was imported before: no module of the package is called as one of
 them, or the function is bound after its module.
@@ -13,10 +13,7 @@ from medmcl.core.lazy import lazy
 if TYPE_CHECKING:
     from medmcl.evaluation.aspects.attack.rates import attack_rates as attack_rates
     from medmcl.evaluation.aspects.attack.rates import attack_success as attack_success
-    from medmcl.evaluation.aspects.maps.localisation import Localisation as Localisation
     from medmcl.evaluation.aspects.maps.localisation import cosine_map as cosine_map
-    from medmcl.evaluation.aspects.maps.localisation import localise as localise
-    from medmcl.evaluation.aspects.maps.localisation import mass_inside as mass_inside
     from medmcl.evaluation.aspects.paired_choice.measure import compare_choices as compare_choices
     from medmcl.evaluation.aspects.paired_choice.measure import paired_choice as paired_choice
     from medmcl.evaluation.aspects.paired_choice.measure import right_pairs as right_pairs
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
     )
     from medmcl.evaluation.metrics.delong_method import delong as delong
     from medmcl.evaluation.metrics.geometry import alignment as alignment
-    from medmcl.evaluation.metrics.geometry import degeneracy as degeneracy
     from medmcl.evaluation.metrics.geometry import effective_rank as effective_rank
     from medmcl.evaluation.metrics.geometry import uniformity as uniformity
     from medmcl.evaluation.metrics.intervals import Resampling as Resampling
@@ -79,9 +75,6 @@ if TYPE_CHECKING:
     from medmcl.evaluation.metrics.survival.metrics import time_dependent_auc as time_dependent_auc
     from medmcl.evaluation.metrics.thresholds import (
         sensitivity_at_specificity as sensitivity_at_specificity,
-    )
-    from medmcl.evaluation.metrics.thresholds import (
-        specificity_at_sensitivity as specificity_at_sensitivity,
     )
     from medmcl.evaluation.metrics.thresholds import tpr_at_top as tpr_at_top
     from medmcl.evaluation.models.baselines import combined as combined

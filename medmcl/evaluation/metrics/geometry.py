@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 MOST_ROWS = 2048  # pairs are computed among at most so many rows
@@ -79,51 +77,6 @@ def alignment(a: np.ndarray, b: np.ndarray, *, alpha: float = 2.0) -> float:
         raise ValueError(f"alignment needs partners row by row, got {a.shape} and {b.shape}")
     gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     return float((np.linalg.norm(gap, axis=1) ** alpha).mean())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Degeneracy:
-    """Signs that an embedding carries less than it seems.
-
-    Attributes:
-        rows: Rows looked at.
-        effective_rank: See `effective_rank`.
-        dead_dimensions: Dimensions that do not vary.
-        mean_cosine: Mean cosine of distinct rows; near 1 = all point one way.
-        duplicate_rows: Rows equal to an earlier one.
-        collapsed: Whether the rows are, for practical purposes, one point.
-    """
-
-    rows: int
-    effective_rank: float
-    dead_dimensions: int
-    mean_cosine: float
-    duplicate_rows: int
-    collapsed: bool
-
-
-def degeneracy(x: np.ndarray) -> Degeneracy:
-    """Look for collapse: dead dimensions, duplicated rows, one common direction.
-
-    Args:
-        x: Embeddings, (N, D).
-    """
-    x = np.asarray(x, dtype=np.float64)
-    rows = unit(x)
-    count = len(x)
-    total = rows.sum(axis=0)
-    own = float((rows**2).sum())
-    cosine = (float(total @ total) - own) / max(1, count * (count - 1))
-    scale = np.abs(x).max(initial=0.0)
-    dead = int((x.std(axis=0) <= 1e-7 * max(scale, 1e-30)).sum()) if count else x.shape[1]
-    return Degeneracy(
-        rows=count,
-        effective_rank=effective_rank(x),
-        dead_dimensions=dead,
-        mean_cosine=cosine,
-        duplicate_rows=count - len(np.unique(x, axis=0)),
-        collapsed=count > 1 and (cosine > 0.999 or dead == x.shape[1]),
-    )
 
 
 def _some_rows(x: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:

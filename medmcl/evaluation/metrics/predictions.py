@@ -32,7 +32,6 @@ from medmcl.evaluation.metrics.survival import kernels
 from medmcl.evaluation.metrics.survival.metric import SurvivalMetric
 from medmcl.evaluation.metrics.thresholds import (
     sensitivity_at_specificity_metric,
-    specificity_at_sensitivity_metric,
     tpr_at_top_metric,
 )
 
@@ -211,11 +210,11 @@ SPECS: dict[str, Metric] = {
     spec.name: spec
     for spec in (
         _AUROC, _AUPRC, _BRIER, _R2, _PEARSON, _MAE, _C_INDEX, _ACCURACY, _BALANCED,
-        sensitivity_at_specificity_metric(), specificity_at_sensitivity_metric(),
+        sensitivity_at_specificity_metric(),
         tpr_at_top_metric(), CALIBRATION_INTERCEPT, CALIBRATION_SLOPE, ICI,
     )
 }  # fmt: skip
-"""By name; those with an operating point have its default (.9, .9 and .05)."""
+"""By name; those with an operating point have its default (.9 and .05)."""
 
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("auroc", "auprc", "brier"),

@@ -21,13 +21,6 @@ def sensitivity_at_specificity_metric(specificity: float = 0.9) -> Metric:
     return Metric("sensitivity_at_specificity", "higher", kernel, ONE_CLASS, None, True)
 
 
-def specificity_at_sensitivity_metric(sensitivity: float = 0.9) -> Metric:
-    """Give the `Metric` of `specificity_at_sensitivity` for the bootstrap."""
-    _share("sensitivity", sensitivity)
-    kernel = partial(kernels.specificity_at_sensitivity, sensitivity=sensitivity)
-    return Metric("specificity_at_sensitivity", "higher", kernel, ONE_CLASS, None, True)
-
-
 def tpr_at_top_metric(fraction: float = 0.05) -> Metric:
     """Give the `Metric` of `tpr_at_top` for the bootstrap; its chance value is the fraction."""
     _share("fraction", fraction, ends=False)
@@ -54,20 +47,6 @@ def sensitivity_at_specificity(
         function, without interpolation.
     """
     return sensitivity_at_specificity_metric(specificity)(targets, scores, weights=weights)
-
-
-def specificity_at_sensitivity(
-    targets: Any, scores: Any, weights: Any = None, *, sensitivity: float = 0.9
-) -> Estimate:
-    """Give the specificity at a fixed sensitivity; higher is better, 1 - sensitivity is chance.
-
-    The highest specificity among thresholds whose sensitivity is at least the given one; ties and
-    thresholds as in `sensitivity_at_specificity`. Needs both classes.
-
-    Source:
-        Pepe 2003, §4.3 (ROC curve read at a fixed sensitivity). Differs: as above.
-    """
-    return specificity_at_sensitivity_metric(sensitivity)(targets, scores, weights=weights)
 
 
 def tpr_at_top(

@@ -45,16 +45,6 @@ def sensitivity_at_specificity(
     return np.where(false[-1] > 0, _ratio(best, true[-1]), np.nan)
 
 
-def specificity_at_sensitivity(
-    targets: np.ndarray, scores: np.ndarray, weights: np.ndarray, sensitivity: float
-) -> np.ndarray:
-    """Highest specificity of a threshold whose sensitivity is at least the given one."""
-    true, false = _above(targets, scores, weights)
-    enough = true >= sensitivity * true[-1] - 1e-9 * np.maximum(true[-1], 1)
-    fewest = np.where(enough, false, np.inf).min(axis=0)
-    return np.where(true[-1] > 0, 1 - _ratio(fewest, false[-1]), np.nan)
-
-
 def tpr_at_top(
     targets: np.ndarray, scores: np.ndarray, weights: np.ndarray, fraction: float
 ) -> np.ndarray:

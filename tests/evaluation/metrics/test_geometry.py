@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medmcl.evaluation import alignment, degeneracy, effective_rank, uniformity
+from medmcl.evaluation import alignment, effective_rank, uniformity
 
 RNG = np.random.default_rng(0)
 
@@ -46,13 +46,3 @@ def test_many_rows_are_thinned():
     assert uniformity(x) == pytest.approx(uniformity(x[:2000]), abs=0.1)
     drawn = uniformity(x, generator=np.random.default_rng(0))
     assert drawn == pytest.approx(uniformity(x), abs=0.1)
-
-
-def test_degeneracy_tells_collapse_from_health():
-    healthy = degeneracy(RNG.normal(size=(50, 8)))
-    assert not healthy.collapsed
-    assert healthy.dead_dimensions == 0
-    flat = degeneracy(np.ones((50, 8)))
-    assert flat.collapsed
-    assert (flat.dead_dimensions, flat.duplicate_rows) == (8, 49)
-    assert degeneracy(np.zeros((0, 8))).rows == 0

@@ -25,8 +25,6 @@ def test_operating_points_equal_a_search_over_all_thresholds(data, fixed):
     points = [rates(y, s, t) for t in [*np.unique(s), np.inf]]
     best = max(sens for sens, spec in points if spec >= fixed)
     assert thresholds.sensitivity_at_specificity(y, s, specificity=fixed) == pytest.approx(best)
-    best = max(spec for sens, spec in points if sens >= fixed)
-    assert thresholds.specificity_at_sensitivity(y, s, sensitivity=fixed) == pytest.approx(best)
 
 
 def test_operating_points_of_a_hand_made_case():
@@ -36,7 +34,6 @@ def test_operating_points_of_a_hand_made_case():
     assert thresholds.sensitivity_at_specificity(y, s, specificity=0.8) == pytest.approx(2 / 3)
     # the positive at 4 comes only with the negative at 4
     assert thresholds.sensitivity_at_specificity(y, s, specificity=0.6) == pytest.approx(1.0)
-    assert thresholds.specificity_at_sensitivity(y, s, sensitivity=0.9) == pytest.approx(0.6)
 
 
 def test_the_top_equals_the_mean_over_random_orders_of_the_tied(data):
@@ -61,7 +58,6 @@ def test_a_border_inside_a_row_counts_it_in_part():
     ("metric", "arguments", "words"),
     [
         (thresholds.sensitivity_at_specificity, ([1, 1], [1, 2]), "one class"),
-        (thresholds.specificity_at_sensitivity, ([0, 0], [1, 2]), "one class"),
         (thresholds.tpr_at_top, ([0, 0], [1, 2]), "no positive"),
     ],
 )

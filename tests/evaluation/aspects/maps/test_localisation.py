@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medmcl.evaluation import cosine_map, localise, mass_inside
-from medmcl.evaluation.metrics.intervals import Resampling
+from benchmarks.heart.mask_mass import mass_inside
+from medmcl.evaluation import cosine_map
 
 RNG = np.random.default_rng(0)
 
@@ -42,41 +42,3 @@ def test_empty_masks_and_maps_without_mass_are_undefined():
     maps, mask = np.full((2, 4, 4), 0.5), np.ones((2, 4, 4), bool)
     maps[0], mask[1] = -1.0, False
     assert mass_inside(maps, mask)[1].tolist() == [False, False]
-
-
-def make(size=60, coupled=True):
-    """Own embeddings point at the own heart cell, which moves from subject to subject."""
-    keys = RNG.normal(size=(size, 8))
-    tokens = 0.3 * RNG.normal(size=(size, 16, 8))
-    masks = np.zeros((size, 16), bool)
-    cells = RNG.integers(0, 16, size)
-    masks[np.arange(size), cells] = True
-    tokens[np.arange(size), cells] += keys
-    pooled = keys if coupled else RNG.normal(size=(size, 8))
-    return tokens, pooled, masks.reshape(size, 4, 4)
-
-
-def test_own_embeddings_find_what_shuffled_ones_do_not():
-    found = localise(*make(), (4, 4), shuffles=3, resampling=Resampling(draws=200))
-    assert found.difference.low > 0.1
-    assert found.own.value > found.shuffled.value
-    assert found.area == pytest.approx(1 / 16)
-
-
-def test_without_coupling_the_difference_covers_zero():
-    found = localise(*make(coupled=False), (4, 4), shuffles=3, resampling=Resampling(draws=200))
-    assert found.difference.low < 0 < found.difference.high
-
-
-def test_maps_without_a_mask_are_counted_and_one_subject_has_no_partner():
-    tokens, pooled, masks = make(30)
-    masks[:5] = False
-    assert (
-        localise(
-            tokens, pooled, masks, (4, 4), shuffles=2, resampling=Resampling(draws=20)
-        ).left_out
-        == 5
-    )
-    alone = localise(tokens, pooled, masks, (4, 4), resampling=Resampling(np.zeros(30), draws=20))
-    assert alone.left_out == 30
-    assert alone.difference.value is None
