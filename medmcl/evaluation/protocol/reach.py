@@ -29,6 +29,11 @@ ROUNDING = 1e-6
 FOLDS = 5
 STEPS = 50
 """Of a range, at most, between the values that its ends may have."""
+QUARTILES = (0.25, 0.5, 0.75)
+AROUND = 0.05
+"""Share of the people on either side of a quartile whose mean is kept as it: nobody's number."""
+ENOUGH = 50
+"""Fewer people with a number have no quartiles: five stand around each of this many."""
 
 
 class Kept:
@@ -153,11 +158,14 @@ class ColumnReach(Kept):
         slack: Share of its range by which a column may exceed it.
         rate: Share of people like those in training that is flagged.
         people: How many the slack was set on.
+        quartiles: Of each column, as means of those around them; NaN of fewer than `ENOUGH`
+            numbers. (3, F)
     """
 
     names: tuple[str, ...]
     low: np.ndarray
     high: np.ndarray
+    quartiles: np.ndarray
     slack: float
     rate: float
     people: int
@@ -195,12 +203,18 @@ class ColumnReach(Kept):
             found[part] = _excess(x[part], low, high).max(axis=1, initial=0.0)
         slack, flagged = limit_of(found, rate)
         low, high = _outward(*_ends(x))
-        return cls(names=tuple(names), low=low, high=high, slack=slack, rate=flagged, people=len(x))
+        return cls(
+            names=tuple(names), low=low, high=high, slack=slack, rate=flagged, people=len(x),
+            quartiles=_quartiles(x),
+        )  # fmt: skip
 
     def of(self, names: Sequence[str]) -> ColumnReach:
         """The same for columns in another order, or some of them."""
         places = [self.names.index(name) for name in names]
-        return replace(self, names=tuple(names), low=self.low[places], high=self.high[places])
+        return replace(
+            self, names=tuple(names), low=self.low[places], high=self.high[places],
+            quartiles=self.quartiles[:, places],
+        )  # fmt: skip
 
     def outside(self, values: np.ndarray) -> np.ndarray:
         """Which numbers lie outside; a missing one does not. (N, F) bool."""
@@ -274,6 +288,18 @@ def _ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low = np.where(np.isnan(x), np.inf, x).min(axis=0, initial=np.inf)
     high = np.where(np.isnan(x), -np.inf, x).max(axis=0, initial=-np.inf)
     return low, high
+
+
+def _quartiles(x: np.ndarray) -> np.ndarray:
+    """Mean of the numbers around each quartile of each column; NaN of few numbers. (3, F)."""
+    found = np.full((len(QUARTILES), x.shape[1]), np.nan)
+    for column, numbers in enumerate(x.T):
+        known = np.sort(numbers[~np.isnan(numbers)])
+        if len(known) >= ENOUGH:
+            for row, share in enumerate(QUARTILES):
+                first, last = (round((share + side) * len(known)) for side in (-AROUND, AROUND))
+                found[row, column] = known[first:last].mean()
+    return found
 
 
 def _outward(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -121,6 +121,34 @@ def way_out_of_person(run: Run, warning: Finding) -> str:
     return ""
 
 
+def taken_from_training(
+    run: Run, records: Mapping[str, Path], overrides: Mapping[str, Any]
+) -> list[str]:
+    """Say what a file of numbers cannot say of itself and was taken as of the run's own files."""
+    notes = []
+    for name, path in records.items():
+        kind, source = _known(run, []).get(name, ("", {}))
+        adapter = ADAPTERS.get(kind)
+        if not isinstance(adapter, GuessesReader) or traits(adapter).records_from != "table":
+            continue
+        if adapter.reader_of(path) != source.get("reader"):
+            continue
+        prefix = f"cohort.modalities.{name}"
+        unsaid = {
+            key: what
+            for key, (what, _) in adapter.unsaid({"reader": source["reader"]}).items()
+            if source.get(key) is not None and f"{prefix}.{key}" not in overrides
+        }
+        if unsaid:
+            taken = ", ".join(f"{key} {source[key]}" for key in unsaid)
+            notes.append(
+                f"{path.name} does not say {' and '.join(unsaid.values())}: taken as of the run's "
+                f"own files ({taken}); if it is another: "
+                + " ".join(f"--set {prefix}.{key}={source[key]}" for key in unsaid)
+            )
+    return notes
+
+
 def _known(run: Run, plans: list[TaskPlan]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Modality to its kind and how the run reads its files."""
     found = {

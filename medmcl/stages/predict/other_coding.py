@@ -14,7 +14,7 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
 from medmcl.core.suppression import Covered, shown_part
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.evaluation.protocol.reach import ColumnReach
+from medmcl.evaluation.protocol.reach import QUARTILES, ColumnReach
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.stages.predict.saved import COLUMNS, load_prediction
 from medmcl.stages.run.features import kept_reading
@@ -26,6 +26,10 @@ SHOWN = 8
 """Levels that are named."""
 TOO_MUCH = 0.5
 """Share of the people with a value beyond which a column is refused."""
+TIMES = 3.0
+"""Times those of training that every quartile is, or part of them, where a unit may be another."""
+SOME = 20
+"""Fewer numbers have no quartiles to compare."""
 FEW_PEOPLE = 10
 """Fewer people with a value say nothing of how a column is coded, where most have none."""
 
@@ -125,7 +129,7 @@ class OtherCoding:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherRange:
-    """A column with numbers far beyond the range of training, or with most of them outside.
+    """A column with numbers far beyond the range of training, most outside, or of another size.
 
     Attributes:
         modality: The table.
@@ -136,6 +140,8 @@ class OtherRange:
         known: How many these are.
         outside: Of them, those outside that range.
         beyond: Of them, those beyond it by more than its width.
+        times: Median by that of training, where all three quartiles differ so (`TIMES`), as mg/dL
+            and mg/L may within one range; 1 elsewhere.
     """
 
     modality: str
@@ -146,6 +152,7 @@ class OtherRange:
     known: int
     outside: int
     beyond: int
+    times: float = 1.0
     code: ClassVar[str] = "tabular.other_range"
 
     @property
@@ -167,6 +174,8 @@ class OtherRange:
     @property
     def what(self) -> str:
         """How many numbers lie outside of what."""
+        if self.size > 1 and not self.is_elsewhere:
+            return f"{counted(self.known, 'value')} (median {self.median:.3g}) are {self._sized}"
         lie = "lies" if self.known == 1 else "lie"
         count, far = (self.beyond, "far ") if self.is_too_much else (self.outside, "")
         if not self.is_elsewhere:
@@ -181,6 +190,8 @@ class OtherRange:
     @property
     def shown(self) -> str:
         """The same where it leaves: without how many they are, or the median of them."""
+        if self.size > 1 and not self.is_elsewhere:
+            return f"{self.modality}, {self.column}: values are {self._sized}"
         far = "" if self.is_elsewhere and not self.is_too_much else "far "
         part = shown_part(self.beyond if far else self.outside, self.known)
         return (
@@ -196,6 +207,16 @@ class OtherRange:
             f"derive: {{{self.column}: FACTOR * {self.column}}} in cohort.yaml; "
             "a code for a missing cell is named under `missing:` in cohort.yaml"
         )
+
+    @property
+    def size(self) -> float:
+        """Times of training, larger or smaller; 1 of like numbers."""
+        return max(self.times, 1 / self.times)
+
+    @property
+    def _sized(self) -> str:
+        how = "larger" if self.times > 1 else "smaller"
+        return f"about {self.size:.2g} times {how} than in training: another unit, or other people?"
 
     @property
     def _range(self) -> str:
@@ -284,10 +305,21 @@ def other_ranges(
             known=len(numbers),
             outside=int(one.beyond_range(standard).sum()),
             beyond=int(one.implausible(standard).sum()),
+            times=_times(numbers, one.quartiles[:, 0] * deviation + mean),
         )
-        if own.beyond or own.is_elsewhere:
+        if own.beyond or own.is_elsewhere or own.times != 1:
             found.append(own)
     return tuple(found)
+
+
+def _times(numbers: np.ndarray, home: np.ndarray) -> float:
+    """How many times ``home`` (quartiles, (3,)) those of numbers are, if all by `TIMES`; else 1."""
+    here = np.quantile(numbers, QUARTILES)
+    if len(numbers) < SOME or not (np.minimum(home, here) > 0).all():
+        return 1.0
+    ratios = here / home
+    is_other = (ratios >= TIMES).all() or (ratios <= 1 / TIMES).all()
+    return float(ratios[1]) if is_other else 1.0
 
 
 def nobody_has(
@@ -390,7 +422,7 @@ def coded_otherwise(
 def said_once(found: Sequence[StrangeColumn]) -> list[str]:
     """A line a column; ranges and gaps beyond `SHOWN` are counted, the worst come first."""
     ranges = [one for one in found if isinstance(one, OtherRange)]
-    ranges.sort(key=lambda one: (-one.beyond / one.known, -one.outside / one.known))
+    ranges.sort(key=lambda one: (-one.beyond / one.known, -one.outside / one.known, -one.size))
     empty = [one for one in found if isinstance(one, NobodyHas)]
     lines = [_line(one) for one in found if isinstance(one, OtherCoding)]
     some: tuple[tuple[Sequence[StrangeColumn], str], ...] = (

@@ -26,7 +26,12 @@ from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.stages.predict.cohort import open_people
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
-from medmcl.stages.predict.one_person import fix_of_person, way_out_of_person, write_person
+from medmcl.stages.predict.one_person import (
+    fix_of_person,
+    taken_from_training,
+    way_out_of_person,
+    write_person,
+)
 from medmcl.stages.predict.other_coding import refuse_other_coding, said_once
 from medmcl.stages.predict.people import (
     IMPLAUSIBLE,
@@ -223,6 +228,7 @@ def predict_person(
             expected=f"what '{first['method']}' reads: {first['quality']}",
         )
     found.notes = [note for note in found.notes if "own cohort" not in note]
+    found.notes += taken_from_training(run, records, overrides or {})
     found.notes += _unread(run, plans, values)
     return found
 

@@ -20,7 +20,7 @@ from typed import typed
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT
-from medmcl.stages.predict.one_person import fix_of_person, write_person
+from medmcl.stages.predict.one_person import fix_of_person, taken_from_training, write_person
 from medmcl.stages.predict.predict import predict_person
 from medmcl.stages.run.store import Store
 
@@ -98,6 +98,18 @@ def test_what_a_file_of_numbers_cannot_say_is_asked_for_at_once(tmp_path):
         assert str(told.value.fix).startswith("--set cohort.modalities.ecg.units=mV,")
         more = {**half, "cohort.modalities.ecg.units": "uV"}
         assert write_person(run, [], tmp_path, {"ecg": file}, {}, more).exists()
+
+
+def test_what_a_file_of_numbers_takes_from_the_run_is_said(tmp_path):
+    source = {"reader": "parquet", "rate_hz": 500.0, "units": "mV"}
+    run = SimpleNamespace(preprocessing={"ecg": {"kind": "ecg", "source": source}})
+    file = tmp_path / "a.csv"
+    file.write_text("I,II\n0,1\n")
+    (note,) = taken_from_training(run, {"ecg": file}, {"cohort.modalities.ecg.units": "uV"})
+    assert note.startswith("a.csv does not say its sampling rate: taken as of the run's own files")
+    assert note.endswith("--set cohort.modalities.ecg.rate_hz=500.0")
+    said = {f"cohort.modalities.ecg.{key}": "1" for key in ("rate_hz", "units")}
+    assert not taken_from_training(run, {"ecg": file}, said)
 
 
 def test_an_ecg_without_beats_lies_outside_however_near_its_embedding_is(trained, hearts, tmp_path):

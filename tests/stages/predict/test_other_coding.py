@@ -3,6 +3,7 @@
 import re
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,12 @@ from small_tables import whas, write_cohort
 import medmcl
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.evaluation.protocol.evaluation import Evaluation
+from medmcl.evaluation.protocol.reach import ColumnReach
 from medmcl.evaluation.report.model_card import model_card
 from medmcl.evaluation.report.sections import headline
 from medmcl.evaluation.report.tripod import checklist
 from medmcl.stages.predict.cohort import check_people
-from medmcl.stages.predict.other_coding import OtherRange, said_once, shown_in
+from medmcl.stages.predict.other_coding import OtherRange, other_ranges, said_once, shown_in
 from medmcl.stages.predict.predict import predict_people, predict_person
 from medmcl.stages.run import report
 
@@ -215,6 +217,37 @@ def test_many_columns_of_other_ranges_are_counted_the_worst_first():
     lines = said_once(found)
     assert lines[0].startswith("rna, g19: 20 of 99 values lie far outside 0 to 1")
     assert lines[8:] == ["12 more columns with values outside training"]
+
+
+def labs(numbers):
+    """A cohort of one table with one column."""
+    places = [SimpleNamespace(subject=str(n), values={"crp": one}) for n, one in enumerate(numbers)]
+    spec = SimpleNamespace(modalities={"labs": SimpleNamespace(cell_columns=("crp",))})
+    return SimpleNamespace(records={"labs": {"place": places}}, spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift", "said"),
+    [(0.1, 0, "about .* times smaller"), (10, 0, "about .* times larger"), (1.6, 0, None),
+     (1, 4, None)],
+)  # fmt: skip
+def test_a_lab_in_a_tenth_of_its_unit_is_told_though_it_stays_in_range(factor, shift, said):
+    rng = np.random.default_rng(0)
+    home, rows = rng.lognormal(1.5, 1.2, 400), np.arange(400)
+    home[:2] = 0.01, 900
+    scale = {"state": {"scales": {"crp": (home.mean(), home.std())}}}
+    standard = ((home - home.mean()) / home.std())[:, None]
+    reach = ColumnReach.learn(standard, ["crp"], rows, rows)
+    here = shift + factor * rng.lognormal(1.5, 1.2, 80)
+    found = other_ranges(labs(here), "labs", scale, reach)
+    if said is None:
+        assert not found
+        return
+    assert re.search(said + " than in training: another unit", found[0].what)
+    assert not found[0].is_elsewhere
+    assert found[0].times == pytest.approx(factor, rel=0.5)
+    assert "80" not in found[0].shown
+    assert not other_ranges(labs(here[:19]), "labs", scale, reach)
 
 
 def first_page(done):
