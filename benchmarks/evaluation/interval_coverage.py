@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.evaluation.interval_coverage
 
-Intervals were chosen on other sizes, outcomes and seeds (`--tuning --out FOLDER`, which also tries BCa).
+Intervals were chosen on other sizes, outcomes and seeds (`--tuning --out FOLDER`).
 """
 
 from __future__ import annotations
@@ -95,9 +95,7 @@ CALIBRATED = {
 SIZES = {"reported": (200, 1000), "tuning": (150, 500)}
 
 
-def binary(
-    case: Binary, bca: bool, size: int, rng: np.random.Generator, seed: int
-) -> Iterator[Found]:
+def binary(case: Binary, size: int, rng: np.random.Generator, seed: int) -> Iterator[Found]:
     y, p = case.draw(size, rng)
     sampler = Resampling(np.arange(size), draws=DRAWS, seed=seed)
     names = ("auroc", "auprc", "brier", "calibration_slope", "calibration_intercept",
@@ -105,10 +103,7 @@ def binary(
     specs = [*(SPECS[name] for name in names), net_benefit_metric(0.2)]
     found = {}
     for spec in specs:
-        sampled = sampler.sample(spec, (y,), [p], jackknife=bca)
-        found[spec.name] = _ends(sampled.interval())
-        if bca:
-            found[f"{spec.name}, BCa"] = _ends(sampled.interval(method="bca"))
+        found[spec.name] = _ends(sampler.sample(spec, (y,), [p]).interval())
     if size <= 500:
         stratified = Resampling(np.arange(size), draws=DRAWS, seed=seed, strata=y)
         for name in ("auroc", "auprc"):
@@ -197,7 +192,7 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
     case, calibrated = SCENARIOS[kind][0], CALIBRATED[kind]
     jobs: list[tuple[str, dict[str, float], Callable[..., Iterator[Found]], tuple[Any, ...]]] = [
         ("regression and survival", others_truth(), others, ()),
-        (case.name, case.truth(), binary, (case, kind == "tuning")),
+        (case.name, case.truth(), binary, (case,)),
         ("4 records a subject", normal, clustered, ()),
         (case.name, case.truth(), ici, (case,)),
         (calibrated.name, calibrated.truth(), ici, (calibrated,)),

@@ -22,7 +22,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.metrics import predictions as metrics
 from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, is_missing, numbers
-from medmcl.evaluation.metrics.sampled import Interval, Method, Sampled, check_method, people_among
+from medmcl.evaluation.metrics.sampled import Interval, Sampled, people_among
 from medmcl.evaluation.metrics.survival.metric import c_index_ipcw_metric
 
 ENTRIES_AT_ONCE = 2_000_000  # weights held at once: 16 MB; metrics hold some eight such arrays
@@ -49,15 +49,13 @@ class Resampling:
         strata: Class of each row, any ordered codes, whose number of subjects every draw keeps;
             a subject with rows of several classes is of the highest. ``"outcome"``: whether the
             outcome is above zero. Fits a sample that was taken by outcome. (N,)
-        sites: Site of each row; sites are drawn with replacement first, then as many subjects as
-            the site has inside each drawn site. (To draw whole sites, give them as clusters.) (N,)
         clusters: Cluster of each row, as its site; clusters are drawn with replacement, each with
             all of its subjects. Subjects are still what is counted. (N,)
 
     Raises:
-        ValueError: If several of strata, sites and clusters are given, for draws below one and a
-            level outside (0, 1). When rows are drawn: for wrong lengths, a subject of several sites
-            or clusters, and missing subjects.
+        ValueError: If both strata and clusters are given, for draws below one and a
+            level outside (0, 1). When rows are drawn: for wrong lengths, a subject of several
+            clusters, and missing subjects.
     Source:
         Davison & Hinkley 1997, §3.8: clusters drawn whole have nearer the right spread than those
         whose members are drawn anew. Differs: none.
@@ -69,7 +67,6 @@ class Resampling:
     seed: int = 0
     level: float = 0.95
     strata: Any = None
-    sites: Any = None
     clusters: Any = None
 
     def __post_init__(self) -> None:
@@ -80,8 +77,8 @@ class Resampling:
                 "bootstrap: draws must be a whole number of at least 1", got=self.draws
             )
         object.__setattr__(self, "draws", int(self.draws))
-        if sum(one is not None for one in (self.strata, self.sites, self.clusters)) > 1:
-            raise ValueError("bootstrap: give strata, sites or clusters, not both")
+        if self.strata is not None and self.clusters is not None:
+            raise ValueError("bootstrap: give strata or clusters, not both")
         if isinstance(self.strata, str) and self.strata != "outcome":
             raise ValueError(f"bootstrap: strata must be codes or 'outcome', got {self.strata!r}")
 
@@ -90,7 +87,7 @@ class Resampling:
         """What is drawn: ``subject``, ``site`` or ``stratified``."""
         if self.strata is not None:
             return "stratified"
-        return "subject" if self.sites is None and self.clusters is None else "site"
+        return "subject" if self.clusters is None else "site"
 
     @property
     def tails(self) -> tuple[float, float]:
@@ -99,7 +96,7 @@ class Resampling:
 
     def take(self, rows: np.ndarray) -> Self:
         """Give the same for some of the rows (a mask or indices)."""
-        names = ("subjects", "strata", "sites", "clusters")
+        names = ("subjects", "strata", "clusters")
         given = {name: getattr(self, name) for name in names}
         taken = {name: np.asarray(x)[rows] for name, x in given.items() if np.ndim(x)}
         return replace(self, **taken)
@@ -136,38 +133,32 @@ class Resampling:
     @cached_property
     def units(self) -> np.ndarray:
         """Code of what is drawn together: the cluster of each row, or its subject, (N,)."""
-        return self._units(self._parts["clusters"])
-
-    @cached_property
-    def _parts(self) -> dict[str, list[np.ndarray] | None]:
-        """The subjects of each class, site and cluster; None where these are not given."""
-        return {
-            name: None if labels is None else self._subject_codes(labels, name)
-            for name, labels in (
-                ("strata", self.strata), ("sites", self.sites), ("clusters", self.clusters)
-            )
-        }  # fmt: skip
-
-    def _subject_codes(self, labels: Any, name: str) -> list[np.ndarray]:
-        """The subjects of each class or site."""
-        codes = codes_of_labels(labels, name)
-        if len(codes) != self.num_rows:
-            raise ValueError(f"bootstrap: {len(codes)} {name} for {self.num_rows} rows")
-        highest = np.full(self.num_subjects, -1)
-        np.maximum.at(highest, self.codes, codes)
-        if name != "strata" and (highest[self.codes] != codes).any():
-            fix = "; draw whole sites instead" if name == "sites" else ""
-            raise ValueError(f"bootstrap: a subject is at several {name}{fix}")
-        return [np.flatnonzero(highest == code) for code in range(int(codes.max(initial=-1)) + 1)]
-
-    def _units(self, parts: list[np.ndarray] | None) -> np.ndarray:
-        """Number each row by the part its subject is in; without parts, by its subject."""
+        parts = self._parts["clusters"]
         if parts is None:
             return self.codes
         home = np.empty(self.num_subjects, dtype=np.int64)
         for code, members in enumerate(parts):
             home[members] = code
         return home[self.codes]
+
+    @cached_property
+    def _parts(self) -> dict[str, list[np.ndarray] | None]:
+        """The subjects of each class and cluster; None where these are not given."""
+        return {
+            name: None if labels is None else self._subject_codes(labels, name)
+            for name, labels in (("strata", self.strata), ("clusters", self.clusters))
+        }
+
+    def _subject_codes(self, labels: Any, name: str) -> list[np.ndarray]:
+        """The subjects of each class or cluster."""
+        codes = codes_of_labels(labels, name)
+        if len(codes) != self.num_rows:
+            raise ValueError(f"bootstrap: {len(codes)} {name} for {self.num_rows} rows")
+        highest = np.full(self.num_subjects, -1)
+        np.maximum.at(highest, self.codes, codes)
+        if name != "strata" and (highest[self.codes] != codes).any():
+            raise ValueError(f"bootstrap: a subject is at several {name}")
+        return [np.flatnonzero(highest == code) for code in range(int(codes.max(initial=-1)) + 1)]
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield weights of the rows for some draws at a time, (N, w)."""
@@ -189,10 +180,8 @@ class Resampling:
         return self._draw(generator, self.draws)
 
     def _draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
-        strata, sites, clusters = self._parts.values()
-        if sites is not None:
-            times = self._draw_sites(generator, count, sites)
-        elif clusters is not None:
+        strata, clusters = self._parts.values()
+        if clusters is not None:
             times = np.zeros((count, self.num_subjects), dtype=np.int64)
             drawn = _draw_from(generator, count, len(clusters))
             for members, often in zip(clusters, drawn.T, strict=True):
@@ -205,25 +194,6 @@ class Resampling:
             times = _draw_from(generator, count, self.num_subjects)
         return np.ascontiguousarray(times.T[self.codes], dtype=np.float64)
 
-    def _draw_sites(
-        self, generator: np.random.Generator, count: int, sites: list[np.ndarray]
-    ) -> np.ndarray:
-        drawn = _draw_from(generator, count, len(sites))
-        times = np.zeros((count, self.num_subjects), dtype=np.int64)
-        for members, often in zip(sites, drawn.T, strict=True):
-            size = len(members)
-            times[:, members] = generator.multinomial(often * size, np.full(size, 1 / size))
-        return times
-
-    def leave_out(self) -> Iterator[np.ndarray]:
-        """Yield weights of the rows without one subject (site, cluster) each, (N, j) at a time."""
-        parts = self._parts["sites" if self.sites is not None else "clusters"]
-        units, number = self._units(parts), self.num_subjects if parts is None else len(parts)
-        step = max(1, ENTRIES_AT_ONCE // max(1, self.num_rows))
-        for first in range(0, number, step):
-            out = np.arange(first, min(first + step, number))
-            yield (units[:, None] != out).astype(np.float64)
-
     def num_clusters(self, rows: np.ndarray | None = None) -> int | None:
         """Count the clusters of some rows (all by default); None where subjects are drawn."""
         if self.clusters is None:
@@ -235,7 +205,7 @@ class Resampling:
 
         Raises:
             ConfigError: Names the two lengths.
-            ValueError: Strata, sites or clusters do not fit the subjects.
+            ValueError: Strata or clusters do not fit the subjects.
         """
         assert self._parts
         for name, several in arrays.items():
@@ -254,8 +224,6 @@ class Resampling:
         outcomes: Sequence[Any],
         predictions: Sequence[Any],
         rows: np.ndarray | None = None,
-        *,
-        jackknife: bool = False,
     ) -> Sampled:
         """Evaluate a metric in every draw, averaged over ``predictions`` (one a seed).
 
@@ -264,7 +232,6 @@ class Resampling:
             outcomes: Arrays over all N rows, in the metric's order.
             predictions: One array a seed, each over all N rows.
             rows: Which rows count (a mask or indices); default all.
-            jackknife: Also evaluate it without each subject, for BCa (as many more evaluations).
         """
         spec = _spec(metric)
         if len(predictions) == 0:
@@ -295,16 +262,11 @@ class Resampling:
             reason = "no rows" if empty else spec.reason(lost)
             return Sampled(points=points, draws=nothing, note=reason, **base)
 
-        def over(blocks: Iterator[np.ndarray]) -> np.ndarray:
-            return np.concatenate(
-                [np.mean([spec.draws(*a, b[chosen]) for a in arrays], axis=0) for b in blocks]
-            )
-
-        left_out = over(self.leave_out()) if jackknife else None
+        drawn = [
+            np.mean([spec.draws(*a, b[chosen]) for a in arrays], axis=0) for b in self.blocks()
+        ]
         note = spec.remark_of(arrays[0])
-        return Sampled(
-            points=points, draws=over(self.blocks()), left_out=left_out, note=note, **base
-        )
+        return Sampled(points=points, draws=np.concatenate(drawn), note=note, **base)
 
 
 PLAIN = Resampling()
@@ -346,13 +308,7 @@ def bootstrap(
     targets: Any,
     predictions: Any,
     subjects: Any = None,
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    strata: Any = None,
-    sites: Any = None,
-    method: Method = "percentile",
+    **how: Any,
 ) -> Interval:
     """Give a metric with its bootstrap interval over subjects.
 
@@ -364,14 +320,8 @@ def bootstrap(
         predictions: (N,), or (N, C) where the metric takes scores a class or a column a time.
         subjects: Subject of each row; records of one subject are drawn together. Default: each row
             is its own subject.
-        draws: Bootstrap draws.
-        seed: Seed of the draws; equal seeds and subjects give equal draws.
-        level: Coverage aimed at.
-        strata: Class of each row whose number of subjects every draw keeps, or ``"outcome"`` for
-            the (first) outcome above zero. Fits a sample that was taken by outcome.
-        sites: Site of each row; sites are drawn first, then subjects inside them. To draw whole
-            sites, give them as ``subjects``.
-        method: ``percentile``, or ``bca`` (one more evaluation a subject).
+        how: Settings of `Resampling`: ``draws`` (1000), ``seed``, ``level`` (.95), ``strata``, and
+            ``clusters``, which draws whole sites.
 
     Returns:
         An `Interval`; draws in which the metric does not exist are left out, and its note counts
@@ -379,21 +329,16 @@ def bootstrap(
         `Sampled.corrected`.
 
     Raises:
-        ValueError: For unequal lengths, strata and sites together, a subject of several sites,
-            missing subjects, and settings that do not exist.
+        ValueError: For unequal lengths, strata and clusters together, a subject of several
+            clusters, missing subjects, and settings that do not exist.
     Source:
-        Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13 (percentile interval) and
-        14 (BCa); Davison & Hinkley 1997, §3.2 (strata), §3.8 (clusters drawn whole, two-stage).
-        Differs: none. How often the intervals cover:
-        ``benchmarks/evaluation/interval_coverage.md``.
+        Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13 (percentile interval);
+        Davison & Hinkley 1997, §3.2 (strata), §3.8 (clusters drawn whole). Differs: none. How
+        often the intervals cover: ``benchmarks/evaluation/interval_coverage.md``.
     """
-    check_method(method)
     outcomes = _outcomes(targets)
-    how = Resampling(
-        subjects, draws=draws, seed=seed, level=level, strata=strata, sites=sites
-    ).over(outcomes[0])
-    found = how.sample(metric, outcomes, [predictions], jackknife=method == "bca")
-    return found.interval(level, method)
+    drawn = Resampling(subjects, **how).over(outcomes[0])
+    return drawn.sample(metric, outcomes, [predictions]).interval(drawn.level)
 
 
 def paired_difference(
@@ -402,13 +347,7 @@ def paired_difference(
     predictions: Sequence[Any],
     baseline: Sequence[Any],
     subjects: Any = None,
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    strata: Any = None,
-    sites: Any = None,
-    method: Method = "percentile",
+    **how: Any,
 ) -> Interval:
     """Give metric(A) - metric(B), averaged over seeds, with an interval over subjects.
 
@@ -423,28 +362,18 @@ def paired_difference(
         baseline: Predictions of B, (N,) or a list of one array a seed (in the same order; a
             single one is compared to each of A's, other numbers by their means).
         subjects: Subject of each row.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
-        level: Coverage aimed at.
-        strata: As in `bootstrap`.
-        sites: As in `bootstrap`.
-        method: As in `bootstrap`.
+        how: As in `bootstrap`.
 
     Raises:
         ValueError: As `bootstrap`, and for predictions that are a single number.
     Source:
         Davison & Hinkley 1997, §3.8. Differs: the mean over seeds is taken inside each draw.
     """
-    check_method(method)
-    predictions, baseline = _seeds(predictions, "predictions"), _seeds(baseline, "baseline")
+    both = [_seeds(predictions, "predictions"), _seeds(baseline, "baseline")]
     outcomes = _outcomes(targets)
-    how = Resampling(
-        subjects, draws=draws, seed=seed, level=level, strata=strata, sites=sites
-    ).over(outcomes[0])
-    more = method == "bca"
-    ours = how.sample(metric, outcomes, predictions, jackknife=more)
-    theirs = how.sample(metric, outcomes, baseline, jackknife=more)
-    return ours.minus(theirs).interval(level, method)
+    drawn = Resampling(subjects, **how).over(outcomes[0])
+    ours, theirs = (drawn.sample(metric, outcomes, one) for one in both)
+    return ours.minus(theirs).interval(drawn.level)
 
 
 def _seeds(predictions: Sequence[Any], name: str) -> Sequence[Any]:

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
-from medmcl.core.errors import ConfigError
 from medmcl.core.suppression import Stepped, few
 from medmcl.evaluation.metrics.metric import check_level
-
-Method = Literal["percentile", "bca"]
-
-
-def check_method(method: str) -> None:
-    """Refuse an interval that does not exist.
-
-    Raises:
-        ConfigError: For other names than those of `Method`.
-    """
-    if method not in get_args(Method):
-        raise ConfigError("no such interval", where="method", got=method, expected=get_args(Method))
-
 
 FEW_SUBJECTS = 20  # below this an interval is marked as rough
 FEW_CLUSTERS = 10  # the same, where whole clusters (sites) are drawn
@@ -104,7 +89,6 @@ class Sampled:
         non_events: People with a row without it; None where that says nothing.
         note: Reason or remark so far.
         inflated: Whether noise can only add to the metric, see `corrected`.
-        left_out: The metric without each subject in turn, (J,), for BCa; None if not asked for.
         clusters: Clusters drawn whole, as sites; None where subjects are drawn.
         encloses: Whether the interval is widened to the value where it would not hold it: the
             correction moves value and draws apart.
@@ -122,7 +106,6 @@ class Sampled:
     non_events: int | None = None
     note: str = ""
     inflated: bool = False
-    left_out: np.ndarray | None = None
     clusters: int | None = None
     encloses: bool = False
     drawn: str = "subjects"
@@ -150,7 +133,6 @@ class Sampled:
             draws=np.sqrt(np.maximum(self.draws**2 - 2 * noise, 0)),
             note="; ".join(text for text in (self.note, note) if text),
             inflated=False,
-            left_out=None,
             encloses=True,
         )
 
@@ -168,7 +150,6 @@ class Sampled:
             points=ours - theirs,
             draws=self.draws - other.draws,
             note="; ".join(dict.fromkeys(notes)),
-            left_out=_minus(self.left_out, other.left_out),
             encloses=False,
             is_of_varied=not (self.is_flat and other.is_flat),
         )
@@ -208,18 +189,15 @@ class Sampled:
         sides = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
         return min(1.0, 2 * (sides + 1) / (len(draws) + 1))
 
-    def interval(self, level: float = 0.95, method: Method = "percentile") -> Interval:
+    def interval(self, level: float = 0.95) -> Interval:
         """Turn the draws into an interval with everything a reader must know.
 
-        ``bca`` needs `left_out`; where it is missing, percentiles are given and the note says so.
-
         Raises:
-            ConfigError: For a level outside (0, 1) or another method.
+            ConfigError: For a level outside (0, 1).
         """
         check_level(level)
-        check_method(method)
         if self.inflated:
-            return self.corrected().interval(level, method)
+            return self.corrected().interval(level)
         value = float(self.points.mean())
         base: dict[str, Any] = {"n": self.n, "events": self.events, "subjects": self.subjects}
         base["non_events"] = self.non_events
@@ -243,10 +221,6 @@ class Sampled:
                 f"{self.clusters} sites: rough interval, {FEW_CLUSTERS} or more are wanted"
             )
         ends = np.array([(1 - level) / 2, (1 + level) / 2])
-        if method == "bca":
-            moved = _bca(ends, usable, value, self.left_out)
-            ends = ends if moved is None else moved
-            notes.append("percentile interval: BCa undefined" if moved is None else "BCa interval")
         low, high = (float(end) for end in np.quantile(usable, ends))
         if self.encloses:
             low, high = min(low, value), max(high, value)
@@ -270,28 +244,6 @@ def too_few(subjects: int, clusters: int | None, drawn: str = "subjects") -> str
     if clusters is not None and clusters < FEWEST_CLUSTERS:
         return f"{clusters} site{'' if clusters == 1 else 's'}: too few for an interval by site"
     return ""
-
-
-def _minus(ours: np.ndarray | None, theirs: np.ndarray | None) -> np.ndarray | None:
-    return None if ours is None or theirs is None else ours - theirs
-
-
-def _bca(
-    ends: np.ndarray, draws: np.ndarray, value: float, left_out: np.ndarray | None
-) -> np.ndarray | None:
-    """Move the quantiles for bias and acceleration; None where the correction does not exist."""
-    if left_out is None or np.isnan(left_out).any():
-        return None
-    below = float((draws < value).mean() + 0.5 * (draws == value).mean())
-    gap = left_out.mean() - left_out
-    spread = float((gap**2).sum())
-    if not 0 < below < 1 or spread == 0:
-        return None
-    bias = ndtri(below)
-    acceleration = float((gap**3).sum()) / (6 * spread**1.5)
-    z = bias + ndtri(ends)
-    moved = ndtr(bias + z / (1 - acceleration * z))
-    return np.asarray(moved) if (1 - acceleration * z > 0).all() else None
 
 
 def mean_of(parts: Sequence[Sampled], names: Sequence[str]) -> Sampled:
