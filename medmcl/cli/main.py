@@ -861,7 +861,7 @@ def cohorts(
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
     from medmcl.core.errors import MedmclError
-    from medmcl.core.writing import disk_error
+    from medmcl.core.writing import disk_error, file_error
 
     try:
         app()
@@ -874,7 +874,7 @@ def main() -> None:
                 print(error, file=sys.stderr)
             sys.exit(error.code)  # type: ignore[attr-defined]  # looked for by name
         if type(error).__name__ != "Interrupted":
-            told = disk_error(error)
+            told = disk_error(error) or file_error(error)
             if told is None:
                 raise
             print(f"error: {told}", file=sys.stderr)

@@ -87,6 +87,28 @@ def disk_error(error: BaseException, path: Path | None = None) -> DiskError | No
     return None
 
 
+_IN_THE_WAY = {
+    errno.EISDIR: "move it away: a file is expected there",
+    errno.ENOTDIR: "move away what stands there and is no folder",
+    errno.EEXIST: "move it away: something else is expected there",
+    errno.EACCES: "ask its owner for the permission, or name another place",
+    errno.EPERM: "ask its owner for the permission, or name another place",
+    errno.ELOOP: "take the link away: it leads in a circle",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def file_error(error: BaseException) -> ArtefactError | None:
+    """Say which file or folder is not what it must be, where the system refused one by name.
+
+    None if something else is wrong.
+    """
+    if not isinstance(error, OSError) or error.errno not in _IN_THE_WAY or error.filename is None:
+        return None
+    what = f"cannot be used: {os.strerror(error.errno)}"
+    return ArtefactError(what, where=error.filename, fix=_IN_THE_WAY[error.errno])
+
+
 def _number_of(said: str) -> int:
     return next((number for sign, number in _FAULTS.items() if sign in said), errno.ENOSPC)
 
@@ -192,22 +214,28 @@ def refuse_unwritable(path: Path, *, folder: bool = True, where: str = "--out") 
     """
     from medmcl.core.atomic import working_folder
 
-    if path.is_symlink() and not path.exists():
+    if os.path.islink(path) and not path.exists():  # noqa: PTH114  (pathlib fails on long names)
         raise ArtefactError("is a link that leads nowhere", where=where, got=path,
                             fix="name another place, or make what it leads to")  # fmt: skip
+    if not folder and os.path.islink(path) and path.is_file():  # noqa: PTH114  (as above)
+        raise ArtefactError("is a link to a file; a whole file would be put in the link's place",
+                            where=where, got=path,
+                            fix=f"name the file itself: {path.resolve()}")  # fmt: skip
     target = path.absolute() if folder else path.absolute().parent
-    there = next(one for one in (target, *target.parents) if one.exists())
+    there = next(one for one in (target, *target.parents) if os.path.exists(one))  # noqa: PTH110  (as above)
     if not there.is_dir():
         raise ArtefactError(
             "is a file, not a folder", where=where, got=there, fix="name another folder"
         )
     try:
-        with working_folder(there / "writable"):
-            pass
+        with working_folder(there / ("writable" if folder else f"{path.name}.parts-replaced")):
+            pass  # of a name that leaves room for those of parts and locks
     except OSError as error:
+        too_long = error.errno == errno.ENAMETOOLONG
+        other = f"name a folder that you may write to; {there} is none"
         raise ArtefactError(
             f"cannot be written: {error.strerror}",
             where=where,
             got=path,
-            fix=f"name a folder that you may write to; {there} is none",
+            fix=_IN_THE_WAY[errno.ENAMETOOLONG] if too_long else other,
         ) from None

@@ -10,8 +10,17 @@ import pytest
 
 from medmcl.core import writing
 from medmcl.core.atomic import append_line, file_aside, folder_aside, write_atomically
-from medmcl.core.errors import RecordError
-from medmcl.core.writing import DiskError, disk_error, free_bytes, refuse_full, reserved_array, size
+from medmcl.core.errors import ArtefactError, RecordError
+from medmcl.core.file_lock import claimed
+from medmcl.core.writing import (
+    DiskError,
+    disk_error,
+    file_error,
+    free_bytes,
+    refuse_full,
+    reserved_array,
+    size,
+)
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -129,3 +138,25 @@ def test_a_folder_that_is_gone_is_one_message(tmp_path):
     assert "taken away" in str(disk_error(gone))
     gone.filename = str(tmp_path / "x.npy")  # of a folder that is there: whoever read it says why
     assert disk_error(gone) is None
+
+
+def test_a_link_to_a_file_and_a_name_without_room_for_parts_are_no_outputs(tmp_path):
+    (tmp_path / "mine.csv").write_text("mine")
+    (tmp_path / "link.csv").symlink_to("mine.csv")
+    refused = [("link.csv", r"name the file itself: .*/mine\.csv"), ("x" * 230, "a shorter name")]
+    for name, fix in [*refused, ("x" * 300, "a shorter name")]:
+        with pytest.raises(ArtefactError, match=fix), claimed(tmp_path / name, "written"):
+            pytest.fail("claimed")
+    with claimed(tmp_path / ("x" * 180), "written"):
+        pass
+
+
+def test_what_stands_in_the_way_is_told_by_name(tmp_path):
+    errors = []
+    for path in (tmp_path, tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        (tmp_path / "file").touch()
+        with pytest.raises(OSError, match=r"\[Errno") as raised:
+            path.read_bytes()
+        errors.append(str(file_error(raised.value)))
+    assert all("cannot be used" in one and str(tmp_path) in one for one in errors)
+    assert file_error(KeyError("x")) is file_error(OSError(errno.EISDIR, "nameless")) is None

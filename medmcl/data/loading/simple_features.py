@@ -18,6 +18,7 @@ import numpy as np
 from medmcl.core.atomic import file_aside
 from medmcl.core.contracts import Adapter, RecordRef, SimpleFeatures
 from medmcl.core.errors import ArtefactError
+from medmcl.core.sealed import reading
 from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.cache import entry_key
 from medmcl.data.loading.prepare import Prepared
@@ -146,7 +147,7 @@ def simple_table(
         with blamed(adapter, "simple_features"):
             names, values = _stack(found, usable)
         if path is not None and isinstance(values, np.ndarray):
-            _write(path, names, values, usable)
+            _write(path, names, values)
     else:
         names, values = kept
     index = prepared.index(modality)
@@ -246,18 +247,19 @@ def _key(prepared: Prepared, modality: str, places: Sequence[RecordRef]) -> str:
 
 
 def _read(path: Path, count: int) -> tuple[tuple[str, ...], np.ndarray] | None:
-    """Read kept numbers; None if there are none, or they are damaged."""
+    """Read kept numbers; None if there are none, or they are damaged, or of another file."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+        with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             names, values = tuple(map(str, kept["names"])), np.asarray(kept["values"])
-    except Exception:  # a damaged archive raises many kinds; it is made anew
+            is_own = str(kept["of"]) == path.name and values.shape == (count, len(names))
+    except ArtefactError:  # it is made anew
         return None
-    return (names, values) if values.shape == (count, len(names)) else None
+    return (names, values) if is_own else None
 
 
-def _write(path: Path, names: tuple[str, ...], values: np.ndarray, usable: np.ndarray) -> None:
+def _write(path: Path, names: tuple[str, ...], values: np.ndarray) -> None:
     try:
         with file_aside(path) as aside, aside.open("wb") as file:
-            np.savez(file, names=np.array(names, dtype=str), values=values, usable=usable)
+            np.savez(file, names=np.array(names, dtype=str), values=values, of=path.name)
     except OSError as error:
         raise ArtefactError(f"the features cannot be kept: {error}", where=path.parent) from None

@@ -12,6 +12,7 @@ from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.file_lock import claimed
 from medmcl.core.findings import counted
 from medmcl.core.sealed import plain
+from medmcl.core.writing import refuse_unwritable
 from medmcl.data.loading.shared_work import Shard
 from medmcl.encoders.published.card import split_model
 from medmcl.stages.run.folder import run_config
@@ -68,6 +69,8 @@ class EmbedCommand:
         alone: AbstractContextManager[None] = nullcontext()
         if self.shard is None:
             alone = claimed(self.out, "embeddings are being written")
+        else:
+            refuse_unwritable(self.out, folder=False)
         with alone:
             return self._written()
 

@@ -1,9 +1,9 @@
 """Embeddings written in parts: killed and resumed, or by several processes, to the same bytes.
 
 Beside the table ``OUT`` lies ``OUT.parts``: ``about.json`` (sealed) says whose parts they are, and
-each part is a file whose name holds the hash of its content. Which records are one part depends on
-nothing but the records, so that whoever makes a part makes the same. Whoever finds all parts there
-joins them.
+each part is a file whose name holds a hash of which part it is of what, and of its content. Which
+records are one part depends on nothing but the records, so that whoever makes a part makes the
+same. Whoever finds all parts there joins them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from medmcl.core.atomic import remove_whole, working_folder, write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 from medmcl.core.findings import counted
-from medmcl.core.limits import parse_json
 from medmcl.core.progress import Bar, Pace, progress
-from medmcl.core.sealed import plain, sealed, unsealed
+from medmcl.core.sealed import plain, read_sealed, sealed
 from medmcl.data.loading.shared_work import Parts, Shard, claim, made_once, part_size
 from medmcl.stages.run.embedding import Embedding
 from medmcl.stages.run.outputs import write_table
@@ -144,14 +143,13 @@ def _begin(folder: Path, out: Path, embedding: Embedding, *, goes_on: bool) -> b
             fix="--resume goes on with it, --overwrite begins anew",
         )
     try:
-        there = unsealed(parse_json(about.read_text(encoding="utf-8")), about)
-    except FileNotFoundError:
-        if not _is_joined(folder, out):
-            raise
-        return False
-    except ValueError:
+        there = read_sealed(about)
+        identity = there["identity"]
+    except (ArtefactError, KeyError):
+        if _is_joined(folder, out):
+            return False
         raise ArtefactError("is damaged", where=about, fix=f"begin anew: remove {folder}") from None
-    if there["identity"] != embedding.identity:
+    if identity != embedding.identity:
         was, now = _flat(there.get("about") or {}), _flat(plain(dict(embedding.provenance)))
         keys = [key for key in {**was, **now} if was.get(key) != now.get(key) and key != "records"]
         raise ArtefactError(
@@ -191,35 +189,37 @@ def _make(
     folder: Path, number: int, records: np.ndarray, embedding: Embedding, bar: Bar | None = None
 ) -> np.ndarray:
     """Give a part: the one that is there, or made here while nobody else makes it."""
+    place, doing = folder / f"{number:06d}", "a part is being embedded"
+    which = f"{embedding.identity} {place.name}"
 
     def make() -> np.ndarray:
         vectors = embedding.vectors(records, bar)
         content = io.BytesIO()
         np.save(content, vectors, allow_pickle=False)
-        name = f"{number:06d}-{_digest(content.getvalue())}.npy"
+        name = f"{place.name}-{_digest(which, content.getvalue())}.npy"
         write_atomically(folder / name, content.getvalue())
         return vectors
 
-    place, doing = folder / f"{number:06d}", "a part is being embedded"
-    return made_once(place, doing, lambda: _read(folder, number), make)
+    return made_once(place, doing, lambda: _read(folder, number, which), make)
 
 
 def _find(folder: Path, number: int) -> Path | None:
-    return next(iter(sorted(folder.glob(f"{number:06d}-*.npy"))), None)
+    there = sorted(folder.glob(f"{number:06d}-*.npy"))
+    return next((one for one in there if one.is_file()), None)
 
 
-def _read(folder: Path, number: int) -> np.ndarray | None:
-    """Read a part if it is there as it was written; one that is damaged goes."""
+def _read(folder: Path, number: int, which: str) -> np.ndarray | None:
+    """Read a part if it is there as it was written; one that is damaged, or another, goes."""
     path = _find(folder, number)
     if path is None:
         return None
     content = path.read_bytes()
-    if path.stem.partition("-")[2] == _digest(content):
+    if path.stem.partition("-")[2] == _digest(which, content):
         return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
-    log.info("%s is damaged: made again", path)
+    log.info("%s is damaged, or another part: made again", path)
     path.unlink(missing_ok=True)
     return None
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+def _digest(which: str, content: bytes) -> str:
+    return hashlib.blake2b(which.encode() + content, digest_size=16).hexdigest()

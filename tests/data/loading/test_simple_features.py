@@ -109,6 +109,12 @@ def test_what_is_kept_is_made_anew_when_damaged_or_when_a_file_changed(prepared,
     assert np.array_equal(
         simple_table(prepared, "ecg", cache=cache).values, first.values, equal_nan=True
     )
+    with np.load(kept) as there:
+        other = dict(there)
+    np.savez(kept, **{**other, "values": other["values"] + 1, "of": "simple-0.npz"})
+    assert np.array_equal(
+        simple_table(prepared, "ecg", cache=cache).values, first.values, equal_nan=True
+    )
     path = next(iter(prepared.cohort.records["ecg"]["place"])).paths["path"]
     data = path.with_name(path.name + ".dat")
     data.write_bytes(data.read_bytes()[24:] + data.read_bytes()[:24])

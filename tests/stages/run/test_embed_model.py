@@ -208,13 +208,25 @@ def test_killed_and_resumed_is_the_same_as_never_killed(cohort, file, whole, tmp
     )
     shutil.copytree(out.with_name("e.parquet.parts"), tmp_path / "f.parquet.parts")
     (damaged,) = (tmp_path / "f.parquet.parts").glob("000001-*.npy")
+    (sound,) = damaged.parent.glob("000000-*.npy")
+    sound.rename(sound.with_name(f"000002-{sound.name[7:]}"))  # of other records
     damaged.write_bytes(damaged.read_bytes()[:-3] + b"abc")
+    damaged.with_name(f"000003-{damaged.name[7:]}").mkdir()
     embed(cohort, file, out, resume=True)
     assert len(begun) == 4
     assert out.read_bytes() == whole.read_bytes()
     embed(cohort, file, tmp_path / "f.parquet", resume=True)
-    assert len(begun) == 9
+    assert len(begun) == 10
     assert (tmp_path / "f.parquet").read_bytes() == whole.read_bytes()
+
+
+def test_parts_that_do_not_say_whose_they_are_are_named(cohort, file, tmp_path):
+    about = tmp_path / "e.parquet.parts" / "about.json"
+    embed(cohort, file, tmp_path / "e.parquet", shard="1/2")
+    for text in ("{}", "[]", ""):
+        about.write_text(text)
+        with pytest.raises(ArtefactError, match=r"about.json: is damaged\n.*remove .*parts"):
+            embed(cohort, file, tmp_path / "e.parquet", shard="2/2")
 
 
 def test_parts_of_another_embedding_are_not_gone_on_with(cohort, file, tmp_path):
