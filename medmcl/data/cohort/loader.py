@@ -288,7 +288,8 @@ class Opening:
             refuse = partial(confined.refuse, f"table {pattern}", str(self.file))
             rows = EventRows.of(self.spec, pattern, codes)
             read = None if rows is None else rows.read
-            self.tables[pattern] = read_table(where, pattern, codes, emptied, refuse, read)
+            fill = emptied if self.spec.keys.missing else None
+            self.tables[pattern] = read_table(where, pattern, codes, fill, refuse, read)
             for note in self.tables[pattern].notes:
                 fix = "nothing, if that is meant; otherwise write the shards anew"
                 self._warn("cohort.listing", f"table {pattern}", note, fix)
@@ -340,12 +341,17 @@ class Opening:
         lines = np.flatnonzero(rows) + 1
         split, findings = subject_splits(ids[rows], splits[rows], lines)
         self.findings += findings
-        split = split.dropna()
-        rows &= pd.Series(ids, dtype=object).isin(split.index).to_numpy()
-        self._count("in a split", ids[rows])
-        self._say_what_is_repeated(table, ids, rows)
+        if split.isna().any():
+            split = split.dropna()
+            rows &= pd.Series(ids, dtype=object).isin(split.index).to_numpy()
+        self.counts.append(("in a split", len(split), int(rows.sum())))
+        if len(split) < rows.sum():
+            self._say_what_is_repeated(table, ids, rows)
+            people = pd.Index(ids[rows], dtype=object, name="subject", copy=False)
+        else:
+            people = split.index  # with its table of hashes
         lines = np.flatnonzero(rows) + 1
-        agreed = one_row_each(_rows_of(table, rows), ids[rows], lines, keys.id or "id", keys.table)
+        agreed = one_row_each(_rows_of(table, rows), people, lines, keys.id or "id", keys.table)
         if not len(agreed.frame):
             raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
         site = None

@@ -194,12 +194,13 @@ class _Builder:
 
     def _targets(self, columns: tuple[str, ...], values: list[Values]) -> Targets:
         known = np.stack([value.known for value in values], axis=1)
-        data = np.stack([value.data for value in values], axis=1).astype(np.float64)
+        data = np.stack([value.data for value in values], axis=1).astype(np.float64, copy=False)
+        data[~known] = 0.0
         return Targets(
             name=self.name,
             kind=self.task.kind,
             columns=columns,
-            values=np.where(known, data, 0.0),
+            values=data,
             known=known,
             modality=self.task.of,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -197,22 +198,25 @@ def only_choices(
             rows = own.get_indexer(_index(subjects))
             column = np.array([*column, None], dtype=object)[rows]  # -1 is the last
         columns[name] = column
-    ids = columns[anchor].copy()
+    ids = columns[anchor]
     for name in order[1:]:
         led = pd.isna(ids) & pd.notna(columns[name])
-        ids[led] = [f"{name}:{one}" for one in columns[name][led]]
-    there = pd.notna(ids)
+        if led.any():
+            ids = ids.copy()
+            ids[led] = [f"{name}:{one}" for one in columns[name][led]]
+    there: Any = pd.notna(ids)
+    there = slice(None) if there.all() else there  # then columns share what they are made of
     mine = np.asarray(subjects, dtype=object)[there]
     sides = split.reindex(_index(mine)).to_numpy(object)
     found = {"sample": ids[there], "subject": mine, "split": sides}
     found |= {name: columns[name][there] for name in records}
-    series = {name: pd.Series(column, dtype=object) for name, column in found.items()}
+    series = {n: pd.Series(one, dtype=object, copy=False) for n, one in found.items()}
     return pd.DataFrame(series, copy=False)
 
 
 def _index(names: Sequence[str] | np.ndarray) -> pd.Index:
     """Texts as they are: made into Arrow they would be copied twice."""
-    return pd.Index(np.asarray(names, dtype=object), dtype="object")
+    return pd.Index(np.asarray(names, dtype=object), dtype="object", name="subject", copy=False)
 
 
 def sample_frame(

@@ -116,14 +116,18 @@ def load_records(
     paths = partial(_paths, spec, root, templates) if templates else _no_paths
     rows = TableRows(table, _named_columns(spec), owner, ids, paths, roots)
     places = PlaceArray(rows, np.arange(len(table)))
-    index = pd.Index(ids, dtype=object, name="record")
+    if own is None and ids is owner and has.all():
+        index = subjects.frame.index.rename("record")  # one table of hashes for both
+    else:
+        index = pd.Index(ids, dtype=object, name="record", copy=False)
     frame = pd.DataFrame(
         {
-            "subject": pd.Series(owner, index, dtype=object),  # as text of Arrow it were a copy
+            "subject": pd.Series(owner, index, dtype=object, copy=False),
             "date": when.to_numpy("M8[ns]"),
             "place": PlaceArray.of(list(places)) if templates else places,
         },
         index=index,
+        copy=False,
     )
     table = table.set_axis(frame.index, axis=0)
     return Records(

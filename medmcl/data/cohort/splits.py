@@ -135,7 +135,10 @@ def subject_splits(
     Returns:
         Split of each subject in order of first row, missing where it has none; and the findings.
     """
-    known = pd.DataFrame({"subject": ids, "split": splits, "line": lines}, dtype=object)
+    everyone = pd.Index(ids, dtype=object, name="subject", copy=False)
+    if everyone.is_unique and not (pd.isna(ids) | pd.isna(splits)).any():
+        return pd.Series(splits, everyone, dtype=object, copy=False), []
+    known = pd.DataFrame({"subject": ids, "split": splits}, dtype=object).assign(line=lines)
     known = known[known["subject"].notna()]
     given = known[known["split"].notna()]
     everyone = pd.Index(known["subject"].unique(), dtype=object, name="subject")

@@ -7,6 +7,7 @@ text. Missing cells are those that pandas reads as missing, ``n/a`` of BIDS incl
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 import warnings
@@ -28,7 +29,12 @@ from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
 from medmcl.data.tables.patterns import find_files, is_pattern, named_parts
-from medmcl.data.tables.plain_numbers import LEADING_ZERO, plain_numbers, release_texts
+from medmcl.data.tables.plain_numbers import (
+    LEADING_ZERO,
+    plain_numbers,
+    release_texts,
+    with_numbers,
+)
 from medmcl.data.tables.small_files import small_rows
 from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
 from medmcl.data.tables.wide_cells import WIDE
@@ -137,7 +143,7 @@ def read_table(
     root: Path,
     pattern: str,
     text: Collection[str] = (),
-    emptied: Emptied = lambda frame: frame,
+    emptied: Emptied | None = None,
     refuse: Callable[[list[tuple[str, Path]]], None] = lambda _: None,
     read: Callable[[Path], pd.DataFrame] | None = None,
 ) -> Table:
@@ -159,13 +165,15 @@ def read_table(
     Raises:
         CohortError: No such file, a format that is not known, or bytes that cannot be read.
     """
+    as_numbers = text if emptied is None else None
+    emptied = emptied or (lambda frame: frame)
     if not is_pattern(pattern):
         path = root / pattern
         refuse([("the table", path)])
         if path.is_file() and is_packed(path):
             return _listed(root, pattern, (path,), text, emptied)
         with _telling(path):
-            frame = tidy(with_points(emptied(read_file(path)), text), text)
+            frame = tidy(with_points(emptied(read_file(path, as_numbers)), text), text)
         return Table(frame, pattern, (path,))
     chosen, files = find_files(root, pattern)
     if not files:
@@ -324,7 +332,7 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
         ) from None
     if getattr(parsed.dt, "tz", None) is not None:
         parsed = parsed.dt.tz_localize(None)
-    parsed = parsed.reindex(codes).set_axis(column.index)
+    parsed = pd.Series(parsed.array.take(codes, allow_fill=True), column.index)
     bad = column[parsed.isna() & column.notna()]
     if len(bad):
         raise CohortError(
@@ -345,21 +353,22 @@ def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
         raise ValueError(f"two columns are called '{twice}'")
     names, index = frame.columns, frame.index
     plain = frame.select_dtypes("float64").drop(columns=list(text), errors="ignore")
-    wide = 2 * plain.shape[1] > frame.shape[1]  # tables of numbers are tidy as they are
+    wide = plain.shape[1] >= WIDE  # of many columns those of numbers are tidy as they are
     done = set(plain.columns) if wide else set()
     found: dict[str, Any] = {str(name): one for name, one in frame.items() if name not in done}
     del frame  # the text of a column goes as its numbers come
     unclear = [n for n, one in found.items() if n not in text and not _is_clear(one)]
-    words = []  # their cells become objects: when most of the text is gone
+    words = [name for name in found if name in text]  # they become objects: once most text is gone
     for name, numbers in plain_numbers(found, unclear):
         if numbers is None:
             words.append(name)
         else:
             found[name] = numbers
-    found |= {name: _tidy_column(found[name]) for name in words}
-    found |= {name: _text_column(found[name]) for name in found if name in text}
+    for name in words:
+        found[name] = (_text_column if name in text else _tidy_column)(found[name])
+        if len(index) > _LOOKED_AT:
+            release_texts()
     tidied = pd.DataFrame(found, index=index, copy=len(found) >= WIDE)
-    release_texts()
     return pd.concat([tidied, plain], axis=1)[names] if wide else tidied
 
 
@@ -383,7 +392,7 @@ def _tidy_column(column: pd.Series) -> pd.Series:
             spread = spread.set_axis(column.index)
             return spread.where(spread.notna(), None) if spread.dtype == object else spread
     given = column[column.notna()]
-    is_text = pd.api.types.infer_dtype(given) == "string"
+    is_text = isinstance(given.dtype, pd.StringDtype) or pd.api.types.infer_dtype(given) == "string"
     given = given.str.strip() if is_text else given.map(_cell_text)
     given = given[given != ""]
     if given.isin(["True", "False", "true", "false", "TRUE", "FALSE"]).all() and len(given):
@@ -434,8 +443,13 @@ def _suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def read_file(path: Path) -> pd.DataFrame:
+def read_file(path: Path, text: Collection[str] | None = None) -> pd.DataFrame:
     """Read one table, its cells as they stand.
+
+    Args:
+        path: The file.
+        text: Columns that stay text where the others may be numbers already, as `plain_numbers`
+            tells them; None: all stay as they stand.
 
     Raises:
         CohortError: There is no such file, or it cannot be read.
@@ -451,7 +465,7 @@ def read_file(path: Path) -> pd.DataFrame:
             "of key-value files, of WFDB headers or of images",
         )
     with _telling(path):
-        return reader(path)
+        return reader(path, text)
 
 
 @contextmanager
@@ -471,16 +485,16 @@ def _telling(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, text: Collection[str] | None) -> pd.DataFrame:
     refuse_large_text(path, error=CohortError)
     of_heading: dict[str, Any] = {"nrows": 0, "encoding": "utf-8-sig", "index_col": False}
     first = pd.read_csv(path, sep=",", usecols=[0], **of_heading)  # of many columns much faster
     if ";" in str(first.columns[0]) and len(pd.read_csv(path, sep=",", **of_heading).columns) == 1:
-        return marked(_read_text(path, ";"))
-    return _read_text(path, ",")
+        return marked(_read_text(path, None, ";"))
+    return _read_text(path, text, ",")
 
 
-def _read_text(path: Path, separator: str) -> pd.DataFrame:
+def _read_text(path: Path, text: Collection[str] | None, separator: str) -> pd.DataFrame:
     refuse_large_text(path, error=CohortError)
     line = heading(path, CohortError).decode("utf-8-sig", "replace")
     count = line.count(separator) + 1
@@ -491,7 +505,8 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
         warnings.simplefilter(
             "error", pd.errors.ParserWarning
         )  # cells beyond the heading's are lost
-        with pd.read_csv(  # in pieces: the parser's own copy of the text is of one at most
+        pieces = partial(  # the parser's own copy of the text is of one at most
+            pd.read_csv,
             path,
             sep=separator,
             dtype=str,
@@ -499,12 +514,24 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
             index_col=False,
             on_bad_lines="error",
             chunksize=_ROWS_AT_ONCE,
-        ) as parts:
+        )
+        if text is not None and not holds_shielded(path):
+            with pieces() as parts:
+                frame = with_numbers(parts, text, _most_rows(path))
+            if frame is not None:
+                return frame
+        with pieces() as parts:
             frame = pd.concat(parts, ignore_index=True)
     return unshielded_table(frame) if holds_shielded(path) else frame
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _most_rows(path: Path) -> int:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        blocks = iter(partial(file.read, _BLOCK), b"")
+        return sum(max(one.count(b"\n"), one.count(b"\r")) for one in blocks) + 1
+
+
+def _read_parquet(path: Path, _: object) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     refuse_large_parquet(path, error=CohortError)
@@ -512,9 +539,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Path, Collection[str] | None], pd.DataFrame]] = {
     ".csv": _read_csv,
-    ".tsv": lambda path: _read_text(path, "\t"),
+    ".tsv": partial(_read_text, separator="\t"),
     ".parquet": _read_parquet,
 }
 

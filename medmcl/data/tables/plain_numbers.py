@@ -6,11 +6,13 @@ asked of many together, and each column is told by its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from medmcl.data.tables.wide_cells import WIDE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 LEADING_ZERO = r"^[-+]?0\d"
 _NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 _NOT_WHOLE = r"[.eE]|\d{19}"
-_AT_ONCE = 2**16
+_EXACT = 2.0**53
+_AT_ONCE = 2**14
 """Cells."""
 
 
@@ -43,6 +46,58 @@ def plain_numbers(
             for name, one in zip(some, cells, strict=True):
                 yield name, None if one is None else next(numbers)
             release_texts()
+
+
+def with_numbers(
+    parts: Iterable[pd.DataFrame], text: Collection[str], most: int
+) -> pd.DataFrame | None:
+    """Put pieces of a table of text together, each column of plain numbers as numbers.
+
+    Of these columns the text of one piece is held at a time.
+
+    Args:
+        parts: The pieces; their cells are text.
+        text: Columns that stay text.
+        most: Rows that there may be.
+
+    Returns:
+        The table, its columns as `plain_numbers` reads them or text; None where a column is numbers
+        in some pieces and text in others, or of whole numbers that no float64 holds.
+    """
+    columns: dict[str, pd.Series] = {}
+    texts: dict[str, list[pd.Series]] = {}
+    numbers: dict[str, np.ndarray] = {}
+    spoken, broken = set(), set()  # columns with words, with fractions
+    count = 0
+    for part in parts:
+        columns = {str(name): cells for name, cells in part.items()}
+        start, count = count, count + len(part)
+        told = dict(plain_numbers(columns, [name for name in columns if name not in text]))
+        for name, cells in columns.items():
+            if (own := told.get(name)) is None:
+                texts.setdefault(name, []).append(cells)
+                spoken |= {name} if cells.notna().any() else set()
+                continue
+            if isinstance(own, np.ndarray):
+                broken.add(name)
+            else:
+                own = own.to_numpy(np.float64, na_value=np.nan)
+                spoken |= {name} if (np.abs(own) >= _EXACT).any() else set()
+            if name not in numbers:
+                numbers[name] = np.full(most, np.nan)
+            numbers[name][start:count] = own
+        if spoken & set(numbers):
+            return None
+    found: dict[str, Any] = {}
+    for name in columns:
+        if name not in numbers:
+            found[name] = pd.concat(texts.pop(name), ignore_index=True)
+            continue
+        found[name] = own = numbers[name][:count]
+        if name not in broken:
+            gap = np.isnan(own)
+            found[name] = pd.arrays.IntegerArray(np.where(gap, 1, own).astype(np.int64), gap)
+    return pd.DataFrame(found, copy=len(found) >= WIDE) if found else None
 
 
 def release_texts() -> None:
@@ -95,7 +150,10 @@ def _told(columns: list[pa.LargeStringArray]) -> list[Any]:
     try:
         values = given.cast(pa.float64()).to_numpy()
         sound = of_all(np.isfinite(values) & ~_has(given, LEADING_ZERO))
-        whole = of_all((values == np.floor(values)) & ~_has(given, _NOT_WHOLE)) & sound
+        maybe = np.repeat(of_all(values == np.floor(values)) & sound, counts[chosen])
+        broken = ~maybe
+        broken[maybe] = _has(given.filter(pa.array(maybe)), _NOT_WHOLE)
+        whole = of_all(~broken)
         integers = given.filter(pa.array(np.repeat(whole, counts[chosen]))).cast(pa.int64())
     except pa.ArrowInvalid:  # a cell of one of them is no number
         middle = len(columns) // 2

@@ -110,26 +110,25 @@ def repeated_rows(frame: pd.DataFrame, ids: np.ndarray) -> np.ndarray:
 
 
 def one_row_each(
-    frame: pd.DataFrame, ids: np.ndarray, lines: np.ndarray, column: str, where: str
+    frame: pd.DataFrame, subjects: pd.Index, lines: np.ndarray, column: str, where: str
 ) -> SubjectTable:
     """Give one row a subject, without the columns whose rows differ.
 
     Args:
         frame: Rows of the subjects table.
-        ids: Subject of each. (N,) object.
+        subjects: Subject of each. (N,) object.
         lines: What messages call each row: its number in the file. (N,) int64.
         column: Name of the id column.
         where: Name of the table.
     """
-    subjects = pd.Index(ids, dtype=object, name="subject")
     if subjects.is_unique:
         return SubjectTable(
             frame.set_axis(subjects), {}, frame.iloc[:, :0].set_axis(subjects), column, where
         )
-    codes, subjects = pd.factorize(subjects)
+    codes, each = pd.factorize(subjects)
     first = np.unique(codes, return_index=True)[1]
     frame = frame.reset_index(drop=True)
-    unique = frame.iloc[first].set_axis(subjects)
+    unique = frame.iloc[first].set_axis(each)
     varying = {}
     for name in frame.columns:
         spread = frame[name].iloc[first[codes]].reset_index(drop=True)
@@ -139,7 +138,7 @@ def one_row_each(
         if len(other):
             row = int(other[0])
             pair = (int(lines[first[codes[row]]]), int(lines[row]))
-            varying[name] = Differing(str(ids[row]), pair, len(set(codes[other])))
+            varying[name] = Differing(str(subjects[row]), pair, len(set(codes[other])))
     return SubjectTable(
         unique.drop(columns=list(varying)), varying, unique[list(varying)], column, where
     )

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
+from medmcl.data.tables import files
 from medmcl.data.tables.files import dates, join, native, read_table, texts, tidy
 
 
@@ -249,3 +250,32 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     (tmp_path / "t.csv").write_text("id,=a,'=a\np,1,2\n")  # of a spreadsheet: both are =a
     with pytest.raises(CohortError, match="two columns are called '=a'"):
         read_table(tmp_path, "t.csv")
+
+
+PIECES = {
+    "whole": "1 2 3 4 _ 6 7 8",
+    "late fraction": "1 2 3 4 5 6 7.50 8",
+    "gaps first": "_ _ _ _ 5 6.25 7 8",
+    "gaps": "_ _ _ _ _ _ _ _",
+    "word last": "1 2 3 4 5 6 7 x",
+    "word first": "x _ _ 4 5 6 7 8",
+    "zero last": "1 2 3 4 5 6 7 08",
+    "digits": "1 2 3 4 5 6 7 9007199254740993",
+    "more digits": "1 2 3 4 5 6 7 12345678901234567890",
+    "truth": "true false _ true true false true true",
+    "codes": "250.00 250 1 2 3 4 5 6",
+    "words": "a _ _ _ _ b c a",
+}
+
+
+@pytest.mark.parametrize("left_out", [(), ("word last", "word first", "zero last", "digits")])
+def test_numbers_of_pieces_are_those_of_the_whole(tmp_path, monkeypatch, left_out):
+    cells = {name: text.replace("_", "").split(" ") for name, text in PIECES.items()}
+    table = pd.DataFrame({name: one for name, one in cells.items() if name not in left_out})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    whole = read_table(tmp_path, "t.csv", {"codes"}, lambda frame: frame).frame
+    monkeypatch.setattr(files, "_ROWS_AT_ONCE", 3)
+    pieces = read_table(tmp_path, "t.csv", {"codes"}).frame
+    pd.testing.assert_frame_equal(pieces, whole)
+    assert whole["late fraction"].dtype == "float64"
+    assert whole["gaps first"].isna().sum() == 4
