@@ -98,13 +98,13 @@ def one(recipe: str, cohort: str, profile: str) -> None:
 
     import medmcl
     from medmcl.stages.evaluate import stage
-    from medmcl.stages.run import pretrain
+    from medmcl.stages.run import pretrain, report
 
     torch.set_num_threads(1)
     spent: dict[str, float] = {}
     pretrain.run_stage = timed(pretrain.run_stage, spent, "training")
     stage.run_evaluate = timed(stage.run_evaluate, spent, "evaluation")
-    pretrain.write_run_report = timed(pretrain.write_run_report, spent, "report")
+    report.write_run_report = timed(report.write_run_report, spent, "report")
     with tempfile.TemporaryDirectory() as folder, cProfile.Profile() as watch:
         if not profile:
             watch.disable()

@@ -202,9 +202,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 def models_only() -> None:
     """Let runs end without evaluation and report."""
     import medmcl.stages.evaluate.stage
-    import medmcl.stages.run.pretrain
+    import medmcl.stages.run.report
 
-    medmcl.stages.run.pretrain.write_run_report = lambda *_, **__: None
+    medmcl.stages.run.report.write_run_report = lambda *_, **__: None
     medmcl.stages.evaluate.stage.run_evaluate = lambda *_, **__: None
 
 

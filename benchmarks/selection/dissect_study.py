@@ -168,7 +168,7 @@ class Witness:
 
 def trained(work: Path, asked: dict[str, Any]) -> tuple[Run, Witness]:
     """Train one model under a witness."""
-    from medmcl.stages.run import pretrain
+    from medmcl.stages.run import report
 
     folder = work / "runs" / "-".join(str(v) for v in asked.values()).replace(" ", "_")
     shutil.rmtree(folder, ignore_errors=True)
@@ -179,7 +179,7 @@ def trained(work: Path, asked: dict[str, Any]) -> tuple[Run, Witness]:
             **SELECTORS[asked["arm"]], "pair": PAIR, "share": asked["ratio"],
         }  # fmt: skip
     witness = Witness()
-    with witness.watching(), patch.object(pretrain, "write_run_report", lambda *_, **__: None):
+    with witness.watching(), patch.object(report, "write_run_report", lambda *_, **__: None):
         run = medmcl.pretrain(
             cohort(work, asked["noise"]),
             recipe=recipe(work, "clip_toy" if is_full else "dissect_toy"),

@@ -159,7 +159,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: object = "YAML") -> dict[str, Any]:
     """Parse YAML text into a mapping."""
     try:
-        _refuse_many(text, where)
+        most, depth = _most_values(), 0
+        # Before anything is built: libyaml takes hours over thousands of open brackets
+        for sign in re.findall(r"[\[{\]}]", text):
+            depth = max(0, depth + (1 if sign in "[{" else -1))
+            if depth > 10 * DEEPEST:
+                raise _too_much(where)
+        if len(text) > 2 * most:  # a value has a sign beside it
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            values = (
+                one for one in yaml.parse(text, Loader=loader) if isinstance(one, yaml.NodeEvent)
+            )
+            if next(islice(values, most, None), None) is not None:
+                raise _too_much(where)
         value = _parsed(text)
     except yaml.YAMLError as error:
         raise _yaml_error(error, text, where) from None
@@ -201,21 +213,6 @@ def _most_values() -> int:
             "is no bound on values", where=VALUES_VARIABLE, got=given, expected="a number above 0"
         )
     return int(given)
-
-
-def _refuse_many(text: str, where: object) -> None:
-    """Refuse a text of more values than a file of settings holds, before any is built."""
-    most, depth = _most_values(), 0
-    for sign in re.findall(r"[\[{\]}]", text):  # libyaml takes hours over thousands of open ones
-        depth = max(0, depth + (1 if sign in "[{" else -1))
-        if depth > 10 * DEEPEST:
-            raise _too_much(where)
-    if len(text) <= 2 * most:  # a value has a sign beside it
-        return
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    values = (one for one in yaml.parse(text, Loader=loader) if isinstance(one, yaml.NodeEvent))
-    if next(islice(values, most, None), None) is not None:
-        raise _too_much(where)
 
 
 def _apart(value: Any, where: object) -> Any:

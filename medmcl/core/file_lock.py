@@ -127,7 +127,7 @@ def _take(lock: BaseFileLock, file: Path, harmless: bool) -> tuple[bool, _Owner 
     if before is not None and before.is_elsewhere and not harmless:
         lock.release()
         return False, before
-    _Owner.here().write(file)
+    file.write_text(json.dumps(asdict(_Owner.here())), encoding="utf-8")
     return True, before
 
 
@@ -224,9 +224,6 @@ class _Owner:
             return cls(said["host"], said["process"], said["since"], *told)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-    def write(self, file: Path) -> None:
-        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @property
     def is_elsewhere(self) -> bool:

@@ -54,17 +54,18 @@ def _homes(package: str) -> dict[str, tuple[str, str]]:
     """Name to the module that it is imported from, and what it is called there."""
     tree = ast.parse(Path(str(sys.modules[package].__file__)).read_text(encoding="utf-8"))
     blocks = [one for one in tree.body if isinstance(one, ast.If)]
-    lines = [line for one in blocks if _for_checkers(one) for line in one.body]
+    lines = [
+        line
+        for one in blocks
+        if isinstance(one.test, ast.Name) and one.test.id == "TYPE_CHECKING"
+        for line in one.body
+    ]
     return {
         alias.asname or alias.name: (str(line.module), alias.name)
         for line in lines
         if isinstance(line, ast.ImportFrom)
         for alias in line.names
     }
-
-
-def _for_checkers(block: ast.If) -> bool:
-    return isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
 
 
 class Parts(MutableMapping[str, Any]):

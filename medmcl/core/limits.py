@@ -90,15 +90,6 @@ def most_bytes(kind: Kind = "record") -> int:
     return _bound(*VARIABLES[kind], "memory", "MB", _MB)
 
 
-def most_columns() -> int:
-    """Columns that a table of a cohort may have: each takes time and memory, used or not.
-
-    Raises:
-        ConfigError: The environment variable that sets it holds no number above 0.
-    """
-    return _bound(*_COLUMNS, "columns", "columns")
-
-
 def _bound(variable: str, default: int, on: str, unit: str, scale: int = 1) -> int:
     given = os.environ.get(variable) or str(default)
     most = 0
@@ -172,12 +163,12 @@ def refuse_large(
 
 
 def refuse_many_columns(count: int, where: object, error: type[MedmclError]) -> None:
-    """Refuse a table of more columns than it may have.
+    """Refuse a table of more columns than it may have: each takes time and memory, used or not.
 
     Raises:
         MedmclError: Of the kind asked for.
     """
-    if count > (most := most_columns()):
+    if count > (most := _bound(*_COLUMNS, "columns", "columns")):
         raise error(
             "has more columns than a table may have",
             where=where,
@@ -216,20 +207,16 @@ def refuse_large_text(
             so_far = bool(file.read(1))
     refuse_large(count * _PER_BYTE, path, "its text", kind, error, so_far=so_far)
     if opener is None and path.suffix.lower() != ".zip":
-        _refuse_zeros(path, error)
-
-
-def _refuse_zeros(path: Path, error: type[MedmclError]) -> None:
-    with path.open("rb") as file:
-        said_elsewhere = file.read(4).startswith(_NO_TEXT)
-        at = file.seek(0)
-        while not said_elsewhere and (part := file.read(_BLOCK)):
-            if b"\0" in part:
-                where = at + part.index(b"\0")
-                raise error("holds zero bytes: it is no text, or damaged", where=path,
-                            got=f"the first at byte {where:,}",
-                            fix="copy it again from its source")  # fmt: skip
-            at += len(part)
+        with path.open("rb") as file:
+            said_elsewhere = file.read(4).startswith(_NO_TEXT)
+            at = file.seek(0)
+            while not said_elsewhere and (block := file.read(_BLOCK)):
+                if b"\0" in block:
+                    where = at + block.index(b"\0")
+                    raise error("holds zero bytes: it is no text, or damaged", where=path,
+                                got=f"the first at byte {where:,}",
+                                fix="copy it again from its source")  # fmt: skip
+                at += len(block)
 
 
 _LONGEST_LINE = 2**26

@@ -106,7 +106,14 @@ def apply_override(
 
 def _key(node: Any, part: str, where: object) -> str | int:
     if isinstance(node, list):
-        return _position(node, part, where)
+        names = [item.get("name") if isinstance(item, dict) else None for item in node]
+        if part in names:
+            return names.index(part)
+        if part.lstrip("-").isdigit() and -len(node) <= int(part) < len(node):
+            return int(part) % len(node)
+        known = [str(name) for name in names if name] or [str(n) for n in range(len(node))]
+        what = f"there is no element '{part}' in the list{nearest(part, known)}"
+        raise OverrideError(what, where=where, fix="correct the name, or give the number")
     if isinstance(node, dict):
         return next((key for key in node if str(key) == part), part)
     raise OverrideError(
@@ -115,17 +122,6 @@ def _key(node: Any, part: str, where: object) -> str | int:
         got=node,
         fix=f"set the whole of it: '{{{part}: ...}}' one name before",
     )
-
-
-def _position(items: list[Any], part: str, where: object) -> int:
-    names = [item.get("name") if isinstance(item, dict) else None for item in items]
-    if part in names:
-        return names.index(part)
-    if part.lstrip("-").isdigit() and -len(items) <= int(part) < len(items):
-        return int(part) % len(items)
-    known = [str(name) for name in names if name] or [str(n) for n in range(len(items))]
-    what = f"there is no element '{part}' in the list{nearest(part, known)}"
-    raise OverrideError(what, where=where, fix="correct the name, or give the number")
 
 
 def blame(path: Sequence[str], applied: Mapping[tuple[str, ...], str]) -> str | None:

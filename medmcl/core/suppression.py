@@ -225,7 +225,18 @@ def placeless(value: Any, but: str = "") -> Any:
         but: A key below which everything stays.
     """
     if isinstance(value, str):
-        return _placeless(value)
+        text = value
+        if "/" not in text:
+            return text
+        if text.startswith("/") and "\n" not in text and os.path.lexists(text) and _is_place(text):
+            return _named(text)  # its name may hold what no sentence tells from the words around it
+        for folder in (str(Path.home()), str(Path.cwd())):
+            if folder.count("/") > 1:
+                text = text.replace(f"{folder}/", "\u2026/")
+        text = _QUOTED.sub(
+            lambda one: f"{one[1]}{_named(one[2])}{one[1]}" if _is_place(one[2]) else one[0], text
+        )
+        return _PLACE.sub(lambda found: _named(found[0]) if _is_place(found[0]) else found[0], text)
     if isinstance(value, Hidden):
         return str(value)
     if isinstance(value, Mapping):
@@ -235,20 +246,6 @@ def placeless(value: Any, but: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return [placeless(one, but) for one in value]
     return value
-
-
-def _placeless(text: str) -> str:
-    if "/" not in text:
-        return text
-    if text.startswith("/") and "\n" not in text and os.path.lexists(text) and _is_place(text):
-        return _named(text)  # its name may hold what no sentence tells from the words around it
-    for folder in (str(Path.home()), str(Path.cwd())):
-        if folder.count("/") > 1:
-            text = text.replace(f"{folder}/", "\u2026/")
-    text = _QUOTED.sub(
-        lambda one: f"{one[1]}{_named(one[2])}{one[1]}" if _is_place(one[2]) else one[0], text
-    )
-    return _PLACE.sub(lambda found: _named(found[0]) if _is_place(found[0]) else found[0], text)
 
 
 def _named(path: str) -> str:

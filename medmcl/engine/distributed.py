@@ -98,7 +98,22 @@ def charge(
         `CHANCE` what the loss would be if every term that knows its chance level were at it; absent
         if none does.
     """
-    slots = _ask(objectives, seen, batch, world)
+    # Ask every objective; one slot for each term it may charge, in an order all ranks share
+    ring, own = _ring(objectives, batch, world)
+    ways = _views_by_way(objectives, seen, own, world)
+    slots: list[_Slot] = []
+    taken: set[str] = set()
+    for name, (objective, weight) in objectives.items():
+        by_rows = objective.across_ranks == "rows"
+        views = {view: ways[objective.across_ranks][view] for view in objective.views}
+        with rows_in_ring(ring if objective.across_ranks == "stream" else ALONE):
+            answer = objective(views, batch if by_rows else next(iter(views.values())).batch)
+        if not set(answer) <= set(objective.terms):
+            raise RuntimeError(f"{name} charges {sorted(answer)}, declares {objective.terms}")
+        for label in objective.terms:
+            unique = label if label not in taken else f"{name}:{label}"
+            taken.add(unique)
+            slots.append(_Slot(unique, weight, by_rows, answer.get(label)))
     loss = torch.zeros((), device=batch.ids.device)
     value = torch.zeros_like(loss)
     chance = torch.zeros((), dtype=torch.float64, device=batch.ids.device)
@@ -118,28 +133,6 @@ def charge(
     if known:
         terms[CHANCE] = (chance.detach(), max(count for _, count in terms.values()))
     return (loss if world.size == 1 else loss + (value - loss).detach()), terms
-
-
-def _ask(
-    objectives: Charged, seen: Mapping[str, Embeddings], batch: Batch, world: World
-) -> list[_Slot]:
-    """Ask every objective; one slot for each term it may charge, in an order all ranks share."""
-    ring, own = _ring(objectives, batch, world)
-    ways = _views_by_way(objectives, seen, own, world)
-    slots: list[_Slot] = []
-    taken: set[str] = set()
-    for name, (objective, weight) in objectives.items():
-        by_rows = objective.across_ranks == "rows"
-        views = {view: ways[objective.across_ranks][view] for view in objective.views}
-        with rows_in_ring(ring if objective.across_ranks == "stream" else ALONE):
-            answer = objective(views, batch if by_rows else next(iter(views.values())).batch)
-        if not set(answer) <= set(objective.terms):
-            raise RuntimeError(f"{name} charges {sorted(answer)}, declares {objective.terms}")
-        for label in objective.terms:
-            unique = label if label not in taken else f"{name}:{label}"
-            taken.add(unique)
-            slots.append(_Slot(unique, weight, by_rows, answer.get(label)))
-    return slots
 
 
 def _ring(objectives: Charged, batch: Batch, world: World) -> tuple[Ranks, slice | None]:

@@ -13,7 +13,7 @@ from medmcl.stages.recipe.file import read_recipe
 def unwritten():
     """No report of a run or of an evaluation is written meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("pretrain.write_run_report", "report.write_evaluation_report"):
+        for name in ("report.write_run_report", "report.write_evaluation_report"):
             patch.setattr(f"medmcl.stages.run.{name}", lambda *_, **__: None)
         yield
 

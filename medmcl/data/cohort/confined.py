@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError, RecordError
 from medmcl.core.findings import counted
 from medmcl.core.limits import odd_kind, refuse_odd_file
@@ -186,21 +185,6 @@ def confined_to(templates: Iterable[str], roots: Sequence[Path]) -> Confined:
     """
     starts = (next(iter(string.Formatter().parse(one)), ("",))[0] for one in templates)
     return Confined(roots, starts)
-
-
-def refuse_escaping(name: str, places: Iterable[RecordRef], confined: Confined) -> None:
-    """Refuse records whose cells or links lead elsewhere than the owner of the cohort says.
-
-    Args:
-        name: The modality.
-        places: Its records.
-        confined: Where its files may lie.
-
-    Raises:
-        CohortError: Counts the records, and names the first.
-    """
-    files = [(f"subject {one.subject}", path) for one in places for path in one.paths.values()]
-    confined.refuse(name, f"modalities.{name}.path", files)
 
 
 _SHOWN = 200

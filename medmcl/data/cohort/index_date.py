@@ -30,19 +30,14 @@ def index_dates(subjects: SubjectTable, column: str) -> pd.Series:
     return dates(subjects.frame[column], "index.column")
 
 
-def keep_before(
-    name: str, records: Records, subjects: SubjectTable, keys: IndexKeys | None
-) -> Records:
-    """Leave out records dated after the index date of their subject.
+def keep_before(name: str, records: Records, subjects: SubjectTable, column: str) -> Records:
+    """Leave out records dated after the index date of their subject, of a column of theirs.
 
     Days are compared, not hours: a record of the index day stays. An undated record stays too, and
-    is counted; `medmcl.data.cohort.index_date` speaks of a modality without dates. Nothing is
-    done where the
-    index is the date of a modality (see `index_samples`).
+    is counted; `medmcl.data.cohort.index_date` speaks of a modality without dates. Where the index
+    is the date of a modality, see `index_samples`.
     """
-    if keys is None or keys.column is None or not records.has_dates:
-        return records
-    index = index_dates(subjects, keys.column)
+    index = index_dates(subjects, column)
     ours = index.reindex(records.frame["subject"]).to_numpy("M8[D]")
     theirs = records.frame["date"].to_numpy("M8[D]")
     late = theirs > ours  # comparing with NaT gives False

@@ -18,7 +18,7 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
-from medmcl.data.cohort.confined import Confined, confined_to, refuse_escaping
+from medmcl.data.cohort.confined import Confined, confined_to
 from medmcl.data.cohort.event_dates import add_dates, refuse_future_inputs, tasks_of_no_index
 from medmcl.data.cohort.event_rows import EventRows
 from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before, undated
@@ -87,7 +87,8 @@ class Opening:
     """Opens one cohort step by step, noting faults and going on where that makes sense."""
 
     def __init__(self, spec: CohortSpec, file: Path, root: Path, findings: list[Finding]) -> None:
-        self.spec, self.file, self.root = told_by_derived(spec), file, root
+        self.spec = told_by_derived(spec) if spec.keys.derive else spec
+        self.file, self.root = file, root
         self.findings = list(findings)
         self.tables: dict[str, Table] = {}
         self.counts: list[tuple[str, int, int]] = []
@@ -102,10 +103,12 @@ class Opening:
         if subjects is None:
             return None
         table, split, site = subjects
-        cheating = tasks_of_no_index(self.spec, table)
-        self.findings += cheating
-        self.spec = self.spec.without(tasks={str(one.task) for one in cheating})
-        if not self._index_is_sound(table):
+        if self.spec.keys.subjects.dates:
+            cheating = tasks_of_no_index(self.spec, table)
+            self.findings += cheating
+            self.spec = self.spec.without(tasks={str(one.task) for one in cheating})
+        column = None if self.spec.keys.index is None else self.spec.keys.index.column
+        if column is not None and self._try(partial(index_dates, table, column)) is None:
             self.spec = self.spec.without(index=True)
         known_maps = {name: one for name, one in maps.items() if one is not None}
         records = {
@@ -218,10 +221,6 @@ class Opening:
             if spec.keys.table is not None:
                 self._try(partial(self._table, spec.keys.table, spec.keys.join))
 
-    def _index_is_sound(self, subjects: SubjectTable) -> bool:
-        column = self.spec.keys.index.column if self.spec.keys.index is not None else None
-        return column is None or self._try(partial(index_dates, subjects, column)) is not None
-
     def _try(self, step: Callable[[], T]) -> T | None:
         try:
             return step()
@@ -258,7 +257,8 @@ class Opening:
                 table = join(table, self._read(keys.table), keys.on)
             except CohortError as error:  # what reads the columns of the join is noted too
                 self._note(error)
-        return derived(table, self.spec.keys.derive, self.underived, self.findings)
+        made = self.spec.keys.derive
+        return derived(table, made, self.underived, self.findings) if made else table
 
     def _read(self, pattern: str) -> Table:
         """Read a table from the data root, or from beside cohort.yaml if it is not there."""
@@ -271,6 +271,8 @@ class Opening:
 
             def emptied(frame: pd.DataFrame) -> pd.DataFrame:
                 said = self.spec.keys.missing
+                if not said:
+                    return frame
                 # no pattern takes columns that say whose a row is, or where a file lies
                 keys = self.spec.keys
                 named = {keys.subjects.id, *(one.key for one in keys.maps.values())}
@@ -500,13 +502,21 @@ class Opening:
         confined = confined_to(templates, self._roots)
         records = load_records(spec, own, subjects, self.root, maps, confined.really)
         if templates:
-            refuse_escaping(name, records.frame["place"], confined)
+            files = [
+                (f"subject {one.subject}", path)
+                for one in records.frame["place"]
+                for path in one.paths.values()
+            ]
+            confined.refuse(name, f"modalities.{name}.path", files)
             refuse_packed(spec, records)
         if spec.traits.records_from == "genotypes":
             from medmcl.data.cohort.genotype_records import keep_genotyped
 
             records = keep_genotyped(spec, records)
-        return keep_before(name, records, subjects, self.spec.keys.index)
+        index = self.spec.keys.index
+        if index is None or index.column is None or not records.has_dates:
+            return records
+        return keep_before(name, records, subjects, index.column)
 
     def _written_out(
         self, spec: ModalitySpec, own: Table | None, subjects: SubjectTable
@@ -643,8 +653,6 @@ class Opening:
 
 def told_by_derived(spec: CohortSpec) -> CohortSpec:
     """Let tasks know of columns of ``derive:`` that tell them, as of their ``leaky_columns``."""
-    if not spec.keys.derive:
-        return spec
     tasks = {}
     for name, task in spec.tasks.items():
         made_of = set().union(*map(names_in, task_texts(task)))

@@ -265,27 +265,27 @@ class _Evaluation:
     def _compare(self, node: ast.Compare) -> Values:
         left, result = node.left, None
         for sign, right in zip(node.ops, node.comparators, strict=True):
-            link = self._link(left, sign, right)
+            if isinstance(sign, ast.In):
+                link = self._within(left, right)
+            elif isinstance(sign, ast.NotIn):
+                link = _negate(self._within(left, right))
+            else:
+                work = _COMPARE.get(type(sign))
+                if work is None:
+                    function = "notnull" if isinstance(sign, ast.IsNot) else "isnull"
+                    name = ast.unparse(left)[:60]
+                    raise self._refuse(
+                        "'is' is not known", f"write {function}({name}), or == to compare"
+                    )
+                a, b = self._alike(self.of(left), self.of(right), same=isinstance(sign, ast.Eq))
+                known = a.known & b.known
+                data = np.zeros(len(known), bool)
+                data[known] = work(a.data[known], b.data[known])
+                link = Values(data, known, "truth", self.text)
             result = link if result is None else _both(result, link)
             left = right
         assert result is not None  # a comparison has at least one link
         return result
-
-    def _link(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> Values:
-        if isinstance(sign, ast.In):
-            return self._within(left, right)
-        if isinstance(sign, ast.NotIn):
-            return _negate(self._within(left, right))
-        work = _COMPARE.get(type(sign))
-        if work is None:
-            function = "notnull" if isinstance(sign, ast.IsNot) else "isnull"
-            name = ast.unparse(left)[:60]
-            raise self._refuse("'is' is not known", f"write {function}({name}), or == to compare")
-        a, b = self._alike(self.of(left), self.of(right), same=isinstance(sign, ast.Eq))
-        known = a.known & b.known
-        data = np.zeros(len(known), bool)
-        data[known] = work(a.data[known], b.data[known])
-        return Values(data, known, "truth", self.text)
 
     def _alike(self, a: Values, b: Values, *, same: bool) -> tuple[Values, Values]:
         """Give two values of one kind, or refuse; ``same`` says that they are asked to be equal."""

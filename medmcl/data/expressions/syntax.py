@@ -211,8 +211,12 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
         raise ExpressionError(
             "an expression must be a text", where=where or None, got=repr(text)[:80]
         )
-    too_much = _too_much(text)
-    if too_much is not None:
+    depth, too_much = nesting(text), ""
+    if depth > _DEEPEST:
+        too_much = f"brackets are nested too deeply: {depth:,} levels, at most {_DEEPEST}"
+    elif len(text) > _LONGEST:
+        too_much = f"the expression is too long: {len(text):,} characters, at most {_LONGEST:,}"
+    if too_much:
         raise ExpressionError(
             too_much,
             where=where or None,
@@ -222,7 +226,13 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            plain = _unquote(text).replace("\n", " ").strip()
+            # Turn back-quoted names into ``col("...")``; back quotes inside a text stay
+            parts, done = "", 0
+            for start, end in _quoted(text):
+                if text[start] == "`" and end is not None:
+                    parts += f"{text[done:start]}col({json.dumps(text[start + 1 : end - 1])})"
+                    done = end
+            plain = (parts + text[done:]).replace("\n", " ").strip()
             return ast.parse(plain, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         found = find_mistake(text, map(str, columns))
@@ -231,25 +241,6 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
     raise ExpressionError(
         f"is not an expression: {why}", where=where or None, got=text[:_SHOWN], fix=fix
     )
-
-
-def _too_much(text: str) -> str | None:
-    depth = nesting(text)
-    if depth > _DEEPEST:
-        return f"brackets are nested too deeply: {depth:,} levels, at most {_DEEPEST}"
-    if len(text) > _LONGEST:
-        return f"the expression is too long: {len(text):,} characters, at most {_LONGEST:,}"
-    return None
-
-
-def _unquote(text: str) -> str:
-    """Turn back-quoted names into ``col("...")``; back quotes inside a text stay."""
-    parts, done = "", 0
-    for start, end in _quoted(text):
-        if text[start] == "`" and end is not None:
-            parts += f"{text[done:start]}col({json.dumps(text[start + 1 : end - 1])})"
-            done = end
-    return parts + text[done:]
 
 
 def is_col(node: ast.AST) -> bool:

@@ -405,7 +405,23 @@ def prepare(
     _require_room(cohort, adapters, cache)
     for name, adapter in adapters.items():
         parts = _fitted(cohort, name, adapter, cache, (fitted or {}).get(name))
-        stored[name] = _stored(cohort, parts, _Told(progress, done))
+        counter = _Told(progress, done)
+        found = _read_sound(parts)
+        if found is None:
+            with claimed_entry(parts.whole.parent, parts.whole.name, counter.again):
+                found = _read_sound(parts)
+                if found is None:
+                    _write(cohort, parts, counter)
+                    found = parts.read()
+        else:
+            sweep_lock(parts.whole)
+        if found is None:
+            raise ArtefactError(
+                "the prepared records cannot be read back",
+                where=parts.whole,
+                fix="is the disk full?",
+            )
+        stored[name] = found
         done += len(cohort.records[name])
         if progress is not None:
             progress(done)
@@ -507,23 +523,6 @@ class _Told:
         """Tell what was told before, so that whoever waits can be stopped."""
         if self.progress is not None:
             self.progress(self.done)
-
-
-def _stored(cohort: Cohort, parts: OutcomeParts, counter: _Told) -> Stored:
-    found = _read_sound(parts)
-    if found is None:
-        with claimed_entry(parts.whole.parent, parts.whole.name, counter.again):
-            found = _read_sound(parts)
-            if found is None:
-                _write(cohort, parts, counter)
-                found = parts.read()
-    else:
-        sweep_lock(parts.whole)
-    if found is None:
-        raise ArtefactError(
-            "the prepared records cannot be read back", where=parts.whole, fix="is the disk full?"
-        )
-    return found
 
 
 def _fitted(

@@ -83,11 +83,7 @@ def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]
             raw = adapter.read(place)
     except RecordError as error:
         return None, [_unreadable(adapter, place, error)]
-    return _inspected(adapter, raw, place)
-
-
-def _inspected(adapter: Adapter, raw: Any, place: RecordRef) -> tuple[Any, list[Finding]]:
-    """Inspect a record that could be read; a check that breaks is one fault of one record."""
+    # Inspect a record that could be read; a check that breaks is one fault of one record
     try:
         return raw, checked_findings(adapter, adapter.inspect(raw, place), place)
     except RecordError as error:

@@ -31,7 +31,7 @@ def empty_cells(
         counts: Column to how many of its cells were emptied; added to.
     """
     found: dict[str, pd.Series] = {}
-    for name in map(str, frame.columns if codes else ()):
+    for name in map(str, frame.columns):
         own = codes_of(name, {k: v for k, v in codes.items() if k == name or name not in spared})
         column = frame[name]
         if not own or pd.api.types.is_datetime64_any_dtype(column):

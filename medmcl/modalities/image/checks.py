@@ -142,7 +142,11 @@ def compare(seen: Sequence[Look], usual: Usual | None) -> list[Finding]:
         size = f"{look.where}: {look.shape[0]} by {look.shape[1]}"
         if look.channels != usual.channels:
             odd["channels"].append(look.where)
-        if _is_sideways(look.shape, usual.shape):
+        # Whether the proportions are those of the others with rows and columns exchanged
+        mine, others = look.shape[0] / look.shape[1], usual.shape[0] / usual.shape[1]
+        turned = min(mine, 1 / others) > _OBLONG or min(1 / mine, others) > _OBLONG
+        ratio = mine * others
+        if turned and max(ratio, 1 / ratio) < _ALIKE:
             odd["sideways"].append(size)
         elif any(max(a / b, b / a) > TWICE for a, b in zip(look.shape, usual.shape, strict=True)):
             odd["size"].append(size)
@@ -166,14 +170,6 @@ def compare(seen: Sequence[Look], usual: Usual | None) -> list[Finding]:
         for code, found in odd.items()
         if 0 < len(found) <= most
     ]
-
-
-def _is_sideways(shape: Sequence[int], usual: Sequence[int]) -> bool:
-    """Whether the proportions are those of the others with rows and columns exchanged."""
-    mine, others = shape[0] / shape[1], usual[0] / usual[1]
-    turned = min(mine, 1 / others) > _OBLONG or min(1 / mine, others) > _OBLONG
-    ratio = mine * others
-    return turned and max(ratio, 1 / ratio) < _ALIKE
 
 
 _EIGHT, _SIXTEEN = 255, 65535

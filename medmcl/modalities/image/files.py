@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -75,21 +75,17 @@ def read_image(path: Path, *, turn: bool = True) -> ImageRecord:
         if not file.read(1):
             raise RecordError("the file is empty (zero bytes)", where=path, fix=AGAIN)
         file.seek(0)
-        return _decoded(file, path, turn)
+        from PIL import Image
 
-
-def _decoded(file: IO[bytes], path: Path, turn: bool) -> ImageRecord:
-    from PIL import Image
-
-    with warnings.catch_warnings(), _pixels_bounded_here():
-        warnings.simplefilter("ignore")  # odd metadata; pixels that are missing raise
-        what = "cannot be read as an image; the file is damaged, cut short or of another format"
-        fix, expected = f"{AGAIN}, or convert it to PNG", ", ".join(FORMATS)
-        with (
-            damage(path, what, fix=fix, expected=expected),
-            Image.open(file, formats=FORMATS) as image,
-        ):
-            return _record(image, path, turn)
+        with warnings.catch_warnings(), _pixels_bounded_here():
+            warnings.simplefilter("ignore")  # odd metadata; pixels that are missing raise
+            what = "cannot be read as an image; the file is damaged, cut short or of another format"
+            fix, expected = f"{AGAIN}, or convert it to PNG", ", ".join(FORMATS)
+            with (
+                damage(path, what, fix=fix, expected=expected),
+                Image.open(file, formats=FORMATS) as image,
+            ):
+                return _record(image, path, turn)
 
 
 @contextmanager

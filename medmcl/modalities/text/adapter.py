@@ -26,7 +26,6 @@ from medmcl.core.rng import RowGenerator
 from medmcl.core.sealed import OF, read_sealed
 from medmcl.modalities.text.bpe import BytePairs
 from medmcl.modalities.text.clip import ClipTokens
-from medmcl.modalities.text.marks import token_marks
 from medmcl.modalities.text.sections import ReportText, take_sections
 from medmcl.modalities.text.settings import TextAugment, TextSettings, TextSource
 from medmcl.modalities.text.tokens import LocalModel, Vocabulary, normalise, split_words
@@ -168,7 +167,9 @@ class Text:
     def inspect(self, raw: str, place: RecordRef) -> list[Finding]:
         """Empty texts (or of which no token is made), lacking sections, texts longer than a row."""
         where = f"{place.subject}/{place.record}"
-        length = 2 + (len(split_words(raw)) if self._tokens is None else self._length(raw))
+        length = 2 + (
+            len(split_words(raw)) if self._tokens is None else len(self.tokens.encode(raw))
+        )
         if length == 2:
             fix = "say with `present` who has a text"
             return [Finding(code="text.empty", where=where, what="the text is empty", fix=fix)]
@@ -187,9 +188,6 @@ class Text:
             fix = "raise inputs.NAME.max_tokens if the end matters"
             return [Finding(code="text.long", where=where, what=what, fix=fix, level="warning")]
         return []
-
-    def _length(self, raw: str) -> int:
-        return len(self.tokens.encode(raw))
 
     def fit(self, raws: Iterable[str]) -> None:
         """Learn the vocabulary; a local model's, CLIP's or a run's is taken as it is."""
@@ -235,6 +233,8 @@ class Text:
         row[: len(numbers)] = numbers
         if not self.settings.marks:
             return row
+        from medmcl.modalities.text.marks import token_marks
+
         marks = np.zeros_like(row)
         marks[1 : len(numbers) - 1] = token_marks(raw, tokens, encoded)[:room]
         return np.stack([row, marks])

@@ -140,7 +140,8 @@ def info_nce(
         eq. (4), arXiv 2010.00747, as in Turgut et al. 2025. Groups: Zhang et al. 2024,
         arXiv 2402.11816, whose code has batches of one group only. Differs: none.
     """
-    _check_share(weight)
+    if not 0 <= weight <= 1:
+        raise MedmclError("weight must lie in [0, 1]", got=weight)
     a, b, scale = _prepare(a, b, logit_scale, normalise)
     a, b, groups = compared_rows(a, b, groups)
     with torch.autocast(a.device.type, enabled=False):
@@ -284,11 +285,6 @@ def _prepare(
     if normalise:
         a, b = functional.normalize(a, dim=1), functional.normalize(b, dim=1)
     return a, b, scale
-
-
-def _check_share(weight: float) -> None:
-    if not 0 <= weight <= 1:
-        raise MedmclError("weight must lie in [0, 1]", got=weight)
 
 
 def info_nce_chance(rows: int, groups: Tensor | None = None, views: int = 1) -> float | Tensor:

@@ -32,7 +32,7 @@ from medmcl.stages.cluster.spec import ClusterSpec, nearly_all
 from medmcl.stages.run.run import embed_samples
 from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.spec import TrainSpec
-from medmcl.stages.train.train_filter import given_rows, kept_rows, without_fold
+from medmcl.stages.train.train_filter import given_rows, kept_rows
 
 MOST = 0.5
 """Share of rows in groups that are too small beyond which another stage does not pay."""
@@ -79,7 +79,7 @@ def able_rows(spec: ClusterSpec, prepared: Prepared, context: Context) -> np.nda
     rows = prepared.rows("train")
     if of is None:
         return given_rows(rows, prepared, context.run.given_keep)
-    return kept_rows(without_fold(rows, of, prepared, context.run.seed), of, prepared, context)
+    return kept_rows(rows, of, prepared, context)
 
 
 @dataclass

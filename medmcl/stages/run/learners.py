@@ -22,14 +22,10 @@ class Learners:
         """Give the learner of a key; built if it is not there. Nobody may change it."""
         found = self._kept.pop(key, None) or build()
         self._kept[key] = found  # the newest
-        while sum(map(_size, self._kept.values())) > MEMORY:
+        while sum(one.nbytes for kept in self._kept.values() for one in kept.parameters()) > MEMORY:
             self._kept.pop(next(iter(self._kept)))
         return found
 
     def take(self, key: Hashable, build: Callable[[], Learner]) -> Learner:
         """Give the learner of a key to whoever changes it: it is forgotten here."""
         return self._kept.pop(key, None) or build()
-
-
-def _size(learner: Learner) -> int:
-    return sum(one.nbytes for one in learner.parameters())

@@ -9,10 +9,10 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,7 +29,6 @@ from medmcl.engine.peers import peers_here, same_on_all, together
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier, pick_device, start_world, stop_world
-from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.selection.keep import Keep
 from medmcl.stages.recipe.on_cohort import (
     faults_with,
@@ -47,7 +46,6 @@ from medmcl.stages.run.launch import (
     new_run_folder,
 )
 from medmcl.stages.run.own_cohort import COHORT_FILE
-from medmcl.stages.run.report import write_run_report
 from medmcl.stages.run.run import (
     GIVE_KEEP,
     GIVEN,
@@ -65,9 +63,11 @@ from medmcl.stages.run.stage_reuse import (
 )
 from medmcl.stages.run.store import FIRST, FIRST_FILES, LOCAL, Store
 from medmcl.stages.run.training import dry_run, run_stage
-from medmcl.stages.select.report import selections_of
 from medmcl.stages.stage import STAGES, Context, StageSpec
 from medmcl.stages.train.train_filter import read_keep
+
+if TYPE_CHECKING:
+    from medmcl.evaluation.protocol.evaluation import Evaluation
 
 log = logging.getLogger("medmcl")
 PACKAGES = ("medmcl", "torch", "numpy", "pandas", "scikit-learn", "timm", "monai")
@@ -216,7 +216,11 @@ def _run(
     barrier(world, "the first rank to prepare records")
     if not first:
         prepared = prepare_inputs(cohort, spec, folder, shown=False, stop=stop)
-    same_on_all(world.peers, "the records that they prepared", _digests(prepared), _said)
+    digests = {  # of the records of each modality, and of who has which
+        name: fingerprint([stored.digests, prepared.present[name].tolist()])
+        for name, stored in prepared.stored.items()
+    }
+    same_on_all(world.peers, "the records that they prepared", digests, _said)
     context = Context(run=run, world=world, record=record, stop=stop)
     dry_run(spec.stages, prepared, context)
     if first:
@@ -225,6 +229,9 @@ def _run(
     facts = _run_stages(prepared, context)
     if not first:
         return None, []
+    from medmcl.stages.run.report import write_run_report
+    from medmcl.stages.select.report import selections_of
+
     write_run_report(
         run, cohort, prepared, facts, context.evaluations, selections=selections_of(run, prepared)
     )
@@ -414,20 +421,9 @@ def _write_provenance(
     run.save_tree("provenance", provenance)
 
 
-def _digests(prepared: Prepared) -> dict[str, str]:
-    """A hash of the records of each modality, and of who has which, for a comparison."""
-    return {
-        name: fingerprint([stored.digests, prepared.present[name].tolist()])
-        for name, stored in prepared.stored.items()
-    }
-
-
 def _versions() -> dict[str, str]:
-    return {name: _version(name) for name in PACKAGES}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    found = dict.fromkeys(PACKAGES, "not installed")
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

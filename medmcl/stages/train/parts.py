@@ -45,10 +45,9 @@ from medmcl.stages.train.grouped_rows import (
 from medmcl.stages.train.models import build_learner
 from medmcl.stages.train.spec import TowersSpec, TrainSpec
 from medmcl.stages.train.train_filter import (
+    going_on_from,
     keep_apart,
-    kept_for_later,
     kept_rows,
-    without_fold,
 )
 from medmcl.threats import Poison
 
@@ -134,11 +133,8 @@ def build_parts(
     subjects = prepared.subjects[everyone]
     rows, probe_rows = keep_apart(everyone, subjects, wanted, (context.run.seed, spec.name))
     rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, context))]
-    drawn, probe_rows = (
-        kept_rows(without_fold(some, spec, prepared, context.run.seed), spec, prepared, context)
-        for some in (rows, probe_rows)
-    )
-    groups = groups_of(spec, drawn, prepared, context)
+    drawn, probe_rows = (kept_rows(some, spec, prepared, context) for some in (rows, probe_rows))
+    groups = None if spec.groups is None else groups_of(spec, drawn, prepared, context)
     if groups is not None:
         drawn = drawn[groups.numbers[drawn] != NOWHERE]
     left, rows = len(rows) - len(drawn), drawn
@@ -193,17 +189,16 @@ def first_learner(
 
 def watched_later(spec: TowersSpec, prepared: Prepared, context: Context) -> np.ndarray:
     """Subjects that a stage leaves out, since one that goes on from it learns pairs on them."""
-
-    def probed(later: TrainSpec) -> np.ndarray:
+    found = [prepared.subjects[:0]]
+    for later in going_on_from(spec.name, context.run.recipe.stages):
         asked = [wanted_probe(o.kind, o.settings) for o in later.objectives.values()]
         wanted = [one for one in asked if one is not None]
-        if not wanted:
-            return prepared.subjects[:0]
-        rows = training_rows(later, prepared, context.run.seed)
-        key = (context.run.seed, later.name)
-        return prepared.subjects[keep_apart(rows, prepared.subjects[rows], wanted, key)[1]]
-
-    return kept_for_later(spec.name, context.run.recipe.stages, probed)
+        if wanted:
+            rows = training_rows(later, prepared, context.run.seed)
+            key = (context.run.seed, later.name)
+            probed = keep_apart(rows, prepared.subjects[rows], wanted, key)[1]
+            found.append(prepared.subjects[probed])
+    return np.unique(np.concatenate(found))
 
 
 def _refuse_absent(spec: TrainSpec, prepared: Prepared, rows: np.ndarray) -> None:

@@ -7,7 +7,7 @@ pair can be scored by a teacher that never saw its subject.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def read_keep(path: Path | str, cohort: Cohort) -> Keep:
 def kept_rows(
     rows: np.ndarray, spec: TrainSpec, prepared: Prepared, context: Context
 ) -> np.ndarray:
-    """Leave out the rows that are not of the stage's subset, or that a selection does not keep.
+    """Leave out rows of the fold, or beside the subset, of a stage, or that no selection keeps.
 
     The file that ``--keep`` named holds for stages that train without labels: it judges pairs, not
     labels. What a stage is ``selected_by`` holds for it alone. In a rehearsal, before the select
@@ -53,8 +53,14 @@ def kept_rows(
         ConfigError: No row is left.
         ArtefactError: What a select stage kept is gone, or is not what it kept.
     """
-    rows = in_subset(rows, spec.subset, prepared, context.run.seed, f"stage {spec.name}")
-    left = rows if spec.task is not None else given_rows(rows, prepared, context.run.given_keep)
+    if spec.without_fold is not None:
+        folds = folds_of(prepared, spec.folds, context.run.seed)
+        rows = rows[folds[rows] != int(spec.without_fold)]
+    if spec.subset is not None:
+        rows = in_subset(rows, spec.subset, prepared, context.run.seed, f"stage {spec.name}")
+    left, given = rows, context.run.given_keep
+    if given is not None and spec.task is None:
+        left = rows[_flags(given, prepared)[rows]]
     if spec.selected_by is not None:
         keep = context.run.artefact(spec.selected_by, Keep, prepared.cohort.fingerprint)
         left = left if keep is None else left[_flags(keep, prepared)[left]]
@@ -82,9 +88,9 @@ def _ids(cohort: Cohort) -> list[str]:
 
 
 def in_subset(
-    rows: np.ndarray, spec: SubsetSpec | None, prepared: Prepared, seed: int, where: str
+    rows: np.ndarray, spec: SubsetSpec, prepared: Prepared, seed: int, where: str
 ) -> np.ndarray:
-    """Leave the rows out that are not of the subset; all stay without one.
+    """Leave the rows out that are not of the subset.
 
     Which subjects a share holds depends on the seed and the ids of the train subjects, not on the
     stage: stages with the same share are trained on the same people, and those of a small share
@@ -101,8 +107,6 @@ def in_subset(
         ConfigError: There is no such column or value, or no row is left.
         ArtefactError: The list cannot be read, or has ids that the cohort does not have.
     """
-    if spec is None:
-        return rows
     is_in = (
         _drawn(spec.share, prepared, seed)
         if spec.share is not None
@@ -201,13 +205,6 @@ def folds_of(prepared: Prepared, folds: int, seed: int) -> np.ndarray:
     return names.map(drawn).to_numpy(np.int64)
 
 
-def without_fold(rows: np.ndarray, spec: TrainSpec, prepared: Prepared, seed: int) -> np.ndarray:
-    """Leave the rows of the fold out that a stage trains without; all rows if it names none."""
-    if spec.without_fold is None:
-        return rows
-    return rows[folds_of(prepared, spec.folds, seed)[rows] != int(spec.without_fold)]
-
-
 def keep_apart(
     rows: np.ndarray, subjects: np.ndarray, wanted: Sequence[ProbeRows], key: tuple[int, str]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -257,20 +254,6 @@ def going_on_from(name: str, stages: Sequence[StageSpec]) -> list[TrainSpec]:
             reached.add(stage.name)
             found += [stage] if isinstance(stage, TrainSpec) else []
     return found
-
-
-def kept_for_later(
-    name: str, stages: Sequence[StageSpec], probed: Callable[[TrainSpec], np.ndarray]
-) -> np.ndarray:
-    """Give the subjects that a stage may not train on, as a later one that goes on from it watches.
-
-    Args:
-        name: The stage.
-        stages: Those of the recipe, in their order.
-        probed: A stage to the subjects it watches.
-    """
-    found = [probed(later) for later in going_on_from(name, stages)]
-    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=object)
 
 
 def read_filter(path: str | Path, cohort: Cohort, pool: np.ndarray) -> tuple[Keep | list[str], str]:

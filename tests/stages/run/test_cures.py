@@ -48,7 +48,7 @@ CURED = {"stages.cured.steps": 3, "stages.cured.epochs": None, "stages.cured.bat
 OBJECTIVES = "stages.cured.objectives"
 UNREAD = (
     "medmcl.stages.evaluate.stage.run_evaluate",
-    "medmcl.stages.run.pretrain.write_run_report",
+    "medmcl.stages.run.report.write_run_report",
 )
 """Results and report, which take longer than training."""
 CURES = ("cleanclip_toy", "par_toy", "supervised_cure_toy")

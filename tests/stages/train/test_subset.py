@@ -65,7 +65,6 @@ def test_a_share_is_of_train_subjects_and_nested_and_of_the_seed(prepared):
     some = rows[::3]
     again = in_subset(some, half, prepared, 3, "")
     assert people(prepared, again) == found[0.5] & people(prepared, some)
-    assert in_subset(rows, None, prepared, 3, "") is rows
 
 
 def test_a_share_is_the_same_in_another_order_and_without_others(prepared, squares, tmp_path):

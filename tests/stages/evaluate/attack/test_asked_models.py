@@ -41,7 +41,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("asked")
     cohort = write_squares(folder / "cohort")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("run.pretrain.write_run_report", "evaluate.stage.run_evaluate"):
+        for name in ("run.report.write_run_report", "evaluate.stage.run_evaluate"):
             patch.setattr(f"medmcl.stages.{name}", lambda *_, **__: None)
         made = medmcl.pretrain(
             cohort, recipe="poisoned_toy", out=folder / "run", overrides=OVERRIDES, device="cpu"
