@@ -41,6 +41,7 @@ from medmcl.cli.command import (
     set_option,
 )
 from medmcl.cli.cooccur import app as cooccur
+from medmcl.cli.export import export
 from medmcl.cli.launch import launch
 from medmcl.cli.predict import predict
 from medmcl.core.progress import Clocked
@@ -311,6 +312,7 @@ def _probe(text: str) -> Any:
 app.command(cls=Command)(predict)
 app.command(cls=Command)(benchmark)
 app.command(cls=Command)(launch)
+app.command(cls=Command)(export)
 
 
 @app.command(cls=Command)

@@ -436,10 +436,10 @@ class Run(Store):
             modality=modality,
             space=space,
             device=where,
-            made_by=self._made_by(stage),
+            made_by=self.made_by(stage),
         )
 
-    def _made_by(self, stage: str) -> dict[str, Any]:
+    def made_by(self, stage: str) -> dict[str, Any]:
         """What embeddings say of the stage whose towers made them."""
         return {
             "recipe": self.recipe.name,
@@ -569,7 +569,7 @@ class Run(Store):
             modalities=shared,
             space=space,
             device=where,
-            made_by=self._made_by(stage),
+            made_by=self.made_by(stage),
             batch=EMBED_BATCH,
         )
 

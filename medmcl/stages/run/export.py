@@ -1,0 +1,274 @@
+"""Encoders of a run as files that open without medmcl: no ids, no paths, no rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import medmcl
+from medmcl.core.atomic import folder_aside
+from medmcl.core.batch import InputShape
+from medmcl.core.config import lookup
+from medmcl.core.contracts import traits
+from medmcl.core.errors import ArtefactError, ExtraNotInstalledError
+from medmcl.core.file_lock import claimed
+from medmcl.core.layers import widen
+from medmcl.core.rng import numpy_generator
+from medmcl.core.sealed import plain
+from medmcl.core.suppression import placeless
+from medmcl.encoders.towers import Tower
+from medmcl.modalities import ADAPTERS
+from medmcl.stages.recipe.model_settings import tower_settings
+from medmcl.stages.run.outputs import claim_names
+from medmcl.stages.run.run import Run, load, vector_width
+from medmcl.stages.run.store import STATE
+
+if TYPE_CHECKING:
+    from medmcl.encoders.towers import Towers
+
+CONFIG = "config.json"
+CARD = "README.md"
+TOLERANCE = 1e-4
+"""How far a vector may lie from the run's own, as a share of the largest number of it."""
+SHOWN = 30
+"""Names of an axis that the card lists."""
+CARD_TEXT = """---
+library_name: medmcl
+tags: [medical, contrastive-learning]
+---
+
+# Encoders of `{recipe}`
+
+Written by medmcl {medmcl} from stage `{stage}`, for research. What they were validated on stands
+in the model card of the run, not here; a vector says nothing of a person by itself.
+
+{parts}
+
+How records become input stands in `{config}`, under `preparation`.
+
+```python
+{call}
+```
+"""
+CALLS = {
+    "torch": 'import torch\n\nnetwork = torch.export.load("{file}").module()\n'
+    "with torch.no_grad():\n    vectors = network(x)",
+    "onnx": 'import onnxruntime\n\nnetwork = onnxruntime.InferenceSession("{file}")\n'
+    'vectors = network.run(None, {{"x": x}})[0]',
+}
+SIZES = (3, 7)
+"""Rows of the batches that an exported network is compared on."""
+
+
+class Encode(nn.Module):
+    """Encoder input (B, ...) to vectors (B, width) in float32, as `Run.embed` gives them."""
+
+    def __init__(self, tower: Tower, space: str) -> None:
+        super().__init__()
+        self.encoder = tower.encoder
+        self.tower = tower if space == "pooled" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode."""
+        features = self.encoder(x).features
+        return widen(features) if self.tower is None else self.tower.project(features)
+
+
+def export(
+    run: Run | Path | str,
+    out: Path | str,
+    *,
+    format: str = "torch",
+    modality: str | None = None,
+    stage: str | None = None,
+    space: str = "features",
+    overwrite: bool = False,
+) -> Path:
+    """Write the encoders of a run into a folder to share; see docs/one_person.md.
+
+    Each written network is opened again and held to the run's own vectors, on two sizes of batch.
+
+    Args:
+        run: A run with a finished stage that makes towers.
+        out: Folder to write.
+        format: ``torch``, programs of ``torch.export``; ``onnx``; ``hf``, such programs with
+            ``model.safetensors``, laid out for the Hugging Face Hub. Nothing is sent anywhere.
+        modality: The modality; all that the stage has if not given.
+        stage: The stage; the last one trained without labels if not given.
+        space: ``features`` (before the projection head) or ``pooled`` (unit norm).
+        overwrite: Whether an earlier export may be replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArtefactError: The folder holds something else; an encoder cannot be written as a program of
+            its own (its way depends on the numbers that it reads, as with experts), or the program
+            gives other vectors.
+        ConfigError: No such modality, stage, space or format.
+    """
+    run, out = load(run), Path(out)
+    write = lookup(
+        "--format", format, {"torch": _write_torch, "onnx": _write_onnx, "hf": _write_torch}
+    )
+    lookup("--space", space, ("features", "pooled"))
+    if modality is not None:
+        lookup("modality", modality, run.recipe.inputs, where=run.path)
+    stage = run.stage_with(modality or next(iter(run.recipe.inputs)), stage)
+    if run.recipe.shared is not None:
+        raise ArtefactError(
+            "a tower that modalities share is no program of its own", where=f"{run.path}, {stage}",
+            fix="give the run itself: `medmcl embed` reads it",
+        )  # fmt: skip
+    towers = run.towers(stage, torch.device("cpu"))
+    names = [modality] if modality is not None else list(towers.towers)
+    parts = {name: _of_modality(run, towers, name, stage, space) for name in names}
+    about = {"medmcl": medmcl.__version__, "format": format, **run.made_by(stage), "parts": parts}
+    with claimed(out, "an export is being written"):
+        _refuse_foreign(out, overwrite=overwrite)
+        with folder_aside(out, replace=True) as aside:
+            for name in names:
+                network = Encode(towers.tower(name), space).eval()
+                parts[name]["file"] = write(network, run.shapes[name], aside / name)
+            if format == "hf":
+                kept = {f"{name}.{key}": value for name in names
+                        for key, value in towers.tower(name).state_dict().items()}  # fmt: skip
+                save_file({key: one.contiguous() for key, one in kept.items()},
+                          aside / "model.safetensors")  # fmt: skip
+            shared = placeless(plain(about), STATE)
+            (aside / CONFIG).write_text(json.dumps(shared, indent=1), encoding="utf-8")
+            (aside / CARD).write_text(_card(shared), encoding="utf-8")
+    return out
+
+
+def _refuse_foreign(out: Path, *, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / CONFIG).is_file() or not (out / CARD).is_file():
+        raise ArtefactError("is there already, and is no export", where=out, fix="another --out")
+    claim_names(out, [CONFIG], "an export", overwrite=overwrite)
+
+
+def _of_modality(run: Run, towers: Towers, name: str, stage: str, space: str) -> dict[str, Any]:
+    """All that somebody must know to feed the network of a modality, as JSON."""
+    entry, shape = run.preprocessing[name], run.shapes[name]
+    tower = tower_settings(run.recipe, run.stage(stage), name)
+    return {
+        "kind": entry["kind"],
+        "input": {**asdict(shape), "dtype": str(_draw(shape, 1).dtype).removeprefix("torch.")},
+        "output": {"space": space, "width": vector_width(towers, name, space)},
+        "preparation": {"settings": entry["settings"], STATE: entry["state"]},
+        "tower": tower.model_dump(mode="json", exclude_defaults=True),
+        "free_text": traits(ADAPTERS[entry["kind"]]).free_text,
+    }
+
+
+def _draw(shape: InputShape, rows: int) -> Tensor:
+    """Noise, or tokens, such as an encoder reads."""
+    rng = numpy_generator(rows, "export")
+    if shape.vocabulary:
+        return torch.from_numpy(rng.integers(1, shape.vocabulary, (rows, *shape.shape)))
+    return torch.from_numpy(rng.normal(size=(rows, *shape.shape)).astype(np.float32))
+
+
+def _write_torch(network: nn.Module, shape: InputShape, path: Path) -> str:
+    file = path.with_name(f"{path.name}.pt2")
+    torch.export.save(_program(network, shape, file), file)
+    opened = torch.export.load(file).module()
+    _refuse_other_vectors(network, shape, lambda x: opened(x).numpy(), file)
+    return file.name
+
+
+def _write_onnx(network: nn.Module, shape: InputShape, path: Path) -> str:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if find_spec(package) is None:
+            raise ExtraNotInstalledError(package, "onnx")
+    import onnxruntime
+
+    file = path.with_name(f"{path.name}.onnx")
+    torch.onnx.export(
+        _program(network, shape, file), (), file, input_names=["x"], output_names=["vectors"],
+        external_data=False, verbose=False,
+    )  # fmt: skip
+    opened = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    _refuse_other_vectors(network, shape, lambda x: opened.run(None, {"x": x.numpy()})[0], file)
+    return file.name
+
+
+def _program(network: nn.Module, shape: InputShape, file: Path) -> torch.export.ExportedProgram:
+    """One program for batches of any size.
+
+    Raises:
+        ArtefactError: What the network does depends on the numbers that it reads.
+    """
+    any_size = ({0: torch.export.Dim.DYNAMIC},)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(
+                network, (_draw(shape, SIZES[0]),), dynamic_shapes=any_size, strict=True
+            )
+    except Exception as error:  # whatever torch.export meets
+        raise ArtefactError(
+            f"'{file.stem}' is not one program for every batch: {str(error).splitlines()[0]}",
+            where=file.name,
+            fix="give the run itself, which `medmcl embed` reads, or --modality for another tower",
+        ) from error
+    for module in program.graph_module.modules():
+        for node in getattr(module, "graph", torch.fx.Graph()).nodes:
+            node.meta.pop("stack_trace", None)  # it names folders of this machine
+    return program
+
+
+def _refuse_other_vectors(
+    network: nn.Module, shape: InputShape, opened: Callable[[Tensor], np.ndarray], file: Path
+) -> None:
+    for rows in SIZES:
+        x = _draw(shape, rows)
+        with torch.no_grad():
+            own, found = network(x).numpy(), opened(x)
+        apart = float(np.abs(found - own).max() / max(1e-12, np.abs(own).max()))
+        if found.shape != own.shape or not apart <= TOLERANCE:
+            raise ArtefactError(
+                "what was written gives other vectors than the run",
+                where=file.name, got=f"{apart:.2g} of the largest number apart, of {rows} rows",
+                expected=f"at most {TOLERANCE:g}", fix="another --format",
+            )  # fmt: skip
+
+
+def _card(about: Mapping[str, Any]) -> str:
+    """What stands in the README.md of an export."""
+    parts = about["parts"]
+    lines = [_of_part(name, part) for name, part in parts.items()]
+    lines += [
+        f"- {tower} began with published weights, whose terms hold: {json.dumps(said)}."
+        for tower, said in about["published"].items()
+    ]
+    call = CALLS["onnx" if about["format"] == "onnx" else "torch"]
+    file = next(iter(parts.values()))["file"]
+    said = {"parts": "\n".join(lines), "call": call.format(file=file), "config": CONFIG}
+    return CARD_TEXT.format(**{**about, **said})
+
+
+def _of_part(name: str, part: Mapping[str, Any]) -> str:
+    given, shape = part["input"], ", ".join(map(str, part["input"]["shape"]))
+    names = ", ".join(given["names"][:SHOWN]) + ", …" * (len(given["names"]) > SHOWN)
+    line = (
+        f"- **{name}** ({part['kind']}), `{part['file']}`: input (B, {shape}) {given['dtype']}"
+        + f", along its first axis {names}" * bool(names)
+        + f"; output (B, {part['output']['width']}) float32, {part['output']['space']}."
+    )
+    if part["free_text"]:
+        line += (
+            f" Its words were learned from texts of a cohort, and a rare one may be a name: look "
+            f"through `{CONFIG}` before you share it."
+        )
+    return line

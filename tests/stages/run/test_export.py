@@ -1,0 +1,131 @@
+"""Encoders as files for others: the run's own vectors, opened without medmcl, and nothing more."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typed import typed
+
+import medmcl
+from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError
+from medmcl.stages.run.export import export
+
+
+def bytes_of(folder):
+    """Everything that stands in the files of a folder, archives unpacked."""
+    for file in sorted(folder.iterdir()):
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as inside:
+                yield from map(inside.read, inside.namelist())
+        else:
+            yield file.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    return export(trained, tmp_path_factory.mktemp("export") / "hf", format="hf", space="pooled")
+
+
+def test_a_program_gives_the_vectors_of_the_run_where_medmcl_is_not_imported(
+    trained, hearts, exported, tmp_path
+):
+    cohort = medmcl.open_cohort(hearts)
+    own = trained.embed(cohort, modality="ecg", space="pooled", device="cpu")
+    adapter = trained.prepare(cohort, ("ecg",)).adapters["ecg"]
+    stored = np.array(trained.prepare(cohort, ("ecg",)).inputs("ecg")[:9])
+    np.save(tmp_path / "x.npy", adapter.plain(torch.from_numpy(stored)).numpy())
+    code = (
+        "import sys, numpy, torch\n"
+        "network = torch.export.load(sys.argv[1]).module()\n"
+        "found = network(torch.from_numpy(numpy.load(sys.argv[2] + '/x.npy')))\n"
+        "numpy.save(sys.argv[2] + '/y.npy', found.detach().numpy())\n"
+        "assert not any(name.split('.')[0] == 'medmcl' for name in sys.modules)\n"
+    )
+    clean = {key: one for key, one in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run(
+        [sys.executable, "-c", code, exported / "ecg.pt2", tmp_path],
+        check=True, cwd=tmp_path, env=clean, timeout=120,
+    )  # fmt: skip
+    vectors = own.filter(regex=r"^e\d+$").to_numpy()[:9]
+    assert np.load(tmp_path / "y.npy") == pytest.approx(vectors, abs=1e-6)
+
+
+def test_it_says_how_to_feed_it_and_holds_the_weights(trained, exported):
+    about = json.loads((exported / "config.json").read_text())
+    ecg = about["parts"]["ecg"]
+    assert ecg["input"]["names"][:3] == ["I", "II", "III"]
+    assert (
+        ecg["preparation"]["settings"]["rate_hz"]
+        == trained.preprocessing["ecg"]["settings"]["rate_hz"]
+    )
+    assert ecg["output"] == {"space": "pooled", "width": ecg["output"]["width"]}
+    weights = load_file(exported / "model.safetensors")
+    tower = trained.towers(about["stage"], torch.device("cpu")).tower("ecg").state_dict()
+    assert all((weights[f"ecg.{key}"] == one).all() for key, one in tower.items())
+    card = (exported / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: medmcl\n")
+    assert "`ecg.pt2`: input (B, 12, " in card
+
+
+def test_it_names_nobody_and_no_folder(trained, hearts, exported):
+    whole = b"\n".join(bytes_of(exported))
+    for place in (
+        str(trained.path),
+        str(hearts),
+        str(Path(medmcl.__file__).parent),
+        "/site-packages",
+    ):
+        assert place.encode() not in whole
+    words = {*re.findall(rb"[\w-]+", whole)}
+    ids = {one.encode() for one in medmcl.open_cohort(hearts).subjects.index.astype(str)}
+    assert len(ids) == 160
+    assert not ids & words
+
+
+def test_only_an_earlier_export_is_written_over(trained, exported, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.json").write_text("{}")
+    with pytest.raises(ArtefactError, match="is no export"):
+        export(trained, own, modality="ecg", overwrite=True)
+    with pytest.raises(ArtefactError, match="an export already"):
+        export(trained, exported, modality="ecg")
+
+
+def test_a_program_of_other_vectors_is_not_written(trained, tmp_path, monkeypatch):
+    load = torch.export.load
+
+    class Off:
+        def __init__(self, path):
+            self.network = load(path).module()
+
+        def module(self):
+            return lambda x: self.network(x) * 1.001
+
+    monkeypatch.setattr(torch.export, "load", Off)
+    with pytest.raises(ArtefactError, match="other vectors than the run"):
+        export(trained, tmp_path / "a", modality="cmr")
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_cannot_be_written_is_refused(trained, tmp_path, capsys):
+    for wrong in ({"format": "tf"}, {"space": "tokens"}, {"modality": "cmrr"}):
+        with pytest.raises(ConfigError):
+            export(trained, tmp_path / "a", **wrong)
+    if find_spec("onnxruntime") is None:
+        with pytest.raises(ExtraNotInstalledError, match="medmcl\\[onnx\\]"):
+            export(trained, tmp_path / "a", modality="cmr", format="onnx")
+    else:
+        folder = export(trained, tmp_path / "a", modality="cmr", format="onnx")
+        assert (folder / "cmr.onnx").exists()
+    assert typed("export", trained.path, "--out", tmp_path / "a", "--modality", "emg") == 2
+    assert "unknown" in capsys.readouterr().err
