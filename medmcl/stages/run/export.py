@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -35,6 +36,7 @@ from medmcl.stages.run.store import STATE
 if TYPE_CHECKING:
     from medmcl.encoders.towers import Towers
 
+log = logging.getLogger("medmcl")
 CONFIG = "config.json"
 CARD = "README.md"
 TOLERANCE = 1e-4
@@ -93,7 +95,7 @@ def export(
     space: str = "features",
     overwrite: bool = False,
 ) -> Path:
-    """Write the encoders of a run into a folder to share; see docs/one_person.md.
+    """Write the encoders of a run into a folder to share.
 
     Each written network is opened again and held to the run's own vectors, on two sizes of batch.
 
@@ -133,6 +135,10 @@ def export(
     names = [modality] if modality is not None else list(towers.towers)
     parts = {name: _of_modality(run, towers, name, stage, space) for name in names}
     about = {"medmcl": medmcl.__version__, "format": format, **run.made_by(stage), "parts": parts}
+    for tower, said in about["published"].items():
+        log.warning(
+            "%s began with weights of others, whose terms hold: %s", tower, json.dumps(said)
+        )
     with claimed(out, "an export is being written"):
         _refuse_foreign(out, overwrite=overwrite)
         with folder_aside(out, replace=True) as aside:
