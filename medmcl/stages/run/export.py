@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,11 +194,12 @@ def _write_torch(network: nn.Module, shape: InputShape, path: Path) -> str:
 
 
 def _write_onnx(network: nn.Module, shape: InputShape, path: Path) -> str:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        if find_spec(package) is None:
-            raise ExtraNotInstalledError(package, "onnx")
-    import onnxruntime
-
+    try:
+        import onnx  # noqa: F401  (what torch writes with)
+        import onnxruntime
+        import onnxscript  # noqa: F401  (as well)
+    except ImportError as error:
+        raise ExtraNotInstalledError(str(error.name), "onnx") from error
     file = path.with_name(f"{path.name}.onnx")
     torch.onnx.export(
         _program(network, shape, file), (), file, input_names=["x"], output_names=["vectors"],
