@@ -321,15 +321,15 @@ def words_picture(one: Routed, found: Sequence[TakenWord], hidden: int) -> Pictu
             _panel(axes, own, longest, f"expert {expert}: {one.shares[expert]:.0%}")
         return Picture.of(
             figure,
-            title=f"Words of {one.name} that stand out with each expert",
-            aid="Beside the expert, its share of all tokens. Words that it takes more often than "
+            {"title": f"Words of {one.name} that stand out with each expert",
+             "aid": "Beside the expert, its share of all tokens. Words that it takes more often than "
             "others do, the most telling first; the bar is the share of a word's occurrences that "
             f"go to it. {one.about}; a word counts once for each token, start and end of a text "
             f"are tokens too. Not named: {hidden:,} pairs of expert and word from fewer than "
             f"{FEWEST_SUBJECTS} people.{wordless}{SIGNS} "
             + against_even("The mean gate of all tokens", mean, len(one.shares))
             + _rest(every, experts),
-            lead="Words by expert",
+             "lead": "Words by expert"},
             said=[_said(found, expert) for expert in experts],
             **written(
                 found, "expert", "word", ("taken", "tokens"),
@@ -378,14 +378,14 @@ def pieces_picture(one: Routed, found: Sequence[TakenPiece], leads: tuple[str, .
         mean = float(np.mean([piece.gate for piece in found]))
         return Picture.of(
             figure,
-            title=f"Pieces of {one.name} that each expert takes most surely",
-            aid="In the frame (of a signal: in colour), one token, with its neighbours around it; "
+            {"title": f"Pieces of {one.name} that each expert takes most surely",
+             "aid": "In the frame (of a signal: in colour), one token, with its neighbours around it; "
             f"the highest gates first, one a person, of {one.about}. Under the expert's number, "
             f"its share of all tokens of {one.name}."
             + (f" Leads, from above: {', '.join(leads)}. " if leads else " ")
             + against_even("The mean gate of those shown", mean, len(one.shares))
             + _rest(every, experts),
-            lead="Pieces by expert",
+             "lead": "Pieces by expert"},
             said=[f"expert {e}: {every.count(e)}" for e in experts],
             raster=not is_signal,
             **written(found, "expert", ("gate", rounded("gate")),

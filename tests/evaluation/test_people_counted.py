@@ -13,7 +13,6 @@ from read_pages import both_pages
 from medmcl.evaluation import evaluate_task
 from medmcl.evaluation.aspects.tasks.answers import how_sure, who
 from medmcl.evaluation.aspects.tasks.calibration_figures import groups_shown
-from medmcl.evaluation.aspects.tasks.survival_figures import OF_RECORDS
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
 from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import NotEstimable
@@ -105,7 +104,7 @@ def test_figures_and_tables_say_which_count_is_of_records(tmp_path, monkeypatch)
     assert "180 (" not in text
     assert "observed risk by that time" in text
     assert re.search(r"over [\d.]+ to [\d.]+ days;", text)
-    assert OF_RECORDS.strip() in text
+    assert "Curves and bands are of records, as if each were independent." in text
 
 
 def test_whom_a_risk_group_counts_at_risk_are_subjects():

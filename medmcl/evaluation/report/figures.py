@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.suppression import few
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.patterns import Presence, presence
 from medmcl.evaluation.report.pictures import (
     COLOURS,
@@ -57,10 +58,7 @@ def cohort_flow(flow: Sequence[tuple[str, int, int]]) -> Picture | None:
         axes.tick_params(axis="y", length=0)
         return Picture.of(
             figure,
-            title="Who was studied",
-            aid="From the top: subjects left after each step, then those with each modality, then "
-            "each split.",
-            lead="Bars of subjects left after each step",
+            caption(__file__, "flow"),
             said=[f"{step}: {few(a)}" for step, a, _ in flow],
             header=("step", "subjects", "samples"),
             rows=[(step, few(a), few(b)) for step, a, b in flow],
@@ -105,12 +103,7 @@ def missingness_patterns(missingness: pd.DataFrame) -> Picture | None:
         unnamed = len(found.names) - len(names)
         return Picture.of(
             figure,
-            title="Which modalities are present",
-            aid="A column is one pattern: filled = present, hollow = absent; the bar above counts "
-            "its samples; at the right, the share of samples that have each modality."
-            + (f" {hidden} rarer patterns are in the table only." if hidden else "")
-            + (f" {unnamed} more modalities are in the table only." if unnamed else ""),
-            lead="Patterns of present modalities",
+            caption(__file__, "patterns", hidden=hidden, unnamed=unnamed),
             said=[f"{one.name}: {one.shown} samples" for one in shown],
             header=(*found.names, "samples"),
             rows=[
@@ -146,10 +139,7 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | 
         legend_below(figure)
         return Picture.of(
             figure,
-            title="Loss over training",
-            aid="Lower is better; a tuning curve that rises while train falls is overfitting."
-            + (f" The first {panels} of {len(stages)} stages." if len(stages) > panels else ""),
-            lead="Loss curves by stage",
+            caption(__file__, "loss", panels=panels, stages=len(stages), more=len(stages) > panels),
             said=[f"{row[0]}, {row[1]}: from {row[3]} to {row[4]}, best {row[5]}" for row in rows],
             header=("stage", "split", "points", "first", "last", "best", "at step"),
             rows=rows,

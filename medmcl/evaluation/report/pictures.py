@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from medmcl.evaluation.report.captions import Caption
 from medmcl.evaluation.report.words import listed
 
 # Okabe & Ito 2008: told apart under every common colour blindness, and in grey by lightness
@@ -82,10 +83,8 @@ class Picture:
     def of(
         cls,
         drawn: Any,
+        called: Caption,
         *,
-        title: str,
-        aid: str,
-        lead: str,
         said: Sequence[str],
         header: tuple[str, ...],
         rows: Iterable[Sequence[object]],
@@ -96,10 +95,8 @@ class Picture:
 
         Args:
             drawn: The figure, while it is drawn (`drawing`); or a list of what `encode` gave.
-            title: What it shows.
-            aid: How to read it.
-            lead: What is drawn, for a screen reader.
-            said: Its main numbers, likewise.
+            called: What it shows, how to read it, and what a screen reader says first.
+            said: Its main numbers, for a screen reader.
             header: Columns of the table behind it.
             rows: Its cells; whatever they are, they are shown as text.
             narrow: Whether it is drawn for one column of print.
@@ -107,8 +104,9 @@ class Picture:
         """
         first, *more = drawn if isinstance(drawn, list) else [encode(drawn, raster=raster)]
         cells = tuple(tuple(str(cell) for cell in row) for row in rows)
-        return cls(title=title, aid=aid, src=first, alt=spoken(lead, said), header=header,
-                   rows=cells, narrow=narrow, further=tuple(more))  # fmt: skip
+        return cls(title=called["title"], aid=called["aid"], src=first,
+                   alt=spoken(called["lead"], said), header=header, rows=cells, narrow=narrow,
+                   further=tuple(more))  # fmt: skip
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
+from medmcl.evaluation.report.captions import Caption
 from medmcl.evaluation.report.pictures import Picture
 from medmcl.evaluation.report.words import at_level, over
 
@@ -75,10 +76,9 @@ class Shown:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, title: str, aid: str, cells: Cells, **more: Any) -> Shown:
+    def of(cls, called: Caption, cells: Cells, **more: Any) -> Shown:
         """Make one of rows that were `written`; a long one is folded."""
-        more = {"folded": folded(cells["rows"]), **more}
-        return cls(title=title, aid=aid, **cells, **more)
+        return cls(**{"folded": folded(cells["rows"]), **called, **cells, **more})
 
 
 @dataclass(frozen=True, kw_only=True)

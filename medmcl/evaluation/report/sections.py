@@ -71,8 +71,7 @@ def ledger_shown(fitted: Sequence[FittedOn]) -> list[Shown]:
     """The leakage ledger as a table of the page."""
     return [
         Shown.of(
-            "What was fitted on whom",
-            _peeking(fitted),
+            {"title": "What was fitted on whom", "aid": _peeking(fitted)},
             written(fitted, "what", ("splits", lambda line: " + ".join(line.splits) + _used(line)),
                     "subjects", ("rows", counted("rows")),
                     ("labels used", lambda line: "yes" if line.labels else "no"),
@@ -106,8 +105,7 @@ def checklist_shown(found: Checklist) -> Shown:
     """The checklist as a table of the page."""
     parts = [{**vars(one.part), "shown": one.shown} for one in found.cited]
     return Shown.of(
-        "TRIPOD+AI",
-        found.count,
+        {"title": "TRIPOD+AI", "aid": found.count},
         written(parts, ("item", "code"), "topic", ("what is asked", "asks"),
                 ("applies to", "applies"), ("from this run", "shown")),
         folded="",

@@ -15,10 +15,6 @@ WHY = (
     "For your own use, the results that medmcl.evaluate(...) returns in Python have exact counts, "
     "and medmcl evaluate --predictions FILE writes a line a person."
 )
-OF_GROUPS = (
-    " Ranges and withheld counts keep groups of 1 to 4 people from being told; values beside them "
-    "are rounded. How to get exact ones stands under Behind this page."
-)
 
 
 def why_hidden(data: Evaluation) -> str:

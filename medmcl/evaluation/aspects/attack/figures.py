@@ -8,6 +8,7 @@ from typing import Any
 from medmcl.evaluation.aspects.attack.rates import EFFECT, RATES
 from medmcl.evaluation.metrics.sampled import ALL_THE_SAME
 from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, Column, cell_of, counted, pivoted, written
 from medmcl.evaluation.report.pictures import Picture, colour, drawing, mark, model_keys
 from medmcl.evaluation.report.section import Shown
@@ -54,13 +55,7 @@ def _picture(name: str, rows: Sequence[Result]) -> Picture:
         model_keys(figure, grid[0, 0], models, linestyle="none")
         return Picture.of(
             figure,
-            title=f"Stage {name}: target {rows[0].target}",
-            aid="Each model once for each way of asking it, on held-out records; lines are 95 % "
-            "bootstrap intervals. Attack success: share of records of other classes that are told "
-            "to be the target once they carry the trigger; beside it in the table, how many are "
-            "told so without it (the rows `false_success` of results.csv), and the paired "
-            "difference of the two. Lower right is where a defence should be.",
-            lead="Attack success and clean accuracy of each model",
+            caption(__file__, "outcome", name=name, target=rows[0].target),
             said=[f"{row.method} {WAYS.get(row.protocol, row.protocol)}, {NAMES[row.metric]}: "
                   f"{row.shown}" for row in rows],
             **written(
@@ -98,17 +93,13 @@ def attack_tables(results: Sequence[Result]) -> list[Shown]:
     metrics = dict.fromkeys(row.metric for row in recalls)
     return [
         Shown.of(
-            "Paired differences",
-            "Both models on the same records and draws. Better or worse for whom is attacked: "
-            "the 95 % interval does not hold 0. p is the bootstrap's, two-sided.",
+            caption(__file__, "differences"),
             written([row for row in results if row.versus], ("attack", "task"), ASKED,
                     "difference", ("rate", lambda row: NAMES[row.metric]), VALUE, "reading", "p",
                     "note"),
         ),
         Shown.of(
-            "Retrieval, clean and triggered",
-            "Between what is attacked and its texts: queries or gallery carry the trigger in "
-            "`triggered` lines. Recall: higher is better; median rank: lower.",
+            caption(__file__, "retrieval"),
             written(pivoted(recalls, ("task", "method", "target", "protocol")),
                     ("attack", "task"), ("model", "method"), ("direction", "target"),
                     ("records", lambda line: line.protocol.removeprefix("retrieval, ")),

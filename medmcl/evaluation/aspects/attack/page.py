@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.cards import Card, Sheet
 from medmcl.evaluation.report.columns import counted, written
 from medmcl.evaluation.report.frame import page_of
@@ -71,8 +72,7 @@ def _attack(evidence: PoisonEvidence) -> Section:
     )
     rows = [{"class": name, **one} for name, one in evidence.classes.items()]
     classes = Shown.of(
-        f"Who is poisoned, by {evidence.task}",
-        "Train records that the attack is drawn from, by the class that they show.",
+        caption(__file__, "classes", task=evidence.task),
         written(rows, "class", ("records", counted("pool")), ("poisoned", counted("poisoned"))),
     )
     return Section.of(

@@ -12,6 +12,7 @@ from medmcl.evaluation.aspects.confounders.measure import (
 )
 from medmcl.evaluation.aspects.tasks.tables import ARROWS, Reasons
 from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.pictures import Picture, number, shorten
@@ -62,11 +63,7 @@ def _table(lines: Sequence[ToldLine], models: Sequence[str]) -> Shown:
         ("scored on", _scored),
     )  # fmt: skip
     return Shown.of(
-        "Confounders beside the tasks",
-        "Columns of models: value (95 % interval). Differences are paired: both models on the "
-        "same subjects and draws, 95 % intervals over subjects. Of a confounder (◇) neither "
-        "direction is better: the nearer to what a prediction reaches that knows nothing, the less "
-        "is told, and nothing on its other side (few people, predicted out of fold).",
+        caption(__file__, "table"),
         cells,
         folded="",
         notes=reasons.lines,
@@ -106,13 +103,7 @@ def told_dots(lines: Sequence[ToldLine], models: Sequence[str]) -> Picture | Non
     shown = [line for own in panels.values() for line in own]
     return Picture.of(
         planted([_forest(own, models) for own in panels.values()], models=models),
-        title="Confounders and tasks, from the same embeddings",
-        aid="Dot = value on subjects it was not fitted on, line = 95 % bootstrap interval over "
-        "subjects; dashed = a prediction that knows nothing; the AUROC of several classes is "
-        "the mean of each against the rest. Of a confounder, nearer to the dashed line means "
-        "that the embedding tells less of it; left of the line, it tells nothing. Of a task, "
-        "further right is better." + _rest(drawn, shown),
-        lead="Dot plot of what the embeddings tell",
+        caption(__file__, "told", more=len(drawn) - len(shown)),
         said=[(f"{line.what}, {line.named}: " + ", ".join(
         f"{name} {row.shown}" for name, row in line.values.items()
     )) for line in shown],
@@ -135,11 +126,6 @@ def _panel_lines(drawn: Sequence[ToldLine], metric: str) -> list[ToldLine]:
     own = [line for line in drawn if line.metric == metric]
     tasks = [line for line in own if line.is_task][:MOST_TASKS]
     return [*(line for line in own if not line.is_task), *tasks]
-
-
-def _rest(drawn: Sequence[ToldLine], shown: Sequence[ToldLine]) -> str:
-    more = len(drawn) - len(shown)
-    return f" Tasks that are in the table only: {more}." if more else ""
 
 
 def _forest(own: Sequence[ToldLine], models: Sequence[str]) -> Forest:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.evaluation.aspects.experts.lines import information_share, undecided
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import rounded, written
 from medmcl.evaluation.report.pictures import (
     DASHES,
@@ -30,11 +31,6 @@ PANELS = (
     ("used", "experts in use", "first choice of 1 % of the tokens or more"),
     ("effective", "effective experts", "of the mean gates; 1: all on one expert"),
     ("mutual_information", "information of expert and token", "nats; higher: surer, more diverse"),
-)
-INFORMATION = (
-    " At the right, the information of expert and token, as a share of its ceiling log E, "
-    "{ceiling:.2f} nats: near 0 % the gates hardly tell one token from another, and the first "
-    "choice is a matter of small differences."
 )
 Rows = Sequence[Mapping[str, Any]]
 
@@ -86,14 +82,11 @@ def _shares(stage: str, rows: Rows) -> Picture:
             side.set_visible(False)
         return Picture.of(
             figure,
-            title=f"Which expert each modality's tokens choose, stage {stage}",
-            aid=f"A row is one modality in one block and adds up to 100 %: the share of its tokens "
-            f"whose first choice is the expert, on {where}, with the weights of step "
-            f"{first['step']:,}. Even use: {1 / experts:.1%} each; one dark cell in a row: a "
-            "collapse."
-            + (INFORMATION.format(ceiling=math.log(experts)) if None not in told.values() else "")
-            + (" " + little if (little := undecided(list(about.values()), experts)) else ""),
-            lead=f"Shares of tokens of {experts} experts",
+            caption(
+                __file__, "shares", stage=stage, experts=experts, where=where, step=first["step"],
+                even=1 / experts, ceiling=None if None in told.values() else math.log(experts),
+                undecided=undecided(list(about.values()), experts),
+            ),
             said=said,
             **written(rows, "block", "modality", "expert",
                       ("share", lambda row: f"{row.share:.2%}"),
@@ -162,14 +155,7 @@ def _curves(stage: str, rows: Rows) -> Picture | None:
         )
         return Picture.of(
             figure,
-            title=f"Routing while stage {stage} trained",
-            aid="A modality has collapsed if few experts are in use for it, or many of its tokens "
-            "go unprocessed; the usual victim is the one with fewer tokens. Effective experts near "
-            "1 say so too; near the number of experts they are good news only with information "
-            "well above 0: gates that cannot decide look the same. Training is with noise and "
-            "limited slots, over all steps since the point before; the tuning split without."
-            + (" Thick: mean of the blocks; thin: each of them." if len(blocks) > 1 else ""),
-            lead=f"Routing of stage {stage} over training",
+            caption(__file__, "routing", stage=stage, several=len(blocks) > 1),
             said=_ends(shown, names),
             **written(every, "step", "split", "modality", "block",
                       ("processed", rounded("processed")), ("experts in use", "used"),

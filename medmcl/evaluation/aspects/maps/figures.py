@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import rounded, written
 from medmcl.evaluation.report.pictures import PAGE, Picture, drawing, number
 
@@ -41,11 +42,7 @@ def map_pictures(images: np.ndarray, heat: np.ndarray) -> Picture | None:
         rows = cosine_rows(heat)
         return Picture.of(
             figure,
-            title="Where the embedding looks in the image",
-            aid="Above the image, below it with its map. Bright = locations that point the same "
-            "way as the other modality's embedding. What matters is the mass inside the organ "
-            "against that of shuffled subjects.",
-            lead="Images with cosine maps",
+            caption(__file__, "maps"),
             said=[
                 f"image {one['image']}: highest cosine {number(one['highest cosine'])}"
                 for one in rows

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from medmcl.evaluation.aspects.paired_choice.measure import CHANCE, MACRO, OVERALL
 from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, Column, counted, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.pictures import Picture, distinct
@@ -39,16 +40,9 @@ def _picture(name: str, rows: Sequence[Result]) -> Picture:
         xlabel="share of pairs with both statements right (higher is better)",
         reference=CHANCE, span=(-0.03, 1.03), line=0.13, gap=0.9, size=4.5,
     )  # fmt: skip
-    more = len(targets) - len(drawn)
     return Picture.of(
         planted([forest], models=methods if len(methods) > 1 else ()),
-        title=f"Paired choice: {name}",
-        aid="Share of pairs in which both statements choose their own of the two images; lines "
-        "are 95 % bootstrap intervals over pairs, those of samples that share a subject or "
-        "site together. Dashed: chance, 25 %; a model that sees no difference is below it, as "
-        "both statements then choose the same image."
-        + (f" {more} more attributes are in the table." if more > 0 else ""),
-        lead="Shares of right pairs by attribute, chance 0.25",
+        caption(__file__, "choices", name=name, more=len(targets) - len(drawn)),
         said=[f"{target_name(row.target)}, {row.method}: {row.shown}" for row in rows],
         **written(rows, ATTRIBUTE, ("model", "method"), ("share (95 % interval)", "shown"),
                   ("pairs", counted("n")), "note"),
@@ -59,10 +53,7 @@ def choice_differences(results: Sequence[Result]) -> list[Shown]:
     """What each later model gains over the first, on the same pairs."""
     return [
         Shown.of(
-            "Paired differences",
-            "Both models on the same pairs and draws. Better or worse: the 95 % interval does "
-            "not hold 0; of many intervals, some miss it by chance. p is the bootstrap's, "
-            "two-sided (the level at which the interval would touch 0).",
+            caption(__file__, "differences"),
             written([row for row in results if row.versus], ("pairs of", "task"), ATTRIBUTE,
                     "difference", VALUE, "reading", "p", ("pairs", counted("n")), "note"),
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from medmcl.evaluation.metrics.sampled import in_brackets
 from medmcl.evaluation.protocol.evidence import PresenceRow
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import Column, written
 from medmcl.evaluation.report.section import Shown
 
@@ -19,16 +20,12 @@ def presence_tables(rows: Sequence[PresenceRow]) -> list[Shown]:
     }
     return [
         Shown.of(
-            "By what subjects have",
-            "Each method among the subjects with one pattern of modalities, 95 % interval. "
-            "These are different people: a pattern may also be harder.",
+            caption(__file__, "as_they_are"),
             written(parts["as they are"], *ABOUT, ("has", "modalities"), ("value", "shown"), "n",
                     "events", "note"),
         ),
         Shown.of(
-            "As if some modalities were not there",
-            "The same fitted predictor, the same people: those who have the modality named and "
-            "others beside. The difference is to the prediction from all they have, 95 % interval.",
+            caption(__file__, "as_if"),
             written(parts["as if"], *ABOUT, "modalities", ("value", "shown"),
                     ("difference", _difference), "p", "n", "events", "note"),
         ),

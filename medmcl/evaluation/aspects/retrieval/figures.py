@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medmcl.evaluation.protocol.results import Result
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, counted, written
 from medmcl.evaluation.report.pictures import (
     HATCHES,
@@ -44,11 +45,7 @@ def retrieval_bars(results: Sequence[Result]) -> Picture | None:
             legend_below(figure)
         return Picture.of(
             figure,
-            title="Retrieval",
-            aid="Share of held-out queries whose partner (or an equal item) is among the first k; "
-            "whiskers are 95 % intervals over subjects, the black line is chance. The axis ends "
-            "above the highest of them.",
-            lead="Bars of recall at k",
+            caption(__file__, "recall"),
             said=[f"{row.target}, {row.method}: {row.metric} {row.shown}" for row in recalls],
             **written(results, ("direction", "target"), "metric", "method", VALUE,
                       ("queries", counted("n"))),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medmcl.evaluation.aspects.screen.evidence import Screened
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.cards import Card, Sheet
 from medmcl.evaluation.report.columns import counted, short, written
 from medmcl.evaluation.report.frame import page_of
@@ -60,9 +61,7 @@ def _judged(found: Screened) -> Shown:
     rows = [{"detector": name, **vars(one)} for name, one in found.judged.items()]
     notes = dict.fromkeys(one.auroc.note for one in found.judged.values() if one.auroc.note)
     return Shown.of(
-        "Detectors against the manifest",
-        "AUROC: the chance that a poisoned row is more suspect than a clean one, with its "
-        "95 % bootstrap interval over subjects; 0.5 = no better than chance.",
+        caption(__file__, "judged"),
         written(rows, "detector", ("AUROC (95 % interval)", "auroc"),
                 (f"poisoned among the top {top:,}", counted("in_top")),
                 ("as many by chance", lambda row: f"{row.by_chance:.3g}")),
@@ -97,9 +96,7 @@ def _listed(found: Screened, by: str, top: int) -> Shown:
         {**row, "manifest": found.state(row)} for row in found.suspects(by, top).to_dict("records")
     ]
     return Shown.of(
-        f"{len(rows):,} of {len(found):,} rows, by {by}",
-        "Higher = more suspect. All rows, with the scores and ranks of every detector, are in "
-        "suspects.csv.",
+        caption(__file__, "suspects", shown=len(rows), rows=len(found), by=by),
         written(
             rows,
             ("rank", counted(f"{by}_rank")),
@@ -140,13 +137,7 @@ def roc_curves(found: Screened) -> Picture | None:
         figure.legend(loc="outside lower left", ncols=2, fontsize=8.5, handlelength=2.6)
         return Picture.of(
             figure,
-            title="Do the detectors find the poisoned rows?",
-            aid=f"ROC curves over {len(truth):,} rows, {poisoned:,} poisoned and {clean:,} clean: "
-            "as more rows are flagged, the most suspect first, the share of poisoned ones that are "
-            "found (up) against the share of clean ones that are flagged with them (right). Along "
-            "the grey line flags are as good as chance; a curve below it ranks poisoned rows as "
-            "less odd than clean ones. The legend gives the area under each.",
-            lead="ROC curves of detectors",
+            caption(__file__, "roc", rows=len(truth), poisoned=poisoned, clean=clean),
             said=[f"{row[0]}: AUROC {row[1]}" for row in rows],
             header=("detector", "AUROC (95 % interval)", "poisoned", "clean", "note"),
             rows=rows,

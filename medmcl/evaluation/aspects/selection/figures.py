@@ -9,6 +9,7 @@ import pandas as pd
 
 from medmcl.core.rng import numpy_generator
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence, cut_of
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import counted, short, written
 from medmcl.evaluation.report.pictures import (
     COLOURS,
@@ -49,13 +50,7 @@ def score_distributions(evidence: SelectionEvidence) -> Picture | None:
         legend_below(figure, 3)
         return Picture.of(
             figure,
-            title=f"How pairs score, {evidence.name}",
-            aid="Higher = keep. Bars count pairs, kept ones above the others; the dashed line is "
-            "the lowest kept score where no pair that is not kept has a higher one. The outermost "
-            "bars also hold what lies beyond."
-            + (f" {infinite:,} scores are infinite, and in the table only." if infinite else "")
-            + (f" {hidden} more scores are in the table only." if hidden else ""),
-            lead="Histograms of scores",
+            caption(__file__, "scores", name=evidence.name, infinite=infinite, hidden=hidden),
             said=[_said(name, values, evidence.kept) for name, values in scores],
             **written(score_rows(evidence), "score", "pairs", ("number", counted("n")),
                       *((name.replace("_", " "), short(name)) for name in QUANTILES),
@@ -147,7 +142,6 @@ def score_scatter(evidence: SelectionEvidence) -> Picture | None:
     agreement = rank_correlation(x[finite], y[finite])
     said = "no rank correlation: a score is the same for all" if agreement is None else (
         f"rank correlation {agreement:.2f}")  # fmt: skip
-    lost = len(evidence) - len(finite)
     with drawing(COLUMN + 0.6, COLUMN + 0.2) as (figure, ((axes,),)):
         size = 14 if len(rows) <= 500 else 6
         for flag, look, name in ((False, OUT, "not kept"), (True, KEPT, "kept")):
@@ -162,11 +156,8 @@ def score_scatter(evidence: SelectionEvidence) -> Picture | None:
         figure.legend(loc="outside lower left", ncols=2, fontsize=8.5, markerscale=2)
         return Picture.of(
             figure,
-            title=f"Two scores, {evidence.name}",
-            aid=f"A dot is a pair ({len(rows):,} of {len(evidence):,}); {said}. Pairs that two "
-            "scores judge differently are worth a look."
-            + (f" {lost:,} pairs with an infinite score are not drawn." if lost else ""),
-            lead="Scatter of two scores",
+            caption(__file__, "scatter", name=evidence.name, drawn=len(rows), pairs=len(evidence),
+                      agreement=said, lost=len(evidence) - len(finite)),
             said=[f"{len(rows)} pairs", said],
             header=("score", "score", "pairs", "rank correlation"),
             rows=[(first, second, f"{len(finite):,}",

@@ -15,6 +15,7 @@ from medmcl.evaluation.aspects.selection.kept_shares import (
     kept_shares,
     share_warnings,
 )
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.cards import Sheet
 from medmcl.evaluation.report.columns import counted, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
@@ -158,13 +159,7 @@ def kept_share_bars(shares: Sequence[KeptShare], name: str) -> Picture:
     )  # fmt: skip
     return Picture.of(
         planted(forest.parted()),
-        title=f"Share kept by group, {name}",
-        aid="A bar is the share of a group's pairs that is kept, the line on it its 95 % interval, "
-        "the dashed line the share kept of all. Orange: less than half of that, of at least 20 "
-        "pairs. Intervals are as if pairs were kept by chance."
-        + (f" {hidden} groups are in the table only." if hidden else "")
-        + ("" if attributes else " The cohort names no classes and no subgroups."),
-        lead="Bars of the share kept",
+        caption(__file__, "kept", name=name, hidden=hidden, no_groups=not attributes),
         said=[_said(one) for one in shares],
         **written(shares, "by", "group", ("pairs", counted("n")), ("kept", counted("kept")),
                   ("share kept (95 % interval)", _share), ("note", _note)),

@@ -23,6 +23,7 @@ from medmcl.evaluation.metrics.calibration_curve import Calibration, Calibration
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.sampled import Interval
 from medmcl.evaluation.protocol.evidence import TaskEvidence
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.pictures import INK, Picture, head, number
 from medmcl.evaluation.report.words import people_shown
@@ -40,13 +41,7 @@ def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture |
         lambda panel: [f"{panel.dated}: {_second(_of(panel.first))}".replace("\n", ", ")],
         height=3.1,
         strip=0.65,
-        title="Calibration",
-        aid="On the diagonal, predicted risk is what was observed; above it risks are too "
-        "low, below too high. Points are groups of like risk with 95 % intervals, bars "
-        "below the spread of risks. ICI = mean distance from the diagonal; raw as published "
-        "(Austin & Steyerberg 2019), else with the noise that bootstrap draws show taken off "
-        "(our own correction)." + drawn_of(panels),
-        lead="Observed over predicted risk",
+        called=caption(__file__, "calibration", rest=drawn_of(panels)),
         **written(
             shown, *ABOUT, ("slope (1)", _interval("slope")),
             ("in the large (0)", _interval("intercept")),

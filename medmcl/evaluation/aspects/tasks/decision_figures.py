@@ -20,16 +20,11 @@ from medmcl.evaluation.aspects.tasks.panels import (
 )
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.protocol.evidence import TaskEvidence, sensible_thresholds
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import Column, rounded, written
 from medmcl.evaluation.report.pictures import Picture, head, number
 from medmcl.evaluation.report.words import people_shown
 
-GAPS = " Nothing is drawn where 1 to 4 people are treated, or are not: a line may have gaps."
-OF_RISK = (
-    " A panel's risk is observed risk by that time (Kaplan-Meier, or Aalen-Johansen where events "
-    "compete); beside it stands how many had the event by then. People whose follow-up ended "
-    "before make it more than their share."
-)
 SHOWN = 5  # thresholds of a curve in the table; all are in decision_curve.csv
 COLUMNS: tuple[Column, ...] = (
     ("threshold", lambda row: "-" if row.threshold is None else f"{row.threshold:.3g}"),
@@ -52,13 +47,13 @@ def decision_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture | 
         _panel,
         _said,
         height=2.7,
-        title="Decision curves",
-        aid="At the risk from which one would treat, the highest line does most good: net "
-        "benefit counts true positives, less false positives weighed by that risk."
-        + (GAPS if any(None in _of(one).model for one in _drawn(panels)) else "")
-        + (OF_RISK if any(one.horizon is not None for one in _drawn(panels)) else "")
-        + drawn_of(panels),
-        lead="Net benefit over risk thresholds",
+        called=caption(
+            __file__,
+            "decisions",
+            gaps=any(None in _of(one).model for one in _drawn(panels)),
+            by_then=any(one.horizon is not None for one in _drawn(panels)),
+            rest=drawn_of(panels),
+        ),
         **written([row for one in found for row in _picked(one)], *ABOUT, *COLUMNS),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medmcl.evaluation.protocol.evidence import TaskEvidence
+from medmcl.evaluation.report.captions import Caption
 from medmcl.evaluation.report.columns import Column
 from medmcl.evaluation.report.pictures import (
     COLUMN,
@@ -83,7 +84,7 @@ def panels_of(found: Sequence[TaskEvidence], highlight: str) -> list[Panel]:
 def rest_of(panels: Sequence[object]) -> str:
     """Say how many panels are in the table only; empty if none."""
     more = len(panels) - MOST_PANELS
-    return f" The first {MOST_PANELS}; {more} others are in the table." if more > 0 else ""
+    return f"The first {MOST_PANELS}; {more} others are in the table." if more > 0 else ""
 
 
 def evidence_picture(
@@ -91,6 +92,7 @@ def evidence_picture(
     draw: Callable[[Any, Panel, Callable[[str], dict[str, Any]]], None],
     said: Callable[[Panel], Iterable[str]],
     *,
+    called: Caption,
     height: float,
     strip: float = 0.0,
     columns: int = 2,
@@ -103,6 +105,7 @@ def evidence_picture(
         draw: Draws a panel on its axes (on a pair of them with a strip), told the look of a method
             by its name; what is labelled is in the legend.
         said: Main numbers of a panel, in words.
+        called: Its caption.
         height: Inches of a panel; less where all would not fit a page.
         strip: Inches of a second, lower axis in each panel; 0 for none.
         columns: Of the legend.
@@ -121,6 +124,7 @@ def evidence_picture(
         legend_below(figure, columns, fontsize=SMALL, handlelength=2.2, columnspacing=1.4)
         return Picture.of(
             figure,
+            called,
             said=[text for panel in drawn for text in said(panel)],
             narrow=len(panels) == 1,
             **told,
@@ -130,8 +134,8 @@ def evidence_picture(
 def drawn_of(panels: Sequence[Panel]) -> str:
     """Say which panels, and which methods, are in the table only; empty if none."""
     most = max((len(panel.lines) for panel in panels), default=0)
-    lines = f" {MOST_LINES} of {most} methods are drawn." if most > MOST_LINES else ""
-    return rest_of(panels) + lines
+    lines = f"{MOST_LINES} of {most} methods are drawn." if most > MOST_LINES else ""
+    return " ".join(said for said in (rest_of(panels), lines) if said)
 
 
 def looks(methods: Sequence[str]) -> dict[str, dict[str, Any]]:

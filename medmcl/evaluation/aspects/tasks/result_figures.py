@@ -15,6 +15,7 @@ from medmcl.evaluation.protocol.results import (
     headline_rows,
     people,
 )
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import MEASURED, SHARE, VALUE, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.labelled import share_of
@@ -43,11 +44,7 @@ def task_forest(results: Sequence[Result]) -> Picture | None:
     rows = [row for own in panels.values() for row in own]
     return Picture.of(
         _images(panels, results),
-        title="What can be predicted",
-        aid="Dot = value on subjects it was not fitted on, line = 95 % bootstrap interval over "
-        "subjects; dashed = a prediction that knows nothing. Overlapping lines do not mean 'no "
-        "difference': the paired differences below answer that." + _rest(panels),
-        lead="Forest plot of task results",
+        caption(__file__, "results", rest=_rest(panels)),
         said=[f"{row.task}, {_said(row)} {row.shown}" for row in rows],
         **written(rows, "task", MEASURED, "method", "protocol", SHARE, VALUE, "n", "events",
                   "spread over seeds", "note"),
@@ -72,7 +69,7 @@ def _title(row: Result) -> str:
 
 def _rest(panels: Mapping[str, object]) -> str:
     more = len(panels) - MOST_TASKS
-    return f" The first {MOST_TASKS} tasks; {more} more are in the table." if more > 0 else ""
+    return f"The first {MOST_TASKS} tasks; {more} more are in the table." if more > 0 else ""
 
 
 def _images(panels: Mapping[str, Sequence[Result]], results: Sequence[Result]) -> list[str]:
@@ -148,10 +145,8 @@ def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
     panels = by_people(rows)
     return Picture.of(
         _images(panels, results),
-        title=f"Gain of {shorten(highlight)} over each other method",
-        aid="Paired over the same subjects: a line that does not cross 0 is a difference that the "
-        "sample of subjects does not explain." + _doubted(rows) + _rest(panels),
-        lead="Forest plot of paired differences",
+        caption(__file__, "gains", name=shorten(highlight), doubted=_doubted(rows),
+                  rest=_rest(panels)),
         said=[f"{row.task}, {_said(row)} {row.shown}" for row in rows],
         **written(rows, "task", MEASURED, "difference", "labels", VALUE, "n", "spread over seeds",
                   "note"),
@@ -161,4 +156,4 @@ def gain_forest(results: Sequence[Result], highlight: str) -> Picture | None:
 def _doubted(rows: Sequence[Result]) -> str:
     """Say of which lines that does not hold."""
     said = {row.untested.partition(" (")[0] for row in rows} - {""}
-    return f" Not where the note says: {' or '.join(sorted(said))}." if said else ""
+    return " or ".join(sorted(said))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from medmcl.evaluation.aspects.tasks.panels import rest_of
 from medmcl.evaluation.protocol.evidence import SubgroupRow
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.pictures import Picture, shorten
-from medmcl.evaluation.report.small_words import OF_GROUPS, hides
+from medmcl.evaluation.report.small_words import hides
 from medmcl.evaluation.report.words import about_what, counts_shown, metric_name
 
 MOST_TASKS = 6
@@ -26,13 +27,7 @@ def subgroup_forest(rows: Sequence[SubgroupRow], highlight: str) -> Picture | No
     hidden = sum(max(0, len(panel) - MOST_GROUPS) for panel in drawn)
     return Picture.of(
         planted([_forest(panel[:MOST_GROUPS]) for panel in drawn]),
-        title="Subgroups",
-        aid="Dot = value in that group, line = 95 % interval, dashed line = everyone. Wide "
-        "intervals of small groups say little; a group that lies apart needs a look."
-        + (OF_GROUPS if hides(drawn) else "")
-        + rest_of(panels)
-        + (f" {hidden} groups are in the table only." if hidden else ""),
-        lead="Forest plot over subgroups",
+        caption(__file__, "subgroups", hides=hides(drawn), rest=rest_of(panels), hidden=hidden),
         said=[_said(r) for p in drawn for r in p],
         **written(rows, "task", "target", "method", "metric", "labels", "by", "group", VALUE, "n",
                   "events", "subjects", "note"),

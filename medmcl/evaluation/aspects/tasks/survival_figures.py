@@ -22,6 +22,7 @@ from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.incidence_curve import IncidenceCurve
 from medmcl.evaluation.metrics.survival.kaplan_meier import SurvivalCurve
 from medmcl.evaluation.protocol.evidence import RiskGroup, TaskEvidence
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import Column, written
 from medmcl.evaluation.report.pictures import DASHES, SMALL, Picture, head, number, shorten
 from medmcl.evaluation.report.words import people_shown, span_name
@@ -30,11 +31,6 @@ KINDS = {
     "survival": "Kaplan-Meier curves",
     "incidence": "cumulative incidence (Aalen-Johansen)",
 }
-COMPETE = (
-    " Where other events compete, curves rise: cumulative incidence by Aalen-Johansen, the risk "
-    "in a world where the others happen too."
-)
-OF_RECORDS = " Curves and bands are of records, as if each were independent."
 WIDE = 36  # letters of a line below a panel's title
 GRID = 200  # points of a drawn curve: the page holds no subject's own time
 CURVE_POINTS = 41  # of a curve in risk_groups.csv
@@ -118,14 +114,11 @@ def risk_group_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture 
         height=2.6,
         strip=0.3 + 0.16 * tallest,
         columns=3,
-        title=f"{'Survival' if 'survival' in kinds else 'Incidence'} by predicted risk",
-        aid="Curves that part in the order of risk show that the model ranks subjects well; "
-        f"bands are 95 % intervals; they end where fewer than {FEWEST_SUBJECTS} are followed. "
-        "Below: subjects still followed at that time."
-        + (OF_RECORDS if any(n != subjects for n, subjects, _ in each) else "")
-        + (COMPETE if "incidence" in kinds else "")
-        + rest_of(panels),
-        lead=f"{' and '.join(names)} of groups by predicted risk",
+        called=caption(
+            __file__, "risk_groups", what="Survival" if "survival" in kinds else "Incidence",
+            curves=" and ".join(names), fewest=FEWEST_SUBJECTS, compete="incidence" in kinds,
+            records=any(n != subjects for n, subjects, _ in each), rest=rest_of(panels),
+        ),
         **written(
             [row for one in shown for row in risk_rows(one, SHOWN)], *ABOUT, "group",
             ("n", _rows), ("events", _whole("events")), *COLUMNS,

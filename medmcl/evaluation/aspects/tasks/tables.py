@@ -13,6 +13,7 @@ from medmcl.evaluation.metrics.survival.d_calibration import DCalibration
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import TaskEvidence
 from medmcl.evaluation.protocol.results import Result, flipped
+from medmcl.evaluation.report.captions import Caption, caption
 from medmcl.evaluation.report.columns import VALUE, Column, pivoted, written
 from medmcl.evaluation.report.labelled import people_of
 from medmcl.evaluation.report.section import Section, Shown
@@ -59,7 +60,7 @@ def _side_by_side(results: Sequence[Result], names: Sequence[str], title: str) -
         return heading, lambda line: reasons.cell(getattr(line, name))
 
     cells = written(pivoted(own, LINE), *START, *map(cell, names))
-    return Shown.of(title, _aid(own), cells, is_looked_up=True, notes=reasons.lines)
+    return Shown.of(_called(title, own), cells, is_looked_up=True, notes=reasons.lines)
 
 
 LINE = ("task", "target", "method", "protocol", "label_fraction", "split", "n")
@@ -76,7 +77,7 @@ def _one_a_line(results: Sequence[Result], title: str) -> Shown:
         ("note", lambda row: row.note if row.value is not None else ""),
     )
     fold = f"{len(results)} lines"
-    return Shown.of(title, _aid(results), cells, folded=fold, is_looked_up=True,
+    return Shown.of(_called(title, results), cells, folded=fold, is_looked_up=True,
                     notes=reasons.lines)  # fmt: skip
 
 
@@ -90,9 +91,10 @@ OUTCOME: Column = ("outcome", lambda row: about_what(str(row.task), str(row.targ
 START: tuple[Column, ...] = (ABOUT_WHAT, "method", "protocol", ("labels", _labels), "n (events)")
 
 
-def _aid(results: Sequence[Result]) -> str:
+def _called(title: str, results: Sequence[Result]) -> Caption:
     said = ", ".join(MARKS[a] for a in dict.fromkeys(ARROWS[row.direction] for row in results))
-    return f"{said[0].upper()}{said[1:]}; in brackets 95 % intervals over subjects."
+    aid = f"{said[0].upper()}{said[1:]}; in brackets 95 % intervals over subjects."
+    return {"title": title, "aid": aid}
 
 
 class Reasons:
@@ -123,19 +125,12 @@ def comparison_tables(data: Evaluation) -> list[Shown]:
     apart = [row for row in data.task_rows if row.versus]
     return [
         Shown.of(
-            "Runs set beside this one",
-            "Their embeddings were scored as this run's: same subjects, same probes.",
+            caption(__file__, "runs"),
             written([{"run": name, **blank, **f} for name, f in data.compared.items()], "run",
                     *names),
         ),
         Shown.of(
-            "Every paired difference",
-            "Both methods on the same subjects and draws. Better or worse: the 95 % "
-            "interval does not hold 0, and p is at most .05; of many, some miss it by chance. "
-            "Out of fold, and of fewer than 10 events, there is neither verdict nor p. p is "
-            "two-sided: "
-            "DeLong's for an AUROC of one seed, else the bootstrap's (the level at which the "
-            "interval would touch 0).",
+            caption(__file__, "differences"),
             written([flipped(row) if row.versus == data.method else row for row in apart],
                     ABOUT_WHAT, "metric", "difference", "labels", VALUE, "reading", "p", "n",
                     "note"),
@@ -147,9 +142,7 @@ def comparison_tables(data: Evaluation) -> list[Shown]:
 def d_calibration_shown(found: Sequence[TaskEvidence]) -> Shown:
     """Whether survival curves are calibrated over all of time, as a table of the page."""
     return Shown.of(
-        "D-calibration",
-        "Predicted survival at each subject's own time, in tenths: were the curves right, "
-        "each tenth would hold 10 % of the subjects. A small p says that they are not.",
+        caption(__file__, "d_calibration"),
         written([row for one in found for row in d_rows(one)], *ABOUT,
                 ("χ²", lambda row: "not estimable" if row.p_value is None
                  else "-" if row.statistic is None else f"{row.statistic:.1f}"),
@@ -213,31 +206,6 @@ def _kinds(kinds: Sequence[str]) -> str:
 
 FEW_COEFFICIENTS = 12  # coefficients to which the first page leads its reader
 MODEL_TITLE = "The model written out"
-COEFFICIENT_AID = (
-    "A coefficient is what a unit of the column adds to the log hazard (hazard ratio), to the log "
-    "odds (odds ratio), or to the predicted value (a difference). The ratio or difference of a "
-    "number is that of one standard deviation (SD) of the train people; of a flag, that of yes "
-    "against no. Every level of a category has a coefficient, and who is of one level is not of "
-    "another: a level is compared with the commonest one of train (reference), by the difference "
-    "of their coefficients, whose interval is shown; a coefficient of a level alone compares no "
-    "people, and its exponential is no ratio of theirs. "
-    "They predict, and say nothing of causes. Intervals: how much the penalised coefficients would "
-    "vary over samples of people (Wald, robust, several records of a person counted as one, the "
-    "penalty as it was chosen). The penalty draws coefficients towards zero: an interval is not "
-    "for what a model without it would find, and one that holds zero does not say that a column is "
-    "of no use. What the fit makes smallest is the negative log likelihood summed over train rows "
-    "(of a number half the sum of squared errors) plus penalty / 2 (of a number times the count of "
-    "rows) times the sum of squared coefficients, each a SD of its column, levels and flags too. "
-    "The same numbers, unrounded: coefficients.csv."
-)
-BASELINE_AID = (
-    "Survival where every cell, and every level and flag, is zero: S0. Of a person x, S(t | x) = "
-    "S0(t) ^ exp(sum of coefficient * x), and the risk by t is 1 - S(t | x). A number counts in "
-    "its own unit, a level or flag as 1 (is so) or 0; a cell that is missing as coefficients.csv "
-    "says (if_missing). Zero may be far from anybody (an age of 0): log H0 is the log of the "
-    "cumulative hazard, -log S0, and S(t | x) = exp(-exp(log H0 + sum)) is the same with fewer "
-    "digits lost. Unrounded, and at every event time: baseline.csv."
-)
 
 
 def coefficient_section(
@@ -253,8 +221,7 @@ def coefficient_section(
         if row.get("penalty") is not None
     }
     table = Shown.of(
-        "Coefficients",
-        COEFFICIENT_AID,
+        caption(__file__, "coefficients"),
         written(rows, OUTCOME, ("predictor", _predictor),
                 ("coefficient", lambda row: _short(row.coefficient) + _ends(row, "coefficient")),
                 ("SD", lambda row: _short(row.sd)), ("ratio or difference", _ratio),
@@ -279,8 +246,7 @@ def _baseline_shown(baselines: Sequence[Mapping[str, Any]]) -> Shown:
     at = [row for row in baselines if row["horizon_years"] is not None]
     rivals = dict.fromkeys(str(row["task"]) for row in at if row["event"])
     return Shown.of(
-        "Baseline survival",
-        BASELINE_AID,
+        caption(__file__, "baseline"),
         written(at, ("outcome", "task"), ("by", lambda row: f"{row.time:g} {row.unit}".strip()),
                 ("S0", lambda row: f"{row.survival:.6g}"),
                 ("log H0", lambda row: f"{row.log_cumulative_hazard:.6g}")),

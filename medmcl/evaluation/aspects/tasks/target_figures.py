@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medmcl.evaluation.protocol.results import Result, people
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, written
 from medmcl.evaluation.report.forest import Forest, Line, plant
 from medmcl.evaluation.report.pictures import (
@@ -37,10 +38,7 @@ def targets_overview(results: Sequence[Result], highlight: str) -> Picture | Non
     rows = [row for own in kinds.values() for row in _ordered(own)]
     return Picture.of(
         images,
-        title="Every target",
-        aid=f"Blue dot = {shorten(highlight)} with its 95 % interval, orange cross = the best "
-        "other method; best target first." + (f" {more} more are in the table." if more else ""),
-        lead="Dots of every target, best first",
+        caption(__file__, "targets", name=shorten(highlight), more=more),
         said=[f"{_name(row)}: {row.shown}" for row in rows],
         **written(rows, "task", "target", "metric", "labels", VALUE, "n", "events",
                   ("best other method", lambda row: _of(rivals, row, "method")),

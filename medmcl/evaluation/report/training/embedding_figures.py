@@ -10,6 +10,7 @@ import pandas as pd
 
 from medmcl.core.rng import derive_seed
 from medmcl.core.suppression import shown_count
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.pictures import (
     COLOURS,
@@ -79,11 +80,7 @@ def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
         modality = str(embedding.get("modality", ""))
         return Picture.of(
             figure,
-            title=f"Map of {modality or 'the'} embeddings",
-            aid=f"Each dot is a held-out sample ({how} of {len(flat):,}); marks of one kind that "
-            "lie together mean that the outcome can be read from the embedding. Distances between "
-            "far-apart groups mean nothing; unknown outcomes are grey.",
-            lead="Embeddings in the plane coloured by outcome",
+            caption(__file__, "embedding", whose=modality or "the", how=how, samples=len(flat)),
             said=[f"{t}: {_known(v, rows)} of {len(flat)} known" for t, v in colours.items()],
             **written(map_rows(embedding), "task", "samples shown", "with a known outcome"),
             raster=True,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.figures import MOST_STAGES
 from medmcl.evaluation.report.pictures import (
@@ -74,11 +75,8 @@ def geometry_curves(geometry: Sequence[Mapping[str, Any]]) -> Picture | None:
             legend_below(figure)
         return Picture.of(
             figure,
-            title="Shape of the embedding space",
-            aid="Collapse shows as an effective rank that falls towards 1 and a uniformity near 0."
-            + (f" Of more than {_NAMED} lines none is named: see the numbers." if crowded else "")
-            + (" Dotted lines part the stages: " + ", ".join(stages) + "." if stages[1:] else ""),
-            lead="Shape of the space over training",
+            caption(__file__, "geometry", crowded=_NAMED if crowded else 0,
+                      parted=", ".join(stages) if stages[1:] else ""),
             said=_last(geometry, drawn),
             **written(geometry, "stage", "step", "modality",
                       *((title, lambda row, key=key: _written(getattr(row, key)))

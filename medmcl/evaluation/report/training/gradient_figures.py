@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.figures import MOST_STAGES
 from medmcl.evaluation.report.pictures import (
     COLOURS,
@@ -40,12 +41,9 @@ def gradient_norms(curves: Mapping[str, Rows]) -> Picture | None:
         legend_below(figure)
         return Picture.of(
             figure,
-            title="Gradient norm over training",
-            aid="Before clipping, on a scale of powers of ten. A spike is a step whose norm is "
-            "more than 10 times the median of the 100 before; steps whose loss or gradient is not "
-            "finite are skipped. Many of either: lower the learning rate, or clip."
-            + (f" The first {panels} of {len(stages)} stages." if len(stages) > panels else ""),
-            lead="Gradient norms by stage",
+            caption(
+                __file__, "gradients", panels=panels, stages=len(stages), more=len(stages) > panels
+            ),
             said=[f"{row[0]}: median {row[1]}, largest {row[2]}, {row[3]} spikes" for row in table],
             header=("stage", "median", "largest", "spikes", "skipped steps"),
             rows=table,

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from medmcl.core.findings import LEARNED_GRAPH, Finding
+from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import rounded, written
 from medmcl.evaluation.report.pictures import (
     COLOURS,
@@ -97,23 +98,14 @@ def _final(stage: str, rows: Rows) -> Picture:
             spine.set_visible(False)
         return Picture.of(
             figure,
-            title=f"The pairs that stage {stage} learned to align",
-            aid="A line is an edge of the last graph, thicker and numbered by its score on rows "
-            "that were kept apart. Hollow: a modality without an edge, which is not trained."
-            + _PHASES.get(str(last["phase"]), ""),
-            lead=f"The learned graph over {len(names)} modalities",
+            caption(__file__, "graph", stage=stage, modalities=len(names),
+                      no_edge=last["phase"] == "no edge", warm_up=last["phase"] == "warm-up"),
             said=[f"{key.replace('~', ' and ')}: {number(last['scores'][key], 2)}"
                   for key in edges],
             header=("pair", "edge", "score", "last measured", "margin, SD of null", "probe rows",
                     "observations as an edge"),
             rows=table,
         )  # fmt: skip
-
-
-_PHASES = {
-    "no edge": " No pair was related enough: every pair is aligned, and this graph says nothing.",
-    "warm-up": " The warm-up was not over: every pair is aligned.",
-}
 
 
 def _share(rows: Rows, key: str) -> float:
@@ -151,10 +143,8 @@ def _over_time(stage: str, rows: Rows) -> Picture:
         bottom.set(xlabel="step", ylabel="edges changed", ylim=(0, max(1, *changes) * 1.1))
         return Picture.of(
             figure,
-            title=f"Scores of pairs while stage {stage} trained",
-            aid="Above: in colour the edges of the last graph, in grey every other pair. Below: "
-            "edges that came or went at each rebuild; a graph to be believed stops changing.",
-            lead=f"Scores of {len(rows[-1]['scores'])} pairs at {len(rows)} steps",
+            caption(__file__, "pair_scores", stage=stage, pairs=len(rows[-1]["scores"]),
+                      graphs=len(rows)),
             said=[f"step {one['step']}: {one['changed']} changed" for one in rows
                   if one["changed"]],
             **written(rows, "step", "phase", ("edges changed", "changed"),
