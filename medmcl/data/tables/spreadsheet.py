@@ -14,10 +14,14 @@ wide forms of the signs.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from medmcl.core.suppression import placeless
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +49,20 @@ def unshielded(cell: Any) -> Any:
     return _SHIELD.sub("", cell) if isinstance(cell, str) else cell
 
 
-def shielded_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Names and cells of a row, as they are written."""
-    return {shielded(name): shielded(cell) for name, cell in row.items()}
+def csv_text(rows: Iterable[Mapping[str, Any]], names: Iterable[str] = ()) -> str:
+    """Rows as CSV text that no spreadsheet runs; a missing value is an empty cell.
+
+    Args:
+        rows: Name of a column to cell.
+        names: Columns that come first, without any rows too.
+    """
+    plain = [placeless(row) for row in rows]
+    header = dict.fromkeys([*names, *(name for row in plain for name in row)])
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(map(shielded, header))
+    writer.writerows([shielded(row.get(name)) for name in header] for row in plain)
+    return buffer.getvalue()
 
 
 def shielded_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
 from medmcl.core.suppression import TOO_FEW, few, placeless, read_count
-from medmcl.data.tables.spreadsheet import shielded_row, unshielded
+from medmcl.data.tables.spreadsheet import csv_text, unshielded
 from medmcl.evaluation.aspects.aspect import ASPECTS
 from medmcl.evaluation.metrics.sampled import ALL_THE_SAME, Interval, Sampled, in_brackets
 
@@ -196,11 +195,7 @@ def save_results(path: Path, results: Iterable[Result]) -> None:
     """
     rows = [placeless(vars(result)) for result in results]
     if path.suffix == ".csv":
-        file = io.StringIO(newline="")
-        writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Result)])
-        writer.writeheader()
-        writer.writerows(map(shielded_row, rows))
-        write_atomically(path, file.getvalue())
+        write_atomically(path, csv_text(rows, [field.name for field in fields(Result)]))
     else:
         write_atomically(path, json.dumps(rows, indent=1, ensure_ascii=False))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ import numpy as np
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.suppression import Hidden, placeless, plain_few
-from medmcl.data.tables.spreadsheet import shielded, shielded_row
+from medmcl.data.tables.spreadsheet import csv_text
 from medmcl.evaluation.aspects.aspect import Rows, aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.patterns import presence
@@ -69,16 +67,6 @@ def write_csv_files(folder: Path, data: Evaluation) -> list[Path]:
         write_atomically(path, csv_text(rows))
         written.append(path)
     return written
-
-
-def csv_text(rows: Rows) -> str:
-    """Rows as CSV text that no spreadsheet runs; a missing value is an empty cell."""
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(map(shielded, header)), restval="")
-    writer.writeheader()
-    writer.writerows(shielded_row(placeless(row)) for row in rows)
-    return buffer.getvalue()
 
 
 def _table_one(data: Evaluation) -> Rows:

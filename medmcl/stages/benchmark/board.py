@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +10,7 @@ from pathlib import Path
 
 from medmcl.core.atomic import write_atomically
 from medmcl.core.suppression import TOO_FEW, placeless, read_count
-from medmcl.data.tables.spreadsheet import shielded_row
+from medmcl.data.tables.spreadsheet import csv_text
 from medmcl.evaluation.metrics.sampled import in_brackets
 from medmcl.evaluation.protocol.scoring import CONSTANT
 from medmcl.evaluation.report.small_counts import hidden_rows
@@ -131,11 +129,8 @@ def write_board(
     known = Known.of(rows, whole, {*chain(*others)}, called=CALLED)
     plain = [placeless(asdict(known.spoken(row))) for row in hidden_rows(rows, known, CALLED)]
     write_atomically(folder / FILES[0], json.dumps(plain, indent=0, ensure_ascii=False))
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Row)])
-    writer.writeheader()
-    writer.writerows(map(shielded_row, plain))
-    write_atomically(folder / FILES[1], file.getvalue())
+    names = [field.name for field in fields(Row)]
+    write_atomically(folder / FILES[1], csv_text(plain, names))
     write_atomically(folder / FILES[2], page(title, [Row(**one) for one in plain], notes))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.file_lock import claimed, one_writer
@@ -37,9 +37,6 @@ from medmcl.stages.run.outputs import claim_report_folder, claim_table, refuse_i
 from medmcl.stages.run.own_cohort import open_as_own
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
-
-if TYPE_CHECKING:
-    pass
 
 
 @one_writer("predictions are being written", out="predictions")

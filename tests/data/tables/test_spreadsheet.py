@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmcl.data.tables.files import read_table
-from medmcl.data.tables.spreadsheet import holds_shielded, shielded, unshielded
+from medmcl.data.tables.spreadsheet import csv_text, holds_shielded, shielded, unshielded
 from medmcl.evaluation.protocol.results import Result, load_results, save_results
-from medmcl.evaluation.report.files import csv_text
 from medmcl.stages.evaluate.coefficients import write_model
 from medmcl.stages.factorise.vector_files import read_vectors
 from medmcl.stages.run.outputs import write_table

@@ -19,11 +19,12 @@ from made_report import (
 )
 from read_pages import page_text
 
+from medmcl.data.tables.spreadsheet import csv_text
 from medmcl.evaluation.aspects.tasks.survival_figures import gridded
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import risk_groups
-from medmcl.evaluation.report.files import as_json, csv_text, report_rows
+from medmcl.evaluation.report.files import as_json, report_rows
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.small_counts import as_shown
 
