@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,20 +37,25 @@ class CalibrationGroup:
     Attributes:
         n: Rows.
         subjects: Subjects of these rows.
-        events: Those of them with a positive row; by Kaplan-Meier, not whole, for survival.
+        events: Those of them with a positive row; with the event by the horizon.
         predicted: Mean predicted probability.
-        observed: Share of positives.
+        observed: Share of positives; at a horizon the observed risk of the group.
         low: Lower end of its interval.
         high: Upper end.
     """
 
     n: int
     subjects: int
-    events: float
+    events: int
     predicted: float
     observed: float
     low: float
     high: float
+
+    def has_few(self, fewest: int) -> bool:
+        """Whether fewer people are in it, have the event (0 apart), or are without (likewise)."""
+        parts = (self.events, self.subjects - self.events)
+        return self.subjects < fewest or any(0 < count < fewest for count in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +103,8 @@ class Calibration:
         e90: 90th percentile of the distance, uncorrected.
         emax: Largest distance, uncorrected.
         curve: The smooth curve, observed over predicted, or None.
-        groups: Tenths of the rows by prediction; fewer where predictions are tied.
+        groups: Tenths of the rows by prediction; fewer where predictions are tied, or groups were
+            joined with their neighbours.
         n: Rows.
         events: People with a positive row; with the event by the horizon.
         subjects: Subjects.
@@ -151,6 +157,7 @@ def calibration(
     resampling: Resampling = PLAIN,
     *,
     bins: int = 10,
+    fewest: int = 1,
     known: Mapping[str, Interval] | None = None,
 ) -> Calibration | NotEstimable:
     """Give intercept, slope, ICI and the curves of a calibration plot.
@@ -167,6 +174,8 @@ def calibration(
         probability: Predicted probability. (N,)
         resampling: Who is drawn for intervals; the curve's band takes the first 200 draws.
         bins: Groups of the grouped curve.
+        fewest: People with the outcome, or without, below which (0 apart) a group is joined with
+            its neighbour.
         known: Metric (``calibration_intercept``, ``calibration_slope``, ``ici``) to an interval
             that a table shows already: taken as it is, so that a number has one interval.
 
@@ -202,7 +211,7 @@ def calibration(
         observed_expected=ratio,
         ici=ici,
         curve=_smooth(y, p, sampler),
-        groups=_grouped(y, p, sampler, bins),
+        groups=_grouped(y, p, sampler, bins, fewest),
         n=len(y),
         events=people_among(sampler.codes, y > 0),
         subjects=sampler.num_subjects,
@@ -317,21 +326,57 @@ def rank_groups(p: np.ndarray, bins: int) -> list[np.ndarray]:
 
 
 def group_of(
-    rows: np.ndarray, predicted: np.ndarray, sampler: Resampling, **observed: float
+    rows: np.ndarray,
+    predicted: np.ndarray,
+    has_event: np.ndarray,
+    sampler: Resampling,
+    **observed: float,
 ) -> CalibrationGroup:
-    """Count a group of rows, beside what was observed of it: ``events``, ``observed``, its ends."""
-    subjects = len(np.unique(sampler.codes[rows]))
-    mean = float(predicted[rows].mean())
-    return CalibrationGroup(n=len(rows), subjects=subjects, predicted=mean, **observed)
+    """Count a group of rows, beside what was observed of it: ``observed`` and its ends."""
+    codes = sampler.codes[rows]
+    return CalibrationGroup(
+        n=len(rows),
+        subjects=len(np.unique(codes)),
+        events=people_among(codes, has_event[rows]),
+        predicted=float(predicted[rows].mean()),
+        **observed,
+    )
+
+
+def joined_groups(
+    parts: Sequence[np.ndarray],
+    measure: Callable[[np.ndarray], CalibrationGroup | None],
+    fewest: int,
+) -> tuple[CalibrationGroup, ...]:
+    """Measure groups, each joined with its neighbour until it can be shown.
+
+    Args:
+        parts: Rows of each group, lowest predictions first.
+        measure: Gives the group of some rows; None where nothing is known of it.
+        fewest: See `CalibrationGroup.has_few`.
+    """
+    done: list[tuple[np.ndarray, CalibrationGroup | None]] = []
+
+    def add(*joined: np.ndarray) -> None:
+        rows = np.concatenate(joined)
+        group = measure(rows)
+        done.append((rows, None if group is None or group.has_few(fewest) else group))
+
+    for rows in parts:
+        add(*([done.pop()[0]] if done and done[-1][1] is None else []), rows)
+    while len(done) > 1 and done[-1][1] is None:
+        (before, _), (last, _) = done[-2:]
+        del done[-2:]
+        add(before, last)
+    return tuple(group for _, group in done if group is not None)
 
 
 def _grouped(
-    y: np.ndarray, p: np.ndarray, sampler: Resampling, bins: int
+    y: np.ndarray, p: np.ndarray, sampler: Resampling, bins: int, fewest: int
 ) -> tuple[CalibrationGroup, ...]:
-    found = []
-    for rows in rank_groups(p, bins):
+    def measure(rows: np.ndarray) -> CalibrationGroup:
         share = float(y[rows].mean())
         low, high = wilson(share, effective_size(y[rows], sampler.units[rows]), sampler.level)
-        events = float(people_among(sampler.codes[rows], y[rows] > 0))
-        found.append(group_of(rows, p, sampler, events=events, observed=share, low=low, high=high))
-    return tuple(found)
+        return group_of(rows, p, y > 0, sampler, observed=share, low=low, high=high)
+
+    return joined_groups(rank_groups(p, bins), measure, fewest)

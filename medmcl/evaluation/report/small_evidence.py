@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +21,6 @@ from medmcl.core.suppression import (
 from medmcl.evaluation.metrics.calibration_curve import (
     Calibration,
     CalibrationCurve,
-    CalibrationGroup,
 )
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
@@ -102,7 +100,8 @@ def _calibration(found: Calibration, known: Known, one: TaskEvidence) -> Calibra
     people, events = counts["subjects"], counts["events"]
     if why := _held(found, people, events, one):
         return NotEstimable(why)
-    groups = () if isinstance(people, Hidden) else _pooled(found.groups)  # sizes would tell them
+    few = any(group.has_few(FEWEST_SUBJECTS) for group in found.groups)
+    groups = () if few or isinstance(people, Hidden) else found.groups  # sizes would tell them
     curve = None if found.curve is None else _even(found.curve)
     rounded: dict[str, Any] = {}
     if isinstance(people, Hidden) or isinstance(events, Hidden):
@@ -136,44 +135,6 @@ def _even(curve: CalibrationCurve) -> CalibrationCurve | None:
             for name in ("observed", "low", "high")}  # fmt: skip
     return CalibrationCurve(predicted=tuple(at.tolist()),
                             **{name: tuple(y) for name, y in read.items()})  # fmt: skip
-
-
-def _pooled(groups: Sequence[CalibrationGroup]) -> tuple[CalibrationGroup, ...]:
-    """Neighbouring groups joined until none has few people with the event, or few without."""
-    done: list[CalibrationGroup] = []
-    for group in groups:
-        if done and _has_few(done[-1]):
-            group = _joined(done.pop(), group)
-        done.append(group)
-    while len(done) > 1 and _has_few(done[-1]):
-        last = done.pop()
-        done.append(_joined(done.pop(), last))
-    return tuple(group for group in done if not _has_few(group))
-
-
-def _has_few(group: CalibrationGroup) -> bool:
-    few = FEWEST_SUBJECTS - 1e-9
-    return group.subjects < few or 0 < group.events < few or 0 < group.subjects - group.events < few
-
-
-def _joined(a: CalibrationGroup, b: CalibrationGroup) -> CalibrationGroup:
-    """Two groups as one: means by rows, ends by the squares of their halves."""
-    n, shares = a.n + b.n, (a.n / (a.n + b.n), b.n / (a.n + b.n))
-    observed = sum(share * one.observed for share, one in zip(shares, (a, b), strict=True))
-    below, above = (
-        float(np.hypot(*(share * abs(getattr(one, end) - one.observed)
-                         for share, one in zip(shares, (a, b), strict=True))))
-        for end in ("low", "high")
-    )  # fmt: skip
-    return CalibrationGroup(
-        n=n,
-        subjects=a.subjects + b.subjects,
-        events=a.events + b.events,
-        predicted=sum(share * one.predicted for share, one in zip(shares, (a, b), strict=True)),
-        observed=observed,
-        low=max(0.0, observed - below),
-        high=min(1.0, observed + above),
-    )
 
 
 def _decision(

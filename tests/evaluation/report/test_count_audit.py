@@ -84,7 +84,7 @@ def report(folder, seed):
             for a, g, w in groups
         ],
         evidence=[
-            TaskEvidence(**evidence, method=name, calibration=calibration(true, p),
+            TaskEvidence(**evidence, method=name, calibration=calibration(true, p, fewest=5),
                          decision=net_benefit(true, p, sensible_thresholds(float(true.mean()))),
                          histogram=risk_histogram(p))
             for name, p in both
@@ -290,7 +290,7 @@ def rich_report(folder, seed):
         risk = np.clip(0.4 * y + rng.uniform(0.05, 0.5, n), 0, 1)
         data.evidence.append(
             TaskEvidence(task="grade", target=name, kind="multiclass", method="ours",
-                         protocol="linear_probe", calibration=calibration(y, risk),
+                         protocol="linear_probe", calibration=calibration(y, risk, fewest=5),
                          decision=net_benefit(y, risk, sensible_thresholds(float(y.mean()))),
                          histogram=risk_histogram(risk))
         )  # fmt: skip

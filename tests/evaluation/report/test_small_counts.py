@@ -144,7 +144,7 @@ def evidence():
     y = rng.random(117) < risk
     return risk, TaskEvidence(
         task="ill", target="ill", kind="binary", method="ours", protocol="linear_probe",
-        calibration=calibration(y, risk),
+        calibration=calibration(y, risk, fewest=5),
         decision=net_benefit(y, risk, sensible_thresholds(float(y.mean()))),
         histogram=risk_histogram(risk),
     )  # fmt: skip
@@ -161,7 +161,12 @@ def test_groups_and_bars_of_few_are_joined_or_hidden(tmp_path, evidence):
     curve = hidden.calibration.curve
     assert not {f"{x:.9f}" for x in curve.predicted} & {f"{x:.9f}" for x in risk}
     shown = as_shown(replace(data, flow=[("held_out", 117, 117)])).evidence[0].calibration
-    assert any(0 < g.events < 5 or 0 < g.n - g.events < 5 for g in one.calibration.groups)
+    tenths = calibration(risk > 0.5, risk)
+    assert any(group.has_few(5) for group in tenths.groups)
+    by_hand = replace(one, calibration=tenths)
+    data = made(tmp_path, [], evidence=[by_hand])
+    found = as_shown(replace(data, flow=[("held_out", 117, 117)])).evidence[0]
+    assert found.calibration.groups == ()
     assert len(shown.groups) > 2
     assert not any(0 < g.events < 5 or 0 < g.n - g.events < 5 for g in shown.groups)
     assert sum(g.n for g in shown.groups) == shown.n == 117

@@ -10,6 +10,7 @@ from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.tasks.doubtful import is_of_nothing
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
+from medmcl.evaluation.metrics.survival.calibration import NOT_FOLLOWED
 from medmcl.evaluation.models.strength import is_alike
 from medmcl.evaluation.protocol.evidence import ENCODER_OF, SubgroupRow
 from medmcl.evaluation.protocol.folds import FOLDS
@@ -197,6 +198,12 @@ def how_sure(data: Evaluation) -> list[Said]:
         said.append(f"Calibration slope (1 is best): {listed(slopes, 3, '; ')}.")
     if ratios:
         said.append(f"Observed over predicted risk (1 is best): {listed(ratios, 3, '; ')}.")
+    said += [
+        f"Calibration of {what}: {note}."
+        for what, found in calibrated
+        for note in found.note.split("; ")
+        if note.endswith(NOT_FOLLOWED)
+    ]
     if not (slopes or ratios) and any(one.calibration is not None for one in data.evidence):
         said.append("Whether predicted risks are right cannot be told; the appendix says why.")
     said.append(f"Brackets hold {100 * data.level:g} % intervals {OVER[data.resampling]}.")

@@ -178,7 +178,9 @@ def curve_rows(one: TaskEvidence) -> Rows:
         names = ("predicted", "observed", "low", "high")
         parts += [{"part": "smooth", **dict(zip(names, point, strict=True))}
                   for point in zip(*columns, strict=True)]  # fmt: skip
-    parts += [{"part": "group", **asdict(group)} for group in groups_shown(found)]
+    parts += [
+        {"part": "group", **asdict(group), "note": found.note} for group in groups_shown(found)
+    ]
     if (bars := one.histogram) is not None:
         parts += [{"part": "histogram", "low": low, "high": high, "n": few(count)}
                   for low, high, count in zip(bars.edges[:-1], bars.edges[1:], bars.counts,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medmcl.core.suppression import FEWEST_SUBJECTS
 from medmcl.evaluation.aspects.tasks.metrics import MANY_COLUMNS, event_codes
 from medmcl.evaluation.metrics.calibration_curve import Calibration, calibration
 from medmcl.evaluation.metrics.decision_curve import net_benefit, net_benefit_survival
@@ -109,7 +110,7 @@ def _probabilities(
     }
     return replace(
         base,
-        calibration=calibration(y, p, how, known=known),
+        calibration=calibration(y, p, how, fewest=FEWEST_SUBJECTS, known=known),
         decision=net_benefit(y, p, thresholds, how),
         histogram=risk_histogram(p),
     )
@@ -148,13 +149,14 @@ def _survival(setting: Setting, table: Predicted, draws: int) -> TaskEvidence:
         return replace(base, calibration=missing, decision=missing)
     here = survival[:, int(np.searchsorted(horizons.fine, at))].copy()  # no view of all times
     thresholds = sensible_thresholds(float(((kinds == 1) & (time <= at)).mean()))
+    fewest = FEWEST_SUBJECTS
     return replace(
         base,
         decision=net_benefit_survival(kinds, time, 1 - here, at, thresholds, how),
         histogram=risk_histogram(1 - here),
-        calibration=competing_calibration(kinds, time, 1 - here, at, how)
+        calibration=competing_calibration(kinds, time, 1 - here, at, how, fewest=fewest)
         if competes
-        else survival_calibration(kinds == 1, time, here, at, how),
+        else survival_calibration(kinds == 1, time, here, at, how, fewest=fewest),
     )
 
 

@@ -14,6 +14,7 @@ from medmcl.evaluation.metrics.calibration_curve import (
     curve_with_band,
     distances,
     group_of,
+    joined_groups,
     rank_groups,
 )
 from medmcl.evaluation.metrics.decision_curve import incidence_at
@@ -31,6 +32,8 @@ KNOTS = (0.1, 0.5, 0.9)  # quantiles; Austin et al. 2020, Harrell 2015 table 2.3
 HEAD = ("slope", "observed_expected", "ici", "e50", "e90", "emax")
 """Numbers that stand before the curve."""
 HIGHEST = 1e3  # of a cumulative hazard, so that its exponential is finite
+NOT_FOLLOWED = "not followed to the horizon, are judged together with their neighbours"
+"""Of how many groups of predicted risk a note says so."""
 
 
 def survival_calibration(
@@ -41,6 +44,7 @@ def survival_calibration(
     resampling: Resampling = FEW,
     *,
     bins: int = 10,
+    fewest: int = 1,
 ) -> Calibration | NotEstimable:
     """Give slope, ICI and curves of predicted survival at a horizon.
 
@@ -54,7 +58,9 @@ def survival_calibration(
         survival_at_t: Predicted probability of no event by the horizon. (N,)
         horizon: In the unit of time.
         resampling: Who is drawn for intervals; each draw fits two Cox models.
-        bins: Groups of the grouped curve.
+        bins: Groups of the grouped curve; one that is not followed to the horizon is joined with
+            its neighbour, and the note says so.
+        fewest: See `calibration`.
 
     Returns:
         `Calibration`, or `NotEstimable` for no rows, no event by the horizon, nobody
@@ -93,7 +99,7 @@ def survival_calibration(
             if found is not None:
                 drawn[column] = found
             column += 1
-    return at_horizon(happened, times, risk, horizon, at, whole, drawn, sampler, bins)
+    return at_horizon(happened, times, risk, horizon, at, whole, drawn, sampler, bins, fewest)
 
 
 def at_horizon(
@@ -106,6 +112,7 @@ def at_horizon(
     drawn: np.ndarray,
     sampler: Resampling,
     bins: int,
+    fewest: int,
     *,
     unfitted: str = "",
     note: str = "",
@@ -122,6 +129,7 @@ def at_horizon(
         drawn: The same of each draw, NaN where they do not exist, (W, 6 + K).
         sampler: Who was drawn.
         bins: Groups of the grouped curve.
+        fewest: See `calibration`.
         unfitted: Why a slope may be NaN.
         note: What a reader must know.
     """
@@ -141,6 +149,7 @@ def at_horizon(
         ).interval(sampler.level)
         for k, (name, said) in enumerate(remarks.items())
     }
+    groups, joined = horizon_groups(event, time, risk, horizon, bins, fewest, sampler)
     return Calibration(
         horizon=float(horizon),
         **intervals,
@@ -149,11 +158,11 @@ def at_horizon(
         e90=float(whole[4]),
         emax=float(whole[5]),
         curve=curve_with_band(at, whole[len(HEAD) :], drawn[:, len(HEAD) :], sampler),
-        groups=horizon_groups(event, time, risk, horizon, bins, sampler),
+        groups=groups,
         n=len(time),
         events=events,
         subjects=sampler.num_subjects,
-        note=note,
+        note="; ".join(text for text in (note, joined) if text),
     )
 
 
@@ -242,28 +251,32 @@ def horizon_groups(
     risk: np.ndarray,
     horizon: float,
     bins: int,
+    fewest: int,
     sampler: Resampling,
-) -> tuple[CalibrationGroup, ...]:
-    """Observed risk of each group with bootstrap ends; groups not followed are left out.
+) -> tuple[tuple[CalibrationGroup, ...], str]:
+    """Observed risk of each group with bootstrap ends; and how many were joined, and why.
 
-    By Kaplan-Meier, or Aalen-Johansen where events hold competing ones (2 and above).
+    By Kaplan-Meier, or Aalen-Johansen where events hold competing ones (2 and above). Of a group
+    that is not followed to the horizon either would be a lower bound: it is joined with its
+    neighbour.
     """
-    found = []
-    for rows in rank_groups(risk, bins):
-        one = np.ones((len(rows), 1))
-        value = float(incidence_at(event[rows], time[rows], one, horizon)[0])
-        draws = np.concatenate(
-            [
-                incidence_at(event[rows], time[rows], block[rows], horizon)
-                for block in sampler.blocks()
-            ]
+
+    def observed(rows: np.ndarray) -> dict[str, float]:
+        weights = [np.ones((len(rows), 1)), *(block[rows] for block in sampler.blocks())]
+        value, *draws = np.concatenate(
+            [incidence_at(event[rows], time[rows], one, horizon) for one in weights]
         )
-        usable = draws[~np.isnan(draws)]
+        usable = np.array(draws)[~np.isnan(draws)]
         if np.isnan(value) or len(usable) < len(draws) / 2:
-            continue
+            return {}
         low, high = np.quantile(usable, sampler.tails).tolist()
-        events = value * len(np.unique(sampler.codes[rows]))
-        found.append(
-            group_of(rows, risk, sampler, events=events, observed=value, low=low, high=high)
-        )
-    return tuple(found)
+        return {"observed": float(value), "low": low, "high": high}
+
+    def measure(rows: np.ndarray) -> CalibrationGroup | None:
+        found = observed(rows)
+        return group_of(rows, risk, by_then, sampler, **found) if found else None
+
+    by_then, parts = (event == 1) & (time <= horizon), rank_groups(risk, bins)
+    lacking = sum(not observed(rows) for rows in parts)
+    said = f"{lacking} of {len(parts)} groups by predicted risk, {NOT_FOLLOWED}" if lacking else ""
+    return joined_groups(parts, measure, fewest), said

@@ -69,6 +69,7 @@ def competing_calibration(
     resampling: Resampling = FEW,
     *,
     bins: int = 10,
+    fewest: int = 1,
 ) -> Calibration | NotEstimable:
     """Give slope, ICI and curves of predicted absolute risks at a horizon.
 
@@ -83,7 +84,8 @@ def competing_calibration(
         risk_at_t: Predicted probability of event 1 by the horizon. (N,)
         horizon: In the unit of time.
         resampling: Who is drawn for intervals.
-        bins: Groups of the grouped curve.
+        bins: Groups of the grouped curve; see `survival_calibration`.
+        fewest: See `calibration`.
 
     Returns:
         `Calibration`, or `NotEstimable` for no rows, no event by the horizon, nobody
@@ -121,7 +123,7 @@ def competing_calibration(
     whole = np.insert(_numbers(seen[order], risk[order], at), 1, ratio)
     return at_horizon(
         codes, followed, risk, horizon, at, whole, np.insert(drawn, 1, ratios, axis=1), sampler,
-        bins, unfitted="the regression did not converge", note=SAID,
+        bins, fewest, unfitted="the regression did not converge", note=SAID,
     )  # fmt: skip
 
 

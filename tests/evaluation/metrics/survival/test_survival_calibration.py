@@ -6,7 +6,9 @@ import pytest
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import NotEstimable
-from medmcl.evaluation.metrics.survival.calibration import survival_calibration
+from medmcl.evaluation.metrics.survival.calibration import NOT_FOLLOWED, survival_calibration
+from medmcl.evaluation.metrics.survival.competing_calibration import competing_calibration
+from medmcl.evaluation.metrics.survival.kaplan_meier import kaplan_meier
 
 
 def sample(size=400, factor=1.0, power=1.0, seed=0):
@@ -63,6 +65,43 @@ def test_groups_are_kaplan_meier_by_tenth():
     assert found.groups[0].observed == pytest.approx(1 - alive[times <= 1.0][-1])
     assert len(found.groups) == 10
     assert all(group.low <= group.observed <= group.high for group in found.groups)
+
+
+@pytest.mark.parametrize("competes", [False, True])
+def test_groups_that_nobody_follows_to_the_horizon_are_joined_and_everybody_stands_in_one(competes):
+    event, time, survival = sample(300, seed=2)
+    risky = np.argsort(survival)[:60]  # two tenths, last seen before the horizon
+    event[risky] &= time[risky] < 0.5
+    time[risky] = np.minimum(time[risky], 0.5)
+    judge = competing_calibration if competes else survival_calibration
+    found = judge(event, time, 1 - survival if competes else survival, 1.0, Resampling(draws=30))
+    assert [group.n for group in found.groups] == [30] * 7 + [90]
+    joined = np.argsort(survival)[:90]
+    curve = kaplan_meier(event[joined], time[joined])
+    alive = np.array(curve.survival)[np.array(curve.times) <= 1.0][-1]
+    assert found.groups[-1].observed == pytest.approx(1 - alive)
+    assert found.groups[-1].predicted == pytest.approx((1 - survival)[joined].mean())
+    assert found.groups[-1].events == (event & (time <= 1))[joined].sum()
+    assert sum(group.events for group in found.groups) == found.events
+    assert f"2 of 10 groups by predicted risk, {NOT_FOLLOWED}" in found.note
+
+
+def test_small_groups_are_joined_before_they_are_counted():
+    event, time, survival = sample(300)
+    people = np.arange(300) % 200  # a hundred people have two rows
+    found = survival_calibration(event, time, survival, 1.0, Resampling(people, draws=20), fewest=5)
+    order = np.argsort(1 - survival)
+    starts = np.cumsum([0, *(group.n for group in found.groups)])
+    assert starts[-1] == 300
+    assert len(found.groups) < 10
+    by_then = event & (time <= 1)
+    for group, rows in zip(found.groups, np.split(order, starts[1:-1]), strict=True):
+        assert group.subjects == len(set(people[rows]))
+        assert group.events == len(set(people[rows][by_then[rows]]))
+        assert not group.has_few(5)
+        curve = kaplan_meier(event[rows], time[rows])
+        alive = np.array(curve.survival)[np.array(curve.times) <= 1.0][-1]
+        assert group.observed == pytest.approx(1 - alive)
 
 
 def test_copied_rows_give_the_same_numbers_and_by_subject_the_same_interval():
