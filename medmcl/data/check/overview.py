@@ -12,7 +12,7 @@ import pandas as pd
 
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted, task_finding
 from medmcl.core.limits import free_memory
-from medmcl.core.suppression import few, shown_count
+from medmcl.core.suppression import few
 from medmcl.core.targets import Targets
 from medmcl.core.writing import free_bytes, size
 from medmcl.data.check.lost_by_outcome import outcomes_of
@@ -393,17 +393,17 @@ def _scant_task(task: str, labels: list[LabelCount], held_out: int) -> list[Find
         ]
     have, lack = [], []
     for one in labels:
-        known = shown_count(one.known[-1], held_out)
+        known = one.known[-1]
         name = one.label or {"survival": "the event", "regression": "a value"}.get(one.kind, "it")
         if one.positive is None or one.negative is None:
             if known < min(FEW_EVENTS, held_out):  # too few people is said of the split
-                have.append(f"{name} ({few(known)})")
+                have.append(f"{name} ({few(known, FEW_EVENTS)})")
             continue
         rare = min(one.positive[-1], one.negative[-1])
         if one.positive[-1] < FEW_EVENTS and (one.kind == "survival" or one.positive[-1] == rare):
-            have.append(f"{name} ({few(one.positive[-1])} of {known})")
+            have.append(f"{name} ({few(one.positive[-1], FEW_EVENTS)})")
         elif rare < FEW_EVENTS and one.kind != "survival":
-            lack.append(f"{name} ({few(rare)} of {known})")
+            lack.append(f"{name} ({few(rare, FEW_EVENTS)})")
     said = [
         f"few held-out subjects {verb} {', '.join(found[:5])}{', …' if len(found) > 5 else ''}"
         for verb, found in (("have", have), ("lack", lack))

@@ -26,7 +26,12 @@ from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import Applied, FittedOn
 from medmcl.evaluation.protocol.results import CROSS_VALIDATION, Result
 from medmcl.evaluation.report.small_evidence import shown_evidence
-from medmcl.evaluation.report.small_groups import hidden_groups, levels_of, outcomes_of
+from medmcl.evaluation.report.small_groups import (
+    columns_scored,
+    hidden_groups,
+    levels_of,
+    outcomes_of,
+)
 from medmcl.evaluation.report.small_rows import (
     Counted,
     Known,
@@ -59,9 +64,7 @@ def as_shown(data: Evaluation) -> Evaluation:
         applied=[_applied(one, known) for one in data.applied],
         shown={name: [_inside(one, known) for one in found] for name, found in data.shown.items()},
         flow=_flow(data.flow),
-        table_one=None
-        if data.table_one is None
-        else known.spoken(_table_one(data.table_one, _sizes(data))),
+        table_one=data.table_one and table_shown(data.table_one, data),
         embedding_map=data.embedding_map if _dots(data) >= FEWEST_SUBJECTS else {},
     )
 
@@ -93,6 +96,7 @@ def _aside(data: Evaluation) -> Iterator[Result]:
 
 
 def _fitted(one: FittedOn, known: Known) -> FittedOn:
+    known = known.of_task(one.task)
     counts = {
         name: None
         if (count := getattr(one, name)) is None
@@ -182,6 +186,57 @@ def _apart(count: int, shown: Iterable[int]) -> int:
 
 def _dots(data: Evaluation) -> int:
     return len(data.embedding_map.get("points", ()))
+
+
+def table_shown(table: TableOne, data: Evaluation) -> TableOne:
+    """Give Table 1 as it may leave beside an evaluation."""
+    return _apart_from_results(_table_one(table, _sizes(data)), data.results)
+
+
+def _apart_from_results(table: TableOne, results: Sequence[Result]) -> TableOne:
+    """Table 1 without levels of an outcome that 1 to 4 more people have than results tell.
+
+    These lack an input: they were not scored, or not fitted on.
+    """
+    told: dict[tuple[str, str, bool], set[int]] = {}
+    last: dict[str, int] = {}
+    for row in results:
+        last[row.task] = max(row.events or 0, last.get(row.task, 0))
+    for row in results:
+        by_horizon = row.kind == "survival" and row.events != last[row.task]
+        if row.events is None or is_mean(row) or by_horizon:
+            continue
+        counts = [(False, row.events, row.subjects or row.n)]
+        if row.train_events is not None and row.train_subjects and row.label_fraction == 1:
+            counts.append((True, row.train_events, row.train_subjects))
+        for is_train, events, people in counts:
+            sides = {"yes": events, "no": people - events}
+            for level, count in (
+                {row.target: events} if row.kind == "multiclass" else sides
+            ).items():
+                for name in (row.task, f"{row.task}: {row.target}", f"{row.task}: event"):
+                    told.setdefault((name, level, is_train), set()).add(count)
+    scored = columns_scored(table, {row.split for row in results})
+    train = [name in ("train", "training") for name in table.splits]
+    near = {
+        (row.variable, place)
+        for row in table.rows
+        for place, cell in enumerate(row.cells)
+        for is_train, columns in ((False, scored), (True, train))
+        if columns[place] and row.statistic == "count" and cell.count is not None
+        if any(0 < cell.count - count < FEWEST_SUBJECTS
+               for count in told.get((row.variable, row.level, is_train), ()))
+    }  # fmt: skip
+    return replace(table, rows=tuple(_without(row, near) for row in table.rows))
+
+
+def _without(row: Row, near: Collection[tuple[str, int]]) -> Row:
+    """A row of Table 1 without its counts in some columns of its variable."""
+    places = [place for variable, place in near if variable == row.variable]
+    if not places or row.statistic != "count":
+        return row
+    cells = (Cell(text=WITHHELD) if k in places else cell for k, cell in enumerate(row.cells))
+    return replace(row, cells=tuple(cells), differences=tuple(None for _ in row.differences))
 
 
 def _table_one(table: TableOne, sizes: Mapping[str, int]) -> TableOne:

@@ -11,7 +11,7 @@ from typing import Any
 from medmcl.core.suppression import FEWEST_SUBJECTS, Hidden, leaves_one
 from medmcl.evaluation.protocol.evidence import PresenceRow, SubgroupRow
 from medmcl.evaluation.protocol.subgroups import COUNTS_WITHHELD
-from medmcl.evaluation.report.small_rows import Known, hidden_row, rounded
+from medmcl.evaluation.report.small_rows import Known, Outcomes, hidden_row, rounded
 from medmcl.evaluation.report.table_one import Cell, Row, TableOne
 
 COUNTS = ("n", "subjects", "events")
@@ -49,27 +49,42 @@ def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
     return found
 
 
-def outcomes_of(table: TableOne | None, splits: Collection[str]) -> dict[object, tuple[int, ...]]:
-    """Give how many have a value of each task, or of its columns, where Table 1 says who lacks."""
-    found: dict[object, tuple[int, ...]] = {}
+def outcomes_of(table: TableOne | None, splits: Collection[str]) -> dict[object, Outcomes]:
+    """Give how many have a value of each task, or of its columns, where Table 1 says who lacks.
+
+    Args:
+        table: As shown.
+        splits: What was scored.
+    """
+    found: dict[object, Outcomes] = {}
     for row in table.rows if table is not None else ():
         if table is not None and row.statistic == "missing":
-            pairs = zip(*(_scored(one, table, splits) for one in (table.rows[0], row)), strict=True)
-            counts = (
-                people.count - lack.count
-                for people, lack in pairs
-                if people.count is not None and lack.count is not None
-            )
-            task = _COLUMN.split(row.variable)[0]
-            found[task] = (*found.get(task, ()), *counts)
+            own: Outcomes = ([], [])
+            cells = zip(table.rows[0].cells, row.cells, columns_scored(table, splits), strict=True)
+            for people, lack, is_scored in cells:
+                if people.count is not None and lack.count is not None:
+                    own[not is_scored].append(people.count - lack.count)
+            own[1].append(sum(own[1]))  # train and tuning together
+            scored, others = found.get(_COLUMN.split(row.variable)[0], ([], []))
+            found[_COLUMN.split(row.variable)[0]] = (scored + own[0], others + own[1])
     return found
 
 
 def _scored(row: Row, table: TableOne, splits: Collection[str]) -> list[Cell]:
     """The cells of a row that are of who was scored."""
-    named = [name in splits for name in table.splits]
-    chosen = named if any(named) else [name.startswith("scored") for name in table.splits]
+    chosen = columns_scored(table, splits)
     return [cell for cell, is_scored in zip(row.cells, chosen, strict=True) if is_scored]
+
+
+def columns_scored(table: TableOne, splits: Collection[str]) -> list[bool]:
+    """Say of each column of Table 1 whether it is of who was scored.
+
+    Args:
+        table: Table 1.
+        splits: What was scored; where no column is called so, those count that say so.
+    """
+    named = [name in splits for name in table.splits]
+    return named if any(named) else [name.startswith("scored") for name in table.splits]
 
 
 def hidden_groups(rows: Sequence[Group], levels: Levels, known: Known) -> list[Group]:

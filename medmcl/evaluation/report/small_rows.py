@@ -25,7 +25,13 @@ from medmcl.core.suppression import (
     step_of,
     to_steps,
 )
-from medmcl.evaluation.protocol.results import CROSS_VALIDATION, MAJORITY, WHOLES
+from medmcl.evaluation.protocol.results import (
+    CROSS_VALIDATION,
+    FEWEST_DECIDING,
+    FOR_A_VERDICT,
+    MAJORITY,
+    WHOLES,
+)
 from medmcl.evaluation.protocol.scoring import CONSTANT
 from medmcl.evaluation.protocol.subgroups import RANKED
 
@@ -37,14 +43,17 @@ _SAME_PEOPLE = ("split", "method", "versus", "label_fraction", "cohort", "scored
 TEST = "d_calibration_p"
 """Metric whose value is a p value."""
 Counted = TypeVar("Counted")
+Outcomes = tuple[list[int], list[int]]
+"""How many have an outcome, of the splits that are scored, and of others."""
 
 _PEOPLE = re.compile(
     r"(?<![<\w.,-])(?<!than )(?<!least )(?<! to )(\d[\d,]*|one(?= subject:))(?: of (\d[\d,]*))?"
     r"(?= (?:[a-z-]+ )?(?:people|persons?|subjects?|patients?|samples?|records?|rows?|events?)\b)"
 )
 _TEST = re.compile(r", chi-square [\d.e+]+")
-_DRAWS = re.compile(r"\d[\d,]*(?= of \d[\d,]* draws were not)")
-"""Of events that are few the share of draws without any tells how many there are."""
+_VERDICT = re.compile(rf"\(\d+\)(?= {FOR_A_VERDICT})")
+_DRAWS = re.compile(r"\d[\d,]*(?= of \d[\d,]* (?:draws were not|hold nobody|hold a single))")
+"""The share of draws, or of folds, without an event tells how many few are; folds of one, all."""
 _ONE = re.compile(r"(?<=<5 )((?:[a-z-]+ )?)(person|subject|patient|sample|record|row|event)\b"
                   r"(?: (has|is|was|lacks)\b)?")  # fmt: skip
 _OF_SEVERAL = {"has": "have", "is": "are", "was": "were", "lacks": "lack"}
@@ -67,7 +76,7 @@ class Known:
     others: tuple[int, ...] = ()
     tasks: Collection[str] = ()
     classes: Mapping[object, Collection[str]] = field(default_factory=dict)
-    outcomes: Mapping[object, tuple[int, ...]] = field(default_factory=dict)
+    outcomes: Mapping[object, Outcomes] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -75,7 +84,7 @@ class Known:
         rows: Iterable[Any],
         wholes: Iterable[int] = (),
         others: Iterable[int] = (),
-        outcomes: Mapping[object, tuple[int, ...]] = MappingProxyType({}),
+        outcomes: Mapping[object, Outcomes] = MappingProxyType({}),
         called: Mapping[str, str] = MappingProxyType({}),
     ) -> Known:
         """Decide it, from all rows and from wholes that are shown elsewhere.
@@ -95,8 +104,11 @@ class Known:
 
     def of_task(self, task: object) -> Known:
         """The same for one task: those who have its outcome are a whole too."""
-        own = self.outcomes.get(task)
-        return self if own is None else replace(self, wholes=(*self.wholes, *own), outcomes={})
+        if task not in self.outcomes:
+            return self
+        scored, others = self.outcomes[task]
+        wholes, others = (*self.wholes, *scored), [*self.others, *others]
+        return replace(self, wholes=wholes, others=tuple(others), outcomes={})
 
     def hides(self, row: Any, name: str) -> bool:
         """Whether a class has a count that would tell one of a rare class."""
@@ -120,7 +132,9 @@ class Known:
                 return "some"
             return str(shown) + found[0][len(found[1]) :] if isinstance(shown, Hidden) else found[0]
 
-        told = _PEOPLE.sub(count, _TEST.sub("", text) if is_hidden else text)
+        if is_hidden:
+            text = _VERDICT.sub(f"(<{FEWEST_DECIDING})", _TEST.sub("", text))
+        told = _PEOPLE.sub(count, text)
         return _ONE.sub(_several, _DRAWS.sub("some", told))
 
     def spoken(self, found: Any, task: object = None) -> Any:
@@ -270,7 +284,7 @@ def _of_training(row: Any, read: Any, known: Known, is_hidden: bool) -> dict[str
         many = read("kind") == "multiclass" and isinstance(people, Hidden)  # they add up to it
         if many or known.hides(row, "train_events"):
             found["train_events"] = Hidden(events)
-        if isinstance(found["train_events"], Hidden) and read("note"):  # their share of people
+        if read("note") and any(isinstance(one, Hidden) for one in found.values()):  # their share
             found["note"] = _THRESHOLD.sub(
                 "at a risk threshold that few people decide, ", read("note")
             )

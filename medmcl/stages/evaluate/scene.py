@@ -228,9 +228,9 @@ def _coloured(targets: Targets) -> str:
 
 
 def _colour(targets: Targets) -> np.ndarray:
-    """One value a sample: class or label names, a number, or event and no event."""
+    """One value a sample: class or label name, number, event or none; None or NaN if unknown."""
     if targets.kind == "multiclass":
-        names = np.array([*targets.classes, "unknown"], dtype=object)
+        names = np.array([*targets.classes, None], dtype=object)
         return names[
             np.where(targets.known[:, 0], targets.values[:, 0], len(names) - 1).astype(int)
         ]
@@ -238,7 +238,8 @@ def _colour(targets: Targets) -> np.ndarray:
         return np.where(targets.known[:, 0], targets.values[:, 0], np.nan)
     column = 1 if targets.kind == "survival" else 0
     flags = np.where(targets.values[:, column] > 0, "yes", "no").astype(object)
-    return np.where(targets.known[:, column], flags, "unknown")
+    flags[~targets.known[:, column]] = None
+    return flags
 
 
 def embed_prompts(

@@ -21,6 +21,7 @@ from medmcl.engine.record import read_metrics
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
 from medmcl.evaluation.report.page import write_report
+from medmcl.evaluation.report.small_counts import table_shown
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.stages.run.own_cohort import COHORT_FILE
 from medmcl.stages.run.run import Run
@@ -63,7 +64,7 @@ def write_run_report(
     shown = data.table_one
     if shown is None or "train" not in shown.splits:  # of folds
         shown = describe_subjects(prepared, _scored(cohort, found))
-    keep_training(run, shown)
+    keep_training(run, table_shown(shown, data))
     data.curves = curves
     data.findings = [
         *data.findings,

@@ -27,6 +27,7 @@ from medmcl.evaluation.protocol.evidence import risk_groups
 from medmcl.evaluation.report.files import as_json, report_rows
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.small_counts import as_shown
+from medmcl.evaluation.report.training.embedding_figures import KNOWN
 
 
 def read(path):
@@ -182,9 +183,16 @@ def test_training_and_maps_are_in_files():
         "stage": "a", "step": 1, "split": "train", "loss": 2.0, "terms/x": 1.0
     }  # fmt: skip
     assert parts["training"][1]["loss"] is None
-    assert parts["embedding_map"] == [{"task": "mi", "samples shown": 5, "with a known outcome": 4}]
+    assert parts["embedding_map"] == [{"task": "mi", "samples shown": 5, KNOWN: 0}]
     assert parts["cosine_maps"][0]["highest cosine"] == 0.5
     assert parts["compared_runs"] == [{"run": "other", "seed": 3}]
+
+
+@pytest.mark.parametrize("people", range(125, 130))
+def test_a_map_does_not_tell_how_many_have_a_vector(people):
+    cloud = {"points": np.eye(people)[:, :2], "modality": "ecg", "colours": {"mi": [1] * people}}
+    (line,) = report_rows(Evaluation(title="t", embedding_map=cloud))["embedding_map"]
+    assert line == {"task": "mi", "samples shown": 125, KNOWN: 125}
 
 
 def test_files_of_an_earlier_report_do_not_stay(tmp_path, folder):

@@ -113,6 +113,25 @@ def test_who_lacks_an_input_does_not_follow_from_the_outcome_in_table_one(tmp_pa
     assert (other.n, other.events, other.value) == (107, 50, 0.587301587)
 
 
+@pytest.mark.parametrize("more", [0, 1, 4, 5])
+def test_who_with_an_outcome_lacks_an_input_does_not_follow_from_table_one(more, tmp_path):
+    sides = {"train": ["no"] * 100 + ["yes"] * (50 + more) + [None] * 10,
+             "held_out": ["no"] * 60 + ["yes"] * (40 + more)}  # fmt: skip
+    columns = {name: [*sides["train"], *sides["held_out"]] for name in ("ill", "f: event")}
+    splits = ["train"] * len(sides["train"]) + ["held_out"] * len(sides["held_out"])
+    variables = [Variable(name=name, kind="category", is_outcome=True) for name in columns]
+    table = table_one(pd.DataFrame(columns), splits, variables)
+    of_train = {"train_subjects": 150, "train_events": 50}
+    rows = [row("ill", 95, 40, **of_train), row("f", 95, 40, kind="survival", **of_train),
+            row("f", 95, 39, kind="survival", metric="auroc_at_1y")]  # fmt: skip
+    shown = as_shown(made(tmp_path, rows, table_one=table))
+    told = {line.level: [str(cell.text) for cell in line.cells] for line in shown.table_one.rows
+            if line.variable in columns}  # fmt: skip
+    assert (told["yes"] == ["withheld"] * 2) == (told["no"] == ["withheld"] * 2) == (more in (1, 4))
+    trained = str(shown.results[0].train_subjects)
+    assert (trained == f"{146 + more} to {149 + more}") == (more in (1, 4))
+
+
 def test_a_split_of_nearly_as_many_other_people_hides_nothing(tmp_path):
     flow = [("in a split", 504, 504), ("train", 300, 300), ("tuning", 104, 104),
             ("held_out", 100, 100)]  # fmt: skip
@@ -229,6 +248,19 @@ def test_notes_tell_no_count_that_is_hidden(tmp_path):
     assert data.notes == ["<5 of 120 subjects have ids of people", "116 to 119 samples were read",
                           "12 subjects lack x"]  # fmt: skip
     assert data.gaps == ["<5 rows lack y"]  # nor does a word tell of how many
+
+
+def test_neither_verdicts_nor_folds_nor_the_share_in_train_tell_a_hidden_count(tmp_path):
+    gain = "too few without the event (8) for a verdict"
+    lost = "folds: 1 of 5 hold nobody with the event; folds: 3 of 20 hold a single person"
+    at = "at a risk threshold of 0.391534, the share of positives in train"
+    rows = [row("ill", 117, 109, note=f"{gain}; {lost}"), row("all", 120, 112, note=gain),
+            row("b", 120, 60, train_subjects=217, train_events=85, note=at)]  # fmt: skip
+    hidden, open_, share = (one.note for one in as_shown(made(tmp_path, rows)).results)
+    assert hidden == (f"{gain.replace('8', '<10')}; folds: some of 5 hold nobody with the event; "
+                      "folds: some of 20 hold a single person")  # fmt: skip
+    assert open_ == gain
+    assert "0.39" not in share
 
 
 @pytest.mark.parametrize("events", [1, 2, 3, 4, 30])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.rng import derive_seed
-from medmcl.core.suppression import shown_count
+from medmcl.core.suppression import FEWEST_SUBJECTS
 from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.pictures import (
@@ -22,6 +22,7 @@ from medmcl.evaluation.report.pictures import (
 )
 
 MOST_POINTS = 1500  # of an embedding map
+KNOWN = "with a known outcome, at least"
 LETTERS = 96  # of legends that fit side by side on a page
 
 
@@ -81,20 +82,22 @@ def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
         return Picture.of(
             figure,
             caption(__file__, "embedding", whose=modality or "the", how=how, samples=len(flat)),
-            said=[f"{t}: {_known(v, rows)} of {len(flat)} known" for t, v in colours.items()],
-            **written(map_rows(embedding), "task", "samples shown", "with a known outcome"),
+            said=[
+                f"{t}: at least {_known(v, rows)} of {len(flat)} known" for t, v in colours.items()
+            ],
+            **written(map_rows(embedding), "task", "samples shown", KNOWN),
             raster=True,
         )
 
 
 def map_rows(embedding: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How many dots each panel of the map shows, and how many have a known outcome."""
+    """How many dots each panel of the map shows, and how many at least have a known outcome."""
     points = np.asarray(embedding.get("points", np.zeros((0, 2))))
     if len(points) < 3:
         return []
     rows = _shown_rows(len(points))
     return [
-        {"task": task, "samples shown": len(rows), "with a known outcome": _known(values, rows)}
+        {"task": task, "samples shown": len(rows), KNOWN: _known(values, rows)}
         for task, values in _colours(embedding).items()
     ]
 
@@ -105,15 +108,18 @@ def _colours(embedding: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown_rows(count: int) -> np.ndarray:
-    """Rows of a cloud that are drawn, evenly spaced."""
-    if count <= MOST_POINTS:
-        return np.arange(count)
-    return np.linspace(0, count - 1, MOST_POINTS).astype(int)
+    """Rows of a cloud that are drawn, evenly spaced; in fives, as all tell who lacks a vector."""
+    shown = min(MOST_POINTS, _fives(count) or count)
+    return np.linspace(0, count - 1, shown).astype(int)
 
 
 def _known(values: Any, rows: np.ndarray) -> int:
     known = [] if values is None else ~pd.isna(np.asarray(values, dtype=object)[rows])
-    return shown_count(int(np.sum(known)), len(rows))
+    return _fives(int(np.sum(known)))
+
+
+def _fives(count: int) -> int:
+    return count - count % FEWEST_SUBJECTS
 
 
 def _scatter(figure: Any, axes: Any, flat: np.ndarray, values: np.ndarray | None) -> None:
