@@ -8,8 +8,10 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from medmcl.core.config import read_yaml
 from medmcl.evaluation.report.captions import Caption
 from medmcl.evaluation.report.words import listed
 
@@ -28,31 +30,7 @@ DPI = 200  # of pictures of pixels
 SMALL = 8.0  # points: the smallest text, at the width a figure is drawn for
 MOST_SAID = 8  # numbers that a screen reader says of a figure; all are in its table
 
-STYLE: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titley": 1.0,  # nothing stands above a panel: where its title goes need not be sought
-    "axes.labelsize": 9,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.6,
-    "text.parse_math": False,  # names come from users: a dollar sign is a dollar sign
-    "svg.fonttype": "path",
-    "svg.hashsalt": "medmcl",  # same numbers, same bytes
-}
+STYLE = read_yaml(Path(__file__).with_name("style.yaml"))
 
 
 @dataclass(frozen=True, kw_only=True)

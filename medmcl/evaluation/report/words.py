@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from medmcl.core.config import read_yaml
 from medmcl.core.suppression import WITHHELD
 from medmcl.evaluation.protocol.evidence import SubgroupRow
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import NOBODY_TOLD, OUT_OF_FOLD, Result
 
-METRIC_NAMES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "brier": "Brier score",
-    "r2": "R²",
-    "pearson": "Pearson r",
-    "mae": "mean absolute error",
-    "c_index": "C-index",
-    "c_index_ipcw": "C-index (IPCW)",
-    "observed_expected": "observed / expected",
-    "integrated_brier": "integrated Brier score",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "ici": "ICI (corrected)",
-    "ici_uncorrected": "ICI (raw)",
-    "d_calibration": "D-calibration",
-    "d_calibration_p": "p of D-calibration",
-    "tpr_at_top": "TPR at top",
-}
+METRIC_NAMES = read_yaml(Path(__file__).with_name("metric_names.yaml"))
 
 
 def at_level(text: str, level: float) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import medmcl
 from medmcl.core.atomic import folder_aside
 from medmcl.core.batch import InputShape
-from medmcl.core.config import lookup
+from medmcl.core.config import lookup, read_yaml
 from medmcl.core.contracts import traits
 from medmcl.core.errors import ArtefactError, ExtraNotInstalledError
 from medmcl.core.file_lock import claimed
@@ -42,30 +42,8 @@ TOLERANCE = 1e-4
 """How far a vector may lie from the run's own, as a share of the largest number of it."""
 SHOWN = 30
 """Names of an axis that the card lists."""
-CARD_TEXT = """---
-library_name: medmcl
-tags: [medical, contrastive-learning]
----
-
-# Encoders of `{recipe}`
-
-Written by medmcl {medmcl} from stage `{stage}`, for research. What they were validated on stands
-in the model card of the run, not here; a vector says nothing of a person by itself.
-
-{parts}
-
-How records become input stands in `{config}`, under `preparation`.
-
-```python
-{call}
-```
-"""
-CALLS = {
-    "torch": 'import torch\n\nnetwork = torch.export.load("{file}").module()\n'
-    "with torch.no_grad():\n    vectors = network(x)",
-    "onnx": 'import onnxruntime\n\nnetwork = onnxruntime.InferenceSession("{file}")\n'
-    'vectors = network.run(None, {{"x": x}})[0]',
-}
+TEXTS = read_yaml(Path(__file__).with_name("export_card.yaml"))
+"""The card, and how what is exported is called."""
 SIZES = (3, 7)
 """Rows of the batches that an exported network is compared on."""
 
@@ -258,10 +236,10 @@ def _card(about: Mapping[str, Any]) -> str:
         f"- {tower} began with published weights, whose terms hold: {json.dumps(said)}."
         for tower, said in about["published"].items()
     ]
-    call = CALLS["onnx" if about["format"] == "onnx" else "torch"]
+    call = TEXTS["calls"]["onnx" if about["format"] == "onnx" else "torch"]
     file = next(iter(parts.values()))["file"]
     said = {"parts": "\n".join(lines), "call": call.format(file=file), "config": CONFIG}
-    return CARD_TEXT.format(**{**about, **said})
+    return str(TEXTS["card"]).format(**{**about, **said})
 
 
 def _of_part(name: str, part: Mapping[str, Any]) -> str:
