@@ -321,7 +321,7 @@ class Field:
         if not whole:
             if file.is_file():
                 log.warning("%s is not what was written: embedding again", file)
-            write_table(found.table(found.vectors(found.records)), file)
+            write_table(found.tables([found.vectors(found.records)]), file)
             write_atomically(seal, file_digest(file))
         kept = pd.read_parquet(file)
         columns = [f"e{number}" for number in range(found.width)]

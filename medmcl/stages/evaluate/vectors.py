@@ -160,7 +160,7 @@ class OfModels:
             made_by = found.made_by
             name = asked.label or f"{made_by['model']}:{made_by['variant']}"
             name = name if name not in tables else f"{name} ({made_by['weights_sha256'][:8]})"
-            tables[name] = found.table(found.vectors(found.records))
+            tables[name] = found.table()
             barred += [] if made_by["commercial"] else [name]
             said.append(
                 f"{name}: {made_by['source']}, {made_by['licence']}, sha256 of its file "

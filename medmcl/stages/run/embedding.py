@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -26,7 +26,7 @@ from medmcl.data.cohort.cohort import Cohort, at_hand, load_cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.encoders.published.card import Card, read_card, split_model
 from medmcl.stages.recipe.settings import only_cohort_overrides
-from medmcl.stages.run.outputs import PROVENANCE, said_beside
+from medmcl.stages.run.outputs import PROVENANCE, ROWS_AT_ONCE, said_beside
 from medmcl.stages.run.run import EMBED_BATCH, embed_records, vector_width
 
 if TYPE_CHECKING:
@@ -156,22 +156,42 @@ class Embedding:
                 total += encoder(part.to(self.device)).features.float().sum(0).cpu()
         return (total / len(pieces)).numpy()
 
-    def table(self, vectors: np.ndarray) -> pd.DataFrame:
-        """Give the table of all records from the vectors of `records`; see `Run.embed`."""
-        listed = self.prepared.cohort.records[self.modality]
-        full = vectors
-        if not np.array_equal(self.records, np.arange(len(listed))):
-            full = np.full((len(listed), self.width), np.nan, dtype=np.float32)
-            full[self.records] = vectors
-        frame = pd.DataFrame(
-            full, copy=False, columns=[f"e{number}" for number in range(self.width)]
-        )
-        frame.insert(0, "quality", [self.faults.get(str(one), "ok") for one in listed.index])
-        frame.index = pd.MultiIndex.from_arrays(
+    def table(self) -> pd.DataFrame:
+        """Give the table of all records; see `Run.embed`."""
+        return pd.concat(self.tables([self.vectors(self.records)]))
+
+    def tables(self, parts: Iterable[np.ndarray]) -> Iterator[pd.DataFrame]:
+        """Give the table of all records, `ROWS_AT_ONCE` rows at a time.
+
+        Args:
+            parts: Vectors of `records`, some at a time, in order.
+        """
+        given, left, rows = iter(parts), np.empty((0, self.width), np.float32), self.records
+        for first in range(0, max(1, self.total), ROWS_AT_ONCE):
+            here = slice(first, min(first + ROWS_AT_ONCE, self.total))
+            full = np.full((self.width, here.stop - first), np.nan, dtype=np.float32).T
+            while len(rows) and rows[0] < here.stop:
+                left = left if len(left) else next(given)
+                count = min(len(left), int(np.searchsorted(rows, here.stop)))
+                full[rows[:count] - first] = left[:count]
+                rows, left = rows[count:], left[count:]
+            names = [f"e{number}" for number in range(self.width)]
+            frame = pd.DataFrame(full, copy=False, columns=names)
+            frame.index, columns = self.about(here)
+            for place, (name, cells) in enumerate(columns.items()):
+                frame.insert(place, name, cells)
+            frame.attrs[PROVENANCE] = self.provenance
+            yield frame
+            del frame, full  # else two pieces were held
+
+    def about(self, rows: slice) -> tuple[pd.MultiIndex, dict[str, Any]]:
+        """Give the index of some rows of the table, and the columns before the vectors."""
+        listed = self.prepared.cohort.records[self.modality].iloc[rows]
+        quality = [self.faults.get(str(one), "ok") for one in listed.index]
+        index = pd.MultiIndex.from_arrays(
             [listed["subject"].astype(str), listed.index.astype(str)], names=["subject", "record"]
         )
-        frame.attrs[PROVENANCE] = self.provenance
-        return frame
+        return index, {"quality": quality}
 
 
 def embedding_of_model(

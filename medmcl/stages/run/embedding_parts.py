@@ -112,12 +112,8 @@ def _tidy(folder: Path) -> None:
 
 def _join(folder: Path, out: Path, parts: list[np.ndarray], embedding: Embedding) -> None:
     """Write the table of all parts, and take them away."""
-    whole = np.empty((sum(map(len, parts)), embedding.width), np.float32)
-    begin = 0
-    for number, records in enumerate(parts):  # no more than one is held twice
-        whole[begin : begin + len(records)] = _make(folder, number, records, embedding)
-        begin += len(records)
-    write_table(embedding.table(whole), out)
+    made = (_make(folder, number, records, embedding) for number, records in enumerate(parts))
+    write_table(embedding.tables(made), out)
     remove_whole(folder)
 
 

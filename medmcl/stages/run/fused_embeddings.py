@@ -16,7 +16,6 @@ from medmcl.core.progress import Bar, progress
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.models.together import Together
 from medmcl.stages.run.embedding import Embedding
-from medmcl.stages.run.outputs import PROVENANCE
 from medmcl.stages.run.run import Run, embed_samples, vector_width
 
 NOTHING = "nothing present"
@@ -85,27 +84,20 @@ class FusedEmbedding(Embedding):
     def _present(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         return {name: self.prepared.present[name][samples] for name in self.modalities}
 
-    def table(self, vectors: np.ndarray) -> pd.DataFrame:
-        """Give the table of all samples from the vectors of `records`.
+    def about(self, rows: slice) -> tuple[pd.MultiIndex, dict[str, Any]]:
+        """Give the index of some samples, (subject, sample), and the columns before the vectors.
 
         Returns:
-            One row a sample, indexed by (subject, sample): ``quality`` (``ok``, or that nothing is
-            present), ``modalities`` (as ``ecg + cmr``) and ``e0 ... e{D-1}``, missing without any.
+            Of the columns ``quality`` is ``ok`` or that nothing is present (then vectors are
+            missing), ``modalities`` as ``ecg + cmr``.
         """
-        samples, every = self.prepared.samples, np.arange(self.total)
-        nothing = {name: np.zeros((self.total, 0)) for name in self.modalities}
-        have = Together(vectors=nothing, present=self._present(every))
-        full = np.full((self.total, self.width), np.nan, dtype=np.float32)
-        full[self.records] = vectors
-        frame = pd.DataFrame(full, columns=[f"e{number}" for number in range(self.width)])
-        frame.insert(0, "modalities", have.patterns())
-        frame.insert(0, "quality", np.where(have.any, "ok", NOTHING).astype(object))
-        frame.index = pd.MultiIndex.from_arrays(
-            [samples["subject"].astype(str), samples["sample"].astype(str)],
-            names=["subject", "sample"],
-        )
-        frame.attrs[PROVENANCE] = self.provenance
-        return frame
+        samples = self.prepared.samples.iloc[rows]
+        nothing = {name: np.zeros((len(samples), 0)) for name in self.modalities}
+        have = Together(vectors=nothing, present=self._present(np.arange(self.total)[rows]))
+        quality = np.where(have.any, "ok", NOTHING).astype(object)
+        ids = [samples["subject"].astype(str), samples["sample"].astype(str)]
+        index = pd.MultiIndex.from_arrays(ids, names=["subject", "sample"])
+        return index, {"quality": quality, "modalities": have.patterns()}
 
 
 def _untold(done: float, note: str = "") -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ REPORT = ("report.html", "appendix.html", "report.json", "results.csv")
 _SUFFIXES = (".csv", ".html", ".json", ".md")
 """Of all files of a report but its record, which an evaluation that was refused leaves."""
 _SHOWN = 5
-_ROWS_AT_ONCE = 2**15
+ROWS_AT_ONCE = 2**15
 """Rows of parquet that are held until they are written."""
 
 
@@ -109,22 +110,49 @@ def refuse_input(path: Path, cohort: Cohort | str | Path, overrides: Mapping[str
         )
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame | Iterable[pd.DataFrame], path: Path) -> None:
     """Write a table atomically in the format of its suffix (`TABLES`), the index as columns.
 
     Text that a spreadsheet would take for a formula stands after an apostrophe in .csv and .tsv.
     What a table of embeddings says of itself, which text cannot hold, stands in a file beside it.
+
+    Args:
+        table: All of it; or piece by piece, each of `ROWS_AT_ONCE` rows but for the last.
+        path: Where.
     """
-    plain = table.reset_index()
+    import pandas as pd
+
+    parts = [table] if isinstance(table, pd.DataFrame) else table
+    said: Mapping[Hashable, Any] = {}
     with file_aside(path) as aside:
         if path.suffix.lower() == ".parquet":
-            plain.to_parquet(aside, index=False, row_group_size=_ROWS_AT_ONCE)
-        else:
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            shielded_table(plain).to_csv(aside, index=False, sep=separator)
-            if PROVENANCE in table.attrs:
-                said = {"of": file_digest(aside), PROVENANCE: table.attrs[PROVENANCE]}
-                write_atomically(_beside(path), json.dumps(said, indent=1, default=str))
+            _write_parquet(parts, aside)
+            return
+        separator = "\t" if path.suffix.lower() == ".tsv" else ","
+        with aside.open("w", encoding="utf-8", newline="") as file:
+            for number, part in enumerate(parts):
+                said, cells = part.attrs, shielded_table(part.reset_index())
+                cells.to_csv(file, index=False, header=not number, sep=separator)
+        if PROVENANCE in said:
+            beside = {"of": file_digest(aside), PROVENANCE: said[PROVENANCE]}
+            write_atomically(_beside(path), json.dumps(beside, indent=1, default=str))
+
+
+def _write_parquet(parts: Iterable[pd.DataFrame], path: Path) -> None:
+    """Write pieces of a table, with what it says of itself, as pandas writes the whole of it."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    with ExitStack() as closing:
+        writer = None
+        for part in parts:
+            cells = pa.Table.from_pandas(part.reset_index(), preserve_index=False)
+            if writer is None:
+                said = {"PANDAS_ATTRS": json.dumps(part.attrs)} if part.attrs else {}
+                schema = cells.schema.with_metadata({**cells.schema.metadata, **said})
+                writer = closing.enter_context(ParquetWriter(path, schema))
+            writer.write_table(cells, ROWS_AT_ONCE)
+            del part, cells  # before the next is made
 
 
 def said_beside(path: Path) -> dict[str, Any]:

@@ -391,7 +391,7 @@ class Run(Store):
             embedding) and ``e0 … e{E-1}``, missing where quality is not ``ok``. Which records are
             one sample says ``cohort.samples`` alone, also where ``noisy_pairs:`` exchanged them.
             Of several modalities one row a sample:
-            `medmcl.stages.run.fused_embeddings.FusedEmbedding.table`.
+            `medmcl.stages.run.fused_embeddings.FusedEmbedding.about`.
 
         Raises:
             ArtefactError: The run, or the stage that is given, is not finished.
@@ -399,7 +399,7 @@ class Run(Store):
         found = self.embedding(
             cohort, modality=modality, stage=stage, space=space, device=device, overrides=overrides
         )
-        return found.table(found.vectors(found.records))
+        return found.table()
 
     def embedding(
         self,
