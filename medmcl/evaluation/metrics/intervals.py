@@ -192,7 +192,7 @@ class Resampling:
                 times[:, members] = _draw_from(generator, count, len(members))
         else:
             times = _draw_from(generator, count, self.num_subjects)
-        return np.ascontiguousarray(times.T[self.codes], dtype=np.float64)
+        return times.astype(np.float64).T.take(self.codes, axis=0)
 
     def num_clusters(self, rows: np.ndarray | None = None) -> int | None:
         """Count the clusters of some rows (all by default); None where subjects are drawn."""
@@ -262,9 +262,13 @@ class Resampling:
             reason = "no rows" if empty else spec.reason(lost)
             return Sampled(points=points, draws=nothing, note=reason, **base)
 
-        drawn = [
-            np.mean([spec.draws(*a, b[chosen]) for a in arrays], axis=0) for b in self.blocks()
-        ]
+        is_all = np.array_equal(chosen, np.arange(self.num_rows))
+
+        def of(block: np.ndarray) -> np.ndarray:
+            own = block if is_all else block[chosen]
+            return np.asarray(np.mean([spec.draws(*a, own) for a in arrays], axis=0))
+
+        drawn = [*map(of, self.blocks())]  # none is held while the next is drawn
         note = spec.remark_of(arrays[0])
         return Sampled(points=points, draws=np.concatenate(drawn), note=note, **base)
 

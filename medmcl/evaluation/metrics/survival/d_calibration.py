@@ -109,7 +109,8 @@ def survival_at_own_time(survival: Any, times: Any, time: Any) -> np.ndarray:
     Raises:
         ValueError: If shapes do not fit or survival is no probability.
     """
-    grid, curves = grid_of(times), survival_probabilities(survival)
+    grid, curves = grid_of(times), as_float(survival)
+    survival_probabilities([one.reduce(curves, None, initial=0) for one in (np.fmin, np.fmax)])
     followed = as_float(time)
     if curves.shape != (len(followed), len(grid)):
         raise ValueError(f"survival must be ({len(followed)}, {len(grid)}), got {curves.shape}")
@@ -118,11 +119,12 @@ def survival_at_own_time(survival: Any, times: Any, time: Any) -> np.ndarray:
     if begins:
         grid = np.concatenate([[0.0], grid])
     if len(grid) == 1:
-        return curves[:, 0]
+        return np.clip(curves[:, 0], 0.0, 1.0)
     right = np.clip(np.searchsorted(grid, followed, side="right"), 1, len(grid) - 1)
     step = (np.minimum(followed, grid[-1]) - grid[right - 1]) / (grid[right] - grid[right - 1])
-    left = np.where(right == begins, 1.0, curves[rows, np.maximum(right - 1 - begins, 0)])
-    there = curves[rows, right - begins]
+    before = np.clip(curves[rows, np.maximum(right - 1 - begins, 0)], 0.0, 1.0)
+    left = np.where(right == begins, 1.0, before)
+    there = np.clip(curves[rows, right - begins], 0.0, 1.0)
     return np.asarray(left + step * (there - left))
 
 
