@@ -223,8 +223,8 @@ class GuessesReader(Protocol):
         """The reader of a file; `RecordError` if none reads it."""
 
     @classmethod
-    def unsaid(cls, source: Mapping[str, Any]) -> Mapping[str, tuple[str, str]]:
-        """Keys that files of this ``source`` cannot say and nobody has said: (what, an example)."""
+    def unsaid(cls, source: Mapping[str, Any], path: Path) -> Mapping[str, tuple[str, str]]:
+        """Keys that a file of this ``source`` does not say, nor anybody: (what, an example)."""
 
 
 @runtime_checkable

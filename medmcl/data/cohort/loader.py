@@ -47,7 +47,7 @@ from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of, names_in
 from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_finding
 from medmcl.data.tables.derived import derived, told_through
-from medmcl.data.tables.files import NoTableError, Table, join, read_table, texts
+from medmcl.data.tables.files import THOUSANDS, NoTableError, Table, join, read_table, texts
 from medmcl.data.tables.missing_codes import emptied_finding, empty_cells
 from medmcl.data.tables.named_columns import write_out
 from medmcl.data.tables.patterns import fixed_starts, is_pattern
@@ -295,6 +295,10 @@ class Opening:
             for note in self.tables[pattern].notes:
                 fix = "nothing, if that is meant; otherwise write the shards anew"
                 self._warn("cohort.listing", f"table {pattern}", note, fix)
+            for name, cell in self.tables[pattern].frame.attrs.get(THOUSANDS, {}).items():
+                what = f"{cell} is read as {float(cell):g}; other columns have decimal commas"
+                fix = f"if its points part thousands, write the cells without: {cell.replace('.', '')}"
+                self._warn("cohort.thousands", f"table {pattern}, column '{name}'", what, fix)
             if counts:
                 self.findings.append(emptied_finding(pattern, counts))
         return self.tables[pattern]

@@ -41,6 +41,9 @@ from medmcl.data.tables.wide_cells import WIDE
 
 Emptied = Callable[[pd.DataFrame], pd.DataFrame]
 _MARK = "decimal_commas"
+THOUSANDS = "thousands"
+"""Key of ``attrs`` where commas are decimal: column to a cell whose point may part thousands."""
+_IN_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}")
 _NUMBER = re.compile(r"[-+]?\d+(?:,\d+)?(?:[eE][-+]?\d+)?")
 _NO_THOUSANDS = re.compile(r"[-+]?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?:[eE][-+]?\d+)?")
 
@@ -73,7 +76,19 @@ def with_points(frame: pd.DataFrame, text: Collection[str]) -> pd.DataFrame:
     if not frame.attrs.get(_MARK):
         return frame
     names = [str(name) for name in frame.columns if str(name) not in text]
-    return frame.assign(**{name: _rewritten(frame[name]) for name in names})
+    written = {name: _rewritten(frame[name]) for name in names}
+    found = frame.assign(**written)
+    if not all(written[name].equals(frame[name]) for name in names):
+        cells = {name: _thousands(frame[name]) for name in names}
+        found.attrs[THOUSANDS] = {name: cell for name, cell in cells.items() if cell is not None}
+    return found
+
+
+def _thousands(column: pd.Series) -> str | None:
+    """Give the first cell with a point, if every such cell of the column could be of thousands."""
+    cells = [cell.strip() for cell in column.dropna() if cell.strip()]
+    pointed = [cell for cell in cells if not cell.isdigit()]
+    return pointed[0] if pointed and all(map(_IN_THOUSANDS.fullmatch, pointed)) else None
 
 
 def _rewritten(column: pd.Series) -> pd.Series:
@@ -347,6 +362,7 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
 
 def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
     """Give every column as numbers, booleans or text; those of ``text`` as text."""
+    said = frame.attrs.get(THOUSANDS)
     frame = frame.reset_index(drop=True).set_axis([str(name) for name in frame.columns], axis=1)
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
@@ -369,7 +385,9 @@ def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
         if len(index) > _LOOKED_AT:
             release_texts()
     tidied = pd.DataFrame(found, index=index, copy=len(found) >= WIDE)
-    return pd.concat([tidied, plain], axis=1)[names] if wide else tidied
+    tidied = pd.concat([tidied, plain], axis=1)[names] if wide else tidied
+    tidied.attrs |= {} if said is None else {THOUSANDS: said}
+    return tidied
 
 
 def _is_clear(column: pd.Series) -> bool:

@@ -244,6 +244,7 @@ def read_reach(
     """Read back what `about` and `arrays` of either gave."""
     parts: dict[str, Any] = {**arrays, **about}
     if "slack" in about:
+        parts.setdefault("quartiles", np.full((len(QUARTILES), len(about["names"])), np.nan))
         return ColumnReach(**{**parts, "names": tuple(about["names"])})
     return EmbeddingReach(**parts)
 

@@ -38,12 +38,13 @@ from medmcl.modalities.ecg.files.readers import (
     ECGRecord,
     guess_reader,
     read_channels,
+    read_leads,
     to_record,
 )
 from medmcl.modalities.ecg.files.wfdb import wfdb_files
 from medmcl.modalities.ecg.leads import GROUPS, LIMB, TWELVE, sources, take_lead
 from medmcl.modalities.ecg.settings import (
-    NOT_IN_TABLES,
+    IN_COLUMNS,
     WITHOUT_HEADER,
     ECGAugment,
     ECGSettings,
@@ -124,11 +125,17 @@ class ECG:
         return guess_reader(path)
 
     @classmethod
-    def unsaid(cls, source: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    def unsaid(cls, source: Mapping[str, Any], path: Path) -> dict[str, tuple[str, str]]:
         """Rate and unit, of files that hold numbers alone."""
-        if source["reader"] not in WITHOUT_HEADER:
-            return {}
-        return {key: _UNSAID[key] for key in NOT_IN_TABLES if source.get(key) is None}
+        unsaid = {key: one for key, one in _UNSAID.items() if source.get(key) is None}
+        if source["reader"] == IN_COLUMNS:
+            try:
+                found = read_leads(path, source.get("row"))
+            except RecordError:
+                return {}  # whoever reads it says what is wrong
+            said = {"rate_hz": found.rate_hz is not None, "units": None not in found.units}
+            return {key: one for key, one in unsaid.items() if not said[key]}
+        return unsaid if source["reader"] in WITHOUT_HEADER else {}
 
     def files(self, place: RecordRef) -> list[Path]:
         """The file, header and signals of WFDB, or what holds a row of Zarr; see `NamesFiles`."""

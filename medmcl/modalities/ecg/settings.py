@@ -17,12 +17,14 @@ Reader = Literal[
 
 Spread = Annotated[float, Field(ge=0)]
 
-WITHOUT_HEADER = ("npy", "hdf5", "zarr", "parquet")
+WITHOUT_HEADER = ("npy", "hdf5", "zarr")
 """Readers of files that hold numbers alone."""
+IN_COLUMNS = "parquet"
+"""That of tables, which may say rate and unit in a column of times and in names of columns."""
 NAMED = ("hdf5", "zarr")
 """Those of files that hold several arrays by name."""
 NOT_IN_TABLES = ("rate_hz", "units")
-"""What a cohort must say of them."""
+"""What a cohort must say of the former."""
 
 
 class ECGSource(Config):
@@ -73,7 +75,7 @@ class ECGSource(Config):
                 raise ValueError(
                     f"the {self.reader} format cannot say it: state {' and '.join(unsaid)}"
                 )
-        if self.row is not None and self.reader not in (*WITHOUT_HEADER, "ecg"):
+        if self.row is not None and self.reader not in (*WITHOUT_HEADER, IN_COLUMNS, "ecg"):
             raise ValueError("row: only the readers npy, hdf5, zarr and parquet read rows")
         if self.reader in ("npy", *NAMED) and isinstance(self.leads, dict):
             raise ValueError(f"leads: {self.reader} files hold no names; give a list")

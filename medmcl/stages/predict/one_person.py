@@ -136,7 +136,7 @@ def taken_from_training(
         prefix = f"cohort.modalities.{name}"
         unsaid = {
             key: what
-            for key, (what, _) in adapter.unsaid({"reader": source["reader"]}).items()
+            for key, (what, _) in adapter.unsaid({"reader": source["reader"]}, path).items()
             if source.get(key) is not None and f"{prefix}.{key}" not in overrides
         }
         if unsaid:
@@ -305,7 +305,7 @@ def _refuse_unsaid(
     prefix = f"cohort.modalities.{name}"
     said = {key.removeprefix("cohort.") for key, value in overrides.items() if value is not None}
     keys = {one.removeprefix(f"modalities.{name}.") for one in said}
-    unsaid = {key: one for key, one in adapter.unsaid(section).items() if key not in keys}
+    unsaid = {key: one for key, one in adapter.unsaid(section, path).items() if key not in keys}
     if not unsaid or f"modalities.{name}" in said:
         return
     raise ConfigError(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
 from medmcl.data.tables import files
-from medmcl.data.tables.files import dates, join, native, read_table, texts, tidy
+from medmcl.data.tables.files import THOUSANDS, dates, join, native, read_table, texts, tidy
 
 
 def test_numbers_with_leading_zeros_stay_text(tmp_path):
@@ -87,6 +87,14 @@ def test_decimal_commas_are_numbers_where_semicolons_part_the_cells(tmp_path):
     assert frame["doubt"].tolist() == ["1,250", "2,500", "3,750"]  # thousands, or three decimals?
     assert frame["mixed"].tolist()[:2] == ["3,5", "high"]
     assert frame["codes"].tolist() == ["12,4", "7", "1,25"]
+    assert frame.attrs[THOUSANDS] == {}
+    (tmp_path / "t.csv").write_text(
+        "id;crp;platelets;mixed\n1;72,4;178.000;1.761\n2;8,1;950;3.28\n"
+    )
+    frame = read_table(tmp_path, "t.csv").frame
+    assert frame.attrs[THOUSANDS] == {"platelets": "178.000"}
+    (tmp_path / "t.csv").write_text("id;platelets;sex\n1;178.000;f\n2;950;\n")
+    assert THOUSANDS not in read_table(tmp_path, "t.csv").frame.attrs
     (tmp_path / "english.csv").write_text('id,bmi\n1,"27,5"\n')
     assert read_table(tmp_path, "english.csv").frame["bmi"].tolist() == ["27,5"]
 

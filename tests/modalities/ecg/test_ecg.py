@@ -212,7 +212,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
     ("source", "message"),
     [
         ({"reader": "npy", "units": "mV"}, "state rate_hz"),
-        ({"reader": "parquet", "rate_hz": 100}, "state units"),
+        ({"reader": "npy", "rate_hz": 100}, "state units"),
         ({"reader": "wfdb", "row": "n"}, "only the readers npy, hdf5, zarr and parquet"),
         ({"reader": "npy", "rate_hz": 1, "units": "mV", "leads": {"a": "I"}}, "give a list"),
         ({"reader": "scp"}, "reader"),

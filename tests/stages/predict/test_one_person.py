@@ -98,6 +98,9 @@ def test_what_a_file_of_numbers_cannot_say_is_asked_for_at_once(tmp_path):
         assert str(told.value.fix).startswith("--set cohort.modalities.ecg.units=mV,")
         more = {**half, "cohort.modalities.ecg.units": "uV"}
         assert write_person(run, [], tmp_path, {"ecg": file}, {}, more).exists()
+    file = tmp_path / "told.csv"
+    file.write_text("time,I (uV),II (uV)\n0.000,0,1\n0.002,1,2\n0.004,0,3\n")
+    assert write_person(run, [], tmp_path, {"ecg": file}, {}).exists()
 
 
 def test_what_a_file_of_numbers_takes_from_the_run_is_said(tmp_path):
@@ -110,6 +113,8 @@ def test_what_a_file_of_numbers_takes_from_the_run_is_said(tmp_path):
     assert note.endswith("--set cohort.modalities.ecg.rate_hz=500.0")
     said = {f"cohort.modalities.ecg.{key}": "1" for key in ("rate_hz", "units")}
     assert not taken_from_training(run, {"ecg": file}, said)
+    file.write_text("time,I (uV),II (uV)\n0.000,0,1\n0.002,1,2\n0.004,0,3\n")
+    assert not taken_from_training(run, {"ecg": file}, {})
 
 
 def test_an_ecg_without_beats_lies_outside_however_near_its_embedding_is(trained, hearts, tmp_path):

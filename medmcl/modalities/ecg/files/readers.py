@@ -32,6 +32,8 @@ _RECORD_COLUMNS = (
     *("id", "eid", "subject", "subject_id", "patient", "patient_id", "participant_id"),
 )
 _TIME_COLUMNS = ("time", "time_s", "time_ms", "t", "timestamp", "seconds", "ms", "sample")
+_PAUSE = 0.01
+"""Share of a record's time from which missing samples are no slip of a clock."""
 _TIME_UNITS = {**dict.fromkeys(("time", "time_s", "t", "seconds"), 1.0),
                **dict.fromkeys(("time_ms", "ms"), 1e3)}  # fmt: skip
 """Columns of times, and how many of their units a second has."""
@@ -80,7 +82,7 @@ def read_leads(path: Path, row: int | None) -> Channels:
             fix=LAYOUT,
         )
     _require_one_record(frame, path)
-    rate_hz, notes = _rate_of(frame)
+    rate_hz, notes = _rate_of(frame, path)
     frame = frame[columns]
     wrong = [name for name in columns if frame[name].dtype.kind not in "fiu"]
     if wrong:
@@ -127,8 +129,13 @@ def _layout(path: Path) -> dict[str, Any]:
     }
 
 
-def _rate_of(frame: Any) -> tuple[float | None, tuple[str, ...]]:
-    """Rate that a column of times says, in seconds or, as its name says, milliseconds."""
+def _rate_of(frame: Any, path: Path) -> tuple[float | None, tuple[str, ...]]:
+    """Rate that a column of times says, in seconds or, as its name says, milliseconds.
+
+    Raises:
+        RecordError: Of its time a hundredth or more is missing: what stands on either side of a
+            pause is no record of one rate.
+    """
     for column in frame.columns:
         unit = _TIME_UNITS.get(str(column).strip().lower())
         if unit is None or frame[column].dtype.kind not in "fiu" or len(frame) < 3:
@@ -137,15 +144,30 @@ def _rate_of(frame: Any) -> tuple[float | None, tuple[str, ...]]:
         span, steps = times[-1] - times[0], np.diff(times)
         if not (np.isfinite(times).all() and span > 0):
             continue
-        rate = len(steps) / span * unit
+        tick = next((10.0**-k for k in range(9) if _are_whole(times * 10**k)), 1e-9)
+        even = steps <= 1.5 * span / len(steps) + tick
+        step = steps[even].mean()
+        rate = unit / step
         if rate < _SLOWEST_HZ:
             continue  # the number of the sample, or milliseconds that nobody named
-        tick = next((10.0**-k for k in range(9) if not (times * 10**k % 1).any()), 1e-9)
+        missing = (steps[~even] - step).sum()
+        if missing > _PAUSE * span:
+            raise RecordError(
+                f"column '{column}' pauses: samples are missing",
+                where=path,
+                got=f"{missing / unit:.3g} of {span / unit:.3g} s, the first after row "
+                f"{np.flatnonzero(~even)[0] + 1:,}",
+                fix="write the missing samples as rows of empty cells (inputs.NAME.missing_samples "
+                "says what becomes of them), or cut the record at the pause",
+            )
         whole = abs(rate - round(rate)) <= rate * (tick / span + 1e-9)
-        uneven = steps.max() > 1.5 * span / len(steps) + tick
         note = f"times of column '{column}' are not even: samples are missing or repeated"
-        return float(round(rate)) if whole else rate, (note,) if uneven else ()
+        return float(round(rate)) if whole else rate, () if even.all() else (note,)
     return None, ()
+
+
+def _are_whole(numbers: np.ndarray) -> bool:
+    return bool(np.allclose(numbers, np.round(numbers), rtol=0, atol=1e-6))
 
 
 def _require_one_record(frame: Any, path: Path) -> None:

@@ -128,10 +128,18 @@ def test_times_in_a_table_say_the_rate(tmp_path, column, unit, digits, rate):
     assert read(tmp_path / "a.csv").header_rate_hz is None  # counted samples, or milliseconds
 
 
-def test_times_with_a_hole_are_told(tmp_path):
+def test_the_rate_is_that_of_samples_beside_each_other_and_a_pause_is_refused(tmp_path):
     frame = pd.DataFrame(signal(samples=300).T, columns=TWELVE).assign(time=np.arange(300) / 100)
+    frame.drop(index=range(50, 52)).to_csv(tmp_path / "a.csv", index=False)
+    record = read(tmp_path / "a.csv")
+    assert record.rate_hz == 100
+    assert "not even" in record.quality[0]
+    coarse = frame.assign(time=(np.arange(300) / 250).round(2))
+    coarse.to_csv(tmp_path / "a.csv", index=False)
+    assert read(tmp_path / "a.csv").rate_hz == pytest.approx(250, rel=0.01)
     frame.drop(index=range(50, 60)).to_csv(tmp_path / "a.csv", index=False)
-    assert "not even" in read(tmp_path / "a.csv").quality[0]
+    with pytest.raises(RecordError, match=r"(?s)'time' pauses.*0.1 of 2.99 s.*after row 50"):
+        read(tmp_path / "a.csv")
 
 
 def test_units_in_names_of_columns_are_followed(tmp_path):
