@@ -265,6 +265,8 @@ class Group(TyperGroup):
 
 _ASKED, _AGAINST, _ANSWERS = "How well: ", "Against what: ", 8
 """How sentences of a report begin that a command prints, and how many it prints of the first."""
+_WHO, _NOT_SCORED = "Who: ", ": not scored"
+"""Of whom it says that they were not scored, a command says it too."""
 
 
 def say_report(folder: Path) -> None:
@@ -272,6 +274,9 @@ def say_report(folder: Path) -> None:
     click.echo(f"report: {folder / 'report.html'}")
     file = folder / "report.json"
     said = json.loads(file.read_text(encoding="utf-8"))["headline"] if file.exists() else []
+    for line in said:
+        if line.startswith(_WHO) and _NOT_SCORED in line:
+            click.echo(f"  {line.removeprefix(_WHO)}")
     answers = [line.removeprefix(_ASKED) for line in said if line.startswith(_ASKED)]
     for line in answers[:_ANSWERS]:
         click.echo(f"  {line}")

@@ -54,6 +54,9 @@ def test_a_competing_outcome_goes_from_the_cohort_to_the_report(hearts, tmp_path
     report = both_pages(run.path)
     assert "competing events" in report
     assert "Aalen-Johansen" in report
+    held = pd.read_csv(cohort / "participants.tsv", sep="\t").query("split == 'held_out'")
+    others = int(((held["cause"] == "other") & (held["has_ecg"] == 1)).sum())
+    assert f"{others} people with the competing event)" in report
     header = json.loads((run.path / "tasks.json").read_text(encoding="utf-8"))["heart_failure"]
     assert "competing" not in header  # rows stay with the cohort
     again = medmcl.evaluate(run.path, cohort, out=tmp_path / "again", device="cpu").results

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import Finding
@@ -79,6 +80,7 @@ class Evaluation(Found):
         gaps: What was done about missing inputs and cells.
         level: Coverage that intervals of tasks aim at.
         resampling: What the bootstrap of intervals drew, see `Result`.
+        seen: Samples of people that the run, or another, has seen, (N,) bool; None = unknown.
         embedding_map: ``points`` (N, D), ``modality``, ``colours`` (task to values).
         compared: Runs set beside this one: name to facts of it (folder, recipe, seed, hash).
         wrecked: Stages whose training is wrecked, each with the reason.
@@ -110,6 +112,7 @@ class Evaluation(Found):
     gaps: list[str] = field(default_factory=list)
     level: float = 0.95
     resampling: str = "subject"
+    seen: np.ndarray | None = None
     embedding_map: Mapping[str, Any] = field(default_factory=dict)
     compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     wrecked: dict[str, str] = field(default_factory=dict)

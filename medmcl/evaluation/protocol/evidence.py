@@ -84,6 +84,7 @@ class TaskEvidence:
         risk_groups: For survival: observed curves by predicted risk, lowest first.
         followed: For survival: rows, subjects, and subjects with the event, of all risk groups
             together; whoever has rows in several counts once.
+        competing: Those of them with the competing event; None where none is named.
         note: Remarks a reader must see, as which of several seeds it is.
     """
 
@@ -103,6 +104,7 @@ class TaskEvidence:
     histogram: RiskHistogram | None = None
     risk_groups: tuple[RiskGroup, ...] = ()
     followed: tuple[int, int, int] = (0, 0, 0)
+    competing: int | None = None
     note: str = ""
 
     @property
@@ -266,6 +268,8 @@ class Applied:
 KEPT_BESIDE_FOLDS = "for medmcl predict and other cohorts; not scored on this one"
 UNKNOWN_ENCODER = "whether the encoder saw these people, or their outcomes, is unknown"
 """Note of the ledger line of vectors of which nothing says what their encoder was trained on."""
+LEARNED_FROM = "the run learned from: not scored"
+"""In notes of people who would be scored, had the run not seen them."""
 ENCODER_OF = "encoder of the vectors"
 """How the ledger line of vectors that were made elsewhere begins."""
 

@@ -48,6 +48,8 @@ def shown_evidence(one: TaskEvidence, known: Known) -> TaskEvidence:
     if subjects:
         followed = _counts(n, subjects, events, known)
         one = replace(one, followed=(followed["n"], followed["subjects"], followed["events"]))
+        if one.competing is not None:
+            one = replace(one, competing=_beside(one.competing, subjects - events, one.followed[1]))
         if isinstance(followed["subjects"], Hidden):
             groups = tuple(map(_withheld, groups))
             if isinstance(test, DCalibration):
@@ -65,6 +67,13 @@ def shown_evidence(one: TaskEvidence, known: Known) -> TaskEvidence:
         histogram=None if one.histogram is None else _histogram(one.histogram, known),
         risk_groups=groups,
     )
+
+
+def _beside(competing: int, without: int, people: int) -> int:
+    """People with the competing event as shown: with those without any, few of whom it may tell."""
+    shown = within(competing, people)
+    is_rest = 0 < without - competing < FEWEST_SUBJECTS
+    return Hidden(competing) if is_rest and not isinstance(shown, Hidden) else shown
 
 
 def _held(found: Calibration | DecisionCurve, people: int, events: int, one: TaskEvidence) -> str:

@@ -179,6 +179,7 @@ def run_evaluate(
             seen=seen_by_any(run, prepared, theirs | _by_vector(scene, sources)),
             refitted=None if frozen else refit_all(scene, stop),
         )
+        evaluation.seen = scene.scoring.seen
         evaluation.embedding_map = cloud_of(scene, sources)
         _score_tasks(scene.scoring, chosen, evaluation, now, keep_probes=keep_probes)
     for name, asked in spec.asked.items():

@@ -14,6 +14,7 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.aspects.tasks.metrics import Thresholds
 from medmcl.evaluation.protocol.evaluate import TaskEvaluation, evaluate_task
+from medmcl.evaluation.protocol.evidence import LEARNED_FROM
 from medmcl.evaluation.protocol.folds import CrossValidation, tested
 from medmcl.evaluation.protocol.predicted import Given, Method, Predictions, with_baseline
 from medmcl.evaluation.protocol.subgroups import left_out
@@ -37,7 +38,7 @@ ALONE = (
     "the cohort names no competing event, so risks are of the event alone: that the other may "
     "come first is not counted, in predicted risks nor in observed ones"
 )
-SEEN = "whom the run learned from: not scored"
+SEEN = f"whom {LEARNED_FROM}"
 
 
 def frozen_probes(run: Run, cohort: Cohort, mode: ProbeMode) -> tuple[SavedProbe, ...]:

@@ -87,9 +87,9 @@ def scored_people(
         ``subject, sample, split, task, target, horizon_years, kind, predicted``; of survival tasks
         also ``log_hazard`` (higher = earlier); ``observed``, NaN where it is not known (survival: 1
         = had the event by the horizon, 0 = followed to it without, or had a competing event
-        before), of survival also ``event`` (whether it was seen at all) and ``time`` (follow-up in
-        the unit of the task); ``method, protocol, label_fraction``. Predictions of several seeds
-        are meaned.
+        before), of survival also ``event`` (0 = censored, 1 = the event, 2 = the competing event)
+        and ``time`` (follow-up in the unit of the task); ``method, protocol, label_fraction``.
+        Predictions of several seeds are meaned.
     """
     parts = []
     for task, done in evaluated:
@@ -140,7 +140,7 @@ def _observed(setting: Setting, rows: np.ndarray, number: int) -> dict[str, Any]
         told = known & (by_then | (time >= at))
         return {
             "observed": np.where(told, by_then & (codes == 1), np.nan),
-            "event": np.where(known, codes == 1, np.nan),
+            "event": np.where(known, codes, np.nan),
             "time": np.where(known, time, np.nan),
         }
     column = 0 if targets.kind == "multiclass" else number

@@ -20,6 +20,7 @@ from medmcl.encoders.published.overlap import MARK
 from medmcl.engine.record import read_metrics
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
+from medmcl.evaluation.protocol.evidence import LEARNED_FROM
 from medmcl.evaluation.report.page import write_report
 from medmcl.evaluation.report.small_counts import table_shown
 from medmcl.evaluation.report.table_one import TableOne
@@ -133,7 +134,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
             gaps=tuple(dict.fromkeys(found.gaps)),
             split_rule=ALL_PEOPLE if scores_all else study.split_rule,
         ),
-        flow=_flow(found),
+        flow=_flow(run, found),
         table_one=_table_one(run, cohort, found, tasks),
         missingness=pd.DataFrame(dict(prepared.present)),
         findings=[
@@ -161,10 +162,7 @@ def _table_one(run: Run, cohort: Cohort, found: Evaluation, tasks: Sequence[str]
     if found.fits or not is_another(run, cohort):
         settings = [done.setting for _, done in found.people if done.setting is not None]
         return describe_subjects(prepared, tasks, folds_parts(prepared, settings))
-    held = (prepared.splits == "held_out") | _scores_all(found)
-    seen = seen_people(run, prepared)
-    scored = held if seen is None else held & ~seen
-    parts = np.where(scored, SCORED, "").astype(object)
+    parts = np.where(_to_score(run, found), SCORED, "").astype(object)
     return beside_training(run, describe_subjects(prepared, tasks, parts))
 
 
@@ -188,15 +186,26 @@ def _published(run: Run) -> list[str]:
     ]
 
 
-def _flow(evaluation: Evaluation) -> list[tuple[str, int, int]]:
+def _flow(run: Run, evaluation: Evaluation) -> list[tuple[str, int, int]]:
     """From the tables to who is scored; a split that is drawn and not heeded is no step."""
     prepared = evaluation.prepared
-    steps = prepared.flow()
-    if not _scores_all(evaluation):
-        return steps
-    kept = prepared.subjects[prepared.kept]
-    why = "no split declared" if NOT_DECLARED in evaluation.notes else "no held-out split"
-    return [*steps[: -len(SPLITS)], (why, len(np.unique(kept)), len(kept))]
+    steps, last = prepared.flow(), "held_out"
+    if _scores_all(evaluation):
+        kept = prepared.subjects[prepared.kept]
+        last = "no split declared" if NOT_DECLARED in evaluation.notes else "no held-out split"
+        steps = [*steps[: -len(SPLITS)], (last, len(np.unique(kept)), len(kept))]
+    if any(LEARNED_FROM in note for note in evaluation.notes):
+        rows = prepared.kept & _to_score(run, evaluation)
+        people = len(np.unique(prepared.subjects[rows]))
+        steps.append((f"{last}, not seen by the run", people, int(rows.sum())))
+    return steps
+
+
+def _to_score(run: Run, found: Evaluation) -> np.ndarray:
+    """Samples of people to be scored where nothing is fitted: none that the run has seen, (N,)."""
+    held = (found.prepared.splits == "held_out") | _scores_all(found)
+    seen = seen_people(run, found.prepared) if found.seen is None else found.seen
+    return held if seen is None else held & ~seen
 
 
 def _scored(cohort: Cohort, evaluation: Evaluation) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
+from medmcl.evaluation.protocol.evidence import LEARNED_FROM
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.study import is_another
 from medmcl.stages.run.train_records import (
@@ -280,7 +281,7 @@ def outside_splits(
     elif seen.any():
         people = len(np.unique(prepared.subjects[seen]))
         splits[seen] = "not scored"
-        said = f"{people} subjects have a record that the run learned from: not scored"
+        said = f"{people} subjects have a record that {LEARNED_FROM}"
         notes.append(said if is_another(run, prepared.cohort) else f"{said}; {OWN_NAME}")
     return splits, tuple(notes)
 

@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medmcl.core.suppression import Hidden, placeless, read_count, shown_count, step_of, to_step
+from medmcl.core.suppression import (
+    Hidden,
+    few,
+    placeless,
+    read_count,
+    shown_count,
+    step_of,
+    to_step,
+)
+from medmcl.evaluation.aspects.tasks.answers import who
 from medmcl.evaluation.aspects.tasks.decision_figures import decision_curves
 from medmcl.evaluation.aspects.tasks.survival_figures import risk_rows
 from medmcl.evaluation.aspects.tasks.tables import d_rows
@@ -190,6 +199,21 @@ def test_groups_and_bars_of_few_are_joined_or_hidden(tmp_path, evidence):
     assert not any(0 < g.events < 5 or 0 < g.n - g.events < 5 for g in shown.groups)
     assert sum(g.n for g in shown.groups) == shown.n == 117
     assert sum(g.events for g in shown.groups) == one.calibration.events
+
+
+@pytest.mark.parametrize(
+    ("events", "competing", "shown"),
+    [(30, 40, "40"), (30, 3, "<5"), (30, 84, "withheld"), (30, 87, "87"), (3, 112, "withheld")],
+)
+def test_the_competing_event_is_told_unless_few_have_it_or_few_have_neither(
+    tmp_path, evidence, events, competing, shown
+):
+    one = replace(evidence[1], kind="survival", calibration=None, decision=None, histogram=None,
+                  followed=(117, 117, events), competing=competing)  # fmt: skip
+    rows = [replace(row("ill", 117, events), kind="survival", metric="c_index")]
+    data = made(tmp_path, rows, evidence=[one])
+    data = as_shown(replace(data, flow=[("held_out", 117, 117)]))
+    assert f"{few(events)} events, {shown} people with the competing event)" in str(who(data)[0])
 
 
 def test_a_rare_class_does_not_follow_from_the_others(tmp_path, evidence):

@@ -296,7 +296,12 @@ def test_other_people_are_scored_by_the_kept_model(made, tmp_path):
     )
 
 
-def test_people_of_equal_rows_are_others_unless_there_are_too_many_of_them(made, tmp_path, cache):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of typer, in click
+def test_people_of_equal_rows_are_others_unless_there_are_too_many_of_them(
+    made, tmp_path, cache, capsys
+):
+    from medmcl.cli.command import say_report
+
     run, cohort, _ = made
     table, _ = whas()
     table.loc[::9, "bmi"] = np.nan
@@ -304,7 +309,14 @@ def test_people_of_equal_rows_are_others_unless_there_are_too_many_of_them(made,
     there = write_whas(tmp_path / "again", table, split={"everyone": "held_out"})
     done = medmcl.evaluate(run, there, out=tmp_path / "x", device="cpu", overrides=FEW)
     assert done.results[0].n == (cohort.samples["split"] == "held_out").sum()
-    assert "have a record that the run learned from: not scored" in " ".join(done.notes)
+    learned = len(cohort.samples) - done.results[0].n
+    said = f"{learned} subjects have a record that the run learned from: not scored"
+    assert said in done.notes
+    say_report(tmp_path / "x")
+    assert f"{said}." in capsys.readouterr().out
+    told = json.loads((tmp_path / "x" / "report.json").read_text())
+    assert f"Who: {said}." in told["headline"]
+    assert [step["subjects"] for step in told["flow"][-2:]] == [len(table), done.results[0].n]
     narrow = {"clinic": {"reader": "table", "columns": ["gender", "chf"]}}
     said = {"tasks": {"miord": {"kind": "binary", "column": "miord"}}, "modalities": narrow}
     own = write_cohort(

@@ -29,5 +29,5 @@ def test_what_was_observed_is_the_status_at_the_horizon():
     assert first["observed"].fillna(-1).tolist() == [1, 0, -1, 0, 0, 0]
     assert second["observed"].fillna(-1).tolist() == [1, 1, -1, -1, -1, 0]
     for part in (first, second):
-        assert part["event"].tolist() == [1, 1, 0, 0, 0, 0]
+        assert part["event"].tolist() == [1, 1, 0, 0, 0, 2]
         assert part["time"].tolist() == [100, 400, 100, 400, 365.25, 100]

@@ -12,7 +12,7 @@ from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.survival.calibration import NOT_FOLLOWED
 from medmcl.evaluation.models.strength import is_alike
-from medmcl.evaluation.protocol.evidence import ENCODER_OF, SubgroupRow
+from medmcl.evaluation.protocol.evidence import ENCODER_OF, LEARNED_FROM, SubgroupRow
 from medmcl.evaluation.protocol.folds import FOLDS
 from medmcl.evaluation.protocol.resampling import OVER
 from medmcl.evaluation.protocol.results import (
@@ -56,7 +56,7 @@ def who(data: Evaluation) -> list[Said]:
     said = []
     for (split, people, n), rows in groups.items():
         records = f" ({few(n)} records)" if n != people else ""
-        tasks = listed([_with_events(row) for row in rows], MOST_NAMED)
+        tasks = listed([_with_events(data, row) for row in rows], MOST_NAMED)
         is_elsewhere = data.study.external and not data.fits
         said.append(f"{_people(few(people), split, is_elsewhere)}{records}: {tasks}")
     made = _made(data)
@@ -64,7 +64,8 @@ def who(data: Evaluation) -> list[Said]:
         step, people, n = data.flow[-1]
         said = [f"{few(people)} subjects with {few(n)} samples ({step})"]
     text = ". ".join(part for part in (made, "; ".join(said)) if part)
-    return [Said("Who", f"{text[0].upper()}{text[1:]}.")] if text else []
+    lines = [text, *(note for note in dict.fromkeys(data.notes) if LEARNED_FROM in note)]
+    return [Said("Who", f"{line[0].upper()}{line[1:]}.") for line in lines if line]
 
 
 def _people(count: str, split: str, is_elsewhere: bool) -> str:
@@ -77,10 +78,15 @@ def _people(count: str, split: str, is_elsewhere: bool) -> str:
     return f"{count} people of {split.replace('_', ' ')} were scored"
 
 
-def _with_events(row: Result) -> str:
+def _with_events(data: Evaluation, row: Result) -> str:
     if row.events is None or row.target in WHOLES:
         return row.task
-    return f"{row.task} ({few(row.events)} events)"
+    competing = (
+        f", {few(count)} people with the competing event"
+        for one in data.evidence
+        if (one.task, one.method) == (row.task, row.method) and (count := one.competing) is not None
+    )
+    return f"{row.task} ({few(row.events)} events{next(competing, '')})"
 
 
 def _made(data: Evaluation) -> str:

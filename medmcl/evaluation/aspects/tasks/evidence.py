@@ -132,7 +132,8 @@ def _survival(setting: Setting, table: Predicted, draws: int) -> TaskEvidence:
         has_competing=competes,
     )  # fmt: skip
     counts = (len(time), len(np.unique(people)), people_among(people, kinds == 1))
-    base = replace(base, risk_groups=groups, followed=counts)
+    rivals = people_among(people, kinds > 1) if competes else None
+    base = replace(base, risk_groups=groups, followed=counts, competing=rivals)
     if not table.curves or len(time) == 0:
         missing = NotEstimable(NO_CURVES if len(time) else "no rows")
         lost = NotEstimable(NO_D_CALIBRATION) if competes and len(time) else missing
