@@ -297,7 +297,7 @@ class Opening:
                 self._warn("cohort.listing", f"table {pattern}", note, fix)
             for name, cell in self.tables[pattern].frame.attrs.get(THOUSANDS, {}).items():
                 what = f"{cell} is read as {float(cell):g}; other columns have decimal commas"
-                fix = f"if its points part thousands, write the cells without: {cell.replace('.', '')}"
+                fix = f"if its points part thousands, write {cell.replace('.', '')} and its like"
                 self._warn("cohort.thousands", f"table {pattern}, column '{name}'", what, fix)
             if counts:
                 self.findings.append(emptied_finding(pattern, counts))
