@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from processes import Command, finish
 from small_squares import write_squares
 from typed import answer
 
@@ -32,6 +33,10 @@ if [ "$1" = show ]; then echo localhost; else echo "$@" >> "$HERE/requeued"; fi
     "sbatch": """
 if [ -n "${REFUSES:-}" ]; then echo "sbatch: error: invalid partition" >&2; exit 1; fi
 cat > "$HERE/job.sh"; echo 4711
+""",
+    "python": """
+env -0 > "$HERE/environment-$RANK"
+printf '%s\\0' "$@" > "$HERE/words-$RANK"
 """,
 }
 
@@ -57,6 +62,16 @@ def train(out):
             "--device", "cpu", "--workers", "0", "--out", out]  # fmt: skip
 
 
+def started(folder, rank):
+    """Words of ``medmcl`` and the environment that a job starts a rank with."""
+    words, environment = (
+        (folder / f"{name}-{rank}").read_text().rstrip("\0").split("\0")
+        for name in ("words", "environment")
+    )
+    assert words[:2] == ["-m", "medmcl"]
+    return words[2:], dict(one.split("=", 1) for one in environment)
+
+
 def test_a_job_of_ranks_trains_one_run_and_a_job_that_is_started_again_finds_it_done(
     slurm, monkeypatch
 ):
@@ -64,11 +79,11 @@ def test_a_job_of_ranks_trains_one_run_and_a_job_that_is_started_again_finds_it_
     told = answer("launch", "--slurm", "--devices", "2", "--", *train(out))
     assert told.stdout == "job: 4711\n", told
     monkeypatch.setenv("SLURM_NTASKS", "2")
+    job = (slurm / "job.sh").read_text().replace(sys.executable, "python")
     for _ in range(2):
-        done = subprocess.run(
-            ["bash", slurm / "job.sh"], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done
+        subprocess.run(["bash"], input=job, text=True, check=True)
+        for rank in [Command(*started(slurm, number)) for number in "01"]:
+            finish(rank)
     made = json.loads((out / "provenance.json").read_text())
     assert made["processes"] == 2
     assert not (slurm / "requeued").exists()

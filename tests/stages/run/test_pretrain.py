@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from changed_files import changed_copy, rewrite
-from processes import Command, assert_same_weights, finish, weights
+from processes import assert_same_weights, run_in_two, weights
 from read_pages import check_pages
 from short_runs import unreported
 from tiny_runs import STAGES, tiny
@@ -327,7 +327,7 @@ def test_two_processes_run_a_recipe_with_missing_modalities(tmp_path):
         "heart", tmp_path / "h", {"subjects": 120, "form": "shards", "missing_cmr": 0.3}
     )
     words = arguments(patchy, tmp_path / "run", **{"stages.mmcl.rows": "any"})
-    finish(Command([*words, "--devices", "2", "--device", "cpu", "--workers", "0"]))
+    run_in_two(words)
     run = medmcl.load(tmp_path / "run")
     assert run.facts("mmcl")["steps"] == 6
     facts = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
