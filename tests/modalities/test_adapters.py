@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 from medmcl.core.config import Config
@@ -25,13 +22,3 @@ def test_every_adapter_keeps_the_contract(kind):
 def test_readers_imply_kinds_that_exist_and_npy_implies_none():
     assert {kind for kinds in readers().values() for kind in kinds} <= set(ADAPTERS)
     assert "npy" not in readers()
-
-
-def test_importing_the_adapters_imports_no_heavy_package():
-    code = (
-        "import sys, medmcl.modalities;"
-        "heavy = {'monai', 'nibabel', 'wfdb', 'pydicom', 'transformers', 'timm', 'sklearn'};"
-        "print(*heavy & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []

@@ -37,13 +37,17 @@ def unpainted():
         yield
 
 
+@pytest.fixture(scope="session")
+def prepared_records(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Prepared records that all runs of a file share."""
-    folder = tmp_path_factory.mktemp("cache")
+def cache(prepared_records):
+    """Records are prepared once for all runs of the files that ask for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDMCL_CACHE", str(folder))
-        yield folder
+        patch.setenv("MEDMCL_CACHE", str(prepared_records))
+        yield prepared_records
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from medmcl.stages.predict.predict import predict_person
 
 KEYS = ["subject", "task", "target", "horizon_years"]
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 @pytest.fixture(scope="module")
 def scored(trained, hearts, tmp_path_factory):

@@ -13,6 +13,8 @@ from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run import learners
 from medmcl.stages.train import models, parts
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 @pytest.fixture
 def counted(monkeypatch):
@@ -48,12 +50,13 @@ def test_a_run_resolves_its_recipe_once_and_builds_a_learner_at_most_twice(
 
 def test_what_does_not_fit_in_memory_is_built_again(hearts, tmp_path, counted, monkeypatch):
     monkeypatch.setattr(learners, "MEMORY", 0)
-    whole = tiny("ecg_cmr_toy")
-    unreported(hearts, recipe="ecg_cmr_toy", out=tmp_path / "run", overrides=whole)
-    assert counted["mmcl"] > 2
+    whole = tiny("ecg_mdm_toy")
+    unreported(hearts, recipe="ecg_mdm_toy", out=tmp_path / "run", overrides=whole)
+    assert counted["mdm"] > 2
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of typer, in click
+@pytest.mark.usefixtures("unpainted")
 def test_the_command_resolves_what_it_gives_to_the_run(hearts, tmp_path, counted):
     """Once more before that, of what ``--set`` says, before a table of the cohort is read."""
     from medmcl.cli.main import pretrain
