@@ -53,6 +53,8 @@ RECIPES = sorted(
     (path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.yaml")),
     key=lambda name: (name.endswith("_toy"), name),
 )
+DONE = set()
+"""What has been rehearsed: encoders, and what stages learn."""
 EVERY_STEP = {
     # a selector chooses on the host, from a number a row
     "medmcl.engine.selecting.keep_rows",
@@ -121,15 +123,8 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def done():
-    return set()
-
-
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_trains_tunes_and_embeds_where_nothing_can_be_read_back(
-    name, files, done, monkeypatch
-):
+def test_a_recipe_trains_tunes_and_embeds_where_nothing_can_be_read_back(name, files, monkeypatch):
     for encoder in ("timm_image", "monai3d"):  # what a row of zeros gives: by its shape alone
         monkeypatch.setattr(f"medmcl.encoders.image.{encoder}.try_out", tried_out)
     for metric in ("effective_rank", "uniformity", "alignment"):  # of ones they tell nothing
@@ -144,20 +139,20 @@ def test_a_recipe_trains_tunes_and_embeds_where_nothing_can_be_read_back(
         for stage in known.stages:
             if not isinstance(stage, TrainSpec) or float(stage.label_fraction) < 1:
                 continue
-            task, anew = taught(stage, known), built(stage, known) - done
+            task, anew = taught(stage, known), built(stage, known) - DONE
             parts = f"{name}_toy" not in RECIPES and encodes_in_parts(stage, known)
-            parts = {charged(stage)} - done if parts else set()
-            if task in done and not anew and not parts:
+            parts = {charged(stage)} - DONE if parts else set()
+            if task in DONE and not anew and not parts:
                 continue
             prepared = prepared or stand_in(cohort, known.inputs)
             context = context_of(files, known)
-            if task not in done or anew:
-                done |= {task, *anew}
+            if task not in DONE or anew:
+                DONE.update({task, *anew})
                 found = rehearse(stage, prepared.for_learning, context, told, steps=1)
                 assert found.peak > found.held > 4 * found.parameters
                 assert found.rows == min(stage.batch_size, found.rows) > 1
             if parts:  # they see no more of a stage than what is charged for
-                done |= parts
+                DONE.update(parts)
                 cut = stage.model_copy(update={"accumulate": 2})
                 rehearse(cut, prepared.for_learning, context, told, batch_size=16, steps=1,
                          only_trains=True)  # fmt: skip

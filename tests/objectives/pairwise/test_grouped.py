@@ -52,30 +52,6 @@ def test_a_mixed_batch_costs_the_row_weighted_mean_of_its_groups(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_batch_of_one_group_costs_as_without_groups(name):
-    a, b = draw()
-    groups = torch.full((10,), 3)
-    assert LOSSES[name](a, b, groups).item() == LOSSES[name](a, b).item()
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_rows_of_another_group_have_no_influence(name):
-    a, b = draw()
-    changed = b.clone()
-    changed[GROUPS_OF == 2] = torch.randn(
-        4, 6, generator=torch.Generator(device="cpu").manual_seed(9), dtype=b.dtype, device="cpu"
-    )
-    own = (GROUPS_OF != 2).nonzero().squeeze(1)
-    x = a.requires_grad_()
-    for other in (b, changed):
-        total = LOSSES[name](x, other, GROUPS_OF) * 9
-        mine = torch.autograd.grad(total, x)[0][own]
-        if other is b:
-            first = mine
-    assert torch.allclose(first, mine, atol=1e-14)
-
-
-@pytest.mark.parametrize("name", LOSSES)
 def test_all_alone_and_wrong_shapes_are_refused(name):
     a, b = draw()
     with pytest.raises(MedmclError, match="alone in its group"):
