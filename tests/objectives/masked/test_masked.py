@@ -71,13 +71,6 @@ def test_the_loss_is_the_formula_as_loops(w, hide):
     assert got.item() == pytest.approx(slow_loss(predicted, signal, 4, w, mask), rel=1e-12)
 
 
-def test_tokens_are_lead_major():
-    signal = torch.arange(24.0, device="cpu").reshape(1, 2, 12)
-    patches = patchify(signal, 4)
-    assert patches[0, 3 + 1].tolist() == signal[0, 1, 4:8].tolist()
-    assert torch.equal(unpatchify(patches, 2), signal)
-
-
 def test_gradients_are_those_of_finite_differences():
     signal = torch.randn(2, 2, 6, dtype=torch.float64, device="cpu")
     predicted = torch.randn(2, 4, 3, dtype=torch.float64, device="cpu", requires_grad=True)
@@ -96,13 +89,6 @@ def test_a_flat_lead_correlates_with_nothing_and_stays_finite():
     assert lead_correlation(rebuilt, signal)[0, 0].item() == pytest.approx(0, abs=1e-4)
     masked_modelling(predicted, signal, 50, 0.5).backward()
     assert torch.isfinite(predicted.grad).all()
-
-
-def test_only_hidden_patches_count_when_a_mask_is_given():
-    signal = torch.zeros(1, 1, 6, device="cpu")
-    predicted = torch.tensor([[[1.0, 1.0], [9.0, 9.0], [2.0, 2.0]]], device="cpu")
-    mask = torch.tensor([[True, False, True]], device="cpu")
-    assert masked_modelling(predicted, signal, 2, 0.0, mask=mask).item() == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize(

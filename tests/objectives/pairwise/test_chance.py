@@ -12,7 +12,7 @@ from medmcl.core.batch import GROUPS, Embeddings, InputShape
 from medmcl.core.contracts import ModelShape
 from medmcl.objectives import build_objective
 from medmcl.objectives.masked import masked_modelling, mean_modelling
-from medmcl.objectives.pairwise.contrastive import info_nce_chance, sigmoid_chance
+from medmcl.objectives.pairwise.contrastive import sigmoid_chance
 
 ROWS = 12
 NAMES = ("a", "b", "c")
@@ -77,14 +77,6 @@ def test_chance_of_the_sigmoid_loss_is_that_of_the_best_bias(groups):
     seen = one_point(groups)
     term = own({"plain": seen}, seen.batch)["cross_modal/a~b"]
     assert float(term.chance) == pytest.approx(best, abs=1e-4)
-
-
-def test_chance_within_groups_is_the_mean_over_rows():
-    groups = torch.tensor([4, 4, 9, 9, 9, 9])
-    expected = (2 * math.log(2) + 4 * math.log(4)) / 6
-    assert float(info_nce_chance(6, groups)) == pytest.approx(expected)
-    expected = (2 * math.log(3) + 4 * math.log(7)) / 6
-    assert float(info_nce_chance(6, groups, views=2)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("is_masked", [False, True])

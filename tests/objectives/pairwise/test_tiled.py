@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from medmcl.objectives.pairwise import contrastive, tiles
-from medmcl.objectives.pairwise.tiles import tiled_info_nce, tiled_sigmoid
+from medmcl.objectives.pairwise.tiles import tiled_info_nce
 
 
 def draw(rows, dtype):
@@ -36,19 +36,6 @@ def test_tiles_of_any_size_give_value_and_gradient_of_the_plain_formula(tile, we
         torch.autograd.grad(2 * got, leaves), torch.autograd.grad(2 * expected, leaves),
         rtol=1e-10, atol=1e-13,
     )  # fmt: skip
-
-
-def test_float32_gradients_agree_to_a_millionth():
-    leaves = draw(130, torch.float32)
-    expected = torch.autograd.grad(plain(*leaves, 0.5), leaves)
-    got = torch.autograd.grad(tiled_info_nce(*leaves, 0.5, tile=32), leaves)
-    for ours, theirs in zip(got, expected, strict=True):
-        assert (ours - theirs).norm() <= 1e-6 * max(1.0, theirs.norm().item())
-
-
-def test_gradients_are_those_of_finite_differences():
-    leaves = draw(5, torch.float64)
-    assert torch.autograd.gradcheck(lambda a, b, s: tiled_info_nce(a, b, s, 0.3, tile=2), leaves)
 
 
 def test_a_huge_scale_does_not_overflow():
@@ -91,9 +78,3 @@ def test_every_loss_in_tiles_is_the_plain_one(loss, tile, groups, monkeypatch):
         torch.autograd.grad(2 * got, leaves), torch.autograd.grad(2 * expected, leaves),
         rtol=1e-10, atol=1e-13,
     )  # fmt: skip
-
-
-def test_gradients_of_the_sigmoid_loss_are_those_of_finite_differences():
-    bias = torch.tensor([-2.0], dtype=torch.float64, device="cpu", requires_grad=True)
-    leaves = (*draw(5, torch.float64), bias)
-    assert torch.autograd.gradcheck(lambda *given: tiled_sigmoid(*given, tile=2), leaves)

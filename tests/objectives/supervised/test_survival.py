@@ -55,27 +55,11 @@ def test_the_likelihood_equals_torchsurv(ties):
     assert got.item() == pytest.approx(total.item() / event.sum().item(), rel=1e-6)
 
 
-def test_without_ties_both_rules_agree():
-    data = draw(1, tied=False)
-    torch.testing.assert_close(
-        cox_partial_likelihood(*data, "efron"), cox_partial_likelihood(*data, "breslow")
-    )
-
-
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
 def test_gradients_are_those_of_finite_differences(ties):
     hazard, time, event = draw(3, rows=7)
     hazard.requires_grad_()
     assert torch.autograd.gradcheck(lambda h: cox_partial_likelihood(h, time, event, ties), hazard)
-
-
-def test_order_of_rows_unit_of_time_and_level_of_hazard_do_not_matter():
-    hazard, time, event = draw(4)
-    order = torch.randperm(12, generator=torch.Generator(device="cpu").manual_seed(0), device="cpu")
-    torch.testing.assert_close(
-        cox_partial_likelihood(hazard, time, event),
-        cox_partial_likelihood(hazard[order] + 3, 365 * time[order], event[order]),
-    )
 
 
 def test_the_right_order_of_hazards_costs_less_and_extremes_stay_finite():
