@@ -21,8 +21,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import secrets
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -276,7 +278,8 @@ def people_of_rows(
 
     For arguments see `people_of_records`; of patients who have nothing the name alone gets a tag.
     Names that are all numbers from 0 or 1 on may be those of rows (``numbers``): of two such tables
-    somebody may say that they are of other people.
+    somebody may say that they are of other people. Names that may be written in another way
+    (`_plain`) have tags of that, too.
     """
     key = _key_if_any()
     if key is None:
@@ -287,10 +290,18 @@ def people_of_rows(
         return tuple(found)
     both = [digest(key, f"{name}\n{one.hex()}") for name, one in zip(who, records, strict=True)]
     found.append(named(numbers(both), "rows"))
-    names = np.unique(patient_numbers(patients))
-    tags = numbers([digest(key, str(one)) for one in names.tolist()])
-    of_rows = any(np.array_equal(names, np.arange(len(names)) + first) for first in (0, 1))
-    return (*found, named(tags, "numbers" if of_rows else "subjects"))
+    names, spelt = (np.unique(patient_numbers(one)) for one in (patients, _plain(patients)))
+    for one in (names, *([] if np.array_equal(names, spelt) else [spelt])):
+        tags = numbers([digest(key, str(name)) for name in one.tolist()])
+        of_rows = any(np.array_equal(one, np.arange(len(one)) + first) for first in (0, 1))
+        found.append(named(tags, "numbers" if of_rows else "subjects"))
+    return tuple(found)
+
+
+def _plain(patients: Sequence[object] | np.ndarray) -> list[str]:
+    """Names without what is written otherwise at another time: ``007`` and ``+7`` are 7."""
+    texts = (unicodedata.normalize("NFKC", str(one)).casefold() for one in patients)
+    return [re.sub(r"^\+|(?<!\d)0+(?=\d)", "", "".join(text.split())) for text in texts]
 
 
 def patient_numbers(patients: Sequence[object] | np.ndarray) -> np.ndarray:

@@ -318,12 +318,17 @@ class Register:
         """Each budget with those of ``people`` and of whom it was charged for that may compare.
 
         Names that may be row numbers are names too, unless somebody says that those of both tables
-        are of rows, or said so as either of two budgets was charged before.
+        are of rows, or said so as either of two budgets was charged for the same rows.
         """
         budgets = self.read().budgets
         own = budgets.get(but or "")
+        again = own is not None and any(
+            shared_patients(one, self._people(known))
+            for known, one in product(own.people, people)
+            if known.kind == one.kind == "records"
+        )
         for name, budget in budgets.items():
-            said = own is not None and ROWS_OF_OTHERS in f"{own.values} {budget.values}"
+            said = again and ROWS_OF_OTHERS in f"{own and own.values} {budget.values}"
             for known, one in product(budget.people if name != but else (), people):
                 kinds = {one.kind, known.kind}
                 if kinds == {"numbers"} and (other_people or said):

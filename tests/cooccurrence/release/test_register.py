@@ -605,8 +605,22 @@ def test_rows_of_numbered_patients_are_known_again(ledger, tmp_path, gone):
     for one in (ledger, other):  # nobody need say it again, on either side
         private(one, x if one is ledger else else_, patients=range(200), vocabularies=words)
     third = Ledger.start(tmp_path / "third.json", epsilon=2, delta=1e-6)
+    for one in (third, other):  # what was said was said of other rows
+        with pytest.raises(ArtefactError, match=OTHER_BUDGET):
+            private(one, tuple(one + 1 for one in x), patients=range(200), vocabularies=words)
+
+
+@pytest.mark.parametrize(
+    ("plain", "spelt"),
+    [("{}", "{:06d}"), ("{}", "+{}"), ("p{}", "P 0{}"), ("p{}", "\uff30{}"), ("{}", " {}.0")],
+)
+def test_names_written_otherwise_beside_other_records_get_no_second_budget(plain, spelt, tmp_path):
+    ledger, other = (Ledger.start(tmp_path / f"{name}.json", epsilon=2, delta=1e-6)
+                     for name in "ab")  # fmt: skip
+    x, people = site_tables(0), range(100, 250)
+    private(ledger, x, patients=[plain.format(k) for k in people])
     with pytest.raises(ArtefactError, match=OTHER_BUDGET):
-        private(third, tuple(one + 1 for one in x), patients=range(200), vocabularies=words)
+        private(other, tuple(one + 1 for one in x), patients=[spelt.format(k) for k in people])
 
 
 def test_a_ledger_by_a_link_is_that_ledger(ledger, tmp_path):
