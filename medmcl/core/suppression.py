@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -165,7 +165,10 @@ def few_share(count: int, whole: int, fewest: int = FEWEST_SUBJECTS) -> str:
 
 
 def hide(
-    counts: Mapping[Level, int], fewest: int = FEWEST_SUBJECTS, keep: object = None
+    counts: Mapping[Level, int],
+    fewest: int = FEWEST_SUBJECTS,
+    keep: object = None,
+    secret: Collection[object] = (),
 ) -> dict[Level, int | str]:
     """Replace small counts, and the next smallest until none follows from the total.
 
@@ -173,16 +176,18 @@ def hide(
         counts: Level to count.
         fewest: Smallest count shown; 1 shows all.
         keep: A level that is replaced for the total only where no other is left.
+        secret: Levels that are replaced, however large.
     """
     masked: dict[Level, int | str] = {
-        level: few(count, fewest) if 0 < count < fewest else count
+        level: few(count, fewest) if 0 < count < fewest else WITHHELD if level in secret else count
         for level, count in counts.items()
     }
     while hidden := [level for level, value in masked.items() if isinstance(value, str)]:
         rest = [level for level, value in masked.items() if isinstance(value, int) and value > 0]
         whole = sum(counts[level] for level in hidden)
         most = min((counts[level] for level in rest if level != keep), default=whole)
-        ends = [(fewest, most) if masked[one] == WITHHELD else (1, fewest - 1) for one in hidden]
+        ends = [(fewest, max(most, counts[one])) if masked[one] == WITHHELD else (1, fewest - 1)
+                for one in hidden]  # fmt: skip
         if not rest or (whole >= fewest and not leaves_one(ends, (whole, whole))):
             break
         masked[min(rest, key=lambda one: (one == keep, counts[one], str(one)))] = WITHHELD

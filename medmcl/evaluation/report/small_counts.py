@@ -35,6 +35,7 @@ from medmcl.evaluation.report.small_groups import (
 from medmcl.evaluation.report.small_rows import (
     Counted,
     Known,
+    Outcomes,
     hidden_row,
     is_mean,
     least_of,
@@ -48,7 +49,8 @@ def as_shown(data: Evaluation) -> Evaluation:
     splits = {row.split for row in data.results}
     levels, outcomes = levels_of(data.table_one, splits), outcomes_of(data.table_one, splits)
     rows = [*data.results, *_aside(data)]
-    known = Known.of(rows, *_wholes(data, {row.split for row in rows}), outcomes)
+    wholes, others = _wholes(data, {row.split for row in rows}, outcomes)
+    known = Known.of(rows, wholes, others, outcomes)
     groups = hidden_groups([*data.subgroups, *data.presence], levels, known)
     return replace(
         data,
@@ -130,10 +132,13 @@ def _inside(found: Any, known: Known) -> Any:
     return known.spoken(replace(found, **changes))
 
 
-def _wholes(data: Evaluation, splits: Collection[str]) -> tuple[set[int], set[int]]:
+def _wholes(
+    data: Evaluation, splits: Collection[str], outcomes: Mapping[object, Outcomes]
+) -> tuple[set[int], set[int]]:
     """Counts in flow and Table 1: of people whom those who are scored are among, and of others.
 
-    Who is scored is of a split, or of folds of several; nobody is of the splits beside.
+    Who is scored is of a split, or of folds of several; nobody is of the splits beside. All who
+    have the inputs are told by a task of which nobody lacks the outcome.
     """
     sizes, table = _sizes(data), data.table_one
     folded, whole = _splits(sizes)
@@ -143,10 +148,15 @@ def _wholes(data: Evaluation, splits: Collection[str]) -> tuple[set[int], set[in
             shown += [(name, cell.count) for name, cell in zip(table.splits, row.cells, strict=True)
                       if cell.count is not None]  # fmt: skip
     beside = {*SPLITS, CROSS_VALIDATION} - {*splits} if splits else set()
-    return (
-        {count for name, count in shown if name not in beside},
-        {count for name, count in shown if name in beside},
-    )
+    wholes = {count for name, count in shown if name not in beside}
+    inputs = {
+        row.subjects
+        for row in (data.results if table is not None else ())
+        for known in (outcomes.get(row.task, ([*wholes], []))[0],)
+        if row.subjects and known and wholes.issuperset(known)  # nobody lacks this outcome
+        if not isinstance(shown_count(row.subjects, *wholes), Hidden)
+    }
+    return wholes | inputs, {count for name, count in shown if name in beside}
 
 
 def _sizes(data: Evaluation) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from medmcl.core.suppression import FEWEST_SUBJECTS, Hidden, leaves_one
+from medmcl.core.suppression import FEWEST_SUBJECTS, WITHHELD, Hidden, leaves_one
 from medmcl.evaluation.protocol.evidence import PresenceRow, SubgroupRow
 from medmcl.evaluation.protocol.subgroups import COUNTS_WITHHELD
 from medmcl.evaluation.report.small_rows import Known, Outcomes, hidden_row, rounded
@@ -57,13 +57,19 @@ def outcomes_of(table: TableOne | None, splits: Collection[str]) -> dict[object,
         splits: What was scored.
     """
     found: dict[object, Outcomes] = {}
-    for row in table.rows if table is not None else ():
-        if table is not None and row.statistic == "missing":
+    if table is None:
+        return found
+    levels = [cell.count for row in table.rows if row.statistic == "count"
+              for cell in _scored(row, table, splits) if cell.count is not None]  # fmt: skip
+    for row in table.rows:
+        if row.statistic == "missing":
             own: Outcomes = ([], [])
             cells = zip(table.rows[0].cells, row.cells, columns_scored(table, splits), strict=True)
             for people, lack, is_scored in cells:
                 if people.count is not None and lack.count is not None:
                     own[not is_scored].append(people.count - lack.count)
+            if any(cell.text == WITHHELD for cell in _scored(row, table, splits)):
+                own[0].extend(levels)  # who has a value may be all but few of one of these
             own[1].append(sum(own[1]))  # train and tuning together
             scored, others = found.get(_COLUMN.split(row.variable)[0], ([], []))
             found[_COLUMN.split(row.variable)[0]] = (scored + own[0], others + own[1])

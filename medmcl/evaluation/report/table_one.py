@@ -186,13 +186,14 @@ def table_one(
         Cell(text=few(n, fewest)) if n < fewest else Cell(text=f"{n:,}", count=n) for n in sizes
     )
     rows = [Row(variable="subjects", level="", statistic="subjects", cells=cells)]
-    for variable in variables:
-        columns = [subjects.loc[part, variable.name] for part in parts]
-        rows += (
-            _numbers(variable, columns, fewest)
-            if variable.kind == "number" and not _is_flag(columns)
-            else _categories(variable, columns, fewest)
-        )
+    described = [[subjects.loc[part, one.name] for part in parts] for one in variables]
+    is_number = [one.kind == "number" and not _is_flag(columns)
+                 for one, columns in zip(variables, described, strict=True)]  # fmt: skip
+    secret = [_parts([columns[place] for columns in described], is_number, fewest)
+              for place in range(len(parts))]  # fmt: skip
+    for place, (variable, columns) in enumerate(zip(variables, described, strict=True)):
+        make = _numbers if is_number[place] else _categories
+        rows += make(variable, columns, fewest, [found.get(place, set()) for found in secret])
     return TableOne(splits=used, rows=tuple(rows), fewest=fewest, notes=_notes(used, fewest))
 
 
@@ -290,17 +291,59 @@ def _notes(splits: Sequence[str], fewest: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _numbers(variable: Variable, columns: Sequence[pd.Series], fewest: int) -> list[Row]:
+def _parts(
+    columns: Sequence[pd.Series], is_number: Sequence[bool], fewest: int
+) -> dict[int, set[str | None]]:
+    """Levels of a split whose people are a part of another variable's level, all but few of it.
+
+    Of smokers a column says who are former ones, of the ill another how grave it is: then who is
+    left follows. None stands for those who lack a value.
+
+    Args:
+        columns: Values of each variable.
+        is_number: Of each, whether it has no levels.
+        fewest: Smallest count shown.
+
+    Returns:
+        Place of the variable to such levels.
+    """
+    parts: list[tuple[int, str | None, np.ndarray]] = []
+    wholes: list[tuple[int, str | None, int, np.ndarray]] = []
+    for place, (column, numeric) in enumerate(zip(columns, is_number, strict=True)):
+        if numeric:
+            parts.append((place, None, pd.to_numeric(column, errors="coerce").notna().to_numpy()))
+            continue
+        codes, levels = pd.factorize(column.map(_level))
+        parts.append((place, None, codes >= 0))
+        for code, level in enumerate(levels[: 5 * MOST_LEVELS]):
+            parts.append((place, level, codes == code))
+            wholes += [(place, level, int(one.sum()), one)
+                       for one in (codes == code, codes != code)]  # fmt: skip
+    found: dict[int, set[str | None]] = {}
+    for place, level, part in parts:
+        people = int(part.sum())
+        if people >= fewest and any(
+            0 < size - people < fewest and other != place and whole[part].all()
+            for other, shown, size, whole in wholes
+            if shown not in found.get(other, ())
+        ):
+            found.setdefault(place, set()).add(level)
+    return found
+
+
+def _numbers(
+    variable: Variable, columns: Sequence[pd.Series], fewest: int, secret: Sequence[set[str | None]]
+) -> list[Row]:
     values = [pd.to_numeric(column, errors="coerce").to_numpy(np.float64) for column in columns]
     known = [one[np.isfinite(one)] for one in values]
     means, medians = zip(*(_summaries(one, fewest) for one in known), strict=True)
     differences = [_apart(means[0], one) for one in means]
     missing = [
-        hide({"missing": len(v) - len(k), "known": len(k)}, fewest)
-        for v, k in zip(values, known, strict=True)
+        hide({None: len(v) - len(k), "known": len(k)}, fewest, secret=more)
+        for v, k, more in zip(values, known, secret, strict=True)
     ]
     gone = tuple(
-        _count(cells["missing"], len(v), fewest) for cells, v in zip(missing, values, strict=True)
+        _count(cells[None], len(v), fewest) for cells, v in zip(missing, values, strict=True)
     )
     rows = [
         Row(variable=variable.shown, level="", statistic="mean (SD)", cells=means,
@@ -354,7 +397,9 @@ def _rounded(value: float, step: float) -> float:
     return float(_short(coarse).replace(",", ""))
 
 
-def _categories(variable: Variable, columns: Sequence[pd.Series], fewest: int) -> list[Row]:
+def _categories(
+    variable: Variable, columns: Sequence[pd.Series], fewest: int, secret: Sequence[set[str | None]]
+) -> list[Row]:
     names = [column.map(_level) for column in columns]
     levels = _levels(names)
     counts: list[dict[str | None, int]] = []
@@ -364,13 +409,14 @@ def _categories(variable: Variable, columns: Sequence[pd.Series], fewest: int) -
         count: dict[str | None, int] = {level: int(found.get(level, 0)) for level in levels}
         counts.append({**count, None: int(one.isna().sum())})
     hidden = [
-        _hidden(count, fewest, variable, one) for count, one in zip(counts, names, strict=True)
+        _hidden(count, fewest, variable, one, more)
+        for count, one, more in zip(counts, names, secret, strict=True)
     ]
     vectors = [np.array([count[level] for level in levels], dtype=np.float64) for count in counts]
-    secret = [_any_text(cells.values()) for cells in hidden]
+    texts = [_any_text(cells.values()) for cells in hidden]
     differences = [
-        None if secret[0] or hide else smd_categories(vectors[0], vector)
-        for hide, vector in zip(secret, vectors, strict=True)
+        None if texts[0] or hides else smd_categories(vectors[0], vector)
+        for hides, vector in zip(texts, vectors, strict=True)
     ]
     shown: list[str | None] = [*levels, *([None] if any(c[None] for c in counts) else [])]
     rows = []
@@ -393,12 +439,17 @@ def _categories(variable: Variable, columns: Sequence[pd.Series], fewest: int) -
 
 
 def _hidden(
-    counts: Mapping[str | None, int], fewest: int, variable: Variable, values: pd.Series
+    counts: Mapping[str | None, int],
+    fewest: int,
+    variable: Variable,
+    values: pd.Series,
+    secret: set[str | None],
 ) -> dict[str | None, int | str]:
     """Hide levels; of an outcome as results do, which tell who lacks it and name each class."""
-    if not variable.is_outcome or 0 < counts[None] < fewest:
-        return hide(counts, fewest, "yes" if variable.is_outcome else "")
-    shown = hide({str(level): int(n) for level, n in values.value_counts().items()}, fewest)
+    if not variable.is_outcome or 0 < counts[None] < fewest or None in secret:
+        return hide(counts, fewest, "yes" if variable.is_outcome else "", secret)
+    each = {str(level): int(n) for level, n in values.value_counts().items()}
+    shown = hide(each, fewest, secret=secret)
     own: dict[str | None, int | str] = {
         level: shown.pop(level, 0) for level in counts if level not in (OTHERS, None)
     }

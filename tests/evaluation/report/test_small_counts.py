@@ -141,6 +141,17 @@ def test_who_with_an_outcome_lacks_an_input_does_not_follow_from_table_one(more,
     assert (trained == f"{146 + more} to {149 + more}") == (more in (1, 4))
 
 
+def test_who_lacks_an_outcome_does_not_follow_from_another_task(tmp_path):
+    ill = ["yes"] * 50 + ["no"] * 60
+    columns = {"ill": ill, "grave": ["yes", "no"] * 24 + [None] * 62,  # of 48 of the ill
+               "some": ["yes", "no", None] + ["no"] * 105 + [None] * 2}  # fmt: skip
+    variables = [Variable(name=name, kind="category", is_outcome=True) for name in columns]
+    table = table_one(pd.DataFrame(columns), ["held_out"] * 110, variables)
+    rows = [row("ill", 104, 50), row("grave", 48, 24), row("some", 102, 40)]
+    found = as_shown(replace(made(tmp_path, rows, table_one=table), flow=[])).results
+    assert [str(one.n) for one in found] == ["104", "46 to 49", "100 to 103"]
+
+
 def test_a_split_of_nearly_as_many_other_people_hides_nothing(tmp_path):
     flow = [("in a split", 504, 504), ("train", 300, 300), ("tuning", 104, 104),
             ("held_out", 100, 100)]  # fmt: skip
@@ -390,7 +401,7 @@ def test_groups_of_tasks_neither_of_which_holds_the_other_are_counted(tmp_path):
 
 
 def test_who_of_a_group_is_not_scored_follows_from_no_table(tmp_path):
-    levels = {"sex": ["f"] * 64 + ["m"] * 57, "ill": ["yes"] * 61 + ["no"] * 60}
+    levels = {"sex": ["f"] * 64 + ["m"] * 57, "ill": ["yes", *["yes", "no"] * 60]}
     variables = [Variable(name=name, kind="category") for name in levels]
     table = table_one(pd.DataFrame(levels), ["held_out"] * 121, variables)
     rows = [group("everyone", "everyone", 101, 60), group("gender", "f", 62, 32),

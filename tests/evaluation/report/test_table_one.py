@@ -248,3 +248,23 @@ def test_pooled_classes_of_an_outcome_do_not_tell_one_that_results_hide():
     assert shown["others"] == shown["next"] == WITHHELD
     assert "rare" not in shown
     assert shown["k10"].startswith("40")
+
+
+def test_a_level_that_is_all_but_few_of_another_variables_is_withheld():
+    smoker = ["never"] * 60 + ["current"] * 3 + ["former"] * 40
+    ill = ["yes"] * 50 + ["no"] * 53
+    grave = ["yes"] * 20 + ["no"] * 28 + [None] * 55  # of two of the ill nobody knows
+    columns = {"smoker": smoker, "former": ["no"] * 63 + ["yes"] * 40, "ill": ill, "grave": grave,
+               "near": ["a", "b"] * 50 + ["a"] * 3}  # fmt: skip
+    kinds = [Variable(name=name, kind="category", is_outcome=name in ("ill", "grave"))
+             for name in columns]  # fmt: skip
+    found = table_one(pd.DataFrame(columns), ["train"] * 103, kinds)
+    told = {(row.variable, row.level): row.cells[0].count for row in found.rows}
+    assert [told["smoker", level] for level in ("never", "current", "former")] == [None, None, 40]
+    assert [told["former", level] for level in ("no", "yes")] == [63, 40]
+    assert [told["ill", level] for level in ("no", "yes")] == [53, 50]
+    assert told["grave", "missing"] is None
+    assert None in (told["grave", "yes"], told["grave", "no"])
+    assert [told["near", level] for level in "ab"] == [53, 50]  # of other people than the ill
+    alone = table_one(pd.DataFrame(columns), ["train"] * 103, kinds, fewest=1)
+    assert all(row.cells[0].count is not None for row in alone.rows)
