@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation.aspects.tasks.metrics import Line
+from medmcl.evaluation.aspects.tasks.metrics import Horizons, Line
 from medmcl.evaluation.metrics.sampled import Sampled
+from medmcl.evaluation.metrics.survival.d_calibration import survival_at_own_time
 from medmcl.evaluation.models.competing import AbsoluteRisk
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.cox_model import Baseline, baseline_hazard
@@ -94,7 +95,9 @@ class Predicted:
         protocol: How they were made.
         fraction: Share of training labels.
         arrays: One (scored, C) a seed.
-        curves: One (scored, T) a seed: survival at ``horizons.fine``; empty without curves.
+        curves: One (scored, T) a seed: survival at ``horizons.fine``, or of models that were fitted
+            here once at ``horizons.asked``; empty without curves. See `survival_at`.
+        own: One (scored,) a seed: survival at a row's own follow-up, where curves are at `asked`.
         orders: The same as ``arrays`` for ranking rows of different folds (`OutOfFold.order`);
             empty outside cross-validation.
         rows: Scored rows it has predictions for. (scored,) bool
@@ -116,6 +119,7 @@ class Predicted:
     rows: np.ndarray
     split: str
     curves: list[np.ndarray] = field(default_factory=list)
+    own: list[np.ndarray] = field(default_factory=list)
     orders: list[np.ndarray] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     fitted: tuple[FittedOn, ...] = ()
@@ -159,6 +163,11 @@ class Predicted:
             curves=[_meaned(curve) for curve in self.curves],
             orders=[_meaned(order) for order in self.orders],
         )
+
+    def survival_at(self, horizons: Horizons, times: Any) -> list[np.ndarray]:
+        """Give survival at some of ``horizons.asked``, one (scored, T) a seed."""
+        where = np.searchsorted(horizons.asked if self.own else horizons.fine, times)
+        return [curves[:, where] for curves in self.curves]
 
     @property
     def ranking(self) -> list[np.ndarray]:
@@ -260,6 +269,7 @@ def _joined(parts: Sequence[_One], like: Predicted | None = None, **about: Any) 
     own: dict[str, Any] = {
         "arrays": arrays,
         "curves": curves if len(curves) == len(arrays) else [],
+        "own": [part.own for part in parts if part.own is not None],
         "orders": [part.order for part in parts if part.order is not None],
     }
     return Predicted(**own, **about) if like is None else replace(like, **own)
@@ -271,6 +281,7 @@ class _One:
 
     values: np.ndarray
     curves: np.ndarray | None = None
+    own: np.ndarray | None = None
     order: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     fitted: Fitted | None = None
@@ -286,7 +297,7 @@ def _one(
     done: Callable[[float], object],
 ) -> _One:
     """Predict the scored rows from train rows or from the other folds."""
-    targets, times = setting.targets, None if setting.horizons is None else setting.horizons.fine
+    targets, horizons = setting.targets, setting.horizons
     if targets.competing is not None:
         method = replace(method, fit=AbsoluteRisk(method.fit))
     rows = setting.scored
@@ -299,11 +310,13 @@ def _one(
     fitted = method.fit(x, targets, setting.keep(setting.train, fraction, draw), setting.tuning)
 
     def said(features: np.ndarray) -> _One:
-        curves = None
-        if times is not None and fitted.survival is not None:
-            curves = fitted.survival(features, times)
-        values = fitted.predict(features)
-        return _One(values=values, curves=curves, notes=fitted.notes, fitted=fitted)
+        found = _One(values=fitted.predict(features), notes=fitted.notes, fitted=fitted)
+        if horizons is None or fitted.survival is None:
+            return found
+        curves = fitted.survival(features, horizons.fine)  # held no longer than it is read
+        own = survival_at_own_time(curves, horizons.fine, targets.time[rows])
+        asked = curves.take(np.searchsorted(horizons.fine, horizons.asked), axis=1)
+        return replace(found, curves=asked, own=own)
 
     others = tuple(said(one.features(rows)) for one in method.variants)
     done(1.0)

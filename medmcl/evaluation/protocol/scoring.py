@@ -187,10 +187,10 @@ def readings(line: Line, table: Predicted, horizons: Horizons | None) -> list[np
     if line.reads == "values" or (line.is_order and table.orders):
         return [array[:, 0] for array in table.reading(line)]
     assert horizons is not None
-    where = np.searchsorted(horizons.fine, line.at)
+    found = table.survival_at(horizons, line.at)
     if line.reads == "curves":
-        return [curves[:, where] for curves in table.curves]
-    survival = [curves[:, where[0]] for curves in table.curves]
+        return found
+    survival = [curves[:, 0] for curves in found]
     return [1 - one for one in survival] if line.reads == "risk" else survival
 
 

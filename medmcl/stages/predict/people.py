@@ -103,8 +103,8 @@ def _of_table(prepared: Prepared, task: str, setting: Setting, table: Predicted)
     values = _mean(table.arrays)[table.rows]
     risks = None
     if setting.horizons is not None and table.curves:
-        at = np.searchsorted(setting.horizons.fine, setting.horizons.times)
-        risks = 1 - _mean(table.curves)[table.rows][:, at]
+        at = table.survival_at(setting.horizons, setting.horizons.times)
+        risks = 1 - _mean(at)[table.rows]
     samples = prepared.samples.iloc[rows]
     people = pd.DataFrame(
         {

@@ -141,14 +141,16 @@ def _survival(setting: Setting, table: Predicted, draws: int) -> TaskEvidence:
     followed = [at for at in horizons.times if at < time.max()]
     lacking = {at: _lacking(kinds, time, people, at) for at in followed or horizons.times[:1]}
     at = next((at for at in reversed(lacking) if not lacking[at]), [*lacking][-1])
-    survival = table.curves[0] if rows.all() else table.curves[0][rows]
-    own_time = survival_at_own_time(survival, horizons.fine, time)
+    if table.own:
+        own_time = table.own[0][rows]
+    else:
+        own_time = survival_at_own_time(table.curves[0][rows], horizons.fine, time)
     test = NotEstimable(NO_D_CALIBRATION) if competes else d_calibration(kinds == 1, time, own_time)
     base = replace(base, horizon=at, d_calibration=test)
     if lacking[at]:
         missing = NotEstimable(lacking[at])
         return replace(base, calibration=missing, decision=missing)
-    here = survival[:, int(np.searchsorted(horizons.fine, at))].copy()  # no view of all times
+    here = table.survival_at(horizons, at)[0][rows]
     thresholds = sensible_thresholds(float(((kinds == 1) & (time <= at)).mean()))
     fewest = FEWEST_SUBJECTS
     return replace(

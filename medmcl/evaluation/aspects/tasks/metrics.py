@@ -111,7 +111,7 @@ class Horizons:
         years: Horizons as named, in years or, without any, in the unit of the task.
         times: The same in the unit of the task.
         grid: Times of the integrated Brier score, within follow-up.
-        fine: Times at which predicted curves are kept, up to the last follow-up.
+        fine: Times at which curves are predicted, up to the last follow-up; `asked` among them.
         censoring: Event and time of the rows that give the censoring weights; None = the scored.
         censoring_of_any: The same where an event of any kind is no censoring.
         has_competing: Whether other events compete.
@@ -130,6 +130,11 @@ class Horizons:
     notes: tuple[str, ...]
     suffix: str
     unit: str
+
+    @property
+    def asked(self) -> np.ndarray:
+        """Times at which metrics read curves, ascending."""
+        return np.unique(np.concatenate([self.grid, self.times]))
 
     def name(self, number: int) -> str:
         """A horizon as it stands in a metric's name, as ``5y``."""
