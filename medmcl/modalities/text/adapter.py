@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -82,6 +83,9 @@ def tokens_of_run(folder: Path, name: str | None = None) -> Mapping[str, Any]:
     return dict(found)
 
 
+_CONTROLS = re.compile("[\x80-\x84\x86-\x9f]")
+"""Of Latin-1: no text has them. Bytes of cp1252 have letters and quotes there."""
+_ODD = re.compile("[^\x00-\x7f]{1,3}")
 SIZES = (2, 3, 4, 5)
 """Characters of a term; short ones bear abbreviations and endings, long ones whole stems."""
 
@@ -173,7 +177,7 @@ class Text:
         if length == 2:
             fix = "say with `present` who has a text"
             return [Finding(code="text.empty", where=where, what="the text is empty", fix=fix)]
-        return [*self._whole(raw, where), *self._long(length, where)]
+        return [*self._whole(raw, where), *self._long(length, where), *_garbled(raw, where)]
 
     def _whole(self, raw: str, where: str) -> list[Finding]:
         if not (isinstance(raw, ReportText) and raw.whole):
@@ -351,6 +355,24 @@ def _read_cell(place: RecordRef, column: str) -> str:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell) == "<NA>":
         return ""
     return str(cell)
+
+
+def _garbled(text: str, where: str) -> list[Finding]:
+    """Tell a text that was read in another encoding than it was written in: Ã¼ for ü."""
+    odd = _CONTROLS.search(text) or (_ODD.search(text) if _is_utf8(text) else None)
+    if odd is None:
+        return []
+    what = f"letters are garbled ({odd[0]!r}): read in another encoding than they were written in"
+    fix = "say the file's own in cohort.yaml: modalities.NAME.encoding: utf-8, or cp1252"
+    return [Finding(code="text.garbled", where=where, what=what, fix=fix, level="warning")]
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether its bytes, of a letter each, are UTF-8 of other letters."""
+    try:
+        return text.encode("latin-1").decode("utf-8") != text
+    except UnicodeError:
+        return False
 
 
 def _read_file(place: RecordRef, encoding: str) -> str:

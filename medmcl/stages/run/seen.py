@@ -40,8 +40,7 @@ def seen_people(run: Run, prepared: Prepared) -> np.ndarray | None:
     Returns:
         None where that is unknown: the run kept neither, or reads no modality of the cohort.
     """
-    cohort = prepared.cohort
-    is_own = run.config.get("cohort_fingerprint") == cohort.fingerprint
+    cohort, is_own = prepared.cohort, _is_own(run, prepared)
     if not prepared.adapters and is_another(run, cohort):
         return None
     measured = any(adapter.measured for adapter in prepared.adapters.values())
@@ -108,7 +107,8 @@ def chance_twins(run: Run, prepared: Prepared) -> int:
 def known_again(run: Run, prepared: Prepared) -> tuple[np.ndarray, np.ndarray] | None:
     """Samples with a record that the run learned from, and those with one by chance, (N,) bool.
 
-    A measured record that is equal is the same. Of other modalities see `_same_people`.
+    A measured record that is equal is the same. Of other modalities see `_same_people`; in the
+    cohort that the run was trained on they tell nobody, for there ids do.
 
     Args:
         run: The run.
@@ -121,8 +121,11 @@ def known_again(run: Run, prepared: Prepared) -> tuple[np.ndarray, np.ndarray] |
     if kept is None:
         return None
     seen, alike = (np.zeros(len(prepared.splits), dtype=bool) for _ in range(2))
+    is_own = _is_own(run, prepared)
     for name, adapter in prepared.adapters.items():
         if name not in kept or name not in prepared.stored:
+            continue
+        if not adapter.measured and is_own:
             continue
         met = samples_with(kept[name], prepared, name)
         same = met
@@ -131,6 +134,11 @@ def known_again(run: Run, prepared: Prepared) -> tuple[np.ndarray, np.ndarray] |
         seen |= same
         alike |= met & ~same
     return seen, alike
+
+
+def _is_own(run: Run, prepared: Prepared) -> bool:
+    """Whether it is the very cohort that the run was trained on, as it was then."""
+    return bool(run.config.get("cohort_fingerprint") == prepared.cohort.fingerprint)
 
 
 def _same_people(kept: np.ndarray, prepared: Prepared, name: str, met: np.ndarray) -> np.ndarray:

@@ -129,6 +129,18 @@ def test_texts_longer_than_a_row_are_warned_of_before_and_after_fitting():
         assert codes(text, "EKG") == set()
 
 
+@pytest.mark.parametrize(
+    "letters", ["Herzinsuffizienz, müde", "\u201eDruck\u201c auf der Brust", "café"]
+)
+def test_letters_in_another_encoding_are_told(letters):
+    assert not codes(adapter(), letters)
+    garbled = letters.encode("utf-8").decode("latin-1")
+    assert codes(adapter(), garbled) == {("text.garbled", "warning")}
+    if "\u201e" in letters:
+        garbled = letters.encode("cp1252").decode("latin-1")
+        assert codes(adapter(), garbled) == {("text.garbled", "warning")}
+
+
 # ------------------------------------------------------------------ tokens
 
 

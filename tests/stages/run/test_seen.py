@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from medmcl.stages.run.seen import _same_people
+from medmcl.stages.run import seen
+from medmcl.stages.run.seen import _same_people, known_again
 from medmcl.stages.run.train_records import _numbers, samples_with
 
 
@@ -64,3 +65,18 @@ def test_strangers_with_rows_of_a_narrow_table_are_strangers():
             shares.append(known(rows[:trained], rows[trained:]).mean())
     assert np.mean(shares) < 0.005
     assert max(shares) < 0.05
+
+
+def test_in_the_cohort_of_the_run_equal_rows_tell_nobody_for_ids_do(monkeypatch):
+    here = [f"report {number}" for number in range(20)] + [f"other {n}" for n in range(80)]
+    kept = {"note": np.sort(_numbers(np.array(digests(OWN))))}
+    monkeypatch.setattr(seen, "kept_hashes", lambda run: kept)
+    prepared = cohort(np.asarray(here))
+    prepared.adapters = {"note": SimpleNamespace(measured=False)}
+    for fingerprint, count in (("home", 0), ("elsewhere", 20)):
+        prepared.cohort = SimpleNamespace(fingerprint=fingerprint)
+        run = SimpleNamespace(config={"cohort_fingerprint": "home"})
+        assert [one.sum() for one in known_again(run, prepared)] == [count, 0]
+    prepared.adapters["note"].measured = True
+    prepared.cohort = SimpleNamespace(fingerprint="home")
+    assert known_again(run, prepared)[0].sum() == 20
