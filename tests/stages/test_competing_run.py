@@ -54,6 +54,7 @@ def test_a_competing_outcome_goes_from_the_cohort_to_the_report(hearts, tmp_path
     report = both_pages(run.path)
     assert "competing events" in report
     assert "Aalen-Johansen" in report
+    assert "what is ranked are log hazards of the event" in report
     held = pd.read_csv(cohort / "participants.tsv", sep="\t").query("split == 'held_out'")
     others = int(((held["cause"] == "other") & (held["has_ecg"] == 1)).sum())
     assert f"{others} people with the competing event)" in report

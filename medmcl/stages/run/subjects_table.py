@@ -86,7 +86,7 @@ def describe_subjects(
     described_here = prepared.kept & np.isin(sides, shown)
     rows = _first_samples(prepared, described_here)
     covariates = list(_covariates(prepared, rows))
-    asked = [prepared.tasks(task).take(rows) for task in tasks]
+    asked = [_of_people(prepared.tasks(task), prepared, rows, described_here) for task in tasks]
     outcomes = [one for targets in asked for one in _outcomes(targets)]
     sites = list(_sites(prepared, rows))
     told, twice = _once_each(list(_people(prepared, rows)), covariates)
@@ -106,7 +106,9 @@ def describe_subjects(
     if any(one.kind == "survival" and not one.known.all() for one in asked):
         notes.append("Who lacks the time or the event of an outcome counts as missing in both.")
     if len(rows) < int((prepared.kept if parts is None else described_here).sum()):
-        notes.append("Subjects with several samples are described by the first.")
+        notes.append(
+            "Subjects with several samples are described by the first; a yes, or event, is of any."
+        )
     for name, columns in _tables(prepared):
         if len(columns) > MOST_COVARIATES:
             rest = len(columns) - MOST_COVARIATES
@@ -240,6 +242,24 @@ def _once_each(
     ]
     count = sum(one.source != "subjects" for one in kept)
     return [*told[count:], *told[:count]], notes
+
+
+def _of_people(
+    targets: Targets, prepared: Prepared, rows: np.ndarray, wanted: np.ndarray
+) -> Targets:
+    """Outcomes of first samples; who has an event, or a yes, in any sample that is wanted has it.
+
+    So they are counted in results, and one count beside the other tells of nobody.
+    """
+    first = targets.take(rows)
+    if targets.kind in ("regression", "multiclass"):
+        return first
+    values, people = first.values.copy(), prepared.subjects
+    for column, name in enumerate(targets.columns):
+        if (targets.kind, name) != ("survival", "time"):
+            has = wanted & (targets.values[:, column] > 0)
+            values[first.known[:, column] & np.isin(people[rows], people[has]), column] = 1
+    return replace(first, values=values, competing=None)
 
 
 def _outcomes(targets: Targets) -> Iterator[_Described]:

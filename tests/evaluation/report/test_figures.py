@@ -30,6 +30,7 @@ from medmcl.evaluation.aspects.tasks.survival_figures import (
 )
 from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.sampled import Interval
 from medmcl.evaluation.models.competing import cumulative_incidence
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import RiskGroup, risk_groups
@@ -86,6 +87,18 @@ def test_figures_are_legible_in_print_and_nothing_is_cut_off(drawn):
     """At the size of print: 8 points or more, no wider or taller than a page, inside the paper."""
     "".join(pages(whole_report((*METHODS, LONG, f"{LONG} again"))))
     assert len(drawn) >= 14
+    assert_legible(drawn)
+
+
+def test_a_panel_of_one_column_of_print_holds_its_longest_second_line(drawn):
+    one = survival_evidence("death", "ours")
+    wide = Interval(value=4.786, low=2.081, high=10.826, n=1378)
+    many = dataclasses.replace(one.calibration, n=1378, subjects=1257, events=416, slope=wide)
+    assert calibration_plot([dataclasses.replace(one, calibration=many)], "ours")
+    assert_legible(drawn)
+
+
+def assert_legible(drawn):
     for figure in drawn:
         width, height = figure.get_size_inches()
         assert width <= 7.11

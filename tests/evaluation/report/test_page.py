@@ -250,7 +250,10 @@ def test_the_headline_claims_no_gain_over_a_method_that_gives_everyone_the_same(
     assert said(Evaluation(title="t", results=rows), "Against what") == []
     rows.append(one_row(versus="other", value=0.1, low=0.05, high=0.2))
     (line,) = said(Evaluation(title="t", results=rows), "Against what")
-    assert line == "mi: ours against other +0.100 (+0.050 to +0.200), better."
+    assert line == (
+        "mi: ours against other +0.100 (+0.050 to +0.200), better; passed over, as nearly the same "
+        "prediction for everyone: covariates."
+    )
 
 
 def test_the_headline_says_what_prompts_reach_without_labels():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from medmcl.core.findings import counted
 from medmcl.core.suppression import few
 from medmcl.evaluation.aspects.tasks.doubtful import is_of_nothing
+from medmcl.evaluation.aspects.tasks.metrics import CENSORED
 from medmcl.evaluation.aspects.tasks.panels import by_when
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.survival.calibration import NOT_FOLLOWED
@@ -20,6 +21,7 @@ from medmcl.evaluation.protocol.results import (
     COVARIATES,
     CROSS_VALIDATION,
     FEWEST_DECIDING,
+    NOBODY_TOLD,
     WHOLES,
     Result,
     difference_rows,
@@ -120,6 +122,8 @@ def how_well(data: Evaluation) -> list[Said]:
         fitted = f", fitted on {known}" if known else ""
         what = measured(row.metric, row.target)
         text = f"{task}: {row.method} {_verb(row, 'reach')} {what} {row.told_whole}{fitted}"
+        if CENSORED in row.note.split("; "):
+            text += "; what is ranked are log hazards of the event, not its risks by a horizon"
         if fewest.label_fraction < row.label_fraction:
             share = f"{100 * fewest.label_fraction:g} % of the labels{people_of([fewest])}"
             text += f"; with {share} {fewest.told_whole}"
@@ -311,24 +315,26 @@ def _alike(results: Sequence[Result], row: Result) -> set[str]:
 def _gain(results: Sequence[Result], row: Result) -> str:
     """The difference to the hardest rival, `BESIDE` apart: it holds the embedding itself."""
     alike = _alike(results, row)
-    every = [
+    told = [
         turned
         for other in difference_rows(results, row.task)
         if (turned := flipped(other) if other.versus == row.method else other).method == row.method
         and other.label_fraction == row.label_fraction
         and other.value is not None
-        and turned.versus not in alike
     ]
+    every = [turned for turned in told if turned.versus not in alike]
     gains = [other for other in every if other.versus != BESIDE]
     if not gains:
         return ""
     sign = 1 if row.direction == "higher" else -1
     hardest = min(gains, key=lambda other: sign * (other.value or 0.0))
     rival = hardest.versus
+    passed = listed([one.versus for one in told if one.versus in alike], MOST_TASKS)
+    left = f"; passed over, as {NOBODY_TOLD}: {passed}" if passed else ""
     if gains[1:]:
         apart = f" ({BESIDE} apart)" if len(gains) < len(every) else ""
         rival = f"the best of the {len(gains)} others{apart}, {rival},"
-    return f"{row.method} against {rival} {hardest.told_whole}{verdict(hardest)}"
+    return f"{row.method} against {rival} {hardest.told_whole}{verdict(hardest)}{left}"
 
 
 def _added(results: Sequence[Result], row: Result) -> str:

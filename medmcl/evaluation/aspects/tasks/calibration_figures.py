@@ -28,6 +28,8 @@ from medmcl.evaluation.report.columns import written
 from medmcl.evaluation.report.pictures import INK, Picture, head, number
 from medmcl.evaluation.report.words import people_shown
 
+WIDE = 42  # letters of a line below a panel's title
+
 
 def calibration_plot(found: Sequence[TaskEvidence], highlight: str) -> Picture | None:
     """Draw observed over predicted risk: smooth curve, groups of like risk, spread of risks."""
@@ -111,7 +113,9 @@ def _top(panel: Panel) -> float:
 def _second(found: Calibration) -> str:
     counts = f"{found.events:,} events of {people_shown(found.n, found.subjects)}"
     raw = f", raw {number(found.ici_uncorrected)}" if found.ici_uncorrected is not None else ""
-    return f"slope {_short(found.slope)}, {counts}\nICI {_short(found.ici)}{raw}"
+    slope = f"slope {_short(found.slope)}"
+    apart = ", " if len(slope) + len(counts) < WIDE else "\n"
+    return f"{slope}{apart}{counts}\nICI {_short(found.ici)}{raw}"
 
 
 def _short(one: Interval) -> str:

@@ -53,6 +53,7 @@ _RANKING = (
     "calibration_slope",
     "ici",
 )
+CENSORED = "competing events count as censored"
 _SEEN = "; competing events are seen, not censored"
 _CALIBRATION = ("calibration_intercept", "calibration_slope", "ici")
 _ORDER_ONLY = ("auroc", "auprc", "sensitivity_at_specificity", "tpr_at_top")
@@ -359,7 +360,7 @@ def _with_event(
 
 def _survival_lines(times: Horizons, thresholds: Thresholds) -> list[Line]:
     weights, where = times.censoring, "; ".join(times.notes)
-    rank = "competing events count as censored" if times.has_competing else ""
+    rank = CENSORED if times.has_competing else ""
     where_ranked = "; ".join(part for part in (where, rank) if part)
     tau = float(times.grid[-1]) if len(times.grid) else None
     said = "not truncated" if tau is None else f"events before {tau:.4g}"
