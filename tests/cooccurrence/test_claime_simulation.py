@@ -13,7 +13,7 @@ from medmcl.cooccurrence import cl, claime_pmi, concate, count_tokens, factorise
 from medmcl.simulation.ehr.tokens import simulate_tokens as simulate
 
 D, P, N, MOST = 200, 4, 20_000, 80_000
-SEEDS, LARGE = range(5), range(2)
+SEEDS, LARGE = range(3), range(2)
 """Seeds, and those whose cohort is also drawn with `MOST` patients, of which the first `N` are the
 same (`test_the_first_patients_do_not_depend_on_how_many_there_are`)."""
 METHODS = ("claime", "concate", "cl")
@@ -74,7 +74,7 @@ def test_claime_gains_from_patients(case, expected):
 
 def test_structured_noise_hurts_the_peers_only():
     """Expected CLAIME .60 .58 .56, Concate .67 .96 3.69, CL .76 1.15 3.90 at rho .5 .7 .9."""
-    seeds = range(3)
+    seeds = range(2)
     got = {m: [mean(2, m, seeds, rho=rho) for rho in (0.5, 0.7, 0.9)] for m in METHODS}
     assert max(got["claime"]) < 1.15 * min(got["claime"])
     for peer in ("concate", "cl"):

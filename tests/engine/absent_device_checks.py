@@ -139,7 +139,7 @@ def test_a_recipe_trains_tunes_and_embeds_where_nothing_can_be_read_back(name, f
         for stage in known.stages:
             if not isinstance(stage, TrainSpec) or float(stage.label_fraction) < 1:
                 continue
-            task, anew = taught(stage, known), built(stage, known) - DONE
+            task, anew = taught(stage), built(stage, known) - DONE
             parts = f"{name}_toy" not in RECIPES and encodes_in_parts(stage, known)
             parts = {charged(stage)} - DONE if parts else set()
             if task in DONE and not anew and not parts:
@@ -164,15 +164,16 @@ def context_of(files, recipe):
 
 
 def built(stage, recipe):
-    """What encoders a stage has, of any size."""
+    """What encoders and views a stage has, of any size."""
     own = [recipe.towers.get(name, {}).get("encoder", {}) for name in stage.towers]
-    return {(one.get("name"), one.get("model"), of_any_size(recipe.shared)) for one in own}
+    views = [view for name, view in recipe.views.items() if name in repr(stage.objectives)]
+    encoders = {(one.get("name"), one.get("model"), of_any_size(recipe.shared)) for one in own}
+    return encoders | set(map(of_any_size, views))
 
 
-def taught(stage, recipe):
-    """What a stage learns, from which views and labels, whatever the numbers."""
-    views = {name: view for name, view in recipe.views.items() if name in repr(stage.objectives)}
-    return of_any_size((stage.objectives, views, stage.selector and stage.selector.kind, stage.task,
+def taught(stage):
+    """What a stage learns, and from which labels, whatever the numbers."""
+    return of_any_size((stage.objectives, stage.selector and stage.selector.kind, stage.task,
                         stage.frozen, stage.teacher is None, stage.groups))  # fmt: skip
 
 

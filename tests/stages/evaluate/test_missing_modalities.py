@@ -140,6 +140,7 @@ def test_embeddings_of_several_are_written_in_shards_and_resumed_to_the_same_byt
     assert provenance_of_table(tmp_path / "whole.parquet")["made_by"]["stage"] == "align"
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_kept_probe_scores_a_cohort_that_lacks_a_modality(run, tmp_path):
     other = write_omics(tmp_path / "abroad", seed=5)
 

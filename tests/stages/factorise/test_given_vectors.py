@@ -169,6 +169,7 @@ def test_everybody_is_scored_elsewhere_where_no_split_is_declared(scored, people
     assert ("is drawn" in home) is ("split:" not in (people[0] / "cohort.yaml").read_text())
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_settings_of_the_stage_are_changed_without_training_and_slips_are_told(
     scored, people, tmp_path
 ):
@@ -216,6 +217,7 @@ def table_run(people, tmp_path_factory, cache):
     return unreported(people[0], recipe="risk_table_toy", out=out, overrides=few)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_vectors_stand_beside_the_models_of_a_run(people, table_run, tmp_path):
     folder, ids, risk = people
     done = evaluate(table_run, folder, tmp_path / "x", embeddings=made(ids, risk, 0.3))
@@ -223,6 +225,7 @@ def test_vectors_stand_beside_the_models_of_a_run(people, table_run, tmp_path):
     assert row_of(done, "covariates", versus="embeddings").n == row_of(done, "embeddings").n
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_runs_without_an_encoder_are_set_beside_each_other_on_the_same_people(
     scored, people, table_run, tmp_path
 ):
@@ -436,6 +439,7 @@ def test_vectors_that_hold_the_outcome_are_warned_of(tmp_path, monkeypatch, capl
     assert line in " ".join(told["headline"])
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_columns_of_later_vectors_are_matched_by_name(scored, tmp_path, caplog, monkeypatch):
     """A probe is of columns by name: in another order the same file gives the same numbers."""
     _, out = scored
@@ -470,6 +474,7 @@ def test_columns_of_later_vectors_are_matched_by_name(scored, tmp_path, caplog, 
         assert f"warning: {line}" in caplog.text
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_names_of_columns_are_kept_where_only_arrays_came_later(people, tmp_path, cache):
     folder, ids, risk = people
     named = made(ids, risk, 0.3).rename(columns=lambda name: name.replace("e", "dim_"))

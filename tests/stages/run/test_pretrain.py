@@ -334,6 +334,7 @@ def test_two_processes_run_a_recipe_with_missing_modalities(tmp_path):
     assert facts["processes"] == 2
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_another_cohort_with_the_ecg_alone_is_scored_by_what_it_has(trained, hearts, tmp_path):
     alone = tmp_path / "ecg_only.yaml"
     tree = yaml.safe_load((hearts / "cohort.yaml").read_text(encoding="utf-8"))

@@ -51,7 +51,7 @@ def report(run):
     return json.loads((run.path / "report.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_sound_run_is_not_wrecked(omics, tmp_path, seed):
     tree = recipe()
     tree["stages"][2:] = tree["stages"][2:] if seed == 0 else []
