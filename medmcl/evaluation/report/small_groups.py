@@ -66,8 +66,10 @@ def outcomes_of(table: TableOne | None, splits: Collection[str]) -> dict[object,
             own: Outcomes = ([], [])
             cells = zip(table.rows[0].cells, row.cells, columns_scored(table, splits), strict=True)
             for people, lack, is_scored in cells:
-                if people.count is not None and lack.count is not None:
-                    own[not is_scored].append(people.count - lack.count)
+                few = FEWEST_SUBJECTS - 1 if lack.text.startswith("<") else None  # at most
+                gone = few if lack.count is None else lack.count
+                if people.count is not None and gone is not None:
+                    own[not is_scored].append(people.count - gone)
             if any(cell.text == WITHHELD for cell in _scored(row, table, splits)):
                 own[0].extend(levels)  # who has a value may be all but few of one of these
             own[1].append(sum(own[1]))  # train and tuning together

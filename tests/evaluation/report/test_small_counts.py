@@ -152,6 +152,15 @@ def test_who_lacks_an_outcome_does_not_follow_from_another_task(tmp_path):
     assert [str(one.n) for one in found] == ["104", "46 to 49", "100 to 103"]
 
 
+@pytest.mark.parametrize(("n", "shown"), [(102, "102 to 105"), (101, "101")])
+def test_two_few_that_add_up_to_all_they_can_be_are_hidden(n, shown, tmp_path):
+    ill = ["yes"] * 50 + ["no"] * 56 + [None] * 4  # "<5" lack it, and "<5" of the others an input
+    table = table_one(pd.DataFrame({"ill": ill}), ["held_out"] * 110,
+                      [Variable(name="ill", kind="category", is_outcome=True)])  # fmt: skip
+    data = replace(made(tmp_path, [row("ill", n, 45)], table_one=table), flow=[])
+    assert str(as_shown(data).results[0].n) == shown
+
+
 def test_a_split_of_nearly_as_many_other_people_hides_nothing(tmp_path):
     flow = [("in a split", 504, 504), ("train", 300, 300), ("tuning", 104, 104),
             ("held_out", 100, 100)]  # fmt: skip
