@@ -151,7 +151,7 @@ class Register:
             yield
 
     def past(self, beside: Sequence[Path] = ()) -> list[Past]:
-        """All releases by threshold so far.
+        """All releases by threshold so far, with those whose entry is no longer in the list.
 
         Args:
             beside: Folders of counts that may remember releases of their own.
@@ -162,8 +162,7 @@ class Register:
         found: dict[str, Past] = {}
         for entry in self.read().releases:
             found[entry.name] = _past(self._entered("releases", entry))
-        for folder in beside:
-            there = folder / RELEASED
+        for there in (self.folder / "releases", *(folder / RELEASED for folder in beside)):
             for place in sorted(there.iterdir()) if there.is_dir() else ():
                 if is_content(place) and place.name not in found:
                     found[place.name] = _past(place)
@@ -206,7 +205,10 @@ class Register:
         Raises:
             ArtefactError: An entry is missing, or was changed.
         """
-        return [load_counts(self._entered("shares", entry)) for entry in self.read().shares]
+        listed = {self._entered("shares", entry) for entry in self.read().shares}
+        there = self.folder / "shares"
+        left = filter(is_content, there.iterdir()) if there.is_dir() else ()
+        return [load_counts(place) for place in sorted({*listed, *left})]
 
     def enter_share(self, counts: Counts, site: str) -> None:
         """Remember whose counts were shared under a name; to be called alone."""
@@ -244,6 +246,7 @@ class Register:
 
     def owners(self, people: Sequence[People]) -> tuple[OwnerKeys, ...]:
         """Keep the tags of patients, and give what names them."""
+        self._begin()
         found = []
         for one in people:
             assert one.tags is not None
@@ -346,11 +349,14 @@ class Register:
             ArtefactError: It was changed by another hand, or with another key.
         """
         if not self._file.exists():
-            for what in ("releases", "shares"):
+            for what, made in (
+                ("releases", "releases were made"),
+                ("shares", "shares were made"),
+                ("people", "budgets were charged"),
+            ):
                 lost = self.folder / what
                 if lost.is_dir() and any(is_content(one) for one in lost.iterdir()):
-                    raise ArtefactError(f"is missing, and {what} were made", where=self._file,
-                                        fix=_BACKUP)  # fmt: skip
+                    raise ArtefactError(f"is missing, and {made}", where=self._file, fix=_BACKUP)
             return RegisterKeys(schema=SCHEMA)
         values = read_json(self._file)
         if re.fullmatch(_EARLIER, str(values.get("schema"))):

@@ -428,6 +428,27 @@ def test_a_register_that_was_cut_or_edited_is_refused(sites, tmp_path, register)
         release(sites, "AB", tmp_path / "ab")
 
 
+def test_a_list_that_was_lost_or_set_back_hides_no_release_share_or_budget(
+    sites, ledger, tmp_path, register
+):
+    file = register / "register.json"
+    release_threshold(merge(sites["D"], sites["E"])).save(tmp_path / "de")
+    earlier = file.read_text()
+    release_threshold(merge(*(sites[name] for name in "ABC"))).save(tmp_path / "abc")
+    with Register.here().alone():
+        Register.here().enter_share(load_counts(sites["A"]), "Ayr")
+    file.write_text(earlier)
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release_threshold(merge(sites["A"], sites["B"]))
+    assert [one.notes for one in Register.here().shares()] == [("Ayr",)]
+    shutil.rmtree(register)
+    private(ledger, site_tables(0))
+    file.unlink()
+    other = Ledger.start(tmp_path / "fresh.json", epsilon=2, delta=1e-6)
+    with pytest.raises(ArtefactError, match="is missing, and budgets were charged"):
+        private(other, site_tables(0))
+
+
 def test_a_register_holds_nothing_that_was_suppressed(sites, tmp_path):
     release(sites, "A", tmp_path / "a", min_patients=40)
     (past,) = Register.here().past()
