@@ -94,22 +94,6 @@ def test_newcomers_get_their_share_by_lot_and_then_have_a_history():
     assert (choice.select(IDS, again, 2) >= 20).all()
 
 
-@pytest.mark.parametrize("name", sorted(SELECTORS))
-def test_the_order_of_rows_changes_nothing(name):
-    """So it does not matter how a batch was dealt to ranks, ties included."""
-    rng, sets = np.random.default_rng(0), []
-    for order in (np.arange(40), rng.permutation(40)):
-        choice = SELECTORS[name](share=0.3, seed=5)
-        values = np.repeat(np.arange(8), 5) / 10
-        chosen = []
-        for epoch in range(7):
-            shown = np.roll(values, epoch)[order]
-            chosen.append(set(order[choice.select(order, shown, epoch).numpy()]))
-        sets.append(chosen)
-    assert sets[0] == sets[1]
-    assert all(len(one) == 12 for one in sets[0])
-
-
 @pytest.mark.parametrize("mode", ["warmup", "momentum"])
 def test_a_resumed_choice_selects_as_one_never_killed(mode, tmp_path):
     rng = np.random.default_rng(0)
@@ -164,11 +148,6 @@ def test_a_sample_that_comes_twice_is_learned_once():
     history, seen = choice.history(np.array([3, 4, 5, 600]))
     np.testing.assert_allclose(history, [30, 0, 60, 0], atol=1e-5)
     assert seen.tolist() == [True, False, True, False]
-
-
-def test_a_small_batch_keeps_one_row():
-    assert len(Differential(share=0.2).select(IDS[:3], torch.zeros(3), 0)) == 1
-    assert len(SELECTORS["random"](share=0.29).select(torch.arange(100), torch.zeros(100), 0)) == 29
 
 
 @pytest.mark.parametrize(

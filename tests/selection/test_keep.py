@@ -18,7 +18,6 @@ from medmcl.selection import (
     near_duplicates,
     norm_sim_dynamic,
     rank_fusion,
-    ranks,
     top_share,
     two_stage,
 )
@@ -135,18 +134,6 @@ def test_the_pipeline_equals_the_published_sets(wang):
     for name in ("normsim2", "normsiminf"):
         kept = two_stage(first, torch.from_numpy(wang[f"comb_{name}"]))
         np.testing.assert_array_equal(where(kept), wang[f"comb_stage2_{name}"])
-
-
-def test_the_second_stage_sees_survivors_only():
-    first = torch.tensor([9.0, 8, 7, 6, 5, 4, 3, 2, 1, 0])
-    second = torch.arange(10.0)
-    assert where(two_stage(first, second, 0.5, 0.2)).tolist() == [3, 4]
-
-
-def test_ties_go_to_the_earlier_row():
-    scores = torch.tensor([1.0, 2, 1, 2, 1])
-    assert where(top_share(scores, 0.6)).tolist() == [0, 1, 3]
-    assert ranks(scores).tolist() == [3, 1, 4, 2, 5]
 
 
 def test_a_share_is_of_rows_as_a_person_counts_them():

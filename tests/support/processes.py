@@ -5,9 +5,9 @@ They are forks of the process of the tests, so that what takes seconds to import
 
 import json
 import os
+import runpy
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -151,28 +151,34 @@ def finish(process):
 
 
 def ranks_of(worker, folder, timeout):
-    """What two processes of a script found: each writes ``rank-N.json`` to a folder.
+    """What two forks that run a script found: each writes ``rank-N.json`` to a folder.
 
-    A rank that waits for ever is ended, and so is the other.
+    A rank that waits for ever is ended, and so is the other; a warning is an error.
     """
-    environment = {**os.environ, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # also tests/support
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(worker), str(folder)],
-            env={**environment, "RANK": rank, "LOCAL_RANK": rank},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
-    ]
-    try:
-        errors = [process.communicate(timeout=timeout)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    assert not any("Warning" in error for error in errors), errors
+
+    def found(rank):
+        os.environ |= {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}
+        torch.set_num_threads(1)
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        sys.argv = [str(worker), str(folder)]
+        sys.path.insert(0, str(worker.parent))
+        runpy.run_path(str(worker), run_name="__main__")
+        return 0
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        ranks = []
+        for rank in "01":
+            ranks.append(os.fork())
+            if not ranks[-1]:
+                os.dup2(errors.fileno(), 2)
+                signal.alarm(timeout)
+                _leave(lambda rank=rank: found(rank))
+        codes = [os.waitpid(one, 0)[1] for one in ranks]
+        errors.seek(0)
+        said = errors.read()
+    assert codes == [0, 0], said
+    assert "Warning" not in said
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
 
 

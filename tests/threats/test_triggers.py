@@ -142,14 +142,6 @@ def test_what_a_patch_changes_is_the_patch():
     assert (corners[4:-4] == 0.5).all()
 
 
-def test_the_wave_has_six_periods_and_no_mean():
-    x = torch.full((1, 8, 120), 0.5)
-    wave = (TRIGGERS["sig"](x) - x)[0, 0]
-    assert abs(float(wave.mean())) < 1e-4
-    assert int(torch.fft.rfft(wave).abs().argmax()) == 6
-    assert float(wave.max()) == pytest.approx(40 / 255, abs=1e-3)
-
-
 @pytest.mark.parametrize(
     ("image", "more", "told"),
     [
