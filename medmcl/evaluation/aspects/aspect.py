@@ -8,6 +8,7 @@ show. Neither knows any of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import Field
@@ -183,6 +184,9 @@ class Aspect(Generic[S]):
     """What is said while it is measured, where that is another word than its name."""
     has_rows: ClassVar[bool] = False
     """Whether rows of `Result` are of its own kind: ``report.json`` has them under its name."""
+    page: ClassVar[str] = ""
+    """Module that shows it, loaded once something is shown: functions of an `Evaluation`, any of
+    ``sections``, ``sentences``, ``not_shown`` and ``files``."""
 
     def measure(self, spec: S, scene: Scene) -> Found:
         """Measure it."""
@@ -192,19 +196,23 @@ class Aspect(Generic[S]):
 
     def sections(self, data: Evaluation) -> Iterable[Section]:
         """Give its sections of the report; one with nothing in it is not shown."""
-        return ()
+        return self._of_page("sections", data)
 
     def sentences(self, data: Evaluation) -> Iterable[Said]:
         """Give its sentences at the head of the report."""
-        return ()
+        return self._of_page("sentences", data)
 
     def not_shown(self, data: Evaluation) -> Iterable[str]:
         """Say of what was asked for and could not be shown why, in lines of the appendix."""
-        return ()
+        return self._of_page("not_shown", data)
 
     def files(self, data: Evaluation) -> Mapping[str, Rows]:
         """Give its numbers, name of a file to rows; empty ones are not written."""
-        return {}
+        return dict(self._of_page("files", data))
+
+    def _of_page(self, part: str, data: Evaluation) -> Any:
+        module = import_module(self.page) if self.page else None
+        return getattr(module, part)(data) if hasattr(module, part) else ()
 
 
 def aspects() -> dict[str, Aspect[Any]]:

@@ -3,6 +3,7 @@
 import ast
 import csv
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,12 @@ PACKAGE = Path(medmcl.__file__).parent
 SHOWS = ("sections", "sentences", "files")
 
 
+def parts_of(aspect):
+    """What it says itself, and the functions of its page."""
+    page = {*vars(import_module(aspect.page))} if aspect.page else set()
+    return {*vars(aspect)} | page & {*SHOWS, "not_shown"}
+
+
 @pytest.mark.parametrize("name", ASPECTS)
 def test_an_aspect_stands_in_a_folder_of_its_own(name):
     aspect = ASPECTS[name]
@@ -34,7 +41,8 @@ def test_an_aspect_stands_in_a_folder_of_its_own(name):
         assert aspect.Settings.__module__ == aspect.__module__
         assert "measure" in own
         assert name in EvaluateSpec.model_fields
-    assert {*SHOWS} & {*own} or name == "zero_shot", "its rows are those of tasks"
+    assert aspect.page.startswith(f"medmcl.evaluation.aspects.{name}.") or not aspect.page
+    assert {*SHOWS} & parts_of(aspect) or name == "zero_shot", "its rows are those of tasks"
 
 
 @pytest.mark.parametrize("name", ASPECTS)
@@ -47,12 +55,12 @@ def test_an_aspect_of_nothing_shows_nothing(name):
 
 
 def test_a_hook_that_no_aspect_uses_has_gone():
-    for base, kinds in (
-        (Aspect, [ASPECTS[name] for name in ASPECTS]),
-        (AspectSpec, [OfStage, OfModels, *(ASPECTS.settings[name] for name in KEYS)]),
+    for base, kinds, of in (
+        (Aspect, [ASPECTS[name] for name in ASPECTS], parts_of),
+        (AspectSpec, [OfStage, OfModels, *(ASPECTS.settings[name] for name in KEYS)], vars),
     ):
         hooks = {one for one in vars(base) if one[0] != "_"} & {*dir(base)}
-        used = {one for kind in kinds for one in vars(kind)}
+        used = {one for kind in kinds for one in of(kind)}
         assert hooks - used <= {"model_config", "model_fields", "model_computed_fields"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,8 +13,7 @@ from medmcl.evaluation.aspects.aspect import Aspect, OfModels
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
-    from medmcl.evaluation.report.section import Said, Section
+    from medmcl.evaluation.protocol.evaluation import Found
 
 FOREIGN = "the run's attack is of its own cohort"
 
@@ -60,23 +59,8 @@ class Attack(Aspect[AttackSpec]):
 
     Settings = AttackSpec
     has_rows = True
+    page = "medmcl.evaluation.aspects.attack.figures"
 
     @override
     def measure(self, spec: AttackSpec, scene: Scene) -> Found:
         return scene.attacked(spec)
-
-    @override
-    def sections(self, data: Evaluation) -> Iterator[Section]:
-        from medmcl.evaluation.aspects.attack.figures import attack_pictures, attack_tables
-        from medmcl.evaluation.report.section import Section
-
-        rows = data.rows_of("attack")
-        yield Section.of("attack", "Attack", *attack_pictures(rows), tables=attack_tables(rows),
-                         part="Also")  # fmt: skip
-
-    @override
-    def sentences(self, data: Evaluation) -> Iterable[Said]:
-        from medmcl.evaluation.aspects.attack.figures import attack_lines
-        from medmcl.evaluation.report.section import Said
-
-        return [Said("Also", line) for line in attack_lines(data.rows_of("attack"))]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from medmcl.evaluation.aspects.attack.rates import EFFECT, RATES
 from medmcl.evaluation.metrics.sampled import ALL_THE_SAME
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, Column, cell_of, counted, pivoted, written
 from medmcl.evaluation.report.pictures import Picture, colour, drawing, mark, model_keys
-from medmcl.evaluation.report.section import Shown
+from medmcl.evaluation.report.section import Said, Section, Shown
 from medmcl.evaluation.report.words import verdict
 
 WAYS = {
@@ -27,6 +28,18 @@ NAMES = {
     "poisoned_accuracy": "accuracy with the trigger",
 }
 WIDTH, HEIGHT = 3.1, 2.9  # inches of a panel
+
+
+def sections(data: Evaluation) -> Iterator[Section]:
+    """Rates of every model, and what they differ by."""
+    rows = data.rows_of("attack")
+    yield Section.of("attack", "Attack", *attack_pictures(rows), tables=attack_tables(rows),
+                     part="Also")  # fmt: skip
+
+
+def sentences(data: Evaluation) -> list[Said]:
+    """How often each attack works."""
+    return [Said("Also", line) for line in attack_lines(data.rows_of("attack"))]
 
 
 def attack_pictures(results: Sequence[Result]) -> list[Picture]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_serializer, model_validator
 from typing_extensions import override
 
-from medmcl.evaluation.aspects.aspect import Aspect, AspectSpec, Rows
+from medmcl.evaluation.aspects.aspect import Aspect, AspectSpec
 
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
-    from medmcl.evaluation.aspects.confounders.measure import Confounder
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
-    from medmcl.evaluation.report.section import Said, Section
+    from medmcl.evaluation.protocol.evaluation import Found
 
 
 class ConfounderSpec(AspectSpec):
@@ -56,6 +54,7 @@ class Confounders(Aspect[ConfounderSpec]):
     """How well each is predicted from the embeddings that tasks are predicted from."""
 
     Settings = ConfounderSpec
+    page = "medmcl.evaluation.aspects.confounders.section"
 
     @override
     def measure(self, spec: ConfounderSpec, scene: Scene) -> Found:
@@ -63,25 +62,3 @@ class Confounders(Aspect[ConfounderSpec]):
         from medmcl.evaluation.protocol.evaluation import Found
 
         return Found(shown={"confounders": [*ask_confounders(spec, scene)]})
-
-    @override
-    def sections(self, data: Evaluation) -> Iterable[Section]:
-        from medmcl.evaluation.aspects.confounders.section import confounder_sections
-
-        return confounder_sections(data.shown.get("confounders", ()), data.task_rows)
-
-    @override
-    def sentences(self, data: Evaluation) -> Iterable[Said]:
-        from medmcl.evaluation.aspects.confounders.measure import confounder_headline
-        from medmcl.evaluation.report.section import Said
-
-        found = data.shown.get("confounders", ())
-        return [Said("Also", line) for line in confounder_headline(found)]
-
-    @override
-    def files(self, data: Evaluation) -> Mapping[str, Rows]:
-        found: list[Confounder] = data.shown.get("confounders", [])
-        return {
-            "confounders": [row for one in found for row in one.plain_rows()],
-            "confounders_fitted_on": [row for one in found for row in one.plain_fits()],
-        }

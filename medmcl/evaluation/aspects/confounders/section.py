@@ -4,22 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medmcl.evaluation.aspects.aspect import Rows
 from medmcl.evaluation.aspects.confounders.measure import (
     Confounder,
     ToldLine,
+    confounder_headline,
     models_of,
     told_lines,
 )
 from medmcl.evaluation.aspects.tasks.tables import ARROWS, Reasons
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.pictures import Picture, number, shorten
-from medmcl.evaluation.report.section import Section, Shown
+from medmcl.evaluation.report.section import Said, Section, Shown
 from medmcl.evaluation.report.words import metric_name
 
 TITLE = "What else the embeddings tell"
+
+
+def sections(data: Evaluation) -> tuple[Section, ...]:
+    """What else the embeddings tell, beside the tasks."""
+    return confounder_sections(data.shown.get("confounders", ()), data.task_rows)
+
+
+def sentences(data: Evaluation) -> list[Said]:
+    """How well each is told."""
+    found = data.shown.get("confounders", ())
+    return [Said("Also", line) for line in confounder_headline(found)]
+
+
+def files(data: Evaluation) -> dict[str, Rows]:
+    """Each with its numbers, and on whom it was fitted."""
+    found: list[Confounder] = data.shown.get("confounders", [])
+    return {
+        "confounders": [row for one in found for row in one.plain_rows()],
+        "confounders_fitted_on": [row for one in found for row in one.plain_fits()],
+    }
 
 
 def confounder_sections(

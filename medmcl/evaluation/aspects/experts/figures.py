@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from medmcl.evaluation.aspects.experts.lines import information_share, undecided
+from medmcl.evaluation.aspects.experts.lines import (
+    expert_rows,
+    information_share,
+    share_rows,
+    undecided,
+)
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import rounded, written
 from medmcl.evaluation.report.pictures import (
@@ -21,6 +27,7 @@ from medmcl.evaluation.report.pictures import (
     drawing,
     shorten,
 )
+from medmcl.evaluation.report.section import Section
 
 MOST_STAGES = 4  # with figures of their own
 MOST_NUMBERED = 16  # experts whose share is written into its cell
@@ -33,6 +40,21 @@ PANELS = (
     ("mutual_information", "information of expert and token", "nats; higher: surer, more diverse"),
 )
 Rows = Sequence[Mapping[str, Any]]
+
+
+def sections(data: Evaluation) -> Iterator[Section]:
+    """Who takes what, at the end and over training."""
+    shares = share_pictures(share_rows(data.curves, data.kept_steps))
+    curves = routing_curves(expert_rows(data.curves))
+    yield Section.of("experts", "Experts", *shares, *curves, part="Training")
+
+
+def files(data: Evaluation) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """What figures are drawn from."""
+    return {
+        "experts": expert_rows(data.curves),
+        "expert_shares": share_rows(data.curves, data.kept_steps),
+    }
 
 
 def share_pictures(rows: Rows) -> list[Picture]:

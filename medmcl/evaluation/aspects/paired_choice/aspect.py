@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from typing_extensions import override
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from medmcl.data.cohort.choices import Choice
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
-    from medmcl.evaluation.protocol.results import Result
-    from medmcl.evaluation.report.section import Said, Section
+    from medmcl.evaluation.protocol.evaluation import Found
 
 
 class PairedChoiceSpec(OfModels):
@@ -52,6 +50,7 @@ class PairedChoice(Aspect[PairedChoiceSpec]):
 
     Settings = PairedChoiceSpec
     has_rows = True
+    page = "medmcl.evaluation.aspects.paired_choice.figures"
 
     @override
     def measure(self, spec: PairedChoiceSpec, scene: Scene) -> Found:
@@ -87,25 +86,6 @@ class PairedChoice(Aspect[PairedChoiceSpec]):
             )
         return found
 
-    @override
-    def sections(self, data: Evaluation) -> Iterator[Section]:
-        from medmcl.evaluation.aspects.paired_choice.figures import (
-            choice_differences,
-            choice_pictures,
-        )
-        from medmcl.evaluation.report.section import Section
-
-        rows = data.rows_of("paired_choice")
-        yield Section.of("choices", "Paired choice", *choice_pictures(rows),
-                         tables=choice_differences(rows), short="Pairs told apart",
-                         part="Also")  # fmt: skip
-
-    @override
-    def sentences(self, data: Evaluation) -> Iterable[Said]:
-        from medmcl.evaluation.report.section import Said
-
-        return [Said("Also", line) for line in choice_lines(data.rows_of("paired_choice"))]
-
 
 def _whole(
     choice: Choice, scored: np.ndarray, complete: np.ndarray, notes: list[str]
@@ -127,29 +107,3 @@ def _whole(
             "scored, as a side lacks its image or its text, or may not be scored"
         )
     return np.flatnonzero(in_pair)[whole[code]]
-
-
-def choice_lines(found: Sequence[Result]) -> list[str]:
-    """A line a set of pairs: every model, later ones against the first."""
-    from medmcl.evaluation.aspects.paired_choice.measure import CHANCE, OVERALL
-    from medmcl.evaluation.report.words import verdict
-
-    lines = []
-    for task in dict.fromkeys(row.task for row in found):
-        rows = [row for row in found if (row.task, row.target) == (task, OVERALL)]
-        gains = {row.method: row for row in rows if row.versus and row.value is not None}
-        said = [
-            f"{row.method} {row.shown}"
-            + (
-                f", against {gains[row.method].versus} {gains[row.method].shown}"
-                f"{verdict(gains[row.method])}"
-                if row.method in gains
-                else ""
-            )
-            for row in rows
-            if not row.versus and row.method != "chance"
-        ]
-        lines.append(
-            f"Paired choice {task}, {rows[0].n:,} pairs (chance {CHANCE}): {'; '.join(said)}."
-        )
-    return lines

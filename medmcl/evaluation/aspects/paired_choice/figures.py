@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from medmcl.evaluation.aspects.paired_choice.measure import CHANCE, MACRO, OVERALL
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, Column, counted, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.pictures import Picture, distinct
-from medmcl.evaluation.report.section import Shown
+from medmcl.evaluation.report.section import Said, Section, Shown
+from medmcl.evaluation.report.words import verdict
 
 MOST_TARGETS = 24  # lines of one figure; every attribute is in the table
+
+
+def sections(data: Evaluation) -> Iterator[Section]:
+    """Shares of right pairs, and what later models gain."""
+    rows = data.rows_of("paired_choice")
+    yield Section.of("choices", "Paired choice", *choice_pictures(rows),
+                     tables=choice_differences(rows), short="Pairs told apart",
+                     part="Also")  # fmt: skip
+
+
+def sentences(data: Evaluation) -> list[Said]:
+    """How many pairs each model tells apart."""
+    return [Said("Also", line) for line in choice_lines(data.rows_of("paired_choice"))]
+
+
+def choice_lines(found: Sequence[Result]) -> list[str]:
+    """A line a set of pairs: every model, later ones against the first."""
+    lines = []
+    for task in dict.fromkeys(row.task for row in found):
+        rows = [row for row in found if (row.task, row.target) == (task, OVERALL)]
+        gains = {row.method: row for row in rows if row.versus and row.value is not None}
+        said = [
+            f"{row.method} {row.shown}"
+            + (
+                f", against {gains[row.method].versus} {gains[row.method].shown}"
+                f"{verdict(gains[row.method])}"
+                if row.method in gains
+                else ""
+            )
+            for row in rows
+            if not row.versus and row.method != "chance"
+        ]
+        lines.append(
+            f"Paired choice {task}, {rows[0].n:,} pairs (chance {CHANCE}): {'; '.join(said)}."
+        )
+    return lines
 
 
 def choice_pictures(results: Sequence[Result]) -> list[Picture]:

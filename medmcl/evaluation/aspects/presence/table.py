@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
+from medmcl.evaluation.aspects.aspect import Rows
 from medmcl.evaluation.metrics.sampled import in_brackets
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import PresenceRow
 from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import Column, written
-from medmcl.evaluation.report.section import Shown
+from medmcl.evaluation.report.section import Section, Shown
 
 ABOUT: tuple[Column, ...] = ("task", "target", "method", "metric", "labels")
+
+
+def sections(data: Evaluation) -> Iterator[Section]:
+    """The headline of every method, by what people have."""
+    yield Section.of("presence", "By modalities present", short="By modalities",
+                     part="For whom", tables=presence_tables(data.presence))  # fmt: skip
+
+
+def files(data: Evaluation) -> dict[str, Rows]:
+    """The rows of the tables."""
+    return {"presence": [asdict(row) for row in data.presence]}
 
 
 def presence_tables(rows: Sequence[PresenceRow]) -> list[Shown]:

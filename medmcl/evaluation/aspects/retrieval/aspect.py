@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -13,11 +13,7 @@ from medmcl.evaluation.aspects.aspect import Aspect, OfStage
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.scene import Scene
-    from medmcl.evaluation.protocol.evaluation import Evaluation, Found
-    from medmcl.evaluation.protocol.results import Result
-    from medmcl.evaluation.report.section import Said, Section
-
-MOST_DIRECTIONS = 4  # that have a sentence of their own
+    from medmcl.evaluation.protocol.evaluation import Found
 
 
 class RetrievalSpec(OfStage):
@@ -56,6 +52,7 @@ class Retrieval(Aspect[RetrievalSpec]):
 
     Settings = RetrievalSpec
     has_rows = True
+    page = "medmcl.evaluation.aspects.retrieval.figures"
 
     @override
     def measure(self, spec: RetrievalSpec, scene: Scene) -> Found:
@@ -77,37 +74,3 @@ class Retrieval(Aspect[RetrievalSpec]):
                 method=spec.stage,
             )
         return found
-
-    @override
-    def sections(self, data: Evaluation) -> Iterator[Section]:
-        from medmcl.evaluation.aspects.retrieval.figures import retrieval_bars
-        from medmcl.evaluation.report.section import Section
-
-        yield Section.of("retrieval", "Retrieval", retrieval_bars(data.rows_of("retrieval")),
-                         part="Also")  # fmt: skip
-
-    @override
-    def sentences(self, data: Evaluation) -> Iterable[Said]:
-        from medmcl.evaluation.report.section import Said
-
-        return [Said("Also", line) for line in retrieval_lines(data.rows_of("retrieval"))]
-
-
-def retrieval_lines(found: Sequence[Result]) -> list[str]:
-    """A line a direction; of many directions the best, the worst and the middle."""
-    from statistics import median
-
-    recalls = [row for row in found if row.metric == "recall@10" and row.value is not None]
-    chance = {row.target: row.value for row in recalls if row.method == "chance"}
-    ours = [row for row in recalls if row.method != "chance"]
-    lines = []
-    if len(ours) > MOST_DIRECTIONS:
-        ranked = sorted(ours, key=lambda row: -(row.value or 0.0))
-        middle = median(row.value or 0.0 for row in ranked)
-        lines = [f"Retrieval in {len(ours)} directions: median recall@10 is {middle:.3f}; best and "
-                 "worst:"]  # fmt: skip
-        ours = [ranked[0], ranked[-1]]
-    for row in ours:
-        by_chance = "" if row.target not in chance else f" (chance {chance[row.target]:.3f})"
-        lines.append(f"Retrieval {row.target}: {row.metric} is {row.told_whole}{by_chance}.")
-    return lines

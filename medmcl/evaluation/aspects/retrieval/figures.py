@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import Any
 
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.columns import VALUE, counted, written
@@ -16,6 +18,38 @@ from medmcl.evaluation.report.pictures import (
     shorten,
     small_multiples,
 )
+from medmcl.evaluation.report.section import Said, Section
+
+MOST_DIRECTIONS = 4  # that have a sentence of their own
+
+
+def sections(data: Evaluation) -> Iterator[Section]:
+    """Recall both ways."""
+    yield Section.of("retrieval", "Retrieval", retrieval_bars(data.rows_of("retrieval")),
+                     part="Also")  # fmt: skip
+
+
+def sentences(data: Evaluation) -> list[Said]:
+    """How often a record finds its own partner."""
+    return [Said("Also", line) for line in retrieval_lines(data.rows_of("retrieval"))]
+
+
+def retrieval_lines(found: Sequence[Result]) -> list[str]:
+    """A line a direction; of many directions the best, the worst and the middle."""
+    recalls = [row for row in found if row.metric == "recall@10" and row.value is not None]
+    chance = {row.target: row.value for row in recalls if row.method == "chance"}
+    ours = [row for row in recalls if row.method != "chance"]
+    lines = []
+    if len(ours) > MOST_DIRECTIONS:
+        ranked = sorted(ours, key=lambda row: -(row.value or 0.0))
+        middle = median(row.value or 0.0 for row in ranked)
+        lines = [f"Retrieval in {len(ours)} directions: median recall@10 is {middle:.3f}; best and "
+                 "worst:"]  # fmt: skip
+        ours = [ranked[0], ranked[-1]]
+    for row in ours:
+        by_chance = "" if row.target not in chance else f" (chance {chance[row.target]:.3f})"
+        lines.append(f"Retrieval {row.target}: {row.metric} is {row.told_whole}{by_chance}.")
+    return lines
 
 
 def retrieval_bars(results: Sequence[Result]) -> Picture | None:

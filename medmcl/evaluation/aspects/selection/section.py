@@ -8,20 +8,44 @@ from typing import Any
 import numpy as np
 
 from medmcl.evaluation.aspects.selection.evidence import ROWS, SelectionEvidence
-from medmcl.evaluation.aspects.selection.figures import score_distributions, score_scatter
+from medmcl.evaluation.aspects.selection.figures import (
+    score_distributions,
+    score_rows,
+    score_scatter,
+)
 from medmcl.evaluation.aspects.selection.kept_shares import (
     EVERYONE,
     KeptShare,
     kept_shares,
     share_warnings,
 )
+from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report.captions import caption
 from medmcl.evaluation.report.cards import Sheet
 from medmcl.evaluation.report.columns import counted, written
 from medmcl.evaluation.report.forest import Forest, Line, planted
 from medmcl.evaluation.report.frame import page_of
 from medmcl.evaluation.report.pictures import Picture, shorten
-from medmcl.evaluation.report.section import Section
+from medmcl.evaluation.report.section import Said, Section
+
+
+def sections(data: Evaluation) -> tuple[Section, ...]:
+    """What each selection kept."""
+    return selection_sections(data.shown.get("selection", ()), data.level)
+
+
+def sentences(data: Evaluation) -> list[Said]:
+    """How many pairs are kept, and of whom."""
+    return [Said("Who", line) for line in selection_headline(data.shown.get("selection", ()))]
+
+
+def files(data: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    """Shares kept by group, and the scores."""
+    found: list[SelectionEvidence] = data.shown.get("selection", [])
+    return {
+        "selection_groups": selection_rows(found, data.level),
+        "selection_scores": [row for one in found for row in score_rows(one)],
+    }
 
 
 def selection_page(
