@@ -207,7 +207,7 @@ def _program(network: nn.Module, shape: InputShape, file: Path) -> torch.export.
             fix="give the run itself, which `medmcl embed` reads, or --modality for another tower",
         ) from error
     for module in program.graph_module.modules():
-        for node in getattr(module, "graph", torch.fx.Graph()).nodes:
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # it names folders of this machine
     return program
 
