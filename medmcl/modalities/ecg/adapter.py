@@ -38,7 +38,6 @@ from medmcl.modalities.ecg.files.readers import (
     ECGRecord,
     guess_reader,
     read_channels,
-    read_leads,
     to_record,
 )
 from medmcl.modalities.ecg.files.wfdb import wfdb_files
@@ -130,7 +129,7 @@ class ECG:
         unsaid = {key: one for key, one in _UNSAID.items() if source.get(key) is None}
         if source["reader"] == IN_COLUMNS:
             try:
-                found = read_leads(path, source.get("row"))
+                found = read_channels("parquet", path, row=None)
             except RecordError:
                 return {}  # whoever reads it says what is wrong
             said = {"rate_hz": found.rate_hz is not None, "units": None not in found.units}

@@ -268,6 +268,8 @@ def _one_row(name: str, path: Path, columns: Mapping[str, Any]) -> dict[str, Any
             where=where,
             got=", ".join(map(str, frame.columns[:20])),
             expected=", ".join(list(columns)[:20]),
+            fix="give it as training had it (what its cohort.yaml derived, derived); of what is "
+            "not known, an empty column",
         )
     return {column: frame[column].iloc[0] for column in columns if column not in missing}
 

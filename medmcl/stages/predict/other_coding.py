@@ -30,6 +30,10 @@ TIMES = 3.0
 """Times those of training that every quartile is, or part of them, where a unit may be another."""
 SOME = 20
 """Fewer numbers have no quartiles to compare."""
+PARTLY = 0.1
+"""Share of the numbers outside beyond which some may be in another unit."""
+MANY_TIMES = 3
+"""And times the share that lies outside by chance."""
 FEW_PEOPLE = 10
 """Fewer people with a value say nothing of how a column is coded, where most have none."""
 
@@ -140,6 +144,7 @@ class OtherRange:
         known: How many these are.
         outside: Of them, those outside that range.
         beyond: Of them, those beyond it by more than its width.
+        people: Of training, whose range it is.
         times: Median by that of training, where all three quartiles differ so (`TIMES`), as mg/dL
             and mg/L may within one range; 1 elsewhere.
     """
@@ -152,6 +157,7 @@ class OtherRange:
     known: int
     outside: int
     beyond: int
+    people: int
     times: float = 1.0
     code: ClassVar[str] = "tabular.other_range"
 
@@ -165,6 +171,16 @@ class OtherRange:
         """Whether more than half of at least a handful lie outside, however near."""
         return self.known >= HANDFUL and self.outside > TOO_MUCH * self.known
 
+    @property
+    def is_partly(self) -> bool:
+        """Whether more lie outside than by chance, at least a handful, and no more than half.
+
+        Of N people like those in training two in N lie outside their range.
+        """
+        by_chance = 2 * self.known / max(1, self.people)
+        most = max(PARTLY * self.known, MANY_TIMES * by_chance)
+        return not self.is_elsewhere and self.outside >= HANDFUL and self.outside > most
+
     is_recoded: ClassVar[bool] = False
     """Not refused by a prediction: it says so of every row, in ``quality`` or ``outside_of``."""
 
@@ -177,14 +193,10 @@ class OtherRange:
         if self.size > 1 and not self.is_elsewhere:
             return f"{counted(self.known, 'value')} (median {self.median:.3g}) are {self._sized}"
         lie = "lies" if self.known == 1 else "lie"
-        count, far = (self.beyond, "far ") if self.is_too_much else (self.outside, "")
-        if not self.is_elsewhere:
-            count, far = self.beyond, "far "
         here = f" (median {shown_in(self.median, self.low, self.high)})" * self.is_elsewhere
-        doubt = "another unit?" if self.is_elsewhere else "mistakes, or another unit?"
         return (
-            f"{count:,} of {counted(self.known, 'value')}{here} {lie} {far}outside "
-            f"{self._range} of training: {doubt}"
+            f"{self._count:,} of {counted(self.known, 'value')}{here} {lie} {self._far}outside "
+            f"{self._range} of training: {self._doubt}"
         )
 
     @property
@@ -192,12 +204,26 @@ class OtherRange:
         """The same where it leaves: without how many they are, or the median of them."""
         if self.size > 1 and not self.is_elsewhere:
             return f"{self.modality}, {self.column}: values are {self._sized}"
-        far = "" if self.is_elsewhere and not self.is_too_much else "far "
-        part = shown_part(self.beyond if far else self.outside, self.known)
+        part = shown_part(self._count, self.known)
         return (
-            f"{self.modality}, {self.column}: {part} values lie {far}outside {self._range} of "
-            f"training: {'another' if self.is_elsewhere else 'mistakes, or another'} unit?"
+            f"{self.modality}, {self.column}: {part} values lie {self._far}outside "
+            f"{self._range} of training: {self._doubt}"
         )
+
+    @property
+    def _far(self) -> str:
+        near = self.is_elsewhere or (self.is_partly and self.beyond < self.outside)
+        return "" if near and not self.is_too_much else "far "
+
+    @property
+    def _count(self) -> int:
+        return self.beyond if self._far else self.outside
+
+    @property
+    def _doubt(self) -> str:
+        if self.is_elsewhere:
+            return "another unit?"
+        return "another unit of some?" if self.is_partly else "mistakes, or another unit?"
 
     @property
     def fix(self) -> str:
@@ -305,9 +331,10 @@ def other_ranges(
             known=len(numbers),
             outside=int(one.beyond_range(standard).sum()),
             beyond=int(one.implausible(standard).sum()),
+            people=reach.people,
             times=_times(numbers, one.quartiles[:, 0] * deviation + mean),
         )
-        if own.beyond or own.is_elsewhere or own.times != 1:
+        if own.beyond or own.is_elsewhere or own.is_partly or own.times != 1:
             found.append(own)
     return tuple(found)
 

@@ -137,6 +137,7 @@ def test_names_of_one_form(one, own, is_alike):
         ("blank.txt", "the list is empty"),
         ("header.csv", "the list is empty"),
         ("utf16.txt", "iconv -f UTF-16"),
+        ("latin.txt", "iconv -f CP1252"),
         ("nowhere", "no such list"),
         ("no_ids.csv", "no column of people or records"),
         ("empty", "no record of the list can be read"),
@@ -148,6 +149,7 @@ def test_a_list_that_says_nothing_is_refused(what, said, cohort, tmp_path):
     (tmp_path / "blank.txt").write_text(" \n")
     (tmp_path / "header.csv").write_text("record,subject\n")
     (tmp_path / "utf16.txt").write_text("E00001\n", encoding="utf-16")
+    (tmp_path / "latin.txt").write_text("Müller\n", encoding="latin-1")
     with pytest.raises(ConfigError, match=said):
         found(cohort, str(tmp_path / what))
 

@@ -213,16 +213,16 @@ def test_a_number_in_another_unit_is_told_once_and_not_scored(run, tmp_path):
 
 def test_many_columns_of_other_ranges_are_counted_the_worst_first():
     found = [OtherRange(modality="rna", column=f"g{n}", low=-5.7e-09, high=1, median=0, known=99,
-                        outside=n + 1, beyond=n + 1) for n in range(20)]  # fmt: skip
+                        outside=n + 1, beyond=n + 1, people=200) for n in range(20)]  # fmt: skip
     lines = said_once(found)
     assert lines[0].startswith("rna, g19: 20 of 99 values lie far outside 0 to 1")
     assert lines[8:] == ["12 more columns with values outside training"]
 
 
-def labs(numbers):
+def labs(numbers, name="crp"):
     """A cohort of one table with one column."""
-    places = [SimpleNamespace(subject=str(n), values={"crp": one}) for n, one in enumerate(numbers)]
-    spec = SimpleNamespace(modalities={"labs": SimpleNamespace(cell_columns=("crp",))})
+    places = [SimpleNamespace(subject=str(n), values={name: one}) for n, one in enumerate(numbers)]
+    spec = SimpleNamespace(modalities={"labs": SimpleNamespace(cell_columns=(name,))})
     return SimpleNamespace(records={"labs": {"place": places}}, spec=spec)
 
 
@@ -248,6 +248,22 @@ def test_a_lab_in_a_tenth_of_its_unit_is_told_though_it_stays_in_range(factor, s
     assert found[0].times == pytest.approx(factor, rel=0.5)
     assert "80" not in found[0].shown
     assert not other_ranges(labs(here[:19]), "labs", scale, reach)
+
+
+def test_a_lab_of_which_some_are_in_another_unit_is_told():
+    rng = np.random.default_rng(1)
+    home, rows = rng.normal(90, 15, 150), np.arange(150)
+    scale = {"state": {"scales": {"crea": (home.mean(), home.std())}}}
+    standard = ((home - home.mean()) / home.std())[:, None]
+    reach = ColumnReach.learn(standard, ["crea"], rows, rows)
+    here = rng.normal(90, 15, 150)
+    assert not other_ranges(labs(here, "crea"), "labs", scale, reach)
+    here[:63] /= 88.4
+    (found,) = other_ranges(labs(here, "crea"), "labs", scale, reach)
+    assert re.match(
+        r"6[3-5] of 150 values lie outside .* of training: another unit of some", found.what
+    )
+    assert "150" not in found.shown
 
 
 def first_page(done):

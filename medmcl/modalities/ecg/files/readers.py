@@ -355,7 +355,8 @@ def read_channels(
     from medmcl.modalities.ecg.files import xml as ecg_xml
 
     fix = "replace the file with an intact copy, or name the right reader"
-    with damage(path, f"cannot be read as {reader}", fix=fix):
+    named = "a table" if reader == "parquet" else reader
+    with damage(path, f"cannot be read as {named}", fix=fix):
         if reader == "wfdb":
             return ecg_wfdb.read_wfdb(path)
         if reader == "zarr":
@@ -403,7 +404,7 @@ def guess_reader(path: Path) -> Reader:
         "the format cannot be told from the ending of the file",
         where=path,
         expected=f".hea, .xml, {', '.join(endings)}",
-        fix="name the reader in cohort.yaml, for example reader: wfdb",
+        fix="save it as one of these, or name its reader in a cohort.yaml (reader: wfdb)",
     )
 
 
