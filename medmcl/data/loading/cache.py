@@ -113,17 +113,17 @@ class WrittenRows(Rows):
 
     Args:
         rows: Memory-mapped rows, (R, ...).
-        digests: Hash of each row, empty where there is none.
+        digests: Hash of each row, empty where there is none. (R,) bytes
         file: Where they lie.
         stamp: Its `_stamp_of` before it was mapped.
     """
 
     def __init__(
-        self, rows: np.ndarray, digests: Sequence[str], file: Path, stamp: tuple[int, int, int]
+        self, rows: np.ndarray, digests: np.ndarray, file: Path, stamp: tuple[int, int, int]
     ) -> None:
         super().__init__(rows)
         self._digests, self._file, self._stamp = digests, file, stamp
-        self._has = np.array([bool(one) for one in digests], dtype=bool)
+        self._has = digests != b""
         self._sound = ~self._has
         self._looks = self._mapped = 0
         self._bytes = int(rows[:1].nbytes)
@@ -163,7 +163,7 @@ class WrittenRows(Rows):
                 self._stamp, self._sound = stamp, ~self._has
 
     def _compare(self, number: int) -> None:
-        if content_digest(self._rows[number]) != self._digests[number]:
+        if content_digest(self._rows[number]).encode() != self._digests[number]:
             raise self._changed(f"row {number} with another hash")
 
     def _changed(self, got: str) -> ArtefactError:
@@ -194,7 +194,7 @@ class Stored:
         rows: (R, *prepared_shape) float32 or int64; zeros where not usable. A stage that
             learns cannot read those of held_out; nobody reads what is not as it was written.
         usable: (R,) bool.
-        digests: Hash of each row, empty where not usable.
+        digests: Hash of each row, empty where not usable. (R,) bytes
         findings: Number of the record to what was found in it.
         sketches: (R, K) by which copies know each other; NaN where a record has none. None if its
             kind has none.
@@ -204,7 +204,7 @@ class Stored:
 
     rows: np.ndarray | Rows
     usable: np.ndarray
-    digests: list[str]
+    digests: np.ndarray
     findings: dict[int, list[Finding]]
     sketches: np.ndarray | None = None
     shared: tuple[Finding, ...] = ()
@@ -284,7 +284,7 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
         if (facts["key"], facts["modality"]) != (key, modality):
             return None
         rows = np.load(path, mmap_mode="r" if facts["size"] else None, allow_pickle=False)
-        digests = list(facts["digests"])
+        digests = np.array(facts["digests"], dtype="S")
         sketches = None
         if facts["sketched"]:
             beside = folder / f"{modality}.sketches.npy"
@@ -301,7 +301,7 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
         held = tuple(facts.get("held", ()))
     except Exception:  # of damaged bytes numpy raises many kinds; the entry is made anew
         return None
-    usable = np.array([bool(one) for one in digests], dtype=bool)
+    usable = digests != b""
     written = WrittenRows(rows, digests, path, stamp) if usable.any() else rows
     return Stored(written, usable, digests, findings, sketches, shared, held)
 

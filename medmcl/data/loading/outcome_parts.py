@@ -125,7 +125,7 @@ class OutcomeParts:
 
     def _again(self, stored: Stored, rows: range) -> Iterator[Outcome]:
         """Give the outcomes that a part was written from; what could not be read is tried again."""
-        for row, digest in enumerate(stored.digests):
+        for row, digest in enumerate(stored.digests.astype(str).tolist()):
             if not digest:
                 yield from self._read([self.places[rows[row]]])
                 continue

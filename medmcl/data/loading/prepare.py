@@ -336,8 +336,7 @@ class Prepared:
 
     def identity(self, modality: str) -> np.ndarray:
         """Give samples of equal content the same number; -1 where absent. (N,) int64."""
-        digests = np.asarray(self.stored[modality].digests, dtype=str)
-        codes = np.unique(digests, return_inverse=True)[1]
+        codes = np.unique(self.stored[modality].digests, return_inverse=True)[1]
         numbers = self.numbers[modality]
         result = np.full(len(numbers), -1, dtype=np.int64)
         result[numbers >= 0] = codes[numbers[numbers >= 0]]
@@ -627,7 +626,7 @@ def _note_copies(
         one, table = stored[name], cohort.records[name]
         side = cohort.sides(name).tolist()
         sketches = [one.sketch(row) for row in range(len(one.digests))]
-        copies = find_copies(adapter, table["place"].array, side, one.digests, sketches)
+        copies = find_copies(adapter, table["place"].array, side, one.digests.tolist(), sketches)
         if copies:
             usable, findings = one.usable.copy(), dict(one.findings)
             for row, found in copies.items():

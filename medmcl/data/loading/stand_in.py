@@ -47,7 +47,7 @@ def stand_in(cohort: Cohort, inputs: Mapping[str, Mapping[str, Any]]) -> Prepare
         stored[name] = Stored(
             rows=np.broadcast_to(rows[0], (count, *rows[0].shape)),
             usable=np.ones(count, dtype=bool),
-            digests=list(map(str, range(count))),
+            digests=np.arange(count).astype("S"),
             findings={},
         )
     return in_order(cohort, adapters, stored, partly=frozenset(partly))

@@ -25,6 +25,7 @@ from medmcl.data.check import lost_by_outcome
 from medmcl.data.check.lost_by_outcome import lacking_splits
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.reading import content_digest
 from medmcl.engine.peers import peers_here, same_on_all, together
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
@@ -217,7 +218,7 @@ def _run(
     if not first:
         prepared = prepare_inputs(cohort, spec, folder, shown=False, stop=stop)
     digests = {  # of the records of each modality, and of who has which
-        name: fingerprint([stored.digests, prepared.present[name].tolist()])
+        name: content_digest(stored.digests) + content_digest(prepared.present[name])
         for name, stored in prepared.stored.items()
     }
     same_on_all(world.peers, "the records that they prepared", digests, _said)

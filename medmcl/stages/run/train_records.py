@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import compress
 
 import numpy as np
 
@@ -25,13 +24,13 @@ def train_records(prepared: Prepared) -> dict[str, np.ndarray]:
     for name, stored in prepared.stored.items():
         whose = prepared.cohort.records[name]["subject"]
         learned = np.isin(prepared.cohort.sides(name), ["train", "tuning"]) & stored.usable
-        hashes = _numbers(compress(stored.digests, learned))
+        hashes = _numbers(stored.digests[learned])
         people = np.unique(whose.to_numpy()[learned], return_inverse=True)[1].astype(np.uint64)
         found[name] = np.sort(np.unique(np.stack([hashes, people], axis=1), axis=0)[:, 0])
     return found
 
 
-def _numbers(digests: Iterable[str]) -> np.ndarray:
+def _numbers(digests: np.ndarray) -> np.ndarray:
     return np.fromiter((int(text[:16], 16) for text in digests), dtype=np.uint64)
 
 
@@ -89,9 +88,9 @@ def learned_from(
 
 def samples_with(hashes: np.ndarray, prepared: Prepared, name: str) -> np.ndarray:
     """Say which samples hold a record of a modality that is among these hashes, (N,) bool."""
-    digests = np.asarray(prepared.stored[name].digests, dtype=str)
+    digests = prepared.stored[name].digests
     known = np.zeros(len(digests), dtype=bool)
-    filled = digests != ""
+    filled = digests != b""
     known[filled] = np.isin(_numbers(digests[filled]), hashes)
     index = prepared.index(name)
     here = np.zeros(len(index), dtype=bool)

@@ -119,10 +119,10 @@ def refuse_held_out(
     known = np.array([one in people for one in subjects], dtype=bool)
     equal = np.zeros(len(rows), dtype=bool)
     if prepared.adapters[modality].measured:
-        theirs = np.asarray(place.stored[modality].digests, dtype=str)[place.index(modality)[rows]]
+        theirs = place.stored[modality].digests[place.index(modality)[rows]]
         held = split.reindex(cohort.records[modality]["subject"]).to_numpy() == "held_out"
-        ours = np.asarray(prepared.stored[modality].digests, dtype=str)[held]
-        equal = np.isin(theirs, ours[ours != ""])
+        ours = prepared.stored[modality].digests[held]
+        equal = np.isin(theirs, ours[ours != b""])
     if (known | equal).any():
         raise LeakageError(
             "the target of NormSim would see who is held out in the cohort that is selected from",

@@ -30,7 +30,8 @@ def test_a_process_holds_some_of_the_rows_that_it_has_read_however_many(
     file, drawn = tmp_path / "rows.npy", np.random.default_rng(0)
     np.save(file, drawn.standard_normal((ROWS, WIDE), dtype=np.float32))  # 32 MB
     digests = [content_digest(row) for row in np.load(file)]
-    rows = WrittenRows(np.load(file, mmap_mode="r"), digests, file, cache._stamp_of(file))
+    written = np.array(digests, dtype="S")
+    rows = WrittenRows(np.load(file, mmap_mode="r"), written, file, cache._stamp_of(file))
     before, held, kept = mapped(), [], rows[3:5]
     for first in [*range(0, ROWS, 4), 0]:
         chosen = [first + 1, first, first + 3]

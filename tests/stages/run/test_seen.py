@@ -11,7 +11,7 @@ from medmcl.stages.run.train_records import _numbers, samples_with
 
 
 def digests(values):
-    return [hashlib.sha256(str(one).encode()).hexdigest() for one in values]
+    return np.array([hashlib.sha256(str(one).encode()).hexdigest() for one in values], dtype="S")
 
 
 def cohort(values):
