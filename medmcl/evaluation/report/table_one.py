@@ -186,7 +186,8 @@ def table_one(
         Cell(text=few(n, fewest)) if n < fewest else Cell(text=f"{n:,}", count=n) for n in sizes
     )
     rows = [Row(variable="subjects", level="", statistic="subjects", cells=cells)]
-    described = [[subjects.loc[part, one.name] for part in parts] for one in variables]
+    each = [subjects[part] for part in parts]  # the columns of one share an index
+    described = [[one[variable.name] for one in each] for variable in variables]
     is_number = [one.kind == "number" and not _is_flag(columns)
                  for one, columns in zip(variables, described, strict=True)]  # fmt: skip
     secret = [_parts([columns[place] for columns in described], is_number, fewest)
