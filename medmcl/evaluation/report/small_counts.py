@@ -47,7 +47,7 @@ from medmcl.evaluation.report.table_one import Cell, Row, TableOne
 def as_shown(data: Evaluation) -> Evaluation:
     """Give an evaluation with what would tell of few people hidden; ``data`` is left as it is."""
     splits = {row.split for row in data.results}
-    levels, outcomes = levels_of(data.table_one, splits), outcomes_of(data.table_one, splits)
+    levels, outcomes = levels_of(data.table_one, splits), outcomes_of(data.table_one, data.results)
     rows = [*data.results, *_aside(data)]
     wholes, others = _wholes(data, {row.split for row in rows}, outcomes)
     known = Known.of(rows, wholes, others, outcomes)

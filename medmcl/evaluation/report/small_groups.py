@@ -10,6 +10,7 @@ from typing import Any
 
 from medmcl.core.suppression import FEWEST_SUBJECTS, WITHHELD, Hidden, leaves_one
 from medmcl.evaluation.protocol.evidence import PresenceRow, SubgroupRow
+from medmcl.evaluation.protocol.results import Result
 from medmcl.evaluation.protocol.subgroups import COUNTS_WITHHELD
 from medmcl.evaluation.report.small_rows import Known, Outcomes, hidden_row, rounded
 from medmcl.evaluation.report.table_one import Cell, Row, TableOne
@@ -49,33 +50,44 @@ def levels_of(table: TableOne | None, splits: Collection[str]) -> Levels:
     return found
 
 
-def outcomes_of(table: TableOne | None, splits: Collection[str]) -> dict[object, Outcomes]:
+def outcomes_of(table: TableOne | None, results: Sequence[Result]) -> dict[object, Outcomes]:
     """Give how many have a value of each task, or of its columns, where Table 1 says who lacks.
 
     Args:
         table: As shown.
-        splits: What was scored.
+        results: What was scored.
     """
     found: dict[object, Outcomes] = {}
     if table is None:
         return found
-    levels = [cell.count for row in table.rows if row.statistic == "count"
-              for cell in _scored(row, table, splits) if cell.count is not None]  # fmt: skip
+    chosen = columns_scored(table, {row.split for row in results})
+    levels = _sides(table, chosen, results)
     for row in table.rows:
         if row.statistic == "missing":
             own: Outcomes = ([], [])
-            cells = zip(table.rows[0].cells, row.cells, columns_scored(table, splits), strict=True)
-            for people, lack, is_scored in cells:
+            for people, lack, is_scored in zip(table.rows[0].cells, row.cells, chosen, strict=True):
                 few = FEWEST_SUBJECTS - 1 if lack.text.startswith("<") else None  # at most
                 gone = few if lack.count is None else lack.count
                 if people.count is not None and gone is not None:
                     own[not is_scored].append(people.count - gone)
-            if any(cell.text == WITHHELD for cell in _scored(row, table, splits)):
-                own[0].extend(levels)  # who has a value may be all but few of one of these
             own[1].append(sum(own[1]))  # train and tuning together
+            for lack, is_scored in zip(row.cells, chosen, strict=True):
+                if lack.text == WITHHELD:  # who has a value may be all but few of one of these
+                    own[not is_scored].extend(levels[not is_scored])
             scored, others = found.get(_COLUMN.split(row.variable)[0], ([], []))
             found[_COLUMN.split(row.variable)[0]] = (scored + own[0], others + own[1])
     return found
+
+
+def _sides(table: TableOne, chosen: Sequence[bool], results: Sequence[Result]) -> Outcomes:
+    """How many have a level, or an outcome, of those who were scored and of others."""
+    scored = {count for row in results for count in (row.events, row.non_events)}
+    others = {row.train_events for row in results}
+    for row in table.rows:
+        for cell, is_scored in zip(row.cells, chosen, strict=True):
+            if row.statistic == "count":
+                (scored if is_scored else others).add(cell.count)
+    return [n for n in scored if n is not None], [n for n in others if n is not None]
 
 
 def _scored(row: Row, table: TableOne, splits: Collection[str]) -> list[Cell]:

@@ -150,6 +150,11 @@ def test_who_lacks_an_outcome_does_not_follow_from_another_task(tmp_path):
     rows = [row("ill", 104, 50), row("grave", 48, 24), row("some", 102, 40)]
     found = as_shown(replace(made(tmp_path, rows, table_one=table), flow=[])).results
     assert [str(one.n) for one in found] == ["104", "46 to 49", "100 to 103"]
+    both = table_one(pd.concat([pd.DataFrame(columns)] * 2, ignore_index=True),
+                     ["train"] * 110 + ["held_out"] * 110, variables)  # fmt: skip
+    trained = [replace(one, train_subjects=one.n, train_events=one.events) for one in rows]
+    found = as_shown(replace(made(tmp_path, trained, table_one=both), flow=[])).results
+    assert [str(one.train_subjects) for one in found[:2]] == ["104", "46 to 49"]
 
 
 @pytest.mark.parametrize(("n", "shown"), [(102, "102 to 105"), (101, "101")])
