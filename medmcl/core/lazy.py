@@ -189,9 +189,6 @@ class _Settings(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._parts)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._parts
-
 
 def packages_with_parts() -> dict[str, dict[str, Any]]:
     """Give the installed packages that bring parts: name to ``version`` and ``parts`` by group."""

@@ -261,7 +261,7 @@ class Towers(nn.Module):
         if len(rows):
             seen, hidden = taken(batch, name, rows)
             with norms_as_learned(tower) if everywhere == 1 else nullcontext():
-                lengths = self._lengths(name, batch)
+                lengths = self._lengths(name, batch) if name in batch.lengths else None
                 encoded, pooled = tower(seen, hidden, lengths, self.length_groups)
         else:
             # What joins the others moves the statistics that a graph of this row would hold on to.
@@ -286,10 +286,8 @@ class Towers(nn.Module):
             outcome["padding"] = padding
         return outcome
 
-    def _lengths(self, name: str, batch: Batch) -> np.ndarray | None:
-        """How long the present rows of a modality are, if the batch says."""
-        if name not in batch.lengths:
-            return None
+    def _lengths(self, name: str, batch: Batch) -> np.ndarray:
+        """How long the present rows of a modality are, where the batch says."""
         lengths, present = (batch.values(x[name]) for x in (batch.lengths, batch.present))
         return lengths[present]
 

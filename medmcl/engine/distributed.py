@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -98,15 +99,18 @@ def charge(
         `CHANCE` what the loss would be if every term that knows its chance level were at it; absent
         if none does.
     """
-    # Ask every objective; one slot for each term it may charge, in an order all ranks share
-    ring, own = _ring(objectives, batch, world)
-    ways = _views_by_way(objectives, seen, own, world)
+    if world.size == 1:
+        ring, ways = ALONE, dict.fromkeys(("rows", "gather", "stream"), seen)
+    else:
+        ring, ways = _views_by_way(objectives, seen, batch, world)
+    # One slot for each term that an objective may charge, in an order all ranks share
     slots: list[_Slot] = []
     taken: set[str] = set()
     for name, (objective, weight) in objectives.items():
         by_rows = objective.across_ranks == "rows"
         views = {view: ways[objective.across_ranks][view] for view in objective.views}
-        with rows_in_ring(ring if objective.across_ranks == "stream" else ALONE):
+        streams = ring is not ALONE and objective.across_ranks == "stream"
+        with rows_in_ring(ring) if streams else nullcontext():
             answer = objective(views, batch if by_rows else next(iter(views.values())).batch)
         if not set(answer) <= set(objective.terms):
             raise RuntimeError(f"{name} charges {sorted(answer)}, declares {objective.terms}")
@@ -138,7 +142,7 @@ def charge(
 def _ring(objectives: Charged, batch: Batch, world: World) -> tuple[Ranks, slice | None]:
     """Give the ranks, and which rows are this one's, if losses stream; else this rank alone."""
     ways = {objective.across_ranks for objective, _ in objectives.values()}
-    if world.size == 1 or "stream" not in ways:
+    if "stream" not in ways:
         return ALONE, None
     counts = counts_of_ranks(len(batch), world)
     if not worth_tiles(sum(counts) * world.size, world.device):
@@ -155,12 +159,13 @@ def _ring(objectives: Charged, batch: Batch, world: World) -> tuple[Ranks, slice
 
 
 def _views_by_way(
-    objectives: Charged, seen: Mapping[str, Embeddings], own: slice | None, world: World
-) -> dict[str, dict[str, Embeddings]]:
-    """Give each view as objectives see it, by how they behave across ranks.
+    objectives: Charged, seen: Mapping[str, Embeddings], batch: Batch, world: World
+) -> tuple[Ranks, dict[str, Mapping[str, Embeddings]]]:
+    """Give the ranks, and each view as objectives see it, by how they behave across ranks.
 
     It is gathered once, with every field that some objective needs of it.
     """
+    ring, own = _ring(objectives, batch, world)
     needed: dict[str, set[str]] = {}
     for objective, _ in objectives.values():
         if objective.across_ranks != "rows":
@@ -176,14 +181,16 @@ def _views_by_way(
             for view, one in whole.items()
         }
     )
-    return {"rows": dict(seen), "gather": whole, "stream": streamed}
+    return ring, {"rows": seen, "gather": whole, "stream": streamed}
 
 
 def _over_ranks(slots: list[_Slot], world: World) -> list[Term | None]:
     """Mean and count of every slot over the global batch, detached; None without rows."""
     by_rows = [slot for slot in slots if slot.by_rows]
+    here = [slot.here for slot in slots]
+    found = [None if one is None else replace(one, value=one.value.detach()) for one in here]
     if world.size == 1 or not by_rows:
-        return [None if s.here is None else _detached(s.here) for s in slots]
+        return found
     sums = torch.stack([_sums(slot.here, world.device) for slot in by_rows])
     dist.all_reduce(sums, group=world.group)
     counts, _, weights, chances = host.read(sums).T.tolist()
@@ -198,10 +205,7 @@ def _over_ranks(slots: list[_Slot], world: World) -> list[Term | None]:
         else None
         for i, slot in enumerate(by_rows)
     }
-    return [
-        totals[s.name] if s.by_rows else None if s.here is None else _detached(s.here)
-        for s in slots
-    ]
+    return [totals[s.name] if s.by_rows else one for s, one in zip(slots, found, strict=True)]
 
 
 def _sums(term: Term | None, device: torch.device) -> Tensor:
@@ -213,10 +217,6 @@ def _sums(term: Term | None, device: torch.device) -> Tensor:
     if term.chance is not None:
         facts[3] = term.chance
     return facts * term.count
-
-
-def _detached(term: Term) -> Term:
-    return replace(term, value=term.value.detach())
 
 
 def tied(loss: Tensor, seen: Mapping[str, Embeddings], towers: Mapping[str, nn.Module]) -> Tensor:

@@ -116,8 +116,6 @@ def routed_as_one(world: World, first: int, noise: torch.Generator) -> AbstractC
         noise: Source of the routers' noise, in one state on all ranks; one process draws from
             torch's own.
     """
-    if world.size == 1:
-        return tokens_of_ranks(None)
     gather = torch.no_grad()(partial(_of_all, world=world))
     return tokens_of_ranks(
         Ranks(rank=world.rank, size=world.size, first=first, gather=gather, noise=noise)

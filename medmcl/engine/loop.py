@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -78,6 +79,8 @@ class Learner(nn.Module):
 
     def encode(self, views: Mapping[str, Batch], parts: int = 1) -> dict[str, Embeddings]:
         """Encode every view; in parts where nothing is learned."""
+        if parts == 1:
+            return {name: self.model(batch) for name, batch in views.items()}
         return {name: encode_in_parts(self.model, batch, parts) for name, batch in views.items()}
 
     @property
@@ -155,10 +158,6 @@ class Training:
     state: Progress = field(default_factory=Progress)
     outcomes: Outcomes = field(default_factory=Outcomes)
 
-    def autocast(self) -> torch.autocast:
-        """Give the autocast context of the plan's precision."""
-        return autocast(self.plan.precision, self.world.device)
-
     def generator(self, *key: str | int) -> torch.Generator:
         """Give the draws of views for ``key``, of this stage."""
         return torch_generator(self.plan.seed, self.plan.stage, *key, device=self.world.device)
@@ -180,7 +179,7 @@ class Training:
         learner.train()
         batch = batch.to(world.device)
         if self.feed.selector is not None:
-            with self.autocast():
+            with autocast(plan.precision, world.device):
                 rows = keep_rows(
                     rows, batch, learner.model, self.feed.selector, state, world,
                     epoch=state.step // plan.steps_per_epoch, parts=plan.accumulate,
@@ -195,7 +194,7 @@ class Training:
         set_rate(self.optimiser, rate_at(state.step, plan.steps, plan.optimiser))
         self.optimiser.zero_grad(set_to_none=True)
         noise = self.generator("step", state.step, 0)  # of routers: torch's own of rank 0
-        with routed_as_one(world, first, noise):
+        with nullcontext() if world.size == 1 else routed_as_one(world, first, noise):
             loss, terms = self._learn(seen, batch, key)
         state.step += 1
         if not terms:  # no rank had rows to charge for
@@ -223,7 +222,7 @@ class Training:
     ) -> tuple[Tensor, Terms]:
         """Give the loss and its terms, and every parameter its gradient if there are any."""
         if self.plan.accumulate == 1:
-            with self.autocast():
+            with autocast(self.plan.precision, self.world.device):
                 loss, terms = (self.step_module or self.learner)(seen, batch, self.world)
             if terms:
                 loss.backward()
@@ -234,7 +233,7 @@ class Training:
             seen,
             parts=self.plan.accumulate,
             key=key,
-            autocast=self.autocast,
+            autocast=partial(autocast, self.plan.precision, self.world.device),
         )
         if terms:
             average_gradients(self.learner, self.world)
@@ -295,7 +294,7 @@ class Training:
             seen = {
                 name: view(batch, generator, disturb=False) for name, view in self.views.items()
             }
-            with self.autocast():
+            with autocast(self.plan.precision, self.world.device):
                 embeddings = learner.encode(seen, self.plan.accumulate)
                 loss, terms = charge(learner.charged, embeddings, batch, alone)
             if not terms:
@@ -350,7 +349,7 @@ class Training:
         found = []
         for number, batch in enumerate(self.feed.fixed(probe.batches, self.world)):
             generator = RowGenerator(self.generator("probe", number))
-            with self.autocast():
+            with autocast(self.plan.precision, self.world.device):
                 seen = probe.view(batch, generator, disturb=False)
                 found.append(encode_in_parts(self.learner.model, seen, self.plan.accumulate))
         return found

@@ -41,6 +41,11 @@ class OptimiserSettings(Config):
     """Whether each of several processes remembers (and moves) its share of the weights alone: of
     AdamW 8 bytes a weight, divided by the processes. The same weights come of it."""
 
+    @property
+    def by_depth(self) -> bool:
+        """Whether it asks in which layer of an encoder a weight stands."""
+        return self.layer_decay != 1 or self.name == "muon"
+
 
 def rate_at(step: int, steps: int, settings: OptimiserSettings) -> float:
     """Give the factor on the peak rate at ``step`` of ``steps`` (0-based).

@@ -30,7 +30,7 @@ class Record:
     def __init__(self, path: Path, *, active: bool) -> None:
         self.path, self.active = path, active
         self.started = time.monotonic()
-        lines = read_metrics(path, times=True) if active else []
+        lines = read_metrics(path, times=True) if active and path.exists() else []
         self.before = max((float(line.get("elapsed") or 0.0) for line in lines), default=0.0)
 
     def rewind(self, stage: str, step: int) -> None:

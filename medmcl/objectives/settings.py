@@ -133,15 +133,11 @@ class ScaleSettings(Config):
     """Earlier stage with an objective of the same name: its scale is gone on with."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> ScaleSettings:
+    def _one_source_below_max(self) -> ScaleSettings:
         if self.of is not None and self.model_fields_set != {"of"}:
             raise ValueError("of: the other objective says all of the scale; leave the rest out")
         if self.start_from is not None and "init" in self.model_fields_set:
             raise ValueError("start_from: the scale begins where that stage left it; no init")
-        return self
-
-    @model_validator(mode="after")
-    def _start_below_max(self) -> ScaleSettings:
         if self.init > self.max:
             raise ValueError(f"init {self.init} lies above max {self.max}")
         return self

@@ -70,10 +70,6 @@ class Plan:
     kinds: Mapping[str, str]
     written: str
 
-    def named(self, kind: type[S]) -> dict[str, S]:
-        """Give the stages of one kind before it by name, in order."""
-        return named(self.before, kind)
-
 
 class StageSpec(Config):
     """What a recipe says of a stage, and what can be asked of that."""

@@ -107,7 +107,7 @@ def find_copies(
     if isinstance(adapter, Sketches) and len(firsts) > 1:
         near = neighbours(np.stack([np.asarray(sketches[row]) for row in firsts]))
         pairs = [(firsts[one], firsts[other]) for one, other in near]
-        for row, finding in _near(adapter, members, pairs):
+        for row, finding in _near(adapter, members, pairs) if pairs else ():
             found.setdefault(row, []).append(finding)
     return found
 

@@ -49,15 +49,10 @@ class EventRows:
         keys = spec.keys
         ours = [named_as_meds(one) for one in spec.modalities.values() if one.keys.table == pattern]
         dates = [one for one in keys.subjects.dates.values() if one.table == pattern]
-        named = sum(one == pattern for one in tables_named(keys.model_dump()))
         plain = all(one.traits.records_from == "events" and not one.keys.join for one in ours)
-        if (
-            named != len(ours) + len(dates)
-            or not plain
-            or keys.missing
-            or "{" in pattern
-            or not (ours or dates)
-        ):
+        if not (ours or dates) or not plain or keys.missing or "{" in pattern:
+            return None
+        if sum(one == pattern for one in tables_named(keys.model_dump())) != len(ours) + len(dates):
             return None
         own = keys.subjects.id or "id"
         columns = {one.keys.id or own for one in ours} | {one.id or own for one in dates}

@@ -50,7 +50,7 @@ def index_samples(
     frame: pd.DataFrame,
     records: Mapping[str, Records],
     subjects: SubjectTable,
-    keys: IndexKeys | None,
+    keys: IndexKeys,
 ) -> tuple[pd.DataFrame, np.ndarray, list[Finding]]:
     """Give each sample its index date.
 
@@ -59,8 +59,6 @@ def index_samples(
     Returns:
         The samples, their index dates (N,) datetime64[ns] with NaT where unknown, and findings.
     """
-    if keys is None:
-        return frame, np.full(len(frame), np.datetime64("NaT"), dtype="M8[ns]"), []
     findings: list[Finding] = []
     if keys.column is not None:
         index = index_dates(subjects, keys.column)

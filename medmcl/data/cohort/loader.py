@@ -122,7 +122,8 @@ class Opening:
         self.findings += undated(self.spec)
         for error in filter(None, self.underived.values()):
             self._note(error)
-        self._say_what_misses_nothing()
+        if self.spec.keys.missing:
+            self._say_what_misses_nothing()
         samples = self._try(partial(self._samples, found, table, split))
         if samples is None:
             return None
@@ -271,8 +272,6 @@ class Opening:
 
             def emptied(frame: pd.DataFrame) -> pd.DataFrame:
                 said = self.spec.keys.missing
-                if not said:
-                    return frame
                 # no pattern takes columns that say whose a row is, or where a file lies
                 keys = self.spec.keys
                 named = {keys.subjects.id, *(one.key for one in keys.maps.values())}
@@ -573,7 +572,10 @@ class Opening:
                 f"{counted(nothing, 'subject')} with no record of any modality: left out",
                 "nothing, if that is meant; otherwise see id: and present: of the modalities",
             )
-        frame, index, noted = index_samples(frame, records, subjects, self.spec.keys.index)
+        asked = self.spec.keys.index
+        if asked is None:
+            return frame, np.full(len(frame), np.datetime64("NaT"), dtype="M8[ns]")
+        frame, index, noted = index_samples(frame, records, subjects, asked)
         self.findings += noted
         return frame, index
 

@@ -328,15 +328,15 @@ def _references(
         if dated and keys.index is None and "index" not in left_out:
             what = f"'tasks.{name}' counts from an index date, and there is no 'index:'"
             faults.append((f"tasks.{name}", what))
-    return [*faults, *_noisy_references(keys.noisy_pairs, modalities, tasks)]
+    if keys.noisy_pairs is not None and keys.noisy_pairs.share:  # without it nothing reads them
+        faults += _noisy_references(keys.noisy_pairs, modalities, tasks)
+    return faults
 
 
 def _noisy_references(
-    keys: NoisyPairsKeys | None, modalities: Mapping[str, Any], tasks: Mapping[str, Task | None]
+    keys: NoisyPairsKeys, modalities: Mapping[str, Any], tasks: Mapping[str, Task | None]
 ) -> list[tuple[str, str]]:
-    """Faults of names under ``noisy_pairs:``; without a share nothing reads them."""
-    if keys is None or not keys.share:
-        return []
+    """Faults of names under ``noisy_pairs:``."""
     faults = []
     if keys.modality not in modalities:
         hint = nearest(keys.modality, modalities)

@@ -113,7 +113,7 @@ def load_records(
     if spec.keys.date is not None:
         when = dates(table[spec.keys.date], f"{field}.date, table {where}").astype("M8[ns]")
     templates = path_templates(spec)
-    paths = partial(_paths, spec, root, templates) if templates else _no_paths
+    paths = partial(_paths, spec, root, templates)
     rows = TableRows(table, _named_columns(spec), owner, ids, paths, roots)
     places = PlaceArray(rows, np.arange(len(table)))
     if own is None and ids is owner and has.all():
@@ -158,21 +158,6 @@ def refuse_packed(spec: ModalitySpec, records: Records) -> None:
             )
 
 
-def template_columns(template: str, where: str) -> list[str]:
-    """Give the columns that a path template names.
-
-    Raises:
-        CohortError: Braces that do not close.
-    """
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise CohortError(
-            f"is not a path template: {error}", where=where, got=template, expected="ecg/{id}"
-        ) from None
-    return [name for _, name, _, _ in parts if name is not None]
-
-
 def path_templates(spec: ModalitySpec) -> dict[str, str]:
     """Give the path templates of a modality by the name of the file."""
     path = spec.keys.path
@@ -182,9 +167,21 @@ def path_templates(spec: ModalitySpec) -> dict[str, str]:
 
 
 def path_columns(spec: ModalitySpec) -> list[str]:
-    """Give the columns that the paths of a modality name."""
-    where = f"modalities.{spec.name}.path"
-    return [name for t in path_templates(spec).values() for name in template_columns(t, where)]
+    """Give the columns that the paths of a modality name.
+
+    Raises:
+        CohortError: Braces that do not close.
+    """
+    where, found = f"modalities.{spec.name}.path", []
+    for template in path_templates(spec).values():
+        try:
+            parts = list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise CohortError(
+                f"is not a path template: {error}", where=where, got=template, expected="ecg/{id}"
+            ) from None
+        found += [name for _, name, _, _ in parts if name is not None]
+    return found
 
 
 def _named_columns(spec: ModalitySpec) -> list[str]:
@@ -315,10 +312,6 @@ def present(
     for name in dict.fromkeys([*spec.needed_columns, *path_columns(spec)]):
         has &= table[name].notna().to_numpy()
     return has
-
-
-def _no_paths(values: Mapping[str, Any]) -> dict[str, Path]:  # noqa: ARG001  (as `_paths`)
-    return {}
 
 
 def _paths(

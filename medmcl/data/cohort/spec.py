@@ -543,16 +543,12 @@ class ModalitySpec:
     @property
     def source_columns(self) -> list[str]:
         """All columns of its table that the adapter reads."""
-        frames = self.source.model_dump().get("frames")
-        named = list(frames.values()) if isinstance(frames, dict) else []
-        return [*self.needed_columns, *self.cell_columns, *named, *self._grouping]
-
-    @property
-    def _grouping(self) -> list[str]:
-        """Columns that say in whom genotypes are judged together."""
         told = self.source.model_dump()
-        ancestry = told.get("ancestry")
-        return [*(told.get("controls") or ()), *([ancestry] if ancestry is not None else [])]
+        frames, ancestry = told.get("frames"), told.get("ancestry")
+        named = list(frames.values()) if isinstance(frames, dict) else []
+        named += told.get("controls") or ()  # in whom genotypes are judged together
+        named += [ancestry] if ancestry is not None else []
+        return [*self.needed_columns, *self.cell_columns, *named]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,25 +112,18 @@ class Prepared:
     def for_learning(self) -> Prepared:
         """What a stage that learns is given of it: held_out is shut, however its rows are read.
 
-        Who is in held_out and who has which modality can still be counted.
+        Who is in held_out and who has which modality can still be counted. A record is on the side
+        of its subject; one that a sample of an open split holds is open.
         """
         opened = tuple(split for split in self.opened if split != "held_out")
-        stored = {
-            name: replace(one, rows=OpenRows(one.rows, self._closed(name, opened)))
-            for name, one in self.stored.items()
-        }
+        stored = {}
+        for name, one in self.stored.items():
+            side = self.cohort.sides(name)
+            closed = np.where(np.isin(side, [*opened]), "", side).astype(str)
+            numbers = self.numbers[name]
+            closed[numbers[np.isin(self.splits, opened) & (numbers >= 0)]] = ""
+            stored[name] = replace(one, rows=OpenRows(one.rows, closed))
         return replace(self, opened=opened, stored=stored)
-
-    def _closed(self, modality: str, opened: Sequence[str]) -> np.ndarray:
-        """Give the split of each record that is not open, empty where it is, (R,) str.
-
-        A record is on the side of its subject; one that a sample of an open split holds is open.
-        """
-        side = self.cohort.sides(modality)
-        closed = np.where(np.isin(side, [*opened]), "", side).astype(str)
-        numbers = self.numbers[modality]
-        closed[numbers[np.isin(self.splits, opened) & (numbers >= 0)]] = ""
-        return closed
 
     def usable(self, modality: str) -> np.ndarray:
         """Which records could be prepared and are no doubtful copies, (R,) bool."""

@@ -242,17 +242,10 @@ def inspect_together(adapter: Adapter, name: str, places: Sequence[RecordRef]) -
         return []
     most = min(len(places), ROWS_TOGETHER if traits(adapter).tabular else TOGETHER)
     rows = np.unique(np.linspace(0, len(places) - 1, most).round())
-    found = adapter.inspect_together(_raws(adapter, [places[int(row)] for row in rows]))
+    read = (read_record(adapter, places[int(row)])[0] for row in rows)
+    found = adapter.inspect_together(raw for raw in read if raw is not None)
     told = [replace(one, where=f"modalities.{name}, {one.where}") for one in found]
     return of_modality(told, name)
-
-
-def _raws(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[Any]:
-    """Give the raw records that can be read."""
-    for place in places:
-        raw, _ = read_record(adapter, place)
-        if raw is not None:
-            yield raw
 
 
 def held_bytes(content: Any) -> int:

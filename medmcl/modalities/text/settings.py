@@ -54,17 +54,13 @@ class TextSettings(Config):
     `delete`, `swap`, `sentence_drop` or `sentence_shuffle`"""
 
     @model_validator(mode="after")
-    def _one_tokeniser(self) -> TextSettings:
+    def _check(self) -> TextSettings:
         if self.model is not None and self.clip_vocabulary is not None:
             raise ValueError("clip_vocabulary: not beside model, which has a tokeniser of its own")
         if self.vocabulary_of is not None and (self.model or self.clip_vocabulary):
             raise ValueError("vocabulary_of: not beside model or clip_vocabulary, which have one")
         if self.vocabulary_name is not None and self.vocabulary_of is None:
             raise ValueError("vocabulary_name: only vocabulary_of reads it")
-        return self
-
-    @model_validator(mode="after")
-    def _check(self) -> TextSettings:
         if self.tokeniser == "bpe" and self.vocabulary < BASE:
             raise ValueError(f"vocabulary: byte pairs start from {BASE} tokens; give more")
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -26,7 +26,7 @@ from medmcl.objectives.pairwise.contrastive import (
     sigmoid_loss,
     with_groups,
 )
-from medmcl.objectives.pairwise.tiles import some_in_ring
+from medmcl.objectives.pairwise.tiles import is_in_ring, some_in_ring
 from medmcl.objectives.settings import CrossModalSettings, InModalSettings, Learned
 
 
@@ -86,8 +86,8 @@ class CrossModal(nn.Module):
                 with compared(embeddings.batch, rows, groups) as (mine, own_groups):
                     first, second = (_of_rows(embeddings.pooled[name], mine) for name in (a, b))
                     value = self._compare(first, second, scale, own_groups)
-                chance = self._chance(len(rows), groups)
-                term = Term(value, len(rows), chance=chance)
+                known = sigmoid_chance if self.settings.loss == "siglip" else info_nce_chance
+                term = Term(value, len(rows), chance=known(len(rows), groups))
                 charged[f"cross_modal/{a}~{b}"] = (term, weight)
         total = sum(weight for _, weight in charged.values())
         return {n: replace(term, weight=weight / total) for n, (term, weight) in charged.items()}
@@ -103,10 +103,6 @@ class CrossModal(nn.Module):
         if self.settings.loss == "siglip":
             return sigmoid_loss(a, b, scale, self.bias, groups=groups)
         return info_nce(a, b, scale, self.settings.weight, groups=groups)
-
-    def _chance(self, rows: int, groups: Tensor | None) -> float | Tensor:
-        known = sigmoid_chance if self.settings.loss == "siglip" else info_nce_chance
-        return known(rows, groups)
 
 
 @contextmanager
@@ -126,7 +122,7 @@ def compared(
     own = batch.own or slice(0, len(batch))
     here = slice(*np.searchsorted(rows, (own.start, own.stop)).tolist())
     mine = torch.from_numpy(rows[here] - own.start).to(batch.ids.device, non_blocking=True)
-    with some_in_ring(rows):
+    with some_in_ring(rows) if is_in_ring() else nullcontext():
         yield mine, None if groups is None else groups[here]
 
 

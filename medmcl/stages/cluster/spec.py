@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from medmcl.core.config import Config, refuse_absent
 from medmcl.core.errors import ConfigError
-from medmcl.stages.stage import Check, Plan, StageSpec
+from medmcl.stages.stage import Check, Plan, StageSpec, named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +79,7 @@ class ClusterSpec(StageSpec):
         """
         from medmcl.stages.train.spec import TowersSpec
 
-        made, clustered = plan.named(TowersSpec), plan.named(ClusterSpec)
+        made, clustered = named(plan.before, TowersSpec), named(plan.before, ClusterSpec)
         where = f"stage {self.name}"
         what = f"'{self.of}' is no stage before it that has towers"
         refuse_absent(self.of, made, what, where=f"{where}, of", none="a train stage before it")

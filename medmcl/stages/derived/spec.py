@@ -74,7 +74,7 @@ class DerivedSpec(UntrainedSpec):
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:
-        yield partial(self._refuse_lacking, plan.named(TowersSpec))
+        yield partial(self._refuse_lacking, named(plan.before, TowersSpec))
         yield from super().checks(plan)
 
     def _refuse_lacking(self, made: Mapping[str, TowersSpec]) -> None:

@@ -245,7 +245,8 @@ class EvaluateKeys(StageSpec):
         def towers(stage: str) -> tuple[str, ...]:
             return made[stage].towers if stage in made else ()
 
-        return self.asking({name: one.for_cohort(towers) for name, one in self.asked.items()})
+        found = {name: one.for_cohort(towers) for name, one in self.asked.items()}
+        return self.model_copy(update=found)
 
     @override
     def used_tasks(self, known: Iterable[str]) -> Iterable[str]:
@@ -257,10 +258,10 @@ class EvaluateKeys(StageSpec):
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:
-        made = plan.named(TowersSpec)
+        made = named(plan.before, TowersSpec)
         yield partial(self._refuse_inside, plan.before, made)
         if "attack" in self.asked:
-            yield partial(self._refuse_attacked, made, plan.named(PoisonSpec))
+            yield partial(self._refuse_attacked, made, named(plan.before, PoisonSpec))
 
     def _refuse_inside(self, before: Sequence[StageSpec], made: Mapping[str, TowersSpec]) -> None:
         """Refuse models and aspects of stages that have not what they look at.

@@ -46,7 +46,7 @@ class JoinSpec(UntrainedSpec):
 
     @override
     def checks(self, plan: Plan) -> Iterable[Check]:
-        yield partial(self._refuse_apart, plan.named(TowersSpec))
+        yield partial(self._refuse_apart, named(plan.before, TowersSpec))
         yield from super().checks(plan)
 
     def _refuse_apart(self, made: Mapping[str, TowersSpec]) -> None:

@@ -49,7 +49,9 @@ def recipe_on(
                 fix="give its name or file, or what a file would hold",
             )
         return opened, recipe
-    named = recipe if isinstance(recipe, Mapping) else _recipe_name(recipe, opened)
+    named = recipe or opened.spec.keys.recipe
+    if named is None:
+        raise _no_recipe(opened)
     spec = for_cohort(read_recipe(named, recipe_overrides(overrides)), kinds_of(opened))
     spec = spec.expanded(list(opened.spec.tasks))
     for fault in faults_of_models(spec, kinds_of(opened)):
@@ -97,28 +99,26 @@ def prepare_inputs(
         return prepare(cohort, spec.inputs, cache=cache_folder(folder.parent), progress=told)
 
 
-def _recipe_name(recipe: str | Path | None, cohort: Cohort) -> str | Path:
-    name = recipe or cohort.spec.keys.recipe
-    if name is None:
-        kinds = kinds_of(cohort)
-        if not kinds:
-            raise ConfigError(
-                "no recipe is named, and the cohort has no modality to read",
-                where=f"cohort {cohort.name}",
-                expected="`modalities:` in its cohort.yaml",
-                fix="for a model of the columns of its table: `modalities: {clinic: {reader: "
-                'table, columns: "*"}}` and a recipe for tables (`medmcl recipes`); for vectors: '
-                "medmcl evaluate --embeddings FILE --cohort COHORT --out FOLDER",
-            )
-        fit = _fitting(kinds)
-        raise ConfigError(
-            "no recipe is named",
-            got=f"cohort {cohort.name} of {', '.join(f'{n} ({k})' for n, k in kinds.items())}",
-            expected=f"a recipe that reads these: {', '.join(fit) or 'none that ships does'}",
-            fix=f"for example --recipe {fit[0] if fit else 'FILE'} (`medmcl recipes` says what "
-            f"each does), or `recipe:` in {cohort.name}'s cohort.yaml",
+def _no_recipe(cohort: Cohort) -> ConfigError:
+    """Give the error for a cohort without a recipe; says which would fit."""
+    kinds = kinds_of(cohort)
+    if not kinds:
+        return ConfigError(
+            "no recipe is named, and the cohort has no modality to read",
+            where=f"cohort {cohort.name}",
+            expected="`modalities:` in its cohort.yaml",
+            fix="for a model of the columns of its table: `modalities: {clinic: {reader: "
+            'table, columns: "*"}}` and a recipe for tables (`medmcl recipes`); for vectors: '
+            "medmcl evaluate --embeddings FILE --cohort COHORT --out FOLDER",
         )
-    return name
+    fit = _fitting(kinds)
+    return ConfigError(
+        "no recipe is named",
+        got=f"cohort {cohort.name} of {', '.join(f'{n} ({k})' for n, k in kinds.items())}",
+        expected=f"a recipe that reads these: {', '.join(fit) or 'none that ships does'}",
+        fix=f"for example --recipe {fit[0] if fit else 'FILE'} (`medmcl recipes` says what "
+        f"each does), or `recipe:` in {cohort.name}'s cohort.yaml",
+    )
 
 
 def _fitting(kinds: Mapping[str, str]) -> list[str]:

@@ -34,8 +34,9 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         ConfigError: A modality that the cohort does not have, or of a kind that the recipe does
             not know; or input projections that are no mappings.
     """
-    _refuse_kinds(recipe)
-    recipe = with_names(recipe, kinds)
+    if recipe.kinds:
+        _refuse_kinds(recipe)
+    recipe = with_names(recipe, kinds) if recipe.roles else recipe
     shared = recipe.shared
     inputs, views = dict(recipe.inputs), dict(recipe.views)
     towers = dict(recipe.towers if shared is None else input_projections_of(shared))
@@ -87,7 +88,7 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         "stages": tuple(stages),
         **built,
     }
-    return recipe.model_copy(update=update).with_stands(stands)
+    return recipe.model_copy(update=update).knowing(stands)
 
 
 def asked_inputs(tower: Mapping[str, Any], kind: str | None) -> Mapping[str, Any]:
@@ -137,7 +138,7 @@ ROLES = "roles"
 
 
 def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
-    """Give a recipe whose roles are modalities of the cohort; itself if it has no roles.
+    """Give a recipe whose roles are modalities of the cohort.
 
     A modality of the cohort that is called like the role takes it, else the only one of its kind.
     What was set under the cohort's own name (``--set inputs.cxr.size=320``) adds to the role's.
@@ -149,8 +150,6 @@ def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     Raises:
         ConfigError: The cohort has none, or several, of the kind of a role.
     """
-    if not recipe.roles:
-        return recipe
     named = {role: _modality(role, recipe.kinds_of(role), kinds) for role in recipe.roles}
     tree = recipe.model_dump(mode="json", by_alias=True, exclude={"roles", "kinds"})
     kept = {key: tree.pop(key) for key in ("name", "about", "source", "schema")}
@@ -162,7 +161,7 @@ def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
         for section, told in _by_modality(recipe)
         if role in told and name not in told
     }
-    return RecipeSpec.model_validate(resolved).with_taken(named).with_stands(stands)
+    return RecipeSpec.model_validate(resolved).knowing(stands, named)
 
 
 def _by_modality(recipe: RecipeSpec) -> Iterable[tuple[str, Mapping[str, Any]]]:

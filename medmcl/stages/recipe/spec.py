@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import BeforeValidator, Field, PrivateAttr, TypeAdapter, model_validator
 
@@ -21,7 +21,7 @@ from medmcl.stages.stage import STAGES, StageSpec
 @cache
 def _stages() -> TypeAdapter[StageSpec]:
     """What tells stages by their ``stage``; made once all modules of packages can be imported."""
-    kinds: Any = Union[*STAGES.settings.values()]
+    kinds: Any = Union[*(STAGES.settings[name] for name in STAGES)]
     return TypeAdapter(Annotated[kinds, Field(discriminator="stage")])
 
 
@@ -77,16 +77,18 @@ class RecipeSpec(Config):
         """Role to the modality that took its place; empty before that, and without roles."""
         return self._taken
 
-    def with_taken(self, taken: Mapping[str, str]) -> RecipeSpec:
-        """Give the recipe that knows which roles it had; nothing that is written says so."""
-        known = self.model_copy()
-        known._taken = dict(taken)
-        return known
+    def knowing(self, stands: Mapping[str, str], taken: Mapping[str, str] | None = None) -> Self:
+        """Give the recipe that knows where more of its keys stand, and which roles it had.
 
-    def with_stands(self, stands: Mapping[str, str]) -> RecipeSpec:
-        """Give the recipe that knows where more of its keys stand; see `stands`."""
+        Nothing that is written says so.
+
+        Args:
+            stands: See `stands`.
+            taken: See `taken`; as before if not given.
+        """
         known = self.model_copy()
         known._stands = {**self._stands, **stands}
+        known._taken = dict(self._taken if taken is None else taken)
         return known
 
     def expanded(self, tasks: Sequence[str]) -> RecipeSpec:
@@ -118,8 +120,9 @@ class RecipeSpec(Config):
             if each.name in made:
                 raise ConfigError(f"two stages are named '{each.name}'")
             for wanted in each.sources():
-                what = f"stage '{each.name}' needs the stage '{wanted}' before it"
-                refuse_absent(wanted, made, what, fix=each.fix_source(wanted))
+                if wanted not in made:
+                    what = f"stage '{each.name}' needs the stage '{wanted}' before it"
+                    refuse_absent(wanted, made, what, fix=each.fix_source(wanted))
             made.append(each.name)
         known = self.model_copy(update={"stages": tuple(stages)})
         known._written = self.stages

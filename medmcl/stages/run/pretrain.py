@@ -207,9 +207,10 @@ def _run(
     first, folder, spec = world.rank == 0, run.path, run.recipe
     record = Record(folder / "metrics.jsonl", active=first)
     if first:
-        run.forget_damaged(stage.name for stage in spec.stages)
-        if resume and not (folder / "config.yaml").exists():
-            record.say(f"nothing to resume in {folder}; starting")
+        if resume:
+            run.forget_damaged(stage.name for stage in spec.stages)
+            if not (folder / "config.yaml").exists():
+                record.say(f"nothing to resume in {folder}; starting")
         record.say(f"cohort {cohort.name}: {len(cohort.subjects)} subjects; recipe {spec.name}")
         prepared = prepare_inputs(cohort, spec, folder, stop=stop)
         for line in _remarks(prepared):
@@ -225,7 +226,7 @@ def _run(
     context = Context(run=run, world=world, record=record, stop=stop)
     dry_run(spec.stages, prepared, context)
     if first:
-        _write_first_files(prepared, context, reused)
+        _write_first_files(prepared, context, reused, resume)
     barrier(world, "the first rank to write what the run is")  # nobody reads a part of it
     facts = _run_stages(prepared, context)
     if not first:
@@ -240,7 +241,10 @@ def _run(
 
 
 def _write_first_files(
-    prepared: Prepared, context: Context, reused: tuple[Run, list[StageSpec]] | None
+    prepared: Prepared,
+    context: Context,
+    reused: tuple[Run, list[StageSpec]] | None,
+    resume: bool,
 ) -> None:
     """Write what a run is before its first step."""
     run, record = context.run, context.record
@@ -255,7 +259,7 @@ def _write_first_files(
         told = ", ".join(stage.name for stage in stages)
         record.say(f"taken over from {other.path}: {told}")
     try:
-        is_told = bool(run.tree("provenance", {}))
+        is_told = resume and bool(run.tree("provenance", {}))
     except ArtefactError as error:
         record.say(f"{error.args[0].splitlines()[0]}; written anew")
         is_told, parents = (

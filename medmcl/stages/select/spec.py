@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from medmcl.core.config import nearest
 from medmcl.selection.settings import SCORERS, AnyScore, Step, TargetSpec
-from medmcl.stages.stage import Check, Plan, StageSpec
+from medmcl.stages.stage import Check, Plan, StageSpec, named
 
 if TYPE_CHECKING:
     from medmcl.evaluation.protocol.evidence import FittedOn
@@ -92,7 +92,7 @@ class SelectSpec(StageSpec):
         from medmcl.stages.select.teachers import refuse_selection
         from medmcl.stages.train.spec import TowersSpec
 
-        yield partial(refuse_selection, plan.recipe, self, plan.named(TowersSpec))
+        yield partial(refuse_selection, plan.recipe, self, named(plan.before, TowersSpec))
 
     @override
     def fitted(self, cohort: str, done: Mapping[str, Any], wrong: str = "") -> list[FittedOn]:

@@ -42,8 +42,15 @@ def source_checks(spec: TrainSpec, before: Sequence[StageSpec]) -> Iterable[Chec
         ("selected_by", "select", SelectSpec),
         ("poisoned_by", "poison", PoisonSpec),
     ):
-        yield partial(_refuse_source, spec, key, what, tuple(named(before, kind)))
-    yield partial(_refuse_fold, spec)
+        name = getattr(spec, key)
+        if name is not None:
+            said, none = f"'{name}' is no {what} stage before it", f"the name of a {what} stage"
+            where = f"stage {spec.name}, {key}"
+            yield partial(
+                refuse_absent, name, tuple(named(before, kind)), said, where=where, none=none
+            )
+    if spec.without_fold is not None:
+        yield partial(_refuse_fold, spec, int(spec.without_fold))
     yield partial(
         _refuse_groups_and_teacher, spec, named(before, TowersSpec), named(before, ClusterSpec)
     )
@@ -60,11 +67,13 @@ def tower_checks(
     for name in spec.towers:
         if name in recipe.inputs:
             yield partial(_check_tower, recipe, spec, name, kinds.get(name))
-    yield partial(_refuse_scales, spec, made)
+    if any("scale" in one.settings for one in spec.objectives.values()):
+        yield partial(_refuse_scales, spec, made)
     for label, objective in spec.objectives.items():
         yield partial(_check_objective, recipe, spec, label, objective)
     if isinstance(spec, TrainSpec):
-        yield partial(refuse_parts, recipe, spec)
+        if spec.accumulate != 1:
+            yield partial(refuse_parts, recipe, spec)
         for name, view in spec.views.items():
             yield partial(refuse_view, f"stages.{spec.name}.views.{name}", view, recipe, kinds)
         for name, source in spec.weights.items():
@@ -164,20 +173,12 @@ def _check_objective(
     )
 
 
-def _refuse_source(spec: TrainSpec, key: str, what: str, known: Sequence[str]) -> None:
-    """Refuse a key that names what is no stage of its kind before it."""
-    name = getattr(spec, key)
-    if name is not None:
-        said, none = f"'{name}' is no {what} stage before it", f"the name of a {what} stage"
-        refuse_absent(name, known, said, where=f"stage {spec.name}, {key}", none=none)
-
-
-def _refuse_fold(spec: TrainSpec) -> None:
-    if spec.without_fold is not None and not 0 <= int(spec.without_fold) < spec.folds:
+def _refuse_fold(spec: TrainSpec, fold: int) -> None:
+    if not 0 <= fold < spec.folds:
         raise ConfigError(
             "there is no such fold",
             where=f"stage {spec.name}, without_fold",
-            got=spec.without_fold,
+            got=fold,
             expected=f"0 to {spec.folds - 1}, as folds: {spec.folds}",
         )
 
@@ -226,8 +227,6 @@ def refuse_parts(recipe: RecipeSpec, spec: TrainSpec) -> None:
     Raises:
         ConfigError: A shared tower has experts, or there are more parts than rows.
     """
-    if spec.accumulate == 1:
-        return
     if recipe.shared is not None and shared_settings(recipe, spec).experts is not None:
         raise ConfigError(
             "a batch cannot be encoded in parts where a shared tower has experts: their room, who "

@@ -40,7 +40,7 @@ def teacher_widths(run: Run, spec: TowersSpec, shapes: Mapping[str, InputShape])
 
 
 def teacher_embeddings(spec: TrainSpec, prepared: Prepared, context: Context) -> TeacherEmbeddings:
-    """Embed the train and tuning rows with the teacher, undisturbed; nothing without one.
+    """Embed the train and tuning rows with the teacher that a stage has, undisturbed.
 
     Features are scaled so that the variances of their columns over train rows sum to 1.
 
@@ -49,8 +49,7 @@ def teacher_embeddings(spec: TrainSpec, prepared: Prepared, context: Context) ->
     """
     from medmcl.stages.run.run import embed_samples
 
-    if spec.teacher is None:
-        return {}
+    assert spec.teacher is not None  # who calls asks for one
     device = context.world.device
     towers = context.run.towers(spec.teacher, device)
     rows = np.flatnonzero(np.isin(prepared.splits, ["train", "tuning"]))

@@ -77,7 +77,10 @@ def build_learner(
         torch.manual_seed(derive_seed(seed, "objective", spec.name, label))
         objectives[label] = build_objective(objective.kind, objective.settings, shape)
         weights[label] = objective.loss_weight
-    tie_scales(objectives, spec)
+    for label, objective in spec.objectives.items():
+        of = objective.scale_option("of")
+        if of is not None:  # that very scale
+            objectives[label].scale = cast(SharesScale, objectives[of]).scale
     _refuse_other_widths(towers, objectives, f"stage {spec.name}")
     return Learner(towers, objectives, weights)
 
@@ -135,7 +138,10 @@ def temperature_of(learner: Learner, pair: tuple[str, str], where: str) -> float
 def take_weights(
     learner: Learner, spec: TrainSpec, adapters: Mapping[str, Adapter], context: Context
 ) -> None:
-    """Fill the model of a stage from weights files, earlier stages and tables of vectors."""
+    """Fill the model of a stage from weights files, earlier stages and tables of vectors.
+
+    Scales of objectives start at the value that an earlier stage reached.
+    """
     towers: Towers = learner.model  # type: ignore[assignment]  # built by build_learner
     for line in load_files(towers, spec, adapters):
         context.record.say(line)
@@ -146,6 +152,11 @@ def take_weights(
             _take_tower(towers, name, stage, context.run)
     for name, stage in spec.vectors.items():
         _take_vectors(towers, name, stage, context.run)
+    for label, one in spec.objectives.items():
+        reached = one.scale_option("start_from")
+        if reached is not None:
+            scale = cast(SharesScale, learner.objectives[label]).scale
+            scale.load_state_dict(context.run.scale(reached, label))
 
 
 def _take_vectors(towers: Towers, name: str, stage: str, run: Run) -> None:
@@ -171,20 +182,3 @@ def _take_trunk(towers: SharedTower, spec: TrainSpec, context: Context) -> None:
         context.record.say(f"{spec.name}: experts start as the MLPs of the dense stage {stage}")
     else:
         towers.trunk.load_state_dict(own)
-
-
-def tie_scales(objectives: Mapping[str, nn.Module], spec: TowersSpec) -> None:
-    """Give objectives whose ``scale`` is ``of`` another one that very scale."""
-    for label, one in spec.objectives.items():
-        of = one.scale_option("of")
-        if of is not None:
-            objectives[label].scale = cast(SharesScale, objectives[of]).scale
-
-
-def take_scales(learner: Learner, spec: TowersSpec, run: Run) -> None:
-    """Start scales at the value that an earlier stage reached."""
-    for label, one in spec.objectives.items():
-        stage = one.scale_option("start_from")
-        if stage is not None:
-            scale = cast(SharesScale, learner.objectives[label]).scale
-            scale.load_state_dict(run.scale(stage, label))

@@ -91,12 +91,10 @@ def loader(
     return load
 
 
-def attack_of_stage(spec: TrainSpec, prepared: Prepared, context: Context) -> Poisoned | None:
-    """What lays the attack of a poison stage over batches; None without one."""
-    if spec.poisoned_by is None:
-        return None
-    manifest = context.run.artefact(spec.poisoned_by, Poison, prepared.cohort.fingerprint)
-    attack = context.run.of(PoisonSpec)[spec.poisoned_by]  # `check` has made sure
+def attack_of_stage(name: str, prepared: Prepared, context: Context) -> Poisoned | None:
+    """What lays the attack of a poison stage over batches; None in a rehearsal."""
+    manifest = context.run.artefact(name, Poison, prepared.cohort.fingerprint)
+    attack = context.run.of(PoisonSpec)[name]  # `check` has made sure
     return None if manifest is None else Poisoned(attack, manifest, prepared)
 
 
@@ -131,7 +129,9 @@ def build_parts(
         learner.model.length_groups = spec.length_groups  # type: ignore[assignment]  # Towers
     wanted = [part.probe for part in watchers(learner.objectives).values()]
     subjects = prepared.subjects[everyone]
-    rows, probe_rows = keep_apart(everyone, subjects, wanted, (context.run.seed, spec.name))
+    rows, probe_rows = everyone, everyone[:0]
+    if wanted:
+        rows, probe_rows = keep_apart(everyone, subjects, wanted, (context.run.seed, spec.name))
     rows = rows[~np.isin(prepared.subjects[rows], watched_later(spec, prepared, context))]
     drawn, probe_rows = (kept_rows(some, spec, prepared, context) for some in (rows, probe_rows))
     groups = None if spec.groups is None else groups_of(spec, drawn, prepared, context)

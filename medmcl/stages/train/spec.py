@@ -19,7 +19,7 @@ from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.selection.settings import SELECTORS, AnySelector
 from medmcl.stages.cluster.spec import GroupsSpec, told
-from medmcl.stages.stage import Check, Facts, Plan, StageSpec
+from medmcl.stages.stage import Check, Facts, Plan, StageSpec, named
 from medmcl.stages.train.subset_spec import SubsetSpec
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class TowersSpec(StageSpec):
         from medmcl.stages.train.checks import tower_checks
 
         as_written = self.model_copy(update={"name": plan.written})
-        return tower_checks(plan.recipe, as_written, plan.named(TowersSpec), plan.kinds)
+        return tower_checks(plan.recipe, as_written, named(plan.before, TowersSpec), plan.kinds)
 
     def build(self, recipe: RecipeSpec, shapes: Mapping[str, InputShape], seed: int) -> Towers:
         """Build its towers at their first weights.

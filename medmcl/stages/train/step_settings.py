@@ -70,7 +70,7 @@ def settle_step(
         linear_by_onednn(learner)
         if context.world.device.type != "cpu" or context.run.precision != "fp32":
             context.record.say(f"{spec.name}: onednn changes nothing but float32 on a CPU")
-    if compiles(spec.compile, context.world.device):
+    if spec.compile and compiles(spec.compile, context.world.device):
         facts["compiled_blocks"] = compile_blocks(
             learner, f"stage {spec.name}, compile", any_length=spec.length_groups is not None
         )

@@ -20,7 +20,7 @@ from medmcl.core.findings import Finding
 from medmcl.core.rng import RowGenerator, torch_generator
 from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.prepare import Prepared
-from medmcl.data.loading.samplers import WithinGroupSampler
+from medmcl.data.loading.samplers import UniformSampler, WithinGroupSampler
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.encoders.encoded import TakesVectors
@@ -37,9 +37,10 @@ from medmcl.stages.train.distill_targets import (
 from medmcl.stages.train.file_weights import load_files, other_weights, provenance
 from medmcl.stages.train.grouped_rows import (
     MOST_ALONE,
+    RowGroups,
     alone_share,
 )
-from medmcl.stages.train.models import take_scales, take_weights
+from medmcl.stages.train.models import take_weights
 from medmcl.stages.train.parts import (
     Parts,
     attack_of_stage,
@@ -79,7 +80,8 @@ class Train(Stage[TrainSpec]):
         spec = self.spec
         parts = build_parts(spec, prepared, context)
         plan_of(spec, len(parts.sampler), context)
-        refuse_empty_parts(spec, parts.sampler.batch_size, context.world.size)
+        if spec.accumulate != 1:
+            refuse_empty_parts(spec, parts.sampler.batch_size, context.world.size)
         refuse_step(spec, parts.learner)
         if context.run.recipe.shared is not None:
             trunk_stage(spec)
@@ -107,7 +109,7 @@ class Train(Stage[TrainSpec]):
             LeakageError: A row to train or to choose on is of `held_out`, or its subject is.
         """
         spec = self.spec
-        listed = _keep_list(spec, context)
+        listed = "" if spec.subset is None else _keep_list(spec, context)
         parts = build_parts(spec, prepared, context, is_trained=True)
         rows, sampler, learner = parts.rows, parts.sampler, parts.learner
         if sampler.batch_size < spec.batch_size:
@@ -116,7 +118,7 @@ class Train(Stage[TrainSpec]):
                 f"{spec.name}: {whole}{sampler.batch_size:,} subjects, so batches of "
                 f"{'at most ' if whole else ''}{sampler.batch_size:,}, not {spec.batch_size:,}"
             )
-        for warning in norms_of_parts(spec, learner.model):  # type: ignore[arg-type]  # Towers
+        for warning in norms_of_parts(spec, learner.model) if spec.parts > 1 else ():  # type: ignore[arg-type]  # Towers
             context.record.say(f"warning: {warning}")
         if parts.not_selected:
             context.record.say(
@@ -125,18 +127,19 @@ class Train(Stage[TrainSpec]):
                 "selection, fold or group"
             )
         take_weights(learner, spec, prepared.adapters, context)
-        published = provenance(learner.model)  # type: ignore[arg-type]  # Towers
-        others = other_weights(learner.model, spec)  # type: ignore[arg-type]  # Towers
-        take_scales(learner, spec, context.run)
         learner.to(context.world.device)
-        attack = attack_of_stage(spec, prepared, context)
+        attack = (
+            None
+            if spec.poisoned_by is None
+            else attack_of_stage(spec.poisoned_by, prepared, context)
+        )
         poisoned = 0 if attack is None else int((attack.donor[rows] >= 0).sum())
         if attack is not None:
             context.record.say(
                 f"{'' if poisoned else 'warning: '}{spec.name}: {poisoned:,} of {len(rows):,} "
                 f"samples are poisoned by {spec.poisoned_by}"
             )
-        group_notes = _group_notes(parts)
+        group_notes = [] if parts.groups is None else _group_notes(parts.groups, parts.sampler)
         for note in group_notes:
             context.record.say(f"{spec.name}: {note}")
         tuning = tuning_batches(spec, prepared, sampler.batch_size, parts.groups)
@@ -146,9 +149,10 @@ class Train(Stage[TrainSpec]):
         if tuning:
             what = f"the tuning loss of stage {spec.name} (best checkpoint, early stopping)"
             sides.refuse_leak(np.concatenate(tuning), what)
+        taught = {} if spec.teacher is None else teacher_embeddings(spec, prepared, context)
         feed = Feed(
             sampler=sampler,
-            load=loader(spec, prepared, teacher_embeddings(spec, prepared, context), parts, attack),
+            load=loader(spec, prepared, taught, parts, attack),
             tuning=tuning,
             selector=parts.selector,
             probe=parts.probe,
@@ -165,10 +169,12 @@ class Train(Stage[TrainSpec]):
             checkpoints=context.run.checkpoints(spec.name),
             world=context.world,
             stop=context.stop,
-            depths=depths_of(learner),
+            depths=depths_of(learner) if spec.optimiser.by_depth else None,
             describe=describe_geometry,
             summarise=summary_of(learner.model),
         )
+        published = provenance(learner.model)  # type: ignore[arg-type]  # Towers
+        others = other_weights(learner.model, spec)  # type: ignore[arg-type]  # Towers
         train, tuned = prepared.rows("train"), int(sum(map(len, tuning)))
         facts = {
             "keep": spec.keep,
@@ -272,11 +278,8 @@ def _keep_list(spec: TrainSpec, context: Context) -> str:
     return now
 
 
-def _group_notes(parts: Parts) -> list[str]:
+def _group_notes(groups: RowGroups, sampler: UniformSampler | WithinGroupSampler) -> list[str]:
     """What is worth saying of the groups; of mixed ones how many rows have no negative."""
-    groups, sampler = parts.groups, parts.sampler
-    if groups is None:
-        return []
     if not groups.is_mixed or isinstance(sampler, WithinGroupSampler):
         return [*groups.notes]
     share = alone_share(groups, sampler)

@@ -270,9 +270,6 @@ def test_one_probe_row_a_person_and_everybody_on_one_side():
     assert not set(people) & set(subjects[trained - 100])
     again = keep_apart(np.arange(30) + 100, subjects, [_probe()], (0, "x"))
     assert np.array_equal(again[1], probed)
-    nobody = keep_apart(np.arange(30), subjects, [], (0, "x"))
-    assert len(nobody[0]) == 30
-    assert len(nobody[1]) == 0
 
 
 def test_watching_moves_no_stream_of_random_numbers(strong, tmp_path):
