@@ -495,7 +495,8 @@ class Opening:
                 where=f"modalities.{name}",
                 fix="move the join to subjects:, or name the table",
             )
-        spec = self._written_out(spec, own, subjects)
+        if spec.traits.tabular:
+            spec = self._written_out(spec, own, subjects)
         refuse_future_inputs(spec, own, subjects, self.spec.keys.subjects.dates)
         if spec.traits.records_from == "events":
             if spec.keys.table is not None:

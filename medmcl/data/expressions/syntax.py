@@ -72,6 +72,9 @@ def odd_column(text: str, columns: Iterable[str]) -> Mistake | None:
     return None
 
 
+_OPENING = re.compile(r"[(\[{]")
+
+
 def nesting(text: str) -> int:
     """Give how many brackets stand within one another, at most."""
     depth = deepest = 0
@@ -211,7 +214,7 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
         raise ExpressionError(
             "an expression must be a text", where=where or None, got=repr(text)[:80]
         )
-    depth, too_much = nesting(text), ""
+    depth, too_much = nesting(text) if _OPENING.search(text) else 0, ""
     if depth > _DEEPEST:
         too_much = f"brackets are nested too deeply: {depth:,} levels, at most {_DEEPEST}"
     elif len(text) > _LONGEST:

@@ -108,13 +108,11 @@ class CMR:
             header_spacing_mm=stack.spacing_mm,
             frames=frames or self._named_frames(place, len(stack.voxels), where),
             where=where if row is None else f"{where} row {row}",
-            labels=self._read_labels(place, stack.voxels.shape),
+            labels=self._read_labels(place, stack.voxels.shape) if LABELS in place.paths else None,
         )
 
-    def _read_labels(self, place: RecordRef, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Labels of every frame, or of one that stands for all; None where there are none."""
-        if LABELS not in place.paths:
-            return None
+    def _read_labels(self, place: RecordRef, shape: tuple[int, ...]) -> np.ndarray:
+        """Labels of every frame, or of one that stands for all."""
         labels = self._read_file(place, LABELS).voxels
         if labels.shape[1:] != shape[1:] or len(labels) not in (1, shape[0]):
             raise RecordError(

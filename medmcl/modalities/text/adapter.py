@@ -12,6 +12,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -177,21 +178,16 @@ class Text:
         if length == 2:
             fix = "say with `present` who has a text"
             return [Finding(code="text.empty", where=where, what="the text is empty", fix=fix)]
-        return [*self._whole(raw, where), *self._long(length, where), *_garbled(raw, where)]
-
-    def _whole(self, raw: str, where: str) -> list[Finding]:
-        if not (isinstance(raw, ReportText) and raw.whole):
-            return []
-        what = f"no section {' or '.join(self.source.sections)}: the whole text is taken"
-        fix = "nothing, if that is meant; otherwise name its headers: modalities.NAME.sections"
-        return [Finding(code="text.whole", where=where, what=what, fix=fix, level="warning")]
-
-    def _long(self, length: int, where: str) -> list[Finding]:
+        found, warn = [], partial(Finding, where=where, level="warning")
+        if isinstance(raw, ReportText) and raw.whole:
+            what = f"no section {' or '.join(self.source.sections)}: the whole text is taken"
+            fix = "nothing, if that is meant; otherwise name its headers: modalities.NAME.sections"
+            found.append(warn(code="text.whole", what=what, fix=fix))
         if length > self.settings.max_tokens:
             what = f"the text has {length} tokens or more; {self.settings.max_tokens} are read"
             fix = "raise inputs.NAME.max_tokens if the end matters"
-            return [Finding(code="text.long", where=where, what=what, fix=fix, level="warning")]
-        return []
+            found.append(warn(code="text.long", what=what, fix=fix))
+        return [*found, *_garbled(raw, where)]
 
     def fit(self, raws: Iterable[str]) -> None:
         """Learn the vocabulary; a local model's, CLIP's or a run's is taken as it is."""

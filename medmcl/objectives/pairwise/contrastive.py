@@ -39,18 +39,14 @@ def other_groups(groups: Tensor) -> Tensor:
     return groups[:, None] != groups[None, :]
 
 
-def compared_rows(
-    a: Tensor, b: Tensor, groups: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Leave out the rows that are alone in their group; all stay without groups.
+def compared_rows(a: Tensor, b: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Leave out the rows that are alone in their group.
 
     Of rows in a ring (`rows_in_ring`) who asks has left them out: company may be on other ranks.
 
     Raises:
         MedmclError: Groups are not one number a row, or every row is alone in its group.
     """
-    if groups is None:
-        return a, b, None
     if groups.shape != (len(a),):
         raise MedmclError(
             "groups must give one number for each row",
@@ -143,7 +139,8 @@ def info_nce(
     if not 0 <= weight <= 1:
         raise MedmclError("weight must lie in [0, 1]", got=weight)
     a, b, scale = _prepare(a, b, logit_scale, normalise)
-    a, b, groups = compared_rows(a, b, groups)
+    if groups is not None:
+        a, b, groups = compared_rows(a, b, groups)
     with torch.autocast(a.device.type, enabled=False):
         if _in_tiles(a):
             return tiled_info_nce(a, b, scale, weight, groups=groups)
@@ -181,7 +178,8 @@ def nt_xent(
         Chen et al. 2020, eq. (1), arXiv 2002.05709. Differs: none.
     """
     a, b, scale = _prepare(a, b, logit_scale, normalise)
-    a, b, groups = compared_rows(a, b, groups)
+    if groups is not None:
+        a, b, groups = compared_rows(a, b, groups)
     with torch.autocast(a.device.type, enabled=False):
         both = torch.cat([a, b])
         if _in_tiles(both):
@@ -223,7 +221,8 @@ def sigmoid_loss(
         Zhai et al. 2023, algorithm 1, arXiv 2303.15343. Differs: none.
     """
     a, b, scale = _prepare(a, b, logit_scale, normalise)
-    a, b, groups = compared_rows(a, b, groups)
+    if groups is not None:
+        a, b, groups = compared_rows(a, b, groups)
     bias = as_one_number(logit_bias, a, "logit_bias")
     with torch.autocast(a.device.type, enabled=False):
         if _in_tiles(a):
