@@ -402,7 +402,7 @@ def test_formats_are_told_by_their_endings(tmp_path):
     (tmp_path / "x.xml").write_text("<Report/>")
     with pytest.raises(RecordError, match="neither MUSE, Cardiosoft"):
         guess_reader(tmp_path / "x.xml")
-    with pytest.raises(RecordError, match="name the reader"):
+    with pytest.raises(RecordError, match="name its reader"):
         guess_reader(tmp_path / "x.mat")
 
 
