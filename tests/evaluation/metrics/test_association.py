@@ -44,13 +44,6 @@ def test_logistic_scores_equal_slow_loops(world):
     np.testing.assert_allclose(found.p, stats.chi2.sf(expected, 1), rtol=1e-3)
 
 
-def test_without_covariates_it_is_the_trend_test(world):
-    genotypes, _, case = world
-    found = score_test(genotypes, case)
-    expected = [500 * np.corrcoef(column, case)[0, 1] ** 2 for column in genotypes.T]
-    np.testing.assert_allclose(found.chi2, expected, rtol=1e-9)
-
-
 def test_linear_scores_are_those_of_the_residual_variance(world):
     genotypes, population, _ = world
     rng = np.random.default_rng(1)

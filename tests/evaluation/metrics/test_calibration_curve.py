@@ -226,15 +226,6 @@ def test_wrong_input_is_refused(call, words):
         call()
 
 
-def test_the_groups_hold_means():
-    y, p = sample(60)
-    found = calibration(y, p**3, Resampling(draws=10), bins=4)
-    rows = np.argsort(p)
-    for group, part in zip(found.groups, np.split(rows, 4), strict=True):
-        assert group.predicted == pytest.approx((p[part] ** 3).mean())
-        assert abs(group.predicted - np.median(p[part] ** 3)) > 1e-6
-
-
 def test_the_corrected_index_lies_inside_its_interval():
     """A mean over columns: each value is corrected to zero, each draw to zero or above."""
     rng = np.random.default_rng(0)

@@ -82,15 +82,6 @@ def test_competing_events_lower_the_risk_against_calling_them_censored(published
     assert fair.model < naive.model
 
 
-def test_without_censoring_the_survival_curve_is_the_binary_one(published):
-    time = np.where(published["cancer"] == 1, 0.5, 2.0)
-    grid = [0.05, 0.2, 0.6]
-    binary = net_benefit(published["cancer"], published["model"], grid)
-    survival = net_benefit_survival(published["cancer"], time, published["model"], 1.0, grid)
-    assert survival.model == pytest.approx(binary.model)
-    assert survival.treat_all == pytest.approx(binary.treat_all)
-
-
 def test_net_benefit_at_a_threshold_goes_into_the_bootstrap(published):
     rows = published.iloc[:120]
     data = (rows["cancer"].to_numpy(), rows["model"].to_numpy())

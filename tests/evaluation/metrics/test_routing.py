@@ -62,28 +62,6 @@ def test_numbers_are_those_of_loops_over_tokens():
             assert found[f"experts/used/{at}"] == sum(share >= 0.01 for share in shares)
 
 
-@pytest.mark.parametrize(
-    ("gates", "effective", "information", "used"),
-    [
-        ([[1.0, 0, 0, 0]] * 4, 1.0, 0.0, 1),  # collapsed
-        (np.eye(4).tolist(), 4.0, math.log(4), 4),  # sure and diverse
-        ([[0.25] * 4] * 4, 4.0, 0.0, 1),  # undecided: all say the first
-    ],
-)
-def test_known_cases(gates, effective, information, used):
-    x = torch.tensor([gates], device="cpu", dtype=torch.float64)
-    first = torch.nn.functional.one_hot(x.argmax(-1), 4).double()
-    one = torch.full((1, 1), 4.0, device="cpu")
-    sums = RouterSums.of({"gates": x.sum(1), "routed": x.sum(1), "first": first.sum(1),
-                          "entropy": entropy(x).sum(1)[:, None], "z": one, "kept": one,
-                          "tokens": one})  # fmt: skip
-    found = describe_routers(sums.stats("m"), (7,))
-    assert found["experts/effective/m/7"] == pytest.approx(effective)
-    assert found["experts/mutual_information/m/7"] == pytest.approx(information, abs=1e-12)
-    assert found["experts/used/m/7"] == used
-    assert found["experts/processed/m"] == 1
-
-
 def test_a_modality_without_tokens_has_no_numbers():
     rng = np.random.default_rng(1)
     _, _, sums = made(rng, 9)

@@ -27,15 +27,6 @@ def test_operating_points_equal_a_search_over_all_thresholds(data, fixed):
     assert thresholds.sensitivity_at_specificity(y, s, specificity=fixed) == pytest.approx(best)
 
 
-def test_operating_points_of_a_hand_made_case():
-    y = [0, 0, 0, 0, 1, 0, 1, 1]
-    s = [1, 2, 3, 4, 4, 5, 6, 7]
-    assert thresholds.sensitivity_at_specificity(y, s, specificity=1.0) == pytest.approx(2 / 3)
-    assert thresholds.sensitivity_at_specificity(y, s, specificity=0.8) == pytest.approx(2 / 3)
-    # the positive at 4 comes only with the negative at 4
-    assert thresholds.sensitivity_at_specificity(y, s, specificity=0.6) == pytest.approx(1.0)
-
-
 def test_the_top_equals_the_mean_over_random_orders_of_the_tied(data):
     y, s = data
     rng = np.random.default_rng(1)

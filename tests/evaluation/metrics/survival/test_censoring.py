@@ -65,10 +65,6 @@ def test_events_that_cannot_be_weighted_weigh_nothing():
     assert ipcw([1], [1.0], censoring=([], np.array([]))).tolist() == [0.0]
 
 
-def test_without_censoring_all_events_weigh_one():
-    assert ipcw([1, 1, 1], [1.0, 1.0, 2.0]).tolist() == [1.0, 1.0, 1.0]
-
-
 def test_times_beyond_follow_up_are_left_out_with_a_note():
     kept, note = clamp_times([1, 2, 5, 9], [1, 0, 1, 0], [1.0, 2.0, 3.0, 5.0])
     assert kept.tolist() == [1, 2]

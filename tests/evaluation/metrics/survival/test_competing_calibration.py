@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation import competing_calibration, cumulative_incidence, survival_calibration
+from medmcl.evaluation import competing_calibration, cumulative_incidence
 from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.competing_calibration import pseudo_values
@@ -49,13 +49,6 @@ def test_true_risks_are_calibrated_and_doubled_hazards_are_not():
     expected = np.interp(inner, told[order], truth[order])
     middle = (inner > np.quantile(told, 0.1)) & (inner < np.quantile(told, 0.9))
     assert np.array(wrong.curve.observed)[middle] == pytest.approx(expected[middle], abs=0.05)
-
-
-def test_counting_competing_events_as_censored_would_call_true_risks_too_low():
-    code, time, risk = sample(3000)
-    naive = survival_calibration(code == 1, time, 1 - risk, 2.0, Resampling(draws=2))
-    right = competing_calibration(code, time, risk, 2.0, Resampling(draws=2))
-    assert naive.observed_expected.value > 1.1 * right.observed_expected.value
 
 
 def test_risks_that_hardly_vary_have_no_slope_but_the_other_numbers():

@@ -58,14 +58,6 @@ def test_a_weight_of_k_is_the_row_standing_k_times(seed, size):
         np.testing.assert_allclose(incidence[0, :, column], expected[0, :, 0], atol=1e-12)
 
 
-def test_fractional_weights_scale_out():
-    event, time = tied_follow_up(3)
-    weights = np.random.default_rng(3).random((60, 2))
-    at = np.array([1.0, 5.0, 12.0])
-    found = kaplan_meier_at(event > 0, time, weights, at)
-    assert kaplan_meier_at(event > 0, time, weights * 0.1, at) == pytest.approx(found, abs=1e-12)
-
-
 def test_beyond_follow_up_the_curve_is_unknown_unless_it_is_zero_or_carried_on():
     ones, at = np.ones((3, 1)), np.array([2.0, 4.0])
     time = np.array([1.0, 2.0, 3.0])

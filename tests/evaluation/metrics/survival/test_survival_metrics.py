@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_survival import simulated_survival
 
 from medmcl.evaluation.metrics.intervals import Resampling, bootstrap
 from medmcl.evaluation.metrics.metric import NotEstimable
@@ -148,16 +146,6 @@ def test_a_weight_of_k_is_the_row_standing_k_times(seed, size, own):
             np.testing.assert_allclose(found[column], expected[0], atol=1e-10, err_msg=name)
 
 
-def test_fractional_weights_give_the_same_as_whole_ones_scaled():
-    event, time, risk = cohort(6, 60)
-    weights = np.random.default_rng(6).integers(1, 5, (60, 3)).astype(float)
-    for name, spec in specs(None).items():
-        arrays = spec.check((event, time, predictions_for(name, risk, time)))
-        scale = 1 / 3 if name == "d_calibration" else 1.0  # the statistic counts rows
-        found = spec.draws(*arrays, weights / 3)
-        np.testing.assert_allclose(found, spec.draws(*arrays, weights) * scale, rtol=1e-10)
-
-
 def test_blocks_of_events_do_not_change_the_concordance(monkeypatch):
     event, time, risk = cohort(7, 90)
     weights = np.random.default_rng(7).integers(0, 4, (90, 5)).astype(float)
@@ -182,30 +170,7 @@ def test_a_censoring_curve_is_exactly_zero_under_fractional_weights_too():
     assert found == pytest.approx(sm.kernels.c_index_ipcw(event, time, risk, weights, tau=4.0))
 
 
-def test_without_censoring_the_ipcw_concordance_is_harrells():
-    _, time, risk = cohort(8)
-    everyone = np.ones(len(time), bool)
-    expected = c_index(everyone, time, risk)
-    assert sm.c_index_ipcw(everyone, time, risk) == pytest.approx(expected, abs=1e-12)
-
-
 # --- properties -------------------------------------------------------------------------------
-
-
-@given(seed=st.integers(0, 100_000))
-@settings(max_examples=30, deadline=None)
-def test_discrimination_sees_only_the_order_and_turns_around_with_it(seed):
-    event, time, risk = cohort(seed, 40)
-    for metric in (
-        partial(sm.c_index_ipcw, event, time),
-        lambda r: sm.time_dependent_auc(event, time, r, [2.0, 6.0]).mean,
-    ):
-        value = metric(risk)
-        if isinstance(value, NotEstimable):
-            continue
-        assert metric(np.exp(risk) + 3) == pytest.approx(value, abs=1e-12)
-        assert metric(-risk) == pytest.approx(1 - value, abs=1e-12)
-        assert metric(np.zeros(40)) == pytest.approx(0.5, abs=1e-12)
 
 
 @given(seed=st.integers(0, 100_000), beyond=st.lists(st.floats(0, 50), max_size=4, unique=True))
@@ -236,17 +201,6 @@ def test_times_beyond_follow_up_change_nothing_but_the_note(seed, beyond):
 
 
 # --- known truth ------------------------------------------------------------------------------
-
-
-def test_brier_scores_of_the_true_model_are_the_variance_of_the_outcome():
-    log_rate, _, event, time = simulated_survival(0, 20_000)
-    grid = np.linspace(0.1, 2.0, 30)
-    survival = np.exp(-np.exp(log_rate)[:, None] * grid)
-    expected = (survival * (1 - survival)).mean(axis=0)
-    found = sm.brier_at(event, time, survival, grid)
-    assert found.values == pytest.approx(expected, abs=0.01)
-    integral = np.trapezoid(expected, grid) / (grid[-1] - grid[0])
-    assert found.mean == pytest.approx(integral, abs=0.004)
 
 
 def test_ipcw_metrics_of_censored_rows_find_what_uncensored_rows_show():
