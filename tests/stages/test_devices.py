@@ -10,6 +10,8 @@ from torch.overrides import TorchFunctionMode
 
 import medmcl
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 PACKAGE = str(Path(medmcl.__file__).parent)
 MAKERS = {
     getattr(torch, name): name

@@ -10,6 +10,8 @@ import yaml
 
 import medmcl
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 SETTINGS = {
     "drop": ["finetune-{task}-{label_fraction}", "results"],
     "set": {

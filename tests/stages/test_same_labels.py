@@ -10,6 +10,8 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.simulation.kinds import simulate
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 FINETUNE = "stages.finetune-{task}-{label_fraction}"
 MISSING = {"missing_ecg": 0.2, "missing_clinic": 0.2}
 

@@ -14,6 +14,8 @@ from tiny_runs import tiny
 import medmcl
 from medmcl.engine.record import read_metrics
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 FINETUNE = "finetune-lvef-1.0"
 TEMPLATE = "stages.finetune-{task}-{label_fraction}"
 OVERRIDES = {
