@@ -316,7 +316,8 @@ def _range(cells: Cells, reach: ColumnReach, row: int, column: int) -> str:
         for one in (cells.numbers[row, column], reach.low[column], reach.high[column])
     )
     shown = (shown_in(one, low, high, digits=4) for one in (low, high))
-    return f"{name} {value:.6g} (train: {' to '.join(shown)})"
+    cell = shown_in(value, low, high, digits=6)  # prepared numbers have seven digits, in all
+    return f"{name} {cell} (train: {' to '.join(shown)})"
 
 
 def _mark(inputs: Inputs, far: np.ndarray, said: np.ndarray, rate: float) -> None:
