@@ -26,17 +26,19 @@ KNOWN = "with a known outcome, at least"
 LETTERS = 96  # of legends that fit side by side on a page
 
 
-def project(points: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, str]:
+def project(
+    points: np.ndarray, *, seed: int = 0, fives: bool = False
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Lay embeddings out in the plane: (n, 2), the rows taken, and the name of the method.
 
     Principal components, then t-SNE where there are enough points; points already in the plane
-    pass. At most 1,500 rows, evenly spaced.
+    pass. At most 1,500 rows, evenly spaced; of people in fives, as all tell who lacks a vector.
 
     Source:
         van der Maaten & Hinton 2008, JMLR 9:2579-2605, started from principal components. Differs:
         none.
     """
-    rows = _shown_rows(len(points))
+    rows = _shown_rows(len(points), fives=fives)
     x = np.asarray(points, dtype=np.float64)[rows]
     if x.shape[1] == 2:
         return x, rows, "given"
@@ -69,7 +71,7 @@ def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
     points = np.asarray(embedding.get("points", np.zeros((0, 2))))
     if len(points) < 3:
         return None
-    flat, rows, how = project(points)
+    flat, rows, how = project(points, fives=True)
     colours = _colours(embedding)
     with small_multiples(len(colours), 2.7) as (figure, grid):
         for axes in grid:
@@ -95,7 +97,7 @@ def map_rows(embedding: Mapping[str, Any]) -> list[dict[str, Any]]:
     points = np.asarray(embedding.get("points", np.zeros((0, 2))))
     if len(points) < 3:
         return []
-    rows = _shown_rows(len(points))
+    rows = _shown_rows(len(points), fives=True)
     return [
         {"task": task, "samples shown": len(rows), KNOWN: _known(values, rows)}
         for task, values in _colours(embedding).items()
@@ -107,9 +109,9 @@ def _colours(embedding: Mapping[str, Any]) -> dict[str, Any]:
     return dict(list(dict(embedding.get("colours") or {}).items())[:6]) or {"": None}
 
 
-def _shown_rows(count: int) -> np.ndarray:
-    """Rows of a cloud that are drawn, evenly spaced; in fives, as all tell who lacks a vector."""
-    shown = min(MOST_POINTS, _fives(count) or count)
+def _shown_rows(count: int, *, fives: bool) -> np.ndarray:
+    """Rows of a cloud that are drawn, evenly spaced."""
+    shown = min(MOST_POINTS, (fives and _fives(count)) or count)
     return np.linspace(0, count - 1, shown).astype(int)
 
 
