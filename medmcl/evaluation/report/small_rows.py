@@ -52,8 +52,12 @@ _PEOPLE = re.compile(
 )
 _TEST = re.compile(r", chi-square [\d.e+]+")
 _VERDICT = re.compile(rf"\(\d+\)(?= {FOR_A_VERDICT})")
-_DRAWS = re.compile(r"\d[\d,]*(?= of \d[\d,]* (?:draws were not|hold nobody|hold a single))")
+_DRAWS = re.compile(
+    r"\d[\d,]*(?= of \d[\d,]* (?:draws were not|hold nobody|hold a single|vectors))"
+)
 """The share of draws, or of folds, without an event tells how many few are; folds of one, all."""
+_LOST = re.compile(r"\d[\d,]* samples? without a vector \([^)]*\)")
+"""Who has no vector, by split: who was scored, or fitted on, is beside it."""
 _ONE = re.compile(r"(?<=<5 )((?:[a-z-]+ )?)(person|subject|patient|sample|record|row|event)\b"
                   r"(?: (has|is|was|lacks)\b)?")  # fmt: skip
 _OF_SEVERAL = {"has": "have", "is": "are", "was": "were", "lacks": "lack"}
@@ -134,7 +138,7 @@ class Known:
 
         if is_hidden:
             text = _VERDICT.sub(f"(<{FEWEST_DECIDING})", _TEST.sub("", text))
-        told = _PEOPLE.sub(count, text)
+        told = _PEOPLE.sub(count, _LOST.sub("some samples without a vector", text))
         return _ONE.sub(_several, _DRAWS.sub("some", told))
 
     def spoken(self, found: Any, task: object = None) -> Any:

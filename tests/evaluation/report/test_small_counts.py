@@ -310,6 +310,12 @@ def test_neither_verdicts_nor_folds_nor_the_share_in_train_tell_a_hidden_count(t
                       "folds: some of 20 hold a single person")  # fmt: skip
     assert open_ == gain
     assert "0.39" not in share
+    lost = "vec: 9 samples without a vector (6 of train, 3 of held_out): neither fitted on"
+    spare = "vec: 20 of 374 vectors are of nobody in the cohort"
+    assert as_shown(made(tmp_path, rows, notes=[lost, spare])).notes == [
+        "vec: some samples without a vector: neither fitted on",
+        "vec: some of 374 vectors are of nobody in the cohort",
+    ]
 
 
 @pytest.mark.parametrize("events", [1, 2, 3, 4, 30])
