@@ -53,7 +53,7 @@ _PEOPLE = re.compile(
 _TEST = re.compile(r", chi-square [\d.e+]+")
 _VERDICT = re.compile(rf"\(\d+\)(?= {FOR_A_VERDICT})")
 _DRAWS = re.compile(
-    r"\d[\d,]*(?= of \d[\d,]* (?:draws were not|hold nobody|hold a single|vectors))"
+    r"\d[\d,]*(?= of \d[\d,]* (?:draws were not|hold nobody|hold a single|vectors are))"
 )
 """The share of draws, or of folds, without an event tells how many few are; folds of one, all."""
 _LOST = re.compile(r"\d[\d,]* samples? without a vector \([^)]*\)")

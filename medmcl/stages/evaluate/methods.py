@@ -10,6 +10,7 @@ import numpy as np
 
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
+from medmcl.core.suppression import Covered
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.outcomes import tellers
 from medmcl.data.cohort.splits import SPLITS
@@ -225,11 +226,12 @@ def _lay_given(found: Sources, scene: RunScene) -> None:
             continue
         far = int(ranges.outside(with_length(laid.values[laid.present])).any(axis=1).sum())
         if 2 * far > (have := int(laid.present.sum())):
-            found.strange.append(
-                f"{name}: {far:,} of {counted(have, 'vector')} lie outside of those in "
-                "training (another scale, or another encoder?): what the kept probe says of them "
-                "may mean nothing"
+            said = (
+                " lie outside of those in training (another scale, or another encoder?): what the "
+                "kept probe says of them may mean nothing"
             )
+            told = f"{name}: {far:,} of {counted(have, 'vector')}{said}"
+            found.strange.append(Covered(told, f"{name}: most vectors{said}"))
 
 
 def _leave_out_tellers(found: Sources, scene: RunScene, modality: str) -> None:
