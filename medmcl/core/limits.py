@@ -81,6 +81,18 @@ def refuse_odd_file(path: os.PathLike[str], error: type[MedmclError]) -> None:
         raise error(f"is {kind}, not a file", where=path, expected="a file")
 
 
+def whole_bytes(path: Path, kind: Kind = "record", error: type[MedmclError] = RecordError) -> bytes:
+    """Read a file that might be anybody's; one with holes may be larger than any disk.
+
+    Raises:
+        MedmclError: Of the kind asked for: it is no file, or larger than it may be.
+        OSError: It cannot be read.
+    """
+    refuse_odd_file(path, error)
+    refuse_large(path.stat().st_size, path, "the file", kind, error)
+    return path.read_bytes()
+
+
 def most_bytes(kind: Kind = "record") -> int:
     """Memory that a record, or a table, may claim.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from medmcl.core.config import closest, fingerprint
 from medmcl.core.errors import ArtefactError
-from medmcl.core.limits import parse_json, refuse_odd_file
+from medmcl.core.limits import parse_json, refuse_odd_file, whole_bytes
 
 SEAL = "seal"
 """Key of the hash of all other keys of a tree."""
@@ -124,7 +124,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         ArtefactError: It is missing or damaged; names the file.
     """
     with reading(path):
-        tree = parse_json(path.read_text(encoding="utf-8"))
+        tree = parse_json(whole_bytes(path, "table", ArtefactError))
         if not isinstance(tree, dict):
             raise ArtefactError(CHANGED, where=path)
         return unsealed(tree, path)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from medmcl.core.errors import AGAIN, FIND_FILE, RecordError, damage
-from medmcl.core.limits import refuse_large, refuse_odd_file
+from medmcl.core.limits import refuse_large, refuse_odd_file, whole_bytes
 
 _ITEM, _PER_ITEM = b"\xfe\xff\x00\xe0", 2_000
 """How an item of a sequence begins, and memory that it takes, about."""
@@ -58,7 +58,7 @@ def open_dicom(path: Path | str, content: bytes | None = None, *, pixels: bool =
     """
     from pydicom import dcmread
 
-    content = Path(path).read_bytes() if content is None else content
+    content = whole_bytes(Path(path)) if content is None else content
     if _DEFLATED in content:
         raise RecordError("is deflated DICOM, which is not read", where=path)
     items = content.count(_ITEM)
@@ -133,7 +133,10 @@ class DicomFiles:
                 archive, member = self.members[name]
                 with self.archives.at(archive).open(member) as file:
                     return file.read(most)
-            with (self.where / name if name else self.where).open("rb") as file:
+            file_of = self.where / name if name else self.where
+            if most < 0:
+                return whole_bytes(file_of)
+            with file_of.open("rb") as file:
                 return file.read(most)
 
     def data_sets(self) -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import os
 import resource
 import zipfile
 
@@ -25,14 +26,17 @@ from medmcl.core.limits import most_bytes, parse_json
 from medmcl.data.events.tables import EventTable, read_events
 from medmcl.data.tables.files import read_table
 from medmcl.encoders.weights import read_content
-from medmcl.modalities.dicom import open_dicom
+from medmcl.modalities.dicom import DicomFiles, open_dicom
+from medmcl.modalities.ecg.files.edf import read_edf
 from medmcl.modalities.ecg.files.readers import read_channels
 from medmcl.modalities.ecg.files.xml import guess_dialect
+from medmcl.modalities.ecg.files.zarr import read_array
 from medmcl.modalities.genetics.files import open_fileset
-from medmcl.modalities.graph.files import read_block
+from medmcl.modalities.graph.files import read_block, read_lines
 from medmcl.modalities.image.files import read_image
 from medmcl.modalities.volumes import read_nifti, read_npy
 from medmcl.stages.factorise.vector_files import read_vectors
+from medmcl.stages.train.train_filter import listed_ids
 
 LONG = 400_000
 """Values of what is sound, and takes more than 1 MB."""
@@ -113,7 +117,18 @@ def relations(path):
     read_columns(path, ["source", "target"], "two codes a row")
 
 
+def holes(path):
+    """A file with more zeros behind it than its disk may have."""
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    os.truncate(path, 2_000_000)
+
+
 RECORDS = {
+    "a.edf": (holes, read_edf),
+    "a.dcm": (holes, lambda path: [*DicomFiles(path, {"": 1}).data_sets()]),
+    "x/zarr.json": (holes, lambda path: read_array(path.parents[1], "x", None)),
+    "nodes.txt": (holes, read_lines),
     "scan.nii.gz": (nifti, lambda path: read_nifti(path, "xyz")),
     "scan.nii": (nifti, lambda path: read_nifti(path, "xyz")),
     "scan.npy": (lambda path: npy(path, (100, 100, 40)), lambda path: read_npy(path, "xyz")),
@@ -129,6 +144,7 @@ RECORDS = {
     "a.csv.gz": (columns, ecg("parquet")),
 }
 TABLES = {
+    "ids.txt": (holes, lambda path: listed_ids(path, [], "ids")),
     "text.parquet": (repeated, lambda path: read_table(path.parent, path.name)),
     "t.parquet": (columns, lambda path: read_table(path.parent, path.name)),
     "t.csv": (columns, lambda path: read_table(path.parent, path.name)),

@@ -28,7 +28,7 @@ from medmcl.cooccurrence.count.counts import Block, Margin
 from medmcl.cooccurrence.count.items import Tally
 from medmcl.core.atomic import file_aside
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, damage
-from medmcl.core.limits import parse_json
+from medmcl.core.limits import parse_json, refuse_odd_file
 
 VERSION = 2
 """Counted into the settings; a change of what is counted raises it."""
@@ -109,6 +109,7 @@ def _head(path: Path) -> Part:
 
 
 def _whole(path: Path) -> AbstractContextManager[None]:
+    refuse_odd_file(path, ArtefactError)
     fix = "remove it: its shards are then counted again"
     return damage(path, "is no whole part of a count", error=ArtefactError, fix=fix)
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.reading import Reading, Sighting
 from medmcl.core.errors import CohortError
+from medmcl.core.limits import whole_bytes
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.events.events import SOURCE, ModalityRule
 from medmcl.data.events.meds import open_parquet
@@ -51,7 +52,8 @@ def read_vocabulary(path: Path, version: str = "") -> Vocabulary:
         if not path.is_file():
             raise CohortError("there is no such file", where=path)
         try:
-            lines = map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())
+            text = whole_bytes(path, "table", CohortError).decode("utf-8-sig")
+            lines = map(str.strip, text.splitlines())
         except (OSError, UnicodeDecodeError) as error:
             raise CohortError(
                 f"cannot be read: {error}", where=path,

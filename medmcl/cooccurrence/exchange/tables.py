@@ -21,7 +21,7 @@ from medmcl.cooccurrence.count.counts import Block, Counts, ordered_cells
 from medmcl.cooccurrence.count.drawn import DAYS
 from medmcl.cooccurrence.count.people import People
 from medmcl.core.errors import ArtefactError
-from medmcl.core.limits import parse_json
+from medmcl.core.limits import parse_json, whole_bytes
 
 _WHOLE, _TEXT, _TAG = pa.int64(), pa.string(), pa.uint64()
 
@@ -246,7 +246,7 @@ def check_checksum(path: Path) -> None:
 def read_json(path: Path) -> dict[str, object]:
     """Read a JSON object; `ArtefactError` if it is none."""
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        values = parse_json(whole_bytes(path, "table", ArtefactError))
     except (OSError, ValueError) as error:
         what = "is no JSON" if isinstance(error, ValueError) else "cannot be read"
         raise ArtefactError(f"{what}: {error}", where=path) from None

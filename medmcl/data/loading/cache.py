@@ -26,6 +26,7 @@ from medmcl.core.atomic import folder_aside, remove_whole
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import Finding
+from medmcl.core.limits import refuse_odd_file
 from medmcl.core.sealed import file_digest, read_sealed, refuse_changed, sealed
 from medmcl.core.writing import reserved_array
 from medmcl.data.loading.reading import Outcome, content_digest
@@ -279,6 +280,7 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
     try:
         if not folder.is_dir():
             return None
+        refuse_odd_file(path, ArtefactError)
         stamp = _stamp_of(path)
         facts = read_sealed(folder / f"{modality}.json")
         if (facts["key"], facts["modality"]) != (key, modality):

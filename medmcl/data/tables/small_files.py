@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medmcl.core.errors import CohortError
-from medmcl.core.limits import MAX_HEADER_BYTES
+from medmcl.core.limits import MAX_HEADER_BYTES, whole_bytes
 from medmcl.core.plain_text import encoding_fix
 
 HEADER = ".hea"
@@ -42,7 +42,7 @@ def small_rows(
 
 def _pairs(path: Path) -> dict[str, str | None]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = whole_bytes(path, error=CohortError).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
     found = [match.groups() for match in map(_KEY_VALUE.match, lines) if match]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError, damage
-from medmcl.core.limits import parse_json
+from medmcl.core.limits import parse_json, whole_bytes
 from medmcl.encoders.encoded import Encoded, EncoderModule, require_axes, try_out, unmaskable
 from medmcl.encoders.settings import HFImageSettings
 from medmcl.encoders.transformers_folder import (
@@ -232,7 +232,7 @@ def _pixels(folder: Path, channels: int) -> tuple[tuple[float, ...], tuple[float
         return None
     what = "says nothing that can be read of how pixels are normalised"
     with damage(path, what, error=ArtefactError, fix="copy the folder again from its source"):
-        said = parse_json(path.read_bytes())
+        said = parse_json(whole_bytes(path, "table", ArtefactError))
         said = said.get("image_processor", said)
         normalised = said.get("do_normalize", "image_mean" in said)
         # Where pixels are not divided by 255, mean and deviation are those of 0 to 255.

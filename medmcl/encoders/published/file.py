@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
-from medmcl.core.limits import parse_json
+from medmcl.core.limits import parse_json, whole_bytes
 from medmcl.core.path_suggestions import require_file
 from medmcl.encoders.published.card import Card, Weights, card_files, from_authors, read_card
 from medmcl.encoders.weights import WRAPPERS, read_content
@@ -282,7 +282,7 @@ def weights_file(path: Path) -> Path:
 
 def _json(path: Path) -> Any:
     try:
-        return parse_json(path.read_bytes())
+        return parse_json(whole_bytes(path, "table", ArtefactError))
     except (OSError, ValueError) as error:
         raise ArtefactError(
             "is no JSON that can be read", where=path, got=f"{error}"[:200], fix="copy it again"

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
-from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet, refuse_large_text
+from medmcl.core.limits import (
+    refuse_large_arrays,
+    refuse_large_parquet,
+    refuse_large_text,
+    whole_bytes,
+)
 from medmcl.modalities.opening import as_text, kept, require_row
 
 TABLES = (".csv", ".tsv", ".txt", ".1d", ".parquet", ".pq")
@@ -234,5 +239,5 @@ def _places(owners: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 @kept(8)
 def read_lines(path: Path) -> tuple[str, ...]:
     """Read a text file of names, one a line; empty lines do not count."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = whole_bytes(path).decode("utf-8-sig")
     return tuple(line.strip() for line in text.splitlines() if line.strip())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import html
+import io
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medmcl.core.errors import ArtefactError, ConfigError, damage
-from medmcl.core.limits import parse_json
+from medmcl.core.limits import parse_json, whole_bytes
 from medmcl.modalities.text.bpe import merged
 from medmcl.modalities.text.tokens import SENTENCE_ENDS
 
 MERGES = 49152 - 256 - 2
+_MOST = 2**26
+"""Bytes that are unpacked of a vocabulary, which has some 3 MB."""
 """So many merges of OpenAI's file are used; the rest of it is not."""
 LAST = "</w>"
 EXPECTED = "bpe_simple_vocab_16e6.txt.gz of open_clip or OpenAI, or a CLIP model's tokenizer.json"
@@ -78,9 +81,10 @@ class ClipTokens:
                 fix="copy it there; nothing is downloaded",
             )
         with damage(path, "is not CLIP's vocabulary", error=ConfigError, expected=EXPECTED):
-            content = path.read_bytes()
-            is_packed = content[:2] == b"\x1f\x8b"
-            text = (gzip.decompress(content) if is_packed else content).decode("utf-8")
+            content = whole_bytes(path, "table", ConfigError)
+            if content[:2] == b"\x1f\x8b":
+                content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MOST)
+            text = content.decode("utf-8")
             if text.lstrip().startswith("{"):
                 return cls._from_json(parse_json(text), str(path))
             return cls(_pairs(text.split("\n")[1 : MERGES + 1]), str(path))

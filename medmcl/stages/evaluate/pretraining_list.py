@@ -18,6 +18,7 @@ from medmcl.core.config import refuse_absent
 from medmcl.core.contracts import Adapter, RecordRef
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
+from medmcl.core.limits import whole_bytes
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.check.copies import copies_of
 from medmcl.data.cohort.cohort import Cohort, open_cohort
@@ -240,7 +241,7 @@ def _read(what: str, cohort: Cohort, modality: str) -> _Listed:
 
 def _of_text(path: Path) -> _Listed:
     """Names of records or of their files, in lines or between commas."""
-    text = path.read_bytes().decode("utf-8-sig", "replace")
+    text = whole_bytes(path, "table", ConfigError).decode("utf-8-sig", "replace")
     if "\0" in text or "\ufffd" in text:
         fix = encoding_fix(path) or "save it as UTF-8"
         raise ConfigError("the list cannot be read as text", where=path, fix=fix)

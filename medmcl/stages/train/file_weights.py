@@ -15,7 +15,7 @@ from torch import nn
 from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter, KnowsInputs, Normalises, SharesVocabulary
 from medmcl.core.errors import ArtefactError, ConfigError
-from medmcl.core.limits import parse_json
+from medmcl.core.limits import parse_json, whole_bytes
 from medmcl.encoders.encoded import ReadsPixels, StartsFromFile
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
@@ -149,7 +149,7 @@ def pixels_of_file(source: WeightsSpec) -> Pixels | None:
     if source.names != "open_clip" or not path.is_file():
         return None
     try:
-        said = parse_json(path.read_bytes()).get("preprocess_cfg", {})
+        said = parse_json(whole_bytes(path, "table", ArtefactError)).get("preprocess_cfg", {})
         if not {"mean", "std"} <= set(said):
             return None
         return tuple(map(float, said["mean"])), tuple(map(float, said["std"]))

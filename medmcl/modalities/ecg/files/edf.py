@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medmcl.core.errors import AGAIN, RecordError
+from medmcl.core.limits import whole_bytes
 from medmcl.modalities.ecg.files.readers import Channels, refuse_long
 from medmcl.modalities.ecg.leads import is_known
 
@@ -33,7 +34,7 @@ def read_edf(path: Path) -> Channels:
     Raises:
         RecordError: No EDF, cut short, with gaps (EDF+D), or a header that contradicts itself.
     """
-    content = path.read_bytes()
+    content = whole_bytes(path)
     head = content[:_HEAD].decode("latin-1")
     if not head.startswith("0       ") or len(head) < _HEAD:
         got = "BDF, of 24 bits" if content[:8] == b"\xffBIOSEMI" else repr(head[:8])

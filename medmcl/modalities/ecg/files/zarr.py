@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import AGAIN, ExtraNotInstalledError, RecordError, damage
-from medmcl.core.limits import most_bytes, parse_json, refuse_large
+from medmcl.core.limits import most_bytes, parse_json, refuse_large, whole_bytes
 from medmcl.modalities.ecg.files.arrays import only_one, only_row, rows_by_name, take
 
 META = ("zarr.json", ".zarray")
@@ -145,8 +145,9 @@ def _said(folder: Path) -> Mapping[str, Any]:
             "there is no array of Zarr", where=folder, expected=" or ".join(META),
             fix="correct dataset: or ids: in cohort.yaml",
         )  # fmt: skip
+    content = whole_bytes(file)
     try:
-        said = parse_json(file.read_bytes())
+        said = parse_json(content)
         return {**said, "shape": tuple(map(int, said["shape"]))}
     except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise RecordError(
