@@ -52,6 +52,10 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 """A name that files and folders are called by, too; never a path."""
 
 
+_MOST_BITS = 1024
+"""Of a whole number; no setting has so many."""
+
+
 class _Strict:
     """What both loaders do beyond safe YAML."""
 
@@ -72,7 +76,10 @@ class _Strict:
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         """Read a value; one that looks like a day or a number and is none is told with its line."""
         try:
-            return super().construct_object(node, deep=deep)  # type: ignore[misc]  # of the loader
+            value = super().construct_object(node, deep=deep)  # type: ignore[misc]  # of the loader
+            if isinstance(value, int) and value.bit_length() > _MOST_BITS:  # cannot be shown
+                raise ValueError(f"a number of {value.bit_length():,} bits")
+            return value
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
             raise yaml.constructor.ConstructorError(
                 None, None, f"a value cannot be read: {error}", node.start_mark

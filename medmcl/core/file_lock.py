@@ -31,6 +31,8 @@ log = logging.getLogger("medmcl")
 P = ParamSpec("P")
 R = TypeVar("R")
 _SECONDS_BETWEEN_LOOKS = 0.2
+_LONGEST = 4096
+"""Characters that are read of who holds a lock."""
 _BOOT, _MACHINE = Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id")
 
 
@@ -214,7 +216,8 @@ class _Owner:
     def read(cls, file: Path) -> _Owner | None:
         """Who wrote their name into a lock; None where nobody did, or it is not whole."""
         try:
-            text = file.read_text(encoding="utf-8")
+            with file.open(encoding="utf-8") as opened:
+                text = opened.read(_LONGEST)
             if text[:1].isdigit():  # as filelock names them where there is no flock
                 process, host, *_ = text.split()
                 since = datetime.datetime.fromtimestamp(file.stat().st_mtime, tz=datetime.UTC)

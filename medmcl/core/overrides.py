@@ -29,7 +29,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
             continue
         try:
             overrides[key.strip()] = yaml.load(text, Loader=Loader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             overrides[key.strip()] = text
     return overrides
 

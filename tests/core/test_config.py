@@ -198,6 +198,14 @@ def test_a_file_that_was_made_to_fill_the_memory_is_refused_at_once(bomb):
     assert time.process_time() - began < 10
 
 
+def test_a_number_too_long_to_be_shown_and_brackets_without_end_are_no_settings():
+    many = f"0x{'f' * 6000}"
+    with pytest.raises(ConfigError, match="a number of 24,000 bits"):
+        parse_yaml(f"seed: {many}")
+    deep = "[" * 5000
+    assert parse_overrides([f"a={many}", f"b={deep}"]) == {"a": many, "b": deep}
+
+
 def test_more_values_may_be_allowed(monkeypatch):
     text = "a: [" + "1," * 300 + "1]"
     monkeypatch.setenv("MEDMCL_YAML_VALUES", "100")

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+import tracemalloc
 
 import pytest
 
@@ -52,6 +53,16 @@ def test_a_lock_that_somebody_else_wrote_is_of_nobody(tmp_path, text):
     tmp_path.joinpath(".place.lock").write_text(text)
     with alone(tmp_path / "place", "busy") as killed:
         assert killed == ""
+
+
+def test_a_lock_of_any_size_is_read_in_little_memory(tmp_path):
+    (tmp_path / ".place.lock").touch()
+    os.truncate(tmp_path / ".place.lock", 10**8)
+    tracemalloc.start()
+    assert file_lock._Owner.read(tmp_path / ".place.lock") is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
 
 
 def test_a_lock_is_swept_once_nobody_holds_it(held):
