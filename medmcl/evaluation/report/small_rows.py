@@ -48,7 +48,8 @@ Outcomes = tuple[list[int], list[int]]
 
 _PEOPLE = re.compile(
     r"(?<![<\w.,-])(?<!than )(?<!least )(?<! to )(\d[\d,]*|one(?= subject:))(?: of (\d[\d,]*))?"
-    r"(?= (?:[a-z-]+ )?(?:people|persons?|subjects?|patients?|samples?|records?|rows?|events?)\b)"
+    r"(?= (?:(?:[a-z-]+ )?(?:people|persons?|subjects?|patients?|samples?|records?|rows?|events?)"
+    r"|by id|with (?:an equal|a near))\b)"
 )
 _TEST = re.compile(r", chi-square [\d.e+]+")
 _VERDICT = re.compile(rf"\(\d+\)(?= {FOR_A_VERDICT})")
@@ -146,7 +147,7 @@ class Known:
         task = vars(found).get("task", task)
         changes: dict[str, Any] = {}
         for name, value in vars(found).items():
-            if name in ("note", "reason"):
+            if name in ("note", "reason", "mark"):
                 changes[name] = self.said(value, task)
             elif name == "notes":
                 changes[name] = type(value)(self.said(one, task) for one in value)

@@ -525,6 +525,14 @@ def test_a_leaderboard_tells_nothing_of_few_people(tmp_path):
     assert (str(again[0].people), again[0].value, again[1].people) == ("<5", None, 90)
 
 
+def test_who_was_trained_on_is_not_counted_in_a_leaderboard(tmp_path):
+    seen = "pretrained on 2 of 120 people scored, list.csv (12 entries): 2 by id"
+    write_board(tmp_path, "t", [replace(board_row(), mark=seen)], [])
+    for file in tmp_path.iterdir():
+        text = file.read_text(encoding="utf-8").replace("\\<", "<").replace("&lt;", "<")
+        assert "<5 of 120 people scored, list.csv (12 entries): <5 by id" in text, file.name
+
+
 def test_text_of_users_is_escaped_in_a_leaderboard(tmp_path):
     evil = "<script>alert(1)</script> [x](http://evil)|y"
     rows = [board_row(people=90, events=40, task=evil, name=evil, scored_on=evil, mark=evil,
