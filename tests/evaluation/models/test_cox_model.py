@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation import c_index
 from medmcl.evaluation.metrics.survival import metrics as sm
-from medmcl.evaluation.models.cox import cox_fit
 from medmcl.evaluation.models.cox_model import baseline_hazard, cox_model
 from medmcl.evaluation.models.discrete_time import discrete_time_model
 
@@ -60,16 +59,6 @@ def test_the_baseline_equals_slow_loops(ties):
     assert np.exp(found.log_cumulative) == pytest.approx(expected)
     assert found.log_at(np.array([-1.0])) == -np.inf
     assert found.log_at(np.array([1e9])) == pytest.approx(np.log(total))
-
-
-def test_without_effects_survival_is_that_of_nelson_and_aalen():
-    _, event, time = simulated(80)
-    model, notes = cox_model(np.ones((80, 1)), event, time)
-    t = np.unique(time[event])
-    steps = [(event & (time == u)).sum() / (time >= u).sum() for u in t]
-    assert model.survival(np.ones((1, 1)), t)[0] == pytest.approx(np.exp(-np.cumsum(steps)))
-    assert model.weights.tolist() == [[0.0]]
-    assert "do not vary" in notes[0]
 
 
 def test_constant_and_collinear_columns_change_nothing():
@@ -158,14 +147,6 @@ def test_faults_are_refused(fault):
         event = event[:-1]
     with pytest.raises(ConfigError):
         cox_model(x, event, time, ridge=ridge)
-
-
-def test_scaling_a_column_scales_its_weight():
-    x, event, time = simulated()
-    factor = np.array([1e4, 1e-4, 1, 7])
-    plain, _ = cox_fit(x, event, time, ridge=0.0)
-    scaled, _ = cox_fit(x * factor, event, time, ridge=0.0)
-    assert scaled * factor == pytest.approx(plain, rel=1e-6)
 
 
 def table_of(name):

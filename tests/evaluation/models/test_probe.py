@@ -85,16 +85,6 @@ def test_ridge_equals_scikit_learn_at_the_chosen_strength():
         assert fitted.predict(x[HELD])[:, column] == pytest.approx(expected)
 
 
-def test_ridge_with_more_features_than_rows_equals_the_small_form():
-    rng = np.random.default_rng(0)
-    from medmcl.evaluation.models.probe import _ridges
-
-    x, y = rng.normal(size=(10, 30)), rng.normal(size=10)
-    wide, _ = _ridges(x, y)([0.1])
-    plain = np.linalg.solve(x.T @ x + 0.1 * 10 * np.eye(30), x.T @ (y - y.mean()))
-    assert wide[:, 0] == pytest.approx(plain)
-
-
 @pytest.mark.parametrize("kind", ["regression", "multilabel"])
 def test_missing_targets_of_one_column_do_not_dilute_another(kind):
     known = np.ones((N, 2), bool)
