@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import math
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -210,10 +211,32 @@ def _segments(header: Any, record: Path) -> list[tuple[int, int, Channels | None
     return parts
 
 
+class _Specs:
+    """Kinds of header fields as wfdb's table has them, looked up in a dictionary.
+
+    wfdb asks its DataFrame for one cell 20 times a signal, which is most of what a header costs.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self.table, self.index = table, list(table.index)
+        self.loc = {(row, name): table.loc[row, name] for row in self.index for name in table}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.table, name)
+
+
+@cache
+def _wfdb() -> Any:
+    import wfdb
+    from wfdb.io import _header
+
+    _header.SIGNAL_SPECS = _Specs(_header.SIGNAL_SPECS)
+    return wfdb
+
+
 def _read_header(record: Path) -> Any:
     """Read a header from this disk; wfdb never gets a name that it could take for an address."""
-    import wfdb
-
+    wfdb = _wfdb()
     path = Path(f"{record}.hea")
     if "::" in str(path) or "://" in str(path):
         raise RecordError("a WFDB record must be a local file", where=path)

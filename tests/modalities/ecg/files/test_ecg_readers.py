@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
+from medmcl.modalities.ecg.files import wfdb as wfdb_reader
 from medmcl.modalities.ecg.files.readers import ECGRecord, guess_reader
 from medmcl.modalities.ecg.files.wfdb import read_wfdb
 from medmcl.modalities.ecg.leads import TWELVE
@@ -135,6 +136,19 @@ def test_sixteen_bit_records_read_here_are_what_wfdb_reads(tmp_path):
     assert np.isnan(found.signal).sum() == 2
     assert found.units == tuple(expected.units)
     assert found.notes == ("the checksum of V1 differs from the header's",)
+
+
+def test_fields_of_a_header_are_those_of_wfdbs_own_table(monkeypatch):
+    from wfdb.io import _header
+
+    parse = wfdb_reader._wfdb().io._header._parse_signal_lines
+    lines = ["a.dat 16+24 1000(12)/mV 16 5 0 7 0 I", "a.dat 212 0/uV", "b.dat 80x2:3 200 11 1024",
+             "c.dat 16 100.5 12 3 -4 9 1 a name", "d.dat"]  # fmt: skip
+    found = parse(lines[:4])
+    with pytest.raises(_header.HeaderSyntaxError):
+        parse(lines)
+    monkeypatch.setattr(_header, "SIGNAL_SPECS", _header.SIGNAL_SPECS.table)
+    assert found == parse(lines[:4])
 
 
 @pytest.mark.parametrize("fmt", ["16", "212"])
