@@ -45,12 +45,6 @@ def test_the_bias_chooses_and_gates_weigh(k, priority):
     assert not torch.equal(dispatch(gates, k, 7, priority).combine(), want)
 
 
-def test_a_bias_of_nothing_changes_nothing():
-    gates = random(31, 4).softmax(-1)
-    with_zero = dispatch(gates, 2, 7, True, bias=torch.zeros(4, device="cpu"))
-    assert torch.equal(with_zero.combine(), dispatch(gates, 2, 7, True).combine())
-
-
 def test_a_bias_of_another_size_is_refused():
     with pytest.raises(MedmclError, match="one number an expert"):
         dispatch(random(3, 4).softmax(-1), 1, 7, bias=torch.zeros(3, device="cpu"))
@@ -80,11 +74,6 @@ def test_a_biased_layer_is_a_slow_dense_one_and_the_bias_has_no_gradient(setting
     first = sum_rows(routing, one_group(21), own)["first"][0]
     liked = (gates + moe.balance.bias).argmax(1)
     assert first.tolist() == torch.bincount(liked, minlength=4).tolist()
-
-
-def test_evaluation_uses_the_bias_too():
-    moe = layer(bias=[9.0, 0.0, 0.0, 0.0]).eval()
-    assert moe(random(12, 6), one_group(12))[1].dispatch.count.tolist() == [12, 0, 0, 0]
 
 
 def test_the_bias_moves_once_a_step_by_the_sign_of_what_was_asked_in_it():

@@ -62,17 +62,6 @@ def codes(raw, cmr=None):
 # ------------------------------------------------------------------ reading
 
 
-def test_axes_of_a_4d_file_come_out_as_time_slice_row_column(tmp_path):
-    voxels = np.arange(5 * 4 * 3 * 2, dtype=np.float32).reshape(5, 4, 3, 2)  # x y z t
-    path = save(tmp_path / "a.nii.gz", voxels, np.diag([1.5, 2.0, 8.0, 1.0]))
-    raw = adapter().read(place(path))
-    assert raw.voxels.shape == (2, 3, 4, 5)
-    assert raw.spacing_mm == (8.0, 2.0, 1.5)
-    assert raw.orientation == "SAR"
-    for x, y, z, t in np.ndindex(voxels.shape):
-        assert raw.voxels[t, z, y, x] == voxels[x, y, z, t]
-
-
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, -1)])
 @pytest.mark.parametrize("swap", [False, True])
 def test_however_the_plane_is_stored_the_volume_is_the_same(tmp_path, flips, swap):
@@ -599,15 +588,6 @@ def test_resampling_without_known_spacing_is_refused():
         adapter(mode="volume_3d", spacing_mm=2.0).prepare(raw)
 
 
-def test_intensities_run_from_0_to_1_and_the_brightest_percent_is_clipped():
-    values = np.arange(1000.0).reshape(1, 10, 10, 10)
-    prepared = adapter(
-        mode="volume_3d", crop="center", size=10, slices=10, lower_percentile=1
-    ).prepare(volume(values + 500))
-    low, high = np.percentile(values, [1, 99])
-    np.testing.assert_allclose(prepared, ((values - low) / (high - low)).clip(0, 1), atol=1e-6)
-
-
 def test_without_cropping_nothing_is_cut_off_and_nothing_is_distorted():
     voxels = np.zeros((1, 1, 8, 16))
     voxels[0, 0, 0, :] = 1.0
@@ -644,13 +624,6 @@ def test_labels_go_through_the_same_geometry_unmixed():
         labels = cmr.prepare_mask(volume(ball * 3))
         assert set(np.unique(labels)) == {0, 3}
         assert ((image > 0.5) == (mask > 0.5)).mean() > 0.98
-
-
-def test_cutting_and_padding_keep_the_middle():
-    x = torch.arange(5.0, device="cpu").reshape(1, 5)
-    assert fit_length(x, 1, 3).tolist() == [[1, 2, 3]]
-    assert fit_length(x, 1, 8).tolist() == [[0, 0, 1, 2, 3, 4, 0, 0]]
-    assert fit_length(fit_length(x, 1, 9), 1, 5).tolist() == x.tolist()
 
 
 def test_monai_crops_pads_and_resamples_the_same_way():

@@ -66,17 +66,6 @@ def test_phase_shift_equals_a_slow_fourier_sum(samples):
             np.testing.assert_allclose(got[row, lead], total.real, atol=1e-5)
 
 
-def test_surrogates_keep_amplitudes_mean_and_the_phase_between_leads():
-    x = rows(3, 4, 100)
-    got = disturb(x, ECGAugment(ft_surrogate=1.0), rng())
-    before, after = torch.fft.rfft(x), torch.fft.rfft(got)
-    torch.testing.assert_close(before.abs(), after.abs(), atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(x.mean(-1), got.mean(-1), atol=1e-5, rtol=1e-4)
-    cross = before[:, 0] * before[:, 1].conj()
-    torch.testing.assert_close(cross, after[:, 0] * after[:, 1].conj(), atol=1e-2, rtol=1e-2)
-    assert not torch.allclose(x, got, atol=0.1)
-
-
 def test_phases_lie_in_the_stated_range_and_differ_between_rows():
     phases = augment.draw_phases(rows(200, 1, 50), 0.25, rng())
     assert phases.min() >= 0

@@ -27,14 +27,6 @@ def test_banded_baseline_equals_the_dense_definition(lam, p):
         np.testing.assert_allclose(row, dense_baseline(lead, lam, p, 5), atol=1e-7)
 
 
-def test_leads_do_not_touch_each_other_in_the_banded_system():
-    signal = np.random.default_rng(1).normal(size=(4, 80))
-    together = steps.als_baseline(signal, 1e4)
-    for number in range(4):
-        alone = steps.als_baseline(signal[number : number + 1], 1e4)
-        np.testing.assert_allclose(together[number], alone[0], atol=1e-10)
-
-
 def test_baseline_of_a_flat_or_zero_lead_is_the_lead():
     for level in (0.0, 3.5):
         flat = np.full((2, 60), level)
