@@ -176,7 +176,7 @@ def _vectors_of(folder: Path) -> Any:
     embedding = SimpleNamespace(
         prepared=SimpleNamespace(adapters={"ecg": adapter}, index=lambda _: np.arange(6)),
         provenance={}, whom="all", batch=4, width=2, records=None, vectors=lambda _: values,
-        table=lambda found: pd.DataFrame(found, columns=["e0", "e1"]),
+        tables=lambda parts: (pd.DataFrame(one, columns=["e0", "e1"]) for one in parts),
     )  # fmt: skip
     field: Any = Field(cohort=None, modality="ecg", folder=folder, records="r")  # type: ignore[arg-type]  # of no people
     return field._laid(embedding)[0]

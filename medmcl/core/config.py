@@ -135,9 +135,17 @@ for _loader in (Loader, _Fast):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes also text that `Loader` would read as a number: ``12e4``."""
+    """Quotes also text that `Loader` would read as a number (``12e4``) or fold at line ends."""
 
 
+def _write_text(dumper: _Dumper, text: str) -> yaml.Node:
+    style = '"' if _LINE_ENDS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+"""Ends of lines to YAML 1.1; between single quotes they become spaces."""
+_Dumper.add_representer(str, _write_text)
 _Dumper.add_implicit_resolver("!scientific", *_SCIENTIFIC)
 
 

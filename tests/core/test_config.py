@@ -61,7 +61,9 @@ def test_yaml_reads_scientific_numbers_and_refuses_a_key_given_twice():
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-NAMES = st.text() | st.sampled_from(["on", "no", "1e-3", "64145795661e1400", "true", "~"])
+NAMES = st.text() | st.sampled_from(
+    ["on", "no", "1e-3", "64145795661e1400", "true", "~", "\x85", "a\u2028b"]
+)
 TREES = st.recursive(
     LEAVES | NAMES,
     lambda one: st.lists(one, max_size=3) | st.dictionaries(NAMES, one, max_size=3),
