@@ -68,12 +68,18 @@ def last(node):
 
 
 @cache
+def nodes(path):
+    """All that stands in a file."""
+    return [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+
+
+@cache
 def asked():
     """Names that ``hasattr`` and ``getattr`` ask for literally, each with its file and line."""
     return [
         (path, node.args[1].value, node.lineno)
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         and node.func.id in ("hasattr", "getattr") and isinstance(node.args[1], ast.Constant)
     ]  # fmt: skip
@@ -101,10 +107,10 @@ def test_nothing_undeclared_is_read_of_an_adapter():
     """A file that reads more says whose adapter it is: it imports the class."""
     known, strange = declared() | {"source"}, []
     for path in FILES:
-        source = path.read_text(encoding="utf-8")
-        if path.is_relative_to(PACKAGE / "modalities") or ".adapter import" in source:
+        text = path.read_text(encoding="utf-8")
+        if path.is_relative_to(PACKAGE / "modalities") or ".adapter import" in text:
             continue
-        for node in ast.walk(ast.parse(source)):
+        for node in nodes(path):
             if isinstance(node, ast.Attribute) and node.attr not in known:
                 whose = node.value
                 if last(whose) == "adapter" or (
@@ -122,7 +128,7 @@ def test_lists_of_kinds_stand_nowhere_but_with_the_kinds():
     for path in FILES:
         if path.relative_to(PACKAGE).parts[0] not in rooms:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             told = []
             if isinstance(node, ast.Compare) and last(node.left) == "kind":
                 told = node.comparators

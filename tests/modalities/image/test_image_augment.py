@@ -10,12 +10,10 @@ from row_draws import row_generator as generator
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from medmcl.modalities.cmr import augment as cmr_augment
 from medmcl.modalities.image.augment import (
     ImageAugment,
     disturb,
     resample,
-    rotations,
     rotations_3d,
 )
 
@@ -87,32 +85,11 @@ def test_a_window_through_a_linear_map_is_what_scipy_makes_of_it(shape):
             np.testing.assert_allclose(ours[n, channel].numpy(), slow, atol=2e-5)
 
 
-def test_in_the_plane_it_is_the_resampling_of_cardiac_mr():
-    x = rows(FLAT)
-    radians = torch.tensor([0.3, -0.7, 0.0, 2.0], device="cpu")
-    side = torch.tensor([0.9, 0.7, 1.0, 0.5], device="cpu")
-    centre = torch.tensor([[0.1, 0.0], [-0.2, 0.2], [0.0, 0.0], [0.3, -0.4]], device="cpu")
-    window = torch.stack([centre[:, 0], centre[:, 1], side, side], 1)
-    theirs = cmr_augment.resample(x, radians, window)
-    torch.testing.assert_close(
-        resample(x, rotations(-radians), side, centre), theirs, atol=1e-5, rtol=0
-    )
-
-
 def test_turns_in_space_are_those_of_scipy():
     angles = rows((5, 3)) * 6 - 3
     ours = rotations_3d(angles).numpy()
     theirs = Rotation.from_euler("xyz", angles.numpy()).as_matrix()
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-
-
-def test_channels_of_a_row_move_alike_and_rows_by_themselves():
-    x = rows((6, 1, 24, 24)).expand(6, 3, 24, 24)
-    y = disturb(x, ImageAugment(rotation_deg=30), generator())
-    assert torch.equal(y[:, 0], y[:, 2])
-    same = x[:1].expand(6, 3, 24, 24)
-    moved = disturb(same, ImageAugment(rotation_deg=30), generator())
-    assert len(torch.unique(moved.flatten(1), dim=0)) == 6
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((50, 2, 20, 30), 2), ((20, 1, 20, 20, 20), 3)])
