@@ -80,11 +80,6 @@ def test_the_absent_cells_of_a_release_are_not_read_as_zeros(method):
         method(release, 2)
 
 
-def test_the_largest_eigenvalues_not_the_largest_in_size():
-    v = eigen_embedding(np.diag([-9.0, 1.0, 4.0, 2.0]), 2)
-    np.testing.assert_allclose(v @ v.T, np.diag([0.0, 0, 4, 2]), atol=1e-12)
-
-
 def test_kinds_of_log_pmi():
     cells = np.array([[8, 2, 0], [2, 8, 4], [0, 0, 0]])
     plain = log_pmi(cells)
