@@ -252,15 +252,15 @@ def _gpus(job: Job) -> int:
 def typed(words: list[str], folder: str, around: dict[str, str] | None = None) -> None:
     """Run a command line in a folder, and pass on what it says; raise its end if it fails."""
     command = [words[0], "-c", ENDS_WITH_WORKER, str(os.getpid()), *words[3:]]
-    process = subprocess.Popen(
+    last: deque[str] = deque(maxlen=12)
+    with subprocess.Popen(
         command, cwd=folder, env={**os.environ, **(around or {})}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    last: deque[str] = deque(maxlen=12)
-    for line in process.stdout or ():
-        sys.stdout.write(line)  # Ray brings it to whoever launched
-        last.append(line.rstrip())
-    if process.wait():
+    ) as process:  # fmt: skip
+        for line in process.stdout or ():
+            sys.stdout.write(line)  # Ray brings it to whoever launched
+            last.append(line.rstrip())
+    if process.returncode:
         raise ArtefactError(
             f"exit code {process.returncode} of `medmcl {words[3]}`", got="\n".join(last)
         )

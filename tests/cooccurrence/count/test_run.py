@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray_stub import RayStub
 from small_counts import numbers
 
 from medmcl.cooccurrence import Vocabulary
@@ -175,43 +175,6 @@ def test_a_subject_in_two_shards_is_refused(shards, tmp_path):
         scan_shards([*shards, tmp_path / "s9.parquet"], READING)
     for named in ("s1.parquet", "s9.parquet", "subject 13"):
         assert named in str(raised.value)
-
-
-class RayStub:
-    """The part of Ray that is called, doing the work at once."""
-
-    exceptions = types.SimpleNamespace(
-        RayTaskError=type("RayTaskError", (Exception,), {}),
-        RayError=type("RayError", (Exception,), {}),
-    )
-
-    def __init__(self, cpus=3.0, answers=True):
-        self.said, self.cpus, self.answers = [], cpus, answers
-
-    def is_initialized(self):
-        return "init" in self.said and "shutdown" not in self.said
-
-    def init(self, **_):
-        if not self.answers:
-            raise ConnectionError("nobody there")
-        self.said.append("init")
-
-    def shutdown(self):
-        self.said.append("shutdown")
-
-    def nodes(self):
-        return [{}]
-
-    def cluster_resources(self):
-        return {"CPU": self.cpus}
-
-    def remote(self, function):
-        return types.SimpleNamespace(
-            remote=lambda *job: self.said.append(function.__name__) or function(*job)
-        )
-
-    def get(self, found):
-        return found
 
 
 def test_ray_maps_the_same_function(shards, tmp_path, monkeypatch):

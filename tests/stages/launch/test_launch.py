@@ -13,11 +13,15 @@ from threading import Event
 
 import pytest
 from processes import Command, finish
+from ray_stub import train_stub
 from small_squares import write_squares
 from typed import answer
 
 from benchmarks.faults import toy
 from medmcl.cooccurrence.count.workers import ray_cluster
+from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.stages.launch import job as launching
+from medmcl.stages.launch.job import Job
 
 PROGRAMS = {
     "srun": """
@@ -232,6 +236,40 @@ def test_a_count_on_ray_is_that_of_one_process_and_stops_the_cluster_it_started(
     assert answer(*words, tmp_path / "mapped", "--ray").returncode == 0
     assert not is_initialized()
     assert files_of(tmp_path / "mapped") == files_of(tmp_path / "whole") != {}
+
+
+def test_without_ray_its_stand_in_is_given_every_shard_and_every_rank(monkeypatch, tmp_path):
+    """What is typed where, in place of `test_ranks_on_ray_...`, which needs Ray."""
+    stub, ran = train_stub(monkeypatch), []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launching, "typed", lambda *given: ran.append(given))
+    words, given = ["prepare", "--out", "r"], {"out": Path("r"), "shard": None}
+    launching.run(Job(words=words, given=given, shards=3))
+    assert [one[0][-2:] for one in ran] == [["--shard", f"{n}/3"] for n in (1, 2, 3)]
+    assert {folder for _, folder in ran} == {str(tmp_path)}
+    assert stub.said[0] == "init"
+    assert stub.said[-1] == "shutdown"
+    ran.clear()
+    stub.said.clear()
+    trained = {"out": Path("r"), "devices": 1, "resume": False, "device": "auto"}
+    launching.run(Job(words=["pretrain", "--out", "r"], given=trained, devices=2))
+    around = sorted((one[2] for one in ran), key=lambda one: one["RANK"])
+    assert [one["RANK"] + one["LOCAL_RANK"] + one["WORLD_SIZE"] for one in around] == ["002", "112"]
+    assert around[0]["MASTER_PORT"] == around[1]["MASTER_PORT"]
+    assert all(one[0][-1] == "--resume" for one in ran)
+    stub.said.clear()
+    stub.cpus = 1.0
+    with pytest.raises(ConfigError, match=r"too small(?s:.)*1 CPU(?s:.)*2: one for each"):
+        launching.run(Job(words=["pretrain"], given=trained, devices=2))
+
+
+def test_what_a_worker_types_is_passed_on_and_its_end_is_told(capfd, tmp_path):
+    launching.typed([sys.executable, "-m", "medmcl", "cohorts"], str(tmp_path))
+    assert "ptbxl" in capfd.readouterr().out
+    with pytest.raises(
+        ArtefactError, match=r"exit code 2 of `medmcl cohort`(?s:.)*no command 'cohort'"
+    ):
+        launching.typed([sys.executable, "-m", "medmcl", "cohort"], str(tmp_path))
 
 
 @ON_RAY
