@@ -107,6 +107,7 @@ FAMILIES = [
     Family("embed", f"embed {RUN}", "vectors.parquet"),
     Family("embed --shard", f"embed {RUN} --shard 2/2", "vectors.parquet",
            before=(f"embed {RUN} --shard 1/2",)),
+    Family("export", "export HOME/run --out OUT --modality labs --format hf"),
     Family("predict", f"predict {RUN}", "risks.csv"),
     Family("select", f"select {RUN} --by neg_clip_loss:0.8", "keep.parquet"),
     Family("poison", "poison --cohort HOME/squares --recipe HOME/poison.yaml --out OUT "

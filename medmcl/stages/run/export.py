@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import medmcl
-from medmcl.core.atomic import folder_aside
+from medmcl.core.atomic import file_aside, folder_aside, is_content
 from medmcl.core.batch import InputShape
 from medmcl.core.config import lookup, read_yaml
 from medmcl.core.contracts import traits
 from medmcl.core.errors import ArtefactError, ExtraNotInstalledError
 from medmcl.core.file_lock import claimed
 from medmcl.core.layers import widen
+from medmcl.core.limits import parse_json
 from medmcl.core.rng import numpy_generator
 from medmcl.core.sealed import plain
 from medmcl.core.suppression import placeless
@@ -46,6 +49,9 @@ TEXTS = read_yaml(Path(__file__).with_name("export_card.yaml"))
 """The card, and how what is exported is called."""
 SIZES = (3, 7)
 """Rows of the batches that an exported network is compared on."""
+_TOKENISERS = ("clip", "model")
+"""Keys of what a text modality learned that say where its tokeniser lay."""
+_FILES = re.compile(rf"{re.escape(CONFIG)}|{CARD}|model\.safetensors|.+\.(pt2|onnx)")
 
 
 class Encode(nn.Module):
@@ -95,7 +101,16 @@ def export(
             gives other vectors.
         ConfigError: No such modality, stage, space or format.
     """
-    run, out = load(run), Path(out)
+    out = Path(out)
+    with claimed(out, "an export is being written"):
+        _refuse_foreign(out, overwrite=overwrite)
+        return _written(load(run), out, format, modality, stage, space)
+
+
+def _written(
+    run: Run, out: Path, format: str, modality: str | None, stage: str | None, space: str
+) -> Path:
+    """Write what `export` does into a folder that is claimed."""
     write = lookup(
         "--format", format, {"torch": _write_torch, "onnx": _write_onnx, "hf": _write_torch}
     )
@@ -116,29 +131,40 @@ def export(
         log.warning(
             "%s began with weights of others, whose terms hold: %s", tower, json.dumps(said)
         )
-    with claimed(out, "an export is being written"):
-        _refuse_foreign(out, overwrite=overwrite)
-        with folder_aside(out, replace=True) as aside:
-            for name in names:
-                network = Encode(towers.tower(name), space).eval()
-                parts[name]["file"] = write(network, run.shapes[name], aside / name)
-            if format == "hf":
-                kept = {f"{name}.{key}": value for name in names
-                        for key, value in towers.tower(name).state_dict().items()}  # fmt: skip
-                save_file({key: one.contiguous() for key, one in kept.items()},
-                          aside / "model.safetensors")  # fmt: skip
-            shared = placeless(plain(about), STATE)
-            (aside / CONFIG).write_text(json.dumps(shared, indent=1), encoding="utf-8")
-            (aside / CARD).write_text(_card(shared), encoding="utf-8")
+    for name in names:
+        if said := _told_of_people(name, parts[name]):
+            log.warning(said)
+    with folder_aside(out, replace=True) as aside:
+        for name in names:
+            network = Encode(towers.tower(name), space).eval()
+            parts[name]["file"] = write(network, run.shapes[name], aside / name)
+        if format == "hf":
+            kept = {f"{name}.{key}": value for name in names
+                    for key, value in towers.tower(name).state_dict().items()}  # fmt: skip
+            with file_aside(aside / "model.safetensors") as file:
+                save_file({key: one.contiguous() for key, one in kept.items()}, file)
+        shared = placeless(plain(about), STATE)
+        (aside / CONFIG).write_text(json.dumps(shared, indent=1), encoding="utf-8")
+        (aside / CARD).write_text(_card(shared), encoding="utf-8")
     return out
 
 
 def _refuse_foreign(out: Path, *, overwrite: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not (out / CONFIG).is_file() or not (out / CARD).is_file():
-        raise ArtefactError("is there already, and is no export", where=out, fix="another --out")
+    strange = sorted(one.name for one in out.iterdir() if is_content(one)
+                     and not _FILES.fullmatch(one.name)) if out.is_dir() else []  # fmt: skip
+    if strange or not _is_export(out):
+        raise ArtefactError("is there already, and is no export", where=out, fix="another --out",
+                            got=", ".join(strange[:3]) or None)  # fmt: skip
     claim_names(out, [CONFIG], "an export", overwrite=overwrite)
+
+
+def _is_export(out: Path) -> bool:
+    """Whether a folder says that medmcl exported it, as the model of somebody else does not."""
+    with suppress(OSError, ValueError):
+        return {"medmcl", "parts"} <= {*parse_json((out / CONFIG).read_bytes())}
+    return False
 
 
 def _of_modality(run: Run, towers: Towers, name: str, stage: str, space: str) -> dict[str, Any]:
@@ -149,10 +175,21 @@ def _of_modality(run: Run, towers: Towers, name: str, stage: str, space: str) ->
         "kind": entry["kind"],
         "input": {**asdict(shape), "dtype": str(_draw(shape, 1).dtype).removeprefix("torch.")},
         "output": {"space": space, "width": vector_width(towers, name, space)},
-        "preparation": {"settings": entry["settings"], STATE: entry["state"]},
+        "preparation": {"settings": entry["settings"], STATE: _nowhere(entry["state"])},
         "tower": tower.model_dump(mode="json", exclude_defaults=True),
         "free_text": traits(ADAPTERS[entry["kind"]]).free_text,
     }
+
+
+def _nowhere(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What was learned, with the last name of where a tokeniser came from."""
+    return {key: PurePath(one).name if key in _TOKENISERS else one for key, one in state.items()}
+
+
+def _told_of_people(name: str, part: Mapping[str, Any]) -> str:
+    """Say that what was learned of a kind tells how many have what few have, where it does."""
+    counts = not ADAPTERS[part["kind"]].measured and not part["free_text"]
+    return TEXTS["exact"].format(name=name, config=CONFIG) if counts else ""
 
 
 def _draw(shape: InputShape, rows: int) -> Tensor:
@@ -165,7 +202,9 @@ def _draw(shape: InputShape, rows: int) -> Tensor:
 
 def _write_torch(network: nn.Module, shape: InputShape, path: Path) -> str:
     file = path.with_name(f"{path.name}.pt2")
-    torch.export.save(_program(network, shape, file), file)
+    program = _program(network, shape, file)
+    _forget(program, "nn_module_stack", "from_node")  # they hold addresses in memory
+    torch.export.save(program, file)
     opened = torch.export.load(file).module()
     _refuse_other_vectors(network, shape, lambda x: opened(x).numpy(), file)
     return file.name
@@ -206,10 +245,15 @@ def _program(network: nn.Module, shape: InputShape, file: Path) -> torch.export.
             where=file.name,
             fix="give the run itself, which `medmcl embed` reads, or --modality for another tower",
         ) from error
+    _forget(program, "stack_trace")  # it names folders of this machine
+    return program
+
+
+def _forget(program: torch.export.ExportedProgram, *keys: str) -> None:
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
-            node.meta.pop("stack_trace", None)  # it names folders of this machine
-    return program
+            for key in keys:
+                node.meta.pop(key, None)
 
 
 def _refuse_other_vectors(
@@ -250,6 +294,8 @@ def _of_part(name: str, part: Mapping[str, Any]) -> str:
         + f", along its first axis {names}" * bool(names)
         + f"; output (B, {part['output']['width']}) float32, {part['output']['space']}."
     )
+    if said := _told_of_people(name, part):
+        line += f" {said}"
     if part["free_text"]:
         line += (
             f" Its words were learned from texts of a cohort, and a rare one may be a name: look "

@@ -17,7 +17,7 @@ from typed import typed
 
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError
-from medmcl.stages.run.export import export
+from medmcl.stages.run.export import _nowhere, _told_of_people, export
 
 
 def bytes_of(folder):
@@ -39,6 +39,8 @@ def test_a_program_gives_the_vectors_of_the_run_where_medmcl_is_not_imported(
     trained, hearts, exported, tmp_path
 ):
     cohort = medmcl.open_cohort(hearts)
+    again = export(trained, tmp_path / "again", modality="ecg", space="pooled")
+    assert (again / "ecg.pt2").read_bytes() == (exported / "ecg.pt2").read_bytes()
     own = trained.embed(cohort, modality="ecg", space="pooled", device="cpu")
     adapter = trained.prepare(cohort, ("ecg",)).adapters["ecg"]
     stored = np.array(trained.prepare(cohort, ("ecg",)).inputs("ecg")[:9])
@@ -68,6 +70,7 @@ def test_it_says_how_to_feed_it_and_holds_the_weights(trained, exported):
         == trained.preprocessing["ecg"]["settings"]["rate_hz"]
     )
     assert ecg["output"] == {"space": "pooled", "width": ecg["output"]["width"]}
+    assert len({one.stat().st_mode for one in exported.iterdir()}) == 1
     weights = load_file(exported / "model.safetensors")
     tower = trained.towers(about["stage"], torch.device("cpu")).tower("ecg").state_dict()
     assert all((weights[f"ecg.{key}"] == one).all() for key, one in tower.items())
@@ -91,12 +94,27 @@ def test_it_names_nobody_and_no_folder(trained, hearts, exported):
     assert not ids & words
 
 
-def test_only_an_earlier_export_is_written_over(trained, exported, tmp_path):
+def test_where_a_tokeniser_lay_is_not_told_and_what_tells_counts_is():
+    state = {"clip": "/home/jane/project/merges.txt.gz", "merges": ["t h"], "sha256": "0"}
+    assert _nowhere(state) == {**state, "clip": "merges.txt.gz"}
+    told = {kind: bool(_told_of_people("x", {"kind": kind, "free_text": kind == "text"}))
+            for kind in ("tabular", "genetics", "codes", "ecg", "cmr", "text")}  # fmt: skip
+    assert [kind for kind, is_told in told.items() if is_told] == ["tabular", "genetics", "codes"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"config.json": "{}", "README.md": ""},  # of a model from the Hub
+     {"config.json": '{"medmcl": "0", "parts": {}}', "README.md": "", "notes.txt": "mine"}],
+)  # fmt: skip
+def test_only_an_earlier_export_is_written_over(trained, exported, files, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
-    (own / "config.json").write_text("{}")
+    for name, content in files.items():
+        (own / name).write_text(content)
     with pytest.raises(ArtefactError, match="is no export"):
         export(trained, own, modality="ecg", overwrite=True)
+    assert {one.name: one.read_text() for one in own.iterdir()} == files
     with pytest.raises(ArtefactError, match="an export already"):
         export(trained, exported, modality="ecg")
 
