@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -229,10 +230,10 @@ def test_a_pipe_in_the_place_of_a_lock_is_not_opened(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_is_full_as_a_lock_is_taken_leaves_no_lock(code, tmp_path, monkeypatch):
-    def full(owner, file):
+    def full(file, *_, **__):
         raise OSError(code, os.strerror(code), str(file))
 
-    monkeypatch.setattr(file_lock._Owner, "write", full)
+    monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(MedmclError, match="the disk"), alone(tmp_path / "counts", "it is written"):
         pass
     assert not [*tmp_path.iterdir()]

@@ -29,6 +29,7 @@ WRITERS = {
     "cooccurrence/exchange/folder.py": "into the `folder_aside` of `save_counts`",
     "cooccurrence/exchange/secure_files.py": "into `file_aside`",
     "cooccurrence/release/register.py": "into `file_aside`",
+    "data/cohort/records.py": "into memory",
     "data/events/write.py": "into the `folder_aside` of `write_meds`",
     "data/loading/cache.py": "into the `folder_aside` of `write_entry`",
     "data/loading/shards.py": "into `whole_folder`",
@@ -41,6 +42,7 @@ WRITERS = {
     "stages/predict/meds_rows.py": "into `file_aside`",
     "stages/predict/one_person.py": "into a temporary folder of the process",
     "stages/run/embedding_parts.py": "into memory, and from there by `write_atomically`",
+    "stages/run/export.py": "into `folder_aside`",
     "stages/run/outputs.py": "into `file_aside`",
     "stages/run/stage_reuse.py": "into `folder_aside`",
 }

@@ -104,7 +104,7 @@ def test_figures_and_tables_say_which_count_is_of_records(tmp_path, monkeypatch)
     assert "180 (" not in text
     assert "observed risk by that time" in text
     assert re.search(r"over [\d.]+ to [\d.]+ days;", text)
-    assert "Curves and bands are of records, as if each were independent." in text
+    assert "Curves and bands are of records, as if each were independent; whoever has" in text
 
 
 def test_whom_a_risk_group_counts_at_risk_are_subjects():

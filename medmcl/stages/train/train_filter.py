@@ -221,11 +221,13 @@ def keep_apart(
         key: Seed and name of the stage.
 
     Returns:
-        Rows to train on, rows to watch.
+        Rows to train on, rows to watch (none if nobody watches).
 
     Raises:
         CohortError: There are fewer than 4 subjects.
     """
+    if not wanted:
+        return rows, rows[:0]
     seed, stage = key
     people = np.unique(subjects)
     if len(people) < 4:

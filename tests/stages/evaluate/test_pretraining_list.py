@@ -1,6 +1,7 @@
 """Lists of what a model was pretrained on: who of them is scored, by id and by content."""
 
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -186,10 +187,12 @@ def test_benchmark_refuses_and_marks_vectors_whose_encoder_saw_who_is_scored(
     assert "2 of 16 people" in str(refused.value)
     Benchmark(**given, allow_overlap=True).run()
     rows = read_board(tmp_path / "board" / "leaderboard.json")
-    assert all(("2 of 16 people scored" in row.mark) == (row.name == "theirs") for row in rows)
+    assert all(("<5 of 16 people scored" in row.mark) == (row.name == "theirs") for row in rows)
     assert {row.overlap for row in rows if row.name == "theirs"} == {"seen"}
     page = (tmp_path / "board" / "leaderboard.md").read_text()
-    assert "NO EVIDENCE OF TRANSFER: pretrained on 2 of 16" in page.split("## ")[0]
+    assert re.search(
+        r"NO EVIDENCE OF TRANSFER: pretrained on (&lt;|\\?<)5 of 16", page.split("## ")[0]
+    )
     with pytest.raises(ConfigError, match="no model is called 'their'"):
         Benchmark(**{**given, "pretrained_on": [f"their={pretraining}"]}, overwrite=True).run()
 
