@@ -60,9 +60,8 @@ def enter_share(
         if not beside_private:
             register.refuse_private(mine)
         shares = register.shares()
-        if any(one.notes == (site,) and set(people_of(one)) == set(mine) for one in shares):
-            return  # the same again tells nothing new
-        for earlier in shares:
+        again = any(one.notes == (site,) and set(people_of(one)) == set(mine) for one in shares)
+        for earlier in () if again else shares:  # the same again tells nothing new
             (name,), theirs = earlier.notes, people_of(earlier)
             if name == site:
                 _refuse_nearly(mine, theirs, site)

@@ -88,6 +88,11 @@ def _held(found: Calibration | DecisionCurve, people: int, events: int, one: Tas
     return TOLD if alone else ""
 
 
+def _tells_later(found: Calibration | DecisionCurve, one: TaskEvidence) -> bool:
+    """Whether events by a horizon, less those of all follow-up, tell of few after it."""
+    return one.kind == "survival" and 0 < one.followed[2] - found.events < FEWEST_SUBJECTS
+
+
 def _counts(n: int, subjects: int, events: int, known: Known) -> dict[str, Any]:
     people = shown_count(subjects, *known.wholes)
     if isinstance(people, Hidden):
@@ -110,6 +115,9 @@ def _calibration(found: Calibration, known: Known, one: TaskEvidence) -> Calibra
     if why := _held(found, people, events, one):
         return NotEstimable(why)
     few = any(group.has_few(FEWEST_SUBJECTS) for group in found.groups)
+    if _tells_later(found, one):
+        few, events = True, Hidden(found.events)
+        counts["events"] = events
     groups = () if few or isinstance(people, Hidden) else found.groups  # sizes would tell them
     curve = None if found.curve is None else _even(found.curve)
     rounded: dict[str, Any] = {}
@@ -159,6 +167,8 @@ def _decision(
     people, events = counts["subjects"], counts["events"]
     if why := _held(curve, people, events, one):
         return NotEstimable(why)
+    if _tells_later(curve, one):
+        events = counts["events"] = Hidden(curve.events)
     least = least_of(people)
     names = ("model", "low", "high", "standardised", "avoided", "treated")
     at = {name: np.array(getattr(curve, name), dtype=np.float64) for name in names}

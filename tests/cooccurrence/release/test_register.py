@@ -31,6 +31,7 @@ from medmcl.cooccurrence.release.ledger import Ledger
 from medmcl.cooccurrence.release.private import release_private
 from medmcl.cooccurrence.release.register import Register
 from medmcl.cooccurrence.release.release import Release, release_threshold
+from medmcl.cooccurrence.release.shares import enter_share
 from medmcl.core.errors import ArtefactError
 from medmcl.core.writing import DiskError
 from medmcl.data.events.write import number_of
@@ -441,6 +442,8 @@ def test_a_list_that_was_lost_or_set_back_hides_no_release_share_or_budget(
     with pytest.raises(ArtefactError, match=ISOLATED):
         release_threshold(merge(sites["A"], sites["B"]))
     assert [one.notes for one in Register.here().shares()] == [("Ayr",)]
+    enter_share(Register.here(), load_counts(sites["A"]), "Ayr")  # as it is when typed again
+    assert len(Register.here().read().shares) == 1
     shutil.rmtree(register)
     private(ledger, site_tables(0))
     file.unlink()

@@ -241,6 +241,22 @@ def test_the_competing_event_is_told_unless_few_have_it_or_few_have_neither(
     assert f"{few(events)} events, {shown} people with the competing event)" in str(who(data)[0])
 
 
+@pytest.mark.parametrize(("later", "hides"), [(0, False), (3, True), (5, False)])
+def test_few_events_after_the_horizon_do_not_follow_from_those_by_it(
+    tmp_path, evidence, later, hides
+):
+    one = evidence[1]
+    by_then, everyone = one.calibration.events, one.calibration.subjects
+    one = replace(one, kind="survival", histogram=None,
+                  followed=(everyone, everyone, by_then + later))  # fmt: skip
+    rows = [replace(row("ill", everyone, by_then + later), kind="survival", metric="c_index")]
+    data = made(tmp_path, rows, evidence=[one])
+    (shown,) = as_shown(replace(data, flow=[("held_out", everyone, everyone)])).evidence
+    assert str(shown.calibration.events) == ("withheld" if hides else str(by_then))
+    assert str(shown.decision.events) == ("withheld" if hides else str(by_then))
+    assert bool(shown.calibration.groups) != hides
+
+
 def test_a_rare_class_does_not_follow_from_the_others(tmp_path, evidence):
     _, one = evidence
     more = {"kind": "multiclass", "train_subjects": 300}
