@@ -205,10 +205,10 @@ class Register:
         Raises:
             ArtefactError: An entry is missing, or was changed.
         """
-        listed = {self._entered("shares", entry) for entry in self.read().shares}
+        listed = [self._entered("shares", entry) for entry in self.read().shares]
         there = self.folder / "shares"
-        left = filter(is_content, there.iterdir()) if there.is_dir() else ()
-        return [load_counts(place) for place in sorted({*listed, *left})]
+        left = sorted(filter(is_content, there.iterdir())) if there.is_dir() else []
+        return [load_counts(place) for place in dict.fromkeys([*listed, *left])]
 
     def enter_share(self, counts: Counts, site: str) -> None:
         """Remember whose counts were shared under a name; to be called alone."""
