@@ -175,8 +175,11 @@ def _of_modality(run: Run, towers: Towers, name: str, stage: str, space: str) ->
         "kind": entry["kind"],
         "input": {**asdict(shape), "dtype": str(_draw(shape, 1).dtype).removeprefix("torch.")},
         "output": {"space": space, "width": vector_width(towers, name, space)},
-        "preparation": {"settings": entry["settings"], STATE: _nowhere(entry["state"])},
-        "tower": tower.model_dump(mode="json", exclude_defaults=True),
+        "preparation": {
+            "settings": _last_names(entry["settings"]),
+            STATE: _nowhere(entry["state"]),
+        },
+        "tower": _last_names(tower.model_dump(mode="json", exclude_defaults=True)),
         "free_text": traits(ADAPTERS[entry["kind"]]).free_text,
     }
 
@@ -184,6 +187,16 @@ def _of_modality(run: Run, towers: Towers, name: str, stage: str, space: str) ->
 def _nowhere(state: Mapping[str, Any]) -> dict[str, Any]:
     """What was learned, with the last name of where a tokeniser came from."""
     return {key: PurePath(one).name if key in _TOKENISERS else one for key, one in state.items()}
+
+
+def _last_names(one: Any) -> Any:
+    """Settings with the last name of each path, also of a machine that the run was copied from."""
+    if isinstance(one, Mapping):
+        return {key: _last_names(value) for key, value in one.items()}
+    if isinstance(one, list | tuple):
+        return [_last_names(value) for value in one]
+    is_path = isinstance(one, PurePath) or (isinstance(one, str) and one.startswith(("/", "~/")))
+    return f"\u2026/{PurePath(one).name}" if is_path and PurePath(one).name else one
 
 
 def _told_of_people(name: str, part: Mapping[str, Any]) -> str:

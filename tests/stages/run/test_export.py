@@ -17,7 +17,7 @@ from typed import typed
 
 import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError
-from medmcl.stages.run.export import _nowhere, _told_of_people, export
+from medmcl.stages.run.export import _last_names, _nowhere, _told_of_people, export
 
 
 def bytes_of(folder):
@@ -97,6 +97,10 @@ def test_it_names_nobody_and_no_folder(trained, hearts, exported):
 def test_where_a_tokeniser_lay_is_not_told_and_what_tells_counts_is():
     state = {"clip": "/home/jane/project/merges.txt.gz", "merges": ["t h"], "sha256": "0"}
     assert _nowhere(state) == {**state, "clip": "merges.txt.gz"}
+    settings = {"encoder": {"path": "/scratch/jane/bert", "layers": [2, "~/a.csv", "gelu"]}}
+    assert _last_names(settings) == {
+        "encoder": {"path": "…/bert", "layers": [2, "…/a.csv", "gelu"]}
+    }
     told = {kind: bool(_told_of_people("x", {"kind": kind, "free_text": kind == "text"}))
             for kind in ("tabular", "genetics", "codes", "ecg", "cmr", "text")}  # fmt: skip
     assert [kind for kind, is_told in told.items() if is_told] == ["tabular", "genetics", "codes"]
