@@ -298,7 +298,7 @@ def _parts(
     """Levels of a split whose people are a part of another variable's level, all but few of it.
 
     Of smokers a column says who are former ones, of the ill another how grave it is: then who is
-    left follows. None stands for those who lack a value.
+    left follows. None stands for those who lack a value, or have one.
 
     Args:
         columns: Values of each variable.
@@ -312,10 +312,11 @@ def _parts(
     wholes: list[tuple[int, str | None, int, np.ndarray]] = []
     for place, (column, numeric) in enumerate(zip(columns, is_number, strict=True)):
         if numeric:
-            parts.append((place, None, pd.to_numeric(column, errors="coerce").notna().to_numpy()))
+            known = pd.to_numeric(column, errors="coerce").notna().to_numpy()
+            parts += [(place, None, known), (place, None, ~known)]
             continue
         codes, levels = pd.factorize(column.map(_level))
-        parts.append((place, None, codes >= 0))
+        parts += [(place, None, codes >= 0), (place, None, codes < 0)]
         for code, level in enumerate(levels[: 5 * MOST_LEVELS]):
             parts.append((place, level, codes == code))
             wholes += [(place, level, int(one.sum()), one)

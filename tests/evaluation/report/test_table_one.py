@@ -250,6 +250,19 @@ def test_pooled_classes_of_an_outcome_do_not_tell_one_that_results_hide():
     assert shown["k10"].startswith("40")
 
 
+@pytest.mark.parametrize("kind", ["number", "category"])
+@pytest.mark.parametrize(("have", "is_told"), [(0, True), (3, False), (5, True)])
+def test_who_lacks_a_value_may_be_all_but_few_of_a_level(kind, have, is_told):
+    values = [None] * (50 - have) + [1.5, 2.5] * 25 + [1.5] * have
+    columns = {"sex": ["f"] * (50 - have) + ["m"] * 50 + ["f"] * have, "psa": values}
+    described = [Variable(name="sex", kind="category"), Variable(name="psa", kind=kind)]
+    rows = table_one(pd.DataFrame(columns), ["train"] * 100, described).rows
+    (lack,) = (
+        r.cells[0] for r in rows if r.variable == "psa" and "missing" in (r.level, r.statistic)
+    )
+    assert (lack.count is not None) == is_told
+
+
 def test_a_level_that_is_all_but_few_of_another_variables_is_withheld():
     smoker = ["never"] * 60 + ["current"] * 3 + ["former"] * 40
     ill = ["yes"] * 50 + ["no"] * 53
