@@ -112,7 +112,7 @@ def risk_group_curves(found: Sequence[TaskEvidence], highlight: str) -> Picture 
         _panel,
         lambda panel: [_said(panel.first, group) for group in panel.first.risk_groups],
         height=2.6,
-        strip=0.3 + 0.16 * tallest,
+        strip=0.4 + 0.28 * tallest,
         columns=3,
         called=caption(
             __file__, "risk_groups", what="Survival" if "survival" in kinds else "Incidence",
