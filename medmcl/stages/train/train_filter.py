@@ -61,7 +61,7 @@ def kept_rows(
         rows = in_subset(rows, spec.subset, prepared, context.run.seed, f"stage {spec.name}")
     left, given = rows, context.run.given_keep
     if given is not None and spec.task is None:
-        left = rows[_flags(given, prepared)[rows]]
+        left = given_rows(rows, prepared, given)
     if spec.selected_by is not None:
         keep = context.run.artefact(spec.selected_by, Keep, prepared.cohort.fingerprint)
         left = left if keep is None else left[_flags(keep, prepared)[left]]
