@@ -68,12 +68,12 @@ def in_brackets(value: float, low: float | None, high: float | None, sign: str =
 
     A number that was rounded to a wider step than its last digit is ``about 0.95 (0.90 to 1.00)``.
     """
-    shown = f"{value:{sign}.3f}"
+    shown = f"{value:{sign}z.3f}"
     if isinstance(value, Stepped) and value.step > LAST_DIGIT and not shown.startswith("<"):
         shown = f"about {shown}"
     if low is None or high is None:
         return shown
-    return f"{shown} ({low:{sign}.3f} to {high:{sign}.3f})"
+    return f"{shown} ({low:{sign}z.3f} to {high:{sign}z.3f})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -216,7 +216,7 @@ def mark(position: int) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number for a table; a dash where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:z.{digits}f}"
 
 
 def shorten(text: object, most: int = 34) -> str:

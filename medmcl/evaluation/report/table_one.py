@@ -510,7 +510,7 @@ def _difference(row: Row, column: int) -> str:
     if not row.differences:
         return ""
     value = row.differences[column]
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:z.2f}"
 
 
 def _short(value: float) -> str:

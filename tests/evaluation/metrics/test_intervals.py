@@ -8,7 +8,7 @@ import pytest
 from medmcl import evaluation as e
 from medmcl.evaluation import auroc, bootstrap, c_index, paired_difference
 from medmcl.evaluation.metrics.intervals import Resampling
-from medmcl.evaluation.metrics.sampled import ALL_THE_SAME, Sampled, mean_of
+from medmcl.evaluation.metrics.sampled import ALL_THE_SAME, Sampled, in_brackets, mean_of
 
 
 @pytest.fixture
@@ -370,3 +370,8 @@ def test_draws_without_a_rare_class_average_the_others():
     rows = np.repeat(np.arange(61), block[:, draw].astype(int))
     expected = np.mean([(p == y)[rows][y[rows] == k].mean() for k in (0, 1)])
     assert found.draws[draw] == pytest.approx(expected)
+
+
+def test_what_rounds_to_nothing_has_no_sign_of_its_own():
+    assert in_brackets(-0.0002, -0.0004, 0.0) == "0.000 (0.000 to 0.000)"
+    assert in_brackets(-0.0002, -0.012, 0.01, "+") == "+0.000 (-0.012 to +0.010)"
