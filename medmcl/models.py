@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.published.card import Card, card_files, find_variant, from_authors
+from medmcl.encoders.published.card import Card, find_variant, from_authors
+from medmcl.encoders.published.card_files import card_files
 
 if TYPE_CHECKING:
     from medmcl.encoders.published.model import PublishedModel

@@ -86,7 +86,7 @@ def _loaded(model: str, name: str) -> Callable[[Path], Any]:
 
 
 def _card(folder: Path) -> None:
-    from medmcl.encoders.published.card import CARDS
+    from medmcl.encoders.published.card_files import CARDS
 
     (folder / "own.yaml").write_bytes((CARDS / "ecg_fm.yaml").read_bytes())
 
@@ -95,7 +95,8 @@ def _read_card(folder: Path) -> Any:
     import os
     from unittest.mock import patch
 
-    from medmcl.encoders.published.card import FOLDERS, read_card
+    from medmcl.encoders.published.card import read_card
+    from medmcl.encoders.published.card_files import FOLDERS
 
     with patch.dict(os.environ, {FOLDERS: str(folder)}):
         return read_card.__wrapped__("own").model_dump_json()

@@ -817,9 +817,14 @@ def recipes(
     ] = None,
 ) -> None:
     """List the recipes that ship, and what a cohort must have for each; or show one."""
-    from medmcl.stages.recipe.listing import list_of_recipes, one_recipe
+    if name is None:
+        from medmcl.stages.recipe.needs import list_of_recipes
 
-    print(list_of_recipes() if name is None else one_recipe(name, key))
+        print(list_of_recipes())
+        return
+    from medmcl.stages.recipe.listing import one_recipe
+
+    print(one_recipe(name, key))
 
 
 @app.command(cls=Command)
@@ -830,7 +835,7 @@ def parts(
     ] = None,
 ) -> None:
     """List modalities, encoders, objectives, models and stages, also of other packages."""
-    from medmcl.stages.recipe.listing import list_of_parts, one_part
+    from medmcl.stages.recipe.listing_parts import list_of_parts, one_part
 
     print(list_of_parts() if name is None else one_part(name))
 
@@ -855,7 +860,7 @@ def cohorts(
     ] = None,
 ) -> None:
     """List the cohorts that ship, with the recipe that each takes if none is named; or show one."""
-    from medmcl.stages.recipe.listing import list_of_cohorts, one_cohort
+    from medmcl.data.cohort.listing import list_of_cohorts, one_cohort
 
     print(list_of_cohorts() if name is None else one_cohort(name))
 

@@ -309,8 +309,10 @@ class Fault:
     expected: str | None = None
 
 
-def faults_of(model: type[BaseModel], values: Mapping[str, Any], under: str = "") -> list[Fault]:
-    """Give every fault of ``values``, each field once.
+def validated(
+    model: type[C], values: Mapping[str, Any], under: str = ""
+) -> tuple[C | None, list[Fault]]:
+    """Give ``values`` as the model, or None and every fault of them, each field once.
 
     Args:
         model: What they should be.
@@ -318,11 +320,15 @@ def faults_of(model: type[BaseModel], values: Mapping[str, Any], under: str = ""
         under: Dotted key that they stand under, ``towers.ecg``: what is said names whole keys.
     """
     try:
-        model.model_validate(values)
+        return model.model_validate(values), []
     except ValidationError as error:
         found = [_fault(model, one, values, under) for one in error.errors() if not _echo(one)]
-        return list({fault.path: fault for fault in reversed(found)}.values())[::-1]
-    return []
+        return None, list({fault.path: fault for fault in reversed(found)}.values())[::-1]
+
+
+def faults_of(model: type[BaseModel], values: Mapping[str, Any], under: str = "") -> list[Fault]:
+    """Give every fault of ``values``, each field once; see `validated`."""
+    return validated(model, values, under)[1]
 
 
 def _echo(detail: Any) -> bool:
@@ -348,9 +354,9 @@ def check(
         error: Its class.
         under: Dotted key that they stand under; see `faults_of`.
     """
-    faults = faults_of(model, values, under)
-    if not faults:
-        return model.model_validate(values)
+    found, faults = validated(model, values, under)
+    if found is not None:
+        return found
     what = "is not valid:\n" + "\n".join(f"  - {fault.text}" for fault in faults)
     raise error(what, where=where)
 

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from medmcl.core.batch import Batch, Embeddings, InputShape, Term
-from medmcl.core.config import Config
-from medmcl.core.findings import Finding
-from medmcl.core.rng import RowGenerator
-from medmcl.core.shown import Shown
-
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import torch
     from torch import Tensor, nn
 
+    from medmcl.core.batch import Batch, Embeddings, InputShape, Term
+    from medmcl.core.config import Config
+    from medmcl.core.findings import Finding
+    from medmcl.core.rng import RowGenerator
+    from medmcl.core.shown import Shown
     from medmcl.core.targets import Targets
 
 

@@ -6,12 +6,14 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+
+from medmcl.core.overrides import typed
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,23 @@ def help_of(model: type[BaseModel]) -> list[KeyHelp]:
             )
         )  # fmt: skip
     return found
+
+
+def key_lines(key: str, one: KeyHelp, values: Mapping[str, Any]) -> Iterator[str]:
+    """Write a key as people look at it: what it is now, what it takes, its default, what it means.
+
+    Args:
+        key: As it is set, dotted.
+        one: What is known of it.
+        values: What is set now, by name.
+    """
+    default = "needed" if one.needed else f"default {typed(one.default)}"
+    now = values.get(one.name, one.default)
+    changed = "" if one.needed and one.name not in values else f" = {typed(now)}"
+    same = not one.needed and now == one.default
+    yield f"  {key}{'' if same else changed}  ({one.takes}; {default})"
+    if one.about:
+        yield f"      {one.about}"
 
 
 def texts_of(model: type[BaseModel]) -> dict[str, str]:

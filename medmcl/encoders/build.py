@@ -12,8 +12,7 @@ from medmcl.core.config import Config, check, lookup
 from medmcl.core.contracts import traits
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.lazy import Parts
-from medmcl.encoders.published.card import card_files
-from medmcl.encoders.shared.settings import AnyEncoderSettings
+from medmcl.encoders.published.card_files import card_files
 from medmcl.modalities import ADAPTERS
 
 if TYPE_CHECKING:
@@ -146,6 +145,8 @@ def check_input_projection(input_kind: str, settings: Mapping[str, Any], where: 
     Raises:
         ConfigError: If the name, a key or a value cannot be used.
     """
+    from medmcl.encoders.shared.settings import AnyEncoderSettings
+
     _, given = _checked_input_projection(input_kind, settings, where)
     if isinstance(given, AnyEncoderSettings):
         check_encoder(given.encoder, f"{where}.encoder")

@@ -4,12 +4,18 @@
 imports torch when rows become its input: what a cohort or a recipe says is checked without.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, get_args
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from medmcl.core.contracts import traits
 from medmcl.core.lazy import Parts
+
+if TYPE_CHECKING:
+    from medmcl.core.config import Config
 
 
 def _keeps_contract(name: str, adapter: Any, package: str) -> None:
@@ -39,6 +45,15 @@ ADAPTERS = Parts(
     group="medmcl.modalities",
     keeps=_keeps_contract,
 )
+
+
+def augment_settings(kind: str) -> type[Config]:
+    """Give ``Augment`` of a kind, what a view may say of it; one that ships loads no adapter."""
+    if kind not in _CLASSES:
+        return cast("type[Config]", ADAPTERS[kind].Augment)
+    settings = import_module(f"{__name__}.{kind}.settings")
+    return cast("type[Config]", getattr(settings, f"{_CLASSES[kind]}Augment"))
+
 
 _READERS: dict[str, tuple[str, ...]] = {
     "wfdb": ("ecg",),

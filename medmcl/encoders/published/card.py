@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -27,12 +26,8 @@ from pydantic import (
 
 from medmcl.core.config import Config, check, read_yaml
 from medmcl.core.errors import ConfigError
+from medmcl.encoders.published.card_files import card_files
 from medmcl.modalities import ADAPTERS
-
-CARDS = Path(__file__).parent / "cards"
-GROUP = "medmcl.cards"
-FOLDERS = "MEDMCL_CARDS"
-"""Names folders of cards of one's own, as ``PATH`` does."""
 
 
 class Weights(Config):
@@ -223,33 +218,6 @@ class Card(Config):
         if self.commercial:
             return None
         return f"{self.title}: no commercial use ({self.licence})"
-
-
-def card_files() -> dict[str, Any]:
-    """Give each model's name with where its card is: a file, or an entry point that says it.
-
-    Raises:
-        ConfigError: There is no folder of this name, or two models are called alike.
-    """
-    from importlib.metadata import entry_points
-
-    folders = [CARDS, *map(Path, filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)))]
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError("there is no such folder", where=FOLDERS, got=str(folder))
-    files = [path.absolute() for folder in folders for path in sorted(folder.glob("*.yaml"))]
-    named: list[tuple[str, str, Any]] = [(path.stem, str(path), path) for path in files]
-    named += [(one.name, f"{one.value} ({GROUP})", one) for one in entry_points(group=GROUP)]
-    found: dict[str, Any] = {}
-    for name, where, card in named:
-        if name in found:
-            raise ConfigError(
-                f"two models are called '{name}'",
-                got=where,
-                fix="give it another name: the file, or the entry point of its package",
-            )
-        found[name] = card
-    return found
 
 
 @cache

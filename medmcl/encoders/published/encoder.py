@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.encoders.encoded import LAYER, Encoded, EncoderModule, LayerDepths, unmaskable
-from medmcl.encoders.published.card import Card, card_files
+from medmcl.encoders.published.card import Card
+from medmcl.encoders.published.card_files import card_files
 from medmcl.encoders.published.file import (
     ReadsByFile,
     build_net,

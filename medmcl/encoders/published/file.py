@@ -20,7 +20,8 @@ from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json, whole_bytes
 from medmcl.core.path_suggestions import require_file
-from medmcl.encoders.published.card import Card, Weights, card_files, from_authors, read_card
+from medmcl.encoders.published.card import Card, Weights, from_authors, read_card
+from medmcl.encoders.published.card_files import card_files
 from medmcl.encoders.weights import WRAPPERS, read_content
 
 SHOWN = 2

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medmcl.core.overrides import typed
-from medmcl.encoders.published.card import Card, Input, card_files, find_variant, read_card
+from medmcl.encoders.published.card import Card, Input, find_variant, read_card
+from medmcl.encoders.published.card_files import card_files
 
 _WIDTH = 100
 

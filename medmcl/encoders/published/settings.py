@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, create_model
 
 from medmcl.core.config import Config
-from medmcl.encoders.published.card import Card, card_files, read_card
+from medmcl.encoders.published.card import Card, read_card
+from medmcl.encoders.published.card_files import card_files
 
 
 class PublishedSettings(Config):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat
 
 from medmcl.core.config import Config
-from medmcl.core.rng import numpy_generator
-from medmcl.modalities.ecg.signal import resample
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Disturbance(Config):
@@ -31,6 +32,11 @@ class Disturbance(Config):
 
     def __call__(self, x: np.ndarray, leads: Sequence[str], rate_hz: float) -> np.ndarray:
         """Disturb a signal (L, S) in mV whose rows are called ``leads``; ``x`` stays as it is."""
+        import numpy as np
+
+        from medmcl.core.rng import numpy_generator
+        from medmcl.modalities.ecg.signal import resample
+
         generator = numpy_generator(zlib.crc32(np.ascontiguousarray(x).tobytes()), "disturb")
         found = np.array(x, dtype=np.float64)
         seconds = np.arange(x.shape[1]) / rate_hz

@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
 PRECORDIAL = ("V1", "V2", "V3", "V4", "V5", "V6")
 TWELVE = LIMB + PRECORDIAL
 GROUPS = (LIMB[:3], LIMB[3:], PRECORDIAL)
 """Leads that share one mean and one variance."""
-LIMB_ROWS = np.array([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]])
+LIMB_ROWS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 1.0), (-0.5, -0.5), (1.0, -0.5), (-0.5, 1.0))
 """Each limb lead as a combination of I and II, (6, 2)."""
 
 _OTHERS = ("V3R", "V4R", "V5R", "V6R", "V7", "V8", "V9")
@@ -94,7 +96,9 @@ def take_lead(lead: str, available: Sequence[str], signal: np.ndarray) -> np.nda
     rows = [signal[list(available).index(name)] for name in names]
     if len(rows) == 1:
         return rows[0]
-    pair = LIMB_ROWS[[LIMB.index(name) for name in names]]
+    import numpy as np
+
+    pair = np.array([LIMB_ROWS[LIMB.index(name)] for name in names])
     weights = np.linalg.solve(pair.T, LIMB_ROWS[LIMB.index(lead)])
     derived = weights[0] * rows[0] + weights[1] * rows[1]
     return np.asarray(derived, dtype=signal.dtype)

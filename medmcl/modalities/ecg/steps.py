@@ -1,15 +1,15 @@
 """Steps by which an ECG is prepared, in the order that a recipe or a model card names them.
 
 ``inputs.ecg.steps`` is a list of these; each changes (…, L, S) and is told the rate. A step of a
-new kind is one class here and its name in `AnyStep`.
+new kind is one class here and its name in `AnyStep`. They are settings, and read with every recipe:
+numpy is imported where they are taken.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import (
     ConfigDict,
     Field,
@@ -22,8 +22,9 @@ from pydantic import (
 )
 
 from medmcl.core.config import Config
-from medmcl.modalities.ecg import quotient
-from medmcl.modalities.ecg import signal as own
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Over = Literal["lead", "record"]
 """What shares a statistic: each lead by itself, or all leads; of each window where there are
@@ -83,6 +84,10 @@ class Resample(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Give S * hz / rate samples."""
+        import numpy as np
+
+        from medmcl.modalities.ecg import signal as own
+
         samples = x.shape[-1] * (self.hz / rate_hz)
         samples = int(samples) if self.rounded == "down" else round(samples)
         if rate_hz == self.hz or samples == 0:
@@ -114,6 +119,8 @@ class Notch(Step):
         """Filter along time."""
         from scipy.signal import iirnotch
 
+        from medmcl.modalities.ecg import quotient
+
         b, a = iirnotch(self.hz, self.q, fs=rate_hz)
         return quotient.filtfilt(b, a, x)
 
@@ -140,7 +147,10 @@ class Butterworth(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Filter along time, over scipy's odd ends."""
+        import numpy as np
         from scipy.signal import butter, sosfiltfilt
+
+        from medmcl.modalities.ecg import quotient
 
         refuse_slow(max(self.low_hz or 0, self.high_hz or 0), rate_hz)
         bounds = [one for one in (self.low_hz, self.high_hz) if one is not None]
@@ -162,6 +172,7 @@ class Median(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Give x minus its running median."""
+        import numpy as np
         from scipy.ndimage import median_filter
 
         width = int(self.seconds * rate_hz)
@@ -181,6 +192,8 @@ class ZScore(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
         """Give (x - mean) / (deviation + epsilon)."""
+        import numpy as np
+
         axes = axes_of(self.over)
         mean, spread = x.mean(axes, keepdims=True), x.std(axes, keepdims=True) + self.epsilon
         return np.asarray((x - mean) / np.where(spread > 0, spread, 1))
@@ -235,6 +248,8 @@ class Windows(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Give (W, L, samples); of pieces (V, L, S) those of each, (V * W, L, samples)."""
+        import numpy as np
+
         length, starts = self.length(rate_hz), self.places(x.shape[-1], rate_hz)
         if not starts or x.shape[-1] < max(starts) + length:
             return x[None, ..., :0]
@@ -279,6 +294,7 @@ class FIR(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:
         """Filter along time, over odd ends of three lengths of the filter."""
+        import numpy as np
         from scipy.signal import filtfilt, firwin
 
         refuse_slow(self.high_hz, rate_hz)
@@ -306,6 +322,8 @@ class MinMax(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
         """Give low + (high - low) (x - min) / (max - min + epsilon)."""
+        import numpy as np
+
         axes = axes_of(self.over)
         least = x.min(axes, keepdims=True)
         span = x.max(axes, keepdims=True) - least + self.epsilon
@@ -330,6 +348,8 @@ class Standardise(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
         """Give (x - mean) / std, rounded after each of the two."""
+        import numpy as np
+
         mean, std = (np.asarray(one, dtype=np.float32)[:, None] for one in (self.mean, self.std))
         return ((x - mean).astype(x.dtype) / std).astype(x.dtype)
 
@@ -371,6 +391,8 @@ class Pad(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
         """Give (…, L, at least samples)."""
+        import numpy as np
+
         behind = max(0, self.samples - x.shape[-1])
         return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, behind)])
 
@@ -398,6 +420,7 @@ class Decimate(Step):
 
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:  # noqa: ARG002  (a Step)
         """Give S / factor samples, rounded up; zero phase."""
+        import numpy as np
         from scipy.signal import decimate
 
         return np.asarray(decimate(x, self.factor, axis=-1))

@@ -16,16 +16,22 @@ from typing import Any
 
 from pydantic import Field
 
-from medmcl.core.config import Config, Fault, check, closest, faults_of, nearest, read_yaml
+from medmcl.core.config import (
+    Config,
+    Fault,
+    check,
+    closest,
+    faults_of,
+    nearest,
+    read_yaml,
+    validated,
+)
 from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.path_suggestions import shipped
-from medmcl.data.cohort.spec import CohortKeys
-from medmcl.modalities import ADAPTERS, tables
-from medmcl.stages.recipe.spec import RecipeSpec
+from medmcl.stages.recipe.spec import RecipeHead, RecipeSpec
 from medmcl.stages.recipe.stage_names import EXCEPTIONS, stage_path, with_exceptions
 from medmcl.stages.stage import STAGES
-from medmcl.stages.train.spec import TrainSpec
 
 CONFIGS = shipped("configs")
 
@@ -52,24 +58,16 @@ def list_recipes() -> dict[str, Path]:
     return found
 
 
-def kinds(recipe: RecipeSpec) -> dict[str, str | None]:
-    """Give each modality that a recipe reads with its kind, None where several kinds would do."""
-    covariates = {name for one in recipe.stages for name in one.tables()}
-    found: dict[str, str | None] = {}
-    for name, settings in recipe.inputs.items():
-        if name in ADAPTERS:
-            fitting = [name]
-        elif name in recipe.roles:
-            fitting = list(recipe.kinds_of(name))
-        elif name in covariates:
-            fitting = tables()
-        else:
-            models = ADAPTERS.settings.items()
-            fitting = [kind for kind, model in models if not faults_of(model, settings)]
-        found[name] = fitting[0] if len(fitting) == 1 else None
-    for role in recipe.roles:
-        found.setdefault(role, recipe.kinds_of(role)[0])
-    return found
+def read_head(name: str | Path) -> RecipeHead:
+    """Read what a recipe says beside its stages, with what it extends; no spec is loaded.
+
+    Raises:
+        ConfigError: Names the file and the field.
+    """
+    path = find_recipe(name)
+    tree = {"name": path.stem, **_extended(path, (), whole=False)}
+    known = [field.alias or name for name, field in RecipeHead.model_fields.items()]
+    return check(RecipeHead, {key: tree[key] for key in known if key in tree}, path, ConfigError)
 
 
 def read_recipe(
@@ -101,8 +99,9 @@ def read_recipe(
     stages = stages if isinstance(stages, list) else []
     for stage in stages:
         write_out(stage)
-    faults = faults_of(RecipeSpec, tree) or _faults_of_exceptions(stages)
-    if faults:
+    spec, faults = validated(RecipeSpec, tree)
+    faults = faults or _faults_of_exceptions(stages)
+    if spec is None or faults:
         names = [stage.get("name", "") if isinstance(stage, dict) else "" for stage in stages]
         faults = [
             replace(one, text=_with_names(one.text, names), what=_with_names(one.what, names))
@@ -111,11 +110,13 @@ def read_recipe(
         refuse_overrides(faults, applied)
         what = "is not valid:\n" + "\n".join(f"  - {one.text}" for one in faults)
         raise ConfigError(what, where=path)
-    return RecipeSpec.model_validate(tree)
+    return spec
 
 
 def _faults_of_exceptions(stages: Sequence[Any]) -> list[Fault]:
     """Give the faults of what single stages of a ``for_each`` say besides."""
+    from medmcl.stages.train.spec import TrainSpec
+
     found = []
     for number, stage in enumerate(stages):
         exceptions = stage.get(EXCEPTIONS) if isinstance(stage, dict) else None
@@ -148,6 +149,8 @@ def unknown_override(dotted: str, value: Any, known: Sequence[str]) -> OverrideE
         value: Its value.
         known: First keys that the recipe has; none where no recipe is read.
     """
+    from medmcl.data.cohort.spec import CohortKeys
+
     root, dot, rest = dotted.partition(".")
     mine = [field.alias or name for name, field in RecipeSpec.model_fields.items()]
     if root == "recipe" and rest.split(".")[0] in mine and known:
@@ -188,8 +191,14 @@ class _Change(Config):
     set_: dict[str, Any] = Field(default={}, alias="set")
     insert: dict[str, list[dict[str, Any]]] = {}
 
+    def beside_stages(self, tree: Mapping[str, Any]) -> _Change:
+        """What it says of a recipe that was read without its stages."""
+        drop = tuple(name for name in self.drop if name.partition(".")[0] in tree)
+        laid = {key: one for key, one in self.set_.items() if key.partition(".")[0] != "stages"}
+        return self.model_copy(update={"drop": drop, "set_": laid, "insert": {}})
 
-def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+
+def _extended(path: Path, seen: tuple[Path, ...], *, whole: bool = True) -> dict[str, Any]:
     if path in seen:
         raise ConfigError("a recipe extends itself", where=path)
     tree = read_yaml(path)
@@ -199,11 +208,14 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     given = {key: one for key, one in said.items() if one is not None}
     change = check(_Change, given, where=path, error=ConfigError)
     if change.extends is not None:
-        base = _extended(find_recipe(change.extends), (*seen, path))
+        base = _extended(find_recipe(change.extends), (*seen, path), whole=whole)
         base.pop("name", None)
         for key, value in tree.items():
             base[key] = value
         tree = base
+    if not whole:
+        tree.pop("stages", None)
+        change = change.beside_stages(tree)
     for name in change.drop:
         _drop(tree, name, path)
     for name, stages in change.insert.items():

@@ -1,85 +1,27 @@
-"""What ships, listed: recipes and cohorts in two lines each, one with all its keys, and parts."""
+"""``medmcl recipes NAME``: a recipe with what it says, or every key below one of its keys."""
 
 from __future__ import annotations
 
-import ast
-import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from medmcl.core.config import Config, nearest, read_yaml
+from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
-from medmcl.core.key_help import KeyHelp, help_of
-from medmcl.core.lazy import Parts
+from medmcl.core.key_help import help_of, key_lines
 from medmcl.core.overrides import typed
-from medmcl.data.cohort.locate import find_cohort, is_template, list_cohorts
 from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.settings import TowerSettings
-from medmcl.evaluation.aspects.aspect import ASPECTS
-from medmcl.evaluation.models import MODELS
-from medmcl.modalities import ADAPTERS, readers, tables
+from medmcl.modalities import ADAPTERS, tables
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.selection.settings import SCORERS, SELECTORS
-from medmcl.stages.recipe.file import find_recipe, kinds, list_recipes, read_recipe
+from medmcl.stages.recipe.file import find_recipe, read_recipe
+from medmcl.stages.recipe.needs import kinds
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.recipe.stage_names import stage_path, stem
-from medmcl.stages.stage import STAGES, StageSpec
-
-
-def list_of_recipes() -> str:
-    """Write every recipe with what it is and the modalities it reads."""
-    lines = []
-    for name, path in list_recipes().items():
-        spec = read_recipe(path)
-        lines.append(f"{name:20s} {spec.about}\n{'':20s} needs: {_needs(spec)}")
-    return "\n".join([*lines, "one of them, with the keys that can be set: medmcl recipes NAME"])
-
-
-def _needs(spec: RecipeSpec) -> str:
-    if spec.modalities == "all":
-        return f"any two modalities or more, of the kinds {', '.join(spec.kinds)}"
-    return ", ".join(
-        f"{' or '.join(spec.kinds_of(modality))} of any name"
-        if modality in spec.roles
-        else modality
-        if kind in (modality, None)
-        else f"{modality} ({kind})"
-        for modality, kind in kinds(spec).items()
-    )
-
-
-def list_of_cohorts() -> str:
-    """Write every cohort with what it is and its recipe; the template is called one."""
-    lines = []
-    for name, path in list_cohorts().items():
-        tree = read_yaml(path)
-        about = str(tree.get("about", ""))
-        if is_template(path):
-            about = "a template without data: copy the folder and fill it in"
-        recipe = tree.get("recipe") or "none; name one with --recipe"
-        lines.append(f"{name:20s} {about}\n{'':20s} recipe: {recipe}")
-    return "\n".join(lines)
-
-
-def one_cohort(name: str) -> str:
-    """Write what a cohort definition says it has, without opening any data."""
-    path = find_cohort(name)
-    tree = read_yaml(path)
-    lines = [str(name), f"  {tree.get('about', '')}", f"  file: {path}"]
-    lines += [f"  data: {tree['access']}"] if tree.get("access") else []
-    lines.append(f"  recipe: {tree.get('recipe') or 'none; name one with --recipe'}")
-    for section, keys in (("modalities", ("kind", "reader")), ("tasks", ("kind", "about"))):
-        given = tree.get(section)
-        lines += ["", section] if isinstance(given, Mapping) and given else []
-        for one, said in given.items() if isinstance(given, Mapping) else ():
-            told = [str(said[key]) for key in keys if isinstance(said, Mapping) and said.get(key)]
-            lines.append(f"  {one:20s} {'; '.join(told)}")
-    lines += ["", "change a value with --set cohort.KEY=VALUE, as in --set cohort.tasks.NAME=null"]
-    return "\n".join(lines)
+from medmcl.stages.stage import StageSpec
 
 
 def one_recipe(name: str, key: str | None = None) -> str:
@@ -150,17 +92,7 @@ def _below(spec: RecipeSpec, key: str) -> Iterator[str]:
     yield f"{key}: {(model.__doc__ or '').split(chr(10))[0]}"
     for one in help_of(model):
         if one.name not in ("stage", "name") or not key.startswith("stages."):
-            yield from _row(f"{key}.{one.name}", one, values)
-
-
-def _row(key: str, one: KeyHelp, values: Mapping[str, Any]) -> Iterator[str]:
-    default = "needed" if one.needed else f"default {typed(one.default)}"
-    now = values.get(one.name, one.default)
-    changed = "" if one.needed and one.name not in values else f" = {typed(now)}"
-    same = not one.needed and now == one.default
-    yield f"  {key}{'' if same else changed}  ({one.takes}; {default})"
-    if one.about:
-        yield f"      {one.about}"
+            yield from key_lines(f"{key}.{one.name}", one, values)
 
 
 def _at(spec: RecipeSpec, key: str) -> tuple[type[BaseModel], dict[str, Any], str]:
@@ -230,120 +162,3 @@ def _no_key(key: str, known: Any) -> ConfigError:
     whole = any("." in str(one) for one in known)
     last = key if whole else key.rpartition(".")[2]
     return ConfigError(f"there are no keys below '{key}'{nearest(last, known)}")
-
-
-PARTS: Mapping[str, Parts] = {
-    "modalities": ADAPTERS,
-    "encoders": ENCODERS,
-    "objectives": OBJECTIVES,
-    "models": MODELS,
-    "scorers": SCORERS,
-    "selectors": SELECTORS,
-    "stages": STAGES,
-    "aspects": ASPECTS,
-}
-"""What the parts are called to those that name them."""
-
-
-def list_of_parts(kind: str | None = None) -> str:
-    """Write every part, or those of a kind, each with what it is and whose it is if not medmcl's.
-
-    Raises:
-        ConfigError: A package outside gives a part that cannot be used.
-    """
-    lines = []
-    for name, parts in PARTS.items():
-        if kind is not None and name != kind:
-            continue
-        lines.append(f"{name} (packages add some by the entry points '{parts.group}')")
-        for part in parts:
-            whose = f"  [of the package {parts.package(part)}]" if part in parts.outside else ""
-            lines.append(f"  {part:20s}  {_about(parts, part)}{whose}".rstrip())
-    return "\n".join([*lines, "one of them, with what can be set: medmcl parts NAME"])
-
-
-def one_part(name: str) -> str:
-    """Write what one part is and what can be set of it; of a kind of parts, all of them.
-
-    Raises:
-        ConfigError: There is no such part.
-    """
-    if name in PARTS:
-        return list_of_parts(name)
-    found = [kind for kind, parts in PARTS.items() if name in parts]
-    if not found:
-        known = dict.fromkeys([*PARTS, *(one for parts in PARTS.values() for one in parts)])
-        raise ConfigError(
-            f"there is no part '{name}'{nearest(name, known)}", fix="`medmcl parts` lists them"
-        )
-    return "\n\n".join("\n".join(_lines(kind, name)) for kind in found)
-
-
-def _about(parts: Parts, name: str) -> str:
-    """What a part is: the first line of its docstring; of a model, that of what fits it.
-
-    That of medmcl's own is read from the source, without what importing it would load. Empty where
-    it says nothing.
-    """
-    home = parts.home(name)
-    home = home[0] if isinstance(home, tuple) else home
-    if str(home).startswith("medmcl."):
-        said = _docstring(home) or str(parts.settings[name].__doc__)  # of a card
-    else:
-        part = parts[name]  # one that cannot be imported is told here
-        said = str((part.fit if parts is MODELS else part).__doc__ or "")
-    first = _REFERENCE.split(said.strip().partition("\n")[0])[0].rstrip(".")
-    return first and f"{first}."
-
-
-_REFERENCE = re.compile(r"; (?:see|keeps) ")
-
-
-def _docstring(home: str) -> str:
-    """The docstring of ``module:Name``, a class, or an instance whose ``fit=`` is a function.
-
-    Empty if the module does not say it.
-    """
-    module, _, name = home.partition(":")
-    file = Path(__file__).parents[3].joinpath(*module.split(".")).with_suffix(".py")
-    body = ast.parse(file.read_text(encoding="utf-8")).body
-    for one in body:
-        if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == name:
-            assert isinstance(one.value, ast.Call)
-            name = next(ast.unparse(key.value) for key in one.value.keywords if key.arg == "fit")
-    found = (
-        ast.get_docstring(one) or ""
-        for one in body
-        if isinstance(one, ast.ClassDef | ast.FunctionDef) and one.name == name
-    )
-    return next(found, "")
-
-
-def _lines(kind: str, name: str) -> Iterator[str]:
-    parts = PARTS[kind]
-    yield f"{kind}: {name} ({parts.package(name)})"
-    if said := _about(parts, name):
-        yield f"  {said}"
-    if kind == "models":
-        kinds = ", ".join(parts[name].kinds) or "any"
-        yield f"  for tasks of kind: {kinds}; probe: {{protocol: {name}}}"
-        return
-    model = parts.settings[name]
-    if kind != "modalities":
-        yield from () if model is None else _keys(model)  # an aspect may take no settings
-        return
-    yield f"  readers: {', '.join(r for r, kinds in readers().items() if name in kinds)}"
-    adapter = parts[name]
-    for said, of in (
-        ("in cohort.yaml, under modalities.NAME", adapter.Source),
-        ("in a recipe, under inputs.NAME", model),
-        ("in a view of a recipe, under augment.NAME", adapter.Augment),
-    ):
-        yield f"{said}:"
-        yield from list(_keys(of)) or ["  nothing can be set"]
-
-
-def _keys(model: type[Config]) -> Iterator[str]:
-    """Write what can be set of a model."""
-    for one in help_of(model):
-        yield from _row(one.name, one, {})

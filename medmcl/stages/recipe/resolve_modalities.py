@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from medmcl.core.config import check, closest, faults_of, lookup, refuse_absent
+from medmcl.core.config import check, closest, lookup, refuse_absent, validated
 from medmcl.core.contracts import KnowsInputs
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.encoders.build import ENCODERS, check_encoder, check_input_projection
 from medmcl.encoders.settings import TowerSettings
-from medmcl.modalities import ADAPTERS
+from medmcl.modalities import ADAPTERS, augment_settings
 from medmcl.stages.recipe.model_settings import input_projections_of
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.stage import StageSpec
@@ -101,11 +101,10 @@ def asked_inputs(tower: Mapping[str, Any], kind: str | None) -> Mapping[str, Any
         return {}
     model = ENCODERS.settings[given["name"]]
     own = {key: value for key, value in given.items() if key != "name"}
-    if faults_of(model, own):
-        return {}
-    settings = model.model_validate(own)
-    asks = isinstance(settings, KnowsInputs) and settings.input_kind == kind
-    return settings.inputs() if asks else {}
+    settings = validated(model, own)[0]
+    if isinstance(settings, KnowsInputs) and settings.input_kind == kind:
+        return settings.inputs()
+    return {}
 
 
 def _refuse_kinds(recipe: RecipeSpec) -> None:
@@ -115,12 +114,12 @@ def _refuse_kinds(recipe: RecipeSpec) -> None:
         ConfigError: Names the key.
     """
     for kind, said in recipe.kinds.items():
-        adapter = lookup("kind of modality", kind, ADAPTERS, where="kinds")
+        settings = lookup("kind of modality", kind, ADAPTERS.settings, where="kinds")
         where = f"kinds.{kind}"
-        check(adapter.Settings, said.input, where, ConfigError, under=f"{where}.input")
+        check(settings, said.input, where, ConfigError, under=f"{where}.input")
         for view, options in said.augment.items():
             key = f"{where}.augment.{view}"
-            check(adapter.Augment, options, where, ConfigError, under=key)
+            check(augment_settings(kind), options, where, ConfigError, under=key)
         if recipe.shared is not None:
             check_input_projection(kind, said.tower, f"{where}.tower")
             continue

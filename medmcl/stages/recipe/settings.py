@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.config import faults_of, read_yaml
+from medmcl.core.config import faults_of, read_yaml, validated
 from medmcl.core.errors import ConfigError, MedmclError, OverrideError
 from medmcl.core.overrides import apply_override, naming_overrides, refuse_overrides, written
 from medmcl.data.cohort.locate import find_cohort
@@ -193,12 +193,12 @@ def with_settings(
             raise of_fitting(written(dotted, value))
         path = apply_override(laid, key, copy.deepcopy(value), where=written(dotted, value))
         applied[path] = written(dotted, value)
-    faults = faults_of(EvaluateSpec, laid, "evaluate")
+    spec, faults = validated(EvaluateSpec, laid, "evaluate")
     refuse_overrides(faults, applied)
-    if faults:
+    if spec is None:
         what = "is not valid:\n" + "\n".join(f"  - {fault.text}" for fault in faults)
         raise ConfigError(what, where="evaluate")
-    return EvaluateSpec.model_validate(laid)
+    return spec
 
 
 def of_fitting(given: str) -> ConfigError:

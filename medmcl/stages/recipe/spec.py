@@ -42,10 +42,8 @@ class KindSpec(Config):
     """View to how it disturbs the modality."""
 
 
-class RecipeSpec(Config):
-    """A whole recipe, as it is written into the run."""
-
-    open_fields: ClassVar[Mapping[str, Any]] = {"stages": STAGES.settings.values}
+class RecipeHead(Config):
+    """What a recipe is and what it reads, without how that is encoded and trained."""
 
     schema_: Literal["medmcl/recipe@1"] = Field(alias="schema")
     name: str = ""
@@ -60,6 +58,23 @@ class RecipeSpec(Config):
     """Kind of modality to how it is prepared and encoded, for those that ``modalities`` adds."""
     inputs: dict[str, dict[str, Any]] = {}
     """Modality to how its adapter prepares it."""
+
+    def kinds_of(self, role: str) -> tuple[str, ...]:
+        """Kinds of modality that may take a role."""
+        able = self.roles[role]
+        return (able,) if isinstance(able, str) else able
+
+    @property
+    def covariates(self) -> set[str]:
+        """Modalities that stages read as columns of a table; none where no stage is read."""
+        return set()
+
+
+class RecipeSpec(RecipeHead):
+    """A whole recipe, as it is written into the run."""
+
+    open_fields: ClassVar[Mapping[str, Any]] = {"stages": STAGES.settings.values}
+
     towers: dict[str, dict[str, Any]] = {}
     """Modality to its encoder and projection head."""
     shared: dict[str, Any] | None = None
@@ -71,6 +86,11 @@ class RecipeSpec(Config):
     _stands: dict[str, str] = PrivateAttr(default={})
     _written: tuple[StageSpec, ...] = PrivateAttr(default=())
     _called: dict[str, str] = PrivateAttr(default={})
+
+    @property
+    def covariates(self) -> set[str]:
+        """Modalities that stages read as columns of a table."""
+        return {name for one in self.stages for name in one.tables()}
 
     @property
     def taken(self) -> dict[str, str]:
@@ -153,8 +173,3 @@ class RecipeSpec(Config):
         if self.shared is not None and self.towers:
             raise ValueError("shared: a recipe has one shared tower or `towers`, not both")
         return self
-
-    def kinds_of(self, role: str) -> tuple[str, ...]:
-        """Kinds of modality that may take a role."""
-        able = self.roles[role]
-        return (able,) if isinstance(able, str) else able

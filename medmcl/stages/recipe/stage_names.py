@@ -13,7 +13,6 @@ from typing import Any
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import OverrideError
-from medmcl.stages.train.spec import TrainSpec
 
 EXCEPTIONS = "exceptions"
 """Key of a stage with ``for_each``: what single ones of the stages that it becomes say besides."""
@@ -52,6 +51,8 @@ def stage_path(stages: Sequence[Any], dotted: str, where: object) -> tuple[str, 
     meant = stems.get(first, [])
     if len(meant) == 1:
         return (meant[0], *rest)
+    from medmcl.stages.train.spec import TrainSpec
+
     keys = (number for number, key in enumerate(rest, 1) if key in TrainSpec.model_fields)
     called = ".".join([first, *rest][: next(keys, 1)])
     what = f"there is no stage '{called}'{nearest(called, {*named, *stems})}"
@@ -70,6 +71,8 @@ def with_exceptions(stage: Mapping[str, Any], own: Mapping[str, Any]) -> dict[st
         stage: The stage as written, a plain mapping.
         own: Its entry under `EXCEPTIONS`.
     """
+    from medmcl.stages.train.spec import TrainSpec
+
     said = {key for key in TrainSpec.exclusive if own.get(key) is not None}
     dropped = {*TrainSpec.exclusive} - said if said else set()
     base = {key: value for key, value in stage.items() if key not in {EXCEPTIONS, *dropped}}

@@ -14,7 +14,7 @@ from medmcl.core.path_suggestions import instead_of
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.encoders.build import check_encoder, check_input_projection
 from medmcl.encoders.shared.settings import TRUNK
-from medmcl.modalities import ADAPTERS
+from medmcl.modalities import augment_settings
 from medmcl.objectives.build import OBJECTIVES, check_objective
 from medmcl.objectives.settings import RouterBalanceSettings
 from medmcl.stages.cluster.spec import ClusterSpec
@@ -194,7 +194,7 @@ def refuse_view(
     for name, options in view.augment.items():
         if name in kinds:
             place = recipe.stands(f"{where}.augment.{name}")
-            check(ADAPTERS[kinds[name]].Augment, options, place, ConfigError, under=place)
+            check(augment_settings(kinds[name]), options, place, ConfigError, under=place)
 
 
 def _check_file(spec: TrainSpec, name: str, source: WeightsSpec) -> None:

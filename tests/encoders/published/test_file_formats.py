@@ -30,7 +30,7 @@ def counts():
     """10 s of twelve leads at 500 Hz in steps, limb leads as they owe one another: (12, 5000)."""
     walk = np.random.default_rng(3).standard_normal((8, 5000)).cumsum(1) * 4
     steps = 2 * np.round(walk).astype(int)
-    return np.concatenate([(LIMB_ROWS @ steps[:2]).astype(int), steps[2:]])
+    return np.concatenate([(np.array(LIMB_ROWS) @ steps[:2]).astype(int), steps[2:]])
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,9 @@ def heart(leads=TWELVE, seed=0) -> ECGRecord:
     beat = np.exp(-(((at - 0.3) / 0.012) ** 2) / 2) + 0.25 * np.exp(-(((at - 0.5) / 0.05) ** 2) / 2)
     two = np.stack([0.6 * beat, 1.1 * beat]) + 0.01 * rng.normal(size=(2, len(at)))
     chest = np.array([-0.3, 0.4, 0.9, 1.2, 1.0, 0.7])[:, None] * beat
-    signal = np.concatenate([LIMB_ROWS @ two, chest + 0.01 * rng.normal(size=chest.shape)])
+    signal = np.concatenate(
+        [np.array(LIMB_ROWS) @ two, chest + 0.01 * rng.normal(size=chest.shape)]
+    )
     rows = [TWELVE.index(lead) for lead in leads]
     return ECGRecord(signal_mv=signal[rows].astype(np.float32), leads=tuple(leads), rate_hz=RATE)
 

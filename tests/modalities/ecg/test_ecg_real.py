@@ -99,7 +99,7 @@ def test_fifteen_leads_at_1000_hz_in_small_letters():
     assert record.quality == ()
     assert ecg.inspect(record, at) == []
     assert ecg.prepare(record).shape == (12, 5000)
-    derived = LIMB_ROWS @ record.signal_mv[:2]
+    derived = np.array(LIMB_ROWS) @ record.signal_mv[:2]
     assert np.abs(derived - record.signal_mv[:6]).max() < 0.01
 
 

@@ -213,9 +213,10 @@ def test_evaluate_refuses_and_marks_alike(scored, vectors, tmp_path):
 
 def test_a_card_may_name_its_list_beside_it(monkeypatch, tmp_path):
     from medmcl.encoders.published import card
+    from medmcl.encoders.published.card_files import CARDS
 
     shipped = card.read_card("st_mem")
-    tree = {**yaml.safe_load((card.CARDS / "st_mem.yaml").read_text()), "pretrained_on": "ids.txt"}
+    tree = {**yaml.safe_load((CARDS / "st_mem.yaml").read_text()), "pretrained_on": "ids.txt"}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.setattr(card, "card_files", lambda: {"mine": tmp_path / "mine.yaml"})
     card.read_card.cache_clear()

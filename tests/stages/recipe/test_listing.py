@@ -8,15 +8,11 @@ from medmcl.core.config import Config
 from medmcl.core.errors import MedmclError
 from medmcl.core.key_help import help_of
 from medmcl.core.overrides import parse_overrides
+from medmcl.data.cohort.listing import one_cohort
 from medmcl.stages.recipe.file import list_recipes, read_recipe
-from medmcl.stages.recipe.listing import (
-    PARTS,
-    list_of_parts,
-    list_of_recipes,
-    one_cohort,
-    one_part,
-    one_recipe,
-)
+from medmcl.stages.recipe.listing import one_recipe
+from medmcl.stages.recipe.listing_parts import PARTS, list_of_parts, one_part
+from medmcl.stages.recipe.needs import list_of_recipes
 from medmcl.stages.train.spec import TrainSpec
 
 

@@ -10,9 +10,9 @@ from small_squares import write_squares
 import medmcl
 from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import naming_overrides
-from medmcl.stages.recipe.file import kinds as kinds_of_recipe
 from medmcl.stages.recipe.file import list_recipes, read_recipe
 from medmcl.stages.recipe.model_checks import faults_of_models
+from medmcl.stages.recipe.needs import kinds as kinds_of_recipe
 from medmcl.stages.recipe.resolve_modalities import for_cohort
 
 KINDS = {"cxr": "image", "report": "text"}

@@ -2,7 +2,8 @@ import pytest
 import yaml
 
 from medmcl.core.errors import ConfigError, OverrideError
-from medmcl.stages.recipe.file import kinds, list_recipes, read_recipe
+from medmcl.stages.recipe.file import list_recipes, read_recipe
+from medmcl.stages.recipe.needs import kinds
 from medmcl.stages.train.spec import TrainSpec, fill
 
 

@@ -103,7 +103,7 @@ def _energies(leads: tuple[str, ...], grams: np.ndarray) -> np.ndarray:
 @cache
 def _outside(leads: tuple[str, ...]) -> np.ndarray:
     """Projection out of the plane that limb leads span, (L, L)."""
-    rows = LIMB_ROWS[[LIMB.index(lead) for lead in leads]]
+    rows = np.array([LIMB_ROWS[LIMB.index(lead)] for lead in leads])
     return np.asarray(np.eye(len(leads)) - rows @ np.linalg.pinv(rows))
 
 

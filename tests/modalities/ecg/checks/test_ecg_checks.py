@@ -37,7 +37,7 @@ def heart(rate=100.0, seconds=10.0, beats=72.0, seed=0) -> ECGRecord:
         pulse = size * np.exp(-(((phase - centre) / width) ** 2) / 2)
         x, y = np.cos(np.deg2rad(frontal)), np.sin(np.deg2rad(frontal))
         one, two = x, x / 2 + y * np.sqrt(3) / 2
-        limb = LIMB_ROWS @ np.array([one, two])
+        limb = np.array(LIMB_ROWS) @ np.array([one, two])
         ahead = chest @ np.array([np.cos(np.deg2rad(across)), np.sin(np.deg2rad(across))])
         signal += np.concatenate([limb, ahead])[:, None] * pulse
     signal += 0.01 * rng.normal(size=signal.shape)
@@ -211,7 +211,7 @@ def test_with_three_limb_leads_both_readings_of_the_mistake_are_given():
 
 def test_residual_of_true_limb_leads_is_zero_and_of_noise_is_not():
     rng = np.random.default_rng(0)
-    x = LIMB_ROWS @ rng.normal(size=(2, 50))
+    x = np.array(LIMB_ROWS) @ rng.normal(size=(2, 50))
     assert residual_of(LIMB, x @ x.T) < 1e-7
     noise = rng.normal(size=(6, 500))
     assert residual_of(LIMB, noise @ noise.T) == pytest.approx(np.sqrt(4 / 6), abs=0.05)
@@ -289,7 +289,7 @@ def test_a_small_contradiction_that_an_exchange_removes_is_named(lead):
 
     def quiet(x):  # I close to zero makes II, III and aVF alike
         one, two = 0.3 * x[0], x[1].copy()
-        x[:6] = LIMB_ROWS @ np.stack([one, two])
+        x[:6] = np.array(LIMB_ROWS) @ np.stack([one, two])
 
     record = swapped(changed(record, quiet), lead, "aVF")
     gram = np.cov(record.signal_mv[:6])
