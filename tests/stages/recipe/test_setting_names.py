@@ -10,8 +10,8 @@ from medmcl.core.errors import ConfigError, MedmclError, OverrideError
 from medmcl.core.overrides import naming_overrides, parse_overrides
 from medmcl.stages.recipe import file as recipe_file
 from medmcl.stages.recipe.file import find_recipe, list_recipes, read_recipe
-from medmcl.stages.recipe.needs import kinds
 from medmcl.stages.recipe.model_checks import faults_of_models
+from medmcl.stages.recipe.needs import kinds
 from medmcl.stages.recipe.resolve_modalities import for_cohort
 
 NAMED_FREELY = {
