@@ -9,16 +9,11 @@ everybody, which a person may raise where such files are sound (docs/data_format
 
 from __future__ import annotations
 
-import bz2
-import codecs
-import gzip
 import json
-import lzma
 import math
 import os
 import stat
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -38,19 +33,10 @@ or days it is checked in some 15 seconds."""
 _MB = 2**20
 MAX_HEADER_BYTES = 1_000_000
 """Of a WFDB header."""
-_PER_BYTE = 4
-"""Bytes of memory that a byte of a table of text takes, about."""
 _PER_JSON_BYTE = 30
 _LOOKED_AT = 2**30
 """Bytes beyond which a claim is compared with what is free: asking takes 0.3 ms."""
-_MOST_INFLATED = 1_040
-"""No deflate stream expands further than 1032 times."""
 _BLOCK = 2**20
-_NO_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x1f\x8b", b"PK\3\4")
-"""How files begin that are called a table and are none, of which whoever reads them says what."""
-_OPENERS: dict[str, Callable[[Path], Any]] = {
-    ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open,
-}  # fmt: skip
 
 
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -190,71 +176,6 @@ def refuse_many_columns(count: int, where: object, error: type[MedmclError]) -> 
             f"dosage files (docs/data_formats.md); or allow it: {_COLUMNS[0]}={count} in the "
             "environment",
         )
-
-
-def refuse_large_text(
-    path: Path, kind: Kind = "table", error: type[MedmclError] = RecordError
-) -> None:
-    """Refuse a text of cells, perhaps compressed, that would take too much memory.
-
-    What is compressed is read through once, not held, where it might; what is not, for zeros, which
-    a disk leaves that lost what was written, and no text has.
-    """
-    most = most_bytes(kind)
-    opener = _OPENERS.get(path.suffix.lower())
-    if path.suffix.lower() != ".zip":
-        heading(path, error)
-    count: float = path.stat().st_size
-    so_far = False
-    if path.suffix.lower() == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            count = sum(info.file_size for info in archive.infolist())
-    elif opener is not None and (
-        count * _MOST_INFLATED * _PER_BYTE > most or opener is not gzip.open
-    ):
-        with opener(path) as file:
-            count = 0
-            while count * _PER_BYTE <= most and (part := len(file.read(_BLOCK))):
-                count += part
-            so_far = bool(file.read(1))
-    refuse_large(count * _PER_BYTE, path, "its text", kind, error, so_far=so_far)
-    if opener is None and path.suffix.lower() != ".zip":
-        with path.open("rb") as file:
-            said_elsewhere = file.read(4).startswith(_NO_TEXT)
-            at = file.seek(0)
-            while not said_elsewhere and (block := file.read(_BLOCK)):
-                if b"\0" in block:
-                    where = at + block.index(b"\0")
-                    raise error("holds zero bytes: it is no text, or damaged", where=path,
-                                got=f"the first at byte {where:,}",
-                                fix="copy it again from its source")  # fmt: skip
-                at += len(block)
-
-
-_LONGEST_LINE = 2**26
-"""Bytes of a line that is read whole: a header of a million columns, or a record of JSON."""
-
-
-def heading(path: Path, error: type[MedmclError] = RecordError) -> bytes:
-    """Read the first line that is not empty of a text, perhaps compressed; see `bounded_line`."""
-    opener = _OPENERS.get(path.suffix.lower())
-    with path.open("rb") if opener is None else opener(path) as file:
-        while (line := bounded_line(file, path, error)) and not line.strip():
-            pass
-        return line.lstrip(b"\r\n").partition(b"\r")[0]  # lines of old systems end with that
-
-
-def bounded_line(file: IO[bytes], where: object, error: type[MedmclError] = RecordError) -> bytes:
-    """Read a line of a file that might be anybody's; nothing at its end."""
-    line = file.readline(_LONGEST_LINE + 1)
-    if len(line) > _LONGEST_LINE:
-        raise error(
-            "has a line that is no header and no record",
-            where=where,
-            got=f"more than {size(_LONGEST_LINE)} without an end of line",
-            fix="copy it again from its source",
-        )
-    return line
 
 
 def refuse_large_parquet(

@@ -1,10 +1,21 @@
-"""Text tables that are not read as they are: which encoding, which separator."""
+"""Text tables before they are read: large, damaged, cut; of another encoding or separator."""
 
 from __future__ import annotations
 
+import bz2
 import codecs
-from collections.abc import Iterable
+import csv
+import gzip
+import lzma
+import re
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO, Any
+
+from medmcl.core.errors import MedmclError, RecordError
+from medmcl.core.limits import Kind, most_bytes, refuse_large
+from medmcl.core.writing import size
 
 _LOOKED_AT = 2**26
 """Bytes of a file, at most, whose encoding is looked at."""
@@ -12,6 +23,109 @@ _TEXTS = (".csv", ".tsv", ".txt")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'"}
 """What stands between columns where no comma does, and how a message names it."""
+_PER_BYTE = 4
+"""Bytes of memory that a byte of a table of text takes, about."""
+_MOST_INFLATED = 1_040
+"""No deflate stream expands further than 1032 times."""
+_BLOCK = 2**20
+_ROW_LOOKED_AT = 2**16
+"""Bytes of a last row, at most, whose cells are counted."""
+_NO_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x1f\x8b", b"PK\3\4")
+"""How files begin that are called a table and are none, of which whoever reads them says what."""
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open,
+}  # fmt: skip
+
+
+def refuse_unsound_text(
+    path: Path, kind: Kind = "table", error: type[MedmclError] = RecordError
+) -> None:
+    """Refuse a text of cells, perhaps compressed, that is too large, damaged or cut.
+
+    What is compressed is read through once, not held, where it might take too much memory; what is
+    not, for zeros, which a disk leaves that lost what was written, and no text has.
+
+    Raises:
+        MedmclError: Of the kind asked for.
+    """
+    suffix, most = path.suffix.lower(), most_bytes(kind)
+    opener = _OPENERS.get(suffix)
+    first = b"" if suffix == ".zip" else heading(path, error)
+    count: float = path.stat().st_size
+    so_far = False
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            count = sum(info.file_size for info in archive.infolist())
+    elif opener is not None and (
+        count * _MOST_INFLATED * _PER_BYTE > most or opener is not gzip.open
+    ):
+        with opener(path) as file:
+            count = 0
+            while count * _PER_BYTE <= most and (part := len(file.read(_BLOCK))):
+                count += part
+            so_far = bool(file.read(1))
+    refuse_large(count * _PER_BYTE, path, "its text", kind, error, so_far=so_far)
+    if opener is None and suffix != ".zip":
+        _refuse_damaged(path, first, error)
+
+
+def _refuse_damaged(path: Path, first: bytes, error: type[MedmclError]) -> None:
+    """Refuse zeros, and a last row that has fewer cells than the first and no end of line."""
+    with path.open("rb") as file:
+        if file.read(4).startswith(_NO_TEXT):
+            return
+        at, end = file.seek(0), b""
+        while block := file.read(_BLOCK):
+            if b"\0" in block:
+                where = at + block.index(b"\0")
+                raise error("holds zero bytes: it is no text, or damaged", where=path,
+                            got=f"the first at byte {where:,}",
+                            fix="copy it again from its source")  # fmt: skip
+            at += len(block)
+            end = (end + block)[-_ROW_LOOKED_AT:]
+    *before, last = re.split(rb"[\r\n]", end)
+    if not before or not last.strip() or last.count(b'"') % 2:  # a cell of several lines
+        return
+    cells, whole = max((_cells(first, one), _cells(last, one)) for one in (",", ";", "\t"))[::-1]
+    if cells < whole:
+        raise error("ends within a row: it is not whole", where=path,
+                    got=f"its last row has {cells:,} of {whole:,} cells, and no end of line",
+                    fix="copy it again from its source; if nothing is missing, put an end of line "
+                    "after its last row")  # fmt: skip
+
+
+def _cells(line: bytes, separator: str) -> int:
+    text = line.decode("utf-8-sig", "replace")
+    try:
+        return len(next(csv.reader([text], delimiter=separator), []))
+    except csv.Error:  # of a name without end
+        return text.count(separator) + 1
+
+
+_LONGEST_LINE = 2**26
+"""Bytes of a line that is read whole: a header of a million columns, or a record of JSON."""
+
+
+def heading(path: Path, error: type[MedmclError] = RecordError) -> bytes:
+    """Read the first line that is not empty of a text, perhaps compressed; see `bounded_line`."""
+    opener = _OPENERS.get(path.suffix.lower())
+    with path.open("rb") if opener is None else opener(path) as file:
+        while (line := bounded_line(file, path, error)) and not line.strip():
+            pass
+        return line.lstrip(b"\r\n").partition(b"\r")[0]  # lines of old systems end with that
+
+
+def bounded_line(file: IO[bytes], where: object, error: type[MedmclError] = RecordError) -> bytes:
+    """Read a line of a file that might be anybody's; nothing at its end."""
+    line = file.readline(_LONGEST_LINE + 1)
+    if len(line) > _LONGEST_LINE:
+        raise error(
+            "has a line that is no header and no record",
+            where=where,
+            got=f"more than {size(_LONGEST_LINE)} without an end of line",
+            fix="copy it again from its source",
+        )
+    return line
 
 
 def encoding_fix(path: Path) -> str | None:

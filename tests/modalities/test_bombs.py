@@ -20,7 +20,7 @@ from small_counts import edit, some_counts
 from medmcl.cooccurrence.embed.relations import read_columns
 from medmcl.cooccurrence.exchange.folder import load_counts, save_counts
 from medmcl.cooccurrence.release.token_rows import read_rows
-from medmcl.core import limits
+from medmcl.core import plain_text
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, RecordError
 from medmcl.core.limits import most_bytes, parse_json
 from medmcl.data.events.tables import EventTable, read_events
@@ -304,7 +304,7 @@ def test_a_first_line_without_end_is_refused_before_it_is_held(name, read, tmp_p
     path = tmp_path / name
     with (gzip.open if name.endswith(".gz") else open)(path, "wb") as file:
         file.write(b"a,b," * 1000)
-    monkeypatch.setattr(limits, "_LONGEST_LINE", 2000)
+    monkeypatch.setattr(plain_text, "_LONGEST_LINE", 2000)
     with pytest.raises((CohortError, ArtefactError), match="no header and no record"):
         read(path)
 
@@ -312,7 +312,7 @@ def test_a_first_line_without_end_is_refused_before_it_is_held(name, read, tmp_p
 def test_a_record_of_json_lines_without_end_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1, "b": "x"}\n' + '{"a": 1, "b": "' + "y" * 3000)
-    monkeypatch.setattr(limits, "_LONGEST_LINE", 2000)
+    monkeypatch.setattr(plain_text, "_LONGEST_LINE", 2000)
     with pytest.raises(CohortError, match="no header and no record"):
         events(path)
 

@@ -20,9 +20,9 @@ import pandas as pd
 
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.core.errors import AGAIN, CohortError, damage
-from medmcl.core.limits import refuse_large_parquet, refuse_large_text
+from medmcl.core.limits import refuse_large_parquet
 from medmcl.core.path_suggestions import require_file
-from medmcl.core.plain_text import encoding_fix, separator_fix
+from medmcl.core.plain_text import encoding_fix, refuse_unsound_text, separator_fix
 from medmcl.core.rng import numpy_generator
 
 _TRIES = 200
@@ -227,7 +227,7 @@ def read_columns(path: Path, columns: Sequence[str], expected: str) -> pd.DataFr
             refuse_large_parquet(path, error=CohortError)
             given = pd.read_parquet(path)
         else:
-            refuse_large_text(path, error=CohortError)
+            refuse_unsound_text(path, error=CohortError)
             given = pd.read_csv(path, sep="\t" if ".tsv" in path.suffixes else ",", dtype=str)
     missing = [name for name in columns if name not in given]
     if missing:

@@ -13,9 +13,9 @@ from scipy import sparse
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.tokens import LARGEST
 from medmcl.core.errors import ArtefactError
-from medmcl.core.limits import bounded_line, refuse_large_parquet, refuse_large_text
+from medmcl.core.limits import refuse_large_parquet
 from medmcl.core.path_suggestions import require_file
-from medmcl.core.plain_text import encoding_fix, separator_fix
+from medmcl.core.plain_text import bounded_line, encoding_fix, refuse_unsound_text, separator_fix
 from medmcl.data.tables.spreadsheet import unshielded_table
 
 _TABLES = (".csv", ".parquet")
@@ -215,7 +215,7 @@ def _read(path: Path, needed: tuple[str, ...], columns: tuple[str, ...]) -> pd.D
             refuse_large_parquet(path, error=ArtefactError)
             table = pd.read_parquet(path, columns=list(columns))
         else:
-            refuse_large_text(path, error=ArtefactError)
+            refuse_unsound_text(path, error=ArtefactError)
             table = unshielded_table(pd.read_csv(path, dtype=str))[list(columns)]
     except ArtefactError:
         raise

@@ -22,9 +22,9 @@ from pyarrow import csv
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError
-from medmcl.core.limits import bounded_line, parse_json
+from medmcl.core.limits import parse_json
 from medmcl.core.path_suggestions import require_file
-from medmcl.core.plain_text import encoding_fix, separator_of
+from medmcl.core.plain_text import bounded_line, encoding_fix, separator_of
 from medmcl.data.events.meds import open_parquet, sound_batches
 
 _ZONE = r"([T ]\d{2}:\d{2}[0-9:.]*)\s*(Z|UTC|[+-]\d{2}:?\d{2})$"

@@ -24,9 +24,9 @@ import pandas as pd
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import counted
-from medmcl.core.limits import heading, refuse_large_parquet, refuse_large_text, refuse_many_columns
+from medmcl.core.limits import refuse_large_parquet, refuse_many_columns
 from medmcl.core.path_suggestions import instead_of
-from medmcl.core.plain_text import encoding_fix
+from medmcl.core.plain_text import encoding_fix, heading, refuse_unsound_text
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
 from medmcl.data.tables.patterns import find_files, is_pattern, named_parts
 from medmcl.data.tables.plain_numbers import (
@@ -504,7 +504,7 @@ def _telling(path: Path) -> Iterator[None]:
 
 
 def _read_csv(path: Path, text: Collection[str] | None) -> pd.DataFrame:
-    refuse_large_text(path, error=CohortError)
+    refuse_unsound_text(path, error=CohortError)
     of_heading: dict[str, Any] = {"nrows": 0, "encoding": "utf-8-sig", "index_col": False}
     first = pd.read_csv(path, sep=",", usecols=[0], **of_heading)  # of many columns much faster
     if ";" in str(first.columns[0]) and len(pd.read_csv(path, sep=",", **of_heading).columns) == 1:
@@ -513,7 +513,7 @@ def _read_csv(path: Path, text: Collection[str] | None) -> pd.DataFrame:
 
 
 def _read_text(path: Path, text: Collection[str] | None, separator: str) -> pd.DataFrame:
-    refuse_large_text(path, error=CohortError)
+    refuse_unsound_text(path, error=CohortError)
     line = heading(path, CohortError).decode("utf-8-sig", "replace")
     count = line.count(separator) + 1
     with suppress(csv.Error):  # of a name without end

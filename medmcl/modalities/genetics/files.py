@@ -23,7 +23,8 @@ import numpy as np
 from medmcl.core.config import nearest
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError, damage
-from medmcl.core.limits import refuse_large_parquet, refuse_large_text
+from medmcl.core.limits import refuse_large_parquet
+from medmcl.core.plain_text import refuse_unsound_text
 from medmcl.modalities.genetics.parts import (
     BLOCK_BYTES,
     Blocks,
@@ -93,7 +94,7 @@ def _read(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             refuse_large_parquet(path)
             return pd.read_parquet(path)
-        refuse_large_text(path)
+        refuse_unsound_text(path)
         separator = "\t" if ".tsv" in path.name else ","
         return pd.read_csv(path, sep=separator, low_memory=False)
 
@@ -287,7 +288,7 @@ def read_fam(path: Path, individual: Individual = "iid") -> dict[str, int]:
 
 def _fields(path: Path, width: int, names: str) -> list[list[str]]:
     require_content(path)
-    refuse_large_text(path)
+    refuse_unsound_text(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import ExtraNotInstalledError, RecordError
-from medmcl.core.limits import most_bytes, refuse_large, refuse_large_text
+from medmcl.core.limits import most_bytes, refuse_large
+from medmcl.core.plain_text import refuse_unsound_text
 from medmcl.modalities.genetics.parts import (
     BLOCK_BYTES,
     Blocks,
@@ -213,7 +214,7 @@ def _table(path: Path, needs: tuple[str, ...]) -> tuple[list[str] | None, list[l
 def _text(path: Path) -> str:
     require_content(path)
     if path.suffix != ".zst":
-        refuse_large_text(path)
+        refuse_unsound_text(path)
         return path.read_text(encoding="utf-8")
     import pyarrow as pa
 

@@ -10,12 +10,8 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
-from medmcl.core.limits import (
-    refuse_large_arrays,
-    refuse_large_parquet,
-    refuse_large_text,
-    whole_bytes,
-)
+from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet, whole_bytes
+from medmcl.core.plain_text import refuse_unsound_text
 from medmcl.modalities.opening import as_text, kept, require_row
 
 TABLES = (".csv", ".tsv", ".txt", ".1d", ".parquet", ".pq")
@@ -112,7 +108,7 @@ def read_frame(path: Path, ids: str | None = None) -> Any:
     if ending in (".parquet", ".pq"):
         refuse_large_parquet(path)
         return pd.read_parquet(path)
-    refuse_large_text(path)
+    refuse_unsound_text(path)
     separator = _SEPARATORS.get(ending, r"\s+")
     comments, first = _head(path)
     words = first.split("\t" if separator == "\t" else "," if separator == "," else None)

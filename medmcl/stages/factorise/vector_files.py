@@ -15,8 +15,9 @@ import numpy as np
 from medmcl.core.atomic import working_folder
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
-from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet, refuse_large_text
+from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet
 from medmcl.core.path_suggestions import instead_of
+from medmcl.core.plain_text import refuse_unsound_text
 from medmcl.data.cohort.loader import ID_COLUMNS
 from medmcl.data.tables.files import texts
 from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
@@ -151,7 +152,7 @@ def _frame_of(path: Path, where: str) -> pd.DataFrame:
             return _plain_texts(pd.read_parquet(path))
         if suffix == ".npz":
             return _of_archive(path, where)
-        refuse_large_text(path, error=ArtefactError)
+        refuse_unsound_text(path, error=ArtefactError)
         separator = "\t" if suffix.startswith(".tsv") else ","
         table = pd.read_csv(path, sep=separator, dtype=str)
         return unshielded_table(table) if holds_shielded(path) else table

@@ -31,6 +31,24 @@ def test_zeros_of_a_damaged_disk_are_no_text(end, tmp_path):
         read_table(tmp_path, file.name)
 
 
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [("id,n,m\n007,1,2\n008,1", "2 of 3"), ("id\tn\tm\n007\t1\t2\n0", "1 of 3"),
+     ("id;n;m\r007;1,5;2\r008;1,5", "2 of 3"), ('id,n,m\n007,"a\nb",2\n008,"a"', "2 of 3"),
+     ("id,n,m\n007,1,2\n008,1\n", ""), ("id,n,m\n007,1,2\n008,1,2", ""),
+     ("id\n007\n008", ""), ('id,n\n007,a\n008,"a\nb"', ""), ('id,n\n007,"a,b"\n008,"a,b"', "")],
+)  # fmt: skip
+def test_a_table_that_ends_within_a_row_is_not_whole(text, cells, tmp_path):
+    """Cells that were never copied were people without a value."""
+    file = tmp_path / ("t.tsv" if "\t" in text else "t.csv")
+    file.write_bytes(text.encode())
+    if not cells:
+        assert len(read_table(tmp_path, file.name).frame) == 2
+        return
+    with pytest.raises(CohortError, match=f"ends within a row(.|\n)*last row has {cells} cells"):
+        read_table(tmp_path, file.name)
+
+
 def test_a_long_whole_number_beside_a_missing_one_keeps_every_digit(tmp_path):
     (tmp_path / "t.csv").write_text("id\n123456789012345678\nn/a\n")
     assert list(texts(read_table(tmp_path, "t.csv").frame["id"])) == ["123456789012345678", None]

@@ -16,13 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from medmcl.core.errors import RecordError, damage
-from medmcl.core.limits import (
-    most_bytes,
-    refuse_large,
-    refuse_large_parquet,
-    refuse_large_text,
-    values_of_groups,
-)
+from medmcl.core.limits import most_bytes, refuse_large, refuse_large_parquet, values_of_groups
+from medmcl.core.plain_text import refuse_unsound_text
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
 from medmcl.modalities.ecg.settings import Reader
 from medmcl.modalities.opening import kept, require_content, require_row
@@ -67,7 +62,7 @@ def read_leads(path: Path, row: int | None) -> Channels:
         frame = pd.read_parquet(path)
     else:
         layout = _layout(path)
-        refuse_large_text(path, "record")
+        refuse_unsound_text(path, "record")
         frame = pd.read_csv(path, low_memory=False, **layout)
     if row is not None:
         raise RecordError("row: has no meaning for a row a sample", where=path, fix=LAYOUT)
