@@ -209,6 +209,11 @@ def _reader_fault(kind: str, reader: object) -> str | None:
     """Say what is wrong with a reader that is not known, or that reads another kind."""
     if reader == "npy":
         return None
+    if reader in ("csv", "tsv"):
+        return (
+            f"unknown reader '{reader}': files with a row a sample are read by `parquet` (ECG), a "
+            "table of everybody by `table` or `events`"
+        )
     if not isinstance(reader, str) or reader not in readers():
         return f"unknown reader '{reader}'{nearest(str(reader), {*readers(), 'npy'})}"
     if kind not in readers()[reader]:
