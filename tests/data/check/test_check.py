@@ -318,7 +318,6 @@ def truncate(tiny, subject="s001"):
         ({"schema": "medmcl/cohort@9"}, "config.invalid", "'schema'"),
         ({"modalities__ecg__reader": "wdfb"}, "config.invalid", "did you mean 'wfdb'"),
         ({"modalities__report__reader": 5}, "config.invalid", "unknown reader '5'"),
-        ({"modalities__ecg__reader": "csv"}, "config.invalid", "are read by `parquet` (ECG)"),
         ({"modalities__cmr__axes": "abc"}, "config.invalid", "'modalities.cmr': axes"),
         ({"tasks__death__kind": "survial"}, "config.invalid", "did you mean 'survival'"),
         ({"tasks__death__unit": "dais"}, "config.invalid", "did you mean 'days'"),

@@ -217,6 +217,8 @@ def test_a_misspelt_reader_is_one_fault_with_the_nearest(beside):
     assert "unknown reader 'wfbd'; did you mean 'wfdb'?" in wrong[0]
     _, lines = said(change(modalities__ecg={**section, "reader": "wfdb", "kind": "cmr"}))
     assert lines == ["'modalities.ecg.reader': 'wfdb' reads kind 'ecg', and kind says 'cmr'"]
+    _, lines = said(change(modalities__ecg={**section, "reader": "csv"}))
+    assert "a row a sample are read by `parquet` (ECG)" in " ".join(lines)
 
 
 ODD = st.sampled_from(
