@@ -1,6 +1,7 @@
 """Overrides of a command: which are the cohort's, which the recipe's, and what is wrong with them.
 
-Nothing here imports torch, which takes seconds: a slip of the pen is told before that.
+Nothing here imports torch, which takes seconds: a slip of the pen is told before that. What checks
+models and the evaluate stage is imported where a command reads them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medmcl.core.config import faults_of, read_yaml, validated
 from medmcl.core.errors import ConfigError, MedmclError, OverrideError
@@ -16,11 +17,11 @@ from medmcl.core.overrides import apply_override, naming_overrides, refuse_overr
 from medmcl.data.cohort.locate import find_cohort
 from medmcl.data.cohort.spec import CohortKeys
 from medmcl.modalities import ADAPTERS, kind_of
-from medmcl.stages.evaluate.spec import EvaluateSpec
 from medmcl.stages.recipe.file import find_recipe, read_recipe, unknown_override
-from medmcl.stages.recipe.model_checks import faults_of_models
-from medmcl.stages.recipe.resolve_modalities import for_cohort
 from medmcl.stages.recipe.spec import RecipeSpec
+
+if TYPE_CHECKING:
+    from medmcl.stages.evaluate.spec import EvaluateSpec
 
 
 def refuse_settings(
@@ -73,6 +74,9 @@ def _refuse_of_models(
     recipe: RecipeSpec, tree: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> None:
     """Refuse overrides of inputs, towers, views and objectives, by the kinds that the file says."""
+    from medmcl.stages.recipe.model_checks import faults_of_models
+    from medmcl.stages.recipe.resolve_modalities import for_cohort
+
     modalities, tasks = (tree.get(section) or {} for section in ("modalities", "tasks"))
     if not (overrides and isinstance(modalities, dict) and isinstance(tasks, dict)):
         return
@@ -128,6 +132,8 @@ def of_cohort_beside_stage(overrides: Mapping[str, Any]) -> dict[str, Any]:
         OverrideError: Another, with what was probably meant: a key of the stage alone, or as
             ``pretrain`` takes it.
     """
+    from medmcl.stages.evaluate.spec import EvaluateSpec
+
     rest = {key: value for key, value in overrides.items() if not key.startswith("evaluate.")}
     for dotted, value in overrides.items():
         key = dotted.removeprefix("evaluate.").split(".")[0]
@@ -186,6 +192,8 @@ def with_settings(
         OverrideError: An override that cannot be used, with the key that was probably meant.
         ConfigError: The stage is not valid.
     """
+    from medmcl.stages.evaluate.spec import EvaluateSpec
+
     laid, applied = copy.deepcopy(dict(tree)), {}
     for dotted, value in overrides.items():
         key = dotted.removeprefix(PREFIX)
