@@ -74,7 +74,7 @@ def measured(name: str, batch: int) -> Row:
         settings, net, axes = ECGSettings(), own(name), 2
     else:
         card, variant = find_variant(name)
-        settings, net = card.checked_settings(variant), build_net(card, variant)
+        settings, net = card.checked(card.settings(variant)), build_net(card, variant)
         axes = len(card.input.shape)
     net = net.eval()
 
@@ -123,7 +123,7 @@ def beside_authors(name: str, folder: Path, first: str) -> Row:
         return loop.prepare(at), loop.net(at)
 
     def ours() -> tuple[Prepare, torch.nn.Module]:
-        settings, adapter = card.checked_settings(variant), ADAPTERS[card.input.modality]
+        settings, adapter = card.checked(card.settings(variant)), ADAPTERS[card.input.modality]
         net = build_net(card, variant)
         return lambda x: adapter.prepare_array(x, settings, **about), net
 

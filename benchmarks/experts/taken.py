@@ -242,7 +242,8 @@ def can_cut(shape: InputShape, grid: tuple[int, ...] | None) -> bool:
     if shape.is_signal:
         leads, samples = shape.shape
         return leads % grid[0] == 0 and samples % grid[1] == 0
-    return shape.is_picture and shape.shape[1] % grid[0] == 0 and shape.shape[2] % grid[1] == 0
+    is_picture = len(shape.shape) == 3 and not (shape.vocabulary or shape.channels)
+    return is_picture and shape.shape[1] % grid[0] == 0 and shape.shape[2] % grid[1] == 0
 
 
 def cut(

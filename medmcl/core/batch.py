@@ -247,8 +247,3 @@ class InputShape:
     def is_signal(self) -> bool:
         """Whether a row is (leads, samples)."""
         return len(self.shape) == 2 and not (self.vocabulary or self.cardinalities or self.channels)
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether a row is (channels or frames, rows, columns) of pixels."""
-        return len(self.shape) == 3 and not (self.vocabulary or self.channels)

@@ -364,18 +364,6 @@ class ModelShape:
     teacher_widths: Mapping[str, int] = field(default_factory=dict)
 
 
-class Model(Protocol):
-    """Batch to embeddings; an `nn.Module`."""
-
-    def __call__(self, batch: Batch) -> Embeddings: ...
-
-
-class View(Protocol):
-    """A variant of a batch: plain, augmented, masked."""
-
-    def __call__(self, batch: Batch, generator: RowGenerator) -> Batch: ...
-
-
 class Objective(Protocol):
     """Names the views it reads, and charges for what a model made of them; an `nn.Module`.
 
@@ -600,9 +588,3 @@ class Selector(Protocol):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state_dict` gave."""
         ...
-
-
-class Metric(Protocol):
-    """Numbers with intervals from predictions (or embeddings) and targets."""
-
-    def __call__(self, predictions: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]]: ...

@@ -41,7 +41,6 @@ class TabularMLP(EncoderModule):
         self.starts: Tensor
         self.register_buffer("cardinalities", sizes, persistent=False)
         self.register_buffer("starts", sizes.cumsum(0) - sizes, persistent=False)
-        self.any_level = bool(sizes.sum() > 0)
         cell = settings.cell_width
         for name in ("direction", "offset", "missing"):
             self.register_parameter(name, nn.Parameter(torch.empty(columns, cell, device="cpu")))

@@ -21,15 +21,12 @@ def fit_length(x: Tensor, axis: int, length: int) -> Tensor:
     return functional.pad(x, padding)
 
 
-def resize(x: Tensor, plane: tuple[int, int], labels: bool) -> Tensor:
+def resize(x: Tensor, plane: tuple[int, int]) -> Tensor:
     """Resize (frames, Z, Y, X) in the plane, smoothing before making it smaller."""
     if tuple(x.shape[2:]) == plane:
         return x
     flat = x.flatten(0, 1)[:, None]
-    if labels:
-        flat = functional.interpolate(flat, plane, mode="nearest-exact")
-    else:
-        flat = functional.interpolate(flat, plane, mode="bilinear", antialias=True)
+    flat = functional.interpolate(flat, plane, mode="bilinear", antialias=True)
     return flat.reshape(*x.shape[:2], *plane)
 
 
@@ -38,7 +35,6 @@ def respace(
     have_mm: tuple[float, float, float],
     want_mm: tuple[float | None, float | None, float | None],
     where: str,
-    labels: bool,
 ) -> Tensor:
     """Resample (frames, Z, Y, X) from one spacing along (z, y, x) to another; None leaves it.
 
@@ -49,10 +45,9 @@ def respace(
         RecordError: A spacing is asked for where the old one is unknown or not positive.
     """
     lengths = respaced(tuple(x.shape[1:]), have_mm, want_mm, where, frames=len(x))
-    x = resize(x, (lengths[1], lengths[2]), labels)
+    x = resize(x, (lengths[1], lengths[2]))
     if lengths[0] != x.shape[1]:
-        mode = "nearest-exact" if labels else "trilinear"
-        x = functional.interpolate(x[None], lengths, mode=mode)[0]
+        x = functional.interpolate(x[None], lengths, mode="trilinear")[0]
     return x
 
 

@@ -272,20 +272,6 @@ def gram(
     return (forth + back) / 2
 
 
-def volumes(anchors: Tensor, others: Many, eps: float = EPS) -> Tensor:
-    """Volume that each anchor spans with the others of each row, (N, B); lower = more alike.
-
-    Args:
-        anchors: (N, D).
-        others: M - 1 tensors (B, D), or a mapping to them.
-        eps: Added to the diagonal of the Gram matrix.
-    """
-    points = list(others.values() if isinstance(others, Mapping) else others)
-    whole = functional.normalize(torch.stack(points), dim=-1)
-    similarity = functional.normalize(anchors, dim=-1) @ whole.transpose(1, 2)
-    return _volumes(similarity, whole, eps)
-
-
 def _volumes(similarity: Tensor, others: Tensor, eps: float) -> Tensor:
     """Volumes (N, B) from cosines of the anchors with the others (M - 1, N, B), others (M-1, B, D).
 

@@ -162,20 +162,6 @@ def simple_table(
     )
 
 
-def simple_features(
-    prepared: Prepared, modality: str, *, cache: Path | None = None
-) -> tuple[np.ndarray, tuple[str, ...], np.ndarray] | None:
-    """Give finite features (N, F), their names and who has them (N,); None if the kind has none.
-
-    What is learned (means, weights of terms) comes from the train split.
-    """
-    table = simple_table(prepared, modality, cache=cache)
-    if table is None:
-        return None
-    values, names = table.matrix()
-    return values, names, table.present
-
-
 Found = Mapping[str, float] | Sequence[str]
 
 

@@ -203,10 +203,6 @@ class SNPPathway(EncoderModule):
         depth = {"to_genes": 1, "to_rest": 1, "between": 2, "to_pathways": 3}
         return {name: depth.get(name.split(".")[0], 4) for name, _ in self.named_parameters()}
 
-    def gene_values(self, x: Tensor) -> Tensor:
-        """Give the numbers of each gene of rows (B, 2, V): (B, genes, channels)."""
-        return self._genes(self._called(x)).unflatten(1, (len(self.genes), self.channels))
-
     def _called(self, x: Tensor) -> Tensor:
         return torch.where(x[:, 1] > 0.5, x[:, 0], 0.0)
 

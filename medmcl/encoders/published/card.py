@@ -202,12 +202,8 @@ class Card(Config):
         chosen = {} if preparation is None else self.preparations[preparation]
         return {**self.prepare, **self.variant_prepare.get(variant, {}), **chosen}
 
-    def checked_settings(self, variant: str, preparation: str | None = None) -> Config:
-        """The same, checked by the adapter's own model."""
-        return self.checked(self.settings(variant, preparation))
-
     def checked(self, settings: Mapping[str, Any]) -> Config:
-        """Settings of the modality's adapter, checked by its own model."""
+        """Give `settings` of the modality's adapter, checked by its own model."""
         model: type[Config] = ADAPTERS.settings[self.input.modality]
         where = f"model '{self.name}', prepare"
         return check(model, settings, where, ConfigError)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -17,9 +16,6 @@ from medmcl.core import host
 from medmcl.core.errors import MedmclError
 from medmcl.encoders.shared.ranks import GlobalTokens
 from medmcl.encoders.shared.settings import Rounding
-
-OUTSIDE = 0.02
-"""How far a gate may lie outside 0 to 1: what rounding to few bits explains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +60,22 @@ class Dispatch:
         return flat.reshape(size)
 
 
-def dispatch(
+def route(
     gates: Tensor,
     k: int,
     capacity: int | Tensor | None,
-    priority: bool = False,
+    priority: bool,
     group: Tensor | None = None,
     bias: Tensor | None = None,
+    among: GlobalTokens | None = None,
 ) -> Dispatch:
     """Send each token to the K experts with its largest gates, as far as they have room.
 
     First choices of all tokens are served before second choices. Among equal choices earlier tokens
     are served first; with ``priority`` those with the larger gate of their first choice, ties in
     token order, so that what an over-full expert drops are the lowest gates. Gates are not
-    normalised again, and of equal gates the expert with the lower number is chosen.
+    normalised again, and of equal gates the expert with the lower number is chosen. Gates that are
+    not finite go through to the outcome.
 
     Source:
         Riquelme et al. 2021, arXiv 2106.05974, section 4 and appendix C (batch priority routing);
@@ -91,57 +89,8 @@ def dispatch(
         priority: Whether tokens are served in order of their largest gate.
         group: Group of each token, (S,) int64 from 0; groups do not compete. None: one group.
         bias: Added to the gates to choose the K, (E,); weights and priority are by gates alone.
-
-    Raises:
-        MedmclError: K is not in 1 to E, a capacity is below 1, capacities and groups do not fit,
-            gates are not finite or no distribution (logits), or the bias has another shape.
-    """
-    capacity = _checked(gates, k, capacity, group)
-    if bias is not None and bias.shape != gates.shape[1:]:
-        raise MedmclError(
-            "a bias has one number an expert",
-            got=tuple(bias.shape),
-            expected=tuple(gates.shape[1:]),
-        )
-    return route(gates, k, capacity, priority, group, bias)
-
-
-def expert_choice(
-    gates: Tensor, capacity: int | Tensor | None, group: Tensor | None = None
-) -> Dispatch:
-    """Let each expert take the tokens with its largest gates, as many as it has slots.
-
-    Every expert is as full as any other; a token may be taken by many experts or by none. Which
-    tokens are taken depends on the others of the group.
-
-    Source:
-        Zhou et al. 2022, arXiv 2202.09368. Differs: groups may hold fewer tokens than slots.
-
-    Args:
-        gates: Softmax over all experts, (S, E).
-        capacity: Slots an expert in each group, as for `dispatch`.
-        group: Group of each token, (S,) int64 from 0. None: one group.
-
-    Raises:
-        MedmclError: A capacity is below 1, capacities and groups do not fit, or gates are not
-            finite or no distribution (logits).
-    """
-    return route_experts(gates, _checked(gates, 1, capacity, group), group)
-
-
-def route(
-    gates: Tensor,
-    k: int,
-    capacity: int | Tensor | None,
-    priority: bool,
-    group: Tensor | None = None,
-    bias: Tensor | None = None,
-    among: GlobalTokens | None = None,
-) -> Dispatch:
-    """`dispatch` without its checks: gates that are not finite go through to the outcome.
-
-    With ``among`` the tokens compete with those of other ranks: ``group`` and ``capacity``, which
-    must be given, are of all of them; gates, and what comes of it, are of those here.
+        among: Tokens of other ranks, with which those here compete: ``group`` and ``capacity``,
+            which must be given, are of all of them; gates, and what comes of it, are of those here.
     """
     chosen = choose(gates, k, bias)
     asked = _counts(chosen.reshape(-1), gates.shape[1])
@@ -168,7 +117,20 @@ def route_experts(
     group: Tensor | None = None,
     among: GlobalTokens | None = None,
 ) -> Dispatch:
-    """`expert_choice` without its checks; ``among`` as for `route`."""
+    """Let each expert take the tokens with its largest gates, as many as it has slots.
+
+    Every expert is as full as any other; a token may be taken by many experts or by none. Which
+    tokens are taken depends on the others of the group.
+
+    Source:
+        Zhou et al. 2022, arXiv 2202.09368. Differs: groups may hold fewer tokens than slots.
+
+    Args:
+        gates: Softmax over all experts, (S, E).
+        capacity: As for `route`.
+        group: As for `route`.
+        among: As for `route`.
+    """
     every = gates.detach() if among is None else among.of_all("gates", gates)
     tokens, experts = every.shape
     order = every.T.argsort(dim=1, descending=True, stable=True)  # (E, S)
@@ -214,81 +176,6 @@ def slots(
     exact = round(tokens * k * factor / experts, 9)
     whole = math.ceil(exact) if rounding == "ceil" else round(exact)
     return max(1, math.ceil(whole / multiple_of) * multiple_of)
-
-
-def _checked(
-    gates: Tensor, k: int, capacity: int | Tensor | None, group: Tensor | None
-) -> int | Tensor | None:
-    """Refuse what cannot be routed; give the capacity, ``numpy.int64`` and its like as Python's."""
-    capacity = int(capacity) if isinstance(capacity, Integral) else capacity
-    if gates.ndim != 2 or not gates.is_floating_point() or gates.shape[1] < 1:
-        raise MedmclError(
-            "gates must be a matrix of floating-point numbers",
-            got=f"{tuple(gates.shape)} {gates.dtype}",
-            expected="(tokens, experts), softmax over the experts",
-        )
-    if not 1 <= k <= gates.shape[1]:
-        raise MedmclError(
-            "a token cannot be sent to this many experts",
-            got=f"k {k}, {gates.shape[1]} experts",
-            expected=f"1 to {gates.shape[1]}",
-        )
-    if not isinstance(capacity, int | Tensor | None):
-        raise MedmclError(
-            "a capacity is a whole number of slots", got=capacity, fix="see `slots` for rounding"
-        )
-    least = capacity.min() if isinstance(capacity, Tensor) and capacity.numel() else capacity
-    if least is not None and int(least) < 1:
-        raise MedmclError(
-            "an expert needs at least one slot",
-            got=f"capacity {int(least)}",
-            fix="raise the capacity, or give None for no limit",
-        )
-    _check_gates(gates)
-    _check_groups(len(gates), capacity, group)
-    return capacity
-
-
-def _check_gates(gates: Tensor) -> None:
-    """Refuse what can be no softmax: numbers that are not finite, and logits."""
-    bad = ~gates.isfinite()
-    if bad.any():
-        raise MedmclError(
-            "gates are not finite: the router's logits or its input overflowed",
-            got=f"{int(bad.any(1).sum())} of {len(gates)} tokens, first {int(bad.nonzero()[0, 0])}",
-            fix="look at the input, lower the learning rate, or compute the router in float32",
-        )
-    odd = ((gates.detach() < -OUTSIDE) | (gates.detach() > 1 + OUTSIDE)).any(1)
-    if odd.any():
-        first = int(odd.nonzero()[0, 0])
-        low, high = (float(one) for one in gates.detach()[first].aminmax())
-        raise MedmclError(
-            "gates are no distribution over the experts",
-            got=f"{int(odd.sum())} of {len(gates)} tokens; token {first} from {low:.4g} to "
-            f"{high:.4g}",
-            expected="numbers from 0 to 1, the softmax over all experts",
-            fix="give logits.softmax(-1), not the router's logits",
-        )
-
-
-def _check_groups(tokens: int, capacity: int | Tensor | None, group: Tensor | None) -> None:
-    """Refuse groups that are not of these tokens, and capacities that are not of these groups."""
-    if group is not None and (group.shape != (tokens,) or (tokens and int(group.min()) < 0)):
-        raise MedmclError(
-            "each token needs the number of its group",
-            got=f"{tuple(group.shape)} group numbers, {tokens} tokens",
-            expected=f"({tokens},), whole numbers from 0",
-        )
-    if not isinstance(capacity, Tensor):
-        return
-    groups = 1 if group is None or not tokens else int(group.max()) + 1
-    fits = capacity.numel() == 1 if group is None else capacity.ndim == 1 <= len(capacity)
-    if not fits or capacity.numel() < groups:
-        raise MedmclError(
-            "each group needs a capacity",
-            got=f"capacities {tuple(capacity.shape)}, {groups} groups",
-            expected=f"({groups},), or one whole number for all groups",
-        )
 
 
 def _with_group(expert: Tensor, group: Tensor) -> tuple[Tensor, int]:

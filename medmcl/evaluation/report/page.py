@@ -84,11 +84,6 @@ def write_report(path: Path, data: Evaluation) -> Path:
     return path
 
 
-def render(data: Evaluation) -> str:
-    """Give the first page as HTML text."""
-    return pages(data)[0]
-
-
 def pages(data: Evaluation, name: str = "report.html") -> tuple[str, str]:
     """Give the first page and the appendix as HTML text.
 

@@ -20,7 +20,7 @@ import numpy as np
 from medmcl.core.batch import InputShape
 from medmcl.core.config import Config
 from medmcl.core.contracts import RecordRef
-from medmcl.core.errors import ConfigError, RecordError
+from medmcl.core.errors import RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.rng import RowGenerator
 from medmcl.core.shown import ShownImage, aspect_of
@@ -252,7 +252,7 @@ class CMR:
                 "all intensities are alike", where=raw.where, got=f"percentiles {low}, {high}"
             )
         scaled = (self._select(raw).astype(np.float64) - low) / (high - low)
-        return self._place(scaled.clip(0, 1).astype(np.float32), raw, labels=False)
+        return self._place(scaled.clip(0, 1).astype(np.float32), raw)
 
     def _gridded(self, raw: CMRVolume, grid: Grid) -> np.ndarray:
         """One frame on a grid, (1, Z, Y, X)."""
@@ -321,16 +321,6 @@ class CMR:
                 log.warning("%s; %s", finding.what, finding.fix)
         prepared = cls(CMRSource(reader="npy", axes="xyz"), settings).prepare(raw)
         return np.ascontiguousarray(prepared[0].T)
-
-    def prepare_mask(self, raw: CMRVolume) -> np.ndarray:
-        """Take a label volume through the same geometry: nearest neighbour, labels kept.
-
-        Raises:
-            ConfigError: A grid is asked for, which is cut about the labels of an image.
-        """
-        if self.settings.grid is not None:
-            raise ConfigError("label volumes are not taken to a grid", fix="leave grid: out")
-        return self._place(self._select(raw), raw, labels=True)
 
     @property
     def prepared_shape(self) -> tuple[int, ...]:
@@ -417,7 +407,7 @@ class CMR:
         slice_number = min(int(depth * self.settings.slice_at), depth - 1)
         return frames[:, slice_number : slice_number + 1]
 
-    def _place(self, voxels: np.ndarray, raw: CMRVolume, labels: bool) -> np.ndarray:
+    def _place(self, voxels: np.ndarray, raw: CMRVolume) -> np.ndarray:
         import torch
 
         from medmcl.modalities.cmr.augment import crop
@@ -427,8 +417,8 @@ class CMR:
         x = torch.from_numpy(np.ascontiguousarray(voxels, dtype=np.float32))
         depth_mm = None if settings.is_flat else settings.slice_spacing_mm
         wanted = (depth_mm, settings.spacing_mm, settings.spacing_mm)
-        x = respace(x, raw.spacing_mm, wanted, raw.where, labels)
+        x = respace(x, raw.spacing_mm, wanted, raw.where)
         if not settings.is_flat:
             x = fit_length(x, 1, settings.slices)
-        x = crop(x, settings.crop, settings.plane, labels)
+        x = crop(x, settings.crop, settings.plane)
         return np.ascontiguousarray((x[:, 0] if settings.is_flat else x).numpy())

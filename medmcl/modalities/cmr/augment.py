@@ -16,7 +16,7 @@ from medmcl.modalities.resampling import fit_length, resize
 
 
 def crop(
-    x: Tensor, how: Literal["none", "center"] | FractionCrop, plane: tuple[int, int], labels: bool
+    x: Tensor, how: Literal["none", "center"] | FractionCrop, plane: tuple[int, int]
 ) -> Tensor:
     """Bring (frames, Z, Y, X) to ``plane`` pixels, by cutting and padding or by resizing.
 
@@ -25,7 +25,6 @@ def crop(
         how: ``center``: cut or zero-pad, keeping the size of a pixel. ``none``: zero-pad to a
             square, then resize. A window: square, cut the window, then resize.
         plane: Pixels along (y, x).
-        labels: Whether values are labels, which resizing must not mix.
     """
     if how == "center":
         return fit_length(fit_length(x, 2, plane[0]), 3, plane[1])
@@ -37,7 +36,7 @@ def crop(
         window = max(1, int(how.size * side))
         x = x.narrow(2, min(int(how.top * side), side - window), window)
         x = x.narrow(3, min(int(how.left * side), side - window), window)
-    return resize(x, plane, labels)
+    return resize(x, plane)
 
 
 def disturb(x: Tensor, options: CMRAugment, generator: RowGenerator) -> Tensor:

@@ -14,7 +14,7 @@ from medmcl.core.errors import CohortError
 from medmcl.data.check.check import check_cohort
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading.prepare import prepare
-from medmcl.data.loading.simple_features import simple_features
+from medmcl.data.loading.simple_features import simple_table
 
 DATA = Path(os.environ.get("MEDMCL_DATA", "none"))
 
@@ -55,7 +55,7 @@ def test_a_sound_cohort_has_no_findings_and_is_read_in_the_order_of_the_file(tmp
     (quality,) = read.warnings
     assert quality.code == "genetics.quality"
     assert f"judged on {train.sum()} train records" in quality.what
-    values, names, _ = simple_features(read, "genes")
+    values, names = simple_table(read, "genes").matrix()
     assert list(names) == ["call_rate", "heterozygosity", "PC1", "PC2"]
     assert np.isfinite(values).all()
 

@@ -128,7 +128,7 @@ def test_every_card_reads_what_it_prepares(name):
     card = models.card(name)
     adapter = ADAPTERS[card.input.modality]
     for preparation in (None, *card.preparations):
-        settings = card.checked_settings(card.default, preparation)
+        settings = card.checked(card.settings(card.default, preparation))
         made = adapter(Source.model_construct(), settings)
         shape = made.input_shape
         width = built(shape, name, **({"preparation": preparation} if preparation else {})).width

@@ -62,7 +62,7 @@ def files(counts, tmp_path_factory):
 @pytest.mark.parametrize("name", CARDS)
 def test_what_the_network_sees_does_not_hang_on_the_file(name, counts, files):
     card = models.card(name)
-    settings = card.checked_settings(card.default)
+    settings = card.checked(card.settings(card.default))
     for kind, (source, path) in files.items():
         step_uv = 5 if kind == "edf" else STEP_UV  # its header has no room for others
         mv = counts * step_uv / 1000
@@ -78,7 +78,7 @@ def test_what_the_network_sees_does_not_hang_on_the_file(name, counts, files):
 def test_a_slow_record_of_eight_leads_is_prepared_as_that_of_twelve(name, counts):
     """At 250 Hz, leads shuffled and spelt otherwise, in another unit."""
     card = models.card(name)
-    settings = card.checked_settings(card.default)
+    settings = card.checked(card.settings(card.default))
     slow = counts[:, ::2] * STEP_UV
     twelve = ECG.prepare_array(slow / 1000, settings, leads=TWELVE, rate_hz=250.0)
     order = np.random.default_rng(0).permutation([TWELVE.index(lead) for lead in EIGHT])

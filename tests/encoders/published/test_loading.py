@@ -306,7 +306,7 @@ def test_cards_say_what_they_must():
         card = models.card(name)
         for variant in card.variants:
             for preparation in (None, *card.preparations):
-                card.checked_settings(variant, preparation)
+                card.checked(card.settings(variant, preparation))
         assert "@" in card.source
         assert card.seen or card.clean
         assert card.input.modality != "ecg" or "ecg.padded" in card.told

@@ -14,7 +14,7 @@ from torch.nn import functional
 from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import ProbePool
-from medmcl.encoders.shared.experts import dispatch, expert_choice, slots
+from medmcl.encoders.shared.experts import route, route_experts, slots
 from medmcl.encoders.shared.moe import ExpertMLPs, Places
 from medmcl.encoders.shared.settings import ExpertSettings
 
@@ -90,9 +90,9 @@ def test_values_and_gradients_are_those_of_a_slow_dense_layer(settings):
     gates = functional.linear(x, moe.router.weight).softmax(-1)
     room = slots(21, own.k, own.capacity_factor, own.experts)
     routed = (
-        expert_choice(gates, room)
+        route_experts(gates, room)
         if own.routing == "experts"
-        else dispatch(gates, own.k, room, own.priority)
+        else route(gates, own.k, room, own.priority)
     )
     combine = routed.combine()
     if own.normalise:

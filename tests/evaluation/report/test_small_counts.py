@@ -41,7 +41,7 @@ from medmcl.evaluation.protocol.evidence import (
 )
 from medmcl.evaluation.protocol.results import Result, flipped, load_results, save_results
 from medmcl.evaluation.protocol.subgroups import TOO_SMALL
-from medmcl.evaluation.report.page import render, write_report
+from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.small_counts import as_shown
 from medmcl.evaluation.report.table_one import Variable, table_one
 from medmcl.stages.benchmark.board import Row, read_board, write_board
@@ -485,12 +485,12 @@ def test_a_report_of_which_nothing_is_few_is_as_it_was(tmp_path):
     for name in ("results", "subgroups", "notes", "fitted", "flow", "table_one"):
         assert repr(getattr(shown, name)) == repr(getattr(data, name)), name
     bands = [group("age", "<50", 64, 32), group("age", ">=50", 56, 30)]
-    page = render(replace(shown, subgroups=[*shown.subgroups, *bands]))
+    page = pages(replace(shown, subgroups=[*shown.subgroups, *bands]))[0]
     assert "For your own use" not in page
     assert "1 to 4" not in page
     few = as_shown(replace(data, subgroups=[*data.subgroups, group("age", ">=50", None, None,
                    value=None, suppressed=True, note=TOO_SMALL)]))  # fmt: skip
-    page = render(few)
+    page = pages(few)[0]
     assert page.count("For your own use") == page.count("Ranges and withheld counts") == 1
     assert "--predictions FILE" in page
 

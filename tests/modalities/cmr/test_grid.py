@@ -9,10 +9,9 @@ from golden_numbers import golden
 from pydantic import ValidationError
 
 from medmcl.core.contracts import RecordRef
-from medmcl.core.errors import ConfigError, RecordError
+from medmcl.core.errors import RecordError
 from medmcl.modalities.cmr.adapter import CMR, CMRSettings, CMRSource
 from medmcl.modalities.cmr.grid import on_grid
-from medmcl.modalities.cmr.readers import CMRVolume
 from medmcl.modalities.cmr.settings import Grid
 
 SMALL = Grid(spacing_mm=(1, 1, 10), voxels=(8, 6, 4), lower_percentile=0, upper_percentile=100)
@@ -150,14 +149,9 @@ def test_what_cannot_be_prepared_is_refused(changed, words):
         on_grid(**given)
 
 
-def test_a_grid_is_for_volumes_and_for_intensities():
+def test_a_grid_is_for_volumes():
     with pytest.raises(ValidationError, match="volume_3d"):
         CMRSettings(grid={})
-    cmr = CMR(CMRSource(reader="npy", axes="xyz"), CMRSettings(mode="volume_3d", grid={}))
-    voxels = noise(1, 3, 9, 9).astype(np.float32)
-    raw = CMRVolume(voxels=voxels, spacing_mm=(10, 1, 1), frames={}, where="memory")
-    with pytest.raises(ConfigError, match="not taken to a grid"):
-        cmr.prepare_mask(raw)
 
 
 def test_a_mask_of_0_and_1_is_told_and_a_caller_says_which_label(caplog):

@@ -50,31 +50,6 @@ def censoring_survival(
     return np.where(at[:, None] <= sets.last(), values, 0.0)
 
 
-def ipcw(event: Any, time: Any, *, censoring: tuple[Any, Any] | None = None) -> np.ndarray:
-    """Give the weight 1 / G(T) of each event, (N,); 0 for censored rows.
-
-    Events at or after the time at which the censoring curve is zero or unknown weigh 0: they cannot
-    be weighted, and metrics are then restricted to the time before.
-
-    Args:
-        event: True or 1 = the event was seen. (N,)
-        time: Follow-up, not negative. (N,)
-        censoring: Event and time of the rows that give the censoring curve; default these rows.
-
-    Raises:
-        ValueError: As `outcome_of`.
-    Source:
-        Robins & Rotnitzky 1992; Graf et al. 1999, Stat Med 18:2529-2545. Equals scikit-survival's
-        ``CensoringDistributionEstimator.predict_ipcw``. Differs: 0 where that raises an error.
-    """
-    happened, followed = outcome_of(event, time)
-    source = None if censoring is None else outcome_of(*censoring)
-    curve = censoring_survival(happened, followed, np.ones((len(followed), 1)), followed, source)[
-        :, 0
-    ]
-    return np.divide(happened, curve, out=np.zeros(len(followed)), where=curve > 0)
-
-
 def estimable_at(
     event: np.ndarray,
     time: np.ndarray,
