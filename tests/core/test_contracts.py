@@ -24,7 +24,7 @@ FOREIGN = {
     "h5py": {"ndim"},
     "scikit-learn": {"classes_", "feature_names_in_", "kind_", "_sklearn_output_config"},
     "pandas and numpy": {"columns", "iloc", "dtype", "item", "tz", "__len__"},
-    "Python": {"__name__", "__metadata__", "sched_getaffinity", "pthread_sigmask", "msg"},
+    "Python": {"__name__", "__metadata__", "sched_getaffinity", "pthread_sigmask"},
     "PyYAML": {"CSafeLoader", "problem_mark", "context_mark", "problem", "context"},
     "Pillow": {"n_frames"},
     "wfdb": {"seg_name", "units", "samps_per_frame"},

@@ -28,7 +28,6 @@ from medmcl.core.findings import first_of
 from medmcl.data.cohort.codes import CodeMap, parse_codes
 from medmcl.data.expressions.syntax import (
     FORMS,
-    NO_VALUE,
     ExpressionError,
     is_col,
     odd_column,
@@ -37,7 +36,7 @@ from medmcl.data.expressions.syntax import (
 )
 from medmcl.data.tables.files import as_text, missing_column, texts
 from medmcl.data.tables.odd_cells import correct, meant_as_one, odd_cells, told
-from medmcl.modalities.tabular.gap_codes import said_missing
+from medmcl.modalities.tabular.gap_codes import NO_VALUE, said_missing
 
 Kind = Literal["number", "text", "truth", "codes"]
 _DEEPEST = 60
@@ -60,7 +59,6 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
-_ALIASES = {"isna": "isnull", "isnan": "isnull", "notna": "notnull", "like": "contains"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def evaluate(
         odd = odd_column(text, columns) if isinstance(text, str) else None
         if odd is None:
             raise
-        raise ExpressionError(odd.what, where=error.where, got=text, fix=odd.fix) from None
+        raise ExpressionError(odd[0], where=error.where, got=text, fix=odd[1]) from None
 
 
 def column_values(frame: pd.DataFrame, name: str) -> Values:
@@ -409,22 +407,11 @@ class _Evaluation:
             "max": (2, partial(self._extreme, np.maximum)),
         }
         if name not in functions:
-            raise self._no_function(node, name, [*functions, *several])
+            raise self._refuse(f"there is no function '{name}'")
         count, work = functions[name]
         if len(node.args) != count or node.keywords:
             raise self._refuse(f"'{name}' takes {count} argument{'s' if count > 1 else ''}")
         return work(*map(self.of, node.args))
-
-    def _no_function(self, node: ast.Call, name: str, known: list[str]) -> ExpressionError:
-        last = name.rpartition(".")[2]
-        meant = _ALIASES.get(last.lower()) or closest(last, known)
-        fix = None
-        if meant is not None:
-            inner = [ast.unparse(argument) for argument in node.args]
-            if "." in name:
-                inner.insert(0, name.split(".")[0])
-            fix = f"write {meant}({', '.join(inner)})"[:120]
-        return self._refuse(f"there is no function '{name}'", fix)
 
     def _options(self, nodes: list[ast.expr]) -> list[Values]:
         flat: list[ast.expr] = []

@@ -503,7 +503,7 @@ def test_a_task_that_is_no_expression_is_named_and_the_rest_is_checked(tiny):
     found = {one.where: one for one in check_cohort(tiny.write()) if one.level == "error"}
     assert set(found) == {"task died", "task old"}
     assert found["task died"].code == "task.expression"
-    assert "use ==" in found["task died"].fix
+    assert "write == for =" in found["task died"].fix
 
 
 def test_no_cell_is_judged_whose_column_was_refused_before_its_kind_was_known(tmp_path):
