@@ -30,7 +30,7 @@ from medmcl.core.writing import writing
 
 _UNSEEN_SECONDS = 7 * 86_400
 _PART = re.compile(
-    r"(?s)\.(?P<name>.*)\.(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}"
+    r"(?s)\.(?P<name>.*)\.(?P<place>[0-9a-f]{8})-(?P<process>\d+)-(?:(?P<start>\d+)-)?[0-9a-f]{8}"
     r"(?P<replaced>-replaced)?\.part"
 )
 
@@ -196,8 +196,8 @@ def _aside(path: Path) -> Path:
     refuse_nameless(path)
     for left in path.parent.glob(".*.part"):
         _settle(left)
-    who = f"{process_space()}-{os.getpid()}-{secrets.token_hex(4)}"
-    return path.with_name(f".{path.name}.{who}.part")
+    who = [process_space(), str(os.getpid()), process_start(os.getpid()), secrets.token_hex(4)]
+    return path.with_name(f".{path.name}.{'-'.join(filter(None, who))}.part")
 
 
 def _is_dead(part: Path, named: re.Match[str]) -> bool:
@@ -206,13 +206,14 @@ def _is_dead(part: Path, named: re.Match[str]) -> bool:
         with suppress(OSError):  # it is gone
             return time.time() - part.stat().st_mtime > _UNSEEN_SECONDS
         return False
+    process, unsaid = int(named["process"]), set()
     try:
-        os.kill(int(named["process"]), 0)
-    except ProcessLookupError:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
         return True
-    except OSError:  # it lives, and is somebody else's
-        return False
-    return False
+    except OSError:  # it lives, and is somebody else's, of which the system may say nothing
+        unsaid.add("")
+    return named["start"] is not None and process_start(process) not in {named["start"], *unsaid}
 
 
 @cache
@@ -223,6 +224,20 @@ def process_space() -> str:
         said.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
         said.append(str(Path("/proc/self/ns/pid").readlink()))
     return hashlib.blake2b("\n".join(said).encode(), digest_size=4).hexdigest()
+
+
+def process_start(number: int) -> str:
+    """When a process started, by the system's clock; empty where it has ended, or none can tell.
+
+    With it a process is not taken for an earlier one of its number: containers that are started
+    again number their processes as before, and often have the same name space.
+    """
+    try:
+        said = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # also elsewhere than on Linux
+        return ""
+    fields = said.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def bring_to_disk(path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from medmcl.core.atomic import refuse_nameless
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json, refuse_odd_file
-from medmcl.core.writing import disk_error, refuse_unwritable
+from medmcl.core.writing import disk_error, file_error, refuse_unwritable
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -89,7 +89,7 @@ def alone(
     except OSError as error:
         _free(lock, file)
         said = ArtefactError(f"cannot be locked: {error.strerror}", where=path)
-        raise disk_error(error, path) or said from None
+        raise disk_error(error, path) or file_error(error) or said from None
     try:
         yield str(taken[1] or "")
     finally:

@@ -106,7 +106,13 @@ def file_error(error: BaseException) -> ArtefactError | None:
     if not isinstance(error, OSError) or error.errno not in _IN_THE_WAY or error.filename is None:
         return None
     what = f"cannot be used: {os.strerror(error.errno)}"
-    return ArtefactError(what, where=error.filename, fix=_IN_THE_WAY[error.errno])
+    named = error.filename if error.filename2 is None else error.filename2
+    where = Path(os.fsdecode(named))
+    if error.errno == errno.ENOTDIR:
+        where = next((one for one in where.parents if one.exists() and not one.is_dir()), where)
+    elif where.suffix == ".part":  # that is gone
+        where = where.parent
+    return ArtefactError(what, where=where, fix=_IN_THE_WAY[error.errno])
 
 
 def _number_of(said: str) -> int:

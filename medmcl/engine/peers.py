@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.atomic import process_space
+from medmcl.core.atomic import process_space, process_start
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.engine.rank_store import (
     FAULT,
@@ -127,7 +127,7 @@ class _Process:
     @classmethod
     def own(cls) -> _Process:
         number = os.getpid()
-        return cls(socket.gethostname(), process_space(), number, _start_of(number))
+        return cls(socket.gethostname(), process_space(), number, process_start(number))
 
     @property
     def is_near(self) -> bool:
@@ -135,20 +135,10 @@ class _Process:
 
     @property
     def is_dead(self) -> bool:
-        return self.is_near and _start_of(self.number) != self.start
+        return self.is_near and process_start(self.number) != self.start
 
     def __str__(self) -> str:
         return f"process {self.number} on {self.host}"
-
-
-def _start_of(number: int) -> str:
-    """When a process started, by the system's clock; empty where it has ended, or none can tell."""
-    try:
-        said = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    fields = said.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else fields[19]
 
 
 class Peers:

@@ -14,6 +14,8 @@ from medmcl.core.atomic import (
     append_line,
     file_aside,
     folder_aside,
+    process_space,
+    process_start,
     put_back,
     working_folder,
     write_atomically,
@@ -74,7 +76,8 @@ def test_a_part_goes_when_its_writer_is_dead_and_not_before(tmp_path, how, insid
     assert path.read_text() == "old" if how == "file_aside" else not path.exists()
     (part,) = [name for name in names(tmp_path) if name.endswith(".part")]
     (tmp_path / ".somebody.part").write_text("not ours")
-    living = tmp_path / re.sub(r"-\d+-", f"-{os.getppid()}-", part)
+    writer = f"-{os.getppid()}-{process_start(os.getppid())}-"
+    living = tmp_path / re.sub(r"-\d+-\d+-", writer, part)
     elsewhere = tmp_path / re.sub(r"\.[0-9a-f]{8}-", ".00000000-", part)
     living.touch()
     elsewhere.touch()
@@ -89,6 +92,39 @@ def test_a_part_goes_when_its_writer_is_dead_and_not_before(tmp_path, how, insid
     assert not elsewhere.exists()
     assert living.exists()
     assert (tmp_path / ".somebody.part").exists()
+
+
+def test_an_earlier_process_of_the_same_number_is_dead(tmp_path):
+    """A container that is started again: the parts of its first life stayed, and what it replaced
+    was gone for good."""
+    ours, earlier = (
+        f"{process_space()}-{os.getpid()}-",
+        f"{process_space()}-{os.getpid()}-7-0a0a0a0a",
+    )
+    replaced = tmp_path / f".made.{earlier}-replaced.part"
+    replaced.mkdir()
+    part = tmp_path / f".other.{earlier}.part"
+    part.touch()
+    with file_aside(tmp_path / "new"):
+        assert not part.exists()
+        (own,) = (one for one in names(tmp_path) if ours in one)
+        write_atomically(tmp_path / "beside", "x")
+        assert own in names(tmp_path)
+    assert (tmp_path / "made").is_dir()
+    put_back(tmp_path / "made")
+    assert names(tmp_path) == ["beside", "made", "new"]
+
+
+def test_a_process_that_ended_and_was_not_waited_for_is_dead(tmp_path):
+    process = os.fork()
+    if not process:
+        who = f"{process_space()}-{os.getpid()}-{process_start(os.getpid())}-0a0a0a0a"
+        (tmp_path / f".made.{who}.part").touch()
+        os._exit(0)
+    os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    write_atomically(tmp_path / "other", "x")
+    assert names(tmp_path) == ["other"]
+    os.waitpid(process, 0)
 
 
 def test_a_folder_appears_with_all_that_is_in_it(tmp_path):

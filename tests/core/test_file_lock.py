@@ -228,6 +228,13 @@ def test_a_pipe_in_the_place_of_a_lock_is_not_opened(tmp_path):
         pytest.fail("taken")
 
 
+def test_a_folder_in_the_place_of_a_lock_is_named(tmp_path):
+    (tmp_path / ".place.lock").mkdir()
+    refused = pytest.raises(ArtefactError, match=r"/\.place\.lock: .*directory(.|\n)*move it away")
+    with refused, alone(tmp_path / "place", "busy"):
+        pytest.fail("taken")
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_is_full_as_a_lock_is_taken_leaves_no_lock(code, tmp_path, monkeypatch):
     def full(file, *_, **__):

@@ -160,3 +160,25 @@ def test_what_stands_in_the_way_is_told_by_name(tmp_path):
         errors.append(str(file_error(raised.value)))
     assert all("cannot be used" in one and str(tmp_path) in one for one in errors)
     assert file_error(KeyError("x")) is file_error(OSError(errno.EISDIR, "nameless")) is None
+
+
+@pytest.mark.parametrize("damage", ["a folder in the file's place", "a file in the folder's place"])
+def test_what_stands_in_the_way_is_named_and_not_a_part_that_is_gone(damage, tmp_path):
+    path = tmp_path / "run" / "made.json"
+    in_the_way = path if damage.startswith("a folder") else path.parent
+    if in_the_way == path:
+        (path / "mine").mkdir(parents=True)
+    else:
+        path.parent.write_text("mine")
+    with pytest.raises(OSError) as raised:
+        write_atomically(path, "{}")
+    told = str(file_error(raised.value))
+    assert told.startswith(f"{in_the_way}: cannot be used: ")
+    assert "move" in told
+    assert ".part" not in told
+
+
+def test_a_folder_that_nobody_may_write_to_is_named(tmp_path):
+    part = str(tmp_path / ".made.00000000-1-00000000.part")
+    told = str(file_error(PermissionError(errno.EACCES, "Permission denied", part)))
+    assert told.startswith(f"{tmp_path}: cannot be used: ")

@@ -37,6 +37,7 @@ from medmcl.cooccurrence.count.drawn import days_in_common, digest, mixed, numbe
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone, sweep_lock
+from medmcl.core.writing import file_error
 from medmcl.data.events.write import number_of
 
 log = logging.getLogger(__name__)
@@ -196,7 +197,8 @@ def for_a_while(folder: Path) -> Callable[[str], None]:
 
 
 def _no_register(folder: Path, error: OSError) -> ArtefactError:
-    return ArtefactError(
+    other = file_error(error) if isinstance(error, IsADirectoryError) else None
+    return other or ArtefactError(
         f"the register of releases cannot be used: {error.strerror}",
         where=folder,
         fix=f"name a folder that lasts and that you may write to: {PLACE}=FOLDER",

@@ -22,6 +22,7 @@ from medmcl.cooccurrence.count.drawn import DAYS
 from medmcl.cooccurrence.count.people import People
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json, whole_bytes
+from medmcl.core.writing import file_error
 
 _WHOLE, _TEXT, _TAG = pa.int64(), pa.string(), pa.uint64()
 
@@ -249,7 +250,7 @@ def read_json(path: Path) -> dict[str, object]:
         values = parse_json(whole_bytes(path, "table", ArtefactError))
     except (OSError, ValueError) as error:
         what = "is no JSON" if isinstance(error, ValueError) else "cannot be read"
-        raise ArtefactError(f"{what}: {error}", where=path) from None
+        raise file_error(error) or ArtefactError(f"{what}: {error}", where=path) from None
     if not isinstance(values, dict):
         raise ArtefactError("holds no keys", where=path, got=type(values).__name__)
     return values

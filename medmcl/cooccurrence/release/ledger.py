@@ -115,7 +115,7 @@ class Ledger:
         Raises:
             ArtefactError: There is none, or it is not as it was written.
         """
-        if not self.path.is_file():
+        if not self.path.exists():
             raise ArtefactError(
                 "there is no budget here",
                 where=self.path,

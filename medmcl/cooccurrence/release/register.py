@@ -459,5 +459,6 @@ def _rounded(counts: Counts) -> Counts:
 def _past(place: Path) -> Past:
     fewest, _, _ = place.name.partition("-")
     if not fewest.isdecimal():
-        raise ArtefactError("is no entry of a register", where=place)
+        raise ArtefactError("is no entry of a register", where=place,
+                            fix="move it away: only what medmcl wrote belongs there")  # fmt: skip
     return Past(place.name, load_counts(place), int(fewest))

@@ -174,7 +174,7 @@ class WrittenRows(Rows):
             got=got,
             fix=f"delete {self._file.parent} and give the same command again (a run: with "
             "--resume, which trains no finished stage): its records are then prepared anew; where "
-            "it happens again, check the disk",
+            f"it happens again, check the disk; {_OWN}",
         )
 
 
@@ -320,7 +320,9 @@ def claimed_entry(cache: Path, key: str, wait: Callable[[], object]) -> Iterator
             claimed = claim(cache / key, "records are being prepared", meanwhile=wait)
             stack.enter_context(claimed)
         except ArtefactError as error:
-            raise error.again(ArtefactError, fix=error.fix or _OWN) from None
+            raise error.again(
+                ArtefactError, fix="; ".join(filter(None, (error.fix, _OWN)))
+            ) from None
         yield
 
 

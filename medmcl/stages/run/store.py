@@ -415,9 +415,9 @@ class Store:
     def _places(self) -> dict[str, Any]:
         try:
             kept = dict(parse_json((self.path / LOCAL).read_text(encoding="utf-8")))
-        except OSError:
+        except FileNotFoundError:
             return {}
-        except (TypeError, ValueError):
+        except (OSError, TypeError, ValueError):
             _tell_damaged(self.path / LOCAL)
             return {}
         return {key: one for key, one in kept.items() if key != ABOUT}
@@ -457,7 +457,8 @@ class Store:
 
 @cache
 def _tell_damaged(file: Path) -> None:
-    log.warning("%s is damaged: where the files of this run lay is not known from it", file)
+    said = "%s cannot be read, or is damaged: where the files of this run lay is not known from it"
+    log.warning(said, file)
 
 
 def _digest_of(arrays: Mapping[str, np.ndarray]) -> str:

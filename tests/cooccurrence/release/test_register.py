@@ -867,3 +867,21 @@ def test_a_second_ledger_for_the_same_rows_is_refused_wherever_it_lies(how, tmp_
     with pytest.raises(ArtefactError, match=f"{OTHER_BUDGET}|older copy"):
         run(other, "three")
     run(one, "four") if how != "copied after" else None
+
+
+@pytest.mark.parametrize("name", ["register.json", "key", "ledger.json"])
+def test_a_folder_in_the_place_of_a_file_is_to_be_moved_away(
+    name, sites, ledger, tmp_path, register
+):
+    """It was said that there is no budget, or that another register is to be named."""
+    release(sites, "ABC", tmp_path / "abc")
+    file = ledger.path if name == "ledger.json" else register / name
+    file.rename(file.with_name("kept"))
+    file.mkdir()
+    with pytest.raises(ArtefactError, match=rf"{name}.*directory(.|\n)*move it away"):
+        ledger.read() if name == "ledger.json" else release(sites, "AB", tmp_path / "ab")
+    file.rmdir()
+    file.with_name("kept").rename(file)
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        release(sites, "AB", tmp_path / "ab")
+    assert ledger.read().releases == ()

@@ -113,7 +113,9 @@ def test_a_damaged_local_file_is_passed_over(damage, told, tmp_path, caplog):
     (shared / "local.json").write_text(damage)
     assert Run(shared).tree("provenance")["cohort_file"] == "…/cohort.yaml"
     assert Run(shared).config["cohort_overrides"]["data_root"] == "…/omics"
-    assert ("local.json is damaged" in caplog.text) == (damage in ("", "{", "[" * 100_000))
+    assert ("local.json cannot be read, or is damaged" in caplog.text) == (
+        damage in ("", "{", "[" * 100_000)
+    )
 
 
 def test_what_places_are(tmp_path):
