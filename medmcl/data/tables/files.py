@@ -432,6 +432,8 @@ def _numbers(given: pd.Series) -> pd.Series | None:
         return None
     if given.str.fullmatch(_INTEGER).all():
         return given.astype("int64").astype("Int64")
+    if given.str.fullmatch(r"[-+]?\d+").all():  # of more digits than float64 tells apart: names
+        return None
     try:
         return pd.to_numeric(given).astype("float64")
     except (ValueError, TypeError, OverflowError):

@@ -21,6 +21,8 @@ LEADING_ZERO = r"^[-+]?0\d"
 _NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 _NOT_WHOLE = r"[.eE]|\d{19}"
 _EXACT = 2.0**53
+_LONG = 1e17
+"""Smaller than all whole numbers of 19 digits: those are names, of which float64 makes one."""
 _AT_ONCE = 2**14
 """Cells."""
 
@@ -154,6 +156,9 @@ def _told(columns: list[pa.LargeStringArray]) -> list[Any]:
         broken = ~maybe
         broken[maybe] = _has(given.filter(pa.array(maybe)), _NOT_WHOLE)
         whole = of_all(~broken)
+        for one in np.flatnonzero(sound & ~whole & ~of_all(np.abs(values) < _LONG)):
+            column = given.slice(begins[one], counts[chosen[one]])
+            sound[one] = bool(_has(column, "[.eE]").any())
         integers = given.filter(pa.array(np.repeat(whole, counts[chosen]))).cast(pa.int64())
     except pa.ArrowInvalid:  # a cell of one of them is no number
         middle = len(columns) // 2
