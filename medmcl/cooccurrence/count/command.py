@@ -215,7 +215,7 @@ def to_count(
             "had no events, or a shard is missing",
             f"{missing:,}", f"{len(listed):,}", dataset.folder / "data",
         )  # fmt: skip
-    refuse_unread(dataset.shards, reading, seen, spec.file, tuple(spec.keys.vocabulary.files))
+    refuse_unread(reading, seen, spec.file, tuple(spec.keys.vocabulary.files))
     vocabularies = _vocabularies(spec, seen)
     refuse_unlisted(seen, vocabularies, spec.file)
     return dataset, written, reading, seen, vocabularies
@@ -389,7 +389,7 @@ def rows_of(spec: Spec, work: Path) -> tuple[pd.DataFrame, Tally]:
     dataset, _ = events_of(spec, work)
     reading = reading_of(spec, dataset)
     seen = scan_shards(dataset.shards, reading, Means(memory=spec.keys.memory))
-    refuse_unread(dataset.shards, reading, seen, spec.file, ())
+    refuse_unread(reading, seen, spec.file, ())
     words = {name: Vocabulary(tuple(sorted(seen.codes[name]))) for name in reading.modalities}
     window, rules = parse_window("record"), spec.keys.rules
     sizes, size = tuple(map(len, words.values())), events_at_a_time(spec.keys.memory)

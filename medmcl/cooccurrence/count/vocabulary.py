@@ -6,20 +6,18 @@ A spec by which nothing would be counted is refused: what it asks for, and what 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.reading import Reading, Sighting
 from medmcl.core.errors import CohortError
+from medmcl.core.findings import first_of
 from medmcl.core.limits import whole_bytes
 from medmcl.core.plain_text import encoding_fix
-from medmcl.data.events.events import SOURCE, ModalityRule
-from medmcl.data.events.meds import open_parquet
+from medmcl.data.events.events import ModalityRule
 from medmcl.data.tables.files import read_table, texts
 
 
@@ -87,16 +85,12 @@ def refuse_shared_subjects(seen: Sighting) -> None:
 
 
 log = logging.getLogger(__name__)
-_SHOWN = 8
 
 
-def refuse_unread(
-    shards: Sequence[Path], reading: Reading, seen: Sighting, spec: Path, shared: Sequence[str]
-) -> None:
+def refuse_unread(reading: Reading, seen: Sighting, spec: Path, shared: Sequence[str]) -> None:
     """Refuse an ``only`` that no event meets, and modalities that no event is of.
 
     Args:
-        shards: Files of events.
         reading: What is asked for.
         seen: What was found of it.
         spec: The file that asks.
@@ -104,21 +98,19 @@ def refuse_unread(
             empty at a site, with a warning, where two others are not.
 
     Raises:
-        CohortError: Says what was asked for and which values occur.
+        CohortError: Says what was asked for.
     """
     tally = seen.tally
     read = tally.rows - tally.other_splits
     if reading.only is not None and read and tally.not_asked_for == read:
-        raise _none(shards, reading.only, "`only` leaves out every event", f"{spec}, only")
+        raise _none(reading.only, "`only` leaves out every event", f"{spec}, only")
     empty = [name for name in reading.modalities if not seen.codes.get(name)]
     for name in empty:
         if name in shared and len(reading.modalities) - len(empty) > 1:
             log.warning("no event is of modality %s: it is counted as zeros", name)
             continue
-        raise _none(
-            shards, reading.modalities[name], f"no event is of modality {name}",
-            f"{spec}, modalities.{name}",
-        )  # fmt: skip
+        rule, place = reading.modalities[name], f"{spec}, modalities.{name}"
+        raise _none(rule, f"no event is of modality {name}", place)
 
 
 def refuse_unlisted(seen: Sighting, vocabularies: Mapping[str, Vocabulary], spec: Path) -> None:
@@ -134,47 +126,18 @@ def refuse_unlisted(seen: Sighting, vocabularies: Mapping[str, Vocabulary], spec
             raise CohortError(
                 f"the vocabulary of modality {name} lists no code that occurs",
                 where=f"{spec}, vocabulary.files.{name}",
-                got=f"{len(there):,} codes in the data: {_listed(often)}",
-                expected=f"codes as the file writes them: {_listed(words.tokens)}",
+                got=f"{len(there):,} codes in the data: {first_of(code[:60] for code in often)}",
+                expected="codes as the file writes them: "
+                + (first_of(code[:60] for code in words.tokens) or "it has none"),
                 fix="write codes in both alike, prefix and capitals included",
             )
 
 
-def _none(shards: Sequence[Path], rule: ModalityRule, what: str, where: str) -> CohortError:
-    asked, occurs = [], []
-    for field, column, values in (
-        (rule.column, rule.column, rule.values),
-        ("source", SOURCE, rule.source),
-    ):
-        if values and field is not None and column is not None:
-            asked.append(f"{field} is {' or '.join(values)}")
-            occurs.append(f"{field}: {_listed(_values(shards, column))}")
-    if rule.prefix or rule.not_prefix:
-        asked += [f"prefix {' or '.join(rule.prefix)}"] if rule.prefix else []
-        asked += [f"not_prefix {' or '.join(rule.not_prefix)}"] if rule.not_prefix else []
-        occurs.append(f"codes: {_listed(_values(shards, 'code', heads=True))}")
+def _none(rule: ModalityRule, what: str, where: str) -> CohortError:
+    asked = rule.model_dump(mode="json", exclude_defaults=True)
     return CohortError(
         what,
         where=where,
-        got=", ".join(asked),
-        expected="values that occur; " + "; ".join(occurs),
-        fix="write the value as it stands in the data, capitals included",
+        got=", ".join(f"{key} {one}" for key, one in asked.items()),
+        fix="write what is asked for as it stands in the data, capitals included",
     )
-
-
-def _values(shards: Sequence[Path], column: str, *, heads: bool = False) -> list[str]:
-    """Values of a column, the most frequent first; of codes with ``//`` what stands before it."""
-    found: Counter[str] = Counter()
-    for path in shards:
-        for batch in open_parquet(path).iter_batches(columns=[column]):
-            for one in pc.value_counts(batch.column(0)).to_pylist():
-                if one["values"] is not None:
-                    text = str(one["values"])
-                    head, sign, _ = text.partition("//")
-                    found[head + sign if heads and sign else text] += one["counts"]
-    return [value for value, _ in found.most_common()]
-
-
-def _listed(values: Sequence[str]) -> str:
-    more = f", … ({len(values):,} in all)" if len(values) > _SHOWN else ""
-    return (", ".join(value[:60] for value in values[:_SHOWN]) or "none") + more

@@ -471,12 +471,12 @@ def test_eicu_hospitals_counted_apart_are_the_pooled_counts(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"only": {"source": "notes"}}, r"leaves out every event(.|\n)*notes(.|\n)*source: e"),
+        ({"only": {"source": "notes"}}, r"leaves out every event(.|\n)*source \['notes'\]"),
         ({"modalities": {"codes": {"prefix": "DM"}, "concepts": {"prefix": "CUI"}}},
-         r"no event is of modality concepts(.|\n)*prefix CUI(.|\n)*C1, DM, HT, C2"),
+         r"no event is of modality concepts(.|\n)*prefix \['CUI'\]"),
         ({"modalities": {"codes": {"prefix": "DM"}, "concepts": {"prefix": "CUI"}},
           "vocabulary": {"files": {"codes": "w.txt", "concepts": "w.txt"}}},
-         r"no event is of modality concepts(.|\n)*C1, DM, HT, C2"),
+         r"no event is of modality concepts(.|\n)*prefix \['CUI'\]"),
         ({"vocabulary": {"files": {"codes": "w.txt"}}},
          r"codes lists no code that occurs(.|\n)*DM, HT(.|\n)*dm"),
     ],
