@@ -117,6 +117,20 @@ def test_wfdb_record_of_several_segments_is_joined_with_gaps_as_nan(tmp_path):
         read(tmp_path / "whole", "wfdb")
 
 
+def test_segments_are_joined_by_the_names_of_leads_and_in_one_unit(tmp_path):
+    """`wfdb.rdrecord` joins such records by place, in the units of the first segment."""
+    first, second = counts(2, 60, 1) / 200, counts(2, 40, 2) / 200
+    write_wfdb(tmp_path, "seg_a", first, ("I", "II"))
+    write_wfdb(tmp_path, "seg_b", second, ("II", "I"))
+    (tmp_path / "whole.hea").write_text("whole/2 2 500 100\nseg_a 60\nseg_b 40\n")
+    record = read(tmp_path / "whole", "wfdb")
+    assert record.leads == ("I", "II")
+    np.testing.assert_allclose(record.signal_mv[:, 60:], second[::-1], atol=1e-6)
+    write_wfdb(tmp_path, "seg_b", second * 1000, ("I", "II"), units="uV")
+    with pytest.raises(RecordError, match="the unit of 'I' changes between segments"):
+        read(tmp_path / "whole", "wfdb")
+
+
 def test_sixteen_bit_records_read_here_are_what_wfdb_reads(tmp_path):
     import wfdb
 
