@@ -345,52 +345,6 @@ def test_neighbours_have_standard_errors_from_the_sites(hospitals, tmp_path, cap
     assert (pd.read_csv(tmp_path / "e" / "neighbours.csv")["standard_error"] > 0).all()
 
 
-def test_three_sites_release_a_sum_that_nobody_holds(tmp_path, capsys, monkeypatch):
-    pair_up(tmp_path)
-    write_rows(tmp_path)
-    turn = tmp_path / "round.json"
-    sites = [word for site in SITES for word in ("--site", site)]
-    start = (
-        "private-start", tmp_path / "words.csv", "--clip", "codes=2",
-        "--epsilon", 1, "--delta", 1e-6, "--out", turn,
-    )  # fmt: skip
-    assert cooccur(*start, *sites, "--clip", "concepts=quantile:0.5") == 2
-    assert cooccur(*start, *sites[:4], "--clip", "concepts=2") == 2  # two sites
-    assert cooccur(*start, *sites, "--clip", "concepts=2", "--honest", 3) == 2
-    assert not turn.exists()
-    assert cooccur(*start, *sites, "--clip", "concepts=2") == 0
-    assert "as long as 2 of 3 sites add their noise" in capsys.readouterr().out
-    shares = []
-    for site in SITES:
-        budget = ("budget", tmp_path / f"{site}.json", "--delta", 1e-6)
-        assert cooccur(*budget, "--epsilon", 1.2) == 0
-        shares.append(tmp_path / f"{site}.share")
-        monkeypatch.setenv("MEDMCL_REGISTER", str(tmp_path / f"{site}-register"))
-        share = (
-            "private-share", tmp_path / "rows.csv", "--round", turn,
-            "--keys", tmp_path / f"{site}.keys", "--ledger", tmp_path / f"{site}.json",
-        )  # fmt: skip
-        assert cooccur(*share, "--out", shares[-1]) == 0
-        assert (
-            cooccur(*share, "--out", tmp_path / "again.share") == 2
-        )  # masked for, and not paid twice
-        ledger = json.loads((tmp_path / f"{site}.json").read_text())
-        assert len(ledger["releases"]) == 1
-    total = ("private-sum", "--round", turn, "--out", tmp_path / "sum")
-    assert cooccur(*total, *shares[:2]) == 2
-    assert "dropped out" in capsys.readouterr().err
-    assert cooccur(*total, *shares) == 0
-    counts = load_counts(tmp_path / "sum")
-    assert (counts.sites, counts.D.shape) == (3, (3, 3))
-    error = counts.D.toarray() - np.array([[120, 120, 0], [120, 120, 0], [0, 0, 0]])
-    assert np.abs(error).max() < 6 * counts.noise_sd
-    values = json.loads(turn.read_text())
-    values["plan"]["scale"] /= 2
-    turn.write_text(json.dumps(values))
-    assert cooccur(*share, "--out", tmp_path / "less.share") == 2
-    assert "does not keep its promise" in capsys.readouterr().err
-
-
 def test_a_command_that_does_not_exist_points_to_the_help_of_its_group(capsys):
     assert cooccur("cuont") == 2
     said = capsys.readouterr().err

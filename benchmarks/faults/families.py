@@ -22,7 +22,6 @@ class Family:
         is_drawn: Whether what it writes is drawn anew each time: files are compared by name.
         reads: Reads what a command that draws has written in HERE, and fails where that is not
             whole.
-        instead: Commands that the message means that refuses a round which was masked for.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Family:
     before: tuple[str, ...] = ()
     is_drawn: bool = False
     reads: Callable[[Path], object] = id
-    instead: tuple[str, ...] = ()
 
 
 def read_release(folder: Path) -> None:
@@ -57,12 +55,6 @@ def read_share(folder: Path) -> None:
 
     share = load_share(folder / "share.safetensors")
     assert share.round in load_keys(folder / "sites" / "north.keys.json").spent
-
-
-def read_paid_share(folder: Path) -> None:
-    """Read a share of a private round, and what paid for it."""
-    read_share(folder)
-    read_paid(folder)
 
 
 def read_pair(folder: Path) -> None:
@@ -150,19 +142,6 @@ FAMILIES = [
            reads=read_share),
     Family("cooccur secure-sum", "cooccur secure-sum HOME/shares/north HOME/shares/south "
            "HOME/shares/west --round HOME/sites/secure --out OUT"),
-    Family("cooccur private-start", f"cooccur private-start HOME/sites/vocabulary.csv {ROUND} "
-           f"{PRIVATE} --out OUT", "round.json", is_drawn=True, reads=read_round),
-    Family("cooccur private-share", "cooccur private-share HERE/sites/rows.csv --keys "
-           "HERE/sites/north.keys.json --ledger HERE/sites/north.ledger.json --round "
-           "HERE/sites/private.json --out OUT", "share.safetensors", brings=("sites",),
-           is_drawn=True, reads=read_paid_share,
-           instead=(f"cooccur private-start HOME/sites/vocabulary.csv {ROUND} {PRIVATE} --out "
-                    "HERE-again.json",
-                    "cooccur private-share HERE/sites/rows.csv --keys HERE/sites/north.keys.json "
-                    "--ledger HERE/sites/north.ledger.json --round HERE-again.json --out OUT")),
-    Family("cooccur private-sum", "cooccur private-sum HOME/shares/private.north "
-           "HOME/shares/private.south HOME/shares/private.west --round HOME/sites/private.json "
-           "--out OUT"),
     Family("cooccur embed", "cooccur embed HOME/a --out OUT --set rank=3"),
     Family("cooccur merge-embeddings", "cooccur merge-embeddings HOME/vectors-c HOME/vectors-d "
            "--out OUT"),

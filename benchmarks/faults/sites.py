@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.faults.families import PRIVATE, ROUND
+from benchmarks.faults.families import ROUND
 
 SITES = ("north", "south", "west")
 
@@ -32,8 +32,6 @@ def make_sites(home: Path, made: Callable[[str], None]) -> None:
     words.assign(version="1").to_csv(place / "vocabulary.csv", index=False)
     seed = bytes(range(32))
     made(f"cooccur secure-start HOME/a {ROUND} --out HOME/sites/secure")
-    made(f"cooccur private-start HOME/sites/vocabulary.csv {ROUND} {PRIVATE} --out "
-         "HOME/sites/private.json")  # fmt: skip
     place_of = {site: number for number, site in enumerate(SITES)}
     for site in SITES:
         # What is used up here is a copy of what trials use.
@@ -41,15 +39,9 @@ def make_sites(home: Path, made: Callable[[str], None]) -> None:
             keys = SiteKeys(site, {other: seed for other in SITES if other != site})
             save_keys(keys, folder / f"{site}.keys.json")
             made(f"cooccur budget {folder}/{site}.ledger.json --epsilon 9 --delta 1e-6")
-        rows = pd.read_csv(place / "rows.csv").sample(frac=0.8, random_state=place_of[site])
-        rows["subject"] = site + rows["subject"].astype(str)  # of other people
-        rows.to_csv(shares / f"{site}.csv", index=False)
         used = f"--keys HOME/shares/{site}.keys.json"
         made(f"cooccur secure-share HOME/{'abc'[place_of[site]]} {used} --round "
              f"HOME/sites/secure --out HOME/shares/{site} --other-people")  # fmt: skip
-        made(f"cooccur private-share HOME/shares/{site}.csv {used} --ledger "
-             f"HOME/shares/{site}.ledger.json --round HOME/sites/private.json --out "
-             f"HOME/shares/private.{site}")  # fmt: skip
     made("cooccur embed HOME/a --out HOME/vectors-a --set rank=2")
     write_turned(home)
     first, second = (words["code"][words["modality"] == kind] for kind in ("codes", "concepts"))

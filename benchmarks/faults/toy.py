@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -80,7 +79,7 @@ class Place:
 
     def go_on(self, family: Family) -> tuple[Answer, list[str]]:
         """Type the command of a family again, and what messages say."""
-        return go_on(self, self.words(family), [self.words(family, one) for one in family.instead])
+        return go_on(self, self.words(family))
 
     def begin(self, family: Family) -> None:
         """Bring and make what the command of a family finds here."""
@@ -283,20 +282,11 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def go_on(
-    place: Place, words: list[str], instead: Sequence[list[str]] = ()
-) -> tuple[Answer, list[str]]:
-    """Type a command again, and what messages say; give the last answer and the hints taken.
-
-    Args:
-        place: Where.
-        words: The command.
-        instead: Commands that are meant where a message says to start a new round.
-    """
+def go_on(place: Place, words: list[str]) -> tuple[Answer, list[str]]:
+    """Type a command again, and what messages say; give the last answer and the hints taken."""
     answer, taken = place.type(words), []
     while answer.code == 2 and len(taken) < TRIES - 1:
-        is_spent = "start a new round" in answer.said
-        commands = [*instead] if is_spent else hinted(words, answer.said)
+        commands = hinted(words, answer.said)
         if not commands:
             break
         for one in commands:

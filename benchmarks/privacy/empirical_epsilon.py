@@ -25,14 +25,12 @@ from scipy.stats import beta
 from benchmarks.study import Row, Study, number, table
 from medmcl.cooccurrence import Vocabulary
 from medmcl.cooccurrence.exchange.manifest import SpentKeys
-from medmcl.cooccurrence.exchange.secure import Round, SiteKeys, pair_seed
-from medmcl.cooccurrence.release import clipping, private, private_sum
+from medmcl.cooccurrence.release import clipping, private
 from medmcl.cooccurrence.release.accounting import add_noise
 from medmcl.cooccurrence.release.clipping import PrivateQuantile
 from medmcl.cooccurrence.release.ledger import Ledger
 
 DELTA, CLIP = 1e-6, 2
-SITES = ("A", "B", "C")
 WORDS = {name: Vocabulary((f"{name}:0", f"{name}:1"), "public") for name in ("codes", "concepts")}
 Tables = tuple[np.ndarray, np.ndarray]
 
@@ -64,7 +62,7 @@ class Stock:
 
 
 STOCK = Stock()
-PLACES = (private, private_sum, clipping)
+PLACES = (private, clipping)
 """Modules that add noise, all from the stock."""
 
 
@@ -83,39 +81,6 @@ def one_site(x: Tables, epsilon: float, clip: object) -> list[float]:
         ledger=LEDGER, allow_noise=True,
     )  # fmt: skip
     return [*release.counts.D.toarray().ravel().tolist(), *release.keys.clip.values()]
-
-
-def three_sites(x: Tables, epsilon: float) -> list[float]:
-    """What a sum of shares shows: to everybody, then to one of the sites, which knows its noise."""
-    plan = planned(epsilon)
-    turn = Round("ab" * 16, SITES, plan.digest)
-    seeds = {frozenset((a, b)): pair_seed() for a in SITES for b in SITES if a < b}
-    nobody = (np.zeros((1, 2), dtype=int),) * 2
-    known, shares = [], []
-    for site in SITES:
-        keys = SiteKeys(site, {b: seeds[frozenset((site, b))] for b in SITES if b != site})
-
-        def drawn(values: np.ndarray, scale: float) -> np.ndarray:
-            known.append(STOCK(values, scale))
-            return known[-1]
-
-        with patch.object(private_sum, "add_noise", drawn):
-            share = private_sum.share_privately(
-                *(x if site == "A" else nobody), plan=plan, turn=turn, keys=keys, ledger=LEDGER
-            )
-        shares.append(share)
-    total = private_sum.masked_sum(shares, turn, plan.digest, 4).view(np.int64)
-    return [*total.tolist(), *(total - known[-1]).tolist()]
-
-
-PLANS: dict[float, private_sum.Plan] = {}
-
-
-def planned(epsilon: float) -> private_sum.Plan:
-    if epsilon not in PLANS:
-        clips = dict.fromkeys(WORDS, CLIP)
-        PLANS[epsilon] = private_sum.make_plan(WORDS, clips, epsilon=epsilon, delta=DELTA, sites=3)
-    return PLANS[epsilon]
 
 
 @contextmanager
@@ -148,7 +113,6 @@ class Mechanism:
     epsilon: float
     release: Callable[[Tables, float], list[float]]
     broken: Callable[[], object] = nullcontext
-    shows: tuple[int | None, int | None] = (None, None)
 
 
 def fixed(x: Tables, epsilon: float) -> list[float]:
@@ -163,8 +127,6 @@ MECHANISMS = (
     Mechanism("discrete Gaussian, fixed bounds", 1, fixed),
     Mechanism("discrete Gaussian, fixed bounds", 4, fixed),
     Mechanism("discrete Gaussian, bounds chosen by a noisy quantile", 4, chosen),
-    Mechanism("sum of three sites' shares, to everybody", 4, three_sites, shows=(0, 4)),
-    Mechanism("sum of three sites' shares, to one of the sites", 4, three_sites, shows=(4, 8)),
     Mechanism("broken: a third of the noise", 4, fixed, less_noise),
     Mechanism("broken: patients twice as long as the bound", 4, fixed, longer_patients),
     Mechanism("broken: the largest patient taken for the bound", 4, chosen, unpaid_bound),
@@ -200,22 +162,20 @@ def lower_epsilon(false: np.ndarray, true: np.ndarray) -> float:
 
 def run(given: argparse.Namespace) -> Iterator[list[Row]]:
     rows: list[Row] = []
-    made: dict[object, list[np.ndarray]] = {}
     with ExitStack() as stack:
         for module in PLACES:
             stack.enter_context(patch.object(module, "add_noise", STOCK))
-        for module in (private, private_sum):  # whose they are is for the ledger alone
-            stack.enter_context(patch.object(module, "people_of_rows", lambda *_: ()))
+        # whose they are is for the ledger alone
+        stack.enter_context(patch.object(private, "people_of_rows", lambda *_: ()))
         for one in MECHANISMS:
             sound = one.broken is nullcontext
             releases = 400 if given.quick else given.releases if sound else given.releases // 2
-            key = (one.release, one.epsilon, one.broken)
             with one.broken():  # type: ignore[attr-defined]  # a context
-                made[key] = made.get(key) or [
+                seen = [
                     np.array([one.release(x, one.epsilon) for _ in range(releases)], dtype=float)
                     for x in neighbours()
                 ]
-            lower, true, false = attack(*(seen[:, slice(*one.shows)] for seen in made[key]))
+            lower, true, false = attack(*seen)
             row = {"mechanism": one.name, "claimed": one.epsilon, "delta": DELTA,
                    "releases": releases, "lower": lower, "true_positives": true,
                    "false_positives": false, "broken": not sound}  # fmt: skip

@@ -36,7 +36,6 @@ Keys = Annotated[Path, typer.Option(help="This site's keys; they stay here.")]
 SecureRound = Annotated[
     Path, typer.Option("--round", help="Folder of secure-start, or its round.json.")
 ]
-PrivateRound = Annotated[Path, typer.Option("--round", help="File of private-start.")]
 Epsilon = Annotated[float, typer.Option(help="Of this release.")]
 Delta = Annotated[float, typer.Option(help="Of this release; well below 1 / patients.")]
 WindowOption = Annotated[str, typer.Option(help="Window of a row, if the table has one.")]
@@ -347,58 +346,6 @@ def secure_sum(
     from medmcl.stages.cooccur.merge import sum_shares
 
     _say(sum_shares(shares, round_, out))
-
-
-@app.command("private-start", cls=Command)
-def private_start(
-    vocabulary: Annotated[Path, typer.Argument(help="Public table: modality, code, version.")],
-    site: Sites,
-    clip: Annotated[
-        list[str],
-        typer.Option(metavar="NAME=N", help="Longest counts of a patient, a public constant."),
-    ],
-    epsilon: Epsilon,
-    delta: Delta,
-    out: Annotated[Path, typer.Option(help="File of the round, the same for all; must be new.")],
-    honest: Annotated[
-        int | None,
-        typer.Option(min=1, help="Sites whose noise alone is enough; all but one if not given."),
-    ] = None,
-    window: WindowOption = "record",
-    allow_noise: AllowNoise = False,
-) -> None:
-    """Start a private release of three sites or more, of which nobody holds the exact sum."""
-    given = {**locals()}
-    from medmcl.stages.cooccur.release import start_private
-
-    _say(called(start_private, given, ("site",), sites=site))
-
-
-@app.command("private-share", cls=Command)
-def private_share(
-    rows: Annotated[Path, typer.Argument(help="This site's ROWS table; it stays here.")],
-    keys: Keys,
-    ledger: Annotated[Path, typer.Option(help="Budget of this site's patients; see `budget`.")],
-    round_: PrivateRound,
-    out: ShareFile,
-    other_people: OtherRows = False,
-) -> None:
-    """Clip this site's patients, add its share of the noise, and mask; the share may leave."""
-    from medmcl.stages.cooccur.release import share_rows
-
-    _say(share_rows(rows, keys, ledger, round_, out, other_people=other_people))
-
-
-@app.command("private-sum", cls=Command)
-def private_sum(
-    shares: Shares,
-    round_: PrivateRound,
-    out: ReleaseFolder,
-) -> None:
-    """Add up the shares: a release under differential privacy, the noise of all sites in it."""
-    from medmcl.stages.cooccur.release import sum_private
-
-    _say(sum_private(shares, round_, out))
 
 
 @app.command(cls=Command)

@@ -5,7 +5,6 @@ cannot see the patients, but can see that a claim contradicts itself: noise of s
 that move by the sensitivity costs rho = (sensitivity / sigma)^2 / 2 at least, bounds that were
 chosen from the patients cost what they say on top, and rho comes to no smaller epsilon than the
 Gaussian mechanism's own (Balle and Wang, ICML 2018, theorem 8), below which no conversion can go.
-Of noise in shares only those of the honest sites count.
 """
 
 from __future__ import annotations
@@ -139,21 +138,6 @@ class ChosenClipKeys(Config):
     epsilon: Positive
 
 
-class NoiseSharesKeys(Config):
-    """Who added the noise, where no site and no coordinator ever held the exact sum.
-
-    Attributes:
-        sites: Each added a share.
-        honest: So many shares alone cost the release's ``rho``: up to the other sites may pool what
-            they know.
-        each: Scale of one share in every cell, in token pairs.
-    """
-
-    sites: tuple[str, ...]
-    honest: Number
-    each: Positive
-
-
 class PrivateKeys(Config):
     """A release under differential privacy.
 
@@ -166,14 +150,14 @@ class PrivateKeys(Config):
             constants.
         resolution: Counts were clipped and noised in units of one over this, squared for pairs.
         sensitivity: Most that one patient moves all cells (L2), in token pairs.
-        shares: Whose shares the noise is the sum of; none if one site added it all.
-        spent: By all releases from these patients; none where several sites keep a ledger each.
+        shares: Of older folders, which say here that one site added all noise.
+        spent: By all releases from these patients.
     """
 
     mode: Literal["differential privacy"] = "differential privacy"
     unit: Literal["patient"] = "patient"
     neighbours: Literal["add or remove one patient"] = "add or remove one patient"
-    mechanism: Literal["discrete Gaussian", "sum of discrete Gaussians"] = "discrete Gaussian"
+    mechanism: Literal["discrete Gaussian"] = "discrete Gaussian"
     epsilon: Positive
     delta: Probability
     rho: Positive
@@ -182,8 +166,8 @@ class PrivateKeys(Config):
     clip_chosen: dict[str, ChosenClipKeys] = {}
     resolution: Number
     sensitivity: Number
-    shares: NoiseSharesKeys | None = None
-    spent: SpentKeys | None
+    shares: Annotated[None, Field(exclude=True)] = None
+    spent: SpentKeys
 
 
 class ManifestKeys(Config):
@@ -241,35 +225,17 @@ def check_private(keys: PrivateKeys, modalities: Sequence[str], where: object) -
         if keys.clip.get(name, math.inf) > chosen.longest:
             _lie(f"clip of {name}", keys.clip.get(name), f"at most {chosen.longest}", where)
     bounds = math.fsum(chosen.rho for chosen in keys.clip_chosen.values())
-    least = (keys.sensitivity / _counted_noise(keys, where)) ** 2 / 2 + bounds
+    least = (keys.sensitivity / keys.sigma) ** 2 / 2 + bounds
     if keys.rho < least * (1 - _ROUNDING):
         _lie("rho", keys.rho, f"{least:.6g} or more at this sensitivity and sigma", where)
-    claims = [("epsilon", keys.rho, keys.epsilon, keys.delta)]
-    if keys.spent is not None:
-        if keys.spent.releases < 1 or keys.spent.rho < keys.rho * (1 - _ROUNDING):
-            _lie("spent.rho", keys.spent.rho, f"{keys.rho:.6g} or more: this release alone", where)
-        claims.append(("spent.epsilon", keys.spent.rho, keys.spent.epsilon, keys.spent.delta))
-    for what, rho, epsilon, delta in claims:
+    if keys.spent.releases < 1 or keys.spent.rho < keys.rho * (1 - _ROUNDING):
+        _lie("spent.rho", keys.spent.rho, f"{keys.rho:.6g} or more: this release alone", where)
+    for what, rho, epsilon, delta in (
+        ("epsilon", keys.rho, keys.epsilon, keys.delta),
+        ("spent.epsilon", keys.spent.rho, keys.spent.epsilon, keys.spent.delta),
+    ):
         if least_delta(rho, epsilon) > delta * (1 + _ROUNDING):
             _lie(what, epsilon, f"more, at rho {rho:.6g} and delta {delta:g}", where)
-
-
-def _counted_noise(keys: PrivateKeys, where: object) -> float:
-    """The noise that the promise rests on: all of it, or that of the honest sites."""
-    shares = keys.shares
-    if (keys.spent is None) != (shares is not None):
-        expected = "what one ledger says where one site added the noise, nothing where several did"
-        _lie("spent", keys.spent, expected, where)
-    if shares is None:
-        return keys.sigma
-    sites = len(set(shares.sites))
-    if sites < len(shares.sites) or not shares.honest < sites:
-        _lie("shares", f"{shares.honest} honest of {', '.join(shares.sites)}",
-             "different sites, all but one of them honest at most", where)  # fmt: skip
-    sigma = shares.each * math.sqrt(sites)
-    if abs(keys.sigma - sigma) > _ROUNDING * sigma:
-        _lie("sigma", keys.sigma, f"{sigma:.6g}, the shares together", where)
-    return shares.each * math.sqrt(shares.honest)
 
 
 def least_delta(rho: float, epsilon: float) -> float:

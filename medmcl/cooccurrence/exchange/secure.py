@@ -14,8 +14,8 @@ Who sees what:
 - The coordinator together with all sites but two learns only the sum of those two; together with
   all but one it learns that one. With two sites each learns the other by subtraction: refused.
 - The sum itself is exact. Small sums tell of patients: suppress (`release_threshold`) before it is
-  published. To hide it from the coordinator too, have each site add noise first:
-  `medmcl.cooccurrence.release.private_sum`.
+  published. To hide it from the coordinator too, have each site release with noise
+  (`release_private`), and merge the releases.
 - *Key agreement is not done here.* `pair_seed` gives 32 bytes from the operating system; one of the
   two sites makes them and brings them to the other by a channel that the coordinator cannot read.
 - A mask is spent once: two shares with the same masks tell the difference of their counts. The
@@ -137,29 +137,13 @@ class SiteKeys:
             ArtefactError: If the round was masked for before, a seed is missing or too short, the
                 counts are of another layout, or so large that the sum could pass 2^63.
         """
-        self.check(turn, layout_of(counts).digest)
+        self._check(turn, layout_of(counts).digest)
         plain = flatten(counts)
+        self.spent.add(turn.name)  # first: a share that is lost half-made has spent its masks
         if plain.min() < 0 or int(plain.max()) > (2**63 - 1) // len(turn.sites):
-            self.spent.add(turn.name)
             raise ArtefactError(
                 "counts are negative, or too large to be summed", where=self.site, got=plain.max()
             )
-        return self.mask(plain, turn, turn.layout)
-
-    def mask(self, plain: np.ndarray, turn: Round, layout: str) -> Share:
-        """Whole numbers under masks, for one round.
-
-        Args:
-            plain: int64 (size,), negative ones too: sums are modulo 2^64.
-            turn: The round.
-            layout: Hash of what stands where.
-
-        Raises:
-            ArtefactError: If the round was masked for before, a seed is missing or too short, or
-                the layout is not the round's.
-        """
-        self.check(turn, layout)
-        self.spent.add(turn.name)  # first: a share that is lost half-made has spent its masks
         tailed = np.concatenate([plain, np.ones(_TAIL, dtype=np.int64)])
         values = tailed.astype(np.int64).view(np.uint64)
         pairs = {}
@@ -176,7 +160,7 @@ class SiteKeys:
         checksum = _checksum(self.site, turn.name, turn.layout, values, pairs)
         return Share(self.site, turn.name, turn.layout, values, pairs, checksum)
 
-    def check(self, turn: Round, layout: str) -> None:
+    def _check(self, turn: Round, layout: str) -> None:
         """Refuse a round that cannot be masked for with these keys, or is of another layout."""
         if self.site not in turn.sites:
             raise ArtefactError("takes no part in this round", where=self.site,
@@ -212,10 +196,21 @@ def add_shares(shares: Sequence[Share], turn: Round, layout: Layout) -> Counts:
         ArtefactError: If a site dropped out, sent twice, sent for another round or layout, a share
             was damaged, or two sites used different seeds; the message names the site.
     """
-    total = masked_sum(shares, turn, layout.digest, layout.size)
-    if (total >= 2**63).any():
-        raise _not_cancelled(turn)
-    summed = unflatten(total.astype(np.int64), layout)
+    _refuse_absent(shares, turn)
+    for share in shares:
+        _refuse_damaged(share, turn, layout)
+    _refuse_other_seeds(shares)
+    total = np.zeros(layout.size + _TAIL, dtype=np.uint64)
+    for share in shares:
+        total += share.values
+    if (total[-_TAIL:] != len(turn.sites)).any() or (total[:-_TAIL] >= 2**63).any():
+        raise ArtefactError(
+            "the masks did not cancel, and no share says why",
+            where=f"round {turn.name}",
+            fix="a site did not follow the protocol; start a new round: medmcl cooccur "
+            "secure-start",
+        )
+    summed = unflatten(total[:-_TAIL].astype(np.int64), layout)
     people = tuple(site_by_name(site) for site in turn.sites)
     return replace(summed, sites=len(turn.sites), provenance=Provenance(people=people))
 
@@ -223,32 +218,6 @@ def add_shares(shares: Sequence[Share], turn: Round, layout: Layout) -> Counts:
 def site_by_name(name: str) -> People:
     """The patients of a site whose counts nobody else sees: the same name, the same patients."""
     return People(hashlib.sha256(f"medmcl site {name}".encode()).hexdigest(), None)
-
-
-def masked_sum(shares: Sequence[Share], turn: Round, layout: str, size: int) -> np.ndarray:
-    """The plain sum of all sites modulo 2^64, uint64 (size,).
-
-    Raises:
-        ArtefactError: See `add_shares`.
-    """
-    _refuse_absent(shares, turn)
-    for share in shares:
-        _refuse_damaged(share, turn, layout, size)
-    _refuse_other_seeds(shares)
-    total = np.zeros(size + _TAIL, dtype=np.uint64)
-    for share in shares:
-        total += share.values
-    if (total[-_TAIL:] != len(turn.sites)).any():
-        raise _not_cancelled(turn)
-    return total[:-_TAIL]
-
-
-def _not_cancelled(turn: Round) -> ArtefactError:
-    return ArtefactError(
-        "the masks did not cancel, and no share says why",
-        where=f"round {turn.name}",
-        fix="a site did not follow the protocol; start a new round: medmcl cooccur secure-start",
-    )
 
 
 def _refuse_absent(shares: Sequence[Share], turn: Round) -> None:
@@ -269,7 +238,7 @@ def _refuse_absent(shares: Sequence[Share], turn: Round) -> None:
             )
 
 
-def _refuse_damaged(share: Share, turn: Round, layout: str, size: int) -> None:
+def _refuse_damaged(share: Share, turn: Round, layout: Layout) -> None:
     where = f"share of {share.site}"
     if not share.is_whole():
         raise ArtefactError("was damaged on its way", where=where, fix="have it sent again")
@@ -278,14 +247,14 @@ def _refuse_damaged(share: Share, turn: Round, layout: str, size: int) -> None:
             "is of another round", where=where, got=share.round, expected=turn.name,
             fix="an old share was sent again; ask for the one of this round",
         )  # fmt: skip
-    if share.layout != layout or turn.layout != layout:
-        raise ArtefactError("is of another layout", where=where, expected=layout[:16])
-    if share.values.dtype != np.uint64 or share.values.shape != (size + _TAIL,):
+    if share.layout != layout.digest or turn.layout != layout.digest:
+        raise ArtefactError("is of another layout", where=where, expected=layout.digest[:16])
+    if share.values.dtype != np.uint64 or share.values.shape != (layout.size + _TAIL,):
         raise ArtefactError(
             "is of another size",
             where=where,
             got=f"{share.values.dtype} {share.values.shape}",
-            expected=f"uint64 ({size + _TAIL},)",
+            expected=f"uint64 ({layout.size + _TAIL},)",
         )
 
 

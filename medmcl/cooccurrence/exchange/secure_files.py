@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from medmcl.cooccurrence.count.counts import Counts
 from medmcl.cooccurrence.count.people import register_beside
 from medmcl.cooccurrence.exchange.secure import Round, Share, SiteKeys
 from medmcl.cooccurrence.exchange.tables import read_json
@@ -24,8 +25,6 @@ from medmcl.core.file_lock import alone
 from medmcl.core.limits import parse_json
 
 _SCHEMA = "medmcl/masked-share@2"
-SECURE_ROUND: Final = "medmcl/secure-round@1"
-PRIVATE_ROUND: Final = "medmcl/private-round@1"
 
 
 class KeysKeys(Config):
@@ -113,43 +112,35 @@ def load_keys(path: str | Path) -> SiteKeys:
 
 def save_round(turn: Round, path: str | Path) -> None:
     """Write a round for all sites; nothing in it is secret."""
-    values = {"schema": SECURE_ROUND, **asdict(turn)}
+    values = {"schema": "medmcl/secure-round@1", **asdict(turn)}
     write_atomically(Path(path), json.dumps(values, indent=2) + "\n")
 
 
 def load_round(path: str | Path) -> Round:
     """Read a round."""
-    values = read_json(Path(path))
-    if values.get("schema") == PRIVATE_ROUND:
-        raise ArtefactError(
-            "is a round of a private release, not of an exact sum", where=path,
-            fix="medmcl cooccur private-share and private-sum; for a sum, secure-start",
-        )  # fmt: skip
-    keys = check(RoundKeys, values, path, ArtefactError)
+    keys = check(RoundKeys, read_json(Path(path)), path, ArtefactError)
     return Round(keys.name, keys.sites, keys.layout)
 
 
-def write_made(
-    make: Callable[[SiteKeys], Share],
+def write_share(
+    counts: Counts,
     keys: str | Path,
     path: str | Path,
     turn: Round,
     *,
-    again: bool = False,
-    enter: Callable[[Share], None] = lambda _: None,
+    enter: Callable[[Share], None],
 ) -> Share:
     """Mask what a site has and write the share; that the round is spent is written first.
 
     The register of releases remembers for which rounds a site has masked, and which share that was:
-    keys that were set back to an older copy do not.
+    keys that were set back to an older copy do not. The very same share may be written again, which
+    tells nothing new: the disk was full when it was made.
 
     Args:
-        make: Gives the share, by the site's seeds.
+        counts: What the site has.
         keys: The site's file of seeds.
         path: Where the share goes; must be new.
         turn: The round.
-        again: Whether the very same share may be written again, which tells nothing new: the disk
-            was full when it was made. Not of shares with noise, which is drawn anew.
         enter: Called with the share before anything is written; may refuse it.
 
     Raises:
@@ -166,19 +157,16 @@ def write_made(
         mark = register_beside(Path(keys).parent) / "rounds" / name
         made = mark.read_text(encoding="ascii") if mark.exists() else None
         known = turn.name in mine.spent
-        if made and again:
+        if made:
             mine.spent.discard(turn.name)
         elif made is not None and not known:
             raise _masked_before(keys, turn, known=False)
-        share = make(mine)
+        share = mine.share(counts, turn)
         if made is not None and made != share.checksum:
             raise _masked_before(keys, turn, known=known)
         enter(share)
-        if not again:  # killed between the two, only this round is lost, and no seeds
-            save_keys(mine, keys)
-        write_atomically(mark, share.checksum)
-        if again:  # and here the same share can be made again
-            save_keys(mine, keys)
+        write_atomically(mark, share.checksum)  # first: killed here, it is made again
+        save_keys(mine, keys)
         save_share(share, path)
     return share
 
@@ -223,7 +211,7 @@ def load_share(path: str | Path) -> Share:
 
     Raises:
         ArtefactError: If the file is no share or was cut short. Whether its numbers are whole is
-            for `medmcl.cooccurrence.exchange.secure.masked_sum` to say.
+            for `medmcl.cooccurrence.exchange.secure.add_shares` to say.
     """
     try:
         with safe_open(path, framework="numpy") as file:

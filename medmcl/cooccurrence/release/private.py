@@ -152,7 +152,6 @@ def noisy_counts(
     vocabularies: Mapping[str, Vocabulary],
     window: str,
     noise_sd: float,
-    sites: int = 1,
 ) -> Counts:
     """Counts of a private release: noisy cells in whole pairs, and sums of them.
 
@@ -161,7 +160,6 @@ def noisy_counts(
         vocabularies: Of both modalities.
         window: Of the rows.
         noise_sd: Of the noise in a cell, in pairs.
-        sites: Whose patients they are.
     """
     units = RESOLUTION**2
     first, second = vocabularies
@@ -174,7 +172,7 @@ def noisy_counts(
         patients=None,
         window=window,
         noise_sd=noise_sd,
-        sites=sites,
+        sites=1,
     )
 
 
@@ -197,8 +195,8 @@ def refuse_hidden(patients: float, epsilon: float) -> None:
             got=f"epsilon {epsilon:g}: noise in each cell (standard deviation) as large as what "
             f"{patients:,.0f} patients add who all have the most that the clips allow in that cell",
             expected=f"at most {MOST_HIDDEN} such patients; most patients add far less to a cell",
-            fix="a larger epsilon, more patients by several sites together (private-start), or "
-            "threshold release; --allow-noise (allow_noise=True) releases all the same",
+            fix="a larger epsilon, or threshold release; --allow-noise (allow_noise=True) releases "
+            "all the same",
         )
 
 

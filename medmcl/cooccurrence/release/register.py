@@ -309,8 +309,7 @@ class Register:
                     "noisy releases of these patients were made, and what epsilon promises them "
                     "does not hold against who has exact counts of them too",
                     got=f"{alike:,} patients for whom {budget.path} was charged",
-                    expected="patients without a privacy budget, or noise (release-private, "
-                    "private-share)",
+                    expected="patients without a privacy budget, or noise (release-private)",
                     fix="--beside-private (beside_private=True) if that is meant; the manifest of "
                     "a release then says it",
                 )

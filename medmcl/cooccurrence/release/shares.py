@@ -123,7 +123,8 @@ def _refuse_nearly(mine: Sequence[People], theirs: Sequence[People], site: str) 
             where=site,
             got=f"{moved} patients who came or left, {records} with other records",
             expected=f"the very same counts, or {FEWEST_OTHERS} patients or more who differ",
-            fix="share the folder that was shared before, or noise: medmcl cooccur private-share",
+            fix="share the folder that was shared before, or release with noise: medmcl cooccur "
+            "release-private",
         )
 
 

@@ -21,7 +21,7 @@ from medmcl.cooccurrence.exchange.secure_files import (
     save_keys,
     save_round,
     save_seed,
-    write_made,
+    write_share,
 )
 from medmcl.cooccurrence.release.register import Register
 from medmcl.cooccurrence.release.shares import enter_share
@@ -59,9 +59,9 @@ def _promise(number: int, site: Path) -> str | None:
     keys = read_manifest(site).release
     if not isinstance(keys, PrivateKeys):
         return None
-    spent = "" if keys.spent is None else f", {keys.spent.epsilon:.6g} with all releases before"
     return (
-        f"site {number}: differential privacy, epsilon {keys.epsilon:.6g}{spent}, delta "
+        f"site {number}: differential privacy, epsilon {keys.epsilon:.6g}, "
+        f"{keys.spent.epsilon:.6g} with all releases before, delta "
         f"{keys.delta:g}, unit {keys.unit}, clip "
         + ", ".join(f"{name} {bound}" for name, bound in keys.clip.items())
     )
@@ -122,9 +122,7 @@ def share_counts(
             register, found, share.site, other_people=other_people, beside_private=beside_private
         )
 
-    share = write_made(
-        lambda mine: mine.share(found, started), keys, out, started, again=True, enter=enter
-    )
+    share = write_share(found, keys, out, started, enter=enter)
     return {"out": str(out), "site": share.site, "round": share.round}
 
 
@@ -155,7 +153,7 @@ def load_shares(shares: Sequence[Path]) -> list[Share]:
 def round_file(given: Path) -> Path:
     """The file of a round, given itself or the folder that `start_round` wrote."""
     file = given / ROUND if given.is_dir() else given
-    wrote = "name what `medmcl cooccur secure-start` (or private-start) wrote"
+    wrote = "name what `medmcl cooccur secure-start` wrote"
     require_file(file, ArtefactError, fix=wrote)
     return file
 

@@ -21,7 +21,7 @@ from medmcl.cooccurrence.exchange.secure_files import (
     save_keys,
     save_round,
     save_share,
-    write_made,
+    write_share,
 )
 from medmcl.cooccurrence.release.release import release_threshold
 from medmcl.core.errors import ArtefactError
@@ -30,8 +30,8 @@ from medmcl.core.file_lock import alone
 SITES = ("Ayr", "Bonn", "Cork")
 
 
-def write_share(counts, keys, turn, path):
-    return write_made(lambda mine: mine.share(counts, turn), keys, path, turn)
+def share_into(path, counts, keys, turn):
+    return write_share(counts, keys, path, turn, enter=lambda _: None)
 
 
 def agreed(sites=SITES):
@@ -204,15 +204,15 @@ def test_two_shares_are_not_made_with_the_same_keys_at_once(tmp_path):
     save_keys(agreed()["Ayr"], tmp_path / "k")
     refused = pytest.raises(ArtefactError, match=r"with these keys(.|\n)*wait until")
     with alone(tmp_path / "k", "held"), refused:
-        write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
+        share_into(tmp_path / "share", counts["Ayr"], tmp_path / "k", turn)
     assert not (tmp_path / "share").exists()
     with pytest.raises(ArtefactError, match="cannot be locked"):
-        write_share(counts["Ayr"], tmp_path / "none" / "k", turn, tmp_path / "share")
-    write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
+        share_into(tmp_path / "share", counts["Ayr"], tmp_path / "none" / "k", turn)
+    share_into(tmp_path / "share", counts["Ayr"], tmp_path / "k", turn)
     assert {one.name for one in tmp_path.iterdir()} == {"k", "share"}
 
 
-def test_a_share_with_noise_whose_round_was_not_marked_costs_the_round_alone(tmp_path, monkeypatch):
+def test_a_share_whose_round_was_not_marked_is_made_again(tmp_path, monkeypatch):
     counts, _, turn, keys, _ = everything()
     keys = SiteKeys("Ayr", keys["Ayr"].seeds)
     save_keys(keys, tmp_path / "k")
@@ -227,12 +227,9 @@ def test_a_share_with_noise_whose_round_was_not_marked_costs_the_round_alone(tmp
 
         full.setattr(secure_files, "write_atomically", fails)
         with pytest.raises(OSError, match="No space"):
-            write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
-    with pytest.raises(ArtefactError) as caught:
-        write_share(counts["Ayr"], tmp_path / "k", turn, tmp_path / "share")
-    assert "start a new round" in str(caught.value)
-    assert "new seeds" not in str(caught.value)
+            share_into(tmp_path / "share", counts["Ayr"], tmp_path / "k", turn)
     assert not (tmp_path / "share").exists()
+    assert share_into(tmp_path / "share", counts["Ayr"], tmp_path / "k", turn).is_whole()
 
 
 def test_missing_and_short_seeds_are_named():
@@ -258,16 +255,16 @@ def test_everything_travels_as_files(tmp_path):
     turn = load_round(tmp_path / "round.json")
     for site, keys in agreed().items():
         save_keys(keys, tmp_path / f"{site}.keys")
-        write_share(counts[site], tmp_path / f"{site}.keys", turn, tmp_path / f"{site}.share")
+        share_into(tmp_path / f"{site}.share", counts[site], tmp_path / f"{site}.keys", turn)
     shares = [load_share(tmp_path / f"{site}.share") for site in SITES]
     assert numbers(add_shares(shares, turn, layout)) == numbers(merge(*counts.values()))
     assert load_keys(tmp_path / "Ayr.keys").spent == {turn.name}
     assert (tmp_path / "Ayr.keys").stat().st_mode & 0o077 == 0
-    with pytest.raises(ArtefactError, match="has masked for this round"):
-        write_share(counts["Ayr"], tmp_path / "Ayr.keys", turn, tmp_path / "again")
+    with pytest.raises(ArtefactError, match="has masked for this round before, for other counts"):
+        share_into(tmp_path / "again", counts["Bonn"], tmp_path / "Ayr.keys", turn)
     with pytest.raises(ArtefactError, match="written to a new file"):
-        write_share(counts["Ayr"], tmp_path / "Ayr.keys", new_round(SITES, layout),
-                    tmp_path / "Ayr.share")  # fmt: skip
+        share_into(tmp_path / "Ayr.share", counts["Ayr"], tmp_path / "Ayr.keys",
+                   new_round(SITES, layout))  # fmt: skip
     assert load_keys(tmp_path / "Ayr.keys").spent == {turn.name}  # refused unspent
     whole = (tmp_path / "Bonn.share").read_bytes()
     (tmp_path / "Bonn.share").write_bytes(whole[:-9])

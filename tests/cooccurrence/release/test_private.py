@@ -203,6 +203,9 @@ def test_only_noisy_cells_over_the_public_vocabulary_leave(ledger, tmp_path):
     assert (keys.sensitivity, keys.resolution, keys.delta) == (9, RESOLUTION, 1e-6)
     assert keys.sigma == counts.noise_sd
     assert keys.spent.releases == 1
+    # older folders say that the noise was not of several sites
+    edit(tmp_path / "out", lambda it: (it["release"].update(shares=None), it.pop("checksum")))
+    assert (load_counts(tmp_path / "out").D != counts.D).nnz == 0
 
 
 LIES = [
@@ -225,6 +228,8 @@ LIES = [
     ({"spent.rho": 1e-6}, "truth about: spent.rho"),
     ({"spent.releases": 0}, "truth about: spent.rho"),
     ({"spent.epsilon": 0.1}, "truth about: spent.epsilon"),
+    ({"spent": None}, "spent'"),
+    ({"shares": {"sites": ["A", "B", "C"], "honest": 2, "each": 9.0}}, "shares'"),
 ]
 
 

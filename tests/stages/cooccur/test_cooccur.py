@@ -31,10 +31,7 @@ from medmcl.stages.cooccur.release import (
     open_budget,
     release_folders,
     release_rows,
-    share_rows,
     start_budget,
-    start_private,
-    sum_private,
 )
 
 SITES = ("Ayr", "Bonn", "Cork")
@@ -203,17 +200,6 @@ def test_rows_are_not_called_by_another_window_and_nothing_is_paid(
     with pytest.raises(ArtefactError, match=f"the release would say otherwise(.|\n)*{said}"):
         private(tmp_path, window=window)
     assert not Ledger(tmp_path / "ledger.json").read().releases
-    start = ("codes=3", "concepts=3")
-    turn, out = tmp_path / "round.json", tmp_path / "A.share"
-    seeds = {other: pair_seed() for other in SITES[1:]}
-    save_keys(SiteKeys("Ayr", seeds), tmp_path / "Ayr.keys")
-    start_private(tmp_path / "words.csv", SITES, start, turn, epsilon=1, delta=1e-6, window=window)
-    with pytest.raises(ArtefactError, match=said):
-        share_rows(
-            tmp_path / "rows.parquet", tmp_path / "Ayr.keys", tmp_path / "ledger.json", turn, out,
-        )  # fmt: skip
-    assert not load_keys(tmp_path / "Ayr.keys").spent
-    assert not out.exists()
 
 
 def test_subjects_that_are_lists_are_refused(rows, tmp_path):
@@ -248,13 +234,6 @@ def test_noise_that_hides_everything_is_refused_before_it_is_paid(rows, tmp_path
     assert told["releases"] == 1
     noise = load_counts(tmp_path / "out").noise_sd
     assert noise > 100 * 9  # the limit: a hundred patients at the product of the clips
-    names = ("a", "b", "c")
-    start = {"epsilon": 0.01, "delta": 1e-6}
-    bounds = ["codes=3", "concepts=3"]
-    with pytest.raises(ArtefactError, match="hide nearly every cell"):
-        start_private(tmp_path / "words.csv", names, bounds, tmp_path / "r.json", **start)
-    words = (tmp_path / "words.csv", names, bounds, tmp_path / "r.json")
-    assert start_private(*words, **start, allow_noise=True)["round"]
 
 
 def test_rows_that_stand_twice_are_added_up_and_told(rows, tmp_path):
@@ -269,22 +248,6 @@ def test_rows_that_stand_twice_are_added_up_and_told(rows, tmp_path):
     assert (one.x1 != two.x1).nnz == 0
     warnings = private(tmp_path)["warnings"]
     assert any(f"{repeated:,} rows repeat" in warning for warning in warnings)
-
-
-def test_a_private_round_is_started_anew_by_its_own_command(rows, tmp_path):
-    names = ("a", "b", "c")
-    words = (tmp_path / "words.csv", names, ["codes=3", "concepts=3"], tmp_path / "r.json")
-    start_private(*words, epsilon=1.0, delta=1e-6)
-    share_seed("a", "b", tmp_path / "a.keys", tmp_path / "ab")
-    share_seed("a", "c", tmp_path / "a.keys", tmp_path / "ac")
-    share = (tmp_path / "rows.parquet", tmp_path / "a.keys", tmp_path / "ledger.json")
-    table = pd.read_parquet(tmp_path / "rows.parquet").drop(columns="window")
-    table.to_parquet(tmp_path / "rows.parquet")
-    share_rows(*share, tmp_path / "r.json", tmp_path / "a.share")
-    with pytest.raises(ArtefactError, match=r"masked for this round(.|\n)*private-start"):
-        share_rows(*share, tmp_path / "r.json", tmp_path / "a2.share")
-    with pytest.raises(ArtefactError, match=r"dropped out(.|\n)*cooccur private-start"):
-        sum_private([tmp_path / "a.share"], tmp_path / "r.json", tmp_path / "sum")
 
 
 def test_a_clip_bound_for_every_modality(rows, tmp_path):

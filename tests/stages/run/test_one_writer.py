@@ -135,11 +135,6 @@ WRITERS = {
     "secure-share": ("cooccur secure-share {run} --keys {table} --round {run} --out",
                      "share"),
     "secure-sum": ("cooccur secure-sum {table} --round {run} --out", "folder"),
-    "private-start": ("cooccur private-start {table} --site a --site b --site c "
-                      "--clip codes=1 --epsilon 1 --delta 1e-6 --out", "round.json"),
-    "private-share": ("cooccur private-share {table} --keys {table} --ledger {table} "
-                      "--round {table} --out", "share"),
-    "private-sum": ("cooccur private-sum {table} --round {table} --out", "folder"),
     "merge-embeddings": ("cooccur merge-embeddings {run} {run} --out", "folder"),
 }  # fmt: skip
 """What a command is given before its output, and that; a folder that is filled ends in ``/``."""
