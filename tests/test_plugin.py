@@ -60,6 +60,10 @@ def test_it_is_trained_scored_and_predicted_like_what_ships(environment, tmp_pat
     assert len(predicted) == 80
     assert {*predicted["protocol"]} == {"two_means"}
     assert predicted["predicted"].between(0, 1).all()
+    one = ("predict", run, "--record", f"lungs={cohort / 'lungs' / 'p3.csv'}", "--device", "cpu")
+    done = medmcl(environment, *one, "--value", "calibration=1", "--out", tmp_path / "one.csv")
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(tmp_path / "one.csv")["predicted"][0] == predicted["predicted"][3]
     without = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = medmcl(without, "predict", run, "--cohort", cohort, "--out", tmp_path / "no.csv")
     assert done.returncode == 2

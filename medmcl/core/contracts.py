@@ -29,7 +29,8 @@ class RecordRef:
         subject: Subject id.
         record: Record id, unique within the modality.
         paths: Named files, resolved; a single file is named ``path``.
-        values: The record's row in the modality's table (column to cell).
+        values: Column to cell of the record's row, of columns that ``path`` or the source names
+            (`NamesCells`; its keys ``row``, ``column``, ``columns``); None where it is empty.
         roots: What the real names of its files begin with: folders that they may lie in, links
             followed; empty: anywhere.
     """
@@ -232,6 +233,14 @@ class Packs(Protocol):
 
     def pack(self, place: RecordRef) -> tuple[str, bytes]:
         """A record as a shard holds it: the ending of its file, and its bytes."""
+
+
+@runtime_checkable
+class NamesCells(Protocol):
+    """What a ``Source`` adds whose adapter reads cells of a record's row beside its files."""
+
+    def named_cells(self) -> Iterable[str]:
+        """Columns that the row must have; `RecordRef.values` holds their cells, None if empty."""
 
 
 @runtime_checkable

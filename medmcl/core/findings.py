@@ -8,6 +8,8 @@ from typing import Literal
 
 from medmcl.core.errors import cut
 
+LEVELS = ("error", "warning")
+SCOPES = ("cohort", "task", "record")
 _LONGEST = 5_000
 """Letters of one finding: a cell may hold megabytes of them."""
 

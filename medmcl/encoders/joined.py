@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Literal, Protocol, cast
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from medmcl.core.batch import Batch, Embeddings
 from medmcl.core.errors import ConfigError
@@ -94,11 +95,27 @@ class Joined(Towers):
             pooled={name: self._bring([one.pooled[name] for one in seen]) for name in names},
         )
 
+    @override
+    def alone(self, modality: str, space: str) -> nn.Module:
+        parts = [cast(Towers, part).alone(modality, space) for part in self.parts]
+        return _Several(parts, self._bring)
+
     def _bring(self, parts: Sequence[Tensor]) -> Tensor:
         unit = [functional.normalize(part, dim=-1, eps=EPSILON) for part in parts]
         if self.how == "average":
             return functional.normalize(torch.stack(unit).mean(0), dim=-1, eps=EPSILON)
         return torch.cat(unit, dim=-1) / len(unit) ** 0.5
+
+
+class _Several(nn.Module):
+    """One modality, encoded by several parts."""
+
+    def __init__(self, parts: Sequence[nn.Module], bring: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.parts, self.bring = nn.ModuleList(parts), bring
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bring([part(x) for part in self.parts])
 
 
 class Layer(Protocol):
@@ -147,3 +164,20 @@ class Derived(Towers):
             name: functional.normalize(one, dim=-1, eps=EPSILON) for name, one in features.items()
         }
         return Embeddings(batch=batch, features=features, pooled=pooled)
+
+    @override
+    def alone(self, modality: str, space: str) -> nn.Module:
+        part = cast(Towers, self.parts[0]).alone(modality, "features")
+        return _Layered(part, self.layers[modality], is_unit=space == "pooled")
+
+
+class _Layered(nn.Module):
+    """One modality, encoded by a part and then derived."""
+
+    def __init__(self, part: nn.Module, layer: nn.Module, *, is_unit: bool) -> None:
+        super().__init__()
+        self.part, self.layer, self.is_unit = part, layer, is_unit
+
+    def forward(self, x: Tensor) -> Tensor:
+        derived: Tensor = self.layer(self.part(x))
+        return functional.normalize(derived, dim=-1, eps=EPSILON) if self.is_unit else derived

@@ -154,6 +154,25 @@ class Tower(nn.Module):
         return functional.normalize(widen(projected), dim=-1, eps=EPSILON)
 
 
+class Alone(nn.Module):
+    """Encoder input (B, ...) to vectors (B, width) in float32, as `Run.embed` gives them.
+
+    Args:
+        tower: The tower.
+        space: ``features`` or ``pooled``.
+    """
+
+    def __init__(self, tower: Tower, space: str) -> None:
+        super().__init__()
+        self.encoder = tower.encoder
+        self.tower = tower if space == "pooled" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode."""
+        features: Tensor = self.encoder(x).features
+        return widen(features) if self.tower is None else self.tower.project(features)
+
+
 class Towers(nn.Module):
     """The model: every modality that has a tower and is in the batch is encoded.
 
@@ -214,6 +233,10 @@ class Towers(nn.Module):
     def tower(self, modality: str) -> Tower:
         """The tower of a modality; `ConfigError` if there is none."""
         return cast(Tower, lookup("tower", modality, dict(self.towers.items())))
+
+    def alone(self, modality: str, space: str) -> nn.Module:
+        """What encodes one modality, with none of the others: see `Alone`."""
+        return Alone(self.tower(modality), space)
 
     def shape(
         self, inputs: Mapping[str, InputShape], tasks: Mapping[str, Targets] | None = None

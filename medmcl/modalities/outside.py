@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
+import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medmcl.core.contracts import Adapter, RecordRef, SimpleFeatures
-from medmcl.core.errors import ConfigError, ContractError, MedmclError
-from medmcl.core.findings import Finding
+from medmcl.core.errors import ConfigError, ContractError, MedmclError, RecordError
+from medmcl.core.findings import LEVELS, SCOPES, Finding
 from medmcl.core.lazy import is_config, literals, refuse_slips
 from medmcl.core.rng import RowGenerator
 from medmcl.modalities import ADAPTERS
@@ -90,13 +93,63 @@ def blamed(adapter: Adapter, method: str, place: RecordRef | None = None) -> Ite
         if adapter.kind not in ADAPTERS.outside or of_memory:
             error.add_note(f"{said_of(adapter)} failed in {method}{on}")
             raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        at = f"{Path(last.filename).name}, line {last.lineno}"
         raise ContractError(
-            f"{said_of(adapter)} failed in {method}{on}",
-            got=f"{type(error).__name__}: {error} ({at})",
-            fix=_FIX,
+            f"{said_of(adapter)} failed in {method}{on}", got=raised_at(error), fix=_FIX
         ) from error
+
+
+@contextmanager
+def reading(adapter: Adapter) -> Iterator[None]:
+    """Say of what `read` of an adapter from outside raises by chance that it may be at fault, too.
+
+    Raises:
+        RecordError: Damaged bytes make libraries raise anything: it is still one record's.
+    """
+    try:
+        yield
+    except MedmclError:
+        raise
+    except Exception as error:
+        if adapter.kind not in ADAPTERS.outside or isinstance(error, MemoryError):
+            raise
+        raise RecordError(
+            f"cannot be read: the file is damaged or of another format, or {said_of(adapter)} is "
+            "at fault",
+            got=raised_at(error),
+            fix="copy it again from its source; if it is sound, correct `read`, and raise "
+            "RecordError of what cannot be read",
+        ) from error
+
+
+@cache
+def code_of(adapter: type) -> str:
+    """Hash the code of an adapter from outside: what it prepared goes stale when that changes.
+
+    The code is every module of its package, and those of the classes it is made of. Empty of an
+    adapter that ships.
+    """
+    if getattr(adapter, "kind", None) not in ADAPTERS.outside:
+        return ""
+    files = {
+        Path(file)
+        for one in adapter.__mro__
+        if one.__module__.partition(".")[0] not in (*sys.stdlib_module_names, "medmcl")
+        and (file := sys.modules[one.__module__].__file__) is not None
+    }
+    whole = sys.modules[adapter.__module__.partition(".")[0]]
+    for folder in vars(whole).get("__path__", ()):
+        files |= {*Path(folder).rglob("*.py")}
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(files):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def raised_at(error: Exception) -> str:
+    """Say what was raised, and in which line."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {said} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def broken(adapter: Adapter, method: str, got: object, expected: object) -> ContractError:
@@ -116,6 +169,10 @@ def checked_findings(adapter: Adapter, found: Any, place: RecordRef) -> list[Fin
         strange = f"a list with {found[0]!r}" if isinstance(found, list) else repr(found)
         method = f"inspect on record {place.record}"
         raise broken(adapter, method, strange, "a list of Finding; empty if nothing is wrong")
+    for one in found:
+        for said, known in ((one.level, LEVELS), (one.scope, SCOPES)):
+            if said not in known:
+                raise broken(adapter, "inspect", f"a Finding with '{said}'", " or ".join(known))
     return found
 
 
@@ -211,22 +268,34 @@ def _rehearse_views(adapter: Adapter, row: np.ndarray, place: RecordRef) -> None
     x = torch.as_tensor(row[None].astype(dtype), device="cpu")
     with blamed(adapter, "input_shape"):
         shape = tuple(adapter.input_shape.shape)
-    generator = RowGenerator(torch.Generator(device="cpu").manual_seed(0))
-    made: dict[str, Any] = {}
-    with blamed(adapter, "plain", place):
-        made["plain"] = adapter.plain(x.clone())
+
+    def generator() -> RowGenerator:
+        return RowGenerator(torch.Generator(device="cpu").manual_seed(0))
+
+    ways: dict[str, Callable[[Any], Any]] = {"plain": adapter.plain}
     try:
         options = adapter.Augment()
     except ValueError:  # it has keys that a recipe must say
-        options = None
-    if options is not None:
-        with blamed(adapter, "augment", place):
-            made["augment"] = adapter.augment(x.clone(), options, generator)
-    for method, given in made.items():
+        pass
+    else:
+        ways["augment"] = lambda x: adapter.augment(x, options, generator())
+    for method, way in ways.items():
+        own = x.clone()
+        with blamed(adapter, method, place):
+            given, again = way(own), way(own)
         if not isinstance(given, torch.Tensor) or tuple(given.shape) != (1, *shape):
             got = f"shape {tuple(given.shape)}" if isinstance(given, torch.Tensor) else type(given)
             expected = f"a tensor of shape {(1, *shape)}: rows, then the shape of input_shape"
             raise broken(adapter, method, got, expected)
+        if given.dtype == torch.float64:
+            raise broken(adapter, method, given.dtype, torch.float32)
+        if not given.isfinite().all():
+            raise broken(adapter, method, "values that are not finite", "finite ones")
+        if not torch.equal(own, x):
+            raise broken(adapter, method, "rows that it changed in place", "x itself unchanged")
+        if not torch.equal(given, again):
+            got = "other rows when asked once more"
+            raise broken(adapter, method, got, "that whatever is drawn comes from `generator`")
 
 
 def _check_features(adapter: Adapter, found: Any) -> None:

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from medmcl.core.batch import InputShape
 from medmcl.core.errors import ConfigError
-from medmcl.encoders.joined import Joined
+from medmcl.encoders.joined import Derived, Joined
 from medmcl.encoders.shared.tower import SharedTower
 from medmcl.encoders.towers import Towers
 
@@ -104,3 +104,26 @@ def test_shared_towers_join_too():
     again = Joined(parts, ["note"], "concatenation")
     again.load_state_dict(joined.state_dict())
     assert torch.equal(again.eval()(one).pooled["note"], seen.pooled["note"])
+
+
+class Doubled(torch.nn.Module):
+    """Derives the features twice as long."""
+
+    width = 6
+
+    def forward(self, x):
+        return 2 * x
+
+
+@pytest.mark.parametrize("space", ["features", "pooled"])
+@pytest.mark.parametrize(
+    "model",
+    [towers(0), Joined([towers(0), towers(1)], ["left"], "concatenation"),
+     Joined([towers(0), towers(1)], ["left"], "average"), Derived(towers(0), {"left": Doubled()})],
+)  # fmt: skip
+def test_one_modality_alone_is_what_the_model_gives_of_it(model, space):
+    alone = model.alone("left", space).eval()
+    with torch.no_grad():
+        own = getattr(model.eval()(batch()), space)["left"]
+        assert torch.equal(alone(batch().inputs["left"]), own)
+    assert not any("right" in name for name, _ in alone.named_parameters())

@@ -1,5 +1,8 @@
 """An adapter of another package that breaks its contract is named, with the record it broke on."""
 
+import sys
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +10,13 @@ from plugin_package import PLUGIN, write_lungs
 
 from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError, ContractError
+from medmcl.core.findings import Finding
 from medmcl.data.check.check import check_cohort
 from medmcl.data.cohort.cohort import load_cohort
 from medmcl.data.loading.prepare import prepare
+from medmcl.data.loading.reading import content_digest
 from medmcl.modalities import ADAPTERS, readers
+from medmcl.modalities.outside import code_of
 
 INPUTS = {"lungs": {"rate_hz": 5}}
 WHO = "adapter 'spirometry' (package medmcl-spirometry)"
@@ -87,6 +93,10 @@ BROKEN = [
     ({"plain": gives(torch.zeros(1, 30))}, "breaks its contract in plain", "(1, 1, 30)"),
     ({"augment": gives(None)}, "breaks its contract in augment", "NoneType"),
     ({"augment": boom}, "failed in augment on record p", "KeyError: 'oops'"),
+    ({"augment": lambda self, x, *_: x.add_(1)}, "breaks its contract in augment", "in place"),
+    ({"augment": lambda self, x, *_: x.double()}, "breaks its contract in augment", "float64"),
+    ({"augment": lambda self, x, *_: x + torch.rand(1)}, "contract in augment", "once more"),
+    ({"plain": lambda self, x: x / 0}, "breaks its contract in plain", "not finite"),
     ({"simple_features": boom}, "failed in simple_features on record p", "KeyError: 'oops'"),
     ({"simple_features": gives({"fev1": "a"})}, "contract in simple_features", "fev1: 'a'"),
     ({"prepared_shape": property(boom)}, "failed in", "KeyError: 'oops'"),
@@ -114,6 +124,54 @@ def test_an_inspection_that_gives_no_findings_is_named(found, lungs, folder):
     lungs(inspect=gives(found))
     with pytest.raises(ContractError, match="breaks its contract in inspect on record p"):
         check_cohort(folder)
+
+
+def test_a_finding_of_no_level_is_named(lungs, folder):
+    lungs(inspect=gives([Finding(code="a", where="b", what="c", fix="d", level="warn")]))
+    with pytest.raises(ContractError, match="a Finding with 'warn'"):
+        check_cohort(folder)
+
+
+def test_what_reading_raises_by_chance_may_be_the_adapters_fault(lungs, folder):
+    lungs(read=boom)
+    (error,) = [one for one in check_cohort(folder, INPUTS) if one.code == "spirometry.unreadable"]
+    assert f"or {WHO} is at fault (got KeyError: 'oops' (test_outside.py, line" in error.what
+    assert "raise RecordError" in error.fix
+
+
+class Bare:
+    """A raw record without a `__repr__` of its own, which would show where it lies."""
+
+    def __init__(self, litres):
+        self.litres = litres
+
+
+@dataclass
+class Listed:
+    litres: list
+
+
+@pytest.mark.parametrize("kind", [Bare, Listed])
+def test_copies_are_told_by_what_any_object_holds(kind):
+    first = content_digest(kind([1.0, 2.0]))
+    assert first == content_digest(kind([1.0, 2.0]))
+    assert first != content_digest(kind([1.0, 3.0]))
+
+
+def test_rows_of_older_code_are_not_taken(lungs, folder, tmp_path, monkeypatch):
+    made = lungs()
+    cohort, _ = load_cohort(folder)
+    before = prepare(cohort, INPUTS, cache=tmp_path).inputs("lungs")[0]
+    own = made.prepare
+    monkeypatch.setattr(made, "prepare", lambda self, raw: own(self, raw) + 1)
+    again = prepare(cohort, INPUTS, cache=tmp_path).inputs("lungs")[0]
+    assert np.array_equal(again, before), "what the package's files say did not change"
+    copied = tmp_path / "code.py"
+    copied.write_text("# newer")
+    monkeypatch.setattr(sys.modules[made.__mro__[1].__module__], "__file__", str(copied))
+    code_of.cache_clear()
+    anew = prepare(cohort, INPUTS, cache=tmp_path).inputs("lungs")[0]
+    assert np.array_equal(anew, before + 1)
 
 
 def test_a_shape_that_is_missing_is_named(lungs, folder):

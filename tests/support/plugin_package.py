@@ -14,7 +14,7 @@ COHORT = """
 schema: medmcl/cohort@1
 subjects: {table: people.csv, id: id}
 modalities:
-  lungs: {reader: spirometry, path: "lungs/{id}.csv"}
+  lungs: {reader: spirometry, path: "lungs/{id}.csv", factor: calibration}
   clinic: {reader: table, columns: [age, height]}
 tasks:
   copd: {kind: binary, column: copd}
@@ -60,7 +60,8 @@ def write_lungs(folder: Path, people: int = 80, copies: int = 0) -> Path:
         (folder / "lungs" / f"p{people - 1 - number}.csv").write_bytes(source)
     age = 50 + 10 * copd + generator.normal(0, 8, people)
     table = pd.DataFrame({"id": [f"p{n}" for n in range(people)], "age": age.round(1),
-                          "height": height.round(2), "copd": copd.astype(int)})  # fmt: skip
+                          "height": height.round(2), "copd": copd.astype(int),
+                          "calibration": 1.0})  # fmt: skip
     table.to_csv(folder / "people.csv", index=False)
     (folder / "cohort.yaml").write_text(COHORT, encoding="utf-8")
     return folder

@@ -27,6 +27,13 @@ class SpirometrySource(Config):
     reader: Literal["spirometry"]
     time: str = Field(default="seconds", description="column with the time")
     volume: str = Field(default="litres", description="column with what was blown out by then")
+    factor: str | None = Field(
+        default=None, description="column of the people's table: litres that a unit of volume is"
+    )
+
+    def named_cells(self) -> list[str]:
+        """Say which cells of a record's row `read` needs: `place.values` holds them."""
+        return [] if self.factor is None else [self.factor]
 
 
 class SpirometrySettings(Config):
@@ -62,7 +69,7 @@ class Spirometry:
         """Read time and volume.
 
         Raises:
-            RecordError: No table, or without the two columns.
+            RecordError: No table, or without the two columns; the cell of the factor is no number.
         """
         path = place.paths["path"]
         try:
@@ -78,7 +85,13 @@ class Spirometry:
                 expected=" and ".join(wanted),
                 fix="name them under the modality: time: COLUMN, volume: COLUMN",
             )
-        return table.rename(columns=wanted)[["seconds", "litres"]].astype(float)
+        table = table.rename(columns=wanted)[["seconds", "litres"]].astype(float)
+        if self.source.factor is not None:
+            factor = place.values[self.source.factor]
+            if not isinstance(factor, int | float):
+                raise RecordError("has no factor", where=path, got=factor, expected="a number")
+            table["litres"] *= factor
+        return table
 
     def inspect(self, raw: pd.DataFrame, place: RecordRef) -> list[Finding]:
         """Gaps, air breathed in again, and volumes in millilitres."""

@@ -18,6 +18,8 @@ from medmcl.core.contracts import AcceptsFaults, Adapter, RecordRef, traits
 from medmcl.core.errors import CohortError, ConfigError, ContractError, MedmclError, RecordError
 from medmcl.core.findings import (
     LEAVE_OUT,
+    LEVELS,
+    SCOPES,
     Finding,
     cohort_error,
     cohort_warning,
@@ -72,8 +74,6 @@ _OF_A_CELL = frozenset({"tabular.number"})
 _FIT_ON, _TRIED = 200, 3
 _EXPLAINED = (ContractError, MispreparedError)
 """What a package or its row is at fault of: shown with what was got and expected."""
-_LEVELS = ("error", "warning")
-_SCOPES = ("cohort", "task", "record")
 
 
 class Checked(list[Finding]):
@@ -246,7 +246,7 @@ class _Modality:
         beside: dict[int, list[Finding]] = {}
         if not any(one.usable for one in read):
             records = _of_all(name, records, len(read))
-        if self.wanted:
+        if self.wanted and any(one.usable for one in read):
             records += self._try_preparing(sides)
             beside = self._beside_train(read)
             records += [finding for found in beside.values() for finding in found]
@@ -467,7 +467,7 @@ def grouped(findings: Iterable[Finding]) -> list[Finding]:
     """Sort findings: errors first, then by scope and code; each once."""
     return sorted(
         dict.fromkeys(findings),
-        key=lambda f: (_LEVELS.index(f.level), _SCOPES.index(f.scope), f.code),
+        key=lambda f: (LEVELS.index(f.level), SCOPES.index(f.scope), f.code),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from medmcl.core.config import Config, FileName
-from medmcl.core.contracts import Traits, traits
+from medmcl.core.contracts import NamesCells, Traits, traits
 from medmcl.modalities import ADAPTERS
 
 Scalar = str | int | float | bool
@@ -543,11 +543,7 @@ class ModalitySpec:
     @property
     def source_columns(self) -> list[str]:
         """All columns of its table that the adapter reads."""
-        told = self.source.model_dump()
-        frames, ancestry = told.get("frames"), told.get("ancestry")
-        named = list(frames.values()) if isinstance(frames, dict) else []
-        named += told.get("controls") or ()  # in whom genotypes are judged together
-        named += [ancestry] if ancestry is not None else []
+        named = self.source.named_cells() if isinstance(self.source, NamesCells) else ()
         return [*self.needed_columns, *self.cell_columns, *named]
 
 

@@ -56,6 +56,7 @@ from medmcl.data.loading.shared_work import Parts, Shard
 from medmcl.modalities.outside import (
     blamed,
     checked_state,
+    code_of,
     fitted_shape,
     refuse_incomplete,
     rehearse,
@@ -541,7 +542,9 @@ def _fitted(
 def described(cohort: Cohort, name: str, adapter: Adapter) -> list[Any]:
     """Say how the records of a modality are read, without what an adapter learned."""
     source = cohort.spec.modalities[name].source.model_dump(mode="json")
-    return [adapter.kind, source, adapter.settings.model_dump(mode="json")]
+    said = [adapter.kind, source, adapter.settings.model_dump(mode="json")]
+    code = code_of(type(adapter))
+    return [*said, code] if code else said
 
 
 def _read_sound(parts: OutcomeParts) -> Stored | None:

@@ -31,7 +31,14 @@ from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.cohort.places import PlaceArray
 from medmcl.data.loading.worker_pool import each
 from medmcl.modalities import ADAPTERS
-from medmcl.modalities.outside import blamed, checked_findings, checked_row, fitted_shape, said_of
+from medmcl.modalities.outside import (
+    blamed,
+    checked_findings,
+    checked_row,
+    fitted_shape,
+    reading,
+    said_of,
+)
 
 TOGETHER, ROWS_TOGETHER = 200, 5000
 """So many records of a modality, or rows of a table, are also judged together."""
@@ -80,7 +87,8 @@ def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]
         with damage(None):  # but a missing extra, a wrong setting: not the record's fault
             refuse_odd(place.paths.values(), place.roots)
             refuse_odd(record_files(adapter, place), place.roots)
-            raw = adapter.read(place)
+            with reading(adapter):
+                raw = adapter.read(place)
     except RecordError as error:
         return None, [_unreadable(adapter, place, error)]
     # Inspect a record that could be read; a check that breaks is one fault of one record
@@ -296,7 +304,8 @@ def _parts(content: Any) -> Iterable[tuple[object, Any]] | None:
         return (("shape", content.shape), ("cells", content.ravel().tolist()))
     if is_dataclass(content) and not isinstance(content, type):
         values = [getattr(content, item.name) for item in fields(content)]
-        return [("", value) for value in values if isinstance(value, np.ndarray)]
+        arrays = [value for value in values if isinstance(value, np.ndarray)]
+        return [("", value) for value in arrays or values]
     if isinstance(content, pd.DataFrame):
         return (
             ("rows", content.index.to_numpy()),
@@ -307,8 +316,10 @@ def _parts(content: Any) -> Iterable[tuple[object, Any]] | None:
     if isinstance(content, list | tuple):
         is_plain = all(isinstance(one, _PLAIN) for one in content)
         return None if is_plain else tuple(enumerate(content))
-    is_array = hasattr(content, "__array__")  # a tensor, a column of a table
-    return (("", np.asarray(content)),) if is_array else None
+    if hasattr(content, "__array__"):  # a tensor, a column of a table
+        return (("", np.asarray(content)),)
+    shows_address = type(content).__repr__ is object.__repr__
+    return (("", content.__getstate__()),) if shows_address else None
 
 
 _PLAIN = (str, bytes, bool, int, float, type(None))

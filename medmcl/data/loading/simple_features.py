@@ -21,7 +21,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.sealed import reading
 from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.cache import entry_key
-from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.prepare import Prepared, described
 from medmcl.data.loading.reading import record_files
 from medmcl.data.loading.simple_reading import FilledNumbers, SimpleReading, TermWeights
 from medmcl.data.loading.worker_pool import each
@@ -226,9 +226,8 @@ def _by_sample(values: Any, index: np.ndarray, present: np.ndarray) -> Any:
 
 def _key(prepared: Prepared, modality: str, places: Sequence[RecordRef]) -> str:
     adapter: Adapter = prepared.adapters[modality]
-    source = prepared.cohort.spec.modalities[modality].source.model_dump(mode="json")
-    shown = adapter.settings.model_dump(mode="json")
-    description = ["simple", VERSION, adapter.kind, source, shown, adapter.state()]
+    said = described(prepared.cohort, modality, adapter)
+    description = ["simple", VERSION, *said, adapter.state()]
     return entry_key(description, places, partial(record_files, adapter))
 
 

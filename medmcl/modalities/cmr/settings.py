@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -55,6 +56,10 @@ class CMRSource(Config):
     """number of a cycle's first frame in those columns (ACDC: 1)"""
     orient: Literal["canonical", "stored"] = "canonical"
     """turn the plane by the header, or leave it as stored"""
+
+    def named_cells(self) -> Iterable[str]:
+        """Columns with the numbers of frames."""
+        return self.frames.values()
 
     @model_validator(mode="after")
     def _check(self) -> CMRSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -24,6 +25,10 @@ class GeneticsSource(Config):
     ancestry: str | None = None
     """Column of the ancestry; equilibrium is tested in each apart."""
     gives: Literal["dosages", "components"] = "dosages"
+
+    def named_cells(self) -> Iterable[str]:
+        """Columns that say in whom genotypes are judged together."""
+        return [*(self.controls or ()), *([] if self.ancestry is None else [self.ancestry])]
 
     @field_validator("controls")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from medmcl.core.config import nearest, refuse_absent, yaml_text
-from medmcl.core.contracts import GuessesReader, traits
+from medmcl.core.contracts import GuessesReader, NamesCells, traits
 from medmcl.core.errors import FIND_FILE, CohortError, ConfigError
 from medmcl.core.findings import LEAVE_OUT, Finding
 from medmcl.core.path_suggestions import instead_of
@@ -77,7 +77,7 @@ def write_person(
             people[f"{name}_file"] = str(records[name].absolute())
             frames = {one: column for one, column in source.get("frames", {}).items()
                       if column in values}  # fmt: skip
-            people |= {column: values[column] for column in frames.values()}
+            people |= {one: values.get(one) for one in _cells(kind, source)}
             said = {"frames": frames, "first_frame": source.get("first_frame", 0)} if frames else {}
             modalities[name] = {**_of_file(name, kind, source, records[name]), **said}
             _refuse_unsaid(name, modalities[name], records[name], overrides or {})
@@ -92,6 +92,22 @@ def write_person(
     path = folder / "cohort.yaml"
     path.write_text(yaml_text(tree, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def _cells(kind: str, source: Mapping[str, Any]) -> list[str]:
+    """Columns that the run's records of a kind had cells of, beside their files."""
+    told = ADAPTERS[kind].Source(**source) if source else None
+    return [*told.named_cells()] if isinstance(told, NamesCells) else []
+
+
+def not_given(run: Run, records: Iterable[str], values: Mapping[str, str]) -> list[str]:
+    """Columns of which a record of the run needed a cell, and this person has none."""
+    columns: list[str] = []
+    known = _known(run, [])
+    for kind, source in (known[name] for name in records if name in known):
+        of_many = traits(ADAPTERS[kind]).of_many
+        columns += _cells(kind, {key: one for key, one in source.items() if key not in of_many})
+    return [one for one in dict.fromkeys(columns) if one not in values]
 
 
 def fix_of_person(fix: str) -> str:
@@ -192,15 +208,14 @@ def _refuse_values(
     codes: Codes,
 ) -> None:
     columns: list[str] = []
-    numbers = set()
+    numbers: set[str] = set()
     for kind, source in known.values():
         own = source.get("columns", {}) if _is_table(kind) else {}
         numbers |= {column for column, one in own.items() if _kind_of(one) == "number"}
-        columns += own
-        columns += source.get("frames", {}).values()
+        columns += own or _cells(kind, source)
     for name, value in values.items():
         where = f"--value {name}={value}"
-        what, none = f"no table of the run has a column '{name}'", "a run that reads a table"
+        what, none = f"no record of the run had a column '{name}'", "a run that reads a table"
         refuse_absent(name, columns, what, where=where, none=none)
         is_none = plain(value) in codes_of(name, codes)
         if name in numbers and not is_none and not read_cell(value, "number")[1]:

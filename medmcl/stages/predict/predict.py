@@ -28,6 +28,7 @@ from medmcl.stages.predict.cohort import open_people
 from medmcl.stages.predict.inputs import Inputs, read_inputs, refuse_people
 from medmcl.stages.predict.one_person import (
     fix_of_person,
+    not_given,
     taken_from_training,
     way_out_of_person,
     write_person,
@@ -216,7 +217,9 @@ def predict_person(
             where=" ".join(given), way_out=partial(way_out_of_person, run),
         )  # fmt: skip
     if found.faults:
-        said = [replace(one, fix=fix_of_person(one.fix)) for one in found.faults]
+        lacks = "".join(f"; or say what its cell '{one}' was: --value {one}=…"
+                        for one in not_given(run, records, values))  # fmt: skip
+        said = [replace(one, fix=fix_of_person(one.fix) + lacks) for one in found.faults]
         raise CohortError(f"a record cannot be used:\n{listed(said)}", where="--record")
     if not found.table["predicted"].notna().any():
         first = found.table.iloc[0]

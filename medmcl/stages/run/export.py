@@ -23,12 +23,10 @@ from medmcl.core.config import lookup, read_yaml
 from medmcl.core.contracts import traits
 from medmcl.core.errors import ArtefactError, ExtraNotInstalledError
 from medmcl.core.file_lock import claimed
-from medmcl.core.layers import widen
 from medmcl.core.limits import parse_json
 from medmcl.core.rng import numpy_generator
 from medmcl.core.sealed import plain
 from medmcl.core.suppression import placeless
-from medmcl.encoders.towers import Tower
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.model_settings import tower_settings
 from medmcl.stages.run.outputs import claim_names
@@ -52,20 +50,6 @@ SIZES = (3, 7)
 _TOKENISERS = ("clip", "model")
 """Keys of what a text modality learned that say where its tokeniser lay."""
 _FILES = re.compile(rf"{re.escape(CONFIG)}|{CARD}|model\.safetensors|.+\.(pt2|onnx)")
-
-
-class Encode(nn.Module):
-    """Encoder input (B, ...) to vectors (B, width) in float32, as `Run.embed` gives them."""
-
-    def __init__(self, tower: Tower, space: str) -> None:
-        super().__init__()
-        self.encoder = tower.encoder
-        self.tower = tower if space == "pooled" else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode."""
-        features = self.encoder(x).features
-        return widen(features) if self.tower is None else self.tower.project(features)
 
 
 def export(
@@ -136,7 +120,7 @@ def _written(
             log.warning(said)
     with folder_aside(out, replace=True) as aside:
         for name in names:
-            network = Encode(towers.tower(name), space).eval()
+            network = towers.alone(name, space).eval()
             parts[name]["file"] = write(network, run.shapes[name], aside / name)
         if format == "hf":
             kept = {f"{name}.{key}": value for name in names
