@@ -71,7 +71,7 @@ def _slips(encoder: Encoder, row: Tensor) -> list[str]:
     slips += _of_tokens("tokens", both.tokens, None, encoder.width)
     count = encoder.num_tokens
     if count is not None and count > 1:
-        hidden = torch.arange(count).expand(2, count) < count // 2
+        hidden = torch.arange(count, device=row.device).expand(2, count) < count // 2
         seen = encoder(rows, hidden)
         slips += _of_tokens("visible tokens", seen.tokens, count - count // 2, encoder.width)
     return slips
