@@ -18,10 +18,10 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 
 from benchmarks import study
+from benchmarks.brain.score_tests import score_tests
 from benchmarks.study import Row, number, table
 from medmcl.core.findings import counted
 from medmcl.encoders import build_encoder
-from medmcl.evaluation.metrics.association import score_test
 from medmcl.modalities.genetics.adapter import Genetics
 from medmcl.modalities.genetics.files import Dosages
 from medmcl.modalities.genetics.settings import GeneticsSettings, GeneticsSource
@@ -100,7 +100,7 @@ def association(people: People) -> dict[str, list[Row]]:
     asked += [(counted(k, "component"), scores[:, :k]) for k in (1, 2, 5, 10)]
     asked += [("the true stratum", known)]
     whole = [
-        tested(name, score_test(x[:, 0], people.case, covariates, x[:, 1] > 0))
+        tested(name, score_tests(x[:, 0], people.case, covariates, x[:, 1] > 0))
         for name, covariates in asked
     ]
     half = np.random.default_rng(0).permutation(len(people.case))
@@ -110,7 +110,7 @@ def association(people: People) -> dict[str, list[Row]]:
     x, scores = prepared(adapter, people)[new], prepared(components, people)[new, 0]
     asked = [("none", None), ("1 component", scores[:, :1]), ("10 components", scores)]
     projected = [
-        tested(name, score_test(x[:, 0], people.case[new], covariates, x[:, 1] > 0))
+        tested(name, score_tests(x[:, 0], people.case[new], covariates, x[:, 1] > 0))
         for name, covariates in [*asked, ("the true stratum", known[new])]
     ]
     shrinkage = ", ".join(f"{value:.2f}" for value in components.panel.ancestry.shrinkage)
