@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from medmcl.evaluation.metrics import weighted_binary as kernels
-from medmcl.evaluation.metrics.brief import brief, span
 from medmcl.evaluation.metrics.calibration_metrics import (
     CALIBRATION_INTERCEPT,
     CALIBRATION_SLOPE,
@@ -58,7 +57,7 @@ class CalibrationGroup:
         return self.subjects < fewest or any(0 < count < fewest for count in parts)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CalibrationCurve:
     """The smooth curve: observed over predicted, with a pointwise bootstrap band.
 
@@ -73,9 +72,6 @@ class CalibrationCurve:
     observed: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
-
-    def __repr__(self) -> str:
-        return brief(self, predicted=span(self.predicted), observed=span(self.observed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +118,12 @@ class Calibration:
     e50: float | None
     e90: float | None
     emax: float | None
-    curve: CalibrationCurve | None
-    groups: tuple[CalibrationGroup, ...]
+    curve: CalibrationCurve | None = field(repr=False)
+    groups: tuple[CalibrationGroup, ...] = field(repr=False)
     n: int
     events: int
     subjects: int
     note: str = ""
-
-    def __repr__(self) -> str:
-        names = ("horizon", "intercept", "slope", "observed_expected", "ici", "n", "events", "note")
-        return brief(self, **{name: getattr(self, name) for name in names})
 
 
 def _observed_expected(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:

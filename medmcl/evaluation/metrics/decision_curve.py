@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.metrics import weighted_binary as kernels
-from medmcl.evaluation.metrics.brief import brief, span
 from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.metric import (
     Metric,
@@ -47,32 +46,20 @@ class DecisionCurve:
         note: What a reader must know.
     """
 
-    thresholds: tuple[float, ...]
-    model: Values
-    treat_all: Values
-    treat_none: Values
-    standardised: Values
-    avoided: Values
-    treated: Values
-    low: Values
-    high: Values
+    thresholds: tuple[float, ...] = field(repr=False)
+    model: Values = field(repr=False)
+    treat_all: Values = field(repr=False)
+    treat_none: Values = field(repr=False)
+    standardised: Values = field(repr=False)
+    avoided: Values = field(repr=False)
+    treated: Values = field(repr=False)
+    low: Values = field(repr=False)
+    high: Values = field(repr=False)
     prevalence: float
     n: int
     events: int
     subjects: int
     note: str = ""
-
-    def __repr__(self) -> str:
-        best = max((value for value in self.model if value is not None), default=None)
-        return brief(
-            self,
-            thresholds=span(self.thresholds),
-            highest=best,
-            prevalence=self.prevalence,
-            n=self.n,
-            events=self.events,
-            note=self.note,
-        )
 
 
 def net_benefit_metric(threshold: float, prevalence: float | None = None) -> Metric:

@@ -164,4 +164,5 @@ def test_one_subject_gives_no_band():
     assert found.low == found.high == (None,)
     assert found.note == "one subject: no interval"
     assert found.thresholds == (0.2,)
+    assert len(repr(net_benefit(y, p))) < 200  # a notebook shows no curve
     assert net_benefit(y, p, 0.3).treated == (0.75,)  # who is at the threshold is treated

@@ -14,7 +14,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from medmcl.core.errors import ConfigError
-from medmcl.evaluation.metrics.brief import brief, span
 from medmcl.evaluation.metrics.metric import (
     Estimate,
     NotEstimable,
@@ -160,7 +159,7 @@ def _within(
     return np.where(known, values, np.nan)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SurvivalCurve:
     """A Kaplan-Meier curve: values hold from each time to the next; 1 before the first.
 
@@ -179,15 +178,6 @@ class SurvivalCurve:
     high: tuple[float, ...]
     at_risk: tuple[float, ...]
     events: tuple[float, ...]
-
-    def __repr__(self) -> str:
-        return brief(
-            self,
-            times=span(self.times),
-            survival=span(self.survival),
-            at_risk=self.at_risk[0],
-            events=sum(self.events),
-        )
 
     def at(self, times: Any) -> tuple[Estimate, ...]:
         """Read the curve at some times; not estimable beyond the last follow-up."""
