@@ -174,8 +174,8 @@ class LooksAtRows(Protocol):
             cells: The columns that records read, a row a record.
 
         Returns:
-            For each row a text, the same of rows with the same content, if `inspect` would find
-            nothing in it; empty where the row must be read to tell.
+            For each row a text, the same of rows with the same content, in other calls too, if
+            `inspect` would find nothing in it; empty where the row must be read to tell.
         """
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,8 +50,8 @@ from medmcl.data.loading.cache import entry_key
 from medmcl.data.loading.outcome_parts import OutcomeParts, stand_of
 from medmcl.data.loading.prepare import build_adapters, cache_folder, described, row_bytes
 from medmcl.data.loading.reading import (
+    Looked,
     MispreparedError,
-    Outcome,
     fit,
     good_raws,
     good_records,
@@ -64,6 +64,7 @@ from medmcl.data.loading.reading import (
     record_files,
 )
 from medmcl.data.loading.shared_work import Parts, Shard
+from medmcl.data.tables.mapped import let_go
 from medmcl.modalities.outside import rehearse
 from medmcl.modalities.tabular.settings import TabularSource
 
@@ -234,31 +235,33 @@ class _Modality:
         cohort, name, rows, places = self.cohort, self.name, self.rows, self.places
         findings = self._accepted()
         read = self._read(progress, parts)
-        subjects = cohort.records[name]["subject"].to_numpy(object)[rows].tolist()
-        sides = cohort.sides(name)[rows].tolist()
-        digests = [outcome.digest if outcome.usable else "" for outcome in read]
-        sketches = [outcome.sketch for outcome in read]
+        subjects = cohort.records[name]["subject"].to_numpy(object)[rows]
+        sides = cohort.sides(name)[rows]
+        digests = read.digests.copy()
+        digests[read.bad] = b""
+        sketches: list[np.ndarray | None] = [None] * len(digests)
+        for row, one in read.read.items():
+            sketches[row] = one.sketch
         copies = find_copies(self.adapter, places, sides, digests, sketches)
         if cohort.spec.modalities[name].traits.tabular:
             findings += same_rows(name, places, subjects, sides, digests)
         records = self._records(read)
         records += [finding for found in copies.values() for finding in found]
         beside: dict[int, list[Finding]] = {}
-        if not any(one.usable for one in read):
-            records = _of_all(name, records, len(read))
-        if self.wanted and any(one.usable for one in read):
+        if len(read.bad) == len(digests):
+            records = _of_all(name, records, len(digests))
+        if self.wanted and len(read.bad) < len(digests):
             records += self._try_preparing(sides)
             beside = self._beside_train(read)
             records += [finding for found in beside.values() for finding in found]
         excludes = cohort.spec.keys.on_bad_record == "exclude"
         if excludes:
             records = [_excluded(finding) for finding in records]
-            if len(read) == len(cohort.records[name]) and not any(one.usable for one in read):
-                what = f"none of its {len(read)} records can be used, all are excluded"
-                records += [self._absent(what, is_error=self.wanted)] if read else []
-        unusable = {row for row, one in zip(rows, read, strict=True) if not one.usable}
-        readable = np.array([bool(one.digest) for one in read], dtype=bool)
-        together = inspect_together(self.adapter, name, places[readable])
+            if len(read.bad) == len(digests) == len(cohort.records[name]):
+                what = f"none of its {len(digests)} records can be used, all are excluded"
+                records += [self._absent(what, is_error=self.wanted)] if len(digests) else []
+        unusable = {rows[row] for row in read.bad}
+        together = inspect_together(self.adapter, name, places[read.digests != b""])
         doubtful = {
             rows[row]
             for row, found in copies.items()
@@ -266,9 +269,8 @@ class _Modality:
         }
         bad = unusable | doubtful | set(beside)
         findings += self._presence(bad if excludes else set())
-        held = max((one.held for one in read), default=0)
         cached = row_bytes(self.adapter) * len(cohort.records[name]) if self.wanted else 0
-        counted_ = count_records(cohort, name, [*rows], bad, held, cached)
+        counted_ = count_records(cohort, name, rows, bad, read.held, cached)
         return [*findings, *records, *together], counted_, bad
 
     def lost(self, bad: set[int], tasks: Sequence[str]) -> list[Finding]:
@@ -294,12 +296,12 @@ class _Modality:
         key = entry_key(said, places, partial(record_files, self.adapter))
         return OutcomeParts(self.adapter, self.name, places, parts / key, prepared=False)
 
-    def _read(self, progress: Callable[[int], object], parts: Path | None) -> list[Outcome]:
+    def _read(self, progress: Callable[[int], object], parts: Path | None) -> Looked:
         """Read and inspect records, without the findings to ignore."""
         ignored = frozenset() if self.wanted else _OF_A_RECIPE
         read = look(self.adapter, self.places)
-        doubtful = np.flatnonzero([one is None for one in read])
-        done = len(read) - len(doubtful)
+        doubtful = read.doubtful
+        done = len(read.digests) - len(doubtful)
         if done:
             progress(done)
         found = outcomes(self.adapter, self.name, self.places[doubtful], prepared=False)
@@ -307,15 +309,15 @@ class _Modality:
             found = self.in_parts([*self.places[doubtful]], parts).outcomes()
         for row, outcome in zip(doubtful.tolist(), found, strict=True):
             kept = tuple(finding for finding in outcome.findings if finding.code not in ignored)
-            read[row] = outcome if kept == outcome.findings else replace(outcome, findings=kept)
+            read.add(row, outcome if kept == outcome.findings else replace(outcome, findings=kept))
             done += 1
             progress(done)
-        return cast(list[Outcome], read)
+        return read
 
-    def _records(self, read: list[Outcome]) -> list[Finding]:
+    def _records(self, read: Looked) -> list[Finding]:
         """Give what is wrong with records one by one."""
         places, count = self.places, len(self.cohort.records[self.name])
-        findings = [finding for outcome in read for finding in outcome.findings]
+        findings = [finding for outcome in read.read.values() for finding in outcome.findings]
         missing = sum(finding.code.endswith(".missing_file") for finding in findings)
         shown = record_files(self.adapter, places[0]) if missing else []
         if shown and missing == len(places) and not any(members.exists(path) for path in shown):
@@ -377,34 +379,35 @@ class _Modality:
         """Note records whose faults are accepted and that are not there."""
         source = self.cohort.spec.modalities[self.name].source
         accepted = source.accept if isinstance(source, AcceptsFaults) else {}
-        known = set(map(str, self.cohort.records[self.name].index))
-        unknown = sorted(set(accepted) - {"*"} - known)
+        asked = set(accepted) - {"*"}
+        known = set(map(str, self.cohort.records[self.name].index)) if asked else set()
+        unknown = sorted(asked - known)
         if not unknown:
             return []
         what = f"there is no record {', '.join(unknown[:5])}{nearest(unknown[0], known)}"
         fix = "write ids of records, as check names them, or take them out"
         return [cohort_warning("cohort.accept", f"{self.where}.accept", what, fix)]
 
-    def _beside_train(self, read: Sequence[Outcome]) -> dict[int, list[Finding]]:
+    def _beside_train(self, read: Looked) -> dict[int, list[Finding]]:
         """Errors of sound records that show once the adapter knows from train what is usual."""
         if not traits(self.adapter).inspects_fitted:
             return {}
-        errors = {}
-        for row, place, one in zip(self.rows, self.places, read, strict=True):
-            if one.usable:
+        errors, bad = {}, set(read.bad)
+        for number, (row, place) in enumerate(zip(self.rows, self.places, strict=True)):
+            if number not in bad:
                 found = of_modality(read_record(self.adapter, place)[1], self.name)
                 errors[row] = [one for one in found if one.level == "error"]
         return {row: some for row, some in errors.items() if some}
 
-    def _try_preparing(self, sides: list[str]) -> list[Finding]:
+    def _try_preparing(self, sides: np.ndarray) -> list[Finding]:
         """Prepare a few records with the recipe's settings, so that these are tried too.
 
         Where not one of them can be prepared the settings are at fault, not the records.
         """
         adapter, places, name = self.adapter, self.places, self.name
-        train = [number for number, side in enumerate(sides) if side == "train"]
+        train = np.flatnonzero(sides == "train")
         spread = _some(len(train), _FIT_ON)  # files may be sorted by outcome
-        others = sorted(set(range(len(train))) - set(spread))
+        others = (number for number in range(len(train)) if number not in spread)
         learned = (places[train[number]] for number in (*spread, *others))
         faults: list[MedmclError] = []
         prepared = 0
@@ -471,9 +474,9 @@ def grouped(findings: Iterable[Finding]) -> list[Finding]:
     )
 
 
-def _some(count: int, limit: int | None) -> list[int]:
+def _some(count: int, limit: int | None) -> Sequence[int]:
     if limit is None or count <= limit:
-        return list(range(count))
+        return range(count)
     return [int(row) for row in np.linspace(0, count - 1, limit).round()]
 
 
@@ -525,7 +528,7 @@ def check_shard(
         adapter = _build(cohort, name, inputs.get(name) or {}, [])
         modality = _Modality(cohort, name, adapter, range(len(cohort.records[name])), wanted=False)
         places = cohort.records[name]["place"].array
-        doubtful = np.flatnonzero([one is None for one in look(adapter, places)])
+        doubtful = look(adapter, places).doubtful
         shared = modality.in_parts([*places[doubtful]], parts)
         made.append((shared, shared.make(shard, told)))
     return stand_of(made)
@@ -635,7 +638,7 @@ def _told_by_cells(cohort: Cohort, task_name: str, own: set[str]) -> list[Findin
     subjects = cohort.samples["subject"].to_numpy(object)
     shown = {name for spec in cohort.spec.modalities.values() for name in spec.cell_columns} - own
     inputs = cohort.subjects[[one for one in cohort.subjects if one in shown]]
-    table = inputs.reindex(pd.Index(subjects, dtype=object))
+    rows = inputs.index.get_indexer(pd.Index(subjects, dtype=object))
     findings = []
     for number, label in enumerate(targets.columns):
         if targets.kind == "survival" and label != "event":
@@ -645,9 +648,11 @@ def _told_by_cells(cohort: Cohort, task_name: str, own: set[str]) -> list[Findin
             continue
         for name, spec in cohort.spec.modalities.items():
             for column in spec.cell_columns:
-                if column not in table:
+                if column not in inputs:
                     continue
-                filled = table[column].notna().to_numpy()
+                cells = inputs[column].take(rows)
+                filled = cells.notna().to_numpy()
+                let_go()
                 with_it, without = filled[known & has].mean(), filled[known & ~has].mean()
                 if abs(with_it - without) >= NEARLY_ALL:
                     what = (
@@ -655,7 +660,7 @@ def _told_by_cells(cohort: Cohort, task_name: str, own: set[str]) -> list[Findin
                         f"{100 * with_it:.0f} % of those with it and {100 * without:.0f} % of "
                         "others"
                     )
-                elif _share_no_value(table[column][known & has], table[column][known & ~has]):
+                elif _share_no_value(cells[known & has], cells[known & ~has]):
                     what = (
                         f"{column} of '{name}' alone tells the outcome: no value of it is found "
                         "both among those with the outcome and among others, or between the two"

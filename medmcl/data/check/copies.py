@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from medmcl.core.contracts import Adapter, RecordRef, Sketches
 from medmcl.core.findings import Finding, cohort_warning, first_of
@@ -44,7 +43,7 @@ class _Members:
     """The records of a modality, as messages call them."""
 
     places: Sequence[RecordRef]
-    splits: Sequence[str]
+    splits: Sequence[str] | np.ndarray
 
     def finding(
         self, kind: str, code: str, row: int, others: Sequence[int], what: str, *, doubt: bool
@@ -69,8 +68,8 @@ class _Members:
 def find_copies(
     adapter: Adapter,
     places: Sequence[RecordRef],
-    splits: Sequence[str],
-    digests: Sequence[str],
+    splits: Sequence[str] | np.ndarray,
+    digests: Sequence[str | bytes] | np.ndarray,
     sketches: Sequence[np.ndarray | None],
 ) -> dict[int, list[Finding]]:
     """Find records of one measurement under several ids.
@@ -91,7 +90,7 @@ def find_copies(
     if not adapter.measured:
         return {}
     members = _Members(places, splits)
-    groups: dict[str, list[int]] = {}
+    groups: dict[str | bytes, list[int]] = {}
     for row, digest in enumerate(digests):
         if digest:
             groups.setdefault(digest, []).append(row)
@@ -164,9 +163,9 @@ def near_each(sketches: np.ndarray, others: np.ndarray) -> list[tuple[int, int]]
 def same_rows(
     name: str,
     places: Sequence[RecordRef],
-    subjects: Sequence[str],
-    splits: Sequence[str],
-    digests: Sequence[str],
+    subjects: Sequence[str] | np.ndarray,
+    splits: Sequence[str] | np.ndarray,
+    digests: np.ndarray,
 ) -> list[Finding]:
     """Warn of rows of a table that several people share, where that is no chance.
 
@@ -177,12 +176,11 @@ def same_rows(
         places: Its rows.
         subjects: Whose each is.
         splits: Split of each.
-        digests: Digest of each; empty if it cannot be used.
+        digests: Digest of each; empty if it cannot be used. (N,) bytes
     """
-    told = pd.Series(digests, dtype=object)
-    groups: dict[str, dict[str, int]] = {}
-    shared_by = told.duplicated(keep=False) & (told != "")
-    for row in np.flatnonzero(shared_by.to_numpy()).tolist():
+    groups: dict[bytes, dict[str, int]] = {}
+    _, which, count_of = np.unique(digests, return_inverse=True, return_counts=True)
+    for row in np.flatnonzero((count_of[which] > 1) & (digests != b"")).tolist():
         groups.setdefault(digests[row], {}).setdefault(subjects[row], row)
     alike = [list(group.values()) for group in groups.values() if len(group) > 1]
     shared = [rows for rows in alike if _is_telling(places[rows[0]])]

@@ -275,15 +275,15 @@ def count_records(
         held: Bytes of the largest as read.
         cached: Bytes of all as prepared.
     """
-    owners = cohort.records[name]["subject"]
-    good = [row for row in rows if row not in bad]
-    sides = cohort.sides(name)[good]
+    owners = pd.Index(cohort.records[name]["subject"].to_numpy(object), dtype=object)
+    good = ~np.isin(rows, [*bad])
+    sides = cohort.sides(name)[rows][good]
     return RecordCount(
         modality=name,
         read=len(rows),
         usable=tuple(int((sides == split).sum()) for split in SPLITS),
-        faulty=len(rows) - len(good),
-        absent=len(cohort.subjects) - owners.nunique(),
+        faulty=int((~good).sum()),
+        absent=len(cohort.subjects) - len(np.unique(cohort.subjects.index.get_indexer(owners))),
         held=held,
         cached=cached,
     )

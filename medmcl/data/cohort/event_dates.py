@@ -198,7 +198,7 @@ def refuse_future_inputs(
     Raises:
         CohortError: It does.
     """
-    known = subjects.all_columns.columns
+    known = pd.Index([*subjects.frame.columns, *subjects.doubtful.columns])
     own_columns = set() if own is None else set(own.frame.columns)
     read = {*spec.source_columns, *path_columns(spec)}
     read |= {one for one in (spec.keys.record, spec.keys.date) if one is not None}

@@ -48,6 +48,7 @@ from medmcl.data.expressions.syntax import columns_of, names_in
 from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_finding
 from medmcl.data.tables.derived import derived, told_through
 from medmcl.data.tables.files import THOUSANDS, NoTableError, Table, join, read_table, texts
+from medmcl.data.tables.mapped import let_go
 from medmcl.data.tables.missing_codes import emptied_finding, empty_cells
 from medmcl.data.tables.named_columns import write_out
 from medmcl.data.tables.patterns import fixed_starts, is_pattern
@@ -130,7 +131,9 @@ class Opening:
         frame, index = samples
         shown = table.frame.copy(deep=False)
         shown["split"] = split.reindex(shown.index)
-        shown[SITE] = None if site is None else site.reindex(shown.index)
+        none = np.broadcast_to(np.array(None, dtype=object), len(shown))  # one for all
+        nowhere = pd.Series(none, shown.index, dtype=object, copy=False)
+        shown[SITE] = nowhere if site is None else site.reindex(shown.index)
         opened = Opened(
             fingerprint=self._fingerprint(tree),
             subjects=shown,
@@ -228,6 +231,8 @@ class Opening:
         except CohortError as error:
             self._note(error)
             return None
+        finally:
+            let_go()
 
     def _note(self, error: CohortError) -> None:
         if isinstance(error, VaryingError):

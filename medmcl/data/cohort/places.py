@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any, Self
 
 import numpy as np
@@ -16,8 +17,12 @@ from pandas.api.extensions import ExtensionArray, ExtensionDtype, take
 from typing_extensions import override
 
 from medmcl.core.contracts import RecordRef
-from medmcl.data.tables.files import natives
+from medmcl.data.tables.files import native, natives
+from medmcl.data.tables.mapped import leave
 from medmcl.data.tables.wide_cells import WideCells, wide_columns
+
+_AT_ONCE = 2**10
+"""Rows that are told before pages of mapped numbers leave the process."""
 
 
 class PlaceDtype(ExtensionDtype):
@@ -40,7 +45,7 @@ class PlaceArray(ExtensionArray):
 
     Args:
         tell: Gives the place of a row of the table.
-        rows: Which rows, in order; -1: none. (N,) int64
+        rows: Which rows, in order; -1: none. (N,) int32 or int64
     """
 
     def __init__(self, tell: Callable[[int], RecordRef], rows: np.ndarray) -> None:
@@ -73,6 +78,16 @@ class PlaceArray(ExtensionArray):
             return [None] * len(self)
         cells = natives(self._tell.table[name].iloc[self._rows])
         return [None if row < 0 else one for row, one in zip(self._rows, cells, strict=True)]
+
+    def numbers(self, name: str) -> np.ndarray | None:
+        """The cell of each place in a column of float64, (N,), NaN of none; None: it is no such."""
+        tell = self._tell
+        if not isinstance(tell, TableRows) or name not in tell.names:
+            return None
+        column = tell.table[name]
+        if column.dtype != np.float64:
+            return None
+        return np.where(self._rows < 0, np.nan, column.to_numpy()[self._rows])
 
     @property
     @override
@@ -145,9 +160,11 @@ class TableRows:
     def __call__(self, row: int) -> RecordRef:
         """Give the place of a row."""
         numbers, others, order, wide = self._cells
+        if not next(self._told) % _AT_ONCE:
+            leave()
         values: Any = {} if order else dict.fromkeys(self.names)  # in the order of the names
         for name, column in others.items():
-            values[name] = column[row]
+            values[name] = native(column[row])
         for name, cells in numbers.items():
             cell = cells.item(row)
             values[name] = cell if cell == cell else None  # NaN is unlike itself
@@ -162,13 +179,22 @@ class TableRows:
         )
 
     @cached_property
+    def _told(self) -> Iterator[int]:
+        """Numbers of the rows that are told, in that order."""
+        return count()
+
+    @cached_property
     def _cells(
         self,
-    ) -> tuple[dict[str, np.ndarray], dict[str, list[Any]], dict[str, int], np.ndarray]:
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, int], np.ndarray]:
         """Columns of numbers as they lie in the table, and others; of a wide table at once."""
         wide = wide_columns(self.table, self.names)
         order = {name: place for place, name in enumerate(wide)}
         narrow = {name: self.table[name] for name in self.names if name not in order}
         numbers = {n: one.to_numpy() for n, one in narrow.items() if one.dtype == np.float64}
-        others = {n: natives(one) for n, one in narrow.items() if n not in numbers}
+        others = {
+            n: one.to_numpy() if one.dtype == object else natives(one)
+            for n, one in narrow.items()
+            if n not in numbers
+        }
         return numbers, others, order, self.table[wide].to_numpy(np.float64)

@@ -22,9 +22,12 @@ from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import Table, dates, missing_column, texts
+from medmcl.data.tables.mapped import leave
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError
 from medmcl.modalities import packed_readers
 
+_AT_ONCE = 2**13
+"""Rows whose cells are looked at together."""
 MOST_NAMED = 20
 """Missing columns that a message names; the others are counted."""
 _FIRST_LETTERS = re.compile(r"\.\d+")
@@ -109,13 +112,13 @@ def load_records(
     has = present(spec, table, maps, field, findings, owner)
     if not has.all():
         table, owner, ids = table[has], owner[has], ids[has]
-    when = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
+    when = np.broadcast_to(np.datetime64("NaT", "ns"), len(table))  # one for all
     if spec.keys.date is not None:
-        when = dates(table[spec.keys.date], f"{field}.date, table {where}").astype("M8[ns]")
+        when = dates(table[spec.keys.date], f"{field}.date, table {where}").to_numpy("M8[ns]")
     templates = path_templates(spec)
     paths = partial(_paths, spec, root, templates)
     rows = TableRows(table, _named_columns(spec), owner, ids, paths, roots)
-    places = PlaceArray(rows, np.arange(len(table)))
+    places = PlaceArray(rows, np.arange(len(table), dtype=np.int32))
     if own is None and ids is owner and has.all():
         index = subjects.frame.index.rename("record")  # one table of hashes for both
     else:
@@ -123,7 +126,7 @@ def load_records(
     frame = pd.DataFrame(
         {
             "subject": pd.Series(owner, index, dtype=object, copy=False),
-            "date": when.to_numpy("M8[ns]"),
+            "date": when,
             "place": PlaceArray.of(list(places)) if templates else places,
         },
         index=index,
@@ -308,7 +311,11 @@ def present(
                 _left_out(field, f"{counted(unknown, 'row')} of which `present` is unknown")
             )
     if spec.cell_columns:
-        has &= table[spec.cell_columns].notna().any(axis=1).to_numpy()
+        cells = table[spec.cell_columns]
+        for start in range(0, len(cells), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            has[part] &= cells[part].notna().any(axis=1).to_numpy()
+            leave()
     for name in dict.fromkeys([*spec.needed_columns, *path_columns(spec)]):
         has &= table[name].notna().to_numpy()
     return has

@@ -6,7 +6,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -27,9 +27,9 @@ from medmcl.core.contracts import (
 from medmcl.core.errors import FIND_FILE, ConfigError, MedmclError, RecordError, damage
 from medmcl.core.findings import Finding
 from medmcl.data.cohort.confined import refuse_odd
-from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.cohort.places import PlaceArray
 from medmcl.data.loading.worker_pool import each
+from medmcl.data.tables.mapped import let_go
 from medmcl.modalities import ADAPTERS
 from medmcl.modalities.outside import (
     blamed,
@@ -40,6 +40,8 @@ from medmcl.modalities.outside import (
     said_of,
 )
 
+_AT_ONCE = 2**13
+"""Rows of a table that are looked at together."""
 TOGETHER, ROWS_TOGETHER = 200, 5000
 """So many records of a modality, or rows of a table, are also judged together."""
 
@@ -196,19 +198,57 @@ def outcomes(
             yield one
 
 
-@collector_paused()
-def look(adapter: Adapter, places: PlaceArray) -> list[Outcome | None]:
-    """Give what is known of rows of a table without reading each; None where it must be read."""
-    cells = places.cells if isinstance(adapter, LooksAtRows) else None
-    if cells is None or not len(cells):
-        return [None] * len(places)
-    with blamed(adapter, "look"):
-        digests = cast(LooksAtRows, adapter).look(cells)
-    texts = cells.select_dtypes(exclude=["number", "bool"])
-    longest = int(sum((texts[one].astype("str").str.len().fillna(0) for one in texts),
-                      np.zeros(len(cells))).argmax())  # fmt: skip
-    held = held_bytes(adapter.read(places[longest])) if digests[longest] else 0
-    return [Outcome(None, one, (), None, held) if one else None for one in digests]
+@dataclass
+class Looked:
+    """What became of records; of those that were only looked at, and are sound, a digest is held.
+
+    Attributes:
+        digests: Hash of each record, empty where there is none. (N,) bytes
+        held: Bytes of the largest record.
+        read: Number of a record to what became of it, of those that were read. Ascending
+    """
+
+    digests: np.ndarray
+    held: int = 0
+    read: dict[int, Outcome] = field(default_factory=dict)
+
+    @property
+    def doubtful(self) -> np.ndarray:
+        """Numbers of the records that must be read to tell."""
+        return np.flatnonzero(self.digests == b"")
+
+    @property
+    def bad(self) -> list[int]:
+        """Numbers of the records that have an error."""
+        return [row for row, one in self.read.items() if not one.usable]
+
+    def add(self, row: int, outcome: Outcome) -> None:
+        """Note what became of a record that was read."""
+        self.read[row], self.digests[row] = outcome, outcome.digest
+        self.held = max(self.held, outcome.held)
+
+
+def look(adapter: Adapter, places: PlaceArray) -> Looked:
+    """Give what is known of rows of a table without reading each; no digest where it must be."""
+    found, held = [np.zeros(0, "S16")], 0
+    longest = -1.0
+    for start in range(0, len(places), _AT_ONCE):
+        part = places[start : start + _AT_ONCE]
+        cells = part.cells if isinstance(adapter, LooksAtRows) else None
+        if cells is None:
+            found.append(np.zeros(len(part), "S"))
+            continue
+        with blamed(adapter, "look"):
+            digests = cast(LooksAtRows, adapter).look(cells)
+        found.append(np.array([one.encode() for one in digests]))
+        texts = cells.select_dtypes(exclude=["number", "bool"])
+        length = sum((texts[one].astype("str").str.len().fillna(0) for one in texts),
+                      np.zeros(len(cells)))  # fmt: skip
+        if length.max() > longest:
+            longest, row = length.max(), int(length.argmax())
+            held = held_bytes(adapter.read(part[row])) if digests[row] else 0
+        let_go()
+    return Looked(np.concatenate(found), held)
 
 
 def good_records(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[tuple[RecordRef, Any]]:

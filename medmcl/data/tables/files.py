@@ -28,13 +28,9 @@ from medmcl.core.limits import refuse_large_parquet, refuse_many_columns
 from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix, heading, refuse_unsound_text
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
+from medmcl.data.tables.mapped import let_go
 from medmcl.data.tables.patterns import find_files, is_pattern, named_parts
-from medmcl.data.tables.plain_numbers import (
-    LEADING_ZERO,
-    plain_numbers,
-    release_texts,
-    with_numbers,
-)
+from medmcl.data.tables.plain_numbers import LEADING_ZERO, plain_numbers, with_numbers
 from medmcl.data.tables.small_files import small_rows
 from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
 from medmcl.data.tables.wide_cells import WIDE
@@ -383,7 +379,7 @@ def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
     for name in words:
         found[name] = (_text_column if name in text else _tidy_column)(found[name])
         if len(index) > _LOOKED_AT:
-            release_texts()
+            let_go()
     tidied = pd.DataFrame(found, index=index, copy=len(found) >= WIDE)
     tidied = pd.concat([tidied, plain], axis=1)[names] if wide else tidied
     tidied.attrs |= {} if said is None else {THOUSANDS: said}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from medmcl.data.tables.mapped import let_go, unnamed
 from medmcl.data.tables.wide_cells import WIDE
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def plain_numbers(
             numbers = iter(_told([one for one in cells if one is not None]))
             for name, one in zip(some, cells, strict=True):
                 yield name, None if one is None else next(numbers)
-            release_texts()
+            let_go()
 
 
 def with_numbers(
@@ -75,6 +76,7 @@ def with_numbers(
         columns = {str(name): cells for name, cells in part.items()}
         start, count = count, count + len(part)
         told = dict(plain_numbers(columns, [name for name in columns if name not in text]))
+        numbers = numbers if start else _begun(told, most)
         for name, cells in columns.items():
             if (own := told.get(name)) is None:
                 texts.setdefault(name, []).append(cells)
@@ -92,21 +94,27 @@ def with_numbers(
             return None
     found: dict[str, Any] = {}
     for name in columns:
-        if name not in numbers:
+        if name in numbers:
+            own = numbers[name][:count]
+            found[name] = own if name in broken else _whole(own)
+            own.flags.writeable = False  # what is mapped is one for all forks
+        else:
             found[name] = pd.concat(texts.pop(name), ignore_index=True)
-            continue
-        found[name] = own = numbers[name][:count]
-        if name not in broken:
-            gap = np.isnan(own)
-            found[name] = pd.arrays.IntegerArray(np.where(gap, 1, own).astype(np.int64), gap)
     return pd.DataFrame(found, copy=len(found) >= WIDE) if found else None
 
 
-def release_texts() -> None:
-    """Give memory that texts of Arrow were in back to the system: it keeps what it has had."""
-    import pyarrow as pa
+def _begun(told: Mapping[str, Any], most: int) -> dict[str, np.ndarray]:
+    """Give each column of which numbers are told so many rows of NaN."""
+    names = [name for name, own in told.items() if own is not None]
+    return dict(zip(names, unnamed((len(names), most)), strict=True))
 
-    pa.default_memory_pool().release_unused()
+
+def _whole(numbers: np.ndarray) -> pd.arrays.IntegerArray:
+    """Write whole numbers as such, in their place."""
+    gap, whole = np.isnan(numbers), numbers.view(np.int64)
+    whole[:] = np.where(gap, 1, numbers)
+    whole.flags.writeable = False
+    return pd.arrays.IntegerArray(whole, gap)
 
 
 def _cells(column: pd.Series) -> pa.LargeStringArray | None:

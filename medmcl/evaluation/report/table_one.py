@@ -186,15 +186,15 @@ def table_one(
         Cell(text=few(n, fewest)) if n < fewest else Cell(text=f"{n:,}", count=n) for n in sizes
     )
     rows = [Row(variable="subjects", level="", statistic="subjects", cells=cells)]
-    each = [subjects[part] for part in parts]  # the columns of one share an index
-    described = [[one[variable.name] for one in each] for variable in variables]
-    is_number = [one.kind == "number" and not _is_flag(columns)
-                 for one, columns in zip(variables, described, strict=True)]  # fmt: skip
-    secret = [_parts([columns[place] for columns in described], is_number, fewest)
-              for place in range(len(parts))]  # fmt: skip
-    for place, (variable, columns) in enumerate(zip(variables, described, strict=True)):
-        make = _numbers if is_number[place] else _categories
-        rows += make(variable, columns, fewest, [found.get(place, set()) for found in secret])
+    names = [one.name for one in variables]
+    is_number = [one.kind == "number" and not _is_flag(subjects[one.name][np.any(parts, axis=0)])
+                 for one in variables]  # fmt: skip
+    secret = [_parts((subjects[name][part] for name in names), is_number, fewest)
+              for part in parts]  # fmt: skip
+    for place, variable in enumerate(variables):  # of one at a time the people of a split are held
+        make, columns = _numbers if is_number[place] else _categories, subjects[variable.name]
+        more = [found.get(place, set()) for found in secret]
+        rows += make(variable, [columns[part] for part in parts], fewest, more)
     return TableOne(splits=used, rows=tuple(rows), fewest=fewest, notes=_notes(used, fewest))
 
 
@@ -293,7 +293,7 @@ def _notes(splits: Sequence[str], fewest: int) -> tuple[str, ...]:
 
 
 def _parts(
-    columns: Sequence[pd.Series], is_number: Sequence[bool], fewest: int
+    columns: Iterable[pd.Series], is_number: Sequence[bool], fewest: int
 ) -> dict[int, set[str | None]]:
     """Levels of a split whose people are a part of another variable's level, all but few of it.
 
@@ -379,9 +379,9 @@ def _summaries(values: np.ndarray, fewest: int) -> tuple[Cell, Cell]:
     )
 
 
-def _is_flag(columns: Sequence[pd.Series]) -> bool:
+def _is_flag(column: pd.Series) -> bool:
     """Whether a number is 0 or 1, or has two other values: of mean and SD their counts follow."""
-    values = pd.to_numeric(pd.concat(list(columns)), errors="coerce").dropna()
+    values = pd.to_numeric(column, errors="coerce").dropna()
     return values.nunique() == 2 or (len(values) > 0 and bool(values.isin([0, 1]).all()))
 
 

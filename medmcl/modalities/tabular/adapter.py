@@ -476,12 +476,13 @@ def _numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _categories(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the category of each cell, and where none is said."""
+    """Hash of the category of each cell as a number, and where none is said."""
     numbers, distinct = cells.factorize()
     names = [None if str(one).strip().lower() in MISSING_WORDS else as_text(one)
              for one in distinct.tolist()]  # fmt: skip
-    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    codes = np.array([*(order[name] for name in names), -1], dtype=np.float64)
+    hashes = [hashlib.blake2b(str(one).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+              for one in [*names, ""]]  # fmt: skip
+    codes = np.frombuffer(b"".join(hashes), np.float64)
     absent = np.array([*(name is None for name in names), True])
     return codes[numbers], absent[numbers]
 

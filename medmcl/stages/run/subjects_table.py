@@ -15,6 +15,7 @@ from medmcl.core.sealed import reading
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
+from medmcl.data.tables.mapped import leave, unnamed
 from medmcl.evaluation.protocol.sample_subgroups import AGES, SEXES
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.evaluation.report.table_one import TableOne, Variable, beside, table_one
@@ -170,10 +171,11 @@ def _covariates(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
         own = pd.Index(cohort.own_records(name).iloc[rows])
         mine = places.array.take(places.index.get_indexer(own), allow_fill=True)
         for column, about in list(columns.items())[:MOST_COVARIATES]:
+            plain = mine.numbers(column) if about.kind != "category" else None
+            values = _as_read(mine.column(column), about.kind) if plain is None else _held(plain)
             yield _Described.named(
-                column, source=name, kind=about.kind, unit=about.unit,
-                values=_as_read(mine.column(column), about.kind),
-            )  # fmt: skip
+                column, source=name, kind=about.kind, unit=about.unit, values=values
+            )
 
 
 def _people(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
@@ -198,6 +200,14 @@ def _as_read(cells: Iterable[Any], kind: Any) -> np.ndarray:
     """Cells as the adapter of tables reads them. (N,) float64 with NaN of numbers, or object."""
     read = (read_cell(cell, kind)[0] for cell in cells)
     return np.array([*read], dtype=object if kind == "category" else np.float64)
+
+
+def _held(numbers: np.ndarray) -> np.ndarray:
+    """Give numbers as the adapter of tables reads them, of many people mapped. (N,)."""
+    held = unnamed((1, len(numbers)))[0]
+    held[:] = np.where(np.isfinite(numbers), numbers, np.nan)
+    leave()
+    return held
 
 
 def _sites(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:

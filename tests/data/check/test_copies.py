@@ -10,6 +10,7 @@ from medmcl.core.errors import CohortError
 from medmcl.data.check.check import check_cohort
 from medmcl.data.check.copies import CERTAIN, LIKELY, NEAR, neighbours
 from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.loading import reading
 from medmcl.data.loading.prepare import build_adapters, prepare
 from medmcl.modalities.ecg.sketch import ecg_distance
 
@@ -137,7 +138,7 @@ def same_rows_of(folder, table):
     return [one for one in check_cohort(clinic(folder, table)) if one.code == "tabular.same_rows"]
 
 
-def test_the_row_of_a_table_under_another_id_is_warned_of_where_that_is_no_chance(tmp_path):
+def test_the_row_of_another_id_is_warned_of_where_that_is_no_chance(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     table = pd.DataFrame(
         {
@@ -153,6 +154,8 @@ def test_the_row_of_a_table_under_another_id_is_warned_of_where_that_is_no_chanc
     both = pd.concat([table, twins])
     (found,) = same_rows_of(tmp_path / "c", both)
     assert found.level == "warning"
+    monkeypatch.setattr(reading, "_AT_ONCE", 7)  # rows that are not looked at together
+    assert same_rows_of(tmp_path / "pieces", both) == [found]
     assert found.what.startswith("80 people have exactly the row of another id, 40 different rows")
     assert "for example p000 and zp000" in found.what
     assert "share it across splits" in found.what
