@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.families import FAMILIES, TRAIN, TRIES, Family
-from benchmarks.faults.imports import BETWEEN_SITES, IMPORTED_ONCE, import_once
+from benchmarks.faults.imports import BY_OTHERS, IMPORTED_ONCE, import_once
 from benchmarks.faults.sites import make_sites
 from tests.support.killed import forked
 
@@ -160,7 +160,7 @@ def make_home(home: Path) -> None:
     )
     from tests.support.small_squares import TOWERS, write_squares
 
-    import_once((*IMPORTED_ONCE, *BETWEEN_SITES))
+    import_once((*IMPORTED_ONCE, *BY_OTHERS))
     torch.set_num_threads(1)
     home.mkdir(parents=True, exist_ok=True)
     write_told(home / "cohort", 0)
