@@ -220,38 +220,30 @@ def _sites(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
 def _once_each(
     people: Sequence[_Described], covariates: Sequence[_Described]
 ) -> tuple[list[_Described], list[str]]:
-    """Take out what another table tells alike of everybody; name the tables of what differs.
-
-    Age and sex of the subjects table may be a covariate under any name; two covariates are one only
-    if they are called alike: columns of 0 and 1 can agree by chance.
+    """Take out age and sex of the subjects table where a covariate tells the same of everybody.
 
     Returns:
-        The variables, those of ``people`` first, and a note for each that was taken out.
+        The variables, of tables that are named where two are called alike, and a note for each that
+        was taken out.
     """
     kept: list[_Described] = []
     notes = []
-    for one in (*covariates, *people):
-        others = [other for other in kept if other.source != one.source]
-        if one.source != "subjects":
-            others = [other for other in others if other.about.lower() == one.about.lower()]
-        same = next((other for other in others if one.equals(other)), None)
+    for one in people:
+        same = next((other for other in covariates if one.equals(other)), None)
         if same is None:
             kept.append(one)
-            continue
-        kept[kept.index(same)] = replace(same, rank=min(one.rank, same.rank))
-        notes.append(
-            f"{one.about} of {one.source} equals {same.about} of {same.source} in all "
-            f"{counted(len(one.values), 'subject')}: shown once."
-        )
-    names = Counter(one.rank if one.rank < 2 else one.about.lower() for one in kept)
-    told = [
-        replace(one, about=f"{one.about}, {one.source}")
-        if names[one.rank if one.rank < 2 else one.about.lower()] > 1
-        else one
+        else:
+            notes.append(
+                f"{one.about} of {one.source} equals {same.about} of {same.source} in all "
+                f"{counted(len(one.values), 'subject')}: shown once."
+            )
+    kept += covariates
+    names = Counter(one.about.lower() for one in kept)
+    alike = {name for name, count in names.items() if count > 1}
+    return [
+        replace(one, about=f"{one.about}, {one.source}") if one.about.lower() in alike else one
         for one in kept
-    ]
-    count = sum(one.source != "subjects" for one in kept)
-    return [*told[count:], *told[:count]], notes
+    ], notes
 
 
 def _of_people(

@@ -146,7 +146,7 @@ def test_what_two_tables_tell_alike_stands_once_with_a_count(clinic, tmp_path):
     same = {"AGE_AT_SCAN": people["Age"].to_numpy(), "Gender": people["gender"].to_numpy()}
     table = renamed(clinic, tmp_path, same)
     names = list(dict.fromkeys(row.variable for row in table.rows))
-    assert names == ["subjects", "AGE_AT_SCAN", "Gender", "bmi (kg/m2)", "smoker", "site"]
+    assert names == ["subjects", "Gender", "bmi (kg/m2)", "smoker", "AGE_AT_SCAN", "site"]
     assert "Age of subjects equals AGE_AT_SCAN of labs in all 87 subjects: shown once." in (
         table.notes
     )
