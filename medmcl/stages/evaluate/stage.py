@@ -209,6 +209,9 @@ def _say_given(
             f"{spec.name}: {have:,} of {everyone} have a vector of '{name}' (ids in column "
             f"'{sources.id_columns[name]}'; {len(sources.columns[name])} numbers a vector)"
         )
+        for note in sources.notes:
+            if note.startswith(f"{name}: "):
+                record.say(f"{spec.name}: {note}")
 
 
 def _lacking_some(spec: EvaluateSpec, sources: Sources, evaluation: Evaluation) -> list[str]:

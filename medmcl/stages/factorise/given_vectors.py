@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,6 +46,14 @@ class SampleVectors:
 _PLACE = re.compile(r"e?(\d+)")
 """Columns of arrays, and of tables without names, are called by their place: e0 or 0."""
 _SHOWN = 5
+_ALMOST: dict[str, Callable[[str], str]] = {
+    "zeros before them": lambda one: one.lstrip("0"),
+    "a point: numbers with gaps became so": lambda one: re.sub(r"\.0+$", "", one).lstrip("0"),
+    "capitals": str.lower,
+    "the folder and the ending of a file": lambda one: re.split(r"[/\\]", one)[-1].split(".")[0],
+    "letters before the number": lambda one: re.sub(r"^\D+", "", one).lstrip("0") or one,
+}
+"""How ids of two sources differ that are the same people's."""
 
 
 def lay_vectors(
@@ -77,10 +85,13 @@ def lay_vectors(
     if columns is not None:
         vectors = _in_order(vectors, columns, is_frozen=is_frozen)
     _refuse_outcomes(vectors, cohort)
+    if columns is None:
+        _refuse_own(vectors, cohort)
     rows, how = _rows_of(vectors, cohort)
     present = rows >= 0
     if not present.any():
         raise _nobody(vectors, cohort)
+    _refuse_lost_zeros(vectors, rows, cohort)
     values = np.zeros((len(rows), vectors.values.shape[1]))
     values[present] = vectors.values[rows[present]]
     flat = np.ptp(values[present], axis=0) == 0
@@ -224,6 +235,46 @@ def _refuse_outcomes(vectors: Vectors, cohort: Cohort) -> None:
             )
 
 
+def _refuse_own(vectors: Vectors, cohort: Cohort) -> None:
+    """Refuse a few columns that are called as the cohort's: left there when tables were joined.
+
+    Where all are, they are a table of the cohort, and meant.
+    """
+    own = {*cohort.subjects.columns}
+    for spec in cohort.spec.modalities.values():
+        own |= {*spec.cell_columns}
+    shown = [column for column in vectors.columns if column in own]
+    if shown and len(shown) < len(vectors.columns):
+        raise ConfigError(
+            f"{counted(len(shown), 'column')} of {len(vectors.columns)} "
+            f"{'is' if len(shown) == 1 else 'are'} called as the cohort's own",
+            where=vectors.where,
+            got=_some(shown),
+            expected="numbers of the vectors alone",
+            fix="take out what was joined to them; what is a number of the vectors, call otherwise",
+        )
+
+
+def _refuse_lost_zeros(vectors: Vectors, rows: np.ndarray, cohort: Cohort) -> None:
+    """Refuse ids of which some are the cohort's but for the zeros before them.
+
+    Read as numbers, ids of one length keep agreeing where they begin with no zero.
+    """
+    whose = cohort.samples["subject"].astype(str).to_numpy(object)[rows < 0]
+    lacking = {one.lstrip("0"): one for one in whose}
+    strangers = {*vectors.subjects} - {*cohort.subjects.index.astype(str)}
+    lost = [one for one in strangers if one.lstrip("0") in lacking]
+    if lost:
+        raise ConfigError(
+            f"{counted(len(lost), 'id')} of {len(vectors.subjects)} agree with the cohort's but "
+            "for the zeros before them",
+            where=vectors.where,
+            got=repr(min(lost)),
+            expected=f"{lacking[min(lost).lstrip('0')]!r}, as in the cohort {cohort.name}",
+            fix="write ids as text, as the cohort does (pandas: dtype={'id': str})",
+        )
+
+
 def _rows_of(vectors: Vectors, cohort: Cohort) -> tuple[np.ndarray, list[str]]:
     """Row of the vectors of each sample, -1 without, (N,); and how they were told."""
     samples = cohort.samples
@@ -285,13 +336,16 @@ def _nobody(vectors: Vectors, cohort: Cohort) -> ConfigError:
     ours = cohort.samples["subject"].astype(str).to_numpy(object)
     theirs = vectors.subjects
     shared = set(theirs) & set(ours)
-    bare = {one.lstrip("0") for one in map(str, theirs)} & {one.lstrip("0") for one in ours}
     got, fix = f"for example {theirs[0]!r}" if len(theirs) else "no vector", None
     if shared and vectors.keys is not None:
         got = f"for example subject {theirs[0]!r}, {vectors.keys[0]!r}"
         fix = "give the ids of the cohort's records, or one vector a subject without that column"
-    elif bare:
-        fix = "the ids agree but for zeros before them: write them as text, as the cohort does"
+    else:
+        agree = (
+            what for what, read in _ALMOST.items() if {*map(read, theirs)} & {*map(read, ours)}
+        )
+        fix = next((f"the ids agree but for {what}: write them as the cohort does, as text"
+                    for what in agree), None)  # fmt: skip
     return ConfigError(
         "no vector is of anybody in the cohort",
         where=vectors.where,

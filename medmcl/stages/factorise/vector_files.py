@@ -17,7 +17,7 @@ from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet
 from medmcl.core.path_suggestions import instead_of
-from medmcl.core.plain_text import refuse_unsound_text
+from medmcl.core.plain_text import heading, refuse_unsound_text
 from medmcl.data.cohort.loader import ID_COLUMNS
 from medmcl.data.tables.files import texts
 from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
@@ -32,6 +32,8 @@ ABOUT = ("quality", "modalities")
 """Columns of `medmcl embed` that are no numbers of a vector."""
 _UNNAMED = ("", "Unnamed: 0", "index", "__index_level_0__")
 _SHOWN = 5
+_FEWEST_COUNTED = 10
+"""Rows from which a column of rising whole numbers is no chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,14 @@ def read_vectors(name: str, path: Path, id_column: str) -> Vectors:
     named = [c for c in (subject, key, *spare, *ABOUT) if c in frame.columns]
     features = _spread(frame.drop(columns=named), where)
     values = _numbers(features, kept, where)
+    counts = [k for k in range(values.shape[1]) if _counts_rows(values[kept, k])]
+    if counts and len(counts) < values.shape[1]:
+        said = ", ".join(repr(str(features.columns[k])) for k in counts)
+        notes.append(f"column {said} left out: it counts the rows")
+        features, values = (
+            features.drop(columns=features.columns[counts]),
+            np.delete(values, counts, 1),
+        )
     empty = kept & np.isnan(values).all(axis=1)
     if empty.any():
         notes.append(f"{counted(int(empty.sum()), 'row')} without a number left out")
@@ -154,12 +164,29 @@ def _frame_of(path: Path, where: str) -> pd.DataFrame:
             return _of_archive(path, where)
         refuse_unsound_text(path, error=ArtefactError)
         separator = "\t" if suffix.startswith(".tsv") else ","
+        _refuse_other_separator(path, separator, where)
         table = pd.read_csv(path, sep=separator, dtype=str)
         return unshielded_table(table) if holds_shielded(path) else table
     except MedmclError:
         raise
     except Exception as error:  # readers raise many kinds
         raise ArtefactError(f"cannot be read: {error}", where=where) from None
+
+
+def _refuse_other_separator(path: Path, separator: str, where: str) -> None:
+    """Refuse a text whose heading is parted otherwise: it would be one column, or torn apart."""
+    line = heading(path, ArtefactError).decode("utf-8-sig", "replace")
+    other = next((one for one in ";\t," if one in line), separator)
+    if separator not in line and other != separator:
+        names = {";": "semicolons", "\t": "tabs", ",": "commas"}
+        raise ConfigError(
+            f"its cells are parted by {names[other]}",
+            where=where,
+            got=line.strip()[:60],
+            expected=f"{names[separator]} between the cells of {path.name}",
+            fix="call it .tsv" if other == "\t" else
+            f"write {names[separator]}, and points in numbers; or parquet",
+        )  # fmt: skip
 
 
 def _plain_texts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -209,7 +236,7 @@ def _with_index_as_columns(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Make columns of the levels of an index that says something."""
     import pandas as pd
 
-    frame = frame.set_axis([str(one) for one in frame.columns], axis=1)
+    frame = frame.set_axis([str(one).strip() for one in frame.columns], axis=1)
     index = frame.index
     if isinstance(index, pd.RangeIndex) and index.name is None:
         return frame
@@ -287,6 +314,14 @@ def _numbers(features: pd.DataFrame, kept: np.ndarray, where: str) -> np.ndarray
             fix="take these columns out, or write them as numbers",
         )
     return values
+
+
+def _counts_rows(column: np.ndarray) -> bool:
+    """Whether numbers are those of rows: whole ones in a row, or rising, in 10 rows or more."""
+    if len(column) < _FEWEST_COUNTED or not (column == np.floor(column)).all():
+        return False
+    rises = bool((np.diff(column) > 0).all())
+    return rises or (len(np.unique(column)) == len(column) == np.ptp(column) + 1)
 
 
 def _refuse_gaps(

@@ -377,6 +377,13 @@ def test_records_are_told_apart_by_their_ids(tmp_path):
         (lambda f: f.set_axis([f"p{i}" for i in range(len(f))]).rename_axis("subject"),
          "no vector is of anybody"),
         (lambda f: f.set_axis(f.index.astype(int)).rename_axis("subject"), "but for zeros before"),
+        (lambda f: f.set_axis([f"{one}.0" for one in f.index]).rename_axis("subject"), "a point"),
+        (lambda f: f.set_axis([f"x/{one}.npy" for one in f.index]).rename_axis("subject"),
+         "but for the folder and the ending"),
+        (lambda f: f.set_axis([f"P{one}" for one in f.index]).rename_axis("subject"), "letters"),
+        (lambda f: f.set_axis([f.index[0].lstrip("0"), *f.index[1:]]).rename_axis("subject"),
+         "1 id of 600 agree with the cohort's but for the zeros"),
+        (lambda f: f.assign(age=50.0), "1 column of 7 is called as the cohort's own"),
         (lambda f: f.assign(fstat=1.0), "what the task 'death' is made of"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medmcl.core.errors import MedmclError
+from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.stages.factorise.vector_files import read_vectors
 
 
@@ -49,3 +49,28 @@ def test_a_column_of_arrays_is_the_vector(tmp_path):
 def test_an_archive_keeps_what_its_ids_are_called(tmp_path):
     np.savez(tmp_path / "v.npz", ids=["a", "b"], vectors=np.eye(2))
     assert read_vectors("v", tmp_path / "v.npz", "mrn").id_column == "ids"
+
+
+def test_columns_that_count_the_rows_are_no_numbers_of_a_vector(tmp_path):
+    """What pandas leaves of an index, in order, drawn anew or filtered."""
+    ids = [f"p{k}" for k in range(12)]
+    frame = pd.DataFrame({"subject": ids, "e0": np.arange(12) % 5, "e1": np.linspace(0, 1, 12)})
+    frame["level_0"] = range(12)
+    frame["row"] = np.random.default_rng(0).permutation(12) + 1
+    frame["line"] = np.arange(12) * 3 + 7
+    frame.to_csv(tmp_path / "v.csv", index=False)
+    found = read_vectors("v", tmp_path / "v.csv", "id")
+    assert found.columns == ("e0", "e1")
+    assert found.notes == ("column 'level_0', 'row', 'line' left out: it counts the rows",)
+    frame[["subject", "row"]].to_csv(tmp_path / "one.csv", index=False)
+    assert read_vectors("one", tmp_path / "one.csv", "id").columns == ("row",)
+
+
+@pytest.mark.parametrize(
+    ("separator", "told"), [(";", "parted by semicolons"), ("\t", "parted by tabs")]
+)
+def test_cells_that_are_parted_otherwise_are_told(separator, told, tmp_path):
+    frame = pd.DataFrame({"subject": ["a", "b"], "e0": [0.5, 1.0]})
+    frame.to_csv(tmp_path / "v.csv", index=False, sep=separator, decimal=",")
+    with pytest.raises(ConfigError, match=told):
+        read_vectors("v", tmp_path / "v.csv", "id")
