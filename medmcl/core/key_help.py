@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from medmcl.core.overrides import typed
 
@@ -36,10 +37,12 @@ class KeyHelp:
 
 
 def help_of(model: type[BaseModel]) -> list[KeyHelp]:
-    """Give the keys of a model in the order of its fields."""
+    """Give the keys of a model in the order of its fields; not those that take one value alone."""
     said = texts_of(model)
     found = []
     for name, field in model.model_fields.items():
+        if _is_settled(field):
+            continue
         default = None if field.is_required() else field.get_default(call_default_factory=True)
         found.append(
             KeyHelp(
@@ -52,6 +55,23 @@ def help_of(model: type[BaseModel]) -> list[KeyHelp]:
             )
         )  # fmt: skip
     return found
+
+
+def _is_settled(field: FieldInfo) -> bool:
+    """Whether a key takes nothing but its default."""
+    bounds = {name: one for limit in field.metadata for name, one in _limits(limit)}
+    return not field.is_required() and (
+        field.annotation is NoneType
+        or (get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1)
+        or bounds.get("max_length") == 0
+        or ("ge" in bounds and bounds["ge"] == bounds.get("le"))
+    )
+
+
+def _limits(limit: object) -> Iterator[tuple[str, Any]]:
+    for name in ("max_length", "ge", "le"):
+        if (bound := getattr(limit, name, None)) is not None:
+            yield name, bound
 
 
 def key_lines(key: str, one: KeyHelp, values: Mapping[str, Any]) -> Iterator[str]:
@@ -97,6 +117,7 @@ _SENTENCE = re.compile(r"(?<!et al)\. ")
 _PLAIN: Mapping[Any, str] = {
     int: "a whole number", float: "a number", bool: "true or false", str: "a text"
 }  # fmt: skip
+_MANY: Mapping[Any, str] = {int: "whole numbers", float: "numbers", str: "texts"}
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
@@ -114,7 +135,7 @@ def _takes(annotation: Any, metadata: Any = ()) -> str:
     elif origin in (Union, UnionType):
         text = " or ".join(dict.fromkeys(_takes(p) if p is not NoneType else "null" for p in parts))
     elif origin in (tuple, list):
-        text = f"a list of {_takes(parts[0])}" if parts else "a list"
+        text = f"a list of {_MANY.get(parts[0], _takes(parts[0]))}" if parts else "a list"
     elif origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         text = "a mapping"
     elif hasattr(annotation, "__metadata__"):  # Annotated

@@ -215,7 +215,9 @@ def _reader_fault(kind: str, reader: object) -> str | None:
             "table of everybody by `table` or `events`"
         )
     if not isinstance(reader, str) or reader not in readers():
-        return f"unknown reader '{reader}'{nearest(str(reader), {*readers(), 'npy'})}"
+        near = nearest(str(reader), {*readers(), "npy"})
+        elsewhere = "; one of another package: `medmcl parts` lists what is installed here"
+        return f"unknown reader '{reader}'{near}{'' if 'did you mean' in near else elsewhere}"
     if kind not in readers()[reader]:
         return f"'{reader}' reads kind '{readers()[reader][0]}', and kind says '{kind}'"
     return None

@@ -165,6 +165,7 @@ def _of_modality(run: Run, towers: Towers, name: str, stage: str, space: str) ->
         },
         "tower": _last_names(tower.model_dump(mode="json", exclude_defaults=True)),
         "free_text": traits(ADAPTERS[entry["kind"]]).free_text,
+        "package": ADAPTERS.package(entry["kind"]),  # whose code prepares its records
     }
 
 

@@ -127,3 +127,10 @@ def test_of_a_part_without_a_docstring_nothing_is_said_but_its_name(monkeypatch)
 
     monkeypatch.setitem(PARTS["selectors"], "bare", Bare)
     assert "  bare" in list_of_parts("selectors").splitlines()
+
+
+def test_keys_that_take_one_value_alone_are_not_listed():
+    said = one_part("join")
+    assert "  of  (a list of texts; needed)" in said
+    for key in ("patience", "objectives", "label_fraction", "restart", "keep"):
+        assert f"  {key}  (" not in said
