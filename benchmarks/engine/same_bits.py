@@ -3,7 +3,7 @@
 ``python -m benchmarks.engine.same_bits WORK --before CHECKOUT`` trains toy recipes in either checkout, a few
 steps a stage, on the same simulated cohorts: by recipe, how
 many tensors of how many are equal to the last bit (those that are called otherwise now among them), and how
-many rows of ``results.csv`` with value and interval. What either checkout gave is kept in WORK by its commit, so
+many rows of ``results.csv`` with value and interval (to the last bit, and to 1e-9). What either checkout gave is kept in WORK by its commit, so
 that one side may be run before the other; with ``--recipes`` the rows of others stay. Recipes for ECG and text
 read PTB-XL, where ``MEDMCL_DATA`` holds it.
 """
@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.engine.start_up import write_table
 from benchmarks.evaluation.evaluation_cost import COHORTS, REAL, RECIPES
@@ -98,7 +100,9 @@ def parts(rows: list[Row]) -> dict[str, str]:
     def same(key: str) -> Cell:
         def show(row: Row) -> str:
             alike, before, more = row[key]
-            return f"{alike:,} of {before:,}" + (f"; {more:+,}" if more else "")
+            close = row.get(f"{key}_close", 0)
+            parts = [f"{alike:,} of {before:,}", *([f"{close:,} to 1e-9"] if close else [])]
+            return "; ".join([*parts, *([f"{more:+,}"] if more else [])])
 
         return show
 
@@ -156,6 +160,15 @@ def alike(old: dict[str, object], new: dict[str, object], *, by_value: bool) -> 
     return [len(same) + moved, len(old), len(new) - len(old)]
 
 
+def close(old: list[str], new: list[str]) -> bool:
+    """Whether numbers of a row that differ do so by rounding."""
+    return all(
+        one == other
+        or (one and other and math.isclose(float(one), float(other), rel_tol=1e-9, abs_tol=1e-12))
+        for one, other in zip(old, new, strict=True)
+    )
+
+
 def run(given: argparse.Namespace) -> Iterator[list[Row]]:
     """Train in both checkouts, compare; rows of other recipes stay."""
     rows = {row["recipe"]: row for row in STUDY.kept(given.out) or []}
@@ -168,11 +181,17 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
             continue
         after = trained(ROOT, recipe, cohort, given.work)
         fault = "; ".join(str(one["fault"]["said"]) for one in (before, after) if "fault" in one)
+        told: tuple[dict[str, Any], dict[str, Any]] = (before["rows"], after["rows"])
         rows[recipe] = {
             "recipe": recipe,
             "before": commit(root),
             "tensors": alike(before["bits"], after["bits"], by_value=True),
             "rows": alike(before["rows"], after["rows"], by_value=False),
+            "rows_close": sum(
+                told[0][name] != one and close(told[0][name], one)
+                for name, one in told[1].items()
+                if name in told[0]
+            ),
             "fault": fault,
         }
         print(rows[recipe], flush=True)
