@@ -3,7 +3,7 @@
 ``python -m benchmarks.engine.same_bits WORK --before CHECKOUT`` trains toy recipes in either checkout, a few
 steps a stage, on the same simulated cohorts: by recipe, how
 many tensors of how many are equal to the last bit (those that are called otherwise now among them), and how
-many rows of ``results.csv`` with value and interval (to the last bit, and to 1e-9). What either checkout gave is kept in WORK by its commit, so
+many rows of ``results.csv`` with value and interval, and how the others differ (`apart`). What either checkout gave is kept in WORK by its commit, so
 that one side may be run before the other; with ``--recipes`` the rows of others stay. Recipes for ECG and text
 read PTB-XL, where ``MEDMCL_DATA`` holds it.
 """
@@ -16,6 +16,7 @@ import math
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ COHORT_OF = {
     "volume_graph_toy": "volumes",
 }
 """Recipe to a cohort of `evaluation_cost`, or one that is written here or by ``tests/support``."""
+WAYS = ("rounding", "gone", "otherwise")
+"""How rows differ; see `apart`."""
 
 TRAIN = """
 import csv, hashlib, json, sys, tempfile
@@ -100,9 +103,7 @@ def parts(rows: list[Row]) -> dict[str, str]:
     def same(key: str) -> Cell:
         def show(row: Row) -> str:
             alike, before, more = row[key]
-            close = row.get(f"{key}_close", 0)
-            parts = [f"{alike:,} of {before:,}", *([f"{close:,} to 1e-9"] if close else [])]
-            return "; ".join([*parts, *([f"{more:+,}"] if more else [])])
+            return f"{alike:,} of {before:,}" + (f"; {more:+,}" if more else "")
 
         return show
 
@@ -112,6 +113,7 @@ def parts(rows: list[Row]) -> dict[str, str]:
         "now": "commit",
         "tensors": same("tensors"),
         "rows": same("rows"),
+        **dict(zip(("to 1e-9", "no interval now", "otherwise"), WAYS, strict=True)),
         "fault": "fault",
     }
     return {"same": table(columns, rows)}
@@ -160,13 +162,21 @@ def alike(old: dict[str, object], new: dict[str, object], *, by_value: bool) -> 
     return [len(same) + moved, len(old), len(new) - len(old)]
 
 
-def close(old: list[str], new: list[str]) -> bool:
-    """Whether numbers of a row that differ do so by rounding."""
-    return all(
+def apart(old: list[str], new: list[str]) -> str:
+    """Say how a row differs: by ``rounding``, by an interval that is ``gone``, or ``otherwise``.
+
+    Gone: no interval is given where every draw gives the same number, as with a constant prediction.
+    """
+    near = [
         one == other
         or (one and other and math.isclose(float(one), float(other), rel_tol=1e-9, abs_tol=1e-12))
         for one, other in zip(old, new, strict=True)
-    )
+    ]
+    if all(near):
+        return "rounding"
+    drawn = [float(one) for one in old if one]
+    is_one = new[1:] == ["", ""] and max(drawn) - min(drawn) < 1e-9
+    return "gone" if near[0] and is_one else "otherwise"
 
 
 def run(given: argparse.Namespace) -> Iterator[list[Row]]:
@@ -182,16 +192,14 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
         after = trained(ROOT, recipe, cohort, given.work)
         fault = "; ".join(str(one["fault"]["said"]) for one in (before, after) if "fault" in one)
         told: tuple[dict[str, Any], dict[str, Any]] = (before["rows"], after["rows"])
+        both = [(one, told[1][name]) for name, one in told[0].items() if name in told[1]]
+        how = Counter(apart(*pair) for pair in both if pair[0] != pair[1])
         rows[recipe] = {
             "recipe": recipe,
             "before": commit(root),
             "tensors": alike(before["bits"], after["bits"], by_value=True),
             "rows": alike(before["rows"], after["rows"], by_value=False),
-            "rows_close": sum(
-                told[0][name] != one and close(told[0][name], one)
-                for name, one in told[1].items()
-                if name in told[0]
-            ),
+            **{way: how[way] for way in WAYS},
             "fault": fault,
         }
         print(rows[recipe], flush=True)
