@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.study import ROOT, Cell, Row, Study, table
 
-REPEATS = 2
+REPEATS = 5
 HEAVY = ("torch", "pandas", "scipy", "sklearn")
 CODE = """
 import atexit, json, os, runpy, sys
@@ -35,9 +35,13 @@ COMMANDS = [
     "recipes",
     "recipes ecg_cmr stages.mdm.objectives.masked",
     "cohorts",
+    "parts",
+    "models",
+    "pretrain --help",
     "pretrain --cohort demo --set towers.ecg.encoder.dept=2",
     "evaluate nowhere --cohort demo",
     "predict nowhere --cohort demo --out x.csv",
+    "embed --model ecgfoundr:w.pth --cohort demo --out x.csv",
     "select nowhere --cohort demo --out x.parquet",
     "check --cohort table",
 ]
