@@ -110,8 +110,9 @@ def static(root: Path) -> dict[str, int]:
     fullest: Counter[Path] = Counter()
     for path in (root / "medmcl").rglob("*.py"):
         parts = path.relative_to(root / "medmcl").parts
-        lines = code_lines(path)
-        found[f"code lines, {parts[0] if len(parts) > 1 else 'medmcl'}"] += lines
+        lines, room = code_lines(path), parts[0] if len(parts) > 1 else "medmcl"
+        found[f"code lines, {room}"] += lines
+        found[f"files, {room}"] += 1
         found["code lines"] += lines
         found["files"] += 1
         fullest[path.parent] += 1
@@ -188,7 +189,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     roots = [given.before.resolve(), ROOT]
     before, after = (measured(root) for root in roots)
     keys = sorted({**before, **after})
-    keys.sort(key=lambda key: key.startswith("code lines, "))
+    keys.sort(key=lambda key: key.startswith(("code lines, ", "files, ")))
     counts = [
         {"what": key, "before": before.get(key, 0), "after": after.get(key, 0)} for key in keys
     ]
