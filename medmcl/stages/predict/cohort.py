@@ -18,6 +18,7 @@ from medmcl.data.cohort.cohort import Cohort, find_cohort
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.protocol.results import COVARIATES
 from medmcl.modalities.tabular.gap_codes import renamed_fix
+from medmcl.stages.predict.other_codes import OtherCodes
 from medmcl.stages.predict.other_coding import StrangeColumn, coded_otherwise
 from medmcl.stages.predict.plan import TaskPlan, plan_tasks
 from medmcl.stages.run.features import Covariates, kept_reading
@@ -235,6 +236,7 @@ def check_people(
             scope="cohort",
         )
         for one in people.strange
+        if not isinstance(one, OtherCodes) or one.is_said
     ]
     lost = [
         replace(

@@ -17,6 +17,7 @@ from medmcl.modalities.ecg.checks.values import NO_BEATS
 from medmcl.stages.evaluate.methods import gather
 from medmcl.stages.evaluate.scene import RunScene
 from medmcl.stages.evaluate.spec import EvaluateSpec
+from medmcl.stages.predict.other_codes import OtherCodes
 from medmcl.stages.predict.other_coding import OtherCoding, StrangeColumn, shown_in
 from medmcl.stages.predict.plan import TaskPlan
 from medmcl.stages.predict.saved import COLUMNS, KeptPrediction
@@ -292,9 +293,16 @@ def refuse_people(inputs: Inputs, found: Iterable[StrangeColumn], subjects: Sequ
     """Take out whoever has a category that training had not, and say which, in place.
 
     Not where training took rare categories as one: a new one is one of them. A number far beyond
-    those of training is told in its row.
+    those of training is told in its row. Whoever has no code that training had lies outside.
     """
     for one in found:
+        if isinstance(one, OtherCodes) and one.modality in inputs.has:
+            said = np.array([one.said_of(name) for name in subjects], dtype=object)
+            odd = (said != "") & inputs.has[one.modality]
+            if inputs.outside is None:  # of the others it stays unknown
+                _append(inputs.remarks, odd, said)
+            else:
+                _mark(inputs, odd, said, 0.0)
         if not isinstance(one, OtherCoding) or one.is_pooled:
             continue
         if one.modality in inputs.reasons:

@@ -16,6 +16,7 @@ from medmcl.core.suppression import Covered, shown_part
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.evaluation.protocol.reach import QUARTILES, ColumnReach
 from medmcl.modalities.tabular.adapter import read_cell
+from medmcl.stages.predict.other_codes import OtherCodes, other_codes
 from medmcl.stages.predict.saved import COLUMNS, load_prediction
 from medmcl.stages.run.features import kept_reading
 from medmcl.stages.run.run import Run
@@ -288,7 +289,7 @@ class NobodyHas:
         )
 
 
-StrangeColumn = OtherCoding | OtherRange | NobodyHas
+StrangeColumn = OtherCoding | OtherRange | NobodyHas | OtherCodes
 
 
 def shown_in(number: float, low: float, high: float, digits: int = 4) -> str:
@@ -416,7 +417,7 @@ def other_coding(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> tupl
 def coded_otherwise(
     run: Run, cohort: Cohort, covariates: str | None, *, is_frozen: bool
 ) -> tuple[StrangeColumn, ...]:
-    """Look at every table that is read as the run read it: its codes, its ranges, its gaps.
+    """Look at every table, and all codes, read as the run read them: coding, ranges, gaps.
 
     Args:
         run: The run.
@@ -443,6 +444,10 @@ def coded_otherwise(
         if kept_range is not None:
             found += other_ranges(cohort, name, read[name], kept_range)
         found += nobody_has(cohort, name, read[name], kept_range)
+    for name in read:
+        if name in have and have[name].kind == "codes":
+            own = other_codes(cohort, name, read[name])
+            found += [own] if own is not None else []
     return tuple(found)
 
 
@@ -451,7 +456,11 @@ def said_once(found: Sequence[StrangeColumn]) -> list[str]:
     ranges = [one for one in found if isinstance(one, OtherRange)]
     ranges.sort(key=lambda one: (-one.beyond / one.known, -one.outside / one.known, -one.size))
     empty = [one for one in found if isinstance(one, NobodyHas)]
-    lines = [_line(one) for one in found if isinstance(one, OtherCoding)]
+    lines = [
+        _line(one)
+        for one in found
+        if isinstance(one, OtherCoding) or (isinstance(one, OtherCodes) and one.is_said)
+    ]
     some: tuple[tuple[Sequence[StrangeColumn], str], ...] = (
         (ranges, "with values outside training"),
         (empty, "that nobody has and training had"),

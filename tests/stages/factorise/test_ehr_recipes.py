@@ -15,11 +15,13 @@ from tiny_runs import TINY_EHR
 
 import medmcl
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import CohortError, ConfigError
 from medmcl.encoders import towers
 from medmcl.encoders.by_length import encode_by_length
 from medmcl.engine.record import read_metrics
 from medmcl.stages.factorise.factorise import counted_on
+from medmcl.stages.predict.cohort import check_people
+from medmcl.stages.predict.predict import predict_people
 from medmcl.stages.run.ledger import run_ledger
 
 RECIPES = ("claime_toy", "ehr_contrastive_toy")
@@ -272,3 +274,52 @@ def test_a_simulated_hospital_is_a_cohort_that_its_recipe_takes(tmp_path):
     )
     assert (run.path / "report.html").is_file()
     assert medmcl.open_cohort(folder).spec.keys.recipe == "claime_toy"
+
+
+def rewritten(folder, change, share=1.0):
+    """Another hospital, of other ids, that writes a share of its people's ICD codes otherwise."""
+    events, people = write_hospital(folder, seed=1)
+    own = events["code"].str.startswith("ICD") & (events["subject_id"] < share * PEOPLE)
+    events.loc[own, "code"] = events["code"][own].map(change)
+    events["subject_id"] += 10_000
+    people["subject_id"] += 10_000
+    events.to_parquet(folder / "events.parquet", index=False)
+    people.to_csv(folder / "people.tsv", sep="\t", index=False)
+    return events[events["code"].str.startswith("ICD")]
+
+
+def without_dots(code):
+    """ICD//12 as ICD//1.2, which is a code of training but for its dot."""
+    return f"{code[:-1]}.{code[-1]}"
+
+
+def test_codes_that_are_spelt_otherwise_elsewhere_are_refused_with_their_spelling(claime, tmp_path):
+    events = rewritten(tmp_path / "c", without_dots)
+    with pytest.raises(CohortError) as error:
+        medmcl.evaluate(claime, tmp_path / "c", out=tmp_path / "x", device="cpu")
+    said = str(error.value)
+    assert f"{len(events):,} of {len(events):,} events have a code that training had not" in said
+    first = events["code"].value_counts().index[0]
+    assert f"{first!r} is {first.replace('.', '')!r}" in said
+    with pytest.raises(CohortError, match="spelt otherwise"):
+        claime.predict(tmp_path / "c", device="cpu")
+
+
+def test_people_of_unknown_codes_alone_lie_outside_and_are_told(claime, tmp_path):
+    rewritten(tmp_path / "c", lambda code: code.replace("ICD//", "ICD//Z"), share=0.4)
+    found = predict_people(claime, tmp_path / "c", device="cpu")
+    odd = found.table["subject"].astype(int) < 10_000 + 0.4 * PEOPLE
+    assert found.table["outside"][odd].all()
+    assert found.table["outside_of"][odd].str.contains("none of the codes of 30 events").all()
+    assert not found.table["outside_of"][~odd].str.contains("none of the codes").any()
+    share = f"{30 * int(0.4 * PEOPLE):,} of {30 * PEOPLE:,} events have a code"
+    assert any(share in note for note in found.notes)
+    codes = [one.code for one in check_people(claime, tmp_path / "c")]
+    assert "codes.other_coding" in codes
+
+
+def test_nothing_is_said_of_a_few_rare_codes(claime, tmp_path):
+    rewritten(tmp_path / "c", lambda code: code.replace("ICD//", "ICD//Z"), share=0.1)
+    found = predict_people(claime, tmp_path / "c", device="cpu")
+    assert not any("a code that training had not" in note for note in found.notes)
+    assert found.table["outside_of"].str.contains("none of the codes").sum() == 0.1 * PEOPLE
