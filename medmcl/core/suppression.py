@@ -212,7 +212,16 @@ def leaves_one(ends: Sequence[tuple[float, float]], whole: tuple[float, float]) 
     )
 
 
-_PLACE = re.compile(r"""(?<![\w.:/\u2026])(?:~|(?=/))(?:/[^\s/"'`<>|,;()\[\]{}]+)+""")
+_PLACE = re.compile(
+    r"""(?<![\w./\u2026])(?!(?<=:)//)(?:file:|~(?=/))?(?:/+[^\s/"'`<>|,;()\[\]{}]+)+"""
+)
+_OF_WINDOWS = re.compile(r"""(?<!\w)(?:[A-Za-z]:\\|\\\\)(?:[^\s\\/:"'<>|]+\\)+""")
+_ROOTS = re.compile(
+    r"(?i)(?:home|users?|root|mnt|media|vol(?:ume)?s?|data(?:sets?)?|p?scratch|work(?:spaces?)?"
+    r"|projects?|share[ds]?|storage|cluster|nfs|nas|gpfs|lustre|beegfs|ceph|afs|efs|dbfs|tmp|var"
+    r"|opt|srv|usr|etc|private|archive|content|kaggle)\d*"
+)
+"""How folders are called that hold files on other machines: a text may have been written on one."""
 
 _QUOTED = re.compile(r"""(["'])(~?/[^"'\n]+)\1""")
 
@@ -223,7 +232,8 @@ def placeless(value: Any, but: str = "") -> Any:
     Counts that are hidden become the text they read as.
 
     Of a path that is written out from ``/`` the last name stays: ``…/cohort.yaml``. What begins as
-    no folder of this machine does (a class ``/a/b``) is no path, and stays.
+    no folder of this machine does, nor as those of others are called (a class ``/a/b``), is no
+    path, and stays.
 
     Args:
         value: Text, number, mapping or list.
@@ -231,7 +241,7 @@ def placeless(value: Any, but: str = "") -> Any:
     """
     if isinstance(value, str):
         text = value
-        if "/" not in text:
+        if "/" not in text and "\\" not in text:
             return text
         if text.startswith("/") and "\n" not in text and os.path.lexists(text) and _is_place(text):
             return _named(text)  # its name may hold what no sentence tells from the words around it
@@ -241,6 +251,7 @@ def placeless(value: Any, but: str = "") -> Any:
         text = _QUOTED.sub(
             lambda one: f"{one[1]}{_named(one[2])}{one[1]}" if _is_place(one[2]) else one[0], text
         )
+        text = _OF_WINDOWS.sub("\u2026/", text)
         return _PLACE.sub(lambda found: _named(found[0]) if _is_place(found[0]) else found[0], text)
     if isinstance(value, Hidden):
         return str(value)
@@ -258,8 +269,9 @@ def _named(path: str) -> str:
 
 
 def _is_place(path: str) -> bool:
-    first, _, rest = path.lstrip("/").partition("/")
-    return path.startswith("~/") or (bool(rest) and _is_there(f"/{first}"))
+    first, _, rest = path.removeprefix("file:").lstrip("/").partition("/")
+    is_root = _ROOTS.fullmatch(first) is not None or _is_there(f"/{first}")
+    return path.startswith("~/") or (bool(rest) and is_root)
 
 
 @lru_cache(maxsize=256)

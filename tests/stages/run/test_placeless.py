@@ -126,6 +126,12 @@ def test_what_places_are(tmp_path):
     told = placeless([{"k": (f"read {tmp_path}/x.csv, row 3", 1)}])
     assert told == [{"k": ["read …/x.csv, row 3", 1]}]
     assert placeless(f"--cohort={tmp_path}/x ~/y/z") == "--cohort=…/x …/z"
+    written = [f"file://{tmp_path}/x", f"nas:{tmp_path}/x", f"/{tmp_path}/x", f"{tmp_path}//a/x"]
+    elsewhere = ["/cluster/anna/x", "/Volumes/anna/x", r"C:\Users\anna\x", r"\\nas\anna\x"]
+    for text in (*written, *elsewhere):
+        assert placeless(f"see {text}").removeprefix("see ") in ("…/x", "nas:…/x")
+    for text in ("https://a.b/home/c", "µg /kg/min", "~5/10", "10:/2", r"\d+\s", "a:b"):
+        assert placeless(text) == text
     for text in ("mg/dl", "and/or", "1/2", "https://a.b/c/d", "/classes/of/ours", "a/b/c", "/", ""):
         assert placeless(text) == text
     assert placeless(f"got '{tmp_path}/a b/c.csv'") == "got '…/c.csv'"
