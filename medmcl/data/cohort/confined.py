@@ -101,7 +101,7 @@ def refuse_odd(files: Iterable[os.PathLike[str]], roots: tuple[str, ...]) -> Non
                 "leads out of the folders of the cohort",
                 where=file,
                 got=f"a link to {real}" if os.path.lexists(file) else real,
-                expected=f"files below {', '.join(roots)}",
+                expected=f"files below {', '.join(one.rstrip(os.sep) for one in roots)}",
                 fix="put the file there; if it belongs to the cohort, its cohort.yaml says so: "
                 f"roots: [{Path(real).parent}]",
             )
