@@ -15,28 +15,37 @@ from contextlib import suppress
 
 import numpy as np
 
-LEAST = 2**17
-"""Bytes of a column from which it is mapped."""
+LEAST = 2**20
+"""Bytes from which an array is mapped."""
+_FILLED = 2**17
 _MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
-def unnamed(shape: tuple[int, int]) -> np.ndarray:
-    """Give columns of NaN to write into, (C, N) float64; long ones mapped to a file without a name.
+def unnamed(shape: tuple[int, ...]) -> np.ndarray:
+    """Give an array of NaN to write into, float64; a large one is mapped to a file without a name.
 
     The file lies where temporary files do (``TMPDIR``), and nobody else can open it; its space is
-    reserved. Where that cannot be, the columns are in memory.
+    reserved. Where that cannot be, the array is in memory.
     """
-    found, size = None, 8 * shape[0] * shape[1]
-    if size and 8 * shape[1] >= LEAST and sys.platform == "linux":
+    found, size = None, 8 * int(np.prod(shape))
+    if size >= LEAST and sys.platform == "linux":
         with suppress(OSError), tempfile.TemporaryFile() as file:
             os.posix_fallocate(file.fileno(), 0, size)
             made = mmap.mmap(file.fileno(), size)
             _MAPS.add(made)
-            found = np.frombuffer(made, np.float64).reshape(shape)
-    found = np.empty(shape) if found is None else found
-    for column in found:
-        column[:] = np.nan
+            found = np.frombuffer(made, np.float64)
+    found = np.empty(size // 8) if found is None else found
+    for start in range(0, len(found), _FILLED):
+        found[start : start + _FILLED] = np.nan
         leave()
+    return found.reshape(shape)
+
+
+def held(numbers: np.ndarray) -> np.ndarray:
+    """Give the same float64 numbers, of many mapped as `unnamed` says."""
+    found = unnamed(numbers.shape)
+    found[:] = numbers
+    leave()
     return found
 
 

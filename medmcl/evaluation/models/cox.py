@@ -108,7 +108,9 @@ class Problem:
         mean, spread = features.mean(axis=0), features.std(axis=0)
         flat = flat_columns(mean, spread)
         scale = np.where(flat, 1.0, spread)
-        x = (features[terms.order] - mean) / scale
+        x = features[terms.order]
+        x -= mean
+        x /= scale
         x[:, flat] = 0.0
         return cls(x, terms, mean, scale, ridge / scale**2)
 
@@ -187,6 +189,7 @@ class CoxPath:
         self.terms = risk_sets(np.asarray(event, bool), np.asarray(time, np.float64), ties)
         self.rotation = Rotation.of(x - x.mean(axis=0)) if is_turned else Rotation(x)
         self.problem = Problem.of(self.rotation.rows, self.terms, 1.0)
+        self.rotation = replace(self.rotation, rows=x[:0])  # its axes are asked for from here on
 
     def fit(
         self,
@@ -281,6 +284,13 @@ def _line_search(
     return None
 
 
+def running_sums(hazard: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Sum rows (N, E) times their hazard over each prefix, from none on, (N + 1, E)."""
+    sums = np.zeros((len(x) + 1, x.shape[1]))
+    np.multiply(hazard[:, None], x, out=sums[1:])
+    return np.cumsum(sums, axis=0, out=sums)
+
+
 def derivatives(eta: np.ndarray, x: np.ndarray, terms: RiskSets) -> tuple[np.ndarray, np.ndarray]:
     """Gradient and Hessian of the negative log partial likelihood.
 
@@ -289,10 +299,11 @@ def derivatives(eta: np.ndarray, x: np.ndarray, terms: RiskSets) -> tuple[np.nda
     shift = float(eta.max(initial=0.0))
     hazard = np.exp(eta - shift)
     shares = np.exp(shift - log_denominators(eta, terms))  # (K,) one over the denominators
-    sums = np.vstack([np.zeros(x.shape[1]), np.cumsum(hazard[:, None] * x, axis=0)])
+    sums = running_sums(hazard, x)
     rest = 1.0 - terms.discount
     means = (rest * shares)[:, None] * sums[terms.risk_end]
     means += (terms.discount * shares)[:, None] * sums[terms.tie_start]
+    del sums  # of many rows each array is large
     reached = np.bincount(terms.risk_end, weights=shares, minlength=len(eta) + 1)
     exposure = reached[::-1].cumsum()[::-1][1:]  # of a row: over the events whose set it is in
     own = np.bincount(terms.group, weights=terms.discount * shares)

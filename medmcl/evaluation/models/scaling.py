@@ -24,7 +24,9 @@ class Scaler:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Standardise, (N, E)."""
-        return (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
+        found = np.asarray(features, dtype=np.float64) - self.mean
+        found /= self.scale  # of many rows each copy is large
+        return found
 
 
 Scaling = Callable[[np.ndarray], Scaler]

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array, eye_array
 from scipy.special import expit, softmax
 
 from medmcl.core.targets import Targets
-from medmcl.evaluation.models.cox import derivatives, log_denominators, risk_sets
+from medmcl.evaluation.models.cox import derivatives, log_denominators, risk_sets, running_sums
 from medmcl.evaluation.models.linear_model import LinearModel, Link
 from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Scaler
@@ -65,8 +65,9 @@ def standard_errors(
         used = np.flatnonzero((model.weights[:, columns] != 0).any(axis=1))
         if not len(used) or len(used) * len(columns) > WIDEST or len(at) < 2:
             continue
-        scaler = Scaler.of(x[at][:, used])
-        z, weights = scaler(x[at][:, used]), model.weights[used][:, columns] * scaler.scale[:, None]
+        z = x[at][:, used]
+        scaler = Scaler.of(z)
+        z, weights = scaler(z), model.weights[used][:, columns] * scaler.scale[:, None]
         strength = strengths[columns[0]] if len(strengths) > 1 else strengths[0]
         if link == "cox":
             scores, hessian = _cox(z, weights[:, 0], y[:, 0] > 0, y[:, 1])
@@ -153,28 +154,33 @@ def _cox(
     x, eta = z[terms.order], (z @ weights)[terms.order]
     shift = float(eta.max(initial=0.0))
     hazard, shares = np.exp(eta - shift), np.exp(shift - log_denominators(eta, terms))
-    sums = np.vstack([np.zeros(x.shape[1]), np.cumsum(hazard[:, None] * x, axis=0)])
+    curvature = derivatives(eta, x, terms)[1]
+    sums = running_sums(hazard, x)
     gone = terms.discount * shares
     means = (shares - gone)[:, None] * sums[terms.risk_end] + gone[:, None] * sums[terms.tie_start]
+    del sums  # of many rows each array is large
 
     def over_sets(of: np.ndarray) -> np.ndarray:
         """Sum what each event has over the events in whose risk set a row is, (M, …)."""
         reached = np.zeros((len(x) + 1, of.shape[1]))
         np.add.at(reached, terms.risk_end, shares[:, None] * of)
-        whole = reached[::-1].cumsum(axis=0)[::-1][1:]
+        np.cumsum(reached[::-1], axis=0, out=reached[::-1])
+        whole = reached[1:]
         tied = np.zeros((terms.group.max(initial=0) + 1, of.shape[1]))
         np.add.at(tied, terms.group, gone[:, None] * of)
         whole[terms.events] -= tied[terms.group]
         return whole
 
-    scores = -hazard[:, None] * (over_sets(np.ones((len(means), 1))) * x - over_sets(means))
+    scores = over_sets(np.ones((len(means), 1))) * x
+    scores -= over_sets(means)
+    scores *= -hazard[:, None]
     ties = np.bincount(terms.group, minlength=1)[:, None]
     mean = np.zeros((len(ties), x.shape[1]))
     np.add.at(mean, terms.group, means)
     scores[terms.events] += x[terms.events] - (mean / np.maximum(ties, 1))[terms.group]
     found = np.empty_like(scores)
     found[terms.order] = scores
-    return found, derivatives(eta, x, terms)[1]
+    return found, curvature
 
 
 def _influence(

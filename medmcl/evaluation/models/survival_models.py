@@ -241,9 +241,29 @@ def _tuned(
     if not rows.have_events:
         return _constant(rows, fit)
     grid = tuple(strengths or STRENGTHS["survival"])
+    where, events, start = _chosen(rows, grid, begin, scaling)
+    best = grid[where]
+    x, event, time = rows.part(rows.final)
+    scaler = scaling(x)
+    x = scaler(x)
+    model, said = fit(x, event, time, best, start)
+    notes = (*weighed_notes(grid, events), *alike_notes(best, grid))
+    if not events and len(grid) > 1:
+        notes = ("no event in tuning: penalty not tuned",)
+    return Fitted.of(_of_features(model, scaler), (best,), (*notes, *said))
+
+
+def _chosen(
+    rows: _Rows, grid: Sequence[float], begin: _Begin, scaling: Scaling
+) -> tuple[int, int, np.ndarray | None]:
+    """Give the place of the best penalty, the events that told it, and the weights found by it.
+
+    What it holds of many people goes before the best is fitted.
+    """
     x, event, time = rows.part(rows.train)
     scaler = scaling(x)
-    path = begin(scaler(x), event, time)
+    x = scaler(x)
+    path = begin(x, event, time)
     checks, seen, when = rows.part(rows.tuning)
     checks = scaler(checks)
     fits: list[np.ndarray] = []
@@ -255,14 +275,7 @@ def _tuned(
 
     events = int(seen.sum())
     where = chosen_strength(grid, lost, events) if events else len(grid) // 2
-    best = grid[where]
-    x, event, time = rows.part(rows.final)
-    scaler = scaling(x)
-    model, said = fit(scaler(x), event, time, best, fits[where] if fits else None)
-    notes = (*weighed_notes(grid, events), *alike_notes(best, grid))
-    if not events and len(grid) > 1:
-        notes = ("no event in tuning: penalty not tuned",)
-    return Fitted.of(_of_features(model, scaler), (best,), (*notes, *said))
+    return where, events, fits[where] if fits else None
 
 
 def _constant(rows: _Rows, fit: _Fit) -> Fitted:

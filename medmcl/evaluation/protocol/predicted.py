@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.targets import Targets
+from medmcl.data.tables.mapped import leave
 from medmcl.evaluation.aspects.tasks.metrics import Horizons, Line
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.metrics.survival.d_calibration import survival_at_own_time
@@ -319,8 +320,10 @@ def _one(
         return replace(found, curves=asked, own=own)
 
     others = tuple(said(one.features(rows)) for one in method.variants)
+    found = replace(said(x[rows]), variants=others)
+    leave()
     done(1.0)
-    return replace(said(x[rows]), variants=others)
+    return found
 
 
 def _crossed(

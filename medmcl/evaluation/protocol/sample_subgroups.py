@@ -100,7 +100,10 @@ def sample_table(cohort: Cohort, named: str) -> pd.DataFrame:
     Of wide tables only the columns that ``named`` names, and those called as sex and age are.
     """
     table = cohort.subjects.drop(columns=["split", SITE])
-    table = table.loc[cohort.samples["subject"]].reset_index(drop=True)
+    whose = cohort.samples["subject"].to_numpy(object)
+    if not np.array_equal(whose, table.index.to_numpy(object)):
+        table = table.loc[whose]
+    table = table.reset_index(drop=True)  # of one sample a subject no copy
     more: dict[str, pd.Series] = {}
     for name, spec in cohort.spec.modalities.items():
         if not isinstance(spec.source, TabularSource):

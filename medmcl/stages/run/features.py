@@ -20,6 +20,7 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, prepare
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
+from medmcl.data.tables.mapped import held, unnamed
 from medmcl.evaluation.protocol.reach import RATE, limit_of
 from medmcl.stages.run.run import Run, embed_samples, reading_of
 from medmcl.stages.run.seen import no_split_to_heed, seen_people
@@ -159,7 +160,7 @@ class Cells:
         return cls(
             columns=shape.names,
             known=known,
-            numbers=np.where(known & ~is_level, values, np.nan),
+            numbers=held(np.where(known & ~is_level, values.astype(np.float64), np.nan)),
             scales={n: tuple(scale) for n, scale in adapter.state().get("scales", {}).items()},
         )
 
@@ -167,7 +168,7 @@ class Cells:
     def of_table(cls, prepared: Prepared, modality: str) -> Cells:
         """Of a table that was prepared, of each sample."""
         stored = np.asarray(prepared.inputs(modality))[np.maximum(prepared.index(modality), 0)]
-        values, flags = stored[:, 0].astype(np.float64), stored[:, 1]
+        values, flags = stored[:, 0], stored[:, 1]
         known = prepared.present[modality][:, None] & (flags > 0)
         return cls.of(prepared.adapters[modality], values, known)
 
@@ -243,7 +244,9 @@ class Covariates:
         )
         adapter: Any = prepared.adapters[modality]
         index = prepared.index(modality)
-        stored = np.asarray(prepared.inputs(modality))[np.maximum(index, 0)].astype(np.float64)
+        stored = np.asarray(prepared.inputs(modality))
+        if not np.array_equal(index, range(len(stored))):
+            stored = stored[np.maximum(index, 0)]
         values, flags = stored[:, 0], stored[:, 1]
         shape, state, has = adapter.input_shape, adapter.state(), prepared.present[modality]
         terms = [(name, MEASURED) for name in shape.names]
@@ -272,7 +275,8 @@ class Covariates:
             )  # fmt: skip
             gaps = TrainGaps.of(shape.names, known[train], people)
         places = {term: place for place, term in enumerate(terms)}
-        found = np.zeros((len(has), len(shown)))
+        found = unnamed((len(has), len(shown)))
+        found[:] = 0
         for number, (name, what) in enumerate(shown):
             if (name, what) not in places:
                 continue
@@ -303,15 +307,15 @@ def _term(
     values: np.ndarray,
     flags: np.ndarray,
     has: np.ndarray,
-    cells: Sequence[tuple[int, int | None]],
+    told: Sequence[tuple[int, int | None]],
     term: int,
 ) -> np.ndarray:
     """Give a term of each sample, zero where it has no table. (N,) float64.
 
-    ``cells``: of each term the column, and the level of a category, `NUMBER`, or None of a flag.
+    ``told``: of each term the column, and the level of a category, `NUMBER`, or None of a flag.
     """
-    place, level = cells[term]
-    column, there = values[:, place], flags[:, place]
+    place, level = told[term]
+    column, there = (cells[:, place].astype(np.float64) for cells in (values, flags))
     if level is None:
         return there * has
     return (column if level == NUMBER else column.astype(int) == level) * there * has

@@ -15,7 +15,7 @@ from medmcl.core.sealed import reading
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
-from medmcl.data.tables.mapped import leave, unnamed
+from medmcl.data.tables.mapped import held
 from medmcl.evaluation.protocol.sample_subgroups import AGES, SEXES
 from medmcl.evaluation.protocol.setting import Setting
 from medmcl.evaluation.report.table_one import TableOne, Variable, beside, table_one
@@ -172,7 +172,11 @@ def _covariates(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:
         mine = places.array.take(places.index.get_indexer(own), allow_fill=True)
         for column, about in list(columns.items())[:MOST_COVARIATES]:
             plain = mine.numbers(column) if about.kind != "category" else None
-            values = _as_read(mine.column(column), about.kind) if plain is None else _held(plain)
+            values = (
+                _as_read(mine.column(column), about.kind)
+                if plain is None
+                else held(np.where(np.isfinite(plain), plain, np.nan))
+            )
             yield _Described.named(
                 column, source=name, kind=about.kind, unit=about.unit, values=values
             )
@@ -200,14 +204,6 @@ def _as_read(cells: Iterable[Any], kind: Any) -> np.ndarray:
     """Cells as the adapter of tables reads them. (N,) float64 with NaN of numbers, or object."""
     read = (read_cell(cell, kind)[0] for cell in cells)
     return np.array([*read], dtype=object if kind == "category" else np.float64)
-
-
-def _held(numbers: np.ndarray) -> np.ndarray:
-    """Give numbers as the adapter of tables reads them, of many people mapped. (N,)."""
-    held = unnamed((1, len(numbers)))[0]
-    held[:] = np.where(np.isfinite(numbers), numbers, np.nan)
-    leave()
-    return held
 
 
 def _sites(prepared: Prepared, rows: np.ndarray) -> Iterator[_Described]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -262,7 +263,7 @@ def horizon_groups(
     """
 
     def observed(rows: np.ndarray) -> dict[str, float]:
-        weights = [np.ones((len(rows), 1)), *(block[rows] for block in sampler.blocks())]
+        weights = chain([np.ones((len(rows), 1))], (block[rows] for block in sampler.blocks()))
         value, *draws = np.concatenate(
             [incidence_at(event[rows], time[rows], one, horizon) for one in weights]
         )

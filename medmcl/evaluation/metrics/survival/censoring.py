@@ -8,6 +8,7 @@ import numpy as np
 
 from medmcl.evaluation.metrics.survival.kaplan_meier import (
     RiskSets,
+    by_draws,
     outcome_of,
     product_limit,
     step_values,
@@ -41,6 +42,13 @@ def censoring_survival(
     if censoring is not None:
         event, time = censoring
         weights = np.ones((len(time), 1))
+    return _censoring(event, time, weights, at)
+
+
+@by_draws
+def _censoring(
+    event: np.ndarray, time: np.ndarray, weights: np.ndarray, at: np.ndarray
+) -> np.ndarray:
     if len(time) == 0:
         return np.zeros((len(at), weights.shape[1]))
     sets = RiskSets.of(time, weights, event, ~event)
@@ -62,8 +70,14 @@ def estimable_at(
     A time is reached if some drawn row is followed longer and the censoring curve is above zero.
     """
     curve = censoring_survival(event, time, weights, times, censoring)
-    last = np.max(np.where(weights > 0, time[:, None], -np.inf), axis=0, initial=-np.inf)
-    return (times[:, None] < last) & (curve > 0), curve
+    return (times[:, None] < _last(event, time, weights)) & (curve > 0), curve
+
+
+@by_draws
+def _last(_: np.ndarray, time: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The last follow-up in each draw, (W,)."""
+    there = np.where(weights > 0, time[:, None], -np.inf)
+    return np.asarray(np.max(there, axis=0, initial=-np.inf))
 
 
 def clamp_times(

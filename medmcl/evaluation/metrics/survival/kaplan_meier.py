@@ -6,8 +6,9 @@ weight of k means the same as the row standing k times.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from medmcl.evaluation.metrics.metric import (
     weights_of,
 )
 
+ENTRIES_AT_ONCE = 2**18
+"""Weights that a kernel sees at once (`by_draws`)."""
 SMALL = 1e-12  # of the total weight: less than this at risk is nobody (rounding of sums)
 
 
@@ -81,6 +84,24 @@ def step_values(curve: np.ndarray, steps: np.ndarray, start: float) -> np.ndarra
     return np.where((steps >= 0)[:, None], curve[np.maximum(steps, 0)], start)
 
 
+def by_draws(kernel: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Let a kernel, (..., W), see some draws at a time: what it holds of many people is then small.
+
+    Its weights (N, W) are the argument after ``event`` and ``time``; it treats each draw by itself.
+    """
+
+    @wraps(kernel)
+    def found(
+        event: np.ndarray, time: np.ndarray, weights: np.ndarray, *rest: Any, **more: Any
+    ) -> np.ndarray:
+        count = min(weights.size // ENTRIES_AT_ONCE, weights.shape[1] // 2)  # sums of one differ
+        parts = [weights] if count < 2 else np.array_split(weights, count, axis=1)
+        return np.concatenate([kernel(event, time, one, *rest, **more) for one in parts], axis=-1)
+
+    return found
+
+
+@by_draws
 def kaplan_meier_at(
     event: np.ndarray,
     time: np.ndarray,
@@ -111,6 +132,7 @@ def kaplan_meier_at(
     return _within(values, times, sets, curve[-1] <= SMALL, extend)
 
 
+@by_draws
 def aalen_johansen_at(
     event: np.ndarray,
     time: np.ndarray,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from medmcl.evaluation.metrics.survival.censoring import Outcome, censoring_survival, estimable_at
-from medmcl.evaluation.metrics.survival.kaplan_meier import RiskSets, kaplan_meier_at
+from medmcl.evaluation.metrics.survival.kaplan_meier import RiskSets, by_draws, kaplan_meier_at
 from medmcl.evaluation.metrics.weighted import _ratio
 
 PAIRS_AT_ONCE = 2_000_000  # entries of one block of the concordance matrix (memory bound)
@@ -60,20 +60,20 @@ def _over_pairs(
     denominator comes from the risk sets. Single precision is used only where it is exact.
     """
     order = np.argsort(time, kind="stable")
-    event, time, risk, weights = event[order], time[order], risk[order], weights[order]
+    event, time, risk = event[order], time[order], risk[order]
     events = np.flatnonzero(event & (time < tau))
     if len(events) == 0:
         return np.full(weights.shape[1], np.nan)
-    share = weights[events]
+    share = weights[order[events]]
     if counted is not None:
         share = counted(time[events]) * share
-    sets = RiskSets.of(time, weights, event)
-    later = (sets.at_risk - sets.leaving[0])[sets.steps(time[events])]
+    later = _later(event, time, weights, order, time[events])
     comparable = np.einsum("ew,ew->w", share, later)
-    whole = bool(np.all(weights == np.rint(weights)))
+    draws: np.ndarray = weights.astype(np.float32)
+    whole = bool((draws == weights).all() and (draws == np.rint(draws)).all())
     exact = whole and float(weights.sum(axis=0).max(initial=0)) < EXACT
     dtype: type[np.floating] = np.float32 if exact else np.float64
-    draws = weights.astype(dtype)
+    draws = (draws if exact else weights)[order]
     concordant = np.zeros(weights.shape[1])
     first = 0
     while first < len(events):
@@ -89,11 +89,22 @@ def _over_pairs(
     return _ratio(concordant, comparable)
 
 
+@by_draws
+def _later(
+    event: np.ndarray, time: np.ndarray, weights: np.ndarray, order: np.ndarray, at: np.ndarray
+) -> np.ndarray:
+    """Weight of who is followed longer than each event, or as long without one, (E, W)."""
+    sets = RiskSets.of(time, weights[order], event)
+    return np.asarray((sets.at_risk - sets.leaving[0])[sets.steps(at)])
+
+
 def _concordance(earlier: np.ndarray, later: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
     """One where the earlier event has the higher risk, one half where the risks are tied."""
-    gap = earlier[:, None] - later
-    won = (gap > TIED).astype(dtype)
-    np.add(won, dtype(0.5), out=won, where=np.abs(gap, out=gap) <= TIED)
+    won, few = np.empty((len(earlier), len(later)), dtype), max(1, 2**15 // max(1, len(later)))
+    for first in range(0, len(earlier), few):
+        part, gap = won[first : first + few], earlier[first : first + few, None] - later
+        part[:] = gap > TIED
+        np.add(part, dtype(0.5), out=part, where=np.abs(gap, out=gap) <= TIED)
     return won
 
 
@@ -107,6 +118,18 @@ def dynamic_auc(
     censoring: Outcome | None = None,
 ) -> np.ndarray:
     """Cumulative/dynamic AUC at each time, (T, W); risk is (N,) or (N, T)."""
+    return _aucs(event, time, weights, risk, times, censoring)
+
+
+@by_draws
+def _aucs(
+    event: np.ndarray,
+    time: np.ndarray,
+    weights: np.ndarray,
+    risk: np.ndarray,
+    times: np.ndarray,
+    censoring: Outcome | None,
+) -> np.ndarray:
     found = np.full((len(times), weights.shape[1]), np.nan)
     if len(time) == 0:
         return found
