@@ -364,12 +364,14 @@ def _summaries(values: np.ndarray, fewest: int) -> tuple[Cell, Cell]:
     step = _unit(values) * step_of(len(values))
     told = [float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan,
             *np.quantile(values, [0.25, 0.5, 0.75]).tolist()]  # fmt: skip
-    told = told if fewest == 1 else [_rounded(one, step) for one in told]
+    deviation = told[1] if told[1] > 0 else None
+    if fewest > 1:
+        told = [_rounded(told[0], step, deviation), *(_rounded(one, step) for one in told[1:])]
     mean, lower, median, upper = told[0], *told[2:]
     sd = None if math.isnan(told[1]) else told[1]
     spread = "-" if sd is None else _short(sd)
     return (
-        Cell(text=f"{_short(mean)} ({spread})", mean=mean, sd=sd),
+        Cell(text=f"{_short(mean, deviation)} ({spread})", mean=mean, sd=sd),
         Cell(
             text=f"{_short(median)} [{_short(lower)}, {_short(upper)}]",
             median=median,
@@ -393,10 +395,10 @@ def _unit(values: np.ndarray) -> float:
     return 0.0
 
 
-def _rounded(value: float, step: float) -> float:
+def _rounded(value: float, step: float, beside: float | None = None) -> float:
     """A number as `_short` writes it, and no finer than a step."""
     coarse = to_step(value, step) if step and math.isfinite(value) else value
-    return float(_short(coarse).replace(",", ""))
+    return float(_short(coarse, beside).replace(",", ""))
 
 
 def _categories(
@@ -513,10 +515,14 @@ def _difference(row: Row, column: int) -> str:
     return "-" if value is None else f"{value:z.2f}"
 
 
-def _short(value: float) -> str:
-    """A number with about three figures that matter, never in powers of ten below a million."""
+def _short(value: float, beside: float | None = None) -> str:
+    """A number with about three figures that matter, never in powers of ten below a million.
+
+    A mean has as many decimals as give three figures of the SD ``beside`` it.
+    """
     size = abs(value)
-    if size >= 1e6 or 0 < size < 1e-3:
+    own = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
+    digits = own if beside is None else max(own, min(2 - math.floor(math.log10(beside)), 9))
+    if size >= 1e6 or (0 < size < 1e-3 and digits == own):
         return f"{value:.3g}"
-    digits = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:,.{digits}f}"

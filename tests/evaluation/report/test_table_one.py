@@ -53,6 +53,21 @@ def test_numbers_agree_with_a_slow_computation():
     assert cells(table, "missing", "age (years)") == ["<5", "0 (0.0 %)"]
 
 
+@pytest.mark.parametrize(
+    ("mean", "sd", "decimals"), [(2017, 1.4, 0), (36.9, 0.4, 2), (7.38, 0.05, 2), (140, 3, 1)]
+)
+def test_differences_of_numbers_that_vary_little_beside_their_size_are_not_lost(mean, sd, decimals):
+    rng = np.random.default_rng(0)
+    split = np.where(np.arange(900) < 600, "train", "held_out")
+    values = np.round(rng.normal(mean, sd, 900) + 0.25 * sd * (split == "held_out"), decimals)
+    table = table_one(pd.DataFrame({"x": values}), split, [Variable(name="x", kind="number")])
+    a, b = values[split == "train"], values[split == "held_out"]
+    expected = abs(a.mean() - b.mean()) / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+    row = next(r for r in table.rows if r.statistic == "mean (SD)")
+    assert row.differences == (None, pytest.approx(expected, abs=0.015))
+    assert float(row.cells[1].text.split(" ")[0].replace(",", "")) == row.cells[1].mean
+
+
 def test_austins_two_level_example_and_the_general_formula_agree():
     # Austin 2009, equation 2: prevalences p and q
     p, q = 0.3, 0.45
