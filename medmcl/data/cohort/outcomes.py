@@ -235,10 +235,11 @@ class _Builder:
         return replace(targets, classes=classes)
 
     def _survival(self, task: SurvivalKeys) -> Targets:
+        competing: Values | None = None
         if task.time is not None:
             time, event = self._number(str(task.time)), self._truth(str(task.event), "event")
         else:
-            time, event = self._from_dates(task)
+            time, event, competing = self._from_dates(task)
         known = time.known & event.known
         below = known & (time.data < 0)
         if below.any():
@@ -250,7 +251,10 @@ class _Builder:
                 "correct the times, or count them from another index date",
             )
             known &= ~below
-        competing = None if task.competing is None else self._competing(task.competing, event)
+        if task.competing is not None:
+            competing = self._competing(task.competing, event)
+            if task.dated:
+                self._look_for_earlier(task, competing)
         if competing is not None:
             known = known & competing.known
         followed = np.flatnonzero(known)
@@ -282,40 +286,81 @@ class _Builder:
             )
         return replace(found, known=found.known & ~both)
 
-    def _from_dates(self, task: SurvivalKeys) -> tuple[Values, Values]:
-        """Count time from the index date; an event at or before it makes the target unknown."""
+    def _look_for_earlier(self, task: SurvivalKeys, competing: Values) -> None:
+        """Warn of competing events whose own date lies before the end of follow-up."""
+        last = self._dates(str(task.censor_date))
+        for column in sorted(columns_of(str(task.competing), self.labels.table.columns)):
+            try:
+                own = self._dates(column)
+            except CohortError:
+                continue  # holds no dates
+            early = competing.known & (competing.data > 0) & (own < last)
+            if early.any():
+                self.add(
+                    "competing_earlier",
+                    f"{counted(int(early.sum()), 'competing event')} dated before the censoring "
+                    f"date ({column} before {task.censor_date}): counted at the censoring date",
+                    f"competing_date: {column} in place of competing:",
+                    warning=True,
+                )
+
+    def _from_dates(self, task: SurvivalKeys) -> tuple[Values, Values, Values | None]:
+        """Count time from the index date; an event at or before it makes the target unknown.
+
+        Of the event and a competing one that has a date, the first ends the time; of one day the
+        event does.
+        """
         happened, last = self._dates(str(task.event_date)), self._dates(str(task.censor_date))
+        other = np.full(len(last), np.datetime64("NaT"), dtype="M8[D]")
+        if task.competing_date is not None:
+            other = self._dates(task.competing_date)
         index = self.labels.index.astype("M8[D]")
-        late = ~np.isnat(happened) & ~np.isnat(last) & (happened > last)
-        happened = np.where(late, np.datetime64("NaT"), happened)
-        event = ~np.isnat(happened)
-        end = np.where(event, happened, last)
+        nothing = np.datetime64("NaT")
+        late, late_other = happened > last, other > last
+        other = np.where(late_other, nothing, other)
+        after = (other < happened) & ~late
+        happened = np.where(late | after, nothing, happened)
+        event, ended = ~np.isnat(happened), ~np.isnat(other)
+        ended &= ~event
+        end = np.where(event, happened, np.where(ended, other, last))
         days = (end - index) / np.timedelta64(1, "D")
         known = np.isfinite(days)
-        prevalent = known & event & (days <= 0)
+        prevalent = known & (event | ended) & (days <= 0)
+        some = "event" if task.competing_date is None else "event, or a competing one,"
         if prevalent.any():
             self.add(
                 "prevalent",
-                f"{counted(int(prevalent.sum()), 'sample')} with the event at or before the index "
+                f"{counted(int(prevalent.sum()), 'sample')} with the {some} at or before the index "
                 "date; the target is unknown",
                 "nothing, if incident events are asked for",
                 warning=True,
             )
-        if late.any():
+        if (late | late_other).any():
             self.add(
                 "event_after_censoring",
-                f"{counted(int(late.sum()), 'event')} dated after the censoring date: "
-                "taken as censored",
+                f"{counted(int((late | late_other).sum()), 'event')} dated after the censoring "
+                "date: taken as censored",
                 "nothing, if follow-up ends at the censoring date",
+                warning=True,
+            )
+        if after.any():
+            self.add(
+                "event_after_competing",
+                f"{counted(int(after.sum()), 'event')} dated after the competing event: the "
+                "competing one ended follow-up",
+                "nothing, if the event can follow the competing one; else correct the dates",
                 warning=True,
             )
         known &= ~prevalent
         scale = UNITS_PER_YEAR[task.unit] / DAYS_PER_YEAR
         data = np.where(known, days * scale, 0.0)
+        said = str(task.event_date)
         return (
-            Values(data, known, "number", str(task.event_date)),
-            Values(event.astype(np.float64), known, "number", str(task.event_date)),
-        )
+            Values(data, known, "number", said),
+            Values(event.astype(np.float64), known, "number", said),
+            None if task.competing_date is None
+            else Values(ended.astype(np.float64), known, "number", task.competing_date),
+        )  # fmt: skip
 
     def _dates(self, column: str) -> np.ndarray:
         table = self.labels.table
@@ -397,7 +442,8 @@ def _texts(task: Task) -> list[str]:
 def task_texts(task: Task) -> list[str]:
     """Give every expression and column that a task reads."""
     told = task.model_dump()
-    plain = ("column", "labels", "time", "event", "event_date", "censor_date", "competing")
+    plain = ("column", "labels", "time", "event", "event_date", "censor_date", "competing",
+             "competing_date")  # fmt: skip
     texts_of = [told[key] for key in plain if told.get(key) is not None]
     return [*texts_of, *(told.get("columns") or {}).values()]
 

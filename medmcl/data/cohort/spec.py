@@ -401,6 +401,7 @@ class SurvivalKeys(TaskKeys):
     event_date: str | None = None
     censor_date: str | None = None
     competing: str | None = None
+    competing_date: str | None = None
     unit: Literal["days", "weeks", "months", "years"] = "days"
     horizons_years: Annotated[
         tuple[float, ...], BeforeValidator(lambda years: () if years is None else years)
@@ -423,6 +424,10 @@ class SurvivalKeys(TaskKeys):
         named = [self.time, self.event, self.event_date, self.censor_date]
         if plain == dated or sum(name is not None for name in named) != 2:
             raise ValueError("name either time and event, or event_date and censor_date")
+        if self.competing_date is not None and (plain or self.competing is not None):
+            raise ValueError(
+                "competing_date goes with event_date and censor_date, without competing"
+            )
         return self
 
     @property

@@ -245,9 +245,11 @@ def _definition(task: Task) -> str:
     if isinstance(task, BinaryKeys | MulticlassKeys):
         return task.column
     if isinstance(task, SurvivalKeys):
+        other = task.competing or task.competing_date
+        beside = f", competing event {other}" if other else ""
         if task.time is not None:
-            return f"time {task.time}, event {task.event}"
-        return f"event date {task.event_date}, end of follow-up {task.censor_date}"
+            return f"time {task.time}, event {task.event}{beside}"
+        return f"event date {task.event_date}, end of follow-up {task.censor_date}{beside}"
     if isinstance(task, RegressionKeys) and task.column is not None:
         return task.column
     if isinstance(task, MultilabelKeys) and task.labels is not None:

@@ -192,6 +192,59 @@ def test_a_competing_event_is_kept_and_both_at_once_are_a_fault():
     assert "1 sample with the event and a competing one" in str(fault)
 
 
+def test_of_an_event_and_a_competing_one_with_dates_the_first_ends_the_time():
+    rng = np.random.default_rng(0)
+    days = {name: rng.integers(-40, 400, 300) for name in ("hf", "death", "last")}
+    known = {
+        name: rng.random(300) < share for name, share in zip(days, (0.5, 0.4, 0.9), strict=True)
+    }
+    frame = {
+        name: [f"{np.datetime64('2020-01-01') + day}" if has else None
+               for day, has in zip(days[name], known[name], strict=True)]
+        for name in days
+    }  # fmt: skip
+    keys = {"kind": "survival", "event_date": "hf", "censor_date": "last"}
+    index = ["2020-01-01"] * 300
+    targets, findings = build(frame, index=index, competing_date="death", **keys)
+    for row in range(300):
+        hf, death, last = (days[n][row] if known[n][row] else None for n in ("hf", "death", "last"))
+        if last is not None and hf is not None and hf > last:
+            hf = None
+        if last is not None and death is not None and death > last:
+            death = None
+        first = hf if hf is not None and (death is None or hf <= death) else None
+        end = first if first is not None else death if death is not None else last
+        ended = first is None and death is not None
+        if end is None or end < 0 or (end == 0 and (first is not None or ended)):
+            assert not targets.known[row].any()
+            continue
+        assert targets.known[row].all()
+        assert targets.values[row].tolist() == [end, first is not None]
+        assert targets.competing[row] == ended
+    said = {one.code: one.what for one in findings}
+    assert "dated after the competing event" in said["task.event_after_competing"]
+    assert "competing one" in said["task.prevalent"]
+
+
+def test_a_competing_event_before_the_end_of_follow_up_is_not_counted_there_in_silence():
+    frame = {
+        "hf": ["2020-06-01", None, None, None], "last": ["2022-01-01"] * 4,
+        "death": [None, "2020-03-01", "2022-01-01", None], "cause": [0, 4, 4, 0],
+    }  # fmt: skip
+    keys = {"kind": "survival", "event_date": "hf", "censor_date": "last"}
+    index = ["2020-01-01"] * 4
+    text = "notnull(death) and cause == 4"
+    _, findings = build(frame, index=index, competing=text, **keys)
+    (found,) = [one for one in findings if one.code == "task.competing_earlier"]
+    assert "1 competing event dated before the censoring date (death before last)" in found.what
+    assert "competing_date: death" in found.fix
+    targets, findings = build(frame, index=index, competing_date="death", **keys)
+    assert targets.values[:, 0].tolist() == [152, 60, 731, 731]
+    assert targets.competing.tolist() == [False, True, True, False]
+    with pytest.raises(ValueError, match="competing_date goes with"):
+        build(frame, index=index, competing_date="death", competing=text, **keys)
+
+
 def test_survival_by_dates_counts_from_the_index():
     frame = {
         "hf": ["2021-01-01", None, "2019-06-01", "2020-01-01", None, "2024-01-01"],
