@@ -11,7 +11,7 @@ from medmcl.core.errors import ContractError, MedmclError
 from medmcl.core.lazy import refuse_slips
 from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.encoded import Encoded, Encoder
-from medmcl.modalities.outside import raised_at
+from medmcl.modalities.outside import is_of_memory, raised_at
 
 TOLERANCE = 1e-3
 """By which share of its largest number a row alone may differ from that row among others."""
@@ -42,6 +42,8 @@ def rehearse_encoder(name: str, encoder: nn.Module, row: Tensor) -> None:
     except MedmclError:
         raise
     except Exception as error:
+        if is_of_memory(error):
+            raise
         raise ContractError(
             f"the encoder '{name}' (package {package}) failed on rows of shape {tuple(row.shape)}",
             got=raised_at(error),

@@ -24,6 +24,7 @@ from medmcl.modalities import ADAPTERS
 
 _METHODS = ("read", "inspect", "fit", "prepare", "plain", "augment", "state", "load_state")
 _OF_INSTANCES = ("settings", "prepared_shape", "input_shape")
+_LIBRARIES = {"medmcl", "numpy", "torch", "pandas", "scipy", "sklearn", *sys.stdlib_module_names}
 _FIX = "correct the package (docs/extend.md has what each method is given and must give)"
 
 
@@ -89,8 +90,7 @@ def blamed(adapter: Adapter, method: str, place: RecordRef | None = None) -> Ite
         raise
     except Exception as error:
         on = "" if place is None else f" on record {place.record} of subject {place.subject}"
-        of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        if adapter.kind not in ADAPTERS.outside or of_memory:
+        if adapter.kind not in ADAPTERS.outside or is_of_memory(error):
             error.add_note(f"{said_of(adapter)} failed in {method}{on}")
             raise
         raise ContractError(
@@ -110,7 +110,7 @@ def reading(adapter: Adapter) -> Iterator[None]:
     except MedmclError:
         raise
     except Exception as error:
-        if adapter.kind not in ADAPTERS.outside or isinstance(error, MemoryError):
+        if adapter.kind not in ADAPTERS.outside or is_of_memory(error):
             raise
         raise RecordError(
             f"cannot be read: the file is damaged or of another format, or {said_of(adapter)} is "
@@ -133,10 +133,10 @@ def code_of(adapter: type) -> str:
     files = {
         Path(file)
         for one in adapter.__mro__
-        if one.__module__.partition(".")[0] not in (*sys.stdlib_module_names, "medmcl")
+        if _top(one.__module__) not in (*sys.stdlib_module_names, "medmcl")
         and (file := sys.modules[one.__module__].__file__) is not None
     }
-    whole = sys.modules[adapter.__module__.partition(".")[0]]
+    whole = sys.modules[_top(adapter.__module__)]
     for folder in vars(whole).get("__path__", ()):
         files |= {*Path(folder).rglob("*.py")}
     digest = hashlib.blake2b(digest_size=8)
@@ -145,11 +145,22 @@ def code_of(adapter: type) -> str:
     return digest.hexdigest()
 
 
+def is_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, of the machine or of a GPU: nobody's package is at fault."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
 def raised_at(error: Exception) -> str:
-    """Say what was raised, and in which line."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    """Say what was raised, and in which line: the last that is not of a library or of medmcl."""
+    frames = [*traceback.walk_tb(error.__traceback__)]
+    own = [one for one in frames if _top(one[0].f_globals["__name__"]) not in _LIBRARIES]
+    frame, line = (own or frames)[-1]
     said = " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}: {said} ({Path(last.filename).name}, line {last.lineno})"
+    return f"{type(error).__name__}: {said} ({Path(frame.f_code.co_filename).name}, line {line})"
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def broken(adapter: Adapter, method: str, got: object, expected: object) -> ContractError:

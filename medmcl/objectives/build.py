@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medmcl.core.config import Config, check, lookup
 from medmcl.core.contracts import AsksForProbe, ModelShape, ProbeRows
 from medmcl.core.errors import ConfigError, ContractError
-from medmcl.core.lazy import Parts
+from medmcl.core.lazy import Parts, refuse_slips
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +34,9 @@ OBJECTIVES = Parts(
 )
 
 
+_HAS = ("views", "terms", "across_ranks", "gathers")
+
+
 def build_objective(
     name: str, settings: Mapping[str, Any], shape: ModelShape, where: str | None = None
 ) -> nn.Module:
@@ -51,6 +54,9 @@ def build_objective(
     """
     checked = check_objective(name, settings, where)
     built = OBJECTIVES[name](checked, shape)
+    if name in OBJECTIVES.outside:
+        slips = [f"{one} is missing" for one in _HAS if not hasattr(built, one)]
+        refuse_slips(OBJECTIVES.group, name, OBJECTIVES.package(name), slips)
     if built.across_ranks == "stream" and set(built.gathers) != {"pooled"}:
         raise ContractError(
             "an objective that streams sees 'pooled' alone once batches are large",

@@ -11,7 +11,7 @@ import pytest
 
 import medmcl
 from medmcl.core.atomic import write_atomically
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ArtefactError, ConfigError, ContractError
 from medmcl.stages.recipe import spec as recipe_spec
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import embed_samples
@@ -127,6 +127,31 @@ def test_a_stage_that_peeks_at_held_out_is_refused_by_name(way, people, aligned,
     peek = {"stage": "peek", "name": "white", "way": way}
     with pytest.raises(ArtefactError, match=r"stage white \(peek\): the split 'held_out'"):
         pretrain(people, tmp_path / "run", TRAIN, peek, reuse=aligned)
+
+
+class Slip(Peek):
+    def dry_run(self, prepared, context):
+        if self.spec.way == "slip in dry_run":
+            raise KeyError("oops")
+
+    def run(self, prepared, context):
+        raise KeyError("oops")
+
+
+@pytest.mark.parametrize("method", ["dry_run", "run"])
+def test_a_stage_that_fails_unexpectedly_is_named_with_its_line(
+    method, people, aligned, bring, monkeypatch, tmp_path
+):
+    bring("peek", Slip)
+    peek = {"stage": "peek", "name": "white", "way": f"slip in {method}"}
+    with pytest.raises(KeyError):  # one that ships shows where
+        pretrain(people, tmp_path / "own", TRAIN, peek, reuse=aligned)
+    monkeypatch.setattr(STAGES, "outside", {"peek": "elsewhere:Peek"})
+    monkeypatch.setattr(STAGES, "package", lambda name: "elsewhere")
+    with pytest.raises(ContractError) as caught:
+        pretrain(people, tmp_path / "run", TRAIN, peek, reuse=aligned)
+    assert f"stage white (peek, package elsewhere) failed in {method}" in str(caught.value)
+    assert "KeyError: 'oops' (test_outside_stages.py, line" in str(caught.value)
 
 
 def test_a_stage_counts_everybody_and_what_it_does_not_say_is_not_claimed(

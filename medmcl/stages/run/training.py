@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.errors import ConfigError
+from medmcl.core.errors import ConfigError, ContractError, MedmclError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.cache import ClosedSplitError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
-from medmcl.engine.signals import StopRequest
+from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World
+from medmcl.modalities.outside import is_of_memory, raised_at
 from medmcl.stages.recipe.on_cohort import prepare_inputs
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run, write_run_files
@@ -34,8 +35,30 @@ def idle_context(folder: Path, recipe: RecipeSpec, precision: str = "fp32") -> C
 def dry_run(stages: Sequence[StageSpec], prepared: Prepared, context: Context) -> None:
     """Refuse what a stage cannot do, before any does anything."""
     for spec in stages:
-        with shut(spec, prepared, context) as open_to_it:
+        with shut(spec, prepared, context) as open_to_it, _blamed(spec, "dry_run"):
             STAGES[spec.stage](spec).dry_run(open_to_it, context)
+
+
+@contextmanager
+def _blamed(spec: StageSpec, method: str) -> Iterator[None]:
+    """Say of what a stage from outside raises unexpectedly whose fault it is, and where.
+
+    Raises:
+        ContractError: A stage from outside failed.
+    """
+    try:
+        yield
+    except (MedmclError, Interrupted):
+        raise
+    except Exception as error:
+        if spec.stage not in STAGES.outside or is_of_memory(error):
+            raise
+        raise ContractError(
+            f"stage {spec.name} ({spec.stage}, package {STAGES.package(spec.stage)}) failed in "
+            f"{method}",
+            got=raised_at(error),
+            fix="correct the package (docs/extend.md has what a stage is given)",
+        ) from error
 
 
 @contextmanager
@@ -77,7 +100,7 @@ def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str
         context.record.say(f"{name}: left out, {reason}")
         done = {SKIPPED: reason, "sentence": f"Stage {name} left out: {reason}."}
     else:
-        with shut(spec, prepared, context) as open_to_it:
+        with shut(spec, prepared, context) as open_to_it, _blamed(spec, "run"):
             done = work.run(open_to_it, context)
         _refuse_facts(work, done)
     facts = {"stage": name, **done}

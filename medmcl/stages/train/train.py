@@ -23,9 +23,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.samplers import UniformSampler, WithinGroupSampler
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
-from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.encoded import TakesVectors
-from medmcl.encoders.outside import rehearse_encoder
 from medmcl.engine.feed import Feed
 from medmcl.engine.loop import MAX_SKIPPED, Learner, Plan, autocast, fit
 from medmcl.engine.probe_hooks import watchers
@@ -43,6 +41,7 @@ from medmcl.stages.train.grouped_rows import (
     alone_share,
 )
 from medmcl.stages.train.models import take_weights
+from medmcl.stages.train.outside import rehearse_outside
 from medmcl.stages.train.parts import (
     Parts,
     attack_of_stage,
@@ -89,13 +88,7 @@ class Train(Stage[TrainSpec]):
             trunk_stage(spec)
         if prepared.partly.isdisjoint(spec.towers):
             load_files(parts.learner.model, spec, prepared.adapters)  # type: ignore[arg-type]  # Towers
-        for name in spec.towers:
-            kind = context.run.recipe.towers.get(name, {}).get("encoder", {}).get("name")
-            rows = prepared.rows("train", (name,))[:1] if kind in ENCODERS.outside else np.array([])
-            if len(rows):
-                row = prepared.batch(rows, modalities=(name,)).inputs[name]
-                encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
-                rehearse_encoder(kind, encoder, row)
+        rehearse_outside(spec, context.run.recipe, prepared, parts)
         for name in spec.vectors:
             encoder = parts.learner.model.tower(name).encoder  # type: ignore[operator]  # Towers
             if not isinstance(encoder, TakesVectors):
