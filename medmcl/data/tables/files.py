@@ -335,12 +335,15 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
     try:
         parsed = pd.to_datetime(given, errors="coerce", format="ISO8601")
     except ValueError as error:  # offsets that differ, or some cells without one
-        raise CohortError(
-            "dates of more than one time zone",
-            where=f"{where}, column {column.name}",
-            got=str(error)[:100],
-            fix="write all with the same offset, or all without",
-        ) from None
+        local = _of_one_clock(given)
+        if local is None:
+            raise CohortError(
+                "dates of more than one time zone",
+                where=f"{where}, column {column.name}",
+                got=str(error)[:100],
+                fix="write all as the clock of the hospital showed them, without an offset",
+            ) from None
+        parsed = pd.to_datetime(local, errors="coerce", format="ISO8601")
     if getattr(parsed.dt, "tz", None) is not None:
         parsed = parsed.dt.tz_localize(None)
     parsed = pd.Series(parsed.array.take(codes, allow_fill=True), column.index)
@@ -354,6 +357,25 @@ def _parsed(column: pd.Series, where: str) -> pd.Series:
             fix="write the dates as YYYY-MM-DD",
         )
     return parsed
+
+
+_OFFSET = r"[+-](\d\d):?(\d\d)$"
+
+
+def _of_one_clock(cells: pd.Series) -> pd.Series | None:
+    """What the clock of a place showed in winter and summer; None where offsets are of several.
+
+    All cells with a time have an offset, and these are an hour apart.
+    """
+    timed = cells.str.contains(":", regex=False).fillna(value=False).astype(bool)
+    parts = cells[timed].str.extract(_OFFSET)
+    if parts.isna().any(axis=None):
+        return None
+    west = cells[timed].str.contains(r"-\d\d:?\d\d$")
+    minutes = (60 * parts[0].astype(int) + parts[1].astype(int)).where(~west, lambda one: -one)
+    if minutes.max() - minutes.min() > 60:
+        return None
+    return cells.mask(timed, cells.str.replace(_OFFSET, "", regex=True))
 
 
 def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:

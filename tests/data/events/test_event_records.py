@@ -354,10 +354,24 @@ def test_text_of_a_shard_that_is_no_utf8_is_refused(tmp_path):
         read_table(tmp_path, "0.parquet")
 
 
-def test_dates_of_two_time_zones_are_refused():
-    column = pd.Series(["2020-01-01T00:00:00+01:00", "2020-01-01T00:00:00+02:00"])
+@pytest.mark.parametrize("second", ["+03:00", "Z", "", "-0100"])
+def test_dates_of_two_time_zones_are_refused(second):
+    column = pd.Series(["2020-01-01T00:00:00+01:00", f"2020-01-01T00:00:00{second}"])
     with pytest.raises(CohortError, match="more than one time zone"):
         dates(column, "here")
+
+
+@pytest.mark.parametrize("winter", ["+01:00", "-05:00", "+0000"])
+def test_summer_and_winter_of_one_place_are_read_as_its_clock_showed(winter):
+    summer = {"+01:00": "+02:00", "-05:00": "-04:00", "+0000": "+0100"}[winter]
+    column = pd.Series([f"2020-01-01T23:30:00{winter}", f"2020-07-01 00:10:00{summer}",
+                        None, "2020-03-02", f"2020-01-01T23:30:00{winter}"])  # fmt: skip
+    read = dates(column, "here")
+    assert read.dropna().dt.strftime("%Y-%m-%d %H:%M").tolist() == [
+        "2020-01-01 23:30", "2020-07-01 00:10", "2020-03-02 00:00", "2020-01-01 23:30"
+    ]  # fmt: skip
+    with pytest.raises(CohortError, match="no dates"):
+        dates(pd.concat([column, pd.Series([f"2020-02-30T10:00:00{winter}"])]), "here")
 
 
 def test_days_that_are_numbers_are_no_dates_but_for_basic_iso():
