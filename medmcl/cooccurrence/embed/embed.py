@@ -73,6 +73,13 @@ def embed_tokens(counts: Counts, settings: EmbedSettings | None = None) -> Embed
     rank, rule = _rank(counts, matrices, settings)
     vectors = _vectors(counts, matrices, rank, settings)
     table = TokenVectors.join({name: counts.vocabularies[name].tokens for name in vectors}, vectors)
+    if not table.embedded.any():
+        raise ArtefactError(
+            f"no token has a vector: the association '{settings.association}' is 0 in every cell",
+            got=f"{len(table.tokens):,} tokens",
+            fix="another association, which 0 stands for less often (log, claime), or a narrower "
+            "window",
+        )
     without = {
         f"{a} x {b}": {m: list(tokens) for m, tokens in unpaired_tokens(counts, (a, b)).items()}
         for a, b in pairs
@@ -94,6 +101,7 @@ def embed_tokens(counts: Counts, settings: EmbedSettings | None = None) -> Embed
         "noise_sd": counts.noise_sd,
         "unpaired": without,
         "without_vector": int((~table.embedded).sum()),
+        "no_vector": [table.tokens[row] for row in np.flatnonzero(~table.embedded)],
     }
     return Embedded(table, facts)
 

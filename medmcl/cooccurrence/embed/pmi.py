@@ -205,17 +205,21 @@ def _logarithm(**settings: Any) -> Callable[[Counts, Pair], np.ndarray]:
     return lambda counts, pair: log_pmi(np.maximum(filled(counts, *pair), 0.0), **settings)
 
 
+_OWN = "margins of the cross block instead of within pairs"
 ASSOCIATIONS: dict[str, Association] = {
     "claime": Association(claime_pmi, ""),
-    "own_margins": Association(released_pmi, "margins of the cross block instead of within pairs"),
-    "log": Association(_logarithm(), "logarithm of the ratio instead of the ratio minus one"),
+    "own_margins": Association(released_pmi, _OWN),
+    "log": Association(
+        _logarithm(), f"logarithm of the ratio instead of the ratio minus one, {_OWN}"
+    ),
     "positive": Association(
-        _logarithm(positive=True), "logarithm, negative values set to 0 (PPMI)"
+        _logarithm(positive=True), f"logarithm, negative values set to 0 (PPMI), {_OWN}"
     ),
     "shifted": Association(
-        _logarithm(positive=True, shift=5.0), "positive logarithm less log 5 (SPPMI)"
+        _logarithm(positive=True, shift=5.0), f"positive logarithm less log 5 (SPPMI), {_OWN}"
     ),
     "smoothed": Association(
-        _logarithm(positive=True, smoothing=0.75), "PPMI, column margins to the power 0.75"
+        _logarithm(positive=True, smoothing=0.75),
+        f"PPMI, column margins to the power 0.75, {_OWN}",
     ),
 }

@@ -198,7 +198,8 @@ def neighbours(
     if not table.embedded[row]:
         raise CohortError(
             f"the token '{token}' has no embedding",
-            fix="it never occurred together with another; ask for another token",
+            fix="it never occurred together with another, or its association is 0 with all others; "
+            "ask for another token",
         )
     alike = table.units @ table.units[row]
     allowed = table.embedded.copy()

@@ -65,7 +65,14 @@ def test_tokens_without_vectors_are_named(cohort):
     found = embed_tokens(count_tokens(x1, cohort[1]), EmbedSettings(rank=3))
     assert found.facts["unpaired"] == {"codes x concepts": {"codes": ["codes:7"], "concepts": []}}
     assert found.facts["without_vector"] == 1
+    assert found.facts["no_vector"] == ["codes:7"]
     assert not found.table.embedded[7]
+
+
+def test_an_association_of_nothing_is_refused_and_no_table_of_zeros():
+    x = np.ones((30, 4), dtype=np.int64)
+    with pytest.raises(ArtefactError, match="no token has a vector: the association 'shifted'"):
+        embed_tokens(count_tokens(x, x), EmbedSettings(rank=2, association="shifted"))
 
 
 def test_three_modalities_share_one_space(cohort):
