@@ -11,11 +11,12 @@ import pandas as pd
 from medmcl.core.config import nearest, refuse_absent, yaml_text
 from medmcl.core.contracts import GuessesReader, NamesCells, traits
 from medmcl.core.errors import FIND_FILE, CohortError, ConfigError
-from medmcl.core.findings import LEAVE_OUT, Finding
+from medmcl.core.findings import LEAVE_OUT, Finding, first_of
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.tables.files import read_table
 from medmcl.data.tables.missing_codes import Codes, codes_of, empty_cells, plain
 from medmcl.data.tables.spreadsheet import shielded_table
+from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
 from medmcl.modalities import ADAPTERS, tables
 from medmcl.modalities.tabular.adapter import read_cell
 from medmcl.stages.predict.plan import TaskPlan
@@ -81,6 +82,16 @@ def write_person(
             said = {"frames": frames, "first_frame": source.get("first_frame", 0)} if frames else {}
             modalities[name] = {**_of_file(name, kind, source, records[name]), **said}
             _refuse_unsaid(name, modalities[name], records[name], overrides or {})
+    for plan in plans:
+        name = str(plan.spec.covariates)
+        if plan.method in (COVARIATES, BESIDE) and name not in modalities:
+            columns = first_of(known[name][1].get("columns", {}))
+            raise ConfigError(
+                f"'{plan.method}' reads {name}, and nothing of it is given",
+                where="--record",
+                got=", ".join(modalities),
+                fix=f"--value COLUMN=VALUE for what is known of {columns}; or --record {name}=…",
+            )
     subjects = shielded_table(pd.DataFrame([people], dtype=object))
     subjects.to_csv(folder / "people.csv", index=False)
     tree = {

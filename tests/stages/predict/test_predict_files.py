@@ -93,7 +93,7 @@ def test_an_array_is_read_as_the_run_read_its_own(trained, hearts, tmp_path):
         predict_person(trained, {"ecg": tmp_path / "few.npy"}, device="cpu")
 
 
-def test_columns_are_given_by_a_row_or_by_value(trained, tmp_path):
+def test_columns_are_given_by_a_row_or_by_value(trained, hearts, tmp_path):
     (tmp_path / "her.csv").write_text("age,sex,bmi,name\n63,F,27.5,x\n")
     about = {"method": "covariates", "device": "cpu"}
     row = predict_person(trained, {"clinic": tmp_path / "her.csv"}, **about).table
@@ -106,6 +106,9 @@ def test_columns_are_given_by_a_row_or_by_value(trained, tmp_path):
     assert old["remarks"].iloc[0] == "bmi missing: the train mean stands in"
     with pytest.raises(ConfigError, match="did you mean 'age'"):
         predict_person(trained, {}, {"aeg": "63"}, **about)
+    with pytest.raises(ConfigError, match="'covariates' reads clinic, and nothing of it") as caught:
+        predict_person(trained, {"ecg": record_of(hearts)[1]}, **about)
+    assert "what is known of age, sex, bmi; or --record clinic=" in str(caught.value)
     (tmp_path / "two.csv").write_text("age,sex,bmi\n63,F,27\n64,F,28\n")
     with pytest.raises(CohortError, match="several people"):
         predict_person(trained, {"clinic": tmp_path / "two.csv"}, **about)
