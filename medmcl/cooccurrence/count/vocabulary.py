@@ -18,6 +18,7 @@ from medmcl.core.findings import first_of
 from medmcl.core.limits import whole_bytes
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.events.events import ModalityRule
+from medmcl.data.events.spelling import spelt_otherwise, told
 from medmcl.data.tables.files import read_table, texts
 
 
@@ -116,13 +117,15 @@ def refuse_unread(reading: Reading, seen: Sighting, spec: Path, shared: Sequence
 def refuse_unlisted(seen: Sighting, vocabularies: Mapping[str, Vocabulary], spec: Path) -> None:
     """Refuse a vocabulary file that lists no code of those that occur.
 
+    Codes that it lists but for their spelling are left out with a warning.
+
     Raises:
         CohortError: Shows codes of both.
     """
     for name, words in vocabularies.items():
         there = seen.codes.get(name, {})
+        often = sorted(there, key=lambda code: (-there[code][0], code))
         if there and there.keys().isdisjoint(words.tokens):
-            often = sorted(there, key=lambda code: (-there[code][0], code))
             raise CohortError(
                 f"the vocabulary of modality {name} lists no code that occurs",
                 where=f"{spec}, vocabulary.files.{name}",
@@ -131,6 +134,12 @@ def refuse_unlisted(seen: Sighting, vocabularies: Mapping[str, Vocabulary], spec
                 + (first_of(code[:60] for code in words.tokens) or "it has none"),
                 fix="write codes in both alike, prefix and capitals included",
             )
+        if meant := spelt_otherwise(often, words.tokens):
+            log.warning(
+                "%s events of modality %s are left out: the vocabulary has their codes, but spelt "
+                "otherwise: %s",
+                f"{sum(there[code][0] for code in meant):,}", name, told(meant),
+            )  # fmt: skip
 
 
 def _none(rule: ModalityRule, what: str, where: str) -> CohortError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,9 @@ from medmcl.cooccurrence.count.counts import Counts, Vocabulary, origins
 from medmcl.cooccurrence.count.people import People, counted_twice
 from medmcl.cooccurrence.exchange.folder import load_counts
 from medmcl.core.errors import ArtefactError, MedmclError
+from medmcl.data.events.spelling import spelt_otherwise, told
 
+log = logging.getLogger(__name__)
 Align = Literal["union"]
 OTHER_PEOPLE: Final = (
     "Patients of the same ids at two sites were taken for other people because somebody said so: "
@@ -223,6 +226,16 @@ def _over_union(named: list[tuple[str, Counts]]) -> list[tuple[str, Counts]]:
                 fix="map the codes to one version before counting",
             )
         union[modality] = Vocabulary(tuple(sorted(tokens)), versions.pop())
+        for at, counts in named:
+            theirs = tokens - set(counts.vocabularies[modality].tokens)
+            if meant := spelt_otherwise(sorted(theirs), counts.vocabularies[modality].tokens):
+                log.warning(
+                    "%s of other sites are codes of %s but for their spelling, and are not added "
+                    "to these: %s",
+                    f"{len(meant):,} {modality}", at,
+                    told(meant),
+                )  # fmt: skip
+                break
     return [(name, _spread(counts, union)) for name, counts in named]
 
 

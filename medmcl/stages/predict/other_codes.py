@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 from medmcl.core.findings import counted
 from medmcl.core.suppression import shown_part
 from medmcl.data.cohort.cohort import Cohort
+from medmcl.data.events.spelling import spelt_otherwise, told
 
 TOO_MUCH = 0.5
 """Share of the events beyond which codes that are spelt otherwise are refused."""
@@ -44,7 +44,7 @@ class OtherCodes:
     unknown: int
     spelt: int
     found: tuple[str, ...]
-    meant: Mapping[str, str]
+    meant: dict[str, str]
     whole: int
     strange: Mapping[str, int]
     code: ClassVar[str] = "codes.other_coding"
@@ -97,9 +97,8 @@ class OtherCodes:
     @property
     def fix(self) -> str:
         """How to write the codes as the run knows them."""
-        meant = [f"{mine!r} is {theirs!r}" for mine, theirs in list(self.meant.items())[:SHOWN]]
         return "write codes as training had them, dots and prefix included, and of the same " + (
-            f"classification; perhaps {', '.join(meant)}" if meant else "classification"
+            f"classification; perhaps {told(self.meant)}" if self.meant else "classification"
         )
 
 
@@ -112,7 +111,6 @@ def other_codes(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> Other
         read: How the run reads them: settings and state of its adapter.
     """
     known = frozenset(read["state"]["codes"])
-    spelling = {_plain(code): code for code in known}
     unknown: Counter[str] = Counter()
     strange: dict[str, int] = {}
     events = 0
@@ -128,7 +126,7 @@ def other_codes(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> Other
     if not unknown:
         return None
     found = tuple(code for code, _ in unknown.most_common())
-    meant = {code: spelling[plain] for code in found if (plain := _plain(code)) in spelling}
+    meant = spelt_otherwise(found, known, prefixes=False)
     return OtherCodes(
         modality=modality,
         events=events,
@@ -139,9 +137,3 @@ def other_codes(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> Other
         whole=len(people),
         strange=strange,
     )
-
-
-def _plain(code: str) -> str:
-    """Letters and digits of a code, in small letters, without what stands before its ``//``."""
-    own = code.partition("//")[2] or code
-    return re.sub(r"\W|_", "", own.casefold()) or code

@@ -492,6 +492,17 @@ def test_a_spec_by_which_nothing_is_counted_is_refused(folder, changes, said):
     assert not (folder / "out.unfinished").exists()
 
 
+def test_codes_that_a_vocabulary_spells_otherwise_are_said_with_how_it_does(folder, caplog):
+    (folder / "codes.txt").write_text("D.M\nHT\n")
+    (folder / "concepts.txt").write_text("C1\nC2\nC3\n")
+    files = {name: f"{name}.txt" for name in ("codes", "concepts")}
+    _, tally = counted(load_spec(written(folder, vocabulary={"files": files})), folder / "out")
+    assert tally.outside_vocabulary == 2
+    (said,) = [one for one in caplog.messages if "spelt otherwise" in one]
+    assert said.startswith("2 events of modality codes are left out")
+    assert said.endswith("'DM' is 'D.M'")
+
+
 def test_a_window_that_leaves_out_every_event_is_refused(folder):
     source = {key: value for key, value in SPEC["sources"][0].items() if key != "time"}
     spec = load_spec(written(folder, sources=[source], window="month"))

@@ -76,6 +76,17 @@ def test_noisy_and_exact_counts_are_not_added():
             merge(*order)
 
 
+def test_a_union_says_that_codes_of_one_site_are_spelt_otherwise_at_another(caplog):
+    parts = []
+    for number, codes in enumerate((("ICD//I50.9", "ICD//I10"), ("ICD//I10", "ICD//i509"))):
+        words = {"codes": Vocabulary(codes, "v"), "concepts": Vocabulary(tuple("abc"), "v")}
+        x1, x2 = tables(number, n=30, d1=2, d2=3, rate=0.5)
+        parts.append(count_tokens(x1, x2, vocabularies=words))
+    assert len(merge(*parts, align="union").vocabularies["codes"]) == 3
+    (said,) = caplog.messages
+    assert "'ICD//i509' is 'ICD//I50.9'" in said
+
+
 def test_a_union_of_full_vocabularies_equals_the_pooled_count():
     x1, x2 = tables(3, n=80, d1=7, d2=5, rate=0.3)
     codes = [f"c{i}" for i in range(7)]
