@@ -273,19 +273,21 @@ class Opening:
             magic = is_pattern(pattern) or pattern.endswith(".tar")
             here = magic or (self.root / pattern).exists() or not (beside / pattern).exists()
             codes = code_columns(self.spec.modalities.values(), pattern)
+            keys = self.spec.keys
+            own = [one.keys for one in self.spec.modalities.values()]
+            ids = {keys.subjects.id, *(one.id for one in keys.subjects.dates.values())}
+            ids |= {name for one in own for name in (one.id, one.record)}
+            for join in (*keys.subjects.join, *(join for one in own for join in one.join)):
+                ids |= {*join.on, *join.on.values()}
             counts: dict[str, int] = {}
 
             def emptied(frame: pd.DataFrame) -> pd.DataFrame:
                 said = self.spec.keys.missing
                 # no pattern takes columns that say whose a row is, or where a file lies
-                keys = self.spec.keys
-                named = {keys.subjects.id, *(one.key for one in keys.maps.values())}
-                joins = [*keys.subjects.join]
+                named = {*ids, *(one.key for one in keys.maps.values())}
                 for spec in self.spec.modalities.values():
                     row = spec.source.model_dump().get("row")  # of an array: 999 is one like others
-                    named |= {spec.keys.id, spec.keys.record, row, *path_columns(spec)}
-                    joins += spec.keys.join
-                named |= {one for join in joins for both in join.on.items() for one in both}
+                    named |= {row, *path_columns(spec)}
                 spared = {*codes, *(one for one in named if one is not None)}
                 return empty_cells(frame, said, spared, counts)
 
@@ -295,7 +297,9 @@ class Opening:
             rows = EventRows.of(self.spec, pattern, codes)
             read = None if rows is None else rows.read
             fill = emptied if self.spec.keys.missing else None
-            self.tables[pattern] = read_table(where, pattern, codes, fill, refuse, read)
+            self.tables[pattern] = read_table(
+                where, pattern, codes, fill, refuse, read, {one for one in ids if one is not None}
+            )
             for note in self.tables[pattern].notes:
                 fix = "nothing, if that is meant; otherwise write the shards anew"
                 self._warn("cohort.listing", f"table {pattern}", note, fix)

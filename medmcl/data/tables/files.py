@@ -157,6 +157,7 @@ def read_table(
     emptied: Emptied | None = None,
     refuse: Callable[[list[tuple[str, Path]]], None] = lambda _: None,
     read: Callable[[Path], pd.DataFrame] | None = None,
+    ids: Collection[str] = (),
 ) -> Table:
     """Read ``root / pattern``: one file, or a glob of tables, small files, images or shards.
 
@@ -172,6 +173,7 @@ def read_table(
         emptied: Empties cells that stand for nothing, before it is told which columns are numbers.
         refuse: Refuses files that may not be read, each with what it is of.
         read: Reads one of several files, perhaps not all of it.
+        ids: Columns that name people or records: 1.10 and 1.1 are two, 5.0 and 5 one.
 
     Raises:
         CohortError: No such file, a format that is not known, or bytes that cannot be read.
@@ -184,7 +186,11 @@ def read_table(
         if path.is_file() and is_packed(path):
             return _listed(root, pattern, (path,), text, emptied)
         with _telling(path):
-            frame = tidy(with_points(emptied(read_file(path, as_numbers)), text), text)
+            frame = read_file(path, as_numbers)
+            broken = {one for one in ids if one in frame and frame.dtypes[one] == "float64"}
+            if broken and _suffix(path) != ".parquet":
+                frame = read_file(path, {*text, *broken})
+            frame = tidy(with_points(emptied(frame), text), text, ids)
         return Table(frame, pattern, (path,))
     chosen, files = find_files(root, pattern)
     if not files:
@@ -206,7 +212,7 @@ def read_table(
     else:
         rows = pd.DataFrame(small_rows(root, files, parts))
     with _telling(root / pattern):
-        return Table(tidy(with_points(emptied(rows), text), text), pattern, files)
+        return Table(tidy(with_points(emptied(rows), text), text, ids), pattern, files)
 
 
 def _listed(
@@ -378,8 +384,10 @@ def _of_one_clock(cells: pd.Series) -> pd.Series | None:
     return cells.mask(timed, cells.str.replace(_OFFSET, "", regex=True))
 
 
-def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
-    """Give every column as numbers, booleans or text; those of ``text`` as text."""
+def tidy(
+    frame: pd.DataFrame, text: Collection[str] = (), ids: Collection[str] = ()
+) -> pd.DataFrame:
+    """Give every column as numbers, booleans or text; ``text`` and ``ids`` as in `read_table`."""
     said = frame.attrs.get(THOUSANDS)
     frame = frame.reset_index(drop=True).set_axis([str(name) for name in frame.columns], axis=1)
     if frame.columns.has_duplicates:
@@ -394,12 +402,13 @@ def tidy(frame: pd.DataFrame, text: Collection[str] = ()) -> pd.DataFrame:
     unclear = [n for n, one in found.items() if n not in text and not _is_clear(one)]
     words = [name for name in found if name in text]  # they become objects: once most text is gone
     for name, numbers in plain_numbers(found, unclear):
-        if numbers is None:
+        if numbers is None or (name in ids and isinstance(numbers, np.ndarray)):
             words.append(name)
         else:
             found[name] = numbers
     for name in words:
-        found[name] = (_text_column if name in text else _tidy_column)(found[name])
+        way = _text_column if name in text else _id_column if name in ids else _tidy_column
+        found[name] = way(found[name])
         if len(index) > _LOOKED_AT:
             let_go()
     tidied = pd.DataFrame(found, index=index, copy=len(found) >= WIDE)
@@ -443,6 +452,15 @@ def _tidy_column(column: pd.Series) -> pd.Series:
 def _text_column(column: pd.Series) -> pd.Series:
     cells = pd.Series(texts(column), dtype=object)
     return cells.where(cells != "", None)
+
+
+def _id_column(column: pd.Series) -> pd.Series:
+    tidied = _tidy_column(column)
+    if tidied.dtype != "float64" or _is_clear(column):
+        return tidied
+    cells = tidied.map(as_text, na_action="ignore").astype(object)
+    is_broken = cells.str.contains(r"\D", na=False)  # no whole number that float64 holds
+    return cells.where(~is_broken, _text_column(column)).where(tidied.notna(), None)
 
 
 def _numbers(given: pd.Series) -> pd.Series | None:

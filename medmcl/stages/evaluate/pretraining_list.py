@@ -257,10 +257,11 @@ def _filled(found: _Listed, path: Path) -> _Listed:
 
 def _of_table(path: Path, cohort: Cohort, modality: str) -> _Listed:
     """Ids of people, or of records, by the name of the column."""
-    frame = read_table(path.absolute().parent, path.name).frame
     keys = cohort.spec.modalities[modality].keys
     people = {cohort.spec.keys.subjects.id, *_PEOPLE}
     records = {keys.record, *_RECORDS}
+    ids = {one for one in (people | records) if one is not None}
+    frame = read_table(path.absolute().parent, path.name, ids=ids).frame
     if not (people | records) & {*frame.columns}:
         raise ConfigError(
             "the list has no column of people or records",

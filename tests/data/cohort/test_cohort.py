@@ -529,3 +529,23 @@ def test_a_key_that_another_tool_wrote_as_true_is_named_with_its_quotes(tiny):
     tiny.tree["pairing"] = {"on": "subject"}  # safe_dump writes it in quotes
     tiny.write()
     assert open_cohort(tiny.folder).spec.keys.pairing.on == "subject"
+
+
+@pytest.mark.parametrize("first", ["1.1", "1000000000000000001"])
+def test_ids_that_are_one_float_are_two_people(first, tmp_path):
+    """Person 1.10 had the labs of person 1.1, and of 300 people with 19 digits three were left."""
+    ids = [first, "1.10" if "." in first else "1000000000000000002", "7.0"]
+    people = pd.DataFrame({"pid": ids, "split": "train"})
+    people.to_csv(tmp_path / "people.csv", index=False)
+    labs = pd.DataFrame({"pid": [ids[1], ids[0], "7"], "value": [10.0, 1.0, 7.0]})
+    labs.to_csv(tmp_path / "labs.csv", index=False)
+    tree = {
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "people.csv", "id": "pid", "split": "split"},
+        "modalities": {"labs": {"reader": "table", "table": "labs.csv", "columns": ["value"]}},
+    }
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    cohort = open_cohort(tmp_path)
+    assert [*cohort.subjects.index] == [*ids[:2], "7"]
+    found = {one.subject: one.values["value"] for one in cohort.records["labs"]["place"]}
+    assert found == {ids[0]: 1.0, ids[1]: 10.0, "7": 7.0}

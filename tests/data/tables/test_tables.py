@@ -310,3 +310,18 @@ def test_numbers_of_pieces_are_those_of_the_whole(tmp_path, monkeypatch, left_ou
     pd.testing.assert_frame_equal(pieces, whole)
     assert whole["late fraction"].dtype == "float64"
     assert whole["gaps first"].isna().sum() == 4
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_ids_of_a_point_and_digits_are_not_numbers(many, tmp_path):
+    """Person 1.10 was person 1.1."""
+    cells = ["1.1", "1.10", "5.0", "6", " 7.00", "", "12345678901234567890.0", "2.50"] * many
+    named = ["1.1", "1.10", "5", "6", "7", None, "12345678901234567890.0", "2.50"] * many
+    pd.DataFrame({"id": cells, "n": cells}).to_csv(tmp_path / "t.csv", index=False)
+    for emptied in (None, lambda frame: frame):
+        frame = read_table(tmp_path, "t.csv", emptied=emptied, ids={"id"}).frame
+        assert list(texts(frame["id"])) == named
+        assert frame["n"].dtype == "float64"
+    pd.DataFrame({"id": ["3.0", "4"] * many}).to_csv(tmp_path / "whole.csv", index=False)
+    whole = read_table(tmp_path, "whole.csv", ids={"id"}).frame
+    assert list(texts(whole["id"])) == ["3", "4"] * many
