@@ -33,7 +33,7 @@ from medmcl.data.loading.reading import Outcome, content_digest
 from medmcl.data.loading.shared_work import claim
 from medmcl.data.tables.wide_cells import WideCells
 
-MAPPED = 32 * 2**20
+MAPPED = 8 * 2**20
 """Bytes of rows that are read of a mapped file before its pages leave this process."""
 
 

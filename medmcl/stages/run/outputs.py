@@ -13,6 +13,7 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
 from medmcl.core.sealed import file_digest, reading
 from medmcl.data.cohort.locate import tables_of
+from medmcl.data.tables.mapped import let_go
 from medmcl.data.tables.spreadsheet import shielded_table
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def _write_parquet(parts: Iterable[pd.DataFrame], path: Path) -> None:
     with ExitStack() as closing:
         writer = None
         for part in parts:
+            let_go()  # what was held while it was made
             cells = pa.Table.from_pandas(part.reset_index(), preserve_index=False)
             if writer is None:
                 said = {"PANDAS_ATTRS": json.dumps(part.attrs)} if part.attrs else {}
