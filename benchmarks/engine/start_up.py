@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.study import ROOT, Cell, Row, Study, table
 
-REPEATS = 5
+REPEATS = 3
 HEAVY = ("torch", "pandas", "scipy", "sklearn")
 CODE = """
 import atexit, json, os, runpy, sys
@@ -74,12 +74,19 @@ def spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure(checkout: Path, words: str, folder: Path) -> tuple[float, list[str]]:
-    """Processor seconds of a command, and the modules that it had imported when it ended."""
+NOT_THERE = ("there is no command", "No such option")
+
+
+def measure(checkout: Path, words: str, folder: Path) -> tuple[float, list[str]] | None:
+    """Processor seconds of a command, and the modules that it had imported when it ended.
+
+    None: the checkout has no such command, or no such option of it.
+    """
     told, before = folder / "loaded.json", spent()
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", CODE, *words.split()],
         capture_output=True,
+        text=True,
         check=False,
         cwd=folder,
         env={
@@ -89,12 +96,15 @@ def measure(checkout: Path, words: str, folder: Path) -> tuple[float, list[str]]
             "LOADED": str(told),
         },
     )
-    return spent() - before, json.loads(told.read_text())
+    taken = spent() - before
+    if any(one in done.stderr for one in NOT_THERE):
+        return None
+    return taken, json.loads(told.read_text())
 
 
 def parts(rows: list[Row]) -> dict[str, str]:
     def of(side: str, key: str, form: str = "") -> Cell:
-        return lambda row: format(row[side][key], form)
+        return lambda row: format(row[side][key], form) if side in row else ""
 
     columns: dict[str, Cell] = {"command": lambda row: f"`{row['command']}`"}
     for side in ("before", "after"):
@@ -118,7 +128,10 @@ def run(given: argparse.Namespace) -> list[Row]:
             row: dict[str, Any] = {"command": words}
             for _ in range(REPEATS):
                 for side, checkout in sides.items():
-                    seconds, modules = measure(checkout, words, Path(made))
+                    found = measure(checkout, words, Path(made))
+                    if found is None:
+                        continue
+                    seconds, modules = found
                     least = min(seconds, row.get(side, {"seconds": seconds})["seconds"])
                     own = sum(one.split(".")[0] == "medmcl" for one in modules)
                     heavy = ", ".join(one for one in HEAVY if one in modules) or "none"
