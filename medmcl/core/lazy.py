@@ -12,9 +12,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from medmcl.core.errors import ConfigError, ContractError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 Keeps = Callable[[str, Any, str], None]
 """Takes name, part and package of a part from outside; `ContractError` if it is not as it must."""
@@ -68,6 +71,19 @@ def _homes(package: str) -> dict[str, tuple[str, str]]:
     }
 
 
+@cache
+def _installed() -> Any:  # of another type in Python 3.11 than later
+    from importlib.metadata import entry_points
+
+    return entry_points()
+
+
+def entry_points_of(group: str) -> EntryPoints:
+    """Give what installed packages offer to a group; what is installed is read once a process."""
+    found: EntryPoints = _installed().select(group=group)
+    return found
+
+
 class Parts(MutableMapping[str, Any]):
     """Parts by name, each imported when it is looked up: those of medmcl, and of packages outside.
 
@@ -113,10 +129,8 @@ class Parts(MutableMapping[str, Any]):
         Raises:
             ConfigError: One is called as another part is.
         """
-        from importlib.metadata import entry_points
-
         found: dict[str, str] = {}
-        for one in entry_points(group=self.group) if self.group else ():
+        for one in entry_points_of(self.group) if self.group else ():
             if one.name in self._own or found.get(one.name, one.value) != one.value:
                 raise ConfigError(
                     f"two parts are called '{one.name}'",
@@ -130,11 +144,9 @@ class Parts(MutableMapping[str, Any]):
 
     def package(self, name: str) -> str:
         """Give the package that a part is of."""
-        from importlib.metadata import entry_points
-
         if name in self._own:
             return "medmcl"
-        found = next(iter(entry_points(group=self.group, name=name)), None)
+        found = next((one for one in entry_points_of(self.group) if one.name == name), None)
         return "an unknown package" if found is None or found.dist is None else found.dist.name
 
     def home(self, name: str) -> Any:
@@ -192,11 +204,9 @@ class _Settings(Mapping[str, Any]):
 
 def packages_with_parts() -> dict[str, dict[str, Any]]:
     """Give the installed packages that bring parts: name to ``version`` and ``parts`` by group."""
-    from importlib.metadata import entry_points
-
     found: dict[str, dict[str, Any]] = {}
-    for group in sorted(one for one in entry_points().groups if one.startswith("medmcl.")):
-        for one in entry_points(group=group):
+    for group in sorted(one for one in _installed().groups if one.startswith("medmcl.")):
+        for one in entry_points_of(group):
             if one.dist is not None:
                 about = {"version": one.dist.version, "parts": {}}
                 package = found.setdefault(one.dist.name, about)

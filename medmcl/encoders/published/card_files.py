@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.errors import ConfigError
+from medmcl.core.lazy import entry_points_of
 
 CARDS = Path(__file__).parent / "cards"
 GROUP = "medmcl.cards"
@@ -20,15 +21,13 @@ def card_files() -> dict[str, Any]:
     Raises:
         ConfigError: There is no folder of this name, or two models are called alike.
     """
-    from importlib.metadata import entry_points
-
     folders = [CARDS, *map(Path, filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)))]
     for folder in folders:
         if not folder.is_dir():
             raise ConfigError("there is no such folder", where=FOLDERS, got=str(folder))
     files = [path.absolute() for folder in folders for path in sorted(folder.glob("*.yaml"))]
     named: list[tuple[str, str, Any]] = [(path.stem, str(path), path) for path in files]
-    named += [(one.name, f"{one.value} ({GROUP})", one) for one in entry_points(group=GROUP)]
+    named += [(one.name, f"{one.value} ({GROUP})", one) for one in entry_points_of(GROUP)]
     found: dict[str, Any] = {}
     for name, where, card in named:
         if name in found:

@@ -58,14 +58,22 @@ def list_recipes() -> dict[str, Path]:
     return found
 
 
-def read_head(name: str | Path) -> RecipeHead:
+Heads = dict[Path, dict[str, Any]]
+"""What recipes say beside their stages, as far as they were read, by file."""
+
+
+def read_head(name: str | Path, heads: Heads) -> RecipeHead:
     """Read what a recipe says beside its stages, with what it extends; no spec is loaded.
+
+    Args:
+        name: File or name.
+        heads: Those that were read before; what is read is added.
 
     Raises:
         ConfigError: Names the file and the field.
     """
     path = find_recipe(name)
-    tree = {"name": path.stem, **_extended(path, (), whole=False)}
+    tree = {"name": path.stem, **_extended(path, (), heads)}
     known = [field.alias or name for name, field in RecipeHead.model_fields.items()]
     return check(RecipeHead, {key: tree[key] for key in known if key in tree}, path, ConfigError)
 
@@ -198,9 +206,11 @@ class _Change(Config):
         return self.model_copy(update={"drop": drop, "set_": laid, "insert": {}})
 
 
-def _extended(path: Path, seen: tuple[Path, ...], *, whole: bool = True) -> dict[str, Any]:
+def _extended(path: Path, seen: tuple[Path, ...], heads: Heads | None = None) -> dict[str, Any]:
     if path in seen:
         raise ConfigError("a recipe extends itself", where=path)
+    if heads is not None and path in heads:
+        return copy.deepcopy(heads[path])
     tree = read_yaml(path)
     if str(tree.get("schema")).startswith("medmcl/cohort"):
         raise ConfigError("is a cohort, not a recipe", where=path, fix=f"--cohort {path}")
@@ -208,12 +218,12 @@ def _extended(path: Path, seen: tuple[Path, ...], *, whole: bool = True) -> dict
     given = {key: one for key, one in said.items() if one is not None}
     change = check(_Change, given, where=path, error=ConfigError)
     if change.extends is not None:
-        base = _extended(find_recipe(change.extends), (*seen, path), whole=whole)
+        base = _extended(find_recipe(change.extends), (*seen, path), heads)
         base.pop("name", None)
         for key, value in tree.items():
             base[key] = value
         tree = base
-    if not whole:
+    if heads is not None:
         tree.pop("stages", None)
         change = change.beside_stages(tree)
     for name in change.drop:
@@ -221,6 +231,8 @@ def _extended(path: Path, seen: tuple[Path, ...], *, whole: bool = True) -> dict
     for name, stages in change.insert.items():
         _insert(tree, name, stages, path)
     _lay(tree, copy.deepcopy(change.set_), where=f"{path}, set: ")
+    if heads is not None:
+        heads[path] = copy.deepcopy(tree)
     return tree
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from medmcl.core.config import faults_of
 from medmcl.modalities import ADAPTERS, tables
-from medmcl.stages.recipe.file import list_recipes, read_head
+from medmcl.stages.recipe.file import Heads, list_recipes, read_head
 from medmcl.stages.recipe.spec import RecipeHead
 
 
 def list_of_recipes() -> str:
     """Write every recipe with what it is and the modalities it reads."""
-    lines = []
+    lines: list[str] = []
+    heads: Heads = {}
     for name, path in list_recipes().items():
-        head = read_head(path)
+        head = read_head(path, heads)
         lines.append(f"{name:20s} {head.about}\n{'':20s} needs: {_needs(head)}")
     return "\n".join([*lines, "one of them, with the keys that can be set: medmcl recipes NAME"])
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from medmcl import models
 from medmcl.core.config import Config
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError, RecordError
+from medmcl.encoders.published import card_files
 from medmcl.encoders.published import model as published
 from medmcl.encoders.published.card import read_card
 from tests.support.published_weights import arrays, drawn, filled, save
@@ -364,7 +365,7 @@ def features_of(name, folder):
 def test_a_card_of_another_package(tmp_path, monkeypatch):
     path = tmp_path / "linear.yaml"
     path.write_text(CARD)
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Outside(path)])
+    monkeypatch.setattr(card_files, "entry_points_of", lambda group: [Outside(path)])
     assert "linear" in models.names()
     assert features_of("linear", tmp_path).shape == (1, 3)
     monkeypatch.setattr(Outside, "name", "ecgfounder")
