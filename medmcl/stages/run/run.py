@@ -477,7 +477,9 @@ class Run(Store):
         self, cohort: Cohort | str | Path, stage: str | None, space: str, overrides: Any
     ) -> Cohort:
         """Open a cohort that is embedded; the run's own as the run did."""
+        from medmcl.stages.predict.other_codes import other_codes
         from medmcl.stages.run.own_cohort import open_as_own
+        from medmcl.stages.run.study import is_another
 
         if space not in ("features", "pooled"):
             raise ConfigError(
@@ -489,6 +491,11 @@ class Run(Store):
         opened, said = open_as_own(self, cohort, overrides, default=tolerant)
         if said:
             log.info(said)
+        for name in self.recipe.inputs:
+            if name in opened.spec.modalities and opened.spec.modalities[name].kind == "codes":
+                others = other_codes(opened, name, self.preprocessing[name])
+                if others is not None and others.is_said and is_another(self, opened):
+                    log.warning("%s", others)
         return opened
 
     def predict(

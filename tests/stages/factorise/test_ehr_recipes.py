@@ -293,7 +293,9 @@ def without_dots(code):
     return f"{code[:-1]}.{code[-1]}"
 
 
-def test_codes_that_are_spelt_otherwise_elsewhere_are_refused_with_their_spelling(claime, tmp_path):
+def test_codes_that_are_spelt_otherwise_elsewhere_are_refused_with_their_spelling(
+    claime, tmp_path, caplog
+):
     events = rewritten(tmp_path / "c", without_dots)
     with pytest.raises(CohortError) as error:
         medmcl.evaluate(claime, tmp_path / "c", out=tmp_path / "x", device="cpu")
@@ -303,6 +305,9 @@ def test_codes_that_are_spelt_otherwise_elsewhere_are_refused_with_their_spellin
     assert f"{first!r} is {first.replace('.', '')!r}" in said
     with pytest.raises(CohortError, match="spelt otherwise"):
         claime.predict(tmp_path / "c", device="cpu")
+    caplog.clear()
+    claime.embed(tmp_path / "c", modality="codes", device="cpu")
+    assert any("spelt otherwise" in one for one in caplog.messages)
 
 
 def test_people_of_unknown_codes_alone_lie_outside_and_are_told(claime, tmp_path):
