@@ -38,7 +38,7 @@ WRITERS = {
     "engine/peers.py": "the last traceback of a rank, into the temporary folder",
     "simulation/": "into the `whole_folder` of `simulation.folder.whole`",
     "stages/cooccur/evaluate.py": "into `file_aside`",
-    "stages/factorise/vector_files.py": "into a temporary folder of the process",
+    "stages/factorise/named_vectors.py": "into a temporary folder of the process",
     "stages/predict/meds_rows.py": "into `file_aside`",
     "stages/predict/one_person.py": "into a temporary folder of the process",
     "stages/run/embedding_parts.py": "into memory, and from there by `write_atomically`",

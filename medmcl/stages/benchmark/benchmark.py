@@ -34,7 +34,7 @@ from medmcl.stages.benchmark.contenders import (
 from medmcl.stages.benchmark.suite import Network, Setting, Suite, known_protocol, read_suite
 from medmcl.stages.evaluate.overlap import named_models, refuse_seen
 from medmcl.stages.evaluate.pretraining_list import ListSearch, with_list
-from medmcl.stages.factorise.vector_files import named_vectors, vectors_by_name
+from medmcl.stages.factorise.named_vectors import named_vectors, vectors_by_name
 from medmcl.stages.recipe.on_cohort import refuse_faulty
 from medmcl.stages.run.outputs import claim_names
 

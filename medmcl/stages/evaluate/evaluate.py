@@ -29,7 +29,7 @@ from medmcl.stages.evaluate.spec import KEYS, EvaluateSpec, ProbeSpec
 from medmcl.stages.evaluate.stage import run_evaluate
 from medmcl.stages.evaluate.task_scoring import ProbeMode, frozen_probes
 from medmcl.stages.evaluate.vectors import OfModels, evaluate_vectors, new_folder
-from medmcl.stages.factorise.vector_files import named_vectors, vectors_by_name
+from medmcl.stages.factorise.named_vectors import named_vectors, vectors_by_name
 from medmcl.stages.predict.people import scored_people, write_people
 from medmcl.stages.recipe.on_cohort import refuse_faulty
 from medmcl.stages.recipe.settings import evaluate_overrides, of_fitting, with_settings

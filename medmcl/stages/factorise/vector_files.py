@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmcl.core.atomic import working_folder
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet
@@ -32,6 +29,8 @@ ABOUT = ("quality", "modalities")
 """Columns of `medmcl embed` that are no numbers of a vector."""
 _UNNAMED = ("", "Unnamed: 0", "index", "__index_level_0__")
 _SHOWN = 5
+_CALLED = ("vectors", "embeddings", "x")
+"""What the table of an archive that holds several is called."""
 _FEWEST_COUNTED = 10
 """Rows from which a column of rising whole numbers is no chance."""
 
@@ -170,7 +169,11 @@ def _frame_of(path: Path, where: str) -> pd.DataFrame:
     except MedmclError:
         raise
     except Exception as error:  # readers raise many kinds
-        raise ArtefactError(f"cannot be read: {error}", where=where) from None
+        fix = "np.savez(FILE, ids=np.array(ids, dtype=str), vectors=...)"
+        is_object = suffix == ".npz" and "Object arrays" in str(error)
+        raise ArtefactError(
+            f"cannot be read: {error}", where=where, fix=fix if is_object else None
+        ) from None
 
 
 def _refuse_other_separator(path: Path, separator: str, where: str) -> None:
@@ -208,7 +211,17 @@ def _of_archive(path: Path, where: str) -> pd.DataFrame:
         names = list(archive.files)
         ids = next((one for one in names if one.lower() in ("ids", "subjects", *ID_COLUMNS)), None)
         rows = next((one for one in names if one in ("records", "samples", *KEYS)), None)
-        vectors = next((one for one in names if archive[one].ndim == 2), None)
+        tables = [one for one in names if archive[one].ndim == 2]
+        called = [one for one in tables if one.lower() in _CALLED]
+        if len(tables) > 1 and len(called) != 1:
+            raise ConfigError(
+                "the archive holds several tables",
+                where=where,
+                got=", ".join(tables),
+                expected="one, or one that is called `vectors`",
+                fix="write each into a file of its own, or bring their rows together",
+            )
+        vectors = next(iter(called or tables), None)
         if ids is None or vectors is None:
             raise ConfigError(
                 "the archive does not hold ids and vectors",
@@ -260,21 +273,42 @@ def _id_columns(frame: pd.DataFrame, id_column: str, where: str) -> tuple[str, s
     bare = [one for one in columns[:1] if one in _UNNAMED]
     found = [one for one in (id_column, "subject") if one in columns] or usual or bare
     if not found:
+        whole = [one for one in columns if _may_be_ids(frame[one])]
         raise ConfigError(
             "no column says whose the vectors are",
             where=where,
             got=", ".join(columns[:_SHOWN]) + (", …" if len(columns) > _SHOWN else ""),
             expected=f"a column, or an index, called {id_column} or subject",
-            fix="name it so; rows alone do not say whose they are",
-        )
+            fix=f"call it so, if it is '{whole[0]}'" if len(whole) == 1 else
+            "name it so; rows alone do not say whose they are",
+        )  # fmt: skip
     key = next((one for one in columns if one in KEYS), None)
     return found[0], key
+
+
+def _may_be_ids(cells: pd.Series) -> bool:
+    """Whether cells are texts or whole numbers, each once, without a point."""
+    if not cells.map(type).isin((str, int)).all() or not cells.is_unique:
+        return False
+    return not cells.astype(str).str.contains(".", regex=False).any()
 
 
 def _spread(features: pd.DataFrame, where: str) -> pd.DataFrame:
     """Give a column of arrays (E,) as E columns e0 to e(E-1); a table of numbers as it is."""
     import pandas as pd
 
+    arrays = [
+        one for one in features.columns if len(features)
+        and isinstance(features[one].iloc[0], np.ndarray | list | tuple)
+    ]  # fmt: skip
+    if arrays and features.shape[1] > 1:
+        others = [str(one) for one in features.columns if one != arrays[0]]
+        raise ConfigError(
+            f"beside '{arrays[0]}', whose cells are arrays, stand other columns",
+            where=where,
+            got=", ".join(others[:_SHOWN]) + (", …" if len(others) > _SHOWN else ""),
+            fix="take them out",
+        )
     cells = features.iloc[:, 0] if features.shape[1] == 1 else pd.Series(dtype=object)
     held = cells[[isinstance(one, np.ndarray | list | tuple) for one in cells]]
     lengths = {len(one) for one in held}
@@ -362,66 +396,3 @@ def _refuse_twice(subjects: np.ndarray, keys: np.ndarray | None, where: str) -> 
         fix="add the column `record` with the ids of the cohort's records, or bring the rows of a "
         "subject together",
     )
-
-
-@contextmanager
-def vectors_by_name(given: Any) -> Iterator[dict[str, Path]]:
-    """Give files of vectors by name; tables in memory are written for the length of the block.
-
-    Args:
-        given: Name to file or DataFrame; a DataFrame (``embeddings``); a file (called by its stem),
-            ``NAME=FILE``, or several of these.
-
-    Raises:
-        ConfigError: Two are called alike, a name is empty, or a table cannot be written.
-    """
-    named = named_vectors(given)
-    with working_folder(Path(gettempdir()) / "medmcl-vectors") as folder:
-        found = {}
-        for number, (name, one) in enumerate(named.items()):
-            if not name.strip():
-                raise ConfigError("a name is empty", where="--embeddings", got=str(one))
-            found[name] = folder / f"{number}.parquet" if _is_table(one) else Path(one)
-            if _is_table(one):
-                _write(one, found[name], name)
-        yield {name: path.absolute() for name, path in found.items()}
-
-
-def named_vectors(given: Any) -> dict[str, Any]:
-    """Give files and tables of vectors by name; see `vectors_by_name`."""
-    if given is None:
-        return {}
-    if isinstance(given, Mapping):
-        return {str(name): one for name, one in given.items()}
-    if _is_table(given):
-        return {"embeddings": given}
-    found: dict[str, Any] = {}
-    for one in [given] if isinstance(given, str | Path) else given:
-        text = str(one)
-        name, sign, path = text.partition("=")
-        if not sign or Path(text).is_file():
-            name, path = Path(text).name.removesuffix(".gz").rpartition(".")[0], text
-        if name in found:
-            raise ConfigError(
-                "two files of vectors have one name",
-                where="--embeddings",
-                got=f"{found[name]} and {path}",
-                expected="files of different names: results go by them",
-                fix="name them: --embeddings NAME=FILE",
-            )
-        found[name] = Path(path)
-    return found
-
-
-def _is_table(source: Any) -> bool:
-    return hasattr(source, "columns") and hasattr(source, "iloc")
-
-
-def _write(table: pd.DataFrame, path: Path, name: str) -> None:
-    """Write a table of vectors with the ids of its index, names as text."""
-    try:
-        table.set_axis([str(one) for one in table.columns], axis=1).to_parquet(path)
-    except Exception as error:  # pyarrow raises many kinds
-        raise ConfigError(
-            f"the table cannot be written as parquet: {error}", where=f"embeddings {name}"
-        ) from None

@@ -16,7 +16,7 @@ from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.evaluation.models.probe import linear_probe
 from medmcl.stages.evaluate.saved_probes import load_probes
 from medmcl.stages.factorise.given_vectors import lay_vectors
-from medmcl.stages.factorise.vector_files import vectors_by_name
+from medmcl.stages.factorise.named_vectors import vectors_by_name
 from medmcl.stages.predict.plan import plan_tasks
 
 QUICK = {"evaluate.bootstrap_draws": 100}

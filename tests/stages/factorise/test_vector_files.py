@@ -74,3 +74,29 @@ def test_cells_that_are_parted_otherwise_are_told(separator, told, tmp_path):
     frame.to_csv(tmp_path / "v.csv", index=False, sep=separator, decimal=",")
     with pytest.raises(ConfigError, match=told):
         read_vectors("v", tmp_path / "v.csv", "id")
+
+
+def test_what_an_archive_leaves_open_is_asked(tmp_path):
+    ids, x = np.array(["a", "b"]), np.eye(2)
+    np.savez(tmp_path / "two.npz", ids=ids, train=x, test=x)
+    with pytest.raises(ConfigError, match="several tables") as caught:
+        read_vectors("v", tmp_path / "two.npz", "id")
+    assert "train, test" in str(caught.value)
+    np.savez(tmp_path / "named.npz", ids=ids, tokens=x, vectors=2 * x)
+    assert read_vectors("v", tmp_path / "named.npz", "id").values[0, 0] == 2
+    np.savez(tmp_path / "object.npz", ids=ids.astype(object), vectors=x)
+    with pytest.raises(MedmclError, match=r"dtype=str"):
+        read_vectors("v", tmp_path / "object.npz", "id")
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"id": ["a", "b"], "vector": [[0.0, 1.0], [1.0, 0.0]], "label": [0, 1]}, "take them out"),
+        ({"e0": [0.5, 1.5], "name": ["0a", "b"]}, "call it so, if it is 'name'"),
+    ],
+)
+def test_a_column_too_many_or_of_another_name_is_told(columns, told, tmp_path):
+    pd.DataFrame(columns).to_parquet(tmp_path / "v.parquet")
+    with pytest.raises(ConfigError, match=told):
+        read_vectors("v", tmp_path / "v.parquet", "id")
