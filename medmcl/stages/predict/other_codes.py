@@ -110,6 +110,8 @@ def other_codes(cohort: Cohort, modality: str, read: Mapping[str, Any]) -> Other
         modality: Its codes.
         read: How the run reads them: settings and state of its adapter.
     """
+    if "codes" not in read["state"]:  # events of another package
+        return None
     known = frozenset(read["state"]["codes"])
     unknown: Counter[str] = Counter()
     strange: dict[str, int] = {}

@@ -445,7 +445,7 @@ def coded_otherwise(
             found += other_ranges(cohort, name, read[name], kept_range)
         found += nobody_has(cohort, name, read[name], kept_range)
     for name in read:
-        if name in have and have[name].kind == "codes":
+        if name in have and have[name].traits.records_from == "events":
             own = other_codes(cohort, name, read[name])
             found += [own] if own is not None else []
     return tuple(found)

@@ -491,8 +491,9 @@ class Run(Store):
         opened, said = open_as_own(self, cohort, overrides, default=tolerant)
         if said:
             log.info(said)
+        have = opened.spec.modalities
         for name in self.recipe.inputs:
-            if name in opened.spec.modalities and opened.spec.modalities[name].kind == "codes":
+            if name in have and have[name].traits.records_from == "events":
                 others = other_codes(opened, name, self.preprocessing[name])
                 if others is not None and others.is_said and is_another(self, opened):
                     log.warning("%s", others)
