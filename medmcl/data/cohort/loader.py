@@ -367,7 +367,13 @@ class Opening:
         lines = np.flatnonzero(rows) + 1
         agreed = one_row_each(_rows_of(table, rows), people, lines, keys.id or "id", keys.table)
         if not len(agreed.frame):
-            raise CohortError("no subject is in a split", where=f"subjects, table {keys.table}")
+            out = [one.what for one in self.findings if one.code == "cohort.left_out"]
+            raise CohortError(
+                "no subject is in a split",
+                where=f"subjects, table {keys.table}",
+                got="; ".join(out) or f"{counted(len(rows), 'row')}",
+                fix="correct subjects.where and subjects.split, or the cells that they read",
+            )
         site = None
         if keys.group is not None:
             named = table.frame.loc[rows, keys.group] if keys.group in table.frame else None

@@ -549,3 +549,10 @@ def test_ids_that_are_one_float_are_two_people(first, tmp_path):
     assert [*cohort.subjects.index] == [*ids[:2], "7"]
     found = {one.subject: one.values["value"] for one in cohort.records["labs"]["place"]}
     assert found == {ids[0]: 1.0, ids[1]: 10.0, "7": 7.0}
+
+
+def test_a_where_that_nobody_meets_is_named(tiny):
+    tiny.tree["subjects"]["where"] = "subject_id == 'nobody'"
+    tiny.write()
+    with pytest.raises(CohortError, match=r"no subject is in a split(.|\n)*12 rows not meeting"):
+        open_cohort(tiny.folder)
