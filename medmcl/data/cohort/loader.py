@@ -131,9 +131,7 @@ class Opening:
         frame, index = samples
         shown = table.frame.copy(deep=False)
         shown["split"] = split.reindex(shown.index)
-        none = np.broadcast_to(np.array(None, dtype=object), len(shown))  # one for all
-        nowhere = pd.Series(none, shown.index, dtype=object, copy=False)
-        shown[SITE] = nowhere if site is None else site.reindex(shown.index)
+        shown[SITE] = None if site is None else site.reindex(shown.index)
         opened = Opened(
             fingerprint=self._fingerprint(tree),
             subjects=shown,

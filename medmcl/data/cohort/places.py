@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +16,7 @@ from pandas.api.extensions import ExtensionArray, ExtensionDtype, take
 from typing_extensions import override
 
 from medmcl.core.contracts import RecordRef
-from medmcl.data.tables.files import native, natives
+from medmcl.data.tables.files import natives
 from medmcl.data.tables.mapped import leave
 from medmcl.data.tables.wide_cells import WideCells, wide_columns
 
@@ -160,11 +159,11 @@ class TableRows:
     def __call__(self, row: int) -> RecordRef:
         """Give the place of a row."""
         numbers, others, order, wide = self._cells
-        if not next(self._told) % _AT_ONCE:
+        if not row % _AT_ONCE:
             leave()
         values: Any = {} if order else dict.fromkeys(self.names)  # in the order of the names
         for name, column in others.items():
-            values[name] = native(column[row])
+            values[name] = column[row]
         for name, cells in numbers.items():
             cell = cells.item(row)
             values[name] = cell if cell == cell else None  # NaN is unlike itself
@@ -179,11 +178,6 @@ class TableRows:
         )
 
     @cached_property
-    def _told(self) -> Iterator[int]:
-        """Numbers of the rows that are told, in that order."""
-        return count()
-
-    @cached_property
     def _cells(
         self,
     ) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, int], np.ndarray]:
@@ -192,9 +186,5 @@ class TableRows:
         order = {name: place for place, name in enumerate(wide)}
         narrow = {name: self.table[name] for name in self.names if name not in order}
         numbers = {n: one.to_numpy() for n, one in narrow.items() if one.dtype == np.float64}
-        others = {
-            n: one.to_numpy() if one.dtype == object else natives(one)
-            for n, one in narrow.items()
-            if n not in numbers
-        }
+        others = {n: natives(one) for n, one in narrow.items() if n not in numbers}
         return numbers, others, order, self.table[wide].to_numpy(np.float64)

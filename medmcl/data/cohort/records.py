@@ -22,12 +22,9 @@ from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import Table, dates, missing_column, texts
-from medmcl.data.tables.mapped import leave
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError
 from medmcl.modalities import packed_readers
 
-_AT_ONCE = 2**13
-"""Rows whose cells are looked at together."""
 MOST_NAMED = 20
 """Missing columns that a message names; the others are counted."""
 _FIRST_LETTERS = re.compile(r"\.\d+")
@@ -311,11 +308,7 @@ def present(
                 _left_out(field, f"{counted(unknown, 'row')} of which `present` is unknown")
             )
     if spec.cell_columns:
-        cells = table[spec.cell_columns]
-        for start in range(0, len(cells), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            has[part] &= cells[part].notna().any(axis=1).to_numpy()
-            leave()
+        has &= table[spec.cell_columns].notna().any(axis=1).to_numpy()
     for name in dict.fromkeys([*spec.needed_columns, *path_columns(spec)]):
         has &= table[name].notna().to_numpy()
     return has

@@ -186,11 +186,10 @@ def read_table(
         if path.is_file() and is_packed(path):
             return _listed(root, pattern, (path,), text, emptied)
         with _telling(path):
-            frame = read_file(path, as_numbers)
-            broken = {one for one in ids if one in frame and frame.dtypes[one] == "float64"}
-            if broken and _suffix(path) != ".parquet":
-                frame = read_file(path, {*text, *broken})
-            frame = tidy(with_points(emptied(frame), text), text, ids)
+            # no name here holds the text of the columns while `tidy` lets it go
+            frame = tidy(
+                with_points(emptied(_with_ids(path, as_numbers, text, ids)), text), text, ids
+            )
         return Table(frame, pattern, (path,))
     chosen, files = find_files(root, pattern)
     if not files:
@@ -213,6 +212,17 @@ def read_table(
         rows = pd.DataFrame(small_rows(root, files, parts))
     with _telling(root / pattern):
         return Table(tidy(with_points(emptied(rows), text), text, ids), pattern, files)
+
+
+def _with_ids(
+    path: Path, as_numbers: Collection[str] | None, text: Collection[str], ids: Collection[str]
+) -> pd.DataFrame:
+    """Read a table; once more where ids would have been broken numbers."""
+    frame = read_file(path, as_numbers)
+    broken = {one for one in ids if one in frame and frame.dtypes[one] == "float64"}
+    if broken and _suffix(path) != ".parquet":
+        return read_file(path, {*text, *broken})
+    return frame
 
 
 def _listed(

@@ -25,7 +25,6 @@ from medmcl.evaluation.metrics.metric import Metric, NotEstimable, check_level, 
 from medmcl.evaluation.metrics.sampled import Interval, Sampled, people_among
 from medmcl.evaluation.metrics.survival.metric import c_index_ipcw_metric
 
-_FEW_DRAWS = 8
 ENTRIES_AT_ONCE = 2_000_000  # weights held at once: 16 MB; metrics hold some eight such arrays
 
 SPECS: dict[str, Metric] = {**metrics.SPECS, "c_index_ipcw": c_index_ipcw_metric()}
@@ -192,17 +191,8 @@ class Resampling:
             for members in strata:
                 times[:, members] = _draw_from(generator, count, len(members))
         else:
-            return self._draw_each(generator, count)
+            times = _draw_from(generator, count, self.num_subjects)
         return times.astype(np.float64).T.take(self.codes, axis=0)
-
-    def _draw_each(self, generator: np.random.Generator, count: int) -> np.ndarray:
-        """Draw a few times after another: what is drawn is the same, and whole numbers are few."""
-        drawn = np.empty((self.num_rows, count))
-        for first in range(0, count, _FEW_DRAWS):
-            here = slice(first, min(first + _FEW_DRAWS, count))
-            times = _draw_from(generator, here.stop - first, self.num_subjects)
-            drawn[:, here] = times.T.take(self.codes, axis=0)
-        return drawn
 
     def num_clusters(self, rows: np.ndarray | None = None) -> int | None:
         """Count the clusters of some rows (all by default); None where subjects are drawn."""

@@ -70,14 +70,8 @@ def estimable_at(
     A time is reached if some drawn row is followed longer and the censoring curve is above zero.
     """
     curve = censoring_survival(event, time, weights, times, censoring)
-    return (times[:, None] < _last(event, time, weights)) & (curve > 0), curve
-
-
-@by_draws
-def _last(_: np.ndarray, time: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The last follow-up in each draw, (W,)."""
-    there = np.where(weights > 0, time[:, None], -np.inf)
-    return np.asarray(np.max(there, axis=0, initial=-np.inf))
+    last = np.max(np.where(weights > 0, time[:, None], -np.inf), axis=0, initial=-np.inf)
+    return (times[:, None] < last) & (curve > 0), curve
 
 
 def clamp_times(

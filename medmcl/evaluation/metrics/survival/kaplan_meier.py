@@ -84,19 +84,18 @@ def step_values(curve: np.ndarray, steps: np.ndarray, start: float) -> np.ndarra
     return np.where((steps >= 0)[:, None], curve[np.maximum(steps, 0)], start)
 
 
-def by_draws(kernel: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+def by_draws(kernel: Callable[..., np.ndarray], place: int = 2) -> Callable[..., np.ndarray]:
     """Let a kernel, (..., W), see some draws at a time: what it holds of many people is then small.
 
-    Its weights (N, W) are the argument after ``event`` and ``time``; it treats each draw by itself.
+    Its weights (N, W) are the argument of that place; it treats each draw by itself.
     """
 
     @wraps(kernel)
-    def found(
-        event: np.ndarray, time: np.ndarray, weights: np.ndarray, *rest: Any, **more: Any
-    ) -> np.ndarray:
+    def found(*given: Any, **more: Any) -> np.ndarray:
+        weights, rest = given[place], given[place + 1 :]
         count = min(weights.size // ENTRIES_AT_ONCE, weights.shape[1] // 2)  # sums of one differ
-        parts = [weights] if count < 2 else np.array_split(weights, count, axis=1)
-        return np.concatenate([kernel(event, time, one, *rest, **more) for one in parts], axis=-1)
+        parts = np.array_split(weights, max(1, count), axis=1)
+        return np.concatenate([kernel(*given[:place], w, *rest, **more) for w in parts], axis=-1)
 
     return found
 

@@ -9,6 +9,7 @@ or, by default, that of the scored rows, estimated anew in each draw, as in a ne
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -108,6 +109,7 @@ def _concordance(earlier: np.ndarray, later: np.ndarray, dtype: type[np.floating
     return won
 
 
+@partial(by_draws, place=3)
 def dynamic_auc(
     event: np.ndarray,
     time: np.ndarray,
@@ -118,18 +120,6 @@ def dynamic_auc(
     censoring: Outcome | None = None,
 ) -> np.ndarray:
     """Cumulative/dynamic AUC at each time, (T, W); risk is (N,) or (N, T)."""
-    return _aucs(event, time, weights, risk, times, censoring)
-
-
-@by_draws
-def _aucs(
-    event: np.ndarray,
-    time: np.ndarray,
-    weights: np.ndarray,
-    risk: np.ndarray,
-    times: np.ndarray,
-    censoring: Outcome | None,
-) -> np.ndarray:
     found = np.full((len(times), weights.shape[1]), np.nan)
     if len(time) == 0:
         return found
