@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -508,6 +509,19 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     names = {one.lower(): one for one in sorted(known, reverse=True)}
     found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     return names[found[0]] if found else None
+
+
+ONE_FILE = "{!r} and {!r} would be one file on disks that take capitals for small letters"
+
+
+def alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names that are one file on some disks: only capitals, or forms of letters, differ."""
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if first != name:
+            return first, name
+    return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from medmcl.core.config import Config, closest, explain, nearest
+from medmcl.core.config import ONE_FILE, Config, alike, closest, explain, nearest
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error
 from medmcl.data.cohort.spec import (
@@ -84,6 +84,8 @@ def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, 
         for name in names:
             if not name.isidentifier():
                 faults.invalid(f"'{kind}.{name}': a name is made of letters, digits and _")
+        if pair := alike(names):
+            faults.invalid(f"'{kind}': {ONE_FILE.format(*pair)}")
     if keys is None:
         return None, faults.found
     dangling = _references(keys, modalities, tasks, sections_out)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import BeforeValidator, Field, PrivateAttr, TypeAdapter, model_validator
 
-from medmcl.core.config import Config, refuse_absent
+from medmcl.core.config import ONE_FILE, Config, alike, refuse_absent
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.stages.stage import STAGES, StageSpec
@@ -135,6 +135,8 @@ class RecipeSpec(RecipeHead):
                 raise ConfigError(
                     f"{told[0].stage} stages differ in '{key}', but {why}", got=", ".join(found)
                 )
+        if pair := alike(one.name for one in stages):
+            raise ConfigError(ONE_FILE.format(*pair), where="stages")
         made: list[str] = []
         for each in stages:
             if each.name in made:

@@ -114,6 +114,8 @@ def test_every_unknown_key_is_named_with_its_neighbour_and_the_rest_is_kept():
         ({"pairing": {"max_gap_days": 3}}, "needs on: date"),
         ({"index": {"column": "a", "modality": "ecg"}}, "either a column or a modality"),
         ({"prompts": {"label": {"NORM": "x"}}}, "did you mean 'labels'"),
+        ({"tasks__Sick": {"kind": "binary", "column": "x"}}, "one file on disks"),
+        ({"modalities__ECG": {"reader": "wfdb", "path": "x"}}, "one file on disks"),
         ({"on_bad_record": "drop"}, "'on_bad_record'"),
     ],
 )

@@ -228,3 +228,16 @@ def test_the_name_of_a_stage_is_no_path(name, tmp_path):
     file.write_text(yaml.safe_dump(tree))
     with pytest.raises(ConfigError, match="files are called by it"):
         read_recipe(file)
+
+
+@pytest.mark.parametrize("name", ["RESULTS", "re\u0301sults"])
+def test_stages_whose_names_are_one_file_on_some_disks_are_refused(name, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    other = "r\u00e9sults" if name != "RESULTS" else "results"
+    tree = {
+        "extends": "clip_toy",
+        "set": {"stages.contrast.name": name, "stages.results.name": other},
+    }
+    file.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ConfigError, match="one file on disks"):
+        read_recipe(file).expanded(["colour"])
