@@ -10,6 +10,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -324,7 +325,7 @@ def test_operations_and_memory_are_counted_as_by_hand():
         assert counts.peak < counts.now + 4 * 2 * 3 * 50 * 50  # no matrix of tokens by tokens
 
 
-def test_check_says_which_batch_fits_a_gpu(files):
+def test_check_says_which_batch_fits_a_gpu(files, monkeypatch):
     recipe = read_recipe("mcl_toy")
     (kinds,) = ways(recipe)
     write_cohort(files, recipe, kinds)
@@ -341,6 +342,12 @@ def test_check_says_which_batch_fits_a_gpu(files):
     small = {"stages.contrast.batch_size": 8}
     cut = small | {"stages.contrast.length_groups": 2}  # counted as full: the record may be short
     assert gpu_needs(files, "clip_toy", cut) == gpu_needs(files, "clip_toy", small)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "medmcl.stages.train.rehearse.rehearse", Mock(side_effect=NotImplementedError)
+        )
+        (line,) = gpu_needs(files, "clip_toy", small)
+    assert line.startswith("stage contrast: what a step takes of a GPU cannot be counted")
     one = StageFootprint("s", Footprint(64, 0, 0, 0, 3 * 10**9), Footprint(32, 0, 0, 0, 2 * 10**9))
     assert one.rows_in(16) == 64 + int((16 - 1.5 - 3) * 32)
     assert one.rows_in(2) == 0

@@ -9,7 +9,7 @@ from tempfile import gettempdir
 from typing import Any
 
 from medmcl.core.atomic import working_folder
-from medmcl.core.errors import MedmclError, OverrideError
+from medmcl.core.errors import ContractError, MedmclError, OverrideError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.core.progress import progress as shown_progress
 from medmcl.data.check.check import Checked, check_cohort, check_shard
@@ -108,13 +108,18 @@ def gpu_needs(
         spec = _check_recipe(recipe or opened.spec.keys.recipe, opened, overrides)[1]
     if opened is None or spec is None:
         return []
-    return [
-        f"{one.stage}: {one.whole.parameters / 1e6:,.3g} M parameters; a step of "
-        f"{one.whole.rows:,} rows in bf16: {one.whole.flops / 1e12:,.3g} TFLOP, "
-        f"{one.whole.peak / 1e9:,.3g} GB; largest batch: "
-        + ", ".join(f"{one.rows_in(card):,} in {card} GB" for card in CARDS_GB)
-        for one in footprints(opened, spec, "bf16")
-    ]
+    lines = []
+    try:
+        for one in footprints(opened, spec, "bf16"):
+            fits = (f"{one.rows_in(card):,} in {card} GB" for card in CARDS_GB)
+            lines.append(
+                f"{one.stage}: {one.whole.parameters / 1e6:,.3g} M parameters; a step of "
+                f"{one.whole.rows:,} rows in bf16: {one.whole.flops / 1e12:,.3g} TFLOP, "
+                f"{one.whole.peak / 1e9:,.3g} GB; largest batch: {', '.join(fits)}"
+            )
+    except ContractError as error:
+        lines.append(str(error))
+    return lines
 
 
 def _refused(cohort: Cohort, recipe: RecipeSpec) -> list[MedmclError]:

@@ -17,6 +17,7 @@ import torch
 
 from medmcl.core.atomic import working_folder
 from medmcl.core.batch import distill_target
+from medmcl.core.errors import ContractError, MedmclError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.stand_in import stand_in
@@ -26,6 +27,7 @@ from medmcl.engine.feed import Feed
 from medmcl.engine.loop import Training
 from medmcl.engine.optimiser import build_optimiser
 from medmcl.engine.world import World
+from medmcl.modalities.outside import raised_at
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import embed_records, vector_width
 from medmcl.stages.run.training import idle_context
@@ -212,10 +214,18 @@ def footprints(
             full = spec.model_copy(update={"length_groups": None})  # the one record may be short
             own = (full, prepared.for_learning, context, plausible)
             size = spec.batch_size
-            whole, other = (
-                rehearse(*own, batch_size=rows, only_trains=True)
-                for rows in (size, size // 2 if size > 3 else 2 * size)  # of one row is no loss
-            )
+            sizes = (size, size // 2 if size > 3 else 2 * size)  # of one row is no loss
+            try:
+                whole, other = (rehearse(*own, batch_size=r, only_trains=True) for r in sizes)
+            except MedmclError:
+                raise
+            except Exception as error:  # what torch raises of parts that medmcl does not know
+                raise ContractError(
+                    "what a step takes of a GPU cannot be counted: a part of it needs the numbers",
+                    where=f"stage {spec.name}",
+                    got=raised_at(error),
+                    fix="try it on the card, or leave out --gpu",
+                ) from error
             yield StageFootprint(spec.name, whole, other)
 
 
