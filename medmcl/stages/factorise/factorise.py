@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from medmcl.cooccurrence.embed.factorise import factorise
 from medmcl.cooccurrence.embed.pmi import claime_pmi
 from medmcl.core.errors import ConfigError
 from medmcl.core.split_guard import SplitGuard
+from medmcl.data.events.spelling import spelt_otherwise
+from medmcl.data.events.spelling import told as pairs_told
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.codes import UNKNOWN, Lookup
 from medmcl.encoders.towers import Towers
@@ -31,6 +33,8 @@ from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.parts import watched_later
 
 log = logging.getLogger(__name__)
+MANY = 0.25
+"""Share of the codes without a vector from which on it is said."""
 FIRST = UNKNOWN + 1
 """Number of the first code of a vocabulary; padding and unknown codes are not counted."""
 
@@ -65,7 +69,7 @@ class Factorise(Stage[FactoriseSpec]):
         spec = self.spec
         _, rank = _towers(spec, prepared, context)
         if spec.embedded is not None:
-            _taken(spec, prepared, rank, context)
+            _say_lacking(spec, prepared, _taken(spec, prepared, rank, context)[0])
             splits = read_facts(spec.embedded).get("splits")
             if splits is not None and set(splits) - {"train"}:
                 log.warning(
@@ -169,6 +173,25 @@ def _taken(
     )
     facts = {"rows": 0, "subjects": 0, "counted_on": splits, "sentence": sentence}
     return vectors, facts
+
+
+def _say_lacking(
+    spec: FactoriseSpec, prepared: Prepared, vectors: Mapping[str, np.ndarray]
+) -> None:
+    """Warn of codes without a vector, where they are many or spelt otherwise."""
+    assert spec.embedded is not None
+    known = load_vectors(spec.embedded).tokens
+    for name, own in vectors.items():
+        codes = prepared.adapters[name].state()["codes"][FIRST:]
+        lacking = [code for code, one in zip(codes, own, strict=True) if not one.any()]
+        meant = spelt_otherwise(lacking, known, prefixes=False)
+        if meant or len(lacking) > MANY * len(codes):
+            log.warning(
+                "%s of %s %s have no vector in %s, and are read as nothing: %s%s",
+                f"{len(lacking):,}", f"{len(codes):,}", name, spec.embedded,
+                ", ".join(map(repr, lacking[:4])),
+                f"; spelt otherwise there? {pairs_told(meant)}" if meant else "",
+            )  # fmt: skip
 
 
 def counted_rows(spec: FactoriseSpec, prepared: Prepared, context: Context) -> np.ndarray:

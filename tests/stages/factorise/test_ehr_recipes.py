@@ -236,9 +236,30 @@ def test_vectors_of_a_network_embed_the_people_of_a_hospital(hospital, tmp_path,
     assert "their held-out records went into the vectors" in caplog.text
     assert counted_on(["train"]) == "counted on split train of their source"
     assert counted_on(None).endswith("is not known here")
+    assert "have no vector in" not in caplog.text
     narrow = {**overrides, "towers.codes.encoder.width": 3}
     with pytest.raises(ConfigError, match="another length"):
         pretrain(hospital, tmp_path / "other", overrides=narrow)
+
+
+def test_codes_that_vectors_have_under_another_spelling_are_not_zeros_in_silence(
+    hospital, tmp_path, caplog
+):
+    table = released(tmp_path / "vectors", hospital)
+    tokens = [without_dots(one) if one[-2].isdigit() else one for one in table.tokens]
+    other = TokenVectors.join({"codes": tokens}, {"codes": table.vectors})
+    other.save(tmp_path / "vectors" / "vectors.parquet")
+    overrides = {
+        "stages.pmi_svd.embedded": str(tmp_path / "vectors"),
+        "stages.pmi_svd.towers": ["codes"],
+        **NOT_SCORED,
+    }
+    run = pretrain(hospital, tmp_path / "run", overrides=overrides, by=unreported)
+    kept = weights(run.path, "pmi_svd")["model.towers.codes.encoder.table.weight"].numpy()
+    none = int((~kept[2:].any(axis=1)).sum())
+    (said,) = [one for one in caplog.messages if "have no vector in" in one]
+    assert said.startswith(f"{none} of {len(kept) - 2} codes have no vector")
+    assert "'ICD//12' is 'ICD//1.2'" in said or "'ICD//10' is 'ICD//1.0'" in said
 
 
 def test_a_factorised_run_is_evaluated_on_another_hospital(claime, tmp_path):
