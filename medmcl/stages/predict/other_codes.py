@@ -19,7 +19,7 @@ PARTLY = 0.25
 SPELT = 0.05
 """And of the events whose code is one of training but for its spelling."""
 FEW_EVENTS = 20
-"""Fewer events say nothing of how codes are written, if not all of several people are unknown."""
+"""Fewer events of unknown codes say nothing of how codes are written, but for their spelling."""
 SHOWN = 4
 """Codes that are named."""
 
@@ -52,21 +52,23 @@ class OtherCodes:
 
     @property
     def is_recoded(self) -> bool:
-        """Whether there is no code that training had."""
-        return self.unknown == self.events and self.events >= FEW_EVENTS
+        """Whether there is no code that training had, in more than a few events or as it spells."""
+        tells = self.events >= FEW_EVENTS or self._is_spelt(TOO_MUCH)
+        return self.unknown == self.events and tells
 
     @property
     def is_too_much(self) -> bool:
         """Whether that is so, or half of the codes are spelt otherwise: no score means much."""
-        return self.is_recoded or self._much(self.spelt, TOO_MUCH)
+        return self.is_recoded or self._is_spelt(TOO_MUCH)
 
     @property
     def is_said(self) -> bool:
         """Whether unknown codes are more than a few rare ones."""
-        return self._much(self.unknown, PARTLY) or self._much(self.spelt, SPELT)
+        many = self.events >= FEW_EVENTS and self.unknown > PARTLY * self.events
+        return many or self._is_spelt(SPELT)
 
-    def _much(self, events: int, share: float) -> bool:
-        return self.events >= FEW_EVENTS and events > share * self.events
+    def _is_spelt(self, share: float) -> bool:
+        return self.spelt > share * self.events
 
     def __str__(self) -> str:
         return f"{self.modality}: {self.what}"

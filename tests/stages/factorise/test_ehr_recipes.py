@@ -331,6 +331,26 @@ def test_codes_that_are_spelt_otherwise_elsewhere_are_refused_with_their_spellin
     assert any("spelt otherwise" in one for one in caplog.messages)
 
 
+@pytest.mark.parametrize(("events", "is_refused"), [(3, True), (4, False)])
+def test_one_person_of_few_codes_that_are_spelt_otherwise_is_told(
+    claime, tmp_path, events, is_refused
+):
+    folder = tmp_path / "c"
+    rewritten(folder, without_dots)
+    rows = [(10_000, without_dots("ICD//12"))] * 3 + [(10_000, "ICD//3"), (10_000, "CUI//3")]
+    found = pd.DataFrame([*rows[:events], rows[4]], columns=["subject_id", "code"])
+    found["time"] = pd.Timestamp("2019-01-01")
+    found.to_parquet(folder / "events.parquet", index=False)
+    people = pd.read_csv(folder / "people.tsv", sep="\t")
+    people[:1].to_csv(folder / "people.tsv", sep="\t", index=False)
+    if is_refused:
+        with pytest.raises(CohortError, match=r"'ICD//1\.2' is 'ICD//12'"):
+            claime.predict(folder, device="cpu")
+        return
+    notes = predict_people(claime, folder, device="cpu").notes
+    assert any("3 of 4 events have a code that training had not" in one for one in notes)
+
+
 def test_people_of_unknown_codes_alone_lie_outside_and_are_told(claime, tmp_path):
     rewritten(tmp_path / "c", lambda code: code.replace("ICD//", "ICD//Z"), share=0.4)
     found = predict_people(claime, tmp_path / "c", device="cpu")
