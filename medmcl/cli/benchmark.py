@@ -113,6 +113,10 @@ def benchmark(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over the leaderboard that --out holds.")
     ] = False,
+    round_to: Annotated[
+        int | None,
+        typer.Option(min=5, help="Round all counts of the leaderboard to multiples of this."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         set_option("a value of the cohort"),

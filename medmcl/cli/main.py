@@ -230,6 +230,13 @@ def evaluate(
             "classes of the outcome); as the recipe says if not given."
         ),
     ] = None,
+    round_to: Annotated[
+        int | None,
+        typer.Option(
+            help="Round all counts of the report to multiples of this (5 or more), as research "
+            "environments ask for what leaves them; as the recipe says if not given."
+        ),
+    ] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(

@@ -6,9 +6,10 @@ import math
 import os
 import re
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from typing_extensions import override
 
@@ -192,6 +193,93 @@ def hide(
             break
         masked[min(rest, key=lambda one: (one == keep, counts[one], str(one)))] = WITHHELD
     return masked
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """Counts as they are, without those of few people and what would tell them by a sum.
+
+    Attributes:
+        fewest: Smallest count shown; 1 shows all.
+    """
+
+    fewest: int = FEWEST_SUBJECTS
+    rounds: ClassVar[bool] = False
+
+    @property
+    def first(self) -> int:
+        """The smallest count that is shown."""
+        return self.fewest
+
+    def count(self, count: int) -> int:
+        """A count that is not hidden."""
+        return count
+
+    def step(self, people: float) -> float:
+        """The step that shares of so many people are rounded to."""
+        return step_of(people)
+
+    def parts(
+        self, counts: Mapping[Level, int], keep: object = None, secret: Collection[object] = ()
+    ) -> dict[Level, int | str]:
+        """Counts that add up to one that is shown; see `hide`."""
+        return hide(counts, self.fewest, keep, secret)
+
+
+@dataclass(frozen=True)
+class Rounding(Hiding):
+    """All counts rounded, so that none need be known to be part of which.
+
+    Attributes:
+        fewest: Counts under it are not told, nor are others that round alike.
+        to: Counts are multiples of it; 5 or more.
+    """
+
+    to: int = FEWEST_SUBJECTS
+    rounds: ClassVar[bool] = True
+
+    @property
+    @override
+    def first(self) -> int:
+        """The smallest count that is told: it begins a step, so that a number has one meaning.
+
+        It is over 5: a sum of counts that leaves one value of a hidden one leaves an end of what
+        that can be, 0 or `first` - 1, and so none of 1 to 4.
+        """
+        least = max(self.fewest, FEWEST_SUBJECTS + 1) + self.to // 2
+        return self.to * math.ceil(least / self.to) - self.to // 2
+
+    @property
+    def said(self) -> str:
+        """What page one says of it."""
+        return (
+            f"Counts are rounded to {self.to}: those of people, records and events are multiples "
+            f"of {self.to}, and those under {self.first}, 0 too, read <{self.first}. Shares and "
+            f"curves are made of rounded counts, or stepped by {self.to} in as many people as they "
+            "are of. What would tell exact counts is left out: scores of a prediction that is the "
+            "same for all, groups of calibration, the map of embeddings, findings (they name "
+            "records), models written out, groups and sentences of few."
+        )
+
+    @override
+    def count(self, count: float) -> int:
+        """A count as it leaves; whatever a hidden one was, it is worth a step."""
+        if isinstance(count, Hidden):
+            return count
+        if count < self.first:
+            return Hidden(self.to, f"<{self.first}")
+        return (round(count) + self.to // 2) // self.to * self.to
+
+    @override
+    def step(self, people: float) -> float:
+        return step_of(self.count(people) / self.to)
+
+    @override
+    def parts(
+        self, counts: Mapping[Level, int], keep: object = None, secret: Collection[object] = ()
+    ) -> dict[Level, int | str]:
+        told = {level: self.count(count) for level, count in counts.items()}
+        return {level: str(n) if isinstance(n, Hidden) else n for level, n in told.items()}
 
 
 def leaves_one(ends: Sequence[tuple[float, float]], whole: tuple[float, float]) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.findings import Finding
+from medmcl.core.suppression import Rounding
 from medmcl.evaluation.protocol.evidence import (
     Applied,
     FittedOn,
@@ -103,6 +104,7 @@ class Evaluation(Found):
         left_out: Stages of the recipe that were not trained, each with the reason.
         remedy: What to try where a stage is wrecked.
         highlight: The method the report is about; default the first one in ``results``.
+        rounding: How a report rounds all counts; None: it hides those that tell of few people.
     """
 
     folder: Path = field(default_factory=Path)
@@ -132,6 +134,7 @@ class Evaluation(Found):
     left_out: Sequence[str] = ()
     remedy: str = ""
     highlight: str = ""
+    rounding: Rounding | None = None
 
     @property
     def task_rows(self) -> list[Result]:

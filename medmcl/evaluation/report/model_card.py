@@ -211,7 +211,7 @@ _BY_SUBTRACTION = ", so that a smaller one cannot be told by subtraction"
 
 
 def _limits(data: Evaluation) -> tuple[str, ...]:
-    lines = []
+    lines = [] if data.rounding is None else [data.rounding.said]
     rows = data.main_rows
     scarce = [f"{task} ({few(n)} {what})" for task, (n, what) in deciding(data).items()
               if n < FEW_EVENTS]  # fmt: skip

@@ -107,6 +107,7 @@ def pages(data: Evaluation, name: str = "report.html") -> tuple[str, str]:
         ],
         appendix=APPENDIX,
         why_hidden=why,
+        hides_findings=data.rounding is not None,
         numbers={section.key for section in back},
         finding_counts=Counter(finding.code for finding in data.findings).most_common(MOST_CODES),
         excluded=sum(finding.level == "error" for finding in data.findings),

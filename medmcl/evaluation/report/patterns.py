@@ -64,7 +64,7 @@ def presence(missingness: pd.DataFrame) -> Presence | None:
         missingness: Either one bool column a modality and a column ``samples`` of counts (one row a
             pattern), or the bool columns alone (one row a sample).
     """
-    table = _counted(missingness)
+    table = counted_patterns(missingness)
     names = tuple(name for name in table.columns if name != "samples")
     if table.empty or not names:
         return None
@@ -88,7 +88,8 @@ def presence(missingness: pd.DataFrame) -> Presence | None:
     )
 
 
-def _counted(missingness: pd.DataFrame) -> pd.DataFrame:
+def counted_patterns(missingness: pd.DataFrame) -> pd.DataFrame:
+    """Count samples of each pattern, most frequent first; whole numbers."""
     if missingness.empty:
         return pd.DataFrame()
     table = missingness.copy()

@@ -25,6 +25,7 @@ from medmcl.data.cohort.splits import SPLITS
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import Applied, FittedOn
 from medmcl.evaluation.protocol.results import CROSS_VALIDATION, Result
+from medmcl.evaluation.report.rounded import Rounded
 from medmcl.evaluation.report.small_evidence import shown_evidence
 from medmcl.evaluation.report.small_groups import (
     columns_scored,
@@ -45,7 +46,12 @@ from medmcl.evaluation.report.table_one import Cell, Row, TableOne
 
 
 def as_shown(data: Evaluation) -> Evaluation:
-    """Give an evaluation with what would tell of few people hidden; ``data`` is left as it is."""
+    """Give an evaluation with what would tell of few people hidden; ``data`` is left as it is.
+
+    Where it says how, all counts are rounded instead.
+    """
+    if data.rounding is not None:
+        return Rounded(data.rounding).evaluation(data)
     splits = {row.split for row in data.results}
     levels, outcomes = levels_of(data.table_one, splits), outcomes_of(data.table_one, data.results)
     rows = [*data.results, *_aside(data)]
@@ -199,7 +205,9 @@ def _dots(data: Evaluation) -> int:
 
 
 def table_shown(table: TableOne, data: Evaluation) -> TableOne:
-    """Give Table 1 as it may leave beside an evaluation."""
+    """Give Table 1 as it may leave beside an evaluation; one of rounded counts is left as it is."""
+    if data.rounding is not None:
+        return table
     return _apart_from_results(_table_one(table, _sizes(data)), data.results)
 
 

@@ -80,12 +80,16 @@ def _held(found: Calibration | DecisionCurve, people: int, events: int, one: Tas
     """Why nothing is shown: few people decide all, or all tells them; empty if it is."""
     is_few = 0 < found.events < FEWEST_SUBJECTS
     is_few |= one.kind != "survival" and 0 < found.subjects - found.events < FEWEST_SUBJECTS
-    bars = one.histogram
-    is_constant = one.method == MAJORITY or (bars is not None and sum(map(bool, bars.counts)) < 2)
-    if is_few or (isinstance(people, Hidden) and is_constant):
+    if is_few or (isinstance(people, Hidden) and is_constant(one)):
         return TOO_FEW
     alone = isinstance(events, Hidden) and not isinstance(people, Hidden)
     return TOLD if alone else ""
+
+
+def is_constant(one: TaskEvidence) -> bool:
+    """Whether the prediction is the same for all, so that numbers follow from who has the event."""
+    bars = one.histogram
+    return one.method == MAJORITY or (bars is not None and sum(map(bool, bars.counts)) < 2)
 
 
 def _tells_later(found: Calibration | DecisionCurve, one: TaskEvidence) -> bool:
@@ -119,7 +123,7 @@ def _calibration(found: Calibration, known: Known, one: TaskEvidence) -> Calibra
         few, events = True, Hidden(found.events)
         counts["events"] = events
     groups = () if few or isinstance(people, Hidden) else found.groups  # sizes would tell them
-    curve = None if found.curve is None else _even(found.curve)
+    curve = None if found.curve is None else even_curve(found.curve)
     rounded: dict[str, Any] = {}
     if isinstance(people, Hidden) or isinstance(events, Hidden):
         step = step_of(least_of(people))
@@ -139,7 +143,7 @@ def _rounded_interval(found: Interval | None, step: float) -> Any:
     return replace(found, **to_steps(told, step))  # type: ignore[arg-type]  # each under its name
 
 
-def _even(curve: CalibrationCurve) -> CalibrationCurve | None:
+def even_curve(curve: CalibrationCurve) -> CalibrationCurve | None:
     """The curve at even steps, and at no person's own risk; nothing where no risk is near."""
     x = np.array(curve.predicted)
     step = step_of(POINTS / max(float(np.ptp(x)), 1e-9))

@@ -234,7 +234,7 @@ def hidden_row(
             is_hidden = True
         held |= 0 < events < FEWEST_SUBJECTS
         held |= 0 < rest < FEWEST_SUBJECTS and read("kind") != "survival"
-    held |= _tells_share(read) and (is_hidden or known.has_rare(row))
+    held |= tells_share(read) and (is_hidden or known.has_rare(row))
     if held:
         note = "; ".join(text for text in (TOO_FEW, changes.get("note", read("note"))) if text)
         gone = dict.fromkeys((*NUMBERS, *OF_DIFFERENCES, "p_value"))
@@ -243,7 +243,7 @@ def hidden_row(
     return (rounded(done, called) if is_hidden else done), False
 
 
-def _tells_share(read: Any) -> bool:
+def tells_share(read: Any) -> bool:
     """Whether a number follows from the share with the event: predictions are the same for all."""
     constant = read("method") == MAJORITY or CONSTANT in (read("note") or "")
     return constant and not read("versus") and read("metric") not in RANKED
@@ -296,10 +296,10 @@ def _of_training(row: Any, read: Any, known: Known, is_hidden: bool) -> dict[str
     return found
 
 
-def rounded(row: Counted, called: Mapping[str, str]) -> Counted:
-    """A row with its numbers at a step that tells no count."""
+def rounded(row: Counted, called: Mapping[str, str], to: int = 1) -> Counted:
+    """A row with its numbers at a step that tells no count, no finer than ``to`` of its people."""
     people = getattr(row, called.get("subjects", "subjects"), 0)
-    step = step_of(least_of(people or getattr(row, called.get("n", "n")) or 1))
+    step = step_of(least_of(people or getattr(row, called.get("n", "n")) or 1) / to)
     given = {name: getattr(row, name, None) for name in (*NUMBERS, *OF_DIFFERENCES)}
     told = {name: value for name, value in given.items() if value is not None}
     numbers: dict[str, float] = {**to_steps(told, step), **({"rounded_to": step} if told else {})}

@@ -23,6 +23,8 @@ def why_hidden(data: Evaluation) -> str:
     Args:
         data: As shown.
     """
+    if data.rounding is not None:
+        return data.rounding.said
     parts = (data.results, data.subgroups, data.presence, data.evidence, data.fitted,
              data.applied, data.table_one, data.shown, data.flow)  # fmt: skip
     has_few = any(0 < n < FEWEST_SUBJECTS for step in data.flow for n in step[1:])

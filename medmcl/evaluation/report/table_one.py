@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from medmcl.core.suppression import FEWEST_SUBJECTS, WITHHELD, few, hide, step_of, to_step
+from medmcl.core.suppression import FEWEST_SUBJECTS, WITHHELD, Hiding, few, to_step
 from medmcl.evaluation.metrics.standardised import smd_categories, smd_moments
 
 Kind = Literal["number", "category"]
@@ -153,6 +153,7 @@ def table_one(
     *,
     splits: Sequence[str] = ("train", "tuning", "held_out"),
     fewest: int = FEWEST_SUBJECTS,
+    rule: Hiding | None = None,
 ) -> TableOne:
     """Describe the subjects of each split.
 
@@ -167,6 +168,8 @@ def table_one(
         variables: Columns to describe, in order.
         splits: Splits that become columns; empty ones are left out.
         fewest: Smallest count shown; 1 shows all.
+        rule: How counts are shown, in place of ``fewest``. Where it rounds them, levels that few
+            have in every split are left out.
 
     Raises:
         ValueError: If a subject stands in two rows, or the lengths differ.
@@ -181,20 +184,27 @@ def table_one(
         raise ValueError(f"table_one: {len(sides)} splits for {len(subjects)} subjects")
     used = tuple(name for name in splits if (sides == name).any())
     parts = [sides == name for name in used]
-    sizes = [int(part.sum()) for part in parts]
+    rule = rule or Hiding(fewest)
+    sizes, fewest = [int(part.sum()) for part in parts], rule.first
     cells = tuple(
-        Cell(text=few(n, fewest)) if n < fewest else Cell(text=f"{n:,}", count=n) for n in sizes
+        Cell(text=few(n, fewest))
+        if n < fewest
+        else Cell(text=f"{rule.count(n):,}", count=rule.count(n))
+        for n in sizes
     )
     rows = [Row(variable="subjects", level="", statistic="subjects", cells=cells)]
     names = [one.name for one in variables]
     is_number = [one.kind == "number" and not _is_flag(subjects[one.name][np.any(parts, axis=0)])
                  for one in variables]  # fmt: skip
-    secret = [_parts((subjects[name][part] for name in names), is_number, fewest)
+    secret = [_parts((subjects[name][part] for name in names), is_number, rule)
               for part in parts]  # fmt: skip
     for place, variable in enumerate(variables):  # of one at a time the people of a split are held
         make, columns = _numbers if is_number[place] else _categories, subjects[variable.name]
         more = [found.get(place, set()) for found in secret]
-        rows += make(variable, [columns[part] for part in parts], fewest, more)
+        rows += make(variable, [columns[part] for part in parts], rule, more)
+    if rule.rounds:  # that a line is there would tell that somebody is of it
+        rows = [row for row in rows if row.statistic not in ("count", "missing")
+                or any(cell.count for cell in row.cells)]  # fmt: skip
     return TableOne(splits=used, rows=tuple(rows), fewest=fewest, notes=_notes(used, fewest))
 
 
@@ -293,7 +303,7 @@ def _notes(splits: Sequence[str], fewest: int) -> tuple[str, ...]:
 
 
 def _parts(
-    columns: Iterable[pd.Series], is_number: Sequence[bool], fewest: int
+    columns: Iterable[pd.Series], is_number: Sequence[bool], rule: Hiding
 ) -> dict[int, set[str | None]]:
     """Levels of a split whose people are a part of another variable's level, all but few of it.
 
@@ -303,7 +313,7 @@ def _parts(
     Args:
         columns: Values of each variable.
         is_number: Of each, whether it has no levels.
-        fewest: Smallest count shown.
+        rule: How counts are shown.
 
     Returns:
         Place of the variable to such levels.
@@ -322,10 +332,10 @@ def _parts(
             wholes += [(place, level, int(one.sum()), one)
                        for one in (codes == code, codes != code)]  # fmt: skip
     found: dict[int, set[str | None]] = {}
-    for place, level, part in parts:
+    for place, level, part in () if rule.rounds else parts:
         people = int(part.sum())
-        if people >= fewest and any(
-            0 < size - people < fewest and other != place and whole[part].all()
+        if people >= rule.first and any(
+            0 < size - people < rule.first and other != place and whole[part].all()
             for other, shown, size, whole in wholes
             if shown not in found.get(other, ())
         ):
@@ -334,18 +344,21 @@ def _parts(
 
 
 def _numbers(
-    variable: Variable, columns: Sequence[pd.Series], fewest: int, secret: Sequence[set[str | None]]
+    variable: Variable,
+    columns: Sequence[pd.Series],
+    rule: Hiding,
+    secret: Sequence[set[str | None]],
 ) -> list[Row]:
     values = [pd.to_numeric(column, errors="coerce").to_numpy(np.float64) for column in columns]
     known = [one[np.isfinite(one)] for one in values]
-    means, medians = zip(*(_summaries(one, fewest) for one in known), strict=True)
+    means, medians = zip(*(_summaries(one, rule) for one in known), strict=True)
     differences = [_apart(means[0], one) for one in means]
     missing = [
-        hide({None: len(v) - len(k), "known": len(k)}, fewest, secret=more)
+        rule.parts({None: len(v) - len(k), "known": len(k)}, secret=more)
         for v, k, more in zip(values, known, secret, strict=True)
     ]
     gone = tuple(
-        _count(cells[None], len(v), fewest) for cells, v in zip(missing, values, strict=True)
+        _count(cells[None], len(v), rule) for cells, v in zip(missing, values, strict=True)
     )
     rows = [
         Row(variable=variable.shown, level="", statistic="mean (SD)", cells=means,
@@ -357,15 +370,15 @@ def _numbers(
     return rows
 
 
-def _summaries(values: np.ndarray, fewest: int) -> tuple[Cell, Cell]:
-    if len(values) < max(fewest, 1):
+def _summaries(values: np.ndarray, rule: Hiding) -> tuple[Cell, Cell]:
+    if len(values) < max(rule.first, 1):
         text = "-" if len(values) == 0 else WITHHELD
         return Cell(text=text), Cell(text=text)
-    step = _unit(values) * step_of(len(values))
+    step = _unit(values) * rule.step(len(values))
     told = [float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan,
             *np.quantile(values, [0.25, 0.5, 0.75]).tolist()]  # fmt: skip
     deviation = told[1] if told[1] > 0 else None
-    if fewest > 1:
+    if rule.first > 1:
         told = [_rounded(told[0], step, deviation), *(_rounded(one, step) for one in told[1:])]
     mean, lower, median, upper = told[0], *told[2:]
     sd = None if math.isnan(told[1]) else told[1]
@@ -402,7 +415,10 @@ def _rounded(value: float, step: float, beside: float | None = None) -> float:
 
 
 def _categories(
-    variable: Variable, columns: Sequence[pd.Series], fewest: int, secret: Sequence[set[str | None]]
+    variable: Variable,
+    columns: Sequence[pd.Series],
+    rule: Hiding,
+    secret: Sequence[set[str | None]],
 ) -> list[Row]:
     names = [column.map(_level) for column in columns]
     levels = _levels(names)
@@ -413,10 +429,11 @@ def _categories(
         count: dict[str | None, int] = {level: int(found.get(level, 0)) for level in levels}
         counts.append({**count, None: int(one.isna().sum())})
     hidden = [
-        _hidden(count, fewest, variable, one, more)
+        _hidden(count, rule, variable, one, more)
         for count, one, more in zip(counts, names, secret, strict=True)
     ]
-    vectors = [np.array([count[level] for level in levels], dtype=np.float64) for count in counts]
+    vectors = [np.array([rule.count(count[level]) for level in levels], dtype=np.float64)
+               for count in counts]  # fmt: skip
     texts = [_any_text(cells.values()) for cells in hidden]
     differences = [
         None if texts[0] or hides else smd_categories(vectors[0], vector)
@@ -429,7 +446,7 @@ def _categories(
         for count, mask in zip(counts, hidden, strict=True):
             whole = sum(count.values()) - (0 if level is None else count[None])
             told = level is not None and isinstance(mask[None], str)  # by the share: who is missing
-            cells.append(_count(mask[level], whole, fewest, bare=told))
+            cells.append(_count(mask[level], whole, rule, bare=told and not rule.rounds))
         rows.append(
             Row(
                 variable=variable.shown,
@@ -444,16 +461,17 @@ def _categories(
 
 def _hidden(
     counts: Mapping[str | None, int],
-    fewest: int,
+    rule: Hiding,
     variable: Variable,
     values: pd.Series,
     secret: set[str | None],
 ) -> dict[str | None, int | str]:
     """Hide levels; of an outcome as results do, which tell who lacks it and name each class."""
-    if not variable.is_outcome or 0 < counts[None] < fewest or None in secret:
-        return hide(counts, fewest, "yes" if variable.is_outcome else "", secret)
+    few_lack = 0 < counts[None] < rule.first
+    if rule.rounds or not variable.is_outcome or few_lack or None in secret:
+        return rule.parts(counts, "yes" if variable.is_outcome else "", secret)
     each = {str(level): int(n) for level, n in values.value_counts().items()}
-    shown = hide(each, fewest, secret=secret)
+    shown = rule.parts(each, secret=secret)
     own: dict[str | None, int | str] = {
         level: shown.pop(level, 0) for level in counts if level not in (OTHERS, None)
     }
@@ -497,14 +515,14 @@ def _natural(level: str) -> tuple[int, float, str]:
         return (1, 0.0, level.lower())
 
 
-def _count(value: int | str, whole: int, fewest: int, *, bare: bool = False) -> Cell:
+def _count(value: int | str, whole: int, rule: Hiding, *, bare: bool = False) -> Cell:
     if isinstance(value, str):
         return Cell(text=value)
     if bare:
         return Cell(text=f"{value:,}", count=value)
-    if whole < max(fewest, 1):
+    if whole < max(rule.first, 1):
         return Cell(text="-" if value == 0 else WITHHELD)
-    share = value / whole
+    share = min(1.0, value / rule.count(whole))
     return Cell(text=f"{value:,} ({100 * share:.1f} %)", count=value, share=share)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.file_lock import claimed
+from medmcl.core.suppression import Rounding
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.splits import SPLITS
@@ -72,6 +73,7 @@ class Benchmark:
     pretrained_on: Sequence[str] = ()
     allow_overlap: bool = False
     overwrite: bool = False
+    round_to: int | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     device: str = "auto"
@@ -146,7 +148,8 @@ class Benchmark:
                     self, name, suite, contenders, prepared, targets, setting=setting, kept=kept
                 )
                 rows += scoring.rows()
-                write_board(self.out, f"Benchmark {name}", rows, notes, sizes)
+                rounding = None if self.round_to is None else Rounding(to=self.round_to)
+                write_board(self.out, f"Benchmark {name}", rows, notes, sizes, rounding)
         return rows
 
     def _split(self, suite: Suite, whole: Cohort, setting: Setting) -> Cohort:

@@ -9,10 +9,11 @@ from itertools import chain
 from pathlib import Path
 
 from medmcl.core.atomic import write_atomically
-from medmcl.core.suppression import TOO_FEW, placeless, read_count
+from medmcl.core.suppression import TOO_FEW, Rounding, placeless, read_count
 from medmcl.data.tables.spreadsheet import csv_text
 from medmcl.evaluation.metrics.sampled import in_brackets
 from medmcl.evaluation.protocol.scoring import CONSTANT
+from medmcl.evaluation.report.rounded import Rounded
 from medmcl.evaluation.report.small_counts import hidden_rows
 from medmcl.evaluation.report.small_rows import Known
 from medmcl.evaluation.report.words import escaped
@@ -114,6 +115,7 @@ def write_board(
     rows: Sequence[Row],
     notes: Sequence[str],
     sizes: Sequence[Sequence[int]] = (),
+    rounding: Rounding | None = None,
 ) -> None:
     """Write rows as json and csv, and the page; small counts are hidden in all three.
 
@@ -123,11 +125,17 @@ def write_board(
         rows: Of all tasks.
         notes: What else is said.
         sizes: People of train, tuning and held_out of each split, which the notes tell.
+        rounding: Rounds all counts instead.
     """
-    *others, scored = zip(*sizes, strict=True) if sizes else ((),)
-    whole = {*scored, *(row.people for row in rows)}
-    known = Known.of(rows, whole, {*chain(*others)}, called=CALLED)
-    plain = [placeless(asdict(known.spoken(row))) for row in hidden_rows(rows, known, CALLED)]
+    if rounding is None:
+        *others, scored = zip(*sizes, strict=True) if sizes else ((),)
+        whole = {*scored, *(row.people for row in rows)}
+        known = Known.of(rows, whole, {*chain(*others)}, called=CALLED)
+        shown = [known.spoken(row) for row in hidden_rows(rows, known, CALLED)]
+    else:
+        shown = [Rounded(rounding).row(row, CALLED) for row in rows]
+        notes = [*Rounded(rounding).plain([*notes], "notes"), rounding.said]
+    plain = [placeless(asdict(row)) for row in shown]
     write_atomically(folder / FILES[0], json.dumps(plain, indent=0, ensure_ascii=False))
     names = [field.name for field in fields(Row)]
     write_atomically(folder / FILES[1], csv_text(plain, names))

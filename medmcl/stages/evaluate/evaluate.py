@@ -56,6 +56,7 @@ def evaluate(
     device: str = "auto",
     probe: ProbeMode = "auto",
     resample: str | None = None,
+    round_to: int | None = None,
     predictions: str | Path | None = None,
     pretrained_on: Sequence[str] = (),
     allow_overlap: bool = False,
@@ -87,6 +88,8 @@ def evaluate(
             train split; ``auto``: frozen on another cohort where the run kept them.
         resample: What the bootstrap draws: ``subject``, ``site`` or ``stratified``; that of the
             recipe if not given.
+        round_to: Rounds all counts of the report to multiples of this; as the recipe says if not
+            given.
         predictions: Table to write (.parquet, .csv or .tsv) of what every method said of each
             person that was scored. It is about people: see `medmcl.stages.predict.people`.
         pretrained_on: ``[MODEL=]LIST`` of what models, vectors or runs were pretrained on: who of
@@ -108,7 +111,7 @@ def evaluate(
     if cohort is None or (run is None and embeddings is None and not models):
         what = "no cohort is named" if cohort is None else "there is nothing to evaluate"
         raise ConfigError(what, fix="give a run or embeddings, and a cohort")
-    changes = _changes(tasks, label_fractions, resample)
+    changes = _changes(tasks, label_fractions, resample, round_to)
     if predictions is not None:
         claim_table(Path(predictions), overwrite=overwrite, option="--predictions")
         refuse_input(Path(predictions), cohort, overrides or {})
@@ -304,13 +307,17 @@ def _stage_of(run: Run, vectors: Mapping[str, Path], is_outside: bool) -> dict[s
 
 
 def _changes(
-    tasks: Sequence[str] | None, fractions: Sequence[float] | None, resample: str | None
+    tasks: Sequence[str] | None,
+    fractions: Sequence[float] | None,
+    resample: str | None,
+    round_to: int | None,
 ) -> dict[str, Any]:
     """Keys of the evaluate stage that are given by name."""
     given = {
         "tasks": None if tasks is None else tuple(tasks),
         "label_fractions": None if fractions is None else tuple(fractions),
         "resample": resample,
+        "round_to": round_to,
     }
     return {key: value for key, value in given.items() if value is not None}
 

@@ -117,7 +117,7 @@ class EvaluateKeys(StageSpec):
     learns: ClassVar[bool] = False
     alike: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("level", "resample"), "one report shows their intervals"
-    )
+    ) | dict.fromkeys(("round_to", "fewest"), "one report shows their counts")
 
     stage: Literal["evaluate"]
     name: str = "evaluate"
@@ -143,6 +143,13 @@ class EvaluateKeys(StageSpec):
     resample: Resample = "subject"
     """What the bootstrap draws: ``subject``, ``site`` (whole sites), or ``stratified`` (subjects
     inside classes of the outcome); the same in every evaluate stage of a recipe."""
+    round_to: int | None = Field(default=None, ge=5)
+    """Rounds all counts of the report to multiples of this, as research environments ask for what
+    leaves them; without it only what tells of few people is hidden. The same in every evaluate
+    stage of a recipe."""
+    fewest: int = Field(default=5, ge=5)
+    """Beside ``round_to``: counts under it are not told (rounded to 5, none under 8 in any case).
+    The same in every evaluate stage of a recipe."""
     folds: str | None = None
     """``K x R``: tasks are scored out of fold, in K folds drawn R times; without it probes are
     fitted on train, chosen on tuning, and held_out is scored, at every size. A held_out split that
@@ -171,6 +178,8 @@ class EvaluateKeys(StageSpec):
         twice = sorted({*self.embeddings} & {*(self.probe.models if self.probe else ())})
         if twice:
             raise ValueError(f"embeddings: '{twice[0]}' is the name of a model of `probe`, too")
+        if self.round_to is None and self.fewest > 5:
+            raise ValueError("fewest: it is of counts that are rounded: add `round_to: 5`")
         if self.folds is None:
             for key in ("refit", "fold_by"):
                 if key in self.model_fields_set and getattr(self, key) not in ("probe", "subject"):

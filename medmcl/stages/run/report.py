@@ -64,7 +64,7 @@ def write_run_report(
     data = described(run, cohort, found, [stage_sentence(fact) for fact in facts])
     shown = data.table_one
     if shown is None or "train" not in shown.splits:  # of folds
-        shown = describe_subjects(prepared, _scored(cohort, found))
+        shown = describe_subjects(prepared, _scored(cohort, found), rule=found.rounding)
     keep_training(run, table_shown(shown, data))
     data.curves = curves
     data.findings = [
@@ -161,9 +161,10 @@ def _table_one(run: Run, cohort: Cohort, found: Evaluation, tasks: Sequence[str]
     prepared = found.prepared
     if found.fits or not is_another(run, cohort):
         settings = [done.setting for _, done in found.people if done.setting is not None]
-        return describe_subjects(prepared, tasks, folds_parts(prepared, settings))
+        return describe_subjects(prepared, tasks, folds_parts(prepared, settings), found.rounding)
     parts = np.where(_to_score(run, found), SCORED, "").astype(object)
-    return beside_training(run, describe_subjects(prepared, tasks, parts))
+    here = describe_subjects(prepared, tasks, parts, found.rounding)
+    return beside_training(run, here, found.rounding)
 
 
 def _as_scored(cohort: Cohort, found: Evaluation) -> Cohort:

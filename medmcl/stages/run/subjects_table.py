@@ -12,6 +12,7 @@ import pandas as pd
 
 from medmcl.core.findings import counted
 from medmcl.core.sealed import reading
+from medmcl.core.suppression import Hiding
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
@@ -69,7 +70,10 @@ class _Described:
 
 
 def describe_subjects(
-    prepared: Prepared, tasks: Sequence[str], parts: np.ndarray | None = None
+    prepared: Prepared,
+    tasks: Sequence[str],
+    parts: np.ndarray | None = None,
+    rule: Hiding | None = None,
 ) -> TableOne:
     """Describe the subjects of the open splits: age, sex, covariates, site, outcomes.
 
@@ -81,7 +85,9 @@ def describe_subjects(
         parts: What part each sample had, (N,) object, where the splits had none: `SCORED` of
             another cohort that a run is applied to, `OUT_OF_FOLD` and `FITTED_ONLY` in folds;
             others, empty, are not described.
+        rule: How counts are shown; default: few are hidden.
     """
+    rule = rule or Hiding()
     sides = prepared.splits if parts is None else parts
     shown = list(prepared.opened) if parts is None else [OUT_OF_FOLD, FITTED_ONLY, SCORED]
     described_here = prepared.kept & np.isin(sides, shown)
@@ -102,6 +108,7 @@ def describe_subjects(
                   unit=one.unit, about=one.about, is_outcome=one.is_outcome)
          for n, one in enumerate(described)],
         splits=shown if parts is not None else [name for name in SPLITS if name in shown],
+        rule=rule,
     )  # fmt: skip
     notes = [*table.notes, *twice]
     if any(one.kind == "survival" and not one.known.all() for one in asked):
@@ -125,15 +132,22 @@ def keep_training(run: Run, table: TableOne) -> None:
         run.save_tree(FILE, {"schema": SCHEMA, **asdict(table.column("train", TRAINING))})
 
 
-def beside_training(run: Run, here: TableOne) -> TableOne:
-    """Set the training people of a run beside those of another cohort that were scored."""
+def beside_training(run: Run, here: TableOne, rule: Hiding | None) -> TableOne:
+    """Set the training people of a run beside those of another cohort that were scored.
+
+    They stand apart where counts of ``here`` are rounded and theirs are not.
+    """
     kept = run.tree(FILE, {})
-    if not kept:
-        note = "The run kept no table of its training people: they are not set beside."
+    training = here
+    if kept:
+        with reading(run.path / f"{FILE}.json"):
+            refuse_schema(kept, SCHEMA)
+            training = TableOne.read(kept)
+    counts = [cell.count for row in training.rows for cell in row.cells if cell.count]
+    if not kept or (rule is not None and any(rule.count(n) != n for n in counts)):
+        which = "rounded table" if kept else "table"
+        note = f"The run kept no {which} of its training people: they are not set beside."
         return replace(here, notes=(*here.notes, note))
-    with reading(run.path / f"{FILE}.json"):
-        refuse_schema(kept, SCHEMA)
-        training = TableOne.read(kept)
     return beside(training, here)
 
 
