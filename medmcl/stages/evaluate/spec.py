@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from medmcl.core.config import Config, nearest, refuse_absent
 from medmcl.core.errors import ConfigError
+from medmcl.core.suppression import FEWEST_SUBJECTS, Rounding
 from medmcl.evaluation.aspects.aspect import ASPECTS, AspectSpec, OfModels
 from medmcl.evaluation.models import LINEAR, MODELS
 from medmcl.stages.derived.spec import UntrainedSpec
@@ -147,9 +148,9 @@ class EvaluateKeys(StageSpec):
     """Rounds all counts of the report to multiples of this, as research environments ask for what
     leaves them; without it only what tells of few people is hidden. The same in every evaluate
     stage of a recipe."""
-    fewest: int = Field(default=5, ge=5)
-    """Beside ``round_to``: counts under it are not told (rounded to 5, none under 8 in any case).
-    The same in every evaluate stage of a recipe."""
+    fewest: int | None = Field(default=None, ge=5)
+    """Beside ``round_to``: counts under it are not told (5; rounded to 5, none under 8 in any
+    case). The same in every evaluate stage of a recipe."""
     folds: str | None = None
     """``K x R``: tasks are scored out of fold, in K folds drawn R times; without it probes are
     fitted on train, chosen on tuning, and held_out is scored, at every size. A held_out split that
@@ -178,7 +179,7 @@ class EvaluateKeys(StageSpec):
         twice = sorted({*self.embeddings} & {*(self.probe.models if self.probe else ())})
         if twice:
             raise ValueError(f"embeddings: '{twice[0]}' is the name of a model of `probe`, too")
-        if self.round_to is None and self.fewest > 5:
+        if self.round_to is None and self.fewest is not None:
             raise ValueError("fewest: it is of counts that are rounded: add `round_to: 5`")
         if self.folds is None:
             for key in ("refit", "fold_by"):
@@ -195,6 +196,13 @@ class EvaluateKeys(StageSpec):
     def asking(self, changes: Mapping[str, AspectSpec | None]) -> Self:
         """Give it with other things said of aspects; None leaves one out."""
         return self.model_copy(update=dict(changes))
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How counts are rounded; None: they are not."""
+        if self.round_to is None:
+            return None
+        return Rounding(to=self.round_to, fewest=self.fewest or FEWEST_SUBJECTS)
 
     @property
     def predicts(self) -> bool:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from medmcl.core.errors import ConfigError
 from medmcl.core.findings import counted
 from medmcl.core.progress import Pace, progress
-from medmcl.core.suppression import Covered, Rounding
+from medmcl.core.suppression import Covered
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
@@ -138,7 +138,7 @@ def run_evaluate(
         prepared=prepared,
         level=spec.level,
         resampling=spec.resample,
-        rounding=None if spec.round_to is None else Rounding(spec.fewest, spec.round_to),
+        rounding=spec.rounding,
         wrecked=run.wrecked,
         fits=not frozen,
         strange=lines,
