@@ -1,4 +1,4 @@
-"""What follows from counts as a report shows them, and from sums of them: by integer programming."""
+"""What follows from counts as a report shows them, and from their sums: by integer programming."""
 
 from __future__ import annotations
 

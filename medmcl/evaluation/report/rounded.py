@@ -56,7 +56,7 @@ TESTS = ("p_value", "statistic")
 POINTS = 12  # of a decision curve, about
 SAME_FOR_ALL = f"{CONSTANT}: not shown, as it follows from how many have the outcome"
 
-_NUMBER = re.compile(r"(?<![\w.,/:=#^-])(<?)(\d[\d,]*)(\.\d+)?(?![\w/:]|[.,-]\d)")
+_NUMBER = re.compile(r"(?<![\w.,/:=#^-])(<?)(\d+(?:,\d{3})*)(\.\d+)?(?![\w/:]|[.,-]\d)")
 _OTHER = re.compile(
     r"\s?(?:%|x \d|(?:years?|months?|weeks?|days?|hours?|minutes?|seconds?|s|ms|Hz|px|mm|M|steps?|"
     r"draws?|seeds?|folds?|fits?|epochs?|stages?|leads?|layers?|digits?|thresholds?|methods?|"
