@@ -89,11 +89,19 @@ class PeoplePredicted:
             f"{counted(total, 'person', 'people')}: {total - len(none):,} predicted{doubt}, "
             f"{len(none):,} without a prediction"
         ]
-        first = table.drop_duplicates(["subject", "sample", "quality"])
-        reasons = first[first["quality"] != "ok"]["quality"].value_counts()
+        has = table["predicted"].notna().groupby([table["subject"], table["sample"]])
+        beside = ~has.transform("any") & ~table["subject"].isin(none)
+        faulty = table[(table["quality"] != "ok") & ~beside]
+        reasons = faulty.drop_duplicates(["subject", "quality"])["quality"].value_counts()
         lines += [f"  {count:,} x {reason}" for reason, count in reasons.head(8).items()]
         if len(reasons) > 8:
             lines.append(f"  and {len(reasons) - 8:,} more reasons, in the column quality")
+        if beside.any():
+            samples = len(table[beside].drop_duplicates(["subject", "sample"]))
+            lines.append(
+                f"  {counted(samples, 'sample')} more without a number, of people who have others; "
+                "why stands in the column quality"
+            )
         lines += [
             f"  {count:,} of them without {name}, from what else they have"
             for name, count in self.without.items()

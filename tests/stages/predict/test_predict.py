@@ -15,7 +15,7 @@ import medmcl
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.evaluation.models.cox_model import Baseline
 from medmcl.stages.predict.cohort import check_people
-from medmcl.stages.predict.predict import predict_people
+from medmcl.stages.predict.predict import PeoplePredicted, predict_people
 from medmcl.stages.predict.saved import KeptPrediction, load_prediction
 from medmcl.stages.run.store import Store
 
@@ -267,3 +267,19 @@ def test_a_number_beyond_training_in_a_table_that_an_encoder_reads_is_outside(om
     assert "r_2" in told.loc[first, "outside_of"]
     assert not told.loc[first, "quality"].startswith("implausible")
     assert "r_3 missing: the encoder reads a gap" in told.loc[second, "remarks"]
+
+
+def test_reasons_are_of_people_and_records_beside_others_are_told_apart():
+    bad = "wrist: values are missing"
+    rows = [("a", "a1", 0.5, "ok"), ("a", "a2", None, bad), ("b", "b1", None, bad),
+            ("b", "b2", None, bad), ("c", "c1", None, "no wrist")]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["subject", "sample", "predicted", "quality"])
+    table = table.assign(outside=False, in_training=False)
+    told = PeoplePredicted(table=table, curves=table[:0]).sentences
+    assert told[:4] == [
+        "3 people: 1 predicted, 2 without a prediction",
+        f"  1 x {bad}",
+        "  1 x no wrist",
+        "  1 sample more without a number, of people who have others; why stands in the column "
+        "quality",
+    ]
