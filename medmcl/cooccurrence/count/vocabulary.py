@@ -18,7 +18,7 @@ from medmcl.core.findings import first_of
 from medmcl.core.limits import whole_bytes
 from medmcl.core.plain_text import encoding_fix
 from medmcl.data.events.events import ModalityRule
-from medmcl.data.events.spelling import spelt_otherwise, told
+from medmcl.data.events.spelling import spelt_otherwise, spelt_twice, told
 from medmcl.data.tables.files import read_table, texts
 
 
@@ -117,7 +117,8 @@ def refuse_unread(reading: Reading, seen: Sighting, spec: Path, shared: Sequence
 def refuse_unlisted(seen: Sighting, vocabularies: Mapping[str, Vocabulary], spec: Path) -> None:
     """Refuse a vocabulary file that lists no code of those that occur.
 
-    Codes that it lists but for their spelling are left out with a warning.
+    Codes that it lists but for their spelling are left out with a warning; so is one said of codes
+    that are counted in two spellings.
 
     Raises:
         CohortError: Shows codes of both.
@@ -134,6 +135,13 @@ def refuse_unlisted(seen: Sighting, vocabularies: Mapping[str, Vocabulary], spec
                 + (first_of(code[:60] for code in words.tokens) or "it has none"),
                 fix="write codes in both alike, prefix and capitals included",
             )
+        listed = set(words.tokens)
+        if twice := spelt_twice(code for code in often if code in listed):
+            log.warning(
+                "%s events of modality %s have codes that others have in another spelling, and "
+                "count as other codes: %s",
+                f"{sum(there[code][0] for code in twice):,}", name, told(twice),
+            )  # fmt: skip
         if meant := spelt_otherwise(often, words.tokens):
             log.warning(
                 "%s events of modality %s are left out: the vocabulary has their codes, but spelt "

@@ -23,6 +23,7 @@ from medmcl.data.cohort.records import Records, SubjectTable, own_rows, present,
 from medmcl.data.cohort.spec import IndexKeys, ModalitySpec
 from medmcl.data.events.events import LONGEST_CODE
 from medmcl.data.events.meds import check_schema, meds_of
+from medmcl.data.events.spelling import spelt_twice, told
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import YEARS, Table, event_dates, texts
 from medmcl.modalities.codes.adapter import UNDATED
@@ -82,6 +83,16 @@ def repeated_events(name: str, events: pd.DataFrame) -> list[Finding]:
         name, "repeated", events.duplicated(["subject", "date", "code"]).to_numpy(),
         "equal to another in subject, time and code: kept",
         f"--set inputs.{name}.repeats=day reads a code once a day",
+    )  # fmt: skip
+
+
+def spelt_findings(name: str, events: pd.DataFrame) -> list[Finding]:
+    """Tell of codes that are written in two ways, as of hospitals with and without dots."""
+    meant = spelt_twice(events["code"].value_counts().index)
+    return _told(
+        name, "spelling", events["code"].isin(meant).to_numpy(),
+        f"with a code that others have in another spelling, read as another code: {told(meant)}",
+        "write each code in one way, if these are the same",
     )  # fmt: skip
 
 
@@ -173,6 +184,7 @@ def load_events(
     elif has_dates:
         findings += undated_events(spec.name, events)
     findings += repeated_events(spec.name, events)
+    findings += spelt_findings(spec.name, events)
     events = _rolled_up(spec, events, own.files)
     return _gathered(events, start, has_dates=has_dates, findings=findings)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+_SIGNS = re.compile(r"\W|_")
 
 
 def spelt_otherwise(
     codes: Iterable[str], known: Iterable[str], *, prefixes: bool = True
 ) -> dict[str, str]:
-    """Unknown code to the known one that has the same letters and digits, whatever their case.
+    """Unknown code to the known one that differs in case, blanks, or in having signs at all.
+
+    39.95 and 399.5 are two codes: signs of both stand at other places.
 
     Args:
         codes: Codes in the data.
@@ -17,19 +22,54 @@ def spelt_otherwise(
         prefixes: Whether what stands before ``//`` has to agree, too.
     """
     right = set(known)
-    forms = {_letters(code, prefixes): code for code in sorted(right)}
-    return {
-        code: forms[form]
-        for code in codes
-        if code not in right and (form := _letters(code, prefixes)) in forms
-    }
+    spellings = _Spellings(prefixes)
+    for code in sorted(right):
+        spellings.add(code)
+    found = {code: spellings.find(code) for code in codes if code not in right}
+    return {code: meant for code, meant in found.items() if meant is not None}
 
 
-def _letters(code: str, prefixes: bool) -> str:
-    own = code if prefixes else code.partition("//")[2] or code
-    return re.sub(r"\W|_", "", own.casefold()) or code
+def spelt_twice(codes: Iterable[str]) -> dict[str, str]:
+    """Code to one before it in the list that differs as in `spelt_otherwise`."""
+    spellings, found = _Spellings(prefixes=True), {}
+    for code in codes:
+        meant = spellings.find(code)
+        if meant is None:
+            spellings.add(code)
+        else:
+            found[code] = meant
+    return found
 
 
-def told(pairs: dict[str, str], shown: int = 4) -> str:
+class _Spellings:
+    """Codes by their letters and digits."""
+
+    def __init__(self, prefixes: bool) -> None:
+        self.prefixes = prefixes
+        self.codes: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, code: str) -> None:
+        self.codes[self._letters(code)].append(code)
+
+    def find(self, code: str) -> str | None:
+        """The first code that was added and may be this one."""
+        same = self.codes.get(self._letters(code), ())
+        return next((one for one in same if _may_be(_own(code), _own(one))), None)
+
+    def _letters(self, code: str) -> str:
+        plain = _SIGNS.sub("", (code if self.prefixes else _own(code)).casefold())
+        return plain or code
+
+
+def _own(code: str) -> str:
+    return code.partition("//")[2] or code
+
+
+def _may_be(one: str, other: str) -> bool:
+    one, other = ("".join(code.split()).casefold() for code in (one, other))
+    return one == other or not (_SIGNS.search(one) and _SIGNS.search(other))
+
+
+def told(pairs: Mapping[str, str], shown: int = 4) -> str:
     """Some of these pairs, as a question: 'I509' is 'I50.9'."""
     return ", ".join(f"{mine!r} is {theirs!r}" for mine, theirs in [*pairs.items()][:shown])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from medmcl.core.errors import CohortError
 from medmcl.data.cohort.cohort import open_cohort
+from medmcl.data.events.spelling import spelt_otherwise, spelt_twice
 from medmcl.data.events.tables import EventTable, read_events
 from medmcl.data.events.write import write_meds
 from medmcl.data.loading.prepare import prepare
@@ -205,6 +206,26 @@ def test_what_is_left_out_kept_twice_or_undated_is_counted(hospital):
     assert told["codes.no_code"] == "1 event without a code: left out"
     assert told["codes.long"] == "1 event with a code longer than 1,000 characters: left out"
     assert all(one.level == "warning" for one in cohort.findings)
+
+
+def test_codes_that_two_hospitals_write_in_two_ways_are_told(hospital):
+    assert "codes.spelling" not in said(hospital.open())
+    odd = EVENTS.iloc[[0, 0, 2]].assign(code=["ICD//I1.0", "icd//i10", "OTHER//I10"])
+    hospital.events = pd.concat([EVENTS, odd], ignore_index=True)  # beside three of ICD//I10
+    found = said(hospital.open())["codes.spelling"]
+    assert found.startswith("2 events with a code that others have in another spelling")
+    assert found.endswith("'ICD//I1.0' is 'ICD//I10', 'icd//i10' is 'ICD//I10'")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [("I50.9", "I509", True), ("I509", "i509", True), ("ICD//I50.9", "ICD//i50 .9", True),
+     ("39.95", "399.5", False), ("ICD9//V10", "ICD10//V10", False), ("A-1", "A.1", False),
+     ("2160-0", "21600", True), ("...", "---", False), ("E11", "E119", False)],
+)  # fmt: skip
+def test_codes_are_one_only_where_their_signs_do_not_contradict(one, other, is_same):
+    assert (spelt_twice([one, other]) == {other: one}) == is_same
+    assert bool(spelt_otherwise([other], [one])) == is_same
 
 
 def test_a_column_of_texts_is_no_column_of_codes(hospital):
