@@ -85,8 +85,7 @@ def lay_vectors(
     if columns is not None:
         vectors = _in_order(vectors, columns, is_frozen=is_frozen)
     _refuse_outcomes(vectors, cohort)
-    if columns is None:
-        _refuse_own(vectors, cohort)
+    _refuse_own(vectors, cohort, columns or ())
     rows, how = _rows_of(vectors, cohort)
     present = rows >= 0
     if not present.any():
@@ -235,15 +234,15 @@ def _refuse_outcomes(vectors: Vectors, cohort: Cohort) -> None:
             )
 
 
-def _refuse_own(vectors: Vectors, cohort: Cohort) -> None:
+def _refuse_own(vectors: Vectors, cohort: Cohort, known: Sequence[str]) -> None:
     """Refuse a few columns that are called as the cohort's: left there when tables were joined.
 
-    Where all are, they are a table of the cohort, and meant.
+    Where all are, they are a table of the cohort, and meant; so are those ``known`` to a run.
     """
     own = {*cohort.subjects.columns}
     for spec in cohort.spec.modalities.values():
         own |= {*spec.cell_columns}
-    shown = [column for column in vectors.columns if column in own]
+    shown = [column for column in vectors.columns if column in own and column not in known]
     if shown and len(shown) < len(vectors.columns):
         raise ConfigError(
             f"{counted(len(shown), 'column')} of {len(vectors.columns)} "

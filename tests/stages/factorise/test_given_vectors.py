@@ -502,3 +502,17 @@ def test_predict_of_vectors_says_that_it_takes_the_covariates_instead(scored, pe
     assert said.startswith("predicted by 'covariates': the run's first method is of vectors made")
     assert "(sharp, dull)" in said
     assert plan_tasks(medmcl.load(out / "run"), method="covariates")[1] == []
+
+
+def test_columns_of_the_cohort_are_vectors_where_all_are_or_a_run_knows_them(people):
+    folder, ids, risk = people
+    frame = made(ids, risk, 0.3).rename(columns={"e0": "age"})
+    with pytest.raises(ConfigError, match="called as the cohort's own"):
+        laid(frame, folder)
+    assert laid(frame[["age"]], folder).columns == ("age",)
+    path = folder.parent / "known.csv"
+    frame.to_csv(path)
+    known = tuple(frame.columns)
+    assert lay_vectors("v", path, medmcl.open_cohort(folder), known).columns == known
+    with pytest.raises(ConfigError, match="called as the cohort's own"):
+        lay_vectors("v", path, medmcl.open_cohort(folder), [f"e{k}" for k in range(6)])
