@@ -153,7 +153,7 @@ def is_of_memory(error: Exception) -> bool:
 def raised_at(error: Exception) -> str:
     """Say what was raised, and in which line: the last that is not of a library or of medmcl."""
     frames = [*traceback.walk_tb(error.__traceback__)]
-    own = [one for one in frames if _top(one[0].f_globals["__name__"]) not in _LIBRARIES]
+    own = [one for one in frames if _top(one[0].f_globals.get("__name__", "")) not in _LIBRARIES]
     frame, line = (own or frames)[-1]
     said = " ".join(str(error).split())[:200]
     return f"{type(error).__name__}: {said} ({Path(frame.f_code.co_filename).name}, line {line})"

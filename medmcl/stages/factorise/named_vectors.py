@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from medmcl.core.atomic import working_folder
 from medmcl.core.errors import ConfigError
 
@@ -32,6 +34,14 @@ def vectors_by_name(given: Any) -> Iterator[dict[str, Path]]:
         for number, (name, one) in enumerate(named.items()):
             if not name.strip():
                 raise ConfigError("a name is empty", where="--embeddings", got=str(one))
+            if not _is_table(one) and not isinstance(one, str | Path):
+                raise ConfigError(
+                    "is neither a table nor a file",
+                    where=f"embeddings {name}",
+                    got=type(one).__name__,
+                    expected="a DataFrame indexed by subject, or the path of a file",
+                    fix="pd.DataFrame(vectors, index=pd.Index(ids, name='subject'))",
+                )
             found[name] = folder / f"{number}.parquet" if _is_table(one) else Path(one)
             if _is_table(one):
                 _write(one, found[name], name)
@@ -44,7 +54,7 @@ def named_vectors(given: Any) -> dict[str, Any]:
         return {}
     if isinstance(given, Mapping):
         return {str(name): one for name, one in given.items()}
-    if _is_table(given):
+    if _is_table(given) or isinstance(given, np.ndarray):
         return {"embeddings": given}
     found: dict[str, Any] = {}
     for one in [given] if isinstance(given, str | Path) else given:

@@ -422,6 +422,12 @@ def test_files_that_cannot_be_used_are_refused_before_anything_is_written(people
         medmcl.evaluate(embeddings=frame, cohort=folder, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("given", [np.zeros((2, 3)), {"v": {"a": [0.0, 1.0]}}, {"v": None}])
+def test_what_is_neither_a_table_nor_a_file_is_told(given):
+    with pytest.raises(ConfigError, match="a DataFrame indexed by subject"), vectors_by_name(given):
+        pass
+
+
 def test_names_are_the_stems_of_files_and_stand_once(tmp_path):
     with vectors_by_name([tmp_path / "a.b.csv.gz", f"mine={tmp_path}/c.npz"]) as found:
         assert list(found) == ["a.b", "mine"]
