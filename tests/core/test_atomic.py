@@ -295,3 +295,26 @@ def test_a_link_that_leads_nowhere_is_no_place_to_write(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     with pytest.raises(ArtefactError, match="leads nowhere"):
         refuse_unwritable(tmp_path / "link")
+
+
+@pytest.mark.parametrize("made", ["file", "folder"])
+def test_what_is_renamed_is_on_disk_before_and_its_folder_after(made, tmp_path, monkeypatch):
+    """After a loss of power a name leads to what is whole, and a later pointer to that name."""
+    done, rename = [], getattr(Path, "replace" if made == "file" else "rename")
+
+    def renamed(self, target):
+        done.append("renamed")
+        return rename(self, target)
+
+    monkeypatch.setattr("medmcl.core.atomic.bring_to_disk", done.append)
+    monkeypatch.setattr(Path, "replace" if made == "file" else "rename", renamed)
+    if made == "file":
+        with file_aside(tmp_path / "new") as aside:
+            aside.write_text("x")
+        before = [aside]
+    else:
+        with folder_aside(tmp_path / "new") as aside:
+            (aside / "below").mkdir()
+            (aside / "below" / "weights").write_text("x")
+        before = [aside / "below", aside / "below" / "weights", aside]
+    assert done == [*before, "renamed", tmp_path]
