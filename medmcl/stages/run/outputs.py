@@ -13,7 +13,6 @@ from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
 from medmcl.core.sealed import file_digest, reading
 from medmcl.data.cohort.locate import tables_of
-from medmcl.data.tables.mapped import let_go
 from medmcl.data.tables.spreadsheet import shielded_table
 
 if TYPE_CHECKING:
@@ -143,6 +142,8 @@ def _write_parquet(parts: Iterable[pd.DataFrame], path: Path) -> None:
     """Write pieces of a table, with what it says of itself, as pandas writes the whole of it."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
+
+    from medmcl.data.tables.mapped import let_go
 
     with ExitStack() as closing:
         writer = None
