@@ -8,8 +8,6 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from medmcl.core.atomic import working_folder
 from medmcl.core.errors import ConfigError
 
@@ -54,7 +52,7 @@ def named_vectors(given: Any) -> dict[str, Any]:
         return {}
     if isinstance(given, Mapping):
         return {str(name): one for name, one in given.items()}
-    if _is_table(given) or isinstance(given, np.ndarray):
+    if _is_table(given) or hasattr(given, "ndim"):
         return {"embeddings": given}
     found: dict[str, Any] = {}
     for one in [given] if isinstance(given, str | Path) else given:
