@@ -39,6 +39,11 @@ OWN = {
     "selected_by": "a train stage's spec",
     "lexicon": "a source of counts: only notes have it",
     "join": "a source of counts: only tables have it",
+    "metric": "a row of what an evaluation found; with value, told from its other parts",
+    "value": "as metric",
+    "subjects": "a part of what an evaluation found that says of how many people it is",
+    "n": "as subjects",
+    "survival": "a curve of risk groups; of competing events it is incidence",
     "pretrained": "an encoder that is made of `EncoderModule`, which one from outside may not be",
 }
 """Names of medmcl's own that no contract of parts is about."""
