@@ -32,9 +32,9 @@ _SHOWN = 40
 
 
 class Config(BaseModel):
-    """Base of all settings: unknown keys refused, values frozen."""
+    """Base of all settings: unknown keys, NaN and infinity refused, values frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     exclusive: ClassVar[tuple[str, ...]] = ()
     """Keys of which one is given: an override that gives one takes the others out."""
     open_fields: ClassVar[Mapping[str, Callable[[], Iterable[type[BaseModel]]]]] = {}
@@ -380,6 +380,7 @@ def place(values: Any, detail: Any) -> tuple[str, ...]:
 _EXPECTED = {
     "int": "a whole number",
     "float": "a number",
+    "finite_number": "a finite number",
     "bool": "true or false",
     "string": "a text",
     "tuple": "a list: [a, b]",

@@ -24,7 +24,7 @@ from medmcl.core.errors import ArtefactError
 SCHEMA: Final = "medmcl/cooccurrence@1"
 Count = Annotated[StrictInt, Field(ge=0)]
 Number = Annotated[StrictInt, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 File = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.parquet$")]
@@ -51,7 +51,7 @@ class BlockKeys(Config):
     cells: Count
     pairs: StrictInt
     patients_counted: bool
-    pairs_per_patient: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    pairs_per_patient: Annotated[float, Field(ge=1)] | None = None
 
 
 class VocabularyKeys(Config):
@@ -117,8 +117,8 @@ class SpentKeys(Config):
     """What all releases from the same patients cost together, this one included."""
 
     releases: Count
-    rho: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    epsilon: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    rho: Annotated[float, Field(ge=0)]
+    epsilon: Annotated[float, Field(ge=0)]
     delta: Probability
 
 

@@ -49,7 +49,7 @@ class ExpertSettings(Config):
     """Experts a token; 1 in Mustafa et al. 2022, so that the cost is that of the dense model."""
     routing: Literal["tokens", "experts"] = "tokens"
     """Tokens choose experts, or experts choose tokens (Zhou et al. 2022)."""
-    capacity_factor: float = Field(default=1.05, gt=0, allow_inf_nan=False)
+    capacity_factor: float = Field(default=1.05, gt=0)
     """Room of an expert in training over its fair share; 1.05 in V-MoE's training. At evaluation
     nothing is dropped."""
     rounding: Rounding = "ceil"
@@ -58,7 +58,7 @@ class ExpertSettings(Config):
     """Capacity is rounded up to a multiple of this; 4 in V-MoE's code."""
     priority: bool = True
     """Batch priority routing: over-full experts drop the tokens with the lowest gates."""
-    noise: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    noise: float = Field(default=1.0, ge=0)
     """Noise on the logits in training is normal with sigma = noise / E (V-MoE)."""
     grouping: Literal["joint", "per_modality"] = "joint"
     """Whether modalities compete for the same slots (Mustafa et al. 2022) or have their own."""
@@ -67,7 +67,7 @@ class ExpertSettings(Config):
     normalise: bool = False
     """Whether the K gates of a token are divided by their sum (for K of at least 2; CLIP-UP). Not
     so in V-MoE and LIMoE."""
-    bias_rate: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    bias_rate: float = Field(default=0.0, ge=0)
     """Loss-free balance (Wang et al. 2024; 0.001 there): each step moves a bias an expert by this
     towards equal loads over all tokens; it chooses experts and does not weigh them. 0: none. The
     balance losses are then best off, and the entropies on: balance sees no modality."""

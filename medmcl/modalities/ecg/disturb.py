@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from medmcl.core.config import Config
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 class Disturbance(Config):
     """Faults of a recording, in mV, before anything is prepared; the same of a record each time."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     noise_mv: NonNegativeFloat = 0.0
     """standard deviation of white noise, in each lead its own"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from medmcl.core.config import Config, Probability
 from medmcl.modalities.ecg.disturb import Disturbance
@@ -29,8 +29,6 @@ NOT_IN_TABLES = ("rate_hz", "units")
 
 class ECGSource(Config):
     """What a cohort says of its ECG files."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     reader: Reader | Literal["ecg"]
     """the format; ecg: by the file's ending"""
@@ -103,8 +101,6 @@ STEPS_REPLACE: dict[str, Any] = {"clip_sigma": None, "baseline": "none", "normal
 
 class ECGSettings(Config):
     """How a recipe prepares ECGs. Defaults are those of Turgut et al. 2025 (code)."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     rate_hz: PositiveFloat = 500.0
     """every record is resampled to it"""
@@ -252,8 +248,6 @@ class ECGAugment(Config):
         rescale .5. Their SimCLR, BYOL and Barlow Twins add time_flip .5, sign_flip .5 and
         spec_augment .25.
     """
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     probability: Probability = 1.0
     """of disturbing a row at all; the crop is not part of it (code)"""

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -37,8 +36,6 @@ class Step(Config, ABC):
     Attributes:
         step: Its name in a recipe.
     """
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     @abstractmethod
     def __call__(self, x: np.ndarray, rate_hz: float) -> np.ndarray:

@@ -85,5 +85,5 @@ class TabularAugment(Config):
     """share of present cells replaced"""
     dropout: Probability = 0.0
     """share of present cells made absent"""
-    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    noise: Annotated[float, Field(ge=0)] = 0.0
     """Gaussian noise added to present numbers, in deviations of the train column"""

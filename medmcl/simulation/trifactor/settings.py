@@ -41,7 +41,7 @@ class TrifactorSettings(SimulationSettings):
     """vectors, pictures: levels of each factor; none: 10 of vectors, 6 of pictures"""
     ease: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 0.6, 0.25)
     """vectors: norm of the levels of easy, middle, hard, none above the one before"""
-    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+    noise: Annotated[float, Field(ge=0)] = 0.05
     """vectors: noise of a latent number, standard deviation"""
     keep: tuple[Probability, Probability, Probability] = (0.95, 0.8, 0.6)
     """vectors, pictures: chance of a caption to name easy, middle, hard (colour, texture, shape)"""

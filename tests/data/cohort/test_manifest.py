@@ -158,7 +158,7 @@ def test_a_file_whose_subjects_cannot_be_told_is_not_opened():
     [
         ([-1, 5], "numbers above 0"),
         ([0, 5], "numbers above 0"),
-        ([1, float("inf")], "numbers above 0"),
+        ([1, float("inf")], "a finite number"),
         ([5, 1], "write [1, 5]"),
         ([1, 1, 5], "each once: write [1, 5]"),
     ],

@@ -241,3 +241,14 @@ def test_stages_whose_names_are_one_file_on_some_disks_are_refused(name, tmp_pat
     file.write_text(yaml.safe_dump(tree))
     with pytest.raises(ConfigError, match="one file on disks"):
         read_recipe(file).expanded(["colour"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("key", ["optimiser.lr", "optimiser.warmup", "evaluate_every"])
+def test_no_setting_is_nan_or_infinite(key, value, tmp_path):
+    """They were tracebacks, of as many kinds, once records were prepared."""
+    file = tmp_path / "recipe.yaml"
+    tree = {"extends": "clip_toy", "set": {f"stages.contrast.{key}": value}}
+    file.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ConfigError, match=rf"stages.contrast.{key}' must be a finite number"):
+        read_recipe(file)
