@@ -16,7 +16,7 @@ from benchmarks.faults.families import WRITES_NOTHING
 from medmcl.core.atomic import process_space
 from medmcl.evaluation.report import page
 
-SECONDS = 60
+SECONDS = 65
 PRETRAIN = ("pretrain", "pretrain --resume", "pretrain --reuse", "pretrain --keep")
 """A killed `pretrain` has tests of its own, in tests/stages/run."""
 FAMILIES = {one.name: one for one in toy.FAMILIES if one.name not in (*PRETRAIN, "check")}

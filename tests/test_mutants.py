@@ -6,7 +6,7 @@ from processes import at_most
 from benchmarks.faults.formats import formats
 from benchmarks.faults.mutants import BAD, STUDY, tried
 
-SECONDS = 30
+SECONDS = 25
 """As in tests/test_faults.py."""
 FORMATS = formats()
 DONE_WITHOUT = {
