@@ -171,6 +171,8 @@ def run_recipe(
     with claimed_run(folder):
         if first:  # the others see what it makes of the folder
             _refuse_taken(folder, config, resume)
+        if resume:
+            config = _as_begun(folder, config)
         other, until = (None, None) if reuse is None else run_and_stage(reuse)
         shared = [] if other is None else shared_stages(other, config, spec.stages, until)
         _refuse_bad_tasks(opened, spec, folder)
@@ -338,6 +340,15 @@ def _refuse_taken(folder: Path, config: dict[str, Any], resume: bool) -> None:
             where=folder,
             fix="--resume, or another --out" if is_begun else "name another --out",
         )
+
+
+def _as_begun(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Give the settings as the run wrote them: a newer medmcl has more, of which none is used."""
+    with suppress(ArtefactError):  # damaged: it is written anew
+        then = read_config(Store(folder))
+        if not differences(then, json.loads(json.dumps(config))):
+            return then
+    return config
 
 
 def _asked_before(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

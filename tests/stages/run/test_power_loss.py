@@ -1,5 +1,6 @@
 """Files of a run as a loss of power leaves them: gone on from, or one message whose hint works."""
 
+import json
 import re
 import shutil
 import signal
@@ -14,6 +15,7 @@ from short_runs import unreported
 import medmcl
 from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
 from medmcl.core.errors import ArtefactError
+from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.store import FIRST, FIRST_FILES, Store
 from medmcl.stages.run.train_records import kept_hashes
 
@@ -174,3 +176,28 @@ def test_arrays_that_changed_with_the_name_of_their_seal_are_damaged(name, tmp_p
     file.write_bytes(content.replace(name, name.replace(b"e", b"g", 1))[:-1] + b"\x01")
     with pytest.raises(ArtefactError, match=r"values\.safetensors: is damaged"):
         store.arrays("values")
+
+
+def used(tree):
+    """A tree without settings that are not used, as of an earlier version that has none such."""
+    if isinstance(tree, dict):
+        return {key: used(one) for key, one in tree.items() if one is not None}
+    return [used(one) for one in tree] if isinstance(tree, list) else tree
+
+
+def test_a_run_of_a_version_with_fewer_settings_is_gone_on_with(made, tmp_path, monkeypatch):
+    """Its stages were said to be from elsewhere, and what was finished was to be deleted."""
+    out, now = tmp_path / "run", RecipeSpec.model_dump_json
+
+    def before(spec, **more):
+        return json.dumps(used(json.loads(now(spec, **more))))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RecipeSpec, "model_dump_json", before)
+        assert go_on(made, out, at="within/done.json") == -signal.SIGKILL
+    config, done = out / "config.yaml", out / "checkpoint" / "contrast" / "done.json"
+    kept = config.read_bytes(), done.read_bytes()
+    assert kept[0] != (made / "killed" / "config.yaml").read_bytes()
+    assert go_on(made, out) == 0
+    assert (config.read_bytes(), done.read_bytes()) == kept
+    assert weights(out) == weights(made / "run")
