@@ -474,6 +474,14 @@ def grouped(findings: Iterable[Finding]) -> list[Finding]:
     )
 
 
+def summarise(findings: Sequence[Finding], shown: int = 5) -> list[tuple[str, int, list[Finding]]]:
+    """Give (code, how many, the first few) for each level and code, in the order of `grouped`."""
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    for finding in grouped(findings):
+        kinds.setdefault((finding.level, finding.code), []).append(finding)
+    return [(code, len(found), found[:shown]) for (_, code), found in kinds.items()]
+
+
 def _some(count: int, limit: int | None) -> Sequence[int]:
     if limit is None or count <= limit:
         return range(count)

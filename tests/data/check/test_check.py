@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from medmcl.core.errors import CohortError
-from medmcl.data.check.check import check_cohort, check_tasks
+from medmcl.core.findings import Finding
+from medmcl.data.check.check import check_cohort, check_tasks, summarise
 from medmcl.data.cohort.cohort import load_cohort, open_cohort
 from medmcl.data.loading.prepare import prepare
 from medmcl.stages.recipe.inspect import written
@@ -204,6 +205,7 @@ def test_everything_is_found_at_once(tiny, inputs):
     assert levels == sorted(levels)
     with pytest.raises(CohortError, match="recipee"):
         open_cohort(tiny.folder)
+    assert sum(count for _, count, _ in summarise(findings)) == len(findings)
 
 
 def test_a_fault_of_the_file_names_the_pages_that_help(tiny):
@@ -292,6 +294,17 @@ def test_missing_signal_files_beside_headers_are_named_one_by_one(tiny):
     for path in (tiny.folder / "ecg").glob("*.dat"):
         path.unlink()
     assert len(of(found(tiny), "ecg.missing_file")) == 12
+
+
+def test_a_summary_keeps_errors_and_warnings_of_one_code_apart():
+    both = [
+        Finding(code="x.y", where=str(n), what="w", fix="m", level=level)
+        for n, level in enumerate(("warning", "error", "warning"))
+    ]
+    summary = summarise(both)
+    assert [(code, count, shown[0].level) for code, count, shown in summary] == [
+        ("x.y", 1, "error"), ("x.y", 2, "warning")
+    ]  # fmt: skip
 
 
 def truncate(tiny, subject="s001"):
