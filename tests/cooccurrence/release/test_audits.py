@@ -51,6 +51,5 @@ def test_an_attack_finds_less_than_the_claim_and_more_where_noise_is_missing(cla
 def test_every_mechanism_shows_what_is_attacked(one):
     pytest.importorskip("opendp", reason="the extra [dp] is not installed")
     with one.broken():
-        shown = [np.array(one.release(x, one.epsilon)) for x in empirical_epsilon.neighbours()]
-    numbers = [values[slice(*one.shows)] for values in shown]
-    assert len(numbers[0]) == len(numbers[1]) >= 4
+        shown = [one.release(x, one.epsilon) for x in empirical_epsilon.neighbours()]
+    assert len(shown[0]) == len(shown[1]) >= 4
