@@ -1,13 +1,18 @@
 """An encoder of another package that breaks its contract is named before the first step."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import one_hot
 
 from medmcl.core.errors import ContractError
 from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.encoded import Encoded
 from medmcl.encoders.outside import rehearse_encoder
+from medmcl.stages.train.outside import rehearse_outside
 
 
 class Mean(nn.Module):
@@ -66,3 +71,22 @@ def test_one_that_breaks_its_contract_is_named(wrong, told):
     assert told in str(caught.value)
     assert "package elsewhere" in str(caught.value)
     rehearse_encoder("resnet1d", Mean(wrong), ROW)  # one that ships has its own tests
+
+
+def test_it_is_given_what_plain_makes_of_prepared_rows():
+    """Stages of sleep as whole numbers, prepared; one of three, when they are read."""
+    night = torch.arange(20)[None] % 3
+    prepared = SimpleNamespace(
+        rows=lambda split, needs: np.array([0]),
+        batch=lambda rows, modalities: SimpleNamespace(inputs={"night": night}),
+        adapters={"night": SimpleNamespace(plain=lambda x: one_hot(x, 3).transpose(1, 2).float())},
+    )
+    encoder = Mean()
+    encoder.norm.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    seen = []
+    model = SimpleNamespace(tower=lambda name: SimpleNamespace(encoder=encoder))
+    parts = SimpleNamespace(learner=SimpleNamespace(model=model), rows=np.array([0]), groups=None)
+    spec = SimpleNamespace(towers=("night",), objectives={}, teacher=None)
+    recipe = SimpleNamespace(towers={"night": {"encoder": {"name": "mean"}}})
+    rehearse_outside(spec, recipe, prepared, parts)
+    assert seen[0] == (2, 3)

@@ -35,6 +35,7 @@ def rehearse_outside(spec: TrainSpec, recipe: RecipeSpec, prepared: Prepared, pa
         rows = prepared.rows("train", (name,))[:1] if kind in ENCODERS.outside else parts.rows[:0]
         if len(rows):
             row = prepared.batch(rows, modalities=(name,)).inputs[name]
+            row = prepared.adapters[name].plain(row)
             encoder = cast(Towers, parts.learner.model).tower(name).encoder
             rehearse_encoder(kind, encoder, row)
     kinds = {label: one.kind for label, one in spec.objectives.items()
