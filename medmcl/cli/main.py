@@ -876,7 +876,9 @@ def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
     from medmcl.core.errors import MedmclError
     from medmcl.core.writing import disk_error, file_error
+    from medmcl.engine.signals import spare_imports
 
+    spare_imports()
     try:
         app()
     except MedmclError as error:

@@ -18,6 +18,31 @@ EXIT_CODE = 75
 ONE_PRESS = 0.5
 """Seconds in which Ctrl-C counts once: launchers send it to a process and to its group."""
 
+_WAIT = 0.05
+"""Seconds until Ctrl-C during an import is tried again."""
+
+
+def spare_imports() -> None:
+    """Let Ctrl-C wait while a module is imported, where it ends a process as Python has it.
+
+    Raised where importlib has just taken its lock, in a callback that swallows it, it would leave
+    the lock taken: other threads that import (the one that saves) would wait for ever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    within = frame
+    while within is not None:
+        if within.f_code.co_filename.startswith("<frozen importlib"):
+            again = threading.Timer(_WAIT, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
+        within = within.f_back
+    signal.default_int_handler(number, frame)
+
 
 class Interrupted(Exception):  # noqa: N818 - an event, not an error
     """The run was asked to stop; its state is saved and `--resume` continues it."""
