@@ -186,7 +186,8 @@ def _last_names(one: Any) -> Any:
 
 def _told_of_people(name: str, part: Mapping[str, Any]) -> str:
     """Say that what was learned of a kind tells how many have what few have, where it does."""
-    counts = not ADAPTERS[part["kind"]].measured and not part["free_text"]
+    kind = part["kind"]
+    counts = (kind in ADAPTERS.outside or not ADAPTERS[kind].measured) and not part["free_text"]
     return TEXTS["exact"].format(name=name, config=CONFIG) if counts else ""
 
 
