@@ -81,9 +81,12 @@ def _panel(axes: Any, panel: Panel, look_of: Callable[[str], dict[str, Any]]) ->
              ylabel="net benefit")  # fmt: skip
     axes.grid()
     share = "prevalence" if panel.first.horizon is None else "risk"
-    head(axes, panel.dated,
-         f"{share} {first.prevalence:.1%} · {first.events:,} of "
-         f"{people_shown(first.n, first.subjects)}")  # fmt: skip
+    said = f"{share} {first.prevalence:.1%} · {first.events:,} of "
+    said += people_shown(first.n, first.subjects)
+    if share == "prevalence" and first.subjects not in (None, first.n):  # it is one of records
+        said = f"{first.events:,} of {first.subjects:,} people · {first.prevalence:.1%} of "
+        said += f"{first.n:,} records"
+    head(axes, panel.dated, said)
 
 
 def _drawn(panels: Sequence[Panel]) -> list[TaskEvidence]:
