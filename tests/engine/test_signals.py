@@ -26,13 +26,14 @@ def test_the_first_ctrl_c_asks_and_a_later_one_ends_at_once(monkeypatch, capfd):
 def test_ctrl_c_waits_until_a_module_is_imported(tmp_path, monkeypatch):
     """Within importlib it could leave the lock of imports taken, for which others wait for ever."""
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "pressed_within.py").write_text(
+    file = tmp_path / "pressed_within.py"
+    file.write_text(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(.2)\n"
     )
     imported = []
 
     def work():
-        imported.append(importlib.import_module("pressed_within"))
+        imported.append(importlib.import_module(file.stem))
         time.sleep(5)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,4 +47,4 @@ def test_ctrl_c_waits_until_a_module_is_imported(tmp_path, monkeypatch):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
-        sys.modules.pop("pressed_within", None)
+        sys.modules.pop(file.stem, None)
