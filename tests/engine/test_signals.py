@@ -24,7 +24,7 @@ def test_the_first_ctrl_c_asks_and_a_later_one_ends_at_once(monkeypatch, capfd):
 
 
 def test_ctrl_c_waits_until_a_module_is_imported(tmp_path, monkeypatch):
-    """Within importlib it could leave the lock of imports taken, for which others wait for ever."""
+    """It is put off, and then comes; that a hang is prevented by it is not shown here."""
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "pressed_within.py"
     file.write_text(
