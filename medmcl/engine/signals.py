@@ -25,8 +25,8 @@ _WAIT = 0.05
 def spare_imports() -> None:
     """Let Ctrl-C wait while a module is imported, where it ends a process as Python has it.
 
-    A precaution: a run that hung after an early Ctrl-C had a thread waiting for the lock of imports.
-    Whether Ctrl-C had left it taken is not known, and could not be made to happen.
+    A precaution: a run that hung after an early Ctrl-C had a thread waiting for the lock of
+    imports. Whether Ctrl-C had left it taken is not known, and could not be made to happen.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
