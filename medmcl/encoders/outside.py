@@ -7,11 +7,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from medmcl.core.errors import ContractError, MedmclError
 from medmcl.core.lazy import refuse_slips
 from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.encoded import Encoded, Encoder
-from medmcl.modalities.outside import is_of_memory, raised_at
+from medmcl.modalities.outside import fails
 
 TOLERANCE = 1e-3
 """By which share of its largest number a row alone may differ from that row among others."""
@@ -36,19 +35,11 @@ def rehearse_encoder(name: str, encoder: nn.Module, row: Tensor) -> None:
     refuse_slips(ENCODERS.group, name, package, slips)
     modes = {part: part.training for part in encoder.modules()}
     encoder.eval()
+    said = f"the encoder '{name}' (package {package}) failed on rows of shape {tuple(row.shape)}"
+    fix = "correct the package (medmcl/encoders/encoded.py has the contract)"
     try:
-        with torch.no_grad():
+        with fails(said, fix), torch.no_grad():
             slips = _slips(cast(Encoder, encoder), row)
-    except MedmclError:
-        raise
-    except Exception as error:
-        if is_of_memory(error):
-            raise
-        raise ContractError(
-            f"the encoder '{name}' (package {package}) failed on rows of shape {tuple(row.shape)}",
-            got=raised_at(error),
-            fix="correct the package (medmcl/encoders/encoded.py has the contract)",
-        ) from error
     finally:
         for part, mode in modes.items():
             part.training = mode

@@ -99,6 +99,27 @@ def blamed(adapter: Adapter, method: str, place: RecordRef | None = None) -> Ite
 
 
 @contextmanager
+def fails(said: str, fix: str) -> Iterator[None]:
+    """Say of what a part of another package raises unexpectedly that the part is at fault.
+
+    Args:
+        said: The part, its package, and in what it fails: ``the encoder 'x' (package y) failed``.
+        fix: What to do.
+
+    Raises:
+        ContractError: It failed, and not for want of memory.
+    """
+    try:
+        yield
+    except MedmclError:
+        raise
+    except Exception as error:
+        if is_of_memory(error):
+            raise
+        raise ContractError(said, got=raised_at(error), fix=fix) from error
+
+
+@contextmanager
 def reading(adapter: Adapter) -> Iterator[None]:
     """Say of what `read` of an adapter from outside raises by chance that it may be at fault, too.
 

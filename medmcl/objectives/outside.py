@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from medmcl.core.batch import Batch, Embeddings, Term
-from medmcl.core.errors import ContractError, MedmclError
 from medmcl.core.lazy import refuse_slips
-from medmcl.modalities.outside import is_of_memory, raised_at
+from medmcl.modalities.outside import fails
 from medmcl.objectives.build import OBJECTIVES
 
 
@@ -29,18 +28,9 @@ def rehearse_objective(
         ContractError: It fails, or gives what it must not give.
     """
     package = OBJECTIVES.package(name)
-    try:
+    said = f"the objective '{name}' (package {package}) failed on {len(batch)} rows"
+    with fails(said, "correct the package (docs/extend.md has the contract)"):
         terms = objective(seen, batch)
-    except MedmclError:
-        raise
-    except Exception as error:
-        if is_of_memory(error):
-            raise
-        raise ContractError(
-            f"the objective '{name}' (package {package}) failed on {len(batch)} rows",
-            got=raised_at(error),
-            fix="correct the package (docs/extend.md has the contract)",
-        ) from error
     slips = []
     if not isinstance(terms, Mapping):
         slips.append(f"forward must give a dict of Term by name: it gives {type(terms).__name__}")
