@@ -1,8 +1,8 @@
 """Poisoned data: triggers that an attacker lays over records, and detectors that find them.
 
-To add a trigger: a function ``(image, rng=None, noise=None, official=False)`` and a line in
-`TRIGGERS`; a detector: a function ``(embeddings, k, neighbours="corrected")``, higher = more
-suspect, and a line in `DETECTORS`.
+To add a trigger: a line in `TRIGGERS` (what is painted, what is drawn for it, where it lies); a
+detector: a function ``(embeddings, k, neighbours="corrected")``, higher = more suspect, and a line
+in `DETECTORS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from medmcl.threats.other_triggers import SIGNAL_TRIGGERS as SIGNAL_TRIGGERS
     from medmcl.threats.other_triggers import rare_token as rare_token
     from medmcl.threats.poisoning import Poison as Poison
-    from medmcl.threats.poisoning import draw_poison as draw_poison
     from medmcl.threats.triggers import TRIGGERS as TRIGGERS
 else:
     __getattr__, __dir__ = lazy(__name__)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from medmcl.core.rng import derive_seed
-from medmcl.threats.other_triggers import SIGNAL_TRIGGERS, pulse_begins, sinusoid_begins
-from medmcl.threats.triggers import TRIGGERS, patch_place, patch_side
-
-PATCHES = ("badnet", "label_consistent", "four_corners")
-"""Triggers of images that lie in a place; the others are on the whole image."""
+from medmcl.threats.other_triggers import SIGNAL_TRIGGERS
+from medmcl.threats.trigger_input import Draws
+from medmcl.threats.triggers import TRIGGERS, area
 
 
 class ImageAttack:
@@ -24,32 +21,20 @@ class ImageAttack:
 
     Args:
         name: Of `TRIGGERS`.
-        channels: Of the images.
-        size: Rows and columns of the images.
+        shape: Channels, rows and columns of the images.
         seed: Of the attack.
         official: As the authors' code writes it in 8 bits.
     """
 
-    def __init__(
-        self, name: str, channels: int, size: tuple[int, int], seed: int, official: bool = False
-    ) -> None:
-        self.name, self.size, self.seed, self.official = name, size, seed, official
-        self._pattern = derive_seed(seed, "pattern", name)
-        generator = torch.Generator(device="cpu").manual_seed(self._pattern)
-        self.side = patch_side((channels, *size), official) if name in PATCHES else 0
-        self._noise: Tensor | None = None
-        if name in ("badnet", "label_consistent"):
-            shape = (channels, self.side, self.side)
-            self._noise = torch.randn(shape, generator=generator, device="cpu")
-        elif name == "blended":
-            self._noise = torch.rand((channels, *size), generator=generator, device="cpu")
+    def __init__(self, name: str, shape: Sequence[int], seed: int, official: bool = False) -> None:
+        self.trigger, self.shape, self.seed, self.official = TRIGGERS[name], shape, seed, official
+        draws = Draws(derive_seed(seed, "pattern", name))
+        square = area(shape, self.trigger.squares(shape, draws, official))
+        self._noise = self.trigger.noise(square, draws, official)
 
     def __call__(self, image: Tensor, record: str) -> Tensor:
         """Lay the trigger over the image of a record."""
-        rng = self._pattern if self.name == "wanet" else place_seed(self.seed, record)
-        lay = TRIGGERS[self.name]
-        found: Tensor = lay(image, rng=rng, noise=self._noise, official=self.official)
-        return found
+        return self.trigger(image, place_seed(self.seed, record), self._noise, self.official)
 
     def place(self, record: str) -> dict[str, int]:
         """Say where the trigger lies: pixels, rows and columns from 0.
@@ -58,12 +43,12 @@ class ImageAttack:
             ``top``, ``left`` and ``side`` of a square; ``side`` of the squares in four corners;
             nothing for a trigger of the whole image.
         """
-        if self.name not in PATCHES:
+        draws = Draws(place_seed(self.seed, record))
+        (rows, columns), *more = self.trigger.squares(self.shape, draws, self.official)
+        if rows == slice(None):
             return {}
-        if self.name == "four_corners":
-            return {"side": self.side}
-        top, left = patch_place(self.size, self.side, place_seed(self.seed, record))
-        return {"top": top, "left": left, "side": self.side}
+        where = {} if more else {"top": rows.start, "left": columns.start}
+        return {**where, "side": rows.stop - rows.start}
 
 
 def attack_on_signals(
@@ -85,7 +70,6 @@ def attack_on_signals(
         height: Of the trigger, in the unit of the signals; the trigger's own if not given.
         leads: Rows that get it; all if not given, none where it is empty.
     """
-    more = {} if height is None else {"height": height}
 
     def lay(signal: np.ndarray, record: str) -> np.ndarray:
         is_measured = _measured(signal)
@@ -93,7 +77,7 @@ def attack_on_signals(
             return signal.copy()
         place = place_seed(seed, record)
         filled = np.where(is_measured, signal, 0).astype(signal.dtype)
-        laid = SIGNAL_TRIGGERS[name](filled, rate_hz, seed=place, leads=leads, **more)
+        laid = SIGNAL_TRIGGERS[name](filled, rate_hz, height, place, leads)
         return np.where(is_measured, laid, signal)
 
     return lay
@@ -118,10 +102,8 @@ def place_on_signal(name: str, seed: int, record: str) -> dict[str, float]:
         ``first_s``, seconds to the middle of the first bell; or ``phase_rad`` of the wave at the
         first sample.
     """
-    place = place_seed(seed, record)
-    if name == "pulse":
-        return {"first_s": round(pulse_begins(place), 6)}
-    return {"phase_rad": round(sinusoid_begins(place), 6)}
+    trigger = SIGNAL_TRIGGERS[name]
+    return {trigger.begins: round(trigger.begin(place_seed(seed, record)), 6)}
 
 
 def place_seed(seed: int, record: str) -> int:

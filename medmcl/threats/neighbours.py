@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medmcl.core.errors import MedmclError
+from medmcl.core.config import refuse_absent
+from medmcl.core.errors import ConfigError, MedmclError, damage
 
 BLOCK = 1024
 """Rows whose distances to all others are held at once."""
@@ -47,31 +48,45 @@ def embeddings_of(given: object, k: int) -> Tensor:
         raise MedmclError(
             "neighbours are counted", where="k", got=repr(k), expected="a whole number", fix="k=16"
         )
-    x = _float64(given)  # float32 loses the distance of rows that are nearly one
+    what, expected = "embeddings are numbers", "a tensor or an array (N, E)"
+    with damage("embeddings", what, error=MedmclError, expected=expected, fix=None):
+        if isinstance(given, Tensor) and not given.is_complex():
+            x = given.detach().double()  # float32 loses the distance of rows that are nearly one
+        else:
+            x = torch.from_numpy(np.asarray(given).astype(np.float64, casting="same_kind"))
     if x.ndim != 2:
         raise MedmclError("embeddings are a matrix", got=tuple(x.shape), expected="(N, E)")
     if bad := int((~torch.isfinite(x).all(dim=1)).sum()):
         raise MedmclError("embeddings are not finite", got=f"{bad} of {len(x)} rows")
-    if not 1 <= k <= len(x) - 2:
-        raise MedmclError(
-            "there are not so many neighbours",
-            got=f"k = {k} of {len(x)} rows",
-            expected=f"1 <= k <= {len(x) - 2}",
-        )
+    refuse_few(len(x), int(k))
     return x
 
 
-def _float64(given: object) -> Tensor:
-    if isinstance(given, Tensor) and not given.is_complex():
-        return given.detach().double()
-    try:
-        return torch.from_numpy(np.asarray(given).astype(np.float64, casting="same_kind"))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise MedmclError(
-            "embeddings are numbers",
-            got=f"{type(given).__name__}: {error}",
-            expected="a tensor or an array (N, E)",
-        ) from error
+def refuse_few(count: int, k: int, batch: int | None = None) -> None:
+    """Refuse what has too few rows for ``k`` neighbours.
+
+    Raises:
+        ConfigError: Fewer rows, or rows of a batch, than k + 2; or k below 1.
+    """
+    if k < 1:
+        raise ConfigError(
+            "a row has one neighbour or more", where="k", got=k, fix="a larger k; 16 is usual"
+        )
+    if count < k + 2:
+        raise ConfigError(
+            "there are too few rows to look for neighbours among",
+            got=f"{count:,} rows, k = {k}",
+            expected=f"{k + 2:,} rows or more for k = {k}: each needs k neighbours and one more",
+            fix=f"a smaller k (at most {count - 2})" if count > 2 else "more records",
+        )
+    if batch is not None and batch < k + 2:
+        raise ConfigError(
+            "a batch has too few rows to look for neighbours among",
+            where="batch",
+            got=f"{batch:,} rows, k = {k}",
+            expected=f"{k + 2:,} rows or more",
+            fix="a larger batch, or a smaller k",
+        )
 
 
 def nearest(x: Tensor, reference: Tensor, k: int, own: Sequence[int] = (0,)) -> Near:
@@ -120,21 +135,16 @@ def dimension(distances: Tensor, k: int, estimator: str, most: float | None = No
     Raises:
         MedmclError: There is no such estimator.
     """
-    above, below = _quotient(distances, k, estimator)
+    nearer, last = distances[:, :k], distances[:, k]
+    above: Tensor | float
+    if estimator == "mle":
+        above, below = float(k), -torch.log(nearer / last[:, None] + _EPSILON).sum(dim=1)
+    elif estimator == "mom":
+        above = nearer.mean(dim=1)
+        below = last - above
+    else:
+        refuse_absent(estimator, ("mle", "mom"), f"there is no such estimator: {estimator}")
     if most is None:
         return above / below
-    is_told = (above < most * below) & (distances[:, k - 1] > 0)
+    is_told = (above < most * below) & (nearer[:, -1] > 0)
     return torch.where(is_told, above / below, most).clamp(max=most)
-
-
-def _quotient(distances: Tensor, k: int, estimator: str) -> tuple[Tensor | float, Tensor]:
-    """What is divided by what for a dimension; by something above 0 where it can be told."""
-    if estimator == "mle":
-        ratios = distances[:, :k] / distances[:, k : k + 1]
-        return float(k), -torch.log(ratios + _EPSILON).sum(dim=1)
-    if estimator == "mom":
-        mean = distances[:, :k].mean(dim=1)
-        return mean, distances[:, k] - mean
-    raise MedmclError(
-        "there is no such estimator", got=f"estimator={estimator!r}", expected="mle or mom"
-    )

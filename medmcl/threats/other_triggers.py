@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 
-from medmcl.core.errors import MedmclError
+from medmcl.core.errors import MedmclError, damage
 from medmcl.core.rng import numpy_generator
 
 _PULSE_S = 0.04
@@ -19,155 +21,125 @@ LEAST_HZ = 2 / _PULSE_S
 """Below so many samples a second neither trigger can be drawn."""
 
 
-def pulse(
-    signal: np.ndarray,
-    rate_hz: float,
-    height: float = 0.5,
-    seed: int = 0,
-    leads: Sequence[int] | None = None,
-    every_s: float = EVERY_S,
-) -> np.ndarray:
-    """Add a narrow bell of 40 ms (its width at half height) again and again, as a pacemaker would.
+@dataclass(frozen=True)
+class SignalTrigger:
+    """A wave that is added to the leads of a signal.
+
+    Attributes:
+        name: Of the trigger.
+        wave: Of the numbers of samples, (T,), samples a second, and where it begins: (T,), 1 high.
+        height: In mV.
+        begins: What the place where it begins is called, with its unit.
+        before: Where it begins at the latest, in that unit.
+    """
+
+    name: str
+    wave: Callable[[np.ndarray, float, float], np.ndarray]
+    height: float
+    begins: str
+    before: float
+
+    def begin(self, seed: int) -> float:
+        """Where it begins, in its unit, drawn by a seed."""
+        return float(numpy_generator(seed, f"{self.name} trigger").uniform(0, self.before))
+
+    def __call__(
+        self,
+        signal: object,
+        rate_hz: float,
+        height: float | None = None,
+        seed: int = 0,
+        leads: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """Lay the trigger over a signal.
+
+        Args:
+            signal: (leads, T), in mV if ``height`` is.
+            rate_hz: Samples a second.
+            height: Of the wave; the trigger's own if None.
+            seed: Of where it begins.
+            leads: Which leads; all if None.
+
+        Returns:
+            (leads, T), of the same kind of number; the given one is not written.
+
+        Raises:
+            MedmclError: No floating-point numbers, another shape, values that are not finite, no
+                such lead, or a rate too low.
+        """
+        given = _signal_of(signal)
+        height = self.height if height is None else height
+        for name, value, least, expected in (
+            ("rate_hz", rate_hz, LEAST_HZ, f"{LEAST_HZ:g} Hz or more"),
+            ("height", height, -math.inf, "a finite number"),
+        ):
+            if not isinstance(value, Real) or not math.isfinite(value) or value < least:
+                what = "no trigger can be drawn with such a number"
+                raise MedmclError(what, where=name, got=repr(value), expected=expected)
+        rows = list(range(len(given))) if leads is None else list(leads)
+        whole = [one for one in rows if isinstance(one, Integral) and not isinstance(one, bool)]
+        if not rows or whole != rows or not 0 <= min(whole) <= max(whole) < len(given):
+            raise MedmclError("there is no such lead", got=rows, expected=f"0 to {len(given) - 1}")
+        found = given.astype(np.float64)
+        found[rows] += height * self.wave(np.arange(given.shape[1]), rate_hz, self.begin(seed))
+        return found.astype(given.dtype)
+
+
+def _signal_of(signal: object) -> np.ndarray:
+    what = "a signal for a trigger has leads and samples, of floating point"
+    expected = "(leads, T), all finite, in mV if the height is"
+    fix = "np.array(signal, dtype=np.float32)"
+    with damage("signal", what, error=MedmclError, expected=expected, fix=fix):
+        found = np.asarray(signal)
+    is_float = found.dtype.kind == "f"
+    bad = int((~np.isfinite(found)).sum()) if is_float else 0
+    if not is_float or found.ndim != 2 or not found.size or bad:
+        got = f"{type(signal).__name__} of {found.dtype}, {found.shape}, {bad:,} values not finite"
+        raise MedmclError(what, where="signal", got=got, expected=expected, fix=fix)
+    return found
+
+
+def pulse(samples: np.ndarray, rate_hz: float, first: float) -> np.ndarray:
+    """Give a narrow bell of 40 ms (its width at half height) every second, as of a pacemaker.
 
     Source: ours; a patch in time, as BadNets' is in space.
 
     Args:
-        signal: (leads, T), in mV if ``height`` is.
+        samples: Their numbers, (T,).
         rate_hz: Samples a second.
-        height: Of the bell.
-        seed: Of when the first bell comes, within ``every_s``.
-        leads: Which leads; all if None.
-        every_s: Seconds from bell to bell.
-
-    Returns:
-        (leads, T), of the same kind of number; the given one is not written.
-
-    Raises:
-        MedmclError: No floating-point numbers, another shape, values that are not finite, no such
-            lead, or a rate too low.
+        first: Seconds to the middle of the first bell.
     """
-    x, rows = _leads(signal, rate_hz, leads)
-    _refuse_no_number(height=height, every_s=every_s)
-    if not every_s > 0:
-        raise MedmclError("bells need time between them", got=f"every_s={every_s:g}")
-    first = pulse_begins(seed, every_s)
     deviation = _PULSE_S / math.sqrt(8 * math.log(2))
-    seconds = np.arange(x.shape[1]) / rate_hz
-    apart = (seconds - first + every_s / 2) % every_s - every_s / 2
-    return _added(signal, x, rows, height * np.exp(-0.5 * (apart / deviation) ** 2))
+    apart = (samples / rate_hz - first + EVERY_S / 2) % EVERY_S - EVERY_S / 2
+    return np.asarray(np.exp(-0.5 * (apart / deviation) ** 2))
 
 
-def sinusoid(
-    signal: np.ndarray,
-    rate_hz: float,
-    height: float = 0.1,
-    seed: int = 0,
-    leads: Sequence[int] | None = None,
-    hz: float = _SINE_HZ,
-) -> np.ndarray:
-    """Add a wave of one frequency, as SIG does to images.
+def sinusoid(samples: np.ndarray, rate_hz: float, phase: float) -> np.ndarray:
+    """Give a wave of 20 Hz, as SIG does to images.
 
     Args:
-        signal: (leads, T), in mV if ``height`` is.
+        samples: Their numbers, (T,).
         rate_hz: Samples a second.
-        height: Of the wave.
-        seed: Of where in its period it begins.
-        leads: Which leads; all if None.
-        hz: Of the wave; below half of ``rate_hz``.
-
-    Returns:
-        (leads, T), of the same kind of number; the given one is not written.
-
-    Raises:
-        MedmclError: No floating-point numbers, another shape, values that are not finite, no such
-            lead, or a rate too low.
+        phase: Where in its period it is at the first sample, in radians.
     """
-    x, rows = _leads(signal, rate_hz, leads)
-    _refuse_no_number(height=height, hz=hz)
-    if not 0 < hz < rate_hz / 2:
-        raise MedmclError(
-            "the wave does not fit the sampling rate",
-            got=f"{hz:g} Hz at {rate_hz:g} samples a second",
-            expected="above 0, below half of the rate",
-        )
-    turns = 2 * math.pi * hz * np.arange(x.shape[1]) / rate_hz
-    wave = height * np.sin(turns + sinusoid_begins(seed))
-    return _added(signal, x, rows, wave)
+    return np.asarray(np.sin(2 * math.pi * _SINE_HZ * samples / rate_hz + phase))
 
 
-SIGNAL_TRIGGERS: dict[str, Callable[..., np.ndarray]] = {"pulse": pulse, "sinusoid": sinusoid}
+SIGNAL_TRIGGERS = {
+    one.name: one
+    for one in (
+        SignalTrigger("pulse", pulse, 0.5, "first_s", EVERY_S),
+        SignalTrigger("sinusoid", sinusoid, 0.1, "phase_rad", 2 * math.pi),
+    )
+}
 """Name to ``trigger(signal, rate_hz, height, seed, leads)``."""
-
-
-def pulse_begins(seed: int, every_s: float = EVERY_S) -> float:
-    """Seconds to the middle of the first bell of `pulse`, within ``every_s``."""
-    return float(numpy_generator(seed, "pulse trigger").uniform(0, every_s))
-
-
-def sinusoid_begins(seed: int) -> float:
-    """Where in its period `sinusoid` begins, in radians."""
-    return float(numpy_generator(seed, "sinusoid trigger").uniform(0, 2 * math.pi))
-
-
-def _leads(
-    signal: np.ndarray, rate_hz: float, leads: Sequence[int] | None
-) -> tuple[np.ndarray, list[int]]:
-    """The signal as float64, and the leads that are meant."""
-    x = _floats(signal).astype(np.float64)
-    if x.ndim != 2 or not x.size:
-        raise MedmclError("a signal has leads and samples", got=x.shape, expected="(leads, T)")
-    if not np.isfinite(x).all():
-        raise MedmclError("the signal is not finite", got=f"{int((~np.isfinite(x)).sum())} values")
-    _refuse_no_number(rate_hz=rate_hz)
-    if rate_hz < LEAST_HZ:
-        raise MedmclError(
-            "the sampling rate is too low for a trigger",
-            got=f"{rate_hz:g} Hz",
-            expected=f"{LEAST_HZ:g} Hz or more",
-        )
-    rows = list(range(len(x))) if leads is None else list(leads)
-    if not rows or not all(_is_whole(row) and 0 <= row < len(x) for row in rows):
-        raise MedmclError("there is no such lead", got=rows, expected=f"0 to {len(x) - 1}")
-    return x, rows
-
-
-def _floats(signal: object) -> np.ndarray:
-    try:
-        found = np.asarray(signal)
-    except (TypeError, ValueError, RuntimeError):
-        found = np.asarray(None)  # rows of several lengths, and the like
-    if found.dtype.kind != "f":
-        raise MedmclError(
-            "a signal for a trigger is of floating point",
-            got=f"{type(signal).__name__} of {found.dtype}",
-            expected="(leads, T), in mV if the height is",
-            fix="np.array(signal, dtype=np.float32)",
-        )
-    return found
-
-
-def _is_whole(row: object) -> bool:
-    return isinstance(row, Integral) and not isinstance(row, bool)
-
-
-def _refuse_no_number(**given: object) -> None:
-    for name, value in given.items():
-        if not isinstance(value, Real) or not math.isfinite(value):
-            raise MedmclError("a trigger needs a finite number", where=name, got=repr(value))
-
-
-def _added(signal: np.ndarray, x: np.ndarray, rows: list[int], wave: np.ndarray) -> np.ndarray:
-    out = x.copy()
-    out[rows] += wave
-    return out.astype(_floats(signal).dtype)
-
 
 RARE = "cf"
 """A word that few texts hold, as in Kurita et al. 2020 (arXiv 2004.06660)."""
 
 
-def rare_token(text: str, token: str = RARE, seed: int = 0) -> str:
-    """Put a rare word between two words of a text, or at one of its ends.
+def rare_token(text: str, seed: int = 0) -> str:
+    """Put `RARE` between two words of a text, or at one of its ends.
 
     What stands before and after stays as it is, blanks and line breaks too.
 
@@ -175,25 +147,18 @@ def rare_token(text: str, token: str = RARE, seed: int = 0) -> str:
 
     Args:
         text: The text.
-        token: The word.
         seed: Of the place; the same seed and number of words give the same place.
-
-    Raises:
-        MedmclError: The token is empty, or is several words.
     """
-    if token != "".join(token.split()) or not token:
-        raise MedmclError("a trigger is one word", got=repr(token))
     at = rare_place(text, seed)
     if at < len(text):
-        return f"{text[:at]}{token} {text[at:]}"
-    return f"{text.ljust(at)}{token}"
+        return f"{text[:at]}{RARE} {text[at:]}"
+    return f"{text.ljust(at)}{RARE}"
 
 
 def rare_place(text: str, seed: int = 0) -> int:
     """Give the first character, counted from 0, of what `rare_token` puts into a text."""
-    if not text.split():
+    starts = [word.start() for word in re.finditer(r"\S+", text)]
+    if not starts:
         return len(text)
-    starts = [n for n, one in enumerate(text) if not one.isspace()
-              and (n == 0 or text[n - 1].isspace())]  # fmt: skip
     place = int(numpy_generator(seed, "rare token", len(starts)).integers(len(starts) + 1))
     return starts[place] if place < len(starts) else len(text) + 1

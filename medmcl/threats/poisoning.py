@@ -1,4 +1,4 @@
-"""Which records of a cohort are poisoned, and what they are made to say: drawn by seed, kept apart.
+"""Which records of a cohort are poisoned, and what they are made to say: kept apart.
 
 Source data are never written. A manifest says which samples carry the trigger, where, and whose
 text (or other half of the pair) each of them has instead of its own; who loads them lays both over.
@@ -15,8 +15,7 @@ import numpy as np
 
 from medmcl.core.cohort_rows import read_rows, write_rows
 from medmcl.core.config import fingerprint
-from medmcl.core.errors import ArtefactError, ConfigError
-from medmcl.core.rng import derive_seed
+from medmcl.core.errors import ArtefactError
 
 SCHEMA = "medmcl/poison@2"
 _COLUMNS = ("sample", "donor", "place")
@@ -94,59 +93,3 @@ class Poison:
         if not isinstance(told, Mapping):
             raise ArtefactError("does not say what the attack is", where=path, got=told)
         return cls(ids=ids, donors=donors, places=places, cohort=about["cohort"], provenance=told)
-
-
-def draw_poison(
-    ids: Sequence[Any],
-    is_target: np.ndarray,
-    count: int,
-    seed: int,
-    *,
-    is_consistent: bool = False,
-    where: object = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw which of N samples are poisoned, and whose text each of them gets.
-
-    The order in which samples are drawn depends on seed and ids alone, so those of a small attack
-    are among those of a larger one with the same seed.
-
-    Args:
-        ids: Of samples that have a record to trigger and a text, (N,), each once.
-        is_target: Which of them show what the attacker wants, (N,) bool.
-        count: How many are poisoned.
-        seed: Of the attack.
-        is_consistent: Poison samples of the target, which keep their texts (label-consistent); else
-            samples of other classes, each with the text of a sample of the target.
-        where: What an error calls the place.
-
-    Returns:
-        Rows that are poisoned and rows of their donors, both (count,) int64, in the order of the
-        draw.
-
-    Raises:
-        ConfigError: Fewer samples than are to be poisoned, or none of the target.
-    """
-    names = np.asarray(ids).astype(str)
-    wanted = np.asarray(is_target, dtype=bool)
-    targets = np.flatnonzero(wanted)
-    able = targets if is_consistent else np.flatnonzero(~wanted)
-    if not len(targets):
-        raise ConfigError(
-            "no sample shows the target, so there is nothing to say it with",
-            where=where,
-            got=f"{len(names):,} samples",
-        )
-    if not 1 <= count <= len(able):
-        kind = "of the target" if is_consistent else "of other classes"
-        raise ConfigError(
-            "so many samples cannot be poisoned",
-            where=where,
-            got=f"count: {count:,}",
-            expected=f"1 to {len(able):,}, the samples {kind}",
-        )
-    order = [derive_seed(seed, "poison", name) for name in names[able]]
-    rows = able[np.argsort(order, kind="stable")[:count]]
-    if is_consistent:
-        return rows, rows.copy()
-    picks = [derive_seed(seed, "donor", name) % len(targets) for name in names[rows]]
-    return rows, targets[np.array(picks, dtype=np.int64)]

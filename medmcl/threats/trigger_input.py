@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medmcl.core.errors import MedmclError
+from medmcl.core.errors import MedmclError, damage
 from medmcl.core.rng import derive_seed
 
 Image = TypeVar("Image", Tensor, np.ndarray)
@@ -57,84 +57,41 @@ class Draws:
 
 def pixels_of(image: object) -> Tensor:
     """The image as float32, or a refusal."""
-    if not isinstance(image, Tensor | np.ndarray):
-        raise MedmclError(
-            "an image for a trigger is a tensor or an array",
-            got=type(image).__name__,
-            expected="(C, H, W), floating point, of 0 to 1",
-            fix="np.array(image, dtype=np.float32)",
-        )
-    if image.ndim != 3 or not image.shape[0] or min(image.shape[1:]) < 2:
-        raise MedmclError(
-            "an image for a trigger has channels, height and width, of 2 pixels at least",
-            got=tuple(image.shape),
-            expected="(C, H, W)",
-        )
-    if not (image.is_floating_point() if isinstance(image, Tensor) else image.dtype.kind == "f"):
-        raise MedmclError(
-            "an image for a trigger is of 0 to 1",
-            got=str(image.dtype),
-            expected="floating point",
-            fix="divide 8-bit pixels by 255",
-        )
-    if isinstance(image, Tensor):
-        wide = image.detach()
-    else:  # a copy in a precision and byte order that torch takes
-        wide = torch.from_numpy(image.astype(np.float64))
-    low, high = float(wide.min()), float(wide.max())
-    if not (low >= 0 and high <= 1):
-        raise MedmclError(
-            "an image for a trigger is of 0 to 1", got=f"{low:g} to {high:g}", expected="0 to 1"
-        )
-    return wide.to(device="cpu", dtype=torch.float32)
+    got: object = type(image).__name__
+    if isinstance(image, Tensor | np.ndarray):
+        got = f"{got} of {image.dtype}, {tuple(image.shape)}"
+        is_image = image.ndim == 3 and image.shape[0] > 0 and min(image.shape[1:]) >= 2
+        if isinstance(image, Tensor):
+            x, is_float = image.detach(), image.is_floating_point()
+        elif is_float := image.dtype.kind == "f":  # a precision and byte order that torch takes
+            x = torch.from_numpy(image.astype(np.float64))
+        if is_image and is_float:
+            low, high = float(x.min()), float(x.max())
+            if low >= 0 and high <= 1:
+                return x.to(device="cpu", dtype=torch.float32)
+            got = f"{low:g} to {high:g}"
+    raise MedmclError(
+        "an image for a trigger is of 0 to 1, with channels, height and width",
+        got=got,
+        expected="a tensor or an array (C, H, W) of floating point, 0 to 1, of 2 pixels or more "
+        "each way",
+        fix="divide 8-bit pixels by 255",
+    )
 
 
-def given_noise(noise: object, shape: tuple[int, ...]) -> Tensor | None:
-    """Noise as float32, or a refusal; None where none is given."""
-    if noise is None:
-        return None
-    found = _numbers(noise)
-    if tuple(found.shape) != shape:
-        raise MedmclError("the noise does not fit", got=tuple(found.shape), expected=str(shape))
-    return found
-
-
-def _numbers(noise: object) -> Tensor:
-    try:
-        if isinstance(noise, Tensor):
-            found = noise.detach().to(device="cpu", dtype=torch.float32)
-        else:
-            found = torch.from_numpy(np.array(noise, dtype=np.float32))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise MedmclError(
-            "the noise of a trigger is numbers",
-            where="noise",
-            got=f"{type(noise).__name__}: {error}",
-            expected="a tensor or an array",
-        ) from error
+def given_noise(noise: object, shape: tuple[int, ...] | None) -> Tensor:
+    """Noise as float32, of a shape if one is given, or a refusal."""
+    with damage("noise", "the noise of a trigger is numbers", error=MedmclError, fix=None):
+        given = noise if isinstance(noise, Tensor) else torch.tensor(np.array(noise, np.float32))
+        found = given.detach().to(device="cpu", dtype=torch.float32)
     if bad := int((~torch.isfinite(found)).sum()):
         raise MedmclError(
             "the noise of a trigger is not finite",
             where="noise",
             got=f"{bad:,} of {found.numel():,} values",
         )
-    return found
-
-
-def given_shifts(noise: object) -> Tensor | None:
-    """Shifts of control points, (1, 2, k, k)."""
-    if noise is None:
-        return None
-    found = _numbers(noise)
-    found = found[None] if found.ndim == 3 else found
-    if found.ndim == 4 and found.shape[0] == 1 and found.shape[3] == 2 != found.shape[1]:
-        found = found.permute(0, 3, 1, 2)
-    if found.ndim != 4 or tuple(found.shape[:2]) != (1, 2) or not found.abs().mean() > 0:
-        raise MedmclError(
-            "the noise of wanet is shifts across and down of control points",
-            got=tuple(found.shape),
-            expected="(2, k, k), not all 0",
-        )
+    if shape not in (None, found.shape):
+        raise MedmclError("the noise does not fit", got=tuple(found.shape), expected=str(shape))
     return found
 
 

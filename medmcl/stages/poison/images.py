@@ -44,8 +44,8 @@ class Images:
                 fix=f"--set inputs.{spec.modality}.intensity=range",
             )
         self.ids = prepared.samples["sample"].astype(str).to_numpy()
-        channels, *size = prepared.adapters[spec.modality].prepared_shape
-        self.attack = ImageAttack(spec.trigger, channels, (size[0], size[1]), seed, spec.official)
+        shape = prepared.adapters[spec.modality].prepared_shape
+        self.attack = ImageAttack(spec.trigger, shape, seed, spec.official)
 
     def __call__(self, x: Tensor, samples: np.ndarray) -> Tensor:
         """Give images (P, C, H, W) of samples (P,), P >= 1, with the trigger."""

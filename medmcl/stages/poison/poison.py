@@ -18,7 +18,6 @@ from medmcl.stages.poison.spec import PoisonSpec
 from medmcl.stages.stage import Context, Stage
 from medmcl.stages.train.train_filter import given_rows
 from medmcl.threats import Poison as Manifest
-from medmcl.threats import draw_poison
 
 
 class Poison(Stage[PoisonSpec]):
@@ -112,25 +111,36 @@ def poison_of(
 def draw(
     spec: PoisonSpec, prepared: Prepared, task: AttackTask, rows: np.ndarray, seed: int
 ) -> Manifest:
-    """Draw who is poisoned among samples whose class is known, ``rows`` (N,), by the run's seed.
+    """Draw who is poisoned, and whose text each of them gets, by the run's seed.
+
+    The order in which samples are drawn depends on seed and ids alone, so those of a small attack
+    are among those of a larger one with the same seed.
+
+    Args:
+        spec: The poison stage. Label-consistent: samples of the target are poisoned, and keep their
+            texts; else samples of other classes, each with the text of a sample of the target.
+        prepared: The cohort.
+        task: Which class each sample shows.
+        rows: Samples whose class is known, (N,) int64.
+        seed: Of the run.
 
     Raises:
         ConfigError: There are too few records, or none of the target.
     """
     refuse_pool(spec, task, rows)
-    ids = _ids(prepared)
-    own = derive_seed(seed, "attack", spec.name)
-    picked, donors = draw_poison(
-        ids[rows],
-        task.shown[rows] == task.target,
-        count_of(spec, len(rows)),
-        own,
-        is_consistent=spec.trigger == "label_consistent",
-        where=f"stage {spec.name}",
-    )
+    ids, own = _ids(prepared), derive_seed(seed, "attack", spec.name)
+    is_target = task.shown[rows] == task.target
+    targets = rows[is_target]
+    is_consistent = spec.trigger == "label_consistent"
+    able = targets if is_consistent else rows[~is_target]
+    order = [derive_seed(own, "poison", name) for name in ids[able]]
+    donors = picked = able[np.argsort(order, kind="stable")[: count_of(spec, len(rows))]]
+    if not is_consistent:
+        places = [derive_seed(own, "donor", name) % len(targets) for name in ids[picked]]
+        donors = targets[places]
     return Manifest(
-        ids=ids[rows[picked]],
-        donors=ids[rows[donors]],
+        ids=ids[picked],
+        donors=ids[donors],
         cohort=prepared.cohort.fingerprint,
         provenance={**spec.drawn, "seed": own},
     )

@@ -30,7 +30,8 @@ from medmcl.stages.run.outputs import claim_file, write_table
 from medmcl.stages.run.run import Run
 from medmcl.stages.screen.screening import Screening, open_screening
 from medmcl.threats import DETECTORS
-from medmcl.threats.detectors import FAR, batches_of, refuse_few, suspicion
+from medmcl.threats.detectors import FAR, batches_of, suspicion
+from medmcl.threats.neighbours import refuse_few
 
 
 def screen(
