@@ -44,8 +44,8 @@ from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort, open_cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation import label_subset, linear_probe
-from medmcl.evaluation.aspects.maps.aspect import MapSpec, map_parts
-from medmcl.evaluation.aspects.maps.localisation import cosine_map
+from medmcl.evaluation.aspects.maps.aspect import MapSpec
+from medmcl.evaluation.aspects.maps.localisation import cosine_map, map_parts
 from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.simulation.kinds import simulate

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from medmcl.core.suppression import UNKNOWN, to_step
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.models.knn import one_hot
-from medmcl.evaluation.protocol.evidence import SubgroupRow
+from medmcl.evaluation.protocol.evidence import PresenceRow, SubgroupRow
 from medmcl.evaluation.protocol.predicted import Predicted
 from medmcl.evaluation.protocol.scoring import Samplers, score
 from medmcl.evaluation.protocol.setting import Setting
@@ -29,6 +29,9 @@ RANKED = ("auroc", "c_index", "c_index_ipcw")
 """Metrics of pairs of people: those of everyone and of one group do not give that of the others,
 as a mean over people would. Written in full they would give counts away, being a count of pairs by
 another: two digits do not."""
+
+
+Row = TypeVar("Row", SubgroupRow, PresenceRow)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,19 @@ def subgroup_rows(
         held = held_back([group.subjects for group in each], [group.least for group in each])
         for group, reason in zip(each, held, strict=True):
             for metric, key in chosen.items():
-                rows.append(_row(setting, table, samplers, attribute, group, metric, key, reason))
+                row = SubgroupRow(
+                    target=key[0],
+                    metric=metric,
+                    direction=table.sampled[key][0].spec.direction,
+                    attribute=attribute,
+                    group=group.name,
+                    **table.about(setting),
+                )
+                if reason and not (reason == WITHHELD and metric in RANKED):
+                    rows.append(replace(row, suppressed=True, note=reason))
+                    continue
+                row = replace(row, **numbers_of(setting, table, samplers, key, group))
+                rows.append(uncounted(replace(row, note="")) if reason else row)
     return rows
 
 
@@ -188,36 +203,35 @@ def group_of(setting: Setting, name: str, rows: np.ndarray) -> Group:
     return Group(name, rows, len(np.unique(people)), least)
 
 
-def _row(
+def among(
     setting: Setting,
     table: Predicted,
     samplers: Samplers,
-    attribute: str,
-    group: Group,
-    metric: str,
     key: tuple[str, str],
-    reason: str,
-) -> SubgroupRow:
-    line = table.sampled[key][0]
-    base = SubgroupRow(
-        target=key[0],
-        metric=metric,
-        direction=line.spec.direction,
-        attribute=attribute,
-        group=group.name,
-        **table.about(setting),
-    )
-    if reason and not (reason == WITHHELD and metric in RANKED):
-        return replace(base, suppressed=True, note=reason)
+    rows: np.ndarray,
+) -> Sampled:
+    """Sample one metric of a method among some scored rows (scored,), with the fewer draws."""
     few = Samplers(samplers.short, samplers.short)
-    sampled: Sampled = table.sampled[key][1]  # of everyone: the row of the results has it already
+    return score(setting, table, few, rows, only=key[1])[key][1]
+
+
+def numbers_of(
+    setting: Setting, table: Predicted, samplers: Samplers, key: tuple[str, str], group: Group
+) -> dict[str, Any]:
+    """Give one metric of a method among a group, with its interval and counts, as a row has it."""
+    sampled = table.sampled[key][1]  # of everyone: the row of the results has it already
     if not np.array_equal(group.rows, table.rows):
-        sampled = score(setting, table, few, group.rows, only=metric)[key][1]
-    numbers = sampled.interval(setting.resampling.level).numbers()
-    if reason:
-        shown: dict[str, Any] = {
-            name: None if numbers[name] is None else to_step(float(numbers[name]), 0.01)
-            for name in ("value", "low", "high")
-        }
-        return replace(base, **shown, note=COUNTS_WITHHELD)
-    return replace(base, **numbers)
+        sampled = among(setting, table, samplers, key, group.rows)
+    return sampled.interval(setting.resampling.level).numbers()
+
+
+def uncounted(row: Row) -> Row:
+    """Take the counts away: beside those of everyone they would tell the few who are left."""
+    names = ("value", "low", "high", "difference", "difference_low", "difference_high")
+    shown: dict[str, Any] = {
+        name: to_step(one, 0.01)
+        for name in names
+        if row.metric in RANKED and (one := getattr(row, name, None)) is not None
+    }
+    note = "; ".join(text for text in (row.note, COUNTS_WITHHELD) if text)
+    return replace(row, n=None, events=None, subjects=None, note=note, **shown)

@@ -404,12 +404,12 @@ def test_no_record_of_a_person_is_on_a_page_that_nobody_asked_for_it(trained, he
         path.relative_to(home).as_posix()
         for path in home.rglob("*.py")
         if re.search(
-            r"(?<!class )\bCard\(|\b(image|signal)_src\(|map_pictures\(", path.read_text("utf-8")
+            r"(?<!class )\bCard\(|\b(image|signal)_src\(|map_picture\(", path.read_text("utf-8")
         )
     }
     assert draws == {
         "evaluation/report/cards.py",
-        "evaluation/aspects/maps/aspect.py", "evaluation/aspects/maps/figures.py",
+        "evaluation/aspects/maps/figures.py",
         "stages/select/report.py", "stages/poison/command.py", "stages/screen/screen.py",
     }  # fmt: skip
     assert not MapSpec.model_fields["pixels"].default

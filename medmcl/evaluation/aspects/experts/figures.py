@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from medmcl.evaluation.aspects.experts.lines import (
     expert_rows,
     information_share,
+    kept_rows,
     share_rows,
     undecided,
 )
@@ -44,41 +46,37 @@ Rows = Sequence[Mapping[str, Any]]
 
 def sections(data: Evaluation) -> Iterator[Section]:
     """Who takes what, at the end and over training."""
-    shares = share_pictures(share_rows(data.curves, data.kept_steps))
-    curves = routing_curves(expert_rows(data.curves))
+    shares = [share_picture(rows) for rows in _by_stage(kept_rows(data.curves, data.kept_steps))]
+    curves = [routing_curves(rows) for rows in _by_stage(expert_rows(data.curves))]
     yield Section.of("experts", "Experts", *shares, *curves, part="Training")
 
 
-def files(data: Evaluation) -> dict[str, Sequence[Mapping[str, Any]]]:
+def files(data: Evaluation) -> dict[str, Rows]:
     """What figures are drawn from."""
-    return {
-        "experts": expert_rows(data.curves),
-        "expert_shares": share_rows(data.curves, data.kept_steps),
-    }
+    kept = kept_rows(data.curves, data.kept_steps)
+    return {"experts": expert_rows(data.curves), "expert_shares": share_rows(kept)}
 
 
-def share_pictures(rows: Rows) -> list[Picture]:
-    """Draw the share of each modality's tokens that chooses each expert, block by block."""
+def _by_stage(rows: Rows) -> list[Rows]:
     stages = list(dict.fromkeys(row["stage"] for row in rows))[:MOST_STAGES]
-    return [_shares(stage, [row for row in rows if row["stage"] == stage]) for stage in stages]
+    return [[row for row in rows if row["stage"] == stage] for stage in stages]
 
 
-def _shares(stage: str, rows: Rows) -> Picture:
-    lines: dict[tuple[int, str], dict[int, float]] = {}
-    about = {}
-    for row in sorted(rows, key=lambda row: row["block"]):
-        lines.setdefault((row["block"], row["modality"]), {})[row["expert"]] = row["share"]
-        about[row["block"], row["modality"]] = row
-    experts = 1 + max(row["expert"] for row in rows)
-    told = {place: information_share(row, experts) for place, row in about.items()}
-    table = np.array([[own.get(e, np.nan) for e in range(experts)] for own in lines.values()])
-    first = rows[0]
+def share_picture(rows: Rows) -> Picture:
+    """Draw the share of each modality's tokens that chooses each expert, block by block.
+
+    Args:
+        rows: `kept_rows` of a stage.
+    """
+    first, lines = rows[0], sorted(rows, key=lambda row: row["block"])
+    experts = max(len(row["share"]) for row in rows)
+    told = [information_share(row, experts) for row in lines]
+    table = np.array([[*row["share"], *[np.nan] * (experts - len(row["share"]))] for row in lines])
     where = "the tuning split" if first["split"] == "tuning" else "training, over its last steps"
     said = [
-        f"block {block}, {name}: most on expert {max(own, key=lambda e: own[e])}, "
-        f"{max(own.values()):.0%}"
-        + (f", information {_percent(told[block, name])}" if told[block, name] is not None else "")
-        for (block, name), own in lines.items()
+        f"block {row['block']}, {row['modality']}: most on expert {np.argmax(row['share'])}, "
+        f"{max(row['share']):.0%}" + (f", information {_percent(one)}" if one is not None else "")
+        for row, one in zip(lines, told, strict=True)
     ]
     numbered = experts <= MOST_NUMBERED
     height = min(0.7 + 0.3 * len(lines), TALLEST)
@@ -91,29 +89,30 @@ def _shares(stage: str, rows: Rows) -> Picture:
             figure.colorbar(
                 drawn, ax=axes, label="share of tokens", pad=0.02, aspect=12, location="bottom"
             )
-        blocks = [block for block, _ in lines]
-        for place in range(1, len(blocks)):
-            if blocks[place] != blocks[place - 1]:
-                axes.axhline(place - 0.5, color="white", linewidth=4)
-        axes.set_yticks(range(len(lines)), [f"block {b} · {shorten(m, 18)}" for b, m in lines])
+        for place, (above, row) in enumerate(pairwise(lines)):
+            if row["block"] != above["block"]:
+                axes.axhline(place + 0.5, color="white", linewidth=4)
+        names = [f"block {row['block']} · {shorten(row['modality'], 18)}" for row in lines]
+        axes.set_yticks(range(len(lines)), names)
         axes.set_xticks(range(0, experts, 1 if experts <= 32 else 8))
         axes.set_xlabel("expert")
-        _write_information(axes, list(told.values()))
+        _write_information(axes, told)
         axes.tick_params(length=0)
-        for side in axes.spines.values():
-            side.set_visible(False)
+        axes.spines[:].set_visible(False)
         return Picture.of(
             figure,
             caption(
-                __file__, "shares", stage=stage, experts=experts, where=where, step=first["step"],
-                even=1 / experts, ceiling=None if None in told.values() else math.log(experts),
-                undecided=undecided(list(about.values()), experts),
+                __file__, "shares", stage=first["stage"], experts=experts, where=where,
+                step=first["step"], even=1 / experts,
+                ceiling=None if None in told else math.log(experts),
+                undecided=undecided(lines, experts),
             ),
             said=said,
-            **written(rows, "block", "modality", "expert",
+            **written(share_rows(rows), "block", "modality", "expert",
                       ("share", lambda row: f"{row.share:.2%}"),
                       ("information of the row",
-                       lambda row: _percent(told[row.block, row.modality])), "split", "step"),
+                       lambda row: _percent(information_share(vars(row), experts))),
+                      "split", "step"),
         )  # fmt: skip
 
 
@@ -140,14 +139,12 @@ def _write_shares(axes: Any, table: np.ndarray) -> None:
                       color="white" if share > dark else INK)  # fmt: skip
 
 
-def routing_curves(rows: Rows) -> list[Picture]:
-    """Draw tokens processed, effective experts, information and experts in use over training."""
-    stages = list(dict.fromkeys(row["stage"] for row in rows))[:MOST_STAGES]
-    found = [_curves(stage, [row for row in rows if row["stage"] == stage]) for stage in stages]
-    return [picture for picture in found if picture is not None]
+def routing_curves(rows: Rows) -> Picture | None:
+    """Draw tokens processed, effective experts, information and experts in use over training.
 
-
-def _curves(stage: str, rows: Rows) -> Picture | None:
+    Args:
+        rows: `expert_rows` of a stage.
+    """
     every = [{**row, "processed": 1 - row["dropped"]} for row in rows]
     by = {split: [row for row in every if row["split"] == split] for split in ("train", "tuning")}
     quiet = by["tuning"] or by["train"]
@@ -177,7 +174,7 @@ def _curves(stage: str, rows: Rows) -> Picture | None:
         )
         return Picture.of(
             figure,
-            caption(__file__, "routing", stage=stage, several=len(blocks) > 1),
+            caption(__file__, "routing", stage=every[0]["stage"], several=len(blocks) > 1),
             said=_ends(shown, names),
             **written(every, "step", "split", "modality", "block",
                       ("processed", rounded("processed")), ("experts in use", "used"),
@@ -205,15 +202,14 @@ def _ends(shown: Mapping[str, Rows], names: Sequence[str]) -> list[str]:
     """The last numbers of each modality, mean over blocks, in words."""
     said = []
     for name in names:
-        last = {}
-        for key, rows in shown.items():
-            own = [row for row in rows if row["modality"] == name]
-            last[key] = [row[key] for row in own if row["step"] == own[-1]["step"]]
-        means = {key: float(np.mean(values)) for key, values in last.items() if values}
-        if len(means) == len(shown):
+        own = {key: [r for r in rows if r["modality"] == name] for key, rows in shown.items()}
+        if all(own.values()):
+            last = {
+                key: np.mean([row[key] for row in rows if row["step"] == rows[-1]["step"]])
+                for key, rows in own.items()
+            }
             said.append(
-                f"{name}: {means['processed']:.1%} processed, {means['used']:.1f} experts in use, "
-                f"{means['effective']:.1f} effective, "
-                f"information {means['mutual_information']:.2f}"
+                f"{name}: {last['processed']:.1%} processed, {last['used']:.1f} experts in use, "
+                f"{last['effective']:.1f} effective, information {last['mutual_information']:.2f}"
             )
     return said

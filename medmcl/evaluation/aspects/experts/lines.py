@@ -3,70 +3,61 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]
-MEASURES = ("effective", "mutual_information", "used", "dropped")
-"""Of `medmcl.evaluation.metrics.routing.describe_routers`, those of a modality in a block."""
+_NUMBER = re.compile(r"experts/(\w+)/(.+)/(\d+)")
+"""Measure, modality and block, as `medmcl.evaluation.metrics.routing.describe_routers` names it."""
 
 
 def expert_rows(curves: Curves) -> list[dict[str, Any]]:
     """Give a row for each stage, split, step, modality and block that routers were described at."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for stage, lines in curves.items():
-        for line in lines:
-            for key, value in line.items():
-                measure, modality, block = _parts(key)
-                if measure not in MEASURES:
-                    continue
-                about = {
-                    "stage": stage, "split": line.get("split", "train"),
-                    "step": line.get("step", 0), "modality": modality, "block": block,
-                    "tokens": line.get(f"experts/tokens/{modality}"),
-                }  # fmt: skip
-                row = found.setdefault(tuple(about.values()), about)
-                row[measure] = value
-    return list(found.values())
+    return [{key: row[key] for key in row if key != "share"} for row in _described(curves)]
 
 
-def share_rows(curves: Curves, kept: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Give a row for each expert, block and modality of the weights that a stage keeps.
+def kept_rows(curves: Curves, kept: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Give those of the weights that a stage keeps, each with the ``share`` of every expert, (E,).
 
-    On the tuning split; of a stage without tuning rows, over its last steps of training. Beside the
-    share ``mutual_information`` and ``effective`` of block and modality, None if not recorded.
+    On the tuning split; of a stage without tuning rows, over its last steps of training.
 
     Args:
         curves: Stage to lines of the record.
         kept: Stage to the step whose weights it keeps; the last tuning line if not known.
     """
-    rows = []
+    last = {}
     for stage, lines in curves.items():
-        # of the step whose weights are kept, of tuning if there is one; else the last
-        step = kept.get(stage)
-        told = [line for line in lines if any(_parts(key)[0] == "share" for key in line)]
+        told = [line for line in lines if any(key.startswith("experts/share/") for key in line)]
         tuning = [line for line in told if line.get("split") == "tuning"]
-        exact = [line for line in tuning if line.get("step") == step]
-        line = next(iter([*exact[-1:], *tuning[-1:], *told[-1:]]), {})
-        for key, shares in line.items():
-            measure, modality, block = _parts(key)
-            if measure == "share":
-                about = {"stage": stage, "split": line.get("split", "train"),
-                         "step": line.get("step", 0), "modality": modality,
-                         "block": block}  # fmt: skip
-                for other in ("mutual_information", "effective"):
-                    about[other] = line.get(f"experts/{other}/{modality}/{block}")
-                rows += [{**about, "expert": e, "share": share} for e, share in enumerate(shares)]
-    return rows
+        exact = [line for line in tuning if line.get("step") == kept.get(stage)]
+        last[stage] = (exact or tuning or told)[-1:]
+    return [row for row in _described(last) if "share" in row]
 
 
-def _parts(key: str) -> tuple[str, str, int]:
-    """Measure, modality and block of ``experts/MEASURE/MODALITY/BLOCK``; blanks of other keys."""
-    first, _, rest = key.partition("/")
-    measure, _, place = rest.partition("/")
-    modality, _, block = place.rpartition("/")
-    is_one = first == "experts" and bool(modality) and block.isdigit()
-    return (measure, modality, int(block)) if is_one else ("", "", 0)
+def share_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give a row for each expert of `kept_rows`; what was not recorded is None."""
+    names = ("stage", "split", "step", "modality", "block", "mutual_information", "effective")
+    return [
+        {**{name: row.get(name) for name in names}, "expert": expert, "share": share}
+        for row in rows
+        for expert, share in enumerate(row["share"])
+    ]
+
+
+def _described(curves: Curves) -> list[dict[str, Any]]:
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for stage, lines in curves.items():
+        for line in lines:
+            for key, value in line.items():
+                if named := _NUMBER.fullmatch(key):
+                    about = {
+                        "stage": stage, "split": line.get("split", "train"),
+                        "step": line.get("step", 0), "modality": named[2], "block": int(named[3]),
+                        "tokens": line.get(f"experts/tokens/{named[2]}"),
+                    }  # fmt: skip
+                    found.setdefault(tuple(about.values()), about)[named[1]] = value
+    return list(found.values())
 
 
 LITTLE = 0.05
@@ -111,8 +102,7 @@ def undecided(rows: Sequence[Mapping[str, Any]], experts: int) -> str:
     shares = [information_share(row, experts) for row in rows]
     if not shares or any(share is None or share >= LITTLE for share in shares):
         return ""
-    said = f"Below {LITTLE:.0%} of its ceiling for every modality: "
-    even = [evenness(row, experts) for row in rows]
-    if all(one is not None and one > EVEN for one in even):
-        return f"{said}{MEANS_LITTLE}."
-    return f"{said}the tokens of a modality have nearly the same gates, whatever they show."
+    is_even = all((evenness(row, experts) or 0) > EVEN for row in rows)
+    same = "the tokens of a modality have nearly the same gates, whatever they show"
+    said = MEANS_LITTLE if is_even else same
+    return f"Below {LITTLE:.0%} of its ceiling for every modality: {said}."

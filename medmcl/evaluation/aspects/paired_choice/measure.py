@@ -103,9 +103,10 @@ def compare_choices(
         raise ConfigError("paired_choice: no model", expected="at least one")
     sides = _sides(pair)
     about = _attributes(attribute, sides, pair)
-    right = {name: _right(image, text, sides) for name, (image, text) in models.items()}
     sampler = _of_pairs(resampling, sides)
-    found = {name: _sampled(sampler, one, about) for name, one in right.items()}
+    found = {
+        name: _sampled(sampler, right_pairs(*both, pair), about) for name, both in models.items()
+    }
     named: dict[str, Any] = {
         "task": task, "kind": KIND, "protocol": KIND, "metric": KIND, "direction": "higher",
         "split": split, "resampling": "pair" if resampling.clusters is None else "site",
@@ -145,11 +146,7 @@ def right_pairs(image: Any, text: Any, pair: Any) -> np.ndarray:
     Raises:
         ConfigError: As `paired_choice`.
     """
-    return _right(image, text, _sides(pair))
-
-
-def _right(image: Any, text: Any, sides: np.ndarray) -> np.ndarray:
-    """The same for rows (P, 2) of each pair."""
+    sides = _sides(pair)
     images, texts = _unit(image, "image", sides.size), _unit(text, "text", sides.size)
     if images.shape[1] != texts.shape[1]:
         raise ConfigError(
@@ -183,23 +180,17 @@ def _unit(vectors: Any, name: str, size: int) -> np.ndarray:
 
 def _sides(pair: Any) -> np.ndarray:
     """The two rows of each pair, (P, 2), pairs in the order of their first rows."""
-    ids = np.asarray(pair)
-    if ids.ndim != 1 or is_missing(ids).any():
-        raise ConfigError(
-            "paired_choice: every row needs the id of its pair",
-            got=f"shape {ids.shape}" if ids.ndim != 1 else f"{int(is_missing(ids).sum())} missing",
-            fix="leave out rows that are in no pair",
-        )
-    names, code, count = np.unique(ids, return_inverse=True, return_counts=True)
+    code = _codes(pair, "ids of pairs")
+    count = np.bincount(code)
     if (count != 2).any():
         wrong = int((count != 2).argmax())
         raise ConfigError(
             f"paired_choice: {int((count != 2).sum())} pairs have not two rows",
-            got=f"pair {names[wrong]} with {count[wrong]}",
+            got=f"pair {np.asarray(pair)[code == wrong][0]} with {count[wrong]}",
             expected="two rows of each id",
             fix="leave out pairs of which a row is missing; ids are of one pair only",
         )
-    sides = np.argsort(code.reshape(-1), kind="stable").reshape(-1, 2)
+    sides = np.argsort(code, kind="stable").reshape(-1, 2)
     return sides[np.argsort(sides[:, 0])]
 
 
@@ -207,28 +198,24 @@ def _attributes(attribute: Any, sides: np.ndarray, pair: Any) -> np.ndarray | No
     """The attribute of each pair, (P,) text; None without."""
     if attribute is None:
         return None
-    given = np.asarray(attribute, dtype=object)
-    if given.shape != (sides.size,) or is_missing(given).any():
-        raise ConfigError(
-            "paired_choice: every row needs an attribute, or none has one",
-            got=f"{given.size - int(is_missing(given).sum())} of {sides.size}",
-        )
-    both = np.array([str(one) for one in given], dtype=object)[sides]
+    both = _codes(attribute, "attributes", sides.size)[sides]
+    names = np.asarray(attribute)
     differ = both[:, 0] != both[:, 1]
     if differ.any():
-        row = int(differ.argmax())
+        rows = sides[differ.argmax()]
         raise ConfigError(
             f"paired_choice: attributes differ inside {int(differ.sum())} pairs",
-            got=f"pair {np.asarray(pair)[sides[row, 0]]}: {both[row, 0]} and {both[row, 1]}",
+            got=f"pair {np.asarray(pair)[rows[0]]}: {' and '.join(map(str, names[rows]))}",
             expected="the same attribute in both rows of a pair",
         )
-    taken = sorted({OVERALL, MACRO}.intersection(both[:, 0]))
+    found = np.array([str(one) for one in names[sides[:, 0]]], dtype=object)
+    taken = sorted({OVERALL, MACRO}.intersection(found))
     if taken:
         raise ConfigError(
             f"paired_choice: an attribute is called '{taken[0]}', as the row over all pairs is",
             fix="give it another name",
         )
-    return np.asarray(both[:, 0])
+    return found
 
 
 def _sampled(
@@ -255,22 +242,25 @@ def _of_pairs(how: Resampling, sides: np.ndarray) -> Resampling:
     codes = np.empty(sides.size, dtype=np.int64)
     codes[sides] = np.arange(len(sides))[:, None]
     if how.subjects is not None:
-        codes = _one_each(how.subjects, "subjects", sides)
+        codes = _codes(how.subjects, "subjects", sides.size)
     units = _linked(codes[sides])
     if how.clusters is None:
         return replace(how, subjects=units)
-    places = _one_each(how.clusters, "clusters", sides)
+    places = _codes(how.clusters, "clusters", sides.size)
     linked = _linked(np.concatenate([places[sides], units[:, None] + places.max(initial=0) + 1], 1))
     return replace(how, subjects=units, clusters=linked)
 
 
-def _one_each(labels: Any, name: str, sides: np.ndarray) -> np.ndarray:
+def _codes(labels: Any, name: str, rows: int | None = None) -> np.ndarray:
     """Number the labels of rows, (N,)."""
     found = np.asarray(labels)
-    if found.shape != (sides.size,) or is_missing(found).any():
+    lost = int(is_missing(found).sum())
+    if found.ndim != 1 or lost or rows not in (None, len(found)):
         raise ConfigError(
             f"paired_choice: {name} must have one entry a row",
-            got=f"shape {found.shape}, {sides.size} rows",
+            got=f"shape {found.shape}, {lost} missing",
+            expected=f"({rows or 'N'},)",
+            fix="leave out rows that are in no pair",
         )
     return codes_of_labels(found, name)
 

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from made_experts import CURVES, line
 
-from medmcl.evaluation.aspects.experts.figures import routing_curves, share_pictures
-from medmcl.evaluation.aspects.experts.lines import evenness, expert_rows, share_rows
+from medmcl.evaluation.aspects.experts.figures import routing_curves, share_picture
+from medmcl.evaluation.aspects.experts.lines import (
+    evenness,
+    expert_rows,
+    kept_rows,
+    share_rows,
+)
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.report import figures, pictures
 from medmcl.evaluation.report.files import report_rows
@@ -51,7 +56,7 @@ def test_every_line_block_and_modality_has_a_row():
     ("kept", "step"), [({"contrast": 20}, 20), ({}, 30), ({"contrast": 7}, 30)]
 )
 def test_shares_are_of_the_kept_weights_on_the_tuning_split(kept, step):
-    rows = share_rows(CURVES, kept)
+    rows = share_rows(kept_rows(CURVES, kept))
     want = next(one for one in CURVES["contrast"]
                 if (one["step"], one["split"]) == (step, "tuning"))  # fmt: skip
     assert len(rows) == 2 * 2 * 4
@@ -60,7 +65,7 @@ def test_shares_are_of_the_kept_weights_on_the_tuning_split(kept, step):
         at = f"experts/share/{row['modality']}/{row['block']}"
         assert row["share"] == want[at][row["expert"]]
     lone = {"contrast": [one for one in CURVES["contrast"] if one["split"] == "train"]}
-    assert {(row["step"], row["split"]) for row in share_rows(lone, kept)} == {(30, "train")}
+    assert {(row["step"], row["split"]) for row in kept_rows(lone, kept)} == {(30, "train")}
 
 
 def test_the_section_shows_shares_and_curves(legends_beside):
@@ -111,7 +116,7 @@ def routed(sharp, modality_wide=0.0, tokens=400, experts=8):
 )
 def test_the_information_stands_beside_its_row_as_a_share_of_its_ceiling(sharp, wide, said):
     line, entropy = routed(sharp, wide)
-    (picture,) = share_pictures(share_rows({"s": [line]}, {}))
+    picture = share_picture(kept_rows({"s": [line]}, {}))
     share = line["experts/mutual_information/note/1"] / math.log(8)
     told = {row[picture.header.index("information of the row")] for row in picture.rows}
     assert told == {f"{share:.1%}" if share < 0.1 else f"{share:.0%}"}
@@ -119,7 +124,7 @@ def test_the_information_stands_beside_its_row_as_a_share_of_its_ceiling(sharp, 
     assert "2.08 nats" in picture.aid
     assert (said is None) == ("Below 5% of its ceiling" not in picture.aid)
     assert said is None or (picture.aid.endswith(".") and said in picture.aid)
-    (row, *_) = share_rows({"s": [line]}, {})
+    (row,) = kept_rows({"s": [line]}, {})
     assert evenness(row, 8) == pytest.approx(entropy / math.log(8))
     assert (said is None) == (share > 0.05)  # what the three cases stand for
 
@@ -127,7 +132,7 @@ def test_the_information_stands_beside_its_row_as_a_share_of_its_ceiling(sharp, 
 def test_a_record_without_information_shows_shares_alone():
     line, _ = routed(1.0)
     del line["experts/mutual_information/note/1"]
-    (picture,) = share_pictures(share_rows({"s": [line]}, {}))
+    picture = share_picture(kept_rows({"s": [line]}, {}))
     assert "At the right" not in picture.aid
     assert {row[4] for row in picture.rows} == {"-"}
 
@@ -147,9 +152,9 @@ def drawn(monkeypatch):
 
 def test_one_training_line_hides_neither_the_curves_nor_itself(drawn):
     short = {"contrast": [line(5, "tuning"), line(10, "tuning"), line(10, "train")]}
-    (picture,) = routing_curves(expert_rows(short))
+    picture = routing_curves(expert_rows(short))
     assert {row[0] for row in picture.rows} == {"5", "10"}
-    assert routing_curves(expert_rows({"contrast": short["contrast"][1:]})) == []
+    assert routing_curves(expert_rows({"contrast": short["contrast"][1:]})) is None
     assert figures.loss_curves(short)
     assert gradient_figures.gradient_norms({"contrast": short["contrast"][2:]})
     for figure in drawn:
