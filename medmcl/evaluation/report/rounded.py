@@ -20,6 +20,7 @@ from medmcl.core.suppression import TOO_FEW, Covered, Hidden, Rounding, to_step
 from medmcl.evaluation.metrics.calibration_curve import Calibration
 from medmcl.evaluation.metrics.decision_curve import DecisionCurve
 from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival.gridded import CURVE_POINTS, gridded
 from medmcl.evaluation.protocol.evidence import (
     OfSomePeople,
     RiskGroup,
@@ -246,8 +247,6 @@ class Rounded:
 
     def _risk_groups(self, groups: Sequence[RiskGroup]) -> tuple[RiskGroup, ...]:
         """Groups with their curves at a few even times, until the first one has few at risk."""
-        from medmcl.evaluation.aspects.tasks.survival_figures import CURVE_POINTS, gridded
-
         many = [one for one in groups if not isinstance(one.curve, NotEstimable)
                 and min(one.subjects, one.events) >= self.by.first]  # fmt: skip
         ends = [max((time for time, people in zip(one.curve.times, one.curve.at_risk, strict=True)

@@ -23,14 +23,11 @@ from medmcl.evaluation.aspects.tasks.calibration_figures import calibration_plot
 from medmcl.evaluation.aspects.tasks.decision_figures import decision_curves
 from medmcl.evaluation.aspects.tasks.panels import looks
 from medmcl.evaluation.aspects.tasks.subgroup_figures import subgroup_forest
-from medmcl.evaluation.aspects.tasks.survival_figures import (
-    gridded,
-    risk_group_curves,
-    risk_rows,
-)
+from medmcl.evaluation.aspects.tasks.survival_figures import risk_group_curves, risk_rows
 from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.sampled import Interval
+from medmcl.evaluation.metrics.survival.gridded import gridded
 from medmcl.evaluation.models.competing import cumulative_incidence
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import RiskGroup, risk_groups

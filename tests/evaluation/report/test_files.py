@@ -20,8 +20,8 @@ from made_report import (
 from read_pages import page_text
 
 from medmcl.data.tables.spreadsheet import csv_text
-from medmcl.evaluation.aspects.tasks.survival_figures import gridded
 from medmcl.evaluation.metrics.metric import NotEstimable
+from medmcl.evaluation.metrics.survival.gridded import gridded
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import risk_groups
 from medmcl.evaluation.report.files import as_json, report_rows

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def presence_rows(
         held = held_back([one.subjects for one in groups], [one.least for one in groups])
         groups = [group_of(setting, EVERYONE, own), *groups]
         for group, reason in zip(groups, ["", *held], strict=True):
-            told = {"suppressed": True, "note": reason}
+            told: dict[str, Any] = {"suppressed": True, "note": reason}
             told = told if reason else numbers_of(setting, table, samplers, key, group)
             rows.append(row(asked="as they are", modalities=group.name, **told))
     return rows + [_as_if(row, setting, table, one, samplers, key) for one in table.variants]
