@@ -10,7 +10,7 @@ import gzip
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ SPARE_BYTES = 2**24  # what a file may hold before and after its voxels: header 
 PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 """Endings of headers and voxels in files of their own."""
 Turn = Literal["plane", "body", "none"]
+_FORWARDS = {"R": "R", "L": "R", "A": "A", "P": "A", "S": "S", "I": "S"}
 MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
@@ -74,19 +75,19 @@ def read_nifti(path: Path, axes: str, turn: Turn = "plane") -> Stack:
     Raises:
         RecordError: Missing, empty, cut short, damaged, not NIfTI, or of other axes than declared.
     """
-    image = _open_nifti(path)
-    letters = _match_axes(image.shape, axes, path)
+    from nibabel.arrayproxy import ArrayProxy
+
+    header, held = _open_nifti(path)
+    letters = _match_axes(tuple(map(int, header.get_data_shape())), axes, path)
+    unit = MM_PER_UNIT[_spatial_unit(header)]
     with damage(path), np.errstate(all="ignore"):  # of hostile slopes inspect finds the infinities
-        voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
-        columns = np.asarray(image.affine, dtype=np.float64)[:3, :3]
-    unit = MM_PER_UNIT[_spatial_unit(image)]
-    space = Space.of(columns, letters, unit)
-    zooms = image.header.get_zooms()
-    for number, letter in enumerate(letters):
-        if number >= 3 and letter in space.mm:
-            space.mm[letter] = round(float(zooms[number]) * unit, 6)
-    forms = [form for form in ("qform_code", "sform_code") if form in image.header]
-    placed = any(int(image.header[form]) > 0 for form in forms)
+        voxels = np.asarray(ArrayProxy(held, header), dtype=np.float32)
+        space = Space.of(np.asarray(header.get_best_affine(), np.float64)[:3, :3], letters, unit)
+    for letter, zoom in zip(letters[3:], header.get_zooms()[3:], strict=True):
+        if letter in space.mm:
+            space.mm[letter] = round(float(zoom) * unit, 6)
+    forms = ("qform_code", "sform_code")
+    placed = any(int(header[form]) > 0 for form in forms if form in header)
     return turned(_to_tzyx(voxels, letters), space, turn, placed=placed)
 
 
@@ -96,43 +97,59 @@ class Space:
 
     Attributes:
         mm: Axis (z, y, x) to the distance of neighbours along it; NaN where nobody says.
-        world: Axis to the body axis it is nearest to (right, anterior, superior), and +1 or -1.
+        world: Axis to the direction in which it grows: R or L, A or P, S or I.
         diagonal: Whether x or y lies midway between two body axes.
     """
 
     mm: dict[str, float]
-    world: dict[str, tuple[int, int]]
+    world: dict[str, str]
     diagonal: bool
 
     @classmethod
     def of(cls, columns: np.ndarray, letters: Sequence[str], unit: float = 1.0) -> Space:
         """Take it from the columns of an affine, (3, 3), and the names of the first axes."""
-        mm = dict.fromkeys("zyx", math.nan)
-        world: dict[str, tuple[int, int]] = {}
-        diagonal = False
-        if np.isfinite(columns).all():
-            directions = _directions(columns)
-            for number, letter in enumerate(letters[:3]):
-                if letter in mm:
-                    mm[letter] = round(float(np.linalg.norm(columns[:, number])) * unit, 6)
-                    if number in directions:
-                        world[letter] = directions[number]
-                        diagonal |= letter != "z" and _is_diagonal(columns[:, number])
+        from nibabel.orientations import io_orientation
+
+        mm, diagonal = dict.fromkeys("zyx", math.nan), False
+        world: dict[str, str] = {}
+        if not np.isfinite(columns).all():
+            return cls(mm, world, diagonal)
+        affine = np.eye(4)
+        affine[:3, :3] = columns
+        nearest = io_orientation(affine)
+        for letter, column, (body, sign) in zip(letters, columns.T, nearest, strict=False):
+            if letter in mm:
+                length = np.linalg.norm(column)
+                mm[letter] = round(float(length) * unit, 6)
+                if np.isfinite(body):
+                    world[letter] = ("LPI" if sign < 0 else "RAS")[int(body)]
+                    cosines = np.sort(np.abs(column) / length)
+                    diagonal |= letter != "z" and bool(cosines[2] - cosines[1] < 0.1)
         return cls(mm, world, diagonal)
 
 
 def turned(voxels: np.ndarray, space: Space, turn: Turn, *, placed: bool) -> Stack:
     """Turn voxels (T, Z, Y, X) as `read_nifti` says; ``placed``: as in `Stack`."""
-    now = space
-    if turn == "body":
-        voxels, now = _stand(voxels, space if placed else replace(space, world={}))
-    elif turn == "plane":
-        voxels, now = _turn(voxels, space)
+    world = space.world if placed or turn != "body" else {}
+    moved = {"plane": "xy", "body": "xyz", "none": ""}[turn]
+    was = dict(zip("tzyx", "tzyx", strict=True))
+    if world.keys() >= set(moved):
+        was |= zip(
+            moved,
+            sorted(moved, key=lambda letter: "RAS".index(_FORWARDS[world[letter]])),
+            strict=True,
+        )
+    voxels = voxels.transpose(["tzyx".index(letter) for letter in was.values()])
+    now = {letter: world[old] for letter, old in was.items() if old in world}
+    if moved:
+        flips = (number for number, letter in enumerate("tzyx") if now.get(letter, "?") in "LPI")
+        voxels = np.flip(voxels, tuple(flips))
+        now = {letter: _FORWARDS[way] for letter, way in now.items()}
     return Stack(
         voxels=np.ascontiguousarray(voxels),
-        spacing_mm=(now.mm["z"], now.mm["y"], now.mm["x"]),
-        orientation="".join(_name(now.world.get(letter)) for letter in "zyx"),
-        stored="".join(_name(space.world.get(letter)) for letter in "zyx"),
+        spacing_mm=(space.mm[was["z"]], space.mm[was["y"]], space.mm[was["x"]]),
+        orientation="".join(now.get(letter, "?") for letter in "zyx"),
+        stored="".join(space.world.get(letter, "?") for letter in "zyx"),
         diagonal=space.diagonal,
         placed=placed,
     )
@@ -184,23 +201,16 @@ def pair(path: Path) -> tuple[Path, Path]:
     return path, path
 
 
-def _open_nifti(path: Path) -> Any:
-    import nibabel
-
+def _open_nifti(path: Path) -> tuple[Any, str | io.BytesIO]:
+    """Give the header, and where the voxels are: a name that nibabel goes by, or the content."""
     header, path = pair(path)
     for one, other in ((header, path), (path, header)):
         beside = f"put it beside {other.name}, which needs it"
         require_content(one, beside if other.is_file() else FIND_FILE)
-    zipped = _is_gzip(path)
-    is_named = zipped == path.name.lower().endswith(".gz")
-    with damage(header), np.errstate(all="ignore"):
-        if header != path:
-            image: Any = _load_pair(header, path)
-        else:
-            image = nibabel.load(path) if is_named else _load_misnamed(path, zipped)
-        shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
-    if not isinstance(image, nibabel.AnalyzeImage):  # which NIfTI's classes are, too
-        raise RecordError("is not NIfTI", where=path, got=type(image).__name__, expected=".nii.gz")
+    with damage(header, expected=".nii, .nii.gz, or a pair .hdr and .img"):
+        found = _header(header, alone=header == path)
+        shape, dtype = tuple(map(int, found.get_data_shape())), found.get_data_dtype()
+        before = min(max(int(found.get_data_offset()), 0), SPARE_BYTES)
     if dtype.kind not in "buif" or min(shape, default=0) < 1:
         raise RecordError(
             "holds no plain intensities",
@@ -208,64 +218,41 @@ def _open_nifti(path: Path) -> Any:
             got=f"{dtype} {shape}",
             expected="one real number a voxel, no axis of length 0",
         )
-    limit = path.stat().st_size * (DEFLATE_LIMIT if zipped else 1)
-    if math.prod(shape) * dtype.itemsize > limit:  # before a damaged header claims all memory
+    zipped, bytes_ = _is_gzip(path), math.prod(shape) * dtype.itemsize
+    on_disk = path.stat().st_size
+    if bytes_ > on_disk * (DEFLATE_LIMIT if zipped else 1):  # before it claims all memory
         raise RecordError(
             "the file is shorter than its header says",
             where=path,
-            got=f"{path.stat().st_size} bytes on disk",
-            expected=f"{math.prod(shape) * dtype.itemsize} bytes of voxels {shape}",
+            got=f"{on_disk} bytes on disk",
+            expected=f"{bytes_} bytes of voxels {shape}",
             fix=AGAIN,
         )
-    claimed = math.prod(shape) * (dtype.itemsize + VOXEL_BYTES)
+    claimed = bytes_ + math.prod(shape) * VOXEL_BYTES
     refuse_large(claimed, path, f"its header ({' x '.join(map(str, shape))} voxels)")
-    if not zipped:
-        return image
-    before = min(max(int(image.dataobj.offset), 0), SPARE_BYTES)
-    content = _decompress(path, before + math.prod(shape) * dtype.itemsize + SPARE_BYTES)
-    with damage(path):
-        alone = header == path
-        return type(image).from_bytes(content) if alone else _load_pair(header, path, content)
+    if zipped:
+        return found, io.BytesIO(_decompress(path, before + bytes_ + SPARE_BYTES))
+    misnamed = path.suffix.lower() == ".gz"
+    return found, io.BytesIO(path.read_bytes()) if misnamed else str(path)
+
+
+def _header(path: Path, *, alone: bool) -> Any:
+    from nibabel import Nifti1Image, Nifti1Pair, Nifti2Image, Nifti2Pair, Spm2AnalyzeImage
+
+    with gzip.open(path) if _is_gzip(path) else path.open("rb") as file:
+        start = file.read(HEADER_BYTES)
+    for image in (
+        (Nifti1Image, Nifti2Image) if alone else (Nifti1Pair, Nifti2Pair, Spm2AnalyzeImage)
+    ):
+        kind = image.header_class
+        if kind.may_contain_header(start):
+            return kind(start[: kind.template_dtype.itemsize])
+    raise ValueError("no header of NIfTI or Analyze")
 
 
 def _is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-
-
-def _load_pair(header: Path, path: Path, voxels: bytes | None = None) -> Any:
-    """Open a header and, where they are not given, leave the voxels to be read from their file."""
-    import nibabel
-    from nibabel.fileholders import FileHolder
-
-    if header.stat().st_size > SPARE_BYTES:
-        refuse_large(math.inf, header, "its header")
-    start = _decompress(header, SPARE_BYTES) if _is_gzip(header) else header.read_bytes()
-    kinds = (nibabel.Nifti1Pair, nibabel.Nifti2Pair, nibabel.Spm2AnalyzeImage)
-    for kind in kinds:
-        if kind.header_class.may_contain_header(start[:HEADER_BYTES]):
-            held = {"filename": str(path)} if voxels is None else {"fileobj": io.BytesIO(voxels)}
-            files = {
-                "header": FileHolder(fileobj=io.BytesIO(start)),
-                "image": FileHolder(**held),
-                "mat": FileHolder(fileobj=io.BytesIO()),
-            }
-            return kind.from_file_map(files)
-    raise ValueError("no header of NIfTI or Analyze")
-
-
-def _load_misnamed(path: Path, zipped: bool) -> Any:
-    """Open a gzip file that is called .nii, or a plain one called .nii.gz; nibabel goes by name."""
-    import nibabel
-
-    with gzip.open(path) if zipped else path.open("rb") as file:
-        start = file.read(HEADER_BYTES)
-        file.seek(0)
-        for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
-            if kind.header_class.may_contain_header(start):
-                # voxels of a gzip file are read later, under a limit
-                return kind.from_stream(file) if zipped else kind.from_bytes(file.read())
-    raise ValueError("no NIfTI header")
 
 
 def _decompress(path: Path, limit: int) -> bytes:
@@ -310,65 +297,8 @@ def _to_tzyx(voxels: np.ndarray, letters: list[str]) -> np.ndarray:
     return np.expand_dims(voxels.transpose(order), missing)
 
 
-def _directions(columns: np.ndarray) -> dict[int, tuple[int, int]]:
-    """Axis of the file to (body axis it is nearest to, +1 or -1); each body axis once."""
-    from nibabel.orientations import io_orientation
-
-    affine = np.eye(4)
-    affine[:3, :3] = columns
-    nearest = io_orientation(affine)
-    return {
-        number: (int(body), int(sign))
-        for number, (body, sign) in enumerate(nearest)
-        if np.isfinite(body)
-    }
-
-
-def _is_diagonal(column: np.ndarray) -> bool:
-    cosines = np.sort(np.abs(column) / np.linalg.norm(column))
-    return bool(cosines[2] - cosines[1] < 0.1)
-
-
-def _turn(voxels: np.ndarray, space: Space) -> tuple[np.ndarray, Space]:
-    """Swap x and y so that x is the one nearest to right, then flip what grows backwards."""
-    mm, world = space.mm, space.world
-    if "x" in world and "y" in world and world["x"][0] > world["y"][0]:
-        voxels = voxels.swapaxes(2, 3)
-        mm = {**mm, "x": mm["y"], "y": mm["x"]}
-        world = {**world, "x": world["y"], "y": world["x"]}
-    return _flip(voxels, replace(space, mm=mm, world=world))
-
-
-def _stand(voxels: np.ndarray, space: Space) -> tuple[np.ndarray, Space]:
-    """Order axes so that x, y, z are nearest to right, anterior, superior, then flip likewise."""
-    mm, world = space.mm, space.world
-    if len(world) == 3:
-        old = dict(zip("xyz", sorted(world, key=lambda letter: world[letter][0]), strict=True))
-        order = [0, *("tzyx".index(old[letter]) for letter in "zyx")]
-        voxels = voxels.transpose(order)
-        mm = {new: mm[letter] for new, letter in old.items()}
-        world = {new: world[letter] for new, letter in old.items()}
-    return _flip(voxels, replace(space, mm=mm, world=world))
-
-
-def _flip(voxels: np.ndarray, space: Space) -> tuple[np.ndarray, Space]:
-    world = space.world
-    backwards = tuple(
-        number for number, letter in enumerate("tzyx") if letter in world and world[letter][1] < 0
-    )
-    forwards = {letter: (body, 1) for letter, (body, _) in world.items()}
-    return np.flip(voxels, backwards), replace(space, world=forwards)
-
-
-def _name(direction: tuple[int, int] | None) -> str:
-    if direction is None:
-        return "?"
-    body, sign = direction
-    return ("RAS" if sign > 0 else "LPI")[body]
-
-
-def _spatial_unit(image: Any) -> str:
+def _spatial_unit(header: Any) -> str:
     try:
-        return str(image.header.get_xyzt_units()[0])
+        return str(header.get_xyzt_units()[0])
     except (KeyError, AttributeError):  # Analyze has no units: millimetres by habit
         return "unknown"
