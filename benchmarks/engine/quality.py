@@ -125,7 +125,8 @@ def rebuilt(learner: Any, x: Any, order: Any) -> Any:
     everyone = torch.ones(len(x), dtype=torch.bool)
     batch = Batch(ids=torch.arange(len(x)), inputs={"ecg": x}, present={"ecg": everyone})
     seen = learner.model(batch.with_inputs(batch.inputs, {"ecg": hidden}))
-    return learner.charged["masked"][0].reconstruct(seen)
+    tokens, mask = seen.tokens["ecg"], seen.batch.masks["ecg"]
+    return learner.charged["masked"][0].rebuild(tokens, mask)
 
 
 def plainly(cohort: Path, way: str, seed: int, out: Path) -> None:

@@ -516,7 +516,7 @@ class PairGraph(Protocol):
     def possible(self) -> Sequence[tuple[str, str]]:
         """Every pair it may ever align, each once."""
 
-    def __call__(self, embeddings: Embeddings, batch: Batch) -> dict[tuple[str, str], float]: ...
+    def __call__(self, embeddings: Embeddings, batch: Batch, /) -> dict[tuple[str, str], float]: ...
 
 
 class Sampler(Protocol):

@@ -105,21 +105,23 @@ def masked_modelling(
     """
     if signal.ndim == 4 and signal.shape[1] == 1:
         signal = signal[:, 0]
-    _check(predicted_patches, signal, patch, ncc_weight)
+    _check(predicted_patches, signal, patch, ncc_weight, mask)
     predicted, truth = widen(predicted_patches), widen(signal)
     if leads is not None:
         truth = truth.masked_fill(~leads[..., None], 0.0)
         absent = ~charged_patches(leads, predicted.shape[1])
         predicted = predicted.masked_fill(absent[..., None], 0.0)
-    squared = (predicted - patchify(truth, patch)) ** 2
-    correlation = lead_correlation(unpatchify(predicted, truth.shape[1]), truth)
-    if leads is None:
-        error = squared.mean() if mask is None else _over_hidden(squared, mask)
-        return (1 - ncc_weight) * error + ncc_weight * (1 - correlation.mean())
-    if mask is not None:
-        _check_mask(mask, squared)
-    error = _mean_over(squared.mean(-1), charged_patches(leads, squared.shape[1], mask))
-    return (1 - ncc_weight) * error + ncc_weight * (1 - _mean_over(correlation, leads))
+    squared = (predicted - truth.reshape(predicted.shape)) ** 2
+    correlation = lead_correlation(predicted.reshape(truth.shape), truth)
+    if leads is not None:
+        error = _mean_over(squared.mean(-1), charged_patches(leads, squared.shape[1], mask))
+        agreement = _mean_over(correlation, leads)
+    else:
+        charged = squared if mask is None else squared[mask]
+        if mask is not None and len(charged) == 0:
+            raise MedmclError("the mask hides no patch, so there is nothing to rebuild")
+        error, agreement = charged.mean(), correlation.mean()
+    return (1 - ncc_weight) * error + ncc_weight * (1 - agreement)
 
 
 def charged_patches(leads: Tensor, patches: int, mask: Tensor | None = None) -> Tensor:
@@ -151,7 +153,7 @@ def mean_modelling(
         mask: As there; the mean is then that of the hidden patches, as many in every row.
         leads: As there; the mean is then that of what is charged in each row.
     """
-    patches = patchify(widen(signal.detach()), patch)
+    patches = widen(signal.detach()).reshape(len(signal), -1, patch)
     if leads is not None:
         charged = charged_patches(leads, patches.shape[1], mask)
         kept = charged[..., None]
@@ -162,16 +164,6 @@ def mean_modelling(
     judged = patches if mask is None else patches[mask]
     spread = judged.reshape(len(signal), -1).var(1, correction=0).mean()
     return (1 - ncc_weight) * spread + ncc_weight
-
-
-def patchify(signal: Tensor, patch: int) -> Tensor:
-    """Cut (B, L, S) into lead-major patches (B, L * S / patch, patch)."""
-    return signal.reshape(len(signal), -1, patch)
-
-
-def unpatchify(patches: Tensor, leads: int) -> Tensor:
-    """Join lead-major patches (B, T, patch) to (B, L, S)."""
-    return patches.reshape(len(patches), leads, -1)
 
 
 def lead_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -192,24 +184,9 @@ def _mean_over(values: Tensor, which: Tensor) -> Tensor:
     return (values.masked_fill(~which, 0.0).sum(1) / counts).mean()
 
 
-def _over_hidden(squared: Tensor, mask: Tensor) -> Tensor:
-    _check_mask(mask, squared)
-    hidden = squared[mask]
-    if len(hidden) == 0:
-        raise MedmclError("the mask hides no patch, so there is nothing to rebuild")
-    return hidden.mean()
-
-
-def _check_mask(mask: Tensor, squared: Tensor) -> None:
-    if mask.dtype != torch.bool or mask.shape != squared.shape[:2]:
-        raise MedmclError(
-            "mask must be bool, one a patch",
-            got=f"{mask.dtype} {tuple(mask.shape)}",
-            expected=f"bool {tuple(squared.shape[:2])}",
-        )
-
-
-def _check(predicted: Tensor, signal: Tensor, patch: int, ncc_weight: float) -> None:
+def _check(
+    predicted: Tensor, signal: Tensor, patch: int, ncc_weight: float, mask: Tensor | None
+) -> None:
     if signal.ndim != 3:
         raise MedmclError("signal must have shape (B, L, S) or (B, 1, L, S)",
                           got=tuple(signal.shape))  # fmt: skip
@@ -225,6 +202,10 @@ def _check(predicted: Tensor, signal: Tensor, patch: int, ncc_weight: float) -> 
                           got=tuple(predicted.shape), expected=expected)  # fmt: skip
     if not 0 <= ncc_weight <= 1:
         raise MedmclError("ncc_weight must lie in [0, 1]", got=ncc_weight)
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != expected[:2]):
+        raise MedmclError("mask must be bool, one a patch",
+                          got=f"{mask.dtype} {tuple(mask.shape)}",
+                          expected=f"bool {expected[:2]}")  # fmt: skip
 
 
 class Masked(nn.Module):
@@ -270,11 +251,7 @@ class Masked(nn.Module):
             settings.decoder, shape.widths[name], grid, self.patch * self.spanned
         )
 
-    def forward(
-        self,
-        seen: Mapping[str, Embeddings],
-        batch: Batch,  # noqa: ARG002  (the contract's signature)
-    ) -> dict[str, Term]:
+    def forward(self, seen: Mapping[str, Embeddings], _: Batch) -> dict[str, Term]:
         """Give one term, or none if no row is present."""
         name, embeddings = self.settings.modality, seen[self.settings.view]
         rows, leads = self._charged(embeddings), embeddings.batch.leads.get(name)
@@ -282,23 +259,24 @@ class Masked(nn.Module):
             return {}
         mask, leads = embeddings.batch.masks[name][rows], None if leads is None else leads[rows]
         hidden = self._hidden(mask)
-        predicted = self._lead_major(self.decoder(embeddings.tokens[name][rows], mask))
+        predicted = self.rebuild(embeddings.tokens[name][rows], mask)
         signal = embeddings.batch.inputs[name][rows]
         judged = (self.patch, self.settings.ncc_weight)
         value = masked_modelling(predicted, signal, *judged, mask=hidden, leads=leads)
         chance = mean_modelling(signal, *judged, mask=hidden, leads=leads)
         return {self.terms[0]: Term(value, len(rows), chance=chance)}
 
-    def reconstruct(self, embeddings: Embeddings) -> Tensor:
-        """Give the rebuilt patches of every row, (B, T, patch); absent rows mean nothing."""
-        name = self.settings.modality
-        patches = self.decoder(embeddings.tokens[name], embeddings.batch.masks[name])
-        return self._lead_major(patches)
+    def rebuild(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Give the patches of visible tokens (B, V, E) as the decoder rebuilds them.
 
-    def _lead_major(self, patches: Tensor) -> Tensor:
-        """Order patches that span all leads lead by lead, (B, L * T, patch)."""
-        if self.spanned == 1:
-            return patches
+        Args:
+            tokens: As `MaskedDecoder` takes them.
+            mask: (B, T) bool, True = hidden.
+
+        Returns:
+            Patches, lead by lead also where they span all leads, (B, L * T, patch).
+        """
+        patches: Tensor = self.decoder(tokens, mask)
         rows, times, _ = patches.shape
         by_lead = patches.reshape(rows, times, self.spanned, self.patch).transpose(1, 2)
         return by_lead.reshape(rows, self.spanned * times, self.patch)

@@ -45,7 +45,11 @@ class Multiway(nn.Module):
     def __init__(self, settings: MultiwaySettings, shape: ModelShape) -> None:
         super().__init__()
         self.settings = settings
-        self.names = named_modalities(settings, shape)
+        asked = tuple(shape.inputs) if settings.modalities == "all" else settings.modalities
+        self.names = tuple(lookup("modality", name, shape.inputs.keys()) for name in asked)
+        if len(self.names) < 2 or len(set(self.names)) < len(self.names):
+            got = ", ".join(self.names)
+            raise ConfigError("at least two different modalities are needed", got=got)
         self.views: tuple[str, ...] = (settings.view,)
         self.scale = LogitScale(settings.scale)
 
@@ -63,28 +67,19 @@ class Whole(Multiway, ABC):
         super().__init__(settings, shape)
         self.terms: tuple[str, ...] = (f"{self.name}/{'+'.join(self.names)}",)
 
-    def forward(
-        self,
-        seen: Mapping[str, Embeddings],
-        batch: Batch,  # noqa: ARG002  (the contract's signature)
-    ) -> dict[str, Term]:
+    def forward(self, seen: Mapping[str, Embeddings], _: Batch) -> dict[str, Term]:
         """Give one term, or none with fewer than two rows."""
         (view,) = self.views
-        rows = rows_with_all(seen[view], self.names, view)
+        for name in self.names:
+            require_pooled(seen[view], name, view)
+        rows = seen[view].batch.rows(*self.names)
         if len(rows) < 2:
             return {}
-        points = [seen[view].pooled[name][rows] for name in self.names]
-        chance = self.others * info_nce_chance(len(rows))
-        return {self.terms[0]: Term(self.charge(points), len(rows), chance=chance)}
-
-    @property
-    def others(self) -> int:
-        """Exponent of the rows that an anchor is compared with."""
-        return 1
+        return {self.terms[0]: self.charge([seen[view].pooled[name][rows] for name in self.names])}
 
     @abstractmethod
-    def charge(self, points: list[Tensor]) -> Tensor:
-        """Give the loss of points (rows, D) each; rows of one number belong together."""
+    def charge(self, points: list[Tensor]) -> Term:
+        """Give the term of points (rows, D) each; rows of one number belong together."""
 
 
 def stacked(embeddings: Many, normalise: bool = True) -> Tensor:
@@ -99,25 +94,6 @@ def stacked(embeddings: Many, normalise: bool = True) -> Tensor:
         raise MedmclError("at least 2 modalities are needed", got=len(points))
     whole = torch.stack(comparable(points))
     return functional.normalize(whole, dim=-1) if normalise else whole
-
-
-def named_modalities(settings: MultiwaySettings, shape: ModelShape) -> tuple[str, ...]:
-    """Modalities that are taken together; `ConfigError` if one has no tower or stands twice."""
-    if settings.modalities == "all":
-        names = tuple(shape.inputs)
-    else:
-        names = tuple(lookup("modality", n, {m: m for m in shape.inputs})
-                      for n in settings.modalities)  # fmt: skip
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ConfigError("at least two different modalities are needed", got=", ".join(names))
-    return names
-
-
-def rows_with_all(embeddings: Embeddings, names: Sequence[str], view: str) -> Tensor:
-    """Numbers of the rows that have every modality named, (rows,)."""
-    for name in names:
-        require_pooled(embeddings, name, view)
-    return embeddings.batch.rows(*names)
 
 
 MOST_LOGITS = 2**28
@@ -212,15 +188,12 @@ class Symile(Whole):
     name = "symile"
     settings: SymileSettings
 
-    @property
-    def others(self) -> int:
-        """All others apart, where every combination of their rows is compared."""
-        return 1 if self.settings.negatives == "shifted" else len(self.names) - 1
-
-    def charge(self, points: list[Tensor]) -> Tensor:
+    def charge(self, points: list[Tensor]) -> Term:
         """See `symile`."""
-        wider = points[0].shape[1] ** ((len(points) - 2) / 2) if self.settings.rescale else 1.0
-        return symile(points, wider * self.scale(), self.settings.negatives)
+        rows, others, negatives = len(points[0]), len(points) - 1, self.settings.negatives
+        wider = points[0].shape[1] ** ((others - 1) / 2) if self.settings.rescale else 1.0
+        chance = (1 if negatives == "shifted" else others) * info_nce_chance(rows)
+        return Term(symile(points, wider * self.scale(), negatives), rows, chance=chance)
 
 
 def gram(
@@ -308,14 +281,14 @@ class Gram(Whole):
 
     def __init__(self, settings: GramSettings, shape: ModelShape) -> None:
         super().__init__(settings, shape)
-        numbers = {name: number for number, name in enumerate(self.names)}
-        anchor = settings.anchor
-        self.anchor = 0 if anchor is None else lookup("modality", anchor, numbers)
+        anchor = self.names[0] if settings.anchor is None else settings.anchor
+        self.anchor = self.names.index(lookup("modality", anchor, self.names))
 
-    def charge(self, points: list[Tensor]) -> Tensor:
+    def charge(self, points: list[Tensor]) -> Term:
         """See `gram`."""
-        settings = self.settings
-        return gram(points, self.scale(), self.anchor, settings.cosine, settings.eps)
+        rows, settings = len(points[0]), self.settings
+        value = gram(points, self.scale(), self.anchor, settings.cosine, settings.eps)
+        return Term(value, rows, chance=info_nce_chance(rows))
 
 
 class CentroBind(Multiway):
@@ -337,11 +310,7 @@ class CentroBind(Multiway):
         super().__init__(settings, shape)
         self.terms: tuple[str, ...] = tuple(f"centrobind/{name}" for name in self.names)
 
-    def forward(
-        self,
-        seen: Mapping[str, Embeddings],
-        _: Batch,
-    ) -> dict[str, Term]:
+    def forward(self, seen: Mapping[str, Embeddings], _: Batch) -> dict[str, Term]:
         """Give a term for each modality with at least two rows that have another one too."""
         embeddings, scale = seen[self.settings.view], self.scale()
         for name in self.names:
@@ -350,12 +319,9 @@ class CentroBind(Multiway):
         own = batch.own or slice(None)
         present = torch.stack([batch.present[name][own] for name in self.names])
         known = np.stack([batch.values(batch.present[name]) for name in self.names])
-        points = torch.stack(
-            [
-                _present(embeddings.pooled[n], here)
-                for n, here in zip(self.names, present, strict=True)
-            ]
-        )
+        shown = torch.stack([embeddings.pooled[name] for name in self.names])
+        # Absent ones are zeros, whatever stands there.
+        points = functional.normalize(torch.where(present[..., None], shown, 0.0), dim=-1)
         charged: dict[str, tuple[Tensor, int]] = {}
         for number, term in enumerate(self.terms):
             rows = np.flatnonzero(known[number] & (known.sum(0) > 1))
@@ -369,8 +335,3 @@ class CentroBind(Multiway):
             name: Term(value, count, 1 / len(charged), info_nce_chance(count))
             for name, (value, count) in charged.items()
         }
-
-
-def _present(x: Tensor, here: Tensor) -> Tensor:
-    """Unit points, zeros where absent, whatever stands there."""
-    return functional.normalize(torch.where(here[:, None], x, 0.0), dim=1)

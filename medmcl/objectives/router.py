@@ -165,11 +165,7 @@ class RouterBalance(nn.Module):
         if not self.terms:
             raise ConfigError("nothing is charged", where="objective 'router'")
 
-    def forward(
-        self,
-        seen: Mapping[str, Embeddings],
-        batch: Batch,  # noqa: ARG002  (the contract's signature)
-    ) -> dict[str, Term]:
+    def forward(self, seen: Mapping[str, Embeddings], _: Batch) -> dict[str, Term]:
         """Give a term for each loss that is switched on and has tokens."""
         embeddings = seen[self.settings.view]
         found = {name: RouterSums.read(embeddings.stats, name) for name in self.modalities}

@@ -172,11 +172,7 @@ class InModal(nn.Module):
         self.terms: tuple[str, ...] = (f"in_modal/{settings.modality}",)
         self.scale = LogitScale(settings.scale)
 
-    def forward(
-        self,
-        seen: Mapping[str, Embeddings],
-        batch: Batch,  # noqa: ARG002  (the contract's signature)
-    ) -> dict[str, Term]:
+    def forward(self, seen: Mapping[str, Embeddings], _: Batch) -> dict[str, Term]:
         """Give one term, or none with fewer than two rows."""
         name = self.settings.modality
         first, second = (seen[view] for view in self.settings.views)

@@ -10,7 +10,7 @@ import torch
 
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.objectives import build_objective, masked_modelling
-from medmcl.objectives.masked import MaskedDecoder, lead_correlation, patchify, unpatchify
+from medmcl.objectives.masked import MaskedDecoder, lead_correlation
 from medmcl.objectives.settings import DecoderSettings
 
 
@@ -56,7 +56,7 @@ def test_noise_costs_what_the_authors_code_gives(w, value):
 @pytest.mark.parametrize(("w", "value"), [(0, 0.261927), (0.1, 0.235734), (1, 0.0)])
 def test_a_scaled_copy_costs_what_the_authors_code_gives(w, value):
     x, _ = authors_draw()
-    p = 0.5 * patchify(x[:, 0], 100) + 0.1
+    p = 0.5 * x.reshape(2, -1, 100) + 0.1
     assert masked_modelling(p, x, 100, w).item() == pytest.approx(value, abs=1e-5)
 
 
@@ -85,7 +85,7 @@ def test_a_flat_lead_correlates_with_nothing_and_stays_finite():
     signal = torch.full((1, 2, 500), 0.3, device="cpu")
     signal[0, 1] = torch.sin(torch.arange(500.0, device="cpu"))
     predicted = torch.randn(1, 20, 50, device="cpu", requires_grad=True)
-    rebuilt = unpatchify(predicted, 2)
+    rebuilt = predicted.reshape(signal.shape)
     assert lead_correlation(rebuilt, signal)[0, 0].item() == pytest.approx(0, abs=1e-4)
     masked_modelling(predicted, signal, 50, 0.5).backward()
     assert torch.isfinite(predicted.grad).all()
@@ -134,7 +134,7 @@ def test_the_term_is_the_loss_of_the_present_rows(model_shape, make_seen, over):
     view, rows = seen["masked"], batch.present["ecg"]
     mask = view.batch.masks["ecg"][rows]
     expected = masked_modelling(
-        objective.reconstruct(view)[rows],
+        objective.rebuild(view.tokens["ecg"], view.batch.masks["ecg"])[rows],
         view.batch.inputs["ecg"][rows],
         5,
         0.3,
@@ -183,7 +183,8 @@ def test_patches_that_span_all_leads_are_charged_lead_by_lead(model_shape):
     times = samples // patch
     joint = build_objective("masked", SETTINGS, replace(model_shape, num_tokens={"ecg": times}))
     patches = torch.randn(2, times, leads * patch, device="cpu")
-    ordered = joint._lead_major(patches)
+    joint.decoder.forward = lambda tokens, _: tokens
+    ordered = joint.rebuild(patches, torch.zeros(2, times, dtype=torch.bool))
     assert ordered.shape == (2, leads * times, patch)
     for lead in range(leads):
         for time in range(times):
