@@ -20,7 +20,7 @@ import numpy as np
 
 from medmcl.core import members
 from medmcl.core.batch import InputShape
-from medmcl.core.config import Config
+from medmcl.core.config import Config, lookup
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import FIND_FILE, ConfigError, RecordError
 from medmcl.core.findings import Finding
@@ -61,26 +61,14 @@ def tokens_of_run(folder: Path, name: str | None = None) -> Mapping[str, Any]:
         states = {key: one["state"] for key, one in entries.items() if one["kind"] == "text"}
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError("is damaged", where=file, got=error) from None
+    where, fix = f"vocabulary_of: {folder}", "name one of them: vocabulary_name"
     if not states:
-        raise ConfigError(
-            "that run has no text modality",
-            where=f"vocabulary_of: {folder}",
-            got=", ".join(f"{key} ({one['kind']})" for key, one in entries.items()) or "none",
-        )
+        kinds = ", ".join(f"{key} ({one['kind']})" for key, one in entries.items()) or "none"
+        raise ConfigError("that run has no text modality", where=where, got=kinds)
     if name is None and len(states) > 1:
-        raise ConfigError(
-            "that run has several text modalities",
-            where=f"vocabulary_of: {folder}",
-            got=", ".join(states),
-            fix="name one of them: vocabulary_name",
-        )
-    if name is not None and name not in states:
-        raise ConfigError(
-            f"that run has no text modality '{name}'",
-            where=f"vocabulary_of: {folder}",
-            expected=", ".join(states),
-        )
-    found = states[name] if name is not None else next(iter(states.values()))
+        got = ", ".join(states)
+        raise ConfigError("that run has several text modalities", where=where, got=got, fix=fix)
+    found = lookup("text modality", name or next(iter(states)), states, where, fix)
     return dict(found)
 
 
@@ -118,6 +106,15 @@ Tokens = Vocabulary | BytePairs | LocalModel | ClipTokens
 """What turns a text to numbers (``encode``) and a number to what it stands for (``spelling``)."""
 
 
+_STATES: Mapping[str, type[Tokens]] = {
+    "model": LocalModel,
+    "clip": ClipTokens,
+    "merges": BytePairs,
+    "words": Vocabulary,
+}
+"""What only the state of each has."""
+
+
 class Text:
     """Texts: reports, notes, captions; see `medmcl.core.contracts.Adapter`. A raw record: `str`."""
 
@@ -136,10 +133,9 @@ class Text:
     def __init__(self, source: TextSource, settings: TextSettings) -> None:
         self.source, self.settings = source, settings
         self._tokens: Tokens | None = None
-        if settings.model is not None and settings.model.is_dir():
-            self._tokens = LocalModel.from_folder(settings.model)
-        if settings.clip_vocabulary is not None and settings.clip_vocabulary.is_file():
-            self._tokens = ClipTokens.from_file(settings.clip_vocabulary)
+        model, clip = settings.model, settings.clip_vocabulary
+        if (model and model.is_dir()) or (clip and clip.is_file()):
+            self._tokens = self._named()
 
     def read(self, place: RecordRef) -> str:
         """The text of a cell, of several or of a file; an empty cell is an empty text.
@@ -191,28 +187,25 @@ class Text:
 
     def fit(self, raws: Iterable[str]) -> None:
         """Learn the vocabulary; a local model's, CLIP's or a run's is taken as it is."""
+        said = self.settings
+        size, least, lowercase = said.vocabulary, said.min_count, said.lowercase
+        self._tokens = self._named()
+        if self._tokens is None and said.tokeniser == "bpe":
+            self._tokens = BytePairs.learn(raws, size, least, lowercase)
+        elif self._tokens is None:
+            spell = said.tokeniser == "trigrams"
+            self._tokens = Vocabulary.learn(raws, size, least, lowercase, spell)
+
+    def _named(self) -> Tokens | None:
+        """The tokeniser that the recipe names."""
         if self.settings.model is not None:
-            self._tokens = LocalModel.from_folder(self.settings.model)
-        elif self.settings.clip_vocabulary is not None:
-            self._tokens = ClipTokens.from_file(self.settings.clip_vocabulary)
-        elif self.settings.vocabulary_of is not None:
+            return LocalModel.from_folder(self.settings.model)
+        if self.settings.clip_vocabulary is not None:
+            return ClipTokens.from_file(self.settings.clip_vocabulary)
+        if self.settings.vocabulary_of is not None:
             run, name = self.settings.vocabulary_of, self.settings.vocabulary_name
-            self.load_state(tokens_of_run(run, name))
-        elif self.settings.tokeniser == "bpe":
-            self._tokens = BytePairs.learn(
-                raws,
-                size=self.settings.vocabulary,
-                min_count=self.settings.min_count,
-                lowercase=self.settings.lowercase,
-            )
-        else:
-            self._tokens = Vocabulary.learn(
-                raws,
-                size=self.settings.vocabulary,
-                min_count=self.settings.min_count,
-                lowercase=self.settings.lowercase,
-                spell=self.settings.tokeniser == "trigrams",
-            )
+            return _from_state(tokens_of_run(run, name))
+        return None
 
     @property
     def tokens(self) -> Tokens:
@@ -307,16 +300,12 @@ class Text:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
-        kinds: tuple[tuple[str, type[LocalModel] | type[ClipTokens] | type[BytePairs]], ...] = (
-            ("model", LocalModel),
-            ("clip", ClipTokens),
-            ("merges", BytePairs),
-        )
-        for key, kind in kinds:
-            if key in state:
-                self._tokens = kind.from_state(state)
-                return
-        self._tokens = Vocabulary.from_state(state)
+        self._tokens = _from_state(state)
+
+
+def _from_state(state: Mapping[str, Any]) -> Tokens:
+    kind = next((kind for key, kind in _STATES.items() if key in state), Vocabulary)
+    return kind.from_state(state)
 
 
 def _shuffle_sentences(x: Tensor, draws: Tensor, tokens: Tokens) -> Tensor:

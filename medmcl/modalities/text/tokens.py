@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
 import unicodedata
 from collections import Counter
@@ -12,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError, damage
+from medmcl.core.errors import ArtefactError, ConfigError, damage
+from medmcl.core.lazy import import_extra
 
 SPECIAL = ("<pad>", "<unk>", "<cls>", "<end>")
 PIECE = "##"  # marks a piece of a word, as opposed to a whole one
@@ -83,14 +83,14 @@ class Vocabulary:
         for text in texts:
             counts.update(split_words(normalise(text, lowercase)))
         pieces: Counter[str] = Counter()
-        if spell:
-            for word, count in counts.items():
-                for piece in _pieces(word):
-                    pieces[piece] += count
-        room = size - len(SPECIAL)
-        single = {piece for piece in pieces if len(piece) == len(PIECE) + 1}
-        kept = _most_frequent(pieces, 1, single)[: size // 4]
-        words = _most_frequent(counts, min_count)[: room - len(kept)]
+        for word, count in counts.items() if spell else ():
+            for piece in _pieces(word):
+                pieces[piece] += count
+        single = len(PIECE) + 1
+        kept = sorted(pieces, key=lambda one: (len(one) > single, -pieces[one], one))[: size // 4]
+        often = [word for word, count in counts.items() if count >= min_count]
+        words = sorted(often, key=lambda word: (-counts[word], word))
+        words = words[: size - len(SPECIAL) - len(kept)]
         return Vocabulary((*SPECIAL, *kept, *words), lowercase, spell)
 
     def __len__(self) -> int:
@@ -136,14 +136,6 @@ class Vocabulary:
         return cls(tuple(state["words"]), bool(state["lowercase"]), bool(state["spell"]))
 
 
-def _most_frequent(
-    counts: Counter[str], least: int, first: frozenset[str] | set[str] = frozenset()
-) -> list[str]:
-    """By falling count, then alphabet; those in ``first`` before all others."""
-    kept = [word for word, count in counts.items() if count >= least]
-    return sorted(kept, key=lambda word: (word not in first, -counts[word], word))
-
-
 class LocalModel:
     """The tokeniser of a transformers model that lies on disk; nothing is downloaded."""
 
@@ -167,7 +159,7 @@ class LocalModel:
             ExtraNotInstalledError: transformers is not installed.
             ConfigError: The folder holds no tokeniser.
         """
-        transformers = import_transformers()
+        transformers = import_extra("transformers", "text")
         if not folder.is_dir():
             raise ConfigError("there is no such folder", where=folder, fix=COPY_MODEL)
         with damage(folder, "no tokeniser can be read there", error=ConfigError, fix=COPY_MODEL):
@@ -215,20 +207,11 @@ class LocalModel:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> LocalModel:
         """Take back what `state` gave."""
-        transformers = import_transformers()
-        tokenizers = importlib.import_module("tokenizers")  # transformers brings it
+        transformers = import_extra("transformers", "text")
+        tokenizers = import_extra("tokenizers", "text")
         if hashlib.sha256(state["json"].encode()).hexdigest() != state["sha256"]:
             raise ArtefactError("the stored tokeniser was changed", where=state["model"])
         tokeniser = transformers.PreTrainedTokenizerFast(
             tokenizer_object=tokenizers.Tokenizer.from_str(state["json"]), **state["special"]
         )
         return cls(tokeniser, str(state["model"]))
-
-
-def import_transformers() -> Any:
-    """Import what reads local models; `ExtraNotInstalledError` names the extra that brings it."""
-    try:
-        import transformers
-    except ImportError:
-        raise ExtraNotInstalledError("transformers", "text") from None
-    return transformers
