@@ -47,7 +47,7 @@ OPTIONAL = set().union(*(ones for name, ones in EXTRAS.items() if name != "dev")
 
 
 def imports(tree):
-    """Packages that a module imports, also by `import_module` or `importorskip` of a name."""
+    """Packages that a module imports, also by `import_module` and its like of a name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (one.name.split(".")[0] for one in node.names)
@@ -55,7 +55,7 @@ def imports(tree):
             yield str(node.module).split(".")[0]
         elif (
             isinstance(node, ast.Call)
-            and ast.unparse(node.func).endswith(("import_module", "importorskip"))
+            and ast.unparse(node.func).endswith(("import_module", "import_extra", "importorskip"))
             and isinstance(node.args[0], ast.Constant)
         ):
             yield node.args[0].value.split(".")[0]

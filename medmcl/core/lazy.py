@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from medmcl.core.errors import ConfigError, ContractError
+from medmcl.core.errors import ConfigError, ContractError, ExtraNotInstalledError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
@@ -76,6 +76,18 @@ def _installed() -> Any:  # of another type in Python 3.11 than later
     from importlib.metadata import entry_points
 
     return entry_points()
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Import a module that an extra of medmcl brings.
+
+    Raises:
+        ExtraNotInstalledError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ExtraNotInstalledError(module.partition(".")[0], extra) from None
 
 
 def entry_points_of(group: str) -> EntryPoints:

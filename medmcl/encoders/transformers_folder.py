@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from medmcl.core.errors import ArtefactError, ConfigError, damage
-from medmcl.modalities.text.tokens import COPY_MODEL, import_transformers
+from medmcl.core.lazy import import_extra
+from medmcl.modalities.text.tokens import COPY_MODEL
 
 BLOCK = re.compile(r"\.(?:layers?|h|blocks?|stages?)\.(\d+)(?=\.)")
 
@@ -58,7 +59,7 @@ def read_model(folder: Path, reader: Reader, *, pretrained: bool) -> Any:
         ConfigError: What the folder says is no model of this kind.
         ArtefactError: Its weights cannot be read, may run code, or do not fill the model.
     """
-    transformers = import_transformers()
+    transformers = import_extra("transformers", "text")
     local = {"local_files_only": True, "trust_remote_code": False}
     what = f"no {reader.kind} encoder can be built from there"
     expected = f"a model of a type that transformers knows, such as {reader.types}"

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from importlib import import_module
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from medmcl.core.children import begin, deaf_to_ctrl_c
-from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError, MedmclError
+from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
+from medmcl.core.lazy import import_extra
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -34,7 +34,7 @@ def ray_cluster() -> Iterator[None]:
         ExtraNotInstalledError: Ray is not installed.
         ConfigError: The cluster that RAY_ADDRESS names does not answer.
     """
-    was_there = _ray().is_initialized()
+    was_there = import_extra("ray", "ray").is_initialized()
     ray = connect()
     try:
         yield
@@ -50,7 +50,7 @@ def connect() -> Any:
         ExtraNotInstalledError: Ray is not installed.
         ConfigError: The cluster does not answer.
     """
-    ray = _ray()
+    ray = import_extra("ray", "ray")
     if ray.is_initialized():
         return ray
     address = os.environ.get("RAY_ADDRESS", "")
@@ -107,13 +107,6 @@ def map_on_ray(
             fix="see that its nodes have memory, medmcl installed and the same paths",
         ) from None
     return found
-
-
-def _ray() -> Any:
-    try:
-        return import_module("ray")
-    except ImportError:
-        raise ExtraNotInstalledError("ray", "ray") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import ArtefactError, ExtraNotInstalledError
+from medmcl.core.errors import ArtefactError
+from medmcl.core.lazy import import_extra
 
 LARGEST_EPSILON = 1_000
 """With more, an attacker's odds may grow by a factor that no computer can write down."""
@@ -92,9 +93,6 @@ def _gaussian(distance: str, scale: float) -> Any:
 
 
 def _opendp() -> Any:
-    try:
-        import opendp.prelude as dp
-    except ImportError:
-        raise ExtraNotInstalledError("opendp", "dp") from None
+    dp = import_extra("opendp.prelude", "dp")
     dp.enable_features("contrib")  # OpenDP's switch for what is proven but not yet vetted
     return dp

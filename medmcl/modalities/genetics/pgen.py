@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import ExtraNotInstalledError, RecordError
+from medmcl.core.errors import RecordError
+from medmcl.core.lazy import import_extra
 from medmcl.core.limits import most_bytes, refuse_large
 from medmcl.core.plain_text import refuse_unsound_text
 from medmcl.modalities.genetics.parts import (
@@ -93,10 +94,7 @@ class Pgen:
 
 
 def _opened(path: Path, people: int, alleles: np.ndarray) -> Any:
-    try:
-        import pgenlib
-    except ImportError:
-        raise ExtraNotInstalledError("pgenlib", "plink") from None
+    pgenlib = import_extra("pgenlib", "plink")
     try:
         starts = np.concatenate([[0], np.cumsum(alleles)]).astype(np.uintp)
         several = {"allele_idx_offsets": starts} if (alleles != _TWO).any() else {}

@@ -17,10 +17,10 @@ from typing import Any
 from medmcl.core.errors import (
     ArtefactError,
     ConfigError,
-    ExtraNotInstalledError,
     MedmclError,
 )
 from medmcl.core.findings import counted
+from medmcl.core.lazy import import_extra
 from medmcl.engine.signals import EXIT_CODE
 
 
@@ -267,21 +267,17 @@ def typed(words: list[str], folder: str, around: dict[str, str] | None = None) -
 
 
 def _train(job: Job, gpus: int) -> None:
-    try:
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
-    except ImportError:
-        raise ExtraNotInstalledError("ray[train]", "ray") from None
+    train, torch = import_extra("ray.train", "ray"), import_extra("ray.train.torch", "ray")
     notes = Path(f"{job.given['out']}.ray").absolute()  # Ray wants a folder that all machines see
-    trainer = TorchTrainer(
+    trainer = torch.TorchTrainer(
         _rank,
         train_loop_config={"words": job.typed(), "folder": str(Path.cwd())},
-        torch_config=TorchConfig(backend="gloo"),  # of Ray's own; the command has its group
-        scaling_config=ScalingConfig(num_workers=job.ranks, use_gpu=bool(gpus)),
-        run_config=RunConfig(
+        torch_config=torch.TorchConfig(backend="gloo"),  # of Ray's own; the command has its group
+        scaling_config=train.ScalingConfig(num_workers=job.ranks, use_gpu=bool(gpus)),
+        run_config=train.RunConfig(
             name=job.name,
             storage_path=str(notes),
-            failure_config=FailureConfig(max_failures=RESTARTS),
+            failure_config=train.FailureConfig(max_failures=RESTARTS),
         ),
     )
     try:

@@ -21,8 +21,9 @@ from medmcl.core.atomic import file_aside, folder_aside, is_content
 from medmcl.core.batch import InputShape
 from medmcl.core.config import lookup, read_yaml
 from medmcl.core.contracts import traits
-from medmcl.core.errors import ArtefactError, ExtraNotInstalledError
+from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import claimed
+from medmcl.core.lazy import import_extra
 from medmcl.core.limits import parse_json
 from medmcl.core.rng import numpy_generator
 from medmcl.core.sealed import plain
@@ -210,12 +211,9 @@ def _write_torch(network: nn.Module, shape: InputShape, path: Path) -> str:
 
 
 def _write_onnx(network: nn.Module, shape: InputShape, path: Path) -> str:
-    try:
-        import onnx  # noqa: F401  (what torch writes with)
-        import onnxruntime
-        import onnxscript  # noqa: F401  (as well)
-    except ImportError as error:
-        raise ExtraNotInstalledError(str(error.name), "onnx") from error
+    import_extra("onnx", "onnx")  # what torch writes with
+    import_extra("onnxscript", "onnx")  # as well
+    onnxruntime = import_extra("onnxruntime", "onnx")
     file = path.with_name(f"{path.name}.onnx")
     torch.onnx.export(
         _program(network, shape, file), (), file, input_names=["x"], output_names=["vectors"],

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import ExtraNotInstalledError, RecordError
+from medmcl.core.errors import RecordError
+from medmcl.core.lazy import import_extra
 from medmcl.modalities.ecg.files.arrays import only_one, only_row, rows_by_name, take
 from medmcl.modalities.opening import kept
 
@@ -50,11 +51,7 @@ def read_array(path: Path, dataset: str | None, row: int | None) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    try:
-        import h5py
-    except ImportError:
-        raise ExtraNotInstalledError("h5py", "hdf5") from None
-    with h5py.File(path, "r") as file:
+    with import_extra("h5py", "hdf5").File(path, "r") as file:
         yield file
 
 

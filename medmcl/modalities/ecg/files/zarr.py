@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import AGAIN, ExtraNotInstalledError, RecordError, damage
+from medmcl.core.errors import AGAIN, RecordError, damage
+from medmcl.core.lazy import import_extra
 from medmcl.core.limits import most_bytes, parse_json, refuse_large, whole_bytes
 from medmcl.modalities.ecg.files.arrays import only_one, only_row, rows_by_name, take
 
@@ -156,10 +157,7 @@ def _said(folder: Path) -> Mapping[str, Any]:
 
 
 def _opened(path: Path, name: str) -> Any:
-    try:
-        import zarr
-    except ImportError:
-        raise ExtraNotInstalledError("zarr", "zarr") from None
+    zarr = import_extra("zarr", "zarr")
     folder = (path / name).resolve()
     if not folder.is_relative_to(path.resolve()):
         raise RecordError(f"'{name}' lies in another folder", where=path)
