@@ -346,12 +346,8 @@ def find_complexes(rows: np.ndarray) -> np.ndarray:
 
 def _steepness(rows: np.ndarray) -> np.ndarray:
     """Mean steepness over leads, smooth over the width of a QRS, (S,)."""
-    band = band_of(rows, STEEP_HZ)
-    slope = np.empty_like(band)  # as of numpy.gradient
-    np.subtract(band[:, 2:], band[:, :-2], out=slope[:, 1:-1])
-    slope[:, 1:-1] /= 2
-    slope[:, 0], slope[:, -1] = band[:, 1] - band[:, 0], band[:, -1] - band[:, -2]
-    usual = usual_size(np.abs(slope, out=slope))
+    slope = np.abs(np.gradient(band_of(rows, STEEP_HZ), axis=1))
+    usual = usual_size(slope)
     moves = usual > 0
     if not moves.any():
         return np.zeros(rows.shape[1])

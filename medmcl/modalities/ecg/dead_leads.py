@@ -93,14 +93,12 @@ def _still(row: np.ndarray, run: int) -> np.ndarray:
 
 def check_dead(alive: Alive, wanted: Sequence[str], where: str) -> Iterator[Finding]:
     """Each lead that is masked, and each dead one that others give."""
+    fix = "nothing, if the other leads are enough and right; else inputs.NAME.dead_leads: refuse"
     for lead in alive.masked:
-        cause = alive.dead.get(lead, "not derivable")
-        what = f"lead {lead} masked ({cause})"
-        fix = "nothing, if the other leads are enough; else say inputs.NAME.dead_leads: refuse"
+        what = f"lead {lead} masked ({alive.dead.get(lead, 'not derivable')})"
         yield fault("masked_lead", where, what, fix, "warning")
     for lead, cause in alive.dead.items():
         names = sources(lead, alive.record.leads)
         if lead in wanted and names:
             what = f"lead {lead} derived from {' and '.join(names)} ({cause})"
-            fix = "nothing, if the other leads are right; else say inputs.NAME.dead_leads: refuse"
             yield fault("derived_lead", where, what, fix, "warning")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -98,21 +99,15 @@ def _measures(rows: np.ndarray, leads: Sequence[str], rate_hz: float) -> dict[st
     rows = steps.high_pass(steps.resample(rows - level, rate_hz, BEAT_HZ), BEAT_HZ, 0.5)
     beats = find_beats(rows)
     values = _rhythm(beats)
-    if beats.median is None:
+    interval = float(np.median(beats.intervals)) if len(beats.intervals) else 0.0
+    median = beats.median
+    waves = None if median is None else find_waves(median, beats.noise, interval)
+    if median is None or waves is None:
         return values
-    interval = float(np.median(beats.intervals))
-    waves = find_waves(beats.median, beats.noise, interval)
-    if waves is None:
-        return values
-    values |= _intervals(waves, interval)
-    flat = beats.median - waves.level[:, None]
-    each = _amplitudes(flat, waves)
-    values |= {
-        f"{lead}_{what}": float(row[number])
-        for what, row in each.items()
-        for number, lead in enumerate(leads)
-    }
-    values |= _directions(flat, waves, leads)
+    flat = median - waves.level[:, None]
+    values |= _intervals(waves, interval) | _directions(flat, waves, leads)
+    for what, each in _amplitudes(flat, waves).items():
+        values |= {f"{lead}_{what}": float(mv) for lead, mv in zip(leads, each, strict=True)}
     return values | _voltages(values)
 
 
@@ -177,12 +172,9 @@ def _directions(flat: np.ndarray, waves: Waves, leads: Sequence[str]) -> dict[st
 
 def _voltages(values: dict[str, float]) -> dict[str, float]:
     """Sokolow-Lyon (S V1 + larger R of V5, V6) and Cornell (R aVL + S V3) where leads allow."""
-
-    def size(name: str) -> float:
-        return values.get(name, float("nan"))
-
-    deep = max(size("V1_s_mv"), size("V1_q_mv"))
+    size = defaultdict(lambda: float("nan"), values)
+    deep = max(size["V1_s_mv"], size["V1_q_mv"])
     return {
-        "sokolow_mv": deep + max(size("V5_r_mv"), size("V6_r_mv")),
-        "cornell_mv": size("aVL_r_mv") + max(size("V3_s_mv"), size("V3_q_mv")),
+        "sokolow_mv": deep + max(size["V5_r_mv"], size["V6_r_mv"]),
+        "cornell_mv": size["aVL_r_mv"] + max(size["V3_s_mv"], size["V3_q_mv"]),
     }

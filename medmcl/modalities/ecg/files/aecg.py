@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
-from medmcl.modalities.ecg.files.readers import Channels, unit_factor
+from medmcl.modalities.ecg.files.readers import Channels, number_of, unit_factor
 from medmcl.modalities.ecg.files.xml import first, integers, parse, stacked, tag
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -26,7 +26,7 @@ def read_aecg(path: Path) -> Channels:
         RecordError: No series, no time axis, samples that are no numbers, leads of many lengths.
     """
     root = parse(path)
-    sets = [one for series in _series(root) for one in _below(series, "sequenceset")]
+    sets = [one for series in _below(root, "series") for one in _below(series, "sequenceset")]
     sets = [one for one in sets if any(_sequences(one))]
     if not sets:
         has_beats = first(root, "derivedSeries") is not None
@@ -40,13 +40,6 @@ def read_aecg(path: Path) -> Channels:
     chosen = max(read, key=lambda one: one[0][next(iter(one[0]))][1].size)
     note = (f"the longest of {len(read)} sequence sets is read",) if len(read) > 1 else ()
     return stacked(*chosen, path, note)
-
-
-def _series(root: Any) -> Iterator[Any]:
-    """The series of the file itself, in their order."""
-    for part in root:
-        if tag(part) == "component":
-            yield from (one for one in part if tag(one) == "series")
 
 
 def _below(node: Any, name: str) -> Iterator[Any]:
@@ -106,10 +99,5 @@ def _quantity(
     """Number and unit of ``<name value= unit=>``."""
     node = first(value, name)
     said = default if node is None else str(node.get("value", default))
-    try:
-        number = float(said)
-    except ValueError:
-        number = float("nan")
-    if not np.isfinite(number):
-        raise RecordError(f"<{name}> is missing or is not a number", where=path, got=said)
+    number = number_of(said, f"<{name}>", path)
     return number, unit if node is None else str(node.get("unit") or unit)

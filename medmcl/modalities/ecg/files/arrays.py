@@ -1,4 +1,4 @@
-"""ECGs of many people as one array of a file: HDF5, as CODE-15 is delivered, and Zarr."""
+"""ECGs of many people as one array of a file: npy, HDF5, as CODE-15 is delivered, and Zarr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from medmcl.core.errors import RecordError
 from medmcl.core.limits import refuse_large
-from medmcl.modalities.opening import require_row
+from medmcl.modalities.opening import kept, require_row
 
 
 def rows_by_name(names: Any, ids: str, path: Path) -> dict[str, list[int]]:
@@ -45,6 +45,27 @@ def only_row(rows: list[int], ids: str, wanted: str, path: Path) -> int:
             fix="correct row: (a column with these names) or ids: (the data set that has them)",
         )  # fmt: skip
     return rows[0]
+
+
+def read_npy(path: Path, _dataset: None, row: int | None) -> np.ndarray:
+    """Give an array of an npy file, or a row of it, mapped and not loaded.
+
+    Raises:
+        RecordError: It holds no real numbers, or has no such row.
+    """
+    array = _mapped(path)
+    if array.dtype.kind not in "fiu":
+        raise RecordError("must hold real numbers", where=path, got=f"dtype {array.dtype}")
+    if row is None:
+        return array
+    require_row(row, len(array), path)
+    return np.asarray(array[row])
+
+
+@kept(4)
+def _mapped(path: Path) -> np.ndarray:
+    """Map a file once for all its rows."""
+    return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def take(array: Any, name: str, path: Path, row: int | None) -> np.ndarray:

@@ -15,10 +15,12 @@ from medmcl.modalities.ecg.files.readers import Channels, refuse_long
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
 
 _SCP_NUMBERS = (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8)
-_SCP_CODES = {f"5.6.3-9-{n}": lead for n, lead in zip(_SCP_NUMBERS, TWELVE, strict=True)}
-_MDC_CODES = {f"2:{n}": lead for n, lead in zip(_SCP_NUMBERS, TWELVE, strict=True)}
-
-
+_CODES = {
+    code: lead
+    for number, lead in zip(_SCP_NUMBERS, TWELVE, strict=True)
+    for code in (f"5.6.3-9-{number}", f"2:{number}")
+}
+"""Codes of leads by SCP-ECG and by ISO 11073-10101 (MDC)."""
 _BEAT = re.compile(r"median|average|\bavg|template|representative", re.IGNORECASE)
 """Labels of groups that hold one beat, made of many."""
 
@@ -32,11 +34,8 @@ def read_dicom(path: Path) -> Channels:
     """
     dataset = open_dicom(path)
     groups = list(dataset.get("WaveformSequence") or ())
-    usable = [
-        number
-        for number, group in enumerate(groups)
-        if not _BEAT.search(str(group.get("MultiplexGroupLabel", "")))
-    ]
+    labels = [str(group.get("MultiplexGroupLabel", "")) for group in groups]
+    usable = [number for number, label in enumerate(labels) if not _BEAT.search(label)]
     if not usable:
         raise RecordError(
             "holds no ECG waveform" if not groups else "holds median beats only",
@@ -60,8 +59,7 @@ def read_dicom(path: Path) -> Channels:
 
 def _chosen(groups: Sequence[Any], usable: Sequence[int]) -> list[int]:
     """Numbers of the groups that are the record: of one rate, length and beginning."""
-    records: dict[tuple[float, int, float], list[int]] = {}
-    leads: dict[tuple[float, int, float], set[str]] = {}
+    records: dict[tuple[float, int, float], dict[int, set[str]]] = {}
     for number in sorted(usable, key=lambda one: -len(groups[one].ChannelDefinitionSequence)):
         group = groups[number]
         rate, samples = float(group.SamplingFrequency), int(group.NumberOfWaveformSamples)
@@ -70,10 +68,15 @@ def _chosen(groups: Sequence[Any], usable: Sequence[int]) -> list[int]:
             canonical(_name(channel, place))[0]
             for place, channel in enumerate(group.ChannelDefinitionSequence)
         }
-        if not own & leads.setdefault(key, set()):  # a lead a second time is another record
-            records.setdefault(key, []).append(number)
-            leads[key] |= own
-    best = max(records, key=lambda key: (len(leads[key] & {*TWELVE}), key[1] / key[0]))
+        parts = records.setdefault(key, {})
+        if not own & set().union(*parts.values()):  # a lead a second time is another record
+            parts[number] = own
+
+    def held(key: tuple[float, int, float]) -> tuple[int, float]:
+        leads = set().union(*records[key].values()) & {*TWELVE}
+        return len(leads), key[1] / key[0]
+
+    best = max(records, key=held)
     return sorted(records[best])
 
 
@@ -110,15 +113,11 @@ def _check_size(group: Any, path: Path) -> None:
 
 def _name(channel: Any, number: int) -> str:
     """Name of a lead: its meaning if that is a lead, otherwise its code, otherwise its label."""
-    source = (channel.get("ChannelSourceSequence") or [None])[0]
-    meaning = "" if source is None else str(source.get("CodeMeaning", ""))
-    code = "" if source is None else str(source.get("CodeValue", ""))
+    source = (channel.get("ChannelSourceSequence") or [{}])[0]
+    meaning, code = (str(source.get(key, "")) for key in ("CodeMeaning", "CodeValue"))
     label = str(channel.get("ChannelLabel", ""))
-    coded = _SCP_CODES.get(code) or _MDC_CODES.get(code) or code
-    for name in (meaning, coded, label):
-        if name and is_known(name):
-            return name
-    return meaning or label or f"channel {number + 1}"
+    named = (one for one in (meaning, _CODES.get(code, code), label) if one and is_known(one))
+    return next(named, meaning or label or f"channel {number + 1}")
 
 
 def _unit(channel: Any) -> str | None:

@@ -6,14 +6,13 @@ low, cuts rates to whole numbers, and holds no bound on what a header claims.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 
 from medmcl.core.errors import AGAIN, RecordError
 from medmcl.core.limits import whole_bytes
-from medmcl.modalities.ecg.files.readers import Channels, refuse_long
+from medmcl.modalities.ecg.files.readers import Channels, number_of, refuse_long
 from medmcl.modalities.ecg.leads import is_known
 
 _HEAD, _MOST_SIGNALS = 256, 512
@@ -42,15 +41,15 @@ def read_edf(path: Path) -> Channels:
     if head[192:197] == "EDF+D":
         what, fix = "has gaps between its records", "convert it to WFDB"
         raise RecordError(what, where=path, got="EDF+D", expected="EDF or EDF+C", fix=fix)
-    blocks = _whole(head[236:244], "number of records", path)
-    count = _whole(head[252:256], "number of signals", path)
-    seconds = _number(head[244:252], "duration of a record", path)
+    blocks = _whole(head[236:244], "its number of records", path)
+    count = _whole(head[252:256], "its number of signals", path)
+    seconds = number_of(head[244:252], "its duration of a record", path)
     start = _HEAD + count * sum(_FIELDS.values())
     if not 1 <= count <= _MOST_SIGNALS or not seconds > 0 or len(content) < start:
         got = f"{count} signals, records of {seconds:g} s, {len(content)} bytes"
         raise RecordError("has a header that cannot be", where=path, got=got)
     said = _fields(content[_HEAD:start].decode("latin-1"), count)
-    lengths = [_whole(one, "samples of a record", path) for one in said["samples"]]
+    lengths = [_whole(one, "its samples of a record", path) for one in said["samples"]]
     if min(lengths) < 1:
         raise RecordError("has a signal without samples", where=path, got=min(lengths))
     step = sum(lengths)
@@ -107,7 +106,7 @@ def _physical(
 ) -> np.ndarray:
     """Bring stored values to the unit of a signal, by the two points that its header gives."""
     low, high, least, most = (
-        _number(said[name][signal], name.replace("_", " "), path)
+        number_of(said[name][signal], f"its {name.replace('_', ' ')}", path)
         for name in ("physical_min", "physical_max", "digital_min", "digital_max")
     )
     if most == least or high == low:
@@ -118,18 +117,8 @@ def _physical(
     return low + (stored.astype(np.float64) - least) * ((high - low) / (most - least))
 
 
-def _number(text: str, what: str, path: Path) -> float:
-    try:
-        value = float(text.strip().replace(",", "."))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise RecordError(f"its {what} is no number", where=path, got=repr(text))
-    return value
-
-
 def _whole(text: str, what: str, path: Path) -> int:
-    value = _number(text, what, path)
+    value = number_of(text, what, path)
     if value != int(value):
-        raise RecordError(f"its {what} is no whole number", where=path, got=repr(text))
+        raise RecordError(f"{what} is no whole number", where=path, got=repr(text))
     return int(value)

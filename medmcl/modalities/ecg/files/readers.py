@@ -6,6 +6,7 @@ into an `ECGRecord`, whose leads have canonical names and whose signal is in mV.
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,11 @@ from typing import Any, Literal
 import numpy as np
 
 from medmcl.core.errors import RecordError, damage
+from medmcl.core.lazy import Parts
 from medmcl.core.limits import most_bytes, refuse_large, refuse_large_parquet, values_of_groups
 from medmcl.core.plain_text import refuse_unsound_text
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
-from medmcl.modalities.ecg.settings import Reader
+from medmcl.modalities.ecg.settings import WITHOUT_HEADER, Reader
 from medmcl.modalities.opening import kept, require_content, require_row
 
 _RECORD_COLUMNS = (
@@ -255,6 +257,21 @@ def refuse_long(values: float, where: object) -> None:
     refuse_large(values * VALUE_BYTES, where, f"its length ({values:,.0f} values)")
 
 
+def number_of(text: str, what: str, where: object) -> float:
+    """Give the number that a file says; with a point or a comma.
+
+    Raises:
+        RecordError: It says none, or none that is finite.
+    """
+    try:
+        value = float(text.strip().replace(",", "."))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RecordError(f"{what} is missing, or is no number", where=where, got=repr(text))
+    return value
+
+
 _TO_MV = {
     **dict.fromkeys(("mv", "millivolt", "millivolts", "mvolt", "mdc_dim_milli_volt"), 1.0),
     **dict.fromkeys(("uv", "µv", "μv", "microvolt", "microvolts", "uvolt"), 1e-3),
@@ -344,33 +361,45 @@ def read_channels(
     Raises:
         RecordError: Whatever is wrong with the file, in words.
     """
-    from medmcl.modalities.ecg.files import aecg, edf, hdf5, zarr
-    from medmcl.modalities.ecg.files import dicom as ecg_dicom
-    from medmcl.modalities.ecg.files import wfdb as ecg_wfdb
-    from medmcl.modalities.ecg.files import xml as ecg_xml
-
     fix = "replace the file with an intact copy, or name the right reader"
     named = "a table" if reader == "parquet" else reader
     with damage(path, f"cannot be read as {named}", fix=fix):
-        if reader == "wfdb":
-            return ecg_wfdb.read_wfdb(path)
-        if reader == "zarr":
-            return of_array(zarr.read_array(path, dataset, row), path, axes, leads)
-        require_content(path)
-        if reader == "npy":
-            return of_array(_mapped_row(path, row), path, axes, leads)
-        if reader == "hdf5":
-            return of_array(hdf5.read_array(path, dataset, row), path, axes, leads)
+        read = _READERS[reader]
+        if reader not in ("wfdb", "zarr"):  # a record of several files, and a folder
+            require_content(path)
         if reader == "parquet":
-            return read_leads(path, row)
-        readers = {
-            "muse_xml": ecg_xml.read_muse,
-            "ukb_xml": ecg_xml.read_ukb,
-            "aecg": aecg.read_aecg,
-            "dicom": ecg_dicom.read_dicom,
-            "edf": edf.read_edf,
-        }
-        return readers[reader](path)
+            return read(path, row)
+        if reader in WITHOUT_HEADER:
+            return of_array(read(path, dataset, row), path, axes, leads)
+        return read(path)
+
+
+_FILES = "medmcl.modalities.ecg.files"
+_READERS = Parts(
+    {
+        "wfdb": f"{_FILES}.wfdb:read_wfdb",
+        "muse_xml": f"{_FILES}.xml:read_muse",
+        "ukb_xml": f"{_FILES}.xml:read_ukb",
+        "aecg": f"{_FILES}.aecg:read_aecg",
+        "dicom": f"{_FILES}.dicom:read_dicom",
+        "edf": f"{_FILES}.edf:read_edf",
+        "npy": f"{_FILES}.arrays:read_npy",
+        "hdf5": f"{_FILES}.hdf5:read_array",
+        "zarr": f"{_FILES}.zarr:read_array",
+        "parquet": f"{_FILES}.readers:read_leads",
+    }
+)
+_ENDINGS: dict[str, Reader | None] = {
+    **dict.fromkeys((".hea", ".dat"), "wfdb"),
+    ".xml": None,
+    **dict.fromkeys((".dcm", ".dicom"), "dicom"),
+    ".npy": "npy",
+    ".edf": "edf",
+    **dict.fromkeys((".h5", ".hdf5"), "hdf5"),
+    ".zarr": "zarr",
+    **dict.fromkeys((".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz"), "parquet"),
+}
+"""Ending of a path to its reader; of XML the first element says it."""
 
 
 def guess_reader(path: Path) -> Reader:
@@ -378,19 +407,11 @@ def guess_reader(path: Path) -> Reader:
     from medmcl.modalities.ecg.files.xml import guess_dialect
     from medmcl.modalities.ecg.files.zarr import is_store
 
-    name = path.name.lower()
-    endings: dict[str, Reader] = {".dcm": "dicom", ".dicom": "dicom", ".npy": "npy", ".edf": "edf"}
-    endings |= dict.fromkeys((".h5", ".hdf5"), "hdf5")
-    endings[".zarr"] = "zarr"
-    tables = (".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
-    endings |= dict.fromkeys(tables, "parquet")
-    if name.endswith((".hea", ".dat")) or Path(f"{path}.hea").exists():
+    if Path(f"{path}.hea").exists():
         return "wfdb"
-    if name.endswith(".xml"):
-        return guess_dialect(path)
-    for ending, reader in endings.items():
-        if name.endswith(ending):
-            return reader
+    for ending, reader in _ENDINGS.items():
+        if path.name.lower().endswith(ending):
+            return reader or guess_dialect(path)
     if is_store(path):
         return "zarr"
     if not path.suffix:
@@ -398,7 +419,7 @@ def guess_reader(path: Path) -> Reader:
     raise RecordError(
         "the format cannot be told from the ending of the file",
         where=path,
-        expected=f".hea, .xml, {', '.join(endings)}",
+        expected=", ".join(_ENDINGS),
         fix="save it as one of these, or name its reader in a cohort.yaml (reader: wfdb)",
     )
 
@@ -427,15 +448,27 @@ def to_record(
     Raises:
         RecordError: No rate, no unit, two channels of one name, no lead at all.
     """
-    _require_shape(channels, where)
-    names = [canonical(rename.get(name, name)) for name in channels.names]
-    factors, left_out = _factors(channels, names, units, where)
-    kept = [number for number in range(len(names)) if number not in left_out]
-    leads = tuple(names[number][0] for number in kept)
-    if len(set(leads)) < len(leads):
-        double = {lead for lead in leads if leads.count(lead) > 1}
+    if channels.signal.ndim != 2 or 0 in channels.signal.shape:
+        raise RecordError("there is no signal", where=where, got=f"shape {channels.signal.shape}")
+    refuse_long(channels.signal.size, where)
+    rows, leads, scale, stated = [], [], [], []
+    notes = list(channels.notes)
+    for row, (name, unit) in enumerate(zip(channels.names, channels.units, strict=True)):
+        lead, sign = canonical(rename.get(name, name))
+        factor = _factor(unit, units, name, is_known(lead), where)
+        if factor is None:
+            notes.append(f"'{name}' is not a voltage and is left out")
+            continue
+        rows.append(row)
+        leads.append(lead)
+        scale.append(factor * sign)
+        if unit is not None and not _is_unsaid(unit):
+            stated.append(unit)
+    if not rows:
+        raise RecordError("no channel is a voltage", where=where, got=", ".join(channels.names))
+    if double := sorted({lead for lead in leads if leads.count(lead) > 1}):
         raise RecordError(
-            f"lead {', '.join(sorted(double))} stands twice",
+            f"lead {', '.join(double)} stands twice",
             where=where,
             got=", ".join(channels.names),
             fix="name the channels in cohort.yaml: leads: {NAME IN THE FILE: II}",
@@ -445,22 +478,18 @@ def to_record(
         raise RecordError(
             "the sampling rate is not known", where=where, got=rate, fix="state rate_hz"
         )
-    scale = np.array([factors[number] * names[number][1] for number in kept], dtype=np.float64)
-    stated = [unit for unit in (channels.units[number] for number in kept) if unit]
-    stated = [unit for unit in stated if not _is_unsaid(unit)]
-    notes = [f"'{channels.names[number]}' is not a voltage and is left out" for number in left_out]
     with np.errstate(all="ignore"):
-        signal = (channels.signal[kept] * scale[:, None]).astype(
+        signal = (channels.signal[rows] * np.array(scale, dtype=np.float64)[:, None]).astype(
             np.float64 if exact else np.float32
         )
     return ECGRecord(
         signal_mv=signal if trim is None else signal[:, moving(signal)],
-        leads=leads,
+        leads=tuple(leads),
         rate_hz=float(rate),
         units=stated[0] if stated else units or "mV",
         header_rate_hz=channels.rate_hz,
         header_units=stated[0] if stated else None,
-        quality=(*channels.notes, *notes),
+        quality=tuple(notes),
         where=where,
     )
 
@@ -471,50 +500,26 @@ def moving(signal: np.ndarray) -> slice:
     return slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0)
 
 
-def _require_shape(channels: Channels, where: str) -> None:
-    if channels.signal.ndim != 2 or 0 in channels.signal.shape:
-        raise RecordError("there is no signal", where=where, got=f"shape {channels.signal.shape}")
-    refuse_long(channels.signal.size, where)
-
-
-def _factors(
-    channels: Channels, names: list[tuple[str, int]], units: str | None, where: str
-) -> tuple[list[float], list[int]]:
-    """Factor to mV of each channel, and the channels that are no voltage and no lead."""
-    factors, left_out = [], []
-    for number, (unit, (lead, _)) in enumerate(zip(channels.units, names, strict=True)):
-        factor = unit_factor(unit) or (unit_factor(units) if _is_unsaid(unit) else None)
-        if factor is None and (is_known(lead) or _is_unsaid(unit)):
-            raise RecordError(
-                f"the unit of '{channels.names[number]}' is not known",
-                where=where,
-                got=unit,
-                expected="mV, uV or V",
-                fix="state units in cohort.yaml, or write the unit into the file",
-            )
-        factors.append(factor or 0.0)
-        if factor is None:
-            left_out.append(number)
-    if len(left_out) == len(names):
-        raise RecordError("no channel is a voltage", where=where, got=", ".join(channels.names))
-    return factors, left_out
+def _factor(
+    unit: str | None, units: str | None, name: str, is_lead: bool, where: str
+) -> float | None:
+    """What a channel's unit is in mV; None of one that is no voltage and no lead."""
+    factor = unit_factor(unit) or (unit_factor(units) if _is_unsaid(unit) else None)
+    if factor is None and (is_lead or _is_unsaid(unit)):
+        raise RecordError(
+            f"the unit of '{name}' is not known",
+            where=where,
+            got=unit,
+            expected="mV, uV or V",
+            fix="state units in cohort.yaml, or write the unit into the file",
+        )
+    return factor
 
 
 def _is_unsaid(unit: str | None) -> bool:
     if unit is None or unit.strip() == "MV":
         return True
     return unit.strip().lower() in ("", "nu", "adu", "n/a", "unknown")
-
-
-def _mapped_row(path: Path, row: int | None) -> np.ndarray:
-    """Give an array of an npy file, or a row of it, mapped and not loaded."""
-    array = _mapped(path)
-    if array.dtype.kind not in "fiu":
-        raise RecordError("must hold real numbers", where=path, got=f"dtype {array.dtype}")
-    if row is None:
-        return array
-    require_row(row, len(array), path)
-    return np.asarray(array[row])
 
 
 def of_array(array: np.ndarray, path: Path, axes: str, leads: Sequence[str]) -> Channels:
@@ -540,9 +545,3 @@ def of_array(array: np.ndarray, path: Path, axes: str, leads: Sequence[str]) -> 
     refuse_long(array.size, path)
     signal = np.array(array if axes == "LS" else array.T)
     return Channels(names=tuple(leads), units=(None,) * len(leads), signal=signal, rate_hz=None)
-
-
-@kept(4)
-def _mapped(path: Path) -> np.ndarray:
-    """Map a file once for all its rows."""
-    return np.asarray(np.lib.format.open_memmap(path, mode="r"))

@@ -16,7 +16,7 @@ import numpy as np
 
 from medmcl.core.errors import AGAIN, RecordError
 from medmcl.core.limits import refuse_large
-from medmcl.modalities.ecg.files.readers import Channels
+from medmcl.modalities.ecg.files.readers import Channels, number_of
 from medmcl.modalities.opening import require_content
 
 _PER_BYTE, _PER_NODE = 40, 1_000
@@ -276,11 +276,4 @@ def _text(node: Any, name: str, default: str = "") -> str:
 
 
 def _number(node: Any, name: str, path: Path, default: str = "") -> float:
-    text = _text(node, name, default)
-    try:
-        value = float(text.replace(",", "."))
-    except ValueError:
-        raise RecordError(f"<{name}> is missing or is not a number", where=path, got=text) from None
-    if not np.isfinite(value):
-        raise RecordError(f"<{name}> is not finite", where=path, got=text)
-    return value
+    return number_of(_text(node, name, default), f"<{name}>", path)

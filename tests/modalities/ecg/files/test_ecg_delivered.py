@@ -130,7 +130,10 @@ def test_annotations_and_signals_of_other_rates_are_left_out_and_said(tmp_path):
         (lambda b: b[:-100], "is truncated"),
         (lambda b: b"\xffBIOSEMI" + b[8:], "BDF, of 24 bits"),
         (lambda b: b[:192] + b"EDF+D" + b[197:], "gaps between its records"),
-        (lambda b: b[:236] + b"many    " + b[244:], "number of records is no number"),
+        (
+            lambda b: b[:236] + b"many    " + b[244:],
+            "number of records is missing, or is no number",
+        ),
         (lambda b: b[:236] + b"999     " + b[244:], "is truncated"),
         (lambda b: b[:252] + b"0   " + b[256:], "header that cannot be"),
         (lambda b: b[:252] + b"9999" + b[256:], "header that cannot be"),
