@@ -83,8 +83,8 @@ if TYPE_CHECKING:
     from medmcl.evaluation.models.contract import Fitted as Fitted
     from medmcl.evaluation.models.cross_validation import out_of_fold as out_of_fold
     from medmcl.evaluation.models.knn import knn as knn
-    from medmcl.evaluation.models.probe import cox_probe as cox_probe
     from medmcl.evaluation.models.probe import linear_probe as linear_probe
+    from medmcl.evaluation.models.survival_models import cox_probe as cox_probe
     from medmcl.evaluation.models.survival_models import discrete_time_probe as discrete_time_probe
     from medmcl.evaluation.models.zero_shot import ensemble as ensemble
     from medmcl.evaluation.models.zero_shot import zero_shot_classes as zero_shot_classes

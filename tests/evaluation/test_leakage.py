@@ -13,8 +13,7 @@ from medmcl.data.loading.simple_features import SimpleTable
 from medmcl.evaluation import evaluate_task, knn, linear_probe, majority
 from medmcl.evaluation.aspects.tasks.metrics import horizons_of, thresholds_of
 from medmcl.evaluation.models.cross_validation import out_of_fold
-from medmcl.evaluation.models.probe import cox_probe
-from medmcl.evaluation.models.survival_models import discrete_time_probe
+from medmcl.evaluation.models.survival_models import cox_probe, discrete_time_probe
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.protocol.folds import CrossValidation
 from medmcl.evaluation.protocol.guard import record_codes

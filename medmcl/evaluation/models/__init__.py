@@ -12,7 +12,7 @@ MODELS = Parts(
     {
         "linear_probe": "medmcl.evaluation.models.probe:LINEAR_PROBE",
         "knn": "medmcl.evaluation.models.knn:KNN",
-        "cox": "medmcl.evaluation.models.probe:COX",
+        "cox": "medmcl.evaluation.models.survival_models:COX",
         "discrete_time": "medmcl.evaluation.models.survival_models:DISCRETE_TIME",
     },
     group="medmcl.models",

@@ -106,7 +106,8 @@ def beside(*blocks: np.ndarray) -> tuple[np.ndarray, partial[Fitted]]:
     For protocols that take features and a way to fit them; see `combined`.
     """
     arrays = [np.asarray(block, dtype=np.float64) for block in blocks]
-    return np.hstack(arrays), partial(linear_probe, scaling=BlockScaling.of(arrays))
+    widths = tuple(array.shape[1] for array in arrays)
+    return np.hstack(arrays), partial(linear_probe, scaling=BlockScaling(widths))
 
 
 def _kaplan_meier(targets: Targets, rows: np.ndarray, width: int) -> Fitted:

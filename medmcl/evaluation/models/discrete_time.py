@@ -9,6 +9,7 @@ import numpy as np
 from medmcl.core.errors import ConfigError
 from medmcl.evaluation.models.cox import minimise
 from medmcl.evaluation.models.linear_model import LinearModel
+from medmcl.evaluation.models.scaling import Rotation
 
 INTERCEPT_RIDGE = 1e-3
 """Penalty that keeps an interval finite in which all or none of those at risk have the event."""
@@ -102,18 +103,20 @@ def discrete_time_model(
             "a discrete-time model needs an interval and a ridge that is not negative",
             got=f"intervals {intervals}, ridge {ridge}",
         )
-    x, event = np.asarray(features, dtype=np.float64), np.asarray(event, dtype=bool)
-    cuts = interval_ends(event, time, intervals)
-    weights = np.zeros(x.shape[1]) if start is None else start
+    event, cuts = np.asarray(event, dtype=bool), interval_ends(event, time, intervals)
+    x = np.asarray(features, dtype=np.float64)
     if not len(cuts):
-        return _model(0 * weights, cuts, cuts), ("no event in training, constant risk",)
+        return _model(np.zeros(x.shape[1]), cuts, cuts), ("no event in training, constant risk",)
+    rotation = Rotation.of(x) if ridge > 0 else Rotation(x)
+    x = rotation.rows
+    weights = np.zeros(x.shape[1]) if start is None else rotation.inside(start)
     passed, last = _passed(event, np.asarray(time, dtype=np.float64), cuts)
     seen = np.bincount(last[last >= 0], minlength=len(cuts))
     first = np.log((seen + 0.5) / (passed.sum(axis=0) - seen + 0.5))
     problem = _Problem(x, passed, last, first, ridge)
     begin, tolerance = np.concatenate([weights, first]), 1e-9 * max(1, int((last >= 0).sum()))
     solution, converged = minimise(problem, begin, max_steps, tolerance, definite=ridge > 0)
-    model = _model(solution[: x.shape[1]], cuts, solution[x.shape[1] :])
+    model = _model(rotation.back(solution[: x.shape[1]]), cuts, solution[x.shape[1] :])
     return model, () if converged else ("discrete-time fit did not converge",)
 
 

@@ -21,18 +21,12 @@ from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
 from medmcl.evaluation.models.strength import (
     STRENGTHS,
-    alike_notes,
+    choice_notes,
     chosen_strength,
     deciding_cases,
     prior_loss,
-    weighed_notes,
 )
-from medmcl.evaluation.models.survival_models import (
-    Walk,
-    cox_survival,
-    cox_walk,
-    require_survival,
-)
+from medmcl.evaluation.models.survival_models import Walk, cox_probe, cox_walk
 
 LEAST = float(np.log(1e-15))  # log probability that a loss counts at the least
 
@@ -103,7 +97,7 @@ def _fitted(job: _Job, strengths: Sequence[float] | None) -> Fitted:
     if kind == "multiclass":
         return _softmax_probe(job, choices)
     if kind == "survival":
-        return cox_survival(
+        return cox_probe(
             job.x,
             job.targets,
             job.train,
@@ -279,8 +273,7 @@ def _chosen_notes(
 ) -> tuple[str, ...]:
     """What a reader must know of a choice by these outcomes of tuning rows."""
     name = name if len(job.targets.columns) > 1 else ""
-    cases = deciding_cases(job.targets.kind, tuning)
-    return (*weighed_notes(strengths, cases), *alike_notes(best, strengths, name))
+    return choice_notes(best, strengths, deciding_cases(job.targets.kind, tuning), name)
 
 
 def _ridge_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitted:
@@ -320,24 +313,4 @@ def _ridges(x: np.ndarray, y: np.ndarray) -> Ridges:
     return at
 
 
-def cox_probe(
-    features: np.ndarray,
-    targets: Targets,
-    train: np.ndarray,
-    tuning: np.ndarray,
-    *,
-    strengths: Sequence[float] | None = None,
-    refit_on: np.ndarray | None = None,
-) -> Fitted:
-    """Fit a Cox model on frozen features: what `linear_probe` does for a survival task.
-
-    Raises:
-        ConfigError: For a task that is not survival.
-        LeakageError: As `linear_probe`.
-    """
-    require_survival(targets, "cox")
-    return linear_probe(features, targets, train, tuning, strengths=strengths, refit_on=refit_on)
-
-
 LINEAR_PROBE = Model(fit=linear_probe)
-COX = Model(fit=cox_probe, kinds=("survival",))

@@ -10,8 +10,9 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from medmcl.core.atomic import write_atomically
-from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.errors import ConfigError
 from medmcl.core.limits import parse_json
+from medmcl.core.sealed import reading
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.linear_model import LinearModel
 
@@ -37,9 +38,8 @@ def save_risk_model(model: RiskModel, path: Path | str) -> Path:
         "link": fitted.linear.link,
         "chosen": list(fitted.chosen),
         "notes": list(model.notes_),
-        "features": int(model.n_features_in_),
         _NAMES: [str(name) for name in getattr(model, "feature_names_in_", ())],
-        _CLASSES: None if classes is None else [one.item() if hasattr(one, "item") else one
+        _CLASSES: None if classes is None else [one.item() if isinstance(one, np.generic) else one
                                                 for one in classes],
         "class_type": None if classes is None else classes.dtype.str,
     }  # fmt: skip
@@ -64,32 +64,24 @@ def load_risk_model(path: Path | str) -> RiskModel:
 
     from medmcl.evaluation.models.risk_model import RiskModel
 
-    path = Path(path)
-    if not path.is_file():
-        raise ArtefactError("there is no such file", where=path)
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+    with (
+        reading(Path(path), "is not what RiskModel.save wrote, or is damaged"),
+        safe_open(str(path), framework="numpy") as file,
+    ):
+        header = file.metadata() or {}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
         if header.get("schema") != SCHEMA:
             raise ValueError(f"schema {header.get('schema')}, expected {SCHEMA}")
         about = parse_json(header["about"])
-        followed = arrays.pop(_FOLLOWED, None)
-        linear = LinearModel.of(about["link"], arrays)
         model = RiskModel(**about["params"])
-        model.kind_, model.n_features_in_ = about["kind"], int(about["features"])
+        model._followed = arrays.pop(_FOLLOWED, None)
+        linear = LinearModel.of(about["link"], arrays)
+        model._fitted = Fitted.of(linear, tuple(about["chosen"]), tuple(about["notes"]))
+        model.kind_, model.n_features_in_ = about["kind"], linear.width
+        model.strength_ = model._fitted.chosen[0] if model._fitted.chosen else float("nan")
+        model.notes_ = model._fitted.notes
         if about[_CLASSES] is not None:
             model.classes_ = np.array(about[_CLASSES], dtype=np.dtype(about["class_type"]))
-        if len(linear.weights) != model.n_features_in_:
-            raise ValueError(f"{len(linear.weights)} weights for {model.n_features_in_} features")
-    except Exception as error:  # damaged files raise many kinds
-        raise ArtefactError(
-            f"is not a saved RiskModel: {error}", where=path, expected="what RiskModel.save wrote"
-        ) from None
-    if about[_NAMES]:
-        model.feature_names_in_ = np.array(about[_NAMES], dtype=object)
-    model._fitted = Fitted.of(linear, tuple(about["chosen"]), tuple(about["notes"]))
-    model._followed = followed
-    model.strength_ = model._fitted.chosen[0] if model._fitted.chosen else float("nan")
-    model.notes_ = tuple(about["notes"])
+        if about[_NAMES]:
+            model.feature_names_in_ = np.array(about[_NAMES], dtype=object)
     return model

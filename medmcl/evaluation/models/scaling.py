@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,11 +58,6 @@ class BlockScaling:
         scaler = Scaler.of(features)
         each = np.sqrt(np.maximum(self.widths, 1) / max(self.widths))
         return replace(scaler, scale=scaler.scale * np.repeat(each, self.widths))
-
-    @classmethod
-    def of(cls, blocks: Sequence[np.ndarray]) -> BlockScaling:
-        """For blocks (N, E_k) that stand side by side."""
-        return cls(tuple(block.shape[1] for block in blocks))
 
 
 def flat_columns(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:

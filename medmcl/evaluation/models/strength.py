@@ -77,16 +77,19 @@ def chosen_strength(
     return int(np.argmin(losses))
 
 
-def weighed_notes(strengths: Sequence[float], cases: int) -> tuple[str, ...]:
-    """Note that few cases chose among several penalties."""
-    return (WEIGHED,) if len(strengths) > 1 and cases < ENOUGH else ()
-
-
 def alike_notes(strength: float, choices: Sequence[float], name: str = "") -> tuple[str, ...]:
     """Note that the strongest of several penalties was chosen, for a column of that name."""
     if len(choices) < 2 or strength < max(choices):
         return ()
     return (f"{name}: {ALIKE}" if name else ALIKE,)
+
+
+def choice_notes(
+    strength: float, choices: Sequence[float], cases: int, name: str = ""
+) -> tuple[str, ...]:
+    """Note that few cases chose among several penalties, and as `alike_notes`."""
+    weighed = (WEIGHED,) if len(choices) > 1 and cases < ENOUGH else ()
+    return (*weighed, *alike_notes(strength, choices, name))
 
 
 def is_alike(note: str, target: str = "") -> bool:

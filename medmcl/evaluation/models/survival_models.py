@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,12 +16,12 @@ from medmcl.evaluation.models.cox_model import cox_model
 from medmcl.evaluation.models.discrete_time import discrete_time_loss, discrete_time_model
 from medmcl.evaluation.models.linear_model import LinearModel
 from medmcl.evaluation.models.one_thread import one_blas_thread
-from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
-from medmcl.evaluation.models.strength import STRENGTHS, alike_notes, chosen_strength, weighed_notes
+from medmcl.evaluation.models.scaling import Scaler, Scaling
+from medmcl.evaluation.models.strength import STRENGTHS, choice_notes, chosen_strength
 
 
 @one_blas_thread()
-def cox_survival(
+def cox_probe(
     features: np.ndarray,
     targets: Targets,
     train: np.ndarray,
@@ -47,16 +47,15 @@ def cox_survival(
         refit_on: Rows to fit the chosen strength on; default ``train``.
         ties: Likelihood of tied events; the baseline is Breslow's.
         scaling: How columns are scaled before the penalty, learned on the rows fitted on.
+
+    Raises:
+        ConfigError: For a task that is not survival.
+        LeakageError: As `linear_probe`.
     """
-    return _tuned(
-        _Rows.of(features, targets, train, tuning, refit_on),
-        strengths,
-        partial(_cox_path, ties=ties, max_steps=20),
-        lambda x, seen, when, ridge, start: cox_model(
-            x, seen, when, ridge=ridge, ties=ties, start=start
-        ),
-        scaling,
-    )
+    _require_survival(targets, "cox")
+    fit = partial(cox_model, ties=ties)
+    begin = partial(_cox_path, ties=ties, max_steps=20)
+    return _tuned(features, targets, train, tuning, strengths, refit_on, begin, fit, scaling)
 
 
 @one_blas_thread()
@@ -73,7 +72,7 @@ def discrete_time_probe(
     """Fit a discrete-time hazards model; the ridge has the lowest loss on ``tuning``.
 
     The loss is the negative log likelihood of the intervals that tuning rows passed through. What
-    `cox_survival` says of rows, walks and missing events holds here.
+    `cox_probe` says of rows, walks and missing events holds here.
 
     Args:
         features: (N, E).
@@ -88,13 +87,13 @@ def discrete_time_probe(
         ConfigError: For a task that is not survival.
         LeakageError: As `linear_probe`.
     """
-    require_survival(targets, "discrete_time")
-    rows = _Rows.of(features, targets, train, tuning, refit_on)
-    fit = partial(_discrete_time, intervals=intervals)
-    return _tuned(rows, strengths, partial(_discrete_time_path, fit=fit), fit)
+    _require_survival(targets, "discrete_time")
+    fit = partial(discrete_time_model, intervals=intervals)
+    begin = partial(_discrete_time_path, fit=fit)
+    return _tuned(features, targets, train, tuning, strengths, refit_on, begin, fit)
 
 
-def require_survival(targets: Targets, protocol: str) -> None:
+def _require_survival(targets: Targets, protocol: str) -> None:
     """Refuse a task that has no time to an event."""
     if targets.kind != "survival":
         raise ConfigError(
@@ -112,30 +111,30 @@ Walk = Callable[[float], Callable[[np.ndarray], np.ndarray]]
 def cox_walk(
     features: np.ndarray, targets: Targets, train: np.ndarray, *, scaling: Scaling = Scaler.of
 ) -> Walk:
-    """Give the log hazard of `cox_survival` under one strength after another, rows sorted once."""
+    """Give the log hazard of `cox_probe` under one strength after another, rows sorted once."""
     return _walk(features, targets, train, partial(_cox_path, ties="efron"), scaling)
 
 
 def discrete_time_walk(features: np.ndarray, targets: Targets, train: np.ndarray) -> Walk:
     """Give the log hazard of `discrete_time_probe` under one strength after another."""
-    return _walk(features, targets, train, partial(_discrete_time_path, fit=_discrete_time))
+    return _walk(features, targets, train, partial(_discrete_time_path, fit=discrete_time_model))
 
 
 Loss = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 """Of features, events and times."""
-Path = Callable[[float, np.ndarray | None], tuple[np.ndarray, Loss]]
+_Data = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Features, events and times of some rows."""
+_Path = Callable[[float, np.ndarray | None], tuple[np.ndarray, Loss]]
 """Of a strength, and weights to begin with: weights, and their loss on other rows."""
-_Found = tuple[LinearModel, tuple[str, ...]]
-"""A model, and what a reader must know of its fit."""
-_Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray | None], _Found]
-"""Of features, events, times, a strength and weights to begin with."""
-_Begin = Callable[[np.ndarray, np.ndarray, np.ndarray], Path]
-"""Of standardised features, events and times that are fitted on."""
+_Begin = Callable[..., _Path]
+"""Of standardised `_Data` that is fitted on."""
+_Fit = Callable[..., tuple[LinearModel, tuple[str, ...]]]
+"""Of the same, a ridge and a start: a model, and what a reader must know of its fit."""
 
 
 def _cox_path(
     x: np.ndarray, event: np.ndarray, time: np.ndarray, *, ties: Ties, max_steps: int = 50
-) -> Path:
+) -> _Path:
     path = CoxPath(x, event, time, ties=ties)
 
     def at(strength: float, start: np.ndarray | None) -> tuple[np.ndarray, Loss]:
@@ -145,12 +144,39 @@ def _cox_path(
     return at
 
 
-def _discrete_time_path(x: np.ndarray, event: np.ndarray, time: np.ndarray, *, fit: _Fit) -> Path:
+def _discrete_time_path(x: np.ndarray, event: np.ndarray, time: np.ndarray, *, fit: _Fit) -> _Path:
     def at(strength: float, start: np.ndarray | None) -> tuple[np.ndarray, Loss]:
-        model, _ = fit(x, event, time, strength, start)
+        model, _ = fit(x, event, time, ridge=strength, start=start)
         return model.weights[:, 0], partial(discrete_time_loss, model)
 
     return at
+
+
+def _steps(
+    data: _Data, begin: _Begin, scaling: Scaling
+) -> tuple[Scaler, Callable[[float], tuple[np.ndarray, Loss]]]:
+    """Scale rows, and fit them under one strength after another, each from the weights before."""
+    x, event, time = data
+    scaler = scaling(x)
+    last: list[np.ndarray | None] = [None]
+    path = begin(scaler(x), event, time)
+
+    def at(strength: float) -> tuple[np.ndarray, Loss]:
+        weights, loss = path(strength, last[-1])
+        last[:] = [weights]
+        return weights, loss
+
+    return scaler, at
+
+
+def _known(targets: Targets, rows: np.ndarray) -> np.ndarray:
+    """Those of some rows whose event and time are known (indices)."""
+    rows = np.asarray(rows, dtype=np.int64)
+    return rows[targets.complete[rows]]
+
+
+def _of(features: np.ndarray, targets: Targets, rows: np.ndarray) -> _Data:
+    return np.asarray(features[rows], dtype=np.float64), targets.event[rows], targets.time[rows]
 
 
 def _walk(
@@ -160,76 +186,23 @@ def _walk(
     begin: _Begin,
     scaling: Scaling = Scaler.of,
 ) -> Walk:
-    rows = _Rows.of(features, targets, train, np.asarray(train)[:0], None)
-    x, event, time = rows.part(rows.train)
-    scaler = scaling(x)
-    last: list[np.ndarray | None] = [None]
-    path = begin(scaler(x), event, time)
+    targets.refuse_leak("a survival model and its standardisation", train)
+    scaler, fitted = _steps(_of(features, targets, _known(targets, train)), begin, scaling)
 
     def at(strength: float) -> Callable[[np.ndarray], np.ndarray]:
-        weights, _ = path(strength, last[-1])
-        last[:] = [weights]
+        weights, _ = fitted(strength)
         return lambda features: (scaler(features) @ weights)[:, None]
 
     return at
 
 
-def _discrete_time(
-    x: np.ndarray,
-    event: np.ndarray,
-    time: np.ndarray,
-    strength: float,
-    start: np.ndarray | None,
-    intervals: int = 20,
-) -> _Found:
-    rotation = Rotation.of(x)
-    start = None if start is None else rotation.inside(start)
-    model, notes = discrete_time_model(
-        rotation.rows, event, time, ridge=strength, intervals=intervals, start=start
-    )
-    return replace(model, weights=rotation.back(model.weights[:, 0])[:, None]), notes
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of one fit whose time and event are known."""
-
-    x: np.ndarray
-    event: np.ndarray
-    time: np.ndarray
-    train: np.ndarray
-    tuning: np.ndarray
-    final: np.ndarray
-
-    @classmethod
-    def of(
-        cls,
-        features: np.ndarray,
-        targets: Targets,
-        train: np.ndarray,
-        tuning: np.ndarray,
-        refit_on: np.ndarray | None,
-    ) -> _Rows:
-        targets.refuse_leak("a survival model and its standardisation", train, refit_on)
-        targets.refuse_leak("the choice of a survival model's penalty", tuning)
-        known = targets.complete
-        sets = (train, tuning, train if refit_on is None else refit_on)
-        chosen = (part[known[part]] for part in (np.asarray(s, dtype=np.int64) for s in sets))
-        x = np.asarray(features, dtype=np.float64)
-        return cls(x, targets.event, targets.time, *chosen)
-
-    @property
-    def have_events(self) -> bool:
-        """Whether there is an event among the rows fitted on, before and after the choice."""
-        return bool(self.event[self.train].any() and self.event[self.final].any())
-
-    def part(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.x[rows], self.event[rows], self.time[rows]
-
-
 def _tuned(
-    rows: _Rows,
+    features: np.ndarray,
+    targets: Targets,
+    train: np.ndarray,
+    tuning: np.ndarray,
     strengths: Sequence[float] | None,
+    refit_on: np.ndarray | None,
     begin: _Begin,
     fit: _Fit,
     scaling: Scaling = Scaler.of,
@@ -238,38 +211,49 @@ def _tuned(
 
     Each fit starts at the weights before it.
     """
-    if not rows.have_events:
-        return _constant(rows, fit)
-    grid = tuple(strengths or STRENGTHS["survival"])
-    where, events, start = _chosen(rows, grid, begin, scaling)
+    targets.refuse_leak("a survival model and its standardisation", train, refit_on)
+    targets.refuse_leak("the choice of a survival model's penalty", tuning)
+    features, grid = np.asarray(features), tuple(strengths or STRENGTHS["survival"])
+    sets = (train, tuning, train if refit_on is None else refit_on)
+    train, tuning, final = (_known(targets, rows) for rows in sets)
+    if not (targets.event[train].any() and targets.event[final].any()):
+        nobody = np.zeros((1, features.shape[1])), np.zeros(1, dtype=bool), np.zeros(1)
+        model, said = fit(*nobody, ridge=1.0, start=None)
+        return Fitted.of(model, notes=said)
+    where, events, start = _chosen(features, targets, train, tuning, grid, begin, scaling)
     best = grid[where]
-    x, event, time = rows.part(rows.final)
+    x, event, time = _of(features, targets, final)
     scaler = scaling(x)
     x = scaler(x)
-    model, said = fit(x, event, time, best, start)
-    notes = (*weighed_notes(grid, events), *alike_notes(best, grid))
+    model, said = fit(x, event, time, ridge=best, start=start)
+    notes = choice_notes(best, grid, events)
     if not events and len(grid) > 1:
         notes = ("no event in tuning: penalty not tuned",)
-    return Fitted.of(_of_features(model, scaler), (best,), (*notes, *said))
+    plain = LinearModel.scaled(model.link, scaler, model.weights, 0.0)
+    plain = replace(plain, times=model.times, curve=model.curve)
+    return Fitted.of(plain, (best,), (*notes, *said))
 
 
 def _chosen(
-    rows: _Rows, grid: Sequence[float], begin: _Begin, scaling: Scaling
+    features: np.ndarray,
+    targets: Targets,
+    train: np.ndarray,
+    tuning: np.ndarray,
+    grid: Sequence[float],
+    begin: _Begin,
+    scaling: Scaling,
 ) -> tuple[int, int, np.ndarray | None]:
     """Give the place of the best penalty, the events that told it, and the weights found by it.
 
     What it holds of many people goes before the best is fitted.
     """
-    x, event, time = rows.part(rows.train)
-    scaler = scaling(x)
-    x = scaler(x)
-    path = begin(x, event, time)
-    checks, seen, when = rows.part(rows.tuning)
+    scaler, fitted = _steps(_of(features, targets, train), begin, scaling)
+    checks, seen, when = _of(features, targets, tuning)
     checks = scaler(checks)
     fits: list[np.ndarray] = []
 
     def lost(strength: float) -> float:
-        weights, loss = path(strength, fits[-1] if fits else None)
+        weights, loss = fitted(strength)
         fits.append(weights)
         return loss(checks, seen, when)
 
@@ -278,18 +262,5 @@ def _chosen(
     return where, events, fits[where] if fits else None
 
 
-def _constant(rows: _Rows, fit: _Fit) -> Fitted:
-    """The model of rows without an event: constant risk, survival one."""
-    width = rows.x.shape[1]
-    model, _ = fit(np.zeros((1, width)), np.zeros(1, dtype=bool), np.zeros(1), 1.0, None)
-    scaler = Scaler(np.zeros(width), np.ones(width))
-    return Fitted.of(_of_features(model, scaler), notes=("no event in training, constant risk",))
-
-
-def _of_features(model: LinearModel, scaler: Scaler) -> LinearModel:
-    """The model of features before they were standardised."""
-    plain = LinearModel.scaled(model.link, scaler, model.weights, 0.0)
-    return replace(plain, times=model.times, curve=model.curve)
-
-
+COX = Model(fit=cox_probe, kinds=("survival",))
 DISCRETE_TIME = Model(fit=discrete_time_probe, kinds=("survival",))

@@ -69,11 +69,6 @@ class Together:
         has = {name: one if name in names else nothing for name, one in self.present.items()}
         return Together(vectors=self.vectors, present=has)
 
-    def keep(self, flags: np.ndarray) -> Together:
-        """The same where ``flags`` (N, M) is also True."""
-        has = {name: one & flags[:, k] for k, (name, one) in enumerate(self.present.items())}
-        return Together(vectors=self.vectors, present=has)
-
     def blocks(self) -> list[np.ndarray]:
         """Embeddings with zeros where absent, whatever stood there. [(N, E_m)]."""
         return [

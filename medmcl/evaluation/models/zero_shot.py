@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 
 from medmcl.evaluation.metrics.geometry import unit
 
@@ -45,10 +46,7 @@ def zero_shot_classes(
         Radford et al. 2021, arXiv 2103.00020, §3.1. Differs: none.
     """
     directions = np.stack([ensemble(group) for group in prompts])
-    logits = logit_scale * unit(pooled) @ directions.T
-    logits -= logits.max(axis=1, keepdims=True)
-    weights = np.exp(logits)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(logit_scale * unit(pooled) @ directions.T, axis=1))
 
 
 def zero_shot_labels(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -162,17 +163,20 @@ def evaluate_task(
         ValueError: For arrays of the wrong length.
     """
     fit = lookup("protocol", protocol, MODELS).fit
-    methods = {
-        name: one if isinstance(one, Method) else Method(features=one, fit=fit, protocol=protocol)
-        for name, one in features.items()
-    }
-    given = predictions or {}
-    _check_lengths(methods, given, targets, split, subjects)
+    given = {_named(key): one for key, one in (predictions or {}).items()}
+    methods = [
+        (_named(key)[0], one if isinstance(one, Method) else
+         Method(features=one, fit=fit, protocol=protocol))
+        for key, one in features.items()
+    ]  # fmt: skip
+    read = [(name, x) for name, one in methods for x in as_seeds(one.features)]
+    _check_lengths(
+        [*read, *((key[0], one.values) for key, parts in given.items() for one in as_given(parts))],
+        targets, split, subjects,
+    )  # fmt: skip
     _check_split(scored_split, split)
     has = present or {}
-    arrays = [
-        (x, has.get(_name(name))) for name, one in methods.items() for x in as_seeds(one.features)
-    ]
+    arrays = [(x, has.get(name)) for name, x in read]
     known = guarded(targets, split, subjects, arrays, scored_split)
     setting = decide_rows(
         known,
@@ -193,13 +197,13 @@ def evaluate_task(
     fractions = [fraction for fraction in dict.fromkeys(fractions) if fraction not in same]
     most = max(fractions, default=1.0)
     fits = [
-        (_name(name), method, fraction)
+        (name, method, fraction)
         for fraction in fractions
-        for name, method in methods.items()
+        for name, method in methods
         if method.fractions is None or fraction in method.fractions
     ]
-    taken = [key for key in given if (_name(key), same.get(_fraction(key))) not in given]
-    drawn = {*(name for name, *_ in fits), *map(_name, taken)}.intersection(shown)
+    taken = [(name, size) for name, size in given if (name, same.get(size)) not in given]
+    drawn = {name for name, *_ in (*fits, *taken)}.intersection(shown)
     units = sum(len(fits_of(setting, *one[1:])) for one in fits) + len(fits) + len(taken)
     units += _OF_FIGURES * len(drawn) + 1  # one for subgroups and differences
     passed = [0.0]
@@ -210,22 +214,18 @@ def evaluate_task(
             told(passed[0] / units)
 
     tables = [predict(setting, *one, with_variants=one[2] == most, done=done) for one in fits]
-    tables += [
-        take(setting, _name(key), _fraction(key), given[key], predictions_protocol) for key in taken
-    ]
+    tables += [take(setting, *key, given[key], predictions_protocol) for key in taken]
     whole_people = setting.counts_beside().subjects
     tables = [_says_which(table, same, whole_people) for table in tables]
     few = min(dear_draws, bootstrap_draws)
     samplers = Samplers.of(setting, few)
-    largest: dict[str, float] = {}
-    for table in tables:
-        largest[table.method] = max(largest.get(table.method, 0.0), table.fraction)
+    largest = {one.method: one.fraction for one in sorted(tables, key=lambda t: t.fraction)}
     for table in tables:
         full = further_metrics and table.fraction == largest[table.method]
         table.sampled.update(score(setting, table, samplers, table.rows, full=full))
         done()
     rows = [row for table in tables for row in rows_of(setting, table)]
-    first = baseline or next((_name(key) for key in (*methods, *given)), "")
+    first = baseline or next((name for name, _ in (*methods, *given)), "")
     whole = [table for table in tables if table.fraction == largest[table.method]]
     figures = [table for table in whole if table.method in shown]
     found, more = _figures(setting, figures, first, few, done)
@@ -291,12 +291,9 @@ def _remarks(
 def _coinciding(setting: Setting, fractions: Sequence[float]) -> dict[float, float]:
     """Give the fractions that keep the labels of the same people as a larger one, with that one."""
     found: dict[float, float] = {}
-    ordered = sorted(set(fractions), reverse=True)
-    for place, larger in enumerate(ordered):
-        if larger not in found:
-            for smaller in ordered[place + 1 :]:
-                if smaller not in found and setting.same_people(smaller, larger):
-                    found[smaller] = larger
+    for larger, smaller in combinations(sorted(set(fractions), reverse=True), 2):
+        if not {larger, smaller} & {*found} and setting.same_people(smaller, larger):
+            found[smaller] = larger
     return found
 
 
@@ -324,30 +321,21 @@ def _check_split(name: str, split: np.ndarray) -> None:
 
 
 def _check_lengths(
-    methods: Mapping[Any, Method],
-    given: Mapping[Any, Predictions],
+    arrays: Sequence[tuple[str, np.ndarray]],
     targets: Targets,
     split: np.ndarray,
     subjects: np.ndarray,
 ) -> None:
-    size = len(targets.values)
-    lengths = {"split": len(split), "subjects": len(subjects)}
-    arrays: list[tuple[Any, np.ndarray]] = [
-        (name, x) for name, method in methods.items() for x in as_seeds(method.features)
-    ]
-    arrays += [(name, part.values) for name, parts in given.items() for part in as_given(parts)]
     for name, array in arrays:
-        lengths[f"{name!r}"] = len(array)
         if array.ndim != 2:
             raise ValueError(f"{name!r} must have shape (N, columns), got {array.shape}")
-    wrong = {name: length for name, length in lengths.items() if length != size}
+    size = len(targets.values)
+    given = [("split", split), ("subjects", subjects), *((repr(name), x) for name, x in arrays)]
+    wrong = {name: len(one) for name, one in given if len(one) != size}
     if wrong:
         raise ValueError(f"the task has {size} rows, but {wrong}")
 
 
-def _name(key: str | tuple[str, float]) -> str:
-    return key if isinstance(key, str) else key[0]
-
-
-def _fraction(key: str | tuple[str, float]) -> float:
-    return 1.0 if isinstance(key, str) else key[1]
+def _named(key: str | tuple[str, float]) -> tuple[str, float]:
+    """Method and label fraction."""
+    return (key, 1.0) if isinstance(key, str) else key

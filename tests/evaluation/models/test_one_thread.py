@@ -20,7 +20,7 @@ from medmcl.evaluation import evaluate_task
 from medmcl.evaluation.models import probe
 from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.risk_model import RiskModel
-from medmcl.evaluation.models.survival_models import cox_survival, discrete_time_probe
+from medmcl.evaluation.models.survival_models import cox_probe, discrete_time_probe
 
 
 def blas_threads() -> set[int]:
@@ -75,7 +75,7 @@ def survival_task() -> tuple[np.ndarray, Targets]:
 ROWS = np.arange(60)
 FITS: dict[str, Callable[[np.ndarray, Targets], object]] = {
     "linear_probe": lambda x, t: probe.linear_probe(x, t, ROWS[:40], ROWS[40:]),
-    "cox": lambda x, t: cox_survival(x, t, ROWS[:40], ROWS[40:]),
+    "cox": lambda x, t: cox_probe(x, t, ROWS[:40], ROWS[40:]),
     "discrete time": lambda x, t: discrete_time_probe(x, t, ROWS[:40], ROWS[40:]),
     "RiskModel": lambda x, t: RiskModel("survival").fit(x, t.values[:, ::-1]),
     "evaluate_task": lambda x, t: evaluate_task(

@@ -21,7 +21,7 @@ from medmcl.core.errors import ConfigError, LeakageError
 from medmcl.evaluation import c_index, linear_probe
 from medmcl.evaluation.models.outcome import read_outcome
 from medmcl.evaluation.models.risk_model import RiskModel
-from medmcl.evaluation.models.survival_models import cox_survival
+from medmcl.evaluation.models.survival_models import cox_probe
 
 
 def survival(count=200, seed=0):
@@ -84,7 +84,7 @@ def test_on_given_tuning_rows_it_is_the_linear_probe():
     model = RiskModel(kind="survival").fit(x[train], y[train], tuning=(x[tuning], y[tuning]))
     assert model.strength_ == probe.chosen[0]
     assert (model.predict(x[held]) == probe.predict(x[held])[:, 0]).all()
-    curves = cox_survival(x, targets, train, tuning).survival(x[held], model.times_)
+    curves = cox_probe(x, targets, train, tuning).survival(x[held], model.times_)
     assert model.predict_survival_function(x[held]) == pytest.approx(curves, abs=1e-12)
 
     x, labels = classes()

@@ -13,7 +13,6 @@ def test_blocks_have_the_same_summed_variance_and_the_widest_keeps_variance_one(
     assert scaled[:, :2].var(axis=0).sum() == pytest.approx(8)
     assert np.allclose(scaled[:, 2:].var(axis=0), 1)
     assert np.allclose(BlockScaling((10,))(x)(x), Scaler.of(x)(x))
-    assert BlockScaling.of([x[:, :2], x[:, 2:]]) == BlockScaling((2, 8))
 
 
 def test_one_scale_keeps_the_ratios_of_variances():

@@ -15,7 +15,7 @@ from medmcl.evaluation.models.discrete_time import (
     interval_ends,
 )
 from medmcl.evaluation.models.scaling import Scaler
-from medmcl.evaluation.models.survival_models import cox_survival, discrete_time_probe
+from medmcl.evaluation.models.survival_models import cox_probe, discrete_time_probe
 
 
 def simulated(count=240, seed=0):
@@ -117,7 +117,7 @@ def test_intervals_end_at_event_times_and_each_holds_one():
     assert len(interval_ends(np.zeros(240, bool), time, 10)) == 0
 
 
-@pytest.mark.parametrize("fit", [cox_survival, discrete_time_probe])
+@pytest.mark.parametrize("fit", [cox_probe, discrete_time_probe])
 def test_tuning_chooses_a_strength_and_held_out_rows_have_no_say(fit):
     x, event, time = simulated()
     train, tuning, held = np.arange(120), np.arange(120, 180), np.arange(180, 240)
@@ -132,7 +132,7 @@ def test_tuning_chooses_a_strength_and_held_out_rows_have_no_say(fit):
     assert (again.predict(x) == model.predict(x)).all()
 
 
-@pytest.mark.parametrize("fit", [cox_survival, discrete_time_probe])
+@pytest.mark.parametrize("fit", [cox_probe, discrete_time_probe])
 def test_no_events_are_stated(fit):
     x, event, time = simulated()
     train, tuning = np.arange(120), np.arange(120, 240)
@@ -145,7 +145,7 @@ def test_no_events_are_stated(fit):
 
 
 @pytest.mark.parametrize("width", [5, 60])
-@pytest.mark.parametrize("fit", [cox_survival, discrete_time_probe])
+@pytest.mark.parametrize("fit", [cox_probe, discrete_time_probe])
 def test_a_warm_walk_ends_where_a_cold_fit_to_all_columns_does(fit, width):
     """More columns than rows, too: there the walk looks in the span of the rows only."""
     rng = np.random.default_rng(3)
@@ -156,7 +156,7 @@ def test_a_warm_walk_ends_where_a_cold_fit_to_all_columns_does(fit, width):
         model = fit(x, task(event, time), train, tuning, refit_on=refit_on)
         rows = train if refit_on is None else refit_on
         inputs, ridge = Scaler.of(x[rows])(x[rows]), model.chosen[0]
-        if fit is cox_survival:
+        if fit is cox_probe:
             plain = by_scikit_survival(inputs, event[rows], time[rows], ridge)
         else:
             plain = discrete_time_model(inputs, event[rows], time[rows], ridge=ridge)[0].weights[
