@@ -331,3 +331,39 @@ def test_a_bug_of_ours_is_exit_code_1_with_its_traceback(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        MemoryError("Unable to allocate 1.49 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+    ids=["numpy", "torch"],
+)
+def test_memory_that_ran_out_is_told_in_words(monkeypatch, raised):
+    def fails(*_, **__):
+        raise raised
+
+    monkeypatch.setattr("medmcl.stages.recipe.inspect.check", fails)
+    said = answer("check", "--cohort", "demo")
+    assert said.returncode == 1
+    assert said.stderr.startswith("error: memory ran out")
+    assert "allocate" in said.stderr
+    assert "batch_size" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ("towers.ecg.encoder.depth=1000000", "depth"),
+        ("inputs.cmr.size=1000000000", "size"),
+        ("inputs.ecg.rate_hz=1000000000", "rate_hz"),
+    ],
+)
+def test_a_size_that_would_be_built_for_hours_is_refused_at_once(tmp_path, given, key):
+    simulate("heart", tmp_path / "c", {"subjects": 20})
+    said = answer("check", "--cohort", tmp_path / "c", "--recipe", "ecg_cmr_toy", "--set", given)
+    assert said.returncode == 2
+    told = next(line for line in said.stdout.splitlines() if "a number of at most" in line)
+    assert key in told

@@ -874,7 +874,7 @@ def cohorts(
 
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
-    from medmcl.core.errors import MedmclError
+    from medmcl.core.errors import MedmclError, memory_error
     from medmcl.core.writing import disk_error, file_error
     from medmcl.engine.signals import spare_imports
 
@@ -891,10 +891,11 @@ def main() -> None:
             sys.exit(error.code)  # type: ignore[attr-defined]  # looked for by name
         if type(error).__name__ != "Interrupted":
             told = disk_error(error) or file_error(error)
-            if told is None:
+            short = memory_error(error)
+            if told is None and short is None:
                 raise
-            print(f"error: {told}", file=sys.stderr)
-            sys.exit(2)
+            print(f"error: {told or short}", file=sys.stderr)
+            sys.exit(1 if told is None else 2)
         from medmcl.engine.signals import EXIT_CODE
 
         folder = getattr(error, "folder", None)

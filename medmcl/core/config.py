@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args, overload
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.core.limits import refuse_large, refuse_odd_file
@@ -29,6 +36,10 @@ C = TypeVar("C", bound=BaseModel)
 V = TypeVar("V")
 _SHOWN = 40
 """Names listed in one message; a table may have thousands of columns."""
+
+
+_MOST_BITS = 63
+"""Of a whole number: what arrays and files can hold."""
 
 
 class Config(BaseModel):
@@ -40,6 +51,13 @@ class Config(BaseModel):
     open_fields: ClassVar[Mapping[str, Callable[[], Iterable[type[BaseModel]]]]] = {}
     """Fields whose models packages outside may add to: what gives those that there are."""
 
+    @field_validator("*")
+    @classmethod
+    def _refuse_long_numbers(cls, value: Any) -> Any:
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise ValueError(f"a whole number below 2 to the power of {_MOST_BITS} is expected")
+        return value
+
 
 def _file_name(name: str) -> str:
     if not name or name.startswith(".") or set(name) & set("/\\\0") or len(name.encode()) > 200:
@@ -49,12 +67,12 @@ def _file_name(name: str) -> str:
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 """Or a share: from 0 to 1."""
+Depth = Annotated[int, Field(ge=1, le=1000)]
+"""Layers, blocks or steps that are built one by one: a million of them are built for hours."""
+Pixels = Annotated[int, Field(ge=1, le=16_384)]
+"""Of a side of a picture or volume."""
 FileName = Annotated[str, AfterValidator(_file_name)]
 """A name that files and folders are called by, too; never a path."""
-
-
-_MOST_BITS = 1024
-"""Of a whole number; no setting has so many."""
 
 
 class _Strict:

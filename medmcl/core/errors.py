@@ -115,6 +115,25 @@ def damage(
         raise error(what, where=where, got=got, expected=expected, fix=fix) from None
 
 
+def is_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a GPU: nobody's code is at fault."""
+    allocator = "DefaultCPUAllocator" in str(error)  # torch raises a RuntimeError on a CPU
+    return isinstance(error, MemoryError) or allocator or type(error).__name__ == "OutOfMemoryError"
+
+
+def memory_error(error: BaseException) -> MedmclError | None:
+    """Say in words that memory ran out; None if something else is wrong."""
+    if not is_of_memory(error):
+        return None
+    return MedmclError(
+        "memory ran out",
+        got=" ".join(str(error).split())[:200] or type(error).__name__,
+        fix="lower what was set high (batch_size, a width, size or rate), give --workers fewer "
+        "processes, or free memory; `medmcl check --gpu` says what a GPU needs; a run "
+        "goes on with --resume",
+    )
+
+
 class ArtefactError(MedmclError):
     """A run, checkpoint or cache that is missing, broken or of another kind."""
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Depth
 
 Norm = Literal["batch", "group"]
 Network = Literal["resnet10", "resnet18", "resnet34", "resnet50", "densenet121"]
@@ -24,7 +24,7 @@ class ECGViTSettings(Config):
     """Patches span all leads: a twelfth of the tokens. Not in the paper."""
     width: int = Field(default=384, gt=0, multiple_of=4)
     """Width of a token (Turgut et al. 2025)."""
-    depth: int = Field(default=3, ge=1)
+    depth: Depth = 3
     """Transformer blocks (Turgut et al. 2025)."""
     heads: int = Field(default=6, ge=1)
     """Attention heads (Turgut et al. 2025)."""
@@ -99,7 +99,7 @@ class _Blocks(Config):
     """Sizes of transformer blocks; ours."""
 
     width: int = Field(default=128, gt=0, multiple_of=2)
-    depth: int = Field(default=2, ge=1)
+    depth: Depth = 2
     heads: int = Field(default=4, ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
@@ -110,7 +110,7 @@ class CineSettings(_Blocks):
 
     frame: dict[str, Any] = {"name": "small_cnn"}
     """Encoder of one frame, ``small_cnn`` or ``timm``, with its settings."""
-    depth: int = Field(default=1, ge=1)
+    depth: Depth = 1
     """Transformer blocks over time."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """In every block over time."""
@@ -129,7 +129,7 @@ class ClipTextSettings(Config):
     """Sizes; of ViT-B/32 and ViT-B/16."""
 
     width: int = Field(default=512, ge=1)
-    depth: int = Field(default=12, ge=1)
+    depth: Depth = 12
     heads: int = Field(default=8, ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0)
     activation: Literal["gelu", "quick_gelu"] = "gelu"
@@ -167,7 +167,7 @@ class TabularMLPSettings(Config):
     cell_width: int = Field(default=8, gt=0)
     """Width of an embedded cell."""
     hidden: int = Field(default=128, gt=0)
-    depth: int = Field(default=2, ge=1)
+    depth: Depth = 2
     """Hidden layers."""
     width: int = Field(default=128, gt=0)
     """E, width of the features."""
@@ -231,7 +231,7 @@ class NetworkSettings(Config):
     conv: Conv = "graphconv"
     width: int = Field(default=64, gt=0)
     """E, of regions and features."""
-    depth: int = Field(default=2, ge=1)
+    depth: Depth = 2
     """Convolutions."""
     aggregate: Literal["mean", "sum"] = "mean"
     """``mean``: messages are divided by the number of neighbours; ``gcn`` has its own scale."""
@@ -249,7 +249,7 @@ class HeadSettings(Config):
     """Width of hidden layers (Turgut et al. 2025, code)."""
     out: int = Field(default=128, gt=0)
     """D, the shared dimension (Turgut et al. 2025, code)."""
-    layers: int = Field(default=2, ge=1)
+    layers: Depth = 2
     """Linear layers, with ``activation`` between them; 2 in Turgut et al. 2025."""
     activation: Literal["relu", "gelu"] = "relu"
     """ReLU in Turgut et al. 2025; GELU between the two projections of BiomedCLIP's texts."""

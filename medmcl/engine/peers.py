@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.atomic import process_space, process_start
-from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.core.errors import ConfigError, MedmclError, is_of_memory
 from medmcl.engine.rank_store import (
     FAULT,
     RESUME,
@@ -304,7 +304,7 @@ class Peers:
         if isinstance(error, MedmclError):
             return f"{self}: {error}", _MISTAKE
         what = f"{self}, at {place}: {type(error).__name__}: {str(error).strip() or 'no more said'}"
-        if isinstance(error, (OSError, MemoryError)):
+        if isinstance(error, OSError) or is_of_memory(error):
             return f"{what}\n  to fix:   mend that on its machine; {RESUME}", FAULT
         told = "".join(traceback.format_exception(error))
         name = f"medmcl-rank-{self.rank}-{os.getpid()}.txt"

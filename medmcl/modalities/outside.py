@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.contracts import Adapter, RecordRef, SimpleFeatures
-from medmcl.core.errors import ConfigError, ContractError, MedmclError, RecordError
+from medmcl.core.errors import (
+    ConfigError,
+    ContractError,
+    MedmclError,
+    RecordError,
+    is_of_memory,
+)
 from medmcl.core.findings import LEVELS, SCOPES, Finding
 from medmcl.core.lazy import is_config, literals, refuse_slips
 from medmcl.core.rng import RowGenerator
@@ -164,11 +170,6 @@ def code_of(adapter: type) -> str:
     for path in sorted(files):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def is_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, of the machine or of a GPU: nobody's package is at fault."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def raised_at(error: Exception) -> str:

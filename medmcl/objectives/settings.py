@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from medmcl.core.config import Config, closest, lookup
+from medmcl.core.config import Config, Depth, closest, lookup
 from medmcl.core.contracts import ProbeRows
 from medmcl.core.errors import ConfigError
 
@@ -148,7 +148,7 @@ class DecoderSettings(Config):
 
     width: int = Field(default=256, gt=0)
     """Width of a token (Turgut et al. 2025)."""
-    depth: int = Field(default=2, ge=1)
+    depth: Depth = 2
     """Transformer blocks (Turgut et al. 2025)."""
     heads: int = Field(default=8, ge=1)
     """Attention heads (Turgut et al. 2025)."""

@@ -208,6 +208,13 @@ def test_a_number_too_long_to_be_shown_and_brackets_without_end_are_no_settings(
     assert parse_overrides([f"a={many}", f"b={deep}"]) == {"a": many, "b": deep}
 
 
+@pytest.mark.parametrize("given", [2**63, -(2**63), str(2**70)])
+def test_a_whole_number_that_no_array_holds_is_no_setting(given):
+    with pytest.raises(ConfigError, match=r"'seed'(.|\n)*below 2 to the power of 63"):
+        check(Outer, {"seed": given}, where="x.yaml", error=ConfigError)
+    assert check(Outer, {"seed": 2**63 - 1}, where="x.yaml", error=ConfigError).seed == 2**63 - 1
+
+
 def test_more_values_may_be_allowed(monkeypatch):
     text = "a: [" + "1," * 300 + "1]"
     monkeypatch.setenv("MEDMCL_YAML_VALUES", "100")

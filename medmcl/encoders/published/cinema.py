@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Depth
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import MLP, require_heads, sincos_1d, start_linear
 from medmcl.encoders.published.norm_first import learned
@@ -43,7 +43,7 @@ class CinemaSettings(Config):
     conv_blocks: int = Field(default=2, ge=0)
     """Blocks after each convolution."""
     width: int = Field(default=768, ge=1)
-    depth: int = Field(default=12, ge=1)
+    depth: Depth = 12
     """Blocks of the transformer."""
     heads: int = Field(default=12, ge=1)
 

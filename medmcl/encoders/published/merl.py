@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Depth
 from medmcl.encoders.published.norm_first import EPSILON, NumberedBlocks, learned
 
 
@@ -135,7 +135,7 @@ class MERLViT(NumberedBlocks):
         samples: int = Field(default=5000, ge=1)
         patch: int = Field(default=50, ge=1)
         width: int = Field(default=192, ge=1)
-        depth: int = Field(default=12, ge=1)
+        depth: Depth = 12
         heads: int = Field(default=3, ge=1)
         shared_width: int = Field(default=256, ge=1)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Depth
 from medmcl.core.layers import sincos_1d
 from medmcl.encoders.published.norm_first import EPSILON, NumberedBlocks, learned, refuse_shape
 
@@ -32,7 +32,7 @@ class STMEM(NumberedBlocks):
         samples: int = Field(default=2250, ge=1)
         patch: int = Field(default=75, ge=1)
         width: int = Field(default=768, ge=1)
-        depth: int = Field(default=12, ge=1)
+        depth: Depth = 12
         heads: int = Field(default=12, ge=1)
 
     def __init__(self, **settings: Any) -> None:

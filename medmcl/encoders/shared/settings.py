@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from medmcl.core.config import Config
+from medmcl.core.config import Config, Depth
 
 Rounding = Literal["ceil", "round"]
 TRUNK = "shared"
@@ -100,7 +100,7 @@ class SharedSettings(Config):
     """Where width, depth, heads and the image patch come from."""
     width: int | None = Field(default=None, gt=0)
     """D, instead of the size's."""
-    depth: int | None = Field(default=None, ge=1)
+    depth: Depth | None = None
     """Blocks, instead of the size's."""
     heads: int | None = Field(default=None, ge=1)
     """Attention heads, instead of the size's."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from medmcl.core.config import Config, Probability
+from medmcl.core.config import Config, Pixels, Probability
 from medmcl.modalities.dicom import DICOM_KEYS, Chosen, FrameOrder
 
 
@@ -113,9 +113,9 @@ class CMRSettings(Config):
     """resample the plane to this; none: as acquired (the paper's)"""
     slice_spacing_mm: PositiveFloat | None = None
     """resample along z"""
-    size: tuple[PositiveInt, PositiveInt] | PositiveInt = 210
+    size: Pixels | tuple[Pixels, Pixels] = 210
     """pixels (Y, X), or of a square; 210 is the paper's"""
-    slices: PositiveInt = 10
+    slices: Pixels = 10
     """3-D modes: slices, cut or padded"""
     crop: Literal["none", "center"] | FractionCrop = "none"
     """none: pad to a square and resize; center: cut or pad, no resizing; or a window (the paper's:

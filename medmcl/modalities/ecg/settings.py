@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from medmcl.core.config import Config, Probability
 from medmcl.modalities.ecg.disturb import Disturbance
 from medmcl.modalities.ecg.leads import TWELVE, canonical, is_known
-from medmcl.modalities.ecg.steps import AnyStep, FlattenLeads, Resample, Windows, shortest
+from medmcl.modalities.ecg.steps import AnyStep, FlattenLeads, Rate, Resample, Windows, shortest
 
 Reader = Literal[
     "wfdb", "muse_xml", "ukb_xml", "aecg", "dicom", "edf", "npy", "hdf5", "zarr", "parquet"
@@ -102,7 +102,7 @@ STEPS_REPLACE: dict[str, Any] = {"clip_sigma": None, "baseline": "none", "normal
 class ECGSettings(Config):
     """How a recipe prepares ECGs. Defaults are those of Turgut et al. 2025 (code)."""
 
-    rate_hz: PositiveFloat = 500.0
+    rate_hz: Rate = 500.0
     """every record is resampled to it"""
     seconds: PositiveFloat = 10.0
     """length that is prepared and kept"""

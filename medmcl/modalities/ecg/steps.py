@@ -63,11 +63,15 @@ def refuse_slow(high_hz: float, rate_hz: float) -> None:
         )
 
 
+Rate = Annotated[float, Field(gt=0, le=100_000)]
+"""Samples a second; devices take 100 to 32,000."""
+
+
 class Resample(Step):
     """Brings the record to a rate; records enter the steps at their own rate where it stands."""
 
     step: Literal["resample"]
-    hz: PositiveFloat
+    hz: Rate
     method: Literal["polyphase", "fourier", "linear"] = "polyphase"
     """fourier: scipy.signal.resample; linear: between points of which the first is the first sample
     and the last the last"""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from medmcl.core.config import Config, Probability
+from medmcl.core.config import Config, Pixels, Probability
 from medmcl.modalities.dicom import Chosen
 
 Interpolation = Literal["linear", "cubic", "nearest"]
@@ -31,7 +31,7 @@ USUAL: dict[str, tuple[Three, Three]] = {
 }
 """Those of OpenAI's and open_clip's models; of most of timm; of SigLIP and many ViTs of timm."""
 
-Size = PositiveInt | tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]
+Size = Pixels | tuple[Pixels, Pixels] | tuple[Pixels, Pixels, Pixels]
 
 
 class ImageSource(Config):

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.errors import ConfigError, ContractError, MedmclError
+from medmcl.core.errors import ConfigError, ContractError, MedmclError, is_of_memory
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.cache import ClosedSplitError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World
-from medmcl.modalities.outside import is_of_memory, raised_at
+from medmcl.modalities.outside import raised_at
 from medmcl.stages.recipe.on_cohort import prepare_inputs
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run, write_run_files
