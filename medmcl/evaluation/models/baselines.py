@@ -17,7 +17,7 @@ from medmcl.evaluation.metrics.survival.kaplan_meier import kaplan_meier_at
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.linear_model import LinearModel, Link
 from medmcl.evaluation.models.penalty import plain_probe
-from medmcl.evaluation.models.probe import constant_model, linear_probe
+from medmcl.evaluation.models.probe import linear_probe
 from medmcl.evaluation.models.scaling import BlockScaling, one_scale
 
 NO_FEATURES = "no features: constant prediction"
@@ -126,4 +126,4 @@ def _kaplan_meier(targets: Targets, rows: np.ndarray, width: int) -> Fitted:
 
 def _constant(link: Link, width: int, values: np.ndarray, is_empty: bool) -> Fitted:
     notes = (NO_FEATURES, "no training label") if is_empty else (NO_FEATURES,)
-    return Fitted.of(constant_model(link, width, values), notes=notes)
+    return Fitted.of(LinearModel.constant(link, width, values), notes=notes)

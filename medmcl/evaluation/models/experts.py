@@ -119,12 +119,12 @@ class _Job:
 
     def _silent(self, k: int) -> Fitted:
         """An expert that no training row has taught anything: it says nothing."""
-        link = _LINKS[self.targets.kind]
-        nothing = np.zeros(self.targets.num_outputs)
-        return Fitted.of(
-            LinearModel.constant(link, self.widths[k], nothing),
-            notes=("a modality that no training row has says nothing",),
+        link, weights = (
+            _LINKS[self.targets.kind],
+            np.zeros((self.widths[k], self.targets.num_outputs)),
         )
+        nothing = LinearModel(link=link, weights=weights, offset=weights.sum(axis=0))
+        return Fitted.of(nothing, notes=("a modality that no training row has says nothing",))
 
     def joined(self, experts: list[Fitted], rows: np.ndarray) -> LinearModel:
         """All experts as one model of the table: what each adds, by its flag."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -45,30 +44,55 @@ def knn(
     Raises:
         LeakageError: A row given is of `held_out`, where the targets know it.
     Source:
-        Wu et al. 2018, arXiv 1805.01978 (kNN on embeddings). Differs: neighbours count equally.
+        Wu et al. 2018, arXiv 1805.01978 (kNN on embeddings); Lowsky et al. 2013, Stat Med
+        32:2062-2069 (survival). Differs: neighbours count equally, and are near by cosine.
     """
     targets.refuse_leak("the rows that kNN looks among", train, refit_on)
     targets.refuse_leak("the choice of the number of neighbours", tuning)
-    if targets.kind == "survival":
-        final = train if refit_on is None else refit_on
-        counts = [int(k) for k in strengths or NEIGHBOURS]
-        return survival_neighbours(features, targets, train, tuning, final, counts)
+    fit = _mean_outcome if targets.kind != "survival" else _survival
+    x, final = np.asarray(features, dtype=np.float64), train if refit_on is None else refit_on
+    train, tuning, final = (np.asarray(rows, dtype=np.int64) for rows in (train, tuning, final))
+    return fit(x, targets, train, tuning, final, [int(k) for k in strengths or NEIGHBOURS])
+
+
+def _mean_outcome(
+    x: np.ndarray,
+    targets: Targets,
+    train: np.ndarray,
+    tuning: np.ndarray,
+    final: np.ndarray,
+    sizes: Sequence[int],
+) -> Fitted:
     outcomes, known = one_hot(targets)
-    x = np.asarray(features, dtype=np.float64)
-    memory = np.asarray(train)
-    labelled = int(known[memory].sum(axis=0).max(initial=0))
-    sizes = _fewer([int(k) for k in strengths or NEIGHBOURS], labelled)
-    losses = []
-    for k in sizes:
-        guess = _neighbour_mean(x[tuning], x[memory], outcomes[memory], known[memory], k)
-        losses.append(float((((guess - outcomes[tuning]) ** 2) * known[tuning]).sum()))
+    sizes = _fewer(sizes, int(known[train].sum(axis=0).max(initial=0)))
+
+    def mean(rows: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+        """Mean outcome of the k nearest rows with a known outcome, (N, C)."""
+        vectors, found = unit(x[rows]), np.zeros((len(queries), outcomes.shape[1]))
+        step = max(1, CELLS // max(1, len(rows)))
+        for column in range(outcomes.shape[1]):
+            here = known[rows, column]
+            for part, nearest in _nearest(queries, vectors[here], k, step):
+                found[part, column] = outcomes[rows[here][nearest], column].mean(axis=1)
+        return found
+
+    losses = [
+        float((((mean(train, x[tuning], k) - outcomes[tuning]) ** 2) * known[tuning]).sum())
+        for k in sizes
+    ]
     best = sizes[int(np.argmin(losses))] if len(tuning) else sizes[1 % len(sizes)]
-    memory = memory if refit_on is None else np.asarray(refit_on)
+    return Fitted(predict=lambda rows: mean(final, rows, best), chosen=(float(best),))
 
-    def predict(rows: np.ndarray) -> np.ndarray:
-        return _neighbour_mean(rows, x[memory], outcomes[memory], known[memory], best)
 
-    return Fitted(predict=predict, chosen=(float(best),))
+def _nearest(
+    queries: np.ndarray, vectors: np.ndarray, k: int, step: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Blocks of queries, and for each query the places of the k nearest unit vectors, (N, k)."""
+    size = min(k, len(vectors))
+    for first in range(0, len(queries) if size else 0, step):
+        part = slice(first, first + step)
+        near = -(np.asarray(queries[part], dtype=np.float64) @ vectors.T)
+        yield part, np.argpartition(near, size - 1, axis=1)[:, :size]
 
 
 def _fewer(sizes: Sequence[int], rows: int) -> list[int]:
@@ -85,99 +109,41 @@ def one_hot(targets: Targets) -> tuple[np.ndarray, np.ndarray]:
     return (targets.values == classes).astype(np.float64) * known, known
 
 
-def _neighbour_mean(
-    queries: np.ndarray, memory: np.ndarray, outcomes: np.ndarray, known: np.ndarray, k: int
-) -> np.ndarray:
-    """Mean outcome of the k nearest rows with a known outcome, (N, C), in blocks of queries."""
-    vectors = unit(memory)
-    found = np.zeros((len(queries), outcomes.shape[1]))
-    step = max(1, CELLS // max(1, len(memory)))
-    for column in range(outcomes.shape[1]):
-        rows = np.flatnonzero(known[:, column])
-        size = min(k, len(rows))
-        if size == 0:
-            continue
-        for first in range(0, len(queries), step):
-            near = -(np.asarray(queries[first : first + step], dtype=np.float64) @ vectors[rows].T)
-            nearest = np.argpartition(near, size - 1, axis=1)[:, :size]
-            found[first : first + step, column] = outcomes[rows[nearest], column].mean(axis=1)
-    return found
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """Unit vectors and outcomes that neighbours are looked for among."""
-
-    unit: np.ndarray
-    event: np.ndarray
-    time: np.ndarray
-
-    @classmethod
-    def of(cls, x: np.ndarray, event: np.ndarray, time: np.ndarray) -> _Memory:
-        return cls(unit(x), event, time)
-
-    def survival(self, queries: np.ndarray, k: int, times: np.ndarray) -> np.ndarray:
-        """P(T > times) among the k nearest, (N, T)."""
-        size, found = min(k, len(self.unit)), np.ones((len(queries), len(times)))
-        if size == 0:
-            return found
-        step = max(1, CELLS // max(len(self.unit), size * len(times)))
-        for first in range(0, len(queries), step):
-            near = -(unit(queries[first : first + step]) @ self.unit.T)
-            nearest = np.argpartition(near, size - 1, axis=1)[:, :size]
-            found[first : first + step] = _kaplan_meier(
-                self.event[nearest], self.time[nearest], times
-            )
-        return found
-
-
-def survival_neighbours(
-    features: np.ndarray,
+def _survival(
+    x: np.ndarray,
     targets: Targets,
     train: np.ndarray,
     tuning: np.ndarray,
     final: np.ndarray,
     sizes: Sequence[int],
 ) -> Fitted:
-    """Predict the Kaplan-Meier curve of the nearest rows by cosine; see `knn`.
-
-    Args:
-        features: (N, E).
-        targets: A survival task over the same rows.
-        train: Rows to look among while k is chosen (indices).
-        tuning: Rows to choose k on (indices).
-        final: Rows to look among once it is chosen (indices).
-        sizes: Candidate numbers of neighbours.
-    Source:
-        Lowsky et al. 2013, Stat Med 32:2062-2069 (k-nearest-neighbour survival). Differs: cosine,
-        neighbours count equally.
-    """
-    x = np.asarray(features, dtype=np.float64)
     event, time, known = targets.event, targets.time, targets.complete
-    train, tuning, final = (
-        part[known[part]] for part in (np.asarray(r, np.int64) for r in (train, tuning, final))
-    )
+    train, tuning, final = (part[known[part]] for part in (train, tuning, final))
     sizes = _fewer(sizes, len(train))
     ends = time[train][event[train]]
     grid = np.linspace(0, ends.max(), STEPS + 1)[1:] if len(ends) and ends.max() > 0 else np.ones(1)
-    memory = _Memory.of(x[train], event[train], time[train])
+
+    def curves(rows: np.ndarray, queries: np.ndarray, k: int, times: np.ndarray) -> np.ndarray:
+        """P(T > times) among the k nearest rows, (N, T)."""
+        vectors, found = unit(x[rows]), np.ones((len(queries), len(times)))
+        step = max(1, CELLS // max(1, len(rows), min(k, len(rows)) * len(times)))
+        for part, nearest in _nearest(unit(queries), vectors, k, step):
+            found[part] = _kaplan_meier(event[rows[nearest]], time[rows[nearest]], times)
+        return found
+
     losses = [
-        _loss(memory.survival(x[tuning], k, grid), event[tuning], time[tuning], grid) for k in sizes
+        _loss(curves(train, x[tuning], k, grid), event[tuning], time[tuning], grid) for k in sizes
     ]
     notes = () if np.isfinite(losses).any() else ("k not tuned: tuning follow-up is too short",)
     best = sizes[int(np.argmin(losses))] if not notes else sizes[len(sizes) // 2]
     if not len(ends):
         notes = (*notes, "no event in training, constant risk")
-    memory = _Memory.of(x[final], event[final], time[final])
-
-    def predict(rows: np.ndarray) -> np.ndarray:
-        return 1 - memory.survival(rows, best, grid).mean(axis=1, keepdims=True)
-
-    def survival(rows: np.ndarray, times: np.ndarray) -> np.ndarray:
-        return memory.survival(rows, best, np.asarray(times, dtype=np.float64))
-
     return Fitted(
-        predict=predict, chosen=(float(best),), notes=notes, survival=survival, times=grid
+        predict=lambda rows: 1 - curves(final, rows, best, grid).mean(axis=1, keepdims=True),
+        chosen=(float(best),),
+        notes=notes,
+        survival=lambda rows, times: curves(final, rows, best, np.asarray(times, np.float64)),
+        times=grid,
     )
 
 

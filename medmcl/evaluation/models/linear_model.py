@@ -18,10 +18,6 @@ CELLS = 200_000
 """Products held at once: rows times columns times features."""
 
 
-def _no_times() -> np.ndarray:
-    return np.zeros(0)
-
-
 @dataclass(frozen=True, kw_only=True)
 class LinearModel:
     """Predictions from ``features @ weights + offset``; standardisation is inside the weights.
@@ -39,8 +35,8 @@ class LinearModel:
     link: Link
     weights: np.ndarray
     offset: np.ndarray
-    times: np.ndarray = field(default_factory=_no_times)
-    curve: np.ndarray = field(default_factory=_no_times)
+    times: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    curve: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def scaled(
@@ -51,9 +47,14 @@ class LinearModel:
         return cls(link=link, weights=own, offset=np.atleast_1d(offset - scaler.mean @ own))
 
     @classmethod
-    def constant(cls, link: Link, width: int, offset: np.ndarray) -> LinearModel:
-        """The same for everyone: ``offset`` (C,), before the link."""
-        return cls(link=link, weights=np.zeros((width, len(offset))), offset=np.asarray(offset))
+    def constant(cls, link: Link, width: int, values: np.ndarray) -> LinearModel:
+        """The same for everyone: ``values`` (C,), probabilities, numbers or log hazards."""
+        with np.errstate(divide="ignore"):  # a share of zero is minus infinity before the link
+            if link == "logistic":
+                values = np.log(values) - np.log1p(-values)
+            elif link == "softmax":
+                values = np.log(values)
+        return cls(link=link, weights=np.zeros((width, len(values))), offset=np.asarray(values))
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Linear predictor, (N, C); a survival model's is its log hazard.
@@ -119,12 +120,3 @@ class LinearModel:
         if not shapes or model.times.shape != model.curve.shape:
             raise ValueError("the arrays of a model do not fit together")
         return model
-
-
-def side_by_side(parts: list[LinearModel]) -> LinearModel:
-    """Join models of single columns of one link."""
-    return LinearModel(
-        link=parts[0].link,
-        weights=np.concatenate([part.weights for part in parts], axis=1),
-        offset=np.concatenate([part.offset for part in parts]),
-    )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from medmcl.core.errors import ConfigError
-from medmcl.core.targets import Targets
+from medmcl.core.targets import Targets, TaskKind
 
 Kind = Literal["binary", "multiclass", "continuous", "survival"]
 KINDS: tuple[Kind, ...] = ("binary", "multiclass", "continuous", "survival")
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def read_outcome(
-    y: Any, kind: str = "auto", *, rows: int, classes: np.ndarray | None = None
+    y: Any, kind: Kind | Literal["auto"] = "auto", *, rows: int, classes: np.ndarray | None = None
 ) -> Outcome:
     """Read y.
 
@@ -59,21 +59,22 @@ def read_outcome(
     guessed = _guess(array) if kind == "auto" else kind
     guess = f"kind guessed from y: {guessed}; give kind= to decide"
     notes = (guess,) if kind == "auto" else ()
-    if guessed == "survival":
-        return Outcome(kind="survival", targets=_survival(array, names), notes=notes)
+    found: np.ndarray | None = None
     warning = ""
-    if array.ndim == 2 and array.shape[1] == 1:
-        warning = "A column-vector y was passed when a 1d array was expected"
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise ConfigError(
-            f"a {guessed} outcome has one column", got=f"y should be a 1d array, got {array.shape}"
-        )
-    if guessed == "continuous":
-        return Outcome(kind="continuous", targets=_numbers(array), notes=notes, warning=warning)
-    targets, classes = _classes(array, guessed, classes)
-    found: Kind = "binary" if guessed == "binary" else "multiclass"
-    return Outcome(kind=found, targets=targets, classes=classes, notes=notes, warning=warning)
+    if guessed == "survival":
+        targets = _survival(array, names)
+    else:
+        if array.ndim == 2 and array.shape[1] == 1:
+            warning = "A column-vector y was passed when a 1d array was expected"
+            array = array[:, 0]
+        if array.ndim != 1:
+            got = f"y should be a 1d array, got {array.shape}"
+            raise ConfigError(f"a {guessed} outcome has one column", got=got)
+        if guessed == "continuous":
+            targets = _targets("regression", ("outcome",), _finite(array)[:, None])
+        else:
+            targets, found = _classes(array, guessed, classes)
+    return Outcome(kind=guessed, targets=targets, classes=found, notes=notes, warning=warning)
 
 
 def _array(y: Any) -> tuple[np.ndarray, list[str]]:
@@ -105,11 +106,6 @@ def _plain(values: np.ndarray) -> np.ndarray:
         return np.array(values.tolist())
     except ValueError:
         raise ConfigError("y holds values of several kinds", got=values[:3]) from None
-
-
-def _numbers(array: np.ndarray) -> Targets:
-    values = _finite(array)[:, None]
-    return _targets("regression", ("outcome",), values)
 
 
 def _finite(array: np.ndarray) -> np.ndarray:
@@ -197,16 +193,9 @@ def _columns(array: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarra
 
 
 def _targets(
-    kind: Literal["binary", "multiclass", "regression", "survival"],
-    columns: tuple[str, ...],
-    values: np.ndarray,
-    classes: tuple[str, ...] = (),
+    kind: TaskKind, columns: tuple[str, ...], values: np.ndarray, classes: tuple[str, ...] = ()
 ) -> Targets:
+    known = np.ones(values.shape, dtype=bool)
     return Targets(
-        name="outcome",
-        kind=kind,
-        columns=columns,
-        values=values,
-        known=np.ones(values.shape, dtype=bool),
-        classes=classes,
+        name="outcome", kind=kind, columns=columns, values=values, known=known, classes=classes
     )

@@ -15,7 +15,7 @@ from scipy.special import log_expit, log_softmax
 
 from medmcl.core.targets import Targets
 from medmcl.evaluation.models.contract import Fitted, Model
-from medmcl.evaluation.models.linear_model import LinearModel, Link, side_by_side
+from medmcl.evaluation.models.linear_model import LinearModel, Link
 from medmcl.evaluation.models.logistic import Logistic, LogisticPath
 from medmcl.evaluation.models.one_thread import one_blas_thread
 from medmcl.evaluation.models.scaling import Rotation, Scaler, Scaling
@@ -157,25 +157,20 @@ class _Job:
 
 def stack(parts: Sequence[Fitted]) -> Fitted:
     """Join predictors of single columns."""
+    models = [part.linear for part in parts if part.linear is not None]
     return Fitted.of(
-        side_by_side([part.linear for part in parts if part.linear is not None]),
+        LinearModel(
+            link=models[0].link,
+            weights=np.concatenate([one.weights for one in models], axis=1),
+            offset=np.concatenate([one.offset for one in models]),
+        ),
         chosen=tuple(value for part in parts for value in part.chosen),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 
 def _constant(link: Link, job: _Job, values: np.ndarray, note: str) -> Fitted:
-    return Fitted.of(constant_model(link, job.x.shape[1], values), notes=(note,))
-
-
-def constant_model(link: Link, width: int, values: np.ndarray) -> LinearModel:
-    """Give the model that predicts ``values`` (C,) for everyone: probabilities, or numbers."""
-    with np.errstate(divide="ignore"):  # a share of zero is minus infinity before the link
-        if link == "logistic":
-            values = np.log(values) - np.log1p(-values)
-        elif link == "softmax":
-            values = np.log(values)
-    return LinearModel.constant(link, width, values)
+    return Fitted.of(LinearModel.constant(link, job.x.shape[1], values), notes=(note,))
 
 
 def _logistic_column(job: _Job, column: int, strengths: Sequence[float]) -> Fitted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +17,9 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from medmcl.core.config import closest
+from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError, LeakageError
 from medmcl.core.rng import numpy_generator
-from medmcl.core.targets import Targets
 from medmcl.evaluation.metrics.predictions import c_index
 from medmcl.evaluation.models.contract import Fitted
 from medmcl.evaluation.models.one_thread import one_blas_thread
@@ -185,12 +185,11 @@ class RiskModel(BaseEstimator):
             )
             warnings.warn(warning, UserWarning, stacklevel=4)
             notes.append(warning)
-        joined = Targets(
-            **{
-                **vars(outcome.targets),
-                "values": np.concatenate([outcome.targets.values, other.targets.values]),
-                "known": np.concatenate([outcome.targets.known, other.targets.known]),
-            }
+        sides = (outcome.targets, other.targets)
+        joined = replace(
+            outcome.targets,
+            values=np.concatenate([one.values for one in sides]),
+            known=np.concatenate([one.known for one in sides]),
         )
         both = np.concatenate([X, x_tuning])
         return protocol(both, joined, rows, np.arange(len(X), len(both)))
@@ -209,22 +208,8 @@ class RiskModel(BaseEstimator):
         return times if len(times) or followed is None else followed
 
     def _check_settings(self) -> None:
-        if self.kind not in ("auto", *KINDS):
-            near = closest(str(self.kind), ("auto", *KINDS))
-            raise ConfigError(
-                "is not a kind" + (f"; did you mean '{near}'?" if near else ""),
-                where="kind",
-                got=self.kind,
-                expected=", ".join(("auto", *KINDS)),
-            )
-        if self.hazard not in ("cox", "discrete_time"):
-            near = closest(str(self.hazard), ("cox", "discrete_time"))
-            raise ConfigError(
-                "is not a model" + (f"; did you mean '{near}'?" if near else ""),
-                where="hazard",
-                got=self.hazard,
-                expected="cox, discrete_time",
-            )
+        lookup("kind", str(self.kind), ("auto", *KINDS), where="kind")
+        lookup("hazard", str(self.hazard), ("cox", "discrete_time"), where="hazard")
         number = isinstance(self.strength, int | float | np.number)
         if self.strength != "auto" and not (number and 0 < float(self.strength) < np.inf):
             raise ConfigError(
