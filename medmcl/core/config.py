@@ -39,7 +39,9 @@ _SHOWN = 40
 
 
 _MOST_BITS = 63
-"""Of a whole number: what arrays and files can hold."""
+"""Of a whole number that is set: what arrays and files can hold."""
+_SHOWN_BITS = 1024
+"""Of any in a file of settings: longer ones cannot be shown."""
 
 
 class Config(BaseModel):
@@ -96,7 +98,7 @@ class _Strict:
         """Read a value; one that looks like a day or a number and is none is told with its line."""
         try:
             value = super().construct_object(node, deep=deep)  # type: ignore[misc]  # of the loader
-            if isinstance(value, int) and value.bit_length() > _MOST_BITS:  # cannot be shown
+            if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
                 raise ValueError(f"a number of {value.bit_length():,} bits")
             return value
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
