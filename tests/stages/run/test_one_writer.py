@@ -1,5 +1,6 @@
 """One writer a run folder; a run killed at any write is gone on with, to the same numbers."""
 
+import json
 import os
 import select
 import signal
@@ -99,6 +100,34 @@ def test_nobody_enters_the_folder_of_a_run_that_lives(resume, short, tmp_path):
     finally:
         first.kill()
         first.communicate()
+
+
+@pytest.mark.parametrize("round_", range(2))
+def test_of_two_that_begin_at_once_one_makes_the_run(round_, short, tmp_path):
+    """Either seed may win; the other is refused, and what lies there is the winner's alone."""
+    out, go = tmp_path / "run", tmp_path / "go"
+    racers = {}
+    for seed in (round_, round_ + 100):
+        if not (child := os.fork()):
+            code = 1
+            try:
+                while not go.exists():
+                    pass
+                pretraining(short, out, seed=seed)()
+                code = 0
+            except ArtefactError as error:
+                code = 2 if "being made" in str(error) or "is a run" in str(error) else 1
+            finally:
+                os._exit(code)
+        racers[child] = seed
+    go.touch()
+    ended = {racers[one]: os.waitstatus_to_exitcode(os.waitpid(one, 0)[1]) for one in racers}
+    assert sorted(ended.values()) == [0, 2]
+    winner = next(seed for seed, code in ended.items() if code == 0)
+    assert yaml.safe_load((out / "config.yaml").read_text())["seed"] == winner
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["seed"] == winner
+    assert not list(out.rglob(".*"))
 
 
 def test_a_refused_run_leaves_no_folder(short, tmp_path):
