@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 GROUPS = "negatives/groups"
 """Target (B, 1) that numbers the group of each row, where negatives are of a row's own group."""
+_GROUPS = ("inputs", "present", "targets", "known", "masks", "leads", "lengths")
+"""Fields of a batch that hold a tensor of its rows under each name."""
 
 
 def distill_target(modality: str, space: str) -> str:
@@ -72,7 +75,7 @@ class Batch:
         if self.ids.ndim != 1:
             raise ValueError(f"ids must have shape (B,), got {tuple(self.ids.shape)}")
         rows = len(self.ids)
-        for group in ("inputs", "present", "targets", "known", "masks", "leads", "lengths"):
+        for group in _GROUPS:
             for name, tensor in getattr(self, group).items():
                 if len(tensor) != rows:
                     raise ValueError(f"{group}[{name!r}] has {len(tensor)} rows, ids has {rows}")
@@ -90,17 +93,11 @@ class Batch:
         return len(self.ids)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(
-            ids=change(self.ids),
-            inputs={name: change(x) for name, x in self.inputs.items()},
-            present={name: change(x) for name, x in self.present.items()},
-            targets={name: change(x) for name, x in self.targets.items()},
-            known={name: change(x) for name, x in self.known.items()},
-            masks={name: change(x) for name, x in self.masks.items()},
-            leads={name: change(x) for name, x in self.leads.items()},
-            lengths={name: change(x) for name, x in self.lengths.items()},
-            hidden=self.hidden,
-        )
+        groups: dict[str, Any] = {
+            group: {name: change(x) for name, x in getattr(self, group).items()}
+            for group in _GROUPS
+        }
+        return replace(self, ids=change(self.ids), known_here=(), own=None, **groups)
 
     def _facts(self) -> list[Tensor]:
         """What steps ask about: presence, leads, lengths, targets and which of them are known."""
@@ -126,8 +123,8 @@ class Batch:
     @property
     def nbytes(self) -> int:
         """Bytes that its tensors hold."""
-        others = (x for group in (self.inputs, self.masks) for x in group.values())
-        return sum(x.nbytes for x in (self.ids, *self._facts(), *others))
+        groups = (getattr(self, group) for group in _GROUPS)
+        return sum(x.nbytes for x in (self.ids, *chain(*(group.values() for group in groups))))
 
     def pinned(self) -> Batch:
         """Copy onto pages of the host that a GPU reads by itself, so that `to` waits for none."""

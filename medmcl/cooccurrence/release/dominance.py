@@ -107,7 +107,7 @@ def _aligned(values: sparse.csr_array, cells: sparse.csr_array) -> np.ndarray:
 
 
 def keep_cells(block: Block, kept: sparse.csr_array) -> Block:
-    """The block with the cells that are 1 in ``kept`` (int64), all else absent."""
+    """The block with the cells that are 1 in ``kept``, all else absent."""
     cells = (block.pairs, block.patients, block.largest)
     pairs, patients, largest = (None if one is None else sparse.csr_array(one * kept)
                                 for one in cells)  # fmt: skip

@@ -274,7 +274,8 @@ def release_threshold(
     enough: dict[Pair, Block] = {}
     dominated = 0
     for pair, block in counts.blocks.items():
-        above = keep_cells(block, _enough(block, min_patients))
+        assert block.patients is not None  # _refuse_unfit
+        above = keep_cells(block, block.patients >= min_patients)
         enough[pair] = keep_cells(above, undominated(counts, pair, largest_share))
         dominated += above.pairs.nnz - enough[pair].pairs.nnz
     found = Entry(
@@ -287,7 +288,7 @@ def release_threshold(
         beside_sums,
     )
     told = found.told()
-    enough = {pair: keep_cells(one, _but(one, told[pair])) for pair, one in enough.items()}
+    enough = {pair: keep_cells(one, one.pairs.sign() > told[pair]) for pair, one in enough.items()}
     if not any(block.pairs.nnz for block in enough.values()):
         raise ArtefactError(
             "no cell has enough patients to be released",
@@ -317,16 +318,15 @@ def release_threshold(
         nested=counts.nested,
         provenance=Provenance(splits=counts.provenance.splits),
     )
+    beside_that = {
+        _UNKNOWN_SITES: largest_share < 1 and not sites_are_known(counts),
+        _BESIDE_PRIVATE: beside_private,
+        _BESIDE_SUMS: beside_sums,
+        OTHER_PEOPLE: OTHER_PEOPLE in counts.notes,
+    }
     warnings = [_TWO_RELEASES, _NESTED, _ONE_SITE if counts.sites == 1 else _OWN_COUNTS]
-    if largest_share < 1 and not sites_are_known(counts):
-        warnings.append(_UNKNOWN_SITES)
+    warnings += [text for text, holds in beside_that.items() if holds]
     dropped = {f"{n} left out": int((~k).sum()) for n, k in kept.items()}
-    if beside_private:
-        warnings.append(_BESIDE_PRIVATE)
-    if beside_sums:
-        warnings.append(_BESIDE_SUMS)
-    if OTHER_PEOPLE in counts.notes:
-        warnings.append(OTHER_PEOPLE)
     keys = ThresholdKeys(
         min_patients=min_patients,
         absent=_ABSENT,
@@ -402,24 +402,6 @@ def _kept_tokens(
     if public_vocabulary or patients is None:
         return np.ones(len(counts.vocabularies[name]), dtype=bool)
     return np.asarray(patients >= min_patients)
-
-
-def _enough(block: Block, min_patients: int) -> sparse.csr_array:
-    """1 in the cells of enough patients."""
-    assert block.patients is not None  # _refuse_unfit
-    enough = block.patients.copy()
-    enough.data = (enough.data >= min_patients).astype(np.int64)
-    enough.eliminate_zeros()
-    return enough
-
-
-def _but(block: Block, told: sparse.csr_array) -> sparse.csr_array:
-    """1 in the cells of a block that are not 1 in ``told``."""
-    rest = block.pairs.copy()
-    rest.data = np.ones_like(rest.data)
-    rest = sparse.csr_array(rest - told * rest)
-    rest.eliminate_zeros()
-    return rest
 
 
 def _released(block: Block, rows: np.ndarray, columns: np.ndarray) -> Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from scipy import sparse
 
 from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.tokens import LARGEST
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, damage
 from medmcl.core.limits import refuse_large_parquet
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.plain_text import bounded_line, encoding_fix, refuse_unsound_text, separator_fix
@@ -58,8 +59,7 @@ def read_vocabularies(path: str | Path) -> dict[str, Vocabulary]:
     Raises:
         ArtefactError: If a column is missing, a value is empty, or a modality has two versions.
     """
-    columns = ("modality", "code", "version")
-    table = _read(Path(path), columns, _columns(Path(path), columns)).astype(str)
+    table = _read(path, columns_of(path, ("modality", "code", "version"), ())).astype(str)
     found = {}
     for name, part in table.groupby("modality", sort=False):
         versions = part["version"].unique()
@@ -71,13 +71,40 @@ def read_vocabularies(path: str | Path) -> dict[str, Vocabulary]:
     return found
 
 
-def columns_of(path: str | Path) -> tuple[str, ...]:
-    """Columns of a table of rows that are used, by its header alone; no row is looked at.
+def columns_of(
+    path: str | Path,
+    needed: tuple[str, ...] = ("subject", "modality", "code", "count"),
+    optional: tuple[str, ...] = ("window",),
+) -> tuple[str, ...]:
+    """Columns of a table that are used, by its header alone; no row is looked at.
 
     Raises:
         ArtefactError: It is no such table.
     """
-    return _columns(Path(path), ("subject", "modality", "code", "count"), optional=("window",))
+    path = Path(path)
+    require_file(path, ArtefactError)
+    kind = path.suffix.lower()
+    columns = ", ".join([*needed, *(f"{name} (optional)" for name in optional)])
+    if kind not in _TABLES:
+        raise ArtefactError(
+            "is no table that can be read", where=path, got=kind or "no suffix",
+            expected=f"{' or '.join(_TABLES)} with the columns {columns}", fix=_made_by(needed),
+        )  # fmt: skip
+    with _told(path, needed):
+        if kind == ".parquet":
+            found = pq.read_schema(path).names
+        else:
+            with path.open("rb") as file:
+                bounded_line(file, path, ArtefactError)
+            found = [*unshielded_table(pd.read_csv(path, nrows=0, encoding_errors="replace"))]
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise ArtefactError(
+            f"lacks columns: {', '.join(missing)}", where=path,
+            got=", ".join(map(str, found)), expected=columns,
+            fix=separator_fix(found) or encoding_fix(path) or _made_by(needed),
+        )  # fmt: skip
+    return (*needed, *(name for name in optional if name in found))
 
 
 def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRows:
@@ -87,8 +114,7 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
         ArtefactError: If a column is missing, a value empty, or a count no whole number above 0
             and below 2^31.
     """
-    columns = columns_of(path)
-    table = _read(Path(path), columns, columns)
+    table = _read(path, columns_of(path))
     counts = pd.to_numeric(table["count"], errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~((counts >= 1) & (counts <= LARGEST) & (counts == np.floor(counts)))
     if wrong.any():
@@ -102,37 +128,37 @@ def read_rows(path: str | Path, vocabularies: dict[str, Vocabulary]) -> TokenRow
         )
     windowed = "window" in table
     keys = table[["subject", "window"] if windowed else ["subject"]]
-    row = _numbered(keys, Path(path))
-    rows = int(row.max()) + 1 if len(row) else 0
-    owners = np.empty(rows, dtype=object)
-    owners[row] = table["subject"].astype(str).to_numpy()
-    matrices, unlisted, examples = [], {}, {}
-    for name, words in vocabularies.items():
-        here = (table["modality"].astype(str) == name).to_numpy()
-        codes = table["code"][here].astype(str)
-        column = pd.Index(words.tokens).get_indexer(pd.Index(codes))
-        listed = column >= 0
-        examples[name] = tuple(codes[~listed].value_counts().index[:_SHOWN])
-        unlisted[name] = int(counts[here][~listed].sum())
-        cells = (row[here][listed], column[listed])
-        values = counts[here][listed].astype(np.int64)
-        matrices.append(sparse.csr_array((values, cells), shape=(rows, len(words))))
-    strange = sorted(set(table["modality"].astype(str)) - set(vocabularies))
-    if strange or len(matrices) != 2:
+    words = table[["modality", "code"]].astype(str)
+    strange = sorted(set(words["modality"]) - set(vocabularies))
+    if strange or len(vocabularies) != 2:
         raise ArtefactError(
             "a private release is of two modalities that the vocabulary lists",
             where=path,
             got=", ".join([*vocabularies, *strange]),
         )
-    same = table[[*keys.columns, "modality", "code"]].astype(str)
+    row = _numbered(keys, Path(path))
+    owners = np.empty(int(row.max(initial=-1)) + 1, dtype=object)
+    owners[row] = table["subject"].astype(str).to_numpy()
+    matrices, unlisted, examples = [], {}, {}
+    for name, known in vocabularies.items():
+        here = (words["modality"] == name).to_numpy()
+        codes = words["code"][here]
+        column = pd.Index(known.tokens).get_indexer(pd.Index(codes))
+        listed = column >= 0
+        examples[name] = tuple(codes[~listed].value_counts().index[:_SHOWN])
+        unlisted[name] = int(counts[here][~listed].sum())
+        cells = (row[here][listed], column[listed])
+        values = counts[here][listed].astype(np.int64)
+        matrices.append(sparse.csr_array((values, cells), shape=(len(owners), len(known))))
+    one, two = matrices
     return TokenRows(
-        matrices[0],
-        matrices[1],
+        one,
+        two,
         owners.astype(str),
         unlisted,
         examples,
         windowed=windowed,
-        repeated=int(same.duplicated().sum()),
+        repeated=int(keys.astype(str).join(words).duplicated().sum()),
     )
 
 
@@ -174,63 +200,24 @@ def _numbered(keys: pd.DataFrame, path: Path) -> np.ndarray:
     return number.to_numpy()
 
 
-def _columns(
-    path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> tuple[str, ...]:
-    require_file(path, ArtefactError)
-    kind = path.suffix.lower()
-    columns = ", ".join([*needed, *(f"{name} (optional)" for name in optional)])
-    fix = _made_by(needed)
-    if kind not in _TABLES:
-        raise ArtefactError(
-            "is no table that can be read", where=path, got=kind or "no suffix",
-            expected=f"{' or '.join(_TABLES)} with the columns {columns}", fix=fix,
-        )  # fmt: skip
-    try:
-        if kind != ".parquet":
-            with path.open("rb") as file:
-                bounded_line(file, path, ArtefactError)
-        found = list(
-            pq.read_schema(path).names
-            if kind == ".parquet"
-            else unshielded_table(pd.read_csv(path, nrows=0, encoding_errors="replace")).columns
-        )
-    except ArtefactError:
-        raise
-    except Exception as error:  # of pandas, pyarrow, archives: many kinds
-        raise _no_table(path, needed, error) from None
-    missing = [name for name in needed if name not in found]
-    if missing:
-        raise ArtefactError(
-            f"lacks columns: {', '.join(missing)}", where=path,
-            got=", ".join(map(str, found)), expected=columns,
-            fix=separator_fix(found) or encoding_fix(path) or fix,
-        )  # fmt: skip
-    return (*needed, *(name for name in optional if name in found))
-
-
-def _read(path: Path, needed: tuple[str, ...], columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
+def _read(path: str | Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    path = Path(path)
+    with _told(path, columns):
         if path.suffix.lower() == ".parquet":
             refuse_large_parquet(path, error=ArtefactError)
             table = pd.read_parquet(path, columns=list(columns))
         else:
             refuse_unsound_text(path, error=ArtefactError)
             table = unshielded_table(pd.read_csv(path, dtype=str))[list(columns)]
-    except ArtefactError:
-        raise
-    except Exception as error:
-        raise _no_table(path, needed, error) from None
     empty = [name for name in table if table[name].isna().any()]
     if empty:
         raise ArtefactError("has empty values", where=path, got=", ".join(map(str, empty)))
     return table
 
 
-def _no_table(path: Path, columns: tuple[str, ...], error: Exception) -> ArtefactError:
-    return ArtefactError(
-        f"is no whole {path.suffix.lower()[1:]} table", where=path,
-        got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+def _told(path: Path, columns: tuple[str, ...]) -> AbstractContextManager[None]:
+    return damage(
+        path, f"is no whole {path.suffix.lower()[1:]} table", error=ArtefactError,
         expected=f"a table with the columns {', '.join(columns)}",
         fix=encoding_fix(path) or _made_by(columns),
     )  # fmt: skip
