@@ -377,9 +377,10 @@ def embed(
     with begun(set_, cohort, workers=workers, reads_recipe=False) as overrides:
         from medmcl.stages.run.embed import EmbedCommand
 
-        done = called(EmbedCommand, given, ("set_", "workers"), overrides=overrides).write()
-    print(done.said)
-    end_wrecked(done.wrecked)
+        command = called(EmbedCommand, given, ("set_", "workers"), overrides=overrides)
+        said, wrecked = command.write()
+    print(said)
+    end_wrecked(wrecked)
 
 
 @app.command(cls=Command)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medmcl.core.errors import CohortError, ConfigError, MedmclError, OverrideError
-from medmcl.core.findings import counted
+from medmcl.core.findings import Finding, counted
 from medmcl.core.overrides import written
 from medmcl.core.progress import progress
 from medmcl.data.cohort.cohort import Cohort, at_hand
@@ -131,12 +131,10 @@ def _fitting(kinds: Mapping[str, str]) -> list[str]:
             spec = for_cohort(read_recipe(name), kinds)
         except MedmclError:  # a role that nothing takes, a kind that it does not know
             continue
-        pairs = [
-            objective.kind == "cross_modal"
-            for stage in named(spec.stages, TrainSpec).values()
-            for objective in stage.objectives.values()
-        ]
-        if {*spec.inputs} <= {*kinds} and not (any(pairs) and len(spec.inputs) < 2):
+        stages = named(spec.stages, TrainSpec).values()
+        charged = {one.kind for stage in stages for one in stage.objectives.values()}
+        least = 2 if "cross_modal" in charged else 0
+        if {*spec.inputs} <= {*kinds} and len(spec.inputs) >= least:
             found[name] = len(spec.stages)
     return sorted(found, key=lambda name: found[name])
 
@@ -209,23 +207,20 @@ def refuse_faulty(cohort: Cohort, tasks: Iterable[str]) -> None:
         CohortError: Names every fault, and how to leave the outcomes out.
     """
     tasks = [*tasks]
-    faulty = [
-        task
-        for task in tasks
-        if task not in cohort.spec.tasks
-        or any(finding.level == "error" for finding in cohort.task_findings(task))
-    ]
-    for task in faulty:
+    faults: dict[str, list[Finding]] = {}
+    for task in tasks:
         if task not in cohort.spec.tasks:
             cohort.targets(task)  # refuses, with the nearest name
-    if not faulty:
+        if wrong := [one for one in cohort.task_findings(task) if one.level == "error"]:
+            faults[task] = wrong
+    if not faults:
         return
-    faults = [f for task in faulty for f in cohort.task_findings(task) if f.level == "error"]
-    leave = " ".join(f"--set cohort.tasks.{task}=null" for task in faulty)
+    said = "".join(f"\n  - {one}" for found in faults.values() for one in found)
+    leave = " ".join(f"--set cohort.tasks.{task}=null" for task in faults)
     is_all = not set(cohort.usable_tasks) & set(tasks)
     predicts = "; people without outcomes are predicted: medmcl predict RUN" if is_all else ""
     raise CohortError(
-        "outcomes that are used here have faults:\n" + "\n".join(f"  - {f}" for f in faults),
+        f"outcomes that are used here have faults:{said}",
         where=f"cohort {cohort.name}",
         fix=f"fix them, or leave them out: {leave}{predicts}",
     )

@@ -75,19 +75,10 @@ def for_cohort(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     stages: list[StageSpec] = []
     for stage in recipe.stages:
         stages.append(stage.for_cohort(everyone, stages, kinds))
-    built = (
-        {"towers": towers}
-        if shared is None
-        else {"shared": {**shared, "input_projections": towers}}
-    )
-    update = {
-        "modalities": (),
-        "kinds": {},
-        "inputs": inputs,
-        "views": views,
-        "stages": tuple(stages),
-        **built,
-    }
+    update: dict[str, Any] = {"modalities": (), "kinds": {}, "inputs": inputs, "views": views}
+    by_part = {**(shared or {}), "input_projections": towers}
+    update |= {"towers": towers} if shared is None else {"shared": by_part}
+    update["stages"] = tuple(stages)
     return recipe.model_copy(update=update).knowing(stands)
 
 
@@ -167,11 +158,7 @@ def _by_modality(recipe: RecipeSpec) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Give the sections that take a modality to its settings, each with its dotted key."""
     yield "inputs", recipe.inputs
     yield "towers", recipe.towers
-    input_projections = (recipe.shared or {}).get("input_projections")
-    yield (
-        "shared.input_projections",
-        input_projections if isinstance(input_projections, Mapping) else {},
-    )
+    yield "shared.input_projections", input_projections_of(recipe.shared or {})
     for name, view in recipe.views.items():
         yield f"views.{name}.augment", view.augment
     for stage in recipe.stages:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medmcl.core.config import faults_of, read_yaml, validated
+from medmcl.core.config import check, faults_of, read_yaml
 from medmcl.core.errors import ConfigError, MedmclError, OverrideError
 from medmcl.core.overrides import apply_override, naming_overrides, refuse_overrides, written
 from medmcl.data.cohort.locate import find_cohort
@@ -53,7 +53,7 @@ def refuse_settings(
     if recipe is not None:
         find_recipe(recipe)
     if reads_stage:
-        overrides = of_cohort_beside_stage(overrides)
+        _, overrides = evaluate_overrides(overrides)
     if not reads_recipe:
         only_cohort_overrides(overrides)
     try:
@@ -110,11 +110,17 @@ def _refuse_of_cohort(tree: dict[str, Any], overrides: Mapping[str, Any]) -> Non
 
 def cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The overrides that concern the cohort: ``cohort.x`` and ``data_root``."""
-    return {
-        key.removeprefix("cohort."): value
-        for key, value in overrides.items()
-        if key.startswith("cohort.") or key == "data_root"
-    }
+    own = {key: value for key, value in overrides.items() if _is_of_cohort(key)}
+    return {key.removeprefix("cohort."): value for key, value in own.items()}
+
+
+def recipe_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that concern the recipe: all others."""
+    return {key: value for key, value in overrides.items() if not _is_of_cohort(key)}
+
+
+def _is_of_cohort(key: str) -> bool:
+    return key.startswith("cohort.") or key == "data_root"
 
 
 def only_cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,57 +131,38 @@ def only_cohort_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return cohort_overrides(overrides)
 
 
-def of_cohort_beside_stage(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides of ``evaluate`` but for those of its stage; they all must concern the cohort.
+OF_FITTING = ("label_fractions", "draws", "folds", "refit", "fold_by", "baselines", "confounders")
+"""Keys that say how probes are fitted, or what beside: kept ones are applied as they are."""
+
+
+def evaluate_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the overrides of ``evaluate`` into those of its stage, and those of the cohort.
 
     Raises:
-        OverrideError: Another, with what was probably meant: a key of the stage alone, or as
-            ``pretrain`` takes it.
+        OverrideError: One that is neither, with what was probably meant: a key of the stage alone,
+            or as ``pretrain`` takes it.
     """
     from medmcl.stages.evaluate.spec import EvaluateSpec
 
-    rest = {key: value for key, value in overrides.items() if not key.startswith("evaluate.")}
-    for dotted, value in overrides.items():
-        key = dotted.removeprefix("evaluate.").split(".")[0]
-        if dotted not in rest and key not in EvaluateSpec.model_fields:
+    own = {key: value for key, value in overrides.items() if key.startswith("evaluate.")}
+    rest = {key: value for key, value in overrides.items() if key not in own}
+    for dotted, value in own.items():
+        key = dotted.split(".")[1]
+        if key not in EvaluateSpec.model_fields:
             tree = {"stage": "evaluate", key: value}
             faults = faults_of(EvaluateSpec, tree, "evaluate")
             refuse_overrides(faults, {(key,): written(dotted, value)})
     for dotted, value in recipe_overrides(rest).items():
-        own = [part for part in dotted.split(".") if part in EvaluateSpec.model_fields]
-        if dotted.split(".")[0] in ("stages", *EvaluateSpec.model_fields) and own:
-            meant = "evaluate." + dotted[f".{dotted}".index(f".{own[0]}") :]
+        keys = [part for part in dotted.split(".") if part in EvaluateSpec.model_fields]
+        if dotted.split(".")[0] in ("stages", *EvaluateSpec.model_fields) and keys:
+            meant = "evaluate." + dotted[f".{dotted}".index(f".{keys[0]}") :]
             raise OverrideError(
                 f"'{dotted}' is no setting of this command; did you mean '{meant}'?",
                 where=written(dotted, value),
                 expected="evaluate.KEY of the evaluate stage, cohort.NAME, data_root",
                 fix=f"write {written(meant, value)}",
             )
-    return rest
-
-
-def recipe_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides that concern the recipe: all others."""
-    mine = cohort_overrides(overrides)
-    return {
-        key: value for key, value in overrides.items() if key.removeprefix("cohort.") not in mine
-    }
-
-
-PREFIX = "evaluate."
-"""What stands before the keys of the stage."""
-OF_FITTING = ("label_fractions", "draws", "folds", "refit", "fold_by", "baselines", "confounders")
-"""Keys that say how probes are fitted, or what beside: kept ones are applied as they are."""
-
-
-def evaluate_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part overrides into those of the evaluate stage, and those of the cohort.
-
-    Raises:
-        OverrideError: One that is neither.
-    """
-    own = {key: value for key, value in overrides.items() if key.startswith(PREFIX)}
-    return own, of_cohort_beside_stage(overrides)
+    return own, rest
 
 
 def with_settings(
@@ -196,17 +183,13 @@ def with_settings(
 
     laid, applied = copy.deepcopy(dict(tree)), {}
     for dotted, value in overrides.items():
-        key = dotted.removeprefix(PREFIX)
+        key = dotted.removeprefix("evaluate.")
         if is_frozen and key.split(".")[0] in OF_FITTING:
             raise of_fitting(written(dotted, value))
         path = apply_override(laid, key, copy.deepcopy(value), where=written(dotted, value))
         applied[path] = written(dotted, value)
-    spec, faults = validated(EvaluateSpec, laid, "evaluate")
-    refuse_overrides(faults, applied)
-    if spec is None:
-        what = "is not valid:\n" + "\n".join(f"  - {fault.text}" for fault in faults)
-        raise ConfigError(what, where="evaluate")
-    return spec
+    refuse_overrides(faults_of(EvaluateSpec, laid, "evaluate"), applied)
+    return check(EvaluateSpec, laid, "evaluate", ConfigError, under="evaluate")
 
 
 def of_fitting(given: str) -> ConfigError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,19 +20,6 @@ from medmcl.stages.run.outputs import claim_table, refuse_input
 if TYPE_CHECKING:
     from medmcl.stages.run.embedding import Embedding
     from medmcl.stages.run.run import Run
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What was written.
-
-    Attributes:
-        said: For people.
-        wrecked: Stages of the run that are wrecked, with the reasons.
-    """
-
-    said: str
-    wrecked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,20 +45,21 @@ class EmbedCommand:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
 
-    def write(self) -> Embedded:
+    def write(self) -> tuple[str, Mapping[str, str]]:
         """Embed, and write the table.
+
+        Returns:
+            What was written, for people; and stages of the run that are wrecked, with the reasons.
 
         Raises:
             MedmclError: Run, model, cohort or output cannot be used.
         """
         self._refuse_options()
-        alone: AbstractContextManager[None] = nullcontext()
         if self.shard is None:
-            alone = claimed(self.out, "embeddings are being written")
-        else:
-            refuse_unwritable(self.out, folder=False)
-        with alone:
-            return self._written()
+            with claimed(self.out, "embeddings are being written"):
+                return self._written()
+        refuse_unwritable(self.out, folder=False)
+        return self._written()
 
     def _refuse_options(self) -> None:
         if (self.run is None) == (self.model is None):
@@ -95,22 +82,25 @@ class EmbedCommand:
                 fix="remove the table and OUT.parts first, then start the shards",
             )
 
-    def _written(self) -> Embedded:
+    def _written(self) -> tuple[str, Mapping[str, str]]:
         shard = None if self.shard is None else Shard.read(self.shard)
         goes_on = self.resume or shard is not None
         claim_table(self.out, overwrite=self.overwrite or goes_on)
         refuse_input(self.out, self.cohort, self.overrides)
         if self.model is not None:
             split_model(self.model, self.variant)
-        run = self._opened_run()
+        if self.run is not None:
+            run_config(self.run)  # before what takes seconds
         from medmcl.stages.run.embedding_parts import remove_parts, tidy_parts, write_in_parts
+        from medmcl.stages.run.run import load
 
+        run = None if self.run is None else load(self.run)
         wrecked = {} if run is None else run.wrecked
         found = self._embedding(run)
         if goes_on and self.out.exists():
             self._refuse_other_table(found)
             tidy_parts(self.out, shard)
-            return Embedded(f"{self.out} is whole already", wrecked)
+            return f"{self.out} is whole already", wrecked
         total, usable, reasons = found.total, len(found.records), found.faults
         first = "".join(f"; record {record}: {why}" for record, why in [*reasons.items()][:1])
         if total and not usable:
@@ -124,20 +114,9 @@ class EmbedCommand:
         parts = write_in_parts(found, self.out, shard=shard, resume=self.resume)
         if shard is not None and parts.missing:
             why = "of whole batches cannot be shared by more shards than that"
-            return Embedded(parts.told(shard, f"writes {self.out}", why), wrecked)
-        return Embedded(
-            f"{counted(total, found.noun)}, {total - usable} without an embedding: {self.out}"
-            + (f"\nthe column `quality` says why{first}" if reasons else ""),
-            wrecked,
-        )
-
-    def _opened_run(self) -> Run | None:
-        if self.run is None:
-            return None
-        run_config(self.run)
-        from medmcl.stages.run.run import load
-
-        return load(self.run)
+            return parts.told(shard, f"writes {self.out}", why), wrecked
+        said = f"{counted(total, found.noun)}, {total - usable} without an embedding: {self.out}"
+        return said + (f"\nthe column `quality` says why{first}" if reasons else ""), wrecked
 
     def _embedding(self, run: Run | None) -> Embedding:
         from medmcl.stages.run.embedding import embedding_of_model

@@ -78,20 +78,18 @@ def find_rows(
             expected=f"ids like {', '.join(sorted(known)[:3])}",
         )
     if "record" in rows:
-        place = {pair: number for number, pair in enumerate(table.index)}
+        owned = table.groupby(level=["subject", "record"]).indices
         pairs = list(zip(rows["subject"], rows["record"], strict=True))
-        lost = [pair for pair in dict.fromkeys(pairs) if pair not in place]
+        lost = [pair for pair in dict.fromkeys(pairs) if pair not in owned]
         if lost:
             raise CohortError(
                 f"{len(lost)} records are not in the cohort",
                 where=f"cohort {cohort.name}",
                 got=", ".join(f"{subject}/{record}" for subject, record in lost[:5]),
             )
-        return [np.array([place[pair]]) for pair in pairs]
-    owned: dict[str, list[int]] = {}
-    for number, subject in enumerate(table.index.get_level_values("subject")):
-        owned.setdefault(str(subject), []).append(number)
-    places = [np.array(owned.get(name, []), dtype=np.int64) for name in rows["subject"]]
+        return [np.asarray(owned[pair]) for pair in pairs]
+    owned = table.groupby(level="subject").indices
+    places = [np.asarray(owned.get(name, []), dtype=np.int64) for name in rows["subject"]]
     crowded = [s for s, found in zip(rows["subject"], places, strict=True) if len(found) > 1]
     if crowded and several == "raise":
         raise CohortError(

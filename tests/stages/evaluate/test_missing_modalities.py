@@ -122,7 +122,7 @@ def test_embeddings_of_several_are_written_in_shards_and_resumed_to_the_same_byt
 
     def embed(out, **more):
         return EmbedCommand(run=run.path, cohort=str(omics), out=tmp_path / out, modality="all",
-                            space="pooled", device="cpu", **more).write().said  # fmt: skip
+                            space="pooled", device="cpu", **more).write()[0]  # fmt: skip
 
     assert embed("whole.parquet").startswith("235 samples, 0 without an embedding")
     whole = (tmp_path / "whole.parquet").read_bytes()

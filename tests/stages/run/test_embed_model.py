@@ -106,22 +106,22 @@ def test_the_table_says_who_made_it(file, whole):
 
 def test_shards_join_to_the_same_bytes(cohort, file, whole, tmp_path):
     out = tmp_path / "e.parquet"
-    first = embed(cohort, file, out, shard="1/3").said
+    first = embed(cohort, file, out, shard="1/3")[0]
     assert first == (
         "shard 1/3 is done (2 of 6 parts); 4 parts of other shards are missing, and whoever makes "
         f"the last of them writes {out}"
     )
     assert not out.exists()
-    assert embed(cohort, file, out, shard="1/3").said == first  # started twice
+    assert embed(cohort, file, out, shard="1/3")[0] == first  # started twice
     embed(cohort, file, out, shard="3/3")
-    assert "24 records" in embed(cohort, file, out, shard="2/3").said
+    assert "24 records" in embed(cohort, file, out, shard="2/3")[0]
     assert out.read_bytes() == whole.read_bytes()
     assert not out.with_name("e.parquet.parts").exists()
-    assert "whole already" in embed(cohort, file, out, shard="1/3").said
+    assert "whole already" in embed(cohort, file, out, shard="1/3")[0]
 
 
 def test_a_shard_that_gets_no_records_says_why(cohort, file, tmp_path):
-    said = embed(cohort, file, tmp_path / "e.parquet", shard="7/8").said
+    said = embed(cohort, file, tmp_path / "e.parquet", shard="7/8")[0]
     assert said.startswith("shard 7/8 has nothing to do: 6 parts of whole batches cannot be shared")
     assert "6 parts of other shards are missing" in said
 
@@ -272,7 +272,7 @@ def test_records_that_cannot_be_embedded_are_told_with_a_reason(cohort, file, tm
     files = sorted(folder.rglob("*.dat"))
     files[0].write_bytes(files[0].read_bytes()[:100])
     done = embed(folder, file, tmp_path / "e.parquet")
-    assert re.match(r"24 records, 1 without an embedding: .*\n.*quality.*; record .*: ", done.said)
+    assert re.match(r"24 records, 1 without an embedding: .*\n.*quality.*; record .*: ", done[0])
     for one in files[1:]:
         one.write_bytes(one.read_bytes()[:100])
     with pytest.raises(CohortError, match=r"none of 24 records of ecg can be embedded; record "):
@@ -330,7 +330,7 @@ def test_check_tells_before_what_would_get_no_vector(cohort, file, tmp_path):
         (told,) = [one for one in found if one.code == "ecg.unreadable"]
         assert "will be excluded" in told.what
     table = embed(folder, file, tmp_path / "e.parquet")
-    assert "24 records, 1 without" in table.said
+    assert "24 records, 1 without" in table[0]
     said, _ = finish(Command(["check", "--cohort", folder, "--model", "ecg_fm:tiny"]))
     assert "ecg.too_short" not in said  # simulated ECGs last 5 s, or more
     assert "1 of 24 left out" in said
