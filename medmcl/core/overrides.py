@@ -124,6 +124,13 @@ def _key(node: Any, part: str, where: object) -> str | int:
     )
 
 
+def laid(base: Any, more: Any) -> Any:
+    """Lay a value over another: mappings key by key, whatever else in its place."""
+    if not isinstance(base, Mapping) or not isinstance(more, Mapping):
+        return more
+    return {**base, **{k: laid(base[k], v) if k in base else v for k, v in more.items()}}
+
+
 def blame(path: Sequence[str], applied: Mapping[tuple[str, ...], str]) -> str | None:
     """Give the override that a fault at ``path`` comes from, or None.
 

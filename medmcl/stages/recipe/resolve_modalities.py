@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from medmcl.core.config import check, closest, lookup, refuse_absent, validated
 from medmcl.core.contracts import KnowsInputs
 from medmcl.core.errors import ConfigError
+from medmcl.core.overrides import laid
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.encoders.build import ENCODERS, check_encoder, check_input_projection
 from medmcl.encoders.settings import TowerSettings
@@ -218,15 +219,8 @@ def _renamed(tree: Any, named: Mapping[str, str]) -> Any:
         found: dict[str, Any] = {}
         for key, value in sorted(tree.items(), key=lambda item: item[0] not in named):
             new, inner = named.get(key, key), _renamed(value, named)
-            found[new] = _joined(found[new], inner) if new in found else inner
+            found[new] = laid(found[new], inner) if new in found else inner
         return {named.get(key, key): found[named.get(key, key)] for key in tree}
     if isinstance(tree, list):
         return [_renamed(part, named) for part in tree]
     return named.get(tree, tree) if isinstance(tree, str) else tree
-
-
-def _joined(base: Any, more: Any) -> Any:
-    """Add what was set under the cohort's own name; it wins."""
-    if isinstance(base, dict) and isinstance(more, dict):
-        return {**base, **{k: _joined(base[k], v) if k in base else v for k, v in more.items()}}
-    return more

@@ -13,6 +13,7 @@ from typing import Any
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import OverrideError
+from medmcl.core.overrides import laid
 
 EXCEPTIONS = "exceptions"
 """Key of a stage with ``for_each``: what single ones of the stages that it becomes say besides."""
@@ -76,16 +77,8 @@ def with_exceptions(stage: Mapping[str, Any], own: Mapping[str, Any]) -> dict[st
     said = {key for key in TrainSpec.exclusive if own.get(key) is not None}
     dropped = {*TrainSpec.exclusive} - said if said else set()
     base = {key: value for key, value in stage.items() if key not in {EXCEPTIONS, *dropped}}
-    return _laid(base, own)
-
-
-def _laid(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    deep = {
-        key: _laid(base[key], value)
-        for key, value in own.items()
-        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-    }
-    return {**base, **own, **deep}
+    found: dict[str, Any] = laid(base, own)
+    return found
 
 
 def _rest(dotted: str, name: str) -> list[str]:
