@@ -14,7 +14,9 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.split_guard import SplitGuard
 from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.joined import Derived, Layer
+from medmcl.encoders.towers import Towers
 from medmcl.engine.loop import Learner
+from medmcl.stages.derived.outside import rehearse_layer
 from medmcl.stages.derived.spec import DerivedSpec, UntrainedSpec
 from medmcl.stages.run.run import embed_samples
 from medmcl.stages.stage import Context, Stage
@@ -32,8 +34,8 @@ class Derive(Stage[S]):
 
     @override
     def dry_run(self, prepared: Prepared, context: Context) -> None:
-        for name in self.spec.towers:
-            rows = len(prepared.rows("train", (name,)))
+        counted = {name: len(prepared.rows("train", (name,))) for name in self.spec.towers}
+        for name, rows in counted.items():
             if rows < FEWEST:
                 raise ConfigError(
                     "there are too few train rows to learn from",
@@ -41,7 +43,10 @@ class Derive(Stage[S]):
                     got=f"{rows} with {name}",
                     expected=f"{FEWEST} or more",
                 )
-        untrained_learner(self.spec, prepared, context)
+        part = cast(Derived, untrained_learner(self.spec, prepared, context).model).parts[0]
+        for name, rows in counted.items():
+            width = cast(Towers, part).tower(name).facts.width
+            rehearse_layer(self.spec.stage, self.spec.layer, width, rows)
 
     @override
     def run(self, prepared: Prepared, context: Context) -> dict[str, Any]:
