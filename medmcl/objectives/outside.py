@@ -43,4 +43,6 @@ def rehearse_objective(
             )
         elif not isinstance(term.value, torch.Tensor) or term.value.ndim:
             slips.append(f"the value of '{label}' must be a tensor without axes")
+        elif not term.value.isfinite():
+            slips.append(f"the value of '{label}' must be finite: it is {float(term.value)}")
     refuse_slips(OBJECTIVES.group, name, package, slips)

@@ -47,6 +47,18 @@ def test_one_that_lacks_what_it_must_say_is_refused_when_it_is_built(monkeypatch
     assert "gathers is missing" in str(caught.value)
 
 
+def test_one_that_says_its_ways_wrongly_or_fails_is_refused_when_it_is_built(monkeypatch):
+    monkeypatch.setattr(Near, "terms", "near")
+    monkeypatch.setattr(Near, "across_ranks", "row")
+    with pytest.raises(ContractError) as caught:
+        build_objective("near", {}, SimpleNamespace())
+    assert "terms must be a tuple of texts: it is 'near'" in str(caught.value)
+    assert "across_ranks must be one of rows, gather, stream: it is 'row'" in str(caught.value)
+    monkeypatch.setattr(Near, "__init__", lambda self, settings, shape: shape.nothing)
+    with pytest.raises(ContractError, match=r"'near' \(package elsewhere\) cannot be built"):
+        build_objective("near", {}, SimpleNamespace())
+
+
 @pytest.mark.parametrize(
     ("gives", "told"),
     [
@@ -54,6 +66,7 @@ def test_one_that_lacks_what_it_must_say_is_refused_when_it_is_built(monkeypatch
         (lambda: {"near": torch.zeros((), device="cpu")}, "'near' must be a Term"),
         (lambda: {"far": Term(torch.zeros((), device="cpu"), count=2)}, "it charges 'far', and"),
         (lambda: {"near": Term(torch.zeros(2, device="cpu"), count=2)}, "a tensor without axes"),
+        (lambda: {"near": Term(torch.ones((), device="cpu") / 0, count=2)}, "must be finite: it"),
         (lambda: torch.linalg.inv(torch.zeros(2, 2, device="cpu")), "(test_outside_objectives.py"),
     ],
 )
