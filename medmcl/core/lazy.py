@@ -10,6 +10,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -19,6 +20,12 @@ from medmcl.core.errors import ConfigError, ContractError, ExtraNotInstalledErro
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
+GROUPS = {
+    f"medmcl.{kind}": kind
+    for kind in ("aspects", "cards", "encoders", "modalities", "models", "objectives", "scorers",
+                 "selectors", "stages")
+}  # fmt: skip
+"""Groups of entry points by which packages outside add something, to their last word."""
 Keeps = Callable[[str, Any, str], None]
 """Takes name, part and package of a part from outside; `ContractError` if it is not as it must."""
 
@@ -75,7 +82,16 @@ def _homes(package: str) -> dict[str, tuple[str, str]]:
 def _installed() -> Any:  # of another type in Python 3.11 than later
     from importlib.metadata import entry_points
 
-    return entry_points()
+    found = entry_points()
+    for group in sorted({one for one in found.groups if one.startswith("medmcl.")} - {*GROUPS}):
+        near = get_close_matches(group.removeprefix("medmcl."), GROUPS.values(), n=1, cutoff=0.75)
+        for one in found.select(group=group) if near else ():
+            raise ContractError(
+                f"nothing reads the entry points '{group}'; did you mean 'medmcl.{near[0]}'?",
+                where=f"'{one.name}' of the package {one.dist.name if one.dist else 'unknown'}",
+                fix="correct its entry points, see docs/extend.md, or uninstall it",
+            )
+    return found
 
 
 def import_extra(module: str, extra: str) -> Any:
@@ -261,24 +277,25 @@ def refuse_slips(group: str, name: str, package: str, slips: Sequence[str]) -> N
         )
 
 
-def is_named_by(group: str, field: str) -> Keeps:
-    """Give what looks whether a part's ``Settings`` are told by the name of its entry point.
+def has(group: str, *methods: str, named_by: str = "") -> Keeps:
+    """Give what looks whether a part has ``Settings``, and one of some methods.
 
     Args:
         group: Group of the entry points.
-        field: Field of ``Settings`` that must be ``Literal[NAME]``.
+        methods: What it is called by; one of them is enough.
+        named_by: Field of ``Settings`` that must be ``Literal[NAME]``, the name of the entry point.
     """
 
     def keeps(name: str, part: Any, package: str) -> None:
-        if not is_config(part, "Settings"):
-            refuse_slips(group, name, package, ["Settings must be a class of Config"])
-        found = literals(part.Settings, field)
         slips = []
-        if name not in found:
+        if methods and not any(callable(getattr(part, one, None)) for one in methods):
+            slips.append(f"the method {' or '.join(methods)} is missing")
+        if not is_config(part, "Settings"):
+            slips.append("Settings must be a class of Config")
+        elif named_by and name not in (found := literals(part.Settings, named_by)):
             is_now = f"it is Literal{list(found)}" if found else "it is no Literal"
-            slips = [
-                f'{field} of its Settings must be Literal["{name}"], as its entry point: {is_now}'
-            ]
+            slips.append(f'{named_by} of its Settings must be Literal["{name}"], as its entry '
+                         f"point: {is_now}")  # fmt: skip
         refuse_slips(group, name, package, slips)
 
     return keeps

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from medmcl.core.config import Config, check, lookup
 from medmcl.core.contracts import traits
-from medmcl.core.errors import ConfigError, MedmclError
-from medmcl.core.lazy import Parts
+from medmcl.core.errors import ConfigError, ContractError, MedmclError
+from medmcl.core.lazy import Parts, has, refuse_slips
 from medmcl.encoders.published.card_files import card_files
 from medmcl.modalities import ADAPTERS
 
@@ -48,8 +48,10 @@ ENCODERS = Parts(
     },
     group="medmcl.encoders",
     settings=_SETTINGS,
+    keeps=has("medmcl.encoders", "forward"),
 )
 
+_HAS = ("width", "num_tokens", "patch", "grid", "early", "parameters")
 INPUT_PROJECTIONS = Parts(
     {
         "patches": "medmcl.encoders.shared.input_projections:Patches",
@@ -88,6 +90,19 @@ def build_encoder(
             got=", ".join(f"{key}: {value}" for key, value in settings.items()) or "defaults",
             fix="see what it can have: `medmcl parts " + name + "`",
         ) from error
+    except Exception as error:
+        from medmcl.modalities.outside import raised_at
+
+        if name not in ENCODERS.outside:
+            raise
+        raise ContractError(
+            f"the encoder '{name}' (package {ENCODERS.package(name)}) cannot be built",
+            got=raised_at(error),
+            fix="correct the package (docs/extend.md has the contract)",
+        ) from error
+    if name in ENCODERS.outside:
+        slips = [f"{one} is missing" for one in _HAS if not hasattr(built, one)]
+        refuse_slips(ENCODERS.group, name, ENCODERS.package(name), slips)
     return built
 
 

@@ -14,7 +14,6 @@ from medmcl.modalities.outside import fails
 
 TOLERANCE = 1e-3
 """By which share of its largest number a row alone may differ from that row among others."""
-_HAS = ("width", "num_tokens", "patch", "grid", "early")
 
 
 def rehearse_encoder(name: str, encoder: nn.Module, row: Tensor) -> None:
@@ -31,8 +30,6 @@ def rehearse_encoder(name: str, encoder: nn.Module, row: Tensor) -> None:
     if name not in ENCODERS.outside:
         return
     package = ENCODERS.package(name)
-    slips = [f"{one} is missing" for one in _HAS if not hasattr(encoder, one)]
-    refuse_slips(ENCODERS.group, name, package, slips)
     modes = {part: part.training for part in encoder.modules()}
     encoder.eval()
     said = f"the encoder '{name}' (package {package}) failed on rows of shape {tuple(row.shape)}"
@@ -48,10 +45,12 @@ def rehearse_encoder(name: str, encoder: nn.Module, row: Tensor) -> None:
 
 def _slips(encoder: Encoder, row: Tensor) -> list[str]:
     rows = torch.cat([row, torch.zeros_like(row)])
-    both, alone = encoder(rows, None), encoder(row, None)
+    both, alone = encoder(rows, None), encoder(row.clone(), None)
     if not isinstance(both, Encoded):
         return [f"forward must give an Encoded: it gives {type(both).__name__}"]
-    slips = []
+    slips = [] if torch.equal(rows[:1], row) else ["forward must leave the rows it reads unchanged"]
+    if both.features.dtype != torch.float32:
+        slips.append(f"features must be torch.float32: they are {both.features.dtype}")
     if tuple(both.features.shape) != (2, encoder.width):
         got = tuple(both.features.shape)
         slips.append(f"features must be (B, width), here {(2, encoder.width)}: they are {got}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medmcl.core.config import Config, check, lookup
 from medmcl.core.contracts import AsksForProbe, ModelShape, ProbeRows
 from medmcl.core.errors import ConfigError, ContractError
-from medmcl.core.lazy import Parts, refuse_slips
+from medmcl.core.lazy import Parts, has, refuse_slips
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +31,7 @@ OBJECTIVES = Parts(
     },
     group="medmcl.objectives",
     settings="medmcl.objectives.settings",
+    keeps=has("medmcl.objectives", "forward"),
 )
 
 
@@ -53,10 +54,10 @@ def build_objective(
         ContractError: It streams, but gathers what cannot.
     """
     checked = check_objective(name, settings, where)
-    built = OBJECTIVES[name](checked, shape)
     if name in OBJECTIVES.outside:
-        slips = [f"{one} is missing" for one in _HAS if not hasattr(built, one)]
-        refuse_slips(OBJECTIVES.group, name, OBJECTIVES.package(name), slips)
+        built = _built_outside(name, checked, shape)
+    else:
+        built = OBJECTIVES[name](checked, shape)
     if built.across_ranks == "stream" and set(built.gathers) != {"pooled"}:
         raise ContractError(
             "an objective that streams sees 'pooled' alone once batches are large",
@@ -67,6 +68,24 @@ def build_objective(
         )
     objective: nn.Module = built
     return objective
+
+
+def _built_outside(name: str, checked: Config, shape: ModelShape) -> Any:
+    from medmcl.modalities.outside import fails
+
+    package = OBJECTIVES.package(name)
+    said = f"the objective '{name}' (package {package}) cannot be built"
+    with fails(said, "correct the package (docs/extend.md has the contract)"):
+        built = OBJECTIVES[name](checked, shape)
+    slips = [f"{one} is missing" for one in _HAS if not hasattr(built, one)]
+    slips += [f"{one} must be a tuple of texts: it is {value!r}"
+              for one in ("views", "terms", "gathers")
+              if isinstance(value := getattr(built, one, ()), str)]  # fmt: skip
+    ways = ("rows", "gather", "stream")
+    if (across := getattr(built, "across_ranks", "rows")) not in ways:
+        slips.append(f"across_ranks must be one of {', '.join(ways)}: it is {across!r}")
+    refuse_slips(OBJECTIVES.group, name, package, slips)
+    return built
 
 
 def wanted_probe(

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PydanticUserError, TypeAdapter, mod
 
 from medmcl.core.config import Config
 from medmcl.core.errors import ConfigError
-from medmcl.core.lazy import Parts, is_named_by
+from medmcl.core.lazy import Parts, has
 
 
 class TargetSpec(Config):
@@ -200,7 +200,7 @@ SCORERS = Parts(
         "norm_sim_dynamic": "medmcl.selection.scorers:NormSimDynamic",
     },
     group="medmcl.scorers",
-    keeps=is_named_by("medmcl.scorers", "kind"),
+    keeps=has("medmcl.scorers", "score", "choose", named_by="kind"),
     settings="medmcl.selection.settings",
 )
 """What a select stage judges a pool by: keeps the contract `Scorer`, or `ChoosesFromPool`."""
@@ -214,7 +214,7 @@ SELECTORS = Parts(
         "clip_score": "medmcl.selection.choices:HighestCorrelation",
     },
     group="medmcl.selectors",
-    keeps=is_named_by("medmcl.selectors", "kind"),
+    keeps=has("medmcl.selectors", "scores", "_positions", named_by="kind"),
     settings="medmcl.selection.settings",
 )
 """What a train stage chooses rows of each batch by: a `medmcl.selection.choices.Choice`."""

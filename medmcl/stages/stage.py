@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from medmcl.core.config import Config, FileName
-from medmcl.core.lazy import Parts, is_named_by
+from medmcl.core.lazy import Parts, has
 
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
@@ -45,7 +45,7 @@ STAGES = Parts(
         ),
     },
     group="medmcl.stages",
-    keeps=is_named_by("medmcl.stages", "stage"),
+    keeps=has("medmcl.stages", "run", named_by="stage"),
 )
 S = TypeVar("S")
 Check = Callable[[], object]

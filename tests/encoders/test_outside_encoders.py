@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
+from medmcl.core.batch import InputShape
+from medmcl.core.config import Config
 from medmcl.core.errors import ContractError
-from medmcl.encoders.build import ENCODERS
+from medmcl.encoders.build import ENCODERS, build_encoder
 from medmcl.encoders.encoded import Encoded
 from medmcl.encoders.outside import rehearse_encoder
 from medmcl.stages.train.outside import rehearse_outside
@@ -58,6 +60,7 @@ def changed(**parts):
         (lambda e: e.features, "must give an Encoded: it gives Tensor"),
         (lambda e: changed(features=e.features[:, :2])(e), r"here (2, 3): they are (2, 2)"),
         (lambda e: changed(features=e.features / 0)(e), "are not finite"),
+        (lambda e: changed(features=e.features.double())(e), "they are torch.float64"),
         (lambda e: changed(features=e.features - e.features.mean(0))(e), "must not depend on"),
         (lambda e: changed(tokens=e.tokens[..., :2])(e), "tokens must be (2, 4, 3)"),
         (changed(tokens=None), "there must be visible tokens"),
@@ -73,6 +76,39 @@ def test_one_that_breaks_its_contract_is_named(wrong, told):
     rehearse_encoder("resnet1d", Mean(wrong), ROW)  # one that ships has its own tests
 
 
+class Hasty(Mean):
+    def forward(self, x, mask=None):
+        return super().forward(x.mul_(2), mask)
+
+
+def test_one_that_changes_the_rows_it_reads_is_named():
+    with pytest.raises(ContractError, match="must leave the rows it reads unchanged"):
+        rehearse_encoder("mean", Hasty(), ROW)
+
+
+def failing(shape, settings):
+    return settings.nothing
+
+
+@pytest.mark.parametrize(
+    ("built", "told"),
+    [
+        (lambda shape, settings: SimpleNamespace(num_tokens=4), "width is missing"),
+        (failing, "cannot be built(.|\n)*no attribute 'nothing' .test_outside_encoders.py"),
+    ],
+)
+def test_one_that_cannot_be_built_is_named(built, told, monkeypatch):
+    built.Settings = Nothing
+    monkeypatch.setattr(ENCODERS, "_kept", {"mean": built})
+    with pytest.raises(ContractError, match=told) as caught:
+        build_encoder("mean", InputShape(kind="ecg", shape=(3, 20)), {})
+    assert "package elsewhere" in str(caught.value)
+
+
+class Nothing(Config):
+    """No settings."""
+
+
 def test_it_is_given_what_plain_makes_of_prepared_rows():
     """Stages of sleep as whole numbers, prepared; one of three, when they are read."""
     night = torch.arange(20)[None] % 3
@@ -85,7 +121,8 @@ def test_it_is_given_what_plain_makes_of_prepared_rows():
     encoder.norm.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
     seen = []
     model = SimpleNamespace(tower=lambda name: SimpleNamespace(encoder=encoder))
-    parts = SimpleNamespace(learner=SimpleNamespace(model=model), rows=np.array([0]), groups=None)
+    parts = SimpleNamespace(learner=SimpleNamespace(model=model), rows=np.array([0]), groups=None,
+                            views={})  # fmt: skip
     spec = SimpleNamespace(towers=("night",), objectives={}, teacher=None)
     recipe = SimpleNamespace(towers={"night": {"encoder": {"name": "mean"}}})
     rehearse_outside(spec, recipe, prepared, parts)

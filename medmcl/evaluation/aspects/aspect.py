@@ -15,7 +15,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from medmcl.core.config import Config
-from medmcl.core.lazy import Parts
+from medmcl.core.lazy import Parts, has
 
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
@@ -38,6 +38,7 @@ ASPECTS = Parts(
         "experts": f"{_HERE}.experts.aspect:Experts",
     },
     group="medmcl.aspects",
+    keeps=has("medmcl.aspects", "measure"),
 )
 """Name to aspect, in the order in which they are measured and told."""
 
