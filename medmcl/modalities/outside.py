@@ -7,14 +7,15 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmcl.core.batch import InputShape
 from medmcl.core.contracts import Adapter, RecordRef, SimpleFeatures
 from medmcl.core.errors import (
     ConfigError,
@@ -28,9 +29,13 @@ from medmcl.core.lazy import is_config, literals, refuse_slips
 from medmcl.core.rng import RowGenerator
 from medmcl.modalities import ADAPTERS
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _METHODS = ("read", "inspect", "fit", "prepare", "plain", "augment", "state", "load_state")
 _OF_INSTANCES = ("settings", "prepared_shape", "input_shape")
-_LIBRARIES = {"medmcl", "numpy", "torch", "pandas", "scipy", "sklearn", *sys.stdlib_module_names}
+_LIBRARIES = {"medmcl", "numpy", "torch", "pandas", "pydantic", "scipy", "sklearn"}
+_LIBRARIES |= sys.stdlib_module_names
 _FIX = "correct the package (docs/extend.md has what each method is given and must give)"
 
 
@@ -276,59 +281,83 @@ def rehearse(adapter: Adapter, source: Any, raw: Any, row: np.ndarray, place: Re
     """
     if adapter.kind not in ADAPTERS.outside:
         return
+    import torch
+
+    with blamed(adapter, "prepare", place):
+        twice = adapter.prepare(raw)
+    if not np.array_equal(row, np.asarray(twice).astype(row.dtype), equal_nan=True):
+        expected = "the same row of the same record again, which it leaves unchanged"
+        raise broken(adapter, "prepare", f"other rows of record {place.record}", expected)
     state = json.loads(json.dumps(checked_state(adapter)))
     again = type(adapter)(source, adapter.settings)
     with blamed(again, "load_state"):
         again.load_state(state)
     with blamed(again, "prepare", place):
         other = again.prepare(raw)
-    if not np.array_equal(row, other, equal_nan=True):
+    if not np.array_equal(row, np.asarray(other).astype(row.dtype), equal_nan=True):
         raise broken(
             adapter, "load_state", f"record {place.record} prepared otherwise than before `state`",
             "that `load_state` takes back all that `fit` learned",
         )  # fmt: skip
-    _rehearse_views(adapter, row, place)
+    x = torch.as_tensor(row[None], device="cpu")
+    rehearse_view(adapter, x, None, place)
+    try:
+        options = adapter.Augment()
+    except ValueError:  # it has keys that a recipe must say
+        pass
+    else:
+        rehearse_view(adapter, x, options, place)
     if isinstance(adapter, SimpleFeatures):
         with blamed(adapter, "simple_features", place):
             found = adapter.simple_features(raw)
         _check_features(adapter, found)
 
 
-def _rehearse_views(adapter: Adapter, row: np.ndarray, place: RecordRef) -> None:
+def rehearse_view(
+    adapter: Adapter, x: Tensor, options: Any | None, place: RecordRef | None = None
+) -> None:
+    """Show prepared rows of an adapter from outside, plainly or disturbed as options say, twice.
+
+    Args:
+        adapter: The adapter.
+        x: The rows, (B, *prepared_shape).
+        options: An ``Augment``; None: they are shown plainly.
+        place: The record that they are of; None if of several.
+
+    Raises:
+        ContractError: It fails, or gives what it must not give.
+    """
     import torch
 
-    dtype = np.int64 if row.dtype.kind in "iu" else np.float32
-    x = torch.as_tensor(row[None].astype(dtype), device="cpu")
+    if adapter.kind not in ADAPTERS.outside:
+        return
     with blamed(adapter, "input_shape"):
-        shape = tuple(adapter.input_shape.shape)
+        seen = adapter.input_shape
+    if not isinstance(seen, InputShape):
+        raise broken(adapter, "input_shape", type(seen), InputShape)
+    method, own, shape = "plain" if options is None else "augment", x.clone(), (len(x), *seen.shape)
 
-    def generator() -> RowGenerator:
-        return RowGenerator(torch.Generator(device="cpu").manual_seed(0))
+    def shown() -> Any:
+        if options is None:
+            return adapter.plain(own)
+        drawn = RowGenerator(torch.Generator(device="cpu").manual_seed(0))
+        return adapter.augment(own, options, drawn)
 
-    ways: dict[str, Callable[[Any], Any]] = {"plain": adapter.plain}
-    try:
-        options = adapter.Augment()
-    except ValueError:  # it has keys that a recipe must say
-        pass
-    else:
-        ways["augment"] = lambda x: adapter.augment(x, options, generator())
-    for method, way in ways.items():
-        own = x.clone()
-        with blamed(adapter, method, place):
-            given, again = way(own), way(own)
-        if not isinstance(given, torch.Tensor) or tuple(given.shape) != (1, *shape):
-            got = f"shape {tuple(given.shape)}" if isinstance(given, torch.Tensor) else type(given)
-            expected = f"a tensor of shape {(1, *shape)}: rows, then the shape of input_shape"
-            raise broken(adapter, method, got, expected)
-        if given.dtype == torch.float64:
-            raise broken(adapter, method, given.dtype, torch.float32)
-        if not given.isfinite().all():
-            raise broken(adapter, method, "values that are not finite", "finite ones")
-        if not torch.equal(own, x):
-            raise broken(adapter, method, "rows that it changed in place", "x itself unchanged")
-        if not torch.equal(given, again):
-            got = "other rows when asked once more"
-            raise broken(adapter, method, got, "that whatever is drawn comes from `generator`")
+    with blamed(adapter, method, place):
+        given, again = shown(), shown()
+    if not isinstance(given, torch.Tensor) or tuple(given.shape) != shape:
+        got = f"shape {tuple(given.shape)}" if isinstance(given, torch.Tensor) else type(given)
+        expected = f"a tensor of shape {shape}: rows, then the shape of input_shape"
+        raise broken(adapter, method, got, expected)
+    if given.dtype == torch.float64:
+        raise broken(adapter, method, given.dtype, torch.float32)
+    if not given.isfinite().all():
+        raise broken(adapter, method, "values that are not finite", "finite ones")
+    if not torch.equal(own, x):
+        raise broken(adapter, method, "rows that it changed in place", "x itself unchanged")
+    if not torch.equal(given, again):
+        got = "other rows when asked once more"
+        raise broken(adapter, method, got, "that whatever is drawn comes from `generator`")
 
 
 def _check_features(adapter: Adapter, found: Any) -> None:

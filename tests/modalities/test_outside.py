@@ -16,7 +16,7 @@ from medmcl.data.cohort.cohort import load_cohort
 from medmcl.data.loading.prepare import prepare
 from medmcl.data.loading.reading import content_digest
 from medmcl.modalities import ADAPTERS, readers
-from medmcl.modalities.outside import code_of
+from medmcl.modalities.outside import code_of, rehearse_view
 
 INPUTS = {"lungs": {"rate_hz": 5}}
 WHO = "adapter 'spirometry' (package medmcl-spirometry)"
@@ -87,6 +87,9 @@ BROKEN = [
     ({"prepare": boom}, "failed in prepare on record p", "KeyError: 'oops'"),
     ({"prepare": gives(torch.zeros(1, 30))}, "breaks its contract in prepare", "torch.Tensor"),
     ({"prepare": gives(np.array(["a"]))}, "breaks its contract in prepare", "of <U1"),
+    ({"prepare": lambda self, raw: torch.rand(self.prepared_shape).numpy()},
+     "breaks its contract in prepare", "other rows of record p"),
+    ({"input_shape": property(gives((1, 30)))}, "contract in input_shape", "<class 'tuple'>"),
     ({"state": gives({"mean": np.zeros(2)})}, "breaks its contract in state", "mean: <class 'num"),
     ({"load_state": boom}, "failed in load_state", "KeyError: 'oops'"),
     ({"load_state": gives(None)}, "breaks its contract in load_state", "prepared otherwise"),
@@ -130,6 +133,23 @@ def test_a_finding_of_no_level_is_named(lungs, folder):
     lungs(inspect=gives([Finding(code="a", where="b", what="c", fix="d", level="warn")]))
     with pytest.raises(ContractError, match="a Finding with 'warn'"):
         check_cohort(folder)
+
+
+def test_where_an_inspection_fails_is_told(lungs, folder):
+    lungs(inspect=boom)
+    found = check_cohort(folder, INPUTS)
+    told = {one.what for one in found if one.code == "spirometry.unchecked"}
+    assert "KeyError: 'oops' (test_outside.py, line" in "".join(told)
+
+
+def test_a_view_disturbs_by_the_options_of_the_recipe(lungs):
+    """Noise of no size by default, but drawn by torch: nothing is seen of it without options."""
+    made = lungs(augment=lambda self, x, options, _: x + options.effort * torch.rand(1))
+    adapter = made(made.Source(reader="spirometry"), made.Settings(rate_hz=5))
+    x = torch.zeros(2, 1, 30)
+    rehearse_view(adapter, x, made.Augment())
+    with pytest.raises(ContractError, match=r"breaks its contract in augment(.|\n)*once more"):
+        rehearse_view(adapter, x, made.Augment(effort=0.1))
 
 
 def test_what_reading_raises_by_chance_may_be_the_adapters_fault(lungs, folder):
@@ -214,8 +234,11 @@ def test_settings_that_leave_nothing_are_refused_before_anything_is_prepared(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_keeps_its_contract_is_checked_and_prepared(lungs, folder, tmp_path):
-    lungs()
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_keeps_its_contract_is_checked_and_prepared(dtype, lungs, folder, tmp_path):
+    made = lungs()
+    own = made.prepare
+    made.prepare = lambda self, raw: own(self, raw).astype(np.float64).astype(dtype) / 3
     assert not [one for one in check_cohort(folder, INPUTS) if one.level == "error"]
     cohort, _ = load_cohort(folder)
     assert prepare(cohort, INPUTS, cache=tmp_path).stored["lungs"].usable.all()

@@ -36,6 +36,7 @@ from medmcl.modalities.outside import (
     checked_findings,
     checked_row,
     fitted_shape,
+    raised_at,
     reading,
     said_of,
 )
@@ -101,7 +102,7 @@ def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]
     except MedmclError:
         raise
     except Exception as error:
-        what = f"can be read, but not checked ({type(error).__name__}: {str(error)[:200]})"
+        what = f"can be read, but not checked ({raised_at(error)})"
         where = f"subject {place.subject}, record {place.record}"
         whose = said_of(adapter) if adapter.kind in ADAPTERS.outside else "medmcl"
         fix = f"look at what it holds; if that is sound, the fault is in {whose}: please report it"

@@ -12,6 +12,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.outside import rehearse_encoder
 from medmcl.encoders.towers import Towers
+from medmcl.modalities.outside import rehearse_view
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.objectives.outside import rehearse_objective
 from medmcl.stages.recipe.spec import RecipeSpec
@@ -23,7 +24,7 @@ FEW = 4
 
 
 def rehearse_outside(spec: TrainSpec, recipe: RecipeSpec, prepared: Prepared, parts: Parts) -> None:
-    """Let encoders encode and objectives charge, on a copy: nothing is learned.
+    """Let encoders encode, views disturb and objectives charge, on a copy: nothing is learned.
 
     An objective that is taught, or of rows in groups, is seen at the first step.
 
@@ -38,6 +39,11 @@ def rehearse_outside(spec: TrainSpec, recipe: RecipeSpec, prepared: Prepared, pa
             row = prepared.adapters[name].plain(row)
             encoder = cast(Towers, parts.learner.model).tower(name).encoder
             rehearse_encoder(kind, encoder, row)
+    for view in parts.views.values():
+        for name, options in view.options.items():
+            rows = prepared.rows("train", (name,))[:FEW]
+            x = prepared.batch(rows, modalities=(name,)).inputs[name]
+            rehearse_view(prepared.adapters[name], x, options)
     kinds = {label: one.kind for label, one in spec.objectives.items()
              if one.kind in OBJECTIVES.outside}  # fmt: skip
     if not kinds or spec.teacher is not None or parts.groups is not None:
