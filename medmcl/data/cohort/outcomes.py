@@ -241,6 +241,14 @@ class _Builder:
         else:
             time, event, competing = self._from_dates(task)
         known = time.known & event.known
+        half = int((event.known & ~time.known & (event.data > 0)).sum())
+        if half and task.time is not None:
+            self.add(
+                "no_time",
+                f"{counted(half, 'sample')} with the event, but no time: the target is unknown",
+                "fill in the time, or leave the event empty",
+                warning=True,
+            )
         below = known & (time.data < 0)
         if below.any():
             first = int(np.flatnonzero(below)[0])
@@ -352,6 +360,16 @@ class _Builder:
                 warning=True,
             )
         known &= ~prevalent
+        endless = np.isnat(last) & ~np.isnat(index) & ~prevalent
+        if endless.any():
+            self.add(
+                "no_end",
+                f"{counted(int(endless.sum()), 'sample')} without {task.censor_date}: of the "
+                f"{int((endless & known).sum()):,} with an event the target is known, of the "
+                "others not, so that events look commoner than they are",
+                "fill in when they were last seen",
+                warning=True,
+            )
         scale = UNITS_PER_YEAR[task.unit] / DAYS_PER_YEAR
         data = np.where(known, days * scale, 0.0)
         said = str(task.event_date)

@@ -7,7 +7,7 @@ fix may turn a yes into a no unnoticed, so the odd cells are named, and so are t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,11 @@ from medmcl.data.expressions.expression import Values
 from medmcl.data.tables.files import as_text, natives
 from medmcl.data.tables.named_columns import is_dates
 from medmcl.data.tables.odd_cells import NO, named
-from medmcl.modalities.tabular.gap_codes import UNCLEAR, said_missing
+from medmcl.modalities.tabular.gap_codes import UNCLEAR, looks_missing, said_missing
 
 _SHOWN = 8
 _ONES, _ZEROS = ("1", "1.0", "true"), ("0", "0.0", "false")
-_YES = frozenset({"yes", "y", "t", "pos", "positive", "case", "event", "dead", "died"})
+_YES = frozenset({"yes", "y", "t", "pos", "positive", "case", "event", "dead", "died", "ja", "oui"})
 _NO = NO | UNCLEAR
 
 
@@ -58,16 +58,21 @@ def no_truth(
     plain = np.array([cell.lower() in _ONES + _ZEROS for cell in shown], dtype=bool)
     known = value.known
     written: Callable[[object], str] = repr if value.kind == "text" else str
-    if 2 * (known & plain).sum() < known.sum():
-        counts = _counts(shown, rows, known)
+    counts = _counts(shown, rows, known)
+    two = _are_two_codes(counts)  # 1 and 2: which of them is yes differs by program
+    if two or 2 * (known & plain).sum() < known.sum():
         if is_dates(pd.Series(value.data[known])):
             what = f"'{said}' holds dates, such as {next(iter(counts))}"
             dated = f'{key}: "not isnull({said})"; any empty cell then means no'
             return what, f"if a date stands there for whoever had it, and for no one else, {dated}"
-        likely = next((one for one in counts if one.lower() in _YES), list(counts)[-1])
+        rest = [one for one in counts if one.lower() not in _NO] or list(counts)
+        likely = next((one for one in rest if one.lower() in _YES), rest[-1])
         listed = ", ".join(f"{written(one)} ({n:,})" for one, n in list(counts.items())[:_SHOWN])
         more = f", {len(counts) - _SHOWN:,} more values" if len(counts) > _SHOWN else ""
         what = f"'{said}' is neither true/false nor 0/1: it holds {listed}{more}"
+        if two:
+            either = " or ".join(f'"{said} == {written(one)}"' for one in sorted(counts))
+            return what, f"say which of the two means yes, {key}: {either}"
         return what, _write(key, f"{said} == {written(likely)}", "value")
     odd = known & ~plain
     values = _counts(shown, rows, odd)
@@ -84,6 +89,11 @@ def no_truth(
     cells = "the cell" if sum(values.values()) == 1 else "the cells"
     fix = f"{said_missing(said.strip('`'), values)}correct {cells} to 0, 1 or empty (unknown)"
     return what, f"{fix}; or {_write(key, meant, 'value')}"
+
+
+def _are_two_codes(values: Collection[str]) -> bool:
+    return len(values) == 2 and all(one.isdigit() and int(one) and not looks_missing(one)
+                                    for one in values)  # fmt: skip
 
 
 def _write(key: str, expression: str, noun: str) -> str:

@@ -16,7 +16,7 @@ from medmcl.modalities.tabular.gap_codes import UNCLEAR
 
 SHOWN = 8
 _NAMED = 3
-NO = frozenset({"no", "n", "f", "false", "neg", "negative"})
+NO = frozenset({"no", "n", "f", "false", "neg", "negative", "nein", "non", "nee"})
 
 
 def odd_cells(data: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -41,6 +41,13 @@ def test_something_else_than_two_values_is_not_binary():
     assert targets is None
     assert codes(findings) == [("task.not_binary", "error")]
     assert "x == 'yes'" in findings[0].fix
+    for yes, no in (("ja", "nein"), ("oui", "non"), ("Sepsis", "no")):
+        _, findings = build({"x": [yes, no, no, yes, yes]}, kind="binary", column="x")
+        assert f"x == '{yes}'" in findings[0].fix
+    (found,) = build({"x": [1, 2, 2]}, kind="binary", column="x")[1]  # SAS or R?
+    assert 'column: "x == 1" or "x == 2"' in found.fix
+    (found,) = build({"x": [1, 1, -1]}, kind="binary", column="x")[1]
+    assert "if -1 stands for unknown" in found.fix
     assert findings[0].scope == "task"
     assert findings[0].task == "task"
     assert codes(build({"x": [0, 2]}, kind="binary", column="x")[1])[0][0] == "task.not_binary"
@@ -259,10 +266,19 @@ def test_survival_by_dates_counts_from_the_index():
     assert codes(findings) == [
         ("task.prevalent", "warning"),
         ("task.event_after_censoring", "warning"),
+        ("task.no_end", "warning"),
     ]
     assert findings[0].what.startswith("2 samples")
+    assert findings[2].what.startswith("1 sample without last: of the 0 with an event")
     years, _ = build(frame, index=index, unit="years", **task)
     assert years.values[0, 0] == pytest.approx(366 / 365.25)
+
+
+def test_an_event_without_a_time_is_told():
+    frame = {"t": [None, 5.0, 6.0, None], "e": [1, 1, 0, 0]}
+    targets, (found,) = build(frame, kind="survival", time="t", event="e")
+    assert targets.known[:, 0].tolist() == [False, True, True, False]
+    assert found.what.startswith("1 sample with the event, but no time")
 
 
 def test_censoring_before_the_index_is_a_time_below_zero():
