@@ -22,6 +22,7 @@ from medmcl.data.cohort.spec import CohortSpec, DateKeys, ModalitySpec, Subjects
 from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import Table, event_dates, texts, tidy
+from medmcl.data.tables.lost_zeros import refuse_lost_zeros
 from medmcl.data.tables.subject_rows import SubjectTable
 
 
@@ -65,7 +66,9 @@ def _events(
 ) -> pd.DataFrame:
     """Give the dated events that are meant: ``row`` (of the person), ``time``, ``value``."""
     column = keys.id or id_column
-    owner = people.get_indexer(pd.Index(texts(table.require(column, f"{field}.id"))))
+    ids = texts(table.require(column, f"{field}.id"))
+    owner = people.get_indexer(pd.Index(ids))
+    refuse_lost_zeros(ids, people, f"{field}, table {table.where}, column {column}")
     table.require(keys.date, f"{field}.date")
     if len(owner) and (owner < 0).all():
         raise CohortError(

@@ -22,6 +22,7 @@ from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.expressions.expression import evaluate
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import Table, dates, missing_column, texts
+from medmcl.data.tables.lost_zeros import refuse_lost_zeros
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError
 from medmcl.modalities import packed_readers
 
@@ -226,6 +227,7 @@ def own_rows(
                 f" (for example {next(iter(owner[~known]))!r})",
             )
         )
+    refuse_lost_zeros(owner, subjects.frame.index, f"{field}, table {own.where}, column {column}")
     if len(known) and not known.any():
         raise CohortError(
             "no record belongs to a subject of the subjects table",

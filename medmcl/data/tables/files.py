@@ -28,6 +28,7 @@ from medmcl.core.limits import refuse_large_parquet, refuse_many_columns
 from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix, heading, refuse_unsound_text
 from medmcl.data.tables.listed_files import is_listing, is_packed, list_files
+from medmcl.data.tables.lost_zeros import PARTS, refuse_lost_zeros
 from medmcl.data.tables.mapped import let_go
 from medmcl.data.tables.patterns import find_files, is_pattern, named_parts
 from medmcl.data.tables.plain_numbers import LEADING_ZERO, plain_numbers, with_numbers
@@ -256,6 +257,7 @@ def join(left: Table, right: Table, on: Mapping[str, str]) -> Table:
         )
     position = pd.Series(np.arange(len(theirs)), index=theirs)
     rows = ours.map(position[position.index.notna()])
+    refuse_lost_zeros(theirs, ours, f"{field} on {dict(on)}")
     if len(ours) and rows.isna().all():
         raise CohortError(
             "no row of the joined table matches",
@@ -498,7 +500,7 @@ def _keys(table: Table, columns: list[str], field: str) -> pd.Series:
     parts = [pd.Series(texts(table.require(column, field)), dtype=object) for column in columns]
     joined = parts[0]
     for part in parts[1:]:
-        joined = (joined + "\x1f" + part).where(joined.notna() & part.notna(), None)
+        joined = (joined + PARTS + part).where(joined.notna() & part.notna(), None)
     return joined
 
 

@@ -15,6 +15,7 @@ from medmcl.core.findings import counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.outcomes import tellers
 from medmcl.data.cohort.splits import SPLITS
+from medmcl.data.tables.lost_zeros import refuse_lost_zeros
 from medmcl.encoders.published.overlap import of_anybody, overlap_of_provenance
 from medmcl.evaluation.protocol.evidence import ENCODER_OF, UNKNOWN_ENCODER, FittedOn
 from medmcl.stages.factorise.vector_files import Vectors, read_vectors
@@ -90,7 +91,8 @@ def lay_vectors(
     present = rows >= 0
     if not present.any():
         raise _nobody(vectors, cohort)
-    _refuse_lost_zeros(vectors, rows, cohort)
+    where = f"{vectors.where}, ids beside those of the cohort {cohort.name}"
+    refuse_lost_zeros(vectors.subjects, cohort.subjects.index.astype(str), where, ConfigError)
     values = np.zeros((len(rows), vectors.values.shape[1]))
     values[present] = vectors.values[rows[present]]
     flat = np.ptp(values[present], axis=0) == 0
@@ -251,26 +253,6 @@ def _refuse_own(vectors: Vectors, cohort: Cohort, known: Sequence[str]) -> None:
             got=_some(shown),
             expected="numbers of the vectors alone",
             fix="take out what was joined to them; what is a number of the vectors, call otherwise",
-        )
-
-
-def _refuse_lost_zeros(vectors: Vectors, rows: np.ndarray, cohort: Cohort) -> None:
-    """Refuse ids of which some are the cohort's but for the zeros before them.
-
-    Read as numbers, ids of one length keep agreeing where they begin with no zero.
-    """
-    whose = cohort.samples["subject"].astype(str).to_numpy(object)[rows < 0]
-    lacking = {one.lstrip("0"): one for one in whose}
-    strangers = {*vectors.subjects} - {*cohort.subjects.index.astype(str)}
-    lost = [one for one in strangers if one.lstrip("0") in lacking]
-    if lost:
-        raise ConfigError(
-            f"{counted(len(lost), 'id')} of {len(vectors.subjects)} agree with the cohort's but "
-            "for the zeros before them",
-            where=vectors.where,
-            got=repr(min(lost)),
-            expected=f"{lacking[min(lost).lstrip('0')]!r}, as in the cohort {cohort.name}",
-            fix="write ids as text, as the cohort does (pandas: dtype={'id': str})",
         )
 
 
