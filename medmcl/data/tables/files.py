@@ -565,10 +565,12 @@ def _read_csv(path: Path, text: Collection[str] | None) -> pd.DataFrame:
 def _read_text(path: Path, text: Collection[str] | None, separator: str) -> pd.DataFrame:
     refuse_unsound_text(path, error=CohortError)
     line = heading(path, CohortError).decode("utf-8-sig", "replace")
-    count = line.count(separator) + 1
+    names, count = [], line.count(separator) + 1
     with suppress(csv.Error):  # of a name without end
-        count = len(next(csv.reader([line], delimiter=separator), []))
+        names = next(csv.reader([line], delimiter=separator), [])
+        count = len(names)
     refuse_many_columns(count, path, CohortError)
+    _refuse_heading(names, path)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "error", pd.errors.ParserWarning
@@ -593,6 +595,37 @@ def _read_text(path: Path, text: Collection[str] | None, separator: str) -> pd.D
     return unshielded_table(frame) if holds_shielded(path) else frame
 
 
+_SIGNS = {"\t": ("tabs", "call it .tsv"), "|": ("|", "write commas in its place")}
+
+
+def _refuse_heading(names: list[str], path: Path) -> None:
+    """Refuse columns that are called alike, of which pandas renames one; and another separator."""
+    named = pd.Series(names, dtype=object)
+    twice = named[named.duplicated() & (named != "")]
+    if len(twice):
+        raise CohortError(
+            f"two columns are called '{twice.iloc[0]}'", where=path, fix="call each otherwise"
+        )
+    only = names[0] if len(names) == 1 else ""
+    other = next((sign for sign in _SIGNS if sign in only), None)
+    if other is not None:
+        raise CohortError(
+            f"its cells are parted by {_SIGNS[other][0]}",
+            where=path,
+            got=only,
+            expected="commas or semicolons in .csv, tabs in .tsv",
+            fix=_SIGNS[other][1],
+        )
+    if names and names[0].startswith("sep="):
+        raise CohortError(
+            "its first line is for Excel alone",
+            where=path,
+            got=names[0],
+            expected="the names of the columns",
+            fix="take that line out",
+        )
+
+
 def _most_rows(path: Path) -> int:
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         blocks = iter(partial(file.read, _BLOCK), b"")
@@ -604,7 +637,9 @@ def _read_parquet(path: Path, _: object) -> pd.DataFrame:
 
     refuse_large_parquet(path, error=CohortError)
     refuse_many_columns(len(pq.read_schema(path)), path, CohortError)
-    return pd.read_parquet(path)
+    frame = pd.read_parquet(path)
+    named = [name for name in frame.index.names if name is not None]
+    return frame.reset_index(named) if named else frame  # to_parquet keeps ids that are the index
 
 
 _READERS: dict[str, Callable[[Path, Collection[str] | None], pd.DataFrame]] = {

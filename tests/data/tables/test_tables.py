@@ -281,6 +281,29 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     (tmp_path / "t.csv").write_text("id,=a,'=a\np,1,2\n")  # of a spreadsheet: both are =a
     with pytest.raises(CohortError, match="two columns are called '=a'"):
         read_table(tmp_path, "t.csv")
+    (tmp_path / "t.csv").write_text("id,age,age,,\np,1,2,,\n")  # pandas called the second age.1
+    with pytest.raises(CohortError, match="two columns are called 'age'"):
+        read_table(tmp_path, "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("id\tage\np\t1\n", "by tabs(.|\n)*call it .tsv"), ("id|age\np|1\n", r"by \|"),
+     ("sep=;\nid;age\np;1\n", "for Excel alone(.|\n)*take that line out"),
+     ("sep=,\nid,age\np,1\n", "for Excel alone")],
+)  # fmt: skip
+def test_another_separator_is_told(text, said, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(CohortError, match=said):
+        read_table(tmp_path, "t.csv")
+
+
+def test_ids_that_are_the_index_of_a_parquet_are_a_column(tmp_path):
+    frame = pd.DataFrame({"id": ["007", "012"], "x": [1.5, 2.5]})
+    frame.set_index("id").to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path, "t.parquet").frame["id"].tolist() == ["007", "012"]
+    frame.iloc[::-1].to_parquet(tmp_path / "t.parquet")  # of no name
+    assert list(read_table(tmp_path, "t.parquet").frame) == ["id", "x"]
 
 
 PIECES = {
