@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding, counted, task_finding
+from medmcl.core.findings import Finding, counted, first_of, task_finding
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.codes import CodeMap, parse_codes
 from medmcl.data.cohort.follow_up import follow_up_faults
@@ -24,6 +24,7 @@ from medmcl.data.cohort.spec import (
     Task,
 )
 from medmcl.data.expressions.expression import Values, evaluate
+from medmcl.data.expressions.spellings import other_spellings
 from medmcl.data.expressions.syntax import ExpressionError, columns_of
 from medmcl.data.tables.cells import held, no_truth
 from medmcl.data.tables.files import as_text, dates, missing_column
@@ -158,7 +159,15 @@ class _Builder:
         return self._targets(tuple(names), [Values(x, known, "number", text) for x in columns])
 
     def _value(self, text: str) -> Values:
-        return self.labels.spread(self._of_rows(text))
+        value = self.labels.spread(self._of_rows(text))
+        for column, cells in other_spellings(text, self.labels.table).items():
+            some = first_of(f"{cell!r} ({count:,})" for cell, count in cells.items())
+            what = f"'{column}' also holds {some}, which `{text}` takes for another value"
+            if text == column:
+                what = f"'{column}' holds {some}, which are taken as {len(cells)} values"
+            fix = f"spell them alike in the table, or by derive: {{{column}: lower({column})}}"
+            self.add("two_spellings", what, fix, warning=True)
+        return value
 
     def _of_rows(self, text: str) -> Values:
         """Give the value of an expression for each row of the table."""
