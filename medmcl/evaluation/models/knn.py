@@ -13,6 +13,8 @@ from medmcl.evaluation.models.contract import Fitted, Model
 
 NEIGHBOURS = (5, 10, 20, 50, 100, 200)
 CELLS = 8_000_000  # similarities held at once: 64 MB
+_Parts = list[np.ndarray]
+"""Rows to look among while k is chosen, to choose it on, and to look among then (indices)."""
 STEPS = 50  # times at which a curve is averaged to a risk
 
 
@@ -51,18 +53,12 @@ def knn(
     targets.refuse_leak("the choice of the number of neighbours", tuning)
     fit = _mean_outcome if targets.kind != "survival" else _survival
     x, final = np.asarray(features, dtype=np.float64), train if refit_on is None else refit_on
-    train, tuning, final = (np.asarray(rows, dtype=np.int64) for rows in (train, tuning, final))
-    return fit(x, targets, train, tuning, final, [int(k) for k in strengths or NEIGHBOURS])
+    parts: _Parts = [np.asarray(rows, dtype=np.int64) for rows in (train, tuning, final)]
+    return fit(x, targets, parts, [int(k) for k in strengths or NEIGHBOURS])
 
 
-def _mean_outcome(
-    x: np.ndarray,
-    targets: Targets,
-    train: np.ndarray,
-    tuning: np.ndarray,
-    final: np.ndarray,
-    sizes: Sequence[int],
-) -> Fitted:
+def _mean_outcome(x: np.ndarray, targets: Targets, parts: _Parts, sizes: list[int]) -> Fitted:
+    train, tuning, final = parts
     outcomes, known = one_hot(targets)
     sizes = _fewer(sizes, int(known[train].sum(axis=0).max(initial=0)))
 
@@ -109,16 +105,9 @@ def one_hot(targets: Targets) -> tuple[np.ndarray, np.ndarray]:
     return (targets.values == classes).astype(np.float64) * known, known
 
 
-def _survival(
-    x: np.ndarray,
-    targets: Targets,
-    train: np.ndarray,
-    tuning: np.ndarray,
-    final: np.ndarray,
-    sizes: Sequence[int],
-) -> Fitted:
+def _survival(x: np.ndarray, targets: Targets, parts: _Parts, sizes: list[int]) -> Fitted:
     event, time, known = targets.event, targets.time, targets.complete
-    train, tuning, final = (part[known[part]] for part in (train, tuning, final))
+    train, tuning, final = (part[known[part]] for part in parts)
     sizes = _fewer(sizes, len(train))
     ends = time[train][event[train]]
     grid = np.linspace(0, ends.max(), STEPS + 1)[1:] if len(ends) and ends.max() > 0 else np.ones(1)

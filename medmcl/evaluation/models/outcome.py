@@ -89,8 +89,11 @@ def _guess(array: np.ndarray) -> Kind:
     if array.dtype.names or (array.ndim == 2 and array.shape[1] == 2):
         return "survival"
     flat = array.ravel()
-    if flat.dtype.kind == "O":
-        flat = _plain(flat)
+    if flat.dtype.kind == "O":  # numbers where all are, otherwise words
+        try:
+            flat = np.array(flat.tolist())
+        except ValueError:
+            raise ConfigError("y holds values of several kinds", got=flat[:3]) from None
     distinct = len(np.unique(flat))
     if flat.dtype.kind in "fiu":
         if distinct == 2:
@@ -98,14 +101,6 @@ def _guess(array: np.ndarray) -> Kind:
         few = flat.dtype.kind in "iu" and distinct <= FEW_CLASSES
         return "multiclass" if few else "continuous"
     return "binary" if distinct <= 2 else "multiclass"
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Objects as numbers where all are, otherwise as words."""
-    try:
-        return np.array(values.tolist())
-    except ValueError:
-        raise ConfigError("y holds values of several kinds", got=values[:3]) from None
 
 
 def _finite(array: np.ndarray) -> np.ndarray:
@@ -158,8 +153,19 @@ def _classes(array: np.ndarray, kind: str, known: np.ndarray | None) -> tuple[Ta
 
 
 def _survival(array: np.ndarray, names: list[str]) -> Targets:
-    event, time = _fields(array, names) if array.dtype.names else _columns(array, names)
-    seen, when = _finite(event), _finite(time)
+    if array.dtype.names:
+        truth = [name for name in names if array.dtype[name].kind == "b"]
+        if len(names) != 2 or len(truth) != 1:
+            what = "a structured y has one boolean field (event) and one number (time)"
+            raise ConfigError(what, got=array.dtype)
+        parts = [array[truth[0]], *(array[name] for name in names if name not in truth)]
+    else:
+        if array.ndim != 2 or array.shape[1] != 2:
+            got = f"Expected 2D array, got shape {array.shape}"
+            raise ConfigError("a survival outcome has two columns, event and time", got=got)
+        is_turned = [name.lower() for name in names] == ["time", "event"]
+        parts = [*array.T[::-1]] if is_turned else [*array.T]
+    seen, when = map(_finite, parts)
     if not np.isin(seen, (0.0, 1.0)).all():
         raise ConfigError(
             "event must be 0 or 1 (or False and True)",
@@ -169,27 +175,6 @@ def _survival(array: np.ndarray, names: list[str]) -> Targets:
     if (when < 0).any():
         raise ConfigError("times must not be negative", got=f"{int((when < 0).sum())} are")
     return _targets("survival", ("time", "event"), np.column_stack([when, seen]))
-
-
-def _fields(array: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    truth = [name for name in names if array.dtype[name].kind == "b"]
-    if len(names) != 2 or len(truth) != 1:
-        raise ConfigError(
-            "a structured y has one boolean field (event) and one number (time)",
-            got=array.dtype,
-        )
-    (other,) = (name for name in names if name != truth[0])
-    return array[truth[0]], array[other]
-
-
-def _columns(array: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise ConfigError(
-            "a survival outcome has two columns, event and time",
-            got=f"Expected 2D array, got shape {array.shape}",
-        )
-    first = 1 if [name.lower() for name in names] == ["time", "event"] else 0
-    return array[:, first], array[:, 1 - first]
 
 
 def _targets(

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from medmcl.core.errors import ArtefactError
-from medmcl.modalities.text.tokens import SENTENCE_ENDS, SPECIAL, normalise
+from medmcl.modalities.text.tokens import SENTENCE_ENDS, SPECIAL, Special, normalise
 
 Pair = tuple[int, int]
 T = TypeVar("T", int, str)
@@ -41,7 +41,7 @@ def unified(text: str, lowercase: bool) -> str:
 
 
 @dataclass(frozen=True)
-class BytePairs:
+class BytePairs(Special):
     """Bytes, and pairs of tokens that became tokens, in the order in which they were learned.
 
     Numbers: special tokens (0 to 3), bytes (4 to 259), then one a merge.
@@ -59,11 +59,6 @@ class BytePairs:
     contents: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
     ranks: dict[Pair, int] = field(init=False, repr=False, compare=False)
     numbers_of: Callable[[str], tuple[int, ...]] = field(init=False, repr=False, compare=False)
-
-    pad: ClassVar[int] = 0
-    unk: ClassVar[int] = 1
-    cls: ClassVar[int] = 2
-    end: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         """Spell every token out."""

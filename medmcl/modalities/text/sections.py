@@ -133,9 +133,7 @@ def _is_header(found: re.Match[str], has_capitals: bool) -> bool:
     if not found["colon"]:
         above = text[text.rfind("\n", 0, max(line - 1, 0)) + 1 : max(line - 1, 0)]
         return not before and name[0].isupper() and not re.search(r"[^\W_]", above)
-    if not before:
-        return True
-    if name == name.upper():
+    if not before or name == name.upper():
         return True
     return before[-1] in _SENTENCE_END and (name[0].isupper() or not has_capitals)
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from medmcl.core.errors import ArtefactError, ConfigError, damage
 from medmcl.core.lazy import import_extra
@@ -43,8 +43,14 @@ def _pieces(word: str) -> Iterable[str]:
             yield PIECE + word[start : start + size]
 
 
+class Special:
+    """Numbers of the special tokens of a vocabulary that is learned here."""
+
+    pad, unk, cls, end = range(4)
+
+
 @dataclass(frozen=True)
-class Vocabulary:
+class Vocabulary(Special):
     """Tokens in the order of their numbers, the four special ones first.
 
     Attributes:
@@ -57,11 +63,6 @@ class Vocabulary:
     lowercase: bool = True
     spell: bool = True
     numbers: dict[str, int] = field(init=False, repr=False, compare=False)
-
-    pad: ClassVar[int] = 0
-    unk: ClassVar[int] = 1
-    cls: ClassVar[int] = 2
-    end: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         """Number the tokens."""
@@ -173,8 +174,7 @@ class LocalModel:
 
     def encode(self, text: str) -> list[int]:
         """Give the numbers of a text, without start, end and padding."""
-        numbers = self.tokeniser(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return [int(number) for number in numbers]
+        return self.places(text)[0]
 
     def places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Give the numbers of a text, and the first character of each and the one behind it."""
