@@ -16,7 +16,8 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +29,8 @@ from medmcl.core.findings import first_of
 from medmcl.data.cohort.codes import CodeMap, parse_codes
 from medmcl.data.expressions.syntax import (
     FORMS,
+    LISTS,
     ExpressionError,
-    is_col,
     odd_column,
     parse_expression,
     words_compared_with,
@@ -99,7 +100,7 @@ def evaluate(
     columns = [str(name) for name in frame.columns]
     try:
         tree = parse_expression(text, where, columns)
-        return _Evaluation(frame, maps or {}, text, where, tree, row_name).of(tree)
+        return _Evaluation(frame, maps or {}, text, where or None, tree, row_name).of(tree)
     except CohortError as error:
         odd = odd_column(text, columns) if isinstance(text, str) else None
         if odd is None:
@@ -126,22 +127,17 @@ def _finite(data: np.ndarray, name: str, known: np.ndarray | None = None) -> Val
     return Values(np.where(finite, data, 0.0), finite, "number", name)
 
 
+@dataclass
 class _Evaluation:
     """One expression over one frame; a method for each form that is known."""
 
-    def __init__(
-        self,
-        frame: pd.DataFrame,
-        maps: Mapping[str, CodeMap],
-        text: str,
-        where: str,
-        tree: ast.expr,
-        row_name: Callable[[int], str] | None = None,
-    ) -> None:
-        self.frame, self.maps, self.text, self.tree = frame, maps, text, tree
-        self.row_name = row_name
-        self.where = where or None
-        self.depth = 0
+    frame: pd.DataFrame
+    maps: Mapping[str, CodeMap]
+    text: str
+    where: str | None
+    tree: ast.expr
+    row_name: Callable[[int], str] | None
+    depth: int = 0
 
     def of(self, node: ast.expr) -> Values:
         """Give the value of one node."""
@@ -161,29 +157,22 @@ class _Evaluation:
         fix = fix or f"write only {FORMS}"
         return ExpressionError(what, where=self.where, got=self.text[:200], fix=fix)
 
-    def _rows(self, value: Any, kind: Kind, name: str) -> Values:
-        dtype = {"number": np.float64, "truth": bool}.get(kind, object)
-        rows = len(self.frame)
-        return Values(np.full(rows, value, dtype=dtype), np.ones(rows, bool), kind, name)
-
     def _constant(self, node: ast.Constant) -> Values:
-        value = node.value
-        if isinstance(value, bool):
-            return self._rows(value, "truth", str(value))
-        if isinstance(value, str):
-            return self._rows(value, "text", repr(value))
+        value, rows = node.value, len(self.frame)
+        if isinstance(value, (bool, str)):
+            kind: Kind = "truth" if isinstance(value, bool) else "text"
+            data = np.full(rows, value, dtype=bool if kind == "truth" else object)
+            return Values(data, np.ones(rows, bool), kind, repr(value))
         if isinstance(value, (int, float)):
             try:
-                return _finite(np.full(len(self.frame), float(value)), str(value)[:40])
+                return _finite(np.full(rows, float(value)), str(value)[:40])
             except OverflowError:
                 raise self._refuse("a number is too large") from None
         fix = "write isnull(column) or notnull(column)" if value is None else None
         raise self._refuse(f"'{ast.unparse(node)[:60]}' cannot be compared", fix)
 
     def _name(self, node: ast.Name) -> Values:
-        return self._column(node.id)
-
-    def _column(self, name: str) -> Values:
+        name = node.id
         if name in self.frame.columns:
             return column_values(self.frame, name)
         if name in self.maps:
@@ -246,8 +235,7 @@ class _Evaluation:
             return _negate(self.truth(value))
         if isinstance(node.op, ast.Invert):
             raise self._refuse("'~' is not known", "write not")
-        value = self.number(value)
-        return _finite(-value.data, value.name, value.known) if _is_minus(node) else value
+        return self._computed(operator.neg if isinstance(node.op, ast.USub) else np.array, value)
 
     def _binop(self, node: ast.BinOp) -> Values:
         work = _ARITHMETIC.get(type(node.op))
@@ -255,35 +243,40 @@ class _Evaluation:
             raise self._refuse(
                 "'&', '|', '^', '@' and shifts are not known", "write and, or, not; ** for a power"
             )
-        a, b = self.number(self.of(node.left)), self.number(self.of(node.right))
+        return replace(
+            self._computed(work, self.of(node.left), self.of(node.right)), name=self.text
+        )
+
+    def _computed(self, work: Callable[..., np.ndarray], *values: Values) -> Values:
+        """What is made of numbers, unknown where one of them is, or what is made is not finite."""
+        numbers = [self.number(one) for one in values]
         with np.errstate(all="ignore"):
-            data = work(a.data, b.data)
-        return _finite(data, self.text, a.known & b.known)
+            data = work(*(one.data for one in numbers))
+        known = np.logical_and.reduce([one.known for one in numbers])
+        return _finite(data, numbers[0].name, known)
+
+    def _asked(self, test: Callable[..., Any], a: Values, b: Values) -> Values:
+        """What is asked of the known pairs of two values of one kind."""
+        known = a.known & b.known
+        data = np.zeros(len(known), bool)
+        data[known] = test(a.data[known], b.data[known])
+        return Values(data, known, "truth", a.name)
 
     def _compare(self, node: ast.Compare) -> Values:
-        left, result = node.left, None
-        for sign, right in zip(node.ops, node.comparators, strict=True):
-            if isinstance(sign, ast.In):
-                link = self._within(left, right)
-            elif isinstance(sign, ast.NotIn):
-                link = _negate(self._within(left, right))
-            else:
-                work = _COMPARE.get(type(sign))
-                if work is None:
-                    function = "notnull" if isinstance(sign, ast.IsNot) else "isnull"
-                    name = ast.unparse(left)[:60]
-                    raise self._refuse(
-                        "'is' is not known", f"write {function}({name}), or == to compare"
-                    )
-                a, b = self._alike(self.of(left), self.of(right), same=isinstance(sign, ast.Eq))
-                known = a.known & b.known
-                data = np.zeros(len(known), bool)
-                data[known] = work(a.data[known], b.data[known])
-                link = Values(data, known, "truth", self.text)
-            result = link if result is None else _both(result, link)
-            left = right
-        assert result is not None  # a comparison has at least one link
-        return result
+        sides = [node.left, *node.comparators]
+        links = map(self._link, node.ops, sides, sides[1:])
+        return reduce(_both, links)
+
+    def _link(self, sign: ast.cmpop, left: ast.expr, right: ast.expr) -> Values:
+        if isinstance(sign, ast.In | ast.NotIn):
+            within = self._within(left, right)
+            return within if isinstance(sign, ast.In) else _negate(within)
+        if isinstance(sign, ast.Is | ast.IsNot):
+            function = "notnull" if isinstance(sign, ast.IsNot) else "isnull"
+            fix = f"write {function}({ast.unparse(left)[:60]}), or == to compare"
+            raise self._refuse("'is' is not known", fix)
+        pair = self._alike(self.of(left), self.of(right), same=isinstance(sign, ast.Eq))
+        return replace(self._asked(_COMPARE[type(sign)], *pair), name=self.text)
 
     def _alike(self, a: Values, b: Values, *, same: bool) -> tuple[Values, Values]:
         """Give two values of one kind, or refuse; ``same`` says that they are asked to be equal."""
@@ -332,29 +325,19 @@ class _Evaluation:
 
     def _within(self, left: ast.expr, right: ast.expr) -> Values:
         item = self.of(left)
-        if isinstance(right, (ast.List, ast.Tuple, ast.Set)):
+        if isinstance(right, LISTS):
             return self._isin(item, [self.of(element) for element in right.elts])
         codes = self._codes(self.of(right), parse_codes)
         if item.kind not in ("text", "number"):
             raise self._refuse(f"'{item.name}' cannot be a code")
-        known = item.known & codes.known
-        data = np.array(
-            [
-                bool(ok) and as_text(one) in many
-                for one, many, ok in zip(item.data, codes.data, known, strict=True)
-            ],
-            dtype=bool,
-        )
-        return Values(data, known, "truth", self.text)
+        held = np.frompyfunc(lambda one, many: as_text(one) in many, 2, 1)
+        return replace(self._asked(held, item, codes), name=self.text)
 
     def _isin(self, item: Values, options: list[Values]) -> Values:
         result = Values(np.zeros_like(item.known), item.known, "truth", item.name)
         for option in options:
-            a, b = self._alike(item, option, same=True)
-            known = a.known & b.known
-            same = np.zeros(len(known), bool)
-            same[known] = a.data[known] == b.data[known]
-            result = _either(result, Values(same, known, "truth", item.name))
+            same = self._asked(operator.eq, *self._alike(item, option, same=True))
+            result = _either(result, same)
         return result
 
     def _null_if(self, item: Values, options: list[Values]) -> Values:
@@ -389,22 +372,21 @@ class _Evaluation:
         return Values(data, item.known, kind, item.name)
 
     def _call(self, node: ast.Call) -> Values:
-        if is_col(node):
-            return self._column(node.args[0].value)  # type: ignore[attr-defined]  # by is_col
         name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)[:40]
         several = {"isin": self._isin, "nullif": self._null_if, "recode": self._recode}
         if name in several and len(node.args) >= 2 and not node.keywords:
-            return several[name](self.of(node.args[0]), self._options(node.args[1:]))
+            lists = [one.elts if isinstance(one, LISTS) else [one] for one in node.args[1:]]
+            return several[name](self.of(node.args[0]), [self.of(one) for one in chain(*lists)])
         functions: dict[str, tuple[int, Callable[..., Values]]] = {
             "isnull": (1, lambda x: Values(~x.known, np.ones_like(x.known), "truth", x.name)),
             "notnull": (1, lambda x: Values(x.known, np.ones_like(x.known), "truth", x.name)),
             "lower": (1, self._lower),
-            "contains": (2, partial(self._parts, lambda word, part: part in word)),
+            "contains": (2, partial(self._parts, operator.contains)),
             "startswith": (2, partial(self._parts, str.startswith)),
-            "abs": (1, lambda x: _finite(np.abs(self.number(x).data), x.name, x.known)),
-            "log": (1, self._log),
-            "min": (2, partial(self._extreme, np.minimum)),
-            "max": (2, partial(self._extreme, np.maximum)),
+            "abs": (1, partial(self._computed, np.abs)),
+            "log": (1, partial(self._computed, np.log)),
+            "min": (2, partial(self._computed, np.minimum)),
+            "max": (2, partial(self._computed, np.maximum)),
         }
         if name not in functions:
             raise self._refuse(f"there is no function '{name}'")
@@ -413,35 +395,14 @@ class _Evaluation:
             raise self._refuse(f"'{name}' takes {count} argument{'s' if count > 1 else ''}")
         return work(*map(self.of, node.args))
 
-    def _options(self, nodes: list[ast.expr]) -> list[Values]:
-        flat: list[ast.expr] = []
-        for node in nodes:
-            is_list = isinstance(node, (ast.List, ast.Tuple, ast.Set))
-            flat.extend(node.elts if is_list else [node])  # type: ignore[attr-defined]  # is_list
-        return [self.of(node) for node in flat]
-
     def _lower(self, value: Values) -> Values:
         words = self.words(value)
-        data = np.array([w.lower() if ok else w for w, ok in _pairs(words)], dtype=object)
-        return Values(data, words.known, "text", words.name)
+        data = words.data.copy()
+        data[words.known] = [word.lower() for word in data[words.known]]
+        return replace(words, data=data)
 
     def _parts(self, test: Callable[[str, str], bool], value: Values, part: Values) -> Values:
-        words, parts = self.words(value), self.words(part)
-        known = words.known & parts.known
-        found = [
-            bool(ok) and test(w, p) for w, p, ok in zip(words.data, parts.data, known, strict=True)
-        ]
-        return Values(np.array(found, dtype=bool), known, "truth", words.name)
-
-    def _log(self, value: Values) -> Values:
-        number = self.number(value)
-        with np.errstate(all="ignore"):
-            return _finite(np.log(number.data), number.name, number.known)
-
-    def _extreme(self, of: np.ufunc, a: Values, b: Values) -> Values:
-        """Smaller or larger of two numbers; unknown where one is."""
-        one, other = self.number(a), self.number(b)
-        return _finite(of(one.data, other.data), one.name, one.known & other.known)
+        return self._asked(np.frompyfunc(test, 2, 1), self.words(value), self.words(part))
 
     def words(self, value: Values) -> Values:
         """Give text, or refuse."""
@@ -475,10 +436,6 @@ class _Evaluation:
         return Values(number.data != 0, number.known, "truth", value.name)
 
 
-def _is_minus(node: ast.UnaryOp) -> bool:
-    return isinstance(node.op, ast.USub)
-
-
 def _quoted_number(words: Values) -> Values | None:
     """Give the number that stands in quotes, ``'339'``; None for a column, or another word.
 
@@ -491,10 +448,6 @@ def _quoted_number(words: Values) -> Values | None:
     except ValueError:
         return None
     return _finite(np.full(len(words.data), value), words.name) if np.isfinite(value) else None
-
-
-def _pairs(value: Values) -> Any:
-    return zip(value.data, value.known, strict=True)
 
 
 def _both(a: Values, b: Values) -> Values:

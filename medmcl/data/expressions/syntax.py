@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 import pandas as pd
 
@@ -51,18 +52,6 @@ def odd_column(text: str, columns: Iterable[str]) -> tuple[str, str] | None:
                 f"put it between back quotes: `{name}`",
             )
     return None
-
-
-_OPENING = re.compile(r"[(\[{]")
-
-
-def nesting(text: str) -> int:
-    """Give how many brackets stand within one another, at most."""
-    depth = deepest = 0
-    for letter in _without_quoted(text):
-        depth += (letter in "([{") - (letter in ")]}")
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _without_quoted(text: str) -> str:
@@ -115,7 +104,8 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
         raise ExpressionError(
             "an expression must be a text", where=where or None, got=repr(text)[:80]
         )
-    depth, too_much = nesting(text) if _OPENING.search(text) else 0, ""
+    steps = ((sign in "([{") - (sign in ")]}") for sign in _without_quoted(text))
+    depth, too_much = max(accumulate(steps)), ""
     if depth > _DEEPEST:
         too_much = f"brackets are nested too deeply: {depth:,} levels, at most {_DEEPEST}"
     elif len(text) > _LONGEST:
@@ -137,7 +127,7 @@ def parse_expression(text: str, where: str, columns: Iterable[object] = ()) -> a
                     parts += f"{text[done:start]}col({json.dumps(text[start + 1 : end - 1])})"
                     done = end
             plain = (parts + text[done:]).replace("\n", " ").strip()
-            return ast.parse(plain, mode="eval").body
+            return _Columns().visit(ast.parse(plain, mode="eval").body)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         what, fix = _told(error, text, map(str, columns))
     raise ExpressionError(
@@ -150,7 +140,7 @@ def _told(error: Exception, text: str, columns: Iterable[str]) -> tuple[str, str
     odd = odd_column(text, columns)
     if odd is not None:
         return odd
-    what = str(error)
+    what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
     if isinstance(error, SyntaxError):
         place = error.offset or 0  # from 1 on; 0: the end
         rest = (error.text or "")[place - 1 :].strip() if place else ""
@@ -161,44 +151,35 @@ def _told(error: Exception, text: str, columns: Iterable[str]) -> tuple[str, str
     return what, f"write {write}; known are {FORMS}" if write else f"write only {FORMS}"
 
 
-def is_col(node: ast.AST) -> bool:
-    """Whether a node is ``col("name")``."""
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "col"
-        and len(node.args) == 1
-        and not node.keywords
-        and isinstance(node.args[0], ast.Constant)
-        and isinstance(node.args[0].value, str)
-    )
+class _Columns(ast.NodeTransformer):
+    """Makes ``col("name")`` the name of a column, as a plain word is one."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # named by ast
+        """Give the name in the place of the call."""
+        match self.generic_visit(node):
+            case ast.Call(ast.Name("col"), [ast.Constant(str(name))], []):
+                return ast.Name(name, ast.Load())
+        return node
 
 
 def columns_of(text: str, known: pd.Index, where: str = "") -> list[str]:
     """Give the columns that an expression reads, each once."""
     if text in known:
         return [text]
-    found: list[str] = []
-    tree = parse_expression(text, where, known)
-    outer = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and id(node) not in outer and node.id in known:
-            found.append(node.id)
-        elif is_col(node):
-            found.append(node.args[0].value)  # type: ignore[attr-defined]  # checked by is_col
-    return list(dict.fromkeys(found))
+    nodes = list(ast.walk(parse_expression(text, where, known)))
+    maps = {id(node.value) for node in nodes if isinstance(node, ast.Subscript)}
+    names = [node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in maps]
+    return list(dict.fromkeys(name for name in names if name in known))
 
 
 def names_in(text: str) -> set[str]:
     """Give every name that an expression may take a column or map from; of any table."""
     try:
-        tree = parse_expression(text, "")
+        nodes = list(ast.walk(parse_expression(text, "")))
     except ExpressionError:
         return {text}
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    plain = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in called}
-    quoted = {n.args[0].value for n in ast.walk(tree) if is_col(n)}  # type: ignore[attr-defined]  # by is_col
-    return {text, *plain, *quoted}
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    return {text, *(n.id for n in nodes if isinstance(n, ast.Name) and id(n) not in called)}
 
 
 def words_compared_with(tree: ast.expr, columns: Iterable[str]) -> set[str]:
@@ -210,11 +191,13 @@ def words_compared_with(tree: ast.expr, columns: Iterable[str]) -> set[str]:
     known, found = set(columns), set[str]()
     for node in ast.walk(tree):
         sides = _equated(node)
-        if any(one in known for side in sides for one in _names(side)):
-            found |= {side.id for side in sides if isinstance(side, ast.Name)} - known
+        inner = [one for side in sides for one in ast.walk(side) if isinstance(one, ast.Name)]
+        if any(one.id in known for one in inner):
+            found |= {one.id for one in sides if isinstance(one, ast.Name)} - known
     return found
 
 
+LISTS = (ast.List, ast.Tuple, ast.Set)
 _EQUATING = (ast.Eq, ast.NotEq, ast.In, ast.NotIn)
 
 
@@ -225,11 +208,4 @@ def _equated(node: ast.AST) -> list[ast.expr]:
         sides = [node.left, *node.comparators]
     elif isinstance(node, ast.Call):
         sides = node.args
-    lists = (ast.List, ast.Tuple, ast.Set)
-    return [one for side in sides for one in (side.elts if isinstance(side, lists) else [side])]
-
-
-def _names(node: ast.AST) -> list[str]:
-    inner = list(ast.walk(node))
-    quoted = [one.args[0].value for one in inner if isinstance(one, ast.Call) and is_col(one)]  # type: ignore[attr-defined]  # checked by is_col
-    return [*(one.id for one in inner if isinstance(one, ast.Name)), *quoted]
+    return [one for side in sides for one in (side.elts if isinstance(side, LISTS) else [side])]

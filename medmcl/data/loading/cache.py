@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import sys
@@ -231,10 +232,10 @@ def entry_key(
     digest = hashlib.blake2b(digest_size=16)
     said = json.dumps([VERSION, description], sort_keys=True, default=str)
     digest.update(said.encode())
-    folders: dict[Path, _Folder] = {}
+    folders = _Folders()
     for place in places:
-        names = {name: _stamp(path, folders)[:2] for name, path in place.paths.items()}
-        stamps = [_stamp(path, folders) for path in files(place)]
+        names = {name: folders.stamp(path)[:2] for name, path in place.paths.items()}
+        stamps = [folders.stamp(path) for path in files(place)]
         values = place.values
         cells = values.stamp() if isinstance(values, WideCells) else dict(values)
         record = [place.record, place.subject, cells, names, stamps]
@@ -242,35 +243,26 @@ def entry_key(
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """A folder, listed once: where it really lies, and size and time of its files."""
+class _Folders(dict[Path, tuple[str, Mapping[str, tuple[int, int, str]]]]):
+    """Folder to where it really lies, and size, time and link's target of each of its files."""
 
-    resolved: str
-    files: Mapping[str, tuple[int, int, str]]
+    def stamp(self, path: Path) -> list[Any]:
+        """Real folder, name, and size, time and link's target of a file; None if it is missing."""
+        resolved, files = self[path.parent]
+        return [resolved, path.name, files.get(path.name)]
 
-
-def _stamp(path: Path, folders: dict[Path, _Folder]) -> list[Any]:
-    """Real folder, name, and size, time and link's target of a file; None if it is missing."""
-    if path.parent not in folders:
-        folders[path.parent] = _list(path.parent)
-    folder = folders[path.parent]
-    return [folder.resolved, path.name, folder.files.get(path.name)]
-
-
-def _list(folder: Path) -> _Folder:
-    packed = members.stamps(folder)
-    if packed is not None:
-        return _Folder(os.path.realpath(folder), packed)
-    files: dict[str, tuple[int, int, str]] = {}
-    if folder.is_dir():
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_file():
-                    stat = entry.stat()
-                    target = os.path.realpath(entry.path) if entry.is_symlink() else ""
-                    files[entry.name] = (stat.st_size, stat.st_mtime_ns, target)
-    return _Folder(os.path.realpath(folder), files)
+    def __missing__(self, folder: Path) -> tuple[str, Mapping[str, tuple[int, int, str]]]:
+        packed = members.stamps(folder)
+        files = {} if packed is None else packed
+        if packed is None and folder.is_dir():
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_file():
+                        stat = entry.stat()
+                        target = os.path.realpath(entry.path) if entry.is_symlink() else ""
+                        files[entry.name] = (stat.st_size, stat.st_mtime_ns, target)
+        self[folder] = os.path.realpath(folder), files
+        return self[folder]
 
 
 def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | None:
@@ -295,17 +287,17 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
         lengths = {len(one) for one in (rows, digests, sketches) if one is not None}
         if lengths != {count}:
             raise ValueError("another number of records")
-        findings = {
-            int(row): [Finding(**finding) for finding in found]
-            for row, found in facts["findings"].items()
-        }
-        shared = tuple(Finding(**finding) for finding in facts["shared"])
-        held = tuple(facts.get("held", ()))
+        found = {int(row): _findings(said) for row, said in facts["findings"].items()}
+        shared, held = tuple(_findings(facts["shared"])), tuple(facts.get("held", ()))
     except Exception:  # of damaged bytes numpy raises many kinds; the entry is made anew
         return None
     usable = digests != b""
     written = WrittenRows(rows, digests, path, stamp) if usable.any() else rows
-    return Stored(written, usable, digests, findings, sketches, shared, held)
+    return Stored(written, usable, digests, found, sketches, shared, held)
+
+
+def _findings(said: Iterable[Mapping[str, Any]]) -> list[Finding]:
+    return [Finding(**one) for one in said]
 
 
 @contextmanager
@@ -317,12 +309,10 @@ def claimed_entry(cache: Path, key: str, wait: Callable[[], object]) -> Iterator
         raise ArtefactError(f"the cache cannot be made: {error}", where=cache, fix=_OWN) from None
     with ExitStack() as stack:
         try:
-            claimed = claim(cache / key, "records are being prepared", meanwhile=wait)
-            stack.enter_context(claimed)
+            stack.enter_context(claim(cache / key, "records are being prepared", meanwhile=wait))
         except ArtefactError as error:
-            raise error.again(
-                ArtefactError, fix="; ".join(filter(None, (error.fix, _OWN)))
-            ) from None
+            fix = "; ".join(filter(None, (error.fix, _OWN)))
+            raise error.again(ArtefactError, fix=fix) from None
         yield
 
 
@@ -345,54 +335,39 @@ def write_entry(
     """
     remove_whole(cache / key)
     with folder_aside(cache / key) as aside:
-        _fill(aside, {"key": key, "modality": modality}, outcomes, shape, count, shared)
-
-
-def _fill(
-    folder: Path, entry: Mapping[str, str], outcomes: Iterable[Outcome], shape: tuple[int, ...],
-    count: int, shared: Sequence[Finding],
-) -> None:  # fmt: skip
-    modality = entry["modality"]
-    path = folder / f"{modality}.npy"
-    rows: np.ndarray | None = None
-    digests: list[str] = []
-    sketches: dict[int, np.ndarray] = {}
-    findings: dict[int, list[dict[str, Any]]] = {}
-    kept: dict[str, Any] = {}
-    held: list[int] = []
-    for number, outcome in enumerate(outcomes):
-        if outcome.findings:
-            findings[number] = [finding.as_dict() for finding in outcome.findings]
-        digests.append(outcome.digest)
-        held.append(outcome.held)
-        if outcome.sketch is not None:
-            sketches[number] = outcome.sketch
-        if outcome.row is None:
-            continue
+        path = aside / f"{modality}.npy"
+        rows: np.memmap | None = None
+        sketches: np.ndarray | None = None
+        digests, held, findings = [], [], {}
+        for number, outcome in enumerate(outcomes):
+            if outcome.findings:
+                findings[number] = [finding.as_dict() for finding in outcome.findings]
+            digests.append(outcome.digest)
+            held.append(outcome.held)
+            if outcome.sketch is not None:
+                if sketches is None:
+                    sketches = np.full((count, len(outcome.sketch)), np.nan, dtype=np.float32)
+                sketches[number] = outcome.sketch
+            if outcome.row is not None:
+                if rows is None:
+                    rows = reserved_array(path, outcome.row.dtype, (count, *shape))
+                rows[number] = outcome.row
         if rows is None:
-            rows = reserved_array(path, outcome.row.dtype, (count, *shape))
-        rows[number] = outcome.row
-    if rows is None:
-        rows = np.zeros((count, *shape), dtype=np.float32)
-        np.save(path, rows)
-    elif isinstance(rows, np.memmap):
-        rows.flush()
-    if sketches:
-        numbers = list(sketches)
-        every = np.full((count, len(sketches[numbers[0]])), np.nan, dtype=np.float32)
-        every[numbers] = np.stack([sketches[number] for number in numbers])
-        beside = folder / f"{modality}.sketches.npy"
-        np.save(beside, every)
-        kept["sketches"] = file_digest(beside)
-    if any(held):
-        kept["held"] = held
-    facts = {
-        **entry,
-        **kept,
-        "digests": digests,
-        "findings": findings,
-        "shared": [finding.as_dict() for finding in shared],
-        "size": int(rows.size),
-        "sketched": bool(sketches),
-    }
-    (folder / f"{modality}.json").write_text(json.dumps(sealed(facts)), encoding="utf-8")
+            np.save(path, np.zeros((count, *shape), dtype=np.float32))
+        else:
+            rows.flush()
+        facts: dict[str, Any] = {"key": key, "modality": modality}
+        if sketches is not None:
+            beside = aside / f"{modality}.sketches.npy"
+            np.save(beside, sketches)
+            facts["sketches"] = file_digest(beside)
+        if any(held):
+            facts["held"] = held
+        facts |= {
+            "digests": digests,
+            "findings": findings,
+            "shared": [finding.as_dict() for finding in shared],
+            "size": count * math.prod(shape),
+            "sketched": sketches is not None,
+        }
+        (aside / f"{modality}.json").write_text(json.dumps(sealed(facts)), encoding="utf-8")

@@ -8,7 +8,7 @@ of captions and keeps the share exactly, and here records change places.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,23 +27,23 @@ _TRIED = (64, 2048)
 """Partners tried at random, a few and more, before all are looked through."""
 
 
-def exchange(kinds: Sequence[Array], rng: np.random.Generator) -> Array:
+def exchange(kinds: Array, rng: np.random.Generator) -> Array:
     """Draw whose each row gets: a permutation without partners that are alike.
 
     Two rows are alike where one of the kinds is equal. Rows for whom nobody is left keep their own;
     with one kind they are as few as can be: those by which a kind exceeds all the others together.
 
     Args:
-        kinds: What rows are told apart by, each (n,) of integers.
+        kinds: What rows are told apart by, (K, n) of integers.
         rng: Draws.
 
     Returns:
         (n,) int64: the row whose each row gets.
     """
-    given = np.arange(len(kinds[0]))
+    given = np.arange(kinds.shape[1])
     rows = given.copy()
     while len(rows):
-        left = np.stack([kind[rows] for kind in kinds])
+        left = kinds[:, rows]
         drawn = _fixed(left, rng)
         alike = (left == left[:, drawn]).any(axis=0)
         if not alike.any():
@@ -134,23 +134,37 @@ def draw_noise(
     records = pd.factorize(own)[0]
     labels = np.full(len(own), -1) if targets is None else _label_sets(targets)
     record_of = np.arange(len(own))
+    groups = labels if keys.within == "within" else np.zeros(len(own), dtype=np.int64)
     for split in keys.splits:
         rows = np.flatnonzero(pairs & (samples["split"] == split).to_numpy())
         wanted = round(keys.share * len(rows))
-        rows = rows[_able(keys, records[rows], labels[rows])]
+        known = labels[rows] >= 0 if keys.within != "any" else np.ones(len(rows), dtype=bool)
+        told_apart = pd.Series((labels if keys.within == "across" else records)[rows]).where(known)
+        several = told_apart.groupby(groups[rows]).transform("nunique").to_numpy() > 1
+        rows = rows[known & several]
         names = samples["sample"].iloc[rows]
         order = [derive_seed(keys.seed, "noisy pairs", keys.modality, str(one)) for one in names]
         rows = rows[np.argsort(order, kind="stable")]
         rng = numpy_generator(keys.seed, "noisy pairs", keys.modality, keys.within, split)
-        record_of[rows] = rows[_drawn(keys, records[rows], labels[rows], wanted, rng)]
+        kinds = np.stack([records, labels] if keys.within == "across" else [records])
+        record_of[rows] = rows[_drawn(kinds[:, rows], groups[rows], wanted, rng)]
     swapped = records != records[record_of]
     if not swapped.any():
-        raise _nothing(keys, int(pairs.sum()))
+        labelled = "" if keys.within == "any" else f" and known labels of {keys.task}"
+        raise CohortError(
+            "no two pairs can exchange a record",
+            where="noisy_pairs",
+            got=f"share {keys.share:g} of {counted(int(pairs.sum()), 'pair')} with {keys.modality} "
+            f"and another modality in {' and '.join(keys.splits)}, within: {keys.within}",
+            expected=f"two pairs or more with different records{labelled}",
+            fix="a larger share, or within: any",
+        )
     noisy = swapped.copy()
     for row in np.flatnonzero(swapped):
         noisy[row] = says(own[row]) != says(own[record_of[row]])
     if targets is not None:
-        noisy |= swapped & _labels_differ(targets, record_of)
+        both = targets.known & targets.known[record_of]
+        noisy |= swapped & (both & (targets.values != targets.values[record_of])).any(axis=1)
     return Noise(
         modality=keys.modality,
         pairs=pairs,
@@ -167,62 +181,30 @@ def _label_sets(targets: Targets) -> Array:
     return np.where(targets.complete, numbers, -1)
 
 
-def _labels_differ(targets: Targets, record_of: Array) -> Array:
-    """Samples of which a label is another than their partner's, both known, (N,) bool."""
-    known = targets.known & targets.known[record_of]
-    return np.asarray((known & (targets.values != targets.values[record_of])).any(axis=1))
-
-
-def _able(keys: NoisyPairsKeys, records: Array, labels: Array) -> Array:
-    """Pairs of a split that have a possible partner among them, (n,) bool."""
-    if keys.within == "any":
-        return np.full(len(records), len(np.unique(records)) > 1)
-    known = labels >= 0
-    if keys.within == "across":
-        return known & (len(np.unique(labels[known])) > 1)
-    different = pd.Series(records).groupby(labels).transform("nunique").to_numpy()
-    return np.asarray(known & (different > 1))
-
-
-def _drawn(
-    keys: NoisyPairsKeys, records: Array, labels: Array, wanted: int, rng: np.random.Generator
-) -> Array:
+def _drawn(kinds: Array, groups: Array, wanted: int, rng: np.random.Generator) -> Array:
     """Whose record each of n pairs gets: of the first of them, as many change as are wanted.
 
     Where some of these have no partner among them, more are taken, as long as not too many change.
+
+    Args:
+        kinds: What partners must differ in, (K, n).
+        groups: Pairs of one group change places with one another, (n,).
+        wanted: How many should change.
+        rng: Draws.
     """
-    best = np.arange(len(records))
-    take = min(wanted, len(records))
+    best = np.arange(len(groups))
+    take = min(wanted, len(groups))
     while True:
-        given = np.arange(len(records))
-        for part in _parts(keys, labels[:take]):
-            kinds = [records, labels] if keys.within == "across" else [records]
-            given[part] = part[exchange([kind[part] for kind in kinds], rng)]
+        given = np.arange(len(groups))
+        for one in np.unique(groups[:take]):
+            part = np.flatnonzero(groups[:take] == one)
+            given[part] = part[exchange(kinds[:, part], rng)]
         lacking = wanted - int((given != np.arange(len(given))).sum())
         if lacking >= 0:
             best = given
-        if lacking <= 0 or take == len(records):
+        if lacking <= 0 or take == len(groups):
             return best
-        take = min(take + max(1, lacking // 2), len(records))  # one more can bring two
-
-
-def _parts(keys: NoisyPairsKeys, labels: Array) -> Iterable[Array]:
-    """Pairs that change places with one another: all of them, or those of one label set."""
-    if keys.within != "within":
-        return [np.arange(len(labels))]
-    return [np.flatnonzero(labels == one) for one in np.unique(labels)]
-
-
-def _nothing(keys: NoisyPairsKeys, pairs: int) -> CohortError:
-    return CohortError(
-        "no two pairs can exchange a record",
-        where="noisy_pairs",
-        got=f"share {keys.share:g} of {counted(pairs, 'pair')} with {keys.modality} and another "
-        f"modality in {' and '.join(keys.splits)}, within: {keys.within}",
-        expected="two pairs or more with different records"
-        + ("" if keys.within == "any" else f" and known labels of {keys.task}"),
-        fix="a larger share, or within: any",
-    )
+        take = min(take + max(1, lacking // 2), len(groups))  # one more can bring two
 
 
 class Sayings:

@@ -12,9 +12,8 @@ from medmcl.data.loading.noisy_pairs import exchange
 
 
 def drawn(*kinds, seed=0):
-    arrays = [np.asarray(kind) for kind in kinds]
-    given = exchange(arrays, numpy_generator(seed, "test"))
-    assert sorted(given) == list(range(len(arrays[0])))  # nothing is lost, nothing stands twice
+    given = exchange(np.stack(kinds), numpy_generator(seed, "test"))
+    assert sorted(given) == list(range(len(kinds[0])))  # nothing is lost, nothing stands twice
     return given
 
 
