@@ -30,7 +30,12 @@ def write_rows(path: Path, columns: Mapping[str, Any], about: Mapping[str, Any])
 
 
 def read_rows(
-    path: Path | str, schema: str, what: str, columns: tuple[str, ...], cohort: str | None
+    path: Path | str,
+    schema: str,
+    what: str,
+    columns: tuple[str, ...],
+    cohort: str | None,
+    fix: str | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Read what `write_rows` wrote.
 
@@ -40,26 +45,27 @@ def read_rows(
         what: What an error calls such a file.
         columns: That it must have.
         cohort: Fingerprint of the cohort that it must be of; any if None.
+        fix: How to make one of what is none.
 
     Raises:
         ArtefactError: It is missing, damaged, of another kind, or of another cohort.
     """
     import pyarrow.parquet as pq
 
-    with reading(Path(path), f"is not a readable {what}"):
+    with reading(Path(path), f"is not a readable {what}", fix=fix):
         table = pq.read_table(path)
         if _MARK not in (table.schema.metadata or {}):
             raise ArtefactError(
                 f"is not a readable {what}: it lacks what medmcl writes beside the rows",
                 where=path,
-                fix="cut such a file with pyarrow, whose tables keep their metadata, not with "
-                "pandas",
+                fix=fix
+                or "cut such a file with pyarrow, whose tables keep metadata, not with pandas",
             )
         about = dict(parse_json((table.schema.metadata or {})[_MARK]))
         found, own = about["schema"], about["cohort"]
         lacks = [name for name in columns if name not in table.column_names]
     if found != schema or lacks:
-        raise ArtefactError(f"is no {what}", where=path, got=found, expected=schema)
+        raise ArtefactError(f"is no {what}", where=path, got=found, expected=schema, fix=fix)
     if cohort is not None and own != cohort:
         raise ArtefactError(
             "is of another cohort",

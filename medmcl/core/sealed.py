@@ -96,12 +96,13 @@ def refuse_foreign(said: Mapping[str, Any], own: Mapping[str, Any], where: objec
 
 
 @contextmanager
-def reading(file: Path, what: str = "is damaged") -> Iterator[None]:
+def reading(file: Path, what: str = "is damaged", **more: Any) -> Iterator[None]:
     """Say of whatever goes wrong that a file is damaged: damaged files raise many kinds of errors.
 
     Args:
         file: The file.
         what: What is said of it then.
+        more: What else (``expected``, ``fix``).
 
     Raises:
         ArtefactError: Names the file.
@@ -113,8 +114,11 @@ def reading(file: Path, what: str = "is damaged") -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise ArtefactError("there is no such file", where=file) from None
+    except MemoryError as error:
+        said = "cannot be read: it claims more memory than there is, or little is free"
+        raise ArtefactError(f"{said}: {error}", where=file) from None
     except Exception as error:
-        raise ArtefactError(f"{what}: {error}", where=file) from None
+        raise ArtefactError(f"{what}: {error}", where=file, **more) from None
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

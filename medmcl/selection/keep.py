@@ -9,17 +9,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import medmcl
-from medmcl.core.cohort_rows import write_rows
+from medmcl.core.cohort_rows import read_rows, write_rows
 from medmcl.core.config import fingerprint
-from medmcl.core.errors import ArtefactError, MedmclError
+from medmcl.core.errors import ArtefactError
 from medmcl.core.findings import first_of
-from medmcl.core.limits import parse_json
+from medmcl.core.sealed import reading
 
 SCHEMA = "medmcl/keep@1"
-_MARK = b"medmcl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +177,9 @@ class Keep:
         Raises:
             ArtefactError: If the file is none, or of another cohort.
         """
-        try:
-            table = pq.read_table(path)
-            said = parse_json((table.schema.metadata or {})[_MARK])
-            if said["schema"] != SCHEMA:
-                raise KeyError(said["schema"])
+        fix = "a list of ids becomes one with `medmcl select --and FILE`"
+        table, said = read_rows(path, SCHEMA, "keep file", ("id", "kept"), None, fix)
+        with reading(Path(path), "is no keep file that can be read", fix=fix):
             found = cls(
                 ids=_plain(table["id"]),
                 kept=_plain(table["kept"]),
@@ -194,17 +190,6 @@ class Keep:
                 copies={n: _first(table, n) for n in _names(table, "copy_of.")},
                 parts=_plain(table["teacher"]) if "teacher" in table.column_names else None,
             )
-        except FileNotFoundError:
-            raise ArtefactError("there is no such file", where=path) from None
-        except MedmclError:
-            raise
-        except Exception as error:  # pyarrow raises many kinds on damaged bytes
-            raise ArtefactError(
-                f"is no keep file that can be read: {error}",
-                where=path,
-                expected=f"parquet with the schema {SCHEMA}, as `medmcl select` writes it",
-                fix="a list of ids becomes one with `medmcl select --and FILE`",
-            ) from None
         if cohort is not None:
             found._same_cohort(cohort, path)
         return found

@@ -4,7 +4,15 @@ import pytest
 import yaml
 
 from medmcl.core.errors import ArtefactError
-from medmcl.core.sealed import SEAL, file_digest, read_sealed, refuse_changed, sealed, unsealed
+from medmcl.core.sealed import (
+    SEAL,
+    file_digest,
+    read_sealed,
+    reading,
+    refuse_changed,
+    sealed,
+    unsealed,
+)
 
 TREE = {"name": "é", "deep": {"rate": 1e-5, "list": [1, None, True]}, "seed": 0}
 
@@ -54,3 +62,14 @@ def test_a_file_is_known_by_its_digest(tmp_path):
         refuse_changed(path, "0")
     with pytest.raises(ArtefactError, match="no such file"):
         refuse_changed(tmp_path / "y", None)
+
+
+def test_lack_of_memory_is_no_damage(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"content")
+    with (
+        pytest.raises(ArtefactError, match="claims more memory than there is, or little") as told,
+        reading(path, "is no table", fix="have it sent again"),
+    ):
+        raise MemoryError("malloc of size 1")
+    assert "sent again" not in str(told.value)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmcl.core.errors import ArtefactError
+from medmcl.core.sealed import reading
 
 COLUMNS = ("token", "modality", "vector")
 
@@ -113,12 +114,8 @@ class TokenVectors:
         Raises:
             ArtefactError: If the file is no such table.
         """
-        try:
+        with reading(path, "is no parquet file that can be read"):
             table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ArtefactError(
-                f"is no parquet file that can be read: {error}", where=path
-            ) from None
         kinds = [table.schema.field(c).type for c in COLUMNS if c in table.column_names]
         if len(kinds) < len(COLUMNS) or not pa.types.is_fixed_size_list(kinds[2]):
             raise ArtefactError(

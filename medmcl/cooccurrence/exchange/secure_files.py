@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from medmcl.cooccurrence.count.counts import Counts
@@ -23,6 +23,7 @@ from medmcl.core.config import Config, check
 from medmcl.core.errors import ArtefactError
 from medmcl.core.file_lock import alone
 from medmcl.core.limits import parse_json
+from medmcl.core.sealed import reading
 
 _SCHEMA = "medmcl/masked-share@2"
 
@@ -213,7 +214,7 @@ def load_share(path: str | Path) -> Share:
         ArtefactError: If the file is no share or was cut short. Whether its numbers are whole is
             for `medmcl.cooccurrence.exchange.secure.add_shares` to say.
     """
-    try:
+    with reading(Path(path), "is no masked share, or was cut short", fix="have it sent again"):
         with safe_open(path, framework="numpy") as file:
             said = parse_json((file.metadata() or {}).get("share", "{}"))
             values = file.get_tensor("values")
@@ -221,9 +222,3 @@ def load_share(path: str | Path) -> Share:
             raise ArtefactError("is no masked share", where=path, got=said.get("schema"))
         names = ("site", "round", "layout", "pairs", "checksum")
         return Share(values=values, **{name: said[name] for name in names})
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        if isinstance(error, ArtefactError):
-            raise
-        raise ArtefactError(
-            f"is no masked share, or was cut short: {error}", where=path, fix="have it sent again"
-        ) from None

@@ -22,6 +22,7 @@ from medmcl.cooccurrence.count.drawn import DAYS
 from medmcl.cooccurrence.count.people import People
 from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json, whole_bytes
+from medmcl.core.sealed import reading
 from medmcl.core.writing import file_error
 
 _WHOLE, _TEXT, _TAG = pa.int64(), pa.string(), pa.uint64()
@@ -159,10 +160,8 @@ def read_table(path: Path, sha256: str, schema: pa.Schema) -> pa.Table:
             expected=f"{sha256[:16]}…",
             fix="the file was altered or cut short on its way: have it sent again",
         )
-    try:
+    with reading(path, "is no parquet file"):
         table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ArtefactError(f"is no parquet file: {error}", where=path) from None
     if schema is PEOPLE_SCHEMA and "event" in table.column_names:
         raise ArtefactError(
             "was written by an earlier medmcl, which drew one event of each patient: by one, "

@@ -20,6 +20,7 @@ from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.limits import parse_json, whole_bytes
 from medmcl.core.path_suggestions import require_file
+from medmcl.core.sealed import reading
 from medmcl.encoders.published.card import Card, Weights, from_authors, read_card
 from medmcl.encoders.published.card_files import card_files
 from medmcl.encoders.weights import WRAPPERS, read_content
@@ -282,12 +283,8 @@ def weights_file(path: Path) -> Path:
 
 
 def _json(path: Path) -> Any:
-    try:
+    with reading(path, "is no JSON that can be read", fix="copy it again"):
         return parse_json(whole_bytes(path, "table", ArtefactError))
-    except (OSError, ValueError) as error:
-        raise ArtefactError(
-            "is no JSON that can be read", where=path, got=f"{error}"[:200], fix="copy it again"
-        ) from None
 
 
 def tensors_under(content: Any, weights: Weights, source: Path) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmcl.core.atomic import write_atomically
-from medmcl.core.errors import ArtefactError
 from medmcl.core.limits import parse_json
+from medmcl.core.sealed import reading
 from medmcl.core.suppression import TOO_FEW, few, placeless, read_count
 from medmcl.data.tables.spreadsheet import csv_text, unshielded
 from medmcl.evaluation.aspects.aspect import ASPECTS
@@ -206,15 +206,11 @@ def load_results(path: Path) -> list[Result]:
     Raises:
         ArtefactError: If the file is missing or holds something else.
     """
-    try:
+    with reading(path, "is not a results file"):
         if path.suffix == ".csv":
             with path.open(newline="", encoding="utf-8") as file:
                 return [Result(**_typed(row)) for row in csv.DictReader(file)]
         return [Result(**row) for row in parse_json(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        raise ArtefactError("there is no such results file", where=path) from None
-    except (TypeError, ValueError, KeyError) as error:
-        raise ArtefactError(f"is not a results file: {error}", where=path) from None
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from medmcl.core.config import lookup
 from medmcl.core.contracts import Adapter, KnowsInputs, Normalises, SharesVocabulary
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.limits import parse_json, whole_bytes
+from medmcl.core.sealed import reading
 from medmcl.encoders.encoded import ReadsPixels, StartsFromFile
 from medmcl.encoders.shared.settings import TRUNK
 from medmcl.encoders.shared.tower import SharedTower
@@ -148,18 +149,12 @@ def pixels_of_file(source: WeightsSpec) -> Pixels | None:
     path = Path(source.path).parent / "open_clip_config.json"
     if source.names != "open_clip" or not path.is_file():
         return None
-    try:
+    fix = "copy it again from its source, or take it away"
+    with reading(path, "is no configuration of an open_clip model", fix=fix):
         said = parse_json(whole_bytes(path, "table", ArtefactError)).get("preprocess_cfg", {})
         if not {"mean", "std"} <= set(said):
             return None
         return tuple(map(float, said["mean"])), tuple(map(float, said["std"]))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ArtefactError(
-            "is no configuration of an open_clip model",
-            where=path,
-            got=f"{error}"[:200],
-            fix="copy it again from its source, or take it away",
-        ) from None
 
 
 def other_pixels(
