@@ -15,6 +15,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.models import ArgumentInfo
 
 from medmcl.core.errors import ConfigError
+from medmcl.engine.signals import tell_of_ctrl_c
 
 T = TypeVar("T")
 
@@ -119,8 +120,6 @@ def called(
     return work(**{name: one for name, one in own.items() if one not in (None, [])}, **changes)
 
 
-INTERRUPTED = 130
-"""Exit code of a process that Ctrl-C ended (128 + SIGINT), as shells expect it."""
 _FIXES = {
     "cohort": "--cohort FOLDER, or a name that `medmcl cohorts` lists (--cohort demo)",
     "out": "--out PATH that says where to write",
@@ -236,8 +235,7 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("\nstopped by Ctrl-C", err=True)
-            raise SystemExit(INTERRUPTED) from None
+            raise tell_of_ctrl_c() from None
         except EOFError as error:  # click would say no more than "Aborted!"
             raise RuntimeError("a file ended too early, and nobody said which") from error
 

@@ -41,9 +41,9 @@ from medmcl.engine.rank_store import (
     join_store,
     rank_and_size,
 )
-from medmcl.engine.signals import EXIT_CODE, Interrupted, StopRequest
+from medmcl.engine.signals import CTRL_C, EXIT_CODE, Interrupted, StopRequest
 
-_MISTAKE, _CTRL_C = 2, 130
+_MISTAKE = 2
 """Exit codes, as the command line has them."""
 
 TIMEOUT = 600.0
@@ -300,7 +300,7 @@ class Peers:
         if isinstance(error, Interrupted):
             return f"{self} was stopped: {error}", EXIT_CODE
         if isinstance(error, KeyboardInterrupt):
-            return f"{self} was ended by Ctrl-C", _CTRL_C
+            return f"{self} was ended by Ctrl-C", CTRL_C
         if isinstance(error, MedmclError):
             return f"{self}: {error}", _MISTAKE
         what = f"{self}, at {place}: {type(error).__name__}: {str(error).strip() or 'no more said'}"

@@ -5,8 +5,10 @@ A second Ctrl-C ends at once.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,33 +17,73 @@ from types import FrameType, TracebackType
 EXIT_CODE = 75
 """Exit code of a run that saved on a signal and can be resumed (EX_TEMPFAIL of sysexits.h)."""
 
+CTRL_C = 130
+"""Exit code of a process that Ctrl-C ended (128 + SIGINT), as shells expect it."""
+
 ONE_PRESS = 0.5
 """Seconds in which Ctrl-C counts once: launchers send it to a process and to its group."""
 
 _WAIT = 0.05
-"""Seconds until Ctrl-C during an import is tried again."""
+"""Seconds until a signal that came during an import is tried again."""
 
 
 def spare_imports() -> None:
     """Let Ctrl-C wait while a module is imported, where it ends a process as Python has it.
 
-    A precaution: a run that hung after an early Ctrl-C had a thread waiting for the lock of
-    imports. Whether Ctrl-C had left it taken is not known, and could not be made to happen.
+    An error that a signal raises as importlib has just taken its lock, and has not yet begun the
+    ``try`` that gives it back (Python 3.11, ``_get_module_lock``), leaves the lock taken for good.
+    Where that is in its callback of a weak reference, Python drops the error, too: the process goes
+    on, and waits for ever for the first of its threads that imports, of which that of `Saver` is
+    one. Elsewhere in an import the error may become another (exit code 1), or end C++ (SIGABRT).
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
 
 
+def end(code: int) -> None:
+    """Let Ctrl-C end this process with its exit code: its work is done.
+
+    It ends the wait for threads; afterwards, as Python tidies up, it changes nothing.
+    """
+    if signal.getsignal(signal.SIGINT) is _interrupt:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def tell_of_ctrl_c() -> SystemExit:
+    """Say that Ctrl-C ended the command; give what ends the process."""
+    sys.stderr.write("\nstopped by Ctrl-C\n")
+    return SystemExit(CTRL_C)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    within = frame
-    while within is not None:
-        if within.f_code.co_filename.startswith("<frozen importlib"):
-            again = threading.Timer(_WAIT, os.kill, (os.getpid(), number))
-            again.daemon = True
-            again.start()
-            return
-        within = within.f_back
-    signal.default_int_handler(number, frame)
+    if not put_off(number, frame):
+        signal.default_int_handler(number, frame)
+
+
+def put_off(number: int, frame: FrameType | None, outer: int = 0) -> bool:
+    """Have a signal come again a moment later if a module is being imported, else do nothing.
+
+    Args:
+        number: The signal.
+        frame: Where it came.
+        outer: `imports` in which the work stands that the signal would end.
+    """
+    if imports(frame) <= outer:
+        return False
+    again = threading.Timer(_WAIT, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+    return True
+
+
+def imports(frame: FrameType | None) -> int:
+    """Give the frames of importlib in which a frame stands: 0 outside imports."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    return count
 
 
 class Interrupted(Exception):  # noqa: N818 - an event, not an error
@@ -64,17 +106,18 @@ class StopRequest:
         self.asked, self.speaks = False, speaks
         self._pressed: float | None = None
         self._before: dict[int, object] = {}
+        self._outer = 0
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal API
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         if number == signal.SIGINT:
-            self._press(time.monotonic())
+            self._press(time.monotonic(), frame)
 
-    def _press(self, now: float) -> None:
+    def _press(self, now: float, frame: FrameType | None) -> None:
         if self._pressed is None:
             self._pressed = now
             self._tell("stopping, after the step is saved; Ctrl-C again ends at once")
-        elif now - self._pressed > ONE_PRESS:
+        elif now - self._pressed > ONE_PRESS and not put_off(signal.SIGINT, frame, self._outer):
             self._tell("ended at once; --resume goes on from the last checkpoint, if there is one")
             raise KeyboardInterrupt
 
@@ -90,6 +133,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
+            self._outer = imports(sys._getframe())
             for number in self.signals:
                 self._before[number] = signal.signal(number, self._ask)
         return self

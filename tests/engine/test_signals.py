@@ -1,13 +1,18 @@
+import _imp
 import importlib
 import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
+from medmcl import __main__
 from medmcl.engine import signals
 from medmcl.engine.signals import StopRequest, spare_imports
+from medmcl.stages.cooccur.count import _sigterm_as_ctrl_c
 
 
 def test_the_first_ctrl_c_asks_and_a_later_one_ends_at_once(monkeypatch, capfd):
@@ -23,28 +28,114 @@ def test_the_first_ctrl_c_asks_and_a_later_one_ends_at_once(monkeypatch, capfd):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_waits_until_a_module_is_imported(tmp_path, monkeypatch):
-    """It is put off, and then comes; that a hang is prevented by it is not shown here."""
-    monkeypatch.syspath_prepend(tmp_path)
-    file = tmp_path / "pressed_within.py"
-    file.write_text(
-        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(.2)\n"
-    )
-    imported = []
-
-    def work():
-        imported.append(importlib.import_module(file.stem))
-        time.sleep(5)
-
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as Python has it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        spare_imports()
-        with pytest.raises(KeyboardInterrupt):
-            work()
-        assert imported
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a job in the background
-        spare_imports()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-        sys.modules.pop(file.stem, None)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module of so much source; gives its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = []
+
+    def written(source):
+        names.append(f"pressed_within_{len(names)}")
+        (tmp_path / f"{names[-1]}.py").write_text(source)
+        return names[-1]
+
+    yield written
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def import_and_wait(name, profile=None):
+    sys.setprofile(profile)
+    importlib.import_module(name)
+    time.sleep(5)
+
+
+@contextmanager
+def pressed_twice(monkeypatch):
+    monkeypatch.setattr(signals, "ONE_PRESS", 0.0)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked
+        yield
+
+
+ENDS = {
+    "Ctrl-C": (lambda _: nullcontext(spare_imports()), signal.SIGINT),
+    "Ctrl-C again": (pressed_twice, signal.SIGINT),
+    "SIGTERM of a count": (lambda _: _sigterm_as_ctrl_c(), signal.SIGTERM),
+}
+"""What ends work by an error, wherever the work is; and by which signal."""
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("how", ENDS)
+def test_what_ends_work_waits_until_a_module_is_imported(module, how, monkeypatch):
+    listening, number = ENDS[how]
+    name = module(f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(.2)\n")
+    with listening(monkeypatch), pytest.raises(KeyboardInterrupt):
+        import_and_wait(name)
+    assert name in sys.modules
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_as_importlib_takes_its_lock_lets_threads_import_still(module):
+    """The hang of issue 24: Python dropped the error, and the lock was never given back."""
+
+    def press(frame, event, what):
+        taken = event == "c_return" and what is _imp.acquire_lock
+        if taken and frame.f_code.co_name == "cb":  # of a weak reference, in _get_module_lock
+            sys.setprofile(None)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    spare_imports()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            name = module("")
+            with pytest.raises(KeyboardInterrupt):
+                import_and_wait(name, press)
+            assert pool.submit(importlib.import_module, module("")).result(5)
+        finally:
+            sys.setprofile(None)
+            while _imp.lock_held():
+                _imp.release_lock()
+
+
+def test_ctrl_c_that_is_ignored_stays_so(ctrl_c):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a job in the background
+    spare_imports()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def pressed():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def stopped():
+    raise SystemExit(75)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of click, as typer imports it
+@pytest.mark.parametrize(("work", "code"), [(pressed, 130), (stopped, 75)])
+def test_ctrl_c_outside_a_command_is_one_line_and_after_it_changes_no_exit_code(
+    work, code, monkeypatch, capfd
+):
+    monkeypatch.setattr("medmcl.cli.main.main", work)
+    process = os.fork()
+    if not process:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            __main__.main()
+        except SystemExit:
+            pressed()  # as Python tidies up
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == code
+    assert capfd.readouterr().err == ("\nstopped by Ctrl-C\n" if code == 130 else "")

@@ -16,7 +16,7 @@ from medmcl.cooccurrence.count.parts import work_folder
 from medmcl.cooccurrence.count.spec import Spec
 from medmcl.core.atomic import working_folder
 from medmcl.core.file_lock import one_writer
-from medmcl.engine.signals import Interrupted
+from medmcl.engine.signals import Interrupted, put_off
 from medmcl.stages.run.outputs import claim_table, write_table
 
 
@@ -60,7 +60,9 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal API
+def _terminate(number: int, frame: FrameType | None) -> None:
+    if put_off(number, frame):
+        return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough while the end is tidied up
     raise _Terminated
 
