@@ -1,6 +1,8 @@
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from typing import get_args
@@ -12,7 +14,7 @@ from tiny_runs import tiny
 from typed import answer
 
 from medmcl import __version__
-from medmcl.core.errors import OverrideError
+from medmcl.core.errors import CohortError, OverrideError
 from medmcl.core.overrides import parse_overrides
 from medmcl.simulation.kinds import SIMULATORS, simulate
 from medmcl.stages.evaluate.spec import Resample
@@ -252,9 +254,15 @@ def test_a_missing_recipe_has_one_fix(cohort, tmp_path):
     assert block.partition("warning")[0].count("to fix") == 1
 
 
-def test_ctrl_c_before_there_is_a_run_is_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("told", ["as it is", "as C tells it"])
+def test_ctrl_c_before_there_is_a_run_is_one_line(told, tmp_path, monkeypatch):
     def pressed(*args, **options):
-        raise KeyboardInterrupt
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            if told == "as it is":
+                raise
+        raise CohortError("cannot be read as a table")
 
     (tmp_path / "cohort.yaml").write_text("{}")
     monkeypatch.setattr("medmcl.stages.recipe.inspect.check", pressed)

@@ -15,7 +15,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.models import ArgumentInfo
 
 from medmcl.core.errors import ConfigError
-from medmcl.engine.signals import tell_of_ctrl_c
+from medmcl.engine.signals import tell_of_ctrl_c, was_ctrl_c
 
 T = TypeVar("T")
 
@@ -234,10 +234,14 @@ class Group(TyperGroup):
         """Run the command; Ctrl-C that no loop took is one line and exit code 130."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise tell_of_ctrl_c() from None
-        except EOFError as error:  # click would say no more than "Aborted!"
-            raise RuntimeError("a file ended too early, and nobody said which") from error
+        except click.exceptions.Exit:
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            if was_ctrl_c(error):
+                raise tell_of_ctrl_c() from None
+            if isinstance(error, EOFError):  # click would say no more than "Aborted!"
+                raise RuntimeError("a file ended too early, and nobody said which") from error
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

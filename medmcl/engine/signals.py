@@ -27,6 +27,10 @@ _WAIT = 0.05
 """Seconds until a signal that came during an import is tried again."""
 
 
+_raised = threading.Event()
+"""That Ctrl-C was raised as an error."""
+
+
 def spare_imports() -> None:
     """Let Ctrl-C wait while a module is imported, where it ends a process as Python has it.
 
@@ -36,8 +40,19 @@ def spare_imports() -> None:
     on, and waits for ever for the first of its threads that imports, of which that of `Saver` is
     one. Elsewhere in an import the error may become another (exit code 1), or end C++ (SIGABRT).
     """
+    _raised.clear()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+
+
+def was_ctrl_c(error: BaseException) -> bool:
+    """Whether Ctrl-C is why work ends with an error: C that calls Python may make its own of it.
+
+    pandas, pressed as it reads a file, says that the file is damaged.
+    """
+    return isinstance(error, KeyboardInterrupt) or (
+        _raised.is_set() and not isinstance(error, Interrupted)
+    )
 
 
 def end(code: int) -> None:
@@ -58,7 +73,8 @@ def tell_of_ctrl_c() -> SystemExit:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if not put_off(number, frame):
-        signal.default_int_handler(number, frame)
+        _raised.set()
+        raise KeyboardInterrupt
 
 
 def put_off(number: int, frame: FrameType | None, outer: int = 0) -> bool:
@@ -119,6 +135,7 @@ class StopRequest:
             self._tell("stopping, after the step is saved; Ctrl-C again ends at once")
         elif now - self._pressed > ONE_PRESS and not put_off(signal.SIGINT, frame, self._outer):
             self._tell("ended at once; --resume goes on from the last checkpoint, if there is one")
+            _raised.set()
             raise KeyboardInterrupt
 
     def _tell(self, text: str) -> None:
