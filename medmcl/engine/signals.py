@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -24,21 +25,24 @@ ONE_PRESS = 0.5
 """Seconds in which Ctrl-C counts once: launchers send it to a process and to its group."""
 
 _WAIT = 0.05
-"""Seconds until a signal that came during an import is tried again."""
+"""Seconds until a signal that was put off is tried again."""
 
+_FILES = ("<frozen importlib", weakref.__file__)
+"""How files begin in which no signal may raise: what imports, and what Python calls as it frees."""
 
 _raised = threading.Event()
 """That Ctrl-C was raised as an error."""
 
 
 def spare_imports() -> None:
-    """Let Ctrl-C wait while a module is imported, where it ends a process as Python has it.
+    """Let Ctrl-C wait where it cannot be raised, in a process that it ends as Python has it.
 
     An error that a signal raises as importlib has just taken its lock, and has not yet begun the
     ``try`` that gives it back (Python 3.11, ``_get_module_lock``), leaves the lock taken for good.
     Where that is in its callback of a weak reference, Python drops the error, too: the process goes
     on, and waits for ever for the first of its threads that imports, of which that of `Saver` is
     one. Elsewhere in an import the error may become another (exit code 1), or end C++ (SIGABRT).
+    In a ``__del__``, of which numba calls many, it is dropped.
     """
     _raised.clear()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -78,14 +82,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def put_off(number: int, frame: FrameType | None, outer: int = 0) -> bool:
-    """Have a signal come again a moment later if a module is being imported, else do nothing.
+    """Have a signal come again a moment later where it may not raise, else do nothing.
 
     Args:
         number: The signal.
         frame: Where it came.
-        outer: `imports` in which the work stands that the signal would end.
+        outer: `unfit` frames in which the work stands that the signal would end.
     """
-    if imports(frame) <= outer:
+    if unfit(frame) <= outer:
         return False
     again = threading.Timer(_WAIT, os.kill, (os.getpid(), number))
     again.daemon = True
@@ -93,12 +97,12 @@ def put_off(number: int, frame: FrameType | None, outer: int = 0) -> bool:
     return True
 
 
-def imports(frame: FrameType | None) -> int:
-    """Give the frames of importlib in which a frame stands: 0 outside imports."""
+def unfit(frame: FrameType | None) -> int:
+    """Count the frames around one in which no signal may raise: of imports, of what is freed."""
     count = 0
     while frame is not None:
-        count += frame.f_code.co_filename.startswith("<frozen importlib")
-        frame = frame.f_back
+        code, frame = frame.f_code, frame.f_back
+        count += code.co_name == "__del__" or code.co_filename.startswith(_FILES)
     return count
 
 
@@ -150,7 +154,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._outer = imports(sys._getframe())
+            self._outer = unfit(sys._getframe())
             for number in self.signals:
                 self._before[number] = signal.signal(number, self._ask)
         return self

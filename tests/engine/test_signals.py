@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
@@ -83,6 +84,26 @@ def test_what_ends_work_waits_until_a_module_is_imported(module, how, monkeypatc
     with listening(monkeypatch), pytest.raises(KeyboardInterrupt):
         import_and_wait(name)
     assert name in sys.modules
+
+
+class Freed:
+    def __del__(self):
+        pressed()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("way", ["__del__", "a weak reference"])
+def test_ctrl_c_as_an_object_is_freed_is_not_dropped(way):
+    def free():
+        if way == "__del__":
+            Freed()
+        else:
+            weakref.finalize(nullcontext(), pressed)
+        time.sleep(5)
+
+    spare_imports()
+    with pytest.raises(KeyboardInterrupt):
+        free()
 
 
 @pytest.mark.usefixtures("ctrl_c")
