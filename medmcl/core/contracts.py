@@ -41,6 +41,11 @@ class RecordRef:
     values: Mapping[str, Any] = field(default_factory=dict)
     roots: tuple[str, ...] = ()
 
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return f"{self.subject}/{self.record}"
+
 
 class Adapter(Protocol):
     """One modality: from a record on disk to the tensor an encoder reads.

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -57,26 +57,39 @@ def kept(
     return keep
 
 
+def cell_of(place: RecordRef, column: str) -> Any:
+    """Give a cell of the cohort's table; None if it is empty.
+
+    Raises:
+        RecordError: There is no such column.
+    """
+    if column not in place.values:
+        known = ", ".join(map(str, place.values))
+        what, fix = f"the table has no column '{column}'", "correct its name in cohort.yaml"
+        raise RecordError(what, where=place.where, expected=known, fix=fix)
+    cell = place.values[column]
+    is_nan = isinstance(cell, float) and math.isnan(cell)
+    return None if is_nan or str(cell) == "<NA>" else cell
+
+
 def whole_number(place: RecordRef, column: str, expected: str | None = None) -> int | None:
     """Give the whole number in a cell of the cohort's table; None if the cell is empty.
 
     Raises:
         RecordError: There is no such column, or it holds something else than ``expected``.
     """
-    where = f"{place.subject}/{place.record}"
-    if column not in place.values:
-        known = ", ".join(map(str, place.values))
-        raise RecordError(f"there is no column '{column}'", where=where, expected=known)
-    cell = place.values[column]
+    cell = cell_of(place, column)
+    if cell is None or str(cell).strip() == "":
+        return None
     try:
-        number = float("nan" if cell is None or str(cell).strip() == "" else cell)
+        number = float(cell)
     except (TypeError, ValueError):
         number = math.inf
-    if math.isnan(number):
+    if math.isnan(number):  # written so
         return None
     if not number.is_integer():
         what = f"column '{column}' must be a whole number"
-        raise RecordError(what, where=where, got=cell, expected=expected)
+        raise RecordError(what, where=place.where, got=cell, expected=expected)
     return int(number)
 
 
@@ -89,8 +102,8 @@ def row_number(place: RecordRef, column: str) -> int:
     expected = "the number of a row, from 0"
     row = whole_number(place, column, expected)
     if row is None:
-        where, fix = f"{place.subject}/{place.record}", "say with `present` who has such a record"
-        raise RecordError(f"column '{column}' is empty", where=where, expected=expected, fix=fix)
+        what, fix = f"column '{column}' is empty", "say with `present` who has such a record"
+        raise RecordError(what, where=place.where, expected=expected, fix=fix)
     return row
 
 

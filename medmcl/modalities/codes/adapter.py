@@ -77,15 +77,13 @@ class Codes:
         codes = place.values.get("codes")
         days = place.values.get("days")
         if codes is None or days is None:
-            raise RecordError(
-                "has no events", where=f"{place.subject}/{place.record}",
-                fix="say with `present` who has codes",
-            )  # fmt: skip
+            fix = "say with `present` who has codes"
+            raise RecordError("has no events", where=place.where, fix=fix)
         return CodeSequence(tuple(map(str, codes)), np.asarray(days, dtype=np.int64))
 
     def inspect(self, raw: CodeSequence, place: RecordRef) -> list[Finding]:
         """No code at all; events after the reference; rows that are cut."""
-        where = f"{place.subject}/{place.record}"
+        where = place.where
         if not raw.codes:
             fix = "say with `present` who has codes"
             return [fault("empty", where, "has no code", fix)]

@@ -55,10 +55,8 @@ def read_connectome(source: GraphSource, place: RecordRef) -> Connectome:
     """
     path = place.paths.get("path")
     if path is None:
-        raise RecordError(
-            "has no file", where=f"{place.subject}/{place.record}", fix="name its path: in "
-            "cohort.yaml",
-        )  # fmt: skip
+        fix = "name its path: in cohort.yaml"
+        raise RecordError("has no file", where=place.where, fix=fix)
     listed = place.paths.get("regions")
     names = None if listed is None else read_lines(listed)
     if source.reader == "edge_list":

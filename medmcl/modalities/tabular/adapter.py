@@ -79,7 +79,7 @@ class Tabular:
         if missing:
             raise RecordError(
                 f"the table has no column {first_of(map(repr, missing), 8)}",
-                where=f"{place.subject}/{place.record}",
+                where=place.where,
                 expected=first_of(map(str, values), 8),
                 fix="correct the names under modalities.NAME.columns in cohort.yaml",
             )
@@ -89,7 +89,7 @@ class Tabular:
 
     def inspect(self, raw: Mapping[str, Cell], place: RecordRef) -> list[Finding]:
         """Numbers that are none or out of range, new categories, records without any cell."""
-        where = f"{place.subject}/{place.record}"
+        where = place.where
         findings = []
         for name in self._worth_a_look(raw):
             column, value, cell = self.columns[name], raw[name], place.values.get(name)

@@ -9,7 +9,6 @@ takes the tokeniser of a local transformers model, ``clip_vocabulary: path`` CLI
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -26,6 +25,7 @@ from medmcl.core.errors import FIND_FILE, ConfigError, RecordError
 from medmcl.core.findings import Finding
 from medmcl.core.rng import RowGenerator
 from medmcl.core.sealed import OF, read_sealed
+from medmcl.modalities.opening import cell_of
 from medmcl.modalities.text.bpe import BytePairs
 from medmcl.modalities.text.clip import ClipTokens
 from medmcl.modalities.text.sections import ReportText, take_sections
@@ -151,8 +151,8 @@ class Text:
             text = _read_file(place, self.source.encoding)
         else:
             columns = (column,) if isinstance(column, str) else column
-            cells = [_read_cell(place, one) for one in columns]
-            text = "\n".join(cell for cell in cells if cell)
+            cells = [cell_of(place, one) for one in columns]
+            text = "\n".join(str(cell) for cell in cells if cell not in (None, ""))
         text = take_sections(text, sections) if sections else text
         prefix = self.source.prefix
         return _behind(prefix, text) if prefix and text.strip() else text
@@ -167,10 +167,8 @@ class Text:
 
     def inspect(self, raw: str, place: RecordRef) -> list[Finding]:
         """Empty texts (or of which no token is made), lacking sections, texts longer than a row."""
-        where = f"{place.subject}/{place.record}"
-        length = 2 + (
-            len(split_words(raw)) if self._tokens is None else len(self.tokens.encode(raw))
-        )
+        where, encode = place.where, split_words if self._tokens is None else self._tokens.encode
+        length = 2 + len(encode(raw))
         if length == 2:
             fix = "say with `present` who has a text"
             return [Finding(code="text.empty", where=where, what="the text is empty", fix=fix)]
@@ -328,20 +326,6 @@ def _behind(prefix: str, text: str) -> str:
     return ReportText(both, text.whole) if isinstance(text, ReportText) else both
 
 
-def _read_cell(place: RecordRef, column: str) -> str:
-    where = f"{place.subject}/{place.record}"
-    if column not in place.values:
-        known = ", ".join(map(str, place.values))
-        fix = "correct modalities.NAME.column in cohort.yaml"
-        raise RecordError(
-            f"the table has no column '{column}'", where=where, expected=known, fix=fix
-        )
-    cell = place.values[column]
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell) == "<NA>":
-        return ""
-    return str(cell)
-
-
 def _garbled(text: str, where: str) -> list[Finding]:
     """Tell a text that was read in another encoding than it was written in: Ã¼ for ü."""
     odd = _CONTROLS.search(text) or (_ODD.search(text) if _is_utf8(text) else None)
@@ -361,11 +345,10 @@ def _is_utf8(text: str) -> bool:
 
 
 def _read_file(place: RecordRef, encoding: str) -> str:
-    where = f"{place.subject}/{place.record}"
     path = place.paths.get("path")
     if path is None:
         fix = "give modalities.NAME a path, or a column"
-        raise RecordError("neither a column nor a file holds the text", where=where, fix=fix)
+        raise RecordError("neither a column nor a file holds the text", where=place.where, fix=fix)
     try:
         with members.open_binary(path) as raw, io.TextIOWrapper(raw, encoding=encoding) as file:
             text = file.read()
