@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from medmcl.core.errors import MedmclError, RecordError
-from medmcl.core.limits import Kind, most_bytes, refuse_large
+from medmcl.core.limits import Kind, most_bytes, refuse_large, whole_bytes
 from medmcl.core.writing import size
 
 _LOOKED_AT = 2**26
@@ -126,6 +126,21 @@ def bounded_line(file: IO[bytes], where: object, error: type[MedmclError] = Reco
             fix="copy it again from its source",
         )
     return line
+
+
+def text_lines(
+    path: Path, kind: Kind = "record", error: type[MedmclError] = RecordError, **more: Any
+) -> list[str]:
+    """Read the lines of a text in UTF-8 that might be anybody's, with or without a mark before it.
+
+    Raises:
+        MedmclError: Of the kind asked for; ``more``: what else it says (``expected``).
+    """
+    try:
+        return whole_bytes(path, kind, error).decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as raised:
+        fix = encoding_fix(path) or "save it as UTF-8"
+        raise error(f"cannot be read: {raised}", where=path, **{"fix": fix, **more}) from None
 
 
 def encoding_fix(path: Path) -> str | None:

@@ -15,8 +15,7 @@ from medmcl.cooccurrence.count.counts import Vocabulary
 from medmcl.cooccurrence.count.reading import Reading, Sighting
 from medmcl.core.errors import CohortError
 from medmcl.core.findings import first_of
-from medmcl.core.limits import whole_bytes
-from medmcl.core.plain_text import encoding_fix
+from medmcl.core.plain_text import text_lines
 from medmcl.data.events.events import ModalityRule
 from medmcl.data.events.spelling import spelt_otherwise, spelt_twice, told
 from medmcl.data.tables.files import read_table, texts
@@ -50,14 +49,7 @@ def read_vocabulary(path: Path, version: str = "") -> Vocabulary:
     if path.suffix == ".txt":
         if not path.is_file():
             raise CohortError("there is no such file", where=path)
-        try:
-            text = whole_bytes(path, "table", CohortError).decode("utf-8-sig")
-            lines = map(str.strip, text.splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise CohortError(
-                f"cannot be read: {error}", where=path,
-                fix=encoding_fix(path) or "save it as UTF-8",
-            ) from None  # fmt: skip
+        lines = map(str.strip, text_lines(path, "table", CohortError))
         return Vocabulary(tuple(line for line in lines if line), version)
     codes = texts(read_table(path.parent, path.name).require("code", "vocabulary"))
     return Vocabulary(tuple(code for code in codes if code is not None), version)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medmcl.core.errors import CohortError
-from medmcl.core.limits import MAX_HEADER_BYTES, whole_bytes
-from medmcl.core.plain_text import encoding_fix
+from medmcl.core.limits import MAX_HEADER_BYTES
+from medmcl.core.plain_text import text_lines
 
 HEADER = ".hea"
 _KEY_VALUE = re.compile(r"^\s*([^:=#;\[\s][^:=]*?)\s*[:=]\s*(.*?)\s*$")
@@ -41,10 +41,7 @@ def small_rows(
 
 
 def _pairs(path: Path) -> dict[str, str | None]:
-    try:
-        lines = whole_bytes(path, error=CohortError).decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(f"cannot be read: {error}", where=path, fix=encoding_fix(path)) from None
+    lines = text_lines(path, error=CohortError)
     found = [match.groups() for match in map(_KEY_VALUE.match, lines) if match]
     if not found:
         raise CohortError(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
-from medmcl.core.limits import whole_bytes
+from medmcl.core.plain_text import text_lines
 from medmcl.data.tables.files import as_text, read_table
 
 GENE_TYPES = frozenset({"geneproduct", "protein", "rna"})
@@ -168,11 +168,7 @@ def _links(found: Iterable[tuple[str, str]], first: Sequence[str], second: Seque
 
 
 def _of_gmt(path: Path) -> Iterable[tuple[str, str]]:
-    try:
-        lines = whole_bytes(path, "table", ConfigError).decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=path) from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text_lines(path, "table", ConfigError), 1):
         name, *rest = line.split("\t")
         if line.strip() and len(rest) < 2:
             raise ConfigError(

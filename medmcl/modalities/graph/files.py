@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.errors import RecordError
-from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet, whole_bytes
-from medmcl.core.plain_text import refuse_unsound_text
+from medmcl.core.limits import refuse_large_arrays, refuse_large_parquet
+from medmcl.core.plain_text import refuse_unsound_text, text_lines
 from medmcl.modalities.opening import as_text, kept, require_row
 
 TABLES = (".csv", ".tsv", ".txt", ".1d", ".parquet", ".pq")
@@ -235,5 +235,4 @@ def _places(owners: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 @kept(8)
 def read_lines(path: Path) -> tuple[str, ...]:
     """Read a text file of names, one a line; empty lines do not count."""
-    text = whole_bytes(path).decode("utf-8-sig")
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    return tuple(line.strip() for line in text_lines(path) if line.strip())

@@ -16,7 +16,7 @@ import numpy as np
 from medmcl.core.config import fingerprint
 from medmcl.core.contracts import ProbeRows
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
-from medmcl.core.limits import whole_bytes
+from medmcl.core.plain_text import text_lines
 from medmcl.core.rng import derive_seed, numpy_generator
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
@@ -297,10 +297,7 @@ def listed_ids(where: Path, known: Sequence[str], expected: str) -> list[str]:
     Raises:
         ArtefactError: It cannot be read, or names ids unknown to the cohort.
     """
-    try:
-        lines = whole_bytes(where, "table", ArtefactError).decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"cannot be read: {error}", where=where, expected=expected) from None
+    lines = text_lines(where, "table", ArtefactError, expected=expected)
     named = [line.strip() for line in lines if line.strip()]
     unknown = sorted(set(named) - set(known))
     if unknown:
