@@ -82,7 +82,9 @@ def pixels_of(image: object) -> Tensor:
 def given_noise(noise: object, shape: tuple[int, ...] | None) -> Tensor:
     """Noise as float32, of a shape if one is given, or a refusal."""
     with damage("noise", "the noise of a trigger is numbers", error=MedmclError, fix=None):
-        given = noise if isinstance(noise, Tensor) else torch.tensor(np.array(noise, np.float32))
+        given = (
+            noise if isinstance(noise, Tensor) else torch.from_numpy(np.array(noise, np.float32))
+        )
         found = given.detach().to(device="cpu", dtype=torch.float32)
     if bad := int((~torch.isfinite(found)).sum()):
         raise MedmclError(
