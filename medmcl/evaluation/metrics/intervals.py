@@ -26,6 +26,7 @@ from medmcl.evaluation.metrics.sampled import Interval, Sampled, people_among
 from medmcl.evaluation.metrics.survival.metric import c_index_ipcw_metric
 
 ENTRIES_AT_ONCE = 2_000_000  # weights held at once: 16 MB; metrics hold some eight such arrays
+DRAWN_AT_ONCE = 2**18  # of them, what is drawn at once
 
 SPECS: dict[str, Metric] = {**metrics.SPECS, "c_index_ipcw": c_index_ipcw_metric()}
 NEEDS_SETTINGS = {
@@ -161,13 +162,15 @@ class Resampling:
         return [np.flatnonzero(highest == code) for code in range(int(codes.max(initial=-1)) + 1)]
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield weights of the rows for some draws at a time, (N, w)."""
+        """Yield weights of the rows for some draws at a time, (N, w), in the place of the last."""
         if self._at_once >= self.draws:
             yield self._whole
             return
         generator = numpy_generator(self.seed, "bootstrap", self.num_subjects)
+        place = np.empty(self._at_once * self.num_rows)
         for first in range(0, self.draws, self._at_once):
-            yield self._draw(generator, min(self._at_once, self.draws - first))
+            count = min(self._at_once, self.draws - first)
+            yield self._draw(generator, place[: count * self.num_rows].reshape(-1, count))
 
     @property
     def _at_once(self) -> int:
@@ -177,22 +180,33 @@ class Resampling:
     def _whole(self) -> np.ndarray:
         """All draws, kept where they are few."""
         generator = numpy_generator(self.seed, "bootstrap", self.num_subjects)
-        return self._draw(generator, self.draws)
+        return self._draw(generator, np.empty((self.num_rows, self.draws)))
 
-    def _draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
+    def _draw(self, generator: np.random.Generator, found: np.ndarray) -> np.ndarray:
+        count = found.shape[1]
+        is_plain = self.strata is None and self.clusters is None
+        few = max(1, DRAWN_AT_ONCE // max(1, self.num_subjects))
+        for first in range(0, count, few if is_plain else count):  # drawn in parts, they are alike
+            times = self._times(generator, min(few, count - first) if is_plain else count)
+            for start in range(0, len(times), few):  # beside the weights no copy of them
+                part = times[start : start + few].T.take(self.codes, axis=0)
+                found[:, first + start : first + start + part.shape[1]] = part
+        return found
+
+    def _times(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        """How often each subject comes in each draw, (count, subjects)."""
         strata, clusters = self._parts.values()
+        if strata is None and clusters is None:
+            return _draw_from(generator, count, self.num_subjects)
+        times = np.zeros((count, self.num_subjects), dtype=np.int64)
         if clusters is not None:
-            times = np.zeros((count, self.num_subjects), dtype=np.int64)
             drawn = _draw_from(generator, count, len(clusters))
             for members, often in zip(clusters, drawn.T, strict=True):
                 times[:, members] = often[:, None]
-        elif strata is not None:
-            times = np.zeros((count, self.num_subjects), dtype=np.int64)
-            for members in strata:
-                times[:, members] = _draw_from(generator, count, len(members))
         else:
-            times = _draw_from(generator, count, self.num_subjects)
-        return times.astype(np.float64).T.take(self.codes, axis=0)
+            for members in strata or ():
+                times[:, members] = _draw_from(generator, count, len(members))
+        return times
 
     def num_clusters(self, rows: np.ndarray | None = None) -> int | None:
         """Count the clusters of some rows (all by default); None where subjects are drawn."""
@@ -268,7 +282,7 @@ class Resampling:
             own = block if is_all else block[chosen]
             return np.asarray(np.mean([spec.draws(*a, own) for a in arrays], axis=0))
 
-        drawn = [*map(of, self.blocks())]  # none is held while the next is drawn
+        drawn = [*map(of, self.blocks())]
         note = spec.remark_of(arrays[0])
         return Sampled(points=points, draws=np.concatenate(drawn), note=note, **base)
 

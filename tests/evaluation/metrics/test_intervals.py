@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -161,6 +162,29 @@ def test_strata_keep_the_number_of_subjects_of_each_outcome(data):
     assert (weights[y > 0].sum(axis=0) == y.sum()).all()
     assert (weights.sum(axis=0) == 120).all()
     assert (weights.max(axis=0) > 1).all()
+
+
+@pytest.mark.parametrize("how", [{}, {"strata": np.arange(900) % 3}])
+def test_blocks_of_many_rows_are_drawn_in_one_place_and_are_the_same_draws(monkeypatch, how):
+    sampler = Resampling(np.arange(900) // 2, draws=50, **how)
+    (whole,) = Resampling(np.arange(900) // 2, draws=50, **how).blocks()
+    monkeypatch.setattr("medmcl.evaluation.metrics.intervals.ENTRIES_AT_ONCE", 900 * 20)
+    monkeypatch.setattr("medmcl.evaluation.metrics.intervals.DRAWN_AT_ONCE", 450 * 3)
+    blocks = [(block, block.copy()) for block in sampler.blocks()]
+    assert [block.shape for block, _ in blocks] == [(900, 20), (900, 20), (900, 10)]
+    assert all(np.shares_memory(blocks[0][0], block) for block, _ in blocks)
+    if not how:  # of strata each block is drawn stratum by stratum
+        assert np.array_equal(np.hstack([block for _, block in blocks]), whole)
+
+
+def test_what_draws_the_weights_holds_little_beside_them():
+    sampler = Resampling(np.arange(20_000), draws=200).over(np.arange(20_000))
+    assert sampler.num_subjects == 20_000
+    tracemalloc.start()
+    sizes = [block.nbytes for block in sampler.blocks()]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.6 * max(sizes)
 
 
 def test_a_subject_of_both_outcomes_is_drawn_whole_with_the_positives():

@@ -70,8 +70,14 @@ def estimable_at(
     A time is reached if some drawn row is followed longer and the censoring curve is above zero.
     """
     curve = censoring_survival(event, time, weights, times, censoring)
-    last = np.max(np.where(weights > 0, time[:, None], -np.inf), axis=0, initial=-np.inf)
+    last = _last_followed(event, time, weights)
     return (times[:, None] < last) & (curve > 0), curve
+
+
+@by_draws
+def _last_followed(_: np.ndarray, time: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Last follow-up of who is drawn, (W,); -inf where nobody is."""
+    return np.max(np.where(weights > 0, time[:, None], -np.inf), axis=0, initial=-np.inf)
 
 
 def clamp_times(
