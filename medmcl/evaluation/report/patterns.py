@@ -37,6 +37,10 @@ class Pattern:
         return 0 if isinstance(self.samples, str) else self.samples
 
 
+_AT_ONCE = 2**14
+"""Samples."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Presence:
     """Patterns of present modalities, as shown.
@@ -92,12 +96,15 @@ def counted_patterns(missingness: pd.DataFrame) -> pd.DataFrame:
     """Count samples of each pattern, most frequent first; whole numbers."""
     if missingness.empty:
         return pd.DataFrame()
-    table = missingness.copy()
-    if "samples" not in table:
-        table["samples"] = 1
-    table.columns = pd.Index([str(name) for name in table.columns])
+    table = missingness.set_axis([str(name) for name in missingness.columns], axis=1)
     modalities = [name for name in table.columns if name != "samples"]
     if not modalities:
         return pd.DataFrame()
+    parts = []  # of many people: what groups them would be larger than they are
+    for first in range(0, len(table), _AT_ONCE):
+        part = table[first : first + _AT_ONCE]
+        part = part if "samples" in part else part.assign(samples=1)
+        parts.append(part.groupby(modalities, sort=False)[["samples"]].sum().reset_index())
+    table = pd.concat(parts, ignore_index=True)
     counted = table.groupby(modalities, sort=False)[["samples"]].sum().reset_index()
     return counted.sort_values("samples", ascending=False, kind="stable", ignore_index=True)

@@ -22,6 +22,7 @@ from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
 from medmcl.evaluation.protocol.evidence import LEARNED_FROM
 from medmcl.evaluation.report.page import write_report
+from medmcl.evaluation.report.patterns import counted_patterns
 from medmcl.evaluation.report.small_counts import table_shown
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.stages.run.own_cohort import COHORT_FILE
@@ -136,7 +137,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
         ),
         flow=_flow(run, found),
         table_one=_table_one(run, cohort, found, tasks),
-        missingness=pd.DataFrame(dict(prepared.present)),
+        missingness=counted_patterns(pd.DataFrame(dict(prepared.present))),
         findings=[
             *cohort.findings,
             *check_people(_as_scored(cohort, found), [*prepared.present], tasks, fits=found.fits),

@@ -24,6 +24,7 @@ from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.metrics.survival.gridded import gridded
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import risk_groups
+from medmcl.evaluation.report import patterns
 from medmcl.evaluation.report.files import as_json, report_rows
 from medmcl.evaluation.report.page import pages, write_report
 from medmcl.evaluation.report.small_counts import as_shown
@@ -244,3 +245,19 @@ def test_a_report_of_many_targets_stays_small(tmp_path):
     assert len(read(tmp_path / "results.csv")) == len(results)
     appendix = (tmp_path / "appendix.html").read_text(encoding="utf-8")
     assert "more rows are in the CSV files" in appendix
+
+
+def test_patterns_of_many_are_counted_as_those_of_few_in_the_same_order(monkeypatch):
+    has = np.random.default_rng(0).random((400, 3)) < 0.5
+    table = pd.DataFrame(has, columns=["ecg", "cmr", "labs"])
+    table = pd.concat([table, ~table])  # counts that tie
+    whole = patterns.counted_patterns(table)
+    sizes = []
+    real = pd.DataFrame.groupby
+    monkeypatch.setattr(patterns, "_AT_ONCE", 64)
+    monkeypatch.setattr(
+        pd.DataFrame, "groupby", lambda one, *a, **k: sizes.append(len(one)) or real(one, *a, **k)
+    )
+    pd.testing.assert_frame_equal(patterns.counted_patterns(table), whole)
+    assert whole["samples"].sum() == 800
+    assert max(sizes) <= 13 * 8
