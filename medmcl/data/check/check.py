@@ -237,12 +237,13 @@ class _Modality:
         read = self._read(progress, parts)
         subjects = cohort.records[name]["subject"].to_numpy(object)[rows]
         sides = cohort.sides(name)[rows]
-        digests = read.digests.copy()
+        digests = read.digests.copy() if read.bad else read.digests
         digests[read.bad] = b""
-        sketches: list[np.ndarray | None] = [None] * len(digests)
-        for row, one in read.read.items():
-            sketches[row] = one.sketch
-        copies = find_copies(self.adapter, places, sides, digests, sketches)
+
+        def sketch(row: int) -> np.ndarray | None:
+            return read.read[row].sketch if row in read.read else None
+
+        copies = find_copies(self.adapter, places, sides, digests, sketch)
         if cohort.spec.modalities[name].traits.tabular:
             findings += same_rows(name, places, subjects, sides, digests)
         records = self._records(read)

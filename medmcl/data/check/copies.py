@@ -8,7 +8,7 @@ candidates, and each pair is read once more and compared closely before anything
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -70,7 +70,7 @@ def find_copies(
     places: Sequence[RecordRef],
     splits: Sequence[str] | np.ndarray,
     digests: Sequence[str | bytes] | np.ndarray,
-    sketches: Sequence[np.ndarray | None],
+    sketch: Callable[[int], np.ndarray | None],
 ) -> dict[int, list[Finding]]:
     """Find records of one measurement under several ids.
 
@@ -82,7 +82,7 @@ def find_copies(
         places: The records.
         splits: Split of each.
         digests: Digest of each; empty if it cannot be used.
-        sketches: Sketch of each, None where there is none.
+        sketch: Gives that of one, None where there is none.
 
     Returns:
         Number of the record to its findings; every copy has one.
@@ -102,9 +102,10 @@ def find_copies(
             found[row] = [
                 members.finding(adapter.kind, "duplicate", row, others, what, doubt=False)
             ]
-    firsts = [rows[0] for rows in groups.values() if sketches[rows[0]] is not None]
-    if isinstance(adapter, Sketches) and len(firsts) > 1:
-        near = neighbours(np.stack([np.asarray(sketches[row]) for row in firsts]))
+    sketches = {rows[0]: sketch(rows[0]) for rows in groups.values()}
+    known = {row: one for row, one in sketches.items() if one is not None}
+    if isinstance(adapter, Sketches) and len(known) > 1:
+        firsts, near = [*known], neighbours(np.stack([*known.values()]))
         pairs = [(firsts[one], firsts[other]) for one, other in near]
         for row, finding in _near(adapter, members, pairs) if pairs else ():
             found.setdefault(row, []).append(finding)
@@ -179,8 +180,9 @@ def same_rows(
         digests: Digest of each; empty if it cannot be used. (N,) bytes
     """
     groups: dict[bytes, dict[str, int]] = {}
-    _, which, count_of = np.unique(digests, return_inverse=True, return_counts=True)
-    for row in np.flatnonzero((count_of[which] > 1) & (digests != b"")).tolist():
+    ordered = np.sort(digests)
+    again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    for row in np.flatnonzero(np.isin(digests, again[again != b""])).tolist():
         groups.setdefault(digests[row], {}).setdefault(subjects[row], row)
     alike = [list(group.values()) for group in groups.values() if len(group) > 1]
     shared = [rows for rows in alike if _is_telling(places[rows[0]])]

@@ -87,12 +87,12 @@ class OpenRows(Rows):
 
     Args:
         rows: Prepared rows, (R, ...).
-        closed: Split of each row that is closed, empty where a row may be read. (R,) str
+        closed: Split of each row that is closed, empty where a row may be read. (R,) bytes
     """
 
     def __init__(self, rows: np.ndarray | Rows, closed: np.ndarray) -> None:
         super().__init__(rows)
-        self._names, self._shut = closed, closed != ""
+        self._names, self._shut = closed, closed != b""
 
     def look(self, numbers: np.ndarray) -> None:
         """Refuse closed rows.
@@ -102,7 +102,7 @@ class OpenRows(Rows):
         """
         shut = self._shut[numbers]
         if shut.any():
-            raise ClosedSplitError(str(self._names[numbers][shut][0]))
+            raise ClosedSplitError(self._names[numbers][shut][0].decode())
 
 
 class WrittenRows(Rows):
@@ -185,6 +185,7 @@ def _stamp_of(path: Path) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
+_DIGEST = "S16"
 VERSION = 7  # of what lies in an entry; raise it when preparing changes its meaning
 
 
@@ -278,7 +279,9 @@ def read_entry(cache: Path, key: str, modality: str, count: int) -> Stored | Non
         if (facts["key"], facts["modality"]) != (key, modality):
             return None
         rows = np.load(path, mmap_mode="r" if facts["size"] else None, allow_pickle=False)
-        digests = np.array(facts["digests"], dtype="S")
+        said = facts["digests"]  # a list, as earlier versions wrote it
+        is_list = isinstance(said, list)
+        digests = np.array(said, "S") if is_list else np.frombuffer(said.encode(), _DIGEST)
         sketches = None
         if facts["sketched"]:
             beside = folder / f"{modality}.sketches.npy"
@@ -338,11 +341,11 @@ def write_entry(
         path = aside / f"{modality}.npy"
         rows: np.memmap | None = None
         sketches: np.ndarray | None = None
-        digests, held, findings = [], [], {}
+        digests, held, findings = np.zeros(count, _DIGEST), [], {}
         for number, outcome in enumerate(outcomes):
             if outcome.findings:
                 findings[number] = [finding.as_dict() for finding in outcome.findings]
-            digests.append(outcome.digest)
+            digests[number] = outcome.digest.encode()
             held.append(outcome.held)
             if outcome.sketch is not None:
                 if sketches is None:
@@ -364,7 +367,7 @@ def write_entry(
         if any(held):
             facts["held"] = held
         facts |= {
-            "digests": digests,
+            "digests": digests.tobytes().decode(),
             "findings": findings,
             "shared": [finding.as_dict() for finding in shared],
             "size": count * math.prod(shape),

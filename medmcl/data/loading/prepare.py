@@ -120,9 +120,9 @@ class Prepared:
         stored = {}
         for name, one in self.stored.items():
             side = self.cohort.sides(name)
-            closed = np.where(np.isin(side, [*opened]), "", side).astype(str)
+            closed = np.where(np.isin(side, [*opened]), "", side).astype("S8")
             numbers = self.numbers[name]
-            closed[numbers[np.isin(self.splits, opened) & (numbers >= 0)]] = ""
+            closed[numbers[np.isin(self.splits, opened) & (numbers >= 0)]] = b""
             stored[name] = replace(one, rows=OpenRows(one.rows, closed))
         return replace(self, opened=opened, stored=stored)
 
@@ -619,10 +619,8 @@ def _note_copies(
     """Take doubtful copies out, and give the errors of every record that is out."""
     errors: list[Finding] = []
     for name, adapter in adapters.items():
-        one, table = stored[name], cohort.records[name]
-        side = cohort.sides(name).tolist()
-        sketches = [one.sketch(row) for row in range(len(one.digests))]
-        copies = find_copies(adapter, table["place"].array, side, one.digests.tolist(), sketches)
+        one, places = stored[name], cohort.records[name]["place"].array
+        copies = find_copies(adapter, places, cohort.sides(name), one.digests, one.sketch)
         if copies:
             usable, findings = one.usable.copy(), dict(one.findings)
             for row, found in copies.items():

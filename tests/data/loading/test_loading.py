@@ -23,6 +23,7 @@ from row_draws import row_generator
 
 from medmcl.core import writing
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.sealed import SEAL, sealed
 from medmcl.core.writing import DiskError
 from medmcl.data.cohort.cohort import open_cohort
 from medmcl.data.loading import worker_pool as processes
@@ -258,7 +259,7 @@ def test_an_entry_in_the_place_of_another_is_made_again(tiny, inputs):
 @pytest.mark.parametrize(
     "change",
     [
-        {"digests": lambda was: ["", *was[1:]]},  # a record that was found unusable
+        {"digests": lambda was: "\0" * 16 + was[16:]},  # a record that was found unusable
         {"findings": lambda was: {**was, "1": []}},
         {"shared": lambda was: [*was, {"level": "warning", "code": "x", "what": "y"}]},
         {"sketched": lambda was: False},
@@ -283,11 +284,24 @@ def test_facts_of_an_entry_are_believed_only_with_their_seal(tiny, inputs, chang
     assert file.read_text() == text  # prepared anew
 
 
+def test_facts_hold_digests_as_one_text_and_an_earlier_version_s_list_is_read(tiny, inputs):
+    one = {"ecg": inputs["ecg"]}
+    before = tiny.prepared(one).stored["ecg"].digests.tolist()
+    file = next((tiny.folder / "cache").glob("*/ecg.json"))
+    facts = json.loads(file.read_text())
+    assert facts.pop("digests") == b"".join(before).decode()
+    del facts[SEAL]
+    file.write_text(json.dumps(sealed({**facts, "digests": [one.decode() for one in before]})))
+    text = file.read_text()
+    assert tiny.prepared(one).stored["ecg"].digests.tolist() == before
+    assert file.read_text() == text  # not prepared anew
+
+
 def test_no_bit_of_the_facts_of_an_entry_flips_unseen(tiny, inputs):
     tiny.prepared({"clinic": inputs["clinic"]})
     file = next((tiny.folder / "cache").glob("*/clinic.json"))
     content, where = file.read_bytes(), (tiny.folder / "cache", file.parent.name, "clinic")
-    count = len(json.loads(content)["digests"])
+    count = len(json.loads(content)["digests"]) // 16
     assert read_entry(*where, count) is not None
     for place in range(len(content)):
         flipped = bytes([content[place] ^ 1 << place % 7])

@@ -276,7 +276,7 @@ class Reading(OpenRows):
     """Rows that tell which of them are read."""
 
     def __init__(self, rows, told):
-        super().__init__(rows, np.full(len(rows), ""))
+        super().__init__(rows, np.full(len(rows), b""))
         self.told = told
 
     def __getitem__(self, key):
