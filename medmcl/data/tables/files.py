@@ -11,7 +11,7 @@ import gzip
 import json
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -303,10 +303,13 @@ def native(cell: Any) -> Any:
     return cell.item() if isinstance(cell, np.generic) else cell
 
 
-def natives(column: pd.Series) -> list[Any]:
+def natives(column: pd.Series) -> Sequence[Any] | np.ndarray:
     """Give the cells of a column as `native` does."""
     if column.dtype == object:
-        return [native(cell) for cell in column.tolist()]
+        cells = column.to_numpy()
+        if all(cell is None or type(cell) is str for cell in cells):
+            return cells  # as they lie in the table
+        return [native(cell) for cell in cells]
     cells = column.to_numpy(object)
     cells[column.isna().to_numpy()] = None
     return cells.tolist()

@@ -9,6 +9,7 @@ import pytest
 
 from medmcl.core.contracts import RecordRef
 from medmcl.data.cohort.places import PlaceArray, TableRows
+from medmcl.data.tables.files import natives
 
 TABLE = pd.DataFrame({"age": [40.0, np.nan, 60.0], "sex": ["F", "M", None], "other": [1, 2, 3]})
 IDS = np.array(["a", "b", "c"], dtype=object)
@@ -83,3 +84,10 @@ def test_the_numbers_of_a_table_are_held_once(tmp_path):
     tracemalloc.stop()
     assert (seen == cells).all()
     assert held - seen.nbytes < 100 * size  # it was 800 bytes a row
+
+
+def test_words_of_a_table_are_held_once():
+    words = pd.Series(["a", None, "b"], dtype=object)
+    assert np.shares_memory(natives(words), words.to_numpy())
+    assert [*natives(words)] == [*natives(words.astype("str"))] == ["a", None, "b"]
+    assert natives(pd.Series(["a", np.nan, 1], dtype=object)) == ["a", None, 1]
