@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from typed import typed
 
 import medmcl
+from medmcl.core.batch import InputShape
 from medmcl.core.errors import ArtefactError, ConfigError, ExtraNotInstalledError
-from medmcl.stages.run.export import _last_names, _nowhere, _told_of_people, export
+from medmcl.stages.run.export import _last_names, _nowhere, _told_of_people, _write_torch, export
 
 
 def bytes_of(folder):
@@ -137,6 +138,24 @@ def test_a_program_of_other_vectors_is_not_written(trained, tmp_path, monkeypatc
     with pytest.raises(ArtefactError, match="other vectors than the run"):
         export(trained, tmp_path / "a", modality="cmr")
     assert not (tmp_path / "a").exists()
+
+
+class Rooted(torch.nn.Module):
+    """Defined for rows from its least on."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least = least
+
+    def forward(self, x):
+        return (x - self.least).sqrt().flatten(1)
+
+
+def test_an_encoder_that_noise_is_nothing_to_is_compared_on_zeros_and_ones(tmp_path):
+    _write_torch(Rooted(0), InputShape(kind="ecg", shape=(2, 3)), tmp_path / "flags")
+    assert (tmp_path / "flags.pt2").exists()
+    with pytest.raises(ArtefactError, match="no finite vectors of made-up rows"):
+        _write_torch(Rooted(2), InputShape(kind="ecg", shape=(2, 3)), tmp_path / "far")
 
 
 def test_what_cannot_be_written_is_refused(trained, tmp_path, capsys):
