@@ -122,7 +122,7 @@ def test_it_is_given_what_plain_makes_of_prepared_rows():
     seen = []
     model = SimpleNamespace(tower=lambda name: SimpleNamespace(encoder=encoder))
     parts = SimpleNamespace(learner=SimpleNamespace(model=model), rows=np.array([0]), groups=None,
-                            views={})  # fmt: skip
+                            views={}, selector=None)  # fmt: skip
     spec = SimpleNamespace(towers=("night",), objectives={}, teacher=None)
     recipe = SimpleNamespace(towers={"night": {"encoder": {"name": "mean"}}})
     rehearse_outside(spec, recipe, prepared, parts)

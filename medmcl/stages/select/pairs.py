@@ -19,7 +19,6 @@ from torch import Tensor
 from medmcl.core.atomic import working_folder
 from medmcl.core.config import fingerprint
 from medmcl.core.contracts import ChoosesFromPool, ScoredPool
-from medmcl.core.errors import MedmclError
 from medmcl.core.findings import counted
 from medmcl.core.rng import derive_seed
 from medmcl.core.suppression import placeless
@@ -29,6 +28,7 @@ from medmcl.encoders.towers import Towers
 from medmcl.engine.record import Stopwatch
 from medmcl.selection.duplicates import near_duplicates
 from medmcl.selection.keep import Keep
+from medmcl.selection.outside import scores_of
 from medmcl.selection.ranking import follow, written
 from medmcl.selection.settings import SCORERS, NegClipLossSettings, TargetSpec
 from medmcl.stages.run.run import Run, embed_records, vector_width
@@ -179,15 +179,8 @@ class _Part:
             if isinstance(scorer, ChoosesFromPool):
                 choosers[name] = scorer, pool
                 continue
-            scores[name] = scorer.score(pool).cpu()
+            scores[name] = scores_of(settings.kind, scorer, pool)
             self.told["scores"][name] = pool.told
-            if scores[name].shape != (len(self.rows),):
-                raise MedmclError(
-                    "a scorer gives a number for each row",
-                    where=f"stage {self.spec.name}, scores.{name}",
-                    got=f"shape {tuple(scores[name].shape)}",
-                    expected=f"({len(self.rows)},)",
-                )
         nothing = {"": torch.zeros(len(self.rows), device="cpu")}
         asked = {name: partial(_chosen, one, pool) for name, (one, pool) in choosers.items()}
         kept = follow(self.spec.rule, scores or nothing, asked)

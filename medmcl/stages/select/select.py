@@ -13,6 +13,7 @@ from typing_extensions import override
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading.prepare import Prepared
 from medmcl.selection.keep import Keep
+from medmcl.selection.outside import rehearse_scorer
 from medmcl.selection.ranking import Chooser, follow
 from medmcl.stages.select.pairs import select_pairs
 from medmcl.stages.select.spec import SelectSpec
@@ -38,6 +39,7 @@ class Select(Stage[SelectSpec]):
         refuse_rule(spec, parts)
         for name, score in spec.scores.items():
             where = f"stage {spec.name}, scores.{name}"
+            rehearse_scorer(score, spec.wanted, spec.pair)
             for target in score.targets():
                 if target.cohort is None or context.world.rank == 0:
                     side = score.sides(spec.pair)[0]

@@ -15,6 +15,7 @@ from medmcl.encoders.towers import Towers
 from medmcl.modalities.outside import rehearse_view
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.objectives.outside import rehearse_objective
+from medmcl.selection.outside import rehearse_selector
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.train.parts import Parts, loader
 from medmcl.stages.train.spec import TrainSpec
@@ -24,7 +25,7 @@ FEW = 4
 
 
 def rehearse_outside(spec: TrainSpec, recipe: RecipeSpec, prepared: Prepared, parts: Parts) -> None:
-    """Let encoders encode, views disturb and objectives charge, on a copy: nothing is learned.
+    """Let encoders encode, views disturb, selectors choose, objectives charge: nothing is learned.
 
     An objective that is taught, or of rows in groups, is seen at the first step.
 
@@ -44,6 +45,8 @@ def rehearse_outside(spec: TrainSpec, recipe: RecipeSpec, prepared: Prepared, pa
             rows = prepared.rows("train", (name,))[:FEW]
             x = prepared.batch(rows, modalities=(name,)).inputs[name]
             rehearse_view(prepared.adapters[name], x, options)
+    if parts.selector is not None and spec.selector is not None:
+        rehearse_selector(spec.selector.kind, parts.selector.choice)
     kinds = {label: one.kind for label, one in spec.objectives.items()
              if one.kind in OBJECTIVES.outside}  # fmt: skip
     if not kinds or spec.teacher is not None or parts.groups is not None:
