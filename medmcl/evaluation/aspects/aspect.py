@@ -217,5 +217,38 @@ class Aspect(Generic[S]):
 
 
 def aspects() -> dict[str, Aspect[Any]]:
-    """Build every aspect, in order."""
-    return {name: ASPECTS[name]() for name in ASPECTS}
+    """Build every aspect, in order. What fails of one from outside is told as its package's."""
+    return {name: _outside(name) if name in ASPECTS.outside else ASPECTS[name]()
+            for name in ASPECTS}  # fmt: skip
+
+
+def _outside(name: str) -> Aspect[Any]:
+    from medmcl.evaluation.protocol.evaluation import Found
+    from medmcl.evaluation.report.section import Said, Section
+    from medmcl.modalities.outside import fails
+
+    part = f"the aspect '{name}' (package {ASPECTS.package(name)})"
+    fix = "correct the package (docs/extend.md has the contract), and go on with --resume"
+    with fails(f"{part} cannot be built", fix):
+        aspect: Aspect[Any] = ASPECTS[name]()
+
+    def guarded(method: str, form: type) -> Callable[..., Any]:
+        own = getattr(aspect, method)
+
+        def call(*given: Any) -> Any:
+            with fails(f"{part} failed in {method}", fix):
+                found = own(*given)
+                found = found if isinstance(found, Found | Mapping) else [*found]
+                strange = [one for one in (found if isinstance(found, list) else [found])
+                           if not isinstance(one, form)]  # fmt: skip
+                if strange:
+                    raise TypeError(f"it gave {strange[0]!r}, which is no {form.__name__}")
+            return found
+
+        return call
+
+    gives = {"measure": Found, "sections": Section, "sentences": Said, "not_shown": str,
+             "files": Mapping}  # fmt: skip
+    for method, form in gives.items():
+        setattr(aspect, method, guarded(method, form))
+    return aspect

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from medmcl.core.errors import ArtefactError
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.linear_model import LINKS, LinearModel
+from medmcl.modalities.outside import fails
 
 
 class KeptModel(Protocol):
@@ -106,6 +107,36 @@ class Model:
     fit: Callable[..., Fitted]
     kinds: tuple[str, ...] = ()
     load: Callable[[Mapping[str, np.ndarray]], KeptModel] | None = None
+
+
+def fit_of(name: str) -> Callable[..., Fitted]:
+    """Give the ``fit`` of a model by its name; what fails of one from outside is told as its own.
+
+    Raises:
+        ContractError: Of the callable, and of what it gives: one from outside fails.
+    """
+    own: Callable[..., Fitted] = MODELS[name].fit
+    if name not in MODELS.outside:
+        return own
+    part = f"the model '{name}' (package {MODELS.package(name)}) failed in"
+    fix = "correct the package (docs/extend.md has the contract), and go on with --resume"
+
+    def fit(*given: Any, **named: Any) -> Fitted:
+        with fails(f"{part} fit", fix):
+            fitted = own(*given, **named)
+            if not isinstance(fitted, Fitted):
+                raise TypeError(f"it gave {type(fitted).__name__}, which is no Fitted")
+
+        def predict(features: np.ndarray) -> np.ndarray:
+            with fails(f"{part} predict", fix):
+                found = np.asarray(fitted.predict(features))
+                if found.ndim != 2 or len(found) != len(features) or not np.isfinite(found).all():
+                    raise ValueError(f"it gave {found.shape}, or NaN, for {len(features)} rows")
+            return found
+
+        return replace(fitted, predict=predict)
+
+    return fit
 
 
 def read_model(link: str, arrays: Mapping[str, np.ndarray]) -> KeptModel:

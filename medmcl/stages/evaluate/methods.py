@@ -20,7 +20,7 @@ from medmcl.data.loading.simple_reading import SimpleReading
 from medmcl.data.tables.mapped import leave
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.baselines import beside, majority, probe_terms
-from medmcl.evaluation.models.contract import Fitted, Model
+from medmcl.evaluation.models.contract import Fitted, Model, fit_of
 from medmcl.evaluation.models.fusion import Fusion, fuse
 from medmcl.evaluation.models.penalty import plain_probe
 from medmcl.evaluation.models.together import Together, Variant
@@ -115,7 +115,7 @@ class Sources:
         model: Model = MODELS[protocol]
         if model.kinds and targets.kind not in model.kinds:
             protocol, model = "linear_probe", MODELS["linear_probe"]
-        fit = model.fit
+        fit = fit_of(protocol)
         methods = {
             name: Method(features=x, fit=fit, protocol=protocol, told=self.told(name, targets.name))
             for name, x in self.embeddings.items()

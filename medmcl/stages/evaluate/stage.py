@@ -17,7 +17,7 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
-from medmcl.evaluation.aspects.aspect import ASPECTS, trained_models
+from medmcl.evaluation.aspects.aspect import aspects, trained_models
 from medmcl.evaluation.aspects.tasks.doubtful import doubtful
 from medmcl.evaluation.models.strength import said_alike
 from medmcl.evaluation.protocol.evaluation import Evaluation, Found
@@ -183,8 +183,9 @@ def run_evaluate(
         evaluation.seen = scene.scoring.seen
         evaluation.embedding_map = cloud_of(scene, sources)
         _score_tasks(scene.scoring, chosen, evaluation, now, keep_probes=keep_probes)
+    built = aspects()
     for name, asked in spec.asked.items():
-        aspect = ASPECTS[name]()
+        aspect = built[name]
         now(aspect.said or name.replace("_", " "))
         evaluation.add(aspect.measure(asked, scene))
     mark_seen(evaluation, spec, run, scored_dataset(cohort, spec))
