@@ -52,12 +52,16 @@ def list_of_parts(kind: str | None = None) -> str:
 def one_part(name: str) -> str:
     """Write what one part is and what can be set of it; of a kind of parts, all of them.
 
+    A reader, as a `cohort.yaml` writes it, stands for the modalities that it reads.
+
     Raises:
         ConfigError: There is no such part.
     """
     if name in PARTS:
         return list_of_parts(name)
     found = [kind for kind, parts in PARTS.items() if name in parts]
+    if not found and name in readers():
+        return "\n\n".join(one_part(kind) for kind in readers()[name])
     if not found:
         known = dict.fromkeys([*PARTS, *(one for parts in PARTS.values() for one in parts)])
         raise ConfigError(

@@ -134,3 +134,8 @@ def test_keys_that_take_one_value_alone_are_not_listed():
     assert "  of  (a list of texts; needed)" in said
     for key in ("patience", "objectives", "label_fraction", "restart", "keep"):
         assert f"  {key}  (" not in said
+
+
+def test_a_reader_stands_for_what_it_reads():
+    assert one_part("wfdb") == one_part("ecg")
+    assert one_part("nifti").count("in cohort.yaml, under modalities.NAME:") == 2
