@@ -23,7 +23,7 @@ FOREIGN = {
         "patch_size", "num_channels", "use_head", "pooler_output", "mask_token"},
     "h5py": {"ndim"},
     "scikit-learn": {"classes_", "feature_names_in_", "kind_", "_sklearn_output_config"},
-    "pandas and numpy": {"columns", "iloc", "dtype", "item", "tz", "__len__"},
+    "pandas and numpy": {"columns", "iloc", "dtype", "tz", "__len__"},
     "Python": {"__name__", "__metadata__", "sched_getaffinity", "pthread_sigmask"},
     "PyYAML": {"CSafeLoader", "problem_mark", "context_mark", "problem", "context"},
     "Pillow": {"n_frames"},

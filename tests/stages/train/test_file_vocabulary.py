@@ -136,7 +136,7 @@ def test_the_tokeniser_of_a_run_is_named_without_doubt(tmp_path):
     with pytest.raises(ConfigError, match="several text modalities"):
         text(HERE, vocabulary_of=run)
     assert text(HERE, vocabulary_of=run, vocabulary_name="b").state() == text(THERE).state()
-    with pytest.raises(ConfigError, match=r"no text modality 'c'"):
+    with pytest.raises(ConfigError, match=r"text modality 'c'"):
         text(HERE, vocabulary_of=run, vocabulary_name="c")
     with pytest.raises(ConfigError, match="not the folder of a run"):
         text(HERE, vocabulary_of=tmp_path / "none")
