@@ -144,12 +144,8 @@ def _numbers(frame: pd.DataFrame, names: Sequence[str], path: Path) -> np.ndarra
 
 
 def _number(column: pd.Series, path: Path, name: str) -> np.ndarray:
-    try:
+    with damage(path, f"column '{name}' holds what is no number", fix=None):
         return np.asarray(column.astype(np.float64), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise RecordError(
-            f"column '{name}' holds what is no number", where=path, got=str(error)[:100]
-        ) from None
 
 
 MAGIC = b"\x6c\x1b"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import RecordError
+from medmcl.core.errors import RecordError, damage
 from medmcl.core.lazy import import_extra
 from medmcl.core.limits import most_bytes, refuse_large
 from medmcl.core.plain_text import refuse_unsound_text
@@ -217,11 +217,8 @@ def _text(path: Path) -> str:
     import pyarrow as pa
 
     most = most_bytes("table") // _PER_BYTE
-    try:
-        with pa.input_stream(str(path), compression="zstd") as file:
-            content = file.read(most + 1)
-    except OSError as error:
-        raise RecordError("cannot be unpacked", where=path, got=str(error)[:200]) from None
+    with damage(path, "cannot be unpacked"), pa.input_stream(str(path), compression="zstd") as file:
+        content = file.read(most + 1)
     if len(content) > most:
         refuse_large(len(content) * _PER_BYTE, path, "its text", "table", so_far=True)
     return str(content.decode("utf-8"))

@@ -15,7 +15,7 @@ from medmcl.cooccurrence.exchange.folder import MANIFEST
 from medmcl.cooccurrence.exchange.manifest import PrivateKeys, ThresholdKeys
 from medmcl.cooccurrence.exchange.tables import sha256_of
 from medmcl.core.atomic import folder_aside, write_atomically
-from medmcl.core.errors import ArtefactError
+from medmcl.core.errors import ArtefactError, damage
 from medmcl.core.file_lock import one_writer
 from medmcl.core.limits import parse_json
 from medmcl.core.path_suggestions import instead_of
@@ -145,14 +145,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
             if counts
             else f"make it: medmcl cooccur embed COUNTS --out {folder}",
         )
-    try:
+    fix = "make it: medmcl cooccur embed COUNTS --out FOLDER"
+    with damage(folder, "is no folder of token vectors", error=ArtefactError, fix=fix):
         facts = parse_json((folder / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtefactError(
-            f"is no folder of token vectors: {error}",
-            where=folder,
-            fix="make it: medmcl cooccur embed COUNTS --out FOLDER",
-        ) from None
     kind = facts.get("schema") if isinstance(facts, dict) else type(facts).__name__
     if kind != SCHEMA:
         raise ArtefactError("is of another kind", where=folder / FACTS, got=kind, expected=SCHEMA)

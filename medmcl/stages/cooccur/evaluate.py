@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmcl.cooccurrence.count.counts import Counts
@@ -34,7 +33,7 @@ from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.cooccurrence.exchange.merging import merge, open_sites
 from medmcl.core.atomic import file_aside, write_atomically
 from medmcl.core.config import check
-from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.core.errors import ArtefactError, CohortError, ConfigError, damage
 from medmcl.core.file_lock import one_writer
 from medmcl.core.path_suggestions import require_file
 from medmcl.core.writing import refuse_unwritable
@@ -181,12 +180,9 @@ def read_parents(path: Path) -> dict[str, list[str]]:
         CohortError: If the file has not the columns code and parent_codes.
     """
     require_file(path, CohortError)
-    try:
+    what, expected = "is no MEDS codes.parquet", "code, parent_codes"
+    with damage(path, what, error=CohortError, expected=expected, fix=None):
         table = pq.read_table(path, columns=["code", "parent_codes"])
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise CohortError(
-            f"is no MEDS codes.parquet: {error}", where=path, expected="code, parent_codes"
-        ) from None
     both = zip(table["code"].to_pylist(), table["parent_codes"].to_pylist(), strict=True)
     return {code: [p for p in above or () if p is not None] for code, above in both}
 

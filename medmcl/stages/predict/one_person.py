@@ -10,7 +10,7 @@ import pandas as pd
 
 from medmcl.core.config import nearest, refuse_absent, yaml_text
 from medmcl.core.contracts import GuessesReader, NamesCells, traits
-from medmcl.core.errors import FIND_FILE, CohortError, ConfigError
+from medmcl.core.errors import FIND_FILE, CohortError, ConfigError, damage
 from medmcl.core.findings import LEAVE_OUT, Finding, first_of
 from medmcl.core.path_suggestions import instead_of
 from medmcl.data.tables.files import read_table
@@ -368,8 +368,6 @@ def _axes(path: Path, where: str) -> str:
     """Axes of a NIfTI file: x, y, z and, of four, time."""
     import nibabel
 
-    try:
+    with damage(where, "cannot be read", error=CohortError):
         count = len(nibabel.load(path).shape)
-    except Exception as error:  # its readers raise many kinds on damaged bytes
-        raise CohortError(f"cannot be read: {error}", where=where) from None
     return {2: "xy", 3: "xyz"}.get(count, "xyzt")

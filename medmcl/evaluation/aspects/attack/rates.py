@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import MedmclError
+from medmcl.core.errors import MedmclError, damage
 from medmcl.evaluation.metrics.intervals import PLAIN, Resampling
 from medmcl.evaluation.metrics.metric import numbers
 from medmcl.evaluation.metrics.sampled import Interval, Sampled
@@ -87,16 +87,9 @@ def as_numbers(given: object, name: str) -> np.ndarray:
     Raises:
         MedmclError: For words, rows of several lengths, and other things that are no numbers.
     """
-    try:
+    what, expected = "must be numbers in rows of one length", "a tensor, an array or lists"
+    with damage(name, what, error=MedmclError, expected=expected, fix=None):
         return numbers(_detached(given), name)
-    except MedmclError:
-        raise
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged, or no numbers at all
-        raise MedmclError(
-            f"{name}: must be numbers in rows of one length",
-            got=f"{type(given).__name__}: {error}",
-            expected="a tensor, an array or lists",
-        ) from error
 
 
 def _detached(given: object) -> object:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.errors import AGAIN, RecordError
+from medmcl.core.errors import AGAIN, RecordError, damage
 from medmcl.core.limits import MAX_HEADER_BYTES
 from medmcl.modalities.ecg.files.readers import (
     CHECKSUM,
@@ -243,14 +243,8 @@ def _read_header(record: Path) -> Any:
     require_content(path)
     if path.stat().st_size > MAX_HEADER_BYTES:
         raise RecordError("is too large to be a WFDB header", where=path)
-    try:
+    with damage(path, "is not a WFDB header"):
         header = wfdb.rdheader(str(record))
-    except (
-        Exception
-    ) as error:  # the parser of headers raises IndexError, ValueError, TypeError, ...
-        raise RecordError(
-            f"is not a WFDB header: {' '.join(str(error).split())[:200]}", where=path
-        ) from error
     if not header.n_sig or header.n_sig < 0 or not header.fs or header.fs <= 0:
         raise RecordError(
             "the header names no signal, or no sampling rate",

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import TreeBuilder
 
 import numpy as np
 
-from medmcl.core.errors import AGAIN, RecordError
+from medmcl.core.errors import AGAIN, RecordError, damage
 from medmcl.core.limits import refuse_large
 from medmcl.modalities.ecg.files.readers import Channels, number_of
 from medmcl.modalities.opening import require_content
@@ -182,10 +182,8 @@ def _ukb_scale(holder: Any, path: Path) -> tuple[str, float, float]:
 def integers(text: str, path: Path) -> np.ndarray:
     """Numbers that commas, semicolons or spaces separate, (N,) float64."""
     words = [word for word in re.split(r"[,;\s]+", text) if word]
-    try:
+    with damage(path, "a sample is not a number"):
         return np.array(words, dtype=np.float64)
-    except ValueError as error:
-        raise RecordError(f"a sample is not a number: {error}", where=path) from None
 
 
 def stacked(

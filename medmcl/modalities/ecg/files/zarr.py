@@ -146,14 +146,9 @@ def _said(folder: Path) -> Mapping[str, Any]:
             "there is no array of Zarr", where=folder, expected=" or ".join(META),
             fix="correct dataset: or ids: in cohort.yaml",
         )  # fmt: skip
-    content = whole_bytes(file)
-    try:
-        said = parse_json(content)
+    with damage(file, "does not describe an array of Zarr"):
+        said = parse_json(whole_bytes(file))
         return {**said, "shape": tuple(map(int, said["shape"]))}
-    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-        raise RecordError(
-            "does not describe an array of Zarr", where=file, got=f"{error}"[:200]
-        ) from None
 
 
 def _opened(path: Path, name: str) -> Any:
