@@ -130,26 +130,11 @@ def find_beats(rows: np.ndarray) -> Beats:
     Args:
         rows: Leads in mV at `BEAT_HZ`, free of baseline, finite, (L, S).
     """
-    empty = Beats(
-        peaks=np.zeros(0, np.int64),
-        alike=np.zeros(0, bool),
-        median=None,
-        noise=np.zeros(len(rows)),
-    )
-    if rows.shape[1] < BEAT_HZ:
-        return empty
-    peaks = find_complexes(rows)
-    if len(peaks) < 2:
-        return empty if len(peaks) == 0 else _lonely(empty, peaks)
-    peaks, fit = align(rows, peaks)
-    return _median(rows, peaks, fit > ALIKE)
-
-
-def _lonely(empty: Beats, peaks: np.ndarray) -> Beats:
-    return Beats(peaks=peaks, alike=np.ones(1, bool), median=None, noise=empty.noise)
-
-
-def _median(rows: np.ndarray, peaks: np.ndarray, alike: np.ndarray) -> Beats:
+    peaks = find_complexes(rows) if rows.shape[1] >= BEAT_HZ else np.zeros(0, np.int64)
+    fit = np.ones(len(peaks))
+    if len(peaks) >= 2:
+        peaks, fit = align(rows, peaks)
+    alike = fit > ALIKE
     after = round(AFTER_SECONDS * BEAT_HZ)
     whole = (peaks >= CENTRE) & (peaks + after < rows.shape[1]) & alike
     median, noise = None, np.zeros(len(rows))
