@@ -32,6 +32,7 @@ from medmcl.core.sealed import file_digest, read_sealed, refuse_changed, sealed
 from medmcl.core.writing import reserved_array
 from medmcl.data.loading.reading import Outcome, content_digest
 from medmcl.data.loading.shared_work import claim
+from medmcl.data.tables.mapped import leaves
 from medmcl.data.tables.wide_cells import WideCells
 
 MAPPED = 8 * 2**20
@@ -129,6 +130,8 @@ class WrittenRows(Rows):
         self._sound = ~self._has
         self._looks = self._mapped = 0
         self._bytes = int(rows[:1].nbytes)
+        if isinstance(rows, np.memmap):
+            leaves(rows._mmap)  # type: ignore[attr-defined]
 
     def look(self, numbers: np.ndarray) -> None:
         """Refuse rows that are not what was written.

@@ -32,7 +32,7 @@ def unnamed(shape: tuple[int, ...]) -> np.ndarray:
         with suppress(OSError), tempfile.TemporaryFile() as file:
             os.posix_fallocate(file.fileno(), 0, size)
             made = mmap.mmap(file.fileno(), size)
-            _MAPS.add(made)
+            leaves(made)
             found = np.frombuffer(made, np.float64)
     found = np.empty(size // 8) if found is None else found
     for start in range(0, len(found), _FILLED):
@@ -49,8 +49,18 @@ def held(numbers: np.ndarray) -> np.ndarray:
     return found
 
 
+def leaves(mapped: mmap.mmap) -> None:
+    """Let the pages of a file leave this process whenever those of numbers do.
+
+    Args:
+        mapped: The file; what is written into it must be shared with it, or nothing be written.
+    """
+    if sys.platform == "linux":
+        _MAPS.add(mapped)
+
+
 def let_go() -> None:
-    """Give memory back to the system that it may have: of texts of Arrow, and of mapped numbers."""
+    """Give memory back to the system that it may have: of texts of Arrow, and of mapped files."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
@@ -58,6 +68,6 @@ def let_go() -> None:
 
 
 def leave() -> None:
-    """Let the pages of mapped numbers leave this process."""
+    """Let the pages of mapped numbers, and of prepared rows, leave this process."""
     for one in _MAPS:
         one.madvise(mmap.MADV_DONTNEED)

@@ -13,6 +13,7 @@ from pathlib import Path
 from medmcl.core.atomic import write_atomically
 from medmcl.core.findings import alike_once
 from medmcl.core.suppression import placeless
+from medmcl.data.tables.mapped import let_go
 from medmcl.evaluation.aspects.aspect import ASPECTS, aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.results import Result, save_results
@@ -78,6 +79,7 @@ def write_report(path: Path, data: Evaluation) -> Path:
         path.parent / "model_card.md",
         placeless(model_card(data).markdown()).encode(errors="replace"),
     )
+    let_go()  # what was read; what draws is large
     first, appendix = pages(data, path.name)
     write_atomically(path.parent / APPENDIX, appendix.encode(errors="replace"))
     write_atomically(path, first.encode(errors="replace"))

@@ -11,6 +11,7 @@ import pytest
 from medmcl.data.loading import cache
 from medmcl.data.loading.cache import WrittenRows
 from medmcl.data.loading.reading import content_digest
+from medmcl.data.tables.mapped import leave
 
 ROWS, WIDE, MB = 64, 2**17, 2**20
 
@@ -39,3 +40,17 @@ def test_a_process_holds_some_of_the_rows_that_it_has_read_however_many(
         held.append(mapped() - before)
     assert [content_digest(row) for row in kept] == digests[3:5]
     assert (max(held) < 12) == (most == 4), held
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read of Linux")
+def test_prepared_rows_leave_with_the_numbers_of_tables(tmp_path):
+    file = tmp_path / "rows.npy"
+    np.save(file, np.ones((8, 2**18), dtype=np.float32))  # 8 MB
+    written = np.array([content_digest(row) for row in np.load(file)], dtype="S")
+    rows = WrittenRows(np.load(file, mmap_mode="r"), written, file, cache._stamp_of(file))
+    before = mapped()
+    assert rows[:].sum() == 8 * 2**18
+    assert mapped() - before > 7
+    leave()
+    assert mapped() - before < 1
+    assert rows[:].sum() == 8 * 2**18
