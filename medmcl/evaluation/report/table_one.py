@@ -370,6 +370,10 @@ def _numbers(
     return rows
 
 
+_YEARS = (1800, 2200)
+"""What is whole and within is taken for a calendar year."""
+
+
 def _summaries(values: np.ndarray, rule: Hiding) -> tuple[Cell, Cell]:
     if len(values) < max(rule.first, 1):
         text = "-" if len(values) == 0 else WITHHELD
@@ -383,10 +387,15 @@ def _summaries(values: np.ndarray, rule: Hiding) -> tuple[Cell, Cell]:
     mean, lower, median, upper = told[0], *told[2:]
     sd = None if math.isnan(told[1]) else told[1]
     spread = "-" if sd is None else _short(sd)
+    is_year = bool(((values >= _YEARS[0]) & (values < _YEARS[1]) & (values % 1 == 0)).all())
+    said, *three = (
+        one.replace(",", "") if is_year else one  # 2017, not 2,017
+        for one in (_short(mean, deviation), *map(_short, (median, lower, upper)))
+    )
     return (
-        Cell(text=f"{_short(mean, deviation)} ({spread})", mean=mean, sd=sd),
+        Cell(text=f"{said} ({spread})", mean=mean, sd=sd),
         Cell(
-            text=f"{_short(median)} [{_short(lower)}, {_short(upper)}]",
+            text=f"{three[0]} [{three[1]}, {three[2]}]",
             median=median,
             lower=lower,
             upper=upper,

@@ -65,7 +65,15 @@ def test_differences_of_numbers_that_vary_little_beside_their_size_are_not_lost(
     expected = abs(a.mean() - b.mean()) / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
     row = next(r for r in table.rows if r.statistic == "mean (SD)")
     assert row.differences == (None, pytest.approx(expected, abs=0.015))
-    assert float(row.cells[1].text.split(" ")[0].replace(",", "")) == row.cells[1].mean
+    assert float(row.cells[1].text.split(" ")[0]) == row.cells[1].mean  # no year is 2,017
+
+
+def test_years_have_no_comma_and_other_numbers_have_one():
+    frame = pd.DataFrame({"year": [2015, 2016, 2017, 2018] * 5, "x": [2015, 2016, 2017, 2300] * 5})
+    variables = [Variable(name=name, kind="number") for name in frame]
+    texts = [row.cells[0].text for row in table_one(frame, ["train"] * 20, variables).rows[1:]]
+    assert texts[:2] == ["2016.50 (1.15)", "2016 [2016, 2017]"]
+    assert all(text.startswith("2,") for text in texts[2:])
 
 
 def test_austins_two_level_example_and_the_general_formula_agree():
