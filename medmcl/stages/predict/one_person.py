@@ -13,7 +13,7 @@ from medmcl.core.contracts import GuessesReader, NamesCells, traits
 from medmcl.core.errors import FIND_FILE, CohortError, ConfigError, damage
 from medmcl.core.findings import LEAVE_OUT, Finding, first_of
 from medmcl.core.path_suggestions import instead_of
-from medmcl.data.tables.files import read_table
+from medmcl.data.tables.files import as_text, native, read_table
 from medmcl.data.tables.missing_codes import Codes, codes_of, empty_cells, plain
 from medmcl.data.tables.spreadsheet import shielded_table
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES
@@ -69,6 +69,16 @@ def write_person(
         cells = {column: values[column] for column in columns if column in values}
         if _is_table(kind) and (name in records or cells):
             row = {} if name not in records else _one_row(name, records[name], columns)
+            twice = [
+                one for one in cells if as_text(native(row.get(one))) not in ("None", cells[one])
+            ]
+            if twice:
+                raise ConfigError(
+                    f"'{twice[0]}' is given twice",
+                    where=f"--value {twice[0]}={cells[twice[0]]}",
+                    got=f"{as_text(row[twice[0]])} in {records[name]}",
+                    fix="leave the value out, or correct it in the file",
+                )
             table = {ID: subject, **dict.fromkeys(columns), **row, **cells}
             frame = empty_cells(pd.DataFrame([table], dtype=object), codes, (ID,), {})
             shielded_table(frame).to_csv(folder / f"{name}.csv", index=False)

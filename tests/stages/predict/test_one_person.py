@@ -103,6 +103,19 @@ def test_what_a_file_of_numbers_cannot_say_is_asked_for_at_once(tmp_path):
     assert write_person(run, [], tmp_path, {"ecg": file}, {}).exists()
 
 
+def test_a_value_beside_another_in_the_file_is_refused(tmp_path):
+    """The one of the file went, and nothing said so."""
+    source = {"reader": "table", "columns": {"age": {"kind": "number"}, "bmi": {"kind": "number"}}}
+    said = {"clinic": {"kind": "tabular", "source": source}}
+    run = SimpleNamespace(preprocessing=said, tree=Store(tmp_path).tree)
+    file = tmp_path / "her.csv"
+    file.write_text("age,bmi\n82.5,\n")
+    assert write_person(run, [], tmp_path, {"clinic": file}, {"age": "82.5", "bmi": "30"}).exists()
+    with pytest.raises(ConfigError, match="'age' is given twice") as told:
+        write_person(run, [], tmp_path, {"clinic": file}, {"age": "30"})
+    assert str(told.value.got) == f"82.5 in {file}"
+
+
 def test_what_a_file_of_numbers_takes_from_the_run_is_said(tmp_path):
     source = {"reader": "parquet", "rate_hz": 500.0, "units": "mV"}
     run = SimpleNamespace(preprocessing={"ecg": {"kind": "ecg", "source": source}})
