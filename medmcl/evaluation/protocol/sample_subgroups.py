@@ -40,7 +40,10 @@ def sample_subgroups(cohort: Cohort, present: Mapping[str, np.ndarray]) -> dict[
     found: dict[str, np.ndarray] = {}
     for name, keys, said in _said(cohort):
         labels = _labels(said, keys.bands, f"{cohort.path}, subgroups.{name}")
-        found[name] = np.array([keys.names.get(label, label) for label in labels], dtype=object)
+        names = keys.names
+        if said.kind == "truth":  # of a column of true and false, 1 and 0 are its codes, too
+            names = {_TRUTH.get(code.lower(), code): called for code, called in names.items()}
+        found[name] = np.array([names.get(label, label) for label in labels], dtype=object)
     sites = sample_sites(cohort)
     if "site" not in found and sites is not None:
         found["site"] = sites
@@ -61,6 +64,9 @@ def sample_numbers(cohort: Cohort) -> dict[str, np.ndarray]:
         CohortError: An expression of ``subgroups:`` cannot be read.
     """
     return {name: _numbers(said) for name, keys, said in _said(cohort) if keys.bands}
+
+
+_TRUTH = {"1": "yes", "true": "yes", "0": "no", "false": "no"}
 
 
 def attribute_names(cohort: Cohort) -> tuple[str, ...]:

@@ -360,6 +360,25 @@ def test_groups_of_records_are_those_of_the_samples_own_record(hearts, tmp_path)
     assert (found["sex"][known] == person["sex"].to_numpy()[known]).all()
 
 
+@pytest.mark.parametrize(
+    ("cells", "no", "yes"), [([0, 1, 1], 0, 1), ([False, True, True], 0, 1),
+                             ([False, True, True], False, True), ([False, True, True], "no", "yes")]
+)  # fmt: skip
+def test_groups_of_yes_and_no_are_called_as_codes_are(cells, no, yes, tmp_path):
+    """A column of 0 and 1 that became true and false in a parquet: groups were yes and no."""
+    people = pd.DataFrame({"id": ["a", "b", "c"], "woman": cells, "x": 1.5})
+    people.to_parquet(tmp_path / "people.parquet")
+    tree = {
+        "schema": "medmcl/cohort@1",
+        "subjects": {"table": "people.parquet", "id": "id", "split": {"everyone": "held_out"}},
+        "modalities": {"m": {"reader": "table", "columns": ["x"]}},
+        "subgroups": {"sex": {"column": "woman", "names": {no: "male", yes: "female"}}},
+    }
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree))
+    found = sample_subgroups(medmcl.open_cohort(tmp_path), {})["sex"].tolist()
+    assert found == ["male", "female", "female"]
+
+
 def test_simple_features_learn_from_train_rows_only(trained, hearts):
     cohort = medmcl.open_cohort(hearts)
     table = simple_table(trained.prepare(cohort, ("ecg",)), "ecg")
