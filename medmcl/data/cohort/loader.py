@@ -44,6 +44,7 @@ from medmcl.data.cohort.spec import (
 from medmcl.data.cohort.splits import row_splits, stand_in_splits, subject_splits
 from medmcl.data.events.records import check_shards, code_columns, load_events
 from medmcl.data.expressions.expression import evaluate
+from medmcl.data.expressions.spellings import other_spellings
 from medmcl.data.expressions.syntax import columns_of, names_in
 from medmcl.data.loading.noisy_pairs import Noise, Sayings, draw_noise, noise_finding
 from medmcl.data.tables.derived import derived, told_through
@@ -338,14 +339,8 @@ class Opening:
         rows = pd.notna(ids)
         if not rows.all():
             self._left_out(f"{counted(int((~rows).sum()), 'row')} without a subject id")
-        said = None
         if keys.where is not None:
-            said = self._try(partial(evaluate, keys.where, table.frame, {}, "subjects.where"))
-        if said is not None:
-            kept = said.known & said.data.astype(bool)
-            lost = int((rows & ~kept).sum())
-            self._left_out(f"{counted(lost, 'row')} not meeting `where: {keys.where}`")
-            rows &= kept
+            rows = rows & self._meeting(keys.where, table.frame, rows)
         splits = self._try(partial(row_splits, table, ids, keys.split))
         if splits is None:
             splits = stand_in_splits(table, ids, keys.split)
@@ -467,6 +462,18 @@ class Opening:
             "nothing, if the file was put together twice; if they are visits, a date or a "
             "record id is missing",
         )
+
+    def _meeting(self, where: str, frame: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+        """Rows for which ``where:`` is true, (N,) bool; all if it cannot be read."""
+        said = self._try(partial(evaluate, where, frame, {}, "subjects.where"))
+        if said is None:
+            return np.ones(len(frame), bool)
+        kept = np.asarray(said.known & said.data.astype(bool))
+        lost = int((rows & ~kept).sum())
+        self._left_out(f"{counted(lost, 'row')} not meeting `where: {where}`")
+        for what, fix in other_spellings(where, frame):
+            self._warn("cohort.two_spellings", "subjects.where", what, fix)
+        return kept
 
     def _left_out(self, what: str) -> None:
         self._warn(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.errors import CohortError
-from medmcl.core.findings import Finding, counted, first_of, task_finding
+from medmcl.core.findings import Finding, counted, task_finding
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.codes import CodeMap, parse_codes
 from medmcl.data.cohort.follow_up import follow_up_faults
@@ -160,12 +160,7 @@ class _Builder:
 
     def _value(self, text: str) -> Values:
         value = self.labels.spread(self._of_rows(text))
-        for column, cells in other_spellings(text, self.labels.table).items():
-            some = first_of(f"{cell!r} ({count:,})" for cell, count in cells.items())
-            what = f"'{column}' also holds {some}, which `{text}` takes for another value"
-            if text == column:
-                what = f"'{column}' holds {some}, which are taken as {len(cells)} values"
-            fix = f"spell them alike in the table, or by derive: {{{column}: lower({column})}}"
+        for what, fix in other_spellings(text, self.labels.table):
             self.add("two_spellings", what, fix, warning=True)
         return value
 

@@ -20,6 +20,7 @@ from medmcl.data.cohort.pairing import Candidates
 from medmcl.data.cohort.places import PlaceArray, TableRows
 from medmcl.data.cohort.spec import ModalitySpec
 from medmcl.data.expressions.expression import evaluate
+from medmcl.data.expressions.spellings import other_spellings
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import Table, dates, missing_column, texts
 from medmcl.data.tables.lost_zeros import refuse_lost_zeros
@@ -304,6 +305,10 @@ def present(
         )
         truth = said.data.astype(bool)
         has = said.known & truth
+        findings += [
+            cohort_warning("cohort.two_spellings", f"{field}.present", what, fix)
+            for what, fix in other_spellings(spec.keys.present, table)
+        ]
         if not said.known.all():
             unknown = (~said.known).sum()
             findings.append(

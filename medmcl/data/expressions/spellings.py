@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Iterator
 
 import pandas as pd
 
+from medmcl.core.findings import first_of
 from medmcl.data.expressions.syntax import columns_of, parse_expression
 
 
-def other_spellings(text: str, table: pd.DataFrame) -> dict[str, dict[str, int]]:
+def other_spellings(text: str, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Give cells that differ by capitals or spaces alone from a word that an expression asks for.
 
     Of a column alone, as of classes: from one another. Of ``lower(...)`` nothing is told.
@@ -19,27 +21,30 @@ def other_spellings(text: str, table: pd.DataFrame) -> dict[str, dict[str, int]]
         text: The expression.
         table: What it is asked of.
 
-    Returns:
-        Column to its cells, each with the number of rows.
+    Yields:
+        Of each such column what is odd, and how to fix it.
     """
     words = set[str]()
     if text not in table.columns:
         parts = list(ast.walk(parse_expression(text, "", table.columns)))
         if any(isinstance(one, ast.Name) and one.id == "lower" for one in parts):
-            return {}
+            return
         given = {one.value for one in parts if isinstance(one, ast.Constant)}
         words = {one for one in given if isinstance(one, str)} - {*table.columns}
         if not words:
-            return {}
-    found = {}
+            return
     for column in columns_of(text, table.columns):
-        texts = (one for one in table[column].dropna() if isinstance(one, str))
-        cells = Counter(texts) if table[column].dtype == object else Counter[str]()
+        texts = table[column] if table[column].dtype == object else pd.Series(dtype=object)
+        cells = {one: n for one, n in texts.value_counts().items() if isinstance(one, str)}
         same = Counter(map(_key, words or cells))
         odd = [one for one in cells if same[_key(one)] > (not words) and one not in words]
         if odd:
-            found[column] = {one: cells[one] for one in odd}
-    return found
+            some = first_of(f"{one!r} ({cells[one]:,})" for one in odd)
+            what = f"'{column}' also holds {some}, which `{text}` takes for another value"
+            if text == column:
+                what = f"'{column}' holds {some}, which are taken as {len(odd)} values"
+            fix = f"spell them alike in the table, or by derive: {{{column}: lower({column})}}"
+            yield what, fix
 
 
 def _key(cell: str) -> str:

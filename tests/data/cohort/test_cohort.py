@@ -556,3 +556,18 @@ def test_a_where_that_nobody_meets_is_named(tiny):
     tiny.write()
     with pytest.raises(CohortError, match=r"no subject is in a split(.|\n)*12 rows not meeting"):
         open_cohort(tiny.folder)
+
+
+def test_people_who_are_left_out_for_another_spelling_are_told(tmp_path):
+    """Who consented with 'Yes' was left out, and counted as not meeting `where`."""
+    table = pd.DataFrame({"id": list("abcd"), "ok": ["yes", "Yes", "no", "yes"], "x": [1, 2, 3, 4]})
+    table.assign(split=["train", "train", "train", "held_out"]).to_csv(tmp_path / "t.csv")
+    (tmp_path / "cohort.yaml").write_text(
+        """schema: medmcl/cohort@1
+subjects: {table: t.csv, id: id, split: split, where: "ok != 'no' and ok == 'yes'"}
+modalities: {m: {reader: table, columns: [x], present: "isin(ok, 'yes')"}}
+"""
+    )
+    found = [one for one in open_cohort(tmp_path).findings if "two_sp" in one.code]
+    assert [one.where for one in found] == ["subjects.where"]  # of those left, all are 'yes'
+    assert found[0].what.startswith("'ok' also holds 'Yes' (1), which `ok != 'no'")
