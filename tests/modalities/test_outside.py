@@ -213,6 +213,7 @@ def test_rows_that_are_all_wrong_are_the_adapters_fault(row, told, lungs, folder
     assert told in error.what
     assert error.scope == "cohort"
     assert f"correct `prepare` of {WHO}" in error.fix
+    assert error.where.startswith("modalities.lungs, subject p")
     cohort, _ = load_cohort(folder)
     with pytest.raises(ContractError, match="prepares none of its 12 records") as caught:
         prepare(cohort, INPUTS, cache=tmp_path)

@@ -418,7 +418,8 @@ class _Modality:
                 try:
                     row = prepared_row(adapter, raw, place)
                 except RecordError as error:
-                    faults.append(error)
+                    on = f"{self.where}, subject {place.subject}, record {place.record}"
+                    faults.append(error.again(type(error), where=error.where or on))
                     continue
                 if not prepared:
                     rehearse(adapter, self.cohort.spec.modalities[name].source, raw, row, place)

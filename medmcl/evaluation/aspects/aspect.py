@@ -15,7 +15,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from medmcl.core.config import Config
-from medmcl.core.lazy import Parts, has
+from medmcl.core.lazy import Parts, has, refuse_slips
 
 if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
@@ -231,6 +231,8 @@ def _outside(name: str) -> Aspect[Any]:
     fix = "correct the package (docs/extend.md has the contract), and go on with --resume"
     with fails(f"{part} cannot be built", fix):
         aspect: Aspect[Any] = ASPECTS[name]()
+    slips = ["measure is missing"] if type(aspect).measure is Aspect.measure else []
+    refuse_slips(ASPECTS.group, name, ASPECTS.package(name), slips)
 
     def guarded(method: str, form: type) -> Callable[..., Any]:
         own = getattr(aspect, method)

@@ -46,6 +46,12 @@ def test_one_that_breaks_is_named_with_its_line(gives, told, own):
     assert "the aspect 'own' (package elsewhere) failed in" in str(caught.value)
 
 
+def test_one_that_measures_nothing_is_named(own, monkeypatch):
+    monkeypatch.delattr(Own, "measure")
+    with pytest.raises(ContractError, match="measure is missing"):
+        aspects()
+
+
 def test_a_sentence_that_is_none_is_named(own):
     with pytest.raises(ContractError, match="'long', which is no Said"):
         own.sentences(lambda: "long")
