@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medmcl.core.config import lookup
+from medmcl.core.config import lookup, refuse_absent
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import first_of
 from medmcl.core.path_suggestions import require_file
@@ -347,13 +347,9 @@ def load_tower(tower: Tower, path: str | Path, names: str, *, head: bool = False
 
 def require_projections(names: str, where: object = None) -> None:
     """Refuse a name map whose files hold no projection that a head could take."""
-    if names not in PROJECTIONS:
-        raise ConfigError(
-            f"the name map '{names}' knows no projections",
-            where=where,
-            expected=", ".join(sorted(PROJECTIONS)),
-            fix="leave out head: true; the head then starts from the seed",
-        )
+    fix = "leave out head: true; the head then starts from the seed"
+    what = f"the name map '{names}' knows no projections"
+    refuse_absent(names, PROJECTIONS, what, where=where, fix=fix)
 
 
 def _load_head(tower: Tower, found: dict[str, Tensor], source: Path) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from medmcl import modalities
 from medmcl.core.batch import Batch
-from medmcl.core.config import check, nearest
+from medmcl.core.config import check, nearest, refuse_absent
 from medmcl.core.contracts import Adapter, RecordRef, WeighsOdds
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, ContractError, RecordError
 from medmcl.core.file_lock import sweep_lock
@@ -350,12 +350,8 @@ def build_adapters(cohort: Cohort, inputs: Mapping[str, Mapping[str, Any]]) -> d
     """
     adapters: dict[str, Adapter] = {}
     for name, given in inputs.items():
-        if name not in cohort.spec.modalities:
-            raise ConfigError(
-                f"the cohort '{cohort.name}' has no modality '{name}'"
-                f"{nearest(name, cohort.spec.modalities)}",
-                where=f"inputs.{name}",
-            )
+        what = f"the cohort '{cohort.name}' has no modality '{name}'"
+        refuse_absent(name, cohort.spec.modalities, what, where=f"inputs.{name}")
         spec = cohort.spec.modalities[name]
         kind = modalities.ADAPTERS[spec.kind]
         where = f"inputs.{name}"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medmcl.core.batch import Batch
-from medmcl.core.config import check
+from medmcl.core.config import check, refuse_absent
 from medmcl.core.contracts import Adapter, EndsInPadding, LacksLeads
 from medmcl.core.errors import ConfigError
 from medmcl.core.rng import RowGenerator
@@ -82,12 +82,8 @@ class View:
     ) -> None:
         shown = tuple(adapters) if settings.modalities is None else settings.modalities
         for name in (*shown, *settings.mask):
-            if name not in adapters:
-                raise ConfigError(
-                    f"the view shows '{name}', which the model has no tower for",
-                    where=where,
-                    expected=", ".join(adapters),
-                )
+            what = f"the view shows '{name}', which the model has no tower for"
+            refuse_absent(name, adapters, what, where=where)
         for name, ratio in settings.mask.items():
             if name not in num_tokens:
                 raise ConfigError(f"the encoder of '{name}' cannot be masked", where=where)
@@ -98,12 +94,8 @@ class View:
         drop = settings.drop
         chances = dict.fromkeys(shown, drop) if isinstance(drop, float | int) else dict(drop)
         for name in chances:
-            if name not in shown:
-                raise ConfigError(
-                    f"the view drops '{name}', which it does not show",
-                    where=f"{where}.drop",
-                    expected=", ".join(shown),
-                )
+            what = f"the view drops '{name}', which it does not show"
+            refuse_absent(name, shown, what, where=f"{where}.drop")
         self.chances = {name: chance for name, chance in chances.items() if chance > 0}
         self.settings = settings
         self.adapters = {name: adapters[name] for name in shown}

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from medmcl.core.config import Config, check, lookup, nearest, read_yaml
+from medmcl.core.config import Config, check, lookup, nearest, read_yaml, refuse_absent
 from medmcl.core.errors import ConfigError
 from medmcl.core.path_suggestions import shipped
 from medmcl.data.cohort.cohort import Cohort, dataset_under, open_cohort
@@ -51,20 +51,13 @@ class Transport(Config):
         Raises:
             ConfigError: There is no such column or site, or nobody to learn from.
         """
-        if self.column not in cohort.subjects:
-            raise ConfigError(
-                f"the subjects table has no column '{self.column}'"
-                f"{nearest(self.column, map(str, cohort.subjects.columns))}",
-                where="transport.column",
-            )
+        what = f"the subjects table has no column '{self.column}'"
+        columns = map(str, cohort.subjects.columns)
+        refuse_absent(self.column, columns, what, where="transport.column")
         known = sorted({str(one) for one in cohort.subjects[self.column].dropna()})
         for name in (*asked, *self.scored, *self.trained):
-            if name not in known:
-                raise ConfigError(
-                    f"there is no site '{name}'{nearest(name, known)}",
-                    where=f"column {self.column}",
-                    got=", ".join(known),
-                )
+            what = f"there is no site '{name}'"
+            refuse_absent(name, known, what, where=f"column {self.column}")
         found = []
         for site in asked or self.scored or known:
             others = [one for one in self.trained or known if one != site]
@@ -204,13 +197,10 @@ class Suite(Config):
         own = None if cohort is None else read_yaml(find_cohort(cohort)).get("dataset")
         given = {"on_bad_record": "exclude", **(overrides or {})}
         opened = open_cohort(cohort or self.cohort, self.overrides(given, own and str(own)))
-        if self.modality not in opened.spec.modalities:
-            raise ConfigError(
-                f"the suite is about '{self.modality}', which the cohort does not have",
-                where=f"cohort {opened.name}",
-                got=", ".join(opened.spec.modalities),
-                fix="name that of them which encoders read: --modality NAME",
-            )
+        what = f"the suite is about '{self.modality}', which the cohort does not have"
+        fix = "name that of them which encoders read: --modality NAME"
+        where = f"cohort {opened.name}"
+        refuse_absent(self.modality, opened.spec.modalities, what, where=where, fix=fix)
         self._refuse_wrong(opened)
         return opened
 

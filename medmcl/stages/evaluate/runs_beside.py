@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medmcl.core.config import refuse_absent
 from medmcl.core.errors import ConfigError
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared
@@ -114,12 +115,8 @@ def what_it_reads(name: str, other: Run, cohort: Cohort) -> str:
             where=where,
             fix=f"the other way round: medmcl evaluate {other.path} --compare RUN",
         )
-    if found not in cohort.spec.modalities:
-        raise ConfigError(
-            f"the cohort has no '{found}', from which '{name}' predicts",
-            where=where,
-            got=", ".join(cohort.spec.modalities),
-        )
+    what = f"the cohort has no '{found}', from which '{name}' predicts"
+    refuse_absent(found, cohort.spec.modalities, what, where=where)
     return found
 
 
