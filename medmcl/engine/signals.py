@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import time
-import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -27,11 +28,8 @@ ONE_PRESS = 0.5
 _WAIT = 0.05
 """Seconds until a signal that was put off is tried again."""
 
-_FILES = ("<frozen importlib", weakref.__file__)
-"""How files begin in which no signal may raise: what imports, and what Python calls as it frees."""
-
-_raised = threading.Event()
-"""That Ctrl-C was raised as an error."""
+_raised: list[float] = []
+"""When a signal last ended work by an error, if one did."""
 
 
 def spare_imports() -> None:
@@ -42,11 +40,17 @@ def spare_imports() -> None:
     Where that is in its callback of a weak reference, Python drops the error, too: the process goes
     on, and waits for ever for the first of its threads that imports, of which that of `Saver` is
     one. Elsewhere in an import the error may become another (exit code 1), or end C++ (SIGABRT).
-    In a ``__del__``, of which numba calls many, it is dropped.
+    What Python drops elsewhere (in a ``__del__``, a callback of a weak reference) comes again.
     """
-    _raised.clear()
+    begin()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+        sys.unraisablehook = partial(_come_again, sys.unraisablehook)
+
+
+def begin() -> None:
+    """Begin work that no signal has ended yet."""
+    _raised.clear()
 
 
 def was_ctrl_c(error: BaseException) -> bool:
@@ -55,7 +59,7 @@ def was_ctrl_c(error: BaseException) -> bool:
     pandas, pressed as it reads a file, says that the file is damaged.
     """
     return isinstance(error, KeyboardInterrupt) or (
-        _raised.is_set() and not isinstance(error, Interrupted)
+        bool(_raised) and not isinstance(error, Interrupted)
     )
 
 
@@ -76,33 +80,52 @@ def tell_of_ctrl_c() -> SystemExit:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if not put_off(number, frame):
-        _raised.set()
-        raise KeyboardInterrupt
+    if may_raise(number, frame):
+        raise KeyboardInterrupt(number)
 
 
-def put_off(number: int, frame: FrameType | None, outer: int = 0) -> bool:
-    """Have a signal come again a moment later where it may not raise, else do nothing.
+def may_raise(number: int, frame: FrameType | None, outer: int = 0) -> bool:
+    """Whether a signal may raise a `KeyboardInterrupt` of its number now: once in `ONE_PRESS`.
+
+    Where a module is being imported it may not, and comes again a moment later.
 
     Args:
         number: The signal.
         frame: Where it came.
-        outer: `unfit` frames in which the work stands that the signal would end.
+        outer: `imports` in which the work stands that the signal would end.
     """
-    if unfit(frame) <= outer:
+    now = time.monotonic()
+    if _raised and now - _raised[0] < ONE_PRESS:
         return False
-    again = threading.Timer(_WAIT, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
+    if imports(frame) > outer:
+        _send_later(number)
+        return False
+    _raised[:] = [now]
     return True
 
 
-def unfit(frame: FrameType | None) -> int:
-    """Count the frames around one in which no signal may raise: of imports, of what is freed."""
+def _come_again(
+    before: Callable[[sys.UnraisableHookArgs], object], dropped: sys.UnraisableHookArgs
+) -> None:
+    if not _raised or not isinstance(dropped.exc_value, KeyboardInterrupt):
+        before(dropped)
+        return
+    _raised.clear()
+    _send_later(*dropped.exc_value.args)
+
+
+def _send_later(number: int = signal.SIGINT) -> None:
+    again = threading.Timer(_WAIT, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
+def imports(frame: FrameType | None) -> int:
+    """Give the frames of importlib in which a frame stands: 0 outside imports."""
     count = 0
     while frame is not None:
-        code, frame = frame.f_code, frame.f_back
-        count += code.co_name == "__del__" or code.co_filename.startswith(_FILES)
+        count += frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
     return count
 
 
@@ -137,10 +160,9 @@ class StopRequest:
         if self._pressed is None:
             self._pressed = now
             self._tell("stopping, after the step is saved; Ctrl-C again ends at once")
-        elif now - self._pressed > ONE_PRESS and not put_off(signal.SIGINT, frame, self._outer):
+        elif now - self._pressed > ONE_PRESS and may_raise(signal.SIGINT, frame, self._outer):
             self._tell("ended at once; --resume goes on from the last checkpoint, if there is one")
-            _raised.set()
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(signal.SIGINT)
 
     def _tell(self, text: str) -> None:
         """Write a line to stderr from a signal handler, where buffered files must not be used."""
@@ -154,7 +176,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._outer = unfit(sys._getframe())
+            self._outer = imports(sys._getframe())
             for number in self.signals:
                 self._before[number] = signal.signal(number, self._ask)
         return self

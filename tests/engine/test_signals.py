@@ -30,8 +30,10 @@ def test_the_first_ctrl_c_asks_and_a_later_one_ends_at_once(monkeypatch, capfd):
 
 
 @pytest.fixture
-def ctrl_c():
+def ctrl_c(monkeypatch):
     """Ctrl-C as Python has it."""
+    monkeypatch.setattr(signals, "_raised", [])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -87,23 +89,32 @@ def test_what_ends_work_waits_until_a_module_is_imported(module, how, monkeypatc
 
 
 class Freed:
+    def __init__(self, number):
+        self.number = number
+
     def __del__(self):
-        pressed()
+        os.kill(os.getpid(), self.number)
+
+
+def free_and_wait(way, number):
+    if way == "__del__":
+        Freed(number)
+    else:
+        key = nullcontext()
+        seen = weakref.ref(key, lambda _: os.kill(os.getpid(), number))
+        del key
+        assert seen() is None
+    time.sleep(5)
 
 
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("way", ["__del__", "a weak reference"])
-def test_ctrl_c_as_an_object_is_freed_is_not_dropped(way):
-    def free():
-        if way == "__del__":
-            Freed()
-        else:
-            weakref.finalize(nullcontext(), pressed)
-        time.sleep(5)
-
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM of a count"])
+def test_what_python_drops_as_an_object_is_freed_comes_again(way, how, monkeypatch):
+    listening, number = ENDS[how]
     spare_imports()
-    with pytest.raises(KeyboardInterrupt):
-        free()
+    with listening(monkeypatch), pytest.raises(KeyboardInterrupt):
+        free_and_wait(way, number)
 
 
 @pytest.mark.usefixtures("ctrl_c")

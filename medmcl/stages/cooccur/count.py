@@ -16,7 +16,7 @@ from medmcl.cooccurrence.count.parts import work_folder
 from medmcl.cooccurrence.count.spec import Spec
 from medmcl.core.atomic import working_folder
 from medmcl.core.file_lock import one_writer
-from medmcl.engine.signals import Interrupted, put_off
+from medmcl.engine.signals import Interrupted, begin, may_raise
 from medmcl.stages.run.outputs import claim_table, write_table
 
 
@@ -53,6 +53,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    begin()
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
@@ -61,10 +62,8 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    if put_off(number, frame):
-        return
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough while the end is tidied up
-    raise _Terminated
+    if may_raise(number, frame):
+        raise _Terminated(number)
 
 
 @one_writer("rows are being written")
