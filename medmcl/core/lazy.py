@@ -7,11 +7,13 @@ parts says where each is defined, so that whoever lists, checks or reads one loa
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from difflib import get_close_matches
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -231,15 +233,30 @@ class _Settings(Mapping[str, Any]):
 
 
 def packages_with_parts() -> dict[str, dict[str, Any]]:
-    """Give the installed packages that bring parts: name to ``version`` and ``parts`` by group."""
+    """Give the packages that bring parts: ``version``, digest of ``code``, ``parts`` by group."""
     found: dict[str, dict[str, Any]] = {}
     for group in sorted(one for one in _installed().groups if one.startswith("medmcl.")):
         for one in entry_points_of(group):
             if one.dist is not None:
-                about = {"version": one.dist.version, "parts": {}}
+                code = _digest(one.value.partition(":")[0].partition(".")[0])
+                about = {"version": one.dist.version, "code": code, "parts": {}}
                 package = found.setdefault(one.dist.name, about)
                 package["parts"].setdefault(group, []).append(one.name)
     return found
+
+
+@cache
+def _digest(module: str) -> str:
+    """Hash the Python files of a package, which is not imported; empty if it is not there."""
+    found = find_spec(module)
+    folders = (found and found.submodule_search_locations) or ()
+    files = {one for folder in folders for one in Path(folder).rglob("*.py")}
+    if found is not None and found.origin is not None and found.has_location:
+        files.add(Path(found.origin))
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest() if files else ""
 
 
 def _imported(home: Any, package: str = "unknown") -> Any:

@@ -12,6 +12,7 @@ import pytest
 import medmcl
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError, ConfigError, ContractError
+from medmcl.core.lazy import _digest
 from medmcl.stages.recipe import spec as recipe_spec
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import embed_samples
@@ -302,3 +303,32 @@ def test_a_run_whose_package_is_gone_says_which_one_it_was(people, bring, monkey
     run.save_tree("preprocessing", {**kept, "wrist": {**kept["clinic"], "kind": "actigraphy"}})
     with pytest.raises(ArtefactError, match="the modality 'actigraphy', which is not installed"):
         medmcl.load(run.path)
+
+
+def test_a_run_whose_package_has_changed_says_so(people, bring, monkeypatch, tmp_path, caplog):
+    bring("noting", Noting)
+    about = {"version": "0.3", "code": "a", "parts": {"medmcl.stages": ["noting"]}}
+    now = {"medmcl-notes": about, "medmcl-unused": {**about, "parts": {"medmcl.stages": ["dot"]}}}
+    monkeypatch.setattr("medmcl.stages.run.pretrain.packages_with_parts", lambda: dict(now))
+    run = pretrain(people, tmp_path / "run", {"stage": "noting", "name": "white"})
+    for code, times in (("a", 0), ("b", 1)):
+        newer = {name: {**one, "code": code} for name, one in now.items()}
+        monkeypatch.setattr("medmcl.stages.run.run.packages_with_parts", lambda: newer)  # noqa: B023
+        medmcl.load(run.path)
+        medmcl.load(run.path)
+        told = [one for one in caplog.messages if "its code is another now" in one]
+        assert len(told) == times
+    assert "was made with medmcl-notes 0.3" in told[0]
+    assert "what noting give" in told[0]
+
+
+def test_code_of_a_package_is_told_by_its_files(tmp_path, monkeypatch):
+    (tmp_path / "glucose_parts").mkdir()
+    file = tmp_path / "glucose_parts" / "__init__.py"
+    file.write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    first = _digest("glucose_parts")
+    file.write_text("x = 2\n")
+    assert len(first) == 16
+    assert _digest.__wrapped__("glucose_parts") != first
+    assert _digest("not_there_at_all") == ""

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +31,7 @@ from medmcl.core.config import (
     yaml_text,
 )
 from medmcl.core.errors import ArtefactError, ConfigError, MedmclError
+from medmcl.core.lazy import packages_with_parts
 from medmcl.core.progress import Bar, progress
 from medmcl.core.sealed import CHANGED, SEAL, file_digest, sealed, unsealed
 from medmcl.core.suppression import placeless
@@ -95,6 +96,7 @@ class Run(Store):
         where = run_config(path)
         config = read_config(Store(Path(path)))
         _refuse_absent_parts(Store(Path(path)), config["recipe"])
+        _warn_of_other_code(Store(Path(path)), config)
         written = check(RecipeSpec, config["recipe"], where=where, error=ArtefactError)
         self._begin(Path(path), config, written.expanded(config["tasks"]), cache)
 
@@ -637,6 +639,29 @@ def _refuse_absent_parts(run: Store, recipe: Mapping[str, Any]) -> None:
                 expected="the package that brings it",
                 fix=f"pip install '{package}=={version}'" if gave else "install that package",
             )
+
+
+def _warn_of_other_code(run: Store, config: Mapping[str, Any]) -> None:
+    """Say which packages whose parts a run names have other code, or another version, by now."""
+    words = repr(config["recipe"]) + repr(run.tree("preprocessing", {}))
+    now = packages_with_parts()
+    for name, then in run.tree("provenance", {}).get(PACKAGES_WITH_PARTS, {}).items():
+        used = [part for parts in then["parts"].values() for part in parts if f"'{part}'" in words]
+        here = now.get(name)
+        if (
+            used
+            and here
+            and any(here[key] != then.get(key, here[key]) for key in ("version", "code"))
+        ):
+            _warn_once(
+                f"{run.path} was made with {name} {then['version']}; its code is another now "
+                f"({here['version']}): what {', '.join(used)} give may differ from what was trained"
+            )
+
+
+@cache
+def _warn_once(said: str) -> None:
+    log.warning(said)
 
 
 GIVE_KEEP = (
