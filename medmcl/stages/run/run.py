@@ -661,7 +661,7 @@ def _warn_of_other_code(run: Store, config: Mapping[str, Any]) -> None:
 
 @cache
 def _warn_once(said: str) -> None:
-    log.warning(said)
+    log.warning("warning: %s", said)
 
 
 GIVE_KEEP = (
