@@ -300,8 +300,11 @@ class Opening:
                 where, pattern, codes, fill, refuse, read, {one for one in ids if one is not None}
             )
             for note in self.tables[pattern].notes:
-                fix = "nothing, if that is meant; otherwise write the shards anew"
-                self._warn("cohort.listing", f"table {pattern}", note, fix)
+                listed = self.tables[pattern].listed
+                code, rest = ("listing", "write the shards anew") if listed else (
+                    "columns", "call it alike in every file")  # fmt: skip
+                fix = f"nothing, if that is meant; otherwise {rest}"
+                self._warn(f"cohort.{code}", f"table {pattern}", note, fix)
             for name, cell in self.tables[pattern].frame.attrs.get(THOUSANDS, {}).items():
                 what = f"{cell} is read as {float(cell):g}; other columns have decimal commas"
                 fix = f"if its points part thousands, write {cell.replace('.', '')} and its like"

@@ -11,10 +11,12 @@ import gzip
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ import pandas as pd
 
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.core.findings import counted
+from medmcl.core.findings import counted, first_of
 from medmcl.core.limits import refuse_large_parquet, refuse_many_columns
 from medmcl.core.path_suggestions import instead_of
 from medmcl.core.plain_text import encoding_fix, heading, refuse_unsound_text
@@ -96,6 +98,7 @@ def _rewritten(column: pd.Series) -> pd.Series:
 
 
 _BLOCK = 2**20
+_MOST_NOTED = 20
 _ROWS_AT_ONCE = 2**13 - 64
 _LOOKED_AT = 2**14
 _INTEGER = r"[-+]?\d{1,18}"
@@ -209,10 +212,25 @@ def read_table(
         one = read or read_file
         frames = [one(path).assign(**said) for path, said in zip(files, parts, strict=True)]
         rows = pd.concat(frames, ignore_index=True)
+        notes = tuple(islice(_lacking(root, files, frames), _MOST_NOTED)) if read is None else ()
     else:
+        notes = ()
         rows = pd.DataFrame(small_rows(root, files, parts))
     with _telling(root / pattern):
-        return Table(tidy(with_points(emptied(rows), text), text, ids), pattern, files)
+        frame = tidy(with_points(emptied(rows), text), text, ids)
+        return Table(frame, pattern, files, notes=notes)
+
+
+def _lacking(root: Path, files: Sequence[Path], frames: Sequence[pd.DataFrame]) -> Iterator[str]:
+    """Say which columns of stacked files some of them have not: their rows are without a value."""
+    having = Counter(str(name) for frame in frames for name in frame.columns)
+    for name, count in having.items():
+        if count < len(frames):
+            without = [n for n, frame in enumerate(frames) if name not in frame.columns]
+            rows = sum(len(frames[n]) for n in without)
+            lacking = first_of(files[n].relative_to(root).as_posix() for n in without)
+            empty = f"empty in {counted(rows, 'row')} of {lacking}"
+            yield f"'{name}' is in {count:,} of {len(frames):,} files, and {empty}"
 
 
 def _with_ids(

@@ -571,3 +571,21 @@ modalities: {m: {reader: table, columns: [x], present: "isin(ok, 'yes')"}}
     found = [one for one in open_cohort(tmp_path).findings if "two_sp" in one.code]
     assert [one.where for one in found] == ["subjects.where"]  # of those left, all are 'yes'
     assert found[0].what.startswith("'ok' also holds 'Yes' (1), which `ok != 'no'")
+
+
+def test_a_site_that_calls_a_column_otherwise_is_told(tmp_path):
+    """Everybody of it had no BMI, and the mean of the others stood in."""
+    for site, name in (("ayr", "bmi"), ("bonn", "BMI")):
+        rows = pd.DataFrame({"id": [f"{site}{n}" for n in range(3)], name: 27.5, "age": 60})
+        rows.assign(split=["train", "train", "held_out"]).to_csv(tmp_path / f"{site}.csv")
+    (tmp_path / "cohort.yaml").write_text(
+        """schema: medmcl/cohort@1
+subjects: {table: "{site}.csv", id: id, split: split, group: site}
+modalities: {m: {reader: table, columns: [bmi, age]}}
+"""
+    )
+    found = [one.what for one in open_cohort(tmp_path).findings if one.code == "cohort.columns"]
+    assert found == [
+        "'bmi' is in 1 of 2 files, and empty in 3 rows of bonn.csv",
+        "'BMI' is in 1 of 2 files, and empty in 3 rows of ayr.csv",
+    ]
