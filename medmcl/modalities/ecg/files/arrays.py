@@ -23,7 +23,8 @@ def rows_by_name(names: Any, ids: str, path: Path) -> dict[str, list[int]]:
     if names.ndim != 1 or np.dtype(names.dtype).kind not in "iuSOUT":
         got, expected = f"{names.dtype} {names.shape}", "whole numbers or texts"
         raise RecordError("is no list of names", where=f"{path}, {ids}", got=got, expected=expected)
-    refuse_large(names.shape[0] * 200, path, f"its data set '{ids}'")
+    chunk = math.prod(names.chunks or ()) * np.dtype(names.dtype).itemsize
+    refuse_large(max(names.shape[0] * 200, chunk), path, f"its data set '{ids}'")
     found: dict[str, list[int]] = {}
     for row, name in enumerate(np.asarray(names[:]).tolist()):
         said = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)

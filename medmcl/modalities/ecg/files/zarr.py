@@ -47,7 +47,8 @@ def row_of(path: Path, ids: str, wanted: str) -> int:
 @lru_cache(maxsize=32)
 def _rows(path: Path, ids: str, stamps: tuple[int, ...]) -> dict[str, list[int]]:  # noqa: ARG001  (part of the key)
     """Name to rows, read once a store."""
-    return rows_by_name(_opened(path, ids), ids, path)
+    with damage(path / ids, "cannot be read as zarr"):  # whoever asks which files has no other
+        return rows_by_name(_bounded(path, ids, None), ids, path)
 
 
 def read_array(path: Path, dataset: str | None, row: int | None) -> np.ndarray:
@@ -65,16 +66,27 @@ def read_array(path: Path, dataset: str | None, row: int | None) -> np.ndarray:
         ExtraNotInstalledError: zarr is not installed.
     """
     name = _name_of(path, dataset)
-    array, said = _opened(path, name), _said(path / name)
-    packed = [one for one in _codecs(said) if one in INFLATES]
-    for file in array_files(path, name or None, row) if packed else ():
-        if file.name not in META:
+    return take(_bounded(path, name, row), name or ".", path, row)
+
+
+def _bounded(path: Path, name: str, row: int | None) -> Any:
+    """Open an array of which the chunks of a row, or all, are no larger than memory."""
+    array = _opened(path, name)
+    packed = [one for one in _codecs(_said(path / name)) if one in INFLATES]
+    for file in array_files(path, name or None, row):
+        if file.is_dir():
+            raise RecordError("a folder of chunks is a link", where=file, expected="a folder",
+                              fix="copy what it leads to in its place")  # fmt: skip
+        if packed and file.name not in META:
             _refuse_chunk(file, packed[0])
-    return take(array, name or ".", path, row)
+    return array
 
 
 def array_files(path: Path, dataset: str | None, row: int | None) -> list[Path]:
-    """Give the files that a row of an array lies in: its description and its chunks."""
+    """Give the files that a row of an array lies in: its description and its chunks.
+
+    A link to a folder among these stands for itself: it is not looked into.
+    """
     try:
         folder = path / _name_of(path, dataset)
         said = _said(folder)
@@ -88,7 +100,8 @@ def array_files(path: Path, dataset: str | None, row: int | None) -> list[Path]:
     chunks = [file for start in starts for pattern in (start, f"{start}.*", f"{start}/**/*")
               for file in folder.glob(pattern)]  # fmt: skip
     meta = [folder / name for name in META if (folder / name).is_file()]
-    return [*meta, *sorted({one for one in chunks if not one.is_dir() and one not in meta})]
+    return [*meta, *sorted({one for one in chunks if not one.name.startswith((".z", "zarr."))
+                            and (one.is_symlink() or not one.is_dir())})]  # fmt: skip
 
 
 def _refuse_chunk(file: Path, packed: str) -> None:

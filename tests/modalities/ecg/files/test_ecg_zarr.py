@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ExtraNotInstalledError, RecordError
+from medmcl.data.cohort.confined import below
+from medmcl.data.loading.reading import read_record
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.files import zarr as store_files
 from medmcl.modalities.ecg.files.readers import guess_reader
@@ -56,6 +59,7 @@ def test_a_record_is_found_by_its_exam(tmp_path, version, more):
     for number, exam in enumerate(1000 + 7 * np.arange(5)[::-1]):
         found = read(path, exam, reader="ecg")
         np.testing.assert_array_equal(found.signal_mv, signals[number].T)
+    assert store_files.read_array(path, "tracings", None).shape == signals.shape
     by_number = read(path, 3, ids=None)
     np.testing.assert_array_equal(by_number.signal_mv, signals[3].T)
     for wrong, words in (
@@ -158,6 +162,40 @@ def test_claims_beyond_memory_are_refused_before_they_are_read(tmp_path, monkeyp
     monkeypatch.setenv("MEDMCL_RECORD_MB", "0.001")
     with pytest.raises(RecordError, match="claims more memory"):
         read(tmp_path / "s", 2, ids=None)
+
+
+def test_a_list_of_names_beyond_memory_is_refused_and_the_record_is_read_with_a_finding(
+    tmp_path, monkeypatch
+):
+    """It filled the memory, and then ended in a traceback: naming the files reads it, too."""
+    zarr = pytest.importorskip("zarr", reason="needs the extra [zarr]")
+    write_store(tmp_path / "s")
+    big = zarr.create_array(tmp_path / "big", data=np.ones(4_000_000), chunks=(4_000_000,))
+    chunk = tmp_path / "s" / "exam_id" / "c" / "0"
+    for most, said in (("4", "claims more memory"), ("4000", "cannot be read as zarr")):
+        monkeypatch.setenv("MEDMCL_RECORD_MB", most)
+        chunk.write_bytes((big.store_path.store.root / "c" / "0").read_bytes())  # not of 5 rows
+        raw, (finding,) = read_record(*place(tmp_path / "s", 1000))
+        assert raw is None
+        assert said in finding.what
+
+
+@pytest.mark.parametrize(
+    ("part", "inside"),
+    [("tracings/c/0", False), ("tracings/c/0/0", False), ("tracings/c/0/0", True)],
+)
+def test_a_link_among_the_folders_of_chunks_is_not_followed(tmp_path, part, inside):
+    """In the middle it was: samples came from elsewhere, of any size."""
+    store, away = tmp_path / "data" / "s", tmp_path / ("data" if inside else ".") / "away"
+    write_store(store)
+    (store / part).rename(away)
+    (store / part).symlink_to(away)
+    adapter, ref = place(store, 0, ids=None)
+    roots = below([tmp_path / "data"])
+    raw, findings = read_record(adapter, replace(ref, roots=roots))
+    assert raw is None
+    told = "a folder of chunks is a link" if inside else "leads out of the folders"
+    assert told in findings[0].what
 
 
 @pytest.mark.parametrize("way", ["shards", "two"])
