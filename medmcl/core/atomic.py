@@ -172,6 +172,16 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666) -> 
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def last_of(path: Path) -> Path:
+    """Give the file of several that is written last; an earlier one goes before the first of them.
+
+    Whoever is killed in between leaves numbers of two commands beside one another: then the page
+    that people open is not there.
+    """
+    path.unlink(missing_ok=True)
+    return path
+
+
 def is_content(path: Path) -> bool:
     """Whether something in a folder is more than a lock, or a part of what is being written."""
     return not (path.name.startswith(".") and path.suffix in (".lock", ".part"))
