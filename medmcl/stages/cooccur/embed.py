@@ -19,6 +19,7 @@ from medmcl.core.errors import ArtefactError, damage
 from medmcl.core.file_lock import one_writer
 from medmcl.core.limits import parse_json
 from medmcl.core.path_suggestions import instead_of
+from medmcl.core.suppression import placeless
 
 log = logging.getLogger(__name__)
 VECTORS, FACTS = "vectors.parquet", "embedding.json"
@@ -88,7 +89,8 @@ def write_vectors(table: TokenVectors, facts: dict[str, Any], out: Path) -> dict
     with folder_aside(out) as aside:
         table.save(aside / VECTORS)
         digest = sha256_of(aside / VECTORS)
-        said = {"schema": SCHEMA, "medmcl": medmcl.__version__, **facts, DIGEST: digest}
+        told = placeless(facts)  # of sites that are merged it names the folders
+        said = {"schema": SCHEMA, "medmcl": medmcl.__version__, **told, DIGEST: digest}
         text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
         write_atomically(aside / FACTS, text)
     return said

@@ -62,6 +62,8 @@ def error(truth, vectors, tokens):
 def test_vectors_alone_come_as_near_to_the_truth_as_the_counts_would(cohort, sites, tmp_path):
     _, truth, counts = cohort
     facts = merge_embedded(sites, tmp_path / "both")
+    assert [one["site"] for one in facts["merged"]["sites"]] == ["…/x", "…/y"]
+    assert str(tmp_path.parent) not in (tmp_path / "both" / "embedding.json").read_text()
     table = load_vectors(tmp_path / "both")
     parts = [np.array([m == name for m in table.modalities]) for name in ("codes", "concepts")]
     tokens = [[t for t, here in zip(table.tokens, p, strict=True) if here] for p in parts]
