@@ -166,20 +166,24 @@ def _delete(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
-    """Write a file from its whole content; text as UTF-8. See `file_aside`."""
+def write_atomically(
+    path: Path, content: str | bytes, *, mode: int = 0o666, page: Path | None = None
+) -> None:
+    """Write a file from its whole content; text as UTF-8. See `file_aside`.
+
+    Args:
+        path: The file to make, or to replace.
+        content: All of it.
+        mode: As of `file_aside`.
+        page: What people open of files that belong together and are written one after the other,
+            this one first: an earlier page goes as this takes its place, so that nobody who is
+            killed leaves one beside numbers of two commands.
+    """
     with file_aside(path, mode=mode) as aside:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def last_of(path: Path) -> Path:
-    """Give the file of several that is written last; an earlier one goes before the first of them.
-
-    Whoever is killed in between leaves numbers of two commands beside one another: then the page
-    that people open is not there.
-    """
-    path.unlink(missing_ok=True)
-    return path
+        if page is not None:
+            bring_to_disk(aside)
+            page.unlink(missing_ok=True)
 
 
 def is_content(path: Path) -> bool:

@@ -53,6 +53,7 @@ def test_what_a_full_disk_raises_is_known_whoever_raises_it(error, what, tmp_pat
 
 @pytest.mark.parametrize("write", [
     lambda path: write_atomically(path, "new"),
+    lambda path: write_atomically(path.with_name("folder.json"), "new", page=path),
     lambda path: append_line(path, "new"),
     lambda path: _raise_inside(file_aside(path)),
     lambda path: _raise_inside(folder_aside(path.with_name("folder"))),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from medmcl.core.atomic import last_of, write_atomically
+from medmcl.core.atomic import write_atomically
 from medmcl.core.findings import alike_once
 from medmcl.core.suppression import placeless
 from medmcl.data.tables.mapped import let_go
@@ -71,8 +71,7 @@ def write_report(path: Path, data: Evaluation) -> Path:
     """
     path, data = Path(path), as_shown(data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    last_of(path)
-    write_atomically(path.with_suffix(".json"), json_text(data))
+    write_atomically(path.with_suffix(".json"), json_text(data), page=path)
     apart = (row for name in ASPECTS for row in data.rows_of(name))
     save_results(path.parent / "results.csv", [*data.task_rows, *apart])
     write_csv_files(path.parent, data)

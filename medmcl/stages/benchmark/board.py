@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from pathlib import Path
 
-from medmcl.core.atomic import last_of, write_atomically
+from medmcl.core.atomic import write_atomically
 from medmcl.core.suppression import TOO_FEW, Rounding, placeless, read_count
 from medmcl.data.tables.spreadsheet import csv_text
 from medmcl.evaluation.metrics.sampled import in_brackets
@@ -136,11 +136,11 @@ def write_board(
         shown = [Rounded(rounding).row(row, CALLED) for row in rows]
         notes = [*Rounded(rounding).plain([*notes], "notes"), rounding.said]
     plain = [placeless(asdict(row)) for row in shown]
-    last = last_of(folder / FILES[2])
-    write_atomically(folder / FILES[0], json.dumps(plain, indent=0, ensure_ascii=False))
+    text = json.dumps(plain, indent=0, ensure_ascii=False)
+    write_atomically(folder / FILES[0], text, page=folder / FILES[2])
     names = [field.name for field in fields(Row)]
     write_atomically(folder / FILES[1], csv_text(plain, names))
-    write_atomically(last, page(title, [Row(**one) for one in plain], notes))
+    write_atomically(folder / FILES[2], page(title, [Row(**one) for one in plain], notes))
 
 
 def read_board(file: Path) -> list[Row]:

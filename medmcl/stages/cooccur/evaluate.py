@@ -31,7 +31,7 @@ from medmcl.cooccurrence.embed.relations import (
 )
 from medmcl.cooccurrence.embed.token_vectors import TokenVectors
 from medmcl.cooccurrence.exchange.merging import merge, open_sites
-from medmcl.core.atomic import file_aside, last_of, write_atomically
+from medmcl.core.atomic import file_aside, write_atomically
 from medmcl.core.config import check
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError, damage
 from medmcl.core.file_lock import one_writer
@@ -126,14 +126,13 @@ def evaluate(
     if relevance is not None:
         scored = score_relevance(table, relevance, draws=draws, seed=seed)
         found["relevance"] = [asdict(one) for one in scored]
-    last = last_of(out / SCORES)
     (out / NEIGHBOURS).unlink(missing_ok=True)  # of an evaluation that is written over
     if neighbours_of:
         write_table(listed.set_index(listed.columns[0]), out / NEIGHBOURS)
     families = {code: above[0] for code, above in parents.items() if above}
     found["on_the_map"] = draw_map(table, families, out / MAP, seed=seed)
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(last, text)
+    write_atomically(out / SCORES, text)
     return found
 
 

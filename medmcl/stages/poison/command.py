@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medmcl.core.atomic import last_of, write_atomically
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import lookup
 from medmcl.core.errors import ConfigError
 from medmcl.core.file_lock import one_writer
@@ -148,10 +148,9 @@ def poison(
         provenance={key: value for key, value in about.items() if value is not None},
     )
     numbers = placeless({"schema": SCHEMA, **about, "classes": done.evidence.classes})
-    last = last_of(folder / FILES[1])
+    write_atomically(folder / FILES[0], json.dumps(numbers, indent=1), page=folder / FILES[1])
     manifest.save(done.path)
-    write_atomically(folder / FILES[0], json.dumps(numbers, indent=1))
-    write_atomically(last, page)
+    write_atomically(folder / FILES[1], page)
     return done
 
 

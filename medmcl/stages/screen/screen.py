@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medmcl.core.atomic import last_of, write_atomically
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import fingerprint, lookup
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.file_lock import claimed
@@ -286,11 +286,10 @@ def _write(
         provenance={key: value for key, value in about.items() if value is not None},
     )
     table = found.suspects(detector, len(found)).set_index("sample")
-    last = last_of(folder / FILES[2])
-    write_table(table, folder / FILES[0])
     numbers = {"schema": SCHEMA, **about, **_numbers(found)}
-    write_atomically(folder / FILES[1], json.dumps(numbers, indent=1))
-    write_atomically(last, page)
+    write_atomically(folder / FILES[1], json.dumps(numbers, indent=1), page=folder / FILES[2])
+    write_table(table, folder / FILES[0])
+    write_atomically(folder / FILES[2], page)
 
 
 def _refuse_screened(folder: Path, *, overwrite: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medmcl.core.atomic import last_of, write_atomically
+from medmcl.core.atomic import write_atomically
 from medmcl.core.config import check, lookup, nearest
 from medmcl.core.errors import ConfigError
 from medmcl.core.file_lock import one_writer
@@ -112,9 +112,8 @@ def select(
         subtitle=found.sentence,
         provenance={**found.keep.provenance, "cohort fingerprint": opened.fingerprint},
     )
-    last = last_of(path.with_suffix(".html"))
     found.keep.save(path)
-    write_atomically(last, page)
+    write_atomically(path.with_suffix(".html"), page)
     return found
 
 

@@ -273,8 +273,7 @@ def test_a_report_that_is_being_written_is_not_written_over(given, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "write", "page"),
-    [("evaluate", "flow.csv", "report.html"), ("screen", "suspects.json", "suspects.html"),
-     ("select", "keep.parquet", "../keep.html")],
+    [("evaluate", "flow.csv", "report.html"), ("screen", "suspects.csv", "suspects.html")],
 )  # fmt: skip
 def test_a_command_that_was_killed_as_it_wrote_over_another_leaves_no_page(
     name, write, page, given, tmp_path
@@ -283,10 +282,10 @@ def test_a_command_that_was_killed_as_it_wrote_over_another_leaves_no_page(
     words, out = WRITERS[name]
     words = [*words.format(**given).split(), tmp_path / out]
     assert answer(*words).returncode == 0
-    assert (tmp_path / out / page).resolve().is_file()
+    assert (tmp_path / out / page).is_file()
     words.append("--overwrite")
     killed, _ = forked(lambda: answer(*words).returncode, tmp_path, at=write)
     assert killed == -signal.SIGKILL
-    assert not (tmp_path / out / page).resolve().exists()
+    assert not (tmp_path / out / page).exists()
     assert answer(*words).returncode == 0
-    assert (tmp_path / out / page).resolve().is_file()
+    assert (tmp_path / out / page).is_file()
