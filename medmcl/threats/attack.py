@@ -9,8 +9,8 @@ from torch import Tensor
 
 from medmcl.core.rng import derive_seed
 from medmcl.threats.other_triggers import SIGNAL_TRIGGERS
-from medmcl.threats.trigger_input import Draws
-from medmcl.threats.triggers import TRIGGERS, area
+from medmcl.threats.trigger_input import Draws, pixels_of
+from medmcl.threats.triggers import TRIGGERS, WHOLE, Squares, area
 
 
 class ImageAttack:
@@ -34,7 +34,12 @@ class ImageAttack:
 
     def __call__(self, image: Tensor, record: str) -> Tensor:
         """Lay the trigger over the image of a record."""
-        return self.trigger(image, place_seed(self.seed, record), self._noise, self.official)
+        squares = self._squares(record)
+        return self.trigger.laid(image, pixels_of(image), squares, self._noise, self.official)
+
+    def _squares(self, record: str) -> Squares:
+        draws = Draws(place_seed(self.seed, record))
+        return self.trigger.squares(self.shape, draws, self.official)
 
     def place(self, record: str) -> dict[str, int]:
         """Say where the trigger lies: pixels, rows and columns from 0.
@@ -43,10 +48,10 @@ class ImageAttack:
             ``top``, ``left`` and ``side`` of a square; ``side`` of the squares in four corners;
             nothing for a trigger of the whole image.
         """
-        draws = Draws(place_seed(self.seed, record))
-        (rows, columns), *more = self.trigger.squares(self.shape, draws, self.official)
-        if rows == slice(None):
+        squares = self._squares(record)
+        if squares == WHOLE:
             return {}
+        (rows, columns), *more = squares
         where = {} if more else {"top": rows.start, "left": columns.start}
         return {**where, "side": rows.stop - rows.start}
 

@@ -29,6 +29,8 @@ _CONTROL, _SHIFT = 4, 1.0
 
 Squares = list[tuple[slice, slice]]
 """Rows and columns that a trigger lies on, (H, W)."""
+WHOLE: Squares = [(slice(None), slice(None))]
+"""All of an image."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,16 @@ class Trigger:
             if noise is None
             else given_noise(noise, shape if self.fits else None)
         )
-        painted, out = self.paint(x, given, official), x.clone()
+        return self.laid(image, x, squares, given, official)
+
+    def laid(
+        self, image: Image, x: Tensor, squares: Squares, noise: Tensor, official: bool
+    ) -> Image:
+        """Give an image, which is ``x`` as float32, with the trigger in its squares."""
+        painted = self.paint(x, noise, official)
+        if squares == WHOLE:
+            return like(image, painted, official)
+        out = x.clone()
         for rows, columns in squares:
             out[:, rows, columns] = painted
         laid = like(image, out, official)
@@ -212,7 +223,7 @@ def _shifts(shape: Sequence[int], draws: Draws, official: bool) -> Tensor:
 
 
 def _whole(_shape: Sequence[int], _draws: Draws, _official: bool) -> Squares:
-    return [(slice(None), slice(None))]
+    return WHOLE
 
 
 def _anywhere(shape: Sequence[int], draws: Draws, official: bool) -> Squares:
