@@ -12,6 +12,7 @@ from medmcl.data.loading.prepare import Prepared
 from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.outside import rehearse_encoder
 from medmcl.encoders.towers import Towers
+from medmcl.modalities import ADAPTERS
 from medmcl.modalities.outside import rehearse_view
 from medmcl.objectives.build import OBJECTIVES
 from medmcl.objectives.outside import rehearse_objective
@@ -42,9 +43,11 @@ def rehearse_outside(spec: TrainSpec, recipe: RecipeSpec, prepared: Prepared, pa
             rehearse_encoder(kind, encoder, row)
     for view in parts.views.values():
         for name, options in view.options.items():
-            rows = prepared.rows("train", (name,))[:FEW]
-            x = prepared.batch(rows, modalities=(name,)).inputs[name]
-            rehearse_view(prepared.adapters[name], x, options)
+            adapter = prepared.adapters[name]
+            if adapter.kind in ADAPTERS.outside:
+                rows = prepared.rows("train", (name,))[:FEW]
+                x = prepared.batch(rows, modalities=(name,)).inputs[name]
+                rehearse_view(adapter, x, options)
     if parts.selector is not None and spec.selector is not None:
         rehearse_selector(spec.selector.kind, parts.selector.choice)
     kinds = {label: one.kind for label, one in spec.objectives.items()
