@@ -228,7 +228,9 @@ def _lacking(root: Path, files: Sequence[Path], frames: Sequence[pd.DataFrame]) 
         if count < len(frames):
             without = [n for n, frame in enumerate(frames) if name not in frame.columns]
             rows = sum(len(frames[n]) for n in without)
-            lacking = first_of(files[n].relative_to(root).as_posix() for n in without)
+            lacking = first_of(
+                files[n].as_posix().removeprefix(f"{root.as_posix()}/") for n in without
+            )
             empty = f"empty in {counted(rows, 'row')} of {lacking}"
             yield f"'{name}' is in {count:,} of {len(frames):,} files, and {empty}"
 
@@ -622,7 +624,7 @@ _SIGNS = {"\t": ("tabs", "call it .tsv"), "|": ("|", "write commas in its place"
 def _refuse_heading(names: list[str], path: Path) -> None:
     """Refuse columns that are called alike, of which pandas renames one; and another separator."""
     named = pd.Series(names, dtype=object)
-    twice = named[named.duplicated() & (named != "")]
+    twice = named[named.duplicated() & (named.str.strip() != "")]
     if len(twice):
         raise CohortError(
             f"two columns are called '{twice.iloc[0]}'", where=path, fix="call each otherwise"
@@ -659,7 +661,7 @@ def _read_parquet(path: Path, _: object) -> pd.DataFrame:
     refuse_large_parquet(path, error=CohortError)
     refuse_many_columns(len(pq.read_schema(path)), path, CohortError)
     frame = pd.read_parquet(path)
-    named = [name for name in frame.index.names if name is not None]
+    named = [name for name in frame.index.names if name is not None and name not in frame]
     return frame.reset_index(named) if named else frame  # to_parquet keeps ids that are the index
 
 

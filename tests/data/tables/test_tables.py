@@ -284,6 +284,8 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     (tmp_path / "t.csv").write_text("id,age,age,,\np,1,2,,\n")  # pandas called the second age.1
     with pytest.raises(CohortError, match="two columns are called 'age'"):
         read_table(tmp_path, "t.csv")
+    (tmp_path / "t.csv").write_text("id, ,age, \np,,2,\n")  # columns of no name
+    assert read_table(tmp_path, "t.csv").frame["age"].tolist() == [2]
 
 
 @pytest.mark.parametrize(
@@ -304,6 +306,18 @@ def test_ids_that_are_the_index_of_a_parquet_are_a_column(tmp_path):
     assert read_table(tmp_path, "t.parquet").frame["id"].tolist() == ["007", "012"]
     frame.iloc[::-1].to_parquet(tmp_path / "t.parquet")  # of no name
     assert list(read_table(tmp_path, "t.parquet").frame) == ["id", "x"]
+    frame.set_index("id", drop=False).to_parquet(tmp_path / "t.parquet")  # index and column
+    assert list(read_table(tmp_path, "t.parquet").frame) == ["id", "x"]
+
+
+def test_a_pattern_may_lie_in_another_folder(tmp_path):
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites/ayr.csv").write_text("id,bmi\na,27\n")
+    (tmp_path / "sites/bonn.csv").write_text("id\nb\n")
+    for pattern in ("../sites/*.csv", f"{tmp_path}/sites/*.csv"):
+        (note,) = read_table(tmp_path / "cohort", pattern).notes
+        assert note.endswith("sites/bonn.csv"), note
 
 
 PIECES = {
