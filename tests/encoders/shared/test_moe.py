@@ -15,20 +15,10 @@ from medmcl.core.config import check
 from medmcl.core.errors import ConfigError
 from medmcl.core.layers import ProbePool
 from medmcl.encoders.shared.experts import route, route_experts, slots
-from medmcl.encoders.shared.moe import ExpertMLPs, Places
+from medmcl.encoders.shared.moe import ExpertMLPs, Places, sum_rows
 from medmcl.encoders.shared.settings import ExpertSettings
 
 NUMBERS = golden("limoe_vmoe_router")
-
-
-def densely(moe, x, combine):
-    """Every expert on every token, then weighed by the dense combine tensor."""
-    mlps, outcomes = moe.mlps, []
-    for e in range(moe.settings.experts):
-        hidden = functional.linear(x, mlps.weight1[e], mlps.bias1[e])
-        hidden = functional.gelu(hidden, approximate="tanh")
-        outcomes.append(functional.linear(hidden, mlps.weight2[e], mlps.bias2[e]))
-    return torch.einsum("sec,esd->sd", combine, torch.stack(outcomes))
 
 
 def test_a_layer_is_that_of_vmoe():
@@ -80,26 +70,39 @@ def test_pooling_by_a_probe_is_that_of_vmoe():
         {"k": 3, "normalise": True},
         {"k": 4, "capacity_factor": 0.5},
         {"routing": "experts"},
+        {"bias_rate": 0.01},
+        {"k": 2, "normalise": True, "bias_rate": 0.01},
     ],
 )
 def test_values_and_gradients_are_those_of_a_slow_dense_layer(settings):
+    """Every expert on every token, then weighed; the bias of loads has no gradient."""
     moe = layer(**settings)
     x = random(21, 6).requires_grad_()
-    own = moe.settings
-    y, _ = moe(x, one_group(21))
+    own, mlps, bias = moe.settings, moe.mlps, torch.zeros(4, device="cpu")
+    if own.bias_rate:
+        bias = moe.balance.bias.copy_(torch.tensor([0.5, -0.3, 0.0, 0.1], device="cpu"))
+    y, routing = moe(x, one_group(21))
     gates = functional.linear(x, moe.router.weight).softmax(-1)
     room = slots(21, own.k, own.capacity_factor, own.experts)
     routed = (
         route_experts(gates, room)
         if own.routing == "experts"
-        else route(gates, own.k, room, own.priority)
+        else route(gates, own.k, room, own.priority, bias=bias)
     )
     combine = routed.combine()
+    liked = gates + bias
     if own.normalise:
-        combine = combine / gates.sort(1, descending=True).values[:, : own.k].sum(1)[:, None, None]
-    want = densely(moe, x, combine)
+        combine = combine / gates.gather(1, liked.topk(own.k).indices).sum(1)[:, None, None]
+    outcomes = []
+    for e in range(own.experts):
+        hidden = functional.linear(x, mlps.weight1[e], mlps.bias1[e])
+        hidden = functional.gelu(hidden, approximate="tanh")
+        outcomes.append(functional.linear(hidden, mlps.weight2[e], mlps.bias2[e]))
+    want = torch.einsum("sec,esd->sd", combine, torch.stack(outcomes))
     torch.testing.assert_close(y, want)
     assert_same_gradients(y, want, (x, *moe.parameters()))
+    first = sum_rows(routing, one_group(21), own)["first"][0]
+    assert first.tolist() == torch.bincount(liked.argmax(1), minlength=4).tolist()
 
 
 def test_grouped_matmul_gives_what_the_loop_gives():
@@ -171,7 +174,11 @@ def test_router_computes_in_float32_under_autocast():
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"experts": 2, "k": 3}, "k 3"), ({"capacity_factor": 0}, "capacity_factor")],
+    [
+        ({"experts": 2, "k": 3}, "k 3"),
+        ({"capacity_factor": 0}, "capacity_factor"),
+        ({"bias_rate": 0.1, "routing": "experts"}, "experts that choose are balanced"),
+    ],
 )
 def test_settings_that_cannot_be_used_are_refused(settings, words):
     with pytest.raises(ConfigError) as error:
