@@ -47,8 +47,6 @@ def test_a_pair_is_read_by_either_name(tmp_path, kind, endian, ending):
     np.testing.assert_array_equal(stack.voxels[0], drawn().T)
     assert stack.spacing_mm == (2, 1.25, 1)
     assert stack.placed == (kind == "nifti")
-    from_nibabel = nibabel.load(tmp_path / "a.img").get_fdata()
-    np.testing.assert_array_equal(stack.voxels[0].T, from_nibabel)
 
 
 def test_as_oasis_is_delivered(tmp_path):

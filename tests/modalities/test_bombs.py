@@ -95,8 +95,9 @@ def vectors(path):
 
 def repeated(path):
     """A text of 100 kB that stands once in the file, and in a thousand rows of it."""
-    table = pa.table({"id": range(1000), "note": ["a" * 100_000] * 1000})
-    pq.write_table(table, path, compression="zstd")
+    codes = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), ["a" * 100_000])
+    table = pa.table({"a": ["p"] * 1000, "b": codes})
+    pq.write_table(table, path, compression="zstd", store_schema=False)
     assert path.stat().st_size < 20_000
 
 
@@ -111,6 +112,11 @@ def table(path):
 
 def rows(path):
     read_rows(path, {})
+
+
+def events(path):
+    keys = {"subject": "a", "code": "b"}
+    list(read_events(EventTable(path=path, name="t", columns=keys)))
 
 
 def relations(path):
@@ -145,10 +151,11 @@ RECORDS = {
 }
 TABLES = {
     "ids.txt": (holes, lambda path: listed_ids(path, [], "ids")),
-    "text.parquet": (repeated, lambda path: read_table(path.parent, path.name)),
-    "t.parquet": (columns, lambda path: read_table(path.parent, path.name)),
-    "t.csv": (columns, lambda path: read_table(path.parent, path.name)),
-    "t.csv.gz": (columns, lambda path: read_table(path.parent, path.name)),
+    "text.parquet": (repeated, table),
+    "events.parquet": (repeated, events),
+    "t.parquet": (columns, table),
+    "t.csv": (columns, table),
+    "t.csv.gz": (columns, table),
     "v.csv": (columns, vectors),
     "v.parquet": (columns, vectors),
     "v.csv.gz": (columns, vectors),
@@ -277,44 +284,22 @@ def test_counts_whose_manifest_promises_more_than_there_is(tmp_path):
         load_counts(folder)
 
 
-def test_events_whose_text_stands_once_and_in_every_row_are_refused(tmp_path, monkeypatch):
-    file = tmp_path / "events.parquet"
-    codes = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), ["a" * 100_000])
-    rows = {"subject": ["p"] * 1000, "time": ["2020-01-01"] * 1000, "code": codes}
-    pq.write_table(pa.table(rows), file, compression="zstd", store_schema=False)
-    names = {one: one for one in ("subject", "time", "code")}
-    table = EventTable(path=file, name="events", columns=names)
-    assert sum(len(part) for part in read_events(table)) == 1000
-    monkeypatch.setenv("MEDMCL_TABLE_MB", "1")
-    with pytest.raises(CohortError, match="its text claims more memory than a table may"):
-        list(read_events(table))
-
-
-def events(path):
-    keys = {"subject": "a", "code": "b"}
-    list(read_events(EventTable(path=path, name="t", columns=keys)))
+FIRST, SECOND = "a,b," * 1000, '{"a": 1, "b": "x"}\n' + '{"a": 1, "b": "' + "y" * 3000
 
 
 @pytest.mark.parametrize(
-    ("name", "read"),
-    [("a.csv", table), ("a.csv.gz", table), ("a.tsv", table), ("a.csv", rows), ("a.csv.gz", events),
-     ("a.jsonl", events), ("a.jsonl.gz", events), ("a.csv", relations)],
+    ("name", "read", "text"),
+    [("a.csv", table, FIRST), ("a.csv.gz", table, FIRST), ("a.tsv", table, FIRST),
+     ("a.csv", rows, FIRST), ("a.csv.gz", events, FIRST), ("a.csv", relations, FIRST),
+     ("a.jsonl", events, FIRST), ("a.jsonl.gz", events, FIRST), ("a.jsonl", events, SECOND)],
 )  # fmt: skip
-def test_a_first_line_without_end_is_refused_before_it_is_held(name, read, tmp_path, monkeypatch):
+def test_a_line_without_end_is_refused_before_it_is_held(name, read, text, tmp_path, monkeypatch):
     path = tmp_path / name
-    with (gzip.open if name.endswith(".gz") else open)(path, "wb") as file:
-        file.write(b"a,b," * 1000)
+    with (gzip.open if name.endswith(".gz") else open)(path, "wt") as file:
+        file.write(text)
     monkeypatch.setattr(plain_text, "_LONGEST_LINE", 2000)
     with pytest.raises((CohortError, ArtefactError), match="no header and no record"):
         read(path)
-
-
-def test_a_record_of_json_lines_without_end_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"a": 1, "b": "x"}\n' + '{"a": 1, "b": "' + "y" * 3000)
-    monkeypatch.setattr(plain_text, "_LONGEST_LINE", 2000)
-    with pytest.raises(CohortError, match="no header and no record"):
-        events(path)
 
 
 def test_weights_that_are_packed_are_refused(tmp_path):
