@@ -6,6 +6,7 @@ from made_targets import targets_of
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
+from medmcl.evaluation import c_index
 from medmcl.evaluation.models.cox import cox_fit
 from medmcl.evaluation.models.discrete_time import (
     INTERCEPT_RIDGE,
@@ -25,8 +26,9 @@ def simulated(count=240, seed=0):
     return x, time <= censored, np.minimum(time, censored)
 
 
-def task(event, time):
-    return targets_of("survival", np.column_stack([time, event]))
+def task(event, time, known=None):
+    known = np.ones(len(time), bool) if known is None else known
+    return targets_of("survival", np.column_stack([time, event]), np.column_stack([known, known]))
 
 
 def slow_loss(x, event, time, cuts, weights, intercepts):
@@ -116,9 +118,29 @@ def test_intervals_end_at_event_times_and_each_holds_one():
 
 
 @pytest.mark.parametrize("fit", [cox_probe, discrete_time_probe])
-def test_no_event_in_tuning_is_stated(fit):
+def test_tuning_chooses_a_strength_and_held_out_rows_have_no_say(fit):
     x, event, time = simulated()
-    late = fit(x, task(event & (np.arange(240) < 120), time), np.arange(120), np.arange(120, 240))
+    train, tuning, held = np.arange(120), np.arange(120, 180), np.arange(180, 240)
+    model = fit(x, task(event, time), train, tuning)
+    assert len(model.chosen) == 1
+    assert c_index(event[held], time[held], model.predict(x[held])[:, 0]) > 0.65
+    changed = x.copy()
+    changed[held] = 1e6
+    flipped = np.where(np.arange(240) < 180, event, ~event)
+    again = fit(changed, task(flipped, time), train, tuning)
+    assert again.chosen == model.chosen
+    assert (again.predict(x) == model.predict(x)).all()
+
+
+@pytest.mark.parametrize("fit", [cox_probe, discrete_time_probe])
+def test_no_events_are_stated(fit):
+    x, event, time = simulated()
+    train, tuning = np.arange(120), np.arange(120, 240)
+    none = fit(x, task(np.zeros(240), time), train, tuning)
+    assert none.notes == ("no event in training, constant risk",)
+    assert (none.survival(x, time[:3]) == 1).all()
+    assert (none.predict(x) == 0).all()
+    late = fit(x, task(event & (np.arange(240) < 120), time), train, tuning)
     assert "no event in tuning: penalty not tuned" in late.notes
 
 
@@ -137,8 +159,9 @@ def test_a_warm_walk_ends_where_a_cold_fit_to_all_columns_does(fit, width):
         if fit is cox_probe:
             plain = by_scikit_survival(inputs, event[rows], time[rows], ridge)
         else:
-            model_of_all, _ = discrete_time_model(inputs, event[rows], time[rows], ridge=ridge)
-            plain = model_of_all.weights[:, 0]
+            plain = discrete_time_model(inputs, event[rows], time[rows], ridge=ridge)[0].weights[
+                :, 0
+            ]
         np.testing.assert_allclose(model.predict(x[rows])[:, 0], inputs @ plain, atol=1e-5)
 
 
