@@ -261,8 +261,13 @@ def number_of(text: str, what: str, where: object) -> float:
     """Give the number that a file says; with a point or a comma.
 
     Raises:
-        RecordError: It says none, or none that is finite.
+        RecordError: It says none, none that is finite, or one whose comma may part thousands.
     """
+    if re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", text.strip()):
+        raise RecordError(
+            f"{what} has a comma that may part thousands or decimals", where=where, got=repr(text),
+            fix="export it with a decimal point",
+        )  # fmt: skip
     try:
         value = float(text.strip().replace(",", "."))
     except ValueError:

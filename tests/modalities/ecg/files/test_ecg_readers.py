@@ -22,7 +22,7 @@ from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import RecordError
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.files import wfdb as wfdb_reader
-from medmcl.modalities.ecg.files.readers import ECGRecord, guess_reader
+from medmcl.modalities.ecg.files.readers import ECGRecord, guess_reader, number_of
 from medmcl.modalities.ecg.files.wfdb import read_wfdb
 from medmcl.modalities.ecg.leads import TWELVE
 
@@ -557,3 +557,17 @@ def test_a_real_dicom_ecg_of_another_maker_is_read():
     np.testing.assert_allclose(
         record.signal_mv[0] + record.signal_mv[2], record.signal_mv[1], atol=0.01
     )
+
+
+@pytest.mark.parametrize("text", ["4,880", "-1,000", "12,345,678"])
+def test_a_comma_that_may_part_thousands_is_refused(text):
+    """4,880 is 4.88 at one device and 4880 at another."""
+    with pytest.raises(RecordError, match="thousands or decimals"):
+        number_of(text, "its scale", "a.xml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("4,88", 4.88), ("0,005", 0.005), ("1000", 1e3), ("1234,500", 1234.5)]
+)
+def test_a_comma_of_decimals_is_read(text, value):
+    assert number_of(text, "its scale", "a.xml") == value
