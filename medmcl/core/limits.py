@@ -14,6 +14,7 @@ import math
 import os
 import stat
 import zipfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -65,6 +66,41 @@ def refuse_odd_file(path: os.PathLike[str], error: type[MedmclError]) -> None:
     """
     if kind := odd_kind(path):
         raise error(f"is {kind}, not a file", where=path, expected="a file")
+
+
+def below(folders: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """What the names of all files below some folders begin with."""
+    return tuple(f"{os.fspath(one).rstrip(os.sep)}{os.sep}" for one in folders)
+
+
+def is_below(path: str, begins: tuple[str, ...]) -> bool:
+    """Whether a path begins so, or is one of the folders itself."""
+    return f"{path}{os.sep}".startswith(begins)
+
+
+def refuse_odd(files: Iterable[os.PathLike[str]], roots: tuple[str, ...]) -> None:
+    """Refuse files of a record that would hang a reader, or lie where nobody allowed.
+
+    Args:
+        files: Files that are about to be read; those that are missing are passed over.
+        roots: What names of files that may be read really begin with, as `below` gives it; empty:
+            anything.
+
+    Raises:
+        RecordError: Names the file.
+    """
+    for file in files:
+        refuse_odd_file(file, RecordError)
+        real = os.path.realpath(file)
+        if roots and not is_below(real, roots):
+            raise RecordError(
+                "leads out of the folders of the cohort",
+                where=file,
+                got=f"a link to {real}" if os.path.lexists(file) else real,
+                expected=f"files below {', '.join(one.rstrip(os.sep) for one in roots)}",
+                fix="put the file there; if it belongs to the cohort, its cohort.yaml says so: "
+                f"roots: [{Path(real).parent}]",
+            )
 
 
 def whole_bytes(path: Path, kind: Kind = "record", error: type[MedmclError] = RecordError) -> bytes:

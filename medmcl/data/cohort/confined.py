@@ -8,22 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from medmcl.core.errors import CohortError, RecordError
+from medmcl.core.errors import CohortError
 from medmcl.core.findings import counted
-from medmcl.core.limits import odd_kind, refuse_odd_file
+from medmcl.core.limits import below, is_below, odd_kind
 
 _LISTED = 32
 """So many files of one folder are looked for by listing it, fewer one by one."""
-
-
-def below(folders: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
-    """What the names of all files below some folders begin with."""
-    return tuple(f"{os.fspath(one).rstrip(os.sep)}{os.sep}" for one in folders)
-
-
-def is_below(path: str, begins: tuple[str, ...]) -> bool:
-    """Whether a path begins so, or is one of the folders itself."""
-    return f"{path}{os.sep}".startswith(begins)
 
 
 class RealPaths:
@@ -80,31 +70,6 @@ def _odd_names(folder: str) -> frozenset[str]:
             )
     except OSError:  # it is none, or a member of an archive
         return frozenset()
-
-
-def refuse_odd(files: Iterable[os.PathLike[str]], roots: tuple[str, ...]) -> None:
-    """Refuse files of a record that would hang a reader, or lie where nobody allowed.
-
-    Args:
-        files: Files that are about to be read; those that are missing are passed over.
-        roots: What names of files that may be read really begin with, as `below` gives it; empty:
-            anything.
-
-    Raises:
-        RecordError: Names the file.
-    """
-    for file in files:
-        refuse_odd_file(file, RecordError)
-        real = os.path.realpath(file)
-        if roots and not is_below(real, roots):
-            raise RecordError(
-                "leads out of the folders of the cohort",
-                where=file,
-                got=f"a link to {real}" if os.path.lexists(file) else real,
-                expected=f"files below {', '.join(one.rstrip(os.sep) for one in roots)}",
-                fix="put the file there; if it belongs to the cohort, its cohort.yaml says so: "
-                f"roots: [{Path(real).parent}]",
-            )
 
 
 class Confined:

@@ -22,8 +22,7 @@ from medmcl.core.atomic import put_back
 from medmcl.core.config import nearest
 from medmcl.core.errors import CohortError, damage
 from medmcl.core.findings import counted
-from medmcl.core.limits import doubtful_texts, written_out
-from medmcl.data.cohort.confined import below, is_below
+from medmcl.core.limits import below, doubtful_texts, is_below, written_out
 from medmcl.data.events.events import NO_TIME, NO_VISIT, Events, Labels, starts
 
 _ROWS = 1 << 16

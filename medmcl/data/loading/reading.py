@@ -26,7 +26,7 @@ from medmcl.core.contracts import (
 )
 from medmcl.core.errors import FIND_FILE, ConfigError, MedmclError, RecordError, damage
 from medmcl.core.findings import Finding
-from medmcl.data.cohort.confined import refuse_odd
+from medmcl.core.limits import refuse_odd
 from medmcl.data.cohort.places import PlaceArray
 from medmcl.data.loading.worker_pool import each
 from medmcl.data.tables.mapped import let_go

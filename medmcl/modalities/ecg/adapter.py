@@ -174,7 +174,9 @@ class ECG:
         from medmcl.modalities.ecg.files import hdf5, zarr
 
         wanted = str(place.values.get(column))
-        return (zarr if self._is_zarr(path) else hdf5).row_of(path, ids, wanted)
+        if self._is_zarr(path):
+            return zarr.row_of(path, ids, wanted, place.roots)
+        return hdf5.row_of(path, ids, wanted)
 
     def inspect(self, raw: ECGRecord, place: RecordRef) -> list[Finding]:
         """Units, rate, leads, NaN, constant and clipped signal, mixed-up names, length."""

@@ -11,9 +11,9 @@ import yaml
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import CohortError
+from medmcl.core.limits import below
 from medmcl.data.check.check import check_cohort
 from medmcl.data.cohort.cohort import load_cohort, open_cohort
-from medmcl.data.cohort.confined import below
 from medmcl.data.loading.reading import read_record
 from medmcl.modalities import ADAPTERS
 from medmcl.modalities.ecg.settings import ECGSettings, ECGSource

@@ -16,7 +16,7 @@ import numpy as np
 
 from medmcl.core.errors import AGAIN, RecordError, damage
 from medmcl.core.lazy import import_extra
-from medmcl.core.limits import most_bytes, parse_json, refuse_large, whole_bytes
+from medmcl.core.limits import most_bytes, parse_json, refuse_large, refuse_odd, whole_bytes
 from medmcl.modalities.ecg.files.arrays import only_one, only_row, rows_by_name, take
 
 META = ("zarr.json", ".zarray")
@@ -34,19 +34,26 @@ def is_store(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in (*META, ".zgroup"))
 
 
-def row_of(path: Path, ids: str, wanted: str) -> int:
+def row_of(path: Path, ids: str, wanted: str, roots: tuple[str, ...] = ()) -> int:
     """Give the row of a record by its name in the array ``ids`` of the store.
 
     Raises:
-        RecordError: There is no such array, or not one such name in it.
+        RecordError: There is no such array, or not one such name in it; or a file of it really lies
+            in none of the ``roots`` (`RecordRef`).
     """
     stamps = tuple(one.stat().st_mtime_ns for one in array_files(path, ids, None) if one.is_file())
-    return only_row(_rows(path, ids, stamps).get(wanted, []), ids, wanted, path)
+    return only_row(_rows(path, ids, roots, stamps).get(wanted, []), ids, wanted, path)
 
 
 @lru_cache(maxsize=32)
-def _rows(path: Path, ids: str, stamps: tuple[int, ...]) -> dict[str, list[int]]:  # noqa: ARG001  (part of the key)
+def _rows(
+    path: Path,
+    ids: str,
+    roots: tuple[str, ...],
+    stamps: tuple[int, ...],  # noqa: ARG001  (part of the key)
+) -> dict[str, list[int]]:
     """Name to rows, read once a store."""
+    refuse_odd(array_files(path, ids, None), roots)
     with damage(path / ids, "cannot be read as zarr"):  # whoever asks which files has no other
         return rows_by_name(_bounded(path, ids, None), ids, path)
 

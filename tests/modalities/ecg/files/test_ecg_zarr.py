@@ -11,7 +11,7 @@ import pytest
 
 from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ExtraNotInstalledError, RecordError
-from medmcl.data.cohort.confined import below
+from medmcl.core.limits import below
 from medmcl.data.loading.reading import read_record
 from medmcl.modalities.ecg.adapter import ECG, ECGSettings, ECGSource
 from medmcl.modalities.ecg.files import zarr as store_files
@@ -196,6 +196,20 @@ def test_a_link_among_the_folders_of_chunks_is_not_followed(tmp_path, part, insi
     assert raw is None
     told = "a folder of chunks is a link" if inside else "leads out of the folders"
     assert told in findings[0].what
+
+
+@pytest.mark.parametrize("part", ["exam_id/c/0", "exam_id/c", "exam_id/zarr.json"])
+def test_a_list_of_names_that_lies_elsewhere_is_not_read(tmp_path, part):
+    """Which row is whose was said by a file outside; only the files of the row were looked at."""
+    store, away = tmp_path / "data" / "s", tmp_path / "away"
+    write_store(store)
+    (store / part).rename(away)
+    (store / part).symlink_to(away)
+    adapter, ref = place(store, 1000)
+    raw, findings = read_record(adapter, replace(ref, roots=below([tmp_path / "data"])))
+    assert raw is None
+    assert "leads out of the folders" in findings[0].what
+    assert read_record(adapter, replace(ref, roots=below([tmp_path])))[0] is not None
 
 
 @pytest.mark.parametrize("way", ["shards", "two"])
