@@ -36,12 +36,15 @@ _PART = re.compile(
 
 
 @contextmanager
-def file_aside(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
+def file_aside(path: Path, *, mode: int = 0o666, page: Path | None = None) -> Iterator[Path]:
     """Give an empty file to write; it becomes ``path`` if all went well, and goes if it did not.
 
     Args:
         path: The file to make, or to replace.
         mode: Its permissions, less those that the umask of the process withholds.
+        page: What people open of files that belong together and are written one after the other,
+            this one first: an earlier page goes as this takes its place, so that nobody who is
+            killed leaves one beside numbers of two commands.
 
     Raises:
         DiskError: The disk is full, or fails; also of `folder_aside` and `write_atomically`.
@@ -55,6 +58,8 @@ def file_aside(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
             yield aside
             aside.chmod(allowed)  # who writes it may have put a private file in its place
             bring_to_disk(aside)
+            if page is not None:
+                page.unlink(missing_ok=True)
             aside.replace(path)
             bring_to_disk(path.parent)
     finally:
@@ -174,16 +179,11 @@ def write_atomically(
     Args:
         path: The file to make, or to replace.
         content: All of it.
-        mode: As of `file_aside`.
-        page: What people open of files that belong together and are written one after the other,
-            this one first: an earlier page goes as this takes its place, so that nobody who is
-            killed leaves one beside numbers of two commands.
+        mode: As of `file_aside`; so is ``page``.
+        page: What people open, if this is the first of several files.
     """
-    with file_aside(path, mode=mode) as aside:
+    with file_aside(path, mode=mode, page=page) as aside:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
-        if page is not None:
-            bring_to_disk(aside)
-            page.unlink(missing_ok=True)
 
 
 def is_content(path: Path) -> bool:

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 _MARK = b"medmcl"
 
 
-def write_rows(path: Path, columns: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Write columns with ``about`` (plain JSON values) in the metadata, whole or not at all."""
+def write_rows(
+    path: Path, columns: Mapping[str, Any], about: Mapping[str, Any], page: Path | None = None
+) -> None:
+    """Write columns with ``about`` (JSON values) in the metadata; ``page`` as of `file_aside`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     marked = {_MARK: json.dumps(dict(about)).encode()}
     table = pa.table(dict(columns)).replace_schema_metadata(marked)
-    with file_aside(path) as aside:
+    with file_aside(path, page=page) as aside:
         pq.write_table(table, aside)
 
 

@@ -147,10 +147,11 @@ class Keep:
         there, rule = self._other(other)
         return self._combined(self.kept & there, f"({self.rule}) and ({rule})", other)
 
-    def save(self, path: Path | str) -> None:
+    def save(self, path: Path | str, *, page: Path | None = None) -> None:
         """Write parquet: id, kept, score.NAME, rank.NAME, copy_of.KIND (an id, empty if none).
 
-        The rule, the cohort's fingerprint and the provenance are in the metadata of the file.
+        The rule, the cohort's fingerprint and the provenance are in the metadata of the file. A
+        ``page`` of an earlier one goes as this takes its place.
         """
         columns: dict[str, Any] = {"id": pa.array(self.ids.tolist()), "kept": self.kept}
         placed = self.ranks
@@ -164,7 +165,7 @@ class Keep:
             columns[f"copy_of.{kind}"] = pa.array(self.ids[first].tolist(), mask=alone)
         said = {"schema": SCHEMA, "medmcl": medmcl.__version__, "rule": self.rule}
         about = {**said, "cohort": self.cohort, "provenance": dict(self.provenance)}
-        write_rows(Path(path), columns, about)
+        write_rows(Path(path), columns, about, page)
 
     @classmethod
     def load(cls, path: Path | str, *, cohort: str | None = None) -> Keep:

@@ -126,11 +126,11 @@ def evaluate(
     if relevance is not None:
         scored = score_relevance(table, relevance, draws=draws, seed=seed)
         found["relevance"] = [asdict(one) for one in scored]
+    families = {code: above[0] for code, above in parents.items() if above}
+    found["on_the_map"] = draw_map(table, families, out / MAP, seed=seed, page=out / SCORES)
     (out / NEIGHBOURS).unlink(missing_ok=True)  # of an evaluation that is written over
     if neighbours_of:
         write_table(listed.set_index(listed.columns[0]), out / NEIGHBOURS)
-    families = {code: above[0] for code, above in parents.items() if above}
-    found["on_the_map"] = draw_map(table, families, out / MAP, seed=seed)
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     write_atomically(out / SCORES, text)
     return found
@@ -209,7 +209,14 @@ _FAMILIES = len(COLOURS) - 1
 """The last of the colours is a grey, too near to that of the others."""
 
 
-def draw_map(table: TokenVectors, families: Mapping[str, str], path: Path, *, seed: int = 0) -> int:
+def draw_map(
+    table: TokenVectors,
+    families: Mapping[str, str],
+    path: Path,
+    *,
+    seed: int = 0,
+    page: Path | None = None,
+) -> int:
     """Write the map of all tokens that have a vector (at most 1,500, evenly spaced).
 
     Args:
@@ -217,6 +224,7 @@ def draw_map(table: TokenVectors, families: Mapping[str, str], path: Path, *, se
         families: Token to family; the seven largest get colours, all others are grey.
         path: File to write; SVG, PNG or PDF by its ending.
         seed: Of the map.
+        page: As of `file_aside`.
 
     Returns:
         How many tokens it shows.
@@ -249,7 +257,7 @@ def draw_map(table: TokenVectors, families: Mapping[str, str], path: Path, *, se
         axes.set_title(f"Codes and concepts: near = alike ({how} of cosines)")
         dated = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix)
         kind, undated = path.suffix.removeprefix("."), {dated: None} if dated else None
-        with file_aside(path) as aside:
+        with file_aside(path, page=page) as aside:
             figure.savefig(aside, dpi=150, format=kind, metadata=undated)
     return len(rows)
 

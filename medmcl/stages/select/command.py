@@ -112,7 +112,7 @@ def select(
         subtitle=found.sentence,
         provenance={**found.keep.provenance, "cohort fingerprint": opened.fingerprint},
     )
-    found.keep.save(path)
+    found.keep.save(path, page=path.with_suffix(".html"))
     write_atomically(path.with_suffix(".html"), page)
     return found
 

@@ -2,17 +2,21 @@
 
 import json
 import shutil
+import signal
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from killed import forked
 
 from medmcl.cooccurrence import Vocabulary, count_tokens
 from medmcl.cooccurrence.embed.embed import EmbedSettings
 from medmcl.cooccurrence.exchange.folder import load_counts
 from medmcl.cooccurrence.release.censored import filled
 from medmcl.cooccurrence.release.release import release_threshold
+from medmcl.core.atomic import is_content
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.simulation.ehr.tokens import simulate_tokens as simulate
 from medmcl.simulation.kinds import simulate as write_cohort
@@ -125,6 +129,24 @@ def test_one_dimension_is_warned_of(tmp_path, caplog):
     table = load_vectors(tmp_path / "two")
     found = evaluate(table, tmp_path / "2", neighbours_of=[token], draws=20)
     assert "warnings" not in found
+
+
+def test_who_is_killed_as_an_evaluation_is_written_over_leaves_no_earlier_scores(
+    embedded, tmp_path
+):
+    """They stood beside the map, or the neighbours, of other vectors."""
+    out, table = tmp_path / "scores", load_vectors(embedded)
+    again = partial(evaluate, table, out, neighbours_of=[table.tokens[0]], overwrite=True)
+    again()
+    for write in ("map.svg", "neighbours.csv"):
+        assert (out / "evaluation.json").is_file()
+        killed, _ = forked(lambda: again() is None, tmp_path, at=write)
+        assert killed == -signal.SIGKILL
+        assert {one.name for one in out.iterdir() if is_content(one)} == {
+            "map.svg",
+            "neighbours.csv",
+        }
+        again()
 
 
 def test_vectors_of_another_run_are_refused(embedded, tmp_path):

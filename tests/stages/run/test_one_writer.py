@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -273,7 +274,8 @@ def test_a_report_that_is_being_written_is_not_written_over(given, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "write", "page"),
-    [("evaluate", "flow.csv", "report.html"), ("screen", "suspects.csv", "suspects.html")],
+    [("evaluate", "flow.csv", "report.html"), ("screen", "suspects.csv", "suspects.html"),
+     ("select", "keep.parquet", "../keep.html")],
 )  # fmt: skip
 def test_a_command_that_was_killed_as_it_wrote_over_another_leaves_no_page(
     name, write, page, given, tmp_path
@@ -281,11 +283,12 @@ def test_a_command_that_was_killed_as_it_wrote_over_another_leaves_no_page(
     """The page of before stood beside numbers of which some were of before, and some were new."""
     words, out = WRITERS[name]
     words = [*words.format(**given).split(), tmp_path / out]
+    page = Path(os.path.normpath(tmp_path / out / page))
     assert answer(*words).returncode == 0
-    assert (tmp_path / out / page).is_file()
+    assert page.is_file()
     words.append("--overwrite")
     killed, _ = forked(lambda: answer(*words).returncode, tmp_path, at=write)
     assert killed == -signal.SIGKILL
-    assert not (tmp_path / out / page).exists()
+    assert not page.exists()
     assert answer(*words).returncode == 0
-    assert (tmp_path / out / page).is_file()
+    assert page.is_file()
