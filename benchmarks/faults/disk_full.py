@@ -14,6 +14,7 @@ import argparse
 import errno
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -159,9 +160,17 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", action="append", help="only these; repeatable")
 
 
+def _options(row: Row) -> str:
+    """Options that give a row again, and a row of the other kind with it."""
+    tries = {"at writes": "--points", "on small disks": "--disks"}[row["kind"]]
+    name = shlex.quote(row["family"])
+    return f"`--seed {row['seed']} {tries} {row['trials']} --family {name}`"
+
+
 def parts(rows: list[Row]) -> dict[str, str]:
     columns: dict[str, Any] = {"command": "family", "disk full": "kind", "trials": "trials"}
     columns |= {head: key for key, head in COUNTED.items()}
+    columns["options"] = _options
     total = {key: sum(row[key] for row in rows) for key in (*COUNTED, "trials")}
     return {
         "full disks": table(columns, rows),

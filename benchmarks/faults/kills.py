@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shlex
 import shutil
 import tempfile
 import time
@@ -139,6 +140,10 @@ def parts(rows: list[Row]) -> dict[str, str]:
     columns: dict[str, Any] = {"command": lambda row: f"`medmcl {row['family']}`"}
     for key in ("writes", "trials", "killed", "by hint", *BAD):
         columns[{"stuck": "neither", "left": "left behind"}.get(key, key)] = key
+    columns["seeds"] = lambda row: f"0 to {row['trials'] - 1}"
+    columns["options"] = lambda row: (
+        f"`--kills {row['killed']} --family {shlex.quote(row['family'])}`"
+    )
     hints = dict.fromkeys(hint for row in rows for hint in row["hints"])
     return {
         "families": table(columns, rows),

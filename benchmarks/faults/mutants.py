@@ -17,6 +17,7 @@ import random
 import re
 import resource
 import select
+import shlex
 import shutil
 import signal
 import sys
@@ -296,7 +297,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def parts(rows: list[Row]) -> dict[str, str]:
-    columns: dict[str, Any] = {"format": "format", "mutants": "mutants"}
+    columns: dict[str, Any] = {"format": "format"}
+    columns["options"] = lambda row: (
+        f"`--seed {row['seed']} --mutants {row['mutants']} --format {shlex.quote(row['format'])}`"
+    )
     columns |= {head: code for code, head in CODES.items()}
     columns["mutants a CPU second"] = lambda row: shown(
         math.floor(row["mutants"] / max(row["cpu"], 0.1))
