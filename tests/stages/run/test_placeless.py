@@ -11,18 +11,23 @@ from small_omics import write_omics, write_recipe
 import medmcl
 from medmcl.core.errors import ArtefactError
 from medmcl.core.suppression import placeless
+from medmcl.engine.record import Record, read_metrics
+from medmcl.stages.run.export import export
 from medmcl.stages.run.own_cohort import own_overrides
 from medmcl.stages.run.run import Run
 
 HOME = "Anna Maria's ward"
 """A folder that is to stay at home; a name with a space, and one of a person."""
+OTHER = "jane-roe"
+"""One that a text of a person tells in passing: no sentence parts a name with a space from it."""
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """A run, an evaluation of it and predictions, all in a folder that is to stay at home."""
     home = tmp_path_factory.mktemp("home") / HOME
-    folder = write_omics(home / "omics", 120)
+    other = tmp_path_factory.mktemp(OTHER)
+    folder = write_omics(home / "omics", 120, about=f"copied from {other}/source, and cut")
     (home / "study").mkdir()
     shutil.move(folder / "cohort.yaml", home / "study" / "cohort.yaml")
     recipe = write_recipe(home / "recipe.yaml", tasks=["case"], baselines=["majority"])
@@ -37,7 +42,7 @@ def told(tmp_path_factory):
 
 def test_no_file_that_leaves_names_a_place(told):
     home, run = told
-    strange = {HOME, HOME.replace("'", "&#39;"), "Anna Maria", socket.gethostname() + "/"}
+    strange = {HOME, HOME.replace("'", "&#39;"), "Anna Maria", OTHER, socket.gethostname() + "/"}
     strange |= {str(Path.home()) + "/", str(Path.cwd())}
     found = [
         (path.name, one)
@@ -48,9 +53,46 @@ def test_no_file_that_leaves_names_a_place(told):
         if one in path.read_bytes().decode("utf-8", "replace")
     ]
     assert not found
+    for folder in (run.path, home / "again"):  # there was one to tell
+        assert "copied from …/source, and cut" in (folder / "model_card.md").read_text("utf-8")
     assert HOME in (run.path / "local.json").read_text(encoding="utf-8")
     about = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
     assert about["cohort_file"] == "…/cohort.yaml"
+
+
+def test_no_file_of_an_export_names_a_place(told, tmp_path, monkeypatch):
+    """Neither of a tokeniser, nor of a file that a setting names, nor of weights of others."""
+    home, run = told
+    kept, before = run.preprocessing, Run.made_by
+    kept["rna"]["state"]["clip"] = f"{home}/merges.gz"
+    kept["rna"]["settings"]["clip_vocabulary"] = f"{home}/merges.gz"
+    monkeypatch.setattr(Run, "preprocessing", kept)
+    began = {"rna": {"source": f"{tmp_path}/{OTHER}/weights.pth, cut"}}
+    monkeypatch.setattr(Run, "made_by", lambda *a: {**before(*a), "published": began})
+    export(run, tmp_path / "given", modality="rna")
+    read = {one.name: one.read_bytes() for one in (tmp_path / "given").iterdir()}
+    strange = {HOME, OTHER, str(home.parent), str(tmp_path), str(Path.cwd()), f"{Path.home()}/"}
+    assert not [(name, one) for name, text in read.items() for one in strange
+                if one.encode() in text]  # fmt: skip
+    told_of = json.loads(read["config.json"])
+    assert told_of["published"] == {"rna": {"source": "…/weights.pth, cut"}}
+    prepared = told_of["parts"]["rna"]["preparation"]
+    assert (prepared["state"]["clip"], prepared["settings"]["clip_vocabulary"]) == (
+        "merges.gz", "…/merges.gz",
+    )  # fmt: skip
+
+
+def test_a_line_of_training_names_no_place(tmp_path):
+    """What an objective of elsewhere says of a step may."""
+    Record(tmp_path / "metrics.jsonl", active=True).write(
+        {
+            "step": 1,
+            "teacher": f"{tmp_path}/a.pt",
+            "said": {"of": f"from {tmp_path}/x, whole"},
+        }
+    )
+    (line,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert line == {"step": 1, "teacher": "…/a.pt", "said": {"of": "from …/x, whole"}}
 
 
 def test_a_run_finds_its_cohort_and_settings_again(told):
