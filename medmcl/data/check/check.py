@@ -83,6 +83,7 @@ class Checked(list[Finding]):
     Attributes:
         overview: What was looked at; None if the cohort could not be opened. ``print`` it.
         unread: How its shards stand, where others have not read theirs: nothing is judged then.
+        skipped: What an error kept from being looked at, in a line; empty if nothing.
     """
 
     def __init__(
@@ -90,9 +91,10 @@ class Checked(list[Finding]):
         findings: Iterable[Finding],
         overview: Overview | None = None,
         unread: Parts | None = None,
+        skipped: str = "",
     ) -> None:
         super().__init__(grouped(findings))
-        self.overview, self.unread = overview, unread
+        self.overview, self.unread, self.skipped = overview, unread, skipped
 
 
 def check_cohort(
@@ -138,8 +140,11 @@ def check_cohort(
         if name in unjudged:
             continue
         rows = _some(len(cohort.records[name]), limit)
-        adapter = _build(cohort, name, inputs.get(name) or {}, findings)
-        modality = _Modality(cohort, name, adapter, rows, wanted=inputs.get(name) is not None)
+        faults: list[Finding] = []
+        adapter = _build(cohort, name, inputs.get(name) or {}, faults)
+        wanted = inputs.get(name) is not None and not faults
+        modality = _Modality(cohort, name, adapter, rows, wanted=wanted)
+        findings += faults
         found, count, bad = modality.check(_told(progress, done), parts)
         findings += found
         if bad and cohort.spec.keys.on_bad_record == "exclude":

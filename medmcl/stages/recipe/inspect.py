@@ -78,16 +78,29 @@ def check(
             if unread.missing:
                 return Checked([], None, unread)
         found = check_cohort(opened, inputs, trains=trains, progress=progress or bar, parts=parts)
+    unset = [one.where for one in found if one.code == "recipe.inputs"]
     told = [one.what for one in about]  # each slip of a recipe once
     found[:] = [
         one
         for one in found
         if one.code != "recipe.inputs" or not any(f"({one.where})" in what for what in told)
     ]
-    if spec is not None and not any(one.level == "error" for one in (*about, *found)):
-        about += [_recipe_fault(str(recipe or opened.spec.keys.recipe), one)
-                  for one in _refused(opened, spec)]  # fmt: skip
-    return Checked([*about, *found], found.overview)
+    name = recipe or opened.spec.keys.recipe
+    skipped = ""
+    if any(one.level == "error" for one in (*about, *found)):
+        skipped = "" if name is None else _skipped(spec, unset)
+    elif spec is not None:
+        about += [_recipe_fault(str(name), one) for one in _refused(opened, spec)]
+    return Checked([*about, *found], found.overview, skipped=skipped)
+
+
+def _skipped(recipe: RecipeSpec | None, unset: list[str]) -> str:
+    """Say what of a recipe errors kept from being tried: settings of inputs, the rehearsal."""
+    whose = "the recipe" if recipe is None else ", ".join(unset)
+    said = [f"records were looked at without the settings of {whose}"] if whose else []
+    if recipe is None or any(stage.learns for stage in recipe.stages):
+        said.append("the recipe was not rehearsed")
+    return f"{', and '.join(said)}: correct what is at fault, and check again" if said else ""
 
 
 def gpu_needs(
@@ -193,6 +206,7 @@ def _sum(findings: Checked) -> list[str]:
             "--predict RUN --cohort ...` looks at the people as it does"
         )
     warnings = counted(len(findings) - len(errors), "warning")
+    lines += [findings.skipped] if findings.skipped else []
     return [*lines, f"{counted(len(errors), 'error')}, {warnings}"]
 
 
