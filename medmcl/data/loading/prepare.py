@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -295,27 +295,6 @@ class Prepared:
                 lines.append(f"leads masked in {count} of {records}: {said}")
         return lines
 
-    def oddities(
-        self, way_out: Callable[[Finding], str] = lambda _: "", *, of_all: bool = False
-    ) -> list[str]:
-        """Say what is odd about records that are read, a line a kind: the first, and how many more.
-
-        Args:
-            way_out: Ends what is said of a warning, with how to do without it.
-            of_all: Whether only what concerns many records together is said.
-        """
-        by_code: dict[str, list[Finding]] = {}
-        for one in self.warnings:
-            is_told = one.scope == "cohort" or UNLIKE_TRAINING in one.code if of_all else True
-            # leads that are masked are counted by lead, levels that are new by column
-            if is_told and not one.code.endswith((".masked_lead", ".unseen")):
-                by_code.setdefault(one.code, []).append(one)
-        return [
-            f"{first.where}: {first.what}{way_out(first)}"
-            + (f"; {len(more):,} more are alike" if more else "")
-            for first, *more in by_code.values()
-        ]
-
     def losses(self) -> list[Loss]:
         """Who lost every usable record of a modality, by outcome; in open splits only."""
         if not self.excluded:
@@ -335,6 +314,32 @@ class Prepared:
         result = np.full(len(numbers), -1, dtype=np.int64)
         result[numbers >= 0] = codes[numbers[numbers >= 0]]
         return result
+
+
+def oddities(
+    warnings: Iterable[Finding],
+    way_out: Callable[[Finding], str] = lambda _: "",
+    *,
+    of_all: bool = False,
+) -> list[str]:
+    """Say what is odd about records that are read, a line a kind: the first, and how many more.
+
+    Args:
+        warnings: Of `Prepared`, or of what is prepared apart (covariates).
+        way_out: Ends what is said of a warning, with how to do without it.
+        of_all: Whether only what concerns many records together is said.
+    """
+    by_code: dict[str, list[Finding]] = {}
+    for one in warnings:
+        is_told = one.scope == "cohort" or UNLIKE_TRAINING in one.code if of_all else True
+        # leads that are masked are counted by lead, levels that are new by column
+        if is_told and not one.code.endswith((".masked_lead", ".unseen")):
+            by_code.setdefault(one.code, []).append(one)
+    return [
+        f"{first.where}: {first.what}{way_out(first)}"
+        + (f"; {len(more):,} more are alike" if more else "")
+        for first, *more in by_code.values()
+    ]
 
 
 def cache_folder(beside: Path) -> Path:

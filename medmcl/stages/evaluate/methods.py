@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medmcl.core.errors import CohortError, ConfigError
-from medmcl.core.findings import counted
+from medmcl.core.findings import Finding, counted
 from medmcl.core.suppression import Covered
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.outcomes import tellers
@@ -51,6 +51,7 @@ class Sources:
         id_columns: Given vectors to the column of their file that says whose they are.
         strange: Warnings of given vectors that lie outside of those a kept probe learned from.
         covariates: Plain columns of a table; None without.
+        apart: What is odd about their records, where nothing else reads these.
         simple: What is plain to see of the modality; None if it has none, or was not asked for.
         simple_fit: Probe for it.
         simple_variants: The same as if only some modalities were there.
@@ -78,6 +79,7 @@ class Sources:
     id_columns: dict[str, str] = field(default_factory=dict)
     strange: list[str] = field(default_factory=list)
     covariates: Covariates | None = None
+    apart: list[Finding] = field(default_factory=list)
     simple: np.ndarray | None = None
     simple_fit: Callable[..., Fitted] = plain_probe
     simple_variants: tuple[Variant, ...] = ()
@@ -194,6 +196,8 @@ def gather(scene: RunScene) -> Sources:
             found.notes.append("covariates left out: the run did not keep how it reads them")
         else:
             found.present[COVARIATES] = found.covariates.present
+            if spec.covariates not in scene.prepared.stored:
+                found.apart = found.covariates.warnings
             found.gaps.append(f"{spec.covariates}: the train mean and a flag stand in for a cell")
             _leave_out_tellers(found, scene, spec.covariates)
     leave()

@@ -14,7 +14,7 @@ from medmcl.core.findings import counted
 from medmcl.core.progress import Pace, progress
 from medmcl.core.suppression import Covered
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.prepare import Prepared, oddities
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.evaluation.aspects.aspect import aspects, trained_models
@@ -128,10 +128,10 @@ def run_evaluate(
         *([changed] if changed else []),
         *said_once(strange),
         *saved_anew(run, prepared),
-        *prepared.oddities(of_all=True),
+        *oddities(prepared.warnings, of_all=True),
     )
     if changed or is_another(run, cohort):  # `pretrain` has said it of the run's own
-        for line in dict.fromkeys([*lines, *prepared.oddities()]):
+        for line in dict.fromkeys([*lines, *oddities(prepared.warnings)]):
             record.say(line)
     evaluation = Evaluation(
         folder=run.path,
@@ -198,12 +198,14 @@ def run_evaluate(
 def _say_given(
     spec: EvaluateSpec, sources: Sources, evaluation: Evaluation, record: Record
 ) -> None:
-    """Say how many have a vector of those that were given, and which lie outside of training."""
+    """Say what is odd about covariates, and about given vectors, and how many have one."""
     people = evaluation.prepared.subjects
-    for line in sources.strange:
+    evaluation.prepared.warnings += sources.apart
+    strange = [*oddities(sources.apart, of_all=True), *sources.strange]
+    for line in dict.fromkeys([*strange, *oddities(sources.apart)]):
         record.say(f"warning: {line}")
     lacking = _lacking_some(spec, sources, evaluation)
-    evaluation.strange = (*evaluation.strange, *sources.strange, *lacking)
+    evaluation.strange = (*evaluation.strange, *strange, *lacking)
     for name in spec.embeddings:
         have = len(np.unique(people[sources.present[name]]))
         everyone = counted(len(np.unique(people)), "person", "people")

@@ -196,9 +196,11 @@ def check_people(
     people = open_people(run, cohort, overrides)
     opened, prepared = people.cohort, run.prepare(people.cohort, people.names)
     bad = {name: set(np.flatnonzero(~prepared.usable(name)).tolist()) for name in people.names}
+    seen = [one for one in prepared.warnings if not one.code.endswith(".unseen")]  # of `coding`
     for name in people.covariates:
         read = Covariates.of(run, opened, name, is_frozen=True)
         faults = {} if read is None else read.faults
+        seen += [] if read is None else read.warnings
         bad[name] = {row for row, one in enumerate(opened.records[name].index) if one in faults}
     overview = Overview(
         root=opened.root,
@@ -247,5 +249,4 @@ def check_people(
         )
         for one in prepared.excluded
     ]
-    seen = [one for one in prepared.warnings if not one.code.endswith(".unseen")]  # of `coding`
     return Checked([*opened.findings, *unread, *coding, *lost, *seen], overview)

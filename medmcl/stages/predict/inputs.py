@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmcl.core.findings import counted
+from medmcl.core.findings import Finding, counted
 from medmcl.core.targets import Targets
 from medmcl.data.loading.prepare import Prepared
 from medmcl.evaluation.protocol.reach import ColumnReach, EmbeddingReach
@@ -51,6 +51,7 @@ class Inputs:
             (N,) object
         remarks: What a reader must know of single samples. (N,) object
         rate: Share of people like those in training that is flagged by chance.
+        apart: What is odd about records of covariates, where nothing else reads these.
     """
 
     features: np.ndarray
@@ -63,6 +64,7 @@ class Inputs:
     remarks: np.ndarray
     rate: float = 0.0
     notes: list[str] = field(default_factory=list)
+    apart: list[Finding] = field(default_factory=list)
 
 
 def read_inputs(
@@ -78,6 +80,7 @@ def read_inputs(
     vectors: dict[str, np.ndarray] = {}
     has: dict[str, np.ndarray] = {}
     notes: list[str] = []
+    apart: list[Finding] = []
     count = len(prepared.splits)
     if method == COVARIATES and spec.covariates is not None:
         covariates = Covariates.of(run, prepared.cohort, spec.covariates, is_frozen=True)
@@ -117,6 +120,7 @@ def read_inputs(
     }
     if covariates is not None:
         table = str(spec.covariates)
+        apart = [] if table in prepared.stored else covariates.warnings
         has[table] = covariates.present
         reasons[table] = _reasons(prepared, table, covariates.faults)
     inputs = Inputs(
@@ -129,6 +133,7 @@ def read_inputs(
         implausible=_blank(len(present)),
         remarks=_blank(len(present)),
         notes=notes,
+        apart=apart,
     )
     _flag_embeddings(inputs, plan, vectors, kept)
     _flag_warned(inputs, prepared, vectors)

@@ -18,7 +18,7 @@ from medmcl.core.findings import Finding, counted
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.manifest import listed
 from medmcl.data.cohort.spec import UNITS_PER_YEAR
-from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.prepare import Prepared, oddities
 from medmcl.engine.world import pick_device
 from medmcl.evaluation.models.competing import event_free
 from medmcl.evaluation.models.contract import KeptModel
@@ -162,7 +162,7 @@ def predict_people(
     prepared = run.prepare(opened.cohort, opened.names)
     notes += said_once(strange)
     notes += prepared.masked_leads()
-    notes += prepared.oddities(way_out)
+    notes += oddities(prepared.warnings, way_out)
     notes += saved_anew(run, prepared)
     target, kept = pick_device(device), load_prediction(run)
     read: dict[tuple[str, str], Inputs] = {}
@@ -183,7 +183,8 @@ def predict_people(
         tables.append(one.table)
         curves.append(one.curves)
         found.rate = max(found.rate, read[key].rate)
-        found.notes += [note for note in (*one.notes, *read[key].notes) if note not in found.notes]
+        said = (*oddities(read[key].apart, way_out), *one.notes, *read[key].notes)
+        found.notes += [note for note in said if note not in found.notes]
     found.table = pd.concat(tables, ignore_index=True)
     found.curves = pd.concat(curves, ignore_index=True)
     return found

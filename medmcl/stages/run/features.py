@@ -13,6 +13,7 @@ import numpy as np
 from medmcl.core.config import nearest
 from medmcl.core.contracts import Predicts
 from medmcl.core.errors import ArtefactError, ConfigError
+from medmcl.core.findings import Finding
 from medmcl.core.progress import progress
 from medmcl.core.rng import RowGenerator
 from medmcl.core.targets import Targets
@@ -189,6 +190,7 @@ class Covariates:
         present: Samples that have the table. (N,) bool
         cells: The same cell by cell.
         faults: Record to why it cannot be used.
+        warnings: What is odd about its records; levels that are new are told by column.
         reading: Settings and state of the adapter, and the terms, to read another cohort alike.
         terms: What each of the F is: a column of the table, and ``measured``, a level of it, or
             nothing for the number itself.
@@ -199,6 +201,7 @@ class Covariates:
     present: np.ndarray
     cells: Cells
     faults: dict[str, str]
+    warnings: list[Finding]
     reading: dict[str, Any]
     terms: tuple[tuple[str, str], ...]
     gaps: TrainGaps | None
@@ -290,6 +293,7 @@ class Covariates:
             present=has,
             cells=Cells.of(adapter, values, known),
             faults=prepared.faults(modality),
+            warnings=[one for one in prepared.warnings if not one.code.endswith(".unseen")],
             reading={
                 "settings": settings,
                 "state": state,

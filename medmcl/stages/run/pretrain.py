@@ -24,7 +24,7 @@ from medmcl.core.suppression import placeless
 from medmcl.data.check import lost_by_outcome
 from medmcl.data.check.lost_by_outcome import lacking_splits
 from medmcl.data.cohort.cohort import Cohort
-from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.prepare import Prepared, oddities
 from medmcl.data.loading.reading import content_digest
 from medmcl.engine.peers import peers_here, same_on_all, together
 from medmcl.engine.record import Record
@@ -293,7 +293,7 @@ def _remarks(prepared: Prepared) -> list[str]:
     noise = prepared.cohort.noise
     wrong = [] if noise is None else [f"pairs made wrong on purpose: {noise}"]
     wrong += prepared.masked_leads()
-    wrong += [f"warning: {said}" for said in prepared.oddities()]
+    wrong += [f"warning: {said}" for said in oddities(prepared.warnings)]
     for name, has in prepared.present.items():
         lacking = lacking_splits(has & prepared.kept, prepared.splits, prepared.subjects)
         wrong += [f"warning: {name}: {said}" for said in lacking.values()]

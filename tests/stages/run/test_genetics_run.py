@@ -1,6 +1,7 @@
 """Genetics end to end: pretraining with a table, a run that is opened, another cohort's alleles."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,8 @@ from small_genomes import variant_table, write_genome_cohort, write_plink
 
 import medmcl
 from medmcl.data.cohort.cohort import open_cohort
+from medmcl.stages.predict.cohort import check_people
+from medmcl.stages.predict.predict import predict_people
 from medmcl.stages.run.features import Covariates
 from medmcl.stages.run.store import Store
 
@@ -93,6 +96,42 @@ def test_components_are_covariates_that_know_the_populations(study):
     state = found.reading["state"]
     kept = run.preprocessing["genes"]["state"]
     assert state["ids"] == kept["ids"]
+
+
+RISK = """
+schema: medmcl/recipe@1
+about: a risk from components of ancestry
+inputs: {clinic: {}}
+stages: [{stage: evaluate, name: evaluate, covariates: ancestry, tasks: all, bootstrap_draws: 100}]
+"""
+
+
+def test_what_is_odd_about_components_as_covariates_is_said_by_every_command(
+    study, tmp_path, caplog
+):
+    folder, _, genotypes, table = study
+    caplog.set_level("INFO", logger="medmcl")
+    (tmp_path / "risk.yaml").write_text(RISK)
+    run = medmcl.pretrain(
+        folder / "one", recipe=tmp_path / "risk.yaml", out=tmp_path / "run", device="cpu"
+    )
+    assert "modalities.ancestry, quality control: 60 variants" in caplog.text
+    assert "genetics.quality" in both_pages(run.path)
+    write_genome_cohort(tmp_path / "two")
+    shutil.copy(folder / "one" / "cohort.yaml", tmp_path / "two")
+    names = [f"t{name}" for name in table["subject_id"]]
+    people = table.assign(subject_id=names, split="held_out")
+    people.to_csv(tmp_path / "two" / "people.csv", index=False)
+    lacks = variant_table(60).drop(index=[3, 4])
+    write_plink(tmp_path / "two" / "genotypes", np.delete(genotypes, [3, 4], 1), lacks, names)
+    told = "2 are not in the file and count as not called (rs3, rs4)"
+    done = medmcl.evaluate(run.path, tmp_path / "two", out=tmp_path / "out", device="cpu")
+    assert told in caplog.text
+    assert any(told in line for line in done.strange)
+    assert [one.code for one in done.prepared.warnings] == ["genetics.alleles"]
+    assert any(told in note for note in predict_people(run, tmp_path / "two", device="cpu").notes)
+    (finding,) = check_people(run, tmp_path / "two")
+    assert (finding.code, told in finding.what) == ("genetics.alleles", True)
 
 
 def test_an_opened_run_embeds_a_file_with_other_alleles_to_the_same_points(study, tmp_path):
