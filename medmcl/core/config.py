@@ -38,8 +38,6 @@ _SHOWN = 40
 """Names listed in one message; a table may have thousands of columns."""
 
 
-_MOST_BITS = 63
-"""Of a whole number that is set: what arrays and files can hold."""
 _SHOWN_BITS = 1024
 """Of any in a file of settings: longer ones cannot be shown."""
 
@@ -53,11 +51,14 @@ class Config(BaseModel):
     open_fields: ClassVar[Mapping[str, Callable[[], Iterable[type[BaseModel]]]]] = {}
     """Fields whose models packages outside may add to: what gives those that there are."""
 
+    most_bits: ClassVar[int] = 63
+    """Of a whole number: what arrays can hold."""
+
     @field_validator("*")
     @classmethod
     def _refuse_long_numbers(cls, value: Any) -> Any:
-        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-            raise ValueError(f"a whole number below 2 to the power of {_MOST_BITS} is expected")
+        if isinstance(value, int) and value.bit_length() > cls.most_bits:
+            raise ValueError(f"a whole number below 2 to the power of {cls.most_bits} is expected")
         return value
 
 

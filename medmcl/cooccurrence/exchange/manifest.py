@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, StrictInt
 from scipy.special import log_ndtr
@@ -34,6 +34,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class ModalityKeys(Config):
     """One modality: how many tokens its vocabulary has, and the sums of its margins."""
 
+    most_bits: ClassVar[int] = 1024
+    """Pairs are counted exactly, also beyond what arrays hold."""
     name: str
     version: str
     size: Count
@@ -44,6 +46,8 @@ class ModalityKeys(Config):
 class BlockKeys(Config):
     """One file of cells, for the tokens of ``first`` (i) and ``second`` (j)."""
 
+    most_bits: ClassVar[int] = 1024
+    """Pairs are counted exactly, also beyond what arrays hold."""
     first: str
     second: str
     file: File

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -643,9 +643,12 @@ def _refuse_absent_parts(run: Store, recipe: Mapping[str, Any]) -> None:
 
 def _warn_of_other_code(run: Store, config: Mapping[str, Any]) -> None:
     """Say which packages whose parts a run names have other code, or another version, by now."""
-    words = repr(config["recipe"]) + repr(run.tree("preprocessing", {}))
-    now = packages_with_parts()
-    for name, then in run.tree("provenance", {}).get(PACKAGES_WITH_PARTS, {}).items():
+    made_with: dict[str, Any] = {}
+    with suppress(ArtefactError):  # who asks for what is lost is told
+        made_with = run.tree("provenance", {}).get(PACKAGES_WITH_PARTS, {})
+    words = repr(config["recipe"]) + repr(run.tree("preprocessing", {})) if made_with else ""
+    now = packages_with_parts() if made_with else {}
+    for name, then in made_with.items():
         used = [part for parts in then["parts"].values() for part in parts if f"'{part}'" in words]
         here = now.get(name)
         if (

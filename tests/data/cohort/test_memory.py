@@ -2,6 +2,7 @@
 
 import os
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from medmcl.data.check.check import check_cohort
 
 FEW, MANY = 2_000, 22_000
 STEPS = {"opening": (medmcl.open_cohort, 500), "check": (check_cohort, 500)}
-"""What is done, and bytes a person at most: 165 of each are taken, more where heaps were free."""
+"""What is done, and bytes a person at most: some 210 of each are taken."""
 
 
 def most(step, cohort):
@@ -32,6 +33,13 @@ def most(step, cohort):
         return 1024 * int(said.read())
 
 
+def grown(name, cohorts):
+    """How much more (bytes) the most is for many people than for few."""
+    step, _ = STEPS[name]
+    step(cohorts[40])  # what is imported is so in both forks
+    return most(step, cohorts[MANY]) - most(step, cohorts[FEW])
+
+
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
@@ -43,7 +51,6 @@ def cohorts(tmp_path_factory):
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read in /proc")
 @pytest.mark.parametrize("name", STEPS)
 def test_a_person_takes_no_more_than_what_must_be_held(name, cohorts):
-    step, bound = STEPS[name]
-    step(cohorts[40])  # what is imported is so in both forks
-    growth = most(step, cohorts[MANY]) - most(step, cohorts[FEW])
-    assert growth < bound * (MANY - FEW)
+    with get_context("spawn").Pool(1) as fresh:  # heaps of other tests have room, and holes
+        growth = fresh.apply(grown, (name, cohorts))
+    assert growth < STEPS[name][1] * (MANY - FEW)

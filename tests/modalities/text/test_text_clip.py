@@ -13,6 +13,7 @@ from golden_numbers import FOLDER
 from pydantic import ValidationError
 from row_draws import row_generator
 
+from medmcl.core.contracts import RecordRef
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.modalities.text.adapter import Text, TextAugment, TextSettings, TextSource
 from medmcl.modalities.text.clip import ClipTokens, clean, split_clip_words
@@ -145,7 +146,7 @@ def test_the_end_token_is_never_cut_and_padding_is_no_exclamation_mark(tmp_path)
     assert text.prepare("the " * 10_000).tolist() == [end - 1, *[514] * 4, end]
     assert text.prepare("").tolist() == [end - 1, end, 0, 0, 0, 0]
     assert text.prepare("! !").tolist() == [end - 1, 257, 257, end, 0, 0]
-    (finding,) = text.inspect("the " * 5, type("P", (), {"subject": "s", "record": "r"}))
+    (finding,) = text.inspect("the " * 5, RecordRef(subject="s", record="r", paths={}))
     assert finding.code == "text.long"
     assert text.input_shape.vocabulary == end + 1
 

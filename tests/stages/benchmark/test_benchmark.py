@@ -236,7 +236,7 @@ def test_the_command_may_name_another_modality(suite, cohort, tmp_path):
     out = tmp_path / "out"
     rows = benchmark(tmp_path / "any.yaml", cohort, out, modality="cmr", **given)
     assert {row.name for row in rows} == {"simple features (cmr)"}
-    with pytest.raises(ConfigError, match=r"(?s)about 'ekg'.*ecg, cmr.*--modality NAME"):
+    with pytest.raises(ConfigError, match=r"(?s)about 'ekg'.*mean 'ecg'.*--modality NAME"):
         benchmark(tmp_path / "any.yaml", cohort, tmp_path / "other", modality="ekg")
 
 

@@ -45,7 +45,7 @@ SHARED = [
     ("shared.experts.k", 9, "k 9 is above the number of experts, 8"),
     ("shared.experts", {"expert": 4}, "did you mean 'experts'"),
     ("shared.wdith", 8, "did you mean 'width'"),
-    ("shared.input_projections", {"picture": "patch"}, "input_projections.cxr: must be a mapping"),
+    ("shared.input_projections", {"picture": "patch"}, "projections.picture: must be a mapping"),
     ("shared.input_projections", ["picture"], "shared.input_projections: must be a mapping"),
     ("shared.input_projections", {"cxrr": {}}, "unknown modality 'cxrr'; did you mean 'cxr'"),
     ("shared.input_projections", {"picture": {"patsh": 8}}, "did you mean 'patch'"),

@@ -222,7 +222,7 @@ def test_the_command_repeats_the_run_and_pretrain_takes_its_file(run, squares, k
         ({"cohort": "another"}, "another cohort"),
         ({"kept": np.zeros(96, bool)}, "keeps no row"),
         ({"ids": np.array(["s0000", "nobody"]), "kept": np.ones(2, bool)}, "1 ids are unknown"),
-        ("no table", "no keep file"),
+        ("no table", "is not a readable keep file"),
     ],
 )
 def test_a_keep_file_of_another_cohort_or_that_keeps_nothing_is_refused(
