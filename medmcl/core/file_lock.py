@@ -68,7 +68,7 @@ def alone(
     Raises:
         ArtefactError: Another process holds it; or the folder is missing or cannot be written.
     """
-    from filelock import FileLock
+    from filelock import FileLock, SoftFileLock
 
     file = path.with_name(f".{path.name}.lock")
     if not file.parent.is_dir():
@@ -77,33 +77,25 @@ def alone(
     lock = FileLock(file)  # goes on if the file that it locked was removed meanwhile
     unsaid = 0
     try:
-        while not (taken := _take(lock, file, harmless))[0]:
-            owner = taken[1]
-            unsaid += owner is None  # it has only just begun
-            if wait is None and (owner or unsaid > 1):
-                raise _held(named or path, file, doing, owner)
-            if wait is not None:
-                told = f"; {_if_dead(owner, file)}" if owner and owner.is_elsewhere else ""
-                wait(f"{owner or 'another process'}{told}")
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-    except OSError as error:
-        _free(lock, file)
-        said = ArtefactError(f"cannot be locked: {error.strerror}", where=path)
-        raise disk_error(error, path) or file_error(error) or said from None
-    try:
+        try:
+            while not (taken := _take(lock, file, harmless))[0]:
+                owner = taken[1]
+                unsaid += owner is None  # it has only just begun
+                if wait is None and (owner or unsaid > 1):
+                    raise _held(named or path, file, doing, owner)
+                if wait is not None:
+                    told = f"; {_if_dead(owner, file)}" if owner and owner.is_elsewhere else ""
+                    wait(f"{owner or 'another process'}{told}")
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+        except OSError as error:
+            said = ArtefactError(f"cannot be locked: {error.strerror}", where=path)
+            raise disk_error(error, path) or file_error(error) or said from None
         yield str(taken[1] or "")
-    finally:
-        _free(lock, file)
-
-
-def _free(lock: BaseFileLock, file: Path) -> None:
-    """Take a lock away if it is held here, also one that nobody could write their name into."""
-    from filelock import SoftFileLock
-
-    if lock.is_locked and not isinstance(lock, SoftFileLock):
-        with suppress(OSError):  # a lock that stays tells of an owner who was killed
-            file.unlink()
-    lock.release()
+    finally:  # also where nobody could write their name into it
+        if lock.is_locked and not isinstance(lock, SoftFileLock):
+            with suppress(OSError):  # a lock that stays tells of an owner who was killed
+                file.unlink()
+        lock.release()
 
 
 def sweep_lock(path: Path) -> None:
