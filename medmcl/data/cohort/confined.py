@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -139,17 +138,6 @@ class Confined:
                     fix=f"{fix}; if these files belong to it, {self._owner} says so: "
                     f"roots: [{Path(really or path).parent}]",
                 )
-
-
-def confined_to(templates: Iterable[str], roots: Sequence[Path]) -> Confined:
-    """Where the owner of a cohort lets the files of a modality lie.
-
-    Args:
-        templates: Its path templates.
-        roots: The data root first.
-    """
-    starts = (next(iter(string.Formatter().parse(one)), ("",))[0] for one in templates)
-    return Confined(roots, starts)
 
 
 _SHOWN = 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -18,7 +19,7 @@ from medmcl.core.errors import CohortError
 from medmcl.core.findings import Finding, cohort_error, cohort_warning, counted
 from medmcl.data.cohort.choices import Choice, choice_findings, read_choice
 from medmcl.data.cohort.codes import CodeMap
-from medmcl.data.cohort.confined import Confined, confined_to
+from medmcl.data.cohort.confined import Confined
 from medmcl.data.cohort.event_dates import add_dates, refuse_future_inputs, tasks_of_no_index
 from medmcl.data.cohort.event_rows import EventRows
 from medmcl.data.cohort.index_date import index_dates, index_samples, keep_before, undated
@@ -120,7 +121,8 @@ class Opening:
         found = {name: one for name, one in records.items() if one is not None}
         for one in found.values():
             self.findings += one.findings
-        self.spec = self.spec.without(modalities=set(self.spec.modalities) - set(found))
+        lost = set(records) - set(found)
+        self.spec = self.spec.without(modalities=lost) if lost else self.spec
         self.findings += undated(self.spec)
         for error in filter(None, self.underived.values()):
             self._note(error)
@@ -526,7 +528,8 @@ class Opening:
                 check_shards(spec, self._read(spec.keys.table).files)
             return load_events(spec, own, subjects, maps, self.spec.keys.index)
         templates = [*path_templates(spec).values()]
-        confined = confined_to(templates, self._roots)
+        parts = (next(iter(string.Formatter().parse(one)), ("",)) for one in templates)
+        confined = Confined(self._roots, (literal for literal, *_ in parts))
         records = load_records(spec, own, subjects, self.root, maps, confined.really)
         if templates:
             files = [

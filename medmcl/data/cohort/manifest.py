@@ -97,6 +97,8 @@ def parse_spec(tree: Mapping[str, Any], where: str) -> tuple[CohortSpec | None, 
         tasks={name: value for name, value in tasks.items() if value is not None},
         left_out=sections_out,
     )
+    if not faults.found:
+        return spec, []
     at_fault = sections_out.union(section for section, _ in dangling)
     return _without_faulty(spec, sections, given, at_fault), faults.found
 
