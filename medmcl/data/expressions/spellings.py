@@ -36,8 +36,9 @@ def other_spellings(text: str, table: pd.DataFrame) -> Iterator[tuple[str, str]]
     for column in columns_of(text, table.columns):
         texts = table[column] if table[column].dtype == object else pd.Series(dtype=object)
         cells = {one: n for one, n in texts.value_counts().items() if isinstance(one, str)}
-        same = Counter(map(_key, words or cells))
-        odd = [one for one in cells if same[_key(one)] > (not words) and one not in words]
+        keys = {one: " ".join(one.casefold().split()) for one in (*words, *cells)}
+        same = Counter(keys[one] for one in words or cells)
+        odd = [one for one in cells if same[keys[one]] > (not words) and one not in words]
         if odd:
             some = first_of(f"{one!r} ({cells[one]:,})" for one in odd)
             what = f"'{column}' also holds {some}, which `{text}` takes for another value"
@@ -45,7 +46,3 @@ def other_spellings(text: str, table: pd.DataFrame) -> Iterator[tuple[str, str]]
                 what = f"'{column}' holds {some}, which are taken as {len(odd)} values"
             fix = f"spell them alike in the table, or by derive: {{{column}: lower({column})}}"
             yield what, fix
-
-
-def _key(cell: str) -> str:
-    return " ".join(cell.casefold().split())
