@@ -562,10 +562,14 @@ def _read_sound(parts: OutcomeParts) -> Stored | None:
     return replace(found, findings=findings)
 
 
+_ON_ANOTHER_DISK = "set MEDMCL_CACHE=FOLDER to keep them on another disk"
+
+
 def _write(cohort: Cohort, parts: OutcomeParts, counter: _Told) -> None:
     """Prepare records and write them as an entry."""
     adapter, name, places, whole = parts.adapter, parts.name, parts.places, parts.whole
-    _refuse_full(whole.parent, row_bytes(adapter) * len(places), name)
+    needed = row_bytes(adapter) * len(places)
+    refuse_full(whole.parent, needed, f"the prepared records of {name}", _ON_ANOTHER_DISK)
     shared = inspect_together(adapter, name, places)
     faults = [finding for finding in shared if finding.level == "error"]
     if faults:
@@ -591,12 +595,8 @@ def _require_room(cohort: Cohort, adapters: Mapping[str, Adapter], cache: Path) 
         kept = [*cache.glob(f"*/{name}.npy")]  # one of its size may be what is wanted
         if not any(one.is_file() and one.stat().st_size >= count for one in kept):
             needed[name] = count
-    _refuse_full(cache, sum(needed.values()), " and ".join(needed))
-
-
-def _refuse_full(cache: Path, needed: int, names: str) -> None:
-    fix = "set MEDMCL_CACHE=FOLDER to keep them on another disk"
-    refuse_full(cache, needed, f"the prepared records of {names}", fix)
+    whose = f"the prepared records of {' and '.join(needed)}"
+    refuse_full(cache, sum(needed.values()), whose, _ON_ANOTHER_DISK)
 
 
 def _rehearse(cohort: Cohort, name: str, adapter: Adapter) -> None:
