@@ -323,22 +323,20 @@ def write_out(stage: Any) -> None:
     for key in (*BY_NAME, "frozen"):
         if key in stage and stage[key] is None:
             del stage[key]
-    for label, given in _objectives(stage):
-        usual = {"kind": label, "loss_weight": 1.0}
-        stage["objectives"][label] = {**usual, **_folded(given)}
+    for label, folded in _folded(stage).items():
+        stage["objectives"][label] = {"kind": label, "loss_weight": 1.0, **folded}
     exceptions = stage.get(EXCEPTIONS)
     for single in exceptions.values() if isinstance(exceptions, dict) else ():
-        for label, given in _objectives(single):
-            single["objectives"][label] = _folded(given)
+        for label, folded in _folded(single).items():
+            single["objectives"][label] = folded
 
 
-def _objectives(stage: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Give the objectives of a stage whose settings stand beside ``kind`` and ``loss_weight``."""
+def _folded(stage: Any) -> dict[str, dict[str, Any]]:
+    """Fold objectives whose settings stand beside ``kind`` and ``loss_weight``."""
     given = stage.get("objectives") if isinstance(stage, dict) else None
-    found = given.items() if isinstance(given, dict) else ()
-    return [(n, one) for n, one in found if isinstance(one, dict) and "settings" not in one]
-
-
-def _folded(given: dict[str, Any]) -> dict[str, Any]:
-    outer: dict[str, Any] = {k: given[k] for k in ("kind", "loss_weight") if k in given}
-    return {**outer, "settings": {key: one for key, one in given.items() if key not in outer}}
+    folded = {}
+    for label, told in given.items() if isinstance(given, dict) else ():
+        if isinstance(told, dict) and "settings" not in told:
+            outer: dict[str, Any] = {k: told[k] for k in ("kind", "loss_weight") if k in told}
+            folded[label] = {**outer, "settings": {k: v for k, v in told.items() if k not in outer}}
+    return folded

@@ -146,25 +146,20 @@ def with_names(recipe: RecipeSpec, kinds: Mapping[str, str]) -> RecipeSpec:
     kept = {key: tree.pop(key) for key in ("name", "about", "source", "schema")}
     kinds_spec = recipe.model_dump(mode="json")["kinds"]
     resolved = {**_renamed(tree, named), **kept, "kinds": kinds_spec}
+    sections: dict[str, Mapping[str, Any]] = {  # that take a modality to its settings
+        "inputs": recipe.inputs,
+        "towers": recipe.towers,
+        "shared.input_projections": input_projections_of(recipe.shared or {}),
+        **{f"views.{one}.augment": view.augment for one, view in recipe.views.items()},
+        **{f"stages.{s.name}.{key}": told for s in recipe.stages for key, told in s.by_modality()},
+    }
     stands = {
         f"{section}.{name}": f"{section}.{role}"
         for role, name in named.items()
-        for section, told in _by_modality(recipe)
+        for section, told in sections.items()
         if role in told and name not in told
     }
     return RecipeSpec.model_validate(resolved).knowing(stands, named)
-
-
-def _by_modality(recipe: RecipeSpec) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Give the sections that take a modality to its settings, each with its dotted key."""
-    yield "inputs", recipe.inputs
-    yield "towers", recipe.towers
-    yield "shared.input_projections", input_projections_of(recipe.shared or {})
-    for name, view in recipe.views.items():
-        yield f"views.{name}.augment", view.augment
-    for stage in recipe.stages:
-        for key, told in stage.by_modality():
-            yield f"stages.{stage.name}.{key}", told
 
 
 def roles_said(recipe: RecipeSpec) -> str:
