@@ -270,8 +270,30 @@ def _write_first_files(
         )
     if is_told:
         run.promise("provenance.json")  # a process that was killed may not have come to it
-    else:
-        _write_provenance(run, context.world, parents, prepared.cohort.path)
+        return
+    config, world = run.config, context.world
+    provenance = {
+        "recipe": config["recipe"]["name"],
+        "cohort": config["cohort"],
+        "config_hash": fingerprint(placeless(config)),
+        "cohort_fingerprint": config["cohort_fingerprint"],
+        COHORT_FILE: str(prepared.cohort.path.resolve()),
+        "seed": config["seed"],
+        "command": " ".join(sys.argv),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(world.device)
+        if world.device.type == "cuda"
+        else "cpu",
+        "threads": torch.get_num_threads(),
+        "processes": world.size,
+        "versions": _versions(),
+        PACKAGES_WITH_PARTS: packages_with_parts(),
+        "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        "parents": parents,
+        FIRST: FIRST_FILES,
+    }
+    run.save_tree("provenance", provenance)
 
 
 def _run_stages(prepared: Prepared, context: Context) -> list[dict[str, Any]]:
@@ -407,34 +429,6 @@ def _refuse_bad_tasks(cohort: Cohort, spec: RecipeSpec, folder: Path) -> None:
             fix = "; ".join(error.fix for error in (outcomes, records) if error.fix)
             raise CohortError(what, where=outcomes.where, fix=fix) from None
         raise
-
-
-def _write_provenance(
-    run: Run, world: World, parents: list[dict[str, Any]], cohort_file: Path
-) -> None:
-    config = run.config
-    provenance = {
-        "recipe": config["recipe"]["name"],
-        "cohort": config["cohort"],
-        "config_hash": fingerprint(placeless(config)),
-        "cohort_fingerprint": config["cohort_fingerprint"],
-        COHORT_FILE: str(cohort_file.resolve()),
-        "seed": config["seed"],
-        "command": " ".join(sys.argv),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(world.device)
-        if world.device.type == "cuda"
-        else "cpu",
-        "threads": torch.get_num_threads(),
-        "processes": world.size,
-        "versions": _versions(),
-        PACKAGES_WITH_PARTS: packages_with_parts(),
-        "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
-        "parents": parents,
-        FIRST: FIRST_FILES,
-    }
-    run.save_tree("provenance", provenance)
 
 
 def _versions() -> dict[str, str]:
