@@ -614,3 +614,18 @@ modalities:
         if one.level == "error"
     }
     assert errors == {("cmr.unreadable", "subject s3"), ("cmr.missing_file", "subject s4")}
+
+
+def test_a_real_cine_equals_its_nifti(tmp_path):
+    data = os.environ.get("MEDMCL_DATA")
+    if not data or not (Path(data) / "acdc").is_dir():
+        pytest.skip("needs MEDMCL_DATA/acdc")
+    folder = sorted((Path(data) / "acdc").glob("patient0*"))[0]
+    both = [nibabel.load(one) for one in sorted(folder.glob("*_frame??.nii.gz"))]
+    voxels = np.stack([np.asarray(one.dataobj) for one in both]).transpose(0, 3, 2, 1)
+    affine = square(np.linalg.norm(both[0].affine[:3, :3], axis=0).round(4))
+    write_series(tmp_path / "d", voxels.astype(np.uint16), affine)
+    nifti = as_nifti(tmp_path / "a.nii", voxels.astype(np.uint16), affine)
+    expected = read(nifti, reader="nifti", axes="xyzt")
+    same(read(tmp_path / "d"), expected)
+    same(read(zipped(tmp_path / "d", tmp_path / "d.zip")), expected)

@@ -800,3 +800,33 @@ def test_a_folder_in_the_place_of_a_file_is_to_be_moved_away(
     with pytest.raises(ArtefactError, match=ISOLATED):
         release(sites, "AB", tmp_path / "ab")
     assert ledger.read().releases == ()
+
+
+def test_releases_that_are_made_at_once_are_not_both_written(sites, tmp_path):
+    """Both were made beside the same past; whoever is written second is looked at again."""
+    first, second = (
+        release_threshold(merge(*(sites[name] for name in names))) for names in ("ABC", "AB")
+    )
+    first.save(tmp_path / "abc")
+    with pytest.raises(ArtefactError, match=ISOLATED):
+        second.save(tmp_path / "ab")
+    assert not (tmp_path / "ab").exists()
+
+
+def test_the_same_release_again_tells_nothing_and_is_let_through(sites, tmp_path):
+    """Whoever was killed before the folder was there gives the same command again."""
+    for out in ("one", "two"):
+        release(sites, "ABC", tmp_path / out)
+    names = [read_manifest(tmp_path / out).release.entry for out in ("one", "two")]
+    assert names[0] == names[1]
+    assert len(Register.here().past()) == 1
+
+
+def test_a_copy_of_a_ledger_is_no_second_budget(ledger, tmp_path):
+    copy = Ledger(tmp_path / "copy.json")
+    shutil.copy(ledger.path, copy.path)
+    private(ledger, site_tables(0))
+    with pytest.raises(ArtefactError, match="older copy"):
+        private(copy, site_tables(0))
+    ledger.path.rename(tmp_path / "moved.json")
+    private(Ledger(tmp_path / "moved.json"), site_tables(0))  # a ledger may be moved

@@ -149,3 +149,15 @@ def test_no_tokens_are_no_trouble():
     found = route(gates(4, 3)[:0], 1, 2, True)
     assert found.count.tolist() == [0, 0, 0]
     assert found.combine().shape == (0, 3, 2)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_linear_experts_give_what_vmoe_gives(number):
+    want = case(NUMBERS, f"disp{number}_")
+    found = route(
+        want["gates"], want["K"], int(want["capacity_used"]), bool(want["batch_priority"])
+    )
+    parts = want["x"][found.token].split(found.count.tolist())
+    made = torch.cat([part @ w for part, w in zip(parts, want["W"], strict=True)])
+    y = torch.zeros_like(want["x"]).index_add(0, found.token, made * found.weight[:, None])
+    torch.testing.assert_close(y, want["y_linear_experts"], rtol=1e-5, atol=1e-5)

@@ -192,3 +192,22 @@ def test_every_model_keeps_the_contract(name, kind):
 def test_a_kept_model_that_nothing_reads_is_named():
     with pytest.raises(ArtefactError, match="keeps a model 'two_means'"):
         read_model("two_means", {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("protocol", [linear_probe, knn])
+def test_held_out_rows_cannot_change_the_probe(kind, protocol):
+    x, targets = make(kind)
+    before = protocol(x, targets, TRAIN, TUNING)
+    other, values = x.copy(), targets.values.copy()
+    other[HELD] = 1e6
+    values[HELD] = 0
+    after = protocol(other, replace(targets, values=values), TRAIN, TUNING)
+    assert after.chosen == before.chosen
+    assert (after.predict(x[HELD]) == before.predict(x[HELD])).all()
+
+
+def test_a_feature_that_does_not_vary_is_harmless():
+    x, targets = make("binary")
+    x[:, 3] = 7.0
+    assert np.isfinite(linear_probe(x, targets, TRAIN, TUNING).predict(x[HELD])).all()

@@ -90,3 +90,13 @@ def test_what_is_no_saved_model_is_refused_in_one_sentence(how, tmp_path):
     HARMS[how](path)
     with pytest.raises(ArtefactError):
         RiskModel.load(path)
+
+
+def test_without_an_event_the_times_are_those_of_follow_up(tmp_path):
+    x, y = made("survival")
+    y[:, 0] = 0
+    with np.errstate(all="ignore"):
+        model = RiskModel("survival").fit(x, y)
+    again = RiskModel.load(model.save(tmp_path / "risk.safetensors"))
+    assert (again.times_ == model.times_).all()
+    assert len(again.times_)
