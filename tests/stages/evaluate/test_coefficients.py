@@ -40,7 +40,8 @@ def written_out(targets, values, terms, shares, penalty):
     """Rows of a model that was fitted to everybody, by column and what it is."""
     rows = np.arange(len(values))
     read = Covariates(
-        values=values, present=rows >= 0, cells=None, faults={}, warnings=[], terms=terms, gaps=None,
+        values=values, present=rows >= 0, cells=None, faults={}, warnings=[],
+        terms=terms, gaps=None,
         reading={"state": {"scales": {"age": AGE}}, "shares": {"sex": shares}},
     )  # fmt: skip
     fitted = linear_probe(values, targets, rows, rows[:0], strengths=[penalty])
@@ -140,7 +141,8 @@ def test_a_baseline_far_from_anybody_gives_risks_by_its_logarithm():
     rows = np.arange(300)
     values = ((year - 1950) / 10)[:, None]
     read = Covariates(
-        values=values, present=rows >= 0, cells=None, faults={}, warnings=[], terms=(("born", ""),), gaps=None,
+        values=values, present=rows >= 0, cells=None, faults={}, warnings=[],
+        terms=(("born", ""),), gaps=None,
         reading={"state": {"scales": {"born": (1950.0, 10.0)}}, "shares": {}},
     )  # fmt: skip
     fitted = linear_probe(values, targets, rows, rows[:0], strengths=[1e-3])
