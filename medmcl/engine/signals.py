@@ -28,6 +28,9 @@ ONE_PRESS = 0.5
 _WAIT = 0.05
 """Seconds until a signal that was put off is tried again."""
 
+_TOLD = 10.0
+"""Seconds within which C makes an error of its own of Ctrl-C; a later one has another cause."""
+
 _raised: list[float] = []
 """When a signal last ended work by an error, if one did."""
 
@@ -59,7 +62,9 @@ def was_ctrl_c(error: BaseException) -> bool:
     pandas, pressed as it reads a file, says that the file is damaged.
     """
     return isinstance(error, KeyboardInterrupt) or (
-        bool(_raised) and not isinstance(error, Interrupted)
+        bool(_raised)
+        and time.monotonic() - _raised[0] < _TOLD
+        and not isinstance(error, Interrupted)
     )
 
 

@@ -150,6 +150,11 @@ def pressed():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def press_and_wait():
+    pressed()
+    time.sleep(5)
+
+
 def stopped():
     raise SystemExit(75)
 
@@ -171,3 +176,18 @@ def test_ctrl_c_outside_a_command_is_one_line_and_after_it_changes_no_exit_code(
             os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == code
     assert capfd.readouterr().err == ("\nstopped by Ctrl-C\n" if code == 130 else "")
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize(("later", "is_cause"), [(0.0, True), (60.0, False)])
+def test_a_press_that_a_library_swallowed_is_not_why_work_fails_much_later(
+    later, is_cause, monkeypatch
+):
+    """Its message would be lost behind "stopped by Ctrl-C"."""
+    spare_imports()
+    with pytest.raises(KeyboardInterrupt):
+        press_and_wait()
+    now = time.monotonic()
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now + later)
+    assert signals.was_ctrl_c(ValueError("a column is missing")) == is_cause
+    signals.begin()
