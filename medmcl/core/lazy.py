@@ -238,7 +238,7 @@ def packages_with_parts() -> dict[str, dict[str, Any]]:
     for group in sorted(one for one in _installed().groups if one.startswith("medmcl.")):
         for one in entry_points_of(group):
             if one.dist is not None:
-                code = _digest(one.value.partition(":")[0].partition(".")[0])
+                code = package_digest(one.value.partition(":")[0].partition(".")[0])
                 about = {"version": one.dist.version, "code": code, "parts": {}}
                 package = found.setdefault(one.dist.name, about)
                 package["parts"].setdefault(group, []).append(one.name)
@@ -246,11 +246,11 @@ def packages_with_parts() -> dict[str, dict[str, Any]]:
 
 
 @cache
-def _digest(module: str) -> str:
-    """Hash the Python files of a package, which is not imported; empty if it is not there."""
+def package_digest(module: str, *others: Path) -> str:
+    """Hash the Python files of a package, which is not imported, and others; empty of none."""
     found = find_spec(module)
     folders = (found and found.submodule_search_locations) or ()
-    files = {one for folder in folders for one in Path(folder).rglob("*.py")}
+    files = {*others, *(one for folder in folders for one in Path(folder).rglob("*.py"))}
     if found is not None and found.origin is not None and found.has_location:
         files.add(Path(found.origin))
     digest = hashlib.blake2b(digest_size=8)

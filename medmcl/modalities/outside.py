@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import sys
@@ -25,7 +24,7 @@ from medmcl.core.errors import (
     is_of_memory,
 )
 from medmcl.core.findings import LEVELS, SCOPES, Finding
-from medmcl.core.lazy import is_config, literals, refuse_slips
+from medmcl.core.lazy import is_config, literals, package_digest, refuse_slips
 from medmcl.core.rng import RowGenerator
 from medmcl.modalities import ADAPTERS
 
@@ -168,13 +167,7 @@ def code_of(adapter: type) -> str:
         if _top(one.__module__) not in (*sys.stdlib_module_names, "medmcl")
         and (file := sys.modules[one.__module__].__file__) is not None
     }
-    whole = sys.modules[_top(adapter.__module__)]
-    for folder in vars(whole).get("__path__", ()):
-        files |= {*Path(folder).rglob("*.py")}
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(files):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return package_digest(_top(adapter.__module__), *sorted(files))
 
 
 def raised_at(error: Exception) -> str:
