@@ -12,7 +12,7 @@ import pytest
 import medmcl
 from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError, ConfigError, ContractError
-from medmcl.core.lazy import _digest
+from medmcl.core.lazy import package_digest
 from medmcl.stages.recipe import spec as recipe_spec
 from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import embed_samples
@@ -327,8 +327,8 @@ def test_code_of_a_package_is_told_by_its_files(tmp_path, monkeypatch):
     file = tmp_path / "glucose_parts" / "__init__.py"
     file.write_text("x = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    first = _digest("glucose_parts")
+    first = package_digest("glucose_parts")
     file.write_text("x = 2\n")
     assert len(first) == 16
-    assert _digest.__wrapped__("glucose_parts") != first
-    assert _digest("not_there_at_all") == ""
+    assert package_digest.__wrapped__("glucose_parts") != first
+    assert package_digest("not_there_at_all") == ""
