@@ -43,7 +43,12 @@ audit:
 	if ! command -v $(AUDIT) >/dev/null 2>&1; then \
 		echo "constraints.txt: not checked, pip-audit is not installed"; \
 	elif $(AUDIT) --no-deps --disable-pip -r constraints.txt -f json -o $(FOUND) 2>/dev/null; then \
-		echo "constraints.txt: no known vulnerability in $$(grep -c == constraints.txt) pinned packages"; \
+		asked=$$(grep -o '"vulns"' $(FOUND) | wc -l); all=$$(grep -c == constraints.txt); \
+		if test $$asked -eq 0; then \
+			echo "constraints.txt: not checked, the index that pip-audit asked knows none of $$all pinned packages"; \
+		else \
+			echo "constraints.txt: no known vulnerability in $$asked of $$all pinned packages; others were not checked"; \
+		fi; \
 	elif test -s $(FOUND); then \
 		cat $(FOUND); echo; echo "constraints.txt: known vulnerabilities, see above"; exit 1; \
 	else \

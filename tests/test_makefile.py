@@ -22,9 +22,12 @@ def test_make_says_that_it_installs_before_it_does(tmp_path):
 AUDITS = {
     "absent": (None, 0, "not checked, pip-audit is not installed"),
     "no network": ("exit 1", 0, "not checked, pip-audit had no answer"),
-    "clean": ("echo {} > $9; exit 0", 0, "no known vulnerability in"),
+    "clean": ("echo '[{\"vulns\": []}, {\"vulns\": []}, {\"skip_reason\": \"\"}]' > $9; exit 0", 0,
+              "no known vulnerability in 2 of"),
+    "index knows none": ("echo '[{\"skip_reason\": \"\"}]' > $9; exit 0", 0,
+                         "not checked, the index that pip-audit asked knows none"),
     "found": ("echo found-one > $9; exit 1", 2, "found-one"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
