@@ -62,7 +62,8 @@ class Config(BaseModel):
         return value
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """Give a name that files may be called by; refuse another with a `ValueError`."""
     if not name or name.startswith(".") or set(name) & set("/\\\0") or len(name.encode()) > 200:
         raise ValueError("files are called by it: no / or \\, no . in front, at most 200 letters")
     return name
@@ -74,7 +75,7 @@ Depth = Annotated[int, Field(ge=1, le=1000)]
 """Layers, blocks or steps that are built one by one: a million of them are built for hours."""
 Pixels = Annotated[int, Field(ge=1, le=16_384)]
 """Of a side of a picture or volume."""
-FileName = Annotated[str, AfterValidator(_file_name)]
+FileName = Annotated[str, AfterValidator(file_name)]
 """A name that files and folders are called by, too; never a path."""
 
 

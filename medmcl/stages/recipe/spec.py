@@ -10,9 +10,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
-from pydantic import BeforeValidator, Field, PrivateAttr, TypeAdapter, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
-from medmcl.core.config import ONE_FILE, Config, alike, refuse_absent
+from medmcl.core.config import ONE_FILE, Config, alike, file_name, refuse_absent
 from medmcl.core.errors import ConfigError
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.stages.stage import STAGES, StageSpec
@@ -58,6 +65,11 @@ class RecipeHead(Config):
     """Kind of modality to how it is prepared and encoded, for those that ``modalities`` adds."""
     inputs: dict[str, dict[str, Any]] = {}
     """Modality to how its adapter prepares it."""
+
+    @field_validator("name")
+    @classmethod
+    def _no_path(cls, name: str) -> str:
+        return file_name(name) if name else name
 
     def kinds_of(self, role: str) -> tuple[str, ...]:
         """Kinds of modality that may take a role."""

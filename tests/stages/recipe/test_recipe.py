@@ -103,6 +103,7 @@ def test_the_weight_of_an_objective_and_that_of_a_direction_are_two_things():
         ("stages.mmlc.epochs", 3, "no stage 'mmlc'; did you mean 'mmcl'? (known: "),
         ("stages.mmcl.label_fraction", 10, "expected: a number of at most 1"),
         ("stages.results.draaws", 3, "did you mean 'draws'? (known: attack, baselines"),
+        ("name", "/data/jane/study", "files are called by it"),
         ("stages", 3, "'stages'"),
         ("stage.mmcl.steps", 7, "did you mean 'stages'"),
         ("stages.mmcl", 3, "expected: a mapping"),
