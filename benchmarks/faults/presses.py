@@ -40,8 +40,8 @@ CODES = {signal.SIGINT: (0, 75, 130), signal.SIGTERM: (0, 75, 143, -signal.SIGTE
 STOPS = 20.0
 """Seconds after which one that was told to end hangs."""
 BAD = ("other codes", *kills.BAD)
-PYTHONS = re.compile(r"(?s)(Fatal Python error|Traceback)(?!.*/medmcl/)(?!.*stopped by)")
-"""What Python says that is interrupted before it has read a line of medmcl."""
+OURS = re.compile(r"/medmcl/__main__.py\", line \d+, in \w*(main|run)\\b")
+"""A frame of the command line: what is interrupted before it, Python says as it always does."""
 
 
 def pressed(
@@ -98,7 +98,7 @@ def tried(home: Path, work: Path, family: toy.Family, seed: int, whole: Any) -> 
     after, again = draw.random() * whole["seconds"], 0.6 + draw.random()
     code, seconds, said = pressed(place, words, how, after, again if seed % 8 == 0 else None)
     place.said.append(f"$ {shlex.join(words)}\n[{code} {how.name} {after:.2f}] {said}")
-    pythons = code in (1, 130, -signal.SIGINT) and bool(PYTHONS.search(said))
+    pythons = code in (1, -signal.SIGINT) and toy.is_traceback(said) and not OURS.search(said)
     line = re.search(r"go on with: medmcl (.*)", said)
     answer, hints = toy.go_on(place, shlex.split(line.group(1)) if line else words)
     fault = place.fault(family, whole["results"])
@@ -111,7 +111,7 @@ def tried(home: Path, work: Path, family: toy.Family, seed: int, whole: Any) -> 
         "before medmcl": pythons,
         "other codes": code is not None and code not in CODES[how] and not pythons,
         "wrong": answer.code == 0 and bool(fault),
-        "tracebacks": toy.is_traceback("".join(place.said)) and not pythons,
+        "tracebacks": any(map(toy.is_traceback, place.said[1 if pythons else 0 :])),
         "stuck": answer.code not in (0, None) and bool(fault),
         "hangs": None in (code, answer.code),
         "left": toy.left_over(place),
@@ -122,16 +122,19 @@ def tried(home: Path, work: Path, family: toy.Family, seed: int, whole: Any) -> 
     return row
 
 
-def summed(family: toy.Family, whole: dict[str, Any], rows: Sequence[Row]) -> Row:
-    """Sum the trials of a family."""
-    codes = Counter(f"{row['how']} {row['code']}" for row in rows if row["met"])
+def summed(family: toy.Family, seconds: float, row: Row, before: Row) -> Row:
+    """Add a trial of a family to those of before."""
+    codes, slowest = Counter(before.get("codes", {})), before.get("slowest", 0.0)
+    if row["met"]:
+        codes[f"{row['how']} {row['code']}"] += 1
+        slowest = max(slowest, round(row["seconds"], 1))
     return {
         "family": family.name,
-        "process": round(whole["seconds"], 1),
-        "trials": len(rows),
+        "process": round(seconds, 1),
+        "trials": before.get("trials", 0) + 1,
         "codes": dict(sorted(codes.items())),
-        "slowest": round(max(row["seconds"] for row in rows if row["met"]), 1),
-        **{key: sum(bool(one[key]) for one in rows)
+        "slowest": slowest,
+        **{key: before.get(key, 0) + bool(row[key])
            for key in ("met", "by hint", "before medmcl", *BAD)},
     }  # fmt: skip
 
@@ -150,16 +153,16 @@ def run(given: argparse.Namespace) -> Iterator[list[Row]]:
             )
             if code != 0:
                 raise RuntimeError(f"{family.name}\n{said}")
-            rows: list[Row] = []
-            for seed in count():
-                if sum(row["met"] for row in rows) >= given.presses:
+            new = next((one for one in made if given.more and one["family"] == family.name), {})
+            for seed in count(new.get("trials", 0)):
+                if new.get("met", 0) >= given.presses:
                     break
-                rows.append(tried(home, work, family, seed, whole))
-            new = summed(family, whole, rows)
+                row = tried(home, work, family, seed, whole)
+                new = summed(family, whole["seconds"], row, new)
+                made = sorted([new, *(one for one in made if one["family"] != family.name)],
+                              key=lambda row: names.index(row["family"]))  # fmt: skip
+                yield made
             print(new, flush=True)
-            made = sorted([new, *(one for one in made if one["family"] != family.name)],
-                          key=lambda row: names.index(row["family"]))  # fmt: skip
-            yield made
 
 
 def parts(rows: list[Row]) -> dict[str, str]:
@@ -182,6 +185,7 @@ def parts(rows: list[Row]) -> dict[str, str]:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--presses", type=int, default=25)
+    parser.add_argument("--more", action="store_true", help="go on from the rows that are kept")
     parser.add_argument("--family", action="append", help="only this one; repeatable")
 
 
