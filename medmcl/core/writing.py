@@ -93,7 +93,7 @@ _IN_THE_WAY = {
     errno.EEXIST: "move it away: something else is expected there",
     errno.EACCES: "ask its owner for the permission, or name another place",
     errno.EPERM: "ask its owner for the permission, or name another place",
-    errno.ELOOP: "take the link away: it leads in a circle",
+    errno.ELOOP: "take the link away: none may stand there, or it leads in a circle",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 

@@ -235,6 +235,15 @@ def test_a_folder_in_the_place_of_a_lock_is_named(tmp_path):
         pytest.fail("taken")
 
 
+def test_a_link_in_the_place_of_a_lock_is_refused_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "theirs").write_text("as it was")
+    (tmp_path / ".place.lock").symlink_to(tmp_path / "theirs")
+    refused = pytest.raises(ArtefactError, match=r"/\.place\.lock: (.|\n)*the link away: none may")
+    with refused, alone(tmp_path / "place", "busy"):
+        pytest.fail("taken")
+    assert (tmp_path / "theirs").read_text() == "as it was"
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_is_full_as_a_lock_is_taken_leaves_no_lock(code, tmp_path, monkeypatch):
     def full(file, *_, **__):
