@@ -14,7 +14,7 @@ from tiny_runs import tiny
 from typed import answer
 
 from medmcl import __version__
-from medmcl.core.errors import CohortError, OverrideError
+from medmcl.core.errors import ENDED, CohortError, OverrideError
 from medmcl.core.overrides import parse_overrides
 from medmcl.simulation.kinds import SIMULATORS, simulate
 from medmcl.stages.evaluate.spec import Resample
@@ -271,6 +271,7 @@ def test_ctrl_c_before_there_is_a_run_is_one_line(told, tmp_path, monkeypatch):
         done = answer("check", "--cohort", tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
+        ENDED.clear()
     assert done.returncode == 130
     assert done.stderr == "\nstopped by Ctrl-C\n"
 

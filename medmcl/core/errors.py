@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,6 +12,18 @@ AGAIN = "copy it again from its source"
 FIND_FILE = "correct the path in cohort.yaml, or say with `present` which subjects have it"
 _LONGEST = 2_000
 """Letters of one value in a message: a file may hold megabytes of them."""
+ENDED: list[float] = []
+"""When a signal last ended work by an error, if one did: `medmcl.engine.signals` says it here."""
+_TOLD = 10.0
+"""Seconds within which C makes an error of its own of Ctrl-C; a later one has another cause."""
+
+
+def was_ended() -> bool:
+    """Whether a signal has just ended work: C that calls Python may make its own error of it.
+
+    pandas, pressed as it reads a file, says that the file is damaged.
+    """
+    return bool(ENDED) and time.monotonic() - ENDED[0] < _TOLD
 
 
 def cut(value: object, longest: int = _LONGEST) -> str:

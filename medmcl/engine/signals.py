@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from medmcl.core.errors import ENDED, was_ended
+
 EXIT_CODE = 75
 """Exit code of a run that saved on a signal and can be resumed (EX_TEMPFAIL of sysexits.h)."""
 
@@ -27,12 +29,6 @@ ONE_PRESS = 0.5
 
 _WAIT = 0.05
 """Seconds until a signal that was put off is tried again."""
-
-_TOLD = 10.0
-"""Seconds within which C makes an error of its own of Ctrl-C; a later one has another cause."""
-
-_raised: list[float] = []
-"""When a signal last ended work by an error, if one did."""
 
 
 def spare_imports() -> None:
@@ -53,18 +49,13 @@ def spare_imports() -> None:
 
 def begin() -> None:
     """Begin work that no signal has ended yet."""
-    _raised.clear()
+    ENDED.clear()
 
 
 def was_ctrl_c(error: BaseException) -> bool:
-    """Whether Ctrl-C is why work ends with an error: C that calls Python may make its own of it.
-
-    pandas, pressed as it reads a file, says that the file is damaged.
-    """
+    """Whether Ctrl-C is why work ends with an error, perhaps one that C made of it."""
     return isinstance(error, KeyboardInterrupt) or (
-        bool(_raised)
-        and time.monotonic() - _raised[0] < _TOLD
-        and not isinstance(error, Interrupted)
+        was_ended() and not isinstance(error, Interrupted)
     )
 
 
@@ -100,22 +91,22 @@ def may_raise(number: int, frame: FrameType | None, outer: int = 0) -> bool:
         outer: `imports` in which the work stands that the signal would end.
     """
     now = time.monotonic()
-    if _raised and now - _raised[0] < ONE_PRESS:
+    if ENDED and now - ENDED[0] < ONE_PRESS:
         return False
     if imports(frame) > outer:
         _send_later(number)
         return False
-    _raised[:] = [now]
+    ENDED[:] = [now]
     return True
 
 
 def _come_again(
     before: Callable[[sys.UnraisableHookArgs], object], dropped: sys.UnraisableHookArgs
 ) -> None:
-    if not _raised or not isinstance(dropped.exc_value, KeyboardInterrupt):
+    if not ENDED or not isinstance(dropped.exc_value, KeyboardInterrupt):
         before(dropped)
         return
-    _raised.clear()
+    ENDED.clear()
     _send_later(*dropped.exc_value.args)
 
 

@@ -11,9 +11,19 @@ from contextlib import contextmanager, nullcontext
 import pytest
 
 from medmcl import __main__
+from medmcl.core.contracts import RecordRef
+from medmcl.core.errors import ENDED
+from medmcl.data.loading.reading import read_record
 from medmcl.engine import signals
 from medmcl.engine.signals import StopRequest, spare_imports
 from medmcl.stages.cooccur.count import _sigterm_as_ctrl_c
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    ENDED.clear()
+    yield
+    ENDED.clear()
 
 
 def test_the_first_ctrl_c_asks_and_a_later_one_ends_at_once(monkeypatch, capfd):
@@ -32,7 +42,6 @@ def test_the_first_ctrl_c_asks_and_a_later_one_ends_at_once(monkeypatch, capfd):
 @pytest.fixture
 def ctrl_c(monkeypatch):
     """Ctrl-C as Python has it."""
-    monkeypatch.setattr(signals, "_raised", [])
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -191,3 +200,22 @@ def test_a_press_that_a_library_swallowed_is_not_why_work_fails_much_later(
     monkeypatch.setattr(signals.time, "monotonic", lambda: now + later)
     assert signals.was_ctrl_c(ValueError("a column is missing")) == is_cause
     signals.begin()
+
+
+class AsCTellsIt:
+    """C that calls Python may make an error of its own of Ctrl-C."""
+
+    kind = "labs"
+
+    def read(self, place):
+        try:
+            press_and_wait()
+        except KeyboardInterrupt:
+            raise ValueError("no table") from None
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_record_that_was_being_read_as_ctrl_c_came_is_not_left_out_as_damaged():
+    spare_imports()
+    with pytest.raises(KeyboardInterrupt):
+        read_record(AsCTellsIt(), RecordRef(subject="1", record="1"))

@@ -24,7 +24,14 @@ from medmcl.core.contracts import (
     Sketches,
     traits,
 )
-from medmcl.core.errors import FIND_FILE, ConfigError, MedmclError, RecordError, damage
+from medmcl.core.errors import (
+    FIND_FILE,
+    ConfigError,
+    MedmclError,
+    RecordError,
+    damage,
+    was_ended,
+)
 from medmcl.core.findings import Finding
 from medmcl.core.limits import refuse_odd
 from medmcl.data.cohort.places import PlaceArray
@@ -102,6 +109,8 @@ def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]
     except MedmclError:
         raise
     except Exception as error:
+        if was_ended():
+            raise KeyboardInterrupt from None
         what = f"can be read, but not checked ({raised_at(error)})"
         where = f"subject {place.subject}, record {place.record}"
         whose = said_of(adapter) if adapter.kind in ADAPTERS.outside else "medmcl"
@@ -369,6 +378,8 @@ _PLAIN_CELLS = frozenset(_PLAIN)
 
 
 def _unreadable(adapter: Adapter, place: RecordRef, error: RecordError) -> Finding:
+    if was_ended():  # the record is as good as it was
+        raise KeyboardInterrupt
     files = record_files(adapter, place)
     missing = [file for file in files if not members.exists(file)]
     find = FIND_FILE
