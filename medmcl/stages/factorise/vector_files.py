@@ -288,7 +288,7 @@ def _id_columns(frame: pd.DataFrame, id_column: str, where: str) -> tuple[str, s
 
 def _may_be_ids(cells: pd.Series) -> bool:
     """Whether cells are texts or whole numbers, each once, without a point."""
-    if not cells.map(type).isin((str, int)).all() or not cells.is_unique:
+    if not len(cells) or not cells.map(type).isin((str, int)).all() or not cells.is_unique:
         return False
     return not cells.astype(str).str.contains(".", regex=False).any()
 

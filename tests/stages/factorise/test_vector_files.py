@@ -94,6 +94,7 @@ def test_what_an_archive_leaves_open_is_asked(tmp_path):
     [
         ({"id": ["a", "b"], "vector": [[0.0, 1.0], [1.0, 0.0]], "label": [0, 1]}, "take them out"),
         ({"e0": [0.5, 1.5], "name": ["0a", "b"]}, "call it so, if it is 'name'"),
+        ({"name": pd.Series([], dtype="str")}, "name it so"),
     ],
 )
 def test_a_column_too_many_or_of_another_name_is_told(columns, told, tmp_path):
