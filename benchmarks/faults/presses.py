@@ -37,8 +37,8 @@ NAMES = ("pretrain", "evaluate", "embed", "predict", "select", "poison",
 """Families that are tried, if none is named."""
 CODES = {signal.SIGINT: (0, 75, 130), signal.SIGTERM: (0, 75, 143, -signal.SIGTERM)}
 """With which codes a command may end that was told to: 0 is one that was through."""
-STOPS = 20.0
-"""Seconds after which one that was told to end hangs."""
+STOPS = 120.0
+"""Seconds after which one that was told to end hangs; as of the kills, for whatever else runs."""
 BAD = ("other codes", *kills.BAD)
 OURS = re.compile(r"/medmcl/__main__.py\", line \d+, in \w*(main|run)\b")
 """A frame of the command line: what is interrupted before it, Python says as it always does."""
