@@ -25,6 +25,7 @@ from medmcl.engine.averaging import Average, shown
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import charge, share_norms, tied, wrap
 from medmcl.engine.feed import Feed
+from medmcl.engine.freed_memory import keep_freed
 from medmcl.engine.gathering import routed_as_one
 from medmcl.engine.gradient_cache import Terms, accumulate, average_gradients, encode_in_parts
 from medmcl.engine.optimiser import (
@@ -419,6 +420,7 @@ def fit(
         ConfigError: No objective had rows to charge for in the first epoch (`MAX_EMPTY` steps
             if it is shorter), or in any step.
     """
+    keep_freed()
     own = Training(
         learner=learner,
         feed=feed,

@@ -38,6 +38,7 @@ from medmcl.core.suppression import placeless
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
+from medmcl.engine.freed_memory import keep_freed
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import run_config, settings_fix
@@ -281,6 +282,7 @@ class Run(Store):
         from medmcl.stages.train.distill_targets import teacher_widths
         from medmcl.stages.train.models import build_learner
 
+        keep_freed()
         tasks = {} if spec.task is None else {spec.task: self.tasks[spec.task]}
         widths = teacher_widths(self, spec, self.shapes)
         learner = build_learner(self.recipe, spec, self.shapes, tasks, self.seed, widths)
