@@ -133,8 +133,8 @@ def volumes(folder: Path) -> Iterator[Row]:
             rows._sound = ~rows._has  # as when it was opened: each row is compared with its hash
         feed = Feed(sampler=lambda _: iter(order), load=prepared.batch, readers=1)
         with closing(feed.batches(0, plan, World())) as coming:
-            for _, batch in coming:
-                batch.inputs["mri"].sum()
+            for _, one in coming:
+                one.batch.inputs["mri"].sum()
 
     raw = {
         "MONAI: Dataset": through(Dataset(files, steps)),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from medmcl.engine.world import World, own_part
 if TYPE_CHECKING:
     from medmcl.engine.loop import Plan
 
+W = TypeVar("W")
 READERS = 2
 """Threads that read. Rows are copied, and compared with their hashes, without Python's lock."""
 MOST_AHEAD = 8
@@ -41,14 +41,27 @@ class Probe:
     view: View
 
 
+@dataclass(frozen=True)
+class Read:
+    """A batch, and its views where the thread that read it made them."""
+
+    batch: Batch
+    seen: Mapping[str, Batch] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds; what a view shares with the batch counts twice."""
+        return self.batch.nbytes + sum(one.nbytes for one in (self.seen or {}).values())
+
+
 @dataclass
 class DataWait:
     """Seconds that the loop of this rank stood still since its rows were not there yet."""
 
     seconds: float = 0.0
 
-    def on(self, coming: Future[Batch]) -> Batch:
-        """Wait for a batch; what its reader raised is raised here."""
+    def on(self, coming: Future[Read]) -> Read:
+        """Wait for what is read; what its reader raised is raised here."""
         began = time.perf_counter()
         try:
             return coming.result()
@@ -80,31 +93,40 @@ class Feed:
     wait: DataWait = field(default_factory=DataWait)
 
     def batches(
-        self, first: int, plan: Plan, world: World
-    ) -> Generator[tuple[np.ndarray, Batch], None, None]:
+        self,
+        first: int,
+        plan: Plan,
+        world: World,
+        show: Callable[[int, np.ndarray, Batch], Mapping[str, Batch]] | None = None,
+    ) -> Generator[tuple[np.ndarray, Read], None, None]:
         """Give each global batch from step ``first`` on, as sample numbers, and this rank's part.
 
         Whoever ends before the last batch closes it: what is being read then is waited for.
+        ``show``: of a step's rows and batch the views, where threads that read make them, too.
         """
-        own = partial(self._own_part, world=world)
-        for step, (rows, coming) in enumerate(self._ahead(self._rows(first, plan), own), first + 1):
-            world.at(f"{plan.stage}, reading rows of step {step}", in_step=True)
+
+        def read(wanted: tuple[int, np.ndarray]) -> Read:
+            batch = self._read(own_part(wanted[1], world)[0], world)
+            return Read(batch, show and show(*wanted, batch))
+
+        for (step, rows), coming in self._ahead(enumerate(self._rows(first, plan), first), read):
+            world.at(f"{plan.stage}, reading rows of step {step + 1}", in_step=True)
             yield rows, self.wait.on(coming)
 
     def fixed(self, batches: Iterable[np.ndarray], world: World) -> Iterator[Batch]:
         """Give batches on the device of ``world``, whole on every rank: of tuning, of a probe."""
-        for _, coming in self._ahead(batches, partial(self._read, world=world)):
-            yield self.wait.on(coming).to(world.device)
+        for _, coming in self._ahead(batches, lambda rows: Read(self._read(rows, world))):
+            yield self.wait.on(coming).batch.to(world.device)
 
     def _ahead(
-        self, wanted: Iterable[np.ndarray], read: Callable[[np.ndarray], Batch]
-    ) -> Iterator[tuple[np.ndarray, Future[Batch]]]:
-        """Give each of ``wanted`` and the batch that is being read of it, in their order."""
-        waiting: deque[tuple[np.ndarray, Future[Batch]]] = deque()
+        self, wanted: Iterable[W], read: Callable[[W], Read]
+    ) -> Iterator[tuple[W, Future[Read]]]:
+        """Give each of ``wanted`` and what is being read of it, in their order."""
+        waiting: deque[tuple[W, Future[Read]]] = deque()
         pool, ahead = ThreadPoolExecutor(self.readers, "reader"), 1
         try:
-            for rows in wanted:
-                waiting.append((rows, pool.submit(read, rows)))
+            for one in wanted:
+                waiting.append((one, pool.submit(read, one)))
                 while len(waiting) > ahead:
                     yield waiting[0]
                     held = max(1, waiting.popleft()[1].result().nbytes)
@@ -113,9 +135,6 @@ class Feed:
                 yield waiting.popleft()
         finally:
             pool.shutdown(cancel_futures=True)
-
-    def _own_part(self, rows: np.ndarray, world: World) -> Batch:
-        return self._read(own_part(rows, world)[0], world)
 
     def _read(self, rows: np.ndarray, world: World) -> Batch:
         """Read a batch, onto pages that a GPU can copy while the host goes on if there is one."""

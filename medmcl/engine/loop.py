@@ -164,6 +164,12 @@ class Training:
         return torch_generator(self.plan.seed, self.plan.stage, *key, device=self.world.device)
 
     @property
+    def shows_ahead(self) -> Callable[..., dict[str, Batch]] | None:
+        """What makes views while earlier steps compute: on a CPU, of rows that are all kept."""
+        is_known = self.feed.selector is None and self.world.device.type == "cpu"
+        return self.seen if is_known else None
+
+    @property
     def ending(self) -> str:
         """Why the stage ends before its last step; empty if it goes on."""
         if self.state.skipped_in_a_row >= MAX_SKIPPED:
@@ -172,8 +178,18 @@ class Training:
             return f"no better since {self.state.best_step}"
         return ""
 
-    def step(self, rows: np.ndarray, batch: Batch) -> None:
-        """Take a training step on a batch, or on the rows of it that a selector keeps."""
+    def seen(self, step: int, rows: np.ndarray, batch: Batch) -> dict[str, Batch]:
+        """Give every view of this rank's batch of the global ``rows``, as a step draws it."""
+        source = self.generator("step", step, 0, "views")
+        first = own_part(rows, self.world)[1]
+        generator = RowGenerator(source, first=first, total=len(rows))
+        return {name: view(batch, generator) for name, view in self.views.items()}
+
+    def step(self, rows: np.ndarray, batch: Batch, seen: Mapping[str, Batch] | None = None) -> None:
+        """Take a training step on a batch, or on the rows of it that a selector keeps.
+
+        ``seen``: its views, where they are made already.
+        """
         learner, plan, state, world = self.learner, self.plan, self.state, self.world
         key = (plan.seed, plan.stage, "step", state.step, world.rank)
         seed_torch(derive_seed(*key), world.device)  # of towers, for dropout: a rank its own
@@ -188,13 +204,11 @@ class Training:
             began = time.perf_counter()
             batch = self.feed.load(own_part(rows, world)[0]).to(world.device)
             state.selection_seconds += time.perf_counter() - began
-        first = own_part(rows, world)[1]
-        source = self.generator("step", state.step, 0, "views")
-        generator = RowGenerator(source, first=first, total=len(rows))
-        seen = {name: view(batch, generator) for name, view in self.views.items()}
+        seen = self.seen(state.step, rows, batch) if seen is None else seen
         set_rate(self.optimiser, rate_at(state.step, plan.steps, plan.optimiser))
         self.optimiser.zero_grad(set_to_none=True)
         noise = self.generator("step", state.step, 0)  # of routers: torch's own of rank 0
+        first = own_part(rows, world)[1]
         with nullcontext() if world.size == 1 else routed_as_one(world, first, noise):
             loss, terms = self._learn(seen, batch, key)
         state.step += 1
@@ -447,11 +461,11 @@ def fit(
     with (
         Saver(checkpoints, world) as saver,
         progress(plan.stage, plan.steps, shown=world.rank == 0, lines=False) as bar,
-        closing(feed.batches(state.step, plan, world)) as coming,
+        closing(feed.batches(state.step, plan, world, own.shows_ahead)) as coming,
     ):
-        for rows, batch in coming:
+        for rows, read in coming:
             world.at(f"{plan.stage}, step {state.step + 1}", in_step=True)
-            own.step(rows, batch)
+            own.step(rows, read.batch, read.seen)
             saver.check()
             logs, ends = state.step % plan.log_every == 0, state.step == plan.steps
             due = state.step % plan.evaluate_every == 0

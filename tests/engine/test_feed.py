@@ -45,9 +45,10 @@ def test_any_number_of_readers_gives_the_batches_of_a_plain_loop(number, first):
     feed = Feed(sampler=sampler, load=late, readers=number)
     found = list(feed.batches(first, PLAN, World()))
     assert len(found) == len(wanted)
-    for (rows, batch), expected in zip(found, wanted, strict=True):
+    for (rows, read), expected in zip(found, wanted, strict=True):
         assert np.array_equal(rows, expected)
-        assert np.array_equal(batch.inputs["x"].numpy(), STORED[expected])
+        assert read.seen is None
+        assert np.array_equal(read.batch.inputs["x"].numpy(), STORED[expected])
     assert readers() == []
 
 
@@ -103,7 +104,7 @@ def test_a_gpu_is_given_pages_that_it_copies_by_itself(monkeypatch):
     world = World(device=torch.device("cuda", 0))
     feed = Feed(sampler=sampler, load=load)
     with closing(feed.batches(0, replace(PLAN, steps=1), world)) as coming:
-        assert next(coming)[1].inputs["x"].device.type == "cpu"
+        assert next(coming)[1].batch.inputs["x"].device.type == "cpu"
     assert sorted(pinned) == [(8,), (8,), (8, 5)]
     pinned.clear()
     list(feed.batches(0, replace(PLAN, steps=1), World()))

@@ -17,7 +17,7 @@ from medmcl.core.writing import DiskError
 from medmcl.engine import state as states
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.feed import Feed
-from medmcl.engine.loop import Learner, Plan, fit
+from medmcl.engine.loop import Learner, Plan, Training, fit
 from medmcl.engine.optimiser import OptimiserSettings
 from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.running_sums import added, row_sums
@@ -120,6 +120,17 @@ def train(
     return state, read_metrics(folder / "metrics.jsonl")
 
 
+AHEAD = Training.shows_ahead
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_turn():
+    """Views are drawn within their step, so that they count steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "shows_ahead", None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def touchy():
     """Spikes that a run of eleven steps can have: a fifth above the median."""
@@ -196,6 +207,19 @@ def test_what_steps_came_to_is_the_same_if_nobody_asks_before_the_record_does(
     timeless = {"seconds": 0, "data_wait_seconds": 0}
     assert {**vars(state), **timeless} == {**vars(late), **timeless}
     assert all(torch.equal(x, late_weights[name]) for name, x in weights.items())
+
+
+def test_views_are_drawn_while_earlier_steps_compute_and_are_the_same(
+    through, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Training, "shows_ahead", AHEAD)
+    drawn = []
+    state, lines = train(
+        tmp_path, Stop(), heard=lambda _: drawn.append(threading.current_thread().name)
+    )
+    assert sum(name.startswith("reader") for name in drawn) == STEPS
+    assert lines == through[1]
+    assert state.best == through[0].best
 
 
 def test_a_mean_of_weights_is_kept_and_goes_on_where_it_stopped(touchy, tmp_path):

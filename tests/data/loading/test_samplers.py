@@ -95,7 +95,7 @@ def test_ranks_part_an_epoch_exactly():
     )  # fmt: skip
     feed = Feed(sampler=made, load=lambda own: own)
     worlds = [World(rank=rank, size=2) for rank in range(2)]
-    dealt = [[own for _, own in feed.batches(0, plan, world)] for world in worlds]
+    dealt = [[read.batch for _, read in feed.batches(0, plan, world)] for world in worlds]
     wanted = [set(batch.tolist()) for batch in made(0)]
     assert [set(a.tolist()) | set(b.tolist()) for a, b in zip(*dealt, strict=True)] == wanted
     ranks = [np.concatenate(one) for one in dealt]
