@@ -313,7 +313,7 @@ class Field:
 
         state = found.prepared.adapters[self.modality].state()
         decided = {**found.provenance, "cohort_fingerprint": self.records, "state": state}
-        file = self.folder / f"{fingerprint([decided, found.whom, found.batch])}.parquet"
+        file = self.folder / f"{fingerprint([decided, [*found.whom], found.batch])}.parquet"
         seal = file.with_suffix(".seal")
         whole = (
             file.is_file() and seal.is_file() and seal.read_bytes() == file_digest(file).encode()

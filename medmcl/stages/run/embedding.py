@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
 
-from medmcl.core.config import fingerprint
 from medmcl.core.contracts import Adapter, RecordRef, TakesWhole
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.findings import counted
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("medmcl")
 MODEL_BATCH = 32
 """Records of a published model that are encoded at once; they may be cut into windows."""
+_ROWS = "\0rows"
 MARKED = 64
 """Records, spread evenly, by whose files vectors tell the cohort that they are of."""
 
@@ -105,14 +107,20 @@ class Embedding:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of all that decides its numbers."""
-        return fingerprint({**self.provenance, "of": [*self.whom, self.batch]})
+        """Hash of all that decides its numbers: `fingerprint` of it, but not all of it at once."""
+        said = json.dumps({**self.provenance, "of": [_ROWS]}, sort_keys=True, default=str)
+        before, after = said.split(json.dumps(_ROWS))
+        digest, left = hashlib.blake2b(before.encode(), digest_size=8), iter(self.whom)
+        while some := [*islice(left, ROWS_AT_ONCE)]:
+            digest.update(f"{json.dumps(some)[1:-1]}, ".encode())
+        digest.update(f"{self.batch}{after}".encode())
+        return digest.hexdigest()
 
     @property
-    def whom(self) -> list[Any]:
+    def whom(self) -> Iterable[Any]:
         """Which rows the table has, and what stands for each."""
         index = self.prepared.cohort.records[self.modality].index
-        return [*map(str, index), *map(int, self.records)]
+        return chain(map(str, index), map(int, self.records))
 
     @cached_property
     def faults(self) -> Mapping[str, str]:

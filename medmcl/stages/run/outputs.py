@@ -28,7 +28,7 @@ REPORT = ("report.html", "appendix.html", "report.json", "results.csv")
 _SUFFIXES = (".csv", ".html", ".json", ".md")
 """Of all files of a report but its record, which an evaluation that was refused leaves."""
 _SHOWN = 5
-ROWS_AT_ONCE = 2**15
+ROWS_AT_ONCE = 2**12
 """Rows of parquet that are held until they are written."""
 
 
@@ -149,13 +149,18 @@ def _write_parquet(parts: Iterable[pd.DataFrame], path: Path) -> None:
         writer = None
         for part in parts:
             let_go()  # what was held while it was made
-            cells = pa.Table.from_pandas(part.reset_index(), preserve_index=False)
+            frame = part.reset_index()
+            if writer is not None:
+                frame.attrs = {}  # pandas copies them with each column
+            cells = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
             if writer is None:
                 said = {"PANDAS_ATTRS": json.dumps(part.attrs)} if part.attrs else {}
                 schema = cells.schema.with_metadata({**cells.schema.metadata, **said})
-                writer = closing.enter_context(ParquetWriter(path, schema))
+                repeat = [one.name for one in schema if not pa.types.is_float32(one.type)]
+                writer = closing.enter_context(ParquetWriter(path, schema, use_dictionary=repeat))
             writer.write_table(cells, ROWS_AT_ONCE)
-            del part, cells  # before the next is made
+            del part, frame, cells  # before the next is made
+            let_go()
 
 
 def said_beside(path: Path) -> dict[str, Any]:

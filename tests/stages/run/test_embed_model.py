@@ -20,6 +20,7 @@ from small_encoder import weights_of
 
 import medmcl
 from medmcl import models
+from medmcl.core.config import fingerprint
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
 from medmcl.data.loading import shared_work
 from medmcl.encoders.published.card import split_model
@@ -218,6 +219,14 @@ def test_killed_and_resumed_is_the_same_as_never_killed(cohort, file, whole, tmp
     embed(cohort, file, tmp_path / "f.parquet", resume=True)
     assert len(begun) == 10
     assert (tmp_path / "f.parquet").read_bytes() == whole.read_bytes()
+
+
+def test_parts_of_earlier_versions_are_gone_on_with(cohort, file, tmp_path, monkeypatch):
+    model = f"turgut_ecg:global_pool:{file}"
+    found = embedding.embedding_of_model(model, cohort, beside=tmp_path, device="cpu")
+    monkeypatch.setattr(embedding, "ROWS_AT_ONCE", 7)
+    them = [*found.prepared.cohort.records["ecg"].index, *range(24)]
+    assert found.identity == fingerprint({**found.provenance, "of": [*them, found.batch]})
 
 
 def test_parts_that_do_not_say_whose_they_are_are_named(cohort, file, tmp_path):

@@ -1,9 +1,12 @@
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from medmcl.core.errors import ArtefactError
 from medmcl.stages.run.outputs import (
     REPORT,
+    ROWS_AT_ONCE,
     claim_file,
     claim_report_folder,
     claim_table,
@@ -60,6 +63,29 @@ def test_a_table_is_written_in_the_format_that_its_suffix_says(suffix, tmp_path)
     assert [one.name for one in path.parent.iterdir()] == [path.name]
     with pytest.raises(ArtefactError, match="--overwrite"):
         claim_table(path, overwrite=False)
+
+
+def test_vectors_are_written_some_rows_at_a_time_and_as_they_are(tmp_path):
+    drawn = np.random.default_rng(0).normal(size=(10_000, 3)).astype(np.float32)
+    drawn[7] = np.nan
+    table = pd.DataFrame(drawn, columns=["e0", "e1", "e2"]).assign(quality="ok")
+    table.index = pd.Index([f"r{row}" for row in range(len(table))], name="record")
+    table.attrs["medmcl"] = {"made_by": "me"}
+    pieces = [table.iloc[first : first + ROWS_AT_ONCE] for first in range(0, 10_000, ROWS_AT_ONCE)]
+    write_table(iter(pieces), tmp_path / "e.parquet")
+    write_table(table, tmp_path / "whole.parquet")
+    back = pd.read_parquet(tmp_path / "e.parquet")
+    pd.testing.assert_frame_equal(back, table.reset_index(), check_exact=True)
+    assert back.attrs == table.attrs
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "whole.parquet"), back)
+    about = pq.read_metadata(tmp_path / "e.parquet")
+    assert [about.row_group(n).num_rows for n in range(about.num_row_groups)] == [4096, 4096, 1808]
+    codes = {
+        about.row_group(0).column(n).path_in_schema: about.row_group(0).column(n).encodings
+        for n in range(about.num_columns)
+    }
+    assert "RLE_DICTIONARY" in codes["quality"]
+    assert "RLE_DICTIONARY" not in codes["e0"]  # it took half as much again
 
 
 @pytest.mark.parametrize("name", ["e.xlsx", "e", "e.csv.gz"])
