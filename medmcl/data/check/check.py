@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.extensions import ExtensionArray
 
 from medmcl.core import members
 from medmcl.core.config import nearest
@@ -32,6 +33,7 @@ from medmcl.data.check.lost_by_outcome import lacking_splits, losses, told, unev
 from medmcl.data.check.overview import (
     Overview,
     RecordCount,
+    as_index,
     count_labels,
     count_records,
     count_subjects,
@@ -39,6 +41,7 @@ from medmcl.data.check.overview import (
     kinds_of_columns,
     look_for_room,
     look_for_scant,
+    subject_numbers,
 )
 from medmcl.data.cohort.cohort import Cohort, load_cohort
 from medmcl.data.cohort.locate import how_to_get
@@ -226,7 +229,7 @@ class _Modality:
     @cached_property
     def places(self) -> Any:
         """The records that are read."""
-        return self.cohort.records[self.name]["place"].array[self.rows]
+        return self.cohort.records[self.name]["place"].array[as_index(self.rows)]
 
     @property
     def where(self) -> str:
@@ -240,8 +243,8 @@ class _Modality:
         cohort, name, rows, places = self.cohort, self.name, self.rows, self.places
         findings = self._accepted()
         read = self._read(progress, parts)
-        subjects = cohort.records[name]["subject"].to_numpy(object)[rows]
-        sides = cohort.sides(name)[rows]
+        subjects = cohort.records[name]["subject"].to_numpy(object)[as_index(rows)]
+        sides = cohort.sides(name)[as_index(rows)]
         digests = read.digests.copy() if read.bad else read.digests
         digests[read.bad] = b""
 
@@ -369,8 +372,8 @@ class _Modality:
         has = records.notna() & ~records.isin(left_out)
         if not has.any():  # said of its records
             return []
-        splits, subjects = (samples[one].to_numpy(object) for one in ("split", "subject"))
-        found = lacking_splits(has.to_numpy(), splits, subjects)
+        subjects = subject_numbers(self.cohort, samples["subject"])
+        found = lacking_splits(has.to_numpy(), samples["split"].to_numpy(object), subjects)
         return [
             self._absent(said, is_error=self.wanted and split == SPLITS[0])
             for split, said in found.items()
@@ -650,32 +653,31 @@ def _told_by_cells(cohort: Cohort, task_name: str, own: set[str]) -> list[Findin
     targets = cohort.targets(task_name) if task_name in cohort.usable_tasks else None
     if targets is None or targets.kind not in ("binary", "multilabel", "survival"):
         return []
-    subjects = cohort.samples["subject"].to_numpy(object)
+    whose = subject_numbers(cohort, cohort.samples["subject"])
     shown = {name for spec in cohort.spec.modalities.values() for name in spec.cell_columns} - own
     inputs = cohort.subjects[[one for one in cohort.subjects if one in shown]]
-    rows = inputs.index.get_indexer(pd.Index(subjects, dtype=object))
     findings = []
     for number, label in enumerate(targets.columns):
         if targets.kind == "survival" and label != "event":
             continue
         known, has = targets.known[:, number], targets.values[:, number] > 0
-        if min((known & has).sum(), (known & ~has).sum()) < FEW_EACH:
+        sides = whose[known & has], whose[known & ~has]
+        if min(map(len, sides)) < FEW_EACH:
             continue
         for name, spec in cohort.spec.modalities.items():
             for column in spec.cell_columns:
                 if column not in inputs:
                     continue
-                cells = inputs[column].take(rows)
-                filled = cells.notna().to_numpy()
+                both = [inputs[column].array.take(rows) for rows in sides]
                 let_go()
-                with_it, without = filled[known & has].mean(), filled[known & ~has].mean()
+                with_it, without = ((~cells.isna()).mean() for cells in both)
                 if abs(with_it - without) >= NEARLY_ALL:
                     what = (
                         f"whether {column} of '{name}' is filled tells the outcome: it is in "
                         f"{100 * with_it:.0f} % of those with it and {100 * without:.0f} % of "
                         "others"
                     )
-                elif _share_no_value(cells[known & has], cells[known & ~has]):
+                elif _share_no_value(*both):
                     what = (
                         f"{column} of '{name}' alone tells the outcome: no value of it is found "
                         "both among those with the outcome and among others, or between the two"
@@ -687,17 +689,25 @@ def _told_by_cells(cohort: Cohort, task_name: str, own: set[str]) -> list[Findin
     return findings
 
 
-def _share_no_value(one: pd.Series, other: pd.Series) -> bool:
+def _share_no_value(one: ExtensionArray, other: ExtensionArray) -> bool:
     """Whether numbers of two groups lie apart from each other, or texts of them all differ."""
-    one, other = one.dropna(), other.dropna()
-    if min(len(one), len(other)) < APART_EACH:
+    filled = [cells[~cells.isna()] for cells in (one, other)]
+    if min(map(len, filled)) < APART_EACH:
         return False
-    numbers = [pd.to_numeric(part, errors="coerce") for part in (one, other)]
+    parts = [_each_text_once(cells) for cells in filled]
+    numbers = [pd.to_numeric(part, errors="coerce") for part in parts]
     if not any(part.isna().any() for part in numbers):
         a, b = numbers
         return bool(a.max() < b.min() or b.max() < a.min())
-    levels = [set(part.astype(str)) for part in (one, other)]
+    levels = [set(part.astype(str)) for part in parts]
     return sum(map(len, levels)) <= MOST_LEVELS and not levels[0] & levels[1]
+
+
+def _each_text_once(cells: ExtensionArray) -> pd.Series:
+    """Cells as they are, but of texts, which take many times as much as a number, each once."""
+    if all(type(cell) is str for cell in cells):
+        return pd.Series([*{*cells}], dtype=object)
+    return pd.Series(cells, copy=False)
 
 
 def _unknown_tellers(cohort: Cohort, task: str, known: Iterable[object]) -> list[Finding]:

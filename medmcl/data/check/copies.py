@@ -180,9 +180,7 @@ def same_rows(
         digests: Digest of each; empty if it cannot be used. (N,) bytes
     """
     groups: dict[bytes, dict[str, int]] = {}
-    ordered = np.sort(digests)
-    again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    for row in np.flatnonzero(np.isin(digests, again[again != b""])).tolist():
+    for row in _repeated(digests):
         groups.setdefault(digests[row], {}).setdefault(subjects[row], row)
     alike = [list(group.values()) for group in groups.values() if len(group) > 1]
     shared = [rows for rows in alike if _is_telling(places[rows[0]])]
@@ -210,6 +208,18 @@ def same_rows(
             f"{fix}{good}",
         )
     ]
+
+
+def _repeated(digests: np.ndarray) -> list[int]:
+    """Rows whose digest is that of another row, too; looked for among those that begin alike."""
+    found = []
+    begins = digests.astype("S1")
+    for first in np.unique(begins[begins != b""]):
+        rows = np.flatnonzero(begins == first)
+        rows = rows[np.argsort(digests[rows], kind="stable")]
+        alike = digests[rows[1:]] == digests[rows[:-1]]
+        found += rows[np.r_[False, alike] | np.r_[alike, False]].tolist()
+    return sorted(found)
 
 
 def _is_telling(place: RecordRef) -> bool:

@@ -157,13 +157,20 @@ CONSEQUENCES = {
 """Split to what follows where nobody of it has a modality."""
 
 
+def people(subjects: np.ndarray, rows: np.ndarray) -> int:
+    """Count the different subjects, (N,) int from 0, among some samples, (N,) bool."""
+    found = np.zeros(subjects.max(initial=-1) + 1, dtype=bool)
+    found[subjects[rows]] = True
+    return int(found.sum())
+
+
 def lacking_splits(has: np.ndarray, splits: np.ndarray, subjects: np.ndarray) -> dict[str, str]:
     """Give the splits of which no subject has a modality, each with a sentence of counts.
 
     Args:
         has: Samples that have it. (N,) bool
         splits: Split of each. (N,)
-        subjects: Subject of each. (N,)
+        subjects: Subject of each, as a number from 0. (N,) int
 
     Returns:
         Split to ``no subject of the tuning split has it (train 120 of 120, tuning 0 of 40, …)``,
@@ -173,7 +180,7 @@ def lacking_splits(has: np.ndarray, splits: np.ndarray, subjects: np.ndarray) ->
     for split in SPLITS:
         here = splits == split
         if here.any():
-            counts[split] = len(set(subjects[here & has])), len(set(subjects[here]))
+            counts[split] = people(subjects, here & has), people(subjects, here)
     told = ", ".join(f"{split} {some:,} of {every:,}" for split, (some, every) in counts.items())
     return {
         split: f"no subject of the {split} split has it ({told}){CONSEQUENCES[split]}"

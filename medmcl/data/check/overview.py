@@ -15,7 +15,7 @@ from medmcl.core.limits import free_memory
 from medmcl.core.suppression import few
 from medmcl.core.targets import Targets
 from medmcl.core.writing import free_bytes, size
-from medmcl.data.check.lost_by_outcome import outcomes_of
+from medmcl.data.check.lost_by_outcome import outcomes_of, people
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.spec import SITE
 from medmcl.data.cohort.splits import SPLITS
@@ -200,9 +200,9 @@ def _label_row(one: LabelCount) -> tuple[str, ...]:
     return (one.name, *(f"{_number(some)} of {_number(known)}" for some, known in shares), note)
 
 
-def people(subjects: np.ndarray, splits: np.ndarray, rows: np.ndarray) -> tuple[int, ...]:
-    """Count the different subjects among some rows, by split."""
-    return tuple(len(pd.unique(subjects[rows & (splits == split)])) for split in SPLITS)
+def subject_numbers(cohort: Cohort, subjects: pd.Series) -> np.ndarray:
+    """Give the row of ``cohort.subjects`` of some subjects, (N,) int64."""
+    return cohort.subjects.index.get_indexer(pd.Index(subjects, dtype=object))
 
 
 def count_subjects(cohort: Cohort) -> tuple[int, ...]:
@@ -262,6 +262,11 @@ def _taken_memory() -> int:
     return most if sys.platform == "darwin" else 1024 * most
 
 
+def as_index(rows: Sequence[int]) -> slice | Sequence[int]:
+    """What takes some rows of an array; all of them without a copy."""
+    return slice(rows.start, rows.stop) if isinstance(rows, range) and rows.step == 1 else rows
+
+
 def count_records(
     cohort: Cohort, name: str, rows: Sequence[int], bad: set[int], held: int = 0, cached: int = 0
 ) -> RecordCount:
@@ -275,15 +280,17 @@ def count_records(
         held: Bytes of the largest as read.
         cached: Bytes of all as prepared.
     """
-    owners = pd.Index(cohort.records[name]["subject"].to_numpy(object), dtype=object)
-    good = ~np.isin(rows, [*bad])
-    sides = cohort.sides(name)[rows][good]
+    owners = subject_numbers(cohort, cohort.records[name]["subject"])
+    absent = len(cohort.subjects) - people(owners, np.ones(len(owners), dtype=bool))
+    del owners
+    good = np.isin(rows, [*bad], invert=True) if bad else np.ones(len(rows), dtype=bool)
+    sides = cohort.sides(name)[as_index(rows)]
     return RecordCount(
         modality=name,
         read=len(rows),
-        usable=tuple(int((sides == split).sum()) for split in SPLITS),
+        usable=tuple(int((good & (sides == split)).sum()) for split in SPLITS),
         faulty=int((~good).sum()),
-        absent=len(cohort.subjects) - len(np.unique(cohort.subjects.index.get_indexer(owners))),
+        absent=absent,
         held=held,
         cached=cached,
     )
@@ -298,16 +305,19 @@ def count_labels(cohort: Cohort, names: Iterable[str]) -> tuple[LabelCount, ...]
 
 
 def _labels(cohort: Cohort, targets: Targets) -> list[LabelCount]:
-    subjects = cohort.samples["subject"].to_numpy(object)
+    subjects = subject_numbers(cohort, cohort.samples["subject"])
     splits = cohort.samples["split"].to_numpy(object)
+
+    def by_split(rows: np.ndarray) -> tuple[int, ...]:
+        return tuple(people(subjects, rows & (splits == split)) for split in SPLITS)
+
     found = []
     for label, known, positive in outcomes_of(targets):
-        total = people(subjects, splits, known)
+        total = by_split(known)
         if positive is None:
             found.append(LabelCount(targets.name, label, targets.kind, total))
             continue
-        having = people(subjects, splits, known & positive)
-        lacking = people(subjects, splits, known & ~positive)
+        having, lacking = by_split(known & positive), by_split(known & ~positive)
         found.append(LabelCount(targets.name, label, targets.kind, total, having, lacking))
     return found
 

@@ -48,7 +48,7 @@ from medmcl.modalities.outside import (
     said_of,
 )
 
-_AT_ONCE = 2**13
+_AT_ONCE = 2**12
 """Rows of a table that are looked at together."""
 TOGETHER, ROWS_TOGETHER = 200, 5000
 """So many records of a modality, or rows of a table, are also judged together."""
@@ -240,17 +240,20 @@ class Looked:
 
 def look(adapter: Adapter, places: PlaceArray) -> Looked:
     """Give what is known of rows of a table without reading each; no digest where it must be."""
-    found, held = [np.zeros(0, "S16")], 0
+    found, held = np.zeros(len(places), "S16"), 0
     longest = -1.0
     for start in range(0, len(places), _AT_ONCE):
         part = places[start : start + _AT_ONCE]
         cells = part.cells if isinstance(adapter, LooksAtRows) else None
         if cells is None:
-            found.append(np.zeros(len(part), "S"))
             continue
         with blamed(adapter, "look"):
             digests = cast(LooksAtRows, adapter).look(cells)
-        found.append(np.array([one.encode() for one in digests]))
+            told = np.array([one.encode() for one in digests])
+            found = found.astype(
+                max(found.dtype, told.dtype, key=lambda one: one.itemsize), copy=False
+            )
+            found[start : start + _AT_ONCE] = told
         texts = cells.select_dtypes(exclude=["number", "bool"])
         length = sum((texts[one].astype("str").str.len().fillna(0) for one in texts),
                       np.zeros(len(cells)))  # fmt: skip
@@ -258,7 +261,7 @@ def look(adapter: Adapter, places: PlaceArray) -> Looked:
             longest, row = length.max(), int(length.argmax())
             held = held_bytes(adapter.read(part[row])) if digests[row] else 0
         let_go()
-    return Looked(np.concatenate(found), held)
+    return Looked(found, held)
 
 
 def good_records(adapter: Adapter, places: Iterable[RecordRef]) -> Iterator[tuple[RecordRef, Any]]:

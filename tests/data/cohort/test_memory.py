@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tracemalloc
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import medmcl
 from benchmarks.engine.scale import write_cohort
 from medmcl.data.check.check import check_cohort
+from medmcl.data.loading import reading
 
 FEW, MANY = 2_000, 22_000
 STEPS = {"opening": (medmcl.open_cohort, 500), "check": (check_cohort, 500)}
@@ -54,3 +56,15 @@ def test_a_person_takes_no_more_than_what_must_be_held(name, cohorts):
     with get_context("spawn").Pool(1) as fresh:  # heaps of other tests have room, and holes
         growth = fresh.apply(grown, (name, cohorts))
     assert growth < STEPS[name][1] * (MANY - FEW)
+
+
+def test_check_takes_little_beside_an_open_cohort(cohorts, monkeypatch):
+    monkeypatch.setattr(reading, "_AT_ONCE", 256)
+    taken = {}
+    for people in (40, FEW, MANY):
+        cohort = medmcl.open_cohort(cohorts[people])
+        tracemalloc.start()
+        check_cohort(cohort)
+        taken[people] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert taken[MANY] - taken[FEW] < 70 * (MANY - FEW)  # it was 98, and is 49
