@@ -35,7 +35,7 @@ from medmcl.data.loading.shared_work import claim
 from medmcl.data.tables.mapped import leaves
 from medmcl.data.tables.wide_cells import WideCells
 
-MAPPED = 8 * 2**20
+MAPPED = 2 * 2**20
 """Bytes of rows that are read of a mapped file before its pages leave this process."""
 
 

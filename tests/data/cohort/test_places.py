@@ -91,3 +91,15 @@ def test_words_of_a_table_are_held_once():
     assert np.shares_memory(natives(words), words.to_numpy())
     assert [*natives(words)] == [*natives(words.astype("str"))] == ["a", None, "b"]
     assert natives(pd.Series(["a", np.nan, 1], dtype=object)) == ["a", None, 1]
+
+
+def test_pages_leave_once_rows_that_lie_elsewhere_are_told(monkeypatch):
+    """Two hundred rows from all over a table kept all its pages in the process."""
+    left = []
+    monkeypatch.setattr("medmcl.data.cohort.places.leave", lambda: left.append(1))
+    many = 5 * 2**13
+    frame = pd.DataFrame({"age": np.arange(many, dtype=float)})
+    ids = np.arange(many).astype(str).astype(object)
+    rows = PlaceArray(TableRows(frame, ["age"], ids, ids, no_paths, ("/",)), np.arange(many))
+    assert [rows[row].values["age"] for row in range(5, many, 2**11)] == [*range(5, many, 2**11)]
+    assert len(left) == 4
