@@ -473,12 +473,16 @@ def in_order(
 ) -> Prepared:
     """Give prepared records in the order of a cohort's samples; see `Prepared` for the rest."""
     numbers = {name: _numbers(cohort, name, one.usable) for name, one in stored.items()}
+    whose, ids = (
+        one.to_numpy(object) for one in (cohort.samples["subject"], cohort.subjects.index)
+    )
+    is_each_once = np.array_equal(whose, ids)
     return Prepared(
         cohort=cohort,
         adapters=adapters,
         samples=cohort.samples,
         splits=cohort.samples["split"].to_numpy(object),
-        subjects=pd.factorize(cohort.samples["subject"])[0].astype(np.int64),
+        subjects=np.arange(len(ids)) if is_each_once else pd.factorize(whose)[0].astype(np.int64),
         present={name: one >= 0 for name, one in numbers.items()},
         excluded=list(excluded),
         warnings=[
@@ -674,8 +678,7 @@ def _refuse_records(cohort: Cohort, findings: list[Finding], lost: list[str]) ->
 def _numbers(cohort: Cohort, name: str, usable: np.ndarray) -> np.ndarray:
     """Number of each sample's record; -1 where there is none that can be used."""
     ids = cohort.records[name].index
-    position = pd.Series(np.arange(len(ids)), index=ids)
-    rows = position.reindex(cohort.samples[name]).fillna(-1).to_numpy(np.int64)
-    if not len(ids):
-        return rows
-    return np.where((rows >= 0) & usable[np.maximum(rows, 0)], rows, -1)
+    rows = ids.get_indexer(pd.Index(cohort.samples[name], dtype=object))
+    if len(ids):
+        rows[~usable[rows]] = -1
+    return rows

@@ -47,7 +47,7 @@ def stand_in(cohort: Cohort, inputs: Mapping[str, Mapping[str, Any]]) -> Prepare
         stored[name] = Stored(
             rows=np.broadcast_to(rows[0], (count, *rows[0].shape)),
             usable=np.ones(count, dtype=bool),
-            digests=np.arange(count).astype("S"),
+            digests=np.arange(count).astype(f"S{len(str(count))}"),
             findings={},
         )
     return in_order(cohort, adapters, stored, partly=frozenset(partly))
