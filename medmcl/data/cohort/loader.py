@@ -134,7 +134,11 @@ class Opening:
         frame, index = samples
         shown = table.frame.copy(deep=False)
         shown["split"] = split.reindex(shown.index)
-        shown[SITE] = None if site is None else site.reindex(shown.index)
+        shown[SITE] = (
+            np.broadcast_to(np.array(None), len(shown))
+            if site is None
+            else site.reindex(shown.index)
+        )
         opened = Opened(
             fingerprint=self._fingerprint(tree),
             subjects=shown,
@@ -351,7 +355,8 @@ class Opening:
             splits = stand_in_splits(table, ids, keys.split)
             self.spec = replace(self.spec, left_out=self.spec.left_out | {"subjects.split"})
         lines = np.flatnonzero(rows) + 1
-        split, findings = subject_splits(ids[rows], splits[rows], lines)
+        of = slice(None) if rows.all() else rows  # then what is made of them shares them
+        split, findings = subject_splits(ids[of], splits[of], lines)
         self.findings += findings
         if split.isna().any():
             split = split.dropna()

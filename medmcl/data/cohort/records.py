@@ -24,6 +24,7 @@ from medmcl.data.expressions.spellings import other_spellings
 from medmcl.data.expressions.syntax import columns_of
 from medmcl.data.tables.files import Table, dates, missing_column, texts
 from medmcl.data.tables.lost_zeros import refuse_lost_zeros
+from medmcl.data.tables.mapped import leave
 from medmcl.data.tables.subject_rows import SubjectTable, VaryingError
 from medmcl.modalities import packed_readers
 
@@ -315,7 +316,11 @@ def present(
                 _left_out(field, f"{counted(unknown, 'row')} of which `present` is unknown")
             )
     if spec.cell_columns:
-        has &= table[spec.cell_columns].notna().any(axis=1).to_numpy()
+        some = np.zeros(len(table), bool)
+        for name in spec.cell_columns:
+            some |= table[name].notna().to_numpy()
+            leave()
+        has &= some
     for name in dict.fromkeys([*spec.needed_columns, *path_columns(spec)]):
         has &= table[name].notna().to_numpy()
     return has

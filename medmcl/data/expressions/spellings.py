@@ -10,6 +10,7 @@ import pandas as pd
 
 from medmcl.core.findings import first_of
 from medmcl.data.expressions.syntax import columns_of, parse_expression
+from medmcl.data.tables.repeated_words import is_repeated
 
 
 def other_spellings(text: str, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -34,8 +35,10 @@ def other_spellings(text: str, table: pd.DataFrame) -> Iterator[tuple[str, str]]
         if not words:
             return
     for column in columns_of(text, table.columns):
-        texts = table[column] if table[column].dtype == object else pd.Series(dtype=object)
-        cells = {one: n for one, n in texts.value_counts().items() if isinstance(one, str)}
+        cells: dict[str, int] = {}
+        if table[column].dtype == object or is_repeated(table[column]):
+            held = pd.Series(table[column].to_numpy(object)).value_counts()
+            cells = {one: n for one, n in held.items() if isinstance(one, str)}
         keys = {one: " ".join(one.casefold().split()) for one in (*words, *cells)}
         same = Counter(keys[one] for one in words or cells)
         odd = [one for one in cells if same[keys[one]] > (not words) and one not in words]

@@ -34,6 +34,7 @@ from medmcl.data.tables.lost_zeros import PARTS, refuse_lost_zeros
 from medmcl.data.tables.mapped import let_go
 from medmcl.data.tables.patterns import find_files, is_pattern, named_parts
 from medmcl.data.tables.plain_numbers import LEADING_ZERO, plain_numbers, with_numbers
+from medmcl.data.tables.repeated_words import Words, is_repeated, repeated
 from medmcl.data.tables.small_files import small_rows
 from medmcl.data.tables.spreadsheet import holds_shielded, unshielded_table
 from medmcl.data.tables.wide_cells import WIDE
@@ -99,7 +100,7 @@ def _rewritten(column: pd.Series) -> pd.Series:
 
 _BLOCK = 2**20
 _MOST_NOTED = 20
-_ROWS_AT_ONCE = 2**13 - 64
+_ROWS_AT_ONCE = 2**11 - 16
 _LOOKED_AT = 2**14
 _INTEGER = r"[-+]?\d{1,18}"
 _EXACT = 2.0**53
@@ -295,16 +296,24 @@ def join(left: Table, right: Table, on: Mapping[str, str]) -> Table:
 
 
 def texts(column: pd.Series) -> np.ndarray:
-    """Give cells as text, None where missing; whole numbers without ``.0``. (N,) object."""
+    """Give cells as text, None where missing; whole numbers without ``.0``. (N,) object.
+
+    Of cells that are so already no copy is made.
+    """
+    if is_repeated(column):
+        each = [*map(as_text, column.cat.categories), None]
+        return np.array(each, dtype=object)[column.cat.codes]  # -1, none, is the last
+    if column.dtype == object:
+        cells = column.to_numpy()
+        if all(cell is None or (type(cell) is str and cell.strip() is cell) for cell in cells):
+            return cells
     result = np.full(len(column), None, dtype=object)
     known = column.notna().to_numpy()
     if isinstance(column.dtype, pd.StringDtype):
         number, words = pd.factorize(column[known])  # codes repeat: each text is held once
         result[known] = pd.Series(words).str.strip().to_numpy(object)[number]
     else:
-        cells = column[known].to_numpy(object)
-        plain = pd.api.types.infer_dtype(cells, skipna=False) == "string"
-        result[known] = [cell.strip() for cell in cells] if plain else [*map(as_text, cells)]
+        result[known] = [*map(as_text, column[known].to_numpy(object))]
     return result
 
 
@@ -325,6 +334,8 @@ def native(cell: Any) -> Any:
 
 def natives(column: pd.Series) -> Sequence[Any] | np.ndarray:
     """Give the cells of a column as `native` does."""
+    if is_repeated(column):
+        return Words(column)
     if column.dtype == object:
         cells = column.to_numpy()
         if all(cell is None or type(cell) is str for cell in cells):
@@ -434,8 +445,9 @@ def tidy(
     done = set(plain.columns) if wide else set()
     found: dict[str, Any] = {str(name): one for name, one in frame.items() if name not in done}
     del frame  # the text of a column goes as its numbers come
-    unclear = [n for n, one in found.items() if n not in text and not _is_clear(one)]
-    words = [name for name in found if name in text]  # they become objects: once most text is gone
+    told = {name for name, one in found.items() if name in text or is_repeated(one)}
+    unclear = [n for n, one in found.items() if n not in told and not _is_clear(one)]
+    words = [n for n in found if n in told]  # of text objects are made: once most text is gone
     for name, numbers in plain_numbers(found, unclear):
         if numbers is None or (name in ids and isinstance(numbers, np.ndarray)):
             words.append(name)
@@ -464,13 +476,15 @@ def _tidy_column(column: pd.Series) -> pd.Series:
     if _is_clear(column):
         return column
     some = column.head(_LOOKED_AT)
-    if isinstance(column.dtype, pd.StringDtype) and 2 * some.nunique() < len(some):
+    several = isinstance(column.dtype, pd.StringDtype) and 2 * some.nunique() < len(some)
+    if several or is_repeated(column):
         # what a column is, its distinct cells tell
         codes, distinct = pd.factorize(column)
-        if 2 * len(distinct) < len(column):
-            spread = _tidy_column(pd.Series(distinct, name=column.name)).reindex(codes)
-            spread = spread.set_axis(column.index)
-            return spread.where(spread.notna(), None) if spread.dtype == object else spread
+        if 2 * len(distinct) < len(column) or is_repeated(column):
+            told = _tidy_column(pd.Series(np.asarray(distinct, dtype=object), name=column.name))
+            if told.dtype != object:
+                return told.reindex(codes).set_axis(column.index)
+            return repeated(codes, told).set_axis(column.index)
     given = column[column.notna()]
     is_text = isinstance(given.dtype, pd.StringDtype) or pd.api.types.infer_dtype(given) == "string"
     given = given.str.strip() if is_text else given.map(_cell_text)
@@ -481,10 +495,13 @@ def _tidy_column(column: pd.Series) -> pd.Series:
     if number is not None:
         return number.reindex(column.index)
     spread = given.reindex(column.index).astype(object)
-    return spread.where(spread.notna(), None)
+    return spread.where(spread.notna(), None) if spread.hasnans else spread
 
 
 def _text_column(column: pd.Series) -> pd.Series:
+    if is_repeated(column):
+        words = pd.Series([as_text(one) or None for one in column.cat.categories], dtype=object)
+        return repeated(column.cat.codes.to_numpy(), words)
     cells = pd.Series(texts(column), dtype=object)
     return cells.where(cells != "", None)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.data.tables.mapped import let_go, unnamed
+from medmcl.data.tables.repeated_words import Gathered
 from medmcl.data.tables.wide_cells import WIDE
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def with_numbers(
         in some pieces and text in others, or of whole numbers that no float64 holds.
     """
     columns: dict[str, pd.Series] = {}
-    texts: dict[str, list[pd.Series]] = {}
+    texts: dict[str, Gathered] = {}
     numbers: dict[str, np.ndarray] = {}
     spoken, broken = set(), set()  # columns with words, with fractions
     count = 0
@@ -79,7 +80,7 @@ def with_numbers(
         numbers = numbers if start else _begun(told, most)
         for name, cells in columns.items():
             if (own := told.get(name)) is None:
-                texts.setdefault(name, []).append(cells)
+                texts.setdefault(name, Gathered()).add(cells)
                 spoken |= {name} if cells.notna().any() else set()
                 continue
             if isinstance(own, np.ndarray):
@@ -99,7 +100,7 @@ def with_numbers(
             found[name] = own if name in broken else _whole(own)
             own.flags.writeable = False  # what is mapped is one for all forks
         else:
-            found[name] = pd.concat(texts.pop(name), ignore_index=True)
+            found[name] = texts.pop(name).column()
     return pd.DataFrame(found, copy=len(found) >= WIDE) if found else None
 
 
