@@ -39,7 +39,8 @@ class Cohort(Opened):
         root: Folder that paths start from.
         fingerprint: Hash of what cohort.yaml says and of the bytes of its tables; of shards and
             folders of images, of the rows that they are read as.
-        subjects: Indexed by subject id: ``split``, `SITE` and the columns of the table.
+        subjects: Indexed by subject id: ``split``, `SITE` and the columns of the table; text that
+            repeats as categories.
         records: Modality to its records, indexed by record id: ``subject, date, place``.
         samples: One row a sample: ``sample, subject, split`` and the record of each modality
             (None where absent). The row number is the sample's number everywhere.

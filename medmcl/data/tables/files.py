@@ -117,7 +117,8 @@ class Table:
     """A table that was read.
 
     Attributes:
-        frame: Its rows; numbers, booleans or text with missing cells.
+        frame: Its rows; numbers, booleans or text with missing cells, text that repeats as
+            categories.
         where: What messages call it.
         files: The files it came from, for the fingerprint.
         listed: Whether its rows list files (shards, a folder): the fingerprint takes the rows.
