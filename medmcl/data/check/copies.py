@@ -197,14 +197,17 @@ def same_rows(
     parted = sum(len(rows) for rows in shared if len({splits[row] for row in rows}) > 1)
     first = " and ".join(subjects[row] for row in shared[0][:2])
     across = f"; {parted:,} of them share it across splits" if parted else ""
-    fix = "find out whether they are one person under two ids, and take the second out of the table"
+    fix = (
+        f"find out whether they (for example {first}) are one person under two ids, and take the "
+        "second out of the table"
+    )
     good = "; scores of people whose copy is in training are too good" if parted else ""
     return [
         cohort_warning(
             "tabular.same_rows",
             f"modalities.{name}",
-            f"{people:,} people have exactly the row of another id, {len(shared):,} different rows "
-            f"(for example {first}); chance would give {chance:.1g} such pairs{across}",
+            f"{people:,} people have exactly the row of another id, {len(shared):,} different rows; "
+            f"chance would give {chance:.1g} such pairs{across}",
             f"{fix}{good}",
         )
     ]

@@ -26,7 +26,7 @@ from medmcl.core.findings import LEAVE_OUT, UNLIKE_TRAINING, Finding, counted
 from medmcl.core.split_guard import SplitGuard
 from medmcl.core.targets import Targets
 from medmcl.core.writing import refuse_full
-from medmcl.data.check.copies import find_copies
+from medmcl.data.check.copies import find_copies, same_rows
 from medmcl.data.check.lost_by_outcome import Loss, losses
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.manifest import listed, refuse
@@ -491,12 +491,23 @@ def in_order(
             for found in (one.shared, *one.findings.values())
             for finding in found
             if finding.level == "warning"
-        ],
+        ]
+        + [found for name in adapters for found in _rows_of_others(cohort, name, stored[name])],
         opened=SPLITS if splits == "all" else tuple(splits),
         stored=stored,
         numbers=numbers,
         partly=partly,
     )
+
+
+def _rows_of_others(cohort: Cohort, name: str, stored: Stored) -> list[Finding]:
+    """Warn of rows of a table that several people share (`same_rows`)."""
+    if not cohort.spec.modalities[name].traits.tabular:
+        return []
+    table = cohort.records[name]
+    subjects = table["subject"].to_numpy(object)
+    digests = np.where(stored.usable, stored.digests, b"")
+    return same_rows(name, table["place"].array, subjects, cohort.sides(name), digests)
 
 
 @dataclass

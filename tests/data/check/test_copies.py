@@ -157,8 +157,12 @@ def test_the_row_of_another_id_is_warned_of_where_that_is_no_chance(tmp_path, mo
     monkeypatch.setattr(reading, "_AT_ONCE", 7)  # rows that are not looked at together
     assert same_rows_of(tmp_path / "pieces", both) == [found]
     assert found.what.startswith("80 people have exactly the row of another id, 40 different rows")
-    assert "for example p000 and zp000" in found.what
+    assert "for example p000 and zp000" in found.fix
     assert "share it across splits" in found.what
+    prepared = prepare(
+        open_cohort(tmp_path / "c"), {"clinic": {}}, cache=tmp_path / "cache", splits="all"
+    )
+    assert found in prepared.warnings  # a run says it, not `check` alone
     assert same_rows_of(tmp_path / "one", table) == []
     assert same_rows_of(tmp_path / "narrow", both.drop(columns="smoker")) == []
     assert same_rows_of(tmp_path / "whole", both.drop(columns="crp").assign(x=1)) == []
