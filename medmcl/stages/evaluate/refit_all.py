@@ -173,7 +173,8 @@ def as_predicted(
 def refit_all(scene: RunScene, stop: StopRequest | None = None) -> Refitted | None:
     """Train every stage of a run anew in each fold; None where that is not asked for.
 
-    What an earlier try has finished is kept.
+    What an earlier try has finished is kept. Where a run has no stage to train, it is done unasked,
+    if it can be: how inputs are read was learned from people whom folds score.
 
     Args:
         scene: Of a finished run and its own cohort; told beforehand what it will cost. Folds are
@@ -186,10 +187,19 @@ def refit_all(scene: RunScene, stop: StopRequest | None = None) -> Refitted | No
         Interrupted: A stop signal came; the fold goes on from there at the next try.
     """
     spec, run = scene.spec, scene.run
-    if spec.folds is None or spec.refit != "all":
+    if spec.folds is None or (spec.refit != "all" and run.trains):
         return None
     cohort = scene.prepared.cohort
-    _refuse(spec, run, cohort, scene.others)
+    hindered = _hindered(spec, run, cohort, scene.others)
+    if hindered and spec.refit == "all":
+        raise hindered
+    if hindered:
+        if spec.covariates is not None:
+            scene.say(
+                f"what stands in for a missing cell of {spec.covariates}, and which levels it has, "
+                f"was learned from train, of whom folds score some: {hindered.what}"
+            )
+        return None
     refuse_ranks(int(os.environ.get("WORLD_SIZE", "1")), spec.name)
     plan = _plan(scene)
     stages = [one for one in run.recipe.stages if one.learns]
@@ -215,7 +225,10 @@ def refit_all(scene: RunScene, stop: StopRequest | None = None) -> Refitted | No
     return Refitted(plan=plan, runs=tuple(made), device=scene.device)
 
 
-def _refuse(spec: EvaluateSpec, run: Run, cohort: Cohort, others: Mapping[str, Run]) -> None:
+def _hindered(
+    spec: EvaluateSpec, run: Run, cohort: Cohort, others: Mapping[str, Run]
+) -> ConfigError | None:
+    """Say why nothing can be made anew in folds; None if it can."""
     reasons = {
         "the cohort is not the one that the run was trained on": (
             run.config.get("cohort_fingerprint") != cohort.fingerprint,
@@ -240,7 +253,8 @@ def _refuse(spec: EvaluateSpec, run: Run, cohort: Cohort, others: Mapping[str, R
     }
     for what, (is_so, way) in reasons.items():
         if is_so:
-            raise ConfigError(what, where=f"{spec.name}.refit", got="refit: all", fix=way)
+            return ConfigError(what, where=f"{spec.name}.refit", got="refit: all", fix=way)
+    return None
 
 
 def _plan(scene: RunScene) -> tuple[Fold, ...]:

@@ -157,7 +157,8 @@ class EvaluateKeys(StageSpec):
     a column of the cohort declares is neither fitted on nor scored in folds."""
     refit: Literal["probe", "all"] = "probe"
     """What each fold makes anew. ``probe``: probes, and only people are scored that no stage has
-    seen. ``all``: every stage, so that everybody can be scored; K x R times the training."""
+    seen. ``all``: every stage, so that everybody can be scored; K x R times the training. Of a
+    recipe that trains nothing how inputs are read is made anew in any case."""
     fold_by: Literal["subject", "site"] = "subject"
     """What a fold is made of: subjects, or whole sites."""
     predictions: bool = False

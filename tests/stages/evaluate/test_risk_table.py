@@ -142,7 +142,8 @@ def test_folds_say_that_predict_applies_another_fit(tmp_path, cache):
         cited = {one["item"]: one["from_this_run"] for one in told["checklist"]}
         assert whole == 150
         for item in ("12a", "16", "20c"):
-            assert "Scored out of fold (5 x 1-fold by subject, probes refitted)" in cited[item]
+            how = "5 x 1-fold by subject, reading and probes refitted"
+            assert f"Scored out of fold ({how})" in cited[item]
             assert "train" not in cited[item]
         assert "People scored: 150" in cited["12a"]
         return well[1], any("medmcl predict" in note for note in notes)
@@ -159,6 +160,25 @@ def test_folds_say_that_predict_applies_another_fit(tmp_path, cache):
     (run.path / "files.json").unlink()  # as of a run that kept none
     medmcl.evaluate(run, folder, out=tmp_path / "bare", device="cpu", overrides=again)
     assert "the run keeps no model of covariates" in beside_the_result(tmp_path / "bare")[0]
+
+
+def test_what_stands_in_for_a_cell_is_not_learned_from_whom_a_fold_scores(tmp_path, cache):
+    table = whas(90)[0]
+    table["bmi"] = table["bmi"].astype(float)
+    table.loc[::3, "bmi"] = np.nan
+    said = []
+    split = medmcl.open_cohort(write_whas(tmp_path / "c", table)).subjects["split"].to_numpy()
+    someone = np.flatnonzero((split == "train") & table["bmi"].notna())[0]
+    for name, bmi in (("a", 25.0), ("b", 2500.0)):
+        table.loc[someone, "bmi"] = bmi
+        keys = {"stages.results.folds": "3 x 1", "stages.results.predictions": True}
+        run = medmcl.pretrain(
+            write_whas(tmp_path / name, table), recipe="risk_table_toy",
+            out=tmp_path / f"run_{name}", device="cpu", overrides=keys,
+        )  # fmt: skip
+        found = pd.read_parquet(run.path / "predictions-results.parquet")
+        said.append(found[found["method"] == "covariates"].groupby("subject")["predicted"].first())
+    assert (said[0] == said[1]).sum() == 29  # all that he was scored with, whose means he is not in
 
 
 def test_refit_all_says_that_a_table_trains_nothing(tmp_path, cache, caplog):
