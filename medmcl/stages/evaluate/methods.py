@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from medmcl.core.errors import CohortError, ConfigError
 from medmcl.core.findings import Finding, counted
@@ -25,6 +26,7 @@ from medmcl.evaluation.models.fusion import Fusion, fuse
 from medmcl.evaluation.models.penalty import plain_probe
 from medmcl.evaluation.models.together import Together, Variant
 from medmcl.evaluation.protocol.evidence import FittedOn
+from medmcl.evaluation.protocol.guard import record_codes
 from medmcl.evaluation.protocol.predicted import Method
 from medmcl.evaluation.protocol.reach import ColumnReach
 from medmcl.evaluation.protocol.results import BESIDE, COVARIATES, MAJORITY
@@ -223,6 +225,7 @@ def _lay_given(found: Sources, scene: RunScene) -> None:
         found.id_columns[name] = laid.id_column
         found.notes += laid.notes
         found.fitted.append(laid.fitted)
+        found.strange += _shared(name, laid.values, laid.present, scene.prepared)
         if not is_frozen:
             continue
         if not isinstance(ranges, ColumnReach):
@@ -238,6 +241,30 @@ def _lay_given(found: Sources, scene: RunScene) -> None:
             )
             told = f"{name}: {far:,} of {counted(have, 'vector')}{said}"
             found.strange.append(Covered(told, f"{name}: most vectors{said}"))
+
+
+def _shared(
+    name: str, vectors: np.ndarray, present: np.ndarray, prepared: Prepared
+) -> list[Covered]:
+    """Say that people have the vector of somebody else: one person under two ids, as a rule."""
+    codes = record_codes(vectors, present)
+    if codes is None:
+        return []
+    known = codes >= 0
+    table = pd.DataFrame({"code": codes, "who": prepared.subjects, "split": prepared.splits})[known]
+    kinds = table.groupby("code")[["who", "split"]].transform("nunique")
+    twice = table[kinds["who"] > 1]
+    if twice.empty:
+        return []
+    said = f"{name}: {{}} people have the vector of another id (one person under two ids?)"
+    across = twice.loc[kinds["split"] > 1, "who"].nunique()
+    good = "; {}of them across splits: such scores are too good" if across else ""
+    return [
+        Covered(
+            said.format(f"{twice['who'].nunique():,}") + good.format(f"{across:,} "),
+            said.format("some") + good.format("some "),
+        )
+    ]
 
 
 def _leave_out_tellers(found: Sources, scene: RunScene, modality: str) -> None:

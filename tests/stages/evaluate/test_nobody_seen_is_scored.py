@@ -719,3 +719,20 @@ def test_vectors_of_people_that_a_probe_was_fitted_on_are_known_elsewhere(tmp_pa
     held = int((open_cohort(home).subjects["split"] == "held_out").sum())
     assert {row.n for row in aurocs(done.results)} == {held}
     assert any("whom the run learned from: not scored" in note for note in done.notes)
+
+
+def test_vectors_that_two_ids_share_are_told_on_the_terminal_and_page_one(tmp_path, caplog):
+    home = write_told(tmp_path / "home", 3)
+    ids = pd.read_csv(home / "people.csv")["pid"]
+    noise = np.random.default_rng(1).normal(size=(len(ids), 12))
+    noise[:30] = noise[30:60]
+    table = pd.DataFrame(noise, columns=[f"v{k}" for k in range(12)]).assign(pid=ids)
+    table.to_csv(tmp_path / "v.csv", index=False)
+    few = {"evaluate.bootstrap_draws": 100, "evaluate.covariates": None}
+    with caplog.at_level("INFO"):
+        medmcl.evaluate(embeddings=tmp_path / "v.csv", cohort=home, out=tmp_path / "run",
+                        device="cpu", overrides=few)  # fmt: skip
+    assert "v: 60 people have the vector of another id" in caplog.text
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "v: some people have the vector of another id" in page
+    assert "60 people have the vector" not in page
