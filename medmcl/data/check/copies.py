@@ -206,8 +206,8 @@ def same_rows(
         cohort_warning(
             "tabular.same_rows",
             f"modalities.{name}",
-            f"{people:,} people have exactly the row of another id, {len(shared):,} different rows; "
-            f"chance would give {chance:.1g} such pairs{across}",
+            f"{people:,} people have exactly the row of another id, {len(shared):,} different "
+            f"rows; chance would give {chance:.1g} such pairs{across}",
             f"{fix}{good}",
         )
     ]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from changed_files import changed_copy
 from golden_numbers import case, golden
 from safetensors.torch import load_file, save_file
 from short_runs import unreported, write_recipe
@@ -49,6 +50,18 @@ SHORT = {
 def squares(tmp_path_factory):
     torch.set_num_threads(1)
     return write_squares(tmp_path_factory.mktemp("squares") / "cohort", people=144, side=48)
+
+
+def test_prompts_under_another_name_than_the_class_are_told_before_training(squares, tmp_path):
+    def of_another_name(tree):
+        tree["prompts"]["colour"]["rose"] = tree["prompts"]["colour"].pop("red")
+
+    changed = changed_copy(squares, tmp_path / "cohort", "cohort.yaml", of_another_name)
+    told = [one for one in medmcl.check(changed) if one.level == "error"]
+    assert "unknown prompts of task colour 'red'" in told[0].what
+    with pytest.raises(ConfigError, match="unknown prompts of task colour 'red'"):
+        medmcl.pretrain(changed, out=tmp_path / "run", overrides=SMALL, device="cpu")
+    assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_colours_are_learned_from_captions(squares, tmp_path):

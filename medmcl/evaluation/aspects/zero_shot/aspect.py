@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from typing_extensions import override
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from medmcl.core.targets import Targets
+    from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.scene import Scene
     from medmcl.evaluation.protocol.evaluation import Found
 
 NAME = "zero-shot"
+T = TypeVar("T")
 
 
 class ZeroShotSpec(OfStage):
@@ -29,6 +32,13 @@ class ZeroShotSpec(OfStage):
     @override
     def modalities(self) -> tuple[str, ...]:
         return self.modality, self.text
+
+    @override
+    def checks_on(self, name: str, cohort: Cohort) -> object:
+        for task, told in cohort.spec.keys.prompts.items():
+            if task in cohort.usable_tasks:
+                _positive(cohort.targets(task), told)
+        return None
 
 
 class ZeroShot(Aspect[ZeroShotSpec]):
@@ -79,8 +89,7 @@ def _scores(spec: ZeroShotSpec, scene: Scene, targets: Targets, pooled: np.ndarr
 
     scale = scene.logit_scale(spec.stage, (spec.modality, spec.text))
     told = scene.texts(spec.stage, spec.text, scene.prepared.cohort.spec.keys.prompts[targets.name])
-    what, names = f"prompts of task {targets.name}", targets.names
-    positive = [lookup(what, str(name), told) for name in names]
+    positive, names = _positive(targets, told), targets.names
     if targets.kind == "multiclass":
         return zero_shot_classes(pooled, positive, logit_scale=scale)
     negative = [
@@ -90,6 +99,19 @@ def _scores(spec: ZeroShotSpec, scene: Scene, targets: Targets, pooled: np.ndarr
         for number, name in enumerate(names)
     ]
     return zero_shot_labels(pooled, positive, negative, logit_scale=scale)
+
+
+def _positive(targets: Targets, told: Mapping[str, T]) -> list[T]:
+    """Give what is told of each class or label of a task, by its name.
+
+    Raises:
+        ConfigError: Of one nothing is told.
+    """
+    what, names = f"prompts of task {targets.name}", [str(name) for name in targets.names]
+    fix = f"in cohort.yaml, prompts.{targets.name}, give texts under {' and '.join(names)}"
+    if targets.kind != "multiclass":
+        fix += f"; what a label is set against under 'not {names[0]}'"
+    return [lookup(what, name, told, fix=fix) for name in names]
 
 
 def refuse_nobody(scene: Scene, targets: Targets, splits: np.ndarray) -> None:
