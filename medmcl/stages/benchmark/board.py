@@ -222,12 +222,14 @@ def task_lines(task: str, rows: Sequence[Row]) -> list[str]:
     several = first.classes > 1
     positive = 0 if first.events is None else first.events
     classes = f", {first.classes} classes" if several else ""
+    whose = "" if several else f", {positive:,} of them with a positive label"
+    labels = f"; {positive:,} positive labels, each once a person" if several else ""
     lost = f"; nobody scored has {first.left_out}: not in the mean" if first.left_out else ""
     lines = [
         f"## {escaped(task)}",
         "",
-        f"{first.people:,} people scored ({first.records:,} records, "
-        f"{positive:,} positive labels){classes}{escaped(lost)}. "
+        f"{first.people:,} people scored{whose} ({first.records:,} records{labels})"
+        f"{classes}{escaped(lost)}. "
         f"{'Mean AUROC over classes' if several else 'AUROC'}, with 95 % intervals.",
         "",
     ]

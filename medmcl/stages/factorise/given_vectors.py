@@ -275,10 +275,10 @@ def _rows_of(vectors: Vectors, cohort: Cohort) -> tuple[np.ndarray, list[str]]:
     if tried:
         best = max(tried, key=lambda one: int((tried[one] >= 0).sum()))
         if (tried[best] >= 0).any():
-            return tried[best], [f"told by the records of {best}"]
+            return tried[best], [f"each is of a record of {best}"]
     if len(set(vectors.subjects)) == len(vectors.subjects):
         found = _found(vectors.subjects, subjects)
-        return found, ["told by the subject: no record of the cohort is called as theirs"]
+        return found, ["each is of a subject: no record of the cohort is called as theirs"]
     return np.full(len(samples), -1), []
 
 

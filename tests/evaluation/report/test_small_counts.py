@@ -536,7 +536,8 @@ def test_a_leaderboard_tells_nothing_of_few_people(tmp_path):
     assert (few["people"], few["records"], few["events"], few["value"]) == ("<5", "<5", "<5", "")
     assert (big["people"], float(big["value"])) == ("90", 1 / 3)
     page = (tmp_path / "leaderboard.md").read_text()
-    assert "\\<5 people scored" in page or "<5 people scored (<5 records, <5 positive" in page
+    assert "<5 people scored, <5 of them with a positive label (<5 records)" in page
+    assert "90 people scored, 40 of them with a positive label (90 records)" in page
     again = read_board(tmp_path / "leaderboard.json")
     assert (str(again[0].people), again[0].value, again[1].people) == ("<5", None, 90)
 
