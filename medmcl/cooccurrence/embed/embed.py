@@ -68,7 +68,13 @@ def embed_tokens(counts: Counts, settings: EmbedSettings | None = None) -> Embed
     """
     settings = settings or EmbedSettings()
     association = lookup("association", settings.association, ASSOCIATIONS)
-    pairs = [pair for pair in counts.blocks if pair[0] != pair[1]] or [counts.pair()]
+    pairs = [pair for pair in counts.blocks if pair[0] != pair[1]]
+    if not pairs:
+        raise ArtefactError(
+            "vectors are made of how two modalities meet, and these counts hold no such pair",
+            got=", ".join(f"{a} x {b}" for a, b in counts.blocks),
+            fix="part the codes into two modalities of the spec (by prefix), and count again",
+        )
     matrices = {pair: association.matrix(counts, pair) for pair in pairs}
     rank, rule = _rank(counts, matrices, settings)
     vectors = _vectors(counts, matrices, rank, settings)

@@ -75,6 +75,16 @@ def test_an_association_of_nothing_is_refused_and_no_table_of_zeros():
         embed_tokens(count_tokens(x, x), EmbedSettings(rank=2, association="shifted"))
 
 
+def test_counts_of_one_modality_say_what_to_count():
+    x = np.ones((30, 4), dtype=np.int64)
+    both = count_tokens(x, x, within=True)
+    within = replace(both, blocks={("codes", "codes"): both.blocks["codes", "codes"]})
+    with pytest.raises(ArtefactError, match="how two modalities meet") as told:
+        embed_tokens(within)
+    assert "codes x codes" in str(told.value)
+    assert "two modalities of the spec" in str(told.value)
+
+
 def test_three_modalities_share_one_space(cohort):
     """Codes in two halves beside the concepts: like two modalities with their own noise."""
     x1, x2, v1, v2 = cohort
