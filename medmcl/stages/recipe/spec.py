@@ -150,9 +150,13 @@ class RecipeSpec(RecipeHead):
         if pair := alike(one.name for one in stages):
             raise ConfigError(ONE_FILE.format(*pair), where="stages")
         made: list[str] = []
-        for each in stages:
+        for each, written in pairs:
             if each.name in made:
-                raise ConfigError(f"two stages are named '{each.name}'")
+                keys = "-".join(f"{{{key}}}" for key in getattr(written, "for_each", {}))
+                raise ConfigError(
+                    f"two stages are named '{each.name}'",
+                    fix=f"name: {written.name}-{keys}, one for each" if keys else None,
+                )
             for wanted in each.sources():
                 if wanted not in made:
                     what = f"stage '{each.name}' needs the stage '{wanted}' before it"

@@ -37,6 +37,21 @@ def test_a_stage_for_each_task_and_fraction_is_filled_in():
     assert not spec.for_each
 
 
+def test_stages_for_each_that_are_named_alike_say_what_to_name_them():
+    recipe = read_recipe("ecg_cmr")
+    named = recipe.model_copy(
+        update={
+            "stages": tuple(
+                s.model_copy(update={"name": "finetune"}) if s.name.startswith("finetune") else s
+                for s in recipe.stages
+            )
+        }
+    )
+    with pytest.raises(ConfigError, match="two stages are named 'finetune'") as told:
+        named.expanded(["hf", "mi"])
+    assert "name: finetune-{task}-{label_fraction}" in str(told.value)
+
+
 def test_overrides_reach_a_stage_by_name():
     recipe = read_recipe("ecg_cmr_toy", {"stages.mmcl.steps": 7, "inputs.ecg.rate_hz": 50})
     assert next(s for s in recipe.stages if s.name == "mmcl").steps == 7
