@@ -220,7 +220,9 @@ def refit_all(scene: RunScene, stop: StopRequest | None = None) -> Refitted | No
             here = trained.prepare(own, tuple(scene.prepared.adapters), scene.check_interrupt)
             inside = replace(scene, run=trained, prepared=here, others={}, notes=[])
             made.append(FoldRun(run=trained, prepared=here, sources=gather(inside)))
-    if "MEDMCL_CACHE" not in os.environ:
+    if not stages:  # there is nothing to go on from
+        shutil.rmtree(run.path / FOLDER, ignore_errors=True)
+    elif "MEDMCL_CACHE" not in os.environ:
         shutil.rmtree(run.path / FOLDER / ".prepared", ignore_errors=True)
     return Refitted(plan=plan, runs=tuple(made), device=scene.device)
 

@@ -179,6 +179,7 @@ def test_what_stands_in_for_a_cell_is_not_learned_from_whom_a_fold_scores(tmp_pa
         found = pd.read_parquet(run.path / "predictions-results.parquet")
         said.append(found[found["method"] == "covariates"].groupby("subject")["predicted"].first())
     assert (said[0] == said[1]).sum() == 29  # all that he was scored with, whose means he is not in
+    assert not (run.path / "folds").exists()  # nothing was trained: there is nothing to go on from
 
 
 def test_refit_all_says_that_a_table_trains_nothing(tmp_path, cache, caplog):
