@@ -6,6 +6,7 @@ the memory, and has the file where somebody does.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import sys
@@ -15,9 +16,10 @@ from contextlib import suppress
 
 import numpy as np
 
-LEAST = 2**20
+LEAST = 2**19
 """Bytes from which an array is mapped."""
 _FILLED = 2**17
+_ROWS = 2**14
 _MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
@@ -44,8 +46,18 @@ def unnamed(shape: tuple[int, ...]) -> np.ndarray:
 def held(numbers: np.ndarray) -> np.ndarray:
     """Give the same float64 numbers, of many mapped as `unnamed` says."""
     found = unnamed(numbers.shape)
-    found[:] = numbers
-    leave()
+    for start in range(0, len(numbers), _ROWS):
+        found[start : start + _ROWS] = numbers[start : start + _ROWS]
+        leave()
+    return found
+
+
+def taken(numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Give ``numbers[rows]`` as float64, rows by their places; what is mapped leaves on the way."""
+    found = np.empty((len(rows), *numbers.shape[1:]))
+    for start in range(0, len(rows), _ROWS):
+        found[start : start + _ROWS] = numbers[rows[start : start + _ROWS]]
+        leave()
     return found
 
 
@@ -60,10 +72,15 @@ def leaves(mapped: mmap.mmap) -> None:
 
 
 def let_go() -> None:
-    """Give memory back to the system that it may have: of texts of Arrow, and of mapped files."""
+    """Give memory back to the system that it may have: of texts of Arrow, and of mapped files.
+
+    And what glibc holds of freed arrays: it keeps up to twice the size of the largest of them.
+    """
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
+    with suppress(AttributeError):  # another C library keeps as much as it likes
+        ctypes.CDLL(None).malloc_trim(0)
     leave()
 
 
