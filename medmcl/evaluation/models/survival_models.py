@@ -10,6 +10,7 @@ import numpy as np
 
 from medmcl.core.errors import ConfigError
 from medmcl.core.targets import Targets
+from medmcl.data.tables.mapped import let_go, taken
 from medmcl.evaluation.models.contract import Fitted, Model
 from medmcl.evaluation.models.cox import CoxPath, Ties, cox_loss
 from medmcl.evaluation.models.cox_model import cox_model
@@ -176,7 +177,8 @@ def _known(targets: Targets, rows: np.ndarray) -> np.ndarray:
 
 
 def _of(features: np.ndarray, targets: Targets, rows: np.ndarray) -> _Data:
-    return np.asarray(features[rows], dtype=np.float64), targets.event[rows], targets.time[rows]
+    let_go()  # what an earlier fit held
+    return taken(features, rows), targets.event[rows], targets.time[rows]
 
 
 def _walk(

@@ -12,6 +12,7 @@ import numpy as np
 from medmcl.core.config import lookup, refuse_absent
 from medmcl.core.split_guard import TEST
 from medmcl.core.targets import Targets
+from medmcl.data.tables.mapped import let_go
 from medmcl.evaluation.aspects.presence.measure import presence_rows
 from medmcl.evaluation.aspects.tasks.evidence import evidence_rows, task_evidence
 from medmcl.evaluation.aspects.tasks.metrics import FEW_DRAWS, Thresholds
@@ -272,6 +273,7 @@ def _figures(
             for one in task_evidence(setting, table, enough):
                 found.append(one)
                 rows += evidence_rows(setting, table, one, enough)
+        let_go()
         done(_OF_FIGURES)
     return found, rows
 

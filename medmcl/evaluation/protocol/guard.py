@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from medmcl.core.rng import numpy_generator
 from medmcl.core.split_guard import TEST, SplitGuard
 from medmcl.core.targets import Targets
+from medmcl.data.tables.mapped import held
 
 WIDE = 8
 """Fewest columns, and values of a row that differ and are no whole numbers, by which a row of
@@ -74,7 +75,7 @@ def record_codes(features: np.ndarray, present: np.ndarray | None = None) -> np.
     if x.ndim != 2 or x.shape[1] < WIDE or not np.issubdtype(x.dtype, np.floating):
         return None
     # Rows of mean 0 and spread 1, (N, E) float64; constant rows are zero
-    z = x.astype(np.float64)
+    z = held(x)
     for block in _blocks(z):
         part = z[block]
         part -= part.mean(axis=1, keepdims=True)

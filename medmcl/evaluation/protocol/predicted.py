@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmcl.core.targets import Targets
-from medmcl.data.tables.mapped import leave
+from medmcl.data.tables.mapped import leave, let_go, taken, unnamed
 from medmcl.evaluation.aspects.tasks.metrics import Horizons, Line
 from medmcl.evaluation.metrics.sampled import Sampled
 from medmcl.evaluation.metrics.survival.d_calibration import survival_at_own_time
@@ -26,6 +26,7 @@ from medmcl.evaluation.protocol.setting import Setting
 from medmcl.evaluation.protocol.subsets import LabelCounts
 
 Seeds = np.ndarray | Sequence[np.ndarray]
+ROWS_AT_ONCE = 4096  # of which curves are held at all fine times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +169,9 @@ class Predicted:
     def survival_at(self, horizons: Horizons, times: Any) -> list[np.ndarray]:
         """Give survival at some of ``horizons.asked``, one (scored, T) a seed."""
         where = np.searchsorted(horizons.asked if self.own else horizons.fine, times)
-        return [curves[:, where] for curves in self.curves]
+        found = [curves[:, where] for curves in self.curves]
+        leave()
+        return found
 
     @property
     def ranking(self) -> list[np.ndarray]:
@@ -314,14 +317,19 @@ def _one(
         found = _One(values=fitted.predict(features), notes=fitted.notes, fitted=fitted)
         if horizons is None or fitted.survival is None:
             return found
-        curves = fitted.survival(features, horizons.fine)  # held no longer than it is read
-        own = survival_at_own_time(curves, horizons.fine, targets.time[rows])
-        asked = curves.take(np.searchsorted(horizons.fine, horizons.asked), axis=1)
+        places = np.searchsorted(horizons.fine, horizons.asked)
+        asked, own = unnamed((len(rows), len(places))), np.empty(len(rows))
+        few = ROWS_AT_ONCE if fitted.linear is not None else len(rows)  # others may see the rest
+        for first in range(0, len(rows), few):
+            part = slice(first, first + few)
+            curves = fitted.survival(features[part], horizons.fine)
+            own[part] = survival_at_own_time(curves, horizons.fine, targets.time[rows[part]])
+            asked[part] = curves.take(places, axis=1)
         return replace(found, curves=asked, own=own)
 
     others = tuple(said(one.features(rows)) for one in method.variants)
-    found = replace(said(x[rows]), variants=others)
-    leave()
+    found = replace(said(taken(x, rows)), variants=others)
+    let_go()
     done(1.0)
     return found
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from medmcl.core.rng import numpy_generator
 from medmcl.core.suppression import step_of
+from medmcl.data.tables.mapped import taken
 
 RATE = 0.01
 """Share of people like those in training that is flagged by chance."""
@@ -194,7 +195,7 @@ class ColumnReach(Kept):
         rows = _one_each(subjects, rows)
         if len(rows) < 2:
             return None
-        x = np.asarray(values, dtype=np.float64)[rows]
+        x = taken(np.asarray(values), rows)
         fold = _folds(len(x), seed)
         found = np.zeros(len(x))
         for number in range(FOLDS):

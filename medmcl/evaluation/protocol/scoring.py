@@ -158,11 +158,11 @@ def _survival(
 ) -> tuple[Line, Sampled]:
     if line.reads != "values" and not table.curves:
         line = without_curves(line)
-    arrays = readings(line, table, setting.horizons)
     codes, followed = outcome
     if not (isinstance(line.spec, SurvivalMetric) and line.spec.has_causes):
         outcome = (codes == 1, followed)
-    sampled = samplers.pick(line).sample(line.spec, outcome, arrays, rows)
+    sampler = samplers.pick(line)
+    sampled = sampler.sample(line.spec, outcome, readings(line, table, setting.horizons), rows)
     if sampled.events is not None:
         counts = codes == 1
         if line.horizon is not None:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from medmcl.core.suppression import FEWEST_SUBJECTS, WITHHELD, Hiding, few, to_step
+from medmcl.data.tables.mapped import leave
 from medmcl.evaluation.metrics.standardised import smd_categories, smd_moments
 
 Kind = Literal["number", "category"]
@@ -202,6 +203,7 @@ def table_one(
         make, columns = _numbers if is_number[place] else _categories, subjects[variable.name]
         more = [found.get(place, set()) for found in secret]
         rows += make(variable, [columns[part] for part in parts], rule, more)
+        leave()
     if rule.rounds:  # that a line is there would tell that somebody is of it
         rows = [row for row in rows if row.statistic not in ("count", "missing")
                 or any(cell.count for cell in row.cells)]  # fmt: skip
@@ -321,6 +323,7 @@ def _parts(
     parts: list[tuple[int, str | None, np.ndarray]] = []
     wholes: list[tuple[int, str | None, int, np.ndarray]] = []
     for place, (column, numeric) in enumerate(zip(columns, is_number, strict=True)):
+        leave()
         if numeric:
             known = pd.to_numeric(column, errors="coerce").notna().to_numpy()
             parts += [(place, None, known), (place, None, ~known)]

@@ -18,7 +18,7 @@ from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
 from medmcl.data.loading.simple_features import simple_table
 from medmcl.data.loading.simple_reading import SimpleReading
-from medmcl.data.tables.mapped import leave
+from medmcl.data.tables.mapped import let_go
 from medmcl.evaluation.models import MODELS
 from medmcl.evaluation.models.baselines import beside, majority, probe_terms
 from medmcl.evaluation.models.contract import Fitted, Model, fit_of
@@ -202,7 +202,7 @@ def gather(scene: RunScene) -> Sources:
                 found.apart = found.covariates.warnings
             found.gaps.append(f"{spec.covariates}: the train mean and a flag stand in for a cell")
             _leave_out_tellers(found, scene, spec.covariates)
-    leave()
+    let_go()
     if spec.probe is None or "simple" not in wanted:
         return found
     _simple(found, scene, spec.probe)

@@ -15,6 +15,7 @@ from medmcl.core.progress import Pace, progress
 from medmcl.core.suppression import Covered
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, oddities
+from medmcl.data.tables.mapped import let_go
 from medmcl.engine.record import Record
 from medmcl.engine.signals import StopRequest
 from medmcl.evaluation.aspects.aspect import aspects, trained_models
@@ -324,6 +325,7 @@ def _score_tasks(
                 bar(number + share, task)
 
             done = scoring.score(task, told)
+            let_go()
             evaluation.add(done)
             evaluation.people.append((task, done))
             if keep_probes:

@@ -158,10 +158,12 @@ class Cells:
         """Of values (N, F) that a table adapter prepared, and which of them are known."""
         shape = adapter.input_shape
         is_level = np.array(shape.cardinalities) > 0
+        numbers = unnamed(values.shape)
+        np.copyto(numbers, values, where=known & ~is_level)
         return cls(
             columns=shape.names,
             known=known,
-            numbers=held(np.where(known & ~is_level, values.astype(np.float64), np.nan)),
+            numbers=numbers,
             scales={n: tuple(scale) for n, scale in adapter.state().get("scales", {}).items()},
         )
 
@@ -209,7 +211,7 @@ class Covariates:
     def without(self, columns: Collection[str]) -> np.ndarray:
         """Give the values with what some columns of the table say taken out: zeros. (N, F)."""
         shown = np.array([column not in columns for column, _ in self.terms], dtype=bool)
-        return self.values * shown
+        return self.values if shown.all() else held(self.values * shown)
 
     def stand_in(self, column: str, what: str) -> float:
         """Give what stands for a term of a category, or a flag, where its cell is missing."""

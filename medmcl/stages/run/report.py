@@ -16,6 +16,7 @@ from medmcl.data.check.check import check_people
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.prepare import Prepared
+from medmcl.data.tables.mapped import let_go
 from medmcl.encoders.published.overlap import MARK
 from medmcl.engine.record import read_metrics
 from medmcl.evaluation.aspects.selection.evidence import SelectionEvidence
@@ -110,6 +111,7 @@ def described(run: Run, cohort: Cohort, found: Evaluation, lines: Sequence[str] 
         found: What was found.
         lines: What its stages did, in sentences.
     """
+    let_go()  # what scoring held
     prepared = found.prepared
     provenance = placeless(run.tree("provenance"))  # a report leaves the machine
     provenance.pop(COHORT_FILE, None)

@@ -36,8 +36,8 @@ def _numbers(digests: np.ndarray) -> np.ndarray:
 
 def hashed_people(cohort: str, ids: Iterable[str]) -> np.ndarray:
     """Hash people's ids with the name of their cohort: others have other people of the same id."""
-    found = [hashlib.sha256(f"{cohort}\0{one}".encode()).digest()[:8] for one in ids]
-    return np.array([int.from_bytes(one, "big") for one in found], dtype=np.uint64)
+    found = (hashlib.sha256(f"{cohort}\0{one}".encode()).digest()[:8] for one in ids)
+    return np.fromiter((int.from_bytes(one, "big") for one in found), dtype=np.uint64)
 
 
 def save_train_records(run: Store, prepared: Prepared) -> None:
