@@ -258,6 +258,7 @@ class Resampling:
             spec.check([*(np.asarray(o)[chosen] for o in outcomes), np.asarray(p)[chosen]])
             for p in predictions
         ]
+        del predictions  # of many rows each copy is large
         people, counts = self.codes[chosen], spec.counts_events
         base: dict[str, Any] = {
             "n": len(chosen),

@@ -16,6 +16,7 @@ from medmcl.evaluation.metrics.metric import Direction, Metric
 from medmcl.evaluation.metrics.multiclass import BRIER_CLASSES
 from medmcl.evaluation.metrics.predictions import METRICS, SPECS
 from medmcl.evaluation.metrics.survival.censoring import clamp_times
+from medmcl.evaluation.metrics.survival.kaplan_meier import by_draws
 from medmcl.evaluation.metrics.survival.metric import (
     SurvivalMetric,
     auc_metric,
@@ -480,6 +481,7 @@ def _happens(
     return np.asarray(((event == 1) & (time <= horizon)).astype(float) @ weights > 0)
 
 
+@partial(by_draws, place=3)
 def _net_benefit(
     event: np.ndarray,
     time: np.ndarray,

@@ -91,15 +91,13 @@ def survival_calibration(
     whole = _numbers(happened, times, risk, horizon, at)
     if whole is None:
         return NotEstimable("the Cox model of the curve did not converge")
-    drawn = np.full((sampler.draws, len(whole)), np.nan)
-    column = 0
-    for block in sampler.blocks():
-        for weights in block.T:
-            rows = np.repeat(np.arange(len(times)), weights.astype(int))
-            found = _numbers(happened[rows], times[rows], risk[rows], horizon, at)
-            if found is not None:
-                drawn[column] = found
-            column += 1
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        rows = np.repeat(np.arange(len(times)), weights.astype(int))
+        found = _numbers(happened[rows], times[rows], risk[rows], horizon, at)
+        return np.full(len(whole), np.nan) if found is None else found
+
+    drawn = np.stack([of(weights) for block in sampler.blocks() for weights in block.T])
     return at_horizon(happened, times, risk, horizon, at, whole, drawn, sampler, bins, fewest)
 
 

@@ -14,7 +14,12 @@ from functools import partial
 import numpy as np
 
 from medmcl.evaluation.metrics.survival.censoring import Outcome, censoring_survival, estimable_at
-from medmcl.evaluation.metrics.survival.kaplan_meier import RiskSets, by_draws, kaplan_meier_at
+from medmcl.evaluation.metrics.survival.kaplan_meier import (
+    ENTRIES_AT_ONCE,
+    RiskSets,
+    by_draws,
+    kaplan_meier_at,
+)
 from medmcl.evaluation.metrics.weighted import _ratio
 
 PAIRS_AT_ONCE = 2_000_000  # entries of one block of the concordance matrix (memory bound)
@@ -70,24 +75,36 @@ def _over_pairs(
         share = counted(time[events]) * share
     later = _later(event, time, weights, order, time[events])
     comparable = np.einsum("ew,ew->w", share, later)
-    draws: np.ndarray = weights.astype(np.float32)
-    whole = bool((draws == weights).all() and (draws == np.rint(draws)).all())
-    exact = whole and float(weights.sum(axis=0).max(initial=0)) < EXACT
+    exact = float(weights.sum(axis=0).max(initial=0)) < EXACT and _are_whole(weights)
     dtype: type[np.floating] = np.float32 if exact else np.float64
-    draws = (draws if exact else weights)[order]
+    draws = np.empty(weights.shape, dtype)
+    for part in _parts(weights):
+        draws[part] = weights[order[part]]
     concordant = np.zeros(weights.shape[1])
-    first = 0
+    place, first = np.empty(max(PAIRS_AT_ONCE, len(time)), dtype), 0
     while first < len(events):
         start = int(np.searchsorted(time, time[events[first]], side="left"))
         block = slice(first, first + max(1, PAIRS_AT_ONCE // (len(time) - start)))
         rows = events[block]
-        pairs = _concordance(risk[rows], risk[start:], dtype)
-        pairs *= (time[rows, None] < time[start:]) | (
-            (time[rows, None] == time[start:]) & ~event[start:]
-        )
+        pairs = place[: len(rows) * (len(time) - start)].reshape(len(rows), -1)
+        _concordance(risk[rows], risk[start:], pairs)
+        ends = (np.searchsorted(time, time[rows], side=side) - start for side in ("left", "right"))
+        for row, tied, after in zip(pairs, *ends, strict=True):
+            row[:tied] = 0
+            row[tied:after] *= ~event[start + tied : start + after]
         concordant += np.einsum("ew,ew->w", share[block], pairs @ draws[start:])
         first = block.stop
     return _ratio(concordant, comparable)
+
+
+def _parts(weights: np.ndarray) -> list[slice]:
+    """Parts of the rows of weights (N, W) that are worked on at once."""
+    few = max(1, ENTRIES_AT_ONCE // max(1, weights.shape[1]))
+    return [slice(first, first + few) for first in range(0, len(weights), few)]
+
+
+def _are_whole(weights: np.ndarray) -> bool:
+    return all((weights[part] == np.rint(weights[part])).all() for part in _parts(weights))
 
 
 @by_draws
@@ -99,14 +116,13 @@ def _later(
     return np.asarray((sets.at_risk - sets.leaving[0])[sets.steps(at)])
 
 
-def _concordance(earlier: np.ndarray, later: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
-    """One where the earlier event has the higher risk, one half where the risks are tied."""
-    won, few = np.empty((len(earlier), len(later)), dtype), max(1, 2**15 // max(1, len(later)))
+def _concordance(earlier: np.ndarray, later: np.ndarray, won: np.ndarray) -> None:
+    """Write one where the earlier event has the higher risk, one half where the risks are tied."""
+    half, few = won.dtype.type(0.5), max(1, 2**15 // max(1, len(later)))
     for first in range(0, len(earlier), few):
         part, gap = won[first : first + few], earlier[first : first + few, None] - later
         part[:] = gap > TIED
-        np.add(part, dtype(0.5), out=part, where=np.abs(gap, out=gap) <= TIED)
-    return won
+        np.add(part, half, out=part, where=np.abs(gap, out=gap) <= TIED)
 
 
 @partial(by_draws, place=3)
