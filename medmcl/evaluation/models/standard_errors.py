@@ -9,6 +9,7 @@ from scipy.sparse import csr_array, eye_array
 from scipy.special import expit, softmax
 
 from medmcl.core.targets import Targets
+from medmcl.data.tables.mapped import let_go, taken
 from medmcl.evaluation.models.cox import derivatives, log_denominators, risk_sets, running_sums
 from medmcl.evaluation.models.linear_model import LinearModel, Link
 from medmcl.evaluation.models.one_thread import one_blas_thread
@@ -16,6 +17,8 @@ from medmcl.evaluation.models.scaling import Scaler
 
 WIDEST = 2000
 """Weights of one fit beyond which no matrix of them is made."""
+SUMS_AT_ONCE = 8
+"""Contrasts of which what each person moves is held."""
 AT_REST = 0.01
 """Squared distance to the minimum of the loss, in the metric of its curvature, above which the rows
 are not those that the model was fitted on, or its fit did not end."""
@@ -65,9 +68,11 @@ def standard_errors(
         used = np.flatnonzero((model.weights[:, columns] != 0).any(axis=1))
         if not len(used) or len(used) * len(columns) > WIDEST or len(at) < 2:
             continue
-        z = x[at][:, used]
+        z = taken(x, at)[:, used]
         scaler = Scaler.of(z)
-        z, weights = scaler(z), model.weights[used][:, columns] * scaler.scale[:, None]
+        z -= scaler.mean  # of many rows each copy is large
+        z /= scaler.scale
+        weights = model.weights[used][:, columns] * scaler.scale[:, None]
         strength = strengths[columns[0]] if len(strengths) > 1 else strengths[0]
         if link == "cox":
             scores, hessian = _cox(z, weights[:, 0], y[:, 0] > 0, y[:, 1])
@@ -78,9 +83,11 @@ def standard_errors(
             ridge = np.full(len(hessian), strength * (len(at) if link == "value" else 1.0))
             ridge[weights.size :] = 0.0
         own = np.concatenate([weights.T.ravel(), np.zeros(len(hessian) - weights.size)])
-        influence = _influence(
-            scores, hessian + np.diag(ridge), ridge * own, np.asarray(subjects)[at]
-        )
+        summed = _by_person(scores, np.asarray(subjects)[at])
+        del z, scores
+        let_go()
+        influence = _influence(summed, hessian + np.diag(ridge), ridge * own)
+        del summed
         if influence is None:
             continue
         unused = np.ones(len(model.weights), dtype=bool)
@@ -88,8 +95,13 @@ def standard_errors(
         has_all = abs(contrasts) @ unused == 0
         asked = contrasts[has_all][:, used]
         for place, column in enumerate(columns):
-            part = influence[place * len(used) :][: len(used)] / scaler.scale[:, None]
-            found[has_all, column] = np.sqrt(((asked @ part) ** 2).sum(axis=1))
+            part = influence[place * len(used) :][: len(used)]
+            part /= scaler.scale[:, None]
+            squares = [
+                np.square(asked[first : first + SUMS_AT_ONCE] @ part).sum(axis=1)
+                for first in range(0, asked.shape[0], SUMS_AT_ONCE)
+            ]
+            found[has_all, column] = np.sqrt(np.concatenate([np.zeros(0), *squares]))
     return found
 
 
@@ -171,38 +183,44 @@ def _cox(
         whole[terms.events] -= tied[terms.group]
         return whole
 
-    scores = over_sets(np.ones((len(means), 1))) * x
-    scores -= over_sets(means)
-    scores *= -hazard[:, None]
     ties = np.bincount(terms.group, minlength=1)[:, None]
     mean = np.zeros((len(ties), x.shape[1]))
     np.add.at(mean, terms.group, means)
-    scores[terms.events] += x[terms.events] - (mean / np.maximum(ties, 1))[terms.group]
-    found = np.empty_like(scores)
-    found[terms.order] = scores
+    own = x[terms.events] - (mean / np.maximum(ties, 1))[terms.group]
+    x *= over_sets(np.ones((len(means), 1)))  # the scores, from here on
+    x -= over_sets(means)
+    x *= -hazard[:, None]
+    x[terms.events] += own
+    found = np.empty_like(x)
+    found[terms.order] = x
     return found, curvature
 
 
-def _influence(
-    scores: np.ndarray, hessian: np.ndarray, pull: np.ndarray, subjects: np.ndarray
-) -> np.ndarray | None:
+def _by_person(scores: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """Sum the scores (M, P) of the rows of each person, (people, P)."""
+    _, who = np.unique(subjects, return_inverse=True)
+    summed = np.zeros((int(who.max()) + 1, scores.shape[1]))
+    np.add.at(summed, who, scores)
+    return summed
+
+
+def _influence(summed: np.ndarray, hessian: np.ndarray, pull: np.ndarray) -> np.ndarray | None:
     """What each person moves the weights by, (P, people); None off the minimum of the loss.
 
-    It is scaled so that the squares of a weight, summed over people, are its variance.
+    It is scaled so that the squares of a weight, summed over people, are its variance. ``summed``,
+    scores by person (people, P), are centred in place.
     """
-    _, who = np.unique(subjects, return_inverse=True)
-    people = int(who.max()) + 1
+    people = len(summed)
     if people < 2:
         return None
-    summed = np.zeros((people, scores.shape[1]))
-    np.add.at(summed, who, scores)
     slope = summed.sum(axis=0) - pull
-    centred = summed - summed.mean(axis=0)
+    summed -= summed.mean(axis=0)
     try:
-        influence = np.linalg.solve(hessian, centred.T)  # (P, people)
+        influence = np.linalg.solve(hessian, summed.T)  # (P, people)
         step = np.linalg.solve(hessian, slope)
     except np.linalg.LinAlgError:
         return None
     if not np.isfinite(influence).all() or float(slope @ step) > AT_REST:
         return None
-    return np.asarray(influence * np.sqrt(people / (people - 1)))
+    influence *= np.sqrt(people / (people - 1))
+    return np.asarray(influence)
