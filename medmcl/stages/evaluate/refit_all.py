@@ -178,7 +178,7 @@ def refit_all(scene: RunScene, stop: StopRequest | None = None) -> Refitted | No
 
     Args:
         scene: Of a finished run and its own cohort; told beforehand what it will cost. Folds are
-            balanced by the first of its tasks.
+            balanced by its tasks, in turn.
         stop: Asked whether to stop.
 
     Raises:
@@ -260,14 +260,16 @@ def _hindered(
 
 
 def _plan(scene: RunScene) -> tuple[Fold, ...]:
-    """Part everybody into folds, balanced by the first task; not whom the cohort holds out."""
+    """Part everybody into folds, balanced by the tasks in turn; not whom the cohort holds out."""
     spec, prepared, sites = scene.spec, scene.prepared, scene.sites
     rows = np.arange(len(prepared.splits))
     if prepared.cohort.spec.keys.subjects.split.random is None:
         rows = rows[prepared.splits != "held_out"]
-    strata = np.zeros(len(prepared.splits))
-    if scene.tasks:
-        strata = strata_of(prepared.tasks(scene.tasks[0]))
+    classes = [
+        np.zeros(len(prepared.splits)),
+        *(strata_of(prepared.tasks(task)) for task in scene.tasks),
+    ]
+    strata = np.unique(np.stack(classes, axis=1), axis=0, return_inverse=True)[1].ravel()
     units, draw = one_person(prepared), cast("Folds", subject_folds)
     if spec.fold_by == "site" and sites is not None:
         units, draw = site_codes(sites, units), site_folds

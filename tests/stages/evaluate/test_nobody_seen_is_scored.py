@@ -736,3 +736,26 @@ def test_vectors_that_two_ids_share_are_told_on_the_terminal_and_page_one(tmp_pa
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "v: some people have the vector of another id" in page
     assert "60 people have the vector" not in page
+
+
+def test_folds_that_train_anew_are_balanced_by_every_task():
+    first = np.arange(90) % 2
+    rare = np.random.default_rng(0).permutation(90) < 6
+    tasks = {
+        name: SimpleNamespace(kind="binary", values=known[:, None].astype(float))
+        for name, known in (("first", first), ("rare", rare))
+    }
+    drawn = SimpleNamespace(random=SimpleNamespace())
+    keys = SimpleNamespace(keys=SimpleNamespace(subjects=SimpleNamespace(split=drawn)))
+    prepared = SimpleNamespace(
+        splits=np.full(90, "train"), subjects=np.arange(90), sides=SimpleNamespace(contents=()),
+        cohort=SimpleNamespace(spec=keys), tasks=tasks.__getitem__,
+    )  # fmt: skip
+    spec = SimpleNamespace(name="results", fold_by="subject", folds_and_repeats=(3, 1))
+    for seed in range(5):
+        scene = SimpleNamespace(spec=spec, prepared=prepared, sites=None, tasks=[*tasks], seed=seed)
+        plan = refit_all._plan(scene)
+        assert [int(first[fold.test].sum()) for fold in plan] == [15, 15, 15]
+        found = sorted(int(rare[fold.test].sum()) for fold in plan)
+        assert found[0] >= 1
+        assert found[-1] <= 3
