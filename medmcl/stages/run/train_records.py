@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from medmcl.data.check.overview import subject_numbers
 from medmcl.data.loading.prepare import Prepared
 from medmcl.stages.run.store import Store
 
@@ -20,13 +21,15 @@ def train_records(prepared: Prepared) -> dict[str, np.ndarray]:
 
     Equal records of several people stand once for each of them.
     """
-    found = {}
+    found, cohort = {}, prepared.cohort
     for name, stored in prepared.stored.items():
-        whose = prepared.cohort.records[name]["subject"]
-        learned = np.isin(prepared.cohort.sides(name), ["train", "tuning"]) & stored.usable
+        learned = np.isin(cohort.sides(name), ["train", "tuning"]) & stored.usable
         hashes = _numbers(stored.digests[learned])
-        people = np.unique(whose.to_numpy()[learned], return_inverse=True)[1].astype(np.uint64)
-        found[name] = np.sort(np.unique(np.stack([hashes, people], axis=1), axis=0)[:, 0])
+        whose = subject_numbers(cohort, cohort.records[name]["subject"])[learned]
+        order = np.lexsort((whose, hashes))
+        hashes, whose = hashes[order], whose[order]
+        again = (hashes[1:] == hashes[:-1]) & (whose[1:] == whose[:-1])
+        found[name] = np.delete(hashes, 1 + np.flatnonzero(again))
     return found
 
 
@@ -43,7 +46,7 @@ def hashed_people(cohort: str, ids: Iterable[str]) -> np.ndarray:
 def save_train_records(run: Store, prepared: Prepared) -> None:
     """Keep the hashes of the records and the people that the run learns from."""
     people = prepared.cohort.subjects
-    ids = people.index[people["split"].isin(["train", "tuning"])].astype(str)
+    ids = map(str, people.index[people["split"].isin(["train", "tuning"])])
     found = train_records(prepared)
     found[PEOPLE] = np.unique(hashed_people(prepared.cohort.name, ids))
     save_hashes(run, RECORDS, found)
