@@ -12,7 +12,6 @@ import pytest
 from medmcl.core.targets import Targets
 from medmcl.data.tables import mapped
 from medmcl.evaluation.metrics import intervals
-from medmcl.evaluation.metrics.decision_curve import net_benefit_survival
 from medmcl.evaluation.metrics.intervals import Resampling
 from medmcl.evaluation.metrics.survival import kernels
 from medmcl.evaluation.metrics.survival.calibration import survival_calibration
@@ -46,13 +45,10 @@ def peak(call):
         tracemalloc.stop()
 
 
-def test_metrics_hold_few_copies_of_the_draws(people):
+def test_a_metric_of_pairs_holds_few_copies_of_the_draws(people):
     x, event, time, weights = people
     assert weights.nbytes / MB > 15
     assert peak(lambda: kernels.c_index(event, time, x[:, 0], weights)) < 21
-    how, cuts = Resampling(draws=101), [0.02, 0.05, 0.1]
-    risk = np.clip(0.1 - 0.02 * x[:, 0], 0.01, 0.99)
-    assert peak(lambda: net_benefit_survival(event, time, risk, 1e5, cuts, how)) < 42
 
 
 def test_a_calibration_curve_holds_one_block_of_draws(people, monkeypatch):

@@ -19,7 +19,7 @@ from medmcl.evaluation.metrics.metric import (
     probabilities_of,
 )
 from medmcl.evaluation.metrics.sampled import people_among, too_few
-from medmcl.evaluation.metrics.survival.kaplan_meier import aalen_johansen_at, by_draws, codes_of
+from medmcl.evaluation.metrics.survival.kaplan_meier import aalen_johansen_at, codes_of
 
 THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(1, 100))
 Values = tuple[float | None, ...]
@@ -163,11 +163,11 @@ def net_benefit_survival(
     if np.isnan(overall):
         return NotEstimable("nobody is followed to the horizon")
 
-    @partial(by_draws, place=1)
     def at(threshold: float, weights: np.ndarray) -> np.ndarray:
         inside = p >= threshold
-        size = weights[inside].sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-300)
-        risk = incidence_at(kinds[inside], times[inside], weights[inside], horizon)
+        own = weights[inside]
+        size = own.sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-300)
+        risk = incidence_at(kinds[inside], times[inside], own, horizon)
         odds = threshold / (1 - threshold)
         return np.where(size > 0, size * (risk - (1 - risk) * odds), 0.0)
 

@@ -16,7 +16,6 @@ from medmcl.evaluation.metrics.metric import Direction, Metric
 from medmcl.evaluation.metrics.multiclass import BRIER_CLASSES
 from medmcl.evaluation.metrics.predictions import METRICS, SPECS
 from medmcl.evaluation.metrics.survival.censoring import clamp_times
-from medmcl.evaluation.metrics.survival.kaplan_meier import by_draws
 from medmcl.evaluation.metrics.survival.metric import (
     SurvivalMetric,
     auc_metric,
@@ -481,7 +480,6 @@ def _happens(
     return np.asarray(((event == 1) & (time <= horizon)).astype(float) @ weights > 0)
 
 
-@partial(by_draws, place=3)
 def _net_benefit(
     event: np.ndarray,
     time: np.ndarray,
@@ -498,8 +496,9 @@ def _net_benefit(
     happens = _happens(event, time, weights, horizon)
     if not inside.any():
         return np.where(happens, 0.0, np.nan)
-    size = weights[inside].sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-300)
-    seen = incidence_at(event[inside].astype(float), time[inside], weights[inside], horizon)
+    own = weights[inside]
+    size = own.sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-300)
+    seen = incidence_at(event[inside].astype(float), time[inside], own, horizon)
     odds = threshold / (1 - threshold)
     found = np.where(size > 0, size * (seen - (1 - seen) * odds), 0.0)
     return np.where(happens, found, np.nan)
