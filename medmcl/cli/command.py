@@ -41,8 +41,8 @@ WorkersOption = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Processes that read records, where that takes longer than starting them; one a "
-        "processor, at most 8, if not given. 0 reads in this process.",
+        help="Processes that read records and evaluate, where that takes longer than starting "
+        "them; one a processor, at most 8, if not given. With 0 this one does all.",
     ),
 ]
 

@@ -1,8 +1,15 @@
-"""Processes that read records beside this one, for as long as somebody lends them."""
+"""Processes that work beside this one, for as long as somebody lends them.
+
+`each` sends records to processes of their own; `beside` lets copies of this one do a part of what
+is in its memory already.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
+import pickle
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +17,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from medmcl.core.children import begin, deaf_to_ctrl_c
@@ -23,6 +32,10 @@ _TRIED = 32
 """So many items are done here first, to see how long the rest would take."""
 _WORTH_SECONDS = 4.0
 """Below this the start of processes, which import medmcl, takes longer than the work."""
+_WORTH_COPIES = 0.3
+"""After so many seconds copies of this process join in."""
+_SHARES = 2**10
+"""Numbers that the smallest pipe holds, 4 bytes each."""
 _CHUNK = 64
 _MOST = 8
 
@@ -58,7 +71,7 @@ def processors() -> int:
 
 @contextmanager
 def worker_pool(count: int) -> Iterator[None]:
-    """Let records be read by ``count`` processes; 0 or 1 reads in this one.
+    """Let ``count`` processes read records, and this one and copies evaluate; 0 or 1: this one.
 
     They start when there is work of some seconds, and end with the block. A script that lends
     them must guard its main part with ``if __name__ == "__main__"``, as Python asks of all that
@@ -115,11 +128,7 @@ def _in_processes(work: Callable[[A], B], items: Sequence[A], processes: _Proces
         while waiting:
             yield from waiting.popleft().result()
     except BrokenProcessPool:
-        raise MedmclError(
-            "a process that was reading records died",
-            expected="that it ends by itself",
-            fix="it may have run out of memory: try fewer processes, or none (--workers 0)",
-        ) from None
+        raise _died("reading records") from None
     finally:
         for future in waiting:
             future.cancel()
@@ -127,3 +136,124 @@ def _in_processes(work: Callable[[A], B], items: Sequence[A], processes: _Proces
 
 def _chunk(work: Callable[[Any], B], items: Sequence[Any]) -> list[B]:
     return [work(item) for item in items]
+
+
+def beside(
+    work: Callable[[A], B],
+    items: Sequence[A],
+    *,
+    forks: bool = True,
+    told: Callable[[int], object] | None = None,
+) -> Iterator[B]:
+    """Do work on each item, in order; from some moment on copies of this process do a part.
+
+    A copy (fork) has all that this process holds and takes no memory for it; what the work gives is
+    sent back. As many copies as processes are lent, less one, and none where the work is short. On
+    Linux alone: elsewhere libraries do not bear a copy.
+
+    Args:
+        work: What it gives does not depend on where, nor on what other items gave; it pickles.
+        items: What it works on.
+        forks: Whether copies may do it: not what computes on a GPU, or by several threads.
+        told: Called here with the number of items that somebody has begun or done.
+
+    Raises:
+        MedmclError: A copy was killed, for example for want of memory.
+    """
+    lent, began = _lent.get(), time.monotonic()
+    apart = forks and lent is not None and sys.platform == "linux"
+    for number, item in enumerate(items):
+        if told is not None:
+            told(number)
+        left = len(items) - number
+        if apart and left > 1 and time.monotonic() - began > _WORTH_COPIES:
+            assert lent is not None
+            numbers, copies = range(number, len(items)), min(lent.count, left) - 1
+            yield from _in_copies(work, items, numbers, copies, told)
+            return
+        yield work(item)
+
+
+def _in_copies(
+    work: Callable[[A], B],
+    items: Sequence[A],
+    numbers: range,
+    copies: int,
+    told: Callable[[int], object] | None,
+) -> Iterator[B]:
+    """Do the work of `beside` on some items here and in copies: who is free takes the next."""
+    waiting, giving = os.pipe()
+    step = -(-len(numbers) // _SHARES)
+    os.write(giving, b"".join(number.to_bytes(4, "little") for number in numbers[::step]))
+    os.close(giving)
+
+    own = partial(_taken, work, items, waiting, step)
+    started, context = [], get_context("fork")
+    try:
+        with deaf_to_ctrl_c():
+            for _ in range(copies):
+                answer, tell = context.Pipe(duplex=False)
+                given = (own, os.getpid(), tell)
+                one = context.Process(target=_copy, args=given, daemon=True)
+                one.start()
+                tell.close()
+                started.append((one, answer))
+        done, failed = own(told)
+        for _, answer in started:
+            more, wrong = answer.recv()
+            done, failed = done | more, failed | wrong
+    except EOFError:
+        raise _died("working beside this one") from None
+    finally:
+        for one, answer in started:
+            one.kill()
+            one.join()
+            answer.close()
+        os.close(waiting)
+    if failed:
+        raise failed[min(failed)]
+    yield from (done[number] for number in numbers)
+
+
+def _taken(
+    work: Callable[[A], B],
+    items: Sequence[A],
+    waiting: int,
+    step: int,
+    told: Callable[[int], object] | None = None,
+) -> tuple[dict[int, B], dict[int, Exception]]:
+    """Do ``step`` items from each number on that this process reads of a pipe, until one fails."""
+    done: dict[int, B] = {}
+    while taken := os.read(waiting, 4):
+        first = int.from_bytes(taken, "little")
+        for number in range(first, min(first + step, len(items))):
+            if told is not None:
+                told(number)
+            try:
+                done[number] = work(items[number])
+            except Exception as error:
+                while os.read(waiting, 4 * _SHARES):  # nobody begins another
+                    pass
+                return done, {number: error}
+    return done, {}
+
+
+def _copy(own: Callable[[], tuple[dict[int, Any], Any]], parent: int, tell: Connection) -> None:
+    begin(parent)
+    gc.freeze()  # what the parent holds is the parent's to end
+    _lent.set(None)
+    done, failed = own()
+    for number, error in failed.items():
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # of a library; its words can be sent
+            failed[number] = RuntimeError(f"{type(error).__name__}: {error}")
+    tell.send((done, failed))
+
+
+def _died(doing: str) -> MedmclError:
+    return MedmclError(
+        f"a process that was {doing} died",
+        expected="that it ends by itself",
+        fix="it may have run out of memory: try fewer processes, or none (--workers 0)",
+    )

@@ -12,6 +12,7 @@ import numpy as np
 from medmcl.core.config import lookup, refuse_absent
 from medmcl.core.split_guard import TEST
 from medmcl.core.targets import Targets
+from medmcl.data.loading.worker_pool import beside
 from medmcl.data.tables.mapped import let_go
 from medmcl.evaluation.aspects.presence.measure import presence_rows
 from medmcl.evaluation.aspects.tasks.evidence import evidence_rows, task_evidence
@@ -36,7 +37,7 @@ from medmcl.evaluation.protocol.predicted import (
 )
 from medmcl.evaluation.protocol.resampling import Sites, resampling_of
 from medmcl.evaluation.protocol.results import Result
-from medmcl.evaluation.protocol.scoring import Samplers, differences, rows_of, score
+from medmcl.evaluation.protocol.scoring import Samplers, differences, rows_of, score_all
 from medmcl.evaluation.protocol.setting import Setting, decide_rows
 from medmcl.evaluation.protocol.subgroups import subgroup_rows
 
@@ -214,6 +215,10 @@ def evaluate_task(
         if told is not None:
             told(passed[0] / units)
 
+    def within(pieces: float) -> Callable[[float], object]:
+        begun = passed[0]
+        return lambda share: done(begun + share * pieces - passed[0])
+
     tables = [predict(setting, *one, with_variants=one[2] == most, done=done) for one in fits]
     tables += [take(setting, *key, given[key], predictions_protocol) for key in taken]
     whole_people = setting.counts_beside().subjects
@@ -221,15 +226,18 @@ def evaluate_task(
     few = min(dear_draws, bootstrap_draws)
     samplers = Samplers.of(setting, few)
     largest = {one.method: one.fraction for one in sorted(tables, key=lambda t: t.fraction)}
-    for table in tables:
-        full = further_metrics and table.fraction == largest[table.method]
-        table.sampled.update(score(setting, table, samplers, table.rows, full=full))
-        done()
+    asked = [(t, further_metrics and t.fraction == largest[t.method]) for t in tables]
+    far = within(len(tables))
+    for table, scores in zip(tables, score_all(asked, setting, samplers, told=far), strict=True):
+        table.sampled.update(scores)
+    far(1)
     rows = [row for table in tables for row in rows_of(setting, table)]
     first = baseline or next((name for name, _ in (*methods, *given)), "")
     whole = [table for table in tables if table.fraction == largest[table.method]]
     figures = [table for table in whole if table.method in shown]
-    found, more = _figures(setting, figures, first, few, done)
+    far = within(_OF_FIGURES * len(figures))
+    found, more = _figures(setting, figures, first, few, far)
+    far(1)
     ledger = [*setting.ledger(), *(line for table in tables for line in table.fitted)]
     return TaskEvaluation(
         results=[*rows, *more, *differences(setting, tables, first)],
@@ -259,22 +267,27 @@ def _figures(
     tables: Sequence[Predicted],
     first: str,
     draws: int,
-    done: Callable[[int], object],
+    told: Callable[[float], object],
 ) -> tuple[list[TaskEvidence], list[Result]]:
-    """Collect what figures show and the rows that come with them; ``done`` follows each table.
+    """Collect what figures show and the rows that come with them; ``told`` the share that is done.
 
     Other methods than the first have half the draws; of a multiclass task only the first is shown.
     """
+    drawn = [
+        (table, draws if table.method == first else draws // 2)
+        for table in tables
+        if table.method == first or setting.targets.kind != "multiclass"
+    ]
     found: list[TaskEvidence] = []
     rows: list[Result] = []
-    for table in tables:
-        if table.method == first or setting.targets.kind != "multiclass":
-            enough = draws if table.method == first else draws // 2
-            for one in task_evidence(setting, table, enough):
-                found.append(one)
-                rows += evidence_rows(setting, table, one, enough)
+    seen = beside(
+        lambda one: [*task_evidence(setting, *one)], drawn, told=lambda n: told(n / len(drawn))
+    )
+    for (table, enough), some in zip(drawn, seen, strict=True):
+        for one in some:
+            found.append(one)
+            rows += evidence_rows(setting, table, one, enough)
         let_go()
-        done(_OF_FIGURES)
     return found, rows
 
 

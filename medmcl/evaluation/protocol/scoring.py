@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from medmcl.data.loading.worker_pool import beside
 from medmcl.evaluation.aspects.tasks.evidence import RAW, SHOWN_ELSEWHERE, raw_ici
 from medmcl.evaluation.aspects.tasks.metrics import (
     Horizons,
@@ -34,6 +36,7 @@ from medmcl.evaluation.protocol.setting import Setting
 RANKED = "subjects ranked by predictions standardised in each fold"
 CONSTANT = "constant prediction"
 Scores = dict[tuple[str, str], tuple[Line, Sampled]]
+Jobs = dict[tuple[str, str], tuple[Line, Callable[[], Sampled]]]
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,67 @@ def score(
         only: One metric by name; default all.
         full: Every metric, not only the basic ones of the kind.
     """
+    return next(score_all([(table, full)], setting, samplers, rows=rows, only=only))
+
+
+def score_all(
+    tables: Sequence[tuple[Predicted, bool]],
+    setting: Setting,
+    samplers: Samplers,
+    *,
+    rows: np.ndarray | None = None,
+    only: str | None = None,
+    told: Callable[[float], object] = lambda _: None,
+) -> Iterator[Scores]:
+    """Give what `score` gives of each of some tables, whose metrics processes share.
+
+    Args:
+        tables: Predictions, and whether every metric is wanted.
+        setting: As there.
+        samplers: As there.
+        rows: As there; default those of each table.
+        only: As there.
+        told: Called with the share of the metrics that is begun.
+    """
+    plans = [
+        _begun(setting, table, samplers, table.rows if rows is None else rows, only, full)
+        for table, full in tables
+    ]
+    jobs = [of[key][1] for columns, found in plans for of in (*columns, found) for key in of]
+    sampled = beside(lambda job: job(), jobs, told=lambda number: told(number / len(jobs)))
+    for columns, found in plans:
+        each = [
+            {key: (line, next(sampled)) for key, (line, _) in of.items()}
+            for of in (*columns, found)
+        ]
+        yield _ordered(each[:-1], setting.targets.names, each[-1]) if columns else each[-1]
+
+
+def _begun(
+    setting: Setting,
+    table: Predicted,
+    samplers: Samplers,
+    rows: np.ndarray,
+    only: str | None,
+    full: bool,
+) -> tuple[list[Jobs], Jobs]:
+    """Give the metrics of each column, and of all together, still to be sampled."""
     targets = setting.targets.take(setting.scored)
-    found: Scores = {}
+    found: Jobs = {}
     alike = table.everyone_alike()
     if targets.kind == "survival":
         outcome = event_codes(setting.targets, setting.scored)
         for line in _chosen(setting, 0, only, full):
-            found[targets.name, line.metric] = _survival(
-                setting, alike if line.ranks else table, samplers, line, outcome, rows
-            )
-        return found
+            own = alike if line.ranks else table
+            if line.reads != "values" and not own.curves:
+                line = without_curves(line)
+            job = partial(_survival, setting, own, samplers, line, outcome, rows)
+            found[targets.name, line.metric] = line, job
+        return [], found
     values, known = one_hot(targets)
-    columns: list[Scores] = []
+    columns: list[Jobs] = []
     for column, name in enumerate(targets.names):
-        part: Scores = {}
+        part: Jobs = {}
         for line in _chosen(setting, column, only, full):
             arrays = (alike if line.ranks else table).reading(line)
             if not line.is_whole:
@@ -101,7 +151,7 @@ def score(
                     line, samplers, targets.values[:, 0], arrays, rows
                 )
         columns.append(part)
-    return _ordered(columns, targets.names, found)
+    return columns, found
 
 
 def _chosen(setting: Setting, column: int, only: str | None, full: bool) -> list[Line]:
@@ -132,7 +182,7 @@ def _column(
     outcome: np.ndarray,
     predictions: list[np.ndarray],
     rows: np.ndarray,
-) -> tuple[Line, Sampled]:
+) -> tuple[Line, Callable[[], Sampled]]:
     if line.spec.prepare in (probabilities_of, shares_of) and any(
         (p[rows] < 0).any() or (p[rows] > 1).any() for p in predictions
     ):
@@ -145,7 +195,7 @@ def _column(
         line = replace(line, spec=nothing(line.spec, scarce)) if scarce else line
     if line.ranks and rows.any() and all(np.ptp(p[rows]) == 0 for p in predictions):
         line = replace(line, note=line.note or CONSTANT)
-    return line, samplers.pick(line).sample(line.spec, (outcome,), predictions, rows)
+    return line, partial(samplers.pick(line).sample, line.spec, (outcome,), predictions, rows)
 
 
 def _survival(
@@ -155,9 +205,7 @@ def _survival(
     line: Line,
     outcome: tuple[np.ndarray, np.ndarray],
     rows: np.ndarray,
-) -> tuple[Line, Sampled]:
-    if line.reads != "values" and not table.curves:
-        line = without_curves(line)
+) -> Sampled:
     codes, followed = outcome
     if not (isinstance(line.spec, SurvivalMetric) and line.spec.has_causes):
         outcome = (codes == 1, followed)
@@ -179,7 +227,7 @@ def _survival(
         if said and said not in sampled.note:
             note = said if np.isnan(sampled.points).any() else f"{sampled.note}; {said}".strip("; ")
             sampled = replace(sampled, note=note)
-    return line, sampled
+    return sampled
 
 
 def readings(line: Line, table: Predicted, horizons: Horizons | None) -> list[np.ndarray]:

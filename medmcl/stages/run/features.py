@@ -21,9 +21,10 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, prepare
 from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
+from medmcl.data.loading.worker_pool import beside
 from medmcl.data.tables.mapped import held, unnamed
 from medmcl.evaluation.protocol.reach import RATE, limit_of
-from medmcl.stages.run.run import Run, embed_samples, reading_of
+from medmcl.stages.run.run import Run, bears_copies, embed_samples, reading_of
 from medmcl.stages.run.seen import no_split_to_heed, seen_people
 from medmcl.stages.train.spec import TowersSpec
 
@@ -125,14 +126,19 @@ def predict(
     rows = rows[np.logical_and.reduce([prepared.present[name][rows] for name in spec.towers])]
     answer = np.zeros((len(targets.values), targets.num_outputs))
     apart = np.isin(rows, rows if alone is None else alone)
-    with progress(f"predicting by {stage}", len(rows)) as bar, torch.no_grad():
-        done = 0
-        for chosen in (*chunks(rows[~apart]), *rows[apart, None]):
-            bar(done)
-            done += len(chosen)
-            batch = prepared.batch(chosen, modalities=spec.towers).to(device)
-            made = cast(Predicts, objective).predict(learner.model(view(batch)))
-            answer[chosen] = made.float().cpu().numpy()
+
+    def made(chosen: np.ndarray) -> np.ndarray:
+        batch = prepared.batch(chosen, modalities=spec.towers).to(device)
+        with torch.no_grad():
+            values = cast(Predicts, objective).predict(learner.model(view(batch)))
+        return values.float().cpu().numpy()
+
+    passes = [*chunks(rows[~apart]), *rows[apart, None]]
+    before = np.cumsum([0, *map(len, passes)])
+    with progress(f"predicting by {stage}", len(rows)) as bar:
+        done = beside(made, passes, forks=bears_copies(device), told=lambda n: bar(before[n]))
+        for chosen, values in zip(passes, done, strict=True):
+            answer[chosen] = values
     return answer
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import cache, cached_property
@@ -38,6 +38,7 @@ from medmcl.core.suppression import placeless
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
+from medmcl.data.loading.worker_pool import beside
 from medmcl.engine.freed_memory import keep_freed
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.spec import RecipeSpec
@@ -725,20 +726,36 @@ def embed_records(
     """
     import torch
 
-    adapter = prepared.adapters[modality]
-    found = np.empty((len(records), vector_width(towers, modality, space)), dtype=np.float32)
+    adapter, stored = prepared.adapters[modality], prepared.inputs(modality)
     towers.eval()
-    own = progress(f"embedding {modality}", len(records)) if bar is None else nullcontext(bar)
-    with own as told, torch.no_grad():
-        for number, (chosen, x) in enumerate(_record_batches(prepared, modality, records, size)):
-            told(number * size)
-            there = {modality: torch.ones(len(chosen), dtype=torch.bool, device="cpu")}
-            batch = Batch(ids=torch.from_numpy(chosen), inputs={modality: x}, present=there)
-            batch = batch.to(device)
+
+    def encoded(chosen: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(np.array(stored[chosen]))
+        there = {modality: torch.ones(len(chosen), dtype=torch.bool, device="cpu")}
+        batch = Batch(ids=torch.from_numpy(chosen), inputs={modality: x}, present=there)
+        batch = batch.to(device)
+        with torch.no_grad():
             shown = batch.with_inputs({modality: adapter.plain(batch.inputs[modality])})
-            vectors = getattr(towers(shown), space)[modality]
-            found[number * size : number * size + len(chosen)] = host.read(vectors.float())
-    return found
+            return host.read(getattr(towers(shown), space)[modality].float())
+
+    whole = np.empty((len(records), vector_width(towers, modality, space)), dtype=np.float32)
+    own = progress(f"embedding {modality}", len(records)) if bar is None else nullcontext(bar)
+    with own as told:
+        passes = [records[first : first + size] for first in range(0, len(records), size)]
+        done = beside(encoded, passes, forks=bears_copies(device), told=lambda n: told(n * size))
+        for number, some in enumerate(done):
+            whole[number * size : number * size + len(some)] = some
+    return whole
+
+
+def bears_copies(device: torch.device) -> bool:
+    """Whether copies of this process can compute what it computes on a device, to the last bit.
+
+    What several threads compute a copy can neither do alike nor, with OpenMP, do at all.
+    """
+    import torch
+
+    return device.type == "cpu" and torch.get_num_threads() == 1
 
 
 def embed_samples(
@@ -782,17 +799,6 @@ def vector_width(towers: Towers, modality: str, space: str) -> int:
     """Give the width of the embeddings of a modality: E of features, D of pooled."""
     tower = towers.tower(modality)
     return tower.facts.width if space == "features" or tower.head is None else tower.head.width
-
-
-def _record_batches(
-    prepared: Prepared, modality: str, records: np.ndarray, size: int
-) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    import torch
-
-    stored = prepared.inputs(modality)
-    for first in range(0, len(records), size):
-        chosen = records[first : first + size]
-        yield chosen, torch.from_numpy(np.array(stored[chosen]))
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
+from multiprocessing.context import ForkProcess
 
 import numpy as np
 import pytest
 from made_targets import targets_of
 
 from medmcl.core.errors import ConfigError
+from medmcl.data.loading import worker_pool
 from medmcl.evaluation import METRICS, auroc, delong, evaluate_embeddings, evaluate_task
 from medmcl.evaluation.aspects.tasks.metrics import Thresholds, horizons_of
 from medmcl.evaluation.metrics.sampled import ALL_THE_SAME
@@ -72,6 +76,35 @@ def test_every_kind_gives_finite_rows_and_a_paired_gain(kind):
     values = {r.method: r.value for r in rows if r.target == gains[0].target and not r.versus
               and r.metric == first and r.label_fraction == 1}  # fmt: skip
     assert gains[0].value == pytest.approx(values["good"] - values["bad"])
+
+
+@pytest.mark.parametrize("kind", sorted(METRICS))
+def test_copies_of_this_process_find_the_same_to_the_last_bit(kind, monkeypatch):
+    targets, told, found = make(kind), [], []
+    started = Counter()
+    real = ForkProcess.start
+    monkeypatch.setattr(ForkProcess, "start", lambda self: started.update("1") or real(self))
+    monkeypatch.setattr(worker_pool, "_WORTH_COPIES", 0.0)
+    more = {"fractions": (0.2, 1.0), "draws": 2, "bootstrap_draws": 60, "shown": ("good", "bad")}
+    more |= {"subgroups": {"half": np.where(SUBJECTS % 2, "odd", "even")}, "told": told.append}
+    methods = {"good": GOOD, "bad": BAD}
+    for count in (0, 2):
+        with worker_pool.worker_pool(count):
+            found.append(evaluate_task(methods, targets, SPLIT, SUBJECTS, **more))
+        assert told == sorted(told)
+        assert told.pop() <= 1
+        told.clear()
+        assert bool(started) == bool(count)
+    alone, shared = found
+    for name in ("results", "evidence", "subgroups", "fitted"):
+        ours, theirs = (repr(getattr(one, name)) for one in found)
+        assert re.sub(" at 0x[0-9a-f]+", "", ours) == re.sub(" at 0x[0-9a-f]+", "", theirs)
+    for one, other in zip(alone.tables, shared.tables, strict=True):
+        assert list(one.sampled) == list(other.sampled)
+        for (line, sampled), (_, more) in zip(
+            one.sampled.values(), other.sampled.values(), strict=True
+        ):
+            assert np.array_equal(sampled.draws, more.draws, equal_nan=True), line.metric
 
 
 @pytest.mark.parametrize("kind", sorted(METRICS))

