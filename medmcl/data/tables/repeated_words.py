@@ -87,8 +87,9 @@ class Gathered:
             return pd.concat([one.astype("str") for one in blocks], ignore_index=True)
         words = [one.cat.categories.to_series() for one in blocks]
         begins = np.cumsum([0, *map(len, words)])
+        own = [one.cat.codes.to_numpy(np.int32) for one in blocks]  # int8 ends at 127
         codes = [
-            np.where(one.cat.codes < 0, -1, one.cat.codes + begin)
-            for one, begin in zip(blocks, begins, strict=False)
+            np.where(one < 0, np.int32(-1), one + np.int32(begin))
+            for one, begin in zip(own, begins, strict=False)
         ]
         return repeated(np.concatenate(codes), pd.concat(words, ignore_index=True))

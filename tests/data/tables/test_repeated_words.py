@@ -42,6 +42,15 @@ def test_words_that_come_in_later_blocks_are_words_like_others():
     assert texts(column).tolist() == ["a", None, *(x for one in "abacada" for x in [one] * 5_000)]
 
 
+@pytest.mark.parametrize(("words", "rows"), [(90, 20_000), (70, 40_000), (5_000, 70_000)])
+def test_words_of_all_blocks_together_are_more_than_the_codes_of_one_tell_apart(words, rows):
+    cells = _drawn([*map(str, range(words)), None], rows)
+    gathered = Gathered()
+    for start in range(0, rows, 2_000):
+        gathered.add(pd.Series(cells[start : start + 2_000], dtype="str"))
+    assert texts(gathered.column()).tolist() == cells.tolist()
+
+
 @pytest.mark.parametrize("distinct_first", [False, True])
 def test_a_column_that_repeats_in_some_blocks_alone_stays_text(distinct_first):
     alike, distinct = ["a"] * ROWS, [f"w{n}" for n in range(ROWS)]
