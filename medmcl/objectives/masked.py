@@ -162,18 +162,24 @@ def mean_modelling(
         squared = (patches - mean[:, None, None]).masked_fill(~kept, 0.0) ** 2
         return (1 - ncc_weight) * (squared.sum((1, 2)) / count).mean() + ncc_weight
     judged = patches if mask is None else patches[mask]
-    spread = judged.reshape(len(signal), -1).var(1, correction=0).mean()
+    spread = _centred(judged.reshape(len(signal), -1)).square().mean()
     return (1 - ncc_weight) * spread + ncc_weight
 
 
 def lead_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Give Pearson's correlation of each lead, (B, L) from two (B, L, S); 0 for a flat lead."""
-    return (_standardise(a) * _standardise(b)).sum(-1) / (a.shape[-1] - 1)
+    a, b = _centred(a), _centred(b)
+    spread_a, spread_b = (torch.sqrt(_covariance(x, x) + 1e-12) for x in (a, b))
+    return _covariance(a, b) / (spread_a * spread_b)
 
 
-def _standardise(x: Tensor) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / torch.sqrt(x.var(-1, keepdim=True) + 1e-12)
+def _centred(x: Tensor) -> Tensor:
+    return x - x.mean(-1, keepdim=True)
+
+
+def _covariance(a: Tensor, b: Tensor) -> Tensor:
+    """Of centred rows. Torch's own variance takes ten times as long on a CPU."""
+    return (a * b).sum(-1) / (a.shape[-1] - 1)
 
 
 def _mean_over(values: Tensor, which: Tensor) -> Tensor:
