@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medmcl.data.cohort.cohort import Cohort
     from medmcl.evaluation.aspects.scene import Scene
     from medmcl.evaluation.protocol.evaluation import Evaluation, Found
-    from medmcl.evaluation.report.section import Said, Section
+    from medmcl.evaluation.report.section import Drawn, Said
 
 _HERE = "medmcl.evaluation.aspects"
 ASPECTS = Parts(
@@ -195,7 +195,7 @@ class Aspect(Generic[S]):
 
         return Found()
 
-    def sections(self, data: Evaluation) -> Iterable[Section]:
+    def sections(self, data: Evaluation) -> Iterable[Drawn]:
         """Give its sections of the report; one with nothing in it is not shown."""
         return self._of_page("sections", data)
 
@@ -240,7 +240,9 @@ def _outside(name: str) -> Aspect[Any]:
         def call(*given: Any) -> Any:
             with fails(f"{part} failed in {method}", fix):
                 found = own(*given)
-                found = found if isinstance(found, Found | Mapping) else [*found]
+                if not isinstance(found, Found | Mapping):
+                    found = [one() if method == "sections" and callable(one) else one
+                             for one in found]  # fmt: skip
                 strange = [one for one in (found if isinstance(found, list) else [found])
                            if not isinstance(one, form)]  # fmt: skip
                 if strange:

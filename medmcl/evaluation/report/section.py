@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -150,3 +150,5 @@ class Section:
 
 
 P = TypeVar("P", Picture, Shown)
+Drawn = Section | Callable[[], Section]
+"""A section, or what draws it: for copies of this process to do beside one another."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from medmcl.data.loading.worker_pool import beside
 from medmcl.evaluation.aspects.aspect import aspects
 from medmcl.evaluation.protocol.evaluation import Evaluation
 from medmcl.evaluation.protocol.evidence import FittedOn
 from medmcl.evaluation.report import figures
 from medmcl.evaluation.report.columns import counted, written
-from medmcl.evaluation.report.section import OPEN_ROWS, ORDER, PARTS, Said, Section, Shown
+from medmcl.evaluation.report.section import OPEN_ROWS, ORDER, PARTS, Drawn, Said, Section, Shown
 from medmcl.evaluation.report.table_one import TableOne
 from medmcl.evaluation.report.training import embedding_figures, geometry_figures, gradient_figures
 from medmcl.evaluation.report.training.geometry_figures import geometry_of
@@ -20,28 +21,31 @@ from medmcl.evaluation.report.tripod import Checklist, checklist
 def sections_of(data: Evaluation) -> tuple[Section, ...]:
     """Make every section that has something to show."""
     every = [*_own(data), *(one for part in aspects().values() for one in part.sections(data))]
+    made = beside(lambda one: one if isinstance(one, Section) else one(), every)
     return tuple(
         one.telling(data.level, data.resampling)
-        for one in sorted(every, key=lambda one: PARTS.index(one.part))
+        for one in sorted(made, key=lambda one: PARTS.index(one.part))
         if not one.is_empty
     )
 
 
-def _own(data: Evaluation) -> Iterator[Section]:
+def _own(data: Evaluation) -> Iterator[Drawn]:
     """What a report shows that is no aspect: whom it is of, the training, what may be trusted."""
     of = Section.of
-    yield of("cohort", "Who was scored", figures.cohort_flow(data.flow),
-             tables=table_one_shown(data.table_one), short="Who", part="Who")  # fmt: skip
-    yield of("missingness", "Missing modalities", figures.missingness_patterns(data.missingness),
-             short="Missingness", part="Who")  # fmt: skip
-    yield of("embeddings", "Embeddings", embedding_figures.embedding_map(data.embedding_map),
-             part="Embeddings")  # fmt: skip
+    yield lambda: of("cohort", "Who was scored", figures.cohort_flow(data.flow),
+                     tables=table_one_shown(data.table_one), short="Who", part="Who")  # fmt: skip
+    yield lambda: of("embeddings", "Embeddings",
+                     embedding_figures.embedding_map(data.embedding_map),
+                     part="Embeddings")  # fmt: skip
+    yield lambda: of("missingness", "Missing modalities",
+                     figures.missingness_patterns(data.missingness), short="Missingness",
+                     part="Who")  # fmt: skip
     geometry = data.geometry or geometry_of(data.curves)
-    yield of("training", "Training", figures.loss_curves(data.curves),
-             gradient_figures.gradient_norms(data.curves),
-             geometry_figures.geometry_curves(geometry), part="Training")  # fmt: skip
-    yield of("graph", "Learned pairs", *graph_pictures(data.curves, data.findings), short="Pairs",
-             part="Training")  # fmt: skip
+    yield lambda: of("training", "Training", figures.loss_curves(data.curves),
+                     gradient_figures.gradient_norms(data.curves),
+                     geometry_figures.geometry_curves(geometry), part="Training")  # fmt: skip
+    yield lambda: of("graph", "Learned pairs", *graph_pictures(data.curves, data.findings),
+                     short="Pairs", part="Training")  # fmt: skip
     yield of("ledger", "Leakage ledger", tables=ledger_shown(data.fitted), short="Leakage",
              part="Appendix")  # fmt: skip
     yield of("tripod", "TRIPOD+AI checklist", tables=[checklist_shown(checklist(data))],

@@ -48,7 +48,9 @@ def test_an_aspect_stands_in_a_folder_of_its_own(name):
 @pytest.mark.parametrize("name", ASPECTS)
 def test_an_aspect_of_nothing_shows_nothing(name):
     empty, aspect = Evaluation(), ASPECTS[name]()
-    assert all(section.is_empty for section in aspect.sections(empty))
+    assert all(
+        (one if isinstance(one, Section) else one()).is_empty for one in aspect.sections(empty)
+    )
     assert not any(rows for rows in aspect.files(empty).values())
     assert not [*aspect.sentences(empty)]
     assert not [*aspect.not_shown(empty)]

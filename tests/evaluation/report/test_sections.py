@@ -13,6 +13,7 @@ from made_report import (
 )
 from read_pages import page_text
 
+from medmcl.data.loading import worker_pool
 from medmcl.evaluation.aspects.tasks.tables import discrimination_tables, not_shown
 from medmcl.evaluation.metrics.metric import NotEstimable
 from medmcl.evaluation.protocol.evaluation import Evaluation
@@ -35,6 +36,17 @@ def test_every_section_is_there_in_order_with_its_anchor(sections, both):
     for key in KEYS:
         assert f'<section id="{key}"' in both
         assert f'href="#{key}"' in both
+
+
+def test_sections_that_copies_draw_are_those_of_one_process(report, monkeypatch):
+    alone, shared, in_copies = sections_of(report), [], worker_pool._in_copies
+    monkeypatch.setattr(worker_pool, "_WORTH_COPIES", 0.0)
+    monkeypatch.setattr(
+        worker_pool, "_in_copies", lambda *given: shared.append(1) or in_copies(*given)
+    )
+    with worker_pool.worker_pool(2):
+        assert sections_of(report) == alone
+    assert shared
 
 
 def test_every_figure_has_an_aid_an_alternative_text_with_numbers_and_its_table(sections):

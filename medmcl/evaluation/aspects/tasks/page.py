@@ -18,7 +18,7 @@ from medmcl.evaluation.aspects.tasks.subgroup_figures import subgroup_forest
 from medmcl.evaluation.aspects.tasks.survival_figures import risk_group_curves, risk_rows
 from medmcl.evaluation.aspects.tasks.target_figures import targets_overview
 from medmcl.evaluation.protocol.evaluation import Evaluation
-from medmcl.evaluation.report.section import Said, Section
+from medmcl.evaluation.report.section import Drawn, Said, Section
 
 FILES = {
     "calibration": calibration_rows,
@@ -30,25 +30,26 @@ FILES = {
 """Of the evidence of a task."""
 
 
-def sections(data: Evaluation) -> Iterator[Section]:
+def sections(data: Evaluation) -> Iterator[Drawn]:
     """How well, how sure, for whom, against what; and the model written out."""
     rows, found, method, of = data.task_rows, data.evidence, data.method, Section.of
-    yield of("results", "How well: discrimination",
-             result_figures.task_forest(rows), targets_overview(rows, method),
-             tables=tables.discrimination_tables(rows), short="How well",
-             part="How well")  # fmt: skip
-    yield of("calibration", "How sure: calibration", calibration_plot(found, method),
-             tables=[tables.d_calibration_shown(found)], short="How sure",
-             part="How sure")  # fmt: skip
-    yield of("decisions", "Decision curves", decision_curves(found, method), short="Decisions",
-             part="How sure")  # fmt: skip
-    yield of("survival", "Survival by predicted risk", risk_group_curves(found, method),
-             short="Survival", part="How sure")  # fmt: skip
-    yield of("subgroups", "For whom: subgroups", subgroup_forest(data.subgroups, method),
-             short="For whom", part="For whom")  # fmt: skip
-    yield of("comparisons", "Against what: other methods on the same people",
-             result_figures.gain_forest(rows, method), tables=tables.comparison_tables(data),
-             short="Against what", part="Against what")  # fmt: skip
+    yield lambda: of("results", "How well: discrimination",
+                     result_figures.task_forest(rows), targets_overview(rows, method),
+                     tables=tables.discrimination_tables(rows), short="How well",
+                     part="How well")  # fmt: skip
+    yield lambda: of("calibration", "How sure: calibration", calibration_plot(found, method),
+                     tables=[tables.d_calibration_shown(found)], short="How sure",
+                     part="How sure")  # fmt: skip
+    yield lambda: of("decisions", "Decision curves", decision_curves(found, method),
+                     short="Decisions", part="How sure")  # fmt: skip
+    yield lambda: of("survival", "Survival by predicted risk", risk_group_curves(found, method),
+                     short="Survival", part="How sure")  # fmt: skip
+    yield lambda: of("subgroups", "For whom: subgroups", subgroup_forest(data.subgroups, method),
+                     short="For whom", part="For whom")  # fmt: skip
+    yield lambda: of("comparisons", "Against what: other methods on the same people",
+                     result_figures.gain_forest(rows, method),
+                     tables=tables.comparison_tables(data), short="Against what",
+                     part="Against what")  # fmt: skip
     yield tables.coefficient_section(data.coefficients, data.baselines)
 
 
