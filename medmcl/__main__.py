@@ -1,5 +1,7 @@
 """``medmcl`` and ``python -m medmcl``: the command line, and what Ctrl-C does before and after."""
 
+import gc
+
 from medmcl.engine.signals import end, spare_imports, tell_of_ctrl_c
 
 
@@ -13,6 +15,7 @@ def main() -> None:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
         raise
     finally:
+        gc.freeze()  # or Python walks through all of torch as it ends: for a second
         end(code)
 
 
