@@ -31,7 +31,7 @@ class Setting:
     Attributes:
         targets: The task, all rows.
         splits: Split of each row.
-        subjects: Subject of each row.
+        subjects: Number of the subject of each row.
         train: Rows to fit on (indices).
         tuning: Rows to choose on (indices).
         scored: Rows that probes are scored on (indices).
@@ -163,6 +163,7 @@ def decide_rows(
     net benefit: default those of train; ``resampling``: default by subject. ``remarks`` are added
     to the notes.
     """
+    subjects = np.unique(subjects, return_inverse=True)[1]  # in the order of their names
     known = targets.complete if targets.kind == "survival" else targets.known.any(axis=1)
     has = np.all([np.ones(len(splits), dtype=bool), *present], axis=0)
     usable = known & has
