@@ -100,7 +100,7 @@ def _rewritten(column: pd.Series) -> pd.Series:
 
 _BLOCK = 2**20
 _MOST_NOTED = 20
-_ROWS_AT_ONCE = 2**11 - 16
+_ROWS_AT_ONCE = 2**12 - 32
 _LOOKED_AT = 2**14
 _INTEGER = r"[-+]?\d{1,18}"
 _EXACT = 2.0**53

@@ -84,7 +84,8 @@ class Gathered:
             self._fold()
         blocks = self._blocks
         if not all(map(is_repeated, blocks)):
-            return pd.concat([one.astype("str") for one in blocks], ignore_index=True)
+            plain = [x.astype(x.cat.categories.dtype) if is_repeated(x) else x for x in blocks]
+            return pd.concat(plain, ignore_index=True)
         words = [one.cat.categories.to_series() for one in blocks]
         begins = np.cumsum([0, *map(len, words)])
         own = [one.cat.codes.to_numpy(np.int32) for one in blocks]  # int8 ends at 127

@@ -16,7 +16,7 @@ import pandas as pd
 from medmcl.core.config import nearest
 from medmcl.core.errors import ConfigError
 from medmcl.core.plain_text import text_lines
-from medmcl.data.tables.files import as_text, read_table
+from medmcl.data.tables.files import as_text, read_table, texts
 
 GENE_TYPES = frozenset({"geneproduct", "protein", "rna"})
 """Types of a node that are a gene; the others are metabolites, pathways and labels."""
@@ -66,7 +66,7 @@ def link_variants(
     if snp_gene is not None:
         frame = _table(snp_gene, ("snp", "gene"))
         known = set(variants)
-        found = [(s, g) for s, g in _pairs(frame, "snp", "gene") if s in known]
+        found = [(s, g) for s, g in _pairs(frame, "snp", "gene") if s in known and g]
         where = snp_gene
     else:
         assert genes is not None
@@ -97,6 +97,8 @@ def _by_place(
     for (gene, chromosome), (start, end) in zip(
         _pairs(frame, "gene", "chromosome"), bounds, strict=True
     ):
+        if not gene:
+            continue
         inside = (chromosomes == chromosome.upper().removeprefix("CHR")) & (positions > 0)
         inside &= positions >= start - 1000 * window_kb
         inside &= positions <= end + 1000 * window_kb
@@ -122,7 +124,7 @@ def link_pathways(genes: Sequence[str], path: Path) -> Links:
     else:
         pairs = _pairs(_table(path, ("gene", "pathway")), "gene", "pathway")
     known = set(genes)
-    found = [pair for pair in pairs if pair[0] in known]
+    found = [pair for pair in pairs if pair[0] in known and pair[1]]
     if not found:
         raise ConfigError(
             "no gene lies in any pathway", where=path,
@@ -207,6 +209,6 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _pairs(frame: pd.DataFrame, first: str, second: str) -> list[tuple[str, str]]:
-    """Rows of two columns as text; an empty cell stays empty, and matches nothing."""
-    left, right = ([as_text(cell) for cell in frame[name].fillna("")] for name in (first, second))
+    """Rows of two columns as text; an empty cell is an empty text, which names nothing."""
+    left, right = ([cell or "" for cell in texts(frame[name])] for name in (first, second))
     return list(zip(left, right, strict=True))

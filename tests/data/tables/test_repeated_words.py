@@ -63,6 +63,18 @@ def test_a_column_that_repeats_in_some_blocks_alone_stays_text(distinct_first):
     assert column.tolist() == first + second
 
 
+@pytest.mark.parametrize("kind", ["str", object])  # as pandas 3 and pandas 2 read text
+def test_a_missing_cell_of_such_a_column_is_no_word_and_its_text_is_as_it_was_read(kind):
+    alike = [None, "a"] * (ROWS // 2)
+    distinct = [None, *(f"w{n}" for n in range(ROWS - 1))]
+    gathered = Gathered()
+    for one in (alike, distinct):
+        gathered.add(pd.Series(one, dtype=kind))
+    column = gathered.column()
+    assert column.dtype == pd.Series(alike, dtype=kind).dtype
+    assert texts(column).tolist() == alike + distinct
+
+
 def test_a_column_takes_a_byte_a_cell_not_a_pointer(tmp_path):
     frame = pd.DataFrame({"id": range(ROWS), "ward": _drawn([*"abc"])})
     frame.to_csv(tmp_path / "a.csv", index=False)

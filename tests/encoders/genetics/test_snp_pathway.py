@@ -150,6 +150,15 @@ def test_pathways_and_edges_are_read_from_tables_too(tmp_path):
     assert edges.unlinked == 1
 
 
+def test_an_empty_cell_of_a_table_whose_words_repeat_is_no_gene_and_no_pathway(tmp_path):
+    rows = [f"{gene},{way}\n" for gene in ("A", "B", "") for way in ("lipids", "uptake", "")]
+    (tmp_path / "p.csv").write_text("gene,pathway\n" + "".join(rows))
+    found = link_pathways(["A", "B", "C"], tmp_path / "p.csv")
+    assert found.names == ("lipids", "uptake")
+    assert found.pairs.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert found.unlinked == 1
+
+
 @pytest.mark.skipif(not WIKI.is_dir(), reason="needs MEDMCL_DATA with wikipathways")
 def test_real_pathways_wire_a_network():
     nodes = pd.read_csv(WIKI / "WP5124_nodes.csv")
