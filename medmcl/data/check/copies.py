@@ -20,6 +20,7 @@ from medmcl.core.findings import Finding, cohort_warning, first_of
 from medmcl.data.cohort.garbage import collector_paused
 from medmcl.data.cohort.splits import SPLITS
 from medmcl.data.loading.reading import Outcome, read_record
+from medmcl.data.loading.worker_pool import processors
 
 NEAR = 0.15
 """Sketches so near are compared closely. Unrelated: ECGs of PTB-XL 0.20 or more, ACDC 0.35, slices
@@ -155,7 +156,9 @@ def near_each(sketches: np.ndarray, others: np.ndarray) -> list[tuple[int, int]]
     from scipy.spatial import cKDTree
 
     count = min(_NEIGHBOURS, len(others))
-    distance, place = cKDTree(others).query(sketches, k=[*range(1, count + 1)])
+    distance, place = cKDTree(others).query(
+        sketches, k=[*range(1, count + 1)], workers=processors()
+    )
     rows, ranks = np.nonzero(distance < NEAR)
     return list(zip(rows.tolist(), place[rows, ranks].tolist(), strict=True))
 
@@ -249,8 +252,9 @@ def neighbours(sketches: np.ndarray, reach: float = NEAR) -> list[tuple[int, int
     centred = sketches - sketches.mean(axis=0)
     turned = centred @ np.linalg.eigh(centred.T @ centred)[1][:, ::-1]  # widest axes first
     distance, other = cKDTree(turned).query(
-        turned, k=min(_NEIGHBOURS + 1, len(turned)), distance_upper_bound=reach
-    )
+        turned, k=min(_NEIGHBOURS + 1, len(turned)), distance_upper_bound=reach,
+        workers=processors(),
+    )  # fmt: skip
     rows, places = np.nonzero(np.isfinite(distance))
     beside = other[rows, places]
     pairs = set(
