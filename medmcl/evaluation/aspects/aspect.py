@@ -94,8 +94,14 @@ class AspectSpec(Config):
         """
         return self
 
-    def checks_on(self, name: str, cohort: Cohort) -> object:
-        """Raise what is wrong with it on a cohort, by its tables alone; ``name``: of the stage."""
+    def checks_on(self, name: str, cohort: Cohort, tasks: Sequence[str]) -> object:
+        """Raise what is wrong with it on a cohort, by its tables alone.
+
+        Args:
+            name: Of the stage.
+            cohort: The cohort.
+            tasks: Those of the cohort that the stage scores.
+        """
 
     def wanted(
         self, name: str, cohort: Cohort, left_out: Callable[[str], str], *, is_own: bool

@@ -349,8 +349,9 @@ class EvaluateKeys(StageSpec):
 
     @override
     def checks_on(self, cohort: Cohort, tasks: Sequence[str]) -> Iterable[Check]:
+        scored = tuple(self.used_tasks(cohort.spec.tasks))
         for one in self.asked.values():
-            yield partial(one.checks_on, self.name, cohort)
+            yield partial(one.checks_on, self.name, cohort, scored)
         if self.embeddings:
             from medmcl.stages.factorise.given_vectors import lay_vectors
         for name, path in self.embeddings.items():

@@ -64,6 +64,18 @@ def test_prompts_under_another_name_than_the_class_are_told_before_training(squa
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
+def test_prompts_of_a_task_that_is_not_scored_are_not_asked_about(squares, tmp_path):
+    def of_another_name(tree):
+        tree["prompts"]["place"] = {"somewhere else": ["a picture"]}
+
+    changed = changed_copy(squares, tmp_path / "cohort", "cohort.yaml", of_another_name)
+    scored = {"stages.results.tasks": ["colour"]}
+    told = medmcl.check(changed, overrides=scored)
+    assert not [one.what for one in told if one.level == "error"]
+    told = medmcl.check(changed, overrides={"stages.results.tasks": ["colour", "place"]})
+    assert any("prompts of task place" in one.what for one in told if one.level == "error")
+
+
 def test_colours_are_learned_from_captions(squares, tmp_path):
     made = medmcl.pretrain(squares, out=tmp_path / "run", overrides=SMALL, device="cpu")
     rows = pd.read_csv(made.path / "results.csv")

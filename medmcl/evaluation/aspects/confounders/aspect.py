@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_serializer, model_validator
@@ -44,7 +44,7 @@ class ConfounderSpec(AspectSpec):
         return bool(self.names)
 
     @override
-    def checks_on(self, name: str, cohort: Cohort) -> object:
+    def checks_on(self, name: str, cohort: Cohort, tasks: Sequence[str]) -> object:
         from medmcl.evaluation.aspects.confounders.names import confounder_names
 
         return confounder_names(self, cohort, where=name)

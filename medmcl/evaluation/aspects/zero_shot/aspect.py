@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from typing_extensions import override
@@ -34,9 +34,9 @@ class ZeroShotSpec(OfStage):
         return self.modality, self.text
 
     @override
-    def checks_on(self, name: str, cohort: Cohort) -> object:
+    def checks_on(self, name: str, cohort: Cohort, tasks: Sequence[str]) -> object:
         for task, told in cohort.spec.keys.prompts.items():
-            if task in cohort.usable_tasks:
+            if task in tasks and task in cohort.usable_tasks:
                 _positive(cohort.targets(task), told)
         return None
 
