@@ -75,7 +75,7 @@ NOW_AND_THEN = {
     "medmcl.engine.loop._means",  # once a tuning loss
     "medmcl.stages.train.train.describe_geometry",  # each tuning batch: what the record says of it
     "medmcl.objectives.supervised.Supervised._require_fitted.<locals>.<genexpr>",  # once a stage
-    "medmcl.stages.run.run.embed_records.<locals>.encoded",  # embeddings are what was asked for
+    "medmcl.stages.run.run.embed_records.<locals>.encode",  # embeddings are what was asked for
     "medmcl.encoders.shared.moe.ExpertMLPs.one_by_one",  # embedding in float32: no grouped product
 }
 """Who asks for values now and then."""

@@ -7,10 +7,13 @@ is in its memory already.
 from __future__ import annotations
 
 import gc
+import math
+import mmap
 import os
 import pickle
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,6 +24,8 @@ from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
+
+import numpy as np
 
 from medmcl.core.children import begin, deaf_to_ctrl_c
 from medmcl.core.errors import MedmclError
@@ -148,8 +153,9 @@ def beside(
     """Do work on each item, in order; from some moment on copies of this process do a part.
 
     A copy (fork) has all that this process holds and takes no memory for it; what the work gives is
-    sent back. As many copies as processes are lent, less one, and none where the work is short. On
-    Linux alone: elsewhere libraries do not bear a copy.
+    sent back, and held until all is done: much of it belongs in a `shared_array`. As many copies
+    as processes are lent, less one, and none where the work is short. On Linux alone: elsewhere
+    libraries do not bear a copy.
 
     Args:
         work: What it gives does not depend on where, nor on what other items gave; it pickles.
@@ -159,6 +165,7 @@ def beside(
 
     Raises:
         MedmclError: A copy was killed, for example for want of memory.
+        Exception: Of the first item whose work failed; where a copy raised it, a note says where.
     """
     lent, began = _lent.get(), time.monotonic()
     apart = forks and lent is not None and sys.platform == "linux"
@@ -172,6 +179,17 @@ def beside(
             yield from _in_copies(work, items, numbers, copies, told)
             return
         yield work(item)
+
+
+def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Give an array of zeros that copies of this process write into as well (`beside`).
+
+    Rows of many people would otherwise be held three times: in a copy, as it sends them, and here.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size == 0 or sys.platform != "linux":
+        return np.zeros(shape, dtype)
+    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
 
 
 def _in_copies(
@@ -244,10 +262,12 @@ def _copy(own: Callable[[], tuple[dict[int, Any], Any]], parent: int, tell: Conn
     _lent.set(None)
     done, failed = own()
     for number, error in failed.items():
+        where = "".join(traceback.format_exception(error))  # a traceback cannot be sent
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:  # of a library; its words can be sent
             failed[number] = RuntimeError(f"{type(error).__name__}: {error}")
+        failed[number].add_note(f"raised in a process that was working beside this one:\n{where}")
     tell.send((done, failed))
 
 

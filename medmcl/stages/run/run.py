@@ -38,7 +38,7 @@ from medmcl.core.suppression import placeless
 from medmcl.core.targets import Targets
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
-from medmcl.data.loading.worker_pool import beside
+from medmcl.data.loading.worker_pool import beside, shared_array
 from medmcl.engine.freed_memory import keep_freed
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.spec import RecipeSpec
@@ -729,22 +729,23 @@ def embed_records(
     adapter, stored = prepared.adapters[modality], prepared.inputs(modality)
     towers.eval()
 
-    def encoded(chosen: np.ndarray) -> np.ndarray:
+    def encode(first: int) -> None:
+        chosen = records[first : first + size]
         x = torch.from_numpy(np.array(stored[chosen]))
         there = {modality: torch.ones(len(chosen), dtype=torch.bool, device="cpu")}
         batch = Batch(ids=torch.from_numpy(chosen), inputs={modality: x}, present=there)
         batch = batch.to(device)
         with torch.no_grad():
             shown = batch.with_inputs({modality: adapter.plain(batch.inputs[modality])})
-            return host.read(getattr(towers(shown), space)[modality].float())
+            vectors = getattr(towers(shown), space)[modality]
+        whole[first : first + size] = host.read(vectors.float())
 
-    whole = np.empty((len(records), vector_width(towers, modality, space)), dtype=np.float32)
+    whole = shared_array((len(records), vector_width(towers, modality, space)), np.float32)
     own = progress(f"embedding {modality}", len(records)) if bar is None else nullcontext(bar)
     with own as told:
-        passes = [records[first : first + size] for first in range(0, len(records), size)]
-        done = beside(encoded, passes, forks=bears_copies(device), told=lambda n: told(n * size))
-        for number, some in enumerate(done):
-            whole[number * size : number * size + len(some)] = some
+        firsts = range(0, len(records), size)
+        for _ in beside(encode, firsts, forks=bears_copies(device), told=lambda n: told(n * size)):
+            pass
     return whole
 
 

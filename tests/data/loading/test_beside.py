@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from medmcl.core.errors import ConfigError, MedmclError
 from medmcl.data.loading import worker_pool as processes
-from medmcl.data.loading.worker_pool import beside, worker_pool
+from medmcl.data.loading.worker_pool import beside, shared_array, worker_pool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux")
 
@@ -82,6 +83,26 @@ def test_an_error_that_cannot_be_sent_keeps_its_words(eager):
         list(beside(work, range(99)))
 
 
+@pytest.mark.parametrize("can_be_sent", [True, False], ids=["sent", "not sent"])
+def test_an_error_of_a_copy_says_where_it_was_raised(eager, can_be_sent):
+    class OddError(Exception):
+        pass
+
+    own = os.getpid()
+
+    def work(item):
+        time.sleep(0.02)
+        if os.getpid() != own:
+            raise ZeroDivisionError if can_be_sent else OddError
+
+    kind = ZeroDivisionError if can_be_sent else RuntimeError
+    with worker_pool(2), pytest.raises(kind) as raised:
+        list(beside(work, range(99)))
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "raise ZeroDivisionError if can_be_sent else OddError" in shown
+    assert Path(__file__).name in shown.partition("beside this one")[2]
+
+
 def test_memory_that_ran_out_is_told_as_such(eager):
     own = os.getpid()
 
@@ -92,6 +113,23 @@ def test_memory_that_ran_out_is_told_as_such(eager):
 
     with worker_pool(2), pytest.raises(MemoryError):
         list(beside(work, range(99)))
+
+
+def test_copies_write_into_a_shared_array(eager):
+    found = shared_array((90, 3), np.float32)
+    assert found.shape == (90, 3)
+    assert found.dtype == np.float32
+
+    def work(item):
+        time.sleep(0.01)
+        found[item] = item, os.getpid() != own, 1
+
+    own = os.getpid()
+    with worker_pool(2):
+        assert set(beside(work, range(90))) == {None}
+    assert found[:, 0].tolist() == [*range(90)]
+    assert set(found[:, 1]) == {0, 1}  # some rows here, others there
+    assert shared_array((0, 3), np.float32).shape == (0, 3)
 
 
 def test_a_copy_that_is_killed_is_told(eager):
