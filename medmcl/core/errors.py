@@ -23,7 +23,7 @@ def was_ended() -> bool:
 
     pandas, pressed as it reads a file, says that the file is damaged.
     """
-    return bool(ENDED) and time.monotonic() - ENDED[0] < _TOLD
+    return any(time.monotonic() - at < _TOLD for at in ENDED)
 
 
 def cut(value: object, longest: int = _LONGEST) -> str:

@@ -185,3 +185,5 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
+        if self._before.get(signal.SIGINT) is signal.default_int_handler:
+            begin()  # in a notebook, say, which goes on with other work

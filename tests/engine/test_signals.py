@@ -12,7 +12,7 @@ import pytest
 
 from medmcl import __main__
 from medmcl.core.contracts import RecordRef
-from medmcl.core.errors import ENDED
+from medmcl.core.errors import ENDED, was_ended
 from medmcl.data.loading.reading import read_record
 from medmcl.engine import signals
 from medmcl.engine.signals import StopRequest, spare_imports
@@ -215,6 +215,17 @@ class AsCTellsIt:
 
 
 @pytest.mark.usefixtures("ctrl_c")
+def test_work_after_what_a_notebook_pressed_away_meets_damage_as_damage(ctrl_c, monkeypatch):
+    monkeypatch.setattr(signals, "ONE_PRESS", 0.0)
+    with StopRequest():
+        with StopRequest(speaks=False):
+            os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        assert was_ended()  # C that was called meanwhile may say that a file is damaged
+    assert not was_ended()
+
+
 def test_a_record_that_was_being_read_as_ctrl_c_came_is_not_left_out_as_damaged():
     spare_imports()
     with pytest.raises(KeyboardInterrupt):
