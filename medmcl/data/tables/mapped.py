@@ -79,8 +79,9 @@ def let_go() -> None:
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
-    with suppress(AttributeError):  # another C library keeps as much as it likes
-        ctypes.CDLL(None).malloc_trim(0)
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library keeps as much as it likes
+            ctypes.CDLL(None).malloc_trim(0)
     leave()
 
 
