@@ -46,6 +46,15 @@ def test_mapped_numbers_are_those_in_memory_also_once_they_have_left(table, monk
     ]
 
 
+def test_memory_is_let_go_where_there_is_no_library_of_the_process(monkeypatch):
+    def absent(name):
+        raise TypeError(name)  # as Windows has it
+
+    monkeypatch.setattr(mapped.sys, "platform", "win32")
+    monkeypatch.setattr(mapped.ctypes, "CDLL", absent)
+    mapped.let_go()
+
+
 def test_nobody_writes_into_what_all_forks_read(table, monkeypatch):
     monkeypatch.setattr(mapped, "LEAST", 1)
     there = read_table(table, "t.csv").frame
