@@ -328,7 +328,7 @@ def _parts(
             known = pd.to_numeric(column, errors="coerce").notna().to_numpy()
             parts += [(place, None, known), (place, None, ~known)]
             continue
-        codes, levels = pd.factorize(column.map(_level))
+        codes, levels = pd.factorize(column.astype(object).map(_level))
         parts += [(place, None, codes >= 0), (place, None, codes < 0)]
         for code, level in enumerate(levels[: 5 * MOST_LEVELS]):
             parts.append((place, level, codes == code))
@@ -432,7 +432,7 @@ def _categories(
     rule: Hiding,
     secret: Sequence[set[str | None]],
 ) -> list[Row]:
-    names = [column.map(_level) for column in columns]
+    names = [column.astype(object).map(_level) for column in columns]
     levels = _levels(names)
     counts: list[dict[str | None, int]] = []
     for one in names:

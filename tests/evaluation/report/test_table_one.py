@@ -235,6 +235,16 @@ def test_nothing_that_is_held_back_comes_out_by_setting_tables_beside_one_anothe
     assert next(r for r in both.rows if r.variable == "sex").differences == (None, None)
 
 
+@pytest.mark.parametrize("levels", [3, 30])
+def test_text_held_as_categories_is_described_as_the_same_text(levels):
+    cells = pd.Series([f"ward {n % levels}" for n in range(300)], dtype=object)
+    held = cells.astype("category").cat.add_categories(["of somebody left out"])
+    split = ["train", "held_out", "held_out"] * 100
+    asked = [Variable(name="ward", kind="category")]
+    meant = table_one(pd.DataFrame({"ward": cells}), split, asked)
+    assert table_one(pd.DataFrame({"ward": held}), split, asked) == meant
+
+
 def test_a_subject_with_two_rows_is_refused():
     frame = pd.DataFrame({"sex": ["f", "m"]}, index=["s1", "s1"])
     with pytest.raises(ValueError, match="one row a subject"):
