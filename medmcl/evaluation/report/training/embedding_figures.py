@@ -32,7 +32,8 @@ def project(
     """Lay embeddings out in the plane: (n, 2), the rows taken, and the name of the method.
 
     Principal components, then t-SNE where there are enough points; points already in the plane
-    pass. At most 1,500 rows, evenly spaced; of people in fives, as all tell who lacks a vector.
+    pass. At most 1,500 rows, evenly spaced; of people in fives, as all tell who lacks a vector. By
+    one OpenMP thread: copies of a process draw, too (`beside`), and sums are alike to the last bit.
 
     Source:
         van der Maaten & Hinton 2008, JMLR 9:2579-2605, started from principal components. Differs:
@@ -50,6 +51,7 @@ def project(
     if len(x) < 50 or values[0] <= 1e-9:
         return components[:, :2], rows, "PCA"
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     model = TSNE(
         init="pca",
@@ -58,7 +60,8 @@ def project(
         max_iter=350,  # 250 of them with exaggerated nearness; later ones only spread groups
         angle=0.8,
     )
-    return model.fit_transform(components[:, :30]), rows, "t-SNE"
+    with threadpool_limits(1, user_api="openmp"):  # by several a copy of a process waits for ever
+        return model.fit_transform(components[:, :30]), rows, "t-SNE"
 
 
 def embedding_map(embedding: Mapping[str, Any]) -> Picture | None:
