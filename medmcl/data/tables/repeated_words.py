@@ -83,6 +83,8 @@ class Gathered:
         if self._pieces:
             self._fold()
         blocks = self._blocks
+        if len(blocks) == 1:
+            return blocks[0]
         if not all(map(is_repeated, blocks)):
             plain = [x.astype(x.cat.categories.dtype) if is_repeated(x) else x for x in blocks]
             return pd.concat(plain, ignore_index=True)
