@@ -257,9 +257,12 @@ def _taken(
 
 
 def _copy(own: Callable[[], tuple[dict[int, Any], Any]], parent: int, tell: Connection) -> None:
+    from threadpoolctl import threadpool_limits
+
     begin(parent)
     gc.freeze()  # what the parent holds is the parent's to end
     _lent.set(None)
+    threadpool_limits(1, user_api="openmp")  # a copy waits for ever for the parent's threads
     done, failed = own()
     for number, error in failed.items():
         where = "".join(traceback.format_exception(error))  # a traceback cannot be sent

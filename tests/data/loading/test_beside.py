@@ -144,6 +144,32 @@ def test_a_copy_that_is_killed_is_told(eager):
         list(beside(work, range(9)))
 
 
+COMPUTES = """
+import os, time
+import torch
+from medmcl.data.loading import worker_pool as processes
+processes._WORTH_COPIES = 0.0
+own, many = os.getpid(), torch.ones(2**22)
+def work(item):
+    if os.getpid() == own:
+        time.sleep(0.3)  # the copy takes the others
+    return os.getpid() != own, float(many.sum())
+work(0)  # on two threads
+with processes.worker_pool(2):
+    found = [*processes.beside(work, range(9))]
+print(torch.get_num_threads(), any(there for there, _ in found), {total for _, total in found})
+"""
+
+
+def test_a_copy_does_not_wait_for_threads_of_openmp_that_its_parent_has():
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPUTES],
+        env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == "2 True {4194304.0}\n", done.stderr
+
+
 STARTS = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is deaf
