@@ -473,16 +473,13 @@ def in_order(
 ) -> Prepared:
     """Give prepared records in the order of a cohort's samples; see `Prepared` for the rest."""
     numbers = {name: _numbers(cohort, name, one.usable) for name, one in stored.items()}
-    whose, ids = (
-        one.to_numpy(object) for one in (cohort.samples["subject"], cohort.subjects.index)
-    )
-    is_each_once = np.array_equal(whose, ids)
+    whose = cohort.samples["subject"].to_numpy(object)
     return Prepared(
         cohort=cohort,
         adapters=adapters,
         samples=cohort.samples,
         splits=cohort.samples["split"].to_numpy(object),
-        subjects=np.arange(len(ids)) if is_each_once else pd.factorize(whose)[0].astype(np.int64),
+        subjects=np.unique(whose, return_inverse=True)[1],
         present={name: one >= 0 for name, one in numbers.items()},
         excluded=list(excluded),
         warnings=[

@@ -79,7 +79,13 @@ def _table_one(data: Evaluation) -> Rows:
             difference = row.differences[column] if row.differences else None
             line = {"variable": row.variable, "level": row.level, "statistic": row.statistic,
                     "split": split}  # fmt: skip
-            rows.append({**line, **asdict(cell), "smd": difference})
+            rows.append(
+                {
+                    **line,
+                    **asdict(cell),
+                    "smd": None if difference is None else round(difference, 3),
+                }
+            )
     return rows
 
 

@@ -219,13 +219,18 @@ def beside(first: TableOne, other: TableOne) -> TableOne:
     known, here = _by_variable(first), _by_variable(other)
     rows = [row for name, lines in here.items() for row in _joined(known.get(name, {}), lines)]
     splits = (*first.splits, *other.splits)
-    lost = [name for name in known if name not in here]
-    alone = [name for name in here if name not in known]
+    bare = {_bare(name): name for name in known if name not in here}
+    units = {bare[_bare(name)]: name for name in here if name not in known and _bare(name) in bare}
+    lost = [name for name in known if name not in here and name not in units]
+    alone = [name for name in here if name not in known and name not in units.values()]
     notes = [
         *_notes(splits, max(first.fewest, other.fewest)),
         *other.notes[len(_notes(other.splits, other.fewest)) :],
         *(f"Of {splits[0]} only: {', '.join(one[:8])}{' …' if one[8:] else ''}."
           for one in (lost,) if one),
+        *(f"Not set beside one another, as the units that the cohorts say differ: {pairs}. If they "
+          "are the same, write so: `unit` of the column."
+          for pairs in (", ".join(f"{a} and {b}" for a, b in [*units.items()][:8]),) if pairs),
         *(f"Not described of {splits[0]}: {', '.join(one[:8])}{' …' if one[8:] else ''}."
           for one in (alone,) if one),
     ]  # fmt: skip
@@ -236,6 +241,11 @@ _Lines = dict[tuple[str, str], Row]
 """Level and statistic to the line of a variable."""
 NOBODY = Cell(text="0", count=0)
 NOT_THERE = Cell(text="-")
+
+
+def _bare(variable: str) -> str:
+    """A variable without its unit."""
+    return variable.partition(" (")[0]
 
 
 def _by_variable(table: TableOne) -> dict[str, _Lines]:
@@ -293,8 +303,8 @@ def _notes(splits: Sequence[str], fewest: int) -> tuple[str, ...]:
     notes = ["One subject counts once. Shares are of the subjects with a known value."]
     if splits[1:]:
         notes.append(
-            f"SMD: standardised mean difference to {splits[0]}, without sign; above 0.1 is often "
-            "called an imbalance."
+            f"SMD: standardised mean difference to {splits[0]}, without sign, of means and SDs as "
+            "they are shown; above 0.1 is often called an imbalance."
         )
     if fewest > 1:
         notes.append(

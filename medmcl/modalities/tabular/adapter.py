@@ -361,26 +361,43 @@ class Tabular:
 
 FEW_CELLS = 10
 """Fewer other cells say nothing of where a column's numbers lie."""
+MOST_CODES = 3
+"""Numbers below zero that may all be codes: -1, do not know; -3, do not want to say."""
 
 
 def _codes_for_gaps(name: str, cells: list[float]) -> Finding | None:
-    """Numbers of nines, such as 999, farther from all others than these lie apart."""
+    """Numbers of nines, such as 999, farther from all others than these lie apart; and -1 or -3.
+
+    Whole numbers below zero are codes where they are few, stand in several cells, and all others,
+    of many values, are not below zero.
+    """
     values = np.array(cells)
     nines = np.isin(np.abs(values), [9.0, 99.0, 999.0, 9999.0, 99999.0])
-    others = values[~nines]
-    if not nines.any() or len(others) < FEW_CELLS:
-        return None
-    low, high = others.min(), others.max()
-    far = values[nines & ((values > 2 * high - low) | (values < 2 * low - high))]
+    below = np.unique(values[values < 0])
+    if (
+        0 < len(below) <= MOST_CODES
+        and (below == np.rint(below)).all()
+        and (values < 0).sum() > len(below)
+        and len(np.unique(values[values >= 0])) > FEW_CELLS
+    ):
+        far, others, why = values[values < 0], values[values >= 0], "and no other is below 0"
+    else:
+        others, why = values[~nines], "far from all others"
+        if not nines.any() or len(others) < FEW_CELLS:
+            return None
+        low, high = others.min(), others.max()
+        far = values[nines & ((values > 2 * high - low) | (values < 2 * low - high))]
     if not len(far):
         return None
+    low, high = others.min(), others.max()
     code, count = Counter(far.tolist()).most_common(1)[0]
+    codes = ", ".join(f"{one:g}" for one in np.unique(far))
     what = (
-        f"{code:g} stands in {counted(count, 'cell')} of the {len(values):,} looked at, far "
-        f"from all others ({low:g} to {high:g}): a code for a missing value?"
+        f"{code:g} stands in {counted(count, 'cell')} of the {len(values):,} looked at, {why} "
+        f"({low:g} to {high:g}): a code for a missing value?"
     )
     fix = (
-        f"if it is, write `missing: {{{in_yaml(name)}: [{code:g}]}}` at the top level of "
+        f"if it is, write `missing: {{{in_yaml(name)}: [{codes}]}}` at the top level of "
         "cohort.yaml, or leave such cells empty; otherwise say what is possible: "
         f"{name}: {{kind: number, min: {low:g}, max: {high:g}}} under columns:"
     )
@@ -530,6 +547,8 @@ def _unreadable(name: str, cell: Any, where: str, *, is_given: bool) -> Finding:
 
 def _out_of_range(name: str, value: float, column: Column, where: str) -> Finding:
     what = f"column '{name}' has {value:g} {column.unit}".rstrip()
-    what += f", outside {column.min} to {column.max}"
+    bounds = [f"{said} {bound:g}" for said, bound in (("below", column.min), ("above", column.max))
+              if bound is not None and (value < bound) == (said == "below")]  # fmt: skip
+    what += f", {bounds[0]}"
     fix = "correct the value or its unit, empty the cell, or widen min and max"
     return fault("range", where, what, fix)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ASKS_OTHERWISE = "asks for another"
 """Begins the note on a task of which the run's own has another kind, columns, classes or unit."""
+NO_TRAIN = "the cohort has no labelled train subjects, so no probe can be fitted on it"
+"""Begins the note on a task that probes were to be fitted to."""
 
 
 def refuse_nobody(
@@ -33,10 +35,14 @@ def refuse_nobody(
     told = [row for row in evaluation.results if row.value is not None and row.method != "chance"]
     tasks = list(tasks)
     without = [task for task in tasks if task not in {row.task for row in told}]
-    other = {task for task in without for note in evaluation.notes
-             if note.startswith(f"{task}: {ASKS_OTHERWISE}")}  # fmt: skip
+    other, untrained = (
+        {task for task in without for note in evaluation.notes if note.startswith(f"{task}: {why}")}
+        for why in (ASKS_OTHERWISE, NO_TRAIN)
+    )
     reasons = [
-        _reason(evaluation.prepared, run, spec, task) for task in without if task not in other
+        _reason(evaluation.prepared, run, spec, task)
+        for task in without
+        if task not in other | untrained
     ]
     found = any(evaluation.shown.values())
     if told or found:
@@ -54,6 +60,9 @@ def refuse_nobody(
         fix=f"give {', '.join(sorted(other))} in cohort.yaml as the run has it (of another unit: "
         "`time: 30.4375 * MONTHS`, `unit: days`); --probe refit would fit on these people instead"
         if other and not reasons
+        else "leave --probe refit out, so that the run's own probes are applied, or give train "
+        "people (`split:` of subjects)"
+        if untrained and not reasons
         else "see `split:` of subjects, the columns under tasks:, and `medmcl check`; a prediction "
         "without an outcome is `medmcl predict`",
     )

@@ -20,7 +20,7 @@ from medmcl.evaluation.protocol.predicted import Given, Method, Predictions, wit
 from medmcl.evaluation.protocol.subgroups import left_out
 from medmcl.evaluation.protocol.subsets import LabelCounts, label_subset
 from medmcl.stages.evaluate.methods import Sources
-from medmcl.stages.evaluate.nobody import ASKS_OTHERWISE
+from medmcl.stages.evaluate.nobody import ASKS_OTHERWISE, NO_TRAIN
 from medmcl.stages.evaluate.refit_all import Refitted
 from medmcl.stages.evaluate.saved_probes import SavedProbe, load_probes
 from medmcl.stages.evaluate.scene import RunScene
@@ -112,10 +112,8 @@ class TaskScoring:
         elif self._has_labels(targets):
             methods.update(self.methods(targets))
         else:
-            self.scene.notes.append(
-                f"{task}: the cohort has no labelled train subjects, so no probe can be fitted on "
-                "it; only fine-tuned stages were scored"
-            )
+            others = "; only fine-tuned stages were scored" if spec.finetuned else ""
+            self.scene.notes.append(f"{task}: {NO_TRAIN}{others}")
         if self.refitted is None:
             predictions |= self._finetuned(task, targets, splits)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -259,7 +260,9 @@ def _stem(path: Path) -> str:
     name = path.name
     for ending in (".nii.gz", ".csv.gz", *path.suffixes[-1:]):
         name = name.removesuffix(ending)
-    return name or ID
+    cell = pd.Series([name], name=ID).to_csv(index=False)
+    is_gap = pd.read_csv(io.StringIO(cell), dtype="str", skip_blank_lines=False)[ID].isna().any()
+    return path.name if is_gap else name  # NA.csv, of somebody with these initials
 
 
 def _refuse_missing(name: str, path: Path, kind: str) -> None:

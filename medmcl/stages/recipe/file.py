@@ -30,7 +30,7 @@ from medmcl.core.errors import ConfigError, OverrideError
 from medmcl.core.overrides import apply_override, refuse_overrides, written
 from medmcl.core.path_suggestions import shipped
 from medmcl.stages.recipe.spec import RecipeHead, RecipeSpec
-from medmcl.stages.recipe.stage_names import EXCEPTIONS, stage_path, with_exceptions
+from medmcl.stages.recipe.stage_names import EXCEPTIONS, stage_path, stem, with_exceptions
 from medmcl.stages.stage import STAGES
 
 CONFIGS = shipped("configs")
@@ -290,15 +290,24 @@ def _drop(tree: dict[str, Any], name: str, path: Path) -> None:
         return
     found = _named(node, parts[-1])
     if found is None:
-        raise ConfigError(f"drops what is not there: '{name}'", where=path)
+        known = [str(one.get("name") if isinstance(one, dict) else one) for one in node or ()]
+        raise ConfigError(
+            f"drops what is not there: '{name}'{nearest(parts[-1], known)}", where=path,
+            expected=", ".join(known), fix="correct the name, or take it out of drop",
+        )  # fmt: skip
     node.remove(found)
 
 
 def _named(node: Any, name: str) -> Any:
-    """A key of a mapping, or the element of a list that is called so; None if there is none."""
+    """A key of a mapping, or the element of a list that is called so; None if there is none.
+
+    ``finetune`` is the one stage that is written ``finetune-{task}``.
+    """
     if isinstance(node, list):
-        named = (one for one in node if isinstance(one, dict) and one.get("name") == name)
-        return next(named, None)
+        named = [(str(one["name"]), one) for one in node if isinstance(one, dict) and "name" in one]
+        found = [one for own, one in named if own == name]
+        meant = [one for own, one in named if stem(own) == name]
+        return found[0] if found else meant[0] if len(meant) == 1 else None
     return node.get(name) if isinstance(node, dict) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -204,7 +205,9 @@ def _write_torch(network: nn.Module, shape: InputShape, path: Path) -> str:
     file = path.with_name(f"{path.name}.pt2")
     program = _program(network, shape, file)
     _forget(program, "nn_module_stack", "from_node")  # they hold addresses in memory
-    torch.export.save(program, file)
+    whole = io.BytesIO()
+    torch.export.save(program, whole)  # on a full disk its own writer aborts the process
+    file.write_bytes(whole.getbuffer())
     opened = torch.export.load(file).module()
     _refuse_other_vectors(network, shape, lambda x: opened(x).numpy(), file)
     return file.name

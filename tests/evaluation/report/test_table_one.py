@@ -225,6 +225,11 @@ def test_two_tables_beside_one_another_say_what_one_table_of_both_says():
         assert row.differences[1:] == pytest.approx(other.differences[1:])
     assert next(row for row in both.rows if row.level == "c").cells[0].count == 0
     assert "Not described of training: shoe." in both.notes
+    elsewhere = table_one(people, side, [Variable(name="age", kind="number", unit="years"), SEX])
+    both = beside(kept, elsewhere.column("held_out", "scored"))
+    assert any("as the units that the cohorts say differ: age and age (years)" in one
+               for one in both.notes)  # fmt: skip
+    assert "Of training only: group." in both.notes
 
 
 def test_nothing_that_is_held_back_comes_out_by_setting_tables_beside_one_another():

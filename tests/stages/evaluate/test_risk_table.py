@@ -100,6 +100,23 @@ def test_a_small_table_gets_no_null_model_and_says_how_its_penalty_was_chosen(tm
         assert f"Ridge penalty of death: {penalty:g}." in appendix
 
 
+def test_the_order_of_the_rows_of_a_table_changes_no_fold_and_no_model(tmp_path, cache):
+    table, few = whas(150, 1)[0], {"stages.results.bootstrap_draws": 100}
+    found = []
+    for number in range(3):
+        rows = np.random.default_rng(number).permutation(150) if number else np.arange(150)
+        folder = write_whas(tmp_path / f"c{number}", table.iloc[rows])
+        run = medmcl.pretrain(folder, out=tmp_path / f"r{number}", device="cpu", overrides=few)
+        prepared = run.prepare(medmcl.open_cohort(folder), ())
+        whose = dict(zip(prepared.samples["subject"], prepared.subjects, strict=True))
+        found.append((whose, pd.read_csv(run.path / "coefficients.csv")))
+    (whose, first), *others = found
+    for other, again in others:
+        assert other == whose
+        assert again["penalty"].tolist() == first["penalty"].tolist()
+        assert again["coefficient"].to_numpy() == pytest.approx(first["coefficient"], rel=1e-6)
+
+
 def test_a_table_that_tells_nothing_is_said_to_on_page_one_and_by_predict(tmp_path, cache, caplog):
     rng = np.random.default_rng(3)
     table, _ = whas(400)

@@ -1,5 +1,6 @@
 """Every kind of file that one person's record may come in, read as the run reads a cohort's."""
 
+import shutil
 from types import SimpleNamespace
 
 import nibabel
@@ -167,6 +168,15 @@ def test_the_command_predicts_one_person_from_one_file(trained, hearts, tmp_path
     )
     assert len(whole) == len(rows)
     assert whole["predicted_file"].to_numpy() == pytest.approx(whole["predicted"], rel=1e-14)
+    own = tmp_path / "NA.hea"  # of somebody with these initials: no missing id
+    own.write_text(header.read_text().replace(header.stem, "NA"))
+    shutil.copy(header.with_suffix(".dat"), own.with_suffix(".dat"))
+    assert not typed(*words[:3], f"ecg={own}", "--device", "cpu", "--workers", 0, "--out", out,
+                     "--overwrite")  # fmt: skip
+    again = pd.read_csv(out, keep_default_na=False)
+    assert set(again["subject"]) == {"NA.hea"}
+    assert again["predicted"].tolist() == rows["predicted"].tolist()
+    capsys.readouterr()
     assert not typed(*words, "--workers", 0, "--value", "age=63")
     assert "age: not read by '" in "".join(capsys.readouterr())  # the model is of ECGs alone
     assert typed(*words, "--value", "age=old") == 2

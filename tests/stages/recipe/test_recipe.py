@@ -71,8 +71,10 @@ def test_a_stage_that_needs_a_later_one_is_refused(tmp_path):
 
 
 def test_dropping_what_is_not_there_and_extending_oneself_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="not there: 'nope'"):
-        read_recipe(write(tmp_path, "extends: ecg_cmr_toy\ndrop: [nope]\n"))
+    with pytest.raises(ConfigError, match=r"not there: 'mmdl'.*did you mean.*\n.*expected: mdm"):
+        read_recipe(write(tmp_path, "extends: ecg_cmr_toy\ndrop: [mmdl]\n"))
+    with pytest.raises(ConfigError, match=r"not there: 'inputs\.egc'.*\n.*expected: ecg, cmr"):
+        read_recipe(write(tmp_path, "extends: ecg_cmr_toy\ndrop: [inputs.egc]\n"))
     path = tmp_path / "r.yaml"
     with pytest.raises(ConfigError, match="extends itself"):
         read_recipe(write(tmp_path, f"extends: {path}\n"))
@@ -87,6 +89,17 @@ def test_a_change_of_another_form_is_refused_by_its_key(tmp_path, change):
     text = change if change.startswith("extends") else f"extends: ecg_cmr_toy\n{change}"
     with pytest.raises(ConfigError, match=change.partition(":")[0]):
         read_recipe(write(tmp_path, text))
+
+
+def test_a_stage_is_dropped_and_inserted_before_by_the_name_that_overrides_know_it_by(tmp_path):
+    text = "extends: ecg_cmr_toy\ndrop: [finetune, results.finetuned]\n"
+    assert [one.name for one in read_recipe(write(tmp_path, text)).stages] == [
+        "mdm", "mmcl", "results"
+    ]  # fmt: skip
+    text = "extends: ecg_cmr_toy\ninsert: {finetune: [{stage: select, name: some, method: clip}]}\n"
+    with pytest.raises(ConfigError) as told:
+        read_recipe(write(tmp_path, text))
+    assert "not there" not in str(told.value)
 
 
 def test_what_is_null_is_set_by_none_and_can_be_dropped(tmp_path):

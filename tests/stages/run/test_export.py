@@ -158,6 +158,26 @@ def test_an_encoder_that_noise_is_nothing_to_is_compared_on_zeros_and_ones(tmp_p
         _write_torch(Rooted(2), InputShape(kind="ecg", shape=(2, 3)), tmp_path / "far")
 
 
+def test_a_full_disk_ends_in_one_message_not_in_torch_aborting(trained, tmp_path):
+    """A file may not grow beyond 50 kB, as on a full disk."""
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "sys.argv[0] = 'medmcl'\n"
+        "from medmcl.__main__ import main\n"
+        "main()\n"
+    )
+    words = ["export", trained.path, "--out", tmp_path / "out", "--modality", "ecg"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert "terminate" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_cannot_be_written_is_refused(trained, tmp_path, capsys):
     for wrong in ({"format": "tf"}, {"space": "tokens"}, {"modality": "cmrr"}):
         with pytest.raises(ConfigError):

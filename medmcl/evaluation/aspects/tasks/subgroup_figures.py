@@ -20,7 +20,8 @@ EVERYONE, OF_GROUP = 6, 0  # how dots look: of everyone, of a group
 
 def subgroup_forest(rows: Sequence[SubgroupRow], highlight: str) -> Picture | None:
     """Draw the first metric of each task in every subgroup, for the highlighted method."""
-    panels = [_of_task(rows, task, highlight) for task in dict.fromkeys(row.task for row in rows)]
+    every = [_of_task(rows, task, highlight) for task in dict.fromkeys(row.task for row in rows)]
+    panels = [panel for panel in every if any(row.value is not None for row in panel)]
     drawn = panels[:MOST_TASKS]
     if not drawn:
         return None

@@ -176,17 +176,23 @@ OF_RISK = "survival curve "
 def not_shown(data: Evaluation) -> list[str]:
     """Say of what was asked for and could not be made why, each reason once."""
     reasons: dict[tuple[str, str], dict[str, None]] = {}
-    for one in data.evidence:
-        parts: list[tuple[str, object]] = [
+    parts: list[tuple[TaskEvidence, str, object]] = [
+        (one, what, part)
+        for one in data.evidence
+        for what, part in (
             ("calibration curve", one.calibration),
             ("decision curve", one.decision),
             ("D-calibration", one.d_calibration),
             *((f"{OF_RISK}{group.name}", curve_of(group)) for group in one.risk_groups),
-        ]
-        for what, part in parts:
-            if isinstance(part, NotEstimable):
-                about = reasons.setdefault((what, part.reason), {})
-                about[about_what(one.task, one.target)] = None
+        )
+    ]
+    made = {(one.task, one.target, what) for one, what, part in parts
+            if part is not None and not isinstance(part, NotEstimable)}  # fmt: skip
+    for one, what, part in parts:
+        if isinstance(part, NotEstimable):
+            about = reasons.setdefault((what, part.reason), {})
+            whose = f" ({one.method})" if (one.task, one.target, what) in made else ""
+            about[f"{about_what(one.task, one.target)}{whose}"] = None
     by_reason: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (what, reason), tasks in reasons.items():
         by_reason.setdefault((reason, tuple(tasks)), []).append(what)
