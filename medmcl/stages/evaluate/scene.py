@@ -50,7 +50,7 @@ class RunScene:
         is_frozen: Whether kept probes are applied instead of fitting any.
         others: Runs to set beside, by name.
         tell: Told what is done.
-        check_interrupt: Told that work goes on.
+        check_interrupt: Told that work goes on; ends it where that was asked for.
         scoring: How tasks are scored; None where nothing predicts any.
     """
 
@@ -65,7 +65,7 @@ class RunScene:
     is_frozen: bool = False
     others: Mapping[str, Run] = field(default_factory=dict)
     tell: Callable[[str], None] | None = None
-    check_interrupt: Callable[[Any], None] | None = None
+    check_interrupt: Callable[[Any], None] = lambda _: None
     scoring: TaskScoring | None = None
 
     @property

@@ -322,6 +322,7 @@ def _score_tasks(
             now(f"{task} (task {pace.place(number)})")
 
             def told(share: float, number: int = number, task: str = task) -> None:
+                scoring.scene.check_interrupt(share)
                 bar(number + share, task)
 
             done = scoring.score(task, told)

@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from changed_files import rewrite
 from read_pages import check_pages
 from small_tables import WHAS, metabric, whas, write_cohort, write_whas
 
 import medmcl
 from medmcl.core.errors import ArtefactError, CohortError, ConfigError
+from medmcl.engine.record import Record
+from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.evaluation.aspects.tasks.tables import coefficient_section
 from medmcl.evaluation.models.strength import ALIKE
 from medmcl.stages.evaluate.saved_probes import load_probes
+from medmcl.stages.evaluate.stage import run_evaluate
 from medmcl.stages.recipe.file import read_recipe
 from medmcl.stages.run.features import Covariates
 
@@ -98,6 +102,22 @@ def test_a_small_table_gets_no_null_model_and_says_how_its_penalty_was_chosen(tm
         assert "tuning" in line["splits"]
         _, appendix = check_pages(run.path)
         assert f"Ridge penalty of death: {penalty:g}." in appendix
+
+
+def test_a_signal_ends_an_evaluation_within_a_task_not_after_it(made, tmp_path):
+    run, cohort, _ = made
+    (spec,) = run.recipe.stages
+    asked = []
+
+    class Late(StopRequest):
+        def check_interrupt(self, where):
+            asked.append(where)
+            if len(asked) > 12:  # more often than between the parts of a stage of one task
+                raise Interrupted(where)
+
+    record = Record(tmp_path / "m.jsonl", active=False)
+    with pytest.raises(Interrupted):
+        run_evaluate(spec, run, cohort, torch.device("cpu"), record, stop=Late())
 
 
 def test_the_order_of_the_rows_of_a_table_changes_no_fold_and_no_model(tmp_path, cache):
