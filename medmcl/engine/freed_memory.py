@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 
 _TRIM, _MAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
@@ -23,8 +24,9 @@ def keep_freed() -> None:
     seconds. Who set ``MALLOC_TRIM_THRESHOLD_`` or ``MALLOC_MMAP_THRESHOLD_`` is heeded.
     """
     asked = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys()
-    libc = None if asked or sys.platform != "linux" else ctypes.CDLL(None)
-    tell = getattr(libc, "mallopt", None)  # musl has none
-    if tell is not None:
+    if asked or sys.platform != "linux":
+        return
+    with suppress(AttributeError):  # musl has none
+        tell = ctypes.CDLL(None).mallopt
         tell(_TRIM, KEPT)
         tell(_MAP, _MAPPED)

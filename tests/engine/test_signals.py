@@ -214,7 +214,6 @@ class AsCTellsIt:
             raise ValueError("no table") from None
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_work_after_what_a_notebook_pressed_away_meets_damage_as_damage(ctrl_c, monkeypatch):
     monkeypatch.setattr(signals, "ONE_PRESS", 0.0)
     with StopRequest():
@@ -226,6 +225,7 @@ def test_work_after_what_a_notebook_pressed_away_meets_damage_as_damage(ctrl_c, 
     assert not was_ended()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_record_that_was_being_read_as_ctrl_c_came_is_not_left_out_as_damaged():
     spare_imports()
     with pytest.raises(KeyboardInterrupt):

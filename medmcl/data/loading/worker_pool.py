@@ -23,12 +23,13 @@ from contextvars import ContextVar
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medmcl.core.children import begin, deaf_to_ctrl_c
 from medmcl.core.errors import MedmclError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -186,6 +187,8 @@ def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
     Rows of many people would otherwise be held three times: in a copy, as it sends them, and here.
     """
+    import numpy as np
+
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size == 0 or sys.platform != "linux":
         return np.zeros(shape, dtype)

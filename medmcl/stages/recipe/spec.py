@@ -152,7 +152,7 @@ class RecipeSpec(RecipeHead):
         made: list[str] = []
         for each, written in pairs:
             if each.name in made:
-                keys = "-".join(f"{{{key}}}" for key in getattr(written, "for_each", {}))
+                keys = "-".join(f"{{{key}}}" for key in dict(written).get("for_each", {}))
                 raise ConfigError(
                     f"two stages are named '{each.name}'",
                     fix=f"name: {written.name}-{keys}, one for each" if keys else None,

@@ -756,7 +756,7 @@ def bears_copies(device: torch.device) -> bool:
     """
     import torch
 
-    return device.type == "cpu" and torch.get_num_threads() == 1
+    return torch.device(device).type == "cpu" and torch.get_num_threads() == 1
 
 
 def embed_samples(
