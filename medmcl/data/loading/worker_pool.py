@@ -186,13 +186,21 @@ def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """Give an array of zeros that copies of this process write into as well (`beside`).
 
     Rows of many people would otherwise be held three times: in a copy, as it sends them, and here.
+    It stays shared: what a later copy writes into it stands here, too.
+
+    Raises:
+        MemoryError: There is not so much.
     """
     import numpy as np
 
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size == 0 or sys.platform != "linux":
         return np.zeros(shape, dtype)
-    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
+    try:
+        held = mmap.mmap(-1, size)
+    except OSError as error:
+        raise MemoryError(f"{size:,} bytes") from error
+    return np.frombuffer(held, dtype).reshape(shape)
 
 
 def _in_copies(

@@ -193,6 +193,8 @@ def table_one(
         else Cell(text=f"{rule.count(n):,}", count=rule.count(n))
         for n in sizes
     )
+    if not parts:  # nobody is in a split that is described
+        return TableOne(splits=(), rows=(), fewest=fewest, notes=())
     rows = [Row(variable="subjects", level="", statistic="subjects", cells=cells)]
     names = [one.name for one in variables]
     is_number = [one.kind == "number" and not _is_flag(subjects[one.name][np.any(parts, axis=0)])
@@ -228,8 +230,8 @@ def beside(first: TableOne, other: TableOne) -> TableOne:
         *other.notes[len(_notes(other.splits, other.fewest)) :],
         *(f"Of {splits[0]} only: {', '.join(one[:8])}{' …' if one[8:] else ''}."
           for one in (lost,) if one),
-        *(f"Not set beside one another, as the units that the cohorts say differ: {pairs}. If they "
-          "are the same, write so: `unit` of the column."
+        *(f"Not set beside one another, as names or units differ: {pairs}. If it is the same, in "
+          "one unit, write so: `unit` of the column."
           for pairs in (", ".join(f"{a} and {b}" for a, b in [*units.items()][:8]),) if pairs),
         *(f"Not described of {splits[0]}: {', '.join(one[:8])}{' …' if one[8:] else ''}."
           for one in (alone,) if one),
@@ -244,8 +246,8 @@ NOT_THERE = Cell(text="-")
 
 
 def _bare(variable: str) -> str:
-    """A variable without its unit."""
-    return variable.partition(" (")[0]
+    """A variable without its unit, which stands in brackets."""
+    return variable.rpartition(" (")[0] or variable
 
 
 def _by_variable(table: TableOne) -> dict[str, _Lines]:

@@ -374,22 +374,23 @@ def _codes_for_gaps(name: str, cells: list[float]) -> Finding | None:
     values = np.array(cells)
     nines = np.isin(np.abs(values), [9.0, 99.0, 999.0, 9999.0, 99999.0])
     below = np.unique(values[values < 0])
+    is_below = values < 0
     if (
-        0 < len(below) <= MOST_CODES
-        and (below == np.rint(below)).all()
-        and (values < 0).sum() > len(below)
-        and len(np.unique(values[values >= 0])) > FEW_CELLS
+        len(below) > MOST_CODES
+        or (below != np.rint(below)).any()
+        or is_below.sum() <= len(below)
+        or len(np.unique(values[~is_below & ~nines])) <= FEW_CELLS
     ):
-        far, others, why = values[values < 0], values[values >= 0], "and no other is below 0"
-    else:
-        others, why = values[~nines], "far from all others"
-        if not nines.any() or len(others) < FEW_CELLS:
-            return None
-        low, high = others.min(), others.max()
-        far = values[nines & ((values > 2 * high - low) | (values < 2 * low - high))]
-    if not len(far):
+        is_below[:] = False
+    others = values[~nines & ~is_below]
+    if len(others) < FEW_CELLS:
         return None
     low, high = others.min(), others.max()
+    is_far = is_below | (nines & ((values > 2 * high - low) | (values < 2 * low - high)))
+    if not is_far.any():
+        return None
+    far, only_below = values[is_far], bool((is_far == is_below).all())
+    why = "and no other is below 0" if only_below else "far from all others"
     code, count = Counter(far.tolist()).most_common(1)[0]
     codes = ", ".join(f"{one:g}" for one in np.unique(far))
     what = (
@@ -546,9 +547,8 @@ def _unreadable(name: str, cell: Any, where: str, *, is_given: bool) -> Finding:
 
 
 def _out_of_range(name: str, value: float, column: Column, where: str) -> Finding:
-    what = f"column '{name}' has {value:g} {column.unit}".rstrip()
-    bounds = [f"{said} {bound:g}" for said, bound in (("below", column.min), ("above", column.max))
-              if bound is not None and (value < bound) == (said == "below")]  # fmt: skip
-    what += f", {bounds[0]}"
+    what = f"column '{name}' has {value:.10g} {column.unit}".rstrip()
+    is_low = column.min is not None and value < column.min
+    what += f", below {column.min:.10g}" if is_low else f", above {column.max:.10g}"
     fix = "correct the value or its unit, empty the cell, or widen min and max"
     return fault("range", where, what, fix)

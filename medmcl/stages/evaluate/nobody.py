@@ -60,8 +60,8 @@ def refuse_nobody(
         fix=f"give {', '.join(sorted(other))} in cohort.yaml as the run has it (of another unit: "
         "`time: 30.4375 * MONTHS`, `unit: days`); --probe refit would fit on these people instead"
         if other and not reasons
-        else "leave --probe refit out, so that the run's own probes are applied, or give train "
-        "people (`split:` of subjects)"
+        else "give train people with an outcome (`split:` of subjects, the columns under tasks:); "
+        "of a run that kept its probes, leave --probe refit out: they are applied"
         if untrained and not reasons
         else "see `split:` of subjects, the columns under tasks:, and `medmcl check`; a prediction "
         "without an outcome is `medmcl predict`",

@@ -262,7 +262,9 @@ def _stem(path: Path) -> str:
         name = name.removesuffix(ending)
     cell = pd.Series([name], name=ID).to_csv(index=False)
     is_gap = pd.read_csv(io.StringIO(cell), dtype="str", skip_blank_lines=False)[ID].isna().any()
-    return path.name if is_gap else name  # NA.csv, of somebody with these initials
+    if not is_gap:
+        return name
+    return path.name if path.name != name else f"record {name}"  # NA.csv, of somebody's initials
 
 
 def _refuse_missing(name: str, path: Path, kind: str) -> None:

@@ -290,10 +290,11 @@ def _drop(tree: dict[str, Any], name: str, path: Path) -> None:
         return
     found = _named(node, parts[-1])
     if found is None:
-        known = [str(one.get("name") if isinstance(one, dict) else one) for one in node or ()]
+        inside = node if isinstance(node, list | dict) else ()
+        known = [str(one.get("name") if isinstance(one, dict) else one) for one in inside]
         raise ConfigError(
             f"drops what is not there: '{name}'{nearest(parts[-1], known)}", where=path,
-            expected=", ".join(known), fix="correct the name, or take it out of drop",
+            expected=", ".join(known) or None, fix="correct the name, or take it out of drop",
         )  # fmt: skip
     node.remove(found)
 

@@ -130,6 +130,8 @@ def test_copies_write_into_a_shared_array(eager):
     assert found[:, 0].tolist() == [*range(90)]
     assert set(found[:, 1]) == {0, 1}  # some rows here, others there
     assert shared_array((0, 3), np.float32).shape == (0, 3)
+    with pytest.raises(MemoryError):
+        shared_array((2**30, 2**20), np.float64)
 
 
 def test_a_copy_that_is_killed_is_told(eager):

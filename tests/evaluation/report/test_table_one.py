@@ -227,7 +227,7 @@ def test_two_tables_beside_one_another_say_what_one_table_of_both_says():
     assert "Not described of training: shoe." in both.notes
     elsewhere = table_one(people, side, [Variable(name="age", kind="number", unit="years"), SEX])
     both = beside(kept, elsewhere.column("held_out", "scored"))
-    assert any("as the units that the cohorts say differ: age and age (years)" in one
+    assert any("as names or units differ: age and age (years)" in one
                for one in both.notes)  # fmt: skip
     assert "Of training only: group." in both.notes
 

@@ -88,6 +88,7 @@ def test_columns_with_one_value_or_none_in_train_are_named_once_for_all():
         ([*range(40, 70), -9], "-9 stands in 1 cell"),
         ([*range(21, 76), -9, -9], "-9 stands in 2 cells of the 57 looked at, and no other is"),
         ([*range(40), -1, -3, -1], "-1 stands in 2 cells"),
+        ([*range(40, 70), -9, -9, 999, 999, 999], "999 stands in 3 cells of the 35 looked at, far"),
         ([*range(21, 76), -9], ""),  # one slip among numbers that lie as far apart
         ([*range(21, 76), -1.5, -1.5], ""),  # no whole number
         ([0, 1, 2, 3, -1, -2] * 9, ""),  # a scale

@@ -175,6 +175,10 @@ def test_the_command_predicts_one_person_from_one_file(trained, hearts, tmp_path
                      "--overwrite")  # fmt: skip
     again = pd.read_csv(out, keep_default_na=False)
     assert set(again["subject"]) == {"NA.hea"}
+    bare = own.with_suffix("")
+    assert not typed(*words[:3], f"ecg={bare}", "--device", "cpu", "--workers", 0, "--out", out,
+                     "--overwrite")  # fmt: skip
+    assert set(pd.read_csv(out, keep_default_na=False)["subject"]) == {"record NA"}
     assert again["predicted"].tolist() == rows["predicted"].tolist()
     capsys.readouterr()
     assert not typed(*words, "--workers", 0, "--value", "age=63")

@@ -75,6 +75,9 @@ def test_dropping_what_is_not_there_and_extending_oneself_are_refused(tmp_path):
         read_recipe(write(tmp_path, "extends: ecg_cmr_toy\ndrop: [mmdl]\n"))
     with pytest.raises(ConfigError, match=r"not there: 'inputs\.egc'.*\n.*expected: ecg, cmr"):
         read_recipe(write(tmp_path, "extends: ecg_cmr_toy\ndrop: [inputs.egc]\n"))
+    for below_a_value in ("mdm.steps.x", "mdm.stage.x", "mdm.towers.x", "nope.x"):
+        with pytest.raises(ConfigError, match="drops what is not there"):
+            read_recipe(write(tmp_path, f"extends: ecg_cmr_toy\ndrop: [{below_a_value}]\n"))
     path = tmp_path / "r.yaml"
     with pytest.raises(ConfigError, match="extends itself"):
         read_recipe(write(tmp_path, f"extends: {path}\n"))

@@ -358,6 +358,22 @@ def test_another_cohort_with_the_ecg_alone_is_scored_by_what_it_has(trained, hea
     assert "no labelled train subjects" in " ".join(evaluation.notes)
 
 
+def test_vectors_of_people_who_are_all_held_out_are_refused_in_words(hearts, tmp_path):
+    alone = tmp_path / "all"
+    shutil.copytree(hearts, alone)
+    rewrite(alone / "cohort.yaml",
+            lambda tree: tree["subjects"].update(split={"everyone": "held_out"}))  # fmt: skip
+    people = pd.read_csv(alone / "participants.tsv", sep="\t", dtype={"subject_id": str})
+    vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(len(people), 4)))
+    vectors = vectors.set_axis([f"v{k}" for k in range(4)], axis=1)
+    vectors.assign(subject_id=people["subject_id"]).to_csv(tmp_path / "v.csv", index=False)
+    with pytest.raises(CohortError, match="nobody can be scored") as told:
+        medmcl.evaluate(embeddings=tmp_path / "v.csv", cohort=alone, tasks=["infarct"],
+                        out=tmp_path / "out", device="cpu")  # fmt: skip
+    assert "no labelled train subjects" in str(told.value)
+    assert "give train people" in str(told.value)
+
+
 def test_an_outcome_at_fault_refuses_a_recipe_that_uses_all_and_can_be_left_out(hearts, tmp_path):
     copy = changed_copy(hearts, tmp_path / "one_class", TABLE, lambda t: t.assign(infarct=0))
     overrides = {**tiny("ecg_mdm_toy"), "stages.results.tasks": "all"}
