@@ -10,9 +10,11 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -213,3 +215,19 @@ def assert_same_weights(a, b, stages, pointer="last"):
         assert first.keys() == second.keys()
         for name, value in first.items():
             assert torch.equal(value, second[name]), f"{stage}: {name}"
+
+
+def none_left(pids, seconds=20):
+    """Whether processes have ended, within some seconds."""
+    deadline = time.monotonic() + seconds
+    while any(map(_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not any(map(_alive, pids))
+
+
+def _alive(pid):
+    try:
+        with Path(f"/proc/{pid}/stat").open(encoding="ascii") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

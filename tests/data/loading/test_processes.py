@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from processes import none_left
 
 from medmcl.core.errors import MedmclError
 from medmcl.data.loading import worker_pool as processes
@@ -85,15 +85,4 @@ def test_no_process_outlives_its_parent(tmp_path, ending):
         while parent.poll() is None:  # Python may lose an interrupt that comes in a destructor
             parent.send_signal(ending)
             time.sleep(0.5)
-    deadline = time.monotonic() + 20
-    while any(map(alive, children)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(alive, children))
-
-
-def alive(pid):
-    try:
-        with Path(f"/proc/{pid}/stat").open(encoding="ascii") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert none_left(children)

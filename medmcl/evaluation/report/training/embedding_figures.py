@@ -60,7 +60,7 @@ def project(
         max_iter=350,  # 250 of them with exaggerated nearness; later ones only spread groups
         angle=0.8,
     )
-    with threadpool_limits(1, user_api="openmp"):  # by several a copy of a process waits for ever
+    with threadpool_limits(1, user_api="openmp"):  # as copies have it, so that sums are alike
         return model.fit_transform(components[:, :30]), rows, "t-SNE"
 
 
