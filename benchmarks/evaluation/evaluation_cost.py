@@ -98,11 +98,11 @@ def one(recipe: str, cohort: str, profile: str) -> None:
 
     import medmcl
     from medmcl.stages.evaluate import stage
-    from medmcl.stages.run import pretrain, report
+    from medmcl.stages.run import report, training
 
     torch.set_num_threads(1)
     spent: dict[str, float] = {}
-    pretrain.run_stage = timed(pretrain.run_stage, spent, "training")
+    training.run_stage = timed(training.run_stage, spent, "training")
     stage.run_evaluate = timed(stage.run_evaluate, spent, "evaluation")
     report.write_run_report = timed(report.write_run_report, spent, "report")
     with tempfile.TemporaryDirectory() as folder, cProfile.Profile() as watch:

@@ -777,7 +777,7 @@ def simulate(
     ] = None,
 ) -> None:
     """Write a cohort whose truth is known."""
-    with begun(set_, out=out) as overrides:
+    with begun(set_, out=out, workers=None) as overrides:
         from medmcl.simulation.kinds import simulate as run_simulate
 
         folder = run_simulate(kind, out, {"subjects": subjects, "seed": seed, **overrides})

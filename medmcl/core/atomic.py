@@ -109,11 +109,13 @@ def append_line(path: Path, line: str) -> None:
         before = file.seek(0, os.SEEK_END)
         file.seek(max(0, before - 1))
         left = (b"\n" if file.read(1) not in (b"", b"\n") else b"") + f"{line}\n".encode()
+        end = before + len(left)
         try:
             while left:
                 left = left[file.write(left) :]
         except OSError:
-            file.truncate(before)
+            if file.seek(0, os.SEEK_END) == end - len(left):  # nobody else appended meanwhile
+                file.truncate(before)
             raise
 
 

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,23 +25,42 @@ waited for rows."""
 
 
 class Record:
-    """Appends to ``metrics.jsonl``; a no-op on every rank but the first."""
+    """Appends to ``metrics.jsonl``; a no-op on every rank but the first.
+
+    Attributes:
+        is_shared: Whether other processes append meanwhile; then nothing is forgotten.
+    """
 
     def __init__(self, path: Path, *, active: bool) -> None:
-        self.path, self.active = path, active
+        self.path, self.active, self.is_shared = path, active, False
         self.started = time.monotonic()
         lines = read_metrics(path, times=True) if active and path.exists() else []
         self.before = max((float(line.get("elapsed") or 0.0) for line in lines), default=0.0)
 
-    def rewind(self, stage: str, step: int) -> None:
-        """Forget lines of ``stage`` after ``step``, and a half-written last line."""
-        if not self.active or not self.path.exists():
+    def rewind(self, stage: str = "", step: int = 0) -> None:
+        """Forget lines of ``stage`` (none if not given) after ``step``, and a half-written one."""
+        if not self.active or self.is_shared or not self.path.exists():
             return
         rows = read_metrics(self.path, times=True)
         write_metrics(
             self.path,
             [row for row in rows if row.get("stage") != stage or row.get("step", 0) <= step],
         )
+
+    def stages(self) -> set[str]:
+        """Name the stages that it has lines of."""
+        return {str(row["stage"]) for row in read_metrics(self.path) if "stage" in row}
+
+    def sort(self, stages: Sequence[str]) -> None:
+        """Put the lines of some stages into the order of the stages; others stay where they are."""
+        if not self.active or not self.path.exists():
+            return
+        rows = read_metrics(self.path, times=True)
+        places = [n for n, row in enumerate(rows) if row.get("stage") in stages]
+        ordered = sorted(places, key=lambda place: stages.index(rows[place]["stage"]))
+        if ordered != places:
+            moved = dict(zip(places, ordered, strict=True))
+            write_metrics(self.path, [rows[moved.get(n, n)] for n in range(len(rows))])
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one line and its `TIMES`; a number that is not finite is written as null."""

@@ -6,6 +6,7 @@ A second Ctrl-C ends at once.
 from __future__ import annotations
 
 import atexit
+import mmap
 import os
 import signal
 import sys
@@ -135,6 +136,9 @@ class Interrupted(Exception):  # noqa: N818 - an event, not an error
 class StopRequest:
     """Listens for stop signals while it is open; only the main thread can listen.
 
+    Copies of this process that work beside it (`medmcl.data.loading.worker_pool.beside`) know of
+    what it heard, and it of what they did.
+
     Args:
         speaks: Whether it says that it heard Ctrl-C: of several ranks that all hear it, one does.
     """
@@ -142,10 +146,20 @@ class StopRequest:
     signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
     def __init__(self, *, speaks: bool = True) -> None:
-        self.asked, self.speaks = False, speaks
+        self._heard = mmap.mmap(-1, 1)  # shared with copies
+        self.speaks = speaks
         self._pressed: float | None = None
         self._before: dict[int, object] = {}
         self._outer = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return bool(self._heard[0])
+
+    @asked.setter
+    def asked(self, value: bool) -> None:
+        self._heard[0] = value
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

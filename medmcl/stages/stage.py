@@ -232,6 +232,9 @@ class Stage(ABC, Generic[S]):
 
     by_first_rank: ClassVar[bool] = False
     """Whether the first process does it alone, and the others wait for what it writes."""
+    bears_others: ClassVar[bool] = False
+    """Whether it may be done while another process does stages that do not read it: what it writes
+    has its own name in it, but for lines of the record."""
 
     def __init__(self, spec: S) -> None:
         self.spec = spec

@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 import re
 import shutil
@@ -267,6 +268,23 @@ def test_a_line_after_one_that_was_cut_is_a_line(tmp_path):
     append_line(path, "three")
     append_line(path, "four")
     assert path.read_text().splitlines() == ["one", "tw", "three", "four"]
+
+
+def test_a_disk_that_fills_up_takes_no_line_of_another_process(tmp_path, monkeypatch):
+    path, real = tmp_path / "lines", io.FileIO.write
+
+    class Full(io.FileIO):
+        def write(self, content):
+            monkeypatch.undo()
+            real(self, bytes(content)[:2])
+            append_line(path, "of another")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    append_line(path, "one")
+    monkeypatch.setattr(Path, "open", lambda self, *_, **__: Full(self, "a+"))
+    with pytest.raises(DiskError):
+        append_line(path, "mine")
+    assert path.read_text().splitlines() == ["one", "mi", "of another"]
 
 
 def test_a_link_to_a_folder_stays_one_and_what_it_leads_to_is_made(tmp_path):

@@ -22,6 +22,30 @@ def test_a_resumed_stage_forgets_what_came_after_its_checkpoint(tmp_path):
     assert all(json.loads(line) for line in record.path.read_text().splitlines())
 
 
+def test_lines_of_stages_that_ran_at_the_same_time_are_put_in_their_order(tmp_path):
+    record = Record(tmp_path / "metrics.jsonl", active=True)
+    for stage, step in [("a", 1), ("c", 1), ("b", 1), ("c", 2), ("b", 2), ("d", 1), ("b", 3)]:
+        record.write({"stage": stage, "step": step})
+    assert record.stages() == {*"abcd"}
+    times = {(row["stage"], row["step"]): row["time"]
+             for row in read_metrics(record.path, times=True)}  # fmt: skip
+    record.sort(["b", "c"])
+    rows = read_metrics(record.path, times=True)
+    assert "".join(f"{row['stage']}{row['step']}" for row in rows) == "a1b1b2b3c1d1c2"
+    assert all(row["time"] == times[row["stage"], row["step"]] for row in rows)
+    before = record.path.stat().st_ino
+    record.sort(["b", "c"])
+    assert record.path.stat().st_ino == before  # in order already
+
+
+def test_what_others_append_to_is_not_rewound(tmp_path):
+    record = Record(tmp_path / "metrics.jsonl", active=True)
+    record.write({"stage": "a", "step": 5})
+    record.is_shared = True
+    record.rewind("a", 1)
+    assert len(read_metrics(record.path)) == 1
+
+
 def test_ranks_beside_the_first_write_nothing(tmp_path):
     Record(tmp_path / "metrics.jsonl", active=False).write({"step": 1})
     assert not (tmp_path / "metrics.jsonl").exists()

@@ -21,7 +21,7 @@ from medmcl.evaluation.report.tripod import Checklist, checklist
 def sections_of(data: Evaluation) -> tuple[Section, ...]:
     """Make every section that has something to show."""
     every = [*_own(data), *(one for part in aspects().values() for one in part.sections(data))]
-    made = beside(lambda one: one if isinstance(one, Section) else one(), every)
+    made = beside(lambda one: one if isinstance(one, Section) else one(), every, at_once=True)
     return tuple(
         one.telling(data.level, data.resampling)
         for one in sorted(made, key=lambda one: PARTS.index(one.part))

@@ -13,7 +13,7 @@ from medmcl.simulation.heart.cmr import FIELD_MM, SLICE_MM
 from medmcl.simulation.heart.ecg import FILE_RATE_HZ, LEADS
 from medmcl.simulation.heart.settings import HeartSettings
 from medmcl.simulation.heart.state import Array
-from medmcl.simulation.heart.subjects import Block
+from medmcl.simulation.heart.subjects import BLOCK, Block, draw_block
 
 UNITS_PER_MV = 1000  # one step of a stored sample is 1 uV
 INTENSITY = 1000  # stored intensity of an image value of 1
@@ -70,11 +70,17 @@ def write_cmr(path: Path, voxels: Array, *, is_label: bool = False) -> None:
 
 
 class Shards:
-    """Memory-mapped arrays, filled block by block; rows only for who has the modality."""
+    """Memory-mapped arrays, written block by block; rows only for who has the modality.
 
-    def __init__(self, folder: Path, settings: HeartSettings) -> None:
+    Args:
+        folder: Folder to make.
+        settings: Of the cohort.
+        table: Its subjects, whose rows `number_rows` numbered.
+    """
+
+    def __init__(self, folder: Path, settings: HeartSettings, table: pd.DataFrame) -> None:
         folder.mkdir()
-        self.folder, self.settings = folder, settings
+        self.settings, self.table = settings, table
         samples = round(settings.ecg_seconds * settings.ecg_rate_hz)
         size = settings.cmr_size
         depth = () if settings.cmr_slices == 1 else (settings.cmr_slices,)
@@ -84,36 +90,36 @@ class Shards:
             "heart_mask": ((*depth, size, size), "bool"),
         }
         self.arrays = {
-            name: reserved_array(  # cut to the rows that exist at the end
-                folder / f"{name}.npy", dtype, (settings.subjects, *shape)
+            name: reserved_array(folder / f"{name}.npy", dtype, (int(table[has].sum()), *shape))
+            for (name, (shape, dtype)), has in zip(
+                shapes.items(), ("has_ecg", "has_cmr", "has_cmr"), strict=True
             )
-            for name, (shape, dtype) in shapes.items()
         }
-        self.filled = dict.fromkeys(self.arrays, 0)
 
-    def add(self, block: Block, count: int) -> None:
-        """Render the first ``count`` subjects of a block."""
+    def write(self, number: int) -> None:
+        """Render a block of subjects; copies of this process may render others."""
         settings = self.settings
-        rows = np.flatnonzero(block.table["has_ecg"][:count])
-        signal = block.ecg_signal(settings, rows, settings.ecg_rate_hz, settings.ecg_seconds)
-        self._append("ecg", signal)
+        block = draw_block(settings, number)
+        count = min(BLOCK, settings.subjects - block.first)
+        has, rows = self._rows(block, count, "ecg")
+        signal = block.ecg_signal(settings, has, settings.ecg_rate_hz, settings.ecg_seconds)
+        self.arrays["ecg"][rows] = signal
         images, labels = _shard_images(settings, block)
-        rows = np.flatnonzero(block.table["has_cmr"][:count])
-        self._append("cmr", images[rows])
-        self._append("heart_mask", labels[rows] > 0)
+        has, rows = self._rows(block, count, "cmr")
+        self.arrays["cmr"][rows] = images[has]
+        self.arrays["heart_mask"][rows] = labels[has] > 0
 
-    def _append(self, name: str, values: Array) -> None:
-        start = self.filled[name]
-        self.arrays[name][start : start + len(values)] = values
-        self.filled[name] = start + len(values)
+    def _rows(self, block: Block, count: int, kind: str) -> tuple[Array, slice]:
+        """Give who of a block has a modality, and their rows, which follow one another."""
+        column = self.table[f"{kind}_row"]
+        first = int(column.iloc[: block.first].notna().sum())
+        has = np.flatnonzero(block.table[f"has_{kind}"][:count])
+        return has, slice(first, first + len(has))
 
     def close(self) -> None:
-        """Flush, and cut off rows that nobody has."""
-        for name, array in self.arrays.items():
+        """Flush."""
+        for array in self.arrays.values():
             array.flush()
-            if self.filled[name] < len(array):
-                np.save(self.folder / "cut.npy", array[: self.filled[name]])
-                (self.folder / "cut.npy").replace(self.folder / f"{name}.npy")
         self.arrays.clear()
 
 

@@ -8,15 +8,17 @@ included.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from medmcl.core.progress import progress
 from medmcl.core.rng import numpy_generator
+from medmcl.data.loading.worker_pool import beside
 from medmcl.simulation.folder import cohort_tree, whole, write_about, write_yaml
 from medmcl.simulation.heart import cmr as heart_cmr
 from medmcl.simulation.heart import ecg as heart_ecg
@@ -25,8 +27,6 @@ from medmcl.simulation.heart.files import Shards, number_rows
 from medmcl.simulation.heart.settings import HeartSettings
 from medmcl.simulation.heart.state import Array
 from medmcl.simulation.heart.subjects import BLOCK, Block, draw_block, truth_columns
-
-logger = logging.getLogger(__name__)
 
 
 @whole("truth.parquet", "cohort.yaml")
@@ -40,22 +40,22 @@ def simulate_heart(folder: Path, settings: HeartSettings) -> None:
     Raises:
         CohortError: The folder is not empty, and is no earlier simulated cohort to overwrite.
     """
-    tables, truths = [], []
-    shards = Shards(folder / "shards", settings) if settings.has_shards else None
-    for block in _blocks(settings):
-        count = min(BLOCK, settings.subjects - block.first)
-        if shards is not None:
-            shards.add(block, count)
-        _write_files(folder, settings, block, min(settings.num_files - block.first, count))
-        tables.append({name: values[:count] for name, values in block.table.items()})
-        truths.append({name: values[:count] for name, values in truth_columns(block).items()})
-    if shards is not None:
-        shards.close()
-    table = pd.concat([pd.DataFrame(part) for part in tables], ignore_index=True)
+    blocks = range(-(-settings.subjects // BLOCK))
+    said = [
+        (block.table, truth_columns(block)) for block in map(partial(draw_block, settings), blocks)
+    ]
+    table, truth = (_joined(parts, settings.subjects) for parts in zip(*said, strict=True))
     if settings.has_shards:
         number_rows(table, settings)
+    shards = Shards(folder / "shards", settings, table) if settings.has_shards else None
+    work = [partial(_write_files, folder, settings, one) for one in range(settings.num_files)]
+    work += [] if shards is None else [partial(shards.write, one) for one in blocks]
+    with progress("simulating hearts", len(work)) as bar:
+        for _ in beside(lambda one: one(), work, told=bar):
+            pass
+    if shards is not None:
+        shards.close()
     table.to_csv(folder / "participants.tsv", sep="\t", index=False, na_rep="n/a")
-    truth = pd.concat([pd.DataFrame(part) for part in truths], ignore_index=True)
     truth.to_parquet(folder / "truth.parquet", index=False)
     facts = about(settings)
     write_about(folder, "heart/", settings, **facts)
@@ -75,29 +75,27 @@ def about(settings: HeartSettings) -> dict[str, Any]:
     }
 
 
-def _blocks(settings: HeartSettings) -> Iterator[Block]:
-    for number in range(-(-settings.subjects // BLOCK)):
-        yield draw_block(settings, number)
+def _joined(blocks: Sequence[Mapping[str, Array]], subjects: int) -> pd.DataFrame:
+    """Put columns of all blocks together, of the first so many subjects."""
+    return pd.concat(map(pd.DataFrame, blocks), ignore_index=True).head(subjects)
 
 
-def _write_files(folder: Path, settings: HeartSettings, block: Block, count: int) -> None:
-    """Write the first ``count`` subjects of a block as WFDB and NIfTI."""
-    if count <= 0:
-        return
-    (folder / "ecg").mkdir(exist_ok=True)
-    (folder / "cmr").mkdir(exist_ok=True)
-    names = block.table["subject_id"]
-    rows = np.flatnonzero(block.table["has_ecg"][:count])
-    seconds = heart_ecg.FILE_SECONDS
-    for row, signal in zip(
-        rows, block.ecg_signal(settings, rows, heart_ecg.FILE_RATE_HZ, seconds), strict=True
-    ):
-        heart_files.write_ecg(folder / "ecg", names[row], signal)
-    for row in np.flatnonzero(block.table["has_cmr"][:count]):
-        images, labels = _cine(settings, block, int(row))
-        heart_files.write_cmr(folder / "cmr" / f"{names[row]}.nii.gz", images)
-        heart_files.write_cmr(folder / "cmr" / f"{names[row]}_mask.nii.gz", labels, is_label=True)
-    logger.info("heart: %d subjects as files", block.first + count)
+def _write_files(folder: Path, settings: HeartSettings, subject: int) -> None:
+    """Write a subject as WFDB and NIfTI."""
+    number, row = divmod(subject, BLOCK)
+    block = draw_block(settings, number)
+    name = block.table["subject_id"][row]
+    if block.table["has_ecg"][row]:
+        seconds = heart_ecg.FILE_SECONDS
+        rows = np.array([row])
+        (signal,) = block.ecg_signal(settings, rows, heart_ecg.FILE_RATE_HZ, seconds)
+        (folder / "ecg").mkdir(exist_ok=True)
+        heart_files.write_ecg(folder / "ecg", name, signal)
+    if block.table["has_cmr"][row]:
+        images, labels = _cine(settings, block, row)
+        (folder / "cmr").mkdir(exist_ok=True)
+        heart_files.write_cmr(folder / "cmr" / f"{name}.nii.gz", images)
+        heart_files.write_cmr(folder / "cmr" / f"{name}_mask.nii.gz", labels, is_label=True)
 
 
 def _cine(settings: HeartSettings, block: Block, row: int) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ from medmcl.stages.run.stage_reuse import (
     take_over,
 )
 from medmcl.stages.run.store import FIRST, FIRST_FILES, LOCAL, Store
-from medmcl.stages.run.training import dry_run, run_stage
+from medmcl.stages.run.training import dry_run, run_stages
 from medmcl.stages.stage import STAGES, Context, StageSpec
 from medmcl.stages.train.train_filter import read_keep
 
@@ -298,15 +299,16 @@ def _write_first_files(
 
 def _run_stages(prepared: Prepared, context: Context) -> list[dict[str, Any]]:
     """Run all stages; give the facts of those that make something."""
-    facts = []
-    for stage in context.run.recipe.stages:
-        if any_rank(context.stop.asked, context.world):
-            raise Interrupted(f"before {stage.name}")
-        if stage.learns:
-            facts.append(run_stage(stage, prepared, context))
-            barrier(context.world, f"the first rank to end {stage.name}")  # and to write all of it
-        elif context.world.rank == 0:
-            STAGES[stage.stage](stage).run(prepared, context)
+    facts: list[dict[str, Any]] = []
+    for learns, some in groupby(context.run.recipe.stages, lambda stage: stage.learns):
+        if learns:
+            facts += run_stages([*some], prepared, context)
+            continue
+        for stage in some:
+            if any_rank(context.stop.asked, context.world):
+                raise Interrupted(f"before {stage.name}")
+            if context.world.rank == 0:
+                STAGES[stage.stage](stage).run(prepared, context)
     return facts
 
 

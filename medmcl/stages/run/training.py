@@ -12,13 +12,14 @@ from medmcl.core.errors import ConfigError, ContractError, MedmclError, is_of_me
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.cache import ClosedSplitError
 from medmcl.data.loading.prepare import Prepared
+from medmcl.data.loading.worker_pool import beside, lent
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
-from medmcl.engine.world import World
+from medmcl.engine.world import World, any_rank, barrier
 from medmcl.modalities.outside import raised_at
 from medmcl.stages.recipe.on_cohort import prepare_inputs
 from medmcl.stages.recipe.spec import RecipeSpec
-from medmcl.stages.run.run import Run, write_run_files
+from medmcl.stages.run.run import Run, bears_copies, write_run_files
 from medmcl.stages.stage import SKIPPED, STAGES, Context, Stage, StageSpec
 
 
@@ -111,6 +112,81 @@ def run_stage(spec: StageSpec, prepared: Prepared, context: Context) -> dict[str
     return facts
 
 
+def run_stages(
+    stages: Sequence[StageSpec], prepared: Prepared, context: Context
+) -> list[dict[str, Any]]:
+    """Run stages that make something; give their facts.
+
+    Some that follow one another and read nothing of one another are done at the same time, by this
+    process and by copies of it (`medmcl.data.loading.worker_pool.beside`), where those compute the
+    same: on a CPU, by one thread each.
+
+    Raises:
+        Interrupted: A stop signal came; the state is saved.
+    """
+    facts = {}
+    for group in _independent(stages):
+        beside_others = _beside_others(group, context)
+        for spec in (one for one in group if one not in beside_others):
+            if any_rank(context.stop.asked, context.world):
+                raise Interrupted(f"before {spec.name}")
+            facts[spec.name] = run_stage(spec, prepared, context)
+            barrier(context.world, f"the first rank to end {spec.name}")  # and to write all of it
+        done = _at_the_same_time(beside_others, prepared, context)
+        facts |= {spec.name: one for spec, one in zip(beside_others, done, strict=True)}
+        if len(group) > 1:
+            context.record.sort([spec.name for spec in group])
+    return [facts[spec.name] for spec in stages]
+
+
+def _independent(stages: Sequence[StageSpec]) -> list[list[StageSpec]]:
+    """Give stages in order, in one list those that read nothing of one another."""
+    found: list[list[StageSpec]] = []
+    for spec in stages:
+        joins = found and all(STAGES[one.stage].bears_others for one in (spec, found[-1][0]))
+        if joins and {one.name for one in found[-1]}.isdisjoint(spec.sources()):
+            found[-1].append(spec)
+        else:
+            found.append([spec])
+    return found
+
+
+def _beside_others(group: Sequence[StageSpec], context: Context) -> list[StageSpec]:
+    """Give those of a group that are done at the same time; none if that is one or cannot be.
+
+    What had begun goes on alone: it may take lines of the record back.
+    """
+    world = context.world
+    if min(lent(), len(group)) == 1 or world.size > 1 or not bears_copies(world.device):
+        return []
+    begun = context.record.stages()
+    waiting = [spec for spec in group if spec.name not in begun]
+    return waiting if len(waiting) > 1 else []
+
+
+def _at_the_same_time(
+    stages: Sequence[StageSpec], prepared: Prepared, context: Context
+) -> Iterator[dict[str, Any]]:
+    def work(spec: StageSpec) -> dict[str, Any]:
+        context.stop.check_interrupt(spec.name)
+        try:
+            return run_stage(spec, prepared, context)
+        except Exception as error:
+            if not isinstance(error, Interrupted):
+                context.record.say(f"{spec.name} failed; what is trained beside it goes on first")
+            raise
+
+    if stages:
+        names = ", ".join(spec.name for spec in stages)
+        context.record.say(f"{min(lent(), len(stages))} at a time: {names}")
+        context.record.rewind()
+    context.record.is_shared = bool(stages)
+    try:
+        yield from beside(work, stages, at_once=True)
+    finally:
+        context.record.is_shared = False
+
+
 def _refuse_facts(work: Stage[Any], facts: object) -> None:
     """Refuse what a run cannot keep of a stage.
 
@@ -166,9 +242,7 @@ def train_apart(
     made = [stage for stage in recipe.stages if stage.learns]
     dry_run(made, prepared, context)
     write_run_files(run, prepared)
-    for stage in made:
-        stop.check_interrupt(stage.name)
-        run_stage(stage, prepared, context)
+    run_stages(made, prepared, context)
     return run
 
 

@@ -76,6 +76,8 @@ LOOKED_AT = 128
 class Train(Stage[TrainSpec]):
     """Train towers with some objectives."""
 
+    bears_others = True
+
     def dry_run(self, prepared: Prepared, context: Context) -> None:
         """Build all that is needed: what would fail after hours fails before the first step."""
         spec = self.spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nibabel
@@ -12,6 +13,7 @@ import wfdb
 
 from medmcl.data.check.check import check_cohort
 from medmcl.data.cohort.cohort import load_cohort
+from medmcl.data.loading import worker_pool as processes
 from medmcl.simulation.heart import simulate as heart
 from medmcl.simulation.heart.simulate import HeartSettings, simulate_heart
 from medmcl.simulation.heart.state import (
@@ -27,6 +29,17 @@ from medmcl.simulation.heart.state import (
 )
 from medmcl.simulation.kinds import simulate
 
+SETTINGS = {
+    "subjects": 12,
+    "form": "shards",
+    "files_subset": 6,
+    "missing_ecg": 0.2,
+    "missing_cmr": 0.3,
+    "seed": 4,
+    "cmr_file_size": 32,
+    "cmr_noise": 0.0,
+}
+
 
 def participants(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "participants.tsv", sep="\t")
@@ -36,17 +49,25 @@ def participants(folder: Path) -> pd.DataFrame:
 def both(tmp_path_factory) -> Path:
     """Twelve subjects as shards, six of them as files; some without ECG or CMR."""
     out = tmp_path_factory.mktemp("heart") / "both"
-    settings = {
-        "subjects": 12,
-        "form": "shards",
-        "files_subset": 6,
-        "missing_ecg": 0.2,
-        "missing_cmr": 0.3,
-        "seed": 4,
-        "cmr_file_size": 32,
-        "cmr_noise": 0.0,
-    }
-    return simulate("heart", out, settings)
+    return simulate("heart", out, SETTINGS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux")
+def test_several_processes_write_the_same_files(both, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_WORTH_COPIES", 0.0)
+    settings = HeartSettings(**SETTINGS)
+    with processes.worker_pool(3):
+        made = simulate_heart(tmp_path / "made", settings)
+    files = sorted(one.relative_to(both) for one in both.rglob("*") if one.is_file())
+    assert files == sorted(one.relative_to(made) for one in made.rglob("*") if one.is_file())
+    assert all((both / one).read_bytes() == (made / one).read_bytes() for one in files)
+
+
+def test_a_modality_that_nobody_has_is_an_array_without_rows(tmp_path):
+    settings = HeartSettings(subjects=3, form="shards", missing_ecg=1.0)
+    folder = simulate_heart(tmp_path / "none", settings)
+    assert len(np.load(folder / "shards" / "ecg.npy")) == 0
+    assert len(np.load(folder / "shards" / "cmr.npy")) == 3
 
 
 def test_a_subject_does_not_depend_on_how_many_are_simulated(tmp_path):

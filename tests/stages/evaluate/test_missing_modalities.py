@@ -193,7 +193,7 @@ def test_a_run_says_so_before_it_trains(split, tmp_path, monkeypatch, caplog):
     folder = without(tmp_path / "cohort", {"proteins": split})
     recipe = write_recipe(tmp_path / "r.yaml", **FEW)
     monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
-    monkeypatch.setattr("medmcl.stages.run.pretrain.run_stage", stopped)
+    monkeypatch.setattr("medmcl.stages.run.training.run_stage", stopped)
     caplog.set_level("INFO")
     with pytest.raises(KeyboardInterrupt):
         pretrain(folder, recipe=recipe, out=tmp_path / "run", device="cpu")
