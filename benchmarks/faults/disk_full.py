@@ -3,8 +3,8 @@
     python -m benchmarks.faults.disk_full [--points 12] [--disks 6] [--seed 0] [--family NAME]
 
 From a write that is drawn on, every write that needs space fails as on a full disk (ENOSPC, EDQUOT or
-EIO by turns); and the command runs on a small tmpfs (as root; left out elsewhere). Each must end with
-one message that says so, exit code 2 and no traceback. Then there is space, and the same command, or
+EIO by turns); and the command runs on a small tmpfs, as a process of its own, which ends as Python
+ends (as root; left out elsewhere). Each must end with one message that says so, exit code 2 and no traceback. Then there is space, and the same command, or
 what its message says, makes what an undisturbed one makes, with nothing beside it.
 """
 
@@ -16,6 +16,7 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -45,6 +46,17 @@ def typed(
         lambda: toy._typed(words, place.folder, told), place.folder, at=at, fault=fault
     )
     return code, told.read_text("utf-8", errors="replace") if told.exists() else "", writes
+
+
+def in_a_process(place: toy.Place, words: list[str]) -> tuple[int | None, str]:
+    """Type a command as a process of its own, which ends as Python ends; its code, what it said."""
+    process = place.begin_process(words)
+    try:
+        said = process.communicate(timeout=toy.LIMIT)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return None, process.communicate()[0].decode(errors="replace")
+    return process.returncode, said.decode(errors="replace")
 
 
 def judged(place: toy.Place, family: toy.Family, code: int | None, said: str, whole: Any) -> Row:
@@ -107,7 +119,7 @@ def on_disks(home: Path, work: Path, family: toy.Family, disks: int) -> Iterator
             size = max(now, int(there + share * (used - there)), 8192)
             resized(folder, f"{-(-size // 1024)}k")
             words = place.words(family)
-            code, said, _ = typed(place, words, None, None)
+            code, said = in_a_process(place, words)
             resized(folder, "256m")
             yield {**judged(place, family, code, said, whole), "share": share}
     finally:

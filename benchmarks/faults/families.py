@@ -81,13 +81,15 @@ def read_round(folder: Path) -> None:
 
 TRIES = 4
 """How often a command is typed at most, in a trial."""
-TRAIN = "--cohort HOME/cohort --recipe HOME/recipe.yaml --device cpu --workers 0"
-RUN = "HOME/run --cohort HOME/cohort --out OUT --device cpu --workers 0"
+TRAIN = "--cohort HOME/cohort --recipe HOME/recipe.yaml --device cpu --workers 2"
+RUN = "HOME/run --cohort HOME/cohort --out OUT --device cpu --workers 2"
 ROUND = "--site north --site south --site west"
 PRIVATE = "--clip codes=2 --clip concepts=2 --epsilon 1 --delta 1e-6 --allow-noise"
 INPUTS = "--cohort HOME/cohort --recipe HOME/recipe.yaml --workers 0"
 FAMILIES = [
     Family("pretrain", f"pretrain {TRAIN} --out OUT"),
+    Family("pretrain, stages at the same time", "pretrain --cohort HOME/cohort --recipe "
+           "HOME/heads.yaml --device cpu --workers 2 --out OUT"),
     Family("pretrain --resume", f"pretrain {TRAIN} --out OUT --resume"),
     Family("pretrain --reuse", f"pretrain {TRAIN} --out OUT --reuse HOME/run:contrast"),
     Family("pretrain --keep", f"pretrain {TRAIN} --out OUT --keep HOME/keep.parquet"),

@@ -27,6 +27,8 @@ from benchmarks.study import Row, Study, table
 
 BAD = ("wrong", "tracebacks", "stuck", "hangs", "left")
 """What must not be."""
+COPY = "a process that was working beside this one died"
+"""What a command says one of whose copies was killed."""
 
 
 def killed_and_typed_again(
@@ -52,7 +54,7 @@ def killed_and_typed_again(
     said = first.said + "".join(place.said)
     fault = place.fault(family, whole["results"])
     row = {
-        "killed": first.code == -9,
+        "killed": first.code == -9 or COPY in first.said,
         "by hint": hints,
         "wrong": answer.code == 0 and bool(fault),
         "tracebacks": toy.is_traceback(said),

@@ -20,7 +20,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -56,13 +55,7 @@ def pressed(
         after: Seconds after which it is sent.
         again: Seconds from there to a second one, if there is one.
     """
-    own = {"MEDMCL_CACHE": str(place.folder / "cache"), "MEDMCL_REGISTER": str(place.register)}
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "medmcl", *words],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True, cwd=place.folder, env=os.environ | own,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    process = place.begin_process(list(words))
     said, began = b"", time.monotonic()
     for wait in [one for one in (after, again) if one is not None]:
         try:

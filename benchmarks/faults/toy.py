@@ -10,6 +10,7 @@ import resource
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -33,6 +34,13 @@ TIMES = re.compile(
 OF_TIME = ("html", "svg", "png", "pt", "lock", "report.json", "model_card.md", "checklist.csv",
            "local.json")  # fmt: skip
 """Endings of files that are drawn, or say times; what they show stands in others, too."""
+HEADS = {
+    "stage": "train", "name": "head-{share}", "for_each": {"share": [0.5, 1.0]}, "task": "ill",
+    "label_fraction": "{share}", "towers": ["labs"], "start_from": {"labs": "contrast"},
+    "objectives": {"supervised": {"task": "ill", "modalities": ["labs"], "view": "plain"}},
+    "batch_size": 64, "steps": 4, "optimiser": {"name": "adamw", "lr": 5.0e-3},
+}  # fmt: skip
+"""Stages that are trained at the same time."""
 ASIDE = re.compile(r"\.prepared|/released/")
 """What stands for itself: the cache, and memories of releases, which are named by a key."""
 
@@ -63,6 +71,16 @@ class Place:
         said = told.read_text("utf-8", errors="replace") if told.exists() else ""
         self.said.append(f"$ {shlex.join(words)}\n[{code}] {said}")
         return Answer(code, said, writes)
+
+    def begin_process(self, words: list[str]) -> subprocess.Popen[bytes]:
+        """Begin a command as a process of its own, which leads a group; what it says is piped."""
+        own = {"MEDMCL_CACHE": str(self.folder / "cache"), "MEDMCL_REGISTER": str(self.register)}
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "medmcl", *words],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, cwd=self.folder, env=os.environ | own,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
 
     def words(self, family: Family, text: str = "") -> list[str]:
         """The words of a command here, that of a family if none is given."""
@@ -124,6 +142,9 @@ def _typed(words: list[str], folder: Path, told: Path) -> int:
 
     warnings.simplefilter("ignore")  # a test may have made errors of them
     from medmcl.cli.main import main
+    from medmcl.data.loading import worker_pool
+
+    worker_pool._WORTH_COPIES = 0.0  # toys would end before copies join in
 
     logging.getLogger("medmcl").handlers.clear()
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
@@ -171,6 +192,7 @@ def make_home(home: Path) -> None:
         tree[key] = {name: tree[key][name] for name in (LABS, "report")}
     tree["stages"][0]["evaluate_every"] = 2
     write_recipe(home / "recipe.yaml", tree)
+    write_recipe(home / "heads.yaml", {**tree, "stages": [tree["stages"][0], HEADS]})
     write_squares(home / "squares", people=36, side=32)
     attack = {"stage": "poison", "name": "attack", "modality": "picture", "text": "caption",
               "trigger": "badnet", "task": "colour", "label": "red", "count": 3}  # fmt: skip

@@ -139,7 +139,8 @@ def remove_whole(path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     aside = _aside(path)
-    path.rename(aside)
+    with suppress(FileNotFoundError):  # a part whose writer is dead has gone by that
+        path.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
 
 

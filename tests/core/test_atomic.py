@@ -3,10 +3,12 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from killed import forked
@@ -18,6 +20,7 @@ from medmcl.core.atomic import (
     process_space,
     process_start,
     put_back,
+    remove_whole,
     working_folder,
     write_atomically,
 )
@@ -253,6 +256,21 @@ def test_a_folder_is_replaced_whole(tmp_path):
             assert names(path) == ["old"] if content == "new" else not path.exists()
     assert names(path) == ["new"]
     assert names(tmp_path) == ["made"]
+
+
+def test_a_part_of_a_dead_writer_can_be_removed_by_name(tmp_path):
+    """What is removed is renamed first, and whoever needs a name takes parts of the dead away."""
+    code, _ = forked(lambda: remove_killed(tmp_path), tmp_path)
+    assert code == -9
+    (part,) = tmp_path.glob(".*.part")
+    remove_whole(part)
+    assert not names(tmp_path)
+
+
+def remove_killed(folder):
+    (folder / "step").mkdir()
+    with patch.object(shutil, "rmtree", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)):
+        remove_whole(folder / "step")
 
 
 def test_a_working_folder_goes(tmp_path):
