@@ -195,9 +195,9 @@ class Checkpoints:
                 raise self._lost(error) from None
 
     def digests(self) -> dict[str, str]:
-        """Digests of the last and best weights, by the name of their step."""
-        found = {self.find("last"), self.find("best")}
-        return {one.name: self._digest(one) for one in found if one is not None}
+        """Digests of the last and best weights, by the name of their step, in the order of steps."""
+        found = {one for one in (self.find("last"), self.find("best")) if one is not None}
+        return {one.name: self._digest(one) for one in sorted(found)}
 
     def _digest(self, folder: Path) -> str:
         return self._about(folder)["files"].get(WEIGHTS) or file_digest(folder / WEIGHTS)

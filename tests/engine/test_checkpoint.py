@@ -104,3 +104,11 @@ def test_weights_may_be_read_by_whom_the_umask_lets(tmp_path):
     plain.touch()
     files = [one for one in tmp_path.rglob("*") if one.is_file()]
     assert {one.stat().st_mode for one in files} == {plain.stat().st_mode}
+
+
+def test_digests_come_in_the_order_of_steps_whatever_the_hashes_of_paths_are(tmp_path):
+    for number in range(20):  # a set has them in this order half of the time
+        checkpoints = Checkpoints(tmp_path / str(number))
+        save(checkpoints, 1, best=True)
+        save(checkpoints, 2, best=False)
+        assert [*checkpoints.digests()] == ["step-00000001", "step-00000002"]
