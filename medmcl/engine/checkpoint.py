@@ -195,7 +195,7 @@ class Checkpoints:
                 raise self._lost(error) from None
 
     def digests(self) -> dict[str, str]:
-        """Digests of the last and best weights, by the name of their step, in the order of steps."""
+        """Digests of the last and best weights by the name of their step, in the order of steps."""
         found = {one for one in (self.find("last"), self.find("best")) if one is not None}
         return {one.name: self._digest(one) for one in sorted(found)}
 
