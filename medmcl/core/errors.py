@@ -64,6 +64,9 @@ class MedmclError(ValueError):
             lines.append(f"  to fix:   {fix}")
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (type(self), self.args, vars(self))  # also of kinds that ask for others
+
     def again(self, kind: type[E], **changes: Any) -> E:
         """Give the same error as one of a kind, with another ``where`` or ``fix``."""
         said = {key: getattr(self, key) for key in ("where", "got", "expected", "fix")}
@@ -75,6 +78,12 @@ class MedmclError(ValueError):
         pairs = (("got", self.got), ("expected", self.expected))
         details = [f"{label} {cut(value)}" for label, value in pairs if value is not None]
         return self.what + (f" ({'; '.join(details)})" if details else "")
+
+
+def _as_it_was(kind: type[E], words: tuple[Any, ...], said: dict[str, Any]) -> E:
+    error = kind.__new__(kind, *words)
+    vars(error).update(said)
+    return error
 
 
 class ConfigError(MedmclError):

@@ -232,12 +232,18 @@ class Stage(ABC, Generic[S]):
 
     by_first_rank: ClassVar[bool] = False
     """Whether the first process does it alone, and the others wait for what it writes."""
-    bears_others: ClassVar[bool] = False
-    """Whether it may be done while another process does stages that do not read it: what it writes
-    has its own name in it, but for lines of the record."""
 
     def __init__(self, spec: S) -> None:
         self.spec = spec
+
+    @property
+    def bears_others(self) -> bool:
+        """Whether it may be done while another process does stages that do not read it.
+
+        Then what it writes has its own name in it, but for lines of the record; and it chooses
+        nothing by how much memory is free or how fast something is.
+        """
+        return False
 
     def dry_run(self, prepared: Prepared, context: Context) -> None:
         """Refuse what cannot be done; called for every stage of a run before anything is done."""

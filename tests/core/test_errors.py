@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
-from medmcl.core.errors import CohortError, ConfigError, RecordError, damage
+from medmcl.core.errors import (
+    CohortError,
+    ConfigError,
+    ExtraNotInstalledError,
+    RecordError,
+    damage,
+)
 from medmcl.core.findings import record_finding
+from medmcl.data.loading.cache import ClosedSplitError
 
 
 @pytest.mark.parametrize(
@@ -39,3 +48,17 @@ def test_what_a_library_raises_on_a_file_is_told_in_words(raised, fixes):
     ours = ConfigError("own words")
     with pytest.raises(ConfigError, match="own words"), damage("a.bin"):
         raise ours
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("is wrong", where="here", got=3, fix="another"),
+        ExtraNotInstalledError("ray", "ray"),
+        ClosedSplitError("held_out", "stage heads (train)"),
+    ],
+)
+def test_an_error_that_another_process_sends_says_the_same(error):
+    error.add_note("there")
+    sent = pickle.loads(pickle.dumps(error))
+    assert (type(sent), str(sent), vars(sent)) == (type(error), str(error), vars(error))

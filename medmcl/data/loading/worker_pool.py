@@ -95,9 +95,9 @@ def worker_pool(count: int) -> Iterator[None]:
 
 
 def lent() -> int:
-    """Give the number of processes that are lent, this one among them."""
+    """Give the number of processes that may share the work of `beside`, this one among them."""
     processes = _lent.get()
-    return 1 if processes is None else processes.count
+    return 1 if processes is None or sys.platform != "linux" else processes.count
 
 
 def each(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
@@ -238,17 +238,22 @@ def _in_copies(
                 tell.close()
                 started.append((one, answer))
         done, failed = own(told)
+        died = False
         for _, answer in started:
-            more, wrong = answer.recv()
+            try:
+                more, wrong = answer.recv()
+            except EOFError:
+                died = True  # what others do goes on to its end
+                continue
             done, failed = done | more, failed | wrong
-    except EOFError:
-        raise _died("working beside this one") from None
     finally:
         for one, answer in started:
             one.kill()
             one.join()
             answer.close()
         os.close(waiting)
+    if died:
+        raise _died("working beside this one")
     if failed:
         raise failed[min(failed)]
     yield from (done[number] for number in numbers)

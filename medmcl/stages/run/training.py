@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medmcl.core.errors import ConfigError, ContractError, MedmclError, is_of_memory
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.cache import ClosedSplitError
@@ -143,7 +145,7 @@ def _independent(stages: Sequence[StageSpec]) -> list[list[StageSpec]]:
     """Give stages in order, in one list those that read nothing of one another."""
     found: list[list[StageSpec]] = []
     for spec in stages:
-        joins = found and all(STAGES[one.stage].bears_others for one in (spec, found[-1][0]))
+        joins = found and all(STAGES[x.stage](x).bears_others for x in (spec, found[-1][0]))
         if joins and {one.name for one in found[-1]}.isdisjoint(spec.sources()):
             found[-1].append(spec)
         else:
@@ -154,10 +156,13 @@ def _independent(stages: Sequence[StageSpec]) -> list[list[StageSpec]]:
 def _beside_others(group: Sequence[StageSpec], context: Context) -> list[StageSpec]:
     """Give those of a group that are done at the same time; none if that is one or cannot be.
 
-    What had begun goes on alone: it may take lines of the record back.
+    What had begun goes on alone: it may take lines of the record back. Beside a GPU, used or not,
+    autograd has threads of its own once it was used, and refuses to go on in a copy.
     """
     world = context.world
     if min(lent(), len(group)) == 1 or world.size > 1 or not bears_copies(world.device):
+        return []
+    if torch.accelerator.is_available():
         return []
     begun = context.record.stages()
     waiting = [spec for spec in group if spec.name not in begun]
@@ -173,7 +178,9 @@ def _at_the_same_time(
             return run_stage(spec, prepared, context)
         except Exception as error:
             if not isinstance(error, Interrupted):
-                context.record.say(f"{spec.name} failed; what is trained beside it goes on first")
+                why = str(error).partition("\n")[0] or type(error).__name__
+                said = f"{spec.name} failed, {why}; what is trained beside it goes on first"
+                context.record.say(said)
             raise
 
     if stages:

@@ -76,7 +76,11 @@ LOOKED_AT = 128
 class Train(Stage[TrainSpec]):
     """Train towers with some objectives."""
 
-    bears_others = True
+    @property
+    @override
+    def bears_others(self) -> bool:
+        spec = self.spec  # a copy waits for ever for the threads by which torch compiled before
+        return spec.compile is not True and "auto" not in (spec.accumulate, spec.channels_last)
 
     def dry_run(self, prepared: Prepared, context: Context) -> None:
         """Build all that is needed: what would fail after hours fails before the first step."""

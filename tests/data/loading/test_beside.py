@@ -132,6 +132,25 @@ def test_a_copy_that_is_killed_is_told(eager):
         list(beside(work, range(9)))
 
 
+def test_what_others_do_beside_a_copy_that_is_killed_goes_on_to_its_end(tmp_path):
+    own = os.getpid()
+
+    def work(item):
+        (tmp_path / str(os.getpid())).touch()
+        while len(begun := [int(one.name) for one in tmp_path.iterdir()]) < 3:
+            time.sleep(0.01)
+        first, last = sorted({*begun} - {own})
+        if os.getpid() == first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if os.getpid() == last:
+            time.sleep(0.5)
+            (tmp_path / str(last)).write_text("done")
+
+    with worker_pool(3), pytest.raises(MedmclError, match="--workers 0"):
+        list(beside(work, range(3), at_once=True))
+    assert [one.read_text() for one in tmp_path.iterdir()].count("done") == 1
+
+
 COMPUTES = """
 import os, time
 import torch

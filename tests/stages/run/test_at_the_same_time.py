@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import time
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from medmcl.engine.record import Record, read_metrics
 from medmcl.engine.signals import Interrupted
 from medmcl.stages.run.pretrain import pretrain
 from medmcl.stages.run.training import _independent
-from medmcl.stages.stage import STAGES
+from medmcl.stages.stage import STAGES, Stage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux")
 SHARES = (0.25, 0.5, 1.0)
@@ -124,7 +125,13 @@ def test_several_processes_give_what_one_gives(
 def test_a_stop_signal_to_any_of_them_lets_all_save_and_the_run_goes_on(
     stage, given, alone, processes_of, tmp_path
 ):
-    who = processes_of(stage, 7, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    def press():
+        other = tmp_path / (NAMES[0] if stage == NAMES[1] else NAMES[1])
+        while not other.exists() or other.read_text().count("\n") < 7:  # its first line is written
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    who = processes_of(stage, 7, press)
     with worker_pool(2), pytest.raises(Interrupted) as stopped:
         pretrain(**given, out=tmp_path / "run", device="cpu")
     assert stopped.value.folder == tmp_path / "run"
@@ -160,7 +167,8 @@ def test_an_error_is_told_at_once_and_what_is_trained_beside_it_is_kept(
         with worker_pool(2), pytest.raises(RuntimeError, match="no such thing"):
             pretrain(**given, out=tmp_path / "run", device="cpu")
     lines = said.read_text().splitlines()
-    failed = lines.index(f"{NAMES[0]} failed; what is trained beside it goes on first")
+    told = "failed, no such thing; what is trained beside it goes on first"
+    failed = lines.index(f"{NAMES[0]} {told}")
     assert any(line.startswith(f"{NAMES[1]}  step 30/30") for line in lines[failed:])
     monkeypatch.undo()
     with worker_pool(2):
@@ -174,8 +182,36 @@ def test_stages_go_together_that_follow_one_another_and_read_nothing_of_one_anot
     chain = specs[1].model_copy(update={"name": "more", "start_from": {LABS: NAMES[1]}})
     found = [[one.name for one in group] for group in _independent([*specs, chain])]
     assert found == [["contrast"], NAMES, ["more"]]
-    kept = [name for name in STAGES if STAGES[name].bears_others]
-    assert kept == ["train"]
+
+
+def test_a_stage_that_waits_for_threads_or_chooses_by_what_is_free_goes_alone(alone):
+    heads = alone.recipe.stages[1:]
+    for key, value in [("compile", True), ("accumulate", "auto"), ("channels_last", "auto")]:
+        one, two, three = heads
+        mixed = [one, two.model_copy(update={key: value}), three]
+        found = [[one.name for one in group] for group in _independent(mixed)]
+        assert found == [[name] for name in NAMES], key
+    evaluate = [name for name in STAGES if STAGES[name].bears_others is Stage.bears_others]
+    assert set(STAGES) - {*evaluate} == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [("torch.accelerator.is_available", lambda: True), ("sys.platform", "darwin")],
+    ids=["beside a GPU", "elsewhere"],
+)
+def test_where_copies_cannot_train_one_process_does_and_says_nothing_else(
+    where, what, given, alone, processes_of, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    caplog.set_level("INFO")
+    who = processes_of()
+    monkeypatch.setattr(where, what)
+    with worker_pool(3):
+        run = pretrain(**given, out=tmp_path / "run", device="cpu")
+    assert set().union(*map(who, NAMES)) == {os.getpid()}
+    assert "at a time" not in caplog.text
+    assert_same(run, alone)
 
 
 def test_on_several_threads_one_process_trains_one_after_the_other(
