@@ -245,6 +245,16 @@ def test_subgroups_draw_the_suppressed_by_name_without_a_number(drawn):
     assert "site Ålesund: too few subjects to show" in picture.alt or "more" in picture.alt
 
 
+def test_a_task_without_a_value_in_any_group_has_no_panel(drawn):
+    shown = subgroup_rows("mi", "ours")
+    few = {"value": None, "low": None, "high": None, "note": "not estimable"}
+    hidden = [dataclasses.replace(row, **few) for row in subgroup_rows("af", "ours")]
+    assert subgroup_forest(hidden, "ours") is None
+    picture = subgroup_forest([*hidden, *shown], "ours")
+    assert len([axes for axes in drawn[0].axes if axes.axison]) == 1
+    assert "af" not in picture.alt
+
+
 def test_tall_figures_are_parted_into_images_that_fit_a_page():
     assert pictures.pages([3.0, 3.0, 3.0]) == [range(2), range(2, 3)]
     assert pictures.pages([20.0, 1.0]) == [range(1), range(1, 2)]

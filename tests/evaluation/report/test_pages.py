@@ -110,6 +110,12 @@ def test_what_could_not_be_shown_says_why_once():
         notes=["maps left out: no scored sample has both modalities", "a remark"],
     )
     assert not_shown(data) == [f"Calibration curve and decision curve of mi, af: {LOST.reason}."]
+    made = dataclasses.replace(binary_evidence("mi", "ours"), decision=LOST)
+    lacks = dataclasses.replace(made, method="b", calibration=LOST)  # of one method alone
+    assert not_shown(Evaluation(title="t", evidence=[made, lacks])) == [
+        f"Decision curve of mi: {LOST.reason}.",
+        f"Calibration curve of mi (b): {LOST.reason}.",
+    ]
     first, appendix = pages(data)
     assert "calibration" not in re.findall(r'id="([^"]*)"', first)
     assert LOST.reason not in first

@@ -99,10 +99,11 @@ def test_a_stage_is_dropped_and_inserted_before_by_the_name_that_overrides_know_
     assert [one.name for one in read_recipe(write(tmp_path, text)).stages] == [
         "mdm", "mmcl", "results"
     ]  # fmt: skip
-    text = "extends: ecg_cmr_toy\ninsert: {finetune: [{stage: select, name: some, method: clip}]}\n"
-    with pytest.raises(ConfigError) as told:
-        read_recipe(write(tmp_path, text))
-    assert "not there" not in str(told.value)
+    extra = "{stage: train, name: more, towers: [ecg], steps: 3, objectives: {masked: {}}}"
+    text = f"extends: ecg_cmr_toy\ninsert: {{finetune: [{extra}]}}\n"
+    names = [one.name for one in read_recipe(write(tmp_path, text)).stages]
+    assert names[:3] == ["mdm", "mmcl", "more"]
+    assert names[3].startswith("finetune-")
 
 
 def test_what_is_null_is_set_by_none_and_can_be_dropped(tmp_path):
