@@ -458,9 +458,10 @@ def fit(
     if own.ending:
         return state  # it had ended early, and was killed before it could say so
     pace = Pace(plan.steps, state.step)
+    draws = world.rank == 0 and not record.is_shared  # lines of others would end up in a bar
     with (
         Saver(checkpoints, world) as saver,
-        progress(plan.stage, plan.steps, shown=world.rank == 0, lines=False) as bar,
+        progress(plan.stage, plan.steps, shown=draws, lines=False) as bar,
         closing(feed.batches(state.step, plan, world, own.shows_ahead)) as coming,
     ):
         for rows, read in coming:

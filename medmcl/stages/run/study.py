@@ -178,7 +178,10 @@ def cost_sentence(seconds: Mapping[str, float]) -> str:
     if not seconds["evaluation"]:
         return ""
     training, evaluation = (_spell(seconds[name]) for name in ("training", "evaluation"))
-    return f"Training took {training}, evaluation {evaluation} (drawing this page not counted)."
+    return (
+        f"Training took {training}, the stages added up, also those that ran at the same time; "
+        f"evaluation {evaluation} (drawing this page not counted)."
+    )
 
 
 def _spell(seconds: float) -> str:

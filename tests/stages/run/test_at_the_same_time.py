@@ -12,6 +12,7 @@ from processes import none_left
 
 from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
 from medmcl.data.loading.worker_pool import worker_pool
+from medmcl.engine import loop
 from medmcl.engine.checkpoint import load_weights_file
 from medmcl.engine.loop import Training
 from medmcl.engine.record import Record, read_metrics
@@ -110,9 +111,19 @@ def test_several_processes_give_what_one_gives(
 ):
     monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
     caplog.set_level("INFO")
-    who = processes_of()
+    who, bars, real = processes_of(), {}, loop.progress
+    monkeypatch.setattr(
+        loop,
+        "progress",
+        lambda title, *args, shown, **kwargs: (
+            bars.update({title: shown}) or real(title, *args, shown=shown, **kwargs)
+        ),
+    )
     with worker_pool(3):
         run = pretrain(**given, out=tmp_path / "run", device="cpu")
+    assert bars.pop("contrast")
+    assert bars
+    assert not any(bars.values())  # into which lines of the others would be written
     assert_same(run, alone)
     assert who("contrast") == {os.getpid()}
     pids = set().union(*(who(name) for name in NAMES))

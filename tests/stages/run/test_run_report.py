@@ -336,7 +336,7 @@ def test_the_report_says_what_training_and_evaluation_took(trained, hearts, tmp_
     assert seconds["training"] == pytest.approx(sum(one["seconds"] for one in done), abs=1e-3)
     assert seconds["evaluation"] > 0
     assert 0 < seconds["data_wait"] < seconds["training"]
-    said = re.compile(r"Training took [\d.]+ s, evaluation [\d.]+ s")
+    said = re.compile(r"Training took [\d.]+ s, the stages added up,[^;]*; evaluation [\d.]+ s")
     assert sum(bool(said.match(note)) for note in found["notes"]) == 1
     assert said.search(both_pages(trained.path))
     cohort = open_cohort(hearts)
