@@ -115,6 +115,17 @@ def image_towers():
     return Towers.build({"image": shape}, {"image": {"encoder": encoder, "head": {"out": 4}}})
 
 
+def lies_last(module):
+    """Whether weights of convolutions lie channels last: all of them, or none."""
+    found = {
+        x.weight.is_contiguous(memory_format=torch.channels_last)
+        for x in module.modules()
+        if isinstance(x, nn.Conv2d)
+    }
+    assert len(found) == 1
+    return found.pop()
+
+
 def learn(towers, optimiser, steps):
     for step in range(steps):
         optimiser.zero_grad()
@@ -126,6 +137,7 @@ def learn(towers, optimiser, steps):
 def test_channels_last_has_the_same_gradients_and_goes_on_from_a_checkpoint():
     plain, last = image_towers(), image_towers()
     assert lies_channels_last(last)
+    assert (lies_last(plain), lies_last(last)) == (False, True)
     still = OptimiserSettings(name="sgd", lr=0.0)
     for towers in (plain, last):
         learn(towers, build_optimiser(towers, still, {}), 1)
@@ -145,6 +157,16 @@ def test_channels_last_has_the_same_gradients_and_goes_on_from_a_checkpoint():
     learn(again, optimiser, 2)
     learn(last, through, 2)
     alike(again.state_dict(), last.state_dict(), rtol=0, atol=0)
+
+
+def test_volumes_too_lie_channels_last_and_only_convolutions_do():
+    volume = nn.Conv3d(3, 4, 2)
+    before = volume.weight.detach().clone()
+    assert lies_channels_last(nn.Sequential(volume))
+    assert volume.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert not volume.weight.is_contiguous()
+    assert torch.equal(volume.weight, before)
+    assert not lies_channels_last(nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1)))
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -196,6 +218,49 @@ def test_what_was_chosen_is_kept_and_a_damaged_choice_is_refused(tmp_path):
         file.write_text(damage)
         with pytest.raises(ArtefactError, match=r"mdm\.accumulate\.json(.|\n)*delete it"):
             step_settings._once(*asked, find=lambda: {"parts": 8})
+
+
+def asked_for(folder, precision="fp32", **more):
+    """A stage, the context that it begins in, and what is said meanwhile."""
+    said = []
+    run = SimpleNamespace(path=folder, precision=precision)
+    context = SimpleNamespace(run=run, world=World(), record=SimpleNamespace(say=said.append))
+    spec = {"name": "mmcl", "batch_size": 4, "accumulate": 1, "channels_last": False,
+            "onednn": False, "compile": False, "length_groups": None}  # fmt: skip
+    return SimpleNamespace(**spec | more), context, said
+
+
+@pytest.mark.parametrize(("seconds", "last"), [((2.0, 1.0), True), ((1.0, 2.0), False)])
+def test_the_layout_that_is_faster_is_taken_told_and_kept(seconds, last, tmp_path, monkeypatch):
+    spec, context, said = asked_for(tmp_path, channels_last="auto")
+    for found in (seconds, seconds[::-1]):  # the second time a run goes on, and keeps the first
+        monkeypatch.setattr(step_settings, "is_faster", lambda *_, found=found: found)
+        towers = image_towers()
+        learner = SimpleNamespace(model=towers)
+        _, facts = step_settings.settle_step(spec, learner, None, {}, None, context)
+        chosen = {"chosen": last, "seconds_plain": seconds[0], "seconds_channels_last": seconds[1]}
+        assert facts == {"channels_last": {"image": chosen}}
+        assert lies_last(towers) is last
+    how = "channels last" if last else "as it is"
+    told = f"mmcl: image {how}: {seconds[0]:.3g} s as it is, {seconds[1]:.3g} s channels last"
+    assert said == [told] * 2
+
+
+def test_a_stage_is_laid_out_and_compiled_as_it_asks(tmp_path):
+    encoder = {"name": "ecg_vit", "patch": 4, "width": 8, "depth": 2, "heads": 2}
+    shape = InputShape(kind="ecg", shape=(2, 12))
+    ecg = Towers.build({"ecg": shape}, {"ecg": {"encoder": encoder, "head": None}})
+    learner = nn.ModuleDict({"model": nn.ModuleList([ecg, image_towers()])})
+    asked = {"channels_last": True, "onednn": True, "compile": True}
+    spec, context, said = asked_for(tmp_path, "bf16", **asked)
+    assert step_settings.settle_step(spec, learner, None, {}, None, context)[1] == {
+        "compiled_blocks": 2
+    }
+    assert lies_last(learner)
+    linear = [one for one in learner.modules() if type(one) is nn.Linear]
+    assert all("forward" in vars(one) for one in linear)
+    assert said == ["mmcl: onednn changes nothing but float32 on a CPU"]
+    assert list(tmp_path.iterdir()) == []  # nothing was left to choose
 
 
 @pytest.mark.parametrize(
