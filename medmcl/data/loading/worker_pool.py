@@ -49,6 +49,10 @@ _MOST = 8
 _lent: ContextVar[_Processes | None] = ContextVar("processes", default=None)
 
 
+class ProcessDiedError(MedmclError):
+    """A process that did a part of the work was killed."""
+
+
 class _Processes:
     """A pool that starts when it is first needed."""
 
@@ -108,7 +112,7 @@ def each(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
         items: What it works on.
 
     Raises:
-        MedmclError: A process was killed, for example for want of memory.
+        ProcessDiedError: A process was killed, for example for want of memory.
     """
     processes = _lent.get()
     if processes is None or len(items) <= _TRIED:
@@ -174,7 +178,7 @@ def beside(
         told: Called here with the number of items that somebody has begun or done.
 
     Raises:
-        MedmclError: A copy was killed, for example for want of memory.
+        ProcessDiedError: A copy was killed, for example for want of memory; the others go on first.
         Exception: Of the first item whose work failed; where a copy raised it, a note says where.
     """
     processes, began = _lent.get(), time.monotonic()
@@ -300,8 +304,8 @@ def _copy(own: Callable[[], tuple[dict[int, Any], Any]], parent: int, tell: Conn
     tell.send((done, failed))
 
 
-def _died(doing: str) -> MedmclError:
-    return MedmclError(
+def _died(doing: str) -> ProcessDiedError:
+    return ProcessDiedError(
         f"a process that was {doing} died",
         expected="that it ends by itself",
         fix="it may have run out of memory: try fewer processes, or none (--workers 0)",

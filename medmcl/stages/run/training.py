@@ -14,7 +14,7 @@ from medmcl.core.errors import ConfigError, ContractError, MedmclError, is_of_me
 from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.cache import ClosedSplitError
 from medmcl.data.loading.prepare import Prepared
-from medmcl.data.loading.worker_pool import beside, lent
+from medmcl.data.loading.worker_pool import ProcessDiedError, beside, lent
 from medmcl.engine.record import Record
 from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.engine.world import World, any_rank, barrier
@@ -190,6 +190,10 @@ def _at_the_same_time(
     context.record.is_shared = bool(stages)
     try:
         yield from beside(work, stages, at_once=True)
+    except ProcessDiedError as error:
+        left = ", ".join(spec.name for spec in stages if not context.run.is_finished(spec.name))
+        fix = f"{error.fix}; with --resume the run goes on, and keeps what is finished"
+        raise error.again(ProcessDiedError, where=f"stages not finished: {left}", fix=fix) from None
     finally:
         context.record.is_shared = False
 

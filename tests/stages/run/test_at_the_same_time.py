@@ -11,7 +11,7 @@ import torch
 from processes import none_left
 
 from benchmarks.evaluation.memorised_pairs import LABS, memorising, write_recipe, write_told
-from medmcl.data.loading.worker_pool import worker_pool
+from medmcl.data.loading.worker_pool import ProcessDiedError, worker_pool
 from medmcl.engine import loop
 from medmcl.engine.checkpoint import load_weights_file
 from medmcl.engine.loop import Training
@@ -62,14 +62,13 @@ def alone(given, tmp_path_factory):
 def processes_of(tmp_path, monkeypatch):
     """Write which process takes a step of which stage, and do more at one of them."""
 
-    def watch(stage="", step=0, more=None):
+    def watch(more=None):
         real = Training.step
 
         def watched(self, *args, **kwargs):
             with (tmp_path / self.plan.stage).open("a") as file:
                 file.write(f"{os.getpid()}\n")
-            if more is not None and (self.plan.stage, self.state.step) == (stage, step):
-                more()
+            (more or {}).get((self.plan.stage, self.state.step), int)()
             return real(self, *args, **kwargs)
 
         monkeypatch.setattr(Training, "step", watched)
@@ -91,8 +90,6 @@ def assert_same(run, alone):
             {key: said for key, said in one.facts(name).items() if "seconds" not in key}
             for one in (run, alone)
         ]
-        for one in facts:
-            del one["kept_weights"]  # of training.pt, too
         assert facts[0] == facts[1]
     assert read_metrics(run.path / "metrics.jsonl") == read_metrics(alone.path / "metrics.jsonl")
     listed = [
@@ -136,20 +133,29 @@ def test_several_processes_give_what_one_gives(
 def test_a_stop_signal_to_any_of_them_lets_all_save_and_the_run_goes_on(
     stage, given, alone, processes_of, tmp_path
 ):
-    def press():
-        other = tmp_path / (NAMES[0] if stage == NAMES[1] else NAMES[1])
-        while not other.exists() or other.read_text().count("\n") < 7:  # its first line is written
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+    (other,) = {*NAMES[:2]} - {stage}
+    begun, pressed = tmp_path / "begun", tmp_path / "pressed"
 
-    who = processes_of(stage, 7, press)
+    def wait(file):
+        while not file.exists():
+            time.sleep(0.01)
+
+    def press():
+        wait(begun)
+        os.kill(os.getpid(), signal.SIGTERM)
+        pressed.touch()
+
+    def go_on():
+        begun.touch()
+        wait(pressed)
+
+    who = processes_of({(stage, 7): press, (other, 7): go_on})  # after the first line of each
     with worker_pool(2), pytest.raises(Interrupted) as stopped:
         pretrain(**given, out=tmp_path / "run", device="cpu")
     assert stopped.value.folder == tmp_path / "run"
-    begun = [name for name in NAMES if (tmp_path / name).exists()]
-    assert len(set().union(*map(who, begun))) == 2
+    assert len(set().union(*map(who, NAMES[:2]))) == 2
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    for name in begun:  # each saved the step that it had come to
+    for name in NAMES[:2]:  # each saved the step that it had come to
         saved = sorted((tmp_path / "run" / "checkpoint" / name).glob("step-*"))
         steps = (tmp_path / name).read_text().count("\n")
         assert saved[-1].name == f"step-{steps:08d}"
@@ -174,7 +180,7 @@ def test_an_error_is_told_at_once_and_what_is_trained_beside_it_is_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(Record, "say", say)
-        processes_of(NAMES[0], 3, fails)
+        processes_of({(NAMES[0], 3): fails})
         with worker_pool(2), pytest.raises(RuntimeError, match="no such thing"):
             pretrain(**given, out=tmp_path / "run", device="cpu")
     lines = said.read_text().splitlines()
@@ -182,6 +188,27 @@ def test_an_error_is_told_at_once_and_what_is_trained_beside_it_is_kept(
     failed = lines.index(f"{NAMES[0]} {told}")
     assert any(line.startswith(f"{NAMES[1]}  step 30/30") for line in lines[failed:])
     monkeypatch.undo()
+    with worker_pool(2):
+        run = pretrain(**given, out=tmp_path / "run", device="cpu", resume=True)
+    assert_same(run, alone)
+
+
+def test_one_that_is_killed_leaves_the_others_their_end_and_the_run_can_be_gone_on_with(
+    given, alone, processes_of, tmp_path, monkeypatch
+):
+    own = os.getpid()
+
+    def die():
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    who = processes_of({(name, 5): die for name in NAMES})
+    with worker_pool(2), pytest.raises(ProcessDiedError) as told:
+        pretrain(**given, out=tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    (left,) = (name for name in NAMES if who(name) != {own})
+    assert told.value.where == f"stages not finished: {left}"
+    assert "--resume" in told.value.fix
     with worker_pool(2):
         run = pretrain(**given, out=tmp_path / "run", device="cpu", resume=True)
     assert_same(run, alone)
