@@ -174,13 +174,17 @@ def test_an_error_is_told_at_once_and_what_is_trained_beside_it_is_kept(
     def fails():
         raise RuntimeError("no such thing")
 
+    def hear():
+        while not said.exists() or "failed" not in said.read_text():
+            time.sleep(0.01)
+
     def say(self, text):  # also of a copy
         with said.open("a") as file:
             file.write(f"{text}\n")
 
     with monkeypatch.context() as patch:
         patch.setattr(Record, "say", say)
-        processes_of({(NAMES[0], 3): fails})
+        processes_of({(NAMES[0], 3): fails, (NAMES[1], 7): hear})
         with worker_pool(2), pytest.raises(RuntimeError, match="no such thing"):
             pretrain(**given, out=tmp_path / "run", device="cpu")
     lines = said.read_text().splitlines()
