@@ -17,7 +17,8 @@ from medmcl.core.atomic import process_space
 from medmcl.evaluation.report import page
 
 SECONDS = 65
-PRETRAIN = ("pretrain", "pretrain --resume", "pretrain --reuse", "pretrain --keep")
+PRETRAIN = ("pretrain", "pretrain, stages at the same time", "pretrain --resume",
+            "pretrain --reuse", "pretrain --keep")  # fmt: skip
 """A killed `pretrain` has tests of its own, in tests/stages/run."""
 FAMILIES = {one.name: one for one in toy.FAMILIES if one.name not in (*PRETRAIN, "check")}
 FULL = ("predict", "select", "cooccur count")
