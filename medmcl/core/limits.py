@@ -31,6 +31,10 @@ VARIABLES: dict[Kind, tuple[str, int]] = {
 _COLUMNS = ("MEDMCL_TABLE_COLUMNS", 10_000)
 """Environment variable and default of the columns that a table of a cohort may have: of short texts
 or days it is checked in some 15 seconds."""
+_INFLATES = ("MEDMCL_TABLE_INFLATES", 150)
+"""Environment variable and default of how often the text of a table may be the file that it is
+packed in, beyond `FEW_INFLATED`: tables of people are some five to thirty times."""
+FEW_INFLATED = 2**28
 _MB = 2**20
 MAX_HEADER_BYTES = 1_000_000
 """Of a WFDB header."""
@@ -193,6 +197,36 @@ def refuse_large(
         expected=f"at most {size(most)}",
         fix=f"copy it again from its source; if it is sound and this machine has the memory, allow "
         f"it: {VARIABLES[kind][0]}={needed // _MB + 1:.0f} in the environment",
+    )
+
+
+def most_inflated(packed: int) -> int:
+    """Bytes of text that a packed file of a table may hold.
+
+    Raises:
+        ConfigError: The environment variable that sets it holds no number above 0.
+    """
+    return max(FEW_INFLATED, packed * _bound(*_INFLATES, "packed tables", "times"))
+
+
+def refuse_inflated(count: int, packed: int, where: object, error: type[MedmclError]) -> None:
+    """Refuse a packed table of more text than people have: it would take minutes to read.
+
+    Args:
+        count: Bytes of text that were unpacked so far.
+        packed: Bytes of the file.
+        where: The file.
+        error: What is raised.
+    """
+    if count <= most_inflated(packed):
+        return
+    raise error(
+        "holds more text than a packed table of people does",
+        where=where,
+        got=f"{size(packed)} that become more than {size(count)}",
+        expected=f"at most {most_inflated(packed) // max(1, packed):,} times",
+        fix=f"copy it again from its source; if it is sound, unpack it, or allow it: "
+        f"{_INFLATES[0]}=1100 in the environment",
     )
 
 

@@ -10,11 +10,20 @@ import lzma
 import re
 import zipfile
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from medmcl.core.errors import MedmclError, RecordError
-from medmcl.core.limits import Kind, most_bytes, refuse_large, whole_bytes
+from medmcl.core.limits import (
+    FEW_INFLATED,
+    Kind,
+    most_bytes,
+    most_inflated,
+    refuse_inflated,
+    refuse_large,
+    whole_bytes,
+)
 from medmcl.core.writing import size
 
 _LOOKED_AT = 2**26
@@ -42,8 +51,8 @@ def refuse_unsound_text(
 ) -> None:
     """Refuse a text of cells, perhaps compressed, that is too large, damaged or cut.
 
-    What is compressed is read through once, not held, where it might take too much memory; what is
-    not, for zeros, which a disk leaves that lost what was written, and no text has.
+    What is compressed is read through once, not held, where it might be much; what is not, for
+    zeros, which a disk leaves that lost what was written, and no text has.
 
     Raises:
         MedmclError: Of the kind asked for.
@@ -57,16 +66,29 @@ def refuse_unsound_text(
         with zipfile.ZipFile(path) as archive:
             count = sum(info.file_size for info in archive.infolist())
     elif opener is not None and (
-        count * _MOST_INFLATED * _PER_BYTE > most or opener is not gzip.open
+        count * _MOST_INFLATED > min(most / _PER_BYTE, FEW_INFLATED) or opener is not gzip.open
     ):
-        with opener(path) as file:
-            count = 0
-            while count * _PER_BYTE <= most and (part := len(file.read(_BLOCK))):
-                count += part
-            so_far = bool(file.read(1))
+        packed = path.stat()
+        enough = min(most // _PER_BYTE, most_inflated(packed.st_size))
+        count, so_far = _unpacked(path, packed.st_size, packed.st_mtime_ns, enough)
+        refuse_inflated(count, packed.st_size, path, error)
     refuse_large(count * _PER_BYTE, path, "its text", kind, error, so_far=so_far)
     if opener is None and suffix != ".zip":
         _refuse_damaged(path, first, error)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(path: Path, packed: int, changed: int, enough: int) -> tuple[int, bool]:
+    """Count bytes of text until they are more than ``enough``; whether there are more yet.
+
+    ``packed`` and ``changed`` tell one content of the file from another.
+    """
+    del packed, changed
+    count = 0
+    with _OPENERS[path.suffix.lower()](path) as file:
+        while count <= enough and (part := len(file.read(_BLOCK))):
+            count += part
+        return count, bool(file.read(1))
 
 
 def _refuse_damaged(path: Path, first: bytes, error: type[MedmclError]) -> None:
