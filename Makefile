@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Small towers: a second thread gains little, and on a busy machine it waits for the first.
+# A thread each: stages that read nothing of one another, and evaluation, are shared by processes.
 demo: export OMP_NUM_THREADS = 1
 demo: $(READY)
 	rm -rf $(RUN) cohorts/demo/data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 
 from medmcl.data.loading.worker_pool import beside
 from medmcl.evaluation.aspects.aspect import aspects
@@ -21,6 +22,8 @@ from medmcl.evaluation.report.tripod import Checklist, checklist
 def sections_of(data: Evaluation) -> tuple[Section, ...]:
     """Make every section that has something to show."""
     every = [*_own(data), *(one for part in aspects().values() for one in part.sections(data))]
+    for name in ("figure", "backends.backend_agg", "backends.backend_svg"):
+        import_module(f"matplotlib.{name}")  # once, not in each copy
     made = beside(lambda one: one if isinstance(one, Section) else one(), every, at_once=True)
     return tuple(
         one.telling(data.level, data.resampling)
