@@ -37,6 +37,7 @@ def cases(names: list[str], folder: Path) -> Iterator[tuple[str, str, Any, Any]]
     from medmcl.stages.recipe.file import read_recipe
     from medmcl.stages.recipe.resolve_modalities import for_cohort
 
+    folder.mkdir(exist_ok=True)
     write_files(folder)
     for name in names:
         recipe = read_recipe(name)
