@@ -26,7 +26,7 @@ class TermWeights:
     Attributes:
         terms: Terms that are kept. (V,)
         weights: Of each, by how rare it is. (V,)
-        directions: (256, V) float32; None = features are the terms themselves.
+        directions: (at most 256, V) float32; None = features are the terms themselves.
     """
 
     terms: tuple[str, ...]
@@ -39,7 +39,7 @@ class TermWeights:
 
         A term weighs ``(1 + log count) * (1 + log((1 + n) / (1 + records)))``; rows have length 1.
         More than 256 terms are turned into 256 directions of a truncated singular value
-        decomposition.
+        decomposition, or as many as the train rows lie in.
 
         Args:
             counts: Sparse, (N, V).
@@ -97,13 +97,19 @@ class TermWeights:
         return csr_matrix(diags(1 / np.where(length > 0, length, 1.0)) @ weighed)
 
 
+_OF_ROUNDING = 1e-5
+"""Share of the largest singular value below which a direction is not of the train rows: they lie in
+fewer, and of somebody else it would be a number millions of deviations away."""
+
+
 def _directions(weighed: Any) -> np.ndarray:
     from sklearn.decomposition import TruncatedSVD
 
     count = max(1, min(DIMENSIONS, weighed.shape[0] - 1))
     state = derive_seed(0, "term directions") % 2**32  # a start for power iterations, no chance
     svd = TruncatedSVD(count, n_iter=4, random_state=state).fit(weighed)
-    return np.asarray(svd.components_, dtype=np.float32)
+    told = svd.singular_values_ > _OF_ROUNDING * svd.singular_values_[0]
+    return np.asarray(svd.components_[told], dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -123,6 +123,7 @@ class TaskScoring:
         if not methods and not predictions:
             return TaskEvaluation(results=[])
         used = {k if isinstance(k, str) else k[0] for k in (*methods, *predictions)}
+        present = {k: v for k, v in self.sources.present.items() if k in used or not self.frozen}
         done = evaluate_task(
             methods,
             targets,
@@ -133,7 +134,7 @@ class TaskScoring:
             seed=self.scene.seed,
             bootstrap_draws=spec.bootstrap_draws,
             level=spec.level,
-            present={k: v for k, v in self.sources.present.items() if k in used or not self.frozen},
+            present={**present, **self._with_inputs(task)},
             predictions=predictions,
             cross_validation=None if self.frozen else self.cross_validation(),
             subgroups=self.scene.subgroups,
@@ -277,17 +278,39 @@ class TaskScoring:
         found: dict[tuple[str, float], Given] = {}
         self.heads.clear()
         scored = np.flatnonzero(splits == "held_out")
-        for label, pattern in self.scene.spec.finetuned.items():
-            for fraction in self.scene.spec.label_fractions:
-                stage = fill(pattern, {"task": task, "label_fraction": fraction})
-                if stage in self.scene.run.stages and not self.scene.run.skipped(stage):
-                    given = self._stage(stage, label, targets, scored, fraction)
-                    found[label, fraction] = given
-                    if fraction == max(key[1] for key in found if key[0] == label):
-                        self.heads[label] = given.survival
-            if not any(key[0] == label for key in found):
-                self.scene.notes.append(f"{task}: the run has no '{label}' stage for it")
+        for label, fraction, stage in self._finetuned_stages(task):
+            given = self._stage(stage, label, targets, scored, fraction)
+            found[label, fraction] = given
+            if fraction == max(key[1] for key in found if key[0] == label):
+                self.heads[label] = given.survival
+        self.scene.notes += [
+            f"{task}: the run has no '{label}' stage for it"
+            for label in self.scene.spec.finetuned
+            if not any(key[0] == label for key in found)
+        ]
         return dict(found.items())
+
+    def _finetuned_stages(self, task: str) -> Iterator[tuple[str, float, str]]:
+        """Give label, share of the labels and name of each fine-tuned stage that the run has."""
+        spec, run = self.scene.spec, self.scene.run
+        for label, pattern in spec.finetuned.items():
+            for fraction in spec.label_fractions:
+                stage = fill(pattern, {"task": task, "label_fraction": fraction})
+                if stage in run.stages and not run.skipped(stage):
+                    yield label, fraction, stage
+
+    def _with_inputs(self, task: str) -> dict[str, np.ndarray]:
+        """Give the samples that have what each fine-tuned model reads, (N,) bool."""
+        found: dict[str, np.ndarray] = {}
+        for label, _, stage in self._finetuned_stages(task):
+            has = self._has(stage)
+            found[label] = has & found.get(label, has)
+        return found
+
+    def _has(self, stage: str) -> np.ndarray:
+        """Which samples have every modality that a stage has a tower for: those it predicts."""
+        towers, present = self.scene.run.stage(stage).towers, self.scene.prepared.present
+        return np.asarray(np.logical_and.reduce([present[name] for name in towers]))
 
     def _told(self, stage: str, task: str) -> tuple[str, ...]:
         """Name what could have named the outcome to a fine-tuned stage."""
@@ -297,8 +320,7 @@ class TaskScoring:
     def _stage(
         self, stage: str, label: str, targets: Targets, scored: np.ndarray, fraction: float
     ) -> Given:
-        towers = self.scene.run.stage(stage).towers
-        has = np.logical_and.reduce([self.scene.prepared.present[name] for name in towers])
+        has = self._has(stage)
         train = np.flatnonzero(
             (self.scene.prepared.splits == "train") & targets.known.any(axis=1) & has
         )

@@ -283,6 +283,18 @@ def test_many_terms_become_directions_that_keep_the_angles(monkeypatch):
     assert np.array_equal(few, term_matrix(csr_matrix(found[:, :250]), names[:250], train)[0])
 
 
+def test_nobody_lies_far_out_in_a_direction_that_no_train_row_has(monkeypatch):
+    generator = np.random.default_rng(0)
+    texts = generator.poisson(0.4, (20, 150)).astype(float)  # of 120 train rows 20 differ
+    found = np.vstack([texts[np.arange(120) % 20], generator.poisson(0.4, (40, 150))])
+    monkeypatch.setattr(term_weights, "DIMENSIONS", 60)
+    train, names = np.arange(120), tuple(map(str, range(150)))
+    values, directions = term_matrix(csr_matrix(found), names, train)
+    assert len(directions) == 20
+    spread = values[train].std(axis=0)
+    assert np.abs((values - values[train].mean(axis=0)) / spread).max() < 10
+
+
 def test_rows_without_a_known_term_are_zero_and_rare_terms_are_left_out():
     found = np.array([[1.0, 0, 1], [2, 0, 0], [0, 5, 0]])
     values, names = term_matrix(csr_matrix(found), ("a", "b", "c"), np.array([0, 1]))

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import tempfile
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ def table(tmp_path, monkeypatch):
     frame["word"] = draw.choice(["a", "b"], ROWS)
     frame.to_csv(tmp_path / "t.csv", index=False)
     monkeypatch.setattr(files, "_ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(mapped, "_MAPS", weakref.WeakSet())  # other tests may hold tables
     return tmp_path
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from changed_files import rewrite
 from read_pages import both_pages
-from small_omics import TABLES, write_omics, write_recipe
+from small_omics import TABLES, recipe_for, write_omics, write_recipe
 
 import medmcl
 from medmcl.core.config import check
@@ -307,3 +308,28 @@ def test_named_groups_of_columns_of_one_table_are_modalities(tmp_path):
     assert cohort.samples["pressure"].notna().all()
     assert cohort.samples["blood"].notna().sum() == 40
     assert [f for f in check_cohort(cohort) if f.level == "error"] == []
+
+
+def test_a_fine_tuned_model_is_scored_on_whom_it_predicts(omics, tmp_path):
+    tree = recipe_for(**FEW, probe={"modality": "all", "models": {"aligned": "align"}})
+    supervised = {"task": "case", "modalities": NAMES, "view": "plain", "pooling": "features"}
+    head = {
+        "stage": "train", "name": "head", "task": "case", "towers": NAMES, "rows": "any",
+        "start_from": dict.fromkeys(NAMES, "align"), "objectives": {"supervised": supervised},
+        "batch_size": 32, "steps": 20, "optimiser": {"name": "adamw", "lr": 1.0e-3},
+    }  # fmt: skip
+    tree["stages"].insert(-1, head)
+    tree["stages"][-1]["finetuned"] = {"fine-tuned": "head"}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    run = pretrain(omics, recipe=path, out=tmp_path / "run", device="cpu")
+    results = pd.read_csv(run.path / "results.csv")
+    rows = results[results["versus"].isna() & (results["metric"] == "auroc")]
+    assert {*rows["method"]} >= {"aligned", "fine-tuned"}
+    assert set(rows["n"]) == {38}  # of 58 who have something: who has all three
+    assert rows["note"].str.contains("20").all()
+    evaluate(run, omics, out=tmp_path / "again", predictions=tmp_path / "people.csv", device="cpu")
+    said = pd.read_csv(tmp_path / "people.csv")
+    mine = said[said["method"] == "fine-tuned"]
+    assert mine["subject"].nunique() == 38
+    assert (mine.select_dtypes("number").abs() > 0).any(axis=1).all()

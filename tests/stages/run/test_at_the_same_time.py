@@ -172,6 +172,8 @@ def test_an_error_is_told_at_once_and_what_is_trained_beside_it_is_kept(
     said = tmp_path / "said"
 
     def fails():
+        while not (tmp_path / NAMES[1]).exists():  # nobody would begin it afterwards
+            time.sleep(0.01)
         raise RuntimeError("no such thing")
 
     def hear():
