@@ -133,6 +133,20 @@ class Interrupted(Exception):  # noqa: N818 - an event, not an error
     """The run folder to go on with."""
 
 
+_OPEN: list[StopRequest] = []
+"""Those that listen in this process."""
+
+
+def stop_if_asked(where: str) -> None:
+    """Stop here if whoever listens was asked to: for long work that nobody handed a `StopRequest`.
+
+    Raises:
+        Interrupted: A stop signal came.
+    """
+    for one in _OPEN:
+        one.check_interrupt(where)
+
+
 class StopRequest:
     """Listens for stop signals while it is open; only the main thread can listen.
 
@@ -185,6 +199,7 @@ class StopRequest:
             raise Interrupted(f"{where}: stopped; what was finished before it is saved")
 
     def __enter__(self) -> StopRequest:
+        _OPEN.append(self)
         if threading.current_thread() is threading.main_thread():
             self._outer = imports(sys._getframe())
             for number in self.signals:
@@ -197,6 +212,7 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        _OPEN.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
         if self._before.get(signal.SIGINT) is signal.default_int_handler:

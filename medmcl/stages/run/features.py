@@ -23,6 +23,7 @@ from medmcl.data.loading.view_settings import ViewSettings
 from medmcl.data.loading.views import View
 from medmcl.data.loading.worker_pool import beside
 from medmcl.data.tables.mapped import held, unnamed
+from medmcl.engine.signals import stop_if_asked
 from medmcl.evaluation.protocol.reach import RATE, limit_of
 from medmcl.stages.run.run import Run, bears_copies, embed_samples, reading_of
 from medmcl.stages.run.seen import no_split_to_heed, seen_people
@@ -128,6 +129,7 @@ def predict(
     apart = np.isin(rows, rows if alone is None else alone)
 
     def made(chosen: np.ndarray) -> np.ndarray:
+        stop_if_asked(f"predicting by {stage}")
         batch = prepared.batch(chosen, modalities=spec.towers).to(device)
         with torch.no_grad():
             values = cast(Predicts, objective).predict(learner.model(view(batch)))

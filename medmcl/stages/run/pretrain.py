@@ -270,6 +270,13 @@ def _write_first_files(
             [*parents, {"lost": "what provenance.json said before it was damaged"}],
         )
     if is_told:
+        then, now = run.tree("provenance").get("threads"), torch.get_num_threads()
+        if then not in (None, now):
+            record.say(
+                f"warning: this run was begun on {then} of torch's threads and goes on on {now}: "
+                "last digits may differ from those of one that was never stopped "
+                f"(OMP_NUM_THREADS={then})"
+            )
         run.promise("provenance.json")  # a process that was killed may not have come to it
         return
     config, world = run.config, context.world

@@ -40,6 +40,7 @@ from medmcl.data.cohort.cohort import Cohort
 from medmcl.data.loading.prepare import Prepared, cache_folder, prepare
 from medmcl.data.loading.worker_pool import beside, shared_array
 from medmcl.engine.freed_memory import keep_freed
+from medmcl.engine.signals import stop_if_asked
 from medmcl.modalities import ADAPTERS
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.folder import run_config, settings_fix
@@ -730,6 +731,7 @@ def embed_records(
     towers.eval()
 
     def encode(first: int) -> None:
+        stop_if_asked(f"embedding {modality}")
         chosen = records[first : first + size]
         x = torch.from_numpy(np.array(stored[chosen]))
         there = {modality: torch.ones(len(chosen), dtype=torch.bool, device="cpu")}

@@ -190,6 +190,8 @@ def _at_the_same_time(
     context.record.is_shared = bool(stages)
     try:
         yield from beside(work, stages, at_once=True)
+    except Interrupted as stopped:
+        raise Interrupted(f"{stopped}; so is what was trained beside it") from None
     except ProcessDiedError as error:
         left = ", ".join(spec.name for spec in stages if not context.run.is_finished(spec.name))
         fix = f"{error.fix}; with --resume the run goes on, and keeps what is finished"

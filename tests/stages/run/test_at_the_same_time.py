@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -153,6 +154,7 @@ def test_a_stop_signal_to_any_of_them_lets_all_save_and_the_run_goes_on(
     with worker_pool(2), pytest.raises(Interrupted) as stopped:
         pretrain(**given, out=tmp_path / "run", device="cpu")
     assert stopped.value.folder == tmp_path / "run"
+    assert str(stopped.value).endswith("; so is what was trained beside it")
     assert len(set().union(*map(who, NAMES[:2]))) == 2
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     for name in NAMES[:2]:  # each saved the step that it had come to
@@ -273,3 +275,20 @@ def test_on_several_threads_one_process_trains_one_after_the_other(
     assert [line["stage"] for line in lines] == [
         line["stage"] for line in read_metrics(alone.path / "metrics.jsonl")
     ]
+
+
+def test_a_run_that_goes_on_on_other_threads_says_that_its_bits_may_differ(
+    given, alone, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("medmcl"), "propagate", True)
+    caplog.set_level("INFO")
+    shutil.copytree(alone.path, tmp_path / "run")
+    torch.set_num_threads(2)
+    try:
+        pretrain(**given, out=tmp_path / "run", device="cpu", resume=True)
+    finally:
+        torch.set_num_threads(1)
+    assert "begun on 1 of torch's threads and goes on on 2" in caplog.text
+    caplog.clear()
+    pretrain(**given, out=tmp_path / "run", device="cpu", resume=True)
+    assert "threads" not in caplog.text

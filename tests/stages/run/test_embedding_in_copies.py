@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from medmcl.data.loading import worker_pool as processes
+from medmcl.engine.signals import Interrupted, StopRequest
 from medmcl.stages.run import run as runs
 
 RECORDS, WIDTH = 600, 512
@@ -63,3 +64,16 @@ def test_vectors_are_the_same_and_copies_send_none(embed, size, monkeypatch):
     assert together.tobytes() == alone.tobytes()
     assert len(sent) == 2  # of two copies
     assert sum(sent) < alone.nbytes / 50
+
+
+def test_a_stop_signal_ends_it_between_two_passes_where_somebody_listens(embed, monkeypatch):
+    passes, real = [], runs.host.read
+    monkeypatch.setattr(runs.host, "read", lambda x: passes.append(1) or real(x))
+    with StopRequest() as stop:
+        assert len(embed(100)) == RECORDS
+        stop.asked = True
+        passes.clear()
+        with pytest.raises(Interrupted, match="embedding x: stopped"):
+            embed(100)
+        assert not passes
+    embed(100)  # nobody listens any more
