@@ -26,8 +26,9 @@ FULL = ("predict", "select", "cooccur count")
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    """Pages are read by people alone, and take most of an evaluation."""
-    with at_most(SECONDS), patch.object(page, "pages", lambda *_: ("", "")):
+    """Pages are read by people alone, and take most of an evaluation; copies take as long again."""
+    pages = patch.object(page, "pages", lambda *_: ("", ""))
+    with at_most(SECONDS), pages, patch.object(toy, "EAGER", False):
         yield
 
 

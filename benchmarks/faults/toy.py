@@ -27,6 +27,8 @@ __all__ = ["FAMILIES", "Family"]
 
 BUSY, LIMIT = 20, 120.0
 """Seconds of processor time, and of any, after which a command hangs."""
+EAGER = True
+"""Whether copies of a command join in at once: toys would end before that was worth it."""
 TIMES = re.compile(
     rb'"(seconds|data_wait_seconds|time|elapsed|started|command|date|when|since|created|cohort_file)": ?("[^"]*"|[\d.e-]+)'
 )
@@ -144,7 +146,8 @@ def _typed(words: list[str], folder: Path, told: Path) -> int:
     from medmcl.cli.main import main
     from medmcl.data.loading import worker_pool
 
-    worker_pool._WORTH_COPIES = 0.0  # toys would end before copies join in
+    if EAGER:
+        worker_pool._WORTH_COPIES = 0.0
 
     logging.getLogger("medmcl").handlers.clear()
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)

@@ -7,6 +7,7 @@ all later ones that need space fail, as on a full disk. Commands run in forks, s
 seconds to import is imported once.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -43,6 +44,7 @@ def forked(run, folder, at=None, fault=None, after=None, limit=None):
     reads, writes = os.pipe()
     process = os.fork()
     if not process:
+        gc.freeze()  # to look through what the parent holds copies its pages
         code = 1
         try:
             seen, failing = [0], [False]
