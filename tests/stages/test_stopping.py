@@ -32,7 +32,7 @@ OVERRIDES = {
 STOPS = (
     ("mmcl  step 9/", signal.SIGINT, "mmcl: saved at step 9"),
     (f"{FINETUNE}  step 2/", signal.SIGTERM, f"{FINETUNE}: saved at step 2"),
-    ("results: lvef", signal.SIGTERM, "results: stopped"),
+    ("results: lvef", signal.SIGTERM, ": stopped; what was finished before it is saved"),
 )
 """How a line begins that the run says in the phase, what is sent then, and what it answers.
 
@@ -83,7 +83,7 @@ def test_a_run_that_ends_in_every_phase_resumes_to_the_same_weights_and_numbers(
             pretrain(hearts, out, resume=True)
         assert not (out / "report.html").exists()
     errors = interrupt(words, "results: infarct", signal.SIGTERM)
-    assert "results: stopped" in errors
+    assert ": stopped; what was finished before it is saved" in errors
     assert f"--out {out}" in errors.partition("go on with: ")[2]
     pretrain(hearts, out, resume=True)
     for pointer in ("last", "best"):

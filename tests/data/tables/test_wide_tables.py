@@ -243,10 +243,12 @@ def test_opening_a_table_of_thousands_of_columns_takes_a_few_times_what_reading_
         "modalities": {"labs": {"reader": "table", "columns": {"g0": "number", "g9": "number"}}},
     }
     (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    start = time.process_time()
-    pd.read_csv(tmp_path / "people.csv", dtype=str)
-    read = time.process_time()
-    cohort = medmcl.open_cohort(tmp_path)
-    times = (time.process_time() - read) / (read - start)
-    assert times < 7  # it was 11, and is 4
+    times = []
+    for _ in range(3):  # something else may take the processor's caches meanwhile
+        start = time.process_time()
+        pd.read_csv(tmp_path / "people.csv", dtype=str)
+        read = time.process_time()
+        cohort = medmcl.open_cohort(tmp_path)
+        times.append((time.process_time() - read) / (read - start))
+    assert min(times) < 7  # it was 11, and is 4
     assert (cohort.subjects[frame.columns[1:]].to_numpy(int) == cells).all()
