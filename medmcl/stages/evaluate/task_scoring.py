@@ -124,6 +124,7 @@ class TaskScoring:
             return TaskEvaluation(results=[])
         used = {k if isinstance(k, str) else k[0] for k in (*methods, *predictions)}
         present = {k: v for k, v in self.sources.present.items() if k in used or not self.frozen}
+        present |= {k: v for k, v in self._with_inputs(task).items() if k in used}
         done = evaluate_task(
             methods,
             targets,
@@ -134,7 +135,7 @@ class TaskScoring:
             seed=self.scene.seed,
             bootstrap_draws=spec.bootstrap_draws,
             level=spec.level,
-            present={**present, **self._with_inputs(task)},
+            present=present,
             predictions=predictions,
             cross_validation=None if self.frozen else self.cross_validation(),
             subgroups=self.scene.subgroups,
