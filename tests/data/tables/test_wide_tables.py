@@ -250,5 +250,5 @@ def test_opening_a_table_of_thousands_of_columns_takes_a_few_times_what_reading_
         read = time.process_time()
         cohort = medmcl.open_cohort(tmp_path)
         times.append((time.process_time() - read) / (read - start))
-    assert min(times) < 7  # it was 11, and is 4
+    assert sorted(times)[1] < 7  # it was 11, and is 4
     assert (cohort.subjects[frame.columns[1:]].to_numpy(int) == cells).all()
